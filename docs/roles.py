@@ -1,0 +1,48 @@
+"""Let docstrings keep the field's reStructuredText roles: turn them into Markdown when the site is built."""
+
+import re
+import textwrap
+from typing import Any
+
+import griffe
+
+MATH = re.compile(r":math:`([^`]+)`")
+MATH_BLOCK = re.compile(r"^([ \t]*)\.\. math::[ \t]*(.*(?:\n(?:\1[ \t]+\S.*|[ \t]*(?=\n\1[ \t]+\S)))*)", re.MULTILINE)
+REFERENCE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj):`(~?)([\w.]+)`")
+
+
+class Roles(griffe.Extension):
+    """Rewrites every docstring of a package once the package is loaded, so that its names can be looked up."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Rewrite the docstrings of `pkg`."""
+        self._rewrite(pkg)
+
+    def _rewrite(self, obj: griffe.Object) -> None:
+        if obj.docstring:
+            obj.docstring.value = markdown(obj.docstring.value, obj)
+        for member in obj.members.values():
+            if isinstance(member, griffe.Object):
+                self._rewrite(member)
+
+
+def markdown(text: str, obj: griffe.Object) -> str:
+    """`text`, the docstring of `obj`, with `:math:` as LaTeX between its brackets and references as links."""
+
+    def block(match: re.Match[str]) -> str:
+        indent, formula = match[1], textwrap.dedent(match[2]).strip()
+        return textwrap.indent(f"$$\n{formula}\n$$", indent)
+
+    def reference(match: re.Match[str]) -> str:
+        shortened, name = match[1], match[2]
+        try:
+            target = obj.resolve(name)
+        except griffe.NameResolutionError:
+            target = name
+        shown = name.rsplit(".", 1)[-1] if shortened else name
+        # Optional: a name that no page describes stays plain code.
+        return f'<autoref optional identifier="{target}"><code>{shown}</code></autoref>'
+
+    text = MATH_BLOCK.sub(block, text)
+    text = MATH.sub(lambda match: rf"\({match[1]}\)", text)
+    return REFERENCE.sub(reference, text)

@@ -1,0 +1,82 @@
+"""dini differentiates through anything that solves."""
+
+from . import conditions, linear, penalties, sets, solvers
+from .differentiation import (
+    Differentiation,
+    Implicit,
+    OneStep,
+    Unrolled,
+    custom_fixed_point,
+    custom_root,
+    root_jvp,
+    root_vjp,
+)
+from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
+from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Root
+from .solution import Solution, Stats
+from .solve import solve
+from .solvers import (
+    LBFGS,
+    Anderson,
+    BlockCoordinateDescent,
+    FixedPointIteration,
+    GradientDescent,
+    LevenbergMarquardt,
+    MirrorDescent,
+    Newton,
+    ProjectedGradient,
+    ProximalGradient,
+    Solver,
+)
+from .status import DerivativeError, SolveError, SolveWarning, Status
+from .verbs import fixed_point, least_squares, minimize, root
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LBFGS",
+    "Anderson",
+    "BlockCoordinateDescent",
+    "Callback",
+    "DerivativeError",
+    "Differentiation",
+    "FixedPoint",
+    "FixedPointIteration",
+    "GradientDescent",
+    "Implicit",
+    "LeastSquares",
+    "LevenbergMarquardt",
+    "LinearComposite",
+    "Minimize",
+    "MirrorDescent",
+    "Monitor",
+    "Monitors",
+    "Newton",
+    "OneStep",
+    "ProgressBar",
+    "ProjectedGradient",
+    "ProximalGradient",
+    "Record",
+    "Root",
+    "Solution",
+    "SolveError",
+    "SolveWarning",
+    "Solver",
+    "Stats",
+    "Status",
+    "Unrolled",
+    "conditions",
+    "custom_fixed_point",
+    "custom_root",
+    "fixed_point",
+    "least_squares",
+    "linear",
+    "minimize",
+    "penalties",
+    "root",
+    "root_jvp",
+    "root_vjp",
+    "sets",
+    "solve",
+    "solvers",
+]

@@ -1,0 +1,118 @@
+"""The shape of a condition, and those that are the problem's own residual or the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..functions import as_function, close
+from ..linear import Reduction
+
+
+class Condition:
+    """Base of the conditions; subclasses are frozen dataclasses registered as pytrees."""
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the residual ``F``, a tree like ``x``."""
+        raise NotImplementedError
+
+    def at(self, problem: Any, x: Any, *args: Any) -> Condition:
+        """Return the condition with what is left open (such as a step size) settled at ``x``."""
+        del problem, x, args
+        return self
+
+    def settled_like(self, other: Any) -> Condition:
+        """Return this condition with what :meth:`at` settled in ``other``."""
+        del other
+        return self
+
+    def closed(self, x: Any, *args: Any) -> Condition:
+        """Return the condition with everything that its functions close over made explicit."""
+        del x, args
+        return self
+
+    def structure(self, problem: Any) -> Any:
+        """Return what is known of the derivative of ``F`` in ``x``."""
+        del problem
+        return None
+
+    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+        """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
+        return jax.linearize(lambda u: self(problem, u, *args), x)[1], None
+
+    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+        """Return the norm of the residual, in units of the gradient where there is one."""
+        return trees.norm(self.at(problem, x, *args)(problem, x, *args))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Residual(Condition):
+    """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the problem's residual."""
+        return problem.residual(x, *args)
+
+    def structure(self, problem: Any) -> Any:
+        """Return what the problem declares."""
+        return problem.structure
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Given(Condition):
+    """A user's function ``F(x, *args)``."""
+
+    fun: Any
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return ``F(x, *args)``."""
+        del problem
+        output = self.fun(x, *args)
+        trees.require_same("The output of the condition", output, x, "the unknown x")
+        return output
+
+    def closed(self, x: Any, *args: Any) -> Given:
+        """Return the condition with everything that its function closes over made explicit."""
+        return dataclasses.replace(self, fun=close(self.fun, x, *args))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class _FixedPointResidual:
+    map: Any
+
+    def __call__(self, x: Any, *args: Any) -> Any:
+        return trees.sub(x, self.map(x, *args))
+
+
+def fixed_point(map: Any) -> Given:
+    """Return the condition ``x - T(x, *args) = 0`` of a user's map ``T``.
+
+    Examples
+    --------
+    >>> import dini, jax
+    >>> T = lambda x, a: 0.5 * (x + a / x)
+    >>> mode = dini.Implicit(condition=dini.conditions.fixed_point(T))
+    >>> problem = dini.Root(lambda x, a: x**2 - a)
+    >>> root = lambda a: dini.solve(problem, dini.Newton(), 1.0, a, differentiation=mode).x
+    >>> round(float(jax.grad(root)(4.0)), 4)
+    0.25
+    """
+    return Given(_FixedPointResidual(as_function(map, "T")))
+
+
+def as_condition(condition: Any) -> Condition:
+    """Return a condition for one of dini's or for a plain function ``F(x, *args)``."""
+    if isinstance(condition, Condition):
+        return condition
+    if callable(condition):
+        return Given(as_function(condition, "condition"))
+    raise TypeError(f"condition must be one of dini.conditions' or a function F(x, *args): given {condition!r}.")

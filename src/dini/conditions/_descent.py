@@ -1,0 +1,199 @@
+"""Conditions of minimization: stationarity and the fixed points of descent methods.
+
+Each fixed-point map ``T`` appears as ``F = x - T(x)``. The derivative of a solution does not depend on the step size
+inside ``T``; the conditioning of the linear system does, so a step size that is left open becomes one over an estimate
+of the gradient's Lipschitz constant at the solution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..linear import Reduction
+from ..linear import solve as linear_solve
+from ._base import Condition
+from ._geometry import KL
+
+
+def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> jax.Array:
+    """Estimate the largest curvature at ``x`` by power iteration; a constant of differentiation."""
+    hessian = jax.linearize(gradient, x)[1]
+    start = jax.tree.map(lambda u: jnp.sin(1.0 + jnp.arange(u.size)).reshape(u.shape).astype(u.dtype), x)
+
+    def body(_: Any, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        v, top = carry
+        size = trees.norm(v)
+        v = hessian(trees.scale(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), v))
+        v = jax.lax.stop_gradient(v)
+        return v, trees.norm(v).astype(top.dtype)
+
+    top = jnp.zeros((), trees.real_dtype(x))
+    return jax.lax.fori_loop(0, iterations, body, (start, top))[1]
+
+
+def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+    if given is not None:
+        return given
+    top = curvature(lambda u: problem.gradient(u, *args), x)
+    return jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Stationary(Condition):
+    r"""Stationarity of a smooth objective: :math:`F = \nabla_1 f(x, \theta)`. Its derivative is the Hessian."""
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the gradient of the smooth part."""
+        return problem.gradient(x, *args)
+
+    def structure(self, problem: Any) -> Any:
+        """Return that the Hessian is positive definite, where the problem's condition is this one."""
+        return problem.structure or "symmetric"
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ProximalGradient(Condition):
+    r"""The fixed point of the proximal gradient method, :math:`F = x - \mathrm{prox}_{\eta g}(x - \eta \nabla_1 f)`.
+
+    With a constraint, the proximal operator is the projection.
+
+    **Derivative.** With :math:`H = \nabla_1^2 f` and :math:`P`, the Jacobian of the proximal operator at
+    :math:`x - \eta\nabla_1 f`, the derivative of ``F`` is :math:`A = I - P(I - \eta H)`. It is not symmetric, but
+    :math:`P` is, with eigenvalues in [0, 1] (the operator is the gradient of a convex function). Writing
+    :math:`w = Pv + b` for the solution of :math:`Aw = b` and multiplying by :math:`P` gives the system
+
+    .. math:: S v = P(I - \eta H) b, \qquad S = P - P^2 + \eta P H P,
+
+    which is symmetric positive semidefinite for convex ``f`` and consistent, so conjugate gradients solve it, also
+    where the inactive coordinates make :math:`P` singular. For the transposed system :math:`A^\top u = c`: :math:`S v
+    = P c` and :math:`u = c + (I - \eta H) P v`.
+    """
+
+    step_size: Any = None
+
+    def at(self, problem: Any, x: Any, *args: Any) -> ProximalGradient:
+        """Return the condition with a step size."""
+        return dataclasses.replace(self, step_size=_step_size(self.step_size, problem, x, args))
+
+    def settled_like(self, other: ProximalGradient) -> ProximalGradient:
+        """Return this condition with the step size of ``other``."""
+        return dataclasses.replace(self, step_size=other.step_size)
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the residual of the fixed point."""
+        forward = trees.axpy(-jnp.asarray(self.step_size), problem.gradient(x, *args), x)
+        return trees.sub(x, problem.prox(forward, self.step_size))
+
+    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+        """Return the norm of the residual divided by the step size."""
+        ready = self.at(problem, x, *args)
+        return trees.norm(ready(problem, x, *args)) / ready.step_size
+
+    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+        """Return the derivative in ``x`` and its positive semidefinite reduction."""
+        eta = self.step_size
+        gradient, hessian = jax.linearize(lambda u: problem.gradient(u, *args), x)
+        forward = trees.axpy(-jnp.asarray(eta), gradient, x)
+        _, prox = jax.linearize(lambda y: problem.prox(y, eta), forward)
+
+        def step(w: Any) -> Any:
+            return trees.axpy(-jnp.asarray(eta), hessian(w), w)
+
+        def matvec(w: Any) -> Any:
+            return trees.sub(w, prox(step(w)))
+
+        def reduced(v: Any) -> Any:
+            u = prox(v)
+            return prox(trees.sub(v, step(u)))
+
+        return matvec, Reduction(
+            matvec=reduced,
+            restrict=lambda b: prox(step(b)),
+            extend=lambda v, b: trees.add(prox(v), b),
+            restrict_transposed=prox,
+            extend_transposed=lambda v, c: trees.add(c, step(prox(v))),
+        )
+
+
+#: The paper's name for :class:`ProximalGradient` where the proximal operator is a projection.
+ProjectedGradient = ProximalGradient
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class BlockProximalGradient(Condition):
+    r"""The fixed point of block proximal gradient.
+
+    :math:`T_j = \mathrm{prox}_{\eta_j g_j}(x_j - \eta_j [\nabla_1 f]_j)`.
+
+    ``step_sizes`` is an array that broadcasts against ``x``, or a tree of such arrays like ``x``: one step size a
+    block.
+    """
+
+    step_sizes: Any
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the residual of the fixed point."""
+        gradient = problem.gradient(x, *args)
+        if jax.tree.structure(self.step_sizes) == jax.tree.structure(x):
+            forward = jax.tree.map(lambda u, g, s: u - s * g, x, gradient, self.step_sizes)
+        else:
+            forward = jax.tree.map(lambda u, g: u - self.step_sizes * g, x, gradient)
+        return trees.sub(x, problem.prox(forward, self.step_sizes))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class MirrorDescent(Condition):
+    r"""The fixed point of mirror descent.
+
+    :math:`F = x - \mathrm{proj}^\varphi_C(\nabla\varphi(x) - \eta\nabla_1 f)`.
+    """
+
+    geometry: Any = field(default_factory=KL)
+    step_size: Any = None
+
+    def at(self, problem: Any, x: Any, *args: Any) -> MirrorDescent:
+        """Return the condition with a step size."""
+        return dataclasses.replace(self, step_size=_step_size(self.step_size, problem, x, args))
+
+    def settled_like(self, other: MirrorDescent) -> MirrorDescent:
+        """Return this condition with the step size of ``other``."""
+        return dataclasses.replace(self, step_size=other.step_size)
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the residual of the fixed point."""
+        return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class NewtonStep(Condition):
+    r"""The fixed point of Newton's method.
+
+    :math:`F = A^{-1} G` with :math:`G` the gradient of a minimum or the residual of a root.
+
+    At a solution its derivative in ``x`` is the identity, so the outer system is as well conditioned as can be; the
+    inverse has moved into the derivative in the parameters, one inner solve a tangent. The outer system is still
+    solved with the true derivative of the step, since second derivatives need how it changes away from the solution.
+    """
+
+    linear_solver: Any = None
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the Newton step."""
+        own = problem.condition
+        residual, matvec = jax.linearize(lambda u: own(problem, u, *args), x)
+        return linear_solve(
+            matvec, residual, structure=own.structure(problem), solver=self.linear_solver, name="the Newton step"
+        )

@@ -1,0 +1,285 @@
+"""The paper's decorators, for a solver that somebody already has, and the bare products."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import trees
+from ..conditions import as_condition
+from ..linear import Structure
+from ..status import OnFailure, check_on_failure
+from ._engine import _solve_real, implicit
+
+
+def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
+    return jax.linearize(lambda u: fun(u, *args), x)[1]
+
+
+def _arguments(
+    fun: Callable[..., Any], condition: Any, args: Any, kwargs: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Match a call of the solver to the signature of ``F``; the first argument of both is left out."""
+    try:
+        solver_signature, signature = inspect.signature(fun), inspect.signature(condition)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return args[1:], kwargs
+    bound = solver_signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    positional, keyword = bound.args[1:], bound.kwargs
+    kinds = [{p.kind for p in s.parameters.values()} for s in (solver_signature, signature)]
+    one_sided = (inspect.Parameter.VAR_KEYWORD in kinds[0]) != (inspect.Parameter.VAR_KEYWORD in kinds[1])
+    try:
+        signature.bind(None, *positional, **keyword)
+        fits = not (one_sided and keyword)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TypeError(
+            "The arguments of the solver cannot be matched to those of the optimality condition. After the unknown "
+            f"both must take the same arguments: the solver takes {solver_signature}, the condition takes {signature}."
+        )
+    return positional, keyword
+
+
+def custom_root(
+    condition: Callable[..., Any],
+    has_aux: bool = False,
+    linear_solver: Any = None,
+    *,
+    structure: Structure = None,
+    on_failure: OnFailure = "raise",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    r"""Give an existing solver the derivative of its solution by the implicit function theorem.
+
+    The decorated ``solver(init, *args, **kwargs) -> x`` returns a point with ``F(x, *args, **kwargs) = 0``. Its
+    derivative in every floating-point argument (and in every value that ``F`` closes over) is :math:`-(\partial_1
+    F)^{-1} \partial_2 F`, in forward and reverse mode, to any order. ``init`` has derivative zero.
+
+    Parameters
+    ----------
+    condition
+        ``F(x, *args, **kwargs)``, a tree like ``x``.
+    has_aux
+        Whether the solver returns ``(x, aux)``; ``aux`` is a constant of differentiation.
+    linear_solver
+        See :class:`dini.Implicit`.
+    structure
+        What is known of the Jacobian of ``F`` in ``x``: ``"symmetric"``, ``"positive definite"`` or ``None``.
+    on_failure
+        What to do where the linear system cannot be solved: ``"raise"``, ``"warn"``, ``"nan"`` or ``"ignore"``.
+
+    Raises
+    ------
+    TypeError
+        Where the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
+
+    Notes
+    -----
+    The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`.
+
+    References
+    ----------
+    Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022 (arXiv 2105.15183).
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> def F(x, X, y, lam):
+    ...     return X.T @ (X @ x - y) + lam * x
+    >>> @dini.custom_root(F)
+    ... def ridge(init, X, y, lam):
+    ...     return jnp.linalg.solve(X.T @ X + lam * jnp.eye(X.shape[1]), X.T @ y)
+    >>> X, y = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([2.0, 5.0])
+    >>> print(jax.jacobian(ridge, argnums=3)(None, X, y, 1.0))
+    [-0.5 -0.4]
+    """
+    check_on_failure(on_failure)
+
+    def decorate(solver: Callable[..., Any]) -> Callable[..., Any]:
+        name = getattr(solver, "__name__", type(solver).__name__)
+
+        @functools.wraps(solver)
+        def differentiable(*args: Any, **kwargs: Any) -> Any:
+            if not args:
+                raise TypeError(f"{name} must be called with its starting point as first positional argument.")
+            positional, keyword = _arguments(solver, condition, args, kwargs)
+            leaves, treedef = jax.tree.flatten((positional, keyword))
+            dynamic = [i for i, leaf in enumerate(leaves) if _is_dynamic(leaf)]
+
+            def rebuild(some: list[Any]) -> Any:
+                full = list(leaves)
+                for i, leaf in zip(dynamic, some, strict=True):
+                    full[i] = leaf
+                return jax.tree.unflatten(treedef, full)
+
+            def run(init: Any, some: list[Any]) -> tuple[Any, Any]:
+                positional, keyword = rebuild(some)
+                output = solver(init, *positional, **keyword)
+                if has_aux and not (isinstance(output, tuple) and len(output) == 2):
+                    raise TypeError(f"With has_aux=True, {name} must return (x, aux): given {type(output).__name__}.")
+                x, aux = output if has_aux else (output, None)
+                return jax.tree.map(jnp.asarray, (x, aux))
+
+            some = [leaves[i] for i in dynamic]
+            init_leaves, init_tree = jax.tree.flatten(args[0])
+            init_dynamic = all(_is_dynamic(leaf) for leaf in init_leaves)
+            init = jax.tree.unflatten(init_tree, init_leaves) if init_dynamic else None
+            hoisted = trees.hoist(run if init_dynamic else lambda _, some: run(args[0], some), init, some)
+
+            def on_dynamic(x: Any, *some: Any) -> Any:
+                positional, keyword = rebuild(list(some))
+                return condition(x, *positional, **keyword)
+
+            closed = as_condition(on_dynamic).closed(hoisted.shape[0], *some)
+
+            def linearize(x: Any, parameters: Any) -> Any:
+                some, condition = parameters
+
+                def residual(parameters: Any) -> Any:
+                    some, condition = parameters
+                    return condition(None, x, *some)
+
+                return _linearize(lambda u, *a: condition(None, u, *a), x, some), None, residual, structure
+
+            x, aux = implicit(
+                lambda consts, init, parameters: hoisted(consts, init, parameters[0]),
+                hoisted.consts,
+                linearize,
+                init,
+                (some, closed),
+                linear_solver=linear_solver,
+                on_failure=on_failure,
+                name=f"the solution of {name}",
+            )
+            return (x, aux) if has_aux else x
+
+        return differentiable
+
+    return decorate
+
+
+def custom_fixed_point(
+    map: Callable[..., Any],
+    has_aux: bool = False,
+    linear_solver: Any = None,
+    *,
+    on_failure: OnFailure = "raise",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    r"""Give an existing solver of :math:`x = T(x, \theta)` the derivative of its solution; see :func:`custom_root`.
+
+    Examples
+    --------
+    >>> import dini, jax
+    >>> @dini.custom_fixed_point(lambda x, a: 0.5 * (x + a / x))
+    ... def square_root(init, a):
+    ...     return a**0.5
+    >>> float(jax.grad(square_root, argnums=1)(1.0, 4.0))
+    0.25
+    """
+
+    @functools.wraps(map)  # keeps the signature, to which the solver's arguments are matched
+    def residual(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return trees.sub(x, map(x, *args, **kwargs))
+
+    return custom_root(residual, has_aux, linear_solver, on_failure=on_failure)
+
+
+def _is_dynamic(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
+
+
+def root_jvp(
+    condition: Callable[..., Any],
+    x: Any,
+    args: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    linear_solver: Any = None,
+    *,
+    structure: Structure = None,
+    on_failure: OnFailure = "raise",
+) -> Any:
+    r"""Return the derivative of a root of ``F(x, *args)`` along ``tangents``.
+
+    :math:`\dot x = -(\partial_1 F)^{-1}\,\partial_2 F\,\dot\theta`.
+
+    ``tangents`` has the structure of ``args``; the tangent of an argument that is not floating-point is ignored.
+
+    Examples
+    --------
+    >>> import dini
+    >>> float(dini.root_jvp(lambda x, a: x**2 - a, 2.0, (4.0,), (1.0,)))
+    0.25
+    """
+    x = trees.strong(jax.tree.map(jnp.asarray, x))
+    if len(args) != len(tangents) or jax.tree.structure(args) != jax.tree.structure(tangents):
+        raise TypeError(
+            f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
+            f"needed {jax.tree.structure(args)}."
+        )
+    moving, treedef, merge = _inexact(args)
+    dots = [
+        jnp.asarray(t)
+        for t, a in zip(jax.tree.leaves(tangents), jax.tree.leaves(args), strict=True)
+        if trees.is_inexact(a)
+    ]
+    dots = [d.astype(jnp.asarray(m).dtype) for d, m in zip(dots, moving, strict=True)]
+    del treedef
+    residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
+    trees.require_same("The output of the condition", residual, x, "x")
+    matvec = _linearize(condition, x, args)
+    return _solve_real(matvec, trees.neg(b), structure, None, linear_solver, on_failure, "a root")
+
+
+def root_vjp(
+    condition: Callable[..., Any],
+    x: Any,
+    args: tuple[Any, ...],
+    cotangent: Any,
+    linear_solver: Any = None,
+    *,
+    structure: Structure = None,
+    on_failure: OnFailure = "raise",
+) -> tuple[Any, ...]:
+    r"""Return the cotangents of ``args`` for a cotangent of a root of ``F(x, *args)``, by one transposed solve.
+
+    Arguments that are not floating-point get ``None``.
+
+    Examples
+    --------
+    >>> import dini
+    >>> da, db = dini.root_vjp(lambda x, a, b: x**2 - a * b, 2.0, (4.0, 1.0), 1.0)
+    >>> float(da), float(db)
+    (0.25, 1.0)
+    """
+    x = trees.strong(jax.tree.map(jnp.asarray, x))
+    cotangent = jax.tree.map(lambda c, u: jnp.asarray(c, u.dtype), cotangent, x)
+    residual = jax.eval_shape(condition, x, *args)
+    trees.require_same("The output of the condition", residual, x, "x")
+    matvec = _linearize(condition, x, args)
+    transposed = jax.linear_transpose(matvec, x)
+    u = _solve_real(lambda w: transposed(w)[0], cotangent, structure, None, linear_solver, on_failure, "a root")
+    moving, treedef, merge = _inexact(args)
+    (cotangents,) = jax.vjp(lambda some: condition(x, *merge(some)), moving)[1](trees.neg(u))
+    iterator = iter(cotangents)
+    leaves = [next(iterator) if trees.is_inexact(leaf) else None for leaf in jax.tree.leaves(args)]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def _inexact(args: Any) -> tuple[list[Any], Any, Callable[[list[Any]], Any]]:
+    leaves, treedef = jax.tree.flatten(args)
+    places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
+
+    def merge(some: list[Any]) -> Any:
+        full = list(leaves)
+        for i, leaf in zip(places, some, strict=True):
+            full[i] = leaf
+        return jax.tree.unflatten(treedef, full)
+
+    return [jnp.asarray(leaves[i]) for i in places], treedef, merge

@@ -1,0 +1,143 @@
+r"""The implicit function theorem as one rule of differentiation.
+
+Let ``x`` be a solution of :math:`F(x, \theta) = 0` with :math:`A = \partial_1 F(x, \theta)` invertible.
+Differentiating the equation along a tangent :math:`\dot\theta`,
+
+.. math:: A\,\dot x + \partial_2 F(x, \theta)\,\dot\theta = 0 \quad\Longrightarrow\quad
+          \dot x = -A^{-1}\,\partial_2 F(x, \theta)\,\dot\theta .
+
+That is the whole rule, in forward mode. Reverse mode is its transpose: JAX transposes the linear solve and the
+product with :math:`\partial_2 F`, so one transposed solve serves all parameters. Higher orders need nothing more:
+``x`` inside the rule comes from the differentiable function itself, so differentiating the rule applies the theorem
+again.
+
+A tangent that is symbolically zero never enters: what is not differentiated is not linearized, and when nothing is,
+nothing is solved. The starting point and the solver's settings have no influence on a solution and hence no
+derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from .. import trees
+from ..linear import solve as linear_solve
+from ..status import OnFailure, Status
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(SymbolicZero.from_primal_value, tree)
+
+
+def _split(tangents: list[Any]) -> list[int]:
+    return [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+
+
+def constant(run: Callable[..., Any], *operands: Any) -> Any:
+    """Return ``run(*operands)`` as a constant of differentiation, whatever ``run`` does or closes over."""
+    hoisted = trees.hoist(run, *operands)
+
+    @jax.custom_jvp
+    def fun(consts: Any, operands: Any) -> Any:
+        return hoisted(consts, *operands)
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        del tangents
+        out = fun(*primals)
+        return out, _zeros(out)
+
+    fun.defjvp(rule, symbolic_zeros=True)
+    return fun(hoisted.consts, operands)
+
+
+def implicit(
+    run: Callable[[Any, Any, Any], tuple[Any, Any]],
+    consts: Any,
+    linearize: Callable[[Any, Any], tuple[Callable[[Any], Any], Any, Callable[[Any], Any], Any]],
+    constants: Any,
+    parameters: Any,
+    *,
+    linear_solver: Any = None,
+    on_failure: OnFailure = "raise",
+    name: str = "the solution",
+    status_of: Callable[[Any], Any] | None = None,
+) -> tuple[Any, Any]:
+    """Return ``run(consts, constants, parameters)``, a pair ``(x, extra)``, with the implicit derivative of ``x``.
+
+    Parameters
+    ----------
+    run
+        The solver, a pure function (see :class:`dini.trees.hoist`). It is called through the rule at every order of
+        differentiation.
+    consts
+        What was hoisted out of the solver. It has no derivative.
+    linearize
+        ``linearize(x, parameters)`` returns four things: the product with the derivative of ``F`` in ``x``, a
+        :class:`dini.linear.Reduction` or ``None``, the function ``parameters -> F(x, parameters)``, and the structure.
+    constants
+        What the solver uses and the condition does not; it has no derivative.
+    parameters
+        A pytree; leaves that are not floating-point or complex are accepted and not differentiated.
+    linear_solver, on_failure, name
+        See :func:`dini.linear.solve`.
+    status_of
+        Takes ``extra`` to the solve's status, so that the derivative of a failed solve is marked like its value.
+    """
+    treedef = jax.tree.structure(parameters)
+
+    @jax.custom_jvp
+    def solution(consts: Any, constants: Any, leaves: list[Any]) -> tuple[Any, Any]:
+        return run(consts, constants, jax.tree.unflatten(treedef, leaves))
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        x, extra = solution(*primals)
+        leaves, dots = primals[2], tangents[2]
+        moved = _split(dots)
+        if not moved or not jax.tree.leaves(x):
+            return (x, extra), _zeros((x, extra))
+
+        def merge(some: list[Any]) -> Any:
+            full = list(leaves)
+            for i, leaf in zip(moved, some, strict=True):
+                full[i] = leaf
+            return jax.tree.unflatten(treedef, full)
+
+        here = [leaves[i] for i in moved]
+        matvec, reduction, residual, structure = linearize(x, merge(here))
+        _, b = jax.jvp(lambda some: residual(merge(some)), (here,), ([dots[i] for i in moved],))
+        dx = _solve_real(matvec, trees.neg(b), structure, reduction, linear_solver, on_failure, name)
+        if status_of is not None and on_failure in ("raise", "nan"):
+            # linear in dx, so that the transpose carries the mark too
+            mark = jnp.where(status_of(extra) == Status.CONVERGED, 1.0, jnp.nan)
+            dx = jax.tree.map(lambda d: d * mark.astype(d.dtype), dx)
+        return (x, extra), (dx, _zeros(extra))
+
+    solution.defjvp(rule, symbolic_zeros=True)
+    return solution(consts, constants, jax.tree.leaves(parameters))
+
+
+def _solve_real(
+    matvec: Any, b: Any, structure: Any, reduction: Any, linear_solver: Any, on_failure: OnFailure, name: str
+) -> Any:
+    """Solve on pairs of real numbers where the unknown is complex: ``F`` need not be holomorphic."""
+    if trees.has_complex(b):
+        complex_matvec, reduction = matvec, None
+
+        def matvec(w: Any) -> Any:
+            return trees.to_real(complex_matvec(trees.from_real(w)))
+
+    w = linear_solve(
+        matvec,
+        trees.to_real(b),
+        structure=structure,
+        reduction=reduction,
+        solver=linear_solver,
+        on_failure=on_failure,
+        name=name,
+    )
+    return trees.from_real(w)

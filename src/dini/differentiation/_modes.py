@@ -1,0 +1,185 @@
+"""The modes of differentiation of :func:`dini.solve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jax.tree_util import register_dataclass
+
+from .. import conditions, trees
+from ..linear import Auto
+from ..loop import Outcome, iterate, iterate_differentiably
+from ..status import OnFailure
+from ._engine import constant, implicit
+
+
+class Differentiation:
+    """Base of the modes; subclasses are frozen dataclasses registered as pytrees."""
+
+    def run(
+        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+    ) -> Outcome:
+        """Solve a closed problem so that derivatives of the returned point pass in this mode."""
+        raise NotImplementedError
+
+
+def _forward(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any) -> Outcome:
+    whole = getattr(solver, "run", None)
+    return iterate(problem, solver, x, args, monitor) if whole is None else whole(problem, x, args)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Implicit(Differentiation):
+    r"""Differentiate by the implicit function theorem, :math:`\partial x = -(\partial_1 F)^{-1} \partial_2 F`.
+
+    Exact at a solution, to first order in the distance from it; any solver; memory independent of the number of steps.
+
+    Parameters
+    ----------
+    condition
+        The optimality condition to differentiate: one of :mod:`dini.conditions` or a function ``F(x, *args)``.
+        Default: the problem's own.
+    linear_solver
+        One of :mod:`dini.linear`, a Lineax solver or a function ``solve(matvec, b)``. Default: by size and structure.
+
+    References
+    ----------
+    Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022 (arXiv 2105.15183).
+
+    Examples
+    --------
+    >>> import dini, jax
+    >>> cube_root = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.Implicit()).x
+    >>> round(float(jax.grad(cube_root)(8.0)), 5)
+    0.08333
+    """
+
+    condition: Any = None
+    linear_solver: Any = None
+
+    def __post_init__(self) -> None:
+        if callable(self.condition):
+            object.__setattr__(self, "condition", conditions.as_condition(self.condition))
+
+    def run(
+        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+    ) -> Outcome:
+        """Solve, and attach the implicit derivative."""
+        condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
+
+        def forward(constants: Any, parameters: Any) -> tuple[Any, Outcome]:
+            problem, args, _ = parameters
+            outcome = _forward(problem, constants[1], constants[0], args, monitor)
+            return outcome.x, outcome._replace(x=None)
+
+        def linearize(x: Any, parameters: Any) -> Any:
+            problem, args, condition = parameters
+            settled = condition.at(problem, x, *args)
+            matvec, reduction = settled.linearize(problem, x, *args)
+
+            def residual(parameters: Any) -> Any:
+                problem, args, condition = parameters
+                # what `at` settled is a constant; what the condition holds itself is a parameter
+                return condition.settled_like(settled)(problem, x, *args)
+
+            return matvec, reduction, residual, condition.structure(problem)
+
+        constants, parameters = (x, solver), (problem, args, condition)
+        run = trees.hoist(forward, constants, parameters)
+        x, outcome = implicit(
+            run,
+            run.consts,
+            linearize,
+            constants,
+            parameters,
+            linear_solver=Auto() if self.linear_solver is None else self.linear_solver,
+            on_failure=on_failure,
+            name=f"the solution of {problem.name}",
+            status_of=lambda outcome: outcome.status,
+        )
+        return outcome._replace(x=x)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class OneStep(Differentiation):
+    r"""Differentiate one step of the solver at its own end point, as if the point were constant.
+
+    The Jacobian is :math:`\partial_2 T(x, \theta)`, an approximation whose error is proportional to the contraction
+    factor :math:`\|\partial_1 T\|`: exact for Newton's method, poor for slow solvers. No linear system is solved.
+
+    References
+    ----------
+    Bolte, Pauwels, Vaiter, "One-step differentiation of iterative algorithms", NeurIPS 2023 (arXiv 2305.13768).
+
+    Examples
+    --------
+    >>> import dini, jax
+    >>> cube_root = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.OneStep()).x
+    >>> round(float(jax.grad(cube_root)(8.0)), 5)
+    0.08333
+    """
+
+    def run(
+        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+    ) -> Outcome:
+        """Solve, and attach the derivative of one more step."""
+        del on_failure
+        step = getattr(solver, "differentiable_step", None)
+        if step is None:
+            raise ValueError(
+                f"OneStep needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
+                "or a solver such as Newton, ProximalGradient or FixedPointIteration."
+            )
+        outcome = constant(lambda *a: _forward(*a, monitor), problem, solver, x, args)
+        return outcome._replace(x=step(problem, outcome.x, outcome.state, *args))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Unrolled(Differentiation):
+    """Differentiate through the solver's steps.
+
+    The derivative is that of the computed iterate, not of the solution, and passes to everything that the iterate
+    depends on, the starting point and the solver's settings included. Forward mode needs no memory; reverse mode
+    keeps about ``2 * sqrt(n)`` states with ``checkpoint`` (and computes each step twice), ``n`` without.
+
+    Parameters
+    ----------
+    steps
+        Take exactly so many steps, without a stopping test. Default: stop as always, at most ``solver.max_steps``.
+    checkpoint
+        Whether to trade computation for memory.
+
+    Examples
+    --------
+    >>> import dini, jax
+    >>> halley = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.Unrolled()).x
+    >>> round(float(jax.grad(halley)(8.0)), 5)
+    0.08333
+    """
+
+    steps: int | None = field(default=None, metadata={"static": True})
+    checkpoint: bool = field(default=True, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not (isinstance(self.steps, int) and self.steps > 0):
+            raise ValueError(f"Unrolled's steps must be a positive integer or None: given {self.steps!r}.")
+
+    def run(
+        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+    ) -> Outcome:
+        """Solve in loops that reverse mode can differentiate."""
+        del on_failure
+        if not hasattr(solver, "step"):
+            raise ValueError(
+                f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
+            )
+        return iterate_differentiably(problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint)
+
+
+def solver_name(solver: Any) -> str:
+    """Return a solver's name for messages."""
+    return getattr(solver, "name", type(solver).__name__)

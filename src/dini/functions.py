@@ -1,0 +1,95 @@
+"""Functions of the user as pytrees.
+
+A problem holds the user's functions. As pytrees they travel through ``jax.jit`` (a plain function is static, the
+arrays of a callable module are data), and once *closed* every array that a function closes over is a leaf too, so that
+a derivative rule sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial, register_dataclass
+
+from . import trees
+
+
+@dataclass(frozen=True)
+class _Skeleton:
+    """What is static in a callable pytree: its structure and its leaves that are no arrays."""
+
+    treedef: Any
+    static: tuple[Hashable, ...]
+
+
+class _Hole:
+    def __repr__(self) -> str:
+        return "array"
+
+
+_HOLE = _Hole()
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Module:
+    """A callable pytree (an Equinox module, say) with its arrays apart from leaves such as activation functions."""
+
+    arrays: list[Any]
+    skeleton: _Skeleton = field(metadata={"static": True})
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the object with its arrays put back."""
+        arrays = iter(self.arrays)
+        leaves = [next(arrays) if leaf is _HOLE else leaf for leaf in self.skeleton.static]
+        return jax.tree.unflatten(self.skeleton.treedef, leaves)(*args)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex | int | bool)
+
+
+def as_function(fun: Any, name: str) -> Any:
+    """Return ``fun`` as a callable pytree whose leaves are arrays."""
+    if type(fun) is Partial:
+        return fun
+    if not callable(fun):
+        raise TypeError(f"{name} must be callable: given {fun!r}.")
+    if isinstance(fun, functools.partial) and all(map(_is_array, jax.tree.leaves((fun.args, fun.keywords)))):
+        return Partial(fun.func, *fun.args, **fun.keywords)
+    leaves, treedef = jax.tree.flatten(fun)
+    if len(leaves) == 1 and leaves[0] is fun:
+        return Partial(fun)
+    if all(map(_is_array, leaves)):
+        return fun
+    static = tuple(_HOLE if _is_array(leaf) else leaf for leaf in leaves)
+    return Module([leaf for leaf in leaves if _is_array(leaf)], _Skeleton(treedef, static))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Closed:
+    """A traced function: everything that it closes over is a leaf."""
+
+    consts: list[Any]
+    fun: Callable[..., Any] = field(metadata={"static": True})
+
+    def __call__(self, *args: Any) -> Any:
+        """Evaluate the traced program."""
+        return self.fun(self.consts, *args)
+
+
+def close(fun: Any, *example: Any) -> Any:
+    """Return ``fun``, traced at ``example``, as a :class:`Closed` function."""
+    if isinstance(fun, Closed):
+        return fun
+    own = getattr(fun, "close", None)
+    if own is not None:
+        return own(*example)
+    hoisted = trees.hoist(fun, *example)
+    return Closed(hoisted.consts, hoisted)

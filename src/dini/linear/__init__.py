@@ -1,0 +1,24 @@
+"""Linear systems of derivatives: which solver, and whether to believe its answer.
+
+Krylov methods are Lineax's; what stands here is the choice by size and structure, the dense path, the scaling of the
+right-hand side and the true residual of every solve.
+"""
+
+from ._dense import Dense, materialize
+from ._krylov import CG, GMRES, BiCGStab, Lineax
+from ._solve import DENSE_LIMIT, Auto, LinearSolver, Reduction, Structure, solve
+
+__all__ = [
+    "CG",
+    "DENSE_LIMIT",
+    "GMRES",
+    "Auto",
+    "BiCGStab",
+    "Dense",
+    "LinearSolver",
+    "Lineax",
+    "Reduction",
+    "Structure",
+    "materialize",
+    "solve",
+]

@@ -1,0 +1,121 @@
+"""Watching a solve from outside: callbacks, a progress bar, per-step records. All work under ``jit``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+
+def _scalars(state: Any) -> dict[str, Any]:
+    """Return the scalar floating-point fields of a solver's state."""
+    return {
+        name: value
+        for name, value in state._asdict().items()
+        if isinstance(value, jax.Array) and value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.floating)
+    }
+
+
+class Monitor:
+    """Base of the monitors."""
+
+    def start(self, state: Any) -> Any:
+        """Return the empty history."""
+        del state
+
+    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+        """See one step and return the history."""
+        raise NotImplementedError
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Callback(Monitor):
+    """Call ``fun(info)`` on the host every ``every`` steps.
+
+    ``info`` is a dictionary with ``steps``, ``x`` and the scalar fields of the solver's state, such as ``error``.
+
+    Examples
+    --------
+    >>> import dini
+    >>> seen = []
+    >>> monitor = dini.Callback(lambda info: seen.append(int(info["steps"])))
+    >>> solution = dini.root(lambda x: x**2 - 4.0, 1.0, monitor=monitor)
+    >>> len(seen) == int(solution.stats.steps)
+    True
+    """
+
+    fun: Callable[[dict[str, Any]], Any] = field(metadata={"static": True})
+    every: int = field(default=1, metadata={"static": True})
+
+    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+        """Call the function when it is due."""
+        info = jax.lax.stop_gradient({"steps": steps, "x": x, **_scalars(state)})
+        if self.every == 1:
+            jax.debug.callback(self.fun, info)
+        else:
+            jax.lax.cond(steps % self.every == 0, lambda i: jax.debug.callback(self.fun, i), lambda i: None, info)
+        return history
+
+
+def _draw(info: dict[str, Any]) -> None:
+    sys.stderr.write(f"\rstep {int(info['steps'])}  error {float(info['error']):.3e} ")
+    sys.stderr.flush()
+
+
+class ProgressBar(Callback):
+    """Show the step and the optimality error on one line of standard error, every ``every`` steps."""
+
+    def __init__(self, every: int = 10):
+        super().__init__(_draw, every)
+
+
+jax.tree_util.register_pytree_node(ProgressBar, lambda bar: ((), bar.every), lambda every, _: ProgressBar(every))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Record(Monitor):
+    """Keep the scalar fields of the solver's state of the first ``size`` steps in ``solution.history``.
+
+    The history is a dictionary of arrays of length ``size``; entries of steps that were not taken are NaN.
+
+    Examples
+    --------
+    >>> import dini
+    >>> solution = dini.root(lambda x: x**2 - 4.0, 1.0, monitor=dini.Record(20))
+    >>> float(solution.history["error"][0])
+    3.0
+    """
+
+    size: int = field(metadata={"static": True})
+
+    def start(self, state: Any) -> Any:
+        """Return arrays of NaN."""
+        return {name: jnp.full(self.size, jnp.nan, value.dtype) for name, value in _scalars(state).items()}
+
+    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+        """Write one entry."""
+        del x
+        return {name: history[name].at[steps - 1].set(value, mode="drop") for name, value in _scalars(state).items()}
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Monitors(Monitor):
+    """Several monitors at once; the history is that of the first one that keeps one."""
+
+    monitors: tuple[Monitor, ...]
+
+    def start(self, state: Any) -> Any:
+        """Return the first history."""
+        return tuple(monitor.start(state) for monitor in self.monitors)
+
+    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+        """Let every monitor see the step."""
+        return tuple(m.observe(h, steps, x, state) for m, h in zip(self.monitors, history, strict=True))

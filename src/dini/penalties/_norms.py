@@ -1,0 +1,231 @@
+"""Norm penalties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..separable import map_with, require_broadcast
+from ..settings import require_all_positive
+from ._base import Penalty
+
+
+def _total(terms: Any, x: Any) -> jax.Array:
+    return sum((jnp.sum(term) for term in jax.tree.leaves(terms)), jnp.zeros((), trees.real_dtype(x)))
+
+
+def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:
+    return jnp.where(u > threshold, u - threshold, jnp.where(u < -threshold, u + threshold, jnp.zeros((), u.dtype)))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class L1(Penalty):
+    r"""The Lasso penalty :math:`\sum_i \lambda_i |x_i|`.
+
+    Proximal operator: :math:`\mathrm{sign}(x) \max(|x| - \eta\lambda, 0)`; on its support the derivative is one in
+    ``x`` and :math:`-\eta\,\mathrm{sign}(x)` in :math:`\lambda`.
+
+    Parameters
+    ----------
+    strength
+        :math:`\lambda \ge 0`: a scalar, an array that broadcasts against ``x``, or a tree like ``x``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.penalties import L1
+    >>> L1(1.0).prox(jnp.array([3.0, -0.5]), 1.0)
+    Array([2., 0.], dtype=float32)
+    """
+
+    strength: Any = 1.0
+
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        require_all_positive("L1's strength", self.strength, or_zero=True)
+
+    def value(self, x: Any) -> jax.Array:
+        """Return the weighted sum of absolute values."""
+        return _total(map_with(lambda u, s: s * jnp.abs(u), x, self.strength), x)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return the soft-thresholded ``x``."""
+        return map_with(lambda u, s, eta: _soft_threshold(u, eta * s), x, self.strength, step_size)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the strength broadcasts against ``x``."""
+        require_broadcast("L1", "strength", self.strength, x)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ElasticNet(Penalty):
+    r"""The elastic net :math:`\sum_i \lambda_i (|x_i| + \tfrac12 \gamma_i x_i^2)`.
+
+    Proximal operator: :math:`\mathrm{sign}(x)\max(|x| - \eta\lambda, 0) / (1 + \eta\lambda\gamma)`.
+
+    Parameters
+    ----------
+    strength
+        :math:`\lambda \ge 0`, as in :class:`L1`.
+    ratio
+        :math:`\gamma \ge 0`, likewise.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.penalties import ElasticNet
+    >>> ElasticNet(1.0, 1.0).prox(jnp.array([3.0, -0.5]), 1.0)
+    Array([1., 0.], dtype=float32)
+    """
+
+    strength: Any = 1.0
+    ratio: Any = 1.0
+
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        require_all_positive("ElasticNet's strength", self.strength, or_zero=True)
+        require_all_positive("ElasticNet's ratio", self.ratio, or_zero=True)
+
+    def value(self, x: Any) -> jax.Array:
+        """Return the penalty."""
+        terms = map_with(lambda u, s, r: s * (jnp.abs(u) + 0.5 * r * u * u), x, self.strength, self.ratio)
+        return _total(terms, x)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return the soft-thresholded and shrunk ``x``."""
+        return map_with(
+            lambda u, s, r, eta: _soft_threshold(u, eta * s) / (1 + eta * s * r),
+            x,
+            self.strength,
+            self.ratio,
+            step_size,
+        )
+
+    def check(self, x: Any) -> None:
+        """Raise unless the parameters broadcast against ``x``."""
+        require_broadcast("ElasticNet", "strength", self.strength, x)
+        require_broadcast("ElasticNet", "ratio", self.ratio, x)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Ridge(Penalty):
+    r"""The ridge penalty :math:`\tfrac12 \sum_i \lambda_i x_i^2` (note the half).
+
+    Proximal operator: :math:`x / (1 + \eta\lambda)`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.penalties import Ridge
+    >>> Ridge(1.0).prox(jnp.array([3.0]), 0.5)
+    Array([2.], dtype=float32)
+    """
+
+    strength: Any = 1.0
+
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        require_all_positive("Ridge's strength", self.strength, or_zero=True)
+
+    def value(self, x: Any) -> jax.Array:
+        """Return half the weighted sum of squares."""
+        return 0.5 * _total(map_with(lambda u, s: s * u * u, x, self.strength), x)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return the shrunk ``x``."""
+        return map_with(lambda u, s, eta: u / (1 + eta * s), x, self.strength, step_size)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the strength broadcasts against ``x``."""
+        require_broadcast("Ridge", "strength", self.strength, x)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class GroupLasso(Penalty):
+    r"""The group lasso :math:`\lambda \sum_j \|x_j\|_2`.
+
+    Proximal operator of one group: :math:`\max(1 - \eta\lambda/\|x_j\|, 0)\, x_j`. For an active group, with
+    :math:`\hat x = x_j/\|x_j\|`, its derivative is :math:`(1 - \eta\lambda/\|x_j\|) t + (\eta\lambda/\|x_j\|) \hat x
+    \hat x^\top t` in ``x`` and :math:`-\eta\hat x` in :math:`\lambda`; it is zero (not NaN) at :math:`x_j = 0`.
+
+    Parameters
+    ----------
+    strength
+        :math:`\lambda \ge 0`, a scalar.
+    axis
+        The axis (of every leaf) along which the elements of a group lie. Default: the whole unknown is one group.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.penalties import GroupLasso
+    >>> print(GroupLasso(2.5).prox(jnp.array([3.0, 4.0]), 1.0))
+    [1.5 2. ]
+    """
+
+    strength: Any = 1.0
+    axis: int | None = field(default=None, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        require_all_positive("GroupLasso's strength", self.strength, or_zero=True)
+
+    def _norms(self, x: Any) -> Any:
+        if self.axis is None:
+            size = trees.norm(x)
+            return jax.tree.map(lambda _: size, x)
+
+        def one(u: jax.Array) -> jax.Array:
+            squared = jnp.sum(u * u, axis=self.axis, keepdims=True)
+            positive = squared > 0
+            return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+
+        return jax.tree.map(one, x)
+
+    def value(self, x: Any) -> jax.Array:
+        """Return the sum of the groups' norms."""
+        if self.axis is None:
+            return self.strength * trees.norm(x)
+        return self.strength * _total(self._norms(x), x)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return ``x`` with each group shrunk towards zero."""
+        threshold = jnp.asarray(step_size) * self.strength
+
+        def one(u: jax.Array, size: jax.Array) -> jax.Array:
+            active = size > threshold
+            shrink = jnp.where(active, 1 - threshold / jnp.where(active, size, 1), 0)
+            return u * shrink.astype(u.dtype)
+
+        return jax.tree.map(one, x, self._norms(x))
+
+    def check(self, x: Any) -> None:
+        """Raise unless the strength is a scalar and every leaf has the axis."""
+        if jnp.ndim(self.strength) != 0:
+            raise ValueError(f"GroupLasso's strength must be a scalar: given shape {jnp.shape(self.strength)}.")
+        for leaf in jax.tree.leaves(x):
+            if self.axis is not None and not -leaf.ndim <= self.axis < leaf.ndim:
+                raise ValueError(
+                    f"GroupLasso's axis must be an axis of every leaf: given {self.axis} for {leaf.shape}."
+                )
+
+    def separates_rows(self, x: jax.Array) -> bool:
+        """Return whether no group spans several rows."""
+        return self.axis is not None and x.ndim > 1 and self.axis % x.ndim > 0
+
+    def row(self, i: Any, x: jax.Array) -> GroupLasso:
+        """Return the penalty of one row."""
+        del i
+        assert self.axis is not None
+        return GroupLasso(self.strength, axis=self.axis % x.ndim - 1)

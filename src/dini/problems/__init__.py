@@ -1,0 +1,10 @@
+"""What is solved: problems that state their own optimality condition."""
+
+from ._base import Problem, check_unknown
+from ._fixed_point import FixedPoint
+from ._least_squares import LeastSquares
+from ._linear_composite import LinearComposite
+from ._minimize import Minimize
+from ._root import Root
+
+__all__ = ["FixedPoint", "LeastSquares", "LinearComposite", "Minimize", "Problem", "Root", "check_unknown"]

@@ -1,0 +1,91 @@
+"""What all problems have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from .. import trees
+from ..functions import as_function, close
+
+
+def _split_aux(output: Any, name: str) -> tuple[Any, Any]:
+    if not (isinstance(output, tuple) and len(output) == 2):
+        raise TypeError(f"With has_aux=True, {name} must return a pair (value, aux): given {type(output).__name__}.")
+    return output
+
+
+class Problem:
+    """Base of the problems: a user's function of ``(x, *args)`` and the condition that a solution satisfies.
+
+    Subclasses are frozen dataclasses, registered as pytrees, with the fields ``fun`` and ``has_aux``.
+    """
+
+    fun: Any
+    has_aux: bool
+
+    @property
+    def name(self) -> str:
+        """The problem in words, for messages."""
+        inner = getattr(self.fun, "func", None) or self.fun
+        return f"{type(self).__name__}({getattr(inner, '__name__', type(inner).__name__)})"
+
+    def _wrap(self) -> None:
+        # JAX rebuilds problems from arbitrary leaves: only what a user passes is converted
+        if callable(self.fun):
+            object.__setattr__(self, "fun", as_function(self.fun, f"{type(self).__name__}'s fun"))
+        elif self.fun is None or isinstance(self.fun, int | float | str):
+            raise TypeError(f"{type(self).__name__}'s fun must be callable: given {self.fun!r}.")
+
+    def _output(self, x: Any, *args: Any) -> Any:
+        """Return the main output of ``fun``."""
+        output = self.fun(x, *args)
+        return _split_aux(output, self.name)[0] if self.has_aux else output
+
+    def aux(self, x: Any, *args: Any) -> Any:
+        """Return the auxiliary output of ``fun`` (``None`` without ``has_aux``)."""
+        return _split_aux(self.fun(x, *args), self.name)[1] if self.has_aux else None
+
+    def closed(self, x: Any, *args: Any) -> Any:
+        """Return the same problem with everything that its functions close over made explicit, checked at ``x``."""
+        problem = dataclasses.replace(self, fun=close(self.fun, x, *args))
+        problem.check(x, *args)
+        return problem
+
+    def check(self, x: Any, *args: Any) -> None:
+        """Raise unless the function's output and the problem's parts fit ``x``."""
+        raise NotImplementedError
+
+    def real_view(self) -> Any:
+        """Return the problem on pairs of real numbers that stands for this one on complex numbers."""
+        return dataclasses.replace(self, fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
+
+
+def _on_reals(fun: Callable[..., Any], x: Any, *args: Any, has_aux: bool) -> Any:
+    output = fun(trees.from_real(x), *args)
+    if has_aux:
+        return trees.to_real(output[0]), output[1]
+    return trees.to_real(output)
+
+
+def check_unknown(x: Any, name: str = "init") -> Any:
+    """Return the unknown as arrays of fixed type, or raise: it must be a pytree of floating-point or complex arrays."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        if not trees.is_inexact(leaf):
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            given = trees.describe(leaf)
+            raise TypeError(
+                f"{where} must be a floating-point or complex array, since derivatives are taken in it: given {given}. "
+                "Use for example jnp.zeros(n) or x.astype(float)."
+            )
+    return trees.strong(jax.tree.map(jnp.asarray, x))
+
+
+def check_like_unknown(what: str, output: Any, x: Any) -> None:
+    """Raise unless an output has the structure, shapes and dtypes of the unknown."""
+    trees.require_same(what, output, x, "the unknown x")

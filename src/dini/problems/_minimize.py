@@ -1,0 +1,135 @@
+"""Minimization, smooth or with a constraint set or a penalty."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import conditions
+from ._base import Problem
+
+
+def check_scalar(output: Any, name: str) -> None:
+    """Raise unless an objective's output is one real number."""
+    leaves = jax.tree.leaves(output)
+    real = len(leaves) == 1 and jnp.issubdtype(leaves[0].dtype, jnp.floating)
+    if not (real and leaves[0].shape == ()):
+        given = [f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in leaves]
+        raise TypeError(
+            f"The objective of {name} must return one real floating-point number: given "
+            f"{', '.join(given) or 'nothing'}. "
+            "Sum or average over the samples."
+        )
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Minimize(Problem):
+    r"""Minimize :math:`f(x, \theta) + g(x)` over ``x`` in a set.
+
+    ``f`` is smooth. Either a ``constraint`` (a convex set with a projection) or a ``penalty`` (a function ``g`` with a
+    proximal operator) may be given. Arrays in them, such as a radius or a penalty's strength, are parameters of the
+    problem like ``args``, and are differentiated.
+
+    Parameters
+    ----------
+    fun
+        ``f(x, *args)``, one real number (with ``has_aux``: a pair of it and any pytree).
+    constraint
+        A set of :mod:`dini.sets`.
+    penalty
+        A penalty of :mod:`dini.penalties`.
+    has_aux
+        Whether ``fun`` returns an auxiliary output.
+
+    Raises
+    ------
+    TypeError
+        Where the objective is not one real number.
+    ValueError
+        Where both a constraint and a penalty are given, or where they do not fit ``x``.
+
+    Examples
+    --------
+    The projection of a point onto the simplex, and its Jacobian:
+
+    >>> import dini, jax, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, y: 0.5 * jnp.sum((x - y) ** 2), constraint=dini.sets.Simplex())
+    >>> def project(y):
+    ...     return dini.solve(problem, dini.ProjectedGradient(), jnp.ones(3) / 3, y).x
+    >>> print(jax.jacobian(project)(jnp.array([0.9, 0.5, -1.0])).round(3))
+    [[ 0.5 -0.5  0. ]
+     [-0.5  0.5  0. ]
+     [ 0.   0.   0. ]]
+    """
+
+    fun: Any
+    constraint: Any = None
+    penalty: Any = None
+    has_aux: bool = field(default=False, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        self._wrap()
+        if self.constraint is not None and self.penalty is not None:
+            raise ValueError(
+                "Minimize takes a constraint or a penalty, not both: the proximal operator of their sum is not the "
+                "composition of the two. Use a penalty that includes the constraint, or state the penalty in fun "
+                "where it is smooth."
+            )
+
+    @property
+    def composite(self) -> bool:
+        """Whether there is a constraint or a penalty."""
+        return self.constraint is not None or self.penalty is not None
+
+    @property
+    def condition(self) -> conditions.Condition:
+        """Stationarity, or the proximal-gradient fixed point."""
+        return conditions.ProximalGradient() if self.composite else conditions.Stationary()
+
+    @property
+    def structure(self) -> Any:
+        """The Hessian of a nondegenerate minimum is positive definite."""
+        return None if self.composite else "positive definite"
+
+    def value(self, x: Any, *args: Any) -> jax.Array:
+        """Return the smooth part ``f(x, *args)``."""
+        return self._output(x, *args)
+
+    def objective(self, x: Any, *args: Any) -> jax.Array:
+        """Return ``f(x, *args) + g(x)``."""
+        value = self.value(x, *args)
+        return value if self.penalty is None else value + self.penalty.value(x)
+
+    def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, Any]:
+        """Return the smooth part and its gradient in ``x``."""
+        return jax.value_and_grad(self.value)(x, *args)
+
+    def gradient(self, x: Any, *args: Any) -> Any:
+        """Return the gradient of the smooth part in ``x``."""
+        return jax.grad(self.value)(x, *args)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return the proximal point of the penalty, the projection onto the constraint, or ``x``."""
+        if self.constraint is not None:
+            return self.constraint.project(x)
+        return x if self.penalty is None else self.penalty.prox(x, step_size)
+
+    def closed(self, x: Any, *args: Any) -> Any:
+        """Return the problem with all closures made explicit, checked at ``x``."""
+        problem = super().closed(x, *args)
+        constraint = None if self.constraint is None else self.constraint.closed(x)
+        penalty = None if self.penalty is None else self.penalty.closed(x)
+        return dataclasses.replace(problem, constraint=constraint, penalty=penalty)
+
+    def check(self, x: Any, *args: Any) -> None:
+        """Raise unless the objective is a real scalar and the constraint or penalty fits ``x``."""
+        check_scalar(jax.eval_shape(self.value, x, *args), self.name)
+        for part in (self.constraint, self.penalty):
+            if part is not None:
+                part.check(x)

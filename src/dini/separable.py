@@ -1,0 +1,73 @@
+"""What sets and penalties share: parameters that broadcast over a tree, and being taken apart into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def leaves_like(parameter: Any, x: Any) -> Any:
+    """Return a parameter as a tree like ``x``: it is one already, or one scalar or array that serves every leaf."""
+    if jax.tree.structure(parameter) == jax.tree.structure(x):
+        return parameter
+    return jax.tree.map(lambda _: parameter, x)
+
+
+def map_with(fun: Callable[..., Any], x: Any, *parameters: Any) -> Any:
+    """Map ``fun(leaf, *parameters)`` over the leaves of ``x``, parameters broadcast by :func:`leaves_like`."""
+    spread = [leaves_like(parameter, x) for parameter in parameters]
+    return jax.tree.map(lambda leaf, *rest: fun(leaf, *(jnp.asarray(r, leaf.dtype) for r in rest)), x, *spread)
+
+
+def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
+    """Raise unless a parameter broadcasts against ``x`` without changing its shape."""
+    if parameter is None:
+        return
+    for part, leaf in zip(jax.tree.leaves(leaves_like(parameter, x)), jax.tree.leaves(x), strict=True):
+        shape = jnp.shape(part)
+        try:
+            fits = jnp.broadcast_shapes(shape, leaf.shape) == leaf.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"{name} of {owner} must broadcast against the unknown x: given shape {shape}, needed {leaf.shape}."
+            )
+
+
+class Separable:
+    """Base of sets and penalties: how they split over the blocks of an unknown."""
+
+    #: whether the set or penalty treats each element of the unknown on its own
+    elementwise: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return type(self).__name__
+
+    def check(self, x: Any) -> None:
+        """Raise unless the parameters fit the unknown."""
+
+    def closed(self, x: Any) -> Any:
+        """Return the object with everything that its functions close over made explicit."""
+        del x
+        return self
+
+    def separates_rows(self, x: jax.Array) -> bool:
+        """Return whether each row ``x[i]`` of an array is treated on its own."""
+        del x
+        return self.elementwise
+
+    def row(self, i: Any, x: jax.Array) -> Any:
+        """Return the set or penalty of row ``i`` of ``x``: parameters with an entry for each row give that entry."""
+
+        def one(parameter: Any) -> Any:
+            parameter = jnp.asarray(parameter)
+            per_row = parameter.ndim == x.ndim and parameter.shape[0] == x.shape[0] > 1
+            return parameter[i] if per_row else parameter
+
+        return jax.tree.map(one, self)

@@ -1,0 +1,94 @@
+"""Balls of norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..settings import require_positive
+from ._base import Set
+from ._simplex import project_simplex
+
+
+def _check_radius(name: str, radius: Any) -> None:
+    if jnp.ndim(radius) != 0:
+        raise ValueError(f"{name}'s radius must be a scalar: given shape {jnp.shape(radius)}.")
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class L2Ball(Set):
+    r"""The Euclidean ball :math:`\{x : \|x\|_2 \le r\}` of the whole unknown.
+
+    Projection :math:`x \min(1, r / \|x\|)`; outside, with :math:`\hat x = x/\|x\|`, the derivative is
+    :math:`(r/\|x\|)(t - \hat x \hat x^\top t)` in ``x`` and :math:`\hat x` in ``r``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import L2Ball
+    >>> print(L2Ball(1.0).project(jnp.array([3.0, 4.0])).round(3))
+    [0.6 0.8]
+    """
+
+    radius: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("L2Ball's radius", self.radius)
+
+    def project(self, x: Any) -> Any:
+        """Shrink ``x`` to the radius."""
+        size = trees.norm(x)
+        outside = size > self.radius
+        # inside, the untaken branch is kept away from 0/0
+        factor = jnp.where(outside, self.radius / jnp.where(outside, size, 1), 1)
+        return trees.scale(factor, x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the radius is a scalar."""
+        del x
+        _check_radius("L2Ball", self.radius)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class L1Ball(Set):
+    r"""The ball :math:`\{x : \|x\|_1 \le r\}` of the whole unknown.
+
+    Outside, the projection is :math:`\mathrm{sign}(x) \circ \Pi_\Delta(|x|)` with the simplex of radius ``r``. On its
+    support ``S``, with :math:`\sigma = \mathrm{sign}(x)`, the derivative is
+    :math:`t_S - \sigma_S (\sigma_S \cdot t_S) / |S|` in ``x`` and :math:`\sigma_S / |S|` in ``r``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import L1Ball
+    >>> print(L1Ball(1.0).project(jnp.array([2.0, -1.5])))
+    [ 0.75 -0.25]
+    """
+
+    radius: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("L1Ball's radius", self.radius)
+
+    def project(self, x: Any) -> Any:
+        """Soft-threshold ``x`` to the radius."""
+        flat, unravel = ravel_pytree(x)
+        if not flat.size:
+            return x
+        sign = jax.lax.stop_gradient(jnp.sign(flat))
+        size = sign * flat
+        inside = jnp.sum(size) <= self.radius
+        return unravel(jnp.where(inside, flat, sign * project_simplex(size, self.radius)))
+
+    def check(self, x: Any) -> None:
+        """Raise unless the radius is a scalar."""
+        del x
+        _check_radius("L1Ball", self.radius)

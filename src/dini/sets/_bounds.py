@@ -1,0 +1,89 @@
+"""Bounds on each element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ..separable import leaves_like, map_with, require_broadcast
+from ..settings import require_ordered
+from ._base import Set
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class NonNegative(Set):
+    r"""The nonnegative orthant :math:`\{x : x_i \ge 0\}`; projection :math:`\max(x, 0)`, derivative :math:`1[x > 0]`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import NonNegative
+    >>> NonNegative().project(jnp.array([-1.0, 2.0]))
+    Array([0., 2.], dtype=float32)
+    """
+
+    elementwise = True
+
+    def project(self, x: Any) -> Any:
+        """Return ``max(x, 0)``."""
+        return jax.tree.map(lambda u: jnp.where(u > 0, u, jnp.zeros((), u.dtype)), x)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Box(Set):
+    r"""The box :math:`\{x : l \le x \le u\}`.
+
+    Projection :math:`\min(\max(x, l), u)`; its derivative is :math:`1[l < x < u]` in ``x``, :math:`1[x \le l]` in
+    ``l``, :math:`1[x \ge u]` in ``u``.
+
+    Parameters
+    ----------
+    lower, upper
+        Scalars, arrays that broadcast against ``x``, or trees like ``x``; ``None`` for no bound.
+
+    Raises
+    ------
+    ValueError
+        Where ``lower`` is above ``upper``, or a bound does not fit ``x``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import Box
+    >>> Box(0.0, 1.0).project(jnp.array([-1.0, 0.5, 2.0]))
+    Array([0. , 0.5, 1. ], dtype=float32)
+    """
+
+    lower: Any = None
+    upper: Any = None
+
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        lower, upper = jax.tree.leaves(self.lower), jax.tree.leaves(self.upper)
+        if len(lower) == len(upper):
+            for low, high in zip(lower, upper, strict=True):
+                require_ordered("Box's lower", low, "upper", high)
+
+    def project(self, x: Any) -> Any:
+        """Clip ``x`` to the bounds."""
+        if self.lower is not None:
+            x = map_with(lambda u, low: jnp.where(u > low, u, low), x, self.lower)
+        if self.upper is not None:
+            x = map_with(lambda u, high: jnp.where(u < high, u, high), x, self.upper)
+        return x
+
+    def check(self, x: Any) -> None:
+        """Raise unless the bounds broadcast against ``x`` and are ordered."""
+        require_broadcast("Box", "lower", self.lower, x)
+        require_broadcast("Box", "upper", self.upper, x)
+        if self.lower is not None and self.upper is not None:
+            pairs = zip(*(jax.tree.leaves(leaves_like(b, x)) for b in (self.lower, self.upper)), strict=True)
+            for low, high in pairs:
+                require_ordered("Box's lower", low, "upper", high)

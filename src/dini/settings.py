@@ -1,0 +1,42 @@
+"""Checks of settings at the door. Values that are not known yet (traced arrays) pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def _known(value: Any) -> np.ndarray | None:
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, jax.Array | np.ndarray | np.generic | int | float):
+        return None
+    return np.asarray(value)
+
+
+def require_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
+    """Raise ``ValueError`` unless every element of a known value is positive (or zero)."""
+    known = _known(value)
+    if known is not None and not np.all(known >= 0 if or_zero else known > 0):
+        raise ValueError(f"{name} must be {'nonnegative' if or_zero else 'positive'}: given {value}.")
+
+
+def require_all_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
+    """Raise ``ValueError`` unless every leaf of a tree of known values is positive (or zero)."""
+    for leaf in jax.tree.leaves(value):
+        require_positive(name, leaf, or_zero=or_zero)
+
+
+def require_ordered(name_low: str, low: Any, name_high: str, high: Any) -> None:
+    """Raise ``ValueError`` unless ``low <= high`` in every element of two known values."""
+    known_low, known_high = _known(low), _known(high)
+    if known_low is not None and known_high is not None and not np.all(known_low <= known_high):
+        raise ValueError(f"{name_low} must not be above {name_high}: given {low} and {high}.")
+
+
+def require_count(name: str, value: Any, minimum: int = 1) -> None:
+    """Raise unless a static setting is an integer of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a Python integer: given {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}: given {value}.")

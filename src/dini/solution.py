@@ -1,0 +1,85 @@
+"""What a solve returns."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import numpy as np
+
+from .status import SolveError, Status
+
+
+class Stats(NamedTuple):
+    """Figures of a solve; constants of differentiation.
+
+    Attributes
+    ----------
+    steps
+        Steps taken; for solvers with a line search a rejected trial counts as a step.
+    error
+        The last value of the solver's optimality measure, which its stopping test compares with ``tol``.
+    """
+
+    steps: Any
+    error: Any
+
+
+class Solution(NamedTuple):
+    """The solution of a problem.
+
+    Attributes
+    ----------
+    x
+        The solution, with the structure of ``init``. Differentiable.
+    status
+        A :class:`dini.Status` as an integer array, one a lane under ``vmap``. Zero is success.
+    stats
+        Figures of the solve, see :class:`Stats`.
+    state
+        The solver's last state (constants of differentiation).
+    aux
+        The auxiliary output of the problem's function at ``x``, where ``has_aux=True``. Differentiable.
+    history
+        Per-step records, where they were asked for with :class:`dini.Record`.
+
+    Examples
+    --------
+    >>> import dini
+    >>> solution = dini.root(lambda x, a: x**2 - a, 1.0, 4.0)
+    >>> bool(solution.success), solution.message
+    (True, 'The stopping test was met.')
+    """
+
+    x: Any
+    status: Any
+    stats: Stats
+    state: Any = None
+    aux: Any = None
+    history: Any = None
+
+    @property
+    def success(self) -> Any:
+        """Whether the solve succeeded (an array under ``jit`` and ``vmap``)."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def message(self) -> str:
+        """The status in words; of concrete values only, the worst lane's under ``vmap``."""
+        if isinstance(self.status, jax.core.Tracer):
+            raise TypeError(
+                "solution.message needs concrete values: read it outside jit, vmap and grad, or use solution.status."
+            )
+        return Status(int(np.max(self.status))).explanation
+
+
+def failure(status: Any, steps: Any, error: Any, *, problem: str, solver: str, tol: Any) -> SolveError:
+    """Build the exception for a failed solve from its figures."""
+    end = Status(int(status))
+    return SolveError(
+        f"{problem} was not solved by {solver}: {end.name} after {int(steps)} steps, "
+        f"optimality error {float(error):.3e}, tolerance {float(tol):.1e}. {end.explanation} "
+        'To get the last point and its status instead, pass on_failure="ignore".',
+        end,
+    )

@@ -1,0 +1,189 @@
+"""The one road from a problem to its solution and its derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from . import trees
+from .differentiation import Differentiation, Implicit
+from .loop import tolerance
+from .monitors import Monitor
+from .problems import FixedPoint, LeastSquares, Minimize, Root
+from .problems import check_unknown as _check_unknown
+from .solution import Solution, Stats, failure
+from .solvers import Function, Solver
+from .status import OnFailure, SolveWarning, Status, check_on_failure, guard
+
+Problem = Minimize | LeastSquares | Root | FixedPoint
+
+_IMPLICIT = Implicit()
+
+
+@partial(jax.jit, static_argnums=6)
+def _solve(
+    problem: Any, solver: Any, init: Any, args: Any, differentiation: Any, monitor: Any, on_failure: OnFailure
+) -> Solution:
+    """Everything that is compiled; its checks run once, when it is traced."""
+    x = _check_unknown(init)
+    complex_unknown = trees.has_complex(x)
+    if complex_unknown:
+        if getattr(problem, "composite", False):
+            raise TypeError(
+                f"{problem.name} has a complex unknown and a constraint or penalty, which are defined on real numbers. "
+                "State the problem in real and imaginary parts."
+            )
+        problem, x = problem.real_view(), trees.to_real(x)
+    problem = problem.closed(x, *args)
+    solver.check(problem, x)
+    outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
+    aux = problem.aux(outcome.x, *args)
+    stats, state, history = jax.lax.stop_gradient((Stats(outcome.steps, outcome.error), outcome.state, outcome.history))
+    x = trees.from_real(outcome.x) if complex_unknown else outcome.x
+    return Solution(x, outcome.status, stats, state, aux, history)
+
+
+def solve(
+    problem: Problem,
+    solver: Solver | Callable[..., Any],
+    init: Any,
+    *args: Any,
+    differentiation: Differentiation = _IMPLICIT,
+    on_failure: OnFailure = "raise",
+    monitor: Monitor | None = None,
+) -> Solution:
+    r"""Solve a problem; the solution is a differentiable function of everything that the problem depends on.
+
+    Parameters are the arrays in ``args``, in the problem (a radius, a penalty's strength, the weights of a callable
+    module) and those that the problem's functions close over. The starting point has no influence on a solution
+    and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems (the same
+    function objects), solvers and shapes.
+
+    Parameters
+    ----------
+    problem
+        What is solved: :class:`dini.Minimize`, :class:`dini.LeastSquares`, :class:`dini.Root`,
+        :class:`dini.FixedPoint`.
+    solver
+        How: a solver of :mod:`dini.solvers`, or a function ``(problem, init, *args) -> x``.
+    init
+        The starting point, a pytree of floating-point or complex arrays.
+    *args
+        Passed to the problem's functions after ``x``; pytrees of arrays.
+    differentiation
+        How a derivative passes: :class:`dini.Implicit` (default), :class:`dini.OneStep`, :class:`dini.Unrolled`.
+    on_failure
+        What to do where the solve fails or its derivative cannot be computed. ``"raise"``: an exception outside
+        ``vmap``; inside, ``solution.status`` marks the lane and its derivative is NaN. ``"warn"``: a warning.
+        ``"nan"``: NaN in the failed lanes. ``"ignore"``: nothing; look at ``solution.status``.
+    monitor
+        :class:`dini.Callback`, :class:`dini.ProgressBar` or :class:`dini.Record`.
+
+    Returns
+    -------
+    Solution
+        With ``x``, ``status``, ``stats``, ``state``, ``aux``, ``history``.
+
+    Raises
+    ------
+    SolveError
+        Where the solve failed (under ``jit``, JAX wraps it in its own exception).
+    DerivativeError
+        Where the linear system of the derivative could not be solved.
+    TypeError, ValueError
+        For input that does not fit: the message names the argument, what was given and what is needed.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> def loss(w, strength, X, y):
+    ...     return 0.5 * jnp.mean((X @ w - y) ** 2) + 0.5 * strength * jnp.sum(w**2)
+    >>> X, y = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([2.0, 5.0])
+    >>> def fit(strength):
+    ...     return dini.solve(dini.Minimize(loss), dini.LBFGS(), jnp.zeros(2), strength, X, y).x
+    >>> print(jax.jacobian(fit)(0.5).round(3))
+    [-1.  -0.8]
+    """
+    if not isinstance(solver, Solver):
+        solver = _as_solver(solver)
+    if on_failure not in ("raise", "warn", "nan", "ignore"):
+        check_on_failure(on_failure)
+    try:
+        solution: Solution = _solve(problem, solver, init, args, differentiation, monitor, on_failure)
+    except TypeError as error:
+        _explain(error, problem, args, differentiation)
+        raise
+    if on_failure == "ignore":
+        return solution
+    status = solution.status
+    if isinstance(status, jax.core.Tracer):
+        return _guarded(solution, problem, solver, on_failure)
+    if status.ndim == 0 and status.item() != 0:
+        return _failed(solution, problem, solver, on_failure)
+    return solution
+
+
+def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
+    """Deal with a failed solve whose figures are known."""
+    import warnings
+
+    if on_failure == "nan":
+        return solution._replace(x=jax.tree.map(lambda u: jnp.full_like(u, jnp.nan), solution.x))
+    error = failure(
+        solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, solution.x)
+    )
+    if on_failure == "raise":
+        raise error
+    warnings.warn(str(error), SolveWarning, stacklevel=3)
+    return solution
+
+
+def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
+    """Deal with a failure that will show at run time only."""
+    report = partial(_report, problem.name, solver.name)
+    figures = (solution.status, *solution.stats, jnp.asarray(tolerance(solver, solution.x), float))
+    failed = solution.status != Status.CONVERGED
+    if on_failure == "nan":
+        x = guard(solution.x, failed, report, figures, "nan")
+    else:
+        # under vmap the lane is marked by its status and keeps its last point
+        x = guard(solution.x, failed, report, figures, on_failure, mark=False)
+    return solution._replace(x=x)
+
+
+def _report(problem: str, solver: str, status: np.ndarray, steps: Any, error: Any, tol: Any) -> Exception:
+    return failure(status, steps, error, problem=problem, solver=solver, tol=tol)
+
+
+def _as_solver(solver: Any) -> Solver:
+    if callable(solver) and not isinstance(solver, type):
+        return Function(jax.tree_util.Partial(solver))
+    raise TypeError(
+        "solver must be an object of dini.solvers, such as dini.LBFGS(), or a function (problem, init, *args) -> x: "
+        f"given {solver!r}."
+    )
+
+
+def _explain(error: TypeError, problem: Any, args: Any, differentiation: Any) -> None:
+    """Replace JAX's message about what it cannot trace by one that names the argument."""
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"problem must be a Minimize, LeastSquares, Root or FixedPoint: given {problem!r}. For a plain function "
+            "use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
+        ) from error
+    if not isinstance(differentiation, Differentiation):
+        raise TypeError(
+            f"differentiation must be Implicit(), OneStep() or Unrolled(): given {differentiation!r}."
+        ) from error
+    for path, leaf in jax.tree_util.tree_leaves_with_path(args):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
+            raise TypeError(
+                f"args{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Bind other values to "
+                "the function, for example with functools.partial."
+            ) from error

@@ -1,0 +1,146 @@
+"""The shape of a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..loop import Outcome
+from ..problems import FixedPoint, LeastSquares, Minimize, Root
+from ..settings import require_count, require_positive
+from ..status import Status
+
+
+class Solver:
+    """Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
+
+    A state is a named tuple with a scalar field ``error``, the optimality measure that is compared with ``tol``
+    (infinity before the first step), and, where the solver can detect its own failure, a field ``status``.
+    One step evaluates the problem's function about once, so that no loop hides in it: a line search spreads its
+    trials over steps. By hand, in a loop of your own:
+
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    >>> solver, x, a = dini.LBFGS(), jnp.zeros(2), jnp.array([1.0, 2.0])
+    >>> state = solver.init(problem, x, a)
+    >>> while not state.error <= 1e-6:
+    ...     x, state = solver.step(problem, x, state, a)
+    >>> print(x)
+    [1. 2.]
+    """
+
+    tol: Any
+    max_steps: int
+
+    solves: ClassVar[tuple[type, ...]] = (Minimize, LeastSquares)
+    composite: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return type(self).__name__
+
+    def init(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the state before the first step."""
+        raise NotImplementedError
+
+    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
+        """Return the next point and state."""
+        raise NotImplementedError
+
+    def _check_settings(self) -> None:
+        require_positive(f"{self.name}'s tol", self.tol, or_zero=True)
+        require_count(f"{self.name}'s max_steps", self.max_steps, 0)
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the solver can solve the problem."""
+        del x
+        if not isinstance(problem, self.solves):
+            able = ", ".join(kind.__name__ for kind in self.solves)
+            raise TypeError(
+                f"{self.name} solves problems of the kinds {able}: given {problem.name}. {_suggest(problem)}"
+            )
+        if getattr(problem, "composite", False) and not self.composite:
+            part = problem.constraint if problem.constraint is not None else problem.penalty
+            raise TypeError(
+                f"{self.name} cannot keep the {'constraint' if problem.constraint is not None else 'penalty'} "
+                f"{part.name} of {problem.name}: it would ignore it. {_suggest(problem)}"
+            )
+
+
+def _suggest(problem: Any) -> str:
+    if getattr(problem, "composite", False):
+        return "Use ProximalGradient, ProjectedGradient, BlockCoordinateDescent or MirrorDescent."
+    options = {
+        Minimize: "LBFGS, Newton or GradientDescent",
+        LeastSquares: "LevenbergMarquardt, LBFGS or Newton",
+        Root: "Newton",
+        FixedPoint: "FixedPointIteration, Anderson or Newton",
+    }
+    return f"Use {options.get(type(problem), 'a solver that fits it')}."
+
+
+def relative_rounding(*values: Any) -> Any:
+    """Return a few units of rounding error of a function's values: smaller differences between them mean nothing."""
+    top = jnp.asarray(0.0, values[0].dtype)
+    for value in values:
+        top = jnp.maximum(top, jnp.where(jnp.isfinite(value), jnp.abs(value), 0))
+    return 10 * jnp.finfo(top.dtype).eps * top
+
+
+def infinity(x: Any) -> Any:
+    """Return infinity in the dtype of scalars that belong to ``x``."""
+    return jnp.full((), jnp.inf, trees.real_dtype(x))
+
+
+def running() -> Any:
+    """Return the status of a solver that has found no failure."""
+    return jnp.asarray(Status.RUNNING, jnp.int32)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Function(Solver):
+    """A plain function ``(problem, init, *args) -> x`` as a solver.
+
+    What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
+    (in units of the gradient) must be at most ``tol`` times the larger of one and the residual at ``init``.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    >>> closed_form = lambda problem, init, a: a
+    >>> print(jax.jacobian(lambda a: dini.solve(problem, closed_form, jnp.zeros(2), a).x)(jnp.ones(2)))
+    [[1. 0.]
+     [0. 1.]]
+    """
+
+    fun: Callable[..., Any]
+    tol: Any = None
+
+    solves = (Minimize, LeastSquares, Root, FixedPoint)
+    composite = True
+    max_steps = 1
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        inner = getattr(self.fun, "func", self.fun)
+        return getattr(inner, "__name__", type(inner).__name__)
+
+    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+        """Call the function and test what it returns."""
+        solution = self.fun(problem, x, *args)
+        trees.require_same(f"The solution returned by {self.name}", solution, x, "init")
+        error, start = (problem.condition.error(problem, u, *args) for u in (solution, x))
+        tol = trees.eps(x) ** 0.25 if self.tol is None else self.tol
+        scale = jnp.where(jnp.isfinite(start), jnp.maximum(start, 1), 1)
+        status = jnp.where(error <= tol * scale, Status.CONVERGED, Status.CONDITION)
+        status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
+        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error)

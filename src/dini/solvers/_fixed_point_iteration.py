@@ -1,0 +1,69 @@
+"""Fixed-point iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..problems import FixedPoint
+from ..settings import require_positive
+from ._base import Solver, infinity
+
+
+class State(NamedTuple):
+    """Carried from step to step."""
+
+    error: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class FixedPointIteration(Solver):
+    r"""Picard's iteration with relaxation, :math:`x \leftarrow (1 - \omega) x + \omega T(x)`.
+
+    The error is :math:`\|T(x) - x\|_2` at the point before the step.
+
+    Parameters
+    ----------
+    relaxation
+        :math:`\omega > 0`; one is the plain iteration.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.FixedPoint(lambda x: jnp.cos(x))
+    >>> round(float(dini.solve(problem, dini.FixedPointIteration(), 1.0).x), 3)
+    0.739
+    """
+
+    relaxation: Any = 1.0
+    tol: Any = None
+    max_steps: int = field(default=2000, metadata={"static": True})
+
+    solves = (FixedPoint,)
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("FixedPointIteration's relaxation", self.relaxation)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        return State(infinity(x))
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Apply the map once."""
+        move = trees.sub(problem.map(x, *args), x)
+        return trees.axpy(self.relaxation, move, x), State(trees.norm(move).astype(state.error.dtype))
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return the map's value."""
+        del state
+        return problem.map(x, *args)

@@ -1,0 +1,122 @@
+"""Gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..functions import as_function
+from ..settings import require_positive
+from ..status import Status
+from ._base import Solver, infinity, relative_rounding, running
+
+
+class State(NamedTuple):
+    """Carried from step to step: the accepted point's value and gradient, and the next trial step."""
+
+    error: Any
+    step_size: Any
+    value: Any
+    gradient: Any
+    steps: Any
+    status: Any
+
+
+def schedule_value(step_size: Any, steps: Any) -> Any:
+    """Return a constant step size, or that of a schedule at a step."""
+    return step_size(steps) if callable(step_size) else step_size
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class GradientDescent(Solver):
+    r"""Gradient descent, :math:`x \leftarrow x - \eta \nabla f(x)`.
+
+    Without ``step_size``, a Barzilai-Borwein step is tried and halved until the sufficient-decrease (Armijo) condition
+    holds; each trial is one step. The error is :math:`\|\nabla f\|_2`.
+
+    Parameters
+    ----------
+    step_size
+        A constant, or a function of the number of the step, used without any test. Default: adaptive.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Barzilai and Borwein, "Two-point step size gradient methods", IMA J. Numer. Anal. 1988.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    >>> print(dini.solve(problem, dini.GradientDescent(), jnp.zeros(2), jnp.ones(2)).x)
+    [1. 1.]
+    """
+
+    step_size: Any = None
+    tol: Any = None
+    max_steps: int = field(default=2000, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("GradientDescent's step_size", self.step_size)
+        if callable(self.step_size):
+            object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which only evaluates the function."""
+        del problem, args
+        inf = infinity(x)
+        return State(inf, jnp.zeros_like(inf), inf, trees.zeros_like(x), jnp.zeros((), jnp.int32), running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one step."""
+        if self.step_size is not None:
+            value, gradient = problem.value_and_gradient(x, *args)
+            error = trees.norm(gradient).astype(state.error.dtype)
+            eta = jnp.asarray(schedule_value(self.step_size, state.steps), state.step_size.dtype)
+            value = value.astype(state.value.dtype)
+            return trees.axpy(-eta, gradient, x), State(error, eta, value, gradient, state.steps + 1, state.status)
+
+        trial = trees.axpy(-state.step_size, state.gradient, x)
+        value, gradient = problem.value_and_gradient(trial, *args)
+        value = value.astype(state.value.dtype)
+        squared = trees.vdot(state.gradient, state.gradient).astype(value.dtype)
+        bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(value, state.value)
+        first = state.steps == 0
+        finite = jnp.isfinite(value) & trees.all_finite(gradient)
+        accept = first | (finite & (value <= bound))
+
+        # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
+        change = trees.sub(gradient, state.gradient)
+        curvature = -state.step_size * trees.vdot(state.gradient, change)
+        secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
+        fresh = jnp.where(curvature > 0, secant, 4 * state.step_size)
+        new_norm = trees.norm(gradient)
+        start = 1 / jnp.maximum(new_norm, 1)
+        step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size).astype(value.dtype)
+
+        tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= trees.eps(x) * (1 + trees.norm(x)) * 1e-2)
+        status = jnp.where(tiny, Status.STALLED, state.status)
+        error = jnp.where(accept, new_norm, state.error).astype(value.dtype)
+        error = jnp.where(first & ~finite, jnp.nan, error)
+        kept = State(
+            error,
+            step_size,
+            jnp.where(accept, value, state.value),
+            trees.where(accept, gradient, state.gradient),
+            state.steps + 1,
+            status.astype(jnp.int32),
+        )
+        return trees.where(accept, trial, x), kept
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one plain gradient step."""
+        return trees.axpy(-state.step_size, problem.gradient(x, *args), x)

@@ -1,0 +1,119 @@
+"""Mirror descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..conditions import KL
+from ..functions import as_function
+from ..settings import require_positive
+from ..status import Status
+from ._base import Solver, infinity, relative_rounding, running
+from ._gradient_descent import schedule_value
+
+
+class State(NamedTuple):
+    """Carried from step to step."""
+
+    error: Any
+    step_size: Any
+    steps: Any
+    status: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class MirrorDescent(Solver):
+    r"""Mirror descent, :math:`x \leftarrow \mathrm{proj}^\varphi_C(\nabla\varphi(x) - \eta\nabla f(x))`.
+
+    The geometry includes the constraint: with :class:`dini.conditions.KL` (the default) and a constraint
+    :class:`dini.sets.Simplex` this is the exponentiated-gradient method. Without ``step_size`` the step is found by
+    backtracking on :math:`f(x^+) \le f(x) + \langle\nabla f(x), x^+ - x\rangle + D_\varphi(x^+, x)/\eta`.
+    The error is the Euclidean residual :math:`\|x - \mathrm{proj}_C(x - \nabla f(x))\|_2` of the problem's own
+    condition, so slow convergence towards the boundary shows.
+
+    Parameters
+    ----------
+    geometry
+        A geometry of :mod:`dini.conditions`, or an object with ``step(x, g, step_size)`` and ``divergence(x, y)``.
+    step_size
+        A constant, or a function of the number of the step, used without any test. Default: adaptive.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Beck and Teboulle, "Mirror descent and nonlinear projected subgradient methods", Oper. Res. Lett. 2003.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, c: x @ c + jnp.sum(x**2), constraint=dini.sets.Simplex())
+    >>> x = dini.solve(problem, dini.MirrorDescent(), jnp.ones(2) / 2, jnp.array([0.0, 1.0])).x
+    >>> round(float(x[0]), 3)
+    0.75
+    """
+
+    geometry: Any = field(default_factory=KL)
+    step_size: Any = None
+    tol: Any = None
+    max_steps: int = field(default=2000, metadata={"static": True})
+
+    composite = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("MirrorDescent's step_size", self.step_size)
+        if callable(self.step_size):
+            object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the problem has a constraint."""
+        super().check(problem, x)
+        if getattr(problem, "constraint", None) is None:
+            raise TypeError(
+                f"MirrorDescent needs a problem with a constraint, the domain of its geometry; {problem.name} has "
+                "none. Give for example Minimize(constraint=dini.sets.Simplex())."
+            )
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        inf = infinity(x)
+        return State(inf, jnp.ones_like(inf), jnp.zeros((), jnp.int32), running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one step."""
+        dtype = state.error.dtype
+        if self.step_size is not None:
+            gradient = problem.gradient(x, *args)
+            eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
+            new = self.geometry.step(x, gradient, eta)
+            accept, step_size, status = jnp.asarray(True), eta, state.status
+        else:
+            value, gradient = problem.value_and_gradient(x, *args)
+            first = 1 / jnp.maximum(trees.max_abs(gradient), 1e-3).astype(dtype)
+            eta = jnp.where(state.steps == 0, first, state.step_size)
+            new = self.geometry.step(x, gradient, eta)
+            new_value = problem.value(new, *args)
+            slope = trees.vdot(gradient, trees.sub(new, x))
+            bound = value + slope + self.geometry.divergence(new, x) / eta + relative_rounding(value, new_value)
+            accept = new_value <= bound
+            step_size = jnp.where(accept, 1.5 * eta, 0.5 * eta)
+            status = jnp.where(eta < jnp.finfo(dtype).tiny * 1e6, Status.STALLED, state.status).astype(jnp.int32)
+        moved = trees.sub(x, problem.prox(trees.sub(x, gradient), 1.0))
+        error = trees.norm(moved).astype(dtype)
+        # the error is that of x: a point that meets the test is the one to return
+        keep = ~accept | (error <= (trees.eps(x) ** 0.5 if self.tol is None else self.tol))
+        return trees.where(keep, x, new), State(error, step_size.astype(dtype), state.steps + 1, status)
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one plain mirror step."""
+        return self.geometry.step(x, problem.gradient(x, *args), state.step_size)

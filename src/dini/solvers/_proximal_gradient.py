@@ -1,0 +1,156 @@
+"""Proximal gradient and projected gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..functions import as_function
+from ..settings import require_positive
+from ..status import Status
+from ._base import Solver, infinity, relative_rounding, running
+from ._gradient_descent import schedule_value
+
+
+class State(NamedTuple):
+    """Carried from step to step: the extrapolated point, the momentum's counter and the step size."""
+
+    error: Any
+    step_size: Any
+    momentum: Any
+    extrapolated: Any
+    steps: Any
+    status: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ProximalGradient(Solver):
+    r"""Proximal gradient, :math:`x \leftarrow \mathrm{prox}_{\eta g}(y - \eta \nabla f(y))`, accelerated.
+
+    ``y`` is the point extrapolated by Nesterov's momentum (FISTA), restarted where the momentum points uphill.
+    Without ``step_size`` it is found by backtracking: it grows by a tenth after each accepted trial and is halved
+    after a trial where the quadratic upper bound fails; each trial is one step. The error is :math:`\|y - x\| /
+    \eta`, which bounds the norm of the gradient mapping at the returned point.
+
+    Parameters
+    ----------
+    step_size
+        A constant, or a function of the number of the step, used without any test. Default: adaptive.
+    acceleration
+        Whether to use momentum.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J. Imaging Sci. 2009; O'Donoghue and
+    Candès, "Adaptive restart for accelerated gradient schemes", Found. Comput. Math. 2015.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2), penalty=dini.penalties.L1(1.0))
+    >>> print(dini.solve(problem, dini.ProximalGradient(), jnp.zeros(2), jnp.array([3.0, 0.5])).x.round(3))
+    [2. 0.]
+    """
+
+    step_size: Any = None
+    acceleration: bool = field(default=True, metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=2000, metadata={"static": True})
+
+    composite = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive(f"{self.name}'s step_size", self.step_size)
+        if callable(self.step_size):
+            object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        inf = infinity(x)
+        one = jnp.ones_like(inf)
+        return State(inf, one, one, x, jnp.zeros((), jnp.int32), running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one step."""
+        y = state.extrapolated
+        dtype = state.error.dtype
+        fixed = self.step_size is not None
+        if fixed:
+            gradient = problem.gradient(y, *args)
+            eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
+        else:
+            value, gradient = problem.value_and_gradient(y, *args)
+            # the first trial moves by at most one: no curvature is known yet
+            first = 1 / jnp.maximum(trees.norm(gradient), 1e-3).astype(dtype)
+            eta = jnp.where(state.steps == 0, first, state.step_size)
+        new = problem.prox(trees.axpy(-eta, gradient, y), eta)
+        move = trees.sub(new, y)
+        squared = trees.vdot(move, move).astype(dtype)
+        error = jnp.sqrt(squared) / eta
+
+        if fixed:
+            accept = jnp.asarray(True)
+            step_size, status = eta, state.status
+        else:
+            new_value = problem.value(new, *args)
+            bound = value + trees.vdot(gradient, move) + squared / (2 * eta) + relative_rounding(value, new_value)
+            accept = new_value <= bound
+            step_size = jnp.where(accept, 1.1 * eta, 0.5 * eta)
+            tiny = ~accept & (jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
+            status = jnp.where(tiny, Status.STALLED, state.status).astype(jnp.int32)
+            lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient)
+            error = jnp.where(lost, jnp.nan, jnp.where(accept, error, state.error))
+
+        if self.acceleration:
+            step = trees.sub(new, x)
+            uphill = trees.vdot(trees.sub(y, new), step) > 0
+            momentum = jnp.where(uphill, 1.0, state.momentum)
+            grown = 0.5 * (1 + jnp.sqrt(1 + 4 * momentum**2))
+            factor = jnp.where(uphill, 0.0, (momentum - 1) / grown)
+            extrapolated = trees.axpy(factor, step, new)
+            momentum = jnp.where(accept, grown, state.momentum).astype(dtype)
+        else:
+            extrapolated, momentum = new, state.momentum
+        x = trees.where(accept, new, x)
+        extrapolated = trees.where(accept, extrapolated, y)
+        return x, State(error.astype(dtype), step_size.astype(dtype), momentum, extrapolated, state.steps + 1, status)
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one plain proximal gradient step."""
+        return problem.prox(trees.axpy(-state.step_size, problem.gradient(x, *args), x), state.step_size)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ProjectedGradient(ProximalGradient):
+    r"""Projected gradient, :math:`x \leftarrow \mathrm{proj}_C(y - \eta \nabla f(y))`.
+
+    This is :class:`ProximalGradient` for problems with a constraint.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=dini.sets.NonNegative())
+    >>> print(dini.solve(problem, dini.ProjectedGradient(), jnp.zeros(2), jnp.array([1.0, -1.0])).x.round(3))
+    [1. 0.]
+    """
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the problem has a constraint."""
+        super().check(problem, x)
+        if getattr(problem, "constraint", None) is None:
+            raise TypeError(
+                f"ProjectedGradient needs a problem with a constraint; {problem.name} has none. Give "
+                "Minimize(constraint=...), or use ProximalGradient, LBFGS or GradientDescent."
+            )

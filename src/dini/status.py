@@ -1,0 +1,135 @@
+"""How a solve ended, and how a failure is made known.
+
+A :class:`Status` is data: it travels through ``jit`` and ``vmap`` as one integer a lane. A failure that matters is
+turned into an exception (outside ``vmap``), a NaN (in its own lane only), a warning or nothing, as the caller asks with
+``on_failure``.
+"""
+
+from __future__ import annotations
+
+import enum
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+
+OnFailure = Literal["raise", "warn", "nan", "ignore"]
+
+
+class Status(enum.IntEnum):
+    """The end of a solve; ``CONVERGED`` (zero) is the only success."""
+
+    CONVERGED = 0
+    RUNNING = 1
+    MAX_STEPS = 2
+    STALLED = 3
+    NONFINITE = 4
+    SINGULAR = 5
+    CONDITION = 6
+
+    @property
+    def explanation(self) -> str:
+        """What was seen, and the remedy."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Status.CONVERGED: "The stopping test was met.",
+    Status.RUNNING: "The solver has not been run to its stopping test.",
+    Status.MAX_STEPS: "The solver reached `max_steps` before its stopping test. Raise `max_steps`, loosen `tol`, start "
+    "closer to the solution, or choose a solver that suits the problem better.",
+    Status.STALLED: "The solver can make no further progress: its step became too small, usually because `tol` "
+    "is below the rounding error of the objective or because the function is not smooth there. "
+    "Loosen `tol`, scale the objective, or compute in float64.",
+    Status.NONFINITE: "The objective, its derivative or the step became NaN or infinite. Start from a point inside the "
+    "function's domain, reduce the step size, or look for NaN with `jax.debug_nans`.",
+    Status.SINGULAR: "The linear system of the solver's step is singular to working precision. Regularize the problem, "
+    "or use a solver that does not factorize it.",
+    Status.CONDITION: "The point returned by the solver does not satisfy the optimality condition of the problem. "
+    "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
+    "sufficient accuracy.",
+}
+
+
+class SolveError(RuntimeError):
+    """A solve failed. ``status`` holds the :class:`Status`."""
+
+    def __init__(self, message: str, status: Status | None = None):
+        super().__init__(message)
+        self.status = status
+
+
+class DerivativeError(SolveError):
+    """The derivative of a solution could not be computed to its tolerance."""
+
+
+class SolveWarning(UserWarning):
+    """Issued instead of a :class:`SolveError` when ``on_failure="warn"``."""
+
+
+def check_on_failure(value: str) -> None:
+    """Raise unless ``value`` names a policy."""
+    if value not in get_args(OnFailure):
+        raise ValueError(f"on_failure must be one of {get_args(OnFailure)}: given {value!r}.")
+
+
+def _factor(
+    failed: jax.Array, report: Callable[..., Exception], warn: bool, mark: bool, figures: tuple[Any, ...]
+) -> jax.Array:
+    """Return one, after an exception or a warning on the host where ``failed`` holds at run time.
+
+    Under ``vmap`` nothing is raised: with ``mark``, the factor is NaN in the failed lanes. The factor comes out
+    of the callback, so that the callback lives as long as the value that it multiplies.
+    """
+
+    def on_host(*values: Any) -> np.ndarray:
+        error = report(*[np.asarray(value) for value in values])
+        if not warn:
+            raise error
+        warnings.warn(str(error), SolveWarning, stacklevel=2)
+        return np.ones((), np.float32)
+
+    @custom_vmap
+    def tell(failed: jax.Array, figures: tuple[Any, ...]) -> jax.Array:
+        factor = jax.ShapeDtypeStruct((), np.float32)
+        return jax.lax.cond(
+            failed, lambda f: jax.pure_callback(on_host, factor, *f), lambda _: jnp.ones((), np.float32), figures
+        )
+
+    @tell.def_vmap
+    def _(axis_size: int, batched: Any, failed: jax.Array, figures: tuple[Any, ...]) -> tuple[jax.Array, bool]:
+        del figures
+        failed = failed if batched[0] else jnp.broadcast_to(failed, (axis_size,))
+        return jnp.where(failed & mark, jnp.nan, 1.0).astype(np.float32), True
+
+    # a failure report is a constant of differentiation
+    return tell(*jax.lax.stop_gradient((failed, figures)))
+
+
+def guard(
+    value: Any,
+    failed: jax.Array,
+    report: Callable[..., Exception],
+    figures: tuple[Any, ...],
+    on_failure: OnFailure,
+    *,
+    mark: bool = True,
+) -> Any:
+    """Return ``value``, made harmless where ``failed`` holds, as the policy says.
+
+    ``raise``: an exception outside ``vmap``, NaN in the failed lanes inside (unless ``mark`` is false). ``warn``: a
+    warning outside ``vmap``, the value as it is. ``nan``: NaN in the failed lanes. ``ignore``: the value as it is.
+    ``report(*figures)`` builds the exception on the host. The function is linear in ``value``, so that it can be
+    transposed.
+    """
+    if on_failure == "ignore":
+        return value
+    if on_failure == "nan":
+        factor = jnp.where(jax.lax.stop_gradient(failed), jnp.nan, 1.0)
+    else:
+        factor = _factor(failed, report, on_failure == "warn", mark and on_failure == "raise", figures)
+    return jax.tree.map(lambda x: x * factor.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, value)

@@ -1,0 +1,187 @@
+"""Arithmetic on pytrees seen as vectors.
+
+An unknown of dini is any pytree of floating-point arrays. These helpers treat such a tree as one vector of a real inner
+product space; complex leaves count as pairs of real numbers, which is why inner products return real scalars.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+Tree = Any
+
+
+def add(a: Tree, b: Tree) -> Tree:
+    """Return ``a + b``."""
+    return jax.tree.map(jnp.add, a, b)
+
+
+def sub(a: Tree, b: Tree) -> Tree:
+    """Return ``a - b``."""
+    return jax.tree.map(jnp.subtract, a, b)
+
+
+def neg(a: Tree) -> Tree:
+    """Return ``-a``."""
+    return jax.tree.map(jnp.negative, a)
+
+
+def scale(factor: Any, a: Tree) -> Tree:
+    """Return ``factor * a`` in the dtypes of ``a``."""
+    return jax.tree.map(lambda x: jnp.asarray(factor).astype(x.dtype) * x, a)
+
+
+def axpy(factor: Any, x: Tree, y: Tree) -> Tree:
+    """Return ``y + factor * x`` in the dtypes of ``y``."""
+    return jax.tree.map(lambda u, v: v + jnp.asarray(factor).astype(v.dtype) * u, x, y)
+
+
+def zeros_like(a: Tree) -> Tree:
+    """Return the zero vector of the space of ``a``."""
+    return jax.tree.map(jnp.zeros_like, a)
+
+
+def where(condition: Any, a: Tree, b: Tree) -> Tree:
+    """Return ``a`` where the scalar ``condition`` holds and ``b`` elsewhere."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    if jnp.iscomplexobj(a):
+        return jnp.vdot(a, b).real
+    return jnp.vdot(a, b)
+
+
+def vdot(a: Tree, b: Tree) -> jax.Array:
+    """Return the real inner product of two trees."""
+    products = [_dot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return sum(products[1:], products[0]) if products else jnp.zeros(())
+
+
+def norm(a: Tree) -> jax.Array:
+    """Return the Euclidean norm of a tree.
+
+    The derivative at zero is zero (a subgradient), not NaN.
+    """
+    squared = vdot(a, a)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+
+
+def max_abs(a: Tree) -> jax.Array:
+    """Return the largest absolute value in a tree (zero for a tree without elements)."""
+    tops = [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(a) if x.size]
+    return functools.reduce(jnp.maximum, tops) if tops else jnp.zeros((), real_dtype(a))
+
+
+def all_finite(a: Tree) -> jax.Array:
+    """Return whether every element is finite."""
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(a)], jnp.asarray(True))
+
+
+def size(a: Tree) -> int:
+    """Return the number of real degrees of freedom."""
+    return sum(math.prod(jnp.shape(x)) * (2 if jnp.iscomplexobj(x) else 1) for x in jax.tree.leaves(a))
+
+
+def real_dtype(a: Tree) -> np.dtype:
+    """Return the real dtype in which scalars that belong to ``a`` (errors, step sizes) are kept: at least float32."""
+    leaves = jax.tree.leaves(a)
+    dtype = jnp.result_type(*leaves) if leaves else jnp.result_type(float)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        dtype = jnp.result_type(float)
+    return jnp.promote_types(jnp.finfo(dtype).dtype, jnp.float32)
+
+
+def eps(a: Tree) -> float:
+    """Return the unit roundoff of the coarsest leaf of ``a``."""
+    return max((float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(a)), default=float(jnp.finfo(float).eps))
+
+
+def strong(a: Tree) -> Tree:
+    """Return ``a`` as arrays without weak types, so that loops keep one type."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), a)
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Return whether a leaf is a floating-point or complex array or scalar."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) if _has_dtype(leaf) else isinstance(leaf, float | complex)
+
+
+def _has_dtype(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+
+
+class _ComplexPair(NamedTuple):
+    real: Any
+    imag: Any
+
+
+def has_complex(a: Tree) -> bool:
+    """Return whether any leaf is complex."""
+    return any(jnp.iscomplexobj(x) for x in jax.tree.leaves(a))
+
+
+def to_real(a: Tree) -> Tree:
+    """Replace each complex leaf by a pair of real ones; :func:`from_real` undoes it."""
+    return jax.tree.map(lambda x: _ComplexPair(jnp.real(x), jnp.imag(x)) if jnp.iscomplexobj(x) else x, a)
+
+
+def from_real(a: Tree) -> Tree:
+    """Put the pairs made by :func:`to_real` together again."""
+    return jax.tree.map(
+        lambda x: jax.lax.complex(x.real, x.imag) if isinstance(x, _ComplexPair) else x,
+        a,
+        is_leaf=lambda x: isinstance(x, _ComplexPair),
+    )
+
+
+def describe(a: Tree) -> str:
+    """Return the structure of a tree with shapes and dtypes, for messages."""
+
+    def one(x: Any) -> str:
+        return f"{jnp.result_type(x).name}{list(jnp.shape(x))}" if _has_dtype(x) else repr(x)
+
+    return str(jax.tree.map(one, a)).replace("'", "")
+
+
+def require_same(what: str, given: Tree, needed: Tree, needed_name: str) -> None:
+    """Raise a ``TypeError`` unless two trees agree in structure, shapes and dtypes."""
+    same = jax.tree.structure(given) == jax.tree.structure(needed) and all(
+        jnp.shape(x) == jnp.shape(y) and jnp.result_type(x) == jnp.result_type(y)
+        for x, y in zip(jax.tree.leaves(given), jax.tree.leaves(needed), strict=True)
+    )
+    if not same:
+        raise TypeError(
+            f"{what} must have the structure, shapes and dtypes of {needed_name}: "
+            f"given {describe(given)}, needed {describe(needed)}."
+        )
+
+
+class hoist:
+    """A function with everything that it closes over made explicit.
+
+    Tracing ``fun(*example)`` finds the arrays and tracers that the function closes over, also those hidden in nested
+    functions, modules and callable objects; they become ``consts``. Calling the object evaluates
+    ``fun`` as a pure function of ``consts`` and its arguments, so that a custom derivative rule can see (and
+    differentiate) what a plain Python closure hides.
+    """
+
+    def __init__(self, fun: Callable[..., Any], *example: Any):
+        closed, shape = jax.make_jaxpr(fun, return_shape=True)(*example)
+        self.consts: list[Any] = list(closed.consts)
+        self.shape: Any = shape
+        self._jaxpr = closed.jaxpr
+        self._tree = jax.tree.structure(shape)
+
+    def __call__(self, consts: list[Any], *args: Any) -> Any:
+        """Evaluate the function with its hoisted values given."""
+        return jax.tree.unflatten(self._tree, jax.core.eval_jaxpr(self._jaxpr, consts, *jax.tree.leaves(args)))

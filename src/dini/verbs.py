@@ -1,0 +1,121 @@
+"""The verbs in front: a problem, a solver that fits it and a solve, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .differentiation import Differentiation, Implicit
+from .monitors import Monitor
+from .problems import FixedPoint, LeastSquares, Minimize, Root
+from .solution import Solution
+from .solve import solve
+from .solvers import LBFGS, Anderson, LevenbergMarquardt, Newton, ProximalGradient, Solver
+from .status import OnFailure
+
+_IMPLICIT = Implicit()
+_LBFGS, _PROXIMAL_GRADIENT = LBFGS(), ProximalGradient()
+_LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: Any,
+    *args: Any,
+    constraint: Any = None,
+    penalty: Any = None,
+    has_aux: bool = False,
+    solver: Solver | Callable[..., Any] | None = None,
+    differentiation: Differentiation = _IMPLICIT,
+    on_failure: OnFailure = "raise",
+    monitor: Monitor | None = None,
+) -> Solution:
+    """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
+
+    Default solvers: :class:`dini.LBFGS`; with a constraint or penalty :class:`dini.ProximalGradient`.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> center = lambda a: dini.minimize(lambda x, a: jnp.sum((x - a) ** 2), jnp.zeros(2), a).x
+    >>> print(jax.jacobian(center)(jnp.ones(2)))
+    [[1. 0.]
+     [0. 1.]]
+    """
+    if solver is None:
+        solver = _LBFGS if constraint is None and penalty is None else _PROXIMAL_GRADIENT
+    problem = Minimize(fun, constraint, penalty, has_aux)
+    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+
+
+def least_squares(
+    fun: Callable[..., Any],
+    x0: Any,
+    *args: Any,
+    has_aux: bool = False,
+    solver: Solver | Callable[..., Any] = _LEVENBERG_MARQUARDT,
+    differentiation: Differentiation = _IMPLICIT,
+    on_failure: OnFailure = "raise",
+    monitor: Monitor | None = None,
+) -> Solution:
+    """Minimize half the squared norm of ``fun(x, *args)``; see :class:`dini.LeastSquares` and :func:`dini.solve`.
+
+    Default solver: :class:`dini.LevenbergMarquardt`.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> t = jnp.array([0.0, 1.0, 2.0])
+    >>> round(float(dini.least_squares(lambda rate: jnp.exp(-rate * t) - jnp.exp(-0.5 * t), 1.0).x), 3)
+    0.5
+    """
+    problem = LeastSquares(fun, has_aux)
+    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+
+
+def root(
+    fun: Callable[..., Any],
+    x0: Any,
+    *args: Any,
+    has_aux: bool = False,
+    solver: Solver | Callable[..., Any] = _NEWTON,
+    differentiation: Differentiation = _IMPLICIT,
+    on_failure: OnFailure = "raise",
+    monitor: Monitor | None = None,
+) -> Solution:
+    """Solve ``fun(x, *args) = 0``, starting at ``x0``; see :class:`dini.Root` and :func:`dini.solve`.
+
+    Default solver: :class:`dini.Newton`.
+
+    Examples
+    --------
+    >>> import dini, jax
+    >>> round(float(jax.grad(lambda a: dini.root(lambda x, a: x**3 + x - a, 1.0, a).x)(10.0)) * 13, 3)
+    1.0
+    """
+    problem = Root(fun, has_aux)
+    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+
+
+def fixed_point(
+    fun: Callable[..., Any],
+    x0: Any,
+    *args: Any,
+    has_aux: bool = False,
+    solver: Solver | Callable[..., Any] = _ANDERSON,
+    differentiation: Differentiation = _IMPLICIT,
+    on_failure: OnFailure = "raise",
+    monitor: Monitor | None = None,
+) -> Solution:
+    """Solve ``x = fun(x, *args)``, starting at ``x0``; see :class:`dini.FixedPoint` and :func:`dini.solve`.
+
+    Default solver: :class:`dini.Anderson`.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> round(float(dini.fixed_point(lambda x: jnp.cos(x), 1.0).x), 3)
+    0.739
+    """
+    problem = FixedPoint(fun, has_aux)
+    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)

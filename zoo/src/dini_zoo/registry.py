@@ -1,0 +1,92 @@
+"""The table of experiments, and the shape that each of them has.
+
+To add an experiment, write a module of the shape of `Experiment` and add one `Entry` to `EXPERIMENTS`. The table holds
+module names and not modules, so that listing it imports none of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.table import Table
+
+
+class Settings(Protocol):
+    """What an experiment can be told: a frozen dataclass. Its defaults show the claim in minutes on a laptop."""
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Settings with which the experiment runs in seconds. It need not show the claim."""
+        ...
+
+
+class Result(Protocol):
+    """What an experiment found."""
+
+    def tables(self) -> Sequence[Table]:
+        """The figures beside the paper's, as tables to print."""
+        ...
+
+    def figure(self) -> Figure:
+        """The picture of the claim."""
+        ...
+
+
+class Experiment(Protocol):
+    """An experiment: a module with a class `Settings` and a function `run`."""
+
+    Settings: type[Settings]
+
+    def run(self, settings: Any, console: Console) -> Result:
+        """Run the experiment. `settings` is one of the module's own `Settings`; progress goes to `console`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table."""
+
+    name: str
+    """What a user types: lower case, words joined by hyphens."""
+    module: str
+    """The dotted path of the experiment's module."""
+    summary: str
+    """One line that says what the experiment shows."""
+    paper: str
+    """Authors, short title and year."""
+
+    def load(self) -> Experiment:
+        """Import the experiment's module."""
+        return cast(Experiment, importlib.import_module(self.module))
+
+
+EXPERIMENTS: tuple[Entry, ...] = ()
+
+
+class UnknownExperimentError(LookupError):
+    """No experiment has the name that was asked for."""
+
+
+def find(name: str) -> Entry:
+    """The entry of that name. Raises `UnknownExperimentError`, which names those that come near."""
+    entries = {entry.name: entry for entry in EXPERIMENTS}
+    if name in entries:
+        return entries[name]
+    near = _near(name, list(entries))
+    suggestion = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise UnknownExperimentError(f"No experiment is called {name!r}.{suggestion} `dini list` shows all of them.")
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    """At most three names that `name` is a misspelling or a part of."""
+    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    containing = [known for known in names if len(wanted) > 1 and wanted in known]
+    similar = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    return list(dict.fromkeys(containing + similar))[:3]
