@@ -8,6 +8,9 @@ import griffe
 
 MATH = re.compile(r":math:`([^`]+)`")
 MATH_BLOCK = re.compile(r"^([ \t]*)\.\. math::[ \t]*(.*(?:\n(?:\1[ \t]+\S.*|[ \t]*(?=\n\1[ \t]+\S)))*)", re.MULTILINE)
+# An example in running text; a section "Examples" needs no help.
+EXAMPLE = re.compile(r"^([ \t]*)>>> .*(?:\n\1\S.*)*", re.MULTILINE)
+SECTION = re.compile(r"^([ \t]*)Examples\n\1--------\n", re.MULTILINE)
 REFERENCE = re.compile(r":(?:attr|class|data|exc|func|meth|mod|obj):`(~?)([\w.]+)`")
 
 
@@ -43,6 +46,12 @@ def markdown(text: str, obj: griffe.Object) -> str:
         # Optional: a name that no page describes stays plain code.
         return f'<autoref optional identifier="{target}"><code>{shown}</code></autoref>'
 
+    def example(match: re.Match[str]) -> str:
+        return f"{match[1]}```pycon\n{match[0]}\n{match[1]}```"
+
+    section = SECTION.search(text)
+    end = section.start() if section else len(text)
+    text = EXAMPLE.sub(example, text[:end]) + text[end:]
     text = MATH_BLOCK.sub(block, text)
     text = MATH.sub(lambda match: rf"\({match[1]}\)", text)
     return REFERENCE.sub(reference, text)

@@ -1,6 +1,6 @@
 """dini differentiates through anything that solves."""
 
-from . import conditions, linear, penalties, sets, solvers
+from . import conditions, linear, penalties, sets, solvers, testing
 from .differentiation import (
     Differentiation,
     Implicit,
@@ -16,6 +16,7 @@ from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Root
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
+    BFGS,
     LBFGS,
     Anderson,
     BlockCoordinateDescent,
@@ -34,6 +35,7 @@ from .verbs import fixed_point, least_squares, minimize, root
 __version__ = "0.1.0"
 
 __all__ = [
+    "BFGS",
     "LBFGS",
     "Anderson",
     "BlockCoordinateDescent",
@@ -79,4 +81,5 @@ __all__ = [
     "sets",
     "solve",
     "solvers",
+    "testing",
 ]

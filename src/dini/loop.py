@@ -84,29 +84,27 @@ def iterate_differentiably(
     """
     total = solver.max_steps if steps is None else steps
 
-    def advance(now: Outcome) -> Outcome:
-        return _advance(problem, solver, now, args, monitor, total)
+    def live(now: Outcome) -> Any:
+        return now.status == Status.RUNNING if steps is None else now.steps < total
 
     def one(now: Outcome, _: Any) -> tuple[Outcome, None]:
-        if steps is not None:
-            return advance(now), None
-        return jax.lax.cond(now.status == Status.RUNNING, advance, lambda same: same, now), None
+        def advance(now: Outcome) -> Outcome:
+            return _advance(problem, solver, now, args, monitor, total)
+
+        return jax.lax.cond(live(now), advance, lambda same: same, now), None
 
     start = _start(problem, solver, x, args, monitor)
     if not checkpoint:
         return jax.lax.scan(one, start, None, length=total)[0]
 
+    # chunks of equal length: the last one may run over, by steps that are skipped
     inner = max(1, math.isqrt(total))
-    outer, rest = divmod(total, inner)
 
     @jax.checkpoint
     def chunk(now: Outcome) -> Outcome:
         return jax.lax.scan(one, now, None, length=inner)[0]
 
     def chunks(now: Outcome, _: Any) -> tuple[Outcome, None]:
-        if steps is not None:
-            return chunk(now), None
-        return jax.lax.cond(now.status == Status.RUNNING, chunk, lambda same: same, now), None
+        return jax.lax.cond(live(now), chunk, lambda same: same, now), None
 
-    end = jax.lax.scan(chunks, start, None, length=outer)[0]
-    return jax.lax.scan(one, end, None, length=rest)[0] if rest else end
+    return jax.lax.scan(chunks, start, None, length=-(-total // inner))[0]

@@ -173,7 +173,7 @@ class MirrorDescent(Condition):
 
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""
-        return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size))
+        return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size, problem.constraint))
 
 
 @register_dataclass

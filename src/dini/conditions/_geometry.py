@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,38 +11,46 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function
+from ..sets import NonNegative, Product, Set, Simplex
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class KL:
-    r"""The entropy geometry on products of simplices, :math:`\varphi(x) = \sum_i x_i \log x_i`.
+    r"""The entropy geometry, :math:`\varphi(x) = \sum_i x_i \log x_i`, on simplices and the nonnegative orthant.
 
-    A mirror step is the multiplicative update :math:`x_i \mapsto s\, x_i e^{-\eta g_i} / \sum_j x_j e^{-\eta g_j}`
-    along ``axis``, ``s`` being the sum of ``x``. It is computed without logarithms, so exact zeros (which other solvers
-    return) stay zero and keep finite derivatives.
+    On a :class:`dini.sets.Simplex` of radius ``s`` a mirror step is the multiplicative update
+    :math:`x_i \mapsto s\, x_i e^{-\eta g_i} / \sum_j x_j e^{-\eta g_j}` along the simplex's axis; on
+    :class:`dini.sets.NonNegative` it is not normalized. A :class:`dini.sets.Product` of the two is taken part by part.
+    The update is computed without logarithms, so exact zeros (which other solvers return) stay zero and keep finite
+    derivatives.
     """
 
-    axis: int = field(default=-1, metadata={"static": True})
-
-    def step(self, x: Any, g: Any, step_size: Any) -> Any:
-        """Return the mirror step from ``x`` along ``-g``."""
-
-        def one(x: jax.Array, g: jax.Array) -> jax.Array:
-            if x.ndim == 0:
-                raise ValueError(
-                    "KL needs an unknown with at least one axis, the one along which it sums to a constant."
-                )
-            exponent = -jnp.asarray(step_size, x.dtype) * g
-            # the shift is a constant: it cancels between numerator and denominator
-            top = jnp.max(jnp.where(x > 0, exponent, -jnp.inf), axis=self.axis, keepdims=True)
-            shift = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
-            # where x is zero, the exponent may be anything: keep it from overflowing into 0 * inf
-            weight = x * jnp.exp(jnp.minimum(exponent - shift, jnp.where(x > 0, jnp.inf, 0.0).astype(x.dtype)))
-            total = jnp.sum(x, axis=self.axis, keepdims=True)
-            return total * weight / jnp.sum(weight, axis=self.axis, keepdims=True)
-
-        return jax.tree.map(one, x, g)
+    def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
+        """Return the mirror step from ``x`` along ``-g`` within the constraint."""
+        if isinstance(constraint, Product):
+            parts = lambda node: isinstance(node, Set)
+            return jax.tree.map(
+                lambda part, u, v: self.step(u, v, step_size, part), constraint.sets, x, g, is_leaf=parts
+            )
+        if isinstance(constraint, NonNegative):
+            return jax.tree.map(lambda u, v: u * jnp.exp(-jnp.asarray(step_size, u.dtype) * v), x, g)
+        if not isinstance(constraint, Simplex):
+            name = "no constraint" if constraint is None else constraint.name
+            raise TypeError(
+                f"The KL geometry knows the sets Simplex, NonNegative and their Product: given {name}. "
+                "Use dini.conditions.Geometry for another set, or ProjectedGradient."
+            )
+        axis = -1 if constraint.axis is None else constraint.axis
+        exponent = -jnp.asarray(step_size, x.dtype) * g
+        # the shift is a constant: it cancels between numerator and denominator
+        top = jnp.max(jnp.where(x > 0, exponent, -jnp.inf), axis=axis, keepdims=True)
+        shift = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
+        # where x is zero, the exponent may be anything: keep it from overflowing into 0 * inf
+        limit = jnp.where(x > 0, jnp.inf, 0.0).astype(x.dtype)
+        weight = x * jnp.exp(jnp.minimum(exponent - shift, limit))
+        radius = jnp.asarray(constraint.radius, x.dtype)
+        return radius * weight / jnp.sum(weight, axis=axis, keepdims=True)
 
     def divergence(self, x: Any, y: Any) -> jax.Array:
         r"""Return the Bregman divergence :math:`\sum_i x_i \log(x_i / y_i) - x_i + y_i`."""
@@ -79,8 +87,9 @@ class Geometry:
             if callable(getattr(self, name)):
                 object.__setattr__(self, name, as_function(getattr(self, name), f"Geometry's {name}"))
 
-    def step(self, x: Any, g: Any, step_size: Any) -> Any:
-        """Return the mirror step from ``x`` along ``-g``."""
+    def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
+        """Return the mirror step from ``x`` along ``-g``; the projection knows the constraint itself."""
+        del constraint
         return self.projection(trees.axpy(-jnp.asarray(step_size), g, self.mirror_map(x)))
 
     def divergence(self, x: Any, y: Any) -> jax.Array:

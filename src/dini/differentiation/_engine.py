@@ -125,19 +125,18 @@ def _solve_real(
     matvec: Any, b: Any, structure: Any, reduction: Any, linear_solver: Any, on_failure: OnFailure, name: str
 ) -> Any:
     """Solve on pairs of real numbers where the unknown is complex: ``F`` need not be holomorphic."""
-    if trees.has_complex(b):
-        complex_matvec, reduction = matvec, None
 
-        def matvec(w: Any) -> Any:
-            return trees.to_real(complex_matvec(trees.from_real(w)))
+    def solve(matvec: Any, b: Any, reduction: Any) -> Any:
+        return linear_solve(
+            matvec,
+            b,
+            structure=structure,
+            reduction=reduction,
+            solver=linear_solver,
+            on_failure=on_failure,
+            name=name,
+        )
 
-    w = linear_solve(
-        matvec,
-        trees.to_real(b),
-        structure=structure,
-        reduction=reduction,
-        solver=linear_solver,
-        on_failure=on_failure,
-        name=name,
-    )
-    return trees.from_real(w)
+    if not trees.has_complex(b):
+        return solve(matvec, b, reduction)
+    return trees.from_real(solve(lambda w: trees.to_real(matvec(trees.from_real(w))), trees.to_real(b), None))

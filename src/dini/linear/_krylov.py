@@ -19,6 +19,12 @@ _TAGS = {
 }
 
 
+def _tolerances(rtol: float) -> dict[str, Any]:
+    # The caller scales the right-hand side to unit norm, so that an absolute tolerance is a relative one. Lineax measures
+    # each element on its own scale, which without an absolute part is zero for a zero element of the right-hand side.
+    return {"rtol": rtol, "atol": rtol, "norm": trees.norm}
+
+
 def _run(solver: Any, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
     operator = lx.FunctionLinearOperator(matvec, jax.eval_shape(lambda: b), _TAGS[structure])
     # the caller computes the true residual; Lineax's own flag would only repeat its recurrence's opinion
@@ -48,7 +54,7 @@ class CG:
             )
         rtol = _default_rtol(b) if self.rtol is None else self.rtol
         steps = 10 * trees.size(b) + 100 if self.max_steps is None else self.max_steps
-        return _run(lx.CG(rtol=rtol, atol=0.0, max_steps=steps), matvec, b, structure)
+        return _run(lx.CG(**_tolerances(rtol), max_steps=steps), matvec, b, structure)
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
@@ -70,7 +76,7 @@ class GMRES:
         size = trees.size(b)
         steps = 10 * size + 100 if self.max_steps is None else self.max_steps
         restart = min(self.restart, size)
-        return _run(lx.GMRES(rtol=rtol, atol=0.0, max_steps=steps, restart=restart), matvec, b, structure)
+        return _run(lx.GMRES(**_tolerances(rtol), max_steps=steps, restart=restart), matvec, b, structure)
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
@@ -89,7 +95,7 @@ class BiCGStab:
         """Return the solution and whether it is finite."""
         rtol = _default_rtol(b) if self.rtol is None else self.rtol
         steps = 10 * trees.size(b) + 100 if self.max_steps is None else self.max_steps
-        return _run(lx.BiCGStab(rtol=rtol, atol=0.0, max_steps=steps), matvec, b, structure)
+        return _run(lx.BiCGStab(**_tolerances(rtol), max_steps=steps), matvec, b, structure)
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""

@@ -119,9 +119,13 @@ def solve(
 
     def run(transposed: bool) -> Callable[[Matvec, Any], Any]:
         def go(mv: Matvec, rhs: Any) -> Any:
+            # to unit norm, in two steps: the square of a small number underflows
             top = trees.max_abs(rhs)
             unit = jnp.where(top > 0, top, 1)
-            rhs = jax.tree.map(lambda x: x / unit.astype(x.dtype), rhs)
+            rhs = trees.scale(1 / unit, rhs)
+            size = trees.norm(rhs)
+            size = jnp.where(size > 0, size, 1)
+            rhs = trees.scale(1 / size, rhs)
             if reduced is None:
                 w, flagged = chosen(mv, rhs, structure)
             else:
@@ -129,10 +133,9 @@ def solve(
                 extend = reduced.extend_transposed if transposed else reduced.extend
                 v, flagged = chosen(reduced.matvec, restrict(rhs), "positive definite")
                 w = extend(v, rhs)
-            size = trees.norm(rhs)
-            residual = trees.norm(trees.sub(mv(w), rhs)) / jnp.where(size > 0, size, 1)
+            residual = trees.norm(trees.sub(mv(w), rhs))
             failed = (flagged | ~(residual <= accept)) & ~(top == 0)
-            w = jax.tree.map(lambda x: x * unit.astype(x.dtype), w)
+            w = trees.scale(size, trees.scale(unit, w))
             return guard(w, failed, report, (residual, flagged), on_failure)
 
         return go

@@ -64,6 +64,8 @@ class LeastSquares(Problem):
         r = self.residuals(x, *args)
         return 0.5 * trees.vdot(r, r)
 
+    objective = value
+
     def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, Any]:
         """Return half the squared norm and its gradient in ``x``."""
         return jax.value_and_grad(self.value)(x, *args)

@@ -2,6 +2,7 @@
 
 from ._anderson import Anderson
 from ._base import Function, Solver
+from ._bfgs import BFGS
 from ._block_coordinate_descent import BlockCoordinateDescent
 from ._fixed_point_iteration import FixedPointIteration
 from ._gradient_descent import GradientDescent
@@ -12,6 +13,7 @@ from ._newton import Newton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
 
 __all__ = [
+    "BFGS",
     "LBFGS",
     "Anderson",
     "BlockCoordinateDescent",

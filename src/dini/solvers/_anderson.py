@@ -98,7 +98,7 @@ class Anderson(Solver):
         right = sum(products[1:], products[0]).astype(dtype)
         diagonal = jnp.diagonal(gram)
         scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
-        gamma = scale * _least_norm(gram * scale * scale[:, None], right * scale)
+        gamma = scale * _least_norm(gram * scale[None, :] * scale[:, None], right * scale)
 
         def combine(store: Any) -> Any:
             return jax.tree.map(lambda s: jnp.tensordot(gamma.astype(s.dtype), s, 1), store)

@@ -39,6 +39,8 @@ class Solver:
 
     solves: ClassVar[tuple[type, ...]] = (Minimize, LeastSquares)
     composite: ClassVar[bool] = False
+    #: whether the derivative of the method's map in the unknown vanishes at a solution, so that OneStep is exact
+    superlinear: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -85,12 +87,9 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
-def relative_rounding(*values: Any) -> Any:
-    """Return a few units of rounding error of a function's values: smaller differences between them mean nothing."""
-    top = jnp.asarray(0.0, values[0].dtype)
-    for value in values:
-        top = jnp.maximum(top, jnp.where(jnp.isfinite(value), jnp.abs(value), 0))
-    return 10 * jnp.finfo(top.dtype).eps * top
+def relative_rounding(value: Any) -> Any:
+    """Return a few units of rounding error of a function's value: smaller differences between values mean nothing."""
+    return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
 
 def infinity(x: Any) -> Any:

@@ -96,7 +96,7 @@ class BlockCoordinateDescent(Solver):
         new, step_sizes, error = epoch(problem, x, state.safety, args)
         dtype = state.error.dtype
         value = problem.objective(new, *args).astype(dtype)
-        accept = value <= state.value + relative_rounding(value, state.value)
+        accept = value <= state.value + relative_rounding(state.value)
         error = jnp.where(jnp.isfinite(value), error, jnp.nan)
         stalled = ~accept & (state.safety > 1e12)
         new_state = State(
@@ -121,7 +121,7 @@ def _inverse(top: Any) -> Any:
 
 def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     fun = problem.fun
-    matrix = fun.matrix(*args)
+    matrix = jnp.asarray(fun.matrix(*args))
     z = matrix.T @ x
     # h is linear in its second argument: this part of the gradient is the same all along the epoch
     direct = jax.grad(fun.outer, argnums=1)(z, x, *args)

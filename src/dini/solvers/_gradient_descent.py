@@ -89,7 +89,7 @@ class GradientDescent(Solver):
         value, gradient = problem.value_and_gradient(trial, *args)
         value = value.astype(state.value.dtype)
         squared = trees.vdot(state.gradient, state.gradient).astype(value.dtype)
-        bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(value, state.value)
+        bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(state.value)
         first = state.steps == 0
         finite = jnp.isfinite(value) & trees.all_finite(gradient)
         accept = first | (finite & (value <= bound))

@@ -151,7 +151,7 @@ def _damped(gram: jax.Array, damping: jax.Array, gradient: jax.Array) -> jax.Arr
     """Return the damped step; the matrix is scaled to unit diagonal first."""
     diagonal = jnp.diagonal(gram)
     scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
-    matrix = gram * scale * scale[:, None]
+    matrix = gram * scale[None, :] * scale[:, None]
     shift = jnp.where(diagonal > 0, damping, 1.0) + jnp.finfo(gram.dtype).eps
     factor = jax.scipy.linalg.cho_factor(matrix + jnp.diag(shift.astype(gram.dtype)), lower=True)
     return -scale * jax.scipy.linalg.cho_solve(factor, scale * gradient)

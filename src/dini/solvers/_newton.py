@@ -60,6 +60,7 @@ class Newton(Solver):
     max_steps: int = field(default=100, metadata={"static": True})
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
+    superlinear = True
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -86,7 +87,7 @@ class Newton(Solver):
         merit, size = merit.astype(dtype), size.astype(dtype)
         first = state.steps == 0
         # at a minimum the merit's decrease drowns in its rounding error, while a residual's does not
-        slack = relative_rounding(merit, state.merit) if minimum else 0.0
+        slack = relative_rounding(state.merit) if minimum else 0.0
         bound = state.merit + 1e-4 * state.step_size * state.slope + slack
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
         accept = first | (finite & (merit <= bound))

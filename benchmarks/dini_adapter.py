@@ -1,0 +1,188 @@
+"""dini's peers for the shared benchmark of peers: pass this file to the harness with ``--adapter``.
+
+The harness calls ``register`` once for each family, after the peers of that family are in place. Every peer takes its
+data as arguments and uses one set of settings for all sizes of a task; where a name says nothing else, these are the
+defaults, the raising policy included.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import dini
+
+NAME = "dini"
+
+
+def register(family):
+    """Register dini's peers of one family ("f1" .. "f9"), if there are any."""
+    make = globals().get(family)
+    if make is not None:
+        make()
+
+
+def f1():
+    """Hypergradients of ridge and logistic regression."""
+    import f1_hypergrad as fam
+    import jax.numpy as jnp
+
+    for solver in (dini.LBFGS(), dini.Newton()):
+
+        @fam.on_all(f"{NAME} {solver.name} implicit (default)")
+        def _(p, solver=solver):
+            problem = dini.Minimize(fam.jx(p)[1])
+            return fam.hyper(p, lambda theta, X, y: dini.solve(problem, solver, jnp.zeros(X.shape[1]), theta, X, y).x)
+
+
+def f3():
+    """Dual of the multiclass SVM."""
+    import f3_svm as fam
+
+    rows = dini.sets.Simplex(axis=-1)
+
+    def composite(z, x, lam, X, Y, XtY):
+        import jax.numpy as jnp
+
+        w = (XtY - z) / jnp.exp(lam)
+        return 0.5 * jnp.exp(lam) * jnp.vdot(w, w) + jnp.vdot(x, Y)
+
+    def dense(p, solver, **how):
+        problem = dini.Minimize(fam.pieces(p)[0], constraint=rows)
+        return lambda x0, lam, X, Y: dini.solve(problem, solver, x0, lam, X, Y, **how).x
+
+    def blocks(p, solver, **how):
+        fun = dini.LinearComposite(composite, lambda lam, X, Y, XtY: X)
+        problem = dini.Minimize(fun, constraint=rows)
+        return lambda x0, lam, X, Y: dini.solve(problem, solver, x0, lam, X, Y, X.T @ Y, **how).x
+
+    def schedule(k):
+        import jax.numpy as jnp
+
+        return 1.0 / jnp.sqrt(jnp.maximum(k - 100.0, 1.0))
+
+    # the settings of jaxopt's peers: constant step, the paper's schedule, a tenth of the epochs
+    fixed = {
+        "MirrorDescent": (dense, lambda p, **kw: dini.MirrorDescent(step_size=schedule, **kw)),
+        "ProjectedGradient": (
+            dense,
+            lambda p, **kw: dini.ProjectedGradient(step_size=p.step, acceleration=False, **kw),
+        ),
+        "BlockCoordinateDescent": (blocks, lambda p, **kw: dini.BlockCoordinateDescent(**kw)),
+    }
+    solved = {
+        "ProjectedGradient": (dense, dini.ProjectedGradient(tol=1e-4)),
+        "MirrorDescent": (dense, dini.MirrorDescent(tol=1e-4)),
+        "BlockCoordinateDescent": (blocks, dini.BlockCoordinateDescent(tol=1e-4)),
+    }
+
+    def add_fixed(name, stated, make):
+        def steps(p):
+            return max(p.iters // 10, 1) if name.startswith("Block") else p.iters
+
+        @fam.peer("f3.svm_fixed", f"{NAME} {name} implicit")
+        def _(p):
+            return fam.hyper(p, stated(p, make(p, tol=0.0, max_steps=steps(p)), on_failure="ignore"))
+
+        @fam.peer("f3.svm_fixed", f"{NAME} {name} unrolled")
+        def _(p):
+            how = dini.Unrolled(steps=steps(p))
+            return fam.hyper(p, stated(p, make(p), differentiation=how, on_failure="ignore"))
+
+    for name, (stated, make) in fixed.items():
+        add_fixed(name, stated, make)
+    for name, (stated, solver) in solved.items():
+        fam.peer("f3.svm_solved", f"{NAME} {name} implicit")(
+            lambda p, stated=stated, solver=solver: fam.hyper(p, stated(p, solver))
+        )
+
+
+def f5():
+    """Nonlinear least squares and roots."""
+    import f5_lsq_root as fam
+
+    def batch(p):
+        problem = dini.LeastSquares(p.res)
+        return lambda x0: dini.solve(problem, dini.LevenbergMarquardt(), x0).x
+
+    def lsq(p):
+        problem = dini.LeastSquares(fam.lsq_res)
+        return lambda w0, *args: dini.solve(problem, dini.LevenbergMarquardt(), w0, *args).x
+
+    def root(p):
+        problem = dini.Root(p.F)
+        return lambda x0, theta: dini.solve(problem, dini.Newton(), x0, theta).x
+
+    fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch)
+    fam.lsq_peer(f"{NAME} LevenbergMarquardt (default)", lsq)
+    fam.root_peer(f"{NAME} Newton (default)", root)
+
+
+def f6():
+    """Unconstrained test functions; a step of dini's L-BFGS is one evaluation of the function."""
+    import f6_minimise as fam
+
+    @fam.peer("f6.min", f"{NAME} LBFGS")
+    def _(p):
+        problem, solver = dini.Minimize(p.f), dini.LBFGS(tol=p.tol, max_steps=4 * p.maxiter)
+
+        def solve(x0):
+            solution = dini.solve(problem, solver, x0)
+            return solution.x, solution.stats.steps
+
+        return fam.jitted(p, solve)
+
+
+def f7():
+    """Fixed points of a layer."""
+    import f7_deq as fam
+
+    def peer(cls, **kw):
+        def make(p, T):
+            problem, solver = dini.FixedPoint(T), cls(tol=p.tol)
+            return lambda z0, W, xin: dini.solve(problem, solver, z0, W, xin).x
+
+        fam.jpeer(f"{NAME} {cls.__name__} (default backward)", make, **kw)
+
+    peer(dini.FixedPointIteration, contraction=True)
+    peer(dini.Anderson)
+
+
+def f8():
+    """Projections."""
+    import f8_projections as fam
+
+    fam.jpeer("f8.simplex", f"{NAME} Simplex", lambda p: dini.sets.Simplex(axis=-1).project)
+    fam.jpeer("f8.l1ball", f"{NAME} L1Ball", lambda p: dini.sets.L1Ball().project)
+
+
+def f9():
+    """Overhead of a call, compilation, memory, import."""
+    import f9_overhead as fam
+    import jax
+    import jax.numpy as jnp
+
+    def solve(fun):
+        problem, solver = dini.Minimize(fun), dini.LBFGS()
+        return lambda x0, a: dini.solve(problem, solver, x0, a).x
+
+    def minimize(fun):
+        return lambda x0, a: dini.minimize(fun, x0, a).x
+
+    fam.jax_call(f"{NAME} solve LBFGS", solve)
+    fam.jax_call(f"{NAME} minimize", minimize)
+    fam.jax_call(f"{NAME} solve LBFGS (jitted)", lambda fun: jax.jit(solve(fun)))
+
+    def descent(differentiation):
+        def make(N, inner, step):
+            problem, solver = dini.Minimize(inner), dini.GradientDescent(step_size=step, tol=0.0, max_steps=N)
+            how = SimpleNamespace(differentiation=differentiation(N), on_failure="ignore")
+            return lambda theta, X: jnp.sum(dini.solve(problem, solver, jnp.zeros(X.shape[1]), theta, X, **vars(how)).x)
+
+        return make
+
+    fam.EXTRA_MEMORY[f"{NAME} GradientDescent implicit"] = descent(lambda N: dini.Implicit())
+    fam.EXTRA_MEMORY[f"{NAME} GradientDescent unrolled"] = descent(lambda N: dini.Unrolled(steps=N))
+    fam.EXTRA_MEMORY[f"{NAME} GradientDescent unrolled, no checkpoints"] = descent(
+        lambda N: dini.Unrolled(steps=N, checkpoint=False)
+    )
+    fam.ARGS_EXTRA_IMPORTS.append(NAME)

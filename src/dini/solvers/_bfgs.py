@@ -1,0 +1,81 @@
+"""BFGS with a dense inverse Hessian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ._quasi_newton import QuasiNewton
+
+
+class Inverse(NamedTuple):
+    """The approximate inverse Hessian of the unknown as one vector, and the number of pairs that made it."""
+
+    matrix: Any
+    count: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class BFGS(QuasiNewton):
+    r"""BFGS with a weak-Wolfe line search, for small unknowns: it keeps ``d**2`` numbers.
+
+    The inverse Hessian starts as :math:`\frac{s^\top y}{y^\top y} I` and takes rank-two updates,
+    :math:`H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top` with :math:`\rho = 1/s^\top y`, at the
+    cost of one product with ``H``. Line search and error are those of :class:`LBFGS`.
+
+    Parameters
+    ----------
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps, that is of function evaluations.
+
+    References
+    ----------
+    Nocedal and Wright, "Numerical optimization", 2006, chapter 6.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> rosenbrock = dini.Minimize(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+    >>> print(dini.solve(rosenbrock, dini.BFGS(tol=1e-3), jnp.zeros(2)).x.round(2))
+    [1. 1.]
+    """
+
+    tol: Any = None
+    max_steps: int = field(default=2000, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+
+    def _empty(self, x: Any, dtype: Any) -> Inverse:
+        return Inverse(jnp.eye(trees.size(x), dtype=dtype), jnp.zeros((), jnp.int32))
+
+    def _update(self, model: Inverse, s: Any, y: Any, active: Any) -> Inverse:
+        dtype = model.matrix.dtype
+        s, y = ravel_pytree(s)[0].astype(dtype), ravel_pytree(y)[0].astype(dtype)
+        curvature, squared = s @ y, y @ y
+        keep = active & (curvature > trees.eps(s) * jnp.sqrt(squared * (s @ s))) & jnp.isfinite(squared)
+        rho = jnp.where(keep, 1 / jnp.where(keep, curvature, 1), 0)
+        first = jnp.where(squared > 0, curvature / jnp.where(squared > 0, squared, 1), 1)
+        matrix = jnp.where(keep & (model.count == 0), first, 1) * model.matrix
+        product = matrix @ y
+        # symmetric, and zero without a pair: rho is zero then
+        cross = rho * (product[:, None] * s[None, :])
+        weight = rho * (1 + rho * (y @ product))
+        matrix = matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
+        return Inverse(matrix, model.count + keep.astype(jnp.int32))
+
+    def _forget(self, model: Inverse, forget: Any) -> Inverse:
+        eye = jnp.eye(model.matrix.shape[0], dtype=model.matrix.dtype)
+        return Inverse(jnp.where(forget, eye, model.matrix), jnp.where(forget, 0, model.count))
+
+    def _direction(self, model: Inverse, gradient: Any) -> Any:
+        flat, unravel = ravel_pytree(gradient)
+        return unravel(-(model.matrix @ flat.astype(model.matrix.dtype)).astype(flat.dtype))

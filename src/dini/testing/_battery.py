@@ -1,0 +1,192 @@
+"""One battery for all solvers: problem × differentiation × transformation, against closed forms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from .. import trees
+from ..differentiation import Implicit, OneStep, Unrolled
+from ..solve import solve
+from ._registry import Case, cases
+
+#: transformations of the battery
+TRANSFORMATIONS = ("derivatives", "vmap", "hessian", "closure", "float32")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One cell: call it to run it; it raises ``AssertionError`` where the result is wrong."""
+
+    case: Case
+    solver: Any
+    differentiation: Any
+    transformation: str
+    rtol: float
+
+    @property
+    def name(self) -> str:
+        """The cell in words."""
+        mode = type(self.differentiation).__name__
+        return f"{self.solver.name}-{self.case.name}-{mode}-{self.transformation}".replace(" ", "_")
+
+    def __call__(self) -> None:
+        """Run the check."""
+        getattr(self, f"_{self.transformation}")()
+
+    def _solve(self, theta: Any, init: Any, differentiation: Any = None) -> Any:
+        problem, args = self.case.make(theta)
+        mode = self.differentiation if differentiation is None else differentiation
+        return solve(problem, self.solver, init, *args, differentiation=mode).x
+
+    def _near(self, got: Any, want: Any, rtol: float, what: str) -> None:
+        trees.require_same(f"{what} of {self.name}", got, want, "the closed form")
+        flat_got, flat_want = (np.asarray(ravel_pytree(tree)[0]) for tree in (got, want))
+        error = np.linalg.norm(flat_got - flat_want) / max(np.linalg.norm(flat_want), 1.0)
+        if not error <= rtol:
+            raise AssertionError(f"{what} of {self.name}: relative error {error:.2e}, allowed {rtol:.0e}.")
+
+    def _flat(self, dtype: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the solution map on flat real vectors, its closed form, and the parameter."""
+        init, theta = self.case.arrays(dtype)
+        flat, unravel = ravel_pytree(trees.to_real(theta))
+        rebuild = lambda t: trees.from_real(unravel(t))
+        flatten = lambda x: ravel_pytree(trees.to_real(x))[0]
+        return (
+            lambda t: flatten(self._solve(rebuild(t), init)),
+            lambda t: flatten(self.case.solution(rebuild(t))),
+            flat,
+            (init, rebuild, flatten),
+        )
+
+    def _derivatives(self) -> None:
+        """Solution, forward and reverse Jacobians, under ``jit``; the two modes must agree to rounding."""
+        solution, closed, theta, _ = self._flat(jnp.float64)
+        self._near(jax.jit(solution)(theta), jax.jit(closed)(theta), self.rtol, "solution")
+        want = jax.jit(jax.jacfwd(closed))(theta)
+        forward, reverse = jax.jit(jax.jacfwd(solution))(theta), jax.jit(jax.jacrev(solution))(theta)
+        self._near(forward, want, self.rtol, "forward Jacobian")
+        self._near(reverse, want, self.rtol, "reverse Jacobian")
+        self._near(reverse, forward, 1e-10, "reverse against forward Jacobian")
+
+    def _vmap(self) -> None:
+        """Values and gradients of a batch are those of lone solves."""
+        solution, closed, theta, _ = self._flat(jnp.float64)
+        batch = jnp.stack([theta, theta * 1.01, theta * 0.98])
+        total = lambda t: jnp.sum(jnp.cos(solution(t)))
+        self._near(
+            jax.jit(jax.vmap(solution))(batch), jax.jit(jax.vmap(closed))(batch), self.rtol, "batch of solutions"
+        )
+        got = jax.jit(jax.vmap(jax.grad(total)))(batch)
+        want = jax.jit(jax.vmap(jax.grad(lambda t: jnp.sum(jnp.cos(closed(t))))))(batch)
+        self._near(got, want, 10 * self.rtol, "batch of gradients")
+
+    def _hessian(self) -> None:
+        """Second derivatives: forward over reverse, and reverse over forward."""
+        solution, closed, theta, _ = self._flat(jnp.float64)
+        want = jax.jit(jax.hessian(lambda t: jnp.sum(jnp.cos(closed(t)))))(theta)
+        scalar = lambda t: jnp.sum(jnp.cos(solution(t)))
+        self._near(jax.jit(jax.hessian(scalar))(theta), want, 100 * self.rtol, "forward-over-reverse Hessian")
+        self._near(
+            jax.jit(jax.jacrev(jax.jacfwd(scalar)))(theta), want, 100 * self.rtol, "reverse-over-forward Hessian"
+        )
+
+    def _closure(self) -> None:
+        """Parameters that the problem's function closes over, eagerly, under ``jit`` and inside ``scan``."""
+        _, closed, theta, (init, rebuild, flatten) = self._flat(jnp.float64)
+        _, args = self.case.make(rebuild(theta))
+
+        def solution(t: Any) -> Any:
+            problem, args = self.case.make(rebuild(t))
+            inner = problem.fun
+            hidden = dataclasses.replace(problem, fun=lambda x: inner(x, *args))
+            return flatten(solve(hidden, self.solver, init, differentiation=self.differentiation).x)
+
+        def scanned(t: Any) -> Any:
+            return jax.lax.scan(lambda carry, _: (carry + jnp.sum(jnp.cos(solution(t))), None), 0.0, None, length=2)[0]
+
+        del args
+        want = jax.jit(jax.jacfwd(closed))(theta)
+        self._near(jax.jacrev(solution)(theta), want, self.rtol, "Jacobian through a closure")
+        want = 2 * jax.jit(jax.grad(lambda t: jnp.sum(jnp.cos(closed(t)))))(theta)
+        self._near(jax.jit(jax.grad(scanned))(theta), want, 10 * self.rtol, "gradient through a closure in scan")
+
+    def _float32(self) -> None:
+        """Single precision, with the solver's default tolerance."""
+        solution, closed, theta, _ = dataclasses.replace(self, solver=dataclasses.replace(self.solver, tol=None))._flat(
+            jnp.float32
+        )
+        value, jacobian = jax.jit(solution)(theta), jax.jit(jax.jacrev(solution))(theta)
+        self._near(value, jax.jit(closed)(theta), 1e-2, "solution in float32")
+        self._near(jacobian, jax.jit(jax.jacfwd(closed))(theta), 3e-2, "Jacobian in float32")
+
+
+#: cells that cannot hold, each with its reason
+def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str) -> str | None:
+    one_step = isinstance(differentiation, OneStep)
+    if one_step and not hasattr(solver, "differentiable_step"):
+        return "OneStep needs a solver with a differentiable step"
+    if one_step and not getattr(solver, "superlinear", False):
+        return "OneStep is exact for superlinear solvers only"
+    if one_step and transformation == "hessian":
+        return "OneStep is a first-order approximation"
+    if isinstance(differentiation, Unrolled) and not hasattr(solver, "step"):
+        return "Unrolled needs a solver that takes steps"
+    if isinstance(differentiation, Unrolled) and transformation == "hessian":
+        return "second derivatives of iterates lag behind the iterates: they are not converged where the solver stops"
+    if isinstance(differentiation, Unrolled) and transformation in ("float32", "closure"):
+        return "the same loop as Implicit's forward pass in the same precision: nothing of its own to test"
+    if transformation == "hessian" and not case.smooth:
+        return "the solution has no second derivative there"
+    if transformation == "closure" and hasattr(case.make(case.arrays(jnp.float32)[1])[0].fun, "outer"):
+        return "a LinearComposite objective is closed part by part; its closures are tested on their own"
+    return None
+
+
+def battery(
+    solver: Any,
+    *,
+    modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep()),
+    transformations: Sequence[str] = TRANSFORMATIONS,
+    names: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    rtol: float = 1e-6,
+) -> Iterator[Check]:
+    """Yield the checks that apply to a solver: every registered problem that it takes, in every mode.
+
+    Parameters
+    ----------
+    solver
+        With a tolerance tight enough for ``rtol``.
+    modes, transformations
+        What to check: ``"derivatives"`` (solution, both Jacobians, under ``jit``), ``"vmap"``, ``"hessian"``, ``"closure"``
+        (under ``jit`` and ``scan``), ``"float32"``.
+    names, without
+        Only these cases; not these.
+    rtol
+        Relative tolerance of solutions and Jacobians against the closed form.
+
+    Examples
+    --------
+    In a test file of your own, one line a solver:
+
+    >>> import dini
+    >>> from dini.testing import battery
+    >>> checks = list(battery(dini.Newton(tol=1e-12), names=["cubic"]))
+    >>> checks[0].name
+    'Newton-cubic-Implicit-derivatives'
+    """
+    for case in cases():
+        if case.name in without or (names is not None and case.name not in names) or not case.fits(solver):
+            continue
+        for differentiation in modes:
+            for transformation in transformations:
+                if _skipped(case, solver, differentiation, transformation) is None:
+                    yield Check(case, solver, differentiation, transformation, rtol)

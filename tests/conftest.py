@@ -1,0 +1,23 @@
+"""Settings of all tests: strict JAX, float64, a persistent compilation cache."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Two pytest workers share two cores: more threads in each would only wait for one another.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import jax
+import pytest
+
+_CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    """Tests compute in float64 unless they say otherwise."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,136 @@
+"""The documentation: every code block, docstring example and example script runs; every public name is described.
+
+In a page, the blocks marked `python` run in order in one namespace. All that they print must be announced: each line of
+output stands after `# ->`, at the end of the line that prints it or on lines of its own below. White space and rounding
+errors do not matter.
+"""
+
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import math
+import pkgutil
+import re
+import runpy
+import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import pytest
+
+import dini
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+MODULES = ["dini", *(module.name for module in pkgutil.walk_packages(dini.__path__, "dini."))]
+PUBLIC = [dini, *(value for name in dini.__all__ if isinstance(value := getattr(dini, name), types.ModuleType))]
+
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+OUTPUT = re.compile(r"# ->[ ]?(.*)$", re.MULTILINE)
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
+DESCRIBED = re.compile(r"^::: (\S+)$", re.MULTILINE)
+
+
+def as_a_user(run):
+    """Return `run()`, computed with the settings that JAX starts with, and undo what it sets itself.
+
+    A thread of its own does not see the settings that the test's thread has entered as contexts.
+    """
+    before = jax.config.jax_enable_x64, jax.config.jax_numpy_rank_promotion
+
+    def fresh():
+        jax.config.update("jax_enable_x64", False)
+        jax.config.update("jax_numpy_rank_promotion", "allow")
+        return run()
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(fresh).result()
+        finally:
+            thread.submit(restore, *before).result()
+
+
+def restore(x64, rank_promotion):
+    jax.config.update("jax_enable_x64", x64)
+    jax.config.update("jax_numpy_rank_promotion", rank_promotion)
+
+
+def blocks(page):
+    """The Python blocks of a page, each behind as many empty lines as bring its lines to their numbers in the page."""
+    text = page.read_text(encoding="utf-8")
+    return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in BLOCK.finditer(text)]
+
+
+def same(got, want):
+    """Whether two texts agree but for white space and for the rounding errors of their numbers."""
+    text = lambda t: re.sub(r"\s+", "", NUMBER.sub("0", t))
+    numbers = [list(map(float, NUMBER.findall(t))) for t in (got, want)]
+    return text(got) == text(want) and all(
+        math.isclose(*pair, rel_tol=1e-5, abs_tol=1e-6) for pair in zip(*numbers, strict=True)
+    )
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_page(page):
+    def run():
+        # classes that a page defines look for their module
+        module = types.ModuleType("__main__")
+        for block in blocks(page):
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(block, str(page), "exec"), module.__dict__)
+                jax.effects_barrier()
+            got, want = printed.getvalue(), "\n".join(OUTPUT.findall(block))
+            assert same(got, want), f"{block.strip()}\n\nprinted\n{got}"
+
+    as_a_user(run)
+
+
+class Checker(doctest.OutputChecker):
+    """Compares outputs up to rounding errors."""
+
+    def check_output(self, want, got, optionflags):
+        return super().check_output(want, got, optionflags) or same(got, want)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    runner, printed = doctest.DocTestRunner(Checker()), io.StringIO()
+
+    def run():
+        for test in doctest.DocTestFinder().find(importlib.import_module(name)):
+            runner.run(test, out=printed.write)
+
+    as_a_user(run)
+    assert runner.failures == 0, printed.getvalue()
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=name_of)
+def test_example(script):
+    as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))
+
+
+def test_there_are_examples():
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_public_names_are_described(module):
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "api")
+    described = {id(pkgutil.resolve_name(name)) for name in DESCRIBED.findall(pages)}
+    for name in module.__all__:
+        value, full = getattr(module, name), f"{module.__name__}.{name}"
+        if inspect.isclass(value) or inspect.isfunction(value) or inspect.ismodule(value):
+            # a dataclass without a docstring gets its signature for one
+            assert value.__doc__, f"{full} has no docstring"
+            assert not value.__doc__.startswith(f"{name}("), f"{full} has no docstring"
+            assert id(value) in described, f"{full} is on no API page"
+        else:
+            assert f"`{full}`" in pages or id(value) in described, f"{full} is on no API page"

@@ -1,0 +1,58 @@
+"""Time and memory of compiled programs."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dini
+import jax
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled function with its arguments."""
+
+    compiled: Any
+    arguments: tuple[Any, ...]
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the program allocates for intermediate results."""
+        return self.compiled.memory_analysis().temp_size_in_bytes
+
+    def __call__(self) -> Any:
+        """Run it to its end."""
+        return jax.block_until_ready(self.compiled(*self.arguments))
+
+    def run_and_listen(self) -> tuple[Any, list[str]]:
+        """Run it to its end, and return its result with what dini warned of."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", dini.SolveWarning)
+            result = self()
+        return result, [str(warning.message) for warning in caught]
+
+
+def compile_program(fun: Callable[..., Any], *arguments: Any) -> Program:
+    """Compile a function for its arguments."""
+    return Program(jax.jit(fun).lower(*arguments).compile(), arguments)
+
+
+def fastest(programs: Sequence[Program], rounds: int) -> list[float]:
+    """The shortest time of each program in seconds.
+
+    The programs take turns, so that a disturbance of the machine hits all of them alike, and the shortest time is the
+    one with the least of it.
+    """
+    times: list[list[float]] = [[] for _ in programs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dini.SolveWarning)
+        for _ in range(rounds):
+            for program, own in zip(programs, times, strict=True):
+                start = time.perf_counter()
+                program()
+                own.append(time.perf_counter() - start)
+    return [min(own) for own in times]
