@@ -78,6 +78,7 @@ class Closed:
 
     consts: list[Any]
     fun: Callable[..., Any] = field(metadata={"static": True})
+    name: str = field(default="function", metadata={"static": True})
 
     def __call__(self, *args: Any) -> Any:
         """Evaluate the traced program."""
@@ -92,4 +93,10 @@ def close(fun: Any, *example: Any) -> Any:
     if own is not None:
         return own(*example)
     hoisted = trees.hoist(fun, *example)
-    return Closed(hoisted.consts, hoisted)
+    return Closed(hoisted.consts, hoisted, function_name(fun))
+
+
+def function_name(fun: Any) -> str:
+    """Return the name of a user's function, for messages."""
+    inner = getattr(fun, "func", fun)
+    return getattr(inner, "__name__", None) or getattr(inner, "name", None) or type(inner).__name__

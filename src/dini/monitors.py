@@ -108,12 +108,12 @@ class Record(Monitor):
 @register_dataclass
 @dataclass(frozen=True)
 class Monitors(Monitor):
-    """Several monitors at once; the history is that of the first one that keeps one."""
+    """Several monitors at once; the history is a tuple with the history of each."""
 
     monitors: tuple[Monitor, ...]
 
     def start(self, state: Any) -> Any:
-        """Return the first history."""
+        """Return the empty histories."""
         return tuple(monitor.start(state) for monitor in self.monitors)
 
     def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:

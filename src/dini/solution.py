@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from .status import SolveError, Status
@@ -33,14 +34,13 @@ class Solution(NamedTuple):
     ----------
     x
         The solution, with the structure of ``init``. Differentiable.
-    status
-        A :class:`dini.Status` as an integer array, one a lane under ``vmap``. Zero is success.
-    stats
-        Figures of the solve, see :class:`Stats`.
-    state
-        The solver's last state (constants of differentiation).
+    figures
+        Status, steps and error as one small array (each array that leaves a compiled program costs time): read them
+        from ``status`` and ``stats``.
     aux
         The auxiliary output of the problem's function at ``x``, where ``has_aux=True``. Differentiable.
+    state
+        The solver's last state, where ``return_state=True`` (constants of differentiation).
     history
         Per-step records, where they were asked for with :class:`dini.Record`.
 
@@ -53,11 +53,27 @@ class Solution(NamedTuple):
     """
 
     x: Any
-    status: Any
-    stats: Stats
-    state: Any = None
+    figures: Any
     aux: Any = None
+    state: Any = None
     history: Any = None
+
+    @classmethod
+    def of(cls, x: Any, status: Any, steps: Any, error: Any, **rest: Any) -> Solution:
+        """Build a solution from its figures."""
+        dtype = jnp.promote_types(error.dtype, jnp.float32)
+        figures = jnp.stack([status.astype(dtype), steps.astype(dtype), error.astype(dtype)])
+        return cls(x, jax.lax.stop_gradient(figures), **rest)
+
+    @property
+    def status(self) -> Any:
+        """A :class:`dini.Status` as an integer array, one a lane under ``vmap``. Zero is success."""
+        return self.figures[..., 0].astype(jnp.int32)
+
+    @property
+    def stats(self) -> Stats:
+        """Figures of the solve, see :class:`Stats`."""
+        return Stats(self.figures[..., 1].astype(jnp.int32), self.figures[..., 2])
 
     @property
     def success(self) -> Any:
@@ -67,11 +83,11 @@ class Solution(NamedTuple):
     @property
     def message(self) -> str:
         """The status in words; of concrete values only, the worst lane's under ``vmap``."""
-        if isinstance(self.status, jax.core.Tracer):
+        if isinstance(self.figures, jax.core.Tracer):
             raise TypeError(
                 "solution.message needs concrete values: read it outside jit, vmap and grad, or use solution.status."
             )
-        return Status(int(np.max(self.status))).explanation
+        return Status(int(np.max(np.asarray(self.status)))).explanation
 
 
 def failure(status: Any, steps: Any, error: Any, *, problem: str, solver: str, tol: Any) -> SolveError:

@@ -1,3 +1,7 @@
+# pyright: strict
+# JAX's own signatures are partly unknown to a type checker:
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The one road from a problem to its solution and its derivative."""
 
 from __future__ import annotations
@@ -13,11 +17,11 @@ import numpy as np
 
 from . import trees
 from .differentiation import Differentiation, Implicit
-from .loop import tolerance
+from .loop import Outcome, tolerance
 from .monitors import Monitor
 from .problems import FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
-from .solution import Solution, Stats, failure
+from .solution import Solution, failure
 from .solvers import Function, Solver
 from .status import OnFailure, SolveWarning, Status, check_on_failure, guard
 
@@ -26,9 +30,16 @@ Problem = Minimize | LeastSquares | Root | FixedPoint
 _IMPLICIT = Implicit()
 
 
-@partial(jax.jit, static_argnums=6)
+@partial(jax.jit, static_argnums=(6, 7))
 def _solve(
-    problem: Any, solver: Any, init: Any, args: Any, differentiation: Any, monitor: Any, on_failure: OnFailure
+    problem: Any,
+    solver: Any,
+    init: Any,
+    args: Any,
+    differentiation: Any,
+    monitor: Any,
+    on_failure: OnFailure,
+    return_state: bool,
 ) -> Solution:
     """Everything that is compiled; its checks run once, when it is traced."""
     x = _check_unknown(init)
@@ -42,11 +53,15 @@ def _solve(
         problem, x = problem.real_view(), trees.to_real(x)
     problem = problem.closed(x, *args)
     solver.check(problem, x)
-    outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
+    if trees.size(x):
+        outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
+    else:  # nothing is unknown
+        zero = jnp.zeros((), jnp.int32)
+        outcome = Outcome(x, None, zero, zero + Status.CONVERGED, jnp.zeros((), trees.real_dtype(x)))
+    state, history = jax.lax.stop_gradient((outcome.state if return_state else None, outcome.history))
     aux = problem.aux(outcome.x, *args)
-    stats, state, history = jax.lax.stop_gradient((Stats(outcome.steps, outcome.error), outcome.state, outcome.history))
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
-    return Solution(x, outcome.status, stats, state, aux, history)
+    return Solution.of(x, outcome.status, outcome.steps, outcome.error, aux=aux, state=state, history=history)
 
 
 def solve(
@@ -57,6 +72,7 @@ def solve(
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
+    return_state: bool = False,
 ) -> Solution:
     r"""Solve a problem; the solution is a differentiable function of everything that the problem depends on.
 
@@ -84,11 +100,13 @@ def solve(
         ``"nan"``: NaN in the failed lanes. ``"ignore"``: nothing; look at ``solution.status``.
     monitor
         :class:`dini.Callback`, :class:`dini.ProgressBar` or :class:`dini.Record`.
+    return_state
+        Whether to return the solver's last state as ``solution.state``.
 
     Returns
     -------
     Solution
-        With ``x``, ``status``, ``stats``, ``state``, ``aux``, ``history``.
+        With ``x``, ``status``, ``stats``, ``aux``, ``state``, ``history``.
 
     Raises
     ------
@@ -115,16 +133,16 @@ def solve(
     if on_failure not in ("raise", "warn", "nan", "ignore"):
         check_on_failure(on_failure)
     try:
-        solution: Solution = _solve(problem, solver, init, args, differentiation, monitor, on_failure)
+        solution: Solution = _solve(problem, solver, init, args, differentiation, monitor, on_failure, return_state)
     except TypeError as error:
         _explain(error, problem, args, differentiation)
         raise
     if on_failure == "ignore":
         return solution
-    status = solution.status
-    if isinstance(status, jax.core.Tracer):
+    figures = solution.figures
+    if isinstance(figures, jax.core.Tracer):
         return _guarded(solution, problem, solver, on_failure)
-    if status.ndim == 0 and status.item() != 0:
+    if np.asarray(figures)[0]:
         return _failed(solution, problem, solver, on_failure)
     return solution
 
@@ -147,17 +165,17 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
 def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
     """Deal with a failure that will show at run time only."""
     report = partial(_report, problem.name, solver.name)
-    figures = (solution.status, *solution.stats, jnp.asarray(tolerance(solver, solution.x), float))
-    failed = solution.status != Status.CONVERGED
-    if on_failure == "nan":
-        x = guard(solution.x, failed, report, figures, "nan")
-    else:
-        # under vmap the lane is marked by its status and keeps its last point
-        x = guard(solution.x, failed, report, figures, on_failure, mark=False)
+    # one array of figures: each value that a callback takes costs time to compile
+    figures = jnp.concatenate(
+        [solution.figures, jnp.asarray(tolerance(solver, solution.x), solution.figures.dtype)[None]]
+    )
+    # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
+    x = guard(solution.x, solution.figures[0] != 0, report, (figures,), on_failure, mark=on_failure == "nan")
     return solution._replace(x=x)
 
 
-def _report(problem: str, solver: str, status: np.ndarray, steps: Any, error: Any, tol: Any) -> Exception:
+def _report(problem: str, solver: str, figures: np.ndarray) -> Exception:
+    status, steps, error, tol = figures
     return failure(status, steps, error, problem=problem, solver=solver, tol=tol)
 
 

@@ -63,7 +63,12 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
 def vdot(a: Tree, b: Tree) -> jax.Array:
     """Return the real inner product of two trees."""
     products = [_dot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
-    return sum(products[1:], products[0]) if products else jnp.zeros(())
+    return total(products) if products else jnp.zeros(())
+
+
+def total(parts: list[jax.Array]) -> jax.Array:
+    """Return the sum of a list of at least one array."""
+    return functools.reduce(jnp.add, parts)
 
 
 def norm(a: Tree) -> jax.Array:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
-from ..linear import Auto
+from ..linear import Auto, wrap_linear_solver
 from ..loop import Outcome, iterate, iterate_differentiably
 from ..status import OnFailure
 from ._engine import constant, implicit
@@ -62,6 +63,7 @@ class Implicit(Differentiation):
     def __post_init__(self) -> None:
         if callable(self.condition):
             object.__setattr__(self, "condition", conditions.as_condition(self.condition))
+        object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
@@ -133,7 +135,7 @@ class OneStep(Differentiation):
                 f"OneStep needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
                 "or a solver such as Newton, ProximalGradient or FixedPointIteration."
             )
-        outcome = constant(lambda *a: _forward(*a, monitor), problem, solver, x, args)
+        outcome = constant(partial(_forward, monitor=monitor), problem, solver, x, args)
         return outcome._replace(x=step(problem, outcome.x, outcome.state, *args))
 
 
@@ -156,8 +158,8 @@ class Unrolled(Differentiation):
     Examples
     --------
     >>> import dini, jax
-    >>> halley = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.Unrolled()).x
-    >>> round(float(jax.grad(halley)(8.0)), 5)
+    >>> cube_root = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.Unrolled()).x
+    >>> round(float(jax.grad(cube_root)(8.0)), 5)
     0.08333
     """
 
@@ -173,7 +175,7 @@ class Unrolled(Differentiation):
     ) -> Outcome:
         """Solve in loops that reverse mode can differentiate."""
         del on_failure
-        if not hasattr(solver, "step"):
+        if hasattr(solver, "run"):
             raise ValueError(
                 f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
             )

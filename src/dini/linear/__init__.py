@@ -5,7 +5,7 @@ right-hand side and the true residual of every solve.
 """
 
 from ._dense import Dense, materialize
-from ._krylov import CG, GMRES, BiCGStab, Lineax
+from ._krylov import CG, GMRES, BiCGStab, Lineax, as_linear_solver, wrap_linear_solver
 from ._solve import DENSE_LIMIT, Auto, LinearSolver, Reduction, Structure, solve
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "Lineax",
     "Reduction",
     "Structure",
+    "as_linear_solver",
     "materialize",
     "solve",
+    "wrap_linear_solver",
 ]

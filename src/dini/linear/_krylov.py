@@ -20,8 +20,8 @@ _TAGS = {
 
 
 def _tolerances(rtol: float) -> dict[str, Any]:
-    # The caller scales the right-hand side to unit norm, so that an absolute tolerance is a relative one. Lineax measures
-    # each element on its own scale, which without an absolute part is zero for a zero element of the right-hand side.
+    # The caller scales the right-hand side to unit norm, so that an absolute tolerance is a relative one. Lineax
+    # measures each element on its own scale, which without an absolute part is zero for a zero right-hand side.
     return {"rtol": rtol, "atol": rtol, "norm": trees.norm}
 
 
@@ -107,7 +107,7 @@ class BiCGStab:
 class Lineax:
     """Any solver of Lineax, as it is. Its relative tolerance, where it has one, decides what is believed."""
 
-    solver: Any
+    solver: Any = field(metadata={"static": True})
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite."""
@@ -149,3 +149,9 @@ def as_linear_solver(solver: Any) -> Any:
     raise TypeError(
         f"linear_solver must be one of dini.linear's, a Lineax solver or a function solve(matvec, b): given {solver!r}."
     )
+
+
+def wrap_linear_solver(solver: Any) -> Any:
+    """Return a setting of a frozen pytree as a linear solver; what JAX puts there while it rebuilds trees passes."""
+    usable = callable(solver) or isinstance(solver, lx.AbstractLinearSolver | str)
+    return as_linear_solver(solver) if usable else solver

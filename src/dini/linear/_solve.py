@@ -106,7 +106,8 @@ def solve(
     accept = chosen.accept(trees.eps(b))
     method = type(chosen).__name__
 
-    def report(residual: Any, singular: Any) -> DerivativeError:
+    def report(figures: Any) -> DerivativeError:
+        residual, singular = figures
         cause = "its matrix is singular to working precision" if singular else "it did not reach its tolerance"
         return DerivativeError(
             f"The linear system of the derivative of {name} was not solved: {cause} "
@@ -134,9 +135,12 @@ def solve(
                 v, flagged = chosen(reduced.matvec, restrict(rhs), "positive definite")
                 w = extend(v, rhs)
             residual = trees.norm(trees.sub(mv(w), rhs))
-            failed = (flagged | ~(residual <= accept)) & ~(top == 0)
+            failed = flagged | ~(residual <= accept)
+            if transposed:
+                # a zero cotangent (of a lane that a loss does not use, say) has the solution zero, whatever the matrix
+                failed = (failed & (top != 0)) | ~jnp.isfinite(residual)
             w = trees.scale(size, trees.scale(unit, w))
-            return guard(w, failed, report, (residual, flagged), on_failure)
+            return guard(w, failed, report, (jnp.stack([residual, flagged.astype(residual.dtype)]),), on_failure)
 
         return go
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from .. import trees
-from ..functions import as_function, close
+from ..functions import as_function, close, function_name
 
 
 def _split_aux(output: Any, name: str) -> tuple[Any, Any]:
@@ -32,8 +32,7 @@ class Problem:
     @property
     def name(self) -> str:
         """The problem in words, for messages."""
-        inner = getattr(self.fun, "func", None) or self.fun
-        return f"{type(self).__name__}({getattr(inner, '__name__', type(inner).__name__)})"
+        return f"{type(self).__name__}({function_name(self.fun)})"
 
     def _wrap(self) -> None:
         # JAX rebuilds problems from arbitrary leaves: only what a user passes is converted
@@ -41,6 +40,10 @@ class Problem:
             object.__setattr__(self, "fun", as_function(self.fun, f"{type(self).__name__}'s fun"))
         elif self.fun is None or isinstance(self.fun, int | float | str):
             raise TypeError(f"{type(self).__name__}'s fun must be callable: given {self.fun!r}.")
+
+    def _replace(self, **changes: Any) -> Any:
+        # the base is no dataclass, its subclasses are
+        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def _output(self, x: Any, *args: Any) -> Any:
         """Return the main output of ``fun``."""
@@ -53,7 +56,7 @@ class Problem:
 
     def closed(self, x: Any, *args: Any) -> Any:
         """Return the same problem with everything that its functions close over made explicit, checked at ``x``."""
-        problem = dataclasses.replace(self, fun=close(self.fun, x, *args))
+        problem = self._replace(fun=close(self.fun, x, *args))
         problem.check(x, *args)
         return problem
 
@@ -63,7 +66,7 @@ class Problem:
 
     def real_view(self) -> Any:
         """Return the problem on pairs of real numbers that stands for this one on complex numbers."""
-        return dataclasses.replace(self, fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
+        return self._replace(fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
 
 
 def _on_reals(fun: Callable[..., Any], x: Any, *args: Any, has_aux: bool) -> Any:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from ..functions import as_function, close
+from ..functions import as_function, close, function_name
 
 
 @register_dataclass
@@ -49,9 +49,9 @@ class LinearComposite:
                 object.__setattr__(self, name, as_function(getattr(self, name), f"LinearComposite's {name}"))
 
     @property
-    def __name__(self) -> str:
-        inner = getattr(self.outer, "func", self.outer)
-        return f"LinearComposite({getattr(inner, '__name__', type(inner).__name__)})"
+    def name(self) -> str:
+        """The objective in words, for messages."""
+        return f"LinearComposite({function_name(self.outer)})"
 
     def __call__(self, x: Any, *args: Any) -> jax.Array:
         """Return ``h(A.T @ x, x, *args)``."""

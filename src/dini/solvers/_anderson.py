@@ -92,10 +92,9 @@ class Anderson(Solver):
 
         dtype = state.error.dtype
         rows = [r.reshape(self.history, -1) for r in jax.tree.leaves(residuals)]
-        gram = sum((r @ r.T for r in rows[1:]), rows[0] @ rows[0].T).astype(dtype)
+        gram = trees.total([r @ r.T for r in rows]).astype(dtype)
         flat = [r.reshape(-1) for r in jax.tree.leaves(residual)]
-        products = [r @ f for r, f in zip(rows, flat, strict=True)]
-        right = sum(products[1:], products[0]).astype(dtype)
+        right = trees.total([r @ f for r, f in zip(rows, flat, strict=True)]).astype(dtype)
         diagonal = jnp.diagonal(gram)
         scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
         gamma = scale * _least_norm(gram * scale[None, :] * scale[:, None], right * scale)

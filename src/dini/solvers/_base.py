@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..functions import function_name
 from ..loop import Outcome
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..settings import require_count, require_positive
@@ -110,6 +111,13 @@ class Function(Solver):
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
     (in units of the gradient) must be at most ``tol`` times the larger of one and the residual at ``init``.
 
+    Parameters
+    ----------
+    fun
+        The function.
+    tol
+        Default: the fourth root of the unit roundoff.
+
     Examples
     --------
     >>> import dini, jax, jax.numpy as jnp
@@ -130,8 +138,7 @@ class Function(Solver):
     @property
     def name(self) -> str:
         """The function's name."""
-        inner = getattr(self.fun, "func", self.fun)
-        return getattr(inner, "__name__", type(inner).__name__)
+        return function_name(self.fun)
 
     def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
         """Call the function and test what it returns."""

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from .. import trees
-from ._quasi_newton import QuasiNewton
+from ._quasi_newton import Gram, QuasiNewton
 
 
 class Inverse(NamedTuple):
@@ -26,8 +26,8 @@ class BFGS(QuasiNewton):
     r"""BFGS with a weak-Wolfe line search, for small unknowns: it keeps ``d**2`` numbers.
 
     The inverse Hessian starts as :math:`\frac{s^\top y}{y^\top y} I` and takes rank-two updates,
-    :math:`H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top` with :math:`\rho = 1/s^\top y`, at the
-    cost of one product with ``H``. Line search and error are those of :class:`LBFGS`.
+    :math:`H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top` with :math:`\rho = 1/s^\top y`, at
+    the cost of one product with ``H``. Line search and error are those of :class:`LBFGS`.
 
     Parameters
     ----------
@@ -57,25 +57,21 @@ class BFGS(QuasiNewton):
     def _empty(self, x: Any, dtype: Any) -> Inverse:
         return Inverse(jnp.eye(trees.size(x), dtype=dtype), jnp.zeros((), jnp.int32))
 
-    def _update(self, model: Inverse, s: Any, y: Any, active: Any) -> Inverse:
-        dtype = model.matrix.dtype
-        s, y = ravel_pytree(s)[0].astype(dtype), ravel_pytree(y)[0].astype(dtype)
-        curvature, squared = s @ y, y @ y
-        keep = active & (curvature > trees.eps(s) * jnp.sqrt(squared * (s @ s))) & jnp.isfinite(squared)
-        rho = jnp.where(keep, 1 / jnp.where(keep, curvature, 1), 0)
-        first = jnp.where(squared > 0, curvature / jnp.where(squared > 0, squared, 1), 1)
-        matrix = jnp.where(keep & (model.count == 0), first, 1) * model.matrix
-        product = matrix @ y
-        # symmetric, and zero without a pair: rho is zero then
-        cross = rho * (product[:, None] * s[None, :])
-        weight = rho * (1 + rho * (y @ product))
-        matrix = matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
-        return Inverse(matrix, model.count + keep.astype(jnp.int32))
-
     def _forget(self, model: Inverse, forget: Any) -> Inverse:
         eye = jnp.eye(model.matrix.shape[0], dtype=model.matrix.dtype)
         return Inverse(jnp.where(forget, eye, model.matrix), jnp.where(forget, 0, model.count))
 
-    def _direction(self, model: Inverse, gradient: Any) -> Any:
-        flat, unravel = ravel_pytree(gradient)
-        return unravel(-(model.matrix @ flat.astype(model.matrix.dtype)).astype(flat.dtype))
+    def _renew(self, model: Inverse, s: Any, y: Any, g: Any, gram: Gram, keep: Any) -> tuple[Inverse, Any, Any]:
+        dtype = model.matrix.dtype
+        flat_g, unravel = ravel_pytree(g)
+        s, y, flat = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g))
+        rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
+        scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
+        hy, hg = scale * (model.matrix @ y), scale * (model.matrix @ flat)
+        weight = rho * (1 + rho * (y @ hy))
+        cross = rho * (hy[:, None] * s[None, :])
+        matrix = scale * model.matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
+        # the same update applied to the product with g
+        product = hg - rho * (gram.sg * hy + (hy @ flat) * s) + weight * gram.sg * s
+        direction = unravel(-product.astype(flat_g.dtype))
+        return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -(product @ flat)

@@ -11,19 +11,19 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
-from ._quasi_newton import QuasiNewton
+from ._quasi_newton import Gram, QuasiNewton
 
 
 class Pairs(NamedTuple):
     r"""The last differences of points (``s``) and gradients (``y``), scaled to unit ``s``, and their small matrices.
 
-    ``inverse`` is :math:`R^{-1}`, where :math:`R_{ij} = s_i^\top y_j` for ``i`` not newer than ``j`` and zero elsewhere:
-    triangular in the order of time. A new pair only adds a column to the inverse, and forgetting the oldest one only clears
-    its row and column, so that nothing is factorized and the slots need no order.
+    ``store`` holds the ``s`` in its first rows and the ``y`` in its last. ``inverse`` is :math:`R^{-1}`, where
+    :math:`R_{ij} = s_i^\top y_j` for ``i`` not newer than ``j`` and zero elsewhere: triangular in the order of time.
+    A new pair only adds a column to the inverse, and forgetting the oldest one only clears its row and column, so
+    that nothing is factorized and the slots need no order.
     """
 
-    s: Any
-    y: Any
+    store: Any
     inverse: Any
     diagonal: Any
     yy: Any
@@ -73,12 +73,9 @@ class LBFGS(QuasiNewton):
         require_count("LBFGS's history", self.history)
 
     def _empty(self, x: Any, dtype: Any) -> Pairs:
-        store = jax.tree.map(lambda u: jnp.zeros((self.history, *u.shape), u.dtype), x)
+        store = jax.tree.map(lambda u: jnp.zeros((2 * self.history, *u.shape), u.dtype), x)
         small = jnp.zeros((self.history, self.history), dtype)
-        return Pairs(store, store, small, small[0], small, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
-
-    def _update(self, model: Pairs, s: Any, y: Any, active: Any) -> Pairs:
-        return _update(model, s, y, active)
+        return Pairs(store, small, small[0], small, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
     def _forget(self, model: Pairs, forget: Any) -> Pairs:
         # what is left of the pairs themselves is never read
@@ -86,65 +83,55 @@ class LBFGS(QuasiNewton):
         inverse = jnp.where(forget, 0, model.inverse)
         return model._replace(count=count, inverse=inverse, gamma=jnp.where(forget, 1, model.gamma))
 
-    def _direction(self, model: Pairs, gradient: Any) -> Any:
-        return _direction(model, gradient)
+    def _renew(self, model: Pairs, s: Any, y: Any, g: Any, gram: Gram, keep: Any) -> tuple[Pairs, Any, Any]:
+        r"""Store the pair in place of the oldest, then apply the compact form.
+
+        :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
+        :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
+        """
+        m, dtype = self.history, model.yy.dtype
+        shrink = jnp.where(gram.ss > 0, jax.lax.rsqrt(jnp.where(gram.ss > 0, gram.ss, 1)), 0)
+        curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy
+        with_y, with_g = (_products(model.store, vector, dtype) for vector in (y, g))
+        slots = jnp.arange(m)
+        here = slots == model.count % m
+        older = ~here & (slots < model.count)
+        column = jnp.where(here, 1.0, -(model.inverse @ jnp.where(older, shrink * with_y[:m], 0)))
+        column = jnp.where(here | older, column, 0) / jnp.where(keep, curvature, 1)
+        cross = jnp.where(here, squared, jnp.where(older, shrink * with_y[m:], 0))
+        new_here = keep & here
+        row, col = new_here[:, None], new_here[None, :]
+        inverse = jnp.where(col, column[:, None], jnp.where(row, 0, model.inverse))
+        yy = jnp.where(col, cross[:, None], jnp.where(row, cross[None, :], model.yy))
+        diagonal = jnp.where(new_here, curvature, model.diagonal)
+        gamma = jnp.where(keep, curvature / jnp.where(squared > 0, squared, 1), model.gamma)
+        p = jnp.where(new_here, shrink * gram.sg, with_g[:m])
+        q = jnp.where(new_here, shrink * gram.yg, with_g[m:])
+
+        u = inverse @ p
+        top = (diagonal * u + gamma * (yy @ u - q)) @ inverse
+        weights = jnp.concatenate([top, -gamma * u])
+        slope = -(gamma * gram.gg + top @ p - gamma * (u @ q))
+
+        place = model.count % m
+
+        def put(store: jax.Array, s: jax.Array, y: jax.Array) -> jax.Array:
+            for slot, vector in ((place, s), (place + m, y)):
+                new = jnp.where(keep, shrink.astype(s.dtype) * vector, store[slot])
+                store = store.at[slot].set(new)
+            return store
+
+        store = jax.tree.map(put, model.store, s, y)
+        direction = jax.tree.map(
+            lambda r, v: -(gamma.astype(v.dtype) * v + jnp.tensordot(weights.astype(r.dtype), r, 1)), store, g
+        )
+        return Pairs(store, inverse, diagonal, yy, gamma, model.count + keep.astype(jnp.int32)), direction, slope
 
 
-def _products(rows: Any, vector: Any, dtype: Any) -> jax.Array:
-    """Return the inner products of stored vectors with one vector."""
+def _products(store: Any, vector: Any, dtype: Any) -> jax.Array:
+    """Return the inner products of all stored vectors with one vector."""
     parts = [
-        (r.reshape(r.shape[0], -1) @ v.reshape(-1)).astype(dtype)
-        for r, v in zip(jax.tree.leaves(rows), jax.tree.leaves(vector), strict=True)
+        (rows.reshape(rows.shape[0], -1) @ leaf.reshape(-1)).astype(dtype)
+        for rows, leaf in zip(jax.tree.leaves(store), jax.tree.leaves(vector), strict=True)
     ]
-    return sum(parts[1:], parts[0]) if parts else jnp.zeros(0, dtype)
-
-
-def _combine(rows: Any, weights: jax.Array) -> Any:
-    return jax.tree.map(lambda r: jnp.tensordot(weights.astype(r.dtype), r, 1), rows)
-
-
-def _update(pairs: Pairs, s: Any, y: Any, active: Any) -> Pairs:
-    """Store a pair in place of the oldest, unless its curvature is not positive."""
-    dtype = pairs.yy.dtype
-    length = trees.norm(s)
-    shrink = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
-    s, y = trees.scale(shrink, s), trees.scale(shrink, y)
-    curvature, squared = trees.vdot(s, y).astype(dtype), trees.vdot(y, y).astype(dtype)
-    keep = active & (curvature > trees.eps(s) * squared) & jnp.isfinite(squared) & (length > 0)
-    slots = jnp.arange(pairs.diagonal.size)
-    here = slots == pairs.count % pairs.diagonal.size
-    older = ~here & (slots < pairs.count)
-    used = jnp.where(older, _products(pairs.s, y, dtype), 0)
-    column = jnp.where(here, 1.0, -(pairs.inverse @ used)) / jnp.where(keep, curvature, 1)
-    # without the oldest pair: its row and column are cleared
-    clear = here[:, None] | here[None, :]
-    inverse = jnp.where(here[None, :], column[:, None] * (older | here)[:, None], jnp.where(clear, 0, pairs.inverse))
-    cross = jnp.where(here, squared, jnp.where(older, _products(pairs.y, y, dtype), 0))
-    yy = jnp.where(here[None, :], cross[:, None], jnp.where(here[:, None], cross[None, :], pairs.yy))
-
-    def put(store: Any, vector: Any) -> Any:
-        slot = pairs.count % pairs.diagonal.size
-        return jax.tree.map(lambda r, v: r.at[slot].set(jnp.where(keep, v, r[slot])), store, vector)
-
-    return Pairs(
-        put(pairs.s, s),
-        put(pairs.y, y),
-        jnp.where(keep, inverse, pairs.inverse),
-        jnp.where(keep & here, curvature, pairs.diagonal),
-        jnp.where(keep, yy, pairs.yy),
-        jnp.where(keep, curvature / jnp.where(squared > 0, squared, 1), pairs.gamma),
-        pairs.count + keep.astype(jnp.int32),
-    )
-
-
-def _direction(pairs: Pairs, gradient: Any) -> Any:
-    r"""Return minus the inverse Hessian's approximation times the gradient.
-
-    In the compact form :math:`Hg = \gamma g + S\,R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
-    :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these slots add nothing.
-    """
-    dtype, gamma = pairs.yy.dtype, pairs.gamma
-    u = pairs.inverse @ _products(pairs.s, gradient, dtype)
-    right = pairs.diagonal * u + gamma * (pairs.yy @ u - _products(pairs.y, gradient, dtype))
-    step = trees.add(_combine(pairs.s, right @ pairs.inverse), _combine(pairs.y, -gamma * u))
-    return trees.neg(trees.axpy(gamma, gradient, step))
+    return trees.total(parts)

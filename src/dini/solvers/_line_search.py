@@ -13,7 +13,7 @@ _MAX_TRIALS = 40
 
 
 class Bracket(NamedTuple):
-    """A search along a line: its start, and an interval of step sizes that holds an acceptable one."""
+    """A search along a line: its start, and an interval of step sizes that holds an acceptable one; all floats."""
 
     trial: Any
     slope: Any
@@ -29,7 +29,7 @@ class Bracket(NamedTuple):
         zero = jnp.zeros_like(value)
         infinity = jnp.full_like(value, jnp.inf)
         trial, slope = jnp.asarray(trial, value.dtype), jnp.asarray(slope, value.dtype)
-        return cls(trial, slope, zero, infinity, value, slope, jnp.zeros((), jnp.int32))
+        return cls(trial, slope, zero, infinity, value, slope, zero)
 
     @property
     def exhausted(self) -> Any:

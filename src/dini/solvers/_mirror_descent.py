@@ -41,7 +41,8 @@ class MirrorDescent(Solver):
     Parameters
     ----------
     geometry
-        A geometry of :mod:`dini.conditions`, or an object with ``step(x, g, step_size, constraint)`` and ``divergence(x, y)``.
+        A geometry of :mod:`dini.conditions`, or an object with ``step(x, g, step_size, constraint)`` and
+        ``divergence(x, y)``.
     step_size
         A constant, or a function of the number of the step, used without any test. Default: adaptive.
     tol

@@ -64,6 +64,7 @@ class Newton(Solver):
 
     def __post_init__(self) -> None:
         self._check_settings()
+        object.__setattr__(self, "linear_solver", linear.wrap_linear_solver(self.linear_solver))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""

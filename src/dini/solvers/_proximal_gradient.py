@@ -85,9 +85,8 @@ class ProximalGradient(Solver):
         """Try one step."""
         y = state.extrapolated
         dtype = state.error.dtype
-        fixed = self.step_size is not None
-        if fixed:
-            gradient = problem.gradient(y, *args)
+        if self.step_size is not None:
+            value, gradient = None, problem.gradient(y, *args)
             eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
         else:
             value, gradient = problem.value_and_gradient(y, *args)
@@ -99,7 +98,7 @@ class ProximalGradient(Solver):
         squared = trees.vdot(move, move).astype(dtype)
         error = jnp.sqrt(squared) / eta
 
-        if fixed:
+        if value is None:
             accept = jnp.asarray(True)
             step_size, status = eta, state.status
         else:

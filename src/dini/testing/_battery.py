@@ -137,7 +137,7 @@ def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str)
         return "OneStep is exact for superlinear solvers only"
     if one_step and transformation == "hessian":
         return "OneStep is a first-order approximation"
-    if isinstance(differentiation, Unrolled) and not hasattr(solver, "step"):
+    if isinstance(differentiation, Unrolled) and hasattr(solver, "run"):
         return "Unrolled needs a solver that takes steps"
     if isinstance(differentiation, Unrolled) and transformation == "hessian":
         return "second derivatives of iterates lag behind the iterates: they are not converged where the solver stops"
@@ -166,8 +166,8 @@ def battery(
     solver
         With a tolerance tight enough for ``rtol``.
     modes, transformations
-        What to check: ``"derivatives"`` (solution, both Jacobians, under ``jit``), ``"vmap"``, ``"hessian"``, ``"closure"``
-        (under ``jit`` and ``scan``), ``"float32"``.
+        What to check: ``"derivatives"`` (solution, both Jacobians, under ``jit``), ``"vmap"``, ``"hessian"``,
+        ``"closure"`` (under ``jit`` and ``scan``), ``"float32"``.
     names, without
         Only these cases; not these.
     rtol

@@ -30,7 +30,8 @@ class Case:
     smooth
         Whether the second derivative of the solution exists at ``theta``.
     tags
-        Structure that a solver may need: ``"simplex"``, ``"rows"`` (a product of blocks), ``"contraction"``, ``"complex"``.
+        Structure that a solver may need: ``"simplex"``, ``"rows"`` (a product of blocks), ``"contraction"``,
+        ``"complex"``.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Case:
     tags: frozenset[str] = frozenset()
 
     def arrays(self, dtype: Any) -> tuple[Any, Any]:
-        """Return ``(init, theta)`` as arrays of a real dtype (complex numbers become the complex dtype of its width)."""
+        """Return ``(init, theta)`` as arrays of a real dtype; complex numbers become the complex dtype of its width."""
 
         def one(value: Any) -> jax.Array:
             array = jnp.asarray(value)

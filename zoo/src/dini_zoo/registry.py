@@ -67,7 +67,14 @@ class Entry:
         return cast(Experiment, importlib.import_module(self.module))
 
 
-EXPERIMENTS: tuple[Entry, ...] = ()
+EXPERIMENTS: tuple[Entry, ...] = (
+    Entry(
+        "svm",
+        "dini_zoo.svm.experiment",
+        "Tunes a support vector machine by hypergradients: any solver, differentiated through any fixed point.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
+)
 
 
 class UnknownExperimentError(LookupError):

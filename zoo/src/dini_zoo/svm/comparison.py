@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import dini
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+
+import dini
 
 from .data import Split
 from .dual import tie_margin
@@ -29,8 +30,10 @@ class Contender:
 
     name: str
     solver: Callable[[Array], dini.Solver]
-    rounds: int
-    """How often its programs are timed."""
+    rounds: int = 5
+    """How often its programs are timed, at most."""
+    patience: float = 2.0
+    """Seconds after which no further round begins."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _row(split: Split, log_theta: float, contender: Contender, difference: float
         for through, mode in modes.items()
     }
     findings = {through: gradient.run_and_listen() for through, gradient in gradients.items()}
-    seconds = fastest([solve, *gradients.values()], contender.rounds)
+    seconds = fastest([solve, *gradients.values()], contender.rounds, contender.patience)
 
     def cell(through: str, taken: float) -> Cell:
         (_, derivative), warnings = findings[through]
@@ -158,23 +161,3 @@ def _row(split: Split, log_theta: float, contender: Contender, difference: float
         seconds[0],
         tuple(map(cell, modes, seconds[1:])),
     )
-
-
-def mirror_descent(steps: int, rounds: int) -> Contender:
-    """Mirror descent with the constant step of one, as in the paper."""
-    solver = dini.MirrorDescent(step_size=1.0, max_steps=steps)
-    return Contender("mirror descent", lambda theta: solver, rounds)
-
-
-def restarted(tol: float, rounds: int) -> Contender:
-    """Projected gradient as dini has it: accelerated, restarted, with an adaptive step."""
-    solver = dini.ProjectedGradient(tol=tol, max_steps=20_000)
-    return Contender("projected gradient, restarted", lambda theta: solver, rounds)
-
-
-def block_coordinate_descent(tol: float, epochs: int, rounds: int) -> Contender:
-    """Block coordinate descent, a block for each training point."""
-    solver = dini.BlockCoordinateDescent(tol=tol, max_steps=epochs)
-    return Contender("block coordinate descent", lambda theta: solver, rounds)
-
-

@@ -21,9 +21,10 @@ et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022 (arXiv 21
 
 from __future__ import annotations
 
-import dini
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+import dini
 
 from .data import Sample
 
@@ -43,7 +44,7 @@ dual = dini.Minimize(dini.LinearComposite(_outer, _rows), constraint=dini.sets.S
 
 def center(Y: Float[Array, "m k"]) -> Float[Array, "m k"]:
     """The point of the product of simplices with all elements equal, where every solver can start."""
-    return jnp.full(Y.shape, 1 / Y.shape[1])
+    return jnp.full(Y.shape, 1 / Y.shape[1], Y.dtype)
 
 
 def weights(x: Float[Array, "m k"], theta: Array, train: Sample) -> Float[Array, "p k"]:

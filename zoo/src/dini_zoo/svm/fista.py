@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import dini
 import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
+
+import dini
 
 
 class State(NamedTuple):

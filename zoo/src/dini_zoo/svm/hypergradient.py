@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import dini
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+import dini
 
 from .data import Sample
 from .dual import center, dual, weights
@@ -33,6 +34,11 @@ def squared_hinge(scores: Float[Array, "m k"], Y: Float[Array, "m k"]) -> Array:
     """
     margin = jnp.sum(scores * Y, axis=1) - jnp.max(jnp.where(Y > 0, -jnp.inf, scores), axis=1)
     return jnp.mean(jnp.maximum(0, 1 - margin) ** 2)
+
+
+def name_of(loss: Loss) -> str:
+    """The loss in words."""
+    return loss.__name__.replace("_", " ")
 
 
 def validation_loss(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dini
 import jax
+
+import dini
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,19 @@ def compile_program(fun: Callable[..., Any], *arguments: Any) -> Program:
     return Program(jax.jit(fun).lower(*arguments).compile(), arguments)
 
 
-def fastest(programs: Sequence[Program], rounds: int) -> list[float]:
+def fastest(programs: Sequence[Program], rounds: int, patience: float = math.inf) -> list[float]:
     """The shortest time of each program in seconds.
 
     The programs take turns, so that a disturbance of the machine hits all of them alike, and the shortest time is the
-    one with the least of it.
+    one with the least of it. There are `rounds` turns, or as many as begin within `patience` seconds.
     """
     times: list[list[float]] = [[] for _ in programs]
+    begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dini.SolveWarning)
-        for _ in range(rounds):
+        for turn in range(rounds):
+            if turn and time.perf_counter() - begin > patience:
+                break
             for program, own in zip(programs, times, strict=True):
                 start = time.perf_counter()
                 program()

@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import dini
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+import dini
+
 from .data import Split
 from .dual import accuracy, center, dual, weights
-from .hypergradient import Loss, hypergradient
+from .hypergradient import Loss, hypergradient, name_of
 from .modes import PROJECTED
+
+UNTUNED = "untuned"
+GRID = "grid search"
+DESCENT = "hypergradient descent"
+BY_CLASS = "descent, one λ a class"
 
 #: Solves the dual for tuning. Started from the solution at a regularization nearby, it takes few steps.
 SOLVER = dini.ProjectedGradient(tol=1e-7, max_steps=50_000)
@@ -67,6 +73,11 @@ def train(
     return machines
 
 
+def value_of(loss: Loss, machine: Machine, split: Split) -> float:
+    """A trained machine's loss on the validation sample."""
+    return float(loss(split.validation.X @ machine.W, split.validation.Y))
+
+
 def grid_search(
     log_thetas: Iterable[float], split: Split, loss: Loss, advance: Callable[[], None] = lambda: None
 ) -> Search:
@@ -75,7 +86,7 @@ def grid_search(
     train(tried[:1], split)  # compiles
     start = time.perf_counter()
     machines = train(tried, split, advance)
-    losses = [float(loss(split.validation.X @ machine.W, split.validation.Y)) for machine in machines]
+    losses = [value_of(loss, machine, split) for machine in machines]
     return Search(tried, np.asarray(losses), time.perf_counter() - start)
 
 
@@ -89,24 +100,70 @@ def hypergradient_descent(
     picked among three settings, by validation loss.)
     """
     optimizer = optax.adam(optax.cosine_decay_schedule(0.8, steps), b1=0.5, b2=0.9)
-    log_theta = jnp.asarray(start, float)
-    state = optimizer.init(log_theta)
-    x = center(split.train.Y)
 
-    def evaluate() -> Any:
-        return hypergradient(
+    @jax.jit
+    def step(log_theta: jax.Array, state: Any, x: jax.Array) -> tuple[Any, ...]:
+        (value, solution), gradient = hypergradient(
             log_theta, split.train, split.validation, SOLVER, x, loss=loss, differentiation=PROJECTED
         )
+        update, state = optimizer.update(gradient, state, log_theta)
+        return optax.apply_updates(log_theta, update), state, solution.x, value
 
-    evaluate()  # compiles
+    log_theta, x = jnp.asarray(start, float), center(split.train.Y)
+    state = optimizer.init(log_theta)
+    step(log_theta, state, x)  # compiles
     begin = time.perf_counter()
     tried, losses = [], []
     for _ in range(steps):
-        (value, solution), gradient = evaluate()
         tried.append(np.asarray(log_theta))
+        log_theta, state, x, value = step(log_theta, state, x)
         losses.append(float(value))
-        x = solution.x
-        update, state = optimizer.update(gradient, state, log_theta)
-        log_theta = optax.apply_updates(log_theta, update)
         advance()
     return Search(np.stack(tried), np.asarray(losses), time.perf_counter() - begin)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A machine and the search that chose it; an untuned one has none."""
+
+    how: str
+    loss: str
+    value: float
+    """The validation loss."""
+    machine: Machine
+    search: Search | None
+
+
+def tune(
+    split: Split,
+    loss: Loss,
+    grid: np.ndarray,
+    start: float,
+    steps: int,
+    class_steps: int = 0,
+    advance: Callable[[str], None] = lambda doing: None,
+) -> list[Tuned]:
+    """The machine with `θ = 1`, and those that a grid search and `steps` of hypergradient descent choose by a loss.
+
+    With `class_steps`, descent goes on from its end with one regularization a class.
+    """
+    name = name_of(loss)
+
+    def tuned(how: str, log_theta: np.ndarray | float, search: Search | None) -> Tuned:
+        (machine,) = train([log_theta], split)
+        return Tuned(how, name, value_of(loss, machine, split), machine, search)
+
+    def descend(start: np.ndarray | float, steps: int) -> Search:
+        return hypergradient_descent(start, split, loss, steps, lambda: advance(f"{DESCENT}, {name}"))
+
+    searched = grid_search(grid, split, loss, lambda: advance(f"{GRID}, {name}"))
+    descended = descend(start, steps)
+    found = [
+        tuned(UNTUNED, 0.0, None),
+        tuned(GRID, searched.best, searched),
+        tuned(DESCENT, descended.best, descended),
+    ]
+    if class_steps:
+        by_class = descend(np.full(split.train.Y.shape[1], descended.best), class_steps)
+        found.append(tuned(BY_CLASS, by_class.best, by_class))
+    return found

@@ -1,0 +1,168 @@
+"""The experiment's picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED, Comparison
+from .tuning import BY_CLASS, DESCENT, GRID, UNTUNED, Machine
+
+if TYPE_CHECKING:
+    from .experiment import Result, Study
+
+_COLORS = {MIRROR_CONDITION: "#7b5ea7", PROJECTED_CONDITION: "#1f8a8c", UNROLLED: "#e08a2c"}
+_LOSS, _PATH, _GRID, _TEST = "#26374a", "#c8413b", "#8d9aa6", "#5b9bd5"
+
+
+def draw(result: Result) -> Figure:
+    """Losses and paths above, the comparison in the middle, the large problem's machine below."""
+    figure = Figure(figsize=(15, 13), dpi=110, layout="constrained")
+    above, middle, below = figure.subfigures(3, 1, height_ratios=(1.15, 0.95, 0.9))
+    left, right = above.subplots(1, 2)
+    _landscape(left, result.small, "squared error")
+    _tangents(left, result)
+    _landscape(right, result.large, "squared hinge")
+    _bars(middle, result.small.comparison)
+    _machine(below, result.large)
+    figure.suptitle(
+        "A support vector machine, tuned by hypergradients: any solver, differentiated through any fixed point",
+        fontsize=16,
+    )
+    return figure
+
+
+def _bare(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _landscape(axes: Any, study: Study, loss: str) -> None:
+    """The validation loss over λ with what the searches tried, and the test accuracy behind it."""
+    log_thetas = [float(machine.log_theta) for machine in study.curve]
+    behind = axes.twinx()
+    behind.plot(log_thetas, [machine.test for machine in study.curve], color=_TEST, lw=1.5, alpha=0.8)
+    behind.set_ylabel("test accuracy", color=_TEST)
+    behind.tick_params(axis="y", colors=_TEST)
+    behind.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    behind.spines["top"].set_visible(False)
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    _bare(axes)
+
+    axes.plot(log_thetas, study.landscape[loss], color=_LOSS, lw=2)
+    grid, descent = study.best(GRID, loss), study.best(DESCENT, loss)
+    axes.plot(grid.search.tried, grid.search.losses, "o", mfc="white", mec=_GRID, ms=6, label="grid")
+    tried, losses = descent.search.tried, descent.search.losses
+    axes.plot(tried, losses, "-", color=_PATH, lw=0.8, alpha=0.6)
+    axes.scatter(tried, losses, c=np.arange(len(tried)), cmap="YlOrRd", edgecolor=_PATH, s=42, zorder=4, label=DESCENT)
+    for one in study.tuned:
+        if one.how == UNTUNED and one.loss == loss:
+            axes.plot(0.0, one.value, "D", color="black", ms=7, label="untuned (λ = 0)")
+    axes.set_xlabel("λ, the logarithm of the regularization")
+    axes.set_ylabel(f"validation loss ({loss})")
+    title = f"{study.problem.classes} digits: descent ends at λ = {descent.machine.log_theta:.2f}"
+    if any(one.how == BY_CLASS for one in study.tuned):
+        by_class = study.best(BY_CLASS, loss)
+        axes.axhline(by_class.value, color=_PATH, ls=":", lw=1.5, label=f"{BY_CLASS}: {by_class.value:.3f}")
+        title += f", test accuracy {descent.machine.test:.1%}; one λ a class {by_class.machine.test:.1%}"
+    else:
+        title += f", test accuracy {descent.machine.test:.1%}"
+    axes.set_title(title, fontsize=11)
+    axes.legend(loc="upper center", frameon=False, fontsize=9)
+
+
+def _tangents(axes: Any, result: Result) -> None:
+    """The hypergradients as tangents of the loss."""
+    for point in result.points:
+        reach = np.array([-0.45, 0.45])
+        axes.plot(
+            point.log_theta + reach, point.value + point.derivative * reach, color=_COLORS[PROJECTED_CONDITION], lw=3
+        )
+        axes.annotate(
+            f"{point.derivative:+.2f}",
+            (point.log_theta, point.value),
+            textcoords="offset points",
+            xytext=(14, -16),
+            color=_COLORS[PROJECTED_CONDITION],
+            fontsize=9,
+        )
+
+
+def _bars(figure: Any, comparison: Comparison) -> None:
+    """Error, time and memory of every solver with every way to differentiate."""
+    panels = figure.subplots(1, 3)
+    names = ["error of the derivative\n(relative, hatched: solver not converged)", "time (ms)", "temporary memory (MB)"]
+    readings = [lambda cell: cell.error, lambda cell: 1e3 * cell.seconds, lambda cell: cell.memory / 1e6]
+    for axes, name, reading in zip(panels, names, readings, strict=True):
+        for i, row in enumerate(comparison.rows):
+            for j, cell in enumerate(row.cells):
+                hatch = None if row.converged else "///"
+                color = _COLORS[cell.through]
+                axes.bar(i + 0.27 * (j - 1), reading(cell), 0.25, color=color, hatch=hatch, edgecolor="white", lw=0)
+        if axes is panels[1]:
+            for i, row in enumerate(comparison.rows):
+                line = axes.hlines(1e3 * row.seconds, i - 0.42, i + 0.42, color="black", lw=1.5)
+            if comparison.rows:
+                axes.legend([line], ["the solve alone"], frameon=False, fontsize=9)
+        axes.set_yscale("log")
+        axes.set_title(name, fontsize=11)
+        labels = [row.solver.replace(" ", "\n") for row in comparison.rows]
+        axes.set_xticks(range(len(labels)), labels, fontsize=9)
+        axes.grid(axis="y", color="#dddddd", lw=0.6)
+        axes.set_axisbelow(True)
+        _bare(axes)
+    handles = [Patch(color=color, label=through) for through, color in _COLORS.items()]
+    figure.legend(
+        handles=handles, title="differentiated through", loc="outside right center", frameon=False, fontsize=9
+    )
+
+
+def _machine(figure: Any, study: Study) -> None:
+    """The machine with one λ a class: its weights, its dual, and the points that hold the boundaries in place."""
+    machine = study.best(BY_CLASS, "squared hinge").machine
+    weights, dual, points = figure.subfigures(1, 3, width_ratios=(1.1, 0.9, 1.1))
+    _weights(weights, machine)
+    labels = study.split.train.Y.argmax(axis=1)
+    inside = 1 - machine.x[np.arange(len(labels)), labels]
+    _dual(dual, machine.x, labels, inside)
+    _points(points, study, machine.x, labels, inside)
+
+
+def _weights(figure: Any, machine: Machine) -> None:
+    classes = machine.W.shape[1]
+    reach = np.abs(machine.W).max()
+    for c, axes in enumerate(figure.subplots(2, -(-classes // 2)).flat):
+        axes.axis("off")
+        if c < classes:
+            axes.imshow(machine.W[:, c].reshape(8, 8), cmap="RdBu_r", vmin=-reach, vmax=reach)
+            axes.set_title(f"{c}: λ = {machine.log_theta[c]:.1f}", fontsize=9)
+    figure.suptitle("weights, one λ a class", fontsize=11)
+
+
+def _dual(figure: Any, x: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> None:
+    axes = figure.subplots()
+    order = np.lexsort((inside, labels))
+    shown = axes.imshow(
+        np.maximum(x[order], 1e-4), aspect="auto", cmap="viridis", norm=LogNorm(1e-4, 1), interpolation="nearest"
+    )
+    figure.colorbar(shown, ax=axes, label="dual variable")
+    axes.set_xticks(range(x.shape[1]))
+    axes.set_xlabel("class")
+    axes.set_ylabel("training point, by class")
+    support = np.mean(inside > 1e-6)
+    figure.suptitle(f"dual variables: {support:.0%} of the points are off their vertex", fontsize=11)
+
+
+def _points(figure: Any, study: Study, x: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> None:
+    hardest = np.argsort(-inside)[:10]
+    for axes, i in zip(figure.subplots(2, 5).flat, hardest, strict=True):
+        rival = np.argmax(np.where(study.split.train.Y[i] > 0, -1, x[i]))
+        axes.imshow(study.split.train.X[i].reshape(8, 8), cmap="gray_r")
+        axes.set_title(f"{labels[i]}, not {rival}: {x[i, rival]:.2f}", fontsize=9)
+        axes.axis("off")
+    figure.suptitle("training points of the largest dual mass on another class", fontsize=11)
