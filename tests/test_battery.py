@@ -1,11 +1,14 @@
-"""The battery: every solver on every problem that it takes, in every mode, under every transformation."""
+"""The battery: every solver on every problem that it takes, in every mode, under every transformation.
+
+The default suite runs the cells that differ in kind; the others are marked slow.
+"""
 
 import pytest
 
 import dini
-from dini.testing import battery
+from dini.testing import battery, cells_left_out
 
-#: one line a solver; `without` names the cases that it takes and cannot do, each with its reason
+#: one line a solver; `names` restricts it to cases that it can do, with the reason
 BATTERY = [
     *battery(dini.GradientDescent(tol=1e-9)),
     *battery(dini.LBFGS(tol=1e-11)),
@@ -16,12 +19,46 @@ BATTERY = [
     *battery(dini.ProjectedGradient(tol=1e-9)),
     # mirror descent with entropy reaches the boundary of the simplex only in the limit
     *battery(dini.MirrorDescent(tol=1e-11), names=["entropy", "simplex rows"]),
-    *battery(dini.BlockCoordinateDescent(tol=1e-9)),
+    # one block in a narrow curved valley: steepest descent, which is too slow there
+    *battery(dini.BlockCoordinateDescent(tol=1e-9), without=["valley"]),
     *battery(dini.FixedPointIteration(tol=1e-10)),
     *battery(dini.Anderson(tol=1e-10)),
 ]
 
+#: cases of every kind: smooth, tree, complex, set, penalty, rows, scalar and vector roots, fixed points, residuals
+CORE = {
+    "tree",
+    "complex distance",
+    "simplex",
+    "lasso",
+    "linear composite lasso",
+    "entropy",
+    "cubic",
+    "pair",
+    "babylon",
+    "exponential fit",
+}
 
-@pytest.mark.parametrize("check", BATTERY, ids=lambda check: check.name)
+
+def is_core(check):
+    implicit = type(check.differentiation).__name__ == "Implicit"
+    if check.solver.name == "ProjectedGradient":  # ProximalGradient under another name
+        return check.case.name == "simplex" and implicit
+    if check.transformation == "derivatives":
+        return implicit or check.case.name in CORE
+    return implicit and check.case.name in CORE
+
+
+@pytest.mark.parametrize(
+    "check", [pytest.param(c, id=c.name, marks=[] if is_core(c) else [pytest.mark.slow]) for c in BATTERY]
+)
 def test_battery(check):
     check()
+
+
+def test_the_cells_left_out_are_few_and_have_reasons():
+    reasons = set()
+    for solver in (dini.LBFGS(), dini.Newton(), dini.ProximalGradient(), dini.Anderson()):
+        reasons |= {reason for _, reason in cells_left_out(solver)}
+    assert len(reasons) <= 8
+    assert all(len(reason) > 20 for reason in reasons)

@@ -221,12 +221,10 @@ def test_trap_9_complex_unknown(solver):
 
 
 def test_trap_9_an_absolute_value_at_zero_is_not_silent():
-    """JAX's second derivative of abs at zero is not a number: an objective written with it must raise."""
+    """JAX's second derivative of abs vanishes at zero: an objective written with it must raise, not return zero."""
     a = jnp.array([1.0 + 2.0j, -0.5j])
-    solver = dini.LBFGS(tol=1e-11)
-    solve = lambda a: (
-        dini.minimize(lambda w, a: jnp.sum(jnp.abs(w - a) ** 2), jnp.zeros(2, complex), a, solver=solver).x
-    )
+    problem = dini.Minimize(lambda w, a: jnp.sum(jnp.abs(w - a) ** 2))
+    solve = lambda a: dini.solve(problem, dini.GradientDescent(step_size=0.5), a, a).x
     with pytest.raises(Exception, match="linear system of the derivative"):
         jax.block_until_ready(jax.jvp(solve, (a,), (a,)))
 

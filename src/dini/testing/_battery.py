@@ -190,3 +190,23 @@ def battery(
             for transformation in transformations:
                 if _skipped(case, solver, differentiation, transformation) is None:
                     yield Check(case, solver, differentiation, transformation, rtol)
+
+
+def cells_left_out(solver: Any, modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep())) -> list[tuple[str, str]]:
+    """Return the cells that :func:`battery` leaves out for a solver, each with its reason.
+
+    Examples
+    --------
+    >>> import dini
+    >>> from dini.testing import cells_left_out
+    >>> cells_left_out(dini.LBFGS())[-1][1]
+    'OneStep needs a solver with a differentiable step'
+    """
+    left = []
+    for case in cases():
+        for differentiation in modes if case.fits(solver) else ():
+            for transformation in TRANSFORMATIONS:
+                reason = _skipped(case, solver, differentiation, transformation)
+                if reason is not None:
+                    left.append((Check(case, solver, differentiation, transformation, 0.0).name, reason))
+    return left

@@ -1,6 +1,6 @@
 """The specification's reference figures, and the bars that ours must clear.
 
-The references were computed for the specification, with another library. They are the only figures here that are not
+The references were computed for the specification, with other code. They are the only figures here that are not
 measured.
 """
 

@@ -14,10 +14,10 @@ from jaxtyping import Array
 import dini
 
 from .data import Split
-from .dual import tie_margin
-from .hypergradient import validation_loss
+from .machine import tie_margin
 from .measure import compile_program, fastest
 from .modes import MIRROR, PROJECTED
+from .outer import validation_loss
 
 MIRROR_CONDITION = "mirror descent's fixed point"
 PROJECTED_CONDITION = "projected gradient's fixed point"

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import report
 from .comparison import Comparison, compare
 from .data import Split, digits
-from .hypergradient import Loss, hypergradient, name_of, squared_error, squared_hinge
 from .modes import PROJECTED
+from .outer import Loss, hypergradient, name_of, squared_error, squared_hinge
 from .solvers import ACCELERATED, BLOCKS, MIRROR, RESTARTED, contenders
 from .tuning import SOLVER, Machine, Tuned, train, tune, value_of
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED, Comparison
+from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED
 from .tuning import BY_CLASS, DESCENT, GRID, UNTUNED, Machine
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def draw(result: Result) -> Figure:
     _landscape(left, result.small, "squared error")
     _tangents(left, result)
     _landscape(right, result.large, "squared hinge")
-    _bars(middle, result.small.comparison)
+    for axes in (left, right):
+        axes.legend(loc="center left", frameon=False, fontsize=9)
+    _bars(middle, result.small)
     _machine(below, result.large)
     figure.suptitle(
         "A support vector machine, tuned by hypergradients: any solver, differentiated through any fixed point",
@@ -73,53 +75,54 @@ def _landscape(axes: Any, study: Study, loss: str) -> None:
     else:
         title += f", test accuracy {descent.machine.test:.1%}"
     axes.set_title(title, fontsize=11)
-    axes.legend(loc="upper center", frameon=False, fontsize=9)
 
 
 def _tangents(axes: Any, result: Result) -> None:
     """The hypergradients as tangents of the loss."""
-    for point in result.points:
-        reach = np.array([-0.45, 0.45])
-        axes.plot(
-            point.log_theta + reach, point.value + point.derivative * reach, color=_COLORS[PROJECTED_CONDITION], lw=3
-        )
+    color = _COLORS[PROJECTED_CONDITION]
+    reach = np.array([-0.5, 0.5])
+    for i, point in enumerate(result.points):
+        line = point.value + point.derivative * reach
+        label = "hypergradient" if i == 0 else None
+        axes.plot(point.log_theta + reach, line, color=color, lw=2, zorder=3, label=label)
         axes.annotate(
             f"{point.derivative:+.2f}",
             (point.log_theta, point.value),
             textcoords="offset points",
-            xytext=(14, -16),
-            color=_COLORS[PROJECTED_CONDITION],
+            xytext=(-44, -10) if point.derivative < 0 else (10, -14),
+            color=color,
             fontsize=9,
         )
 
 
-def _bars(figure: Any, comparison: Comparison) -> None:
+def _bars(figure: Any, study: Study) -> None:
     """Error, time and memory of every solver with every way to differentiate."""
+    rows = study.comparison.rows
+    figure.suptitle(f"{study.problem.classes} digits, λ = {study.comparison.log_theta:g}", fontsize=11)
+    readings = {
+        "relative error of the derivative": lambda cell: cell.error,
+        "time (ms)": lambda cell: 1e3 * cell.seconds,
+        "temporary memory (MB)": lambda cell: cell.memory / 1e6,
+    }
     panels = figure.subplots(1, 3)
-    names = ["error of the derivative\n(relative, hatched: solver not converged)", "time (ms)", "temporary memory (MB)"]
-    readings = [lambda cell: cell.error, lambda cell: 1e3 * cell.seconds, lambda cell: cell.memory / 1e6]
-    for axes, name, reading in zip(panels, names, readings, strict=True):
-        for i, row in enumerate(comparison.rows):
+    for axes, (name, reading) in zip(panels, readings.items(), strict=True):
+        for i, row in enumerate(rows):
             for j, cell in enumerate(row.cells):
                 hatch = None if row.converged else "///"
                 color = _COLORS[cell.through]
                 axes.bar(i + 0.27 * (j - 1), reading(cell), 0.25, color=color, hatch=hatch, edgecolor="white", lw=0)
-        if axes is panels[1]:
-            for i, row in enumerate(comparison.rows):
-                line = axes.hlines(1e3 * row.seconds, i - 0.42, i + 0.42, color="black", lw=1.5)
-            if comparison.rows:
-                axes.legend([line], ["the solve alone"], frameon=False, fontsize=9)
         axes.set_yscale("log")
         axes.set_title(name, fontsize=11)
-        labels = [row.solver.replace(" ", "\n") for row in comparison.rows]
-        axes.set_xticks(range(len(labels)), labels, fontsize=9)
+        axes.set_xticks(range(len(rows)), [row.solver.replace(" ", "\n") for row in rows], fontsize=9)
         axes.grid(axis="y", color="#dddddd", lw=0.6)
         axes.set_axisbelow(True)
         _bare(axes)
-    handles = [Patch(color=color, label=through) for through, color in _COLORS.items()]
-    figure.legend(
-        handles=handles, title="differentiated through", loc="outside right center", frameon=False, fontsize=9
-    )
+    places, heights = np.arange(len(rows)), [1e3 * row.seconds for row in rows]
+    panels[1].hlines(heights, places - 0.42, places + 0.42, color="black", lw=1.5, label="the solve alone")
+    panels[1].legend(frameon=False, fontsize=9)
+    handles = [Patch(color=color, label=through.removesuffix("'s fixed point")) for through, color in _COLORS.items()]
+    handles.append(Patch(facecolor="#bbbbbb", edgecolor="white", hatch="///", label="not converged"))
+    panels[0].legend(handles=handles, title="through", loc="upper right", fontsize=9)
 
 
 def _machine(figure: Any, study: Study) -> None:

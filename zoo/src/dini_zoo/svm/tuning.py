@@ -15,9 +15,9 @@ import optax
 import dini
 
 from .data import Split
-from .dual import accuracy, center, dual, weights
-from .hypergradient import Loss, hypergradient, name_of
+from .machine import accuracy, center, dual, weights
 from .modes import PROJECTED
+from .outer import Loss, hypergradient, name_of
 
 UNTUNED = "untuned"
 GRID = "grid search"

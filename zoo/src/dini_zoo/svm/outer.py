@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 import dini
 
 from .data import Sample
-from .dual import center, dual, weights
+from .machine import center, dual, weights
 
 Loss = Callable[[Float[Array, "m k"], Float[Array, "m k"]], Array]
 

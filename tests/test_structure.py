@@ -1,0 +1,88 @@
+"""The house: each floor imports only floors under it; the zoo uses only public names."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dini
+
+SOURCE = Path(dini.__file__).parent
+FLOORS = [
+    {"trees", "status", "settings"},
+    {"functions", "linear"},
+    {"separable"},
+    {"sets", "penalties"},
+    {"conditions"},
+    {"problems", "solution"},
+    {"loop", "monitors"},
+    {"differentiation"},
+    {"solvers"},
+    {"solve"},
+    {"verbs"},
+    {"testing"},
+    {"__init__"},
+]
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+
+
+def imported(path, package):
+    """Return the modules of dini (first part of their name) that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            parts = (*base, *(node.module or "").split(".")) if node.module else base
+            names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+            found |= set(names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dini":
+            found.add(node.module.split(".")[1] if "." in node.module else node.names[0].name)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down(path):
+    relative = path.relative_to(SOURCE).with_suffix("").parts
+    own = relative[0]
+    assert own in LEVEL, f"{own} has no floor: add it to FLOORS"
+    package = ("dini", *relative[:-1])
+    for name in imported(path, package) - {own}:
+        if name in LEVEL:
+            assert LEVEL[name] < LEVEL[own] or own == "__init__", f"{path.name} on floor {own} imports {name} above it"
+
+
+def test_only_the_engine_knows_custom_rules():
+    """custom_jvp appears in the engine and in projections with a rule of their own; custom_vjp nowhere."""
+    users = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if "jax.custom_jvp" in p.read_text()}
+    assert users == {"differentiation/_engine.py", "sets/_simplex.py"}
+    assert not [p for p in SOURCE.rglob("*.py") if "jax.custom_vjp" in p.read_text()]
+
+
+ZOO = Path(__file__).parents[1] / "zoo" / "src" / "dini_zoo"
+
+
+@pytest.mark.parametrize("path", sorted(ZOO.rglob("*.py")), ids=lambda p: str(p.relative_to(ZOO)))
+def test_zoo_uses_public_names_only(path):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dini":
+            assert not any(part.startswith("_") for part in node.module.split(".")), f"{path.name}: {node.module}"
+            assert not any(alias.name.startswith("_") for alias in node.names)
+        if isinstance(node, ast.Attribute):
+            chain, base = [node.attr], node.value
+            while isinstance(base, ast.Attribute):
+                chain.append(base.attr)
+                base = base.value
+            if isinstance(base, ast.Name) and base.id == "dini":
+                target = dini
+                for name in reversed(chain):
+                    assert not name.startswith("_"), f"{path.name}: dini.{'.'.join(reversed(chain))}"
+                    assert name in getattr(target, "__all__", dir(target)), f"{path.name}: {name} is not public"
+                    target = getattr(target, name)
+                    if not hasattr(target, "__all__"):
+                        break
+
+
+def test_files_are_of_a_size_to_read():
+    for path in SOURCE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 500, path
