@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -84,27 +85,24 @@ def iterate_differentiably(
     """
     total = solver.max_steps if steps is None else steps
 
-    def live(now: Outcome) -> Any:
-        return now.status == Status.RUNNING if steps is None else now.steps < total
+    def advance(now: Outcome) -> Outcome:
+        return _advance(problem, solver, now, args, monitor, total)
 
-    def one(now: Outcome, _: Any) -> tuple[Outcome, None]:
-        def advance(now: Outcome) -> Outcome:
-            return _advance(problem, solver, now, args, monitor, total)
+    def running(one: Callable[[Outcome], Outcome]) -> Callable[[Outcome, Any], tuple[Outcome, None]]:
+        """Skip what comes after the end; a fixed number of steps needs no test, whose branches reverse mode stores."""
+        if steps is not None:
+            return lambda now, _: (one(now), None)
+        return lambda now, _: (jax.lax.cond(now.status == Status.RUNNING, one, lambda same: same, now), None)
 
-        return jax.lax.cond(live(now), advance, lambda same: same, now), None
+    def repeat(one: Callable[[Outcome], Outcome], now: Outcome, times: int) -> Outcome:
+        return jax.lax.scan(running(one), now, None, length=times)[0]
 
     start = _start(problem, solver, x, args, monitor)
     if not checkpoint:
-        return jax.lax.scan(one, start, None, length=total)[0]
-
-    # chunks of equal length: the last one may run over, by steps that are skipped
+        return repeat(advance, start, total)
     inner = max(1, math.isqrt(total))
-
-    @jax.checkpoint
-    def chunk(now: Outcome) -> Outcome:
-        return jax.lax.scan(one, now, None, length=inner)[0]
-
-    def chunks(now: Outcome, _: Any) -> tuple[Outcome, None]:
-        return jax.lax.cond(live(now), chunk, lambda same: same, now), None
-
-    return jax.lax.scan(chunks, start, None, length=-(-total // inner))[0]
+    chunk = jax.checkpoint(lambda now: repeat(advance, now, inner))
+    if steps is None:  # the last chunk may run over, by steps that are skipped
+        return repeat(chunk, start, -(-total // inner))
+    end = repeat(chunk, start, total // inner)
+    return repeat(advance, end, total % inner) if total % inner else end

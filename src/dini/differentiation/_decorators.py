@@ -138,6 +138,7 @@ def custom_root(
                 return condition(x, *positional, **keyword)
 
             closed = as_condition(on_dynamic).closed(hoisted.shape[0], *some)
+            jax.eval_shape(lambda x: closed(None, x, *some), hoisted.shape[0])  # checks the condition's output
 
             def linearize(x: Any, parameters: Any) -> Any:
                 some, condition = parameters

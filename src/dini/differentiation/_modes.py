@@ -9,7 +9,8 @@ from typing import Any
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
-from ..linear import Auto, wrap_linear_solver
+from ..linear import Auto
+from ..linear._krylov import wrap_linear_solver
 from ..loop import Outcome, iterate, iterate_differentiably
 from ..status import OnFailure
 from ._engine import constant, implicit

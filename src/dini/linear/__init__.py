@@ -4,8 +4,8 @@ Krylov methods are Lineax's; what stands here is the choice by size and structur
 right-hand side and the true residual of every solve.
 """
 
-from ._dense import Dense, materialize
-from ._krylov import CG, GMRES, BiCGStab, Lineax, as_linear_solver, wrap_linear_solver
+from ._dense import Dense
+from ._krylov import CG, GMRES, BiCGStab, Lineax
 from ._solve import DENSE_LIMIT, Auto, LinearSolver, Reduction, Structure, solve
 
 __all__ = [
@@ -19,8 +19,5 @@ __all__ = [
     "Lineax",
     "Reduction",
     "Structure",
-    "as_linear_solver",
-    "materialize",
     "solve",
-    "wrap_linear_solver",
 ]

@@ -35,24 +35,24 @@ def project_simplex(y: jax.Array, radius: Any = 1.0, axis: int = -1) -> jax.Arra
     """
     radius = jnp.asarray(radius, y.dtype)
 
-    def count_and_threshold(tau: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def newton(tau: jax.Array) -> jax.Array:
         above = y > tau
         count = jnp.sum(above, axis=axis, keepdims=True)
         total = jnp.sum(jnp.where(above, y, 0), axis=axis, keepdims=True)
-        return count, (total - radius) / jnp.maximum(count, 1).astype(y.dtype)
+        return (total - radius) / jnp.maximum(count, 1).astype(y.dtype)
 
     def body(carry: Any) -> Any:
-        tau, count, _ = carry
-        new_count, new_tau = count_and_threshold(tau)
-        return new_tau, new_count, jnp.any(new_count != count)
+        tau, _ = carry
+        new = newton(tau)
+        # it rises strictly until it ends: in rounding errors, too, so that it cannot go round in circles
+        return jnp.maximum(new, tau), jnp.any(new > tau)
 
     size = y.shape[axis]
     # two lower bounds of the threshold: everything active, and the largest element alone
     start = jnp.maximum(
         (jnp.sum(y, axis=axis, keepdims=True) - radius) / size, jnp.max(y, axis=axis, keepdims=True) - radius
     )
-    none = jnp.full(start.shape, -1)
-    tau, _, _ = jax.lax.while_loop(lambda carry: carry[2], body, (start, none, jnp.asarray(True)))
+    tau, _ = jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))
     return jnp.maximum(y - tau, 0)
 
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import linear, trees
+from ..linear._dense import materialize
+from ..linear._krylov import wrap_linear_solver
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
@@ -64,7 +66,7 @@ class Newton(Solver):
 
     def __post_init__(self) -> None:
         self._check_settings()
-        object.__setattr__(self, "linear_solver", linear.wrap_linear_solver(self.linear_solver))
+        object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
@@ -138,7 +140,7 @@ class Newton(Solver):
 
 def _descend(matvec: Any, gradient: Any) -> Any:
     """Return the Newton direction of a minimum, made a descent direction where the Hessian is indefinite."""
-    hessian, flat, unravel = linear.materialize(matvec, gradient)
+    hessian, flat, unravel = materialize(matvec, gradient)
     hessian = 0.5 * (hessian + hessian.T)
     factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
 
