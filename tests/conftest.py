@@ -13,11 +13,10 @@ import pytest
 _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(autouse=True)
-def x64():
-    """Tests compute in float64 unless they say otherwise."""
-    with jax.enable_x64(True):
+def strict():
+    """Tests compute in float64 unless they say otherwise, and shapes are never promoted in silence."""
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         yield
