@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
+
 from .differentiation import Differentiation, Implicit
 from .monitors import Monitor
 from .problems import FixedPoint, LeastSquares, Minimize, Root
 from .solution import Solution
 from .solve import solve
-from .solvers import LBFGS, Anderson, LevenbergMarquardt, Newton, ProximalGradient, Solver
+from .solvers import BFGS, LBFGS, Anderson, LevenbergMarquardt, Newton, ProximalGradient, Solver
 from .status import OnFailure
 
 _IMPLICIT = Implicit()
-_LBFGS, _PROXIMAL_GRADIENT = LBFGS(), ProximalGradient()
+_BFGS, _LBFGS, _PROXIMAL_GRADIENT = BFGS(), LBFGS(), ProximalGradient()
+#: unknowns of up to this many numbers are minimized with a dense inverse Hessian
+_SMALL = 32
 _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
 
 
@@ -32,7 +37,8 @@ def minimize(
 ) -> Solution:
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
-    Default solvers: :class:`dini.LBFGS`; with a constraint or penalty :class:`dini.ProximalGradient`.
+    Default solvers: :class:`dini.BFGS` for at most 32 unknowns, :class:`dini.LBFGS` for more; with a constraint or
+    penalty :class:`dini.ProximalGradient`.
 
     Examples
     --------
@@ -43,7 +49,10 @@ def minimize(
      [0. 1.]]
     """
     if solver is None:
-        solver = _LBFGS if constraint is None and penalty is None else _PROXIMAL_GRADIENT
+        if constraint is not None or penalty is not None:
+            solver = _PROXIMAL_GRADIENT
+        else:
+            solver = _BFGS if sum(map(np.size, jax.tree.leaves(x0))) <= _SMALL else _LBFGS
     problem = Minimize(fun, constraint, penalty, has_aux)
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 

@@ -9,11 +9,12 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
 
 from ._protocol import Matvec, Structure
 
 
-def materialize(matvec: Matvec, like: Any) -> tuple[jax.Array, jax.Array, Any]:
+def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[Array, " d"], Any]:
     """Return the matrix of ``matvec`` (at least float32), ``like`` as a vector, and the way back to trees."""
     flat, unravel = jax.flatten_util.ravel_pytree(like)
     dtype = jnp.promote_types(flat.dtype, jnp.float32)

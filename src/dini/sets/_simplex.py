@@ -9,13 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
 
 from ..settings import require_positive
 from ._base import Set
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def project_simplex(y: jax.Array, radius: Any = 1.0, axis: int = -1) -> jax.Array:
+def project_simplex(
+    y: Float[Array, "*shape"], radius: Float[Array, ""] | float = 1.0, axis: int = -1
+) -> Float[Array, "*shape"]:
     r"""Project onto the simplex :math:`\{p \ge 0, \sum_i p_i = s\}` along ``axis``.
 
     The projection is :math:`\max(y - \tau, 0)` with :math:`\tau` such that it sums to the radius ``s``. The threshold
