@@ -40,21 +40,20 @@ def as_a_user(run):
 
     A thread of its own does not see the settings that the test's thread has entered as contexts.
     """
-    before = jax.config.jax_enable_x64, jax.config.jax_numpy_rank_promotion
 
     def fresh():
-        jax.config.update("jax_enable_x64", False)
-        jax.config.update("jax_numpy_rank_promotion", "allow")
-        return run()
+        before = jax.config.jax_enable_x64, jax.config.jax_numpy_rank_promotion
+        configure(False, "allow")
+        try:
+            return run()
+        finally:
+            configure(*before)
 
     with ThreadPoolExecutor(1) as thread:
-        try:
-            return thread.submit(fresh).result()
-        finally:
-            thread.submit(restore, *before).result()
+        return thread.submit(fresh).result()
 
 
-def restore(x64, rank_promotion):
+def configure(x64, rank_promotion):
     jax.config.update("jax_enable_x64", x64)
     jax.config.update("jax_numpy_rank_promotion", rank_promotion)
 

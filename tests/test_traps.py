@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dini
-from dini.testing import check_gradient
+from dini.testing import cases, check_gradient
 
 
 def distance(x, y):
@@ -111,6 +111,40 @@ def test_trap_4_stopped_early(solver, mode):
     )
     np.testing.assert_array_equal(lanes.status, [dini.Status.MAX_STEPS, dini.Status.CONVERGED])
     assert np.isfinite(lanes.x).all()
+
+
+EVERY = {
+    "GradientDescent": "ridge",
+    "LBFGS": "ridge",
+    "BFGS": "ridge",
+    "Newton": "pair",
+    "LevenbergMarquardt": "valley",
+    "ProximalGradient": "lasso",
+    "ProjectedGradient": "simplex",
+    "MirrorDescent": "entropy",
+    "BlockCoordinateDescent": "ridge",
+    "FixedPointIteration": "linear map",
+    "Anderson": "linear map",
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_trap_4_for_every_solver(name):
+    """After one step no solver claims success, and no derivative comes out of it."""
+    (case,) = [case for case in cases() if case.name == EVERY[name]]
+    init, theta = case.arrays(float)
+    solver = getattr(dini, name)(max_steps=1)
+
+    def total(theta):
+        problem, args = case.make(theta)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(dini.solve(problem, solver, init, *args).x))
+
+    with pytest.raises(dini.SolveError, match=f"not solved by {name}: MAX_STEPS after 1 step"):
+        total(theta)
+    with pytest.raises(Exception, match="MAX_STEPS"):
+        jax.block_until_ready(jax.jit(jax.grad(total))(theta))
+    lanes = jax.vmap(jax.grad(total))(jax.tree.map(lambda leaf: leaf[None], theta))
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(lanes))
 
 
 def test_trap_4_the_derivative_of_a_failed_lane_is_nan_and_of_its_neighbors_right():
@@ -218,6 +252,12 @@ def test_trap_9_complex_unknown(solver):
     tangent = jnp.array([0.3 - 1.0j, 2.0 + 0.5j])
     np.testing.assert_allclose(jax.jvp(solve, (a,), (tangent,))[1], tangent, atol=1e-9)
     np.testing.assert_allclose(jax.vjp(solve, a)[1](tangent)[0], tangent, atol=1e-9)
+
+
+@pytest.mark.parametrize("part", [{"constraint": dini.sets.NonNegative()}, {"penalty": dini.penalties.L1(1.0)}])
+def test_trap_9_a_complex_unknown_under_a_constraint_is_refused(part):
+    with pytest.raises(TypeError, match="complex unknown and a constraint or penalty"):
+        dini.minimize(lambda w: jnp.sum(w.real**2), jnp.zeros(2, complex), **part)
 
 
 def test_trap_9_an_absolute_value_at_zero_is_not_silent():
