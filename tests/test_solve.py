@@ -221,6 +221,7 @@ def test_equal_problems_and_solvers_do_not_compile_again():
     from dini.solve import _solve
 
     dini.solve(dini.Minimize(loss), dini.LBFGS(), jnp.zeros(4), 0.3, X, Y)
+    dini.minimize(loss, jnp.zeros(4), 0.3, X, Y)
     before = _solve._cache_size()
     for strength in (0.4, 0.5):
         dini.solve(dini.Minimize(loss), dini.LBFGS(tol=None), jnp.ones(4), strength, X, Y)

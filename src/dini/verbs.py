@@ -52,7 +52,7 @@ def minimize(
         if constraint is not None or penalty is not None:
             solver = _PROXIMAL_GRADIENT
         else:
-            solver = _BFGS if sum(map(np.size, jax.tree.leaves(x0))) <= _SMALL else _LBFGS
+            solver = _BFGS if sum(np.size(leaf) for leaf in jax.tree.leaves(x0)) <= _SMALL else _LBFGS
     problem = Minimize(fun, constraint, penalty, has_aux)
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 

@@ -34,6 +34,10 @@ def _zeros(tree: Any) -> Any:
     return jax.tree.map(SymbolicZero.from_primal_value, tree)
 
 
+def _times(factor: jax.Array, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
+
+
 def _split(tangents: list[Any]) -> list[int]:
     return [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
@@ -109,12 +113,16 @@ def implicit(
 
         here = [leaves[i] for i in moved]
         matvec, reduction, residual, structure = linearize(x, merge(here))
-        _, b = jax.jvp(lambda some: residual(merge(some)), (here,), ([dots[i] for i in moved],))
-        dx = _solve_real(matvec, trees.neg(b), structure, reduction, linear_solver, on_failure, name)
+        tangent, mark = [dots[i] for i in moved], None
         if status_of is not None and on_failure in ("raise", "nan"):
-            # linear in dx, so that the transpose carries the mark too
+            # The derivative of a failed solve is not a number. It is marked where it enters and where it leaves, by
+            # factors that the transpose carries too: in between, an inactive coordinate may hide the mark.
             mark = jnp.where(status_of(extra) == Status.CONVERGED, 1.0, jnp.nan)
-            dx = jax.tree.map(lambda d: d * mark.astype(d.dtype), dx)
+            tangent = _times(mark, tangent)
+        _, b = jax.jvp(lambda some: residual(merge(some)), (here,), (tangent,))
+        dx = _solve_real(matvec, trees.neg(b), structure, reduction, linear_solver, on_failure, name)
+        if mark is not None:
+            dx = _times(mark, dx)
         return (x, extra), (dx, _zeros(extra))
 
     solution.defjvp(rule, symbolic_zeros=True)
