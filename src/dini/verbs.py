@@ -23,6 +23,10 @@ _SMALL = 32
 _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
 
 
+def _size(x0: Any) -> int:
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(x0))  # pyright: ignore[reportUnknownMemberType]
+
+
 def minimize(
     fun: Callable[..., Any],
     x0: Any,
@@ -52,7 +56,7 @@ def minimize(
         if constraint is not None or penalty is not None:
             solver = _PROXIMAL_GRADIENT
         else:
-            solver = _BFGS if sum(np.size(leaf) for leaf in jax.tree.leaves(x0)) <= _SMALL else _LBFGS
+            solver = _BFGS if _size(x0) <= _SMALL else _LBFGS
     problem = Minimize(fun, constraint, penalty, has_aux)
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 

@@ -149,6 +149,8 @@ class Unrolled(Differentiation):
     depends on, the starting point and the solver's settings included. Forward mode needs no memory; reverse mode
     keeps about ``2 * sqrt(n)`` states with ``checkpoint`` (and computes each step twice), ``n`` without.
 
+    Step sizes that a line search or a backtracking finds count as constants: at a solution that changes nothing.
+
     Parameters
     ----------
     steps

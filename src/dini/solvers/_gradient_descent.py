@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
@@ -101,7 +102,10 @@ class GradientDescent(Solver):
         fresh = jnp.where(curvature > 0, secant, 4 * state.step_size)
         new_norm = trees.norm(gradient)
         start = 1 / jnp.maximum(new_norm, 1)
-        step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size).astype(value.dtype)
+        # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With constant
+        # steps the derivative of the iterates converges as they do.
+        step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)
+        step_size = jax.lax.stop_gradient(step_size).astype(value.dtype)
 
         tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= trees.eps(x) * (1 + trees.norm(x)) * 1e-2)
         status = jnp.where(tiny, Status.STALLED, state.status)

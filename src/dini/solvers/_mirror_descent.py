@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
@@ -102,7 +103,8 @@ class MirrorDescent(Solver):
         else:
             value, gradient = problem.value_and_gradient(x, *args)
             first = 1 / jnp.maximum(trees.max_abs(gradient), 1e-3).astype(dtype)
-            eta = jnp.where(state.steps == 0, first, state.step_size)
+            # a constant of differentiation, as all step sizes that a search finds
+            eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
             new = self.geometry.step(x, gradient, eta, problem.constraint)
             new_value = problem.value(new, *args)
             slope = trees.vdot(gradient, trees.sub(new, x))

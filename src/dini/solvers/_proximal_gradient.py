@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
@@ -92,7 +93,8 @@ class ProximalGradient(Solver):
             value, gradient = problem.value_and_gradient(y, *args)
             # the first trial moves by at most one: no curvature is known yet
             first = 1 / jnp.maximum(trees.norm(gradient), 1e-3).astype(dtype)
-            eta = jnp.where(state.steps == 0, first, state.step_size)
+            # a constant of differentiation, as all step sizes that a search finds
+            eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
         new = problem.prox(trees.axpy(-eta, gradient, y), eta)
         move = trees.sub(new, y)
         squared = trees.vdot(move, move).astype(dtype)
