@@ -26,8 +26,8 @@ def f1():
     import f1_hypergrad as fam
     import jax.numpy as jnp
 
-    # the default, and a tolerance with which the gradient's relative error is at most 1e-6 at n = 1000, d = 100; each with
-    # the raising policy, while "unchecked" is what the peers with throw=False do
+    # the default, and a tolerance with which the gradient's relative error is at most 1e-6 at n = 1000, d = 100; each
+    # with the raising policy, while "unchecked" is what the peers with throw=False do
     loose = dini.LBFGS(tol=1e-7)
     for name, solver, on_failure in (
         ("LBFGS implicit (default)", dini.LBFGS(), "raise"),

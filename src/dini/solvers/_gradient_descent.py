@@ -102,8 +102,8 @@ class GradientDescent(Solver):
         fresh = jnp.where(curvature > 0, secant, 4 * state.step_size)
         new_norm = trees.norm(gradient)
         start = 1 / jnp.maximum(new_norm, 1)
-        # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With constant
-        # steps the derivative of the iterates converges as they do.
+        # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
+        # constant steps the derivative of the iterates converges as they do.
         step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)
         step_size = jax.lax.stop_gradient(step_size).astype(value.dtype)
 
