@@ -37,6 +37,7 @@ def calls():
     like = jax.tree.map(jnp.zeros_like, tuple(solution))
     bare = jax.jit(lambda x, a: x + a)
     outputs = jax.jit(lambda x, a: jax.tree.map(lambda u: u + 0 * a.astype(u.dtype), like))
+    program = jax.jit(lambda x, a: dini.solve(problem, loose, x, a, on_failure="ignore"))
     same = jax.jit(lambda problem, solver, x, args: jax.tree.map(lambda u: u + 0 * args[0].astype(u.dtype), like))
     return {
         "jax.jit, same arrays in, x out": lambda: bare(x0, a).block_until_ready(),
@@ -45,6 +46,8 @@ def calls():
         'dini.solve, no step, on_failure="ignore"': lambda: dini.solve(
             problem, idle, x0, a, on_failure="ignore"
         ).x.block_until_ready(),
+        # the difference between these two lines is what dini.solve itself costs: the rest is the compiled program
+        "jax.jit, the program of dini.solve, one evaluation": lambda: program(x0, a).x.block_until_ready(),
         "dini.solve, one evaluation, raising": lambda: dini.solve(problem, loose, x0, a).x.block_until_ready(),
         "dini.minimize, one evaluation, raising": lambda: dini.minimize(fun, x0, a, solver=loose).x.block_until_ready(),
     }
@@ -64,6 +67,7 @@ def compilations():
     numbers = [jnp.asarray(1.5 + i) for i in range(5)]
     dini.solve(dini.Minimize(fun), dini.LBFGS(), x0, numbers[0])
     dini.solve(dini.Minimize(fun), dini.LBFGS(tol=1e-6), x0, numbers[0])
+    dini.minimize(fun, x0, numbers[0])
     cases = {
         "the same objects": lambda a: dini.solve(dini.Minimize(fun), dini.LBFGS(), x0, a),
         "dini.minimize": lambda a: dini.minimize(fun, x0, a),
