@@ -72,6 +72,18 @@ def test_policies(on_failure, jit):
         assert np.isnan(run(0.3)).all() == (on_failure == "nan")
 
 
+@pytest.mark.parametrize("mode", [dini.Implicit(), dini.Unrolled(), dini.OneStep()], ids=lambda m: type(m).__name__)
+def test_the_derivative_of_a_failed_solve_is_nan_in_every_mode(mode):
+    solver = dini.GradientDescent(max_steps=2)
+
+    def run(s, on_failure="raise"):
+        return dini.solve(PROBLEM, solver, jnp.zeros(4), s, X, Y, differentiation=mode, on_failure=on_failure).x.sum()
+
+    assert np.isnan(jax.vmap(jax.grad(run))(jnp.array([0.3, 0.5]))).all()
+    assert np.isnan(jax.grad(run)(0.3, "nan"))
+    assert np.isfinite(jax.grad(run)(0.3, "ignore"))
+
+
 def test_nonfinite_objective_is_told_and_the_last_point_is_finite():
     for solver in (dini.LBFGS(), dini.GradientDescent(), dini.Newton(), dini.ProximalGradient(), dini.BFGS()):
         solution = dini.minimize(lambda x: jnp.log(x - 2.0), 1.0, solver=solver, on_failure="ignore")

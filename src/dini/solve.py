@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -149,10 +150,9 @@ def solve(
 
 def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
     """Deal with a failed solve whose figures are known."""
-    import warnings
-
     if on_failure == "nan":
-        return solution._replace(x=jax.tree.map(lambda u: jnp.full_like(u, jnp.nan), solution.x))
+        # a product, so that a derivative that is being taken becomes NaN with the value
+        return solution._replace(x=jax.tree.map(lambda u: u * jnp.asarray(jnp.nan, u.dtype), solution.x))
     error = failure(
         solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, solution.x)
     )

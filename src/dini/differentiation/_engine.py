@@ -59,6 +59,21 @@ def constant(run: Callable[..., Any], *operands: Any) -> Any:
     return fun(hoisted.consts, operands)
 
 
+def marked(x: Any, status: jax.Array) -> Any:
+    """Return ``x`` with a derivative that is NaN unless the status is success."""
+
+    @jax.custom_jvp
+    def same(x: Any, ok: jax.Array) -> Any:
+        del ok
+        return x
+
+    @same.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return primals[0], _times(jnp.where(primals[1], 1.0, jnp.nan), tangents[0])
+
+    return same(x, status == Status.CONVERGED)
+
+
 def implicit(
     run: Callable[[Any, Any, Any], tuple[Any, Any]],
     consts: Any,

@@ -13,7 +13,7 @@ from ..linear import Auto
 from ..linear._krylov import wrap_linear_solver
 from ..loop import Outcome, iterate, iterate_differentiably
 from ..status import OnFailure
-from ._engine import constant, implicit
+from ._engine import constant, implicit, marked
 
 
 class Differentiation:
@@ -129,7 +129,6 @@ class OneStep(Differentiation):
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve, and attach the derivative of one more step."""
-        del on_failure
         step = getattr(solver, "differentiable_step", None)
         if step is None:
             raise ValueError(
@@ -137,7 +136,7 @@ class OneStep(Differentiation):
                 "or a solver such as Newton, ProximalGradient or FixedPointIteration."
             )
         outcome = constant(partial(_forward, monitor=monitor), problem, solver, x, args)
-        return outcome._replace(x=step(problem, outcome.x, outcome.state, *args))
+        return _mark(outcome._replace(x=step(problem, outcome.x, outcome.state, *args)), on_failure)
 
 
 @register_dataclass
@@ -177,12 +176,21 @@ class Unrolled(Differentiation):
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve in loops that reverse mode can differentiate."""
-        del on_failure
         if hasattr(solver, "run"):
             raise ValueError(
                 f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
             )
-        return iterate_differentiably(problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint)
+        outcome = iterate_differentiably(
+            problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint
+        )
+        return _mark(outcome, on_failure)
+
+
+def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:
+    """Make the derivative of a failed solve NaN, as :class:`Implicit` does, unless the caller asked for it as it is."""
+    if on_failure in ("warn", "ignore"):
+        return outcome
+    return outcome._replace(x=marked(outcome.x, outcome.status))
 
 
 def solver_name(solver: Any) -> str:
