@@ -30,7 +30,9 @@ def f1():
     # with the raising policy, while "unchecked" is what the peers with throw=False do
     loose = dini.LBFGS(tol=1e-7)
     for name, solver, on_failure in (
-        ("LBFGS implicit (default)", dini.LBFGS(), "raise"),
+        ("BFGS implicit (default up to 128 unknowns)", dini.BFGS(), "raise"),
+        ("BFGS implicit, tol 1e-7", dini.BFGS(tol=1e-7), "raise"),
+        ("LBFGS implicit (default above)", dini.LBFGS(), "raise"),
         ("LBFGS implicit, tol 1e-7", loose, "raise"),
         ("LBFGS implicit, tol 1e-7, unchecked", loose, "ignore"),
         ("Newton implicit (default)", dini.Newton(), "raise"),

@@ -41,3 +41,9 @@ def require_count(name: str, value: Any, minimum: int = 1) -> None:
         raise TypeError(f"{name} must be a Python integer: given {value!r}.")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}: given {value}.")
+
+
+def require_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise ``ValueError`` unless a static setting is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}: given {value!r}.")

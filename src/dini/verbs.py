@@ -19,7 +19,7 @@ from .status import OnFailure
 _IMPLICIT = Implicit()
 _BFGS, _LBFGS, _PROXIMAL_GRADIENT = BFGS(), LBFGS(), ProximalGradient()
 #: unknowns of up to this many numbers are minimized with a dense inverse Hessian
-_SMALL = 32
+_SMALL = 128
 _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
 
 
@@ -41,7 +41,7 @@ def minimize(
 ) -> Solution:
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
-    Default solvers: :class:`dini.BFGS` for at most 32 unknowns, :class:`dini.LBFGS` for more; with a constraint or
+    Default solvers: :class:`dini.BFGS` for at most 128 unknowns, :class:`dini.LBFGS` for more; with a constraint or
     penalty :class:`dini.ProximalGradient`.
 
     Examples

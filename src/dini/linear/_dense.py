@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import jax
 import jax.flatten_util
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
+from ..settings import require_choice
 from ._protocol import Matvec, Structure
 
 
@@ -26,29 +28,81 @@ def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[A
     return matrix, flat.astype(dtype), lambda w: unravel(w.astype(flat.dtype))
 
 
+@dataclass(frozen=True)
+class DenseFactor:
+    """A factorized matrix: solves with it and with its transpose, products, and what the pivots tell."""
+
+    matrix: Float[Array, "d d"]
+    factor: Any
+    rows: Any
+    unravel: Callable[[jax.Array], Any]
+
+    def _flat(self, b: Any) -> jax.Array:
+        return jax.flatten_util.ravel_pytree(b)[0].astype(self.matrix.dtype)
+
+    def solve(self, b: Any, *, transposed: bool = False) -> Any:
+        """Return the solution with the matrix, or with its transpose."""
+        rhs = self._flat(b)
+        if self.rows is None:
+            return self.unravel(jax.scipy.linalg.cho_solve((self.factor, True), rhs, check_finite=False))
+        if transposed:
+            return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs, trans=1, check_finite=False) / self.rows)
+        return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False))
+
+    def product(self, w: Any, *, transposed: bool = False) -> Any:
+        """Return the product with the matrix, or with its transpose."""
+        w = self._flat(w)
+        return self.unravel(w @ self.matrix if transposed else self.matrix @ w)
+
+    @property
+    def singular(self) -> jax.Array:
+        """Whether a pivot is zero to working precision."""
+        floor = self.matrix.shape[0] * jnp.finfo(self.matrix.dtype).eps
+        if self.rows is None:
+            # what is left of a diagonal element after elimination: no scaling of the unknowns changes the ratio
+            left = jnp.square(jnp.diagonal(self.factor)) / jnp.diagonal(self.matrix)
+            return ~(jnp.min(left) > floor)
+        pivots = jnp.abs(jnp.diagonal(self.factor[0]))
+        return ~(jnp.min(pivots) > floor * jnp.max(pivots))
+
+
 @register_dataclass
 @dataclass(frozen=True)
 class Dense:
-    """LU factorization with partial pivoting of the materialized matrix.
+    """Factorization of the materialized matrix: Cholesky where it is positive definite, else LU with partial pivoting.
 
-    The matrix costs ``d`` products, formed as one batch, and ``d**2`` numbers of memory. The rows are scaled to unit
-    largest element first. The solve is called failed when a pivot is zero to working precision, that is when the
-    smallest pivot is below ``d * eps`` times the largest.
+    The matrix costs ``d`` products, formed as one batch, and ``d**2`` numbers of memory. Before LU the rows are scaled
+    to unit largest element. The solve is called failed when a pivot is zero to working precision: after Cholesky,
+    when less than ``d * eps`` of a diagonal element is left (a matrix that is not positive definite is one such case);
+    after LU, when the smallest pivot is below ``d * eps`` times the largest.
+
+    Parameters
+    ----------
+    factorization
+        ``"auto"``, ``"cholesky"`` (the user vouches for definiteness) or ``"lu"`` (for a stationary point that is no
+        minimum, say).
     """
 
-    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
-        del structure
-        matrix, rhs, unravel = materialize(matvec, b)
-        if not rhs.size:
-            return b, jnp.asarray(False)
+    factorization: Literal["auto", "cholesky", "lu"] = field(default="auto", metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        require_choice("Dense's factorization", self.factorization, ("auto", "cholesky", "lu"))
+
+    def factorize(self, matvec: Matvec, like: Any, structure: Structure) -> DenseFactor:
+        """Return the factorized matrix of a map from trees like ``like`` to such trees."""
+        matrix, _, unravel = materialize(matvec, like)
+        if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
+            # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
+            return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)
         rows = jnp.max(jnp.abs(matrix), axis=1)
         rows = jnp.where(rows > 0, rows, 1)
         factor = jax.scipy.linalg.lu_factor(matrix / rows[:, None], check_finite=False)
-        w = jax.scipy.linalg.lu_solve(factor, rhs / rows, check_finite=False)
-        pivots = jnp.abs(jnp.diagonal(factor[0]))
-        regular = jnp.min(pivots) > rhs.size * jnp.finfo(rhs.dtype).eps * jnp.max(pivots)
-        return unravel(w), ~regular
+        return DenseFactor(matrix, factor, rows, unravel)
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
+        factor = self.factorize(matvec, b, structure)
+        return factor.solve(b), factor.singular
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""

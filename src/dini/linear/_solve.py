@@ -105,10 +105,13 @@ def solve(
     reduced = reduction if isinstance(chosen, CG) and structure != "positive definite" else None
     accept = chosen.accept(trees.eps(b))
     method = type(chosen).__name__
+    no_minimum = " or not positive definite (no minimum)" if structure == "positive definite" else ""
 
     def report(figures: Any) -> DerivativeError:
         residual, singular = figures
-        cause = "its matrix is singular to working precision" if singular else "it did not reach its tolerance"
+        cause = "it did not reach its tolerance"
+        if singular:
+            cause = f"its matrix is singular to working precision{no_minimum}"
         return DerivativeError(
             f"The linear system of the derivative of {name} was not solved: {cause} "
             f"(method {method}, relative residual {float(residual):.2e}, accepted up to {accept:.1e}). "
@@ -127,14 +130,19 @@ def solve(
             size = trees.norm(rhs)
             size = jnp.where(size > 0, size, 1)
             rhs = trees.scale(1 / size, rhs)
-            if reduced is None:
+            product = mv
+            if isinstance(chosen, Dense):
+                # the residual by the matrix that is there: the same to rounding, and nothing more to compile
+                factor = chosen.factorize(mv, rhs, structure)
+                w, flagged, product = factor.solve(rhs), factor.singular, factor.product
+            elif reduced is None:
                 w, flagged = chosen(mv, rhs, structure)
             else:
                 restrict = reduced.restrict_transposed if transposed else reduced.restrict
                 extend = reduced.extend_transposed if transposed else reduced.extend
                 v, flagged = chosen(reduced.matvec, restrict(rhs), "positive definite")
                 w = extend(v, rhs)
-            residual = trees.norm(trees.sub(mv(w), rhs))
+            residual = trees.norm(trees.sub(product(w), rhs))
             failed = flagged | ~(residual <= accept)
             if transposed:
                 # a zero cotangent (of a lane that a loss does not use, say) has the solution zero, whatever the matrix
