@@ -47,12 +47,13 @@ class DenseFactor:
         """The factor of the transposed matrix."""
         return self if self.rows is None else dataclasses.replace(self, flipped=not self.flipped)
 
-    def _flat(self, b: Any) -> jax.Array:
+    def flat(self, b: Any) -> jax.Array:
+        """Return a tree as a vector."""
         return jax.flatten_util.ravel_pytree(b)[0].astype(self.matrix.dtype)
 
     def solve(self, b: Any) -> Any:
         """Return the solution."""
-        rhs = self._flat(b)
+        rhs = self.flat(b)
         if self.rows is None:
             return self.unravel(jax.scipy.linalg.cho_solve((self.factor, True), rhs, check_finite=False))
         if self.flipped:
@@ -61,7 +62,7 @@ class DenseFactor:
 
     def product(self, w: Any) -> Any:
         """Return the product."""
-        w = self._flat(w)
+        w = self.flat(w)
         return self.unravel(w @ self.matrix if self.flipped else self.matrix @ w)
 
     @property

@@ -125,6 +125,11 @@ class System:
             other.factor = self.factor.transposed
         return other
 
+    def prepare(self) -> None:
+        """Factorize now: what is made first inside a ``vmap`` belongs to it."""
+        if self.dense:
+            _ = self.factor, self.transposed
+
     def product(self, w: Any) -> Any:
         """Return the map's value, by the matrix where there is one."""
         return self.factor.product(w) if self.dense else self._matvec(w)
@@ -155,3 +160,38 @@ class System:
         # with a matrix, by the matrix: the same to rounding, and nothing more to compile
         residual = trees.norm(trees.sub(self.product(w), b))
         return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)
+
+    def perturbation(self, w: Any, signs: Any) -> Any:
+        r"""Return what rounding errors of the given signs in the matrix's elements change in a product.
+
+        A definite matrix is taken to be a sum of products, whose terms may cancel: its elements' errors are as
+        large as :math:`\sqrt{a_{ii} a_{jj}}`, the bound of an element.
+        """
+        factor = self.factor
+        flat, sign = factor.flat(w), factor.flat(signs)
+        if self.structure == "positive definite":
+            diagonal = jnp.maximum(jnp.diagonal(factor.matrix), 0)
+            size = jnp.sqrt(diagonal * jnp.sum(diagonal * flat**2))
+        else:
+            squares = factor.matrix**2
+            size = jnp.sqrt(flat**2 @ squares if factor.flipped else squares @ flat**2)
+        return factor.unravel(trees.eps(w) * sign * size)
+
+    def norm(self, iterations: int = 2) -> jax.Array:
+        """Estimate the largest singular value from below, by power iteration."""
+        return _power(self.product, self.transposed.product, trees.varied(self.like), iterations)
+
+    def inverse_norm(self, iterations: int = 2) -> jax.Array:
+        """Estimate one over the smallest singular value from below, by inverse iteration (of a dense system)."""
+        return _power(self.factor.solve, self.factor.transposed.solve, trees.varied(self.like), iterations)
+
+
+def _power(apply: Matvec, back: Matvec, start: Any, iterations: int) -> jax.Array:
+    v = start
+    for i in range(iterations):
+        v = trees.scale(1 / trees.norm(v), v)
+        v = apply(v)
+        size = trees.norm(v)
+        if i < iterations - 1:
+            v = back(v)
+    return size
