@@ -12,7 +12,7 @@ from dini import penalties
 
 PENALTIES = {
     "l1": penalties.L1(0.7),
-    "l1, weights": penalties.L1(np.array([0.7, 0.0, 0.2, 1.5, 0.3])),
+    "l1, weights": penalties.L1(np.array([0.7, 0.1, 0.2, 1.5, 0.3])),
     "elastic net": penalties.ElasticNet(0.7, 0.5),
     "ridge": penalties.Ridge(0.7),
     "group lasso": penalties.GroupLasso(0.7),
