@@ -1,4 +1,4 @@
-"""Sets and penalties: feasible, idempotent, nonexpansive, optimal; derivatives against finite differences."""
+"""Sets: feasible, idempotent, nonexpansive; derivatives against finite differences."""
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dini import penalties, sets
+from dini import sets
 
 SETS = {
     "nonnegative": sets.NonNegative(),
@@ -16,12 +16,6 @@ SETS = {
     "simplex": sets.Simplex(1.5),
     "l1 ball": sets.L1Ball(1.2),
     "l2 ball": sets.L2Ball(0.8),
-}
-PENALTIES = {
-    "l1": penalties.L1(0.7),
-    "elastic net": penalties.ElasticNet(0.7, 0.5),
-    "ridge": penalties.Ridge(0.7),
-    "group lasso": penalties.GroupLasso(0.7),
 }
 MEMBERS = {
     "nonnegative": lambda r: np.abs(r),
@@ -33,7 +27,6 @@ MEMBERS = {
 vectors = hnp.arrays(float, 5, elements=st.floats(-5, 5, allow_subnormal=False))
 settings = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 PROJECT = {name: jax.jit(s.project) for name, s in SETS.items()}
-PROX = {name: jax.jit(p.prox) for name, p in PENALTIES.items()}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -49,25 +42,11 @@ def test_projections(name, x, y):
     assert (x - p) @ (MEMBERS[name](y) - p) <= 1e-9
 
 
-@pytest.mark.parametrize("name", PENALTIES)
-@settings
-@hypothesis.given(x=vectors, y=vectors, step=st.floats(0.1, 3))
-def test_proximal_operators(name, x, y, step):
-    penalty, prox = PENALTIES[name], PROX[name]
-    p, q = prox(x, step), prox(y, step)
-    objective = lambda u: 0.5 * np.sum((u - x) ** 2) + step * float(penalty.value(jnp.asarray(u)))
-    for direction in np.eye(5):
-        assert objective(p) <= objective(p + 1e-4 * direction) + 1e-12
-        assert objective(p) <= objective(p - 1e-4 * direction) + 1e-12
-    # firmly nonexpansive
-    assert (p - q) @ (p - q) <= (p - q) @ (x - y) + 1e-12
-
-
-@pytest.mark.parametrize("name", [*SETS, *PENALTIES])
+@pytest.mark.parametrize("name", SETS)
 def test_derivatives(name):
     """In the point and in the parameters, against central differences, away from kinks."""
-    part = SETS.get(name) or PENALTIES[name]
-    apply = lambda part, x: part.project(x) if name in SETS else part.prox(x, 0.9)
+    part = SETS[name]
+    apply = lambda part, x: part.project(x)
     leaves, treedef = jax.tree.flatten(part)
     base = [jnp.asarray(leaf) for leaf in leaves]
     rng = np.random.default_rng(0)
@@ -84,11 +63,10 @@ def test_derivatives(name):
     assert np.linalg.eigvalsh(jacobian).max() <= 1 + 1e-12
 
 
-@pytest.mark.parametrize("name", [*SETS, *PENALTIES])
+@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("x", [np.zeros(3), np.array([0.5, 0.5, 0.5]), np.ones(1)], ids=["zero", "tie", "one"])
 def test_derivatives_are_finite_at_kinks(name, x):
-    part = SETS.get(name) or PENALTIES[name]
-    apply = part.project if name in SETS else lambda x: part.prox(x, 1.0)
+    apply = SETS[name].project
     assert np.isfinite(jax.jacrev(apply)(jnp.asarray(x))).all()
     assert np.isfinite(jax.jacfwd(apply)(jnp.asarray(x))).all()
 
@@ -126,7 +104,3 @@ def test_trees_products_and_rows():
         product.check({"a": x["a"]})
     ball = sets.L2Ball(1.0).project(x)
     np.testing.assert_allclose(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(ball)), 1.0)
-    rows = penalties.GroupLasso(1.0, axis=-1)
-    np.testing.assert_allclose(rows.prox(x["b"], 1.0)[1], x["b"][1] * (1 - 1 / np.sqrt(2)))
-    assert rows.separates_rows(x["b"])
-    np.testing.assert_allclose(rows.row(1, x["b"]).prox(x["b"][1], 1.0), rows.prox(x["b"], 1.0)[1])
