@@ -24,7 +24,7 @@ def project_simplex(
     The projection is :math:`\max(y - \tau, 0)` with :math:`\tau` such that it sums to the radius ``s``. The threshold
     is the root of a convex, decreasing, piecewise linear function, so Newton's method from a lower bound rises to it
     and ends exactly, after finitely many steps (a handful in practice); nothing is sorted (Michelot 1986; Condat
-    2016).
+    2016). It works below the largest element, so that large elements cost no digits.
 
     **Derivative.** On the support ``S``: :math:`\dot p_S = \dot y_S - \mathrm{mean}(\dot y_S) + \dot s / |S|`, zero
     elsewhere.
@@ -37,26 +37,22 @@ def project_simplex(
     [0.75 0.25 0.  ]
     """
     radius = jnp.asarray(radius, y.dtype)
-
-    def newton(tau: jax.Array) -> jax.Array:
-        above = y > tau
-        count = jnp.sum(above, axis=axis, keepdims=True)
-        total = jnp.sum(jnp.where(above, y, 0), axis=axis, keepdims=True)
-        return (total - radius) / jnp.maximum(count, 1).astype(y.dtype)
+    # below the largest element, where the threshold is in [-radius, 0]
+    top = jnp.max(y, axis=axis, keepdims=True)
+    below = y - top
 
     def body(carry: Any) -> Any:
         tau, _ = carry
-        new = newton(tau)
+        above = below > tau
+        count = jnp.maximum(jnp.sum(above, axis=axis, keepdims=True), 1).astype(y.dtype)
+        new = (jnp.sum(jnp.where(above, below, 0), axis=axis, keepdims=True) - radius) / count
         # it rises strictly until it ends: in rounding errors, too, so that it cannot go round in circles
         return jnp.maximum(new, tau), jnp.any(new > tau)
 
-    size = y.shape[axis]
-    # two lower bounds of the threshold: everything active, and the largest element alone
-    start = jnp.maximum(
-        (jnp.sum(y, axis=axis, keepdims=True) - radius) / size, jnp.max(y, axis=axis, keepdims=True) - radius
-    )
+    # the lower bound "the largest element alone"; the first step from it is above the mean, the other natural start
+    start = jnp.zeros_like(top) - radius
     tau, _ = jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))
-    return jnp.maximum(y - tau, 0)
+    return jnp.maximum(below - tau, 0)
 
 
 @project_simplex.defjvp
