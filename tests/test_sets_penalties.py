@@ -1,4 +1,4 @@
-"""Sets and penalties: feasible, idempotent, nonexpansive, optimal; derivatives against finite differences."""
+"""Penalties: optimal, firmly nonexpansive; derivatives against finite differences."""
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -10,43 +10,15 @@ import pytest
 
 from dini import penalties, sets
 
-SETS = {
-    "nonnegative": sets.NonNegative(),
-    "box": sets.Box(-0.5, 1.0),
-    "simplex": sets.Simplex(1.5),
-    "l1 ball": sets.L1Ball(1.2),
-    "l2 ball": sets.L2Ball(0.8),
-}
 PENALTIES = {
     "l1": penalties.L1(0.7),
     "elastic net": penalties.ElasticNet(0.7, 0.5),
     "ridge": penalties.Ridge(0.7),
     "group lasso": penalties.GroupLasso(0.7),
 }
-MEMBERS = {
-    "nonnegative": lambda r: np.abs(r),
-    "box": lambda r: np.clip(r, -0.5, 1.0),
-    "simplex": lambda r: 1.5 * np.exp(r) / np.exp(r).sum(),
-    "l1 ball": lambda r: 1.2 * r / max(np.abs(r).sum(), 1.2),
-    "l2 ball": lambda r: 0.8 * r / max(np.linalg.norm(r), 0.8),
-}
 vectors = hnp.arrays(float, 5, elements=st.floats(-5, 5, allow_subnormal=False))
 settings = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
-PROJECT = {name: jax.jit(s.project) for name, s in SETS.items()}
 PROX = {name: jax.jit(p.prox) for name, p in PENALTIES.items()}
-
-
-@pytest.mark.parametrize("name", SETS)
-@settings
-@hypothesis.given(x=vectors, y=vectors)
-def test_projections(name, x, y):
-    project = PROJECT[name]
-    p, q = project(x), project(y)
-    assert SETS[name].residual(p) <= 1e-12
-    np.testing.assert_allclose(project(p), p, atol=1e-12)
-    assert np.linalg.norm(p - q) <= np.linalg.norm(x - y) + 1e-12
-    # the variational inequality <x - p, z - p> <= 0 against a member z
-    assert (x - p) @ (MEMBERS[name](y) - p) <= 1e-9
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -63,11 +35,11 @@ def test_proximal_operators(name, x, y, step):
     assert (p - q) @ (p - q) <= (p - q) @ (x - y) + 1e-12
 
 
-@pytest.mark.parametrize("name", [*SETS, *PENALTIES])
+@pytest.mark.parametrize("name", PENALTIES)
 def test_derivatives(name):
     """In the point and in the parameters, against central differences, away from kinks."""
-    part = SETS.get(name) or PENALTIES[name]
-    apply = lambda part, x: part.project(x) if name in SETS else part.prox(x, 0.9)
+    part = PENALTIES[name]
+    apply = lambda part, x: part.prox(x, 0.9)
     leaves, treedef = jax.tree.flatten(part)
     base = [jnp.asarray(leaf) for leaf in leaves]
     rng = np.random.default_rng(0)
@@ -84,35 +56,13 @@ def test_derivatives(name):
     assert np.linalg.eigvalsh(jacobian).max() <= 1 + 1e-12
 
 
-@pytest.mark.parametrize("name", [*SETS, *PENALTIES])
+@pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("x", [np.zeros(3), np.array([0.5, 0.5, 0.5]), np.ones(1)], ids=["zero", "tie", "one"])
 def test_derivatives_are_finite_at_kinks(name, x):
-    part = SETS.get(name) or PENALTIES[name]
-    apply = part.project if name in SETS else lambda x: part.prox(x, 1.0)
+    part = PENALTIES[name]
+    apply = lambda x: part.prox(x, 1.0)
     assert np.isfinite(jax.jacrev(apply)(jnp.asarray(x))).all()
     assert np.isfinite(jax.jacfwd(apply)(jnp.asarray(x))).all()
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_batches_and_single_precision(name):
-    batch = np.random.default_rng(0).standard_normal((6, 5)) * 2
-    got = jax.jit(jax.vmap(SETS[name].project))(batch)
-    np.testing.assert_allclose(got, [PROJECT[name](row) for row in batch], atol=1e-14)
-    with jax.enable_x64(False):
-        single = SETS[name].project(jnp.asarray(batch[0], jnp.float32))
-    assert single.dtype == jnp.float32
-    np.testing.assert_allclose(single, got[0], atol=1e-6)
-
-
-def test_simplex_of_many_sizes_against_sorting():
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 10, 1000):
-        y = rng.standard_normal(n) * 3
-        u = np.sort(y)[::-1]
-        c = np.cumsum(u) - 1
-        rho = np.nonzero(u * np.arange(1, n + 1) > c)[0][-1]
-        want = np.maximum(y - c[rho] / (rho + 1), 0)
-        np.testing.assert_allclose(sets.project_simplex(jnp.asarray(y)), want, atol=1e-13)
 
 
 def test_trees_products_and_rows():
