@@ -6,7 +6,9 @@ right-hand side and the true residual of every solve.
 
 from ._dense import Dense
 from ._krylov import CG, GMRES, BiCGStab, Lineax
+from ._pattern import Pattern
 from ._solve import DENSE_LIMIT, Auto, LinearSolver, Reduction, Structure, solve
+from ._sparsity import Linearized, NotSparse, sparsity
 
 __all__ = [
     "CG",
@@ -16,8 +18,12 @@ __all__ = [
     "BiCGStab",
     "Dense",
     "LinearSolver",
+    "Linearized",
     "Lineax",
+    "NotSparse",
+    "Pattern",
     "Reduction",
     "Structure",
     "solve",
+    "sparsity",
 ]
