@@ -11,6 +11,7 @@ from ._base import Custom, Product, Set
 from ._bounds import Box, Hypercube, LInfBall, NonNegative
 from ._box_section import BoxSection
 from ._moved import Scaled, Shifted
+from ._order import IsotonicCone, Permutahedron
 from ._simplex import Simplex, project_simplex
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "Halfspace",
     "Hypercube",
     "Hyperplane",
+    "IsotonicCone",
     "L1Ball",
     "L2Ball",
     "LInfBall",
     "NonNegative",
+    "Permutahedron",
     "Product",
     "Scaled",
     "Set",
