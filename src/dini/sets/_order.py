@@ -90,8 +90,8 @@ class Permutahedron(Set):
 
     With the permutation :math:`\pi` that sorts ``x`` from large to small, and ``w`` sorted likewise, the projection is
     :math:`x - v_{\pi^{-1}}`, where ``v`` is the decreasing isotonic regression of :math:`x_\pi - w`. In sorted order
-    its derivative is ``t`` minus its block means, plus the block means of :math:`\dot w`. Cost: sorting, and one isotonic
-    regression. Projections of a scaled vector onto it are soft ranks and soft sorts.
+    its derivative is ``t`` minus its block means, plus the block means of :math:`\dot w`. Cost: sorting, and one
+    isotonic regression. Projections of a scaled vector onto it are soft ranks and soft sorts.
 
     Parameters
     ----------
