@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
@@ -24,6 +25,13 @@ class Set(Separable):
     def residual(self, x: Any) -> jax.Array:
         """Return the distance of ``x`` from the set (zero for a member)."""
         return trees.norm(trees.sub(x, self.project(x)))
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance from ``x`` to the nearest point where the projection has no derivative, or less.
+
+        NaN: not known.
+        """
+        return jnp.full((), jnp.nan, trees.real_dtype(x))
 
 
 @register_dataclass

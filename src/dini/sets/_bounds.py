@@ -33,6 +33,10 @@ class NonNegative(Set):
         """Return ``max(x, 0)``."""
         return jax.tree.map(lambda u: jnp.where(u > 0, u, jnp.zeros((), u.dtype)), x)
 
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the smallest absolute value."""
+        return jnp.min(jnp.stack([jnp.min(jnp.abs(u), initial=jnp.inf) for u in jax.tree.leaves(x)]))
+
 
 @register_dataclass
 @dataclass(frozen=True)

@@ -1,0 +1,439 @@
+"""Sets of matrices that are given by eigenvalues or singular values.
+
+Each projection thresholds the spectrum. Its derivative is the formula with divided differences (Daleckii and Krein),
+written here without differences of nearby numbers: finite, and right, where eigenvalues or singular values are equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
+
+from ..settings import require_choice, require_positive
+from ._base import Set
+from ._cones import Cone
+from ._simplex import project_simplex
+
+
+def _ratios(above: jax.Array, below: jax.Array) -> jax.Array:
+    """Return the divided differences of ``max(s - t, 0)``, from its values and those of ``max(t - s, 0)``.
+
+    It is 1 for two numbers above the threshold, 0 for two below. At the threshold itself the derivative is that from
+    below, as in :class:`NonNegative`.
+    """
+    above = above[:, None] + above[None, :]
+    total = above + below[:, None] + below[None, :]
+    return above / jnp.where(total > 0, total, 1)
+
+
+def _level(spectrum: jax.Array, amount: Any, kind: str) -> jax.Array:
+    """Return the threshold: the amount itself, or such that what is left sums to it (at most, for a ball)."""
+    amount = jnp.asarray(amount, spectrum.dtype)
+    if kind == "threshold":
+        return amount
+    top = jnp.argmax(spectrum)
+    level = (spectrum - project_simplex(spectrum, amount))[top]
+    return jnp.maximum(level, 0) if kind == "ball" else level
+
+
+def _level_tangent(spectrum: jax.Array, level: jax.Array, moved: jax.Array, amount: Any, kind: str) -> jax.Array:
+    """Return the tangent of the threshold for that of the spectrum (``moved``) and of the amount."""
+    amount = jnp.asarray(amount, spectrum.dtype)
+    if kind == "threshold":
+        return amount
+    support = (spectrum > level).astype(spectrum.dtype)
+    count = jnp.maximum(jnp.sum(support), 1)
+    tangent = (jnp.sum(support * moved) - amount) / count
+    return jnp.where(level > 0, tangent, 0) if kind == "ball" else tangent
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def threshold_eigenvalues(
+    x: Float[Array, "n n"], amount: Any, kind: Literal["threshold", "sum"] = "threshold"
+) -> Float[Array, "n n"]:
+    r"""Return :math:`U \max(\Lambda - t, 0) U^\top` for the symmetric part :math:`U \Lambda U^\top` of a matrix.
+
+    With ``kind="threshold"``, ``t`` is the amount; with ``"sum"`` it is such that the trace is the amount.
+    """
+    values, vectors = jnp.linalg.eigh(x, symmetrize_input=True)
+    left = jnp.maximum(values - _level(values, amount, kind), 0)
+    return (vectors * left[None, :]) @ vectors.T
+
+
+@threshold_eigenvalues.defjvp
+def _(kind: Any, primals: Any, tangents: Any) -> Any:
+    (x, amount), (dx, moved) = primals, tangents
+    values, vectors = jnp.linalg.eigh(x, symmetrize_input=True)
+    level = _level(values, amount, kind)
+    above, below = jnp.maximum(values - level, 0), jnp.maximum(level - values, 0)
+    inner = vectors.T @ (0.5 * (dx + dx.T)) @ vectors
+    shift = _level_tangent(values, level, jnp.diagonal(inner), moved, kind)
+    inner = _ratios(above, below) * inner
+    inner = inner - jnp.eye(values.shape[-1], dtype=x.dtype) * (shift * (values > level))[None, :]
+    return threshold_eigenvalues(x, amount, kind), vectors @ inner @ vectors.T
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def threshold_singular_values(
+    x: Float[Array, "m n"], amount: Any, kind: Literal["threshold", "ball"] = "threshold"
+) -> Float[Array, "m n"]:
+    r"""Return :math:`U \max(\Sigma - t, 0) V^\top` for the matrix :math:`U \Sigma V^\top` of any shape.
+
+    With ``kind="threshold"``, ``t`` is the amount (positive): the proximal operator of the nuclear norm. With
+    ``"ball"`` it is the smallest nonnegative one for which the nuclear norm is at most the amount.
+    """
+    if x.shape[0] < x.shape[1]:
+        return threshold_singular_values(x.T, amount, kind).T
+    left, values, right = jnp.linalg.svd(x, full_matrices=False)
+    kept = jnp.maximum(values - _level(values, amount, kind), 0)
+    return (left * kept[None, :]) @ right
+
+
+@threshold_singular_values.defjvp
+def _(kind: Any, primals: Any, tangents: Any) -> Any:
+    (x, amount), (dx, moved) = primals, tangents
+    if x.shape[0] < x.shape[1]:
+        flipped = lambda u, a: threshold_singular_values(u.T, a, kind).T
+        return jax.jvp(flipped, primals, tangents)
+    left, values, right = jnp.linalg.svd(x, full_matrices=False)
+    right = right.T
+    level = _level(values, amount, kind)
+    above, below = jnp.maximum(values - level, 0), jnp.maximum(level - values, 0)
+    inner = left.T @ dx @ right
+    even, odd = 0.5 * (inner + inner.T), 0.5 * (inner - inner.T)
+    # the singular values with their negatives are the eigenvalues of [[0, X], [X^T, 0]], thresholded by an odd function
+    sums = values[:, None] + values[None, :]
+    between = (above[:, None] + above[None, :]) / jnp.where(sums > 0, sums, 1)
+    shift = _level_tangent(values, level, jnp.diagonal(inner), moved, kind)
+    core = _ratios(above, below) * even + between * odd
+    core = core - jnp.eye(values.shape[-1], dtype=x.dtype) * (shift * (values > level))[None, :]
+    outer = dx @ right - left @ inner  # what leaves the range of the left vectors
+    outer = outer * (above / jnp.where(values > 0, values, 1))[None, :]
+    tangent = (left @ core + outer) @ right.T
+    if kind == "ball":
+        tangent = jnp.where(level > 0, tangent, dx)
+    return threshold_singular_values(x, amount, kind), tangent
+
+
+def _facet_distance(spectrum: jax.Array, level: jax.Array) -> jax.Array:
+    """Return the distance at which an element crosses the threshold of a projection onto a simplex."""
+    support = spectrum > level
+    count = jnp.maximum(jnp.sum(support), 1)
+    # the threshold moves with the mean of the support: the squared norm of the gradient of their difference
+    norms = jnp.where(support, 1 - 1 / count, 1 + 1 / count)
+    distance = jnp.abs(spectrum - level) / jnp.sqrt(jnp.where(norms > 0, norms, 1))
+    return jnp.min(jnp.where(norms > 0, distance, jnp.inf))
+
+
+def svec(x: Float[Array, "n n"]) -> Float[Array, " m"]:
+    r"""Return the scaled vector of a symmetric matrix.
+
+    It is the lower triangle by columns, with the elements off the diagonal multiplied by :math:`\sqrt2`. Inner
+    products of scaled vectors are those of the matrices. SCS and diffcp use the same order.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import svec
+    >>> print(svec(jnp.array([[1.0, 2.0], [2.0, 3.0]])).round(3))
+    [1.    2.828 3.   ]
+    """
+    rows, columns = np.triu_indices(x.shape[-1])
+    scale = np.where(rows == columns, 1.0, math.sqrt(2)).astype(x.dtype)
+    return 0.5 * (x[rows, columns] + x[columns, rows]) * scale
+
+
+def smat(v: Float[Array, " m"]) -> Float[Array, "n n"]:
+    """Return the symmetric matrix of a scaled vector; see :func:`svec`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import smat, svec
+    >>> print(smat(svec(jnp.array([[1.0, 2.0], [2.0, 3.0]]))).round(3))
+    [[1. 2.]
+     [2. 3.]]
+    """
+    n = _order(v.shape[0])
+    rows, columns = np.triu_indices(n)
+    scale = np.where(rows == columns, 1.0, math.sqrt(0.5)).astype(v.dtype)
+    place = np.zeros((n, n), int)
+    place[rows, columns] = place[columns, rows] = np.arange(rows.size)
+    return (v * scale)[place]
+
+
+def _order(size: int) -> int:
+    n = (math.isqrt(8 * size + 1) - 1) // 2
+    if size == 0 or n * (n + 1) // 2 != size:
+        raise ValueError(f"A scaled vector of a triangle has n (n + 1) / 2 elements: given {size}.")
+    return n
+
+
+def _check_array(owner: str, x: Any) -> None:
+    if not hasattr(x, "ndim"):
+        raise ValueError(f"{owner} needs an unknown that is one array: given {jax.tree.structure(x)}.")
+
+
+def _check_matrix(owner: str, x: Any, *, square: bool = False) -> None:
+    _check_array(owner, x)
+    if x.ndim != 2 or 0 in x.shape or (square and x.shape[0] != x.shape[1]):
+        raise ValueError(f"{owner} needs a {'square ' if square else ''}matrix: given shape {x.shape}.")
+
+
+def _check_symmetric(owner: str, x: Any, symmetrize: bool) -> None:
+    _check_matrix(owner, x, square=True)
+    if symmetrize or isinstance(x, jax.core.Tracer):
+        return
+    value = np.asarray(x)
+    gap, size = np.max(np.abs(value - value.T)), np.max(np.abs(value))
+    if gap > np.sqrt(np.finfo(value.dtype).eps) * size:
+        raise ValueError(
+            f"{owner} needs a symmetric matrix: given one with max |X - X^T| = {gap:.2e} beside max |X| = {size:.2e}. "
+            "Pass symmetrize=True to take the symmetric part."
+        )
+
+
+def _check_scalar(name: str, value: Any) -> None:
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"{name} must be a scalar: given shape {jnp.shape(value)}.")
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class PositiveSemidefinite(Cone):
+    r"""The cone of symmetric positive semidefinite matrices; its own dual.
+
+    The projection sets the negative eigenvalues to zero, :math:`U \max(\Lambda, 0) U^\top`. With
+    :math:`B_{ij} = (\lambda_i^+ - \lambda_j^+)/(\lambda_i - \lambda_j)`, and :math:`1[\lambda_i > 0]` for equal
+    eigenvalues, its derivative along ``T`` is :math:`U (B \circ (U^\top T U)) U^\top`.
+
+    Parameters
+    ----------
+    form
+        ``"matrix"``: the unknown is a symmetric matrix. ``"vector"``: the scaled vector of its triangle (:func:`svec`),
+        as in conic programs.
+    symmetrize
+        Whether to accept a matrix that is not symmetric and project its symmetric part. Traced matrices cannot be
+        looked at; there the symmetric part is projected in any case.
+
+    Raises
+    ------
+    ValueError
+        Where the unknown is not a symmetric matrix, or a vector whose length is not that of a triangle.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import PositiveSemidefinite
+    >>> print(PositiveSemidefinite().project(jnp.array([[0.0, 1.0], [1.0, 0.0]])).round(3))
+    [[0.5 0.5]
+     [0.5 0.5]]
+    """
+
+    form: Literal["matrix", "vector"] = field(default="matrix", metadata={"static": True})
+    symmetrize: bool = field(default=False, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        require_choice("PositiveSemidefinite's form", self.form, ("matrix", "vector"))
+
+    @property
+    def dual(self) -> Any:
+        """The cone itself."""
+        return self
+
+    def project(self, x: Any) -> Any:
+        """Set the negative eigenvalues to zero."""
+        self.check(x)
+        if self.form == "vector":
+            return svec(threshold_eigenvalues(smat(x), 0.0))
+        return threshold_eigenvalues(x, 0.0)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the smallest absolute eigenvalue: the distance to the nearest singular matrix."""
+        self.check(x)
+        return jnp.min(jnp.abs(jnp.linalg.eigvalsh(smat(x) if self.form == "vector" else x)))
+
+    def on_vector(self, size: int) -> tuple[Any, tuple[int, ...]]:
+        """Return the cone for a block of a vector, and the shape in which it takes the block."""
+        _order(size)
+        return dataclasses.replace(self, form="vector"), (size,)
+
+    def check(self, x: Any) -> None:
+        """Raise unless ``x`` is a symmetric matrix, or the scaled vector of one."""
+        if self.form == "matrix":
+            return _check_symmetric("PositiveSemidefinite", x, self.symmetrize)
+        _check_array("PositiveSemidefinite", x)
+        if x.ndim != 1:
+            raise ValueError(f'PositiveSemidefinite with form="vector" needs a vector: given shape {x.shape}.')
+        _order(x.shape[0])
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Spectrahedron(Set):
+    r"""The symmetric positive semidefinite matrices of trace ``s``, :math:`\{X \succeq 0 : \mathrm{tr} X = s\}`.
+
+    The projection is :math:`U \max(\Lambda - t, 0) U^\top`: the eigenvalues are projected onto the simplex. Beside the
+    derivative of :class:`PositiveSemidefinite`, shifted by ``t``, there is that of the threshold, :math:`\dot t =
+    (\sum_{i \in S} (U^\top T U)_{ii} - \dot s)/|S|` over the eigenvalues ``S`` above it.
+
+    Parameters
+    ----------
+    trace
+        ``s``, positive.
+    symmetrize
+        See :class:`PositiveSemidefinite`.
+
+    Raises
+    ------
+    ValueError
+        Where the trace is not a positive scalar, or the unknown not a symmetric matrix.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import Spectrahedron
+    >>> print(Spectrahedron(1.0).project(jnp.array([[2.0, 0.0], [0.0, 0.0]])))
+    [[1. 0.]
+     [0. 0.]]
+    """
+
+    trace: Any = 1.0
+    symmetrize: bool = field(default=False, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        require_positive("Spectrahedron's trace", self.trace)
+
+    def project(self, x: Any) -> Any:
+        """Project the eigenvalues onto the simplex."""
+        self.check(x)
+        return threshold_eigenvalues(x, jnp.asarray(self.trace, x.dtype), "sum")
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance at which an eigenvalue crosses the threshold."""
+        self.check(x)
+        values = jnp.linalg.eigvalsh(x)
+        return _facet_distance(values, _level(values, self.trace, "sum"))
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return ``s`` times the largest eigenvalue of the direction."""
+        self.check(direction)
+        return self.trace * jnp.linalg.eigvalsh(direction)[-1]
+
+    def check(self, x: Any) -> None:
+        """Raise unless the trace is a scalar and ``x`` a symmetric matrix."""
+        _check_symmetric("Spectrahedron", x, self.symmetrize)
+        _check_scalar("Spectrahedron's trace", self.trace)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class SpectralNormBall(Set):
+    r"""The matrices whose singular values are at most ``r``, :math:`\{X : \|X\|_2 \le r\}`; any shape.
+
+    The projection clips the singular values, :math:`U \min(\Sigma, r) V^\top = X - U \max(\Sigma - r, 0) V^\top`.
+
+    Raises
+    ------
+    ValueError
+        Where the radius is not a positive scalar, or the unknown not a matrix.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import SpectralNormBall
+    >>> print(SpectralNormBall(1.0).project(jnp.array([[3.0, 0.0], [0.0, 0.5]])))
+    [[1.  0. ]
+     [0.  0.5]]
+    """
+
+    radius: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("SpectralNormBall's radius", self.radius)
+
+    def project(self, x: Any) -> Any:
+        """Clip the singular values."""
+        self.check(x)
+        return x - threshold_singular_values(x, jnp.asarray(self.radius, x.dtype))
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance of the nearest singular value from the radius."""
+        self.check(x)
+        return jnp.min(jnp.abs(jnp.linalg.svd(x, compute_uv=False) - self.radius))
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return the radius times the nuclear norm of the direction."""
+        self.check(direction)
+        return self.radius * jnp.sum(jnp.linalg.svd(direction, compute_uv=False))
+
+    def check(self, x: Any) -> None:
+        """Raise unless the radius is a scalar and ``x`` a matrix."""
+        _check_matrix("SpectralNormBall", x)
+        _check_scalar("SpectralNormBall's radius", self.radius)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class NuclearNormBall(Set):
+    r"""The matrices whose singular values sum to at most ``r``, :math:`\{X : \|X\|_* \le r\}`; any shape.
+
+    Outside, the projection is :math:`U \max(\Sigma - t, 0) V^\top` with ``t`` such that the singular values sum to
+    ``r``. Its derivative splits :math:`M = U^\top T V` into its symmetric and skew parts, which are multiplied by
+    :math:`(\sigma_i^+ - \sigma_j^+)/(\sigma_i - \sigma_j)` and :math:`(\sigma_i^+ + \sigma_j^+)/(\sigma_i + \sigma_j)`
+    with :math:`\sigma^+ = \max(\sigma - t, 0)`; what leaves the range of ``U`` is multiplied by
+    :math:`\sigma_j^+/\sigma_j`, and :math:`\dot t = (\sum_{i \in S} M_{ii} - \dot r)/|S|` over the singular values
+    ``S`` above the threshold.
+
+    Raises
+    ------
+    ValueError
+        Where the radius is not a positive scalar, or the unknown not a matrix.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import NuclearNormBall
+    >>> print(NuclearNormBall(1.0).project(jnp.array([[3.0, 0.0], [0.0, 0.5]])))
+    [[1. 0.]
+     [0. 0.]]
+    """
+
+    radius: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("NuclearNormBall's radius", self.radius)
+
+    def project(self, x: Any) -> Any:
+        """Soft-threshold the singular values to the radius."""
+        self.check(x)
+        return threshold_singular_values(x, jnp.asarray(self.radius, x.dtype), "ball")
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance to the sphere, or at which a singular value crosses the threshold."""
+        self.check(x)
+        values = jnp.linalg.svd(x, compute_uv=False)
+        excess = jnp.sum(values) - self.radius
+        sphere = jnp.abs(excess) / math.sqrt(min(x.shape))
+        facets = _facet_distance(values, _level(values, self.radius, "ball"))
+        return jnp.where(excess > 0, jnp.minimum(sphere, facets), sphere)
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return the radius times the largest singular value of the direction."""
+        self.check(direction)
+        return self.radius * jnp.linalg.svd(direction, compute_uv=False)[0]
+
+    def check(self, x: Any) -> None:
+        """Raise unless the radius is a scalar and ``x`` a matrix."""
+        _check_matrix("NuclearNormBall", x)
+        _check_scalar("NuclearNormBall's radius", self.radius)
