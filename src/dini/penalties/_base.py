@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from ..separable import Separable
 class Penalty(Separable):
     """Base of the penalties; subclasses are frozen dataclasses registered as pytrees."""
 
+    #: whether the penalty is a convex function; if not, its proximal operator need not be nonexpansive
+    convex: bool = True
+
     def value(self, x: Any) -> jax.Array:
         """Return ``g(x)``."""
         raise NotImplementedError
@@ -25,6 +29,27 @@ class Penalty(Separable):
     def prox(self, x: Any, step_size: Any) -> Any:
         r"""Return the proximal point :math:`\arg\min_p \tfrac12\|p - x\|^2 + \eta\, g(p)`."""
         raise NotImplementedError
+
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return how far ``x`` is from the nearest point where ``prox(., step_size)`` has no derivative.
+
+        The Euclidean distance of the whole tree, or a lower bound of it: within it, the derivative can be trusted.
+        Infinity where the operator is differentiable everywhere, NaN where nothing is known (the default).
+        """
+        del step_size
+        return jnp.full((), jnp.nan, trees.real_dtype(x))
+
+
+def smallest(gaps: Any, x: Any) -> jax.Array:
+    """Return the smallest element of a tree, infinity if it has none, as a scalar for ``x``."""
+    dtype = trees.real_dtype(x)
+    least = [jnp.min(gap, initial=jnp.inf).astype(dtype) for gap in jax.tree.leaves(gaps)]
+    return functools.reduce(jnp.minimum, least, jnp.full((), jnp.inf, dtype))
+
+
+def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:
+    """Return the distance of a size from a positive threshold; a threshold of zero is none."""
+    return jnp.where(threshold > 0, jnp.abs(size - threshold), jnp.inf)
 
 
 @register_dataclass

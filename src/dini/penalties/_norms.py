@@ -12,7 +12,7 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ..separable import map_with, require_broadcast
 from ..settings import require_all_positive
-from ._base import Penalty
+from ._base import Penalty, gap_at, smallest
 
 
 def _total(terms: Any, x: Any) -> jax.Array:
@@ -58,6 +58,11 @@ class L1(Penalty):
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the soft-thresholded ``x``."""
         return map_with(lambda u, s, eta: _soft_threshold(u, eta * s), x, self.strength, step_size)
+
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the distance of the nearest element from its threshold."""
+        gaps = map_with(lambda u, s, eta: gap_at(jnp.abs(u), eta * s), x, self.strength, step_size)
+        return smallest(gaps, x)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength broadcasts against ``x``."""
@@ -110,6 +115,11 @@ class ElasticNet(Penalty):
             step_size,
         )
 
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the distance of the nearest element from its threshold."""
+        gaps = map_with(lambda u, s, eta: gap_at(jnp.abs(u), eta * s), x, self.strength, step_size)
+        return smallest(gaps, x)
+
     def check(self, x: Any) -> None:
         """Raise unless the parameters broadcast against ``x``."""
         require_broadcast("ElasticNet", "strength", self.strength, x)
@@ -145,6 +155,11 @@ class Ridge(Penalty):
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the shrunk ``x``."""
         return map_with(lambda u, s, eta: u / (1 + eta * s), x, self.strength, step_size)
+
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return infinity: the operator is linear."""
+        del step_size
+        return jnp.full((), jnp.inf, trees.real_dtype(x))
 
     def check(self, x: Any) -> None:
         """Raise unless the strength broadcasts against ``x``."""
@@ -209,6 +224,11 @@ class GroupLasso(Penalty):
             return u * shrink.astype(u.dtype)
 
         return jax.tree.map(one, x, self._norms(x))
+
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the distance of the nearest group from the sphere on which it vanishes."""
+        threshold = jnp.asarray(step_size) * self.strength
+        return smallest(jax.tree.map(lambda size: gap_at(size, threshold), self._norms(x)), x)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength is a scalar and every leaf has the axis."""

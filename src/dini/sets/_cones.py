@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..separable import register
 from ..settings import require_count
-from ._base import Set
+from ._base import Set, require_real
 from ._bounds import NonNegative
 
 
@@ -37,7 +37,7 @@ class Cone(Set):
         return jnp.where(along <= 100 * trees.eps(direction) * size, 0.0, jnp.inf).astype(size.dtype)
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class Zero(Cone):
     """The cone that holds only zero; as the cone of a constraint, an equality. Its dual is :class:`Free`.
@@ -66,7 +66,7 @@ class Zero(Cone):
         return jnp.full((), jnp.inf, trees.real_dtype(x))
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class Free(Cone):
     """The whole space: no constraint. Its dual is :class:`Zero`.
@@ -140,6 +140,7 @@ class VectorCone(Cone):
         """Raise unless ``x`` is one vector, or an array with the axis, of the cone's length."""
         if not hasattr(x, "ndim"):
             raise ValueError(f"{self.name} needs an unknown that is one array: given {jax.tree.structure(x)}.")
+        require_real(self.name, x)
         if self.axis is None and x.ndim != 1:
             raise ValueError(
                 f"{self.name} needs axis=... for an unknown that is not one-dimensional (axis=-1: each row is in a "
@@ -153,7 +154,7 @@ class VectorCone(Cone):
             raise ValueError(f"{self.name} needs vectors of {needed}: given shape {x.shape}.")
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class SecondOrder(VectorCone):
     r"""The second-order cone :math:`\{(\tau, x) : \|x\|_2 \le \tau\}` of vectors whose first element is :math:`\tau`.
@@ -203,7 +204,7 @@ class SecondOrder(VectorCone):
         return jnp.abs(trees.norm(v[1:]) - jnp.abs(v[0])) / math.sqrt(2)
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class DualCone(Cone):
     r"""The dual of a cone; :math:`\Pi_{K^*}(x) = x + \Pi_K(-x)`.
@@ -247,7 +248,7 @@ def dual(cone: Any) -> Any:
     raise TypeError(f"A cone is needed (of dini.sets: NonNegative, Zero, SecondOrder, ...): given {cone!r}.")
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class ConeProduct(Cone):
     r"""The product :math:`K_1 \times \dots \times K_k` over consecutive blocks of one vector.
@@ -281,8 +282,6 @@ class ConeProduct(Cone):
     sizes: tuple[int, ...] = field(metadata={"static": True})
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cones, list | tuple):
-            return  # a placeholder that JAX puts in place of the leaves
         object.__setattr__(self, "cones", tuple(self.cones))
         object.__setattr__(self, "sizes", tuple(self.sizes))
         for size in self.sizes:
@@ -291,10 +290,9 @@ class ConeProduct(Cone):
             raise ValueError(
                 f"ConeProduct needs one size for each cone: given {len(self.cones)} cones and sizes {self.sizes}."
             )
-        if all(isinstance(cone, Set) for cone in self.cones):
-            for cone, size in zip(self.cones, self.sizes, strict=True):
-                dual(cone)
-                self._block(cone, jax.ShapeDtypeStruct((size,), jnp.float32))
+        for cone, size in zip(self.cones, self.sizes, strict=True):
+            dual(cone)  # raises for what is no cone
+            self._block(cone, size)
 
     @property
     def dual(self) -> Any:
@@ -302,11 +300,11 @@ class ConeProduct(Cone):
         return ConeProduct([dual(cone) for cone in self.cones], self.sizes)
 
     @staticmethod
-    def _block(cone: Any, x: Any) -> tuple[Any, tuple[int, ...]]:
+    def _block(cone: Any, size: int) -> tuple[Any, tuple[int, ...]]:
         """Return the cone that acts on a block, and the shape in which it takes the block."""
         inner = cone.cone if isinstance(cone, DualCone) else cone
         adapt = getattr(inner, "on_vector", None)
-        inner, shape = (inner, x.shape) if adapt is None or x.shape[0] == 0 else adapt(x.shape[0])
+        inner, shape = (inner, (size,)) if adapt is None or size == 0 else adapt(size)
         return (DualCone(inner) if isinstance(cone, DualCone) else inner), shape
 
     def _parts(self, x: jax.Array) -> list[tuple[Any, jax.Array]]:
@@ -314,7 +312,7 @@ class ConeProduct(Cone):
         ends = np.cumsum(self.sizes)
         parts = []
         for cone, end, size in zip(self.cones, ends, self.sizes, strict=True):
-            block, shape = self._block(cone, x[int(end) - size : int(end)])
+            block, shape = self._block(cone, size)
             if size:
                 parts.append((block, x[int(end) - size : int(end)].reshape(shape)))
         return parts

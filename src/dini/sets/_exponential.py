@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from ..separable import register
 from ..settings import require_ordered, require_positive
 from ._cones import VectorCone
 
@@ -160,7 +160,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return _project_exponential(v), jnp.where(inside, dv, jnp.where(polar, 0, tangent))
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class Exponential(VectorCone):
     r"""The exponential cone, the closure of :math:`\{(x, y, z) : y > 0,\; y e^{x/y} \le z\}`.
@@ -310,7 +310,7 @@ def _project_power(v: jax.Array, alpha: jax.Array) -> jax.Array:
     return size * jnp.where(inside, v, jnp.where(polar, 0, p))
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class Power(VectorCone):
     r"""The power cone :math:`\{(x, y, z) : x, y \ge 0,\; x^\alpha y^{1 - \alpha} \ge |z|\}`.

@@ -1,7 +1,7 @@
 """Sets of matrices that are given by eigenvalues or singular values.
 
-Each projection thresholds the spectrum. Its derivative is the formula with divided differences (Daleckii and Krein),
-written here without differences of nearby numbers: finite, and right, where eigenvalues or singular values are equal.
+Each projection thresholds the spectrum. Its divided differences are written without differences of nearby numbers, so
+that they are right, to the last digits, where eigenvalues or singular values are equal or nearly so.
 """
 
 from __future__ import annotations
@@ -9,130 +9,44 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
+from ..separable import register
 from ..settings import require_choice, require_positive
-from ._base import Set
+from ..spectral import singular_function, symmetric_function
+from ._base import Set, require_real, smallest
 from ._cones import Cone
-from ._simplex import project_simplex
+from ._simplex import project_simplex, support_distances
 
 
-def _ratios(above: jax.Array, below: jax.Array) -> jax.Array:
-    """Return the divided differences of ``max(s - t, 0)``, from its values and those of ``max(t - s, 0)``.
+def _excess(values: jax.Array, level: Any) -> jax.Array:
+    """Return what is above a threshold; at the threshold itself with the derivative from below."""
+    return jnp.where(values > level, values - level, 0)
 
-    It is 1 for two numbers above the threshold, 0 for two below. At the threshold itself the derivative is that from
-    below, as in :class:`NonNegative`.
-    """
-    above = above[:, None] + above[None, :]
-    total = above + below[:, None] + below[None, :]
+
+def _excess_divided(a: jax.Array, b: jax.Array, level: Any) -> jax.Array:
+    """Return the divided difference: 1 for two numbers above the threshold, 0 for two below."""
+    above = _excess(a, level) + _excess(b, level)
+    total = above + _excess(level - a, 0) + _excess(level - b, 0)
     return above / jnp.where(total > 0, total, 1)
 
 
-def _level(spectrum: jax.Array, amount: Any, kind: str) -> jax.Array:
-    """Return the threshold: the amount itself, or such that what is left sums to it (at most, for a ball)."""
-    amount = jnp.asarray(amount, spectrum.dtype)
-    if kind == "threshold":
-        return amount
-    top = jnp.argmax(spectrum)
-    level = (spectrum - project_simplex(spectrum, amount))[top]
-    return jnp.maximum(level, 0) if kind == "ball" else level
+def _soft(values: jax.Array, level: Any) -> jax.Array:
+    """Return the numbers moved towards zero by the threshold, an odd function."""
+    return jnp.sign(values) * _excess(jnp.abs(values), level)
 
 
-def _level_tangent(spectrum: jax.Array, level: jax.Array, moved: jax.Array, amount: Any, kind: str) -> jax.Array:
-    """Return the tangent of the threshold for that of the spectrum (``moved``) and of the amount."""
-    amount = jnp.asarray(amount, spectrum.dtype)
-    if kind == "threshold":
-        return amount
-    support = (spectrum > level).astype(spectrum.dtype)
-    count = jnp.maximum(jnp.sum(support), 1)
-    tangent = (jnp.sum(support * moved) - amount) / count
-    return jnp.where(level > 0, tangent, 0) if kind == "ball" else tangent
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def threshold_eigenvalues(
-    x: Float[Array, "n n"], amount: Any, kind: Literal["threshold", "sum"] = "threshold"
-) -> Float[Array, "n n"]:
-    r"""Return :math:`U \max(\Lambda - t, 0) U^\top` for the symmetric part :math:`U \Lambda U^\top` of a matrix.
-
-    With ``kind="threshold"``, ``t`` is the amount; with ``"sum"`` it is such that the trace is the amount.
-    """
-    values, vectors = jnp.linalg.eigh(x, symmetrize_input=True)
-    left = jnp.maximum(values - _level(values, amount, kind), 0)
-    return (vectors * left[None, :]) @ vectors.T
-
-
-@threshold_eigenvalues.defjvp
-def _(kind: Any, primals: Any, tangents: Any) -> Any:
-    (x, amount), (dx, moved) = primals, tangents
-    values, vectors = jnp.linalg.eigh(x, symmetrize_input=True)
-    level = _level(values, amount, kind)
-    above, below = jnp.maximum(values - level, 0), jnp.maximum(level - values, 0)
-    inner = vectors.T @ (0.5 * (dx + dx.T)) @ vectors
-    shift = _level_tangent(values, level, jnp.diagonal(inner), moved, kind)
-    inner = _ratios(above, below) * inner
-    inner = inner - jnp.eye(values.shape[-1], dtype=x.dtype) * (shift * (values > level))[None, :]
-    return threshold_eigenvalues(x, amount, kind), vectors @ inner @ vectors.T
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def threshold_singular_values(
-    x: Float[Array, "m n"], amount: Any, kind: Literal["threshold", "ball"] = "threshold"
-) -> Float[Array, "m n"]:
-    r"""Return :math:`U \max(\Sigma - t, 0) V^\top` for the matrix :math:`U \Sigma V^\top` of any shape.
-
-    With ``kind="threshold"``, ``t`` is the amount (positive): the proximal operator of the nuclear norm. With
-    ``"ball"`` it is the smallest nonnegative one for which the nuclear norm is at most the amount.
-    """
-    if x.shape[0] < x.shape[1]:
-        return threshold_singular_values(x.T, amount, kind).T
-    left, values, right = jnp.linalg.svd(x, full_matrices=False)
-    kept = jnp.maximum(values - _level(values, amount, kind), 0)
-    return (left * kept[None, :]) @ right
-
-
-@threshold_singular_values.defjvp
-def _(kind: Any, primals: Any, tangents: Any) -> Any:
-    (x, amount), (dx, moved) = primals, tangents
-    if x.shape[0] < x.shape[1]:
-        flipped = lambda u, a: threshold_singular_values(u.T, a, kind).T
-        return jax.jvp(flipped, primals, tangents)
-    left, values, right = jnp.linalg.svd(x, full_matrices=False)
-    right = right.T
-    level = _level(values, amount, kind)
-    above, below = jnp.maximum(values - level, 0), jnp.maximum(level - values, 0)
-    inner = left.T @ dx @ right
-    even, odd = 0.5 * (inner + inner.T), 0.5 * (inner - inner.T)
-    # the singular values with their negatives are the eigenvalues of [[0, X], [X^T, 0]], thresholded by an odd function
-    sums = values[:, None] + values[None, :]
-    between = (above[:, None] + above[None, :]) / jnp.where(sums > 0, sums, 1)
-    shift = _level_tangent(values, level, jnp.diagonal(inner), moved, kind)
-    core = _ratios(above, below) * even + between * odd
-    core = core - jnp.eye(values.shape[-1], dtype=x.dtype) * (shift * (values > level))[None, :]
-    outer = dx @ right - left @ inner  # what leaves the range of the left vectors
-    outer = outer * (above / jnp.where(values > 0, values, 1))[None, :]
-    tangent = (left @ core + outer) @ right.T
-    if kind == "ball":
-        tangent = jnp.where(level > 0, tangent, dx)
-    return threshold_singular_values(x, amount, kind), tangent
-
-
-def _facet_distance(spectrum: jax.Array, level: jax.Array) -> jax.Array:
-    """Return the distance at which an element crosses the threshold of a projection onto a simplex."""
-    support = spectrum > level
-    count = jnp.maximum(jnp.sum(support), 1)
-    # the threshold moves with the mean of the support: the squared norm of the gradient of their difference
-    norms = jnp.where(support, 1 - 1 / count, 1 + 1 / count)
-    distance = jnp.abs(spectrum - level) / jnp.sqrt(jnp.where(norms > 0, norms, 1))
-    return jnp.min(jnp.where(norms > 0, distance, jnp.inf))
+def _soft_divided(a: jax.Array, b: jax.Array, level: Any) -> jax.Array:
+    """Return the divided difference, for numbers of either sign."""
+    total = jnp.abs(a) + jnp.abs(b)
+    opposite = (_excess(jnp.abs(a), level) + _excess(jnp.abs(b), level)) / jnp.where(total > 0, total, 1)
+    return jnp.where(a * b < 0, opposite, _excess_divided(jnp.abs(a), jnp.abs(b), level))
 
 
 def svec(x: Float[Array, "n n"]) -> Float[Array, " m"]:
@@ -186,6 +100,7 @@ def _check_array(owner: str, x: Any) -> None:
 
 def _check_matrix(owner: str, x: Any, *, square: bool = False) -> None:
     _check_array(owner, x)
+    require_real(owner, x)
     if x.ndim != 2 or 0 in x.shape or (square and x.shape[0] != x.shape[1]):
         raise ValueError(f"{owner} needs a {'square ' if square else ''}matrix: given shape {x.shape}.")
 
@@ -208,7 +123,11 @@ def _check_scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a scalar: given shape {jnp.shape(value)}.")
 
 
-@register_dataclass
+def _positive_part(x: jax.Array) -> jax.Array:
+    return symmetric_function(_excess, x, 0.0, divided=_excess_divided)
+
+
+@register
 @dataclass(frozen=True)
 class PositiveSemidefinite(Cone):
     r"""The cone of symmetric positive semidefinite matrices; its own dual.
@@ -255,8 +174,8 @@ class PositiveSemidefinite(Cone):
         """Set the negative eigenvalues to zero."""
         self.check(x)
         if self.form == "vector":
-            return svec(threshold_eigenvalues(smat(x), 0.0))
-        return threshold_eigenvalues(x, 0.0)
+            return svec(_positive_part(smat(x)))
+        return _positive_part(x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the smallest absolute eigenvalue: the distance to the nearest singular matrix."""
@@ -278,7 +197,7 @@ class PositiveSemidefinite(Cone):
         _order(x.shape[0])
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class Spectrahedron(Set):
     r"""The symmetric positive semidefinite matrices of trace ``s``, :math:`\{X \succeq 0 : \mathrm{tr} X = s\}`.
@@ -317,13 +236,16 @@ class Spectrahedron(Set):
     def project(self, x: Any) -> Any:
         """Project the eigenvalues onto the simplex."""
         self.check(x)
-        return threshold_eigenvalues(x, jnp.asarray(self.trace, x.dtype), "sum")
+        values = jnp.linalg.eigvalsh(x)
+        # the threshold, from the largest eigenvalue, which always stays
+        level = (values - project_simplex(values, self.trace))[-1]
+        return symmetric_function(_excess, x, level, divided=_excess_divided)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance at which an eigenvalue crosses the threshold."""
         self.check(x)
         values = jnp.linalg.eigvalsh(x)
-        return _facet_distance(values, _level(values, self.trace, "sum"))
+        return smallest(support_distances(values, project_simplex(values, self.trace)), x)
 
     def support(self, direction: Any) -> jax.Array:
         """Return ``s`` times the largest eigenvalue of the direction."""
@@ -336,7 +258,7 @@ class Spectrahedron(Set):
         _check_scalar("Spectrahedron's trace", self.trace)
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class SpectralNormBall(Set):
     r"""The matrices whose singular values are at most ``r``, :math:`\{X : \|X\|_2 \le r\}`; any shape.
@@ -365,7 +287,7 @@ class SpectralNormBall(Set):
     def project(self, x: Any) -> Any:
         """Clip the singular values."""
         self.check(x)
-        return x - threshold_singular_values(x, jnp.asarray(self.radius, x.dtype))
+        return x - singular_function(_soft, x, self.radius, divided=_soft_divided)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance of the nearest singular value from the radius."""
@@ -383,7 +305,7 @@ class SpectralNormBall(Set):
         _check_scalar("SpectralNormBall's radius", self.radius)
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class NuclearNormBall(Set):
     r"""The matrices whose singular values sum to at most ``r``, :math:`\{X : \|X\|_* \le r\}`; any shape.
@@ -417,7 +339,12 @@ class NuclearNormBall(Set):
     def project(self, x: Any) -> Any:
         """Soft-threshold the singular values to the radius."""
         self.check(x)
-        return threshold_singular_values(x, jnp.asarray(self.radius, x.dtype), "ball")
+        values = jnp.linalg.svd(x, compute_uv=False)
+        level = (values - project_simplex(values, self.radius))[0]
+        outside = level > 0
+        # inside, the untaken branch is kept away from 0/0
+        shrunk = singular_function(_soft, x, jnp.where(outside, level, 1), divided=_soft_divided)
+        return jnp.where(outside, shrunk, x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance to the sphere, or at which a singular value crosses the threshold."""
@@ -425,8 +352,8 @@ class NuclearNormBall(Set):
         values = jnp.linalg.svd(x, compute_uv=False)
         excess = jnp.sum(values) - self.radius
         sphere = jnp.abs(excess) / math.sqrt(min(x.shape))
-        facets = _facet_distance(values, _level(values, self.radius, "ball"))
-        return jnp.where(excess > 0, jnp.minimum(sphere, facets), sphere)
+        crossing = jnp.min(support_distances(values, project_simplex(values, self.radius)))
+        return jnp.where(excess > 0, jnp.minimum(sphere, crossing), sphere)
 
     def support(self, direction: Any) -> jax.Array:
         """Return the radius times the largest singular value of the direction."""

@@ -1,0 +1,169 @@
+"""Functions of the eigenvalues of a symmetric matrix, or of the singular values of any matrix, with their derivatives.
+
+A decomposition has no derivative where eigenvalues tie, a function of it has. So these are differentiated as one: by
+divided differences (Daleckii and Krein 1965; Higham, "Functions of Matrices", 2008, section 3.2), which at a tie become
+the derivative of the scalar function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Scalar = Callable[..., Any]
+
+
+def divided_difference(fun: Scalar, a: jax.Array, b: jax.Array, *parameters: Any) -> jax.Array:
+    r"""Return :math:`f[a, b] = (f(a) - f(b)) / (a - b)`, the derivative at the midpoint where the two nearly agree.
+
+    Nearly is a relative distance of the cube root of the rounding unit, where cancellation in the quotient costs as
+    much as the midpoint's second-order error.
+    """
+    near = jnp.finfo(a.dtype).eps ** (1 / 3) * jnp.maximum(jnp.abs(a), jnp.abs(b))
+    tie = jnp.abs(a - b) <= near
+    middle = (a + b) / 2
+    slope = jax.jvp(lambda u: fun(u, *parameters), (middle,), (jnp.ones_like(middle),))[1]
+    return jnp.where(tie, slope, (fun(a, *parameters) - fun(b, *parameters)) / jnp.where(tie, 1, a - b))
+
+
+def _divided(fun: Scalar, divided: Scalar | None, a: jax.Array, b: jax.Array, parameters: Any) -> jax.Array:
+    """Return the table of divided differences of all pairs of two lists of points."""
+    a, b = jnp.broadcast_arrays(a[..., :, None], b[..., None, :])
+    parameters = [p[..., None] if jnp.ndim(p) else p for p in parameters]
+    return partial(divided_difference, fun)(a, b, *parameters) if divided is None else divided(a, b, *parameters)
+
+
+def _direction(fun: Scalar, values: jax.Array, parameters: Any, tangents: Any) -> jax.Array:
+    """Return the derivative of the scalar function along its parameters."""
+    return jax.jvp(lambda *p: fun(values, *p), tuple(parameters), tuple(tangents))[1]
+
+
+def _times_diagonal(u: jax.Array, diagonal: jax.Array) -> jax.Array:
+    return u * diagonal[..., None, :]
+
+
+def _prepare(x: jax.Array, parameters: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Return the operands in a precision that LAPACK knows."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return x.astype(dtype), tuple(jnp.asarray(p, dtype) for p in parameters)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _symmetric(fun: Scalar, divided: Scalar | None, x: jax.Array, parameters: Any) -> jax.Array:
+    values, u = jnp.linalg.eigh(x, symmetrize_input=False)
+    return _times_diagonal(u, fun(values, *parameters)) @ u.mT
+
+
+@_symmetric.defjvp
+def _(fun: Scalar, divided: Scalar | None, primals: Any, tangents: Any) -> Any:
+    x, parameters = primals
+    dx, dparameters = tangents
+    values, u = jnp.linalg.eigh(x, symmetrize_input=False)
+    inner = _divided(fun, divided, values, values, parameters) * (u.mT @ dx @ u)
+    along = _times_diagonal(u, _direction(fun, values, parameters, dparameters))
+    return _symmetric(fun, divided, x, parameters), u @ inner @ u.mT + along @ u.mT
+
+
+def symmetric_function(
+    fun: Scalar, x: Float[Array, "*batch n n"], *parameters: Any, divided: Scalar | None = None
+) -> Float[Array, "*batch n n"]:
+    r"""Return :math:`f(X) = U f(\Lambda) U^\top` for the symmetric part :math:`U \Lambda U^\top` of a matrix.
+
+    **Derivative.** :math:`U (D \circ (U^\top \dot X U)) U^\top` with the divided differences :math:`D_{ij} =
+    f[\lambda_i, \lambda_j]`, finite also where eigenvalues tie. In a parameter: :math:`U \,\partial_\theta f(\Lambda)\,
+    U^\top`. Second derivatives differentiate the decomposition and are NaN at ties.
+
+    Parameters
+    ----------
+    fun
+        ``f(values, *parameters)``, elementwise; a function that stays the same object, for compiled programs.
+    x
+        A square matrix, or a batch of them.
+    parameters
+        Scalars.
+    divided
+        ``f[a, b]`` as a function ``divided(a, b, *parameters)`` where it is known without cancellation; it must return
+        the derivative where ``a == b``. Default: :func:`divided_difference`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.spectral import symmetric_function
+    >>> print(symmetric_function(jnp.abs, jnp.array([[0.0, 2.0], [2.0, 0.0]])).round(3))
+    [[2. 0.]
+     [0. 2.]]
+    """
+    _require_matrix("symmetric_function", x)
+    if x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"symmetric_function needs square matrices: given shape {x.shape}.")
+    if not x.size:
+        return x
+    wide, parameters = _prepare((x + x.mT) / 2, parameters)
+    return _symmetric(fun, divided, wide, parameters).astype(x.dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _singular(fun: Scalar, divided: Scalar | None, x: jax.Array, parameters: Any) -> jax.Array:
+    u, values, vt = jnp.linalg.svd(x, full_matrices=False)
+    return _times_diagonal(u, fun(values, *parameters)) @ vt
+
+
+@_singular.defjvp
+def _(fun: Scalar, divided: Scalar | None, primals: Any, tangents: Any) -> Any:
+    x, parameters = primals
+    dx, dparameters = tangents
+    u, values, vt = jnp.linalg.svd(x, full_matrices=False)
+    # the eigenvalues of [[0, X], [X^T, 0]] are plus and minus the singular values, and zeros
+    same = _divided(fun, divided, values, values, parameters)
+    opposite = _divided(fun, divided, values, -values, parameters)
+    lone = _divided(fun, divided, values, jnp.zeros_like(values[..., :1]), parameters)[..., 0]
+    dv = dx @ vt.mT
+    core = u.mT @ dv
+    inner = (same * (core + core.mT) + opposite * (core - core.mT)) / 2
+    # what moves out of the spaces of the singular vectors; one of the two is empty
+    beyond_u = _times_diagonal(dv - u @ core, lone) @ vt
+    beyond_v = _times_diagonal(u, lone) @ (u.mT @ dx - core @ vt)
+    along = _times_diagonal(u, _direction(fun, values, parameters, dparameters)) @ vt
+    return _singular(fun, divided, x, parameters), u @ inner @ vt + beyond_u + beyond_v + along
+
+
+def singular_function(
+    fun: Scalar, x: Float[Array, "*batch m n"], *parameters: Any, divided: Scalar | None = None
+) -> Float[Array, "*batch m n"]:
+    r"""Return :math:`U f(\Sigma) V^\top` for a matrix :math:`U \Sigma V^\top` and an *odd* function ``f``.
+
+    **Derivative.** With :math:`M = U^\top \dot X V`, the inner part is :math:`f[\sigma_i, \sigma_j]` times the
+    symmetric part of ``M`` plus :math:`f[\sigma_i, -\sigma_j]` times its antisymmetric part; the parts of
+    :math:`\dot X` outside of the spaces of ``U`` and ``V`` are multiplied by :math:`f[\sigma_i, 0]`. Finite where
+    singular values tie or vanish. Second derivatives differentiate the decomposition and are NaN at ties.
+
+    Parameters
+    ----------
+    fun, x, parameters, divided
+        As in :func:`symmetric_function`, for matrices of any shape.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.spectral import singular_function
+    >>> print(singular_function(jnp.sign, jnp.array([[0.0, 2.0], [3.0, 0.0]])).round(3))
+    [[0. 1.]
+     [1. 0.]]
+    """
+    _require_matrix("singular_function", x)
+    if not x.size:
+        return x
+    wide, parameters = _prepare(x, parameters)
+    return _singular(fun, divided, wide, parameters).astype(x.dtype)
+
+
+def _require_matrix(name: str, x: Any) -> None:
+    if jnp.ndim(x) < 2:
+        raise ValueError(f"{name} needs a matrix: given shape {jnp.shape(x)}.")
+    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        raise TypeError(f"{name} needs a real floating-point matrix: given {jnp.result_type(x).name}.")
