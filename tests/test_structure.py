@@ -20,6 +20,7 @@ FLOORS = [
     {"differentiation"},
     {"solvers"},
     {"solve"},
+    {"certified"},
     {"verbs"},
     {"testing"},
     {"__init__"},

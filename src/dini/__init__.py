@@ -1,6 +1,6 @@
 """dini differentiates through anything that solves."""
 
-from . import conditions, linear, penalties, sets, solvers, testing
+from . import certified, conditions, linear, penalties, sets, solvers, testing
 from .differentiation import (
     Differentiation,
     Implicit,
@@ -67,6 +67,7 @@ __all__ = [
     "Stats",
     "Status",
     "Unrolled",
+    "certified",
     "conditions",
     "custom_fixed_point",
     "custom_root",

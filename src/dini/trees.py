@@ -49,6 +49,22 @@ def zeros_like(a: Tree) -> Tree:
     return jax.tree.map(jnp.zeros_like, a)
 
 
+def varied(a: Tree) -> Tree:
+    """Return a fixed vector like ``a`` that is no eigenvector of anything: a start for power iterations."""
+    return jax.tree.map(lambda x: jnp.sin(1.0 + jnp.arange(x.size)).reshape(x.shape).astype(x.dtype), a)
+
+
+def signs(a: Tree) -> Tree:
+    """Return a fixed vector like ``a`` of plus and minus ones without a visible pattern."""
+
+    def one(x: Any) -> jax.Array:
+        i = np.arange(1, x.size + 1)
+        # the golden ratio's multiples of squares are spread evenly and do not repeat
+        return jnp.asarray(np.where((0.61803398875 * i * i) % 1 < 0.5, 1.0, -1.0).reshape(x.shape), x.dtype)
+
+    return jax.tree.map(one, a)
+
+
 def where(condition: Any, a: Tree, b: Tree) -> Tree:
     """Return ``a`` where the scalar ``condition`` holds and ``b`` elsewhere."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)

@@ -26,7 +26,7 @@ from ._geometry import KL
 def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> jax.Array:
     """Estimate the largest curvature at ``x`` by power iteration; a constant of differentiation."""
     hessian = jax.linearize(gradient, x)[1]
-    start = jax.tree.map(lambda u: jnp.sin(1.0 + jnp.arange(u.size)).reshape(u.shape).astype(u.dtype), x)
+    start = trees.varied(x)
 
     def body(_: Any, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
         v, top = carry

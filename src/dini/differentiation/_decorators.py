@@ -15,7 +15,8 @@ from .. import trees
 from ..conditions import as_condition
 from ..linear import Structure
 from ..status import OnFailure, check_on_failure
-from ._engine import _solve_real, implicit
+from ._engine import implicit, solve_real
+from ._linearization import Linearization
 
 
 def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
@@ -143,11 +144,12 @@ def custom_root(
             def linearize(x: Any, parameters: Any) -> Any:
                 some, condition = parameters
 
-                def residual(parameters: Any) -> Any:
+                def function(u: Any, parameters: Any) -> Any:
                     some, condition = parameters
-                    return condition(None, x, *some)
+                    return condition(None, u, *some)
 
-                return _linearize(lambda u, *a: condition(None, u, *a), x, some), None, residual, structure
+                matvec = _linearize(lambda u, *a: condition(None, u, *a), x, some)
+                return Linearization(x, function, matvec, structure)
 
             x, aux = implicit(
                 lambda consts, init, parameters: hoisted(consts, init, parameters[0]),
@@ -235,7 +237,7 @@ def root_jvp(
     residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
-    return _solve_real(matvec, trees.neg(b), structure, None, linear_solver, on_failure, "a root")
+    return solve_real(Linearization(x, None, matvec, structure), trees.neg(b), linear_solver, on_failure, "a root")
 
 
 def root_vjp(
@@ -265,7 +267,8 @@ def root_vjp(
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
     transposed = jax.linear_transpose(matvec, x)
-    u = _solve_real(lambda w: transposed(w)[0], cotangent, structure, None, linear_solver, on_failure, "a root")
+    at = Linearization(x, None, lambda w: transposed(w)[0], structure)
+    u = solve_real(at, cotangent, linear_solver, on_failure, "a root")
     moving, treedef, merge = _inexact(args)
     (cotangents,) = jax.vjp(lambda some: condition(x, *merge(some)), moving)[1](trees.neg(u))
     iterator = iter(cotangents)

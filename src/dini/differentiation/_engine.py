@@ -28,6 +28,8 @@ from jax.custom_derivatives import SymbolicZero
 from .. import trees
 from ..linear import solve as linear_solve
 from ..status import OnFailure, Status
+from ._certificate import Parameters, solve_certified
+from ._linearization import Linearization
 
 
 def _zeros(tree: Any) -> Any:
@@ -77,7 +79,7 @@ def marked(x: Any, status: jax.Array) -> Any:
 def implicit(
     run: Callable[[Any, Any, Any], tuple[Any, Any]],
     consts: Any,
-    linearize: Callable[[Any, Any], tuple[Callable[[Any], Any], Any, Callable[[Any], Any], Any]],
+    linearize: Callable[[Any, Any], Linearization],
     constants: Any,
     parameters: Any,
     *,
@@ -85,6 +87,7 @@ def implicit(
     on_failure: OnFailure = "raise",
     name: str = "the solution",
     status_of: Callable[[Any], Any] | None = None,
+    certify: bool = False,
 ) -> tuple[Any, Any]:
     """Return ``run(consts, constants, parameters)``, a pair ``(x, extra)``, with the implicit derivative of ``x``.
 
@@ -96,8 +99,7 @@ def implicit(
     consts
         What was hoisted out of the solver. It has no derivative.
     linearize
-        ``linearize(x, parameters)`` returns four things: the product with the derivative of ``F`` in ``x``, a
-        :class:`dini.linear.Reduction` or ``None``, the function ``parameters -> F(x, parameters)``, and the structure.
+        ``linearize(x, parameters)`` returns the condition at ``x``.
     constants
         What the solver uses and the condition does not; it has no derivative.
     parameters
@@ -106,6 +108,9 @@ def implicit(
         See :func:`dini.linear.solve`.
     status_of
         Takes ``extra`` to the solve's status, so that the derivative of a failed solve is marked like its value.
+    certify
+        Whether to estimate the derivative's error, and to treat one that is too large like a linear system that was not
+        solved.
     """
     treedef = jax.tree.structure(parameters)
 
@@ -127,15 +132,18 @@ def implicit(
             return jax.tree.unflatten(treedef, full)
 
         here = [leaves[i] for i in moved]
-        matvec, reduction, residual, structure = linearize(x, merge(here))
+        at = linearize(x, merge(here))
         tangent, mark = [dots[i] for i in moved], None
         if status_of is not None and on_failure in ("raise", "nan"):
             # The derivative of a failed solve is not a number. It is marked where it enters and where it leaves, by
             # factors that the transpose carries too: in between, an inactive coordinate may hide the mark.
             mark = jnp.where(status_of(extra) == Status.CONVERGED, 1.0, jnp.nan)
             tangent = _times(mark, tangent)
-        _, b = jax.jvp(lambda some: residual(merge(some)), (here,), (tangent,))
-        dx = _solve_real(matvec, trees.neg(b), structure, reduction, linear_solver, on_failure, name)
+        if certify:
+            dx = solve_certified(at, Parameters(here, merge), tangent, linear_solver, on_failure, name)
+        else:
+            _, b = jax.jvp(lambda some: at.function(x, merge(some)), (here,), (tangent,))
+            dx = solve_real(at, trees.neg(b), linear_solver, on_failure, name)
         if mark is not None:
             dx = _times(mark, dx)
         return (x, extra), (dx, _zeros(extra))
@@ -144,16 +152,14 @@ def implicit(
     return solution(consts, constants, jax.tree.leaves(parameters))
 
 
-def _solve_real(
-    matvec: Any, b: Any, structure: Any, reduction: Any, linear_solver: Any, on_failure: OnFailure, name: str
-) -> Any:
-    """Solve on pairs of real numbers where the unknown is complex: ``F`` need not be holomorphic."""
+def solve_real(at: Linearization, b: Any, linear_solver: Any, on_failure: OnFailure, name: str) -> Any:
+    """Solve the linear system, on pairs of real numbers where the unknown is complex: ``F`` need not be holomorphic."""
 
     def solve(matvec: Any, b: Any, reduction: Any) -> Any:
         return linear_solve(
             matvec,
             b,
-            structure=structure,
+            structure=at.structure,
             reduction=reduction,
             solver=linear_solver,
             on_failure=on_failure,
@@ -161,5 +167,5 @@ def _solve_real(
         )
 
     if not trees.has_complex(b):
-        return solve(matvec, b, reduction)
-    return trees.from_real(solve(lambda w: trees.to_real(matvec(trees.from_real(w))), trees.to_real(b), None))
+        return solve(at.matvec, b, at.reduction)
+    return trees.from_real(solve(lambda w: trees.to_real(at.matvec(trees.from_real(w))), trees.to_real(b), None))

@@ -6,7 +6,9 @@ right-hand side and the true residual of every solve.
 
 from ._dense import Dense
 from ._krylov import CG, GMRES, BiCGStab, Lineax
-from ._solve import DENSE_LIMIT, Auto, LinearSolver, Reduction, Structure, solve
+from ._protocol import LinearSolver, Structure
+from ._solve import solve
+from ._system import DENSE_LIMIT, Auto, Reduction, System
 
 __all__ = [
     "CG",
@@ -19,5 +21,6 @@ __all__ = [
     "Lineax",
     "Reduction",
     "Structure",
+    "System",
     "solve",
 ]

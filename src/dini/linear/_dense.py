@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,29 +31,39 @@ def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[A
 
 @dataclass(frozen=True)
 class DenseFactor:
-    """A factorized matrix: solves with it and with its transpose, products, and what the pivots tell."""
+    """A factorized matrix, or its transpose: solves, products, and what the pivots tell.
+
+    ``rows`` is ``None`` after Cholesky; after LU it holds what the rows were divided by.
+    """
 
     matrix: Float[Array, "d d"]
     factor: Any
     rows: Any
     unravel: Callable[[jax.Array], Any]
+    flipped: bool = False
 
-    def _flat(self, b: Any) -> jax.Array:
+    @property
+    def transposed(self) -> DenseFactor:
+        """The factor of the transposed matrix."""
+        return self if self.rows is None else dataclasses.replace(self, flipped=not self.flipped)
+
+    def flat(self, b: Any) -> jax.Array:
+        """Return a tree as a vector."""
         return jax.flatten_util.ravel_pytree(b)[0].astype(self.matrix.dtype)
 
-    def solve(self, b: Any, *, transposed: bool = False) -> Any:
-        """Return the solution with the matrix, or with its transpose."""
-        rhs = self._flat(b)
+    def solve(self, b: Any) -> Any:
+        """Return the solution."""
+        rhs = self.flat(b)
         if self.rows is None:
             return self.unravel(jax.scipy.linalg.cho_solve((self.factor, True), rhs, check_finite=False))
-        if transposed:
+        if self.flipped:
             return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs, trans=1, check_finite=False) / self.rows)
         return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False))
 
-    def product(self, w: Any, *, transposed: bool = False) -> Any:
-        """Return the product with the matrix, or with its transpose."""
-        w = self._flat(w)
-        return self.unravel(w @ self.matrix if transposed else self.matrix @ w)
+    def product(self, w: Any) -> Any:
+        """Return the product."""
+        w = self.flat(w)
+        return self.unravel(w @ self.matrix if self.flipped else self.matrix @ w)
 
     @property
     def singular(self) -> jax.Array:

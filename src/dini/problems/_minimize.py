@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from .. import conditions
+from .. import conditions, trees
 from ._base import Problem
 
 
@@ -119,6 +119,18 @@ class Minimize(Problem):
         if self.constraint is not None:
             return self.constraint.project(x)
         return x if self.penalty is None else self.penalty.prox(x, step_size)
+
+    def prox_argument(self, x: Any, step_size: Any, *args: Any) -> Any:
+        """Return the point of a gradient step, to which the proximal operator is applied."""
+        return trees.axpy(-jnp.asarray(step_size), self.gradient(x, *args), x)
+
+    def kink_distance(self, y: Any, step_size: Any) -> jax.Array:
+        """Return the distance of ``y`` from the nearest kink of the proximal operator; NaN where it is not known."""
+        if self.constraint is not None:
+            return self.constraint.kink_distance(y)
+        if self.penalty is not None:
+            return self.penalty.kink_distance(y, step_size)
+        return jnp.full((), jnp.inf, trees.real_dtype(y))
 
     def closed(self, x: Any, *args: Any) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""

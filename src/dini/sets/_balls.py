@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..separable import register
 from ..settings import require_positive
-from ._base import Set
-from ._simplex import project_simplex
+from ._base import Set, require_real, smallest
+from ._simplex import project_simplex, support_distances
 
 
 def _check_radius(name: str, radius: Any) -> None:
@@ -21,7 +21,7 @@ def _check_radius(name: str, radius: Any) -> None:
         raise ValueError(f"{name}'s radius must be a scalar: given shape {jnp.shape(radius)}.")
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class L2Ball(Set):
     r"""The Euclidean ball :math:`\{x : \|x\|_2 \le r\}` of the whole unknown.
@@ -50,13 +50,21 @@ class L2Ball(Set):
         factor = jnp.where(outside, self.radius / jnp.where(outside, size, 1), 1)
         return trees.scale(factor, x)
 
+    def kink_distance(self, x: Any) -> jax.Array:
+        r"""Return :math:`|\|x\| - r|`."""
+        return jnp.abs(trees.norm(x) - self.radius).astype(trees.real_dtype(x))
+
+    def support(self, direction: Any) -> jax.Array:
+        r"""Return :math:`r \|d\|`."""
+        return (self.radius * trees.norm(direction)).astype(trees.real_dtype(direction))
+
     def check(self, x: Any) -> None:
         """Raise unless the radius is a scalar."""
         del x
         _check_radius("L2Ball", self.radius)
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class L1Ball(Set):
     r"""The ball :math:`\{x : \|x\|_1 \le r\}` of the whole unknown.
@@ -88,7 +96,25 @@ class L1Ball(Set):
         inside = jnp.sum(size) <= self.radius
         return unravel(jnp.where(inside, flat, sign * project_simplex(size, self.radius)))
 
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance from the boundary and, outside, from where the support changes (exact)."""
+        flat, _ = ravel_pytree(x)
+        if not flat.size:
+            return smallest((), x)
+        size = jnp.abs(flat)
+        excess = jnp.sum(size) - self.radius
+        p = project_simplex(size, self.radius)
+        # outside, tau falls to zero on the way to the boundary
+        count = jnp.maximum(jnp.sum(p > 0), 1).astype(flat.dtype)
+        tau = jnp.sum(jnp.where(p > 0, size - p, 0)) / count
+        outside = jnp.minimum(jnp.min(support_distances(size, p)), tau * jnp.sqrt(count))
+        return smallest(jnp.where(excess > 0, outside, -excess / jnp.sqrt(jnp.asarray(flat.size, flat.dtype))), x)
+
+    def support(self, direction: Any) -> jax.Array:
+        r"""Return :math:`r \|d\|_\infty`."""
+        return (self.radius * trees.max_abs(direction)).astype(trees.real_dtype(direction))
+
     def check(self, x: Any) -> None:
-        """Raise unless the radius is a scalar."""
-        del x
+        """Raise unless the radius is a scalar and ``x`` is real."""
+        require_real("L1Ball", x)
         _check_radius("L1Ball", self.radius)

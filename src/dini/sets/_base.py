@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.tree_util import register_dataclass
+import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function, close
-from ..separable import Separable
+from ..separable import Separable, register
 
 
 class Set(Separable):
@@ -21,12 +21,47 @@ class Set(Separable):
         r"""Return the Euclidean projection :math:`\arg\min_{p \in C} \tfrac12\|p - x\|^2`."""
         raise NotImplementedError
 
+    def project_kl(self, logits: Any) -> Any:
+        r"""Return the Bregman projection of :math:`e^{y}` in the entropy geometry.
+
+        This is :math:`\arg\min_{p \in C} \sum_i p_i \log p_i - p_i - p_i y_i`, with ``logits`` as ``y``.
+        """
+        raise NotImplementedError(f"{self.name} has no projection in the entropy geometry.")
+
     def residual(self, x: Any) -> jax.Array:
         """Return the distance of ``x`` from the set (zero for a member)."""
         return trees.norm(trees.sub(x, self.project(x)))
 
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return how far the point ``x`` is from the nearest point where the projection is not differentiable.
 
-@register_dataclass
+        One real scalar, the Euclidean distance or a lower bound of it: inside that ball around ``x`` the derivative
+        exists (for a polyhedral set: the projection is affine). Infinite where the projection is smooth everywhere,
+        NaN where the set does not know.
+        """
+        return jnp.full((), jnp.nan, trees.real_dtype(x))
+
+    def support(self, direction: Any) -> jax.Array:
+        r"""Return the support function :math:`\sup_{p \in C} \langle p, d \rangle` of a direction ``d``."""
+        raise NotImplementedError(f"{self.name} has no support function in closed form.")
+
+
+def smallest(parts: Any, x: Any) -> jax.Array:
+    """Return the smallest element of a tree of arrays (infinity if there is none) in the real dtype of ``x``."""
+    dtype = trees.real_dtype(x)
+    result = jnp.full((), jnp.inf, dtype)
+    for part in jax.tree.leaves(parts):
+        result = jnp.minimum(result, jnp.min(part, initial=jnp.inf).astype(dtype))
+    return result
+
+
+def require_real(owner: str, x: Any) -> None:
+    """Raise unless the unknown is real."""
+    if trees.has_complex(x):
+        raise TypeError(f"{owner} is a set of real numbers: given an unknown with {trees.describe(x)}.")
+
+
+@register
 @dataclass(frozen=True)
 class Product(Set):
     """A set for each part of the unknown: ``sets`` is a tree whose leaves are sets, a prefix of the unknown's tree.
@@ -49,6 +84,19 @@ class Product(Set):
         """Project each part onto its set."""
         return self._map(lambda part, u: part.project(u), x)
 
+    def project_kl(self, logits: Any) -> Any:
+        """Project each part onto its set in the entropy geometry."""
+        return self._map(lambda part, u: part.project_kl(u), logits)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the smallest distance of the parts."""
+        return smallest(self._map(lambda part, u: part.kink_distance(u), x), x)
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return the sum over the parts."""
+        parts = jax.tree.leaves(self._map(lambda part, u: part.support(u), direction))
+        return trees.total(parts) if parts else jnp.zeros((), trees.real_dtype(direction))
+
     def check(self, x: Any) -> None:
         """Raise unless the tree of sets is a prefix of ``x`` and each set fits its part."""
         try:
@@ -57,10 +105,18 @@ class Product(Set):
             raise ValueError(f"Product does not fit the unknown x with shapes {trees.describe(x)}: {error}") from error
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class Custom(Set):
     """A user's own set, given by its projection ``projection(x)``; JAX differentiates it as it stands.
+
+    Parameters
+    ----------
+    projection
+        Returns the projection of ``x``, a tree like ``x``.
+    kink
+        Optional: returns a lower bound of the distance of ``x`` from the nearest point where the projection is not
+        differentiable, a scalar.
 
     Examples
     --------
@@ -72,19 +128,28 @@ class Custom(Set):
     """
 
     projection: Any
+    kink: Any = None
 
     def __post_init__(self) -> None:
-        if callable(self.projection):
-            object.__setattr__(self, "projection", as_function(self.projection, "Custom's projection"))
+        for name in ("projection", "kink"):
+            if callable(getattr(self, name)):
+                object.__setattr__(self, name, as_function(getattr(self, name), f"Custom's {name}"))
 
     def project(self, x: Any) -> Any:
         """Return the user's projection."""
         return self.projection(x)
 
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the user's distance, NaN where none is given."""
+        return super().kink_distance(x) if self.kink is None else self.kink(x)
+
     def closed(self, x: Any) -> Custom:
         """Return the set with everything that its function closes over made explicit."""
-        return dataclasses.replace(self, projection=close(self.projection, x))
+        kink = self.kink if self.kink is None else close(self.kink, x)
+        return dataclasses.replace(self, projection=close(self.projection, x), kink=kink)
 
     def check(self, x: Any) -> None:
-        """Raise unless the projection returns a tree like ``x``."""
+        """Raise unless the projection returns a tree like ``x`` and the distance is a scalar."""
         trees.require_same("The output of Custom's projection", jax.eval_shape(self.project, x), x, "the unknown x")
+        if self.kink is not None and (shape := jax.eval_shape(self.kink, x).shape) != ():
+            raise ValueError(f"Custom's kink must return a scalar: given shape {shape}.")

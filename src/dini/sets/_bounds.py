@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
-from ..separable import leaves_like, map_with, require_broadcast
+from .. import trees
+from ..separable import leaves_like, map_with, register, require_broadcast
 from ..settings import require_ordered
-from ._base import Set
+from ._base import Set, require_real, smallest
 
 
-@register_dataclass
+@register
 @dataclass(frozen=True)
 class NonNegative(Set):
     r"""The nonnegative orthant :math:`\{x : x_i \ge 0\}`; projection :math:`\max(x, 0)`, derivative :math:`1[x > 0]`.
@@ -33,8 +33,26 @@ class NonNegative(Set):
         """Return ``max(x, 0)``."""
         return jax.tree.map(lambda u: jnp.where(u > 0, u, jnp.zeros((), u.dtype)), x)
 
+    def project_kl(self, logits: Any) -> Any:
+        r"""Return :math:`e^{y}`."""
+        return jax.tree.map(jnp.exp, logits)
 
-@register_dataclass
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the smallest absolute value."""
+        return smallest(jax.tree.map(jnp.abs, x), x)
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return zero for a direction without positive element, else infinity."""
+        return jnp.where(-smallest(jax.tree.map(jnp.negative, direction), direction) > 0, jnp.inf, 0.0).astype(
+            trees.real_dtype(direction)
+        )
+
+    def check(self, x: Any) -> None:
+        """Raise unless ``x`` is real."""
+        require_real("NonNegative", x)
+
+
+@register
 @dataclass(frozen=True)
 class Box(Set):
     r"""The box :math:`\{x : l \le x \le u\}`.
@@ -79,8 +97,36 @@ class Box(Set):
             x = map_with(lambda u, high: jnp.where(u < high, u, high), x, self.upper)
         return x
 
+    def project_kl(self, logits: Any) -> Any:
+        r"""Clip :math:`e^{y}` to the bounds."""
+        return self.project(jax.tree.map(jnp.exp, logits))
+
+    def _bounds(self, x: Any) -> tuple[Any, Any]:
+        """Return both bounds in the shapes of ``x``, infinite where there is none."""
+        full = lambda bound, missing: map_with(
+            lambda u, b: jnp.broadcast_to(b, u.shape), x, missing if bound is None else bound
+        )
+        return full(self.lower, -jnp.inf), full(self.upper, jnp.inf)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the smallest distance of an element from a bound; where both bounds are equal there is no kink."""
+        one = lambda u, low, high: jnp.where(low < high, jnp.minimum(jnp.abs(u - low), jnp.abs(u - high)), jnp.inf)
+        return smallest(jax.tree.map(one, x, *self._bounds(x)), x)
+
+    def support(self, direction: Any) -> jax.Array:
+        r"""Return :math:`\sum_i \max(l_i d_i, u_i d_i)`."""
+
+        def one(d: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+            bound = jnp.where(d > 0, high, low)
+            # zero times an infinite bound is zero
+            return jnp.sum(jnp.where(d != 0, jnp.where(d != 0, d, 1) * bound, 0))
+
+        parts = jax.tree.leaves(jax.tree.map(one, direction, *self._bounds(direction)))
+        return trees.total(parts) if parts else jnp.zeros((), trees.real_dtype(direction))
+
     def check(self, x: Any) -> None:
         """Raise unless the bounds broadcast against ``x`` and are ordered."""
+        require_real("Box", x)
         require_broadcast("Box", "lower", self.lower, x)
         require_broadcast("Box", "upper", self.upper, x)
         if self.lower is not None and self.upper is not None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
+from .. import trees
+from ..separable import register
 from ..settings import require_positive
-from ._base import Set
+from ._base import Set, require_real, smallest
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -24,7 +25,7 @@ def project_simplex(
     The projection is :math:`\max(y - \tau, 0)` with :math:`\tau` such that it sums to the radius ``s``. The threshold
     is the root of a convex, decreasing, piecewise linear function, so Newton's method from a lower bound rises to it
     and ends exactly, after finitely many steps (a handful in practice); nothing is sorted (Michelot 1986; Condat
-    2016).
+    2016). It works below the largest element, so that large elements cost no digits.
 
     **Derivative.** On the support ``S``: :math:`\dot p_S = \dot y_S - \mathrm{mean}(\dot y_S) + \dot s / |S|`, zero
     elsewhere.
@@ -37,26 +38,22 @@ def project_simplex(
     [0.75 0.25 0.  ]
     """
     radius = jnp.asarray(radius, y.dtype)
-
-    def newton(tau: jax.Array) -> jax.Array:
-        above = y > tau
-        count = jnp.sum(above, axis=axis, keepdims=True)
-        total = jnp.sum(jnp.where(above, y, 0), axis=axis, keepdims=True)
-        return (total - radius) / jnp.maximum(count, 1).astype(y.dtype)
+    # below the largest element, where the threshold is in [-radius, 0]
+    top = jnp.max(y, axis=axis, keepdims=True)
+    below = y - top
 
     def body(carry: Any) -> Any:
         tau, _ = carry
-        new = newton(tau)
+        above = below > tau
+        count = jnp.maximum(jnp.sum(above, axis=axis, keepdims=True), 1).astype(y.dtype)
+        new = (jnp.sum(jnp.where(above, below, 0), axis=axis, keepdims=True) - radius) / count
         # it rises strictly until it ends: in rounding errors, too, so that it cannot go round in circles
         return jnp.maximum(new, tau), jnp.any(new > tau)
 
-    size = y.shape[axis]
-    # two lower bounds of the threshold: everything active, and the largest element alone
-    start = jnp.maximum(
-        (jnp.sum(y, axis=axis, keepdims=True) - radius) / size, jnp.max(y, axis=axis, keepdims=True) - radius
-    )
+    # the lower bound "the largest element alone"; the first step from it is above the mean, the other natural start
+    start = jnp.zeros_like(top) - radius
     tau, _ = jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))
-    return jnp.maximum(y - tau, 0)
+    return jnp.maximum(below - tau, 0)
 
 
 @project_simplex.defjvp
@@ -70,7 +67,22 @@ def _(axis: int, primals: Any, tangents: Any) -> Any:
     return p, support * (dy + shift)
 
 
-@register_dataclass
+def support_distances(y: Float[Array, "*shape"], p: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
+    r"""Return, for each element, the distance of ``y`` from where the element enters or leaves the support.
+
+    ``p`` is the projection of ``y`` onto the simplex. While the support ``S`` stays, the threshold
+    :math:`\tau = (\sum_S y_i - s)/|S|` is affine, and :math:`y_i - \tau` has a gradient of norm
+    :math:`\sqrt{1 - 1/|S|}` for ``i`` in ``S`` and :math:`\sqrt{1 + 1/|S|}` for others. An element that is alone in the
+    support never leaves it.
+    """
+    inside = p > 0
+    count = jnp.maximum(jnp.sum(inside, axis=axis, keepdims=True), 1).astype(y.dtype)
+    tau = jnp.sum(jnp.where(inside, y - p, 0), axis=axis, keepdims=True) / count
+    leave = jnp.where(count > 1, p / jnp.sqrt(1 - 1 / jnp.maximum(count, 2)), jnp.inf)
+    return jnp.where(inside, leave, (tau - y) / jnp.sqrt(1 + 1 / count))
+
+
+@register
 @dataclass(frozen=True)
 class Simplex(Set):
     r"""The simplex :math:`\{x \ge 0, \sum_i x_i = s\}`, or a product of simplices along an axis of an array.
@@ -104,7 +116,23 @@ class Simplex(Set):
 
     def project(self, x: Any) -> Any:
         """Return the projection along the axis."""
-        return project_simplex(x, self.radius, -1 if self.axis is None else self.axis)
+        return project_simplex(x, self.radius, self._axis)
+
+    @property
+    def _axis(self) -> int:
+        return -1 if self.axis is None else self.axis
+
+    def project_kl(self, logits: Any) -> Any:
+        r"""Return :math:`s\, \mathrm{softmax}(y)`."""
+        return jnp.asarray(self.radius, logits.dtype) * jax.nn.softmax(logits, axis=self._axis)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance from where the support changes (exact)."""
+        return smallest(support_distances(x, self.project(x), self._axis), x)
+
+    def support(self, direction: Any) -> jax.Array:
+        r"""Return :math:`s \max_i d_i`, summed over the slices."""
+        return (self.radius * jnp.sum(jnp.max(direction, axis=self._axis))).astype(trees.real_dtype(direction))
 
     def check(self, x: Any) -> None:
         """Raise unless ``x`` is one array with the axis."""
@@ -113,6 +141,7 @@ class Simplex(Set):
                 "Simplex needs an unknown that is one array; for a tree, use dini.sets.Product with a Simplex for the "
                 f"part that is in one: given {jax.tree.structure(x)}."
             )
+        require_real("Simplex", x)
         if self.axis is None and x.ndim != 1:
             raise ValueError(
                 "Simplex needs axis=... for an unknown that is not one-dimensional (axis=-1: each row is in a "
@@ -122,7 +151,7 @@ class Simplex(Set):
             raise ValueError(f"Simplex's axis must be one of the unknown's {x.ndim} axes: given {self.axis}.")
         if jnp.ndim(self.radius) != 0:
             raise ValueError(f"Simplex's radius must be a scalar: given shape {jnp.shape(self.radius)}.")
-        if x.shape[-1 if self.axis is None else self.axis] == 0:
+        if x.shape[self._axis] == 0:
             raise ValueError("Simplex of no elements is empty: the unknown has no element along the axis.")
 
     def separates_rows(self, x: jax.Array) -> bool:

@@ -1,0 +1,396 @@
+r"""How far a derivative of a solution can be off: estimates from what one more evaluation tells.
+
+Let ``x`` be the returned point, :math:`A = \partial_1 F` and :math:`B = \partial_2 F` there, and :math:`\dot x =
+-A^{-1} B t` the derivative along :math:`t`. One Newton step estimates the point's own error,
+
+.. math:: \delta = -A^{-1} F(x), \qquad x' = x + \delta,
+
+and one evaluation of the linearized condition at :math:`x'` gives two things: :math:`F(x')`, which is small beside
+:math:`F(x)` if the step can be believed, and the residual of the derivative's own equation at the better point,
+
+.. math:: G = \partial_1 F(x')\,\dot x + \partial_2 F(x')\,t .
+
+It holds what the linear solve left over, what the curvature of ``F`` changes between the points, and a projection's
+change of face. The derivative's error is :math:`A^{-1} G`, to first order. In reverse mode, with :math:`A^\top u = -v`
+and the gradient :math:`g = B^\top u`: :math:`q = \partial_1 F(x')^\top u + v'`, :math:`\dot u = -A^{-\top} q`, and the
+gradient's error is :math:`(\partial_2 F(x')^\top u - g) + B^\top \dot u`.
+
+Two things this cannot see are estimated apart: rounding errors that both evaluations share, through the response of the
+system to a perturbation of its elements in their last digits, and a kink at which ``x`` sits exactly, through the
+distance of the projection's argument to its kinks.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import trees
+from ..linear import System
+from ..status import DerivativeError, OnFailure, Status, guard
+from ._linearization import Linearization
+
+#: A verdict is good up to this estimated relative error of the derivative.
+TOLERANCE = 1e-2
+# First-order estimates are exceeded now and then by a factor of a few; a Newton step that did not reduce the residual
+# (at the level of rounding, or far away) makes them estimates of the order of magnitude only.
+_SAFETY, _SAFETY_WITHOUT_NEWTON = 3.0, 30.0
+# Rounding errors of a sum of many terms are a few units in the last place.
+_ROUNDING = 4.0
+# Iterative solvers need only the leading digits of a correction.
+_LOOSE = 1e-2
+
+
+class Verdict(enum.IntEnum):
+    """What to think of a derivative; ``RELIABLE`` (zero) is the only good one."""
+
+    RELIABLE = 0
+    UNCONVERGED = 1
+    LINEAR_SOLVE = 2
+    ILL_CONDITIONED = 3
+    TIE = 4
+    NONFINITE = 5
+
+    @property
+    def explanation(self) -> str:
+        """What was seen, and the remedy."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Verdict.RELIABLE: "The derivative is right to the estimated error.",
+    Verdict.UNCONVERGED: "The point is too far from a solution of the problem's condition for its derivative to be "
+    "near the solution's. Tighten `tol` and raise `max_steps`, and check that the solver solves this problem (with its "
+    "constraint or penalty and its sign convention).",
+    Verdict.LINEAR_SOLVE: "The linear system of the derivative was not solved to its tolerance. Give another "
+    "`linear_solver`, more steps or a preconditioner, or compute in float64.",
+    Verdict.ILL_CONDITIONED: "The linear system of the derivative is singular or so ill-conditioned that rounding "
+    "errors spoil its solution. Compute in float64, add a ridge to the problem or use dini.linear.Ridge, or ask for "
+    "the minimum-norm derivative.",
+    Verdict.TIE: "The solution sits at a kink (a constraint that is active with a zero multiplier, a proximal operator "
+    "at its threshold), where it has one-sided derivatives only. Ask for a one-sided or a smoothed derivative.",
+    Verdict.NONFINITE: "The condition, its derivative or the cotangent is NaN or infinite. Look for NaN with "
+    "`jax.debug_nans`.",
+}
+
+
+class Certificate(NamedTuple):
+    r"""What is known of a derivative's accuracy; scalars, one a lane under ``vmap``, constants of differentiation.
+
+    Attributes
+    ----------
+    residual
+        :math:`\|F(x)\|`, the optimality residual at the point.
+    linear_residual
+        The true relative residual of the derivative's linear system.
+    condition
+        Estimate (from below) of the condition number :math:`\|A\|\,\|A^{-1}\|`.
+    margin
+        Distance of the projection's or proximal operator's argument from its nearest kink; infinite where there is
+        none, NaN where it is not known.
+    solution_error
+        Estimate of the distance :math:`\|x - x^*\|` to the solution.
+    error
+        Estimate of the derivative's relative error, with a safety factor.
+    verdict
+        A :class:`Verdict` as an integer.
+    """
+
+    residual: Any
+    linear_residual: Any
+    condition: Any
+    margin: Any
+    solution_error: Any
+    error: Any
+    verdict: Any
+
+    @property
+    def reliable(self) -> Any:
+        """Whether the verdict is good (an array under ``jit`` and ``vmap``)."""
+        return self.verdict == Verdict.RELIABLE
+
+    @property
+    def message(self) -> str:
+        """The verdict in words; of concrete values only, the worst lane's under ``vmap``."""
+        return Verdict(int(np.max(np.asarray(self.verdict)))).explanation
+
+
+class _Correction(NamedTuple):
+    """The Newton step at the point."""
+
+    residual: jax.Array
+    length: jax.Array
+    nearby: Any
+
+
+class Parameters(NamedTuple):
+    """The parameters that move: their values, and how the others complete them."""
+
+    moving: list[Any]
+    merge: Any
+
+    def apply(self, at: Linearization, u: Any) -> Any:
+        """Return the condition at ``u`` as a function of what moves."""
+        return lambda some: at.function(u, self.merge(some))
+
+
+def forward(
+    at: Linearization,
+    system: System,
+    parameters: Parameters,
+    tangents: list[Any],
+    given: Any = None,
+    extra: Any = None,
+) -> tuple[Any, Certificate]:
+    """Return the derivatives of the solution along ``tangents`` (or those that are given), and their certificate.
+
+    Tangents and derivatives have a leading axis, one entry a direction; the certificate is that of all together.
+    ``extra`` is added to the right-hand side of the derivative's equation.
+    """
+    moving = parameters.moving
+    here, push = jax.linearize(parameters.apply(at, at.x), moving)
+    b = jax.vmap(push)(tangents)
+    b = b if extra is None else trees.sub(b, extra)
+    system.prepare()
+    solved = jax.vmap(lambda b: system.solve(trees.neg(b)))(b)
+    dx = solved.w if given is None else given
+    newton = _correct(at, system, here)
+
+    after, push_nearby = jax.linearize(lambda u, some: at.function(u, parameters.merge(some)), newton.nearby, moving)
+    g = jax.vmap(push_nearby)(dx, tangents)
+    g = g if extra is None else trees.sub(g, extra)
+    correction = jax.vmap(lambda g: system.solve(g, rtol=_LOOSE).w)(g)
+    size = trees.norm(trees.sub(dx, correction))
+    noise = None
+    if system.dense:
+        signs = trees.signs(at.x)
+        noise = jax.vmap(lambda w: system.solve(system.perturbation(w, signs)).w)(dx)
+    return dx, _judge(
+        at,
+        system,
+        newton,
+        after=trees.norm(after),
+        error=_ratio(trees.norm(correction), size),
+        noise=None if noise is None else _ratio(trees.norm(noise), size),
+        inverse=[_ratio(trees.norm(dx), trees.norm(b)), _ratio(trees.norm(correction), trees.norm(g))],
+        linear_residual=jnp.max(solved.residual),
+        singular=jnp.any(solved.flagged),
+    )
+
+
+def reverse(
+    at: Linearization, system: System, parameters: Parameters, cotangents: Any, given: list[Any] | None = None
+) -> tuple[Any, list[Any], Certificate]:
+    """Return the adjoints, the cotangents of what moves (or those that are given), and their certificate.
+
+    ``cotangents`` is a function of the point, which returns the solution's cotangents and the direct cotangents of what
+    moves (``None`` for none), with a leading axis: a loss of the solution has another gradient where the solution
+    moves.
+    """
+    moving = parameters.moving
+    system.prepare()
+    transposed = system.transposed
+    v, direct = cotangents(at.x)
+    solved = jax.vmap(lambda v: transposed.solve(trees.neg(v)))(v)
+    here, pull = jax.vjp(parameters.apply(at, at.x), moving)
+    u, pull = solved.w, jax.vmap(lambda u, pull=pull: pull(u)[0])
+    gradient = pull(u)
+    newton = _correct(at, system, here)
+
+    after, pull_nearby = jax.vjp(lambda w, some: at.function(w, parameters.merge(some)), newton.nearby, moving)
+    back, gradient_nearby = jax.vmap(pull_nearby)(u)
+    v_nearby, direct_nearby = cotangents(newton.nearby)
+    q = trees.add(back, v_nearby)
+    du = jax.vmap(lambda q: transposed.solve(q, rtol=_LOOSE).w)(q)
+    corrected = trees.sub(gradient_nearby, pull(du))
+    if direct is not None:
+        gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
+    if given is not None:
+        gradient = given
+    size = trees.norm(corrected)
+    noise = None
+    if system.dense:
+        signs = trees.signs(at.x)
+        noise = pull(jax.vmap(lambda w: transposed.solve(transposed.perturbation(w, signs)).w)(u))
+    return (
+        u,
+        gradient,
+        _judge(
+            at,
+            system,
+            newton,
+            after=trees.norm(after),
+            error=_ratio(trees.norm(trees.sub(gradient, corrected)), size),
+            noise=None if noise is None else _ratio(trees.norm(noise), size),
+            inverse=[_ratio(trees.norm(u), trees.norm(v)), _ratio(trees.norm(du), trees.norm(q))],
+            linear_residual=jnp.max(solved.residual),
+            singular=jnp.any(solved.flagged),
+        ),
+    )
+
+
+def _correct(at: Linearization, system: System, here: Any) -> _Correction:
+    delta = system.solve(here, rtol=_LOOSE).w
+    return _Correction(trees.norm(here), trees.norm(delta), trees.sub(at.x, delta))
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return ``a / b``, and zero where ``a`` is."""
+    return jnp.where(a == 0, 0, a / jnp.where(b == 0, jnp.finfo(b.dtype).tiny, b))
+
+
+def _judge(
+    at: Linearization,
+    system: System,
+    newton: _Correction,
+    *,
+    after: jax.Array,
+    error: jax.Array,
+    noise: jax.Array | None,
+    inverse: list[jax.Array],
+    linear_residual: jax.Array,
+    singular: jax.Array,
+) -> Certificate:
+    """Put the figures together."""
+    eps = trees.eps(at.x)
+    # each solve is a bound of the inverse from below
+    inverse_norm = jnp.max(jnp.stack([_ratio(newton.length, newton.residual), *inverse]))
+    if system.dense:
+        inverse_norm = jnp.maximum(inverse_norm, system.inverse_norm())
+    condition = jnp.maximum(system.norm() * inverse_norm, 1)
+    rounding = _ROUNDING * (eps * condition if noise is None else noise)
+
+    # does Newton's method see the solution from here?
+    contraction = _ratio(after, newton.residual)
+    near = contraction < 0.25
+    error = jnp.where(near, _SAFETY, _SAFETY_WITHOUT_NEWTON) * error
+    error = jnp.where(~near & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
+    solution_error = newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
+    astray = solution_error > TOLERANCE * trees.norm(at.x) + eps**0.25
+
+    margin, tie = _margin(at, newton, contraction, eps)
+    accept = system.solver.accept(eps)
+    verdict = jnp.asarray(Verdict.RELIABLE)
+    for bad, what in (
+        (~(error <= TOLERANCE) | astray, Verdict.UNCONVERGED),
+        (~(rounding <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
+        (tie, Verdict.TIE),
+        (jnp.isnan(error), Verdict.NONFINITE),
+        (~(linear_residual <= accept), Verdict.LINEAR_SOLVE),
+        (singular, Verdict.ILL_CONDITIONED),
+        (~jnp.isfinite(newton.residual), Verdict.NONFINITE),
+    ):
+        verdict = jnp.where(bad, what, verdict)
+    certificate = Certificate(
+        newton.residual, linear_residual, condition, margin, solution_error, error, verdict.astype(jnp.int32)
+    )
+    return jax.lax.stop_gradient(certificate)
+
+
+def _margin(at: Linearization, newton: _Correction, contraction: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
+    """Return the distance to the nearest kink, and whether it is within what is known of the point."""
+    if at.kinks is None:
+        return jnp.full((), jnp.inf, trees.real_dtype(at.x)), jnp.asarray(False)
+    y = at.kinks.argument(newton.nearby)
+    moved = trees.norm(trees.sub(y, at.kinks.argument(at.x)))
+    size = trees.norm(y)
+    doubt = 3 * jnp.minimum(contraction, 1) * moved + 10 * eps * size
+    margin = at.kinks.distance(y)
+
+    # Where the distance is not known: at a kink, a second difference is as large as the step; elsewhere it is as large
+    # as the step's square.
+    step = jnp.maximum(doubt, eps**0.5 * size)
+    t = trees.scale(step / trees.size(y) ** 0.5, trees.signs(y))
+    second = trees.sub(
+        trees.add(at.kinks.prox(trees.add(y, t)), at.kinks.prox(trees.sub(y, t))), trees.scale(2, at.kinks.prox(y))
+    )
+    bent = trees.norm(second) > eps**0.25 * step
+    return margin, jnp.where(jnp.isnan(margin), bent, margin <= doubt)
+
+
+def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: str) -> Any:
+    """Return a derivative, made harmless where its verdict is bad, as the policy says."""
+    figures = jnp.stack([jnp.asarray(figure, certificate.error.dtype) for figure in certificate])
+    return guard(value, ~certificate.reliable, lambda figures: failure(figures, name), (figures,), on_failure)
+
+
+def leading(tree: Any) -> Any:
+    """Add a leading axis."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
+def first(tree: Any) -> Any:
+    """Take the leading axis away."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def solve_certified(
+    at: Linearization,
+    parameters: Parameters,
+    tangents: list[Any],
+    linear_solver: Any,
+    on_failure: OnFailure,
+    name: str,
+) -> Any:
+    r"""Return the derivative along ``tangents``; linear in them, guarded by its certificate in both directions.
+
+    The certificate needs both the solution and the product with ``B``, in reverse mode as in forward mode. So that JAX
+    hands over both at once, they are one linear system,
+
+    .. math:: \begin{pmatrix} A & B \\ 0 & I \end{pmatrix} \begin{pmatrix} \dot x \\ s \end{pmatrix} =
+              \begin{pmatrix} 0 \\ t \end{pmatrix}, \qquad
+              \begin{pmatrix} A^\top & 0 \\ B^\top & I \end{pmatrix} \begin{pmatrix} u \\ g \end{pmatrix} =
+              \begin{pmatrix} v \\ 0 \end{pmatrix} .
+    """
+
+    def product(unknown: Any) -> Any:
+        w, s = unknown
+        _, b = jax.jvp(parameters.apply(at, at.x), (parameters.moving,), (s,))
+        return trees.add(at.matvec(w), b), s
+
+    def solve(_: Any, rhs: Any) -> Any:
+        r, s = rhs
+        system = at.system(linear_solver)
+        # a right-hand side of the first row comes from derivatives of higher order only
+        dx, certificate = forward(at, system, parameters, leading(s), extra=leading(r))
+        return guarded(first(dx), certificate, on_failure, name), s
+
+    def solve_transposed(_: Any, rhs: Any) -> Any:
+        v, w = rhs
+        system = at.system(linear_solver)
+        u, gradient, certificate = reverse(at, system, parameters, lambda _: (leading(v), None))
+        # a zero cotangent (of a lane that a loss does not use, say) has the derivative zero, whatever the certificate
+        certificate = certificate._replace(
+            verdict=jnp.where(trees.max_abs(v) == 0, Verdict.RELIABLE, certificate.verdict)
+        )
+        return guarded((trees.neg(first(u)), trees.add(w, first(gradient))), certificate, on_failure, name)
+
+    return jax.lax.custom_linear_solve(product, (trees.zeros_like(at.x), tangents), solve, solve_transposed)[0]
+
+
+def failure(certificate: Any, name: str) -> DerivativeError:
+    """Return the exception for a bad verdict, from concrete figures in the order of :class:`Certificate`."""
+    c = Certificate(*[float(figure) for figure in certificate])
+    verdict = Verdict(int(c.verdict))
+    return DerivativeError(
+        f"The derivative of {name} is not to be trusted: {verdict.name}. {verdict.explanation} "
+        f"(estimated relative error of the derivative {c.error:.1e}, distance to the solution {c.solution_error:.1e}, "
+        f"optimality residual {c.residual:.1e}, relative residual of the linear system {c.linear_residual:.1e}, "
+        f"condition number {c.condition:.1e}, distance to the nearest kink {c.margin:.1e}.) "
+        'To take the derivative as it is, pass on_failure="ignore".',
+        _STATUS[verdict],
+    )
+
+
+_STATUS = {
+    Verdict.RELIABLE: Status.CONVERGED,
+    Verdict.UNCONVERGED: Status.CONDITION,
+    Verdict.LINEAR_SOLVE: Status.SINGULAR,
+    Verdict.ILL_CONDITIONED: Status.SINGULAR,
+    Verdict.TIE: Status.SINGULAR,
+    Verdict.NONFINITE: Status.NONFINITE,
+}

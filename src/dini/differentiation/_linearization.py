@@ -1,0 +1,74 @@
+"""An optimality condition around a point: what every rule of differentiation needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import trees
+from ..linear import Reduction, Structure, System
+
+
+class Kinks(NamedTuple):
+    """A projection or proximal operator in a condition: its argument at ``u``, its value, its distance to a kink."""
+
+    argument: Callable[[Any], Any]
+    prox: Callable[[Any], Any]
+    distance: Callable[[Any], jax.Array]
+
+
+class Linearization(NamedTuple):
+    r"""A condition ``F`` and its derivative in ``x`` at a point.
+
+    Attributes
+    ----------
+    x
+        The point.
+    function
+        ``(u, parameters) -> F(u, parameters)``, with what the condition settles at ``x`` (a step size) held fixed.
+    matvec
+        The product with :math:`A = \partial_1 F` at ``x``.
+    structure
+        What is known of ``A``.
+    reduction
+        A positive semidefinite stand-in for ``A``, or ``None``.
+    kinks
+        The problem's projection or proximal operator, or ``None`` where nothing is projected.
+    """
+
+    x: Any
+    function: Callable[[Any, Any], Any]
+    matvec: Callable[[Any], Any]
+    structure: Structure = None
+    reduction: Reduction | None = None
+    kinks: Kinks | None = None
+
+    def system(self, linear_solver: Any) -> System:
+        """Return the linear system of the derivative."""
+        return System(self.matvec, self.x, self.structure, self.reduction, linear_solver)
+
+
+def linearize(x: Any, parameters: tuple[Any, tuple[Any, ...], Any]) -> Linearization:
+    """Linearize a condition of a problem; ``parameters`` are the problem, its arguments and the condition."""
+    problem, args, condition = parameters
+    settled = condition.at(problem, x, *args)
+    matvec, reduction = settled.linearize(problem, x, *args)
+
+    def function(u: Any, parameters: Any) -> Any:
+        problem, args, condition = parameters
+        # what `at` settled is a constant; what the condition holds itself is a parameter
+        return condition.settled_like(settled)(problem, u, *args)
+
+    kinks = None
+    if getattr(problem, "composite", False):
+        step = getattr(settled, "step_size", None)
+        step = jnp.ones((), trees.real_dtype(x)) if step is None else step
+        kinks = Kinks(
+            lambda u: problem.prox_argument(u, step, *args),
+            lambda y: problem.prox(y, step),
+            lambda y: problem.kink_distance(y, step),
+        )
+    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks)

@@ -1,0 +1,197 @@
+"""One linear map, prepared once and solved for any number of right-hand sides, in both directions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ._dense import Dense, DenseFactor
+from ._krylov import CG, GMRES, as_linear_solver
+from ._protocol import LinearSolver, Matvec, Structure
+
+#: Unknowns of up to this many real numbers are factorized densely by default (measured: benchmarks/dense_limit.py).
+DENSE_LIMIT = 512
+
+
+class Reduction(NamedTuple):
+    """A positive semidefinite system that stands for a nonsymmetric one.
+
+    ``A w = b`` is solved by ``S v = restrict(b)`` and ``w = extend(v, b)``; the transposed system likewise with the
+    last two functions. All maps are linear.
+    """
+
+    matvec: Matvec
+    restrict: Callable[[Any], Any]
+    extend: Callable[[Any, Any], Any]
+    restrict_transposed: Callable[[Any], Any]
+    extend_transposed: Callable[[Any, Any], Any]
+
+    @property
+    def transposed(self) -> Reduction:
+        """The reduction of the transposed system."""
+        return Reduction(self.matvec, self.restrict_transposed, self.extend_transposed, self.restrict, self.extend)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Auto:
+    """Choose by size and structure.
+
+    Up to ``dense_limit`` unknowns: :class:`Dense`. Above: :class:`CG` where the map is positive definite or has a
+    positive semidefinite reduction (proximal fixed points do), :class:`GMRES` for everything else. The normal
+    equations, which square the condition number, are never formed.
+    """
+
+    dense_limit: int = field(default=DENSE_LIMIT, metadata={"static": True})
+
+    def choose(self, size: int, structure: Structure) -> LinearSolver:
+        """Return the solver for a map of this size and structure."""
+        if size <= self.dense_limit:
+            return Dense()
+        return CG() if structure == "positive definite" else GMRES()
+
+
+def choose(
+    solver: Any, size: int, structure: Structure, reduction: Reduction | None
+) -> tuple[LinearSolver, Reduction | None]:
+    """Return the solver of a system, and its reduction where that solver needs it."""
+    chosen = Auto() if solver is None else as_linear_solver(solver)
+    if isinstance(chosen, Auto):
+        reducible = reduction is not None and size > chosen.dense_limit
+        chosen = chosen.choose(size, "positive definite" if reducible else structure)
+    # a direct solver takes the map as it is; of the Krylov methods, CG needs the reduction
+    return chosen, reduction if isinstance(chosen, CG) and structure != "positive definite" else None
+
+
+class Solved(NamedTuple):
+    """A solution, its true relative residual, and whether the solver knows that it failed."""
+
+    w: Any
+    residual: jax.Array
+    flagged: jax.Array
+
+
+class System:
+    """A linear map from trees like ``like`` to such trees, with its solver.
+
+    An object lives within one trace. What is costly (the matrix, the transposed products) is made when it is first
+    asked for, and once.
+    """
+
+    def __init__(
+        self,
+        matvec: Matvec,
+        like: Any,
+        structure: Structure = None,
+        reduction: Reduction | None = None,
+        solver: Any = None,
+    ):
+        self.like = like
+        self.structure = structure
+        self.solver, self.reduction = choose(solver, trees.size(like), structure, reduction)
+        self._matvec = matvec
+
+    @property
+    def dense(self) -> bool:
+        """Whether the map is factorized."""
+        return isinstance(self.solver, Dense)
+
+    @cached_property
+    def factor(self) -> DenseFactor:
+        """The factorized matrix of a dense system."""
+        assert isinstance(self.solver, Dense)
+        return self.solver.factorize(self._matvec, self.like, self.structure)
+
+    @cached_property
+    def transposed(self) -> System:
+        """The transposed system."""
+        if self.structure is not None:
+            return self
+        transpose = jax.linear_transpose(self._matvec, self.like)
+        other = object.__new__(System)
+        other.like, other.structure = self.like, None
+        other.solver = getattr(self.solver, "transposed", lambda: self.solver)()
+        other.reduction = None if self.reduction is None else self.reduction.transposed
+        other._matvec = lambda w: transpose(w)[0]
+        if self.dense:
+            other.factor = self.factor.transposed
+        return other
+
+    def prepare(self) -> None:
+        """Factorize now: what is made first inside a ``vmap`` belongs to it."""
+        if self.dense:
+            _ = self.factor, self.transposed
+
+    def product(self, w: Any) -> Any:
+        """Return the map's value, by the matrix where there is one."""
+        return self.factor.product(w) if self.dense else self._matvec(w)
+
+    def solve(self, b: Any, rtol: float | None = None) -> Solved:
+        """Solve for one right-hand side.
+
+        It is scaled to unit size before, so that the squares of small numbers do not underflow, and the true residual
+        is computed after. ``rtol`` asks an iterative solver for less (or more) than its own tolerance.
+        """
+        # to unit norm, in two steps: the square of a small number underflows
+        top = trees.max_abs(b)
+        unit = jnp.where(top > 0, top, 1)
+        b = trees.scale(1 / unit, b)
+        size = trees.norm(b)
+        size = jnp.where(size > 0, size, 1)
+        b = trees.scale(1 / size, b)
+        solver: Any = self.solver
+        if rtol is not None and hasattr(solver, "rtol"):
+            solver = dataclasses.replace(solver, rtol=rtol)
+        if self.dense:
+            w, flagged = self.factor.solve(b), self.factor.singular
+        elif self.reduction is None:
+            w, flagged = solver(self._matvec, b, self.structure)
+        else:
+            v, flagged = solver(self.reduction.matvec, self.reduction.restrict(b), "positive definite")
+            w = self.reduction.extend(v, b)
+        # with a matrix, by the matrix: the same to rounding, and nothing more to compile
+        residual = trees.norm(trees.sub(self.product(w), b))
+        return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)
+
+    def perturbation(self, w: Any, signs: Any) -> Any:
+        r"""Return what rounding errors of the given signs in the matrix's elements change in a product.
+
+        A definite matrix is taken to be a sum of products, whose terms may cancel: its elements' errors are as
+        large as :math:`\sqrt{a_{ii} a_{jj}}`, the bound of an element.
+        """
+        factor = self.factor
+        flat, sign = factor.flat(w), factor.flat(signs)
+        if self.structure == "positive definite":
+            diagonal = jnp.maximum(jnp.diagonal(factor.matrix), 0)
+            size = jnp.sqrt(diagonal * jnp.sum(diagonal * flat**2))
+        else:
+            squares = factor.matrix**2
+            size = jnp.sqrt(flat**2 @ squares if factor.flipped else squares @ flat**2)
+        return factor.unravel(trees.eps(w) * sign * size)
+
+    def norm(self, iterations: int = 2) -> jax.Array:
+        """Estimate the largest singular value from below, by power iteration."""
+        return _power(self.product, self.transposed.product, trees.varied(self.like), iterations)
+
+    def inverse_norm(self, iterations: int = 2) -> jax.Array:
+        """Estimate one over the smallest singular value from below, by inverse iteration (of a dense system)."""
+        return _power(self.factor.solve, self.factor.transposed.solve, trees.varied(self.like), iterations)
+
+
+def _power(apply: Matvec, back: Matvec, start: Any, iterations: int) -> jax.Array:
+    v = start
+    for i in range(iterations):
+        v = trees.scale(1 / trees.norm(v), v)
+        v = apply(v)
+        size = trees.norm(v)
+        if i < iterations - 1:
+            v = back(v)
+    return size

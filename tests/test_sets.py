@@ -1,0 +1,262 @@
+"""The sets: projections beside CVXPY, feasible, nonexpansive, optimal; derivatives beside finite differences; kinks."""
+
+import functools
+
+import cvxpy as cp
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from catalogue_sets import CASES
+
+from dini import sets
+
+NAMES = {case.name: case for case in CASES}
+SIZES = (2, 5, 11)
+cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+settings = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+project = jax.jit(lambda part, x: part.project(x))
+distance = jax.jit(lambda part, x: part.kink_distance(x))
+
+
+@functools.cache
+def example(name, n=4):
+    return NAMES[name].make(n, np.random.default_rng(n))
+
+
+def point(shape, seed):
+    return np.random.default_rng(seed).standard_normal(shape) * 1.5
+
+
+def violation(case, p):
+    """The largest violation of the constraints as CVXPY sees them."""
+    variable = cp.Variable(p.shape)
+    variable.value = np.asarray(p)
+    return max(np.max(np.abs(c.violation()), initial=0) for c in case.constraints(variable))
+
+
+@cases
+@pytest.mark.parametrize("n", SIZES)
+def test_agrees_with_cvxpy(case, n):
+    one = example(case.name, n)
+    for seed in range(3):
+        y = point(one.shape, seed) * 3.0**seed / 2
+        variable = cp.Variable(one.shape)
+        problem = cp.Problem(cp.Minimize(cp.sum_squares(variable - y)), one.constraints(variable))
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        p = project(one.set, y)
+        np.testing.assert_allclose(p, variable.value, atol=1e-6 * (1 + np.abs(y).max()))
+        assert violation(one, p) <= 1e-9 * (1 + np.abs(y).max())
+
+
+@cases
+@settings
+@hypothesis.given(data=st.data())
+def test_the_projection_is_one(case, data):
+    """Feasible, idempotent, firmly nonexpansive; the variational inequality against other members."""
+    one = example(case.name)
+    arrays = hnp.arrays(float, one.shape, elements=st.floats(-5, 5, allow_subnormal=False, width=32))
+    x, y = data.draw(arrays), data.draw(arrays)
+    p, q = np.asarray(project(one.set, x)), np.asarray(project(one.set, y))
+    assert violation(one, p) <= 1e-9
+    assert one.set.residual(p) <= 1e-9
+    np.testing.assert_allclose(project(one.set, p), p, atol=1e-9)
+    inner = lambda a, b: np.sum(a * b)
+    assert inner(p - q, p - q) <= inner(p - q, x - y) + 1e-9
+    assert inner(x - p, q - p) <= 1e-8
+    assert distance(one.set, x) >= 0 or case.kink == "unknown"
+
+
+def smooth_point(case, one):
+    """A point well away from kinks, with a projection that is not the point itself."""
+    for seed in range(200):
+        y = point(one.shape, seed)
+        far = case.kink == "unknown" or distance(one.set, y) > 0.02
+        if far and one.set.residual(jnp.asarray(y)) > 0.1:
+            return jnp.asarray(y)
+    raise AssertionError("no such point")
+
+
+@cases
+def test_derivatives(case):
+    """In the point and in the parameters, against central differences; the Jacobian in the point is a symmetric one."""
+    one = example(case.name)
+    y = smooth_point(case, one)
+    rng = np.random.default_rng(1)
+    base = jax.tree.map(jnp.asarray, one.set)
+    direction = case.consistent(jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), base))
+    t = jnp.asarray(rng.standard_normal(one.shape))
+    got = jax.jvp(project, (base, y), (direction, t))[1]
+    h = 1e-6
+    moved = lambda s: project(jax.tree.map(lambda a, d: a + s * d, base, direction), y + s * t)
+    want = (moved(h) - moved(-h)) / (2 * h)
+    np.testing.assert_allclose(got, want, atol=1e-6 * max(1, np.abs(want).max()))
+    # reverse mode is the transpose, in all arguments
+    v = jnp.asarray(rng.standard_normal(one.shape))
+    back, to = jax.vjp(project, base, y)[1](v)
+    inner = lambda a, b: sum(jnp.vdot(u, w) for u, w in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    np.testing.assert_allclose(inner(back, direction) + inner(to, t), inner(v, got), rtol=1e-9, atol=1e-9)
+    jacobian = np.asarray(jax.jacrev(lambda y: project(base, y))(y)).reshape(y.size, y.size)
+    np.testing.assert_allclose(jacobian, jacobian.T, atol=1e-9)
+    eigenvalues = np.linalg.eigvalsh(jacobian)
+    assert eigenvalues.min() >= -1e-9
+    assert eigenvalues.max() <= 1 + 1e-9
+    if case.polyhedral:
+        np.testing.assert_allclose(jacobian @ jacobian, jacobian, atol=1e-8)
+
+
+@cases
+def test_second_derivatives(case):
+    """Reverse over forward, against central differences of the gradient."""
+    one = example(case.name)
+    y = smooth_point(case, one)
+    base = jax.tree.map(jnp.asarray, one.set)
+    rng = np.random.default_rng(2)
+    direction = case.consistent(jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), base))
+    v, t = (jnp.asarray(rng.standard_normal(one.shape)) for _ in range(2))
+    along = lambda s: project(jax.tree.map(lambda a, d: a + s * d, base, direction), y + s * t)
+    slope = jax.jit(jax.grad(lambda s: jnp.vdot(v, along(s)) + jnp.sum(along(s) ** 2)))
+    h = 1e-5
+    want = (slope(h) - slope(-h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(slope)(0.0), want, rtol=1e-6, atol=1e-6)
+
+
+@cases
+def test_the_projection_is_smooth_up_to_the_kink_distance(case):
+    one = example(case.name)
+    jacobian = jax.jit(jax.jacfwd(lambda y: project(one.set, y)))
+    if case.kink == "unknown":
+        assert np.isnan(distance(one.set, point(one.shape, 0)))
+        return
+    if not case.polyhedral:
+        return
+    rng = np.random.default_rng(0)
+    for seed in range(6):
+        y = point(one.shape, seed)
+        d, toward = jax.value_and_grad(distance, argnums=1)(one.set, y)
+        here = jacobian(y)
+        for _ in range(5):
+            step = rng.standard_normal(one.shape)
+            step *= 0.99 * min(float(d), 1e3) / np.linalg.norm(step)
+            np.testing.assert_allclose(jacobian(y + step), here, atol=1e-7)
+        if case.kink == "exact" and np.isfinite(d):
+            # the distance falls fastest toward the nearest kink: just behind it, the Jacobian is another
+            assert np.linalg.norm(toward) == pytest.approx(1, abs=1e-6)
+            assert np.abs(jacobian(y - 1.001 * d * toward) - here).max() > 1e-3
+
+
+@cases
+@pytest.mark.parametrize("kind", ["zero", "ones"])
+def test_derivatives_are_finite_at_kinks(case, kind):
+    one = example(case.name)
+    x = jnp.zeros(one.shape) if kind == "zero" else jnp.full(one.shape, 0.5)
+    base = jax.tree.map(jnp.asarray, one.set)
+    for transform in (jax.jacfwd, jax.jacrev):
+        assert np.isfinite(transform(lambda x: project(base, x))(x)).all()
+    ones = jax.tree.map(jnp.ones_like, base)
+    assert np.isfinite(jax.jvp(lambda part: project(part, x), (base,), (ones,))[1]).all()
+
+
+@cases
+def test_batches_and_single_precision(case):
+    one = example(case.name)
+    batch = np.stack([point(one.shape, seed) for seed in range(5)])
+    both = lambda y: (one.set.project(y), one.set.kink_distance(y))
+    want = [project(one.set, y) for y in batch]
+    got, far = jax.jit(jax.vmap(both))(batch)
+    np.testing.assert_allclose(got, want, atol=1e-10)
+    np.testing.assert_allclose(far, [distance(one.set, y) for y in batch], rtol=1e-6, atol=1e-9)
+    to = jax.vmap(jax.grad(lambda y: jnp.sum(one.set.project(y) ** 2)))(batch)
+    np.testing.assert_allclose(to[0], jax.grad(lambda y: jnp.sum(one.set.project(y) ** 2))(batch[0]), atol=1e-9)
+    with jax.enable_x64(False):
+        half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), one.set)
+        y = jnp.asarray(batch[0], jnp.float32)
+        single, slope = jax.value_and_grad(lambda y: jnp.sum(half.project(y)))(y)
+        p, d = half.project(y), half.kink_distance(y)
+    assert p.dtype == d.dtype == single.dtype == slope.dtype == jnp.float32
+    assert d.shape == ()
+    np.testing.assert_allclose(p, want[0], atol=3e-6)
+
+
+@cases
+def test_support_functions(case):
+    """Against the largest inner product that a linear program finds."""
+    one = example(case.name)
+    d = -np.abs(point(one.shape, 3))
+    if not case.support:
+        with pytest.raises(NotImplementedError, match=one.set.name):
+            one.set.support(d)
+        return
+    got = jax.jit(one.set.support)(d)
+    variable = cp.Variable(one.shape)
+    problem = cp.Problem(cp.Maximize(cp.sum(cp.multiply(variable, d))), one.constraints(variable))
+    want = problem.solve(solver=cp.CLARABEL)
+    np.testing.assert_allclose(got, want, atol=1e-6, rtol=1e-6)
+
+
+@cases
+def test_length_one(case):
+    """The smallest unknown that the set has."""
+    one = NAMES[case.name].make(1, np.random.default_rng(0))
+    p = project(one.set, jnp.full(one.shape, 0.3))
+    assert violation(one, p) <= 1e-9
+    assert np.isfinite(jax.jacrev(one.set.project)(jnp.full(one.shape, 0.3))).all()
+
+
+@pytest.mark.parametrize("part", [sets.NonNegative(), sets.Box(0.0, 1.0), sets.L1Ball(), sets.L2Ball()])
+def test_empty_unknown(part):
+    x = jnp.zeros(0)
+    assert jax.jit(part.project)(x).shape == (0,)
+    assert part.support(x) == 0
+    assert np.shape(part.kink_distance(x)) == ()
+
+
+def test_the_derivative_in_a_set_is_like_the_set():
+    """Also where its numbers are none that a set can have: here a negative radius, and crossed bounds."""
+    y = jnp.array([3.0, 4.0])
+    assert jax.grad(lambda ball: -ball.project(y).sum())(sets.L2Ball(1.0)).radius == pytest.approx(-1.4)
+    box = jax.grad(lambda box: box.project(jnp.array([-1.0, 2.0])) @ jnp.array([1.0, -1.0]))(sets.Box(0.0, 1.0))
+    assert (box.lower, box.upper) == (1, -1)
+
+
+def test_products_and_custom_sets():
+    product = sets.Product({"a": sets.NonNegative(), "b": sets.Simplex()})
+    x = {"a": jnp.array([-1.0, 2.0]), "b": jnp.array([1.0, 0.8])}
+    assert product.kink_distance(x) == pytest.approx(min(1.0, np.sqrt(2) * 0.4))
+    direction = {"a": -jnp.ones(2), "b": jnp.array([0.3, 2.0])}
+    assert product.support(direction) == 2.0
+    np.testing.assert_allclose(product.project_kl(x)["a"], np.exp([-1.0, 2.0]))
+    np.testing.assert_allclose(product.project_kl(x)["b"].sum(), 1)
+    halfline = sets.Custom(lambda x: jnp.maximum(x, 1.0), kink=lambda x: jnp.min(jnp.abs(x - 1)))
+    assert halfline.kink_distance(jnp.array([0.5, 3.0])) == 0.5
+    assert np.isnan(sets.Custom(lambda x: x).kink_distance(jnp.ones(2)))
+    assert np.isnan(sets.Product({"a": sets.Custom(lambda x: x), "b": sets.Simplex()}).kink_distance(x))
+    with pytest.raises(ValueError, match="kink must return a scalar"):
+        sets.Custom(lambda x: x, kink=lambda x: x).check(jnp.ones(2))
+    with pytest.raises(NotImplementedError, match="L2Ball has no projection in the entropy geometry"):
+        sets.L2Ball().project_kl(jnp.ones(2))
+
+
+def test_a_box_of_equal_bounds_has_no_kink_there():
+    assert np.isinf(sets.Box(1.0, 1.0).kink_distance(jnp.ones(3)))
+    assert sets.Box(None, 1.0).kink_distance(jnp.array([0.0, 0.5])) == 0.5
+
+
+@pytest.mark.parametrize("part", [sets.NonNegative(), sets.Box(0.0, 1.0), sets.L1Ball()])
+def test_complex_unknowns_are_refused(part):
+    with pytest.raises(TypeError, match=r"real numbers: given .*complex"):
+        part.check(jnp.ones(2, complex))
+
+
+def test_simplex_of_many_sizes_against_sorting():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 10, 1000):
+        y = rng.standard_normal(n) * 3
+        u = np.sort(y)[::-1]
+        c = np.cumsum(u) - 1
+        rho = np.nonzero(u * np.arange(1, n + 1) > c)[0][-1]
+        want = np.maximum(y - c[rho] / (rho + 1), 0)
+        np.testing.assert_allclose(sets.project_simplex(jnp.asarray(y)), want, atol=1e-13)
