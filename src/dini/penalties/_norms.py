@@ -230,7 +230,8 @@ class GroupLasso(Penalty):
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest group from the sphere on which it vanishes."""
         threshold = jnp.asarray(step_size) * self.strength
-        return smallest(jax.tree.map(lambda size: gap_at(size, threshold), self._norms(x)), x)
+        gaps = jax.tree.map(lambda size, u: gap_at(size, threshold) if u.size else u, self._norms(x), x)
+        return smallest(gaps, x)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength is a scalar and every leaf has the axis."""
