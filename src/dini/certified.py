@@ -273,7 +273,7 @@ def value_and_grad(
     ...     loss, problem, dini.Newton(), jnp.zeros(2), jnp.array([1.0, 2.0])
     ... )
     >>> print(gradient.round(3), certificate.reliable)
-    [0.32  0.195] True
+    [0.324 0.193] True
 
     The gradient of two steps of gradient descent is another one:
 

@@ -6,8 +6,10 @@ right-hand side and the true residual of every solve.
 
 from ._dense import Dense
 from ._krylov import CG, GMRES, BiCGStab, Lineax
+from ._pattern import Pattern
 from ._protocol import LinearSolver, Structure
 from ._solve import solve
+from ._sparsity import Linearized, NotSparse, sparsity
 from ._system import DENSE_LIMIT, Auto, Reduction, System
 
 __all__ = [
@@ -18,9 +20,13 @@ __all__ = [
     "BiCGStab",
     "Dense",
     "LinearSolver",
+    "Linearized",
     "Lineax",
+    "NotSparse",
+    "Pattern",
     "Reduction",
     "Structure",
     "System",
     "solve",
+    "sparsity",
 ]
