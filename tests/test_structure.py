@@ -10,7 +10,7 @@ import dini
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
     {"trees", "status", "settings"},
-    {"functions", "linear"},
+    {"functions", "linear", "isotonic"},
     {"separable"},
     {"spectral"},
     {"sets"},
@@ -60,6 +60,7 @@ def test_only_the_engine_knows_custom_rules():
     users = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if "jax.custom_jvp" in p.read_text()}
     assert users == {
         "differentiation/_engine.py",
+        "isotonic.py",
         "penalties/_barriers.py",
         "perturbed.py",
         "sets/_simplex.py",
