@@ -84,6 +84,14 @@ CASES = {
     "maximum norm": Case(
         lambda n: penalties.LInf(0.7), lambda x: 0.7 * np.abs(x).max(initial=0), lambda x: 0.7 * cp.norm_inf(x)
     ),
+    "sorted l1": Case(
+        lambda n: penalties.SortedL1(np.linspace(1.2, 0.1, n)),
+        lambda x: np.linspace(1.2, 0.1, len(x)) @ np.sort(np.abs(x))[::-1],
+        lambda x: sum(
+            step * cp.sum_largest(cp.abs(x), k)
+            for k, step in enumerate(-np.diff(np.append(np.linspace(1.2, 0.1, x.size), 0)), 1)
+        ),
+    ),
     "total variation": Case(
         lambda n: penalties.TotalVariation(0.7),
         lambda x: 0.7 * np.abs(np.diff(x)).sum(),

@@ -332,6 +332,20 @@ def test_rows():
     assert not penalties.Orthogonal(penalties.L1(), lambda x: x).separates_rows(x)
 
 
+def test_sorted_norms_that_are_others():
+    x = jnp.array([2.5, -0.4, 1.1, -2.2])
+    for strength, other in [
+        (0.7, penalties.L1(0.7)),
+        (np.full(4, 0.7), penalties.L1(0.7)),
+        (np.array([0.7, 0.0, 0.0, 0.0]), penalties.LInf(0.7)),
+    ]:
+        penalty = penalties.SortedL1(strength)
+        penalty.check(x)
+        np.testing.assert_allclose(penalty.value(x), other.value(x), rtol=1e-14)
+        np.testing.assert_allclose(penalty.prox(x, 0.9), other.prox(x, 0.9), atol=1e-14)
+        np.testing.assert_allclose(penalty.kink_distance(x, 0.9), other.kink_distance(x, 0.9), atol=1e-14)
+
+
 def test_barriers_far_out():
     """No cancellation and no overflow, in single precision, with derivatives."""
     with jax.enable_x64(False):
@@ -375,6 +389,9 @@ def test_bad_input_raises():
         (lambda: penalties.TotalVariation(-1.0), "nonnegative"),
         (lambda: penalties.NuclearNorm(-1.0), "nonnegative"),
         (lambda: penalties.LInf(-1.0), "nonnegative"),
+        (lambda: penalties.SortedL1(np.array([1.0, 2.0])), "must not be above the one before"),
+        (lambda: penalties.SortedL1(np.array([1.0, -2.0])), "nonnegative"),
+        (lambda: penalties.SortedL1(np.array([2.0, 1.0])).check(x), "each of the 3 elements"),
         (lambda: penalties.MCP(1.0, gamma=0.0), "MCP's gamma must be positive"),
         (lambda: penalties.SCAD(1.0, gamma=1.0), "SCAD's gamma must be above 1"),
         (lambda: penalties.Scaled(penalties.L1(), 0.0), "Scaled's factor must be positive"),

@@ -11,6 +11,7 @@ from ._huber import Huber
 from ._nonconvex import L0, MCP, SCAD
 from ._norms import L1, ElasticNet, GroupLasso, Ridge
 from ._nuclear_norm import NuclearNorm
+from ._sorted_l1 import SortedL1
 from ._total_variation import TotalVariation
 from ._wrappers import NonNegative, Orthogonal, Product, Scaled, Shifted
 
@@ -35,6 +36,7 @@ __all__ = [
     "Ridge",
     "Scaled",
     "Shifted",
+    "SortedL1",
     "SupportFunction",
     "TotalVariation",
 ]
