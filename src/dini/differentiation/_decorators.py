@@ -13,14 +13,14 @@ import numpy as np
 
 from .. import trees
 from ..conditions import as_condition
-from ..linear import Structure
+from ..linear import Linearized, Structure
 from ..status import OnFailure, check_on_failure
 from ._engine import implicit, solve_real
 from ._linearization import Linearization
 
 
 def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
-    return jax.linearize(lambda u: fun(u, *args), x)[1]
+    return Linearized(lambda u: fun(u, *args), x)
 
 
 def _arguments(

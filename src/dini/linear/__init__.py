@@ -1,7 +1,7 @@
 """Linear systems of derivatives: which solver, and whether to believe its answer.
 
 Krylov methods are Lineax's; what stands here is the choice by size and structure, the dense path, the scaling of the
-right-hand side and the true residual of every solve.
+right-hand side and the true residual of every solve, and sparse systems.
 """
 
 from ._dense import Dense
@@ -9,7 +9,9 @@ from ._krylov import CG, GMRES, BiCGStab, Lineax
 from ._pattern import Pattern
 from ._protocol import LinearSolver, Structure
 from ._solve import solve
-from ._sparsity import Linearized, NotSparse, sparsity
+from ._sparse import Banded, Diagonal, Sparse, SparseDirect
+from ._sparsity import Linearized, sparsity
+from ._sparsity_rules import NotSparse
 from ._system import DENSE_LIMIT, Auto, Reduction, System
 
 __all__ = [
@@ -17,14 +19,18 @@ __all__ = [
     "DENSE_LIMIT",
     "GMRES",
     "Auto",
+    "Banded",
     "BiCGStab",
     "Dense",
+    "Diagonal",
     "LinearSolver",
     "Linearized",
     "Lineax",
     "NotSparse",
     "Pattern",
     "Reduction",
+    "Sparse",
+    "SparseDirect",
     "Structure",
     "System",
     "solve",

@@ -96,7 +96,9 @@ class System:
     ):
         self.like = like
         self.structure = structure
-        self.solver, self.reduction = choose(solver, trees.size(like), structure, reduction)
+        chosen: Any
+        chosen, self.reduction = choose(solver, trees.size(like), structure, reduction)
+        self.solver = chosen.prepared(matvec, like) if hasattr(chosen, "prepared") else chosen
         self._matvec = matvec
 
     @property
