@@ -10,7 +10,8 @@ import dini
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
     {"trees", "status", "settings"},
-    {"functions", "linear"},
+    {"functions"},
+    {"linear"},
     {"separable"},
     {"spectral"},
     {"sets", "penalties"},

@@ -5,8 +5,10 @@ right-hand side and the true residual of every solve, and sparse systems.
 """
 
 from ._dense import Dense
-from ._krylov import CG, GMRES, BiCGStab, Lineax
+from ._krylov import CG, GMRES, LSMR, BiCGStab, Lineax
+from ._minres import MINRES
 from ._pattern import Pattern
+from ._preconditioner import Preconditioner
 from ._protocol import LinearSolver, Structure
 from ._solve import solve
 from ._sparse import Banded, Diagonal, Sparse, SparseDirect
@@ -18,6 +20,8 @@ __all__ = [
     "CG",
     "DENSE_LIMIT",
     "GMRES",
+    "LSMR",
+    "MINRES",
     "Auto",
     "Banded",
     "BiCGStab",
@@ -28,6 +32,7 @@ __all__ = [
     "Lineax",
     "NotSparse",
     "Pattern",
+    "Preconditioner",
     "Reduction",
     "Sparse",
     "SparseDirect",

@@ -68,7 +68,9 @@ def choose(
         reducible = reduction is not None and size > chosen.dense_limit
         chosen = chosen.choose(size, "positive definite" if reducible else structure)
     # a direct solver takes the map as it is; of the Krylov methods, CG needs the reduction
-    return chosen, reduction if isinstance(chosen, CG) and structure != "positive definite" else None
+    if reduction is not None and isinstance(chosen, CG) and structure != "positive definite":
+        return chosen.reduced(), reduction
+    return chosen, None
 
 
 class Solved(NamedTuple):
