@@ -10,7 +10,8 @@ import dini
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
     {"trees", "status", "settings"},
-    {"functions", "linear", "isotonic"},
+    {"functions", "isotonic"},
+    {"linear"},
     {"separable"},
     {"spectral"},
     {"sets"},
