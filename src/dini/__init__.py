@@ -1,6 +1,6 @@
 """dini differentiates through anything that solves."""
 
-from . import certified, conditions, linear, penalties, sets, solvers, testing
+from . import certified, conditions, linear, losses, penalties, perturbed, sets, solvers, testing
 from .differentiation import (
     Differentiation,
     Implicit,
@@ -74,8 +74,10 @@ __all__ = [
     "fixed_point",
     "least_squares",
     "linear",
+    "losses",
     "minimize",
     "penalties",
+    "perturbed",
     "root",
     "root_jvp",
     "root_vjp",
