@@ -12,7 +12,7 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
-from ..linear import Reduction
+from ..linear import Linearized, Reduction
 
 
 class Condition:
@@ -44,7 +44,7 @@ class Condition:
 
     def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
-        return jax.linearize(lambda u: self(problem, u, *args), x)[1], None
+        return Linearized(lambda u: self(problem, u, *args), x), None
 
     def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
         """Return the norm of the residual, in units of the gradient where there is one."""

@@ -10,7 +10,7 @@ from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
 from ..linear import Auto
-from ..linear._krylov import wrap_linear_solver
+from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, iterate, iterate_differentiably
 from ..status import OnFailure
 from ._engine import constant, implicit, marked
@@ -91,7 +91,7 @@ class Implicit(Differentiation):
             linearize,
             constants,
             parameters,
-            linear_solver=Auto() if self.linear_solver is None else self.linear_solver,
+            linear_solver=Auto() if self.linear_solver is None else closed_solver(self.linear_solver, x),
             on_failure=on_failure,
             name=f"the solution of {problem.name}",
             status_of=lambda outcome: outcome.status,

@@ -15,7 +15,9 @@ Structure = Literal["symmetric", "positive definite"] | None
 class LinearSolver(Protocol):
     """Solves ``matvec(w) = b`` for a pytree ``w``.
 
-    Used for a map and, with its transposed products, for the transpose.
+    Used for a map and, with its transposed products, for the transpose. Two more methods are used where they exist:
+    ``prepared(matvec, like)`` returns the solver with what it finds out about a map while that is traced, and
+    ``transposed()`` returns the solver for the transposed system.
     """
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:

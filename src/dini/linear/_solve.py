@@ -55,7 +55,9 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
-    chosen = choose(solver, trees.size(b), structure, reduction)[0]
+    chosen: Any = choose(solver, trees.size(b), structure, reduction)[0]
+    if hasattr(chosen, "prepared"):
+        chosen = chosen.prepared(matvec, b)  # what both directions share: a pattern of nonzeros, say
     accept = chosen.accept(trees.eps(b))
     method = type(chosen).__name__
     no_minimum = " or not positive definite (no minimum)" if structure == "positive definite" else ""

@@ -68,7 +68,9 @@ def choose(
         reducible = reduction is not None and size > chosen.dense_limit
         chosen = chosen.choose(size, "positive definite" if reducible else structure)
     # a direct solver takes the map as it is; of the Krylov methods, CG needs the reduction
-    return chosen, reduction if isinstance(chosen, CG) and structure != "positive definite" else None
+    if reduction is not None and isinstance(chosen, CG) and structure != "positive definite":
+        return chosen.reduced(), reduction
+    return chosen, None
 
 
 class Solved(NamedTuple):
@@ -96,7 +98,9 @@ class System:
     ):
         self.like = like
         self.structure = structure
-        self.solver, self.reduction = choose(solver, trees.size(like), structure, reduction)
+        chosen: Any
+        chosen, self.reduction = choose(solver, trees.size(like), structure, reduction)
+        self.solver = chosen.prepared(matvec, like) if hasattr(chosen, "prepared") else chosen
         self._matvec = matvec
 
     @property

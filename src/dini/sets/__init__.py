@@ -1,38 +1,54 @@
 """Convex sets with their Euclidean projections.
 
-Every set has ``project(x)``. Its parameters (a radius, bounds) are leaves of the set as a pytree and are differentiated
-like any other parameter of a problem.
+Every set has ``project(x)``. Its parameters (a radius, bounds, a matrix) are leaves of the set as a pytree and are
+differentiated like any other parameter of a problem.
 """
 
+from ..isotonic import isotonic_regression
+from ._affine import Affine, Halfspace, Hyperplane
 from ._balls import L1Ball, L2Ball
 from ._base import Custom, Product, Set
-from ._bounds import Box, NonNegative
+from ._bounds import Box, Hypercube, LInfBall, NonNegative
+from ._box_section import BoxSection
 from ._cones import Cone, ConeProduct, DualCone, Free, SecondOrder, Zero
 from ._exponential import Exponential, Power
 from ._matrix import NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec
+from ._moved import Scaled, Shifted
+from ._order import IsotonicCone, Permutahedron
 from ._simplex import Simplex, project_simplex
 
 __all__ = [
+    "Affine",
     "Box",
+    "BoxSection",
     "Cone",
     "ConeProduct",
     "Custom",
     "DualCone",
     "Exponential",
     "Free",
+    "Halfspace",
+    "Hypercube",
+    "Hyperplane",
+    "IsotonicCone",
     "L1Ball",
     "L2Ball",
+    "LInfBall",
     "NonNegative",
     "NuclearNormBall",
+    "Permutahedron",
     "PositiveSemidefinite",
     "Power",
     "Product",
+    "Scaled",
     "SecondOrder",
     "Set",
+    "Shifted",
     "Simplex",
     "Spectrahedron",
     "SpectralNormBall",
     "Zero",
+    "isotonic_regression",
     "project_simplex",
     "smat",
     "svec",
