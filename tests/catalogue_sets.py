@@ -62,6 +62,80 @@ def _l2(n, rng):
     return Example(sets.L2Ball(0.8), (n,), lambda v: [cp.norm2(v) <= 0.8])
 
 
+def _linf(n, rng):
+    return Example(sets.LInfBall(0.9), (n,), lambda v: [cp.norm_inf(v) <= 0.9])
+
+
+def _hypercube(n, rng):
+    return Example(sets.Hypercube(0.8), (n,), lambda v: [v >= 0, v <= 0.8])
+
+
+def _shifted(n, rng):
+    center = rng.standard_normal(n)
+    return Example(sets.Shifted(sets.L1Ball(0.9), center), (n,), lambda v: [cp.norm1(v - center) <= 0.9])
+
+
+def _scaled(n, rng):
+    return Example(sets.Scaled(sets.Simplex(1.5), 0.7), (n,), lambda v: [v >= 0, cp.sum(v) == 1.5 * 0.7])
+
+
+def _hyperplane(n, rng):
+    a = rng.standard_normal(n)
+    return Example(sets.Hyperplane(a, 0.4), (n,), lambda v: [a @ v == 0.4])
+
+
+def _halfspace(n, rng):
+    a = rng.standard_normal(n)
+    return Example(sets.Halfspace(a, -0.4), (n,), lambda v: [a @ v <= -0.4])
+
+
+def _affine(n, rng):
+    A, b = rng.standard_normal((max(n // 2, 1), n)), rng.standard_normal(max(n // 2, 1))
+    return Example(sets.Affine(A, b), (n,), lambda v: [A @ v == b])
+
+
+def _dependent(n, rng):
+    """One equation twice, at two scales."""
+    a = rng.standard_normal(n)
+    return Example(sets.Affine(np.stack([a, 2 * a]), np.array([0.5, 1.0])), (n,), lambda v: [a @ v == 0.5])
+
+
+def _dependent_direction(direction):
+    return sets.Affine(
+        jnp.stack([direction.matrix[0], 2 * direction.matrix[0]]), direction.offset[0] * jnp.array([1.0, 2.0])
+    )
+
+
+def _section(n, rng):
+    low, a = -rng.random(n), rng.standard_normal(n)
+    high = low + 0.2 + rng.random(n)
+    b = a @ (0.3 * low + 0.7 * high)
+    constraints = lambda v: [v >= low, v <= high, a @ v == b]
+    return Example(sets.BoxSection(low, high, a, b), (n,), constraints)
+
+
+def _open_section(n, rng):
+    """Without upper bounds: a simplex with weights."""
+    w = 0.3 + rng.random(n)
+    return Example(sets.BoxSection(0.0, None, w, 1.2), (n,), lambda v: [v >= 0, w @ v == 1.2])
+
+
+def _isotonic(n, rng):
+    return Example(sets.IsotonicCone(), (n,), lambda v: [v[1:] >= v[:-1]] if n > 1 else [v == v])
+
+
+def _antitonic(n, rng):
+    return Example(sets.IsotonicCone(increasing=False), (n,), lambda v: [v[1:] <= v[:-1]] if n > 1 else [v == v])
+
+
+def _permutahedron(n, rng):
+    w = rng.standard_normal(n)
+    ordered = np.sort(w)[::-1]
+    # majorization: the k largest elements of a member sum to no more than those of w
+    parts = lambda v: [cp.sum_largest(v, k) <= ordered[:k].sum() for k in range(1, n)]
+    return Example(sets.Permutahedron(w), (n,), lambda v: [*parts(v), cp.sum(v) == w.sum()])
+
+
 CASES = [
     Case("nonnegative", _nonnegative),
     Case("box", _box),
@@ -69,4 +143,17 @@ CASES = [
     Case("simplices in rows", _rows),
     Case("l1 ball", _l1),
     Case("l2 ball", _l2, polyhedral=False),
+    Case("linf ball", _linf),
+    Case("hypercube", _hypercube),
+    Case("shifted l1 ball", _shifted),
+    Case("scaled simplex", _scaled),
+    Case("hyperplane", _hyperplane, support=False),
+    Case("half-space", _halfspace, support=False),
+    Case("affine", _affine, support=False),
+    Case("dependent equations", _dependent, support=False, consistent=_dependent_direction),
+    Case("isotonic cone", _isotonic, support=False),
+    Case("antitonic cone", _antitonic, support=False),
+    Case("permutahedron", _permutahedron),
+    Case("box section", _section, support=False),
+    Case("weighted simplex", _open_section, support=False),
 ]

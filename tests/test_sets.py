@@ -260,3 +260,97 @@ def test_simplex_of_many_sizes_against_sorting():
         rho = np.nonzero(u * np.arange(1, n + 1) > c)[0][-1]
         want = np.maximum(y - c[rho] / (rho + 1), 0)
         np.testing.assert_allclose(sets.project_simplex(jnp.asarray(y)), want, atol=1e-13)
+
+
+BAD = {
+    "negative radius": (lambda: sets.LInfBall(-1.0), "LInfBall's radius must be positive"),
+    "no side": (lambda: sets.Hypercube(0.0), "Hypercube's side must be positive"),
+    "radii": (lambda: sets.LInfBall(jnp.ones(2)).check(jnp.ones(2)), "must be a scalar"),
+    "sides": (lambda: sets.Hypercube(jnp.ones(2)).check(jnp.ones(2)), "must be a scalar"),
+    "crossed bounds": (lambda: sets.BoxSection(1.0, 0.0), "BoxSection's lower must not be above upper"),
+    "crossed bounds in a tree": (
+        lambda: sets.BoxSection({"a": 1.0}, {"a": 0.0}).check({"a": jnp.ones(2)}),
+        "BoxSection's lower must not be above upper",
+    ),
+    "empty section": (lambda: sets.BoxSection(0.0, 1.0, jnp.ones(3), 4.0), "BoxSection is empty"),
+    "empty section of scalars": (lambda: sets.BoxSection(0.0, 1.0, 1.0, 4.0).check(jnp.ones(3)), "BoxSection is empty"),
+    "section's normal": (lambda: sets.BoxSection(normal=jnp.ones(2)).check(jnp.ones(3)), "normal of BoxSection"),
+    "section's offset": (lambda: sets.BoxSection(offset=jnp.ones(3)).check(jnp.ones(3)), "offset must be a scalar"),
+    "zero normal": (lambda: sets.Hyperplane(jnp.zeros(2)), "Hyperplane's normal must not be zero"),
+    "zero normal of a half-space": (lambda: sets.Halfspace(jnp.zeros(2)), "Halfspace's normal must not be zero"),
+    "normal of another shape": (lambda: sets.Halfspace(jnp.ones(2)).check(jnp.ones(3)), "normal must have the"),
+    "offset of another shape": (lambda: sets.Hyperplane(jnp.ones(2), jnp.ones(1)).check(jnp.ones(2)), "must be a scal"),
+    "no solution": (lambda: sets.Affine(np.ones((2, 2)), np.array([0.0, 1.0])), "Affine is empty"),
+    "columns": (lambda: sets.Affine(np.ones((1, 2)), np.ones(1)).check(jnp.ones(3)), "a column for each of the 3"),
+    "rows": (lambda: sets.Affine(np.ones((1, 2)), np.ones(2)).check(jnp.ones(2)), "an element for each row of matrix"),
+    "scaled by a vector": (lambda: sets.Scaled(sets.L2Ball(), jnp.ones(2)).check(jnp.ones(2)), "must be a scalar"),
+    "scaled by zero": (lambda: sets.Scaled(sets.L2Ball(), 0.0), "factor must be positive"),
+    "shifted by another shape": (lambda: sets.Shifted(sets.L2Ball(), jnp.ones(2)).check(jnp.ones(3)), "center of Shif"),
+    "matrix of a cone": (lambda: sets.IsotonicCone().check(jnp.ones((2, 2))), "unknown that is one vector"),
+    "tree of a cone": (lambda: sets.Permutahedron(jnp.ones(2)).check({"a": jnp.ones(2)}), "unknown that is one vector"),
+    "vertex": (lambda: sets.Permutahedron(jnp.ones(2)).check(jnp.ones(3)), "vertex must have the shape"),
+    "radius of the base": (lambda: sets.Shifted(sets.L2Ball(jnp.ones(2)), 1.0).check(jnp.ones(2)), "must be a scalar"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_raises(name):
+    make, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_base_must_be_a_set():
+    for make in (sets.Shifted, sets.Scaled):
+        with pytest.raises(TypeError, match=r"needs a set of dini\.sets as its base"):
+            make(jnp.ones(2), 1.0)
+
+
+EMPTY = {
+    "box section": (lambda b: sets.BoxSection(0.0, 1.0, jnp.ones(3), b), 4.0),
+    "affine": (lambda b: sets.Affine(jnp.ones((2, 3)), jnp.stack([b, 0.0])), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_set_that_is_known_late_projects_to_nan(name):
+    make, value = EMPTY[name]
+    run = jax.jit(lambda b: make(b).project(jnp.array([0.3, 0.5, 0.1])))
+    assert np.isnan(run(value)).all()
+    assert np.isfinite(run(0.0)).all()
+
+
+def test_trees():
+    """A set of the whole unknown sees a tree as one vector."""
+    tree = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([[0.5, 3.0]])}
+    flat, unravel = jax.flatten_util.ravel_pytree(tree)
+    a = jnp.array([1.0, -1.0, 0.5, 2.0])
+    pairs = [
+        (sets.Hyperplane(unravel(a), 0.3), sets.Hyperplane(a, 0.3)),
+        (sets.Halfspace(unravel(a), 0.3), sets.Halfspace(a, 0.3)),
+        (sets.Affine(a[None], jnp.ones(1)), sets.Affine(a[None], jnp.ones(1))),
+        (sets.BoxSection(-1.0, unravel(a + 3), unravel(a), 0.5), sets.BoxSection(-1.0, a + 3, a, 0.5)),
+        (sets.Shifted(sets.L1Ball(), unravel(a)), sets.Shifted(sets.L1Ball(), a)),
+        (sets.Scaled(sets.L2Ball(), 2.0), sets.Scaled(sets.L2Ball(), 2.0)),
+        (sets.LInfBall(0.4), sets.LInfBall(0.4)),
+    ]
+    for of_tree, of_vector in pairs:
+        of_tree.check(tree)
+        got = of_tree.project(tree)
+        assert jax.tree.structure(got) == jax.tree.structure(tree)
+        np.testing.assert_allclose(jax.flatten_util.ravel_pytree(got)[0], of_vector.project(flat), atol=1e-14)
+        np.testing.assert_allclose(of_tree.kink_distance(tree), of_vector.kink_distance(flat), rtol=1e-12)
+
+
+def test_box_section_of_many_elements():
+    """Where few elements are free, and where the start is far away; against bisection."""
+    rng = np.random.default_rng(0)
+    for n, spread in ((1000, 1.0), (1000, 1e4), (30, 1e-3)):
+        y, w = spread * rng.standard_normal(n), 0.5 + rng.random(n)
+        below, above = -1e6, 1e6
+        for _ in range(200):
+            middle = (below + above) / 2
+            short = w @ np.clip(y + middle * w, 0, 1) < n / 4
+            below, above = (middle, above) if short else (below, middle)
+        got = project(sets.BoxSection(0.0, 1.0, w, n / 4), y)
+        np.testing.assert_allclose(got, np.clip(y + middle * w, 0, 1), atol=1e-11 * max(spread, 1))

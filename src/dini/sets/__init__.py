@@ -1,12 +1,38 @@
 """Convex sets with their Euclidean projections.
 
-Every set has ``project(x)``. Its parameters (a radius, bounds) are leaves of the set as a pytree and are differentiated
-like any other parameter of a problem.
+Every set has ``project(x)``. Its parameters (a radius, bounds, a matrix) are leaves of the set as a pytree and are
+differentiated like any other parameter of a problem.
 """
 
+from ..isotonic import isotonic_regression
+from ._affine import Affine, Halfspace, Hyperplane
 from ._balls import L1Ball, L2Ball
 from ._base import Custom, Product, Set
-from ._bounds import Box, NonNegative
+from ._bounds import Box, Hypercube, LInfBall, NonNegative
+from ._box_section import BoxSection
+from ._moved import Scaled, Shifted
+from ._order import IsotonicCone, Permutahedron
 from ._simplex import Simplex, project_simplex
 
-__all__ = ["Box", "Custom", "L1Ball", "L2Ball", "NonNegative", "Product", "Set", "Simplex", "project_simplex"]
+__all__ = [
+    "Affine",
+    "Box",
+    "BoxSection",
+    "Custom",
+    "Halfspace",
+    "Hypercube",
+    "Hyperplane",
+    "IsotonicCone",
+    "L1Ball",
+    "L2Ball",
+    "LInfBall",
+    "NonNegative",
+    "Permutahedron",
+    "Product",
+    "Scaled",
+    "Set",
+    "Shifted",
+    "Simplex",
+    "isotonic_regression",
+    "project_simplex",
+]

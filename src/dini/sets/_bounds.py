@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..separable import leaves_like, map_with, register, require_broadcast
-from ..settings import require_ordered
+from ..settings import require_ordered, require_positive
 from ._base import Set, require_real, smallest
 
 
@@ -133,3 +133,99 @@ class Box(Set):
             pairs = zip(*(jax.tree.leaves(leaves_like(b, x)) for b in (self.lower, self.upper)), strict=True)
             for low, high in pairs:
                 require_ordered("Box's lower", low, "upper", high)
+
+
+class _ScalarBox(Set):
+    """A box whose bounds come from one scalar."""
+
+    elementwise = True
+
+    def _box(self) -> Box:
+        raise NotImplementedError
+
+    def project(self, x: Any) -> Any:
+        """Clip ``x`` to the bounds."""
+        return self._box().project(x)
+
+    def project_kl(self, logits: Any) -> Any:
+        r"""Clip :math:`e^{y}` to the bounds."""
+        return self._box().project_kl(logits)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the smallest distance of an element from a bound (exact)."""
+        return self._box().kink_distance(x)
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return the support function of the box."""
+        return self._box().support(direction)
+
+
+@register
+@dataclass(frozen=True)
+class LInfBall(_ScalarBox):
+    r"""The ball :math:`\{x : |x_i| \le r\}` of the largest absolute value.
+
+    Projection: clip to :math:`[-r, r]`; derivative :math:`1[|x| < r]` in ``x``, :math:`\mathrm{sign}(x)` outside in
+    ``r``.
+
+    Raises
+    ------
+    ValueError
+        Where ``radius`` is not positive or not a scalar.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import LInfBall
+    >>> print(LInfBall(1.0).project(jnp.array([-3.0, 0.5])))
+    [-1.   0.5]
+    """
+
+    radius: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("LInfBall's radius", self.radius)
+
+    def _box(self) -> Box:
+        return Box(-self.radius, self.radius)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the radius is a scalar and ``x`` is real."""
+        require_real("LInfBall", x)
+        if jnp.ndim(self.radius) != 0:
+            raise ValueError(f"LInfBall's radius must be a scalar: given shape {jnp.shape(self.radius)}.")
+
+
+@register
+@dataclass(frozen=True)
+class Hypercube(_ScalarBox):
+    r"""The hypercube :math:`\{x : 0 \le x_i \le s\}`.
+
+    Projection: clip to :math:`[0, s]`; derivative :math:`1[0 < x < s]` in ``x``, :math:`1[x > s]` in ``s``.
+
+    Raises
+    ------
+    ValueError
+        Where ``side`` is not positive or not a scalar.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import Hypercube
+    >>> print(Hypercube().project(jnp.array([-3.0, 0.5, 2.0])))
+    [0.  0.5 1. ]
+    """
+
+    side: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("Hypercube's side", self.side)
+
+    def _box(self) -> Box:
+        return Box(0.0, self.side)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the side is a scalar and ``x`` is real."""
+        require_real("Hypercube", x)
+        if jnp.ndim(self.side) != 0:
+            raise ValueError(f"Hypercube's side must be a scalar: given shape {jnp.shape(self.side)}.")

@@ -1,0 +1,187 @@
+"""The section of a box by a hyperplane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from .. import trees
+from ..separable import leaves_like, map_with, register, require_broadcast
+from ..settings import require_ordered
+from ._affine import empty_if, known
+from ._base import Set, require_real, smallest
+
+
+def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    r"""Return a root of :math:`\phi(\tau) = a \cdot \mathrm{clip}(y + \tau a, l, u) - b`, which is nondecreasing.
+
+    The function is piecewise linear. Newton's method, with the slope on the side of the root, is kept in a bracket; on
+    a flat piece it goes to the next kink, and after a step that did not halve the error to the middle of the bracket.
+    Elements with :math:`a_i = 0` have no part in it.
+    """
+    inf = jnp.asarray(jnp.inf, y.dtype)
+    safe = jnp.where(a != 0, a, 1)
+    # where the elements leave their first bound and where they reach the second, as the multiplier rises
+    leave = jnp.where(a != 0, jnp.where(a > 0, low - y, high - y) / safe, inf)
+    reach = jnp.where(a != 0, jnp.where(a > 0, high - y, low - y) / safe, inf)
+    scale = jnp.sum(jnp.abs(a) * jnp.maximum(jnp.abs(jnp.clip(y, low, high)), 1)) + jnp.abs(b)
+    tolerance = 2 * jnp.finfo(y.dtype).eps * scale
+
+    def body(carry: Any) -> Any:
+        count, tau, below, above, error, _ = carry
+        phi = jnp.sum(a * jnp.clip(y + tau * a, low, high)) - b
+        rise = phi < 0
+        below, above = jnp.where(rise, tau, below), jnp.where(rise, above, tau)
+        moving = jnp.where(rise, (leave <= tau) & (tau < reach), (leave < tau) & (tau <= reach)) & (a != 0)
+        slope = jnp.sum(jnp.where(moving, a * a, 0))
+        ahead = jnp.min(jnp.where(leave > tau, leave, inf), initial=jnp.inf)
+        behind = jnp.max(jnp.where((reach < tau) & (a != 0), reach, -inf), initial=-jnp.inf)
+        kink = jnp.where(rise, ahead, behind)
+        new = jnp.where(slope > 0, tau - phi / jnp.where(slope > 0, slope, 1), kink)
+        middle = 0.5 * (below + above)
+        slow = (jnp.abs(phi) > 0.5 * error) & jnp.isfinite(middle) & (count % 2 == 1)
+        outside = ~((new > below) & (new < above)) & jnp.isfinite(middle)
+        new = jnp.where(slow | outside, middle, new)
+        # a flat piece without end: there is no root
+        done = (jnp.abs(phi) <= tolerance) | ~(jnp.abs(new) < inf) | (new == tau)
+        return count + 1, jnp.where(done, tau, new), below, above, jnp.abs(phi), done
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros((), y.dtype), -inf, inf, inf, jnp.asarray(False))
+    return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 300), body, start)[1]
+
+
+@register
+@dataclass(frozen=True)
+class BoxSection(Set):
+    r"""The section :math:`\{x : l \le x \le u, \langle a, x \rangle = b\}` of a box by a hyperplane.
+
+    Projection :math:`\mathrm{clip}(x + \tau a, l, u)` with the multiplier :math:`\tau` for which the equation holds,
+    the root of a piecewise linear function of one variable; Newton's method in a bracket finds it exactly, without
+    sorting. With the free elements :math:`I = \{l < p < u\}` the derivative is
+    :math:`t_I - a_I \langle a_I, t_I \rangle / \|a_I\|^2` in ``x`` and :math:`\dot b\, a_I / \|a_I\|^2` in ``b``. The
+    bounds and ``a`` are differentiated, too.
+
+    Parameters
+    ----------
+    lower, upper
+        Scalars, arrays that broadcast against ``x``, or trees like ``x``; ``None`` for no bound.
+    normal
+        ``a``, in the same forms.
+    offset
+        ``b``, a scalar.
+
+    Raises
+    ------
+    ValueError
+        Where ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
+        NaN otherwise), or the shapes do not fit.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import BoxSection
+    >>> print(BoxSection(0.0, 1.0, normal=1.0, offset=1.0).project(jnp.array([2.0, 0.5, 0.5])))
+    [1. 0. 0.]
+    """
+
+    lower: Any = None
+    upper: Any = None
+    normal: Any = 1.0
+    offset: Any = 1.0
+
+    def __post_init__(self) -> None:
+        bounds = [self.lower, self.upper]
+        if all(bound is None or not isinstance(bound, dict | list | tuple) for bound in bounds):
+            low = -np.inf if self.lower is None else self.lower
+            high = np.inf if self.upper is None else self.upper
+            require_ordered("BoxSection's lower", low, "upper", high)
+            # scalars alone do not say how many elements there are
+            if known(low, high, self.normal, self.offset) and jnp.ndim(self.normal) > 0:
+                self._require_section(*(np.asarray(v, float) for v in (low, high, self.normal)))
+
+    def _require_section(self, low: Any, high: Any, a: Any) -> None:
+        least, most = (np.where(a > 0, low, high), np.where(a > 0, high, low))
+        with np.errstate(invalid="ignore"):
+            least, most = (np.sum(np.where(a != 0, a * end, 0)) for end in (least, most))
+        b = float(self.offset)
+        slack = 1e-5 * max(1.0, abs(b))
+        if not least - slack <= b <= most + slack:
+            raise ValueError(
+                f"BoxSection is empty: with x in its bounds, <normal, x> is in [{least}, {most}]: given offset {b}."
+            )
+
+    def _flat(self, x: Any) -> Any:
+        """Return everything as vectors, the offset, and the way back."""
+        y, unravel = ravel_pytree(x)
+
+        def flat(parameter: Any) -> jax.Array:
+            full = map_with(lambda u, v: jnp.broadcast_to(v, u.shape), x, parameter)
+            return ravel_pytree(full)[0].astype(y.dtype)
+
+        low = flat(-jnp.inf if self.lower is None else self.lower)
+        high = flat(jnp.inf if self.upper is None else self.upper)
+        return y, low, high, flat(self.normal), jnp.asarray(self.offset, y.dtype), unravel
+
+    def _solve(self, y: Any, low: Any, high: Any, a: Any, b: Any) -> tuple[jax.Array, ...]:
+        """Return the projection, the multiplier, which elements are free, and the squared norm of their normal."""
+        tau = jax.lax.stop_gradient(_multiplier(*jax.lax.stop_gradient((y, low, high, a, b))))
+        v = y + tau * a
+        under, over = v <= low, v >= high
+        free = ~(under | over)
+        # infinite bounds are never reached: keep them out of the sums
+        bound = jnp.where(under, jnp.where(under, low, 0), jnp.where(over, high, 0))
+        squared = jnp.sum(jnp.where(free, a * a, 0))
+        rest = b - jnp.sum(a * jnp.where(free, y, bound))
+        # solved once more on the free elements, where all of it is differentiable
+        tau = jnp.where(squared > 0, rest / jnp.where(squared > 0, squared, 1), tau)
+        return jnp.where(free, y + tau * a, bound), tau, free, squared
+
+    def project(self, x: Any) -> Any:
+        """Find the multiplier, then solve for it on the free elements."""
+        y, low, high, a, b, unravel = self._flat(x)
+        p, *_ = self._solve(y, low, high, a, b)
+        scale = jnp.sum(jnp.abs(a) * jnp.maximum(jnp.abs(p), 1)) + jnp.abs(b)
+        missed = jnp.abs(jnp.sum(a * p) - b)
+        return unravel(empty_if(~(missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale), p))
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance from where an element meets or leaves a bound (exact while an element is free)."""
+        y, low, high, a, b, _ = self._flat(x)
+        _, tau, free, squared = self._solve(y, low, high, a, b)
+        v = y + tau * a
+        gap = jnp.where(low < high, jnp.minimum(jnp.abs(v - low), jnp.abs(v - high)), jnp.inf)
+        # the multiplier moves by -a t / |a|^2 on the free elements, and not at all where none is free
+        share = jnp.where(squared > 0, a * a / jnp.where(squared > 0, squared, 1), 0)
+        slope = jnp.where(free, 1 - share, 1 + share)
+        # one free element alone is held by the equation
+        held = free & (slope <= 16 * jnp.finfo(y.dtype).eps)
+        return smallest(jnp.where(held, jnp.inf, gap / jnp.sqrt(jnp.where(held, 1, slope))), x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the shapes fit, the bounds are ordered and the section is not empty."""
+        require_real("BoxSection", x)
+        for name in ("lower", "upper", "normal"):
+            require_broadcast("BoxSection", name, getattr(self, name), x)
+        if jnp.ndim(self.offset) != 0:
+            raise ValueError(f"BoxSection's offset must be a scalar: given shape {jnp.shape(self.offset)}.")
+        low = -jnp.inf if self.lower is None else self.lower
+        high = jnp.inf if self.upper is None else self.upper
+        pairs = zip(*(jax.tree.leaves(leaves_like(bound, x)) for bound in (low, high)), strict=True)
+        for one, other in pairs:
+            require_ordered("BoxSection's lower", one, "upper", other)
+        if trees.size(x) and known(low, high, self.normal, self.offset):
+            parts = [
+                np.concatenate(
+                    [
+                        np.broadcast_to(v, u.shape).ravel()
+                        for v, u in zip(jax.tree.leaves(leaves_like(parameter, x)), jax.tree.leaves(x), strict=True)
+                    ]
+                )
+                for parameter in (low, high, self.normal)
+            ]
+            self._require_section(*parts)

@@ -1,0 +1,78 @@
+"""Isotonic regression beside SciPy's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import isotonic_regression as reference
+
+from dini.isotonic import isotonic_regression
+
+run = jax.jit(isotonic_regression, static_argnames=("increasing", "axis"))
+KINDS = {
+    "noise": lambda n, rng: rng.standard_normal(n),
+    "walk": lambda n, rng: np.cumsum(rng.standard_normal(n)),
+    "ties": lambda n, rng: np.round(2 * rng.standard_normal(n)),
+    "falling": lambda n, rng: 1e-3 * rng.standard_normal(n) - np.arange(n),
+    "rising": lambda n, rng: np.arange(n) ** 2.0,
+    "late": lambda n, rng: np.where(np.arange(n) == n - 1, -(float(n) ** 2), np.arange(n)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 2, 16, 17, 100, 1000])
+def test_agrees_with_scipy(kind, n):
+    rng = np.random.default_rng(n)
+    for _ in range(5):
+        y, w = KINDS[kind](n, rng), rng.random(n) + 0.1
+        top = np.abs(y).max()
+        np.testing.assert_allclose(run(y, w), reference(y, weights=w).x, atol=1e-13 * top)
+        np.testing.assert_allclose(run(y, increasing=False), reference(y, increasing=False).x, atol=1e-13 * top)
+
+
+@pytest.mark.slow
+def test_long_sequences():
+    y = np.random.default_rng(0).standard_normal(100_000)
+    np.testing.assert_allclose(run(y), reference(y).x, atol=1e-11)
+    np.testing.assert_allclose(run(y.astype(np.float32)), reference(y).x, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [5, 40])
+def test_derivatives(n):
+    """In the sequence and the weights, against central differences; twice; in reverse."""
+    rng = np.random.default_rng(n)
+    y, dy, dw, v = rng.standard_normal((4, n))
+    w = rng.random(n) + 0.5
+    along = lambda s: run(y + s * dy, w + s * dw)
+    h = 1e-6
+    got = jax.jvp(along, (0.0,), (1.0,))[1]
+    np.testing.assert_allclose(got, (along(h) - along(-h)) / (2 * h), atol=1e-8)
+    back = jax.vjp(run, y, w)[1](v)
+    np.testing.assert_allclose(back[0] @ dy + back[1] @ dw, v @ got, atol=1e-12)
+    slope = jax.jit(jax.grad(lambda s: along(s) @ v))
+    np.testing.assert_allclose(jax.grad(slope)(0.0), (slope(1e-5) - slope(-1e-5)) / 2e-5, atol=1e-7)
+    # the Jacobian averages over the blocks
+    level = reference(y).x
+    same = level[:, None] == level[None, :]
+    np.testing.assert_allclose(jax.jacrev(run)(y), same / same.sum(1, keepdims=True), atol=1e-14)
+
+
+def test_batches_axes_and_single_precision():
+    y = np.random.default_rng(0).standard_normal((3, 40, 2))
+    want = np.stack([[reference(y[i, :, j]).x for j in range(2)] for i in range(3)]).transpose(0, 2, 1)
+    np.testing.assert_allclose(run(y, axis=1), want, atol=1e-14)
+    np.testing.assert_allclose(jax.vmap(lambda u: run(u, axis=0))(y), want, atol=1e-14)
+    single = run(y.astype(np.float32), axis=1)
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, want, atol=1e-6)
+    assert run(jnp.zeros((3, 0))).shape == (3, 0)
+    assert run(jnp.arange(3)).dtype == jnp.zeros(()).dtype
+    np.testing.assert_allclose(run(y, np.full(40, 2.0)[:, None], axis=1), want, atol=1e-14)
+
+
+def test_nan_is_returned_and_bad_weights_are_refused():
+    assert np.isnan(run(jnp.full(40, jnp.nan).at[0].set(0.0))).any()
+    with pytest.raises(ValueError, match="weights must be positive"):
+        isotonic_regression(jnp.ones(2), np.array([1.0, 0.0]))
+    with pytest.raises(ValueError, match="must broadcast against y"):
+        isotonic_regression(jnp.ones(2), np.ones(3))
