@@ -28,6 +28,14 @@ def require_all_positive(name: str, value: Any, *, or_zero: bool = False) -> Non
         require_positive(name, leaf, or_zero=or_zero)
 
 
+def require_all_above(name: str, value: Any, minimum: float) -> None:
+    """Raise ``ValueError`` unless every leaf of a tree of known values is above a number."""
+    for leaf in jax.tree.leaves(value):
+        known = _known(leaf)
+        if known is not None and not np.all(known > minimum):
+            raise ValueError(f"{name} must be above {minimum}: given {leaf}.")
+
+
 def require_ordered(name_low: str, low: Any, name_high: str, high: Any) -> None:
     """Raise ``ValueError`` unless ``low <= high`` in every element of two known values."""
     known_low, known_high = _known(low), _known(high)

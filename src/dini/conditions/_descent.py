@@ -100,7 +100,7 @@ class ProximalGradient(Condition):
         return trees.norm(ready(problem, x, *args)) / ready.step_size
 
     def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
-        """Return the derivative in ``x`` and its positive semidefinite reduction."""
+        """Return the derivative in ``x`` and its positive semidefinite reduction, if the penalty is convex."""
         eta = self.step_size
         gradient, hessian = jax.linearize(lambda u: problem.gradient(u, *args), x)
         forward = trees.axpy(-jnp.asarray(eta), gradient, x)
@@ -111,6 +111,9 @@ class ProximalGradient(Condition):
 
         def matvec(w: Any) -> Any:
             return trees.sub(w, prox(step(w)))
+
+        if not getattr(getattr(problem, "penalty", None), "convex", True):
+            return matvec, None
 
         def reduced(v: Any) -> Any:
             u = prox(v)

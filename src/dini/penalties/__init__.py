@@ -4,7 +4,39 @@ Every penalty has ``value(x)`` and ``prox(x, step_size)``. Its strength is a lea
 differentiated like any other parameter of a problem.
 """
 
+from ._barriers import Entropy, LogBarrier
 from ._base import Custom, Penalty
+from ._from_sets import Indicator, LInf, SupportFunction
+from ._huber import Huber
+from ._nonconvex import L0, MCP, SCAD
 from ._norms import L1, ElasticNet, GroupLasso, Ridge
+from ._nuclear_norm import NuclearNorm
+from ._sorted_l1 import SortedL1
+from ._total_variation import TotalVariation
+from ._wrappers import NonNegative, Orthogonal, Product, Scaled, Shifted
 
-__all__ = ["L1", "Custom", "ElasticNet", "GroupLasso", "Penalty", "Ridge"]
+__all__ = [
+    "L0",
+    "L1",
+    "MCP",
+    "SCAD",
+    "Custom",
+    "ElasticNet",
+    "Entropy",
+    "GroupLasso",
+    "Huber",
+    "Indicator",
+    "LInf",
+    "LogBarrier",
+    "NonNegative",
+    "NuclearNorm",
+    "Orthogonal",
+    "Penalty",
+    "Product",
+    "Ridge",
+    "Scaled",
+    "Shifted",
+    "SortedL1",
+    "SupportFunction",
+    "TotalVariation",
+]

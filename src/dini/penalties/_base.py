@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
-from ..separable import Separable
+from ..separable import Separable, map_with
+from ..settings import require_all_positive
 
 
 class Penalty(Separable):
@@ -21,6 +23,8 @@ class Penalty(Separable):
 
     #: whether the penalty is a convex function; if not, its proximal operator need not be nonexpansive
     convex: bool = True
+    #: whether the penalty depends on the absolute values of the elements only, and decreases in none of them
+    monotone: bool = False
 
     def value(self, x: Any) -> jax.Array:
         """Return ``g(x)``."""
@@ -29,6 +33,31 @@ class Penalty(Separable):
     def prox(self, x: Any, step_size: Any) -> Any:
         r"""Return the proximal point :math:`\arg\min_p \tfrac12\|p - x\|^2 + \eta\, g(p)`."""
         raise NotImplementedError
+
+    def conjugate_prox(self, x: Any, step_size: Any) -> Any:
+        r"""Return the proximal point of the convex conjugate :math:`g^*`.
+
+        By Moreau's identity it is :math:`x - \eta\, \mathrm{prox}_{g/\eta}(x/\eta)`.
+
+        Raises
+        ------
+        ValueError
+            Where the penalty is not convex: the identity does not hold then.
+
+        Examples
+        --------
+        The conjugate of the 1-norm is the indicator of the unit box:
+
+        >>> import jax.numpy as jnp
+        >>> from dini.penalties import L1
+        >>> print(L1(1.0).conjugate_prox(jnp.array([3.0, -0.5]), 2.0))
+        [ 1.  -0.5]
+        """
+        if not self.convex:
+            raise ValueError(f"{self.name} is not convex: Moreau's identity does not hold.")
+        require_step(step_size)
+        inner = self.prox(trees.scale(1 / jnp.asarray(step_size), x), 1 / jnp.asarray(step_size))
+        return trees.axpy(-jnp.asarray(step_size), inner, x)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return how far ``x`` is from the nearest point where ``prox(., step_size)`` has no derivative.
@@ -40,11 +69,31 @@ class Penalty(Separable):
         return jnp.full((), jnp.nan, trees.real_dtype(x))
 
 
+def require_step(step_size: Any) -> None:
+    """Raise unless every known step size is positive."""
+    require_all_positive("step_size", step_size)
+
+
+def prox_map(fun: Callable[..., Any], x: Any, *parameters: Any, step_size: Any) -> Any:
+    """Map ``fun(leaf, *parameters, step_size)`` over the leaves of ``x``."""
+    require_step(step_size)
+    return map_with(fun, x, *parameters, step_size)
+
+
+def total(terms: Any, x: Any) -> jax.Array:
+    """Return the sum of all elements of a tree, as a scalar for ``x``."""
+    return sum((jnp.sum(term) for term in jax.tree.leaves(terms)), jnp.zeros((), trees.real_dtype(x)))
+
+
+def unbounded(x: Any) -> jax.Array:
+    """Return infinity as a scalar for ``x``: the distance to a kink that does not exist."""
+    return jnp.full((), jnp.inf, trees.real_dtype(x))
+
+
 def smallest(gaps: Any, x: Any) -> jax.Array:
     """Return the smallest element of a tree, infinity if it has none, as a scalar for ``x``."""
-    dtype = trees.real_dtype(x)
-    least = [jnp.min(gap, initial=jnp.inf).astype(dtype) for gap in jax.tree.leaves(gaps)]
-    return functools.reduce(jnp.minimum, least, jnp.full((), jnp.inf, dtype))
+    least = [jnp.min(gap, initial=jnp.inf) for gap in jax.tree.leaves(gaps)]
+    return functools.reduce(jnp.minimum, least, unbounded(x)).astype(trees.real_dtype(x))
 
 
 def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -55,7 +104,16 @@ def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:
 @register_dataclass
 @dataclass(frozen=True)
 class Custom(Penalty):
-    """A user's own penalty, given by ``function(x)`` and ``proximal(x, step_size)``.
+    """A user's own penalty; JAX differentiates its proximal operator as it stands.
+
+    Parameters
+    ----------
+    function
+        ``g(x)``, one number.
+    proximal
+        ``proximal(x, step_size)``, a tree like ``x``.
+    kink
+        Optional: ``kink(x, step_size)``, what :meth:`kink_distance` returns.
 
     Examples
     --------
@@ -68,9 +126,10 @@ class Custom(Penalty):
 
     function: Any
     proximal: Any
+    kink: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("function", "proximal"):
+        for name in ("function", "proximal", "kink"):
             if callable(getattr(self, name)):
                 object.__setattr__(self, name, as_function(getattr(self, name), f"Custom's {name}"))
 
@@ -82,10 +141,17 @@ class Custom(Penalty):
         """Return the user's proximal point."""
         return self.proximal(x, step_size)
 
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the user's distance, NaN where none is given."""
+        return super().kink_distance(x, step_size) if self.kink is None else self.kink(x, step_size)
+
     def closed(self, x: Any) -> Custom:
         """Return the penalty with everything that its functions close over made explicit."""
         step = jax.ShapeDtypeStruct((), trees.real_dtype(x))
-        return dataclasses.replace(self, function=close(self.function, x), proximal=close(self.proximal, x, step))
+        kink = None if self.kink is None else close(self.kink, x, step)
+        return dataclasses.replace(
+            self, function=close(self.function, x), proximal=close(self.proximal, x, step), kink=kink
+        )
 
     def check(self, x: Any) -> None:
         """Raise unless the functions return what they should."""
@@ -94,3 +160,5 @@ class Custom(Penalty):
         shape = jax.eval_shape(self.value, x)
         if getattr(shape, "shape", None) != ():
             raise TypeError(f"Custom's function must return one number: given {shape}.")
+        if self.kink is not None and getattr(shape := jax.eval_shape(self.kink, x, step), "shape", None) != ():
+            raise TypeError(f"Custom's kink must return one number: given {shape}.")

@@ -12,11 +12,7 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ..separable import map_with, require_broadcast
 from ..settings import require_all_positive
-from ._base import Penalty, gap_at, smallest
-
-
-def _total(terms: Any, x: Any) -> jax.Array:
-    return sum((jnp.sum(term) for term in jax.tree.leaves(terms)), jnp.zeros((), trees.real_dtype(x)))
+from ._base import Penalty, gap_at, prox_map, require_step, smallest, total, unbounded
 
 
 def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -47,17 +43,18 @@ class L1(Penalty):
     strength: Any = 1.0
 
     elementwise = True
+    monotone = True
 
     def __post_init__(self) -> None:
         require_all_positive("L1's strength", self.strength, or_zero=True)
 
     def value(self, x: Any) -> jax.Array:
         """Return the weighted sum of absolute values."""
-        return _total(map_with(lambda u, s: s * jnp.abs(u), x, self.strength), x)
+        return total(map_with(lambda u, s: s * jnp.abs(u), x, self.strength), x)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the soft-thresholded ``x``."""
-        return map_with(lambda u, s, eta: _soft_threshold(u, eta * s), x, self.strength, step_size)
+        return prox_map(lambda u, s, eta: _soft_threshold(u, eta * s), x, self.strength, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its threshold."""
@@ -95,6 +92,7 @@ class ElasticNet(Penalty):
     ratio: Any = 1.0
 
     elementwise = True
+    monotone = True
 
     def __post_init__(self) -> None:
         require_all_positive("ElasticNet's strength", self.strength, or_zero=True)
@@ -103,16 +101,16 @@ class ElasticNet(Penalty):
     def value(self, x: Any) -> jax.Array:
         """Return the penalty."""
         terms = map_with(lambda u, s, r: s * (jnp.abs(u) + 0.5 * r * u * u), x, self.strength, self.ratio)
-        return _total(terms, x)
+        return total(terms, x)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the soft-thresholded and shrunk ``x``."""
-        return map_with(
+        return prox_map(
             lambda u, s, r, eta: _soft_threshold(u, eta * s) / (1 + eta * s * r),
             x,
             self.strength,
             self.ratio,
-            step_size,
+            step_size=step_size,
         )
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
@@ -144,22 +142,23 @@ class Ridge(Penalty):
     strength: Any = 1.0
 
     elementwise = True
+    monotone = True
 
     def __post_init__(self) -> None:
         require_all_positive("Ridge's strength", self.strength, or_zero=True)
 
     def value(self, x: Any) -> jax.Array:
         """Return half the weighted sum of squares."""
-        return 0.5 * _total(map_with(lambda u, s: s * u * u, x, self.strength), x)
+        return 0.5 * total(map_with(lambda u, s: s * u * u, x, self.strength), x)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the shrunk ``x``."""
-        return map_with(lambda u, s, eta: u / (1 + eta * s), x, self.strength, step_size)
+        return prox_map(lambda u, s, eta: u / (1 + eta * s), x, self.strength, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return infinity: the operator is linear."""
         del step_size
-        return jnp.full((), jnp.inf, trees.real_dtype(x))
+        return unbounded(x)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength broadcasts against ``x``."""
@@ -193,6 +192,8 @@ class GroupLasso(Penalty):
     strength: Any = 1.0
     axis: int | None = field(default=None, metadata={"static": True})
 
+    monotone = True
+
     def __post_init__(self) -> None:
         require_all_positive("GroupLasso's strength", self.strength, or_zero=True)
 
@@ -212,10 +213,11 @@ class GroupLasso(Penalty):
         """Return the sum of the groups' norms."""
         if self.axis is None:
             return self.strength * trees.norm(x)
-        return self.strength * _total(self._norms(x), x)
+        return self.strength * total(self._norms(x), x)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return ``x`` with each group shrunk towards zero."""
+        require_step(step_size)
         threshold = jnp.asarray(step_size) * self.strength
 
         def one(u: jax.Array, size: jax.Array) -> jax.Array:
@@ -228,7 +230,8 @@ class GroupLasso(Penalty):
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest group from the sphere on which it vanishes."""
         threshold = jnp.asarray(step_size) * self.strength
-        return smallest(jax.tree.map(lambda size: gap_at(size, threshold), self._norms(x)), x)
+        gaps = jax.tree.map(lambda size, u: gap_at(size, threshold) if u.size else u, self._norms(x), x)
+        return smallest(gaps, x)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength is a scalar and every leaf has the axis."""

@@ -1,0 +1,82 @@
+"""The Huber function as a penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ..separable import map_with, require_broadcast
+from ..settings import require_all_positive
+from ._base import Penalty, gap_at, prox_map, smallest, total
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Huber(Penalty):
+    r"""The Huber function :math:`\sum_i \lambda_i h_{\delta_i}(x_i)`, a smooth :class:`L1`.
+
+    :math:`h_\delta(u) = u^2 / 2\delta` for :math:`|u| \le \delta` and :math:`|u| - \delta/2` beyond, the Moreau
+    envelope of the absolute value. (optax's ``huber_loss`` is :math:`\delta h_\delta`.)
+
+    Proximal operator: :math:`x - \eta\lambda\,\mathrm{clip}(x / (\eta\lambda + \delta), -1, 1)`; derivative
+    :math:`\delta / (\eta\lambda + \delta)` for :math:`|x| < \eta\lambda + \delta`, one beyond.
+
+    Parameters
+    ----------
+    strength
+        :math:`\lambda \ge 0`, as in :class:`L1`.
+    delta
+        :math:`\delta > 0`, likewise: where the quadratic ends.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.penalties import Huber
+    >>> print(Huber(1.0, delta=1.0).prox(jnp.array([1.0, -4.0]), 1.0))
+    [ 0.5 -3. ]
+    """
+
+    strength: Any = 1.0
+    delta: Any = 1.0
+
+    elementwise = True
+    monotone = True
+
+    def __post_init__(self) -> None:
+        require_all_positive("Huber's strength", self.strength, or_zero=True)
+        require_all_positive("Huber's delta", self.delta)
+
+    def value(self, x: Any) -> jax.Array:
+        """Return the penalty."""
+
+        def one(u: jax.Array, s: jax.Array, delta: jax.Array) -> jax.Array:
+            size = jnp.abs(u)
+            return s * jnp.where(size <= delta, u * u / (2 * delta), size - delta / 2)
+
+        return total(map_with(one, x, self.strength, self.delta), x)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return ``x`` shrunk, by a constant at most."""
+
+        def one(u: jax.Array, s: jax.Array, delta: jax.Array, eta: jax.Array) -> jax.Array:
+            edge = eta * s + delta
+            return jnp.where(jnp.abs(u) < edge, u * (delta / edge), u - eta * s * jnp.sign(u))
+
+        return prox_map(one, x, self.strength, self.delta, step_size=step_size)
+
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the distance of the nearest element from where its quadratic ends (exact)."""
+
+        def one(u: jax.Array, s: jax.Array, delta: jax.Array, eta: jax.Array) -> jax.Array:
+            return jnp.where(s > 0, gap_at(jnp.abs(u), eta * s + delta), jnp.inf)
+
+        return smallest(map_with(one, x, self.strength, self.delta, step_size), x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the parameters broadcast against ``x``."""
+        require_broadcast("Huber", "strength", self.strength, x)
+        require_broadcast("Huber", "delta", self.delta, x)

@@ -1,0 +1,95 @@
+"""The nuclear norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ..settings import require_positive
+from ..spectral import singular_function
+from ._base import Penalty, gap_at, require_step, smallest, total
+
+
+def _soft(values: jax.Array, threshold: jax.Array) -> jax.Array:
+    return values - jnp.clip(values, -threshold, threshold)
+
+
+def _soft_divided(a: jax.Array, b: jax.Array, threshold: jax.Array) -> jax.Array:
+    """Return the divided differences of the soft threshold without cancellation: those of clipping are exact."""
+    tie = a == b
+    clipped = jnp.clip(a, -threshold, threshold) - jnp.clip(b, -threshold, threshold)
+    return jnp.where(tie, jnp.abs(a) > threshold, 1 - clipped / jnp.where(tie, 1, a - b)).astype(a.dtype)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class NuclearNorm(Penalty):
+    r"""The nuclear norm :math:`\lambda \sum_i \sigma_i(X)`, the sum of singular values: matrices of low rank.
+
+    Proximal operator: the singular values are soft-thresholded, :math:`U \max(\Sigma - \eta\lambda, 0) V^\top`. The
+    derivative uses divided differences (:func:`dini.spectral.singular_function`) and is finite where singular values
+    tie or vanish.
+
+    Each leaf is a matrix, or a batch of matrices in its last two axes.
+
+    Parameters
+    ----------
+    strength
+        :math:`\lambda \ge 0`, a scalar.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.penalties import NuclearNorm
+    >>> print(NuclearNorm(1.0).prox(jnp.array([[0.0, 3.0], [0.5, 0.0]]), 1.0).round(3))
+    [[0. 2.]
+     [0. 0.]]
+    """
+
+    strength: Any = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("NuclearNorm's strength", self.strength, or_zero=True)
+
+    def value(self, x: Any) -> jax.Array:
+        """Return the sum of the singular values."""
+        return self.strength * total(jax.tree.map(_singular_values, x), x)
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return ``x`` with its singular values soft-thresholded."""
+        require_step(step_size)
+        threshold = jnp.asarray(step_size) * self.strength
+        return jax.tree.map(lambda u: singular_function(_soft, u, threshold, divided=_soft_divided), x)
+
+    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the distance of the nearest singular value from its threshold (exact)."""
+        threshold = jnp.asarray(step_size) * self.strength
+        return smallest(jax.tree.map(lambda u: gap_at(_singular_values(u), threshold), x), x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the strength is a scalar and every leaf a matrix."""
+        if jnp.ndim(self.strength) != 0:
+            raise ValueError(f"NuclearNorm's strength must be a scalar: given shape {jnp.shape(self.strength)}.")
+        for leaf in jax.tree.leaves(x):
+            if leaf.ndim < 2:
+                raise ValueError(f"NuclearNorm needs matrices: given a leaf of shape {leaf.shape}.")
+
+    def separates_rows(self, x: jax.Array) -> bool:
+        """Return whether the rows of ``x`` are matrices of their own."""
+        return x.ndim > 2
+
+    def row(self, i: Any, x: jax.Array) -> NuclearNorm:
+        """Return the penalty of one row."""
+        del i, x
+        return self
+
+
+def _singular_values(u: jax.Array) -> jax.Array:
+    if not u.size:
+        return jnp.zeros((0,), u.dtype)
+    wide = u.astype(jnp.promote_types(u.dtype, jnp.float32))
+    return jnp.linalg.svd(wide, compute_uv=False).astype(u.dtype)
