@@ -10,6 +10,7 @@ from ._minres import MINRES
 from ._pattern import Pattern
 from ._preconditioner import Preconditioner
 from ._protocol import LinearSolver, Structure
+from ._series import Series, SeriesFirst
 from ._solve import solve
 from ._sparse import Banded, Diagonal, Sparse, SparseDirect
 from ._sparsity import Linearized, sparsity
@@ -34,6 +35,8 @@ __all__ = [
     "Pattern",
     "Preconditioner",
     "Reduction",
+    "Series",
+    "SeriesFirst",
     "Sparse",
     "SparseDirect",
     "Structure",
