@@ -16,6 +16,7 @@ from .differentiation import (
     root_vjp,
 )
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
+from .one_sided import one_sided_jvp
 from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Root
 from .solution import Solution, Stats
 from .solve import solve
@@ -84,6 +85,7 @@ __all__ = [
     "linear",
     "losses",
     "minimize",
+    "one_sided_jvp",
     "penalties",
     "perturbed",
     "root",

@@ -20,6 +20,7 @@ from ._descent import (
 from ._geometry import KL, Geometry
 from ._kkt import KKT, multipliers, quadratic_program
 from ._polyhedral import ConvexHull
+from ._smoothed import PerturbedProximalGradient, SmoothedProximalGradient
 from ._variational import VariationalInequality
 
 __all__ = [
@@ -33,9 +34,11 @@ __all__ = [
     "Given",
     "MirrorDescent",
     "NewtonStep",
+    "PerturbedProximalGradient",
     "ProjectedGradient",
     "ProximalGradient",
     "Residual",
+    "SmoothedProximalGradient",
     "Stationary",
     "VariationalInequality",
     "as_condition",

@@ -18,6 +18,9 @@ from ..linear import Linearized, Reduction
 class Condition:
     """Base of the conditions; subclasses are frozen dataclasses registered as pytrees."""
 
+    #: whether the derivative of the condition has the kinks of the problem's projection or proximal operator
+    kinked: bool = True
+
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual ``F``, a tree like ``x``."""
         raise NotImplementedError

@@ -97,10 +97,14 @@ class ProximalGradient(Condition):
         del problem
         return True
 
+    def prox(self, problem: Any, y: Any) -> Any:
+        """Return the proximal point, with the derivative that is wanted at kinks."""
+        return problem.prox(y, self.step_size)
+
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""
         forward = trees.axpy(-jnp.asarray(self.step_size), problem.gradient(x, *args), x)
-        return trees.sub(x, problem.prox(forward, self.step_size))
+        return trees.sub(x, self.prox(problem, forward))
 
     def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
         """Return the norm of the residual divided by the step size."""
@@ -112,7 +116,7 @@ class ProximalGradient(Condition):
         eta = self.step_size
         gradient, hessian = jax.linearize(lambda u: problem.gradient(u, *args), x)
         forward = trees.axpy(-jnp.asarray(eta), gradient, x)
-        _, prox = jax.linearize(lambda y: problem.prox(y, eta), forward)
+        _, prox = jax.linearize(lambda y: self.prox(problem, y), forward)
 
         def step(w: Any) -> Any:
             return trees.axpy(-jnp.asarray(eta), hessian(w), w)

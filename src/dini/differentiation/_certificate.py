@@ -37,9 +37,9 @@ from ._linearization import Linearization
 
 #: A verdict is good up to this estimated relative error of the derivative.
 TOLERANCE = 1e-2
-# First-order estimates are exceeded now and then by a factor of a few; a Newton step that did not reduce the residual
-# (at the level of rounding, or far away) makes them estimates of the order of magnitude only.
-_SAFETY, _SAFETY_WITHOUT_NEWTON = 2.0, 30.0
+# First-order estimates are exceeded by as much as the Newton step leaves of the residual. One that did not reduce
+# it (at the level of rounding, or far away) makes them estimates of the order of magnitude only.
+_SAFETY, _SAFETY_WITHOUT_NEWTON = 1.1, 30.0
 # Rounding errors of a sum of many terms are a few units in the last place.
 _ROUNDING = 4.0
 # Iterative solvers need only the leading digits of a correction.
@@ -281,12 +281,13 @@ def _judge(
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
     near = (contraction < 0.25) & ~failed
-    error = jnp.where(near, _SAFETY, _SAFETY_WITHOUT_NEWTON) * error
-    error = jnp.where(~near & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
+    error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * error
+    margin, tie = _margin(at, newton, contraction, eps)
+    # on the other side of a kink, as far away from a solution, the derivative is another one
+    error = jnp.where((~near & (error > TOLERANCE)) | tie, jnp.maximum(error, 1), error) + rounding
     solution_error = newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     astray = solution_error > TOLERANCE * trees.norm(at.x) + eps**0.25
 
-    margin, tie = _margin(at, newton, contraction, eps)
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (
         (~(error <= TOLERANCE) | astray, Verdict.UNCONVERGED),

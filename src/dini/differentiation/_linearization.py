@@ -63,7 +63,7 @@ def linearize(x: Any, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariza
         return condition.settled_like(settled)(problem, u, *args)
 
     kinks = None
-    if getattr(problem, "composite", False):
+    if getattr(problem, "composite", False) and condition.kinked:
         step = getattr(settled, "step_size", None)
         step = jnp.ones((), trees.real_dtype(x)) if step is None else step
         kinks = Kinks(
