@@ -390,6 +390,10 @@ def test_axes(cone):
     one = jax.jit(cone().project)
     np.testing.assert_allclose(columns, np.stack([one(x[:, j]) for j in range(2)], axis=1), atol=1e-15)
     np.testing.assert_allclose(jax.jit(cone(axis=-1).project)(x.T), columns.T, atol=1e-15)
+    rows = cone(axis=-1)
+    assert rows.separates_rows(x.T)
+    assert not cone(axis=0).separates_rows(x)
+    np.testing.assert_allclose(jax.jit(rows.row(1, x.T).project)(x[:, 1]), columns[:, 1], atol=1e-15)
     near = jax.jit(cone().kink_distance)
     assert jax.jit(cone(axis=0).kink_distance)(x) == min(near(x[:, j]) for j in range(2))
 

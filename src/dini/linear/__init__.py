@@ -11,6 +11,7 @@ from ._minres import MINRES
 from ._pattern import Pattern
 from ._preconditioner import Preconditioner
 from ._protocol import LinearSolver, Structure
+from ._series import Series, SeriesFirst
 from ._solve import solve
 from ._sparse import Banded, Diagonal, Sparse, SparseDirect
 from ._sparsity import Linearized, sparsity
@@ -39,6 +40,8 @@ __all__ = [
     "Reduction",
     "Refined",
     "Ridge",
+    "Series",
+    "SeriesFirst",
     "Sparse",
     "SparseDirect",
     "Structure",

@@ -11,10 +11,11 @@ from ._base import Custom, Product, Set
 from ._bounds import Box, Hypercube, LInfBall, NonNegative
 from ._box_section import BoxSection
 from ._cones import Cone, ConeProduct, DualCone, Free, SecondOrder, Zero
-from ._exponential import Exponential, Power
+from ._exponential import Exponential
 from ._matrix import NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec
 from ._moved import Scaled, Shifted
 from ._order import IsotonicCone, Permutahedron
+from ._power import Power
 from ._simplex import Simplex, project_simplex
 
 __all__ = [

@@ -128,6 +128,16 @@ class VectorCone(Cone):
         """Return a lower bound of the distance from ``x`` to the nearest point without a derivative."""
         return jnp.min(self._each(self._kink_distance, x))
 
+    def separates_rows(self, x: jax.Array) -> bool:
+        """Return whether the rows of ``x`` are in cones of their own."""
+        return self.axis is not None and x.ndim > 1 and self.axis % x.ndim > 0
+
+    def row(self, i: Any, x: jax.Array) -> Any:
+        """Return the cone of one row."""
+        del i
+        assert self.axis is not None
+        return dataclasses.replace(self, axis=self.axis % x.ndim - 1)  # pyright: ignore
+
     def on_vector(self, size: int) -> tuple[Any, tuple[int, ...]]:
         """Return the cone for a block of a vector, and the shape in which it takes the block."""
         if self.length is None:

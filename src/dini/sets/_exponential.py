@@ -1,8 +1,7 @@
-"""The exponential cone and the power cone: projections by one scalar root each."""
+"""The exponential cone: its projection by one scalar root."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,53 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ..separable import register
-from ..settings import require_ordered, require_positive
 from ._cones import VectorCone
-
-_STEPS = 200  # bisection alone needs about 110 in float64; Newton's method takes a handful
-
-
-def _bracketed_root(
-    fun: Callable[[jax.Array], tuple[jax.Array, jax.Array]], low: jax.Array, high: jax.Array
-) -> jax.Array:
-    """Return the root of an increasing function, given with its derivative, between ``low`` and ``high``.
-
-    Newton's method; the midpoint of the bracket wherever its step leaves the bracket or does not halve the step before.
-    """
-    eps = jnp.finfo(low.dtype).eps
-
-    def body(carry: Any) -> Any:
-        k, low, high, x, last, _ = carry
-        value, slope = fun(x)
-        low, high = jnp.where(value < 0, x, low), jnp.where(value < 0, high, x)
-        step = -value / slope
-        newton = (x + step > low) & (x + step < high) & (jnp.abs(step) <= 0.5 * jnp.abs(last))
-        new = jnp.where(newton, x + step, 0.5 * (low + high))
-        done = (value == 0) | (jnp.abs(new - x) <= 2 * eps * jnp.abs(x)) | (high - low <= 2 * eps * jnp.abs(x))
-        return k + 1, low, high, jnp.where(value == 0, x, new), new - x, done
-
-    start = (0, low, high, 0.5 * (low + high), high - low, jnp.asarray(False))
-    return jax.lax.while_loop(lambda carry: (carry[0] < _STEPS) & ~carry[5], body, start)[3]
-
-
-def _largest(inside: Callable[[jax.Array], jax.Array], high: jax.Array) -> jax.Array:
-    """Return, by bisection, the largest number up to ``high`` with a property that holds of all smaller ones."""
-
-    def body(_: Any, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        good = inside(middle)
-        return jnp.where(good, middle, low), jnp.where(good, high, middle)
-
-    return jax.lax.fori_loop(0, 30, body, (jnp.zeros_like(high), high))[0]
-
-
-def _scaled(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return ``v`` over its largest element, and that element."""
-    size = jnp.max(jnp.abs(v))
-    size = jnp.where(size > 0, size, 1)
-    return v / size, size
-
+from ._scalar import bracketed_root, largest, scaled
 
 # The exponential cone. A point v that is outside of the cone K and of its polar, and not over the face y = 0, is
 # v = a p + b q with a, b > 0, where p = (c, 1, e^c) spans a ray of the boundary of K and q = (1, 1 - c, -e^-c) the
@@ -87,7 +41,7 @@ def _rays(c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     shrink, grow = jnp.exp(-jnp.maximum(c, 0)), jnp.exp(jnp.minimum(c, 0))
     p = jnp.stack([c * shrink, shrink, jnp.exp(jnp.minimum(c, 0))])
     q = jnp.stack([grow, (1 - c) * grow, -jnp.exp(-jnp.maximum(c, 0))])
-    p, q = _scaled(p)[0], _scaled(q)[0]
+    p, q = scaled(p)[0], scaled(q)[0]
     p, q = p / jnp.sqrt(jnp.sum(p * p)), q / jnp.sqrt(jnp.sum(q * q))
     return p, q, jnp.cross(p, q)
 
@@ -107,7 +61,7 @@ def _exponential_root(v: jax.Array) -> jax.Array:
     most = 3 * jnp.sum(jnp.abs(v))
     low = jnp.where(r > 0, a_zero, jnp.minimum(b_zero - 1, -2 * jnp.log(most / jnp.where(s > 0, s, 1))))
     high = jnp.where(s > 0, b_zero, jnp.maximum(a_zero + 1, 2 * jnp.log(most / jnp.where(r > 0, r, 1))))
-    return _bracketed_root(fun, low, high)
+    return bracketed_root(fun, low, high)
 
 
 @_exponential_root.defjvp
@@ -132,7 +86,7 @@ def _exponential_cases(v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, j
 
 @jax.custom_jvp
 def _project_exponential(v: jax.Array) -> jax.Array:
-    v, size = _scaled(v)
+    v, size = scaled(v)
     r, _, t = v
     inside, polar, face, w = _exponential_cases(v)
     c = _exponential_root(w)
@@ -148,7 +102,7 @@ def _project_exponential(v: jax.Array) -> jax.Array:
 @_project_exponential.defjvp
 def _(primals: Any, tangents: Any) -> Any:
     (v,), (dv,) = primals, tangents
-    unit, _ = _scaled(v)
+    unit, _ = scaled(v)
     inside, polar, face, w = _exponential_cases(unit)
     c = _exponential_root(w)
     p, _, normal = _rays(c)
@@ -214,7 +168,7 @@ class Exponential(VectorCone):
                 height = lambda y: y * jnp.exp(front / y)
                 return (d < y) & (jnp.maximum(height(y + d), height(y - d)) <= z - d)
 
-            return _largest(fits, jnp.maximum(jnp.minimum(y, z), 0))
+            return largest(fits, jnp.maximum(jnp.minimum(y, z), 0))
 
         within = jnp.maximum(interior(r, s, t, 1.0), interior(s - r, r, -t, 1.5))
         p = _project_exponential(v)
@@ -223,162 +177,4 @@ class Exponential(VectorCone):
         distances.append(jnp.sqrt(right**2 + up**2 + t**2))
         outside = jnp.min(jnp.stack(distances))
         inside, polar, _, _ = _exponential_cases(v)
-        return jnp.where(inside | polar, within, outside)
-
-
-# The power cone. Outside of the cone, of its polar and of the plane z = 0, the projection is (x, y, sign(z0) k |z0|)
-# with x (x - x0) = alpha m, y (y - y0) = (1 - alpha) m and m = k (1 - k) z0^2, on the boundary x^alpha y^(1-alpha) =
-# k |z0|. In the logarithm of k / (1 - k) the logarithm of that equation is decreasing, and straight at both ends.
-
-
-def _squares(level: jax.Array, v: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the logarithm of ``m``, and the square roots ``2 x - x0`` and ``2 y - y0``."""
-    x, y, z = v
-    m = 2 * jnp.log(z) + jax.nn.log_sigmoid(level) + jax.nn.log_sigmoid(-level)
-    root = lambda u, weight: jnp.sqrt(u * u + jnp.maximum(4 * weight * jnp.exp(m), jnp.finfo(v.dtype).tiny))
-    return m, root(x, alpha), root(y, 1 - alpha)
-
-
-def _power_equation(level: jax.Array, v: jax.Array, alpha: jax.Array) -> jax.Array:
-    x, y, z = v
-    m, root_x, root_y = _squares(level, v, alpha)
-
-    def log(u: jax.Array, root: jax.Array, weight: jax.Array) -> jax.Array:
-        negative = u < 0
-        direct = jnp.log(0.5 * (jnp.where(negative, 0, u) + root))
-        return jnp.where(negative, jnp.log(2 * weight) + m - jnp.log(root - jnp.where(negative, u, 0)), direct)
-
-    return (
-        alpha * log(x, root_x, alpha) + (1 - alpha) * log(y, root_y, 1 - alpha) - jnp.log(z) - jax.nn.log_sigmoid(level)
-    )
-
-
-@jax.custom_jvp
-def _power_root(v: jax.Array, alpha: jax.Array) -> jax.Array:
-    x, y, _ = v
-
-    def fun(level: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, root_x, root_y = _squares(level, v, alpha)
-        k = jax.nn.sigmoid(level)
-        mix = 0.5 * (alpha * (1 - x / root_x) + (1 - alpha) * (1 - y / root_y))
-        return -_power_equation(level, v, alpha), (1 - mix) * (1 - k) + mix * k
-
-    end = jnp.asarray(-jnp.log(jnp.finfo(v.dtype).tiny), v.dtype)
-    return _bracketed_root(fun, -end, end)
-
-
-@_power_root.defjvp
-def _(primals: Any, tangents: Any) -> Any:
-    level = _power_root(*primals)
-    _, moved = jax.jvp(lambda *point: _power_equation(level, *point), primals, tangents)
-    _, slope = jax.jvp(lambda level: _power_equation(level, *primals), (level,), (jnp.ones_like(level),))
-    return level, -moved / slope
-
-
-def _geometric(x: jax.Array, y: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Return ``x^alpha y^(1-alpha)`` for nonnegative numbers; a constant of differentiation."""
-    x, y, alpha = jax.lax.stop_gradient((x, y, alpha))
-    return jnp.maximum(x, 0) ** alpha * jnp.maximum(y, 0) ** (1 - alpha)
-
-
-def _power_cases(v: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, y, z = jax.lax.stop_gradient(v)
-    inside = (x >= 0) & (y >= 0) & (_geometric(x, y, alpha) >= jnp.abs(z))
-    polar = (x <= 0) & (y <= 0) & (_geometric(-x / alpha, -y / (1 - alpha), alpha) >= jnp.abs(z))
-    return inside, polar
-
-
-def _project_power(v: jax.Array, alpha: jax.Array) -> jax.Array:
-    size = jax.lax.stop_gradient(_scaled(v)[1])
-    v = v / size
-    inside, polar = _power_cases(v, alpha)
-    x, y, z = jnp.where(inside | polar, jnp.array([-1, 1, 1], v.dtype), v)
-    # the plane z = 0 as the limit from above, by a number whose square is not zero
-    least = 1e3 * jnp.sqrt(jnp.finfo(v.dtype).tiny)
-    sign = jnp.where(z < 0, -1, 1).astype(v.dtype)
-    z = sign * z + jnp.where(jnp.abs(z) < least, least, 0)
-    w = jnp.stack([x, y, z])
-    level = _power_root(w, alpha)
-    m, root_x, root_y = _squares(level, w, alpha)
-
-    def solved(u: jax.Array, root: jax.Array, weight: jax.Array) -> jax.Array:
-        negative = u < 0
-        small = 2 * weight * jnp.exp(m) / jnp.where(negative, root - u, 1)
-        return jnp.where(negative, small, 0.5 * (u + root))
-
-    p = jnp.stack([solved(x, root_x, alpha), solved(y, root_y, 1 - alpha), sign * z * jax.nn.sigmoid(level)])
-    return size * jnp.where(inside, v, jnp.where(polar, 0, p))
-
-
-@register
-@dataclass(frozen=True)
-class Power(VectorCone):
-    r"""The power cone :math:`\{(x, y, z) : x, y \ge 0,\; x^\alpha y^{1 - \alpha} \ge |z|\}`.
-
-    Outside of the cone and of its polar the projection of :math:`(x_0, y_0, z_0)` solves
-
-    .. math:: x (x - x_0) = \alpha m, \quad y (y - y_0) = (1 - \alpha) m, \quad z = k z_0, \quad m = k (1 - k) z_0^2,
-              \quad x^\alpha y^{1 - \alpha} = k |z_0|,
-
-    one equation in :math:`k \in (0, 1)`, solved by a safeguarded Newton method on :math:`\log(k / (1 - k))`. The
-    derivative, also in :math:`\alpha`, is that of this root by the implicit function theorem.
-
-    Parameters
-    ----------
-    alpha
-        The exponent, between 0 and 1.
-    axis
-        Each slice along this axis, of three elements, is in a cone. May be left out for a one-dimensional unknown.
-
-    Raises
-    ------
-    ValueError
-        Where ``alpha`` is not between 0 and 1, the vectors do not have three elements, or the unknown has several axes
-        and ``axis`` is not given.
-
-    References
-    ----------
-    Hien, "Differential properties of Euclidean projection onto power cone", Mathematical Methods of Operations
-    Research, 2015.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from dini.sets import Power
-    >>> print(Power(0.5).project(jnp.array([0.0, 0.0, 3.0])).round(3))
-    [1. 1. 1.]
-    """
-
-    alpha: Any
-    axis: int | None = field(default=None, metadata={"static": True})
-
-    length = 3
-
-    def __post_init__(self) -> None:
-        require_positive("Power's alpha", self.alpha)
-        require_ordered("Power's alpha", self.alpha, "1 (exclusive)", 1 - 1e-7)
-
-    def check(self, x: Any) -> None:
-        """Raise unless ``alpha`` is a scalar and ``x`` one array of vectors of three elements."""
-        super().check(x)
-        if jnp.ndim(self.alpha) != 0:
-            raise ValueError(f"Power's alpha must be a scalar: given shape {jnp.shape(self.alpha)}.")
-
-    def _project(self, v: jax.Array) -> jax.Array:
-        return _project_power(v, jnp.asarray(self.alpha, v.dtype))
-
-    def _kink_distance(self, v: jax.Array) -> jax.Array:
-        alpha = jnp.asarray(self.alpha, v.dtype)
-        x, y, z = v
-
-        def interior(x: jax.Array, y: jax.Array, scale: jax.Array) -> jax.Array:
-            """Bound the distance of an inner point from the boundary by a box that fits around it."""
-            fits = lambda d: (d < x) & (d < y) & (scale * _geometric(x - d, y - d, alpha) >= jnp.abs(z) + d)
-            return _largest(fits, jnp.maximum(jnp.minimum(x, y), 0))
-
-        scale = (1 / alpha) ** alpha * (1 / (1 - alpha)) ** (1 - alpha)
-        within = jnp.maximum(interior(x, y, jnp.ones_like(x)), interior(-x, -y, scale))
-        p = _project_power(v, alpha)
-        inside, polar = _power_cases(v, alpha)
-        outside = jnp.minimum(jnp.linalg.norm(p), jnp.linalg.norm(v - p))
         return jnp.where(inside | polar, within, outside)
