@@ -211,3 +211,46 @@ def test_second_derivatives_through_a_sparse_solve():
     h = 1e-4
     slope = lambda t: jax.grad(loss)(t, how)
     np.testing.assert_allclose(ours, (slope(3 + h) - slope(3 - h)) / (2 * h), rtol=1e-6)
+
+
+@pytest.mark.parametrize("solver", SINGULAR, ids=str)
+def test_a_singular_lane_marks_itself_only(solver):
+    shifts, b = jnp.array([0.5, 0.0, 1.0]), vector(100)
+
+    def solve(shift):
+        return linear.solve(lambda w: neumann(w) + shift * w, b, solver=solver)
+
+    w = jax.jit(jax.vmap(solve))(shifts)
+    N = np.asarray(jax.jacfwd(neumann)(b))
+    assert np.all(np.isnan(w[1]))
+    for lane in (0, 2):
+        np.testing.assert_allclose(w[lane], np.linalg.solve(N + shifts[lane] * np.eye(100), b), rtol=1e-9)
+
+
+def test_complex_unknowns():
+    sparse = linear.Sparse()
+    d, how = 50, dini.Implicit(linear_solver=sparse)
+
+    def fun(z, t):
+        return (2 + 1j) * z - 0.5 * jnp.roll(jnp.conj(z), 1) - t
+
+    def loss(t, how):
+        z = dini.solve(dini.Root(fun), dini.Newton(), jnp.zeros(d, complex), t * (1 + 2j), differentiation=how).x
+        return jnp.sum(jnp.abs(z) ** 2)
+
+    np.testing.assert_allclose(jax.grad(loss)(1.5, how), jax.grad(loss)(1.5, dini.Implicit()), rtol=1e-9)
+
+
+def test_certificates_with_a_sparse_solver():
+    how = dini.Implicit(linear_solver=linear.Sparse(), certify=True)
+    theta = 3 + 0.1 * vector(50)
+
+    def loss(theta, how):
+        return jnp.sum(dini.solve(dini.Root(equation), dini.Newton(), -jnp.ones(50), theta, differentiation=how).x)
+
+    truth = jax.grad(loss)(theta, dini.Implicit())
+    np.testing.assert_allclose(jax.grad(loss)(theta, how), truth, rtol=1e-7)
+    stopped = lambda theta: dini.solve(
+        dini.Root(equation), dini.Newton(max_steps=2), -jnp.ones(50), theta, differentiation=how, on_failure="nan"
+    ).x[0]
+    assert np.all(np.isnan(jax.grad(stopped)(theta)))
