@@ -129,6 +129,14 @@ def f5():
     fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch)
     fam.lsq_peer(f"{NAME} LevenbergMarquardt (default)", lsq)
     fam.root_peer(f"{NAME} Newton (default)", root)
+    sparse = dini.linear.Sparse()
+
+    def sparse_root(p):
+        problem, how = dini.Root(p.F), dini.Implicit(linear_solver=sparse)
+        solver = dini.Newton(linear_solver=sparse)
+        return lambda x0, theta: dini.solve(problem, solver, x0, theta, differentiation=how).x
+
+    fam.root_peer(f"{NAME} Newton (detected sparsity)", sparse_root)
 
 
 def f6():

@@ -120,6 +120,22 @@ def _open_section(n, rng):
     return Example(sets.BoxSection(0.0, None, w, 1.2), (n,), lambda v: [v >= 0, w @ v == 1.2])
 
 
+def _isotonic(n, rng):
+    return Example(sets.IsotonicCone(), (n,), lambda v: [v[1:] >= v[:-1]] if n > 1 else [v == v])
+
+
+def _antitonic(n, rng):
+    return Example(sets.IsotonicCone(increasing=False), (n,), lambda v: [v[1:] <= v[:-1]] if n > 1 else [v == v])
+
+
+def _permutahedron(n, rng):
+    w = rng.standard_normal(n)
+    ordered = np.sort(w)[::-1]
+    # majorization: the k largest elements of a member sum to no more than those of w
+    parts = lambda v: [cp.sum_largest(v, k) <= ordered[:k].sum() for k in range(1, n)]
+    return Example(sets.Permutahedron(w), (n,), lambda v: [*parts(v), cp.sum(v) == w.sum()])
+
+
 CASES = [
     Case("nonnegative", _nonnegative),
     Case("box", _box),
@@ -135,6 +151,9 @@ CASES = [
     Case("half-space", _halfspace, support=False),
     Case("affine", _affine, support=False),
     Case("dependent equations", _dependent, support=False, consistent=_dependent_direction),
+    Case("isotonic cone", _isotonic, support=False),
+    Case("antitonic cone", _antitonic, support=False),
+    Case("permutahedron", _permutahedron),
     Case("box section", _section, support=False),
     Case("weighted simplex", _open_section, support=False),
 ]

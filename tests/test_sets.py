@@ -286,6 +286,9 @@ BAD = {
     "scaled by a vector": (lambda: sets.Scaled(sets.L2Ball(), jnp.ones(2)).check(jnp.ones(2)), "must be a scalar"),
     "scaled by zero": (lambda: sets.Scaled(sets.L2Ball(), 0.0), "factor must be positive"),
     "shifted by another shape": (lambda: sets.Shifted(sets.L2Ball(), jnp.ones(2)).check(jnp.ones(3)), "center of Shif"),
+    "matrix of a cone": (lambda: sets.IsotonicCone().check(jnp.ones((2, 2))), "unknown that is one vector"),
+    "tree of a cone": (lambda: sets.Permutahedron(jnp.ones(2)).check({"a": jnp.ones(2)}), "unknown that is one vector"),
+    "vertex": (lambda: sets.Permutahedron(jnp.ones(2)).check(jnp.ones(3)), "vertex must have the shape"),
     "radius of the base": (lambda: sets.Shifted(sets.L2Ball(jnp.ones(2)), 1.0).check(jnp.ones(2)), "must be a scalar"),
 }
 

@@ -11,6 +11,7 @@ They cost one more evaluation of the condition and its linearization, and two mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,9 +30,10 @@ from .differentiation._certificate import (
     reverse,
 )
 from .differentiation._linearization import Linearization, linearize
-from .linear import Auto
+from .functions import as_function
+from .linear import Auto, System
 from .problems import check_unknown
-from .solve import Problem, solve
+from .solve import Problem, as_solver, solve
 from .solvers import Solver
 from .status import OnFailure, check_on_failure
 
@@ -42,8 +44,8 @@ _IMPLICIT = Implicit()
 
 def _at(
     problem: Any, x: Any, args: tuple[Any, ...], differentiation: Implicit, argnums: tuple[int, ...]
-) -> tuple[Linearization, Any, Parameters, Any]:
-    """Return the linearization at ``x``, its system, the parameters that move, and the name for messages."""
+) -> tuple[Linearization, System, Parameters, list[int], Any]:
+    """Return the linearization at ``x``, its system, the parameters that move, and their places among the leaves."""
     if not isinstance(differentiation, Implicit):
         raise TypeError(
             "differentiation must be Implicit(), whose condition and linear solver the certificate uses: given "
@@ -67,7 +69,11 @@ def _at(
         return problem, jax.tree.unflatten(treedef, full), condition
 
     moving = [trees.strong(jnp.asarray(leaves[i])) for i in places]
-    return at, system, Parameters(moving, merge), (places, treedef, f"the solution of {problem.name}")
+    return at, system, Parameters(moving, merge), places, treedef
+
+
+def _name(problem: Any) -> str:
+    return f"the solution of {problem.name}"
 
 
 def jvp(
@@ -130,14 +136,20 @@ def jvp(
             f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
             f"needed {jax.tree.structure(args)}."
         )
-    at, system, parameters, (places, _, name) = _at(problem, x, args, differentiation, tuple(range(len(args))))
+    if derivative is not None:
+        trees.require_same("derivative", derivative, check_unknown(x, "x"), "x")
+    dx, certificate = _jvp(problem, x, args, tangents, derivative, differentiation)
+    return guarded(dx, certificate, on_failure, _name(problem)), certificate
+
+
+@jax.jit
+def _jvp(problem: Any, x: Any, args: Any, tangents: Any, derivative: Any, differentiation: Implicit) -> Any:
+    at, system, parameters, places, _ = _at(problem, x, args, differentiation, tuple(range(len(args))))
     leaves = jax.tree.leaves(tangents)
     dots = [jnp.asarray(leaves[i], p.dtype)[None] for i, p in zip(places, parameters.moving, strict=True)]
-    if derivative is not None:
-        trees.require_same("derivative", derivative, at.x, "x")
-        derivative = leading(derivative)
-    dx, certificate = forward(at, system, parameters, dots, derivative)
-    return guarded(first(dx), certificate, on_failure, name), certificate
+    given = None if derivative is None else leading(derivative)
+    dx, certificate = forward(at, system, parameters, dots, given)
+    return first(dx), certificate
 
 
 def vjp(
@@ -184,17 +196,24 @@ def vjp(
     'TIE'
     """
     check_on_failure(on_failure)
+    trees.require_same("cotangent", jax.tree.map(jnp.asarray, cotangent), check_unknown(x, "x"), "x")
     chosen = _argnums(argnums, len(args))
-    at, system, parameters, (places, treedef, name) = _at(problem, x, args, differentiation, chosen)
-    cotangent = jax.tree.map(lambda c, u: jnp.asarray(c, u.dtype), cotangent, at.x)
-    trees.require_same("cotangent", cotangent, at.x, "x")
+    gradient, certificate = _vjp(problem, x, args, cotangent, chosen, derivative, differentiation)
+    return guarded(gradient, certificate, on_failure, _name(problem)), certificate
+
+
+@partial(jax.jit, static_argnums=4)
+def _vjp(
+    problem: Any, x: Any, args: Any, cotangent: Any, argnums: Any, derivative: Any, differentiation: Implicit
+) -> Any:
+    at, system, parameters, places, treedef = _at(problem, x, args, differentiation, argnums)
     given = None
     if derivative is not None:
         leaves = treedef.flatten_up_to(derivative)
         given = [jnp.asarray(leaves[i])[None] for i in places]
-    _, gradient, certificate = reverse(at, system, parameters, lambda _: (leading(cotangent), None), given)
-    gradient = guarded(first(gradient), certificate, on_failure, name)
-    return _scatter(gradient, places, treedef), certificate
+    v = leading(jax.tree.map(jnp.asarray, cotangent))
+    _, gradient, certificate = reverse(at, system, parameters, lambda _: (v, None), given)
+    return _scatter(first(gradient), places, treedef), certificate
 
 
 def jacobian(
@@ -221,7 +240,14 @@ def jacobian(
      [1. 1.]] True
     """
     check_on_failure(on_failure)
-    at, system, parameters, (_, _, name) = _at(problem, x, args, differentiation, _argnums(argnum, len(args)))
+    (argnum,) = _argnums(argnum, len(args))
+    result, certificate = _jacobian(problem, x, args, argnum, differentiation)
+    return guarded(result, certificate, on_failure, _name(problem)), certificate
+
+
+@partial(jax.jit, static_argnums=3)
+def _jacobian(problem: Any, x: Any, args: Any, argnum: int, differentiation: Implicit) -> Any:
+    at, system, parameters, _, _ = _at(problem, x, args, differentiation, (argnum,))
     leaves, argument = jax.tree.flatten(args[argnum])
     if len(leaves) != len(parameters.moving):
         raise TypeError(f"args[{argnum}] must be floating-point for a Jacobian: given {trees.describe(args[argnum])}.")
@@ -236,7 +262,7 @@ def jacobian(
         rows = jax.tree.unflatten(
             x_tree, [jax.tree.unflatten(argument, [parts[i] for parts in pieces]) for i in range(len(x_leaves))]
         )
-    return guarded(rows, certificate, on_failure, name), certificate
+    return rows, certificate
 
 
 def value_and_grad(
@@ -285,34 +311,40 @@ def value_and_grad(
     False
     """
     check_on_failure(on_failure)
-    given = None
+    (argnum,) = _argnums(argnum, len(args))
+    value, gradient, certificate = _value_and_grad(
+        as_function(loss, "loss"), problem, as_solver(solver), init, args, argnum, differentiation
+    )
+    return value, guarded(gradient, certificate, on_failure, _name(problem)), certificate
+
+
+@partial(jax.jit, static_argnums=5)
+def _value_and_grad(
+    loss: Any, problem: Any, solver: Any, init: Any, args: Any, argnum: int, differentiation: Any
+) -> Any:
+    def run(argument: Any) -> tuple[Any, Any]:
+        full = (*args[:argnum], argument, *args[argnum + 1 :])
+        x = solve(problem, solver, init, *full, differentiation=differentiation, on_failure="ignore").x
+        return loss(x, *full), x
+
     if isinstance(differentiation, Implicit):
-        x = solve(problem, solver, init, *args, differentiation=differentiation, on_failure="ignore").x
-        x = jax.lax.stop_gradient(x)
-        judge = differentiation
+        judge, given = differentiation, None
+        _, x = run(args[argnum])
     else:
-        judge = _IMPLICIT
-
-        def composed(argument: Any) -> tuple[Any, Any]:
-            full = (*args[:argnum], argument, *args[argnum + 1 :])
-            x = solve(problem, solver, init, *full, differentiation=differentiation, on_failure="ignore").x
-            return loss(x, *full), x
-
-        (_, x), gradient = jax.value_and_grad(composed, has_aux=True)(args[argnum])
-        given = [leaf[None] for leaf in jax.tree.leaves(gradient)]
-    at, system, parameters, (places, treedef, name) = _at(problem, x, args, judge, _argnums(argnum, len(args)))
+        (_, x), gradient = jax.value_and_grad(run, has_aux=True)(args[argnum])
+        judge, given = _IMPLICIT, [leaf[None] for leaf in jax.tree.leaves(gradient)]
+    x = jax.lax.stop_gradient(x)
+    at, system, parameters, places, treedef = _at(problem, x, args, judge, (argnum,))
 
     def outer(u: Any, some: list[Any]) -> Any:
         return loss(u, *parameters.merge(some)[1])
-
-    value = outer(at.x, parameters.moving)
 
     def cotangents(u: Any) -> tuple[Any, Any]:
         return leading(jax.grad(outer, argnums=(0, 1))(u, parameters.moving))
 
     _, gradient, certificate = reverse(at, system, parameters, cotangents, given)
-    gradient = guarded(first(gradient), certificate, on_failure, name)
-    return value, _scatter(gradient, places, treedef)[argnum], certificate
+    gradient = _scatter(first(gradient), places, treedef)[argnum]
+    return outer(at.x, parameters.moving), gradient, certificate
 
 
 def _argnums(argnums: int | tuple[int, ...] | None, count: int) -> tuple[int, ...]:

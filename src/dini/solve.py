@@ -129,8 +129,7 @@ def solve(
     >>> print(jax.jacobian(fit)(0.5).round(3))
     [-1.  -0.8]
     """
-    if not isinstance(solver, Solver):
-        solver = _as_solver(solver)
+    solver = as_solver(solver)
     if on_failure not in ("raise", "warn", "nan", "ignore"):
         check_on_failure(on_failure)
     try:
@@ -179,7 +178,10 @@ def _report(problem: str, solver: str, figures: np.ndarray) -> Exception:
     return failure(status, steps, error, problem=problem, solver=solver, tol=tol)
 
 
-def _as_solver(solver: Any) -> Solver:
+def as_solver(solver: Any) -> Solver:
+    """Return a solver for one of dini's or for a function ``(problem, init, *args) -> x``."""
+    if isinstance(solver, Solver):
+        return solver
     if callable(solver) and not isinstance(solver, type):
         return Function(jax.tree_util.Partial(solver))
     raise TypeError(

@@ -1,10 +1,13 @@
 """Optimality conditions: what a solution satisfies, each a few lines of mathematics.
 
 A condition maps ``(problem, x, *args)`` to a residual ``F`` that vanishes at a solution. A problem states one by
-default; ``dini.Implicit(condition=...)`` takes another, or a plain function ``F(x, *args)``.
+default; ``dini.Implicit(condition=...)`` takes another, or a plain function ``F(x, *args)``. ``KKT``,
+``ConicResidual``, ``ConvexHull`` and ``VariationalInequality`` are such functions. They need no problem, so they also
+serve ``dini.custom_root``, ``dini.root_jvp`` and ``dini.Root``.
 """
 
 from ._base import Condition, Given, Residual, as_condition, fixed_point
+from ._conic import ConicResidual
 from ._descent import (
     BlockProximalGradient,
     MirrorDescent,
@@ -15,11 +18,17 @@ from ._descent import (
     curvature,
 )
 from ._geometry import KL, Geometry
+from ._kkt import KKT, multipliers, quadratic_program
+from ._polyhedral import ConvexHull
+from ._variational import VariationalInequality
 
 __all__ = [
+    "KKT",
     "KL",
     "BlockProximalGradient",
     "Condition",
+    "ConicResidual",
+    "ConvexHull",
     "Geometry",
     "Given",
     "MirrorDescent",
@@ -28,7 +37,10 @@ __all__ = [
     "ProximalGradient",
     "Residual",
     "Stationary",
+    "VariationalInequality",
     "as_condition",
     "curvature",
     "fixed_point",
+    "multipliers",
+    "quadratic_program",
 ]

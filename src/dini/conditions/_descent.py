@@ -39,11 +39,14 @@ def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> j
     return jax.lax.fori_loop(0, iterations, body, (start, top))[1]
 
 
-def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
-    if given is not None:
-        return given
-    top = curvature(lambda u: problem.gradient(u, *args), x)
+def inverse_curvature(gradient: Callable[[Any], Any], x: Any) -> jax.Array:
+    """Return a step size, one over the largest curvature at ``x`` (one where there is none)."""
+    top = curvature(gradient, x)
     return jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0)
+
+
+def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+    return inverse_curvature(lambda u: problem.gradient(u, *args), x) if given is None else given
 
 
 @register_dataclass
@@ -88,6 +91,11 @@ class ProximalGradient(Condition):
     def settled_like(self, other: ProximalGradient) -> ProximalGradient:
         """Return this condition with the step size of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
+
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return true."""
+        del problem
+        return True
 
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""
@@ -145,6 +153,11 @@ class BlockProximalGradient(Condition):
 
     step_sizes: Any
 
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return true."""
+        del problem
+        return True
+
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""
         gradient = problem.gradient(x, *args)
@@ -173,6 +186,11 @@ class MirrorDescent(Condition):
     def settled_like(self, other: MirrorDescent) -> MirrorDescent:
         """Return this condition with the step size of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
+
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return true."""
+        del problem
+        return True
 
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""

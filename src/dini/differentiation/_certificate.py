@@ -26,6 +26,7 @@ import enum
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,7 +39,7 @@ from ._linearization import Linearization
 TOLERANCE = 1e-2
 # First-order estimates are exceeded now and then by a factor of a few; a Newton step that did not reduce the residual
 # (at the level of rounding, or far away) makes them estimates of the order of magnitude only.
-_SAFETY, _SAFETY_WITHOUT_NEWTON = 3.0, 30.0
+_SAFETY, _SAFETY_WITHOUT_NEWTON = 2.0, 30.0
 # Rounding errors of a sum of many terms are a few units in the last place.
 _ROUNDING = 4.0
 # Iterative solvers need only the leading digits of a correction.
@@ -164,7 +165,7 @@ def forward(
     g = jax.vmap(push_nearby)(dx, tangents)
     g = g if extra is None else trees.sub(g, extra)
     correction = jax.vmap(lambda g: system.solve(g, rtol=_LOOSE).w)(g)
-    size = trees.norm(trees.sub(dx, correction))
+    size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents))
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
@@ -178,7 +179,8 @@ def forward(
         noise=None if noise is None else _ratio(trees.norm(noise), size),
         inverse=[_ratio(trees.norm(dx), trees.norm(b)), _ratio(trees.norm(correction), trees.norm(g))],
         linear_residual=jnp.max(solved.residual),
-        singular=jnp.any(solved.flagged),
+        flagged=jnp.any(solved.flagged),
+        finite=trees.all_finite((here, b)),
     )
 
 
@@ -211,7 +213,7 @@ def reverse(
         gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
     if given is not None:
         gradient = given
-    size = trees.norm(corrected)
+    size = trees.norm(corrected) + _floor(at.x, moving, trees.norm(v))
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
@@ -228,7 +230,8 @@ def reverse(
             noise=None if noise is None else _ratio(trees.norm(noise), size),
             inverse=[_ratio(trees.norm(u), trees.norm(v)), _ratio(trees.norm(du), trees.norm(q))],
             linear_residual=jnp.max(solved.residual),
-            singular=jnp.any(solved.flagged),
+            flagged=jnp.any(solved.flagged),
+            finite=trees.all_finite((here, v)),
         ),
     )
 
@@ -243,6 +246,15 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a == 0, 0, a / jnp.where(b == 0, jnp.finfo(b.dtype).tiny, b))
 
 
+def _floor(x: Any, moving: Any, direction: jax.Array) -> jax.Array:
+    """Return the size below which a derivative counts as zero.
+
+    There, a relative change of the parameters changes the solution relatively by rounding errors only.
+    """
+    parameters = trees.norm(moving)
+    return jnp.where(parameters > 0, 2000 * trees.eps(x) * trees.norm(x) * direction / parameters, 0)
+
+
 def _judge(
     at: Linearization,
     system: System,
@@ -253,7 +265,8 @@ def _judge(
     noise: jax.Array | None,
     inverse: list[jax.Array],
     linear_residual: jax.Array,
-    singular: jax.Array,
+    flagged: jax.Array,
+    finite: jax.Array,
 ) -> Certificate:
     """Put the figures together."""
     eps = trees.eps(at.x)
@@ -264,25 +277,26 @@ def _judge(
     condition = jnp.maximum(system.norm() * inverse_norm, 1)
     rounding = _ROUNDING * (eps * condition if noise is None else noise)
 
+    failed = flagged | ~(linear_residual <= system.solver.accept(eps))
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
-    near = contraction < 0.25
+    near = (contraction < 0.25) & ~failed
     error = jnp.where(near, _SAFETY, _SAFETY_WITHOUT_NEWTON) * error
     error = jnp.where(~near & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
     solution_error = newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     astray = solution_error > TOLERANCE * trees.norm(at.x) + eps**0.25
 
     margin, tie = _margin(at, newton, contraction, eps)
-    accept = system.solver.accept(eps)
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (
         (~(error <= TOLERANCE) | astray, Verdict.UNCONVERGED),
         (~(rounding <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
         (tie, Verdict.TIE),
         (jnp.isnan(error), Verdict.NONFINITE),
-        (~(linear_residual <= accept), Verdict.LINEAR_SOLVE),
-        (singular, Verdict.ILL_CONDITIONED),
-        (~jnp.isfinite(newton.residual), Verdict.NONFINITE),
+        # a pivot of zero is seen by a factorization only; iterative solvers just fail
+        (failed, Verdict.LINEAR_SOLVE),
+        (flagged & system.dense, Verdict.ILL_CONDITIONED),
+        (~finite, Verdict.NONFINITE),
     ):
         verdict = jnp.where(bad, what, verdict)
     certificate = Certificate(
@@ -315,6 +329,11 @@ def _margin(at: Linearization, newton: _Correction, contraction: jax.Array, eps:
 def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: str) -> Any:
     """Return a derivative, made harmless where its verdict is bad, as the policy says."""
     figures = jnp.stack([jnp.asarray(figure, certificate.error.dtype) for figure in certificate])
+    known = not isinstance(figures, jax.core.Tracer)
+    if known and (certificate.reliable or on_failure == "ignore"):
+        return value
+    if known and on_failure == "raise":
+        raise failure(figures, name)
     return guard(value, ~certificate.reliable, lambda figures: failure(figures, name), (figures,), on_failure)
 
 
@@ -350,7 +369,7 @@ def solve_certified(
     def product(unknown: Any) -> Any:
         w, s = unknown
         _, b = jax.jvp(parameters.apply(at, at.x), (parameters.moving,), (s,))
-        return trees.add(at.matvec(w), b), s
+        return trees.add(at.matvec(w), b), trees.add(s, _nothing(b, s))
 
     def solve(_: Any, rhs: Any) -> Any:
         r, s = rhs
@@ -369,7 +388,16 @@ def solve_certified(
         )
         return guarded((trees.neg(first(u)), trees.add(w, first(gradient))), certificate, on_failure, name)
 
-    return jax.lax.custom_linear_solve(product, (trees.zeros_like(at.x), tangents), solve, solve_transposed)[0]
+    return jax.lax.custom_linear_solve(product, (_nothing(tangents, at.x), tangents), solve, solve_transposed)[0]
+
+
+def _nothing(a: Any, like: Any) -> Any:
+    """Return zero as a linear function of ``a``.
+
+    JAX transposes a linear system, and the derivative of one, only if all of its right-hand side is linear.
+    """
+    nothing = trees.total([0 * jnp.sum(leaf) for leaf in jax.tree.leaves(a)])
+    return jax.tree.map(lambda u: jnp.broadcast_to(nothing.astype(u.dtype), u.shape), like)
 
 
 def failure(certificate: Any, name: str) -> DerivativeError:

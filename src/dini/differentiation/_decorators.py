@@ -13,14 +13,15 @@ import numpy as np
 
 from .. import trees
 from ..conditions import as_condition
-from ..linear import Structure
+from ..linear import Linearized, Structure
+from ..linear._krylov import closed_solver
 from ..status import OnFailure, check_on_failure
 from ._engine import implicit, solve_real
 from ._linearization import Linearization
 
 
 def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
-    return jax.linearize(lambda u: fun(u, *args), x)[1]
+    return Linearized(lambda u: fun(u, *args), x)
 
 
 def _arguments(
@@ -157,7 +158,7 @@ def custom_root(
                 linearize,
                 init,
                 (some, closed),
-                linear_solver=linear_solver,
+                linear_solver=closed_solver(linear_solver, hoisted.shape[0]),
                 on_failure=on_failure,
                 name=f"the solution of {name}",
             )

@@ -23,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from .. import trees
@@ -113,10 +114,12 @@ def implicit(
         solved.
     """
     treedef = jax.tree.structure(parameters)
+    # the rule runs after the trace that it is defined in: what the linear solver holds comes to it as an operand
+    held, solver_of = _hold(linear_solver)
 
     @jax.custom_jvp
     def solution(consts: Any, constants: Any, leaves: list[Any]) -> tuple[Any, Any]:
-        return run(consts, constants, jax.tree.unflatten(treedef, leaves))
+        return run(consts, constants[0], jax.tree.unflatten(treedef, leaves))
 
     def rule(primals: Any, tangents: Any) -> Any:
         x, extra = solution(*primals)
@@ -132,6 +135,7 @@ def implicit(
             return jax.tree.unflatten(treedef, full)
 
         here = [leaves[i] for i in moved]
+        solver = solver_of(jax.lax.stop_gradient(primals[1][1]))
         at = linearize(x, merge(here))
         tangent, mark = [dots[i] for i in moved], None
         if status_of is not None and on_failure in ("raise", "nan"):
@@ -140,16 +144,30 @@ def implicit(
             mark = jnp.where(status_of(extra) == Status.CONVERGED, 1.0, jnp.nan)
             tangent = _times(mark, tangent)
         if certify:
-            dx = solve_certified(at, Parameters(here, merge), tangent, linear_solver, on_failure, name)
+            dx = solve_certified(at, Parameters(here, merge), tangent, solver, on_failure, name)
         else:
             _, b = jax.jvp(lambda some: at.function(x, merge(some)), (here,), (tangent,))
-            dx = solve_real(at, trees.neg(b), linear_solver, on_failure, name)
+            dx = solve_real(at, trees.neg(b), solver, on_failure, name)
         if mark is not None:
             dx = _times(mark, dx)
         return (x, extra), (dx, _zeros(extra))
 
     solution.defjvp(rule, symbolic_zeros=True)
-    return solution(consts, constants, jax.tree.leaves(parameters))
+    return solution(consts, (constants, held), jax.tree.leaves(parameters))
+
+
+def _hold(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return the arrays in a tree, and the function that puts arrays in their place."""
+    leaves, treedef = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray | np.generic)]
+
+    def put(arrays: list[Any]) -> Any:
+        full = list(leaves)
+        for i, array in zip(places, arrays, strict=True):
+            full[i] = array
+        return jax.tree.unflatten(treedef, full)
+
+    return [leaves[i] for i in places], put
 
 
 def solve_real(at: Linearization, b: Any, linear_solver: Any, on_failure: OnFailure, name: str) -> Any:

@@ -1,7 +1,8 @@
-"""Matrix-free solvers: thin settings around Lineax's Krylov methods."""
+"""Matrix-free solvers: settings around Lineax's Krylov methods, and around solvers of the user."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import lineax as lx
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ._preconditioner import as_preconditioner, fitted
 from ._protocol import Matvec, Structure
 
 _TAGS = {
@@ -25,25 +27,97 @@ def _tolerances(rtol: float) -> dict[str, Any]:
     return {"rtol": rtol, "atol": rtol, "norm": trees.norm}
 
 
-def _run(solver: Any, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+def _run(
+    solver: Any, matvec: Matvec, b: Any, structure: Structure, options: dict[str, Any] | None = None
+) -> tuple[Any, jax.Array]:
     operator = lx.FunctionLinearOperator(matvec, jax.eval_shape(lambda: b), _TAGS[structure])
     # the caller computes the true residual; Lineax's own flag would only repeat its recurrence's opinion
-    solution = lx.linear_solve(operator, b, solver, throw=False)
+    solution = lx.linear_solve(operator, b, solver, options=options, throw=False)
     return solution.value, ~trees.all_finite(solution.value)
 
 
-def _default_rtol(b: Any) -> float:
-    # three quarters of the digits: the rest is lost to rounding in long recurrences
-    return trees.eps(b) ** 0.65
+class Krylov:
+    """What the iterative solvers share.
+
+    Subclasses are dataclasses with the fields ``rtol`` and ``max_steps`` and, where the method takes them,
+    ``preconditioner``, ``x0`` and ``x0_transposed``.
+    """
+
+    rtol: float | None
+    max_steps: int | None
+    preconditioner: Any = None
+    x0: Any = None
+    x0_transposed: Any = None
+
+    def __post_init__(self) -> None:
+        if self.preconditioner is not None:
+            object.__setattr__(self, "preconditioner", as_preconditioner(self.preconditioner))
+
+    def transposed(self) -> Any:
+        """Return the solver of the transposed system."""
+        changes: dict[str, Any] = {}
+        if self.preconditioner is not None:
+            changes["preconditioner"] = self.preconditioner.transposed
+        if self.x0 is not None or self.x0_transposed is not None:
+            changes.update(x0=self.x0_transposed, x0_transposed=self.x0)
+        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
+
+    def closed(self, like: Any) -> Any:
+        """Return the solver with everything that its preconditioner closes over made explicit."""
+        if self.preconditioner is None:
+            return self
+        changes: dict[str, Any] = {"preconditioner": self.preconditioner.closed(like)}
+        return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
+
+    def tolerance(self, b: Any) -> float:
+        """Return the relative residual at which to stop: by default three quarters of the digits."""
+        # the rest is lost to rounding in long recurrences
+        return trees.eps(b) ** 0.65 if self.rtol is None else self.rtol
+
+    def steps(self, b: Any) -> int:
+        """Return the limit on the number of steps."""
+        return 10 * trees.size(b) + 100 if self.max_steps is None else self.max_steps
+
+    def accept(self, eps: float) -> float:
+        """Return the relative residual up to which a solution is believed."""
+        return 100 * (eps**0.65 if self.rtol is None else self.rtol)
+
+    def _lineax(self, method: Any, matvec: Matvec, b: Any, structure: Structure, **settings: Any) -> Any:
+        options: dict[str, Any] = {}
+        if self.preconditioner is not None:
+            like = jax.eval_shape(lambda: b)
+            tags = _TAGS[structure] if structure == "positive definite" else ()
+            options["preconditioner"] = lx.FunctionLinearOperator(self.preconditioner, like, tags)
+        if self.x0 is not None:
+            options["y0"] = fitted(matvec, self.x0, b)
+        solver = method(**(_tolerances(self.tolerance(b)) | settings), max_steps=self.steps(b))
+        return _run(solver, matvec, b, structure, options)
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class CG:
-    """Conjugate gradients, for positive definite maps. ``rtol`` (relative residual) defaults to ``eps**0.65``."""
+class CG(Krylov):
+    """Conjugate gradients, for positive definite maps.
+
+    Parameters
+    ----------
+    rtol
+        Relative residual at which to stop; by default ``eps**0.65``. A solution is believed up to 100 times as much.
+    max_steps
+        Limit on the number of steps; by default ten times the number of unknowns, and 100.
+    preconditioner
+        A :class:`Preconditioner` or a linear function ``r -> P r`` close to the inverse of the map, symmetric and
+        positive definite.
+    x0, x0_transposed
+        Guesses at the solution, of the system and of the transposed one (which reverse mode solves). Only their
+        directions count: the multiple that leaves the smallest residual is taken.
+    """
 
     rtol: float | None = field(default=None, metadata={"static": True})
     max_steps: int | None = field(default=None, metadata={"static": True})
+    preconditioner: Any = None
+    x0: Any = None
+    x0_transposed: Any = None
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite; refuses a map that is not declared positive definite."""
@@ -52,54 +126,102 @@ class CG:
                 f"CG needs a positive definite linear map; this condition declares {structure or 'no structure'}. "
                 "Use GMRES(), BiCGStab() or Dense(), or a condition with a positive definite derivative."
             )
-        rtol = _default_rtol(b) if self.rtol is None else self.rtol
-        steps = 10 * trees.size(b) + 100 if self.max_steps is None else self.max_steps
-        return _run(lx.CG(**_tolerances(rtol), max_steps=steps), matvec, b, structure)
+        return self._lineax(lx.CG, matvec, b, structure)
 
-    def accept(self, eps: float) -> float:
-        """Return the relative residual up to which a solution is believed."""
-        return 100 * (eps**0.65 if self.rtol is None else self.rtol)
+    def reduced(self) -> CG:
+        """Return the solver for a positive semidefinite system that stands for the one which it was made for."""
+        if self.preconditioner is not None or self.x0 is not None or self.x0_transposed is not None:
+            raise ValueError(
+                "CG solves a proximal fixed point through another, positive semidefinite system, for which a "
+                "preconditioner or an initial guess of the fixed point's own system means nothing. Use them with "
+                "GMRES() or BiCGStab()."
+            )
+        return self
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class GMRES:
-    """Restarted GMRES, for general maps. ``rtol`` (relative residual) defaults to ``eps**0.65``."""
+class GMRES(Krylov):
+    """Restarted GMRES, for general maps.
+
+    Parameters
+    ----------
+    rtol, x0, x0_transposed
+        As for :class:`CG`.
+    restart
+        Number of products between restarts, and of vectors that are kept.
+    max_steps
+        Limit on the number of restarts; by default ten times the number of unknowns, and 100.
+    preconditioner
+        A :class:`Preconditioner`, a linear function ``r -> P r`` close to the inverse of the map, or an object with
+        that function and ``transposed``. It is transposed for the transposed system.
+    """
 
     rtol: float | None = field(default=None, metadata={"static": True})
     restart: int = field(default=30, metadata={"static": True})
     max_steps: int | None = field(default=None, metadata={"static": True})
+    preconditioner: Any = None
+    x0: Any = None
+    x0_transposed: Any = None
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite."""
-        rtol = _default_rtol(b) if self.rtol is None else self.rtol
-        size = trees.size(b)
-        steps = 10 * size + 100 if self.max_steps is None else self.max_steps
-        restart = min(self.restart, size)
-        return _run(lx.GMRES(**_tolerances(rtol), max_steps=steps, restart=restart), matvec, b, structure)
-
-    def accept(self, eps: float) -> float:
-        """Return the relative residual up to which a solution is believed."""
-        return 100 * (eps**0.65 if self.rtol is None else self.rtol)
+        return self._lineax(lx.GMRES, matvec, b, structure, restart=min(self.restart, trees.size(b)))
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class BiCGStab:
-    """BiCGStab, for general maps in short memory. ``rtol`` (relative residual) defaults to ``eps**0.65``."""
+class BiCGStab(Krylov):
+    """BiCGStab, for general maps in short memory.
+
+    Parameters
+    ----------
+    rtol, max_steps, x0, x0_transposed
+        As for :class:`CG`.
+    preconditioner
+        As for :class:`GMRES`.
+    """
+
+    rtol: float | None = field(default=None, metadata={"static": True})
+    max_steps: int | None = field(default=None, metadata={"static": True})
+    preconditioner: Any = None
+    x0: Any = None
+    x0_transposed: Any = None
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution and whether it is finite."""
+        return self._lineax(lx.BiCGStab, matvec, b, structure)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class LSMR(Krylov):
+    """LSMR, for general maps, also singular ones: of all solutions, or least-squares solutions, the shortest.
+
+    It works with the products of the map and of its transpose, and its steps depend on the square of the condition
+    number; so for invertible maps :class:`GMRES` is faster. A right-hand side outside of the range has a
+    least-squares solution with a residual that is not small, and counts as failed.
+
+    Parameters
+    ----------
+    rtol, max_steps
+        As for :class:`CG`.
+
+    References
+    ----------
+    D. Fong, M. Saunders, LSMR: An iterative algorithm for sparse least-squares problems, SIAM J. Sci. Comput. 33, 2011.
+    """
 
     rtol: float | None = field(default=None, metadata={"static": True})
     max_steps: int | None = field(default=None, metadata={"static": True})
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite."""
-        rtol = _default_rtol(b) if self.rtol is None else self.rtol
-        steps = 10 * trees.size(b) + 100 if self.max_steps is None else self.max_steps
-        return _run(lx.BiCGStab(**_tolerances(rtol), max_steps=steps), matvec, b, structure)
-
-    def accept(self, eps: float) -> float:
-        """Return the relative residual up to which a solution is believed."""
-        return 100 * (eps**0.65 if self.rtol is None else self.rtol)
+        # Lineax's relative tolerance is on the backward error, which a small residual of an ill-conditioned map needs
+        # smaller; its absolute one is on ``A.T r`` too, which small singular values make smaller than ``r``.
+        eps = trees.eps(b)
+        tight = {"rtol": eps, "atol": self.tolerance(b) * eps**0.25}
+        return self._lineax(lx.LSMR, matvec, b, structure, conlim=float("inf"), **tight)
 
 
 @register_dataclass
@@ -155,3 +277,8 @@ def wrap_linear_solver(solver: Any) -> Any:
     """Return a setting of a frozen pytree as a linear solver; what JAX puts there while it rebuilds trees passes."""
     usable = callable(solver) or isinstance(solver, lx.AbstractLinearSolver | str)
     return as_linear_solver(solver) if usable else solver
+
+
+def closed_solver(solver: Any, like: Any) -> Any:
+    """Return a linear solver for unknowns like ``like`` with everything that its functions close over made explicit."""
+    return solver.closed(jax.eval_shape(trees.to_real, like)) if hasattr(solver, "closed") else solver

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..status import DerivativeError, OnFailure, Status, guard
 from ._protocol import Matvec, Structure
-from ._system import Reduction, System, choose
+from ._system import Reduction, System, choose, modified
 
 
 def solve(
@@ -55,7 +55,10 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
-    chosen = choose(solver, trees.size(b), structure, reduction)[0]
+    matvec, solver, reduction = modified(matvec, solver, reduction)
+    chosen: Any = choose(solver, trees.size(b), structure, reduction)[0]
+    if hasattr(chosen, "prepared"):
+        chosen = chosen.prepared(matvec, b)  # what both directions share: a pattern of nonzeros, say
     accept = chosen.accept(trees.eps(b))
     method = type(chosen).__name__
     no_minimum = " or not positive definite (no minimum)" if structure == "positive definite" else ""
@@ -90,4 +93,17 @@ def solve(
         return go
 
     symmetric = structure is not None
-    return jax.lax.custom_linear_solve(matvec, b, run(False), run(True), symmetric=symmetric)
+    return jax.lax.custom_linear_solve(matvec, _linked(b), run(False), run(True), symmetric=symmetric)
+
+
+def _linked(b: Any) -> Any:
+    """Return ``b`` with every leaf a linear function of all.
+
+    JAX transposes a solve only if all of its right-hand side depends on what is differentiated. A row of a condition
+    that holds no parameters (complementarity, say) does not: its part is the constant zero.
+    """
+    leaves, treedef = jax.tree.flatten(b)
+    if len(leaves) < 2:
+        return b
+    nothing = [0 * jnp.sum(leaf.ravel()[:1]) for leaf in leaves]
+    return jax.tree.unflatten(treedef, [sum((n.astype(leaf.dtype) for n in nothing), leaf) for leaf in leaves])

@@ -20,15 +20,9 @@ from jax.extend.core import Literal
 
 from ._pattern import Pattern, scipy_sparse
 from ._protocol import Matvec
-from ._sparsity_rules import RULES, size
+from ._sparsity_rules import RULES, check_count, size
 
-#: more dependencies than this in one intermediate array, in multiples of the unknown's size: no sparse pattern
-_MOST = 128
-_SCAN_UNROLLED = 2000
-
-
-class NotSparse(ValueError):
-    """A map whose products mix too many elements for a sparse pattern to pay."""
+_SCAN_UNROLLED = 2000  # operations
 
 
 class Linearized:
@@ -53,7 +47,7 @@ class Linearized:
 
 def detect(matvec: Matvec, like: Any) -> Pattern:
     """Return the pattern of a linear map from trees like ``like`` to such trees, or raise :class:`NotSparse`."""
-    product = matvec.tangent if isinstance(matvec, Linearized) else matvec
+    product = getattr(matvec, "tangent", matvec)
     return _pattern(jax.make_jaxpr(product)(like), 0)
 
 
@@ -112,8 +106,7 @@ def _pattern(closed: Any, extra: int, values: Any = ()) -> Pattern:
     ends = np.cumsum(sizes)
     deps = [identity[end - n : end] for n, end in zip(sizes, ends, strict=True)]
     known = [*(_known(c) for c in closed.consts), *[None] * len(inputs), *(_known(v) for v in values)]
-    limit = max(_MOST * total, 1 << 20)
-    out = _Scope(jaxpr, [*[None] * len(jaxpr.constvars), *deps, *[None] * extra], known, limit).run()
+    out = _Scope(jaxpr, [*[None] * len(jaxpr.constvars), *deps, *[None] * extra], known).run()
     rows = [size(v) for v in jaxpr.outvars]
     parts = [sparse.csr_matrix((n, total), dtype=bool) if m is None else m for m, n in zip(out, rows, strict=True)]
     if not parts:
@@ -129,9 +122,9 @@ def _known(value: Any) -> Any:
 class _Scope:
     """One jaxpr: the dependencies of its variables, and the values of those that no data enters."""
 
-    def __init__(self, jaxpr: Any, deps: list[Any], values: list[Any], limit: int):
+    def __init__(self, jaxpr: Any, deps: list[Any], values: list[Any]):
         inputs = [*jaxpr.constvars, *jaxpr.invars]
-        self.jaxpr, self.limit = jaxpr, limit
+        self.jaxpr = jaxpr
         self.deps = dict(zip(inputs, deps, strict=True))
         self.values = dict(zip(inputs, values, strict=True))
         self.producers = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
@@ -145,8 +138,7 @@ class _Scope:
             for var, m in zip(eqn.outvars, outputs, strict=True):
                 # integers do not vary
                 if m is not None and m.nnz and jnp.issubdtype(var.aval.dtype, jnp.inexact):
-                    if m.nnz > self.limit:
-                        raise NotSparse(_message(eqn.primitive.name, m.nnz))
+                    check_count(m.nnz, m.shape[1])
                     self.deps[var] = m
         return [self.dep(atom) for atom in self.jaxpr.outvars]
 
@@ -180,7 +172,7 @@ class _Scope:
         if inner is not None:
             jaxpr, consts = inner
             values = [*map(_known, consts), *(self.value(v) for v in eqn.invars)]
-            return _Scope(jaxpr, [*[None] * len(consts), *inputs], values, self.limit).run()
+            return _Scope(jaxpr, [*[None] * len(consts), *inputs], values).run()
         if name in _CONTROL:
             return _CONTROL[name](self, eqn, inputs)
         rule = RULES.get(name)
@@ -191,14 +183,7 @@ class _Scope:
 
     def mixed(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         """Return the dependencies of outputs each element of which may depend on all inputs."""
-        return [_spread(inputs, size(v), self.limit, eqn.primitive.name) for v in eqn.outvars]
-
-
-def _message(name: str, count: int) -> str:
-    return (
-        f"The program mixes too many elements for a sparse pattern: {count} dependencies after {name}. Declare the "
-        "pattern to the solver, or use Dense() or a Krylov method."
-    )
+        return [_spread(inputs, size(v)) for v in eqn.outvars]
 
 
 _CALLS = {
@@ -227,12 +212,11 @@ def _total(terms: list[Any]) -> Any:
     return total
 
 
-def _spread(inputs: list[Any], rows: int, limit: int, name: str) -> Any:
+def _spread(inputs: list[Any], rows: int) -> Any:
     sparse = scipy_sparse()
     columns = np.unique(np.concatenate([m.indices for m in inputs if m is not None]))
     width = next(m.shape[1] for m in inputs if m is not None)
-    if columns.size * rows > limit:
-        raise NotSparse(_message(name, columns.size * rows))
+    check_count(columns.size * rows, width)
     starts = np.arange(rows + 1) * columns.size
     return sparse.csr_matrix((np.ones(rows * columns.size, bool), np.tile(columns, rows), starts), (rows, width))
 
@@ -250,7 +234,7 @@ def _scan(scope: _Scope, eqn: Any, inputs: list[Any]) -> list[Any]:
     if length * max(len(body.jaxpr.eqns), 1) > _SCAN_UNROLLED:
         # a fixed point: each element may depend on all that any step lets in
         mixed = [m for m in inputs if m is not None]
-        return [_spread(mixed, size(v), scope.limit, "scan") for v in eqn.outvars]
+        return [_spread(mixed, size(v)) for v in eqn.outvars]
     outer = [scope.value(v) for v in eqn.invars]
     fixed, counters = [*map(_known, body.consts), *outer[:consts]], outer[consts : consts + carry]
     steps: list[list[Any]] = [[None] * length for _ in eqn.outvars[carry:]]
@@ -261,7 +245,7 @@ def _scan(scope: _Scope, eqn: Any, inputs: list[Any]) -> list[Any]:
             slices.append(None if m is None else m[i * n : (i + 1) * n])
             known.append(None if v is None else v[i])
         deps = [*[None] * len(body.consts), *inputs[:consts], *states, *slices]
-        inner = _Scope(body.jaxpr, deps, [*fixed, *counters, *known], scope.limit)
+        inner = _Scope(body.jaxpr, deps, [*fixed, *counters, *known])
         out = inner.run()
         states = out[:carry]
         # a loop counter that starts at a known value is known, and so are the indices that it makes
@@ -290,7 +274,7 @@ def _while(scope: _Scope, eqn: Any, inputs: list[Any]) -> list[Any]:
     while True:
         # what a state may depend on only grows, up to a fixed point
         deps = [*[None] * len(body.consts), *consts, *states]
-        out = _Scope(body.jaxpr, deps, unknown, scope.limit).run()
+        out = _Scope(body.jaxpr, deps, unknown).run()
         grown = [_total([m for m in pair if m is not None]) for pair in zip(states, out, strict=True)]
         if _count(grown) == _count(states):
             return grown
@@ -307,7 +291,7 @@ def _cond(scope: _Scope, eqn: Any, inputs: list[Any]) -> list[Any]:
     def outputs() -> Iterator[list[Any]]:
         for branch in eqn.params["branches"]:
             deps = [*[None] * len(branch.consts), *inputs[1:]]
-            yield _Scope(branch.jaxpr, deps, [*map(_known, branch.consts), *values], scope.limit).run()
+            yield _Scope(branch.jaxpr, deps, [*map(_known, branch.consts), *values]).run()
 
     return [_total([m for m in some if m is not None]) for some in zip(*outputs(), strict=True)]
 

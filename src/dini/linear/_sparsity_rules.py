@@ -17,6 +17,21 @@ from jax import lax
 from ._pattern import scipy_sparse
 
 Terms = list[list[Any]] | None
+# more dependencies than this in one intermediate array: no sparse pattern
+_MOST, _MOST_IN_A_ROW = 1 << 20, 128
+
+
+class NotSparse(ValueError):
+    """A map whose products mix too many elements for a sparse pattern to pay."""
+
+
+def check_count(count: int, width: int) -> None:
+    """Raise :class:`NotSparse` for a number of dependencies on ``width`` elements that is too large."""
+    if count > max(_MOST, _MOST_IN_A_ROW * width):
+        raise NotSparse(
+            f"The program mixes too many elements for a sparse pattern: {count} dependencies on {width} unknowns. "
+            "Declare the pattern to the solver, or use Dense() or a Krylov method."
+        )
 
 
 def size(atom: Any) -> int:
@@ -35,6 +50,7 @@ def _take(m: Any, index: np.ndarray) -> Any:
     valid = index >= 0
     starts = np.concatenate([[0], np.cumsum(valid)])
     chosen = index[valid]
+    check_count(int(np.diff(m.indptr)[chosen].sum(dtype=np.int64)), m.shape[1])
     return sparse.csr_matrix((np.ones(chosen.size, bool), chosen, starts), (index.size, m.shape[0])) @ m
 
 
@@ -133,6 +149,7 @@ def _reduce(value: Any, eqn: Any, inputs: list[Any]) -> Terms:
 def _cumulative(value: Any, eqn: Any, inputs: list[Any]) -> Terms:
     sparse = scipy_sparse()
     axis, n = eqn.params["axis"], eqn.invars[0].aval.shape[eqn.params["axis"]]
+    check_count(size(eqn.invars[0]) * (n + 1) // 2, inputs[0].shape[1])
     lines = np.moveaxis(_ids(eqn.invars[0]), axis, -1).reshape(-1, n)
     later, earlier = np.tril_indices(n)
     if eqn.params["reverse"]:

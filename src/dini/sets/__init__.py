@@ -10,26 +10,47 @@ from ._balls import L1Ball, L2Ball
 from ._base import Custom, Product, Set
 from ._bounds import Box, Hypercube, LInfBall, NonNegative
 from ._box_section import BoxSection
+from ._cones import Cone, ConeProduct, DualCone, Free, SecondOrder, Zero
+from ._exponential import Exponential
+from ._matrix import NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec
 from ._moved import Scaled, Shifted
+from ._order import IsotonicCone, Permutahedron
+from ._power import Power
 from ._simplex import Simplex, project_simplex
 
 __all__ = [
     "Affine",
     "Box",
     "BoxSection",
+    "Cone",
+    "ConeProduct",
     "Custom",
+    "DualCone",
+    "Exponential",
+    "Free",
     "Halfspace",
     "Hypercube",
     "Hyperplane",
+    "IsotonicCone",
     "L1Ball",
     "L2Ball",
     "LInfBall",
     "NonNegative",
+    "NuclearNormBall",
+    "Permutahedron",
+    "PositiveSemidefinite",
+    "Power",
     "Product",
     "Scaled",
+    "SecondOrder",
     "Set",
     "Shifted",
     "Simplex",
+    "Spectrahedron",
+    "SpectralNormBall",
+    "Zero",
     "isotonic_regression",
     "project_simplex",
+    "smat",
+    "svec",
 ]

@@ -37,23 +37,27 @@ def project_simplex(
     >>> print(project_simplex(jnp.array([1.0, 0.5, -0.5])))
     [0.75 0.25 0.  ]
     """
-    radius = jnp.asarray(radius, y.dtype)
     # below the largest element, where the threshold is in [-radius, 0]
     top = jnp.max(y, axis=axis, keepdims=True)
-    below = y - top
+    below = (y - top).astype(jnp.promote_types(y.dtype, jnp.float32))
+    radius = jnp.asarray(radius, below.dtype)
+    nothing = jnp.zeros((), jnp.int32), jnp.zeros((), below.dtype)
 
     def body(carry: Any) -> Any:
         tau, _ = carry
         above = below > tau
-        count = jnp.maximum(jnp.sum(above, axis=axis, keepdims=True), 1).astype(y.dtype)
-        new = (jnp.sum(jnp.where(above, below, 0), axis=axis, keepdims=True) - radius) / count
+        # one reduction of a pair: XLA then makes one pass over memory, where it makes four for two sums
+        pair = above.astype(jnp.int32), jnp.where(above, below, 0)
+        count, total = jax.lax.reduce(pair, nothing, lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis % y.ndim,))
+        new = (total - radius) / jnp.maximum(count, 1).astype(below.dtype)
+        new = jnp.expand_dims(new, axis % y.ndim)
         # it rises strictly until it ends: in rounding errors, too, so that it cannot go round in circles
         return jnp.maximum(new, tau), jnp.any(new > tau)
 
     # the lower bound "the largest element alone"; the first step from it is above the mean, the other natural start
-    start = jnp.zeros_like(top) - radius
+    start = jnp.zeros_like(top, below.dtype) - radius
     tau, _ = jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))
-    return jnp.maximum(below - tau, 0)
+    return jnp.maximum(below - tau, 0).astype(y.dtype)
 
 
 @project_simplex.defjvp

@@ -116,7 +116,7 @@ class Newton(Solver):
     def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> Any:
         minimum = isinstance(problem, Minimize | LeastSquares)
         function = problem.gradient if minimum else problem.residual
-        matvec = jax.linearize(lambda u: function(u, *args), x)[1]
+        matvec = linear.Linearized(lambda u: function(u, *args), x)
         if minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT:
             return _descend(matvec, residual)
         structure = problem.structure
@@ -132,9 +132,9 @@ class Newton(Solver):
         """Return one full Newton step."""
         del state
         function = problem.gradient if isinstance(problem, Minimize | LeastSquares) else problem.residual
-        residual, matvec = jax.linearize(lambda u: function(u, *args), x)
+        matvec = linear.Linearized(lambda u: function(u, *args), x)
         name = f"the Newton step of {problem.name}"
-        step = linear.solve(matvec, residual, structure=problem.structure, solver=self.linear_solver, name=name)
+        step = linear.solve(matvec, matvec.value, structure=problem.structure, solver=self.linear_solver, name=name)
         return trees.sub(x, step)
 
 

@@ -1,0 +1,84 @@
+"""The natural residual of a variational inequality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from .. import trees
+from ..functions import as_function
+from ..separable import register
+from ..sets import Set
+from ..settings import require_positive
+from ._descent import inverse_curvature
+
+
+@register
+@dataclass(frozen=True)
+class VariationalInequality:
+    r"""The natural residual of a variational inequality.
+
+    It asks for ``x`` in ``C`` with :math:`\langle G(x, \theta), x' - x \rangle \ge 0` for all ``x'`` in ``C``. This
+    is a function ``F(x, *theta)`` that is zero at the solutions:
+
+    .. math:: F = x - \Pi_C(x - \eta\, G(x, \theta)) .
+
+    With :math:`G = \nabla_1 f` it is the projected-gradient fixed point. ``G`` need not be a gradient: equilibria of
+    games, complementarity problems (``C`` the nonnegative orthant), traffic.
+
+    Parameters
+    ----------
+    operator
+        ``G(x, *theta)``, a tree like ``x``.
+    constraint
+        A set of :mod:`dini.sets`; its parameters are differentiated.
+    step_size
+        :math:`\eta`, positive. It does not change the derivative, only the conditioning of its linear system. Default:
+        one over an estimate of the norm of the Jacobian of ``G``.
+
+    Raises
+    ------
+    TypeError
+        Where the constraint is not a set, or ``G`` does not return a tree like ``x``.
+    ValueError
+        Where the step size is not positive, or the constraint does not fit ``x``.
+
+    References
+    ----------
+    Facchinei and Pang, "Finite-dimensional variational inequalities and complementarity problems", 2003, section 1.5.
+
+    Examples
+    --------
+    The linear complementarity problem :math:`x \ge 0`, :math:`Mx + q \ge 0`, :math:`x^\top (Mx + q) = 0`:
+
+    >>> import dini, jax, jax.numpy as jnp
+    >>> M = jnp.array([[2.0, 1.0], [-1.0, 2.0]])
+    >>> F = dini.conditions.VariationalInequality(lambda x, q: M @ x + q, dini.sets.NonNegative())
+    >>> x, q = jnp.array([0.5, 0.0]), jnp.array([-1.0, 1.0])
+    >>> print(dini.root_jvp(F, x, (q,), (jnp.array([1.0, 0.0]),)))
+    [-0.5  0. ]
+    """
+
+    operator: Any
+    constraint: Any
+    step_size: Any = None
+
+    def __post_init__(self) -> None:
+        require_positive("VariationalInequality's step_size", self.step_size)
+        object.__setattr__(self, "operator", as_function(self.operator, "VariationalInequality's operator"))
+        if not isinstance(self.constraint, Set):
+            raise TypeError(
+                "VariationalInequality's constraint must be one of dini.sets (a projection goes into "
+                f"dini.sets.Custom): given {self.constraint!r}."
+            )
+
+    def __call__(self, x: Any, *args: Any) -> Any:
+        """Return the natural residual."""
+        self.constraint.check(x)
+        operator = lambda x: self.operator(x, *args)
+        value = operator(x)
+        trees.require_same("The output of the operator", value, x, "the unknown x")
+        step_size = inverse_curvature(operator, x) if self.step_size is None else self.step_size
+        return trees.sub(x, self.constraint.project(trees.axpy(-jnp.asarray(step_size), value, x)))

@@ -1,0 +1,155 @@
+"""Sets of ordered vectors: the isotonic cone, and the permutahedron."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import trees
+from ..isotonic import isotonic_regression
+from ..separable import register
+from ._base import Set, require_real, smallest
+
+
+def _require_vector(owner: str, x: Any) -> None:
+    if not isinstance(x, jax.Array) or x.ndim != 1:
+        raise ValueError(f"{owner} needs an unknown that is one vector: given {trees.describe(x)}.")
+    require_real(owner, x)
+
+
+def block_distance(y: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, ""]:
+    r"""Return how far ``y`` is from where the blocks of its isotonic regression ``v`` change.
+
+    Neighboring blocks of ``m`` and ``n`` elements merge where their levels meet; the gap has a gradient of norm
+    :math:`\sqrt{1/m + 1/n}`. A block of ``n`` splits behind its first ``m`` elements where their sum
+    :math:`\sum (y_i - v_i)` is zero, which has a gradient of norm :math:`\sqrt{m (n - m) / n}`.
+    """
+    n = y.shape[0]
+    if n < 2:
+        return jnp.full((), jnp.inf, y.dtype)
+    place, border = jnp.arange(n), v[1:] != v[:-1]
+    start = jax.lax.cummax(jnp.where(jnp.pad(border, (1, 0), constant_values=True), place, 0))
+    end = jax.lax.cummin(jnp.where(jnp.pad(border, (0, 1), constant_values=True), place, n), reverse=True)
+    size = (end - start + 1).astype(y.dtype)
+    merge = jnp.abs(v[1:] - v[:-1]) / jnp.sqrt(1 / size[1:] + 1 / size[:-1])
+    before, whole = (place - start + 1)[:-1].astype(y.dtype), size[:-1]
+    squared = jnp.where(border, 1, before * (whole - before) / whole)
+    split = jnp.abs(jnp.cumsum(y - v)[:-1]) / jnp.sqrt(squared)
+    return jnp.min(jnp.where(border, merge, split))
+
+
+@register
+@dataclass(frozen=True)
+class IsotonicCone(Set):
+    r"""The cone of monotone vectors, :math:`\{x : x_1 \le x_2 \le \dots \le x_n\}`.
+
+    The projection is isotonic regression (:func:`dini.sets.isotonic_regression`), constant on blocks of neighbors,
+    where it is the mean. The derivative replaces ``t`` by its block means.
+
+    Parameters
+    ----------
+    increasing
+        Whether the members rise (or fall).
+
+    Raises
+    ------
+    ValueError
+        Where the unknown is not one vector.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import IsotonicCone
+    >>> print(IsotonicCone().project(jnp.array([1.0, 3.0, 2.0])))
+    [1.  2.5 2.5]
+    """
+
+    increasing: bool = field(default=True, metadata={"static": True})
+
+    def project(self, x: Any) -> Any:
+        """Return the isotonic regression."""
+        return isotonic_regression(x, increasing=self.increasing)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance from where blocks merge or split (exact)."""
+        return smallest(block_distance(x, self.project(x)), x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless ``x`` is one real vector."""
+        _require_vector("IsotonicCone", x)
+
+
+@register
+@dataclass(frozen=True)
+class Permutahedron(Set):
+    r"""The permutahedron of ``w``: the convex hull of all permutations of the vector.
+
+    With the permutation :math:`\pi` that sorts ``x`` from large to small, and ``w`` sorted likewise, the projection is
+    :math:`x - v_{\pi^{-1}}`, where ``v`` is the decreasing isotonic regression of :math:`x_\pi - w`. In sorted order
+    its derivative is ``t`` minus its block means, plus the block means of :math:`\dot w`. Cost: sorting, and one
+    isotonic regression. Projections of a scaled vector onto it are soft ranks and soft sorts.
+
+    Parameters
+    ----------
+    vertex
+        ``w``, a vector like ``x``.
+
+    Raises
+    ------
+    ValueError
+        Where the unknown is not one vector, or ``vertex`` does not have its shape.
+
+    References
+    ----------
+    Blondel, Teboul, Berthet and Djolonga, "Fast differentiable sorting and ranking", ICML 2020, proposition 3.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import Permutahedron
+    >>> print(Permutahedron(jnp.array([3.0, 2.0, 1.0])).project(jnp.array([0.0, 9.0, 4.0])))
+    [1. 3. 2.]
+    """
+
+    vertex: Any
+
+    def _sorted(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the order of ``x``, what is regressed, and the regression."""
+        order = jnp.argsort(-jax.lax.stop_gradient(x))
+        y = x[order] - self._falling(x.dtype)
+        return order, y, isotonic_regression(y, increasing=False)
+
+    def _falling(self, dtype: Any) -> jax.Array:
+        w = jnp.asarray(self.vertex, dtype)
+        return w[jnp.argsort(-jax.lax.stop_gradient(w))]
+
+    def project(self, x: Any) -> Any:
+        """Subtract the isotonic regression in sorted order."""
+        order, _, v = self._sorted(x)
+        return x - jnp.zeros_like(v).at[order].set(v, unique_indices=True)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return the distance from where blocks merge or split (exact).
+
+        A change of order is no kink: two elements that become equal are in one block before they do.
+        """
+        _, y, v = self._sorted(x)
+        return smallest(block_distance(y, v), x)
+
+    def support(self, direction: Any) -> jax.Array:
+        """Return the inner product of both, sorted."""
+        return jnp.dot(self._falling(direction.dtype), jnp.sort(direction, descending=True)).astype(
+            trees.real_dtype(direction)
+        )
+
+    def check(self, x: Any) -> None:
+        """Raise unless ``x`` is one real vector and the vertex has its shape."""
+        _require_vector("Permutahedron", x)
+        if jnp.shape(self.vertex) != x.shape:
+            raise ValueError(
+                f"Permutahedron's vertex must have the shape of x: given {jnp.shape(self.vertex)}, needed {x.shape}."
+            )

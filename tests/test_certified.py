@@ -1,0 +1,277 @@
+"""Certificates: estimates against true errors, one verdict a lane, the policy, and all problems and modes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini.certified import Verdict
+
+IGNORE = {"on_failure": "ignore"}
+
+
+def loss(x, a, b):
+    return jnp.sum(jnp.cosh(x - a)) + 0.5 * b * jnp.sum(x**2) + 0.1 * jnp.sum(x[:-1] * x[1:]) ** 2
+
+
+def lasso(x, A, y):
+    return 0.5 * jnp.sum((A @ x - y) ** 2)
+
+
+# NumPy's arrays: JAX's own would be of single precision here, outside the tests
+A = np.random.default_rng(0).standard_normal((8, 4))
+y = np.random.default_rng(1).standard_normal(8)
+a, b = np.array([0.5, -1.0, 2.0]), np.asarray(0.7)
+
+PROBLEMS = {
+    "smooth": (dini.Minimize(loss), dini.Newton(tol=1e-9), np.zeros(3), (a, b)),
+    "least squares": (
+        dini.LeastSquares(lambda x, a, b: jnp.concatenate([jnp.sinh(x - a), b * x**2])),
+        dini.LevenbergMarquardt(tol=1e-9, max_steps=200),
+        np.zeros(3),
+        (a, b),
+    ),
+    "lasso": (
+        dini.Minimize(lasso, penalty=dini.penalties.L1(0.8)),
+        dini.ProximalGradient(tol=1e-11, max_steps=5000),
+        np.zeros(4),
+        (A, y),
+    ),
+    "simplex": (
+        dini.Minimize(lasso, constraint=dini.sets.Simplex()),
+        dini.ProjectedGradient(tol=1e-11, max_steps=5000),
+        np.ones(4) / 4,
+        (A, y),
+    ),
+    "root": (
+        dini.Root(lambda x, a, b: x + 0.3 * jnp.sin(jnp.roll(x, 1)) - b * a),
+        dini.Newton(tol=1e-12),
+        np.zeros(3),
+        (a, b),
+    ),
+    "fixed point": (
+        dini.FixedPoint(lambda x, a, b: 0.5 * jnp.cos(x) * b + a),
+        dini.Anderson(tol=1e-12),
+        np.zeros(3),
+        (a, b),
+    ),
+}
+
+
+def direction(tree, seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda u: jnp.asarray(rng.standard_normal(jnp.shape(u))), tree)
+
+
+def solved(name):
+    problem, solver, init, args = PROBLEMS[name]
+    return problem, dini.solve(problem, solver, init, *args).x, args
+
+
+def relative(got, want):
+    got, want = (np.concatenate([np.ravel(u) for u in jax.tree.leaves(t)]) for t in (got, want))
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_at_a_solution(name):
+    """The same derivatives as the road's, called reliable, whose estimated error is small."""
+    problem, solver, init, args = PROBLEMS[name]
+    problem, x, args = solved(name)
+    tangents, cotangent = direction(args), direction(x, 1)
+    solution = lambda *args: dini.solve(problem, solver, init, *args).x
+    dx, forward = dini.certified.jvp(problem, x, args, tangents)
+    gradient, reverse = dini.certified.vjp(problem, x, args, cotangent)
+    assert relative(dx, jax.jvp(solution, args, tangents)[1]) < 1e-9
+    assert relative(gradient, jax.vjp(solution, *args)[1](cotangent)) < 1e-9
+    for certificate in (forward, reverse):
+        assert certificate.reliable
+        assert 0 < certificate.error < 1e-6
+        assert certificate.residual < 1e-9
+        assert certificate.linear_residual < 1e-12
+        assert certificate.solution_error < 1e-8
+        assert (certificate.margin > 1e-3) == True  # noqa: E712 (an array)
+    jacobian, certificate = dini.certified.jacobian(problem, x, args)
+    assert relative(jacobian, jax.jacobian(solution)(*args)) < 1e-9
+    assert certificate.reliable
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("distance", [1e-6, 1e-3])
+def test_the_estimated_error_is_the_true_one(name, distance):
+    """Near a solution: the estimate is at least the true error and not much more."""
+    problem, x, args = solved(name)
+    tangents, cotangent = direction(args), direction(x, 1)
+    near = jax.tree.map(lambda u, d: u + distance * d, x, direction(x, 2))
+    for function, along in ((dini.certified.jvp, tangents), (dini.certified.vjp, cotangent)):
+        want, _ = function(problem, x, args, along)
+        got, certificate = function(problem, near, args, along, **IGNORE)
+        true = relative(got, want)
+        assert true <= certificate.error <= 10 * true + 1e-12
+    step = np.linalg.norm(distance * np.asarray(direction(x, 2)))
+    assert 0.8 * step < certificate.solution_error < 1.3 * step
+
+
+def test_condition_number():
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    H = jnp.asarray(Q * np.geomspace(1, 1e-5, 6) @ Q.T)
+    problem = dini.Minimize(lambda x, y: 0.5 * x @ (0.5 * (H + H.T)) @ x - y @ x)
+    args = (jnp.ones(6),)
+    x = jnp.linalg.solve(H, args[0])
+    for linear_solver in (None, dini.linear.CG()):
+        how = dini.Implicit(linear_solver=linear_solver)
+        _, certificate = dini.certified.vjp(problem, x, args, jnp.ones(6), differentiation=how)
+        assert 0.5e5 < certificate.condition < 1.01e5
+
+
+def verdict(certificate):
+    return Verdict(int(certificate.verdict))
+
+
+def test_verdicts():
+    ones = jnp.ones(2)
+    # stopped early
+    problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2) + jnp.sum(x**4))
+    x = dini.solve(problem, dini.GradientDescent(max_steps=2), jnp.zeros(2), ones, **IGNORE).x
+    _, certificate = dini.certified.vjp(problem, x, (ones,), ones, **IGNORE)
+    assert verdict(certificate) == Verdict.UNCONVERGED
+    # the solution of another problem
+    constrained = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=dini.sets.Simplex())
+    _, certificate = dini.certified.vjp(constrained, 2 * ones, (2 * ones,), jnp.array([1.0, 0.0]), **IGNORE)
+    assert verdict(certificate) == Verdict.UNCONVERGED
+    # singular
+    flat = dini.Minimize(lambda x, a: 0.5 * (x[0] + x[1] - a) ** 2)
+    _, certificate = dini.certified.vjp(flat, 0.5 * ones, (jnp.ones(()),), ones, **IGNORE)
+    assert verdict(certificate) == Verdict.ILL_CONDITIONED
+    # too few steps of an iterative solver
+    H = jnp.diag(jnp.geomspace(1, 1e3, 30))
+    quadratic = dini.Minimize(lambda x, a: 0.5 * x @ H @ x - a @ x)
+    x = 1 / jnp.diagonal(H)
+    hasty = dini.Implicit(linear_solver=dini.linear.CG(max_steps=3))
+    _, certificate = dini.certified.vjp(quadratic, x, (jnp.ones(30),), x, differentiation=hasty, **IGNORE)
+    assert verdict(certificate) == Verdict.LINEAR_SOLVE
+    # not a number
+    _, certificate = dini.certified.vjp(quadratic, x, (jnp.ones(30),), x * jnp.nan, **IGNORE)
+    assert verdict(certificate) == Verdict.NONFINITE
+
+
+def bound(x, p):
+    return jnp.sum((x - p) ** 2)
+
+
+SETS = {
+    "nonnegative": dini.sets.NonNegative(),
+    "unknown distance": dini.sets.Custom(lambda x: jnp.maximum(x, 0)),
+    "unknown distance, where": dini.sets.Custom(lambda x: jnp.where(x > 0, x, 0)),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_weakly_active_bound_is_a_tie(name):
+    """Trap 13: min (x - p)^2, x >= 0 at p = 0 has the one-sided derivatives 0 and 1."""
+    problem = dini.Minimize(bound, constraint=SETS[name])
+    for p, want, expected in (
+        (0.0, None, Verdict.TIE),
+        (1.0, 1.0, Verdict.RELIABLE),
+        (-1.0, 0.0, Verdict.RELIABLE),
+    ):
+        x, args = jnp.array([max(p, 0.0), 3.0]), (jnp.array([p, 3.0]),)
+        (gradient,), certificate = dini.certified.vjp(problem, x, args, jnp.array([1.0, 0.0]), **IGNORE)
+        assert verdict(certificate) == expected
+        if want is not None:
+            np.testing.assert_allclose(gradient, [want, 0.0])
+        if name == "nonnegative":
+            # the argument of the projection is p itself: the condition's step size is 1/L
+            np.testing.assert_allclose(certificate.margin, abs(p))
+        else:
+            assert jnp.isnan(certificate.margin)
+
+
+def test_messages_and_the_policy():
+    problem = dini.Minimize(bound, constraint=dini.sets.NonNegative())
+    args = (jnp.zeros(1),)
+    with pytest.raises(dini.DerivativeError, match=r"Minimize\(bound\) .* TIE.* kink .*on_failure=\"ignore\""):
+        dini.certified.vjp(problem, jnp.zeros(1), args, jnp.ones(1))
+    with pytest.warns(dini.SolveWarning, match="TIE"):
+        dini.certified.jvp(problem, jnp.zeros(1), args, (jnp.ones(1),), on_failure="warn")
+    (gradient,), _ = dini.certified.vjp(problem, jnp.zeros(1), args, jnp.ones(1), on_failure="nan")
+    assert jnp.isnan(gradient).all()
+
+
+def test_one_verdict_a_lane():
+    """Under jit and vmap; the other lanes' derivatives are those of a lone call."""
+    problem = dini.Minimize(bound, constraint=dini.sets.NonNegative())
+    p = jnp.array([[1.0], [0.0], [-1.0]])
+    x = jnp.maximum(p, 0)
+    run = jax.jit(jax.vmap(lambda x, p: dini.certified.vjp(problem, x, (p,), jnp.ones(1))))
+    (gradient,), certificate = run(x, p)
+    np.testing.assert_array_equal(certificate.verdict, [Verdict.RELIABLE, Verdict.TIE, Verdict.RELIABLE])
+    np.testing.assert_array_equal(gradient[:, 0], [1.0, np.nan, 0.0])
+    assert certificate.message.startswith("The solution sits at a kink")
+
+
+@pytest.mark.parametrize("mode", [dini.Unrolled(steps=3), dini.Unrolled(steps=400), dini.OneStep()])
+def test_other_modes_are_judged_by_the_implicit_derivative(mode):
+    """A derivative from elsewhere: its estimated error is its distance from the exact one."""
+    problem, _, init, args = PROBLEMS["fixed point"]
+    solver = dini.FixedPointIteration(tol=1e-13)
+    outer = lambda x, a, b: jnp.sum(x**2) + b * jnp.sum(a)
+    exact = jax.grad(lambda a: outer(dini.solve(problem, solver, init, a, args[1]).x, a, args[1]))(args[0])
+    _, gradient, certificate = dini.certified.value_and_grad(
+        outer, problem, solver, init, *args, differentiation=mode, **IGNORE
+    )
+    true = relative(gradient, exact)
+    assert 0.5 * true - 1e-12 <= certificate.error <= 10 * true + 1e-9
+    assert certificate.reliable == (certificate.error <= 1e-2)
+
+
+def test_value_and_grad_sees_how_the_loss_changes():
+    """At an inexact solution the loss's own gradient is at the wrong point, too."""
+    problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2))
+    outer = lambda x, a: jnp.sum(jnp.exp(x))
+    a = jnp.array([1.0, 2.0])
+    solver = lambda problem, init, a: a + 1e-3
+    _, gradient, certificate = dini.certified.value_and_grad(outer, problem, solver, a, a, **IGNORE)
+    true = relative(gradient, jnp.exp(a))
+    assert true > 5e-4
+    assert true <= certificate.error <= 10 * true
+    # the plain vjp is given its cotangent and does not know that it is wrong
+    x = a + 1e-3
+    _, certificate = dini.certified.vjp(problem, x, (a,), jnp.exp(x), **IGNORE)
+    assert certificate.error < 1e-10
+
+
+def test_certify_is_the_policy_of_every_derivative():
+    """In both modes, to second order, under vmap."""
+    how = dini.Implicit(certify=True)
+    problem, solver, init, args = PROBLEMS["smooth"]
+    fit = lambda how: lambda a: jnp.sum(dini.solve(problem, solver, init, a, args[1], differentiation=how).x ** 2)
+    plain = dini.Implicit()
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian, lambda f: jax.jacrev(jax.jacfwd(f))):
+        np.testing.assert_allclose(derivative(fit(how))(args[0]), derivative(fit(plain))(args[0]), rtol=1e-8)
+
+    bounded = dini.Minimize(bound, constraint=dini.sets.NonNegative())
+    project = lambda p: dini.solve(bounded, dini.ProjectedGradient(), jnp.ones(1), p, differentiation=how).x[0]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="TIE"):
+        jax.block_until_ready(jax.grad(project)(jnp.zeros(1)))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="TIE"):
+        jax.block_until_ready(jax.jvp(project, (jnp.zeros(1),), (jnp.ones(1),)))
+    for derivative in (jax.grad, jax.jacfwd):
+        lanes = jax.vmap(derivative(project))(jnp.array([[1.0], [0.0], [-1.0]]))
+        np.testing.assert_array_equal(lanes[:, 0], [1.0, np.nan, 0.0])
+
+
+def test_bad_input():
+    problem, x, args = solved("smooth")
+    with pytest.raises(TypeError, match="tangents must have the structure of args"):
+        dini.certified.jvp(problem, x, args, (args[0],))
+    with pytest.raises(TypeError, match="pass it as `derivative`"):
+        dini.certified.jvp(problem, x, args, args, differentiation=dini.OneStep())
+    with pytest.raises(TypeError, match="derivative must have the structure"):
+        dini.certified.jvp(problem, x, args, args, derivative=jnp.ones(2))
+    with pytest.raises(ValueError, match="argnums must name some of the 2 arguments"):
+        dini.certified.vjp(problem, x, args, x, argnums=2)
+    with pytest.raises(TypeError, match="x must be a floating-point"):
+        dini.certified.vjp(problem, jnp.arange(3), args, x)

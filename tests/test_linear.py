@@ -1,0 +1,213 @@
+"""Linear solvers: each against NumPy's dense solution, in both directions, and told when it fails."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import linear
+from dini.linear import Pattern
+
+
+def banded(d, lower, upper, seed=0, shift=0.0):
+    """Return a random banded matrix."""
+    rng = np.random.default_rng(seed)
+    A = np.triu(np.tril(rng.normal(size=(d, d)), upper), -lower)
+    return A + shift * np.eye(d)
+
+
+def grid(n, drift=0.0):
+    """Return the five-point Laplacian of an n by n grid, with a drift along the first axis."""
+    one = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    return np.kron(one + drift * np.eye(n, k=1), np.eye(n)) + np.kron(np.eye(n), one)
+
+
+def shuffled(d):
+    """Return a tridiagonal matrix in a random order of the unknowns."""
+    order = np.random.default_rng(3).permutation(d)
+    return banded(d, 1, 1, shift=4.0)[order][:, order]
+
+
+def vector(d, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=d))
+
+
+def product(A):
+    """Return the products with a matrix by its nonzeros, as a sparse program makes them."""
+    rows, columns = np.nonzero(A)
+    values = jnp.asarray(A[rows, columns])
+    return lambda w: jnp.zeros_like(w).at[rows].add(values.astype(w.dtype) * w[columns])
+
+
+def both(solve, b, c):
+    """Return the solution for ``b``, and that of the transposed system for ``c``."""
+    w, back = jax.vjp(solve, b)
+    return w, back(c)[0]
+
+
+def definite(A):
+    return np.allclose(A, A.T) and np.linalg.eigvalsh(A)[0] > 0
+
+
+SYSTEMS = {
+    "diagonal": np.diag(np.random.default_rng(0).normal(size=40)),
+    "tridiagonal": banded(100, 1, 1),
+    "tridiagonal of a minimum": 2.1 * np.eye(100) - np.eye(100, k=1) - np.eye(100, k=-1),
+    "lower bidiagonal": banded(50, 1, 0, shift=3.0),
+    "upper bidiagonal": banded(50, 0, 1, shift=3.0),
+    "unequal bands": banded(100, 2, 5),
+    "wide band": banded(97, 12, 3),
+    "upper band": banded(60, 0, 4, shift=3.0),
+    "band of a minimum": banded(90, 2, 1) @ banded(90, 2, 1).T + np.eye(90),
+    "shuffled": shuffled(100),
+    "grid": grid(9),
+    "grid with drift": grid(9, 0.5),
+    "small": banded(5, 1, 1),
+}
+
+
+def solvers_for(A):
+    lower, upper = Pattern.of(A).bandwidth
+    some = [linear.Sparse(), linear.SparseDirect(Pattern.of(A))]
+    if max(lower, upper) < 20:
+        some.append(linear.Banded(lower, upper))
+    if lower == upper == 0:
+        some.append(linear.Diagonal())
+    return some
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_sparse_solvers_in_both_directions(name):
+    A = SYSTEMS[name]
+    d = A.shape[0]
+    b, c = vector(d), vector(d, 2)
+    for structure in (None, "positive definite") if definite(A) else (None,):
+        for solver in solvers_for(A):
+
+            def solve(b, solver=solver, structure=structure):
+                return linear.solve(product(A), b, solver=solver, structure=structure)
+
+            w, back = jax.jit(lambda b, c, solve=solve: both(solve, b, c))(b, c)
+            scale = 1e-14 * np.linalg.cond(A)
+            np.testing.assert_allclose(w, np.linalg.solve(A, b), rtol=scale, atol=scale * np.linalg.norm(w))
+            np.testing.assert_allclose(back, np.linalg.solve(A.T, c), rtol=scale, atol=scale * np.linalg.norm(back))
+
+
+@pytest.mark.parametrize("solver", [linear.Sparse(), linear.SparseDirect(), linear.Banded(2, 5)], ids=str)
+def test_sparse_solvers_batched_and_in_float32(solver):
+    A = SYSTEMS["unequal bands"] + 6 * np.eye(100)
+    factors = jnp.asarray([1.0, 2.0, 3.0])
+    bs = jnp.stack([vector(100, seed) for seed in range(3)])
+
+    def solve(factor, b):
+        return linear.solve(lambda w: factor * product(A)(w), b, solver=solver)
+
+    expected = np.stack([np.linalg.solve(f * A, b) for f, b in zip(factors, bs, strict=True)])
+    np.testing.assert_allclose(jax.jit(jax.vmap(solve))(factors, bs), expected, rtol=1e-9)
+    shared = np.linalg.solve(A, np.asarray(bs).T).T
+    np.testing.assert_allclose(jax.jit(jax.vmap(solve, (None, 0)))(factors[0], bs), shared, rtol=1e-9)
+    low = jax.jit(solve)(jnp.float32(1.0), bs[0].astype(jnp.float32))
+    assert low.dtype == jnp.float32
+    np.testing.assert_allclose(low, expected[0], rtol=1e-3)
+
+
+def neumann(w):
+    """Return the second difference with reflecting ends: constants are its kernel."""
+    flow = jnp.diff(w)
+    return jnp.concatenate([-flow[:1], -jnp.diff(flow), flow[-1:]])
+
+
+SINGULAR = [linear.Sparse(), linear.Banded(1), linear.Banded(2), linear.SparseDirect()]
+
+
+@pytest.mark.parametrize("solver", SINGULAR, ids=str)
+@pytest.mark.parametrize("structure", [None, "positive definite"])
+def test_singular_sparse_systems_are_told(solver, structure):
+    @jax.jit
+    def solve(b):
+        return linear.solve(neumann, b, solver=solver, structure=structure, on_failure="nan")
+
+    for b in (vector(100), neumann(vector(100)), neumann(vector(100)).astype(jnp.float32)):
+        assert np.all(np.isnan(solve(b)))
+
+
+@pytest.mark.parametrize(
+    "solver", [linear.Sparse(), linear.Banded(1), linear.Banded(2), linear.SparseDirect()], ids=str
+)
+def test_what_is_no_minimum_is_told(solver):
+    A = np.eye(100) - np.eye(100, k=1) - np.eye(100, k=-1)  # indefinite, and far from singular
+    assert np.min(np.abs(np.linalg.eigvalsh(A))) > 1e-3
+    w = linear.solve(product(A), vector(100), solver=solver, structure="positive definite", on_failure="nan")
+    assert np.all(np.isnan(w))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scale_does_not_matter(scale):
+    A = SYSTEMS["tridiagonal"]
+    b = vector(100)
+    for solver in (linear.Sparse(), linear.Banded(1), linear.Banded(2), linear.SparseDirect()):
+        w = jax.jit(lambda b, solver=solver: linear.solve(product(scale * A), b, solver=solver))(b)
+        np.testing.assert_allclose(w * scale, np.linalg.solve(A, b), rtol=1e-9)
+
+
+def test_a_pattern_that_misses_a_nonzero_is_told():
+    A = SYSTEMS["unequal bands"] + 6 * np.eye(100)
+    for solver in (linear.Sparse(Pattern.banded(100, 1, 1)), linear.Banded(2, 4), linear.Diagonal()):
+        w = linear.solve(product(A), vector(100), solver=solver, on_failure="nan")
+        assert np.all(np.isnan(w))
+
+
+def test_settings_of_sparse_solvers():
+    with pytest.raises(TypeError, match=r"must be a dini\.linear\.Pattern"):
+        linear.Sparse(np.eye(3))
+    with pytest.raises(ValueError, match="Banded's lower"):
+        linear.Banded(-1)
+    with pytest.raises(ValueError, match="needs a pattern of shape"):
+        linear.solve(product(np.eye(4)), jnp.ones(4), solver=linear.Sparse(Pattern.banded(5, 1, 1)))
+    with pytest.raises(linear.NotSparse):
+        linear.solve(lambda w: w + jnp.sum(w), jnp.ones(20_000), solver=linear.Sparse())
+
+
+def equation(x, theta):
+    y = jnp.pad(x, 1)
+    return (theta - 2 * x) * x - y[:-2] - 2 * y[2:] + 1
+
+
+def with_indices(x, theta):
+    """The same equation with indices that the program computes."""
+    out = (theta - 2 * x) * x + 1
+    return out.at[1:].add(-x[:-1]).at[jnp.arange(x.size - 1)].add(-2 * x[1:])
+
+
+@pytest.mark.parametrize("fun", [equation, with_indices])
+def test_root_with_detected_sparsity(fun):
+    d = 300
+    theta, c = 3 + 0.1 * vector(d), vector(d, 2)
+    sparse = linear.Sparse()
+    solver, how = dini.Newton(linear_solver=sparse), dini.Implicit(linear_solver=sparse)
+
+    def loss(theta):
+        return c @ dini.solve(dini.Root(fun), solver, -jnp.ones(d), theta, differentiation=how).x
+
+    x = dini.solve(dini.Root(fun), solver, -jnp.ones(d), theta).x
+    A = jax.jacfwd(equation)(x, theta)
+    expected = -x * np.linalg.solve(A.T, c)  # the derivative of the equation in theta is diag(x)
+    np.testing.assert_allclose(jax.grad(loss)(theta), expected, rtol=1e-7, atol=1e-10)
+    text = jax.jit(jax.grad(loss)).lower(theta).as_text()
+    assert f"{d}x{d}" not in text  # no dense matrix anywhere
+
+
+def test_second_derivatives_through_a_sparse_solve():
+    sparse = linear.Sparse()
+    solver, how = dini.Newton(linear_solver=sparse, tol=1e-12), dini.Implicit(linear_solver=sparse)
+
+    def loss(t, how):
+        x = dini.solve(dini.Root(equation), solver, -jnp.ones(40), t * jnp.ones(40), differentiation=how).x
+        return jnp.sum(x**2)
+
+    ours = jax.jacfwd(jax.grad(loss))(3.0, how)
+    np.testing.assert_allclose(ours, jax.jacfwd(jax.grad(loss))(3.0, dini.Implicit()), rtol=1e-9)
+    h = 1e-4
+    slope = lambda t: jax.grad(loss)(t, how)
+    np.testing.assert_allclose(ours, (slope(3 + h) - slope(3 - h)) / (2 * h), rtol=1e-6)

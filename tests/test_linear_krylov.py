@@ -1,0 +1,245 @@
+"""Iterative solvers: preconditioners and guesses in both directions, indefinite and singular maps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import linear
+
+D = 80
+
+
+def vector(seed=1, d=D):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=d))
+
+
+def symmetric(values, seed=0):
+    Q = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(values),) * 2))[0]
+    return Q @ np.diag(values) @ Q.T
+
+
+INDEFINITE = symmetric(np.concatenate([np.linspace(1, 10, 50), -np.linspace(0.5, 3, 30)]))
+# rows of different sizes: the transpose has columns of different sizes
+HARD = np.logspace(0, 4, D)[:, None] * (np.eye(D) + 0.05 * np.random.default_rng(2).normal(size=(D, D)))
+FEW = {
+    linear.GMRES: {"restart": 10, "max_steps": 2},
+    linear.BiCGStab: {"max_steps": 10},
+    linear.CG: {"max_steps": 12},
+    linear.MINRES: {"max_steps": 12},
+}
+DEFINITE = np.diag(np.logspace(0, 6, D)) + 0.3 * symmetric(np.linspace(0, 1, D))
+
+
+def solved(A, solver, structure=None, c=None):
+    """Return whether the system, and the transposed one, are solved, and the greatest error of what is."""
+    A = jnp.asarray(A)
+
+    def solve(b):
+        return linear.solve(lambda w: A @ w, b, solver=solver, structure=structure, on_failure="nan")
+
+    b = vector()
+    c = vector(2) if c is None else c
+
+    @jax.jit
+    def both(b, c):
+        w, back = jax.vjp(solve, b)
+        return w, back(c)[0]
+
+    answers, truths = both(b, c), (np.linalg.solve(A, b), np.linalg.solve(A.T, c))
+    errors = [np.linalg.norm(w - t) / np.linalg.norm(t) for w, t in zip(answers, truths, strict=True)]
+    return [bool(np.isfinite(e)) for e in errors], np.nanmax([*errors, 0.0])
+
+
+@pytest.mark.parametrize("method", [linear.GMRES, linear.BiCGStab])
+def test_a_preconditioner_is_transposed_for_the_transposed_system(method):
+    noise = np.random.default_rng(5).normal(size=(D, D))
+    P, few = jnp.asarray(np.linalg.inv(HARD * (1 + 0.01 * noise))), FEW[method]
+    assert solved(HARD, method(**few))[0] == [False, False]
+    ok, error = solved(HARD, method(**few, preconditioner=lambda r: P @ r))
+    assert ok == [True, True]
+    assert error < 1e-6
+    # an explicit transpose is used, and the wrong one shows
+    right = linear.Preconditioner(lambda r: P @ r, lambda r: P.T @ r)
+    assert solved(HARD, method(**few, preconditioner=right))[0] == [True, True]
+    wrong = linear.Preconditioner(lambda r: P @ r, lambda r: P @ r)
+    assert solved(HARD, method(**few, preconditioner=wrong))[0] == [True, False]
+
+
+def test_an_object_with_a_transpose_is_a_preconditioner():
+    P = jnp.asarray(np.linalg.inv(HARD * (1 + 0.01 * np.random.default_rng(5).normal(size=(D, D)))))
+
+    def once(matrix, r):
+        """Not a linear program that JAX can transpose."""
+        return jax.lax.while_loop(lambda c: c[0], lambda c: (False, matrix @ c[1]), (True, r))[1]
+
+    class Loop:
+        def __call__(self, r):
+            return once(P, r)
+
+        def transposed(self, r):
+            return once(P.T, r)
+
+    ok, error = solved(HARD, linear.GMRES(**FEW[linear.GMRES], preconditioner=Loop()))
+    assert ok == [True, True]
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize("method", [linear.CG, linear.MINRES])
+def test_preconditioned_symmetric_solvers(method):
+    few, d = FEW[method], jnp.asarray(np.diag(DEFINITE))
+    assert solved(DEFINITE, method(**few), "positive definite")[0] == [False, False]
+    ok, error = solved(DEFINITE, method(**few, preconditioner=lambda r: r / d), "positive definite")
+    assert ok == [True, True]
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_minres_takes_the_shortest_residual_of_the_krylov_space(preconditioned):
+    P = np.diag(np.linspace(0.5, 2, D)) if preconditioned else np.eye(D)
+    b = np.asarray(vector())
+    b = b / np.linalg.norm(b)
+    basis = [P @ b]
+    for k in range(1, 25):
+        solver = linear.MINRES(max_steps=k, preconditioner=(lambda r: jnp.asarray(P) @ r) if preconditioned else None)
+        if k in (1, 2, 3, 10, 24):
+            w, _ = solver(lambda w: jnp.asarray(INDEFINITE) @ w, jnp.asarray(b), "symmetric")
+            K, half = np.stack(basis, 1), np.linalg.cholesky(P).T
+            best = K @ np.linalg.lstsq(half @ INDEFINITE @ K, half @ b, rcond=None)[0]
+            np.testing.assert_allclose(w, best, rtol=1e-8, atol=1e-10)
+        new = P @ INDEFINITE @ basis[-1]
+        for _ in range(2):
+            new = new - sum((q @ new) * q / (q @ q) for q in basis)
+        basis.append(new / np.linalg.norm(new))
+
+
+def test_minres_solves_indefinite_systems_of_trees():
+    def matvec(w):
+        flat = INDEFINITE @ jnp.concatenate([w["a"], w["b"].ravel()])
+        return {"a": flat[:20], "b": flat[20:].reshape(6, 10)}
+
+    b = vector()
+    w = linear.solve(
+        matvec, {"a": b[:20], "b": b[20:].reshape(6, 10)}, structure="symmetric", solver=linear.MINRES(rtol=1e-12)
+    )
+    truth = np.linalg.solve(INDEFINITE, b)
+    np.testing.assert_allclose(np.concatenate([w["a"], w["b"].ravel()]), truth, rtol=1e-8, atol=1e-9)
+
+
+def test_minres_where_the_system_is_done_at_once():
+    w, failed = linear.MINRES()(lambda w: 2 * w, jnp.ones(3), "symmetric")
+    np.testing.assert_allclose(w, 0.5)
+    assert not failed
+    w, failed = linear.MINRES()(lambda w: 2 * w, jnp.zeros(3), "symmetric")
+    np.testing.assert_array_equal(w, 0.0)
+    assert not failed
+    with pytest.raises(ValueError, match="MINRES needs a symmetric"):
+        linear.MINRES()(lambda w: 2 * w, jnp.ones(3), None)
+
+
+@pytest.mark.parametrize("name", ["MINRES", "LSMR"])
+def test_singular_consistent_systems_have_the_shortest_solution(name):
+    A = symmetric([*np.linspace(1, 5, D - 3), 0, 0, 0])
+    solver = {"MINRES": linear.MINRES(), "LSMR": linear.LSMR()}[name]
+    b = jnp.asarray(A) @ vector()
+
+    def solve(b):
+        return linear.solve(lambda w: jnp.asarray(A) @ w, b, structure="symmetric", solver=solver, on_failure="nan")
+
+    np.testing.assert_allclose(solve(b), np.linalg.pinv(A, 1e-10) @ b, rtol=1e-7, atol=1e-8)
+    assert np.all(np.isnan(solve(vector())))  # not in the range
+
+
+def test_lsmr_on_general_maps():
+    A = np.random.default_rng(0).normal(size=(D, D)) + 8 * np.eye(D)
+    ok, error = solved(A, linear.LSMR(rtol=1e-12))
+    assert ok == [True, True]
+    assert error < 1e-8
+
+
+@pytest.mark.parametrize("method", [linear.CG, linear.GMRES, linear.BiCGStab, linear.MINRES])
+def test_a_guess_saves_steps_in_the_direction_that_it_is_for(method):
+    A = symmetric(np.logspace(0, 3, D))
+    structure = None if method in (linear.GMRES, linear.BiCGStab) else "positive definite"
+    b, c = vector(), vector(2)
+    # any multiple of the solution will do; a small error is left
+    x0 = -7.0 * np.linalg.solve(A, b) * (1 + 1e-7 * np.asarray(vector(3)))
+    x0_transposed = 1e6 * np.linalg.solve(A.T, c) * (1 + 1e-7 * np.asarray(vector(4)))
+    few = FEW[method] | {"rtol": 1e-6}
+    assert solved(A, method(**few), structure)[0] == [False, False]
+    assert solved(A, method(**few, x0=x0), structure)[0] == [True, False]
+    assert solved(A, method(**few, x0_transposed=x0_transposed), structure)[0] == [False, True]
+    ok, error = solved(A, method(**few, x0=x0, x0_transposed=x0_transposed), structure)
+    assert ok == [True, True]
+    assert error < 1e-4
+    # a useless guess is no worse than none
+    for useless in (np.zeros(D), vector(9)):
+        ok, error = solved(A, method(rtol=1e-9, x0=useless, x0_transposed=useless), structure)
+        assert ok == [True, True]
+        assert error < 1e-5
+
+
+MATRIX = jnp.asarray(symmetric(np.linspace(1, 50, D)))
+
+
+def fit(theta, linear_solver, shift=0.0):
+    """The minimum of a strongly convex function; ``shift`` moves its gradient."""
+
+    def objective(x, theta, shift):
+        return 0.5 * x @ MATRIX @ x + jnp.sum(jnp.cosh(x - theta)) + jnp.sum(shift * x)
+
+    solver = dini.Newton(tol=1e-12)
+    how = dini.Implicit(linear_solver=linear_solver)
+    return dini.solve(dini.Minimize(objective), solver, jnp.zeros(D), theta, shift, differentiation=how).x
+
+
+def test_arrays_of_a_linear_solver_are_constants_of_differentiation():
+    """A preconditioner and a guess that depend on traced values, inside and outside of ``jit``, at each order."""
+    theta, c = 0.1 * vector(), vector(2)
+    truth = jax.grad(lambda t: c @ fit(t, None))(theta)
+
+    def gradient(theta, scale):
+        def loss(t):
+            d = scale * jnp.diagonal(MATRIX) + jnp.sum(t**2)  # depends on what is differentiated
+            return c @ fit(t, linear.CG(rtol=1e-12, preconditioner=lambda r: r / d, x0_transposed=c * jnp.sum(t)))
+
+        return jax.grad(loss)(theta)
+
+    np.testing.assert_allclose(gradient(theta, 1.0), truth, rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(jax.jit(gradient)(theta, 1.0), truth, rtol=1e-7, atol=1e-10)
+    second = jax.jvp(jax.jit(gradient), (theta, 1.0), (c, 0.0))[1]
+    expected = jax.jvp(jax.grad(lambda t: c @ fit(t, None)), (theta,), (c,))[1]
+    np.testing.assert_allclose(second, expected, rtol=1e-6, atol=1e-9)
+    scales = jnp.array([1.0, 2.0])
+    batched = jax.vmap(gradient, (None, 0))(theta, scales)
+    np.testing.assert_allclose(batched, np.stack([truth, truth]), rtol=1e-7, atol=1e-10)
+
+
+def test_the_adjoint_of_the_last_outer_step_warms_the_next():
+    """The gradient in a shift of the condition is the adjoint, up to its sign."""
+    c = vector(2)
+
+    def gradients(theta, linear_solver):
+        return jax.grad(lambda t, s: c @ fit(t, linear_solver, s), (0, 1))(theta, jnp.zeros(D))
+
+    theta = 0.1 * vector()
+    _, adjoint = gradients(theta, None)
+    nearby = theta + 1e-6 * vector(3)
+    truth, _ = gradients(nearby, None)
+    few = {"max_steps": 6, "rtol": 1e-7}
+    with pytest.raises(Exception, match="not solved"):
+        gradients(nearby, linear.CG(**few))
+    warm, _ = gradients(nearby, linear.CG(**few, x0_transposed=adjoint))
+    np.testing.assert_allclose(warm, truth, rtol=1e-4, atol=1e-7)
+
+
+def test_settings_that_do_not_fit_are_refused():
+    problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=dini.sets.NonNegative())
+    how = dini.Implicit(linear_solver=linear.CG(preconditioner=lambda r: r))
+    with pytest.raises(ValueError, match="means nothing"):
+        jax.grad(lambda a: dini.solve(problem, dini.ProjectedGradient(), jnp.ones(3), a, differentiation=how).x[0])(1.0)
+    with pytest.raises(TypeError, match="initial guess"):
+        linear.solve(lambda w: 2 * w, jnp.ones(3), solver=linear.GMRES(x0=jnp.ones(4)))
+    with pytest.raises(TypeError, match="value of the preconditioner"):
+        linear.solve(lambda w: 2 * w, jnp.ones(3), solver=linear.GMRES(preconditioner=lambda r: r[:2]))
