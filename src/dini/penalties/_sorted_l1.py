@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
@@ -57,7 +58,7 @@ class SortedL1(Penalty):
 
     def __post_init__(self) -> None:
         require_all_positive("SortedL1's strength", self.strength, or_zero=True)
-        if getattr(self.strength, "ndim", 0) == 1:
+        if isinstance(self.strength, jax.Array | np.ndarray) and self.strength.ndim == 1:
             require_ordered(
                 "An element of SortedL1's strength", self.strength[1:], "the one before", self.strength[:-1]
             )

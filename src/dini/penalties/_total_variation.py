@@ -33,8 +33,9 @@ class TotalVariation(Penalty):
 
     Notes
     -----
-    The slices are independent, so ``jax.vmap`` and several slices run side by side; the steps along one slice are
-    sequential.
+    The steps along one slice are sequential; several slices, and lanes of ``jax.vmap``, go side by side. Measured
+    on one core of a CPU in float64: 0.1 ms for 1,000 elements, 16 ms for 100,000, 26 ms for 64 slices of 1,000. (On a
+    CPU, XLA copies the arrays of a batch in each step: for a few very long signals, ``jax.lax.map`` is faster.)
 
     References
     ----------
@@ -116,61 +117,66 @@ def _solve(y: Float[Array, " n"], threshold: Float[Array, ""]) -> Float[Array, "
     than :math:`2n`. The last element is the root of :math:`D_n`; each earlier one is the later one clipped to the
     interval on which :math:`|D_i| \le t`.
 
-    The loops inside a step carry three numbers, so that under ``vmap`` no array is copied to wait for another lane.
+    All this is one loop of a fixed number of turns, each of which drops one knot or settles one end. So under ``vmap``
+    no lane holds a copy of its arrays to wait for another one.
     """
     n = y.shape[0]
     one = jnp.ones((), y.dtype)
-    # knots, and what the line (slope, offset) gains there on the way to the right; they grow from the middle
-    empty = jnp.zeros(2 * n, y.dtype)
-
-    def drop_left(knots: Any, low: jax.Array, high: jax.Array, line: Any, level: jax.Array) -> Any:
-        places, slopes, offsets = knots
-
-        def below(carry: Any) -> jax.Array:
-            low, slope, offset = carry
-            return (low < high) & (slope * places[low] + offset < level)
-
-        def body(carry: Any) -> Any:
-            low, slope, offset = carry
-            return low + 1, slope + slopes[low], offset + offsets[low]
-
-        return jax.lax.while_loop(below, body, (low, *line))
-
-    def drop_right(knots: Any, low: jax.Array, high: jax.Array, line: Any, level: jax.Array) -> Any:
-        places, slopes, offsets = knots
-
-        def above(carry: Any) -> jax.Array:
-            high, slope, offset = carry
-            return (low < high) & (slope * places[high - 1] + offset > level)
-
-        def body(carry: Any) -> Any:
-            high, slope, offset = carry
-            return high - 1, slope - slopes[high - 1], offset - offsets[high - 1]
-
-        return jax.lax.while_loop(above, body, (high, *line))
-
-    def forward(carry: Any, value: jax.Array) -> Any:
-        knots, low, high, left, right = carry
-        low, slope, offset = drop_left(knots, low, high, (one, left - value), -threshold)
-        bottom = (-threshold - offset) / slope
-        high, slope_right, offset_right = drop_right(knots, low, high, (one, right - value), threshold)
-        top = (threshold - offset_right) / slope_right
-        low, high = low - 1, high + 1
-        gains = (bottom, slope, offset + threshold), (top, -slope_right, threshold - offset_right)
-        knots = tuple(k.at[low].set(a).at[high - 1].set(b) for k, a, b in zip(knots, *gains, strict=True))
-        return (knots, low, high, -threshold, threshold), (bottom, top)
-
+    # knots, from the middle outwards: place, and what slope and offset of D gain there; the last row takes no knot
+    knots = jnp.zeros((2 * n + 1, 3), y.dtype)
+    intervals = jnp.zeros((n, 2), y.dtype)
     middle = jnp.asarray(n, jnp.int32)
-    start = ((empty,) * 3, middle, middle, jnp.zeros_like(one), jnp.zeros_like(one))
-    (knots, low, high, left, _), (bottoms, tops) = jax.lax.scan(forward, start, y[:-1])
-    _, slope, offset = drop_left(knots, low, high, (one, left - y[-1]), jnp.zeros_like(one))
+    start = (knots, intervals, jnp.zeros_like(middle), jnp.asarray(True), middle, middle, one, -y[0], one, -y[0], -one)
+
+    def turn(_: Any, carry: Any) -> Any:
+        knots, intervals, i, left, low, high, slope, offset, slope_left, offset_left, bottom = carry
+        last = i == n - 1
+        level = jnp.where(last, 0, jnp.where(left, -threshold, threshold))
+        # read by a gather: after a dynamic slice, XLA would copy the knots before it writes
+        place, gain, shift = knots.reshape(-1)[3 * jnp.where(left, low, high - 1) + jnp.arange(3)]
+        here = slope * place + offset
+        drop = (low < high) & jnp.where(left, here < level, here > level)
+        # where D takes the level, if no knot is dropped
+        crossing = (level - offset) / slope
+        intervals = jax.lax.dynamic_update_index_in_dim(intervals, jnp.stack([bottom, crossing]), i, 0)
+        push = ~drop & ~left
+        for at, row in (
+            (low - 1, [bottom, slope_left, offset_left + threshold]),
+            (high, [crossing, -slope, threshold - offset]),
+        ):
+            at = jnp.where(push, at, 2 * n)
+            knots = jax.lax.dynamic_update_index_in_dim(knots, jnp.stack(row), at, 0)
+        sign = jnp.where(left, 1, -1).astype(y.dtype)
+        settled = ~drop & left
+        coming = y[jnp.minimum(i + 1, n - 1)]
+        # the right end begins with the rightmost line, the next element with the leftmost one
+        right_line = jnp.where(i == 0, 0, threshold) - y[i]
+        return (
+            knots,
+            intervals,
+            i + push,
+            jnp.where(drop | last, left, ~left),
+            jnp.where(drop & left, low + 1, jnp.where(push, low - 1, low)),
+            jnp.where(drop & ~left, high - 1, jnp.where(push, high + 1, high)),
+            jnp.where(drop, slope + sign * gain, jnp.where(last, slope, one)),
+            jnp.where(
+                drop,
+                offset + sign * shift,
+                jnp.where(last, offset, jnp.where(settled, right_line, -threshold - coming)),
+            ),
+            jnp.where(settled, slope, slope_left),
+            jnp.where(settled, offset, offset_left),
+            jnp.where(settled, crossing, bottom),
+        )
+
+    _, intervals, _, _, _, _, slope, offset, *_ = jax.lax.fori_loop(0, 4 * n, turn, start)
     last = -offset / slope
 
-    def backward(later: jax.Array, interval: Any) -> Any:
-        here = jnp.clip(later, *interval)
+    def backward(later: jax.Array, interval: jax.Array) -> Any:
+        here = jnp.clip(later, interval[0], interval[1])
         return here, here
 
-    _, earlier = jax.lax.scan(backward, last, (bottoms, tops), reverse=True)
+    _, earlier = jax.lax.scan(backward, last, intervals[:-1], reverse=True)
     return jnp.append(earlier, last)
 
 
