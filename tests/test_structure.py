@@ -54,7 +54,7 @@ def test_imports_go_down(path):
 def test_only_the_engine_knows_custom_rules():
     """custom_jvp appears in the engine and in projections with a rule of their own; custom_vjp nowhere."""
     users = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if "jax.custom_jvp" in p.read_text()}
-    assert users == {"differentiation/_engine.py", "isotonic.py", "sets/_simplex.py"}
+    assert users == {"differentiation/_engine.py", "isotonic.py", "sets/_simplex.py", "sets/_transport.py"}
     assert not [p for p in SOURCE.rglob("*.py") if "jax.custom_vjp" in p.read_text()]
 
 

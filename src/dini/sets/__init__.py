@@ -13,9 +13,11 @@ from ._box_section import BoxSection
 from ._moved import Scaled, Shifted
 from ._order import IsotonicCone, Permutahedron
 from ._simplex import Simplex, project_simplex
+from ._transport import Birkhoff, TransportationPolytope
 
 __all__ = [
     "Affine",
+    "Birkhoff",
     "Box",
     "BoxSection",
     "Custom",
@@ -33,6 +35,7 @@ __all__ = [
     "Set",
     "Shifted",
     "Simplex",
+    "TransportationPolytope",
     "isotonic_regression",
     "project_simplex",
 ]
