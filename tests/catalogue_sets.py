@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cvxpy as cp
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -136,6 +137,23 @@ def _permutahedron(n, rng):
     return Example(sets.Permutahedron(w), (n,), lambda v: [*parts(v), cp.sum(v) == w.sum()])
 
 
+def _transport(n, rng):
+    a, b = 0.2 + rng.random(n), 0.2 + rng.random(n + 1)
+    b *= a.sum() / b.sum()
+    constraints = lambda v: [v >= 0, cp.sum(v, axis=1) == a, cp.sum(v, axis=0) == b]
+    return Example(sets.TransportationPolytope(a, b), (n, n + 1), constraints)
+
+
+def _same_sums(direction):
+    a, b = direction.rows, direction.columns
+    return jax.tree.unflatten(jax.tree.structure(direction), [a, b + (a.sum() - b.sum()) / b.size])
+
+
+def _birkhoff(n, rng):
+    constraints = lambda v: [v >= 0, cp.sum(v, axis=1) == 1, cp.sum(v, axis=0) == 1]
+    return Example(sets.Birkhoff(), (n, n), constraints)
+
+
 CASES = [
     Case("nonnegative", _nonnegative),
     Case("box", _box),
@@ -154,6 +172,8 @@ CASES = [
     Case("isotonic cone", _isotonic, support=False),
     Case("antitonic cone", _antitonic, support=False),
     Case("permutahedron", _permutahedron),
+    Case("transportation polytope", _transport, kink="bound", support=False, consistent=_same_sums),
+    Case("Birkhoff polytope", _birkhoff, kink="bound", support=False),
     Case("box section", _section, support=False),
     Case("weighted simplex", _open_section, support=False),
 ]

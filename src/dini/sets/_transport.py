@@ -1,0 +1,356 @@
+r"""Transportation polytopes.
+
+Both projections have the form of a dual solution: :math:`P = [\alpha \oplus \beta + Y]_+` in the Euclidean geometry,
+:math:`P = \exp(f \oplus g + Y)` in the entropy geometry, with :math:`(\alpha \oplus \beta)_{ij} = \alpha_i + \beta_j`.
+In both, the matrix of Newton's method and of the derivative is, with a nonnegative matrix ``M`` (a mask, or ``P``),
+
+.. math::
+    H = \begin{pmatrix} \mathrm{diag}(M 1) & M \\ M^\top & \mathrm{diag}(M^\top 1) \end{pmatrix},
+
+which is positive semidefinite and always singular along :math:`(1, -1)`: the sums of the marginals agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import trees
+from ..separable import register
+from ..settings import require_all_positive
+from ._affine import empty_if, known
+from ._base import Set, require_real, smallest
+
+
+class _System(NamedTuple):
+    """The system of ``M``, factorized after the rows are eliminated; ``M`` has no fewer rows than columns."""
+
+    M: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+    ridge: jax.Array
+    factor: jax.Array
+
+    @classmethod
+    def of(cls, M: jax.Array, extra: Any = 0.0) -> _System:
+        rows, columns = jnp.sum(M, axis=1), jnp.sum(M, axis=0)
+        top = jnp.maximum(jnp.max(rows), jnp.max(columns))
+        eps = jnp.finfo(M.dtype).eps
+        ridge = jnp.maximum(32 * sum(M.shape) * eps * top, jnp.finfo(M.dtype).tiny) + extra
+        # the diagonal less what eliminating the rows takes from it
+        schur = jnp.diag(columns + ridge) - M.T @ (M / (rows + ridge)[:, None])
+        return cls(M, rows, columns, ridge, jax.lax.linalg.cholesky(schur, symmetrize_input=False))
+
+    def ridged(self, r: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Solve with the ridge added."""
+        lead = r / (self.rows + self.ridge)
+        v = jax.scipy.linalg.cho_solve((self.factor, True), s - self.M.T @ lead, check_finite=False)
+        return lead - self.M @ v / (self.rows + self.ridge), v
+
+    def solve(self, r: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Solve without the ridge, whose error each repetition shrinks, less the part that no solution has."""
+        surplus = (jnp.sum(r) - jnp.sum(s)) / (r.size + s.size)
+        r, s = r - surplus, s + surplus
+        u, v = self.ridged(r, s)
+        for _ in range(2):
+            du, dv = self.ridged(r - self.rows * u - self.M @ v, s - self.M.T @ u - self.columns * v)
+            u, v = u + du, v + dv
+        return u, v
+
+
+def _sums(P: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.sum(P, axis=1), jnp.sum(P, axis=0)
+
+
+def _outer(u: jax.Array, v: jax.Array) -> jax.Array:
+    return u[:, None] + v[None, :]
+
+
+def _threshold(Y: jax.Array, a: jax.Array) -> jax.Array:
+    """Return shifts with which the positive parts of each row sum to its marginal, or to a little more."""
+    return -jnp.maximum(jnp.mean(Y, axis=1) - a / Y.shape[1], jnp.max(Y, axis=1) - a)
+
+
+def _search(Z: jax.Array, D: jax.Array, linear: jax.Array) -> jax.Array:
+    r"""Return where the dual is (nearly) largest along a direction: a zero of its decreasing derivative.
+
+    The derivative is :math:`\ell - \sum_{ij} [Z + t D]_+ D`, piecewise linear in ``t``.
+    """
+    start = linear - jnp.sum(jnp.maximum(Z, 0) * D)
+    inf = jnp.asarray(jnp.inf, Z.dtype)
+
+    def body(carry: Any) -> Any:
+        count, t, low, high, _ = carry
+        moved = Z + t * D
+        slope = linear - jnp.sum(jnp.maximum(moved, 0) * D)
+        curvature = jnp.sum(jnp.where(moved > 0, D * D, 0))
+        low, high = jnp.where(slope > 0, t, low), jnp.where(slope > 0, high, t)
+        new = t + slope / jnp.where(curvature > 0, curvature, 1)
+        inside = (new > low) & (new < high) & (curvature > 0)
+        new = jnp.where(inside, new, jnp.where(jnp.isfinite(high), 0.5 * (low + high), 2 * t))
+        done = jnp.abs(slope) <= 0.1 * jnp.abs(start)
+        return count + 1, jnp.where(done, t, new), low, high, done
+
+    one = jnp.ones((), Z.dtype)
+    first = (jnp.zeros((), jnp.int32), one, jnp.zeros((), Z.dtype), inf, jnp.asarray(False))
+    return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 30), body, first)[1]
+
+
+def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a dual solution, by a regularized semismooth Newton method with an exact line search."""
+    m, n = Y.shape
+    eps = jnp.finfo(Y.dtype).eps
+    scale = jnp.max(jnp.abs(Y)) + jnp.max(a) + jnp.max(b)
+    b = b + (jnp.sum(a) - jnp.sum(b)) / n
+
+    def body(carry: Any) -> Any:
+        count, alpha, beta, damping, _ = carry
+        Z = Y + _outer(alpha, beta)
+        rows, columns = _sums(jnp.maximum(Z, 0))
+        r, s = a - rows, b - columns
+        error = jnp.maximum(jnp.max(jnp.abs(r)), jnp.max(jnp.abs(s)))
+        # where the mask falls apart, undamped steps have no bound
+        system = _System.of((Z > 0).astype(Y.dtype), damping * error / scale)
+        u, v = system.ridged(r, s)
+        t = _search(Z, _outer(u, v), jnp.dot(a, u) + jnp.dot(b, v))
+        damping = jnp.clip(jnp.where((t > 0.5) & (t < 2), damping / 4, damping * 2), 1e-8, 10)
+        done = ~(error > (m + n) * eps * scale)
+        t = jnp.where(done, 0, t)
+        return count + 1, alpha + t * u, beta + t * v, damping, done
+
+    start = (jnp.zeros((), jnp.int32), _threshold(Y, a), jnp.zeros(n, Y.dtype), jnp.asarray(0.1, Y.dtype))
+    _, alpha, beta, *_ = jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 500), body, (*start, jnp.asarray(False)))
+    return alpha, beta
+
+
+def _euclidean(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, _System]:
+    """Return the projection, ``Y`` plus dual variables (a constant), and the system on the support."""
+    alpha, beta = jax.lax.stop_gradient(_euclidean_dual(*jax.lax.stop_gradient((Y, a, b))))
+    Z = Y + _outer(alpha, beta)
+    support = Z > 0
+    system = _System.of(support.astype(Y.dtype))
+    # solved once more on the support, where the projection is affine in the point and the marginals
+    rows, columns = _sums(jnp.where(support, Z, 0))
+    P = Z + _outer(*system.solve(a - rows, b - columns))
+    return jnp.where(support, jnp.maximum(P, 0), 0), Z, system
+
+
+def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the projection in the entropy geometry: the better of a Newton step and a Sinkhorn step, repeated.
+
+    The rows are always scaled to their marginals. The error, the variation of the logarithms of what the columns lack,
+    never grows in a Sinkhorn step. A point with a wide range is first solved at a range where that is easy, which is
+    then doubled until it is the point's own.
+    """
+    n = Y.shape[1]
+    eps = jnp.finfo(Y.dtype).eps
+    b = b * (jnp.sum(a) / jnp.sum(b))
+    log_a, log_b = jnp.log(a), jnp.log(b)
+    inverse = jnp.where(a > 0, 1 / jnp.where(a > 0, a, 1), 0)
+
+    def plan(g: jax.Array, range_: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the plan, what its columns lack as logarithms, and the error."""
+        f = log_a - jax.nn.logsumexp(range_ * Y + g[None, :], axis=1)
+        log_P = range_ * Y + _outer(f, g)
+        lack = jnp.where(b > 0, log_b - jax.nn.logsumexp(log_P, axis=0), 0)
+        return jnp.exp(log_P), lack, jnp.max(lack) - jnp.min(lack)
+
+    def body(carry: Any) -> Any:
+        count, range_, g, P, lack, error, _ = carry
+        columns = jnp.sum(P, axis=0)
+        hessian = jnp.diag(columns * (1 + 32 * n * eps) + jnp.finfo(Y.dtype).tiny) - P.T @ (inverse[:, None] * P)
+        factor = jax.lax.linalg.cholesky(hessian, symmetrize_input=False)
+        step = jax.scipy.linalg.cho_solve((factor, True), b - columns, check_finite=False)
+        step = jnp.where(jnp.isfinite(step), step, 0)
+        moves = jnp.stack([lack, step, 0.5 * step, 0.125 * step])
+        # or, where the error is small, on to twice the range
+        wider = jnp.minimum(2 * range_, 1)
+        widen = (range_ < 1) & (error < 0.1)
+        trials = jnp.where(widen, wider / range_ * g, g)[None, :] + jnp.where(widen, 0, moves)
+        range_ = jnp.where(widen, wider, range_)
+        plans, lacks, errors = jax.vmap(plan, in_axes=(0, None))(trials, range_)
+        best = jnp.argmin(errors)
+        stalled = (errors[best] >= error) & (error < jnp.sqrt(eps)) & ~widen
+        done = (range_ == 1) & ~widen & (~(error > 4 * n * eps) | stalled)
+        keep = lambda new, old: jnp.where(done, old, new)
+        new = (trials[best], plans[best], lacks[best], errors[best])
+        return count + 1, range_, *(keep(*pair) for pair in zip(new, (g, P, lack, error), strict=True)), done
+
+    g = jnp.where(b > 0, 0.0, -jnp.inf).astype(Y.dtype)
+    width = jnp.max(Y) - jnp.min(Y)
+    range_ = jnp.minimum(1, 16 / jnp.maximum(width, 16)).astype(Y.dtype)
+    start = (jnp.zeros((), jnp.int32), range_, g, *plan(g, range_), jnp.asarray(False))
+    return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 2000), body, start)[3]
+
+
+@jax.custom_jvp
+def _entropic(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    return _entropic_dual(Y, a, b)
+
+
+@_entropic.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    P = _entropic(*primals)
+    dY, da, db = tangents
+    rows, columns = _sums(P * dY)
+    return P, P * (dY + _outer(*_System.of(P).solve(da - rows, db - columns)))
+
+
+@register
+@dataclass(frozen=True)
+class TransportationPolytope(Set):
+    r"""The matrices with given marginals, :math:`\{P \ge 0 : P 1 = a, P^\top 1 = b\}`.
+
+    **Euclidean projection** of ``Y``: :math:`P = [\alpha \oplus \beta + Y]_+`. The dual variables maximize the concave,
+    piecewise quadratic :math:`\langle a, \alpha\rangle + \langle b, \beta \rangle - \tfrac12 \|[\alpha \oplus \beta +
+    Y]_+\|^2`, which a semismooth Newton method does. On the support ``M`` the derivative is
+    :math:`M \circ (\dot Y + \dot\alpha \oplus \dot\beta)`, where the shifts give it the marginals :math:`\dot a` and
+    :math:`\dot b`.
+
+    **Entropy projection** of :math:`e^Y` (``project_kl``), which is entropic optimal transport with cost ``-Y``:
+    :math:`P = \exp(f \oplus g + Y)`, by Newton and Sinkhorn steps in the logarithms; its derivative is
+    :math:`P \circ (\dot Y + \dot f \oplus \dot g)` with shifts likewise.
+
+    Both solve systems of the size of the shorter side, some ten times for the value and once for the derivative. A
+    derivative in the marginals is that along changes that keep their sums equal.
+
+    Parameters
+    ----------
+    rows, columns
+        The marginals ``a`` and ``b``, nonnegative, with equal sums.
+
+    Raises
+    ------
+    ValueError
+        Where a marginal is negative, the sums differ (where they are known; the projection is NaN otherwise), or the
+        unknown is not one matrix that has the marginals' shape.
+
+    References
+    ----------
+    Blondel, Seguy and Rolet, "Smooth and sparse optimal transport", AISTATS 2018.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import TransportationPolytope
+    >>> polytope = TransportationPolytope(jnp.array([1.0, 2.0]), jnp.array([2.0, 1.0]))
+    >>> print(polytope.project(jnp.array([[0.0, 3.0], [1.0, 0.0]])).round(3))
+    [[0. 1.]
+     [2. 0.]]
+    """
+
+    rows: Any
+    columns: Any
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        require_all_positive(f"{name}'s rows", self.rows, or_zero=True)
+        require_all_positive(f"{name}'s columns", self.columns, or_zero=True)
+        if known(self.rows, self.columns):
+            totals = [float(np.sum(np.asarray(v, float))) for v in (self.rows, self.columns)]
+            if abs(totals[0] - totals[1]) > 1e-5 * max(totals):
+                raise ValueError(f"{name} is empty: its rows sum to {totals[0]}, its columns to {totals[1]}.")
+
+    def _oriented(self, x: Any) -> tuple[bool, jax.Array, jax.Array, jax.Array]:
+        """Return whether the matrix is turned to have no fewer rows than columns, then it and its marginals."""
+        a, b = jnp.asarray(self.rows, x.dtype), jnp.asarray(self.columns, x.dtype)
+        return (True, x.T, b, a) if x.shape[0] < x.shape[1] else (False, x, a, b)
+
+    def _checked(self, P: jax.Array, a: jax.Array, b: jax.Array, turned: bool) -> jax.Array:
+        rows, columns = _sums(P)
+        missed = jnp.maximum(jnp.max(jnp.abs(rows - a)), jnp.max(jnp.abs(columns - b)))
+        bound = jnp.sqrt(jnp.finfo(P.dtype).eps) * jnp.maximum(jnp.max(a), jnp.max(b))
+        P = empty_if(~(missed <= bound), P)
+        return P.T if turned else P
+
+    def project(self, x: Any) -> Any:
+        """Return the Euclidean projection."""
+        turned, Y, a, b = self._oriented(x)
+        return self._checked(_euclidean(Y, a, b)[0], a, b, turned)
+
+    def project_kl(self, logits: Any) -> Any:
+        r"""Return the entropy projection of :math:`e^Y`."""
+        turned, Y, a, b = self._oriented(logits)
+        return self._checked(_entropic(Y, a, b), a, b, turned)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return a lower bound of the distance from where the support changes.
+
+        It is exact where the support connects all rows and columns; elsewhere the dual variables, and with them the
+        bound, are not unique.
+        """
+        _, Y, a, b = self._oriented(x)
+        _, Z, system = _euclidean(Y, a, b)
+        m = Y.shape[0]
+        M = system.M
+        H = jnp.block([[jnp.diag(system.rows), M], [M.T, jnp.diag(system.columns)]])
+        inverse = jnp.linalg.pinv(H, rtol=sum(M.shape) * jnp.finfo(M.dtype).eps, hermitian=True)
+        diagonal = jnp.diagonal(inverse)
+        # how much the shifts at an element react to the point
+        q = _outer(diagonal[:m], diagonal[m:]) + 2 * inverse[:m, m:]
+        eps = jnp.sqrt(jnp.finfo(M.dtype).eps)
+        held = (M > 0) & (1 - q <= eps)
+        slope = jnp.where(M > 0, jnp.where(held, 1, 1 - q), 1 + q)
+        return smallest(jnp.where(held, jnp.inf, jnp.abs(Z) / jnp.sqrt(slope)), x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless ``x`` is one matrix of the marginals' shape."""
+        name = type(self).__name__
+        if not isinstance(x, jax.Array) or x.ndim != 2:
+            raise ValueError(f"{name} needs an unknown that is one matrix: given {trees.describe(x)}.")
+        require_real(name, x)
+        for which, marginal, size in (("rows", self.rows, x.shape[0]), ("columns", self.columns, x.shape[1])):
+            if jnp.shape(marginal) != (size,):
+                raise ValueError(
+                    f"{name}'s {which} must be a vector of {size} numbers for an unknown of shape {x.shape}: "
+                    f"given shape {jnp.shape(marginal)}."
+                )
+
+
+def _ones(x: Float[Array, "n n"]) -> TransportationPolytope:
+    return TransportationPolytope(*(jnp.ones(size, x.dtype) for size in x.shape))
+
+
+@register
+@dataclass(frozen=True)
+class Birkhoff(Set):
+    r"""The Birkhoff polytope of the doubly stochastic matrices, the convex hull of the permutation matrices.
+
+    This is the :class:`TransportationPolytope` with all marginals one.
+
+    Raises
+    ------
+    ValueError
+        Where the unknown is not one square matrix.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import Birkhoff
+    >>> print(Birkhoff().project(jnp.array([[1.0, 0.0], [0.5, 0.0]])).round(3))
+    [[0.625 0.375]
+     [0.375 0.625]]
+    """
+
+    def project(self, x: Any) -> Any:
+        """Return the Euclidean projection."""
+        return _ones(x).project(x)
+
+    def project_kl(self, logits: Any) -> Any:
+        r"""Return the entropy projection of :math:`e^Y` (Sinkhorn's matrix scaling)."""
+        return _ones(logits).project_kl(logits)
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        """Return a lower bound of the distance from where the support changes."""
+        return _ones(x).kink_distance(x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless ``x`` is one real square matrix."""
+        if not isinstance(x, jax.Array) or x.ndim != 2 or x.shape[0] != x.shape[1]:
+            raise ValueError(f"Birkhoff needs an unknown that is one square matrix: given {trees.describe(x)}.")
+        require_real("Birkhoff", x)
