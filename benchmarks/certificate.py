@@ -162,19 +162,26 @@ def truth(case, tangents, cotangent):
     rows = np.zeros((0, d)) if case.rows is None else case.rows
     m = len(rows)
     nu = np.zeros(m)
-    for _ in range(60 if case.family == "logistic" else 8):
+    for _ in range(500):
         r, A, b = map(np.asarray, _derivatives(F, x, args, tangents))
         if case.known is not None:
             r = r + np.where(free, case.known(case.x), 0)
         K = np.block([[A[np.ix_(free, free)], rows[:, free].T], [rows[:, free], np.zeros((m, m))]])
         residual = np.concatenate([(r + rows.T @ nu)[free], rows @ x - 1])
         step = np.linalg.solve(K, -residual)
-        size = min(1, 2 / max(np.abs(step).max(), 1e-300)) if case.family == "logistic" else 1
+        size = 1.0
+        if case.family == "logistic":  # self-concordant: a damped step always makes progress
+            decrement = np.sqrt(max(step @ A @ step, 0))
+            size = 1 / (1 + decrement * max(1, np.abs(np.asarray(args[1]) @ step).max() / max(decrement, 1e-300)))
+            size = 1.0 if decrement < 1e-3 * np.sqrt(np.asarray(args[0])) else size
         x[free] += size * step[: free.sum()]
         nu += step[free.sum() :]
+        if np.linalg.norm(step) <= 1e-14 * np.linalg.norm(x) or (case.family != "logistic" and _ > 7):
+            break
+    settled = np.linalg.norm(step) <= 1e-6 * max(np.linalg.norm(x), 1e-300)
     r, A, b = map(np.asarray, _derivatives(F, x, args, tangents))
     K = np.block([[A[np.ix_(free, free)], rows[:, free].T], [rows[:, free], np.zeros((m, m))]])
-    valid = _valid(case, x, r + rows.T @ nu, free)
+    valid = settled and _valid(case, x, r + rows.T @ nu, free)
     dx, u = np.zeros(d), np.zeros(d)
     dx[free] = np.linalg.solve(K, -np.concatenate([b[free], np.zeros(m)]))[: free.sum()]
     u[free] = np.linalg.solve(K.T, -np.concatenate([np.asarray(cotangent, float)[free], np.zeros(m)]))[: free.sum()]

@@ -19,6 +19,8 @@ from . import trees
 from .functions import as_function
 from .settings import require_choice, require_count, require_positive
 
+__all__ = ["Perturbed", "one_hot_argmax", "ranks"]
+
 
 @register_dataclass
 @dataclass(frozen=True)

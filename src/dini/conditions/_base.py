@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -42,6 +42,11 @@ class Condition:
         del problem
         return None
 
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return whether ``F`` is ``x - T(x)``, so that its derivative is the identity minus that of a map."""
+        del problem
+        return False
+
     def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
         return Linearized(lambda u: self(problem, u, *args), x), None
@@ -64,13 +69,23 @@ class Residual(Condition):
         """Return what the problem declares."""
         return problem.structure
 
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return whether the problem is a fixed point."""
+        return hasattr(problem, "map")
+
 
 @register_dataclass
 @dataclass(frozen=True)
 class Given(Condition):
-    """A user's function ``F(x, *args)``."""
+    """A user's function ``F(x, *args)``; ``fixed_point`` says that it is ``x - T(x, *args)``."""
 
     fun: Any
+    fixed_point: bool = field(default=False, metadata={"static": True})
+
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return what was declared."""
+        del problem
+        return self.fixed_point
 
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return ``F(x, *args)``."""
@@ -106,7 +121,7 @@ def fixed_point(map: Any) -> Given:
     >>> round(float(jax.grad(root)(4.0)), 4)
     0.25
     """
-    return Given(_FixedPointResidual(as_function(map, "T")))
+    return Given(_FixedPointResidual(as_function(map, "T")), fixed_point=True)
 
 
 def as_condition(condition: Any) -> Condition:

@@ -92,6 +92,11 @@ class ProximalGradient(Condition):
         """Return this condition with the step size of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
 
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return true."""
+        del problem
+        return True
+
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""
         forward = trees.axpy(-jnp.asarray(self.step_size), problem.gradient(x, *args), x)
@@ -148,6 +153,11 @@ class BlockProximalGradient(Condition):
 
     step_sizes: Any
 
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return true."""
+        del problem
+        return True
+
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""
         gradient = problem.gradient(x, *args)
@@ -176,6 +186,11 @@ class MirrorDescent(Condition):
     def settled_like(self, other: MirrorDescent) -> MirrorDescent:
         """Return this condition with the step size of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
+
+    def is_fixed_point(self, problem: Any) -> bool:
+        """Return true."""
+        del problem
+        return True
 
     def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import jax
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
@@ -124,14 +125,7 @@ class OneStep(Differentiation):
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve, and attach the derivative of one more step."""
-        step = getattr(solver, "differentiable_step", None)
-        if step is None:
-            raise ValueError(
-                f"OneStep needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
-                "or a solver such as Newton, ProximalGradient or FixedPointIteration."
-            )
-        outcome = constant(partial(_forward, monitor=monitor), problem, solver, x, args)
-        return _mark(outcome._replace(x=step(problem, outcome.x, outcome.state, *args)), on_failure)
+        return _last_steps(problem, solver, x, args, monitor, on_failure, 1, "OneStep")
 
 
 @register_dataclass
@@ -151,6 +145,10 @@ class Unrolled(Differentiation):
         Take exactly so many steps, without a stopping test. Default: stop as always, at most ``solver.max_steps``.
     checkpoint
         Whether to trade computation for memory.
+    last
+        Differentiate so many last steps only (truncated backpropagation). They are taken from the solution, which is a
+        constant, as plain steps: memory and time are independent of the number of steps to it. The error falls like the
+        power ``last`` of the solver's contraction factor.
 
     Examples
     --------
@@ -162,10 +160,15 @@ class Unrolled(Differentiation):
 
     steps: int | None = field(default=None, metadata={"static": True})
     checkpoint: bool = field(default=True, metadata={"static": True})
+    last: int | None = field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        if self.steps is not None and not (isinstance(self.steps, int) and self.steps > 0):
-            raise ValueError(f"Unrolled's steps must be a positive integer or None: given {self.steps!r}.")
+        for name in ("steps", "last"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"Unrolled's {name} must be a positive integer or None: given {value!r}.")
+        if self.steps is not None and self.last is not None:
+            raise ValueError("Unrolled takes steps (all of them are differentiated) or last, not both.")
 
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
@@ -175,10 +178,38 @@ class Unrolled(Differentiation):
             raise ValueError(
                 f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
             )
+        if self.last is not None:
+            return _last_steps(problem, solver, x, args, monitor, on_failure, self.last, "Unrolled(last=...)")
         outcome = iterate_differentiably(
             problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint
         )
         return _mark(outcome, on_failure)
+
+
+def _last_steps(
+    problem: Any,
+    solver: Any,
+    x: Any,
+    args: tuple[Any, ...],
+    monitor: Any,
+    on_failure: OnFailure,
+    count: int,
+    mode: str,
+) -> Outcome:
+    """Solve as a constant, and take so many plain steps more, which are differentiated."""
+    step = getattr(solver, "differentiable_step", None)
+    if step is None:
+        raise ValueError(
+            f"{mode} needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
+            "or a solver such as Newton, ProximalGradient or FixedPointIteration."
+        )
+    outcome = constant(partial(_forward, monitor=monitor), problem, solver, x, args)
+    x = outcome.x
+    if count == 1:
+        x = step(problem, x, outcome.state, *args)
+    else:
+        x = jax.lax.scan(lambda x, _: (step(problem, x, outcome.state, *args), None), x, None, length=count)[0]
+    return _mark(outcome._replace(x=x), on_failure)
 
 
 def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:

@@ -4,17 +4,20 @@ Krylov methods are Lineax's; what stands here is the choice by size and structur
 right-hand side and the true residual of every solve, and sparse systems.
 """
 
+from ._condition import condition_estimate, ritz_values
 from ._dense import Dense
 from ._krylov import CG, GMRES, LSMR, BiCGStab, Lineax
 from ._minres import MINRES
 from ._pattern import Pattern
 from ._preconditioner import Preconditioner
 from ._protocol import LinearSolver, Structure
+from ._series import Series, SeriesFirst
 from ._solve import solve
 from ._sparse import Banded, Diagonal, Sparse, SparseDirect
 from ._sparsity import Linearized, sparsity
 from ._sparsity_rules import NotSparse
 from ._system import DENSE_LIMIT, Auto, Reduction, System
+from ._wrappers import MinimumNorm, Refined, Ridge
 
 __all__ = [
     "CG",
@@ -30,14 +33,21 @@ __all__ = [
     "LinearSolver",
     "Linearized",
     "Lineax",
+    "MinimumNorm",
     "NotSparse",
     "Pattern",
     "Preconditioner",
     "Reduction",
+    "Refined",
+    "Ridge",
+    "Series",
+    "SeriesFirst",
     "Sparse",
     "SparseDirect",
     "Structure",
     "System",
+    "condition_estimate",
+    "ritz_values",
     "solve",
     "sparsity",
 ]

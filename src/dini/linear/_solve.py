@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..status import DerivativeError, OnFailure, Status, guard
 from ._protocol import Matvec, Structure
-from ._system import Reduction, System, choose
+from ._system import Reduction, System, choose, modified
 
 
 def solve(
@@ -55,6 +55,7 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
+    matvec, solver, reduction = modified(matvec, solver, reduction)
     chosen: Any = choose(solver, trees.size(b), structure, reduction)[0]
     if hasattr(chosen, "prepared"):
         chosen = chosen.prepared(matvec, b)  # what both directions share: a pattern of nonzeros, say

@@ -246,10 +246,13 @@ class SparseDirect(_Direct):
         pattern = self.prepared(matvec, b).pattern
         values = pattern.values(matvec, b)
         flat, unravel = _flat(b, values.dtype)
-        out = jax.ShapeDtypeStruct(flat.shape, flat.dtype), jax.ShapeDtypeStruct((), np.bool_)
-        run = functools.partial(_factorize, pattern, structure == "positive definite")
-        w, flagged = jax.pure_callback(run, out, values, flat, vmap_method="expand_dims")
-        return unravel(w), flagged
+        # as bits: a callback runs in a thread of its own, where JAX may take the numbers for float32
+        bits = jax.lax.bitcast_convert_type(flat, jnp.uint32)
+        out = jax.ShapeDtypeStruct(bits.shape, jnp.uint32), jax.ShapeDtypeStruct((), np.bool_)
+        run = functools.partial(_on_host, pattern, structure == "positive definite", np.dtype(flat.dtype))
+        values = jax.lax.bitcast_convert_type(values, jnp.uint32)
+        w, flagged = jax.pure_callback(run, out, values, bits, vmap_method="expand_dims")
+        return unravel(jax.lax.bitcast_convert_type(w, flat.dtype)), flagged
 
 
 def _check_pattern(name: str, pattern: Any) -> None:
@@ -274,6 +277,16 @@ def _columnwise(pattern: Pattern) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return order, pattern.rows[order].astype(np.int32), starts.astype(np.int32)
 
 
+def _on_host(pattern: Pattern, definite: bool, dtype: np.dtype, values: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    def floats(bits: Any) -> np.ndarray:
+        array = np.ascontiguousarray(bits).view(dtype)
+        return array[..., 0] if dtype.itemsize > 4 else array
+
+    w, bad = _factorize(pattern, definite, floats(values), floats(b))
+    bits = np.ascontiguousarray(w)[..., None].view(np.uint32) if dtype.itemsize > 4 else w.view(np.uint32)
+    return bits, bad
+
+
 def _factorize(pattern: Pattern, definite: bool, values: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     """Solve on the host, with any leading axes; a matrix without such axes is factorized once."""
     values, b = np.asarray(values), np.asarray(b)
@@ -281,7 +294,7 @@ def _factorize(pattern: Pattern, definite: bool, values: Any, b: Any) -> tuple[n
     if values.size == values.shape[-1]:
         w, bad = _solve_one(pattern, definite, values.ravel(), b.reshape(-1, b.shape[-1]).T)
         w = np.broadcast_to(w.T.reshape(b.shape), (*batch, b.shape[-1]))
-        return w.astype(b.dtype), np.full(batch, bad)
+        return np.array(w, b.dtype), np.full(batch, bad)
     many = np.broadcast_to(values, (*batch, values.shape[-1])).reshape(-1, values.shape[-1])
     sides = np.broadcast_to(b, (*batch, b.shape[-1])).reshape(-1, b.shape[-1])
     pairs = [_solve_one(pattern, definite, *pair) for pair in zip(many, sides, strict=True)]

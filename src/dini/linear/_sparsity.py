@@ -47,7 +47,7 @@ class Linearized:
 
 def detect(matvec: Matvec, like: Any) -> Pattern:
     """Return the pattern of a linear map from trees like ``like`` to such trees, or raise :class:`NotSparse`."""
-    product = matvec.tangent if isinstance(matvec, Linearized) else matvec
+    product = getattr(matvec, "tangent", matvec)
     return _pattern(jax.make_jaxpr(product)(like), 0)
 
 

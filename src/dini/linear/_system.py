@@ -73,6 +73,13 @@ def choose(
     return chosen, None
 
 
+def modified(matvec: Matvec, solver: Any, reduction: Reduction | None) -> tuple[Matvec, Any, Reduction | None]:
+    """Return the map, solver and reduction that are meant where a solver solves another system in place of one."""
+    while hasattr(solver, "modified"):
+        (matvec, solver), reduction = solver.modified(matvec), None
+    return matvec, solver, reduction
+
+
 class Solved(NamedTuple):
     """A solution, its true relative residual, and whether the solver knows that it failed."""
 
@@ -98,6 +105,7 @@ class System:
     ):
         self.like = like
         self.structure = structure
+        matvec, solver, reduction = modified(matvec, solver, reduction)
         chosen: Any
         chosen, self.reduction = choose(solver, trees.size(like), structure, reduction)
         self.solver = chosen.prepared(matvec, like) if hasattr(chosen, "prepared") else chosen
@@ -117,14 +125,16 @@ class System:
     @cached_property
     def transposed(self) -> System:
         """The transposed system."""
-        if self.structure is not None:
+        solver = getattr(self.solver, "transposed", lambda: self.solver)()
+        if self.structure is not None and solver is self.solver:
             return self
-        transpose = jax.linear_transpose(self._matvec, self.like)
         other = object.__new__(System)
-        other.like, other.structure = self.like, None
-        other.solver = getattr(self.solver, "transposed", lambda: self.solver)()
+        other.like, other.structure, other.solver = self.like, self.structure, solver
         other.reduction = None if self.reduction is None else self.reduction.transposed
-        other._matvec = lambda w: transpose(w)[0]
+        other._matvec = self._matvec
+        if self.structure is None:
+            transpose = jax.linear_transpose(self._matvec, self.like)
+            other._matvec = lambda w: transpose(w)[0]
         if self.dense:
             other.factor = self.factor.transposed
         return other
@@ -162,8 +172,16 @@ class System:
             v, flagged = solver(self.reduction.matvec, self.reduction.restrict(b), "positive definite")
             w = self.reduction.extend(v, b)
         # with a matrix, by the matrix: the same to rounding, and nothing more to compile
-        residual = trees.norm(trees.sub(self.product(w), b))
+        left = trees.sub(self.product(w), b)
+        residual = self._reachable(left, b) if getattr(solver, "least_squares", False) else trees.norm(left)
         return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)
+
+    def _reachable(self, left: Any, b: Any) -> jax.Array:
+        """Return how much of a residual another solution could remove, relative to the map's size."""
+        back = self.transposed.product
+        start = trees.varied(b)
+        size = trees.norm(back(start)) / trees.norm(start) + trees.norm(back(b))
+        return trees.norm(back(left)) / jnp.where(size > 0, size, 1)
 
     def perturbation(self, w: Any, signs: Any) -> Any:
         r"""Return what rounding errors of the given signs in the matrix's elements change in a product.

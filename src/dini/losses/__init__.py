@@ -1,0 +1,26 @@
+r"""Losses that optax does not have, and soft sorting: each convex or piecewise linear, with an exact derivative.
+
+A Fenchel-Young loss (Blondel et al. 2020) of scores ``s`` and a target ``y`` is :math:`\Omega^*(s) + \Omega(y) -
+\langle s, y \rangle`, for a convex regularizer :math:`\Omega` with conjugate :math:`\Omega^*`. It is convex in ``s``,
+zero where the prediction :math:`\nabla\Omega^*(s)` is the target, and its gradient is the prediction less the
+target. The loss of a perturbed solver is :meth:`dini.perturbed.Perturbed.loss`.
+"""
+
+from ._fenchel_young import (
+    binary_sparsemax_loss,
+    logistic_loss,
+    softmax_loss,
+    sparse_sigmoid,
+    sparsemax_loss,
+)
+from ._sorting import soft_rank, soft_sort
+
+__all__ = [
+    "binary_sparsemax_loss",
+    "logistic_loss",
+    "soft_rank",
+    "soft_sort",
+    "softmax_loss",
+    "sparse_sigmoid",
+    "sparsemax_loss",
+]

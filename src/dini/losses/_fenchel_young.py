@@ -1,0 +1,236 @@
+"""Fenchel-Young losses on the simplex and on the unit interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jax.scipy.special import xlogy
+from jaxtyping import Array, Float
+
+from ..sets import project_simplex
+
+
+def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[jax.Array, jax.Array]:
+    """Return scores and targets of one shape; integer targets are classes along ``axis`` (or zeros and ones)."""
+    scores, target = jnp.asarray(scores), jnp.asarray(target)
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        raise TypeError(f"{owner}'s scores must be real floating-point numbers: given {scores.dtype.name}.")
+    if jnp.iscomplexobj(target):
+        raise TypeError(f"{owner}'s target must be real: given {target.dtype.name}.")
+    if axis is None:
+        if target.shape != scores.shape:
+            raise ValueError(
+                f"{owner}'s target must have the shape {scores.shape} of the scores: given {target.shape}."
+            )
+        return scores, target.astype(scores.dtype)
+    if not -scores.ndim <= axis < scores.ndim:
+        raise ValueError(f"{owner}'s axis must be an axis of the scores: given {axis} for shape {scores.shape}.")
+    classes = scores.shape[axis]
+    if not classes:
+        raise ValueError(f"{owner} needs at least one class: given scores of shape {scores.shape}.")
+    if jnp.issubdtype(target.dtype, jnp.integer):
+        needed = scores.shape[: axis % scores.ndim] + scores.shape[axis % scores.ndim + 1 :]
+        if target.shape != needed:
+            raise ValueError(
+                f"{owner}'s target must be classes of shape {needed}, or a distribution of floating-point numbers of "
+                f"shape {scores.shape}: given {target.dtype.name}{list(target.shape)}."
+            )
+        if not isinstance(target, jax.core.Tracer) and ((target < 0) | (target >= classes)).any():
+            raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {target}.")
+        return scores, jax.nn.one_hot(target, classes, dtype=scores.dtype, axis=axis % scores.ndim)
+    _require_shape(owner, scores, target)
+    return scores, target.astype(scores.dtype)
+
+
+def _require_shape(owner: str, scores: jax.Array, target: jax.Array) -> None:
+    if target.shape != scores.shape:
+        raise ValueError(f"{owner}'s target must have the shape {scores.shape} of the scores: given {target.shape}.")
+
+
+def _centered(scores: jax.Array, axis: int) -> jax.Array:
+    """Return scores less the largest: for targets that add up to one, the loss is the same and no digits are lost."""
+    return scores - jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
+
+
+def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) -> jax.Array:
+    r"""Return the multiclass logistic loss, :math:`\log \sum_i e^{s_i} - \langle s, y \rangle + \sum_i y_i \log y_i`.
+
+    It is the Kullback-Leibler divergence of :math:`\mathrm{softmax}(s)` from ``y``, and zero where they agree.
+
+    **Derivative.** :math:`\mathrm{softmax}(s) - y` in ``s``.
+
+    Parameters
+    ----------
+    scores
+        ``s``; the classes lie along ``axis``.
+    target
+        Classes as integers, one for each slice along ``axis``, or distributions ``y`` of the scores' shape.
+    axis
+        The axis of the classes.
+
+    Returns
+    -------
+    jax.Array
+        One loss for each slice.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where shapes or types do not fit, or a known class is out of range.
+
+    See Also
+    --------
+    optax: ``softmax_cross_entropy`` is this without the target's entropy (the same for classes).
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from dini.losses import softmax_loss
+    >>> print(softmax_loss(jnp.array([0.0, 0.0]), 1).round(4))
+    0.6931
+    >>> print(jax.grad(softmax_loss)(jnp.array([0.0, 0.0]), 1))
+    [ 0.5 -0.5]
+    """
+    scores, target = _operands("softmax_loss", scores, target, axis)
+    scores = _centered(scores, axis)
+    cross = jax.nn.logsumexp(scores, axis=axis) - jnp.sum(scores * target, axis=axis)
+    return cross + jnp.sum(xlogy(target, target), axis=axis)
+
+
+def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
+    r"""Return the binary logistic loss, :math:`\log(1 + e^s) - s y + y \log y + (1 - y) \log(1 - y)`, elementwise.
+
+    **Derivative.** :math:`\mathrm{sigmoid}(s) - y` in ``s``.
+
+    Parameters
+    ----------
+    score
+        ``s``.
+    target
+        Zeros and ones, or probabilities ``y`` in [0, 1], of the same shape.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where shapes or types do not fit.
+
+    See Also
+    --------
+    optax: ``sigmoid_binary_cross_entropy`` is this without the target's entropy (the same for zeros and ones).
+
+    Examples
+    --------
+    >>> import jax
+    >>> from dini.losses import logistic_loss
+    >>> print(jax.grad(logistic_loss)(0.0, 1))
+    -0.5
+    """
+    score, target = _operands("logistic_loss", score, target, None)
+    entropy = xlogy(target, target) + xlogy(1 - target, 1 - target)
+    return jax.nn.softplus(score) - score * target + entropy
+
+
+def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) -> jax.Array:
+    r"""Return the sparsemax loss, :math:`\tfrac12\|y - s\|^2 - \tfrac12\|p - s\|^2` with the projection ``p`` of ``s``.
+
+    ``p`` is :func:`dini.sets.project_simplex` of ``s``, a prediction that may be sparse (Martins and Astudillo 2016).
+    This is the Fenchel-Young loss of half the squared norm on the simplex. For a class, it is zero where its score is
+    above all others by one.
+
+    **Derivative.** :math:`p - y` in ``s``; the second derivative is that of the projection.
+
+    Parameters
+    ----------
+    scores, target, axis
+        As for :func:`softmax_loss`.
+
+    Returns
+    -------
+    jax.Array
+        One loss for each slice.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where shapes or types do not fit, or a known class is out of range.
+
+    References
+    ----------
+    Blondel, Martins, Niculae, "Learning with Fenchel-Young losses", JMLR 2020 (arXiv 1901.02324).
+
+    See Also
+    --------
+    optax: ``multiclass_sparsemax_loss`` takes classes.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.losses import sparsemax_loss
+    >>> print(sparsemax_loss(jnp.array([2.0, 0.5, 0.0]), 0), sparsemax_loss(jnp.array([1.0, 1.0]), 0))
+    0.0 0.25
+    """
+    scores, target = _operands("sparsemax_loss", scores, target, axis)
+    scores = _centered(scores, axis)
+    p = project_simplex(scores, 1.0, axis)
+    # <s, p - y> + (|y|^2 - |p|^2)/2; its derivative is p - y + J(s - p), and J vanishes on s - p
+    return jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis)
+
+
+def sparse_sigmoid(score: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""Return :math:`\mathrm{clip}((s + 1)/2, 0, 1)`, elementwise: the prediction of :func:`binary_sparsemax_loss`.
+
+    It is the first element of the projection of :math:`(s, 0)` onto the simplex.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.losses import sparse_sigmoid
+    >>> print(sparse_sigmoid(jnp.array([-2.0, 0.0, 0.5])))
+    [0.   0.5  0.75]
+    """
+    score = jnp.asarray(score)
+    inside = (score > -1) & (score < 1)
+    return jnp.where(inside, (score + 1) / 2, (score >= 1).astype(score.dtype))
+
+
+def binary_sparsemax_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
+    r"""Return the binary sparsemax loss (a Huber-like hinge), elementwise.
+
+    :math:`h(s) - s y - y (1 - y)` with :math:`h(s) = 0` for :math:`s \le -1`, :math:`s` for :math:`s \ge 1` and
+    :math:`(s + 1)^2/4` between: for one, zero from :math:`s = 1` on.
+
+    **Derivative.** :math:`\mathrm{clip}((s + 1)/2, 0, 1) - y` in ``s``.
+
+    Parameters
+    ----------
+    score, target
+        As for :func:`logistic_loss`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where shapes or types do not fit.
+
+    References
+    ----------
+    Blondel, Martins, Niculae, "Learning with Fenchel-Young losses", JMLR 2020, section 4.4.
+
+    See Also
+    --------
+    optax: ``sparsemax_loss`` takes zeros and ones.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.losses import binary_sparsemax_loss
+    >>> print(binary_sparsemax_loss(jnp.array([1.5, 0.0, -1.0]), jnp.array([1, 1, 1])))
+    [0.   0.25 1.  ]
+    """
+    score, target = _operands("binary_sparsemax_loss", score, target, None)
+    inside = (score > -1) & (score < 1)
+    middle = jnp.where(inside, score, 0)
+    plus = jnp.where(inside, (middle + 1) ** 2 / 4, jnp.where(score >= 1, score, jnp.zeros((), score.dtype)))
+    return plus - score * target - target * (1 - target)

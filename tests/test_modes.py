@@ -1,0 +1,120 @@
+"""The approximate modes against their formulas, and what the choosing one chooses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import linear
+
+D = 6
+M = np.random.default_rng(0).standard_normal((D, D))
+M = 0.6 * M / np.linalg.norm(M, 2)
+A0 = np.random.default_rng(1).standard_normal(D)
+
+
+def affine(x, a):
+    return M @ x + a**2
+
+
+def fit(mode, fun=affine, solver=None):
+    solver = solver or dini.FixedPointIteration(tol=1e-13, max_steps=1000)
+    return lambda a: dini.solve(dini.FixedPoint(fun), solver, jnp.zeros(D), a, differentiation=mode).x
+
+
+def partial_sum(terms, damping=1.0):
+    """The series' matrix times the derivative in the parameter."""
+    step = np.eye(D) - damping * (np.eye(D) - M)
+    return damping * sum(np.linalg.matrix_power(step, i) for i in range(terms)) @ np.diag(2 * A0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "want"),
+    [
+        (dini.JacobianFree(), partial_sum(1)),
+        (dini.Neumann(terms=3), partial_sum(3)),
+        (dini.Neumann(terms=5, damping=0.5), partial_sum(5, 0.5)),
+        (dini.Unrolled(last=4), partial_sum(4)),
+        (dini.OneStep(), partial_sum(1)),
+        (dini.Neumann(terms=80), np.linalg.solve(np.eye(D) - M, np.diag(2 * A0))),
+        (dini.Auto(), np.linalg.solve(np.eye(D) - M, np.diag(2 * A0))),
+        (dini.Auto(dense_limit=0), np.linalg.solve(np.eye(D) - M, np.diag(2 * A0))),
+    ],
+    ids=["JFB", "3 terms", "phantom", "last 4", "one step", "80 terms", "auto", "auto, series"],
+)
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+def test_series(mode, want, derivative):
+    np.testing.assert_allclose(derivative(fit(mode))(A0), want, rtol=1e-8, atol=1e-9)
+
+
+def test_minima_are_fixed_points_of_descent():
+    """Neumann's derivative of a minimum is that of steps of gradient descent with step size 1/L."""
+    H = np.diag([1.0, 0.5, 0.1])
+    problem = dini.Minimize(lambda x, a: 0.5 * x @ H @ x - a @ x)
+    solve = lambda mode: lambda a: dini.solve(problem, dini.Newton(), jnp.zeros(3), a, differentiation=mode).x
+    got = jax.jacrev(solve(dini.Neumann(terms=4)))(jnp.ones(3))
+    want = sum(np.linalg.matrix_power(np.eye(3) - H, i) for i in range(4))
+    np.testing.assert_allclose(got, want, rtol=1e-5)  # the curvature is found by power iteration
+    lasso = dini.Minimize(lambda x, a: 0.5 * x @ H @ x - a @ x, penalty=dini.penalties.L1(0.1))
+    exact = jax.jacrev(lambda a: dini.solve(lasso, dini.ProximalGradient(tol=1e-12), jnp.zeros(3), a).x)(jnp.ones(3))
+    series = lambda a: (
+        dini.solve(lasso, dini.ProximalGradient(tol=1e-12), jnp.zeros(3), a, differentiation=dini.Neumann(terms=300)).x
+    )
+    np.testing.assert_allclose(jax.jacrev(series)(jnp.ones(3)), exact, rtol=1e-8)
+
+
+def test_auto_falls_back_where_the_map_does_not_contract():
+    """A map that expands: its fixed point (found by Newton) has a derivative, which no series converges to."""
+    wide = 2.5 * M / 0.6
+    fun = lambda x, a: wide @ x + a
+    problem = dini.FixedPoint(fun)
+    auto = dini.Auto(dense_limit=0)
+    x = np.linalg.solve(np.eye(D) - wide, A0)
+    solve = lambda a: dini.solve(problem, dini.Newton(), jnp.zeros(D), a, differentiation=auto).x
+    np.testing.assert_allclose(jax.jacrev(solve)(A0), np.linalg.inv(np.eye(D) - wide), rtol=1e-7)
+    choice = auto.explain(problem, x, A0)
+    assert choice.method == "GMRES"
+    assert "too slowly" in choice.reason
+    assert choice.contraction > 1
+    assert choice.condition > 1
+
+
+def test_auto_says_why():
+    contracting = dini.FixedPoint(lambda x, a: 0.25 * jnp.sin(jnp.roll(x, 1)) + a)
+    x = dini.solve(contracting, dini.Anderson(), jnp.zeros(D), A0).x
+    choice = dini.Auto(dense_limit=0).explain(contracting, x, A0)
+    assert choice.method == "Neumann series"
+    assert choice.contraction <= 0.25
+    assert "terms reach the tolerance" in choice.reason
+    choice = dini.Auto().explain(contracting, x, A0)
+    assert choice.method == "Dense"
+    assert choice.reason == "6 unknowns are not more than dense_limit=512"
+    smooth = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    assert dini.Auto(dense_limit=0).explain(smooth, A0, A0).method == "CG"
+    assert dini.Auto(linear_solver=linear.GMRES()).explain(smooth, A0, A0).method == "GMRES"
+
+
+def test_series_solver():
+    """The first terms of the series, also where it does not converge: an approximation is asked for."""
+    b = jnp.ones(D)
+    got = linear.solve(lambda w: w - M @ w, b, solver=linear.Series(terms=2))
+    np.testing.assert_allclose(got, b + M @ b)
+    got = linear.solve(lambda w: w - 10 * M @ w, b, solver=linear.SeriesFirst())
+    np.testing.assert_allclose(got, np.linalg.solve(np.eye(D) - 10 * M, b), rtol=1e-8)
+
+
+def test_bad_input():
+    root = dini.Root(lambda x, a: x**3 + x - a)
+    with pytest.raises(ValueError, match=r"Neumann needs a fixed point .* Use Implicit\(\)"):
+        dini.solve(root, dini.Newton(), 1.0, 2.0, differentiation=dini.Neumann())
+    with pytest.raises(ValueError, match="Neumann's terms must be at least 1"):
+        dini.Neumann(terms=0)
+    with pytest.raises(ValueError, match="Neumann's damping must be positive"):
+        dini.Neumann(damping=0.0)
+    with pytest.raises(ValueError, match=r"steps .* or last, not both"):
+        dini.Unrolled(steps=3, last=2)
+    with pytest.raises(ValueError, match="Unrolled's last must be a positive integer"):
+        dini.Unrolled(last=0)
+    with pytest.raises(ValueError, match="needs a solver with a differentiable step"):
+        dini.solve(dini.Minimize(lambda x: x**2), dini.LBFGS(), 1.0, differentiation=dini.Unrolled(last=2))
