@@ -160,11 +160,11 @@ def test_moreau(name):
             assert support(x) == np.inf
 
 
-@pytest.mark.parametrize(("alpha", "scale"), [(0.5, 1), (0.02, 1), (0.9, 1), (0.3, 1e-150)])
+@pytest.mark.parametrize(("alpha", "scale"), [(0.5, 1), (0.02, 1), (0.9, 1), (0.3, 1e-140)])
 def test_power_cone_at_all_scales(alpha, scale):
     """Orthogonal parts, the one in the cone and the other in its polar, to rounding."""
     rng = np.random.default_rng(0)
-    points = rng.standard_normal((500, 3)) * 10 ** rng.uniform(-3, 3, (500, 3)) * scale
+    points = rng.standard_normal((500, 3)) * 10 ** rng.uniform(-8, 8, (500, 3)) * scale
     p = np.asarray(jax.jit(jax.vmap(sets.Power(alpha).project))(points))
     size = np.linalg.norm(points, axis=1, keepdims=True)
     # a little further in, by less than any rounding of an ill-conditioned membership test
@@ -175,10 +175,10 @@ def test_power_cone_at_all_scales(alpha, scale):
     assert np.abs(np.sum(p / size * (p - points) / size, axis=1)).max() <= 1e-14
 
 
-@pytest.mark.parametrize("scale", [1, 1e-150, 1e150])
+@pytest.mark.parametrize("scale", [1, 1e-140, 1e140])
 def test_exponential_cone_at_all_scales(scale):
     rng = np.random.default_rng(0)
-    points = rng.standard_normal((500, 3)) * 10 ** rng.uniform(-3, 3, (500, 3)) * scale
+    points = rng.standard_normal((500, 3)) * 10 ** rng.uniform(-8, 8, (500, 3)) * scale
     # an exponent of 1e10: one that overflows if it is not kept small
     points[:4] = scale * np.array([[1e-10, -1, 1], [-1, 1e-10, -1], [1e-10, 1, 1], [1, 1e-10, -1]])
     p = np.asarray(jax.jit(jax.vmap(sets.Exponential().project))(points))
@@ -188,6 +188,27 @@ def test_exponential_cone_at_all_scales(scale):
     u, v, w = ((p - points) / size + 1e-13 * np.array([-1, 1, 2])).T
     assert (np.log(-u) + v / u <= 1 + np.log(w)).all()
     assert np.abs(np.sum(p / size * (p - points) / size, axis=1)).max() <= 1e-14
+
+
+@pytest.mark.parametrize("cone", [sets.Exponential(), sets.Power(0.5), sets.Power(0.05)])
+def test_single_precision_over_sixteen_decades(cone):
+    """As in float64 to rounding, with Jacobians that are finite, symmetric and between 0 and 1, next to kinks too."""
+    rng = np.random.default_rng(0)
+    points = (rng.standard_normal((2000, 3)) * 10 ** rng.uniform(-8, 8, (2000, 3))).astype(np.float32)
+    run = lambda x: (cone.project(x), jax.jacrev(cone.project)(x), cone.kink_distance(x))
+    with jax.enable_x64(False):
+        p, J, _ = (np.asarray(a) for a in jax.jit(jax.vmap(run))(points))
+    want, J64, near = (np.asarray(a) for a in jax.jit(jax.vmap(run))(points.astype(float)))
+    size = np.linalg.norm(points.astype(float), axis=1)
+    assert p.dtype == J.dtype == np.float32
+    assert (np.linalg.norm(p - want, axis=1) <= 1e-6 * size).all()
+    assert np.isfinite(J).all()
+    away = near > 1e-3 * size
+    assert np.abs(J - J64)[away].max() <= 1e-4
+    assert np.abs(J64 - np.swapaxes(J64, 1, 2)).max() <= 1e-7  # where next to a kink
+    eigenvalues = np.linalg.eigvalsh(J64)
+    assert eigenvalues.min() >= -1e-7
+    assert eigenvalues.max() <= 1 + 1e-7
 
 
 @pytest.mark.parametrize(("name", "i"), POINTS)

@@ -28,7 +28,7 @@ class ConicResidual:
     ``F`` is homogeneous, its derivative is singular along ``z``. So by default ``w`` is *pinned*: the last residual,
     which vanishes with the others (:math:`(\Pi z)^\top F = 0`), gives way to :math:`w` minus its value, and the system
     is as regular as the program. With ``pin=False`` the map is the paper's, and needs a linear solver for singular
-    systems that gives the solution of minimum norm, such as ``lineax.SVD()``; :meth:`solution` removes the free
+    systems that gives the solution of minimum norm, :class:`dini.linear.MinimumNorm`; :meth:`solution` removes the free
     direction, so that both agree.
 
     Parameters

@@ -29,7 +29,7 @@ class ConvexHull:
 
     Only the vertices that matter need to be in it: those that a Frank-Wolfe method, say, has in its active set.
     :meth:`point` returns ``x``, and passes its derivative, which is unique also where ``p`` is not (vertices that are
-    affinely dependent): give the engine a linear solver for singular systems there, such as ``lineax.SVD()``.
+    affinely dependent): give the engine a linear solver for singular systems there, :class:`dini.linear.MinimumNorm`.
 
     Parameters
     ----------

@@ -29,10 +29,17 @@ def _multipliers(c: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.
     return (s + (c - 1) * r) / scale, (r - c * s) / scale, scale
 
 
-def _bends(c: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _multipliers_at_root(c: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return ``a`` and ``b`` at the solution, where the third equation has more digits of the smaller one."""
+    a, b, _ = _multipliers(c, v)
+    a, b, small = jnp.maximum(a, 0), jnp.maximum(b, 0), jnp.exp(-jnp.abs(c))
+    third = small * jnp.maximum(jnp.where(c > 0, v[2] + b * small, a * small - v[2]), 0)
+    return jnp.where(c > 0, third, a), jnp.where(c > 0, b, third)
+
+
+def _bends(c: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return how fast ``a p`` and ``b q`` turn with ``c``, along their common normal; both nonnegative."""
     up, down, _ = _exponentials(c)
-    a, b, _ = _multipliers(c, v)
     return a * (down + up * (c * c - 2 * c + 2)), b * (up + down * (c * c + 1))
 
 
@@ -53,14 +60,17 @@ def _exponential_root(v: jax.Array) -> jax.Array:
     def fun(c: jax.Array) -> tuple[jax.Array, jax.Array]:
         up, down, both = _exponentials(c)
         a, b, scale = _multipliers(c, v)
-        first, second = _bends(c, v)
+        first, second = _bends(c, a, b)
         return a * up - b * down - t * both, (first + second) / scale
 
-    # a > 0 above 1 - s/r where r > 0, b > 0 below r/s where s > 0; where an end is open, e^x/(x^2+x+1) > e^(x/2)/3
+    # a > 0 above 1 - s/r where r > 0, b > 0 below r/s where s > 0; where these are open or far, the sign is known a few
+    # logarithms away, since e^x / (x^2 + x + 1) > e^(x/2) / 3 for positive x
     a_zero, b_zero = 1 - s / jnp.where(r > 0, r, 1), r / jnp.where(s > 0, s, 1)
     most = 3 * jnp.sum(jnp.abs(v))
-    low = jnp.where(r > 0, a_zero, jnp.minimum(b_zero - 1, -2 * jnp.log(most / jnp.where(s > 0, s, 1))))
-    high = jnp.where(s > 0, b_zero, jnp.maximum(a_zero + 1, 2 * jnp.log(most / jnp.where(r > 0, r, 1))))
+    below = jnp.minimum(jnp.minimum(b_zero - 1, 0), -2 * jnp.log(most / jnp.where(s > 0, s, 1)))
+    above = jnp.maximum(jnp.maximum(a_zero + 1, 1), 2 * jnp.log(most / jnp.where(r > 0, r, 1)))
+    low = jnp.where(r > 0, jnp.where(s > 0, jnp.maximum(a_zero, below), a_zero), below)
+    high = jnp.where(s > 0, jnp.where(r > 0, jnp.minimum(b_zero, above), b_zero), above)
     return bracketed_root(fun, low, high)
 
 
@@ -70,8 +80,8 @@ def _(primals: Any, tangents: Any) -> Any:
     c = _exponential_root(v)
     up, down, both = _exponentials(c)
     normal = jnp.stack([down + (1 - c) * up, -up - c * down, (c * c - c + 1) * both])
-    first, second = _bends(c, v)
-    return c, jnp.dot(normal, dv) / (first + second)
+    turn = sum(_bends(c, *_multipliers_at_root(c, v)))
+    return c, jnp.dot(normal, dv) / jnp.where(turn > 0, turn, 1)
 
 
 def _exponential_cases(v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -90,8 +100,7 @@ def _project_exponential(v: jax.Array) -> jax.Array:
     r, _, t = v
     inside, polar, face, w = _exponential_cases(v)
     c = _exponential_root(w)
-    a, b, _ = _multipliers(c, w)
-    a, b = jnp.maximum(a, 0), jnp.maximum(b, 0)
+    a, b = _multipliers_at_root(c, w)
     # the last element by the exponential that is not large
     last = jnp.where(c > 0, w[2] + b * jnp.exp(-jnp.abs(c)), a * jnp.exp(-jnp.abs(c)))
     p = jnp.stack([a * c, a, jnp.maximum(last, 0)])
@@ -106,8 +115,9 @@ def _(primals: Any, tangents: Any) -> Any:
     inside, polar, face, w = _exponential_cases(unit)
     c = _exponential_root(w)
     p, _, normal = _rays(c)
-    first, second = _bends(c, w)
-    kept = first / (first + second)
+    first, second = _bends(c, *_multipliers_at_root(c, w))
+    turn = first + second
+    kept = first / jnp.where(turn > 0, turn, 1)
     between = p * jnp.dot(p, dv) + kept * normal * jnp.dot(normal, dv)
     on_face = dv * jnp.stack([v[0] < 0, jnp.asarray(False), v[2] > 0]).astype(dv.dtype)
     tangent = jnp.where(face, on_face, between)

@@ -22,8 +22,24 @@ def _squares(level: jax.Array, v: jax.Array, alpha: jax.Array) -> tuple[jax.Arra
     """Return the logarithm of ``m``, and the square roots ``2 x - x0`` and ``2 y - y0``."""
     x, y, z = v
     m = 2 * jnp.log(z) + jax.nn.log_sigmoid(level) + jax.nn.log_sigmoid(-level)
-    root = lambda u, weight: jnp.sqrt(u * u + jnp.maximum(4 * weight * jnp.exp(m), jnp.finfo(v.dtype).tiny))
+    # far below rounding for a point of unit size, and yet enough that squares of the root do not underflow
+    least = jnp.finfo(v.dtype).eps ** 3
+    root = lambda u, weight: jnp.sqrt(u * u + 4 * weight * jnp.exp(m) + least)
     return m, root(x, alpha), root(y, 1 - alpha)
+
+
+def _slope(level: jax.Array, v: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Return minus the derivative of the equation in the level, positive; a sum of positive terms."""
+    m, root_x, root_y = _squares(level, v, alpha)
+
+    def parts(u: jax.Array, root: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return (root - u) / 2 root and (root + u) / 2 root."""
+        small = 2 * weight * jnp.exp(m) / (root * (root + jnp.abs(u)))
+        return jnp.where(u > 0, small, 0.5 * (1 - u / root)), jnp.where(u > 0, 0.5 * (1 + u / root), small)
+
+    (x_less, x_more), (y_less, y_more) = parts(v[0], root_x, alpha), parts(v[1], root_y, 1 - alpha)
+    less, more = alpha * x_less + (1 - alpha) * y_less, alpha * x_more + (1 - alpha) * y_more
+    return more * jax.nn.sigmoid(-level) + less * jax.nn.sigmoid(level)
 
 
 def _power_equation(level: jax.Array, v: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -42,13 +58,8 @@ def _power_equation(level: jax.Array, v: jax.Array, alpha: jax.Array) -> jax.Arr
 
 @jax.custom_jvp
 def _power_root(v: jax.Array, alpha: jax.Array) -> jax.Array:
-    x, y, _ = v
-
     def fun(level: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, root_x, root_y = _squares(level, v, alpha)
-        k = jax.nn.sigmoid(level)
-        mix = 0.5 * (alpha * (1 - x / root_x) + (1 - alpha) * (1 - y / root_y))
-        return -_power_equation(level, v, alpha), (1 - mix) * (1 - k) + mix * k
+        return -_power_equation(level, v, alpha), _slope(level, v, alpha)
 
     end = jnp.asarray(-jnp.log(jnp.finfo(v.dtype).tiny), v.dtype)
     return bracketed_root(fun, -end, end)
@@ -58,8 +69,8 @@ def _power_root(v: jax.Array, alpha: jax.Array) -> jax.Array:
 def _(primals: Any, tangents: Any) -> Any:
     level = _power_root(*primals)
     _, moved = jax.jvp(lambda *point: _power_equation(level, *point), primals, tangents)
-    _, slope = jax.jvp(lambda level: _power_equation(level, *primals), (level,), (jnp.ones_like(level),))
-    return level, -moved / slope
+    slope = _slope(level, *primals)
+    return level, moved / jnp.where(slope > 0, slope, 1)
 
 
 def _geometric(x: jax.Array, y: jax.Array, alpha: jax.Array) -> jax.Array:
