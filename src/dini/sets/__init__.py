@@ -4,21 +4,20 @@ Every set has ``project(x)``. Its parameters (a radius, bounds, a matrix) are le
 differentiated like any other parameter of a problem.
 """
 
-
-from ..isotonic import (isotonic_regression)
-from ._affine import (Affine, Halfspace, Hyperplane)
-from ._balls import (L1Ball, L2Ball)
-from ._base import (Custom, Product, Set)
-from ._bounds import (Box, Hypercube, LInfBall, NonNegative)
-from ._box_section import (BoxSection)
-from ._cones import (Cone, ConeProduct, DualCone, Free, SecondOrder, Zero)
-from ._exponential import (Exponential)
-from ._matrix import (NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec)
-from ._moved import (Scaled, Shifted)
-from ._order import (IsotonicCone, Permutahedron)
-from ._power import (Power)
-from ._simplex import (Simplex, project_simplex)
-from ._transport import (Birkhoff, TransportationPolytope)
+from ..isotonic import isotonic_regression
+from ._affine import Affine, Halfspace, Hyperplane
+from ._balls import L1Ball, L2Ball
+from ._base import Custom, Product, Set
+from ._bounds import Box, Hypercube, LInfBall, NonNegative
+from ._box_section import BoxSection
+from ._cones import Cone, ConeProduct, DualCone, Free, SecondOrder, Zero
+from ._exponential import Exponential
+from ._matrix import NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec
+from ._moved import Scaled, Shifted
+from ._order import IsotonicCone, Permutahedron
+from ._power import Power
+from ._simplex import Simplex, project_simplex
+from ._transport import Birkhoff, TransportationPolytope
 
 __all__ = [
     "Affine",
