@@ -284,7 +284,7 @@ def _judge(
     condition = jnp.maximum(system.norm() * inverse_norm, 1)
     rounding = _ROUNDING * (eps * condition if noise is None else noise)
 
-    failed = flagged | ~(linear_residual <= system.solver.accept(eps))
+    failed = flagged | ~(linear_residual <= system.solver.accept(eps)) | ~jnp.isfinite(newton.length)
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
     near = (contraction < 0.25) & ~failed

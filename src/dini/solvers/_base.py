@@ -56,6 +56,10 @@ class Solver:
         """Return the next point and state."""
         raise NotImplementedError
 
+    def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
+        """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
+        del problem, x, state
+
     def _check_settings(self) -> None:
         require_positive(f"{self.name}'s tol", self.tol, or_zero=True)
         require_count(f"{self.name}'s max_steps", self.max_steps, 0)

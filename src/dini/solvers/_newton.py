@@ -6,16 +6,28 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import linear, trees
 from ..linear._dense import materialize
 from ..linear._krylov import wrap_linear_solver
+from ..linear._reused import ReusedCholesky
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
+
+#: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
+_WORTHWHILE = 96
+
+
+class Factor(NamedTuple):
+    """The Cholesky factor of the last Hessian, and whether that was positive definite."""
+
+    cholesky: Any
+    known: Any
 
 
 class State(NamedTuple):
@@ -28,6 +40,7 @@ class State(NamedTuple):
     slope: Any
     steps: Any
     status: Any
+    factor: Any = None
 
 
 @register_dataclass
@@ -70,10 +83,14 @@ class Newton(Solver):
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
-        del problem, args
+        del args
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
-        return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running())
+        factor = None
+        if self._factorizes(problem, x):
+            size, dtype = trees.size(x), jnp.promote_types(jax.flatten_util.ravel_pytree(x)[0].dtype, jnp.float32)
+            factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
+        return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -96,37 +113,49 @@ class Newton(Solver):
         accept = first | (finite & (merit <= bound))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
-        def renew(_: Any) -> tuple[Any, Any, Any]:
-            direction = self._direction(problem, trial, residual, args)
+        def renew(_: Any) -> tuple[Any, Any, Any, Any]:
+            direction, factor = self._direction(problem, trial, residual, args)
             slope = trees.vdot(residual, direction).astype(dtype) if minimum else -(size**2)
-            return direction, slope, jnp.ones((), dtype)
+            return direction, slope, jnp.ones((), dtype), factor
 
-        def shrink(_: Any) -> tuple[Any, Any, Any]:
-            return state.direction, state.slope, (0.5 * state.step_size).astype(dtype)
+        def shrink(_: Any) -> tuple[Any, Any, Any, Any]:
+            return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
         needed = accept & ~(error <= tolerance(self, x))
-        direction, slope, step_size = jax.lax.cond(needed, renew, shrink, None)
+        direction, slope, step_size, factor = jax.lax.cond(needed, renew, shrink, None)
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
         moved = trees.norm(state.direction) * state.step_size
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
         status = jnp.where(tiny, Status.STALLED, status).astype(jnp.int32)
-        new = State(error, step_size, jnp.where(accept, merit, state.merit), direction, slope, state.steps + 1, status)
+        merit = jnp.where(accept, merit, state.merit)
+        new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
         return trees.where(accept, trial, x), new
 
-    def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> Any:
+    def _factorizes(self, problem: Any, x: Any) -> bool:
+        minimum = isinstance(problem, Minimize | LeastSquares)
+        return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
+
+    def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
         minimum = isinstance(problem, Minimize | LeastSquares)
         function = problem.gradient if minimum else problem.residual
         matvec = linear.Linearized(lambda u: function(u, *args), x)
-        if minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT:
+        if self._factorizes(problem, x):
             return _descend(matvec, residual)
         structure = problem.structure
         solution = linear.solve(
             matvec, trees.neg(residual), structure=structure, solver=self.linear_solver, on_failure="ignore"
         )
-        if not minimum:
-            return solution
-        descends = trees.all_finite(solution) & (trees.vdot(residual, solution) < 0)
-        return trees.where(descends, solution, trees.neg(residual))
+        if minimum:
+            descends = trees.all_finite(solution) & (trees.vdot(residual, solution) < 0)
+            solution = trees.where(descends, solution, trees.neg(residual))
+        return solution, None
+
+    def derivative_solver(self, problem: Any, x: Any, state: State) -> Any:
+        """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
+        del problem
+        if state.factor is None or trees.size(x) < _WORTHWHILE:
+            return None
+        return ReusedCholesky(*state.factor)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one full Newton step."""
@@ -138,8 +167,8 @@ class Newton(Solver):
         return trees.sub(x, step)
 
 
-def _descend(matvec: Any, gradient: Any) -> Any:
-    """Return the Newton direction of a minimum, made a descent direction where the Hessian is indefinite."""
+def _descend(matvec: Any, gradient: Any) -> tuple[Any, Factor]:
+    """Return a descent direction (Newton's where the Hessian is positive definite) and the Hessian's factor."""
     hessian, flat, unravel = materialize(matvec, gradient)
     hessian = 0.5 * (hessian + hessian.T)
     factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
@@ -154,4 +183,5 @@ def _descend(matvec: Any, gradient: Any) -> Any:
         floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
         return vectors @ ((vectors.T @ flat) / jnp.maximum(size, floor))
 
-    return unravel(-jax.lax.cond(jnp.all(jnp.isfinite(factor)), plain, modified, None))
+    definite = jnp.all(jnp.isfinite(factor))
+    return unravel(-jax.lax.cond(definite, plain, modified, None)), Factor(factor, definite)
