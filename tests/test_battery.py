@@ -13,6 +13,7 @@ BATTERY = [
     *battery(dini.GradientDescent(tol=1e-9)),
     *battery(dini.LBFGS(tol=1e-11)),
     *battery(dini.BFGS(tol=1e-11)),
+    *battery(dini.NonlinearCG(tol=1e-10)),
     *battery(dini.Newton(tol=1e-11)),
     *battery(dini.LevenbergMarquardt(tol=1e-9)),
     *battery(dini.ProximalGradient(tol=1e-9)),
