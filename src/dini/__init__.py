@@ -23,6 +23,7 @@ from .solve import solve
 from .solvers import (
     BFGS,
     LBFGS,
+    LBFGSB,
     Anderson,
     BlockCoordinateDescent,
     FixedPointIteration,
@@ -32,6 +33,7 @@ from .solvers import (
     Newton,
     NonlinearCG,
     ProjectedGradient,
+    ProjectedNewton,
     ProximalGradient,
     Solver,
 )
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BFGS",
     "LBFGS",
+    "LBFGSB",
     "Anderson",
     "Auto",
     "BlockCoordinateDescent",
@@ -68,6 +71,7 @@ __all__ = [
     "OneStep",
     "ProgressBar",
     "ProjectedGradient",
+    "ProjectedNewton",
     "ProximalGradient",
     "Record",
     "Root",

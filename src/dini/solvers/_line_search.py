@@ -72,14 +72,22 @@ class LineSearch:
         trial, slope = jnp.asarray(trial, value.dtype), jnp.asarray(slope, value.dtype)
         return Bracket(trial, slope, zero, infinity, value, slope, zero)
 
-    def judge(self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any) -> tuple[Any, Any]:
+    def judge(
+        self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any, longest: Any = None
+    ) -> tuple[Any, Any]:
         """Judge the trial step and return whether to accept it, and the bracket with the next trial.
 
-        ``slack`` is the rounding error of the values.
+        ``slack`` is the rounding error of the values, ``longest`` the longest step that may be taken: there, a
+        sufficient decrease is enough.
         """
         # where a search goes next is a constant of differentiation: at a solution it does not matter, and the
         # derivative of an interpolation need not exist
-        return self._judge(*jax.lax.stop_gradient((bracket, start_value, value, slope, slack)))
+        seen = jax.lax.stop_gradient((bracket, start_value, value, slope, slack))
+        accept, new = self._judge(*seen)
+        if longest is None:
+            return accept, new
+        accept = accept | (self._enough(*seen) & (bracket.trial >= longest))
+        return accept, new._replace(trial=jnp.minimum(new.trial, longest))
 
     def _judge(self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any) -> tuple[Any, Any]:
         raise NotImplementedError

@@ -141,17 +141,22 @@ class Newton(Solver):
 def _descend(matvec: Any, gradient: Any) -> Any:
     """Return the Newton direction of a minimum, made a descent direction where the Hessian is indefinite."""
     hessian, flat, unravel = materialize(matvec, gradient)
+    return unravel(-solve_positive(hessian, flat))
+
+
+def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
+    """Solve with a symmetric matrix, with the absolute values of its eigenvalues where it is not positive definite."""
     hessian = 0.5 * (hessian + hessian.T)
     factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
 
     def plain(_: Any) -> jax.Array:
-        return jax.scipy.linalg.cho_solve((factor, True), flat)
+        return jax.scipy.linalg.cho_solve((factor, True), b)
 
     def modified(_: Any) -> jax.Array:
         # far from a solution only: what this direction is does not matter to a derivative
         values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
         size = jnp.abs(values)
         floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return vectors @ ((vectors.T @ flat) / jnp.maximum(size, floor))
+        return vectors @ ((vectors.T @ b) / jnp.maximum(size, floor))
 
-    return unravel(-jax.lax.cond(jnp.all(jnp.isfinite(factor)), plain, modified, None))
+    return jax.lax.cond(jnp.all(jnp.isfinite(factor)), plain, modified, None)

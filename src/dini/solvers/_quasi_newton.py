@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
@@ -12,7 +13,7 @@ from ._base import Solver, infinity, relative_rounding, running
 from ._line_search import LineSearch, exhausted, unbounded
 
 #: accepted steps without gain after which a method has stalled
-_PATIENCE = 50
+PATIENCE = 50
 
 
 class State(NamedTuple):
@@ -125,8 +126,8 @@ class QuasiNewton(Solver):
         slope = jnp.where(restart, -(error**2), slope)
         cold = restart | (model.count == 0)
         start = jnp.where(cold, 1 / jnp.maximum(error, 1), self._first_trial(old, slope))
-        fresh = self.line_search.begin(start, value, slope)
-        stalled = (failed & (state.model.count == 0)) | (idle >= _PATIENCE)
+        fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
+        stalled = (failed & (state.model.count == 0)) | (idle >= PATIENCE)
         status = jnp.where(stalled, Status.STALLED, state.status)
         status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         kept = State(
