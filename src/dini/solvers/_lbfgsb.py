@@ -214,7 +214,7 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     weights = jnp.linalg.solve(system, m @ (inner.T @ reduced))
     step = -jnp.where(free, reduced / model.theta + (inner @ weights) / model.theta**2, 0)
     projected = box.project(cauchy + step) - x
-    truncated = move + jnp.minimum(box.longest(cauchy, step), 1) * step
+    truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
     descends = lambda d: jnp.all(jnp.isfinite(d)) & (gradient @ d < 0)
     plain = box.projected_gradient(x, gradient)
     good, fair = descends(projected), descends(truncated)
@@ -232,9 +232,9 @@ def _cauchy_point(
 
     .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j.
     """
-    room = jnp.where(gradient < 0, x - box.upper, x - box.lower)
-    moves = gradient != 0
-    breaks = jnp.where(moves, room / jnp.where(moves, gradient, 1), jnp.inf)
+    bound = jnp.where(gradient < 0, box.upper, box.lower)
+    meets = (gradient != 0) & jnp.isfinite(bound)
+    breaks = jnp.where(meets, (x - jnp.where(meets, bound, 0)) / jnp.where(meets, gradient, 1), jnp.inf)
     steps = jnp.where(breaks > 0, -gradient, 0)
     order = jnp.argsort(breaks)
     ends = breaks[order]
@@ -262,5 +262,4 @@ def _cauchy_point(
     stop = known & ((slope >= 0) | (start + ahead <= next_end))
     j = jnp.argmax(stop)
     t = start[j] + ahead[j]
-    bound = jnp.where(gradient < 0, box.upper, box.lower)
     return jnp.where(breaks <= t, jnp.where(steps != 0, bound, x), box.project(x + t * steps))
