@@ -23,6 +23,7 @@ from .solve import solve
 from .solvers import (
     BFGS,
     LBFGS,
+    LBFGSB,
     Anderson,
     BlockCoordinateDescent,
     FixedPointIteration,
@@ -30,7 +31,9 @@ from .solvers import (
     LevenbergMarquardt,
     MirrorDescent,
     Newton,
+    NonlinearCG,
     ProjectedGradient,
+    ProjectedNewton,
     ProximalGradient,
     Solver,
 )
@@ -42,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BFGS",
     "LBFGS",
+    "LBFGSB",
     "Anderson",
     "Auto",
     "BlockCoordinateDescent",
@@ -63,9 +67,11 @@ __all__ = [
     "Monitors",
     "Neumann",
     "Newton",
+    "NonlinearCG",
     "OneStep",
     "ProgressBar",
     "ProjectedGradient",
+    "ProjectedNewton",
     "ProximalGradient",
     "Record",
     "Root",
