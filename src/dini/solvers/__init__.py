@@ -4,7 +4,9 @@ from ._anderson import Anderson
 from ._base import Function, Solver
 from ._bfgs import BFGS
 from ._block_coordinate_descent import BlockCoordinateDescent
+from ._dogleg_least_squares import DoglegLeastSquares
 from ._fixed_point_iteration import FixedPointIteration
+from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
 from ._lbfgs import LBFGS
 from ._levenberg_marquardt import LevenbergMarquardt
@@ -17,8 +19,10 @@ __all__ = [
     "LBFGS",
     "Anderson",
     "BlockCoordinateDescent",
+    "DoglegLeastSquares",
     "FixedPointIteration",
     "Function",
+    "GaussNewton",
     "GradientDescent",
     "LevenbergMarquardt",
     "MirrorDescent",

@@ -11,19 +11,15 @@ from jax.tree_util import register_dataclass
 
 from ..settings import require_choice, require_positive
 from ._residual_model import Model, Space
-from ._residual_solver import ResidualSolver, State
-
-#: radius of the first trust region, in units of the scaled starting point
-_FIRST_RADIUS = 100.0
+from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
 class Control(NamedTuple):
-    """The damping, its growth after a failure (Nielsen), the radius and the length of the last step (trust region)."""
+    """The damping, its growth after a failure (Nielsen), the trust region."""
 
     damping: Any
     growth: Any
-    radius: Any
-    length: Any
+    region: Region
 
 
 @register_dataclass
@@ -49,6 +45,10 @@ class LevenbergMarquardt(ResidualSolver):
         ``"cholesky"`` of the normal equations; ``"qr"`` of the damped Jacobian, twice the cost, which does not square
         the condition number; ``"cg"``, conjugate gradients on the normal equations with products alone. Default,
         ``"auto"``: Cholesky up to 2048 unknowns, then conjugate gradients.
+    hessian
+        ``"secant"``: an estimate of the second-order part :math:`\sum_i r_i \nabla^2 r_i`, learned from the change of
+        the Jacobian (NL2SOL), is added to :math:`J^\top J` wherever it predicts better, so that problems with large
+        residuals take few steps too; with Cholesky only. ``"gauss-newton"``: never.
     geodesic
         Whether to add the geodesic acceleration, the second-order correction along the step. It costs two evaluations
         of the residuals' derivatives a step and helps in narrow curved valleys.
@@ -60,7 +60,8 @@ class LevenbergMarquardt(ResidualSolver):
     References
     ----------
     Madsen, Nielsen, Tingleff, "Methods for non-linear least squares problems", 2004. Moré, "The Levenberg-Marquardt
-    algorithm: implementation and theory", Numerical Analysis, 1978. Transtrum, Sethna, "Improvements to the
+    algorithm: implementation and theory", Numerical Analysis, 1978. Dennis, Gay, Welsch, "An adaptive nonlinear
+    least-squares algorithm", ACM Trans. Math. Softw. 1981. Transtrum, Sethna, "Improvements to the
     Levenberg-Marquardt algorithm for nonlinear least-squares minimization", 2012 (arXiv 1201.5885). Kanzow, Yamashita,
     Fukushima, "Levenberg-Marquardt methods with strong local convergence properties for solving nonlinear equations
     with convex constraints", J. Comput. Appl. Math. 2004.
@@ -83,6 +84,7 @@ class LevenbergMarquardt(ResidualSolver):
     damping: Any = 1e-3
     strategy: Literal["nielsen", "trust region"] = field(default="nielsen", metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
+    hessian: Literal["gauss-newton", "secant"] = field(default="secant", metadata={"static": True})
     geodesic: bool = field(default=False, metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
@@ -90,6 +92,7 @@ class LevenbergMarquardt(ResidualSolver):
     def __post_init__(self) -> None:
         self._check_settings()
         require_positive("LevenbergMarquardt's damping", self.damping)
+        require_choice("LevenbergMarquardt's hessian", self.hessian, ("gauss-newton", "secant"))
         require_choice("LevenbergMarquardt's strategy", self.strategy, ("nielsen", "trust region"))
 
     @property
@@ -98,24 +101,16 @@ class LevenbergMarquardt(ResidualSolver):
 
     def _start(self, dtype: Any) -> Control:
         zero = jnp.zeros((), dtype)
-        return Control(jnp.asarray(self.damping, dtype) if self._nielsen else zero, zero + 2, zero, zero)
+        return Control(jnp.asarray(self.damping, dtype) if self._nielsen else zero, zero + 2, Region(zero, zero))
 
     def _judged(self, control: Control, accept: Any, ratio: Any, state: State) -> Control:
         if self._nielsen:
             shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
             damping = control.damping * jnp.where(accept, shrink, control.growth)
             return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
-        # the cut that the parabola through the values and the slope asks for
-        slope = jnp.sum(state.gradient * state.move)
-        actual = ratio * state.predicted
-        bend = 2 * (-actual - slope)
-        cut = jnp.where(actual >= 0, 0.5, jnp.clip(-slope / jnp.where(bend > 0, bend, 1), 0.1, 0.5))
-        cut = jnp.where(jnp.isfinite(ratio), cut, 0.1)
-        bad, good = ~(ratio > 0.25), (ratio >= 0.75) | (control.damping == 0)
-        radius = jnp.where(bad, cut * jnp.minimum(control.radius, 10 * control.length), control.radius)
-        radius = jnp.where(~bad & good, 2 * control.length, radius)
-        damping = jnp.where(bad, control.damping / cut, jnp.where(good, 0.5 * control.damping, control.damping))
-        return control._replace(radius=radius, damping=damping)
+        region, factor = control.region.judged(ratio, state, control.damping == 0)
+        # a larger region asks for less damping
+        return control._replace(region=region, damping=control.damping / factor)
 
     def _propose(self, control: Control, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Control]:
         if self._nielsen:
@@ -131,15 +126,19 @@ class LevenbergMarquardt(ResidualSolver):
             move = jnp.where(small, move + correction, move)
         return move, control
 
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one Gauss-Newton step with the last matrix."""
+        return gauss_newton_step(self, problem, x, state, args)
+
 
 def _in_region(control: Control, model: Model, u: Any, first: Any) -> tuple[Any, Any, Control]:
     """Return the step on the boundary of the trust region or the Gauss-Newton step inside, and its solver."""
-    start = _FIRST_RADIUS * jnp.sqrt(jnp.sum((model.scale * u) ** 2))
-    radius = jnp.where(first, jnp.where(start > 0, start, _FIRST_RADIUS), control.radius)
+    region = control.region.first(model, u, first)
+    radius = region.radius
+    # with more damping than this no step leaves the region
     top = jnp.sqrt(jnp.sum(model.slope**2)) / radius
     newton, _ = model.step(jnp.zeros_like(radius))
     inside = jnp.sqrt(jnp.sum(newton**2)) <= 1.1 * radius
-    # a start without information: the geometric mean of what is possible
     damping = jnp.where(control.damping > 0, jnp.minimum(control.damping, top), 1e-3 * top)
     for _ in range(2):
         q, solve = model.step(damping)
@@ -154,6 +153,4 @@ def _in_region(control: Control, model: Model, u: Any, first: Any) -> tuple[Any,
     length = jnp.sqrt(jnp.sum(step**2))
     long = length > 1.5 * radius
     step = jnp.where(long, step * (radius / jnp.where(long, length, 1)), step)
-    length = jnp.minimum(length, jnp.where(long, radius, length))
-    radius = jnp.where(first, jnp.minimum(radius, length), radius)
-    return step, solve, control._replace(damping=damping, radius=radius, length=length)
+    return step, solve, control._replace(damping=damping, region=region.walked(step, first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
-from ..linear._small import SMALL, positive_definite_solver
+from ..linear._small import positive_definite_solver
 from ..problems import LeastSquares
 
 
@@ -51,6 +52,11 @@ class Space:
             ends = [jax.tree.map(lambda u, e=end: jnp.full_like(u, e), x) for end in (-jnp.inf, jnp.inf)]
             low, high = (ravel_pytree(problem.constraint.project(end))[0].astype(self.dtype) for end in ends)
             self.bounds = (low, high)
+
+    @property
+    def outputs(self) -> int:
+        """The number of residuals."""
+        return jax.eval_shape(self.residuals, self.point).shape[0]
 
     def clip(self, u: Any) -> Any:
         """Return the nearest point within the bounds."""
@@ -97,7 +103,7 @@ class Space:
             if self.loss is not None:
                 factor, root = self.weights(r)
                 r, jacobian = r * factor, jacobian * root
-            return Point(value, jnp.sum(jacobian * r, -1), r, jacobian)
+            return Point(value, jacobian @ r, r, jacobian)
         r, pull = jax.vjp(self.residuals, u)
         value = self.value(r)
         cotangent = r
@@ -112,7 +118,7 @@ class Space:
 
     def jacobian(self, u: Any) -> Any:
         """Return the weighted Jacobian, transposed, by the mode that takes fewer passes."""
-        outputs = jax.eval_shape(self.residuals, u).shape[0]
+        outputs = self.outputs
         if outputs < self.size:
             r, pull = jax.vjp(self.residuals, u)
             jacobian = jax.vmap(pull, out_axes=1)(jnp.eye(outputs, dtype=self.dtype))[0]
@@ -147,6 +153,7 @@ class Model:
     """
 
     def __init__(self, gradient: Any, scale: Any, free: Any):
+        self.gradient = gradient
         self.inverse_scale = 1 / scale
         self.scale = scale
         self.free = free
@@ -160,12 +167,20 @@ class Model:
         r"""Return the solver of :math:`(D^{-1} J^\top J D^{-1} + \mu I) q = b`."""
         raise NotImplementedError
 
+    def decrease(self, p: Any) -> Any:
+        """Return the decrease that the model predicts for a step."""
+        return -jnp.sum(self.gradient * p) - 0.5 * self.curvature(p)
+
+    def with_hessian(self, more: Any) -> Model:
+        """Return the model with a matrix added to that of Gauss and Newton."""
+        raise NotImplementedError
+
     def step(self, damping: Any) -> tuple[Any, Callable[[Any], Any]]:
         r"""Return the damped step :math:`q = D p`, and the solver that gave it."""
         solve = self.factor(damping)
         return solve(-self.slope), solve
 
-    def image(self, p: Any) -> Any:
+    def curvature(self, p: Any) -> Any:
         r"""Return :math:`\|J p\|^2` for a step in the unknowns."""
         raise NotImplementedError
 
@@ -178,12 +193,16 @@ class NormalEquations(Model):
         del space, u
         self.gram = store
 
+    def with_hessian(self, more: Any) -> NormalEquations:
+        """Return the model with a matrix added to that of Gauss and Newton."""
+        other = copy.copy(self)
+        other.gram = self.gram + more
+        return other
+
     @staticmethod
     def build(jacobian: Any, r: Any) -> Any:
         """Return the store for a Jacobian."""
         del r
-        if jacobian.shape[0] <= SMALL:  # a batch of small products is one fused loop
-            return jnp.sum(jacobian[:, None, :] * jacobian[None, :, :], -1)
         return jacobian @ jacobian.T
 
     @staticmethod
@@ -208,9 +227,9 @@ class NormalEquations(Model):
             diagonal = jnp.where(self.free, shift, 1)
         return positive_definite_solver(matrix + jnp.diag(diagonal.astype(matrix.dtype)))
 
-    def image(self, p: Any) -> Any:
+    def curvature(self, p: Any) -> Any:
         """Return the quadratic form."""
-        return jnp.sum(p * jnp.sum(self.gram * p[None, :], -1)) if p.size <= SMALL else p @ self.gram @ p
+        return p @ (self.gram @ p)
 
 
 class Orthogonal(Model):
@@ -230,7 +249,7 @@ class Orthogonal(Model):
     @staticmethod
     def empty(space: Space) -> Any:
         """Return a store before the first evaluation."""
-        m = jax.eval_shape(space.residuals, space.point).shape[0]
+        m = space.outputs
         return jnp.zeros((space.size, m), space.dtype), jnp.zeros(m, space.dtype)
 
     @staticmethod
@@ -262,7 +281,7 @@ class Orthogonal(Model):
         step = -jax.scipy.linalg.solve_triangular(triangle, right, check_finite=False)
         return step, lambda b: jax.scipy.linalg.cho_solve((triangle, False), b, check_finite=False)
 
-    def image(self, p: Any) -> Any:
+    def curvature(self, p: Any) -> Any:
         """Return the squared norm of the product."""
         return jnp.sum((p @ self.jacobian) ** 2)
 
@@ -310,7 +329,7 @@ class MatrixFree(Model):
 
         return solve
 
-    def image(self, p: Any) -> Any:
+    def curvature(self, p: Any) -> Any:
         """Return the squared norm of the product."""
         return jnp.sum(self.push(p) ** 2)
 
