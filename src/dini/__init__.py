@@ -35,6 +35,7 @@ from .solvers import (
     ProjectedGradient,
     ProximalGradient,
     Solver,
+    VariableProjection,
 )
 from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
@@ -80,6 +81,7 @@ __all__ = [
     "Stats",
     "Status",
     "Unrolled",
+    "VariableProjection",
     "certified",
     "conditions",
     "custom_fixed_point",

@@ -13,6 +13,7 @@ from ._levenberg_marquardt import LevenbergMarquardt
 from ._mirror_descent import MirrorDescent
 from ._newton import Newton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
+from ._variable_projection import VariableProjection
 
 __all__ = [
     "BFGS",
@@ -30,4 +31,5 @@ __all__ = [
     "ProjectedGradient",
     "ProximalGradient",
     "Solver",
+    "VariableProjection",
 ]

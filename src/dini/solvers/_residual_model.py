@@ -24,13 +24,15 @@ def as_vector(tree: Any) -> jax.Array:
 class Point(NamedTuple):
     """The residuals at a point, weighted so that :math:`J^T J` and :math:`J^T r` are those of the robust loss.
 
-    ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for.
+    ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for. ``rest`` is
+    the squared gradient in what is not an unknown of the steps.
     """
 
     value: Any
     gradient: Any
     residuals: Any
     jacobian: Any
+    rest: Any = 0.0
 
 
 class Space:
@@ -74,7 +76,7 @@ class Space:
         if not self.minimum:
             return jnp.sqrt(2 * at.value)
         step = at.gradient if self.bounds is None else u - self.clip(u - at.gradient)
-        return jnp.sqrt(jnp.sum(step * step))
+        return jnp.sqrt(jnp.sum(step * step) + at.rest)
 
     def weights(self, r: Any) -> tuple[Any, Any]:
         r"""Return what residuals and rows of the Jacobian are multiplied by for the loss (Triggs et al. 1999).
