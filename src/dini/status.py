@@ -30,6 +30,7 @@ class Status(enum.IntEnum):
     NONFINITE = 4
     SINGULAR = 5
     CONDITION = 6
+    NO_BRACKET = 10
 
     @property
     def explanation(self) -> str:
@@ -52,6 +53,8 @@ _EXPLANATIONS = {
     Status.CONDITION: "The point returned by the solver does not satisfy the optimality condition of the problem. "
     "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
     "sufficient accuracy.",
+    Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
+    "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
 }
 
 

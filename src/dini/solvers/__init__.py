@@ -3,7 +3,11 @@
 from ._anderson import Anderson
 from ._base import Function, Solver
 from ._bfgs import BFGS
+from ._bisection import Bisection
 from ._block_coordinate_descent import BlockCoordinateDescent
+from ._broyden import Broyden
+from ._chandrupatla import Chandrupatla
+from ._chord import Chord
 from ._dogleg_least_squares import DoglegLeastSquares
 from ._fixed_point_iteration import FixedPointIteration
 from ._gauss_newton import GaussNewton
@@ -12,6 +16,7 @@ from ._lbfgs import LBFGS
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._mirror_descent import MirrorDescent
 from ._newton import Newton
+from ._newton_krylov import NewtonKrylov
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
 from ._variable_projection import VariableProjection
 
@@ -19,7 +24,11 @@ __all__ = [
     "BFGS",
     "LBFGS",
     "Anderson",
+    "Bisection",
     "BlockCoordinateDescent",
+    "Broyden",
+    "Chandrupatla",
+    "Chord",
     "DoglegLeastSquares",
     "FixedPointIteration",
     "Function",
@@ -28,6 +37,7 @@ __all__ = [
     "LevenbergMarquardt",
     "MirrorDescent",
     "Newton",
+    "NewtonKrylov",
     "ProjectedGradient",
     "ProximalGradient",
     "Solver",

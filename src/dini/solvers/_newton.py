@@ -15,6 +15,7 @@ from ..linear._krylov import wrap_linear_solver
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
+from . import _root_path
 from ._base import Solver, infinity, relative_rounding, running
 
 
@@ -33,12 +34,15 @@ class State(NamedTuple):
 @register_dataclass
 @dataclass(frozen=True)
 class Newton(Solver):
-    r"""Newton's method with backtracking, for minima, roots and fixed points.
+    r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
-    Roots: :math:`x \leftarrow x - t\, [\partial F(x)]^{-1} F(x)` with the merit :math:`\tfrac12\|F\|^2`. Minima: the
-    same with :math:`F = \nabla f` and the merit ``f``; where the Hessian is not positive definite, the absolute
-    values of its eigenvalues are used, so that the direction descends. The step ``t`` starts at one and is halved
-    until the merit decreases sufficiently; each trial is one step. The error is :math:`\|F\|_2`.
+    Roots: :math:`x \leftarrow x - [\partial F(x)]^{-1} F(x)` where that step reduces :math:`\|F\|`. Where it does not,
+    or the Jacobian is singular, a path is followed that bends from the Newton step to steepest descent of
+    :math:`\|F\|^2` (Powell's dogleg) inside a region that shrinks and grows; the products with the Jacobian that this
+    needs are computed only then. Minima: Newton's direction for :math:`\nabla f`; where the Hessian is not positive
+    definite, the absolute values of its eigenvalues are used, so that the direction descends. The step starts at one
+    and is halved until ``f`` decreases sufficiently. Each trial is one step. The error is :math:`\|F\|_2`, of minima
+    :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -49,6 +53,10 @@ class Newton(Solver):
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
         Limit on the number of steps.
+
+    References
+    ----------
+    Powell, "A hybrid method for nonlinear equations", Numerical Methods for Nonlinear Algebraic Equations, 1970.
 
     Examples
     --------
@@ -68,38 +76,41 @@ class Newton(Solver):
         self._check_settings()
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the state before the first step, which only evaluates the function."""
-        del problem, args
+        del args
+        if not isinstance(problem, Minimize | LeastSquares):
+            return _root_path.start(x, None)
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
         return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
-        minimum = isinstance(problem, Minimize | LeastSquares)
+        if isinstance(problem, Minimize | LeastSquares):
+            return self._descend(problem, x, state, args)
+
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
+            renew = lambda _: self._direction(problem, event.x, event.residual, args)
+            return jax.lax.cond(event.needed, renew, lambda _: direction, None), memory, jnp.asarray(False)
+
+        return _root_path.advance(self, problem, x, state, args, direct)
+
+    def _descend(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
         dtype = state.error.dtype
         trial = trees.axpy(state.step_size, state.direction, x)
-        if minimum:
-            merit, residual = problem.value_and_gradient(trial, *args)
-            size = trees.norm(residual)
-        else:
-            residual = problem.residual(trial, *args)
-            size = trees.norm(residual)
-            merit = 0.5 * size**2
-        merit, size = merit.astype(dtype), size.astype(dtype)
+        merit, gradient = problem.value_and_gradient(trial, *args)
+        merit, size = merit.astype(dtype), trees.norm(gradient).astype(dtype)
         first = state.steps == 0
-        # at a minimum the merit's decrease drowns in its rounding error, while a residual's does not
-        slack = relative_rounding(state.merit) if minimum else 0.0
-        bound = state.merit + 1e-4 * state.step_size * state.slope + slack
+        # near a minimum the decrease drowns in its rounding error
+        bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
         accept = first | (finite & (merit <= bound))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
         def renew(_: Any) -> tuple[Any, Any, Any]:
-            direction = self._direction(problem, trial, residual, args)
-            slope = trees.vdot(residual, direction).astype(dtype) if minimum else -(size**2)
-            return direction, slope, jnp.ones((), dtype)
+            direction = self._direction(problem, trial, gradient, args)
+            return direction, trees.vdot(gradient, direction).astype(dtype), jnp.ones((), dtype)
 
         def shrink(_: Any) -> tuple[Any, Any, Any]:
             return state.direction, state.slope, (0.5 * state.step_size).astype(dtype)
@@ -128,7 +139,7 @@ class Newton(Solver):
         descends = trees.all_finite(solution) & (trees.vdot(residual, solution) < 0)
         return trees.where(descends, solution, trees.neg(residual))
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
         """Return one full Newton step."""
         del state
         function = problem.gradient if isinstance(problem, Minimize | LeastSquares) else problem.residual

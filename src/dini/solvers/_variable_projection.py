@@ -77,11 +77,11 @@ class Separated(Space):
 class VariableProjection(LevenbergMarquardt):
     r"""Variable projection for residuals that are linear (affine) in a part of the unknown.
 
-    The unknown is a pair or dictionary of ``a`` and a linear part ``c`` with :math:`r(a, c) = r(a, 0) + \Phi(a)\, c`. For
-    each ``a`` the best ``c`` is found by a QR factorization, and :class:`dini.LevenbergMarquardt` minimizes what is left
-    as a function of ``a`` alone. The start of ``c`` has no influence, the steps are fewer, and the problem is better
-    conditioned than in both parts together. The error is the norm of the gradient in all unknowns, so a residual that is
-    not linear in ``c`` is never reported as solved. Derivatives are those of the problem in both parts.
+    The unknown is a pair or dictionary of ``a`` and a linear part ``c`` with :math:`r(a, c) = r(a, 0) + \Phi(a)\, c`.
+    For each ``a`` the best ``c`` is found by a QR factorization, and :class:`dini.LevenbergMarquardt` minimizes what is
+    left as a function of ``a`` alone. The start of ``c`` has no influence, the steps are fewer, and the problem is
+    better conditioned than in both parts together. The error is the norm of the gradient in all unknowns, so a residual
+    that is not linear in ``c`` is never reported as solved. Derivatives are those of the problem in both parts.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ class VariableProjection(LevenbergMarquardt):
         parts = tuple(x) if type(x) is dict else tuple(range(len(x))) if type(x) is tuple else ()
         if self.linear not in parts or len(parts) < 2:
             raise TypeError(
-                "VariableProjection needs an unknown that is a dictionary or a tuple of at least two parts, one of them "
-                f"linear={self.linear!r}: given {trees.describe(x)}."
+                "VariableProjection needs an unknown that is a dictionary or a tuple of at least two parts, one of "
+                f"them linear={self.linear!r}: given {trees.describe(x)}."
             )
         if problem.loss is not None:
             raise TypeError(
