@@ -33,6 +33,7 @@ class Status(enum.IntEnum):
     DIVERGED = 7
     STEP_TOO_SMALL = 8
     TIME_LIMIT = 9
+    NO_BRACKET = 10
 
     @property
     def explanation(self) -> str:
@@ -63,6 +64,8 @@ _EXPLANATIONS = {
     "errors: loosen `tol`, scale the objective, or compute in float64.",
     Status.TIME_LIMIT: "The time limit came before the stopping test. Allow more time, or go on from the saved state "
     "with `solve(..., state=solution.state)`.",
+    Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
+    "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
 }
 
 

@@ -17,6 +17,7 @@ from ..linear._reused import ReusedCholesky
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
+from . import _root_path
 from ._base import Solver, infinity, relative_rounding, running
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
@@ -46,12 +47,15 @@ class State(NamedTuple):
 @register_dataclass
 @dataclass(frozen=True)
 class Newton(Solver):
-    r"""Newton's method with backtracking, for minima, roots and fixed points.
+    r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
-    Roots: :math:`x \leftarrow x - t\, [\partial F(x)]^{-1} F(x)` with the merit :math:`\tfrac12\|F\|^2`. Minima: the
-    same with :math:`F = \nabla f` and the merit ``f``; where the Hessian is not positive definite, the absolute
-    values of its eigenvalues are used, so that the direction descends. The step ``t`` starts at one and is halved
-    until the merit decreases sufficiently; each trial is one step. The error is :math:`\|F\|_2`.
+    Roots: :math:`x \leftarrow x - [\partial F(x)]^{-1} F(x)` where that step reduces :math:`\|F\|`. Where it does not,
+    or the Jacobian is singular, a path is followed that bends from the Newton step to steepest descent of
+    :math:`\|F\|^2` (Powell's dogleg) inside a region that shrinks and grows; the products with the Jacobian that this
+    needs are computed only then. Minima: Newton's direction for :math:`\nabla f`; where the Hessian is not positive
+    definite, the absolute values of its eigenvalues are used, so that the direction descends. The step starts at one
+    and is halved until ``f`` decreases sufficiently. Each trial is one step. The error is :math:`\|F\|_2`, of minima
+    :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -62,6 +66,10 @@ class Newton(Solver):
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
         Limit on the number of steps.
+
+    References
+    ----------
+    Powell, "A hybrid method for nonlinear equations", Numerical Methods for Nonlinear Algebraic Equations, 1970.
 
     Examples
     --------
@@ -81,9 +89,11 @@ class Newton(Solver):
         self._check_settings()
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the state before the first step, which only evaluates the function."""
         del args
+        if not isinstance(problem, Minimize | LeastSquares):
+            return _root_path.start(x, None)
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
         factor = None
@@ -92,31 +102,32 @@ class Newton(Solver):
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
         return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
-        minimum = isinstance(problem, Minimize | LeastSquares)
+        if isinstance(problem, Minimize | LeastSquares):
+            return self._descend(problem, x, state, args)
+
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
+            renew = lambda _: self._direction(problem, event.x, event.residual, args)[0]
+            return jax.lax.cond(event.needed, renew, lambda _: direction, None), memory, jnp.asarray(False)
+
+        return _root_path.advance(self, problem, x, state, args, direct)
+
+    def _descend(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
         dtype = state.error.dtype
         trial = trees.axpy(state.step_size, state.direction, x)
-        if minimum:
-            merit, residual = problem.value_and_gradient(trial, *args)
-            size = trees.norm(residual)
-        else:
-            residual = problem.residual(trial, *args)
-            size = trees.norm(residual)
-            merit = 0.5 * size**2
-        merit, size = merit.astype(dtype), size.astype(dtype)
+        merit, gradient = problem.value_and_gradient(trial, *args)
+        merit, size = merit.astype(dtype), trees.norm(gradient).astype(dtype)
         first = state.steps == 0
-        # at a minimum the merit's decrease drowns in its rounding error, while a residual's does not
-        slack = relative_rounding(state.merit) if minimum else 0.0
-        bound = state.merit + 1e-4 * state.step_size * state.slope + slack
+        # near a minimum the decrease drowns in its rounding error
+        bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
         accept = first | (finite & (merit <= bound))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
         def renew(_: Any) -> tuple[Any, Any, Any, Any]:
-            direction, factor = self._direction(problem, trial, residual, args)
-            slope = trees.vdot(residual, direction).astype(dtype) if minimum else -(size**2)
-            return direction, slope, jnp.ones((), dtype), factor
+            direction, factor = self._direction(problem, trial, gradient, args)
+            return direction, trees.vdot(gradient, direction).astype(dtype), jnp.ones((), dtype), factor
 
         def shrink(_: Any) -> tuple[Any, Any, Any, Any]:
             return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
@@ -140,7 +151,9 @@ class Newton(Solver):
         function = problem.gradient if minimum else problem.residual
         matvec = linear.Linearized(lambda u: function(u, *args), x)
         if self._factorizes(problem, x):
-            return _descend(matvec, residual)
+            hessian, flat, unravel = materialize(matvec, residual)
+            solution, factor = _solve(hessian, flat)
+            return unravel(-solution), factor
         structure = problem.structure
         solution = linear.solve(
             matvec, trees.neg(residual), structure=structure, solver=self.linear_solver, on_failure="ignore"
@@ -150,14 +163,13 @@ class Newton(Solver):
             solution = trees.where(descends, solution, trees.neg(residual))
         return solution, None
 
-    def derivative_solver(self, problem: Any, x: Any, state: State) -> Any:
+    def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
         """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
-        del problem
-        if state.factor is None or trees.size(x) < _WORTHWHILE:
+        if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
         return ReusedCholesky(*state.factor)
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
         """Return one full Newton step."""
         del state
         function = problem.gradient if isinstance(problem, Minimize | LeastSquares) else problem.residual
@@ -167,21 +179,24 @@ class Newton(Solver):
         return trees.sub(x, step)
 
 
-def _descend(matvec: Any, gradient: Any) -> tuple[Any, Factor]:
-    """Return a descent direction (Newton's where the Hessian is positive definite) and the Hessian's factor."""
-    hessian, flat, unravel = materialize(matvec, gradient)
+def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
+    """Solve with a symmetric matrix, with the absolute values of its eigenvalues where it is not positive definite."""
+    return _solve(hessian, b)[0]
+
+
+def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
     hessian = 0.5 * (hessian + hessian.T)
     factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
 
     def plain(_: Any) -> jax.Array:
-        return jax.scipy.linalg.cho_solve((factor, True), flat)
+        return jax.scipy.linalg.cho_solve((factor, True), b)
 
     def modified(_: Any) -> jax.Array:
         # far from a solution only: what this direction is does not matter to a derivative
         values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
         size = jnp.abs(values)
         floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return vectors @ ((vectors.T @ flat) / jnp.maximum(size, floor))
+        return vectors @ ((vectors.T @ b) / jnp.maximum(size, floor))
 
     definite = jnp.all(jnp.isfinite(factor))
-    return unravel(-jax.lax.cond(definite, plain, modified, None)), Factor(factor, definite)
+    return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)
