@@ -28,6 +28,7 @@ class NonNegative(Set):
     """
 
     elementwise = True
+    polyhedral = True
 
     def project(self, x: Any) -> Any:
         """Return ``max(x, 0)``."""
@@ -86,6 +87,7 @@ class Box(Set):
     upper: Any = None
 
     elementwise = True
+    polyhedral = True
 
     def __post_init__(self) -> None:
         lower, upper = jax.tree.leaves(self.lower), jax.tree.leaves(self.upper)
@@ -143,6 +145,7 @@ class _ScalarBox(Set):
     """A box whose bounds come from one scalar."""
 
     elementwise = True
+    polyhedral = True
 
     def _box(self) -> Box:
         raise NotImplementedError

@@ -54,6 +54,11 @@ class Shifted(Set):
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
 
+    @property
+    def polyhedral(self) -> bool:
+        """Whether the base is a polyhedron."""
+        return self.base.polyhedral
+
     def _back(self, x: Any) -> Any:
         return map_with(lambda u, c: u - c, x, self.center)
 
@@ -119,6 +124,11 @@ class Scaled(Set):
     def elementwise(self) -> bool:
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
+
+    @property
+    def polyhedral(self) -> bool:
+        """Whether the base is a polyhedron."""
+        return self.base.polyhedral
 
     def project(self, x: Any) -> Any:
         """Project at the scale of the base."""
