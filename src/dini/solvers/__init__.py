@@ -4,6 +4,7 @@ from ._anderson import Anderson
 from ._base import Function, Solver
 from ._bfgs import BFGS
 from ._block_coordinate_descent import BlockCoordinateDescent
+from ._dogleg import Dogleg
 from ._fixed_point_iteration import FixedPointIteration
 from ._gradient_descent import GradientDescent
 from ._lbfgs import LBFGS
@@ -11,10 +12,12 @@ from ._lbfgsb import LBFGSB
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._line_search import Backtracking, HagerZhang, LineSearch, StrongWolfe, WeakWolfe
 from ._mirror_descent import MirrorDescent
+from ._nelder_mead import NelderMead
 from ._newton import Newton
 from ._nonlinear_cg import NonlinearCG
 from ._projected_newton import ProjectedNewton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
+from ._trust_region_newton_cg import TrustRegionNewtonCG
 
 __all__ = [
     "BFGS",
@@ -23,6 +26,7 @@ __all__ = [
     "Anderson",
     "Backtracking",
     "BlockCoordinateDescent",
+    "Dogleg",
     "FixedPointIteration",
     "Function",
     "GradientDescent",
@@ -30,6 +34,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LineSearch",
     "MirrorDescent",
+    "NelderMead",
     "Newton",
     "NonlinearCG",
     "ProjectedGradient",
@@ -37,5 +42,6 @@ __all__ = [
     "ProximalGradient",
     "Solver",
     "StrongWolfe",
+    "TrustRegionNewtonCG",
     "WeakWolfe",
 ]
