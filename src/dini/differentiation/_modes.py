@@ -182,6 +182,11 @@ class Unrolled(Differentiation):
             raise ValueError(
                 f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
             )
+        if not getattr(solver, "differentiable", True):
+            raise ValueError(
+                f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
+                f"{solver_name(solver)} only compare values. Use Implicit()."
+            )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last, "Unrolled(last=...)")
         outcome = iterate_differentiably(

@@ -8,6 +8,7 @@ from ._block_coordinate_descent import BlockCoordinateDescent
 from ._broyden import Broyden
 from ._chandrupatla import Chandrupatla
 from ._chord import Chord
+from ._dogleg import Dogleg
 from ._dogleg_least_squares import DoglegLeastSquares
 from ._fixed_point_iteration import FixedPointIteration
 from ._gauss_newton import GaussNewton
@@ -17,11 +18,13 @@ from ._lbfgsb import LBFGSB
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._line_search import Backtracking, HagerZhang, LineSearch, StrongWolfe, WeakWolfe
 from ._mirror_descent import MirrorDescent
+from ._nelder_mead import NelderMead
 from ._newton import Newton
 from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
 from ._projected_newton import ProjectedNewton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
+from ._trust_region_newton_cg import TrustRegionNewtonCG
 from ._variable_projection import VariableProjection
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "Broyden",
     "Chandrupatla",
     "Chord",
+    "Dogleg",
     "DoglegLeastSquares",
     "FixedPointIteration",
     "Function",
@@ -44,6 +48,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LineSearch",
     "MirrorDescent",
+    "NelderMead",
     "Newton",
     "NewtonKrylov",
     "NonlinearCG",
@@ -52,6 +57,7 @@ __all__ = [
     "ProximalGradient",
     "Solver",
     "StrongWolfe",
+    "TrustRegionNewtonCG",
     "VariableProjection",
     "WeakWolfe",
 ]

@@ -42,6 +42,8 @@ class Solver:
     composite: ClassVar[bool] = False
     #: whether the derivative of the method's map in the unknown vanishes at a solution, so that OneStep is exact
     superlinear: ClassVar[bool] = False
+    #: whether the points depend smoothly on the parameters, so that Unrolled has something to differentiate
+    differentiable: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
