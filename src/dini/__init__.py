@@ -17,7 +17,7 @@ from .differentiation import (
 )
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Root
+from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Quadratic, Root
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
@@ -32,6 +32,7 @@ from .solvers import (
     Newton,
     ProjectedGradient,
     ProximalGradient,
+    ProximalNewton,
     Solver,
 )
 from .status import DerivativeError, SolveError, SolveWarning, Status
@@ -67,6 +68,8 @@ __all__ = [
     "ProgressBar",
     "ProjectedGradient",
     "ProximalGradient",
+    "ProximalNewton",
+    "Quadratic",
     "Record",
     "Root",
     "Solution",

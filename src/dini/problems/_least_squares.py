@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
-from ._base import Problem
+from ._base import Problem, hessian_block
 
 
 @register_dataclass
@@ -73,6 +73,10 @@ class LeastSquares(Problem):
     def gradient(self, x: Any, *args: Any) -> Any:
         """Return the gradient in ``x``."""
         return jax.grad(self.value)(x, *args)
+
+    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+        """Return the rows and columns of the smooth part's Hessian that belong to some elements of ``x``."""
+        return hessian_block(self, x, rows, *args)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return ``x``: there is no penalty."""

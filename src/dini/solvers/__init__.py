@@ -11,6 +11,7 @@ from ._levenberg_marquardt import LevenbergMarquardt
 from ._mirror_descent import MirrorDescent
 from ._newton import Newton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
+from ._proximal_newton import ProximalNewton
 
 __all__ = [
     "BFGS",
@@ -25,5 +26,6 @@ __all__ = [
     "Newton",
     "ProjectedGradient",
     "ProximalGradient",
+    "ProximalNewton",
     "Solver",
 ]
