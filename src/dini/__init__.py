@@ -17,7 +17,7 @@ from .differentiation import (
 )
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Root
+from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Quadratic, Root
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
@@ -44,6 +44,7 @@ from .solvers import (
     ProjectedGradient,
     ProjectedNewton,
     ProximalGradient,
+    ProximalNewton,
     Solver,
     TrustRegionNewtonCG,
     VariableProjection,
@@ -93,6 +94,8 @@ __all__ = [
     "ProjectedGradient",
     "ProjectedNewton",
     "ProximalGradient",
+    "ProximalNewton",
+    "Quadratic",
     "Record",
     "Root",
     "Solution",

@@ -13,7 +13,7 @@ from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
 from ..functions import as_function, close
-from ._base import Problem
+from ._base import Problem, hessian_block
 
 
 @register_dataclass
@@ -102,6 +102,10 @@ class LeastSquares(Problem):
     def gradient(self, x: Any, *args: Any) -> Any:
         """Return the gradient in ``x``."""
         return jax.grad(self.value)(x, *args)
+
+    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+        """Return the rows and columns of the smooth part's Hessian that belong to some elements of ``x``."""
+        return hessian_block(self, x, rows, *args)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the projection onto the constraint, or ``x``."""

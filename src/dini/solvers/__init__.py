@@ -24,6 +24,7 @@ from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
 from ._projected_newton import ProjectedNewton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
+from ._proximal_newton import ProximalNewton
 from ._trust_region_newton_cg import TrustRegionNewtonCG
 from ._variable_projection import VariableProjection
 
@@ -55,6 +56,7 @@ __all__ = [
     "ProjectedGradient",
     "ProjectedNewton",
     "ProximalGradient",
+    "ProximalNewton",
     "Solver",
     "StrongWolfe",
     "TrustRegionNewtonCG",
