@@ -26,7 +26,6 @@ def sizes(total: int, largest: int = LARGEST) -> list[int]:
     >>> sizes(300), sizes(10)
     ([128, 256, 300], [10])
     """
-    top = min(total, largest)
     found = [min(total, largest)]
     while found[0] > SMALLEST:
         found.insert(0, 1 << (found[0] - 1).bit_length() - 1)

@@ -61,11 +61,11 @@ class ProximalNewton(WorkingSet):
     A step computes the gradient, takes a working set (the elements that are not held by a kink of the penalty, and
     those that violate the optimality condition most, at most as many more as there are) and minimizes the quadratic
     model :math:`\tfrac12 d^\top H d + \nabla f^\top d + g(x + d)` on it. The model's minimizer is the zero of
-    :math:`u - \mathrm{prox}_{D^{-1}g}(u - D^{-1}(Hd + \nabla f))` with :math:`D = \mathrm{diag}\,H`, found by semismooth
-    Newton steps, each one Cholesky factorization: the active elements move to the minimizer of the face, and are stopped
-    where they reach a kink (zero, or a bound); of some fractions of that step and of single-element steps the one with
-    the lowest value is taken. So the Lasso is solved to rounding in a handful of factorizations of the size of its
-    support. Where the objective does not fall as the model says, ``H`` is damped.
+    :math:`u - \mathrm{prox}_{D^{-1}g}(u - D^{-1}(Hd + \nabla f))` with :math:`D = \mathrm{diag}\,H`, found by
+    semismooth Newton steps, each one Cholesky factorization: the active elements move to the minimizer of the face, and
+    are stopped where they reach a kink (zero, or a bound); of some fractions of that step and of single-element steps
+    the one with the lowest value is taken. So the Lasso is solved to rounding in a handful of factorizations of the
+    size of its support. Where the objective does not fall as the model says, ``H`` is damped.
 
     Only a block of the Hessian is needed: objectives :class:`dini.LinearComposite` and :class:`dini.Quadratic` give it
     at the cost of a matrix product; for others it is one Hessian product an element. The error is :math:`\|x -
@@ -86,8 +86,8 @@ class ProximalNewton(WorkingSet):
     References
     ----------
     Lee, Sun, Saunders, "Proximal Newton-type methods for minimizing composite functions", SIAM J. Optim. 2014; Massias,
-    Gramfort, Salmon, "Celer", ICML 2018 (working sets); Hintermüller, Ito, Kunisch, "The primal-dual active set strategy
-    as a semismooth Newton method", SIAM J. Optim. 2002.
+    Gramfort, Salmon, "Celer", ICML 2018 (working sets); Hintermüller, Ito, Kunisch, "The primal-dual active set
+    strategy as a semismooth Newton method", SIAM J. Optim. 2002.
 
     Examples
     --------
