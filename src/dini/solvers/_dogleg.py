@@ -78,6 +78,8 @@ class Dogleg(Solver):
     tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
+    monotone = True
+
     def __post_init__(self) -> None:
         self._check_settings()
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
@@ -128,9 +130,7 @@ class Dogleg(Solver):
             return model, steepest, -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
 
         needed = accept & ~(error <= tolerance(self, x))
-        model, steepest, newton = jax.lax.cond(
-            needed, renew, lambda: (hessian, state.steepest, state.newton)
-        )
+        model, steepest, newton = jax.lax.cond(needed, renew, lambda: (hessian, state.steepest, state.newton))
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))
         gain = (actual > slack) | (size < 0.99 * best)

@@ -66,6 +66,7 @@ class LevenbergMarquardt(Solver):
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (LeastSquares,)
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()
