@@ -16,7 +16,7 @@ from ..status import Status
 @register_dataclass
 @dataclass(frozen=True)
 class Resumed:
-    """A solver whose first state is that of an earlier solve, and which may take fewer steps, not known to the compiler.
+    """A solver that starts in the state of an earlier solve and may take fewer steps, unknown to the compiler.
 
     All else is the solver's own.
     """
