@@ -234,7 +234,15 @@ def test_steihaug_counts_products_as_steps():
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))
     solution = quietly(problem, dini.TrustRegionNewtonCG(radius=1e3, tol=1e-8), np.zeros(20))
     assert solution.success
-    assert solution.stats.steps < 120
+    theirs = scipy.optimize.minimize(
+        lambda x: 0.5 * np.sum(scales * x**2) - np.sum(x),
+        np.zeros(20),
+        jac=lambda x: scales * x - 1,
+        hessp=lambda x, p: scales * p,
+        method="trust-ncg",
+        options={"initial_trust_radius": 1e3, "max_trust_radius": 1e4, "gtol": 1e-8},
+    )
+    assert solution.stats.steps <= 1.5 * (theirs.nhev + theirs.nfev)
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -327,7 +335,7 @@ def test_the_best_point_comes_back_from_a_map_that_expands():
 
 @pytest.mark.parametrize(
     "solver",
-    [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.ProximalGradient(), dini.NelderMead()],
+    [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.NelderMead()],
     ids=lambda s: s.name,
 )
 def test_a_resumed_solve_is_the_uninterrupted_one(solver):

@@ -90,7 +90,7 @@ def test_nonfinite_objective_is_told_and_the_last_point_is_finite():
         assert solution.status == Status.NONFINITE, solver
         assert np.isfinite(solution.x)
     diverging = dini.fixed_point(lambda x: x**2 + 1, 2.0, solver=dini.FixedPointIteration(), on_failure="ignore")
-    assert diverging.status == Status.NONFINITE
+    assert diverging.status == Status.DIVERGED
     with pytest.raises(dini.SolveError, match="NaN or infinite"):
         dini.minimize(lambda x: jnp.log(x - 2.0), 1.0)
 

@@ -79,6 +79,8 @@ class Dogleg(Solver):
     max_steps: int = field(default=1000, metadata={"static": True})
 
     monotone = True
+    # the path has kinks and a square root at its ends
+    differentiable = False
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -178,7 +180,7 @@ def _positive(hessian: jax.Array) -> jax.Array:
         values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
         size = jnp.abs(values)
         floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return (vectors * jnp.maximum(size, floor)) @ vectors.T
+        return (vectors * jnp.maximum(size, floor)[None, :]) @ vectors.T
 
     return jax.lax.cond(definite, lambda: hessian, modified)
 
