@@ -81,7 +81,7 @@ class Implicit(Differentiation):
         # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
         reuses = self.condition is None and self.linear_solver is None and not self.certify
 
-        def forward(constants: Any, parameters: Any) -> tuple[Any, Outcome]:
+        def forward(constants: Any, parameters: Any) -> tuple[Any, Any]:
             problem, args, _ = parameters
             outcome = _forward(problem, constants[1], constants[0], args, monitor)
             left = constants[1].derivative_solver(problem, outcome.x, outcome.state) if reuses else None

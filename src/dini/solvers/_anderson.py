@@ -86,6 +86,7 @@ class Anderson(Solver):
     max_steps: int = field(default=1000, metadata={"static": True})
 
     solves = (FixedPoint,)
+    lags = True
 
     def __post_init__(self) -> None:
         self._check_settings()

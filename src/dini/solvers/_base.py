@@ -44,6 +44,10 @@ class Solver:
     superlinear: ClassVar[bool] = False
     #: whether the points depend smoothly on the parameters, so that Unrolled has something to differentiate
     differentiable: ClassVar[bool] = True
+    #: whether no step makes the point worse; for other solvers the loop keeps the best point, for when they fail
+    monotone: ClassVar[bool] = False
+    #: whether the error of a step is that of the point before it, not of the one that it returns
+    lags: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

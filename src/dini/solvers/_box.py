@@ -36,9 +36,10 @@ class Box(NamedTuple):
         return jnp.min(jnp.where(moves, room / jnp.where(moves, direction, 1), jnp.inf), initial=jnp.inf)
 
 
-def _has_bounds(constraint: Any) -> bool:
+def has_bounds(constraint: Any) -> bool:
+    """Return whether a constraint is a box: bounds on each element, or a product of such sets."""
     if isinstance(constraint, Product):
-        return all(map(_has_bounds, jax.tree.leaves(constraint.sets, is_leaf=lambda node: isinstance(node, Set))))
+        return all(map(has_bounds, jax.tree.leaves(constraint.sets, is_leaf=lambda node: isinstance(node, Set))))
     return hasattr(constraint, "bounds")
 
 
@@ -78,6 +79,7 @@ class BoxSolver(Solver):
     """Base of the solvers for smooth functions with bounds, which see the unknown as one vector."""
 
     composite = True
+    monotone = True
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise unless the problem's constraint, if it has one, is a box."""
@@ -88,7 +90,7 @@ class BoxSolver(Solver):
                 f"{self.name} takes bounds and no penalty: given {penalty.name} of {problem.name}. "
                 "Use ProximalGradient or BlockCoordinateDescent."
             )
-        if constraint is not None and not _has_bounds(constraint):
+        if constraint is not None and not has_bounds(constraint):
             raise TypeError(
                 f"{self.name} takes bounds on each element (dini.sets Box, NonNegative, Hypercube, LInfBall, and "
                 f"products of them): given {constraint.name} of {problem.name}. Use ProjectedGradient."

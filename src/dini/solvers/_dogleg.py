@@ -78,6 +78,8 @@ class Dogleg(Solver):
     tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
+    monotone = True
+
     def __post_init__(self) -> None:
         self._check_settings()
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))

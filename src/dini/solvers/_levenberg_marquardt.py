@@ -89,6 +89,8 @@ class LevenbergMarquardt(ResidualSolver):
     tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
+    monotone = True
+
     def __post_init__(self) -> None:
         self._check_settings()
         require_positive("LevenbergMarquardt's damping", self.damping)

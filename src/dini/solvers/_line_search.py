@@ -307,7 +307,8 @@ class HagerZhang(LineSearch):
         """Return a search that has not begun, from a point with the given value and slope."""
         plain = super().begin(trial, value, slope)
         nan, infinity = jnp.full_like(value, jnp.nan), plain.high
-        return SecantBracket(*plain, nan, nan, nan, infinity, plain.low)
+        fields: tuple[Any, ...] = (*plain, nan, nan, nan, infinity, plain.low)
+        return SecantBracket(*fields)
 
     def _judge(self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any) -> tuple[Any, Any]:
         t, start = bracket.trial, bracket.slope

@@ -84,6 +84,7 @@ class Newton(Solver):
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
     superlinear = True
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -137,7 +138,7 @@ class Newton(Solver):
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
         moved = trees.norm(state.direction) * state.step_size
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
-        status = jnp.where(tiny, Status.STALLED, status).astype(jnp.int32)
+        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)
         merit = jnp.where(accept, merit, state.merit)
         new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
         return trees.where(accept, trial, x), new

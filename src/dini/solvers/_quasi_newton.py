@@ -49,6 +49,8 @@ class QuasiNewton(Solver):
     A model is a named tuple with a field ``count``, the number of pairs of differences that it has taken in.
     """
 
+    monotone = True
+
     line_search: LineSearch
 
     def _check_settings(self) -> None:

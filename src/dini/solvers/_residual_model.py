@@ -86,9 +86,10 @@ class Space:
         """
         squared = r * r
         ones = jnp.ones_like(r)
+        loss: Any = self.loss
 
         def slope(s: Any) -> Any:
-            return jax.jvp(self.loss, (s,), (ones,))[1]
+            return jax.jvp(loss, (s,), (ones,))[1]
 
         first, second = jax.jvp(slope, (squared,), (ones,))
         curvature = jnp.maximum(first + 2 * second * squared, jnp.finfo(r.dtype).eps ** 0.5 * first)

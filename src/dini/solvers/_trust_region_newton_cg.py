@@ -72,6 +72,7 @@ class TrustRegionNewtonCG(Solver):
     max_steps: int = field(default=5000, metadata={"static": True})
 
     superlinear = True
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()
