@@ -69,6 +69,12 @@ class Entry:
 
 EXPERIMENTS: tuple[Entry, ...] = (
     Entry(
+        "jacobian-error",
+        "dini_zoo.jacobian_error.experiment",
+        "Sets the error of a Jacobian, implicit or unrolled, against the error of the solution and the bound on it.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
+    Entry(
         "svm",
         "dini_zoo.svm.experiment",
         "Tunes a support vector machine by hypergradients: any solver, differentiated through any fixed point.",

@@ -7,9 +7,9 @@ measured.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..report import Check, near
 from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED
 from .solvers import ACCELERATED, BLOCKS, MIRROR
 from .tuning import DESCENT
@@ -22,33 +22,17 @@ DERIVATIVE = -10.757760
 ALONG = {5.0: (29.6592, 10.33808), 6.0: (40.1910, 8.45532), 7.0: (46.0767, 3.74014)}
 
 
-@dataclass(frozen=True)
-class Check:
-    """A figure of ours, the reference, and whether ours clears the bar."""
-
-    quantity: str
-    ours: str
-    reference: str
-    bar: str
-    holds: bool
-
-
-def _near(quantity: str, ours: float, reference: float, tolerance: float, digits: int) -> Check:
-    holds = abs(ours - reference) <= tolerance * abs(reference)
-    return Check(quantity, f"{ours:.{digits}f}", f"{reference:.{digits}f}", f"to {tolerance:.0e}", holds)
-
-
 def checks(result: Result) -> Iterator[Check]:
     """Every bar of the specification."""
     comparison = result.small.comparison
     blocks, accelerated, mirror = (comparison.row(name) for name in (BLOCKS, ACCELERATED, MIRROR))
     implicit, unrolled = (accelerated.cell(through) for through in (PROJECTED_CONDITION, UNROLLED))
 
-    yield _near("BCD: loss", blocks.value, 26.771845, 1e-6, 6)
-    yield _near("central difference", comparison.difference, -10.75776, 1e-6, 5)
-    yield _near("BCD: derivative, PG", blocks.cell(PROJECTED_CONDITION).derivative, DERIVATIVE, 1e-6, 6)
-    yield _near("BCD: derivative, MD", blocks.cell(MIRROR_CONDITION).derivative, DERIVATIVE, 1e-6, 6)
-    yield _near("APG: derivative, PG", implicit.derivative, -10.75804, 1e-3, 5)
+    yield near("BCD: loss", blocks.value, 26.771845, 1e-6, ".6f")
+    yield near("central difference", comparison.difference, -10.75776, 1e-6, ".5f")
+    yield near("BCD: derivative, PG", blocks.cell(PROJECTED_CONDITION).derivative, DERIVATIVE, 1e-6, ".6f")
+    yield near("BCD: derivative, MD", blocks.cell(MIRROR_CONDITION).derivative, DERIVATIVE, 1e-6, ".6f")
+    yield near("APG: derivative, PG", implicit.derivative, -10.75804, 1e-3, ".5f")
     yield Check(
         "APG: derivative, unrolled",
         f"{unrolled.derivative:.2f}, {unrolled.error:.1%} off",
@@ -78,7 +62,7 @@ def checks(result: Result) -> Iterator[Check]:
         unrolled.seconds >= 1.2 * implicit.seconds,
     )
     own = mirror.cell(MIRROR_CONDITION)
-    yield _near("MD: loss", mirror.value, 26.7715, 1e-5, 4)
+    yield near("MD: loss", mirror.value, 26.7715, 1e-5, ".4f")
     yield Check(
         "MD: derivative, MD",
         f"{own.derivative:.2f}, {mirror.status.name}",
@@ -92,5 +76,5 @@ def checks(result: Result) -> Iterator[Check]:
     for point in result.points:
         if point.log_theta in ALONG:
             value, derivative = ALONG[point.log_theta]
-            yield _near(f"loss at λ = {point.log_theta:g}", point.value, value, 1e-5, 4)
-            yield _near(f"derivative at λ = {point.log_theta:g}", point.derivative, derivative, 1e-5, 5)
+            yield near(f"loss at λ = {point.log_theta:g}", point.value, value, 1e-5, ".4f")
+            yield near(f"derivative at λ = {point.log_theta:g}", point.derivative, derivative, 1e-5, ".5f")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
+from ..report import check_table, plain_table
 from .checks import checks
 from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED, Cell, Row
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from .experiment import Result, Study
 
 _SHORT = {MIRROR_CONDITION: "mirror", PROJECTED_CONDITION: "projected", UNROLLED: "unrolled"}
@@ -42,21 +43,10 @@ def _about(row: Row) -> list[str]:
     return [f"[bold]{row.solver}[/]", f"{row.steps} steps, {_seconds(row.seconds)}", f"{ended} at {row.residual:.0e}"]
 
 
-def _table(*left: str, right: tuple[str, ...], title: str, caption: str | None = None) -> Table:
-    """A table that fits a terminal of 80 columns."""
-    table = Table(*left, title=title, caption=caption, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.pad_edge = False
-    for name in right:
-        table.add_column(name, justify="right")
-    table.title_style = "bold"
-    table.caption_justify = "left"
-    return table
-
-
 def comparison_table(study: Study) -> Table:
     """Solver × way to differentiate."""
     problem, comparison = study.problem, study.comparison
-    table = _table(
+    table = plain_table(
         "solver",
         "through",
         right=("derivative", "error", "time", "memory"),
@@ -90,7 +80,7 @@ def _lambda(log_theta: np.ndarray) -> str:
 
 def tuning_table(*studies: Study) -> Table:
     """What tuning gives."""
-    table = _table(
+    table = plain_table(
         "chosen by",
         right=("λ", "loss", "valid.", "test", "solves", "time"),
         title="Tuning the regularization e^λ by the validation loss: accuracies",
@@ -117,25 +107,18 @@ def tuning_table(*studies: Study) -> Table:
     return table
 
 
-def check_table(result: Result) -> Table:
+def reference_table(result: Result) -> Table:
     """The specification's figures beside ours."""
-    table = _table(
-        "quantity",
-        right=("ours", "reference"),
+    return check_table(
+        checks(result),
         title=f"Beside the reference figures of the specification: {result.settings.small.classes} digits",
         caption="All at λ = 4 unless said. BCD, APG, MD: solved by block coordinate descent, accelerated projected "
         "gradient, mirror descent; PG, MD after the colon: differentiated through that fixed point. Times: best of "
         f"{result.settings.pairs} rounds, in turns.",
     )
-    table.add_column("bar")
-    table.add_column("")
-    for check in checks(result):
-        met = "[green]met[/]" if check.holds else "[bold red]MISSED[/]"
-        table.add_row(check.quantity, check.ours, check.reference, check.bar, met)
-    return table
 
 
 def tables(result: Result) -> list[Table]:
     """All tables; the reference figures only where the settings are theirs."""
     found = [comparison_table(result.small), comparison_table(result.large), tuning_table(result.small, result.large)]
-    return [*found, check_table(result)] if result.settings == type(result.settings)() else found
+    return [*found, reference_table(result)] if result.settings == type(result.settings)() else found
