@@ -37,7 +37,7 @@ class Path(NamedTuple):
     bound: Float[np.ndarray, " steps"]
     """The theorem's, on the implicit error."""
     estimate: Float[np.ndarray, " steps"]
-    """dini's estimate of the implicit error, in Frobenius norm, which does not know the solution."""
+    """dini's estimate of the implicit relative error, times the size of the exact Jacobian (Frobenius norm)."""
     reliable: np.ndarray
     """dini's verdict: whether the implicit Jacobian's relative error is below one percent."""
 
@@ -66,6 +66,6 @@ def follow(theta: Float[np.ndarray, " p"], data: Data, exact: Exact, solver: din
         np.linalg.norm(implicit - exact.jacobian, 2, axis=(1, 2)),
         np.linalg.norm(unrolled - exact.jacobian, 2, axis=(1, 2)),
         exact.constants.slope * solution_error,
-        certificate.error * np.linalg.norm(implicit, axis=(1, 2)),
+        certificate.error * np.linalg.norm(exact.jacobian),
         certificate.reliable,
     )
