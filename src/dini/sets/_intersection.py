@@ -224,7 +224,6 @@ class Intersection(Set):
     Examples
     --------
     >>> import jax.numpy as jnp
-    import numpy as np
     >>> from dini.sets import Halfspace, Intersection, L2Ball
     >>> cap = Intersection([L2Ball(1.0), Halfspace(jnp.array([0.0, 1.0]), 0.0)])
     >>> print(cap.project(jnp.array([3.0, 4.0])).round(3))
