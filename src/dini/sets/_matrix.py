@@ -258,9 +258,23 @@ class Spectrahedron(Set):
         _check_scalar("Spectrahedron's trace", self.trace)
 
 
+class _SingularValueBall(Set):
+    """Base of the balls whose norm is one of the singular values."""
+
+    radius: Any
+
+    def __post_init__(self) -> None:
+        require_positive(f"{self.name}'s radius", self.radius)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the radius is a scalar and ``x`` a matrix."""
+        _check_matrix(self.name, x)
+        _check_scalar(f"{self.name}'s radius", self.radius)
+
+
 @register
 @dataclass(frozen=True)
-class SpectralNormBall(Set):
+class SpectralNormBall(_SingularValueBall):
     r"""The matrices whose singular values are at most ``r``, :math:`\{X : \|X\|_2 \le r\}`; any shape.
 
     The projection clips the singular values, :math:`U \min(\Sigma, r) V^\top = X - U \max(\Sigma - r, 0) V^\top`.
@@ -281,9 +295,6 @@ class SpectralNormBall(Set):
 
     radius: Any = 1.0
 
-    def __post_init__(self) -> None:
-        require_positive("SpectralNormBall's radius", self.radius)
-
     def project(self, x: Any) -> Any:
         """Clip the singular values."""
         self.check(x)
@@ -299,15 +310,10 @@ class SpectralNormBall(Set):
         self.check(direction)
         return self.radius * jnp.sum(jnp.linalg.svd(direction, compute_uv=False))
 
-    def check(self, x: Any) -> None:
-        """Raise unless the radius is a scalar and ``x`` a matrix."""
-        _check_matrix("SpectralNormBall", x)
-        _check_scalar("SpectralNormBall's radius", self.radius)
-
 
 @register
 @dataclass(frozen=True)
-class NuclearNormBall(Set):
+class NuclearNormBall(_SingularValueBall):
     r"""The matrices whose singular values sum to at most ``r``, :math:`\{X : \|X\|_* \le r\}`; any shape.
 
     Outside, the projection is :math:`U \max(\Sigma - t, 0) V^\top` with ``t`` such that the singular values sum to
@@ -333,9 +339,6 @@ class NuclearNormBall(Set):
 
     radius: Any = 1.0
 
-    def __post_init__(self) -> None:
-        require_positive("NuclearNormBall's radius", self.radius)
-
     def project(self, x: Any) -> Any:
         """Soft-threshold the singular values to the radius."""
         self.check(x)
@@ -359,8 +362,3 @@ class NuclearNormBall(Set):
         """Return the radius times the largest singular value of the direction."""
         self.check(direction)
         return self.radius * jnp.linalg.svd(direction, compute_uv=False)[0]
-
-    def check(self, x: Any) -> None:
-        """Raise unless the radius is a scalar and ``x`` a matrix."""
-        _check_matrix("NuclearNormBall", x)
-        _check_scalar("NuclearNormBall's radius", self.radius)

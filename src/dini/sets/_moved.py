@@ -20,9 +20,29 @@ def _require_set(owner: str, base: Any) -> None:
         raise TypeError(f"{owner} needs a set of dini.sets as its base: given {base!r}.")
 
 
+class _Moved(Set):
+    """A set made of another, its ``base``, with the base's properties."""
+
+    base: Any
+
+    @property
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base treats each element of the unknown on its own."""
+        return self.base.elementwise
+
+    @property
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base is a polyhedron."""
+        return self.base.polyhedral
+
+    def closed(self, x: Any) -> Any:
+        """Return the set with a closed base."""
+        return dataclasses.replace(self, base=self.base.closed(x))  # pyright: ignore[reportArgumentType]
+
+
 @register
 @dataclass(frozen=True)
-class Shifted(Set):
+class Shifted(_Moved):
     r"""The set ``base`` moved by ``center``, :math:`c + C = \{c + p : p \in C\}`.
 
     Projection :math:`c + \Pi_C(x - c)`; derivative :math:`\Pi_C' t` in ``x`` and :math:`(I - \Pi_C')\,\dot c` in the
@@ -49,16 +69,6 @@ class Shifted(Set):
     def __post_init__(self) -> None:
         _require_set("Shifted", self.base)
 
-    @property
-    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the base treats each element of the unknown on its own."""
-        return self.base.elementwise
-
-    @property
-    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the base is a polyhedron."""
-        return self.base.polyhedral
-
     def _back(self, x: Any) -> Any:
         return map_with(lambda u, c: u - c, x, self.center)
 
@@ -75,10 +85,6 @@ class Shifted(Set):
         along = map_with(lambda d, c: jnp.broadcast_to(c, d.shape), direction, self.center)
         return trees.vdot(along, direction) + self.base.support(direction)
 
-    def closed(self, x: Any) -> Shifted:
-        """Return the set with a closed base."""
-        return dataclasses.replace(self, base=self.base.closed(x))
-
     def check(self, x: Any) -> None:
         """Raise unless the center broadcasts against ``x`` and the base fits."""
         require_broadcast("Shifted", "center", self.center, x)
@@ -87,7 +93,7 @@ class Shifted(Set):
 
 @register
 @dataclass(frozen=True)
-class Scaled(Set):
+class Scaled(_Moved):
     r"""The set ``base`` scaled about zero, :math:`s C = \{s p : p \in C\}` with a positive number ``s``.
 
     Projection :math:`s\, \Pi_C(x/s)`; derivative :math:`\Pi_C' t` in ``x`` and
@@ -120,16 +126,6 @@ class Scaled(Set):
         _require_set("Scaled", self.base)
         require_positive("Scaled's factor", self.factor)
 
-    @property
-    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the base treats each element of the unknown on its own."""
-        return self.base.elementwise
-
-    @property
-    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the base is a polyhedron."""
-        return self.base.polyhedral
-
     def project(self, x: Any) -> Any:
         """Project at the scale of the base."""
         return trees.scale(self.factor, self.base.project(trees.scale(1 / self.factor, x)))
@@ -147,10 +143,6 @@ class Scaled(Set):
     def support(self, direction: Any) -> jax.Array:
         r"""Return :math:`s\, \sigma_C(d)`."""
         return jnp.asarray(self.factor).astype(trees.real_dtype(direction)) * self.base.support(direction)
-
-    def closed(self, x: Any) -> Scaled:
-        """Return the set with a closed base."""
-        return dataclasses.replace(self, base=self.base.closed(x))
 
     def check(self, x: Any) -> None:
         """Raise unless the factor is a scalar and the base fits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,16 +38,6 @@ class Bisection(Bracketing):
     >>> print(x.round(3))
     [1.414 1.732]
     """
-
-    lower: Any
-    upper: Any
-    tol: Any = None
-    max_steps: int = field(default=200, metadata={"static": True})
-
-    superlinear = True  # as is its differentiable step
-
-    def __post_init__(self) -> None:
-        self._check_settings()
 
     def _propose(self, state: State, tol: Any) -> Any:
         del tol

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -34,13 +35,20 @@ class State(NamedTuple):
     status: Any
 
 
+@dataclass(frozen=True)
 class Bracketing(Solver):
     """Base of the bracketing methods: one element of the unknown is one scalar equation, all go on side by side."""
 
     lower: Any
     upper: Any
+    tol: Any = None
+    max_steps: int = field(default=200, metadata={"static": True})
 
     solves = (Root, FixedPoint)
+    superlinear = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
 
     def _check_settings(self) -> None:
         super()._check_settings()

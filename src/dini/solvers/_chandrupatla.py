@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,16 +43,6 @@ class Chandrupatla(Bracketing):
     >>> print(x.round(3))
     [1.414 1.732]
     """
-
-    lower: Any
-    upper: Any
-    tol: Any = None
-    max_steps: int = field(default=200, metadata={"static": True})
-
-    superlinear = True
-
-    def __post_init__(self) -> None:
-        self._check_settings()
 
     def _propose(self, state: State, tol: Any) -> Any:
         a, b, c, at_a, at_b, at_c = state.a, state.b, state.c, state.at_a, state.at_b, state.at_c

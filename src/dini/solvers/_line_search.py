@@ -133,6 +133,23 @@ def _longer(bracket: Any, slope: Any) -> tuple[Any, Any]:
     return room, jnp.where((secant > 0.1) & (secant < 0.9), secant, jnp.where(secant <= 0.1, 0.1, 0.9))
 
 
+def _narrowed(bracket: Any, trial: Any, value: Any, slope: Any, ahead: Any) -> Bracket:
+    """Return the interval whose lower end (where a good step is ``ahead``) or upper end (elsewhere) is the last trial.
+
+    ``trial`` is the next one, ``value`` and ``slope`` are those of the last.
+    """
+    t = bracket.trial
+    return Bracket(
+        trial,
+        bracket.slope,
+        jnp.where(ahead, t, bracket.low),
+        jnp.where(ahead, bracket.high, t),
+        jnp.where(ahead, value, bracket.low_value),
+        jnp.where(ahead, slope, bracket.low_slope),
+        bracket.trials + 1,
+    )
+
+
 @dataclass(frozen=True)
 class Backtracking(LineSearch):
     r"""Shorten the step until it decreases the function sufficiently (Armijo).
@@ -200,15 +217,8 @@ class WeakWolfe(LineSearch):
         enough = self._enough(bracket, start_value, value, slope, slack)
         room, longer = _longer(bracket, slope)
         shorter = bracket.low + _shorter(bracket, value) * (t - bracket.low)
-        return enough & (slope >= self.curvature * start), Bracket(
-            jnp.where(enough, t + longer * room, shorter),
-            start,
-            jnp.where(enough, t, bracket.low),
-            jnp.where(enough, bracket.high, t),
-            jnp.where(enough, value, bracket.low_value),
-            jnp.where(enough, slope, bracket.low_slope),
-            bracket.trials + 1,
-        )
+        trial = jnp.where(enough, t + longer * room, shorter)
+        return enough & (slope >= self.curvature * start), _narrowed(bracket, trial, value, slope, enough)
 
 
 @dataclass(frozen=True)
@@ -253,15 +263,8 @@ class StrongWolfe(LineSearch):
         # uphill, both slopes are known: their secant vanishes inside
         secant = jnp.clip(-bracket.low_slope / (slope - bracket.low_slope), 0.1, 0.9)
         back = jnp.where(uphill, secant, _shorter(bracket, value))
-        return enough & flat, Bracket(
-            jnp.where(ahead, t + longer * room, bracket.low + back * width),
-            start,
-            jnp.where(ahead, t, bracket.low),
-            jnp.where(ahead, bracket.high, t),
-            jnp.where(ahead, value, bracket.low_value),
-            jnp.where(ahead, slope, bracket.low_slope),
-            bracket.trials + 1,
-        )
+        trial = jnp.where(ahead, t + longer * room, bracket.low + back * width)
+        return enough & flat, _narrowed(bracket, trial, value, slope, ahead)
 
 
 @dataclass(frozen=True)
