@@ -25,8 +25,8 @@ class Quadratic:
     Parameters
     ----------
     matrix
-        ``Q``, symmetric (that is not checked: the gradient is :math:`Qx + c`), of shape ``(m, m)``: an array, or a
-        function of ``*args`` that returns one.
+        ``Q``, of shape ``(m, m)``: an array, or a function of ``*args`` that returns one. Only its symmetric part
+        counts.
     linear
         ``c``, of shape ``(m,)``, likewise.
 
@@ -69,15 +69,16 @@ class Quadratic:
         return 0.5 * jnp.vdot(x, matrix @ x) + jnp.vdot(linear, x)
 
     def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, jax.Array]:
-        """Return the objective and its gradient, with one product for both."""
+        """Return the objective and its gradient, with the same products for both."""
         matrix, linear = self._parts(*args)
-        product = matrix @ x
+        product = 0.5 * (matrix @ x + x @ matrix)
         return 0.5 * jnp.vdot(x, product) + jnp.vdot(linear, x), product + linear
 
     def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
-        """Return some rows and columns of ``Q``."""
+        """Return some rows and columns of the symmetric part of ``Q``."""
         del x
-        return self._parts(*args)[0][rows[:, None], rows[None, :]]
+        block = self._parts(*args)[0][rows[:, None], rows[None, :]]
+        return 0.5 * (block + block.T)
 
     def close(self, x: Any, *args: Any) -> Quadratic:
         """Return the objective with all closures made explicit."""
