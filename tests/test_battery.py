@@ -15,14 +15,23 @@ BATTERY = [
     *battery(dini.BFGS(tol=1e-11)),
     *battery(dini.Newton(tol=1e-11)),
     *battery(dini.LevenbergMarquardt(tol=1e-9)),
+    *battery(dini.GaussNewton(tol=1e-9)),
+    *battery(dini.DoglegLeastSquares(tol=1e-9)),
     *battery(dini.ProximalGradient(tol=1e-9)),
     *battery(dini.ProjectedGradient(tol=1e-9)),
     # mirror descent with entropy reaches the boundary of the simplex only in the limit
     *battery(dini.MirrorDescent(tol=1e-11), names=["entropy", "simplex rows"]),
     # one block in a narrow curved valley: steepest descent, which is too slow there
     *battery(dini.BlockCoordinateDescent(tol=1e-9), without=["valley"]),
+    *battery(dini.Chord(tol=1e-11)),
+    *battery(dini.Broyden(tol=1e-11)),
+    *battery(dini.NewtonKrylov(tol=1e-11)),
+    # elementwise equations only
+    *battery(dini.Bisection(0.0, 10.0, tol=1e-11), names=["cubic", "babylon"]),
+    *battery(dini.Chandrupatla(0.0, 10.0, tol=1e-12), names=["cubic", "babylon"]),
     *battery(dini.FixedPointIteration(tol=1e-10)),
     *battery(dini.Anderson(tol=1e-10)),
+    *battery(dini.Anderson(tol=1e-10, type=1)),
 ]
 
 #: cases of every kind: smooth, tree, complex, set, penalty, rows, scalar and vector roots, fixed points, residuals
