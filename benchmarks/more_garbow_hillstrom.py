@@ -1,4 +1,4 @@
-"""Share of the Moré-Garbow-Hillstrom problems that dini and SciPy solve, from the standard starting points and far away.
+"""Share of the Moré-Garbow-Hillstrom problems that dini and SciPy solve, from near and far starting points.
 
     python benchmarks/more_garbow_hillstrom.py
 
@@ -17,17 +17,17 @@ import sys
 import time
 import warnings
 
-from report import one_core, table, write
+from report import one_core, table, write  # noqa: E402
 
 one_core()
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import scipy.optimize
-from mgh_functions import FUNCTIONS
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import scipy.optimize  # noqa: E402
+from mgh_functions import FUNCTIONS  # noqa: E402
 
-import dini
+import dini  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 LIMIT = 2000
@@ -79,9 +79,7 @@ def with_scipy(verb, fun, jac, method, start):
     try:
         if verb == "least_squares":
             tight = {"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12}
-            result = scipy.optimize.least_squares(
-                residuals, start, jacobian, method=method, max_nfev=LIMIT, **tight
-            )
+            result = scipy.optimize.least_squares(residuals, start, jacobian, method=method, max_nfev=LIMIT, **tight)
         else:
             limit = {"maxfev": LIMIT} if method == "hybr" else {"maxiter": LIMIT}
             result = scipy.optimize.root(residuals, start, jac=jacobian, method=method, tol=1e-12, options=limit)

@@ -113,7 +113,9 @@ def test_large_residuals_take_few_steps():
     solution = dini.least_squares(brown_dennis, start)
     assert solution.stats.steps < 60
     np.testing.assert_allclose(2 * dini.LeastSquares(brown_dennis).value(solution.x), 85822.20162635628, rtol=1e-12)
-    slow = dini.least_squares(brown_dennis, start, solver=LevenbergMarquardt(hessian="gauss-newton"), on_failure="ignore")
+    slow = dini.least_squares(
+        brown_dennis, start, solver=LevenbergMarquardt(hessian="gauss-newton"), on_failure="ignore"
+    )
     assert slow.stats.steps > 4 * solution.stats.steps
 
 
@@ -174,14 +176,14 @@ BAD = [
         "loss must be elementwise",
     ),
     (
-        lambda: dini.solve(dini.LeastSquares(decay, loss=dini.losses.Huber(np.ones(3))), LevenbergMarquardt(), START, Y),
+        lambda: dini.solve(
+            dini.LeastSquares(decay, loss=dini.losses.Huber(np.ones(3))), LevenbergMarquardt(), START, Y
+        ),
         ValueError,
         r"given shape \(3,\), needed \(20,\)",
     ),
     (
-        lambda: dini.solve(
-            dini.LeastSquares(decay, constraint=dini.sets.Simplex()), LevenbergMarquardt(), START, Y
-        ),
+        lambda: dini.solve(dini.LeastSquares(decay, constraint=dini.sets.Simplex()), LevenbergMarquardt(), START, Y),
         TypeError,
         "LevenbergMarquardt keeps bounds, such as dini.sets.Box: given the constraint Simplex",
     ),

@@ -100,7 +100,6 @@ class Implicit(Differentiation):
         )
         return outcome._replace(x=x)
 
-
     def _solver(self, condition: Any, problem: Any, solver: Any, x: Any) -> Any:
         if self.linear_solver is not None:
             return closed_solver(self.linear_solver, x)
