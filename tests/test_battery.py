@@ -8,6 +8,7 @@ import pytest
 import dini
 from dini.testing import battery, cells_left_out
 
+BY_CONDITION = (dini.Implicit(), dini.OneStep())
 #: one line a solver; `names` restricts it to cases that it can do, with the reason
 BATTERY = [
     *battery(dini.GradientDescent(tol=1e-9)),
@@ -23,14 +24,24 @@ BATTERY = [
     *battery(dini.NelderMead(tol=1e-9)),
     *battery(dini.LBFGSB(tol=1e-11)),
     *battery(dini.ProjectedNewton(tol=1e-11)),
+    *battery(dini.GaussNewton(tol=1e-9)),
+    *battery(dini.DoglegLeastSquares(tol=1e-9)),
+    *battery(dini.VariableProjection(linear="c", tol=1e-9), names=["separable"]),
     *battery(dini.ProximalGradient(tol=1e-9)),
     *battery(dini.ProjectedGradient(tol=1e-9)),
     # mirror descent with entropy reaches the boundary of the simplex only in the limit
     *battery(dini.MirrorDescent(tol=1e-11), names=["entropy", "simplex rows"]),
     # one block in a narrow curved valley: steepest descent, which is too slow there
     *battery(dini.BlockCoordinateDescent(tol=1e-9), without=["valley"]),
+    *battery(dini.Chord(tol=1e-11)),
+    *battery(dini.Broyden(tol=1e-11)),
+    *battery(dini.NewtonKrylov(tol=1e-11)),
+    # elementwise equations with their brackets; where a bracket is cut does not depend on the parameters smoothly
+    *battery(dini.Bisection(0.5, 10.0, tol=1e-11), names=["cubic", "babylon"], modes=BY_CONDITION),
+    *battery(dini.Chandrupatla(0.5, 10.0, tol=1e-12), names=["cubic", "babylon"], modes=BY_CONDITION),
     *battery(dini.FixedPointIteration(tol=1e-10)),
     *battery(dini.Anderson(tol=1e-10)),
+    *battery(dini.Anderson(tol=1e-10, type=1)),
 ]
 
 #: cases of every kind: smooth, tree, complex, set, penalty, rows, scalar and vector roots, fixed points, residuals
@@ -45,6 +56,7 @@ CORE = {
     "pair",
     "babylon",
     "exponential fit",
+    "bounded residuals",
 }
 
 

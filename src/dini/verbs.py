@@ -71,15 +71,18 @@ def least_squares(
     fun: Callable[..., Any],
     x0: Any,
     *args: Any,
+    constraint: Any = None,
+    loss: Any = None,
     has_aux: bool = False,
-    solver: Solver | Callable[..., Any] = _LEVENBERG_MARQUARDT,
+    solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
 ) -> Solution:
     """Minimize half the squared norm of ``fun(x, *args)``; see :class:`dini.LeastSquares` and :func:`dini.solve`.
 
-    Default solver: :class:`dini.LevenbergMarquardt`.
+    With a ``constraint`` over a set, with a robust ``loss`` in place of the square. Default solver:
+    :class:`dini.LevenbergMarquardt`; with a constraint that is not made of bounds, :class:`dini.ProximalGradient`.
 
     Examples
     --------
@@ -88,7 +91,10 @@ def least_squares(
     >>> round(float(dini.least_squares(lambda rate: jnp.exp(-rate * t) - jnp.exp(-0.5 * t), 1.0).x), 3)
     0.5
     """
-    problem = LeastSquares(fun, has_aux)
+    if solver is None:
+        bounds = constraint is None or getattr(constraint, "elementwise", False)
+        solver = _LEVENBERG_MARQUARDT if bounds else _PROXIMAL_GRADIENT
+    problem = LeastSquares(fun, has_aux, constraint, loss)
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 
 

@@ -10,9 +10,9 @@ import jax
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
-from ..linear import Auto
+from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
-from ..loop import Outcome, iterate, iterate_differentiably
+from ..loop import Outcome, iterate, iterate_differentiably, tolerance
 from ..status import OnFailure
 from ._engine import constant, implicit, marked
 from ._linearization import linearize
@@ -95,7 +95,7 @@ class Implicit(Differentiation):
             linearize,
             constants,
             parameters,
-            linear_solver=Auto() if self.linear_solver is None else closed_solver(self.linear_solver, x),
+            linear_solver=self._solver(condition, problem, solver, x),
             on_failure=on_failure,
             name=f"the solution of {problem.name}",
             status_of=lambda extra: extra[0].status,
@@ -103,6 +103,15 @@ class Implicit(Differentiation):
             certify=self.certify,
         )
         return outcome._replace(x=x)
+
+    def _solver(self, condition: Any, problem: Any, solver: Any, x: Any) -> Any:
+        if self.linear_solver is not None:
+            return closed_solver(self.linear_solver, x)
+        # A large map that contracts is inverted by its own iteration, which needs no orthogonalization. Beyond the
+        # solution's own tolerance the derivative would not be more exact.
+        if trees.size(x) > DENSE_LIMIT and isinstance(condition, conditions.Residual) and hasattr(problem, "map"):
+            return SeriesFirst(Auto(), rtol=tolerance(solver, x) if hasattr(solver, "tol") else None)
+        return Auto()
 
 
 @register_dataclass

@@ -72,16 +72,18 @@ class SeriesFirst:
     max_terms
         The number of terms with which the series is no longer worth while.
     rtol
-        Relative residual; default ``eps**0.65``.
+        Relative residual, a number or a scalar array; default ``eps**0.65``. It is used between that and
+        ``eps**0.375``.
     """
 
     fallback: Any = None
     max_terms: int = field(default=60, metadata={"static": True})
-    rtol: float | None = field(default=None, metadata={"static": True})
+    rtol: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallback", wrap_linear_solver(self.fallback))
         require_count("SeriesFirst's max_terms", self.max_terms)
+        require_positive("SeriesFirst's rtol", self.rtol, or_zero=True)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the solver that gave it knows that it failed."""
@@ -94,9 +96,10 @@ class SeriesFirst:
             b,
         )
 
-    def tolerance(self, b: Any) -> float:
+    def tolerance(self, b: Any) -> Any:
         """Return the relative residual that ends the series."""
-        return trees.eps(b) ** 0.65 if self.rtol is None else self.rtol
+        tight, loose = trees.eps(b) ** 0.65, trees.eps(b) ** 0.375
+        return tight if self.rtol is None else jnp.clip(self.rtol, tight, loose)
 
     def series(self, matvec: Matvec, b: Any) -> tuple[Any, jax.Array, jax.Array]:
         """Return the sum, its relative residual and the number of terms."""
@@ -120,4 +123,4 @@ class SeriesFirst:
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
-        return 100 * (eps**0.65 if self.rtol is None else self.rtol)
+        return 100 * eps**0.65 if self.rtol is None else 2 * eps**0.375

@@ -91,8 +91,8 @@ def _suggest(problem: Any) -> str:
         return "Use ProximalGradient, ProjectedGradient, BlockCoordinateDescent or MirrorDescent."
     options = {
         Minimize: "LBFGS, Newton or GradientDescent",
-        LeastSquares: "LevenbergMarquardt, LBFGS or Newton",
-        Root: "Newton",
+        LeastSquares: "LevenbergMarquardt, GaussNewton or LBFGS",
+        Root: "Newton, LevenbergMarquardt or Broyden",
         FixedPoint: "FixedPointIteration, Anderson or Newton",
     }
     return f"Use {options.get(type(problem), 'a solver that fits it')}."

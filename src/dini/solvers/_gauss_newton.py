@@ -21,22 +21,29 @@ from ._residual_solver import default_algebra
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's value, direction and slope, and the next trial.
+    """Carried from step to step: the accepted point's direction, the way to the next trial, and :class:`Progress`.
 
-    ``offset`` leads from the accepted point to the trial; ``astray`` counts the full steps taken from it without a
-    decrease, and ``allowed`` is how many there may be.
+    ``progress`` is one vector: a loop that carries few arrays runs faster.
     """
 
     error: Any
-    value: Any
     direction: Any
+    offset: Any
+    progress: Any
+    status: Any
+
+
+class Progress(NamedTuple):
+    """The accepted point's value and slope, the step size, and the full steps without a decrease since then.
+
+    ``allowed`` is how many of these there may be. All are floats.
+    """
+
+    value: Any
     slope: Any
     step_size: Any
-    offset: Any
     astray: Any
     allowed: Any
-    steps: Any
-    status: Any
 
 
 @register_dataclass
@@ -93,24 +100,25 @@ class GaussNewton(Solver):
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
-        zero, none = jnp.zeros_like(inf), jnp.zeros((), jnp.int32)
-        return State(inf, inf, nothing, zero, zero + 1, nothing, none, none + self.patience, none, running())
+        zero = jnp.zeros_like(inf)
+        progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
+        return State(inf, nothing, nothing, progress, running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
         space = Space(problem, x, args)
         algebra = default_algebra(self.linear_solver, space.size)
+        old = Progress(*state.progress)
         trial = space.point + state.offset
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
-        first = state.steps == 0
-        finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient))
+        first = jnp.isinf(old.value)
         size = space.error(at, trial).astype(space.dtype)
-        slack = relative_rounding(state.value)
-        lower = at.value <= state.value + 1e-4 * state.step_size * state.slope
+        finite = jnp.isfinite(at.value) & jnp.isfinite(at.gradient @ at.gradient)
+        lower = at.value <= old.value + 1e-4 * old.step_size * old.slope
         # where the decrease drowns in rounding, the optimality measure decides
-        drowned = (jnp.abs(at.value - state.value) <= slack) & (size < state.error)
+        drowned = (jnp.abs(at.value - old.value) <= relative_rounding(old.value)) & (size < state.error)
         accept = first | (finite & (lower | drowned))
-        stray = ~accept & finite & (state.astray < state.allowed)
+        stray = ~accept & finite & (old.astray < old.allowed)
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
         def solve(_: Any) -> tuple[Any, Any]:
@@ -119,9 +127,9 @@ class GaussNewton(Solver):
             norms = algebra.norms(store, at.gradient, space, trial)
             model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
             move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
-            return move, jnp.sum(at.gradient * move)
+            return move, at.gradient @ move
 
-        last = state.direction, state.slope
+        last = state.direction, old.slope
         if at.jacobian is not None:
             move, slope = solve(None)
         else:
@@ -130,19 +138,21 @@ class GaussNewton(Solver):
         direction, slope = trees.where(accept, (move, slope), last)
 
         # back to the accepted point: half the step, then what a parabola through the values asks for
-        t = state.step_size
-        bend = at.value - state.value - t * state.slope
-        factor = jnp.where(bend > 0, -0.5 * t * state.slope / jnp.where(bend > 0, bend, 1), 0.5)
-        factor = jnp.where(finite & (state.astray == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
+        t = old.step_size
+        bend = at.value - old.value - t * old.slope
+        factor = jnp.where(bend > 0, -0.5 * t * old.slope / jnp.where(bend > 0, bend, 1), 0.5)
+        factor = jnp.where(finite & (old.astray == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
         t = jax.lax.stop_gradient(jnp.where(accept | stray, 1.0, t * factor)).astype(space.dtype)
         offset = jnp.where(accept, move, jnp.where(stray, state.offset + move, t * direction))
-        astray = jnp.where(stray, state.astray + 1, 0)
         # who went astray in vain keeps to the descent until a full step is one
-        allowed = jnp.where(accept & (state.step_size == 1), self.patience, jnp.where(stray, state.allowed, 0))
-        allowed = jnp.where(accept & (state.step_size != 1), state.allowed, allowed)
-        short = jnp.sqrt(jnp.sum(offset**2)) <= 1e-2 * trees.eps(x) * (1 + jnp.sqrt(jnp.sum(space.point**2)))
+        full = jnp.where(old.step_size == 1, self.patience, old.allowed)
+        allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
+        squared = offset @ offset
+        tiny = (1e-2 * trees.eps(x)) ** 2
+        short = squared <= tiny * (1 + space.point @ space.point)
         status = jnp.where(~accept & ~stray & short, Status.STALLED, state.status)
-        status = jnp.where(jnp.all(jnp.isfinite(offset)), status, Status.SINGULAR).astype(jnp.int32)
-        value, steps = jnp.where(accept, at.value, state.value), state.steps + 1
-        new = State(error, value, direction, slope, t, offset, astray, allowed, steps, status)
-        return trees.where(accept, space.unravel(trial), x), new
+        status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
+        value, astray = jnp.where(accept, at.value, old.value), jnp.where(stray, old.astray + 1, 0)
+        parts = Progress(value, slope, t, astray, allowed)
+        progress = jnp.stack([part.astype(space.dtype) for part in parts])
+        return trees.where(accept, space.unravel(trial), x), State(error, direction, offset, progress, status)

@@ -112,8 +112,8 @@ class ResidualSolver(Solver):
         trial = space.clip(space.point + state.move)
         at = space.evaluate(trial, eager=eager)
         first = state.steps == 0
-        finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient))
         size = space.error(at, trial)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(at.gradient @ at.gradient)
         actual = state.value - at.value
         drowned = actual <= relative_rounding(at.value)
         # a step whose decrease drowns in rounding is taken only if the optimality measure shrinks
@@ -157,10 +157,11 @@ class ResidualSolver(Solver):
         move, control, predicted, secant = self._next(control, model, secant, space, u, first)
         value = jnp.where(accept, at.value, state.value)
         idle = _idle(state.idle, accept, actual, error, value)
-        short = jnp.sqrt(jnp.sum(move**2)) <= 1e-2 * trees.eps(x) * (1 + jnp.sqrt(jnp.sum(u**2)))
+        squared = move @ move
+        short = squared <= (1e-2 * trees.eps(x)) ** 2 * (1 + u @ u)
         # no step of the next size can be told from none
         status = jnp.where((~accept & short) | (idle[0] >= _IDLE), Status.STALLED, state.status)
-        status = jnp.where(jnp.all(jnp.isfinite(move)), status, Status.SINGULAR).astype(jnp.int32)
+        status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
         steps = state.steps + 1
         new = State(error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, status)
         return trees.where(accept, space.unravel(trial), x), new
@@ -173,17 +174,24 @@ class ResidualSolver(Solver):
         def finish(move: Any) -> Any:
             return move if space.bounds is None else space.clip(u + move) - u
 
-        plain, plain_control = self._propose(control, model, space, u, first)
-        plain = finish(plain)
+        def plain(_: Any) -> Any:
+            move, after = self._propose(control, model, space, u, first)
+            return finish(move), after
+
         if secant is None:
-            return plain, plain_control, model.decrease(plain), None
+            move, control = plain(None)
+            return move, control, model.decrease(move), None
         full = model.with_hessian(secant.matrix)
-        other, other_control = self._propose(control, full, space, u, first)
-        other = finish(other)
+
+        def estimated(_: Any) -> Any:
+            move, after = self._propose(control, full, space, u, first)
+            return finish(move), after
+
+        move, after = jax.lax.cond(secant.used, estimated, plain, None)
         # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
-        convex = jnp.all(jnp.isfinite(other)) & (full.curvature(other) > 0) & (full.decrease(other) > 0)
+        convex = jnp.isfinite(move @ move) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
         used = secant.used & convex
-        move, control = trees.where(used, (other, other_control), (plain, plain_control))
+        move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (move, after), None)
         predictions = model.decrease(move), full.decrease(move)
         predicted = jnp.where(used, predictions[1], predictions[0])
         unused = jnp.where(used, predictions[0], predictions[1])

@@ -168,6 +168,14 @@ def _residual_valley(x: Any, a: Any) -> Any:
     return {"first": 10 * (x[1] - x[0] ** 2), "second": x[0] - a}
 
 
+def _residual_distance(x: Any, a: Any) -> Any:
+    return jnp.sqrt(_weights(x)) * (x - a)
+
+
+def _residual_separable(x: Any, a: Any) -> Any:
+    return jnp.stack([x["c"] * x["a"] - a[0], x["c"] - a[1]])
+
+
 def _lasso_outer(z: Any, w: Any, y: Any) -> Any:
     return 0.5 * jnp.sum((z - y) ** 2)
 
@@ -220,6 +228,20 @@ def cases() -> list[Case]:
             lambda t: jnp.stack([t, t**2]),
             [0.5, 0.5],
             1.2,
+        ),
+        Case(
+            "bounded residuals",
+            lambda t: (LeastSquares(_residual_distance, constraint=sets.Box(t[1][0], t[1][1])), (t[0],)),
+            lambda t: jnp.stack([t[1][0], t[0][1], t[1][1]]),
+            [0.0, 0.0, 0.0],
+            ([-2.0, 0.3, 5.0], (-1.0, 1.0)),
+        ),
+        Case(
+            "separable",
+            lambda t: (LeastSquares(_residual_separable), (t,)),
+            lambda t: {"a": t[0] / t[1], "c": t[1]},
+            {"a": 1.0, "c": 1.0},
+            [2.0, 1.5],
         ),
         Case("cubic", lambda t: (Root(_cubic), (t,)), _cardano, 1.0, 9.7),
         Case(

@@ -1,0 +1,206 @@
+"""Gauss-Newton methods: linear algebra, bounds, robust losses, separable problems, against SciPy and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import dini
+from dini import LevenbergMarquardt, Status
+from dini.linear._small import SMALL, positive_definite_solver
+
+T = np.linspace(0.0, 4.0, 20)
+RNG = np.random.default_rng(3)
+Y = 2 * np.exp(-0.5 * T) + np.exp(-3 * T) + 0.05 * RNG.standard_normal(20)
+Y[[4, 11]] += 2.0
+START = np.array([1.0, 0.3, 1.0, 2.0])
+
+
+def decay(x, y):
+    return x[0] * jnp.exp(-x[1] * T) + x[2] * jnp.exp(-x[3] * T) - y
+
+
+def rosenbrock(x, a=1.0):
+    return jnp.stack([10 * (x[1] - x[0] ** 2), a - x[0]])
+
+
+def brown_dennis(x):
+    t = np.arange(1, 21) / 5
+    return (x[0] + t * x[1] - np.exp(t)) ** 2 + (x[2] + jnp.sin(t) * x[3] - np.cos(t)) ** 2
+
+
+def scipy_solution(fun, start, **options):
+    jac = jax.jit(jax.jacobian(fun))
+    return scipy.optimize.least_squares(
+        lambda x: np.asarray(fun(x)), start, lambda x: np.asarray(jac(x)), xtol=1e-14, ftol=1e-14, gtol=1e-12, **options
+    )
+
+
+SOLVERS = [
+    LevenbergMarquardt(tol=1e-9),
+    LevenbergMarquardt(tol=1e-9, strategy="trust region", linear_solver="qr"),
+    LevenbergMarquardt(tol=1e-8, linear_solver="cg", geodesic=True, hessian="gauss-newton"),
+    dini.DoglegLeastSquares(tol=1e-9),
+]
+BOX = np.array([0.0, 0.0, 0.0, 0.0]), np.array([1.5, 2.0, 1.2, 2.5])
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=["nielsen", "region-qr", "cg-geodesic", "dogleg"])
+def test_bounds_and_robust_losses_as_scipy(solver):
+    for loss, name in ((None, "linear"), (dini.losses.Cauchy(0.1), "cauchy")):
+        want = scipy_solution(lambda x: decay(x, Y), START, loss=name, f_scale=0.1, bounds=BOX)
+        problem = dini.LeastSquares(decay, loss=loss, constraint=dini.sets.Box(*BOX))
+        solution = dini.solve(problem, solver, START, Y)
+        np.testing.assert_allclose(solution.x, want.x, atol=2e-6)
+        np.testing.assert_allclose(problem.value(solution.x, Y), want.cost, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["huber", "soft_l1", "arctan"])
+def test_losses_as_scipy(name):
+    loss = {"huber": dini.losses.Huber, "soft_l1": dini.losses.SoftL1, "arctan": dini.losses.Arctan}[name](0.3)
+    want = scipy_solution(lambda x: decay(x, Y), START, loss=name, f_scale=0.3)
+    problem = dini.LeastSquares(decay, loss=loss)
+    solution = dini.solve(problem, LevenbergMarquardt(tol=1e-9), START, Y)
+    np.testing.assert_allclose(solution.x, want.x, atol=2e-6)
+    np.testing.assert_allclose(problem.value(solution.x, Y), want.cost, rtol=1e-9)
+
+
+def test_derivatives_with_bounds_and_in_the_scale_of_a_loss():
+    def solution(y, scale, upper):
+        problem = dini.LeastSquares(decay, loss=dini.losses.Cauchy(scale), constraint=dini.sets.Box(0.0, upper))
+        return dini.solve(problem, LevenbergMarquardt(tol=1e-11), START, y).x
+
+    upper, scale, h = jnp.asarray(BOX[1]), jnp.asarray(0.1), 1e-5
+    jacobian = jax.jacobian(solution, argnums=(0, 1, 2))(jnp.asarray(Y), scale, upper)
+    for i, direction in ((0, np.eye(20)[3]), (1, np.ones(())), (2, np.eye(4)[0])):
+        at = [jnp.asarray(Y), scale, upper]
+        ends = []
+        for sign in (1, -1):
+            moved = list(at)
+            moved[i] = at[i] + sign * h * direction
+            ends.append(solution(*moved))
+        want = (ends[0] - ends[1]) / (2 * h)
+        got = jacobian[i] @ direction if direction.ndim else jacobian[i]
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_custom_loss_and_one_scale_a_residual():
+    scale = jnp.asarray(np.where(np.arange(20) == 4, 0.01, 100.0))
+    by_class = dini.LeastSquares(decay, loss=dini.losses.SoftL1(scale))
+    by_function = dini.LeastSquares(decay, loss=lambda s: 2 * scale**2 * (jnp.sqrt(1 + s / scale**2) - 1))
+    x = [dini.solve(problem, LevenbergMarquardt(tol=1e-8), START, Y).x for problem in (by_class, by_function)]
+    np.testing.assert_allclose(x[0], x[1], rtol=1e-6)
+    # the outlier that is left out counts no more, the other does
+    without = dini.solve(dini.LeastSquares(lambda x, y: decay(x, y)[jnp.arange(20) != 4]), SOLVERS[0], START, Y).x
+    np.testing.assert_allclose(by_class.value(x[0], Y), by_class.value(without, Y), rtol=1e-3)
+
+
+def test_a_watchdog_goes_over_the_ridge_and_comes_back():
+    problem = dini.LeastSquares(rosenbrock)
+    start = jnp.array([-1.2, 1.0])
+    assert dini.solve(problem, dini.GaussNewton(), start).stats.steps == 3
+    monotone = dini.solve(problem, dini.GaussNewton(patience=0), start)
+    assert monotone.stats.steps > 10
+    np.testing.assert_allclose(monotone.x, 1.0, atol=1e-8)
+    # a step that diverges without control: the arctangent far from its root
+    solution = dini.least_squares(lambda x: jnp.arctan(x), jnp.array([20.0]), solver=dini.GaussNewton())
+    np.testing.assert_allclose(solution.x, 0.0, atol=1e-8)
+
+
+def test_large_residuals_take_few_steps():
+    start = jnp.array([25.0, 5.0, -5.0, -1.0])
+    solution = dini.least_squares(brown_dennis, start)
+    assert solution.stats.steps < 60
+    np.testing.assert_allclose(2 * dini.LeastSquares(brown_dennis).value(solution.x), 85822.20162635628, rtol=1e-12)
+    slow = dini.least_squares(
+        brown_dennis, start, solver=LevenbergMarquardt(hessian="gauss-newton"), on_failure="ignore"
+    )
+    assert slow.stats.steps > 4 * solution.stats.steps
+
+
+def separable(x, y):
+    return jnp.exp(-T[:, None] * x["rates"]) @ x["weights"] - y
+
+
+@pytest.mark.parametrize("approximation", ["kaufman", "none"])
+def test_variable_projection_is_the_joint_solution_with_its_derivative(approximation):
+    y = jnp.asarray(2 * np.exp(-0.5 * T) + np.exp(-3 * T) + 0.05 * np.sin(5 * T))
+    problem = dini.LeastSquares(separable)
+    projected = dini.VariableProjection(linear="weights", approximation=approximation, tol=1e-10)
+    start = {"rates": jnp.array([1.0, 2.0]), "weights": jnp.zeros(2)}
+    joint = {"rates": jnp.array([1.0, 2.0]), "weights": jnp.ones(2)}
+    got = dini.solve(problem, projected, start, y)
+    want = dini.solve(problem, LevenbergMarquardt(tol=1e-10), joint, y)
+    assert got.stats.steps < want.stats.steps
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7), got.x, want.x)
+    if approximation == "kaufman":
+        by = lambda solver, start: jax.jacobian(lambda y: dini.solve(problem, solver, start, y).x["rates"])(y)
+        np.testing.assert_allclose(by(projected, start), by(LevenbergMarquardt(tol=1e-10), joint), atol=1e-6)
+
+
+def test_variable_projection_does_not_believe_a_part_that_is_not_linear():
+    problem = dini.LeastSquares(lambda x: jnp.stack([x[0] - 1, jnp.exp(x[1][0]) - 2, x[1][0] * x[0]]))
+    solver = dini.VariableProjection(linear=1)
+    solution = dini.solve(problem, solver, (jnp.zeros(()), jnp.zeros(1)), on_failure="ignore")
+    assert not solution.success
+
+
+def test_a_pole_of_the_residual_is_told_as_stalled():
+    # the infimum lies at a removable pole: the objective stands still while the gradient does not vanish
+    fun = lambda x: jnp.stack([1 + (x[0] - 1) * jnp.log(jnp.abs(x[0] - 1)), 0.3 * (x[0] - 1)])
+    solution = dini.least_squares(fun, jnp.array([0.9]), solver=LevenbergMarquardt(tol=0.0), on_failure="ignore")
+    assert solution.status == Status.STALLED
+    assert solution.stats.steps < 200
+
+
+@pytest.mark.parametrize("n", [1, 3, SMALL, SMALL + 2])
+def test_small_systems(n):
+    matrix = RNG.standard_normal((5, n, n))
+    matrix = matrix @ matrix.transpose(0, 2, 1) + 0.1 * np.eye(n)
+    b = RNG.standard_normal((5, n))
+    got = jax.vmap(lambda m, b: positive_definite_solver(m)(b))(jnp.asarray(matrix), jnp.asarray(b))
+    np.testing.assert_allclose(got, np.linalg.solve(matrix, b[..., None])[..., 0], rtol=1e-8)
+
+
+BAD = [
+    (lambda: LevenbergMarquardt(strategy="dogleg"), ValueError, "strategy must be one of 'nielsen', 'trust region'"),
+    (lambda: LevenbergMarquardt(linear_solver="lu"), ValueError, "linear_solver must be one of 'auto', 'cholesky'"),
+    (lambda: LevenbergMarquardt(damping=0.0), ValueError, "damping must be positive: given 0.0"),
+    (lambda: dini.GaussNewton(patience=-1), ValueError, "patience must be at least 0"),
+    (lambda: dini.losses.Huber(0.0), ValueError, "Huber's scale must be positive"),
+    (lambda: dini.LeastSquares(decay, loss="huber"), TypeError, "loss must be one of dini.losses'"),
+    (
+        lambda: dini.solve(dini.LeastSquares(decay, loss=jnp.sum), LevenbergMarquardt(), START, Y),
+        TypeError,
+        "loss must be elementwise",
+    ),
+    (
+        lambda: dini.solve(
+            dini.LeastSquares(decay, loss=dini.losses.Huber(np.ones(3))), LevenbergMarquardt(), START, Y
+        ),
+        ValueError,
+        r"given shape \(3,\), needed \(20,\)",
+    ),
+    (
+        lambda: dini.solve(dini.LeastSquares(decay, constraint=dini.sets.Simplex()), LevenbergMarquardt(), START, Y),
+        TypeError,
+        "LevenbergMarquardt keeps bounds, such as dini.sets.Box: given the constraint Simplex",
+    ),
+    (
+        lambda: dini.solve(dini.LeastSquares(decay, constraint=dini.sets.Box(0.0)), dini.GaussNewton(), START, Y),
+        TypeError,
+        "GaussNewton cannot keep the constraint Box",
+    ),
+    (
+        lambda: dini.solve(dini.LeastSquares(decay), dini.VariableProjection(linear="c"), START, Y),
+        TypeError,
+        "one of them linear='c'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), BAD, ids=range(len(BAD)))
+def test_bad_input(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
