@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 
-from report import one_core, table, write  # noqa: E402
+from report import one_core, table, write
 
 one_core()
 

@@ -41,7 +41,8 @@ SOLVERS = [
     LevenbergMarquardt(tol=1e-9),
     LevenbergMarquardt(tol=1e-9, strategy="trust region", linear_solver="qr"),
     LevenbergMarquardt(tol=1e-8, linear_solver="cg", geodesic=True, hessian="gauss-newton"),
-    dini.DoglegLeastSquares(tol=1e-9),
+    # with a loss that is not convex its steps converge linearly, and stall (which it says) at the rounding of the value
+    dini.DoglegLeastSquares(tol=1e-7),
 ]
 BOX = np.array([0.0, 0.0, 0.0, 0.0]), np.array([1.5, 2.0, 1.2, 2.5])
 
@@ -92,7 +93,7 @@ def test_a_custom_loss_and_one_scale_a_residual():
     x = [dini.solve(problem, LevenbergMarquardt(tol=1e-8), START, Y).x for problem in (by_class, by_function)]
     np.testing.assert_allclose(x[0], x[1], rtol=1e-6)
     # the outlier that is left out counts no more, the other does
-    without = dini.solve(dini.LeastSquares(lambda x, y: decay(x, y)[jnp.arange(20) != 4]), SOLVERS[0], START, Y).x
+    without = dini.solve(dini.LeastSquares(lambda x, y: decay(x, y)[np.arange(20) != 4]), SOLVERS[0], START, Y).x
     np.testing.assert_allclose(by_class.value(x[0], Y), by_class.value(without, Y), rtol=1e-3)
 
 
@@ -120,7 +121,7 @@ def test_large_residuals_take_few_steps():
 
 
 def separable(x, y):
-    return jnp.exp(-T[:, None] * x["rates"]) @ x["weights"] - y
+    return jnp.exp(-T[:, None] * x["rates"][None, :]) @ x["weights"] - y
 
 
 @pytest.mark.parametrize("approximation", ["kaufman", "none"])

@@ -31,17 +31,18 @@ class RobustLoss:
 
     def __call__(self, squared: jax.Array) -> jax.Array:
         r"""Return :math:`\rho_c(s)` elementwise."""
-        c2 = jnp.asarray(self.scale, squared.dtype) ** 2
-        return c2 * self.unit(squared / c2)
-
-    def close(self, squared: Any) -> RobustLoss:
-        """Return the loss itself, which closes over nothing; raise where its scale does not fit the residuals."""
         shape = jnp.shape(self.scale)
         if shape not in ((), squared.shape):
             raise ValueError(
                 f"{type(self).__name__}'s scale must be a scalar or have an element for each residual: given shape "
                 f"{shape}, needed {squared.shape}."
             )
+        c2 = jnp.asarray(self.scale, squared.dtype) ** 2
+        return c2 * self.unit(squared / c2)
+
+    def close(self, squared: Any) -> RobustLoss:
+        """Return the loss itself, which closes over nothing."""
+        del squared
         return self
 
 

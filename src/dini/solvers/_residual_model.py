@@ -105,7 +105,7 @@ class Space:
             value = self.value(r)
             if self.loss is not None:
                 factor, root = self.weights(r)
-                r, jacobian = r * factor, jacobian * root
+                r, jacobian = r * factor, jacobian * root[None, :]
             return Point(value, jacobian @ r, r, jacobian)
         r, pull = jax.vjp(self.residuals, u)
         value = self.value(r)

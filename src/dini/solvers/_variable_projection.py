@@ -47,7 +47,7 @@ class Separated(Space):
         scale = jnp.where(norms > 0, norms, 1)
         # a trace of damping, far below rounding in what it changes, for columns that depend on one another
         floor = self.count * float(jnp.finfo(self.dtype).eps)
-        stacked = jnp.concatenate([matrix / scale, floor * jnp.eye(self.count, dtype=self.dtype)])
+        stacked = jnp.concatenate([matrix / scale[None, :], floor * jnp.eye(self.count, dtype=self.dtype)])
         q, triangle = jnp.linalg.qr(stacked)
         q = q[: r.size]
         c = -jax.scipy.linalg.solve_triangular(triangle, q.T @ r, check_finite=False) / scale
