@@ -13,8 +13,16 @@ BATTERY = [
     *battery(dini.GradientDescent(tol=1e-9)),
     *battery(dini.LBFGS(tol=1e-11)),
     *battery(dini.BFGS(tol=1e-11)),
+    *battery(dini.NonlinearCG(tol=1e-13)),
     *battery(dini.Newton(tol=1e-11)),
     *battery(dini.LevenbergMarquardt(tol=1e-9)),
+    *battery(dini.TrustRegionNewtonCG(tol=1e-11)),
+    *battery(dini.Dogleg(tol=1e-11)),
+    *battery(dini.Dogleg("bfgs", tol=1e-11)),
+    # values alone tell a minimum to the square root of their rounding error
+    *battery(dini.NelderMead(tol=1e-9)),
+    *battery(dini.LBFGSB(tol=1e-11)),
+    *battery(dini.ProjectedNewton(tol=1e-11)),
     *battery(dini.ProximalGradient(tol=1e-9)),
     *battery(dini.ProjectedGradient(tol=1e-9)),
     # mirror descent with entropy reaches the boundary of the simplex only in the limit

@@ -5,6 +5,7 @@ from ._fixed_point import FixedPoint
 from ._least_squares import LeastSquares
 from ._linear_composite import LinearComposite
 from ._minimize import Minimize
+from ._quadratic import Quadratic
 from ._root import Root
 
-__all__ = ["FixedPoint", "LeastSquares", "LinearComposite", "Minimize", "Problem", "Root", "check_unknown"]
+__all__ = ["FixedPoint", "LeastSquares", "LinearComposite", "Minimize", "Problem", "Quadratic", "Root", "check_unknown"]

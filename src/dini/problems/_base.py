@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from .. import trees
@@ -67,6 +68,20 @@ class Problem:
     def real_view(self) -> Any:
         """Return the problem on pairs of real numbers that stands for this one on complex numbers."""
         return self._replace(fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
+
+
+def hessian_block(problem: Any, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+    """Return the rows and columns of the Hessian of the smooth part that belong to some elements of the unknown.
+
+    An objective that knows better says so in a method ``hessian_block(x, rows, *args)``.
+    """
+    own = getattr(problem.fun, "hessian_block", None)
+    if own is not None and isinstance(x, jax.Array) and x.ndim == 1:
+        return own(x, rows, *args)
+    flat, unravel = ravel_pytree(x)
+    product = jax.linearize(lambda u: ravel_pytree(problem.gradient(unravel(u), *args))[0], flat)[1]
+    columns = jax.vmap(product)(jax.nn.one_hot(rows, flat.size, dtype=flat.dtype))
+    return columns[:, rows]
 
 
 def _on_reals(fun: Callable[..., Any], x: Any, *args: Any, has_aux: bool) -> Any:

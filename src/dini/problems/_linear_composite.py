@@ -73,3 +73,14 @@ class LinearComposite:
             )
         z = jax.eval_shape(lambda a, b: a.T @ b, shape, x)
         return dataclasses.replace(self, outer=close(self.outer, z, x, *args), matrix=matrix)
+
+    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+        """Return the Hessian between some blocks of a vector ``x``: the rows of ``A``, weighted by the curvature."""
+        matrix = jnp.asarray(self.matrix(*args))
+        some = matrix[rows]
+        curved = jax.linearize(lambda z: jax.grad(self.outer)(z, x, *args), matrix.T @ x)[1]
+        return jax.vmap(curved)(some) @ some.T
+
+    def rank(self, *args: Any) -> int:
+        """Return a bound on the rank of the Hessian, the number of columns of ``A``."""
+        return jax.eval_shape(self.matrix, *args).shape[1]

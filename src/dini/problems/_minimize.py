@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
-from ._base import Problem
+from ._base import Problem, hessian_block
 
 
 def check_scalar(output: Any, name: str) -> None:
@@ -108,11 +108,17 @@ class Minimize(Problem):
 
     def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, Any]:
         """Return the smooth part and its gradient in ``x``."""
-        return jax.value_and_grad(self.value)(x, *args)
+        own = getattr(self.fun, "value_and_gradient", None)
+        return jax.value_and_grad(self.value)(x, *args) if own is None else own(x, *args)
 
     def gradient(self, x: Any, *args: Any) -> Any:
         """Return the gradient of the smooth part in ``x``."""
-        return jax.grad(self.value)(x, *args)
+        own = getattr(self.fun, "value_and_gradient", None)
+        return jax.grad(self.value)(x, *args) if own is None else own(x, *args)[1]
+
+    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+        """Return the rows and columns of the smooth part's Hessian that belong to some elements of ``x``."""
+        return hessian_block(self, x, rows, *args)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the proximal point of the penalty, the projection onto the constraint, or ``x``."""

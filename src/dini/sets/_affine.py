@@ -33,7 +33,7 @@ def gram_factor(C: Float[Array, "m n"], extra: Any = 0.0) -> Float[Array, "m m"]
     return jax.lax.linalg.cholesky(gram + jnp.diag(jnp.broadcast_to(extra + ridge, (m,))), symmetrize_input=False)
 
 
-def gram_solve(factor: Float[Array, "m m"], r: Float[Array, m * k]) -> Float[Array, m * k]:
+def gram_solve(factor: Float[Array, "m m"], r: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
     """Solve with a factor of :func:`gram_factor`."""
     return jax.scipy.linalg.cho_solve((factor, True), r, check_finite=False)
 

@@ -50,12 +50,12 @@ class Shifted(Set):
         _require_set("Shifted", self.base)
 
     @property
-    def elementwise(self) -> bool:
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
 
     @property
-    def polyhedral(self) -> bool:
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base is a polyhedron."""
         return self.base.polyhedral
 
@@ -121,12 +121,12 @@ class Scaled(Set):
         require_positive("Scaled's factor", self.factor)
 
     @property
-    def elementwise(self) -> bool:
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
 
     @property
-    def polyhedral(self) -> bool:
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base is a polyhedron."""
         return self.base.polyhedral
 

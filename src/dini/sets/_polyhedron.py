@@ -286,7 +286,8 @@ class Polyhedron(Set):
         if not jnp.size(self.matrix):
             return smallest((), x)
         p, (normals, left, tolerance), _ = self._solve(y)
-        x0 = onto_affine(*self._parts(y)[2:], y)
+        _, _, E, d = self._parts(y)
+        x0 = onto_affine(E, d, y)
         slack = left - normals @ (p - x0)
         active = jax.lax.stop_gradient(slack <= 8 * tolerance)
         N = jnp.where(active[:, None], normals, 0)

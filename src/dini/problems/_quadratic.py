@@ -1,0 +1,92 @@
+"""Quadratic objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ..functions import as_function, close
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Quadratic:
+    r"""The objective :math:`\tfrac12 x^\top Q x + c^\top x`, for :class:`dini.Minimize`.
+
+    The object is an ordinary objective ``fun(x, *args)``; what it adds is that a solver which changes some coordinates
+    takes a part of ``Q`` in place of Hessian products. A regression with more samples than coefficients that is solved
+    many times (for a path of penalties, say) is one with :math:`Q = X^\top X` and :math:`c = -X^\top y`, made once.
+
+    Parameters
+    ----------
+    matrix
+        ``Q``, symmetric (that is not checked: the gradient is :math:`Qx + c`), of shape ``(m, m)``: an array, or a
+        function of ``*args`` that returns one.
+    linear
+        ``c``, of shape ``(m,)``, likewise.
+
+    Raises
+    ------
+    ValueError
+        Where the shapes of ``x``, ``Q`` and ``c`` do not fit.
+
+    Examples
+    --------
+    A quadratic program on a box:
+
+    >>> import dini, jax.numpy as jnp
+    >>> fun = dini.Quadratic(jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([-4.0, 1.0]))
+    >>> problem = dini.Minimize(fun, constraint=dini.sets.Box(0.0, 1.0))
+    >>> print(dini.solve(problem, dini.ProximalNewton(), jnp.zeros(2)).x)
+    [1. 0.]
+    """
+
+    matrix: Any
+    linear: Any
+
+    def __post_init__(self) -> None:
+        for name in ("matrix", "linear"):
+            if callable(getattr(self, name)):
+                object.__setattr__(self, name, as_function(getattr(self, name), f"Quadratic's {name}"))
+
+    @property
+    def name(self) -> str:
+        """The objective in words, for messages."""
+        return "Quadratic"
+
+    def _parts(self, *args: Any) -> tuple[jax.Array, jax.Array]:
+        matrix, linear = (part(*args) if callable(part) else part for part in (self.matrix, self.linear))
+        return jnp.asarray(matrix), jnp.asarray(linear)
+
+    def __call__(self, x: Any, *args: Any) -> jax.Array:
+        """Return the objective."""
+        matrix, linear = self._parts(*args)
+        return 0.5 * jnp.vdot(x, matrix @ x) + jnp.vdot(linear, x)
+
+    def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, jax.Array]:
+        """Return the objective and its gradient, with one product for both."""
+        matrix, linear = self._parts(*args)
+        product = matrix @ x
+        return 0.5 * jnp.vdot(x, product) + jnp.vdot(linear, x), product + linear
+
+    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+        """Return some rows and columns of ``Q``."""
+        del x
+        return self._parts(*args)[0][rows[:, None], rows[None, :]]
+
+    def close(self, x: Any, *args: Any) -> Quadratic:
+        """Return the objective with all closures made explicit."""
+        changes = {name: close(part, *args) for name, part in vars(self).items() if callable(part)}
+        closed = dataclasses.replace(self, **changes)
+        matrix, linear = jax.eval_shape(closed._parts, *args)
+        if not isinstance(x, jax.Array) or (*x.shape, *x.shape) != matrix.shape or x.shape != linear.shape:
+            raise ValueError(
+                "Quadratic needs an unknown of shape (m,), a matrix of shape (m, m) and a vector of shape (m,): given "
+                f"{jax.tree.map(jnp.shape, x)}, {matrix.shape} and {linear.shape}."
+            )
+        return closed

@@ -1,0 +1,168 @@
+"""Proximal Newton on a working set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ..settings import require_count
+from ._base import relative_rounding
+from ._working_set import Model, WorkingSet, lowest
+
+#: parts of a Newton step that are tried, and of a step that moves each element on its own
+_NEWTON_PARTS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+_SINGLE_PARTS = (1.0, 0.25, 0.0625, 0.015625)
+_LIMIT = 50
+
+
+class _Inner(NamedTuple):
+    u: Any
+    slope: Any
+    value: Any
+    error: Any
+    steps: Any
+    going: Any
+    newton: Any
+
+
+class _Newton(NamedTuple):
+    """A Newton step on the fixed point of the model's proximal gradient step."""
+
+    active: Any
+    weight: Any
+    factor: Any
+
+    @classmethod
+    def at(cls, model: Model, kept: jax.Array, step_sizes: jax.Array) -> _Newton:
+        active = kept > 0
+        kept = jnp.where(active, kept, 1)
+        # rows and columns of inactive elements are those of the identity
+        matrix = jnp.where(active[:, None] & active[None, :], model.hessian, 0)
+        matrix = matrix + jnp.diag(jnp.where(active, (1 / kept - 1) / step_sizes, 1))
+        factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+        return cls(active, 1 / (kept * step_sizes), factor)
+
+    def step(self, model: Model, residual: jax.Array) -> jax.Array:
+        """Return the step for the residual ``prox - u``."""
+        rest = jnp.where(self.active, 0, residual)
+        right = jnp.where(self.active, self.weight * residual - model.hessian @ rest, rest)
+        return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ProximalNewton(WorkingSet):
+    r"""Proximal Newton with working sets, for a smooth function plus an elementwise convex penalty or set.
+
+    A step computes the gradient, takes a working set (the elements that are not held by a kink of the penalty, and
+    those that violate the optimality condition most, at most as many more as there are) and minimizes the quadratic
+    model :math:`\tfrac12 d^\top H d + \nabla f^\top d + g(x + d)` on it. The model's minimizer is the zero of
+    :math:`u - \mathrm{prox}_{D^{-1}g}(u - D^{-1}(Hd + \nabla f))` with :math:`D = \mathrm{diag}\,H`, found by
+    semismooth Newton steps, each one Cholesky factorization: the active elements move to the minimizer of the face, and
+    are stopped where they reach a kink (zero, or a bound); of some fractions of that step and of single-element steps
+    the one with the lowest value is taken. So the Lasso is solved to rounding in a handful of factorizations of the
+    size of its support. Where the objective does not fall as the model says, ``H`` is damped.
+
+    Only a block of the Hessian is needed: objectives :class:`dini.LinearComposite` and :class:`dini.Quadratic` give it
+    at the cost of a matrix product; for others it is one Hessian product an element. The error is :math:`\|x -
+    \mathrm{prox}_g(x - \nabla f)\|_2` at the point before the step. Without penalty this is Newton's method.
+
+    A path of penalties, each solution the start of the next: put :func:`dini.solve` into :func:`jax.lax.scan`.
+
+    Parameters
+    ----------
+    largest
+        The largest working set; a block is that number squared. With more active elements the method still converges,
+        block by block.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Lee, Sun, Saunders, "Proximal Newton-type methods for minimizing composite functions", SIAM J. Optim. 2014; Massias,
+    Gramfort, Salmon, "Celer", ICML 2018 (working sets); Hintermüller, Ito, Kunisch, "The primal-dual active set
+    strategy as a semismooth Newton method", SIAM J. Optim. 2002.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> lasso = dini.LinearComposite(lambda z, w, X, y: 0.5 * jnp.mean((z - y) ** 2), lambda X, y: X.T)
+    >>> X, y = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([3.0, 1.0])
+    >>> def fit(w, strength):
+    ...     problem = dini.Minimize(lasso, penalty=dini.penalties.L1(strength))
+    ...     w = dini.solve(problem, dini.ProximalNewton(), w, X, y).x
+    ...     return w, w
+    >>> print(jax.lax.scan(fit, jnp.zeros(2), jnp.array([2.0, 0.5]))[1])
+    [[0.   0.  ]
+     [2.   0.25]]
+    """
+
+    largest: int = field(default=1024, metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=200, metadata={"static": True})
+
+    superlinear = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_count("ProximalNewton's largest", self.largest)
+
+    def minimize_model(self, model: Model) -> jax.Array:
+        """Return the model's minimizer."""
+        fixed: Model = Model(*jax.lax.stop_gradient(model[:3]), model.part, model.tol)
+        diagonal = jnp.diagonal(fixed.hessian)
+        step_sizes = jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 1.0)
+        # one over a bound on the largest eigenvalue: such a step never fails
+        safe = 1 / jnp.maximum(jnp.max(jnp.sum(jnp.abs(fixed.hessian), axis=1)), jnp.finfo(diagonal.dtype).tiny)
+
+        parts = lambda values: jnp.asarray(values, diagonal.dtype)
+
+        def body(now: _Inner) -> _Inner:
+            u, slope = now.u, now.slope
+            near, kept = fixed.part.slope(u - step_sizes * slope, step_sizes)
+            single = near - u
+            system = _Newton.at(fixed, kept, step_sizes)
+            newton = system.step(fixed, single)
+            side = jnp.where(u != 0, u, near)
+            tried = jnp.concatenate(
+                [
+                    (u + newton)[None],
+                    jax.vmap(lambda t: fixed.part.clip(u + t * newton, side))(parts(_NEWTON_PARTS)),
+                    jax.vmap(lambda t: u + t * single)(parts(_SINGLE_PARTS)),
+                    fixed.part.prox(u - safe * slope, safe)[None],
+                ]
+            )
+            slopes = fixed.gradient + (tried - fixed.x) @ fixed.hessian
+            values = jax.vmap(fixed.value)(tried, slopes)
+            best = lowest(values, relative_rounding(now.value))
+            u, slope, value = tried[best], slopes[best], values[best]
+            error = fixed.error(u, slope)
+            moving = jnp.any(u != now.u) & ((value < now.value) | (error < now.error))
+            # a point that a whole Newton step has reached has the active elements of that step
+            going = moving & ((error > fixed.tol) | (best > 0))
+            return _Inner(u, slope, value, error, now.steps + 1, going, system)
+
+        start = _Inner(
+            fixed.x,
+            fixed.gradient,
+            fixed.part.value(fixed.x),
+            fixed.error(fixed.x, fixed.gradient),
+            jnp.zeros((), jnp.int32),
+            jnp.asarray(True),
+            _Newton(fixed.x != 0, jnp.ones_like(fixed.x), fixed.hessian),
+        )
+        end = jax.lax.while_loop(lambda now: now.going & (now.steps < _LIMIT), body, start)
+        end = jax.lax.stop_gradient(end)
+
+        # one more step, with the factorization as a constant, has the minimizer's derivative
+        last = end.newton
+        slope = model.slope(end.u)
+        step = last.step(fixed, model.part.prox(end.u - step_sizes * slope, step_sizes) - end.u)
+        small = (end.error <= fixed.tol) & jnp.all(jnp.isfinite(step))
+        return end.u + jnp.where(small, step, 0)

@@ -1,0 +1,161 @@
+"""What solvers on working sets share: which coordinates, and the step of the outer loop."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from .. import trees
+from ..loop import tolerance
+from ..status import Status
+from ..working_sets import Elements, dispatch, sizes
+from ._base import Solver, infinity, relative_rounding, running
+
+
+class State(NamedTuple):
+    """Carried from step to step: the coordinates that were free, and the damping of the model."""
+
+    error: Any
+    free: Any
+    damping: Any
+    status: Any
+
+
+class Model(NamedTuple):
+    r"""The model on a working set: :math:`\tfrac12 d^\top H d + g^\top d` with :math:`d = u - x`, plus the part."""
+
+    hessian: jax.Array
+    gradient: jax.Array
+    x: jax.Array
+    part: Elements
+    tol: jax.Array
+
+    def slope(self, u: jax.Array) -> jax.Array:
+        """Return the gradient of the quadratic at ``u``."""
+        return self.gradient + self.hessian @ (u - self.x)
+
+    def value(self, u: jax.Array, slope: jax.Array) -> jax.Array:
+        """Return the model's value at ``u``, whose gradient is known, relative to the smooth part at ``x``."""
+        return 0.5 * jnp.vdot(slope + self.gradient, u - self.x) + self.part.value(u)
+
+    def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
+        """Return the norm of the model's residual, in the outer loop's measure."""
+        return jnp.linalg.norm(u - self.part.prox(u - slope, jnp.ones((), u.dtype)))
+
+
+class WorkingSet(Solver):
+    """Base of the solvers on working sets: an outer step picks coordinates and moves to a minimizer of their model."""
+
+    largest: int
+
+    composite = True
+    #: whether the penalty must be convex
+    needs_convex = True
+
+    def minimize_model(self, model: Model) -> jax.Array:
+        """Return a point on the working set with a lower value of the model, as a function with the derivative of it.
+
+        Everything that is iterated is a constant of differentiation; the derivative of the model's minimizer passes
+        through one last step.
+        """
+        raise NotImplementedError
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the constraint or penalty treats each element on its own."""
+        super().check(problem, x)
+        for kind in ("constraint", "penalty"):
+            part = getattr(problem, kind, None)
+            if part is None:
+                continue
+            if not part.elementwise:
+                raise ValueError(
+                    f"{self.name} needs a {kind} that treats each element on its own: {part.name} does not. Use "
+                    "ProximalGradient, or BlockCoordinateDescent for one that splits over rows."
+                )
+            if self.needs_convex and not getattr(part, "convex", True):
+                raise ValueError(f"{self.name} needs a convex penalty: {part.name} is not. Use CoordinateDescent.")
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        inf = infinity(x)
+        return State(inf, ravel_pytree(x)[0] != 0, jnp.zeros_like(inf), running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Take one step on a working set."""
+        return self._advance(problem, x, state, args, tolerance(self, x))
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one step, also where ``x`` is a solution already."""
+        return self._advance(problem, x, state, args, -1.0)[0]
+
+    def _advance(self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any) -> tuple[Any, State]:
+        flat, unravel = ravel_pytree(x)
+        value, gradient = problem.value_and_gradient(x, *args)
+        gradient = ravel_pytree(gradient)[0]
+        part = Elements.of(problem, x)
+        choices = sizes(flat.size, self.largest)
+
+        fixed, slopes = jax.lax.stop_gradient((flat, gradient))
+        near, kept = part.slope(fixed - slopes, jnp.ones((), flat.dtype))
+        violation = jnp.abs(fixed - near)
+        # in units of the unknown and of the gradient alike: the residual with step size one
+        error = jnp.linalg.norm(violation)
+        wanted = (kept > 0) | (violation > 0)
+        old = wanted & state.free
+        count = jnp.sum(old)
+        # a set that grows by at most as much as it holds: most of the first violations vanish with the first few
+        room = jnp.maximum(count, choices[0] // 4)
+        if hasattr(getattr(problem, "fun", None), "rank"):
+            # more would be dependent
+            room = jnp.minimum(room, jnp.maximum(problem.fun.rank(*args) - count, choices[0] // 4))
+        count = count + jnp.minimum(jnp.sum(wanted) - count, room)
+        fits = count <= choices[-1]
+        score = violation + 1e-6 * jnp.abs(slopes) / (1 + jnp.max(jnp.abs(slopes)))
+        order = jax.lax.top_k(jnp.where(old & fits, jnp.inf, score), choices[-1])[1]
+        start = value + part.value(flat)
+
+        def move(k: int, flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+            rows = order[:k]
+            hessian = problem.hessian_block(unravel(flat), rows, *args)
+            scale = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.diagonal(hessian))))
+            damping = state.damping.astype(flat.dtype) * jnp.eye(k, dtype=flat.dtype)
+            enough = jnp.asarray(0.1 * tol, flat.dtype)
+            model = Model(hessian + damping, gradient[rows], flat[rows], part.rows(rows), enough)
+            some = self.minimize_model(model)
+            final = jax.lax.stop_gradient(some)
+            gain = model.value(final, model.slope(final)) - model.part.value(model.x)
+            return flat.at[rows].set(some), gain, scale, jnp.zeros_like(state.free).at[rows].set(True)
+
+        def stay(flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+            zero = jnp.zeros((), flat.dtype)
+            return flat, zero, zero, state.free
+
+        done = error <= tol
+        new, gain, scale, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
+        objective = problem.value(unravel(new), *args) + part.value(new)
+        slack = relative_rounding(start)
+        accept = jax.lax.stop_gradient(objective <= start + jnp.minimum(1e-4 * gain, 0) + slack)
+        moved = jnp.any(new != flat)
+        least = 1e-3 * scale
+        damping = jnp.where(
+            accept, jnp.where(state.damping <= least, 0, 0.25 * state.damping), jnp.maximum(4 * state.damping, least)
+        )
+        stuck = ~done & jnp.where(accept, ~moved, damping > 1e12 * scale)
+        lost = ~jnp.isfinite(start) | ~jnp.isfinite(error)
+        dtype = state.error.dtype
+        return trees.where(accept, unravel(new), x), State(
+            jnp.where(lost, jnp.nan, error).astype(dtype),
+            jnp.where(accept, (wanted & state.free) | used, state.free),
+            damping.astype(dtype),
+            jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
+        )
+
+
+def lowest(values: jax.Array, slack: Any) -> jax.Array:
+    """Return the index of the smallest of some values, the first one that is smallest to rounding; NaN is largest."""
+    values = jnp.where(jnp.isnan(values), jnp.inf, values)
+    return jnp.argmax(values <= jnp.min(values) + slack)

@@ -1,0 +1,93 @@
+"""Some coordinates of an unknown at a time, although shapes are static: working sets of a few fixed sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from .separable import map_with
+
+#: The smallest working set, and the ratio of one to the next: each size is a program to compile.
+SMALLEST = 128
+#: The largest one for a derivative: above, conjugate gradients take over, which need no matrix.
+LARGEST = 2048
+
+
+def sizes(total: int, largest: int = LARGEST) -> list[int]:
+    """Return the sizes of working sets of ``total`` coordinates: 128, 256, ... up to the smaller of the two.
+
+    Examples
+    --------
+    >>> from dini.working_sets import sizes
+    >>> sizes(300), sizes(10)
+    ([128, 256, 300], [10])
+    """
+    found = [min(total, largest)]
+    while found[0] > SMALLEST:
+        found.insert(0, 1 << (found[0] - 1).bit_length() - 1)
+    return found
+
+
+def dispatch(choices: list[int], count: Any, fun: Callable[..., Any], *operands: Any) -> Any:
+    """Return ``fun(k, *operands)`` for the smallest of the sizes ``k`` that holds ``count`` (the largest if none)."""
+    if len(choices) == 1:
+        return fun(choices[0], *operands)
+    index = jnp.searchsorted(jnp.asarray(choices), count).astype(jnp.int32)
+    branches = [lambda *given, k=k: fun(k, *given) for k in choices]
+    return jax.lax.switch(jnp.minimum(index, len(choices) - 1), branches, *operands)
+
+
+class Elements:
+    """An elementwise constraint or penalty (or none) of a problem, on the unknown as one vector.
+
+    ``rows(index)`` is the same for some of the coordinates: parameters with an entry for each element are taken apart,
+    scalars are kept.
+    """
+
+    def __init__(self, part: Any, constrained: bool):
+        self.part, self.constrained = part, constrained
+
+    @classmethod
+    def of(cls, problem: Any, x: Any) -> Elements:
+        """Return the part of a problem with unknown ``x``."""
+        constraint, penalty = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+        part = penalty if constraint is None else constraint
+        structure = jax.tree.structure(x)
+        is_tree = lambda node: jax.tree.structure(node) == structure and not jax.tree_util.treedef_is_leaf(structure)
+
+        def spread(parameter: Any) -> Any:
+            if not is_tree(parameter) and jnp.ndim(parameter) == 0:
+                return parameter
+            full = map_with(lambda leaf, given: jnp.broadcast_to(given, leaf.shape), x, parameter)
+            return ravel_pytree(full)[0]
+
+        return cls(jax.tree.map(spread, part, is_leaf=is_tree), constraint is not None)
+
+    def rows(self, index: jax.Array) -> Elements:
+        """Return the part that acts on some coordinates."""
+        take = lambda parameter: parameter[index] if jnp.ndim(parameter) else parameter
+        return Elements(jax.tree.map(take, self.part), self.constrained)
+
+    def prox(self, x: jax.Array, step_size: Any) -> jax.Array:
+        """Return the proximal point; step sizes may differ from element to element."""
+        if self.part is None:
+            return x
+        return self.part.project(x) if self.constrained else self.part.prox(x, step_size)
+
+    def slope(self, x: jax.Array, step_size: Any) -> tuple[jax.Array, jax.Array]:
+        """Return the proximal point and its derivative, one number an element."""
+        return jax.jvp(lambda u: self.prox(u, step_size), (x,), (jnp.ones_like(x),))
+
+    def value(self, x: jax.Array) -> jax.Array:
+        """Return the penalty."""
+        return jnp.zeros((), x.dtype) if self.part is None or self.constrained else self.part.value(x)
+
+    def clip(self, x: jax.Array, side: jax.Array) -> jax.Array:
+        """Return ``x`` stopped at the kink on the way: at the bounds, or at zero for elements that left their side."""
+        if self.part is None:
+            return x
+        return self.part.project(x) if self.constrained else jnp.where(x * side >= 0, x, 0)
