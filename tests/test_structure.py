@@ -65,6 +65,7 @@ def test_only_the_engine_knows_custom_rules():
         "penalties/_barriers.py",
         "perturbed.py",
         "sets/_exponential.py",
+        "sets/_intersection.py",
         "sets/_power.py",
         "sets/_simplex.py",
         "sets/_transport.py",

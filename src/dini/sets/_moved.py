@@ -55,6 +55,11 @@ class Shifted(Set):
         return self.base.elementwise
 
     @property
+    def convex(self) -> bool:
+        """Whether the base is convex."""
+        return self.base.convex
+
+    @property
     def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base is a polyhedron."""
         return self.base.polyhedral
@@ -124,6 +129,11 @@ class Scaled(Set):
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
+
+    @property
+    def convex(self) -> bool:
+        """Whether the base is convex."""
+        return self.base.convex
 
     @property
     def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
