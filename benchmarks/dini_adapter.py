@@ -176,9 +176,19 @@ def f7():
 def f8():
     """Projections."""
     import f8_projections as fam
+    import jax.numpy as jnp
+
+    def section(p):
+        return dini.sets.BoxSection(0.0, 1.0, jnp.asarray(p.w), p.c).project
+
+    def transport(p):
+        return dini.sets.TransportationPolytope(jnp.asarray(p.a), jnp.asarray(p.b)).project
 
     fam.jpeer("f8.simplex", f"{NAME} Simplex", lambda p: dini.sets.Simplex(axis=-1).project)
     fam.jpeer("f8.l1ball", f"{NAME} L1Ball", lambda p: dini.sets.L1Ball().project)
+    fam.jpeer("f8.boxsection", f"{NAME} BoxSection", section)
+    fam.jpeer("f8.birkhoff", f"{NAME} Birkhoff", lambda p: dini.sets.Birkhoff().project)
+    fam.jpeer("f8.transport", f"{NAME} TransportationPolytope", transport)
 
 
 def f9():

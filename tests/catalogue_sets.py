@@ -1,5 +1,6 @@
 """The catalogue of sets for the tests: each with its constraints in CVXPY, written independently of the library."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,56 @@ def _birkhoff(n, rng):
     return Example(sets.Birkhoff(), (n, n), constraints)
 
 
+def _polyhedron(n, rng):
+    """Twice as many inequalities as unknowns, some of which meet in one point."""
+    A, inner = rng.standard_normal((2 * n, n)), rng.standard_normal(n)
+    b = A @ inner + rng.random(2 * n) * (np.arange(2 * n) % 3 > 0)
+    return Example(sets.Polyhedron(A, b), (n,), lambda v: [A @ v <= b])
+
+
+def _flat_polyhedron(n, rng):
+    """With equations, of which one stands there twice, and a bound that is none."""
+    A, inner = rng.standard_normal((n, n)), rng.standard_normal(n)
+    b = A @ inner + rng.random(n)
+    E = rng.standard_normal((max(n // 3, 1), n))
+    polyhedron = sets.Polyhedron(
+        np.vstack([A, np.ones(n)]), np.append(b, np.inf), np.vstack([E, E[:1]]), np.append(E @ inner, E[:1] @ inner)
+    )
+    return Example(polyhedron, (n,), lambda v: [A @ v <= b, E @ v == E @ inner])
+
+
+def _flat_direction(direction):
+    """The bound that is none does not move, and both copies of the equation move alike."""
+    E, d = direction.equality_matrix, direction.equality_offset
+    return sets.Polyhedron(direction.matrix, direction.offset.at[-1].set(0), E.at[-1].set(E[0]), d.at[-1].set(d[0]))
+
+
+def _cross_polytope(n, rng):
+    """The 1-norm ball by all its faces: many more than n meet in a vertex."""
+    faces = np.array(list(itertools.product([1.0, -1.0], repeat=min(n, 8))))
+    faces = np.hstack([faces, np.zeros((len(faces), n - faces.shape[1]))])
+    return Example(sets.Polyhedron(faces, np.full(len(faces), 1.2)), (n,), lambda v: [cp.norm1(v[: min(n, 8)]) <= 1.2])
+
+
+def _growing(direction):
+    """The faces of the ball move together."""
+    return sets.Polyhedron(0 * direction.matrix, 0 * direction.offset + direction.offset[0])
+
+
+def _box_and_plane(n, rng):
+    w = 0.3 + rng.random(n)
+    part = sets.Intersection([sets.Hypercube(1.0), sets.Hyperplane(w, 0.3 * w.sum())])
+    return Example(part, (n,), lambda v: [v >= 0, v <= 1, w @ v == 0.3 * w.sum()])
+
+
+def _three(n, rng):
+    """Two polyhedra and a ball."""
+    w = 0.3 + rng.random(n)
+    level = 0.3 * np.linalg.norm(w)
+    part = sets.Intersection([sets.NonNegative(), sets.L2Ball(1.0), sets.Halfspace(-w, -level)])
+    return Example(part, (n,), lambda v: [v >= 0, cp.norm2(v) <= 1, w @ v >= level])
+
+
 CASES = [
     Case("nonnegative", _nonnegative),
     Case("box", _box),
@@ -176,4 +227,9 @@ CASES = [
     Case("Birkhoff polytope", _birkhoff, kink="bound", support=False),
     Case("box section", _section, support=False),
     Case("weighted simplex", _open_section, support=False),
+    Case("polyhedron", _polyhedron, kink="bound", support=False),
+    Case("polyhedron with equations", _flat_polyhedron, support=False, consistent=_flat_direction),
+    Case("cross-polytope", _cross_polytope, kink="bound", support=False, consistent=_growing),
+    Case("box and hyperplane", _box_and_plane, kink="bound", support=False),
+    Case("three sets", _three, polyhedral=False, kink="unknown", support=False),
 ]

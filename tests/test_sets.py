@@ -1,6 +1,7 @@
 """The sets: projections beside CVXPY, feasible, nonexpansive, optimal; derivatives beside finite differences; kinks."""
 
 import functools
+import logging
 
 import cvxpy as cp
 import hypothesis
@@ -201,6 +202,27 @@ def test_support_functions(case):
     problem = cp.Problem(cp.Maximize(cp.sum(cp.multiply(variable, d))), one.constraints(variable))
     want = problem.solve(solver=cp.CLARABEL)
     np.testing.assert_allclose(got, want, atol=1e-6, rtol=1e-6)
+
+
+@cases
+def test_what_a_set_says_of_itself(case):
+    one = example(case.name).set
+    assert one.polyhedral == case.polyhedral
+    assert one.convex
+
+
+@cases
+def test_outside_of_jit_nothing_is_compiled_twice(case):
+    """A loop whose body is a new function at each call would be."""
+    one = example(case.name)
+    y = jnp.asarray(point(one.shape, 0))
+    run = lambda: (one.set.project(y), jax.grad(lambda y: one.set.project(y)[..., 0].sum())(y))
+    run()
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        compiled = []
+        patch.setattr(logging.Logger, "handle", lambda self, record: compiled.append(record.getMessage()))
+        run()
+    assert not [message for message in compiled if "compil" in message.lower()]
 
 
 @cases

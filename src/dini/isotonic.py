@@ -147,6 +147,7 @@ def _one(y: jax.Array, w: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
+@jax.jit
 def _regression(y: jax.Array, w: jax.Array) -> jax.Array:
     """Return the increasing regression along the last axis."""
     if y.ndim == 1:

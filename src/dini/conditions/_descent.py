@@ -112,7 +112,7 @@ class ProximalGradient(Condition):
         return trees.norm(ready(problem, x, *args)) / ready.step_size
 
     def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
-        """Return the derivative in ``x`` and its positive semidefinite reduction, if the penalty is convex."""
+        """Return the derivative in ``x`` and its positive semidefinite reduction, if the problem is convex."""
         eta = self.step_size
         gradient, hessian = jax.linearize(lambda u: problem.gradient(u, *args), x)
         forward = trees.axpy(-jnp.asarray(eta), gradient, x)
@@ -124,7 +124,7 @@ class ProximalGradient(Condition):
         def matvec(w: Any) -> Any:
             return trees.sub(w, prox(step(w)))
 
-        if not getattr(getattr(problem, "penalty", None), "convex", True):
+        if not all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint")):
             return matvec, None
 
         def reduced(v: Any) -> Any:

@@ -54,7 +54,7 @@ class _OfSet(Penalty):
 @register_dataclass
 @dataclass(frozen=True)
 class Indicator(_OfSet):
-    r"""The indicator of a convex set ``C``: zero on it, infinite elsewhere.
+    r"""The indicator of a set ``C``: zero on it, infinite elsewhere.
 
     Proximal operator: the projection onto ``C``, whatever the step size. So a set can stand where a penalty is asked
     for, as a part of :class:`Product` for instance.
@@ -74,6 +74,11 @@ class Indicator(_OfSet):
     """
 
     set: Any
+
+    @property
+    def convex(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the set is."""
+        return self.set.convex
 
     def value(self, x: Any) -> jax.Array:
         """Return zero where ``x`` is in the set up to the root of the rounding unit, infinity elsewhere."""
@@ -119,6 +124,11 @@ class SupportFunction(_OfSet):
     """
 
     set: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not getattr(self.set, "convex", True):
+            raise ValueError(f"SupportFunction needs a convex set: given {self.set.name}.")
 
     def value(self, x: Any) -> jax.Array:
         """Return the support function."""

@@ -108,6 +108,7 @@ def _slices(u: jax.Array, axis: int) -> tuple[jax.Array, Any]:
     return moved.reshape(-1, moved.shape[-1]), lambda flat: jnp.moveaxis(flat.reshape(moved.shape), -1, axis)
 
 
+@jax.jit
 def _solve(y: Float[Array, " n"], threshold: Float[Array, ""]) -> Float[Array, " n"]:
     r"""Return the minimizer of :math:`\tfrac12\|x - y\|^2 + t \sum_i |x_{i+1} - x_i|`.
 

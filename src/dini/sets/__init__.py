@@ -1,4 +1,4 @@
-"""Convex sets with their Euclidean projections.
+"""Sets with their Euclidean projections.
 
 Every set has ``project(x)``. Its parameters (a radius, bounds, a matrix) are leaves of the set as a pytree and are
 differentiated like any other parameter of a problem.
@@ -15,6 +15,7 @@ from ._exponential import Exponential
 from ._intersection import Intersection
 from ._matrix import NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec
 from ._moved import Scaled, Shifted
+from ._nonconvex import L1Sphere, L2Sphere, SparseSimplex
 from ._order import IsotonicCone, Permutahedron
 from ._polyhedron import Polyhedron
 from ._power import Power
@@ -38,7 +39,9 @@ __all__ = [
     "Intersection",
     "IsotonicCone",
     "L1Ball",
+    "L1Sphere",
     "L2Ball",
+    "L2Sphere",
     "LInfBall",
     "NonNegative",
     "NuclearNormBall",
@@ -52,6 +55,7 @@ __all__ = [
     "Set",
     "Shifted",
     "Simplex",
+    "SparseSimplex",
     "Spectrahedron",
     "SpectralNormBall",
     "TransportationPolytope",

@@ -19,6 +19,8 @@ from ..separable import Separable, register
 class Set(Separable):
     """Base of the sets; subclasses are frozen dataclasses registered as pytrees."""
 
+    #: whether the set is convex; if not, its projection need not be unique or nonexpansive
+    convex: bool = True
     #: whether the set is a polyhedron, so that its projection is piecewise affine
     polyhedral: bool = False
 
@@ -94,6 +96,11 @@ class Product(Set):
     def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether all of the sets are polyhedra."""
         return all(part.polyhedral for part in jax.tree.leaves(self.sets, is_leaf=lambda node: isinstance(node, Set)))
+
+    @property
+    def convex(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether all of the sets are convex."""
+        return all(part.convex for part in jax.tree.leaves(self.sets, is_leaf=lambda node: isinstance(node, Set)))
 
     def _map(self, fun: Any, x: Any) -> Any:
         return jax.tree.map(fun, self.sets, x, is_leaf=lambda node: isinstance(node, Set))

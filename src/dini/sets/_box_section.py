@@ -17,6 +17,7 @@ from ._affine import empty_if, known
 from ._base import Set, require_real, smallest
 
 
+@jax.jit
 def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     r"""Return a root of :math:`\phi(\tau) = a \cdot \mathrm{clip}(y + \tau a, l, u) - b`, which is nondecreasing.
 

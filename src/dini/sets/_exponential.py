@@ -54,6 +54,7 @@ def _rays(c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 @jax.custom_jvp
+@jax.jit
 def _exponential_root(v: jax.Array) -> jax.Array:
     r, s, t = v
 
@@ -167,6 +168,7 @@ class Exponential(VectorCone):
     def _project(self, v: jax.Array) -> jax.Array:
         return _project_exponential(v)
 
+    @jax.jit
     def _kink_distance(self, v: jax.Array) -> jax.Array:
         r, s, t = v
 

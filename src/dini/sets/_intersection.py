@@ -212,7 +212,7 @@ class Intersection(Set):
     TypeError
         Where something else than sets is given.
     ValueError
-        Where a set does not fit the unknown, or ``tol`` or ``max_steps`` is not positive.
+        Where a set is not convex or does not fit the unknown, or ``tol`` or ``max_steps`` is not positive.
     SolveError
         Where the projection does not reach the tolerance, as for an empty intersection; it is NaN where it
         cannot raise (in a compiled or transformed function).
@@ -239,6 +239,8 @@ class Intersection(Set):
         for part in self.sets:
             if not isinstance(part, Set):
                 raise TypeError(f"Intersection needs sets of dini.sets: given {part!r}.")
+            if not part.convex:
+                raise ValueError(f"Intersection needs convex sets: given {part.name}.")
         if not self.sets:
             raise ValueError("Intersection needs at least one set: given none.")
         if self.tol is not None:

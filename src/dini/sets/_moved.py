@@ -31,6 +31,11 @@ class _Moved(Set):
         return self.base.elementwise
 
     @property
+    def convex(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base is convex."""
+        return self.base.convex
+
+    @property
     def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base is a polyhedron."""
         return self.base.polyhedral

@@ -57,6 +57,7 @@ def _power_equation(level: jax.Array, v: jax.Array, alpha: jax.Array) -> jax.Arr
 
 
 @jax.custom_jvp
+@jax.jit
 def _power_root(v: jax.Array, alpha: jax.Array) -> jax.Array:
     def fun(level: jax.Array) -> tuple[jax.Array, jax.Array]:
         return -_power_equation(level, v, alpha), _slope(level, v, alpha)
@@ -165,6 +166,7 @@ class Power(VectorCone):
     def _project(self, v: jax.Array) -> jax.Array:
         return _project_power(v, jnp.asarray(self.alpha, v.dtype))
 
+    @jax.jit
     def _kink_distance(self, v: jax.Array) -> jax.Array:
         alpha = jnp.asarray(self.alpha, v.dtype)
         x, y, z = v

@@ -16,6 +16,30 @@ from ..settings import require_positive
 from ._base import Set, require_real, smallest
 
 
+@partial(jax.jit, static_argnums=2)
+def _threshold(y: jax.Array, radius: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Return the elements less the largest, among which the threshold is in ``[-radius, 0]``, and that threshold."""
+    top = jnp.max(y, axis=axis, keepdims=True)
+    below = (y - top).astype(jnp.promote_types(y.dtype, jnp.float32))
+    radius = jnp.asarray(radius, below.dtype)
+    nothing = jnp.zeros((), jnp.int32), jnp.zeros((), below.dtype)
+
+    def body(carry: Any) -> Any:
+        tau, _ = carry
+        above = below > tau
+        # one reduction of a pair: XLA then makes one pass over memory, where it makes four for two sums
+        pair = above.astype(jnp.int32), jnp.where(above, below, 0)
+        count, total = jax.lax.reduce(pair, nothing, lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis % y.ndim,))
+        new = (total - radius) / jnp.maximum(count, 1).astype(below.dtype)
+        new = jnp.expand_dims(new, axis % y.ndim)
+        # it rises strictly until it ends: in rounding errors, too, so that it cannot go round in circles
+        return jnp.maximum(new, tau), jnp.any(new > tau)
+
+    # the lower bound "the largest element alone"; the first step from it is above the mean, the other natural start
+    start = jnp.zeros_like(top, below.dtype) - radius
+    return below, jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))[0]
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def project_simplex(
     y: Float[Array, "*shape"], radius: Float[Array, ""] | float = 1.0, axis: int = -1
@@ -37,26 +61,7 @@ def project_simplex(
     >>> print(project_simplex(jnp.array([1.0, 0.5, -0.5])))
     [0.75 0.25 0.  ]
     """
-    # below the largest element, where the threshold is in [-radius, 0]
-    top = jnp.max(y, axis=axis, keepdims=True)
-    below = (y - top).astype(jnp.promote_types(y.dtype, jnp.float32))
-    radius = jnp.asarray(radius, below.dtype)
-    nothing = jnp.zeros((), jnp.int32), jnp.zeros((), below.dtype)
-
-    def body(carry: Any) -> Any:
-        tau, _ = carry
-        above = below > tau
-        # one reduction of a pair: XLA then makes one pass over memory, where it makes four for two sums
-        pair = above.astype(jnp.int32), jnp.where(above, below, 0)
-        count, total = jax.lax.reduce(pair, nothing, lambda a, b: (a[0] + b[0], a[1] + b[1]), (axis % y.ndim,))
-        new = (total - radius) / jnp.maximum(count, 1).astype(below.dtype)
-        new = jnp.expand_dims(new, axis % y.ndim)
-        # it rises strictly until it ends: in rounding errors, too, so that it cannot go round in circles
-        return jnp.maximum(new, tau), jnp.any(new > tau)
-
-    # the lower bound "the largest element alone"; the first step from it is above the mean, the other natural start
-    start = jnp.zeros_like(top, below.dtype) - radius
-    tau, _ = jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))
+    below, tau = _threshold(y, jnp.asarray(radius), axis)
     return jnp.maximum(below - tau, 0).astype(y.dtype)
 
 

@@ -101,6 +101,7 @@ def _search(Z: jax.Array, D: jax.Array, linear: jax.Array) -> jax.Array:
     return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 30), body, first)[1]
 
 
+@jax.jit
 def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return a dual solution, by a regularized semismooth Newton method with an exact line search."""
     m, n = Y.shape
@@ -140,6 +141,7 @@ def _euclidean(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax
     return jnp.where(support, jnp.maximum(P, 0), 0), Z, system
 
 
+@jax.jit
 def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     """Return the projection in the entropy geometry: the better of a Newton step and a Sinkhorn step, repeated.
 
