@@ -1,4 +1,4 @@
-"""Polyhedra and intersections where they are hard: degenerate, empty, many rows, batches; and sets without convexity."""
+"""Polyhedra and intersections where they are hard (degenerate, empty, many rows, batches), sets that are not convex."""
 
 import itertools
 
@@ -234,8 +234,11 @@ def test_nearest_points_of_nonconvex_sets(name):
             continue
         t, s = rng.standard_normal(4), 0.7
         grown = jax.tree.map(jnp.ones_like, part)
-        got = jax.jvp(project, (part, jnp.asarray(y)), (jax.tree.map(lambda g: s * g, grown), jnp.asarray(t)))[1]
-        moved = lambda h: project(jax.tree.map(lambda r, g: r + h * s * g, part, grown), y + h * t)
+        got = jax.jvp(project, (part, jnp.asarray(y)), (jax.tree.map(lambda g, s=s: s * g, grown), jnp.asarray(t)))[1]
+
+        def moved(h, part=part, grown=grown, y=y, s=s, t=t):
+            return project(jax.tree.map(lambda r, g: r + h * s * g, part, grown), y + h * t)
+
         np.testing.assert_allclose(got, (moved(1e-6) - moved(-1e-6)) / 2e-6, atol=1e-8)
         np.testing.assert_allclose(jax.jit(jax.jacrev(part.project))(y), jacobian(part, y), atol=1e-13)
         # straight behind the nearest kink, the Jacobian is another, or the point has jumped

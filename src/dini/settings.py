@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -17,8 +18,8 @@ def _known(value: Any) -> np.ndarray | None:
 
 def require_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
     """Raise ``ValueError`` unless every element of a known value is positive (or zero)."""
-    known = _known(value)
-    if known is not None and not np.all(known >= 0 if or_zero else known > 0):
+    given = _known(value)
+    if given is not None and not np.all(given >= 0 if or_zero else given > 0):
         raise ValueError(f"{name} must be {'nonnegative' if or_zero else 'positive'}: given {value}.")
 
 
@@ -28,11 +29,27 @@ def require_all_positive(name: str, value: Any, *, or_zero: bool = False) -> Non
         require_positive(name, leaf, or_zero=or_zero)
 
 
+def known(*values: Any) -> bool:
+    """Return whether no value in some trees is traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def positive(tree: Any, *, or_zero: bool = False) -> Any:
+    """Return a tree with NaN for what is traced and not positive (or zero); what is known has been checked before."""
+
+    def one(value: Any) -> Any:
+        if known(value):
+            return value
+        return jnp.where(value >= 0 if or_zero else value > 0, value, jnp.nan)
+
+    return jax.tree.map(one, tree)
+
+
 def require_all_above(name: str, value: Any, minimum: float) -> None:
     """Raise ``ValueError`` unless every leaf of a tree of known values is above a number."""
     for leaf in jax.tree.leaves(value):
-        known = _known(leaf)
-        if known is not None and not np.all(known > minimum):
+        given = _known(leaf)
+        if given is not None and not np.all(given > minimum):
             raise ValueError(f"{name} must be above {minimum}: given {leaf}.")
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import trees
-from .differentiation import Differentiation, Implicit
+from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .loop import Outcome, tolerance
 from .monitors import Monitor
 from .problems import FixedPoint, LeastSquares, Minimize, Root
@@ -144,7 +144,7 @@ def solve(
     if on_failure not in ("raise", "warn", "nan", "ignore"):
         check_on_failure(on_failure)
     if state is not None or time_limit is not None:
-        _check_continuation(solver, (problem, init, args, state), monitor, time_limit)
+        _check_continuation(solver, (problem, init, args, state), monitor, differentiation, time_limit)
     try:
         if time_limit is not None:
             solution = _solve_in_time(
@@ -166,7 +166,9 @@ def solve(
     return solution
 
 
-def _check_continuation(solver: Solver, given: Any, monitor: Any, time_limit: float | None) -> None:
+def _check_continuation(
+    solver: Solver, given: Any, monitor: Any, differentiation: Any, time_limit: float | None
+) -> None:
     """Raise unless a solve can go on from a state, or stop after a time."""
     if hasattr(solver, "run"):
         raise TypeError(f"state and time_limit need a solver that takes steps; {solver.name} is a function.")
@@ -174,6 +176,11 @@ def _check_continuation(solver: Solver, given: Any, monitor: Any, time_limit: fl
         return
     if not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds: given {time_limit}.")
+    if isinstance(differentiation, Unrolled | OneStep):
+        raise ValueError(
+            "A solve with time_limit is run in groups of steps and has no derivative of its steps: use Implicit(), or "
+            f"limit max_steps. Given differentiation={differentiation!r}."
+        )
     if monitor is not None:
         raise ValueError("A solve with time_limit takes no monitor: it restarts its loop between groups of steps.")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((given, solver))):
@@ -213,7 +220,8 @@ def _solve_in_time(
         if now - start >= time_limit:
             status = Status.TIME_LIMIT
             break
-        affordable = int(0.5 * (time_limit - (now - start)) / ((now - began) / max(int(steps), 1)))
+        share = 0.5 * (time_limit - (now - start)) / ((now - began) / max(int(steps), 1))
+        affordable = int(min(share, solver.max_steps))
         group = max(1, min(2 * group, affordable))
     figures = jnp.asarray([float(status), float(taken), float(error)], solution.figures.dtype)
     return solution._replace(figures=figures, state=solution.state if return_state else None)
@@ -223,7 +231,8 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
     """Deal with a failed solve whose figures are known."""
     if on_failure == "nan":
         # a product, so that a derivative that is being taken becomes NaN with the value
-        return solution._replace(x=jax.tree.map(lambda u: u * jnp.asarray(jnp.nan, u.dtype), solution.x))
+        lost = lambda u: u * jnp.asarray(jnp.nan, u.dtype) if trees.is_inexact(u) else u
+        return solution._replace(x=jax.tree.map(lost, solution.x), aux=jax.tree.map(lost, solution.aux))
     error = failure(
         solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, solution.x)
     )
@@ -241,8 +250,9 @@ def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailur
         [solution.figures, jnp.asarray(tolerance(solver, solution.x), solution.figures.dtype)[None]]
     )
     # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
-    x = guard(solution.x, solution.figures[0] != 0, report, (figures,), on_failure, mark=on_failure == "nan")
-    return solution._replace(x=x)
+    failed, mark = solution.figures[0] != 0, on_failure == "nan"
+    x, aux = guard((solution.x, solution.aux), failed, report, (figures,), on_failure, mark=mark)
+    return solution._replace(x=x, aux=aux)
 
 
 def _report(problem: str, solver: str, figures: np.ndarray) -> Exception:

@@ -11,7 +11,7 @@ from jax.scipy.special import xlogy
 from jax.tree_util import register_dataclass
 
 from ..separable import map_with, require_broadcast
-from ..settings import require_all_positive
+from ..settings import positive, require_all_positive
 from ._base import Penalty, prox_map, total, unbounded
 
 
@@ -71,7 +71,7 @@ class LogBarrier(_Smooth):
             # each branch adds numbers of one sign only; the other is kept away from 0/0
             return jnp.where(positive, u / 2 + root, eta * s / (root - jnp.where(positive, 0, u) / 2))
 
-        return prox_map(one, x, self.strength, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), step_size=step_size)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength broadcasts against ``x``."""
@@ -145,7 +145,7 @@ class Entropy(_Smooth):
             scale = eta * s
             return scale * _wright_omega(u / scale - 1 - jnp.log(scale))
 
-        return prox_map(one, x, self.strength, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), step_size=step_size)
 
     def check(self, x: Any) -> None:
         """Raise unless the strength broadcasts against ``x``."""

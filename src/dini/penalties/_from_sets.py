@@ -13,7 +13,7 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..sets import L1Ball, Set, project_simplex
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ._base import Penalty, require_step, unbounded
 
 
@@ -189,7 +189,7 @@ class LInf(Penalty):
         flat, unravel = ravel_pytree(x)
         if not flat.size:
             return x
-        radius = (jnp.asarray(step_size) * self.strength).astype(flat.dtype)
+        radius = (jnp.asarray(step_size) * positive(self.strength, or_zero=True)).astype(flat.dtype)
         sign = jax.lax.stop_gradient(jnp.sign(flat))
         size = sign * flat
         inside = jnp.sum(size) <= radius

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from ..separable import map_with, require_broadcast
-from ..settings import require_all_above, require_all_positive
+from ..settings import positive, require_all_above, require_all_positive
 from ._base import Penalty, gap_at, prox_map, smallest, total
 
 
@@ -58,9 +58,9 @@ class L0(Penalty):
         """Return the hard-thresholded ``x``."""
 
         def one(u: jax.Array, s: jax.Array, eta: jax.Array) -> jax.Array:
-            return jnp.where(jnp.abs(u) > _root(2 * eta * s), u, jnp.zeros((), u.dtype))
+            return jnp.where(jnp.abs(u) <= _root(2 * eta * s), jnp.zeros((), u.dtype), u)
 
-        return prox_map(one, x, self.strength, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its jump (exact)."""
@@ -136,7 +136,7 @@ class MCP(Penalty):
             between = jnp.where(firm & (size > eta * s), jnp.sign(u) * (size - eta * s) / slope, 0)
             return jnp.where(size > jnp.where(firm, g * s, _root(eta * g) * s), u, between)
 
-        return prox_map(one, x, self.strength, self.gamma, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), self.gamma, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""
@@ -217,7 +217,7 @@ class SCAD(Penalty):
             near = jnp.where(smooth & (size > s * (1 + eta)), middle, soft)
             return jnp.sign(u) * jnp.where(size > _scad_end(s, g, eta), size, near)
 
-        return prox_map(one, x, self.strength, self.gamma, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), self.gamma, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""

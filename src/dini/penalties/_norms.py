@@ -11,12 +11,12 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..separable import map_with, require_broadcast
-from ..settings import require_all_positive
+from ..settings import positive, require_all_positive
 from ._base import Penalty, gap_at, prox_map, require_step, smallest, total, unbounded
 
 
 def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:
-    return jnp.where(u > threshold, u - threshold, jnp.where(u < -threshold, u + threshold, jnp.zeros((), u.dtype)))
+    return jnp.where(jnp.abs(u) <= threshold, jnp.zeros((), u.dtype), u - jnp.sign(u) * threshold)
 
 
 @register_dataclass
@@ -54,7 +54,8 @@ class L1(Penalty):
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the soft-thresholded ``x``."""
-        return prox_map(lambda u, s, eta: _soft_threshold(u, eta * s), x, self.strength, step_size=step_size)
+        strength = positive(self.strength, or_zero=True)
+        return prox_map(lambda u, s, eta: _soft_threshold(u, eta * s), x, strength, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its threshold."""
@@ -108,7 +109,7 @@ class ElasticNet(Penalty):
         return prox_map(
             lambda u, s, r, eta: _soft_threshold(u, eta * s) / (1 + eta * s * r),
             x,
-            self.strength,
+            positive(self.strength, or_zero=True),
             self.ratio,
             step_size=step_size,
         )
@@ -153,7 +154,8 @@ class Ridge(Penalty):
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the shrunk ``x``."""
-        return prox_map(lambda u, s, eta: u / (1 + eta * s), x, self.strength, step_size=step_size)
+        strength = positive(self.strength, or_zero=True)
+        return prox_map(lambda u, s, eta: u / (1 + eta * s), x, strength, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return infinity: the operator is linear."""
@@ -218,10 +220,10 @@ class GroupLasso(Penalty):
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return ``x`` with each group shrunk towards zero."""
         require_step(step_size)
-        threshold = jnp.asarray(step_size) * self.strength
+        threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
 
         def one(u: jax.Array, size: jax.Array) -> jax.Array:
-            active = size > threshold
+            active = ~(size <= threshold)
             shrink = jnp.where(active, 1 - threshold / jnp.where(active, size, 1), 0)
             return u * shrink.astype(u.dtype)
 

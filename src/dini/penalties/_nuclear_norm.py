@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ..spectral import singular_function
 from ._base import Penalty, gap_at, require_step, smallest, total
 
@@ -62,7 +62,7 @@ class NuclearNorm(Penalty):
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return ``x`` with its singular values soft-thresholded."""
         require_step(step_size)
-        threshold = jnp.asarray(step_size) * self.strength
+        threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
         return jax.tree.map(lambda u: singular_function(_soft, u, threshold, divided=_soft_divided), x)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from ..isotonic import isotonic_regression
-from ..settings import require_all_positive, require_ordered
+from ..settings import positive, require_all_positive, require_ordered
 from ._base import Penalty, require_step, smallest, unbounded
 
 
@@ -69,7 +69,9 @@ class SortedL1(Penalty):
         sign = jax.lax.stop_gradient(jnp.sign(flat))
         size = sign * flat
         order = jnp.argsort(-size)
-        strength = jnp.broadcast_to(jnp.asarray(self.strength, flat.dtype), flat.shape)
+        strength = jnp.broadcast_to(jnp.asarray(positive(self.strength, or_zero=True), flat.dtype), flat.shape)
+        # where the strengths are traced, rising ones show as NaN
+        strength = strength * jnp.where(jnp.all(strength[1:] <= strength[:-1]), 1, jnp.nan).astype(flat.dtype)
         return size[order], order, sign, strength, unravel
 
     def value(self, x: Any) -> jax.Array:
@@ -83,8 +85,8 @@ class SortedL1(Penalty):
         size, order, sign, strength, unravel = self._sorted(x)
         lowered = size - jnp.asarray(step_size, size.dtype) * strength
         pooled = isotonic_regression(lowered, increasing=False)
-        positive = jnp.where(pooled > 0, pooled, jnp.zeros((), pooled.dtype))
-        return unravel(sign * jnp.zeros_like(size).at[order].set(positive))
+        left = jnp.where(pooled <= 0, jnp.zeros((), pooled.dtype), pooled)
+        return unravel(sign * jnp.zeros_like(size).at[order].set(left))
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance from where blocks merge, split, vanish or appear, or a pooled element changes sign.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ._base import Penalty, require_step, smallest, total
 
 
@@ -62,7 +62,7 @@ class TotalVariation(Penalty):
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the denoised ``x``."""
         require_step(step_size)
-        threshold = jnp.asarray(step_size) * self.strength
+        threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
 
         def one(u: jax.Array) -> jax.Array:
             if u.size == 0 or u.shape[self.axis] == 1:

@@ -125,7 +125,7 @@ class NonNegative(_Wrapper):
 
 
 def _positive_part(x: Any) -> Any:
-    return jax.tree.map(lambda u: jnp.where(u > 0, u, jnp.zeros((), u.dtype)), x)
+    return jax.tree.map(lambda u: jnp.where(u <= 0, jnp.zeros((), u.dtype), u), x)
 
 
 @register_dataclass

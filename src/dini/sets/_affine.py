@@ -14,15 +14,11 @@ from jaxtyping import Array, Float
 
 from .. import trees
 from ..separable import register
-from ._base import Set, require_real, smallest
+from ..settings import known
+from ._base import Set, believed, require_real, smallest
 
 #: matrices with up to this many elements are examined when a set is made
 EXAMINED = 100_000
-
-
-def known(*values: Any) -> bool:
-    """Return whether no value is traced."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
 def gram_factor(C: Float[Array, "m n"], extra: Any = 0.0) -> Float[Array, "m m"]:
@@ -170,7 +166,7 @@ class Halfspace(Set):
         """Remove what sticks out along the normal, if it does."""
         normal, along, squared = _along(self.normal, x)
         excess = along - self.offset
-        return trees.axpy(-jnp.where(excess > 0, excess, 0) / squared, normal, x)
+        return trees.axpy(-jnp.where(excess <= 0, 0, excess) / squared, normal, x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from the boundary (exact)."""
@@ -205,11 +201,6 @@ def require_solvable(owner: str, equations: str, matrix: Any, offset: Any) -> No
             gap = np.abs(A @ np.linalg.lstsq(A, b, rcond=None)[0] - b).max()
             if not gap <= 1e-4 * (1 + np.abs(b).max()):
                 raise ValueError(f"{owner} is empty: {equations} has no solution (it is missed by {gap:.2e}).")
-
-
-def empty_if(condition: jax.Array, x: jax.Array) -> jax.Array:
-    """Return ``x``, or NaN where an empty set was found."""
-    return jnp.where(jax.lax.stop_gradient(condition), jnp.nan, x)
 
 
 @register
@@ -260,7 +251,8 @@ class Affine(Set):
         scale = jnp.max(jnp.abs(b), initial=0) + jnp.max(jnp.sum(jnp.abs(A), axis=1), initial=0) * (
             1 + jnp.max(jnp.abs(y), initial=0)
         )
-        return unravel(empty_if(missed > jnp.sqrt(jnp.finfo(y.dtype).eps) * scale, p))
+        good = missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale
+        return unravel(believed(p, good, lambda: ValueError("Affine is empty: A x = b has no solution.")))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return infinity: the projection is affine."""

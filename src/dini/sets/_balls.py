@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..separable import register
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ._base import Set, require_real, smallest
 from ._simplex import project_simplex, support_distances
 
@@ -44,10 +44,10 @@ class L2Ball(Set):
 
     def project(self, x: Any) -> Any:
         """Shrink ``x`` to the radius."""
-        size = trees.norm(x)
-        outside = size > self.radius
+        size, radius = trees.norm(x), positive(self.radius)
+        outside = ~(size <= radius)
         # inside, the untaken branch is kept away from 0/0
-        factor = jnp.where(outside, self.radius / jnp.where(outside, size, 1), 1)
+        factor = jnp.where(outside, radius / jnp.where(outside, size, 1), 1)
         return trees.scale(factor, x)
 
     def kink_distance(self, x: Any) -> jax.Array:
@@ -95,8 +95,9 @@ class L1Ball(Set):
             return x
         sign = jax.lax.stop_gradient(jnp.sign(flat))
         size = sign * flat
-        inside = jnp.sum(size) <= self.radius
-        return unravel(jnp.where(inside, flat, sign * project_simplex(size, self.radius)))
+        radius = positive(self.radius)
+        inside = jnp.sum(size) <= radius
+        return unravel(jnp.where(inside, flat, sign * project_simplex(size, radius)))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from the boundary and, outside, from where the support changes (exact)."""

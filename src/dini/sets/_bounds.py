@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..separable import leaves_like, map_with, register, require_broadcast
-from ..settings import require_ordered, require_positive
+from ..settings import known, require_ordered, require_positive
 from ._base import Set, require_real, smallest
 
 
@@ -32,7 +32,7 @@ class NonNegative(Set):
 
     def project(self, x: Any) -> Any:
         """Return ``max(x, 0)``."""
-        return jax.tree.map(lambda u: jnp.where(u > 0, u, jnp.zeros((), u.dtype)), x)
+        return jax.tree.map(lambda u: jnp.where(u <= 0, jnp.zeros((), u.dtype), u), x)
 
     def project_kl(self, logits: Any) -> Any:
         r"""Return :math:`e^{y}`."""
@@ -97,11 +97,16 @@ class Box(Set):
 
     def project(self, x: Any) -> Any:
         """Clip ``x`` to the bounds."""
+        # comparisons with NaN are false: it has to pass, from the point as from the bounds
+        p = x
         if self.lower is not None:
-            x = map_with(lambda u, low: jnp.where(u > low, u, low), x, self.lower)
+            p = map_with(lambda u, low: jnp.where((u > low) | (u != u), u, low), p, self.lower)
         if self.upper is not None:
-            x = map_with(lambda u, high: jnp.where(u < high, u, high), x, self.upper)
-        return x
+            p = map_with(lambda u, high: jnp.where((u < high) | (u != u), u, high), p, self.upper)
+        if self.lower is not None and self.upper is not None and not known(self.lower, self.upper):
+            # below the lower bound is a point of an empty box only
+            p = map_with(lambda u, low: jnp.where((u < low), jnp.nan, u), p, self.lower)
+        return p
 
     def project_kl(self, logits: Any) -> Any:
         r"""Clip :math:`e^{y}` to the bounds."""

@@ -12,9 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..separable import leaves_like, map_with, register, require_broadcast
-from ..settings import require_ordered
-from ._affine import empty_if, known
-from ._base import Set, require_real, smallest
+from ..settings import known, require_ordered
+from ._base import Set, believed, require_real, smallest
 
 
 @jax.jit
@@ -150,7 +149,10 @@ class BoxSection(Set):
         p, *_ = self._solve(y, low, high, a, b)
         scale = jnp.sum(jnp.abs(a) * jnp.maximum(jnp.abs(p), 1)) + jnp.abs(b)
         missed = jnp.abs(jnp.sum(a * p) - b)
-        return unravel(empty_if(~(missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale), p))
+        inside = jnp.all((low <= high) & (p >= low) & (p <= high))
+        good = inside & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale)
+        empty = "BoxSection is empty: no point between the bounds satisfies the equation, or a parameter is NaN."
+        return unravel(believed(p, good, lambda: ValueError(empty)))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where an element meets or leaves a bound (exact while an element is free)."""

@@ -102,7 +102,7 @@ def _system(complements: list[Any]) -> Any:
 
 def _moved(complements: list[Any], solve: Any, dy: jax.Array, b: jax.Array) -> jax.Array:
     """Return how the increments move."""
-    others = dy + jnp.sum(b, axis=0) - b
+    others = (dy + jnp.sum(b, axis=0))[None, :] - b
     right = jnp.stack([outside(others[i]) for i, outside in enumerate(complements)])
     w = solve(_system(complements), right)
     return jnp.stack([outside(w[i]) for i, outside in enumerate(complements)]) - b
@@ -112,13 +112,19 @@ def _complement(derivative: Any) -> Any:
     return lambda t: t - derivative(t)
 
 
+def _scale(tol: float, y: jax.Array, now: jax.Array) -> jax.Array:
+    """Return what an error at a point is measured by: the point's size, or rounding errors of the projected one."""
+    size = lambda v: jnp.sqrt(jnp.sum(v**2))
+    scale = jnp.maximum(size(now), 4 * jnp.finfo(y.dtype).eps / tol * size(y))
+    return jnp.where(scale > 0, scale, 1)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return increments, the largest distance of the point from one of the sets, and the number of sweeps."""
+    """Return increments, the largest distance of the point from a set (in units of the scale), and the sweeps."""
     y, unravel = ravel_pytree(x)
     projections = [_flat(part, unravel) for part in parts]
     dtype = y.dtype
-    bound = tol * (1 + jnp.sqrt(jnp.sum(y**2)))
 
     def sweep(_: Any, p: jax.Array) -> jax.Array:
         now = y - jnp.sum(p, axis=0)
@@ -131,9 +137,13 @@ def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tupl
     def errors(p: jax.Array) -> tuple[jax.Array, list[Any]]:
         now = y - jnp.sum(p, axis=0)
         pairs = [jax.linearize(project, now + p[i]) for i, project in enumerate(projections)]
-        return now - jnp.stack([value for value, _ in pairs]), [_complement(derivative) for _, derivative in pairs]
+        return now[None, :] - jnp.stack([value for value, _ in pairs]), [
+            _complement(derivative) for _, derivative in pairs
+        ]
 
-    size = lambda residual: jnp.sqrt(jnp.max(jnp.sum(residual**2, axis=1)))
+    def error(p: jax.Array, residual: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.max(jnp.sum(residual**2, axis=1))) / _scale(tol, y, y - jnp.sum(p, axis=0))
+
     solve = partial(_conjugate_residuals, rtol=float(jnp.finfo(dtype).eps ** 0.75))
 
     def body(carry: Any) -> Any:
@@ -141,14 +151,14 @@ def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tupl
         p = jax.lax.fori_loop(0, _SWEEPS, sweep, p)
         residual, complements = errors(p)
         newton = p + _moved(complements, solve, jnp.zeros_like(y), -residual)
-        here, there = size(residual), size(errors(newton)[0])
+        here, there = error(p, residual), error(newton, errors(newton)[0])
         # a step that is not finite is no better, either
         better = there < 0.5 * here
         return count + _SWEEPS, jnp.where(better, newton, p), jnp.where(better, there, here)
 
     start = (jnp.zeros((), jnp.int32), jnp.zeros((len(parts), y.size), dtype), jnp.asarray(jnp.inf, dtype))
-    count, p, error = jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~(c[-1] <= bound), body, start)
-    return p, error / (1 + jnp.sqrt(jnp.sum(y**2))), count
+    count, p, missed = jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~(c[-1] <= tol), body, start)
+    return p, missed, count
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -157,6 +167,7 @@ def _increments(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> t
 
 
 @_increments.defjvp
+@partial(jax.jit, static_argnums=(0, 1))
 def _(tol: float, max_steps: int, primals: Any, tangents: Any) -> Any:
     parts, x = primals
     dparts, dx = tangents
@@ -272,8 +283,12 @@ class Intersection(Set):
         if not trees.size(x):
             return x
         y, p, error, unravel = self._solved(x)
-        error = jax.lax.stop_gradient(error)
-        return unravel(believed(y - jnp.sum(p, axis=0), error <= self._tolerance(y), self._failure, error))
+        error, tol, now = jax.lax.stop_gradient(error), self._tolerance(y), y - jnp.sum(p, axis=0)
+        size = jnp.sqrt(jnp.sum(now**2))
+        # of a point that is very far away, rounding errors may leave no digit, unless its projection is zero
+        tiny = size <= 1e3 * jnp.finfo(y.dtype).eps * jnp.sqrt(jnp.sum(y**2))
+        good = (error <= tol) & (tiny | (error * _scale(tol, y, now) <= 1e-2 * size))
+        return unravel(believed(now, good, self._failure, error))
 
     def _failure(self, error: Any) -> Exception:
         return SolveError(
@@ -305,7 +320,7 @@ class Intersection(Set):
     def _arguments(self, y: jax.Array, unravel: Any) -> jax.Array:
         """Return the points whose projections onto the sets are the projection."""
         _, p, _, _ = self._solved(unravel(y))
-        return y - jnp.sum(p, axis=0) + p
+        return (y - jnp.sum(p, axis=0))[None, :] + p
 
     def closed(self, x: Any) -> Intersection:
         """Return the set with closed parts."""

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..separable import register
-from ..settings import require_choice, require_positive
+from ..settings import positive, require_choice, require_positive
 from ..spectral import singular_function, symmetric_function
 from ._base import Set, require_real, smallest
 from ._cones import Cone
@@ -298,7 +298,7 @@ class SpectralNormBall(_SingularValueBall):
     def project(self, x: Any) -> Any:
         """Clip the singular values."""
         self.check(x)
-        return x - singular_function(_soft, x, self.radius, divided=_soft_divided)
+        return x - singular_function(_soft, x, positive(self.radius), divided=_soft_divided)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance of the nearest singular value from the radius."""
@@ -343,8 +343,8 @@ class NuclearNormBall(_SingularValueBall):
         """Soft-threshold the singular values to the radius."""
         self.check(x)
         values = jnp.linalg.svd(x, compute_uv=False)
-        level = (values - project_simplex(values, self.radius))[0]
-        outside = level > 0
+        level = (values - project_simplex(values, positive(self.radius)))[0]
+        outside = ~(level <= 0)
         # inside, the untaken branch is kept away from 0/0
         shrunk = singular_function(_soft, x, jnp.where(outside, level, 1), divided=_soft_divided)
         return jnp.where(outside, shrunk, x)

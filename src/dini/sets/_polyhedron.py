@@ -17,11 +17,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..separable import register
+from ..settings import known
 from ..status import SolveError, Status
-from ._affine import check_rows, gram_factor, gram_solve, known, onto_affine, require_solvable
+from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
 from ._base import Set, believed, require_real, smallest
 
-_RUNNING, _FOUND, _EMPTY = 0, 1, 2
+_RUNNING, _FOUND, _EMPTY, _LOST = 0, 1, 2, 3
 #: the inverse Gram matrix, which each step updates, is computed anew after so many steps
 _FRESH = 64
 
@@ -64,7 +65,7 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
     nobody = jnp.full((), m, jnp.int32)
 
     def step(carry: Any) -> Any:
-        count, rows, held, H, u, entering, u_a, free, _ = carry
+        count, rows, held, H, u, entering, u_a, free, lost, _ = carry
         N = _normals(A, rows, held)
         pending = entering < m
         w = -(N.T @ u) - jnp.where(pending, u_a, 0) * A[jnp.minimum(entering, m - 1)]
@@ -91,6 +92,8 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
         add = jnp.where(violated, independent & (reach <= block), touched & independent)
         drop = violated & ~add & jnp.isfinite(block)
         empty = violated & ~add & ~drop
+        # a row at a small angle to those held is neither independent nor known to be dependent
+        lost = lost | (violated & ~independent & ~jnp.all(held) & (squared > n * (8 * eps) ** 2))
         t = jnp.where(empty, 0, t)
         u = jnp.where(held, jnp.maximum(u - t * along, 0), 0)
         u_a = jnp.where(pending, u_a, 0) + t
@@ -110,15 +113,15 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
         free = jnp.where(add | (touched & ~independent), free.at[a_row].set(False), free)
         free = jnp.where(drop, free.at[dropped_row].set(True), free)
         done = jnp.where(empty, _EMPTY, jnp.where(violated | touched, _RUNNING, _FOUND)).astype(jnp.int32)
-        return count + 1, rows, held, H, u, jnp.where(drop, a_row, nobody), u_a, free, done
+        return count + 1, rows, held, H, u, jnp.where(drop, a_row, nobody), u_a, free, lost, done
 
     def refreshed(carry: Any) -> Any:
-        count, rows, held, _, u, entering, u_a, free, done = carry
+        count, rows, held, _, u, entering, u_a, free, lost, done = carry
         H = _fresh(A, rows, held)
         N = _normals(A, rows, held)
         shift = jnp.where(entering < m, u_a, 0) * (N @ A[jnp.minimum(entering, m - 1)])
         u = jnp.where(held, jnp.maximum(-(H @ (jnp.where(held, r[rows], 0) + shift)), 0), 0)
-        start = (jnp.zeros((), jnp.int32), rows, held, H, u, entering, u_a, free, done)
+        start = (jnp.zeros((), jnp.int32), rows, held, H, u, entering, u_a, free, lost, done)
         inner = jax.lax.while_loop(lambda c: (c[0] < _FRESH) & (c[-1] == _RUNNING), step, start)
         return count + inner[0], *inner[1:]
 
@@ -132,11 +135,13 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
         nobody,
         jnp.zeros((), A.dtype),
         jnp.ones(m, bool),
+        jnp.zeros((), bool),
         zero,
     )
     limit = 10 * m + 100
     end = jax.lax.while_loop(lambda c: (c[0] < limit) & (c[-1] == _RUNNING), refreshed, start)
-    _, rows, held, _, u, *_, outcome = end
+    _, rows, held, _, u, *_, lost, outcome = end
+    outcome = jnp.where(lost & (outcome != _RUNNING), _LOST, outcome)
     return _Face(rows, held, -(_normals(A, rows, held).T @ u), outcome)
 
 
@@ -232,9 +237,8 @@ class Polyhedron(Set):
         if known(self.matrix, self.offset) and jnp.ndim(self.matrix) == 2:
             A, b = np.asarray(self.matrix), np.asarray(self.offset)
             if b.shape == A.shape[:1] and np.any((b < 0) & ~A.any(axis=1)):
-                raise ValueError(
-                    f"Polyhedron is empty: row {int(np.argmax((b < 0) & ~A.any(axis=1)))} says 0 <= b < 0."
-                )
+                row = int(np.argmax((b < 0) & ~A.any(axis=1)))
+                raise ValueError(f"Polyhedron is empty: row {row} of the inequalities says that 0 <= {b[row]}.")
 
     def _parts(self, y: jax.Array) -> tuple[jax.Array, ...]:
         """Return all parameters in the dtype of the unknown."""
@@ -264,14 +268,13 @@ class Polyhedron(Set):
         else:
             p, _, face = self._solve(y)
         size = 1 + jnp.max(jnp.abs(p), initial=0) + jnp.max(jnp.abs(y), initial=0)
-        rows = lambda M, v: (
-            jnp.max(jnp.where(jnp.isfinite(v), jnp.abs(v), 0), initial=0)
-            + size * jnp.max(jnp.sum(jnp.abs(M), axis=1), initial=0)
-        )
-        missed = jnp.maximum(
-            jnp.max(A @ p - b, initial=0) / jnp.maximum(rows(A, b), 1),
-            jnp.max(jnp.abs(E @ p - d), initial=0) / jnp.maximum(rows(E, d), 1),
-        )
+
+        def relative(violation: jax.Array, M: jax.Array, v: jax.Array) -> jax.Array:
+            """Return the largest violation of a row, each in units of its own terms."""
+            scale = jnp.where(jnp.isfinite(v), jnp.abs(v), 0) + size * jnp.sum(jnp.abs(M), axis=1)
+            return jnp.max(violation / jnp.where(scale > 0, scale, 1), initial=0)
+
+        missed = jnp.maximum(relative(A @ p - b, A, b), relative(jnp.abs(E @ p - d), E, d))
         missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / size)
         good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps))
         return unravel(believed(p, good, _failure, face.outcome, missed))
@@ -288,7 +291,7 @@ class Polyhedron(Set):
         p, (normals, left, tolerance), _ = self._solve(y)
         _, _, E, d = self._parts(y)
         x0 = onto_affine(E, d, y)
-        slack = left - normals @ (p - x0)
+        slack = left - normals @ (p - jax.lax.stop_gradient(x0))
         active = jax.lax.stop_gradient(slack <= 8 * tolerance)
         N = jnp.where(active[:, None], normals, 0)
         inverse = jnp.linalg.pinv(N.T @ N, rtol=y.size * jnp.finfo(y.dtype).eps, hermitian=True)
@@ -316,6 +319,6 @@ def _failure(outcome: Any, missed: Any) -> Exception:
         return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
     return SolveError(
         f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
-        "(relative). Its rows may be nearly dependent: scale it, or compute in float64.",
+        "(relative). Rows at a very small angle to one another may have been lost: drop them, or compute in float64.",
         Status.MAX_STEPS if outcome == _RUNNING else Status.SINGULAR,
     )

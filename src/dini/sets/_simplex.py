@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .. import trees
 from ..separable import register
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ._base import Set, require_real, smallest
 
 
@@ -70,7 +70,7 @@ def _(axis: int, primals: Any, tangents: Any) -> Any:
     y, radius = primals
     dy, ds = tangents
     p = project_simplex(y, radius, axis)
-    support = (p > 0).astype(p.dtype)
+    support = jnp.where(p > 0, 1, 0 * p)  # NaN where the projection is
     count = jnp.maximum(jnp.sum(support, axis=axis, keepdims=True), 1)
     shift = (jnp.asarray(ds, p.dtype) - jnp.sum(support * dy, axis=axis, keepdims=True)) / count
     return p, support * (dy + shift)
@@ -127,7 +127,7 @@ class Simplex(Set):
 
     def project(self, x: Any) -> Any:
         """Return the projection along the axis."""
-        return project_simplex(x, self.radius, self._axis)
+        return project_simplex(x, positive(self.radius), self._axis)
 
     @property
     def _axis(self) -> int:
@@ -135,7 +135,7 @@ class Simplex(Set):
 
     def project_kl(self, logits: Any) -> Any:
         r"""Return :math:`s\, \mathrm{softmax}(y)`."""
-        return jnp.asarray(self.radius, logits.dtype) * jax.nn.softmax(logits, axis=self._axis)
+        return jnp.asarray(positive(self.radius), logits.dtype) * jax.nn.softmax(logits, axis=self._axis)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where the support changes (exact)."""

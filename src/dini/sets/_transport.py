@@ -22,9 +22,8 @@ from jaxtyping import Array, Float
 
 from .. import trees
 from ..separable import register
-from ..settings import require_all_positive
-from ._affine import empty_if, known
-from ._base import Set, require_real, smallest
+from ..settings import known, require_all_positive
+from ._base import Set, believed, require_real, smallest
 
 
 class _System(NamedTuple):
@@ -269,7 +268,8 @@ class TransportationPolytope(Set):
         rows, columns = _sums(P)
         missed = jnp.maximum(jnp.max(jnp.abs(rows - a)), jnp.max(jnp.abs(columns - b)))
         bound = jnp.sqrt(jnp.finfo(P.dtype).eps) * jnp.maximum(jnp.max(a), jnp.max(b))
-        P = empty_if(~(missed <= bound), P)
+        name = type(self).__name__
+        P = believed(P, missed <= bound, lambda: ValueError(f"{name} is empty: its rows and columns do not fit."))
         return P.T if turned else P
 
     def project(self, x: Any) -> Any:

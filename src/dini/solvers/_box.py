@@ -26,8 +26,16 @@ class Box(NamedTuple):
         return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
 
     def projected_gradient(self, x: Any, gradient: Any) -> Any:
-        """Return the projection of a gradient step minus the point, zero at a solution."""
-        return self.project(x - gradient) - x
+        r"""Return what is left of the negative gradient at the bounds, zero at a solution.
+
+        Each element is cut off at the room that there is, in units of the box's width where that is less than one: in a
+        narrow box, every point is near a solution, and yet its value need not be.
+        """
+        width = self.upper - self.lower
+        unit = jnp.where((width > 0) & (width < 1), width, 1)
+        up, down = (self.upper - x) / unit, (self.lower - x) / unit
+        # NaN passes
+        return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
 
     def longest(self, x: Any, direction: Any) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
@@ -61,7 +69,9 @@ def box_of(problem: Any, x: Any) -> Box:
     flat, unravel = ravel_pytree(x)
     dtype = trees.real_dtype(x)
     down = lambda w: unravel(w.astype(flat.dtype))
-    return Box(ravel_pytree(lower)[0].astype(dtype), ravel_pytree(upper)[0].astype(dtype), down)
+    low, high = (ravel_pytree(bound)[0].astype(dtype) for bound in (lower, upper))
+    # where traced bounds cross, the box is empty
+    return Box(jnp.where(low <= high, low, jnp.nan), high, down)
 
 
 def flatten(x: Any) -> jax.Array:

@@ -109,7 +109,8 @@ class GradientDescent(Solver):
         change = trees.sub(gradient, state.gradient)
         curvature = -state.step_size * trees.vdot(state.gradient, change)
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
-        fresh = jnp.where(curvature > 0, secant, 4 * state.step_size)
+        # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
+        fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
         new_norm = trees.norm(gradient)
         start = 1 / jnp.maximum(new_norm, 1)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With

@@ -216,7 +216,7 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     projected = box.project(cauchy + step) - x
     truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
     descends = lambda d: jnp.all(jnp.isfinite(d)) & (gradient @ d < 0)
-    plain = box.projected_gradient(x, gradient)
+    plain = box.project(x - gradient) - x
     good, fair = descends(projected), descends(truncated)
     return jnp.where(good, projected, jnp.where(fair, truncated, plain)), ~(good | fair)
 

@@ -28,6 +28,7 @@ class State(NamedTuple):
     vertex: Any
     reflected: Any
     restarts: Any
+    before: Any
     status: Any
 
 
@@ -87,12 +88,14 @@ class NelderMead(BoxSolver):
         del args
         inf, zero = infinity(x), jnp.zeros((), jnp.int32)
         simplex = self._fresh(box_of(problem, x), flatten(x))
-        return State(inf, simplex, jnp.full(simplex.shape[0], inf), zero + _FILL, zero, inf, zero, running())
+        return State(inf, simplex, jnp.full(simplex.shape[0], inf), zero + _FILL, zero, inf, zero, inf, running())
 
     def _fresh(self, box: Any, x: jax.Array) -> jax.Array:
-        """Return a simplex around a point, along the coordinates, away from an upper bound."""
+        """Return a simplex around a point, along the coordinates, to the side where there is more room."""
+        x = box.project(x)
         edge = jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), 1)
-        edge = jnp.where(x + edge > box.upper, -edge, edge)
+        up, down = jnp.minimum(edge, box.upper - x), jnp.minimum(edge, x - box.lower)
+        edge = jnp.where((up < edge) & (down > up), -down, up)
         return jax.vmap(box.project)(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
@@ -135,9 +138,16 @@ class NelderMead(BoxSolver):
         simplex, values = simplex[order], values[order]
 
         size = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
-        error = jnp.where(complete, jnp.maximum(size, values[-1] - values[0]), state.error)
+        # a vertex outside of the function's domain is no reason to call the error unknown
+        spread = jnp.where(
+            jnp.isfinite(values[0]), jnp.minimum(values[-1] - values[0], jnp.finfo(values.dtype).max), jnp.inf
+        )
+        error = jnp.where(complete, jnp.maximum(size, spread), state.error)
         tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
-        restart = complete & (error <= tol) & (state.restarts < self.restarts)
+        # a fresh simplex that has found a better point says that the last one had collapsed: another one, uncounted
+        better = (state.restarts > 0) & (values[0] < state.before - tol)
+        restart = complete & (error <= tol) & ((state.restarts < self.restarts) | better)
+        before = jnp.where(restart, values[0], state.before)
         simplex = jnp.where(restart, self._fresh(box, simplex[0]), simplex)
         values = jnp.where(restart & (jnp.arange(d + 1) > 0), jnp.inf, values)
         # until the fresh simplex is filled, its size stands for the error
@@ -153,6 +163,7 @@ class NelderMead(BoxSolver):
             vertex.astype(jnp.int32),
             jnp.where(reflecting, value, reflected),
             state.restarts + restart.astype(jnp.int32),
+            before,
             state.status,
         )
         found = jnp.argmin(values)

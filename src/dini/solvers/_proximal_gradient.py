@@ -111,7 +111,8 @@ class ProximalGradient(Solver):
             step_size = jnp.where(accept, jnp.where(gap > slack, 1.1, 1.0) * eta, 0.5 * eta)
             tiny = ~accept & (jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
             status = jnp.where(tiny, Status.STALLED, state.status).astype(jnp.int32)
-            lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient)
+            # a finite point has a finite image unless the constraint or penalty itself is undefined
+            lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
             error = jnp.where(lost, jnp.nan, jnp.where(accept, error, state.error))
 
         if self.acceleration:

@@ -99,7 +99,7 @@ class QuasiNewton(Solver):
         value, gradient = problem.value_and_gradient(trial, *args)
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
-        size = jnp.sqrt(gram.gg)
+        size = trees.norm(gradient).astype(dtype)  # whose derivative at zero is zero
         first = jnp.isinf(state.value)
         slack = relative_rounding(state.value)
         # the first trial is the start itself

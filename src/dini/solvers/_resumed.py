@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..loop import tolerance
 from ..status import Status
 
 
@@ -36,9 +37,17 @@ class Resumed:
         return getattr(self.solver, name)
 
     def init(self, problem: Any, x: Any, *args: Any) -> Any:
-        """Return the state to go on from, without the failure that it may have ended with."""
-        needed = jax.eval_shape(lambda: self.solver.init(problem, x, *args))
-        trees.require_same("state", self.state, needed, f"{self.solver.name}'s state at this init")
-        if hasattr(self.state, "status"):
-            return self.state._replace(status=jnp.full_like(self.state.status, Status.RUNNING))
-        return self.state
+        """Return the state to go on from, without the failure that it may have ended with.
+
+        A state that meets the stopping test is believed where the problem's condition holds as well. One of another
+        point or other arguments is not: the solve starts anew.
+        """
+        fresh = self.solver.init(problem, x, *args)
+        trees.require_same("state", self.state, fresh, f"{self.solver.name}'s state at this init")
+        state = jax.tree.map(lambda old, new: jnp.asarray(old, new.dtype), self.state, fresh)
+        tol = tolerance(self.solver, x)
+        stale = (state.error <= tol) & ~(problem.condition.error(problem, x, *args) <= 100 * tol)
+        state = trees.where(stale, fresh, state)
+        if hasattr(state, "status"):
+            return state._replace(status=jnp.full_like(state.status, Status.RUNNING))
+        return state
