@@ -210,7 +210,9 @@ def _vjp(
     given = None
     if derivative is not None:
         leaves = treedef.flatten_up_to(derivative)
-        given = [jnp.asarray(leaves[i])[None] for i in places]
+        own = [jnp.asarray(leaves[i]) for i in places]
+        trees.require_same("derivative", own, parameters.moving, "the arguments in argnums")
+        given = [leaf[None] for leaf in own]
     v = leading(jax.tree.map(jnp.asarray, cotangent))
     _, gradient, certificate = reverse(at, system, parameters, lambda _: (v, None), given)
     return _scatter(first(gradient), places, treedef), certificate

@@ -156,6 +156,9 @@ def forward(
     Tangents and derivatives have a leading axis, one entry a direction; the certificate is that of all together.
     ``extra`` is added to the right-hand side of the derivative's equation.
     """
+    # everything is linear in the tangents: of unit ones, no square underflows
+    top, known = _top(tangents, extra), given
+    tangents, extra, given = _over((tangents, extra, given), top)
     moving = parameters.moving
     here, push = jax.linearize(parameters.apply(at, at.x), moving)
     b = _each(push, tangents)
@@ -175,7 +178,7 @@ def forward(
     if system.dense:
         signs = trees.signs(at.x)
         noise = _each(lambda w: system.solve(system.perturbation(w, signs)).w, dx)
-    return dx, _judge(
+    return trees.scale(top, dx) if known is None else known, _judge(
         at,
         system,
         newton,
@@ -202,14 +205,15 @@ def reverse(
     moving = parameters.moving
     system.prepare()
     transposed = system.transposed
-    v, direct = cotangents(at.x)
+    top, known = _top(cotangents(at.x)), given
+    (v, direct), given = _over((cotangents(at.x), given), top)
     here, pull = jax.vjp(parameters.apply(at, at.x), moving)
     step, solved = system.solve(here, rtol=_LOOSE).w, _each(transposed.solve, v)
     u = trees.neg(solved.w)
     newton = _Correction(trees.norm(here), trees.norm(step), trees.sub(at.x, step))
 
     after, pull_nearby = jax.vjp(lambda w, some: at.function(w, parameters.merge(some)), newton.nearby, moving)
-    v_nearby, direct_nearby = cotangents(newton.nearby)
+    v_nearby, direct_nearby = _over(cotangents(newton.nearby), top)
     q = trees.add(_each(lambda u: pull_nearby(u)[0], u), v_nearby)
     loose = _each(lambda q: transposed.solve(q, rtol=_LOOSE), q)
     du = loose.w
@@ -226,8 +230,8 @@ def reverse(
         signs = trees.signs(at.x)
         noise = _each(lambda w: pull(transposed.solve(transposed.perturbation(w, signs)).w)[0], u)
     return (
-        u,
-        gradient,
+        trees.scale(top, u),
+        trees.scale(top, gradient) if known is None else known,
         _judge(
             at,
             system,
@@ -242,6 +246,16 @@ def reverse(
             finite=trees.all_finite((here, v)),
         ),
     )
+
+
+def _top(*parts: Any) -> jax.Array:
+    """Return the largest absolute value in some trees, or one where all are zero."""
+    top = trees.max_abs(jax.tree.leaves(parts))
+    return jnp.where(top > 0, top, 1)
+
+
+def _over(tree: Any, top: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf / top.astype(leaf.dtype), tree)
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -17,14 +17,21 @@ from ._krylov import CG
 from ._preconditioner import Preconditioner
 from ._protocol import Matvec, Structure
 
+#: with how many products a factor is tested
+_PRODUCTS = 4
+
 
 @register_dataclass
 @dataclass(frozen=True)
 class ReusedCholesky:
-    """Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.
+    r"""Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.
 
     Where Newton's method has converged, its last factor leaves an error of the size of its last step, so that two or
     three products take the place of assembling and factorizing a matrix. Where there is no factor, it is made.
+
+    The factor is believed where it is near: a few products estimate the spectral radius of :math:`I - (L L^\top)^{-1}
+    A`, which is below one where ``A`` is as definite as the factor's own matrix. So a Hessian that is singular or
+    indefinite at the solution itself is factorized there, and seen.
 
     Parameters
     ----------
@@ -40,11 +47,21 @@ class ReusedCholesky:
     def prepared(self, matvec: Matvec, like: Any) -> ReusedCholesky:
         """Return the solver with its factor made where there was none."""
         factor = jax.lax.cond(
-            self.known,
+            self.known & self._near(matvec, like),
             lambda: self.factor,
             lambda: jax.lax.linalg.cholesky(materialize(matvec, like)[0], symmetrize_input=False),
         )
         return dataclasses.replace(self, factor=factor, known=jnp.ones((), bool))
+
+    def _near(self, matvec: Matvec, like: Any) -> jax.Array:
+        """Return whether the map differs little from the factor's matrix, relative to that, by power iteration."""
+        p = trees.varied(like)
+        size = trees.norm(p)
+        for _ in range(_PRODUCTS):
+            p = trees.scale(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), p)
+            p = trees.sub(p, _apply(self.factor, matvec(p)))
+            size = trees.norm(p)
+        return size < 0.5
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the matrix looks singular."""

@@ -42,7 +42,8 @@ class NelderMead(BoxSolver):
     contraction :math:`3/4 - 1/(2d)`, shrinkage :math:`1 - 1/d`. Only values are used; where they are NaN, they count
     as infinite. Bounds are kept by clipping. Each evaluation is one step. The error is the largest distance of a
     vertex from the best one or the largest difference of their values. Where it falls below ``tol``, the method starts
-    again from a fresh simplex, ``restarts`` times, since simplices can collapse before a minimum.
+    again from a fresh, smaller simplex, ``restarts`` times, since simplices can collapse before a minimum (at a bound,
+    say), and again for as long as that finds better points.
 
     The points do not depend smoothly on parameters, so there is no unrolling; the implicit derivative of the solution
     needs a gradient there.
@@ -90,10 +91,10 @@ class NelderMead(BoxSolver):
         simplex = self._fresh(box_of(problem, x), flatten(x))
         return State(inf, simplex, jnp.full(simplex.shape[0], inf), zero + _FILL, zero, inf, zero, inf, running())
 
-    def _fresh(self, box: Any, x: jax.Array) -> jax.Array:
+    def _fresh(self, box: Any, x: jax.Array, share: float = 1.0) -> jax.Array:
         """Return a simplex around a point, along the coordinates, to the side where there is more room."""
         x = box.project(x)
-        edge = jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), 1)
+        edge = share * jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), 1)
         up, down = jnp.minimum(edge, box.upper - x), jnp.minimum(edge, x - box.lower)
         edge = jnp.where((up < edge) & (down > up), -down, up)
         return jax.vmap(box.project)(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
@@ -139,16 +140,15 @@ class NelderMead(BoxSolver):
 
         size = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
         # a vertex outside of the function's domain is no reason to call the error unknown
-        spread = jnp.where(
-            jnp.isfinite(values[0]), jnp.minimum(values[-1] - values[0], jnp.finfo(values.dtype).max), jnp.inf
-        )
+        spread = jnp.minimum(values[-1] - values[0], jnp.finfo(values.dtype).max)
+        spread = jnp.where(jnp.isfinite(values[0]), spread, jnp.inf)
         error = jnp.where(complete, jnp.maximum(size, spread), state.error)
         tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
         # a fresh simplex that has found a better point says that the last one had collapsed: another one, uncounted
         better = (state.restarts > 0) & (values[0] < state.before - tol)
         restart = complete & (error <= tol) & ((state.restarts < self.restarts) | better)
         before = jnp.where(restart, values[0], state.before)
-        simplex = jnp.where(restart, self._fresh(box, simplex[0]), simplex)
+        simplex = jnp.where(restart, self._fresh(box, simplex[0], 0.1), simplex)
         values = jnp.where(restart & (jnp.arange(d + 1) > 0), jnp.inf, values)
         # until the fresh simplex is filled, its size stands for the error
         edges = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
