@@ -16,12 +16,15 @@ from ..conditions import as_condition
 from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver
 from ..status import OnFailure, check_on_failure
-from ._engine import implicit, solve_real
+from ._engine import as_declared, implicit, solve_real
 from ._linearization import Linearization
 
 
 def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
     return Linearized(lambda u: fun(u, *args), x)
+
+
+_PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _arguments(
@@ -39,13 +42,19 @@ def _arguments(
     one_sided = (inspect.Parameter.VAR_KEYWORD in kinds[0]) != (inspect.Parameter.VAR_KEYWORD in kinds[1])
     try:
         signature.bind(None, *positional, **keyword)
-        fits = not (one_sided and keyword)
+        # the same names in another order would be matched to one another by their places
+        names = [
+            [p.name for p in s.parameters.values() if p.kind in _PLACED][1:] for s in (solver_signature, signature)
+        ]
+        shuffled = names[0] != names[1] and sorted(names[0]) == sorted(names[1])
+        fits = not (one_sided and keyword) and not shuffled
     except TypeError:
         fits = False
     if not fits:
         raise TypeError(
             "The arguments of the solver cannot be matched to those of the optimality condition. After the unknown "
-            f"both must take the same arguments: the solver takes {solver_signature}, the condition takes {signature}."
+            f"both must take the same arguments in the same order: the solver takes {solver_signature}, the condition "
+            f"takes {signature}."
         )
     return positional, keyword
 
@@ -81,6 +90,9 @@ def custom_root(
     ------
     TypeError
         Where the solver's arguments do not fit the condition's, or ``F(x)`` is not like ``x``.
+    DerivativeError
+        Where the derivative's linear system cannot be solved, or the point does not satisfy the condition: the residual
+        is more than one percent of what a change of the point by its own size makes.
 
     Notes
     -----
@@ -150,7 +162,7 @@ def custom_root(
                     return condition(None, u, *some)
 
                 matvec = _linearize(lambda u, *a: condition(None, u, *a), x, some)
-                return Linearization(x, function, matvec, structure)
+                return Linearization(x, function, matvec, structure, declared=True)
 
             x, aux = implicit(
                 lambda consts, init, parameters: hoisted(consts, init, parameters[0]),
@@ -161,6 +173,7 @@ def custom_root(
                 linear_solver=closed_solver(linear_solver, hoisted.shape[0]),
                 on_failure=on_failure,
                 name=f"the solution of {name}",
+                judge=True,
             )
             return (x, aux) if has_aux else x
 
@@ -238,13 +251,8 @@ def root_jvp(
     residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
-    return solve_real(
-        Linearization(x, lambda u, args: condition(u, *args), matvec, structure),
-        trees.neg(b),
-        linear_solver,
-        on_failure,
-        "a root",
-    )
+    at = Linearization(x, lambda u, args: condition(u, *args), matvec, structure, declared=True)
+    return as_declared(solve_real(at, trees.neg(b), linear_solver, on_failure, "a root"), at, on_failure, "a root")
 
 
 def root_vjp(
@@ -274,8 +282,9 @@ def root_vjp(
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
     transposed = jax.linear_transpose(matvec, x)
-    at = Linearization(x, lambda u, args: condition(u, *args), lambda w: transposed(w)[0], structure)
-    u = solve_real(at, cotangent, linear_solver, on_failure, "a root")
+    back = lambda w: transposed(w)[0]
+    at = Linearization(x, lambda u, args: condition(u, *args), back, structure, declared=True)
+    u = as_declared(solve_real(at, cotangent, linear_solver, on_failure, "a root"), at, on_failure, "a root")
     moving, treedef, merge = _inexact(args)
     (cotangents,) = jax.vjp(lambda some: condition(x, *merge(some)), moving)[1](trees.neg(u))
     iterator = iter(cotangents)

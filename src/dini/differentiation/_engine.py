@@ -28,8 +28,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from .. import trees
 from ..linear import solve as linear_solve
-from ..status import OnFailure, Status
-from ._certificate import Parameters, solve_certified
+from ..status import DerivativeError, OnFailure, Status, guard
+from ._certificate import TOLERANCE, Parameters, solve_certified
 from ._linearization import Linearization
 
 
@@ -90,6 +90,7 @@ def implicit(
     status_of: Callable[[Any], Any] | None = None,
     reuse: Callable[[Any], Any] | None = None,
     certify: bool = False,
+    judge: bool = False,
 ) -> tuple[Any, Any]:
     """Return ``run(consts, constants, parameters)``, a pair ``(x, extra)``, with the implicit derivative of ``x``.
 
@@ -115,6 +116,8 @@ def implicit(
     certify
         Whether to estimate the derivative's error, and to treat one that is too large like a linear system that was not
         solved.
+    judge
+        Whether to test that the point satisfies the condition, for a solver of which no status is known.
     """
     treedef = jax.tree.structure(parameters)
     # the rule runs after the trace that it is defined in: what the linear solver holds comes to it as an operand
@@ -151,14 +154,57 @@ def implicit(
         if certify:
             dx = solve_certified(at, Parameters(here, merge), tangent, solver, on_failure, name)
         else:
-            _, b = jax.jvp(lambda some: at.function(x, merge(some)), (here,), (tangent,))
+            residual, b = jax.jvp(lambda some: at.function(x, merge(some)), (here,), (tangent,))
             dx = solve_real(at, trees.neg(b), solver, on_failure, name)
+            if judge:
+                dx = _on_a_solution(dx, at, residual, on_failure, name)
+        dx = as_declared(dx, at, on_failure, name)
         if mark is not None:
             dx = _times(mark, dx)
         return (x, extra), (dx, _zeros(extra))
 
     solution.defjvp(rule, symbolic_zeros=True)
     return solution(consts, (constants, held), jax.tree.leaves(parameters))
+
+
+def _on_a_solution(value: Any, at: Linearization, residual: Any, on_failure: OnFailure, name: str) -> Any:
+    """Return a derivative, guarded by a test of the residual beside what a step of the point's own size makes."""
+    x, residual = jax.lax.stop_gradient((at.x, residual))
+    u = trees.varied(x)
+    u = trees.scale((1 + trees.norm(x)) / trees.norm(u), u)
+    size, scale = trees.norm(residual), trees.norm(jax.lax.stop_gradient(at.matvec(u)))
+
+    def report(figures: Any) -> DerivativeError:
+        return DerivativeError(
+            f"{name[0].upper()}{name[1:]} does not satisfy the optimality condition that was given: the residual is "
+            f"{float(figures[0]):.1e}, a change of the point by its own size makes {float(figures[1]):.1e}. Check that "
+            "the condition is the solver's, with arguments in the same order, and that the solver converges. If a "
+            'derivative that may be wrong is acceptable, pass on_failure="ignore".',
+            Status.CONDITION,
+        )
+
+    return guard(value, ~(size <= TOLERANCE * scale), report, (jnp.stack([size, scale]),), on_failure)
+
+
+def as_declared(value: Any, at: Linearization, on_failure: OnFailure, name: str) -> Any:
+    """Return a derivative, guarded by a test of the symmetry that a user has declared."""
+    if not at.declared or at.structure is None:
+        return value
+    v, w = trees.varied(at.x), trees.signs(at.x)
+    Av, Aw = jax.lax.stop_gradient((at.matvec(v), at.matvec(w)))
+    gap = jnp.abs(trees.vdot(w, Av) - trees.vdot(v, Aw))
+    scale = trees.norm(w) * trees.norm(Av) + trees.norm(v) * trees.norm(Aw)
+
+    def report(figures: Any) -> DerivativeError:
+        return DerivativeError(
+            f"The Jacobian of the condition of {name} is declared {at.structure}, and is not: <w, J v> and <v, J w> "
+            f"differ by {float(figures[0]):.1e}, relative to their size. Leave the declaration out (`symmetric`, "
+            "`structure`).",
+            Status.CONDITION,
+        )
+
+    relative = gap / jnp.where(scale > 0, scale, 1)
+    return guard(value, ~(relative <= trees.eps(at.x) ** 0.5), report, (relative[None],), on_failure)
 
 
 def _hold(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:

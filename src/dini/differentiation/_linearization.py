@@ -37,6 +37,8 @@ class Linearization(NamedTuple):
         A positive semidefinite stand-in for ``A``, or ``None``.
     kinks
         The problem's projection or proximal operator, or ``None`` where nothing is projected.
+    declared
+        Whether the structure is what a user says, and not what mathematics says.
     """
 
     x: Any
@@ -45,6 +47,7 @@ class Linearization(NamedTuple):
     structure: Structure = None
     reduction: Reduction | None = None
     kinks: Kinks | None = None
+    declared: bool = False
 
     def system(self, linear_solver: Any) -> System:
         """Return the linear system of the derivative."""
@@ -71,4 +74,5 @@ def linearize(x: Any, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariza
             lambda y: problem.prox(y, step),
             lambda y: problem.kink_distance(y, step),
         )
-    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks)
+    declared = getattr(problem, "symmetric", False)
+    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared)

@@ -134,7 +134,7 @@ class MCP(Penalty):
             size, firm = jnp.abs(u), eta < g
             slope = jnp.where(firm, 1 - eta / g, 1)
             between = jnp.where(firm & (size > eta * s), jnp.sign(u) * (size - eta * s) / slope, 0)
-            return jnp.where(size > jnp.where(firm, g * s, _root(eta * g) * s), u, between)
+            return jnp.where(size <= jnp.where(firm, g * s, _root(eta * g) * s), between, u)
 
         return prox_map(one, x, positive(self.strength, or_zero=True), self.gamma, step_size=step_size)
 

@@ -13,7 +13,9 @@ from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
 from ..functions import as_function, close
+from ..sets import Set
 from ._base import Problem, hessian_block
+from ._minimize import check_part
 
 
 @register_dataclass
@@ -56,6 +58,9 @@ class LeastSquares(Problem):
 
     def __post_init__(self) -> None:
         self._wrap()
+        for what, kind, part in (("constraint", Set, self.constraint),):
+            if isinstance(part, type):
+                check_part(type(self).__name__, what, part, kind)
         if callable(self.loss):
             object.__setattr__(self, "loss", as_function(self.loss, "LeastSquares' loss"))
         elif self.loss is not None and isinstance(self.loss, str | int | float):
@@ -149,6 +154,7 @@ class LeastSquares(Problem):
                 f"{[f'{leaf.dtype.name}{list(leaf.shape)}' for leaf in leaves]}."
             )
         if self.constraint is not None:
+            check_part(self.name, "constraint", self.constraint, Set)
             self.constraint.check(x)
         if self.loss is not None:
             squared = self._squared(x, *args)

@@ -11,7 +11,18 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
+from ..penalties import Penalty
+from ..sets import Set
 from ._base import Problem, hessian_block
+
+
+def check_part(owner: str, what: str, part: Any, kind: type) -> None:
+    """Raise unless a constraint is a set, and a penalty a penalty."""
+    if not isinstance(part, kind):
+        given = f"the class {part.__name__}; call it" if isinstance(part, type) else type(part).__name__
+        raise TypeError(
+            f"{owner}'s {what} must be an object of dini.{'sets' if kind is Set else 'penalties'}: given {given}."
+        )
 
 
 def check_scalar(output: Any, name: str) -> None:
@@ -75,6 +86,9 @@ class Minimize(Problem):
 
     def __post_init__(self) -> None:
         self._wrap()
+        for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
+            if isinstance(part, type):
+                check_part(type(self).__name__, what, part, kind)
         if self.constraint is not None and self.penalty is not None:
             raise ValueError(
                 "Minimize takes a constraint or a penalty, not both: the proximal operator of their sum is not the "
@@ -148,6 +162,7 @@ class Minimize(Problem):
     def check(self, x: Any, *args: Any) -> None:
         """Raise unless the objective is a real scalar and the constraint or penalty fits ``x``."""
         check_scalar(jax.eval_shape(self.value, x, *args), self.name)
-        for part in (self.constraint, self.penalty):
+        for part, kind, what in ((self.constraint, Set, "constraint"), (self.penalty, Penalty, "penalty")):
             if part is not None:
+                check_part(self.name, what, part, kind)
                 part.check(x)

@@ -252,7 +252,7 @@ class Affine(Set):
             1 + jnp.max(jnp.abs(y), initial=0)
         )
         good = missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale
-        return unravel(believed(p, good, lambda: ValueError("Affine is empty: A x = b has no solution.")))
+        return unravel(believed(p, (self, x), good, lambda: ValueError("Affine is empty: A x = b has no solution.")))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return infinity: the projection is affine."""

@@ -62,13 +62,19 @@ def smallest(parts: Any, x: Any) -> jax.Array:
     return result
 
 
-def believed(p: Any, good: jax.Array, failure: Callable[..., Exception], *figures: Any) -> Any:
-    """Return ``p`` where it is good; elsewhere raise ``failure(*figures)`` if that can be seen now, or return NaN."""
+def believed(p: Any, inputs: Any, good: jax.Array, failure: Callable[..., Exception], *figures: Any) -> Any:
+    """Return ``p`` where it is good; elsewhere raise ``failure(*figures)`` if that can be seen now, or return NaN.
+
+    Where it is NaN, so are its derivatives in everything in ``inputs``, also where ``p`` does not depend on it.
+    """
     good = jax.lax.stop_gradient(good)
     if not isinstance(good, jax.core.Tracer) and not good:
         raise failure(*figures)
-    # a product, whose derivative is NaN as well
-    return jax.tree.map(lambda u: u * jnp.where(good, 1, jnp.nan).astype(u.dtype), p)
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(inputs) if trees.is_inexact(leaf)]
+    # a product with zero, or with NaN: a selection would hide NaN from derivatives
+    mark = trees.total([jnp.sum(jnp.where(jnp.isfinite(leaf), leaf, 0)).real for leaf in leaves])
+    mark = jnp.where(good, 0, jnp.nan) * mark
+    return jax.tree.map(lambda u: u * jnp.where(good, 1, jnp.nan).astype(u.dtype) + mark.astype(u.dtype), p)
 
 
 def require_real(owner: str, x: Any) -> None:

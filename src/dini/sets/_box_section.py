@@ -152,7 +152,7 @@ class BoxSection(Set):
         inside = jnp.all((low <= high) & (p >= low) & (p <= high))
         good = inside & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale)
         empty = "BoxSection is empty: no point between the bounds satisfies the equation, or a parameter is NaN."
-        return unravel(believed(p, good, lambda: ValueError(empty)))
+        return unravel(believed(p, (self, x), good, lambda: ValueError(empty)))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where an element meets or leaves a bound (exact while an element is free)."""

@@ -288,7 +288,7 @@ class Intersection(Set):
         # of a point that is very far away, rounding errors may leave no digit, unless its projection is zero
         tiny = size <= 1e3 * jnp.finfo(y.dtype).eps * jnp.sqrt(jnp.sum(y**2))
         good = (error <= tol) & (tiny | (error * _scale(tol, y, now) <= 1e-2 * size))
-        return unravel(believed(now, good, self._failure, error))
+        return unravel(believed(now, (self, x), good, self._failure, error))
 
     def _failure(self, error: Any) -> Exception:
         return SolveError(

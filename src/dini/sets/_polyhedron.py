@@ -277,7 +277,7 @@ class Polyhedron(Set):
         missed = jnp.maximum(relative(A @ p - b, A, b), relative(jnp.abs(E @ p - d), E, d))
         missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / size)
         good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps))
-        return unravel(believed(p, good, _failure, face.outcome, missed))
+        return unravel(believed(p, (self, x), good, _failure, face.outcome, missed))
 
     def kink_distance(self, x: Any) -> jax.Array:
         r"""Return the distance from where an inequality becomes active or its multiplier zero.

@@ -264,23 +264,25 @@ class TransportationPolytope(Set):
         a, b = jnp.asarray(self.rows, x.dtype), jnp.asarray(self.columns, x.dtype)
         return (True, x.T, b, a) if x.shape[0] < x.shape[1] else (False, x, a, b)
 
-    def _checked(self, P: jax.Array, a: jax.Array, b: jax.Array, turned: bool) -> jax.Array:
+    def _checked(self, P: jax.Array, x: jax.Array, a: jax.Array, b: jax.Array, turned: bool) -> jax.Array:
         rows, columns = _sums(P)
         missed = jnp.maximum(jnp.max(jnp.abs(rows - a)), jnp.max(jnp.abs(columns - b)))
         bound = jnp.sqrt(jnp.finfo(P.dtype).eps) * jnp.maximum(jnp.max(a), jnp.max(b))
         name = type(self).__name__
-        P = believed(P, missed <= bound, lambda: ValueError(f"{name} is empty: its rows and columns do not fit."))
+        P = believed(
+            P, (self, x), missed <= bound, lambda: ValueError(f"{name} is empty: its rows and columns do not fit.")
+        )
         return P.T if turned else P
 
     def project(self, x: Any) -> Any:
         """Return the Euclidean projection."""
         turned, Y, a, b = self._oriented(x)
-        return self._checked(_euclidean(Y, a, b)[0], a, b, turned)
+        return self._checked(_euclidean(Y, a, b)[0], x, a, b, turned)
 
     def project_kl(self, logits: Any) -> Any:
         r"""Return the entropy projection of :math:`e^Y`."""
         turned, Y, a, b = self._oriented(logits)
-        return self._checked(_entropic(Y, a, b), a, b, turned)
+        return self._checked(_entropic(Y, a, b), logits, a, b, turned)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return a lower bound of the distance from where the support changes.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..loop import tolerance
 from ..problems import FixedPoint
 from ..settings import require_all_above, require_choice, require_count, require_positive
 from . import _stored
@@ -135,7 +136,9 @@ class Anderson(Solver):
         new = State(
             shown, points, residuals, last, last_residual, best_point, best_residual, best, factor.astype(dtype), count
         )
-        return trees.where(lost, back, mixed), new
+        # the point that is returned in the end is the one whose error is known
+        done = error <= tolerance(self, x)
+        return trees.where(lost, back, trees.where(done, x, mixed)), new
 
     def _weights(self, points: Any, residuals: Any, residual: Any) -> Any:
         against = residuals if self.type == 2 else points

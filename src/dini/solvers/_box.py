@@ -26,22 +26,27 @@ class Box(NamedTuple):
         return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
 
     def projected_gradient(self, x: Any, gradient: Any) -> Any:
-        r"""Return what is left of the negative gradient at the bounds, zero at a solution.
-
-        Each element is cut off at the room that there is, in units of the box's width where that is less than one: in a
-        narrow box, every point is near a solution, and yet its value need not be.
-        """
-        width = self.upper - self.lower
-        unit = jnp.where((width > 0) & (width < 1), width, 1)
-        up, down = (self.upper - x) / unit, (self.lower - x) / unit
-        # NaN passes
-        return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
+        """Return what is left of the negative gradient at the bounds, zero at a solution."""
+        return projected_gradient(x, gradient, self.lower, self.upper)
 
     def longest(self, x: Any, direction: Any) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
         room = jnp.where(direction > 0, self.upper - x, self.lower - x)
         moves = direction != 0
         return jnp.min(jnp.where(moves, room / jnp.where(moves, direction, 1), jnp.inf), initial=jnp.inf)
+
+
+def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any) -> Any:
+    """Return the negative gradient with each element cut off at the room that there is for it.
+
+    The room is in units of the box's width where that is less than one: in a narrow box every point is near a solution,
+    and yet its value need not be.
+    """
+    width = upper - lower
+    unit = jnp.where((width > 0) & (width < 1), width, 1)
+    up, down = (upper - x) / unit, (lower - x) / unit
+    # NaN passes
+    return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
 
 
 def has_bounds(constraint: Any) -> bool:

@@ -105,7 +105,9 @@ class Bracketing(Solver):
         found = (now.at_a == 0) | (now.at_b == 0)
         scale = jnp.maximum(jnp.abs(best), 1)
         width = jnp.where(found, 0, jnp.abs(now.b - now.a))
-        error = jnp.where(k == 0, jnp.inf, jnp.max(0.5 * width / scale)).astype(dtype)
+        enclosed = jnp.all(found | (jnp.sign(now.at_a) != jnp.sign(now.at_b)))
+        # a narrow bracket without a root is no solution
+        error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(0.5 * width / scale)).astype(dtype)
         error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)
         tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
         share = jnp.asarray(self._propose(now, tol * scale), dtype)
@@ -114,8 +116,7 @@ class Bracketing(Solver):
         inside = (flat - now.a.astype(flat.dtype)) * (flat - now.b.astype(flat.dtype)) < 0
         trial = jnp.where((k == 1) & inside, flat.astype(dtype), trial)
         trial = jnp.where(found, best, jnp.where(k == 0, now.trial, trial))
-        enclosed = found | (jnp.sign(now.at_a) != jnp.sign(now.at_b))
-        status = jnp.where((k == 1) & ~jnp.all(enclosed), Status.NO_BRACKET, state.status)
+        status = jnp.where((k == 1) & ~enclosed, Status.NO_BRACKET, state.status)
         narrow = jnp.all(width <= 4 * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
         status = jnp.where(narrow, Status.STALLED, status).astype(jnp.int32)
         now = now._replace(error=error, trial=trial, steps=k + 1, status=status)

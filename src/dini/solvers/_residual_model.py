@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..linear._small import positive_definite_solver
 from ..problems import LeastSquares
+from ._box import box_of, projected_gradient
 
 
 def as_vector(tree: Any) -> jax.Array:
@@ -50,10 +51,8 @@ class Space:
         self.loss = problem.loss if self.minimum else None
         self.bounds: tuple[Any, Any] | None = None
         if getattr(problem, "constraint", None) is not None:
-            # the ends of a product of intervals are the projections of infinity
-            ends = [jax.tree.map(lambda u, e=end: jnp.full_like(u, e), x) for end in (-jnp.inf, jnp.inf)]
-            low, high = (ravel_pytree(problem.constraint.project(end))[0].astype(self.dtype) for end in ends)
-            self.bounds = (low, high)
+            box = box_of(problem, x)
+            self.bounds = box.lower, box.upper
 
     @property
     def outputs(self) -> int:
@@ -75,7 +74,7 @@ class Space:
         """Return the optimality measure: the norm of the (projected) gradient, or of a root's residual."""
         if not self.minimum:
             return jnp.sqrt(2 * at.value)
-        step = at.gradient if self.bounds is None else u - self.clip(u - at.gradient)
+        step = at.gradient if self.bounds is None else projected_gradient(u, at.gradient, *self.bounds)
         return jnp.sqrt(jnp.sum(step * step) + at.rest)
 
     def weights(self, r: Any) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from ..problems import FixedPoint, LeastSquares, Root
 from ..settings import require_choice
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
+from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
 from ._structured_secant import Secant
 
@@ -64,7 +65,7 @@ class ResidualSolver(Solver):
         """Raise unless the constraint, if there is one, consists of bounds."""
         super().check(problem, x)
         constraint = getattr(problem, "constraint", None)
-        if constraint is not None and not getattr(constraint, "elementwise", False):
+        if constraint is not None and not has_bounds(constraint):
             raise TypeError(
                 f"{self.name} keeps bounds, such as dini.sets.Box: given the constraint {constraint.name}. "
                 "Use ProximalGradient or ProjectedGradient."

@@ -60,7 +60,17 @@ class Separated(Space):
         r, pull = jax.vjp(self.joint, u, c)
         gradient, rest = pull(r)
         # what is left in the linear part shows that it is not linear, or not determined to working precision
-        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest))
+        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest) + self._bend(u, c, r))
+
+    def _bend(self, u: Any, c: Any, r: Any) -> Any:
+        """Return the square of the residuals' second difference in the linear part, zero but for rounding errors."""
+        step = jnp.maximum(jnp.abs(c), 1) * trees.signs(c)
+        ahead, back = self.joint(u, c + step), self.joint(u, c - step)
+        bend = ahead - 2 * r + back
+        terms = jnp.sqrt(jnp.sum(ahead * ahead) + jnp.sum(r * r) + jnp.sum(back * back))
+        squared = jnp.sum(bend * bend)
+        rounding = jnp.sqrt(jnp.finfo(self.dtype).eps) * terms
+        return jax.lax.stop_gradient(jnp.where(squared > rounding**2, squared, 0))
 
     def jacobian(self, u: Any) -> Any:
         """Return the Jacobian of the projected residuals, transposed: Kaufman's, or that of Golub and Pereyra."""

@@ -40,7 +40,7 @@ class GradientCheck:
                 abs(row["finite differences"]), max(abs(r["finite differences"]) for r in self.rows) * 1e-3, 1e-12
             )
             errors.append(abs(row[method] - row["finite differences"]) / scale)
-        return max(errors)
+        return float(np.max(errors))  # NaN if one is
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -67,6 +67,8 @@ class GradientCheck:
             lines.append(f"{name:<{width}}  {values}{verdict}{mark}")
         uncertainty = max(row["uncertainty"] for row in self.rows)
         lines.append(f"{'':<{width}}  (relative uncertainty of the finite differences {uncertainty:.1e})")
+        if any(np.isnan(list(row.values())).any() for row in self.rows):
+            lines.append(f"{'':<{width}}  (nan: a solve, or the linear system of a derivative, failed)")
         return "\n".join(lines)
 
 
@@ -133,7 +135,8 @@ def check_gradient(
             for i, leaf in zip(moving, some, strict=True):
                 full[i] = leaf
             problem, args = jax.tree.unflatten(treedef, full)
-            x = solve(problem, solver, init, *args, differentiation=differentiation, on_failure="ignore").x
+            # a solve that fails has no derivative to be compared
+            x = solve(problem, solver, init, *args, differentiation=differentiation, on_failure="nan").x
             return sum((jnp.vdot(w, u).real for w, u in zip(weights, jax.tree.leaves(x), strict=True)), jnp.zeros(()))
 
         shapes = jax.tree.leaves(jax.tree.map(jnp.asarray, init))

@@ -1,0 +1,265 @@
+"""No silent wrong answer: what once came back as a number, and is an error, a status or NaN now."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import penalties, sets
+from dini.certified import Verdict
+from dini.testing import check_gradient
+
+NAN = np.nan
+
+
+def status(solution):
+    return dini.Status(int(solution.status))
+
+
+def quiet(problem, solver, init, *args, **settings):
+    return dini.solve(problem, solver, init, *args, on_failure="ignore", **settings)
+
+
+@pytest.mark.parametrize(
+    "project",
+    [
+        sets.NonNegative().project,
+        sets.Box(-1.0, 1.0).project,
+        sets.LInfBall(1.0).project,
+        sets.L2Ball(1.0).project,
+        sets.L1Ball(1.0).project,
+        sets.Simplex().project,
+        sets.Halfspace(np.ones(3), 1.0).project,
+        lambda x: penalties.L1(0.5).prox(x, 1.0),
+        lambda x: penalties.L0(0.5).prox(x, 1.0),
+        lambda x: penalties.MCP(0.5).prox(x, 1.0),
+        lambda x: penalties.GroupLasso(0.5).prox(x, 1.0),
+        lambda x: penalties.SortedL1(np.array([1.0, 0.5, 0.1])).prox(x, 1.0),
+        lambda x: penalties.NonNegative(penalties.L1(0.5)).prox(x, 1.0),
+    ],
+)
+def test_nan_passes_through_projections_and_proximal_operators(project):
+    assert np.isnan(project(jnp.array([NAN, 1.0, 3.0]))).any()
+
+
+def test_a_gradient_that_is_nan_at_a_bound_is_not_a_solution():
+    problem = dini.Minimize(lambda x: jnp.sum((x - 1) ** 2) + 0.1 * jnp.linalg.norm(x), constraint=sets.Box(0.0, 5.0))
+    for solver in (
+        dini.ProjectedNewton(),
+        dini.LBFGSB(),
+        dini.ProjectedGradient(step_size=0.1),
+        dini.ProximalGradient(),
+        dini.ProximalNewton(),
+    ):
+        assert status(quiet(problem, solver, jnp.zeros(2))) == dini.Status.NONFINITE, solver.name
+
+
+BAD_PARAMETERS = {
+    "ball": (lambda p: dict(constraint=sets.L2Ball(p)), NAN),
+    "negative ball": (lambda p: dict(constraint=sets.L2Ball(p)), -1.0),
+    "1-ball": (lambda p: dict(constraint=sets.L1Ball(p)), -1.0),
+    "simplex": (lambda p: dict(constraint=sets.Simplex(p)), -1.0),
+    "half-space": (lambda p: dict(constraint=sets.Halfspace(jnp.ones(3), p)), NAN),
+    "section": (lambda p: dict(constraint=sets.BoxSection(0.0, p, 1.0, 1.0)), NAN),
+    "crossed bounds": (lambda p: dict(constraint=sets.Box(0.0, p)), -1.0),
+    "lasso": (lambda p: dict(penalty=penalties.L1(p)), NAN),
+    "negative lasso": (lambda p: dict(penalty=penalties.L1(p)), -1.0),
+    "groups": (lambda p: dict(penalty=penalties.GroupLasso(p)), -1.0),
+    "rising": (lambda p: dict(penalty=penalties.SortedL1(p)), np.array([1.0, 3.0, 3.0])),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARAMETERS)
+def test_traced_parameters_out_of_their_domain_are_told(case):
+    make, value = BAD_PARAMETERS[case]
+    distance = lambda x: jnp.sum((x - jnp.array([2.0, 1.0, 3.0])) ** 2)
+    solve = lambda p: dini.minimize(distance, jnp.ones(3) / 3, on_failure="ignore", **make(p))
+    assert status(jax.jit(solve)(jnp.asarray(value))) == dini.Status.NONFINITE
+
+
+def test_the_derivative_of_an_empty_projection_is_nan_like_its_value():
+    empty = lambda b, y: sets.Polyhedron(jnp.array([[1.0, 0.0], [-1.0, 0.0]]), b).project(y).sum()
+    section = lambda b, y: sets.BoxSection(0.0, 1.0, 1.0, b).project(y).sum()
+    for fun, b in ((empty, -jnp.ones(2)), (section, jnp.asarray(-1.0))):
+        assert np.isnan(jax.jit(jax.grad(fun, argnums=1))(b, jnp.zeros(2))).all()
+    with pytest.raises(ValueError, match="empty"):
+        sets.BoxSection(0.0, 1.0, 1.0, jnp.asarray(-1.0)).project(jnp.zeros(2))
+
+
+def test_intersections_keep_their_digits_at_every_scale():
+    for scale in (1e-12, 1.0, 1e6):
+        cap = sets.Intersection([sets.L2Ball(scale), sets.Halfspace(jnp.array([1.0, 0.0]), 0.3 * scale)])
+        got = cap.project(scale * jnp.array([10.0, 20.0])) / scale
+        np.testing.assert_allclose(got, [0.3, np.sqrt(1 - 0.09)], rtol=1e-9)
+
+
+def test_rows_at_a_small_angle_are_not_called_an_empty_set():
+    t = 1e-9
+    rows = jnp.array([[1.0, 0.0], [np.cos(t), np.sin(t)], [-np.cos(t), np.sin(t)]])
+    with pytest.raises(dini.SolveError, match="small angle"):
+        sets.Polyhedron(rows, jnp.array([0.0, -t, 0.0])).project(jnp.array([3.0, 1.5 * t]))
+
+
+@pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.NelderMead()])
+def test_the_state_of_another_problem_is_not_believed(solver):
+    problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    done = dini.solve(problem, solver, jnp.zeros(2), 1.0, return_state=True)
+    np.testing.assert_allclose(dini.solve(problem, solver, done.x, 5.0, state=done.state).x, 5, atol=1e-6)
+    np.testing.assert_allclose(dini.solve(problem, solver, jnp.full(2, -3.0), 1.0, state=done.state).x, 1, atol=1e-6)
+
+
+def test_a_failed_solve_shows_in_its_auxiliary_output():
+    problem = dini.Minimize(lambda x, a: (jnp.sum((x - a) ** 2) + jnp.sum(x**4), jnp.sum(x)), has_aux=True)
+    run = lambda a, policy: (
+        dini.solve(problem, dini.GradientDescent(max_steps=2), jnp.zeros(2), a, on_failure=policy).aux
+    )
+    with pytest.raises(Exception, match="MAX_STEPS"):
+        jax.block_until_ready(jax.jit(lambda a: run(a, "raise"))(5.0))
+    assert np.isnan(run(5.0, "nan"))
+    assert np.isnan(jax.vmap(lambda a: run(a, "nan"))(jnp.array([5.0, 6.0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("target", "upper", "start"), [(0.04, 0.05, [0.0, 0.0]), (0.2, 0.5, [2.0, 2.0]), (-1.0, 0.5, [0.2, 0.3])]
+)
+def test_a_simplex_that_collapses_at_a_bound_goes_on(target, upper, start):
+    problem = dini.Minimize(lambda x: jnp.sum((x - target) ** 2), constraint=sets.Box(0.0, upper))
+    solution = dini.solve(problem, dini.NelderMead(), jnp.array(start))
+    np.testing.assert_allclose(solution.x, max(target, 0), atol=1e-6)
+
+
+def test_in_a_narrow_box_not_every_point_is_a_solution():
+    for dtype, width in ((jnp.float64, 1e-9), (jnp.float32, 1e-4)):
+        box, zero = sets.Box(jnp.zeros((), dtype), jnp.asarray(width, dtype)), jnp.zeros(1, dtype)
+        middle = dini.Minimize(lambda x, w=width: jnp.sum((x / w - 0.5) ** 2), constraint=box)
+        for solver in (dini.LBFGSB(), dini.ProjectedNewton()):
+            np.testing.assert_allclose(quiet(middle, solver, zero).x / width, 0.5, rtol=1e-3)
+        end = dini.LeastSquares(lambda x, w=width: x / w - 1, constraint=box)
+        for solver in (dini.LevenbergMarquardt(), dini.DoglegLeastSquares()):
+            np.testing.assert_allclose(quiet(end, solver, zero).x / width, 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "solver", [dini.Bisection(1.0, 1.0 + 1e-8), dini.Bisection(1.0, 1.0), dini.Bisection(0.0, 1.0, tol=0.5)]
+)
+def test_a_narrow_bracket_without_a_root_is_none(solver):
+    root = dini.root(lambda x, a: x**2 - a, 1.0, 4.0, solver=solver, on_failure="ignore")
+    assert status(root) == dini.Status.NO_BRACKET
+
+
+def test_what_anderson_returns_has_the_residual_that_it_reports():
+    rng = np.random.default_rng(0)
+    run = jax.jit(
+        lambda A, b: quiet(dini.FixedPoint(lambda x, A, b: A @ x + b + 0.1 * jnp.sin(x)), SOLVER, jnp.zeros(8), A, b)
+    )
+    for _ in range(20):
+        A, b = rng.standard_normal((8, 8)), rng.standard_normal(8)
+        A *= rng.uniform(0.3, 1.5) / np.abs(np.linalg.eigvals(A)).max()
+        solution = run(A, b)
+        if solution.success:
+            x = np.asarray(solution.x)
+            assert np.linalg.norm(A @ x + b + 0.1 * np.sin(x) - x) <= 2e-8
+
+
+SOLVER = dini.Anderson(type=1)
+
+
+@pytest.mark.parametrize("function", [lambda c: c**2, jnp.cos])
+def test_variable_projection_does_not_believe_even_functions(function):
+    t = np.linspace(0, 3, 12)
+    problem = dini.LeastSquares(lambda x, y: function(x["c"]) * jnp.exp(-t * x["a"]) - y)
+    start = {"a": jnp.asarray(1.0), "c": jnp.asarray(1.0)}
+    assert not quiet(problem, dini.VariableProjection(linear="c"), start, 4 * np.exp(-0.7 * t)).success
+
+
+def test_a_symmetry_that_is_declared_and_does_not_hold():
+    A = np.array([[2.0, 1.0], [0.0, 3.0]])
+    solve = lambda a: dini.solve(dini.Root(lambda x, a: A @ x - a, symmetric=True), dini.Newton(), jnp.zeros(2), a).x
+    with pytest.raises(Exception, match="declared symmetric"):
+        jax.block_until_ready(jax.grad(lambda a: solve(a)[0])(jnp.ones(2)))
+
+
+def test_a_solver_of_ones_own_must_satisfy_its_condition():
+    early = dini.custom_root(lambda x, a: x**3 - a)(lambda init, a: 0.5 * a)
+    with pytest.raises(Exception, match="does not satisfy the optimality condition"):
+        jax.block_until_ready(jax.grad(early, argnums=1)(0.0, 8.0))
+    shuffled = dini.custom_root(lambda x, b, a: x - a - 2 * b)(lambda init, a, b: a + 2 * b)
+    with pytest.raises(TypeError, match="in the same order"):
+        jax.grad(shuffled, argnums=1)(0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_a_hessian_that_is_singular_or_indefinite_at_the_solution_only(shift):
+    def objective(z, a):
+        return 0.5 * (z[0] - a) ** 2 + 0.5 * ((z[0] - a) ** 2 - shift) * jnp.sum(z[1:] ** 2)
+
+    start = jnp.zeros(100).at[0].set(1.0)
+    run = lambda a: dini.solve(dini.Minimize(objective), dini.Newton(), start, a).x[0]
+    with pytest.raises(Exception, match="singular"):
+        jax.block_until_ready(jax.grad(run)(0.0))
+
+
+def test_certificates_of_tiny_cotangents():
+    problem = dini.Root(lambda x, a: jnp.arctan(1e3 * (x - 1)) - a)
+    x, a = jnp.float32(1.001), jnp.float32(0.0)
+    for size in (1.0, 1e-22):
+        for product in (
+            lambda t: dini.certified.vjp(problem, x, (a,), t, on_failure="ignore")[1],
+            lambda t: dini.certified.jvp(problem, x, (a,), (t,), on_failure="ignore")[1],
+        ):
+            assert product(jnp.float32(size)).verdict == Verdict.UNCONVERGED
+    with pytest.raises(TypeError, match="derivative must have"):
+        dini.certified.vjp(
+            dini.Root(lambda x, a: x - a), jnp.ones(3), (jnp.ones(3),), jnp.ones(3), derivative=(jnp.ones(()),)
+        )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_one_sided_derivatives_at_every_scale(dtype):
+    one = jnp.ones(3, dtype)
+
+    def problem(condition):
+        d = jnp.linspace(1, condition, 3, dtype=dtype)
+        return dini.Minimize(lambda x, p: 0.5 * jnp.sum(d * (x - p) ** 2), constraint=sets.NonNegative())
+
+    for condition in (10, 1000):
+        np.testing.assert_allclose(dini.one_sided_jvp(problem(condition), 0 * one, (0 * one,), (one,)), 1, rtol=1e-4)
+        np.testing.assert_allclose(dini.one_sided_jvp(problem(condition), 0 * one, (0 * one,), (-one,)), 0, atol=1e-4)
+    for size in (1e4, 1e8):
+        np.testing.assert_allclose(dini.one_sided_jvp(problem(2), size * one, (size * one,), (one,)), 1, rtol=1e-4)
+    for size in (1e-3, 1e-8):
+        np.testing.assert_allclose(dini.one_sided_jvp(problem(2), 0 * one, (0 * one,), (size * one,)), size, rtol=1e-4)
+
+
+@pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(), dini.BFGS(), dini.GradientDescent()])
+def test_unrolled_steps_past_exact_convergence(solver):
+    problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2))
+    mode = dini.Unrolled(steps=12)
+    run = lambda a: dini.solve(problem, solver, jnp.zeros(2), a, differentiation=mode, on_failure="ignore").x
+    np.testing.assert_allclose(jax.jacrev(run)(jnp.array([1.0, 2.0])), np.eye(2), atol=1e-9)
+
+
+def test_the_gradient_check_does_not_pass_over_failed_solves():
+    report = check_gradient(dini.Root(lambda x, a: x**3 + x - a), dini.Newton(max_steps=0), 1.0, 9.9)
+    assert not report.ok
+    assert "failed" in str(report)
+
+
+def test_bad_input_is_named():
+    square = lambda x: jnp.sum(x**2)
+    cases = {
+        "dini.sets": lambda: dini.minimize(square, jnp.ones(2), constraint=penalties.L1(1.0)),
+        "dini.penalties": lambda: dini.minimize(square, jnp.ones(2), penalty=sets.Box(0.0, 1.0)),
+        "call it": lambda: dini.Minimize(square, constraint=sets.NonNegative),
+        "keeps bounds": lambda: quiet(
+            dini.LeastSquares(lambda x: x - 1, constraint=sets.Intersection([sets.Box(0.0, 1.0)])),
+            dini.LevenbergMarquardt(),
+            jnp.ones(2),
+        ),
+    }
+    for message, call in cases.items():
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.raises(ValueError, match="time_limit"):
+        dini.solve(dini.Minimize(square), dini.LBFGS(), jnp.ones(2), time_limit=1.0, differentiation=dini.Unrolled())
