@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
+
+from . import trees
 
 Class = TypeVar("Class", bound=type)
 
@@ -103,3 +106,9 @@ class Separable:
             return parameter[i] if per_row else parameter
 
         return jax.tree.map(one, self)
+
+
+def smallest(parts: Any, x: Any) -> jax.Array:
+    """Return the smallest element of a tree of arrays (infinity if there is none) in the real dtype of ``x``."""
+    least = [jnp.min(part, initial=jnp.inf) for part in jax.tree.leaves(parts)]
+    return functools.reduce(jnp.minimum, least, jnp.asarray(jnp.inf)).astype(trees.real_dtype(x))

@@ -167,3 +167,28 @@ def _require_matrix(name: str, x: Any) -> None:
         raise ValueError(f"{name} needs a matrix: given shape {jnp.shape(x)}.")
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise TypeError(f"{name} needs a real floating-point matrix: given {jnp.result_type(x).name}.")
+
+
+def soft_threshold(x: Float[Array, "*batch m n"], threshold: Any) -> Float[Array, "*batch m n"]:
+    r"""Return :math:`U \max(\Sigma - t, 0) V^\top`: a matrix with its singular values moved towards zero.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.spectral import soft_threshold
+    >>> print(soft_threshold(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
+    [[2. 0.]
+     [0. 0.]]
+    """
+    return singular_function(_soft, x, threshold, divided=_soft_divided)
+
+
+def _soft(values: jax.Array, threshold: jax.Array) -> jax.Array:
+    return values - jnp.clip(values, -threshold, threshold)
+
+
+def _soft_divided(a: jax.Array, b: jax.Array, threshold: jax.Array) -> jax.Array:
+    """Return the divided differences of the soft threshold without cancellation: those of clipping are exact."""
+    tie = a == b
+    clipped = jnp.clip(a, -threshold, threshold) - jnp.clip(b, -threshold, threshold)
+    return jnp.where(tie, jnp.abs(a) > threshold, 1 - clipped / jnp.where(tie, 1, a - b)).astype(a.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,12 +87,6 @@ def total(terms: Any, x: Any) -> jax.Array:
 def unbounded(x: Any) -> jax.Array:
     """Return infinity as a scalar for ``x``: the distance to a kink that does not exist."""
     return jnp.full((), jnp.inf, trees.real_dtype(x))
-
-
-def smallest(gaps: Any, x: Any) -> jax.Array:
-    """Return the smallest element of a tree, infinity if it has none, as a scalar for ``x``."""
-    least = [jnp.min(gap, initial=jnp.inf) for gap in jax.tree.leaves(gaps)]
-    return functools.reduce(jnp.minimum, least, unbounded(x)).astype(trees.real_dtype(x))
 
 
 def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:

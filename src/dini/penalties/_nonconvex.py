@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from ..separable import map_with, require_broadcast
+from ..separable import map_with, require_broadcast, smallest
 from ..settings import positive, require_all_above, require_all_positive
-from ._base import Penalty, gap_at, prox_map, smallest, total
+from ._base import Penalty, gap_at, prox_map, total
 
 
 @register_dataclass

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
-from ..separable import map_with, require_broadcast
+from ..separable import map_with, require_broadcast, smallest
 from ..settings import positive, require_all_positive
-from ._base import Penalty, gap_at, prox_map, require_step, smallest, total, unbounded
+from ._base import Penalty, gap_at, prox_map, require_step, total, unbounded
 
 
 def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:

@@ -9,20 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
+from ..separable import smallest
 from ..settings import positive, require_positive
-from ..spectral import singular_function
-from ._base import Penalty, gap_at, require_step, smallest, total
-
-
-def _soft(values: jax.Array, threshold: jax.Array) -> jax.Array:
-    return values - jnp.clip(values, -threshold, threshold)
-
-
-def _soft_divided(a: jax.Array, b: jax.Array, threshold: jax.Array) -> jax.Array:
-    """Return the divided differences of the soft threshold without cancellation: those of clipping are exact."""
-    tie = a == b
-    clipped = jnp.clip(a, -threshold, threshold) - jnp.clip(b, -threshold, threshold)
-    return jnp.where(tie, jnp.abs(a) > threshold, 1 - clipped / jnp.where(tie, 1, a - b)).astype(a.dtype)
+from ..spectral import soft_threshold
+from ._base import Penalty, gap_at, require_step, total
 
 
 @register_dataclass
@@ -63,7 +53,7 @@ class NuclearNorm(Penalty):
         """Return ``x`` with its singular values soft-thresholded."""
         require_step(step_size)
         threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
-        return jax.tree.map(lambda u: singular_function(_soft, u, threshold, divided=_soft_divided), x)
+        return jax.tree.map(lambda u: soft_threshold(u, threshold), x)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest singular value from its threshold (exact)."""

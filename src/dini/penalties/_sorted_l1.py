@@ -12,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from ..isotonic import isotonic_regression
+from ..separable import smallest
 from ..settings import positive, require_all_positive, require_ordered
-from ._base import Penalty, require_step, smallest, unbounded
+from ._base import Penalty, require_step, unbounded
 
 
 @register_dataclass

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
+from ..separable import smallest
 from ..settings import positive, require_positive
-from ._base import Penalty, require_step, smallest, total
+from ._base import Penalty, require_step, total
 
 
 @register_dataclass

@@ -14,10 +14,10 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
-from ..separable import leaves_like, require_broadcast
+from ..separable import leaves_like, require_broadcast, smallest
 from ..sets import Set
 from ..settings import require_positive
-from ._base import Penalty, require_step, smallest, total
+from ._base import Penalty, require_step, total
 
 
 def _require_penalty(owner: str, penalty: Any) -> None:

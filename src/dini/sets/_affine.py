@@ -13,9 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..separable import register
+from ..separable import register, smallest
 from ..settings import known
-from ._base import Set, believed, require_real, smallest
+from ._base import Set, believed, require_real
 
 #: matrices with up to this many elements are examined when a set is made
 EXAMINED = 100_000

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import register
+from ..separable import register, smallest
 from ..settings import positive, require_positive
-from ._base import Set, require_real, smallest
+from ._base import Set, require_real
 from ._simplex import project_simplex, support_distances
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function, close
-from ..separable import Separable, register
+from ..separable import Separable, register, smallest
 
 
 class Set(Separable):
@@ -51,15 +51,6 @@ class Set(Separable):
     def support(self, direction: Any) -> jax.Array:
         r"""Return the support function :math:`\sup_{p \in C} \langle p, d \rangle` of a direction ``d``."""
         raise NotImplementedError(f"{self.name} has no support function in closed form.")
-
-
-def smallest(parts: Any, x: Any) -> jax.Array:
-    """Return the smallest element of a tree of arrays (infinity if there is none) in the real dtype of ``x``."""
-    dtype = trees.real_dtype(x)
-    result = jnp.full((), jnp.inf, dtype)
-    for part in jax.tree.leaves(parts):
-        result = jnp.minimum(result, jnp.min(part, initial=jnp.inf).astype(dtype))
-    return result
 
 
 def believed(p: Any, inputs: Any, good: jax.Array, failure: Callable[..., Exception], *figures: Any) -> Any:

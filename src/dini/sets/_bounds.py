@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import leaves_like, map_with, register, require_broadcast
+from ..separable import leaves_like, map_with, register, require_broadcast, smallest
 from ..settings import known, require_ordered, require_positive
-from ._base import Set, require_real, smallest
+from ._base import Set, require_real
 
 
 @register

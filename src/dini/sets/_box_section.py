@@ -11,9 +11,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import leaves_like, map_with, register, require_broadcast
+from ..separable import leaves_like, map_with, register, require_broadcast, smallest
 from ..settings import known, require_ordered
-from ._base import Set, believed, require_real, smallest
+from ._base import Set, believed, require_real
 
 
 @jax.jit

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..separable import register
+from ..separable import register, smallest
 from ..settings import positive, require_choice, require_positive
-from ..spectral import singular_function, symmetric_function
-from ._base import Set, require_real, smallest
+from ..spectral import symmetric_function
+from ._base import Set, require_real
 from ._cones import Cone
 from ._simplex import project_simplex, support_distances
 
@@ -35,18 +35,6 @@ def _excess_divided(a: jax.Array, b: jax.Array, level: Any) -> jax.Array:
     above = _excess(a, level) + _excess(b, level)
     total = above + _excess(level - a, 0) + _excess(level - b, 0)
     return above / jnp.where(total > 0, total, 1)
-
-
-def _soft(values: jax.Array, level: Any) -> jax.Array:
-    """Return the numbers moved towards zero by the threshold, an odd function."""
-    return jnp.sign(values) * _excess(jnp.abs(values), level)
-
-
-def _soft_divided(a: jax.Array, b: jax.Array, level: Any) -> jax.Array:
-    """Return the divided difference, for numbers of either sign."""
-    total = jnp.abs(a) + jnp.abs(b)
-    opposite = (_excess(jnp.abs(a), level) + _excess(jnp.abs(b), level)) / jnp.where(total > 0, total, 1)
-    return jnp.where(a * b < 0, opposite, _excess_divided(jnp.abs(a), jnp.abs(b), level))
 
 
 def svec(x: Float[Array, "n n"]) -> Float[Array, " m"]:
@@ -298,7 +286,7 @@ class SpectralNormBall(_SingularValueBall):
     def project(self, x: Any) -> Any:
         """Clip the singular values."""
         self.check(x)
-        return x - singular_function(_soft, x, positive(self.radius), divided=_soft_divided)
+        return x - soft_threshold(x, positive(self.radius))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance of the nearest singular value from the radius."""
@@ -346,7 +334,7 @@ class NuclearNormBall(_SingularValueBall):
         level = (values - project_simplex(values, positive(self.radius)))[0]
         outside = ~(level <= 0)
         # inside, the untaken branch is kept away from 0/0
-        shrunk = singular_function(_soft, x, jnp.where(outside, level, 1), divided=_soft_divided)
+        shrunk = soft_threshold(x, jnp.where(outside, level, 1))
         return jnp.where(outside, shrunk, x)
 
     def kink_distance(self, x: Any) -> jax.Array:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from .. import trees
 from ..isotonic import isotonic_regression
-from ..separable import register
-from ._base import Set, require_real, smallest
+from ..separable import register, smallest
+from ._base import Set, require_real
 
 
 def _require_vector(owner: str, x: Any) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from ..separable import register
+from ..separable import register, smallest
 from ..settings import known
 from ..status import SolveError, Status
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
-from ._base import Set, believed, require_real, smallest
+from ._base import Set, believed, require_real
 
 _RUNNING, _FOUND, _EMPTY, _LOST = 0, 1, 2, 3
 #: the inverse Gram matrix, which each step updates, is computed anew after so many steps

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..separable import register
+from ..separable import register, smallest
 from ..settings import positive, require_positive
-from ._base import Set, require_real, smallest
+from ._base import Set, require_real
 
 
 @partial(jax.jit, static_argnums=2)

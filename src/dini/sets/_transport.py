@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..separable import register
+from ..separable import register, smallest
 from ..settings import known, require_all_positive
-from ._base import Set, believed, require_real, smallest
+from ._base import Set, believed, require_real
 
 
 class _System(NamedTuple):

@@ -16,6 +16,7 @@ from ..loop import tolerance
 from ..settings import require_choice, require_positive
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
+from ._newton import absolute_eigenvalues
 from ._quasi_newton import PATIENCE
 
 
@@ -177,10 +178,8 @@ def _positive(hessian: jax.Array) -> jax.Array:
 
     def modified() -> jax.Array:
         # far from a solution only: what the model is does not matter to a derivative
-        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
-        size = jnp.abs(values)
-        floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return (vectors * jnp.maximum(size, floor)[None, :]) @ vectors.T
+        size, vectors = absolute_eigenvalues(hessian)
+        return (vectors * size[None, :]) @ vectors.T
 
     return jax.lax.cond(definite, lambda: hessian, modified)
 

@@ -180,6 +180,14 @@ class Newton(Solver):
         return trees.sub(x, step)
 
 
+def absolute_eigenvalues(hessian: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the absolute eigenvalues of a symmetric matrix, none near zero, and its eigenvectors, as constants."""
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
+    size = jnp.abs(values)
+    floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
+    return jnp.maximum(size, floor), vectors
+
+
 def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
     """Solve with a symmetric matrix, with the absolute values of its eigenvalues where it is not positive definite."""
     return _solve(hessian, b)[0]
@@ -194,10 +202,8 @@ def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
 
     def modified(_: Any) -> jax.Array:
         # far from a solution only: what this direction is does not matter to a derivative
-        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
-        size = jnp.abs(values)
-        floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return vectors @ ((vectors.T @ b) / jnp.maximum(size, floor))
+        size, vectors = absolute_eigenvalues(hessian)
+        return vectors @ ((vectors.T @ b) / size)
 
     definite = jnp.all(jnp.isfinite(factor))
     return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)
