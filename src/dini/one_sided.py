@@ -92,8 +92,8 @@ def one_sided_jvp(
             f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
             f"needed {jax.tree.structure(args)}."
         )
-    problem = problem.closed(x, *args)
-    eta = ProximalGradient().at(problem, x, *args).step_size
+    closed: Any = problem.closed(x, *args)
+    eta = ProximalGradient().at(closed, x, *args).step_size
     leaves, treedef = jax.tree.flatten(args)
     places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
     moving = [jnp.asarray(leaves[i]) for i in places]
@@ -108,7 +108,7 @@ def one_sided_jvp(
         full = list(leaves)
         for i, leaf in zip(places, some, strict=True):
             full[i] = leaf
-        return problem.prox_argument(u, eta, *jax.tree.unflatten(treedef, full))
+        return closed.prox_argument(u, eta, *jax.tree.unflatten(treedef, full))
 
     def directional(d: Any) -> Any:
         v, dv = jax.jvp(argument, (x, moving), (d, along))
@@ -116,7 +116,7 @@ def one_sided_jvp(
         # further than the rounding errors of the argument, and otherwise as near as possible
         near = trees.eps(x) ** (2 / 3) * jnp.where(reach > 0, reach, 1) / jnp.where(speed > 0, speed, 1)
         beside = trees.axpy(jax.lax.stop_gradient(near), dv, v)
-        return jax.jvp(lambda y: problem.prox(y, eta), (beside,), (dv,))[1]
+        return jax.jvp(lambda y: closed.prox(y, eta), (beside,), (dv,))[1]
 
     solver = Newton(tol=trees.eps(x) ** 0.75, max_steps=max_steps)
     d = solve(FixedPoint(directional), solver, trees.zeros_like(x), on_failure=on_failure).x

@@ -169,7 +169,7 @@ class Exponential(VectorCone):
         return _project_exponential(v)
 
     @jax.jit
-    def _kink_distance(self, v: jax.Array) -> jax.Array:
+    def _kink_distance(self, v: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         r, s, t = v
 
         def interior(x: jax.Array, y: jax.Array, z: jax.Array, stretch: float) -> jax.Array:

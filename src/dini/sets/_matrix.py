@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from ..separable import register, smallest
 from ..settings import positive, require_choice, require_positive
-from ..spectral import symmetric_function
+from ..spectral import soft_threshold, symmetric_function
 from ._base import Set, require_real
 from ._cones import Cone
 from ._simplex import project_simplex, support_distances

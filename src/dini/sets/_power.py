@@ -167,7 +167,7 @@ class Power(VectorCone):
         return _project_power(v, jnp.asarray(self.alpha, v.dtype))
 
     @jax.jit
-    def _kink_distance(self, v: jax.Array) -> jax.Array:
+    def _kink_distance(self, v: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]
         alpha = jnp.asarray(self.alpha, v.dtype)
         x, y, z = v
 
