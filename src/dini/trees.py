@@ -92,7 +92,11 @@ def norm(a: Tree) -> jax.Array:
 
     The derivative at zero is zero (a subgradient), not NaN; the norm of a tree with a NaN is NaN.
     """
-    squared = vdot(a, a)
+    return sqrt(vdot(a, a))
+
+
+def sqrt(squared: jax.Array) -> jax.Array:
+    """Return the square root, with the derivative zero at zero."""
     zero = squared == 0
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
 

@@ -141,8 +141,8 @@ def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tupl
             _complement(derivative) for _, derivative in pairs
         ]
 
-    def error(p: jax.Array, residual: jax.Array) -> jax.Array:
-        return jnp.sqrt(jnp.max(jnp.sum(residual**2, axis=1))) / _scale(tol, y, y - jnp.sum(p, axis=0))
+    size = lambda residual: jnp.sqrt(jnp.max(jnp.sum(residual**2, axis=1)))
+    scale = lambda p: _scale(tol, y, y - jnp.sum(p, axis=0))
 
     solve = partial(_conjugate_residuals, rtol=float(jnp.finfo(dtype).eps ** 0.75))
 
@@ -151,14 +151,15 @@ def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tupl
         p = jax.lax.fori_loop(0, _SWEEPS, sweep, p)
         residual, complements = errors(p)
         newton = p + _moved(complements, solve, jnp.zeros_like(y), -residual)
-        here, there = error(p, residual), error(newton, errors(newton)[0])
+        here, there = size(residual), size(errors(newton)[0])
         # a step that is not finite is no better, either
         better = there < 0.5 * here
         return count + _SWEEPS, jnp.where(better, newton, p), jnp.where(better, there, here)
 
     start = (jnp.zeros((), jnp.int32), jnp.zeros((len(parts), y.size), dtype), jnp.asarray(jnp.inf, dtype))
-    count, p, missed = jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~(c[-1] <= tol), body, start)
-    return p, missed, count
+    going = lambda c: (c[0] < max_steps) & ~(c[-1] <= tol * scale(c[1]))
+    count, p, missed = jax.lax.while_loop(going, body, start)
+    return p, missed / scale(p), count
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

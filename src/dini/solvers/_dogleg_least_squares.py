@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
+from .. import trees
 from ._residual_model import Model, Space
 from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
@@ -64,17 +65,17 @@ class DoglegLeastSquares(ResidualSolver):
         squared = jnp.sum(model.slope**2)
         curve = model.curvature(model.inverse_scale * model.slope)
         cauchy = -squared / jnp.where(curve > 0, curve, 1) * model.slope
-        far = jnp.sqrt(jnp.sum(cauchy**2))
+        far = trees.norm(cauchy)
         # a matrix that is singular to rounding has no Gauss-Newton step
         usable = jnp.all(jnp.isfinite(newton))
         newton = jnp.where(usable, newton, cauchy)
         along = newton - cauchy
         # |cauchy + t along| = radius, in the form that does not cancel
         a, b, c = jnp.sum(along**2), jnp.sum(cauchy * along), jnp.maximum(radius**2 - far**2, 0)
-        root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0))
+        root = trees.sqrt(jnp.maximum(b**2 + a * c, 0))
         t = jnp.where(b > 0, c / jnp.where(b > 0, b + root, 1), (root - b) / jnp.where(a > 0, a, 1))
         bent = cauchy + jnp.clip(t, 0, 1) * along
-        short = -radius / jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 1) * model.slope
+        short = -radius / jnp.where(squared > 0, trees.sqrt(squared), 1) * model.slope
         step = jnp.where(far >= radius, short, bent)
         step = jnp.where(jnp.sum(newton**2) <= radius**2, newton, step)
         return model.inverse_scale * step, region.walked(step, first)

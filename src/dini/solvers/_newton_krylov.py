@@ -143,7 +143,8 @@ class NewtonKrylov(Solver):
         hessenberg = jnp.where(begins, 0, state.hessenberg)
         rows = jnp.arange(m + 1)
         column = jnp.where(rows == state.count + 1, height, column)
-        hessenberg = jnp.where(grows & (jnp.arange(m) == state.count)[None, :], column[:, None], hessenberg)
+        here = grows & (jnp.arange(m) == state.count)[None, :]
+        hessenberg = jnp.where(here, column[:, None].astype(hessenberg.dtype), hessenberg)
         unit = trees.scale(1 / jnp.where(height > 0, height, 1), left_over)
         basis = _stored.put(state.basis, jnp.minimum(state.count + 1, m), unit, grows)
         fresh = trees.scale(1 / jnp.where(start > 0, start, 1), start_vector)

@@ -73,9 +73,9 @@ class Space:
     def error(self, at: Point, u: Any) -> Any:
         """Return the optimality measure: the norm of the (projected) gradient, or of a root's residual."""
         if not self.minimum:
-            return jnp.sqrt(2 * at.value)
+            return trees.sqrt(2 * at.value)
         step = at.gradient if self.bounds is None else projected_gradient(u, at.gradient, *self.bounds)
-        return jnp.sqrt(jnp.sum(step * step) + at.rest)
+        return trees.sqrt(jnp.sum(step * step) + at.rest)
 
     def weights(self, r: Any) -> tuple[Any, Any]:
         r"""Return what residuals and rows of the Jacobian are multiplied by for the loss (Triggs et al. 1999).
@@ -312,8 +312,8 @@ class MatrixFree(Model):
     def norms(store: Any, gradient: Any, space: Space, u: Any) -> Any:
         """Return one size for all columns, which are not known: the Jacobian's along the gradient."""
         del store
-        size = jnp.sqrt(jnp.sum(gradient**2))
-        top = jnp.sqrt(jnp.sum(space.products(u)[0](gradient) ** 2))
+        size = trees.norm(gradient)
+        top = trees.norm(space.products(u)[0](gradient))
         return jnp.broadcast_to(jnp.where(size > 0, top / jnp.where(size > 0, size, 1), 0), gradient.shape)
 
     def factor(self, damping: Any) -> Callable[[Any], Any]:

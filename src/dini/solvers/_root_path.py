@@ -140,12 +140,15 @@ def _path(
     """Return the point of the path at a distance, and the decrease of half the squared norm that it promises."""
     near = trees.norm(cauchy).astype(radius.dtype)
     # on the first leg a share of the way to the minimum along the gradient
-    share = jnp.where(near > radius, radius / jnp.where(near > 0, near, 1), 1.0)
+    outside = near > radius
+    # an infinite radius must not meet a derivative
+    share = jnp.where(outside, radius, 1) / jnp.where(outside, near, 1)
+    limit = jnp.where(jnp.isfinite(radius), radius, 0)
     leg = trees.scale(share, cauchy)
     leg_decrease = decrease * share * (1 - 0.5 * share)
     along = trees.sub(trees.where(usable, direction, cauchy), cauchy)
     a, b = trees.vdot(along, along).astype(radius.dtype), trees.vdot(cauchy, along).astype(radius.dtype)
-    room = jnp.where(jnp.isfinite(radius), jnp.maximum(radius**2 - near**2, 0), 0)
+    room = jnp.maximum(limit**2 - near**2, 0)
     root = jnp.sqrt(jnp.where(b**2 + a * room > 0, b**2 + a * room, 1))
     t = jnp.where(b > 0, room / jnp.where(b > 0, b + root, 1), (root - b) / jnp.where(a > 0, a, 1))
     t = jax.lax.stop_gradient(jnp.where(a > 0, jnp.clip(t, 0, 1), 0))
