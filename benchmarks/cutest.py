@@ -2,8 +2,8 @@
 
     python benchmarks/cutest.py [--solvers dini,scipy] [--raw FOLDER] [--float32]
 
-The set is fixed by a rule: all unconstrained and all bounded minimization problems of sif2jax with at most 100 variables
-at their default parameters, from their standard starting points. A run is solved if the Euclidean norm of the
+The set is fixed by a rule: all unconstrained and all bounded minimization problems of sif2jax with at most 100
+variables at their default parameters, from their standard starting points. A run is solved if the Euclidean norm of the
 (projected) gradient at the point that is returned is at most the tolerance within 1,000 evaluations. One evaluation is
 the function with its gradient; a Hessian-vector product counts as one as well, and so does a dense Hessian, whoever
 asks for it. SciPy's and Optimistix's methods are stopped at the first point that is solved, whatever their own tests

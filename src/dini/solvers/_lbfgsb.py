@@ -226,9 +226,10 @@ def _cauchy_point(
 ) -> jax.Array:
     r"""Return the first local minimizer of the model along the projected gradient path.
 
-    Let :math:`t_1 \le t_2 \le \dots` be the breakpoints and :math:`d_j` the direction beyond the ``j``-th one, minus the
-    gradient without the coordinates that have met a bound. With :math:`D_j = d_j^\top d_j`, :math:`p_j = W^\top d_j`
-    and :math:`c_j = W^\top z_j`, where :math:`z_j` is the way up to it, the model's slope and curvature there are
+    Let :math:`t_1 \le t_2 \le \dots` be the breakpoints and :math:`d_j` the direction beyond the ``j``-th one, minus
+    the gradient without the coordinates that have met a bound. With :math:`D_j = d_j^\top d_j`,
+    :math:`p_j = W^\top d_j` and :math:`c_j = W^\top z_j`, where :math:`z_j` is the
+    way up to it, the model's slope and curvature there are
 
     .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j.
     """

@@ -16,9 +16,9 @@ from ..status import Status
 @register_dataclass
 @dataclass(frozen=True)
 class Resumed:
-    """A solver whose first state is that of an earlier solve, and which may take fewer steps, not known to the compiler.
+    """A solver whose first state is that of an earlier solve; all else is the solver's own.
 
-    All else is the solver's own.
+    ``limit`` is a number of steps that the compiled program does not depend on.
     """
 
     solver: Any

@@ -40,10 +40,10 @@ class TrustRegionNewtonCG(Solver):
     r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).
 
     The move minimizes the model :math:`g^\top z + \tfrac12 z^\top H z` over :math:`\|z\|_2 \le \Delta` by conjugate
-    gradients, which stop at :math:`\|Hz + g\| \le \min(0.5, \sqrt{\|g\|})\,\|g\|`, at the boundary, or along a direction
-    of negative curvature there. The radius follows the ratio of actual to predicted decrease; a move that is rejected
-    is shortened, which needs no new products. Only Hessian-vector products are computed. A step of the solver is one
-    product or one evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
+    gradients, which stop at :math:`\|Hz + g\| \le \min(0.5, \sqrt{\|g\|})\,\|g\|`, at the boundary, or along a
+    direction of negative curvature there. The radius follows the ratio of actual to predicted decrease; a move
+    that is rejected is shortened, which needs no new products. Only Hessian-vector products are computed. A step of the
+    solver is one product or one evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
