@@ -289,9 +289,8 @@ def single(raw: pathlib.Path, kind: str, tol: float) -> list[list[str]]:
 def profile(values: np.ndarray, best: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps of a performance profile: ratios to the fewest evaluations, and the share solved within them."""
     ratio = np.sort(values[np.isfinite(values)] / best[np.isfinite(values)])
-    return np.concatenate([[1], ratio, [100]]), np.concatenate(
-        [[0], np.arange(1, ratio.size + 1), [ratio.size]]
-    ) / count
+    share = np.concatenate([[0], np.arange(1, ratio.size + 1), [ratio.size]]) / count
+    return np.concatenate([[1], ratio, [100]]), share
 
 
 def draw(results: dict[str, dict[str, dict[str, dict]]], path: pathlib.Path) -> None:

@@ -65,8 +65,8 @@ def minimize(
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
     Default solvers: :class:`dini.BFGS` for at most 128 unknowns, :class:`dini.LBFGS` for more; with bounds
-    :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more; with another constraint or a
-    penalty :class:`dini.ProximalGradient`.
+    :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more; with another constraint or
+    a penalty :class:`dini.ProximalGradient`.
 
     Examples
     --------
