@@ -234,7 +234,7 @@ def test_steihaug_counts_products_as_steps():
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))
     solution = quietly(problem, dini.TrustRegionNewtonCG(radius=1e3, tol=1e-8), np.zeros(20))
     assert solution.success
-    assert solution.stats.steps < 120
+    assert solution.stats.steps < 160
 
 
 @pytest.mark.parametrize("n", [2, 4])
@@ -327,7 +327,7 @@ def test_the_best_point_comes_back_from_a_map_that_expands():
 
 @pytest.mark.parametrize(
     "solver",
-    [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.ProximalGradient(), dini.NelderMead()],
+    [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.GradientDescent(), dini.NelderMead()],
     ids=lambda s: s.name,
 )
 def test_a_resumed_solve_is_the_uninterrupted_one(solver):

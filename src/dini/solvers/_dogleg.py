@@ -178,7 +178,7 @@ def _positive(hessian: jax.Array) -> jax.Array:
         values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
         size = jnp.abs(values)
         floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return (vectors * jnp.maximum(size, floor)) @ vectors.T
+        return (vectors * jnp.maximum(size, floor)[None, :]) @ vectors.T
 
     return jax.lax.cond(definite, lambda: hessian, modified)
 

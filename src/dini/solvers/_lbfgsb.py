@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..loop import tolerance
 from ..settings import require_count
 from ..status import Status
 from ._base import infinity, relative_rounding, running
@@ -119,7 +120,9 @@ class LBFGSB(BoxSolver):
         slack = relative_rounding(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, gradient @ state.direction, slack, longest)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-        accept = (first | fits) & finite
+        # a trial that meets the stopping test need not satisfy the search
+        solved = (size <= tolerance(self, x)) & (value <= state.value + slack)
+        accept = (first | fits | solved) & finite
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0

@@ -93,7 +93,7 @@ class NelderMead(BoxSolver):
         """Return a simplex around a point, along the coordinates, away from an upper bound."""
         edge = jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), 1)
         edge = jnp.where(x + edge > box.upper, -edge, edge)
-        return box.project(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
+        return jax.vmap(box.project)(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one point."""
@@ -124,23 +124,23 @@ class NelderMead(BoxSolver):
 
         last = jnp.arange(d + 1) == d
         here = (jnp.arange(d + 1) == vertex) & fill
-        simplex = jnp.where((last & replace)[:, None], point, simplex)
+        simplex = jnp.where((last & replace)[:, None], point[None, :], simplex)
         values = jnp.where((last & replace) | here, value_kept, values)
-        simplex = jnp.where(poor, box.project(simplex[0] + shrink * (simplex - simplex[0])), simplex)
+        simplex = jnp.where(poor, jax.vmap(box.project)(simplex[:1] + shrink * (simplex - simplex[:1])), simplex)
         values = jnp.where(poor & (jnp.arange(d + 1) > 0), jnp.inf, values)
         filled = fill & (vertex == d)
         complete = filled | replace
         order = jnp.where(complete, jnp.argsort(values), jnp.arange(d + 1))
         simplex, values = simplex[order], values[order]
 
-        size = jnp.max(jnp.linalg.norm(simplex - simplex[0], axis=1))
+        size = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
         error = jnp.where(complete, jnp.maximum(size, values[-1] - values[0]), state.error)
         tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
         restart = complete & (error <= tol) & (state.restarts < self.restarts)
         simplex = jnp.where(restart, self._fresh(box, simplex[0]), simplex)
         values = jnp.where(restart & (jnp.arange(d + 1) > 0), jnp.inf, values)
         # until the fresh simplex is filled, its size stands for the error
-        edges = jnp.max(jnp.linalg.norm(simplex - simplex[0], axis=1))
+        edges = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
         error = jnp.where(restart, jnp.maximum(edges, 2 * jnp.asarray(tol, edges.dtype)), error)
         phase = jnp.where(poor | restart | (fill & ~filled), _FILL, jnp.where(again, follow, _REFLECT))
         vertex = jnp.where(poor | restart, 1, jnp.where(fill, vertex + 1, 0))
