@@ -109,7 +109,7 @@ def solve(
         Whether to return the solver's last state as ``solution.state``.
     state
         The ``state`` of an earlier solution of the same problem by the same solver: the solve goes on from there, with
-        ``init`` its last point. States are pytrees of arrays, to be saved as such.
+        ``init`` its ``x``. States are pytrees of arrays, to be saved as such.
     time_limit
         Seconds after which to stop, with the status ``TIME_LIMIT``; compilation counts. The clock is read between
         groups of steps, on the host: not under ``jit``, ``vmap`` or ``grad``, and without a monitor.
