@@ -1,21 +1,25 @@
 """CUTEst's small problems (in JAX, by sif2jax): how many are solved, in how many evaluations, beside the peers.
 
-    python benchmarks/cutest.py [--solvers dini,scipy] [--raw FOLDER] [--float32]
+    python benchmarks/cutest.py --solvers dini --tol 1e-3 --measure-only [--float32]
+    python benchmarks/cutest.py
 
 The set is fixed by a rule: all unconstrained and all bounded minimization problems of sif2jax with at most 100
 variables at their default parameters, from their standard starting points. A run is solved if the Euclidean norm of the
 (projected) gradient at the point that is returned is at most the tolerance within 1,000 evaluations. One evaluation is
 the function with its gradient; a Hessian-vector product counts as one as well, and so does a dense Hessian, whoever
 asks for it. SciPy's and Optimistix's methods are stopped at the first point that is solved, whatever their own tests
-say. Results are kept in the raw folder and only what is missing there is run.
+say. Results are kept in the raw folder and only what is missing there is run; the first command above, with and
+without ``--float32``, gives the table in single precision, where the gradient is judged in single precision.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -32,6 +36,8 @@ import numpy as np  # noqa: E402
 import dini  # noqa: E402
 
 LARGEST, BUDGET = 100, 1000
+KINDS = ("unconstrained", "bounded")
+COMMAND = "python benchmarks/cutest.py"
 PICTURE = RESULTS.parent.parent / "docs" / "performance-profile.png"
 
 
@@ -71,8 +77,6 @@ def of_dini(solver: Any, cost: int = 1) -> Callable[[Task], dict]:
     """Return a runner of one of dini's solvers, which takes ``cost`` evaluations a step at most."""
 
     def run(task: Task) -> dict:
-        import dataclasses
-
         this = solver(task) if callable(solver) and not isinstance(solver, dini.Solver) else solver
         this = dataclasses.replace(this, tol=task.tol, max_steps=BUDGET // cost)
         solution = dini.solve(task.problem, this, task.start, on_failure="ignore")
@@ -218,14 +222,26 @@ def default(task: Task) -> Any:
     return default_minimizer(task.start, task.problem)
 
 
+def stored(raw: pathlib.Path, kind: str, tol: float, dtype: str, name: str) -> pathlib.Path:
+    """Return the file with one solver's records."""
+    return raw / f"{kind}-{tol:g}-{dtype}-{name}.jsonl"
+
+
+def load(raw: pathlib.Path, kind: str, tol: float, dtype: str) -> dict[str, dict[str, dict]]:
+    """Return ``{solver: {problem: record}}`` of what has been run."""
+    found = {}
+    for name in solvers(kind):
+        path = stored(raw, kind, tol, dtype, name)
+        if path.is_file():
+            found[name] = {record["problem"]: record for record in map(json.loads, path.read_text().splitlines())}
+    return found
+
+
 def measure(kind: str, tol: float, raw: pathlib.Path, chosen: tuple[str, ...]) -> dict[str, dict[str, dict]]:
     """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet."""
     runners = {n: r for n, r in solvers(kind).items() if not chosen or n.startswith(chosen)}
-    files = {name: raw / f"{kind}-{tol:g}-{jnp.zeros(()).dtype}-{name}.jsonl" for name in solvers(kind)}
-    done: dict[str, dict[str, dict]] = {}
-    for name, path in files.items():
-        lines = path.read_text().splitlines() if path.is_file() else []
-        done[name] = {record["problem"]: record for record in map(json.loads, lines)}
+    dtype = str(jnp.zeros(()).dtype)
+    done = {name: {} for name in runners} | load(raw, kind, tol, dtype)
     for problem, make in tasks(kind, tol).items():
         missing = [name for name in runners if problem not in done[name]]
         task = make() if missing else None
@@ -240,7 +256,7 @@ def measure(kind: str, tol: float, raw: pathlib.Path, chosen: tuple[str, ...]) -
             seconds = round(time.perf_counter() - start, 2)
             record = {"problem": problem, **end, "error": error, "solved": bool(ok), "seconds": seconds}
             done[name][problem] = record
-            with files[name].open("a") as file:
+            with stored(raw, kind, tol, dtype, name).open("a") as file:
                 file.write(json.dumps(record) + "\n")
         if missing:
             jax.clear_caches()
@@ -252,69 +268,92 @@ def rows(results: dict[str, dict[str, dict]]) -> list[list[str]]:
     """Return one row a solver, the best first."""
     found = []
     for name, records in results.items():
-        solved = [r for r in records.values() if r["solved"]]
-        typical = np.median([r["evaluations"] for r in solved]) if solved else np.nan
-        found.append((len(solved), name, len(records), typical))
+        evaluations = [r["evaluations"] for r in records.values() if r["solved"]]
+        found.append((len(evaluations), name, len(records), np.median(evaluations) if evaluations else np.nan))
     found.sort(key=lambda row: (-row[0], row[1]))
     return [[name, f"{solved} of {of}", f"{solved / of:.1%}", f"{median:.0f}"] for solved, name, of, median in found]
 
 
+def single(raw: pathlib.Path, kind: str, tol: float) -> list[list[str]]:
+    """Return one row for each of dini's solvers that ran in both precisions at a tolerance: what float32 solves."""
+    double, plain = (load(raw, kind, tol, dtype) for dtype in ("float64", "float32"))
+    found = []
+    for name in sorted(set(double) & set(plain)):
+        wide = {p for p, r in double[name].items() if r["solved"]}
+        narrow = {p for p, r in plain[name].items() if r["solved"]}
+        share = f"{len(narrow) / max(len(wide), 1):.1%}"
+        found.append([name, str(len(wide)), str(len(narrow)), share, ", ".join(sorted(wide - narrow)) or "none"])
+    return found
+
+
+def profile(values: np.ndarray, best: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps of a performance profile: ratios to the fewest evaluations, and the share solved within them."""
+    ratio = np.sort(values[np.isfinite(values)] / best[np.isfinite(values)])
+    share = np.concatenate([[0], np.arange(1, ratio.size + 1), [ratio.size]]) / count
+    return np.concatenate([[1], ratio, [100]]), share
+
+
 def draw(results: dict[str, dict[str, dict[str, dict]]], path: pathlib.Path) -> None:
-    """Draw the performance profiles of Dolan and Moré, in evaluations."""
+    """Draw the performance profiles of Dolan and Moré, in evaluations; the best eight solvers of each kind."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(11, 4.2), sharey=True, layout="constrained")
-    for axis, (kind, found) in zip(np.atleast_1d(axes), results.items(), strict=True):
+    figure, axes = plt.subplots(1, len(results), figsize=(11, 4.6), sharey=True, squeeze=False, layout="constrained")
+    for axis, (kind, found) in zip(axes[0], results.items(), strict=True):
         problems = list(next(iter(found.values())))
-        cost = {
-            name: np.array([r[p]["evaluations"] if r[p]["solved"] else np.inf for p in problems])
-            for name, r in found.items()
-        }
+        solved = lambda record: max(record["evaluations"], 1) if record["solved"] else np.inf
+        cost = {name: np.array([solved(r[p]) for p in problems]) for name, r in found.items()}
         best = np.min(list(cost.values()), axis=0)
-        solvable = np.isfinite(best)
-        for i, (name, values) in enumerate(cost.items()):
-            ratio = np.sort(np.maximum(values[solvable], 1) / np.maximum(best[solvable], 1))
-            ratio = ratio[np.isfinite(ratio)]
+        order = sorted(cost, key=lambda name: -np.isfinite(cost[name]).sum())
+        colors = iter(plt.get_cmap("tab10").colors * 2)
+        for name in order[:8]:
             ours = name.startswith("dini")
-            axis.step(
-                np.concatenate([[1], ratio, [100]]),
-                np.concatenate([[0], np.arange(1, ratio.size + 1), [ratio.size]]) / len(problems),
-                where="post",
-                label=name,
-                color=plt.get_cmap("tab20")(i % 20),
-                linestyle="-" if ours else "--",
-                linewidth=2.0 if ours else 1.2,
-            )
-        axis.set(
-            xscale="log", xlim=(1, 30), ylim=(0, 1), xlabel="evaluations / fewest", title=f"{kind}, {len(problems)}"
-        )
-        axis.legend(fontsize=7, loc="lower right")
+            label = f"{name} ({np.isfinite(cost[name]).mean():.0%})"
+            style = {"linestyle": "-" if ours else "--", "linewidth": 2.0 if ours else 1.3, "color": next(colors)}
+            axis.step(*profile(cost[name], best, len(problems)), where="post", label=label, **style)
+        axis.set(xscale="log", xlim=(1, 32), ylim=(0, 1), title=f"{kind}: {len(problems)} problems")
+        axis.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"], minor=False)
+        axis.minorticks_off()
+        axis.set_xlabel("evaluations, relative to the fewest of any solver")
+        axis.legend(fontsize=8, loc="lower right")
         axis.grid(alpha=0.3)
-    np.atleast_1d(axes)[0].set_ylabel("share of problems solved")
-    figure.savefig(path, dpi=130)
+    axes[0][0].set_ylabel("share of problems solved")
+    figure.savefig(path, dpi=120)
+
+
+def body(results: dict[str, dict[str, dict[str, dict]]], raw: pathlib.Path) -> str:
+    """Return the tables."""
+    parts = []
+    for kind, found in results.items():
+        parts.append(table([f"{kind}, gradient 1e-5", "solved", "share", "median evaluations"], rows(found)))
+        if narrow := single(raw, kind, 1e-3):
+            header = [f"{kind}, gradient 1e-3", "float64 solves", "float32 solves", "ratio", "only float64"]
+            parts.append(table(header, narrow))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Measure, write the table and draw the picture."""
+    """Measure; write the table and draw the picture, unless one precision alone was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--solvers", default="", help="run only solvers whose names begin so (comma-separated)")
-    parser.add_argument("--kinds", default="unconstrained,bounded")
-    parser.add_argument("--raw", type=pathlib.Path, default=pathlib.Path("/tmp") / "dini-cutest")
-    parser.add_argument("--float32", action="store_true", help="dini alone, in single precision, at tolerance 1e-3")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--raw", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "dini-cutest")
     parser.add_argument("--tol", type=float, default=1e-5)
+    parser.add_argument("--float32", action="store_true", help="compute in single precision")
     parser.add_argument("--measure-only", action="store_true", help="fill the raw folder and write nothing")
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", not args.float32)
     args.raw.mkdir(parents=True, exist_ok=True)
     chosen = tuple(filter(None, args.solvers.split(",")))
     results = {kind: measure(kind, args.tol, args.raw, chosen) for kind in args.kinds.split(",")}
-    for kind, found in results.items():
-        print(table([kind, "solved", "share", "median evaluations"], rows(found)))
     if args.measure_only:
+        for kind, found in results.items():
+            print(table([kind, "solved", "share", "median evaluations"], rows(found)))
         return
+    write("cutest", "CUTEst's small problems: solved within 1,000 evaluations", COMMAND, body(results, args.raw))
+    draw(results, PICTURE)
 
 
 if __name__ == "__main__":

@@ -144,18 +144,24 @@ def f5():
 
 
 def f6():
-    """Unconstrained test functions; a step of dini's L-BFGS is one evaluation of the function."""
+    """Unconstrained test functions; a step of dini's solvers is one evaluation of the function."""
     import f6_minimise as fam
 
-    @fam.peer("f6.min", f"{NAME} LBFGS")
-    def _(p):
-        problem, solver = dini.Minimize(p.f), dini.LBFGS(tol=p.tol, max_steps=4 * p.maxiter)
+    def peer(name, make):
+        @fam.peer("f6.min", f"{NAME} {name}")
+        def _(p):
+            problem, solver = dini.Minimize(p.f), make(tol=p.tol, max_steps=4 * p.maxiter)
 
-        def solve(x0):
-            solution = dini.solve(problem, solver, x0)
-            return solution.x, solution.stats.steps
+            def solve(x0):
+                solution = dini.solve(problem, solver, x0, on_failure="ignore")
+                return solution.x, solution.stats.steps
 
-        return fam.jitted(p, solve)
+            return fam.jitted(p, solve)
+
+    peer("LBFGS (default above 128 unknowns)", dini.LBFGS)
+    peer("BFGS (default up to 128)", dini.BFGS)
+    peer("NonlinearCG", dini.NonlinearCG)
+    peer("TrustRegionNewtonCG", dini.TrustRegionNewtonCG)
 
 
 def f7():
@@ -209,7 +215,13 @@ def f9():
         return lambda x0, a: dini.minimize(fun, x0, a).x
 
     fam.jax_call(f"{NAME} solve BFGS", solve)
+
+    def lbfgs(fun):
+        problem, solver = dini.Minimize(fun), dini.LBFGS()
+        return jax.jit(lambda x0, a: dini.solve(problem, solver, x0, a).x)
+
     fam.jax_call(f"{NAME} minimize", minimize)
+    fam.jax_call(f"{NAME} solve LBFGS (jitted)", lbfgs)
     fam.jax_call(f"{NAME} solve BFGS (jitted)", lambda fun: jax.jit(solve(fun)))
     fam.jax_call(f"{NAME} solve BFGS unchecked (jitted)", unchecked)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-PACKAGES = ("dini", "jax", "jaxlib", "lineax", "jaxopt", "optimistix", "optax", "numpy", "scipy")
+PACKAGES = ("dini", "jax", "jaxlib", "lineax", "jaxopt", "optimistix", "optax", "sif2jax", "numpy", "scipy")
 
 
 def one_core() -> None:

@@ -13,14 +13,27 @@ from .monitors import Monitor
 from .problems import FixedPoint, LeastSquares, Minimize, Root
 from .solution import Solution
 from .solve import solve
-from .solvers import BFGS, LBFGS, LBFGSB, Anderson, LevenbergMarquardt, Newton, ProximalGradient, Solver
+from .solvers import (
+    BFGS,
+    LBFGS,
+    LBFGSB,
+    Anderson,
+    LevenbergMarquardt,
+    Newton,
+    ProjectedNewton,
+    ProximalGradient,
+    Solver,
+)
 from .solvers._box import has_bounds
 from .status import OnFailure
 
 _IMPLICIT = Implicit()
 _BFGS, _LBFGS, _LBFGSB, _PROXIMAL_GRADIENT = BFGS(), LBFGS(), LBFGSB(), ProximalGradient()
+_PROJECTED_NEWTON = ProjectedNewton()
 #: unknowns of up to this many numbers are minimized with a dense inverse Hessian
 _SMALL = 128
+#: with bounds, the Hessian of up to this many is computed
+_SMALL_HESSIAN = 32
 _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
 
 
@@ -31,7 +44,7 @@ def _size(x0: Any) -> int:
 def default_minimizer(x0: Any, problem: Minimize) -> Solver:
     """Return the solver that :func:`minimize` picks."""
     if problem.penalty is None and problem.constraint is not None and has_bounds(problem.constraint):
-        return _LBFGSB
+        return _PROJECTED_NEWTON if _size(x0) <= _SMALL_HESSIAN else _LBFGSB
     if problem.composite:
         return _PROXIMAL_GRADIENT
     return _BFGS if _size(x0) <= _SMALL else _LBFGS
@@ -52,7 +65,8 @@ def minimize(
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
     Default solvers: :class:`dini.BFGS` for at most 128 unknowns, :class:`dini.LBFGS` for more; with bounds
-    :class:`dini.LBFGSB`, with another constraint or a penalty :class:`dini.ProximalGradient`.
+    :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more; with another constraint or
+    a penalty :class:`dini.ProximalGradient`.
 
     Examples
     --------

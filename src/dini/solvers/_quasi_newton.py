@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..loop import tolerance
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
 from ._line_search import LineSearch, exhausted, unbounded
@@ -106,7 +107,9 @@ class QuasiNewton(Solver):
         slope = gram.sg / jnp.where(first, 1, old.trial)
         fits, bracket = self.line_search.judge(old, state.value, value, slope, slack)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
-        accept = (first | fits) & finite
+        # a trial that meets the stopping test need not satisfy the search
+        solved = (size <= tolerance(self, x)) & (value <= state.value + slack)
+        accept = (first | fits | solved) & finite
         # a search that fails along a quasi-Newton direction starts again along the gradient
         failed = ~accept & exhausted(bracket)
         restart = failed & (state.model.count > 0)
