@@ -13,6 +13,7 @@ FLOORS = [
     {"functions", "isotonic"},
     {"linear"},
     {"separable"},
+    {"working_sets"},
     {"spectral"},
     {"sets"},
     {"penalties", "perturbed"},

@@ -13,12 +13,13 @@ from .separable import map_with
 
 #: The smallest working set, and the ratio of one to the next: each size is a program to compile.
 SMALLEST = 128
+_BETWEEN = 384
 #: The largest one for a derivative: above, conjugate gradients take over, which need no matrix.
-LARGEST = 2048
+LARGEST = 1024
 
 
 def sizes(total: int, largest: int = LARGEST) -> list[int]:
-    """Return the sizes of working sets of ``total`` coordinates: 128, 256, ... up to the smaller of the two.
+    """Return the sizes of working sets of ``total`` coordinates: 128, 256, 384, 512, 1024, ..., at most ``largest``.
 
     Examples
     --------
@@ -27,10 +28,11 @@ def sizes(total: int, largest: int = LARGEST) -> list[int]:
     ([128, 256, 300], [10])
     """
     top = min(total, largest)
-    found = [min(total, largest)]
-    while found[0] > SMALLEST:
-        found.insert(0, 1 << (found[0] - 1).bit_length() - 1)
-    return found
+    top = min(total, largest)
+    found = [size for size in (SMALLEST << i for i in range(top.bit_length())) if size < top]
+    if top > _BETWEEN:
+        found = sorted([*found, _BETWEEN])
+    return [*found, top]
 
 
 def dispatch(choices: list[int], count: Any, fun: Callable[..., Any], *operands: Any) -> Any:

@@ -90,9 +90,11 @@ class WorkingSet(Solver):
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one step, also where ``x`` is a solution already."""
-        return self._advance(problem, x, state, args, -1.0)[0]
+        return self._advance(problem, x, state, args, tolerance(self, x), always=True)[0]
 
-    def _advance(self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any) -> tuple[Any, State]:
+    def _advance(
+        self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any, *, always: bool = False
+    ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(x)
         value, gradient = problem.value_and_gradient(x, *args)
         gradient = ravel_pytree(gradient)[0]
@@ -134,7 +136,7 @@ class WorkingSet(Solver):
             zero = jnp.zeros((), flat.dtype)
             return flat, zero, zero, state.free
 
-        done = error <= tol
+        done = (error <= tol) & (not always)
         new, gain, scale, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
         objective = problem.value(unravel(new), *args) + part.value(new)
         slack = relative_rounding(start)
