@@ -17,15 +17,21 @@ from .differentiation import (
 )
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Quadratic, Root
+from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
+    ADMM,
     BFGS,
     LBFGS,
     Anderson,
     BlockCoordinateDescent,
+    ChambollePock,
+    CondatVu,
+    CoordinateDescent,
+    DouglasRachford,
     FixedPointIteration,
+    FrankWolfe,
     GradientDescent,
     LevenbergMarquardt,
     MirrorDescent,
@@ -41,17 +47,24 @@ from .verbs import fixed_point, least_squares, minimize, root
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADMM",
     "BFGS",
     "LBFGS",
     "Anderson",
     "Auto",
     "BlockCoordinateDescent",
     "Callback",
+    "ChambollePock",
     "Choice",
+    "Composite",
+    "CondatVu",
+    "CoordinateDescent",
     "DerivativeError",
     "Differentiation",
+    "DouglasRachford",
     "FixedPoint",
     "FixedPointIteration",
+    "FrankWolfe",
     "GradientDescent",
     "Implicit",
     "JacobianFree",
@@ -65,6 +78,7 @@ __all__ = [
     "Neumann",
     "Newton",
     "OneStep",
+    "PrimalDual",
     "ProgressBar",
     "ProjectedGradient",
     "ProximalGradient",

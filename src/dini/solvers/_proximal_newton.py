@@ -11,7 +11,7 @@ from jax.tree_util import register_dataclass
 
 from ..settings import require_count
 from ._base import relative_rounding
-from ._working_set import Model, WorkingSet, lowest
+from ._working_set import Model, NewtonStep, WorkingSet, finished, lowest
 
 #: parts of a Newton step that are tried, and of a step that moves each element on its own
 _NEWTON_PARTS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
@@ -28,30 +28,6 @@ class _Inner(NamedTuple):
     steps: Any
     going: Any
     newton: Any
-
-
-class _Newton(NamedTuple):
-    """A Newton step on the fixed point of the model's proximal gradient step."""
-
-    active: Any
-    weight: Any
-    factor: Any
-
-    @classmethod
-    def at(cls, model: Model, kept: jax.Array, step_sizes: jax.Array) -> _Newton:
-        active = kept > 0
-        kept = jnp.where(active, kept, 1)
-        # rows and columns of inactive elements are those of the identity
-        matrix = jnp.where(active[:, None] & active[None, :], model.hessian, 0)
-        matrix = matrix + jnp.diag(jnp.where(active, (1 / kept - 1) / step_sizes, 1))
-        factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-        return cls(active, 1 / (kept * step_sizes), factor)
-
-    def step(self, model: Model, residual: jax.Array) -> jax.Array:
-        """Return the step for the residual ``prox - u``."""
-        rest = jnp.where(self.active, 0, residual)
-        right = jnp.where(self.active, self.weight * residual - model.hessian @ rest, rest)
-        return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
 
 
 @register_dataclass
@@ -117,9 +93,8 @@ class ProximalNewton(WorkingSet):
 
     def minimize_model(self, model: Model) -> jax.Array:
         """Return the model's minimizer."""
-        fixed: Model = Model(*jax.lax.stop_gradient(model[:3]), model.part, model.tol)
-        diagonal = jnp.diagonal(fixed.hessian)
-        step_sizes = jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 1.0)
+        fixed = model.fixed()
+        diagonal, step_sizes = jnp.diagonal(fixed.hessian), fixed.step_sizes()
         # one over a bound on the largest eigenvalue: such a step never fails
         safe = 1 / jnp.maximum(jnp.max(jnp.sum(jnp.abs(fixed.hessian), axis=1)), jnp.finfo(diagonal.dtype).tiny)
 
@@ -129,7 +104,7 @@ class ProximalNewton(WorkingSet):
             u, slope = now.u, now.slope
             near, kept = fixed.part.slope(u - step_sizes * slope, step_sizes)
             single = near - u
-            system = _Newton.at(fixed, kept, step_sizes)
+            system = NewtonStep.at(fixed, kept, step_sizes)
             newton = system.step(fixed, single)
             side = jnp.where(u != 0, u, near)
             tried = jnp.concatenate(
@@ -170,14 +145,8 @@ class ProximalNewton(WorkingSet):
             fixed.error(u, slope),
             jnp.zeros((), jnp.int32),
             jnp.asarray(True),
-            _Newton(fixed.x != 0, jnp.ones_like(fixed.x), fixed.hessian),
+            NewtonStep(fixed.x != 0, jnp.ones_like(fixed.x), fixed.hessian),
         )
         end = jax.lax.while_loop(lambda now: now.going & (now.steps < _LIMIT), body, start)
         end = jax.lax.stop_gradient(end)
-
-        # one more step, with the factorization as a constant, has the minimizer's derivative
-        last = end.newton
-        slope = model.slope(end.u)
-        step = last.step(fixed, model.part.prox(end.u - step_sizes * slope, step_sizes) - end.u)
-        small = (end.error <= fixed.tol) & jnp.all(jnp.isfinite(step))
-        return end.u + jnp.where(small, step, 0)
+        return finished(model, end.u, step_sizes, end.newton, end.error <= model.tol)

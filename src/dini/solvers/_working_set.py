@@ -33,6 +33,19 @@ class Model(NamedTuple):
     part: Elements
     tol: jax.Array
 
+    def fixed(self) -> Model:
+        """Return the model as a constant of differentiation."""
+        return Model(
+            *jax.lax.stop_gradient(self[:3]),
+            Elements(jax.lax.stop_gradient(self.part.part), self.part.constrained),
+            self.tol,
+        )
+
+    def step_sizes(self) -> jax.Array:
+        """Return one over the curvature of each element (one where there is none)."""
+        diagonal = jnp.diagonal(self.hessian)
+        return jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 1.0)
+
     def slope(self, u: jax.Array) -> jax.Array:
         """Return the gradient of the quadratic at ``u``."""
         return self.gradient + self.hessian @ (u - self.x)
@@ -44,6 +57,40 @@ class Model(NamedTuple):
     def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
         """Return the norm of the model's residual, in the outer loop's measure."""
         return jnp.linalg.norm(u - self.part.prox(u - slope, jnp.ones((), u.dtype)))
+
+
+class NewtonStep(NamedTuple):
+    """A Newton step on the fixed point of the model's proximal gradient step."""
+
+    active: Any
+    weight: Any
+    factor: Any
+
+    @classmethod
+    def at(cls, model: Model, kept: jax.Array, step_sizes: jax.Array) -> NewtonStep:
+        """Factorize the matrix of the elements that are active: those where the operator has a derivative ``kept``."""
+        active = kept > 0
+        kept = jnp.where(active, kept, 1)
+        # rows and columns of inactive elements are those of the identity
+        matrix = jnp.where(active[:, None] & active[None, :], model.hessian, 0)
+        matrix = matrix + jnp.diag(jnp.where(active, (1 / kept - 1) / step_sizes, 1))
+        factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+        return cls(active, 1 / (kept * step_sizes), factor)
+
+    def step(self, model: Model, residual: jax.Array) -> jax.Array:
+        """Return the step for the residual ``prox - u``."""
+        rest = jnp.where(self.active, 0, residual)
+        right = jnp.where(self.active, self.weight * residual - model.hessian @ rest, rest)
+        return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
+
+
+def finished(model: Model, u: jax.Array, step_sizes: jax.Array, newton: NewtonStep, found: Any) -> jax.Array:
+    """Return ``u``, the minimizer if it was found, with the derivative of the minimizer.
+
+    That is a step more with the factorization as a constant: it moves by rounding errors only.
+    """
+    step = newton.step(model.fixed(), model.part.prox(u - step_sizes * model.slope(u), step_sizes) - u)
+    return u + jnp.where(found & jnp.all(jnp.isfinite(step)), step, 0)
 
 
 class WorkingSet(Solver):
