@@ -194,8 +194,8 @@ def _explain(error: TypeError, problem: Any, args: Any, differentiation: Any) ->
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain function "
-            "use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
+            f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
+            "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if not isinstance(differentiation, Differentiation):
         raise TypeError(

@@ -17,7 +17,8 @@ from ._descent import ProximalGradient
 class SaddlePoint(ProximalGradient):
     r"""The saddle point of :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`, as a fixed point.
 
-    It is :class:`ProximalGradient` with the monotone operator :math:`(\nabla f + K^\top y, -Kx)` in place of the gradient:
+    It is :class:`ProximalGradient` with the monotone operator :math:`(\nabla f + K^\top y, -Kx)` in place of the
+    gradient:
 
     .. math:: F = \begin{pmatrix} x - \mathrm{prox}_{\eta g}(x - \eta(\nabla_1 f + K^\top y)) \\
               y - \mathrm{prox}_{\eta h^*}(y + \eta K x) \end{pmatrix} .

@@ -43,15 +43,15 @@ class Composite(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x) + h(K(\theta)\, x)` over ``x``.
 
     ``f`` is smooth; ``g`` and ``h`` have a proximal operator each (or are the indicators of sets), but their sum has
-    none. The unknown is the pair of ``x`` and the dual variable ``y`` of ``h``, since the solution is the saddle point of
-    :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`. Its condition, for step size :math:`\eta`,
+    none. The unknown is the pair of ``x`` and the dual variable ``y`` of ``h``, since the solution is the saddle point
+    of :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`. Its condition, for step size :math:`\eta`,
 
     .. math:: x = \mathrm{prox}_{\eta g}\bigl(x - \eta(\nabla_1 f + K^\top y)\bigr), \qquad
               y = \mathrm{prox}_{\eta h^*}(y + \eta K x) ,
 
-    is differentiated in everything: ``args``, the parameters of ``g`` and ``h``, and ``K``. It is singular where the dual
-    variable is not unique (dependent rows of ``K`` that are all active, as in total variation of images): then pass
-    ``Implicit(linear_solver=dini.linear.MinimumNorm())``.
+    is differentiated in everything: ``args``, the parameters of ``g`` and ``h``, and ``K``. It is singular where the
+    dual variable is not unique (dependent rows of ``K`` that are all active, as in total variation of images): then
+    pass ``Implicit(linear_solver=dini.linear.MinimumNorm())``.
 
     Start at :meth:`start`; ``solution.x`` is a pair with the fields ``primal`` and ``dual``.
 

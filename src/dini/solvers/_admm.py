@@ -49,8 +49,8 @@ class ADMM(Solver):
 
     The first line is one linear system with the matrix :math:`\nabla^2 f + \rho K^\top K`, which must be positive
     definite: up to ``dense_limit`` unknowns it is factorized once (and again when :math:`\rho` changes), above it is
-    solved by conjugate gradients. Every 25 steps :math:`\rho` is changed where one residual is more than three times the
-    other. The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`Kx - z` together.
+    solved by conjugate gradients. Every 25 steps :math:`\rho` is changed where one residual is more than three times
+    the other. The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`Kx - z` together.
 
     A ``g`` goes behind the operator: ``h`` a :class:`dini.penalties.Product` and ``K`` with the identity as one output.
 

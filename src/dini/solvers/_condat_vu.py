@@ -50,9 +50,9 @@ class CondatVu(Solver):
     .. math:: x^+ = \mathrm{prox}_{\tau g}\bigl(x - \tau(\nabla f(x) + K^\top y)\bigr), \qquad
               y^+ = \mathrm{prox}_{\sigma h^*}\bigl(y + \sigma K(2x^+ - x)\bigr)
 
-    with :math:`1/\tau = L/2 + \sigma\|K\|^2` and a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts as
-    the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma` moves
-    until primal and dual residuals are of one size, by less and less. The error is the norm of the subgradients
+    with :math:`1/\tau = L/2 + \sigma\|K\|^2` and a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts
+    as the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma`
+    moves until primal and dual residuals are of one size, by less and less. The error is the norm of the subgradients
     :math:`\partial g(x^+) + \nabla f(x^+) + K^\top y^+` and :math:`\partial h^*(y^+) - Kx^+` that the step leaves.
 
     A step costs one gradient of ``f``, one product with ``K`` and one with its adjoint, and no linear system.
@@ -70,8 +70,8 @@ class CondatVu(Solver):
     ----------
     Condat, "A primal-dual splitting method for convex optimization involving Lipschitzian, proximable and linear
     composite terms", J. Optim. Theory Appl. 2013; Vũ, "A splitting algorithm for dual monotone inclusions involving
-    cocoercive operators", Adv. Comput. Math. 2013; Goldstein, Li, Yuan, "Adaptive primal-dual splitting methods", NeurIPS
-    2015 (the balance).
+    cocoercive operators", Adv. Comput. Math. 2013; Goldstein, Li, Yuan, "Adaptive primal-dual splitting methods",
+    NeurIPS 2015 (the balance).
 
     Examples
     --------

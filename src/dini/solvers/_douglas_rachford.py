@@ -48,8 +48,8 @@ class DouglasRachford(Solver):
 
     References
     ----------
-    Lions and Mercier, "Splitting algorithms for the sum of two nonlinear operators", SIAM J. Numer. Anal. 1979; Davis and
-    Yin, "A three-operator splitting scheme and its optimization applications", Set-Valued Var. Anal. 2017.
+    Lions and Mercier, "Splitting algorithms for the sum of two nonlinear operators", SIAM J. Numer. Anal. 1979; Davis
+    and Yin, "A three-operator splitting scheme and its optimization applications", Set-Valued Var. Anal. 2017.
 
     Examples
     --------
