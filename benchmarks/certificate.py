@@ -1,14 +1,15 @@
-"""Is a certificate right? 1,000 random problems, and what the certificate costs.
+"""Is a certificate right? 1,000 random problems.
 
-    python benchmarks/certificate.py [--count 1000] [--seed 0] [--cost]
+    python benchmarks/certificate.py [--count 1000] [--seed 0] [--verbose]
+    python benchmarks/certificate.py --seed 0 --only 17      # one problem again, all its figures
 
-Six families: ridge, logistic, Lasso, a quadratic on the simplex, a quadratic program (bounds, or equalities by their KKT
-system), nonlinear equations. Sizes 3 to 60, condition numbers 1 to 1e10, float32 and float64, solved by dini and stopped
-after a random number of steps, or a solution that is perturbed by a random amount. The constrained ones are made from
-their solution: its active set and the multipliers' distance to zero (down to 1e-6) are chosen first.
+Six families: ridge, logistic, Lasso, a quadratic on the simplex, a quadratic program (bounds, or equalities by their
+KKT system), nonlinear equations. Sizes 3 to 60, condition numbers 1 to 1e10, float32 and float64, solved by dini and
+stopped after a random number of steps, or a solution that is perturbed by a random amount. The constrained ones are
+made from their solution: its active set and the multipliers' distance to zero (down to 1e-6) are chosen first.
 
-The truth is the derivative of the problem as it is rounded to its precision, by float64 algebra on the known active set,
-without dini. A case's derivative along a random direction and for a random cotangent are both judged.
+The truth is the derivative of the problem as it is rounded to its precision, by float64 algebra on the known active
+set, without dini. A case's derivative along a random direction and for a random cotangent are both judged.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ import collections
 import time
 from functools import partial
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from report import one_core, table, write
+
+one_core()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+import dini  # noqa: E402
+from dini.certified import Verdict  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
-
-import dini
-from dini.certified import Verdict
 
 SIZES = (3, 12, 60)
 
@@ -238,7 +243,8 @@ def error(got, want):
     return 0.0 if off == 0 else float(off / scale) if scale > 0 else float(off)
 
 
-def run(rng, matrix_free):
+def run(seed, index, matrix_free):
+    rng = np.random.default_rng([seed, index])
     family = rng.choice(FAMILIES)
     d = int(rng.choice(SIZES))
     dtype = rng.choice([np.float32, np.float64])
@@ -269,7 +275,7 @@ def run(rng, matrix_free):
         case.problem, point, case.args, tangents, cotangent, dini.Implicit(linear_solver=linear_solver)
     )
     eps = float(np.finfo(dtype).eps)
-    common = dict(family=family, d=d, dtype=np.dtype(dtype).name, condition=own_condition, how=how)
+    common = dict(index=index, family=family, d=d, dtype=np.dtype(dtype).name, condition=own_condition, how=how)
     rows = []
     for mode, mine, want, certificate in (("jvp", got, dx, forward), ("vjp", back, gradient, reverse)):
         rows.append(
@@ -298,28 +304,32 @@ def report(rows):
     # converged to the solver's tolerance, and yet the derivative is over one percent off: rightly refused
     refused = [r for r in bad if r["true"] <= 1e-2]
     needless = [r for r in rows if r["verdict"] != Verdict.RELIABLE and r["true"] <= 1e-3]
-    print(f"derivatives judged                               {len(rows)}")
-    print(f"true error over 1e-2                             {sum(not r['true'] <= 1e-2 for r in rows)}")
-    print(f"  and called reliable (bar 0)                    {len(silent)}")
-    print(
-        f"estimate >= true error (bar 99 %)                {100 * np.mean(ratio >= 1):.2f} % of {len(above)} above rounding"
-    )
-    print(f"estimate <= 100 x true error (bar 90 %)          {100 * np.mean(ratio <= 100):.2f} %")
-    print(f"estimate / true error: median                    {np.median(ratio):.1f}")
-    print(f"converged, condition <= 2e3: bad verdicts        {len(bad)} of {len(easy)}")
-    print(f"  with a true error of at most 1e-2 (bar 1 %)    {len(refused)}")
-    print(f"all: refused with a true error below 1e-3        {len(needless)}")
-    print("verdicts:", dict(collections.Counter(r["verdict"].name for r in rows)))
-    return (
-        silent,
-        refused,
-        [r for r, q in zip(above, ratio, strict=True) if q < 1],
-        [r for r, q in zip(above, ratio, strict=True) if q > 100],
-    )
+    verdicts = collections.Counter(r["verdict"].name for r in rows)
+    lines = [
+        ("derivatives judged", str(len(rows)), ""),
+        ("true error over 1e-2", str(sum(not r["true"] <= 1e-2 for r in rows)), ""),
+        ("and called reliable", str(len(silent)), "0"),
+        ("true error above rounding", str(len(above)), ""),
+        ("of these, estimate >= true error", f"{100 * np.mean(ratio >= 1):.2f} %", "99 %"),
+        ("of these, estimate <= 100 x true error", f"{100 * np.mean(ratio <= 100):.2f} %", "90 %"),
+        ("of these, median of estimate / true error", f"{np.median(ratio):.1f}", ""),
+        ("converged, condition <= 2e3", str(len(easy)), ""),
+        (
+            "of these, refused with a true error <= 1e-2",
+            f"{len(refused)} ({100 * len(refused) / len(easy):.2f} %)",
+            "1 %",
+        ),
+        ("of these, refused with a larger one, rightly", str(len(bad) - len(refused)), ""),
+        ("all: refused with a true error below 1e-3", str(len(needless)), ""),
+        *((f"verdict {name}", str(count), "") for name, count in verdicts.most_common()),
+    ]
+    under = [r for r, q in zip(above, ratio, strict=True) if q < 1]
+    over = [r for r, q in zip(above, ratio, strict=True) if q > 100]
+    return lines, dict(silent=silent, refused=refused, underestimated=under, overestimated=over)
 
 
 def line(r):
-    keys = ("family", "d", "dtype", "how", "mode", "condition", "true", "estimate", "margin")
+    keys = ("index", "family", "d", "dtype", "how", "mode", "condition", "true", "estimate", "margin")
     return " ".join(f"{r[k]:.2e}" if isinstance(r[k], float) else str(r[k]) for k in keys) + " " + r["verdict"].name
 
 
@@ -327,23 +337,31 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int)
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
+    if args.only is not None:
+        for matrix_free in (False, True):
+            for r in run(args.seed, args.only, matrix_free) or []:
+                print(line(r), r["certificate"], sep="\n  ")
+        return
+    sections = []
     for matrix_free in (False, True):
-        start, rows, dropped = time.time(), [], 0
-        rng = np.random.default_rng(args.seed)
+        start, rows, index = time.time(), [], 0
         while len(rows) < 2 * args.count:
-            new = run(rng, matrix_free)
-            dropped += new is None
-            rows += new or []
-        print(
-            f"\n== {'iterative linear solvers' if matrix_free else 'dense linear solver'}: {args.count} problems in "
-            f"{time.time() - start:.0f} s (another {dropped} changed their active set when rounded)"
-        )
-        for name, group in zip(("silent", "refused", "underestimated", "overestimated"), report(rows), strict=True):
-            if args.verbose:
-                for r in group[:40]:
-                    print(f"  {name}: {line(r)}")
+            rows += run(args.seed, index, matrix_free) or []
+            index += 1
+        title = f"{'Iterative' if matrix_free else 'Dense'} linear solver"
+        print(f"{title}: {args.count} problems in {time.time() - start:.0f} s")
+        lines, groups = report(rows)
+        note = f"{args.count} problems; another {index - args.count} changed their active set when rounded."
+        sections.append(f"## {title}\n\n{note}\n\n{table(('figure', 'value', 'bar'), lines)}")
+        print(sections[-1], flush=True)
+        for name, group in groups.items():
+            for r in group if args.verbose else ():
+                print(f"  {name}: {line(r)}")
+    command = f"python benchmarks/certificate.py --count {args.count} --seed {args.seed}"
+    write("certificate", "Are certificates right?", command, "\n\n".join(sections))
 
 
 if __name__ == "__main__":

@@ -173,9 +173,12 @@ def f5():
     """Nonlinear least squares and roots."""
     import f5_lsq_root as fam
 
-    def batch(p):
-        problem = dini.LeastSquares(p.res)
-        return lambda x0: dini.solve(problem, dini.LevenbergMarquardt(), x0).x
+    def batch(solver):
+        def make(p):
+            problem = dini.LeastSquares(p.res)
+            return lambda x0: dini.solve(problem, solver, x0).x
+
+        return make
 
     def lsq(p):
         problem = dini.LeastSquares(fam.lsq_res)
@@ -185,7 +188,8 @@ def f5():
         problem = dini.Root(p.F)
         return lambda x0, theta: dini.solve(problem, dini.Newton(), x0, theta).x
 
-    fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch)
+    fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch(dini.LevenbergMarquardt()))
+    fam.batch_peer(f"{NAME} GaussNewton", batch(dini.GaussNewton()))
     fam.lsq_peer(f"{NAME} LevenbergMarquardt (default)", lsq)
     fam.root_peer(f"{NAME} Newton (default)", root)
     sparse = dini.linear.Sparse()

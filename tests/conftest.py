@@ -1,5 +1,6 @@
 """Settings of all tests: strict JAX, float64, a persistent compilation cache."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -9,6 +10,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 
 import jax
 import pytest
+
+#: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile.
+_MAPS, _MANY, _tests = Path("/proc/self/maps"), 30_000, []
 
 _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
@@ -20,3 +24,13 @@ def strict():
     """Tests compute in float64 unless they say otherwise, and shapes are never promoted in silence."""
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+    """Forget all compiled programs before a worker runs out of memory mappings."""
+    yield
+    _tests.append(None)
+    if len(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY:
+        jax.clear_caches()
+        gc.collect()

@@ -14,7 +14,10 @@ from .status import Status
 
 
 class Outcome(NamedTuple):
-    """What a loop leaves behind."""
+    """What a loop leaves behind.
+
+    ``best`` is the point of the smallest error so far and that error, where the solver's steps may make it worse.
+    """
 
     x: Any
     state: Any
@@ -22,6 +25,7 @@ class Outcome(NamedTuple):
     status: Any
     error: Any
     history: Any = None
+    best: Any = None
 
 
 def tolerance(solver: Any, x: Any) -> Any:
@@ -40,10 +44,32 @@ def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.A
     return jnp.where(state.error <= tol, Status.CONVERGED, status).astype(jnp.int32)
 
 
+def _judge(solver: Any, now: Outcome, new: Outcome) -> Outcome:
+    """Keep the best point beside a new one; an error that has grown by one over the unit roundoff has diverged."""
+    lags = getattr(solver, "lags", False)
+    best, error = now.best
+    better = new.error < error
+    point = trees.where(better, now.x if lags else new.x, best)
+    error = jnp.where(better, new.error, error)
+    diverged = (new.status == Status.RUNNING) & (new.error > error / trees.eps(new.x))
+    status = jnp.where(diverged, Status.DIVERGED, new.status).astype(jnp.int32)
+    return new._replace(status=status, best=(point, error))
+
+
+def _settle(outcome: Outcome) -> Outcome:
+    """Return the best point where the solver failed after worse ones."""
+    best, error = outcome.best
+    worse = (outcome.status != Status.CONVERGED) & ~(outcome.error <= error)
+    x = trees.where(worse, best, outcome.x)
+    return outcome._replace(x=x, error=jnp.where(worse & jnp.isfinite(error), error, outcome.error), best=None)
+
+
 def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any) -> Outcome:
     state = solver.init(problem, x, *args)
     history = None if monitor is None else monitor.start(state)
     status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
+    # the state of an earlier solve may have met the test
+    status = jnp.where(state.error <= tolerance(solver, x), Status.CONVERGED, status).astype(jnp.int32)
     return Outcome(x, state, jnp.zeros((), jnp.int32), status, state.error, history)
 
 
@@ -58,14 +84,21 @@ def _advance(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], mon
 def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
     """Run the solver until its stopping test is met or it fails.
 
-    A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned.
+    A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
+    whose steps may make the point worse returns the best one when it fails.
     """
+    monotone = getattr(solver, "monotone", False)
 
     def body(now: Outcome) -> Outcome:
         new = _advance(problem, solver, now, args, monitor, solver.max_steps)
-        return new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
+        new = new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
+        return new if monotone else _judge(solver, now, new)
 
-    return jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, _start(problem, solver, x, args, monitor))
+    start = _start(problem, solver, x, args, monitor)
+    if not monotone:
+        start = start._replace(best=(x, start.error))
+    end = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start)
+    return end if monotone else _settle(end)
 
 
 def iterate_differentiably(

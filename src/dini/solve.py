@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
 from .solution import Solution, failure
 from .solvers import Function, Solver
+from .solvers._resumed import Resumed
 from .status import OnFailure, SolveWarning, Status, check_on_failure, guard
 
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
@@ -74,6 +76,8 @@ def solve(
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
     return_state: bool = False,
+    state: Any = None,
+    time_limit: float | None = None,
 ) -> Solution:
     r"""Solve a problem; the solution is a differentiable function of everything that the problem depends on.
 
@@ -103,6 +107,12 @@ def solve(
         :class:`dini.Callback`, :class:`dini.ProgressBar` or :class:`dini.Record`.
     return_state
         Whether to return the solver's last state as ``solution.state``.
+    state
+        The ``state`` of an earlier solution of the same problem by the same solver: the solve goes on from there, with
+        ``init`` its last point. States are pytrees of arrays, to be saved as such.
+    time_limit
+        Seconds after which to stop, with the status ``TIME_LIMIT``; compilation counts. The clock is read between
+        groups of steps, on the host: not under ``jit``, ``vmap`` or ``grad``, and without a monitor.
 
     Returns
     -------
@@ -132,8 +142,16 @@ def solve(
     solver = as_solver(solver)
     if on_failure not in ("raise", "warn", "nan", "ignore"):
         check_on_failure(on_failure)
+    if state is not None or time_limit is not None:
+        _check_continuation(solver, (problem, init, args, state), monitor, time_limit)
     try:
-        solution: Solution = _solve(problem, solver, init, args, differentiation, monitor, on_failure, return_state)
+        if time_limit is not None:
+            solution = _solve_in_time(
+                problem, solver, init, args, differentiation, on_failure, return_state, state, time_limit
+            )
+        else:
+            resumed: Any = solver if state is None else Resumed(solver, state)
+            solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state)
     except TypeError as error:
         _explain(error, problem, args, differentiation)
         raise
@@ -145,6 +163,59 @@ def solve(
     if np.asarray(figures)[0]:
         return _failed(solution, problem, solver, on_failure)
     return solution
+
+
+def _check_continuation(solver: Solver, given: Any, monitor: Any, time_limit: float | None) -> None:
+    """Raise unless a solve can go on from a state, or stop after a time."""
+    if hasattr(solver, "run"):
+        raise TypeError(f"state and time_limit need a solver that takes steps; {solver.name} is a function.")
+    if time_limit is None:
+        return
+    if not time_limit > 0:
+        raise ValueError(f"time_limit must be a positive number of seconds: given {time_limit}.")
+    if monitor is not None:
+        raise ValueError("A solve with time_limit takes no monitor: it restarts its loop between groups of steps.")
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((given, solver))):
+        raise TypeError(
+            "time_limit needs concrete values, since the clock is read on the host: solve outside of jit, vmap and "
+            "grad, or limit max_steps."
+        )
+
+
+def _solve_in_time(
+    problem: Any,
+    solver: Any,
+    init: Any,
+    args: tuple[Any, ...],
+    differentiation: Any,
+    on_failure: OnFailure,
+    return_state: bool,
+    state: Any,
+    time_limit: float,
+) -> Solution:
+    """Solve in groups of steps, each at most twice as long as the one before and a fraction of what time is left."""
+    start = time.perf_counter()
+    if state is None:
+        x = _check_unknown(init)
+        real, x = (problem.real_view(), trees.to_real(x)) if trees.has_complex(x) else (problem, x)
+        state = solver.init(real, x, *args)
+    taken, group = 0, 1
+    while True:
+        resumed = Resumed(solver, state, jnp.asarray(min(group, solver.max_steps - taken), jnp.int32))
+        began = time.perf_counter()
+        solution: Solution = _solve(problem, resumed, init, args, differentiation, None, on_failure, True)
+        status, steps, error = np.asarray(solution.figures)
+        now = time.perf_counter()
+        taken, init, state = taken + int(steps), solution.x, solution.state
+        if status != Status.MAX_STEPS or taken >= solver.max_steps:
+            break
+        if now - start >= time_limit:
+            status = Status.TIME_LIMIT
+            break
+        affordable = int(0.5 * (time_limit - (now - start)) / ((now - began) / max(int(steps), 1)))
+        group = max(1, min(2 * group, affordable))
+    figures = jnp.asarray([float(status), float(taken), float(error)], solution.figures.dtype)
+    return solution._replace(figures=figures, state=solution.state if return_state else None)
 
 
 def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:

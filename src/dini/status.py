@@ -30,6 +30,10 @@ class Status(enum.IntEnum):
     NONFINITE = 4
     SINGULAR = 5
     CONDITION = 6
+    DIVERGED = 7
+    STEP_TOO_SMALL = 8
+    TIME_LIMIT = 9
+    NO_BRACKET = 10
 
     @property
     def explanation(self) -> str:
@@ -42,8 +46,8 @@ _EXPLANATIONS = {
     Status.RUNNING: "The solver has not been run to its stopping test.",
     Status.MAX_STEPS: "The solver reached `max_steps` before its stopping test. Raise `max_steps`, loosen `tol`, start "
     "closer to the solution, or choose a solver that suits the problem better.",
-    Status.STALLED: "The solver can make no further progress: its step became too small, usually because `tol` "
-    "is below the rounding error of the objective or because the function is not smooth there. "
+    Status.STALLED: "The solver can make no further progress: neither the objective nor the optimality error improves, "
+    "usually because `tol` is below the rounding error of the objective or because the function is not smooth there. "
     "Loosen `tol`, scale the objective, or compute in float64.",
     Status.NONFINITE: "The objective, its derivative or the step became NaN or infinite. Start from a point inside the "
     "function's domain, reduce the step size, or look for NaN with `jax.debug_nans`.",
@@ -52,6 +56,16 @@ _EXPLANATIONS = {
     Status.CONDITION: "The point returned by the solver does not satisfy the optimality condition of the problem. "
     "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
     "sufficient accuracy.",
+    Status.DIVERGED: "The iterates run away: the objective falls without bound, or the optimality error grows without "
+    "end. Check the sign of the objective and that it has a minimum, reduce a step size that you have set, or start "
+    "closer to the solution.",
+    Status.STEP_TOO_SMALL: "The solver's step became smaller than the rounding error of `x` before its stopping test. "
+    "The function may not be smooth or not be differentiated right there, or `tol` is too small for its rounding "
+    "errors: loosen `tol`, scale the objective, or compute in float64.",
+    Status.TIME_LIMIT: "The time limit came before the stopping test. Allow more time, or go on from the saved state "
+    "with `solve(..., state=solution.state)`.",
+    Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
+    "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
 }
 
 

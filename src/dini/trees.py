@@ -90,11 +90,11 @@ def total(parts: list[jax.Array]) -> jax.Array:
 def norm(a: Tree) -> jax.Array:
     """Return the Euclidean norm of a tree.
 
-    The derivative at zero is zero (a subgradient), not NaN.
+    The derivative at zero is zero (a subgradient), not NaN; the norm of a tree with a NaN is NaN.
     """
     squared = vdot(a, a)
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+    zero = squared == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
 
 
 def max_abs(a: Tree) -> jax.Array:

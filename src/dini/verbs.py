@@ -13,11 +13,12 @@ from .monitors import Monitor
 from .problems import FixedPoint, LeastSquares, Minimize, Root
 from .solution import Solution
 from .solve import solve
-from .solvers import BFGS, LBFGS, Anderson, LevenbergMarquardt, Newton, ProximalGradient, Solver
+from .solvers import BFGS, LBFGS, LBFGSB, Anderson, LevenbergMarquardt, Newton, ProximalGradient, Solver
+from .solvers._box import has_bounds
 from .status import OnFailure
 
 _IMPLICIT = Implicit()
-_BFGS, _LBFGS, _PROXIMAL_GRADIENT = BFGS(), LBFGS(), ProximalGradient()
+_BFGS, _LBFGS, _LBFGSB, _PROXIMAL_GRADIENT = BFGS(), LBFGS(), LBFGSB(), ProximalGradient()
 #: unknowns of up to this many numbers are minimized with a dense inverse Hessian
 _SMALL = 128
 _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
@@ -25,6 +26,15 @@ _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Ander
 
 def _size(x0: Any) -> int:
     return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(x0))  # pyright: ignore[reportUnknownMemberType]
+
+
+def default_minimizer(x0: Any, problem: Minimize) -> Solver:
+    """Return the solver that :func:`minimize` picks."""
+    if problem.penalty is None and problem.constraint is not None and has_bounds(problem.constraint):
+        return _LBFGSB
+    if problem.composite:
+        return _PROXIMAL_GRADIENT
+    return _BFGS if _size(x0) <= _SMALL else _LBFGS
 
 
 def minimize(
@@ -41,8 +51,8 @@ def minimize(
 ) -> Solution:
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
-    Default solvers: :class:`dini.BFGS` for at most 128 unknowns, :class:`dini.LBFGS` for more; with a constraint or
-    penalty :class:`dini.ProximalGradient`.
+    Default solvers: :class:`dini.BFGS` for at most 128 unknowns, :class:`dini.LBFGS` for more; with bounds
+    :class:`dini.LBFGSB`, with another constraint or a penalty :class:`dini.ProximalGradient`.
 
     Examples
     --------
@@ -52,12 +62,8 @@ def minimize(
     [[1. 0.]
      [0. 1.]]
     """
-    if solver is None:
-        if constraint is not None or penalty is not None:
-            solver = _PROXIMAL_GRADIENT
-        else:
-            solver = _BFGS if _size(x0) <= _SMALL else _LBFGS
     problem = Minimize(fun, constraint, penalty, has_aux)
+    solver = default_minimizer(x0, problem) if solver is None else solver
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 
 

@@ -28,7 +28,6 @@ def sizes(total: int, largest: int = LARGEST) -> list[int]:
     ([128, 256, 300], [10])
     """
     top = min(total, largest)
-    top = min(total, largest)
     found = [size for size in (SMALLEST << i for i in range(top.bit_length())) if size < top]
     if top > _BETWEEN:
         found = sorted([*found, _BETWEEN])

@@ -23,6 +23,7 @@ distance of the projection's argument to its kinks.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,10 +41,13 @@ TOLERANCE = 1e-2
 # First-order estimates are exceeded by as much as the Newton step leaves of the residual. One that did not reduce
 # it (at the level of rounding, or far away) makes them estimates of the order of magnitude only.
 _SAFETY, _SAFETY_WITHOUT_NEWTON = 1.1, 30.0
+# On the other side of a kink the derivative is another one: by how much is anybody's guess.
+_AT_A_TIE = 3.0
+_ALL_LOST = 1.5
 # Rounding errors of a sum of many terms are a few units in the last place.
 _ROUNDING = 4.0
-# Iterative solvers need only the leading digits of a correction.
-_LOOSE = 1e-2
+# Iterative solvers need only the leading digits of the Newton step, and only the size of a correction.
+_LOOSE = 3e-2
 
 
 class Verdict(enum.IntEnum):
@@ -154,22 +158,23 @@ def forward(
     """
     moving = parameters.moving
     here, push = jax.linearize(parameters.apply(at, at.x), moving)
-    b = jax.vmap(push)(tangents)
+    b = _each(push, tangents)
     b = b if extra is None else trees.sub(b, extra)
     system.prepare()
-    solved = jax.vmap(lambda b: system.solve(trees.neg(b)))(b)
-    dx = solved.w if given is None else given
-    newton = _correct(at, system, here)
+    step, solved = system.solve(here, rtol=_LOOSE).w, _each(system.solve, b)
+    dx = trees.neg(solved.w) if given is None else given
+    newton = _Correction(trees.norm(here), trees.norm(step), trees.sub(at.x, step))
 
     after, push_nearby = jax.linearize(lambda u, some: at.function(u, parameters.merge(some)), newton.nearby, moving)
-    g = jax.vmap(push_nearby)(dx, tangents)
+    g = _each(lambda along: push_nearby(*along), (dx, tangents))
     g = g if extra is None else trees.sub(g, extra)
-    correction = jax.vmap(lambda g: system.solve(g, rtol=_LOOSE).w)(g)
+    loose = _each(lambda g: system.solve(g, rtol=_LOOSE), g)
+    correction = loose.w
     size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents))
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
-        noise = jax.vmap(lambda w: system.solve(system.perturbation(w, signs)).w)(dx)
+        noise = _each(lambda w: system.solve(system.perturbation(w, signs)).w, dx)
     return dx, _judge(
         at,
         system,
@@ -178,6 +183,7 @@ def forward(
         error=_ratio(trees.norm(correction), size),
         noise=None if noise is None else _ratio(trees.norm(noise), size),
         inverse=[_ratio(trees.norm(dx), trees.norm(b)), _ratio(trees.norm(correction), trees.norm(g))],
+        missed=_ratio(jnp.max(loose.residual) * trees.norm(g), size),
         linear_residual=jnp.max(solved.residual),
         flagged=jnp.any(solved.flagged),
         finite=trees.all_finite((here, b)),
@@ -197,18 +203,19 @@ def reverse(
     system.prepare()
     transposed = system.transposed
     v, direct = cotangents(at.x)
-    solved = jax.vmap(lambda v: transposed.solve(trees.neg(v)))(v)
     here, pull = jax.vjp(parameters.apply(at, at.x), moving)
-    u, pull = solved.w, jax.vmap(lambda u, pull=pull: pull(u)[0])
-    gradient = pull(u)
-    newton = _correct(at, system, here)
+    step, solved = system.solve(here, rtol=_LOOSE).w, _each(transposed.solve, v)
+    u = trees.neg(solved.w)
+    newton = _Correction(trees.norm(here), trees.norm(step), trees.sub(at.x, step))
 
     after, pull_nearby = jax.vjp(lambda w, some: at.function(w, parameters.merge(some)), newton.nearby, moving)
-    back, gradient_nearby = jax.vmap(pull_nearby)(u)
     v_nearby, direct_nearby = cotangents(newton.nearby)
-    q = trees.add(back, v_nearby)
-    du = jax.vmap(lambda q: transposed.solve(q, rtol=_LOOSE).w)(q)
-    corrected = trees.sub(gradient_nearby, pull(du))
+    q = trees.add(_each(lambda u: pull_nearby(u)[0], u), v_nearby)
+    loose = _each(lambda q: transposed.solve(q, rtol=_LOOSE), q)
+    du = loose.w
+    gradient = _each(lambda u: pull(u)[0], u)
+    stretch = _ratio(trees.norm(gradient), trees.norm(u))
+    corrected = _each(lambda u: pull_nearby(u)[1], trees.sub(u, du))
     if direct is not None:
         gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
     if given is not None:
@@ -217,7 +224,7 @@ def reverse(
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
-        noise = pull(jax.vmap(lambda w: transposed.solve(transposed.perturbation(w, signs)).w)(u))
+        noise = _each(lambda w: pull(transposed.solve(transposed.perturbation(w, signs)).w)[0], u)
     return (
         u,
         gradient,
@@ -229,16 +236,12 @@ def reverse(
             error=_ratio(trees.norm(trees.sub(gradient, corrected)), size),
             noise=None if noise is None else _ratio(trees.norm(noise), size),
             inverse=[_ratio(trees.norm(u), trees.norm(v)), _ratio(trees.norm(du), trees.norm(q))],
+            missed=_ratio(stretch * jnp.max(loose.residual) * trees.norm(q), size),
             linear_residual=jnp.max(solved.residual),
             flagged=jnp.any(solved.flagged),
             finite=trees.all_finite((here, v)),
         ),
     )
-
-
-def _correct(at: Linearization, system: System, here: Any) -> _Correction:
-    delta = system.solve(here, rtol=_LOOSE).w
-    return _Correction(trees.norm(here), trees.norm(delta), trees.sub(at.x, delta))
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -264,11 +267,15 @@ def _judge(
     error: jax.Array,
     noise: jax.Array | None,
     inverse: list[jax.Array],
+    missed: jax.Array,
     linear_residual: jax.Array,
     flagged: jax.Array,
     finite: jax.Array,
 ) -> Certificate:
-    """Put the figures together."""
+    """Put the figures together.
+
+    ``missed`` times the inverse's norm bounds the part of the error that the correction's own linear system left out.
+    """
     eps = trees.eps(at.x)
     # each solve is a bound of the inverse from below
     inverse_norm = jnp.max(jnp.stack([_ratio(newton.length, newton.residual), *inverse]))
@@ -277,14 +284,18 @@ def _judge(
     condition = jnp.maximum(system.norm() * inverse_norm, 1)
     rounding = _ROUNDING * (eps * condition if noise is None else noise)
 
-    failed = flagged | ~(linear_residual <= system.solver.accept(eps))
+    failed = flagged | ~(linear_residual <= system.solver.accept(eps)) | ~jnp.isfinite(newton.length)
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
     near = (contraction < 0.25) & ~failed
-    error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * error
+    error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * error + inverse_norm * missed
+    # of a system that was not solved, the residual tells the order of magnitude, as far as all digits may be lost
+    lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
+    error = jnp.where(failed, jnp.maximum(error, jnp.where(system.dense, _ALL_LOST, lost)), error)
     margin, tie = _margin(at, newton, contraction, eps)
     # on the other side of a kink, as far away from a solution, the derivative is another one
-    error = jnp.where((~near & (error > TOLERANCE)) | tie, jnp.maximum(error, 1), error) + rounding
+    error = jnp.where(~near & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
+    error = jnp.where(tie, jnp.maximum(error, _AT_A_TIE), error)
     solution_error = newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     astray = solution_error > TOLERANCE * trees.norm(at.x) + eps**0.25
 
@@ -336,6 +347,13 @@ def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: s
     if known and on_failure == "raise":
         raise failure(figures, name)
     return guard(value, ~certificate.reliable, lambda figures: failure(figures, name), (figures,), on_failure)
+
+
+def _each(fun: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to each entry of a leading axis; a single one without ``vmap``, whose products are slower."""
+    if jax.tree.leaves(tree)[0].shape[0] == 1:
+        return leading(fun(first(tree)))
+    return jax.vmap(fun)(tree)
 
 
 def leading(tree: Any) -> Any:

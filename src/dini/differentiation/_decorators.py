@@ -238,7 +238,13 @@ def root_jvp(
     residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
-    return solve_real(Linearization(x, None, matvec, structure), trees.neg(b), linear_solver, on_failure, "a root")
+    return solve_real(
+        Linearization(x, lambda u, args: condition(u, *args), matvec, structure),
+        trees.neg(b),
+        linear_solver,
+        on_failure,
+        "a root",
+    )
 
 
 def root_vjp(
@@ -268,7 +274,7 @@ def root_vjp(
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
     transposed = jax.linear_transpose(matvec, x)
-    at = Linearization(x, None, lambda w: transposed(w)[0], structure)
+    at = Linearization(x, lambda u, args: condition(u, *args), lambda w: transposed(w)[0], structure)
     u = solve_real(at, cotangent, linear_solver, on_failure, "a root")
     moving, treedef, merge = _inexact(args)
     (cotangents,) = jax.vjp(lambda some: condition(x, *merge(some)), moving)[1](trees.neg(u))

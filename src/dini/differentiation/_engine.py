@@ -88,6 +88,7 @@ def implicit(
     on_failure: OnFailure = "raise",
     name: str = "the solution",
     status_of: Callable[[Any], Any] | None = None,
+    reuse: Callable[[Any], Any] | None = None,
     certify: bool = False,
 ) -> tuple[Any, Any]:
     """Return ``run(consts, constants, parameters)``, a pair ``(x, extra)``, with the implicit derivative of ``x``.
@@ -109,6 +110,8 @@ def implicit(
         See :func:`dini.linear.solve`.
     status_of
         Takes ``extra`` to the solve's status, so that the derivative of a failed solve is marked like its value.
+    reuse
+        Takes ``extra`` to a linear solver that is made of what the solve has left behind, or to ``None``.
     certify
         Whether to estimate the derivative's error, and to treat one that is too large like a linear system that was not
         solved.
@@ -136,6 +139,8 @@ def implicit(
 
         here = [leaves[i] for i in moved]
         solver = solver_of(jax.lax.stop_gradient(primals[1][1]))
+        left = None if reuse is None else reuse(extra)
+        solver = solver if left is None else left
         at = linearize(x, merge(here))
         tangent, mark = [dots[i] for i in moved], None
         if status_of is not None and on_failure in ("raise", "nan"):

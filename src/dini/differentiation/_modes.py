@@ -78,15 +78,18 @@ class Implicit(Differentiation):
     ) -> Outcome:
         """Solve, and attach the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
+        # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
+        reuses = self.condition is None and self.linear_solver is None and not self.certify
 
-        def forward(constants: Any, parameters: Any) -> tuple[Any, Outcome]:
+        def forward(constants: Any, parameters: Any) -> tuple[Any, Any]:
             problem, args, _ = parameters
             outcome = _forward(problem, constants[1], constants[0], args, monitor)
-            return outcome.x, outcome._replace(x=None)
+            left = constants[1].derivative_solver(problem, outcome.x, outcome.state) if reuses else None
+            return outcome.x, (outcome._replace(x=None), left)
 
         constants, parameters = (x, solver), (problem, args, condition)
         run = trees.hoist(forward, constants, parameters)
-        x, outcome = implicit(
+        x, (outcome, _) = implicit(
             run,
             run.consts,
             linearize,
@@ -95,7 +98,8 @@ class Implicit(Differentiation):
             linear_solver=Auto() if self.linear_solver is None else closed_solver(self.linear_solver, x),
             on_failure=on_failure,
             name=f"the solution of {problem.name}",
-            status_of=lambda outcome: outcome.status,
+            status_of=lambda extra: extra[0].status,
+            reuse=lambda extra: extra[1],
             certify=self.certify,
         )
         return outcome._replace(x=x)
@@ -177,6 +181,11 @@ class Unrolled(Differentiation):
         if hasattr(solver, "run"):
             raise ValueError(
                 f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
+            )
+        if not getattr(solver, "differentiable", True):
+            raise ValueError(
+                f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
+                f"{solver_name(solver)} only compare values. Use Implicit()."
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last, "Unrolled(last=...)")

@@ -29,6 +29,13 @@ def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[A
     return matrix, flat.astype(dtype), lambda w: unravel(w.astype(flat.dtype))
 
 
+def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:
+    """Return whether elimination has left nothing but rounding errors of a diagonal element of a Cholesky factor."""
+    # no scaling of the unknowns changes the ratio
+    left = jnp.square(jnp.diagonal(factor)) / diagonal
+    return ~(jnp.min(left) > factor.shape[0] * jnp.finfo(factor.dtype).eps)
+
+
 @dataclass(frozen=True)
 class DenseFactor:
     """A factorized matrix, or its transpose: solves, products, and what the pivots tell.
@@ -68,11 +75,9 @@ class DenseFactor:
     @property
     def singular(self) -> jax.Array:
         """Whether a pivot is zero to working precision."""
-        floor = self.matrix.shape[0] * jnp.finfo(self.matrix.dtype).eps
         if self.rows is None:
-            # what is left of a diagonal element after elimination: no scaling of the unknowns changes the ratio
-            left = jnp.square(jnp.diagonal(self.factor)) / jnp.diagonal(self.matrix)
-            return ~(jnp.min(left) > floor)
+            return lost_pivots(self.factor, jnp.diagonal(self.matrix))
+        floor = self.matrix.shape[0] * jnp.finfo(self.matrix.dtype).eps
         pivots = jnp.abs(jnp.diagonal(self.factor[0]))
         return ~(jnp.min(pivots) > floor * jnp.max(pivots))
 

@@ -142,7 +142,7 @@ class System:
         solver: Any = None,
     ):
         self.like = like
-        self.structure = structure
+        self.structure: Structure = structure
         matvec, solver, reduction = modified(matvec, solver, reduction)
         chosen: Any
         chosen, self.reduction = choose(solver, trees.size(like), structure, reduction)
@@ -252,11 +252,8 @@ class System:
 
 
 def _power(apply: Matvec, back: Matvec, start: Any, iterations: int) -> jax.Array:
-    v = start
-    for i in range(iterations):
-        v = trees.scale(1 / trees.norm(v), v)
-        v = apply(v)
-        size = trees.norm(v)
-        if i < iterations - 1:
-            v = back(v)
-    return size
+    v = apply(trees.scale(1 / trees.norm(start), start))
+    for _ in range(iterations - 1):
+        v = back(v)
+        v = apply(trees.scale(1 / trees.norm(v), v))
+    return trees.norm(v)

@@ -4,6 +4,8 @@ A Fenchel-Young loss (Blondel et al. 2020) of scores ``s`` and a target ``y`` is
 \langle s, y \rangle`, for a convex regularizer :math:`\Omega` with conjugate :math:`\Omega^*`. It is convex in ``s``,
 zero where the prediction :math:`\nabla\Omega^*(s)` is the target, and its gradient is the prediction less the
 target. The loss of a perturbed solver is :meth:`dini.perturbed.Perturbed.loss`.
+
+Robust losses (:class:`RobustLoss`) stand in :class:`dini.LeastSquares` for the square of a residual.
 """
 
 from ._fenchel_young import (
@@ -13,9 +15,15 @@ from ._fenchel_young import (
     sparse_sigmoid,
     sparsemax_loss,
 )
+from ._robust import Arctan, Cauchy, Huber, RobustLoss, SoftL1
 from ._sorting import soft_rank, soft_sort
 
 __all__ = [
+    "Arctan",
+    "Cauchy",
+    "Huber",
+    "RobustLoss",
+    "SoftL1",
     "binary_sparsemax_loss",
     "logistic_loss",
     "soft_rank",

@@ -42,7 +42,7 @@ class Quadratic:
     >>> import dini, jax.numpy as jnp
     >>> fun = dini.Quadratic(jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([-4.0, 1.0]))
     >>> problem = dini.Minimize(fun, constraint=dini.sets.Box(0.0, 1.0))
-    >>> print(dini.solve(problem, dini.CoordinateDescent(), jnp.zeros(2)).x)
+    >>> print(dini.solve(problem, dini.ProximalNewton(), jnp.zeros(2)).x)
     [1. 0.]
     """
 

@@ -12,9 +12,11 @@ from ._bounds import Box, Hypercube, LInfBall, NonNegative
 from ._box_section import BoxSection
 from ._cones import Cone, ConeProduct, DualCone, Free, SecondOrder, Zero
 from ._exponential import Exponential
+from ._intersection import Intersection
 from ._matrix import NuclearNormBall, PositiveSemidefinite, Spectrahedron, SpectralNormBall, smat, svec
 from ._moved import Scaled, Shifted
 from ._order import IsotonicCone, Permutahedron
+from ._polyhedron import Polyhedron
 from ._power import Power
 from ._simplex import Simplex, project_simplex
 from ._transport import Birkhoff, TransportationPolytope
@@ -33,6 +35,7 @@ __all__ = [
     "Halfspace",
     "Hypercube",
     "Hyperplane",
+    "Intersection",
     "IsotonicCone",
     "L1Ball",
     "L2Ball",
@@ -40,6 +43,7 @@ __all__ = [
     "NonNegative",
     "NuclearNormBall",
     "Permutahedron",
+    "Polyhedron",
     "PositiveSemidefinite",
     "Power",
     "Product",

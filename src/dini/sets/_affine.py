@@ -33,7 +33,7 @@ def gram_factor(C: Float[Array, "m n"], extra: Any = 0.0) -> Float[Array, "m m"]
     return jax.lax.linalg.cholesky(gram + jnp.diag(jnp.broadcast_to(extra + ridge, (m,))), symmetrize_input=False)
 
 
-def gram_solve(factor: Float[Array, "m m"], r: Float[Array, m * k]) -> Float[Array, m * k]:
+def gram_solve(factor: Float[Array, "m m"], r: Float[Array, "m ..."]) -> Float[Array, "m ..."]:
     """Solve with a factor of :func:`gram_factor`."""
     return jax.scipy.linalg.cho_solve((factor, True), r, check_finite=False)
 
@@ -112,6 +112,8 @@ class Hyperplane(Set):
     normal: Any
     offset: Any = 0.0
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
         _require_nonzero("Hyperplane", self.normal)
 
@@ -159,6 +161,8 @@ class Halfspace(Set):
     normal: Any
     offset: Any = 0.0
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
         _require_nonzero("Halfspace", self.normal)
 
@@ -191,6 +195,16 @@ def check_rows(owner: str, name: str, matrix: Any, bound_name: str, bound: Any, 
             f"{owner}'s {bound_name} must have an element for each row of {name}: given shape {jnp.shape(bound)}, "
             f"needed {shape[:1]}."
         )
+
+
+def require_solvable(owner: str, equations: str, matrix: Any, offset: Any) -> None:
+    """Raise where known equations, if they are not large, have no solution."""
+    if known(matrix, offset) and jnp.ndim(matrix) == 2 and jnp.size(matrix) <= EXAMINED:
+        A, b = np.asarray(matrix), np.asarray(offset)
+        if A.size and b.shape == A.shape[:1]:
+            gap = np.abs(A @ np.linalg.lstsq(A, b, rcond=None)[0] - b).max()
+            if not gap <= 1e-4 * (1 + np.abs(b).max()):
+                raise ValueError(f"{owner} is empty: {equations} has no solution (it is missed by {gap:.2e}).")
 
 
 def empty_if(condition: jax.Array, x: jax.Array) -> jax.Array:
@@ -232,13 +246,10 @@ class Affine(Set):
     matrix: Any
     offset: Any
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
-        if known(self.matrix, self.offset) and jnp.ndim(self.matrix) == 2 and jnp.size(self.matrix) <= EXAMINED:
-            A, b = np.asarray(self.matrix), np.asarray(self.offset)
-            if A.size and b.shape == A.shape[:1]:
-                gap = np.abs(A @ np.linalg.lstsq(A, b, rcond=None)[0] - b).max()
-                if not gap <= 1e-4 * (1 + np.abs(b).max()):
-                    raise ValueError(f"Affine is empty: A x = b has no solution (b is missed by {gap:.2e}).")
+        require_solvable("Affine", "A x = b", self.matrix, self.offset)
 
     def project(self, x: Any) -> Any:
         """Solve for the multipliers of the equations."""

@@ -83,6 +83,8 @@ class L1Ball(Set):
 
     radius: Any = 1.0
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
         require_positive("L1Ball's radius", self.radius)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from .. import trees
@@ -16,6 +18,9 @@ from ..separable import Separable, register
 
 class Set(Separable):
     """Base of the sets; subclasses are frozen dataclasses registered as pytrees."""
+
+    #: whether the set is a polyhedron, so that its projection is piecewise affine
+    polyhedral: bool = False
 
     def project(self, x: Any) -> Any:
         r"""Return the Euclidean projection :math:`\arg\min_{p \in C} \tfrac12\|p - x\|^2`."""
@@ -75,6 +80,14 @@ def smallest(parts: Any, x: Any) -> jax.Array:
     return result
 
 
+def believed(p: Any, good: jax.Array, failure: Callable[..., Exception], *figures: Any) -> Any:
+    """Return ``p`` where it is good; elsewhere raise ``failure(*figures)`` if that can be seen now, or return NaN."""
+    good = jax.lax.stop_gradient(good)
+    if not isinstance(good, jax.core.Tracer) and not good:
+        raise failure(*figures)
+    return jax.tree.map(lambda u: jnp.where(good, u, jnp.nan), p)
+
+
 def require_real(owner: str, x: Any) -> None:
     """Raise unless the unknown is real."""
     if trees.has_complex(x):
@@ -96,6 +109,11 @@ class Product(Set):
     """
 
     sets: Any
+
+    @property
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether all of the sets are polyhedra."""
+        return all(part.polyhedral for part in jax.tree.leaves(self.sets, is_leaf=lambda node: isinstance(node, Set)))
 
     def _map(self, fun: Any, x: Any) -> Any:
         return jax.tree.map(fun, self.sets, x, is_leaf=lambda node: isinstance(node, Set))

@@ -28,6 +28,7 @@ class NonNegative(Set):
     """
 
     elementwise = True
+    polyhedral = True
 
     def project(self, x: Any) -> Any:
         """Return ``max(x, 0)``."""
@@ -36,6 +37,10 @@ class NonNegative(Set):
     def project_kl(self, logits: Any) -> Any:
         r"""Return :math:`e^{y}`."""
         return jax.tree.map(jnp.exp, logits)
+
+    def bounds(self, x: Any) -> tuple[Any, Any]:
+        """Return zero and infinity in the shapes of ``x``."""
+        return trees.zeros_like(x), jax.tree.map(lambda u: jnp.full_like(u, jnp.inf), x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the smallest absolute value."""
@@ -82,6 +87,7 @@ class Box(Set):
     upper: Any = None
 
     elementwise = True
+    polyhedral = True
 
     def __post_init__(self) -> None:
         lower, upper = jax.tree.leaves(self.lower), jax.tree.leaves(self.upper)
@@ -101,8 +107,8 @@ class Box(Set):
         r"""Clip :math:`e^{y}` to the bounds."""
         return self.project(jax.tree.map(jnp.exp, logits))
 
-    def _bounds(self, x: Any) -> tuple[Any, Any]:
-        """Return both bounds in the shapes of ``x``, infinite where there is none."""
+    def bounds(self, x: Any) -> tuple[Any, Any]:
+        """Return the lower and upper bounds in the shapes of ``x``, infinite where there is none."""
         full = lambda bound, missing: map_with(
             lambda u, b: jnp.broadcast_to(b, u.shape), x, missing if bound is None else bound
         )
@@ -111,7 +117,7 @@ class Box(Set):
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the smallest distance of an element from a bound; where both bounds are equal there is no kink."""
         one = lambda u, low, high: jnp.where(low < high, jnp.minimum(jnp.abs(u - low), jnp.abs(u - high)), jnp.inf)
-        return smallest(jax.tree.map(one, x, *self._bounds(x)), x)
+        return smallest(jax.tree.map(one, x, *self.bounds(x)), x)
 
     def support(self, direction: Any) -> jax.Array:
         r"""Return :math:`\sum_i \max(l_i d_i, u_i d_i)`."""
@@ -121,7 +127,7 @@ class Box(Set):
             # zero times an infinite bound is zero
             return jnp.sum(jnp.where(d != 0, jnp.where(d != 0, d, 1) * bound, 0))
 
-        parts = jax.tree.leaves(jax.tree.map(one, direction, *self._bounds(direction)))
+        parts = jax.tree.leaves(jax.tree.map(one, direction, *self.bounds(direction)))
         return trees.total(parts) if parts else jnp.zeros((), trees.real_dtype(direction))
 
     def check(self, x: Any) -> None:
@@ -139,6 +145,7 @@ class _ScalarBox(Set):
     """A box whose bounds come from one scalar."""
 
     elementwise = True
+    polyhedral = True
 
     def _box(self) -> Box:
         raise NotImplementedError
@@ -150,6 +157,10 @@ class _ScalarBox(Set):
     def project_kl(self, logits: Any) -> Any:
         r"""Clip :math:`e^{y}` to the bounds."""
         return self._box().project_kl(logits)
+
+    def bounds(self, x: Any) -> tuple[Any, Any]:
+        """Return the lower and upper bounds in the shapes of ``x``."""
+        return self._box().bounds(x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the smallest distance of an element from a bound (exact)."""

@@ -94,6 +94,8 @@ class BoxSection(Set):
     normal: Any = 1.0
     offset: Any = 1.0
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
         bounds = [self.lower, self.upper]
         if all(bound is None or not isinstance(bound, dict | list | tuple) for bound in bounds):

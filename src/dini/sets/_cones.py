@@ -51,6 +51,7 @@ class Zero(Cone):
     """
 
     elementwise = True
+    polyhedral = True
 
     @property
     def dual(self) -> Any:
@@ -80,6 +81,7 @@ class Free(Cone):
     """
 
     elementwise = True
+    polyhedral = True
 
     @property
     def dual(self) -> Any:
@@ -232,6 +234,11 @@ class DualCone(Cone):
     cone: Any
 
     @property
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the cone is a polyhedron: its dual is, too."""
+        return self.cone.polyhedral
+
+    @property
     def dual(self) -> Any:
         """The cone whose dual this is."""
         return self.cone
@@ -303,6 +310,11 @@ class ConeProduct(Cone):
         for cone, size in zip(self.cones, self.sizes, strict=True):
             dual(cone)  # raises for what is no cone
             self._block(cone, size)
+
+    @property
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether all of the cones are polyhedra."""
+        return all(cone.polyhedral for cone in self.cones)
 
     @property
     def dual(self) -> Any:

@@ -50,9 +50,14 @@ class Shifted(Set):
         _require_set("Shifted", self.base)
 
     @property
-    def elementwise(self) -> bool:
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
+
+    @property
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base is a polyhedron."""
+        return self.base.polyhedral
 
     def _back(self, x: Any) -> Any:
         return map_with(lambda u, c: u - c, x, self.center)
@@ -116,9 +121,14 @@ class Scaled(Set):
         require_positive("Scaled's factor", self.factor)
 
     @property
-    def elementwise(self) -> bool:
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the base treats each element of the unknown on its own."""
         return self.base.elementwise
+
+    @property
+    def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base is a polyhedron."""
+        return self.base.polyhedral
 
     def project(self, x: Any) -> Any:
         """Project at the scale of the base."""

@@ -70,6 +70,8 @@ class IsotonicCone(Set):
 
     increasing: bool = field(default=True, metadata={"static": True})
 
+    polyhedral = True
+
     def project(self, x: Any) -> Any:
         """Return the isotonic regression."""
         return isotonic_regression(x, increasing=self.increasing)
@@ -116,6 +118,8 @@ class Permutahedron(Set):
     """
 
     vertex: Any
+
+    polyhedral = True
 
     def _sorted(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return the order of ``x``, what is regressed, and the regression."""

@@ -115,6 +115,8 @@ class Simplex(Set):
     radius: Any = 1.0
     axis: int | None = field(default=None, metadata={"static": True})
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
         require_positive("Simplex's radius", self.radius)
 

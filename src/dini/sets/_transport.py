@@ -247,6 +247,8 @@ class TransportationPolytope(Set):
     rows: Any
     columns: Any
 
+    polyhedral = True
+
     def __post_init__(self) -> None:
         name = type(self).__name__
         require_all_positive(f"{name}'s rows", self.rows, or_zero=True)
@@ -336,6 +338,8 @@ class Birkhoff(Set):
     [[0.625 0.375]
      [0.375 0.625]]
     """
+
+    polyhedral = True
 
     def project(self, x: Any) -> Any:
         """Return the Euclidean projection."""

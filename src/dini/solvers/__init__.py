@@ -4,39 +4,73 @@ from ._admm import ADMM
 from ._anderson import Anderson
 from ._base import Function, Solver
 from ._bfgs import BFGS
+from ._bisection import Bisection
 from ._block_coordinate_descent import BlockCoordinateDescent
+from ._broyden import Broyden
+from ._chandrupatla import Chandrupatla
+from ._chord import Chord
 from ._condat_vu import ChambollePock, CondatVu
 from ._coordinate_descent import CoordinateDescent
+from ._dogleg import Dogleg
+from ._dogleg_least_squares import DoglegLeastSquares
 from ._douglas_rachford import DouglasRachford
 from ._fixed_point_iteration import FixedPointIteration
 from ._frank_wolfe import FrankWolfe
+from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
 from ._lbfgs import LBFGS
+from ._lbfgsb import LBFGSB
 from ._levenberg_marquardt import LevenbergMarquardt
+from ._line_search import Backtracking, HagerZhang, LineSearch, StrongWolfe, WeakWolfe
 from ._mirror_descent import MirrorDescent
+from ._nelder_mead import NelderMead
 from ._newton import Newton
+from ._newton_krylov import NewtonKrylov
+from ._nonlinear_cg import NonlinearCG
+from ._projected_newton import ProjectedNewton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
 from ._proximal_newton import ProximalNewton
+from ._trust_region_newton_cg import TrustRegionNewtonCG
+from ._variable_projection import VariableProjection
 
 __all__ = [
     "ADMM",
     "BFGS",
     "LBFGS",
+    "LBFGSB",
     "Anderson",
+    "Backtracking",
+    "Bisection",
     "BlockCoordinateDescent",
+    "Broyden",
     "ChambollePock",
+    "Chandrupatla",
+    "Chord",
     "CondatVu",
     "CoordinateDescent",
+    "Dogleg",
+    "DoglegLeastSquares",
     "DouglasRachford",
     "FixedPointIteration",
     "FrankWolfe",
     "Function",
+    "GaussNewton",
     "GradientDescent",
+    "HagerZhang",
     "LevenbergMarquardt",
+    "LineSearch",
     "MirrorDescent",
+    "NelderMead",
     "Newton",
+    "NewtonKrylov",
+    "NonlinearCG",
     "ProjectedGradient",
+    "ProjectedNewton",
     "ProximalGradient",
     "ProximalNewton",
     "Solver",
+    "StrongWolfe",
+    "TrustRegionNewtonCG",
+    "VariableProjection",
+    "WeakWolfe",
 ]

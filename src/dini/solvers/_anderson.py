@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,30 +11,39 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..problems import FixedPoint
-from ..settings import require_count, require_positive
+from ..settings import require_all_above, require_choice, require_count, require_positive
+from . import _stored
 from ._base import Solver, infinity
 
 
 class State(NamedTuple):
-    """Carried from step to step: the last differences of points and residuals."""
+    """Carried from step to step: the last differences of points and residuals, the best point, the mixing's factor."""
 
     error: Any
     points: Any
     residuals: Any
     point: Any
     residual: Any
-    steps: Any
+    best_point: Any
+    best_residual: Any
+    best: Any
+    factor: Any
+    count: Any
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class Anderson(Solver):
-    r"""Anderson acceleration (type II) of :math:`x = T(x)`.
+    r"""Anderson acceleration of :math:`x = T(x)`, types I and II.
 
     With residuals :math:`r_k = T(x_k) - x_k` and the differences :math:`\Delta R, \Delta X` of the last ``history``
-    steps, the next point is :math:`x_k + \beta r_k - (\Delta X + \beta \Delta R)\gamma` with :math:`\gamma = \arg\min
-    \|r_k - \Delta R\gamma\|`. The differences are scaled to unit length and directions that are dependent to working
-    precision are left out of the small least-squares problem, so that no ridge blurs it. The error is :math:`\|T(x) -
+    steps, the next point is :math:`x_k + \beta r_k - (\Delta X + \beta \Delta R)\gamma`. Type II minimizes
+    :math:`\|r_k - \Delta R\gamma\|`; type I solves :math:`\Delta X^\top (r_k - \Delta R\gamma) = 0`, as Broyden's good
+    method. The differences are scaled to unit length, and in type II directions that are dependent to working precision
+    are left out of the small least-squares problem, so that no ridge blurs it.
+
+    Where the residual is not finite or exceeds ``growth`` times the smallest so far, the differences are dropped, the
+    method goes back to the best point, and mixes with half the :math:`\beta` from there. The error is :math:`\|T(x) -
     x\|_2` at the point before the step.
 
     Parameters
@@ -43,6 +52,12 @@ class Anderson(Solver):
         Number of differences that are kept.
     mixing
         :math:`\beta > 0`.
+    type
+        1 or 2.
+    growth
+        How much the residual may grow before the method starts again, above one.
+    restart
+        Drop the differences after so many of them, to start afresh; by default the oldest one gives way.
     tol
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
@@ -50,7 +65,9 @@ class Anderson(Solver):
 
     References
     ----------
-    Walker and Ni, "Anderson acceleration for fixed-point iterations", SIAM J. Numer. Anal. 2011.
+    Walker and Ni, "Anderson acceleration for fixed-point iterations", SIAM J. Numer. Anal. 2011. Fang and Saad, "Two
+    classes of multisecant methods for nonlinear acceleration", Numer. Linear Algebra Appl. 2009. Zhang, O'Donoghue,
+    Boyd, "Globally convergent type-I Anderson acceleration for nonsmooth fixed-point iterations", SIAM J. Optim. 2020.
 
     Examples
     --------
@@ -62,50 +79,79 @@ class Anderson(Solver):
 
     history: int = field(default=5, metadata={"static": True})
     mixing: Any = 1.0
+    type: Literal[1, 2] = field(default=2, metadata={"static": True})
+    growth: Any = 100.0
+    restart: int | None = field(default=None, metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     solves = (FixedPoint,)
+    lags = True
 
     def __post_init__(self) -> None:
         self._check_settings()
         require_count("Anderson's history", self.history)
         require_positive("Anderson's mixing", self.mixing)
+        require_choice("Anderson's type", self.type, (1, 2))
+        require_all_above("Anderson's growth", self.growth, 1)
+        if self.restart is not None:
+            require_count("Anderson's restart", self.restart)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
         del problem, args
-        store = jax.tree.map(lambda u: jnp.zeros((self.history, *u.shape), u.dtype), x)
-        return State(infinity(x), store, store, x, trees.zeros_like(x), jnp.zeros((), jnp.int32))
+        store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
+        return State(inf, store, store, x, zero, x, zero, inf, jnp.ones_like(inf), jnp.zeros((), jnp.int32))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Apply the map once and mix."""
         residual = trees.sub(problem.map(x, *args), x)
-        slot = (state.steps - 1) % self.history
-        started = state.steps > 0
-
-        def put(store: Any, difference: Any) -> Any:
-            return jax.tree.map(lambda s, d: s.at[slot].set(jnp.where(started, d, s[slot])), store, difference)
-
-        points = put(state.points, trees.sub(x, state.point))
-        residuals = put(state.residuals, trees.sub(residual, state.residual))
-
         dtype = state.error.dtype
-        rows = [r.reshape(self.history, -1) for r in jax.tree.leaves(residuals)]
-        gram = trees.total([r @ r.T for r in rows]).astype(dtype)
-        flat = [r.reshape(-1) for r in jax.tree.leaves(residual)]
-        right = trees.total([r @ f for r, f in zip(rows, flat, strict=True)]).astype(dtype)
-        diagonal = jnp.diagonal(gram)
-        scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
-        gamma = scale * _least_norm(gram * scale[None, :] * scale[:, None], right * scale)
-
-        def combine(store: Any) -> Any:
-            return jax.tree.map(lambda s: jnp.tensordot(gamma.astype(s.dtype), s, 1), store)
-
-        beta = jnp.asarray(self.mixing, dtype)
-        mixed = trees.sub(trees.axpy(beta, residual, x), trees.axpy(beta, combine(residuals), combine(points)))
         error = trees.norm(residual).astype(dtype)
-        return mixed, State(error, points, residuals, x, residual, state.steps + 1)
+        lost = ~(error <= self.growth * state.best) & jnp.isfinite(state.best)
+        better = error < state.best
+        best_point, best_residual = trees.where(better, (x, residual), (state.best_point, state.best_residual))
+        # the first differences are known at the second step
+        slot = (state.count - 1) % self.history
+        known = (state.count > 0) & ~lost
+        points = _stored.put(state.points, slot, trees.sub(x, state.point), known)
+        residuals = _stored.put(state.residuals, slot, trees.sub(residual, state.residual), known)
+        full = False if self.restart is None else state.count >= self.restart
+        points, residuals = trees.where(lost | full, trees.zeros_like((points, residuals)), (points, residuals))
+        gamma = self._weights(points, residuals, residual).astype(dtype)
+
+        factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
+        beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
+        mixed = trees.axpy(beta, residual, x)
+        mixed = trees.sub(mixed, trees.axpy(beta, _stored.combine(residuals, gamma), _stored.combine(points, gamma)))
+        back = trees.axpy(beta, state.best_residual, state.best_point)
+        # a residual that was lost is not this method's end: the error of the best point stands for it
+        shown = jnp.where(lost, state.best, error)
+        # after a return the next difference would be that to a point which is not on the way
+        count = jnp.where(lost, 1, jnp.where(full, 1, state.count + 1))
+        last, last_residual = trees.where(lost, (state.best_point, state.best_residual), (x, residual))
+        best = jnp.minimum(error, state.best)
+        best = jnp.where(jnp.isnan(error), state.best, best)
+        new = State(
+            shown, points, residuals, last, last_residual, best_point, best_residual, best, factor.astype(dtype), count
+        )
+        return trees.where(lost, back, mixed), new
+
+    def _weights(self, points: Any, residuals: Any, residual: Any) -> Any:
+        against = residuals if self.type == 2 else points
+        matrix, right = _stored.gram(against, residuals), _stored.products(against, residual)
+        sizes = jnp.diagonal(matrix) if self.type == 2 else jnp.diagonal(_stored.gram(residuals, residuals))
+        scale = jnp.where(sizes > 0, jax.lax.rsqrt(jnp.where(sizes > 0, sizes, 1)), 0)
+        if self.type == 2:
+            return scale * _least_norm(matrix * scale[None, :] * scale[:, None], right * scale)
+        lengths = jnp.diagonal(_stored.gram(points, points))
+        rows = jnp.where(lengths > 0, jax.lax.rsqrt(jnp.where(lengths > 0, lengths, 1)), 0)
+        matrix = matrix * rows[:, None] * scale[None, :]
+        used = (sizes > 0) & (lengths > 0)
+        # signed like the diagonal, so that a shift of the size of rounding does not cancel it
+        shift = 100 * jnp.finfo(matrix.dtype).eps * jnp.where(jnp.diagonal(matrix) < 0, -1, 1)
+        matrix = matrix + jnp.diag(jnp.where(used, shift, 1.0)).astype(matrix.dtype)
+        return scale * jnp.linalg.solve(matrix, jnp.where(used, right * rows, 0))
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return the map's value."""

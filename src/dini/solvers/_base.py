@@ -42,6 +42,12 @@ class Solver:
     composite: ClassVar[bool] = False
     #: whether the derivative of the method's map in the unknown vanishes at a solution, so that OneStep is exact
     superlinear: ClassVar[bool] = False
+    #: whether the points depend smoothly on the parameters, so that Unrolled has something to differentiate
+    differentiable: ClassVar[bool] = True
+    #: whether no step makes the point worse; for other solvers the loop keeps the best point, for when they fail
+    monotone: ClassVar[bool] = False
+    #: whether the error of a step is that of the point before it, not of the one that it returns
+    lags: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -55,6 +61,10 @@ class Solver:
     def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Return the next point and state."""
         raise NotImplementedError
+
+    def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
+        """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
+        del problem, x, state
 
     def _check_settings(self) -> None:
         require_positive(f"{self.name}'s tol", self.tol, or_zero=True)

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ._line_search import LineSearch, WeakWolfe
 from ._quasi_newton import Gram, QuasiNewton
 
 
@@ -23,7 +24,7 @@ class Inverse(NamedTuple):
 @register_dataclass
 @dataclass(frozen=True)
 class BFGS(QuasiNewton):
-    r"""BFGS with a weak-Wolfe line search, for small unknowns: it keeps ``d**2`` numbers.
+    r"""BFGS with a line search, for small unknowns: it keeps ``d**2`` numbers.
 
     The inverse Hessian starts as :math:`\frac{s^\top y}{y^\top y} I` and takes rank-two updates,
     :math:`H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top` with :math:`\rho = 1/s^\top y`, at
@@ -35,6 +36,8 @@ class BFGS(QuasiNewton):
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
         Limit on the number of steps, that is of function evaluations.
+    line_search
+        One of :mod:`dini.solvers`: ``WeakWolfe()``, ``StrongWolfe()``, ``HagerZhang()``, ``Backtracking()``.
 
     References
     ----------
@@ -50,6 +53,7 @@ class BFGS(QuasiNewton):
 
     tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
+    line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -61,7 +65,10 @@ class BFGS(QuasiNewton):
         eye = jnp.eye(model.matrix.shape[0], dtype=model.matrix.dtype)
         return Inverse(jnp.where(forget, eye, model.matrix), jnp.where(forget, 0, model.count))
 
-    def _renew(self, model: Inverse, s: Any, y: Any, g: Any, gram: Gram, keep: Any) -> tuple[Inverse, Any, Any]:
+    def _renew(
+        self, model: Inverse, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any
+    ) -> tuple[Inverse, Any, Any]:
+        del accept
         dtype = model.matrix.dtype
         flat_g, unravel = ravel_pytree(g)
         s, y, flat = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g))

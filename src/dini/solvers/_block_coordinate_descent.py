@@ -63,6 +63,7 @@ class BlockCoordinateDescent(Solver):
     max_steps: int = field(default=1000, metadata={"static": True})
 
     composite = True
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()

@@ -48,6 +48,7 @@ class FixedPointIteration(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (FixedPoint,)
+    lags = True
 
     def __post_init__(self) -> None:
         self._check_settings()

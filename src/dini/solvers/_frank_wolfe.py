@@ -66,6 +66,7 @@ class FrankWolfe(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()

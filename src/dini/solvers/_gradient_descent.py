@@ -71,6 +71,16 @@ class GradientDescent(Solver):
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
+    @property
+    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the steps are tested."""
+        return self.step_size is None
+
+    @property
+    def lags(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the gradient is that of the point before the step."""
+        return self.step_size is not None
+
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
@@ -108,7 +118,8 @@ class GradientDescent(Solver):
         step_size = jax.lax.stop_gradient(step_size).astype(value.dtype)
 
         tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= trees.eps(x) * (1 + trees.norm(x)) * 1e-2)
-        status = jnp.where(tiny, Status.STALLED, state.status)
+        status = jnp.where(tiny, Status.STEP_TOO_SMALL, state.status)
+        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         error = jnp.where(accept, new_norm, state.error).astype(value.dtype)
         error = jnp.where(first & ~finite, jnp.nan, error)
         kept = State(

@@ -11,6 +11,7 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
+from ._line_search import LineSearch, WeakWolfe
 from ._quasi_newton import Gram, QuasiNewton
 
 
@@ -34,13 +35,11 @@ class Pairs(NamedTuple):
 @register_dataclass
 @dataclass(frozen=True)
 class LBFGS(QuasiNewton):
-    r"""Limited-memory BFGS with a weak-Wolfe line search.
+    r"""Limited-memory BFGS with a line search.
 
     The inverse Hessian is kept as :math:`\gamma I` corrected by the last ``history`` pairs, in compact form: a step
-    costs four products with an ``history``-by-``d`` matrix. The line search brackets a step that satisfies sufficient
-    decrease and the curvature condition (Lewis and Overton 2013), interpolates inside the bracket, and near the
-    rounding error of the objective accepts by the gradient (the approximate Wolfe conditions of Hager and Zhang
-    2005). Each trial is one step of the solver. The error is :math:`\|\nabla f\|_2`.
+    costs four products with an ``history``-by-``d`` matrix. The line search (by default one for the weak Wolfe
+    conditions) takes one trial a step of the solver. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -50,6 +49,8 @@ class LBFGS(QuasiNewton):
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
         Limit on the number of steps, that is of function evaluations.
+    line_search
+        One of :mod:`dini.solvers`: ``WeakWolfe()``, ``StrongWolfe()``, ``HagerZhang()``, ``Backtracking()``.
 
     References
     ----------
@@ -67,6 +68,7 @@ class LBFGS(QuasiNewton):
     history: int = field(default=10, metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
+    line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -83,12 +85,15 @@ class LBFGS(QuasiNewton):
         inverse = jnp.where(forget, 0, model.inverse)
         return model._replace(count=count, inverse=inverse, gamma=jnp.where(forget, 1, model.gamma))
 
-    def _renew(self, model: Pairs, s: Any, y: Any, g: Any, gram: Gram, keep: Any) -> tuple[Pairs, Any, Any]:
+    def _renew(
+        self, model: Pairs, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any
+    ) -> tuple[Pairs, Any, Any]:
         r"""Store the pair in place of the oldest, then apply the compact form.
 
         :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
         :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
         """
+        del accept
         m, dtype = self.history, model.yy.dtype
         shrink = jnp.where(gram.ss > 0, jax.lax.rsqrt(jnp.where(gram.ss > 0, gram.ss, 1)), 0)
         curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy

@@ -3,47 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
-from .. import trees
-from ..loop import tolerance
-from ..problems import LeastSquares
-from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ..settings import require_choice, require_positive
+from ._residual_model import Model, Space
+from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
-class State(NamedTuple):
-    """Carried from step to step: the Gauss-Newton matrix and gradient, the damping, the next trial."""
+class Control(NamedTuple):
+    """The damping, its growth after a failure (Nielsen), the trust region."""
 
-    error: Any
-    value: Any
     damping: Any
     growth: Any
-    gram: Any
-    gradient: Any
-    move: Any
-    steps: Any
-    status: Any
+    region: Region
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class LevenbergMarquardt(Solver):
-    r"""Levenberg-Marquardt with Nielsen's damping.
+class LevenbergMarquardt(ResidualSolver):
+    r"""Levenberg-Marquardt, for least squares with or without bounds, roots, and fixed points.
 
-    A step solves :math:`(J^\top J + \mu D)\,\delta = -J^\top r` with :math:`D = \mathrm{diag}(J^\top J)` by a Cholesky
-    factorization; the damping :math:`\mu` follows the ratio of actual to predicted decrease. Each trial is one step.
-    The error is :math:`\|J^\top r\|_2`.
+    A step solves :math:`(J^\top J + \mu D^2)\,p = -J^\top r`, where ``D`` holds the largest norms of the Jacobian's
+    columns so far. Each trial is one step. The error is :math:`\|J^\top r\|_2`; with bounds that of the projected
+    gradient :math:`x - \mathrm{proj}(x - J^\top r)`; of a root :math:`\|F\|_2`.
+
+    With bounds, unknowns that lie on one and would leave are held, and the step of the others is clipped.
 
     Parameters
     ----------
     damping
-        The initial :math:`\mu`.
+        The initial :math:`\mu` of Nielsen's strategy.
+    strategy
+        ``"nielsen"``: :math:`\mu` follows the ratio of actual to predicted decrease. ``"trust region"``: :math:`\mu`
+        is such that :math:`\|D p\|` is the radius of a trust region, or zero where the Gauss-Newton step lies inside
+        (Moré); two Newton iterations on that equation, which start at the last :math:`\mu`, are made in a step.
+    linear_solver
+        ``"cholesky"`` of the normal equations; ``"qr"`` of the damped Jacobian, twice the cost, which does not square
+        the condition number; ``"cg"``, conjugate gradients on the normal equations with products alone. Default,
+        ``"auto"``: Cholesky up to 2048 unknowns, then conjugate gradients.
+    hessian
+        ``"secant"``: an estimate of the second-order part :math:`\sum_i r_i \nabla^2 r_i`, learned from the change of
+        the Jacobian (NL2SOL), is added to :math:`J^\top J` wherever it predicts better, so that problems with large
+        residuals take few steps too; with Cholesky only. ``"gauss-newton"``: never.
+    geodesic
+        Whether to add the geodesic acceleration, the second-order correction along the step. It costs two evaluations
+        of the residuals' derivatives a step and helps in narrow curved valleys.
     tol
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
@@ -51,7 +59,12 @@ class LevenbergMarquardt(Solver):
 
     References
     ----------
-    Madsen, Nielsen, Tingleff, "Methods for non-linear least squares problems", 2004.
+    Madsen, Nielsen, Tingleff, "Methods for non-linear least squares problems", 2004. Moré, "The Levenberg-Marquardt
+    algorithm: implementation and theory", Numerical Analysis, 1978. Dennis, Gay, Welsch, "An adaptive nonlinear
+    least-squares algorithm", ACM Trans. Math. Softw. 1981. Transtrum, Sethna, "Improvements to the
+    Levenberg-Marquardt algorithm for nonlinear least-squares minimization", 2012 (arXiv 1201.5885). Kanzow, Yamashita,
+    Fukushima, "Levenberg-Marquardt methods with strong local convergence properties for solving nonlinear equations
+    with convex constraints", J. Comput. Appl. Math. 2004.
 
     Examples
     --------
@@ -59,99 +72,87 @@ class LevenbergMarquardt(Solver):
     >>> problem = dini.LeastSquares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
     >>> print(dini.solve(problem, dini.LevenbergMarquardt(), jnp.array([-1.2, 1.0])).x.round(3))
     [1. 1.]
+
+    With bounds:
+
+    >>> import dataclasses
+    >>> bounded = dataclasses.replace(problem, constraint=dini.sets.Box(upper=0.5))
+    >>> print(dini.solve(bounded, dini.LevenbergMarquardt(), jnp.array([-1.2, 0.5])).x.round(3))
+    [0.5  0.25]
     """
 
     damping: Any = 1e-3
+    strategy: Literal["nielsen", "trust region"] = field(default="nielsen", metadata={"static": True})
+    linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
+    hessian: Literal["gauss-newton", "secant"] = field(default="secant", metadata={"static": True})
+    geodesic: bool = field(default=False, metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
-    solves = (LeastSquares,)
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()
+        require_positive("LevenbergMarquardt's damping", self.damping)
+        require_choice("LevenbergMarquardt's hessian", self.hessian, ("gauss-newton", "secant"))
+        require_choice("LevenbergMarquardt's strategy", self.strategy, ("nielsen", "trust region"))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
-        """Return the state before the first step, which only evaluates the function."""
-        del problem, args
-        inf = infinity(x)
-        flat = ravel_pytree(x)[0].astype(inf.dtype)
-        zero = jnp.zeros_like(flat)
-        return State(
-            inf,
-            inf,
-            jnp.asarray(self.damping, inf.dtype),
-            jnp.asarray(2.0, inf.dtype),
-            jnp.eye(flat.size, dtype=inf.dtype),
-            zero,
-            zero,
-            jnp.zeros((), jnp.int32),
-            running(),
-        )
+    @property
+    def _nielsen(self) -> bool:
+        return self.strategy == "nielsen"
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
-        """Try one step."""
-        dtype = state.error.dtype
-        flat_x, unravel = ravel_pytree(x)
-        trial = unravel(flat_x + state.move.astype(flat_x.dtype))
-        value, gradient = problem.value_and_gradient(trial, *args)
-        value, gradient = value.astype(dtype), ravel_pytree(gradient)[0].astype(dtype)
-        first = state.steps == 0
-        scale = jnp.diagonal(state.gram)
-        predicted = 0.5 * state.move @ (state.damping * scale * state.move - state.gradient)
-        actual = state.value - value
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-        accept = first | (finite & (actual >= -relative_rounding(value)))
-        ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
-        size = jnp.linalg.norm(gradient)
-        # a step whose decrease drowns in rounding is taken only if the gradient shrinks
-        accept = accept & (first | (actual > 0) | (size < state.error))
-        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+    def _start(self, dtype: Any) -> Control:
+        zero = jnp.zeros((), dtype)
+        return Control(jnp.asarray(self.damping, dtype) if self._nielsen else zero, zero + 2, Region(zero, zero))
 
-        def renew(_: Any) -> jax.Array:
-            residuals = jax.linearize(lambda u: problem.residuals(u, *args), trial)[1]
-            eye = jnp.eye(flat_x.size, dtype=flat_x.dtype)
-            jacobian = jax.vmap(lambda e: ravel_pytree(residuals(unravel(e)))[0])(eye)  # transposed
-            if jnp.iscomplexobj(jacobian):
-                jacobian = jnp.concatenate([jacobian.real, jacobian.imag], 1)
-            return (jacobian @ jacobian.T).astype(dtype)
+    def _judged(self, control: Control, accept: Any, ratio: Any, state: State) -> Control:
+        if self._nielsen:
+            shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
+            damping = control.damping * jnp.where(accept, shrink, control.growth)
+            return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
+        region, factor = control.region.judged(ratio, state, control.damping == 0)
+        # a larger region asks for less damping
+        return control._replace(region=region, damping=control.damping / factor)
 
-        needed = accept & ~(error <= tolerance(self, x))
-        gram = jax.lax.cond(needed, renew, lambda _: state.gram, None)
-        shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
-        damping = jnp.where(
-            accept, jnp.where(first, state.damping, state.damping * shrink), state.damping * state.growth
-        )
-        growth = jnp.where(accept, 2.0, 2 * state.growth)
-        gradient = jnp.where(accept, gradient, state.gradient)
-        move = _damped(gram, damping, gradient)
-        status = jnp.where(jnp.all(jnp.isfinite(move)), state.status, Status.SINGULAR)
-        tiny = ~accept & (jnp.linalg.norm(state.move) <= 1e-2 * trees.eps(x) * (1 + jnp.linalg.norm(flat_x)))
-        status = jnp.where(tiny, Status.STALLED, status).astype(jnp.int32)
-        new = State(
-            error.astype(dtype),
-            jnp.where(accept, value, state.value),
-            damping.astype(dtype),
-            growth.astype(dtype),
-            gram,
-            gradient,
-            move,
-            state.steps + 1,
-            status,
-        )
-        return trees.where(accept, trial, x), new
+    def _propose(self, control: Control, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Control]:
+        if self._nielsen:
+            step, solve = model.step(control.damping)
+        else:
+            step, solve, control = _in_region(control, model, u, first)
+        move = model.inverse_scale * step
+        if self.geodesic:
+            bend = model.masked(space.bend(u, move)) * model.inverse_scale
+            correction = -0.5 * model.inverse_scale * solve(bend)
+            # where the correction is large, the second-order model of the path is not to be trusted
+            small = jnp.sum((model.scale * correction) ** 2) <= 0.375**2 * jnp.sum((model.scale * move) ** 2)
+            move = jnp.where(small, move + correction, move)
+        return move, control
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one Gauss-Newton step with the last matrix."""
-        gradient, unravel = ravel_pytree(problem.gradient(x, *args))
-        move = _damped(state.gram, jnp.zeros_like(state.damping), gradient.astype(state.error.dtype))
-        return trees.add(x, unravel(move.astype(gradient.dtype)))
+        return gauss_newton_step(self, problem, x, state, args)
 
 
-def _damped(gram: jax.Array, damping: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Return the damped step; the matrix is scaled to unit diagonal first."""
-    diagonal = jnp.diagonal(gram)
-    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
-    matrix = gram * scale[None, :] * scale[:, None]
-    shift = jnp.where(diagonal > 0, damping, 1.0) + jnp.finfo(gram.dtype).eps
-    factor = jax.scipy.linalg.cho_factor(matrix + jnp.diag(shift.astype(gram.dtype)), lower=True)
-    return -scale * jax.scipy.linalg.cho_solve(factor, scale * gradient)
+def _in_region(control: Control, model: Model, u: Any, first: Any) -> tuple[Any, Any, Control]:
+    """Return the step on the boundary of the trust region or the Gauss-Newton step inside, and its solver."""
+    region = control.region.first(model, u, first)
+    radius = region.radius
+    # with more damping than this no step leaves the region
+    top = jnp.sqrt(jnp.sum(model.slope**2)) / radius
+    newton, _ = model.step(jnp.zeros_like(radius))
+    inside = jnp.sqrt(jnp.sum(newton**2)) <= 1.1 * radius
+    damping = jnp.where(control.damping > 0, jnp.minimum(control.damping, top), 1e-3 * top)
+    for _ in range(2):
+        q, solve = model.step(damping)
+        length = jnp.sqrt(jnp.sum(q**2))
+        excess = length - radius
+        # Newton's method on 1 / radius - 1 / length, which is almost linear in the damping
+        curve = jnp.sum(q * solve(q)) / jnp.where(length > 0, length, 1)
+        change = excess / radius * length / jnp.where(curve > 0, curve, 1)
+        damping = jnp.clip(damping + jnp.where(jnp.abs(excess) <= 0.1 * radius, 0, change), 0.1 * damping, top)
+    damping = jax.lax.stop_gradient(jnp.where(inside, 0, damping))
+    step, solve = model.step(damping)
+    length = jnp.sqrt(jnp.sum(step**2))
+    long = length > 1.5 * radius
+    step = jnp.where(long, step * (radius / jnp.where(long, length, 1)), step)
+    return step, solve, control._replace(damping=damping, region=region.walked(step, first))

@@ -70,6 +70,7 @@ class MirrorDescent(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
+    lags = True
 
     def __post_init__(self) -> None:
         self._check_settings()

@@ -6,16 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import linear, trees
 from ..linear._dense import materialize
 from ..linear._krylov import wrap_linear_solver
+from ..linear._reused import ReusedCholesky
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
+from . import _root_path
 from ._base import Solver, infinity, relative_rounding, running
+
+#: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
+_WORTHWHILE = 96
+
+
+class Factor(NamedTuple):
+    """The Cholesky factor of the last Hessian, and whether that was positive definite."""
+
+    cholesky: Any
+    known: Any
 
 
 class State(NamedTuple):
@@ -28,17 +41,21 @@ class State(NamedTuple):
     slope: Any
     steps: Any
     status: Any
+    factor: Any = None
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class Newton(Solver):
-    r"""Newton's method with backtracking, for minima, roots and fixed points.
+    r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
-    Roots: :math:`x \leftarrow x - t\, [\partial F(x)]^{-1} F(x)` with the merit :math:`\tfrac12\|F\|^2`. Minima: the
-    same with :math:`F = \nabla f` and the merit ``f``; where the Hessian is not positive definite, the absolute
-    values of its eigenvalues are used, so that the direction descends. The step ``t`` starts at one and is halved
-    until the merit decreases sufficiently; each trial is one step. The error is :math:`\|F\|_2`.
+    Roots: :math:`x \leftarrow x - [\partial F(x)]^{-1} F(x)` where that step reduces :math:`\|F\|`. Where it does not,
+    or the Jacobian is singular, a path is followed that bends from the Newton step to steepest descent of
+    :math:`\|F\|^2` (Powell's dogleg) inside a region that shrinks and grows; the products with the Jacobian that this
+    needs are computed only then. Minima: Newton's direction for :math:`\nabla f`; where the Hessian is not positive
+    definite, the absolute values of its eigenvalues are used, so that the direction descends. The step starts at one
+    and is halved until ``f`` decreases sufficiently. Each trial is one step. The error is :math:`\|F\|_2`, of minima
+    :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -49,6 +66,10 @@ class Newton(Solver):
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
         Limit on the number of steps.
+
+    References
+    ----------
+    Powell, "A hybrid method for nonlinear equations", Numerical Methods for Nonlinear Algebraic Equations, 1970.
 
     Examples
     --------
@@ -63,72 +84,93 @@ class Newton(Solver):
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
     superlinear = True
+    monotone = True
 
     def __post_init__(self) -> None:
         self._check_settings()
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the state before the first step, which only evaluates the function."""
-        del problem, args
+        del args
+        if not isinstance(problem, Minimize | LeastSquares):
+            return _root_path.start(x, None)
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
-        return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running())
+        factor = None
+        if self._factorizes(problem, x):
+            size, dtype = trees.size(x), jnp.promote_types(jax.flatten_util.ravel_pytree(x)[0].dtype, jnp.float32)
+            factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
+        return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
-        minimum = isinstance(problem, Minimize | LeastSquares)
+        if isinstance(problem, Minimize | LeastSquares):
+            return self._descend(problem, x, state, args)
+
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
+            renew = lambda _: self._direction(problem, event.x, event.residual, args)[0]
+            return jax.lax.cond(event.needed, renew, lambda _: direction, None), memory, jnp.asarray(False)
+
+        return _root_path.advance(self, problem, x, state, args, direct)
+
+    def _descend(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
         dtype = state.error.dtype
         trial = trees.axpy(state.step_size, state.direction, x)
-        if minimum:
-            merit, residual = problem.value_and_gradient(trial, *args)
-            size = trees.norm(residual)
-        else:
-            residual = problem.residual(trial, *args)
-            size = trees.norm(residual)
-            merit = 0.5 * size**2
-        merit, size = merit.astype(dtype), size.astype(dtype)
+        merit, gradient = problem.value_and_gradient(trial, *args)
+        merit, size = merit.astype(dtype), trees.norm(gradient).astype(dtype)
         first = state.steps == 0
-        # at a minimum the merit's decrease drowns in its rounding error, while a residual's does not
-        slack = relative_rounding(state.merit) if minimum else 0.0
-        bound = state.merit + 1e-4 * state.step_size * state.slope + slack
+        # near a minimum the decrease drowns in its rounding error
+        bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
         accept = first | (finite & (merit <= bound))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
-        def renew(_: Any) -> tuple[Any, Any, Any]:
-            direction = self._direction(problem, trial, residual, args)
-            slope = trees.vdot(residual, direction).astype(dtype) if minimum else -(size**2)
-            return direction, slope, jnp.ones((), dtype)
+        def renew(_: Any) -> tuple[Any, Any, Any, Any]:
+            direction, factor = self._direction(problem, trial, gradient, args)
+            return direction, trees.vdot(gradient, direction).astype(dtype), jnp.ones((), dtype), factor
 
-        def shrink(_: Any) -> tuple[Any, Any, Any]:
-            return state.direction, state.slope, (0.5 * state.step_size).astype(dtype)
+        def shrink(_: Any) -> tuple[Any, Any, Any, Any]:
+            return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
         needed = accept & ~(error <= tolerance(self, x))
-        direction, slope, step_size = jax.lax.cond(needed, renew, shrink, None)
+        direction, slope, step_size, factor = jax.lax.cond(needed, renew, shrink, None)
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
         moved = trees.norm(state.direction) * state.step_size
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
-        status = jnp.where(tiny, Status.STALLED, status).astype(jnp.int32)
-        new = State(error, step_size, jnp.where(accept, merit, state.merit), direction, slope, state.steps + 1, status)
+        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)
+        merit = jnp.where(accept, merit, state.merit)
+        new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
         return trees.where(accept, trial, x), new
 
-    def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> Any:
+    def _factorizes(self, problem: Any, x: Any) -> bool:
+        minimum = isinstance(problem, Minimize | LeastSquares)
+        return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
+
+    def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
         minimum = isinstance(problem, Minimize | LeastSquares)
         function = problem.gradient if minimum else problem.residual
         matvec = linear.Linearized(lambda u: function(u, *args), x)
-        if minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT:
-            return _descend(matvec, residual)
+        if self._factorizes(problem, x):
+            hessian, flat, unravel = materialize(matvec, residual)
+            solution, factor = _solve(hessian, flat)
+            return unravel(-solution), factor
         structure = problem.structure
         solution = linear.solve(
             matvec, trees.neg(residual), structure=structure, solver=self.linear_solver, on_failure="ignore"
         )
-        if not minimum:
-            return solution
-        descends = trees.all_finite(solution) & (trees.vdot(residual, solution) < 0)
-        return trees.where(descends, solution, trees.neg(residual))
+        if minimum:
+            descends = trees.all_finite(solution) & (trees.vdot(residual, solution) < 0)
+            solution = trees.where(descends, solution, trees.neg(residual))
+        return solution, None
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
+        """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
+        if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
+            return None
+        return ReusedCholesky(*state.factor)
+
+    def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
         """Return one full Newton step."""
         del state
         function = problem.gradient if isinstance(problem, Minimize | LeastSquares) else problem.residual
@@ -138,20 +180,24 @@ class Newton(Solver):
         return trees.sub(x, step)
 
 
-def _descend(matvec: Any, gradient: Any) -> Any:
-    """Return the Newton direction of a minimum, made a descent direction where the Hessian is indefinite."""
-    hessian, flat, unravel = materialize(matvec, gradient)
+def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
+    """Solve with a symmetric matrix, with the absolute values of its eigenvalues where it is not positive definite."""
+    return _solve(hessian, b)[0]
+
+
+def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
     hessian = 0.5 * (hessian + hessian.T)
     factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
 
     def plain(_: Any) -> jax.Array:
-        return jax.scipy.linalg.cho_solve((factor, True), flat)
+        return jax.scipy.linalg.cho_solve((factor, True), b)
 
     def modified(_: Any) -> jax.Array:
         # far from a solution only: what this direction is does not matter to a derivative
         values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
         size = jnp.abs(values)
         floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-        return vectors @ ((vectors.T @ flat) / jnp.maximum(size, floor))
+        return vectors @ ((vectors.T @ b) / jnp.maximum(size, floor))
 
-    return unravel(-jax.lax.cond(jnp.all(jnp.isfinite(factor)), plain, modified, None))
+    definite = jnp.all(jnp.isfinite(factor))
+    return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)

@@ -1,28 +1,33 @@
-"""What quasi-Newton methods share: everything but their model of the inverse Hessian."""
+"""What methods with a line search along a descent direction share: everything but their model of the Hessian."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
-from ._line_search import Bracket, search
+from ._line_search import LineSearch, exhausted, unbounded
+
+#: accepted steps without gain after which a method has stalled
+PATIENCE = 50
 
 
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and gradient, the line search, the model.
 
-    ``bracket`` is a :class:`Bracket` as one vector: a loop that carries few arrays compiles and runs faster.
+    ``search`` holds the smallest error so far, the number of steps since the last gain, and the search's bracket, as
+    one vector: a loop that carries few arrays compiles and runs faster.
     """
 
     error: Any
     value: Any
     gradient: Any
     direction: Any
-    bracket: Any
+    search: Any
     model: Any
     status: Any
 
@@ -39,34 +44,56 @@ class Gram(NamedTuple):
 
 
 class QuasiNewton(Solver):
-    """Base of the quasi-Newton methods: a direction from a model of the inverse Hessian, and a weak-Wolfe line search.
+    """Base of the quasi-Newton methods: a direction from a model of the inverse Hessian, and a line search.
 
     A model is a named tuple with a field ``count``, the number of pairs of differences that it has taken in.
     """
+
+    monotone = True
+
+    line_search: LineSearch
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        if not isinstance(self.line_search, LineSearch):
+            raise TypeError(
+                f"{self.name}'s line_search must be one of dini.solvers' Backtracking, WeakWolfe, StrongWolfe or "
+                f"HagerZhang: given {self.line_search!r}."
+            )
 
     def _empty(self, x: Any, dtype: Any) -> Any:
         """Return the model that knows nothing."""
         raise NotImplementedError
 
-    def _renew(self, model: Any, s: Any, y: Any, g: Any, gram: Gram, keep: Any) -> tuple[Any, Any, Any]:
-        """Take in a pair where ``keep`` holds; return the model, minus its product with ``g``, and that one's slope."""
+    def _renew(self, model: Any, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any) -> tuple[Any, Any, Any]:
+        """Take in a pair where ``keep`` holds; return the model, minus its product with ``g``, and that one's slope.
+
+        ``accept`` says that the point is new, also where its pair is not to be kept.
+        """
         raise NotImplementedError
 
     def _forget(self, model: Any, forget: Any) -> Any:
         """Drop all pairs where ``forget`` holds."""
         raise NotImplementedError
 
+    def _first_trial(self, old: Any, slope: Any) -> Any:
+        """Return the first step size to try along a direction of the model, after a search that ended in ``old``."""
+        del old
+        return jnp.ones_like(slope)
+
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
-        bracket = jnp.stack(Bracket.fresh(0.0, inf, 0.0))
-        return State(inf, inf, zero, zero, bracket, self._empty(x, inf.dtype), running())
+        fresh = self.line_search.begin(0.0, inf, 0.0)
+        search = jnp.stack([inf, jnp.zeros_like(inf), *fresh])
+        return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
         dtype = state.error.dtype
-        old = Bracket(*state.bracket)
+        best, idle, *old = state.search
+        old = self.line_search.bracket(*old)
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
         value, gradient = problem.value_and_gradient(trial, *args)
@@ -74,36 +101,45 @@ class QuasiNewton(Solver):
         gram = _gram(s, y, gradient, dtype)
         size = jnp.sqrt(gram.gg)
         first = jnp.isinf(state.value)
+        slack = relative_rounding(state.value)
         # the first trial is the start itself
         slope = gram.sg / jnp.where(first, 1, old.trial)
-        fits, bracket = search(old, state.value, value, slope, relative_rounding(state.value))
+        fits, bracket = self.line_search.judge(old, state.value, value, slope, slack)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         accept = (first | fits) & finite
         # a search that fails along a quasi-Newton direction starts again along the gradient
-        failed = ~accept & bracket.exhausted
+        failed = ~accept & exhausted(bracket)
         restart = failed & (state.model.count > 0)
-        stalled = failed & (state.model.count == 0)
 
         curved = gram.sy > trees.eps(x) * jnp.sqrt(gram.ss * gram.yy)
-        model, direction, slope = self._renew(state.model, s, y, gradient, gram, accept & ~first & curved)
+        keep = accept & ~first & curved
+        model, direction, slope = self._renew(state.model, s, y, gradient, gram, keep, accept)
         # a direction that does not descend means that the pairs are worn out
         restart = restart | (accept & ~(slope < 0))
         renew = accept | restart
-        value = jnp.where(accept, value, state.value)
+        gain = (value < state.value - slack) | (size < 0.99 * best)
+        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
+        best = jnp.where(accept, jnp.minimum(best, size), best)
+        # values that rise by rounding must not add up
+        value = jnp.where(accept, jnp.minimum(value, state.value), state.value)
         gradient = trees.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
         direction = trees.where(restart, trees.neg(gradient), trees.where(accept, direction, state.direction))
         slope = jnp.where(restart, -(error**2), slope)
-        start = jnp.where(restart | (model.count == 0), 1 / jnp.maximum(error, 1), 1.0)
-        fresh = jnp.stack(Bracket.fresh(start, value, slope))
+        cold = restart | (model.count == 0)
+        start = jnp.where(cold, 1 / jnp.maximum(error, 1), self._first_trial(old, slope))
+        fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
+        stalled = (failed & (state.model.count == 0)) | (idle >= PATIENCE)
+        status = jnp.where(stalled, Status.STALLED, state.status)
+        status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
             value,
             gradient,
             direction,
-            jnp.where(renew, fresh, jnp.stack(bracket)),
+            jnp.stack([best, idle, *(jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True))]),
             self._forget(model, restart),
-            jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
+            status.astype(jnp.int32),
         )
         return trees.where(accept, trial, x), kept
 

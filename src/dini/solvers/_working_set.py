@@ -99,6 +99,7 @@ class WorkingSet(Solver):
     largest: int
 
     composite = True
+    monotone = True
     #: whether the penalty must be convex
     needs_convex = True
 

@@ -139,6 +139,8 @@ def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str)
         return "OneStep is a first-order approximation"
     if isinstance(differentiation, Unrolled) and hasattr(solver, "run"):
         return "Unrolled needs a solver that takes steps"
+    if isinstance(differentiation, Unrolled) and not getattr(solver, "differentiable", True):
+        return "Unrolled needs a solver whose points depend smoothly on the parameters"
     if isinstance(differentiation, Unrolled) and transformation == "hessian":
         return "second derivatives of iterates lag behind the iterates: they are not converged where the solver stops"
     if isinstance(differentiation, Unrolled) and transformation in ("float32", "closure"):

@@ -1,0 +1,64 @@
+"""What a solver has left behind, used for the linear system of the derivative."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ._dense import lost_pivots, materialize
+from ._krylov import CG
+from ._preconditioner import Preconditioner
+from ._protocol import Matvec, Structure
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ReusedCholesky:
+    """Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.
+
+    Where Newton's method has converged, its last factor leaves an error of the size of its last step, so that two or
+    three products take the place of assembling and factorizing a matrix. Where there is no factor, it is made.
+
+    Parameters
+    ----------
+    factor
+        Lower triangular, of shape ``(d, d)``.
+    known
+        Whether it is one of a positive definite matrix.
+    """
+
+    factor: Any
+    known: Any
+
+    def prepared(self, matvec: Matvec, like: Any) -> ReusedCholesky:
+        """Return the solver with its factor made where there was none."""
+        factor = jax.lax.cond(
+            self.known,
+            lambda: self.factor,
+            lambda: jax.lax.linalg.cholesky(materialize(matvec, like)[0], symmetrize_input=False),
+        )
+        return dataclasses.replace(self, factor=factor, known=jnp.ones((), bool))
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution and whether the matrix looks singular."""
+        # the last digits need not be reachable: refinement stops there, and the true residual decides
+        cg = CG(trees.eps(b) ** 0.75, 30, Preconditioner(jax.tree_util.Partial(_apply, self.factor)))
+        w, failed = cg(matvec, b, structure)
+        return w, failed | lost_pivots(self.factor, jnp.sum(jnp.square(self.factor), axis=1))
+
+    def accept(self, eps: float) -> float:
+        """Return the relative residual up to which a solution is believed."""
+        return eps**0.375
+
+
+def _apply(factor: jax.Array, r: Any) -> Any:
+    flat, unravel = jax.flatten_util.ravel_pytree(r)
+    w = jax.scipy.linalg.cho_solve((factor, True), flat.astype(factor.dtype), check_finite=False)
+    return unravel(w.astype(flat.dtype))

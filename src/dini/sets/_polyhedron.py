@@ -1,0 +1,321 @@
+r"""Polyhedra: inequalities and equations together.
+
+The dual method of Goldfarb and Idnani finds the face: it starts at the point itself and takes up violated inequalities
+one after the other, dropping those whose multiplier falls to zero. Every step raises the distance to the point, so it
+ends, with the projection or with the proof that there is none. On the face, the projection is one onto an affine set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
+
+from ..separable import register
+from ..status import SolveError, Status
+from ._affine import check_rows, gram_factor, gram_solve, known, onto_affine, require_solvable
+from ._base import Set, believed, require_real, smallest
+
+_RUNNING, _FOUND, _EMPTY = 0, 1, 2
+#: the inverse Gram matrix, which each step updates, is computed anew after so many steps
+_FRESH = 64
+
+
+class _Face(NamedTuple):
+    """Rows that hold with equality at the projection, linearly independent, in slots of a fixed number."""
+
+    rows: Int[Array, " k"]
+    held: Bool[Array, " k"]
+    point: Float[Array, " n"]
+    outcome: Int[Array, ""]
+
+
+def _normals(A: jax.Array, rows: jax.Array, held: jax.Array) -> jax.Array:
+    return jnp.where(held[:, None], A[rows], 0)
+
+
+def _fresh(A: jax.Array, rows: jax.Array, held: jax.Array) -> jax.Array:
+    """Return the inverse of the Gram matrix of the held rows, zero elsewhere."""
+    N = _normals(A, rows, held)
+    gram = N @ N.T + jnp.diag(jnp.where(held, 0, 1).astype(A.dtype))
+    inverse = jnp.linalg.inv(gram)
+    return jnp.where(held[:, None] & held[None, :], 0.5 * (inverse + inverse.T), 0)
+
+
+@jax.jit
+def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Float[Array, " m"]) -> _Face:
+    r"""Return the face of :math:`\{w : A w \le r\}` with its point nearest to zero; the rows of ``A`` are unit or zero.
+
+    With the multipliers ``u`` of the held rows ``N`` and :math:`u_a` of a row ``a`` that is being taken up, the point
+    is :math:`w = -N^\top u - u_a a`. As :math:`u_a` grows by ``t``, ``u`` falls by :math:`t (N N^\top)^{-1} N a`, so
+    that the held rows stay equalities, until ``a`` is one, too, or a multiplier has come to zero.
+
+    When no row is violated any more, rows that are touched and independent of those held are taken up with multiplier
+    zero: then the face is the smallest that contains the point, whatever the multipliers.
+    """
+    m, n = A.shape
+    k = min(m, n)
+    eps = jnp.finfo(A.dtype).eps
+    nobody = jnp.full((), m, jnp.int32)
+
+    def step(carry: Any) -> Any:
+        count, rows, held, H, u, entering, u_a, free, _ = carry
+        N = _normals(A, rows, held)
+        pending = entering < m
+        w = -(N.T @ u) - jnp.where(pending, u_a, 0) * A[jnp.minimum(entering, m - 1)]
+        excess = A @ w - r
+        score = jnp.where(free, excess / tolerance, -jnp.inf)
+        a_row = jnp.where(pending, entering, jnp.argmax(score).astype(jnp.int32))
+        violated = pending | (score[a_row] > 1)
+        touched = ~violated & (score[a_row] >= -1)
+        a = A[a_row]
+        # the part of the row that is orthogonal to those held; the second pass makes up for cancellation in the first
+        along = H @ (N @ a)
+        z = a - N.T @ along
+        again = H @ (N @ z)
+        z, along = z - N.T @ again, along + again
+        squared = jnp.dot(z, z)
+        independent = (squared > jnp.where(violated, 64 * eps, jnp.sqrt(eps))) & ~jnp.all(held)
+        # how far until the row is an equality, and until a multiplier is zero
+        reach = jnp.where(independent, excess[a_row] / jnp.where(independent, squared, 1), jnp.inf)
+        falls = held & (along > 16 * eps)
+        ratios = jnp.where(falls, u / jnp.where(falls, along, 1), jnp.inf)
+        leaving = jnp.argmin(ratios)
+        block = ratios[leaving]
+        t = jnp.where(violated, jnp.minimum(reach, block), 0)
+        add = jnp.where(violated, independent & (reach <= block), touched & independent)
+        drop = violated & ~add & jnp.isfinite(block)
+        empty = violated & ~add & ~drop
+        t = jnp.where(empty, 0, t)
+        u = jnp.where(held, jnp.maximum(u - t * along, 0), 0)
+        u_a = jnp.where(pending, u_a, 0) + t
+        # a row more or less changes the inverse by a matrix of rank one
+        slot = jnp.argmin(held)
+        place = jnp.where(add, slot, leaving)
+        v = jnp.where(add, along.at[slot].set(-1), H[leaving])
+        pivot = jnp.where(drop, -H[leaving, leaving], squared)
+        changed = add | drop
+        H = H + jnp.where(changed, 1 / jnp.where(changed, pivot, 1), 0) * jnp.outer(v, v)
+        dropped_row = rows[leaving]
+        rows = jnp.where(add, rows.at[slot].set(a_row), rows)
+        held = jnp.where(changed, held.at[place].set(add), held)
+        H = jnp.where(held[:, None] & held[None, :], H, 0)
+        u = jnp.where(changed, u.at[place].set(jnp.where(add, u_a, 0)), u)
+        # a row that is held, or touched and dependent, is not looked at again
+        free = jnp.where(add | (touched & ~independent), free.at[a_row].set(False), free)
+        free = jnp.where(drop, free.at[dropped_row].set(True), free)
+        done = jnp.where(empty, _EMPTY, jnp.where(violated | touched, _RUNNING, _FOUND)).astype(jnp.int32)
+        return count + 1, rows, held, H, u, jnp.where(drop, a_row, nobody), u_a, free, done
+
+    def refreshed(carry: Any) -> Any:
+        count, rows, held, _, u, entering, u_a, free, done = carry
+        H = _fresh(A, rows, held)
+        N = _normals(A, rows, held)
+        shift = jnp.where(entering < m, u_a, 0) * (N @ A[jnp.minimum(entering, m - 1)])
+        u = jnp.where(held, jnp.maximum(-(H @ (jnp.where(held, r[rows], 0) + shift)), 0), 0)
+        start = (jnp.zeros((), jnp.int32), rows, held, H, u, entering, u_a, free, done)
+        inner = jax.lax.while_loop(lambda c: (c[0] < _FRESH) & (c[-1] == _RUNNING), step, start)
+        return count + inner[0], *inner[1:]
+
+    zero = jnp.zeros((), jnp.int32)
+    start = (
+        zero,
+        jnp.zeros(k, jnp.int32),
+        jnp.zeros(k, bool),
+        jnp.zeros((k, k), A.dtype),
+        jnp.zeros(k, A.dtype),
+        nobody,
+        jnp.zeros((), A.dtype),
+        jnp.ones(m, bool),
+        zero,
+    )
+    limit = 10 * m + 100
+    end = jax.lax.while_loop(lambda c: (c[0] < limit) & (c[-1] == _RUNNING), refreshed, start)
+    _, rows, held, _, u, *_, outcome = end
+    return _Face(rows, held, -(_normals(A, rows, held).T @ u), outcome)
+
+
+class _Reduced(NamedTuple):
+    """A polyhedron seen from a point of its equations: unit normals, what is left until a bound, rounding errors."""
+
+    normals: Float[Array, "m n"]
+    left: Float[Array, " m"]
+    tolerance: Float[Array, " m"]
+
+
+def _reduce(A: jax.Array, b: jax.Array, E: jax.Array, x0: jax.Array) -> _Reduced:
+    eps = jnp.finfo(A.dtype).eps
+    size = jnp.sqrt(jnp.sum(A * A, axis=1))
+    along = A
+    if E.shape[0]:
+        e = jnp.sqrt(jnp.sum(E * E, axis=1))
+        E = jnp.where(e > 0, 1 / jnp.where(e > 0, e, 1), 0)[:, None] * E
+        factor = gram_factor(E)
+        for _ in range(3):
+            along = along - gram_solve(factor, E @ along.T).T @ E
+    length = jnp.sqrt(jnp.sum(along * along, axis=1))
+    # a row without a part along the equations says that they meet the bound, or not
+    moving = length > 64 * eps * size
+    unbounded = b == jnp.inf
+    scale = jnp.where(moving & ~unbounded, 1 / jnp.where(moving, length, 1), 0)
+    left = jnp.where(unbounded, 1, b - A @ x0)
+    rounding = 32 * eps * (jnp.where(unbounded, 1, jnp.abs(b)) + jnp.abs(A) @ jnp.abs(x0) + size)
+    unit = jnp.where(scale > 0, scale, 1)
+    tolerance = jnp.maximum(unit * rounding, jnp.finfo(A.dtype).tiny)
+    return _Reduced(scale[:, None] * along, unit * left, tolerance)
+
+
+@register
+@dataclass(frozen=True)
+class Polyhedron(Set):
+    r"""The polyhedron :math:`\{x : A x \le b, E x = d\}`.
+
+    The projection is that of ``x`` onto the affine hull of a face,
+    :math:`x - C^\top (C C^\top)^+ (C x - c)`, with the equations and the inequalities that hold with equality there as
+    ``C`` and ``c``. An active-set method (Goldfarb and Idnani 1983) finds the face, with a step for each inequality
+    that is taken up or dropped. The derivative is :math:`t - C^\top (C C^\top)^+ C t` in ``x`` and
+    :math:`C^\top (C C^\top)^+ \dot c` in ``c``; the matrices are differentiated, too. Where more inequalities meet
+    than the face needs, a derivative in the parameters is that of as many as are independent.
+
+    Cost of a step: a product with ``A``, and :math:`k^2` operations with the smaller number ``k`` of rows and columns.
+
+    Parameters
+    ----------
+    matrix
+        ``A``, with a column for each element of the unknown (of a tree: in the order of
+        :func:`jax.flatten_util.ravel_pytree`).
+    offset
+        ``b``, with an element for each row of ``A``, infinite where there is no bound.
+    equality_matrix, equality_offset
+        ``E`` and ``d``; dependent rows are allowed.
+
+    Raises
+    ------
+    ValueError
+        Where the equations have no solution (where they are known and not large), a known bound on zero is negative,
+        or the shapes do not fit. The projection raises where it finds that the set is empty, or is NaN where it cannot
+        raise (in a compiled or transformed function).
+    SolveError
+        Where the projection did not end in :math:`10 m + 100` steps or lost its digits (NaN likewise).
+
+    References
+    ----------
+    Goldfarb and Idnani, "A numerically stable dual method for solving strictly convex quadratic programs",
+    Mathematical Programming, 1983.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import Polyhedron
+    >>> triangle = Polyhedron(jnp.array([[1.0, 2.0], [-1.0, 0.0], [0.0, -1.0]]), jnp.array([2.0, 0.0, 0.0]))
+    >>> print(triangle.project(jnp.array([3.0, 0.5])))
+    [2. 0.]
+    """
+
+    matrix: Any
+    offset: Any
+    equality_matrix: Any = None
+    equality_offset: Any = None
+
+    polyhedral = True
+
+    def __post_init__(self) -> None:
+        if (self.equality_matrix is None) != (self.equality_offset is None):
+            raise ValueError("Polyhedron's equality_matrix and equality_offset must be given together.")
+        if self.equality_matrix is not None:
+            require_solvable("Polyhedron", "E x = d", self.equality_matrix, self.equality_offset)
+        if known(self.matrix, self.offset) and jnp.ndim(self.matrix) == 2:
+            A, b = np.asarray(self.matrix), np.asarray(self.offset)
+            if b.shape == A.shape[:1] and np.any((b < 0) & ~A.any(axis=1)):
+                raise ValueError(
+                    f"Polyhedron is empty: row {int(np.argmax((b < 0) & ~A.any(axis=1)))} says 0 <= b < 0."
+                )
+
+    def _parts(self, y: jax.Array) -> tuple[jax.Array, ...]:
+        """Return all parameters in the dtype of the unknown."""
+        E = jnp.zeros((0, y.size)) if self.equality_matrix is None else self.equality_matrix
+        d = jnp.zeros(0) if self.equality_offset is None else self.equality_offset
+        return tuple(jnp.asarray(part, y.dtype) for part in (self.matrix, self.offset, E, d))
+
+    def _solve(self, y: jax.Array) -> tuple[jax.Array, _Reduced, _Face]:
+        """Return the projection of a vector, the problem behind it and the face."""
+        A, b, E, d = self._parts(y)
+        constant = jax.lax.stop_gradient((A, b, E, d, y))
+        x0 = onto_affine(*constant[2:])
+        reduced = _reduce(*constant[:3], x0)
+        face = _nearest_face(*reduced)
+        rows = jnp.where(face.held, face.rows, 0)
+        C = jnp.concatenate([E, _normals(A, rows, face.held)])
+        c = jnp.concatenate([d, jnp.where(face.held, b[rows], 0)])
+        return onto_affine(C, c, y), reduced, face._replace(point=x0 + face.point)
+
+    def project(self, x: Any) -> Any:
+        """Find the face, then project onto its affine hull."""
+        y, unravel = ravel_pytree(x)
+        A, b, E, d = self._parts(y)
+        if not A.size:
+            p = onto_affine(E, d, y)
+            face = _Face(jnp.zeros(0, int), jnp.zeros(0, bool), p, jnp.asarray(_FOUND))
+        else:
+            p, _, face = self._solve(y)
+        size = 1 + jnp.max(jnp.abs(p), initial=0) + jnp.max(jnp.abs(y), initial=0)
+        rows = lambda M, v: (
+            jnp.max(jnp.where(jnp.isfinite(v), jnp.abs(v), 0), initial=0)
+            + size * jnp.max(jnp.sum(jnp.abs(M), axis=1), initial=0)
+        )
+        missed = jnp.maximum(
+            jnp.max(A @ p - b, initial=0) / jnp.maximum(rows(A, b), 1),
+            jnp.max(jnp.abs(E @ p - d), initial=0) / jnp.maximum(rows(E, d), 1),
+        )
+        missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / size)
+        good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps))
+        return unravel(believed(p, good, _failure, face.outcome, missed))
+
+    def kink_distance(self, x: Any) -> jax.Array:
+        r"""Return the distance from where an inequality becomes active or its multiplier zero.
+
+        It is exact where the active inequalities are independent. Where they are not, the multipliers are not unique;
+        the distance of the shortest is a lower bound.
+        """
+        y, _ = ravel_pytree(x)
+        if not jnp.size(self.matrix):
+            return smallest((), x)
+        p, (normals, left, tolerance), _ = self._solve(y)
+        _, _, E, d = self._parts(y)
+        x0 = onto_affine(E, d, y)
+        slack = left - normals @ (p - x0)
+        active = jax.lax.stop_gradient(slack <= 8 * tolerance)
+        N = jnp.where(active[:, None], normals, 0)
+        inverse = jnp.linalg.pinv(N.T @ N, rtol=y.size * jnp.finfo(y.dtype).eps, hermitian=True)
+        back = N @ inverse
+        multiplier, slope = back @ (x0 - p), jnp.sqrt(jnp.sum(back * back, axis=1))
+        moving = normals - (normals @ (N.T @ N)) @ inverse
+        change = jnp.sqrt(jnp.sum(moving * moving, axis=1))
+        eps = jnp.sqrt(jnp.finfo(y.dtype).eps)
+        leave = jnp.where(active & (slope > 0), jnp.maximum(multiplier, 0) / jnp.where(slope > 0, slope, 1), jnp.inf)
+        enter = jnp.where(~active & (change > eps), slack / jnp.where(change > eps, change, 1), jnp.inf)
+        return smallest((leave, enter), x)
+
+    def check(self, x: Any) -> None:
+        """Raise unless the shapes fit."""
+        require_real("Polyhedron", x)
+        check_rows("Polyhedron", "matrix", self.matrix, "offset", self.offset, x)
+        if self.equality_matrix is not None:
+            check_rows(
+                "Polyhedron", "equality_matrix", self.equality_matrix, "equality_offset", self.equality_offset, x
+            )
+
+
+def _failure(outcome: Any, missed: Any) -> Exception:
+    if outcome == _EMPTY:
+        return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
+    return SolveError(
+        f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
+        "(relative). Its rows may be nearly dependent: scale it, or compute in float64.",
+        Status.MAX_STEPS if outcome == _RUNNING else Status.SINGULAR,
+    )

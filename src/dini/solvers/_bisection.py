@@ -1,0 +1,54 @@
+"""Bisection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ._bracketing import Bracketing, State
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Bisection(Bracketing):
+    r"""Bisection, for scalar equations and arrays of them.
+
+    Element ``i`` of the residual must depend on element ``i`` of the unknown alone, be continuous, and have different
+    signs at the ends of the bracket; the brackets of all elements are halved side by side. The error is the largest
+    half width, in units of ``max(1, |x|)``: a bound of the distance to a root. The first step evaluates the lower ends,
+    the second the upper ends, the third the starting point where it lies inside.
+
+    Parameters
+    ----------
+    lower, upper
+        The ends of the bracket: scalars, arrays that broadcast against the unknown, or trees like it.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> solver = dini.Bisection(0.0, 2.0)
+    >>> x = dini.root(lambda x, a: x**2 - a, jnp.ones(2), jnp.array([2.0, 3.0]), solver=solver).x
+    >>> print(x.round(3))
+    [1.414 1.732]
+    """
+
+    lower: Any
+    upper: Any
+    tol: Any = None
+    max_steps: int = field(default=200, metadata={"static": True})
+
+    superlinear = True  # as is its differentiable step
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+
+    def _propose(self, state: State, tol: Any) -> Any:
+        del tol
+        return jnp.full_like(state.a, 0.5)

@@ -1,0 +1,97 @@
+"""What solvers for bounds on each element share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from .. import trees
+from ..sets import Product, Set
+from ._base import Solver
+
+
+class Box(NamedTuple):
+    """The bounds of an unknown that is seen as one vector, and the way back to its tree."""
+
+    lower: Any
+    upper: Any
+    unravel: Callable[[Any], Any]
+
+    def project(self, x: Any) -> Any:
+        """Clip a vector to the bounds."""
+        return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
+
+    def projected_gradient(self, x: Any, gradient: Any) -> Any:
+        """Return the projection of a gradient step minus the point, zero at a solution."""
+        return self.project(x - gradient) - x
+
+    def longest(self, x: Any, direction: Any) -> Any:
+        """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
+        room = jnp.where(direction > 0, self.upper - x, self.lower - x)
+        moves = direction != 0
+        return jnp.min(jnp.where(moves, room / jnp.where(moves, direction, 1), jnp.inf), initial=jnp.inf)
+
+
+def has_bounds(constraint: Any) -> bool:
+    """Return whether a constraint is a box: bounds on each element, or a product of such sets."""
+    if isinstance(constraint, Product):
+        return all(map(has_bounds, jax.tree.leaves(constraint.sets, is_leaf=lambda node: isinstance(node, Set))))
+    return hasattr(constraint, "bounds")
+
+
+def _bounds(constraint: Any, x: Any) -> tuple[Any, Any]:
+    """Return lower and upper bounds as two trees like ``x``."""
+    if constraint is None:
+        full = lambda value: jax.tree.map(lambda u: jnp.full_like(u, value), x)
+        return full(-jnp.inf), full(jnp.inf)
+    if isinstance(constraint, Product):
+        is_set = lambda node: isinstance(node, Set)
+        side = lambda i: jax.tree.map(lambda part, u: _bounds(part, u)[i], constraint.sets, x, is_leaf=is_set)
+        return side(0), side(1)
+    return constraint.bounds(x)
+
+
+def box_of(problem: Any, x: Any) -> Box:
+    """Return the bounds of a problem, as vectors."""
+    lower, upper = _bounds(getattr(problem, "constraint", None), x)
+    flat, unravel = ravel_pytree(x)
+    dtype = trees.real_dtype(x)
+    down = lambda w: unravel(w.astype(flat.dtype))
+    return Box(ravel_pytree(lower)[0].astype(dtype), ravel_pytree(upper)[0].astype(dtype), down)
+
+
+def flatten(x: Any) -> jax.Array:
+    """Return a tree as one vector of at least single precision."""
+    return ravel_pytree(x)[0].astype(trees.real_dtype(x))
+
+
+def value_and_gradient(problem: Any, box: Box, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Return the value and the gradient at a vector, as a scalar and a vector of its dtype."""
+    value, gradient = problem.value_and_gradient(box.unravel(x), *args)
+    return value.astype(x.dtype), flatten(gradient).astype(x.dtype)
+
+
+class BoxSolver(Solver):
+    """Base of the solvers for smooth functions with bounds, which see the unknown as one vector."""
+
+    composite = True
+    monotone = True
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the problem's constraint, if it has one, is a box."""
+        super().check(problem, x)
+        constraint, penalty = getattr(problem, "constraint", None), getattr(problem, "penalty", None)
+        if penalty is not None:
+            raise TypeError(
+                f"{self.name} takes bounds and no penalty: given {penalty.name} of {problem.name}. "
+                "Use ProximalGradient or BlockCoordinateDescent."
+            )
+        if constraint is not None and not has_bounds(constraint):
+            raise TypeError(
+                f"{self.name} takes bounds on each element (dini.sets Box, NonNegative, Hypercube, LInfBall, and "
+                f"products of them): given {constraint.name} of {problem.name}. Use ProjectedGradient."
+            )

@@ -1,0 +1,120 @@
+"""What the methods that enclose roots of scalar functions share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from .. import trees
+from ..problems import FixedPoint, Root
+from ..separable import map_with, require_broadcast
+from ..settings import require_ordered
+from ..status import Status
+from ._base import Solver, infinity, running
+
+
+class State(NamedTuple):
+    """Carried from step to step, as vectors with one element for each scalar equation.
+
+    ``a`` is the last point, ``b`` the one on the other side of the root, ``c`` the one before; with their values.
+    """
+
+    error: Any
+    a: Any
+    b: Any
+    c: Any
+    at_a: Any
+    at_b: Any
+    at_c: Any
+    trial: Any
+    steps: Any
+    status: Any
+
+
+class Bracketing(Solver):
+    """Base of the bracketing methods: one element of the unknown is one scalar equation, all go on side by side."""
+
+    lower: Any
+    upper: Any
+
+    solves = (Root, FixedPoint)
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        ends = jax.tree.leaves(self.lower), jax.tree.leaves(self.upper)
+        for low, high in zip(*ends, strict=False):
+            require_ordered(f"{self.name}'s lower", low, "upper", high)
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the ends of the brackets fit the unknown."""
+        super().check(problem, x)
+        for name in ("lower", "upper"):
+            require_broadcast(self.name, name, getattr(self, name), x)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first two steps, which evaluate the function at the ends."""
+        del problem, args
+        inf = infinity(x)
+        low, high = (
+            ravel_pytree(map_with(lambda u, end: jnp.broadcast_to(end, u.shape), x, end))[0].astype(inf.dtype)
+            for end in (self.lower, self.upper)
+        )
+        nothing, steps = jnp.zeros_like(low), jnp.zeros((), jnp.int32)
+        return State(inf, high, low, low, nothing, nothing, nothing, low, steps, running())
+
+    def _propose(self, state: State, tol: Any) -> Any:
+        """Return how far the next trial lies on the way from ``a`` to ``b``."""
+        raise NotImplementedError
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Evaluate the function at one point of each bracket."""
+        dtype = state.error.dtype
+        flat, unravel = ravel_pytree(x)
+        values = ravel_pytree(problem.residual(unravel(state.trial.astype(flat.dtype)), *args))[0].astype(dtype)
+        k = state.steps
+        same = jnp.sign(values) == jnp.sign(state.at_a)
+        # the new point takes the place of the end on its side; the end that is left goes to c
+        moved = State(
+            state.error,
+            state.trial,
+            jnp.where(same, state.b, state.a),
+            jnp.where(same, state.a, state.b),
+            values,
+            jnp.where(same, state.at_b, state.at_a),
+            jnp.where(same, state.at_a, state.at_b),
+            state.trial,
+            k,
+            state.status,
+        )
+        lowest = state._replace(at_b=values, at_c=values, b=state.trial, c=state.trial, trial=state.a)
+        highest = state._replace(at_a=values)
+        now = trees.where(k == 0, lowest, trees.where(k == 1, highest, moved))
+
+        best = jnp.where(jnp.abs(now.at_a) <= jnp.abs(now.at_b), now.a, now.b)
+        found = (now.at_a == 0) | (now.at_b == 0)
+        scale = jnp.maximum(jnp.abs(best), 1)
+        width = jnp.where(found, 0, jnp.abs(now.b - now.a))
+        error = jnp.where(k == 0, jnp.inf, jnp.max(0.5 * width / scale)).astype(dtype)
+        error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)
+        tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
+        share = jnp.asarray(self._propose(now, tol * scale), dtype)
+        trial = now.a + share * (now.b - now.a)
+        # the caller's starting point is the first inner trial where it lies inside
+        inside = (flat - now.a.astype(flat.dtype)) * (flat - now.b.astype(flat.dtype)) < 0
+        trial = jnp.where((k == 1) & inside, flat.astype(dtype), trial)
+        trial = jnp.where(found, best, jnp.where(k == 0, now.trial, trial))
+        enclosed = found | (jnp.sign(now.at_a) != jnp.sign(now.at_b))
+        status = jnp.where((k == 1) & ~jnp.all(enclosed), Status.NO_BRACKET, state.status)
+        narrow = jnp.all(width <= 4 * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
+        status = jnp.where(narrow, Status.STALLED, status).astype(jnp.int32)
+        now = now._replace(error=error, trial=trial, steps=k + 1, status=status)
+        return trees.where(k == 0, x, unravel(best.astype(flat.dtype))), now
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one Newton step, elementwise."""
+        del state
+        values, slopes = jax.jvp(lambda u: problem.residual(u, *args), (x,), (jax.tree.map(jnp.ones_like, x),))
+        return jax.tree.map(lambda u, f, slope: u - f / slope, x, values, slopes)

@@ -1,0 +1,128 @@
+"""Broyden's method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..linear import DENSE_LIMIT
+from ..problems import FixedPoint, Root
+from ..settings import require_choice, require_count
+from . import _root_path, _stored
+from ._base import Solver
+from ._chord import apply_inverse, factorize, no_factor
+
+
+class Memory(NamedTuple):
+    r"""The Jacobian :math:`B = B_0 (I + \sum_i z_i s_i^\top)`: the inverse of ``B_0``, and the pairs.
+
+    ``base`` is a factorization of ``B_0``, or the number by which its inverse multiplies.
+    """
+
+    base: Any
+    z: Any
+    s: Any
+    count: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Broyden(Solver):
+    r"""Broyden's good method in limited memory, for roots and fixed points.
+
+    The Jacobian is updated by :math:`B \leftarrow B + (y - B s)\,s^\top / s^\top s` after each step ``s`` with change
+    ``y`` of the residual; the updates are kept as pairs of vectors, and are dropped when there are more than
+    ``history`` of them or a step fails. Steps are safeguarded as those of :class:`dini.Newton`. Each trial is one step
+    and one evaluation of the function. The error is :math:`\|F\|_2`.
+
+    Parameters
+    ----------
+    history
+        Number of updates that are kept.
+    start
+        What is updated: ``"jacobian"``, factorized densely at the starting point and wherever the updates are dropped;
+        ``"identity"``, a multiple of it that fits the Jacobian along the residual, for large systems. Default,
+        ``"auto"``: the Jacobian up to 512 unknowns.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Broyden, "A class of methods for solving nonlinear simultaneous equations", Math. Comp. 1965. Kelley, "Iterative
+    Methods for Linear and Nonlinear Equations", SIAM 1995, chapter 7.
+
+    Examples
+    --------
+    >>> import dini
+    >>> round(float(dini.root(lambda x, a: x**3 + x - a, 1.0, 10.0, solver=dini.Broyden()).x), 4)
+    2.0
+    """
+
+    history: int = field(default=20, metadata={"static": True})
+    start: Literal["auto", "jacobian", "identity"] = field(default="auto", metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=500, metadata={"static": True})
+
+    solves = (Root, FixedPoint)
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_count("Broyden's history", self.history)
+        require_choice("Broyden's start", self.start, ("auto", "jacobian", "identity"))
+
+    def _dense(self, x: Any) -> bool:
+        return self.start == "jacobian" or (self.start == "auto" and trees.size(x) <= DENSE_LIMIT)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
+        """Return the state before the first step, which only evaluates the function."""
+        del problem, args
+        store = _stored.empty(self.history, x)
+        base = no_factor(x) if self._dense(x) else jnp.ones((), trees.real_dtype(x))
+        return _root_path.start(x, Memory(base, store, store, jnp.zeros((), jnp.int32)))
+
+    def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
+        """Try one step."""
+        dense = self._dense(x)
+        apply = apply_inverse if dense else trees.scale
+
+        def base_at(event: _root_path.Event) -> Any:
+            if dense:
+                return factorize(problem, event.x, args)
+            function = lambda u: problem.residual(u, *args)
+            image = jax.jvp(function, (event.x,), (event.residual,))[1]
+            along, size = trees.vdot(image, event.residual), trees.vdot(image, image)
+            # of the two lengths that fit the Jacobian along the residual, the one that is not small
+            best = along / jnp.where(size > 0, size, 1)
+            return jnp.where(best != 0, best, 1.0).astype(trees.real_dtype(x))
+
+        def direct(event: _root_path.Event, direction: Any, memory: Memory) -> tuple[Any, Any, Any]:
+            del direction
+            failed = ~event.accept & (memory.count > 0)
+            fresh = failed | (event.needed & (event.first | (memory.count == self.history)))
+            base = jax.lax.cond(fresh, lambda _: base_at(event), lambda _: memory.base, None)
+            # what the inverse makes of the new column: B_0^{-1} (y - B s) / s's
+            image = apply(memory.base, event.change)
+            left = trees.sub(
+                trees.sub(image, event.move), _stored.combine(memory.z, _stored.products(memory.s, event.move))
+            )
+            squared = trees.vdot(event.move, event.move)
+            z = trees.scale(1 / jnp.where(squared > 0, squared, 1), left)
+            take = event.accept & ~fresh & (squared > 0) & trees.all_finite(z)
+            put = lambda store, new: jax.tree.map(
+                lambda rows, row: jnp.where(fresh, 0, rows.at[memory.count].set(jnp.where(take, row, 0))), store, new
+            )
+            count = jnp.where(fresh, 0, memory.count + take)
+            memory = Memory(base, put(memory.z, z), put(memory.s, event.move), count)
+            p = apply(base, trees.neg(event.residual))
+            small = jnp.eye(self.history, dtype=squared.dtype) + _stored.gram(memory.s, memory.z)
+            weights = jnp.linalg.solve(small, _stored.products(memory.s, p))
+            return trees.sub(p, _stored.combine(memory.z, weights)), memory, failed
+
+        return _root_path.advance(self, problem, x, state, args, direct)

@@ -1,0 +1,93 @@
+"""The chord method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..linear._dense import materialize
+from ..problems import FixedPoint, Root
+from . import _root_path
+from ._base import Solver
+
+
+def factorize(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Return the LU factorization of the Jacobian of the residual."""
+    push = jax.linearize(lambda u: problem.residual(u, *args), x)[1]
+    return jax.scipy.linalg.lu_factor(materialize(push, x)[0], check_finite=False)
+
+
+def no_factor(x: Any) -> tuple[Any, Any]:
+    """Return the factorization before there is one, that of the identity."""
+    size = trees.size(x)
+    return jnp.eye(size, dtype=trees.real_dtype(x)), jnp.arange(size, dtype=jnp.int32)
+
+
+def apply_inverse(factor: tuple[Any, Any], tree: Any) -> Any:
+    """Return the solution for a right-hand side that is a tree."""
+    flat, unravel = ravel_pytree(tree)
+    solved = jax.scipy.linalg.lu_solve(factor, flat.astype(factor[0].dtype), check_finite=False)
+    return unravel(solved.astype(flat.dtype))
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Chord(Solver):
+    r"""The chord method, Newton's with a Jacobian that is kept, for roots and fixed points.
+
+    The Jacobian is factorized at the start and again only where a step fails or reduces :math:`\|F\|` by less than a
+    factor of three (Shamanskii). Steps are safeguarded as those of :class:`dini.Newton`. Each trial is one step and one
+    evaluation of the function. The error is :math:`\|F\|_2`.
+
+    Parameters
+    ----------
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Kelley, "Iterative Methods for Linear and Nonlinear Equations", SIAM 1995, chapter 5.
+
+    Examples
+    --------
+    >>> import dini
+    >>> round(float(dini.root(lambda x, a: x**3 + x - a, 1.0, 10.0, solver=dini.Chord()).x), 4)
+    2.0
+    """
+
+    tol: Any = None
+    max_steps: int = field(default=200, metadata={"static": True})
+
+    solves = (Root, FixedPoint)
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+
+    def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
+        """Return the state before the first step, which only evaluates the function."""
+        del problem, args
+        return _root_path.start(x, (no_factor(x), jnp.zeros((), bool)))
+
+    def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
+        """Try one step."""
+
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
+            del direction
+            factor, old = memory
+            failed = ~event.accept & old
+            refresh = failed | (event.needed & (event.first | (event.slow & old)))
+            factor = jax.lax.cond(refresh, lambda _: factorize(problem, event.x, args), lambda _: factor, None)
+            # the factorization of this very point need not be renewed here
+            old = jnp.where(refresh, False, old | event.accept)
+            return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed
+
+        return _root_path.advance(self, problem, x, state, args, direct)

@@ -1,0 +1,196 @@
+"""Powell's dogleg for minimization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import register_dataclass
+
+from .. import linear, trees
+from ..linear._dense import materialize
+from ..loop import tolerance
+from ..settings import require_choice, require_positive
+from ..status import Status
+from ._base import Solver, infinity, relative_rounding, running
+from ._quasi_newton import PATIENCE
+
+
+class State(NamedTuple):
+    """Carried from step to step: the accepted point's value and gradient, the model, the two legs, the move.
+
+    ``ledger`` holds the radius, the smallest error so far and the number of accepted points since the last gain.
+    """
+
+    error: Any
+    value: Any
+    gradient: Any
+    hessian: Any
+    steepest: Any
+    newton: Any
+    move: Any
+    ledger: Any
+    count: Any
+    status: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Dogleg(Solver):
+    r"""Powell's dogleg: a trust region along the path over the steepest-descent to the Newton point.
+
+    With a positive definite model ``B`` of the Hessian, the path leads from the point to the minimizer
+    :math:`-\frac{g^\top g}{g^\top B g} g` along the gradient and on to the Newton point :math:`-B^{-1} g`; the move is
+    where it leaves the trust region. The radius follows the ratio of actual to predicted decrease; a rejected move is
+    replaced by one on the same path. ``B`` is kept dense, so that this is for small unknowns. Each trial is one step.
+    The error is :math:`\|\nabla f\|_2`.
+
+    Parameters
+    ----------
+    hessian
+        ``"exact"``: the Hessian, with the absolute values of its eigenvalues where it is not positive definite;
+        ``"bfgs"``: its BFGS approximation, from gradients alone.
+    radius
+        The first radius.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps, that is of function evaluations.
+
+    References
+    ----------
+    Powell, "A new algorithm for unconstrained optimization", 1970; Nocedal and Wright, "Numerical optimization", 2006,
+    chapter 4.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> rosenbrock = dini.Minimize(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+    >>> print(dini.solve(rosenbrock, dini.Dogleg(), jnp.zeros(2)).x.round(2))
+    [1. 1.]
+    """
+
+    hessian: str = field(default="exact", metadata={"static": True})
+    radius: Any = 1.0
+    tol: Any = None
+    max_steps: int = field(default=1000, metadata={"static": True})
+
+    monotone = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
+        require_positive("Dogleg's radius", self.radius)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which only evaluates the function."""
+        del problem, args
+        inf = infinity(x)
+        zero = jnp.zeros_like(ravel_pytree(x)[0].astype(inf.dtype))
+        ledger = jnp.stack([jnp.asarray(self.radius, inf.dtype), inf, jnp.zeros_like(inf)])
+        hessian = jnp.eye(zero.size, dtype=inf.dtype)
+        return State(inf, inf, zero, hessian, zero, zero, zero, ledger, jnp.zeros((), jnp.int32), running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one move."""
+        radius, best, idle = state.ledger
+        dtype = radius.dtype
+        flat_x, unravel = ravel_pytree(x)
+        trial = unravel(flat_x + state.move.astype(flat_x.dtype))
+        value, gradient = problem.value_and_gradient(trial, *args)
+        value, gradient = value.astype(dtype), ravel_pytree(gradient)[0].astype(dtype)
+        size, length = jnp.linalg.norm(gradient), trees.norm(state.move)
+        first = jnp.isinf(state.value)
+        slack = jnp.where(first, 0, relative_rounding(state.value))
+        slope = state.gradient @ state.move
+        predicted = -(slope + 0.5 * state.move @ (state.hessian @ state.move))
+        # near the rounding error of the values the ratio tends to one
+        actual = state.value - value
+        ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
+        finite = jnp.isfinite(value) & jnp.isfinite(size)
+        accept = first | (finite & (ratio > 1e-4))
+        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+        grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
+        radius = jnp.where(accept & (ratio > 0.75), grown, jnp.where(ratio >= 0.25, radius, 0.25 * length))
+        radius = jax.lax.stop_gradient(jnp.where(first, jnp.asarray(self.radius, dtype), radius))
+
+        hessian, count = state.hessian, state.count
+        if self.hessian == "bfgs":
+            hessian, count = _bfgs(hessian, count, state.move, gradient - state.gradient, accept & ~first)
+
+        def renew() -> tuple[Any, Any, Any]:
+            model = hessian
+            if self.hessian == "exact":
+                exact = linear.Linearized(lambda u: problem.gradient(u, *args), trial)
+                model = _positive(materialize(exact, x)[0].astype(dtype))
+            steepest = -(size**2) / (gradient @ (model @ gradient)) * gradient
+            return model, steepest, -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
+
+        needed = accept & ~(error <= tolerance(self, x))
+        model, steepest, newton = jax.lax.cond(needed, renew, lambda: (hessian, state.steepest, state.newton))
+        # a model that has lost its definiteness to rounding leaves the gradient
+        lost = ~jnp.all(jnp.isfinite(newton))
+        gain = (actual > slack) | (size < 0.99 * best)
+        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
+        best = jnp.where(accept, jnp.minimum(best, size), best)
+        status = jnp.where(idle >= PATIENCE, Status.STALLED, state.status)
+        tiny = ~accept & (length <= 1e-2 * trees.eps(x) * (1 + trees.norm(flat_x)))
+        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
+        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        new = State(
+            error,
+            jnp.where(accept, jnp.minimum(value, state.value), state.value),
+            jnp.where(accept, gradient, state.gradient),
+            jnp.where(lost, jnp.eye(flat_x.size, dtype=dtype), model),
+            steepest,
+            newton,
+            _path(steepest, jnp.where(lost, steepest, newton), radius),
+            jnp.stack([radius, best, idle]),
+            count,
+            status.astype(jnp.int32),
+        )
+        return trees.where(accept, trial, x), new
+
+
+def _bfgs(
+    hessian: jax.Array, count: jax.Array, s: jax.Array, y: jax.Array, accept: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Take in a pair of positive curvature; the first one scales the identity."""
+    sy, yy = s @ y, y @ y
+    keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt((s @ s) * yy))
+    hessian = jnp.where(keep & (count == 0), yy / jnp.where(keep, sy, 1), 1) * hessian
+    hs = hessian @ s
+    shs = s @ hs
+    rank_two = y[:, None] * y[None, :] / jnp.where(keep, sy, 1) - hs[:, None] * hs[None, :] / jnp.where(keep, shs, 1)
+    return jnp.where(keep, hessian + rank_two, hessian), count + keep.astype(count.dtype)
+
+
+def _positive(hessian: jax.Array) -> jax.Array:
+    """Return a symmetric matrix, with the absolute values of its eigenvalues if it is not positive definite."""
+    hessian = 0.5 * (hessian + hessian.T)
+    definite = jnp.all(jnp.isfinite(jnp.linalg.cholesky(hessian, symmetrize_input=False)))
+
+    def modified() -> jax.Array:
+        # far from a solution only: what the model is does not matter to a derivative
+        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
+        size = jnp.abs(values)
+        floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
+        return (vectors * jnp.maximum(size, floor)) @ vectors.T
+
+    return jax.lax.cond(definite, lambda: hessian, modified)
+
+
+def _path(steepest: jax.Array, newton: jax.Array, radius: jax.Array) -> jax.Array:
+    """Return where the path over both points leaves the ball, or its end."""
+    leg = newton - steepest
+    short, cross, long = steepest @ steepest, steepest @ leg, leg @ leg
+    room = jnp.maximum(radius**2 - short, 0)
+    # the positive root of |steepest + t leg| = radius
+    root = jnp.sqrt(jnp.maximum(cross**2 + long * room, jnp.finfo(radius.dtype).tiny))
+    along = steepest + jax.lax.stop_gradient(room / (cross + root)) * leg
+    cut = jax.lax.stop_gradient(radius / jnp.sqrt(jnp.maximum(short, jnp.finfo(radius.dtype).tiny))) * steepest
+    inside = newton @ newton <= radius**2
+    return jnp.where(inside, newton, jnp.where(short >= radius**2, cut, along))

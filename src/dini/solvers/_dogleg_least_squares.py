@@ -1,0 +1,84 @@
+"""Powell's dogleg method for residuals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from ._residual_model import Model, Space
+from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class DoglegLeastSquares(ResidualSolver):
+    r"""Powell's dogleg, for least squares with or without bounds, roots, and fixed points.
+
+    The step is the Gauss-Newton step where it lies in the trust region, else the end of the path that leads along the
+    gradient to the minimum of the quadratic model there, and from it towards the Gauss-Newton step, at the boundary of
+    the region. One factorization a step, of the undamped matrix. Lengths are measured in units of the largest norms of
+    the Jacobian's columns so far. Each trial is one step. The error is that of :class:`dini.LevenbergMarquardt`, and
+    bounds are kept in the same way.
+
+    Parameters
+    ----------
+    linear_solver
+        As in :class:`dini.LevenbergMarquardt`.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Powell, "A hybrid method for nonlinear equations", Numerical Methods for Nonlinear Algebraic Equations, 1970.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.LeastSquares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
+    >>> print(dini.solve(problem, dini.DoglegLeastSquares(), jnp.array([-1.2, 1.0])).x.round(3))
+    [1. 1.]
+    """
+
+    linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=500, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+
+    def _start(self, dtype: Any) -> Region:
+        return Region(jnp.zeros((), dtype), jnp.zeros((), dtype))
+
+    def _judged(self, control: Region, accept: Any, ratio: Any, state: State) -> Region:
+        return control.judged(ratio, state, control.length < control.radius)[0]
+
+    def _propose(self, control: Region, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Region]:
+        region = control.first(model, u, first)
+        radius = region.radius
+        newton, _ = model.step(jnp.zeros_like(radius))
+        squared = jnp.sum(model.slope**2)
+        curve = model.curvature(model.inverse_scale * model.slope)
+        cauchy = -squared / jnp.where(curve > 0, curve, 1) * model.slope
+        far = jnp.sqrt(jnp.sum(cauchy**2))
+        # a matrix that is singular to rounding has no Gauss-Newton step
+        usable = jnp.all(jnp.isfinite(newton))
+        newton = jnp.where(usable, newton, cauchy)
+        along = newton - cauchy
+        # |cauchy + t along| = radius, in the form that does not cancel
+        a, b, c = jnp.sum(along**2), jnp.sum(cauchy * along), jnp.maximum(radius**2 - far**2, 0)
+        root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0))
+        t = jnp.where(b > 0, c / jnp.where(b > 0, b + root, 1), (root - b) / jnp.where(a > 0, a, 1))
+        bent = cauchy + jnp.clip(t, 0, 1) * along
+        short = -radius / jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 1) * model.slope
+        step = jnp.where(far >= radius, short, bent)
+        step = jnp.where(jnp.sum(newton**2) <= radius**2, newton, step)
+        return model.inverse_scale * step, region.walked(step, first)
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one Gauss-Newton step with the last matrix."""
+        return gauss_newton_step(self, problem, x, state, args)

@@ -1,0 +1,158 @@
+"""The simplex method of Nelder and Mead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..settings import require_count, require_positive
+from ._base import infinity, running
+from ._box import BoxSolver, box_of, flatten
+
+#: what the next evaluation is for
+_FILL, _REFLECT, _EXPAND, _OUTSIDE, _INSIDE = range(5)
+
+
+class State(NamedTuple):
+    """Carried from step to step: the vertices, best first, their values, and what the next evaluation is for."""
+
+    error: Any
+    simplex: Any
+    values: Any
+    phase: Any
+    vertex: Any
+    reflected: Any
+    restarts: Any
+    status: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class NelderMead(BoxSolver):
+    r"""The simplex method of Nelder and Mead, for few unknowns and functions without a useful gradient.
+
+    The worst of ``d + 1`` vertices is reflected in the centroid of the others, then the simplex expands, contracts or
+    shrinks, with the coefficients of Gao and Han, which depend on the dimension: expansion :math:`1 + 2/d`,
+    contraction :math:`3/4 - 1/(2d)`, shrinkage :math:`1 - 1/d`. Only values are used; where they are NaN, they count
+    as infinite. Bounds are kept by clipping. Each evaluation is one step. The error is the largest distance of a
+    vertex from the best one or the largest difference of their values. Where it falls below ``tol``, the method starts
+    again from a fresh simplex, ``restarts`` times, since simplices can collapse before a minimum.
+
+    The points do not depend smoothly on parameters, so there is no unrolling; the implicit derivative of the solution
+    needs a gradient there.
+
+    Parameters
+    ----------
+    size
+        Edges of the first simplex, relative to the larger of one and the coordinate.
+    restarts
+        Number of fresh simplices after the first.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps, that is of function evaluations.
+
+    References
+    ----------
+    Nelder and Mead, "A simplex method for function minimization", Computer Journal 1965; Gao and Han, "Implementing
+    the Nelder-Mead simplex algorithm with adaptive parameters", Comput. Optim. Appl. 2012.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> kinked = lambda x: jnp.abs(x[0] - 1.0) + 2 * jnp.abs(x[1] + x[0])
+    >>> print(dini.minimize(kinked, jnp.zeros(2), solver=dini.NelderMead(tol=1e-4)).x.round(2))
+    [ 1. -1.]
+    """
+
+    size: Any = 0.1
+    restarts: int = field(default=1, metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=5000, metadata={"static": True})
+
+    differentiable = False
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("NelderMead's size", self.size)
+        require_count("NelderMead's restarts", self.restarts, 0)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which evaluates the function at the first vertex."""
+        del args
+        inf, zero = infinity(x), jnp.zeros((), jnp.int32)
+        simplex = self._fresh(box_of(problem, x), flatten(x))
+        return State(inf, simplex, jnp.full(simplex.shape[0], inf), zero + _FILL, zero, inf, zero, running())
+
+    def _fresh(self, box: Any, x: jax.Array) -> jax.Array:
+        """Return a simplex around a point, along the coordinates, away from an upper bound."""
+        edge = jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), 1)
+        edge = jnp.where(x + edge > box.upper, -edge, edge)
+        return box.project(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Evaluate the function at one point."""
+        box = box_of(problem, x)
+        simplex, values, phase, vertex = state.simplex, state.values, state.phase, state.vertex
+        d = simplex.shape[1]
+        expand, contract, shrink = (1 + 2 / d, 0.75 - 0.5 / d, 1 - 1 / d) if d > 1 else (2.0, 0.5, 0.5)
+        center = jnp.mean(simplex[:-1], 0)
+        away = center - simplex[-1]
+        reach = jnp.asarray([0.0, 1.0, expand, contract, -contract], simplex.dtype)[phase]
+        fill = phase == _FILL
+        point = jnp.where(fill, simplex[vertex], box.project(center + reach * away))
+        value = problem.value(box.unravel(point), *args).astype(values.dtype)
+        value = jnp.where(jnp.isnan(value), jnp.inf, value)
+
+        best, second, worst, reflected = values[0], values[-2], values[-1], state.reflected
+        reflecting = phase == _REFLECT
+        # a better point than the best asks for an expansion, a worse one than the second worst for a contraction
+        follow = jnp.where(value < best, _EXPAND, jnp.where(value < worst, _OUTSIDE, _INSIDE))
+        again = reflecting & ((value < best) | (value >= second))
+        expanding = phase == _EXPAND
+        back = expanding & (value >= reflected)
+        point = jnp.where(back, box.project(center + away), point)
+        value_kept = jnp.where(back, reflected, value)
+        contracting = (phase == _OUTSIDE) | (phase == _INSIDE)
+        poor = contracting & (value >= jnp.where(phase == _OUTSIDE, reflected, worst))
+        replace = (reflecting & ~again) | expanding | (contracting & ~poor)
+
+        last = jnp.arange(d + 1) == d
+        here = (jnp.arange(d + 1) == vertex) & fill
+        simplex = jnp.where((last & replace)[:, None], point, simplex)
+        values = jnp.where((last & replace) | here, value_kept, values)
+        simplex = jnp.where(poor, box.project(simplex[0] + shrink * (simplex - simplex[0])), simplex)
+        values = jnp.where(poor & (jnp.arange(d + 1) > 0), jnp.inf, values)
+        filled = fill & (vertex == d)
+        complete = filled | replace
+        order = jnp.where(complete, jnp.argsort(values), jnp.arange(d + 1))
+        simplex, values = simplex[order], values[order]
+
+        size = jnp.max(jnp.linalg.norm(simplex - simplex[0], axis=1))
+        error = jnp.where(complete, jnp.maximum(size, values[-1] - values[0]), state.error)
+        tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
+        restart = complete & (error <= tol) & (state.restarts < self.restarts)
+        simplex = jnp.where(restart, self._fresh(box, simplex[0]), simplex)
+        values = jnp.where(restart & (jnp.arange(d + 1) > 0), jnp.inf, values)
+        # until the fresh simplex is filled, its size stands for the error
+        edges = jnp.max(jnp.linalg.norm(simplex - simplex[0], axis=1))
+        error = jnp.where(restart, jnp.maximum(edges, 2 * jnp.asarray(tol, edges.dtype)), error)
+        phase = jnp.where(poor | restart | (fill & ~filled), _FILL, jnp.where(again, follow, _REFLECT))
+        vertex = jnp.where(poor | restart, 1, jnp.where(fill, vertex + 1, 0))
+        kept = State(
+            error.astype(state.error.dtype),
+            simplex,
+            values,
+            phase.astype(jnp.int32),
+            vertex.astype(jnp.int32),
+            jnp.where(reflecting, value, reflected),
+            state.restarts + restart.astype(jnp.int32),
+            state.status,
+        )
+        found = jnp.argmin(values)
+        return trees.where(jnp.isfinite(values[found]), box.unravel(simplex[found]), x), kept

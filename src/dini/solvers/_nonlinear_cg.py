@@ -1,0 +1,112 @@
+"""Nonlinear conjugate gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..settings import require_choice
+from ._line_search import HagerZhang, LineSearch
+from ._quasi_newton import Gram, QuasiNewton
+
+
+class Last(NamedTuple):
+    """The squared norms of the last gradient and direction, and the number of directions since the last restart."""
+
+    gradient: Any
+    direction: Any
+    count: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class NonlinearCG(QuasiNewton):
+    r"""Nonlinear conjugate gradients: the memory of gradient descent, and often the pace of L-BFGS.
+
+    The direction is :math:`d \leftarrow -g + \beta d`. With :math:`y = g - g_{\text{old}}`, the formulas are
+
+    - ``"hager-zhang"``: :math:`\beta = \left(y - 2 d \frac{y^\top y}{d^\top y}\right)^\top \frac{g}{d^\top y}`, not
+      below :math:`-1 / (\|d\| \min(0.01, \|g_{\text{old}}\|))`; each direction descends,
+    - ``"polak-ribiere"``: :math:`\beta = \max(0, g^\top y / g_{\text{old}}^\top g_{\text{old}})`,
+    - ``"hestenes-stiefel"``: :math:`\beta = \max(0, g^\top y / d^\top y)`.
+
+    A direction that does not descend, or one step that meets no positive curvature, starts again from the gradient.
+    Each trial of the line search is one step. The error is :math:`\|\nabla f\|_2`.
+
+    Parameters
+    ----------
+    formula
+        One of the three names above.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps, that is of function evaluations.
+    line_search
+        One of :mod:`dini.solvers`; conjugate directions need one that looks at the slope: ``HagerZhang()`` or
+        ``StrongWolfe(curvature=0.1)``.
+
+    References
+    ----------
+    Hager and Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search", SIAM J.
+    Optim. 2005; Nocedal and Wright, "Numerical optimization", 2006, chapter 5.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> rosenbrock = dini.Minimize(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+    >>> print(dini.solve(rosenbrock, dini.NonlinearCG(tol=1e-3), jnp.zeros(2)).x.round(2))
+    [1. 1.]
+    """
+
+    formula: str = field(default="hager-zhang", metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=5000, metadata={"static": True})
+    line_search: LineSearch = field(default=HagerZhang(), metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_choice("NonlinearCG's formula", self.formula, ("hager-zhang", "polak-ribiere", "hestenes-stiefel"))
+
+    def _empty(self, x: Any, dtype: Any) -> Last:
+        del x
+        return Last(jnp.ones((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
+
+    def _forget(self, model: Last, forget: Any) -> Last:
+        # the direction starts again as minus the gradient
+        direction = jnp.where(forget, model.gradient, model.direction)
+        return Last(model.gradient, direction, jnp.where(forget, 0, model.count))
+
+    def _first_trial(self, old: Any, slope: Any) -> Any:
+        """Return the step that promises the same decrease to first order as the last one."""
+        return old.trial * jnp.minimum(old.slope / slope, 10)
+
+    def _renew(self, model: Last, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any) -> tuple[Last, Any, Any]:
+        r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size."""
+        safe = lambda v: jnp.where(keep, v, 1)
+        sy = safe(gram.sy)
+        # the step size, by which a step is longer than its direction
+        t = jnp.sqrt(safe(gram.ss) / model.direction)
+        if self.formula == "hager-zhang":
+            weight = (gram.yg - 2 * gram.yy * gram.sg / sy) / sy
+            floor = -1 / (jnp.sqrt(model.direction * jnp.minimum(1e-4, model.gradient)) * t)
+            weight = jnp.maximum(weight, floor)
+        elif self.formula == "polak-ribiere":
+            weight = jnp.maximum(gram.yg / (model.gradient * t), 0)
+        else:
+            weight = jnp.maximum(gram.yg / sy, 0)
+        # A constant of differentiation: with constant coefficients the derivative follows the same recurrence as the
+        # iterates and converges with them, while the coefficients' own derivatives would lag behind.
+        weight = jax.lax.stop_gradient(jnp.where(keep, weight, 0))
+        direction = trees.axpy(weight, s, trees.neg(g))
+        squared = gram.gg - 2 * weight * gram.sg + weight**2 * gram.ss
+        last = Last(
+            jnp.where(accept & (gram.gg > 0), gram.gg, model.gradient),
+            jnp.where(accept & (squared > 0), squared, model.direction),
+            model.count + keep.astype(jnp.int32),
+        )
+        return last, direction, -gram.gg + weight * gram.sg

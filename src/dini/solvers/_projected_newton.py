@@ -1,0 +1,145 @@
+"""Projected Newton: two metrics, one for the free coordinates and one for those at their bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import linear, trees
+from ..linear._dense import materialize
+from ..linear._krylov import wrap_linear_solver
+from ..loop import tolerance
+from ..status import Status
+from ._base import infinity, relative_rounding, running
+from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
+from ._newton import solve_positive
+
+
+class State(NamedTuple):
+    """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step."""
+
+    error: Any
+    step_size: Any
+    value: Any
+    gradient: Any
+    direction: Any
+    free: Any
+    steps: Any
+    status: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ProjectedNewton(BoxSolver):
+    r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.
+
+    Coordinates that are within :math:`\epsilon = \min(10^{-3}, \|P(x - \nabla f) - x\|)` of a bound towards which the
+    function falls are active; the others are free. The direction solves the Newton system of the free coordinates
+    (with the absolute eigenvalues where it is indefinite) and is a gradient step in the active ones. Trials are
+    :math:`P(x + t d)` with ``t`` halved from one until the function decreases sufficiently; each trial is one step.
+    At a nondegenerate solution the active set settles and the convergence is quadratic. The error is
+    :math:`\|P(x - \nabla f) - x\|_2`.
+
+    Parameters
+    ----------
+    linear_solver
+        One of :mod:`dini.linear`, a Lineax solver or a function ``solve(matvec, b)``, used for the Newton system.
+        Default: dense factorization for small problems, a Krylov method for large ones.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Bertsekas, "Projected Newton methods for optimization problems with simple constraints", SIAM J. Control Optim.
+    1982.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    >>> problem = dini.Minimize(rosenbrock, constraint=dini.sets.Box(-2.0, jnp.array([0.5, 2.0])))
+    >>> print(dini.solve(problem, dini.ProjectedNewton(), jnp.zeros(2)).x.round(2))
+    [0.5  0.25]
+    """
+
+    linear_solver: Any = None
+    tol: Any = None
+    max_steps: int = field(default=200, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which only evaluates the function."""
+        del problem, args
+        inf, zero = infinity(x), jnp.zeros_like(flatten(x))
+        steps = jnp.zeros((), jnp.int32)
+        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one step."""
+        box, flat = box_of(problem, x), flatten(x)
+        trial = box.project(flat + state.step_size * state.direction)
+        value, gradient = value_and_gradient(problem, box, trial, args)
+        size = trees.norm(box.projected_gradient(trial, gradient))
+        first = state.steps == 0
+        # what the free coordinates promise along the line, and the active ones along the bent path
+        free = state.step_size * jnp.where(state.free, state.gradient * state.direction, 0)
+        promise = jnp.sum(jnp.where(state.free, free, state.gradient * (trial - flat)))
+        slack = relative_rounding(state.value)
+        finite = jnp.isfinite(value) & jnp.isfinite(size)
+        accept = first | (finite & (value <= state.value + 1e-4 * promise + slack))
+        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+
+        def renew() -> tuple[Any, Any, Any]:
+            near = jnp.minimum(1e-3, size)
+            low, high = trial <= box.lower + near, trial >= box.upper - near
+            free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
+            return self._direction(problem, box, trial, gradient, free, args), free, jnp.ones_like(value)
+
+        def shrink() -> tuple[Any, Any, Any]:
+            return state.direction, state.free, 0.5 * state.step_size
+
+        needed = accept & ~(error <= tolerance(self, x))
+        direction, free, step_size = jax.lax.cond(needed, renew, shrink)
+        status = jnp.where(jnp.all(jnp.isfinite(direction)), state.status, Status.SINGULAR)
+        moved = state.step_size * trees.norm(state.direction)
+        tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(flat)))
+        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
+        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        new = State(
+            error,
+            step_size,
+            jnp.where(accept, value, state.value),
+            jnp.where(accept, gradient, state.gradient),
+            direction,
+            free,
+            state.steps + 1,
+            status.astype(jnp.int32),
+        )
+        return trees.where(accept, box.unravel(trial), x), new
+
+    def _direction(
+        self, problem: Any, box: Box, x: jax.Array, gradient: jax.Array, free: jax.Array, args: tuple[Any, ...]
+    ) -> jax.Array:
+        hessian = linear.Linearized(lambda u: flatten(problem.gradient(box.unravel(u), *args)), x)
+        if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:
+            matrix = materialize(hessian, x)[0]
+            # the active coordinates keep the scale of the others
+            scale = jnp.max(jnp.abs(jnp.diagonal(matrix)))
+            scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
+            both = free[:, None] & free[None, :]
+            return -solve_positive(jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale)), gradient)
+        reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
+        step = linear.solve(
+            reduced, -gradient, structure="positive definite", solver=self.linear_solver, on_failure="ignore"
+        )
+        descends = jnp.all(jnp.isfinite(step)) & (gradient @ step < 0)
+        return jnp.where(descends, step, -gradient)

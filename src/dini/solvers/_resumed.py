@@ -1,0 +1,44 @@
+"""A solver that goes on from a state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..status import Status
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Resumed:
+    """A solver that starts in the state of an earlier solve and may take fewer steps, unknown to the compiler.
+
+    All else is the solver's own.
+    """
+
+    solver: Any
+    state: Any
+    limit: Any = None
+
+    @property
+    def max_steps(self) -> Any:
+        """The limit on the number of steps."""
+        return self.solver.max_steps if self.limit is None else self.limit
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("solver", "state", "limit"):
+            raise AttributeError(name)
+        return getattr(self.solver, name)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the state to go on from, without the failure that it may have ended with."""
+        needed = jax.eval_shape(lambda: self.solver.init(problem, x, *args))
+        trees.require_same("state", self.state, needed, f"{self.solver.name}'s state at this init")
+        if hasattr(self.state, "status"):
+            return self.state._replace(status=jnp.full_like(self.state.status, Status.RUNNING))
+        return self.state

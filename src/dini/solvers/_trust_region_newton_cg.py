@@ -1,0 +1,174 @@
+"""Newton's method in a trust region, by conjugate gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..settings import require_positive
+from ..status import Status
+from ._base import Solver, infinity, relative_rounding, running
+from ._quasi_newton import PATIENCE
+
+
+class State(NamedTuple):
+    """Carried from step to step: the accepted point's value and gradient, the conjugate gradients, the radius.
+
+    ``ledger`` holds the radius, the squared norm of the residual, the number of products in this iteration, the
+    smallest error so far and the number of accepted points since the last gain, as one vector.
+    """
+
+    error: Any
+    value: Any
+    gradient: Any
+    solving: Any
+    move: Any
+    residual: Any
+    direction: Any
+    ledger: Any
+    status: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class TrustRegionNewtonCG(Solver):
+    r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).
+
+    The move minimizes the model :math:`g^\top z + \tfrac12 z^\top H z` over :math:`\|z\|_2 \le \Delta` by conjugate
+    gradients, which stop at :math:`\|Hz + g\| \le \min(0.5, \sqrt{\|g\|})\,\|g\|`, at the boundary, or along a
+    direction of negative curvature there. The radius follows the ratio of actual to predicted decrease; a move that is
+    rejected is shortened, which needs no new products. Only Hessian-vector products are computed. A step of the solver
+    is one product or one evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
+
+    Parameters
+    ----------
+    radius
+        The first :math:`\Delta`.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps, that is of products and evaluations together.
+
+    References
+    ----------
+    Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM J. Numer. Anal. 1983;
+    Nocedal and Yuan, "Combining trust region and line search techniques", 1998.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> rosenbrock = dini.Minimize(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+    >>> print(dini.solve(rosenbrock, dini.TrustRegionNewtonCG(), jnp.zeros(2)).x.round(2))
+    [1. 1.]
+    """
+
+    radius: Any = 1.0
+    tol: Any = None
+    max_steps: int = field(default=5000, metadata={"static": True})
+
+    superlinear = True
+    monotone = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("TrustRegionNewtonCG's radius", self.radius)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which only evaluates the function."""
+        del problem, args
+        inf, zero = infinity(x), trees.zeros_like(x)
+        ledger = jnp.stack([jnp.asarray(self.radius, inf.dtype), *[jnp.zeros_like(inf)] * 2, inf, jnp.zeros_like(inf)])
+        return State(inf, inf, zero, jnp.zeros((), bool), zero, zero, zero, ledger, running())
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
+        return jax.lax.cond(
+            state.solving,
+            lambda: (x, self._product(problem, x, state, args)),
+            lambda: self._evaluate(problem, x, state, args),
+        )
+
+    def _product(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> State:
+        """Take one iteration of the conjugate gradients."""
+        radius, squared, count, *rest = state.ledger
+        d, z = state.direction, state.move
+        product = jax.jvp(lambda u: problem.gradient(u, *args), (x,), (d,))[1]
+        finite = trees.all_finite(product)
+        product = trees.where(finite, product, trees.zeros_like(product))
+        dot = lambda a, b: trees.vdot(a, b).astype(radius.dtype)
+        curvature, zd, dd, zz = dot(d, product), dot(z, d), dot(d, d), dot(z, z)
+        bends = curvature > trees.eps(x) * dd
+        # how far it is along d to the boundary
+        room = jnp.maximum(radius**2 - zz, 0)
+        reach = room / (zd + jnp.sqrt(jnp.maximum(zd**2 + dd * room, jnp.finfo(radius.dtype).tiny)))
+        plain = squared / jnp.where(bends, curvature, 1)
+        boundary = ~bends | (plain >= reach)
+        # As in other methods the coefficients are constants of differentiation: the derivative follows the recurrence.
+        length = jax.lax.stop_gradient(jnp.where(boundary, reach, plain))
+        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, state.residual)
+        new = dot(residual, residual)
+        size = jnp.sqrt(dot(state.gradient, state.gradient))
+        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, jnp.sqrt(size)) * size) | (count + 1 >= trees.size(x))
+        growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
+        return state._replace(
+            solving=~done,
+            move=move,
+            residual=residual,
+            direction=trees.axpy(growth, d, trees.neg(residual)),
+            ledger=jnp.stack([radius, new, count + 1, *rest]),
+        )
+
+    def _evaluate(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
+        """Judge the move, and begin the next conjugate gradients or shorten it."""
+        radius, squared, count, best, idle = state.ledger
+        dtype = radius.dtype
+        dot = lambda a, b: trees.vdot(a, b).astype(dtype)
+        trial = trees.add(x, state.move)
+        value, gradient = problem.value_and_gradient(trial, *args)
+        value, new = value.astype(dtype), dot(gradient, gradient)
+        size = jnp.sqrt(new)
+        first = jnp.isinf(state.value)
+        slack = jnp.where(first, 0, relative_rounding(state.value))
+        slope = dot(state.gradient, state.move)
+        change = trees.sub(state.residual, state.gradient)
+        predicted = -(slope + 0.5 * dot(state.move, change))
+        # near the rounding error of the values the ratio tends to one
+        actual = state.value - value
+        ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
+        finite = jnp.isfinite(value) & jnp.isfinite(size)
+        accept = first | (finite & (ratio > 1e-4))
+        length = trees.norm(state.move).astype(dtype)
+        grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
+        # a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
+        parabola = -0.5 * slope / (value - state.value - slope)
+        shorter = jnp.where((parabola > 0.1) & (parabola < 0.5), parabola, jnp.where(parabola >= 0.5, 0.5, 0.1))
+        shorter = jax.lax.stop_gradient(shorter)
+        radius = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.5 * length, radius))
+        radius = jnp.where(accept, radius, shorter * length)
+        radius = jax.lax.stop_gradient(jnp.where(first, jnp.asarray(self.radius, dtype), radius))
+
+        gain = (actual > slack) | (size < 0.99 * best)
+        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
+        best = jnp.where(accept, jnp.minimum(best, size), best)
+        status = jnp.where(idle >= PATIENCE, Status.STALLED, state.status)
+        tiny = ~accept & (length <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
+        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
+        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        error = jnp.where(accept, size, state.error)
+        kept = State(
+            jnp.where(first & ~finite, jnp.nan, error),
+            jnp.where(accept, jnp.minimum(value, state.value), state.value),
+            trees.where(accept, gradient, state.gradient),
+            accept,
+            trees.where(accept, trees.zeros_like(x), trees.scale(shorter, state.move)),
+            trees.where(accept, gradient, trees.axpy(shorter, change, state.gradient)),
+            trees.where(accept, trees.neg(gradient), state.direction),
+            jnp.stack([radius, jnp.where(accept, new, squared), jnp.where(accept, 0, count), best, idle]),
+            status.astype(jnp.int32),
+        )
+        return trees.where(accept, trial, x), kept

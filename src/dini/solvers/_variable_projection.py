@@ -1,0 +1,159 @@
+"""Variable projection for separable least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..problems import LeastSquares
+from ..settings import require_choice
+from ._levenberg_marquardt import LevenbergMarquardt
+from ._residual_model import Point, Space, as_vector
+
+
+class Separated(Space):
+    r"""Residuals :math:`r(a, c) = r(a, 0) + \Phi(a)\, c` as a function of ``a``, with the best ``c`` for each."""
+
+    def __init__(self, problem: Any, x: Any, args: tuple[Any, ...], part: Any, exact: bool):
+        others, linear = _split(x, part)
+        super().__init__(problem, others, args)
+        self.exact = exact
+        inner = self.unravel
+        flat, rebuild = ravel_pytree(linear)
+        self.count: int = flat.size
+
+        def joined(u: Any, c: Any) -> Any:
+            return _join(inner(u), rebuild(c.astype(flat.dtype)), x, part)
+
+        self.joint: Callable[[Any, Any], Any] = lambda u, c: as_vector(problem.residuals(joined(u, c), *args)).astype(
+            self.dtype
+        )
+        self.unravel = lambda u: joined(u, self.coefficients(u)[0])
+        self.residuals = lambda u: self.joint(u, self.coefficients(u)[0])
+
+    def coefficients(self, u: Any) -> tuple[Any, Callable[[Any], Any]]:
+        """Return the best linear part at a point, and the projection of residuals onto the range of its matrix."""
+        zero = jnp.zeros(self.count, self.dtype)
+        r, push = jax.linearize(lambda c: self.joint(u, c), zero)
+        matrix = jax.vmap(push, out_axes=1)(jnp.eye(self.count, dtype=self.dtype))
+        norms = jax.lax.stop_gradient(jnp.sqrt(jnp.sum(matrix**2, 0)))
+        scale = jnp.where(norms > 0, norms, 1)
+        # a trace of damping, far below rounding in what it changes, for columns that depend on one another
+        floor = self.count * float(jnp.finfo(self.dtype).eps)
+        stacked = jnp.concatenate([matrix / scale, floor * jnp.eye(self.count, dtype=self.dtype)])
+        q, triangle = jnp.linalg.qr(stacked)
+        q = q[: r.size]
+        c = -jax.scipy.linalg.solve_triangular(triangle, q.T @ r, check_finite=False) / scale
+        return c, lambda v: q @ (q.T @ v)
+
+    def evaluate(self, u: Any, *, eager: bool) -> Point:
+        """Evaluate the residuals with the best linear part; the gradient is that of the whole problem."""
+        del eager
+        c, _ = self.coefficients(u)
+        r, pull = jax.vjp(self.joint, u, c)
+        gradient, rest = pull(r)
+        # what is left in the linear part shows that it is not linear, or not determined to working precision
+        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest))
+
+    def jacobian(self, u: Any) -> Any:
+        """Return the Jacobian of the projected residuals, transposed: Kaufman's, or that of Golub and Pereyra."""
+        if self.exact:
+            return super().jacobian(u)
+        c, project = self.coefficients(u)
+        push = jax.linearize(lambda s: self.joint(s, c), u)[1]
+        rows = jax.vmap(push)(jnp.eye(self.size, dtype=self.dtype))
+        return jax.vmap(lambda v: v - project(v))(rows)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class VariableProjection(LevenbergMarquardt):
+    r"""Variable projection for residuals that are linear (affine) in a part of the unknown.
+
+    The unknown is a pair or dictionary of ``a`` and a linear part ``c`` with :math:`r(a, c) = r(a, 0) + \Phi(a)\, c`.
+    For each ``a`` the best ``c`` is found by a QR factorization, and :class:`dini.LevenbergMarquardt` minimizes what is
+    left as a function of ``a`` alone. The start of ``c`` has no influence, the steps are fewer, and the problem is
+    better conditioned than in both parts together. The error is the norm of the gradient in all unknowns, so a residual
+    that is not linear in ``c`` is never reported as solved. Derivatives are those of the problem in both parts.
+
+    Parameters
+    ----------
+    linear
+        Where the linear part stands in the unknown: the key of a dictionary or the index of a tuple.
+    approximation
+        Of the Jacobian: ``"kaufman"`` leaves out the term that is proportional to the residual; ``"none"`` is that of
+        Golub and Pereyra, at about twice the cost.
+    damping, strategy, linear_solver, hessian, geodesic, tol, max_steps
+        As for :class:`dini.LevenbergMarquardt`, for the steps in ``a``.
+
+    References
+    ----------
+    Golub, Pereyra, "Separable nonlinear least squares: the variable projection method and its applications", Inverse
+    Problems 2003. Kaufman, "A variable projection method for solving separable nonlinear least squares problems", BIT
+    1975.
+
+    Examples
+    --------
+    A sum of two exponentials:
+
+    >>> import dini, jax.numpy as jnp
+    >>> t = jnp.linspace(0.0, 4.0, 20)
+    >>> def residuals(x, y):
+    ...     return jnp.exp(-t[:, None] * x["rates"]) @ x["weights"] - y
+    >>> y = 2 * jnp.exp(-0.5 * t) + jnp.exp(-3 * t)
+    >>> start = {"rates": jnp.array([1.0, 2.0]), "weights": jnp.zeros(2)}
+    >>> solver = dini.VariableProjection(linear="weights")
+    >>> x = dini.solve(dini.LeastSquares(residuals), solver, start, y).x
+    >>> print(x["rates"].round(2), x["weights"].round(2))
+    [0.5 3. ] [2. 1.]
+    """
+
+    linear: str | int = field(kw_only=True, metadata={"static": True})
+    approximation: Literal["kaufman", "none"] = field(default="kaufman", kw_only=True, metadata={"static": True})
+
+    solves = (LeastSquares,)
+    composite = False
+    # a Gauss-Newton step of the reduced problem is not the derivative's map
+    differentiable_step = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("VariableProjection's approximation", self.approximation, ("kaufman", "none"))
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the unknown has the linear part and the problem no robust loss."""
+        super().check(problem, x)
+        parts = tuple(x) if type(x) is dict else tuple(range(len(x))) if type(x) is tuple else ()
+        if self.linear not in parts or len(parts) < 2:
+            raise TypeError(
+                "VariableProjection needs an unknown that is a dictionary or a tuple of at least two parts, one of "
+                f"them linear={self.linear!r}: given {trees.describe(x)}."
+            )
+        if problem.loss is not None:
+            raise TypeError(
+                f"VariableProjection needs a sum of squares, in which the linear part can be solved for: given "
+                f"{problem.name} with a robust loss. Use LevenbergMarquardt."
+            )
+
+    def _space(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Separated:
+        return Separated(problem, x, args, self.linear, self.approximation == "none")
+
+
+def _split(x: Any, part: Any) -> tuple[Any, Any]:
+    if isinstance(x, dict):
+        return {key: value for key, value in x.items() if key != part}, x[part]
+    return tuple(value for i, value in enumerate(x) if i != part), x[part]
+
+
+def _join(others: Any, linear: Any, x: Any, part: Any) -> Any:
+    if isinstance(x, dict):
+        return {key: linear if key == part else others[key] for key in x}
+    rest = iter(others)
+    return tuple(linear if i == part else next(rest) for i in range(len(x)))

@@ -1,0 +1,67 @@
+"""Derivatives that use what the solve has left behind."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+
+D = 100
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((150, D)) / 10, np.sign(rng.standard_normal(150))
+
+
+def logistic(w, strength):
+    return jnp.sum(jnp.logaddexp(0, -Y * (X @ w))) + 0.5 * strength * jnp.vdot(w, w)
+
+
+PROBLEM = dini.Minimize(logistic)
+DENSE = dini.Implicit(linear_solver=dini.linear.Dense())
+
+
+def fit(strength, init=None, how=None, problem=PROBLEM):
+    init = jnp.zeros(D) if init is None else init
+    return dini.solve(problem, dini.Newton(tol=1e-6), init, strength, differentiation=how or dini.Implicit()).x
+
+
+def closed_form(w, strength):
+    """The derivative of the solution in the penalty's strength."""
+    p = 1 / (1 + np.exp(Y * (X @ w)))
+    return np.linalg.solve(X.T @ ((p * (1 - p))[:, None] * X) + strength * np.eye(D), -np.asarray(w))
+
+
+def test_newtons_factor_gives_the_derivative_without_another():
+    w = np.asarray(fit(0.1))
+    forward, reverse = jax.jacfwd(fit)(0.1), jax.jacrev(fit)(0.1)
+    np.testing.assert_allclose(forward, closed_form(w, 0.1), rtol=1e-9)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-10)
+
+
+def test_higher_order_derivatives_pass_through_the_reused_factor():
+    def total(strength, how=None):
+        return jnp.sum(fit(strength, how=how) ** 2)
+
+    ours, dense = (jax.hessian(lambda s, how=how: total(s, how))(0.1) for how in (None, DENSE))
+    np.testing.assert_allclose(ours, dense, rtol=1e-8)
+
+
+def test_a_solve_that_starts_at_its_solution_has_no_factor_and_makes_one():
+    w = fit(0.1)
+    again = jax.jacrev(lambda s: fit(s, w))(0.1)
+    np.testing.assert_allclose(again, closed_form(np.asarray(w), 0.1), rtol=1e-9)
+
+
+def test_in_a_batch():
+    strengths = jnp.array([0.05, 0.3])
+    together = jax.vmap(jax.grad(lambda s: fit(s).sum()))(strengths)
+    apart = [closed_form(np.asarray(fit(s)), float(s)).sum() for s in strengths]
+    np.testing.assert_allclose(together, apart, rtol=1e-9)
+
+
+def test_a_singular_hessian_is_seen_in_the_factor():
+    def flat(w, strength):
+        return jnp.sum((w[: D // 2] - strength) ** 2) + (w[D // 2 :].sum() - strength) ** 2
+
+    with pytest.raises(Exception, match="singular"):
+        jax.block_until_ready(jax.grad(lambda s: fit(s, problem=dini.Minimize(flat)).sum())(0.1))

@@ -1,0 +1,380 @@
+"""Smooth minimization: line searches, bounds, trust regions, simplices; robust loops, resumed and limited solves."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import dini
+from dini import Status
+from dini.solvers import Backtracking, HagerZhang, StrongWolfe, WeakWolfe
+
+SEARCHES = [Backtracking(), WeakWolfe(), StrongWolfe(), StrongWolfe(curvature=0.1), HagerZhang()]
+
+
+def valley(x):
+    return jnp.sum((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2)
+
+
+VALLEY = dini.Minimize(valley)
+START = np.array([-1.2, 1.0, -1.2, 1.0])
+
+
+def quietly(problem, solver, x0, *args):
+    return dini.solve(problem, solver, jnp.asarray(x0), *args, on_failure="ignore")
+
+
+# -------------------------------------------------------------------------------------------------- line searches
+
+
+def run_search(search, fun, trial):
+    """Search along a line of one variable from zero; return the accepted step and the number of trials."""
+    both = jax.value_and_grad(fun)
+    value, slope = both(0.0)
+    bracket = search.begin(trial, value, slope)
+    for trials in range(1, 41):
+        t = bracket.trial
+        accept, bracket = search.judge(bracket, value, *both(t), 1e-15 * abs(value))
+        if accept:
+            return float(t), trials
+    raise AssertionError(f"{search} found no step")
+
+
+LINES = {
+    "parabola": lambda t: (t - 1.0) ** 2,
+    "far": lambda t: 1e-3 * (t - 200.0) ** 2,
+    "near": lambda t: (t - 1e-3) ** 2,
+    "wavy": lambda t: -jnp.sin(3 * t) - 0.3 * t + 0.05 * t**2,
+    "logarithm": lambda t: -jnp.log(1 - t) - 3 * t,
+    "kinked": lambda t: jnp.abs(t - 0.7) + 0.1 * t**2,
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=repr)
+@pytest.mark.parametrize("line", LINES)
+def test_accepted_steps_satisfy_their_conditions(search, line):
+    if line == "kinked" and isinstance(search, StrongWolfe | HagerZhang):
+        pytest.skip("a slope that jumps over zero satisfies no condition on its size")
+    fun = LINES[line]
+    for trial in (1e-4, 1.0, 30.0):
+        t, trials = run_search(search, fun, trial)
+        value, slope = fun(0.0), jax.grad(fun)(0.0)
+        assert trials < 30
+        if not isinstance(search, HagerZhang):  # which also takes the approximate conditions
+            assert fun(t) <= value + search.decrease * t * slope
+        if isinstance(search, StrongWolfe):
+            assert abs(jax.grad(fun)(t)) <= -search.curvature * slope * (1 + 1e-12)
+        elif not isinstance(search, Backtracking):
+            assert jax.grad(fun)(t) >= search.curvature * slope
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+@pytest.mark.parametrize("search", SEARCHES, ids=repr)
+def test_a_trial_that_is_not_finite_is_too_long(search, bad):
+    fun = lambda t: jnp.where(t < 0.5, (t - 0.3) ** 2, bad)
+    t, _ = run_search(search, fun, 8.0)
+    assert 0 < t < 0.5
+
+
+@pytest.mark.parametrize("solver", [dini.BFGS, dini.LBFGS, dini.LBFGSB, dini.NonlinearCG], ids=lambda c: c.__name__)
+def test_every_method_takes_every_line_search(solver):
+    for search in SEARCHES[1:] if solver is dini.NonlinearCG else SEARCHES:
+        solution = quietly(VALLEY, solver(line_search=search, tol=1e-8), START[:2])
+        assert solution.success
+        np.testing.assert_allclose(solution.x, 1, atol=1e-6)
+
+
+def test_line_searches_refuse_bad_constants():
+    with pytest.raises(ValueError, match="0 < decrease < curvature"):
+        WeakWolfe(decrease=0.9, curvature=0.5)
+    with pytest.raises(ValueError, match="shrink"):
+        HagerZhang(shrink=2.0)
+    with pytest.raises(TypeError, match="line_search must be one of"):
+        dini.BFGS(line_search="armijo")
+    with pytest.raises(ValueError, match="formula must be one of"):
+        dini.NonlinearCG("fletcher-reeves")
+
+
+@pytest.mark.parametrize("formula", ["hager-zhang", "polak-ribiere", "hestenes-stiefel"])
+def test_conjugate_directions_end_on_a_quadratic(formula):
+    """With a nearly exact search the method needs about as many directions as there are eigenvalues."""
+    scales = np.repeat([1.0, 5.0, 40.0], 10)
+    problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))
+    solver = dini.NonlinearCG(formula, line_search=StrongWolfe(curvature=1e-3), tol=1e-9)
+    solution = quietly(problem, solver, np.zeros(30))
+    assert solution.success
+    assert solution.stats.steps < 20
+    np.testing.assert_allclose(solution.x, 1 / scales, atol=1e-9)
+
+
+# --------------------------------------------------------------------------------------------------------- bounds
+
+BOXES = {
+    "above": (-2.0, 0.5),
+    "some": (-2.0, np.array([0.7, 3.0, 3.0, 0.7])),
+    "below": (1.1, 5.0),
+    "fixed": (np.array([-2.0, 0.3, -2.0, -2.0]), np.array([2.0, 0.3, 2.0, 2.0])),
+    "half": (None, np.array([0.5, 9.0, 9.0, 9.0])),
+    "loose": (-5.0, 5.0),
+}
+
+
+@pytest.mark.parametrize("solver", [dini.LBFGSB(tol=1e-9), dini.ProjectedNewton(tol=1e-9)], ids=lambda s: s.name)
+@pytest.mark.parametrize("box", BOXES)
+def test_bounds_against_scipy(solver, box):
+    lower, upper = BOXES[box]
+    problem = dini.Minimize(valley, constraint=dini.sets.Box(lower, upper))
+    solution = quietly(problem, solver, START)
+    both = jax.jit(jax.value_and_grad(valley))
+    low, high = (np.broadcast_to(np.nan if b is None else b, 4) for b in (lower, upper))
+    bounds = [tuple(None if np.isnan(v) else v for v in pair) for pair in zip(low, high, strict=True)]
+    want = scipy.optimize.minimize(
+        lambda x: [np.asarray(v) for v in both(x)],
+        solution.x + 1e-3,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 0, "gtol": 1e-9},
+    )
+    assert solution.success
+    np.testing.assert_allclose(solution.x, want.x, atol=1e-6)
+    assert not np.any(solution.x < low)
+    assert not np.any(solution.x > high)
+
+
+def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
+    """Against a fine grid on the piecewise linear path of a quadratic model with a low-rank part."""
+    from dini.solvers import _lbfgsb
+    from dini.solvers._box import Box
+
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        n = 6
+        pairs = [rng.standard_normal((2, n)) for _ in range(3)]
+        model = dini.LBFGSB(history=4).init(VALLEY, jnp.zeros(n)).model
+        for s, y in pairs:
+            y = y + (1 + abs(s @ y) / (s @ s)) * s
+            model = _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), jnp.asarray(True))
+        w, m = _lbfgsb._compact(model)
+        hessian = model.theta * np.eye(n) - w @ m @ w.T
+        x, g = rng.uniform(-1, 1, n), rng.standard_normal(n)
+        lower, upper = np.where(rng.random(n) < 0.3, -np.inf, -1.0), np.where(rng.random(n) < 0.3, np.inf, 1.0)
+        got = _lbfgsb._cauchy_point(Box(lower, upper, None), jnp.asarray(x), jnp.asarray(g), model.theta, w, m)
+        path = np.clip(x - np.linspace(0, 20, 200001)[:, None] * g, lower, upper) - x
+        values = path @ g + 0.5 * np.sum((path @ hessian) * path, 1)
+        first = np.argmax(np.diff(values) > 0)
+        np.testing.assert_allclose(got, x + path[first], atol=3e-4 * (1 + abs(g).max()))
+
+
+def test_the_compact_matrix_is_that_of_bfgs_updates():
+    from dini.solvers import _lbfgsb
+
+    rng = np.random.default_rng(1)
+    n, model = 5, dini.LBFGSB(history=3).init(VALLEY, jnp.zeros(5)).model
+    pairs = []
+    for _ in range(5):  # more than fit
+        s, y = rng.standard_normal((2, n))
+        y = y + (1 + abs(s @ y) / (s @ s)) * s
+        pairs.append((s, y))
+        model = _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), jnp.asarray(True))
+    w, m = _lbfgsb._compact(model)
+    s, y = pairs[-1]
+    hessian = (y @ y) / (s @ y) * np.eye(n)
+    for s, y in pairs[-3:]:
+        hs = hessian @ s
+        hessian = hessian + np.outer(y, y) / (s @ y) - np.outer(hs, hs) / (s @ hs)
+    np.testing.assert_allclose(model.theta * np.eye(n) - w @ m @ w.T, hessian, rtol=1e-9, atol=1e-9)
+
+
+def test_bounds_of_products_and_of_other_sets():
+    problem = dini.Minimize(
+        lambda x: jnp.sum((x["a"] - 2) ** 2) + jnp.sum((x["b"] + 1) ** 2),
+        constraint=dini.sets.Product({"a": dini.sets.LInfBall(1.0), "b": dini.sets.NonNegative()}),
+    )
+    for solver in (dini.LBFGSB(), dini.ProjectedNewton()):
+        x = dini.solve(problem, solver, {"a": jnp.zeros(2), "b": jnp.ones(1)}).x
+        np.testing.assert_allclose(x["a"], 1)
+        np.testing.assert_allclose(x["b"], 0)
+        with pytest.raises(TypeError, match="takes bounds on each element"):
+            dini.solve(dini.Minimize(valley, constraint=dini.sets.Simplex()), solver, jnp.ones(2))
+        with pytest.raises(TypeError, match="takes bounds and no penalty"):
+            dini.solve(dini.Minimize(valley, penalty=dini.penalties.L1(1.0)), solver, jnp.ones(2))
+
+
+def test_minimize_picks_a_solver_for_bounds():
+    solution = dini.minimize(valley, jnp.asarray(START), constraint=dini.sets.Box(-2.0, 0.5))
+    assert solution.success
+    assert solution.stats.steps < 60
+
+
+# -------------------------------------------------------------------------------------------------- trust regions
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [dini.TrustRegionNewtonCG(tol=1e-9), dini.Dogleg(tol=1e-9), dini.Dogleg("bfgs", tol=1e-9)],
+    ids=["steihaug", "dogleg", "dogleg-bfgs"],
+)
+def test_trust_regions_leave_a_saddle_and_keep_out_of_a_wall(solver):
+    saddle = dini.Minimize(lambda x: jnp.sum(x**4) / 4 - x[0] ** 2 / 2 + x[1] ** 2 / 2)
+    solution = quietly(saddle, solver, [1e-6, 0.5])
+    assert solution.success
+    np.testing.assert_allclose(jnp.abs(solution.x), [1.0, 0.0], atol=1e-6)
+    wall = dini.Minimize(lambda x: jnp.sum(x) * 10 - jnp.sum(jnp.log(x)))
+    solution = quietly(wall, solver, [5.0, 0.01])
+    assert solution.success
+    np.testing.assert_allclose(solution.x, 0.1, rtol=1e-6)
+
+
+def test_steihaug_counts_products_as_steps():
+    scales = np.geomspace(1, 1e3, 20)
+    problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))
+    solution = quietly(problem, dini.TrustRegionNewtonCG(radius=1e3, tol=1e-8), np.zeros(20))
+    assert solution.success
+    assert solution.stats.steps < 120
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_nelder_mead_against_scipy(n):
+    want = scipy.optimize.minimize(
+        lambda x: float(np.sum((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2)),
+        START[:n],
+        method="Nelder-Mead",
+        options={"adaptive": True, "xatol": 1e-8, "fatol": 1e-8, "maxfev": 5000},
+    )
+    solution = quietly(VALLEY, dini.NelderMead(), START[:n])
+    assert solution.success
+    np.testing.assert_allclose(solution.x, 1, atol=1e-6)
+    assert solution.stats.steps < 3 * want.nfev
+
+
+def test_nelder_mead_with_bounds_and_holes():
+    holed = dini.Minimize(
+        lambda x: jnp.where(x[0] + x[1] > 1.5, jnp.nan, (x[0] - 1) ** 2 + (x[1] + 2) ** 2),
+        constraint=dini.sets.Box(-1.0, 1.0),
+    )
+    solution = quietly(holed, dini.NelderMead(tol=1e-7), [0.0, 0.0])
+    assert solution.success
+    np.testing.assert_allclose(solution.x, [1.0, -1.0], atol=1e-6)
+    with pytest.raises(ValueError, match="Unrolled needs a solver whose points depend smoothly"):
+        dini.solve(VALLEY, dini.NelderMead(), jnp.zeros(2), differentiation=dini.Unrolled())
+
+
+# --------------------------------------------------------------------------------------------------- robust loops
+
+DESCENT = [
+    dini.GradientDescent(),
+    dini.BFGS(),
+    dini.LBFGS(),
+    dini.NonlinearCG(),
+    dini.LBFGSB(),
+    dini.TrustRegionNewtonCG(),
+]
+
+
+@pytest.mark.parametrize("solver", DESCENT, ids=lambda s: s.name)
+def test_a_function_without_minimum_diverges(solver):
+    solution = quietly(dini.Minimize(lambda x: -jnp.sum(x**2)), solver, [1.0, 2.0])
+    assert solution.status == Status.DIVERGED
+    assert np.all(np.isfinite(solution.x))
+
+
+@pytest.mark.parametrize("solver", [*DESCENT, dini.Newton(), dini.Dogleg()], ids=lambda s: s.name)
+def test_a_start_outside_the_domain_is_not_finite(solver):
+    solution = quietly(dini.Minimize(lambda x: jnp.sum(x - jnp.log(x))), solver, [-1.0, 2.0])
+    assert solution.status == Status.NONFINITE
+    np.testing.assert_array_equal(solution.x, [-1.0, 2.0])
+
+
+@pytest.mark.parametrize("solver", [*DESCENT, dini.Dogleg("bfgs")], ids=lambda s: s.name)
+def test_single_precision_ends_at_its_rounding_level(solver):
+    """A tolerance below the rounding error ends in a status, soon, at a point that is as good as can be."""
+    scales = np.array([1.0, 1e3], np.float32)
+    problem = dini.Minimize(lambda x: 1e4 + jnp.sum(scales * (x - 0.3) ** 2))
+    solver = dataclasses.replace(solver, tol=1e-12)
+    solution = quietly(problem, solver, jnp.zeros(2, jnp.float32))
+    assert solution.status in (Status.CONVERGED, Status.STALLED, Status.STEP_TOO_SMALL)
+    assert solution.stats.steps < 500
+    np.testing.assert_allclose(solution.x, 0.3, atol=3e-2)
+
+
+def test_the_best_point_comes_back_from_a_step_size_that_is_too_long():
+    problem = dini.Minimize(lambda x: 0.5 * jnp.sum(x**2))
+    start = jnp.array([1.0, -2.0])
+    solution = dini.solve(problem, dini.GradientDescent(step_size=2.5), start, on_failure="ignore")
+    assert solution.status == Status.DIVERGED
+    np.testing.assert_array_equal(solution.x, start)
+    # one that converges returns its last point, as ever
+    solution = dini.solve(problem, dini.GradientDescent(step_size=0.5, max_steps=3), start, on_failure="ignore")
+    assert solution.status == Status.MAX_STEPS
+    np.testing.assert_allclose(solution.x, start / 8)
+
+
+def test_the_best_point_comes_back_from_a_map_that_expands():
+    problem = dini.FixedPoint(lambda x: jnp.array([3.0, -2.0]) * x)
+    solution = dini.solve(problem, dini.FixedPointIteration(), jnp.array([1.0, 1.0]), on_failure="ignore")
+    assert solution.status == Status.DIVERGED
+    np.testing.assert_array_equal(solution.x, [1.0, 1.0])
+    lanes = jax.vmap(
+        lambda x: dini.solve(dini.FixedPoint(lambda u: x * u + 1), dini.FixedPointIteration(), 0.0, on_failure="ignore")
+    )(jnp.array([0.5, 3.0]))
+    np.testing.assert_array_equal(lanes.status, [Status.CONVERGED, Status.DIVERGED])
+    np.testing.assert_allclose(lanes.x, [2.0, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.ProximalGradient(), dini.NelderMead()],
+    ids=lambda s: s.name,
+)
+def test_a_resumed_solve_is_the_uninterrupted_one(solver):
+    x0 = jnp.asarray(START[:2])
+    whole = quietly(VALLEY, solver, x0)
+    short = dataclasses.replace(solver, max_steps=20)
+    first = dini.solve(VALLEY, short, x0, on_failure="ignore", return_state=True)
+    assert first.status == Status.MAX_STEPS
+    state = jax.tree.map(np.asarray, first.state)  # as it comes back from a file
+    rest = dini.solve(VALLEY, solver, first.x, on_failure="ignore", state=state)
+    assert rest.status == whole.status
+    assert rest.stats.steps + 20 == whole.stats.steps
+    np.testing.assert_allclose(rest.x, whole.x, rtol=1e-12)
+
+
+def test_a_converged_state_takes_no_step_and_a_foreign_one_is_refused():
+    done = dini.solve(VALLEY, dini.BFGS(), jnp.zeros(2), return_state=True)
+    again = dini.solve(VALLEY, dini.BFGS(), done.x, state=done.state)
+    assert again.stats.steps == 0
+    np.testing.assert_array_equal(again.x, done.x)
+    with pytest.raises(TypeError, match="state must have the structure"):
+        dini.solve(VALLEY, dini.LBFGS(), done.x, state=done.state)
+    with pytest.raises(TypeError, match="need a solver that takes steps"):
+        dini.solve(VALLEY, lambda problem, x: x, done.x, state=done.state)
+
+
+def test_a_solve_in_time_is_the_plain_one_or_stops():
+    x0 = jnp.zeros(2)
+    plain = dini.solve(VALLEY, dini.BFGS(), x0)
+    timed = dini.solve(VALLEY, dini.BFGS(), x0, time_limit=100.0)
+    assert timed.stats.steps == plain.stats.steps
+    np.testing.assert_allclose(timed.x, plain.x, rtol=1e-12)
+    slow = dini.solve(
+        VALLEY,
+        dini.GradientDescent(tol=0.0, max_steps=10**9),
+        x0,
+        time_limit=1e-3,
+        on_failure="ignore",
+        return_state=True,
+    )
+    assert slow.status in (Status.TIME_LIMIT, Status.STEP_TOO_SMALL)
+    assert slow.state is not None
+    with pytest.raises(dini.SolveError, match="TIME_LIMIT"):
+        dini.solve(VALLEY, dini.GradientDescent(tol=0.0, max_steps=10**9), x0, time_limit=1e-6)
+    with pytest.raises(TypeError, match="time_limit needs concrete values"):
+        jax.jit(lambda x: dini.solve(VALLEY, dini.BFGS(), x, time_limit=1.0).x)(x0)
+    with pytest.raises(ValueError, match="takes no monitor"):
+        dini.solve(VALLEY, dini.BFGS(), x0, time_limit=1.0, monitor=dini.Record(3))
+    with pytest.raises(ValueError, match="time_limit must be a positive"):
+        dini.solve(VALLEY, dini.BFGS(), x0, time_limit=0.0)
