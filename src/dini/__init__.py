@@ -1,6 +1,7 @@
 """dini differentiates through anything that solves."""
 
 from . import certified, conditions, linear, losses, penalties, perturbed, sets, solvers, testing
+from .batches import batch_solve
 from .differentiation import (
     Auto,
     Choice,
@@ -15,6 +16,7 @@ from .differentiation import (
     root_jvp,
     root_vjp,
 )
+from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
 from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
@@ -26,6 +28,7 @@ from .solvers import (
     LBFGS,
     LBFGSB,
     Anderson,
+    ArmijoSGD,
     Bisection,
     BlockCoordinateDescent,
     Broyden,
@@ -47,6 +50,8 @@ from .solvers import (
     Newton,
     NewtonKrylov,
     NonlinearCG,
+    OptaxSolver,
+    PolyakSGD,
     ProjectedGradient,
     ProjectedNewton,
     ProximalGradient,
@@ -66,6 +71,7 @@ __all__ = [
     "LBFGS",
     "LBFGSB",
     "Anderson",
+    "ArmijoSGD",
     "Auto",
     "Bisection",
     "BlockCoordinateDescent",
@@ -103,6 +109,8 @@ __all__ = [
     "NewtonKrylov",
     "NonlinearCG",
     "OneStep",
+    "OptaxSolver",
+    "PolyakSGD",
     "PrimalDual",
     "ProgressBar",
     "ProjectedGradient",
@@ -121,6 +129,7 @@ __all__ = [
     "TrustRegionNewtonCG",
     "Unrolled",
     "VariableProjection",
+    "batch_solve",
     "certified",
     "conditions",
     "custom_fixed_point",
@@ -136,6 +145,7 @@ __all__ = [
     "root",
     "root_jvp",
     "root_vjp",
+    "run_iterator",
     "sets",
     "solve",
     "solvers",

@@ -2,6 +2,7 @@
 
 from ._admm import ADMM
 from ._anderson import Anderson
+from ._armijo_sgd import ArmijoSGD
 from ._base import Function, Solver
 from ._bfgs import BFGS
 from ._bisection import Bisection
@@ -27,6 +28,8 @@ from ._nelder_mead import NelderMead
 from ._newton import Newton
 from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
+from ._optax import OptaxSolver
+from ._polyak_sgd import PolyakSGD
 from ._projected_newton import ProjectedNewton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
 from ._proximal_newton import ProximalNewton
@@ -39,6 +42,7 @@ __all__ = [
     "LBFGS",
     "LBFGSB",
     "Anderson",
+    "ArmijoSGD",
     "Backtracking",
     "Bisection",
     "BlockCoordinateDescent",
@@ -64,6 +68,8 @@ __all__ = [
     "Newton",
     "NewtonKrylov",
     "NonlinearCG",
+    "OptaxSolver",
+    "PolyakSGD",
     "ProjectedGradient",
     "ProjectedNewton",
     "ProximalGradient",
