@@ -170,6 +170,6 @@ def test_linear_minimization():
     np.testing.assert_allclose(dini.sets.Box(-1.0, 2.0).minimize_linear(d), [-1.0, 2.0, -1.0])
     np.testing.assert_allclose(dini.sets.L2Ball(1.0).minimize_linear(d), -d / jnp.linalg.norm(d))
     assert np.isnan(dini.sets.NonNegative().minimize_linear(d)).any()
+    halfspace = dini.Minimize(jnp.sum, constraint=dini.sets.Halfspace(jnp.ones(3), 1.0))
     with pytest.raises(TypeError, match="no support function"):
-        halfspace = dini.Minimize(jnp.sum, constraint=dini.sets.Halfspace(jnp.ones(3), 1.0))
         dini.solve(halfspace, dini.FrankWolfe(), jnp.zeros(3))
