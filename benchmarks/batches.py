@@ -68,7 +68,7 @@ def main():
             steps = np.asarray(forward["vmap"](*data).stats.steps)
             apart = float(jnp.max(jnp.abs(forward["vmap"](*data).x - forward["batch_solve"](*data).x)))
             for what, runs in (("solution", forward), ("gradient", gradient)):
-                calls = {way: lambda run=run: jax.block_until_ready(run(*data)) for way, run in runs.items()}
+                calls = {way: lambda run=run, data=data: jax.block_until_ready(run(*data)) for way, run in runs.items()}
                 times = interleaved(calls, repeat=1, rounds=5)
                 ratio = times["batch_solve"] / times["vmap"]
                 rows.append(

@@ -53,7 +53,7 @@ def test_closures_penalties_and_shared_arguments():
     def path(strengths, y):
         fun = lambda w: 0.5 * jnp.mean((X @ w - y) ** 2)
         problem = dini.Minimize(fun, penalty=dini.penalties.L1(strengths))
-        axes = (dini.Minimize(None, penalty=dini.penalties.L1(0)), None)
+        axes = (dini.Minimize(fun, penalty=dini.penalties.L1(0)), None)
         return dini.batch_solve(problem, dini.ProximalGradient(tol=1e-10), jnp.zeros(4), in_axes=axes, width=2).x
 
     def plain(strengths, y):

@@ -87,10 +87,12 @@ class NewtonStep(NamedTuple):
 def finished(model: Model, u: jax.Array, step_sizes: jax.Array, newton: NewtonStep, found: Any) -> jax.Array:
     """Return ``u``, the minimizer if it was found, with the derivative of the minimizer.
 
-    That is a step more with the factorization as a constant: it moves by rounding errors only.
+    That is a Newton step more with the factorization as a constant. It moves by rounding errors where the minimizer was
+    found; elsewhere only its derivative is taken.
     """
     step = newton.step(model.fixed(), model.part.prox(u - step_sizes * model.slope(u), step_sizes) - u)
-    return u + jnp.where(found & jnp.all(jnp.isfinite(step)), step, 0)
+    still = step - jax.lax.stop_gradient(step)
+    return u + jnp.where(jnp.all(jnp.isfinite(step)), jnp.where(found, step, still), 0)
 
 
 class WorkingSet(Solver):
