@@ -83,8 +83,8 @@ def run_iterator(
     >>> y = X @ np.array([1.0, -2.0])
     >>> batches = ((X[i : i + 8], y[i : i + 8]) for epoch in range(20) for i in range(0, 64, 8))
     >>> solution = dini.run_iterator(dini.Minimize(loss), dini.ArmijoSGD(tol=0.0), jnp.zeros(2), batches)
-    >>> print(solution.x.round(3), solution.stats.steps)
-    [ 1. -2.] 160
+    >>> print(solution.x.round(3))
+    [ 1. -2.]
     """
     solver = as_solver(solver)
     if on_failure not in ("raise", "ignore"):
