@@ -115,7 +115,7 @@ class ProximalNewton(WorkingSet):
                     fixed.part.prox(u - safe * slope, safe)[None],
                 ]
             )
-            slopes = fixed.gradient + (tried - fixed.x) @ fixed.hessian
+            slopes = fixed.gradient[None] + (tried - fixed.x[None]) @ fixed.hessian
             values = jax.vmap(fixed.value)(tried, slopes)
             best = lowest(values, relative_rounding(now.value))
             u, slope, value = tried[best], slopes[best], values[best]
