@@ -118,8 +118,9 @@ class FrankWolfe(Solver):
         # at first as if the best step were a whole one
         curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
+        # vertices do not move with the parameters: only the step size has a derivative
+        curvature = jax.lax.stop_gradient(curvature)
         step_size = jnp.minimum(slope / jnp.maximum(curvature * squared, tiny), longest)
-        step_size, curvature = jax.lax.stop_gradient((step_size, curvature))
         new = trees.axpy(step_size, direction, x)
         bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
         slack = relative_rounding(value)

@@ -365,7 +365,7 @@ def cases() -> list[Case]:
             lambda t: (Minimize(Quadratic(_gram(t), -t[0]), constraint=sets.Box(0.0, t[1])), ()),
             lambda t: jnp.stack([t[1], (t[0][1] - t[1]) / 2, 0 * t[1]]),
             [0.0, 0.0, 0.0],
-            ([4.0, 1.5, -1.0], 0.5),
+            ([4.0, 1.2, -1.0], 0.5),
         ),
         Case(
             "fused",
