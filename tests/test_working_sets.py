@@ -122,6 +122,18 @@ def test_quadratic_program_on_a_box(solver):
     np.testing.assert_allclose(got, x.value, atol=1e-6)
 
 
+def test_kinks_that_are_not_at_zero_and_starts_outside():
+    a = jnp.array([3.0, 0.2, -2.0])
+    distance = lambda x: 0.5 * jnp.sum((x - a) ** 2) + 0.2 * jnp.sum(x) ** 2
+    shifted = dini.penalties.Shifted(dini.penalties.L1(1.0), jnp.array([1.0, -1.0, 0.5]))
+    inside = dini.penalties.Indicator(dini.sets.Box(-1.0, 0.5))
+    for part in ({"penalty": shifted}, {"penalty": inside}, {"constraint": dini.sets.Box(-1.0, 0.5)}):
+        problem = dini.Minimize(distance, **part)
+        want = dini.solve(problem, dini.ProximalGradient(tol=1e-11), jnp.zeros(3)).x
+        for solver in SOLVERS:
+            np.testing.assert_allclose(dini.solve(problem, solver, jnp.full(3, 7.0)).x, want, atol=1e-8)
+
+
 def test_weights_and_trees():
     """An unknown of several arrays, and a penalty with a strength for each element."""
     a = {"u": jnp.array([3.0, 0.2, -2.0]), "v": jnp.array([[1.0], [-4.0]])}

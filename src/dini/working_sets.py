@@ -85,8 +85,12 @@ class Elements:
         return jax.jvp(lambda u: self.prox(u, step_size), (x,), (jnp.ones_like(x),))
 
     def value(self, x: jax.Array) -> jax.Array:
-        """Return the penalty."""
-        return jnp.zeros((), x.dtype) if self.part is None or self.constrained else self.part.value(x)
+        """Return the penalty; for a set infinity outside of it."""
+        if self.part is None:
+            return jnp.zeros((), x.dtype)
+        if self.constrained:
+            return jnp.where(jnp.all(self.part.project(x) == x), 0, jnp.inf).astype(x.dtype)
+        return self.part.value(x)
 
     def clip(self, x: jax.Array, side: jax.Array) -> jax.Array:
         """Return ``x`` stopped at the kink on the way: at the bounds, or at zero for elements that left their side."""

@@ -15,6 +15,7 @@ from ._working_set import Model, NewtonStep, WorkingSet, finished, lowest
 
 #: parts of a Newton step that are tried, and of a step that moves each element on its own
 _NEWTON_PARTS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+_PLAIN_PARTS = (1.0, 0.3, 0.1)
 _SINGLE_PARTS = (1.0, 0.25, 0.0625, 0.015625)
 _LIMIT = 50
 _ELEMENTS_A_ROUGH_STEP = 20
@@ -109,7 +110,7 @@ class ProximalNewton(WorkingSet):
             side = jnp.where(u != 0, u, near)
             tried = jnp.concatenate(
                 [
-                    (u + newton)[None],
+                    jax.vmap(lambda t: u + t * newton)(parts(_PLAIN_PARTS)),
                     jax.vmap(lambda t: fixed.part.clip(u + t * newton, side))(parts(_NEWTON_PARTS)),
                     jax.vmap(lambda t: u + t * single)(parts(_SINGLE_PARTS)),
                     fixed.part.prox(u - safe * slope, safe)[None],

@@ -146,9 +146,12 @@ class WorkingSet(Solver):
         self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any, *, always: bool = False
     ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(x)
+        part = Elements.of(problem, x)
+        # a start outside of a set, or where a penalty is infinite, is brought inside
+        flat = jnp.where(jnp.isfinite(part.value(flat)), flat, part.prox(flat, jnp.ones((), flat.dtype)))
+        x = unravel(flat)
         value, gradient = problem.value_and_gradient(x, *args)
         gradient = ravel_pytree(gradient)[0]
-        part = Elements.of(problem, x)
         choices = sizes(flat.size, self.largest)
 
         fixed, slopes = jax.lax.stop_gradient((flat, gradient))
