@@ -48,6 +48,65 @@ def f1():
             return fam.hyper(p, solve)
 
 
+def f2():
+    """Lasso and elastic net: the path, warm started in a scan, and gradients in the penalties."""
+    import f2_lasso as fam
+    import jax
+    import jax.numpy as jnp
+
+    newton = dini.ProximalNewton()
+    regression = dini.LinearComposite(lambda z, w, X, y: 0.5 * jnp.mean((z - y) ** 2), lambda X, y: X.T)
+
+    def lasso(fun, lam):
+        return dini.Minimize(fun, penalty=dini.penalties.L1(lam))
+
+    def path(p, prepare):
+        """Return the path of problems whose objective is ``prepare(X, y)``, made once for all of them."""
+
+        @jax.jit
+        def run(X, y, lams):
+            fun, args = prepare(X, y)
+
+            def step(w, lam):
+                w = dini.solve(lasso(fun, lam), newton, w, *args).x
+                return w, w
+
+            return jax.lax.scan(step, jnp.zeros(X.shape[1]), lams)[1]
+
+        data = [jnp.asarray(a) for a in (p.X, p.y, p.lambdas)]
+        return lambda: {"W": run(*data)}
+
+    @fam.peer("f2.path", f"{NAME} ProximalNewton")
+    def _(p):
+        return path(p, lambda X, y: (regression, (X, y)))
+
+    @fam.peer("f2.path", f"{NAME} ProximalNewton, Gram matrix")
+    def _(p):
+        if p.X.shape[0] < p.X.shape[1]:
+            raise fam.Skip
+        return path(p, lambda X, y: (regression.quadratic(X.shape[1], X, y), ()))
+
+    def solution(p, solver, differentiation):
+        def solve(th, X, y):
+            if p.lam2:
+                lam, lam2 = jnp.exp(th)
+                problem = dini.Minimize(regression, penalty=dini.penalties.ElasticNet(lam, lam2 / lam))
+            else:
+                problem = lasso(regression, jnp.exp(th))
+            return dini.solve(problem, solver, jnp.zeros(X.shape[1]), X, y, differentiation=differentiation).x
+
+        return solve
+
+    for name, solver, differentiation in (
+        ("ProximalNewton implicit (default)", newton, dini.Implicit()),
+        ("ProximalNewton one step", newton, dini.OneStep()),
+        ("ProximalGradient implicit (default)", dini.ProximalGradient(), dini.Implicit()),
+    ):
+        fam.both(f"{NAME} {name}")(
+            lambda p, solver=solver, how=differentiation: fam.jax_grad(p, solution(p, solver, how))
+        )
+
+
 def f3():
     """Dual of the multiclass SVM."""
     import f3_svm as fam

@@ -22,6 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ADAPTER = HERE / "dini_adapter.py"
 FAMILIES = {
     "f1": ("f1_hypergrad.py", "Hypergradients of ridge and logistic regression"),
+    "f2": ("f2_lasso.py", "Lasso and elastic net: the path and gradients"),
     "f3": ("f3_svm.py", "Dual of the multiclass SVM, implicit and unrolled"),
     "f5": ("f5_lsq_root.py", "Nonlinear least squares and roots"),
     "f6": ("f6_minimise.py", "Unconstrained minimization"),
@@ -30,6 +31,8 @@ FAMILIES = {
     "f9": ("f9_overhead.py", "Compilation, dispatch, memory, import"),
 }
 JAX_PEERS = "dini,jax,optimistix,optax"
+#: peers that are not in JAX, and are the measure of a family
+COMPILED = {"f2": "celer,scikit"}
 
 
 def run(family: str, folder: pathlib.Path, out: pathlib.Path, options: list[str], limit: float) -> None:
@@ -122,6 +125,24 @@ def floors(tasks: dict) -> list[list[str]]:
     ]
 
 
+def beside_compiled(tasks: dict) -> list[list[str]]:
+    """Return the rows of dini's peers beside the fastest one at the target that is not in JAX."""
+    rows = []
+    for (task, size), peers in tasks.items():
+        others = {
+            name: records["steady"]["cpu"]
+            for name, records in peers.items()
+            if "steady" in records and not name.startswith(("dini", "floor")) and not on_jax(name) and met(records)
+        }
+        for name, records in peers.items() if others else ():
+            if name.startswith("dini") and "steady" in records:
+                best = min(others, key=others.__getitem__)
+                times = [digits(seconds, 1e3) for seconds in (records["steady"]["cpu"], others[best])]
+                ratio = records["steady"]["cpu"] / others[best]
+                rows.append([task, size, name, times[0], best, times[1], f"{ratio:.2f}"])
+    return rows
+
+
 def figures(tasks: dict) -> list[list[str]]:
     """Return the rows of what is measured but not timed in rounds (memory, import)."""
     return [
@@ -137,6 +158,9 @@ def body(tasks: dict) -> str:
     """Return the tables of one family."""
     header = ["task", "size", "dini", "CPU ms", "best JAX peer", "CPU ms", "ratio", "dini's quality"]
     parts = [table([*header, "its quality", "first call, s (dini / peer)"], steady(tasks))]
+    if rows := beside_compiled(tasks):
+        header = ["task", "size", "dini", "CPU ms", "best peer in C", "CPU ms", "ratio"]
+        parts.append("Beside peers that are not in JAX:\n\n" + table(header, rows))
     if rows := figures(tasks):
         parts.append(table(["task", "size", "peer", "figure", "value", "compile s"], rows))
     if rows := floors(tasks):
@@ -163,7 +187,8 @@ def main() -> None:
     for family in args.families.split(","):
         out = raw.resolve() / f"{family}.jsonl"
         out.unlink(missing_ok=True)
-        run(family, args.peers_folder.resolve(), out, ["--peers", args.peers, *flags], args.limit)
+        peers = ",".join(filter(None, [args.peers, COMPILED.get(family) if args.peers else None]))
+        run(family, args.peers_folder.resolve(), out, ["--peers", peers, *flags], args.limit)
         command = " ".join(["python benchmarks/run.py --families", family, *flags])
         write(family, FAMILIES[family][1], command, body(load(out)))
 

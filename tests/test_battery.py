@@ -29,6 +29,13 @@ BATTERY = [
     *battery(dini.VariableProjection(linear="c", tol=1e-9), names=["separable"]),
     *battery(dini.ProximalGradient(tol=1e-9)),
     *battery(dini.ProjectedGradient(tol=1e-9)),
+    *battery(dini.ProximalNewton(tol=1e-10)),
+    *battery(dini.CoordinateDescent(tol=1e-10)),
+    # the gap is in units of the objective; on the curved ball the method is sublinear, the orthant is not bounded
+    *battery(dini.FrankWolfe(tol=1e-14), without=["l2 ball", "nonnegative"]),
+    *battery(dini.CondatVu(tol=1e-10)),
+    *battery(dini.DouglasRachford(tol=1e-10)),
+    *battery(dini.ADMM(tol=1e-10)),
     # mirror descent with entropy reaches the boundary of the simplex only in the limit
     *battery(dini.MirrorDescent(tol=1e-11), names=["entropy", "simplex rows"]),
     # one block in a narrow curved valley: steepest descent, which is too slow there

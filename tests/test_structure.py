@@ -24,6 +24,7 @@ FLOORS = [
     {"differentiation"},
     {"solvers"},
     {"solve"},
+    {"batches", "iterators"},
     {"certified", "one_sided"},
     {"verbs"},
     {"testing"},

@@ -1,6 +1,7 @@
 """dini differentiates through anything that solves."""
 
 from . import certified, conditions, linear, losses, penalties, perturbed, sets, solvers, testing
+from .batches import batch_solve
 from .differentiation import (
     Auto,
     Choice,
@@ -15,24 +16,32 @@ from .differentiation import (
     root_jvp,
     root_vjp,
 )
+from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Quadratic, Root
+from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
+    ADMM,
     BFGS,
     LBFGS,
     LBFGSB,
     Anderson,
+    ArmijoSGD,
     Bisection,
     BlockCoordinateDescent,
     Broyden,
+    ChambollePock,
     Chandrupatla,
     Chord,
+    CondatVu,
+    CoordinateDescent,
     Dogleg,
     DoglegLeastSquares,
+    DouglasRachford,
     FixedPointIteration,
+    FrankWolfe,
     GaussNewton,
     GradientDescent,
     LevenbergMarquardt,
@@ -41,6 +50,8 @@ from .solvers import (
     Newton,
     NewtonKrylov,
     NonlinearCG,
+    OptaxSolver,
+    PolyakSGD,
     ProjectedGradient,
     ProjectedNewton,
     ProximalGradient,
@@ -55,24 +66,32 @@ from .verbs import fixed_point, least_squares, minimize, root
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADMM",
     "BFGS",
     "LBFGS",
     "LBFGSB",
     "Anderson",
+    "ArmijoSGD",
     "Auto",
     "Bisection",
     "BlockCoordinateDescent",
     "Broyden",
     "Callback",
+    "ChambollePock",
     "Chandrupatla",
     "Choice",
     "Chord",
+    "Composite",
+    "CondatVu",
+    "CoordinateDescent",
     "DerivativeError",
     "Differentiation",
     "Dogleg",
     "DoglegLeastSquares",
+    "DouglasRachford",
     "FixedPoint",
     "FixedPointIteration",
+    "FrankWolfe",
     "GaussNewton",
     "GradientDescent",
     "Implicit",
@@ -90,6 +109,9 @@ __all__ = [
     "NewtonKrylov",
     "NonlinearCG",
     "OneStep",
+    "OptaxSolver",
+    "PolyakSGD",
+    "PrimalDual",
     "ProgressBar",
     "ProjectedGradient",
     "ProjectedNewton",
@@ -107,6 +129,7 @@ __all__ = [
     "TrustRegionNewtonCG",
     "Unrolled",
     "VariableProjection",
+    "batch_solve",
     "certified",
     "conditions",
     "custom_fixed_point",
@@ -122,6 +145,7 @@ __all__ = [
     "root",
     "root_jvp",
     "root_vjp",
+    "run_iterator",
     "sets",
     "solve",
     "solvers",

@@ -81,24 +81,33 @@ def _advance(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], mon
     return Outcome(x, state, steps, status, state.error, history)
 
 
+def begin(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
+    """Return where the loop of :func:`iterate` starts."""
+    start = _start(problem, solver, x, args, monitor)
+    return start if getattr(solver, "monotone", False) else start._replace(best=(x, start.error))
+
+
+def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
+    """Return the loop of :func:`iterate` after one step more."""
+    new = _advance(problem, solver, now, args, monitor, solver.max_steps)
+    new = new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
+    return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
+
+
+def conclude(solver: Any, end: Outcome) -> Outcome:
+    """Return what the loop of :func:`iterate` leaves behind."""
+    return end if getattr(solver, "monotone", False) else _settle(end)
+
+
 def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
     """Run the solver until its stopping test is met or it fails.
 
     A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
     whose steps may make the point worse returns the best one when it fails.
     """
-    monotone = getattr(solver, "monotone", False)
-
-    def body(now: Outcome) -> Outcome:
-        new = _advance(problem, solver, now, args, monitor, solver.max_steps)
-        new = new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
-        return new if monotone else _judge(solver, now, new)
-
-    start = _start(problem, solver, x, args, monitor)
-    if not monotone:
-        start = start._replace(best=(x, start.error))
-    end = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start)
-    return end if monotone else _settle(end)
+    start = begin(problem, solver, x, args, monitor)
+    body = lambda now: proceed(problem, solver, now, args, monitor)
+    return conclude(solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start))
 
 
 def iterate_differentiably(

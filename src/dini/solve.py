@@ -21,14 +21,14 @@ from . import trees
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .loop import Outcome, tolerance
 from .monitors import Monitor
-from .problems import FixedPoint, LeastSquares, Minimize, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
 from .solution import Solution, failure
 from .solvers import Function, Solver
 from .solvers._resumed import Resumed
 from .status import OnFailure, SolveWarning, Status, check_on_failure, guard
 
-Problem = Minimize | LeastSquares | Root | FixedPoint
+Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
 
 _IMPLICIT = Implicit()
 
@@ -90,7 +90,7 @@ def solve(
     ----------
     problem
         What is solved: :class:`dini.Minimize`, :class:`dini.LeastSquares`, :class:`dini.Root`,
-        :class:`dini.FixedPoint`.
+        :class:`dini.FixedPoint`, :class:`dini.Composite`.
     solver
         How: a solver of :mod:`dini.solvers`, or a function ``(problem, init, *args) -> x``.
     init
@@ -276,8 +276,8 @@ def _explain(error: TypeError, problem: Any, args: Any, differentiation: Any) ->
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            f"problem must be a Minimize, LeastSquares, Root or FixedPoint: given {problem!r}. For a plain function "
-            "use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
+            f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
+            "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if not isinstance(differentiation, Differentiation):
         raise TypeError(

@@ -13,12 +13,13 @@ from .separable import map_with
 
 #: The smallest working set, and the ratio of one to the next: each size is a program to compile.
 SMALLEST = 128
+_BETWEEN = 384
 #: The largest one for a derivative: above, conjugate gradients take over, which need no matrix.
-LARGEST = 2048
+LARGEST = 1024
 
 
 def sizes(total: int, largest: int = LARGEST) -> list[int]:
-    """Return the sizes of working sets of ``total`` coordinates: 128, 256, ... up to the smaller of the two.
+    """Return the sizes of working sets of ``total`` coordinates: 128, 256, 384, 512, 1024, ..., at most ``largest``.
 
     Examples
     --------
@@ -26,10 +27,11 @@ def sizes(total: int, largest: int = LARGEST) -> list[int]:
     >>> sizes(300), sizes(10)
     ([128, 256, 300], [10])
     """
-    found = [min(total, largest)]
-    while found[0] > SMALLEST:
-        found.insert(0, 1 << (found[0] - 1).bit_length() - 1)
-    return found
+    top = min(total, largest)
+    found = [size for size in (SMALLEST << i for i in range(top.bit_length())) if size < top]
+    if top > _BETWEEN:
+        found = sorted([*found, _BETWEEN])
+    return [*found, top]
 
 
 def dispatch(choices: list[int], count: Any, fun: Callable[..., Any], *operands: Any) -> Any:
@@ -83,8 +85,12 @@ class Elements:
         return jax.jvp(lambda u: self.prox(u, step_size), (x,), (jnp.ones_like(x),))
 
     def value(self, x: jax.Array) -> jax.Array:
-        """Return the penalty."""
-        return jnp.zeros((), x.dtype) if self.part is None or self.constrained else self.part.value(x)
+        """Return the penalty; for a set infinity outside of it."""
+        if self.part is None:
+            return jnp.zeros((), x.dtype)
+        if self.constrained:
+            return jnp.where(jnp.all(self.part.project(x) == x), 0, jnp.inf).astype(x.dtype)
+        return self.part.value(x)
 
     def clip(self, x: jax.Array, side: jax.Array) -> jax.Array:
         """Return ``x`` stopped at the kink on the way: at the bounds, or at zero for elements that left their side."""

@@ -20,6 +20,7 @@ from ._descent import (
 from ._geometry import KL, Geometry
 from ._kkt import KKT, multipliers, quadratic_program
 from ._polyhedral import ConvexHull
+from ._saddle_point import SaddlePoint
 from ._smoothed import PerturbedProximalGradient, SmoothedProximalGradient
 from ._variational import VariationalInequality
 
@@ -38,6 +39,7 @@ __all__ = [
     "ProjectedGradient",
     "ProximalGradient",
     "Residual",
+    "SaddlePoint",
     "SmoothedProximalGradient",
     "Stationary",
     "VariationalInequality",

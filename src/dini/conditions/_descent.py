@@ -21,6 +21,7 @@ from ..linear import Reduction
 from ..linear import solve as linear_solve
 from ._base import Condition
 from ._geometry import KL
+from ._support import on_support
 
 
 def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> jax.Array:
@@ -43,6 +44,12 @@ def inverse_curvature(gradient: Callable[[Any], Any], x: Any) -> jax.Array:
     """Return a step size, one over the largest curvature at ``x`` (one where there is none)."""
     top = curvature(gradient, x)
     return jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0)
+
+
+def _elementwise(problem: Any) -> bool:
+    """Return whether the problem's constraint or penalty treats each element on its own."""
+    parts = [getattr(problem, kind, None) for kind in ("constraint", "penalty")]
+    return any(part is not None and part.elementwise for part in parts)
 
 
 def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
@@ -131,7 +138,13 @@ class ProximalGradient(Condition):
             u = prox(v)
             return prox(trees.sub(v, step(u)))
 
+        direct, direct_transposed = None, None
+        if _elementwise(problem) and hasattr(problem, "hessian_block"):
+            block = lambda rows: problem.hessian_block(x, rows, *args)
+            direct, direct_transposed = on_support(x, prox, block, hessian, eta)
         return matvec, Reduction(
+            direct=direct,
+            direct_transposed=direct_transposed,
             matvec=reduced,
             restrict=lambda b: prox(step(b)),
             extend=lambda v, b: trees.add(prox(v), b),

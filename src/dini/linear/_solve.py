@@ -56,7 +56,7 @@ def solve(
     Array([1., 1.], dtype=float32)
     """
     matvec, solver, reduction = modified(matvec, solver, reduction)
-    chosen: Any = choose(solver, trees.size(b), structure, reduction)[0]
+    chosen: Any = choose(solver, trees.size(b), structure, reduction, direct=True)[0]
     if hasattr(chosen, "prepared"):
         chosen = chosen.prepared(matvec, b)  # what both directions share: a pattern of nonzeros, say
     accept = chosen.accept(trees.eps(b))

@@ -21,6 +21,9 @@ from ._protocol import LinearSolver, Matvec, Structure
 DENSE_LIMIT = 512
 
 
+Direct = Callable[[Any, Callable[[Any], tuple[Any, jax.Array]]], tuple[Any, jax.Array]]
+
+
 class Reduction(NamedTuple):
     """A positive semidefinite system that stands for a nonsymmetric one.
 
@@ -33,11 +36,23 @@ class Reduction(NamedTuple):
     extend: Callable[[Any, Any], Any]
     restrict_transposed: Callable[[Any], Any]
     extend_transposed: Callable[[Any, Any], Any]
+    #: ``direct(b, otherwise)`` solves ``A w = b`` without iteration and says whether it failed; where it cannot it
+    #: returns ``otherwise(b)``
+    direct: Direct | None = None
+    direct_transposed: Direct | None = None
 
     @property
     def transposed(self) -> Reduction:
         """The reduction of the transposed system."""
-        return Reduction(self.matvec, self.restrict_transposed, self.extend_transposed, self.restrict, self.extend)
+        return Reduction(
+            self.matvec,
+            self.restrict_transposed,
+            self.extend_transposed,
+            self.restrict,
+            self.extend,
+            self.direct_transposed,
+            self.direct,
+        )
 
 
 @register_dataclass
@@ -59,11 +74,34 @@ class Auto:
         return CG() if structure == "positive definite" else GMRES()
 
 
+@register_dataclass
+@dataclass(frozen=True)
+class OnSupport:
+    """Factorize the system of the active elements alone, where a reduction offers that; else conjugate gradients."""
+
+    otherwise: CG = field(default_factory=CG)
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return what conjugate gradients find."""
+        return self.otherwise(matvec, b, structure)
+
+    def accept(self, eps: float) -> float:
+        """Return the relative residual up to which a solution is believed."""
+        return self.otherwise.accept(eps)
+
+
 def choose(
-    solver: Any, size: int, structure: Structure, reduction: Reduction | None
+    solver: Any, size: int, structure: Structure, reduction: Reduction | None, *, direct: bool = False
 ) -> tuple[LinearSolver, Reduction | None]:
-    """Return the solver of a system, and its reduction where that solver needs it."""
+    """Return the solver of a system, and its reduction where that solver needs it.
+
+    ``direct`` allows a solver that has no factorization of the whole map to show.
+    """
     chosen = Auto() if solver is None else as_linear_solver(solver)
+    if isinstance(chosen, OnSupport):
+        return chosen, reduction
+    if direct and isinstance(chosen, Auto) and reduction is not None and reduction.direct is not None:
+        return OnSupport(), reduction
     if isinstance(chosen, Auto):
         reducible = reduction is not None and size > chosen.dense_limit
         chosen = chosen.choose(size, "positive definite" if reducible else structure)
@@ -166,15 +204,20 @@ class System:
             solver = dataclasses.replace(solver, rtol=rtol)
         if self.dense:
             w, flagged = self.factor.solve(b), self.factor.singular
-        elif self.reduction is None:
-            w, flagged = solver(self._matvec, b, self.structure)
+        elif isinstance(solver, OnSupport) and self.reduction is not None and self.reduction.direct is not None:
+            w, flagged = self.reduction.direct(b, lambda b: self._apply(solver, b))
         else:
-            v, flagged = solver(self.reduction.matvec, self.reduction.restrict(b), "positive definite")
-            w = self.reduction.extend(v, b)
+            w, flagged = self._apply(solver, b)
         # with a matrix, by the matrix: the same to rounding, and nothing more to compile
         left = trees.sub(self.product(w), b)
         residual = self._reachable(left, b) if getattr(solver, "least_squares", False) else trees.norm(left)
         return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)
+
+    def _apply(self, solver: Any, b: Any) -> tuple[Any, jax.Array]:
+        if self.reduction is None:
+            return solver(self._matvec, b, self.structure)
+        v, flagged = solver(self.reduction.matvec, self.reduction.restrict(b), "positive definite")
+        return self.reduction.extend(v, b), flagged
 
     def _reachable(self, left: Any, b: Any) -> jax.Array:
         """Return how much of a residual another solution could remove, relative to the map's size."""

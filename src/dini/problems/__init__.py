@@ -1,6 +1,7 @@
 """What is solved: problems that state their own optimality condition."""
 
 from ._base import Problem, check_unknown
+from ._composite import Composite, PrimalDual
 from ._fixed_point import FixedPoint
 from ._least_squares import LeastSquares
 from ._linear_composite import LinearComposite
@@ -8,4 +9,15 @@ from ._minimize import Minimize
 from ._quadratic import Quadratic
 from ._root import Root
 
-__all__ = ["FixedPoint", "LeastSquares", "LinearComposite", "Minimize", "Problem", "Quadratic", "Root", "check_unknown"]
+__all__ = [
+    "Composite",
+    "FixedPoint",
+    "LeastSquares",
+    "LinearComposite",
+    "Minimize",
+    "PrimalDual",
+    "Problem",
+    "Quadratic",
+    "Root",
+    "check_unknown",
+]

@@ -11,6 +11,20 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from ..functions import as_function, close, function_name
+from ..linear import sparsity
+from ._quadratic import Quadratic
+
+_BLOCK = 128
+
+
+def _symmetric_product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return ``a @ b.T``, known to be symmetric: of the blocks only those on and above the diagonal are computed."""
+    size = a.shape[0]
+    if size < 3 * _BLOCK:
+        return a @ b.T
+    bands = [(i, a[i : i + _BLOCK] @ b[i:].T) for i in range(0, size, _BLOCK)]
+    upper = jnp.triu(jnp.concatenate([jnp.pad(band, ((0, 0), (i, 0))) for i, band in bands]))
+    return upper + jnp.triu(upper, 1).T
 
 
 @register_dataclass
@@ -79,8 +93,27 @@ class LinearComposite:
         matrix = jnp.asarray(self.matrix(*args))
         some = matrix[rows]
         curved = jax.linearize(lambda z: jax.grad(self.outer)(z, x, *args), matrix.T @ x)[1]
-        return jax.vmap(curved)(some) @ some.T
+        return _symmetric_product(jax.vmap(curved)(some), some)
 
     def rank(self, *args: Any) -> int:
         """Return a bound on the rank of the Hessian, the number of columns of ``A``."""
         return jax.eval_shape(self.matrix, *args).shape[1]
+
+    def quadratic(self, size: int, *args: Any) -> Quadratic:
+        """Return the same objective, up to a constant, as a :class:`dini.Quadratic` of ``size`` unknowns.
+
+        Worth its cost, that of a matrix product, where a regression with more samples than coefficients is solved many
+        times, along a path of penalties, say.
+
+        Raises
+        ------
+        ValueError
+            Where the curvature of ``h`` depends on where it is taken: then the objective is not quadratic.
+        """
+        matrix = jnp.asarray(self.matrix(*args))
+        start = jnp.zeros(size, matrix.dtype)
+        z = jnp.zeros(matrix.shape[1], matrix.dtype)
+        gradient = lambda u: jax.grad(self.outer)(u, start, *args)
+        if sparsity(lambda u: jax.jvp(gradient, (u,), (jnp.ones_like(z),))[1], z).count:
+            raise ValueError(f"{self.name} is not quadratic: its curvature depends on the unknown.")
+        return Quadratic(self.hessian_block(start, jnp.arange(size), *args), jax.grad(self)(start, *args))

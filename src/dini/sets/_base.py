@@ -52,6 +52,26 @@ class Set(Separable):
         r"""Return the support function :math:`\sup_{p \in C} \langle p, d \rangle` of a direction ``d``."""
         raise NotImplementedError(f"{self.name} has no support function in closed form.")
 
+    def minimize_linear(self, direction: Any) -> Any:
+        r"""Return a point of :math:`\arg\min_{p \in C} \langle p, d \rangle`, the step of Frank-Wolfe's method.
+
+        It is the gradient of the support function at ``-d``; NaN where a linear function has no minimum on the set.
+
+        Raises
+        ------
+        NotImplementedError
+            Where the set has no support function in closed form.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from dini.sets import Simplex
+        >>> print(Simplex().minimize_linear(jnp.array([3.0, 1.0, 2.0])))
+        [0. 1. 0.]
+        """
+        value, point = jax.value_and_grad(self.support)(trees.neg(direction))
+        return trees.scale(jnp.where(jnp.isfinite(value), 1.0, jnp.nan), point)
+
 
 def believed(p: Any, inputs: Any, good: jax.Array, failure: Callable[..., Exception], *figures: Any) -> Any:
     """Return ``p`` where it is good; elsewhere raise ``failure(*figures)`` if that can be seen now, or return NaN.

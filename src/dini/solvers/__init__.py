@@ -1,6 +1,8 @@
 """How a problem is solved: one method a file, all of one shape (``init``, ``step``, an error against ``tol``)."""
 
+from ._admm import ADMM
 from ._anderson import Anderson
+from ._armijo_sgd import ArmijoSGD
 from ._base import Function, Solver
 from ._bfgs import BFGS
 from ._bisection import Bisection
@@ -8,9 +10,13 @@ from ._block_coordinate_descent import BlockCoordinateDescent
 from ._broyden import Broyden
 from ._chandrupatla import Chandrupatla
 from ._chord import Chord
+from ._condat_vu import ChambollePock, CondatVu
+from ._coordinate_descent import CoordinateDescent
 from ._dogleg import Dogleg
 from ._dogleg_least_squares import DoglegLeastSquares
+from ._douglas_rachford import DouglasRachford
 from ._fixed_point_iteration import FixedPointIteration
+from ._frank_wolfe import FrankWolfe
 from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
 from ._lbfgs import LBFGS
@@ -22,6 +28,8 @@ from ._nelder_mead import NelderMead
 from ._newton import Newton
 from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
+from ._optax import OptaxSolver
+from ._polyak_sgd import PolyakSGD
 from ._projected_newton import ProjectedNewton
 from ._proximal_gradient import ProjectedGradient, ProximalGradient
 from ._proximal_newton import ProximalNewton
@@ -29,19 +37,26 @@ from ._trust_region_newton_cg import TrustRegionNewtonCG
 from ._variable_projection import VariableProjection
 
 __all__ = [
+    "ADMM",
     "BFGS",
     "LBFGS",
     "LBFGSB",
     "Anderson",
+    "ArmijoSGD",
     "Backtracking",
     "Bisection",
     "BlockCoordinateDescent",
     "Broyden",
+    "ChambollePock",
     "Chandrupatla",
     "Chord",
+    "CondatVu",
+    "CoordinateDescent",
     "Dogleg",
     "DoglegLeastSquares",
+    "DouglasRachford",
     "FixedPointIteration",
+    "FrankWolfe",
     "Function",
     "GaussNewton",
     "GradientDescent",
@@ -53,6 +68,8 @@ __all__ = [
     "Newton",
     "NewtonKrylov",
     "NonlinearCG",
+    "OptaxSolver",
+    "PolyakSGD",
     "ProjectedGradient",
     "ProjectedNewton",
     "ProximalGradient",

@@ -12,7 +12,7 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ..functions import function_name
 from ..loop import Outcome
-from ..problems import FixedPoint, LeastSquares, Minimize, Root
+from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from ..settings import require_count, require_positive
 from ..status import Status
 
@@ -87,6 +87,8 @@ class Solver:
 
 
 def _suggest(problem: Any) -> str:
+    if isinstance(problem, Composite):
+        return "Use CondatVu, ADMM or DouglasRachford."
     if getattr(problem, "composite", False):
         return "Use ProximalGradient, ProjectedGradient, BlockCoordinateDescent or MirrorDescent."
     options = {
@@ -141,7 +143,7 @@ class Function(Solver):
     fun: Callable[..., Any]
     tol: Any = None
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint)
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
     composite = True
     max_steps = 1
 

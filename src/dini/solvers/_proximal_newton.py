@@ -11,12 +11,14 @@ from jax.tree_util import register_dataclass
 
 from ..settings import require_count
 from ._base import relative_rounding
-from ._working_set import Model, WorkingSet, lowest
+from ._working_set import Model, NewtonStep, WorkingSet, finished, lowest
 
 #: parts of a Newton step that are tried, and of a step that moves each element on its own
 _NEWTON_PARTS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+_PLAIN_PARTS = (1.0, 0.3, 0.1)
 _SINGLE_PARTS = (1.0, 0.25, 0.0625, 0.015625)
 _LIMIT = 50
+_ELEMENTS_A_ROUGH_STEP = 20
 
 
 class _Inner(NamedTuple):
@@ -29,30 +31,6 @@ class _Inner(NamedTuple):
     newton: Any
 
 
-class _Newton(NamedTuple):
-    """A Newton step on the fixed point of the model's proximal gradient step."""
-
-    active: Any
-    weight: Any
-    factor: Any
-
-    @classmethod
-    def at(cls, model: Model, kept: jax.Array, step_sizes: jax.Array) -> _Newton:
-        active = kept > 0
-        kept = jnp.where(active, kept, 1)
-        # rows and columns of inactive elements are those of the identity
-        matrix = jnp.where(active[:, None] & active[None, :], model.hessian, 0)
-        matrix = matrix + jnp.diag(jnp.where(active, (1 / kept - 1) / step_sizes, 1))
-        factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-        return cls(active, 1 / (kept * step_sizes), factor)
-
-    def step(self, model: Model, residual: jax.Array) -> jax.Array:
-        """Return the step for the residual ``prox - u``."""
-        rest = jnp.where(self.active, 0, residual)
-        right = jnp.where(self.active, self.weight * residual - model.hessian @ rest, rest)
-        return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
-
-
 @register_dataclass
 @dataclass(frozen=True)
 class ProximalNewton(WorkingSet):
@@ -60,10 +38,10 @@ class ProximalNewton(WorkingSet):
 
     A step computes the gradient, takes a working set (the elements that are not held by a kink of the penalty, and
     those that violate the optimality condition most, at most as many more as there are) and minimizes the quadratic
-    model :math:`\tfrac12 d^\top H d + \nabla f^\top d + g(x + d)` on it. The model's minimizer is the zero of
-    :math:`u - \mathrm{prox}_{D^{-1}g}(u - D^{-1}(Hd + \nabla f))` with :math:`D = \mathrm{diag}\,H`, found by
-    semismooth Newton steps, each one Cholesky factorization: the active elements move to the minimizer of the face, and
-    are stopped where they reach a kink (zero, or a bound); of some fractions of that step and of single-element steps
+    model :math:`\tfrac12 d^\top H d + \nabla f^\top d + g(x + d)` on it. The model's minimizer is the zero of :math:`u
+    - \mathrm{prox}_{D^{-1}g}(u - D^{-1}(Hd + \nabla f))` with :math:`D = \mathrm{diag}\,H`, found by semismooth Newton
+    steps, each one Cholesky factorization: the active elements move to the minimizer of the face, and are stopped where
+    they reach a kink (zero, or a bound); of some fractions of that step and of steps that move each element on its own
     the one with the lowest value is taken. So the Lasso is solved to rounding in a handful of factorizations of the
     size of its support. Where the objective does not fall as the model says, ``H`` is damped.
 
@@ -86,8 +64,9 @@ class ProximalNewton(WorkingSet):
     References
     ----------
     Lee, Sun, Saunders, "Proximal Newton-type methods for minimizing composite functions", SIAM J. Optim. 2014; Massias,
-    Gramfort, Salmon, "Celer", ICML 2018 (working sets); Hintermüller, Ito, Kunisch, "The primal-dual active set
-    strategy as a semismooth Newton method", SIAM J. Optim. 2002.
+    Gramfort, Salmon, "Celer: a fast solver for the Lasso with dual extrapolation", ICML 2018 (working sets);
+    Hintermüller, Ito, Kunisch, "The primal-dual active set strategy as a semismooth Newton method", SIAM J. Optim.
+    2002.
 
     Examples
     --------
@@ -115,9 +94,8 @@ class ProximalNewton(WorkingSet):
 
     def minimize_model(self, model: Model) -> jax.Array:
         """Return the model's minimizer."""
-        fixed: Model = Model(*jax.lax.stop_gradient(model[:3]), model.part, model.tol)
-        diagonal = jnp.diagonal(fixed.hessian)
-        step_sizes = jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 1.0)
+        fixed = model.fixed()
+        diagonal, step_sizes = jnp.diagonal(fixed.hessian), fixed.step_sizes()
         # one over a bound on the largest eigenvalue: such a step never fails
         safe = 1 / jnp.maximum(jnp.max(jnp.sum(jnp.abs(fixed.hessian), axis=1)), jnp.finfo(diagonal.dtype).tiny)
 
@@ -127,12 +105,12 @@ class ProximalNewton(WorkingSet):
             u, slope = now.u, now.slope
             near, kept = fixed.part.slope(u - step_sizes * slope, step_sizes)
             single = near - u
-            system = _Newton.at(fixed, kept, step_sizes)
+            system = NewtonStep.at(fixed, kept, step_sizes)
             newton = system.step(fixed, single)
             side = jnp.where(u != 0, u, near)
             tried = jnp.concatenate(
                 [
-                    (u + newton)[None],
+                    jax.vmap(lambda t: u + t * newton)(parts(_PLAIN_PARTS)),
                     jax.vmap(lambda t: fixed.part.clip(u + t * newton, side))(parts(_NEWTON_PARTS)),
                     jax.vmap(lambda t: u + t * single)(parts(_SINGLE_PARTS)),
                     fixed.part.prox(u - safe * slope, safe)[None],
@@ -148,21 +126,28 @@ class ProximalNewton(WorkingSet):
             going = moving & ((error > fixed.tol) | (best > 0))
             return _Inner(u, slope, value, error, now.steps + 1, going, system)
 
+        def rough(_: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+            u, slope, value = carry
+            single = fixed.part.prox(u - step_sizes * slope, step_sizes) - u
+            product = single @ fixed.hessian
+            tried = jax.vmap(lambda t: u + t * single)(parts(_SINGLE_PARTS))
+            values = jax.vmap(fixed.value)(tried, jax.vmap(lambda t: slope + t * product)(parts(_SINGLE_PARTS)))
+            best = lowest(values, 0)
+            t = jnp.where(values[best] < value, parts(_SINGLE_PARTS)[best], 0)
+            return u + t * single, slope + t * product, jnp.minimum(values[best], value)
+
+        # cheap steps first: most elements that would be active at once are not so for long
+        first = fixed.x, fixed.gradient, fixed.part.value(fixed.x)
+        u, slope, value = jax.lax.fori_loop(0, diagonal.size // _ELEMENTS_A_ROUGH_STEP, rough, first)
         start = _Inner(
-            fixed.x,
-            fixed.gradient,
-            fixed.part.value(fixed.x),
-            fixed.error(fixed.x, fixed.gradient),
+            u,
+            slope,
+            value,
+            fixed.error(u, slope),
             jnp.zeros((), jnp.int32),
             jnp.asarray(True),
-            _Newton(fixed.x != 0, jnp.ones_like(fixed.x), fixed.hessian),
+            NewtonStep(fixed.x != 0, jnp.ones_like(fixed.x), fixed.hessian),
         )
         end = jax.lax.while_loop(lambda now: now.going & (now.steps < _LIMIT), body, start)
         end = jax.lax.stop_gradient(end)
-
-        # one more step, with the factorization as a constant, has the minimizer's derivative
-        last = end.newton
-        slope = model.slope(end.u)
-        step = last.step(fixed, model.part.prox(end.u - step_sizes * slope, step_sizes) - end.u)
-        small = (end.error <= fixed.tol) & jnp.all(jnp.isfinite(step))
-        return end.u + jnp.where(small, step, 0)
+        return finished(model, end.u, step_sizes, end.newton, end.error <= model.tol)

@@ -33,6 +33,19 @@ class Model(NamedTuple):
     part: Elements
     tol: jax.Array
 
+    def fixed(self) -> Model:
+        """Return the model as a constant of differentiation."""
+        return Model(
+            *jax.lax.stop_gradient(self[:3]),
+            Elements(jax.lax.stop_gradient(self.part.part), self.part.constrained),
+            self.tol,
+        )
+
+    def step_sizes(self) -> jax.Array:
+        """Return one over the curvature of each element (one where there is none)."""
+        diagonal = jnp.diagonal(self.hessian)
+        return jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 1.0)
+
     def slope(self, u: jax.Array) -> jax.Array:
         """Return the gradient of the quadratic at ``u``."""
         return self.gradient + self.hessian @ (u - self.x)
@@ -46,12 +59,49 @@ class Model(NamedTuple):
         return jnp.linalg.norm(u - self.part.prox(u - slope, jnp.ones((), u.dtype)))
 
 
+class NewtonStep(NamedTuple):
+    """A Newton step on the fixed point of the model's proximal gradient step."""
+
+    active: Any
+    weight: Any
+    factor: Any
+
+    @classmethod
+    def at(cls, model: Model, kept: jax.Array, step_sizes: jax.Array) -> NewtonStep:
+        """Factorize the matrix of the elements that are active: those where the operator has a derivative ``kept``."""
+        active = kept > 0
+        kept = jnp.where(active, kept, 1)
+        # rows and columns of inactive elements are those of the identity
+        matrix = jnp.where(active[:, None] & active[None, :], model.hessian, 0)
+        matrix = matrix + jnp.diag(jnp.where(active, (1 / kept - 1) / step_sizes, 1))
+        factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+        return cls(active, 1 / (kept * step_sizes), factor)
+
+    def step(self, model: Model, residual: jax.Array) -> jax.Array:
+        """Return the step for the residual ``prox - u``."""
+        rest = jnp.where(self.active, 0, residual)
+        right = jnp.where(self.active, self.weight * residual - model.hessian @ rest, rest)
+        return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
+
+
+def finished(model: Model, u: jax.Array, step_sizes: jax.Array, newton: NewtonStep, found: Any) -> jax.Array:
+    """Return ``u``, the minimizer if it was found, with the derivative of the minimizer.
+
+    That is a Newton step more with the factorization as a constant. It moves by rounding errors where the minimizer was
+    found; elsewhere only its derivative is taken.
+    """
+    step = newton.step(model.fixed(), model.part.prox(u - step_sizes * model.slope(u), step_sizes) - u)
+    still = step - jax.lax.stop_gradient(step)
+    return u + jnp.where(jnp.all(jnp.isfinite(step)), jnp.where(found, step, still), 0)
+
+
 class WorkingSet(Solver):
     """Base of the solvers on working sets: an outer step picks coordinates and moves to a minimizer of their model."""
 
     largest: int
 
     composite = True
+    monotone = True
     #: whether the penalty must be convex
     needs_convex = True
 
@@ -90,13 +140,18 @@ class WorkingSet(Solver):
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one step, also where ``x`` is a solution already."""
-        return self._advance(problem, x, state, args, -1.0)[0]
+        return self._advance(problem, x, state, args, tolerance(self, x), always=True)[0]
 
-    def _advance(self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any) -> tuple[Any, State]:
+    def _advance(
+        self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any, *, always: bool = False
+    ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(x)
+        part = Elements.of(problem, x)
+        # a start outside of a set, or where a penalty is infinite, is brought inside
+        flat = jnp.where(jnp.isfinite(part.value(flat)), flat, part.prox(flat, jnp.ones((), flat.dtype)))
+        x = unravel(flat)
         value, gradient = problem.value_and_gradient(x, *args)
         gradient = ravel_pytree(gradient)[0]
-        part = Elements.of(problem, x)
         choices = sizes(flat.size, self.largest)
 
         fixed, slopes = jax.lax.stop_gradient((flat, gradient))
@@ -134,7 +189,7 @@ class WorkingSet(Solver):
             zero = jnp.zeros((), flat.dtype)
             return flat, zero, zero, state.free
 
-        done = error <= tol
+        done = (error <= tol) & (not always)
         new, gain, scale, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
         objective = problem.value(unravel(new), *args) + part.value(new)
         slack = relative_rounding(start)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import penalties, sets
-from ..problems import FixedPoint, LeastSquares, LinearComposite, Minimize, Root
+from ..problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,30 @@ def _lasso_outer(z: Any, w: Any, y: Any) -> Any:
 
 def _orthonormal(y: Any) -> Any:
     return jnp.asarray(((0.6, 0.8, 0.0), (-0.8, 0.6, 0.0)), y.dtype)
+
+
+def _differences(like: Any) -> Any:
+    return jnp.asarray(((1.0, -1.0, 0.0), (0.0, 1.0, -1.0)), like.dtype)
+
+
+def _gram(theta: Any) -> Any:
+    return jnp.asarray(((2.0, 1.0, 0.0), (1.0, 2.0, 0.0), (0.0, 0.0, 1.0)), theta[0].dtype)
+
+
+def _fused_solution(theta: Any) -> Any:
+    """Return the solution where the first two are equal and the third is larger."""
+    (a, strength), half = theta, 0.5
+    level = half * (a[0] + a[1] + strength)
+    x = jnp.stack([level, level, a[2] - strength])
+    return PrimalDual(x, jnp.stack([a[0] - level, -strength]))
+
+
+def _bounded_simplex_solution(theta: Any) -> Any:
+    """Return the solution where the first element is at its upper bound."""
+    a, top = theta
+    rest = a[1:] - (a[1:].sum() - (1 - top)) / 2
+    y = rest[0] - a[1] - top + a[0]
+    return PrimalDual(jnp.concatenate([top[None], rest]), jnp.stack([y, 0 * y, 0 * y]))
 
 
 _LINEAR = LinearComposite(_lasso_outer, _orthonormal)
@@ -357,5 +381,26 @@ def cases() -> list[Case]:
             lambda t: _soft(_orthonormal(t[0]) @ t[0], t[1]),
             [0.0, 0.0],
             ([1.0, -2.0, 0.4], 0.3),
+        ),
+        Case(
+            "quadratic on a box",
+            lambda t: (Minimize(Quadratic(_gram(t), -t[0]), constraint=sets.Box(0.0, t[1])), ()),
+            lambda t: jnp.stack([t[1], (t[0][1] - t[1]) / 2, 0 * t[1]]),
+            [0.0, 0.0, 0.0],
+            ([4.0, 1.2, -1.0], 0.5),
+        ),
+        Case(
+            "fused",
+            lambda t: (Composite(_distance, penalties.L1(t[1]), _differences(t[0])), (t[0],)),
+            _fused_solution,
+            PrimalDual([0.0, 0.0, 0.0], [0.0, 0.0]),
+            ([1.0, 1.2, 3.0], 0.5),
+        ),
+        Case(
+            "simplex within bounds",
+            lambda t: (Composite(_distance, sets.Box(0.0, t[1]), None, sets.Simplex()), (t[0],)),
+            _bounded_simplex_solution,
+            PrimalDual([0.3, 0.3, 0.4], [0.0, 0.0, 0.0]),
+            ([0.9, 0.5, 0.1], 0.5),
         ),
     ]

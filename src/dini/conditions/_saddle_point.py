@@ -1,0 +1,31 @@
+"""The fixed point of primal-dual methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jax.tree_util import register_dataclass
+
+from ..linear import Linearized, Reduction
+from ._descent import ProximalGradient
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class SaddlePoint(ProximalGradient):
+    r"""The saddle point of :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`, as a fixed point.
+
+    It is :class:`ProximalGradient` with the monotone operator :math:`(\nabla f + K^\top y, -Kx)` in place of the
+    gradient:
+
+    .. math:: F = \begin{pmatrix} x - \mathrm{prox}_{\eta g}(x - \eta(\nabla_1 f + K^\top y)) \\
+              y - \mathrm{prox}_{\eta h^*}(y + \eta K x) \end{pmatrix} .
+
+    The operator's derivative is not symmetric, so there is no definite reduction.
+    """
+
+    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+        """Return the derivative in ``x``."""
+        return Linearized(lambda u: self(problem, u, *args), x), None

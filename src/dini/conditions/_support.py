@@ -1,0 +1,92 @@
+r"""The linear system of an elementwise proximal fixed point, on its support alone.
+
+Where the proximal operator treats each element on its own, its derivative :math:`P` is a diagonal matrix. With
+:math:`S = \{i : P_{ii} > 0\}` the rows of :math:`A = I - P(I - \eta H)` outside of :math:`S` are those of the
+identity, so :math:`Aw = b` has :math:`w_i = b_i` there, and the rest is a system of the size of :math:`S`,
+
+.. math:: M w_S = P_S^{-1} b_S - \eta\, (H b_{\bar S})_S, \qquad M = P_S^{-1} - I + \eta H_{SS} .
+
+For the transposed system :math:`A^\top u = c` write :math:`q = P u`, which vanishes outside of :math:`S`:
+:math:`M q_S = c_S` and :math:`u = c + (I - \eta H) q`. :math:`M` is symmetric, and positive definite where :math:`A` is
+invertible and ``f`` convex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ..working_sets import LARGEST, dispatch, sizes
+
+
+def on_support(
+    x: Any,
+    prox: Callable[[Any], Any],
+    block: Callable[[jax.Array], jax.Array],
+    hessian: Callable[[Any], Any],
+    step_size: Any,
+) -> tuple[Any, Any]:
+    r"""Return the direct solvers of ``A w = b`` and of its transpose.
+
+    Parameters
+    ----------
+    x
+        The solution.
+    prox
+        The derivative of the proximal operator.
+    block
+        Returns the rows and columns of the Hessian for some elements.
+    hessian
+        The product with the Hessian.
+    step_size
+        :math:`\eta`.
+    """
+    flat, unravel = ravel_pytree(x)
+    eta = jnp.asarray(step_size, flat.dtype)
+    kept = ravel_pytree(prox(unravel(jnp.ones_like(flat))))[0]
+    active = kept > 0
+    count = jnp.sum(active)
+    choices = sizes(flat.size)
+    order = jax.lax.top_k(active.astype(jnp.int32), choices[-1])[1]
+    product = lambda v: ravel_pytree(hessian(unravel(v)))[0]
+
+    def solve(right: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the solution of the system with ``M``, zero outside of the support."""
+
+        def compact(k: int, right: jax.Array) -> tuple[jax.Array, jax.Array]:
+            rows = order[:k]
+            inside = active[rows]
+            curved = jnp.where(inside[:, None] & inside[None, :], eta * block(rows), 0)
+            matrix = curved + jnp.diag(jnp.where(inside, 1 / jnp.where(inside, kept[rows], 1) - 1, 1))
+            factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+            v = jax.scipy.linalg.cho_solve((factor, True), jnp.where(inside, right[rows], 0), check_finite=False)
+            left = jnp.square(jnp.diagonal(factor)) / jnp.diagonal(matrix)
+            singular = ~(jnp.min(left) > k * jnp.finfo(matrix.dtype).eps)
+            return jnp.zeros_like(right).at[rows].set(v), singular
+
+        return dispatch(choices, count, compact, right)
+
+    def guarded(run: Callable[[Any], Any]) -> Callable[..., Any]:
+        def direct(b: Any, otherwise: Callable[[Any], Any]) -> Any:
+            if flat.size <= LARGEST:
+                return run(b)
+            return jax.lax.cond(count <= LARGEST, run, otherwise, b)
+
+        return direct
+
+    def forward(b: Any) -> Any:
+        b = ravel_pytree(b)[0]
+        rest = jnp.where(active, 0, b)
+        v, singular = solve(jnp.where(active, b / jnp.where(active, kept, 1), 0) - eta * product(rest))
+        return unravel(rest + v), singular
+
+    def transposed(c: Any) -> Any:
+        c = ravel_pytree(c)[0]
+        q, singular = solve(c)
+        return unravel(c + q - eta * product(q)), singular
+
+    return guarded(forward), guarded(transposed)

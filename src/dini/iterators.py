@@ -1,0 +1,116 @@
+"""Solving on a stream of batches, from a Python iterator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from . import trees
+from .loop import tolerance
+from .problems import check_unknown
+from .solution import Solution, failure
+from .solve import as_solver
+from .status import SolveError, Status
+
+
+@jax.jit
+def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...]) -> Any:
+    closed = problem.closed(x, *args)
+    solver.check(closed, x)
+    return solver.init(closed, x, *args)
+
+
+@jax.jit
+def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    new, state = solver.step(problem.closed(x, *args), x, state, *args)
+    lost = ~jnp.isfinite(state.error) | ~trees.all_finite(new)
+    status = getattr(state, "status", jnp.asarray(Status.RUNNING))
+    status = jnp.where(lost, Status.NONFINITE, status)
+    status = jnp.where(state.error <= tolerance(solver, x), Status.CONVERGED, status).astype(jnp.int32)
+    return trees.where(lost, x, new), state, status
+
+
+def run_iterator(
+    problem: Any,
+    solver: Any,
+    init: Any,
+    iterator: Iterable[Any],
+    *args: Any,
+    on_failure: Literal["raise", "ignore"] = "raise",
+) -> Solution:
+    """Take one step of a solver on each item of an iterator.
+
+    The item (a batch, any pytree of arrays) is the last argument of the problem's functions: ``fun(x, *args, batch)``.
+    Batches of one shape share one compiled step. The run ends with the iterator, after ``solver.max_steps`` items, when
+    the error on a batch is at most ``tol`` (set ``tol=0`` to take every step), or when a step fails.
+
+    The result is no function of the parameters that a derivative could be taken of; differentiate a solution found so
+    with :func:`dini.custom_root` and the condition on all data.
+
+    Parameters
+    ----------
+    problem, solver, init, *args
+        As for :func:`dini.solve`.
+    iterator
+        Of batches.
+    on_failure
+        What to do where a step fails: ``"raise"``; or ``"ignore"``, and look at ``solution.status``.
+
+    Returns
+    -------
+    Solution
+        With ``x``, the solver's last ``state``, and the figures of the run. Its status is ``CONVERGED`` where the test
+        was met, and ``MAX_STEPS``, which is no failure here, at the end of the iterator.
+
+    Raises
+    ------
+    SolveError
+        Where a step makes the objective or the point not finite, or the solver says that it failed.
+    ValueError
+        Where the iterator is empty.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp, numpy as np
+    >>> def loss(w, batch):
+    ...     X, y = batch
+    ...     return jnp.mean((X @ w - y) ** 2)
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(64, 2))
+    >>> y = X @ np.array([1.0, -2.0])
+    >>> batches = ((X[i : i + 8], y[i : i + 8]) for epoch in range(20) for i in range(0, 64, 8))
+    >>> solution = dini.run_iterator(dini.Minimize(loss), dini.ArmijoSGD(tol=0.0), jnp.zeros(2), batches)
+    >>> print(solution.x.round(3))
+    [ 1. -2.]
+    """
+    solver = as_solver(solver)
+    if on_failure not in ("raise", "ignore"):
+        raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
+    if hasattr(solver, "run"):
+        raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
+    x, state, steps, status = check_unknown(init), None, 0, Status.RUNNING
+    for batch in iterator:
+        if steps >= solver.max_steps:
+            break
+        if state is None:
+            state = _start(problem, solver, x, (*args, batch))
+        x, state, code = _step(problem, solver, x, state, (*args, batch))
+        steps, status = steps + 1, Status(int(code))
+        if status != Status.RUNNING:
+            break
+    if state is None:
+        raise ValueError("run_iterator needs at least one batch: the iterator gave none.")
+    status = Status.MAX_STEPS if status == Status.RUNNING else status
+    dtype = trees.real_dtype(x)
+    solution = Solution.of(
+        x, jnp.asarray(status, jnp.int32), jnp.asarray(steps), jnp.asarray(state.error, dtype), state=state
+    )
+    if status not in (Status.CONVERGED, Status.MAX_STEPS) and on_failure != "ignore":
+        error: SolveError = failure(
+            solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, x)
+        )
+        raise error
+    return solution

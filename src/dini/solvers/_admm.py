@@ -1,0 +1,184 @@
+"""The alternating direction method of multipliers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..linear import CG, DENSE_LIMIT, sparsity
+from ..linear import solve as linear_solve
+from ..problems import Composite, PrimalDual
+from ..settings import require_count, require_positive
+from ._base import Solver, infinity
+
+#: how often the balance of the residuals is looked at, and what is too far from it
+_EVERY = 25
+_UNBALANCED = 3.0
+
+
+class State(NamedTuple):
+    """Carried from step to step: products at the point, the copy of ``K x``, the weight and the factorization."""
+
+    error: Any
+    gradient: Any
+    image: Any
+    copy: Any
+    weight: Any
+    factor: Any
+    steps: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ADMM(Solver):
+    r"""The alternating direction method of multipliers for :math:`f(x) + h(Kx)`, ``f`` quadratic.
+
+    For a :class:`dini.Composite`: with a copy :math:`z = Kx`, weight :math:`\rho` and relaxation :math:`\alpha`,
+
+    .. math::
+        x \leftarrow \arg\min_x f(x) + \langle y, Kx\rangle + \tfrac\rho2\|Kx - z\|^2, \quad
+        v = \alpha Kx + (1 - \alpha) z, \quad
+        z \leftarrow \mathrm{prox}_{h/\rho}(v + y/\rho), \quad
+        y \leftarrow y + \rho(v - z).
+
+    The first line is one linear system with the matrix :math:`\nabla^2 f + \rho K^\top K`, which must be positive
+    definite: up to ``dense_limit`` unknowns it is factorized once (and again when :math:`\rho` changes), above it is
+    solved by conjugate gradients. Every 25 steps :math:`\rho` is changed where one residual is more than three times
+    the other. The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`Kx - z` together.
+
+    A ``g`` goes behind the operator: ``h`` a :class:`dini.penalties.Product` and ``K`` with the identity as one output.
+
+    Parameters
+    ----------
+    weight
+        :math:`\rho` at the start.
+    relaxation
+        :math:`\alpha`, in (0, 2).
+    dense_limit
+        Largest number of unknowns to factorize.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Boyd, Parikh, Chu, Peleato, Eckstein, "Distributed optimization and statistical learning via the alternating
+    direction method of multipliers", Found. Trends Mach. Learn. 2011.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Composite(
+    ...     lambda x, a: 0.5 * jnp.sum((x - a) ** 2), dini.penalties.L1(0.5), jnp.array([[1.0, -1.0]])
+    ... )
+    >>> a = jnp.array([0.0, 3.0])
+    >>> print(dini.solve(problem, dini.ADMM(), problem.start(a, a), a).x.primal.round(3))
+    [0.5 2.5]
+    """
+
+    weight: Any = 1.0
+    relaxation: float = field(default=1.6, metadata={"static": True})
+    dense_limit: int = field(default=DENSE_LIMIT, metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=5000, metadata={"static": True})
+
+    solves = (Composite,)
+    composite = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("ADMM's weight", self.weight)
+        require_count("ADMM's dense_limit", self.dense_limit, 0)
+        if not 0 < self.relaxation < 2:
+            raise ValueError(f"ADMM's relaxation must be between 0 and 2: given {self.relaxation}.")
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless there is no ``g``."""
+        super().check(problem, x)
+        part = problem.penalty if problem.constraint is None else problem.constraint
+        if part is not None:
+            raise TypeError(
+                f"ADMM has no step for the {part.name} on x itself. Put it behind the operator (a Product of the two, "
+                "and an operator that also returns x), or use CondatVu."
+            )
+
+    def _require_quadratic(self, problem: Any, x: Any, args: tuple[Any, ...]) -> None:
+        flat, unravel = ravel_pytree(x)
+        gradient = lambda u: ravel_pytree(problem.smooth_gradient(unravel(u), *args))[0]
+        if sparsity(lambda u: jax.jvp(gradient, (u,), (jnp.ones_like(u),))[1], flat).count:
+            raise ValueError(
+                f"ADMM solves the x-update of quadratic functions f; the curvature of {problem.name}'s depends on x. "
+                "Put f behind the operator where it has a proximal operator, or use CondatVu."
+            )
+
+    def _product(self, problem: Any, x: Any, args: tuple[Any, ...], weight: Any) -> Any:
+        """Return the matrix of the x-update as a product."""
+        curved = jax.linearize(lambda u: problem.smooth_gradient(u, *args), x)[1]
+        forward = jax.linearize(lambda u: problem.image(u, *args), x)[1]
+        return lambda v: trees.axpy(weight, problem.adjoint(forward(v), x, *args), curved(v))
+
+    def _factorize(self, problem: Any, x: Any, args: tuple[Any, ...], weight: Any) -> jax.Array:
+        flat, unravel = ravel_pytree(x)
+        product = self._product(problem, x, args, weight)
+        columns = jax.vmap(lambda e: ravel_pytree(product(unravel(e)))[0])(jnp.eye(flat.size, dtype=flat.dtype))
+        return jax.lax.linalg.cholesky(columns, symmetrize_input=False)
+
+    def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:
+        """Return the state before the first step."""
+        primal, inf = x.primal, infinity(x)
+        if problem.smooth:
+            self._require_quadratic(problem, primal, args)
+        weight = jnp.asarray(self.weight, inf.dtype)
+        dense = trees.size(primal) <= self.dense_limit
+        factor = self._factorize(problem, primal, args, weight) if dense else None
+        image = problem.image(primal, *args)
+        slope = problem.smooth_gradient(primal, *args)
+        return State(inf, slope, image, image, weight, factor, jnp.zeros((), jnp.int32))
+
+    def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
+        """Take one step."""
+        rho, z, y = state.weight, state.copy, x.dual
+        pull = lambda v: problem.adjoint(v, x.primal, *args)
+        away = trees.axpy(rho, trees.sub(state.image, z), y)
+        right = trees.neg(trees.add(state.gradient, pull(away)))
+        if state.factor is None:
+            matvec = self._product(problem, x.primal, args, rho)
+            move = linear_solve(
+                matvec, right, structure="positive definite", solver=CG(), on_failure="ignore", name="the x-update"
+            )
+        else:
+            flat, unravel = ravel_pytree(right)
+            move = unravel(jax.scipy.linalg.cho_solve((state.factor, True), flat, check_finite=False))
+        primal = trees.add(x.primal, move)
+        image, gradient = problem.image(primal, *args), problem.smooth_gradient(primal, *args)
+
+        relaxed = trees.add(trees.scale(self.relaxation, image), trees.scale(1 - self.relaxation, z))
+        argument = trees.axpy(1 / rho, y, relaxed)
+        copy = problem.outer_prox(argument, 1 / rho)
+        dual = trees.scale(rho, trees.sub(argument, copy))
+
+        adjoint = pull(dual)
+        dtype = state.error.dtype
+        below = trees.norm(trees.add(gradient, adjoint)).astype(dtype)
+        apart = trees.norm(trees.sub(image, copy)).astype(dtype)
+        # relative to what they are made of, so that units do not count
+        scaled_below = below / jnp.maximum(jnp.maximum(trees.norm(gradient), trees.norm(adjoint)), 1e-12)
+        scaled_apart = apart / jnp.maximum(jnp.maximum(trees.norm(image), trees.norm(copy)), 1e-12)
+        ratio = jax.lax.stop_gradient(scaled_apart / jnp.maximum(scaled_below, jnp.finfo(dtype).tiny)).astype(dtype)
+        steps = state.steps + 1
+        apart_far = (ratio > _UNBALANCED) | (ratio < 1 / _UNBALANCED)
+        change = (steps % _EVERY == 0) & apart_far & jnp.isfinite(ratio)
+        weight = jnp.where(change, rho * jnp.clip(jnp.sqrt(ratio), 0.1, 10.0), rho)
+        factor = state.factor
+        if factor is not None:
+            renew = lambda: self._factorize(problem, primal, args, weight)
+            factor = jax.lax.cond(change, renew, lambda: state.factor)
+        error = jnp.sqrt(below**2 + apart**2)
+        return PrimalDual(primal, dual), State(error, gradient, image, copy, weight, factor, steps)

@@ -1,0 +1,191 @@
+"""Primal-dual splitting: Condat-Vu and Chambolle-Pock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..conditions import curvature
+from ..problems import Composite, PrimalDual
+from ..settings import require_positive
+from ._base import Solver, infinity
+
+#: a step size below the bound of theory by this much
+_SAFE = 0.99
+#: power iterations see the norm from below
+_MARGIN = 1.02
+
+
+class State(NamedTuple):
+    """Carried from step to step: products at the point, the two constants, and the balance of the step sizes."""
+
+    error: Any
+    gradient: Any
+    adjoint: Any
+    image: Any
+    norm: Any
+    smoothness: Any
+    dual_step: Any
+    change: Any
+
+
+def operator_norm(problem: Any, x: Any, *args: Any) -> jax.Array:
+    """Estimate the norm of the operator by power iteration; a constant of differentiation."""
+    square = lambda u: problem.adjoint(problem.image(u, *args), x, *args)
+    offset = square(trees.zeros_like(x))
+    top = curvature(lambda u: trees.sub(square(u), offset), x, iterations=30)
+    return jnp.sqrt(_MARGIN * top)
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class CondatVu(Solver):
+    r"""The primal-dual method of Condat and Vũ for :math:`f(x) + g(x) + h(Kx)`, a :class:`dini.Composite`.
+
+    .. math:: x^+ = \mathrm{prox}_{\tau g}\bigl(x - \tau(\nabla f(x) + K^\top y)\bigr), \qquad
+              y^+ = \mathrm{prox}_{\sigma h^*}\bigl(y + \sigma K(2x^+ - x)\bigr)
+
+    with :math:`1/\tau = L/2 + \sigma\|K\|^2` and a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts
+    as the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma`
+    moves until primal and dual residuals are of one size, by less and less. The error is the norm of the subgradients
+    :math:`\partial g(x^+) + \nabla f(x^+) + K^\top y^+` and :math:`\partial h^*(y^+) - Kx^+` that the step leaves.
+
+    A step costs one gradient of ``f``, one product with ``K`` and one with its adjoint, and no linear system.
+
+    Parameters
+    ----------
+    dual_step
+        :math:`\sigma` at the start. Default: :math:`1/\|K\|`.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Condat, "A primal-dual splitting method for convex optimization involving Lipschitzian, proximable and linear
+    composite terms", J. Optim. Theory Appl. 2013; Vũ, "A splitting algorithm for dual monotone inclusions involving
+    cocoercive operators", Adv. Comput. Math. 2013; Goldstein, Li, Yuan, "Adaptive primal-dual splitting methods",
+    NeurIPS 2015 (the balance).
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Composite(
+    ...     lambda x, a: 0.5 * jnp.sum((x - a) ** 2), dini.penalties.L1(0.5), jnp.array([[1.0, -1.0]])
+    ... )
+    >>> a = jnp.array([0.0, 3.0])
+    >>> print(dini.solve(problem, dini.CondatVu(), problem.start(a, a), a).x.primal.round(3))
+    [0.5 2.5]
+    """
+
+    dual_step: Any = None
+    tol: Any = None
+    max_steps: int = field(default=20000, metadata={"static": True})
+
+    solves = (Composite,)
+    composite = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive(f"{self.name}'s dual_step", self.dual_step)
+
+    def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:
+        """Return the state before the first step."""
+        inf = infinity(x)
+        primal = x.primal
+        norm = operator_norm(problem, primal, *args).astype(inf.dtype)
+        smoothness = jnp.zeros_like(inf)
+        if problem.smooth:
+            smoothness = curvature(lambda u: problem.smooth_gradient(u, *args), primal).astype(inf.dtype)
+        sigma = 1 / jnp.maximum(norm, jnp.finfo(inf.dtype).tiny) if self.dual_step is None else self.dual_step
+        return State(
+            inf,
+            problem.smooth_gradient(primal, *args),
+            problem.adjoint(x.dual, primal, *args),
+            problem.image(primal, *args),
+            norm,
+            _MARGIN * smoothness,
+            jnp.asarray(sigma, inf.dtype),
+            jnp.full_like(inf, 0.5),
+        )
+
+    def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
+        """Take one step."""
+        dtype = state.error.dtype
+        sigma, smoothness = state.dual_step, state.smoothness
+        tau = _SAFE / jnp.maximum(smoothness / 2 + sigma * state.norm**2, jnp.finfo(dtype).tiny)
+        slope = trees.add(state.gradient, state.adjoint)
+        primal = problem.inner_prox(trees.axpy(-tau, slope, x.primal), tau)
+        image = problem.image(primal, *args)
+        ahead = trees.sub(trees.scale(2, image), state.image)
+        dual = problem.conjugate_prox(trees.axpy(sigma, ahead, x.dual), sigma)
+
+        gradient = problem.smooth_gradient(primal, *args)
+        adjoint = problem.adjoint(dual, primal, *args)
+        move, change = trees.sub(x.primal, primal), trees.sub(state.gradient, gradient)
+        left = trees.sub(trees.scale(1 / tau, move), trees.add(change, trees.sub(state.adjoint, adjoint)))
+        below = trees.sub(trees.scale(1 / sigma, trees.sub(x.dual, dual)), trees.sub(state.image, image))
+        p, d = trees.norm(left).astype(dtype), trees.norm(below).astype(dtype)
+
+        distance = trees.norm(move)
+        seen = jnp.where(distance > 0, trees.norm(change) / jnp.where(distance > 0, distance, 1), 0)
+        # changes as small as rounding say nothing about a curvature
+        seen = jnp.where(distance > 1e2 * trees.eps(primal) * trees.norm(primal), seen, 0)
+        smoothness = jnp.where(seen > smoothness, _MARGIN * seen, smoothness)
+        # in units of the step sizes' invariant: a large primal residual wants a longer primal step
+        scale = jnp.where(state.norm > 0, state.norm, 1)
+        primal_large, dual_large = p > 2 * d * scale, d * scale > 2 * p
+        factor = jnp.where(primal_large, 1 - state.change, jnp.where(dual_large, 1 / (1 - state.change), 1))
+        shrink = jnp.where(primal_large | dual_large, 0.95, 1.0)
+        constants = jax.lax.stop_gradient(
+            (
+                state.norm,
+                smoothness.astype(dtype),
+                (sigma * factor).astype(dtype),
+                (state.change * shrink).astype(dtype),
+            )
+        )
+        error = jnp.sqrt(p**2 + d**2)
+        return PrimalDual(primal, dual), State(error, gradient, adjoint, image, *constants)
+
+    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> PrimalDual:
+        """Return one plain step."""
+        slope, image = problem.smooth_gradient(x.primal, *args), problem.image(x.primal, *args)
+        here = state._replace(gradient=slope, adjoint=problem.adjoint(x.dual, x.primal, *args), image=image)
+        return self.step(problem, x, here, *args)[0]
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class ChambollePock(CondatVu):
+    r"""The primal-dual method of Chambolle and Pock for :math:`g(x) + h(Kx)`.
+
+    This is :class:`CondatVu` for problems without a smooth part, ``dini.Composite(None, ...)``.
+
+    References
+    ----------
+    Chambolle and Pock, "A first-order primal-dual algorithm for convex problems with applications to imaging", J. Math.
+    Imaging Vis. 2011.
+
+    Examples
+    --------
+    The point of a segment with the smallest 1-norm of :math:`x - a`:
+
+    >>> import dini, jax.numpy as jnp
+    >>> distance = dini.penalties.Shifted(dini.penalties.L1(1.0), jnp.array([2.0, 1.0]))
+    >>> problem = dini.Composite(None, distance, constraint=dini.sets.Box(0.0, 0.5))
+    >>> print(dini.solve(problem, dini.ChambollePock(), problem.start(jnp.zeros(2))).x.primal)
+    [0.5 0.5]
+    """
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the problem has no smooth part."""
+        super().check(problem, x)
+        if problem.smooth:
+            raise TypeError(f"ChambollePock has no step for the smooth part of {problem.name}. Use CondatVu.")

@@ -1,0 +1,105 @@
+"""Any optax transformation as a solver."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..loop import tolerance
+from ._base import Solver, infinity
+from ._stochastic import optimality, require_set
+
+
+class State(NamedTuple):
+    """Carried from step to step: the transformation's own state."""
+
+    error: Any
+    inner: Any
+
+
+def _optax() -> Any:
+    try:
+        return importlib.import_module("optax")
+    except ImportError as error:
+        raise ImportError("OptaxSolver needs optax, which is not installed: pip install optax.") from error
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class OptaxSolver(Solver):
+    r"""An optax transformation as a solver with a stopping test, on all data or on a stream of batches.
+
+    A step is ``updates = transformation.update(gradient, ...)`` and ``x + updates``, projected onto the constraint if
+    there is one. Transformations that need the objective get it (``value``, ``grad`` and ``value_fn``), so
+    ``optax.lbfgs()`` and ``optax.polyak_sgd()`` work. The error is the norm of the gradient, with a constraint
+    :math:`\|x - \Pi_C(x - \nabla f)\|_2`, at the point before the step; a point that meets the test is not moved.
+
+    On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
+    ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
+    set ``tol=0`` and count steps.
+
+    Parameters
+    ----------
+    transformation
+        ``optax.adam(1e-3)``, say, or a chain. The same object gives the same compiled program.
+    tol
+        Tolerance on the error. Default: the square root of the unit roundoff.
+    max_steps
+        Limit on the number of steps.
+
+    Raises
+    ------
+    ImportError
+        Where optax is not installed.
+    TypeError
+        Where ``transformation`` is none.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp, optax
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=dini.sets.NonNegative())
+    >>> solver = dini.OptaxSolver(optax.sgd(0.1, momentum=0.5))
+    >>> print(dini.solve(problem, solver, jnp.ones(2), jnp.array([1.5, -1.0])).x.round(3))
+    [1.5 0. ]
+    """
+
+    transformation: Any = field(metadata={"static": True})
+    tol: Any = None
+    max_steps: int = field(default=10000, metadata={"static": True})
+
+    composite = True
+    lags = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        _optax()
+        if not (callable(getattr(self.transformation, "init", None)) and hasattr(self.transformation, "update")):
+            raise TypeError(
+                "OptaxSolver's transformation must be a gradient transformation of optax, such as optax.adam(1e-3): "
+                f"given {self.transformation!r}."
+            )
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise for a penalty: an update has no proximal operator in its metric."""
+        super().check(problem, x)
+        require_set(self, problem)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        return State(infinity(x), self.transformation.init(x))
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Take one step."""
+        optax = _optax()
+        value, gradient = problem.value_and_gradient(x, *args)
+        updates, inner = optax.with_extra_args_support(self.transformation).update(
+            gradient, state.inner, x, value=value, grad=gradient, value_fn=lambda u: problem.value(u, *args)
+        )
+        new = problem.prox(optax.apply_updates(x, updates), 1.0)
+        error = optimality(problem, x, gradient).astype(state.error.dtype)
+        return trees.where(error <= tolerance(self, x), x, new), State(error, inner)

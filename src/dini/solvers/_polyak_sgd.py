@@ -1,0 +1,107 @@
+"""Stochastic gradient descent with Polyak's step size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ..loop import tolerance
+from ..settings import require_positive
+from ._base import Solver, infinity
+from ._stochastic import optimality, require_set
+
+
+class State(NamedTuple):
+    """Carried from step to step."""
+
+    error: Any
+    step_size: Any
+    velocity: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class PolyakSGD(Solver):
+    r"""Stochastic gradient descent with the bounded Polyak step size, with momentum.
+
+    .. math:: x \leftarrow \Pi_C(x - \eta\nabla f_b(x) + \beta v), \qquad
+              \eta = \min\Bigl(\frac{f_b(x) - f_b^*}{c\,\|\nabla f_b(x)\|^2}, \eta_{\max}\Bigr)
+
+    with ``v`` the last move. No step size is tuned: :math:`f_b^*`, the smallest value of the objective on the batch, is
+    zero for losses of models that can fit each batch. The error is that of :class:`OptaxSolver`, at the point before
+    the step.
+
+    Parameters
+    ----------
+    max_step_size
+        :math:`\eta_{\max}`.
+    lower_bound
+        :math:`f_b^*`, or a lower bound of it.
+    scale
+        :math:`c > 0`; one for convex objectives that can be fitted, one half for strongly convex ones.
+    momentum
+        :math:`\beta`, in [0, 1).
+    tol, max_steps
+        As for :class:`OptaxSolver`.
+
+    References
+    ----------
+    Loizou, Vaswani, Laradji, Lacoste-Julien, "Stochastic Polyak step-size for SGD: an adaptive learning rate for fast
+    convergence", AISTATS 2021.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    >>> print(dini.solve(problem, dini.PolyakSGD(), jnp.zeros(2), jnp.array([1.5, -1.0])).x.round(3))
+    [ 1.5 -1. ]
+    """
+
+    max_step_size: Any = 1.0
+    lower_bound: Any = 0.0
+    scale: Any = 1.0
+    momentum: Any = 0.0
+    tol: Any = None
+    max_steps: int = field(default=10000, metadata={"static": True})
+
+    composite = True
+    lags = True
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        require_positive("PolyakSGD's max_step_size", self.max_step_size)
+        require_positive("PolyakSGD's scale", self.scale)
+        require_positive("PolyakSGD's momentum", self.momentum, or_zero=True)
+        if isinstance(self.momentum, int | float) and not self.momentum < 1:
+            raise ValueError(f"PolyakSGD's momentum must be in [0, 1): given {self.momentum}.")
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise for a penalty."""
+        super().check(problem, x)
+        require_set(self, problem)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        inf = infinity(x)
+        return State(inf, jnp.zeros_like(inf), trees.zeros_like(x))
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Take one step."""
+        dtype = state.error.dtype
+        value, gradient = problem.value_and_gradient(x, *args)
+        squared = trees.vdot(gradient, gradient).astype(dtype)
+        above = jnp.maximum(value.astype(dtype) - self.lower_bound, 0)
+        positive = squared > 0
+        ratio = jnp.where(positive, above / (self.scale * jnp.where(positive, squared, 1)), 0)
+        # a constant of differentiation, as all step sizes that a rule finds
+        eta = jax.lax.stop_gradient(jnp.minimum(ratio, self.max_step_size)).astype(dtype)
+        new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
+        error = optimality(problem, x, gradient).astype(dtype)
+        new = trees.where(error <= tolerance(self, x), x, problem.prox(new, 1.0))
+        return new, State(error, eta, trees.sub(new, x))

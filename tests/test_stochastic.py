@@ -1,0 +1,148 @@
+"""Optax transformations as solvers, Armijo and Polyak step sizes, runs on iterators."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dini
+
+
+def interpolated(n=64, d=5, seed=0):
+    """Return a regression that every batch can fit."""
+    rng = np.random.default_rng(seed)
+    X, w = rng.normal(size=(n, d)), rng.normal(size=d)
+    return X, X @ w, w
+
+
+def loss(w, batch):
+    X, y = batch
+    return 0.5 * jnp.mean((X @ w - y) ** 2)
+
+
+def batches(X, y, epochs, size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = rng.permutation(len(y))
+        for i in range(0, len(y), size):
+            yield X[order[i : i + size]], y[order[i : i + size]]
+
+
+STOCHASTIC = [
+    dini.ArmijoSGD(tol=0.0),
+    dini.ArmijoSGD(tol=0.0, momentum=0.3),
+    dini.PolyakSGD(tol=0.0),
+    dini.PolyakSGD(tol=0.0, scale=0.5, momentum=0.3),
+    dini.OptaxSolver(optax.sgd(0.1), tol=0.0),
+    dini.OptaxSolver(optax.polyak_sgd(), tol=0.0),
+]
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC, ids=lambda s: f"{s.name}{getattr(s, 'momentum', '')}")
+def test_interpolation_on_an_iterator(solver):
+    X, y, w = interpolated()
+    solution = dini.run_iterator(dini.Minimize(loss), solver, jnp.zeros(5), batches(X, y, 60))
+    np.testing.assert_allclose(solution.x, w, atol=1e-5)
+    # the last batches may be fitted exactly
+    assert solution.status == (dini.Status.MAX_STEPS if solution.stats.steps == 480 else dini.Status.CONVERGED)
+
+
+def test_by_hand_and_on_an_iterator_are_the_same():
+    X, y, _ = interpolated()
+    problem, solver = dini.Minimize(loss), dini.ArmijoSGD(tol=0.0)
+    x = jnp.zeros(5)
+    state = solver.init(problem, x, (X[:8], y[:8]))
+    for batch in batches(X, y, 1):
+        x, state = solver.step(problem, x, state, batch)
+    np.testing.assert_allclose(dini.run_iterator(problem, solver, jnp.zeros(5), batches(X, y, 1)).x, x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("transformation", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
+def test_optax_on_all_data_and_its_implicit_derivative(transformation):
+    X, y, w = interpolated()
+    solver = dini.OptaxSolver(transformation, tol=1e-9)
+    fit = lambda y: dini.solve(dini.Minimize(loss), solver, jnp.zeros(5), (X, y)).x
+    np.testing.assert_allclose(fit(y), w, atol=1e-7)
+    np.testing.assert_allclose(jax.jacrev(fit)(jnp.asarray(y)), np.linalg.pinv(X), atol=1e-7)
+
+
+def test_projections():
+    a = jnp.array([1.5, -1.0, 0.2])
+    problem = dini.Minimize(lambda x: 0.5 * jnp.sum((x - a) ** 2), constraint=dini.sets.Simplex())
+    want = dini.sets.Simplex().project(a)
+    for solver in (dini.OptaxSolver(optax.sgd(0.3)), dini.ArmijoSGD(), dini.ArmijoSGD(momentum=0.2)):
+        np.testing.assert_allclose(dini.solve(problem, solver, jnp.ones(3) / 3).x, want, atol=1e-7)
+    bound = float(0.5 * jnp.sum((want - a) ** 2))
+    polyak = dini.PolyakSGD(lower_bound=bound, tol=1e-5)
+    np.testing.assert_allclose(dini.solve(problem, polyak, jnp.ones(3) / 3).x, want, atol=1e-4)
+
+
+def test_armijo_condition_holds_on_every_batch():
+    X, y, _ = interpolated()
+    problem, solver = dini.Minimize(loss), dini.ArmijoSGD(tol=0.0, max_step_size=100.0)
+    x = jnp.zeros(5)
+    state = solver.init(problem, x, (X[:8], y[:8]))
+    for batch in batches(X, y, 3):
+        before, gradient = problem.value_and_gradient(x, batch)
+        x, state = solver.step(problem, x, state, batch)
+        assert loss(x, batch) <= before - 0.1 * state.step_size * jnp.sum(gradient**2) + 1e-12
+
+
+def test_polyak_step_is_the_formula():
+    X, y, _ = interpolated()
+    problem, x = dini.Minimize(loss), jnp.ones(5)
+    batch = (X[:8], y[:8])
+    solver = dini.PolyakSGD(scale=0.5, max_step_size=1e3, lower_bound=0.01)
+    value, gradient = problem.value_and_gradient(x, batch)
+    new, _ = solver.step(problem, x, solver.init(problem, x, batch), batch)
+    want = x - (value - 0.01) / (0.5 * jnp.sum(gradient**2)) * gradient
+    np.testing.assert_allclose(new, want, rtol=1e-12)
+
+
+def test_unrolled_through_armijo():
+    """The search is a constant: the derivative of a step is that of a gradient step with its size."""
+    X, y, _ = interpolated()
+    problem, solver = dini.Minimize(loss), dini.ArmijoSGD(tol=0.0)
+    how = dini.Unrolled(steps=1)
+    got = jax.jacrev(
+        lambda y: dini.solve(problem, solver, jnp.zeros(5), (X, y), differentiation=how, on_failure="ignore").x
+    )(jnp.asarray(y))
+    state = solver.init(problem, jnp.zeros(5), (X, y))
+    _, state = solver.step(problem, jnp.zeros(5), state, (X, y))
+    np.testing.assert_allclose(got, state.step_size * X.T / len(y), rtol=1e-10)
+
+
+def test_what_goes_wrong_is_told():
+    X, y, _ = interpolated()
+    problem = dini.Minimize(loss)
+    with pytest.raises(ValueError, match="at least one batch"):
+        dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), [])
+    bad = [(X[:8], y[:8]), (X[:8] * np.nan, y[:8])]
+    with pytest.raises(dini.SolveError, match="NONFINITE after 2 steps"):
+        dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), bad)
+    assert np.isfinite(dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), bad, on_failure="ignore").x).all()
+    with pytest.raises(TypeError, match="is a function"):
+        dini.run_iterator(problem, lambda problem, init, batch: init, jnp.zeros(5), bad)
+    with pytest.raises(ValueError, match="on_failure must be 'raise' or 'ignore'"):
+        dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), bad, on_failure="nan")
+    with pytest.raises(TypeError, match="gradient transformation"):
+        dini.OptaxSolver(lambda g: g)
+    with pytest.raises(TypeError, match="takes no penalties"):
+        dini.solve(dini.Minimize(jnp.sum, penalty=dini.penalties.L1(1.0)), dini.PolyakSGD(), jnp.zeros(2))
+    for settings in ({"aggressiveness": 1.0}, {"decrease": 0.0}, {"growth": 0.5}, {"momentum": 1.0}):
+        with pytest.raises(ValueError, match="ArmijoSGD's"):
+            dini.ArmijoSGD(**settings)
+    with pytest.raises(ValueError, match="PolyakSGD's momentum"):
+        dini.PolyakSGD(momentum=1.0)
+
+
+def test_optax_is_optional(monkeypatch):
+    import importlib
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ImportError, match="pip install optax"):
+        dini.OptaxSolver(optax.sgd(0.1))
