@@ -141,7 +141,7 @@ def batch_solve(
             "batch_solve needs arrays with one common leading axis in what in_axes marks by 0: given leading sizes "
             f"{sorted(str(size) for size in sizes)}."
         )
-    (count,) = sizes
+    count = next(size for size in sizes if size is not None)
     lanes = min(count, 128 if width is None else width)
     return _batch(operands, solver, differentiation, flags, lanes, chunk, on_failure)
 

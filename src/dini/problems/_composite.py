@@ -197,8 +197,10 @@ class Composite(Problem):
         eta = jnp.asarray(step_size)
         inner = Minimize(self.fun, self.constraint, self.penalty).kink_distance(y.primal, step_size)
         scaled = trees.scale(1 / eta, y.dual)
-        outer = self.outer.kink_distance(scaled) if isinstance(self.outer, Set) else None
-        outer = self.outer.kink_distance(scaled, 1 / eta) if outer is None else outer
+        if isinstance(self.outer, Set):
+            outer = self.outer.kink_distance(scaled)
+        else:
+            outer = self.outer.kink_distance(scaled, 1 / eta)
         return jnp.minimum(inner, eta * outer)
 
     def closed(self, x: PrimalDual, *args: Any) -> Any:
