@@ -51,34 +51,46 @@ BATTERY = [
     *battery(dini.Anderson(tol=1e-10, type=1)),
 ]
 
-#: cases of every kind: smooth, tree, complex, set, penalty, rows, scalar and vector roots, fixed points, residuals
-CORE = {
-    "tree",
-    "complex distance",
+#: cases of every kind: a tree, complex numbers, sets, penalties, rows, roots, fixed points, residuals
+CORE = (
+    "cubic",
+    "babylon",
+    "entropy",
     "simplex",
     "lasso",
+    "tree",
+    "complex distance",
     "linear composite lasso",
-    "entropy",
-    "cubic",
     "pair",
-    "babylon",
     "exponential fit",
     "bounded residuals",
-}
-
-
-def is_core(check):
-    implicit = type(check.differentiation).__name__ == "Implicit"
-    if check.solver.name == "ProjectedGradient":  # ProximalGradient under another name
-        return check.case.name == "simplex" and implicit
-    if check.transformation == "derivatives":
-        return implicit or check.case.name in CORE
-    return implicit and check.case.name in CORE
-
-
-@pytest.mark.parametrize(
-    "check", [pytest.param(c, id=c.name, marks=[] if is_core(c) else [pytest.mark.slow]) for c in BATTERY]
 )
+
+
+def in_the_default_suite(checks):
+    """Yield for each cell whether it is one: every kind of case, and every mode and transformation once a solver."""
+    first = {}
+    rank = lambda check: CORE.index(check.case.name) if check.case.name in CORE else len(CORE)
+    kind = lambda check: (id(check.solver), type(check.differentiation), check.transformation)
+    for check in checks:
+        first[kind(check)] = min(first.get(kind(check), len(CORE)), rank(check))
+    seen = set()
+    for check in checks:
+        implicit, plain = isinstance(check.differentiation, dini.Implicit), check.transformation == "derivatives"
+        new = implicit and plain and check.case.name not in seen
+        seen |= {check.case.name} if new else set()
+        alias = check.solver.name == "ProjectedGradient"  # ProximalGradient under another name
+        representative = (implicit or plain) and rank(check) == first[kind(check)]
+        yield new or representative or (implicit and plain and not alias and check.case.name in CORE)
+
+
+CELLS = [
+    pytest.param(check, id=check.name, marks=[] if default else [pytest.mark.slow])
+    for check, default in zip(BATTERY, in_the_default_suite(BATTERY), strict=True)
+]
+
+
+@pytest.mark.parametrize("check", CELLS)
 def test_battery(check):
     check()
 

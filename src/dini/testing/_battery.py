@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -69,34 +70,36 @@ class Check:
     def _derivatives(self) -> None:
         """Solution, forward and reverse Jacobians, under ``jit``; the two modes must agree to rounding."""
         solution, closed, theta, _ = self._flat(jnp.float64)
-        self._near(jax.jit(solution)(theta), jax.jit(closed)(theta), self.rtol, "solution")
-        want = jax.jit(jax.jacfwd(closed))(theta)
-        forward, reverse = jax.jit(jax.jacfwd(solution))(theta), jax.jit(jax.jacrev(solution))(theta)
-        self._near(forward, want, self.rtol, "forward Jacobian")
-        self._near(reverse, want, self.rtol, "reverse Jacobian")
+        value, forward, reverse = _solution_and_jacobians(solution, theta)
+        want, jacobian = _solution_and_jacobians(closed, theta)[:2]
+        self._near(value, want, self.rtol, "solution")
+        self._near(forward, jacobian, self.rtol, "forward Jacobian")
+        self._near(reverse, jacobian, self.rtol, "reverse Jacobian")
         self._near(reverse, forward, 1e-10, "reverse against forward Jacobian")
 
     def _vmap(self) -> None:
         """Values and gradients of a batch are those of lone solves."""
         solution, closed, theta, _ = self._flat(jnp.float64)
         batch = jnp.stack([theta, theta * 1.01, theta * 0.98])
-        total = lambda t: jnp.sum(jnp.cos(solution(t)))
-        self._near(
-            jax.jit(jax.vmap(solution))(batch), jax.jit(jax.vmap(closed))(batch), self.rtol, "batch of solutions"
-        )
-        got = jax.jit(jax.vmap(jax.grad(total)))(batch)
-        want = jax.jit(jax.vmap(jax.grad(lambda t: jnp.sum(jnp.cos(closed(t))))))(batch)
+
+        def lanes(solution: Callable[[Any], Any]) -> Any:
+            def total(t: Any) -> Any:
+                x = solution(t)
+                return jnp.sum(jnp.cos(x)), x
+
+            return jax.jit(jax.vmap(jax.grad(total, has_aux=True)))(batch)
+
+        (got, values), (want, points) = lanes(solution), lanes(closed)
+        self._near(values, points, self.rtol, "batch of solutions")
         self._near(got, want, 10 * self.rtol, "batch of gradients")
 
     def _hessian(self) -> None:
-        """Second derivatives: forward over reverse, and reverse over forward."""
+        """Second derivatives: forward over reverse, and reverse over reverse."""
         solution, closed, theta, _ = self._flat(jnp.float64)
+        _, forward, reverse = _solution_and_jacobians(jax.grad(lambda t: jnp.sum(jnp.cos(solution(t)))), theta)
         want = jax.jit(jax.hessian(lambda t: jnp.sum(jnp.cos(closed(t)))))(theta)
-        scalar = lambda t: jnp.sum(jnp.cos(solution(t)))
-        self._near(jax.jit(jax.hessian(scalar))(theta), want, 100 * self.rtol, "forward-over-reverse Hessian")
-        self._near(
-            jax.jit(jax.jacrev(jax.jacfwd(scalar)))(theta), want, 100 * self.rtol, "reverse-over-forward Hessian"
-        )
+        self._near(forward, want, 100 * self.rtol, "forward-over-reverse Hessian")
+        self._near(reverse, want, 100 * self.rtol, "reverse-over-reverse Hessian")
 
     def _closure(self) -> None:
         """Parameters that the problem's function closes over, eagerly, under ``jit`` and inside ``scan``."""
@@ -123,9 +126,20 @@ class Check:
         solution, closed, theta, _ = dataclasses.replace(self, solver=dataclasses.replace(self.solver, tol=None))._flat(
             jnp.float32
         )
-        value, jacobian = jax.jit(solution)(theta), jax.jit(jax.jacrev(solution))(theta)
-        self._near(value, jax.jit(closed)(theta), 1e-2, "solution in float32")
-        self._near(jacobian, jax.jit(jax.jacfwd(closed))(theta), 3e-2, "Jacobian in float32")
+        value, _, jacobian = _solution_and_jacobians(solution, theta)
+        want, closed_jacobian = _solution_and_jacobians(closed, theta)[:2]
+        self._near(value, want, 1e-2, "solution in float32")
+        self._near(jacobian, closed_jacobian, 3e-2, "Jacobian in float32")
+
+
+@partial(jax.jit, static_argnums=0)
+def _solution_and_jacobians(solution: Callable[[Any], Any], theta: Any) -> tuple[Any, Any, Any]:
+    """Return the value and the forward and reverse Jacobians of a map of vectors, in one program with one solve."""
+    x, forward = jax.linearize(solution, theta)
+    reverse = jax.linear_transpose(forward, theta)
+    columns = jax.vmap(forward, out_axes=-1)(jnp.eye(theta.size, dtype=theta.dtype))
+    rows = jax.vmap(lambda cotangent: reverse(cotangent)[0])(jnp.eye(x.size, dtype=x.dtype))
+    return x, columns, rows
 
 
 #: cells that cannot hold, each with its reason
