@@ -32,5 +32,7 @@ def few_programs():
     yield
     _tests.append(None)
     if len(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY:
+        for array in jax.live_arrays():
+            array.block_until_ready()
         jax.clear_caches()
         gc.collect()

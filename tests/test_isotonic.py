@@ -70,6 +70,17 @@ def test_batches_axes_and_single_precision():
     np.testing.assert_allclose(run(y, np.full(40, 2.0)[:, None], axis=1), want, atol=1e-14)
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-305, 1.7e308])
+def test_the_smallest_and_the_largest_numbers_end_the_search(scale):
+    y = scale * np.random.default_rng(5).uniform(-1, 1, 300)
+    got = np.asarray(run(y))
+    # sums beyond the largest number give NaN
+    if scale < 1 or np.isfinite(got).all():
+        np.testing.assert_allclose(got, scale * reference(y / scale).x, atol=1e-12 * scale + 1e-307)
+    else:
+        assert np.isnan(got).all()
+
+
 def test_nan_is_returned_and_bad_weights_are_refused():
     assert np.isnan(run(jnp.full(40, jnp.nan).at[0].set(0.0))).any()
     with pytest.raises(ValueError, match="weights must be positive"):

@@ -95,14 +95,15 @@ def _join(x: jax.Array, w: jax.Array, levels: int) -> jax.Array:
     """
     rows, last = x.shape[0], x.shape[1] - 1
     row, pair = jnp.arange(rows), jnp.arange(rows // 2)
-    tolerance = 4 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x))
+    # above zero for the tiniest elements, too: a bracket of two neighbouring numbers cannot be halved
+    tolerance = jnp.maximum(4 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
 
     def ends(k: Any, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Return the start of the search: the level, its bracket, and where there is nothing to pool."""
         first = jnp.minimum((2 * pair + 1) << k, rows - 1)
         low, high = x[first, 0], x[first - 1, last]
         arrived = ~(high > low) | (pair >= rows >> (k + 1))
-        return jnp.where(arrived, high, 0.5 * (low + high)), low, high, arrived
+        return jnp.where(arrived, high, 0.5 * low + 0.5 * high), low, high, arrived
 
     def body(carry: Any) -> Any:
         k, count, x, level, low, high, done = carry
@@ -118,7 +119,7 @@ def _join(x: jax.Array, w: jax.Array, levels: int) -> jax.Array:
         arrived = done | ~(jnp.abs(mean - level) > tolerance) | ~(high - low > tolerance)
         # now and then a bisection, so that the bracket is sure to shrink
         inside = (mean > low) & (mean < high) & (count % 4 < 3)
-        level = jnp.where(done, level, jnp.where(inside | arrived, mean, 0.5 * (low + high)))
+        level = jnp.where(done, level, jnp.where(inside | arrived, mean, 0.5 * low + 0.5 * high))
         finished = jnp.all(arrived)
         own = level[row >> (k + 1)][:, None]
         x = jnp.where(finished, jnp.where(right, jnp.maximum(x, own), jnp.minimum(x, own)), x)

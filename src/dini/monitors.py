@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import register_dataclass
 
 
@@ -38,7 +39,8 @@ class Monitor:
 class Callback(Monitor):
     """Call ``fun(info)`` on the host every ``every`` steps.
 
-    ``info`` is a dictionary with ``steps``, ``x`` and the scalar fields of the solver's state, such as ``error``.
+    ``info`` is a dictionary with ``steps``, ``x`` and the scalar fields of the solver's state, such as ``error``, as
+    NumPy arrays. The function must not call JAX: the program that waits for it may hold the thread that JAX needs.
 
     Examples
     --------
@@ -57,10 +59,13 @@ class Callback(Monitor):
         """Call the function when it is due."""
         info = jax.lax.stop_gradient({"steps": steps, "x": x, **_scalars(state)})
         if self.every == 1:
-            jax.debug.callback(self.fun, info)
+            jax.debug.callback(self._call, info)
         else:
-            jax.lax.cond(steps % self.every == 0, lambda i: jax.debug.callback(self.fun, i), lambda i: None, info)
+            jax.lax.cond(steps % self.every == 0, lambda i: jax.debug.callback(self._call, i), lambda i: None, info)
         return history
+
+    def _call(self, info: dict[str, Any]) -> None:
+        self.fun(jax.tree.map(np.asarray, info))
 
 
 def _draw(info: dict[str, Any]) -> None:
