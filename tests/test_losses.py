@@ -46,6 +46,7 @@ MULTICLASS = {
         projection,
     ),
 }
+COMPILED = {name: (jax.jit(loss), jax.jit(jax.grad(loss))) for name, (loss, *_) in MULTICLASS.items()}
 
 
 @pytest.mark.parametrize("name", MULTICLASS)
@@ -58,12 +59,13 @@ def test_multiclass_losses(name, target):
     # the gradient is the prediction less the target; the Hessian is the prediction's Jacobian
     total = lambda s: jnp.sum(loss(s, target))
     prediction = np.array([predict(s) for s in SCORES])
-    np.testing.assert_allclose(jax.grad(total)(SCORES), prediction - full, atol=1e-14)
+    slope = jax.jit(jax.grad(total))
+    np.testing.assert_allclose(slope(SCORES), prediction - full, atol=1e-14)
     t = RNG.standard_normal(SCORES.shape)
     want = np.array([predict(s + 1e-6 * d) - predict(s - 1e-6 * d) for s, d in zip(SCORES, t, strict=True)]) / 2e-6
     for second in (
-        jax.jvp(jax.grad(total), (SCORES,), (t,))[1],
-        jax.grad(lambda s: jnp.vdot(jax.grad(total)(s), t))(SCORES),
+        jax.jvp(slope, (SCORES,), (t,))[1],
+        jax.grad(lambda s: jnp.vdot(slope(s), t))(SCORES),
     ):
         np.testing.assert_allclose(second, want, atol=1e-8)
     # along another axis, in batches, in single precision
@@ -81,12 +83,12 @@ def test_multiclass_losses(name, target):
 )
 def test_fenchel_young(name, s, t):
     """Nonnegative, zero at the prediction, convex along a segment, whatever the level of the scores."""
-    loss, _, predict = MULTICLASS[name]
+    (loss, gradient), predict = COMPILED[name], MULTICLASS[name][2]
     target = predict(t)
     assert loss(s, target) >= -1e-9
     np.testing.assert_allclose(loss(t, target), 0, atol=1e-13)
     np.testing.assert_allclose(loss(t + 1e6, target), 0, atol=1e-8)
-    np.testing.assert_allclose(jax.grad(loss)(t, target), 0, atol=1e-13)
+    np.testing.assert_allclose(gradient(t, target), 0, atol=1e-13)
     middle, ends = loss((s + t) / 2, target), (loss(s, target) + loss(t, target)) / 2
     assert middle <= ends + 1e-9 * (1 + abs(ends))
 
@@ -198,7 +200,7 @@ def test_soft_sorting_against_cvxpy(n, strength):
 def test_derivatives_of_soft_sorting(fun):
     values = np.array([0.35, -1.2, 2.5, 0.9, -0.8, 2.2])
     t = RNG.standard_normal(6)
-    run = lambda x, e: fun(x, e, direction="descending")
+    run = jax.jit(lambda x, e: fun(x, e, direction="descending"))
     got = jax.jvp(run, (values, 0.8), (t, 0.5))[1]
     h = 1e-6
     want = (run(values + h * t, 0.8 + h * 0.5) - run(values - h * t, 0.8 - h * 0.5)) / (2 * h)
@@ -208,8 +210,8 @@ def test_derivatives_of_soft_sorting(fun):
     np.testing.assert_allclose(back[0], t @ forward[0], atol=1e-12)
     np.testing.assert_allclose(back[1], t @ forward[1], atol=1e-12)
     # second order, in the strength
-    bend = jax.grad(jax.grad(lambda e: jnp.vdot(run(values, e), t)))(0.8)
-    slope = jax.grad(lambda e: jnp.vdot(run(values, e), t))
+    slope = jax.jit(jax.grad(lambda e: jnp.vdot(run(values, e), t)))
+    bend = jax.grad(slope)(0.8)
     np.testing.assert_allclose(bend, (slope(0.8 + 1e-5) - slope(0.8 - 1e-5)) / 2e-5, atol=1e-7)
     # finite at ties
     assert np.isfinite(jax.jacrev(run)(jnp.ones(4), 1.0)).all()
