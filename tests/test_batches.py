@@ -105,6 +105,10 @@ def test_what_does_not_fit_is_refused():
         dini.batch_solve(PROBLEM, solver, start, a, scales, in_axes=(None, 0))
     with pytest.raises(ValueError, match="in_axes are 0 or None"):
         dini.batch_solve(PROBLEM, solver, start, a, scales, in_axes=(None, 0, 1, 0))
+    with pytest.raises(ValueError, match="needs an entry"):
+        dini.batch_solve(PROBLEM, solver, start, a, scales, in_axes=0)
+    with pytest.raises(TypeError, match="problem must be a Minimize"):
+        dini.batch_solve(bowl, solver, start, a, scales)
     with pytest.raises(TypeError, match="differentiates by Implicit"):
         dini.batch_solve(PROBLEM, solver, start, a, scales, differentiation=dini.OneStep())
     with pytest.raises(TypeError, match="is a function"):

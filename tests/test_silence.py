@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dini
@@ -15,6 +16,10 @@ NAN = np.nan
 
 def status(solution):
     return dini.Status(int(solution.status))
+
+
+def by_name(solver):
+    return solver.name
 
 
 def quiet(problem, solver, init, *args, **settings):
@@ -53,6 +58,16 @@ def test_a_gradient_that_is_nan_at_a_bound_is_not_a_solution():
         dini.ProximalNewton(),
     ):
         assert status(quiet(problem, solver, jnp.zeros(2))) == dini.Status.NONFINITE, solver.name
+
+
+@pytest.mark.parametrize(
+    "solver", [dini.OptaxSolver(optax.sgd(0.1)), dini.ArmijoSGD(), dini.PolyakSGD(), dini.FrankWolfe()], ids=by_name
+)
+@pytest.mark.parametrize("bad", [NAN, np.inf])
+def test_an_objective_that_is_not_finite_has_no_minimum(solver, bad):
+    """Its gradient does not show that."""
+    problem = dini.Minimize(lambda x, c: jnp.sum((x - 0.4) ** 2) + c, constraint=sets.Simplex())
+    assert status(quiet(problem, solver, jnp.ones(3) / 3, bad)) == dini.Status.NONFINITE
 
 
 BAD_PARAMETERS = {

@@ -138,7 +138,8 @@ class FrankWolfe(Solver):
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
         stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * (1 + trees.norm(x)))
         return trees.where(accept, new, x), State(
-            gap,
+            # an infinite objective may have a finite gradient
+            jnp.where(jnp.isfinite(value), gap, jnp.nan),
             atoms,
             jnp.where(accept, stepped / jnp.sum(stepped), weights),
             grown.astype(dtype),
