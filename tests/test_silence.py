@@ -124,6 +124,18 @@ def test_the_state_of_another_problem_is_not_believed(solver):
     np.testing.assert_allclose(dini.solve(problem, solver, jnp.full(2, -3.0), 1.0, state=done.state).x, 1, atol=1e-6)
 
 
+def test_the_state_of_another_set_is_not_believed():
+    """The atoms of Frank-Wolfe are points of the set that it had."""
+    a = jnp.array([0.2, 0.5, -1.0])
+    problem = lambda radius: dini.Minimize(lambda x: 0.5 * jnp.sum((x - a) ** 2), constraint=sets.L2Ball(radius))
+    early = quiet(problem(1.0), dini.FrankWolfe(max_steps=3), jnp.array([1.0, 0.0, 0.0]), return_state=True)
+    solver = dini.FrankWolfe(tol=1e-9)
+    smaller = dini.solve(problem(0.5), solver, early.x, state=early.state)
+    np.testing.assert_allclose(smaller.x, sets.L2Ball(0.5).project(a), atol=1e-4)
+    elsewhere = dini.solve(problem(1.0), solver, jnp.full(3, 5.0), state=early.state)
+    np.testing.assert_allclose(elsewhere.x, sets.L2Ball(1.0).project(a), atol=1e-4)
+
+
 def test_a_failed_solve_shows_in_its_auxiliary_output():
     problem = dini.Minimize(lambda x, a: (jnp.sum((x - a) ** 2) + jnp.sum(x**4), jnp.sum(x)), has_aux=True)
     run = lambda a, policy: (

@@ -134,25 +134,38 @@ def test_what_does_not_fit_is_refused():
         dini.solve(behind, dini.ChambollePock(), behind.start(x))
     with pytest.raises(TypeError, match="solves problems of the kinds"):
         dini.solve(behind, dini.LBFGS(), behind.start(x))
-    with pytest.raises(TypeError, match="must be a penalty"):
-        dini.Composite(distance, None)
+    for outer in (None, dini.penalties.L1):
+        with pytest.raises(TypeError, match="must be a penalty"):
+            dini.Composite(distance, outer)
+    other = dini.Composite(distance, jnp.ones(3))
+    with pytest.raises(TypeError, match="outer must be a penalty"):
+        dini.solve(other, dini.CondatVu(), other.start(x))
+    with pytest.raises(TypeError, match="the class NonNegative; call it"):
+        dini.Composite(distance, l1, constraint=dini.sets.NonNegative)
+    for part in ({"constraint": l1}, {"penalty": dini.sets.NonNegative()}):
+        other = dini.Composite(distance, l1, **part)
+        with pytest.raises(TypeError, match="must be an object of"):
+            dini.solve(other, dini.CondatVu(), other.start(x))
+    with pytest.raises(TypeError, match="operator must be a matrix"):
+        dini.Composite(distance, l1, "K")
+    with pytest.raises(ValueError, match=r"operator must be a matrix .* given shape \(2, 4\)"):
+        dini.Composite(distance, l1, jnp.ones((2, 4))).start(x)
     nonconvex = dini.Composite(distance, dini.penalties.MCP(1.0, 3.0))
     with pytest.raises(ValueError, match="convex parts"):
         dini.solve(nonconvex, dini.CondatVu(), nonconvex.start(x))
 
 
 @pytest.mark.parametrize(
-    "constraint",
-    [dini.sets.Simplex(1.5), dini.sets.L1Ball(1.5), dini.sets.Box(-0.3, 0.4), dini.sets.LInfBall(0.4)],
-    ids=lambda s: s.name,
+    ("constraint", "atoms"),
+    [(dini.sets.Simplex(1.5), 32), (dini.sets.L1Ball(1.5), 6), (dini.sets.Box(-0.3, 0.4), 6)],
+    ids=lambda s: getattr(s, "name", s),
 )
-def test_frank_wolfe_reaches_the_projection(constraint):
+def test_frank_wolfe_reaches_the_projection(constraint, atoms):
+    """With few atoms some are merged on the way."""
     a = jnp.asarray(np.random.default_rng(7).normal(size=20))
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum((x - a) ** 2), constraint=constraint)
-    # few atoms: some are merged on the way
-    for atoms in (32, 6):
-        solution = dini.solve(problem, dini.FrankWolfe(atoms=atoms, tol=1e-10, max_steps=20000), jnp.zeros(20))
-        np.testing.assert_allclose(solution.x, constraint.project(a), atol=1e-4)
+    solution = dini.solve(problem, dini.FrankWolfe(atoms=atoms, tol=1e-10, max_steps=20000), jnp.zeros(20))
+    np.testing.assert_allclose(solution.x, constraint.project(a), atol=1e-4)
 
 
 def test_frank_wolfe_on_quadratics_converges_linearly():

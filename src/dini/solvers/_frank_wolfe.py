@@ -95,6 +95,14 @@ class FrankWolfe(Solver):
         weights = jnp.zeros(self.atoms, inf.dtype).at[0].set(1)
         return State(inf, atoms, weights, jnp.zeros_like(inf), jnp.zeros((), jnp.int32), running())
 
+    def believes(self, problem: Any, x: Any, state: State) -> jax.Array:
+        """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
+        room = trees.eps(x) ** 0.5
+        mixed = jax.tree.map(lambda a: jnp.tensordot(state.weights.astype(a.dtype), a, 1), state.atoms)
+        outside = jax.vmap(problem.constraint.residual)(state.atoms)
+        largest = jnp.max(jnp.where(state.weights > 0, outside, 0))
+        return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * (1 + trees.norm(x))
+
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
