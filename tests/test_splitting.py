@@ -37,6 +37,20 @@ def test_analysis_lasso_against_cvxpy(solver):
     assert np.abs(solution.x.dual).max() <= 0.7 + 1e-9
 
 
+def test_scales_of_the_function_and_of_the_operator():
+    """The balance of the step sizes follows the units of f and of K."""
+    A, b, K = generic(d=6, m=4)
+
+    @jax.jit
+    def run(size, stretch):
+        problem = dini.Composite(lambda x: 0.5 * jnp.sum((size * A @ x - b) ** 2), dini.penalties.L1(0.3), stretch * K)
+        x = problem.start(jnp.zeros(6))
+        return dini.solve(problem, dini.CondatVu(max_steps=2000), x, on_failure="ignore")
+
+    for size, stretch in ((100.0, 0.1), (10.0, 1.0), (1.0, 1.0), (0.1, 10.0), (0.1, 0.1)):
+        assert run(size, stretch).status == dini.Status.CONVERGED, (size, stretch)
+
+
 def test_derivatives_in_everything_by_finite_differences():
     A, b, K = map(jnp.asarray, generic(m=6))
 
