@@ -198,5 +198,8 @@ def test_linear_minimization():
     np.testing.assert_allclose(dini.sets.L2Ball(1.0).minimize_linear(d), -d / jnp.linalg.norm(d))
     assert np.isnan(dini.sets.NonNegative().minimize_linear(d)).any()
     halfspace = dini.Minimize(jnp.sum, constraint=dini.sets.Halfspace(jnp.ones(3), 1.0))
+    simplex = dini.Minimize(jnp.sum, constraint=dini.sets.Simplex())
+    with pytest.raises(ValueError, match="jump between vertices"):
+        dini.solve(simplex, dini.FrankWolfe(), jnp.zeros(3), differentiation=dini.Unrolled())
     with pytest.raises(TypeError, match="no support function"):
         dini.solve(halfspace, dini.FrankWolfe(), jnp.zeros(3))

@@ -35,9 +35,12 @@ class FrankWolfe(Solver):
     next vertex, or away from the one with the largest inner product, whichever promises more; on polytopes this
     converges linearly for strongly convex ``f``. The step along :math:`d` is :math:`\min(\langle -\nabla f, d\rangle /
     (L\|d\|^2), \gamma_{\max})` with a curvature ``L`` that doubles where the quadratic bound fails (the step is not
-    taken then) and shrinks by a tenth where it holds. No projection is computed, and iterates are sparse in vertices.
+    taken then) and shrinks by a tenth where it holds. Only the start is projected, and iterates are sparse in vertices.
     The error is the Frank-Wolfe gap :math:`\langle\nabla f(x), x - s\rangle`, a bound on :math:`f(x) - f^*` for convex
     ``f``: in units of the objective, so its square root measures the distance to the solution.
+
+    The points do not depend smoothly on parameters, so there is no unrolling; the implicit derivative of the solution
+    is exact.
 
     Parameters
     ----------
@@ -67,6 +70,8 @@ class FrankWolfe(Solver):
 
     composite = True
     monotone = True
+    # vertices jump, and the last steps may be of length zero before the derivative has followed the point
+    differentiable = False
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -126,8 +131,6 @@ class FrankWolfe(Solver):
         # at first as if the best step were a whole one
         curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
-        # vertices do not move with the parameters: only the step size has a derivative
-        curvature = jax.lax.stop_gradient(curvature)
         step_size = jnp.minimum(slope / jnp.maximum(curvature * squared, tiny), longest)
         new = trees.axpy(step_size, direction, x)
         bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
