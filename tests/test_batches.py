@@ -1,5 +1,7 @@
 """A batch that does not wait for its slowest member has the results and derivatives of vmap."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,53 +24,65 @@ def lanes(count=11, seed=0):
 PROBLEM = dini.Minimize(bowl)
 
 
-@pytest.mark.parametrize("solver", [dini.GradientDescent(tol=1e-8), dini.LBFGS(tol=1e-9)], ids=lambda s: s.name)
-@pytest.mark.parametrize(("width", "chunk"), [(None, 8), (4, 3), (1, 1)])
+def with_gradients(run):
+    """Return the solution and the derivatives of a sum over it, by one compiled program."""
+
+    def total(*args):
+        solution = run(*args)
+        return jnp.sum(jnp.cos(solution.x)), solution
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+
+
+GRADIENT_DESCENT, LBFGS = dini.GradientDescent(tol=1e-8), dini.LBFGS(tol=1e-9)
+
+
+@functools.cache
+def by_vmap(solver):
+    run = lambda a, scales: jax.vmap(lambda x, a, s: dini.solve(PROBLEM, solver, x, a, s))(
+        jnp.zeros((11, 3)), a, scales
+    )
+    return with_gradients(run)(*lanes())
+
+
+@pytest.mark.parametrize(
+    ("solver", "width", "chunk"),
+    [(GRADIENT_DESCENT, None, 8), (GRADIENT_DESCENT, 4, 3), (GRADIENT_DESCENT, 1, 1), (LBFGS, 4, 3)],
+    ids=str,
+)
 def test_solutions_and_gradients_are_those_of_vmap(solver, width, chunk):
-    a, scales = lanes()
     start = jnp.zeros((11, 3))
-
-    def pooled(a, scales):
-        return dini.batch_solve(PROBLEM, solver, start, a, scales, width=width, chunk=chunk)
-
-    def plain(a, scales):
-        return jax.vmap(lambda x, a, s: dini.solve(PROBLEM, solver, x, a, s))(start, a, scales)
-
-    got, want = pooled(a, scales), plain(a, scales)
+    run = lambda a, scales: dini.batch_solve(PROBLEM, solver, start, a, scales, width=width, chunk=chunk)
+    (_, got), got_slopes = with_gradients(run)(*lanes())
+    (_, want), want_slopes = by_vmap(solver)
     np.testing.assert_allclose(got.x, want.x, atol=1e-10)
     np.testing.assert_array_equal(got.stats.steps, want.stats.steps)
     np.testing.assert_array_equal(got.status, want.status)
-    got, want = (
-        jax.jit(jax.grad(lambda *t, run=run: jnp.sum(jnp.cos(run(*t).x)), argnums=(0, 1)))(a, scales)
-        for run in (pooled, plain)
-    )
-    np.testing.assert_allclose(got[0], want[0], atol=1e-8)
-    np.testing.assert_allclose(got[1], want[1], atol=1e-8)
+    np.testing.assert_allclose(got_slopes[0], want_slopes[0], atol=1e-8)
+    np.testing.assert_allclose(got_slopes[1], want_slopes[1], atol=1e-8)
 
 
 def test_closures_penalties_and_shared_arguments():
     rng = np.random.default_rng(1)
     X, y = jnp.asarray(rng.normal(size=(20, 4))), jnp.asarray(rng.normal(size=20))
+    solver = dini.ProximalGradient(tol=1e-10)
 
     def path(strengths, y):
         fun = lambda w: 0.5 * jnp.mean((X @ w - y) ** 2)
         problem = dini.Minimize(fun, penalty=dini.penalties.L1(strengths))
         axes = (dini.Minimize(fun, penalty=dini.penalties.L1(0)), None)
-        return dini.batch_solve(problem, dini.ProximalGradient(tol=1e-10), jnp.zeros(4), in_axes=axes, width=2).x
+        return dini.batch_solve(problem, solver, jnp.zeros(4), in_axes=axes, width=2)
 
     def plain(strengths, y):
-        def one(strength):
-            fun = lambda w: 0.5 * jnp.mean((X @ w - y) ** 2)
-            problem = dini.Minimize(fun, penalty=dini.penalties.L1(strength))
-            return dini.solve(problem, dini.ProximalGradient(tol=1e-10), jnp.zeros(4)).x
-
-        return jax.vmap(one)(strengths)
+        fun = lambda w: 0.5 * jnp.mean((X @ w - y) ** 2)
+        problem = lambda strength: dini.Minimize(fun, penalty=dini.penalties.L1(strength))
+        return jax.vmap(lambda strength: dini.solve(problem(strength), solver, jnp.zeros(4)))(strengths)
 
     strengths = jnp.array([0.01, 0.3, 0.05])
-    np.testing.assert_allclose(path(strengths, y), plain(strengths, y), atol=1e-9)
-    got, want = (jax.jacrev(f, argnums=(0, 1))(strengths, y) for f in (path, plain))
-    np.testing.assert_allclose(got[0], want[0], atol=1e-7)
-    np.testing.assert_allclose(got[1], want[1], atol=1e-7)
+    ((_, got), got_slopes), ((_, want), want_slopes) = (with_gradients(run)(strengths, y) for run in (path, plain))
+    np.testing.assert_allclose(got.x, want.x, atol=1e-9)
+    np.testing.assert_allclose(got_slopes[0], want_slopes[0], atol=1e-7)
+    np.testing.assert_allclose(got_slopes[1], want_slopes[1], atol=1e-7)
 
 
 def test_failed_lanes_are_marked():
@@ -87,11 +101,11 @@ def test_failed_lanes_are_marked():
 
 def test_it_works_inside_other_transformations():
     a, scales = lanes(4)
-    start = jnp.zeros((4, 3))
-    solve = lambda a: dini.batch_solve(PROBLEM, dini.LBFGS(tol=1e-9), start, a, scales, width=2).x
-    both = jax.jit(jax.vmap(solve))(jnp.stack([a, 2 * a]))
-    np.testing.assert_allclose(both[0], solve(a), atol=1e-9)
-    np.testing.assert_allclose(both[1], solve(2 * a), atol=1e-9)
+    several = jnp.stack([a, 2 * a])
+    solve = lambda a: dini.batch_solve(PROBLEM, GRADIENT_DESCENT, jnp.zeros((4, 3)), a, scales, width=2).x
+    x = jax.jit(jax.vmap(solve))(several)
+    slopes = jax.vmap(jax.vmap(jax.grad(bowl)), in_axes=(0, 0, None))(x, several, scales)
+    np.testing.assert_allclose(slopes, 0, atol=1e-8)
 
 
 def test_what_does_not_fit_is_refused():
@@ -105,6 +119,10 @@ def test_what_does_not_fit_is_refused():
         dini.batch_solve(PROBLEM, solver, start, a, scales, in_axes=(None, 0))
     with pytest.raises(ValueError, match="in_axes are 0 or None"):
         dini.batch_solve(PROBLEM, solver, start, a, scales, in_axes=(None, 0, 1, 0))
+    with pytest.raises(ValueError, match="needs an entry"):
+        dini.batch_solve(PROBLEM, solver, start, a, scales, in_axes=0)
+    with pytest.raises(TypeError, match="problem must be a Minimize"):
+        dini.batch_solve(bowl, solver, start, a, scales)
     with pytest.raises(TypeError, match="differentiates by Implicit"):
         dini.batch_solve(PROBLEM, solver, start, a, scales, differentiation=dini.OneStep())
     with pytest.raises(TypeError, match="is a function"):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dini
@@ -15,6 +16,10 @@ NAN = np.nan
 
 def status(solution):
     return dini.Status(int(solution.status))
+
+
+def by_name(solver):
+    return solver.name
 
 
 def quiet(problem, solver, init, *args, **settings):
@@ -53,6 +58,16 @@ def test_a_gradient_that_is_nan_at_a_bound_is_not_a_solution():
         dini.ProximalNewton(),
     ):
         assert status(quiet(problem, solver, jnp.zeros(2))) == dini.Status.NONFINITE, solver.name
+
+
+@pytest.mark.parametrize(
+    "solver", [dini.OptaxSolver(optax.sgd(0.1)), dini.ArmijoSGD(), dini.PolyakSGD(), dini.FrankWolfe()], ids=by_name
+)
+@pytest.mark.parametrize("bad", [NAN, np.inf])
+def test_an_objective_that_is_not_finite_has_no_minimum(solver, bad):
+    """Its gradient does not show that."""
+    problem = dini.Minimize(lambda x, c: jnp.sum((x - 0.4) ** 2) + c, constraint=sets.Simplex())
+    assert status(quiet(problem, solver, jnp.ones(3) / 3, bad)) == dini.Status.NONFINITE
 
 
 BAD_PARAMETERS = {
@@ -107,6 +122,18 @@ def test_the_state_of_another_problem_is_not_believed(solver):
     done = dini.solve(problem, solver, jnp.zeros(2), 1.0, return_state=True)
     np.testing.assert_allclose(dini.solve(problem, solver, done.x, 5.0, state=done.state).x, 5, atol=1e-6)
     np.testing.assert_allclose(dini.solve(problem, solver, jnp.full(2, -3.0), 1.0, state=done.state).x, 1, atol=1e-6)
+
+
+def test_the_state_of_another_set_is_not_believed():
+    """The atoms of Frank-Wolfe are points of the set that it had."""
+    a = jnp.array([0.2, 0.5, -1.0])
+    problem = lambda radius: dini.Minimize(lambda x: 0.5 * jnp.sum((x - a) ** 2), constraint=sets.L2Ball(radius))
+    early = quiet(problem(1.0), dini.FrankWolfe(max_steps=3), jnp.array([1.0, 0.0, 0.0]), return_state=True)
+    solver = dini.FrankWolfe(tol=1e-9)
+    smaller = dini.solve(problem(0.5), solver, early.x, state=early.state)
+    np.testing.assert_allclose(smaller.x, sets.L2Ball(0.5).project(a), atol=1e-4)
+    elsewhere = dini.solve(problem(1.0), solver, jnp.full(3, 5.0), state=early.state)
+    np.testing.assert_allclose(elsewhere.x, sets.L2Ball(1.0).project(a), atol=1e-4)
 
 
 def test_a_failed_solve_shows_in_its_auxiliary_output():

@@ -37,6 +37,20 @@ def test_analysis_lasso_against_cvxpy(solver):
     assert np.abs(solution.x.dual).max() <= 0.7 + 1e-9
 
 
+def test_scales_of_the_function_and_of_the_operator():
+    """The balance of the step sizes follows the units of f and of K."""
+    A, b, K = generic(d=6, m=4)
+
+    @jax.jit
+    def run(size, stretch):
+        problem = dini.Composite(lambda x: 0.5 * jnp.sum((size * A @ x - b) ** 2), dini.penalties.L1(0.3), stretch * K)
+        x = problem.start(jnp.zeros(6))
+        return dini.solve(problem, dini.CondatVu(max_steps=2000), x, on_failure="ignore")
+
+    for size, stretch in ((100.0, 0.1), (10.0, 1.0), (1.0, 1.0), (0.1, 10.0), (0.1, 0.1)):
+        assert run(size, stretch).status == dini.Status.CONVERGED, (size, stretch)
+
+
 def test_derivatives_in_everything_by_finite_differences():
     A, b, K = map(jnp.asarray, generic(m=6))
 
@@ -134,25 +148,38 @@ def test_what_does_not_fit_is_refused():
         dini.solve(behind, dini.ChambollePock(), behind.start(x))
     with pytest.raises(TypeError, match="solves problems of the kinds"):
         dini.solve(behind, dini.LBFGS(), behind.start(x))
-    with pytest.raises(TypeError, match="must be a penalty"):
-        dini.Composite(distance, None)
+    for outer in (None, dini.penalties.L1):
+        with pytest.raises(TypeError, match="must be a penalty"):
+            dini.Composite(distance, outer)
+    other = dini.Composite(distance, jnp.ones(3))
+    with pytest.raises(TypeError, match="outer must be a penalty"):
+        dini.solve(other, dini.CondatVu(), other.start(x))
+    with pytest.raises(TypeError, match="the class NonNegative; call it"):
+        dini.Composite(distance, l1, constraint=dini.sets.NonNegative)
+    for part in ({"constraint": l1}, {"penalty": dini.sets.NonNegative()}):
+        other = dini.Composite(distance, l1, **part)
+        with pytest.raises(TypeError, match="must be an object of"):
+            dini.solve(other, dini.CondatVu(), other.start(x))
+    with pytest.raises(TypeError, match="operator must be a matrix"):
+        dini.Composite(distance, l1, "K")
+    with pytest.raises(ValueError, match=r"operator must be a matrix .* given shape \(2, 4\)"):
+        dini.Composite(distance, l1, jnp.ones((2, 4))).start(x)
     nonconvex = dini.Composite(distance, dini.penalties.MCP(1.0, 3.0))
     with pytest.raises(ValueError, match="convex parts"):
         dini.solve(nonconvex, dini.CondatVu(), nonconvex.start(x))
 
 
 @pytest.mark.parametrize(
-    "constraint",
-    [dini.sets.Simplex(1.5), dini.sets.L1Ball(1.5), dini.sets.Box(-0.3, 0.4), dini.sets.LInfBall(0.4)],
-    ids=lambda s: s.name,
+    ("constraint", "atoms"),
+    [(dini.sets.Simplex(1.5), 32), (dini.sets.L1Ball(1.5), 6), (dini.sets.Box(-0.3, 0.4), 6)],
+    ids=lambda s: getattr(s, "name", s),
 )
-def test_frank_wolfe_reaches_the_projection(constraint):
+def test_frank_wolfe_reaches_the_projection(constraint, atoms):
+    """With few atoms some are merged on the way."""
     a = jnp.asarray(np.random.default_rng(7).normal(size=20))
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum((x - a) ** 2), constraint=constraint)
-    # few atoms: some are merged on the way
-    for atoms in (32, 6):
-        solution = dini.solve(problem, dini.FrankWolfe(atoms=atoms, tol=1e-10, max_steps=20000), jnp.zeros(20))
-        np.testing.assert_allclose(solution.x, constraint.project(a), atol=1e-4)
+    solution = dini.solve(problem, dini.FrankWolfe(atoms=atoms, tol=1e-10, max_steps=20000), jnp.zeros(20))
+    np.testing.assert_allclose(solution.x, constraint.project(a), atol=1e-4)
 
 
 def test_frank_wolfe_on_quadratics_converges_linearly():
@@ -171,5 +198,8 @@ def test_linear_minimization():
     np.testing.assert_allclose(dini.sets.L2Ball(1.0).minimize_linear(d), -d / jnp.linalg.norm(d))
     assert np.isnan(dini.sets.NonNegative().minimize_linear(d)).any()
     halfspace = dini.Minimize(jnp.sum, constraint=dini.sets.Halfspace(jnp.ones(3), 1.0))
+    simplex = dini.Minimize(jnp.sum, constraint=dini.sets.Simplex())
+    with pytest.raises(ValueError, match="jump between vertices"):
+        dini.solve(simplex, dini.FrankWolfe(), jnp.zeros(3), differentiation=dini.Unrolled())
     with pytest.raises(TypeError, match="no support function"):
         dini.solve(halfspace, dini.FrankWolfe(), jnp.zeros(3))

@@ -48,6 +48,23 @@ def test_interpolation_on_an_iterator(solver):
     assert solution.status == (dini.Status.MAX_STEPS if solution.stats.steps == 480 else dini.Status.CONVERGED)
 
 
+@pytest.mark.parametrize("solver", STOCHASTIC[::2], ids=lambda s: s.name)
+def test_a_batch_without_gradient_does_not_end_the_run(solver):
+    """The second batch is on the right side of its hinge already; the third one is not."""
+    hinge = lambda w, batch: jnp.mean(jnp.maximum(0, 1 - batch[0] @ w))
+    rows = [np.array([[1.0, 0.0]]), np.array([[20.0, 0.0]]), np.array([[0.0, 1.0]])]
+    solution = dini.run_iterator(dini.Minimize(hinge), solver, jnp.zeros(2), ((row,) for row in rows * 20))
+    assert solution.stats.steps == 60
+    np.testing.assert_array_less(0.9, solution.x)
+
+
+def test_a_complex_unknown_on_an_iterator():
+    target = np.array([1.0 + 1.0j, 2.0])
+    problem = dini.Minimize(lambda x, b: jnp.sum(jnp.abs(x - b) ** 2))
+    x = dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(2, complex), [target] * 60).x
+    np.testing.assert_allclose(x, target, atol=1e-7)
+
+
 def test_by_hand_and_on_an_iterator_are_the_same():
     X, y, _ = interpolated()
     problem, solver = dini.Minimize(loss), dini.ArmijoSGD(tol=0.0)
@@ -89,6 +106,27 @@ def test_armijo_condition_holds_on_every_batch():
         assert loss(x, batch) <= before - 0.1 * state.step_size * jnp.sum(gradient**2) + 1e-12
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+def test_armijo_reaches_a_minimum_that_is_not_zero(momentum):
+    """There the last decreases are smaller than rounding; and the start may be outside, below the minimum."""
+    d, a = jnp.array([1.0, 30.0, 5.0]), jnp.array([0.2, 0.5, -1.0])
+    fun = lambda x: 0.5 * jnp.sum(d * (x - a) ** 2) + 3.0
+    solver = dini.ArmijoSGD(momentum=momentum, max_steps=500)
+    np.testing.assert_allclose(dini.solve(dini.Minimize(fun), solver, jnp.ones(3)).x, a, atol=1e-7)
+    problem = dini.Minimize(fun, constraint=dini.sets.Simplex())
+    want = dini.solve(problem, dini.ProjectedGradient(), jnp.ones(3) / 3).x
+    np.testing.assert_allclose(dini.solve(problem, solver, a).x, want, atol=1e-7)
+
+
+def test_armijo_goes_on_after_a_search_in_vain():
+    """At a kink no step helps; the batches after it have their old step size."""
+    problem = dini.Minimize(lambda x, b: jnp.sum(b[0] * jnp.maximum(x, -2 * x) + b[1] * (x - 1) ** 2))
+    solver, kink, bowl = dini.ArmijoSGD(tol=0.0), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    x, state = solver.step(problem, jnp.zeros(1), solver.init(problem, jnp.zeros(1), kink), kink)
+    _, state = solver.step(problem, x, state, bowl)
+    assert state.step_size > 0.3
+
+
 def test_polyak_step_is_the_formula():
     X, y, _ = interpolated()
     problem, x = dini.Minimize(loss), jnp.ones(5)
@@ -122,6 +160,12 @@ def test_what_goes_wrong_is_told():
     with pytest.raises(dini.SolveError, match="NONFINITE after 2 steps"):
         dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), bad)
     assert np.isfinite(dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), bad, on_failure="ignore").x).all()
+    with pytest.raises(ValueError, match="max_steps of at least 1"):
+        dini.run_iterator(problem, dini.ArmijoSGD(max_steps=0), jnp.zeros(5), bad)
+    with pytest.raises(TypeError, match="run_iterator's batch must be an array or a number: given 'a'"):
+        dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(5), ["a"])
+    with pytest.raises(TypeError, match="problem must be a Minimize"):
+        dini.run_iterator(loss, dini.ArmijoSGD(), jnp.zeros(5), bad)
     with pytest.raises(TypeError, match="is a function"):
         dini.run_iterator(problem, lambda problem, init, batch: init, jnp.zeros(5), bad)
     with pytest.raises(ValueError, match="on_failure must be 'raise' or 'ignore'"):

@@ -9,7 +9,7 @@ import scipy.optimize
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 
 import dini
-from dini.working_sets import Elements, sizes
+from dini.working_sets import Elements, dispatch, sizes
 
 SOLVERS = [dini.ProximalNewton(), dini.CoordinateDescent()]
 LASSO = dini.LinearComposite(lambda z, w, X, y: 0.5 * jnp.mean((z - y) ** 2), lambda X, y: X.T)
@@ -29,8 +29,10 @@ def regression(n=60, d=200, k=8, seed=0):
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
-def test_lasso_path_against_scikit_learn(solver):
-    X, y = regression()
+@pytest.mark.parametrize("size", [100, pytest.param(300, marks=pytest.mark.slow)])
+def test_lasso_path_against_scikit_learn(solver, size):
+    """The larger one has working sets of three sizes."""
+    X, y = regression(d=size)
     strengths = np.abs(X.T @ y).max() / len(y) * np.geomspace(0.5, 0.05, 4)
 
     @jax.jit
@@ -55,46 +57,66 @@ def test_elastic_net_and_its_gradient(solver):
     def fit(strengths):
         lasso, ridge = strengths
         penalty = dini.penalties.ElasticNet(lasso, ridge / lasso)
-        return dini.solve(dini.Minimize(LASSO, penalty=penalty), solver, jnp.zeros(30), X, y).x
+        w = dini.solve(dini.Minimize(LASSO, penalty=penalty), solver, jnp.zeros(30), X, y).x
+        return w, w
 
     strengths = jnp.array([0.2, 0.1])
     want = ElasticNet(alpha=0.3, l1_ratio=0.2 / 0.3, fit_intercept=False, tol=1e-13, max_iter=100000).fit(X, y).coef_
-    np.testing.assert_allclose(fit(strengths), want, atol=1e-6)
+    jacobian, w = jax.jit(jax.jacfwd(fit, has_aux=True))(strengths)
+    np.testing.assert_allclose(w, want, atol=1e-6)
     S = np.flatnonzero(want)
     H = X[:, S].T @ X[:, S] / len(y) + 0.1 * np.eye(len(S))
     closed = np.zeros((30, 2))
     closed[S] = -np.linalg.solve(H, np.stack([np.sign(want[S]), want[S]], axis=1))
-    np.testing.assert_allclose(jax.jit(jax.jacrev(fit))(strengths), closed, atol=1e-6)
+    np.testing.assert_allclose(jacobian, closed, atol=1e-6)
 
 
 def test_gradients_in_the_data_by_finite_differences():
     X, y = regression(n=20, d=12)
-    problem = dini.Minimize(LASSO, penalty=dini.penalties.L1(0.3))
-    total = jax.jit(
-        lambda X, y: jnp.sum(jnp.cos(dini.solve(problem, dini.ProximalNewton(tol=1e-12), jnp.zeros(12), X, y).x))
-    )
-    got = jax.jit(jax.grad(total, argnums=(0, 1)))(X, y)
+    problem, solver = dini.Minimize(LASSO, penalty=dini.penalties.L1(0.3)), dini.ProximalNewton(tol=1e-12)
+    total = lambda X, y: jnp.sum(jnp.cos(dini.solve(problem, solver, jnp.zeros(12), X, y).x))
+    both = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
+    got = both(X, y)[1]
     rng = np.random.default_rng(1)
     dX, dy = rng.normal(size=X.shape), rng.normal(size=y.shape)
-    step = 1e-6
-    want = (total(X + step * dX, y + step * dy) - total(X - step * dX, y - step * dy)) / (2 * step)
-    np.testing.assert_allclose(np.sum(got[0] * dX) + np.sum(got[1] * dy), want, rtol=1e-5)
+    ends = [both(X + step * dX, y + step * dy)[0] for step in (1e-6, -1e-6)]
+    np.testing.assert_allclose(np.sum(got[0] * dX) + np.sum(got[1] * dy), (ends[0] - ends[1]) / 2e-6, rtol=1e-5)
 
 
-def test_the_derivative_on_the_support_is_that_of_the_whole_system():
-    """More elements than a derivative factorizes whole: by the support, and by conjugate gradients."""
-    X, y = regression(n=50, d=600)
+def check_derivatives(size, strengths):
+    """Compare the derivatives of Lasso solutions in their strengths with the closed form, forward and reverse."""
+    X, y = regression(n=50, d=size)
+    known = lambda problem, init, X, y: init
 
-    def fit(strength, linear_solver):
+    def total(strength, found):
         problem = dini.Minimize(LASSO, penalty=dini.penalties.L1(strength))
-        how = dini.Implicit(linear_solver=linear_solver)
-        return dini.solve(problem, dini.ProximalNewton(), jnp.zeros(600), X, y, differentiation=how).x
+        return jnp.sin(dini.solve(problem, known, found, X, y).x).sum()
 
-    for direction in (jax.jacfwd, jax.jacrev):
-        got, want = (
-            jax.jit(direction(lambda s, how=how: jnp.sin(fit(s, how)).sum()))(0.3) for how in (None, dini.linear.CG())
-        )
-        np.testing.assert_allclose(got, want, rtol=1e-6)
+    both = jax.jit(lambda s, w: (jax.jacfwd(total)(s, w), jax.jacrev(total)(s, w)))
+    active = []
+    for strength in strengths:
+        w = Lasso(alpha=strength, fit_intercept=False, tol=1e-14, max_iter=100000).fit(X, y).coef_
+        S = np.flatnonzero(w)
+        slopes = -np.linalg.solve(X[:, S].T @ X[:, S] / len(y), np.sign(w[S]))
+        np.testing.assert_allclose(both(strength, w), np.cos(w[S]) @ slopes, rtol=1e-6)
+        active.append(len(S))
+    return active
+
+
+@pytest.mark.parametrize("size", [40, pytest.param(600, marks=pytest.mark.slow)])
+def test_the_derivative_on_the_support_is_the_closed_form(size):
+    check_derivatives(size, [0.3])
+
+
+def test_a_support_that_is_too_large_is_left_to_conjugate_gradients(monkeypatch):
+    monkeypatch.setattr("dini.conditions._support.LARGEST", 10)
+    few, many = check_derivatives(40, [1.0, 0.01])
+    assert few <= 10 < many
+
+
+def test_the_smallest_size_that_holds_them_is_taken():
+    for count, size in ((0, 2), (2, 2), (3, 4), (9, 8)):
+        assert jax.jit(lambda n: dispatch([2, 4, 8], n, lambda k, x: x + k, 0))(count) == size
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
@@ -123,15 +145,19 @@ def test_quadratic_program_on_a_box(solver):
 
 
 def test_kinks_that_are_not_at_zero_and_starts_outside():
-    a = jnp.array([3.0, 0.2, -2.0])
+    a, center = np.array([3.0, 0.2, -2.0]), np.array([1.0, -1.0, 0.5])
     distance = lambda x: 0.5 * jnp.sum((x - a) ** 2) + 0.2 * jnp.sum(x) ** 2
-    shifted = dini.penalties.Shifted(dini.penalties.L1(1.0), jnp.array([1.0, -1.0, 0.5]))
+    shifted = dini.penalties.Shifted(dini.penalties.L1(1.0), jnp.asarray(center))
     inside = dini.penalties.Indicator(dini.sets.Box(-1.0, 0.5))
-    for part in ({"penalty": shifted}, {"penalty": inside}, {"constraint": dini.sets.Box(-1.0, 0.5)}):
-        problem = dini.Minimize(distance, **part)
-        want = dini.solve(problem, dini.ProximalGradient(tol=1e-11), jnp.zeros(3)).x
-        for solver in SOLVERS:
-            np.testing.assert_allclose(dini.solve(problem, solver, jnp.full(3, 7.0)).x, want, atol=1e-8)
+    x = cp.Variable(3)
+    smooth = 0.5 * cp.sum_squares(x - a) + 0.2 * cp.square(cp.sum(x))
+    for penalty, solver, model in (
+        (shifted, dini.ProximalNewton(), cp.Problem(cp.Minimize(smooth + cp.norm1(x - center)))),
+        (inside, dini.CoordinateDescent(), cp.Problem(cp.Minimize(smooth), [x >= -1, x <= 0.5])),
+    ):
+        model.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        got = dini.solve(dini.Minimize(distance, penalty=penalty), solver, jnp.full(3, 7.0)).x
+        np.testing.assert_allclose(got, x.value, atol=1e-6)
 
 
 def test_weights_and_trees():
@@ -141,10 +167,9 @@ def test_weights_and_trees():
     distance = lambda x: 0.5 * sum(jnp.sum((x[k] - a[k]) ** 2) for k in x)
     problem = dini.Minimize(distance, penalty=dini.penalties.L1(strength))
     start = jax.tree.map(jnp.zeros_like, a)
-    for solver in SOLVERS:
-        x = dini.solve(problem, solver, start).x
-        np.testing.assert_allclose(x["u"], [2.0, 0.0, 0.0], atol=1e-7)
-        np.testing.assert_allclose(x["v"], [[0.5], [-3.0]], atol=1e-7)
+    x = dini.solve(problem, dini.ProximalNewton(), start).x
+    np.testing.assert_allclose(x["u"], [2.0, 0.0, 0.0], atol=1e-7)
+    np.testing.assert_allclose(x["v"], [[0.5], [-3.0]], atol=1e-7)
 
 
 def test_parts_on_some_elements():
@@ -160,7 +185,8 @@ def test_parts_on_some_elements():
 def test_more_active_elements_than_the_largest_working_set():
     X, y = regression(n=60, d=40)
     problem = dini.Minimize(LASSO, penalty=dini.penalties.L1(0.01))
-    want = dini.solve(problem, dini.ProximalNewton(), jnp.zeros(40), X, y).x
+    want = Lasso(alpha=0.01, fit_intercept=False, tol=1e-12, max_iter=100000).fit(X, y).coef_
+    assert np.sum(want != 0) > 16
     got = dini.solve(problem, dini.ProximalNewton(largest=16, max_steps=2000), jnp.zeros(40), X, y).x
     np.testing.assert_allclose(got, want, atol=1e-6)
 
@@ -178,10 +204,10 @@ def test_nonconvex_penalty_reaches_a_stationary_point():
 
 def test_the_gram_form_is_the_same_problem():
     X, y = regression(n=60, d=20)
-    penalty = dini.penalties.L1(0.2)
-    got = dini.solve(dini.Minimize(LASSO.quadratic(20, X, y), penalty=penalty), dini.ProximalNewton(), jnp.zeros(20)).x
-    want = dini.solve(dini.Minimize(LASSO, penalty=penalty), dini.ProximalNewton(), jnp.zeros(20), X, y).x
-    np.testing.assert_allclose(got, want, atol=1e-9)
+    quadratic = LASSO.quadratic(20, X, y)
+    w, v = np.random.default_rng(1).normal(size=(2, 20))
+    np.testing.assert_allclose(quadratic(w) - quadratic(v), LASSO(w, X, y) - LASSO(v, X, y), rtol=1e-10)
+    np.testing.assert_allclose(quadratic.value_and_gradient(w)[1], jax.grad(LASSO)(w, X, y), atol=1e-10)
     with pytest.raises(ValueError, match="is not quadratic"):
         LOGISTIC.quadratic(20, X, y)
 

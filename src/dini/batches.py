@@ -17,7 +17,7 @@ from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
 from .settings import require_count
 from .solution import Solution
-from .solve import as_solver, solve
+from .solve import as_solver, explain, solve
 from .solvers import Solver
 from .status import OnFailure, Status, check_on_failure
 
@@ -127,12 +127,13 @@ def batch_solve(
     if trees.has_complex(init):
         raise TypeError("batch_solve takes no complex unknown: use vmap of solve, or real and imaginary parts.")
     operands = (problem, init, args)
-    axes = (None, 0, *(0 for _ in args)) if in_axes is None else tuple(in_axes)
-    if len(axes) != 2 + len(args):
+    axes = (None, 0, *(0 for _ in args)) if in_axes is None else in_axes
+    if not isinstance(axes, tuple | list) or len(axes) != 2 + len(args):
         raise ValueError(
             f"batch_solve's in_axes needs an entry for the problem, for init and for each argument, {2 + len(args)} "
-            f"in all: given {len(axes)}."
+            f"in all: given {axes!r}."
         )
+    axes = tuple(axes)
     flags = _flags((axes[0], axes[1], axes[2:]), operands)
     leaves = jax.tree.leaves(operands)
     sizes = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf, flag in zip(leaves, flags, strict=True) if flag}
@@ -143,7 +144,11 @@ def batch_solve(
         )
     count = next(size for size in sizes if size is not None)
     lanes = min(count, 128 if width is None else width)
-    return _batch(operands, solver, differentiation, flags, lanes, chunk, on_failure)
+    try:
+        return _batch(operands, solver, differentiation, flags, lanes, chunk, on_failure)
+    except TypeError as error:
+        explain(error, problem, args)
+        raise
 
 
 def _flags(axes: Any, operands: Any) -> tuple[bool, ...]:

@@ -12,12 +12,13 @@ from . import trees
 from .loop import tolerance
 from .problems import check_unknown
 from .solution import Solution, failure
-from .solve import as_solver
-from .status import SolveError, Status
+from .solve import as_solver, explain, on_reals
+from .status import Status
 
 
 @jax.jit
 def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...]) -> Any:
+    problem, x = on_reals(problem, x)
     closed = problem.closed(x, *args)
     solver.check(closed, x)
     return solver.init(closed, x, *args)
@@ -25,12 +26,18 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...]) -> Any:
 
 @jax.jit
 def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    complex_unknown = trees.has_complex(x)
+    problem, x = on_reals(problem, x)
     new, state = solver.step(problem.closed(x, *args), x, state, *args)
     lost = ~jnp.isfinite(state.error) | ~trees.all_finite(new)
     status = getattr(state, "status", jnp.asarray(Status.RUNNING))
     status = jnp.where(lost, Status.NONFINITE, status)
-    status = jnp.where(state.error <= tolerance(solver, x), Status.CONVERGED, status).astype(jnp.int32)
-    return trees.where(lost, x, new), state, status
+    tol = tolerance(solver, x)
+    # a batch without a gradient (all its hinges are zero, say) is not the end of a run without a test
+    met = (state.error <= tol) & (jnp.asarray(tol) > 0)
+    new = trees.where(lost, x, new)
+    code = jnp.where(met, Status.CONVERGED, status).astype(jnp.int32)
+    return trees.from_real(new) if complex_unknown else new, state, code
 
 
 def run_iterator(
@@ -45,7 +52,8 @@ def run_iterator(
 
     The item (a batch, any pytree of arrays) is the last argument of the problem's functions: ``fun(x, *args, batch)``.
     Batches of one shape share one compiled step. The run ends with the iterator, after ``solver.max_steps`` items, when
-    the error on a batch is at most ``tol`` (set ``tol=0`` to take every step), or when a step fails.
+    the error on a batch is at most ``tol``, or when a step fails. With ``tol=0`` there is no test: every step is taken,
+    also past a batch whose gradient vanishes.
 
     The result is no function of the parameters that a derivative could be taken of; differentiate a solution found so
     with :func:`dini.custom_root` and the condition on all data.
@@ -71,6 +79,8 @@ def run_iterator(
         Where a step makes the objective or the point not finite, or the solver says that it failed.
     ValueError
         Where the iterator is empty.
+    TypeError
+        Where the problem, the solver, the start or a batch is not what is needed here.
 
     Examples
     --------
@@ -91,15 +101,21 @@ def run_iterator(
         raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
     if hasattr(solver, "run"):
         raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
+    if solver.max_steps < 1:
+        raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
     x, state, steps, status = check_unknown(init), None, 0, Status.RUNNING
     for batch in iterator:
-        if steps >= solver.max_steps:
-            break
-        if state is None:
-            state = _start(problem, solver, x, (*args, batch))
-        x, state, code = _step(problem, solver, x, state, (*args, batch))
+        given = (*args, batch)
+        try:
+            if state is None:
+                state = _start(problem, solver, x, given)
+            x, state, code = _step(problem, solver, x, state, given)
+        except TypeError as error:
+            explain(error, problem, args)
+            explain(error, problem, batch, name="run_iterator's batch")
+            raise
         steps, status = steps + 1, Status(int(code))
-        if status != Status.RUNNING:
+        if status != Status.RUNNING or steps >= solver.max_steps:
             break
     if state is None:
         raise ValueError("run_iterator needs at least one batch: the iterator gave none.")
@@ -109,8 +125,7 @@ def run_iterator(
         x, jnp.asarray(status, jnp.int32), jnp.asarray(steps), jnp.asarray(state.error, dtype), state=state
     )
     if status not in (Status.CONVERGED, Status.MAX_STEPS) and on_failure != "ignore":
-        error: SolveError = failure(
+        raise failure(
             solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, x)
         )
-        raise error
     return solution

@@ -23,6 +23,13 @@ def require_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
         raise ValueError(f"{name} must be {'nonnegative' if or_zero else 'positive'}: given {value}.")
 
 
+def require_between(name: str, value: Any, low: float, high: float, *, or_low: bool = False) -> None:
+    """Raise ``ValueError`` unless a known value is inside an interval, which is open (or has its lower end)."""
+    given = _known(value)
+    if given is not None and not np.all(((given >= low) if or_low else (given > low)) & (given < high)):
+        raise ValueError(f"{name} must be in {'[' if or_low else '('}{low}, {high}): given {value}.")
+
+
 def require_all_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
     """Raise ``ValueError`` unless every leaf of a tree of known values is positive (or zero)."""
     for leaf in jax.tree.leaves(value):

@@ -33,6 +33,18 @@ Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
 _IMPLICIT = Implicit()
 
 
+def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
+    """Return a problem and its unknown; with a complex unknown those on pairs of real numbers that stand for them."""
+    if not trees.has_complex(x):
+        return problem, x
+    if getattr(problem, "composite", False):
+        raise TypeError(
+            f"{problem.name} has a complex unknown and a constraint or penalty, which are defined on real numbers. "
+            "State the problem in real and imaginary parts."
+        )
+    return problem.real_view(), trees.to_real(x)
+
+
 @partial(jax.jit, static_argnums=(6, 7))
 def _solve(
     problem: Any,
@@ -47,13 +59,7 @@ def _solve(
     """Everything that is compiled; its checks run once, when it is traced."""
     x = _check_unknown(init)
     complex_unknown = trees.has_complex(x)
-    if complex_unknown:
-        if getattr(problem, "composite", False):
-            raise TypeError(
-                f"{problem.name} has a complex unknown and a constraint or penalty, which are defined on real numbers. "
-                "State the problem in real and imaginary parts."
-            )
-        problem, x = problem.real_view(), trees.to_real(x)
+    problem, x = on_reals(problem, x)
     problem = problem.closed(x, *args)
     solver.check(problem, x)
     if trees.size(x):
@@ -154,7 +160,7 @@ def solve(
             resumed: Any = solver if state is None else Resumed(solver, state)
             solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state)
     except TypeError as error:
-        _explain(error, problem, args, differentiation)
+        explain(error, problem, args, differentiation)
         raise
     if on_failure == "ignore":
         return solution
@@ -204,8 +210,7 @@ def _solve_in_time(
     """Solve in groups of steps, each at most twice as long as the one before and a fraction of what time is left."""
     start = time.perf_counter()
     if state is None:
-        x = _check_unknown(init)
-        real, x = (problem.real_view(), trees.to_real(x)) if trees.has_complex(x) else (problem, x)
+        real, x = on_reals(problem, _check_unknown(init))
         state = solver.init(real, x, *args)
     taken, group = 0, 1
     while True:
@@ -272,7 +277,7 @@ def as_solver(solver: Any) -> Solver:
     )
 
 
-def _explain(error: TypeError, problem: Any, args: Any, differentiation: Any) -> None:
+def explain(error: TypeError, problem: Any, args: Any, differentiation: Any = _IMPLICIT, *, name: str = "args") -> None:
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
@@ -286,6 +291,6 @@ def _explain(error: TypeError, problem: Any, args: Any, differentiation: Any) ->
     for path, leaf in jax.tree_util.tree_leaves_with_path(args):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
             raise TypeError(
-                f"args{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Bind other values to "
-                "the function, for example with functools.partial."
+                f"{name}{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Bind other values "
+                "to the function, for example with functools.partial."
             ) from error

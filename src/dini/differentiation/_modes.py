@@ -194,7 +194,7 @@ class Unrolled(Differentiation):
         if not getattr(solver, "differentiable", True):
             raise ValueError(
                 f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
-                f"{solver_name(solver)} only compare values. Use Implicit()."
+                f"{solver_name(solver)} do not (they compare values, or jump between vertices). Use Implicit()."
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last, "Unrolled(last=...)")

@@ -12,9 +12,10 @@ from jax.tree_util import Partial, register_dataclass
 
 from .. import conditions, trees
 from ..functions import as_function, close, function_name
+from ..penalties import Penalty
 from ..sets import Set
 from ._base import Problem
-from ._minimize import Minimize, check_scalar
+from ._minimize import Minimize, check_part, check_scalar
 
 
 class PrimalDual(NamedTuple):
@@ -30,6 +31,12 @@ class PrimalDual(NamedTuple):
 
     primal: Any
     dual: Any
+
+
+_NO_OUTER = (
+    "Composite's outer must be a penalty of dini.penalties or a set of dini.sets: given {}. Your own function goes "
+    "into dini.penalties.Custom."
+)
 
 
 def _nothing(x: Any, *args: Any) -> jax.Array:
@@ -71,9 +78,9 @@ class Composite(Problem):
     Raises
     ------
     TypeError
-        Where ``outer`` is no penalty or set, ``f`` is not one real number, or the unknown is no pair.
+        Where a part is no penalty or set, ``f`` is not one real number, or the unknown is no pair.
     ValueError
-        Where the operator is not linear, or a part is not convex or does not fit.
+        Where the operator is not linear or has another shape, or a part is not convex or does not fit.
 
     Examples
     --------
@@ -106,11 +113,13 @@ class Composite(Problem):
             object.__setattr__(self, "operator", as_function(self.operator, "Composite's operator"))
         if self.constraint is not None and self.penalty is not None:
             raise ValueError("Composite takes a constraint or a penalty, not both.")
+        elif isinstance(self.operator, str):
+            raise TypeError(f"Composite's operator must be a matrix, a function or None: given {self.operator!r}.")
         if self.outer is None or callable(self.outer) or isinstance(self.outer, int | float | str):
-            raise TypeError(
-                "Composite's outer must be a penalty of dini.penalties or a set of dini.sets: given "
-                f"{self.outer!r}. Your own function goes into dini.penalties.Custom."
-            )
+            raise TypeError(_NO_OUTER.format(repr(self.outer)))
+        for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
+            if isinstance(part, type):
+                check_part("Composite", what, part, kind)
 
     @property
     def smooth(self) -> bool:
@@ -137,7 +146,15 @@ class Composite(Problem):
         """Return ``K x``."""
         if self.operator is None:
             return x
-        return self.operator(x, *args) if callable(self.operator) else jnp.asarray(self.operator) @ x
+        if callable(self.operator):
+            return self.operator(x, *args)
+        matrix, shape = jnp.asarray(self.operator), getattr(x, "shape", ())
+        if not shape or not matrix.ndim or matrix.shape[-1] != shape[0]:
+            raise ValueError(
+                "Composite's operator must be a matrix with a column for each row of the primal variable, which is one "
+                f"array, or a function: given shape {matrix.shape} for {trees.describe(x)}."
+            )
+        return matrix @ x
 
     def adjoint(self, y: Any, x: Any, *args: Any) -> Any:
         """Return the adjoint of ``K`` times ``y``, for an unknown like ``x``."""
@@ -210,6 +227,11 @@ class Composite(Problem):
                 "The unknown of Composite is a pair of a primal and a dual variable: start at problem.start(x, *args). "
                 f"Given {trees.describe(x)}."
             )
+        if not isinstance(self.outer, Set | Penalty):
+            raise TypeError(_NO_OUTER.format(type(self.outer).__name__))
+        for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
+            if part is not None:
+                check_part(self.name, what, part, kind)
         operator = close(self.operator, x.primal, *args) if callable(self.operator) else self.operator
         problem = dataclasses.replace(
             self,

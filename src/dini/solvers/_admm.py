@@ -14,7 +14,7 @@ from .. import trees
 from ..linear import CG, DENSE_LIMIT, sparsity
 from ..linear import solve as linear_solve
 from ..problems import Composite, PrimalDual
-from ..settings import require_count, require_positive
+from ..settings import require_between, require_count, require_positive
 from ._base import Solver, infinity
 
 #: how often the balance of the residuals is looked at, and what is too far from it
@@ -96,8 +96,7 @@ class ADMM(Solver):
         self._check_settings()
         require_positive("ADMM's weight", self.weight)
         require_count("ADMM's dense_limit", self.dense_limit, 0)
-        if not 0 < self.relaxation < 2:
-            raise ValueError(f"ADMM's relaxation must be between 0 and 2: given {self.relaxation}.")
+        require_between("ADMM's relaxation", self.relaxation, 0, 2)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise unless there is no ``g``."""

@@ -11,7 +11,7 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
-from ..settings import require_positive
+from ..settings import require_between, require_positive
 from ._base import Solver, infinity, relative_rounding
 from ._stochastic import optimality, require_set
 
@@ -24,11 +24,6 @@ class State(NamedTuple):
     velocity: Any
 
 
-def _require_between(name: str, value: float, low: float, high: float) -> None:
-    if not low < value < high:
-        raise ValueError(f"{name} must be between {low} and {high}: given {value}.")
-
-
 @register_dataclass
 @dataclass(frozen=True)
 class ArmijoSGD(Solver):
@@ -38,7 +33,8 @@ class ArmijoSGD(Solver):
 
     .. math:: f_b(x^+) \le f_b(x) - \tfrac{c}{\eta}\|x - x^+\|^2, \qquad x^+ = \Pi_C(x - \eta\nabla f_b(x)) ,
 
-    which without constraint is Armijo's condition; then the momentum :math:`\beta v` of the last move is added. Where a
+    which without constraint is Armijo's condition (where the two values differ by rounding errors only, the mean of the
+    gradients at both ends gives their difference); then the momentum :math:`\beta v` of the last move is added. Where a
     model can fit all batches at once (interpolation), this converges like gradient descent on all data. The trials of a
     step are made on its batch, in the step. The error is that of :class:`OptaxSolver`, at the point before the step.
 
@@ -84,12 +80,11 @@ class ArmijoSGD(Solver):
     def __post_init__(self) -> None:
         self._check_settings()
         require_positive("ArmijoSGD's max_step_size", self.max_step_size)
-        _require_between("ArmijoSGD's aggressiveness", self.aggressiveness, 0, 1)
-        _require_between("ArmijoSGD's decrease", self.decrease, 0, 1)
+        require_between("ArmijoSGD's aggressiveness", self.aggressiveness, 0, 1)
+        require_between("ArmijoSGD's decrease", self.decrease, 0, 1)
         if not self.growth >= 1:
             raise ValueError(f"ArmijoSGD's growth must be at least 1: given {self.growth}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"ArmijoSGD's momentum must be in [0, 1): given {self.momentum}.")
+        require_between("ArmijoSGD's momentum", self.momentum, 0, 1, or_low=True)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise for a penalty."""
@@ -105,29 +100,48 @@ class ArmijoSGD(Solver):
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step."""
         dtype = state.error.dtype
+        if getattr(problem, "composite", False):
+            # from a start outside of the set no step is short enough, since all of them lead inside
+            inside = lambda x: problem.prox(x, 1.0)
+            x = jax.lax.cond(jnp.isinf(state.error), inside, lambda x: x, x)
         value, gradient = problem.value_and_gradient(x, *args)
-        most = jnp.asarray(self.max_step_size, dtype)
-        first = jnp.minimum(self.growth * state.step_size, most)
-        eta = self._search(problem, x, value, gradient, first.astype(dtype), args)
+        error = optimality(problem, x, value, gradient).astype(dtype)
+        first = jnp.minimum(self.growth * state.step_size, self.max_step_size)
+        eta, found = self._search(problem, x, value, gradient, first.astype(dtype), args)
         new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
         if self.momentum:
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
-        error = optimality(problem, x, gradient).astype(dtype)
         new = trees.where(error <= tolerance(self, x), x, new)
-        return new, State(error, eta, trees.sub(new, x))
+        # after a search in vain (at a kink, say) the next one starts from the last step size that was good
+        return new, State(error, jnp.where(found, eta, state.step_size), trees.sub(new, x))
 
-    def _search(self, problem: Any, x: Any, value: Any, gradient: Any, first: Any, args: tuple[Any, ...]) -> Any:
-        """Return the step size, a constant of differentiation."""
+    def _search(
+        self, problem: Any, x: Any, value: Any, gradient: Any, first: Any, args: tuple[Any, ...]
+    ) -> tuple[Any, Any]:
+        """Return the step size, a constant of differentiation, and whether it meets the condition."""
         x, value, gradient, first = jax.lax.stop_gradient((x, value, gradient, first))
         slack = relative_rounding(value)
+        least = jnp.finfo(first.dtype).tiny * 1e6
 
-        def fails(eta: Any) -> Any:
+        def trial(now: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
+            eta = now[0]
             new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
             move = trees.sub(new, x)
             squared = trees.vdot(move, move)
-            enough = problem.value(new, *args) <= value - self.aggressiveness * squared / eta + slack
-            # where nothing moves any more, or nothing is finite, no shorter step helps
-            return ~enough & (squared > 0) & jnp.isfinite(value) & (eta > jnp.finfo(first.dtype).tiny * 1e6)
+            needed = (self.aggressiveness * squared / eta).astype(value.dtype)
 
-        eta = jax.lax.while_loop(fails, lambda eta: (self.decrease * eta).astype(eta.dtype), first)
-        return jax.lax.stop_gradient(eta)
+            def slopes() -> jax.Array:
+                both = trees.add(gradient, problem.gradient(new, *args))
+                return (0.5 * trees.vdot(both, move)).astype(value.dtype)
+
+            # a difference of values that is as small as rounding says nothing; the mean of the slopes does
+            change = jax.lax.cond(needed > slack, lambda: problem.value(new, *args) - value, slopes)
+            moves = needed > 0
+            enough = (change <= -needed) & moves
+            # where nothing moves any more, or nothing is finite, no shorter step helps
+            going = ~enough & moves & jnp.isfinite(value) & (eta > least)
+            return (self.decrease * eta).astype(eta.dtype), eta, enough, going
+
+        start = first, first, jnp.asarray(False), jnp.asarray(True)
+        _, eta, found, _ = jax.lax.while_loop(lambda now: now[3], trial, start)
+        return jax.lax.stop_gradient(eta), found

@@ -62,6 +62,11 @@ class Solver:
         """Return the next point and state."""
         raise NotImplementedError
 
+    def believes(self, problem: Any, x: Any, state: Any) -> Any:
+        """Return whether the state of an earlier solve can be one of this problem and point."""
+        del problem, x, state
+        return True
+
     def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
         del problem, x, state

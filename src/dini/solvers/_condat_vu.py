@@ -52,8 +52,9 @@ class CondatVu(Solver):
 
     with :math:`1/\tau = L/2 + \sigma\|K\|^2` and a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts
     as the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma`
-    moves until primal and dual residuals are of one size, by less and less. The error is the norm of the subgradients
-    :math:`\partial g(x^+) + \nabla f(x^+) + K^\top y^+` and :math:`\partial h^*(y^+) - Kx^+` that the step leaves.
+    moves until primal and dual residuals are of one size, relative to the gradients and the point, by less and less.
+    The error is the norm of the subgradients :math:`\partial g(x^+) + \nabla f(x^+) + K^\top y^+` and
+    :math:`\partial h^*(y^+) - Kx^+` that the step leaves.
 
     A step costs one gradient of ``f``, one product with ``K`` and one with its adjoint, and no linear system.
 
@@ -138,9 +139,14 @@ class CondatVu(Solver):
         # changes as small as rounding say nothing about a curvature
         seen = jnp.where(distance > 1e2 * trees.eps(primal) * trees.norm(primal), seen, 0)
         smoothness = jnp.where(seen > smoothness, _MARGIN * seen, smoothness)
-        # in units of the step sizes' invariant: a large primal residual wants a longer primal step
-        scale = jnp.where(state.norm > 0, state.norm, 1)
+        # relative to the sizes of the gradients and of the point, so that units do not count
+        norm = jnp.where(state.norm > 0, state.norm, 1)
+        top, bottom = jnp.maximum(trees.norm(gradient) / norm, trees.norm(dual)), trees.norm(primal)
+        known = (top > 0) & (bottom > 0)
+        scale = jnp.where(known, top / jnp.where(known, bottom, 1), norm)
         primal_large, dual_large = p > 2 * d * scale, d * scale > 2 * p
+        # where the curvature of f is what bounds the primal step, a shorter dual one does not lengthen it
+        primal_large = primal_large & (sigma * state.norm**2 > 0.1 * smoothness)
         factor = jnp.where(primal_large, 1 - state.change, jnp.where(dual_large, 1 / (1 - state.change), 1))
         shrink = jnp.where(primal_large | dual_large, 0.95, 1.0)
         constants = jax.lax.stop_gradient(

@@ -35,9 +35,12 @@ class FrankWolfe(Solver):
     next vertex, or away from the one with the largest inner product, whichever promises more; on polytopes this
     converges linearly for strongly convex ``f``. The step along :math:`d` is :math:`\min(\langle -\nabla f, d\rangle /
     (L\|d\|^2), \gamma_{\max})` with a curvature ``L`` that doubles where the quadratic bound fails (the step is not
-    taken then) and shrinks by a tenth where it holds. No projection is computed, and iterates are sparse in vertices.
+    taken then) and shrinks by a tenth where it holds. Only the start is projected, and iterates are sparse in vertices.
     The error is the Frank-Wolfe gap :math:`\langle\nabla f(x), x - s\rangle`, a bound on :math:`f(x) - f^*` for convex
     ``f``: in units of the objective, so its square root measures the distance to the solution.
+
+    The points do not depend smoothly on parameters, so there is no unrolling; the implicit derivative of the solution
+    is exact.
 
     Parameters
     ----------
@@ -67,6 +70,8 @@ class FrankWolfe(Solver):
 
     composite = True
     monotone = True
+    # vertices jump, and the last steps may be of length zero before the derivative has followed the point
+    differentiable = False
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -95,6 +100,14 @@ class FrankWolfe(Solver):
         weights = jnp.zeros(self.atoms, inf.dtype).at[0].set(1)
         return State(inf, atoms, weights, jnp.zeros_like(inf), jnp.zeros((), jnp.int32), running())
 
+    def believes(self, problem: Any, x: Any, state: State) -> jax.Array:
+        """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
+        room = trees.eps(x) ** 0.5
+        mixed = jax.tree.map(lambda a: jnp.tensordot(state.weights.astype(a.dtype), a, 1), state.atoms)
+        outside = jax.vmap(problem.constraint.residual)(state.atoms)
+        largest = jnp.max(jnp.where(state.weights > 0, outside, 0))
+        return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * (1 + trees.norm(x))
+
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
@@ -118,8 +131,6 @@ class FrankWolfe(Solver):
         # at first as if the best step were a whole one
         curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
-        # vertices do not move with the parameters: only the step size has a derivative
-        curvature = jax.lax.stop_gradient(curvature)
         step_size = jnp.minimum(slope / jnp.maximum(curvature * squared, tiny), longest)
         new = trees.axpy(step_size, direction, x)
         bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
@@ -138,7 +149,8 @@ class FrankWolfe(Solver):
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
         stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * (1 + trees.norm(x)))
         return trees.where(accept, new, x), State(
-            gap,
+            # an infinite objective may have a finite gradient
+            jnp.where(jnp.isfinite(value), gap, jnp.nan),
             atoms,
             jnp.where(accept, stepped / jnp.sum(stepped), weights),
             grown.astype(dtype),

@@ -101,5 +101,5 @@ class OptaxSolver(Solver):
             gradient, state.inner, x, value=value, grad=gradient, value_fn=lambda u: problem.value(u, *args)
         )
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
-        error = optimality(problem, x, gradient).astype(state.error.dtype)
+        error = optimality(problem, x, value, gradient).astype(state.error.dtype)
         return trees.where(error <= tolerance(self, x), x, new), State(error, inner)

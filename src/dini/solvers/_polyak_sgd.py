@@ -11,7 +11,7 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
-from ..settings import require_positive
+from ..settings import require_between, require_positive
 from ._base import Solver, infinity
 from ._stochastic import optimality, require_set
 
@@ -76,9 +76,7 @@ class PolyakSGD(Solver):
         self._check_settings()
         require_positive("PolyakSGD's max_step_size", self.max_step_size)
         require_positive("PolyakSGD's scale", self.scale)
-        require_positive("PolyakSGD's momentum", self.momentum, or_zero=True)
-        if isinstance(self.momentum, int | float) and not self.momentum < 1:
-            raise ValueError(f"PolyakSGD's momentum must be in [0, 1): given {self.momentum}.")
+        require_between("PolyakSGD's momentum", self.momentum, 0, 1, or_low=True)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise for a penalty."""
@@ -102,6 +100,6 @@ class PolyakSGD(Solver):
         # a constant of differentiation, as all step sizes that a rule finds
         eta = jax.lax.stop_gradient(jnp.minimum(ratio, self.max_step_size)).astype(dtype)
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
-        error = optimality(problem, x, gradient).astype(dtype)
+        error = optimality(problem, x, value, gradient).astype(dtype)
         new = trees.where(error <= tolerance(self, x), x, problem.prox(new, 1.0))
         return new, State(error, eta, trees.sub(new, x))

@@ -47,7 +47,7 @@ class Resumed:
         state = jax.tree.map(lambda old, new: jnp.asarray(old, new.dtype), self.state, fresh)
         tol = tolerance(self.solver, x)
         stale = (state.error <= tol) & ~(problem.condition.error(problem, x, *args) <= 100 * tol)
-        state = trees.where(stale, fresh, state)
+        state = trees.where(stale | ~jnp.asarray(self.solver.believes(problem, x, state)), fresh, state)
         if hasattr(state, "status"):
             return state._replace(status=jnp.full_like(state.status, Status.RUNNING))
         return state

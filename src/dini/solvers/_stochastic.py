@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from .. import trees
 
@@ -19,8 +20,12 @@ def require_set(solver: Any, problem: Any) -> None:
         )
 
 
-def optimality(problem: Any, x: Any, gradient: Any) -> jax.Array:
-    """Return the norm of the gradient, or of the projected gradient step's move where there is a constraint."""
-    if not getattr(problem, "composite", False):
-        return trees.norm(gradient)
-    return trees.norm(trees.sub(x, problem.prox(trees.sub(x, gradient), 1.0)))
+def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:
+    """Return the norm of the gradient, or of the projected gradient step's move where there is a constraint.
+
+    NaN where the objective is not finite, which its gradient need not show.
+    """
+    move = gradient
+    if getattr(problem, "composite", False):
+        move = trees.sub(x, problem.prox(trees.sub(x, gradient), 1.0))
+    return jnp.where(jnp.isfinite(value), trees.norm(move), jnp.nan)
