@@ -197,6 +197,16 @@ def test_newton_conditions_and_problems_of_the_table():
         np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(solve))(a).sum(-1), second, atol=1e-7)
 
 
+def test_second_derivatives_in_every_order_where_the_system_does_not_change():
+    """A clipped linear fit: neither matrix nor right-hand side of the derivative's system depends on the parameters."""
+    problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), dini.sets.Box(-1.0, 1.0))
+    total = lambda a: jnp.sum(jnp.sin(dini.solve(problem, dini.ProximalGradient(tol=1e-12), jnp.zeros(2), a).x))
+    a = jnp.array([0.4, 3.0])
+    orders = [outer(inner(total)) for outer in (jax.jacfwd, jax.jacrev) for inner in (jax.jacfwd, jax.jacrev)]
+    for second in jax.jit(lambda a: [order(a) for order in orders])(a):
+        np.testing.assert_allclose(second, np.diag([-np.sin(0.4), 0.0]), atol=1e-10)
+
+
 def test_small_right_hand_sides_survive_single_precision():
     with jax.enable_x64(False):
         matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])

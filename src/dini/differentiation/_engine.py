@@ -155,7 +155,7 @@ def implicit(
             dx = solve_certified(at, Parameters(here, merge), tangent, solver, on_failure, name)
         else:
             residual, b = jax.jvp(lambda some: at.function(x, merge(some)), (here,), (tangent,))
-            dx = solve_real(at, trees.neg(b), solver, on_failure, name)
+            dx = solve_real(at, _linked(trees.neg(b), (x, here)), solver, on_failure, name)
             if judge:
                 dx = _on_a_solution(dx, at, residual, on_failure, name)
         dx = as_declared(dx, at, on_failure, name)
@@ -219,6 +219,16 @@ def _hold(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         return jax.tree.unflatten(treedef, full)
 
     return [leaves[i] for i in places], put
+
+
+def _linked(b: Any, inputs: Any) -> Any:
+    """Return ``b``, which seems to depend on the inputs.
+
+    JAX cannot differentiate a linear solve of which only what its solver holds depends on something.
+    """
+    never = jnp.zeros((), bool)
+    seen = sum(jnp.where(never, jnp.real(jnp.sum(jnp.ravel(leaf)[:1])), 0) for leaf in jax.tree.leaves(inputs))
+    return jax.tree.map(lambda leaf: leaf + jnp.asarray(seen, leaf.dtype), b)
 
 
 def solve_real(at: Linearization, b: Any, linear_solver: Any, on_failure: OnFailure, name: str) -> Any:
