@@ -67,6 +67,10 @@ CORE = (
 )
 
 
+#: what does not depend on the solver but on the road that it is on is tested with one of each kind
+ON_EVERY_ROAD = ("LBFGS", "Newton", "ProximalGradient", "LevenbergMarquardt", "FixedPointIteration", "CondatVu")
+
+
 def in_the_default_suite(checks):
     """Yield for each cell whether it is one: every kind of case, and every mode and transformation once a solver."""
     first = {}
@@ -80,7 +84,8 @@ def in_the_default_suite(checks):
         new = implicit and plain and check.case.name not in seen
         seen |= {check.case.name} if new else set()
         alias = check.solver.name == "ProjectedGradient"  # ProximalGradient under another name
-        representative = (implicit or plain) and rank(check) == first[kind(check)]
+        own = check.transformation not in ("hessian", "closure") or check.solver.name in ON_EVERY_ROAD
+        representative = (implicit or plain) and own and rank(check) == first[kind(check)]
         yield new or representative or (implicit and plain and not alias and check.case.name in CORE)
 
 

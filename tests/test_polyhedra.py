@@ -42,11 +42,12 @@ def test_redundant_equations():
     n = 5
     E = np.vstack([np.kron(np.eye(n), np.ones(n)), np.kron(np.ones(n), np.eye(n))])
     part = sets.Polyhedron(-np.eye(n * n), np.zeros(n * n), E, np.ones(2 * n))
+    jacobians = [jax.jit(jax.jacfwd(one.project)) for one in (part, sets.Birkhoff())]
     for scale in (0.3, 1.0):
         Y = scale * np.random.default_rng(1).standard_normal((n, n))
         np.testing.assert_allclose(project(part, Y), project(sets.Birkhoff(), Y), atol=1e-13)
         np.testing.assert_allclose(distance(part, Y), distance(sets.Birkhoff(), Y), rtol=1e-9)
-        got, want = (jax.jit(jax.jacfwd(one.project))(Y) for one in (part, sets.Birkhoff()))
+        got, want = (jacobian(Y) for jacobian in jacobians)
         np.testing.assert_allclose(got, want, atol=1e-11)
 
 
@@ -120,10 +121,11 @@ def test_intersections_of_polyhedra_are_polyhedra():
     A, inner = rng.standard_normal((2, n)), 0.5 * rng.random(n)
     together = sets.Polyhedron(np.vstack([np.eye(n), -np.eye(n)]), np.repeat([1.0, 0.0], n), A, A @ inner)
     apart = sets.Intersection([sets.Hypercube(1.0), sets.Affine(A, A @ inner)])
+    jacobians = [jax.jit(jax.jacrev(part.project)) for part in (apart, together)]
     for _ in range(5):
         y = 2 * rng.standard_normal(n)
         np.testing.assert_allclose(project(apart, y), project(together, y), atol=1e-11)
-        got, want = (jax.jit(jax.jacrev(part.project))(y) for part in (apart, together))
+        got, want = (jacobian(y) for jacobian in jacobians)
         np.testing.assert_allclose(got, want, atol=1e-10)
         assert 0 < distance(apart, y) <= distance(together, y) + 1e-9
 
