@@ -75,6 +75,12 @@ EXPERIMENTS: tuple[Entry, ...] = (
         "Blondel et al., Efficient and modular implicit differentiation, 2022",
     ),
     Entry(
+        "molecular-dynamics",
+        "dini_zoo.molecular_dynamics.experiment",
+        "Differentiates the positions of packed disks in a diameter, though the packing is not unique.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
+    Entry(
         "svm",
         "dini_zoo.svm.experiment",
         "Tunes a support vector machine by hypergradients: any solver, differentiated through any fixed point.",
