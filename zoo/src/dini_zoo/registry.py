@@ -69,6 +69,12 @@ class Entry:
 
 EXPERIMENTS: tuple[Entry, ...] = (
     Entry(
+        "distill",
+        "dini_zoo.distillation.experiment",
+        "Distills the digits into one image a class, by implicit and by unrolled hypergradients.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
+    Entry(
         "jacobian-error",
         "dini_zoo.jacobian_error.experiment",
         "Sets the error of a Jacobian, implicit or unrolled, against the error of the solution and the bound on it.",
