@@ -11,12 +11,12 @@ from rich.console import Console
 from sklearn.svm import LinearSVC
 
 import dini
+from dini_zoo.measure import compile_program, fastest
 from dini_zoo.svm import comparison, experiment, tuning
 from dini_zoo.svm.checks import checks
 from dini_zoo.svm.data import Sample, Split, digits
 from dini_zoo.svm.fista import FISTA
 from dini_zoo.svm.machine import accuracy, center, dual, tie_margin, weights
-from dini_zoo.svm.measure import compile_program, fastest
 from dini_zoo.svm.modes import MIRROR, PROJECTED
 from dini_zoo.svm.outer import hypergradient, squared_error, squared_hinge, validation_loss
 from dini_zoo.svm.solvers import ACCELERATED, BLOCKS, RESTARTED

@@ -72,8 +72,9 @@ def solve(
             f"The linear system of the derivative of {name} was not solved: {cause} "
             f"(method {method}, relative residual {float(residual):.2e}, accepted up to {accept:.1e}). "
             "The solution may not be unique or may not depend smoothly on the parameters there. Add a small "
-            "regularization to the problem, compute in float64, choose another `linear_solver`, or, if a "
-            'derivative that may be wrong is acceptable, pass on_failure="ignore".',
+            "regularization to the problem, compute in float64, choose another `linear_solver` (MinimumNorm() for the "
+            "shortest of many derivatives), or, if a derivative that may be wrong is acceptable, pass "
+            'on_failure="ignore".',
             Status.SINGULAR,
         )
 

@@ -69,9 +69,21 @@ class Entry:
 
 EXPERIMENTS: tuple[Entry, ...] = (
     Entry(
+        "distill",
+        "dini_zoo.distillation.experiment",
+        "Distills the digits into one image a class, by implicit and by unrolled hypergradients.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
+    Entry(
         "jacobian-error",
         "dini_zoo.jacobian_error.experiment",
         "Sets the error of a Jacobian, implicit or unrolled, against the error of the solution and the bound on it.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
+    Entry(
+        "molecular-dynamics",
+        "dini_zoo.molecular_dynamics.experiment",
+        "Differentiates the positions of packed disks in a diameter, though the packing is not unique.",
         "Blondel et al., Efficient and modular implicit differentiation, 2022",
     ),
     Entry(

@@ -13,9 +13,9 @@ from jaxtyping import Array
 
 import dini
 
+from ..measure import compile_program, fastest
 from .data import Split
 from .machine import tie_margin
-from .measure import compile_program, fastest
 from .modes import MIRROR, PROJECTED
 from .outer import validation_loss
 

@@ -30,6 +30,10 @@ class Program:
         """Run it to its end."""
         return jax.block_until_ready(self.compiled(*self.arguments))
 
+    def at(self, *arguments: Any) -> Any:
+        """Run it for other arguments of the same shapes."""
+        return self.compiled(*arguments)
+
     def run_and_listen(self) -> tuple[Any, list[str]]:
         """Run it to its end, and return its result with what dini warned of."""
         with warnings.catch_warnings(record=True) as caught:
@@ -43,11 +47,11 @@ def compile_program(fun: Callable[..., Any], *arguments: Any) -> Program:
     return Program(jax.jit(fun).lower(*arguments).compile(), arguments)
 
 
-def fastest(programs: Sequence[Program], rounds: int, patience: float = math.inf) -> list[float]:
-    """The shortest time of each program in seconds.
+def take_turns(programs: Sequence[Program], rounds: int, patience: float = math.inf) -> list[list[float]]:
+    """The times of each program in seconds.
 
-    The programs take turns, so that a disturbance of the machine hits all of them alike, and the shortest time is the
-    one with the least of it. There are `rounds` turns, or as many as begin within `patience` seconds.
+    The programs take turns, so that a disturbance of the machine hits all of them alike. There are `rounds` turns, or
+    as many as begin within `patience` seconds.
     """
     times: list[list[float]] = [[] for _ in programs]
     begin = time.perf_counter()
@@ -60,4 +64,9 @@ def fastest(programs: Sequence[Program], rounds: int, patience: float = math.inf
                 start = time.perf_counter()
                 program()
                 own.append(time.perf_counter() - start)
-    return [min(own) for own in times]
+    return times
+
+
+def fastest(programs: Sequence[Program], rounds: int, patience: float = math.inf) -> list[float]:
+    """The shortest of the times that `take_turns` measures: the one with the least disturbance in it."""
+    return [min(own) for own in take_turns(programs, rounds, patience)]
