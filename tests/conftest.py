@@ -16,7 +16,7 @@ _MAPS, _MANY, _tests = Path("/proc/self/maps"), 30_000, []
 
 _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)  # writing a program takes about 0.05 s
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,8 @@ def few_programs():
     """Forget all compiled programs before a worker runs out of memory mappings."""
     yield
     _tests.append(None)
-    # JAX keeps millions of small objects; the collector need not look at them again and again
-    gc.collect(1)
-    gc.freeze()
     if len(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY:
         for array in jax.live_arrays():
             array.block_until_ready()
         jax.clear_caches()
-        gc.unfreeze()
         gc.collect()

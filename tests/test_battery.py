@@ -67,6 +67,8 @@ CORE = (
 )
 
 
+#: of these, what every solver is tested on that takes it
+KINDS = {"cubic", "babylon", "simplex", "lasso", "tree", "bounded residuals"}
 #: what does not depend on the solver but on the road that it is on is tested with one of each kind
 ON_EVERY_ROAD = ("LBFGS", "Newton", "ProximalGradient", "LevenbergMarquardt", "FixedPointIteration", "CondatVu")
 
@@ -86,7 +88,7 @@ def in_the_default_suite(checks):
         alias = check.solver.name == "ProjectedGradient"  # ProximalGradient under another name
         own = check.transformation not in ("hessian", "closure") or check.solver.name in ON_EVERY_ROAD
         representative = (implicit or plain) and own and rank(check) == first[kind(check)]
-        yield new or representative or (implicit and plain and not alias and check.case.name in CORE)
+        yield new or representative or (implicit and plain and not alias and check.case.name in KINDS)
 
 
 CELLS = [
