@@ -1,0 +1,24 @@
+"""An equilibrium classifier: a layer whose output is a fixed point, differentiated in any of dini's modes.
+
+The parts: the layer and the classifier on it (`equilibrium`, `classify`, `initial`), how strongly the layer contracts
+(`contraction`), training by Adam (`train`), and the exact gradient by dense algebra (`Reference`). The experiment is in
+`dini_zoo.deep_equilibrium.experiment`.
+"""
+
+from .equilibrium import Params, classify, equilibrium, initial, layer
+from .reference import Contraction, Reference, contraction
+from .training import Course, loss, train
+
+__all__ = [
+    "Contraction",
+    "Course",
+    "Params",
+    "Reference",
+    "classify",
+    "contraction",
+    "equilibrium",
+    "initial",
+    "layer",
+    "loss",
+    "train",
+]

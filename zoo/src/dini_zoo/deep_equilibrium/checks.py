@@ -1,0 +1,43 @@
+"""The bars that the experiment must clear. They were set before it was run; no published figure is among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..report import Check
+
+if TYPE_CHECKING:
+    from .experiment import Result
+
+
+def checks(result: Result) -> Iterator[Check]:
+    """Every bar."""
+    implicit, longest = result.ways["implicit"], result.ways[result.settings.longest]
+    central = max(result.central)
+    yield _at_most("exact gradient to central difference", central, 1e-4, ".1e")
+    for error, when in zip(implicit.errors, ("before", "after"), strict=True):
+        yield _at_most(f"implicit to exact gradient, {when}", error, 1e-6, ".1e")
+    for slope, radius, when in zip(decay(result), result.radii, ("before", "after"), strict=True):
+        holds = slope <= radius
+        yield Check(f"a term of the series, {when}: error ×", f"{slope:.3f}", f"{radius:.3f}", "≤ contraction", holds)
+    growth = result.doubled / implicit.memory
+    yield Check("implicit memory, twice the steps", f"× {growth:.3f}", "", "≤ 1.01", growth <= 1.01)
+    share = implicit.memory / longest.memory
+    yield _at_most("implicit memory / full unroll's", share, 0.25, ".3f")
+    accuracy = {name: float(course.accuracy[-1]) for name, course in result.courses.items()}
+    ours, best = accuracy["implicit"], max(accuracy.values())
+    yield Check("test accuracy, implicit", f"{ours:.3f}", "", "≥ 0.93", ours >= 0.93)
+    yield Check("test accuracy, best mode − implicit", f"{best - ours:.3f}", "", "≤ 0.01", best - ours <= 0.01)
+
+
+def decay(result: Result) -> list[float]:
+    """The mean factor by which one more term reduces the series' error, before and after training."""
+    terms = np.array(result.settings.series)
+    return [float((errors[-1] / errors[0]) ** (1 / (terms[-1] - terms[0]))) for errors in result.series]
+
+
+def _at_most(quantity: str, ours: float, bar: float, form: str) -> Check:
+    return Check(quantity, f"{ours:{form}}", "", f"≤ {bar:g}", ours <= bar)

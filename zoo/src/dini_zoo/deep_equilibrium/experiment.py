@@ -1,0 +1,253 @@
+"""An equilibrium classifier of the digits of scikit-learn, trained in each of dini's modes of differentiation.
+
+The same layer, the same solver, the same start and the same batches: only the mode differs. What each mode learns, how
+far its gradient is from the exact one before and after training, and what the gradient costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+import dini
+
+from ..measure import Program, compile_program, take_turns
+from ..svm.data import Sample, Split, digits
+from . import report
+from .equilibrium import Params, equilibrium, initial, layer
+from .reference import Contraction, Reference, contraction
+from .training import Course, epoch, loss, start, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+IMPLICIT, AUTO, FREE, ONE_STEP = "implicit", "auto", "Jacobian-free", "one step"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the experiment can be told."""
+
+    train: int = 1200
+    """Images to learn from; the rest of the 1797 is for testing."""
+    batch: int = 100
+    hidden: int = 40
+    gain: float = 0.5
+    """About the spectral norm of `W` at the start."""
+    learning_rate: float = 3e-3
+    """Of Adam."""
+    epochs: int = 25
+    tol: float = 1e-8
+    """Of Anderson's method, for a whole batch."""
+    max_steps: int = 100
+    few: int = 5
+    """Steps of the short unroll."""
+    many: int = 40
+    """Steps of the long unroll."""
+    terms: int = 4
+    """Of the Neumann series, and last steps to unroll."""
+    series: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Numbers of terms at which the series' error is measured."""
+    seeds: int = 3
+    """Starts and orders of the data, for the spread of implicit and Jacobian-free training."""
+    rounds: int = 40
+    """Turns in which the gradients are timed."""
+    trained: tuple[str, ...] | None = None
+    """The names of the modes to train in; all if it is not given."""
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            train=100,
+            batch=50,
+            hidden=8,
+            epochs=2,
+            few=2,
+            many=6,
+            terms=2,
+            series=(1, 2),
+            seeds=2,
+            rounds=2,
+            trained=(IMPLICIT, FREE),
+        )
+
+    @property
+    def solver(self) -> dini.Anderson:
+        return dini.Anderson(tol=self.tol, max_steps=self.max_steps)
+
+    @property
+    def modes(self) -> dict[str, dini.Differentiation]:
+        """The ways to differentiate, by name."""
+        return {
+            IMPLICIT: dini.Implicit(),
+            AUTO: dini.Auto(),
+            f"Neumann, {self.terms} terms": dini.Neumann(self.terms),
+            FREE: dini.JacobianFree(),
+            ONE_STEP: dini.OneStep(),
+            f"unrolled, last {self.terms}": dini.Unrolled(last=self.terms),
+            f"unrolled, {self.few} steps": dini.Unrolled(steps=self.few, checkpoint=False),
+            self.longest: dini.Unrolled(steps=self.many, checkpoint=False),
+        }
+
+    @property
+    def longest(self) -> str:
+        """The name of the long unroll."""
+        return f"unrolled, {self.many} steps"
+
+    @property
+    def checkpointed(self) -> dict[str, dini.Differentiation]:
+        """A way whose gradient is that of the long unroll: it is timed and not trained."""
+        return {f"{self.longest}, checkpoints": dini.Unrolled(steps=self.many)}
+
+
+@dataclass(frozen=True)
+class Way:
+    """The gradient of one mode: how exact it is, and what it costs."""
+
+    errors: tuple[float, float]
+    """Relative distance from the exact gradient, before training and after implicit training."""
+    cosine: float
+    """Of the angle to the exact gradient, after training."""
+    memory: int
+    """Bytes for intermediate results."""
+    times: list[float]
+    """Of one gradient after training, in seconds, with those of the other ways in turns."""
+
+    @property
+    def fastest(self) -> float:
+        return min(self.times)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was learned in each mode, and what its gradients are worth."""
+
+    settings: Settings
+    ways: dict[str, Way]
+    courses: dict[str, Course]
+    first: Contraction
+    """Before training."""
+    contractions: dict[str, Contraction]
+    """After training in each mode."""
+    central: tuple[float, float]
+    """Relative distance of the exact gradient's slope from a central difference, before and after training."""
+    series: np.ndarray
+    """Errors of the Neumann series by number of terms: a row before and a row after training."""
+    doubled: int
+    """Bytes of the implicit gradient where twice as many steps are allowed."""
+    choice: dini.Choice
+    """What `Auto` does after training."""
+    seeds: dict[str, list[float]]
+    """Test accuracy by seed."""
+
+    @property
+    def radii(self) -> tuple[float, float]:
+        """Contraction factor before and after implicit training."""
+        return self.first.radius, self.contractions[IMPLICIT].radius
+
+    @property
+    def unrolls(self) -> set[str]:
+        """The modes that take a fixed number of steps, without a stopping test."""
+        return {f"unrolled, {steps} steps" for steps in (self.settings.few, self.settings.many)}
+
+    def tables(self) -> list[Table]:
+        return report.tables(self)
+
+    def figure(self) -> Figure:
+        from .picture import draw
+
+        return draw(self)
+
+
+def run(settings: Settings, console: Console) -> Result:
+    """Run the experiment in double precision."""
+    split = digits(10, settings.train, 0)
+    sample = Sample(split.train.X[: settings.batch], split.train.Y[: settings.batch])
+    solver = settings.solver
+    with jax.enable_x64(True), console.status("compiling") as status:
+        first = begin(settings, split, 0)
+        modes = settings.modes
+        names = tuple(modes) if settings.trained is None else settings.trained
+        courses: dict[str, Course] = {}
+        seeds: dict[str, list[float]] = {}
+        for name in names:
+            status.update(f"training, {name}")
+            program = compile_program(
+                epoch(split, modes[name], solver, settings.batch, settings.learning_rate),
+                first,
+                start(first, settings.learning_rate),
+                np.arange(settings.train),
+                np.asarray(True),
+            )
+            courses[name] = _train(settings, program, first, 0)
+            if name in (IMPLICIT, FREE):
+                others = [
+                    _train(settings, program, begin(settings, split, seed), seed) for seed in range(1, settings.seeds)
+                ]
+                seeds[name] = [float(course.accuracy[-1]) for course in (courses[name], *others)]
+
+        status.update("gradients")
+        points = (first, courses[IMPLICIT].params)
+        references = [Reference.at(point, sample) for point in points]
+        programs = {
+            name: gradient(points[1], sample, mode, solver) for name, mode in (modes | settings.checkpointed).items()
+        }
+        found = {name: [program.at(point) for point in points] for name, program in programs.items()}
+        sums = [gradient(first, sample, dini.Neumann(terms), solver) for terms in settings.series]
+        series = [
+            [reference.error(program.at(point)) for program in sums]
+            for point, reference in zip(points, references, strict=True)
+        ]
+        longer = dini.Anderson(tol=settings.tol, max_steps=2 * settings.max_steps)
+        doubled = gradient(first, sample, dini.Implicit(), longer).memory
+        status.update(f"timing, {settings.rounds} rounds")
+        times = take_turns(list(programs.values()), settings.rounds)
+        z = equilibrium(points[1], jnp.asarray(sample.X), solver=solver, on_failure="ignore").x
+        choice = dini.Auto().explain(dini.FixedPoint(layer), z, jnp.asarray(sample.X), points[1])
+
+    ways = {
+        name: Way(
+            (references[0].error(found[name][0]), references[1].error(found[name][1])),
+            references[1].cosine(found[name][1]),
+            programs[name].memory,
+            own,
+        )
+        for name, own in zip(programs, times, strict=True)
+    }
+    central = [reference.slope_error(point, sample) for point, reference in zip(points, references, strict=True)]
+    return Result(
+        settings=settings,
+        ways=ways,
+        courses=courses,
+        first=contraction(first, sample.X),
+        contractions={name: contraction(course.params, sample.X) for name, course in courses.items()},
+        central=(central[0], central[1]),
+        series=np.array(series),
+        doubled=doubled,
+        choice=choice,
+        seeds=seeds,
+    )
+
+
+def begin(settings: Settings, split: Split, seed: int) -> Params:
+    """The weights before training, in double precision."""
+    inputs, classes = split.train.X.shape[1], split.train.Y.shape[1]
+    return initial(jax.random.key(seed), inputs, settings.hidden, classes, settings.gain)
+
+
+def gradient(params: Params, sample: Sample, mode: dini.Differentiation, solver: dini.Solver) -> Program:
+    """The gradient of the loss on a sample: a function of the parameters."""
+    sample = jax.device_put(sample)
+    slope = jax.grad(lambda params: loss(params, sample, mode, solver, on_failure="ignore")[0])
+    return compile_program(slope, params)
+
+
+def _train(settings: Settings, program: Program, params: Params, seed: int) -> Course:
+    state = start(params, settings.learning_rate)
+    return train(program.at, params, state, settings.train, settings.epochs, seed)
