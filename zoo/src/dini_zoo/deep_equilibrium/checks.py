@@ -34,9 +34,15 @@ def checks(result: Result) -> Iterator[Check]:
 
 
 def decay(result: Result) -> list[float]:
-    """The mean factor by which one more term reduces the series' error, before and after training."""
-    terms = np.array(result.settings.series)
-    return [float((errors[-1] / errors[0]) ** (1 / (terms[-1] - terms[0]))) for errors in result.series]
+    """The mean factor by which one more term reduces the series' error, before and after training.
+
+    An error that is not far above the implicit gradient's is that of the solve: such errors are left out.
+    """
+    terms, factors = np.array(result.settings.series), []
+    for errors, floor in zip(result.series, result.ways["implicit"].errors, strict=True):
+        last = int(np.flatnonzero(errors > 100 * floor)[-1])
+        factors.append(float((errors[last] / errors[0]) ** (1 / (terms[last] - terms[0]))))
+    return factors
 
 
 def _at_most(quantity: str, ours: float, bar: float, form: str) -> Check:

@@ -17,11 +17,11 @@ The modes of dini differ in what they do about :math:`u`: `Implicit` solves for 
 
 .. math:: W = (1 - m) I - A^\top A + B - B^\top ,
 
-so that :math:`v^\top (I - W) v \ge m \|v\|^2`. As :math:`0 < D \le I`, the matrix :math:`I - D W` is then invertible and
-the fixed point unique, whatever `A` and `B` are. A plain `W` was tried first: training in the implicit mode takes it to
-where :math:`I - D W` is singular, and the loss rises again. The first `A` is nearly :math:`\sqrt{1 - m}\, I`, which
-makes `W` small: the layer contracts at first. Nothing keeps it so, as `W` may grow in all but the positive
-directions, and the truncated modes must live with that.
+so that :math:`v^\top (I - W) v \ge m \|v\|^2`. As :math:`0 < D \le I`, the matrix :math:`I - D W` is then invertible
+and the fixed point unique, whatever `A` and `B` are. A plain `W` was tried first: with the exact gradient, training
+takes it to where :math:`I - D W` is nearly singular, and the loss rises again. The first `A` is nearly
+:math:`\sqrt{1 - m}\, I`, which makes `W` small: the layer contracts at first. Nothing keeps it so, as `W` may grow in
+all but the positive directions, and the truncated modes must live with that.
 
 References
 ----------
@@ -38,7 +38,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
-
 
 #: The margin `m` of monotonicity.
 MARGIN = 0.5

@@ -21,7 +21,7 @@ from ..svm.data import Sample, Split, digits
 from . import report
 from .equilibrium import Params, equilibrium, initial, layer
 from .reference import Contraction, Reference, contraction
-from .training import Course, epoch, loss, start, train
+from .training import Course, epoch, look, loss, start, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,13 +87,23 @@ class Settings:
         return {
             IMPLICIT: dini.Implicit(),
             AUTO: dini.Auto(),
-            f"Neumann, {self.terms} terms": dini.Neumann(self.terms),
+            self.neumann: dini.Neumann(self.terms),
             FREE: dini.JacobianFree(),
             ONE_STEP: dini.OneStep(),
             f"unrolled, last {self.terms}": dini.Unrolled(last=self.terms),
             f"unrolled, {self.few} steps": dini.Unrolled(steps=self.few, checkpoint=False),
             self.longest: dini.Unrolled(steps=self.many, checkpoint=False),
         }
+
+    @property
+    def neumann(self) -> str:
+        """The name of the truncated series."""
+        return f"Neumann, {self.terms} terms"
+
+    @property
+    def unrolls(self) -> tuple[str, ...]:
+        """The modes that take a fixed number of steps, without a stopping test."""
+        return f"unrolled, {self.few} steps", self.longest
 
     @property
     def longest(self) -> str:
@@ -151,11 +161,6 @@ class Result:
         """Contraction factor before and after implicit training."""
         return self.first.radius, self.contractions[IMPLICIT].radius
 
-    @property
-    def unrolls(self) -> set[str]:
-        """The modes that take a fixed number of steps, without a stopping test."""
-        return {f"unrolled, {steps} steps" for steps in (self.settings.few, self.settings.many)}
-
     def tables(self) -> list[Table]:
         return report.tables(self)
 
@@ -173,24 +178,27 @@ def run(settings: Settings, console: Console) -> Result:
     with jax.enable_x64(True), console.status("compiling") as status:
         first = begin(settings, split, 0)
         modes = settings.modes
-        names = tuple(modes) if settings.trained is None else settings.trained
+        state = start(first, settings.learning_rate)
+        # the model of a fixed number of steps consists of them; all others have the same fixed point
+        looks = {
+            name: compile_program(look(split, modes[name], solver), first) for name in (IMPLICIT, *settings.unrolls)
+        }
         courses: dict[str, Course] = {}
         seeds: dict[str, list[float]] = {}
-        for name in names:
+        for name in settings.trained or tuple(modes):
             status.update(f"training, {name}")
-            program = compile_program(
-                epoch(split, modes[name], solver, settings.batch, settings.learning_rate),
-                first,
-                start(first, settings.learning_rate),
-                np.arange(settings.train),
-                np.asarray(True),
-            )
-            courses[name] = _train(settings, program, first, 0)
+            run_epoch = epoch(split.train, modes[name], solver, settings.batch, settings.learning_rate)
+            program = compile_program(run_epoch, first, state, np.arange(settings.train))
+            see = looks[name if name in settings.unrolls else IMPLICIT]
+
+            def course(seed: int, program: Program = program, see: Program = see) -> Course:
+                params = begin(settings, split, seed)
+                return train(program.at, see.at, params, state, settings.train, settings.epochs, seed)
+
+            courses[name] = course(0)
             if name in (IMPLICIT, FREE):
-                others = [
-                    _train(settings, program, begin(settings, split, seed), seed) for seed in range(1, settings.seeds)
-                ]
-                seeds[name] = [float(course.accuracy[-1]) for course in (courses[name], *others)]
+                others = [course(seed) for seed in range(1, settings.seeds)]
+                seeds[name] = [float(one.accuracy[-1]) for one in (courses[name], *others)]
 
         status.update("gradients")
         points = (first, courses[IMPLICIT].params)
@@ -199,7 +207,11 @@ def run(settings: Settings, console: Console) -> Result:
             name: gradient(points[1], sample, mode, solver) for name, mode in (modes | settings.checkpointed).items()
         }
         found = {name: [program.at(point) for point in points] for name, program in programs.items()}
-        sums = [gradient(first, sample, dini.Neumann(terms), solver) for terms in settings.series]
+        known = {1: programs[FREE], settings.terms: programs[settings.neumann]}
+        sums = [
+            known[terms] if terms in known else gradient(first, sample, dini.Neumann(terms), solver)
+            for terms in settings.series
+        ]
         series = [
             [reference.error(program.at(point)) for program in sums]
             for point, reference in zip(points, references, strict=True)
@@ -246,8 +258,3 @@ def gradient(params: Params, sample: Sample, mode: dini.Differentiation, solver:
     sample = jax.device_put(sample)
     slope = jax.grad(lambda params: loss(params, sample, mode, solver, on_failure="ignore")[0])
     return compile_program(slope, params)
-
-
-def _train(settings: Settings, program: Program, params: Params, seed: int) -> Course:
-    state = start(params, settings.learning_rate)
-    return train(program.at, params, state, settings.train, settings.epochs, seed)

@@ -26,14 +26,14 @@ def training_table(result: Result) -> Table:
         "mode",
         right=("test accuracy", "training loss", "steps", "unsolved", "radius", "norm"),
         title=f"Equilibrium classifier of the digits, {settings.epochs} epochs of Adam",
-        caption="Steps: of Anderson's method for the training data, after training. Unsolved: batches whose solve did "
+        caption="Steps: of Anderson's method for all data together, after training. Unsolved: batches whose solve did "
         f"not reach {settings.tol:.0e}. Radius, norm: the largest spectral radius and norm of the layer's Jacobian in "
         f"a batch, after training; before, {result.first.radius:.2f} and {result.first.norm:.2f}. Accuracy of "
         f"{settings.seeds} seeds: {spread}.",
     )
     for name, course in result.courses.items():
         after = result.contractions[name]
-        solved = "" if name in result.unrolls else str(course.failures)
+        solved = "" if name in settings.unrolls else str(course.failures)
         table.add_row(
             name,
             f"{course.accuracy[-1]:.3f}",
@@ -78,7 +78,7 @@ def series_table(result: Result) -> Table:
         title="The Neumann series",
         caption="Power: the spectral radius to the number of terms. One more term reduces the error by a factor of "
         f"{before:.3f} before training, where the radius is {result.radii[0]:.3f}, and of {after:.3f} after it "
-        f"({result.radii[1]:.3f}).",
+        f"({result.radii[1]:.3f}); errors near that of the solve are left out.",
     )
     for i, terms in enumerate(result.settings.series):
         cells = [(result.series[row, i], result.radii[row] ** terms) for row in (0, 1)]

@@ -46,44 +46,49 @@ class Epoch(NamedTuple):
 
     params: Params
     state: Any
-    loss: Array
-    accuracy: Array
-    steps: Array
     failures: Array
 
 
 def epoch(
-    split: Split, mode: dini.Differentiation, solver: dini.Solver, batch: int, learning_rate: float
-) -> Callable[[Params, Any, Array, Array], Epoch]:
-    """One pass through the training data in an order, followed by a look at what has been learned.
-
-    The arguments of the result are the parameters, the optimizer's state, the order of the data, and whether to learn
-    or only to look.
-
-    The model is looked at in the mode that trained it: one of five unrolled steps consists of five steps.
-    """
+    sample: Sample, mode: dini.Differentiation, solver: dini.Solver, batch: int, learning_rate: float
+) -> Callable[[Params, Any, Array], Epoch]:
+    """One pass through the data: a function of the parameters, the optimizer's state and the order of the data."""
     optimizer = optax.adam(learning_rate)
-    both = np.concatenate([split.train.X, split.test.X])
     # a solve that stops early gives a gradient nevertheless; such solves are counted
     slope = jax.grad(lambda params, sample: loss(params, sample, mode, solver, on_failure="ignore"), has_aux=True)
 
     def step(carry: tuple[Params, Any], sample: Sample) -> tuple[tuple[Params, Any], Array]:
         gradient, (_, solution) = slope(carry[0], sample)
         updates, state = optimizer.update(gradient, carry[1])
-        new = jax.tree.map(jnp.add, carry[0], updates)
-        return (new, state), solution.status != dini.Status.CONVERGED
+        return (jax.tree.map(jnp.add, carry[0], updates), state), solution.status != dini.Status.CONVERGED
 
-    def run_epoch(params: Params, state: Any, order: Array, learns: Array) -> Epoch:
-        batches = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order.reshape(-1, batch)], split.train)
-        (new, moved), failed = jax.lax.scan(step, (params, state), batches)
-        params, state = jax.tree.map(lambda a, b: jnp.where(learns, a, b), (new, moved), (params, state))
+    def run(params: Params, state: Any, order: Array) -> Epoch:
+        batches = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order.reshape(-1, batch)], sample)
+        (params, state), failed = jax.lax.scan(step, (params, state), batches)
+        return Epoch(params, state, jnp.sum(failed))
+
+    return run
+
+
+class Look(NamedTuple):
+    """What has been learned."""
+
+    loss: Array
+    accuracy: Array
+    steps: Array
+
+
+def look(split: Split, mode: dini.Differentiation, solver: dini.Solver) -> Callable[[Params], Look]:
+    """The loss on the training data and the accuracy on the test data: a function of the parameters."""
+    both, cut = np.concatenate([split.train.X, split.test.X]), len(split.train.X)
+
+    def run(params: Params) -> Look:
         scores, solution = classify(params, both, mode, solver, on_failure="ignore")
-        value = cross_entropy(scores[: len(split.train.X)], split.train.Y)
-        right = jnp.argmax(scores[len(split.train.X) :], axis=1) == jnp.argmax(split.test.Y, axis=1)
-        failures = jnp.where(learns, jnp.sum(failed), 0)
-        return Epoch(params, state, value, jnp.mean(right.astype(value.dtype)), solution.stats.steps, failures)
+        right = jnp.argmax(scores[cut:], axis=1) == jnp.argmax(split.test.Y, axis=1)
+        value = cross_entropy(scores[:cut], split.train.Y)
+        return Look(value, jnp.mean(right.astype(value.dtype)), solution.stats.steps)
 
-    return run_epoch
+    return run
 
 
 def start(params: Params, learning_rate: float) -> Any:
@@ -92,16 +97,21 @@ def start(params: Params, learning_rate: float) -> Any:
 
 
 def train(
-    run: Callable[[Params, Any, Any, Any], Epoch], params: Params, state: Any, examples: int, epochs: int, seed: int
+    run_epoch: Callable[[Params, Any, Any], Epoch],
+    look: Callable[[Params], Look],
+    params: Params,
+    state: Any,
+    examples: int,
+    epochs: int,
+    seed: int,
 ) -> Course:
-    """Go through the data so many times, each in an order of its own; `run` is what `epoch` gives, compiled."""
+    """Go through the data so many times, each in an order of its own. The functions may be compiled ones."""
     random = np.random.RandomState(seed)
-    rows: list[tuple[float, float, float]] = []
-    failures = 0
-    for number in range(epochs + 1):
-        now = run(params, state, random.permutation(examples), np.asarray(number > 0))
+    looks, failures = [look(params)], 0
+    for _ in range(epochs):
+        now = run_epoch(params, state, random.permutation(examples))
         params, state = now.params, now.state
-        rows.append((float(now.loss), float(now.accuracy), float(now.steps)))
+        looks.append(look(params))
         failures += int(now.failures)
-    losses, accuracy, steps = np.array(rows).T
+    losses, accuracy, steps = (np.array([float(figure) for figure in figures]) for figures in zip(*looks, strict=True))
     return Course(params, losses, accuracy, steps, failures)
