@@ -54,20 +54,25 @@ class Settings:
     """Of the Neumann series, and last steps to unroll."""
     series: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     """Numbers of terms at which the series' error is measured."""
+    early: int = 5
+    """Epochs after which the series is looked at, too."""
     seeds: int = 3
     """Starts and orders of the data, for the spread of implicit and Jacobian-free training."""
     rounds: int = 40
     """Turns in which the gradients are timed."""
     trained: tuple[str, ...] | None = None
     """The names of the modes to train in; all if it is not given."""
+    measured: tuple[str, ...] | None = None
+    """The names of the modes whose gradient is measured; all if it is not given."""
 
     @classmethod
     def tiny(cls) -> Self:
         return cls(
             train=100,
-            batch=50,
+            batch=10,
             hidden=8,
             epochs=2,
+            early=1,
             few=2,
             many=6,
             terms=2,
@@ -75,6 +80,7 @@ class Settings:
             seeds=2,
             rounds=2,
             trained=(IMPLICIT, FREE),
+            measured=(IMPLICIT, "Neumann, 2 terms", FREE),
         )
 
     @property
@@ -120,8 +126,8 @@ class Settings:
 class Way:
     """The gradient of one mode: how exact it is, and what it costs."""
 
-    errors: tuple[float, float]
-    """Relative distance from the exact gradient, before training and after implicit training."""
+    errors: list[float]
+    """Relative distance from the exact gradient, before, early in, and after training in the implicit mode."""
     cosine: float
     """Of the angle to the exact gradient, after training."""
     memory: int
@@ -141,14 +147,14 @@ class Result:
     settings: Settings
     ways: dict[str, Way]
     courses: dict[str, Course]
-    first: Contraction
-    """Before training."""
+    contraction: list[Contraction]
+    """Before, early in, and after training in the implicit mode."""
     contractions: dict[str, Contraction]
     """After training in each mode."""
-    central: tuple[float, float]
-    """Relative distance of the exact gradient's slope from a central difference, before and after training."""
+    central: list[float]
+    """Relative distance of the exact gradient's slope from a central difference, at the same three points."""
     series: np.ndarray
-    """Errors of the Neumann series by number of terms: a row before and a row after training."""
+    """Errors of the Neumann series by number of terms: a row for each of the three points."""
     doubled: int
     """Bytes of the implicit gradient where twice as many steps are allowed."""
     choice: dini.Choice
@@ -157,9 +163,9 @@ class Result:
     """Test accuracy by seed."""
 
     @property
-    def radii(self) -> tuple[float, float]:
-        """Contraction factor before and after implicit training."""
-        return self.first.radius, self.contractions[IMPLICIT].radius
+    def radii(self) -> list[float]:
+        """Contraction factors at the three points."""
+        return [found.radius for found in self.contraction]
 
     def tables(self) -> list[Table]:
         return report.tables(self)
@@ -180,12 +186,12 @@ def run(settings: Settings, console: Console) -> Result:
         modes = settings.modes
         state = start(first, settings.learning_rate)
         # the model of a fixed number of steps consists of them; all others have the same fixed point
-        looks = {
-            name: compile_program(look(split, modes[name], solver), first) for name in (IMPLICIT, *settings.unrolls)
-        }
+        names = settings.trained or tuple(modes)
+        seen = [IMPLICIT, *(name for name in names if name in settings.unrolls)]
+        looks = {name: compile_program(look(split, modes[name], solver), first) for name in seen}
         courses: dict[str, Course] = {}
         seeds: dict[str, list[float]] = {}
-        for name in settings.trained or tuple(modes):
+        for name in names:
             status.update(f"training, {name}")
             run_epoch = epoch(split.train, modes[name], solver, settings.batch, settings.learning_rate)
             program = compile_program(run_epoch, first, state, np.arange(settings.train))
@@ -201,10 +207,11 @@ def run(settings: Settings, console: Console) -> Result:
                 seeds[name] = [float(one.accuracy[-1]) for one in (courses[name], *others)]
 
         status.update("gradients")
-        points = (first, courses[IMPLICIT].params)
+        points = [courses[IMPLICIT].path[n] for n in (0, settings.early, -1)]
         references = [Reference.at(point, sample) for point in points]
+        measured = modes | settings.checkpointed
         programs = {
-            name: gradient(points[1], sample, mode, solver) for name, mode in (modes | settings.checkpointed).items()
+            name: gradient(points[-1], sample, measured[name], solver) for name in settings.measured or tuple(measured)
         }
         found = {name: [program.at(point) for point in points] for name, program in programs.items()}
         known = {1: programs[FREE], settings.terms: programs[settings.neumann]}
@@ -220,26 +227,25 @@ def run(settings: Settings, console: Console) -> Result:
         doubled = gradient(first, sample, dini.Implicit(), longer).memory
         status.update(f"timing, {settings.rounds} rounds")
         times = take_turns(list(programs.values()), settings.rounds)
-        z = equilibrium(points[1], jnp.asarray(sample.X), solver=solver, on_failure="ignore").x
-        choice = dini.Auto().explain(dini.FixedPoint(layer), z, jnp.asarray(sample.X), points[1])
+        z = equilibrium(points[-1], jnp.asarray(sample.X), solver=solver, on_failure="ignore").x
+        choice = dini.Auto().explain(dini.FixedPoint(layer), z, jnp.asarray(sample.X), points[-1])
 
     ways = {
         name: Way(
-            (references[0].error(found[name][0]), references[1].error(found[name][1])),
-            references[1].cosine(found[name][1]),
+            [reference.error(slope) for reference, slope in zip(references, found[name], strict=True)],
+            references[-1].cosine(found[name][-1]),
             programs[name].memory,
             own,
         )
         for name, own in zip(programs, times, strict=True)
     }
-    central = [reference.slope_error(point, sample) for point, reference in zip(points, references, strict=True)]
     return Result(
         settings=settings,
         ways=ways,
         courses=courses,
-        first=contraction(first, sample.X),
+        contraction=[contraction(point, sample.X) for point in points],
         contractions={name: contraction(course.params, sample.X) for name, course in courses.items()},
-        central=(central[0], central[1]),
+        central=[reference.slope_error(point, sample) for point, reference in zip(points, references, strict=True)],
         series=np.array(series),
         doubled=doubled,
         choice=choice,

@@ -19,7 +19,8 @@ def draw(result: Result) -> Figure:
     """The courses of training; below, errors over costs and the errors of the series."""
     figure = Figure(figsize=(15, 11), dpi=110, layout="constrained")
     (loss, accuracy), (cost, series) = figure.subplots(2, 2)
-    colors = dict(zip(result.ways, _COLORS, strict=True))
+    settings = result.settings
+    colors = dict(zip(settings.modes | settings.checkpointed, _COLORS, strict=True))
     _courses(loss, accuracy, result, colors)
     _costs(cost, result, colors)
     _series(series, result)
@@ -58,12 +59,12 @@ def _courses(loss: Any, accuracy: Any, result: Result, colors: dict[str, str]) -
 
 def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
     """The error of one gradient after training over its time; the area of a point is its memory."""
-    ways = result.ways
+    ways, (few, long) = result.ways, result.settings.unrolls
     for name, way in ways.items():
         axes.scatter(
-            1e3 * way.fastest, way.errors[1], s=30 * way.memory / 1e6, color=colors[name], alpha=0.45, lw=0, zorder=3
+            1e3 * way.fastest, way.errors[-1], s=30 * way.memory / 1e6, color=colors[name], alpha=0.45, lw=0, zorder=3
         )
-        axes.plot(1e3 * way.fastest, way.errors[1], "o", color=colors[name], ms=4, zorder=4)
+        axes.plot(1e3 * way.fastest, way.errors[-1], "o", color=colors[name], ms=4, zorder=4)
     # names of points that lie close together are put under one another
     groups: list[list[str]] = []
     for name, way in ways.items():
@@ -75,11 +76,14 @@ def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
     for names in groups:
         way = ways[names[0]]
         text = "\n".join(f"{name} ({ways[name].memory / 1e6:.1f} MB)" for name in names)
+        # the points of the unrolls have others beside them
+        offset = {few: (0, -24), long: (0, 34)}.get(names[0], (0, -28) if names[0].startswith(long) else (16, 0))
         axes.annotate(
             text,
-            (1e3 * max(ways[name].fastest for name in names), way.errors[1]),
+            (1e3 * max(ways[name].fastest for name in names), way.errors[-1]),
             textcoords="offset points",
-            xytext=(18, 0),
+            xytext=offset,
+            ha="left" if offset[0] else "center",
             va="center",
             fontsize=9.5,
             color=_INK,
@@ -87,14 +91,14 @@ def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = (1e3 * edge(way.fastest for way in ways.values()) for edge in (min, max))
-    axes.set_xlim(low / 1.3, high * 4)
+    axes.set_xlim(low / 1.6, high * 2.5)
     axes.set_xlabel("time of a gradient, ms (area of a point: memory)")
     axes.set_ylabel("relative error of the gradient")
     axes.set_title("the gradient after training: error against cost", fontsize=11)
 
 
 def _close(one: Any, other: Any) -> bool:
-    apart = abs(np.log10(one.errors[1] / other.errors[1])), abs(np.log10(one.fastest / other.fastest))
+    apart = abs(np.log10(one.errors[-1] / other.errors[-1])), abs(np.log10(one.fastest / other.fastest))
     return apart[0] < 0.35 and apart[1] < 0.12
 
 
@@ -102,10 +106,10 @@ def _series(axes: Any, result: Result) -> None:
     """Errors of the Neumann series, with the powers of the spectral radius."""
     terms = np.array(result.settings.series)
     fine = np.geomspace(terms[0], terms[-1], 100)
-    rows = (("before training", "#7b5ea7"), ("after training", "#c2456b"))
-    for (name, color), errors, radius, floor in zip(
-        rows, result.series, result.radii, result.ways["implicit"].errors, strict=True
-    ):
+    names = ("before training", f"after {result.settings.early} epochs", "after training")
+    colors, floors = ("#7b5ea7", "#1f8a8c", "#c2456b"), result.ways["implicit"].errors
+    rows = zip(names, colors, result.series, result.radii, floors, strict=True)
+    for name, color, errors, radius, floor in rows:
         axes.plot(terms, errors, "o-", color=color, lw=2, label=f"{name}: radius {radius:.2f}")
         axes.plot(fine, radius**fine, color=color, lw=1.2, ls="--")
         axes.axhline(floor, color=color, lw=1, ls=":")
@@ -117,5 +121,6 @@ def _series(axes: Any, result: Result) -> None:
     axes.set_xticks(terms, [str(k) for k in terms])
     axes.set_xlabel("terms of the Neumann series (one: Jacobian-free)")
     axes.set_ylabel("relative error of the gradient")
-    axes.set_title("the layer contracts less after training, and the series needs more terms", fontsize=11)
-    axes.legend(frameon=False, fontsize=10)
+    end = "no longer contracts, and the series diverges" if result.radii[-1] > 1 else "contracts less and less"
+    axes.set_title(f"on the way of training the layer {end}", fontsize=11)
+    axes.legend(frameon=False, fontsize=10, loc="lower left")

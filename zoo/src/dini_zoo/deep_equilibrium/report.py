@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def training_table(result: Result) -> Table:
     """What was learned in each mode."""
-    settings = result.settings
+    settings, first = result.settings, result.contraction[0]
     spread = "; ".join(
         f"{name} {np.mean(found):.3f} ± {np.std(found):.3f} ({', '.join(f'{one:.3f}' for one in found)})"
         for name, found in result.seeds.items()
@@ -28,7 +29,7 @@ def training_table(result: Result) -> Table:
         title=f"Equilibrium classifier of the digits, {settings.epochs} epochs of Adam",
         caption="Steps: of Anderson's method for all data together, after training. Unsolved: batches whose solve did "
         f"not reach {settings.tol:.0e}. Radius, norm: the largest spectral radius and norm of the layer's Jacobian in "
-        f"a batch, after training; before, {result.first.radius:.2f} and {result.first.norm:.2f}. Accuracy of "
+        f"a batch, after training; before, {first.radius:.2f} and {first.norm:.2f}. Accuracy of "
         f"{settings.seeds} seeds: {spread}.",
     )
     for name, course in result.courses.items():
@@ -55,14 +56,14 @@ def gradient_table(result: Result) -> Table:
         title=f"One gradient, a batch of {settings.batch} images, {settings.hidden} hidden units",
         caption="Error: relative distance from the exact gradient before training and after implicit training; "
         "cosine of the angle between them, after. The exact gradient's slope differs from a central difference by "
-        f"{result.central[0]:.0e} and {result.central[1]:.0e}. Time: the fastest of {settings.rounds} rounds, after "
+        f"{max(result.central):.0e} at most. Time: the fastest of {settings.rounds} rounds, after "
         f"training. Auto picks: {choice.method} ({choice.reason}). One step of Anderson's method, as dini "
         "differentiates it, is one application of the layer: the Jacobian-free gradient.",
     )
     for name, way in result.ways.items():
         table.add_row(
             name,
-            *(f"{error:.1e}" for error in way.errors),
+            *(f"{way.errors[i]:.1e}" for i in (0, -1)),
             f"{way.cosine:.4f}",
             f"{1e3 * way.fastest:.2f} ms",
             f"{way.memory / 1e6:.2f} MB",
@@ -72,18 +73,22 @@ def gradient_table(result: Result) -> Table:
 
 def series_table(result: Result) -> Table:
     """The error of the Neumann series by the number of terms."""
-    before, after = decay(result)
+    points = ("before", f"{result.settings.early} epochs", "after")
     table = plain_table(
-        right=("terms", "error, before", "power", "error, after", "power"),
-        title="The Neumann series",
-        caption="Power: the spectral radius to the number of terms. One more term reduces the error by a factor of "
-        f"{before:.3f} before training, where the radius is {result.radii[0]:.3f}, and of {after:.3f} after it "
-        f"({result.radii[1]:.3f}); errors near that of the solve are left out.",
+        right=("terms", *(cell for point in points for cell in (point, "power"))),
+        title="The Neumann series on the way of implicit training",
+        caption="Error of the gradient, and the spectral radius to the number of terms. The radius is "
+        f"{_listed(result.radii)}; one more term multiplies the error by {_listed(decay(result))} (errors near that of "
+        "the solve are left out). Above one, the layer no longer contracts, and the series does not converge.",
     )
     for i, terms in enumerate(result.settings.series):
-        cells = [(result.series[row, i], result.radii[row] ** terms) for row in (0, 1)]
+        cells = [(errors[i], radius**terms) for errors, radius in zip(result.series, result.radii, strict=True)]
         table.add_row(str(terms), *(f"{figure:.1e}" for pair in cells for figure in pair))
     return table
+
+
+def _listed(figures: Sequence[float]) -> str:
+    return ", ".join(f"{figure:.3f}" for figure in figures)
 
 
 def bar_table(result: Result) -> Table:
@@ -91,7 +96,7 @@ def bar_table(result: Result) -> Table:
     return check_table(
         checks(result),
         title="Beside the bars",
-        caption="Before and after: training in the implicit mode. Reference: the spectral radius.",
+        caption="The series' bar is the spectral radius; after training it is judged only where that is below one.",
     )
 
 

@@ -29,8 +29,7 @@ def loss(
 class Course(NamedTuple):
     """What training came by, a number for each epoch; the first is that before training."""
 
-    params: Params
-    """At the end."""
+    path: list[Params]
     loss: Float[np.ndarray, " epochs"]
     """On the training data."""
     accuracy: Float[np.ndarray, " epochs"]
@@ -39,6 +38,11 @@ class Course(NamedTuple):
     """Of the solver, for all data together."""
     failures: int
     """Solves of a batch that did not reach the tolerance."""
+
+    @property
+    def params(self) -> Params:
+        """The parameters at the end."""
+        return self.path[-1]
 
 
 class Epoch(NamedTuple):
@@ -107,11 +111,12 @@ def train(
 ) -> Course:
     """Go through the data so many times, each in an order of its own. The functions may be compiled ones."""
     random = np.random.RandomState(seed)
-    looks, failures = [look(params)], 0
+    path, looks, failures = [params], [look(params)], 0
     for _ in range(epochs):
         now = run_epoch(params, state, random.permutation(examples))
         params, state = now.params, now.state
+        path.append(params)
         looks.append(look(params))
         failures += int(now.failures)
     losses, accuracy, steps = (np.array([float(figure) for figure in figures]) for figures in zip(*looks, strict=True))
-    return Course(params, losses, accuracy, steps, failures)
+    return Course(path, losses, accuracy, steps, failures)
