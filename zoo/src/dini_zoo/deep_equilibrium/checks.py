@@ -41,7 +41,8 @@ def decay(result: Result) -> list[float]:
     terms, factors = np.array(result.settings.series), []
     for errors, floor in zip(result.series, result.ways["implicit"].errors, strict=True):
         last = int(np.flatnonzero(errors > 100 * floor)[-1])
-        factors.append(float((errors[last] / errors[0]) ** (1 / (terms[last] - terms[0]))))
+        # with one number of terms there is no factor
+        factors.append(float((errors[last] / errors[0]) ** (1 / (terms[last] - terms[0]))) if last else float("nan"))
     return factors
 
 

@@ -44,7 +44,7 @@ def _courses(loss: Any, accuracy: Any, result: Result, colors: dict[str, str]) -
         epochs = np.arange(len(course.loss))
         loss.plot(epochs, course.loss, label=";  ".join(names), **style)
         accuracy.plot(epochs, 1 - course.accuracy, **style)
-    loss.set_title("training loss: the exact gradient and a short series learn alike", fontsize=11)
+    loss.set_title("training loss: all but the Jacobian-free gradient learn alike", fontsize=11)
     loss.legend(frameon=False, fontsize=9.5)
     seeds = {name: np.array(found) for name, found in result.seeds.items()}
     for name, found in seeds.items():
@@ -77,7 +77,7 @@ def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
         way = ways[names[0]]
         text = "\n".join(f"{name} ({ways[name].memory / 1e6:.1f} MB)" for name in names)
         # the points of the unrolls have others beside them
-        offset = {few: (0, -24), long: (0, 34)}.get(names[0], (0, -28) if names[0].startswith(long) else (16, 0))
+        offset = {few: (0, -24), long: (0, -36)}.get(names[0], (0, 24) if names[0].startswith(long) else (16, 0))
         axes.annotate(
             text,
             (1e3 * max(ways[name].fastest for name in names), way.errors[-1]),
@@ -91,7 +91,10 @@ def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = (1e3 * edge(way.fastest for way in ways.values()) for edge in (min, max))
-    axes.set_xlim(low / 1.6, high * 2.5)
+    axes.set_xlim(low / 2.2, high * 2.5)
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200) if low / 2.2 < tick < high * 2.5]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("time of a gradient, ms (area of a point: memory)")
     axes.set_ylabel("relative error of the gradient")
     axes.set_title("the gradient after training: error against cost", fontsize=11)
@@ -123,4 +126,4 @@ def _series(axes: Any, result: Result) -> None:
     axes.set_ylabel("relative error of the gradient")
     end = "no longer contracts, and the series diverges" if result.radii[-1] > 1 else "contracts less and less"
     axes.set_title(f"on the way of training the layer {end}", fontsize=11)
-    axes.legend(frameon=False, fontsize=10, loc="lower left")
+    axes.legend(frameon=False, fontsize=10, loc="lower left", bbox_to_anchor=(0, 0.22))
