@@ -69,6 +69,12 @@ class Entry:
 
 EXPERIMENTS: tuple[Entry, ...] = (
     Entry(
+        "deep-equilibrium",
+        "dini_zoo.deep_equilibrium.experiment",
+        "Trains an equilibrium classifier in each mode of differentiation, and measures what its gradients are worth.",
+        "Bai et al., Deep equilibrium models, 2019",
+    ),
+    Entry(
         "distill",
         "dini_zoo.distillation.experiment",
         "Distills the digits into one image a class, by implicit and by unrolled hypergradients.",
