@@ -216,7 +216,10 @@ class Auto(Differentiation):
             if float(residual) <= series.tolerance(b):
                 reason = f"the map contracts by {contraction:.2g} a step: {int(terms)} terms reach the tolerance"
                 return Choice("Neumann series", reason, contraction, _condition(system, b))
-            reason = f"the map contracts by {contraction:.2g} a step, too slowly for {self.max_terms} terms"
+            reason = (
+                f"the first {int(terms)} terms of the series shrink its residual by {contraction:.2g} each on average: "
+                f"too slowly for {self.max_terms} terms, if the map contracts at all"
+            )
             system = at.system(series.fallback)
         return Choice(type(system.solver).__name__, reason, contraction, _condition(system, b))
 
