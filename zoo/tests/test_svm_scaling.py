@@ -15,9 +15,19 @@ from dini_zoo.svm.data import Sample
 from dini_zoo.svm_scaling import Data, Reading, Row, Size, contenders, experiment, peers, synthetic
 from dini_zoo.svm_scaling.checks import checks
 from dini_zoo.svm_scaling.measurement import own_gradient, residual
-from dini_zoo.svm_scaling.solvers import BLOCKS, IMPLICIT, MIRROR_DESCENT, OTHER, PEER, PROJECTED_GRADIENT, UNROLLED
+from dini_zoo.svm_scaling.solvers import (
+    BLOCKS,
+    IMPLICIT,
+    MIRROR_DESCENT,
+    OTHER,
+    PEER,
+    PROJECTED_GRADIENT,
+    UNROLLED,
+    Limits,
+)
 
 NAMES = (MIRROR_DESCENT, PROJECTED_GRADIENT, BLOCKS)
+LIMITS = Limits(mirror=40, projected=30, blocks=8)
 
 
 @pytest.fixture(autouse=True)
@@ -53,19 +63,19 @@ def test_the_residual_by_hand():
 
 
 def test_solvers_take_all_of_their_steps():
-    found = contenders(NAMES, 0.1, steps=40, epochs=8)
+    found = contenders(NAMES, 0.1, LIMITS)
     assert [one.name for one in found] == list(NAMES)
-    assert [one.steps for one in found] == [40, 40, 8]
+    assert [one.steps for one in found] == [40, 30, 8]
     for one in found:
         assert one.solver.tol == 0
         assert one.ways[UNROLLED] == dini.Unrolled(steps=one.steps, checkpoint=False)
     assert [list(one.ways) for one in found] == [[IMPLICIT, OTHER, UNROLLED], *2 * [[IMPLICIT, UNROLLED]]]
-    assert [one.name for one in contenders([BLOCKS], 0.1, 40, 8)] == [BLOCKS]
+    assert [one.name for one in contenders([BLOCKS], 0.1, LIMITS)] == [BLOCKS]
 
 
 def test_without_jaxopt_there_are_no_peers(monkeypatch):
     monkeypatch.setitem(sys.modules, "jaxopt", None)
-    assert peers(0.1, 40, 8) == {}
+    assert peers(0.1, LIMITS) == {}
 
 
 def reading(seconds, memory, **changes):
@@ -121,8 +131,8 @@ def test_peers_find_the_same_derivative():
 
     data = synthetic(20, classes=3, train=20, validation=10)
     step_size = float(np.exp(2)) / data.curvature
-    own = contenders(NAMES, step_size, 3000, 3000)
-    for one, (name, solve) in zip(own, peers(step_size, 3000, 3000).items(), strict=True):
+    own = contenders(NAMES, step_size, Limits(3000, 3000, 3000))
+    for one, (name, solve) in zip(own, peers(step_size, Limits(3000, 3000, 3000)).items(), strict=True):
         assert one.name == name
         slopes = [own_gradient(data, 2.0, one.solver, one.ways[IMPLICIT]), peer_gradient(data, 2.0, solve)]
         np.testing.assert_allclose(*(program()[1] for program in slopes), rtol=1e-3)

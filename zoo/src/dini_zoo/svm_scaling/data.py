@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.datasets import make_classification
@@ -37,5 +37,5 @@ def synthetic(features: int, classes: int, train: int, validation: int, seed: in
         n_clusters_per_class=1,
         random_state=seed,
     )
-    X, Y = X / np.sqrt(features), np.eye(classes)[y]
-    return Data(Sample(X[:train], Y[:train]), Sample(X[train:], Y[train:]))
+    whole: list[Any] = [X / np.sqrt(features), np.eye(classes)[y]]
+    return Data(Sample(*(part[:train] for part in whole)), Sample(*(part[train:] for part in whole)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -140,7 +141,7 @@ def measure(
     memory_limit: float,
     advance: Callable[[str], None] = lambda doing: None,
 ) -> Size:
-    """Compile all programs, then time them in turns: `rounds`, or as many as begin within `patience` seconds."""
+    """Compile all programs, then time them in turns: two, and up to `rounds` where these fit in `patience` seconds."""
     # on the device, and constants of the programs: what these need for intermediate results holds no copy of the data
     data = jax.device_put(data)
     advance("reference")
@@ -160,9 +161,11 @@ def measure(
             programs[contender.name, PEER] = peer_gradient(data, log_theta, peers[contender.name])
     advance("residuals")
     moved = jax.jit(partial(residual, data=data))
+    start = time.perf_counter()
     found = {key: program() for key, program in programs.items()}
+    turns = min(rounds, max(2, int(patience / (time.perf_counter() - start))))
     advance("timing")
-    times = dict(zip(programs, take_turns(list(programs.values()), rounds, patience), strict=True))
+    times = dict(zip(programs, take_turns(list(programs.values()), turns), strict=True))
 
     def reading(key: tuple[str, str]) -> Reading:
         ((_, x), slope), program = found[key], programs[key]

@@ -14,12 +14,12 @@ from jaxtyping import Array
 
 from ..svm.data import Sample
 from ..svm.machine import center
-from .solvers import BLOCKS, MIRROR_DESCENT, PROJECTED_GRADIENT
+from .solvers import BLOCKS, MIRROR_DESCENT, PROJECTED_GRADIENT, Limits
 
 Solve = Callable[[Array, Sample], Array]
 
 
-def peers(step_size: float, steps: int, epochs: int) -> dict[str, Solve]:
+def peers(step_size: float, limits: Limits) -> dict[str, Solve]:
     """JAXopt's solvers by the names of dini's, each a function of `(theta, train)` that returns the dual solution."""
     if importlib.util.find_spec("jaxopt") is None:
         return {}
@@ -30,14 +30,17 @@ def peers(step_size: float, steps: int, epochs: int) -> dict[str, Solve]:
     mirror = jaxopt.MirrorDescent.make_projection_grad(
         lambda y, _: jax.nn.softmax(y, axis=1), lambda x: jnp.log(jnp.clip(x, 1e-30))
     )
+    block = jaxopt.prox.make_prox_from_projection(simplex)
+
+    def project(x: Array, _: None) -> Array:
+        return jax.vmap(simplex)(x)
+
     solvers = {
-        MIRROR_DESCENT: jaxopt.MirrorDescent(dual, mirror, stepsize=1.0, maxiter=steps, tol=0.0),
+        MIRROR_DESCENT: jaxopt.MirrorDescent(dual, mirror, stepsize=1.0, maxiter=limits.mirror, tol=0.0),
         PROJECTED_GRADIENT: jaxopt.ProjectedGradient(
-            dual, lambda x, _: jax.vmap(simplex)(x), stepsize=step_size, maxiter=steps, tol=0.0, acceleration=True
+            dual, project, stepsize=step_size, maxiter=limits.projected, tol=0.0, acceleration=True
         ),
-        BLOCKS: jaxopt.BlockCoordinateDescent(
-            dual, jaxopt.prox.make_prox_from_projection(simplex), maxiter=epochs, tol=0.0
-        ),
+        BLOCKS: jaxopt.BlockCoordinateDescent(dual, block, maxiter=limits.blocks, tol=0.0),
     }
 
     def solve(solver: object) -> Solve:

@@ -15,6 +15,20 @@ IMPLICIT, OTHER, UNROLLED, PEER = "implicit", "implicit, PG", "unrolled", "JAXop
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How many steps the solvers take."""
+
+    mirror: int
+    projected: int
+    blocks: int
+    """Epochs."""
+
+
+#: The paper's 2,500, 2,500 and 500, scaled.
+SCALED = Limits(mirror=1000, projected=500, blocks=50)
+
+
+@dataclass(frozen=True)
 class Contender:
     """A solver that takes all of its steps, and ways to differentiate it, by name."""
 
@@ -27,7 +41,7 @@ class Contender:
         return self.solver.max_steps
 
 
-def contenders(names: Sequence[str], step_size: float, steps: int, epochs: int) -> list[Contender]:
+def contenders(names: Sequence[str], step_size: float, limits: Limits) -> list[Contender]:
     """The solvers of those names.
 
     Mirror descent has steps of 1, projected gradient a constant `step_size`, and block coordinate descent its own.
@@ -40,9 +54,9 @@ def contenders(names: Sequence[str], step_size: float, steps: int, epochs: int) 
         unrolled = dini.Unrolled(steps=solver.max_steps, checkpoint=False)
         return Contender(name, solver, {**implicit, UNROLLED: unrolled})
 
-    mirror = dini.MirrorDescent(step_size=1.0, tol=0.0, max_steps=steps)
-    projected = dini.ProjectedGradient(step_size=step_size, tol=0.0, max_steps=steps)
-    blocks = dini.BlockCoordinateDescent(tol=0.0, max_steps=epochs)
+    mirror = dini.MirrorDescent(step_size=1.0, tol=0.0, max_steps=limits.mirror)
+    projected = dini.ProjectedGradient(step_size=step_size, tol=0.0, max_steps=limits.projected)
+    blocks = dini.BlockCoordinateDescent(tol=0.0, max_steps=limits.blocks)
     known = [
         contender(MIRROR_DESCENT, mirror, **{IMPLICIT: MIRROR, OTHER: PROJECTED}),
         contender(PROJECTED_GRADIENT, projected, **{IMPLICIT: PROJECTED}),
