@@ -35,12 +35,12 @@ def draw(result: Result) -> Figure:
             fontsize=12,
         )
         error.set_xlabel("number of features")
-    for axes, name in zip(
-        panels[:, 0], ("time of a hypergradient (s)", "memory for it (MB)", "its relative error"), strict=True
-    ):
+        if not any(size.converged(size.row(row.solver).readings[IMPLICIT]) for size in result.sizes):
+            error.set_title("not converged: the residual is above the tie margin", fontsize=11, color="#c8413b")
+    names = ("time of a hypergradient (s)", "memory for it (MB)", "its relative error")
+    for axes, name in zip(panels[:, 0], names, strict=True):
         axes.set_ylabel(name, fontsize=11)
-    fullest = max(panels[0], key=lambda axes: len(axes.get_legend_handles_labels()[0]))
-    fullest.legend(frameon=False, fontsize=10, loc="upper left")
+    _legend(figure, panels[0])
     figure.suptitle(
         "Hypergradients of a support vector machine as its features grow in number\n"
         "the paper's claim: implicit is faster than unrolled for all three solvers at all sizes",
@@ -72,10 +72,21 @@ def _lines(axes: Any, result: Result, solver: str, of: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _legend(figure: Figure, panels: Any) -> None:
+    """One legend for all panels. A way's longest label says all there is to say of it."""
+    found: dict[str, tuple[str, Any]] = {}
+    for axes in panels:
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            color = line.get_color()
+            found[color] = max(found.get(color, ("", line)), (label, line), key=lambda one: len(one[0]))
+    labels, lines = zip(*(found[color] for color in _COLORS.values() if color in found), strict=True)
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=11)
+
+
 def _label(way: str, readings: tuple[Reading, ...]) -> str:
     if way == OTHER:
         return "implicit, through projected gradient"
-    return f"{way} (hollow: with checkpoints)" if any(reading.checkpoint for reading in readings) else way
+    return f"{way} (hollow: timed with checkpoints)" if any(reading.checkpoint for reading in readings) else way
 
 
 def _shade(axes: Any, result: Result, solver: str) -> None:
