@@ -30,7 +30,7 @@ def spread(size: Size) -> float:
 
 
 def _range(values: list[float]) -> str:
-    return f"{min(values):.2g} to {max(values):.2g}"
+    return " to ".join(f"{value:.0f}" if value >= 10 else f"{value:.2f}" for value in (min(values), max(values)))
 
 
 def checks(result: Result) -> Iterator[Check]:

@@ -40,7 +40,7 @@ class Settings:
     rounds: int = 7
     """Turns in which the programs of one number of features are timed, at most."""
     patience: float = 6.0
-    """Seconds for all turns of one number of features, but there are two at least."""
+    """Seconds for all turns of one number of features, but there are four at least."""
     memory_limit: float = 2e9
     """Bytes above which unrolling is timed with checkpoints."""
     peer_limit: int = 250

@@ -141,7 +141,7 @@ def measure(
     memory_limit: float,
     advance: Callable[[str], None] = lambda doing: None,
 ) -> Size:
-    """Compile all programs, then time them in turns: two, and up to `rounds` where these fit in `patience` seconds."""
+    """Compile all programs, then time them in turns: four, and up to `rounds` where these fit in `patience` seconds."""
     # on the device, and constants of the programs: what these need for intermediate results holds no copy of the data
     data = jax.device_put(data)
     advance("reference")
@@ -163,7 +163,7 @@ def measure(
     moved = jax.jit(partial(residual, data=data))
     start = time.perf_counter()
     found = {key: program() for key, program in programs.items()}
-    turns = min(rounds, max(2, int(patience / (time.perf_counter() - start))))
+    turns = min(rounds, max(4, int(patience / (time.perf_counter() - start))))
     advance("timing")
     times = dict(zip(programs, take_turns(list(programs.values()), turns), strict=True))
 

@@ -31,7 +31,7 @@ def draw(result: Result) -> Figure:
         _lines(error, result, row.solver, lambda reading: max(reading.error, 1e-13))
         ratios = [speedup(size.row(row.solver), IMPLICIT) for size in result.sizes]
         time.set_title(
-            f"{row.solver}, {row.steps} steps\nunrolling takes {min(ratios):.2g} to {max(ratios):.2g} times as long",
+            f"{row.solver}, {row.steps} steps\nunrolling takes {min(ratios):.1f} to {max(ratios):.1f} times as long",
             fontsize=12,
         )
         error.set_xlabel("number of features")

@@ -63,7 +63,7 @@ def speed_table(result: Result) -> Table:
         "descent, of projected gradient for the others; implicit, PG: mirror descent, but the latter. Error: of the "
         "derivative, relative to that at a precise solution. Residual: of the projected gradient; red where it is not "
         "below the tie margin, so that the point does not know its support. Times: solve and derivative, programs in "
-        f"2 to {settings.rounds} turns. Memory: for intermediate "
+        f"4 to {settings.rounds} turns. Compile: less where JAX's cache has the program. Memory: for intermediate "
         f"results, the data not among them. *: more than {size(settings.memory_limit)}, so timed with checkpoints. "
         f"JAXopt: same steps, its own linear solver, up to {settings.peer_limit} features, where it is installed.",
     )
