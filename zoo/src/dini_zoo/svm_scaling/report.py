@@ -65,7 +65,7 @@ def speed_table(result: Result) -> Table:
         "below the tie margin, so that the point does not know its support. Times: solve and derivative, programs in "
         f"4 to {settings.rounds} turns. Compile: less where JAX's cache has the program. Memory: for intermediate "
         f"results, the data not among them. *: more than {size(settings.memory_limit)}, so timed with checkpoints. "
-        f"JAXopt: same steps, its own linear solver, up to {settings.peer_limit} features, where it is installed.",
+        f"JAXopt: as many steps of its own solvers, up to {settings.peer_limit} features, where it is installed.",
     )
     for row in result.sizes[0].rows:
         for way in [*(way for way in row.readings if way not in (UNROLLED, PEER)), PEER]:
