@@ -1,7 +1,8 @@
 """JAXopt's solvers with its own implicit differentiation, where it is installed.
 
-JAXopt is no dependency: without it the experiment has a dash in its place. Its solvers differ from dini's of the same names: its
-projected gradient never restarts its momentum, and its block coordinate descent takes steps that are θ times shorter.
+JAXopt is no dependency: without it the experiment has a dash in its place. Its solvers differ from dini's
+of the same names: its projected gradient never restarts its momentum, and its block coordinate descent takes steps that
+are θ times shorter.
 """
 
 from __future__ import annotations
