@@ -20,6 +20,8 @@ class Program:
 
     compiled: Any
     arguments: tuple[Any, ...]
+    seconds: float = 0.0
+    """What tracing and compiling took."""
 
     @property
     def memory(self) -> int:
@@ -44,7 +46,9 @@ class Program:
 
 def compile_program(fun: Callable[..., Any], *arguments: Any) -> Program:
     """Compile a function for its arguments."""
-    return Program(jax.jit(fun).lower(*arguments).compile(), arguments)
+    start = time.perf_counter()
+    compiled = jax.jit(fun).lower(*arguments).compile()
+    return Program(compiled, arguments, time.perf_counter() - start)
 
 
 def take_turns(programs: Sequence[Program], rounds: int, patience: float = math.inf) -> list[list[float]]:

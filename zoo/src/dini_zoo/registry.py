@@ -98,6 +98,12 @@ EXPERIMENTS: tuple[Entry, ...] = (
         "Tunes a support vector machine by hypergradients: any solver, differentiated through any fixed point.",
         "Blondel et al., Efficient and modular implicit differentiation, 2022",
     ),
+    Entry(
+        "svm-scaling",
+        "dini_zoo.svm_scaling.experiment",
+        "Times hypergradients of a support vector machine, implicit and unrolled, as its features grow in number.",
+        "Blondel et al., Efficient and modular implicit differentiation, 2022",
+    ),
 )
 
 

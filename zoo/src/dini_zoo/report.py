@@ -26,6 +26,21 @@ def near(quantity: str, ours: float, reference: float, tolerance: float, form: s
     return Check(quantity, f"{ours:{form}}", f"{reference:{form}}", f"to {tolerance:.0e}", holds)
 
 
+def duration(seconds: float) -> str:
+    """A time, to two or three digits."""
+    milliseconds = 1e3 * seconds
+    if milliseconds < 10:
+        return f"{milliseconds:.1f} ms"
+    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{seconds:.1f} s"
+
+
+def size(memory: float) -> str:
+    """A number of bytes, to two or three digits."""
+    if memory < 1e6:
+        return f"{memory / 1e3:.0f} kB"
+    return f"{memory / 1e6:.1f} MB" if memory < 1e8 else f"{memory / 1e6:.0f} MB"
+
+
 def plain_table(*left: str, right: tuple[str, ...], title: str, caption: str | None = None) -> Table:
     """A table that fits a terminal of 80 columns."""
     table = Table(*left, title=title, caption=caption, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..report import check_table, plain_table
+from ..report import check_table, duration, plain_table, size
 from .checks import checks
 from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED, Cell, Row
 
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 _SHORT = {MIRROR_CONDITION: "mirror", PROJECTED_CONDITION: "projected", UNROLLED: "unrolled"}
 
 
-def _seconds(value: float) -> str:
-    milliseconds = 1e3 * value
-    if milliseconds < 10:
-        return f"{milliseconds:.1f} ms"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{value:.1f} s"
-
-
-def _bytes(value: int) -> str:
-    if value < 1e6:
-        return f"{value / 1e3:.0f} kB"
-    return f"{value / 1e6:.1f} MB" if value < 1e8 else f"{value / 1e6:.0f} MB"
-
-
 def _verdict(row: Row, cell: Cell) -> str:
     if not row.converged:
         return "[red]unconverged[/]"
@@ -40,7 +27,7 @@ def _verdict(row: Row, cell: Cell) -> str:
 def _about(row: Row) -> list[str]:
     """Three lines about a solver, one beside each of its cells."""
     ended = "converged" if row.converged else f"[red]{row.status.name}[/]"
-    return [f"[bold]{row.solver}[/]", f"{row.steps} steps, {_seconds(row.seconds)}", f"{ended} at {row.residual:.0e}"]
+    return [f"[bold]{row.solver}[/]", f"{row.steps} steps, {duration(row.seconds)}", f"{ended} at {row.residual:.0e}"]
 
 
 def comparison_table(study: Study) -> Table:
@@ -66,8 +53,8 @@ def comparison_table(study: Study) -> Table:
                 _SHORT[cell.through],
                 f"{cell.derivative:.6f}",
                 f"{cell.error:.0e}",
-                _seconds(cell.seconds),
-                _bytes(cell.memory),
+                duration(cell.seconds),
+                size(cell.memory),
                 _verdict(row, cell),
             )
         table.add_section()
@@ -102,7 +89,7 @@ def tuning_table(*studies: Study) -> Table:
                 f"{100 * machine.validation:.1f} %",
                 f"{100 * machine.test:.1f} %",
                 "" if search is None else str(len(search.tried)),
-                "" if search is None else _seconds(search.seconds),
+                "" if search is None else duration(search.seconds),
             )
     return table
 
