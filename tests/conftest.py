@@ -16,7 +16,8 @@ _MAPS, _MANY, _tests = Path("/proc/self/maps"), 30_000, []
 
 _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# writing a program to the cache takes about as long as compiling it: only what is slow is worth it
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 @pytest.fixture(autouse=True)
