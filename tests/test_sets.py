@@ -20,6 +20,20 @@ SAME_SUMS = next(case.consistent for case in CASES if case.name == "transportati
 NAMES = {case.name: case for case in CASES}
 SIZES = (2, 5, 11)
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+#: their programs take long to compile; they have tests of their own, too
+LARGE = {
+    "Birkhoff polytope",
+    "transportation polytope",
+    "polyhedron",
+    "polyhedron with equations",
+    "cross-polytope",
+    "box and hyperplane",
+    "three sets",
+}
+light_cases = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name in LARGE else []) for case in CASES],
+)
 settings = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 project = jax.jit(lambda part, x: part.project(x))
 distance = jax.jit(lambda part, x: part.kink_distance(x))
@@ -120,7 +134,7 @@ def test_derivatives(case):
         np.testing.assert_allclose(jacobian @ jacobian, jacobian, atol=1e-8)
 
 
-@cases
+@light_cases
 def test_second_derivatives(case):
     """Reverse over forward, against central differences of the gradient."""
     one = example(case.name)
@@ -171,7 +185,7 @@ def test_derivatives_are_finite_at_kinks(case, kind):
         assert np.isfinite(part).all()
 
 
-@cases
+@light_cases
 def test_batches_and_single_precision(case):
     one = example(case.name)
     batch = np.stack([point(one.shape, seed) for seed in range(5)])
@@ -233,7 +247,7 @@ def test_outside_of_jit_nothing_is_compiled_twice(name):
     assert not [message for message in compiled if "compil" in message.lower()]
 
 
-@cases
+@light_cases
 def test_length_one(case):
     """The smallest unknown that the set has."""
     one = NAMES[case.name].make(1, np.random.default_rng(0))
