@@ -1,12 +1,10 @@
 """The equilibrium classifier: its exact gradient, dini's beside it, training by hand, the experiment."""
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
+from outputs import assert_all_bars_met, assert_drawn, printed, quiet
 
 import dini
 from dini_zoo.deep_equilibrium import (
@@ -27,12 +25,6 @@ CLASSES, PIXELS, HIDDEN, IMAGES = 3, 5, 4, 6
 SOLVER = dini.Anderson(tol=1e-12)
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.fixture(scope="module")
 def sample():
     random = np.random.RandomState(0)
@@ -45,13 +37,6 @@ def params():
     random = np.random.RandomState(1)
     shapes = ((HIDDEN, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, PIXELS), (HIDDEN,), (CLASSES, HIDDEN), (CLASSES,))
     return Params(*(0.6 * random.randn(*shape) for shape in shapes))
-
-
-def render(tables):
-    console = Console(file=io.StringIO(), width=80)
-    for table in tables:
-        console.print(table)
-    return console.file.getvalue()
 
 
 def gradient(params, sample, mode):
@@ -120,24 +105,22 @@ def test_the_contraction_is_that_of_the_jacobian(params, sample):
 
 def test_the_tiny_run(tmp_path):
     settings = experiment.Settings.tiny()
-    result = experiment.run(settings, Console(file=io.StringIO()))
+    result = experiment.run(settings, quiet())
     course = result.courses["implicit"]
     assert len(course.loss) == settings.epochs + 1
     assert course.loss[-1] < course.loss[0]
     assert result.ways["implicit"].errors[0] < 1e-6 < result.ways["Jacobian-free"].errors[0]
     assert result.ways["implicit"].memory == result.doubled
-    text = render(result.tables())
+    text = printed(result)
     assert "Auto picks" in text
     assert "bars" not in text
-    result.figure().savefig(tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 50_000
+    assert_drawn(result, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_full_run():
-    result = experiment.run(experiment.Settings(), Console(file=io.StringIO()))
-    assert [check for check in checks(result) if not check.holds] == []
-    assert "MISSED" not in render(result.tables())
+    result = experiment.run(experiment.Settings(), quiet())
+    assert_all_bars_met(result, checks)
     exact, auto, long = (result.courses[name] for name in ("implicit", "auto", result.settings.longest))
     np.testing.assert_allclose(auto.loss, exact.loss, rtol=1e-3)
     np.testing.assert_allclose(long.loss, exact.loss, rtol=1e-2)

@@ -1,12 +1,11 @@
 """Dataset distillation: the hypergradient against its formula, descent by hand, the experiment."""
 
-import io
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
+from outputs import assert_all_bars_met, assert_drawn, printed, quiet
 
 import dini
 from dini_zoo.distillation import accuracy, class_means, cross_entropy, distill, experiment, hypergradient, real_images
@@ -16,23 +15,10 @@ from dini_zoo.svm.data import Sample
 CLASSES, PIXELS, STRENGTH = 3, 4, 0.05
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.fixture(scope="module")
 def sample():
     random = np.random.RandomState(0)
     return Sample(random.rand(7, PIXELS), np.eye(CLASSES)[[0, 1, 2, 0, 1, 2, 0]])
-
-
-def render(tables):
-    console = Console(file=io.StringIO(), width=80)
-    for table in tables:
-        console.print(table)
-    return console.file.getvalue()
 
 
 def softmax(scores):
@@ -94,26 +80,24 @@ def test_images_to_compare_with(sample):
 
 def test_the_tiny_run(tmp_path):
     settings = experiment.Settings.tiny()
-    result = experiment.run(settings, Console(file=io.StringIO()))
+    result = experiment.run(settings, quiet())
     descent = result.descents["implicit"]
     assert descent.theta.shape == (settings.outer_steps + 1, 10, 64)
     assert descent.loss[-1] < descent.loss[0]
     assert result.ways["implicit"].memory < result.ways["unrolled"].memory
     assert result.ways["implicit"].errors[0] < result.ways["unrolled"].errors[0]
     assert result.real.shape == (settings.draws, 2)
-    text = render(result.tables())
+    text = printed(result)
     assert "paper's factor is 4" in text
     assert "reference" not in text
-    result.figure().savefig(tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 50_000
+    assert_drawn(result, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_full_run():
-    result = experiment.run(experiment.Settings(), Console(file=io.StringIO()))
-    assert [check for check in checks(result) if not check.holds] == []
-    text = render(result.tables())
+    result = experiment.run(experiment.Settings(), quiet())
+    assert_all_bars_met(result, checks)
+    text = printed(result)
     assert "reference" in text
-    assert "MISSED" not in text
     implicit, unrolled = (result.descents[name] for name in ("implicit", "unrolled"))
     np.testing.assert_allclose(implicit.loss, unrolled.loss, rtol=1e-4)

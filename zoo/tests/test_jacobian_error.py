@@ -1,12 +1,10 @@
 """The error of a Jacobian: its parts against closed forms and `dini.solve`, and the experiment."""
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
+from outputs import assert_all_bars_met, assert_drawn, printed, quiet
 
 import dini
 from dini_zoo.jacobian_error import experiment
@@ -19,12 +17,6 @@ STEPS = 6
 THETA = np.array([0.1, 0.5, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.fixture(scope="module")
 def data():
     random = np.random.RandomState(0)
@@ -34,13 +26,6 @@ def data():
 @pytest.fixture(scope="module")
 def exact(data):
     return Exact.at(THETA, data)
-
-
-def render(tables):
-    console = Console(file=io.StringIO(), width=80)
-    for table in tables:
-        console.print(table)
-    return console.file.getvalue()
 
 
 def test_the_closed_form_is_a_minimum_and_its_jacobian_a_finite_difference(data, exact):
@@ -98,23 +83,21 @@ def test_the_bound_holds_where_the_condition_is_curved():
 
 
 def test_the_tiny_run(tmp_path):
-    result = experiment.run(experiment.Settings.tiny(), Console(file=io.StringIO()))
+    result = experiment.run(experiment.Settings.tiny(), quiet())
     assert result.path.x.shape == (12, 10)
     assert np.all(result.path.implicit_error <= result.path.bound)
-    text = render(result.tables())
+    text = printed(result)
     assert "slope" in text
     assert "reference" not in text
-    result.figure().savefig(tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 50_000
+    assert_drawn(result, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_full_run():
-    result = experiment.run(experiment.Settings(), Console(file=io.StringIO()))
-    assert [check for check in checks(result) if not check.holds] == []
-    text = render(result.tables())
+    result = experiment.run(experiment.Settings(), quiet())
+    assert_all_bars_met(result, checks)
+    text = printed(result)
     assert "reference" in text
-    assert "MISSED" not in text
     path = result.path
     assert np.all(path.implicit_error <= path.bound)
     assert np.all(path.implicit_error <= path.estimate)

@@ -1,13 +1,12 @@
 """Packed disks: their energy against plain loops, FIRE by hand, the derivatives against one another."""
 
-import io
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
+from outputs import assert_all_bars_met, assert_drawn, printed, quiet
 
 import dini
 from dini_zoo.molecular_dynamics import experiment
@@ -31,22 +30,9 @@ SIDE = box_side(DISKS, THETA, TINY.fraction)
 ENERGY, FORCE = jax.jit(energy), jax.jit(jax.grad(energy))
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 def thrown(which):
     """A start of the tiny run: the first packing has no rattler, the second one."""
     return np.asarray(random_start(jax.random.split(jax.random.PRNGKey(0), 2)[which], DISKS, SIDE))
-
-
-def render(tables):
-    console = Console(file=io.StringIO(), width=80)
-    for table in tables:
-        console.print(table)
-    return console.file.getvalue()
 
 
 def test_the_square_has_the_area_that_the_disks_would_fill():
@@ -174,23 +160,21 @@ def test_a_derivative_that_is_not_unique_is_an_error_unless_asked_for():
 
 
 def test_the_tiny_run(tmp_path):
-    result = experiment.run(TINY, Console(file=io.StringIO()))
+    result = experiment.run(TINY, quiet())
     assert len(result.few) == 2
     assert len(result.many) == 3
-    text = render(result.tables())
+    text = printed(result)
     assert "zero modes" in text
     assert "reference" not in text
-    result.figure().savefig(tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 50_000
+    assert_drawn(result, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_full_run():
-    result = experiment.run(experiment.Settings(), Console(file=io.StringIO()))
-    assert [check for check in checks(result) if not check.holds] == []
-    text = render(result.tables())
+    result = experiment.run(experiment.Settings(), quiet())
+    assert_all_bars_met(result, checks)
+    text = printed(result)
     assert "reference" in text
-    assert "MISSED" not in text
     for start, (reference, _) in zip(result.few, SIZES, strict=True):
         assert size(start.implicit) == pytest.approx(reference, rel=1e-5)
     assert max(start.to_minimum_norm for start in result.many) < 1e-6

@@ -1,13 +1,11 @@
 """The support vector machine: its parts against scikit-learn and finite differences, and the experiment."""
 
-import io
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
+from outputs import assert_all_bars_met, assert_drawn, printed, quiet
 from sklearn.svm import LinearSVC
 
 import dini
@@ -25,22 +23,9 @@ from dini_zoo.svm.solvers import MIRROR as MIRROR_DESCENT
 PRECISE = dini.ProjectedGradient(tol=1e-11, max_steps=50_000)
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.fixture(scope="module")
 def split():
     return digits(classes=3, train=30, validation=20)
-
-
-def render(tables):
-    console = Console(file=io.StringIO(), width=80)
-    for table in tables:
-        console.print(table)
-    return console.file.getvalue()
 
 
 def test_the_samples_do_not_overlap():
@@ -167,27 +152,25 @@ def test_descent_finds_what_a_grid_finds(split):
 
 
 def test_the_tiny_run(tmp_path):
-    result = experiment.run(experiment.Settings.tiny(), Console(file=io.StringIO()))
+    result = experiment.run(experiment.Settings.tiny(), quiet())
 
     (row,) = result.small.comparison.rows
     assert row.solver == ACCELERATED
     assert row.status == dini.Status.MAX_STEPS
-    text = render(result.tables())
+    text = printed(result)
     assert text.count("unconverged") == len(row.cells) == 3
     assert "reference" not in text
 
-    result.figure().savefig(tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 50_000
+    assert_drawn(result, tmp_path)
 
 
 @pytest.mark.slow
 def test_the_full_run():
-    result = experiment.run(experiment.Settings(), Console(file=io.StringIO()))
+    result = experiment.run(experiment.Settings(), quiet())
 
-    assert [check for check in checks(result) if not check.holds] == []
-    text = render(result.tables())
+    assert_all_bars_met(result, checks)
+    text = printed(result)
     assert "reference" in text
-    assert "MISSED" not in text
     for study in (result.small, result.large):
         check_comparison(study.comparison)
         for loss in study.landscape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +12,13 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ..loop import tolerance
 from ..settings import require_between, require_positive
-from ._base import Solver, infinity, relative_rounding
-from ._stochastic import optimality, require_set
-
-
-class State(NamedTuple):
-    """Carried from step to step."""
-
-    error: Any
-    step_size: Any
-    velocity: Any
+from ._base import relative_rounding
+from ._stochastic import MomentumState, Stochastic, optimality
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class ArmijoSGD(Solver):
+class ArmijoSGD(Stochastic):
     r"""Stochastic gradient descent whose step sizes come from a line search on the batch, with momentum.
 
     On the batch of the step, :math:`\eta` shrinks from ``growth`` times the last one (at most ``max_step_size``) until
@@ -74,9 +66,6 @@ class ArmijoSGD(Solver):
     tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    composite = True
-    lags = True
-
     def __post_init__(self) -> None:
         self._check_settings()
         require_positive("ArmijoSGD's max_step_size", self.max_step_size)
@@ -86,18 +75,12 @@ class ArmijoSGD(Solver):
             raise ValueError(f"ArmijoSGD's growth must be at least 1: given {self.growth}.")
         require_between("ArmijoSGD's momentum", self.momentum, 0, 1, or_low=True)
 
-    def check(self, problem: Any, x: Any) -> None:
-        """Raise for a penalty."""
-        super().check(problem, x)
-        require_set(self, problem)
-
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Any, *args: Any) -> MomentumState:
         """Return the state before the first step."""
         del problem, args
-        inf = infinity(x)
-        return State(inf, jnp.asarray(self.max_step_size, inf.dtype), trees.zeros_like(x))
+        return MomentumState.first(x, self.max_step_size)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Any, state: MomentumState, *args: Any) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
         if getattr(problem, "composite", False):
@@ -113,7 +96,7 @@ class ArmijoSGD(Solver):
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
         new = trees.where(error <= tolerance(self, x), x, new)
         # after a search in vain (at a kink, say) the next one starts from the last step size that was good
-        return new, State(error, jnp.where(found, eta, state.step_size), trees.sub(new, x))
+        return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x))
 
     def _search(
         self, problem: Any, x: Any, value: Any, gradient: Any, first: Any, args: tuple[Any, ...]

@@ -10,8 +10,8 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
-from ._base import Solver, infinity
-from ._stochastic import optimality, require_set
+from ._base import infinity
+from ._stochastic import Stochastic, optimality
 
 
 class State(NamedTuple):
@@ -30,7 +30,7 @@ def _optax() -> Any:
 
 @register_dataclass
 @dataclass(frozen=True)
-class OptaxSolver(Solver):
+class OptaxSolver(Stochastic):
     r"""An optax transformation as a solver with a stopping test, on all data or on a stream of batches.
 
     A step is ``updates = transformation.update(gradient, ...)`` and ``x + updates``, projected onto the constraint if
@@ -71,9 +71,6 @@ class OptaxSolver(Solver):
     tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    composite = True
-    lags = True
-
     def __post_init__(self) -> None:
         self._check_settings()
         _optax()
@@ -82,11 +79,6 @@ class OptaxSolver(Solver):
                 "OptaxSolver's transformation must be a gradient transformation of optax, such as optax.adam(1e-3): "
                 f"given {self.transformation!r}."
             )
-
-    def check(self, problem: Any, x: Any) -> None:
-        """Raise for a penalty: an update has no proximal operator in its metric."""
-        super().check(problem, x)
-        require_set(self, problem)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""

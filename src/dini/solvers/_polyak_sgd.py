@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +12,12 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ..loop import tolerance
 from ..settings import require_between, require_positive
-from ._base import Solver, infinity
-from ._stochastic import optimality, require_set
-
-
-class State(NamedTuple):
-    """Carried from step to step."""
-
-    error: Any
-    step_size: Any
-    velocity: Any
+from ._stochastic import MomentumState, Stochastic, optimality
 
 
 @register_dataclass
 @dataclass(frozen=True)
-class PolyakSGD(Solver):
+class PolyakSGD(Stochastic):
     r"""Stochastic gradient descent with the bounded Polyak step size, with momentum.
 
     .. math:: x \leftarrow \Pi_C(x - \eta\nabla f_b(x) + \beta v), \qquad
@@ -69,27 +60,18 @@ class PolyakSGD(Solver):
     tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    composite = True
-    lags = True
-
     def __post_init__(self) -> None:
         self._check_settings()
         require_positive("PolyakSGD's max_step_size", self.max_step_size)
         require_positive("PolyakSGD's scale", self.scale)
         require_between("PolyakSGD's momentum", self.momentum, 0, 1, or_low=True)
 
-    def check(self, problem: Any, x: Any) -> None:
-        """Raise for a penalty."""
-        super().check(problem, x)
-        require_set(self, problem)
-
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Any, *args: Any) -> MomentumState:
         """Return the state before the first step."""
         del problem, args
-        inf = infinity(x)
-        return State(inf, jnp.zeros_like(inf), trees.zeros_like(x))
+        return MomentumState.first(x, 0)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Any, state: MomentumState, *args: Any) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
         value, gradient = problem.value_and_gradient(x, *args)
@@ -102,4 +84,4 @@ class PolyakSGD(Solver):
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
         error = optimality(problem, x, value, gradient).astype(dtype)
         new = trees.where(error <= tolerance(self, x), x, problem.prox(new, 1.0))
-        return new, State(error, eta, trees.sub(new, x))
+        return new, MomentumState(error, eta, trees.sub(new, x))

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ._base import Solver, infinity
 
 
-def require_set(solver: Any, problem: Any) -> None:
-    """Raise unless what is not smooth in the problem is a set to project onto."""
-    penalty = getattr(problem, "penalty", None)
-    if penalty is not None:
-        raise TypeError(
-            f"{solver.name} projects onto constraints and takes no penalties: {penalty.name} given. Put a smooth one "
-            "into fun, or use ProximalGradient."
-        )
+class Stochastic(Solver):
+    """Base of the solvers that take a batch a step and project onto constraints."""
+
+    composite = True
+    lags = True
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise for a penalty: steps of this kind have no proximal operator."""
+        super().check(problem, x)
+        penalty = getattr(problem, "penalty", None)
+        if penalty is not None:
+            raise TypeError(
+                f"{self.name} projects onto constraints and takes no penalties: {penalty.name} given. Put a smooth one "
+                "into fun, or use ProximalGradient."
+            )
+
+
+class MomentumState(NamedTuple):
+    """Carried from step to step."""
+
+    error: Any
+    step_size: Any
+    velocity: Any
+
+    @classmethod
+    def first(cls, x: Any, step_size: Any) -> MomentumState:
+        """Return the state before the first step."""
+        inf = infinity(x)
+        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x))
 
 
 def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:

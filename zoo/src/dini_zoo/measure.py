@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,6 +13,22 @@ from typing import Any
 import jax
 
 import dini
+
+
+class Timed:
+    """What has been timed several times, in seconds."""
+
+    times: list[float]
+
+    @property
+    def fastest(self) -> float:
+        """The shortest time: the one with the least disturbance in it."""
+        return min(self.times)
+
+    @property
+    def median(self) -> float:
+        """The median of the times."""
+        return statistics.median(self.times)
 
 
 @dataclass(frozen=True)

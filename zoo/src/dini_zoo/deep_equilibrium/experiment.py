@@ -17,7 +17,7 @@ from rich.console import Console
 
 import dini
 
-from ..measure import Program, compile_program, take_turns
+from ..measure import Program, Timed, compile_program, take_turns
 from ..svm.data import Sample, Split, digits
 from . import report
 from .equilibrium import Params, initial, layer
@@ -124,7 +124,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Way:
+class Way(Timed):
     """The gradient of one mode: how exact it is, and what it costs."""
 
     errors: list[float]
@@ -135,10 +135,6 @@ class Way:
     """Bytes for intermediate results."""
     times: list[float]
     """Of one gradient after training, in seconds, with those of the other ways in turns."""
-
-    @property
-    def fastest(self) -> float:
-        return min(self.times)
 
 
 @dataclass(frozen=True)

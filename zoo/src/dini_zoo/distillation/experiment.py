@@ -7,7 +7,6 @@ theorem is that of unrolling, in a fraction of time and memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Self
 
 import jax
@@ -16,7 +15,7 @@ from rich.console import Console
 
 import dini
 
-from ..measure import Program, compile_program, take_turns
+from ..measure import Program, Timed, compile_program, take_turns
 from ..svm.data import Split, digits
 from . import report
 from .distill import Descent, Images, accuracy, class_means, distill, real_images
@@ -74,7 +73,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Way:
+class Way(Timed):
     """One way to differentiate: how exact it is, and what it costs."""
 
     errors: tuple[float, float]
@@ -83,14 +82,6 @@ class Way:
     """Bytes for intermediate results."""
     times: list[float]
     """Of one hypergradient, in seconds, with those of the other ways in turns."""
-
-    @property
-    def fastest(self) -> float:
-        return min(self.times)
-
-    @property
-    def median(self) -> float:
-        return median(self.times)
 
 
 @dataclass(frozen=True)

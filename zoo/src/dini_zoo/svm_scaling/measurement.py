@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import median
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jaxtyping import Array
 
 import dini
 
-from ..measure import Program, compile_program, take_turns
+from ..measure import Program, Timed, compile_program, take_turns
 from ..svm.machine import dual, tie_margin, weights
 from ..svm.modes import PROJECTED
 from ..svm.outer import squared_error, validation_loss
@@ -28,7 +27,7 @@ PRECISE = dini.ProjectedGradient(tol=1e-10, max_steps=50_000)
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Timed):
     """One solver, differentiated in one way."""
 
     derivative: float
@@ -43,14 +42,6 @@ class Reading:
     compile_seconds: float
     checkpoint: bool = False
     """Whether unrolling was timed with checkpoints, as without them it would have needed too much memory."""
-
-    @property
-    def fastest(self) -> float:
-        return min(self.times)
-
-    @property
-    def median(self) -> float:
-        return median(self.times)
 
 
 @dataclass(frozen=True)
