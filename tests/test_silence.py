@@ -290,3 +290,13 @@ def test_bad_input_is_named():
             call()
     with pytest.raises(ValueError, match="time_limit"):
         dini.solve(dini.Minimize(square), dini.LBFGS(), jnp.ones(2), time_limit=1.0, differentiation=dini.Unrolled())
+
+
+def test_a_function_counts_whatever_its_name():
+    def _nothing(x, a):
+        return 0.5 * jnp.sum((x - a) ** 2)
+
+    problem = dini.Composite(_nothing, penalties.L1(0.5), jnp.array([[1.0, -1.0]]))
+    a = jnp.array([0.0, 3.0])
+    solution = dini.solve(problem, dini.CondatVu(), problem.start(a, a), a)
+    np.testing.assert_allclose(solution.x.primal, [0.5, 2.5], atol=1e-7)

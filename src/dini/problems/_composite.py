@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial, register_dataclass
 
 from .. import conditions, trees
-from ..functions import as_function, close, function_name
+from ..functions import as_function, close
 from ..penalties import Penalty
 from ..sets import Set
 from ._base import Problem
@@ -113,7 +113,7 @@ class Composite(Problem):
             object.__setattr__(self, "operator", as_function(self.operator, "Composite's operator"))
         if self.constraint is not None and self.penalty is not None:
             raise ValueError("Composite takes a constraint or a penalty, not both.")
-        elif isinstance(self.operator, str):
+        if isinstance(self.operator, str):
             raise TypeError(f"Composite's operator must be a matrix, a function or None: given {self.operator!r}.")
         if self.outer is None or callable(self.outer) or isinstance(self.outer, int | float | str):
             raise TypeError(_NO_OUTER.format(repr(self.outer)))
@@ -124,7 +124,7 @@ class Composite(Problem):
     @property
     def smooth(self) -> bool:
         """Whether there is a function ``f``."""
-        return function_name(self.fun) != _nothing.__name__
+        return getattr(self.fun, "func", None) is not _nothing
 
     @property
     def condition(self) -> conditions.Condition:
