@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .experiment import Result
 
 
-class Figure(NamedTuple):
+class Estimate(NamedTuple):
     """A mean AUC in percent, and the half width of its interval of 95 percent."""
 
     mean: float
@@ -25,9 +25,9 @@ class Figure(NamedTuple):
 
 
 #: By method, in the order of `experiment.METHODS`: 299 patients, 1000 genes.
-PAPER = (Figure(71.6, 2.0), Figure(72.4, 2.8), Figure(68.3, 2.3), Figure(73.2, 2.1))
+PAPER = (Estimate(71.6, 2.0), Estimate(72.4, 2.8), Estimate(68.3, 2.3), Estimate(73.2, 2.1))
 #: The same for the patients and genes of this experiment.
-SPECIFICATION = (Figure(70.8, 3.4), Figure(74.1, 3.6), Figure(71.5, 2.8), Figure(73.3, 2.8))
+SPECIFICATION = (Estimate(70.8, 3.4), Estimate(74.1, 3.6), Estimate(71.5, 2.8), Estimate(73.3, 2.8))
 
 
 def checks(result: Result) -> Iterator[Check]:

@@ -8,13 +8,13 @@ whose dictionary then learns the task, by derivatives through the codes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -23,7 +23,7 @@ from .baselines import auc, l1_logistic, l2_logistic, learn_dictionary
 from .coding import SparseCoding
 from .data import Cohort, Fold, breast_cancer, folds
 from .hypergradient import Precision, Way, costs, precision
-from .task import Params, classify, train
+from .task import Params, bounded, classify, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ class Settings:
     seeds: tuple[int, ...] = (100, 101, 102, 103, 104)
     """A cross-validation for each."""
     atoms: int = 10
-    coding: SparseCoding = SparseCoding()
+    coding: SparseCoding = field(default_factory=SparseCoding)
     dictionary_steps: int = 30
     """Of learning without a task."""
     learning_rate: float = 3e-3
@@ -62,6 +62,8 @@ class Settings:
     """Random directions in which they are taken."""
     rounds: int = 20
     """Turns in which derivatives are timed."""
+    checkpoints: bool = True
+    """Whether to time unrolling with checkpoints, too."""
 
     @classmethod
     def tiny(cls) -> Self:
@@ -75,6 +77,7 @@ class Settings:
             exact=200,
             directions=2,
             rounds=2,
+            checkpoints=False,
         )
 
     @property
@@ -85,7 +88,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Codes:
-    """What ten numbers say of the test patients of a fold, before and after learning the task."""
+    """The codes of the test patients of a fold, before and after learning the task."""
 
     before: Float[np.ndarray, "m k"]
     after: Float[np.ndarray, "m k"]
@@ -106,11 +109,15 @@ class Trial:
     """Of the training patients, by steps of Adam."""
     course: Float[np.ndarray, " steps"]
     """The AUC of the test patients, by steps of Adam."""
+    unexplained: Float[np.ndarray, " steps"]
+    """The share of the test patients' squares that the codes leave, by steps of Adam."""
+    active: Float[np.ndarray, " steps"]
+    """The share of their codes that is not zero."""
     codes: Codes
     moved: float
     """Relative change of the dictionary."""
     residual: float
-    """The largest error of a code, before and after, as the solver measures it."""
+    """The largest error of a code on the way, as the solver measures it."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +165,10 @@ def run(settings: Settings, console: Console) -> Result:
             progress.advance(task)
         progress.update(task, description="derivatives")
         first, train = starts[0], _scaled(parts[0].train)
+        problem = (first, train, settings.coding, settings.decay)
         about = {"exact": settings.exact, "step": settings.difference, "directions": settings.directions}
-        found = precision(first, train, settings.coding, settings.decay, **about)
-        ways = costs(first, train, settings.coding, settings.decay, settings.rounds)
+        found = precision(*problem, **about)
+        ways = costs(*problem, rounds=settings.rounds, checkpoints=settings.checkpoints)
         progress.advance(task)
     ill = int(cohort.y.sum())
     return Result(settings, (ill, len(cohort.y) - ill), cohort.X.shape[1], trials, found, ways)
@@ -195,6 +203,7 @@ class Learner:
         scores, followed = jax.tree.map(np.asarray, self.follow(course.params, test.X))
         curve = np.array([auc(test.y, one) for one in scores])
         path = course.params
+        left = test.X - followed.x @ np.asarray(bounded(path.D))
         trial = Trial(
             auc={
                 L1: auc(fold.test.y, sparse.decision_function(fold.test.X)),
@@ -205,9 +214,11 @@ class Learner:
             genes=int(np.count_nonzero(sparse.coef_)),
             loss=course.loss,
             course=curve,
+            unexplained=np.sum(left**2, axis=(1, 2)) / np.sum(test.X**2),
+            active=np.mean(followed.x != 0, axis=(1, 2)),
             codes=Codes(followed.x[0], followed.x[-1], test.y, (path.w[0], path.w[-1])),
             moved=float(np.linalg.norm(path.D[-1] - D) / np.linalg.norm(D)),
-            residual=float(max(codes.stats.error.max(), followed.stats.error.max())),
+            residual=float(max(course.error.max(), followed.stats.error.max())),
         )
         return trial, start
 
@@ -215,8 +226,3 @@ class Learner:
 def _scaled(cohort: Cohort) -> Cohort:
     """Patients whose squared norm is about one, whatever the number of genes: the size that the codes are made for."""
     return cohort._replace(X=cohort.X / np.sqrt(cohort.X.shape[1]))
-
-
-def support(codes: np.ndarray) -> Bool[np.ndarray, "m k"]:
-    """Where codes are not zero."""
-    return codes != 0

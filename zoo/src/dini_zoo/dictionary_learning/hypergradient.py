@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -29,8 +27,6 @@ class Precision:
     """The norm of the atoms."""
     error: float
     """Relative distance of its slopes in random directions from central differences."""
-    few_steps: float
-    """Relative distance of the derivative at codes of few steps of FISTA."""
     margin: float
     """How far the nearest entry of a code is from where its support changes, in units of the threshold."""
 
@@ -55,48 +51,41 @@ def precision(
     `exact` is the number of FISTA's steps for the codes, `step` that of the central differences, in `directions`
     random directions of unit norm.
     """
-    precise = dataclasses.replace(coding, steps=exact)
-    cohort = jax.device_put(cohort)
+    precise, cohort = dataclasses.replace(coding, steps=exact), jax.device_put(cohort)
+    outer = lambda D: loss(params._replace(D=D), cohort, precise, decay)
+    program = compile_program(jax.value_and_grad(outer, has_aux=True), np.asarray(params.D))
+    value = lambda D: float(program.at(D)[0][0])
 
-    def at(coding: SparseCoding) -> Callable[[Any], Any]:
-        return lambda D: loss(params._replace(D=D), cohort, coding, decay)
-
-    D = np.asarray(params.D)
-    value = compile_program(at(precise), D)
-    slope, rough = (compile_program(jax.grad(at(one)), D) for one in (precise, coding))
     random, found = np.random.RandomState(0), []
     for scale in (0.9, 1.1):
-        E = scale * D / np.linalg.norm(D, axis=1, keepdims=True)
-        derivative = np.asarray(slope.at(E))
+        D = scale * np.asarray(params.D) / np.linalg.norm(params.D, axis=1, keepdims=True)
+        (_, codes), derivative = program.at(D)
         pairs = []
         for _ in range(directions):
-            V = random.randn(*E.shape)
+            V = random.randn(*D.shape)
             V /= np.linalg.norm(V)
-            central = (float(value.at(E + step * V)) - float(value.at(E - step * V))) / (2 * step)
+            central = (value(D + step * V) - value(D - step * V)) / (2 * step)
             pairs.append((float(np.vdot(derivative, V)), central))
         slopes, centrals = np.array(pairs).T
-        found.append(
-            Precision(
-                scale,
-                _distance(slopes, centrals),
-                _distance(np.asarray(rough.at(E)), derivative),
-                _margin(E, cohort, precise),
-            )
-        )
+        margin = _margin(np.asarray(codes.x), np.asarray(bounded(D)), np.asarray(cohort.X), coding.strength)
+        found.append(Precision(scale, _distance(slopes, centrals), margin))
     return found
 
 
-def costs(params: Params, cohort: Cohort, coding: SparseCoding, decay: float, rounds: int) -> dict[str, Way]:
-    """Compile, run and time the derivative, implicit and unrolled."""
+def costs(
+    params: Params, cohort: Cohort, coding: SparseCoding, decay: float, *, rounds: int, checkpoints: bool
+) -> dict[str, Way]:
+    """Compile, run and time the derivative: implicit, unrolled, and unrolled with checkpoints if wanted."""
     modes: dict[str, dini.Differentiation] = {
         "implicit": dini.Implicit(),
         "unrolled": dini.Unrolled(steps=coding.steps, checkpoint=False),
-        "unrolled, checkpoints": dini.Unrolled(steps=coding.steps),
     }
+    if checkpoints:
+        modes["unrolled, checkpoints"] = dini.Unrolled(steps=coding.steps)
     cohort = jax.device_put(cohort)
 
     def program(mode: dini.Differentiation) -> Program:
-        return compile_program(jax.grad(lambda params: loss(params, cohort, coding, decay, mode)), params)
+        return compile_program(jax.grad(lambda params: loss(params, cohort, coding, decay, mode)[0]), params)
 
     programs = {name: program(mode) for name, mode in modes.items()}
     derivatives = {name: np.asarray(program().D) for name, program in programs.items()}
@@ -107,13 +96,11 @@ def costs(params: Params, cohort: Cohort, coding: SparseCoding, decay: float, ro
     }
 
 
-def _margin(D: Atoms, cohort: Cohort, coding: SparseCoding) -> float:
+def _margin(Z: np.ndarray, D: Atoms, X: np.ndarray, strength: float) -> float:
     """The least distance of a forward step's entry from the threshold of the proximal operator, over the threshold."""
-    D = np.asarray(bounded(D))
-    X, Z = np.asarray(cohort.X), np.asarray(jax.jit(coding.encode)(cohort.X, D).x)
     step = 1 / np.linalg.norm(D, ord=2) ** 2
     forward = Z + step * (X - Z @ D) @ D.T
-    return float(np.min(np.abs(np.abs(forward) / (step * coding.strength) - 1)))
+    return float(np.min(np.abs(np.abs(forward) / (step * strength) - 1)))
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:

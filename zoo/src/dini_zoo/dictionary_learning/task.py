@@ -36,8 +36,8 @@ class Params(NamedTuple):
 
 
 def bounded(D: Atoms) -> Atoms:
-    """Divide each atom by its norm where that is above one."""
-    return D / jnp.maximum(1.0, jnp.linalg.norm(D, axis=1, keepdims=True))
+    """Divide each atom (a row of the last two axes) by its norm where that is above one."""
+    return D / jnp.maximum(1.0, jnp.linalg.norm(D, axis=-1, keepdims=True))
 
 
 def classify(
@@ -54,11 +54,11 @@ def loss(
     coding: SparseCoding,
     decay: float,
     differentiation: dini.Differentiation | None = None,
-) -> Float[Array, ""]:
-    """Return the loss; `decay` is the factor `μ` of the squared weights."""
-    scores, _ = classify(params, cohort.X, coding, differentiation)
+) -> tuple[Float[Array, ""], dini.Solution]:
+    """Return the loss, and the codes; `decay` is the factor `μ` of the squared weights."""
+    scores, codes = classify(params, cohort.X, coding, differentiation)
     logistic = jnp.mean(jax.nn.softplus(scores) - cohort.y * scores)
-    return logistic + decay * jnp.sum(params.w**2) / len(scores)
+    return logistic + decay * jnp.sum(params.w**2) / len(scores), codes
 
 
 class Course(NamedTuple):
@@ -66,6 +66,8 @@ class Course(NamedTuple):
 
     params: Params
     loss: Float[Array, " n"]
+    error: Float[Array, " n"]
+    """The largest error of a code, as the solver measures it."""
 
 
 def train(
@@ -73,13 +75,13 @@ def train(
 ) -> Course:
     """Take so many steps of Adam on all patients at once. To be compiled."""
     optimizer = optax.adam(learning_rate)
-    slope = jax.value_and_grad(lambda params: loss(params, cohort, coding, decay))
+    slope = jax.value_and_grad(lambda params: loss(params, cohort, coding, decay), has_aux=True)
 
     def step(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], Course]:
         params, state = carry
-        value, gradient = slope(params)
+        (value, codes), gradient = slope(params)
         updates, state = optimizer.update(gradient, state)
-        return (jax.tree.map(jnp.add, params, updates), state), Course(params, value)
+        return (jax.tree.map(jnp.add, params, updates), state), Course(params, value, jnp.max(codes.stats.error))
 
     # what the last step would lead to is not asked for
     return jax.lax.scan(step, (params, optimizer.init(params)), length=steps + 1)[1]
