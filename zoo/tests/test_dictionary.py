@@ -28,6 +28,7 @@ from dini_zoo.dictionary_learning import (
     standardize,
     train,
 )
+from dini_zoo.dictionary_learning.baselines import FIXED, TASK
 from dini_zoo.dictionary_learning.checks import checks
 
 CODING, DECAY, RATE = SparseCoding(strength=0.15, ratio=0.3, steps=2000), 0.2, 0.05
@@ -143,6 +144,18 @@ def test_what_codes_refuse():
         SparseCoding().encode(np.ones((3, 5)), np.ones((2, 4)))
 
 
+def test_the_step_of_fista():
+    assert float(CODING.solver(np.diag([3.0, 2.0])).step_size) == pytest.approx(1 / 9)
+    assert float(CODING.solver(np.zeros((2, 3))).step_size) == 1
+
+
+def test_what_learning_refuses(params, cohort):
+    with pytest.raises(ValueError, match=r"one label for each of the 9 rows of cohort.X: given shape \(9, 1\)"):
+        loss(params, cohort._replace(y=cohort.y[:, None]), CODING, DECAY)
+    with pytest.raises(ValueError, match=r"steps must be at least one: given 0"):
+        train(params, cohort, CODING, decay=DECAY, learning_rate=RATE, steps=0)
+
+
 def test_outcomes_by_hand():
     event, time = np.array([True, True, False, False, True]), np.array([4.0, 6.0, 4.0, 6.0, 5.0])
     known, y = outcomes(event, time, 5.0)
@@ -224,7 +237,7 @@ def test_the_tiny_run(tmp_path):
     for trial in result.trials:
         assert trial.loss.shape == trial.course.shape == (settings.steps + 1,)
         assert trial.loss[-1] < trial.loss[0]
-        assert trial.course[[0, -1]].tolist() == [trial.auc[name] for name in (experiment.FIXED, experiment.TASK)]
+        assert trial.course[[0, -1]].tolist() == [trial.auc[name] for name in (FIXED, TASK)]
         assert trial.residual < 1e-12
     assert all(found.error < 1e-6 for found in result.precision)
     implicit, unrolled = result.ways["implicit"], result.ways["unrolled"]

@@ -10,6 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from .data import Cohort
 
+#: The names of the methods that are compared.
+L1, L2, FIXED, TASK = "L1 logistic", "L2 logistic", "dictionary, then L2 logistic", "task-driven dictionary"
+METHODS = (L1, L2, FIXED, TASK)
+
 
 def learn_dictionary(X: Float[np.ndarray, "m p"], atoms: int, strength: float, steps: int) -> Float[np.ndarray, "k p"]:
     """Atoms of norm one from which the rows of `X` can be put together, learned without a task."""

@@ -72,8 +72,10 @@ class SparseCoding:
     def solver(self, D: Atoms) -> dini.ProximalGradient:
         """FISTA with a fixed step, and no test whether it may stop."""
         # the step is a constant of the solver: the code does not depend on it
-        size = jax.lax.stop_gradient(jnp.linalg.norm(D, ord=2))
-        return dini.ProximalGradient(step_size=1 / size**2, tol=0.0, max_steps=self.steps)
+        curvature = jax.lax.stop_gradient(jnp.linalg.norm(D, ord=2) ** 2)
+        # any step serves a dictionary of zeros
+        size = 1 / jnp.where(curvature > 0, curvature, 1.0)
+        return dini.ProximalGradient(step_size=size, tol=0.0, max_steps=self.steps)
 
     def encode(
         self, X: Float[Array, "m p"], D: Atoms, differentiation: dini.Differentiation | None = None

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import report
-from .baselines import auc, l1_logistic, l2_logistic, learn_dictionary
+from .baselines import FIXED, L1, L2, TASK, auc, l1_logistic, l2_logistic, learn_dictionary
 from .coding import SparseCoding
 from .data import Cohort, Fold, breast_cancer, folds
 from .hypergradient import Precision, Way, costs, precision
@@ -28,9 +28,6 @@ from .task import Params, bounded, classify, train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
-
-L1, L2, FIXED, TASK = "L1 logistic", "L2 logistic", "dictionary, then L2 logistic", "task-driven dictionary"
-METHODS = (L1, L2, FIXED, TASK)
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,11 @@ class Settings:
     steps: int = 60
     """Of Adam."""
     C_l1: float = 0.2
-    """Of scikit-learn's logistic regression with this penalty, the inverse strength; chosen for the specification."""
+    """The inverse strength of the penalty in L1 logistic regression, as scikit-learn counts it."""
     C_l2: float = 0.01
+    """That in L2 logistic regression."""
     C_codes: float = 10.0
-    """On the codes."""
+    """That on the codes."""
     exact: int = 3000
     """Steps of FISTA where the derivative is compared with central differences."""
     difference: float = 1e-6

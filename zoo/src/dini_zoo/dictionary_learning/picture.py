@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .baselines import auc
+from .baselines import FIXED, L2, METHODS, TASK, auc
 from .checks import PAPER, SPECIFICATION
 from .report import estimate
 
@@ -38,8 +38,6 @@ def draw(result: Result) -> Figure:
 
 def _methods(axes: Any, result: Result) -> None:
     """A point for each fold, the mean with its interval, and the reference figures."""
-    from .experiment import FIXED, METHODS, TASK
-
     random = np.random.RandomState(0)
     for i, (method, paper, reference) in enumerate(zip(METHODS, PAPER, SPECIFICATION, strict=True)):
         values, color = result.auc(method), {TASK: _TASK, FIXED: _FIXED}.get(method, _INK)
@@ -64,8 +62,6 @@ def _methods(axes: Any, result: Result) -> None:
 
 def _gains(axes: Any, result: Result) -> None:
     """The difference of the AUC in each fold, in order."""
-    from .experiment import FIXED, TASK
-
     gains = np.sort(100 * (result.auc(TASK) - result.auc(FIXED)))
     ours = estimate(gains / 100)
     axes.barh(range(len(gains)), gains, color=np.where(gains > 0, _TASK, _FIXED), height=0.75)
@@ -84,8 +80,6 @@ def _gains(axes: Any, result: Result) -> None:
 
 def _course(axes: Any, result: Result) -> None:
     """The loss of training patients and the AUC of test patients, by steps of Adam."""
-    from .experiment import L2
-
     loss = np.array([trial.loss for trial in result.trials])
     curves = 100 * np.array([trial.course for trial in result.trials])
     steps, width = np.arange(loss.shape[1]), 1.96 * curves.std(axis=0, ddof=1) / np.sqrt(len(curves))

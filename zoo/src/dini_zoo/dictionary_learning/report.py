@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..report import check_table, duration, plain_table, size
+from .baselines import FIXED, L1, L2, METHODS, TASK
 from .checks import PAPER, SPECIFICATION, Estimate, checks
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ def estimate(auc: Float[np.ndarray, " folds"]) -> Estimate:
 
 def auc_table(result: Result) -> Table:
     """Every method's AUC beside the specification's and the paper's."""
-    from .experiment import FIXED, L1, L2, METHODS, TASK
-
     settings, gains = result.settings, result.auc(TASK) - result.auc(FIXED)
     gain = estimate(gains)
     ill, well = result.patients

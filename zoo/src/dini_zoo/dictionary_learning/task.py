@@ -55,7 +55,18 @@ def loss(
     decay: float,
     differentiation: dini.Differentiation | None = None,
 ) -> tuple[Float[Array, ""], dini.Solution]:
-    """Return the loss, and the codes; `decay` is the factor `μ` of the squared weights."""
+    """Return the loss, and the codes; `decay` is the factor `μ` of the squared weights.
+
+    Raises
+    ------
+    ValueError
+        Where there is not one label for each patient.
+    """
+    if jnp.shape(cohort.y) != (len(cohort.X),):
+        raise ValueError(
+            f"cohort.y must have one label for each of the {len(cohort.X)} rows of cohort.X: given shape "
+            f"{jnp.shape(cohort.y)}."
+        )
     scores, codes = classify(params, cohort.X, coding, differentiation)
     logistic = jnp.mean(jax.nn.softplus(scores) - cohort.y * scores)
     return logistic + decay * jnp.sum(params.w**2) / len(scores), codes
@@ -74,6 +85,8 @@ def train(
     params: Params, cohort: Cohort, coding: SparseCoding, *, decay: float, learning_rate: float, steps: int
 ) -> Course:
     """Take so many steps of Adam on all patients at once. To be compiled."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least one: given {steps!r}.")
     optimizer = optax.adam(learning_rate)
     slope = jax.value_and_grad(lambda params: loss(params, cohort, coding, decay), has_aux=True)
 
