@@ -75,6 +75,12 @@ EXPERIMENTS: tuple[Entry, ...] = (
         "Bai et al., Deep equilibrium models, 2019",
     ),
     Entry(
+        "dictionary",
+        "dini_zoo.dictionary_learning.experiment",
+        "Learns a dictionary for the task of its sparse codes, to predict metastasis from the activity of genes.",
+        "Mairal et al., Task-driven dictionary learning, 2012",
+    ),
+    Entry(
         "distill",
         "dini_zoo.distillation.experiment",
         "Distills the digits into one image a class, by implicit and by unrolled hypergradients.",
