@@ -18,6 +18,8 @@ _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "d
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 # writing a program to the cache takes about as long as compiling it: only what is slow is worth it
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+# nobody reads where in the source each operation of a program comes from; to write it down costs 7 % of all tests
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -98,6 +98,29 @@ def test_at_a_solution(name):
     assert certificate.reliable
 
 
+@pytest.mark.parametrize("factor", [1e-4, 1e-6])
+def test_a_krylov_solver_sees_the_way_along_the_flat_direction(factor):
+    """Nearly all of the residual lies across a valley, nearly all of the way to the solution along it."""
+    steep = jnp.linspace(1, 2, 8)
+
+    def valley(x, a):
+        flat = x[-1] - 1
+        return 0.5 * jnp.sum(steep * x[:-1] ** 2) + factor * (0.5 * flat**2 + 0.2 * flat**4 - a * x[-1])
+
+    problem, a, one = dini.Minimize(valley), jnp.asarray(0.0), jnp.asarray(1.0)
+    point, along = jnp.append(1e-3 * jnp.ones(8), 1.15), jnp.append(jnp.zeros(8), 1.0)
+    how = {"differentiation": dini.Implicit(linear_solver=dini.linear.CG()), **IGNORE}
+    for (got, certificate), want in (
+        (dini.certified.jvp(problem, point, (a,), (one,), **how), along),
+        (dini.certified.vjp(problem, point, (a,), along, **how), (one,)),
+    ):
+        true = relative(got, want)
+        assert true == pytest.approx(0.051, abs=0.001)
+        assert true < certificate.error < 2 * true
+        assert certificate.verdict == Verdict.UNCONVERGED
+        assert certificate.solution_error == pytest.approx(0.15, rel=0.1)
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("distance", [1e-6, 1e-3])
 def test_the_estimated_error_is_the_true_one(name, distance):

@@ -72,7 +72,7 @@ def test_proximal_operators(name, data, step):
         assert np.sum((p - q) ** 2) <= np.sum((p - q) * (x - y)) + 1e-9
 
 
-@pytest.mark.parametrize("n", [1, 4, 30])
+@pytest.mark.parametrize("n", [1, 5, 30])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.judge])
 def test_against_cvxpy(name, n):
     case = CASES[name]
@@ -82,7 +82,7 @@ def test_against_cvxpy(name, n):
     value, constraints = judged if isinstance(judged, tuple) else (judged, [])
     problem = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(p - x) + STEP * value), constraints)
     problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-    np.testing.assert_allclose(case.make(n).prox(x, STEP), p.value, atol=1e-5)
+    np.testing.assert_allclose(prox_of(name)(penalty_of(name, n), x, STEP), p.value, atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [0.5, 1.5, 2.4, 3.5, 6.0])

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..linear import System
+from ..linear import Solved, System
 from ..status import DerivativeError, OnFailure, Status, guard
 from ._linearization import Linearization
 
@@ -46,8 +46,10 @@ _AT_A_TIE = 3.0
 _ALL_LOST = 1.5
 # Rounding errors of a sum of many terms are a few units in the last place.
 _ROUNDING = 4.0
-# Iterative solvers need only the leading digits of the Newton step, and only the size of a correction.
-_LOOSE = 3e-2
+# Iterative solvers need only the leading digits of the Newton step, and only the size of a correction. What an
+# ill-conditioned system's solve leaves of the residual may still be most of the way: with the condition number, the
+# residual must fall, until it stands for at most so many times the step.
+_LOOSE, _UNSEEN = 3e-2, 10.0
 
 
 class Verdict(enum.IntEnum):
@@ -130,6 +132,14 @@ class _Correction(NamedTuple):
     residual: jax.Array
     length: jax.Array
     nearby: Any
+    #: what the step's own linear solve left of the residual
+    unsolved: jax.Array
+
+    @classmethod
+    def at(cls, x: Any, here: Any, step: Solved) -> _Correction:
+        """Return what there is to know of a step, which solves the linearized condition up to its residual."""
+        length, residual = trees.norm(step.w), trees.norm(here)
+        return cls(residual, length, trees.sub(x, step.w), step.residual * residual)
 
 
 class Parameters(NamedTuple):
@@ -164,14 +174,16 @@ def forward(
     b = _each(push, tangents)
     b = b if extra is None else trees.sub(b, extra)
     system.prepare()
-    step, solved = system.solve(here, rtol=_LOOSE).w, _each(system.solve, b)
+    solved = _each(system.solve, b)
+    norm = system.norm()
+    rtol = _loose(system, norm * _ratio(trees.norm(solved.w), trees.norm(b)))
+    newton = _Correction.at(at.x, here, system.solve(here, rtol=rtol))
     dx = trees.neg(solved.w) if given is None else given
-    newton = _Correction(trees.norm(here), trees.norm(step), trees.sub(at.x, step))
 
     after, push_nearby = jax.linearize(lambda u, some: at.function(u, parameters.merge(some)), newton.nearby, moving)
     g = _each(lambda along: push_nearby(*along), (dx, tangents))
     g = g if extra is None else trees.sub(g, extra)
-    loose = _each(lambda g: system.solve(g, rtol=_LOOSE), g)
+    loose = _each(lambda g: system.solve(g, rtol=rtol), g)
     correction = loose.w
     size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents))
     noise = None
@@ -182,13 +194,14 @@ def forward(
         at,
         system,
         newton,
+        norm=norm,
         after=trees.norm(after),
         error=_ratio(trees.norm(correction), size),
         noise=None if noise is None else _ratio(trees.norm(noise), size),
         inverse=[_ratio(trees.norm(dx), trees.norm(b)), _ratio(trees.norm(correction), trees.norm(g))],
         missed=_ratio(jnp.max(loose.residual) * trees.norm(g), size),
         linear_residual=jnp.max(solved.residual),
-        flagged=jnp.any(solved.flagged),
+        flagged=jnp.any(solved.flagged | loose.flagged),
         finite=trees.all_finite((here, b)),
     )
 
@@ -208,14 +221,16 @@ def reverse(
     top, known = _top(cotangents(at.x)), given
     (v, direct), given = _over((cotangents(at.x), given), top)
     here, pull = jax.vjp(parameters.apply(at, at.x), moving)
-    step, solved = system.solve(here, rtol=_LOOSE).w, _each(transposed.solve, v)
+    solved = _each(transposed.solve, v)
     u = trees.neg(solved.w)
-    newton = _Correction(trees.norm(here), trees.norm(step), trees.sub(at.x, step))
+    norm = system.norm()
+    rtol = _loose(system, norm * _ratio(trees.norm(u), trees.norm(v)))
+    newton = _Correction.at(at.x, here, system.solve(here, rtol=rtol))
 
     after, pull_nearby = jax.vjp(lambda w, some: at.function(w, parameters.merge(some)), newton.nearby, moving)
     v_nearby, direct_nearby = _over(cotangents(newton.nearby), top)
     q = trees.add(_each(lambda u: pull_nearby(u)[0], u), v_nearby)
-    loose = _each(lambda q: transposed.solve(q, rtol=_LOOSE), q)
+    loose = _each(lambda q: transposed.solve(q, rtol=rtol), q)
     du = loose.w
     gradient = _each(lambda u: pull(u)[0], u)
     stretch = _ratio(trees.norm(gradient), trees.norm(u))
@@ -236,16 +251,24 @@ def reverse(
             at,
             system,
             newton,
+            norm=norm,
             after=trees.norm(after),
             error=_ratio(trees.norm(trees.sub(gradient, corrected)), size),
             noise=None if noise is None else _ratio(trees.norm(noise), size),
             inverse=[_ratio(trees.norm(u), trees.norm(v)), _ratio(trees.norm(du), trees.norm(q))],
             missed=_ratio(stretch * jnp.max(loose.residual) * trees.norm(q), size),
             linear_residual=jnp.max(solved.residual),
-            flagged=jnp.any(solved.flagged),
+            flagged=jnp.any(solved.flagged | loose.flagged),
             finite=trees.all_finite((here, v)),
         ),
     )
+
+
+def _loose(system: System, condition: jax.Array) -> Any:
+    """Return the relative residual that the certificate's own solves need, from a bound of the condition from below."""
+    if system.dense:
+        return None
+    return jnp.where(condition > _UNSEEN / _LOOSE, jnp.maximum(_UNSEEN / condition, trees.eps(system.like)), _LOOSE)
 
 
 def _top(*parts: Any) -> jax.Array:
@@ -277,6 +300,7 @@ def _judge(
     system: System,
     newton: _Correction,
     *,
+    norm: jax.Array,
     after: jax.Array,
     error: jax.Array,
     noise: jax.Array | None,
@@ -292,26 +316,32 @@ def _judge(
     """
     eps = trees.eps(at.x)
     # each solve is a bound of the inverse from below
-    inverse_norm = jnp.max(jnp.stack([_ratio(newton.length, newton.residual), *inverse]))
+    inverse_norm = jnp.nanmax(jnp.stack([_ratio(newton.length, newton.residual), *inverse]))
     if system.dense:
         inverse_norm = jnp.maximum(inverse_norm, system.inverse_norm())
-    condition = jnp.maximum(system.norm() * inverse_norm, 1)
+    condition = jnp.maximum(norm * inverse_norm, 1)
     rounding = _ROUNDING * (eps * condition if noise is None else noise)
 
     failed = flagged | ~(linear_residual <= system.solver.accept(eps)) | ~jnp.isfinite(newton.length)
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
     near = (contraction < 0.25) & ~failed
-    error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * error + inverse_norm * missed
+    # the way to the solution, over the step: to first order, the derivative's error grows alike
+    farther = 1 + _ratio(inverse_norm * newton.unsolved, newton.length)
+    error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * farther * error
+    error = error + inverse_norm * missed
     # of a system that was not solved, the residual tells the order of magnitude, as far as all digits may be lost
     lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
+    known = jnp.isfinite(linear_residual) & jnp.isnan(error)
+    error = jnp.where(failed & known, _ALL_LOST, error)
     error = jnp.where(failed, jnp.maximum(error, jnp.where(system.dense, _ALL_LOST, lost)), error)
     margin, tie = _margin(at, newton, contraction, eps)
-    # on the other side of a kink, as far away from a solution, the derivative is another one
-    error = jnp.where(~near & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
+    solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
+    astray = ~(solution_error <= TOLERANCE * trees.norm(at.x) + eps**0.25)
+    # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
+    # not reduce the residual is at the level of rounding
+    error = jnp.where(~near & astray & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
     error = jnp.where(tie, jnp.maximum(error, _AT_A_TIE), error)
-    solution_error = newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
-    astray = solution_error > TOLERANCE * trees.norm(at.x) + eps**0.25
 
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (

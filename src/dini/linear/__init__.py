@@ -16,7 +16,7 @@ from ._solve import solve
 from ._sparse import Banded, Diagonal, Sparse, SparseDirect
 from ._sparsity import Linearized, sparsity
 from ._sparsity_rules import NotSparse
-from ._system import DENSE_LIMIT, Auto, Reduction, System
+from ._system import DENSE_LIMIT, Auto, Reduction, Solved, System
 from ._wrappers import MinimumNorm, Refined, Ridge
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Sparse",
     "SparseDirect",
     "Structure",
+    "Solved",
     "System",
     "condition_estimate",
     "ritz_values",
