@@ -333,8 +333,8 @@ def _judge(
     # of a system that was not solved, the residual tells the order of magnitude, as far as all digits may be lost
     lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
     known = jnp.isfinite(linear_residual) & jnp.isnan(error)
-    error = jnp.where(failed & known, _ALL_LOST, error)
-    error = jnp.where(failed, jnp.maximum(error, jnp.where(system.dense, _ALL_LOST, lost)), error)
+    rough = jnp.minimum(jnp.where(known, _ALL_LOST, error), _SAFETY_WITHOUT_NEWTON)
+    error = jnp.where(failed, jnp.maximum(rough, jnp.where(system.dense, _ALL_LOST, lost)), error)
     margin, tie = _margin(at, newton, contraction, eps)
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     astray = ~(solution_error <= TOLERANCE * trees.norm(at.x) + eps**0.25)
