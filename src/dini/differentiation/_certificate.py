@@ -326,8 +326,9 @@ def _judge(
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
     near = (contraction < 0.25) & ~failed
-    # the way to the solution, over the step: to first order, the derivative's error grows alike
-    farther = 1 + _ratio(inverse_norm * newton.unsolved, newton.length)
+    # the way to the solution, over the step: to first order, the derivative's error grows alike; of a factorized
+    # system, only rounding is left
+    farther = 1 if system.dense else 1 + _ratio(inverse_norm * newton.unsolved, newton.length)
     error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * farther * error
     error = error + inverse_norm * missed
     # of a system that was not solved, the residual tells the order of magnitude, as far as all digits may be lost
