@@ -44,12 +44,13 @@ PICTURE = RESULTS.parent.parent / "docs" / "performance-profile.png"
 class Task:
     """One problem of the set, with its functions compiled once."""
 
-    def __init__(self, problem: Any, tol: float):
+    def __init__(self, problem: Any, tol: float, kind: str):
         self.name, self.tol = problem.name, tol
         args = problem.args
         self.fun = lambda y: problem.objective(y, args)
         self.start = jnp.asarray(problem.y0)
-        bounds = getattr(problem, "bounds", None)
+        # SNAIL is filed as unconstrained and has bounds
+        bounds = getattr(problem, "bounds", None) if kind == "bounded" else None
         self.bounds = None if bounds is None else tuple(jnp.broadcast_to(b, self.start.shape) for b in bounds)
         self.problem = dini.Minimize(self.fun, constraint=None if bounds is None else dini.sets.Box(*self.bounds))
         self.both = jax.jit(jax.value_and_grad(self.fun))
@@ -70,7 +71,7 @@ def tasks(kind: str, tol: float) -> dict[str, Callable[[], Task]]:
     import sif2jax
 
     found = getattr(sif2jax, f"{kind}_minimisation_problems")
-    return {p.name: lambda p=p: Task(p, tol) for p in found if p.num_variables() <= LARGEST}
+    return {p.name: lambda p=p: Task(p, tol, kind) for p in found if p.num_variables() <= LARGEST}
 
 
 def of_dini(solver: Any, cost: int = 1) -> Callable[[Task], dict]:
