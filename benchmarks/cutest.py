@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from report import RESULTS, one_core, table
+from report import RESULTS, one_core, table, write
 
 one_core()
 
@@ -38,6 +38,8 @@ import dini  # noqa: E402
 LARGEST, BUDGET = 100, 1000
 KINDS = ("unconstrained", "bounded")
 COMMAND = "python benchmarks/cutest.py"
+#: how many solvers of each library the picture shows
+SHOWN = {"dini": 4, "scipy": 3, "optimistix": 2, "jaxopt": 1}
 PICTURE = RESULTS.parent.parent / "docs" / "performance-profile.png"
 
 
@@ -74,11 +76,16 @@ def tasks(kind: str, tol: float) -> dict[str, Callable[[], Task]]:
     return {p.name: lambda p=p: Task(p, tol, kind) for p in found if p.num_variables() <= LARGEST}
 
 
-def of_dini(solver: Any, cost: int = 1) -> Callable[[Task], dict]:
-    """Return a runner of one of dini's solvers, which takes ``cost`` evaluations a step at most."""
+#: what a step of dini's solvers costs at most, where it is more than one evaluation: a Hessian, a trial point
+COSTS = {dini.ProjectedNewton: 2, dini.ProjectedGradient: 2, dini.Dogleg: 2, dini.Newton: 2}
+
+
+def of_dini(solver: Any) -> Callable[[Task], dict]:
+    """Return a runner of one of dini's solvers, or of the one that a function picks for a task."""
 
     def run(task: Task) -> dict:
         this = solver(task) if callable(solver) and not isinstance(solver, dini.Solver) else solver
+        cost = COSTS.get(type(this), 1)
         this = dataclasses.replace(this, tol=task.tol, max_steps=BUDGET // cost)
         solution = dini.solve(task.problem, this, task.start, on_failure="ignore")
         steps = int(solution.stats.steps) * cost
@@ -186,8 +193,8 @@ def solvers(kind: str) -> dict[str, Callable[[Task], dict]]:
         return {
             "dini minimize (default)": of_dini(default),
             "dini LBFGSB": of_dini(dini.LBFGSB()),
-            "dini ProjectedNewton": of_dini(dini.ProjectedNewton(), 2),
-            "dini ProjectedGradient": of_dini(dini.ProjectedGradient(), 2),
+            "dini ProjectedNewton": of_dini(dini.ProjectedNewton()),
+            "dini ProjectedGradient": of_dini(dini.ProjectedGradient()),
             "scipy L-BFGS-B": of_scipy("L-BFGS-B", ftol=0.0, gtol=0.0, maxfun=10000, maxiter=10000),
             "scipy TNC": of_scipy("TNC", ftol=0.0, gtol=0.0, xtol=0.0, maxfun=10000),
             "scipy SLSQP": of_scipy("SLSQP", ftol=1e-20, maxiter=10000),
@@ -199,8 +206,8 @@ def solvers(kind: str) -> dict[str, Callable[[Task], dict]]:
         "dini LBFGS": of_dini(dini.LBFGS()),
         "dini NonlinearCG": of_dini(dini.NonlinearCG()),
         "dini TrustRegionNewtonCG": of_dini(dini.TrustRegionNewtonCG()),
-        "dini Dogleg": of_dini(dini.Dogleg(), 2),
-        "dini Newton": of_dini(dini.Newton(), 2),
+        "dini Dogleg": of_dini(dini.Dogleg()),
+        "dini Newton": of_dini(dini.Newton()),
         "dini GradientDescent": of_dini(dini.GradientDescent()),
         "scipy BFGS": of_scipy("BFGS", gtol=0.0, maxiter=10000),
         "scipy L-BFGS-B": of_scipy("L-BFGS-B", ftol=0.0, gtol=0.0, maxfun=10000, maxiter=10000),
@@ -295,7 +302,7 @@ def profile(values: np.ndarray, best: np.ndarray, count: int) -> tuple[np.ndarra
 
 
 def draw(results: dict[str, dict[str, dict[str, dict]]], path: pathlib.Path) -> None:
-    """Draw the performance profiles of Dolan and Moré, in evaluations; the best eight solvers of each kind."""
+    """Draw the performance profiles of Dolan and Moré, in evaluations; the best solvers of each library."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -307,9 +314,13 @@ def draw(results: dict[str, dict[str, dict[str, dict]]], path: pathlib.Path) -> 
         solved = lambda record: max(record["evaluations"], 1) if record["solved"] else np.inf
         cost = {name: np.array([solved(r[p]) for p in problems]) for name, r in found.items()}
         best = np.min(list(cost.values()), axis=0)
-        order = sorted(cost, key=lambda name: -np.isfinite(cost[name]).sum())
+        order = sorted(cost, key=lambda name: (not name.startswith("dini"), -np.isfinite(cost[name]).sum()))
+        # the default is one of the others under another name
+        order = [name for name in order if "default" not in name]
+        library = [name.split()[0] for name in order]
+        order = [name for i, name in enumerate(order) if library[:i].count(library[i]) < SHOWN[library[i]]]
         colors = iter(plt.get_cmap("tab10").colors * 2)
-        for name in order[:8]:
+        for name in order:
             ours = name.startswith("dini")
             label = f"{name} ({np.isfinite(cost[name]).mean():.0%})"
             style = {"linestyle": "-" if ours else "--", "linewidth": 2.0 if ours else 1.3, "color": next(colors)}
