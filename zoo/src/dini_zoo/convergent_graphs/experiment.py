@@ -7,6 +7,7 @@ trained model's fixed points and gradients by each solver against dense algebra.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import report
 from .data import Labeled, decision_processes, stack_labeled, walks
 from .encoder import MLP, Encoder, leaky_relu
-from .fixed_point import ContractiveFixedPoint
+from .fixed_point import ContractiveFixedPoint, Method
 from .model import ConvergentGraphSolver
 from .reference import Agreement, agreement, policy_accuracy
 from .training import Course, Trainer, on_nodes, predict, relative_error, root_mean_square
@@ -68,6 +69,14 @@ class Settings:
     path: Task = Task(16, 24, 32, 32, 600, 50, 3e-3, 6400, 64, 32, (20, 39), (150, 198))
     decisions: Task = Task(32, 32, 32, 32, 600, 30, 2e-3, 1280, 128, 64, (20, 49), (90, 99))
     models: tuple[str, ...] = (CGS, SHORT, GNN1, GNN3)
+    compared: tuple[tuple[float, Method], ...] = (
+        (0.5, "picard"),
+        (0.95, "picard"),
+        (0.95, "anderson"),
+        (0.95, "gmres"),
+        (0.95, "direct"),
+    )
+    """The factors `gamma` and solvers that are set beside dense algebra."""
     seeds: int = 3
     """Starts and orders of the data on the path."""
     decision_layers: int = 3
@@ -79,13 +88,14 @@ class Settings:
     @classmethod
     def tiny(cls) -> Self:
         return cls(
-            path=Task(2, 4, 4, 4, 4, 2, 3e-3, 8, 4, 2, (4, 6), (8, 10)),
-            decisions=Task(2, 4, 4, 4, 4, 2, 2e-3, 8, 4, 2, (4, 6), (8, 10)),
+            path=Task(2, 4, 4, 4, 8, 2, 3e-3, 8, 4, 4, (4, 6), (5, 6)),
+            decisions=Task(2, 4, 4, 4, 8, 2, 2e-3, 8, 4, 4, (4, 6), (5, 6)),
             models=(CGS, GNN1),
+            compared=((0.5, "picard"),),
             seeds=1,
             decision_layers=1,
             actions=(2, 3),
-            more_actions=(4, 5),
+            more_actions=(3, 3),
         )
 
 
@@ -120,6 +130,8 @@ class Result:
     """How often the best action by the predicted values is a best one: test, and transfer."""
     spread: tuple[float, float]
     """The root mean square of the values on the path: test, and transfer."""
+    test_sizes: np.ndarray
+    """Nodes of each path of the test."""
     agreement: list[Agreement]
 
     def tables(self) -> list[Table]:
@@ -143,12 +155,27 @@ def run(settings: Settings, console: Console) -> Result:
             return lambda steps: progress.advance(bar, steps)
 
         with jax.enable_x64(False):
-            path, spread = learn_paths(settings, told)
+            pool, test, transfer = paths(settings)
+            path = learn_paths(settings, pool, (test, transfer), told)
             decisions, naive, policy = learn_decisions(settings, told)
         told("comparing solvers")
         with jax.enable_x64(True):
-            found = agreement(path[CGS].courses[0].model, paths(settings)[1])
-    return Result(settings, path, decisions, naive, policy, spread, found)
+            found = agreement(path[CGS].courses[0].model, test, settings.compared)
+    return Result(
+        settings=settings,
+        path=path,
+        decisions=decisions,
+        naive=naive,
+        policy=policy,
+        spread=(_zero_error(test), _zero_error(transfer)),
+        test_sizes=np.sum(test.graph.n_node, axis=1),
+        agreement=found,
+    )
+
+
+def _zero_error(examples: Labeled) -> float:
+    """The error of the prediction zero."""
+    return root_mean_square(np.zeros_like(examples.target), examples)
 
 
 def paths(settings: Settings) -> tuple[Labeled, Labeled, Labeled]:
@@ -160,9 +187,10 @@ def paths(settings: Settings) -> tuple[Labeled, Labeled, Labeled]:
     )
 
 
-def path_model(settings: Settings, name: str, seed: int) -> ConvergentGraphSolver:
+@eqx.filter_jit
+def path_model(settings: Settings, name: str, key: Any) -> ConvergentGraphSolver:
     """A model before training. The network without a fixed point is that with `gamma` zero."""
-    task, keys = settings.path, jax.random.split(jax.random.key(seed))
+    task, keys = settings.path, jax.random.split(key)
     layers = 3 if name == GNN3 else 1
     # the paper's way for 0.5; for 0.95 its 50 iterations would not do
     gamma, solver = {CGS: (0.95, "direct"), SHORT: (0.5, "picard")}.get(name, (0.0, "direct"))
@@ -171,9 +199,10 @@ def path_model(settings: Settings, name: str, seed: int) -> ConvergentGraphSolve
     return ConvergentGraphSolver(encoder, decoder, ContractiveFixedPoint(gamma, solver=solver))
 
 
-def decision_model(settings: Settings, seed: int) -> ConvergentGraphSolver:
+@eqx.filter_jit
+def decision_model(settings: Settings, key: Any) -> ConvergentGraphSolver:
     """A model of decision processes before training."""
-    task, keys = settings.decisions, jax.random.split(jax.random.key(seed))
+    task, keys = settings.decisions, jax.random.split(key)
     encoder = Encoder(
         keys[0],
         1,
@@ -188,18 +217,18 @@ def decision_model(settings: Settings, seed: int) -> ConvergentGraphSolver:
     return ConvergentGraphSolver(encoder, decoder, 0.5)
 
 
-def learn_paths(settings: Settings, told: Any) -> tuple[dict[str, Found], tuple[float, float]]:
+def learn_paths(settings: Settings, pool: Labeled, tests: tuple[Labeled, Labeled], told: Any) -> dict[str, Found]:
     """Train all models on the path."""
     task = settings.path
-    pool, *tests = paths(settings)
     found: dict[str, Found] = {}
     for name in settings.models:
         done = told(f"paths: {name}")
         trainer = Trainer(pool, task.batch, task.steps, task.chunk, task.learning_rate)
-        courses = [trainer(path_model(settings, name, seed), seed, done) for seed in range(settings.seeds)]
+        courses = [
+            trainer(path_model(settings, name, jax.random.key(seed)), seed, done) for seed in range(settings.seeds)
+        ]
         found[name] = judged(courses, tests, root_mean_square)
-    spread = [root_mean_square(np.zeros_like(test.target), test) for test in tests]
-    return found, (spread[0], spread[1])
+    return found
 
 
 def learn_decisions(settings: Settings, told: Any) -> tuple[Found, tuple[float, float], tuple[float, float]]:
@@ -214,14 +243,14 @@ def learn_decisions(settings: Settings, told: Any) -> tuple[Found, tuple[float, 
         for own, (_, states, actions) in zip(examples, groups, strict=True)
     ]
     trainer = Trainer(stacks[0], task.batch, task.steps, task.chunk, task.learning_rate)
-    found = judged([trainer(decision_model(settings, 0), 0, done)], stacks[1:], relative_error)
+    found = judged([trainer(decision_model(settings, jax.random.key(0)), 0, done)], stacks[1:], relative_error)
     mean = on_nodes(stacks[0].target, stacks[0])[1].mean()
     naive = [relative_error(np.full_like(stack.target, mean), stack) for stack in stacks[1:]]
     policy = [policy_accuracy(own, values) for own, (values, _) in zip(examples[1:], found.predicted, strict=True)]
     return found, (naive[0], naive[1]), (policy[0], policy[1])
 
 
-def judged(courses: list[Course], tests: list[Labeled], error: Any) -> Found:
+def judged(courses: list[Course], tests: Sequence[Labeled], error: Any) -> Found:
     """The trained models' errors."""
     compiled = eqx.filter_jit(predict)
     errors, predicted = [], []

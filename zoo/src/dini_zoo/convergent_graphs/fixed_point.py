@@ -71,8 +71,8 @@ class ContractiveFixedPoint(eqx.Module):
     --------
     >>> import jax.numpy as jnp
     >>> A = jnp.array([[0.0, 1.0], [0.0, 0.0]])
-    >>> ContractiveFixedPoint(0.5)(A, jnp.array([1.0, 2.0]))
-    Array([2., 2.], dtype=float32)
+    >>> print(ContractiveFixedPoint(0.5)(A, jnp.array([1.0, 2.0])))
+    [2. 2.]
     """
 
     gamma: float = eqx.field(static=True)

@@ -38,17 +38,6 @@ class ConvergentGraphSolver(eqx.Module):
     References
     ----------
     Park, Choo, Park, "Convergent Graph Solvers", ICLR 2022 (arXiv 2106.01680).
-
-    Examples
-    --------
-    >>> import jax, numpy as np
-    >>> keys = jax.random.split(jax.random.key(0))
-    >>> encoder = Encoder(keys[0], nodes=1, edges=1, heads=4)
-    >>> decoder = MLP(keys[1], (4, 8, 1), jax.nn.relu)
-    >>> model = ConvergentGraphSolver(encoder, decoder, 0.9)
-    >>> line = make_graph(np.ones((3, 1)), np.ones((2, 1)), senders=[0, 1], receivers=[1, 2])
-    >>> model(line).shape
-    (3, 1)
     """
 
     encoder: Callable[[Graph], Encoded]

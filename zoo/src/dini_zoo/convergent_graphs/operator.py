@@ -12,8 +12,9 @@ with weights that are bounded whatever the logits :math:`a_e` are. With :math:`c
     w_e = \frac{c_e}{\deg^+(s_e)} \ \text{(column)}, \qquad
     w_e = \frac{e^{a_e}}{\sum_{f : d_f = d_e} e^{a_f}} \ \text{(softmax)} .
 
-Rows, or columns, then sum to at most one: :math:`\|A\|_\infty \le 1`, or :math:`\|A\|_1 \le 1`, and :math:`x = \gamma A x
-+ b` has one solution for :math:`0 \le \gamma < 1`. A node without edges has a row of zeros. Parallel edges add up.
+Rows, or columns, then sum to at most one: :math:`\|A\|_\infty \le 1`, or :math:`\|A\|_1 \le 1`, and :math:`x =
+\gamma A x + b` has one solution for :math:`0 \le \gamma < 1`. A node without edges has a row of zeros. Parallel edges
+add up.
 
 References
 ----------
@@ -168,7 +169,7 @@ def contractive_operator(
 
 def taken(values: Array, index: Int[Array, " E"]) -> Array:
     """The rows of `values` at the index; an edge of the padding gets some row, which is never used."""
-    return values.at[index].get(mode="clip")
+    return jnp.asarray(values).at[index].get(mode="clip")
 
 
 def added(values: Array, index: Int[Array, " E"], size: int) -> Array:
@@ -184,6 +185,7 @@ def segment_softmax(logits: Any, index: Int[Array, " E"], size: int) -> Any:
     # rows without edges, which only padding looks at
     top = jnp.where(jnp.isfinite(top), top, 0)
     # an edge of the padding looks at some row, whose top may be far below it: what it gets must stay finite
-    exponential = jnp.exp(jnp.minimum(logits - taken(top, index), 0))
+    real = (index < size).reshape(-1, *(1 for _ in jnp.shape(logits)[1:]))
+    exponential = jnp.exp(jnp.where(real, logits - taken(top, index), 0))
     total = taken(added(exponential, index, size), index)
     return exponential / jnp.where(total > 0, total, 1)

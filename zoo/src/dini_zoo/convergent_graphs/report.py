@@ -28,10 +28,10 @@ def path_table(result: Result) -> Table:
         "model",
         right=("RMSE", "spec", "longer paths", "spec", "ms a step"),
         title=f"A. Rewards on a path: {task.steps} steps of {task.batch} graphs",
-        caption=f"RMSE over all nodes, median of {seeds} seeds, least and greatest in brackets. Paths of "
-        f"{task.sizes[0]} to {task.sizes[1]} nodes (root mean square of the values {result.spread[0]:.2f}), longer ones "
-        f"of {task.larger[0]} to {task.larger[1]} ({result.spread[1]:.2f}). Spec: one seed of a prototype. The model with "
-        "γ = 0.95 is solved for by LU, that with γ = 0.5 by Picard's iteration through dini.",
+        caption=f"RMSE over all nodes: the median of {seeds} seeds, and the range. Paths of {task.sizes[0]} to "
+        f"{task.sizes[1]} nodes (root mean square of the values {result.spread[0]:.2f}), longer ones of "
+        f"{task.larger[0]} to {task.larger[1]} ({result.spread[1]:.2f}). Spec: one seed of a prototype. γ = 0.95 is "
+        "solved for by LU, γ = 0.5 by Picard's iteration through dini.",
     )
     for name, found in result.path.items():
         cells = [
