@@ -35,6 +35,8 @@ from dini_zoo.convergent_graphs import (
     make_graph,
     pad,
     policy_accuracy,
+    pore_network,
+    pressures,
     stack,
     walk,
 )
@@ -249,6 +251,8 @@ def test_the_solver_suits_the_problem():
         (lambda: make_graph(np.ones((2, 1)), np.ones((1, 1)), [0], [2]), "receivers must be from 0 to 1.*2 to 2"),
         (lambda: make_graph(np.ones((2, 1)), np.ones((1, 1)), [0, 1], [1]), "senders must have an index for each"),
         (lambda: make_graph(np.ones(2), np.ones((1, 1)), [0], [1]), "nodes must have a row for each"),
+        (lambda: pore_network(7, np.random.default_rng(0)), "at least 8 pores"),
+        (lambda: pore_network(9, np.random.default_rng(0), 0.5), "rim must be between"),
         (lambda: pad(walk(4, np.random.default_rng(0)).graph, 3, 9), "room for 4 nodes and 6 edges"),
         (lambda: stack([]), "at least one graph"),
         (lambda: Encoder(jax.random.key(0), 1, 1, 0), "heads must be at least 1"),
@@ -271,7 +275,7 @@ def some_graph(nodes, edges, seed):
 def model(aggregate="sum", fixed_point=0.9, **settings):
     keys = jax.random.split(jax.random.key(0))
     encoder = Encoder(
-        keys[0], 2, 1, 3, layers=2, width=4, hidden=5, aggregate=aggregate, activation=jax.nn.silu, b_activation=None
+        keys[0], 2, 1, 3, width=4, hidden=5, aggregate=aggregate, activation=jax.nn.silu, b_activation=None
     )
     return ConvergentGraphSolver(encoder, MLP(keys[1], (3, 4, 2), leaky_relu), fixed_point, **settings)
 
@@ -328,34 +332,40 @@ def test_options_of_the_encoder_change_what_they_say():
 
 def test_gamma_zero_is_the_network_without_fixed_points():
     graph = some_graph(5, 8, 0)
-    plain = model(fixed_point=0.0)
-    found, expected = eqx.filter_jit(lambda model, graph: (model(graph), model.decoder(model.encoder(graph).b)))(
-        plain, graph
-    )
+
+    @eqx.filter_jit
+    def both(model, graph):
+        A, b = model.maps(graph)
+        solved = [ContractiveFixedPoint(0.0, solver=solver)(A, b) for solver in ("direct", "picard")]
+        return model(graph), model.decoder(model.encoder(graph).b), b, solved
+
+    found, expected, b, solved = both(model(fixed_point=0.0), graph)
     np.testing.assert_array_equal(found, expected)
-    A, b = eqx.filter_jit(lambda model: model.maps(graph))(plain)
-    for solver in ("direct", "picard"):
-        np.testing.assert_array_equal(ContractiveFixedPoint(0.0, solver=solver)(A, b), b)
+    for x in solved:
+        np.testing.assert_array_equal(x, b)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"fixed_point": ContractiveFixedPoint(0.6, jnp.tanh, tol=1e-10)},
-        {"readout": "mean", "aggregate": "mean", "normalization": "softmax"},
+        {"aggregate": "max"},
+        {
+            "readout": "mean",
+            "aggregate": "mean",
+            "fixed_point": ContractiveFixedPoint(0.6, jnp.tanh, tol=1e-10),
+            "normalization": "softmax",
+        },
     ],
 )
 def test_a_graph_in_a_batch_is_the_graph_alone(settings):
-    graphs = [some_graph(nodes, edges, seed) for seed, (nodes, edges) in enumerate([(3, 2), (6, 11)])]
+    small, large = some_graph(3, 2, 0), some_graph(6, 11, 1)
     ours = model(**settings)
-    run = eqx.filter_jit(lambda graph: ours(graph))
-    alone = [run(graph) for graph in graphs]
-    side_by_side = run(join(graphs))
-    np.testing.assert_allclose(side_by_side, np.concatenate(alone), atol=1e-9)
-    padded = jax.jit(jax.vmap(ours))(stack(graphs, 8, 12))
-    for one, expected in zip(padded, alone, strict=True):
-        np.testing.assert_allclose(one[: len(expected)], expected, atol=1e-9)
-        assert not one[len(expected) :].any()
+    alone = eqx.filter_jit(ours)(large)
+    side_by_side = eqx.filter_jit(ours)(join([small, large]))
+    np.testing.assert_allclose(side_by_side[-len(alone) :], alone, atol=1e-9)
+    padded = jax.jit(jax.vmap(ours))(stack([small, large, small], 8, 12))[1]
+    np.testing.assert_allclose(padded[: len(alone)], alone, atol=1e-9)
+    assert not padded[len(alone) :].any()
 
 
 @pytest.mark.parametrize("readout", ["sum", "mean", "max"])
@@ -364,7 +374,8 @@ def test_a_property_of_each_graph_is_read_from_its_nodes(readout):
     encoder = lambda graph: Encoded(graph.nodes, jnp.zeros((len(graph.edges), 2)))
     ours = ConvergentGraphSolver(encoder, lambda x: 2 * x, 0.5, readout)
     expected = [2 * getattr(graph.nodes, readout)(axis=0) for graph in graphs]
-    np.testing.assert_allclose(ours(pad(join(graphs), 10, 20)), expected, atol=1e-14)
+    found = eqx.filter_jit(ours)(pad(join(graphs), 10, 20))
+    np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
 def test_other_names_of_the_nodes_give_the_same_values():
@@ -384,7 +395,7 @@ def test_whatever_has_the_fields_of_a_graph_is_one():
     found = as_graph(tuple_of_jraph)
     assert isinstance(found, Graph)
     jax.tree.map(np.testing.assert_array_equal, found, graph)
-    assert eqx.filter_jit(lambda model: model(tuple_of_jraph))(model()).shape == (4, 2)
+    assert eqx.filter_eval_shape(model(), tuple_of_jraph).shape == (4, 2)
     with pytest.raises(TypeError, match="n_edge is missing"):
         as_graph(types.SimpleNamespace(**(graph._asdict() | {"n_edge": None})))
 
@@ -434,6 +445,33 @@ def test_value_iteration_finds_the_values_of_the_best_policy():
     assert policy_accuracy(examples, -9 * truth) < 1
     # which edge is the best is the same for all values shifted alike
     assert policy_accuracy(examples, truth + 3) == 1
+
+
+def test_pressures_in_a_pore_network_balance():
+    graph, pressure = pore_network(40, np.random.default_rng(0))
+    held, given = graph.nodes[:, 3] == 1, graph.nodes[:, 4]
+    np.testing.assert_array_equal(pressure[held], given[held])
+    assert set(given[held]) == {0.0, 1.0}
+    # what flows in through the throats of a free pore flows out, pore by pore
+    flow = np.zeros(40)
+    for s, d, k in zip(graph.senders, graph.receivers, graph.edges[:, 2], strict=True):
+        flow[d] += k * (pressure[s] - pressure[d])
+    assert np.abs(flow[~held]).max() < 1e-12
+    assert np.abs(flow[held]).max() > 0.1
+    assert 0 < pressure[~held].min() < pressure[~held].max() < 1
+    # pores do not overlap, and throats have a length
+    assert graph.edges[:, 1].min() > 0
+    pairs = list(zip(graph.senders, graph.receivers, strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert {(d, s) for s, d in pairs} == set(pairs)
+    # three pores in a row, by hand: the drop is as the resistances
+    row = pressures(3, np.array([0, 1]), np.array([1, 2]), np.array([1.0, 3.0]), np.array([1, 0, 1]) == 1, np.eye(3)[0])
+    np.testing.assert_allclose(row, [1, 0.25, 0])
+    # the pressures are a fixed point that a convergent solver can have: what comes in along edges, by conductance
+    A = np.zeros((40, 40))
+    np.add.at(A, (graph.receivers, graph.senders), graph.edges[:, 2])
+    A = np.where(held[:, None], 0, A / A.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(A @ pressure + np.where(held, given, 0), pressure, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["graphs", "operator", "fixed_point"])

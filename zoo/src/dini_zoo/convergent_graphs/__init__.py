@@ -3,7 +3,7 @@
 The parts: graphs as arrays (`Graph` and what makes, joins, pads and stacks them), maps that cannot expand
 (`contractive_operator`), their fixed points with implicit derivatives (`ContractiveFixedPoint`), the network
 (`Encoder`, `MLP`, `ConvergentGraphSolver`), training (`Trainer`), graphs with properties to predict (`walk`,
-`decision_processes`), and the truth by dense algebra (`dense_solution`). The experiment is in
+`decision_processes`, `pore_network`), and the truth by dense algebra (`dense_solution`). The experiment is in
 `dini_zoo.convergent_graphs.experiment`.
 """
 
@@ -22,6 +22,7 @@ from .fixed_point import ContractiveFixedPoint
 from .graphs import Graph, as_graph, join, make_graph, pad, stack
 from .model import ConvergentGraphSolver
 from .operator import ContractiveOperator, contractive_operator
+from .pores import pore_network, pressures
 from .reference import dense_solution, policy_accuracy
 from .training import Course, Trainer, predict, relative_error, root_mean_square, squared_loss
 
@@ -49,7 +50,9 @@ __all__ = [
     "make_graph",
     "pad",
     "policy_accuracy",
+    "pore_network",
     "predict",
+    "pressures",
     "relative_error",
     "root_mean_square",
     "squared_loss",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -90,7 +91,7 @@ class Settings:
         return cls(
             path=Task(2, 4, 4, 4, 8, 2, 3e-3, 8, 4, 4, (4, 6), (5, 6)),
             decisions=Task(2, 4, 4, 4, 8, 2, 2e-3, 8, 4, 4, (4, 6), (5, 6)),
-            models=(CGS, GNN1),
+            models=(CGS,),
             compared=((0.5, "picard"),),
             seeds=1,
             decision_layers=1,
@@ -200,8 +201,8 @@ def path_model(settings: Settings, name: str, key: Any) -> ConvergentGraphSolver
 
 
 @eqx.filter_jit
-def decision_model(settings: Settings, key: Any) -> ConvergentGraphSolver:
-    """A model of decision processes before training."""
+def decision_model(settings: Settings, key: Any, mean: Any) -> ConvergentGraphSolver:
+    """A model of decision processes before training; it starts at the mean of the values to predict."""
     task, keys = settings.decisions, jax.random.split(key)
     encoder = Encoder(
         keys[0],
@@ -211,9 +212,9 @@ def decision_model(settings: Settings, key: Any) -> ConvergentGraphSolver:
         layers=settings.decision_layers,
         width=task.width,
         hidden=task.hidden,
-        b_activation=None,
     )
     decoder = MLP(keys[1], (task.heads, 64, 32, 1), leaky_relu)
+    decoder = eqx.tree_at(lambda decoder: decoder.layers[-1].bias, decoder, jnp.reshape(mean, 1))
     return ConvergentGraphSolver(encoder, decoder, 0.5)
 
 
@@ -243,8 +244,9 @@ def learn_decisions(settings: Settings, told: Any) -> tuple[Found, tuple[float, 
         for own, (_, states, actions) in zip(examples, groups, strict=True)
     ]
     trainer = Trainer(stacks[0], task.batch, task.steps, task.chunk, task.learning_rate)
-    found = judged([trainer(decision_model(settings, jax.random.key(0)), 0, done)], stacks[1:], relative_error)
     mean = on_nodes(stacks[0].target, stacks[0])[1].mean()
+    first = decision_model(settings, jax.random.key(0), jnp.asarray(mean, jnp.float32))
+    found = judged([trainer(first, 0, done)], stacks[1:], relative_error)
     naive = [relative_error(np.full_like(stack.target, mean), stack) for stack in stacks[1:]]
     policy = [policy_accuracy(own, values) for own, (values, _) in zip(examples[1:], found.predicted, strict=True)]
     return found, (naive[0], naive[1]), (policy[0], policy[1])
