@@ -13,6 +13,7 @@ the edges `M` logits. References: as in `dini_zoo.convergent_graphs.fixed_point`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -33,16 +34,28 @@ leaky_relu = partial(jax.nn.leaky_relu, negative_slope=0.01)
 
 
 class MLP(eqx.Module):
-    """Linear maps with activations between them, and one behind the last if `final` is given."""
+    r"""Linear maps with activations between them, and one behind the last if `final` is given.
+
+    Before training, weights and biases are uniform within :math:`\pm 1 / \sqrt{\text{inputs}}`, as in the official
+    code. With a `gain`, weights are normal with the deviation :math:`\text{gain} / \sqrt{\text{inputs}}`, and biases
+    are zero. A dozen maps of the first kind lose a signal on its way; a gain of :math:`\sqrt 2` keeps it.
+    """
 
     layers: tuple[eqx.nn.Linear, ...]
     activation: Activation = eqx.field(static=True)
     final: Activation | None = eqx.field(static=True)
 
-    def __init__(self, key: Any, widths: Sequence[int], activation: Activation, final: Activation | None = None):
+    def __init__(
+        self,
+        key: Any,
+        widths: Sequence[int],
+        activation: Activation,
+        final: Activation | None = None,
+        gain: float | None = None,
+    ):
         keys = jax.random.split(key, len(widths) - 1)
         pairs = zip(pairwise(widths), keys, strict=True)
-        self.layers = tuple(_first_linear(key, i, o) for (i, o), key in pairs)
+        self.layers = tuple(_first_linear(key, i, o, gain) for (i, o), key in pairs)
         self.activation, self.final = activation, final
 
     def __call__(self, x: Float[Array, "k i"]) -> Float[Array, "k o"]:
@@ -56,13 +69,12 @@ class MLP(eqx.Module):
         return x if self.final is None else self.final(x)
 
 
-def _first_linear(key: Any, inputs: int, outputs: int) -> eqx.nn.Linear:
-    """A linear map before training, with weights of variance 2 / inputs and without biases.
-
-    The usual smaller weights lose a signal on its way through a dozen of maps: training then stays at the mean.
-    """
+def _first_linear(key: Any, inputs: int, outputs: int, gain: float | None) -> eqx.nn.Linear:
+    """A linear map before training."""
     layer = eqx.nn.Linear(inputs, outputs, key=key)
-    weight = jax.random.normal(key, layer.weight.shape) * jnp.sqrt(2 / inputs)
+    if gain is None:
+        return layer
+    weight = jax.random.normal(key, layer.weight.shape) * (gain / math.sqrt(inputs))
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (weight, jnp.zeros(outputs)))
 
 
@@ -87,6 +99,7 @@ class AttentionLayer(eqx.Module):
         activation: Activation,
         aggregate: Aggregate = "sum",
         finals: tuple[Activation | None, Activation | None] | None = None,
+        gain: float | None = None,
     ):
         """Widths of nodes and edges are pairs: before and after. `finals` are those of the node's and edge's MLP."""
         if aggregate not in get_args(Aggregate):
@@ -94,9 +107,9 @@ class AttentionLayer(eqx.Module):
         keys = jax.random.split(key, 3)
         on_nodes, on_edges = (activation, activation) if finals is None else finals
         width = edges[0] + 2 * nodes[0]
-        self.edge = MLP(keys[0], (width, hidden, edges[1]), activation, on_edges)
-        self.attention = MLP(keys[1], (width, hidden, 1), activation, activation)
-        self.node = MLP(keys[2], (edges[1] + nodes[0], hidden, nodes[1]), activation, on_nodes)
+        self.edge = MLP(keys[0], (width, hidden, edges[1]), activation, on_edges, gain)
+        self.attention = MLP(keys[1], (width, hidden, 1), activation, activation, gain)
+        self.node = MLP(keys[2], (edges[1] + nodes[0], hidden, nodes[1]), activation, on_nodes, gain)
         self.aggregate = aggregate
 
     def __call__(
@@ -157,6 +170,8 @@ class Encoder(eqx.Module):
     edge_bias
         Added to the first bias of the logits. Clipped logits have no gradient outside of the unit interval; with 0.5
         they start in the middle of it.
+    gain
+        Of the weights before training, as for `MLP`.
 
     Raises
     ------
@@ -180,6 +195,7 @@ class Encoder(eqx.Module):
         aggregate: Aggregate = "sum",
         b_activation: Activation | Literal["official"] | None = "official",
         edge_bias: float = 0.5,
+        gain: float | None = None,
     ):
         for name, value in {"heads": heads, "layers": layers, "width": width, "hidden": hidden}.items():
             if value < 1:
@@ -199,6 +215,7 @@ class Encoder(eqx.Module):
                     activation,
                     aggregate,
                     (on_b, activation),
+                    gain,
                 )
             )
         bias: Any = lambda layer: layer.edge.layers[-1].bias

@@ -7,6 +7,7 @@ trained model's fixed points and gradients by each solver against dense algebra.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -203,7 +204,8 @@ def path_model(settings: Settings, name: str, key: Any) -> ConvergentGraphSolver
 @eqx.filter_jit
 def decision_model(settings: Settings, key: Any, mean: Any) -> ConvergentGraphSolver:
     """A model of decision processes before training; it starts at the mean of the values to predict."""
-    task, keys = settings.decisions, jax.random.split(key)
+    # with the usual smaller weights three layers and a decoder stay at the mean for hundreds of steps
+    task, keys, gain = settings.decisions, jax.random.split(key), math.sqrt(2)
     encoder = Encoder(
         keys[0],
         1,
@@ -212,8 +214,9 @@ def decision_model(settings: Settings, key: Any, mean: Any) -> ConvergentGraphSo
         layers=settings.decision_layers,
         width=task.width,
         hidden=task.hidden,
+        gain=gain,
     )
-    decoder = MLP(keys[1], (task.heads, 64, 32, 1), leaky_relu)
+    decoder = MLP(keys[1], (task.heads, 64, 32, 1), leaky_relu, gain=gain)
     decoder = eqx.tree_at(lambda decoder: decoder.layers[-1].bias, decoder, jnp.reshape(mean, 1))
     return ConvergentGraphSolver(encoder, decoder, 0.5)
 

@@ -49,12 +49,22 @@ def _smooth(loss: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
     return chunk * np.arange(1, len(means) + 1), means
 
 
+def _log_scale(axes: Any) -> None:
+    """A logarithmic axis of what has been drawn, with plain numbers at a few places."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    places = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
+    shown = [place for place in places if low <= place <= high]
+    axes.set_yticks(shown, [f"{place:g}" for place in shown])
+    axes.set_yticks([], minor=True)
+
+
 def _courses(axes: Any, result: Result, colors: dict[str, str]) -> None:
     for name, found in result.path.items():
         for i, one in enumerate(found.courses):
             steps, error = _smooth(one.loss, min(25, result.settings.path.chunk))
             axes.plot(steps, error, color=colors[name], lw=1.8, alpha=0.8, label=name if i == 0 else None)
-    axes.set_yscale("log")
+    _log_scale(axes)
     axes.set_xlabel("steps of Adam")
     axes.set_ylabel("RMSE on the batches of training")
     axes.set_title("paths: a curve for each seed", fontsize=11)
@@ -97,7 +107,7 @@ def _errors(axes: Any, result: Result, colors: dict[str, str]) -> None:
         color=_INK,
         va="center",
     )
-    axes.set_yscale("log")
+    _log_scale(axes)
     axes.set_xlim(-0.4, 1.4)
     axes.set_xticks([0, 1], [f"{_range(task.sizes)} nodes,\nas in training", f"{_range(task.larger)} nodes"])
     axes.set_ylabel("RMSE")
@@ -107,7 +117,7 @@ def _errors(axes: Any, result: Result, colors: dict[str, str]) -> None:
 def _decisions(axes: Any, result: Result) -> None:
     steps, error = _smooth(result.decisions.courses[0].loss, min(15, result.settings.decisions.chunk))
     axes.plot(steps, error, color=_COLORS[0], lw=2)
-    axes.set_yscale("log")
+    _log_scale(axes)
     axes.set_xlabel("steps of Adam")
     axes.set_ylabel("RMSE on the batches of training")
     axes.set_title("decision processes", fontsize=11)
