@@ -93,7 +93,7 @@ class Settings:
             path=Task(2, 4, 4, 4, 8, 2, 3e-3, 8, 4, 4, (4, 6), (5, 6)),
             decisions=Task(2, 4, 4, 4, 8, 2, 2e-3, 8, 4, 4, (4, 6), (5, 6)),
             models=(CGS,),
-            compared=((0.5, "picard"),),
+            compared=((0.95, "direct"),),
             seeds=1,
             decision_layers=1,
             actions=(2, 3),
