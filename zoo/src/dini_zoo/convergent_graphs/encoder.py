@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .graphs import Graph
@@ -33,15 +34,26 @@ Aggregate = Literal["sum", "mean", "max"]
 leaky_relu = partial(jax.nn.leaky_relu, negative_slope=0.01)
 
 
+class Linear(eqx.Module):
+    """The map from `x` to `weight @ x + bias`."""
+
+    weight: Float[Array, "o i"]
+    bias: Float[Array, " o"]
+
+    def __call__(self, x: Float[Array, "k i"]) -> Float[Array, "k o"]:
+        """Apply it to each row."""
+        return x @ self.weight.T + self.bias[None, :]
+
+
 class MLP(eqx.Module):
     r"""Linear maps with activations between them, and one behind the last if `final` is given.
 
     Before training, weights and biases are uniform within :math:`\pm 1 / \sqrt{\text{inputs}}`, as in the official
-    code. With a `gain`, weights are normal with the deviation :math:`\text{gain} / \sqrt{\text{inputs}}`, and biases
+    code. With a `gain`, weights are uniform with the deviation :math:`\text{gain} / \sqrt{\text{inputs}}`, and biases
     are zero. A dozen maps of the first kind lose a signal on its way; a gain of :math:`\sqrt 2` keeps it.
     """
 
-    layers: tuple[eqx.nn.Linear, ...]
+    layers: tuple[Linear, ...]
     activation: Activation = eqx.field(static=True)
     final: Activation | None = eqx.field(static=True)
 
@@ -53,33 +65,27 @@ class MLP(eqx.Module):
         final: Activation | None = None,
         gain: float | None = None,
     ):
-        keys = jax.random.split(key, len(widths) - 1)
-        pairs = zip(pairwise(widths), keys, strict=True)
-        self.layers = tuple(_first_linear(key, i, o, gain) for (i, o), key in pairs)
-        self.activation, self.final = activation, final
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"MLP's widths must be two positive numbers at least: given {tuple(widths)}.")
+        # all numbers are drawn at once: each draw takes time to compile
+        sizes = [(i + 1) * o for i, o in pairwise(widths)]
+        drawn = jnp.split(jax.random.uniform(key, sum(sizes), minval=-1, maxval=1), np.cumsum(sizes)[:-1])
+        layers = []
+        for (i, o), numbers in zip(pairwise(widths), drawn, strict=True):
+            weight, bias = jnp.reshape(numbers[o:], (o, i)) / math.sqrt(i), numbers[:o] / math.sqrt(i)
+            # a uniform number has the deviation one over the root of three
+            layers.append(Linear(weight, bias) if gain is None else Linear(math.sqrt(3) * gain * weight, 0 * bias))
+        self.layers, self.activation, self.final = tuple(layers), activation, final
 
     def __call__(self, x: Float[Array, "k i"]) -> Float[Array, "k o"]:
         """Apply it to each row."""
-        return self.after_first(_linear(self.layers[0], x))
+        return self.after_first(self.layers[0](x))
 
     def after_first(self, x: Float[Array, "k h"]) -> Float[Array, "k o"]:
         """Apply what comes after the first linear map."""
         for layer in self.layers[1:]:
-            x = _linear(layer, self.activation(x))
+            x = layer(self.activation(x))
         return x if self.final is None else self.final(x)
-
-
-def _first_linear(key: Any, inputs: int, outputs: int, gain: float | None) -> eqx.nn.Linear:
-    """A linear map before training."""
-    layer = eqx.nn.Linear(inputs, outputs, key=key)
-    if gain is None:
-        return layer
-    weight = jax.random.normal(key, layer.weight.shape) * (gain / math.sqrt(inputs))
-    return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (weight, jnp.zeros(outputs)))
-
-
-def _linear(layer: Any, x: Float[Array, "k i"]) -> Float[Array, "k o"]:
-    return x @ layer.weight.T + layer.bias[None, :]
 
 
 class AttentionLayer(eqx.Module):

@@ -214,9 +214,10 @@ def decision_model(settings: Settings, key: Any, mean: Any) -> ConvergentGraphSo
         layers=settings.decision_layers,
         width=task.width,
         hidden=task.hidden,
+        activation=jax.nn.silu,
         gain=gain,
     )
-    decoder = MLP(keys[1], (task.heads, 64, 32, 1), leaky_relu, gain=gain)
+    decoder = MLP(keys[1], (task.heads, 64, 32, 1), jax.nn.silu, gain=gain)
     decoder = eqx.tree_at(lambda decoder: decoder.layers[-1].bias, decoder, jnp.reshape(mean, 1))
     return ConvergentGraphSolver(encoder, decoder, 0.5)
 
