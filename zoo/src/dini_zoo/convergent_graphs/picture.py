@@ -55,6 +55,8 @@ def _log_scale(axes: Any) -> None:
     low, high = axes.get_ylim()
     places = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
     shown = [place for place in places if low <= place <= high]
+    if len(shown) < 4:  # a narrow range
+        shown = [float(f"{place:.2g}") for place in np.geomspace(low, high, 6)[1:-1]]
     axes.set_yticks(shown, [f"{place:g}" for place in shown])
     axes.set_yticks([], minor=True)
 
