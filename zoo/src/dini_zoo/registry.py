@@ -69,6 +69,12 @@ class Entry:
 
 EXPERIMENTS: tuple[Entry, ...] = (
     Entry(
+        "convergent-graph-solvers",
+        "dini_zoo.convergent_graphs.experiment",
+        "Learns long-range properties of graphs through fixed points of learned contractions.",
+        "Park et al., Convergent graph solvers, 2022",
+    ),
+    Entry(
         "deep-equilibrium",
         "dini_zoo.deep_equilibrium.experiment",
         "Trains an equilibrium classifier in each mode of differentiation, and measures what its gradients are worth.",
