@@ -95,10 +95,10 @@ class LeastSquaresConstraint(Constraint):
         What all weights begin at.
     num_points
         The number of points to sample, without replacement; all if it is not given.
-    hessian
+    derivative
         The matrix of the derivative's system: `"gauss-newton"`, $J^\top J$, which is always positive definite and
         leaves out curvature times residual; or `"exact"`, $\partial_w G$, which is right for large residuals too, but
-        need not be definite where a solve stopped early.
+        need not be definite where a solve stopped early. `"none"` takes the weights for constants, to compare with.
     fixed
         So many functions at the end of the basis keep the weight one: what the prediction has besides its basis.
 
@@ -121,7 +121,7 @@ class LeastSquaresConstraint(Constraint):
     ridge: float = 1e-4
     start: float = 1.0
     num_points: int | None = None
-    hessian: Literal["gauss-newton", "exact"] = "gauss-newton"
+    derivative: Literal["gauss-newton", "exact", "none"] = "gauss-newton"
     fixed: int = 0
 
     def __post_init__(self) -> None:
@@ -129,16 +129,17 @@ class LeastSquaresConstraint(Constraint):
             raise ValueError(f"LeastSquaresConstraint's ridge must not be negative: given {self.ridge}.")
         if self.num_points is not None and not self.num_points > 0:
             raise ValueError(f"LeastSquaresConstraint's num_points must be positive: given {self.num_points}.")
-        if self.hessian not in ("gauss-newton", "exact"):
+        if self.derivative not in ("gauss-newton", "exact", "none"):
             raise ValueError(
-                f"LeastSquaresConstraint's hessian must be 'gauss-newton' or 'exact': given {self.hessian!r}."
+                "LeastSquaresConstraint's derivative must be 'gauss-newton', 'exact' or 'none': given "
+                f"{self.derivative!r}."
             )
 
     def __call__(self, terms: Terms, key: Array, expert: Int[Array, ""] | int = 0) -> Constrained:
         """Sample, solve and combine. The sample depends on the key and on the number of the expert."""
         solution = self.solve(terms, sample(terms, self.num_points, jax.random.fold_in(key, expert)))
-        u = terms.basis @ self._all(solution.x)
-        return Constrained(u, solution.x, Info(solution.status, *solution.stats))
+        weights = jax.lax.stop_gradient(solution.x) if self.derivative == "none" else solution.x
+        return Constrained(terms.basis @ self._all(weights), weights, Info(solution.status, *solution.stats))
 
     def solve(self, terms: Terms, inside: Any) -> dini.Solution:
         """The solution for the weights, given what is inside at the sampled points as arrays `(points, n)`."""
@@ -148,8 +149,11 @@ class LeastSquaresConstraint(Constraint):
                 f"LeastSquaresConstraint needs basis functions in float64: given {dtype.name}. In float32 the solver "
                 "stalls and the derivative is noise: turn on jax_enable_x64."
             )
-        first = jnp.full(terms.basis.shape[-1] - self.fixed, self.start, dtype)
-        mode = dini.Implicit(condition=self.stationarity if self.hessian == "gauss-newton" else None)
+        functions = terms.basis.shape[-1]
+        if not 0 <= self.fixed < functions:
+            raise ValueError(f"fixed must be less than the number of functions, {functions}: given {self.fixed}.")
+        first = jnp.full(functions - self.fixed, self.start, dtype)
+        mode = dini.Implicit(condition=self.stationarity if self.derivative == "gauss-newton" else None)
         return dini.solve(
             dini.LeastSquares(self.residuals),
             self.solver,

@@ -79,13 +79,22 @@ class DiffusionSorption:
         """The derivatives on the mesh of `(times, places)`."""
         return FiniteDifference((self.t[1].item(), self.x[1].item()), self.edge_order)
 
+    @property
+    def sorption_strength(self) -> float:
+        """The factor of the power in `R`."""
+        return (1 - self.porosity) / self.porosity * self.density * self.sorption * self.exponent
+
     def retardation(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
         """The factor `R`, with a finite derivative everywhere."""
         positive = u > 0
         base = jnp.where(positive, jnp.where(positive, u, 1) + FLOOR, FLOOR)
-        strength = (1 - self.porosity) / self.porosity * self.density * self.sorption * self.exponent
         # through the logarithm, so that the derivative needs no power of its own
-        return 1 + strength * jnp.exp((self.exponent - 1) * jnp.log(base))
+        return 1 + self.sorption_strength * jnp.exp((self.exponent - 1) * jnp.log(base))
+
+    def inputs(self, initial: Float[Array, " x"]) -> Float[Array, "t x 3"]:
+        """What the network sees: time and place between zero and one, and the initial concentration."""
+        t, x = jnp.meshgrid(jnp.asarray(self.t / self.duration), jnp.asarray(self.x), indexing="ij")
+        return jnp.stack([t, x, jnp.broadcast_to(initial, t.shape)], -1)
 
     def terms(self, basis: Float[Array, "t x n"], initial: Float[Array, " x"]) -> Terms:
         """What the residuals need of the basis functions. The derivatives are those on the whole mesh."""

@@ -11,9 +11,6 @@ Li et al., "Fourier neural operator for parametric partial differential equation
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,13 +18,8 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 
-def low_waves(n: int, modes: int, *, half: bool) -> np.ndarray:
-    """The wave numbers on an axis of `n` points below `modes` in size; with `half` those that are not negative."""
-    return np.arange(modes) if half else np.arange(-(modes - 1), modes)
-
-
 class SpectralLayer(eqx.Module):
-    """A linear map of the low waves: a matrix on the channels for each."""
+    """A linear map of the low waves, those of fewer than `modes` periods an axis: a matrix on the channels for each."""
 
     real: Float[Array, "waves channels channels"]
     imaginary: Float[Array, "waves channels channels"]
@@ -35,18 +27,21 @@ class SpectralLayer(eqx.Module):
 
     def __init__(self, channels: int, axes: int, modes: int, key: Array):
         shape = (modes * (2 * modes - 1) ** (axes - 1), channels, channels)
-        self.real, self.imaginary = jax.random.uniform(key, (2, *shape)) / channels
+        self.real, self.imaginary = jax.random.uniform(key, (2, *shape)) / channels**2
         self.modes = modes
 
     def __call__(self, v: Float[Array, "*mesh channels"]) -> Float[Array, "*mesh channels"]:
         """The map of a function on a mesh of any number of points."""
         *mesh, channels = v.shape
         if min(mesh) < 2 * self.modes:
-            raise ValueError(f"A mesh needs more than {2 * self.modes - 1} points an axis for {self.modes} modes: given {mesh}.")
+            raise ValueError(
+                f"A mesh needs at least {2 * self.modes} points an axis for {self.modes} modes: given {mesh}."
+            )
         axes = len(mesh)
         transforms: list[np.ndarray] = []
         for axis, n in enumerate(mesh):
-            waves = low_waves(n, self.modes, half=axis == axes - 1)
+            # of a real function the negative waves of one axis are known
+            waves = np.arange(0 if axis == axes - 1 else 1 - self.modes, self.modes)
             transforms.append(np.exp(-2j * np.pi * np.outer(waves, np.arange(n)) / n))
         last = transforms[-1]
         # the real and the imaginary part of the last axis' transform, one after the other
@@ -81,26 +76,49 @@ class Layer(eqx.Module):
 
 
 class FourierOperator(eqx.Module):
-    """Basis functions on a mesh, from functions on it (coordinates, parameters, the initial condition)."""
+    """Basis functions on a mesh, from functions on it (coordinates, parameters, the initial condition).
+
+    Waves are periodic. Where the functions are not, so many points of zeros beyond the end of an axis (`padding`) let
+    the values at its two ends differ.
+    """
 
     lift: eqx.nn.Linear
     layers: tuple[Layer, ...]
     projection: eqx.nn.Linear
     head: eqx.nn.Linear
+    padding: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
-        self, inputs: int, outputs: int, *, axes: int, width: int, depth: int, modes: int, projection: int, key: Array
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        depth: int,
+        modes: int,
+        projection: int,
+        padding: tuple[int, ...],
+        key: Array,
     ):
         first, second, third, *rest = jax.random.split(key, 3 + depth)
         self.lift = eqx.nn.Linear(inputs, width, key=first)
-        self.layers = tuple(Layer(width, axes, modes, one) for one in rest)
+        self.layers = tuple(Layer(width, len(padding), modes, one) for one in rest)
         self.projection = eqx.nn.Linear(width, projection, key=second)
         self.head = eqx.nn.Linear(projection, outputs, key=third)
+        self.padding = padding
 
     def __call__(self, functions: Float[Array, "*mesh inputs"]) -> Float[Array, "*mesh outputs"]:
-        v = at_points(self.lift, functions)
+        """The functions on a mesh with as many axes as there are paddings, of any number of points."""
+        *mesh, inputs = functions.shape
+        if len(mesh) != len(self.padding) or inputs != self.lift.in_features:
+            raise ValueError(
+                f"FourierOperator takes {self.lift.in_features} functions on a mesh of {len(self.padding)} axes: given "
+                f"shape {functions.shape}."
+            )
+        v = at_points(self.lift, jnp.pad(functions, [*((0, more) for more in self.padding), (0, 0)]))
         for layer in self.layers:
             v = layer(v)
+        v = v[tuple(slice(n) for n in mesh)]
         v = jax.nn.gelu(at_points(self.projection, v))
         return jax.nn.gelu(at_points(self.head, v))
 

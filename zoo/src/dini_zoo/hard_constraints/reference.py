@@ -1,36 +1,69 @@
 """The solution of diffusion-sorption by the method of lines."""
+
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
 from scipy.integrate import solve_ivp
-from scipy.interpolate import CubicSpline
 from scipy.sparse import diags_array
 
 from .diffusion_sorption import FLOOR, DiffusionSorption
 
 
 def method_of_lines(
-    pde: DiffusionSorption, initial: float, *, cells: int = 128, tolerance: float = 1e-6
+    equation: DiffusionSorption, initial: float, *, cells: int = 128, tolerance: float = 1e-6
 ) -> Float[np.ndarray, "t x"]:
+    r"""The solution on the equation's mesh, from a constant initial concentration.
+
+    Cells of width $h$ hold their means; a cell beyond each end gives the mean of both the value on the end and their
+    difference the slope there, so that the boundary conditions hold. The method of integration is BDF, and the values
+    on the mesh are interpolated linearly.
+
+    Parameters
+    ----------
+    equation
+        Says the coefficients and the mesh.
+    initial
+        The concentration at the beginning.
+    cells
+        The number of cells.
+    tolerance
+        Absolute and relative, of the integration.
+
+    Raises
+    ------
+    RuntimeError
+        Where the integration fails.
+    """
     h = 1 / cells
-    slope = pde.diffusivity / h
-    strength = (1 - pde.porosity) / pde.porosity * pde.density * pde.sorption * pde.exponent
-    def ghosts(u):
-        return 2 - u[0], u[-1] * (slope + 0.5) / (slope - 0.5)
+    conductance = equation.diffusivity / h
+    if conductance == 0.5:
+        raise ValueError(f"method_of_lines' cells must not be {cells}: the right end's condition is singular there.")
+    outflow = (conductance + 0.5) / (conductance - 0.5)
+    strength = equation.sorption_strength
 
-    def rate(t, u):
-        left, right = ghosts(u)
-        padded = np.concatenate([[left], u, [right]])
-        R = 1 + strength * (np.maximum(u, 0) + FLOOR) ** (pde.exponent - 1)
-        return pde.diffusivity / R * np.diff(padded, 2) / h**2
+    def rate(_: float, u: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
+        padded = np.concatenate([[2 - u[0]], u, [outflow * u[-1]]])
+        retardation = 1 + strength * (np.maximum(u, 0) + FLOOR) ** (equation.exponent - 1)
+        return equation.diffusivity / retardation * np.diff(padded, 2) / h**2
 
-    pattern = diags_array([np.ones(cells - 1), np.ones(cells), np.ones(cells - 1)], offsets=[-1, 0, 1])
-    found = solve_ivp(rate, (0, pde.duration), np.full(cells, initial), method="BDF", t_eval=pde.t, rtol=tolerance, atol=tolerance, jac_sparsity=pattern)
-    centers = (np.arange(cells) + 0.5) * h
+    neighbors = diags_array([np.ones(cells - 1), np.ones(cells), np.ones(cells - 1)], offsets=[-1, 0, 1])
+    found = solve_ivp(
+        rate,
+        (0, equation.duration),
+        np.full(cells, float(initial)),
+        method="BDF",
+        t_eval=equation.t,
+        rtol=tolerance,
+        atol=tolerance,
+        jac_sparsity=neighbors,
+    )
+    if not found.success:
+        raise RuntimeError(f"The method of lines failed: {found.message}")
     u = found.y.T
-    right = u[:, -1] * (1 + (slope + 0.5) / (slope - 0.5)) / 2
-    nodes = np.concatenate([[0], centers, [1]])
-    out = np.stack([np.interp(pde.x, nodes, row) for row in np.column_stack([np.ones(len(u)), u, right])])
-    out[0] = initial
-    return out
+    end = u[:, -1] * (1 + outflow) / 2
+    places = np.concatenate([[0], (np.arange(cells) + 0.5) * h, [1]])
+    rows = np.column_stack([np.ones(len(u)), u, end])
+    solution = np.stack([np.interp(equation.x, places, row) for row in rows])
+    solution[0] = initial
+    return solution
