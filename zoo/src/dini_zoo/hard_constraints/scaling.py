@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 import dini
 
-from ..measure import Program, compile_program, take_turns
+from ..measure import Program, Timed, compile_program, take_turns
 from .constraint import Constraint, LeastSquaresConstraint
 from .diffusion_sorption import DiffusionSorption
 from .fourier import FourierOperator
@@ -47,7 +47,17 @@ def forward_and_backward(
 
 
 @dataclass(frozen=True)
-class Devices:
+class Cost(Timed):
+    """What the constraints of a batch cost, forward and backward."""
+
+    iterations: float
+    """Of the solver, the mean over the solves."""
+    times: list[float]
+    """In seconds, with those of others in turns."""
+
+
+@dataclass(frozen=True)
+class Devices(Timed):
     """The experts' constraints on some devices: times in seconds, and the distance from one batch on one device."""
 
     count: int
@@ -55,10 +65,7 @@ class Devices:
     prediction: float
     """Largest distance of the prediction from that of `jax.vmap`, relative to its size."""
     derivative: float
-
-    @property
-    def fastest(self) -> float:
-        return min(self.times)
+    """The same of the derivative in the basis functions."""
 
 
 def over_devices(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
@@ -45,6 +45,16 @@ class ConstrainedOperator(eqx.Module):
     def __call__(self, initial: Array, key: Array) -> Constrained:
         """The prediction; the key draws the points at which the constraint is imposed."""
         return self.constraint(self.terms(initial), key)
+
+    @property
+    def parameters(self) -> Any:
+        """The network's arrays."""
+        return eqx.filter(self.network, eqx.is_array)
+
+    def at(self, parameters: Any) -> ConstrainedOperator:
+        """The same with other arrays in the network."""
+        static = eqx.filter(self.network, eqx.is_array, inverse=True)
+        return replace(self, network=eqx.combine(parameters, static))
 
     def terms(self, initial: Array) -> Terms:
         """What the constraint is given."""
@@ -102,20 +112,22 @@ def compile_training(
     model: ConstrainedOperator, training: Training, initials: Array
 ) -> Callable[[Any, Any, Any, Any, Any], Any]:
     """Compile a number of steps: a function of the parameters, the optimizer's state, key, batches and step numbers."""
-    params, static = eqx.partition(model, eqx.is_array)
-    optimizer = training.optimizer
+    params, optimizer = model.parameters, training.optimizer
+
+    def value(params: Any, batch: Array, key: Array) -> Any:
+        return loss(model.at(params), batch, key)
 
     def step(carry: Any, given: Any) -> Any:
         params, state, key = carry
         batch, number = given
-        slope = jax.value_and_grad(lambda p: loss(eqx.combine(p, static), batch, key=jax.random.fold_in(key, number)), has_aux=True)
-        (value, info), gradient = slope(params)
+        slope = jax.value_and_grad(value, has_aux=True)
+        (worth, info), gradient = slope(params, batch, jax.random.fold_in(key, number))
         updates, state = optimizer.update(gradient, state, params)
         if info is None:
             figures = jnp.zeros(2)
         else:
             figures = jnp.stack([jnp.mean(info.steps.astype(float)), jnp.mean((info.status != 0).astype(float))])
-        return (optax.apply_updates(params, updates), state, key), (value, figures)
+        return (optax.apply_updates(params, updates), state, key), (worth, figures)
 
     def run(params: Any, state: Any, key: Array, batches: Array, numbers: Array) -> Any:
         return jax.lax.scan(step, (params, state, key), (batches, numbers))
@@ -135,7 +147,7 @@ def train(
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Course:
     """Train a model on initial conditions alone. `advance` is told of every few steps taken."""
-    params, static = eqx.partition(model, eqx.is_array)
+    params = model.parameters
     state, key = training.optimizer.init(params), jax.random.key(seed)
     random = np.random.RandomState(seed)
     passes = -(-training.steps * training.batch // len(initials))
@@ -149,4 +161,4 @@ def train(
         figures.append(np.asarray(figure))
         advance(training.chunk)
     iterations, early = np.concatenate(figures).T
-    return Course(eqx.combine(params, static), np.concatenate(losses), iterations, float(early.mean()))
+    return Course(model.at(params), np.concatenate(losses), iterations, float(early.mean()))
