@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array
 
 from .constraint import Constrained, Constraint, LeastSquaresConstraint, Terms
@@ -35,7 +35,8 @@ class MixtureOfConstraints(Constraint):
         An axis of a device mesh over which to distribute the experts with `jax.shard_map`: each device gets the terms of
         its own boxes; conditions and data are replicated. Without it the experts are one batch (`jax.vmap`).
     mesh
-        The device mesh; that of `jax.set_mesh` if it is not given.
+        The device mesh; that of `jax.set_mesh` if it is not given. Its axes are of the type `Auto`:
+        `jax.make_mesh((4,), ("expert",), axis_types=(jax.sharding.AxisType.Auto,))`.
     """
 
     constraint: LeastSquaresConstraint
@@ -50,6 +51,10 @@ class MixtureOfConstraints(Constraint):
             raise ValueError(
                 f"MixtureOfConstraints' axis_name must be an axis of its mesh, {tuple(self.mesh.shape)}: given "
                 f"{self.axis_name!r}."
+            )
+        if self.mesh.axis_types != (AxisType.Auto,) * len(self.mesh.axis_types):
+            raise ValueError(
+                f"MixtureOfConstraints' mesh must have axes of the type AxisType.Auto: given {self.mesh.axis_types}."
             )
         devices = self.mesh.shape[self.axis_name]
         if self.partition.count % devices:

@@ -32,13 +32,19 @@ def method_of_lines(
 
     Raises
     ------
+    ValueError
+        For more cells than the condition at the right end allows.
     RuntimeError
         Where the integration fails.
     """
     h = 1 / cells
     conductance = equation.diffusivity / h
-    if conductance == 0.5:
-        raise ValueError(f"method_of_lines' cells must not be {cells}: the right end's condition is singular there.")
+    # the condition at the right end has a solution that grows within a layer of width D: it must not be resolved
+    if not 0 < conductance < 0.5:
+        raise ValueError(
+            f"method_of_lines' cells must be less than {0.5 / equation.diffusivity:.0f}, the inverse of twice the "
+            f"diffusivity: given {cells}."
+        )
     outflow = (conductance + 0.5) / (conductance - 0.5)
     strength = equation.sorption_strength
 

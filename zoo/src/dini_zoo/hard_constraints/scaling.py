@@ -103,7 +103,8 @@ def measure(
         if not count:
             mixture = MixtureOfConstraints(constraint, partition)
         else:
-            mesh = jax.make_mesh((count,), ("expert",), devices=jax.devices()[:count])
+            auto = (jax.sharding.AxisType.Auto,)
+            mesh = jax.make_mesh((count,), ("expert",), axis_types=auto, devices=jax.devices()[:count])
             mixture = MixtureOfConstraints(constraint, partition, "expert", mesh)
         return forward_and_backward(equation, mixture, basis, initials)
 
