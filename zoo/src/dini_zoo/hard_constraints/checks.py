@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PROTOTYPE = {"soft constraint": (0.112, 0.017), "PI-HC": (0.0618, 0.0154), "PI-HC-MoE": (0.0540, 0.0077)}
 #: Those of the paper, with a larger network, mesh and budget.
 PAPER = {"soft constraint": (0.8593, 0.0507), "PI-HC": (0.0755, 0.0810), "PI-HC-MoE": (0.0360, 0.0293)}
-#: How many times as long as with experts a step of training takes without them, in the paper: at 100 and 100 000 points.
+#: In the paper, how many times as long a step takes without experts as with them: at 100 and at 100 000 points.
 PAPER_SPEED = (1.61, 3.19)
 
 
@@ -27,14 +27,17 @@ def checks(result: Result) -> Iterator[Check]:
     yield _at_most("error, PI-HC-MoE / PI-HC", mixture.mean / hard.mean, "0.87", 1.05, ".3f")
     spread = mixture.spread / hard.spread
     yield Check("spread, PI-HC-MoE / PI-HC", f"{spread:.3f}", "0.50", "< 1", spread < 1)
+    assert result.without is not None  # they are measured in the settings of the bars
     least = min(result.without)
     yield Check("gradient without the implicit part", f"{least:.2f}", "", "> 0.05", least > 0.05)
     most = result.costs[max(result.costs)]
     faster = most["PI-HC"].fastest / most["PI-HC-MoE"].fastest
     yield Check(f"time, PI-HC / MoE, {max(result.costs)} points", f"{faster:.2f}", "", "≥ 0.9", faster >= 0.9)
-    for total, costs in result.costs.items():
-        ours, whole = (costs[name].iterations for name in ("PI-HC-MoE", "PI-HC"))
-        yield Check(f"iterations, expert / whole, {total}", f"{ours:.1f} / {whole:.1f}", "", "≤ 1", ours <= whole)
+    ours, whole = (
+        sum(costs[name].iterations for costs in result.costs.values()) / len(result.costs)
+        for name in ("PI-HC-MoE", "PI-HC")
+    )
+    yield Check("iterations, expert / whole", f"{ours:.1f} / {whole:.1f}", "", "≤ 1", ours <= whole)
     distance = max(max(one.prediction, one.derivative) for one in result.devices)
     yield _at_most("experts on devices to one batch", distance, "", 1e-9, ".1e")
 

@@ -7,8 +7,8 @@ A network gives $N$ functions $b$ on a mesh. The layer returns their combination
 $r$ the residuals of the equation at sampled points of the mesh and of its initial and boundary conditions. What enters
 $r$ is linear in $w$: the functions' derivatives are taken once, on the whole mesh, and combined in the solver.
 
-The derivative is implicit. With $G(w, b) = J^\top r$, $J = \partial_w r$ (the rows $\varrho w$ are among the residuals),
-$\partial w^\star = -(\partial_w G)^{-1} \partial_b G$, at the cost of one system of size $N$.
+The derivative is implicit. With $G(w, b) = J^\top r$, $J = \partial_w r$, where the rows $\varrho w$ are among the
+residuals, $\partial w^\star = -(\partial_w G)^{-1} \partial_b G$, at the cost of one system of size $N$.
 
 References
 ----------
@@ -29,6 +29,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 import dini
+
+_SOLVER = dini.LevenbergMarquardt(hessian="gauss-newton", max_steps=50)
 
 
 class Terms(NamedTuple):
@@ -88,7 +90,7 @@ class LeastSquaresConstraint(Constraint):
         `residual(inside, shared, data)`: any tree of residuals, for the combined arrays of `Terms` (without their last
         axis). Those of `inside` are given at the sampled points, as vectors.
     solver
-        A least-squares solver of dini.
+        A least-squares solver of dini; by default Levenberg-Marquardt with at most 50 steps.
     ridge
         $\varrho$. The rows $\varrho w$ are residuals like the others: the derivative has them as well.
     start
@@ -117,7 +119,7 @@ class LeastSquaresConstraint(Constraint):
     """
 
     residual: Callable[[Any, Any, Any], Any]
-    solver: dini.Solver = dini.LevenbergMarquardt(hessian="gauss-newton", max_steps=50)
+    solver: dini.Solver = _SOLVER
     ridge: float = 1e-4
     start: float = 1.0
     num_points: int | None = None

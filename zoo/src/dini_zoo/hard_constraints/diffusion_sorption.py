@@ -5,8 +5,8 @@ A contaminant diffuses from $x = 0$ through porous ground that holds part of it 
 .. math:: u_t = \frac{D}{R(u)} u_{xx}, \qquad R(u) = 1 + \frac{1 - \phi}{\phi} \varrho_s k n_f u^{n_f - 1},
           \qquad x \in (0, 1),\; t \in (0, T],
 
-with $u(0, t) = 1$, $u(1, t) = D u_x(1, t)$ and a given $u(x, 0)$. The power has no derivative at $u = 0$: it is taken of
-$\max(u, 0) + 10^{-6}$.
+with $u(0, t) = 1$, $u(1, t) = D u_x(1, t)$ and a given $u(x, 0)$. The power has no derivative at $u = 0$: it is taken
+of $\max(u, 0) + 10^{-6}$.
 
 References
 ----------
@@ -32,7 +32,7 @@ FLOOR = 1e-6
 class Residuals(NamedTuple):
     """Of the equation at points, of the initial condition relative to it, and at both ends."""
 
-    equation: Float[Array, "..."]
+    equation: Float[Array, ...]
     initial: Float[Array, " x"]
     left: Float[Array, " t"]
     right: Float[Array, " t"]
@@ -84,7 +84,7 @@ class DiffusionSorption:
         """The factor of the power in `R`."""
         return (1 - self.porosity) / self.porosity * self.density * self.sorption * self.exponent
 
-    def retardation(self, u: Float[Array, "..."]) -> Float[Array, "..."]:
+    def retardation(self, u: Float[Array, ...]) -> Float[Array, ...]:
         """The factor `R`, with a finite derivative everywhere."""
         positive = u > 0
         base = jnp.where(positive, jnp.where(positive, u, 1) + FLOOR, FLOOR)

@@ -8,10 +8,8 @@ two hard constraints cost, and the split over devices.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -30,15 +28,12 @@ from .fourier import FourierOperator
 from .mixture import MixtureOfConstraints
 from .partition import DomainPartition
 from .reference import method_of_lines
-from .scaling import Cost, Devices, forward_and_backward, over_devices
+from .scaling import Cost, Devices, forward_and_backward, over_devices, side_by_side
 from .training import ConstrainedOperator, Course, Training, compile_training, loss, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 SOFT, HARD, MIXTURE = "soft constraint", "PI-HC", "PI-HC-MoE"
 
@@ -80,6 +75,8 @@ class Settings:
     """Points to sample there, of all experts together."""
     batch: int = 4
     """Constraints that are timed together."""
+    compare_gradients: bool = True
+    """Whether to compute the gradient without the implicit part, too."""
     rounds: int = 7
     """Turns in which the constraints are timed."""
     devices: tuple[int, ...] = (1, 2, 4)
@@ -106,6 +103,7 @@ class Settings:
             fine=(12, 16),
             totals=(100,),
             batch=1,
+            compare_gradients=False,
             rounds=1,
             devices=(),
         )
@@ -175,7 +173,7 @@ class Result:
     initials: Float[np.ndarray, " test"]
     reference: Float[np.ndarray, "test t x"]
     learned: dict[str, Learned]
-    without: tuple[float, float]
+    without: tuple[float, float] | None
     """Relative distance of the gradient with constant weights from the implicit one, before and after training."""
     costs: dict[int, dict[str, Cost]]
     """Of the constraint by number of points and method."""
@@ -198,7 +196,8 @@ def run(settings: Settings, console: Console) -> Result:
     everywhere = lambda values: np.asarray(values)[:, None] * np.ones(settings.places)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with jax.enable_x64(True), Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("reference solutions", total=settings.training.steps * settings.seeds * len(settings.methods))
+        steps = settings.training.steps * settings.seeds * len(settings.methods)
+        bar = progress.add_task("reference solutions", total=steps)
         reference = np.stack([method_of_lines(settings.equation, one) for one in tests])
         progress.update(bar, description="compiling")
         compiled = side_by_side(lambda method: _compiled(settings, method, everywhere(tests)), settings.methods)
@@ -219,25 +218,16 @@ def run(settings: Settings, console: Console) -> Result:
             apart = np.linalg.norm(predictions - reference, axis=(2, 3))
             learned[method] = Learned(courses, predictions, apart / np.linalg.norm(reference, axis=(1, 2)), seconds)
 
-        progress.update(bar, description="gradients")
         first, last = settings.model(MIXTURE, 0), learned[MIXTURE].courses[0].model
-        without = _without(settings, first, last, jnp.asarray(everywhere(initials[: settings.training.batch])))
+        without = None
+        if settings.compare_gradients:
+            progress.update(bar, description="gradients")
+            without = _without(settings, first, last, jnp.asarray(everywhere(initials[: settings.training.batch])))
         progress.update(bar, description="timing the constraints")
         costs = _costs(settings, last)
         progress.update(bar, description="timing the devices")
         devices = _devices(settings) if settings.devices else []
     return Result(settings, tests, reference, learned, without, costs, devices)
-
-
-def side_by_side(fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
-    """Call a function for each argument, two at a time: small programs leave a second core idle."""
-
-    def call(argument: A) -> B:
-        with jax.enable_x64(True):  # a setting of the thread
-            return fun(argument)
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(call, arguments))
 
 
 def _compiled(settings: Settings, method: str, tests: Float[np.ndarray, "test x"]) -> tuple[Any, Any]:
@@ -256,6 +246,7 @@ def _without(
     settings: Settings, first: ConstrainedOperator, last: ConstrainedOperator, initials: Any
 ) -> tuple[float, float]:
     """How far the loss' gradient is from the implicit one if the weights are taken for constants."""
+
     def program(derivative: str) -> Any:
         model = replace(first, constraint=settings.constraint(MIXTURE, derivative=derivative))
         slope = jax.grad(lambda params: loss(model.at(params), initials, jax.random.key(0))[0])

@@ -32,8 +32,8 @@ class MixtureOfConstraints(Constraint):
     partition
         The boxes.
     axis_name
-        An axis of a device mesh over which to distribute the experts with `jax.shard_map`: each device gets the terms of
-        its own boxes; conditions and data are replicated. Without it the experts are one batch (`jax.vmap`).
+        An axis of a device mesh over which to distribute the experts with `jax.shard_map`: each device gets the
+        terms of its own boxes; conditions and data are replicated. Without it the experts are one batch (`jax.vmap`).
     mesh
         The device mesh; that of `jax.set_mesh` if it is not given. Its axes are of the type `Auto`:
         `jax.make_mesh((4,), ("expert",), axis_types=(jax.sharding.AxisType.Auto,))`.

@@ -1,6 +1,7 @@
 r"""The Navier-Stokes equations in the plane in terms of vorticity, periodic on the unit square.
 
-.. math:: \omega_t + v \cdot \nabla \omega = \nu \Delta \omega, \qquad v = (\psi_y, -\psi_x), \quad \Delta \psi = -\omega .
+.. math:: \omega_t + v \cdot \nabla \omega = \nu \Delta \omega, \qquad v = (\psi_y, -\psi_x),
+          \quad \Delta \psi = -\omega .
 
 Derivatives in space and the stream function $\psi$ are taken by Fourier transforms, which know that the square is
 periodic; those in time by finite differences.
@@ -76,7 +77,7 @@ class NavierStokes2D:
         }
         return Terms(vorticity, inside)
 
-    def residual(self, inside: Any, shared: Any = None, data: Any = None) -> Float[Array, "..."]:
+    def residual(self, inside: Any, shared: Any = None, data: Any = None) -> Float[Array, ...]:
         """The residual of combined terms."""
         del shared, data
         transport = inside["v_x"] * inside["w_x"] + inside["v_y"] * inside["w_y"]

@@ -29,7 +29,7 @@ def draw(result: Result) -> Figure:
         one.grid(color="#dddddd", lw=0.6)
         one.set_axisbelow(True)
         one.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Diffusion-sorption learned without solutions: the equation as a constraint of the network", fontsize=16)
+    figure.suptitle("Diffusion-sorption learned without solutions: the equation as a network's constraint", fontsize=16)
     return figure
 
 
@@ -87,7 +87,7 @@ def _errors(axes: Any, result: Result) -> None:
     axes.set_ylim(low, high * 2.5)
     axes.set_xlabel("initial concentration u(x, 0)")
     axes.set_ylabel("relative error")
-    axes.set_title(f"error by initial condition, {result.settings.seeds} seeds", fontsize=11)
+    axes.set_title("error by initial condition; a line is a seed", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="upper center")
 
 
@@ -127,7 +127,7 @@ def _costs(axes: Any, result: Result) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
     axes.set_xlabel("points (at the curves: iterations)")
     axes.set_ylabel("time, ms")
-    axes.set_title(f"{result.settings.batch} constraints, forward and backward", fontsize=11)
+    axes.set_title("constraints of a batch, forward and backward", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 

@@ -91,9 +91,7 @@ class Training:
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        rate = optax.exponential_decay(
-            self.learning_rate, self.halve_every, 0.5, staircase=True, end_value=self.floor
-        )
+        rate = optax.exponential_decay(self.learning_rate, self.halve_every, 0.5, staircase=True, end_value=self.floor)
         return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
 
 
