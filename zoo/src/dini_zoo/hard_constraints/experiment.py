@@ -265,7 +265,7 @@ def _without(
 
 
 def _costs(settings: Settings, model: ConstrainedOperator) -> dict[int, dict[str, Cost]]:
-    """Both hard constraints on a finer mesh, with the trained network's functions."""
+    """The hard constraints on a finer mesh, with the trained network's functions."""
     equation = DiffusionSorption(*settings.fine)
     values = np.linspace(settings.lowest, settings.highest, settings.batch)
     initials = jnp.asarray(values[:, None] * np.ones(equation.places))
@@ -279,7 +279,8 @@ def _costs(settings: Settings, model: ConstrainedOperator) -> dict[int, dict[str
             constraint = MixtureOfConstraints(constraint, settings.partition)
         return forward_and_backward(equation, constraint, basis, initials)
 
-    cases = [(total, method) for total in settings.totals for method in (HARD, MIXTURE)]
+    methods = [method for method in (HARD, MIXTURE) if method in settings.methods]
+    cases = [(total, method) for total in settings.totals for method in methods]
     programs = side_by_side(program, cases)
     steps = [float(np.mean(one()[0])) for one in programs]
     times = take_turns(programs, settings.rounds)
@@ -295,6 +296,7 @@ def _devices(settings: Settings) -> list[Devices]:
         settings.devices,
         times=times,
         places=places,
+        functions=settings.functions,
         experts=settings.experts,
         num_points=max(settings.totals) // settings.experts,
         batch=settings.batch,

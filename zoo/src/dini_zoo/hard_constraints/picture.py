@@ -107,7 +107,7 @@ def _training(axes: Any, result: Result) -> None:
 
 def _costs(axes: Any, result: Result) -> None:
     totals = list(result.costs)
-    for name in ("PI-HC", "PI-HC-MoE"):
+    for name in result.costs[totals[0]]:
         costs = [result.costs[total][name] for total in totals]
         times = [1e3 * cost.fastest for cost in costs]
         axes.plot(totals, times, "o-", color=_COLORS[name], lw=2, label=name)

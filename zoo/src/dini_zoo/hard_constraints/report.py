@@ -83,9 +83,12 @@ def cost_table(result: Result) -> Table:
         caption=caption,
     )
     for total, costs in result.costs.items():
-        times = [costs[name].fastest for name in costs]
-        cells = [cell for cost in costs.values() for cell in (duration(cost.fastest), f"{cost.iterations:.1f}")]
-        table.add_row(str(total), *cells, f"{times[0] / times[1]:.2f}")
+        cells = {
+            name: (duration(costs[name].fastest), f"{costs[name].iterations:.1f}") if name in costs else ("", "")
+            for name in ("PI-HC", "PI-HC-MoE")
+        }
+        ratio = f"{costs['PI-HC'].fastest / costs['PI-HC-MoE'].fastest:.2f}" if len(costs) == 2 else ""
+        table.add_row(str(total), *cells["PI-HC"], *cells["PI-HC-MoE"], ratio)
     return table
 
 

@@ -84,7 +84,15 @@ class Devices(Timed):
 
 
 def over_devices(
-    counts: Sequence[int], *, times: int, places: int, experts: int, num_points: int, batch: int, rounds: int
+    counts: Sequence[int],
+    *,
+    times: int,
+    places: int,
+    functions: int,
+    experts: int,
+    num_points: int,
+    batch: int,
+    rounds: int,
 ) -> list[Devices]:
     """Measure on so many virtual devices of this machine, in a process of its own. Zero stands for `jax.vmap`.
 
@@ -94,6 +102,7 @@ def over_devices(
         "counts": list(counts),
         "times": times,
         "places": places,
+        "functions": functions,
         "experts": experts,
         "num_points": num_points,
         "batch": batch,
@@ -109,13 +118,21 @@ def over_devices(
 
 
 def measure(
-    counts: Sequence[int], times: int, places: int, experts: int, num_points: int, batch: int, rounds: int
+    counts: Sequence[int],
+    times: int,
+    places: int,
+    functions: int,
+    experts: int,
+    num_points: int,
+    batch: int,
+    rounds: int,
 ) -> list[Devices]:
     """Measure in this process, which needs as many devices as the largest count."""
     equation = DiffusionSorption(times, places)
-    network = FourierOperator(3, 8, width=8, depth=1, modes=3, projection=16, padding=(0, 0), key=jax.random.key(0))
+    sizes = {"width": 8, "depth": 1, "modes": 3, "projection": 16, "padding": (0, 0)}
+    network = FourierOperator(3, functions, **sizes, key=jax.random.key(0))
     initials = jnp.linspace(0.05, 0.2, batch)[:, None] * jnp.ones(places)
-    basis = jax.vmap(lambda initial: network(equation.inputs(initial)))(initials)
+    basis = jax.jit(jax.vmap(lambda initial: network(equation.inputs(initial))))(initials)
     solver = dini.LevenbergMarquardt(hessian="gauss-newton", tol=1e-8, max_steps=50)
     constraint = LeastSquaresConstraint(equation.residual, solver, num_points=num_points)
     partition = DomainPartition((1, experts))
