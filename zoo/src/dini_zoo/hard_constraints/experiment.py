@@ -99,7 +99,7 @@ class Settings:
             num_points=60,
             training=Training(steps=4, batch=2, chunk=2),
             seeds=1,
-            methods=(SOFT, MIXTURE),
+            methods=(MIXTURE,),
             fine=(12, 16),
             totals=(100,),
             batch=1,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from .experiment import Result
@@ -85,6 +86,10 @@ def _errors(axes: Any, result: Result) -> None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * 2.5)
+    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if low < tick < high]
+    axes.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("initial concentration u(x, 0)")
     axes.set_ylabel("relative error")
     axes.set_title("error by initial condition; a line is a seed", fontsize=11)
@@ -127,7 +132,7 @@ def _costs(axes: Any, result: Result) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
     axes.set_xlabel("points (at the curves: iterations)")
     axes.set_ylabel("time, ms")
-    axes.set_title("constraints of a batch, forward and backward", fontsize=11)
+    axes.set_title("a batch of constraints, with derivative", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -136,6 +141,7 @@ def _devices(axes: Any, result: Result) -> None:
     times = [1e3 * one.fastest for one in result.devices]
     bars = axes.bar(names, times, color=["#a9b4c0", *["#1f8a8c"] * (len(times) - 1)], width=0.6)
     axes.bar_label(bars, [f"{spent:.0f}" for spent in times], padding=2, fontsize=10, color=_INK)
+    axes.set_ylim(0, 1.12 * max(times))
     axes.set_xlabel("virtual devices")
     axes.set_ylabel("time, ms")
     axes.set_title(f"{result.settings.experts} experts over devices (2 cores)", fontsize=11)

@@ -100,9 +100,9 @@ def device_table(result: Result) -> Table:
         "experts on",
         right=("time", "faster", "prediction", "derivative"),
         title=f"{settings.experts} experts over virtual devices of this machine",
-        caption=f"{max(settings.totals)} points of the same mesh, forward and backward, by an untrained network's "
-        f"functions. Faster: than one batch. Prediction, derivative: largest distance from those of one batch, "
-        "relative to their size.",
+        caption=f"{max(settings.totals)} points of the same mesh, forward and backward, for the functions "
+        "of an untrained network. Faster: than one batch. Prediction, derivative: largest distance from those of one "
+        "batch, relative to their size; the functions are nearly dependent, which multiplies rounding.",
     )
     for one in result.devices:
         name = "one batch (vmap)" if not one.count else f"{one.count} device{'s' if one.count > 1 else ''} (shard_map)"
