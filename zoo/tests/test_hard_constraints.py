@@ -1,5 +1,7 @@
 """The layer of hard constraints against closed forms, and its split over experts."""
 
+import doctest
+import importlib
 from dataclasses import replace
 
 import jax
@@ -311,3 +313,10 @@ def test_the_mixture_refuses_what_does_not_fit():
     two = jax.sharding.AbstractMesh((3,), ("expert",), axis_types=auto)
     with pytest.raises(ValueError, match="multiple of the devices along 'expert': given 4 experts and 3 devices"):
         MixtureOfConstraints(layer, partition, "expert", two)
+
+
+@pytest.mark.parametrize("name", ["constraint", "partition"])
+def test_docstring_examples(name):
+    found = doctest.testmod(importlib.import_module(f"dini_zoo.hard_constraints.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0
