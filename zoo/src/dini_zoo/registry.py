@@ -93,6 +93,12 @@ EXPERIMENTS: tuple[Entry, ...] = (
         "Blondel et al., Efficient and modular implicit differentiation, 2022",
     ),
     Entry(
+        "hard-constraints-moe",
+        "dini_zoo.hard_constraints.experiment",
+        "Enforces a differential equation by least squares in a network's last layer, whole and split over experts.",
+        "Chalapathi et al., Scaling physics-informed hard constraints with mixture-of-experts, 2024",
+    ),
+    Entry(
         "jacobian-error",
         "dini_zoo.jacobian_error.experiment",
         "Sets the error of a Jacobian, implicit or unrolled, against the error of the solution and the bound on it.",
