@@ -6,7 +6,9 @@ their derivatives. They act on leading axes; further axes, such as that of the b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
@@ -103,7 +105,7 @@ class Spectral:
         """The function without mean whose Laplacian is `f` without its mean."""
         return self._multiplied(f, lambda squares: jnp.where(squares > 0, -1 / jnp.where(squares > 0, squares, 1), 0))
 
-    def _multiplied(self, f: Float[Array, ...], factor: object) -> Float[Array, ...]:
+    def _multiplied(self, f: Float[Array, ...], factor: Callable[[Any], Any]) -> Float[Array, ...]:
         squares = sum(self.waves(f, which) ** 2 for which in range(len(self.axes)))
         transform: Complex[Array, ...] = jnp.fft.fftn(f, axes=self.axes)
-        return jnp.fft.ifftn(factor(squares) * transform, axes=self.axes).real  # type: ignore[operator]
+        return jnp.fft.ifftn(factor(squares) * transform, axes=self.axes).real
