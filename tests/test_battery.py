@@ -86,7 +86,7 @@ def in_the_default_suite(checks):
         new = implicit and plain and check.case.name not in seen
         seen |= {check.case.name} if new else set()
         alias = check.solver.name == "ProjectedGradient"  # ProximalGradient under another name
-        own = check.transformation not in ("hessian", "closure") or check.solver.name in ON_EVERY_ROAD
+        own = check.transformation not in ("hessian", "closure", "vmap") or check.solver.name in ON_EVERY_ROAD
         representative = (implicit or plain) and own and rank(check) == first[kind(check)]
         yield new or representative or (implicit and plain and not alias and check.case.name in KINDS)
 
