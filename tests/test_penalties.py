@@ -72,7 +72,7 @@ def test_proximal_operators(name, data, step):
         assert np.sum((p - q) ** 2) <= np.sum((p - q) * (x - y)) + 1e-9
 
 
-@pytest.mark.parametrize("n", [1, 5, 30])
+@pytest.mark.parametrize("n", [1, 4, 30])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.judge])
 def test_against_cvxpy(name, n):
     case = CASES[name]

@@ -84,7 +84,9 @@ class GaussNewton(Solver):
     [1. 1.] 3
     """
 
-    patience: int = field(default=4, metadata={"static": True})
+    # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20, and Wood's in a fifth of the
+    # steps
+    patience: int = field(default=30, metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
