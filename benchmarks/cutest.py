@@ -356,6 +356,8 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="compute in single precision")
     parser.add_argument("--measure-only", action="store_true", help="fill the raw folder and write nothing")
     args = parser.parse_args()
+    import sif2jax  # noqa: F401 (its import turns on double precision)
+
     jax.config.update("jax_enable_x64", not args.float32)
     args.raw.mkdir(parents=True, exist_ok=True)
     chosen = tuple(filter(None, args.solvers.split(",")))
