@@ -227,6 +227,12 @@ def test_what_does_not_converge_is_seen():
     enough = ContractiveFixedPoint(0.95, solver="picard", tol=1e-6)
     error = enough(A, jnp.asarray(b)) - dense_solution(A, b, 0.95, b)[0]
     assert 0 < np.abs(error).max() < 1e-6
+    # so it is with GMRES, whose solution counts by its residual
+    for limit, status in ((1, dini.Status.MAX_STEPS), (None, dini.Status.CONVERGED)):
+        krylov = ContractiveFixedPoint(0.95, solver="gmres", max_iter=limit, on_failure="ignore")
+        assert krylov.solve(A, jnp.asarray(b)).status == status
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the graph's fixed point was not solved"):
+        ContractiveFixedPoint(0.95, solver="gmres", max_iter=1)(A, jnp.asarray(b))
     # logits that are not finite are refused, and inside of a compiled program they show in the solution
     direct = ContractiveFixedPoint(0.5)
     lost = jax.jit(lambda logits: direct(contractive_operator(logits, SENDERS, RECEIVERS, NODES), b))
@@ -398,6 +404,20 @@ def test_a_property_of_each_graph_is_read_from_its_nodes(readout):
     expected = [2 * getattr(graph.nodes, readout)(axis=0) for graph in graphs]
     found = eqx.filter_jit(ours)(pad(join(graphs), 10, 20))
     np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean", "max"])
+def test_a_node_that_is_no_number_shows_where_it_is_felt(kind):
+    graph = some_graph(3, 4, 0)._replace(senders=np.array([0, 0, 1, 2]), receivers=np.array([1, 1, 2, 2]))
+    nodes = graph.nodes.copy()
+    nodes[0] = np.nan
+    lost = join([graph._replace(nodes=nodes), graph])
+    encoder = lambda graph: Encoded(graph.nodes, jnp.zeros((len(graph.edges), 2)))
+    readout = ConvergentGraphSolver(encoder, lambda x: x, 0.0, kind)(lost)
+    np.testing.assert_array_equal(np.isnan(readout).all(axis=1), [True, False])
+    layer = AttentionLayer(jax.random.key(0), (2, 3), (1, 2), 4, leaky_relu, kind)
+    new, _ = layer(lost.nodes, lost.edges, lost.senders, lost.receivers)
+    np.testing.assert_array_equal(np.isnan(new).all(axis=1), [True, True, False, False, False, False])
 
 
 def test_whatever_has_the_fields_of_a_graph_is_one():

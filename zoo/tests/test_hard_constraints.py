@@ -20,7 +20,7 @@ from dini_zoo.hard_constraints import (
     Terms,
     sample,
 )
-from dini_zoo.hard_constraints.scaling import over_devices
+from dini_zoo.hard_constraints.scaling import Workload, over_devices
 
 KEY = jax.random.key(0)
 TIGHT = dini.LevenbergMarquardt(hessian="gauss-newton", tol=1e-11, max_steps=100)
@@ -296,7 +296,8 @@ def test_derivatives_are_taken_before_the_split():
 
 def test_sharded_experts_are_those_of_one_batch(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # it compiles faster
-    found = over_devices([4], times=6, places=16, functions=3, experts=4, num_points=16, batch=2, rounds=1)
+    work = Workload(times=6, places=16, functions=3, experts=4, num_points=16, batch=2, rounds=1)
+    found = over_devices([4], work)
     assert [one.count for one in found] == [0, 4]
     for one in found:
         assert one.prediction < 1e-9

@@ -84,8 +84,7 @@ class GaussNewton(Solver):
     [1. 1.] 3
     """
 
-    # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20, and Wood's in a fifth of the
-    # steps
+    # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20
     patience: int = field(default=30, metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     tol: Any = None

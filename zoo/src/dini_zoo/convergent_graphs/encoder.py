@@ -132,13 +132,15 @@ class AttentionLayer(eqx.Module):
         own, others = jnp.split(inner + bias[None, :], 2, axis=1)
         new = self.edge.after_first(own)
         messages = segment_softmax(self.attention.after_first(others), receivers, n) * new
+        degree = added(jnp.ones((len(edges), 1), new.dtype), receivers, n)
         if self.aggregate == "max":
             top = jnp.full((n, new.shape[1]), -jnp.inf, new.dtype).at[receivers].max(messages, mode="drop")
-            met = jnp.where(jnp.isfinite(top), top, 0)
+            # nothing reaches a node without edges; what is not finite elsewhere stays visible
+            met = jnp.where(degree > 0, top, 0)
         else:
             met = added(messages, receivers, n)
         if self.aggregate == "mean":
-            met = met / jnp.maximum(added(jnp.ones((len(edges), 1), new.dtype), receivers, n), 1)
+            met = met / jnp.maximum(degree, 1)
         return self.node(jnp.concatenate([met, nodes], axis=1)), new
 
 

@@ -57,7 +57,8 @@ class ContractiveFixedPoint(eqx.Module):
         Bound on the error of a solution by iteration, relative to the largest entry of :math:`b` where that is above
         one. By default the square root of the unit roundoff.
     max_iter
-        Limit on the number of iterations. By default as many as :math:`\gamma` needs for `tol`.
+        Limit on the number of iterations, of GMRES in whole restarts of at most 30. By default as many as
+        :math:`\gamma` needs for `tol`, of GMRES those of `dini.linear.GMRES`.
     on_failure
         What happens where a solution is not found: that of `dini.solve`. With `"raise"`, under `jax.vmap`, the graph's
         solution is NaN.
@@ -129,7 +130,7 @@ class ContractiveFixedPoint(eqx.Module):
             x = _direct(dense(A), b, self.gamma)
             return self._known(A, b, x)
         if method == "gmres":
-            held, krylov = cheaper(A), dini.linear.GMRES()
+            held, krylov = cheaper(A), self._gmres()
             shifted = lambda x: x - self.gamma * product(held, x)
             x = dini.linear.solve(shifted, b, solver=krylov, on_failure=self.on_failure, name="the graph's fixed point")
             return self._known(A, b, x)
@@ -154,9 +155,20 @@ class ContractiveFixedPoint(eqx.Module):
         inner = self.gamma * product(A, x) + b
         return inner if self.activation is None else self.activation(inner)
 
+    def _gmres(self) -> dini.linear.GMRES:
+        """GMRES with the limits that were given; the error is at most the residual over one less `gamma`."""
+        rtol = None if self.tol is None else self.tol * (1 - self.gamma)
+        if self.max_iter is None:
+            return dini.linear.GMRES(rtol=rtol)
+        restart = min(30, self.max_iter)
+        return dini.linear.GMRES(rtol=rtol, restart=restart, max_steps=math.ceil(self.max_iter / restart))
+
     def _known(self, A: Any, b: Array, x: Array) -> dini.Solution:
+        """The solution of a linear system, judged by its residual."""
         error = jnp.linalg.norm(jnp.ravel(self._map(x, A, b) - x))
-        status = jnp.where(jnp.isfinite(error), dini.Status.CONVERGED, dini.Status.NONFINITE)
+        solved = error <= self._gmres().accept(jnp.finfo(b.dtype).eps) * jnp.linalg.norm(jnp.ravel(b))
+        status = jnp.where(solved, dini.Status.CONVERGED, dini.Status.MAX_STEPS)
+        status = jnp.where(jnp.isfinite(error), status, dini.Status.NONFINITE)
         return dini.Solution.of(x, status, jnp.zeros((), jnp.int32), error)
 
 

@@ -96,6 +96,7 @@ def _pooled(x: Float[Array, "n M"], graph: Graph, readout: Readout) -> Float[Arr
     count, index = graph.n_node.shape[0], graph.node_graph
     if readout == "max":
         top = jnp.full((count, x.shape[1]), -jnp.inf, x.dtype).at[index].max(x, mode="drop")
-        return jnp.where(jnp.isfinite(top), top, 0)
+        # a graph without nodes has no maximum; a solution that was not found stays visible
+        return jnp.where(graph.n_node[:, None] > 0, top, 0)
     total = jnp.zeros((count, x.shape[1]), x.dtype).at[index].add(x, mode="drop")
     return total / jnp.maximum(graph.n_node, 1)[:, None] if readout == "mean" else total

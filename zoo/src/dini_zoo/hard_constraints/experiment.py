@@ -28,7 +28,7 @@ from .fourier import FourierOperator
 from .mixture import MixtureOfConstraints
 from .partition import DomainPartition
 from .reference import method_of_lines
-from .scaling import Cost, Devices, forward_and_backward, over_devices, side_by_side
+from .scaling import Cost, Devices, Workload, forward_and_backward, over_devices, side_by_side
 from .training import ConstrainedOperator, Course, Training, compile_training, loss, train
 
 if TYPE_CHECKING:
@@ -292,8 +292,7 @@ def _costs(settings: Settings, model: ConstrainedOperator) -> dict[int, dict[str
 
 def _devices(settings: Settings) -> list[Devices]:
     times, places = settings.fine
-    return over_devices(
-        settings.devices,
+    work = Workload(
         times=times,
         places=places,
         functions=settings.functions,
@@ -302,3 +301,4 @@ def _devices(settings: Settings) -> list[Devices]:
         batch=settings.batch,
         rounds=settings.rounds,
     )
+    return over_devices(settings.devices, work)

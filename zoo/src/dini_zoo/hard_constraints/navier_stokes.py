@@ -99,7 +99,7 @@ def random_vorticity(key: Array, places: int, length_scale: float = 0.8) -> Floa
         raise ValueError(f"random_vorticity's length_scale must be positive: given {length_scale}.")
     distance = jnp.sin(jnp.pi * jnp.arange(places) / places) ** 2
     covariance = jnp.exp(-2 * (distance[:, None] + distance) / length_scale**2)
-    # the covariance is circulant: its eigenvalues are its transform
+    # the covariance is circulant: its eigenvalues are its transform, positive up to rounding
     eigenvalues = jnp.maximum(jnp.fft.fft2(covariance).real, 0)
     noise = jnp.fft.fft2(jax.random.normal(key, (places, places), covariance.dtype))
     field = jnp.fft.ifft2(jnp.sqrt(eigenvalues) * noise).real

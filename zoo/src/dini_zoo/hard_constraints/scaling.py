@@ -83,31 +83,25 @@ class Devices(Timed):
     """The same of the derivative in the basis functions."""
 
 
-def over_devices(
-    counts: Sequence[int],
-    *,
-    times: int,
-    places: int,
-    functions: int,
-    experts: int,
-    num_points: int,
-    batch: int,
-    rounds: int,
-) -> list[Devices]:
-    """Measure on so many virtual devices of this machine, in a process of its own. Zero stands for `jax.vmap`.
+@dataclass(frozen=True)
+class Workload:
+    """What is measured over devices: the mesh, the network's functions, the experts, and how often."""
+
+    times: int
+    places: int
+    functions: int
+    experts: int
+    num_points: int
+    batch: int
+    rounds: int
+
+
+def over_devices(counts: Sequence[int], work: Workload) -> list[Devices]:
+    """Measure on so many virtual devices of this machine, and as one batch, in a process of its own.
 
     The number of devices is fixed where a process first uses JAX.
     """
-    given = {
-        "counts": list(counts),
-        "times": times,
-        "places": places,
-        "functions": functions,
-        "experts": experts,
-        "num_points": num_points,
-        "batch": batch,
-        "rounds": rounds,
-    }
+    given = {"counts": list(counts), "work": asdict(work)}
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={max(counts)}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", __name__, json.dumps(given)]
@@ -117,29 +111,20 @@ def over_devices(
     return [Devices(**one) for one in json.loads(done.stdout.splitlines()[-1])]
 
 
-def measure(
-    counts: Sequence[int],
-    times: int,
-    places: int,
-    functions: int,
-    experts: int,
-    num_points: int,
-    batch: int,
-    rounds: int,
-) -> list[Devices]:
-    """Measure in this process, which needs as many devices as the largest count.
+def measure(counts: Sequence[int], work: Workload) -> list[Devices]:
+    """Measure in this process, which needs as many devices as the largest count. Zero stands for `jax.vmap`.
 
     The functions are an untrained network's, which are nearly dependent: what devices differ by is rounding, times the
     condition number of the solves.
     """
-    equation = DiffusionSorption(times, places)
-    initials = jnp.linspace(0.05, 0.2, batch)[:, None] * jnp.ones(places)
+    equation = DiffusionSorption(work.times, work.places)
+    initials = jnp.linspace(0.05, 0.2, work.batch)[:, None] * jnp.ones(work.places)
     sizes = {"width": 8, "depth": 1, "modes": 3, "projection": 16, "padding": (0, 0)}
-    network = FourierOperator(3, functions, **sizes, key=jax.random.key(0))
+    network = FourierOperator(3, work.functions, **sizes, key=jax.random.key(0))
     basis = jax.jit(jax.vmap(lambda initial: network(equation.inputs(initial))))(initials)
     solver = dini.LevenbergMarquardt(hessian="gauss-newton", tol=1e-11, max_steps=50)
-    constraint = LeastSquaresConstraint(equation.residual, solver, num_points=num_points)
-    partition = DomainPartition((1, experts))
+    constraint = LeastSquaresConstraint(equation.residual, solver, num_points=work.num_points)
+    partition = DomainPartition((1, work.experts))
 
     def program(count: int) -> Program:
         if not count:
@@ -152,7 +137,7 @@ def measure(
 
     programs = side_by_side(program, (0, *counts))
     found = [[np.asarray(part) for part in one()[1:]] for one in programs]
-    spent = take_turns(programs, rounds)
+    spent = take_turns(programs, work.rounds)
     distance = lambda one, other: float(np.max(np.abs(one - other)) / np.max(np.abs(other)))
     return [
         Devices(count, own, *(distance(a, b) for a, b in zip(parts, found[0], strict=True)))
@@ -162,4 +147,5 @@ def measure(
 
 if __name__ == "__main__":
     with jax.enable_x64(True):
-        print(json.dumps([asdict(one) for one in measure(**json.loads(sys.argv[1]))]))
+        asked = json.loads(sys.argv[1])
+        print(json.dumps([asdict(one) for one in measure(asked["counts"], Workload(**asked["work"]))]))
