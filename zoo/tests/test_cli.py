@@ -65,6 +65,15 @@ def test_list_shows_names_summaries_and_papers_without_importing():
         assert text in result.stdout
 
 
+def test_list_cuts_no_name_in_a_narrow_terminal(monkeypatch):
+    name = "an-experiment-with-a-long-name"
+    long = registry.Entry(
+        name, "no.such.module", "Shows a great deal of things. " * 3, "Several authors, A title, 2002"
+    )
+    monkeypatch.setattr(registry, "EXPERIMENTS", (*registry.EXPERIMENTS, long))
+    assert f" {name} " in runner.invoke(app, ["list"], env={"COLUMNS": "70"}).stdout
+
+
 def test_list_does_not_import_jax():
     code = """
 import sys

@@ -42,8 +42,11 @@ def _check_picture(path: Path) -> None:
 @app.command("list")
 def list_experiments() -> None:
     """Show the experiments, what each shows, and its paper."""
+    entries = sorted(registry.EXPERIMENTS, key=lambda entry: entry.name)
     table = Table("name", "shows", "paper")
-    for entry in sorted(registry.EXPERIMENTS, key=lambda entry: entry.name):
+    # a name is there to be typed: it is never cut
+    table.columns[0].min_width = max(len(entry.name) for entry in entries)
+    for entry in entries:
         table.add_row(*map(escape, (entry.name, entry.summary, entry.paper)))
     Console().print(table)
 
