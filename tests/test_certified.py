@@ -121,6 +121,33 @@ def test_a_krylov_solver_sees_the_way_along_the_flat_direction(factor):
         assert certificate.solution_error == pytest.approx(0.15, rel=0.1)
 
 
+def test_nothing_is_known_where_newtons_method_goes_astray():
+    """x^5 + 1e-4 x = p at x = 0: the step to 1e4 makes the residual 1e20 times larger."""
+    problem = dini.Root(lambda x, p: x**5 + 1e-4 * x - p)
+    _, certificate = dini.certified.jvp(problem, jnp.asarray(0.0), (1.0,), (1.0,), **IGNORE)
+    assert certificate.error == jnp.inf
+    assert certificate.verdict == Verdict.UNCONVERGED
+    # at a solution the same happens at the level of rounding, and means nothing
+    _, certificate = dini.certified.jvp(problem, jnp.asarray(1e-200), (1e-204,), (1.0,))
+    assert certificate.error < 1e-12
+
+
+def test_a_derivative_in_float32_that_rounding_alone_disturbs_is_not_refused():
+    """Conjugate gradients and a condition number of 1e5: its bound of rounding errors would be two percent."""
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((60, 60)))[0]
+    H = jnp.asarray(Q * np.geomspace(1, 1e-5, 60) @ Q.T, jnp.float32)
+    H = (H + H.T) / 2
+    problem = dini.Minimize(lambda x, H, y: 0.5 * x @ H @ x - y @ x)
+    truth = np.linalg.inv(np.asarray(H, float))
+    y, v = (jnp.asarray(rng.standard_normal(60), jnp.float32) for _ in range(2))
+    x = jnp.asarray(truth @ np.asarray(y, float), jnp.float32)
+    how = {"differentiation": dini.Implicit(linear_solver=dini.linear.CG()), **IGNORE}
+    gradient, certificate = dini.certified.vjp(problem, x, (H, y), v, argnums=1, **how)
+    true = relative(gradient, truth @ np.asarray(v, float))
+    assert true <= certificate.error < 1e-2
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("distance", [1e-6, 1e-3])
 def test_the_estimated_error_is_the_true_one(name, distance):

@@ -96,6 +96,58 @@ def test_preconditioned_symmetric_solvers(method):
 
 
 @pytest.mark.parametrize("preconditioned", [False, True])
+def test_conjugate_gradients_take_the_least_error_of_the_krylov_space(preconditioned):
+    A = symmetric(np.geomspace(1, 100, D))
+    P = np.diag(np.linspace(0.5, 2, D)) if preconditioned else np.eye(D)
+    b = np.asarray(vector())
+    basis = [P @ b / np.linalg.norm(P @ b)]
+    for k in range(1, 25):
+        solver = linear.CG(max_steps=k, preconditioner=(lambda r: jnp.asarray(P) @ r) if preconditioned else None)
+        if k in (1, 2, 3, 10, 24):
+            w, _ = solver(lambda w: jnp.asarray(A) @ w, jnp.asarray(b), "positive definite")
+            # in the norm of A: a least-squares problem with its square root
+            K, half = np.stack(basis, 1), np.linalg.cholesky(A).T
+            best = K @ np.linalg.lstsq(half @ K, half @ np.linalg.solve(A, b), rcond=None)[0]
+            np.testing.assert_allclose(w, best, rtol=1e-7, atol=1e-8)
+        basis = list(np.linalg.qr(np.stack([*basis, P @ A @ basis[-1]], 1))[0].T)
+
+
+def test_conjugate_gradients_make_no_needless_products():
+    """Three different eigenvalues take three steps; one more product is that of the residual."""
+    count = []
+    d = jnp.asarray(np.repeat([1.0, 2.0, 5.0], 10))
+
+    def A(w):
+        jax.debug.callback(lambda: count.append(1))
+        return d * w
+
+    w, _ = linear.CG()(A, vector(d=30), "positive definite")
+    jax.effects_barrier()
+    np.testing.assert_allclose(w, vector(d=30) / d, rtol=1e-9)
+    assert len(count) == 3
+    # nothing to do, and nothing that can be done
+    zero, ok = linear.CG()(A, jnp.zeros(30), "positive definite")
+    assert not zero.any()
+    assert not ok
+    singular, failed = linear.CG()(lambda w: 0 * w, vector(d=30), "positive definite")
+    assert not singular.any()
+    assert not failed
+    with pytest.raises(Exception, match=r"residual 1\.00e\+00"):
+        linear.solve(lambda w: 0 * w, vector(d=30), structure="positive definite", solver=linear.CG())
+
+
+@pytest.mark.parametrize(("d", "condition"), [(30, 1e5), (600, 1e3)])
+def test_conjugate_gradients_in_float32_end_at_the_level_of_rounding(d, condition):
+    """A recurrence that restarts itself there can diverge and end in NaN."""
+    A = jnp.asarray(symmetric(np.geomspace(1 / condition, 1, d)), jnp.float32)
+    b = vector(d=d).astype(jnp.float32)
+    w, failed = jax.jit(lambda b: linear.CG()(lambda w: A @ w, b, "positive definite"))(b)
+    want = np.linalg.solve(np.asarray(A, float), np.asarray(b, float))
+    assert not failed
+    assert np.linalg.norm(w - want) < 1e-3 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("preconditioned", [False, True])
 def test_minres_takes_the_shortest_residual_of_the_krylov_space(preconditioned):
     P = np.diag(np.linspace(0.5, 2, D)) if preconditioned else np.eye(D)
     b = np.asarray(vector())

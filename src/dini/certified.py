@@ -19,17 +19,9 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation import Differentiation, Implicit
-from .differentiation._certificate import (
-    Certificate,
-    Parameters,
-    Verdict,
-    first,
-    forward,
-    guarded,
-    leading,
-    reverse,
-)
+from .differentiation._certificate import Parameters, first, forward, guarded, leading, reverse
 from .differentiation._linearization import Linearization, linearize
+from .differentiation._verdict import Certificate, Verdict
 from .functions import as_function
 from .linear import Auto, System
 from .problems import check_unknown

@@ -22,108 +22,35 @@ distance of the projection's argument to its kinks.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 
 from .. import trees
 from ..linear import Solved, System
-from ..status import DerivativeError, OnFailure, Status, guard
+from ..linear._system import Rough
+from ..status import OnFailure, guard
 from ._linearization import Linearization
+from ._verdict import Certificate, Verdict, failure
 
 #: A verdict is good up to this estimated relative error of the derivative.
 TOLERANCE = 1e-2
-# First-order estimates are exceeded by as much as the Newton step leaves of the residual. One that did not reduce
-# it (at the level of rounding, or far away) makes them estimates of the order of magnitude only.
-_SAFETY, _SAFETY_WITHOUT_NEWTON = 1.1, 30.0
+# First-order estimates are exceeded by as much as the Newton step leaves of the residual, and as iterative solvers
+# leave of a small correction and of a system that they did not solve. A step that did not reduce the residual (at the
+# level of rounding, or far away) makes them estimates of the order of magnitude only; one that made it thousands of
+# times larger says nothing at all.
+_SAFETY, _SAFETY_ROUGH, _SAFETY_UNSOLVED = 1.1, 2.0, 5.0
+_SAFETY_WITHOUT_NEWTON, _ASTRAY = 30.0, 3e3
 # On the other side of a kink the derivative is another one: by how much is anybody's guess.
-_AT_A_TIE = 3.0
-_ALL_LOST = 1.5
-# Rounding errors of a sum of many terms are a few units in the last place.
-_ROUNDING = 4.0
-# Iterative solvers need only the leading digits of the Newton step, and only the size of a correction. What an
-# ill-conditioned system's solve leaves of the residual may still be most of the way: with the condition number, the
-# residual must fall, until it stands for at most so many times the step.
-_LOOSE, _UNSEEN = 3e-2, 10.0
-
-
-class Verdict(enum.IntEnum):
-    """What to think of a derivative; ``RELIABLE`` (zero) is the only good one."""
-
-    RELIABLE = 0
-    UNCONVERGED = 1
-    LINEAR_SOLVE = 2
-    ILL_CONDITIONED = 3
-    TIE = 4
-    NONFINITE = 5
-
-    @property
-    def explanation(self) -> str:
-        """What was seen, and the remedy."""
-        return _EXPLANATIONS[self]
-
-
-_EXPLANATIONS = {
-    Verdict.RELIABLE: "The derivative is right to the estimated error.",
-    Verdict.UNCONVERGED: "The point is too far from a solution of the problem's condition for its derivative to be "
-    "near the solution's. Tighten `tol` and raise `max_steps`, and check that the solver solves this problem (with its "
-    "constraint or penalty and its sign convention).",
-    Verdict.LINEAR_SOLVE: "The linear system of the derivative was not solved to its tolerance. Give another "
-    "`linear_solver`, more steps or a preconditioner, or compute in float64.",
-    Verdict.ILL_CONDITIONED: "The linear system of the derivative is singular or so ill-conditioned that rounding "
-    "errors spoil its solution. Compute in float64, add a ridge to the problem or use dini.linear.Ridge, or ask for "
-    "the minimum-norm derivative.",
-    Verdict.TIE: "The solution sits at a kink (a constraint that is active with a zero multiplier, a proximal operator "
-    "at its threshold), where it has one-sided derivatives only. Ask for a one-sided or a smoothed derivative.",
-    Verdict.NONFINITE: "The condition, its derivative or the cotangent is NaN or infinite. Look for NaN with "
-    "`jax.debug_nans`.",
-}
-
-
-class Certificate(NamedTuple):
-    r"""What is known of a derivative's accuracy; scalars, one a lane under ``vmap``, constants of differentiation.
-
-    Attributes
-    ----------
-    residual
-        :math:`\|F(x)\|`, the optimality residual at the point.
-    linear_residual
-        The true relative residual of the derivative's linear system.
-    condition
-        Estimate (from below) of the condition number :math:`\|A\|\,\|A^{-1}\|`.
-    margin
-        Distance of the projection's or proximal operator's argument from its nearest kink; infinite where there is
-        none, NaN where it is not known.
-    solution_error
-        Estimate of the distance :math:`\|x - x^*\|` to the solution.
-    error
-        Estimate of the derivative's relative error, with a safety factor.
-    verdict
-        A :class:`Verdict` as an integer.
-    """
-
-    residual: Any
-    linear_residual: Any
-    condition: Any
-    margin: Any
-    solution_error: Any
-    error: Any
-    verdict: Any
-
-    @property
-    def reliable(self) -> Any:
-        """Whether the verdict is good (an array under ``jit`` and ``vmap``)."""
-        return self.verdict == Verdict.RELIABLE
-
-    @property
-    def message(self) -> str:
-        """The verdict in words; of concrete values only, the worst lane's under ``vmap``."""
-        return Verdict(int(np.max(np.asarray(self.verdict)))).explanation
+_AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
+# Rounding errors of a sum of many terms are a few units in the last place. Where no matrix tells what they do, the
+# correction holds one sample of them: both residuals are true ones.
+_ROUNDING, _SAMPLED = 4.0, 5.0
+# Iterative solvers need only the size of a Newton step or a correction that is small, and more of another.
+_SIZE_ONLY, _DIGITS, _SMALL = 1e-1, 1e-2, 1e-4
 
 
 class _Correction(NamedTuple):
@@ -140,6 +67,10 @@ class _Correction(NamedTuple):
         """Return what there is to know of a step, which solves the linearized condition up to its residual."""
         length, residual = trees.norm(step.w), trees.norm(here)
         return cls(residual, length, trees.sub(x, step.w), step.residual * residual)
+
+    def inverse(self, least: jax.Array) -> jax.Array:
+        """Return a bound of the inverse's norm from below, from a smaller one."""
+        return jnp.maximum(least, _ratio(self.length, self.residual))
 
 
 class Parameters(NamedTuple):
@@ -176,14 +107,15 @@ def forward(
     system.prepare()
     solved = _each(system.solve, b)
     norm = system.norm()
-    rtol = _loose(system, norm * _ratio(trees.norm(solved.w), trees.norm(b)))
-    newton = _Correction.at(at.x, here, system.solve(here, rtol=rtol))
+    rough = _rough(at.x, norm, _ratio(trees.norm(solved.w), trees.norm(b)))
+    newton = _Correction.at(at.x, here, system.solve(here, rough))
     dx = trees.neg(solved.w) if given is None else given
 
     after, push_nearby = jax.linearize(lambda u, some: at.function(u, parameters.merge(some)), newton.nearby, moving)
     g = _each(lambda along: push_nearby(*along), (dx, tangents))
     g = g if extra is None else trees.sub(g, extra)
-    loose = _each(lambda g: system.solve(g, rtol=rtol), g)
+    rough = _rough(dx, norm, newton.inverse(rough.inverse_norm))
+    loose = _each(lambda g: system.solve(g, rough), g)
     correction = loose.w
     size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents))
     noise = None
@@ -224,13 +156,14 @@ def reverse(
     solved = _each(transposed.solve, v)
     u = trees.neg(solved.w)
     norm = system.norm()
-    rtol = _loose(system, norm * _ratio(trees.norm(u), trees.norm(v)))
-    newton = _Correction.at(at.x, here, system.solve(here, rtol=rtol))
+    rough = _rough(at.x, norm, _ratio(trees.norm(u), trees.norm(v)))
+    newton = _Correction.at(at.x, here, system.solve(here, rough))
 
     after, pull_nearby = jax.vjp(lambda w, some: at.function(w, parameters.merge(some)), newton.nearby, moving)
     v_nearby, direct_nearby = _over(cotangents(newton.nearby), top)
     q = trees.add(_each(lambda u: pull_nearby(u)[0], u), v_nearby)
-    loose = _each(lambda q: transposed.solve(q, rtol=rtol), q)
+    rough = _rough(u, norm, newton.inverse(rough.inverse_norm))
+    loose = _each(lambda q: transposed.solve(q, rough), q)
     du = loose.w
     gradient = _each(lambda u: pull(u)[0], u)
     stretch = _ratio(trees.norm(gradient), trees.norm(u))
@@ -264,11 +197,9 @@ def reverse(
     )
 
 
-def _loose(system: System, condition: jax.Array) -> Any:
-    """Return the relative residual that the certificate's own solves need, from a bound of the condition from below."""
-    if system.dense:
-        return None
-    return jnp.where(condition > _UNSEEN / _LOOSE, jnp.maximum(_UNSEEN / condition, trees.eps(system.like)), _LOOSE)
+def _rough(reference: Any, norm: jax.Array, inverse_norm: jax.Array) -> Rough:
+    """Return what is asked of a correction of ``reference``."""
+    return Rough(_SIZE_ONLY, _DIGITS, _SMALL * trees.norm(reference), norm, inverse_norm)
 
 
 def _top(*parts: Any) -> jax.Array:
@@ -320,36 +251,49 @@ def _judge(
     if system.dense:
         inverse_norm = jnp.maximum(inverse_norm, system.inverse_norm())
     condition = jnp.maximum(norm * inverse_norm, 1)
-    rounding = _ROUNDING * (eps * condition if noise is None else noise)
+    if noise is None:
+        rounding = _ROUNDING * eps * condition
+        rounding = jnp.where(error > 0, jnp.minimum(rounding, _SAMPLED * error), rounding)
+    else:
+        rounding = _ROUNDING * noise
 
     failed = flagged | ~(linear_residual <= system.solver.accept(eps)) | ~jnp.isfinite(newton.length)
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
-    near = (contraction < 0.25) & ~failed
+    near = contraction < 0.25
     # the way to the solution, over the step: to first order, the derivative's error grows alike; of a factorized
     # system, only rounding is left
-    farther = 1 if system.dense else 1 + _ratio(inverse_norm * newton.unsolved, newton.length)
-    error = jnp.where(near, _SAFETY + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * farther * error
-    error = error + inverse_norm * missed
-    # of a system that was not solved, the residual tells the order of magnitude, as far as all digits may be lost
-    lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
-    known = jnp.isfinite(linear_residual) & jnp.isnan(error)
-    rough = jnp.minimum(jnp.where(known, _ALL_LOST, error), _SAFETY_WITHOUT_NEWTON)
-    error = jnp.where(failed, jnp.maximum(rough, jnp.where(system.dense, _ALL_LOST, lost)), error)
+    if system.dense:
+        near, farther, safety = near & ~failed, 1, _SAFETY
+        least = _ALL_LOST
+    else:
+        farther = 1 + _ratio(inverse_norm * newton.unsolved, newton.length)
+        safety = jnp.where(failed, _SAFETY_UNSOLVED, jnp.where(error > _SMALL, _SAFETY, _SAFETY_ROUGH))
+        # of a system that was not solved at all, or without a correction, the residual tells what is known
+        lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
+        least = jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)
+    estimate = jnp.where(near, safety + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * farther * error
+    estimate = estimate + inverse_norm * missed
+    known = jnp.isfinite(linear_residual) & jnp.isnan(estimate)
+    rough = jnp.minimum(jnp.where(known, _ALL_LOST, estimate), _SAFETY_WITHOUT_NEWTON)
+    estimate = jnp.where(failed, jnp.maximum(rough, least), estimate)
     margin, tie = _margin(at, newton, contraction, eps)
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     astray = ~(solution_error <= TOLERANCE * trees.norm(at.x) + eps**0.25)
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
-    error = jnp.where(~near & astray & (error > TOLERANCE), jnp.maximum(error, 1), error) + rounding
-    error = jnp.where(tie, jnp.maximum(error, _AT_A_TIE), error)
+    estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate) + rounding
+    estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
+    # where the correction is as large as the derivative, nothing may be left of it
+    beyond = jnp.where(error > 0.9, _SAFETY_WITHOUT_NEWTON, _AT_A_TIE)
+    estimate = jnp.where(tie, jnp.maximum(estimate, beyond), estimate)
 
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (
-        (~(error <= TOLERANCE) | astray, Verdict.UNCONVERGED),
+        (~(estimate <= TOLERANCE) | astray, Verdict.UNCONVERGED),
         (~(rounding <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
         (tie, Verdict.TIE),
-        (jnp.isnan(error), Verdict.NONFINITE),
+        (jnp.isnan(estimate), Verdict.NONFINITE),
         # a pivot of zero is seen by a factorization only; iterative solvers just fail
         (failed, Verdict.LINEAR_SOLVE),
         (flagged & system.dense, Verdict.ILL_CONDITIONED),
@@ -357,7 +301,7 @@ def _judge(
     ):
         verdict = jnp.where(bad, what, verdict)
     certificate = Certificate(
-        newton.residual, linear_residual, condition, margin, solution_error, error, verdict.astype(jnp.int32)
+        newton.residual, linear_residual, condition, margin, solution_error, estimate, verdict.astype(jnp.int32)
     )
     return jax.lax.stop_gradient(certificate)
 
@@ -462,27 +406,3 @@ def _nothing(a: Any, like: Any) -> Any:
     """
     nothing = trees.total([0 * jnp.sum(leaf) for leaf in jax.tree.leaves(a)])
     return jax.tree.map(lambda u: jnp.broadcast_to(nothing.astype(u.dtype), u.shape), like)
-
-
-def failure(certificate: Any, name: str) -> DerivativeError:
-    """Return the exception for a bad verdict, from concrete figures in the order of :class:`Certificate`."""
-    c = Certificate(*[float(figure) for figure in certificate])
-    verdict = Verdict(int(c.verdict))
-    return DerivativeError(
-        f"The derivative of {name} is not to be trusted: {verdict.name}. {verdict.explanation} "
-        f"(estimated relative error of the derivative {c.error:.1e}, distance to the solution {c.solution_error:.1e}, "
-        f"optimality residual {c.residual:.1e}, relative residual of the linear system {c.linear_residual:.1e}, "
-        f"condition number {c.condition:.1e}, distance to the nearest kink {c.margin:.1e}.) "
-        'To take the derivative as it is, pass on_failure="ignore".',
-        _STATUS[verdict],
-    )
-
-
-_STATUS = {
-    Verdict.RELIABLE: Status.CONVERGED,
-    Verdict.UNCONVERGED: Status.CONDITION,
-    Verdict.LINEAR_SOLVE: Status.SINGULAR,
-    Verdict.ILL_CONDITIONED: Status.SINGULAR,
-    Verdict.TIE: Status.SINGULAR,
-    Verdict.NONFINITE: Status.NONFINITE,
-}

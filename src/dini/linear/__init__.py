@@ -4,9 +4,10 @@ Krylov methods are Lineax's; what stands here is the choice by size and structur
 right-hand side and the true residual of every solve, and sparse systems.
 """
 
+from ._cg import CG
 from ._condition import condition_estimate, ritz_values
 from ._dense import Dense
-from ._krylov import CG, GMRES, LSMR, BiCGStab, Lineax
+from ._krylov import GMRES, LSMR, BiCGStab, Lineax
 from ._minres import MINRES
 from ._pattern import Pattern
 from ._preconditioner import Preconditioner

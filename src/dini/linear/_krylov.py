@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import lineax as lx
 from jax.tree_util import register_dataclass
 
@@ -82,6 +83,21 @@ class Krylov:
         """Return the relative residual up to which a solution is believed."""
         return 100 * (eps**0.65 if self.rtol is None else self.rtol)
 
+    def target(self, b: Any) -> jax.Array:
+        """Return the norm of the residual at which to stop."""
+        return jnp.asarray(self.tolerance(b), trees.real_dtype(b)) * trees.norm(b)
+
+    def start(self, matvec: Matvec, b: Any) -> tuple[Any, Any]:
+        """Return the first iterate and its residual."""
+        if self.x0 is None:
+            return trees.zeros_like(b), b
+        x = fitted(matvec, self.x0, b)
+        return x, trees.sub(b, matvec(x))
+
+    def precondition(self, r: Any) -> Any:
+        """Apply the preconditioner, where there is one."""
+        return r if self.preconditioner is None else self.preconditioner(r)
+
     def _lineax(self, method: Any, matvec: Matvec, b: Any, structure: Structure, **settings: Any) -> Any:
         options: dict[str, Any] = {}
         if self.preconditioner is not None:
@@ -92,51 +108,6 @@ class Krylov:
             options["y0"] = fitted(matvec, self.x0, b)
         solver = method(**(_tolerances(self.tolerance(b)) | settings), max_steps=self.steps(b))
         return _run(solver, matvec, b, structure, options)
-
-
-@register_dataclass
-@dataclass(frozen=True)
-class CG(Krylov):
-    """Conjugate gradients, for positive definite maps.
-
-    Parameters
-    ----------
-    rtol
-        Relative residual at which to stop; by default ``eps**0.65``. A solution is believed up to 100 times as much.
-    max_steps
-        Limit on the number of steps; by default ten times the number of unknowns, and 100.
-    preconditioner
-        A :class:`Preconditioner` or a linear function ``r -> P r`` close to the inverse of the map, symmetric and
-        positive definite.
-    x0, x0_transposed
-        Guesses at the solution, of the system and of the transposed one (which reverse mode solves). Only their
-        directions count: the multiple that leaves the smallest residual is taken.
-    """
-
-    rtol: float | None = field(default=None, metadata={"static": True})
-    max_steps: int | None = field(default=None, metadata={"static": True})
-    preconditioner: Any = None
-    x0: Any = None
-    x0_transposed: Any = None
-
-    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether it is finite; refuses a map that is not declared positive definite."""
-        if structure != "positive definite":
-            raise ValueError(
-                f"CG needs a positive definite linear map; this condition declares {structure or 'no structure'}. "
-                "Use GMRES(), BiCGStab() or Dense(), or a condition with a positive definite derivative."
-            )
-        return self._lineax(lx.CG, matvec, b, structure)
-
-    def reduced(self) -> CG:
-        """Return the solver for a positive semidefinite system that stands for the one which it was made for."""
-        if self.preconditioner is not None or self.x0 is not None or self.x0_transposed is not None:
-            raise ValueError(
-                "CG solves a proximal fixed point through another, positive semidefinite system, for which a "
-                "preconditioner or an initial guess of the fixed point's own system means nothing. Use them with "
-                "GMRES() or BiCGStab()."
-            )
-        return self
 
 
 @register_dataclass

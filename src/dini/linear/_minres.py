@@ -12,7 +12,6 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._krylov import Krylov
-from ._preconditioner import fitted
 from ._protocol import Matvec, Structure
 
 
@@ -80,11 +79,7 @@ class MINRES(Krylov):
                 "MINRES needs a symmetric linear map; this condition declares no structure. Use GMRES(), BiCGStab() "
                 "or Dense(), or declare the symmetry (symmetric=True of a Root, say)."
             )
-        precondition = (lambda r: r) if self.preconditioner is None else self.preconditioner
-        x = trees.zeros_like(b) if self.x0 is None else fitted(matvec, self.x0, b)
-        r = b if self.x0 is None else trees.sub(b, matvec(x))
-        target = jnp.asarray(self.tolerance(b), trees.real_dtype(b)) * trees.norm(b)
-        x = _minres(matvec, precondition, x, r, target, self.steps(b))
+        x = _minres(matvec, self.precondition, *self.start(matvec, b), self.target(b), self.steps(b))
         return x, ~trees.all_finite(x)
 
 

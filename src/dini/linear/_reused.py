@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ._cg import CG
 from ._dense import lost_pivots, materialize
-from ._krylov import CG
 from ._preconditioner import Preconditioner
 from ._protocol import Matvec, Structure
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ._cg import CG
 from ._dense import Dense, DenseFactor
-from ._krylov import CG, GMRES, as_linear_solver
+from ._krylov import GMRES, as_linear_solver
 from ._protocol import LinearSolver, Matvec, Structure
 
 #: Unknowns of up to this many real numbers are factorized densely by default (measured: benchmarks/dense_limit.py).
@@ -126,6 +127,35 @@ class Solved(NamedTuple):
     flagged: jax.Array
 
 
+class Rough(NamedTuple):
+    r"""What is asked of a solution ``w`` of which only the leading digits count.
+
+    Its relative residual ``r`` is at most ``rtol``, or ``fine`` where the solution is longer than ``small``, and leaves
+    out at most as much as there is, by bounds of the norms of the map and of its inverse: :math:`\|A^{-1}\| \|r\| \le
+    \|w\|`.
+    """
+
+    rtol: float
+    fine: float
+    small: Any
+    norm: Any
+    inverse_norm: Any
+
+    def enough(self, size: Any) -> Callable[[Any, Any], Any]:
+        """Return the test of an iterate and its residual's norm, for a right-hand side that was divided by ``size``."""
+
+        def test(w: Any, rest: Any) -> Any:
+            length = trees.norm(w)
+            rtol = jnp.where(length * size > self.small, self.fine, self.rtol)
+            return (rest <= rtol) & (self.inverse_norm * rest <= length)
+
+        return test
+
+    def tolerance(self, eps: float) -> Any:
+        """Return the relative residual that does in any case: no ``w`` is shorter than ``r`` over the map's norm."""
+        return jnp.clip(1 / (self.norm * self.inverse_norm), eps, self.fine)
+
+
 class System:
     """A linear map from trees like ``like`` to such trees, with its solver.
 
@@ -186,11 +216,11 @@ class System:
         """Return the map's value, by the matrix where there is one."""
         return self.factor.product(w) if self.dense else self._matvec(w)
 
-    def solve(self, b: Any, rtol: float | None = None) -> Solved:
+    def solve(self, b: Any, rough: Rough | None = None) -> Solved:
         """Solve for one right-hand side.
 
         It is scaled to unit size before, so that the squares of small numbers do not underflow, and the true residual
-        is computed after. ``rtol`` asks an iterative solver for less (or more) than its own tolerance.
+        is computed after. ``rough`` asks an iterative solver for the leading digits only.
         """
         # to unit norm, in two steps: the square of a small number underflows
         top = trees.max_abs(b)
@@ -200,10 +230,12 @@ class System:
         size = jnp.where(size > 0, size, 1)
         b = trees.scale(1 / size, b)
         solver: Any = self.solver
-        if rtol is not None and hasattr(solver, "rtol"):
-            solver = dataclasses.replace(solver, rtol=rtol)
+        if rough is not None and hasattr(solver, "rtol"):
+            solver = dataclasses.replace(solver, rtol=rough.tolerance(trees.eps(b)))
         if self.dense:
             w, flagged = self.factor.solve(b), self.factor.singular
+        elif rough is not None and isinstance(solver, CG) and self.reduction is None:
+            w, flagged = solver.until(self._matvec, b, rough.enough(size * unit))
         elif isinstance(solver, OnSupport) and self.reduction is not None and self.reduction.direct is not None:
             w, flagged = self.reduction.direct(b, lambda b: self._apply(solver, b))
         else:

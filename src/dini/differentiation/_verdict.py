@@ -1,0 +1,108 @@
+"""What is said of a derivative's accuracy: verdicts, their figures, and the exception for a bad one."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..status import DerivativeError, Status
+
+
+class Verdict(enum.IntEnum):
+    """What to think of a derivative; ``RELIABLE`` (zero) is the only good one."""
+
+    RELIABLE = 0
+    UNCONVERGED = 1
+    LINEAR_SOLVE = 2
+    ILL_CONDITIONED = 3
+    TIE = 4
+    NONFINITE = 5
+
+    @property
+    def explanation(self) -> str:
+        """What was seen, and the remedy."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Verdict.RELIABLE: "The derivative is right to the estimated error.",
+    Verdict.UNCONVERGED: "The point is too far from a solution of the problem's condition for its derivative to be "
+    "near the solution's. Tighten `tol` and raise `max_steps`, and check that the solver solves this problem (with its "
+    "constraint or penalty and its sign convention).",
+    Verdict.LINEAR_SOLVE: "The linear system of the derivative was not solved to its tolerance. Give another "
+    "`linear_solver`, more steps or a preconditioner, or compute in float64.",
+    Verdict.ILL_CONDITIONED: "The linear system of the derivative is singular or so ill-conditioned that rounding "
+    "errors spoil its solution. Compute in float64, add a ridge to the problem or use dini.linear.Ridge, or ask for "
+    "the minimum-norm derivative.",
+    Verdict.TIE: "The solution sits at a kink (a constraint that is active with a zero multiplier, a proximal operator "
+    "at its threshold), where it has one-sided derivatives only. Ask for a one-sided or a smoothed derivative.",
+    Verdict.NONFINITE: "The condition, its derivative or the cotangent is NaN or infinite. Look for NaN with "
+    "`jax.debug_nans`.",
+}
+
+
+class Certificate(NamedTuple):
+    r"""What is known of a derivative's accuracy; scalars, one a lane under ``vmap``, constants of differentiation.
+
+    Attributes
+    ----------
+    residual
+        :math:`\|F(x)\|`, the optimality residual at the point.
+    linear_residual
+        The true relative residual of the derivative's linear system.
+    condition
+        Estimate (from below) of the condition number :math:`\|A\|\,\|A^{-1}\|`.
+    margin
+        Distance of the projection's or proximal operator's argument from its nearest kink; infinite where there is
+        none, NaN where it is not known.
+    solution_error
+        Estimate of the distance :math:`\|x - x^*\|` to the solution.
+    error
+        Estimate of the derivative's relative error, with a safety factor; infinite where nothing is known of it.
+    verdict
+        A :class:`Verdict` as an integer.
+    """
+
+    residual: Any
+    linear_residual: Any
+    condition: Any
+    margin: Any
+    solution_error: Any
+    error: Any
+    verdict: Any
+
+    @property
+    def reliable(self) -> Any:
+        """Whether the verdict is good (an array under ``jit`` and ``vmap``)."""
+        return self.verdict == Verdict.RELIABLE
+
+    @property
+    def message(self) -> str:
+        """The verdict in words; of concrete values only, the worst lane's under ``vmap``."""
+        return Verdict(int(np.max(np.asarray(self.verdict)))).explanation
+
+
+def failure(certificate: Any, name: str) -> DerivativeError:
+    """Return the exception for a bad verdict, from concrete figures in the order of :class:`Certificate`."""
+    c = Certificate(*[float(figure) for figure in certificate])
+    verdict = Verdict(int(c.verdict))
+    return DerivativeError(
+        f"The derivative of {name} is not to be trusted: {verdict.name}. {verdict.explanation} "
+        f"(estimated relative error of the derivative {c.error:.1e}, distance to the solution {c.solution_error:.1e}, "
+        f"optimality residual {c.residual:.1e}, relative residual of the linear system {c.linear_residual:.1e}, "
+        f"condition number {c.condition:.1e}, distance to the nearest kink {c.margin:.1e}.) "
+        'To take the derivative as it is, pass on_failure="ignore".',
+        _STATUS[verdict],
+    )
+
+
+_STATUS = {
+    Verdict.RELIABLE: Status.CONVERGED,
+    Verdict.UNCONVERGED: Status.CONDITION,
+    Verdict.LINEAR_SOLVE: Status.SINGULAR,
+    Verdict.ILL_CONDITIONED: Status.SINGULAR,
+    Verdict.TIE: Status.SINGULAR,
+    Verdict.NONFINITE: Status.NONFINITE,
+}

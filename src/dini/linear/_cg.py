@@ -1,0 +1,121 @@
+"""Conjugate gradients: a Krylov method for positive definite maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.tree_util import register_dataclass
+
+from .. import trees
+from ._krylov import Krylov
+from ._protocol import Matvec, Structure
+
+
+class _State(NamedTuple):
+    """Carried from step to step."""
+
+    x: Any
+    r: Any  # residual, by recurrence
+    p: Any  # search direction
+    slope: Any  # <r, P r>
+    rest: Any  # norm of the residual
+    steps: Any
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class CG(Krylov):
+    """Conjugate gradients, for positive definite maps.
+
+    Each step costs one product and minimizes the error, in the norm of the map, over one more dimension of the Krylov
+    space. It stops at the residual that its recurrence gives, which is near the true one up to rounding errors.
+
+    Parameters
+    ----------
+    rtol
+        Relative residual at which to stop; by default ``eps**0.65``. A solution is believed up to 100 times as much.
+    max_steps
+        Limit on the number of steps; by default ten times the number of unknowns, and 100.
+    preconditioner
+        A :class:`Preconditioner` or a linear function ``r -> P r`` close to the inverse of the map, symmetric and
+        positive definite.
+    x0, x0_transposed
+        Guesses at the solution, of the system and of the transposed one (which reverse mode solves). Only their
+        directions count: the multiple that leaves the smallest residual is taken.
+
+    References
+    ----------
+    M. R. Hestenes, E. Stiefel, Methods of conjugate gradients for solving linear systems, J. Res. Nat. Bur. Standards
+    49, 1952.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini import linear
+    >>> d = jnp.linspace(1.0, 3.0, 1000)
+    >>> w = linear.solve(lambda w: d * w, jnp.ones(1000), structure="positive definite", solver=linear.CG())
+    >>> bool(jnp.abs(d * w - 1).max() < 1e-4)
+    True
+    """
+
+    rtol: float | None = field(default=None, metadata={"static": True})
+    max_steps: int | None = field(default=None, metadata={"static": True})
+    preconditioner: Any = None
+    x0: Any = None
+    x0_transposed: Any = None
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution and whether it is finite; refuses a map that is not declared positive definite."""
+        if structure != "positive definite":
+            raise ValueError(
+                f"CG needs a positive definite linear map; this condition declares {structure or 'no structure'}. "
+                "Use GMRES(), BiCGStab() or Dense(), or a condition with a positive definite derivative."
+            )
+        return self._run(matvec, b, lambda s: s.rest > self.target(b))
+
+    def until(self, matvec: Matvec, b: Any, enough: Callable[[Any, Any], Any]) -> tuple[Any, jax.Array]:
+        """Return the first iterate ``x`` with a residual of norm ``rest`` for which ``enough(x, rest)``."""
+        return self._run(matvec, b, lambda s: ~enough(s.x, s.rest))
+
+    def _run(self, matvec: Matvec, b: Any, unfinished: Callable[[_State], jax.Array]) -> tuple[Any, jax.Array]:
+        x = _conjugate_gradients(matvec, self.precondition, *self.start(matvec, b), unfinished, self.steps(b))
+        return x, ~trees.all_finite(x)
+
+    def reduced(self) -> CG:
+        """Return the solver for a positive semidefinite system that stands for the one which it was made for."""
+        if self.preconditioner is not None or self.x0 is not None or self.x0_transposed is not None:
+            raise ValueError(
+                "CG solves a proximal fixed point through another, positive semidefinite system, for which a "
+                "preconditioner or an initial guess of the fixed point's own system means nothing. Use them with "
+                "GMRES() or BiCGStab()."
+            )
+        return self
+
+
+def _conjugate_gradients(
+    matvec: Matvec, precondition: Any, x: Any, r: Any, unfinished: Callable[[_State], jax.Array], max_steps: int
+) -> Any:
+    z = precondition(r)
+    start = _State(x, r, z, trees.vdot(r, z), trees.norm(r), jnp.zeros((), jnp.int32))
+
+    def running(s: _State) -> jax.Array:
+        # the slope is zero where a singular map or preconditioner allows no further step
+        return (s.steps < max_steps) & unfinished(s) & (s.slope != 0) & jnp.isfinite(s.rest)
+
+    def step(s: _State) -> _State:
+        image = matvec(s.p)
+        bend = trees.vdot(s.p, image)
+        flat = bend == 0
+        length = jnp.where(flat, 0, s.slope / jnp.where(flat, 1, bend))
+        x = trees.axpy(length, s.p, s.x)
+        r = trees.axpy(-length, image, s.r)
+        z = precondition(r)
+        slope = jnp.where(flat, 0, trees.vdot(r, z))
+        return _State(x, r, trees.axpy(slope / s.slope, s.p, z), slope, trees.norm(r), s.steps + 1)
+
+    return lax.while_loop(running, step, start).x
