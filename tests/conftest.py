@@ -1,25 +1,7 @@
-"""Settings of all tests: strict JAX, float64, a persistent compilation cache."""
-
-import gc
-import os
-import tempfile
-from pathlib import Path
-
-# Two pytest workers share two cores: more threads in each would only wait for one another.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+"""Tests of dini are strict: float64, and no shapes that are promoted in silence."""
 
 import jax
 import pytest
-
-#: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile.
-_MAPS, _MANY, _tests = Path("/proc/self/maps"), 30_000, []
-
-_CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
-jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-# writing a program to the cache takes about as long as compiling it: only what is slow is worth it
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-# nobody reads where in the source each operation of a program comes from; to write it down costs 7 % of all tests
-jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +9,3 @@ def strict():
     """Tests compute in float64 unless they say otherwise, and shapes are never promoted in silence."""
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         yield
-
-
-@pytest.fixture(autouse=True)
-def few_programs():
-    """Forget all compiled programs before a worker runs out of memory mappings."""
-    yield
-    _tests.append(None)
-    if len(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY:
-        for array in jax.live_arrays():
-            array.block_until_ready()
-        jax.clear_caches()
-        gc.collect()

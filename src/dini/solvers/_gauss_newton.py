@@ -80,7 +80,7 @@ class GaussNewton(Solver):
     >>> import dini, jax.numpy as jnp
     >>> problem = dini.LeastSquares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
     >>> solution = dini.solve(problem, dini.GaussNewton(), jnp.array([-1.2, 1.0]))
-    >>> print(solution.x.round(3), solution.stats.steps)
+    >>> print(solution.x.round(2), solution.stats.steps)
     [1. 1.] 3
     """
 

@@ -1,0 +1,37 @@
+"""How all tests run: a persistent compilation cache, quick compilations, few threads."""
+
+import gc
+import os
+import tempfile
+from pathlib import Path
+
+# Two pytest workers share two cores: more threads in each would only wait for one another.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import jax
+import pytest
+
+#: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile.
+_MAPS, _MANY, _tests = Path("/proc/self/maps"), 30_000, []
+
+_CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+# writing a program to the cache takes about as long as compiling it: only what is slow is worth it
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+# most of the time of all tests is XLA's, for programs that run once or twice: LLVM need not make them fast, which saves
+# a quarter; DINI_TEST_OPTIMIZED=1 compiles as users do
+jax.config.update("jax_disable_most_optimizations", not os.environ.get("DINI_TEST_OPTIMIZED"))
+# nobody reads where in the source each operation of a program comes from; to write it down costs 7 % of all tests
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+    """Forget all compiled programs before a worker runs out of memory mappings."""
+    yield
+    _tests.append(None)
+    if len(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY:
+        for array in jax.live_arrays():
+            array.block_until_ready()
+        jax.clear_caches()
+        gc.collect()
