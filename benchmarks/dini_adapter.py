@@ -189,6 +189,7 @@ def f5():
         return lambda x0, theta: dini.solve(problem, dini.Newton(), x0, theta).x
 
     fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch(dini.LevenbergMarquardt()))
+    fam.batch_peer(f"{NAME} LevenbergMarquardt(damping=1)", batch(dini.LevenbergMarquardt(damping=1.0)))
     fam.batch_peer(f"{NAME} GaussNewton", batch(dini.GaussNewton()))
     fam.lsq_peer(f"{NAME} LevenbergMarquardt (default)", lsq)
     fam.root_peer(f"{NAME} Newton (default)", root)

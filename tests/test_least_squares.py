@@ -8,7 +8,7 @@ import scipy.optimize
 
 import dini
 from dini import LevenbergMarquardt, Status
-from dini.linear._small import SMALL, positive_definite_solver
+from dini.linear._small import COLUMNS, SMALL, positive_definite_solver, product
 
 T = np.linspace(0.0, 4.0, 20)
 RNG = np.random.default_rng(3)
@@ -153,6 +153,14 @@ def test_a_pole_of_the_residual_is_told_as_stalled():
     solution = dini.least_squares(fun, jnp.array([0.9]), solver=LevenbergMarquardt(tol=0.0), on_failure="ignore")
     assert solution.status == Status.STALLED
     assert solution.stats.steps < 200
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (SMALL, COLUMNS), (2, COLUMNS + 1), (SMALL + 1, 2), (0, 3)])
+def test_products_of_small_matrices(n, m):
+    matrix, vector = RNG.standard_normal((5, n, m)), RNG.standard_normal((5, m))
+    np.testing.assert_allclose(jax.vmap(product)(matrix, vector), np.einsum("bnm,bm->bn", matrix, vector), atol=1e-13)
+    gram = jax.vmap(lambda a: product(a, a.T))(matrix)
+    np.testing.assert_allclose(gram, np.einsum("bnm,bkm->bnk", matrix, matrix), atol=1e-13)
 
 
 @pytest.mark.parametrize("n", [1, 3, SMALL, SMALL + 2])

@@ -1,4 +1,4 @@
-"""Factorizations of small positive definite matrices, written out so that a batch of them is one vectorized program."""
+"""Products and factorizations of small matrices, written out so that a batch of them is one vectorized program."""
 
 from __future__ import annotations
 
@@ -9,8 +9,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 #: Systems of up to this many unknowns are eliminated element by element: LAPACK, called for each matrix of a batch,
-#: costs many times the arithmetic.
-SMALL = 8
+#: costs many times the arithmetic. The same is true of products of so few rows, with so many columns.
+SMALL, COLUMNS = 8, 12
+
+
+def product(matrix: Float[Array, "n m"], right: jax.Array) -> jax.Array:
+    """Return ``matrix @ right``, for a vector or a matrix."""
+    n, m = matrix.shape
+    if not (0 < n <= SMALL and 0 < m <= COLUMNS and right.shape[1:] <= (SMALL,)):
+        return matrix @ right
+
+    def row(i: int) -> jax.Array:
+        total = matrix[i, 0] * right[0]
+        for k in range(1, m):
+            total = total + matrix[i, k] * right[k]
+        return total
+
+    return jnp.stack([row(i) for i in range(n)])
 
 
 def positive_definite_solver(matrix: Float[Array, "n n"]) -> Callable[[Float[Array, " n"]], Float[Array, " n"]]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
-from ..linear._small import positive_definite_solver
+from ..linear._small import positive_definite_solver, product
 from ..problems import LeastSquares
 from ._box import box_of, projected_gradient
 
@@ -105,7 +105,7 @@ class Space:
             if self.loss is not None:
                 factor, root = self.weights(r)
                 r, jacobian = r * factor, jacobian * root[None, :]
-            return Point(value, jacobian @ r, r, jacobian)
+            return Point(value, product(jacobian, r), r, jacobian)
         r, pull = jax.vjp(self.residuals, u)
         value = self.value(r)
         cotangent = r
@@ -205,7 +205,7 @@ class NormalEquations(Model):
     def build(jacobian: Any, r: Any) -> Any:
         """Return the store for a Jacobian."""
         del r
-        return jacobian @ jacobian.T
+        return product(jacobian, jacobian.T)
 
     @staticmethod
     def empty(space: Space) -> Any:
@@ -231,7 +231,7 @@ class NormalEquations(Model):
 
     def curvature(self, p: Any) -> Any:
         """Return the quadratic form."""
-        return p @ (self.gram @ p)
+        return p @ product(self.gram, p)
 
 
 class Orthogonal(Model):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..linear._small import SMALL
+from ..linear._small import SMALL, product
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Root
 from ..settings import require_choice
@@ -151,7 +151,11 @@ class ResidualSolver(Solver):
         if secant is not None:
             change = gradient - state.gradient
             # what the change of the Jacobian did to the gradient
-            wanted = gradient - secant.jacobian @ at.residuals if space.loss is None else change - store @ state.move
+            wanted = (
+                gradient - product(secant.jacobian, at.residuals)
+                if space.loss is None
+                else change - product(store, state.move)
+            )
             matrix = jnp.where(accept & ~first, secant.updated(state.move, change, wanted), secant.matrix)
             used = secant.chosen(actual, predicted) & ~first
             secant = secant._replace(matrix=matrix, jacobian=jacobian, used=used)
