@@ -262,8 +262,7 @@ def measure(kind: str, tol: float, raw: pathlib.Path, chosen: tuple[str, ...]) -
                 end = runners[name](task)
                 x = end.pop("x")
                 error = task.error(x)
-                if tol > 1e-4 and dtype == "float64":
-                    end["x"] = np.asarray(x, float).tolist()
+                end["x"] = np.asarray(x, float).tolist()
             except Exception as failure:
                 end, error = {"evaluations": BUDGET, "status": f"{type(failure).__name__}: {failure}"[:80]}, np.inf
             ok = error <= tol * (1 + 1e-6) and end["evaluations"] <= BUDGET

@@ -38,9 +38,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def write(name: str, title: str, command: str, body: str) -> None:
+def write(name: str, title: str, command: str, body: str, dtype: str = "float64") -> None:
     """Write ``results/name.md`` and print it."""
-    text = f"# {title}\n\nMade by `{command}`.\n{versions()}; float64 on one core of a CPU.\n\n{body}\n"
+    text = f"# {title}\n\nMade by `{command}`.\n{versions()}; {dtype} on one core of a CPU.\n\n{body}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     print(text)

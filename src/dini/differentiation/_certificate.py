@@ -16,8 +16,8 @@ and the gradient :math:`g = B^\top u`: :math:`q = \partial_1 F(x')^\top u + v'`,
 gradient's error is :math:`(\partial_2 F(x')^\top u - g) + B^\top \dot u`.
 
 Two things this cannot see are estimated apart: rounding errors that both evaluations share, through the response of the
-system to a perturbation of its elements in their last digits, and a kink at which ``x`` sits exactly, through the
-distance of the projection's argument to its kinks.
+system to a perturbation of its elements in their last digits (without a matrix, through the condition number), and a
+kink at which ``x`` sits exactly, through the distance of the projection's argument to its kinks.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ _SAFETY_WITHOUT_NEWTON, _ASTRAY = 30.0, 3e3
 # On the other side of a kink the derivative is another one: by how much is anybody's guess.
 _AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
 # Rounding errors of a sum of many terms are a few units in the last place. Where no matrix tells what they do, the
-# correction holds one sample of them: both residuals are true ones.
-_ROUNDING, _SAMPLED = 4.0, 5.0
+# condition number bounds it, by far too much as a rule; the correction holds a sample of those that the two evaluations
+# do not share.
+_ROUNDING, _SAMPLED, _LIKELY = 4.0, 5.0, 1 / 30
 # Iterative solvers need only the size of a Newton step or a correction that is small, and more of another.
 _SIZE_ONLY, _DIGITS, _SMALL = 1e-1, 1e-2, 1e-4
 
@@ -251,11 +252,11 @@ def _judge(
     if system.dense:
         inverse_norm = jnp.maximum(inverse_norm, system.inverse_norm())
     condition = jnp.maximum(norm * inverse_norm, 1)
+    # what rounding may do decides the verdict, what it is likely to do is the estimate
+    bound = _ROUNDING * (eps * condition if noise is None else noise)
+    rounding = bound
     if noise is None:
-        rounding = _ROUNDING * eps * condition
-        rounding = jnp.where(error > 0, jnp.minimum(rounding, _SAMPLED * error), rounding)
-    else:
-        rounding = _ROUNDING * noise
+        rounding = jnp.where(error > 0, jnp.clip(_SAMPLED * error, _LIKELY * bound, bound), bound)
 
     failed = flagged | ~(linear_residual <= system.solver.accept(eps)) | ~jnp.isfinite(newton.length)
     # does Newton's method see the solution from here?
@@ -282,7 +283,9 @@ def _judge(
     astray = ~(solution_error <= TOLERANCE * trees.norm(at.x) + eps**0.25)
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
-    estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate) + rounding
+    estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
+    enough = estimate + bound <= TOLERANCE
+    estimate = estimate + rounding
     estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
     # where the correction is as large as the derivative, nothing may be left of it
     beyond = jnp.where(error > 0.9, _SAFETY_WITHOUT_NEWTON, _AT_A_TIE)
@@ -290,8 +293,8 @@ def _judge(
 
     verdict = jnp.asarray(Verdict.RELIABLE)
     for bad, what in (
-        (~(estimate <= TOLERANCE) | astray, Verdict.UNCONVERGED),
-        (~(rounding <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
+        (~enough | astray, Verdict.UNCONVERGED),
+        (~(bound <= TOLERANCE / 2), Verdict.ILL_CONDITIONED),
         (tie, Verdict.TIE),
         (jnp.isnan(estimate), Verdict.NONFINITE),
         # a pivot of zero is seen by a factorization only; iterative solvers just fail

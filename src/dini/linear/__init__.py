@@ -1,7 +1,7 @@
 """Linear systems of derivatives: which solver, and whether to believe its answer.
 
-Krylov methods are Lineax's; what stands here is the choice by size and structure, the dense path, the scaling of the
-right-hand side and the true residual of every solve, and sparse systems.
+Most Krylov methods are Lineax's (CG and MINRES are not); what stands here is the choice by size and structure, the
+dense path, the scaling of the right-hand side and the true residual of every solve, and sparse systems.
 """
 
 from ._cg import CG

@@ -33,7 +33,8 @@ class CG(Krylov):
     """Conjugate gradients, for positive definite maps.
 
     Each step costs one product and minimizes the error, in the norm of the map, over one more dimension of the Krylov
-    space. It stops at the residual that its recurrence gives, which is near the true one up to rounding errors.
+    space. It stops at the residual that its recurrence gives, which is near the true one up to rounding errors. Called
+    directly it has no derivative in reverse mode; :func:`solve` has.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class CG(Krylov):
     x0_transposed: Any = None
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether it is finite; refuses a map that is not declared positive definite."""
+        """Return the solution and whether it failed (is not finite); refuses a map not declared positive definite."""
         if structure != "positive definite":
             raise ValueError(
                 f"CG needs a positive definite linear map; this condition declares {structure or 'no structure'}. "

@@ -1,4 +1,4 @@
-"""Matrix-free solvers: settings around Lineax's Krylov methods, and around solvers of the user."""
+"""Matrix-free solvers: what Krylov methods share, settings around Lineax's, and solvers of the user."""
 
 from __future__ import annotations
 
