@@ -371,20 +371,13 @@ def main() -> None:
     args.raw.mkdir(parents=True, exist_ok=True)
     chosen = tuple(filter(None, args.solvers.split(",")))
     if args.single:
-        header = [
-            "float64 solves",
-            "of these in float32 there is",
-            "float32 solves",
-            "of float64's",
-            "of what there is",
-        ]
+        header = ["float64 solves", "there in float32", "float32 solves", "of float64's", "of what is there", "missed"]
         parts = []
         for kind in args.kinds.split(","):
-            parts.append(table([kind, *header, "missed"], single(args.raw, kind, args.tol, chosen)))
+            parts.append(table([kind, *header], single(args.raw, kind, args.tol, chosen)))
         command = f'{COMMAND} --solvers "{args.solvers}" --tol {args.tol:g} --measure-only, then --single'
-        write(
-            "cutest_float32", f"CUTEst's small problems in float32, gradient {args.tol:g}", command, "\n\n".join(parts)
-        )
+        title = f"CUTEst's small problems in float32, gradient {args.tol:g}"
+        write("cutest_float32", title, command, "\n\n".join(parts), "float32")
         return
     results = {kind: measure(kind, args.tol, args.raw, chosen) for kind in args.kinds.split(",")}
     if args.measure_only:
