@@ -81,8 +81,7 @@ class LevenbergMarquardt(ResidualSolver):
     [0.5  0.25]
     """
 
-    # with 1e-3, a fortieth of Kowalik and Osborne's problem's starts ends in its valley at infinity
-    damping: Any = 1e-2
+    damping: Any = 1e-3
     strategy: Literal["nielsen", "trust region"] = field(default="nielsen", metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     hessian: Literal["gauss-newton", "secant"] = field(default="secant", metadata={"static": True})
