@@ -276,8 +276,8 @@ def _judge(
     estimate = jnp.where(near, safety + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * farther * error
     estimate = estimate + inverse_norm * missed
     known = jnp.isfinite(linear_residual) & jnp.isnan(estimate)
-    rough = jnp.minimum(jnp.where(known, _ALL_LOST, estimate), _SAFETY_WITHOUT_NEWTON)
-    estimate = jnp.where(failed, jnp.maximum(rough, least), estimate)
+    unsolved = jnp.minimum(jnp.where(known, _ALL_LOST, estimate), _SAFETY_WITHOUT_NEWTON)
+    estimate = jnp.where(failed, jnp.maximum(unsolved, least), estimate)
     margin, tie = _margin(at, newton, contraction, eps)
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     astray = ~(solution_error <= TOLERANCE * trees.norm(at.x) + eps**0.25)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from jax import lax
 from jax.tree_util import register_dataclass
 
 from .. import trees
-from ._krylov import Krylov
+from ._krylov import ShortRecurrence
 from ._protocol import Matvec, Structure
 
 
@@ -29,7 +29,7 @@ class _State(NamedTuple):
 
 @register_dataclass
 @dataclass(frozen=True)
-class CG(Krylov):
+class CG(ShortRecurrence):
     """Conjugate gradients, for positive definite maps.
 
     Each step costs one product and minimizes the error, in the norm of the map, over one more dimension of the Krylov
@@ -64,12 +64,6 @@ class CG(Krylov):
     True
     """
 
-    rtol: float | None = field(default=None, metadata={"static": True})
-    max_steps: int | None = field(default=None, metadata={"static": True})
-    preconditioner: Any = None
-    x0: Any = None
-    x0_transposed: Any = None
-
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it failed (is not finite); refuses a map not declared positive definite."""
         if structure != "positive definite":
@@ -77,10 +71,11 @@ class CG(Krylov):
                 f"CG needs a positive definite linear map; this condition declares {structure or 'no structure'}. "
                 "Use GMRES(), BiCGStab() or Dense(), or a condition with a positive definite derivative."
             )
-        return self._run(matvec, b, lambda s: s.rest > self.target(b))
+        target = self.target(b)
+        return self._run(matvec, b, lambda s: s.rest > target)
 
     def until(self, matvec: Matvec, b: Any, enough: Callable[[Any, Any], Any]) -> tuple[Any, jax.Array]:
-        """Return the first iterate ``x`` with a residual of norm ``rest`` for which ``enough(x, rest)``."""
+        """Return the first ``x``, with a residual of norm ``rest``, that is ``enough(x, rest)``, or the last."""
         return self._run(matvec, b, lambda s: ~enough(s.x, s.rest))
 
     def _run(self, matvec: Matvec, b: Any, unfinished: Callable[[_State], jax.Array]) -> tuple[Any, jax.Array]:

@@ -110,6 +110,17 @@ class Krylov:
         return _run(solver, matvec, b, structure, options)
 
 
+@dataclass(frozen=True)
+class ShortRecurrence(Krylov):
+    """The settings of the methods that keep a few vectors only."""
+
+    rtol: float | None = field(default=None, metadata={"static": True})
+    max_steps: int | None = field(default=None, metadata={"static": True})
+    preconditioner: Any = None
+    x0: Any = None
+    x0_transposed: Any = None
+
+
 @register_dataclass
 @dataclass(frozen=True)
 class GMRES(Krylov):
@@ -142,7 +153,7 @@ class GMRES(Krylov):
 
 @register_dataclass
 @dataclass(frozen=True)
-class BiCGStab(Krylov):
+class BiCGStab(ShortRecurrence):
     """BiCGStab, for general maps in short memory.
 
     Parameters
@@ -152,12 +163,6 @@ class BiCGStab(Krylov):
     preconditioner
         As for :class:`GMRES`.
     """
-
-    rtol: float | None = field(default=None, metadata={"static": True})
-    max_steps: int | None = field(default=None, metadata={"static": True})
-    preconditioner: Any = None
-    x0: Any = None
-    x0_transposed: Any = None
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite."""

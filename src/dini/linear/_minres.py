@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from jax import lax
 from jax.tree_util import register_dataclass
 
 from .. import trees
-from ._krylov import Krylov
+from ._krylov import ShortRecurrence
 from ._protocol import Matvec, Structure
 
 
@@ -36,7 +36,7 @@ class _State(NamedTuple):
 
 @register_dataclass
 @dataclass(frozen=True)
-class MINRES(Krylov):
+class MINRES(ShortRecurrence):
     r"""MINRES, for symmetric maps, definite or not.
 
     Each step minimizes the residual over one more dimension of the Krylov space, in short memory. Singular maps are
@@ -65,12 +65,6 @@ class MINRES(Krylov):
     >>> print(w.round(4))
     [ 0.5  -1.    0.25]
     """
-
-    rtol: float | None = field(default=None, metadata={"static": True})
-    max_steps: int | None = field(default=None, metadata={"static": True})
-    preconditioner: Any = None
-    x0: Any = None
-    x0_transposed: Any = None
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite; refuses a map that is not declared symmetric."""
