@@ -18,11 +18,17 @@ from ._base import Solver, infinity
 
 
 class State(NamedTuple):
-    """Carried from step to step: the last differences of points and residuals, the best point, the mixing's factor."""
+    """Carried from step to step: the last differences of points and residuals, the best point, the mixing's factor.
+
+    ``gram`` holds the inner products of the differences against which the residual is made small (of residuals in type
+    II, of points in type I) with those of residuals, ``squares`` the squared lengths of both, in type I.
+    """
 
     error: Any
     points: Any
     residuals: Any
+    gram: Any
+    squares: Any
     point: Any
     residual: Any
     best_point: Any
@@ -102,7 +108,10 @@ class Anderson(Solver):
         """Return the state before the first step."""
         del problem, args
         store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
-        return State(inf, store, store, x, zero, x, zero, inf, jnp.ones_like(inf), jnp.zeros((), jnp.int32))
+        gram = jnp.zeros((self.history, self.history), inf.dtype)
+        squares = gram[:2] if self.type == 1 else None
+        count = jnp.zeros((), jnp.int32)
+        return State(inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count)
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Apply the map once and mix."""
@@ -115,11 +124,21 @@ class Anderson(Solver):
         # the first differences are known at the second step
         slot = (state.count - 1) % self.history
         known = (state.count > 0) & ~lost
-        points = _stored.put(state.points, slot, trees.sub(x, state.point), known)
-        residuals = _stored.put(state.residuals, slot, trees.sub(residual, state.residual), known)
+        move, change = trees.sub(x, state.point), trees.sub(residual, state.residual)
+        points = _stored.put(state.points, slot, move, known)
+        residuals = _stored.put(state.residuals, slot, change, known)
         full = False if self.restart is None else state.count >= self.restart
-        points, residuals = trees.where(lost | full, trees.zeros_like((points, residuals)), (points, residuals))
-        gamma = self._weights(points, residuals, residual).astype(dtype)
+        here = known & (jnp.arange(self.history) == slot)
+        row = column = _stored.products(residuals, change)
+        squares = state.squares
+        if self.type == 1:
+            row, column = _stored.products(residuals, move), _stored.products(points, change)
+            new = jnp.stack([trees.vdot(move, move), trees.vdot(change, change)])
+            squares = jnp.where(here, new[:, None], squares)
+        gram = jnp.where(here[None, :], column[:, None], jnp.where(here[:, None], row, state.gram)).astype(dtype)
+        used = jnp.arange(self.history) < jnp.where(lost | full, 0, state.count)
+        right = _stored.products(residuals if self.type == 2 else points, residual)
+        gamma = self._weights(gram, squares, right, used).astype(dtype)
 
         factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
         beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
@@ -134,22 +153,23 @@ class Anderson(Solver):
         best = jnp.minimum(error, state.best)
         best = jnp.where(jnp.isnan(error), state.best, best)
         new = State(
-            shown, points, residuals, last, last_residual, best_point, best_residual, best, factor.astype(dtype), count
-        )
+            shown, points, residuals, gram, squares, last, last_residual, best_point, best_residual, best,
+            factor.astype(dtype), count,
+        )  # fmt: skip
         # the point that is returned in the end is the one whose error is known
         done = error <= tolerance(self, x)
         return trees.where(lost, back, trees.where(done, x, mixed)), new
 
-    def _weights(self, points: Any, residuals: Any, residual: Any) -> Any:
-        against = residuals if self.type == 2 else points
-        matrix, right = _stored.gram(against, residuals), _stored.products(against, residual)
-        sizes = jnp.diagonal(matrix) if self.type == 2 else jnp.diagonal(_stored.gram(residuals, residuals))
+    def _weights(self, gram: Any, squares: Any, right: Any, used: Any) -> Any:
+        """Return the weights of the differences that are in use, zero for the others."""
+        gram, right = jnp.where(used[:, None] & used[None, :], gram, 0), jnp.where(used, right, 0)
+        sizes = jnp.diagonal(gram) if self.type == 2 else jnp.where(used, squares[1], 0)
         scale = jnp.where(sizes > 0, jax.lax.rsqrt(jnp.where(sizes > 0, sizes, 1)), 0)
         if self.type == 2:
-            return scale * _least_norm(matrix * scale[None, :] * scale[:, None], right * scale)
-        lengths = jnp.diagonal(_stored.gram(points, points))
+            return scale * _least_norm(gram * scale[None, :] * scale[:, None], right * scale)
+        lengths = jnp.where(used, squares[0], 0)
         rows = jnp.where(lengths > 0, jax.lax.rsqrt(jnp.where(lengths > 0, lengths, 1)), 0)
-        matrix = matrix * rows[:, None] * scale[None, :]
+        matrix = gram * rows[:, None] * scale[None, :]
         used = (sizes > 0) & (lengths > 0)
         # signed like the diagonal, so that a shift of the size of rounding does not cancel it
         shift = 100 * jnp.finfo(matrix.dtype).eps * jnp.where(jnp.diagonal(matrix) < 0, -1, 1)

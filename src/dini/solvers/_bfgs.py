@@ -66,19 +66,23 @@ class BFGS(QuasiNewton):
         return Inverse(jnp.where(forget, eye, model.matrix), jnp.where(forget, 0, model.count))
 
     def _renew(
-        self, model: Inverse, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any
+        self, model: Inverse, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
     ) -> tuple[Inverse, Any, Any]:
+        r"""Update to :math:`H - u s^\top - s u^\top`, where :math:`u = \rho (H y - (1 + \rho y^\top H y) s / 2)`.
+
+        The only product with the matrix is :math:`Hg`: with the last one, :math:`Hy = Hg - Hg_{\text{old}}`.
+        """
         del accept
         dtype = model.matrix.dtype
         flat_g, unravel = ravel_pytree(g)
-        s, y, flat = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g))
+        s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
-        hy, hg = scale * (model.matrix @ y), scale * (model.matrix @ flat)
-        weight = rho * (1 + rho * (y @ hy))
-        cross = rho * (hy[:, None] * s[None, :])
-        matrix = scale * model.matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
+        hg = scale * (model.matrix @ flat)
+        hy = hg + scale * old
+        u = rho * (hy - (1 + rho * (y @ hy)) / 2 * s)
+        matrix = scale * model.matrix - (u[:, None] * s[None, :] + s[:, None] * u[None, :])
         # the same update applied to the product with g
-        product = hg - rho * (gram.sg * hy + (hy @ flat) * s) + weight * gram.sg * s
+        product = hg - gram.sg * u - (u @ flat) * s
         direction = unravel(-product.astype(flat_g.dtype))
         return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -(product @ flat)

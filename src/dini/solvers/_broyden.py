@@ -21,12 +21,14 @@ from ._chord import apply_inverse, factorize, no_factor
 class Memory(NamedTuple):
     r"""The Jacobian :math:`B = B_0 (I + \sum_i z_i s_i^\top)`: the inverse of ``B_0``, and the pairs.
 
-    ``base`` is a factorization of ``B_0``, or the number by which its inverse multiplies.
+    ``base`` is a factorization of ``B_0``, or the number by which its inverse multiplies, ``gram`` has the products
+    :math:`s_i^\top z_j`. Only the first ``count`` pairs are in use.
     """
 
     base: Any
     z: Any
     s: Any
+    gram: Any
     count: Any
 
 
@@ -85,7 +87,8 @@ class Broyden(Solver):
         del problem, args
         store = _stored.empty(self.history, x)
         base = no_factor(x) if self._dense(x) else jnp.ones((), trees.real_dtype(x))
-        return _root_path.start(x, Memory(base, store, store, jnp.zeros((), jnp.int32)))
+        gram = jnp.zeros((self.history, self.history), trees.real_dtype(x))
+        return _root_path.start(x, Memory(base, store, store, gram, jnp.zeros((), jnp.int32)))
 
     def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
         """Try one step."""
@@ -107,22 +110,25 @@ class Broyden(Solver):
             failed = ~event.accept & (memory.count > 0)
             fresh = failed | (event.needed & (event.first | (memory.count == self.history)))
             base = jax.lax.cond(fresh, lambda _: base_at(event), lambda _: memory.base, None)
+            slots = jnp.arange(self.history)
+            along = jnp.where(slots < memory.count, _stored.products(memory.s, event.move), 0)
             # what the inverse makes of the new column: B_0^{-1} (y - B s) / s's
             image = apply(memory.base, event.change)
-            left = trees.sub(
-                trees.sub(image, event.move), _stored.combine(memory.z, _stored.products(memory.s, event.move))
-            )
+            left = trees.sub(trees.sub(image, event.move), _stored.combine(memory.z, along))
             squared = trees.vdot(event.move, event.move)
             z = trees.scale(1 / jnp.where(squared > 0, squared, 1), left)
             take = event.accept & ~fresh & (squared > 0) & trees.all_finite(z)
-            put = lambda store, new: jax.tree.map(
-                lambda rows, row: jnp.where(fresh, 0, rows.at[memory.count].set(jnp.where(take, row, 0))), store, new
-            )
+            stored_z = _stored.put(memory.z, memory.count, z, take)
+            stored_s = _stored.put(memory.s, memory.count, event.move, take)
+            here = take & (slots == memory.count)
+            row, column = _stored.products(stored_z, event.move), _stored.products(stored_s, z)
+            gram = jnp.where(here[:, None], row, jnp.where(here[None, :], column[:, None], memory.gram))
             count = jnp.where(fresh, 0, memory.count + take)
-            memory = Memory(base, put(memory.z, z), put(memory.s, event.move), count)
             p = apply(base, trees.neg(event.residual))
-            small = jnp.eye(self.history, dtype=squared.dtype) + _stored.gram(memory.s, memory.z)
-            weights = jnp.linalg.solve(small, _stored.products(memory.s, p))
-            return trees.sub(p, _stored.combine(memory.z, weights)), memory, failed
+            used = slots < count
+            small = jnp.eye(self.history, dtype=gram.dtype) + jnp.where(used[:, None] & used[None, :], gram, 0)
+            weights = jnp.linalg.solve(small, jnp.where(used, _stored.products(stored_s, p), 0))
+            memory = Memory(base, stored_z, stored_s, gram.astype(memory.gram.dtype), count)
+            return trees.sub(p, _stored.combine(stored_z, weights)), memory, failed
 
         return _root_path.advance(self, problem, x, state, args, direct)

@@ -174,7 +174,8 @@ def _bfgs(
 def _positive(hessian: jax.Array) -> jax.Array:
     """Return a symmetric matrix, with the absolute values of its eigenvalues if it is not positive definite."""
     hessian = 0.5 * (hessian + hessian.T)
-    definite = jnp.all(jnp.isfinite(jnp.linalg.cholesky(hessian, symmetrize_input=False)))
+    # each entry of a row goes into its diagonal element, NaN and infinity as well
+    definite = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(hessian, symmetrize_input=False))))
 
     def modified() -> jax.Array:
         # far from a solution only: what the model is does not matter to a derivative

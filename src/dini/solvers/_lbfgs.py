@@ -18,13 +18,15 @@ from ._quasi_newton import Gram, QuasiNewton
 class Pairs(NamedTuple):
     r"""The last differences of points (``s``) and gradients (``y``), scaled to unit ``s``, and their small matrices.
 
-    ``store`` holds the ``s`` in its first rows and the ``y`` in its last. ``inverse`` is :math:`R^{-1}`, where
+    ``store`` holds them as ``s, y, s, y, ...``, and ``products`` their inner products with the gradient at the last
+    accepted point, a row for each pair. ``inverse`` is :math:`R^{-1}`, where
     :math:`R_{ij} = s_i^\top y_j` for ``i`` not newer than ``j`` and zero elsewhere: triangular in the order of time.
     A new pair only adds a column to the inverse, and forgetting the oldest one only clears its row and column, so
     that nothing is factorized and the slots need no order.
     """
 
     store: Any
+    products: Any
     inverse: Any
     diagonal: Any
     yy: Any
@@ -77,7 +79,8 @@ class LBFGS(QuasiNewton):
     def _empty(self, x: Any, dtype: Any) -> Pairs:
         store = jax.tree.map(lambda u: jnp.zeros((2 * self.history, *u.shape), u.dtype), x)
         small = jnp.zeros((self.history, self.history), dtype)
-        return Pairs(store, small, small[0], small, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
+        products = jnp.zeros((self.history, 2), dtype)
+        return Pairs(store, products, small, small[0], small, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
     def _forget(self, model: Pairs, forget: Any) -> Pairs:
         # what is left of the pairs themselves is never read
@@ -86,57 +89,63 @@ class LBFGS(QuasiNewton):
         return model._replace(count=count, inverse=inverse, gamma=jnp.where(forget, 1, model.gamma))
 
     def _renew(
-        self, model: Pairs, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any
+        self, model: Pairs, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
     ) -> tuple[Pairs, Any, Any]:
         r"""Store the pair in place of the oldest, then apply the compact form.
 
         :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
         :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
         """
-        del accept
+        del old
         m, dtype = self.history, model.yy.dtype
         shrink = jnp.where(gram.ss > 0, jax.lax.rsqrt(jnp.where(gram.ss > 0, gram.ss, 1)), 0)
         curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy
-        with_y, with_g = (_products(model.store, vector, dtype) for vector in (y, g))
+        with_g = _products(model.store, g, dtype)
+        with_y = with_g - model.products
         slots = jnp.arange(m)
         here = slots == model.count % m
         older = ~here & (slots < model.count)
-        column = jnp.where(here, 1.0, -(model.inverse @ jnp.where(older, shrink * with_y[:m], 0)))
+        column = jnp.where(here, 1.0, -(model.inverse @ jnp.where(older, shrink * with_y[:, 0], 0)))
         column = jnp.where(here | older, column, 0) / jnp.where(keep, curvature, 1)
-        cross = jnp.where(here, squared, jnp.where(older, shrink * with_y[m:], 0))
+        cross = jnp.where(here, squared, jnp.where(older, shrink * with_y[:, 1], 0))
         new_here = keep & here
         row, col = new_here[:, None], new_here[None, :]
         inverse = jnp.where(col, column[:, None], jnp.where(row, 0, model.inverse))
         yy = jnp.where(col, cross[:, None], jnp.where(row, cross[None, :], model.yy))
         diagonal = jnp.where(new_here, curvature, model.diagonal)
         gamma = jnp.where(keep, curvature / jnp.where(squared > 0, squared, 1), model.gamma)
-        p = jnp.where(new_here, shrink * gram.sg, with_g[:m])
-        q = jnp.where(new_here, shrink * gram.yg, with_g[m:])
+        p = jnp.where(new_here, shrink * gram.sg, with_g[:, 0])
+        q = jnp.where(new_here, shrink * gram.yg, with_g[:, 1])
+
+        products = jnp.where(accept, jnp.stack([p, q], axis=1), model.products)
 
         u = inverse @ p
         top = (diagonal * u + gamma * (yy @ u - q)) @ inverse
-        weights = jnp.concatenate([top, -gamma * u])
+        weights = jnp.stack([top, -gamma * u], axis=1).reshape(-1)
         slope = -(gamma * gram.gg + top @ p - gamma * (u @ q))
 
-        place = model.count % m
+        place = 2 * (model.count % m)
+        # A NaN means that all pairs are about to be forgotten. The condition is for the order that it implies: once
+        # all products with the old rows are known, XLA updates the store in place instead of copying it.
+        put = keep & ~jnp.isnan(slope)
 
-        def put(store: jax.Array, s: jax.Array, y: jax.Array) -> jax.Array:
-            for slot, vector in ((place, s), (place + m, y)):
-                new = jnp.where(keep, shrink.astype(s.dtype) * vector, store[slot])
-                store = store.at[slot].set(new)
-            return store
+        def updated(store: jax.Array, s: jax.Array, y: jax.Array) -> jax.Array:
+            pair = shrink.astype(s.dtype) * jnp.stack([s, y])
+            oldest = jax.lax.dynamic_slice_in_dim(store, place, 2)
+            return jax.lax.dynamic_update_slice_in_dim(store, jnp.where(put, pair, oldest), place, 0)
 
-        store = jax.tree.map(put, model.store, s, y)
+        store = jax.tree.map(updated, model.store, s, y)
         direction = jax.tree.map(
-            lambda r, v: -(gamma.astype(v.dtype) * v + jnp.tensordot(weights.astype(r.dtype), r, 1)), store, g
+            lambda rows, v: -(gamma.astype(v.dtype) * v + jnp.tensordot(weights.astype(v.dtype), rows, 1)), store, g
         )
-        return Pairs(store, inverse, diagonal, yy, gamma, model.count + keep.astype(jnp.int32)), direction, slope
+        count = model.count + keep.astype(jnp.int32)
+        return Pairs(store, products, inverse, diagonal, yy, gamma, count), direction, slope
 
 
 def _products(store: Any, vector: Any, dtype: Any) -> jax.Array:
-    """Return the inner products of all stored vectors with one vector."""
+    """Return the inner products of all stored vectors with one vector, a row for each pair."""
     parts = [
-        (rows.reshape(rows.shape[0], -1) @ leaf.reshape(-1)).astype(dtype)
+        jnp.tensordot(rows, leaf, leaf.ndim).astype(dtype).reshape(-1, 2)
         for rows, leaf in zip(jax.tree.leaves(store), jax.tree.leaves(vector), strict=True)
     ]
     return trees.total(parts)

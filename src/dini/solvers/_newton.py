@@ -205,5 +205,6 @@ def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
         size, vectors = absolute_eigenvalues(hessian)
         return vectors @ ((vectors.T @ b) / size)
 
-    definite = jnp.all(jnp.isfinite(factor))
+    # each entry of a row goes into its diagonal element, NaN and infinity as well
+    definite = jnp.all(jnp.isfinite(jnp.diagonal(factor)))
     return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)

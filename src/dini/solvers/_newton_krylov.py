@@ -146,9 +146,10 @@ class NewtonKrylov(Solver):
         here = grows & (jnp.arange(m) == state.count)[None, :]
         hessenberg = jnp.where(here, column[:, None].astype(hessenberg.dtype), hessenberg)
         unit = trees.scale(1 / jnp.where(height > 0, height, 1), left_over)
-        basis = _stored.put(state.basis, jnp.minimum(state.count + 1, m), unit, grows)
         fresh = trees.scale(1 / jnp.where(start > 0, start, 1), start_vector)
-        basis = _stored.put(basis, 0, fresh, begins)
+        # one place: XLA updates the basis without copying it
+        slot = jnp.where(begins, 0, jnp.minimum(state.count + 1, m))
+        basis = _stored.put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
         count = jnp.where(begins, 0, state.count + grows)
 
         weights, left = _least_squares(hessenberg, start, count)

@@ -85,8 +85,11 @@ class NonlinearCG(QuasiNewton):
         """Return the step that promises the same decrease to first order as the last one."""
         return old.trial * jnp.minimum(old.slope / slope, 10)
 
-    def _renew(self, model: Last, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any) -> tuple[Last, Any, Any]:
+    def _renew(
+        self, model: Last, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
+    ) -> tuple[Last, Any, Any]:
         r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size."""
+        del old
         safe = lambda v: jnp.where(keep, v, 1)
         sy = safe(gram.sy)
         # the step size, by which a step is longer than its direction

@@ -66,10 +66,13 @@ class QuasiNewton(Solver):
         """Return the model that knows nothing."""
         raise NotImplementedError
 
-    def _renew(self, model: Any, s: Any, y: Any, g: Any, gram: Gram, keep: Any, accept: Any) -> tuple[Any, Any, Any]:
+    def _renew(
+        self, model: Any, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
+    ) -> tuple[Any, Any, Any]:
         """Take in a pair where ``keep`` holds; return the model, minus its product with ``g``, and that one's slope.
 
-        ``accept`` says that the point is new, also where its pair is not to be kept.
+        ``old`` is minus the given model's product with the last gradient. ``accept`` says that the point is new, also
+        where its pair is not to be kept.
         """
         raise NotImplementedError
 
@@ -116,7 +119,7 @@ class QuasiNewton(Solver):
 
         curved = gram.sy > trees.eps(x) * jnp.sqrt(gram.ss * gram.yy)
         keep = accept & ~first & curved
-        model, direction, slope = self._renew(state.model, s, y, gradient, gram, keep, accept)
+        model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)
         # a direction that does not descend means that the pairs are worn out
         restart = restart | (accept & ~(slope < 0))
         renew = accept | restart
