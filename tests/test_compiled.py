@@ -1,0 +1,45 @@
+"""What the compiled programs must not contain."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import dini
+
+D = 211  # a size that no other array has
+
+
+def smooth(x, b):
+    return jnp.sum(jnp.cosh(x) - b * x) + jnp.sum((x[1:] - x[:-1]) ** 2)
+
+
+def residual(x, b):
+    return jnp.sinh(x) + x - b - 0.3 * jnp.roll(x, 1)
+
+
+def contraction(x, b):
+    return 0.5 * jnp.cos(x) + 0.1 * b
+
+
+@pytest.mark.parametrize(
+    ("solver", "problem", "rows"),
+    [
+        (dini.LBFGS(history=7), dini.Minimize(smooth), 14),
+        (dini.BFGS(), dini.Minimize(smooth), D),
+        (dini.Anderson(history=7), dini.FixedPoint(contraction), 7),
+        (dini.Anderson(history=7, type=1), dini.FixedPoint(contraction), 7),
+        (dini.Broyden(history=7, start="identity"), dini.Root(residual), 7),
+        (dini.NewtonKrylov(restart=7), dini.Root(residual), 8),
+    ],
+    ids=["L-BFGS", "BFGS", "Anderson II", "Anderson I", "Broyden", "Newton-Krylov"],
+)
+def test_stored_vectors_are_updated_in_place(solver, problem, rows):
+    """No step copies the vectors that a method keeps: XLA must see that nothing reads the old ones after the update."""
+    solve = jax.jit(lambda b: dini.solve(problem, solver, jnp.zeros(D), b).x)
+    program = solve.lower(jnp.ones(D)).compile().as_text()
+    shape = rf"\[{rows},{D}\]"
+    assert re.search(shape, program)
+    body = program[: program.index("\nENTRY")]
+    assert re.findall(rf"= f\d+{shape}\S* copy\(", body) == []
