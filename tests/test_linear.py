@@ -1,6 +1,7 @@
 """Linear solvers: each against NumPy's dense solution, in both directions, and told when it fails."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 import dini
 from dini import linear
 from dini.linear import Pattern
+from dini.linear._materialize import materialize
+from dini.linear._sparsity import Linearized
 
 
 def banded(d, lower, upper, seed=0, shift=0.0):
@@ -254,3 +257,33 @@ def test_certificates_with_a_sparse_solver():
         dini.Root(equation), dini.Newton(max_steps=2), -jnp.ones(50), theta, differentiation=how, on_failure="nan"
     ).x[0]
     assert np.all(np.isnan(jax.grad(stopped)(theta)))
+
+
+def _logistic(theta, scale):
+    w, b = theta["w"], theta["b"]
+    margins = jnp.asarray(_DATA) @ w + w[::-1] @ jnp.asarray(_DATA).T + b
+    return jnp.mean(jnp.logaddexp(0, -margins)) + scale * jnp.sum(w**4) + jnp.sum(theta["c"] ** 2) * b**2
+
+
+_DATA = np.random.default_rng(5).standard_normal((40, 23))
+
+
+def test_a_matrix_costs_no_product_with_the_identity():
+    """A Hessian is assembled with one product of two matrices less, to the same numbers, in trees and batches too."""
+    theta = {"w": jnp.linspace(-1, 1, 23), "b": jnp.ones(()), "c": jnp.ones((2, 3))}
+    flat, unravel = jax.flatten_util.ravel_pytree(theta)
+
+    def assembled(scale):
+        hessian = Linearized(lambda u: jax.grad(_logistic)(u, scale), theta)
+        return materialize(hessian, theta)[0]
+
+    wanted = lambda scale: jax.hessian(lambda v: _logistic(unravel(v), scale))(flat)
+    np.testing.assert_allclose(assembled(0.3), wanted(0.3), atol=1e-14)
+    scales = jnp.array([0.1, 2.0])
+    np.testing.assert_allclose(jax.jit(jax.vmap(assembled))(scales), jax.vmap(wanted)(scales), atol=1e-14)
+    np.testing.assert_allclose(jax.jacfwd(assembled)(0.3), jax.jacfwd(wanted)(0.3), atol=1e-13)
+
+    data = jnp.asarray(_DATA)
+    weighted = lambda weights: materialize(lambda v: data.T @ (weights * (data @ v)), jnp.ones(23))[0]
+    np.testing.assert_allclose(weighted(jnp.arange(40.0)), _DATA.T * np.arange(40) @ _DATA, rtol=1e-12)
+    assert str(jax.make_jaxpr(weighted)(jnp.ones(40))).count("dot_general") == 1

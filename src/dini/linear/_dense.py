@@ -14,19 +14,8 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from ..settings import require_choice
+from ._materialize import materialize
 from ._protocol import Matvec, Structure
-
-
-def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[Array, " d"], Any]:
-    """Return the matrix of ``matvec`` (at least float32), ``like`` as a vector, and the way back to trees."""
-    flat, unravel = jax.flatten_util.ravel_pytree(like)
-    dtype = jnp.promote_types(flat.dtype, jnp.float32)
-
-    def column(e: jax.Array) -> jax.Array:
-        return jax.flatten_util.ravel_pytree(matvec(unravel(e)))[0].astype(dtype)
-
-    matrix = jax.vmap(column, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
-    return matrix, flat.astype(dtype), lambda w: unravel(w.astype(flat.dtype))
 
 
 def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:

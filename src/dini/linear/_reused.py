@@ -13,7 +13,8 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._cg import CG
-from ._dense import lost_pivots, materialize
+from ._dense import lost_pivots
+from ._materialize import materialize
 from ._preconditioner import Preconditioner
 from ._protocol import Matvec, Structure
 

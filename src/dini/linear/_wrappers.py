@@ -13,8 +13,9 @@ from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count, require_positive
-from ._dense import Dense, materialize
+from ._dense import Dense
 from ._krylov import LSMR, closed_solver, wrap_linear_solver
+from ._materialize import materialize
 from ._protocol import Matvec, Structure
 from ._system import DENSE_LIMIT, System
 

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from .. import trees
-from ..linear._dense import materialize
+from ..linear._materialize import materialize
 from ..problems import FixedPoint, Root
 from . import _root_path
 from ._base import Solver

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from .. import linear, trees
-from ..linear._dense import materialize
+from ..linear._materialize import materialize
 from ..loop import tolerance
 from ..settings import require_choice, require_positive
 from ..status import Status

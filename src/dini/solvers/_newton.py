@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import linear, trees
-from ..linear._dense import materialize
 from ..linear._krylov import wrap_linear_solver
+from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import linear, trees
-from ..linear._dense import materialize
 from ..linear._krylov import wrap_linear_solver
+from ..linear._materialize import materialize
 from ..loop import tolerance
 from ..status import Status
 from ._base import infinity, relative_rounding, running
