@@ -287,3 +287,9 @@ def test_a_matrix_costs_no_product_with_the_identity():
     weighted = lambda weights: materialize(lambda v: data.T @ (weights * (data @ v)), jnp.ones(23))[0]
     np.testing.assert_allclose(weighted(jnp.arange(40.0)), _DATA.T * np.arange(40) @ _DATA, rtol=1e-12)
     assert str(jax.make_jaxpr(weighted)(jnp.ones(40))).count("dot_general") == 1
+    # numbers of its own before the product
+    outer = lambda weights: materialize(lambda v: data @ (2 * (weights * (v @ data))), jnp.ones(40))[0]
+    np.testing.assert_allclose(outer(jnp.arange(23.0)), 2 * _DATA * np.arange(23) @ _DATA.T, rtol=1e-12)
+    inner = lambda weights: materialize(lambda v: data @ (data.T @ (weights * v * 2)), jnp.ones(40))[0]
+    np.testing.assert_allclose(inner(jnp.arange(40.0)), 2 * _DATA @ _DATA.T * np.arange(40), rtol=1e-12)
+    assert str(jax.make_jaxpr(inner)(jnp.ones(40))).count("dot_general") == 1

@@ -13,6 +13,7 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ..linear import CG, DENSE_LIMIT, sparsity
 from ..linear import solve as linear_solve
+from ..linear._materialize import images
 from ..problems import Composite, PrimalDual
 from ..settings import require_between, require_count, require_positive
 from ._base import Solver, infinity
@@ -126,8 +127,8 @@ class ADMM(Solver):
     def _factorize(self, problem: Any, x: Any, args: tuple[Any, ...], weight: Any) -> jax.Array:
         flat, unravel = ravel_pytree(x)
         product = self._product(problem, x, args, weight)
-        columns = jax.vmap(lambda e: ravel_pytree(product(unravel(e)))[0])(jnp.eye(flat.size, dtype=flat.dtype))
-        return jax.lax.linalg.cholesky(columns, symmetrize_input=False)
+        matrix = images(lambda e: ravel_pytree(product(unravel(e)))[0], flat)
+        return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
     def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:
         """Return the state before the first step."""

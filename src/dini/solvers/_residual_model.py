@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
+from ..linear._materialize import images
 from ..linear._small import positive_definite_solver, product
 from ..problems import LeastSquares
 from ._box import box_of, projected_gradient
@@ -100,7 +101,7 @@ class Space:
         """Evaluate the residuals and the gradient, ``eager`` the Jacobian as well."""
         if eager:
             r, push = jax.linearize(self.residuals, u)
-            jacobian = jax.vmap(push)(jnp.eye(self.size, dtype=self.dtype))
+            jacobian = images(push, u)
             value = self.value(r)
             if self.loss is not None:
                 factor, root = self.weights(r)
@@ -123,10 +124,10 @@ class Space:
         outputs = self.outputs
         if outputs < self.size:
             r, pull = jax.vjp(self.residuals, u)
-            jacobian = jax.vmap(pull, out_axes=1)(jnp.eye(outputs, dtype=self.dtype))[0]
+            jacobian = images(lambda v: pull(v)[0], r).T
         else:
             r, push = jax.linearize(self.residuals, u)
-            jacobian = jax.vmap(push)(jnp.eye(self.size, dtype=self.dtype))
+            jacobian = images(push, u)
         return jacobian if self.loss is None else jacobian * self.weights(r)[1]
 
     def products(self, u: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..linear._materialize import images
 from ..problems import LeastSquares
 from ..settings import require_choice
 from ._levenberg_marquardt import LevenbergMarquardt
@@ -42,7 +43,7 @@ class Separated(Space):
         """Return the best linear part at a point, and the projection of residuals onto the range of its matrix."""
         zero = jnp.zeros(self.count, self.dtype)
         r, push = jax.linearize(lambda c: self.joint(u, c), zero)
-        matrix = jax.vmap(push, out_axes=1)(jnp.eye(self.count, dtype=self.dtype))
+        matrix = images(push, zero).T
         norms = jax.lax.stop_gradient(jnp.sqrt(jnp.sum(matrix**2, 0)))
         scale = jnp.where(norms > 0, norms, 1)
         # a trace of damping, far below rounding in what it changes, for columns that depend on one another
@@ -78,7 +79,7 @@ class Separated(Space):
             return super().jacobian(u)
         c, project = self.coefficients(u)
         push = jax.linearize(lambda s: self.joint(s, c), u)[1]
-        rows = jax.vmap(push)(jnp.eye(self.size, dtype=self.dtype))
+        rows = images(push, u)
         return jax.vmap(lambda v: v - project(v))(rows)
 
 
