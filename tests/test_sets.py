@@ -15,6 +15,7 @@ import scipy.optimize
 from catalogue_sets import CASES
 
 from dini import sets
+from dini.sets._transport import _euclidean_dual
 
 SAME_SUMS = next(case.consistent for case in CASES if case.name == "transportation polytope")
 NAMES = {case.name: case for case in CASES}
@@ -437,6 +438,17 @@ def test_transport_at_all_scales(shape, scale):
     columns = np.kron(np.ones(shape[0]), np.eye(shape[1]))
     best = scipy.optimize.linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([a, b]))
     assert np.sum(cost * P) <= best.fun + 1e-7 * scale
+
+
+def test_transport_ends_where_rounding_ends_it():
+    """A tolerance that rounding does not let it reach must not keep Newton's method running to its limit."""
+    Y = 0.05 * np.random.default_rng(1).standard_normal((100, 10, 10))
+    marginal = np.full(10, 0.1)
+    alpha, beta, steps = jax.vmap(_euclidean_dual, (0, None, None))(Y, marginal, marginal)
+    assert steps.max() <= 30
+    P = np.maximum(Y + np.asarray(alpha)[:, :, None] + np.asarray(beta)[:, None, :], 0)
+    np.testing.assert_allclose(P.sum(1), 0.1, atol=1e-9)
+    np.testing.assert_allclose(P.sum(2), 0.1, atol=1e-9)
 
 
 ENTROPIC = {

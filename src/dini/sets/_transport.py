@@ -101,36 +101,45 @@ def _search(Z: jax.Array, D: jax.Array, linear: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a dual solution, by a regularized semismooth Newton method with an exact line search."""
+def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return a dual solution, by a regularized semismooth Newton method with an exact line search, and its steps."""
     m, n = Y.shape
     eps = jnp.finfo(Y.dtype).eps
     scale = jnp.max(jnp.abs(Y)) + jnp.max(a) + jnp.max(b)
     b = b + (jnp.sum(a) - jnp.sum(b)) / n
 
-    def body(carry: Any) -> Any:
-        count, alpha, beta, damping, _ = carry
-        Z = Y + _outer(alpha, beta)
-        rows, columns = _sums(jnp.maximum(Z, 0))
+    def lack(alpha: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return what rows and columns lack, and the largest of it."""
+        rows, columns = _sums(jnp.maximum(Y + _outer(alpha, beta), 0))
         r, s = a - rows, b - columns
-        error = jnp.maximum(jnp.max(jnp.abs(r)), jnp.max(jnp.abs(s)))
+        return r, s, jnp.maximum(jnp.max(jnp.abs(r)), jnp.max(jnp.abs(s)))
+
+    def body(carry: Any) -> Any:
+        count, alpha, beta, (r, s, error), damping, _ = carry
+        Z = Y + _outer(alpha, beta)
         # where the mask falls apart, undamped steps have no bound
         system = _System.of((Z > 0).astype(Y.dtype), damping * error / scale)
         u, v = system.ridged(r, s)
         t = _search(Z, _outer(u, v), jnp.dot(a, u) + jnp.dot(b, v))
         damping = jnp.clip(jnp.where((t > 0.5) & (t < 2), damping / 4, damping * 2), 1e-8, 10)
-        done = ~(error > (m + n) * eps * scale)
-        t = jnp.where(done, 0, t)
-        return count + 1, alpha + t * u, beta + t * v, damping, done
+        new = (alpha + t * u, beta + t * v)
+        short = lack(*new)
+        # the last digits need not be reachable
+        stalled = (short[2] >= error) & (short[2] < jnp.sqrt(eps) * scale)
+        alpha, beta = (jnp.where(stalled, *pair) for pair in zip((alpha, beta), new, strict=True))
+        return count + 1, alpha, beta, short, damping, ~(short[2] > tiny) | stalled
 
-    start = (jnp.zeros((), jnp.int32), _threshold(Y, a), jnp.zeros(n, Y.dtype), jnp.asarray(0.1, Y.dtype))
-    _, alpha, beta, *_ = jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 500), body, (*start, jnp.asarray(False)))
-    return alpha, beta
+    tiny = (m + n) * eps * scale
+    alpha, beta = _threshold(Y, a), jnp.zeros(n, Y.dtype)
+    short = lack(alpha, beta)
+    start = (jnp.zeros((), jnp.int32), alpha, beta, short, jnp.asarray(0.1, Y.dtype), ~(short[2] > tiny))
+    count, alpha, beta, *_ = jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 500), body, start)
+    return alpha, beta, count
 
 
 def _euclidean(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, _System]:
     """Return the projection, ``Y`` plus dual variables (a constant), and the system on the support."""
-    alpha, beta = jax.lax.stop_gradient(_euclidean_dual(*jax.lax.stop_gradient((Y, a, b))))
+    alpha, beta, _ = jax.lax.stop_gradient(_euclidean_dual(*jax.lax.stop_gradient((Y, a, b))))
     Z = Y + _outer(alpha, beta)
     support = Z > 0
     system = _System.of(support.astype(Y.dtype))
