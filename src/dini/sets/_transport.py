@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from .. import trees
 from ..separable import register, smallest
 from ..settings import known, require_all_positive
+from ..status import SolveError, Status
 from ._base import Set, believed, require_real
 
 
@@ -239,6 +240,9 @@ class TransportationPolytope(Set):
     ValueError
         Where a marginal is negative, the sums differ (where they are known; the projection is NaN otherwise), or the
         unknown is not one matrix that has the marginals' shape.
+    SolveError
+        Where the projection was not found: elements that are not finite, or too far apart for the precision (NaN where
+        they are traced).
 
     References
     ----------
@@ -277,11 +281,19 @@ class TransportationPolytope(Set):
         rows, columns = _sums(P)
         missed = jnp.maximum(jnp.max(jnp.abs(rows - a)), jnp.max(jnp.abs(columns - b)))
         bound = jnp.sqrt(jnp.finfo(P.dtype).eps) * jnp.maximum(jnp.max(a), jnp.max(b))
-        name = type(self).__name__
-        P = believed(
-            P, (self, x), missed <= bound, lambda: ValueError(f"{name} is empty: its rows and columns do not fit.")
-        )
+        P = believed(P, (self, x), missed <= bound, self._failure, missed, jnp.sum(a) - jnp.sum(b), bound)
         return P.T if turned else P
+
+    def _failure(self, missed: Any, difference: Any, bound: Any) -> Exception:
+        name = type(self).__name__
+        if not abs(float(difference)) <= float(bound):
+            return ValueError(f"{name} is empty: the sums of its rows and columns differ by {float(difference):.1e}.")
+        return SolveError(
+            f"The projection onto {name} was not found: a marginal is missed by {float(missed):.1e}. The point's "
+            "elements may not be finite, or differ by too much for the precision: scale it down, or compute in "
+            "float64.",
+            Status.STALLED,
+        )
 
     def project(self, x: Any) -> Any:
         """Return the Euclidean projection."""
