@@ -293,3 +293,13 @@ def test_a_matrix_costs_no_product_with_the_identity():
     inner = lambda weights: materialize(lambda v: data @ (data.T @ (weights * v * 2)), jnp.ones(40))[0]
     np.testing.assert_allclose(inner(jnp.arange(40.0)), 2 * _DATA @ _DATA.T * np.arange(40), rtol=1e-12)
     assert str(jax.make_jaxpr(inner)(jnp.ones(40))).count("dot_general") == 1
+
+
+def test_a_sharded_matrix_is_multiplied():
+    """What is sharded along the batch of unit vectors is left to JAX."""
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        data = jax.device_put(_DATA, jax.sharding.NamedSharding(mesh, jax.P(None, "x")))
+        product = lambda v: jnp.dot(data, v, out_sharding=jax.P(None))
+        matrix = materialize(lambda v: jnp.dot(_DATA.T, product(v)), jnp.ones(23))[0]
+    np.testing.assert_allclose(matrix, _DATA.T @ _DATA, rtol=1e-12, atol=1e-12)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import dini
+from dini import linear
+from dini.linear._reused import ReusedCholesky
 
 D = 100
 rng = np.random.default_rng(0)
@@ -65,3 +67,17 @@ def test_a_singular_hessian_is_seen_in_the_factor():
 
     with pytest.raises(Exception, match="singular"):
         jax.block_until_ready(jax.grad(lambda s: fit(s, problem=dini.Minimize(flat)).sum())(0.1))
+
+
+@pytest.mark.parametrize("spread", [0, 3])
+def test_a_factor_nearby_serves_badly_scaled_unknowns(spread):
+    """Its errors are small in its own norm, which is not the Euclidean one: the residual may grow at first."""
+    rng = np.random.default_rng(0)
+    scales = np.logspace(-spread, spread, 80)
+    X = rng.normal(size=(300, 80)) * scales
+    near, here = X.T @ X, jnp.asarray(X.T @ ((1 + 1e-2 * rng.normal(size=300))[:, None] * X))
+    solver = ReusedCholesky(jnp.linalg.cholesky(near), jnp.asarray(True))
+    for b in (np.eye(80)[0], np.eye(80)[-1], rng.normal(size=80)):
+        got = linear.solve(lambda v: here @ v, jnp.asarray(b), structure="positive definite", solver=solver)
+        want = np.linalg.solve(here, b)
+        assert np.linalg.norm(scales * (got - want)) <= 1e-9 * np.linalg.norm(scales * want)

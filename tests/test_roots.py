@@ -150,6 +150,13 @@ def test_anderson_goes_back_to_the_best_point():
 
 
 @pytest.mark.parametrize("kind", [1, 2])
+def test_anderson_with_one_difference(kind):
+    fun = lambda x: jnp.cos(x) + jnp.array([0.0, 0.1])
+    solution = dini.fixed_point(fun, jnp.ones(2), solver=dini.Anderson(history=1, type=kind))
+    np.testing.assert_allclose(fun(solution.x), solution.x, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [1, 2])
 def test_anderson_is_a_krylov_method_on_linear_maps(kind):
     matrix = np.diag([0.9, -0.8, 0.5, 0.2]) + 0.05
     fun = lambda x: matrix @ x + 1.0

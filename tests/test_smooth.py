@@ -386,3 +386,14 @@ def test_a_solve_in_time_is_the_plain_one_or_stops():
         dini.solve(VALLEY, dini.BFGS(), x0, time_limit=1.0, monitor=dini.Record(3))
     with pytest.raises(ValueError, match="time_limit must be a positive"):
         dini.solve(VALLEY, dini.BFGS(), x0, time_limit=0.0)
+
+
+def test_bfgs_keeps_its_digits_in_single_precision():
+    """A barrier far from its minimum, where an update that is not quite symmetric goes wrong (in optimized programs)."""
+    start = np.abs(np.random.default_rng(1).normal(size=(200, 50))) * 30 + 1e-2
+    problem = dini.Minimize(lambda x, a: jnp.sum(a * x - jnp.log(x)))
+
+    def solved(x):
+        return dini.solve(problem, dini.BFGS(), x, jnp.float32(10), on_failure="ignore").success
+
+    assert jnp.mean(jax.jit(jax.vmap(solved))(jnp.asarray(start, jnp.float32))) >= 0.7

@@ -95,7 +95,11 @@ def _image(eqn: Any, parts: dict[Any, _Part], given: dict[Any, Any], count: int)
         return None
     start, scale = parts[eqn.invars[which]]
     (axis,) = contracted[1 - which]
-    rows = jnp.moveaxis(given[eqn.invars[1 - which]], axis, 0).astype(eqn.outvars[0].aval.dtype)
+    matrix = given[eqn.invars[1 - which]]
+    # the batch's axis is that of the unit vectors, which are not sharded
+    if getattr(jax.typeof(matrix), "sharding", None) is not None and jax.typeof(matrix).sharding.spec[axis] is not None:
+        return None
+    rows = jnp.moveaxis(matrix, axis, 0).astype(eqn.outvars[0].aval.dtype)
     if scale is not None:
         rows = jnp.reshape(scale, (-1, *[1] * (rows.ndim - 1))).astype(rows.dtype) * rows
     after = count - start - rows.shape[0]

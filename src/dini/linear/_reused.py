@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -12,30 +12,20 @@ import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
 from .. import trees
+from ._cg import CG
 from ._dense import lost_pivots
 from ._materialize import materialize
+from ._preconditioner import Preconditioner
 from ._protocol import Matvec, Structure
 
 #: with how many products a factor is tested
 _PRODUCTS = 4
-#: refinements, of which each one gains at least the factor 0.7
-_MOST = 100
-
-
-class Refinement(NamedTuple):
-    """The best solution so far with its residual's norm, the last residual, and whether to go on."""
-
-    w: Any
-    residual: Any
-    size: Any
-    goes_on: Any
-    count: Any
 
 
 @register_dataclass
 @dataclass(frozen=True)
 class ReusedCholesky:
-    r"""Iterative refinement with a Cholesky factor of the matrix at a nearby point.
+    r"""Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.
 
     Where Newton's method has converged, its last factor leaves an error of the size of its last step, so that two or
     three products take the place of assembling and factorizing a matrix. Where there is no factor, it is made.
@@ -79,26 +69,10 @@ class ReusedCholesky:
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the matrix looks singular."""
-        del structure
-        target = trees.eps(b) ** 0.75 * trees.norm(b)
-
-        def refine(carry: Refinement) -> Refinement:
-            w = trees.add(carry.w, _apply(self.factor, carry.residual))
-            residual = trees.sub(b, matvec(w))
-            size = trees.norm(residual)
-            better = size < carry.size
-            return Refinement(
-                trees.where(better, w, carry.w),
-                residual,
-                jnp.where(better, size, carry.size),
-                # the last digits need not be reachable: refinement stops there, and the true residual decides
-                (size > target) & (size < 0.7 * carry.size),
-                carry.count + 1,
-            )
-
-        first = Refinement(trees.zeros_like(b), b, trees.norm(b), trees.norm(b) > 0, jnp.zeros((), jnp.int32))
-        w = jax.lax.while_loop(lambda c: c.goes_on & (c.count < _MOST), refine, first).w
-        return w, lost_pivots(self.factor, jnp.sum(jnp.square(self.factor), axis=1))
+        # the last digits need not be reachable: refinement stops there, and the true residual decides
+        cg = CG(trees.eps(b) ** 0.75, 30, Preconditioner(jax.tree_util.Partial(_apply, self.factor)))
+        w, failed = cg(matvec, b, structure)
+        return w, failed | lost_pivots(self.factor, jnp.sum(jnp.square(self.factor), axis=1))
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""

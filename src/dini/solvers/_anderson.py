@@ -109,7 +109,7 @@ class Anderson(Solver):
         del problem, args
         store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
         gram = jnp.zeros((self.history, self.history), inf.dtype)
-        squares = gram[:2] if self.type == 1 else None
+        squares = jnp.zeros((2, self.history), inf.dtype) if self.type == 1 else None
         count = jnp.zeros((), jnp.int32)
         return State(inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count)
 

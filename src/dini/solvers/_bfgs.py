@@ -68,7 +68,7 @@ class BFGS(QuasiNewton):
     def _renew(
         self, model: Inverse, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
     ) -> tuple[Inverse, Any, Any]:
-        r"""Update to :math:`H - u s^\top - s u^\top`, where :math:`u = \rho (H y - (1 + \rho y^\top H y) s / 2)`.
+        r"""Update the matrix and its product with ``g``.
 
         The only product with the matrix is :math:`Hg`: with the last one, :math:`Hy = Hg - Hg_{\text{old}}`.
         """
@@ -80,9 +80,13 @@ class BFGS(QuasiNewton):
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
         hg = scale * (model.matrix @ flat)
         hy = hg + scale * old
-        u = rho * (hy - (1 + rho * (y @ hy)) / 2 * s)
-        matrix = scale * model.matrix - (u[:, None] * s[None, :] + s[:, None] * u[None, :])
+        weight = rho * (1 + rho * (y @ hy))
+        cross = rho * (hy[:, None] * s[None, :])
+        # H - u s' - s u' with the vector u below would be shorter, but fused multiply-adds make it unsymmetric: in
+        # single precision that costs many a solution
+        matrix = scale * model.matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
         # the same update applied to the product with g
+        u = rho * hy - weight / 2 * s
         product = hg - gram.sg * u - (u @ flat) * s
         direction = unravel(-product.astype(flat_g.dtype))
         return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -(product @ flat)
