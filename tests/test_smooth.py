@@ -389,7 +389,7 @@ def test_a_solve_in_time_is_the_plain_one_or_stops():
 
 
 def test_bfgs_keeps_its_digits_in_single_precision():
-    """A barrier far from its minimum, where an update that is not quite symmetric goes wrong (in optimized programs)."""
+    """A barrier far from its minimum, where an update that is not symmetric goes wrong (in optimized programs)."""
     start = np.abs(np.random.default_rng(1).normal(size=(200, 50))) * 30 + 1e-2
     problem = dini.Minimize(lambda x, a: jnp.sum(a * x - jnp.log(x)))
 
