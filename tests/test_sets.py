@@ -440,15 +440,17 @@ def test_transport_at_all_scales(shape, scale):
     assert np.sum(cost * P) <= best.fun + 1e-7 * scale
 
 
-def test_transport_ends_where_rounding_ends_it():
-    """A tolerance that rounding does not let it reach must not keep Newton's method running to its limit."""
-    Y = 0.05 * np.random.default_rng(1).standard_normal((100, 10, 10))
-    marginal = np.full(10, 0.1)
-    alpha, beta, steps = jax.vmap(_euclidean_dual, (0, None, None))(Y, marginal, marginal)
-    assert steps.max() <= 30
+@pytest.mark.parametrize("scale", [0.05, 1.0, 1000.0])
+def test_transport_ends_where_rounding_ends_it(scale):
+    """A tolerance out of the reach of rounding must not keep Newton's method running, nor a detour end it."""
+    rng = np.random.default_rng(1)
+    Y = scale * rng.standard_normal((200, 10, 10))
+    rows, columns = (u / u.sum(1, keepdims=True) for u in rng.uniform(0.5, 1.5, (2, 200, 10)))
+    alpha, beta, steps = jax.vmap(_euclidean_dual)(Y, rows, columns)
+    assert steps.max() <= 100
     P = np.maximum(Y + np.asarray(alpha)[:, :, None] + np.asarray(beta)[:, None, :], 0)
-    np.testing.assert_allclose(P.sum(1), 0.1, atol=1e-9)
-    np.testing.assert_allclose(P.sum(2), 0.1, atol=1e-9)
+    np.testing.assert_allclose(P.sum(2), rows, atol=1e-9)
+    np.testing.assert_allclose(P.sum(1), columns, atol=1e-9)
 
 
 ENTROPIC = {
