@@ -303,3 +303,15 @@ def test_a_sharded_matrix_is_multiplied():
         product = lambda v: jnp.dot(data, v, out_sharding=jax.P(None))
         matrix = materialize(lambda v: jnp.dot(_DATA.T, product(v)), jnp.ones(23))[0]
     np.testing.assert_allclose(matrix, _DATA.T @ _DATA, rtol=1e-12, atol=1e-12)
+
+
+def test_a_map_or_right_hand_side_that_does_not_fit_is_told():
+    d, b = jnp.arange(1.0, 4.0), jnp.ones(3, jnp.float32)
+    for solver in (None, linear.CG(), linear.GMRES()):
+        with pytest.raises(TypeError, match=r"output of matvec must .*given float64\[3\], needed float32\[3\]"):
+            linear.solve(lambda w: d * w, b, structure="positive definite", solver=solver)
+    with pytest.raises(TypeError, match=r"output of matvec must .*given \{a: float32\[3\]\}"):
+        linear.solve(lambda w: {"a": w}, b)
+    for wrong in ([1.0, 2.0], jnp.arange(3), jnp.ones(3, complex)):
+        with pytest.raises(TypeError, match="b of a linear system must be a pytree of real floating-point arrays"):
+            linear.solve(lambda w: w, wrong)

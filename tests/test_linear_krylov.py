@@ -203,6 +203,118 @@ def test_singular_consistent_systems_have_the_shortest_solution(name):
     assert np.all(np.isnan(solve(vector())))  # not in the range
 
 
+GENERAL = np.random.default_rng(0).normal(size=(D, D)) + 20 * np.diag(np.linspace(1, 2, D))
+
+
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_gmres_takes_the_shortest_residual_of_the_krylov_space(preconditioned):
+    P = np.diag(np.linspace(0.5, 2, D)) if preconditioned else np.eye(D)
+    b = np.asarray(vector())
+    for k in (1, 2, 8, 9, 16, 24):
+        solver = linear.GMRES(
+            restart=k, max_steps=1, preconditioner=(lambda r: jnp.asarray(P) @ r) if preconditioned else None
+        )
+        w, _ = solver(lambda w: jnp.asarray(GENERAL) @ w, jnp.asarray(b), None)
+        basis = [b / np.linalg.norm(b)]
+        for _ in range(k):
+            new = GENERAL @ P @ basis[-1]
+            for _ in range(2):
+                new = new - sum((q @ new) * q for q in basis)
+            basis.append(new / np.linalg.norm(new))
+        K = P @ np.stack(basis[:k], 1)
+        best = K @ np.linalg.lstsq(GENERAL @ K, b, rcond=None)[0]
+        np.testing.assert_allclose(w, best, rtol=1e-8, atol=1e-10)
+
+
+def counted(A):
+    count = []
+
+    def matvec(w):
+        jax.debug.callback(lambda: count.append(1))
+        return A(w)
+
+    return matvec, count
+
+
+def test_gmres_makes_no_needless_products():
+    """Three different eigenvalues take three steps, whose space is then exhausted; one product more checks."""
+    d = jnp.asarray(np.repeat([1.0, -2.0, 5.0], 10))
+    matvec, count = counted(lambda w: d * w)
+    w, failed = linear.GMRES()(matvec, vector(d=30), None)
+    jax.effects_barrier()
+    np.testing.assert_allclose(w, vector(d=30) / d, rtol=1e-12)
+    assert not failed
+    assert len(count) == 4
+    # a tolerance ends a cycle before it is full
+    matvec, count = counted(lambda w: jnp.asarray(GENERAL) @ w)
+    w, _ = linear.GMRES(rtol=1e-3, restart=D)(matvec, vector(), None)
+    jax.effects_barrier()
+    assert 1e-4 < np.linalg.norm(GENERAL @ w - vector()) / np.linalg.norm(vector()) <= 1e-3
+    assert len(count) < 40
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_gmres_where_there_is_no_direction_left(dtype):
+    gmres = linear.GMRES()
+    one = jnp.ones(3, dtype)
+    w, failed = gmres(lambda w: 2 * w, one, None)
+    np.testing.assert_allclose(w, 0.5)
+    assert not failed
+    for b in (0 * one, jnp.zeros(0, dtype)):
+        w, failed = gmres(lambda w: 2 * w, b, None)
+        np.testing.assert_array_equal(w, b)
+        assert not failed
+    w, _ = gmres(lambda w: 4 * w, jnp.asarray(2.0, dtype), None)
+    np.testing.assert_allclose(w, 0.5)
+    # singular maps: zero, a shift whose space is exhausted without a solution, a consistent one
+    shift = jnp.asarray(np.eye(3, k=-1), dtype)
+    for A in (0 * shift, shift):
+        w, _ = gmres(lambda w, A=A: A @ w, jnp.asarray([0, 1, 0], dtype), None)
+        assert np.all(np.isfinite(w))
+        with pytest.raises(Exception, match="not solved"):
+            linear.solve(lambda w, A=A: A @ w, one, solver=gmres)
+    singular = jnp.asarray(np.diag([3.0, 1.0, 0.0]) + np.eye(3, k=1) * [[0], [1], [0]], dtype)
+    b = singular @ one
+    w = linear.solve(lambda w: singular @ w, b, solver=gmres)
+    np.testing.assert_allclose(singular @ w, b, rtol=1e-4)
+    assert np.all(np.isnan(linear.solve(lambda w: w * jnp.nan, one, solver=gmres, on_failure="nan")))
+
+
+def test_gmres_restarts_and_gives_up():
+    # a cyclic shift moves no residual before its last product
+    for n, restart, solved in ((20, 20, True), (20, 19, False)):
+        matvec, count = counted(lambda w: jnp.roll(w, 1))
+        w, _ = linear.GMRES(restart=restart)(matvec, jnp.zeros(n).at[0].set(1.0), None)
+        jax.effects_barrier()
+        assert (abs(w[-1] - 1) < 1e-10) == solved
+        assert len(count) < 25 * restart
+    A = jnp.asarray(GENERAL)
+    w = linear.solve(lambda w: A @ w, vector(), solver=linear.GMRES(restart=5, rtol=1e-12))
+    np.testing.assert_allclose(w, np.linalg.solve(GENERAL, vector()), rtol=1e-9, atol=1e-11)
+
+
+def test_gmres_on_badly_conditioned_bases_trees_and_lanes():
+    # eigenvalues that crowd around one and a few far away: much cancels in the basis
+    rng = np.random.default_rng(4)
+    Q = rng.normal(size=(D, D)) / np.sqrt(D) + np.eye(D)
+    A = Q @ np.diag(np.concatenate([1 + 1e-6 * rng.normal(size=D - 4), [30.0, -100.0, 300.0, 0.1]])) @ np.linalg.inv(Q)
+    ok, error = solved(A, linear.GMRES(rtol=1e-12))
+    assert ok == [True, True]
+    assert error < 1e-5
+
+    def matvec(w, s):
+        flat = jnp.asarray(GENERAL) @ jnp.concatenate([w["a"], w["b"].ravel()]) + s * w["a"][0]
+        return {"a": flat[:20], "b": flat[20:].reshape(6, 10)}
+
+    b = vector()
+    tree = {"a": b[:20], "b": b[20:].reshape(6, 10)}
+    lanes = jax.jit(jax.vmap(lambda s: linear.solve(lambda w: matvec(w, s), tree, solver=linear.GMRES(restart=15))))
+    w = lanes(jnp.array([0.0, 1.0, 30.0]))
+    for i, s in enumerate([0.0, 1.0, 30.0]):
+        truth = np.linalg.solve(GENERAL + s * np.eye(D)[0][None, :], b)
+        np.testing.assert_allclose(np.concatenate([w["a"][i], w["b"][i].ravel()]), truth, rtol=1e-6, atol=1e-8)
+
+
 def test_lsmr_on_general_maps():
     A = np.random.default_rng(0).normal(size=(D, D)) + 8 * np.eye(D)
     ok, error = solved(A, linear.LSMR(rtol=1e-12))

@@ -126,6 +126,45 @@ def test_ends_without_a_change_of_sign_are_told():
     np.testing.assert_array_equal(batch, [Status.CONVERGED, Status.NO_BRACKET])
 
 
+BRACKETS = (dini.Bisection, dini.Chandrupatla)
+
+
+@pytest.mark.parametrize("method", BRACKETS)
+@pytest.mark.parametrize(
+    ("fun", "low", "high"),
+    [
+        (lambda x: 1 / (x - 0.3), -1.0, 1.0),
+        (jnp.tan, 1.0, 2.0),
+        (lambda x: x + 0.5 * jnp.sign(x - 0.3), -1.0, 2.0),
+        (lambda x: x + jnp.cbrt(1e-3 / (x - 0.3)), 0.0, 1.5),
+    ],
+)
+def test_a_change_of_sign_without_a_root_is_told(method, fun, low, high):
+    for dtype in (jnp.float64, jnp.float32):
+        solver = method(*jnp.asarray([low, high], dtype))
+        solution = dini.root(fun, jnp.asarray(low, dtype), solver=solver, on_failure="ignore")
+        assert solution.status == Status.DISCONTINUOUS
+    with pytest.raises(dini.SolveError, match="pole or a jump"):
+        dini.root(fun, low, solver=method(low, high))
+
+
+@pytest.mark.parametrize("method", BRACKETS)
+def test_steep_flat_and_noisy_functions_are_no_jumps(method):
+    third = 1 / 3
+    functions = [
+        lambda x: jnp.tanh(1e10 * (x - third)),  # needs a bracket narrower than the tolerance
+        lambda x: jnp.sign(x - third) * jnp.abs(x - third) ** 0.05,
+        lambda x: (x - third) ** 9,
+        lambda x: jnp.polyval(jnp.asarray(np.poly([third] * 5)), x),  # whose values are rounding near the root
+    ]
+    for fun, width in zip(functions, (2e-8, 2e-8, 2e-8, 3e-3), strict=True):
+        x = dini.root(fun, 0.0, solver=method(-1.0, 2.0)).x
+        np.testing.assert_allclose(x, third, atol=width)
+    lanes = jax.vmap(lambda a: dini.root(lambda x, a: a[0] / (x - 0.3) + a[1] * x, 0.0, a, solver=method(-1.0, 1.0)))
+    solution = lanes(jnp.array([[1.0, 0.0], [0.0, 1.0]]))
+    np.testing.assert_array_equal(solution.status, [Status.DISCONTINUOUS, Status.CONVERGED])
+
+
 def rotation(x):
     return jnp.stack([-2.0 * x[1] - 0.1 * x[0] ** 3 + 1.0, 2.0 * x[0] + 0.3])
 

@@ -34,6 +34,7 @@ class Status(enum.IntEnum):
     STEP_TOO_SMALL = 8
     TIME_LIMIT = 9
     NO_BRACKET = 10
+    DISCONTINUOUS = 11
 
     @property
     def explanation(self) -> str:
@@ -66,6 +67,8 @@ _EXPLANATIONS = {
     "with `solve(..., state=solution.state)`.",
     Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
     "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
+    Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a pole "
+    "or a jump, and no root. Move `lower` or `upper` to a side of it, or multiply the equation by its denominator.",
 }
 
 

@@ -1,13 +1,14 @@
 """Linear systems of derivatives: which solver, and whether to believe its answer.
 
-Most Krylov methods are Lineax's (CG and MINRES are not); what stands here is the choice by size and structure, the
-dense path, the scaling of the right-hand side and the true residual of every solve, and sparse systems.
+BiCGStab and LSMR are Lineax's; what stands here is the choice by size and structure, the dense path, the other Krylov
+methods, the scaling of the right-hand side and the true residual of every solve, and sparse systems.
 """
 
 from ._cg import CG
 from ._condition import condition_estimate, ritz_values
 from ._dense import Dense
-from ._krylov import GMRES, LSMR, BiCGStab, Lineax
+from ._gmres import GMRES
+from ._krylov import LSMR, BiCGStab, Lineax
 from ._minres import MINRES
 from ._pattern import Pattern
 from ._preconditioner import Preconditioner

@@ -123,36 +123,6 @@ class ShortRecurrence(Krylov):
 
 @register_dataclass
 @dataclass(frozen=True)
-class GMRES(Krylov):
-    """Restarted GMRES, for general maps.
-
-    Parameters
-    ----------
-    rtol, x0, x0_transposed
-        As for :class:`CG`.
-    restart
-        Number of products between restarts, and of vectors that are kept.
-    max_steps
-        Limit on the number of restarts; by default ten times the number of unknowns, and 100.
-    preconditioner
-        A :class:`Preconditioner`, a linear function ``r -> P r`` close to the inverse of the map, or an object with
-        that function and ``transposed``. It is transposed for the transposed system.
-    """
-
-    rtol: float | None = field(default=None, metadata={"static": True})
-    restart: int = field(default=30, metadata={"static": True})
-    max_steps: int | None = field(default=None, metadata={"static": True})
-    preconditioner: Any = None
-    x0: Any = None
-    x0_transposed: Any = None
-
-    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether it is finite."""
-        return self._lineax(lx.GMRES, matvec, b, structure, restart=min(self.restart, trees.size(b)))
-
-
-@register_dataclass
-@dataclass(frozen=True)
 class BiCGStab(ShortRecurrence):
     """BiCGStab, for general maps in short memory.
 

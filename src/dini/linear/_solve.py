@@ -47,6 +47,11 @@ def solve(
     name
         What the system belongs to, for messages.
 
+    Raises
+    ------
+    TypeError
+        If ``b`` holds anything but real floating-point arrays, or ``matvec`` returns another structure, shape or dtype.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -55,6 +60,8 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
+    _check(b)
+    matvec = _fitting(matvec)
     matvec, solver, reduction = modified(matvec, solver, reduction)
     chosen: Any = choose(solver, trees.size(b), structure, reduction, direct=True)[0]
     if hasattr(chosen, "prepared"):
@@ -95,6 +102,27 @@ def solve(
 
     symmetric = structure is not None
     return jax.lax.custom_linear_solve(matvec, _linked(b), run(False), run(True), symmetric=symmetric)
+
+
+def _check(b: Any) -> None:
+    if not all(hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(b)):
+        raise TypeError(
+            "The right-hand side b of a linear system must be a pytree of real floating-point arrays: "
+            f"given {trees.describe(b)}."
+        )
+
+
+def _fitting(matvec: Matvec) -> Matvec:
+    """Return the map, made to raise where its output does not fit its input."""
+    if hasattr(matvec, "tangent"):
+        return matvec  # a derivative of dini's, which fits
+
+    def product(w: Any) -> Any:
+        out = matvec(w)
+        trees.require_same("The output of matvec", out, w, "the right-hand side b")
+        return out
+
+    return product
 
 
 def _linked(b: Any) -> Any:

@@ -15,7 +15,8 @@ from jax.tree_util import register_dataclass
 from .. import trees
 from ._cg import CG
 from ._dense import Dense, DenseFactor
-from ._krylov import GMRES, as_linear_solver
+from ._gmres import GMRES
+from ._krylov import as_linear_solver
 from ._protocol import LinearSolver, Matvec, Structure
 
 #: Unknowns of up to this many real numbers are factorized densely by default (measured: benchmarks/dense_limit.py).

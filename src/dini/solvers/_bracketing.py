@@ -21,6 +21,7 @@ class State(NamedTuple):
     """Carried from step to step, as vectors with one element for each scalar equation.
 
     ``a`` is the last point, ``b`` the one on the other side of the root, ``c`` the one before; with their values.
+    ``fell`` holds the first difference of the values at the ends, and the width and the difference when it last halved.
     """
 
     error: Any
@@ -30,6 +31,7 @@ class State(NamedTuple):
     at_a: Any
     at_b: Any
     at_c: Any
+    fell: Any
     trial: Any
     steps: Any
     status: Any
@@ -71,11 +73,29 @@ class Bracketing(Solver):
             for end in (self.lower, self.upper)
         )
         nothing, steps = jnp.zeros_like(low), jnp.zeros((), jnp.int32)
-        return State(inf, high, low, low, nothing, nothing, nothing, low, steps, running())
+        return State(inf, high, low, low, nothing, nothing, nothing, jnp.stack([nothing] * 3), low, steps, running())
 
     def _propose(self, state: State, tol: Any) -> Any:
         """Return how far the next trial lies on the way from ``a`` to ``b``."""
         raise NotImplementedError
+
+    @staticmethod
+    def _continuity(now: State, width: Any, start: Any) -> tuple[Any, Any]:
+        """Return the new ``fell``, and where the function changes sign without passing through zero.
+
+        The values at the ends of a bracket come together as it shrinks where the function is continuous, however
+        slowly. Where their difference grows, or has not halved on a bracket a hundred times narrower, there is a pole or
+        a jump, or a step so steep that a narrower bracket has to resolve it. Differences at the level of rounding,
+        beside the first one, say nothing.
+        """
+        difference = jnp.abs(now.at_a - now.at_b)
+        first, wide, last = now.fell
+        first = jnp.where(start, difference, first)
+        halved = start | (difference <= 0.5 * last)
+        wide, last = jnp.where(halved, width, wide), jnp.where(halved, difference, last)
+        broken = (width < 1e-2 * wide) | (difference > last)
+        broken = broken & (width > 0) & (difference > trees.eps(difference) ** 0.5 * first)
+        return jnp.stack([first, wide, last]), broken
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one point of each bracket."""
@@ -93,6 +113,7 @@ class Bracketing(Solver):
             values,
             jnp.where(same, state.at_b, state.at_a),
             jnp.where(same, state.at_a, state.at_b),
+            state.fell,
             state.trial,
             k,
             state.status,
@@ -105,9 +126,11 @@ class Bracketing(Solver):
         found = (now.at_a == 0) | (now.at_b == 0)
         scale = jnp.maximum(jnp.abs(best), 1)
         width = jnp.where(found, 0, jnp.abs(now.b - now.a))
+        fell, broken = self._continuity(now, width, k == 1)
         enclosed = jnp.all(found | (jnp.sign(now.at_a) != jnp.sign(now.at_b)))
         # a narrow bracket without a root is no solution
-        error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(0.5 * width / scale)).astype(dtype)
+        error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(0.5 * jnp.where(broken, fell[1], width) / scale))
+        error = error.astype(dtype)
         error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)
         tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
         share = jnp.asarray(self._propose(now, tol * scale), dtype)
@@ -118,8 +141,9 @@ class Bracketing(Solver):
         trial = jnp.where(found, best, jnp.where(k == 0, now.trial, trial))
         status = jnp.where((k == 1) & ~enclosed, Status.NO_BRACKET, state.status)
         narrow = jnp.all(width <= 4 * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
-        status = jnp.where(narrow, Status.STALLED, status).astype(jnp.int32)
-        now = now._replace(error=error, trial=trial, steps=k + 1, status=status)
+        end = jnp.where(jnp.any(broken), Status.DISCONTINUOUS, Status.STALLED)
+        status = jnp.where(narrow, end, status).astype(jnp.int32)
+        now = now._replace(error=error, fell=fell, trial=trial, steps=k + 1, status=status)
         return trees.where(k == 0, x, unravel(best.astype(flat.dtype))), now
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
