@@ -84,8 +84,8 @@ class Bracketing(Solver):
         """Return the new ``fell``, and where the function changes sign without passing through zero.
 
         The values at the ends of a bracket come together as it shrinks where the function is continuous, however
-        slowly. Where their difference grows, or has not halved on a bracket a hundred times narrower, there is a pole or
-        a jump, or a step so steep that a narrower bracket has to resolve it. Differences at the level of rounding,
+        slowly. Where their difference grows, or has not halved on a bracket a hundred times narrower, there is a pole
+        or a jump, or a step so steep that a narrower bracket has to resolve it. Differences at the level of rounding,
         beside the first one, say nothing.
         """
         difference = jnp.abs(now.at_a - now.at_b)
