@@ -68,7 +68,7 @@ _EXPLANATIONS = {
     Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
     "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
     Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a "
-    "pole or a jump, and no root. Move `lower` or `upper` to a side of it, or multiply the equation by its denominator.",
+    "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
 }
 
 

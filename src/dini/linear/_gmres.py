@@ -119,8 +119,8 @@ class GMRES(Krylov):
             better = rest < s.rest
             idle = jnp.where(rest < 0.99 * s.rest, 0, s.idle + 1)
             idle = jnp.where(better, idle, _PATIENCE)
-            kept = (trees.where(better, *pair) for pair in ((x, s.x), (r, s.r), (rest, s.rest)))
-            return _State(*kept, end.basis, idle, s.cycles + 1)
+            x, r, rest = trees.where(better, (x, r, rest), (s.x, s.r, s.rest))
+            return _State(x, r, rest, end.basis, idle, s.cycles + 1)
 
         rows = _BLOCK * math.ceil((m + 1) / _BLOCK)
         basis = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), b)
