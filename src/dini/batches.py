@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from . import trees
 from .differentiation import Differentiation, Implicit
@@ -24,7 +23,7 @@ from .status import OnFailure, Status, check_on_failure
 _IMPLICIT = Implicit()
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class _Found(Solver):
     """A solver that returns what has been found already."""

@@ -1,8 +1,8 @@
 """Functions of the user as pytrees.
 
-A problem holds the user's functions. As pytrees they travel through ``jax.jit`` (a plain function is static, the
-arrays of a callable module are data), and once *closed* every array that a function closes over is a leaf too, so that
-a derivative rule sees it.
+A problem holds the user's functions. As pytrees they travel through ``jax.jit`` (a plain function is static, with what
+it reads besides its arguments; the arrays of a callable module are data), and once *closed* every array that a
+function closes over is a leaf too, so that a derivative rule sees it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial, register_dataclass
+from jax.tree_util import Partial, register_pytree_node
 
 from . import trees
+from .captured import captured, same
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class _Hole:
 _HOLE = _Hole()
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Module:
     """A callable pytree (an Equinox module, say) with its arrays apart from leaves such as activation functions."""
@@ -50,28 +51,59 @@ class Module:
         return jax.tree.unflatten(self.skeleton.treedef, leaves)(*args)
 
 
+class Watched(Partial):
+    """A function of the user's with arguments that are bound to it; another one where what it reads has changed."""
+
+
+class _Key:
+    """The static part of a watched function: the function, and what it reads at the time."""
+
+    __slots__ = ("fun", "read")
+
+    def __init__(self, fun: Any) -> None:
+        self.fun, self.read = fun, captured(fun)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, _Key) and self.fun == other.fun and same(self.read, other.read)
+
+    def __hash__(self) -> int:
+        return hash(self.fun)
+
+    def __repr__(self) -> str:
+        return repr(self.fun)
+
+
+register_pytree_node(
+    Watched,
+    lambda watched: ((watched.args, watched.keywords), _Key(watched.func)),
+    lambda key, children: Watched(key.fun, *children[0], **children[1]),
+)
+
+
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex | int | bool)
 
 
 def as_function(fun: Any, name: str) -> Any:
     """Return ``fun`` as a callable pytree whose leaves are arrays."""
-    if type(fun) is Partial:
+    if type(fun) in (Partial, Watched):
         return fun
     if not callable(fun):
         raise TypeError(f"{name} must be callable: given {fun!r}.")
     if isinstance(fun, functools.partial) and all(map(_is_array, jax.tree.leaves((fun.args, fun.keywords)))):
-        return Partial(fun.func, *fun.args, **fun.keywords)
+        return Watched(fun.func, *fun.args, **fun.keywords)
     leaves, treedef = jax.tree.flatten(fun)
     if len(leaves) == 1 and leaves[0] is fun:
-        return Partial(fun)
+        return Watched(fun)
     if all(map(_is_array, leaves)):
         return fun
     static = tuple(_HOLE if _is_array(leaf) else leaf for leaf in leaves)
     return Module([leaf for leaf in leaves if _is_array(leaf)], _Skeleton(treedef, static))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Closed:
     """A traced function: everything that it closes over is a leaf."""

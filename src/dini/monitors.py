@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
+
+from . import trees
 
 
 def _scalars(state: Any) -> dict[str, Any]:
@@ -34,7 +35,7 @@ class Monitor:
         raise NotImplementedError
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Callback(Monitor):
     """Call ``fun(info)`` on the host every ``every`` steps.
@@ -83,7 +84,7 @@ class ProgressBar(Callback):
 jax.tree_util.register_pytree_node(ProgressBar, lambda bar: ((), bar.every), lambda every, _: ProgressBar(every))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Record(Monitor):
     """Keep the scalar fields of the solver's state of the first ``size`` steps in ``solution.history``.
@@ -110,7 +111,7 @@ class Record(Monitor):
         return {name: history[name].at[steps - 1].set(value, mode="drop") for name, value in _scalars(state).items()}
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Monitors(Monitor):
     """Several monitors at once; the history is a tuple with the history of each."""

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from . import trees
@@ -22,7 +21,7 @@ from .settings import require_choice, require_count, require_positive
 __all__ = ["Perturbed", "one_hot_argmax", "ranks"]
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Perturbed:
     r"""A piecewise-constant function, averaged over noise: :math:`y_\sigma(\theta) = E[y(\theta + \sigma Z)]`.

@@ -4,44 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
 from . import trees
-
-Class = TypeVar("Class", bound=type)
-
-
-def register(cls: Class) -> Class:
-    """Register a dataclass as a pytree; fields whose metadata say ``static`` are no leaves.
-
-    Unlike :func:`jax.tree_util.register_dataclass`, the class is put together again without its constructor: the
-    derivative with respect to a set is an object of the set's class, but a tangent of a radius need not be positive.
-    """
-    static = tuple(f.name for f in fields(cls) if f.metadata.get("static"))
-    data = tuple(f.name for f in fields(cls) if not f.metadata.get("static"))
-    keys = tuple(map(GetAttrKey, data))
-
-    def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        values = node.__dict__
-        return tuple([values[name] for name in data]), tuple([values[name] for name in static])
-
-    def flatten_with_keys(node: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
-        children, aux = flatten(node)
-        return tuple(zip(keys, children, strict=True)), aux
-
-    def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
-        node = object.__new__(cls)
-        node.__dict__.update(zip(data, children, strict=True))
-        node.__dict__.update(zip(static, aux, strict=True))
-        return node
-
-    register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return cls
 
 
 def leaves_like(parameter: Any, x: Any) -> Any:

@@ -42,11 +42,16 @@ def known(*values: Any) -> bool:
 
 
 def positive(tree: Any, *, or_zero: bool = False) -> Any:
-    """Return a tree with NaN for what is traced and not positive (or zero); what is known has been checked before."""
+    """Return a tree with NaN for what is not positive (or zero).
+
+    What a user passes is checked before, unless it is traced; what an update of a tree makes of it is not.
+    """
 
     def one(value: Any) -> Any:
         if known(value):
-            return value
+            array = np.asarray(value)
+            right = array >= 0 if or_zero else array > 0
+            return value if right.all() else jnp.where(right, value, jnp.nan)
         return jnp.where(value >= 0 if or_zero else value > 0, value, jnp.nan)
 
     return jax.tree.map(one, tree)

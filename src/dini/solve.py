@@ -19,6 +19,7 @@ import numpy as np
 
 from . import trees
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
+from .functions import Watched
 from .loop import Outcome, tolerance
 from .monitors import Monitor
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
@@ -270,7 +271,7 @@ def as_solver(solver: Any) -> Solver:
     if isinstance(solver, Solver):
         return solver
     if callable(solver) and not isinstance(solver, type):
-        return Function(jax.tree_util.Partial(solver))
+        return Function(Watched(solver))
     raise TypeError(
         "solver must be an object of dini.solvers, such as dini.LBFGS(), or a function (problem, init, *args) -> x: "
         f"given {solver!r}."

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
@@ -59,7 +58,7 @@ class Condition:
         return trees.norm(self.at(problem, x, *args)(problem, x, *args))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
@@ -77,7 +76,7 @@ class Residual(Condition):
         return hasattr(problem, "map")
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Given(Condition):
     """A user's function ``F(x, *args)``; ``fixed_point`` says that it is ``x - T(x, *args)``."""
@@ -102,7 +101,7 @@ class Given(Condition):
         return dataclasses.replace(self, fun=close(self.fun, x, *args))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class _FixedPointResidual:
     map: Any

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..separable import register
+from .. import trees
 from ..sets import ConeProduct
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class ConicResidual:
     r"""The residual map of :math:`\min c^\top x` subject to :math:`Ex + s = d`, :math:`s \in K`.

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..linear import Reduction
@@ -56,7 +55,7 @@ def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
     return inverse_curvature(lambda u: problem.gradient(u, *args), x) if given is None else given
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Stationary(Condition):
     r"""Stationarity of a smooth objective: :math:`F = \nabla_1 f(x, \theta)`. Its derivative is the Hessian."""
@@ -70,7 +69,7 @@ class Stationary(Condition):
         return problem.structure or "symmetric"
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ProximalGradient(Condition):
     r"""The fixed point of the proximal gradient method, :math:`F = x - \mathrm{prox}_{\eta g}(x - \eta \nabla_1 f)`.
@@ -157,7 +156,7 @@ class ProximalGradient(Condition):
 ProjectedGradient = ProximalGradient
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class BlockProximalGradient(Condition):
     r"""The fixed point of block proximal gradient.
@@ -185,7 +184,7 @@ class BlockProximalGradient(Condition):
         return trees.sub(x, problem.prox(forward, self.step_sizes))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class MirrorDescent(Condition):
     r"""The fixed point of mirror descent.
@@ -214,7 +213,7 @@ class MirrorDescent(Condition):
         return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size, problem.constraint))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class NewtonStep(Condition):
     r"""The fixed point of Newton's method.

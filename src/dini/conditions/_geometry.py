@@ -7,14 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function
 from ..sets import NonNegative, Product, Set, Simplex
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class KL:
     r"""The entropy geometry, :math:`\varphi(x) = \sum_i x_i \log x_i`, on simplices and the nonnegative orthant.
@@ -63,7 +62,7 @@ class KL:
         return sum(jax.tree.leaves(jax.tree.map(one, x, y)), jnp.zeros((), trees.real_dtype(x)))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Geometry:
     r"""A user's own geometry: a mirror map and a Bregman projection.

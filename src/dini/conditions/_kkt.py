@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..separable import register
 from ..settings import require_choice
 
 
@@ -22,7 +21,7 @@ def _pull(name: str, fun: Any, z: Any, args: tuple[Any, ...], multiplier: Any) -
     return values, back(multiplier)[0]
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class KKT:
     r"""The KKT conditions of :math:`\min_z f(z, \theta)` with :math:`H(z, \theta) = 0` and :math:`G(z, \theta) \le 0`.

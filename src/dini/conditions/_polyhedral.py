@@ -10,13 +10,12 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..separable import register
 from ..sets import project_simplex
 from ..settings import require_positive
 from ._descent import inverse_curvature
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class ConvexHull:
     r"""The condition of a minimum over the convex hull of vertices.

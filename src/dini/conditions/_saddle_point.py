@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jax.tree_util import register_dataclass
-
+from .. import trees
 from ..linear import Linearized, Reduction
 from ._descent import ProximalGradient
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SaddlePoint(ProximalGradient):
     r"""The saddle point of :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`, as a fixed point.

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..penalties import L1
@@ -27,7 +26,7 @@ def _with_derivative_of(smooth: Any, value: Any) -> Any:
     return jax.tree.map(lambda s, v: s + jax.lax.stop_gradient(v - s), smooth, value)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SmoothedProximalGradient(ProximalGradient):
     r"""The proximal gradient condition with the derivative of relaxed complementarity.
@@ -105,7 +104,7 @@ class SmoothedProximalGradient(ProximalGradient):
         )
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class PerturbedProximalGradient(ProximalGradient):
     r"""The proximal gradient condition with the mean derivative of the proximal operator around its argument.

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..separable import register
 from ..sets import Set
 from ..settings import require_positive
 from ._descent import inverse_curvature
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class VariationalInequality:
     r"""The natural residual of a variational inequality.

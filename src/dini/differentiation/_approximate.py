@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
-from jax.tree_util import register_dataclass
 
 from .. import conditions, linear, trees
 from ..linear._krylov import wrap_linear_solver
@@ -33,7 +32,7 @@ def _as_fixed_point(condition: Any, problem: Any, x: Any, args: tuple[Any, ...],
     return condition
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Neumann(Differentiation):
     r"""Differentiate a fixed point with a truncated Neumann series instead of a linear solve.
@@ -87,7 +86,7 @@ class Neumann(Differentiation):
         return Implicit(condition, series).run(problem, solver, x, args, monitor, on_failure)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class JacobianFree(Differentiation):
     r"""Differentiate a fixed point as if the map did not depend on its point: :math:`\partial x \approx \partial_2 T`.
@@ -141,7 +140,7 @@ class Choice(NamedTuple):
     condition: float
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Auto(Differentiation):
     """Differentiate exactly, by the cheapest method that the solution allows, measured where it is needed.

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
@@ -33,7 +32,7 @@ def _forward(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: 
     return iterate(problem, solver, x, args, monitor) if whole is None else whole(problem, x, args)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Implicit(Differentiation):
     r"""Differentiate by the implicit function theorem, :math:`\partial x = -(\partial_1 F)^{-1} \partial_2 F`.
@@ -114,7 +113,7 @@ class Implicit(Differentiation):
         return Auto()
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class OneStep(Differentiation):
     r"""Differentiate one step of the solver at its own end point, as if the point were constant.
@@ -141,7 +140,7 @@ class OneStep(Differentiation):
         return _last_steps(problem, solver, x, args, monitor, on_failure, 1, "OneStep")
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Unrolled(Differentiation):
     """Differentiate through the solver's steps.

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._krylov import ShortRecurrence
@@ -27,7 +26,7 @@ class _State(NamedTuple):
     steps: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class CG(ShortRecurrence):
     """Conjugate gradients, for positive definite maps.

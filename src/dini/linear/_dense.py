@@ -10,9 +10,9 @@ from typing import Any, Literal
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
+from .. import trees
 from ..settings import require_choice
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
@@ -71,7 +71,7 @@ class DenseFactor:
         return ~(jnp.min(pivots) > floor * jnp.max(pivots))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Dense:
     """Factorization of the materialized matrix: Cholesky where it is positive definite, else LU with partial pivoting.

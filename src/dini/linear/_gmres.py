@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
@@ -49,7 +48,7 @@ class _State(NamedTuple):
     cycles: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class GMRES(Krylov):
     """Restarted GMRES, for general maps.

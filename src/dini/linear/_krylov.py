@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jax.tree_util import register_dataclass
 
 from .. import trees
+from ..functions import Watched
 from ._preconditioner import as_preconditioner, fitted
 from ._protocol import Matvec, Structure
 
@@ -121,7 +121,7 @@ class ShortRecurrence(Krylov):
     x0_transposed: Any = None
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class BiCGStab(ShortRecurrence):
     """BiCGStab, for general maps in short memory.
@@ -139,7 +139,7 @@ class BiCGStab(ShortRecurrence):
         return self._lineax(lx.BiCGStab, matvec, b, structure)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LSMR(Krylov):
     """LSMR, for general maps, also singular ones: of all solutions, or least-squares solutions, the shortest.
@@ -170,7 +170,7 @@ class LSMR(Krylov):
         return self._lineax(lx.LSMR, matvec, b, structure, conlim=float("inf"), **tight)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Lineax:
     """Any solver of Lineax, as it is. Its relative tolerance, where it has one, decides what is believed."""
@@ -187,7 +187,7 @@ class Lineax:
         return eps**0.375 if rtol is None else 100 * float(rtol)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Function:
     """A user's own ``solve(matvec, b) -> w``; it gets the transposed products for the transposed system."""
@@ -213,7 +213,7 @@ def as_linear_solver(solver: Any) -> Any:
     if isinstance(solver, lx.AbstractLinearSolver):
         return Lineax(solver)
     if callable(solver):
-        return Function(jax.tree_util.Partial(solver))
+        return Function(Watched(solver))
     raise TypeError(
         f"linear_solver must be one of dini.linear's, a Lineax solver or a function solve(matvec, b): given {solver!r}."
     )

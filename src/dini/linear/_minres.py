@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._krylov import ShortRecurrence
@@ -34,7 +33,7 @@ class _State(NamedTuple):
     steps: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class MINRES(ShortRecurrence):
     r"""MINRES, for symmetric maps, definite or not.

@@ -8,14 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
 from ._protocol import Matvec
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Preconditioner:
     r"""A linear map :math:`P \approx A^{-1}`, with its transpose :math:`P^\top \approx A^{-\top}`.

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._cg import CG
@@ -22,7 +21,7 @@ from ._protocol import Matvec, Structure
 _PRODUCTS = 4
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ReusedCholesky:
     r"""Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.

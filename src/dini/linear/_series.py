@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count, require_positive
@@ -17,7 +16,7 @@ from ._protocol import LinearSolver, Matvec, Structure
 from ._system import choose
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Series:
     r"""The truncated Neumann series :math:`A^{-1} \approx \lambda \sum_{i<k} (I - \lambda A)^i`, an approximation.
@@ -56,7 +55,7 @@ class Series:
         return math.inf
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SeriesFirst:
     """The Neumann series while it converges fast, and another solver where it does not.

@@ -11,7 +11,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
@@ -38,7 +37,7 @@ def _flat(b: Any, dtype: Any) -> tuple[jax.Array, Any]:
     return flat.astype(dtype), lambda w: unravel(w.astype(flat.dtype))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Diagonal(_Direct):
     """Division by the diagonal, for maps that couple no two unknowns. One product finds it.
@@ -58,7 +57,7 @@ class Diagonal(_Direct):
         return Banded(0)(matvec, b, structure)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Banded(_Direct):
     """Direct solution where each equation couples neighbors only, in the order of the raveled unknown.
@@ -146,7 +145,7 @@ def _narrow(pattern: Pattern) -> tuple[int, np.ndarray | None]:
     return (narrow, order) if 2 * narrow <= width else (width, None)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Sparse(_Direct):
     """Direct solution by the pattern of the nonzeros, which is declared or read off the program.
@@ -208,7 +207,7 @@ class Sparse(_Direct):
         return SparseDirect(pattern)(matvec, b, structure)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SparseDirect(_Direct):
     """Sparse LU factorization on the host, by SuperLU through SciPy.

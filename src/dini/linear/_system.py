@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._cg import CG
@@ -57,7 +56,7 @@ class Reduction(NamedTuple):
         )
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Auto:
     """Choose by size and structure.
@@ -76,7 +75,7 @@ class Auto:
         return CG() if structure == "positive definite" else GMRES()
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class OnSupport:
     """Factorize the system of the active elements alone, where a reduction offers that; else conjugate gradients."""

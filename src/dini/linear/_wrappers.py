@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count, require_positive
@@ -34,7 +33,7 @@ class _Shifted:
         return trees.axpy(self._strength, w, self._matvec(w))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Ridge:
     r"""Solve :math:`(A + \rho I) w = b` in place of :math:`A w = b`.
@@ -95,7 +94,7 @@ class Ridge:
         return eps**0.375 if self.solver is None else self.solver.accept(eps)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Refined:
     r"""Iterative refinement: solve in low precision, and correct by the residual in the unknown's own.
@@ -184,7 +183,7 @@ class Refined:
         return self.solver.accept(eps)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class MinimumNorm:
     r"""The shortest solution, for singular systems that have solutions.
@@ -240,7 +239,7 @@ class MinimumNorm:
         return eps**0.375
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class _LeastSquares(MinimumNorm):
     """The same for a right-hand side that may lie outside of the range; only the rest of its residual is looked at."""

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..separable import register
+from .. import trees
 from ..settings import require_positive
 
 
@@ -46,7 +46,7 @@ class RobustLoss:
         return self
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Huber(RobustLoss):
     r"""Huber's loss: :math:`\rho(z) = z` for :math:`z \le 1` and :math:`2\sqrt z - 1` beyond.
@@ -79,7 +79,7 @@ class Huber(RobustLoss):
         return jnp.where(z <= 1, z, 2 * jnp.sqrt(jnp.where(z <= 1, 1, z)) - 1)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class SoftL1(RobustLoss):
     r"""The smooth absolute value: :math:`\rho(z) = 2(\sqrt{1 + z} - 1)`.
@@ -105,7 +105,7 @@ class SoftL1(RobustLoss):
         return 2 * z / (jnp.sqrt(1 + z) + 1)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Cauchy(RobustLoss):
     r"""Cauchy's (Lorentzian) loss: :math:`\rho(z) = \log(1 + z)`. Not convex: far residuals hardly pull.
@@ -130,7 +130,7 @@ class Cauchy(RobustLoss):
         return jnp.log1p(z)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Arctan(RobustLoss):
     r"""The bounded loss :math:`\rho(z) = \arctan z`. Not convex: far residuals do not pull.

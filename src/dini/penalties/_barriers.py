@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..separable import map_with, require_broadcast
 from ..settings import positive, require_all_positive
 from ._base import Penalty, prox_map, total, unbounded
@@ -26,7 +26,7 @@ class _Smooth(Penalty):
         return unbounded(x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LogBarrier(_Smooth):
     r"""The logarithmic barrier :math:`-\sum_i \lambda_i \log x_i`, infinite where some :math:`x_i \le 0`.
@@ -100,7 +100,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return w, w / (1 + w) * tangents[0]
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Entropy(_Smooth):
     r"""The negative entropy :math:`\sum_i \lambda_i x_i \log x_i` (zero at zero), infinite where some :math:`x_i < 0`.

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
@@ -94,7 +93,7 @@ def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:
     return jnp.where(threshold > 0, jnp.abs(size - threshold), jnp.inf)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Custom(Penalty):
     """A user's own penalty; JAX differentiates its proximal operator as it stands.

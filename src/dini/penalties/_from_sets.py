@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..sets import L1Ball, Set, project_simplex
@@ -51,7 +50,7 @@ class _OfSet(Penalty):
         return dataclasses.replace(self, set=self.set.row(i, x))  # pyright: ignore[reportArgumentType]
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Indicator(_OfSet):
     r"""The indicator of a set ``C``: zero on it, infinite elsewhere.
@@ -96,7 +95,7 @@ class Indicator(_OfSet):
         return self.set.kink_distance(x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SupportFunction(_OfSet):
     r"""The support function :math:`\sigma_C(x) = \sup_{p \in C} \langle p, x \rangle` of a convex set ``C``.
@@ -149,7 +148,7 @@ def _moreau(part: Any, x: Any, eta: jax.Array) -> Any:
     return trees.axpy(-eta, part.project(trees.scale(1 / eta, x)), x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LInf(Penalty):
     r"""The maximum norm :math:`\lambda \|x\|_\infty` of the whole unknown.

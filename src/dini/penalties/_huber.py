@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..separable import map_with, require_broadcast, smallest
 from ..settings import positive, require_all_positive
 from ._base import Penalty, gap_at, prox_map, total
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Huber(Penalty):
     r"""The Huber function :math:`\sum_i \lambda_i h_{\delta_i}(x_i)`, a smooth :class:`L1`.

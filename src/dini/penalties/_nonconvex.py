@@ -12,14 +12,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..separable import map_with, require_broadcast, smallest
 from ..settings import positive, require_all_above, require_all_positive
 from ._base import Penalty, gap_at, prox_map, total
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class L0(Penalty):
     r"""The count of nonzero elements, :math:`\sum_i \lambda_i 1[x_i \ne 0]`. Not convex.
@@ -76,7 +76,7 @@ def _root(square: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(jnp.sqrt(square))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class MCP(Penalty):
     r"""The minimax concave penalty (Zhang 2010), :math:`\sum_i g(|x_i|)`. Not convex.
@@ -154,7 +154,7 @@ class MCP(Penalty):
         require_broadcast("MCP", "gamma", self.gamma, x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SCAD(Penalty):
     r"""The smoothly clipped absolute deviation (Fan and Li 2001), :math:`\sum_i g(|x_i|)`. Not convex.

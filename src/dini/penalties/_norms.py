@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..separable import map_with, require_broadcast, smallest
@@ -19,7 +18,7 @@ def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(u) <= threshold, jnp.zeros((), u.dtype), u - jnp.sign(u) * threshold)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class L1(Penalty):
     r"""The Lasso penalty :math:`\sum_i \lambda_i |x_i|`.
@@ -67,7 +66,7 @@ class L1(Penalty):
         require_broadcast("L1", "strength", self.strength, x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ElasticNet(Penalty):
     r"""The elastic net :math:`\sum_i \lambda_i (|x_i| + \tfrac12 \gamma_i x_i^2)`.
@@ -125,7 +124,7 @@ class ElasticNet(Penalty):
         require_broadcast("ElasticNet", "ratio", self.ratio, x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Ridge(Penalty):
     r"""The ridge penalty :math:`\tfrac12 \sum_i \lambda_i x_i^2` (note the half).
@@ -167,7 +166,7 @@ class Ridge(Penalty):
         require_broadcast("Ridge", "strength", self.strength, x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class GroupLasso(Penalty):
     r"""The group lasso :math:`\lambda \sum_j \|x_j\|_2`.

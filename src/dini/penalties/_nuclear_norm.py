@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..separable import smallest
 from ..settings import positive, require_positive
 from ..spectral import soft_threshold
 from ._base import Penalty, gap_at, require_step, total
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class NuclearNorm(Penalty):
     r"""The nuclear norm :math:`\lambda \sum_i \sigma_i(X)`, the sum of singular values: matrices of low rank.

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..isotonic import isotonic_regression
 from ..separable import smallest
 from ..settings import positive, require_all_positive, require_ordered
 from ._base import Penalty, require_step, unbounded
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class SortedL1(Penalty):
     r"""The sorted 1-norm (SLOPE, OWL) :math:`\sum_i \lambda_i |x|_{(i)}`, with the largest :math:`|x|_{(1)}` first.

@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
+from .. import trees
 from ..separable import smallest
 from ..settings import positive, require_positive
 from ._base import Penalty, require_step, total
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class TotalVariation(Penalty):
     r"""The total variation :math:`\lambda \sum_i |x_{i+1} - x_i|` along an axis: piecewise constant solutions.

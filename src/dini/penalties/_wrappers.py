@@ -10,7 +10,6 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function, close
@@ -69,7 +68,7 @@ class _Wrapper(Penalty):
         return dataclasses.replace(self, penalty=self.penalty.row(i, x))  # pyright: ignore[reportArgumentType]
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class NonNegative(_Wrapper):
     r"""A penalty on nonnegative unknowns: :math:`g(x)` where all :math:`x_i \ge 0`, infinite elsewhere.
@@ -128,7 +127,7 @@ def _positive_part(x: Any) -> Any:
     return jax.tree.map(lambda u: jnp.where(u <= 0, jnp.zeros((), u.dtype), u), x)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Scaled(_Wrapper):
     r"""A penalty times a factor: :math:`\alpha g(x)`. Proximal operator :math:`\mathrm{prox}_{\alpha\eta g}`.
@@ -179,7 +178,7 @@ class Scaled(_Wrapper):
             raise ValueError(f"Scaled's factor must be a scalar: given shape {jnp.shape(self.factor)}.")
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Shifted(_Wrapper):
     r"""A penalty around another center: :math:`g(x - c)`. Proximal operator :math:`c + \mathrm{prox}_{\eta g}(x - c)`.
@@ -234,7 +233,7 @@ class Shifted(_Wrapper):
         return Shifted(self.penalty.row(i, x), shift[i] if shift.ndim == x.ndim and shift.shape[0] > 1 else shift)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Orthogonal(_Wrapper):
     r"""A penalty after a linear map with orthonormal rows: :math:`g(Qx)` with :math:`QQ^\top = I`.
@@ -338,7 +337,7 @@ class Orthogonal(_Wrapper):
         return False
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Product(Penalty):
     """A penalty for each part of the unknown, added up: a tree of penalties that is a prefix of the unknown's tree.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial, register_dataclass
+from jax.tree_util import Partial
 
 from .. import conditions, trees
 from ..functions import as_function, close
@@ -44,7 +44,7 @@ def _nothing(x: Any, *args: Any) -> jax.Array:
     return jnp.zeros((), trees.real_dtype(x))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Composite(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x) + h(K(\theta)\, x)` over ``x``.

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
 from ..functions import as_function, close
@@ -18,7 +17,7 @@ from ._base import Problem, hessian_block
 from ._minimize import check_part
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LeastSquares(Problem):
     r"""Minimize :math:`\tfrac12 \sum_i \rho(r_i(x, \theta)^2)` over ``x`` in a set; by default :math:`\rho(s) = s`.

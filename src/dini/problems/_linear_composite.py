@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..functions import as_function, close, function_name
 from ..linear import sparsity
 from ._quadratic import Quadratic
@@ -27,7 +27,7 @@ def _symmetric_product(a: jax.Array, b: jax.Array) -> jax.Array:
     return upper + jnp.triu(upper, 1).T
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LinearComposite:
     r"""The objective :math:`f(x, \theta) = h(A^\top x, x, \theta)`, one row of ``A`` for each block (row) of ``x``.

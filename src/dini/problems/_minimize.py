@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import conditions, trees
 from ..penalties import Penalty
@@ -38,7 +37,7 @@ def check_scalar(output: Any, name: str) -> None:
         )
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Minimize(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x)` over ``x`` in a set.

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..functions import as_function, close
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Quadratic:
     r"""The objective :math:`\tfrac12 x^\top Q x + c^\top x`, for :class:`dini.Minimize`.

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-from jax.tree_util import register_dataclass
 
-from .. import conditions
+from .. import conditions, trees
 from ._base import Problem, check_like_unknown
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Root(Problem):
     r"""Find ``x`` with :math:`F(x, \theta) = 0`.

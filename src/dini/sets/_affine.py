@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..separable import register, smallest
+from ..separable import smallest
 from ..settings import known
 from ._base import Set, believed, require_real
 
@@ -77,7 +77,7 @@ def _require_nonzero(owner: str, normal: Any) -> None:
         raise ValueError(f"{owner}'s normal must not be zero: given {normal}.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Hyperplane(Set):
     r"""The hyperplane :math:`\{x : \langle a, x \rangle = b\}`.
@@ -127,7 +127,7 @@ class Hyperplane(Set):
         _check_normal("Hyperplane", self.normal, self.offset, x)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Halfspace(Set):
     r"""The half-space :math:`\{x : \langle a, x \rangle \le b\}`.
@@ -203,7 +203,7 @@ def require_solvable(owner: str, equations: str, matrix: Any, offset: Any) -> No
                 raise ValueError(f"{owner} is empty: {equations} has no solution (it is missed by {gap:.2e}).")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Affine(Set):
     r"""The affine set :math:`\{x : A x = b\}`.

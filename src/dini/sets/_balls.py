@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import register, smallest
+from ..separable import smallest
 from ..settings import positive, require_positive
 from ._base import Set, require_real
 from ._simplex import project_simplex, support_distances
@@ -21,7 +21,7 @@ def _check_radius(name: str, radius: Any) -> None:
         raise ValueError(f"{name}'s radius must be a scalar: given shape {jnp.shape(radius)}.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class L2Ball(Set):
     r"""The Euclidean ball :math:`\{x : \|x\|_2 \le r\}` of the whole unknown.
@@ -64,7 +64,7 @@ class L2Ball(Set):
         _check_radius("L2Ball", self.radius)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class L1Ball(Set):
     r"""The ball :math:`\{x : \|x\|_1 \le r\}` of the whole unknown.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function, close
-from ..separable import Separable, register, smallest
+from ..separable import Separable, smallest
 
 
 class Set(Separable):
@@ -94,7 +94,7 @@ def require_real(owner: str, x: Any) -> None:
         raise TypeError(f"{owner} is a set of real numbers: given an unknown with {trees.describe(x)}.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Product(Set):
     """A set for each part of the unknown: ``sets`` is a tree whose leaves are sets, a prefix of the unknown's tree.
@@ -148,7 +148,7 @@ class Product(Set):
             raise ValueError(f"Product does not fit the unknown x with shapes {trees.describe(x)}: {error}") from error
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Custom(Set):
     """A user's own set, given by its projection ``projection(x)``; JAX differentiates it as it stands.

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import leaves_like, map_with, register, require_broadcast, smallest
+from ..separable import leaves_like, map_with, require_broadcast, smallest
 from ..settings import known, require_ordered, require_positive
 from ._base import Set, require_real
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class NonNegative(Set):
     r"""The nonnegative orthant :math:`\{x : x_i \ge 0\}`; projection :math:`\max(x, 0)`, derivative :math:`1[x > 0]`.
@@ -57,7 +57,7 @@ class NonNegative(Set):
         require_real("NonNegative", x)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Box(Set):
     r"""The box :math:`\{x : l \le x \le u\}`.
@@ -176,7 +176,7 @@ class _ScalarBox(Set):
         return self._box().support(direction)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class LInfBall(_ScalarBox):
     r"""The ball :math:`\{x : |x_i| \le r\}` of the largest absolute value.
@@ -212,7 +212,7 @@ class LInfBall(_ScalarBox):
             raise ValueError(f"LInfBall's radius must be a scalar: given shape {jnp.shape(self.radius)}.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Hypercube(_ScalarBox):
     r"""The hypercube :math:`\{x : 0 \le x_i \le s\}`.

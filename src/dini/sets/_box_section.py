@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import leaves_like, map_with, register, require_broadcast, smallest
+from ..separable import leaves_like, map_with, require_broadcast, smallest
 from ..settings import known, require_ordered
 from ._base import Set, believed, require_real
 
@@ -55,7 +55,7 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 300), body, start)[1]
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class BoxSection(Set):
     r"""The section :math:`\{x : l \le x \le u, \langle a, x \rangle = b\}` of a box by a hyperplane.

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..separable import register
 from ..settings import require_count
 from ._base import Set, require_real
 from ._bounds import NonNegative
@@ -37,7 +36,7 @@ class Cone(Set):
         return jnp.where(along <= 100 * trees.eps(direction) * size, 0.0, jnp.inf).astype(size.dtype)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Zero(Cone):
     """The cone that holds only zero; as the cone of a constraint, an equality. Its dual is :class:`Free`.
@@ -67,7 +66,7 @@ class Zero(Cone):
         return jnp.full((), jnp.inf, trees.real_dtype(x))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Free(Cone):
     """The whole space: no constraint. Its dual is :class:`Zero`.
@@ -166,7 +165,7 @@ class VectorCone(Cone):
             raise ValueError(f"{self.name} needs vectors of {needed}: given shape {x.shape}.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class SecondOrder(VectorCone):
     r"""The second-order cone :math:`\{(\tau, x) : \|x\|_2 \le \tau\}` of vectors whose first element is :math:`\tau`.
@@ -216,7 +215,7 @@ class SecondOrder(VectorCone):
         return jnp.abs(trees.norm(v[1:]) - jnp.abs(v[0])) / math.sqrt(2)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class DualCone(Cone):
     r"""The dual of a cone; :math:`\Pi_{K^*}(x) = x + \Pi_K(-x)`.
@@ -265,7 +264,7 @@ def dual(cone: Any) -> Any:
     raise TypeError(f"A cone is needed (of dini.sets: NonNegative, Zero, SecondOrder, ...): given {cone!r}.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class ConeProduct(Cone):
     r"""The product :math:`K_1 \times \dots \times K_k` over consecutive blocks of one vector.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..separable import register
+from .. import trees
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
 
@@ -125,7 +125,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return _project_exponential(v), jnp.where(inside, dv, jnp.where(polar, 0, tangent))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Exponential(VectorCone):
     r"""The exponential cone, the closure of :math:`\{(x, y, z) : y > 0,\; y e^{x/y} \le z\}`.

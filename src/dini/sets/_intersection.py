@@ -34,7 +34,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
-from ..separable import register
 from ..settings import require_count, require_positive
 from ..status import SolveError, Status
 from ._base import Set, believed
@@ -193,7 +192,7 @@ def _(tol: float, max_steps: int, primals: Any, tangents: Any) -> Any:
     return (p, error, count), (dp, jnp.zeros_like(error), np.zeros(count.shape, jax.dtypes.float0))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Intersection(Set):
     r"""The intersection :math:`C_1 \cap \dots \cap C_k` of sets that are given by their projections.

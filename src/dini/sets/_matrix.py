@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..separable import register, smallest
+from .. import trees
+from ..separable import smallest
 from ..settings import positive, require_choice, require_positive
 from ..spectral import soft_threshold, symmetric_function
 from ._base import Set, require_real
@@ -115,7 +116,7 @@ def _positive_part(x: jax.Array) -> jax.Array:
     return symmetric_function(_excess, x, 0.0, divided=_excess_divided)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class PositiveSemidefinite(Cone):
     r"""The cone of symmetric positive semidefinite matrices; its own dual.
@@ -185,7 +186,7 @@ class PositiveSemidefinite(Cone):
         _order(x.shape[0])
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Spectrahedron(Set):
     r"""The symmetric positive semidefinite matrices of trace ``s``, :math:`\{X \succeq 0 : \mathrm{tr} X = s\}`.
@@ -260,7 +261,7 @@ class _SingularValueBall(Set):
         _check_scalar(f"{self.name}'s radius", self.radius)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class SpectralNormBall(_SingularValueBall):
     r"""The matrices whose singular values are at most ``r``, :math:`\{X : \|X\|_2 \le r\}`; any shape.
@@ -299,7 +300,7 @@ class SpectralNormBall(_SingularValueBall):
         return self.radius * jnp.sum(jnp.linalg.svd(direction, compute_uv=False))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class NuclearNormBall(_SingularValueBall):
     r"""The matrices whose singular values sum to at most ``r``, :math:`\{X : \|X\|_* \le r\}`; any shape.

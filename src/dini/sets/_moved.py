@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import map_with, register, require_broadcast
+from ..separable import map_with, require_broadcast
 from ..settings import require_positive
 from ._base import Set
 
@@ -45,7 +45,7 @@ class _Moved(Set):
         return dataclasses.replace(self, base=self.base.closed(x))  # pyright: ignore[reportArgumentType]
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Shifted(_Moved):
     r"""The set ``base`` moved by ``center``, :math:`c + C = \{c + p : p \in C\}`.
@@ -96,7 +96,7 @@ class Shifted(_Moved):
         self.base.check(x)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Scaled(_Moved):
     r"""The set ``base`` scaled about zero, :math:`s C = \{s p : p \in C\}` with a positive number ``s``.

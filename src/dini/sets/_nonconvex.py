@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import register, smallest
+from ..separable import smallest
 from ..settings import require_count, require_positive
 from ._base import Set, require_real
 from ._simplex import project_simplex, support_distances
@@ -30,7 +30,7 @@ def _require_elements(owner: str, x: Any) -> None:
         raise ValueError(f"{owner} of no elements is empty.")
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class L2Sphere(Set):
     r"""The sphere :math:`\{x : \|x\|_2 = r\}` of the whole unknown. Not convex.
@@ -85,7 +85,7 @@ class L2Sphere(Set):
         _require_elements("L2Sphere", x)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class L1Sphere(Set):
     r"""The sphere :math:`\{x : \|x\|_1 = r\}` of the whole unknown. Not convex.
@@ -135,7 +135,7 @@ class L1Sphere(Set):
         _require_elements("L1Sphere", x)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class SparseSimplex(Set):
     r"""The members of the simplex with few nonzeros, :math:`\{x \ge 0, \sum_i x_i = s, \|x\|_0 \le k\}`. Not convex.

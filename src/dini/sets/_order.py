@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from .. import trees
 from ..isotonic import isotonic_regression
-from ..separable import register, smallest
+from ..separable import smallest
 from ._base import Set, require_real
 
 
@@ -42,7 +42,7 @@ def block_distance(y: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array,
     return jnp.min(jnp.where(border, merge, split))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class IsotonicCone(Set):
     r"""The cone of monotone vectors, :math:`\{x : x_1 \le x_2 \le \dots \le x_n\}`.
@@ -85,7 +85,7 @@ class IsotonicCone(Set):
         _require_vector("IsotonicCone", x)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Permutahedron(Set):
     r"""The permutahedron of ``w``: the convex hull of all permutations of the vector.

@@ -16,7 +16,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from ..separable import register, smallest
+from .. import trees
+from ..separable import smallest
 from ..settings import known
 from ..status import SolveError, Status
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
@@ -175,7 +176,7 @@ def _reduce(A: jax.Array, b: jax.Array, E: jax.Array, x0: jax.Array) -> _Reduced
     return _Reduced(scale[:, None] * along, unit * left, tolerance)
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Polyhedron(Set):
     r"""The polyhedron :math:`\{x : A x \le b, E x = d\}`.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..separable import register
+from .. import trees
 from ..settings import require_ordered, require_positive
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
@@ -109,7 +109,7 @@ def _project_power(v: jax.Array, alpha: jax.Array) -> jax.Array:
     return size * jnp.where(inside, v, jnp.where(polar, 0, p))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Power(VectorCone):
     r"""The power cone :math:`\{(x, y, z) : x, y \ge 0,\; x^\alpha y^{1 - \alpha} \ge |z|\}`.

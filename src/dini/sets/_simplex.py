@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..separable import register, smallest
+from ..separable import smallest
 from ..settings import positive, require_positive
 from ._base import Set, require_real
 
@@ -91,7 +91,7 @@ def support_distances(y: Float[Array, "*shape"], p: Float[Array, "*shape"], axis
     return jnp.where(inside, leave, (tau - y) / jnp.sqrt(1 + 1 / count))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Simplex(Set):
     r"""The simplex :math:`\{x \ge 0, \sum_i x_i = s\}`, or a product of simplices along an axis of an array.

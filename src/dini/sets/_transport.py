@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..separable import register, smallest
+from ..separable import smallest
 from ..settings import known, require_all_positive
 from ..status import SolveError, Status
 from ._base import Set, believed, require_real
@@ -212,7 +212,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return P, P * (dY + _outer(*_System.of(P).solve(da - rows, db - columns)))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class TransportationPolytope(Set):
     r"""The matrices with given marginals, :math:`\{P \ge 0 : P 1 = a, P^\top 1 = b\}`.
@@ -343,7 +343,7 @@ def _ones(x: Float[Array, "n n"]) -> TransportationPolytope:
     return TransportationPolytope(*(jnp.ones(size, x.dtype) for size in x.shape))
 
 
-@register
+@trees.register
 @dataclass(frozen=True)
 class Birkhoff(Set):
     r"""The Birkhoff polytope of the doubly stochastic matrices, the convex hull of the permutation matrices.

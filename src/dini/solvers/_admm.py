@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..linear import CG, DENSE_LIMIT, sparsity
@@ -35,7 +34,7 @@ class State(NamedTuple):
     steps: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ADMM(Solver):
     r"""The alternating direction method of multipliers for :math:`f(x) + h(Kx)`, ``f`` quadratic.

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
@@ -38,7 +37,7 @@ class State(NamedTuple):
     count: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Anderson(Solver):
     r"""Anderson acceleration of :math:`x = T(x)`, types I and II.

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
@@ -16,7 +15,7 @@ from ._base import relative_rounding
 from ._stochastic import MomentumState, Stochastic, optimality
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ArmijoSGD(Stochastic):
     r"""Stochastic gradient descent whose step sizes come from a line search on the batch, with momentum.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import function_name
@@ -120,7 +119,7 @@ def running() -> Any:
     return jnp.asarray(Status.RUNNING, jnp.int32)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Function(Solver):
     """A plain function ``(problem, init, *args) -> x`` as a solver.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._line_search import LineSearch, WeakWolfe
@@ -21,7 +20,7 @@ class Inverse(NamedTuple):
     count: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class BFGS(QuasiNewton):
     r"""BFGS with a line search, for small unknowns: it keeps ``d**2`` numbers.

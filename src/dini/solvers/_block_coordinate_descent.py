@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..conditions import curvature
@@ -27,7 +26,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class BlockCoordinateDescent(Solver):
     r"""Cyclic block proximal gradient, :math:`x_j \leftarrow \mathrm{prox}_{\eta_j g_j}(x_j - \eta_j [\nabla f(x)]_j)`.

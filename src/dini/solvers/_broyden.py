@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..linear import DENSE_LIMIT
@@ -32,7 +31,7 @@ class Memory(NamedTuple):
     count: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Broyden(Solver):
     r"""Broyden's good method in limited memory, for roots and fixed points.

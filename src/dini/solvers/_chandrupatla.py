@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._bracketing import Bracketing, State
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Chandrupatla(Bracketing):
     r"""Chandrupatla's method, for scalar equations and arrays of them.

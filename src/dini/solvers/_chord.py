@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..linear._materialize import materialize
@@ -37,7 +36,7 @@ def apply_inverse(factor: tuple[Any, Any], tree: Any) -> Any:
     return unravel(solved.astype(flat.dtype))
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Chord(Solver):
     r"""The chord method, Newton's with a Jacobian that is kept, for roots and fixed points.

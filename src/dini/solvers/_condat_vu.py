@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..conditions import curvature
@@ -42,7 +41,7 @@ def operator_norm(problem: Any, x: Any, *args: Any) -> jax.Array:
     return jnp.sqrt(_MARGIN * top)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class CondatVu(Solver):
     r"""The primal-dual method of Condat and Vũ for :math:`f(x) + g(x) + h(Kx)`, a :class:`dini.Composite`.
@@ -167,7 +166,7 @@ class CondatVu(Solver):
         return self.step(problem, x, here, *args)[0]
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ChambollePock(CondatVu):
     r"""The primal-dual method of Chambolle and Pock for :math:`g(x) + h(Kx)`.

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..settings import require_count
 from ._working_set import Model, NewtonStep, WorkingSet, finished
 
@@ -25,7 +25,7 @@ class _Inner(NamedTuple):
     moving: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class CoordinateDescent(WorkingSet):
     r"""Cyclic coordinate descent with working sets and extrapolation, for elementwise penalties and sets.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import linear, trees
 from ..linear._materialize import materialize
@@ -38,7 +37,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Dogleg(Solver):
     r"""Powell's dogleg: a trust region along the path over the steepest-descent to the Newton point.

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ._residual_model import Model, Space
 from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class DoglegLeastSquares(ResidualSolver):
     r"""Powell's dogleg, for least squares with or without bounds, roots, and fixed points.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..conditions import curvature
@@ -23,7 +22,7 @@ class State(NamedTuple):
     step_size: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class DouglasRachford(Solver):
     r"""Douglas-Rachford splitting for :math:`g(x) + h(x)`, a :class:`dini.Composite` without operator.

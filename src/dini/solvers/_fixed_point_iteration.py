@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jax.tree_util import register_dataclass
-
 from .. import trees
 from ..problems import FixedPoint
 from ..settings import require_positive
@@ -19,7 +17,7 @@ class State(NamedTuple):
     error: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class FixedPointIteration(Solver):
     r"""Picard's iteration with relaxation, :math:`x \leftarrow (1 - \omega) x + \omega T(x)`.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
@@ -26,7 +25,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class FrankWolfe(Solver):
     r"""Frank-Wolfe (conditional gradient) with away steps, for sets over which linear functions are easy to minimize.

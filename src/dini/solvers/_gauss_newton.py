@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..linear._small import SMALL
@@ -46,7 +45,7 @@ class Progress(NamedTuple):
     allowed: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class GaussNewton(Solver):
     r"""Gauss-Newton with a watchdog, for least squares, roots and fixed points.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function
@@ -32,7 +31,7 @@ def schedule_value(step_size: Any, steps: Any) -> Any:
     return step_size(steps) if callable(step_size) else step_size
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class GradientDescent(Solver):
     r"""Gradient descent, :math:`x \leftarrow x - \eta \nabla f(x)`.

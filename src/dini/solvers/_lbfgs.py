@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
@@ -34,7 +33,7 @@ class Pairs(NamedTuple):
     count: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LBFGS(QuasiNewton):
     r"""Limited-memory BFGS with a line search.

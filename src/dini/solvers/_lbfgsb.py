@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count
@@ -48,7 +47,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LBFGSB(BoxSolver):
     r"""L-BFGS-B: limited-memory BFGS for smooth functions with bounds :math:`l \le x \le u`.

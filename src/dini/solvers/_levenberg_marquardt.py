@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..settings import require_choice, require_positive
 from ._residual_model import Model, Space
 from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
@@ -22,7 +22,7 @@ class Control(NamedTuple):
     region: Region
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class LevenbergMarquardt(ResidualSolver):
     r"""Levenberg-Marquardt, for least squares with or without bounds, roots, and fixed points.

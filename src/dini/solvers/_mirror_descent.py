@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..conditions import KL
@@ -28,7 +27,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class MirrorDescent(Solver):
     r"""Mirror descent, :math:`x \leftarrow \mathrm{proj}^\varphi_C(\nabla\varphi(x) - \eta\nabla f(x))`.

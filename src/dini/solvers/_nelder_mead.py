@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_count, require_positive
@@ -32,7 +31,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class NelderMead(BoxSolver):
     r"""The simplex method of Nelder and Mead, for few unknowns and functions without a useful gradient.

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
@@ -44,7 +43,7 @@ class State(NamedTuple):
     factor: Any = None
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Newton(Solver):
     r"""Newton's method, globally convergent, for minima, roots and fixed points.

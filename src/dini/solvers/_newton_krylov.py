@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
@@ -44,7 +43,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class NewtonKrylov(Solver):
     r"""Newton's method with GMRES inside, matrix-free, for large systems of equations and fixed points.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_choice
@@ -23,7 +22,7 @@ class Last(NamedTuple):
     count: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class NonlinearCG(QuasiNewton):
     r"""Nonlinear conjugate gradients: the memory of gradient descent, and often the pace of L-BFGS.

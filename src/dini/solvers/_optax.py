@@ -6,8 +6,6 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jax.tree_util import register_dataclass
-
 from .. import trees
 from ..loop import tolerance
 from ._base import infinity
@@ -28,7 +26,7 @@ def _optax() -> Any:
         raise ImportError("OptaxSolver needs optax, which is not installed: pip install optax.") from error
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class OptaxSolver(Stochastic):
     r"""An optax transformation as a solver with a stopping test, on all data or on a stream of batches.

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
@@ -15,7 +14,7 @@ from ..settings import require_between, require_positive
 from ._stochastic import MomentumState, Stochastic, optimality
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class PolyakSGD(Stochastic):
     r"""Stochastic gradient descent with the bounded Polyak step size, with momentum.

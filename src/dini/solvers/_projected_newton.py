@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
@@ -32,7 +31,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ProjectedNewton(BoxSolver):
     r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.

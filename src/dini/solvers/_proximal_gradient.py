@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..functions import as_function
@@ -28,7 +27,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ProximalGradient(Solver):
     r"""Proximal gradient, :math:`x \leftarrow \mathrm{prox}_{\eta g}(y - \eta \nabla f(y))`, accelerated.
@@ -134,7 +133,7 @@ class ProximalGradient(Solver):
         return problem.prox(trees.axpy(-state.step_size, problem.gradient(x, *args), x), state.step_size)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ProjectedGradient(ProximalGradient):
     r"""Projected gradient, :math:`x \leftarrow \mathrm{proj}_C(y - \eta \nabla f(y))`.

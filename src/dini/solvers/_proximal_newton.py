@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
+from .. import trees
 from ..settings import require_count
 from ._base import relative_rounding
 from ._working_set import Model, NewtonStep, WorkingSet, finished, lowest
@@ -31,7 +31,7 @@ class _Inner(NamedTuple):
     newton: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class ProximalNewton(WorkingSet):
     r"""Proximal Newton with working sets, for a smooth function plus an elementwise convex penalty or set.

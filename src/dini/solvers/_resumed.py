@@ -7,14 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..loop import tolerance
 from ..status import Status
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class Resumed:
     """A solver that starts in the state of an earlier solve and may take fewer steps, unknown to the compiler.

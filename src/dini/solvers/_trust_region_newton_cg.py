@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..settings import require_positive
@@ -34,7 +33,7 @@ class State(NamedTuple):
     status: Any
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class TrustRegionNewtonCG(Solver):
     r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).

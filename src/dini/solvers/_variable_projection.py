@@ -9,7 +9,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import register_dataclass
 
 from .. import trees
 from ..linear._materialize import images
@@ -83,7 +82,7 @@ class Separated(Space):
         return jax.vmap(lambda v: v - project(v))(rows)
 
 
-@register_dataclass
+@trees.register
 @dataclass(frozen=True)
 class VariableProjection(LevenbergMarquardt):
     r"""Variable projection for residuals that are linear (affine) in a part of the unknown.

@@ -1,0 +1,144 @@
+"""What a Python function reads besides its arguments.
+
+``jax.jit`` compiles a function once and never looks again at the variables that it closed over, at globals, or at the
+attributes of the object that a method belongs to. A caller of ``dini.minimize`` has not asked for that: a loss that
+reads ``strength`` and is minimized again after ``strength`` has changed must give another answer. So what a function
+reads is part of the key under which a solve is compiled. Only an edit in place of a large NumPy array, or deep inside
+of a data structure, goes unseen.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+_SCALARS = (bool, int, float, complex, str, bytes, type(None))
+#: containers of up to this many elements, and arrays of up to this many numbers, are looked into
+_SMALL = 32
+#: functions that functions call, elements of containers and attributes of objects, one inside another
+_DEPTH = 4
+
+
+#: methods that change a list or a dictionary in place
+_CHANGES = {"append", "extend", "insert", "pop", "setdefault", "update"}
+
+
+class _Names(NamedTuple):
+    """What a program reads: globals, attributes of anything; and whether it changes containers in place.
+
+    What it writes itself (a counter of its calls, say) is left out: it would be another function after each call.
+    """
+
+    globals: tuple[str, ...]
+    attributes: tuple[str, ...]
+    written: frozenset[str]
+    changes: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> _Names:
+    read: dict[str, set[str]] = {"GLOBAL": set(), "NAME": set(), "ATTR": set(), "METHOD": set()}
+    written, changes, codes = set[str](), False, [code]
+    while codes:
+        current = codes.pop()
+        codes += [constant for constant in current.co_consts if isinstance(constant, types.CodeType)]
+        for instruction in dis.get_instructions(current):
+            verb, _, what = instruction.opname.partition("_")
+            if verb == "LOAD" and what in read:
+                read[what].add(instruction.argval)
+            elif verb == "STORE" and what in ("GLOBAL", "ATTR", "DEREF", "NAME"):
+                written.add(instruction.argval)
+            changes |= instruction.opname == "STORE_SUBSCR"
+    attributes = read["ATTR"] | read["METHOD"]
+    changes |= bool(attributes & _CHANGES)
+    variables = read["GLOBAL"] | read["NAME"]
+    return _Names(tuple(sorted(variables - written)), tuple(sorted(attributes - written)), frozenset(written), changes)
+
+
+def captured(fun: Any) -> tuple[Any, ...]:
+    """Return the values that a function reads besides its arguments, flat and in a fixed order."""
+    return tuple(_function(fun, 0))
+
+
+def same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
+    """Return whether two lots of captured values are equal: numbers and strings by value, all else by identity."""
+    return len(ours) == len(theirs) and all(map(_same, ours, theirs))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and isinstance(a, (*_SCALARS, np.generic)) and bool(a == b))
+
+
+def _function(fun: Any, depth: int) -> Iterator[Any]:
+    if isinstance(fun, types.MethodType):
+        yield from _function(fun.__func__, depth)
+        yield from _attributes(fun.__self__, fun.__func__, depth)
+    elif isinstance(fun, types.FunctionType):
+        names = _names(fun.__code__)
+        for name, cell in zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            if name not in names.written:
+                yield from _value(value, names, fun, depth)
+        for name in names.globals:
+            if name in fun.__globals__:
+                yield from _value(fun.__globals__[name], names, fun, depth)
+        yield from fun.__defaults__ or ()
+    elif callable(fun) and isinstance(call := type(fun).__call__, types.FunctionType):
+        yield from _attributes(fun, call, depth)
+
+
+def _attributes(owner: Any, method: types.FunctionType, depth: int) -> Iterator[Any]:
+    """Yield what a method reads of its object, also through other methods of that object."""
+    todo, seen, written, changes = [method], set[str](), frozenset[str](), False
+    while todo:
+        names = _names(todo.pop().__code__)
+        written, changes = written | names.written, changes | names.changes
+        for name in names.attributes:
+            if name not in seen:
+                seen.add(name)
+                other = getattr(type(owner), name, None)
+                other = other.fget if isinstance(other, property) else other
+                if isinstance(other, types.FunctionType):
+                    todo.append(other)
+    yield from _fields(owner, _Names((), tuple(sorted(seen - written)), written, changes), method, depth)
+
+
+def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
+    own = getattr(owner, "__dict__", None)
+    if own:
+        for name in names.attributes:
+            if name in own:
+                yield from _value(own[name], names, reader, depth + 1)
+
+
+def _value(value: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
+    """Yield a value and, where it can change in place, what is in it."""
+    yield value
+    kind = type(value)
+    if kind in _SCALARS or depth >= _DEPTH or isinstance(value, types.ModuleType | type | jax.Array):
+        return
+    if isinstance(value, np.ndarray):
+        if value.size <= _SMALL:
+            yield value.tobytes()
+    elif kind in (list, tuple, dict):
+        if len(value) <= _SMALL and not names.changes:
+            yield len(value)
+            for element in value.items() if kind is dict else value:
+                yield from _value(element, names, reader, depth + 1)
+    elif isinstance(value, types.FunctionType):
+        # libraries do not change; what stands beside the user's function may
+        if value.__globals__ is reader.__globals__ and value is not reader:
+            yield from _function(value, depth + 1)
+    elif isinstance(value, types.MethodType):
+        yield from _function(value, depth + 1)
+    else:
+        yield from _fields(value, names, reader, depth)
