@@ -29,6 +29,12 @@ def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
     """Raise unless a parameter broadcasts against ``x`` without changing its shape."""
     if parameter is None:
         return
+    spread = jax.tree.structure(parameter)
+    if not jax.tree_util.treedef_is_leaf(spread) and spread != jax.tree.structure(x):
+        raise ValueError(
+            f"{name} of {owner} must be a number, an array, or a tree like the unknown x (with -jnp.inf or jnp.inf "
+            f"where there is no bound): given {trees.describe(parameter)}, needed {trees.describe(x)}."
+        )
     for part, leaf in zip(jax.tree.leaves(leaves_like(parameter, x)), jax.tree.leaves(x), strict=True):
         shape = jnp.shape(part)
         try:

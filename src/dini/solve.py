@@ -32,6 +32,7 @@ from .status import OnFailure, SolveWarning, Status, check_on_failure, guard
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
 
 _IMPLICIT = Implicit()
+_NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
 
 
 def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
@@ -150,6 +151,8 @@ def solve(
     solver = as_solver(solver)
     if on_failure not in ("raise", "warn", "nan", "ignore"):
         check_on_failure(on_failure)
+    if not isinstance(differentiation, Differentiation):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"differentiation must be Implicit(), OneStep() or Unrolled(): given {differentiation!r}.")
     if state is not None or time_limit is not None:
         _check_continuation(solver, (problem, init, args, state), monitor, differentiation, time_limit)
     try:
@@ -161,14 +164,15 @@ def solve(
             resumed: Any = solver if state is None else Resumed(solver, state)
             solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state)
     except TypeError as error:
-        explain(error, problem, args, differentiation)
+        explain(error, problem, args, init=init)
         raise
     if on_failure == "ignore":
         return solution
     figures = solution.figures
     if isinstance(figures, jax.core.Tracer):
-        return _guarded(solution, problem, solver, on_failure)
-    if np.asarray(figures)[0]:
+        return _guarded(solution, problem, solver, on_failure, differentiation.counted)
+    status = int(np.asarray(figures)[0])
+    if status and not (differentiation.counted and status == Status.MAX_STEPS):
         return _failed(solution, problem, solver, on_failure)
     return solution
 
@@ -248,7 +252,7 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
     return solution
 
 
-def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
+def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure, counted: bool) -> Solution:
     """Deal with a failure that will show at run time only."""
     report = partial(_report, problem.name, solver.name)
     # one array of figures: each value that a callback takes costs time to compile
@@ -257,6 +261,8 @@ def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailur
     )
     # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
     failed, mark = solution.figures[0] != 0, on_failure == "nan"
+    if counted:
+        failed &= solution.figures[0] != Status.MAX_STEPS
     x, aux = guard((solution.x, solution.aux), failed, report, (figures,), on_failure, mark=mark)
     return solution._replace(x=x, aux=aux)
 
@@ -278,19 +284,21 @@ def as_solver(solver: Any) -> Solver:
     )
 
 
-def explain(error: TypeError, problem: Any, args: Any, differentiation: Any = _IMPLICIT, *, name: str = "args") -> None:
+def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name: str = "args") -> None:
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
             f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
             "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
-    if not isinstance(differentiation, Differentiation):
-        raise TypeError(
-            f"differentiation must be Implicit(), OneStep() or Unrolled(): given {differentiation!r}."
-        ) from error
+    for path, leaf in jax.tree_util.tree_leaves_with_path(init):
+        if not isinstance(leaf, _NUMBERS):
+            raise TypeError(
+                f"init{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Take what is no array "
+                "out of the unknown and bind it to the function (equinox.partition does it for a module)."
+            ) from error
     for path, leaf in jax.tree_util.tree_leaves_with_path(args):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
+        if not isinstance(leaf, _NUMBERS):
             raise TypeError(
                 f"{name}{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Bind other values "
                 "to the function, for example with functools.partial."

@@ -145,7 +145,14 @@ def custom_root(
             init_leaves, init_tree = jax.tree.flatten(args[0])
             init_dynamic = all(_is_dynamic(leaf) for leaf in init_leaves)
             init = jax.tree.unflatten(init_tree, init_leaves) if init_dynamic else None
-            hoisted = trees.hoist(run if init_dynamic else lambda _, some: run(args[0], some), init, some)
+            try:
+                hoisted = trees.hoist(run if init_dynamic else lambda _, some: run(args[0], some), init, some)
+            except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+                raise TypeError(
+                    f"{name} asks for the values of its arguments, which JAX does not have while it traces a program. "
+                    "Write it with jax.numpy, or call what works on the host (NumPy, SciPy, scikit-learn) through "
+                    "jax.pure_callback."
+                ) from error
 
             def on_dynamic(x: Any, *some: Any) -> Any:
                 positional, keyword = rebuild(list(some))

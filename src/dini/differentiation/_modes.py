@@ -7,18 +7,24 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from .. import conditions, trees
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, iterate, iterate_differentiably, tolerance
-from ..status import OnFailure
+from ..status import OnFailure, Status
 from ._engine import constant, implicit, marked
 from ._linearization import linearize
 
 
 class Differentiation:
     """Base of the modes; subclasses are frozen dataclasses registered as pytrees."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether so many steps are asked for, so that their end is no failure."""
+        return False
 
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
@@ -154,7 +160,8 @@ class Unrolled(Differentiation):
     Parameters
     ----------
     steps
-        Take exactly so many steps, without a stopping test. Default: stop as always, at most ``solver.max_steps``.
+        Take exactly so many steps, without a stopping test; the status is then ``MAX_STEPS``, which is no failure here.
+        Default: stop as always, at most ``solver.max_steps``.
     checkpoint
         Whether to trade computation for memory.
     last
@@ -182,6 +189,11 @@ class Unrolled(Differentiation):
         if self.steps is not None and self.last is not None:
             raise ValueError("Unrolled takes steps (all of them are differentiated) or last, not both.")
 
+    @property
+    def counted(self) -> bool:
+        """Whether so many steps are asked for."""
+        return self.steps is not None
+
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
@@ -200,7 +212,7 @@ class Unrolled(Differentiation):
         outcome = iterate_differentiably(
             problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint
         )
-        return _mark(outcome, on_failure)
+        return _mark(outcome, on_failure, counted=self.counted)
 
 
 def _last_steps(
@@ -229,11 +241,14 @@ def _last_steps(
     return _mark(outcome._replace(x=x), on_failure)
 
 
-def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:
+def _mark(outcome: Outcome, on_failure: OnFailure, *, counted: bool = False) -> Outcome:
     """Make the derivative of a failed solve NaN, as :class:`Implicit` does, unless the caller asked for it as it is."""
     if on_failure in ("warn", "ignore"):
         return outcome
-    return outcome._replace(x=marked(outcome.x, outcome.status))
+    status = outcome.status
+    if counted:
+        status = jnp.where(status == Status.MAX_STEPS, Status.CONVERGED, status)
+    return outcome._replace(x=marked(outcome.x, status))
 
 
 def solver_name(solver: Any) -> str:

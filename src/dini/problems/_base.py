@@ -93,6 +93,8 @@ def _on_reals(fun: Callable[..., Any], x: Any, *args: Any, has_aux: bool) -> Any
 
 def check_unknown(x: Any, name: str = "init") -> Any:
     """Return the unknown as arrays of fixed type, or raise: it must be a pytree of floating-point or complex arrays."""
+    if x is None:
+        raise TypeError(f"{name} must be a starting point, a pytree of arrays (also with a bracket): given None.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if not trees.is_inexact(leaf):
             where = f"{name}{jax.tree_util.keystr(path)}"

@@ -118,7 +118,7 @@ class Composite(Problem):
         if self.outer is None or callable(self.outer) or isinstance(self.outer, int | float | str):
             raise TypeError(_NO_OUTER.format(repr(self.outer)))
         for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
-            if isinstance(part, type):
+            if part is not None:
                 check_part("Composite", what, part, kind)
 
     @property

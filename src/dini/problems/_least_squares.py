@@ -58,7 +58,7 @@ class LeastSquares(Problem):
     def __post_init__(self) -> None:
         self._wrap()
         for what, kind, part in (("constraint", Set, self.constraint),):
-            if isinstance(part, type):
+            if part is not None:
                 check_part(type(self).__name__, what, part, kind)
         if callable(self.loss):
             object.__setattr__(self, "loss", as_function(self.loss, "LeastSquares' loss"))

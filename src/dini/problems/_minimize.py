@@ -18,9 +18,11 @@ from ._base import Problem, hessian_block
 def check_part(owner: str, what: str, part: Any, kind: type) -> None:
     """Raise unless a constraint is a set, and a penalty a penalty."""
     if not isinstance(part, kind):
-        given = f"the class {part.__name__}; call it" if isinstance(part, type) else type(part).__name__
+        given = f"the class {part.__name__}; call it" if isinstance(part, type) else repr(part)
+        module, maps = ("sets", "project") if kind is Set else ("penalties", "value, prox")
         raise TypeError(
-            f"{owner}'s {what} must be an object of dini.{'sets' if kind is Set else 'penalties'}: given {given}."
+            f"{owner}'s {what} must be an object of dini.{module}: given {given}. For one of your own write "
+            f"dini.{module}.Custom({maps})."
         )
 
 
@@ -86,7 +88,7 @@ class Minimize(Problem):
     def __post_init__(self) -> None:
         self._wrap()
         for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
-            if isinstance(part, type):
+            if part is not None:
                 check_part(type(self).__name__, what, part, kind)
         if self.constraint is not None and self.penalty is not None:
             raise ValueError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
 from ..functions import function_name
 from ..loop import Outcome
-from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
 from ..settings import require_count, require_positive
 from ..status import Status
 
@@ -47,6 +49,13 @@ class Solver:
     monotone: ClassVar[bool] = False
     #: whether the error of a step is that of the point before it, not of the one that it returns
     lags: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "init" in cls.__dict__:
+            cls.init = _checked(cls.init)
+        if "step" in cls.__dict__:
+            cls.step = _converted(cls.step)
 
     @property
     def name(self) -> str:
@@ -88,6 +97,33 @@ class Solver:
                 f"{self.name} cannot keep the {'constraint' if problem.constraint is not None else 'penalty'} "
                 f"{part.name} of {problem.name}: it would ignore it. {_suggest(problem)}"
             )
+
+
+def _checked(init: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an ``init`` that refuses what the solver cannot solve: in a loop by hand there is no other door."""
+
+    @functools.wraps(init)
+    def checked(self: Any, problem: Any, x: Any, *args: Any) -> Any:
+        x = check_unknown(x)
+        if trees.has_complex(x):
+            raise TypeError(
+                f"{self.name} takes steps with real unknowns: given {trees.describe(x)}. dini.solve takes complex "
+                "ones; in a loop by hand use problem.real_view() with pairs of real and imaginary parts."
+            )
+        self.check(problem, x)
+        return init(self, problem, x, *args)
+
+    return checked
+
+
+def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a ``step`` that takes Python's numbers, too."""
+
+    @functools.wraps(step)
+    def converted(self: Any, problem: Any, x: Any, state: Any, *args: Any) -> Any:
+        return step(self, problem, jax.tree.map(jnp.asarray, x), state, *args)
+
+    return converted
 
 
 def _suggest(problem: Any) -> str:
