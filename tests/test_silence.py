@@ -300,3 +300,17 @@ def test_a_function_counts_whatever_its_name():
     a = jnp.array([0.0, 3.0])
     solution = dini.solve(problem, dini.CondatVu(), problem.start(a, a), a)
     np.testing.assert_allclose(solution.x.primal, [0.5, 2.5], atol=1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(jnp.float32, 1e3), (jnp.float64, 1e9)])
+def test_newton_ends_where_the_gradient_is_rounding(dtype, scale):
+    """A tolerance that rounding does not let it reach is no reason for a hundred steps."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(400, 8)), scale * rng.normal(size=400)
+    want = np.linalg.solve(X.T @ X, X.T @ y)
+    A, b = jnp.asarray(X, dtype), jnp.asarray(y, dtype)
+    fit = lambda w: 0.5 * jnp.sum((A @ w - b) ** 2)
+    solution = dini.minimize(fit, jnp.zeros(8, dtype), solver=dini.Newton(tol=1e-12), on_failure="ignore")
+    assert status(solution) == dini.Status.STALLED
+    assert solution.stats.steps <= 10
+    np.testing.assert_allclose(solution.x, want, rtol=100 * float(jnp.finfo(dtype).eps), atol=1e-6 * np.abs(want).max())

@@ -9,7 +9,7 @@ import dini
 
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
-    {"trees", "status", "settings"},
+    {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
     {"linear"},
     {"separable"},

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: int) ->
     elif kind in (list, tuple, dict):
         if len(value) <= _SMALL and not names.changes:
             yield len(value)
-            for element in value.items() if kind is dict else value:
+            for element in itertools.chain(value, value.values()) if kind is dict else value:
                 yield from _value(element, names, reader, depth + 1)
     elif isinstance(value, types.FunctionType):
         # libraries do not change; what stands beside the user's function may

@@ -123,6 +123,10 @@ class Newton(Solver):
         bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
         accept = first | (finite & (merit <= bound))
+        # what the step promised is rounding of the merit, and the gradient is no shorter: it is rounding as well
+        promised = -state.step_size * state.slope
+        stalled = accept & ~first & (promised <= relative_rounding(state.merit)) & ~(size < 0.5 * state.error)
+        accept &= ~(stalled & (size > state.error))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
         def renew(_: Any) -> tuple[Any, Any, Any, Any]:
@@ -132,9 +136,10 @@ class Newton(Solver):
         def shrink(_: Any) -> tuple[Any, Any, Any, Any]:
             return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
-        needed = accept & ~(error <= tolerance(self, x))
+        needed = accept & ~stalled & ~(error <= tolerance(self, x))
         direction, slope, step_size, factor = jax.lax.cond(needed, renew, shrink, None)
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
+        status = jnp.where(stalled, Status.STALLED, status)
         moved = trees.norm(state.direction) * state.step_size
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
         status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)

@@ -1,0 +1,214 @@
+"""What a function reads besides its arguments is part of what is solved; objects are trees that can be updated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import penalties, sets
+from dini.status import Status
+
+STRENGTHS = (0.1, 1.0, 10.0)
+strength = 0.0
+table = {"strength": 0.0}
+vector = np.zeros(2)
+
+
+def squares(w):
+    return jnp.sum((w - 1.0) ** 2)
+
+
+def penalty(w):
+    return table["strength"] * jnp.sum(w**2)
+
+
+def reads_global(w):
+    return squares(w) + strength * jnp.sum(w**2)
+
+
+def reads_through_a_helper(w):
+    return squares(w) + penalty(w)
+
+
+def reads_array(w):
+    return squares(w) + vector[0] * jnp.sum(w**2)
+
+
+class Model:
+    def __init__(self):
+        self.strength = 0.0
+        self.fitted = None
+        self.calls = 0
+
+    @property
+    def twice(self):
+        return 2 * self.strength
+
+    def penalty(self, w):
+        return 0.5 * self.twice * jnp.sum(w**2)
+
+    def loss(self, w):
+        self.calls += 1
+        return squares(w) + self.penalty(w)
+
+
+def solutions(fun, change):
+    answers = []
+    for value in STRENGTHS:
+        change(value)
+        answers.append(float(dini.minimize(fun, jnp.zeros(2)).x[0]))
+    return answers
+
+
+def test_a_function_that_reads_something_else_is_another_function():
+    cell = 0.0
+
+    def reads_cell(w):
+        return squares(w) + cell * jnp.sum(w**2)
+
+    def set_cell(value):
+        nonlocal cell
+        cell = value
+
+    def set_array(value):
+        vector[0] = value
+
+    model = Model()
+    changes = {
+        reads_global: lambda value: globals().update(strength=value),
+        reads_through_a_helper: lambda value: table.update(strength=value),
+        reads_array: set_array,
+        reads_cell: set_cell,
+        model.loss: lambda value: setattr(model, "strength", value),
+    }
+    for fun, change in changes.items():
+        np.testing.assert_allclose(solutions(fun, change), 1 / (1 + np.array(STRENGTHS)), rtol=1e-6)
+    # a problem that was made before the change, and a solver that is a function
+    problem = dini.Minimize(reads_global)
+    closed_form = lambda problem, x, *args: jnp.full(2, 1 / (1 + strength))
+    for value in STRENGTHS:
+        globals().update(strength=value)
+        for solver in (dini.LBFGS(), closed_form):
+            np.testing.assert_allclose(dini.solve(problem, solver, jnp.zeros(2)).x, 1 / (1 + value), rtol=1e-6)
+
+
+def test_nothing_compiles_again_where_nothing_that_is_read_has_changed():
+    traces, table_of_calls, model = [], {"calls": 0}, Model()
+    settings = {"powers": (2, 3), "of": [1.0, {"a": 2.0}]}
+
+    def fun(w):
+        traces.append(1)
+        table_of_calls["calls"] += 1
+        return squares(w) * strength + penalty(w) * settings["of"][0]
+
+    for step in range(3):
+        model.fitted = dini.minimize(model.loss, jnp.zeros(2)).x  # not read by the loss
+        dini.minimize(fun, jnp.zeros(2))
+        if step == 0:
+            first = len(traces), model.calls
+    assert (len(traces), model.calls) == first
+
+
+def test_penalties_problems_and_solvers_are_trees():
+    """Derivatives in all of them, and updates of them, are made without their constructors' checks."""
+
+    def total(penalty):
+        x = dini.minimize(lambda w: jnp.sum((w - 3.0) ** 2), jnp.zeros(2), penalty=penalty).x
+        return jnp.sum(x)
+
+    # the soft threshold moves each element by half the strength
+    for gradient in (jax.grad(total), jax.jacrev(total), jax.jacfwd(total)):
+        slope = gradient(penalties.L1(0.1))
+        assert isinstance(slope, penalties.L1)
+        np.testing.assert_allclose(slope.strength, -1.0)
+    problem = dini.Minimize(lambda w: jnp.sum((w - 3.0) ** 2), penalty=penalties.L1(0.1))
+    slope = jax.grad(lambda p: jnp.sum(dini.solve(p, dini.ProximalGradient(), jnp.zeros(2)).x))(problem)
+    np.testing.assert_allclose(slope.penalty.strength, -1.0)
+    # three steps of gradient descent, 1 - (1 - 2 eta)^3
+    end = lambda solver: (
+        dini.minimize(lambda x: (x - 1.0) ** 2, 0.0, solver=solver, differentiation=dini.Unrolled(steps=3)).x
+    )
+    np.testing.assert_allclose(jax.grad(end)(dini.GradientDescent(step_size=0.1)).step_size, 6 * 0.8**2)
+    slope = jax.grad(lambda solver: dini.fixed_point(jnp.cos, 1.0, solver=solver).x)(dini.Anderson())
+    assert slope.mixing == 0
+    for solver in (dini.Anderson(), dini.ADMM(), dini.Dogleg(), penalties.MCP(0.1), penalties.Huber(0.1, 1.0)):
+        assert type(jax.tree.map(lambda _: None, solver)) is type(solver)
+
+
+def test_an_update_that_leaves_the_domain_is_not_silent():
+    negative = jax.tree.map(lambda s: -s, penalties.L1(0.1))
+    assert np.all(np.isnan(negative.prox(jnp.ones(2), 1.0)))
+    with pytest.raises(dini.SolveError):
+        dini.minimize(squares, jnp.zeros(2), penalty=negative)
+    ball = jax.tree.map(lambda r: -r, sets.L2Ball(1.0))
+    assert np.all(np.isnan(ball.project(jnp.ones(2))))
+
+
+@pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.OptaxSolver])
+def test_a_loop_by_hand_has_the_same_door(solver):
+    import optax
+
+    solver = dini.OptaxSolver(optax.sgd(0.1)) if solver is dini.OptaxSolver else solver
+    kept = dini.Minimize(squares, constraint=sets.Simplex())
+    if not solver.composite:
+        with pytest.raises(TypeError, match="cannot keep the constraint Simplex"):
+            solver.init(kept, jnp.ones(2))
+    with pytest.raises(TypeError, match=r"real unknowns: given complex128\[2\]"):
+        solver.init(dini.Minimize(lambda z: jnp.sum(jnp.abs(z) ** 2)), jnp.ones(2, complex))
+    with pytest.raises(TypeError, match="floating-point or complex array"):
+        solver.init(dini.Minimize(squares), jnp.arange(2))
+    problem = dini.Minimize(lambda x: (x - 1.0) ** 2)
+    x, state = 2.0, solver.init(problem, 2.0)
+    for _ in range(60):
+        x, state = solver.step(problem, x, state)
+    np.testing.assert_allclose(x, 1.0, atol=1e-4)
+
+
+def test_steps_that_are_counted_are_no_failure():
+    solver = dini.GradientDescent(step_size=0.1)
+    five = dini.Unrolled(steps=5)
+    end = lambda a: dini.minimize(lambda x, a: (x - a) ** 2, 0.0, a, solver=solver, differentiation=five)
+    solution = end(1.0)
+    assert solution.status == Status.MAX_STEPS
+    np.testing.assert_allclose(solution.x, 1 - 0.8**5)
+    np.testing.assert_allclose(jax.grad(lambda a: end(a).x)(1.0), 1 - 0.8**5)
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(lambda a: end(a).x)))(jnp.ones(2)), 1 - 0.8**5)
+    # another end is one
+    lost = lambda a: dini.minimize(lambda x, a: a * x**1.5, 1.0, a, solver=solver, differentiation=five)
+    with pytest.raises(dini.SolveError, match="NONFINITE"):
+        lost(100.0)
+
+
+def mixed(d):
+    return jnp.sum((d["a"] - 1) ** 2)
+
+
+PAIR = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: dini.minimize(squares, jnp.zeros(2), differentiation=False), TypeError, "differentiation must be"),
+        (lambda: dini.minimize(squares, jnp.zeros(2), penalty=lambda x, e: x), TypeError, r"penalties\.Custom"),
+        (lambda: dini.minimize(squares, jnp.zeros(2), penalty=0.3), TypeError, "penalty must be .* given 0.3"),
+        (lambda: dini.minimize(squares, jnp.zeros(2), constraint=lambda x: x), TypeError, r"sets\.Custom"),
+        (lambda: dini.minimize(mixed, PAIR, constraint=sets.Box({"a": 0.0}, 1.0)), ValueError, "lower of Box must be"),
+        (
+            lambda: dini.minimize(mixed, PAIR, constraint=sets.Box({"a": 0.0, "b": None}, 1.0)),
+            ValueError,
+            "where there is no bound",
+        ),
+        (lambda: dini.minimize(mixed, {"a": jnp.zeros(2), "b": jnp.tanh}), TypeError, r"init\['b'\] must be an array"),
+        (lambda: dini.root(lambda x: x, None, solver=dini.Bisection(-1.0, 1.0)), TypeError, "init must be a starting"),
+        (
+            lambda: dini.custom_root(lambda x, a: x - a)(lambda init, a: np.asarray(a))(None, jnp.ones(2)),
+            TypeError,
+            "jax.pure_callback",
+        ),
+    ],
+)
+def test_messages_name_the_argument(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
