@@ -212,3 +212,20 @@ PAIR = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
 def test_messages_name_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("point", [jnp.array([3, 1, -1, 0]), np.array([3, 1, -1, 0]), jnp.array([True, False, True])])
+def test_integers_are_points(point):
+    """A projection or a proximal point of integers is not one of integers."""
+    as_floats = jnp.asarray(point, float)
+    for part in (
+        sets.Box(-0.5, 0.5),
+        sets.Simplex(),
+        sets.L1Ball(1.5),
+        sets.L2Ball(1.5),
+    ):
+        np.testing.assert_array_equal(part.project(point), part.project(as_floats))
+        assert part.project(point).dtype == as_floats.dtype
+    for part in (penalties.L1(0.3), penalties.Ridge(0.3), penalties.GroupLasso(0.3)):
+        np.testing.assert_array_equal(part.prox(point, 1.0), part.prox(as_floats, 1.0))
+        np.testing.assert_array_equal(part.value(point), part.value(as_floats))

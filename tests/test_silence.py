@@ -1,5 +1,7 @@
 """No silent wrong answer: what once came back as a number, and is an error, a status or NaN now."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -314,3 +316,42 @@ def test_newton_ends_where_the_gradient_is_rounding(dtype, scale):
     assert status(solution) == dini.Status.STALLED
     assert solution.stats.steps <= 10
     np.testing.assert_allclose(solution.x, want, rtol=100 * float(jnp.finfo(dtype).eps), atol=1e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"constraint": sets.NonNegative()},
+        {"penalty": dini.penalties.L1(0.3)},
+        {"penalty": dini.penalties.GroupLasso(0.3)},
+        {"constraint": sets.Box(-1.0, 0.5)},
+    ],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_step_that_leaves_the_point_as_it_is_solves_nothing(dtype, part):
+    """Where the objective is rounding, backtracking makes steps so short that they vanish; their error is not zero."""
+    rng = np.random.default_rng(0)
+    scales = np.array([1e3, 1e1, 1.0, 1e-2])
+    bases = np.linalg.qr(rng.normal(size=(40, 4, 4)))[0]
+    H = np.stack([q @ np.diag(rng.permutation(scales)) @ q.T for q in bases])
+    b, starts = 3e3 * rng.normal(size=(40, 4)), 10 * rng.normal(size=(40, 4))
+    problem = dini.Minimize(lambda x, H, b: 0.5 * x @ H @ x - b @ x, **part)
+    given = [jnp.asarray(u, dtype) for u in (starts, H, b)]
+    eps, size = float(jnp.finfo(dtype).eps), lambda v: np.linalg.norm(v, axis=1)
+
+    @partial(jax.jit, static_argnums=0)
+    def solve(solver, *given):
+        return jax.vmap(lambda x, H, b: dini.solve(problem, solver, x, H, b, on_failure="ignore"))(*given)
+
+    for accelerated in (True, False):
+        solution = solve(dini.ProximalGradient(acceleration=accelerated, max_steps=3000), *given)
+        x, matrices, slopes = (np.asarray(u, float) for u in (solution.x, *given[1:]))
+        gradient = np.einsum("kij,kj->ki", matrices, x) - slopes
+        # the error by a step of a length that suits the curvature
+        whole = jax.vmap(lambda v: problem.prox(v, 1e-3))(jnp.asarray(x - 1e-3 * gradient))
+        error = size(x - whole) / 1e-3
+        rounding = 20 * eps * (size(np.einsum("kij,kj->ki", np.abs(matrices), np.abs(x))) + size(slopes))
+        solved = np.asarray(solution.status) == 0
+        # the others' gradients are rounding at their solutions, far from zero
+        assert solved.all() or dtype == jnp.float32 or "Box" not in str(part)
+        assert np.all(error[solved] <= 10 * eps**0.5 + rounding[solved])

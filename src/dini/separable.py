@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -47,11 +48,28 @@ def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
             )
 
 
+def _at_floats(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a point that takes integers, too: a projection of them is not one of integers."""
+
+    @functools.wraps(method)
+    def at_floats(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self, trees.inexact(x), *args, **kwargs)
+
+    return at_floats
+
+
 class Separable:
     """Base of sets and penalties: how they split over the blocks of an unknown."""
 
     #: whether the set or penalty treats each element of the unknown on its own
     elementwise: bool = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in ("project", "project_kl", "support", "value", "prox", "kink_distance"):
+            method = cls.__dict__.get(name)
+            if isinstance(method, types.FunctionType):
+                setattr(cls, name, _at_floats(method))
 
     @property
     def name(self) -> str:

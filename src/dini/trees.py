@@ -168,6 +168,18 @@ def strong(a: Tree) -> Tree:
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.asarray(x).dtype), a)
 
 
+def inexact(a: Tree) -> Tree:
+    """Return ``a`` with floating-point numbers in place of integers and booleans."""
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        array = jnp.asarray(leaf)
+        return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(float)
+
+    return jax.tree.map(one, a)
+
+
 def is_inexact(leaf: Any) -> bool:
     """Return whether a leaf is a floating-point or complex array or scalar."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) if _has_dtype(leaf) else isinstance(leaf, float | complex)

@@ -17,10 +17,14 @@ from ._gradient_descent import schedule_value
 
 
 class State(NamedTuple):
-    """Carried from step to step: the extrapolated point, the momentum's counter and the step size."""
+    """Carried from step to step: the extrapolated point, the momentum's counter and the step size.
+
+    ``trusted`` is the last step size that passed a test which was not drowned in rounding.
+    """
 
     error: Any
     step_size: Any
+    trusted: Any
     momentum: Any
     extrapolated: Any
     steps: Any
@@ -79,7 +83,7 @@ class ProximalGradient(Solver):
         del problem, args
         inf = infinity(x)
         one = jnp.ones_like(inf)
-        return State(inf, one, one, x, jnp.zeros((), jnp.int32), running())
+        return State(inf, one, jnp.zeros_like(inf), one, x, jnp.zeros((), jnp.int32), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -101,18 +105,23 @@ class ProximalGradient(Solver):
 
         if value is None:
             accept = jnp.asarray(True)
-            step_size, status = eta, state.status
+            step_size, trusted, status = eta, state.trusted, state.status
         else:
             new_value = problem.value(new, *args)
             gap, slack = squared / (2 * eta), relative_rounding(value)
             accept = new_value <= value + trees.vdot(gradient, move) + gap + slack
             # a test that drowns in rounding is passed, but says nothing about a longer step
             step_size = jnp.where(accept, jnp.where(gap > slack, 1.1, 1.0) * eta, 0.5 * eta)
-            tiny = ~accept & (jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
-            status = jnp.where(tiny, Status.STALLED, state.status).astype(jnp.int32)
+            # a step that fails a test which asks for nothing has met rounding, not curvature; those that pass after it
+            # can be so short that they leave the point as it is, which must not pass for a solution
+            tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))) | (gap <= 1e-3 * slack))
+            clear = gap > 10 * slack
+            trusted = jnp.where(accept & clear, eta, state.trusted).astype(dtype)
+            drowned = accept & ~clear & (eta < 0.1 * state.trusted)
+            status = jnp.where(tiny | drowned, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
-            error = jnp.where(lost, jnp.nan, jnp.where(accept, error, state.error))
+            error = jnp.where(lost, jnp.nan, jnp.where(accept & ~drowned, error, state.error))
 
         if self.acceleration:
             step = trees.sub(new, x)
@@ -126,7 +135,10 @@ class ProximalGradient(Solver):
             extrapolated, momentum = new, state.momentum
         x = trees.where(accept, new, x)
         extrapolated = trees.where(accept, extrapolated, y)
-        return x, State(error.astype(dtype), step_size.astype(dtype), momentum, extrapolated, state.steps + 1, status)
+        new = State(
+            error.astype(dtype), step_size.astype(dtype), trusted, momentum, extrapolated, state.steps + 1, status
+        )
+        return x, new
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one plain proximal gradient step."""
