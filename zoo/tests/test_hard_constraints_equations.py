@@ -165,7 +165,8 @@ def test_four_experts_find_the_decaying_vortex():
     )
     basis = np.concatenate([(change[:, None, None] * initial)[..., None], 50 * random(n, n, n, 2)], -1)
     terms = equation.terms(jnp.asarray(basis), jnp.asarray(initial))
-    solver = dini.LevenbergMarquardt(hessian="gauss-newton", tol=1e-10)
+    # 1e-9 is what rounding leaves of the gradient on one of the platforms
+    solver = dini.LevenbergMarquardt(hessian="gauss-newton", tol=1e-8)
     layer = LeastSquaresConstraint(
         equation.residual, solver, ridge=0.0, start=0.0, num_points=100, fixed=equation.fixed
     )

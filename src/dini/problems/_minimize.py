@@ -18,12 +18,16 @@ from ._base import Problem, hessian_block
 def check_part(owner: str, what: str, part: Any, kind: type) -> None:
     """Raise unless a constraint is a set, and a penalty a penalty."""
     if not isinstance(part, kind):
-        given = f"the class {part.__name__}; call it" if isinstance(part, type) else repr(part)
+        given = f"the class {part.__name__}; call it" if isinstance(part, type) else _given(part)
         module, maps = ("sets", "project") if kind is Set else ("penalties", "value, prox")
         raise TypeError(
             f"{owner}'s {what} must be an object of dini.{module}: given {given}. For one of your own write "
             f"dini.{module}.Custom({maps})."
         )
+
+
+def _given(part: Any) -> str:
+    return type(part).__name__ if isinstance(part, Set | Penalty) else repr(part)
 
 
 def check_scalar(output: Any, name: str) -> None:
