@@ -157,9 +157,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(TypeError, match="the class NonNegative; call it"):
         dini.Composite(distance, l1, constraint=dini.sets.NonNegative)
     for part in ({"constraint": l1}, {"penalty": dini.sets.NonNegative()}):
-        other = dini.Composite(distance, l1, **part)
         with pytest.raises(TypeError, match="must be an object of"):
-            dini.solve(other, dini.CondatVu(), other.start(x))
+            dini.Composite(distance, l1, **part)
     with pytest.raises(TypeError, match="operator must be a matrix"):
         dini.Composite(distance, l1, "K")
     with pytest.raises(ValueError, match=r"operator must be a matrix .* given shape \(2, 4\)"):
