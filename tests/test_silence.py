@@ -334,7 +334,7 @@ def test_a_step_that_leaves_the_point_as_it_is_solves_nothing(dtype, part):
     scales = np.array([1e3, 1e1, 1.0, 1e-2])
     bases = np.linalg.qr(rng.normal(size=(40, 4, 4)))[0]
     H = np.stack([q @ np.diag(rng.permutation(scales)) @ q.T for q in bases])
-    b, starts = 3e3 * rng.normal(size=(40, 4)), 10 * rng.normal(size=(40, 4))
+    b, starts = 3e3 * rng.normal(size=(40, 4)), 1e3 * rng.normal(size=(40, 4))
     problem = dini.Minimize(lambda x, H, b: 0.5 * x @ H @ x - b @ x, **part)
     given = [jnp.asarray(u, dtype) for u in (starts, H, b)]
     eps, size = float(jnp.finfo(dtype).eps), lambda v: np.linalg.norm(v, axis=1)

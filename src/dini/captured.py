@@ -24,8 +24,6 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _SMALL = 32
 #: functions that functions call, elements of containers and attributes of objects, one inside another
 _DEPTH = 4
-
-
 #: methods that change a list or a dictionary in place
 _CHANGES = {"append", "extend", "insert", "pop", "setdefault", "update"}
 
@@ -92,7 +90,8 @@ def _function(fun: Any, depth: int) -> Iterator[Any]:
         for name in names.globals:
             if name in fun.__globals__:
                 yield from _value(fun.__globals__[name], names, fun, depth)
-        yield from fun.__defaults__ or ()
+        for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
+            yield from _value(value, names, fun, depth)
     elif callable(fun) and isinstance(call := type(fun).__call__, types.FunctionType):
         yield from _attributes(fun, call, depth)
 

@@ -291,15 +291,12 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
             f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
             "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
-    for path, leaf in jax.tree_util.tree_leaves_with_path(init):
-        if not isinstance(leaf, _NUMBERS):
-            raise TypeError(
-                f"init{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Take what is no array "
-                "out of the unknown and bind it to the function (equinox.partition does it for a module)."
-            ) from error
-    for path, leaf in jax.tree_util.tree_leaves_with_path(args):
-        if not isinstance(leaf, _NUMBERS):
-            raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)} must be an array or a number: given {leaf!r}. Bind other values "
-                "to the function, for example with functools.partial."
-            ) from error
+    remedies = {
+        "init": "Take what is no array out of the unknown (equinox.partition does it for a module)",
+        name: "Bind other values to the function, for example with functools.partial",
+    }
+    for what, given in {"init": init, name: args}.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(given):
+            if not isinstance(leaf, _NUMBERS):
+                where = f"{what}{jax.tree_util.keystr(path)}"
+                raise TypeError(f"{where} must be an array or a number: given {leaf!r}. {remedies[what]}.") from error

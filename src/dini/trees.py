@@ -253,4 +253,6 @@ class hoist:
 
     def __call__(self, consts: list[Any], *args: Any) -> Any:
         """Evaluate the function with its hoisted values given."""
-        return jax.tree.unflatten(self._tree, jax.core.eval_jaxpr(self._jaxpr, consts, *jax.tree.leaves(args)))
+        outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *jax.tree.leaves(args))
+        # a constant output is a literal of the program, no array
+        return jax.tree.unflatten(self._tree, [jnp.asarray(output) for output in outputs])

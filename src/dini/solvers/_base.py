@@ -145,6 +145,22 @@ def relative_rounding(value: Any) -> Any:
     return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
 
+def swallowed(x: Any, forward: Any, new: Any, gradient: Any) -> Any:
+    r"""Return the squared length of the part of a gradient that rounding has kept from moving the point.
+
+    A gradient step, ``forward``, that is short beside the rounding error of ``x`` leaves elements as they are, or as
+    they are after the proximal step to ``new``; an error that is measured by the move, :math:`\|\Delta x\| / \eta`,
+    would be zero there. A proximal operator is nonexpansive, so that at most that part of the gradient is missing.
+    """
+
+    def one(u: jax.Array, v: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
+        short = jnp.abs(v - u) <= 2 * jnp.finfo(u.dtype).eps * jnp.abs(u)
+        return jnp.sum(jnp.where(short & ((v == u) | (w == u)), g * g, 0))
+
+    parts = jax.tree.leaves(jax.tree.map(one, x, forward, new, gradient))
+    return trees.total(parts) if parts else jnp.zeros(())
+
+
 def infinity(x: Any) -> Any:
     """Return infinity in the dtype of scalars that belong to ``x``."""
     return jnp.full((), jnp.inf, trees.real_dtype(x))

@@ -12,7 +12,7 @@ from .. import trees
 from ..conditions import curvature
 from ..problems import LinearComposite
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, infinity, relative_rounding, running, swallowed
 
 
 class State(NamedTuple):
@@ -140,7 +140,7 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) 
             new = forward if part is None else part.row(i, x).prox(forward, eta)
         move = new - x[i]
         z = z + (jnp.outer(row, move) if x.ndim == 2 else row * move)
-        return x.at[i].set(new), z, error + jnp.sum((move / eta) ** 2)
+        return x.at[i].set(new), z, error + jnp.sum((move / eta) ** 2) + swallowed(x[i], forward, new, gradient)
 
     start = (x, z, jnp.zeros((), x.dtype))
     new, _, squared = jax.lax.fori_loop(0, x.shape[0], block, start)
@@ -159,9 +159,10 @@ def _leaves_epoch(problem: Any, x: Any, safety: Any, args: tuple[Any, ...]) -> t
             return jax.grad(lambda v: problem.value(at(v), *args))(u)
 
         eta = _inverse(safety * curvature(gradient, leaf)).astype(leaf.dtype)
-        forward = at(leaf - eta * gradient(leaf))
-        new = jax.tree.leaves(problem.prox(forward, eta))[j]
-        squared = squared + jnp.sum(((new - leaf) / eta) ** 2)
+        slope = gradient(leaf)
+        forward = leaf - eta * slope
+        new = jax.tree.leaves(problem.prox(at(forward), eta))[j]
+        squared = squared + jnp.sum(((new - leaf) / eta) ** 2) + swallowed(leaf, forward, new, slope)
         leaves[j] = new
         sizes.append(eta.astype(squared.dtype))
     error = jnp.sqrt(jnp.where(squared > 0, squared, 1)) * (squared > 0)

@@ -10,21 +10,18 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
+from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, infinity, relative_rounding, running, swallowed
 from ._gradient_descent import schedule_value
 
 
 class State(NamedTuple):
-    """Carried from step to step: the extrapolated point, the momentum's counter and the step size.
-
-    ``trusted`` is the last step size that passed a test which was not drowned in rounding.
-    """
+    """Carried from step to step: the extrapolated point, the momentum's counter and the step size."""
 
     error: Any
     step_size: Any
-    trusted: Any
     momentum: Any
     extrapolated: Any
     steps: Any
@@ -83,7 +80,7 @@ class ProximalGradient(Solver):
         del problem, args
         inf = infinity(x)
         one = jnp.ones_like(inf)
-        return State(inf, one, jnp.zeros_like(inf), one, x, jnp.zeros((), jnp.int32), running())
+        return State(inf, one, one, x, jnp.zeros((), jnp.int32), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -98,30 +95,29 @@ class ProximalGradient(Solver):
             first = 1 / jnp.maximum(trees.norm(gradient), 1e-3).astype(dtype)
             # a constant of differentiation, as all step sizes that a search finds
             eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
-        new = problem.prox(trees.axpy(-eta, gradient, y), eta)
+        forward = trees.axpy(-eta, gradient, y)
+        new = problem.prox(forward, eta)
         move = trees.sub(new, y)
         squared = trees.vdot(move, move).astype(dtype)
-        error = jnp.sqrt(squared) / eta
+        lost_to_rounding = swallowed(y, forward, new, gradient).astype(dtype)
+        error = trees.sqrt(squared / eta**2 + lost_to_rounding)
 
         if value is None:
             accept = jnp.asarray(True)
-            step_size, trusted, status = eta, state.trusted, state.status
+            step_size, status = eta, state.status
         else:
             new_value = problem.value(new, *args)
             gap, slack = squared / (2 * eta), relative_rounding(value)
             accept = new_value <= value + trees.vdot(gradient, move) + gap + slack
             # a test that drowns in rounding is passed, but says nothing about a longer step
             step_size = jnp.where(accept, jnp.where(gap > slack, 1.1, 1.0) * eta, 0.5 * eta)
-            # a step that fails a test which asks for nothing has met rounding, not curvature; those that pass after it
-            # can be so short that they leave the point as it is, which must not pass for a solution
+            # a step that fails a test which asks for nothing has met rounding, not curvature
             tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))) | (gap <= 1e-3 * slack))
-            clear = gap > 10 * slack
-            trusted = jnp.where(accept & clear, eta, state.trusted).astype(dtype)
-            drowned = accept & ~clear & (eta < 0.1 * state.trusted)
-            status = jnp.where(tiny | drowned, Status.STALLED, state.status).astype(jnp.int32)
+            stuck = accept & (squared == 0) & (error > tolerance(self, x))
+            status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
-            error = jnp.where(lost, jnp.nan, jnp.where(accept & ~drowned, error, state.error))
+            error = jnp.where(lost, jnp.nan, jnp.where(accept, error, state.error))
 
         if self.acceleration:
             step = trees.sub(new, x)
@@ -135,10 +131,7 @@ class ProximalGradient(Solver):
             extrapolated, momentum = new, state.momentum
         x = trees.where(accept, new, x)
         extrapolated = trees.where(accept, extrapolated, y)
-        new = State(
-            error.astype(dtype), step_size.astype(dtype), trusted, momentum, extrapolated, state.steps + 1, status
-        )
-        return x, new
+        return x, State(error.astype(dtype), step_size.astype(dtype), momentum, extrapolated, state.steps + 1, status)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one plain proximal gradient step."""
