@@ -213,7 +213,7 @@ def _work(operands: Any, solver: Any, flags: tuple[bool, ...], width: int, chunk
         return proceed(problem.closed(x, *args), solver, now, args)
 
     def finish(end: Outcome) -> Outcome:
-        return conclude(solver, end)._replace(state=())
+        return conclude(jax.tree.unflatten(structure, leaves)[0], solver, end)._replace(state=())
 
     started, stepped = jax.vmap(start, in_axes=(axes,)), jax.vmap(step, in_axes=(axes, 0))
     some = pick(jnp.zeros(width, jnp.int32))

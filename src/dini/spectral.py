@@ -50,7 +50,9 @@ def _times_diagonal(u: jax.Array, diagonal: jax.Array) -> jax.Array:
 def _prepare(x: jax.Array, parameters: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Return the operands in a precision that LAPACK knows."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    return x.astype(dtype), tuple(jnp.asarray(p, dtype) for p in parameters)
+    # LAPACK's iterations need not end where a matrix holds an infinity
+    finite = jnp.all(jnp.isfinite(x), axis=(-2, -1), keepdims=True)
+    return jnp.where(finite, x, jnp.nan).astype(dtype), tuple(jnp.asarray(p, dtype) for p in parameters)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

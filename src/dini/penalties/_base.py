@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,13 @@ def require_step(step_size: Any) -> None:
 def prox_map(fun: Callable[..., Any], x: Any, *parameters: Any, step_size: Any) -> Any:
     """Map ``fun(leaf, *parameters, step_size)`` over the leaves of ``x``."""
     require_step(step_size)
-    return map_with(fun, x, *parameters, step_size)
+
+    def one(leaf: jax.Array, *values: jax.Array) -> jax.Array:
+        # a comparison with NaN is false and would pass for an answer
+        unknown = functools.reduce(jnp.logical_or, map(jnp.isnan, values))
+        return jnp.where(unknown, jnp.nan, fun(leaf, *values)).astype(leaf.dtype)
+
+    return map_with(one, x, *parameters, step_size)
 
 
 def total(terms: Any, x: Any) -> jax.Array:

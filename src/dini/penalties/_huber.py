@@ -66,7 +66,7 @@ class Huber(Penalty):
             edge = eta * s + delta
             return jnp.where(jnp.abs(u) < edge, u * (delta / edge), u - eta * s * jnp.sign(u))
 
-        return prox_map(one, x, positive(self.strength, or_zero=True), self.delta, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), positive(self.delta), step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from where its quadratic ends (exact)."""

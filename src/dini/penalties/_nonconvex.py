@@ -136,7 +136,7 @@ class MCP(Penalty):
             between = jnp.where(firm & (size > eta * s), jnp.sign(u) * (size - eta * s) / slope, 0)
             return jnp.where(size <= jnp.where(firm, g * s, _root(eta * g) * s), between, u)
 
-        return prox_map(one, x, positive(self.strength, or_zero=True), self.gamma, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), positive(self.gamma), step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""
@@ -217,7 +217,7 @@ class SCAD(Penalty):
             near = jnp.where(smooth & (size > s * (1 + eta)), middle, soft)
             return jnp.sign(u) * jnp.where(size > _scad_end(s, g, eta), size, near)
 
-        return prox_map(one, x, positive(self.strength, or_zero=True), self.gamma, step_size=step_size)
+        return prox_map(one, x, positive(self.strength, or_zero=True), positive(self.gamma), step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""

@@ -10,6 +10,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from .. import trees
 from ..functions import as_function, close
@@ -252,7 +253,8 @@ class Orthogonal(_Wrapper):
     Raises
     ------
     ValueError
-        Where :math:`QQ^\top` is not the identity. A solve tests it with one vector, if the numbers are known.
+        Where :math:`QQ^\top` is not the identity, by one vector (in ``check``; a solve, whose numbers are traced, gives
+        NaN).
 
     Examples
     --------
@@ -307,7 +309,16 @@ class Orthogonal(_Wrapper):
         """Return the penalty with everything that its functions close over made explicit."""
         transform = close(self.transform, x) if callable(self.transform) else self.transform
         image = jax.eval_shape(self._apply, x)
-        return Orthogonal(self.penalty.closed(image), transform)
+        mark = jnp.where(self._error(x) <= trees.eps(image) ** 0.5, 1.0, jnp.nan)
+        marked = Partial(_marked, transform, jax.lax.stop_gradient(mark))
+        return Orthogonal(self.penalty.closed(image), marked)
+
+    def _error(self, x: Any) -> jax.Array:
+        r"""Return :math:`\|QQ^\top v - v\| / (1 + \|v\|)` for one vector."""
+        image = jax.eval_shape(self._apply, x)
+        probe = jax.tree.map(lambda u: jnp.cos(1 + jnp.arange(u.size)).reshape(u.shape).astype(u.dtype), image)
+        back = self._apply(self._transpose(x, probe))
+        return trees.norm(trees.sub(back, probe)) / (1 + trees.norm(probe))
 
     def check(self, x: Any) -> None:
         """Raise unless the rows are orthonormal and the penalty fits the image."""
@@ -321,13 +332,11 @@ class Orthogonal(_Wrapper):
             image = jax.eval_shape(self._apply, x)
         except TypeError as error:
             raise ValueError(f"Orthogonal's transform does not fit {trees.describe(x)}: {error}") from error
-        probe = jax.tree.map(lambda u: jnp.cos(1 + jnp.arange(u.size)).reshape(u.shape).astype(u.dtype), image)
-        back = self._apply(self._transpose(x, probe))
-        error = trees.norm(trees.sub(back, probe))
-        if not isinstance(error, jax.core.Tracer) and error > trees.eps(probe) ** 0.5 * (1 + trees.norm(probe)):
+        error = self._error(x)
+        if not isinstance(error, jax.core.Tracer) and error > trees.eps(image) ** 0.5:
             raise ValueError(
-                f"Orthogonal's transform Q must have orthonormal rows: Q Q^T v differs from v by {error:.3g} for a "
-                f"vector v of norm {trees.norm(probe):.3g}."
+                f"Orthogonal's transform Q must have orthonormal rows: Q Q^T v differs from v by {float(error):.3g} of "
+                "its length for some vector v."
             )
         self.penalty.check(image)
 
@@ -407,3 +416,9 @@ class Product(Penalty):
 
 def _is_penalty(node: Any) -> bool:
     return isinstance(node, Penalty | Set)
+
+
+def _marked(transform: Any, mark: jax.Array, x: Any) -> Any:
+    """Return the transform of ``x``, NaN where it was found not to be orthogonal."""
+    image = transform(x) if callable(transform) else jnp.asarray(transform) @ x
+    return trees.scale(mark, image)

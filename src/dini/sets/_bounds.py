@@ -128,9 +128,9 @@ class Box(Set):
         r"""Return :math:`\sum_i \max(l_i d_i, u_i d_i)`."""
 
         def one(d: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-            bound = jnp.where(d > 0, high, low)
-            # zero times an infinite bound is zero
-            return jnp.sum(jnp.where(d != 0, jnp.where(d != 0, d, 1) * bound, 0))
+            # zero times a bound that may be infinite: any point between them will do, and is the derivative there
+            bound = jnp.where(d > 0, high, jnp.where(d < 0, low, jnp.clip(0, low, high)))
+            return jnp.sum(d * bound)
 
         parts = jax.tree.leaves(jax.tree.map(one, direction, *self.bounds(direction)))
         return trees.total(parts) if parts else jnp.zeros((), trees.real_dtype(direction))

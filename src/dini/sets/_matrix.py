@@ -28,7 +28,7 @@ from ._simplex import project_simplex, support_distances
 
 def _excess(values: jax.Array, level: Any) -> jax.Array:
     """Return what is above a threshold; at the threshold itself with the derivative from below."""
-    return jnp.where(values > level, values - level, 0)
+    return jnp.where(values <= level, 0, values - level)
 
 
 def _excess_divided(a: jax.Array, b: jax.Array, level: Any) -> jax.Array:

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..separable import smallest
-from ..settings import require_count, require_positive
+from ..settings import positive, require_count, require_positive
 from ._base import Set, require_real
 from ._simplex import project_simplex, support_distances
 
@@ -63,13 +63,13 @@ class L2Sphere(Set):
         """Scale ``x`` to the radius."""
         # by the largest element first: the square of a small number underflows
         top = jax.lax.stop_gradient(trees.max_abs(x))
-        unit = trees.scale(1 / jnp.where(top > 0, top, 1), x)
+        unit = trees.scale(1 / jnp.where(top == 0, 1, top), x)
         size = trees.norm(unit)
-        some = size > 0
+        some = size != 0  # NaN too
         anywhere = jnp.asarray(trees.size(x), size.dtype) ** -0.5
         return jax.tree.map(
             lambda u: (
-                jnp.asarray(self.radius, u.dtype)
+                jnp.asarray(positive(self.radius), u.dtype)
                 * jnp.where(some, u / jnp.where(some, size, 1).astype(u.dtype), anywhere.astype(u.dtype))
             ),
             unit,

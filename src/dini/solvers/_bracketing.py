@@ -97,6 +97,18 @@ class Bracketing(Solver):
         broken = broken & (width > 0) & (difference > trees.eps(difference) ** 0.5 * first)
         return jnp.stack([first, wide, last]), broken
 
+    @staticmethod
+    def _coupled(problem: Any, unravel: Any, best: Any, now: State, done: Any, args: Any) -> Any:
+        """Return whether the values at the end are not those that were found for each element on its own."""
+
+        def differs(_: Any) -> Any:
+            values = ravel_pytree(problem.residual(unravel(best), *args))[0].astype(now.at_a.dtype)
+            known = jnp.where(jnp.abs(now.at_a) <= jnp.abs(now.at_b), now.at_a, now.at_b)
+            first = jnp.maximum(now.fell[0], jnp.abs(now.at_a - now.at_b))
+            return jnp.any(~(jnp.abs(values - known) <= trees.eps(best) ** 0.5 * first))
+
+        return jax.lax.cond(done, differs, lambda _: jnp.asarray(False), None)
+
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one point of each bracket."""
         dtype = state.error.dtype
@@ -143,6 +155,10 @@ class Bracketing(Solver):
         narrow = jnp.all(width <= 4 * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
         end = jnp.where(jnp.any(broken), Status.DISCONTINUOUS, Status.STALLED)
         status = jnp.where(narrow, end, status).astype(jnp.int32)
+        if best.size > 1:
+            coupled = self._coupled(problem, unravel, best.astype(flat.dtype), now, error <= tol, args)
+            error = jnp.where(coupled, state.error, error)
+            status = jnp.where(coupled, Status.CONDITION, status).astype(jnp.int32)
         now = now._replace(error=error, fell=fell, trial=trial, steps=k + 1, status=status)
         return trees.where(k == 0, x, unravel(best.astype(flat.dtype))), now
 

@@ -102,7 +102,7 @@ class FrankWolfe(Solver):
     def believes(self, problem: Any, x: Any, state: State) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
         room = trees.eps(x) ** 0.5
-        mixed = jax.tree.map(lambda a: jnp.tensordot(state.weights.astype(a.dtype), a, 1), state.atoms)
+        mixed = _mixture(state.atoms, state.weights)
         outside = jax.vmap(problem.constraint.residual)(state.atoms)
         largest = jnp.max(jnp.where(state.weights > 0, outside, 0))
         return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * (1 + trees.norm(x))
@@ -130,12 +130,8 @@ class FrankWolfe(Solver):
         # at first as if the best step were a whole one
         curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
-        step_size = jnp.minimum(slope / jnp.maximum(curvature * squared, tiny), longest)
-        new = trees.axpy(step_size, direction, x)
-        bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
-        slack = relative_rounding(value)
-        accept = problem.value(new, *args) <= bound + slack
-
+        # where the vertex is the point itself, the slope is rounding and may have the wrong sign
+        step_size = jnp.clip(slope / jnp.maximum(curvature * squared, tiny), 0, longest)
         placed, freed, place = self._place(atoms, weights, vertex)
         base, at = jnp.where(forward, freed, weights), jnp.where(forward, place, away)
         signed = jnp.where(forward, step_size, -step_size)
@@ -143,6 +139,13 @@ class FrankWolfe(Solver):
         # an away step that is as long as can be leaves its atom out
         gone = ~forward & (step_size >= longest) & (jnp.arange(self.atoms) == away)
         stepped = jnp.where(gone, 0, stepped)
+        total = jnp.sum(stepped)
+        stepped = jnp.where(total > 0, stepped / jnp.where(total > 0, total, 1), weights)
+        # a long step away from an atom that is nearly the point itself would carry rounding out of the set
+        new = trees.where(forward, trees.axpy(step_size, direction, x), _mixture(atoms, stepped))
+        bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
+        slack = relative_rounding(value)
+        accept = problem.value(new, *args) <= bound + slack
         atoms = trees.where(accept & forward, placed, atoms)
         small = step_size * slope <= slack
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
@@ -151,7 +154,7 @@ class FrankWolfe(Solver):
             # an infinite objective may have a finite gradient
             jnp.where(jnp.isfinite(value), gap, jnp.nan),
             atoms,
-            jnp.where(accept, stepped / jnp.sum(stepped), weights),
+            jnp.where(accept, stepped, weights),
             grown.astype(dtype),
             state.steps + 1,
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
@@ -176,3 +179,7 @@ class FrankWolfe(Solver):
 
         merged = weights.at[next_light].set(both).at[light].set(0)
         return jax.tree.map(put, atoms, vertex), jnp.where(full, merged, weights), place
+
+
+def _mixture(atoms: Any, weights: jax.Array) -> Any:
+    return jax.tree.map(lambda a: jnp.tensordot(weights.astype(a.dtype), a, 1), atoms)

@@ -68,6 +68,7 @@ class ProximalGradient(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
+    lags = True
 
     def __post_init__(self) -> None:
         self._check_settings()
