@@ -300,6 +300,19 @@ def test_repeated_eigenvalues_and_singular_values():
     np.testing.assert_allclose(got, 0.6 * odd, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("name", "target"), [("spectrahedron", "lapack_dsyevd_ffi"), ("nuclear ball", "lapack_dgesdd_ffi")]
+)
+def test_one_decomposition(name, target):
+    """The threshold comes from the decomposition that it is applied to: of two at once in a batch, each waits for a
+    thread that the other holds, and on a machine with two cores JAX 0.10 never returns."""
+    part, points, _ = CASES[name]
+    batch = jnp.stack([jnp.asarray(points[1])] * 2)
+    for function in (part.project, jax.jacfwd(part.project), jax.jacrev(part.project)):
+        program = jax.jit(jax.vmap(function)).lower(batch).compile().as_text()
+        assert program.count(f'custom_call_target="{target}"') == 1
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_kink_distance_is_a_lower_bound(name):
     """On any segment shorter than the distance, the Jacobian changes continuously."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Scalar = Callable[..., Any]
+Level = Callable[..., tuple[Any, ...]]
 
 
 def divided_difference(fun: Scalar, a: jax.Array, b: jax.Array, *parameters: Any) -> jax.Array:
@@ -55,20 +56,36 @@ def _prepare(x: jax.Array, parameters: Any) -> tuple[jax.Array, tuple[jax.Array,
     return jnp.where(finite, x, jnp.nan).astype(dtype), tuple(jnp.asarray(p, dtype) for p in parameters)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _symmetric(fun: Scalar, divided: Scalar | None, x: jax.Array, parameters: Any) -> jax.Array:
+def _levels(level: Level | None, values: jax.Array, parameters: Any) -> tuple[jax.Array, ...]:
+    """Return the parameters of the scalar function, which may depend on the spectrum."""
+    return tuple(parameters) if level is None else level(values, *parameters)
+
+
+def _levels_along(level: Level | None, values: Any, core: Any, parameters: Any, tangents: Any) -> tuple[Any, Any]:
+    """Return the parameters and their derivatives, for the first order of what happens to the spectrum."""
+    if level is None:
+        return tuple(parameters), tuple(tangents)
+    moved = jnp.diagonal(core, axis1=-2, axis2=-1)
+    return jax.jvp(lambda v, p: level(v, *p), (values, tuple(parameters)), (moved, tuple(tangents)))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _symmetric(fun: Scalar, divided: Scalar | None, level: Level | None, x: jax.Array, parameters: Any) -> Any:
     values, u = jnp.linalg.eigh(x, symmetrize_input=False)
-    return _times_diagonal(u, fun(values, *parameters)) @ u.mT
+    levels = _levels(level, values, parameters)
+    return _times_diagonal(u, fun(values, *levels)) @ u.mT, levels
 
 
 @_symmetric.defjvp
-def _(fun: Scalar, divided: Scalar | None, primals: Any, tangents: Any) -> Any:
+def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, tangents: Any) -> Any:
     x, parameters = primals
     dx, dparameters = tangents
     values, u = jnp.linalg.eigh(x, symmetrize_input=False)
-    inner = _divided(fun, divided, values, values, parameters) * (u.mT @ dx @ u)
-    along = _times_diagonal(u, _direction(fun, values, parameters, dparameters))
-    return _symmetric(fun, divided, x, parameters), u @ inner @ u.mT + along @ u.mT
+    core = u.mT @ dx @ u
+    levels, dlevels = _levels_along(level, values, core, parameters, dparameters)
+    inner = _divided(fun, divided, values, values, levels) * core
+    along = _times_diagonal(u, _direction(fun, values, levels, dlevels))
+    return _symmetric(fun, divided, level, x, parameters), (u @ inner @ u.mT + along @ u.mT, dlevels)
 
 
 def symmetric_function(
@@ -100,38 +117,79 @@ def symmetric_function(
     [[2. 0.]
      [0. 2.]]
     """
+    return symmetric_adaptive(fun, None, x, *parameters, divided=divided)[0]
+
+
+def symmetric_adaptive(
+    fun: Scalar, level: Level | None, x: Float[Array, "*batch n n"], *parameters: Any, divided: Scalar | None = None
+) -> tuple[Float[Array, "*batch n n"], tuple[Any, ...]]:
+    r"""Return :math:`f(X)` as :func:`symmetric_function` does, for a function that depends on the spectrum itself.
+
+    One decomposition serves both: the eigenvalues decide on the parameters, as in the projection onto the
+    spectrahedron, where all are lowered by one threshold. The parameters' derivative follows from that of the
+    eigenvalues, :math:`\dot\lambda = \mathrm{diag}(U^\top \dot X U)`; that is right also where eigenvalues tie if
+    ``level`` is a smooth symmetric function of them.
+
+    Parameters
+    ----------
+    fun, x, divided
+        As in :func:`symmetric_function`.
+    level
+        ``level(values, *parameters)`` returns a tuple of the parameters of ``fun``, each of shape ``(*batch, 1)``; the
+        eigenvalues are in ascending order. A function that stays the same object.
+    parameters
+        Scalars.
+
+    Returns
+    -------
+    tuple
+        The matrix and the parameters.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.spectral import symmetric_adaptive
+    >>> divide, largest = lambda values, s: values / s, lambda values: (values[..., -1:],)
+    >>> matrix, (scale,) = symmetric_adaptive(divide, largest, jnp.array([[1.0, 2.0], [2.0, 1.0]]))
+    >>> print(matrix.round(3), scale)
+    [[0.333 0.667]
+     [0.667 0.333]] [3.]
+    """
     _require_matrix("symmetric_function", x)
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"symmetric_function needs square matrices: given shape {x.shape}.")
     if not x.size:
-        return x
+        return x, parameters
     wide, parameters = _prepare((x + x.mT) / 2, parameters)
-    return _symmetric(fun, divided, wide, parameters).astype(x.dtype)
+    matrix, levels = _symmetric(fun, divided, level, wide, parameters)
+    return matrix.astype(x.dtype), levels
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _singular(fun: Scalar, divided: Scalar | None, x: jax.Array, parameters: Any) -> jax.Array:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _singular(fun: Scalar, divided: Scalar | None, level: Level | None, x: jax.Array, parameters: Any) -> Any:
     u, values, vt = jnp.linalg.svd(x, full_matrices=False)
-    return _times_diagonal(u, fun(values, *parameters)) @ vt
+    levels = _levels(level, values, parameters)
+    return _times_diagonal(u, fun(values, *levels)) @ vt, levels
 
 
 @_singular.defjvp
-def _(fun: Scalar, divided: Scalar | None, primals: Any, tangents: Any) -> Any:
+def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, tangents: Any) -> Any:
     x, parameters = primals
     dx, dparameters = tangents
     u, values, vt = jnp.linalg.svd(x, full_matrices=False)
-    # the eigenvalues of [[0, X], [X^T, 0]] are plus and minus the singular values, and zeros
-    same = _divided(fun, divided, values, values, parameters)
-    opposite = _divided(fun, divided, values, -values, parameters)
-    lone = _divided(fun, divided, values, jnp.zeros_like(values[..., :1]), parameters)[..., 0]
     dv = dx @ vt.mT
     core = u.mT @ dv
+    levels, dlevels = _levels_along(level, values, core, parameters, dparameters)
+    # the eigenvalues of [[0, X], [X^T, 0]] are plus and minus the singular values, and zeros
+    same = _divided(fun, divided, values, values, levels)
+    opposite = _divided(fun, divided, values, -values, levels)
+    lone = _divided(fun, divided, values, jnp.zeros_like(values[..., :1]), levels)[..., 0]
     inner = (same * (core + core.mT) + opposite * (core - core.mT)) / 2
     # what moves out of the spaces of the singular vectors; one of the two is empty
     beyond_u = _times_diagonal(dv - u @ core, lone) @ vt
     beyond_v = _times_diagonal(u, lone) @ (u.mT @ dx - core @ vt)
-    along = _times_diagonal(u, _direction(fun, values, parameters, dparameters)) @ vt
-    return _singular(fun, divided, x, parameters), u @ inner @ vt + beyond_u + beyond_v + along
+    along = _times_diagonal(u, _direction(fun, values, levels, dlevels)) @ vt
+    return _singular(fun, divided, level, x, parameters), (u @ inner @ vt + beyond_u + beyond_v + along, dlevels)
 
 
 def singular_function(
@@ -157,11 +215,36 @@ def singular_function(
     [[0. 1.]
      [1. 0.]]
     """
+    return singular_adaptive(fun, None, x, *parameters, divided=divided)[0]
+
+
+def singular_adaptive(
+    fun: Scalar, level: Level | None, x: Float[Array, "*batch m n"], *parameters: Any, divided: Scalar | None = None
+) -> tuple[Float[Array, "*batch m n"], tuple[Any, ...]]:
+    r"""Return what :func:`singular_function` does, and its parameters, which may depend on the singular values.
+
+    Parameters
+    ----------
+    fun, level, x, parameters, divided
+        As in :func:`symmetric_adaptive`; the singular values are in descending order, :math:`\dot\sigma =
+        \mathrm{diag}(U^\top \dot X V)`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.spectral import singular_adaptive
+    >>> divide, largest = lambda values, s: values / s, lambda values: (values[..., :1],)
+    >>> matrix, (norm,) = singular_adaptive(divide, largest, jnp.array([[0.0, 2.0], [4.0, 0.0]]))
+    >>> print(matrix.round(3), norm)
+    [[0.  0.5]
+     [1.  0. ]] [4.]
+    """
     _require_matrix("singular_function", x)
     if not x.size:
-        return x
+        return x, parameters
     wide, parameters = _prepare(x, parameters)
-    return _singular(fun, divided, wide, parameters).astype(x.dtype)
+    matrix, levels = _singular(fun, divided, level, wide, parameters)
+    return matrix.astype(x.dtype), levels
 
 
 def _require_matrix(name: str, x: Any) -> None:
@@ -183,6 +266,22 @@ def soft_threshold(x: Float[Array, "*batch m n"], threshold: Any) -> Float[Array
      [0. 0.]]
     """
     return singular_function(_soft, x, threshold, divided=_soft_divided)
+
+
+def soft_threshold_by(level: Level, x: Float[Array, "m n"], *parameters: Any) -> tuple[Float[Array, "m n"], Any]:
+    """Return :func:`soft_threshold` with the threshold ``level(values, *parameters)[0]``, and that threshold.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.spectral import soft_threshold_by
+    >>> half = lambda values: (values[..., :1] / 2,)
+    >>> print(soft_threshold_by(half, jnp.array([[3.0, 0.0], [0.0, 0.5]]))[0])
+    [[1.5 0. ]
+     [0.  0. ]]
+    """
+    matrix, (threshold,) = singular_adaptive(_soft, level, x, *parameters, divided=_soft_divided)
+    return matrix, threshold[..., 0]
 
 
 def _soft(values: jax.Array, threshold: jax.Array) -> jax.Array:
