@@ -13,7 +13,14 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..separable import leaves_like, map_with, require_broadcast, smallest
 from ..settings import known, require_ordered
+from ..status import SolveError, Status
 from ._base import Set, believed, require_real
+
+
+def _digits(y: jax.Array, value: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Return the sizes of the numbers that a point of the box is made of: rounding errors are in units of these."""
+    free = (low < value) & (value < high)
+    return jnp.where(free, jnp.maximum(jnp.abs(y), jnp.abs(value)), jnp.abs(value))
 
 
 @jax.jit
@@ -29,12 +36,13 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     # where the elements leave their first bound and where they reach the second, as the multiplier rises
     leave = jnp.where(a != 0, jnp.where(a > 0, low - y, high - y) / safe, inf)
     reach = jnp.where(a != 0, jnp.where(a > 0, high - y, low - y) / safe, inf)
-    scale = jnp.sum(jnp.abs(a) * jnp.maximum(jnp.abs(jnp.clip(y, low, high)), 1)) + jnp.abs(b)
-    tolerance = 2 * jnp.finfo(y.dtype).eps * scale
+    eps = jnp.finfo(y.dtype).eps
 
     def body(carry: Any) -> Any:
         count, tau, below, above, error, _ = carry
-        phi = jnp.sum(a * jnp.clip(y + tau * a, low, high)) - b
+        value = jnp.clip(y + tau * a, low, high)
+        phi = jnp.sum(a * value) - b
+        rounding = 2 * eps * (jnp.sum(jnp.abs(a) * _digits(y, value, low, high)) + jnp.abs(b))
         rise = phi < 0
         below, above = jnp.where(rise, tau, below), jnp.where(rise, above, tau)
         moving = jnp.where(rise, (leave <= tau) & (tau < reach), (leave < tau) & (tau <= reach)) & (a != 0)
@@ -48,7 +56,7 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
         outside = ~((new > below) & (new < above)) & jnp.isfinite(middle)
         new = jnp.where(slow | outside, middle, new)
         # a flat piece without end: there is no root
-        done = (jnp.abs(phi) <= tolerance) | ~(jnp.abs(new) < inf) | (new == tau)
+        done = (jnp.abs(phi) <= rounding) | ~(jnp.abs(new) < inf) | (new == tau)
         return count + 1, jnp.where(done, tau, new), below, above, jnp.abs(phi), done
 
     start = (jnp.zeros((), jnp.int32), jnp.zeros((), y.dtype), -inf, inf, inf, jnp.asarray(False))
@@ -80,6 +88,8 @@ class BoxSection(Set):
     ValueError
         Where ``lower`` is above ``upper``, the set is empty (where all is known and has one shape; the projection is
         NaN otherwise), or the shapes do not fit.
+    SolveError
+        Where the elements are so large that the bounds vanish beside them (NaN in a compiled function).
 
     Examples
     --------
@@ -109,9 +119,11 @@ class BoxSection(Set):
     def _require_section(self, low: Any, high: Any, a: Any) -> None:
         least, most = (np.where(a > 0, low, high), np.where(a > 0, high, low))
         with np.errstate(invalid="ignore"):
-            least, most = (np.sum(np.where(a != 0, a * end, 0)) for end in (least, most))
+            least, most = (np.where(a != 0, a * end, 0) for end in (least, most))
         b = float(self.offset)
-        slack = 1e-5 * max(1.0, abs(b))
+        # parameters may be in single precision
+        slack = 1e-5 * (abs(b) + sum(np.sum(np.abs(end), where=np.isfinite(end)) for end in (least, most)))
+        least, most = np.sum(least), np.sum(most)
         if not least - slack <= b <= most + slack:
             raise ValueError(
                 f"BoxSection is empty: with x in its bounds, <normal, x> is in [{least}, {most}]: given offset {b}."
@@ -140,19 +152,25 @@ class BoxSection(Set):
         squared = jnp.sum(jnp.where(free, a * a, 0))
         rest = b - jnp.sum(a * jnp.where(free, y, bound))
         # solved once more on the free elements, where all of it is differentiable
-        tau = jnp.where(squared > 0, rest / jnp.where(squared > 0, squared, 1), tau)
-        return jnp.where(free, y + tau * a, bound), tau, free, squared
+        inverse = jnp.where(squared > 0, 1 / jnp.where(squared > 0, squared, 1), 0)
+        tau = jnp.where(squared > 0, rest * inverse, tau)
+        p = jnp.where(free, y + tau * a, bound)
+        # and once more from there, where large elements have lost the digits of small ones
+        p = p + jnp.where(free, a, 0) * (b - jnp.sum(a * p)) * inverse
+        rounded = jax.lax.stop_gradient(jnp.clip(p, low, high) - p)
+        return p + jnp.where(free, rounded, 0), tau, free, squared
 
     def project(self, x: Any) -> Any:
         """Find the multiplier, then solve for it on the free elements."""
         y, low, high, a, b, unravel = self._flat(x)
         p, *_ = self._solve(y, low, high, a, b)
-        scale = jnp.sum(jnp.abs(a) * jnp.maximum(jnp.abs(p), 1)) + jnp.abs(b)
+        scale = jnp.sum(jnp.abs(a * p)) + jnp.abs(b)
         missed = jnp.abs(jnp.sum(a * p) - b)
         inside = jnp.all((low <= high) & (p >= low) & (p <= high))
         good = inside & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale)
-        empty = "BoxSection is empty: no point between the bounds satisfies the equation, or a parameter is NaN."
-        return unravel(believed(p, (self, x), good, lambda: ValueError(empty)))
+        part = lambda end: jnp.sum(jnp.where(a != 0, a * end, 0))
+        empty = ~((part(jnp.where(a > 0, low, high)) <= b) & (b <= part(jnp.where(a > 0, high, low))))
+        return unravel(believed(p, (self, x), good, _failure, empty, missed))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where an element meets or leaves a bound (exact while an element is free)."""
@@ -190,3 +208,15 @@ class BoxSection(Set):
                 for parameter in (low, high, self.normal)
             ]
             self._require_section(*parts)
+
+
+def _failure(empty: Any, missed: Any) -> Exception:
+    if empty:
+        return ValueError(
+            "BoxSection is empty: no point between the bounds satisfies the equation, or a parameter is NaN."
+        )
+    return SolveError(
+        f"The projection onto the BoxSection was not found: it misses the equation by {float(missed):.1e}. The "
+        "elements are too large beside the bounds for their precision: compute in float64.",
+        Status.SINGULAR,
+    )

@@ -170,8 +170,10 @@ def _reduce(A: jax.Array, b: jax.Array, E: jax.Array, x0: jax.Array) -> _Reduced
     unbounded = b == jnp.inf
     scale = jnp.where(moving & ~unbounded, 1 / jnp.where(moving, length, 1), 0)
     left = jnp.where(unbounded, 1, b - A @ x0)
-    rounding = 32 * eps * (jnp.where(unbounded, 1, jnp.abs(b)) + jnp.abs(A) @ jnp.abs(x0) + size)
     unit = jnp.where(scale > 0, scale, 1)
+    # points on the way to the projection are about as large as this
+    reach = jnp.max(jnp.abs(x0), initial=0) + jnp.max(-unit * left, initial=0)
+    rounding = 32 * eps * (jnp.where(unbounded, 0, jnp.abs(b)) + jnp.abs(A) @ jnp.abs(x0) + size * reach)
     tolerance = jnp.maximum(unit * rounding, jnp.finfo(A.dtype).tiny)
     return _Reduced(scale[:, None] * along, unit * left, tolerance)
 
@@ -268,7 +270,7 @@ class Polyhedron(Set):
             face = _Face(jnp.zeros(0, int), jnp.zeros(0, bool), p, jnp.asarray(_FOUND))
         else:
             p, _, face = self._solve(y)
-        size = 1 + jnp.max(jnp.abs(p), initial=0) + jnp.max(jnp.abs(y), initial=0)
+        size = jnp.max(jnp.abs(p), initial=0) + jnp.max(jnp.abs(y), initial=0)
 
         def relative(violation: jax.Array, M: jax.Array, v: jax.Array) -> jax.Array:
             """Return the largest violation of a row, each in units of its own terms."""
@@ -276,7 +278,7 @@ class Polyhedron(Set):
             return jnp.max(violation / jnp.where(scale > 0, scale, 1), initial=0)
 
         missed = jnp.maximum(relative(A @ p - b, A, b), relative(jnp.abs(E @ p - d), E, d))
-        missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / size)
+        missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / jnp.where(size > 0, size, 1))
         good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps))
         return unravel(believed(p, (self, x), good, _failure, face.outcome, missed))
 
