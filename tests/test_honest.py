@@ -122,6 +122,13 @@ def test_nan_is_not_lost():
         lambda s, z: penalties.SCAD(s, 3.7).prox(z, 1.0),
         lambda s, z: penalties.Huber(0.1, s).prox(z, 1.0),
         lambda s, z: sets.L2Sphere(s).project(z),
+        lambda s, z: sets.L1Sphere(s).project(z),
+        lambda s, z: sets.SparseSimplex(1, s).project(z),
+        lambda s, z: sets.Scaled(sets.L2Ball(), s).project(z),
+        lambda s, z: sets.Power(s).project(jnp.append(z, 1.0)),
+        lambda s, z: penalties.Scaled(penalties.L1(0.1), s).prox(z, 1.0),
+        lambda s, z: penalties.L1(0.1).prox(z, s),
+        lambda s, z: penalties.GroupLasso(0.1).prox(z, s),
     ],
 )
 def test_traced_parameters_outside_of_their_domain(prox):
@@ -141,3 +148,22 @@ def test_a_step_that_diverges_returns_the_best_point():
     solution = quiet(problem, dini.ProximalGradient(step_size=0.01), jnp.zeros(2))
     np.testing.assert_array_equal(solution.x, 0.0)
     np.testing.assert_allclose(solution.stats.error, 1e8 * np.sqrt(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: dini.LBFGS(tol=[1e-3]), TypeError, "LBFGS's tol must be a number"),
+        (lambda: dini.LBFGS(tol=np.array([1e-3, 1e-4])), ValueError, r"tol must be one number: given shape \(2,\)"),
+        (lambda: dini.LBFGSB(line_search="wolfe"), TypeError, "LBFGSB's line_search must be one of"),
+        (lambda: dini.Newton(linear_solver=0), TypeError, "linear_solver must be one of"),
+        (lambda: dini.Implicit(linear_solver="cholesky"), TypeError, "linear_solver must be one of"),
+        (lambda: sets.Intersection(sets.L2Ball()), TypeError, "Intersection needs a list of sets"),
+        (lambda: sets.Product([sets.L2Ball(), 3]), TypeError, "Product needs a tree of sets"),
+        (lambda: sets.Box(jnp.array(1j), 2.0).check(jnp.ones(2)), TypeError, "must be real, as the unknown x is"),
+        (lambda: penalties.L1(jnp.array(1j)).check(jnp.ones(2)), TypeError, "must be real, as the unknown x is"),
+    ],
+)
+def test_settings_of_the_wrong_kind(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from . import trees
+from .settings import known, positive
 
 
 def leaves_like(parameter: Any, x: Any) -> Any:
@@ -37,6 +38,8 @@ def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
             f"where there is no bound): given {trees.describe(parameter)}, needed {trees.describe(x)}."
         )
     for part, leaf in zip(jax.tree.leaves(leaves_like(parameter, x)), jax.tree.leaves(x), strict=True):
+        if jnp.iscomplexobj(part) and not jnp.iscomplexobj(leaf):
+            raise TypeError(f"{name} of {owner} must be real, as the unknown x is: given {part!r}.")
         shape = jnp.shape(part)
         try:
             fits = jnp.broadcast_shapes(shape, leaf.shape) == leaf.shape
@@ -58,6 +61,16 @@ def _at_floats(method: Callable[..., Any]) -> Callable[..., Any]:
     return at_floats
 
 
+def _at_positive_steps(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a proximal operator that is NaN for a step size below zero, where that is known at run time only."""
+
+    @functools.wraps(method)
+    def at_positive_steps(self: Any, x: Any, step_size: Any) -> Any:
+        return method(self, x, step_size if known(step_size) else positive(step_size, or_zero=True))
+
+    return at_positive_steps
+
+
 class Separable:
     """Base of sets and penalties: how they split over the blocks of an unknown."""
 
@@ -69,7 +82,7 @@ class Separable:
         for name in ("project", "project_kl", "support", "value", "prox", "kink_distance"):
             method = cls.__dict__.get(name)
             if isinstance(method, types.FunctionType):
-                setattr(cls, name, _at_floats(method))
+                setattr(cls, name, _at_floats(_at_positive_steps(method) if name == "prox" else method))
 
     @property
     def name(self) -> str:

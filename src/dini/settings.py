@@ -23,6 +23,16 @@ def require_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
         raise ValueError(f"{name} must be {'nonnegative' if or_zero else 'positive'}: given {value}.")
 
 
+def require_number(name: str, value: Any) -> None:
+    """Raise unless a setting is one real number, or ``None``."""
+    if value is None:
+        return
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | int | float) or jnp.iscomplexobj(value):
+        raise TypeError(f"{name} must be a number: given {value!r}.")
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"{name} must be one number: given shape {jnp.shape(value)}.")
+
+
 def require_between(name: str, value: Any, low: float, high: float, *, or_low: bool = False) -> None:
     """Raise ``ValueError`` unless a known value is inside an interval, which is open (or has its lower end)."""
     given = _known(value)

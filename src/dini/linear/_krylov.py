@@ -220,9 +220,8 @@ def as_linear_solver(solver: Any) -> Any:
 
 
 def wrap_linear_solver(solver: Any) -> Any:
-    """Return a setting of a frozen pytree as a linear solver; what JAX puts there while it rebuilds trees passes."""
-    usable = callable(solver) or isinstance(solver, lx.AbstractLinearSolver | str)
-    return as_linear_solver(solver) if usable else solver
+    """Return a setting as a linear solver, or ``None``."""
+    return None if solver is None else as_linear_solver(solver)
 
 
 def closed_solver(solver: Any, like: Any) -> Any:

@@ -16,7 +16,7 @@ from .. import trees
 from ..functions import as_function, close
 from ..separable import leaves_like, require_broadcast, smallest
 from ..sets import Set
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ._base import Penalty, require_step, total
 
 
@@ -162,7 +162,8 @@ class Scaled(_Wrapper):
 
     def _steps(self, step_size: Any) -> Any:
         require_step(step_size)
-        return jax.tree.map(lambda eta: eta * self.factor, step_size)
+        factor = positive(self.factor)
+        return jax.tree.map(lambda eta: eta * factor, step_size)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the proximal point of a longer step."""

@@ -110,6 +110,11 @@ class Product(Set):
 
     sets: Any
 
+    def __post_init__(self) -> None:
+        for part in jax.tree.leaves(self.sets, is_leaf=lambda node: isinstance(node, Set)):
+            if not isinstance(part, Set):
+                raise TypeError(f"Product needs a tree of sets of dini.sets: given {part!r} in it.")
+
     @property
     def polyhedral(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether all of the sets are polyhedra."""

@@ -246,6 +246,8 @@ class Intersection(Set):
     max_steps: int = field(default=5000, metadata={"static": True})
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sets, list | tuple):
+            raise TypeError(f"Intersection needs a list of sets: given {self.sets!r}.")
         object.__setattr__(self, "sets", tuple(self.sets))
         for part in self.sets:
             if not isinstance(part, Set):

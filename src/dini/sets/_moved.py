@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..separable import map_with, require_broadcast
-from ..settings import require_positive
+from ..settings import positive, require_positive
 from ._base import Set
 
 
@@ -133,7 +133,8 @@ class Scaled(_Moved):
 
     def project(self, x: Any) -> Any:
         """Project at the scale of the base."""
-        return trees.scale(self.factor, self.base.project(trees.scale(1 / self.factor, x)))
+        factor = positive(self.factor)
+        return trees.scale(factor, self.base.project(trees.scale(1 / factor, x)))
 
     def project_kl(self, logits: Any) -> Any:
         r"""Return :math:`s` times the base's projection of :math:`y - \log s`."""

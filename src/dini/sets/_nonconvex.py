@@ -118,7 +118,7 @@ class L1Sphere(Set):
         """Project the absolute values onto the simplex."""
         flat, unravel = ravel_pytree(x)
         sign = jax.lax.stop_gradient(jnp.where(flat < 0, -1, 1).astype(flat.dtype))
-        return unravel(sign * project_simplex(sign * flat, self.radius))
+        return unravel(sign * project_simplex(sign * flat, positive(self.radius)))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where the support changes or, if all elements are in it, a sign (exact)."""
@@ -189,7 +189,7 @@ class SparseSimplex(Set):
 
     def project(self, x: Any) -> Any:
         """Keep the largest elements and project them."""
-        return project_simplex(self._largest(x), self.radius)
+        return project_simplex(self._largest(x), positive(self.radius))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where the support changes or an element overtakes another (exact)."""

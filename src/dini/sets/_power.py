@@ -164,7 +164,9 @@ class Power(VectorCone):
             raise ValueError(f"Power's alpha must be a scalar: given shape {jnp.shape(self.alpha)}.")
 
     def _project(self, v: jax.Array) -> jax.Array:
-        return _project_power(v, jnp.asarray(self.alpha, v.dtype))
+        alpha = jnp.asarray(self.alpha, v.dtype)
+        possible = (alpha > 0) & (alpha < 1)
+        return jnp.where(possible, _project_power(v, jnp.where(possible, alpha, 0.5)), jnp.nan)
 
     @jax.jit
     def _kink_distance(self, v: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -14,7 +14,7 @@ from .. import trees
 from ..functions import function_name
 from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
-from ..settings import require_count, require_positive
+from ..settings import require_count, require_number, require_positive
 from ..status import Status
 
 
@@ -80,6 +80,7 @@ class Solver:
         del problem, x, state
 
     def _check_settings(self) -> None:
+        require_number(f"{self.name}'s tol", self.tol)
         require_positive(f"{self.name}'s tol", self.tol, or_zero=True)
         require_count(f"{self.name}'s max_steps", self.max_steps, 0)
 

@@ -13,7 +13,7 @@ from ..settings import require_count
 from ..status import Status
 from ._base import infinity, relative_rounding, running
 from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
-from ._line_search import LineSearch, WeakWolfe, exhausted, unbounded
+from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
 from ._quasi_newton import PATIENCE
 
 
@@ -94,6 +94,7 @@ class LBFGSB(BoxSolver):
     def __post_init__(self) -> None:
         self._check_settings()
         require_count("LBFGSB's history", self.history)
+        require_line_search(self.name, self.line_search)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""

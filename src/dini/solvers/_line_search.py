@@ -352,3 +352,12 @@ class HagerZhang(LineSearch):
             width=jnp.where(again, known.width, high - low),
             secants=jnp.where(again, 2.0, jnp.where(open_ended | middle, 0.0, 1.0)).astype(t.dtype),
         )
+
+
+def require_line_search(owner: str, search: Any) -> None:
+    """Raise ``TypeError`` unless a setting is a line search."""
+    if not isinstance(search, LineSearch):
+        raise TypeError(
+            f"{owner}'s line_search must be one of dini.solvers' Backtracking, WeakWolfe, StrongWolfe or HagerZhang: "
+            f"given {search!r}."
+        )

@@ -11,7 +11,7 @@ from .. import trees
 from ..loop import tolerance
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
-from ._line_search import LineSearch, exhausted, unbounded
+from ._line_search import LineSearch, exhausted, require_line_search, unbounded
 
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
@@ -56,11 +56,7 @@ class QuasiNewton(Solver):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if not isinstance(self.line_search, LineSearch):
-            raise TypeError(
-                f"{self.name}'s line_search must be one of dini.solvers' Backtracking, WeakWolfe, StrongWolfe or "
-                f"HagerZhang: given {self.line_search!r}."
-            )
+        require_line_search(self.name, self.line_search)
 
     def _empty(self, x: Any, dtype: Any) -> Any:
         """Return the model that knows nothing."""
