@@ -1,5 +1,7 @@
 """What a function reads besides its arguments is part of what is solved; objects are trees that can be updated."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import dini
 from dini import penalties, sets
+from dini.captured import _last, captured
 from dini.status import Status
 
 STRENGTHS = (0.1, 1.0, 10.0)
@@ -25,6 +28,10 @@ def penalty(w):
 
 def reads_global(w):
     return squares(w) + strength * jnp.sum(w**2)
+
+
+def reads_numbers_only(w):
+    return jnp.sum((w - 1.0) ** 2) + strength * jnp.sum(w**2)
 
 
 def reads_through_a_helper(w):
@@ -67,6 +74,9 @@ def test_a_function_that_reads_something_else_is_another_function():
     def reads_cell(w):
         return squares(w) + cell * jnp.sum(w**2)
 
+    def reads_a_number_in_a_cell(w):
+        return jnp.sum((w - 1.0) ** 2) + cell * jnp.sum(w**2)
+
     def set_cell(value):
         nonlocal cell
         cell = value
@@ -77,9 +87,11 @@ def test_a_function_that_reads_something_else_is_another_function():
     model = Model()
     changes = {
         reads_global: lambda value: globals().update(strength=value),
+        reads_numbers_only: lambda value: globals().update(strength=value),
         reads_through_a_helper: lambda value: table.update(strength=value),
         reads_array: set_array,
         reads_cell: set_cell,
+        reads_a_number_in_a_cell: set_cell,
         model.loss: lambda value: setattr(model, "strength", value),
     }
     for fun, change in changes.items():
@@ -229,3 +241,14 @@ def test_integers_are_points(point):
     for part in (penalties.L1(0.3), penalties.Ridge(0.3), penalties.GroupLasso(0.3)):
         np.testing.assert_array_equal(part.prox(point, 1.0), part.prox(as_floats, 1.0))
         np.testing.assert_array_equal(part.value(point), part.value(as_floats))
+
+
+def test_what_was_read_is_forgotten_with_its_function():
+    """The memory of functions must not keep what they close over."""
+    array = jnp.ones(3)
+    fun = lambda x: x - array
+    assert captured(fun) is captured(fun)
+    before = len(_last)
+    del fun
+    gc.collect()
+    assert len(_last) == before - 1

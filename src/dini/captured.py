@@ -13,6 +13,7 @@ import dis
 import functools
 import itertools
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _SMALL = 32
 #: functions that functions call, elements of containers and attributes of objects, one inside another
 _DEPTH = 4
+_MISSING = object()
 #: methods that change a list or a dictionary in place
 _CHANGES = {"append", "extend", "insert", "pop", "setdefault", "update"}
 
@@ -60,14 +62,73 @@ def _names(code: types.CodeType) -> _Names:
     return _Names(tuple(sorted(variables - written)), tuple(sorted(attributes - written)), frozenset(written), changes)
 
 
+class _Last(NamedTuple):
+    """What a function read the last time, where none of it can change in place."""
+
+    fun: weakref.ref[types.FunctionType]
+    code: types.CodeType
+    defaults: Any
+    cells: tuple[tuple[types.CellType, Any], ...]
+    globals: tuple[tuple[str, Any], ...]
+    read: tuple[Any, ...]
+
+
+#: by the function's identity; an entry goes when its function does
+_last: dict[int, _Last] = {}
+
+
 def captured(fun: Any) -> tuple[Any, ...]:
     """Return the values that a function reads besides its arguments, flat and in a fixed order."""
-    return tuple(_function(fun, 0))
+    if type(fun) is not types.FunctionType:
+        return tuple(_function(fun, 0))
+    last = _last.get(id(fun))
+    if last is not None and last.fun() is fun and _unchanged(last, fun):
+        return last.read
+    read = tuple(_function(fun, 0))
+    if fun.__kwdefaults__ is None and all(_fixed(value, fun) for value in read):
+        _remember(fun, read)
+    return read
+
+
+def _fixed(value: Any, reader: types.FunctionType) -> bool:
+    """Return whether a value cannot change in place: then it has been read by itself, and nothing that is in it."""
+    if isinstance(value, types.FunctionType):
+        return value.__globals__ is not reader.__globals__
+    return isinstance(value, (*_SCALARS, types.ModuleType, type, types.BuiltinFunctionType, jax.Array))
+
+
+def _remember(fun: types.FunctionType, read: tuple[Any, ...]) -> None:
+    names = _names(fun.__code__)
+    pairs = zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True)
+    try:
+        cells = tuple((cell, cell.cell_contents) for name, cell in pairs if name not in names.written)
+    except ValueError:  # not assigned yet
+        return
+    variables = tuple((name, fun.__globals__.get(name, _MISSING)) for name in names.globals)
+    key = id(fun)
+    gone = weakref.ref(fun, lambda _: _last.pop(key, None))
+    _last[key] = _Last(gone, fun.__code__, fun.__defaults__, cells, variables, read)
+
+
+def _unchanged(last: _Last, fun: types.FunctionType) -> bool:
+    if fun.__code__ is not last.code or fun.__defaults__ is not last.defaults or fun.__kwdefaults__ is not None:
+        return False
+    variables = fun.__globals__
+    for name, value in last.globals:
+        if variables.get(name, _MISSING) is not value:
+            return False
+    try:
+        for cell, value in last.cells:
+            if cell.cell_contents is not value:
+                return False
+    except ValueError:  # deleted
+        return False
+    return True
 
 
 def same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
     """Return whether two lots of captured values are equal: numbers and strings by value, all else by identity."""
-    return len(ours) == len(theirs) and all(map(_same, ours, theirs))
+    return ours is theirs or (len(ours) == len(theirs) and all(map(_same, ours, theirs)))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +23,13 @@ Tree = Any
 Class = TypeVar("Class", bound=type)
 
 
+def _pick(names: tuple[str, ...]) -> Any:
+    """Return a quick function from a dictionary to the tuple of some of its values."""
+    if len(names) > 1:
+        return operator.itemgetter(*names)
+    return (lambda values: (values[names[0]],)) if names else lambda values: ()
+
+
 def register(cls: Class) -> Class:
     """Register a dataclass as a pytree; fields whose metadata say ``static`` are no leaves.
 
@@ -32,10 +40,11 @@ def register(cls: Class) -> Class:
     static = tuple(f.name for f in fields(cls) if f.metadata.get("static"))
     data = tuple(f.name for f in fields(cls) if not f.metadata.get("static"))
     keys = tuple(map(GetAttrKey, data))
+    pick_data, pick_static = _pick(data), _pick(static)
 
     def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         values = node.__dict__
-        return tuple([values[name] for name in data]), tuple([values[name] for name in static])
+        return pick_data(values), pick_static(values)
 
     def flatten_with_keys(node: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
         children, aux = flatten(node)
