@@ -63,13 +63,37 @@ def test_a_gradient_that_is_nan_at_a_bound_is_not_a_solution():
 
 
 @pytest.mark.parametrize(
-    "solver", [dini.OptaxSolver(optax.sgd(0.1)), dini.ArmijoSGD(), dini.PolyakSGD(), dini.FrankWolfe()], ids=by_name
+    "solver",
+    [
+        dini.OptaxSolver(optax.sgd(0.1)),
+        dini.ArmijoSGD(),
+        dini.PolyakSGD(),
+        dini.FrankWolfe(),
+        dini.ProximalGradient(step_size=0.1),
+        dini.MirrorDescent(step_size=0.1),
+        dini.ADMM(),
+        dini.CondatVu(),
+        dini.DouglasRachford(),
+    ],
+    ids=by_name,
 )
 @pytest.mark.parametrize("bad", [NAN, np.inf])
 def test_an_objective_that_is_not_finite_has_no_minimum(solver, bad):
     """Its gradient does not show that."""
-    problem = dini.Minimize(lambda x, c: jnp.sum((x - 0.4) ** 2) + c, constraint=sets.Simplex())
-    assert status(quiet(problem, solver, jnp.ones(3) / 3, bad)) == dini.Status.NONFINITE
+    fun, simplex = (lambda x, c: jnp.sum((x - 0.4) ** 2) + c), sets.Simplex()
+    splits = dini.Composite in solver.solves
+    problem = dini.Composite(fun, simplex) if splits else dini.Minimize(fun, constraint=simplex)
+    start = problem.start(jnp.ones(3) / 3, 0.0) if splits else jnp.ones(3) / 3
+    if splits or solver.blind:
+        assert status(quiet(problem, solver, start, 0.0)) == dini.Status.CONVERGED
+    assert status(quiet(problem, solver, start, bad)) == dini.Status.NONFINITE
+
+
+def test_an_objective_that_is_not_finite_has_no_minimum_in_a_batch():
+    problem = dini.Minimize(lambda x, c: jnp.sum((x - 0.4) ** 2) + c)
+    for solver in (dini.GradientDescent(step_size=0.1), dini.ProximalGradient(step_size=0.1)):
+        solution = dini.batch_solve(problem, solver, jnp.ones((3, 2)), jnp.array([0.0, NAN, 1.0]), on_failure="ignore")
+        assert [dini.Status(int(s)).name for s in solution.status] == ["CONVERGED", "NONFINITE", "CONVERGED"]
 
 
 BAD_PARAMETERS = {

@@ -212,14 +212,16 @@ def _work(operands: Any, solver: Any, flags: tuple[bool, ...], width: int, chunk
         problem, x, args = given
         return proceed(problem.closed(x, *args), solver, now, args)
 
-    def finish(end: Outcome) -> Outcome:
-        return conclude(jax.tree.unflatten(structure, leaves)[0], solver, end)._replace(state=())
+    def finish(given: Any, end: Outcome) -> Outcome:
+        problem, x, args = given
+        return conclude(problem.closed(x, *args), solver, end, args)._replace(state=())
 
     started, stepped = jax.vmap(start, in_axes=(axes,)), jax.vmap(step, in_axes=(axes, 0))
+    finished = jax.vmap(finish, in_axes=(axes, 0))
     some = pick(jnp.zeros(width, jnp.int32))
     empty = lambda shape: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     at = empty(jax.eval_shape(started, some))
-    kept = jax.eval_shape(jax.vmap(finish), at)
+    kept = jax.eval_shape(finished, some, at)
     results = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape[1:]), leaf.dtype), kept)
     idle = jnp.full(width, count, jnp.int32)
     nobody = at._replace(status=jnp.full_like(at.status, Status.CONVERGED))
@@ -230,7 +232,7 @@ def _work(operands: Any, solver: Any, flags: tuple[bool, ...], width: int, chunk
 
     def refill(pool: _Pool) -> _Pool:
         stopped = pool.at.status != Status.RUNNING
-        ended = jax.vmap(finish)(pool.at)
+        ended = finished(pick(jnp.minimum(pool.lane, count - 1)), pool.at)
         place = jnp.where(stopped, pool.lane, count)
         results = jax.tree.map(lambda all, one: all.at[place].set(one, mode="drop"), pool.results, ended)
         turn = pool.next + jnp.cumsum(stopped, dtype=jnp.int32) - 1

@@ -95,18 +95,22 @@ def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], moni
     return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
 
 
-def conclude(problem: Any, solver: Any, end: Outcome) -> Outcome:
+def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> Outcome:
     """Return what the loop of :func:`iterate` leaves behind."""
-    return _believed(problem, solver, end if getattr(solver, "monotone", False) else _settle(end))
+    return _believed(problem, solver, end if getattr(solver, "monotone", False) else _settle(end), args)
 
 
-def _believed(problem: Any, solver: Any, end: Outcome) -> Outcome:
+def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> Outcome:
     """Return the outcome with the status of a failure where the point itself shows that the test meant nothing.
 
     A gradient can vanish where an element of the point is infinite. A fixed point's residual is the difference of two
     points: where these are so large that their rounding hides a thousand times the tolerance, it vanishes for any map.
+    And an objective that is NaN may have a gradient: solvers that only ever look at that are told here.
     """
-    status = jnp.where(trees.all_finite(end.x), end.status, Status.NONFINITE)
+    finite = trees.all_finite(end.x)
+    if getattr(solver, "blind", False):
+        finite &= jnp.isfinite(problem.value(end.x, *args))
+    status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
         hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * tolerance(solver, end.x)
         status = jnp.where(hidden, Status.DIVERGED, status)
@@ -121,7 +125,7 @@ def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: A
     """
     start = begin(problem, solver, x, args, monitor)
     body = lambda now: proceed(problem, solver, now, args, monitor)
-    return conclude(problem, solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start))
+    return conclude(problem, solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start), args)
 
 
 def iterate_differentiably(

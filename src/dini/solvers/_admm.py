@@ -91,6 +91,7 @@ class ADMM(Solver):
 
     solves = (Composite,)
     composite = True
+    blind = True
 
     def __post_init__(self) -> None:
         self._check_settings()

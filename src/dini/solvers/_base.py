@@ -49,6 +49,8 @@ class Solver:
     monotone: ClassVar[bool] = False
     #: whether the error of a step is that of the point before it, not of the one that it returns
     lags: ClassVar[bool] = False
+    #: whether no step evaluates the objective: the loop does so once at the end, for one that is NaN is not minimized
+    blind: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

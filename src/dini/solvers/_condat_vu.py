@@ -90,6 +90,7 @@ class CondatVu(Solver):
 
     solves = (Composite,)
     composite = True
+    blind = True
 
     def __post_init__(self) -> None:
         self._check_settings()

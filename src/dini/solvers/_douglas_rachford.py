@@ -69,6 +69,7 @@ class DouglasRachford(Solver):
 
     solves = (Composite,)
     composite = True
+    blind = True
 
     def __post_init__(self) -> None:
         self._check_settings()

@@ -80,6 +80,11 @@ class GradientDescent(Solver):
         """Whether the gradient is that of the point before the step."""
         return self.step_size is not None
 
+    @property
+    def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether only gradients decide."""
+        return self.step_size is not None
+
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args

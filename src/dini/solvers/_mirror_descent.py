@@ -86,6 +86,11 @@ class MirrorDescent(Solver):
                 "none. Give for example Minimize(constraint=dini.sets.Simplex())."
             )
 
+    @property
+    def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether only gradients decide."""
+        return self.step_size is not None
+
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
         del problem, args

@@ -76,6 +76,11 @@ class ProximalGradient(Solver):
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
+    @property
+    def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether only gradients decide."""
+        return self.step_size is not None
+
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
         del problem, args
