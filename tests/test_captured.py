@@ -1,6 +1,7 @@
 """What a function reads besides its arguments is part of what is solved; objects are trees that can be updated."""
 
 import gc
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ STRENGTHS = (0.1, 1.0, 10.0)
 strength = 0.0
 table = {"strength": 0.0}
 vector = np.zeros(2)
+settings = types.ModuleType("settings")
+settings.strength = 0.0
 
 
 def squares(w):
@@ -32,6 +35,10 @@ def reads_global(w):
 
 def reads_numbers_only(w):
     return jnp.sum((w - 1.0) ** 2) + strength * jnp.sum(w**2)
+
+
+def reads_a_module(w):
+    return jnp.sum((w - 1.0) ** 2) + settings.strength * jnp.sum(w**2)
 
 
 def reads_through_a_helper(w):
@@ -90,6 +97,7 @@ def test_a_function_that_reads_something_else_is_another_function():
         reads_numbers_only: lambda value: globals().update(strength=value),
         reads_through_a_helper: lambda value: table.update(strength=value),
         reads_array: set_array,
+        reads_a_module: lambda value: setattr(settings, "strength", value),
         reads_cell: set_cell,
         reads_a_number_in_a_cell: set_cell,
         model.loss: lambda value: setattr(model, "strength", value),

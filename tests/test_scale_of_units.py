@@ -79,3 +79,15 @@ def test_unit(name, dtype):
         scaled, moved = run(jnp.asarray(s, dtype))
         np.testing.assert_allclose(scaled / jnp.asarray(s, dtype), value, rtol=50 * eps, atol=50 * eps)
         np.testing.assert_allclose(moved, slope, rtol=100 * eps, atol=100 * eps)
+
+
+def test_sections_of_boxes_beside_large_points():
+    """Where the point is 10,000 times the box, single precision has three digits of the box left, and finds them."""
+    a, y = RNG.standard_normal((2, 2000, 4))
+    low, high = -np.abs(RNG.standard_normal((2000, 4))), np.abs(RNG.standard_normal((2000, 4)))
+    given = [v.astype(np.float32) for v in (1e4 * y, a, np.sum(a * (low + high) / 2, axis=1), low, high)]
+    project = jax.jit(jax.vmap(lambda y, a, b, low, high: sets.BoxSection(low, high, normal=a, offset=b).project(y)))
+    single, double = project(*given), project(*(v.astype(np.float64) for v in given))
+    found = np.isfinite(single).all(axis=1)
+    assert found.mean() > 0.99
+    np.testing.assert_allclose(single[found], double[found], atol=2e-3)

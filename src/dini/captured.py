@@ -85,16 +85,19 @@ def captured(fun: Any) -> tuple[Any, ...]:
     if last is not None and last.fun() is fun and _unchanged(last, fun):
         return last.read
     read = tuple(_function(fun, 0))
-    if fun.__kwdefaults__ is None and all(_fixed(value, fun) for value in read):
+    names = _names(fun.__code__)
+    if fun.__kwdefaults__ is None and all(_fixed(value, names, fun) for value in read):
         _remember(fun, read)
     return read
 
 
-def _fixed(value: Any, reader: types.FunctionType) -> bool:
+def _fixed(value: Any, names: _Names, reader: types.FunctionType) -> bool:
     """Return whether a value cannot change in place: then it has been read by itself, and nothing that is in it."""
     if isinstance(value, types.FunctionType):
         return value.__globals__ is not reader.__globals__
-    return isinstance(value, (*_SCALARS, types.ModuleType, type, types.BuiltinFunctionType, jax.Array))
+    if isinstance(value, types.ModuleType):
+        return next(_settings(value, names), _MISSING) is _MISSING
+    return type(value) in _SCALARS or isinstance(value, np.generic | type | types.BuiltinFunctionType | jax.Array)
 
 
 def _remember(fun: types.FunctionType, read: tuple[Any, ...]) -> None:
@@ -181,11 +184,23 @@ def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: int) -
                 yield from _value(own[name], names, reader, depth + 1)
 
 
+def _settings(module: types.ModuleType, names: _Names) -> Iterator[Any]:
+    """Yield what a function may read of a module that is neither code nor a module."""
+    own = vars(module)
+    for name in names.attributes:
+        if name in own and not callable(own[name]) and not isinstance(own[name], types.ModuleType):
+            yield own[name]
+
+
 def _value(value: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
     """Yield a value and, where it can change in place, what is in it."""
     yield value
     kind = type(value)
-    if kind in _SCALARS or depth >= _DEPTH or isinstance(value, types.ModuleType | type | jax.Array):
+    if kind in _SCALARS or depth >= _DEPTH or isinstance(value, type | jax.Array):
+        return
+    if isinstance(value, types.ModuleType):
+        for setting in _settings(value, names):
+            yield from _value(setting, names, reader, depth + 1)
         return
     if isinstance(value, np.ndarray):
         if value.size <= _SMALL:

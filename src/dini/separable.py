@@ -65,8 +65,10 @@ def _at_positive_steps(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a proximal operator that is NaN for a step size below zero, where that is known at run time only."""
 
     @functools.wraps(method)
-    def at_positive_steps(self: Any, x: Any, step_size: Any) -> Any:
-        return method(self, x, step_size if known(step_size) else positive(step_size, or_zero=True))
+    def at_positive_steps(self: Any, x: Any, *steps: Any, **named: Any) -> Any:
+        # a user's own may have a default for the step, or another name
+        steps = tuple(step if known(step) else positive(step, or_zero=True) for step in steps)
+        return method(self, x, *steps, **named)
 
     return at_positive_steps
 

@@ -167,7 +167,10 @@ class BoxSection(Set):
         scale = jnp.sum(jnp.abs(a * p)) + jnp.abs(b)
         missed = jnp.abs(jnp.sum(a * p) - b)
         inside = jnp.all((low <= high) & (p >= low) & (p <= high))
-        good = inside & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale)
+        eps = jnp.finfo(y.dtype).eps
+        # what the correction itself leaves, where all that is left is rounding
+        least = 16 * eps**2 * jnp.sum(jnp.abs(a) * _digits(y, p, low, high))
+        good = inside & (missed <= jnp.sqrt(eps) * scale + least)
         part = lambda end: jnp.sum(jnp.where(a != 0, a * end, 0))
         empty = ~((part(jnp.where(a > 0, low, high)) <= b) & (b <= part(jnp.where(a > 0, high, low))))
         return unravel(believed(p, (self, x), good, _failure, empty, missed))
