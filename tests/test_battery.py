@@ -51,13 +51,15 @@ BATTERY = [
     *battery(dini.Anderson(tol=1e-10, type=1)),
 ]
 
-#: cases of every kind: a tree, complex numbers, sets, penalties, rows, roots, fixed points, residuals
+#: cases of every kind: a tree, complex numbers, sets, penalties, rows, roots, fixed points, residuals; the first that a
+#: solver takes is the one for all transformations, so one real array, whose programs are small, comes before a tree
 CORE = (
     "cubic",
     "babylon",
     "entropy",
     "simplex",
     "lasso",
+    "ridge",
     "tree",
     "complex distance",
     "linear composite lasso",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from .. import penalties, sets
 from ..problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A family of problems with parameter ``theta``.
 
@@ -220,8 +221,13 @@ def cases() -> list[Case]:
     >>> [case.name for case in cases()][:3]
     ['ridge', 'logarithm', 'tree']
     """
+    return list(_cases())
+
+
+@functools.cache
+def _cases() -> tuple[Case, ...]:
     tag = lambda *names: frozenset(names)
-    return [
+    return (
         Case("ridge", lambda t: (_RIDGE, (t, *_design(t))), _ridge_solution, [0.0, 0.0, 0.0], [0.5, 1.0, 0.2]),
         Case("logarithm", lambda t: (Minimize(_log_loss), (t,)), jnp.log, 0.5, 3.0),
         Case(
@@ -403,4 +409,4 @@ def cases() -> list[Case]:
             PrimalDual([0.3, 0.3, 0.4], [0.0, 0.0, 0.0]),
             ([0.9, 0.5, 0.1], 0.5),
         ),
-    ]
+    )
