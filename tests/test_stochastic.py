@@ -75,6 +75,27 @@ def test_by_hand_and_on_an_iterator_are_the_same():
     np.testing.assert_allclose(dini.run_iterator(problem, solver, jnp.zeros(5), batches(X, y, 1)).x, x, rtol=1e-12)
 
 
+@pytest.mark.parametrize("solver", [dini.ArmijoSGD(tol=0.0, momentum=0.3), dini.OptaxSolver(optax.adam(0.1), tol=0.0)])
+def test_a_run_goes_on_from_its_saved_state(solver):
+    X, y, _ = interpolated()
+    problem, all_batches = dini.Minimize(loss), list(batches(X, y, 3))
+    whole = dini.run_iterator(problem, solver, jnp.zeros(5), all_batches)
+    half = dini.run_iterator(problem, solver, jnp.zeros(5), all_batches[:10])
+    saved = jax.tree.map(np.asarray, half.state)
+    np.testing.assert_array_equal(dini.run_iterator(problem, solver, half.x, all_batches[10:], state=saved).x, whole.x)
+    # without it, moments and step sizes start anew
+    assert not np.array_equal(dini.run_iterator(problem, solver, half.x, all_batches[10:]).x, whole.x)
+    # of a step that failed nothing is kept: the next run takes the good batches
+    bad = [*all_batches[:10], (np.nan * X[:8], y[:8]), all_batches[10]]
+    failed = dini.run_iterator(problem, solver, jnp.zeros(5), bad, on_failure="ignore")
+    assert failed.status == dini.Status.NONFINITE
+    assert np.isnan(failed.stats.error)
+    again = dini.run_iterator(problem, solver, failed.x, all_batches[10:], state=failed.state)
+    np.testing.assert_array_equal(again.x, whole.x)
+    with pytest.raises(TypeError, match="state must have the structure, shapes and dtypes"):
+        dini.run_iterator(problem, solver, half.x, all_batches, state=(1.0,))
+
+
 @pytest.mark.parametrize("transformation", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
 def test_optax_on_all_data_and_its_implicit_derivative(transformation):
     X, y, w = interpolated()

@@ -13,6 +13,7 @@ from .loop import tolerance
 from .problems import check_unknown
 from .solution import Solution, failure
 from .solve import as_solver, explain, on_reals
+from .solvers._resumed import fitting, running
 from .status import Status
 
 
@@ -25,19 +26,20 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...]) -> Any:
 
 
 @jax.jit
-def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
     complex_unknown = trees.has_complex(x)
     problem, x = on_reals(problem, x)
-    new, state = solver.step(problem.closed(x, *args), x, state, *args)
-    lost = ~jnp.isfinite(state.error) | ~trees.all_finite(new)
-    status = getattr(state, "status", jnp.asarray(Status.RUNNING))
+    new, after = solver.step(problem.closed(x, *args), x, state, *args)
+    error = after.error
+    lost = ~jnp.isfinite(error) | ~trees.all_finite(new)
+    status = getattr(after, "status", jnp.asarray(Status.RUNNING))
     status = jnp.where(lost, Status.NONFINITE, status)
     tol = tolerance(solver, x)
     # a batch without a gradient (all its hinges are zero, say) is not the end of a run without a test
-    met = (state.error <= tol) & (jnp.asarray(tol) > 0)
-    new = trees.where(lost, x, new)
+    met = (error <= tol) & (jnp.asarray(tol) > 0)
+    new, after = trees.where(lost, (x, state), (new, after))
     code = jnp.where(met, Status.CONVERGED, status).astype(jnp.int32)
-    return trees.from_real(new) if complex_unknown else new, state, code
+    return trees.from_real(new) if complex_unknown else new, after, error, code
 
 
 def run_iterator(
@@ -47,6 +49,7 @@ def run_iterator(
     iterator: Iterable[Any],
     *args: Any,
     on_failure: Literal["raise", "ignore"] = "raise",
+    state: Any = None,
 ) -> Solution:
     """Take one step of a solver on each item of an iterator.
 
@@ -66,11 +69,15 @@ def run_iterator(
         Of batches.
     on_failure
         What to do where a step fails: ``"raise"``; or ``"ignore"``, and look at ``solution.status``.
+    state
+        The ``state`` of an earlier run of the same problem and solver: the run goes on from there, with ``init`` its
+        last point. States are pytrees of arrays, to be saved as such; ``solver.max_steps`` counts from anew.
 
     Returns
     -------
     Solution
-        With ``x``, the solver's last ``state``, and the figures of the run. Its status is ``CONVERGED`` where the test
+        With ``x``, the solver's last ``state``, and the figures of the run; where a step failed, ``x`` and ``state``
+        are those before it. Its status is ``CONVERGED`` where the test
         was met, and ``MAX_STEPS``, which is no failure here, at the end of the iterator.
 
     Raises
@@ -80,7 +87,7 @@ def run_iterator(
     ValueError
         Where the iterator is empty.
     TypeError
-        Where the problem, the solver, the start or a batch is not what is needed here.
+        Where the problem, the solver, the start, a batch or the state is not what is needed here.
 
     Examples
     --------
@@ -103,26 +110,28 @@ def run_iterator(
         raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
     if solver.max_steps < 1:
         raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
-    x, state, steps, status = check_unknown(init), None, 0, Status.RUNNING
+    x, error, steps, status = check_unknown(init), None, 0, Status.RUNNING
     for batch in iterator:
         given = (*args, batch)
         try:
-            if state is None:
+            if steps == 0 and state is not None:
+                state = running(fitting(state, jax.eval_shape(_start, problem, solver, x, given), solver))
+            elif steps == 0:
                 state = _start(problem, solver, x, given)
-            x, state, code = _step(problem, solver, x, state, given)
-        except TypeError as error:
-            explain(error, problem, args)
-            explain(error, problem, batch, name="run_iterator's batch")
+            x, state, error, code = _step(problem, solver, x, state, given)
+        except TypeError as misfit:
+            explain(misfit, problem, args)
+            explain(misfit, problem, batch, name="run_iterator's batch")
             raise
         steps, status = steps + 1, Status(int(code))
         if status != Status.RUNNING or steps >= solver.max_steps:
             break
-    if state is None:
+    if error is None:
         raise ValueError("run_iterator needs at least one batch: the iterator gave none.")
     status = Status.MAX_STEPS if status == Status.RUNNING else status
     dtype = trees.real_dtype(x)
     solution = Solution.of(
-        x, jnp.asarray(status, jnp.int32), jnp.asarray(steps), jnp.asarray(state.error, dtype), state=state
+        x, jnp.asarray(status, jnp.int32), jnp.asarray(steps), jnp.asarray(error, dtype), state=state
     )
     if status not in (Status.CONVERGED, Status.MAX_STEPS) and on_failure != "ignore":
         raise failure(

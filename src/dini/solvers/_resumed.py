@@ -42,11 +42,20 @@ class Resumed:
         point or other arguments is not: the solve starts anew.
         """
         fresh = self.solver.init(problem, x, *args)
-        trees.require_same("state", self.state, fresh, f"{self.solver.name}'s state at this init")
-        state = jax.tree.map(lambda old, new: jnp.asarray(old, new.dtype), self.state, fresh)
+        state = fitting(self.state, fresh, self.solver)
         tol = tolerance(self.solver, x)
         stale = (state.error <= tol) & ~(problem.condition.error(problem, x, *args) <= 100 * tol)
-        state = trees.where(stale | ~jnp.asarray(self.solver.believes(problem, x, state)), fresh, state)
-        if hasattr(state, "status"):
-            return state._replace(status=jnp.full_like(state.status, Status.RUNNING))
-        return state
+        return running(trees.where(stale | ~jnp.asarray(self.solver.believes(problem, x, state)), fresh, state))
+
+
+def fitting(state: Any, fresh: Any, solver: Any) -> Any:
+    """Return a state as arrays; raise unless it has the structure, shapes and dtypes of the solver's own."""
+    trees.require_same("state", state, fresh, f"{solver.name}'s state at this init")
+    return jax.tree.map(lambda old, new: jnp.asarray(old, new.dtype), state, fresh)
+
+
+def running(state: Any) -> Any:
+    """Return a state without the failure that it may have ended with."""
+    if hasattr(state, "status"):
+        return state._replace(status=jnp.full_like(state.status, Status.RUNNING))
+    return state
