@@ -190,6 +190,22 @@ def test_frank_wolfe_on_quadratics_converges_linearly():
     assert steps[2] - steps[1] <= 3 * max(steps[1] - steps[0], 10)
 
 
+@pytest.mark.parametrize(("dtype", "tol"), [(jnp.float32, 1e-6), (jnp.float64, 1e-13)])
+def test_frank_wolfe_where_rounding_hides_what_a_step_gains(dtype, tol):
+    """Points next to the set: the objective is nearly zero there, and the last half of the digits shows in no value."""
+    rng = np.random.default_rng(0)
+    inside = rng.dirichlet(np.ones(3), size=100)
+    targets = jnp.asarray([inside + away * rng.normal(size=(100, 3)) for away in (1e-3, 0.1)], dtype).reshape(-1, 3)
+    simplex = dini.sets.Simplex()
+    problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=simplex)
+    start = jnp.ones(3, dtype) / 3
+    one = lambda a: dini.solve(problem, dini.FrankWolfe(tol=tol), start, a, on_failure="ignore")
+    solution = jax.jit(jax.vmap(one))(targets)
+    np.testing.assert_array_equal(solution.status, dini.Status.CONVERGED)
+    # the gap bounds the squared distance
+    np.testing.assert_allclose(solution.x, jax.vmap(simplex.project)(targets), atol=tol**0.5)
+
+
 def test_linear_minimization():
     d = jnp.array([3.0, -1.0, 2.0])
     np.testing.assert_allclose(dini.sets.L1Ball(2.0).minimize_linear(d), [-2.0, 0.0, 0.0])

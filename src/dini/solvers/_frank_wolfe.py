@@ -15,12 +15,17 @@ from ._base import Solver, infinity, relative_rounding, running
 
 
 class State(NamedTuple):
-    """Carried from step to step: the points that ``x`` is a mixture of, their weights, and a curvature."""
+    """Carried from step to step: the points that ``x`` is a mixture of, their weights, and a curvature.
+
+    ``moved`` is the last step and ``promised`` the decrease to first order, zero where values have tested the step.
+    """
 
     error: Any
     atoms: Any
     weights: Any
     curvature: Any
+    moved: Any
+    promised: Any
     steps: Any
     status: Any
 
@@ -34,7 +39,8 @@ class FrankWolfe(Solver):
     next vertex, or away from the one with the largest inner product, whichever promises more; on polytopes this
     converges linearly for strongly convex ``f``. The step along :math:`d` is :math:`\min(\langle -\nabla f, d\rangle /
     (L\|d\|^2), \gamma_{\max})` with a curvature ``L`` that doubles where the quadratic bound fails (the step is not
-    taken then) and shrinks by a tenth where it holds. Only the start is projected, and iterates are sparse in vertices.
+    taken then) and shrinks by a tenth where it holds. Where rounding hides the decrease, the bound is tested by the
+    gradients at both ends instead. Only the start is projected, and iterates are sparse in vertices.
     The error is the Frank-Wolfe gap :math:`\langle\nabla f(x), x - s\rangle`, a bound on :math:`f(x) - f^*` for convex
     ``f``: in units of the objective, so its square root measures the distance to the solution.
 
@@ -97,7 +103,8 @@ class FrankWolfe(Solver):
         start = problem.constraint.project(x)
         atoms = jax.tree.map(lambda u: jnp.zeros((self.atoms, *u.shape), u.dtype).at[0].set(u), start)
         weights = jnp.zeros(self.atoms, inf.dtype).at[0].set(1)
-        return State(inf, atoms, weights, jnp.zeros_like(inf), jnp.zeros((), jnp.int32), running())
+        zero = jnp.zeros_like(inf)
+        return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, jnp.zeros((), jnp.int32), running())
 
     def believes(self, problem: Any, x: Any, state: State) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
@@ -129,6 +136,7 @@ class FrankWolfe(Solver):
         tiny = jnp.finfo(dtype).tiny
         # at first as if the best step were a whole one
         curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
+        curvature = self._measured(state, gradient, curvature)
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
         # where the vertex is the point itself, the slope is rounding and may have the wrong sign
         step_size = jnp.clip(slope / jnp.maximum(curvature * squared, tiny), 0, longest)
@@ -144,10 +152,13 @@ class FrankWolfe(Solver):
         # a long step away from an atom that is nearly the point itself would carry rounding out of the set
         new = trees.where(forward, trees.axpy(step_size, direction, x), _mixture(atoms, stepped))
         bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
-        slack = relative_rounding(value)
-        accept = problem.value(new, *args) <= bound + slack
+        # rounding of the value, and of the point that it belongs to
+        blurred = trees.vdot(jax.tree.map(jnp.abs, gradient), jax.tree.map(jnp.abs, x)).astype(dtype)
+        slack = relative_rounding(jnp.abs(value) + blurred)
+        promised = step_size * slope
+        small = promised <= 10 * slack
+        accept = problem.value(new, *args) <= jnp.where(small, value + 10 * slack, bound + slack)
         atoms = trees.where(accept & forward, placed, atoms)
-        small = step_size * slope <= slack
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
         stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * (1 + trees.norm(x)))
         return trees.where(accept, new, x), State(
@@ -156,9 +167,21 @@ class FrankWolfe(Solver):
             atoms,
             jnp.where(accept, stepped, weights),
             grown.astype(dtype),
+            trees.scale(step_size, direction),
+            jnp.where(accept & small, promised, 0).astype(dtype),
             state.steps + 1,
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
+
+    def _measured(self, state: State, gradient: Any, curvature: jax.Array) -> jax.Array:
+        """Return the curvature after a step whose decrease rounding has hidden, from what it did to the gradient."""
+        dtype = curvature.dtype
+        rise = trees.vdot(gradient, state.moved).astype(dtype) + state.promised
+        length = trees.norm(state.moved).astype(dtype)
+        noise = 4 * jnp.finfo(dtype).eps * trees.norm(gradient).astype(dtype) * length
+        told = (state.promised > 0) & (jnp.abs(rise) > noise)
+        measured = rise / jnp.where(told, length, 1) ** 2
+        return jnp.where(told, jnp.maximum(measured, 0.9 * curvature), curvature)
 
     def _place(self, atoms: Any, weights: jax.Array, vertex: Any) -> tuple[Any, jax.Array, jax.Array]:
         """Return the atoms with a vertex among them, the weights so far, and the vertex's place."""
