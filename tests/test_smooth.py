@@ -397,3 +397,18 @@ def test_bfgs_keeps_its_digits_in_single_precision():
         return dini.solve(problem, dini.BFGS(), x, jnp.float32(10), on_failure="ignore").success
 
     assert jnp.mean(jax.jit(jax.vmap(solved))(jnp.asarray(start, jnp.float32))) >= 0.7
+
+
+@pytest.mark.parametrize("residual", [1e-5, 1e-2])
+@pytest.mark.parametrize("method", [dini.BFGS, dini.LBFGS, dini.NonlinearCG])
+def test_least_squares_that_nearly_interpolate(method, residual):
+    """A small sum of squares of differences of large numbers has lost digits that its gradient has kept."""
+    rng = np.random.default_rng(0)
+    A, w = rng.normal(size=(50, 12, 4)), rng.normal(size=(50, 4))
+    y = np.einsum("kij,kj->ki", A, w) + residual * rng.normal(size=(50, 12))
+    problem = dini.Minimize(lambda w, A, y: 0.5 * jnp.sum((A @ w - y) ** 2))
+    one = lambda A, y: dini.solve(problem, method(tol=1e-11), jnp.zeros(4), A, y, on_failure="ignore")
+    solution = jax.jit(jax.vmap(one))(A, y)
+    np.testing.assert_array_equal(solution.status, dini.Status.CONVERGED)
+    want = [np.linalg.lstsq(*pair)[0] for pair in zip(A, y, strict=True)]
+    np.testing.assert_allclose(solution.x, want, atol=1e-10)

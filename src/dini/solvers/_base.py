@@ -148,6 +148,17 @@ def relative_rounding(value: Any) -> Any:
     return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
 
+def hidden_difference(value: Any) -> Any:
+    """Return the difference from a function's value below which its slopes say more than its values do.
+
+    That is more than :func:`relative_rounding`: a value that is small by cancellation, such as a sum of squares whose
+    residuals are small beside the data, has lost further digits, which slopes have not. Hager and Zhang ("A new
+    conjugate gradient method with guaranteed descent and an efficient line search", 2005) take a millionth; this is
+    what double precision needs where the data are some 100,000 times the residuals.
+    """
+    return jnp.maximum(relative_rounding(value), 1e-2 * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value))
+
+
 def swallowed(x: Any, forward: Any, new: Any, gradient: Any) -> Any:
     r"""Return the squared length of the part of a gradient that rounding has kept from moving the point.
 

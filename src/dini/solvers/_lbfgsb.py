@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..settings import require_count
 from ..status import Status
-from ._base import infinity, relative_rounding, running
+from ._base import hidden_difference, infinity, relative_rounding, running
 from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
 from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
 from ._quasi_newton import PATIENCE
@@ -116,8 +116,8 @@ class LBFGSB(BoxSolver):
         value, gradient = value_and_gradient(problem, box, trial, args)
         size = trees.norm(box.projected_gradient(trial, gradient))
         first = jnp.isinf(state.value)
-        slack = relative_rounding(state.value)
-        fits, bracket = self.line_search.judge(old, state.value, value, gradient @ state.direction, slack, longest)
+        slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
+        fits, bracket = self.line_search.judge(old, state.value, value, gradient @ state.direction, hidden, longest)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         accept = (first | fits) & finite
         # a search that fails starts again without pairs

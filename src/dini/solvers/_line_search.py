@@ -77,8 +77,8 @@ class LineSearch:
     ) -> tuple[Any, Any]:
         """Judge the trial step and return whether to accept it, and the bracket with the next trial.
 
-        ``slack`` is the rounding error of the values, ``longest`` the longest step that may be taken: there, a
-        sufficient decrease is enough.
+        ``slack`` is the difference that rounding may hide in the values, ``longest`` the longest step that may be
+        taken: there, a sufficient decrease is enough.
         """
         # where a search goes next is a constant of differentiation: at a solution it does not matter, and the
         # derivative of an interpolation need not exist

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import tolerance
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, hidden_difference, infinity, relative_rounding, running
 from ._line_search import LineSearch, exhausted, require_line_search, unbounded
 
 #: accepted steps without gain after which a method has stalled
@@ -104,10 +104,11 @@ class QuasiNewton(Solver):
         slack = relative_rounding(state.value)
         # the first trial is the start itself
         slope = gram.sg / jnp.where(first, 1, old.trial)
-        fits, bracket = self.line_search.judge(old, state.value, value, slope, slack)
+        hidden = hidden_difference(state.value)
+        fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         # a trial that meets the stopping test need not satisfy the search
-        solved = (size <= tolerance(self, x)) & (value <= state.value + slack)
+        solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
         accept = (first | fits | solved) & finite
         # a search that fails along a quasi-Newton direction starts again along the gradient
         failed = ~accept & exhausted(bracket)
