@@ -77,8 +77,8 @@ def run_iterator(
     -------
     Solution
         With ``x``, the solver's last ``state``, and the figures of the run; where a step failed, ``x`` and ``state``
-        are those before it. Its status is ``CONVERGED`` where the test
-        was met, and ``MAX_STEPS``, which is no failure here, at the end of the iterator.
+        are those before it. Its status is ``CONVERGED`` where the test was met, and ``MAX_STEPS``, which is no failure
+        here, at the end of the iterator.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class SecantBracket(NamedTuple):
 class LineSearch:
     """Base of the line searches, frozen dataclasses of numbers that are part of the compiled program.
 
-    Every search demands a sufficient decrease. Where values differ by no more than their rounding error, the slope
+    Every search demands a sufficient decrease. Where values differ by no more than rounding may hide, the slope
     decides instead (the approximate Wolfe condition of Hager and Zhang), so that a search succeeds as near to a
     minimum as the gradient is exact. A trial that is NaN or infinite is too long.
     """
