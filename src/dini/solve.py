@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -47,6 +47,28 @@ def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
     return problem.real_view(), trees.to_real(x)
 
 
+@cache
+def _never() -> jax.Array:
+    """Return false, where XLA cannot know it."""
+    with jax.ensure_compile_time_eval():
+        return jnp.zeros((), bool)
+
+
+def _in_this_thread(figures: jax.Array, never: jax.Array | None) -> jax.Array:
+    """Return the figures, and make the program one that runs in the thread that asks for it, where ``never`` is given.
+
+    On a CPU, JAX hands a program to another thread unless it may call back, and of a small solve that is half of the
+    time. It is for callers who wait for the end, and the call never happens.
+    """
+    if never is None or jax.default_backend() != "cpu":
+        return figures
+
+    def by_host(figures: jax.Array) -> jax.Array:
+        return jax.pure_callback(np.asarray, figures, figures, vmap_method="broadcast_all")
+
+    return jax.lax.cond(never, by_host, lambda same: same, jax.lax.stop_gradient(figures))
+
+
 @partial(jax.jit, static_argnums=(6, 7))
 def _solve(
     problem: Any,
@@ -57,6 +79,7 @@ def _solve(
     monitor: Any,
     on_failure: OnFailure,
     return_state: bool,
+    never: jax.Array | None = None,
 ) -> Solution:
     """Everything that is compiled; its checks run once, when it is traced."""
     x = _check_unknown(init)
@@ -72,7 +95,8 @@ def _solve(
     state, history = jax.lax.stop_gradient((outcome.state if return_state else None, outcome.history))
     aux = problem.aux(outcome.x, *args)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
-    return Solution.of(x, outcome.status, outcome.steps, outcome.error, aux=aux, state=state, history=history)
+    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, aux=aux, state=state, history=history)
+    return solution._replace(figures=_in_this_thread(solution.figures, never))
 
 
 def solve(
@@ -162,7 +186,8 @@ def solve(
             )
         else:
             resumed: Any = solver if state is None else Resumed(solver, state)
-            solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state)
+            never = None if on_failure == "ignore" or _traced(init, args) else _never()
+            solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
     except TypeError as error:
         explain(error, problem, args, init=init)
         raise
@@ -175,6 +200,11 @@ def solve(
     if status and not (differentiation.counted and status == Status.MAX_STEPS):
         return _failed(solution, problem, solver, on_failure)
     return solution
+
+
+def _traced(*given: Any) -> bool:
+    """Return whether a leaf is a tracer, that is whether the solve is part of a larger program."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given))
 
 
 def _check_continuation(
@@ -194,7 +224,7 @@ def _check_continuation(
         )
     if monitor is not None:
         raise ValueError("A solve with time_limit takes no monitor: it restarts its loop between groups of steps.")
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((given, solver))):
+    if _traced(given, solver):
         raise TypeError(
             "time_limit needs concrete values, since the clock is read on the host: solve outside of jit, vmap and "
             "grad, or limit max_steps."
@@ -221,7 +251,7 @@ def _solve_in_time(
     while True:
         resumed = Resumed(solver, state, jnp.asarray(min(group, solver.max_steps - taken), jnp.int32))
         began = time.perf_counter()
-        solution: Solution = _solve(problem, resumed, init, args, differentiation, None, on_failure, True)
+        solution: Solution = _solve(problem, resumed, init, args, differentiation, None, on_failure, True, _never())
         status, steps, error = np.asarray(solution.figures)
         now = time.perf_counter()
         taken, init, state = taken + int(steps), solution.x, solution.state

@@ -51,7 +51,8 @@ class Certificate(NamedTuple):
     residual
         :math:`\|F(x)\|`, the optimality residual at the point.
     linear_residual
-        The true relative residual of the derivative's linear system.
+        The true relative residual of the derivative's linear system: of Euclidean norms, or of largest elements where
+        the system was factorized.
     condition
         Estimate (from below) of the condition number :math:`\|A\|\,\|A^{-1}\|`.
     margin
