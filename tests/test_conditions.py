@@ -1,5 +1,7 @@
 """Conditions as plain functions: KKT, conic programs, convex hulls, variational inequalities."""
 
+from decimal import Decimal, getcontext
+
 import cvxpy as cp
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import dini
 from dini import sets
 from dini.conditions import (
     KKT,
+    KL,
     ConicResidual,
     ConvexHull,
     VariationalInequality,
@@ -417,3 +420,15 @@ def test_bad_input():
         VariationalInequality(lambda x: x[:1], sets.NonNegative())(jnp.ones(2))
     with pytest.raises(ValueError, match="Simplex needs"):
         VariationalInequality(lambda x: x, sets.Simplex())(jnp.ones((2, 2)))
+
+
+@pytest.mark.parametrize("x", [0.3, 1e-7])
+def test_divergence_of_points_close_together(x):
+    """Against decimal arithmetic: the terms of an entropy divergence cancel."""
+    getcontext().prec = 80
+    relative = np.concatenate([[*10.0 ** np.arange(-12, 1)], [*-(10.0 ** np.arange(-12, 0))], [-0.99]])
+    y = x * (1 + relative)
+    want = [float(Decimal(x) * (Decimal(x) / Decimal(v)).ln() - Decimal(x) + Decimal(v)) for v in y.tolist()]
+    got = jax.vmap(KL().divergence, (None, 0))(jnp.asarray(x), y)
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    assert KL().divergence(jnp.asarray([1e-320, 0, 0.2]), jnp.asarray([0.1, 0.2, 0])) == pytest.approx(0.1)

@@ -1,6 +1,7 @@
 """Smooth minimization: line searches, bounds, trust regions, simplices; robust loops, resumed and limited solves."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -399,8 +400,13 @@ def test_bfgs_keeps_its_digits_in_single_precision():
     assert jnp.mean(jax.jit(jax.vmap(solved))(jnp.asarray(start, jnp.float32))) >= 0.7
 
 
-@pytest.mark.parametrize("residual", [1e-5, 1e-2])
-@pytest.mark.parametrize("method", [dini.BFGS, dini.LBFGS, dini.NonlinearCG])
+@pytest.mark.parametrize(
+    ("method", "residual"),
+    [
+        *itertools.product([dini.BFGS, dini.LBFGS, dini.NonlinearCG], [1e-5, 1e-2]),
+        *itertools.product([dini.GradientDescent, dini.ProximalGradient], [1e-3, 1e-2]),
+    ],
+)
 def test_least_squares_that_nearly_interpolate(method, residual):
     """A small sum of squares of differences of large numbers has lost digits that its gradient has kept."""
     rng = np.random.default_rng(0)
@@ -411,4 +417,25 @@ def test_least_squares_that_nearly_interpolate(method, residual):
     solution = jax.jit(jax.vmap(one))(A, y)
     np.testing.assert_array_equal(solution.status, dini.Status.CONVERGED)
     want = [np.linalg.lstsq(*pair)[0] for pair in zip(A, y, strict=True)]
+    np.testing.assert_allclose(solution.x, want, atol=1e-10)
+
+
+@pytest.mark.parametrize("residual", [1e-5, 1e-2])
+def test_mirror_descent_where_least_squares_nearly_interpolate(residual):
+    rng = np.random.default_rng(0)
+    A, w = rng.normal(size=(20, 30, 4)), rng.dirichlet(np.full(4, 5.0), 20)
+    y = np.einsum("kij,kj->ki", A, w) + residual * rng.normal(size=(20, 30))
+    problem = dini.Minimize(lambda w, A, y: 0.5 * jnp.sum((A @ w - y) ** 2), constraint=dini.sets.Simplex())
+    solver = dini.MirrorDescent(tol=1e-11, max_steps=20_000)
+    one = lambda A, y: dini.solve(problem, solver, jnp.full(4, 0.25), A, y, on_failure="ignore")
+    solution = jax.jit(jax.vmap(one))(A, y)
+    np.testing.assert_array_equal(solution.status, Status.CONVERGED)
+
+    def optimal(A, y):
+        """Solve the KKT system of a solution inside of the simplex."""
+        matrix = np.block([[A.T @ A, np.ones((4, 1))], [np.ones((1, 4)), np.zeros((1, 1))]])
+        return np.linalg.solve(matrix, np.append(A.T @ y, 1.0))[:4]
+
+    want = np.stack([optimal(*pair) for pair in zip(A, y, strict=True)])
+    assert np.all(want > 0)
     np.testing.assert_allclose(solution.x, want, atol=1e-10)

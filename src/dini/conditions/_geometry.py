@@ -56,10 +56,21 @@ class KL:
 
         def one(x: jax.Array, y: jax.Array) -> jax.Array:
             both = (x > 0) & (y > 0)
-            ratio = jnp.where(both, x, 1) / jnp.where(both, y, 1)
-            return jnp.sum(jnp.where(both, x * jnp.log(ratio), 0) - x + y)
+            far = jnp.where(both, x, 1) / jnp.where(both, y, 1)
+            near = both & (jnp.abs(y - x) < 0.1 * x)
+            t = jnp.where(near, y - x, 0) / jnp.where(near, x, 1)
+            return jnp.sum(jnp.where(near, x * _excess(t), jnp.where(both, x * jnp.log(far), 0) - x + y))
 
         return sum(jax.tree.leaves(jax.tree.map(one, x, y)), jnp.zeros((), trees.real_dtype(x)))
+
+
+def _excess(t: jax.Array) -> jax.Array:
+    r"""Return :math:`t - \log(1 + t)` for ``t`` of up to a tenth, where the two cancel.
+
+    With :math:`s = t / (2 + t)` it is :math:`s t - 2 (s^3/3 + s^5/5 + \dots)`.
+    """
+    s = t / (2 + t)
+    return s * t - 2 * s**3 * sum(s ** (2 * k) / (2 * k + 3) for k in range(6))
 
 
 @trees.register

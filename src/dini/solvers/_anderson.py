@@ -170,8 +170,8 @@ class Anderson(Solver):
         rows = jnp.where(lengths > 0, jax.lax.rsqrt(jnp.where(lengths > 0, lengths, 1)), 0)
         matrix = gram * rows[:, None] * scale[None, :]
         used = (sizes > 0) & (lengths > 0)
-        # signed like the diagonal, so that a shift of the size of rounding does not cancel it
-        shift = 100 * jnp.finfo(matrix.dtype).eps * jnp.where(jnp.diagonal(matrix) < 0, -1, 1)
+        # signed like the diagonal, so that the shift does not cancel it
+        shift = _shift(matrix) * jnp.where(jnp.diagonal(matrix) < 0, -1, 1)
         matrix = matrix + jnp.diag(jnp.where(used, shift, 1.0)).astype(matrix.dtype)
         return scale * jnp.linalg.solve(matrix, jnp.where(used, right * rows, 0))
 
@@ -181,14 +181,23 @@ class Anderson(Solver):
         return problem.map(x, *args)
 
 
+def _shift(matrix: jax.Array) -> float:
+    """Return what is added to a diagonal of ones.
+
+    Where columns depend on each other, the weights are known up to rounding over the shift. Their sum hardly notices,
+    but the derivative of unrolled steps does: a shift of the size of rounding costs it half of its digits.
+    """
+    return float(jnp.finfo(matrix.dtype).eps) ** (2 / 3)
+
+
 def _least_norm(gram: jax.Array, right: jax.Array) -> jax.Array:
     """Solve a small positive semidefinite system with unit diagonal; dependent directions get nothing.
 
-    Cholesky with a shift of the size of rounding: where a column depends on those before it, its pivot is of
-    the size of the shift and the solution stays bounded. Its derivative exists at repeated and zero eigenvalues too,
-    which that of an eigenvalue decomposition does not.
+    Cholesky with a small shift: where a column depends on those before it, its pivot is of the size of the shift and
+    the solution stays bounded. Its derivative exists at repeated and zero eigenvalues too, which that of an eigenvalue
+    decomposition does not.
     """
-    shift = 100 * jnp.finfo(gram.dtype).eps
+    shift = _shift(gram)
     used = jnp.diagonal(gram) > 0
     regular = gram + jnp.diag(jnp.where(used, shift, 1.0)).astype(gram.dtype)
     return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(regular), jnp.where(used, right, 0))

@@ -12,7 +12,7 @@ from .. import trees
 from ..functions import as_function
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, hidden_difference, infinity, relative_rounding, running
 
 
 class State(NamedTuple):
@@ -107,11 +107,14 @@ class GradientDescent(Solver):
         bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(state.value)
         first = state.steps == 0
         finite = jnp.isfinite(value) & trees.all_finite(gradient)
-        accept = first | (finite & (value <= bound))
-
-        # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         change = trees.sub(gradient, state.gradient)
         curvature = -state.step_size * trees.vdot(state.gradient, change)
+        # where rounding hides the decrease, the slopes at both ends tell it: their mean is that of a parabola
+        falls = curvature <= (2 - 2e-4) * state.step_size * squared
+        hidden = value <= state.value + hidden_difference(state.value)
+        accept = first | (finite & ((value <= bound) | (hidden & falls)))
+
+        # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
@@ -130,7 +133,8 @@ class GradientDescent(Solver):
         kept = State(
             error,
             step_size,
-            jnp.where(accept, value, state.value),
+            # values that rise by rounding must not add up
+            jnp.where(accept, jnp.minimum(value, state.value), state.value),
             trees.where(accept, gradient, state.gradient),
             state.steps + 1,
             status.astype(jnp.int32),
