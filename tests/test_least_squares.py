@@ -213,3 +213,15 @@ BAD = [
 def test_bad_input(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_levenberg_marquardt_where_rounding_hides_the_decrease():
+    rng = np.random.default_rng(0)
+    A, w = rng.normal(size=(100, 30, 6)), rng.normal(size=(100, 6))
+    y = np.einsum("kij,kj->ki", A, w) + 1e-3 * rng.normal(size=(100, 30))
+    problem = dini.LeastSquares(lambda w, A, y: A @ w - y)
+    one = lambda A, y: dini.solve(problem, dini.LevenbergMarquardt(tol=1e-12), jnp.zeros(6), A, y, on_failure="ignore")
+    solution = jax.jit(jax.vmap(one))(A, y)
+    np.testing.assert_array_equal(solution.status, dini.Status.CONVERGED)
+    want = [np.linalg.lstsq(*pair)[0] for pair in zip(A, y, strict=True)]
+    np.testing.assert_allclose(solution.x, want, atol=1e-11)

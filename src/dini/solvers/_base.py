@@ -159,6 +159,15 @@ def hidden_difference(value: Any) -> Any:
     return jnp.maximum(relative_rounding(value), 1e-2 * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value))
 
 
+def doubtful_difference(value: Any) -> Any:
+    """Return the difference from a function's value below which a test of values gives way to one of gradients.
+
+    That may be more than :func:`hidden_difference`, which must keep a line search from climbing by itself: a step that
+    was too long shows in the next gradient, at any size.
+    """
+    return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)
+
+
 def swallowed(x: Any, forward: Any, new: Any, gradient: Any) -> Any:
     r"""Return the squared length of the part of a gradient that rounding has kept from moving the point.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..settings import require_count
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
 
 
 class State(NamedTuple):
@@ -156,8 +156,9 @@ class FrankWolfe(Solver):
         blurred = trees.vdot(jax.tree.map(jnp.abs, gradient), jax.tree.map(jnp.abs, x)).astype(dtype)
         slack = relative_rounding(jnp.abs(value) + blurred)
         promised = step_size * slope
-        small = promised <= 10 * slack
-        accept = problem.value(new, *args) <= jnp.where(small, value + 10 * slack, bound + slack)
+        doubtful = jnp.maximum(10 * slack, doubtful_difference(value))
+        small = promised <= doubtful
+        accept = problem.value(new, *args) <= jnp.where(small, value + doubtful, bound + slack)
         atoms = trees.where(accept & forward, placed, atoms)
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
         stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * (1 + trees.norm(x)))

@@ -12,7 +12,7 @@ from .. import trees
 from ..functions import as_function
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, hidden_difference, infinity, relative_rounding, running
+from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
 
 
 class State(NamedTuple):
@@ -111,7 +111,7 @@ class GradientDescent(Solver):
         curvature = -state.step_size * trees.vdot(state.gradient, change)
         # where rounding hides the decrease, the slopes at both ends tell it: their mean is that of a parabola
         falls = curvature <= (2 - 2e-4) * state.step_size * squared
-        hidden = value <= state.value + hidden_difference(state.value)
+        hidden = value <= state.value + doubtful_difference(state.value)
         accept = first | (finite & ((value <= bound) | (hidden & falls)))
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive

@@ -14,7 +14,7 @@ from ..functions import as_function
 from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, hidden_difference, infinity, relative_rounding, running
+from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
 from ._gradient_descent import schedule_value
 
 
@@ -132,7 +132,7 @@ class MirrorDescent(Solver):
             excess = new_value - (value + slope + gap)
             # a test that drowns in rounding is passed, but says nothing about a longer step
             tested = (excess <= slack) & (gap > slack)
-            enough = tested | (excess <= hidden_difference(value))
+            enough = tested | (excess <= doubtful_difference(value))
             unsure = enough & ~tested
             step_size = jnp.where(enough, jnp.where(tested, 1.5, 1.0) * eta, 0.5 * eta)
             # the first step also brings a start with the wrong sum into the set, whatever that does to the objective

@@ -13,7 +13,7 @@ from ..functions import as_function
 from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, hidden_difference, infinity, relative_rounding, running, swallowed
+from ._base import Solver, doubtful_difference, infinity, relative_rounding, running, swallowed
 from ._gradient_descent import schedule_value
 
 
@@ -129,7 +129,7 @@ class ProximalGradient(Solver):
             excess = new_value - (value + trees.vdot(gradient, move) + gap)
             # a test that drowns in rounding is passed, but says nothing about a longer step
             tested = (excess <= slack) & (gap > slack)
-            accept = tested | (excess <= hidden_difference(value))
+            accept = tested | (excess <= doubtful_difference(value))
             unsure = accept & ~tested
             step_size = jnp.where(accept, jnp.where(tested, 1.1, 1.0) * eta, 0.5 * eta)
             # a step that fails a test which asks for nothing has met rounding, not curvature

@@ -13,7 +13,7 @@ from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Root
 from ..settings import require_choice
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
 from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
 from ._structured_secant import Secant
@@ -117,8 +117,10 @@ class ResidualSolver(Solver):
         finite = jnp.isfinite(at.value) & jnp.isfinite(at.gradient @ at.gradient)
         actual = state.value - at.value
         drowned = actual <= relative_rounding(at.value)
-        # a step whose decrease drowns in rounding is taken only if the optimality measure shrinks
-        shrinks = (size < state.error) & (actual >= -relative_rounding(at.value))
+        # a step whose decrease drowns in rounding is taken only if the optimality measure shrinks: to half where the
+        # value rises by more, because it may be the difference of large numbers
+        rises = actual < -relative_rounding(at.value)
+        shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
         predicted = state.predicted
         ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
         ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
