@@ -141,7 +141,8 @@ def test_descent_finds_what_a_grid_finds(split):
     )
     assert untuned.machine.log_theta == 0
     assert descent.value <= grid.value + 0.01
-    assert by_class.value <= descent.value
+    # it starts where that ended
+    assert by_class.value <= descent.value * (1 + 1e-12)
     assert grid.search.tried.shape == (15,)
     assert descent.search.tried.shape == (15,)
     assert by_class.search.tried.shape == (5, 3)

@@ -125,8 +125,9 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
         damping = jnp.clip(jnp.where((t > 0.5) & (t < 2), damping / 4, damping * 2), 1e-8, 10)
         new = (alpha + t * u, beta + t * v)
         short = lack(*new)
-        # the last digits need not be reachable; earlier, an error that rises is on its way
-        stalled = (short[2] >= error) & (short[2] < 1000 * tiny)
+        # The last digits need not be reachable; earlier, an error that rises is on its way. From where little but
+        # rounding is left, a step may go anywhere.
+        stalled = (short[2] >= error) & ((short[2] < 1000 * tiny) | (error < 100 * tiny))
         alpha, beta = (jnp.where(stalled, *pair) for pair in zip((alpha, beta), new, strict=True))
         return count + 1, alpha, beta, short, damping, ~(short[2] > tiny) | stalled
 
