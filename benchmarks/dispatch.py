@@ -38,6 +38,7 @@ def calls():
     bare = jax.jit(lambda x, a: x + a)
     outputs = jax.jit(lambda x, a: jax.tree.map(lambda u: u + 0 * a.astype(u.dtype), like))
     program = jax.jit(lambda x, a: dini.solve(problem, loose, x, a, on_failure="ignore"))
+    checked = jax.jit(lambda x, a: dini.solve(problem, loose, x, a))
     same = jax.jit(lambda problem, solver, x, args: jax.tree.map(lambda u: u + 0 * args[0].astype(u.dtype), like))
     return {
         "jax.jit, same arrays in, x out": lambda: bare(x0, a).block_until_ready(),
@@ -46,8 +47,9 @@ def calls():
         'dini.solve, no step, on_failure="ignore"': lambda: dini.solve(
             problem, idle, x0, a, on_failure="ignore"
         ).x.block_until_ready(),
-        # the difference between these two lines is what dini.solve itself costs: the rest is the compiled program
         "jax.jit, the program of dini.solve, one evaluation": lambda: program(x0, a).x.block_until_ready(),
+        # the difference between these two lines is what dini.solve itself costs: the rest is the compiled program
+        "jax.jit, the same, raising": lambda: checked(x0, a).x.block_until_ready(),
         "dini.solve, one evaluation, raising": lambda: dini.solve(problem, loose, x0, a).x.block_until_ready(),
         "dini.minimize, one evaluation, raising": lambda: dini.minimize(fun, x0, a, solver=loose).x.block_until_ready(),
     }
