@@ -167,3 +167,15 @@ def test_a_step_that_diverges_returns_the_best_point():
 def test_settings_of_the_wrong_kind(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("distance", [1e-12, 1e-10, 3e-9, 1e-8])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e4])
+def test_a_first_step_that_makes_a_good_start_worse(offset, distance):
+    """The length of the first step is a guess; so close to a solution no value tells that it was too long."""
+    curvature, target = jnp.array([1.0, 3.0, 0.5]), jnp.array([0.3, 0.2, 0.4])
+    fun = lambda x: offset + 0.5 * jnp.sum(curvature * x**2) - target @ x
+    problem = dini.Minimize(fun, constraint=dini.sets.Box(-5.0, 5.0))
+    for solver in (dini.ProjectedGradient(), dini.ProjectedGradient(acceleration=False)):
+        solution = dini.solve(problem, solver, target / curvature + distance)
+        assert jnp.linalg.norm(jax.grad(fun)(solution.x)) <= 2 * np.finfo(float).eps ** 0.5

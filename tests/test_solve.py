@@ -1,6 +1,7 @@
 """The road: statuses, policies, bad input, monitors, steps by hand, caching."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
 import jax
@@ -283,3 +284,16 @@ def test_one_solve_under_shard_map_and_scan():
     np.testing.assert_allclose(jax.jit(sharded)(strengths), want, atol=1e-7)
     scanned = jax.lax.scan(lambda c, s: (c, fit(s[None])[0]), 0.0, strengths)[1]
     np.testing.assert_allclose(scanned, want, atol=1e-7)
+
+
+def test_a_solve_within_a_program_calls_the_host_for_no_other_purpose_than_to_raise():
+    """A program that is to be exported must hold no callback, also where the start and the arguments are constants."""
+    start = np.zeros(3)
+
+    def solution(target, how):
+        problem = dini.Minimize(lambda x: jnp.sum((x - target) ** 2))
+        return dini.solve(problem, dini.BFGS(), start, on_failure=how).x
+
+    for how in ("nan", "ignore"):
+        assert "callback" not in jax.jit(functools.partial(solution, how=how)).lower(jnp.ones(3)).as_text()
+    assert "callback" in jax.jit(functools.partial(solution, how="raise")).lower(jnp.ones(3)).as_text()

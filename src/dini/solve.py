@@ -16,6 +16,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from . import trees
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
@@ -48,9 +49,16 @@ def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
 
 
 @cache
+def _untraced() -> Any:
+    """Return the state of JAX outside of all traces."""
+    with jax.core.eval_context():
+        return get_opaque_trace_state()
+
+
+@cache
 def _never() -> jax.Array:
     """Return false, where XLA cannot know it."""
-    with jax.ensure_compile_time_eval():
+    with jax.core.eval_context():
         return jnp.zeros((), bool)
 
 
@@ -58,7 +66,7 @@ def _in_this_thread(figures: jax.Array, never: jax.Array | None) -> jax.Array:
     """Return the figures, and make the program one that runs in the thread that asks for it, where ``never`` is given.
 
     On a CPU, JAX hands a program to another thread unless it may call back, and of a small solve that is half of the
-    time. It is for callers who wait for the end, and the call never happens.
+    time. It is for callers who wait for the end, outside of all traces; the call never happens.
     """
     if never is None or jax.default_backend() != "cpu":
         return figures
@@ -186,7 +194,7 @@ def solve(
             )
         else:
             resumed: Any = solver if state is None else Resumed(solver, state)
-            never = None if on_failure == "ignore" or _traced(init, args) else _never()
+            never = None if on_failure == "ignore" or get_opaque_trace_state() != _untraced() else _never()
             solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
     except TypeError as error:
         explain(error, problem, args, init=init)
@@ -200,11 +208,6 @@ def solve(
     if status and not (differentiation.counted and status == Status.MAX_STEPS):
         return _failed(solution, problem, solver, on_failure)
     return solution
-
-
-def _traced(*given: Any) -> bool:
-    """Return whether a leaf is a tracer, that is whether the solve is part of a larger program."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given))
 
 
 def _check_continuation(
@@ -224,7 +227,7 @@ def _check_continuation(
         )
     if monitor is not None:
         raise ValueError("A solve with time_limit takes no monitor: it restarts its loop between groups of steps.")
-    if _traced(given, solver):
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((given, solver))):
         raise TypeError(
             "time_limit needs concrete values, since the clock is read on the host: solve outside of jit, vmap and "
             "grad, or limit max_steps."

@@ -221,7 +221,7 @@ class System:
 
         It is scaled to unit size before, so that the squares of small numbers do not underflow, and the true residual
         is computed after. ``rough`` asks an iterative solver for the leading digits only. A dense system measures
-        sizes by the largest element, which takes half of the operations to compile.
+        sizes by the largest element, which is less to compile.
         """
         top = trees.max_abs(b)
         unit = jnp.where(top > 0, top, 1)

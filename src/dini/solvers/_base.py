@@ -168,6 +168,28 @@ def doubtful_difference(value: Any) -> Any:
     return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)
 
 
+def judged(excess: Any, gap: Any, value: Any, first: Any) -> tuple[Any, Any]:
+    """Return whether to accept a step by its quadratic upper bound, and whether rounding left that test its meaning.
+
+    ``excess`` is what the new value has over the bound, ``gap`` the bound's last term. A test that drowns in rounding
+    is passed, except by the first step, whose length is a guess; :func:`shortened` has to look at what follows.
+    """
+    slack = relative_rounding(value)
+    tested = (excess <= slack) & (gap > slack)
+    return (excess <= slack) | (~first & (excess <= doubtful_difference(value))), tested
+
+
+def shortened(step_size: Any, unsure: Any, rise: Any, room: Any) -> tuple[Any, Any]:
+    """Return the step size after a step of which values could not tell whether it was too long, and whether it was.
+
+    It was where the gradient's change along it, ``rise``, is more than ``room`` over the step size: the squared length
+    of the move, or what stands for it in another geometry.
+    """
+    steep = unsure & (step_size * rise > room)
+    fits = room / jnp.where(steep, rise, 1)
+    return jnp.where(steep, jnp.clip(fits, 1e-3 * step_size, 0.5 * step_size), step_size), steep
+
+
 def swallowed(x: Any, forward: Any, new: Any, gradient: Any) -> Any:
     r"""Return the squared length of the part of a gradient that rounding has kept from moving the point.
 

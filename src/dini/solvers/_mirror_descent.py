@@ -14,7 +14,7 @@ from ..functions import as_function
 from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
+from ._base import Solver, infinity, judged, running, shortened
 from ._gradient_descent import schedule_value
 
 
@@ -122,17 +122,14 @@ class MirrorDescent(Solver):
             last = jax.lax.stop_gradient((x, gradient))
             apart, change = trees.sub(last, state.last)
             far = self.geometry.divergence(last[0], state.last[0]) + self.geometry.divergence(state.last[0], last[0])
-            steep = eta * trees.vdot(apart, change).astype(dtype) > far.astype(dtype)
-            eta = jnp.where(state.unsure & steep, 0.5 * eta, eta)
+            eta, _ = shortened(eta, state.unsure, trees.vdot(apart, change).astype(dtype), far.astype(dtype))
             new = self.geometry.step(x, gradient, eta, problem.constraint)
             new_value = problem.value(new, *args)
             slope = trees.vdot(gradient, trees.sub(new, x))
             gap = self.geometry.divergence(new, x) / eta
-            slack = relative_rounding(value)
             excess = new_value - (value + slope + gap)
-            # a test that drowns in rounding is passed, but says nothing about a longer step
-            tested = (excess <= slack) & (gap > slack)
-            enough = tested | (excess <= doubtful_difference(value))
+            enough, tested = judged(excess, gap, value, state.steps == 0)
+            # a test that drowns in rounding says nothing about a longer step
             unsure = enough & ~tested
             step_size = jnp.where(enough, jnp.where(tested, 1.5, 1.0) * eta, 0.5 * eta)
             # the first step also brings a start with the wrong sum into the set, whatever that does to the objective

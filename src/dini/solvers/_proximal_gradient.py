@@ -13,7 +13,7 @@ from ..functions import as_function
 from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, doubtful_difference, infinity, relative_rounding, running, swallowed
+from ._base import Solver, infinity, judged, relative_rounding, running, shortened, swallowed
 from ._gradient_descent import schedule_value
 
 
@@ -111,8 +111,8 @@ class ProximalGradient(Solver):
             eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
             last = jax.lax.stop_gradient((y, gradient))
             apart, change = trees.sub(last, state.last)
-            steep = eta * trees.vdot(apart, change).astype(dtype) > trees.vdot(apart, apart).astype(dtype)
-            eta = jnp.where(state.unsure & steep, 0.5 * eta, eta)
+            rise, room = trees.vdot(apart, change).astype(dtype), trees.vdot(apart, apart).astype(dtype)
+            eta, steep = shortened(eta, state.unsure, rise, room)
         forward = trees.axpy(-eta, gradient, y)
         new = problem.prox(forward, eta)
         move = trees.sub(new, y)
@@ -127,9 +127,8 @@ class ProximalGradient(Solver):
             new_value = problem.value(new, *args)
             gap, slack = squared / (2 * eta), relative_rounding(value)
             excess = new_value - (value + trees.vdot(gradient, move) + gap)
-            # a test that drowns in rounding is passed, but says nothing about a longer step
-            tested = (excess <= slack) & (gap > slack)
-            accept = tested | (excess <= doubtful_difference(value))
+            accept, tested = judged(excess, gap, value, jnp.isinf(state.error))
+            # a test that drowns in rounding says nothing about a longer step
             unsure = accept & ~tested
             step_size = jnp.where(accept, jnp.where(tested, 1.1, 1.0) * eta, 0.5 * eta)
             # a step that fails a test which asks for nothing has met rounding, not curvature
@@ -138,7 +137,9 @@ class ProximalGradient(Solver):
             status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
-            error = jnp.where(lost, jnp.nan, jnp.where(accept, error, state.error))
+            # after a step that was too long, the point is worse than the error says
+            known = accept & (tested | (state.unsure & ~steep))
+            error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
         if self.acceleration:
             step = trees.sub(new, x)
