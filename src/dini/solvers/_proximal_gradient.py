@@ -101,7 +101,7 @@ class ProximalGradient(Solver):
         y = state.extrapolated
         dtype = state.error.dtype
         if self.step_size is not None:
-            value, gradient, last = None, problem.gradient(y, *args), None
+            value, gradient, last, steep = None, problem.gradient(y, *args), None, state.unsure
             eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
         else:
             value, gradient = problem.value_and_gradient(y, *args)
