@@ -15,8 +15,6 @@ from jaxtyping import Array, Float
 
 from ._protocol import Matvec
 
-_SMALL = 16  # up to which products with the identity are cheaper than looking for a way around them
-
 
 def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[Array, " d"], Any]:
     """Return the matrix of ``matvec`` (at least float32), ``like`` as a vector, and the way back to trees."""
@@ -36,8 +34,6 @@ def images(fun: Callable[[jax.Array], jax.Array], like: Float[Array, " d"]) -> F
     model, is that matrix itself in this batch: no product is computed for it.
     """
     eye = jnp.eye(like.size, dtype=like.dtype)
-    if like.size <= _SMALL:
-        return jax.vmap(fun)(eye)
     closed = jax.make_jaxpr(fun)(like)
     jaxpr, consts = closed.jaxpr, closed.consts
     given = dict(zip(jaxpr.constvars, consts, strict=True))

@@ -108,7 +108,8 @@ class LevenbergMarquardt(ResidualSolver):
     def _judged(self, control: Control, accept: Any, ratio: Any, state: State) -> Control:
         if self._nielsen:
             shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
-            damping = control.damping * jnp.where(accept, shrink, control.growth)
+            grown = jnp.maximum(control.damping * control.growth, _bend(state))
+            damping = jnp.where(accept, control.damping * shrink, grown)
             return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
         region, factor = control.region.judged(ratio, state, control.damping == 0)
         # a larger region asks for less damping
@@ -131,6 +132,18 @@ class LevenbergMarquardt(ResidualSolver):
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one Gauss-Newton step with the last matrix."""
         return gauss_newton_step(self, problem, x, state, args)
+
+
+def _bend(state: State) -> Any:
+    r"""Return the model's curvature along the last step, in the scaled unknowns.
+
+    With less damping than that a failed step is not made shorter: after many successes the damping is so small that
+    doubling it changes nothing.
+    """
+    length = jnp.sum((state.scale * state.move) ** 2)
+    curvature = -2 * (jnp.sum(state.gradient * state.move) + state.predicted)
+    bend = curvature / jnp.where(length > 0, length, 1)
+    return jnp.where(jnp.isfinite(bend) & (length > 0), jnp.maximum(bend, 0), 0)
 
 
 def _in_region(control: Control, model: Model, u: Any, first: Any) -> tuple[Any, Any, Control]:

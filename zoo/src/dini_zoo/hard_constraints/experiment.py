@@ -8,6 +8,7 @@ two hard constraints cost, and the split over devices.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -224,7 +225,7 @@ def run(settings: Settings, console: Console) -> Result:
             progress.update(bar, description="gradients")
             without = _without(settings, first, last, jnp.asarray(everywhere(initials[: settings.training.batch])))
         progress.update(bar, description="timing the constraints")
-        costs = _costs(settings, last)
+        costs = _costs(settings, [one.model for one in learned[MIXTURE].courses])
         progress.update(bar, description="timing the devices")
         devices = _devices(settings) if settings.devices else []
     return Result(settings, tests, reference, learned, without, costs, devices)
@@ -264,12 +265,15 @@ def _without(
     return distance(first), distance(last)
 
 
-def _costs(settings: Settings, model: ConstrainedOperator) -> dict[int, dict[str, Cost]]:
-    """The hard constraints on a finer mesh, with the trained network's functions."""
+def _costs(settings: Settings, models: Sequence[ConstrainedOperator]) -> dict[int, dict[str, Cost]]:
+    """The hard constraints on a finer mesh, with the functions of trained networks: means over these.
+
+    A batch goes on until its last solve ends, and which network has a slow one is a matter of chance.
+    """
     equation = DiffusionSorption(*settings.fine)
     values = np.linspace(settings.lowest, settings.highest, settings.batch)
     initials = jnp.asarray(values[:, None] * np.ones(equation.places))
-    basis = jax.jit(jax.vmap(lambda initial: model.network(equation.inputs(initial))))(initials)
+    bases = [jax.vmap(lambda one, m=m: m.network(equation.inputs(one)))(initials) for m in models]
 
     def program(given: tuple[int, str]) -> Any:
         total, method = given
@@ -277,16 +281,19 @@ def _costs(settings: Settings, model: ConstrainedOperator) -> dict[int, dict[str
         constraint: Any = settings.hard(equation, total // experts)
         if method == MIXTURE:
             constraint = MixtureOfConstraints(constraint, settings.partition)
-        return forward_and_backward(equation, constraint, basis, initials)
+        return forward_and_backward(equation, constraint, bases[0], initials)
 
     methods = [method for method in (HARD, MIXTURE) if method in settings.methods]
     cases = [(total, method) for total in settings.totals for method in methods]
-    programs = side_by_side(program, cases)
+    compiled = side_by_side(program, cases)
+    programs = [replace(one, arguments=(basis,)) for one in compiled for basis in bases]
     steps = [float(np.mean(one()[0])) for one in programs]
     times = take_turns(programs, settings.rounds)
     found: dict[int, dict[str, Cost]] = {total: {} for total in settings.totals}
-    for (total, method), mean, own in zip(cases, steps, times, strict=True):
-        found[total][method] = Cost(mean, own)
+    for k, (total, method) in enumerate(cases):
+        own = slice(k * len(bases), (k + 1) * len(bases))
+        turns = [float(np.mean(turn)) for turn in zip(*times[own], strict=True)]
+        found[total][method] = Cost(float(np.mean(steps[own])), turns)
     return found
 
 

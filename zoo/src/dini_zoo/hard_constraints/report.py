@@ -66,10 +66,11 @@ def cost_table(result: Result) -> Table:
     """What the constraints cost."""
     settings = result.settings
     caption = (
-        f"The trained network's functions on {settings.fine[0]}×{settings.fine[1]} points, a batch of "
+        f"The trained networks' functions on {settings.fine[0]}×{settings.fine[1]} points, a batch of "
         f"{settings.batch}; points: sampled, of all {settings.experts} experts together. Time: the fastest of "
-        f"{settings.rounds} rounds. Iterations: the mean. Ratio: PI-HC to PI-HC-MoE; in the paper's training "
-        f"{PAPER_SPEED[0]} at 100 points to {PAPER_SPEED[1]} at 100 000 (GPU)."
+        f"{settings.rounds} rounds. Time and iterations: the means of {settings.seeds} networks. "
+        f"Ratio: PI-HC to PI-HC-MoE; in the paper's training {PAPER_SPEED[0]} at 100 points to {PAPER_SPEED[1]} at "
+        "100 000 (GPU)."
     )
     if result.without is not None:
         before, after = result.without

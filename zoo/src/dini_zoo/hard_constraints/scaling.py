@@ -63,7 +63,7 @@ def side_by_side(fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
 
 @dataclass(frozen=True)
 class Cost(Timed):
-    """What the constraints of a batch cost, forward and backward."""
+    """What the constraints of a batch cost, forward and backward, the mean of some networks."""
 
     iterations: float
     """Of the solver, the mean over the solves."""
