@@ -38,6 +38,11 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     reach = jnp.where(a != 0, jnp.where(a > 0, high - y, low - y) / safe, inf)
     eps = jnp.finfo(y.dtype).eps
 
+    def kink(tau: Any, rise: Any) -> Any:
+        ahead = jnp.min(jnp.where(leave > tau, leave, inf), initial=jnp.inf)
+        behind = jnp.max(jnp.where((reach < tau) & (a != 0), reach, -inf), initial=-jnp.inf)
+        return jnp.where(rise, ahead, behind)
+
     def body(carry: Any) -> Any:
         count, tau, below, above, error, _ = carry
         value = jnp.clip(y + tau * a, low, high)
@@ -47,10 +52,8 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
         below, above = jnp.where(rise, tau, below), jnp.where(rise, above, tau)
         moving = jnp.where(rise, (leave <= tau) & (tau < reach), (leave < tau) & (tau <= reach)) & (a != 0)
         slope = jnp.sum(jnp.where(moving, a * a, 0))
-        ahead = jnp.min(jnp.where(leave > tau, leave, inf), initial=jnp.inf)
-        behind = jnp.max(jnp.where((reach < tau) & (a != 0), reach, -inf), initial=-jnp.inf)
-        kink = jnp.where(rise, ahead, behind)
-        new = jnp.where(slope > 0, tau - phi / jnp.where(slope > 0, slope, 1), kink)
+        # the next kink is looked for on a flat piece only, which is rare
+        new = jax.lax.cond(slope > 0, lambda: tau - phi / jnp.where(slope > 0, slope, 1), lambda: kink(tau, rise))
         middle = 0.5 * (below + above)
         slow = (jnp.abs(phi) > 0.5 * error) & jnp.isfinite(middle) & (count % 2 == 1)
         outside = ~((new > below) & (new < above)) & jnp.isfinite(middle)

@@ -118,7 +118,7 @@ class VariableProjection(LevenbergMarquardt):
     >>> def residuals(x, y):
     ...     return jnp.exp(-t[:, None] * x["rates"]) @ x["weights"] - y
     >>> y = 2 * jnp.exp(-0.5 * t) + jnp.exp(-3 * t)
-    >>> start = {"rates": jnp.array([1.0, 2.0]), "weights": jnp.zeros(2)}
+    >>> start = {"rates": jnp.array([0.5, 2.0]), "weights": jnp.zeros(2)}
     >>> solver = dini.VariableProjection(linear="weights")
     >>> x = dini.solve(dini.LeastSquares(residuals), solver, start, y).x
     >>> print(x["rates"].round(2), x["weights"].round(2))
