@@ -124,6 +124,11 @@ class Anderson(Solver):
         slot = (state.count - 1) % self.history
         known = (state.count > 0) & ~lost
         move, change = trees.sub(x, state.point), trees.sub(residual, state.residual)
+        factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
+        beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
+        if self.type == 2:
+            # what the next point takes of a difference; the factor changes only where all of them are forgotten
+            move = trees.axpy(beta, change, move)
         points = _stored.put(state.points, slot, move, known)
         residuals = _stored.put(state.residuals, slot, change, known)
         full = False if self.restart is None else state.count >= self.restart
@@ -139,10 +144,10 @@ class Anderson(Solver):
         right = _stored.products(residuals if self.type == 2 else points, residual)
         gamma = self._weights(gram, squares, right, used).astype(dtype)
 
-        factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
-        beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
-        mixed = trees.axpy(beta, residual, x)
-        mixed = trees.sub(mixed, trees.axpy(beta, _stored.combine(residuals, gamma), _stored.combine(points, gamma)))
+        taken = _stored.combine(points, gamma, x)
+        if self.type == 1:
+            taken = trees.axpy(beta, _stored.combine(residuals, gamma, x), taken)
+        mixed = trees.sub(trees.axpy(beta, residual, x), taken)
         back = trees.axpy(beta, state.best_residual, state.best_point)
         # a residual that was lost is not this method's end: the error of the best point stands for it
         shown = jnp.where(lost, state.best, error)

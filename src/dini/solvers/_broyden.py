@@ -113,7 +113,7 @@ class Broyden(Solver):
             along = jnp.where(slots < memory.count, _stored.products(memory.s, event.move), 0)
             # what the inverse makes of the new column: B_0^{-1} (y - B s) / s's
             image = apply(memory.base, event.change)
-            left = trees.sub(trees.sub(image, event.move), _stored.combine(memory.z, along))
+            left = trees.sub(trees.sub(image, event.move), _stored.combine(memory.z, along, image))
             squared = trees.vdot(event.move, event.move)
             z = trees.scale(1 / jnp.where(squared > 0, squared, 1), left)
             take = event.accept & ~fresh & (squared > 0) & trees.all_finite(z)
@@ -128,6 +128,6 @@ class Broyden(Solver):
             small = jnp.eye(self.history, dtype=gram.dtype) + jnp.where(used[:, None] & used[None, :], gram, 0)
             weights = jnp.linalg.solve(small, jnp.where(used, _stored.products(stored_s, p), 0))
             memory = Memory(base, stored_z, stored_s, gram.astype(memory.gram.dtype), count)
-            return trees.sub(p, _stored.combine(stored_z, weights)), memory, failed
+            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed
 
         return _root_path.advance(self, problem, x, state, args, direct)

@@ -107,7 +107,7 @@ class NewtonKrylov(Solver):
         m = state.hessenberg.shape[1]
         trying = state.step_size > 0
         point = trees.axpy(state.step_size, state.direction, x)
-        vector = jax.tree.map(lambda rows: rows[jnp.minimum(state.count, m - 1)], state.basis)
+        vector = _stored.take(state.basis, jnp.minimum(state.count, m - 1), x)
         vector = trees.where(state.restarted, state.direction, vector)
         residual, image = jax.jvp(lambda u: problem.residual(u, *args), (point,), (vector,))
 
@@ -159,7 +159,7 @@ class NewtonKrylov(Solver):
         cycles = jnp.where(again, 0, state.cycles + (grows & full))
         done = grows & ((left <= target) | (full & (cycles >= self.cycles)))
         restarted = grows & full & ~done
-        gathered = trees.add(state.direction, _stored.combine(basis, jnp.append(weights, 0)))
+        gathered = trees.add(state.direction, _stored.combine(basis, jnp.append(weights, 0), x))
         base = trees.where(again, trees.zeros_like(x), state.direction)
         direction = trees.where(done | restarted, gathered, base)
         step_size = jnp.where(done, 1.0, jnp.where(trying & ~accept, shorter, 0.0)).astype(dtype)
@@ -183,7 +183,7 @@ def _orthogonalized(basis: Any, vector: Any, count: Any) -> tuple[Any, Any]:
     for _ in range(2):  # twice is enough for orthogonality to rounding
         products = _stored.products(basis, vector)
         products = jnp.where(jnp.arange(products.size) <= count, products, 0)
-        vector = trees.sub(vector, _stored.combine(basis, products))
+        vector = trees.sub(vector, _stored.combine(basis, products, vector))
         total = total + products
     return total, vector
 

@@ -1,4 +1,8 @@
-"""A few vectors of the unknown's space kept together: trees whose leaves have a leading axis."""
+"""A few vectors of the unknown's space kept together: trees whose leaves are matrices, a vector in each row.
+
+The rows are flat: were they of the unknown's shape, XLA would copy the whole store wherever a product looks at it as a
+matrix, several times a step.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +16,28 @@ from .. import trees
 
 def empty(count: int, x: Any) -> Any:
     """Return so many zero vectors."""
-    return jax.tree.map(lambda u: jnp.zeros((count, *u.shape), u.dtype), x)
+    return jax.tree.map(lambda u: jnp.zeros((count, u.size), u.dtype), x)
 
 
-def _rows(store: Any) -> list[Any]:
-    return [rows.reshape(rows.shape[0], -1) for rows in jax.tree.leaves(store)]
+def take(store: Any, slot: Any, like: Any) -> Any:
+    """Return the vector in a slot, a tree like ``like``."""
+    return jax.tree.map(lambda rows, u: rows[slot].reshape(u.shape), store, like)
 
 
 def products(store: Any, tree: Any) -> Any:
     """Return the inner products of the vectors with one vector."""
     flat = [leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]
-    parts = [rows @ leaf for rows, leaf in zip(_rows(store), flat, strict=True)]
+    parts = [rows @ leaf for rows, leaf in zip(jax.tree.leaves(store), flat, strict=True)]
     return trees.total(parts).astype(trees.real_dtype(tree))
 
 
-def gram(one: Any, other: Any) -> Any:
-    """Return the inner products of the vectors of two stores, ``one`` along the rows."""
-    parts = [a @ b.T for a, b in zip(_rows(one), _rows(other), strict=True)]
-    return trees.total(parts).astype(trees.real_dtype(one))
-
-
-def combine(store: Any, weights: Any) -> Any:
-    """Return the sum of the vectors with weights."""
-    return jax.tree.map(lambda rows: jnp.tensordot(weights.astype(rows.dtype), rows, 1), store)
+def combine(store: Any, weights: Any, like: Any) -> Any:
+    """Return the sum of the vectors with weights, a tree like ``like``."""
+    return jax.tree.map(lambda rows, u: (weights.astype(rows.dtype) @ rows).reshape(u.shape), store, like)
 
 
 def put(store: Any, slot: Any, tree: Any, condition: Any = True) -> Any:
     """Return the store with a vector in a slot where the condition holds."""
-    return jax.tree.map(lambda rows, row: rows.at[slot].set(jnp.where(condition, row, rows[slot])), store, tree)
+    return jax.tree.map(
+        lambda rows, row: rows.at[slot].set(jnp.where(condition, row.reshape(-1), rows[slot])), store, tree
+    )
