@@ -204,7 +204,10 @@ def f5():
 
 
 def f6():
-    """Unconstrained test functions; a step of dini's solvers is one evaluation of the function."""
+    """Unconstrained test functions; a step of dini's solvers is one evaluation of the function.
+
+    A step of ``Dogleg`` and of ``Newton`` also has a dense Hessian.
+    """
     import f6_minimise as fam
 
     def peer(name, make):
@@ -222,6 +225,8 @@ def f6():
     peer("BFGS (default up to 128)", dini.BFGS)
     peer("NonlinearCG", dini.NonlinearCG)
     peer("TrustRegionNewtonCG", dini.TrustRegionNewtonCG)
+    peer("Dogleg", dini.Dogleg)
+    peer("Newton", dini.Newton)
 
 
 def f7():
