@@ -38,8 +38,8 @@ class LevenbergMarquardt(ResidualSolver):
     damping
         The initial :math:`\mu` of Nielsen's strategy: more stays nearer to the start, and takes more steps.
     strategy
-        ``"nielsen"``: :math:`\mu` follows the ratio of actual to predicted decrease. ``"trust region"``: :math:`\mu`
-        is such that :math:`\|D p\|` is the radius of a trust region, or zero where the Gauss-Newton step lies inside
+        ``"nielsen"``: :math:`\mu` follows the ratio of actual to predicted decrease; after a failure it is at least
+        the model's curvature along the step, :math:`p^\top B p / \|D p\|^2`. ``"trust region"``: :math:`\mu` is such that :math:`\|D p\|` is the radius of a trust region, or zero where the Gauss-Newton step lies inside
         (Moré); two Newton iterations on that equation, which start at the last :math:`\mu`, are made in a step.
     linear_solver
         ``"cholesky"`` of the normal equations; ``"qr"`` of the damped Jacobian, twice the cost, which does not square
@@ -137,8 +137,7 @@ class LevenbergMarquardt(ResidualSolver):
 def _bend(state: State) -> Any:
     r"""Return the model's curvature along the last step, in the scaled unknowns.
 
-    With less damping than that a failed step is not made shorter: after many successes the damping is so small that
-    doubling it changes nothing.
+    After many successes the damping is so small that doubling it does not shorten a step; as much as this halves it.
     """
     length = jnp.sum((state.scale * state.move) ** 2)
     curvature = -2 * (jnp.sum(state.gradient * state.move) + state.predicted)
