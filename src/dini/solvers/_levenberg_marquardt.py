@@ -39,7 +39,8 @@ class LevenbergMarquardt(ResidualSolver):
         The initial :math:`\mu` of Nielsen's strategy: more stays nearer to the start, and takes more steps.
     strategy
         ``"nielsen"``: :math:`\mu` follows the ratio of actual to predicted decrease; after a failure it is at least
-        the model's curvature along the step, :math:`p^\top B p / \|D p\|^2`. ``"trust region"``: :math:`\mu` is such that :math:`\|D p\|` is the radius of a trust region, or zero where the Gauss-Newton step lies inside
+        the model's curvature along the step, :math:`p^\top B p / \|D p\|^2`. ``"trust region"``: :math:`\mu` is
+        such that :math:`\|D p\|` is the radius of a trust region, or zero where the Gauss-Newton step lies inside
         (Moré); two Newton iterations on that equation, which start at the last :math:`\mu`, are made in a step.
     linear_solver
         ``"cholesky"`` of the normal equations; ``"qr"`` of the damped Jacobian, twice the cost, which does not square
