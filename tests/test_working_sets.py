@@ -125,8 +125,11 @@ def test_sparse_logistic_regression(solver):
     y = np.where(y > 0, 1.0, -1.0)
     problem = dini.Minimize(LOGISTIC, penalty=dini.penalties.L1(2.0))
     got = dini.solve(problem, solver, jnp.zeros(30), X, y).x
-    model = LogisticRegression(l1_ratio=1.0, C=0.5, fit_intercept=False, solver="liblinear", tol=1e-12, max_iter=10000)
-    np.testing.assert_allclose(got, model.fit(X, y).coef_[0], atol=1e-5)
+    # liblinear draws its order at random, and with a smaller tolerance 3 % of the orders never meet it
+    model = LogisticRegression(
+        l1_ratio=1.0, C=0.5, fit_intercept=False, solver="liblinear", tol=1e-9, max_iter=10_000, random_state=0
+    )
+    np.testing.assert_allclose(got, model.fit(X, y).coef_[0], atol=1e-7)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)

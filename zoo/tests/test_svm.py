@@ -44,7 +44,14 @@ def test_a_split_without_test_points_is_refused():
 @pytest.mark.parametrize("theta", [1.0, 30.0])
 def test_the_dual_gives_the_machine_of_liblinear(split, theta):
     x = dini.solve(dual, PRECISE, center(split.train.Y), theta, *split.train).x
-    peer = LinearSVC(multi_class="crammer_singer", C=1 / theta, fit_intercept=False, tol=1e-10, max_iter=1_000_000)
+    peer = LinearSVC(
+        multi_class="crammer_singer",
+        C=1 / theta,
+        fit_intercept=False,
+        tol=1e-10,
+        max_iter=1_000_000,
+        random_state=0,
+    )
     peer.fit(split.train.X, split.train.Y.argmax(axis=1))
     np.testing.assert_allclose(weights(x, theta, split.train), peer.coef_.T, atol=1e-6)
     assert accuracy(peer.coef_.T, split.test) == peer.score(split.test.X, split.test.Y.argmax(axis=1))
