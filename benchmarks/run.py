@@ -143,6 +143,29 @@ def beside_compiled(tasks: dict) -> list[list[str]]:
     return rows
 
 
+def precise(tasks: dict, target: float = 1e-6) -> list[list[str]]:
+    """Return the rows of hypergradients to ``target``: dini's peers that reach it beside the fastest library that does.
+
+    A program that is written by hand for one problem is no library: it stands in the first table.
+    """
+    rows = []
+    for (task, size), peers in tasks.items():
+        times = {
+            name: records["steady"]["cpu"]
+            for name, records in peers.items()
+            if "steady" in records and records["steady"]["quality"].get("grad_rel_err", 1.0) <= target
+        }
+        libraries = {name: t for name, t in times.items() if on_jax(name) and "hand-written" not in name}
+        best = min(libraries, key=libraries.__getitem__, default=None)
+        for name in (name for name in times if name.startswith("dini")):
+            row = [task, size, name, digits(times[name], 1e3)]
+            if best is None:
+                rows.append([*row, "none at the target", "", ""])
+            else:
+                rows.append([*row, best, digits(times[best], 1e3), f"{times[name] / times[best]:.2f}"])
+    return rows
+
+
 def figures(tasks: dict) -> list[list[str]]:
     """Return the rows of what is measured but not timed in rounds (memory, import)."""
     return [
@@ -158,6 +181,9 @@ def body(tasks: dict) -> str:
     """Return the tables of one family."""
     header = ["task", "size", "dini", "CPU ms", "best JAX peer", "CPU ms", "ratio", "dini's quality"]
     parts = [table([*header, "its quality", "first call, s (dini / peer)"], steady(tasks))]
+    if any(task.startswith("f1.") for task, _ in tasks):
+        header = ["task", "size", "dini", "CPU ms", "best library in JAX", "CPU ms", "ratio"]
+        parts.append("Errors of the hypergradient of at most 1e-6, beside libraries:\n\n" + table(header, precise(tasks)))
     if rows := beside_compiled(tasks):
         header = ["task", "size", "dini", "CPU ms", "best peer in C", "CPU ms", "ratio"]
         parts.append("Beside peers that are not in JAX:\n\n" + table(header, rows))

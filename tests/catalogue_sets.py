@@ -1,4 +1,7 @@
-"""The catalogue of sets for the tests: each with its constraints in CVXPY, written independently of the library."""
+"""The catalogue of sets for the tests: each with its constraints in CVXPY, written independently of the library.
+
+And the programs that all of its tests share.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -11,6 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from dini import sets
+
+project = jax.jit(lambda part, x: part.project(x))
+
+
+@jax.jit
+def derivatives(part, x, direction, t, v):
+    """Return the derivative along (direction, t), the transpose of v in both arguments, and the Jacobian in x."""
+    _, push = jax.linearize(lambda part, x: part.project(x), part, x)
+    pull = jax.linear_transpose(push, part, x)
+    units = jnp.eye(x.size).reshape(-1, *x.shape)
+    return push(direction, t), *pull(v), jax.vmap(lambda unit: pull(unit)[1])(units).reshape(x.size, x.size)
+
+
+def inner(a, b):
+    """Return the inner product of two trees."""
+    return sum(np.vdot(u, w) for u, w in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 @dataclass(frozen=True)

@@ -179,9 +179,9 @@ def test_a_loop_by_hand_has_the_same_door(solver):
     with pytest.raises(TypeError, match="floating-point or complex array"):
         solver.init(dini.Minimize(squares), jnp.arange(2))
     problem = dini.Minimize(lambda x: (x - 1.0) ** 2)
-    x, state = 2.0, solver.init(problem, 2.0)
+    x, state, step = 2.0, solver.init(problem, 2.0), jax.jit(solver.step)
     for _ in range(60):
-        x, state = solver.step(problem, x, state)
+        x, state = step(problem, x, state)
     np.testing.assert_allclose(x, 1.0, atol=1e-4)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from catalogue_sets import derivatives, inner, project
 
 import dini
 from dini import sets
@@ -215,22 +216,19 @@ def test_single_precision_over_sixteen_decades(cone):
 def test_derivatives(name, i):
     """In the point and in the parameters: central differences; a symmetric Jacobian with eigenvalues in [0, 1]."""
     part, points, _ = CASES[name]
-    x = jnp.asarray(points[i])
-    leaves, treedef = jax.tree.flatten(part)
-    values = [x, *(jnp.asarray(leaf) for leaf in leaves)]
-    run = jax.jit(lambda x, *leaves: jax.tree.unflatten(treedef, leaves).project(x))
+    part, x = jax.tree.map(np.asarray, part), points[i]
     rng = np.random.default_rng(1)
     h = 1e-5
     for _ in range(3):
-        moves = [jnp.asarray(rng.standard_normal(v.shape)) for v in values]
+        direction = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), part)
+        t, v = rng.standard_normal((2, *x.shape))
         if name in SYMMETRIC:
-            moves[0] = moves[0] + moves[0].T
-        ahead, behind = (run(*(v + s * d for v, d in zip(values, moves, strict=True))) for s in (h, -h))
-        np.testing.assert_allclose(jax.jvp(run, values, moves)[1], (ahead - behind) / (2 * h), atol=1e-6)
-    size = x.size
-    jacobian = jax.jit(jax.jacrev(run))(*values).reshape(size, size)
-    forward = jax.jit(jax.jacfwd(run))(*values).reshape(size, size)
-    np.testing.assert_allclose(jacobian, forward, atol=1e-12)
+            t = t + t.T
+        moved = lambda s, d=direction, t=t: project(jax.tree.map(lambda a, b: a + s * b, part, d), x + s * t)
+        got, back, to, jacobian = derivatives(part, x, direction, t, v)
+        np.testing.assert_allclose(got, (moved(h) - moved(-h)) / (2 * h), atol=1e-6)
+        # reverse mode is the transpose, in all arguments
+        np.testing.assert_allclose(inner(back, direction) + inner(to, t), inner(v, got), rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(jacobian, jacobian.T, atol=1e-10)
     eigenvalues = np.linalg.eigvalsh(jacobian)
     assert eigenvalues.min() >= -1e-10
@@ -389,8 +387,8 @@ def test_products_of_cones():
         lambda v: v + exponential(-v),
         lambda v: v,
     ]
-    for project, block, part in zip(alone, np.split(got, ends[:-1]), np.split(x, ends[:-1]), strict=True):
-        np.testing.assert_allclose(block, project(part), atol=1e-13)
+    for one, block, part in zip(alone, np.split(got, ends[:-1]), np.split(x, ends[:-1]), strict=True):
+        np.testing.assert_allclose(block, one(part), atol=1e-13)
     np.testing.assert_allclose(got - other, x, atol=1e-13)
     assert isinstance(PRODUCT.dual.cones[0], sets.Free)
     assert isinstance(PRODUCT.dual.cones[6], sets.Exponential)

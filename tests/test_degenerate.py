@@ -1,5 +1,7 @@
 """The options at degenerate points, each asked for by name."""
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,17 @@ def test_one_sided_derivatives_against_differences(name, seed):
     x = dini.solve(problem, solver, jnp.ones(3) / 3, c).x
     want = jax.jvp(lambda c: dini.solve(problem, solver, jnp.ones(3) / 3, c).x, (c,), (t,))[1]
     np.testing.assert_allclose(dini.one_sided_jvp(problem, x, (c,), (t,)), want, atol=1e-6)
+
+
+def test_one_sided_derivatives_compile_once():
+    problem = dini.Minimize(distance, constraint=sets.NonNegative())
+    along = lambda t: dini.one_sided_jvp(problem, np.zeros(2), (np.zeros(2),), (np.array([t, -t]),))
+    along(1.0)
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        compiled = []
+        patch.setattr(logging.Logger, "handle", lambda self, record: compiled.append(record.getMessage()))
+        np.testing.assert_allclose(along(-2.0), [0.0, 2.0])
+    assert not [message for message in compiled if "compil" in message.lower()]
 
 
 def test_one_sided_bad_input():

@@ -271,18 +271,19 @@ def test_certificates_of_tiny_cotangents():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_one_sided_derivatives_at_every_scale(dtype):
     one = jnp.ones(3, dtype)
+    problem = dini.Minimize(lambda x, p, d: 0.5 * jnp.sum(d * (x - p) ** 2), constraint=sets.NonNegative())
 
-    def problem(condition):
+    def along(condition, at, tangent):
         d = jnp.linspace(1, condition, 3, dtype=dtype)
-        return dini.Minimize(lambda x, p: 0.5 * jnp.sum(d * (x - p) ** 2), constraint=sets.NonNegative())
+        return dini.one_sided_jvp(problem, at, (at, d), (tangent, jnp.zeros_like(d)))
 
     for condition in (10, 1000):
-        np.testing.assert_allclose(dini.one_sided_jvp(problem(condition), 0 * one, (0 * one,), (one,)), 1, rtol=1e-4)
-        np.testing.assert_allclose(dini.one_sided_jvp(problem(condition), 0 * one, (0 * one,), (-one,)), 0, atol=1e-4)
+        np.testing.assert_allclose(along(condition, 0 * one, one), 1, rtol=1e-4)
+        np.testing.assert_allclose(along(condition, 0 * one, -one), 0, atol=1e-4)
     for size in (1e4, 1e8):
-        np.testing.assert_allclose(dini.one_sided_jvp(problem(2), size * one, (size * one,), (one,)), 1, rtol=1e-4)
+        np.testing.assert_allclose(along(2, size * one, one), 1, rtol=1e-4)
     for size in (1e-3, 1e-8):
-        np.testing.assert_allclose(dini.one_sided_jvp(problem(2), 0 * one, (0 * one,), (size * one,)), size, rtol=1e-4)
+        np.testing.assert_allclose(along(2, 0 * one, size * one), size, rtol=1e-4)
 
 
 @pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(), dini.BFGS(), dini.GradientDescent()])

@@ -163,7 +163,7 @@ def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
         hessian = model.theta * np.eye(n) - w @ m @ w.T
         x, g = rng.uniform(-1, 1, n), rng.standard_normal(n)
         lower, upper = np.where(rng.random(n) < 0.3, -np.inf, -1.0), np.where(rng.random(n) < 0.3, np.inf, 1.0)
-        got = _lbfgsb._cauchy_point(Box(lower, upper, None), jnp.asarray(x), jnp.asarray(g), model.theta, w, m)
+        got = jax.jit(_lbfgsb._cauchy_point)(Box(lower, upper, None), x, g, model.theta, w, m)
         path = np.clip(x - np.linspace(0, 20, 200001)[:, None] * g, lower, upper) - x
         values = path @ g + 0.5 * np.sum((path @ hessian) * path, 1)
         first = np.argmax(np.diff(values) > 0)
@@ -390,14 +390,17 @@ def test_a_solve_in_time_is_the_plain_one_or_stops():
 
 
 def test_bfgs_keeps_its_digits_in_single_precision():
-    """A barrier far from its minimum, where an update that is not symmetric goes wrong (in optimized programs)."""
-    start = np.abs(np.random.default_rng(1).normal(size=(200, 50))) * 30 + 1e-2
+    """A barrier far from its minimum, where an update that is not symmetric (in optimized programs) goes wrong."""
+    start = np.abs(np.random.default_rng(1).normal(size=(60, 50))) * 30 + 1e-2
     problem = dini.Minimize(lambda x, a: jnp.sum(a * x - jnp.log(x)))
 
     def solved(x):
         return dini.solve(problem, dini.BFGS(), x, jnp.float32(10), on_failure="ignore").success
 
-    assert jnp.mean(jax.jit(jax.vmap(solved))(jnp.asarray(start, jnp.float32))) >= 0.7
+    optimized = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": False}
+    run = jax.jit(jax.vmap(solved), compiler_options=optimized)
+    # 0.85; of an update that is not symmetric, 0.3
+    assert jnp.mean(run(jnp.asarray(start, jnp.float32))) >= 0.7
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,7 @@ def test_trap_4_for_every_solver(name):
         problem, args = case.make(theta)
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(dini.solve(problem, solver, init, *args).x))
 
-    with pytest.raises(dini.SolveError, match=f"not solved by {name}: MAX_STEPS after 1 step"):
-        total(theta)
-    with pytest.raises(Exception, match="MAX_STEPS"):
+    with pytest.raises(Exception, match=f"not solved by {name}: MAX_STEPS after 1 step"):
         jax.block_until_ready(jax.jit(jax.grad(total))(theta))
     lanes = jax.vmap(jax.grad(total))(jax.tree.map(lambda leaf: leaf[None], theta))
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(lanes))

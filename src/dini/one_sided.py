@@ -6,6 +6,7 @@ in the direction.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -92,32 +93,38 @@ def one_sided_jvp(
             f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
             f"needed {jax.tree.structure(args)}."
         )
-    closed: Any = problem.closed(x, *args)
-    eta = ProximalGradient().at(closed, x, *args).step_size
-    leaves, treedef = jax.tree.flatten(args)
-    places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
-    moving = [jnp.asarray(leaves[i]) for i in places]
-    along = jax.tree.leaves(tangents)
-    along = [jnp.asarray(along[i], m.dtype) for i, m in zip(places, moving, strict=True)]
+    inexact = [trees.is_inexact(leaf) for leaf in jax.tree.leaves(args)]
+    moving = [jnp.asarray(leaf) for leaf in itertools.compress(jax.tree.leaves(args), inexact)]
+    along = list(itertools.compress(jax.tree.leaves(tangents), inexact))
+    along = [jnp.asarray(t, m.dtype) for t, m in zip(along, moving, strict=True)]
     # the derivative is positively homogeneous: with unit tangents, tolerances mean the same for all of them
     size = trees.max_abs(along)
     unit = jnp.where(size > 0, size, 1)
-    along = trees.scale(1 / unit, along)
+    solver = Newton(tol=trees.eps(x) ** 0.75, max_steps=max_steps)
+    given = (problem, x, _step_size(problem, x, args), args, trees.scale(1 / unit, along))
+    d = solve(FixedPoint(_directional), solver, trees.zeros_like(x), *given, on_failure=on_failure).x
+    return trees.scale(unit, d)
+
+
+@jax.jit
+def _step_size(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
+    return ProximalGradient().at(problem.closed(x, *args), x, *args).step_size
+
+
+def _directional(d: Any, problem: Any, x: Any, eta: Any, args: tuple[Any, ...], along: list[Any]) -> Any:
+    """Return the one-sided derivative of the proximal gradient map at ``(x, args)`` along ``(d, along)``."""
+    leaves, treedef = jax.tree.flatten(args)
+    places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
 
     def argument(u: Any, some: list[Any]) -> Any:
         full = list(leaves)
         for i, leaf in zip(places, some, strict=True):
             full[i] = leaf
-        return closed.prox_argument(u, eta, *jax.tree.unflatten(treedef, full))
+        return problem.prox_argument(u, eta, *jax.tree.unflatten(treedef, full))
 
-    def directional(d: Any) -> Any:
-        v, dv = jax.jvp(argument, (x, moving), (d, along))
-        reach, speed = trees.max_abs(v), trees.max_abs(dv)
-        # further than the rounding errors of the argument, and otherwise as near as possible
-        near = trees.eps(x) ** (2 / 3) * jnp.where(reach > 0, reach, 1) / jnp.where(speed > 0, speed, 1)
-        beside = trees.axpy(jax.lax.stop_gradient(near), dv, v)
-        return jax.jvp(lambda y: closed.prox(y, eta), (beside,), (dv,))[1]
-
-    solver = Newton(tol=trees.eps(x) ** 0.75, max_steps=max_steps)
-    d = solve(FixedPoint(directional), solver, trees.zeros_like(x), on_failure=on_failure).x
-    return trees.scale(unit, d)
+    v, dv = jax.jvp(argument, (x, [leaves[i] for i in places]), (d, along))
+    reach, speed = trees.max_abs(v), trees.max_abs(dv)
+    # further than the rounding errors of the argument, and otherwise as near as possible
+    near = trees.eps(x) ** (2 / 3) * jnp.where(reach > 0, reach, 1) / jnp.where(speed > 0, speed, 1)
+    beside = trees.axpy(jax.lax.stop_gradient(near), dv, v)
+    return jax.jvp(lambda y: problem.prox(y, eta), (beside,), (dv,))[1]
