@@ -1,11 +1,13 @@
 """What a function reads besides its arguments is part of what is solved; objects are trees that can be updated."""
 
 import gc
+import math
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dini
@@ -113,6 +115,97 @@ def test_a_function_that_reads_something_else_is_another_function():
             np.testing.assert_allclose(dini.solve(problem, solver, jnp.zeros(2)).x, 1 / (1 + value), rtol=1e-6)
 
 
+target = jnp.array([1.0, 2.0])
+large, nested, kept = np.zeros(100), {"a": [0.0]}, Model()
+
+
+def distance(w):
+    return jnp.sum((w - target) ** 2)
+
+
+def pulled(center):
+    factor = 2.0
+
+    def local(w):
+        return factor * jnp.sum((w - center) ** 2)
+
+    return lambda w: local(w) + distance(w)
+
+
+def test_a_function_that_is_made_anew_at_each_call_is_the_same():
+    """It compiles once where all that it reads is the same, and known."""
+    from dini.solve import _solve
+
+    made = [
+        lambda: lambda w: jnp.sum((w - target) ** 2),
+        lambda: lambda w, k=2: jnp.sum(jax.vmap(lambda u: u**k)(w - strength)),
+        lambda: lambda w: optax.l2_loss(w, target).sum() + math.pi * distance(w),
+        lambda: lambda w: distance(w) + nested["a"][0],
+        lambda: pulled(2.0),
+    ]
+    for make in made:
+        dini.minimize(make(), jnp.zeros(2))
+        before = _solve._cache_size()
+        for _ in range(2):
+            dini.minimize(make(), jnp.zeros(2))
+        assert _solve._cache_size() == before
+    # another number in a function that a function calls
+    for center in (2.0, 4.0, 2.0):
+        x = dini.minimize(pulled(center), jnp.zeros(2)).x
+        np.testing.assert_allclose(x, (2 * center + target) / 3, rtol=1e-6)
+    assert _solve._cache_size() == before + 1
+
+
+def test_a_function_that_is_made_anew_sees_what_has_changed():
+    """Also what is not looked into: then another object is another function."""
+
+    def solved(fun):
+        return float(dini.minimize(fun, jnp.zeros(2)).x[0])
+
+    for value in STRENGTHS:
+        large[50], nested["a"][0], kept.strength, table["strength"] = value, value, value, value
+        settings.strength = value
+        want = 1 / (1 + value)
+        for fun in (
+            lambda w: squares(w) + large[50] * jnp.sum(w**2),
+            lambda w: squares(w) + nested["a"][0] * jnp.sum(w**2),
+            lambda w: squares(w) + kept.strength * jnp.sum(w**2),
+            lambda w: squares(w) + settings.strength * jnp.sum(w**2),
+            lambda w: squares(w) + value * jnp.sum(w**2),  # noqa: B023 (this is the point)
+            lambda w: squares(w) + penalty(w),
+            lambda w, strength=value: squares(w) + strength * jnp.sum(w**2),
+            lambda w: squares(w) + jnp.asarray(large)[50] * jnp.sum(w**2),
+        ):
+            np.testing.assert_allclose(solved(fun), want, rtol=1e-6)
+    draws = {solved(lambda w: jnp.sum((w - np.random.rand()) ** 2)) for _ in range(3)}
+    assert len(draws) == 3
+
+
+def test_a_decorated_solver_compiles_when_it_is_called_again(caplog):
+    """Outside of jit, with its derivative; functions made anew that read other arrays are not compiled as a whole."""
+    X = np.array([[1.0, 0.0], [0.0, 2.0]])
+    gram = jnp.asarray(X.T @ X)
+
+    def ridge(matrix):
+        @dini.custom_root(lambda x, y, lam: matrix @ x - X.T @ y + lam * x)
+        def solver(init, y, lam):
+            return jnp.linalg.solve(matrix + lam * jnp.eye(2), X.T @ y)
+
+        return solver
+
+    y = jnp.array([2.0, 5.0])
+    run = lambda solver: jax.jacobian(solver, argnums=2)(None, y, 1.0)
+    one = ridge(gram)
+    for _ in range(3):
+        np.testing.assert_allclose(run(one), [-0.5, -0.4], rtol=1e-12)
+    with jax.log_compiles():
+        caplog.clear()
+        np.testing.assert_allclose(run(one), [-0.5, -0.4], rtol=1e-12)
+        assert "ompil" not in caplog.text
+        run(ridge(gram + 0))
+        assert "_differentiable" not in caplog.text
+
+
 def test_nothing_compiles_again_where_nothing_that_is_read_has_changed():
     traces, table_of_calls, model = [], {"calls": 0}, Model()
     settings = {"powers": (2, 3), "of": [1.0, {"a": 2.0}]}
@@ -167,8 +260,6 @@ def test_an_update_that_leaves_the_domain_is_not_silent():
 
 @pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.OptaxSolver])
 def test_a_loop_by_hand_has_the_same_door(solver):
-    import optax
-
     solver = dini.OptaxSolver(optax.sgd(0.1)) if solver is dini.OptaxSolver else solver
     kept = dini.Minimize(squares, constraint=sets.Simplex())
     if not solver.composite:

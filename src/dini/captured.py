@@ -26,6 +26,12 @@ _SMALL = 32
 #: functions that functions call, elements of containers and attributes of objects, one inside another
 _DEPTH = 4
 _MISSING = object()
+#: stands in a function's reading for what may change unseen
+_UNSEEN = object()
+#: their functions and types do not change, and give the same result for the same arguments
+_PURE = {"builtins", "dini", "functools", "itertools", "jax", "jaxlib", "lineax", "math", "numpy", "operator", "optax"}
+#: but for these
+_IMPURE = {"eval", "exec", "fromfile", "genfromtxt", "globals", "input", "load", "loadtxt", "locals", "open", "random"}
 #: methods that change a list or a dictionary in place
 _CHANGES = {"append", "extend", "insert", "pop", "setdefault", "update"}
 
@@ -40,6 +46,10 @@ class _Names(NamedTuple):
     attributes: tuple[str, ...]
     written: frozenset[str]
     changes: bool
+    #: whether it does nothing but compute
+    plain: bool
+    #: whether an attribute has the name of what gives another result each time
+    impure: bool
 
 
 @functools.lru_cache(maxsize=4096)
@@ -59,7 +69,9 @@ def _names(code: types.CodeType) -> _Names:
     attributes = read["ATTR"] | read["METHOD"]
     changes |= bool(attributes & _CHANGES)
     variables = read["GLOBAL"] | read["NAME"]
-    return _Names(tuple(sorted(variables - written)), tuple(sorted(attributes - written)), frozenset(written), changes)
+    read_globals, read_attributes = (tuple(sorted(those - written)) for those in (variables, attributes))
+    plain = not (written or changes or _IMPURE.intersection(variables))
+    return _Names(read_globals, read_attributes, frozenset(written), changes, plain, not _IMPURE.isdisjoint(attributes))
 
 
 class _Last(NamedTuple):
@@ -91,8 +103,29 @@ def captured(fun: Any) -> tuple[Any, ...]:
     return read
 
 
+def settled(fun: Any, read: tuple[Any, ...]) -> bool:
+    """Return whether a function is known by its code and by what it reads: another one of the same code is the same.
+
+    Not where something that it reads may change unseen, or where tracing it does something besides.
+    """
+    return type(fun) is types.FunctionType and _plain(fun) and not any(value is _UNSEEN for value in read)
+
+
+def _plain(fun: types.FunctionType) -> bool:
+    return _names(fun.__code__).plain and not fun.__dict__
+
+
+def _pure(value: Any, names: _Names) -> bool:
+    """Return whether a module, a function or a type is one of a library that does not change."""
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
+    root = module.partition(".")[0]
+    return root in _PURE and (root != "numpy" or not (names.impure or "random" in module))
+
+
 def _fixed(value: Any, names: _Names, reader: types.FunctionType) -> bool:
     """Return whether a value cannot change in place: then it has been read by itself, and nothing that is in it."""
+    if value is _UNSEEN:
+        return True
     if isinstance(value, types.FunctionType):
         return value.__globals__ is not reader.__globals__
     if isinstance(value, types.ModuleType):
@@ -148,6 +181,7 @@ def _function(fun: Any, depth: int) -> Iterator[Any]:
             try:
                 value = cell.cell_contents
             except ValueError:  # not assigned yet
+                yield _UNSEEN
                 continue
             if name not in names.written:
                 yield from _value(value, names, fun, depth)
@@ -173,7 +207,8 @@ def _attributes(owner: Any, method: types.FunctionType, depth: int) -> Iterator[
                 other = other.fget if isinstance(other, property) else other
                 if isinstance(other, types.FunctionType):
                     todo.append(other)
-    yield from _fields(owner, _Names((), tuple(sorted(seen - written)), written, changes), method, depth)
+    names = _Names((), tuple(sorted(seen - written)), written, changes, plain=False, impure=True)
+    yield from _fields(owner, names, method, depth)
 
 
 def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
@@ -192,29 +227,45 @@ def _settings(module: types.ModuleType, names: _Names) -> Iterator[Any]:
             yield own[name]
 
 
+def _beside(value: Any, reader: types.FunctionType) -> bool:
+    """Return whether a value is another function of the reader's module: libraries do not change, those may."""
+    return type(value) is types.FunctionType and value.__globals__ is reader.__globals__ and value is not reader
+
+
 def _value(value: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
-    """Yield a value and, where it can change in place, what is in it."""
-    yield value
-    kind = type(value)
-    if kind in _SCALARS or depth >= _DEPTH or isinstance(value, type | jax.Array):
+    """Yield a value and, where it can change in place, what is in it, or that this is not seen."""
+    kind: Any = type(value)
+    beside = _beside(value, reader)
+    # a function that is read in full is known by its code: one that is made anew at each call is the same
+    yield value.__code__ if beside and depth < _DEPTH and _plain(value) else value
+    if kind in _SCALARS or isinstance(value, jax.Array | np.generic) or value is reader:
         return
-    if isinstance(value, types.ModuleType):
+    if depth >= _DEPTH:
+        yield _UNSEEN
+    elif isinstance(value, types.ModuleType):
         for setting in _settings(value, names):
             yield from _value(setting, names, reader, depth + 1)
-        return
-    if isinstance(value, np.ndarray):
-        if value.size <= _SMALL:
-            yield value.tobytes()
-    elif kind in (list, tuple, dict):
-        if len(value) <= _SMALL and not names.changes:
-            yield len(value)
-            for element in itertools.chain(value, value.values()) if kind is dict else value:
-                yield from _value(element, names, reader, depth + 1)
-    elif isinstance(value, types.FunctionType):
-        # libraries do not change; what stands beside the user's function may
-        if value.__globals__ is reader.__globals__ and value is not reader:
-            yield from _function(value, depth + 1)
+        if not _pure(value, names):
+            yield _UNSEEN
+    elif isinstance(value, np.ndarray):
+        whole = value.size <= _SMALL and value.dtype != object
+        yield value.tobytes() if whole else _UNSEEN
+    elif kind in (list, tuple, dict) and len(value) <= _SMALL and not names.changes:
+        yield len(value)
+        for element in itertools.chain(value, value.values()) if kind is dict else value:
+            yield from _value(element, names, reader, depth + 1)
+    elif beside:
+        yield from _function(value, depth + 1)
+        if not _plain(value):
+            yield _UNSEEN
     elif isinstance(value, types.MethodType):
         yield from _function(value, depth + 1)
+        yield _UNSEEN
+    elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | type):
+        if not _pure(value, names) or not isinstance(getattr(value, "__self__", None), types.ModuleType | None):
+            yield _UNSEEN
     else:
         yield from _fields(value, names, reader, depth)
+        compiled = isinstance(value, np.ufunc) or type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
+        if not (compiled and callable(value) and _pure(value, names)):
+            yield _UNSEEN

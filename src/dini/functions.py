@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial, register_pytree_node
 
 from . import trees
-from .captured import captured, same
+from .captured import captured, same, settled
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ class Watched(Partial):
     """A function of the user's with arguments that are bound to it; another one where what it reads has changed."""
 
 
-class _Key:
+def _code(fun: Any) -> Any:
+    return id(fun.__code__) if type(fun) is FunctionType else fun
+
+
+class Key:
     """The static part of a watched function: the function, and what it reads at the time."""
 
     __slots__ = ("fun", "read")
@@ -66,10 +71,13 @@ class _Key:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, _Key) and self.fun == other.fun and same(self.read, other.read)
+        if not isinstance(other, Key) or not same(self.read, other.read):
+            return False
+        # a lambda in a loop is another object each time, and the same function
+        return self.fun == other.fun or (_code(self.fun) == _code(other.fun) and settled(self.fun, self.read))
 
     def __hash__(self) -> int:
-        return hash(self.fun)
+        return hash(_code(self.fun))
 
     def __repr__(self) -> str:
         return repr(self.fun)
@@ -77,7 +85,7 @@ class _Key:
 
 register_pytree_node(
     Watched,
-    lambda watched: ((watched.args, watched.keywords), _Key(watched.func)),
+    lambda watched: ((watched.args, watched.keywords), Key(watched.func)),
     lambda key, children: Watched(key.fun, *children[0], **children[1]),
 )
 

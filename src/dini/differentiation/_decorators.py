@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .. import trees
+from ..captured import settled
 from ..conditions import as_condition
+from ..functions import Key, as_function
 from ..linear import Linearized, Structure
-from ..linear._krylov import closed_solver
+from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..status import OnFailure, check_on_failure
 from ._engine import as_declared, implicit, solve_real
 from ._linearization import Linearization
@@ -115,6 +119,7 @@ def custom_root(
     [-0.5 -0.4]
     """
     check_on_failure(on_failure)
+    linear_solver = wrap_linear_solver(linear_solver)
 
     def decorate(solver: Callable[..., Any]) -> Callable[..., Any]:
         name = getattr(solver, "__name__", type(solver).__name__)
@@ -124,69 +129,126 @@ def custom_root(
             if not args:
                 raise TypeError(f"{name} must be called with its starting point as first positional argument.")
             positional, keyword = _arguments(solver, condition, args, kwargs)
-            leaves, treedef = jax.tree.flatten((positional, keyword))
-            dynamic = [i for i, leaf in enumerate(leaves) if _is_dynamic(leaf)]
-
-            def rebuild(some: list[Any]) -> Any:
-                full = list(leaves)
-                for i, leaf in zip(dynamic, some, strict=True):
-                    full[i] = leaf
-                return jax.tree.unflatten(treedef, full)
-
-            def run(init: Any, some: list[Any]) -> tuple[Any, Any]:
-                positional, keyword = rebuild(some)
-                output = solver(init, *positional, **keyword)
-                if has_aux and not (isinstance(output, tuple) and len(output) == 2):
-                    raise TypeError(f"With has_aux=True, {name} must return (x, aux): given {type(output).__name__}.")
-                x, aux = output if has_aux else (output, None)
-                return jax.tree.map(jnp.asarray, (x, aux))
-
-            some = [leaves[i] for i in dynamic]
-            init_leaves, init_tree = jax.tree.flatten(args[0])
-            init_dynamic = all(_is_dynamic(leaf) for leaf in init_leaves)
-            init = jax.tree.unflatten(init_tree, init_leaves) if init_dynamic else None
-            try:
-                hoisted = trees.hoist(run if init_dynamic else lambda _, some: run(args[0], some), init, some)
-            except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-                raise TypeError(
-                    f"{name} asks for the values of its arguments, which JAX does not have while it traces a program. "
-                    "Write it with jax.numpy, or call what works on the host (NumPy, SciPy, scikit-learn) through "
-                    "jax.pure_callback."
-                ) from error
-
-            def on_dynamic(x: Any, *some: Any) -> Any:
-                positional, keyword = rebuild(list(some))
-                return condition(x, *positional, **keyword)
-
-            closed = as_condition(on_dynamic).closed(hoisted.shape[0], *some)
-            jax.eval_shape(lambda x: closed(None, x, *some), hoisted.shape[0])  # checks the condition's output
-
-            def linearize(x: Any, parameters: Any) -> Any:
-                some, condition = parameters
-
-                def function(u: Any, parameters: Any) -> Any:
-                    some, condition = parameters
-                    return condition(None, u, *some)
-
-                matvec = _linearize(lambda u, *a: condition(None, u, *a), x, some)
-                return Linearization(x, function, matvec, structure, declared=True)
-
-            x, aux = implicit(
-                lambda consts, init, parameters: hoisted(consts, init, parameters[0]),
-                hoisted.consts,
-                linearize,
-                init,
-                (some, closed),
-                linear_solver=closed_solver(linear_solver, hoisted.shape[0]),
-                on_failure=on_failure,
-                name=f"the solution of {name}",
-                judge=True,
-            )
-            return (x, aux) if has_aux else x
+            leaves, treedef = jax.tree.flatten((args[0], positional, keyword))
+            static = tuple(_HOLE if _is_dynamic(leaf) else leaf for leaf in leaves)
+            call = _Call(treedef, static, has_aux, structure, on_failure, name)
+            functions = as_function(solver, "solver"), as_function(condition, "condition")
+            run = _compiled if _called_again(solver, condition, call) else _differentiable
+            return run(*functions, linear_solver, [leaf for leaf in leaves if _is_dynamic(leaf)], call)
 
         return differentiable
 
     return decorate
+
+
+_HOLE = object()
+
+
+class _Call(NamedTuple):
+    """What is static in a call of a decorated solver."""
+
+    treedef: Any
+    #: the leaves of the arguments, with holes where they are arrays or numbers
+    leaves: tuple[Any, ...]
+    has_aux: bool
+    structure: Structure
+    on_failure: OnFailure
+    name: str
+
+    def rebuilt(self, dynamic: list[Any]) -> Any:
+        """Return the starting point, the positional and the keyword arguments."""
+        values = iter(dynamic)
+        return jax.tree.unflatten(self.treedef, [next(values) if leaf is _HOLE else leaf for leaf in self.leaves])
+
+
+#: the last calls
+_calls: deque[Any] = deque(maxlen=32)
+
+
+def _called_again(solver: Any, condition: Any, call: _Call) -> bool:
+    """Return whether the same functions were called before, so that it is worth while to compile them.
+
+    Functions that are made at each call and read other arrays each time never are.
+    """
+    keys = (Key(solver), Key(condition))
+    for key in keys:
+        if not settled(key.fun, key.read) or any(isinstance(value, Tracer) for value in key.read):
+            return False
+    try:
+        hash(call)
+    except TypeError:
+        return False
+    this = (*keys, call)
+    again = this in _calls
+    if not again:
+        _calls.append(this)
+    return again
+
+
+def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: list[Any], call: _Call) -> Any:
+    """Return what ``solver`` returns, with the implicit derivative."""
+    init, positional, keyword = call.rebuilt(dynamic)
+    leaves, treedef = jax.tree.flatten((positional, keyword))
+    places = [i for i, leaf in enumerate(leaves) if _is_dynamic(leaf)]
+
+    def rebuild(some: list[Any]) -> Any:
+        full = list(leaves)
+        for i, leaf in zip(places, some, strict=True):
+            full[i] = leaf
+        return jax.tree.unflatten(treedef, full)
+
+    def run(init: Any, some: list[Any]) -> tuple[Any, Any]:
+        positional, keyword = rebuild(some)
+        output = solver(init, *positional, **keyword)
+        if call.has_aux and not (isinstance(output, tuple) and len(output) == 2):
+            raise TypeError(f"With has_aux=True, {call.name} must return (x, aux): given {type(output).__name__}.")
+        x, aux = output if call.has_aux else (output, None)
+        return jax.tree.map(jnp.asarray, (x, aux))
+
+    some = [leaves[i] for i in places]
+    traced = all(_is_dynamic(leaf) for leaf in jax.tree.leaves(init))
+    start, given = (init, run) if traced else (None, lambda _, some: run(init, some))
+    try:
+        hoisted = trees.hoist(given, start, some)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise TypeError(
+            f"{call.name} asks for the values of its arguments, which JAX does not have while it traces a program. "
+            "Write it with jax.numpy, or call what works on the host (NumPy, SciPy, scikit-learn) through "
+            "jax.pure_callback."
+        ) from error
+
+    def on_dynamic(x: Any, *some: Any) -> Any:
+        positional, keyword = rebuild(list(some))
+        return condition(x, *positional, **keyword)
+
+    closed = as_condition(on_dynamic).closed(hoisted.shape[0], *some)
+    jax.eval_shape(lambda x: closed(None, x, *some), hoisted.shape[0])  # checks the condition's output
+
+    def linearize(x: Any, parameters: Any) -> Any:
+        some, condition = parameters
+
+        def function(u: Any, parameters: Any) -> Any:
+            some, condition = parameters
+            return condition(None, u, *some)
+
+        matvec = _linearize(lambda u, *a: condition(None, u, *a), x, some)
+        return Linearization(x, function, matvec, call.structure, declared=True)
+
+    x, aux = implicit(
+        lambda consts, init, parameters: hoisted(consts, init, parameters[0]),
+        hoisted.consts,
+        linearize,
+        start,
+        (some, closed),
+        linear_solver=closed_solver(linear_solver, hoisted.shape[0]),
+        on_failure=call.on_failure,
+        name=f"the solution of {call.name}",
+        judge=True,
+    )
+    return (x, aux) if call.has_aux else x
+
+
+_compiled = jax.jit(_differentiable, static_argnums=4)
 
 
 def custom_fixed_point(
