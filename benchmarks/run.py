@@ -183,7 +183,8 @@ def body(tasks: dict) -> str:
     parts = [table([*header, "its quality", "first call, s (dini / peer)"], steady(tasks))]
     if any(task.startswith("f1.") for task, _ in tasks):
         header = ["task", "size", "dini", "CPU ms", "best library in JAX", "CPU ms", "ratio"]
-        parts.append("Errors of the hypergradient of at most 1e-6, beside libraries:\n\n" + table(header, precise(tasks)))
+        title = "Errors of the hypergradient of at most 1e-6, beside libraries:"
+        parts.append(f"{title}\n\n{table(header, precise(tasks))}")
     if rows := beside_compiled(tasks):
         header = ["task", "size", "dini", "CPU ms", "best peer in C", "CPU ms", "ratio"]
         parts.append("Beside peers that are not in JAX:\n\n" + table(header, rows))

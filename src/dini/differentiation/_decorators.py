@@ -100,9 +100,9 @@ def custom_root(
 
     Notes
     -----
-    The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`. Called again with arguments
-    of the same kind, the solver and its derivative are compiled, so that ``jax.jit`` is not needed for speed, and prints
-    no more: functions that read the same are the same, also where they are made anew at each call.
+    The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`. When it is called again,
+    the solver and its derivative are compiled, as by ``jax.jit``. Functions that read the same are the same, also where
+    they are made anew at each call.
 
     References
     ----------
