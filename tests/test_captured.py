@@ -180,6 +180,14 @@ def test_a_function_that_is_made_anew_sees_what_has_changed():
     draws = {solved(lambda w: jnp.sum((w - np.random.rand()) ** 2)) for _ in range(3)}
     assert len(draws) == 3
 
+    def imports(w):
+        import random
+
+        return jnp.sum((w - random.random()) ** 2)
+
+    again = types.FunctionType(imports.__code__, imports.__globals__)
+    assert solved(imports) != solved(again)
+
 
 def test_a_decorated_solver_compiles_when_it_is_called_again(caplog):
     """Outside of jit, with its derivative; functions made anew that read other arrays are not compiled as a whole."""
@@ -204,6 +212,38 @@ def test_a_decorated_solver_compiles_when_it_is_called_again(caplog):
         assert "ompil" not in caplog.text
         run(ridge(gram + 0))
         assert "_differentiable" not in caplog.text
+
+
+def gap(x, a):
+    return x**3 + x - a
+
+
+def halved(x, a):
+    return 0.5 * (x + a / x)
+
+
+@dini.custom_fixed_point(halved)
+def square_root(init, a):
+    return jnp.sqrt(a)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda: jax.grad(square_root, argnums=1)(None, 4.0),
+        lambda: dini.root_jvp(gap, 1.0, (2.0,), (1.0,)),
+        lambda: dini.root_vjp(gap, 1.0, (2.0,), 1.0)[0],
+        lambda: dini.root_jvp(lambda x, a: x**3 + x - a, 1.0, (2.0,), (1.0,)),
+    ],
+    ids=["custom_fixed_point", "root_jvp", "root_vjp", "made anew"],
+)
+def test_products_outside_of_jit_compile_when_called_again(run, caplog):
+    for _ in range(3):
+        assert run() == pytest.approx(0.25, rel=1e-12)
+    with jax.log_compiles():
+        caplog.clear()
+        run()
+        assert "ompil" not in caplog.text
 
 
 def test_nothing_compiles_again_where_nothing_that_is_read_has_changed():

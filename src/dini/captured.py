@@ -55,7 +55,7 @@ class _Names(NamedTuple):
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> _Names:
     read: dict[str, set[str]] = {"GLOBAL": set(), "NAME": set(), "ATTR": set(), "METHOD": set()}
-    written, changes, codes = set[str](), False, [code]
+    written, changes, imports, codes = set[str](), False, False, [code]
     while codes:
         current = codes.pop()
         codes += [constant for constant in current.co_consts if isinstance(constant, types.CodeType)]
@@ -66,11 +66,12 @@ def _names(code: types.CodeType) -> _Names:
             elif verb == "STORE" and what in ("GLOBAL", "ATTR", "DEREF", "NAME"):
                 written.add(instruction.argval)
             changes |= instruction.opname == "STORE_SUBSCR"
+            imports |= instruction.opname == "IMPORT_NAME"
     attributes = read["ATTR"] | read["METHOD"]
     changes |= bool(attributes & _CHANGES)
     variables = read["GLOBAL"] | read["NAME"]
     read_globals, read_attributes = (tuple(sorted(those - written)) for those in (variables, attributes))
-    plain = not (written or changes or _IMPURE.intersection(variables))
+    plain = not (written or changes or imports or _IMPURE.intersection(variables))
     return _Names(read_globals, read_attributes, frozenset(written), changes, plain, not _IMPURE.isdisjoint(attributes))
 
 
@@ -112,7 +113,7 @@ def settled(fun: Any, read: tuple[Any, ...]) -> bool:
 
 
 def _plain(fun: types.FunctionType) -> bool:
-    return _names(fun.__code__).plain and not fun.__dict__
+    return _names(fun.__code__).plain and fun.__dict__.keys() <= {"__wrapped__"}
 
 
 def _pure(value: Any, names: _Names) -> bool:

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -120,6 +121,18 @@ def custom_root(
     >>> print(jax.jacobian(ridge, argnums=3)(None, X, y, 1.0))
     [-0.5 -0.4]
     """
+    return _decorator(condition, condition, has_aux, linear_solver, structure, on_failure)
+
+
+def _decorator(
+    condition: Callable[..., Any],
+    given: Callable[..., Any],
+    has_aux: bool,
+    linear_solver: Any,
+    structure: Structure,
+    on_failure: OnFailure,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the decorator for a condition that is made of a ``given`` function."""
     check_on_failure(on_failure)
     linear_solver = wrap_linear_solver(linear_solver)
 
@@ -130,12 +143,12 @@ def custom_root(
         def differentiable(*args: Any, **kwargs: Any) -> Any:
             if not args:
                 raise TypeError(f"{name} must be called with its starting point as first positional argument.")
-            positional, keyword = _arguments(solver, condition, args, kwargs)
+            positional, keyword = _arguments(solver, given, args, kwargs)
             leaves, treedef = jax.tree.flatten((args[0], positional, keyword))
             static = tuple(_HOLE if _is_dynamic(leaf) else leaf for leaf in leaves)
             call = _Call(treedef, static, has_aux, structure, on_failure, name)
             functions = as_function(solver, "solver"), as_function(condition, "condition")
-            run = _compiled if _called_again(solver, condition, call) else _differentiable
+            run = _compiled if _called_again((solver, given), call) else _differentiable
             return run(*functions, linear_solver, [leaf for leaf in leaves if _is_dynamic(leaf)], call)
 
         return differentiable
@@ -167,12 +180,12 @@ class _Call(NamedTuple):
 _calls: deque[Any] = deque(maxlen=32)
 
 
-def _called_again(solver: Any, condition: Any, call: _Call) -> bool:
+def _called_again(functions: tuple[Any, ...], call: tuple[Any, ...]) -> bool:
     """Return whether the same functions were called before, so that it is worth while to compile them.
 
     Functions that are made at each call and read other arrays each time never are.
     """
-    keys = (Key(solver), Key(condition))
+    keys = tuple(map(Key, functions))
     for key in keys:
         if not settled(key.fun, key.read) or any(isinstance(value, Tracer) for value in key.read):
             return False
@@ -271,12 +284,18 @@ def custom_fixed_point(
     >>> float(jax.grad(square_root, argnums=1)(1.0, 4.0))
     0.25
     """
+    return _decorator(_Residual(as_function(map, "map")), map, has_aux, linear_solver, None, on_failure)
 
-    @functools.wraps(map)  # keeps the signature, to which the solver's arguments are matched
-    def residual(x: Any, *args: Any, **kwargs: Any) -> Any:
-        return trees.sub(x, map(x, *args, **kwargs))
 
-    return custom_root(residual, has_aux, linear_solver, on_failure=on_failure)
+@trees.register
+@dataclass(frozen=True)
+class _Residual:
+    r"""The condition :math:`x - T(x, \theta) = 0` of a fixed point."""
+
+    map: Any
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return trees.sub(x, self.map(x, *args, **kwargs))
 
 
 def _is_dynamic(leaf: Any) -> bool:
@@ -318,7 +337,16 @@ def root_jvp(
         if trees.is_inexact(a)
     ]
     dots = [d.astype(jnp.asarray(m).dtype) for d, m in zip(dots, moving, strict=True)]
-    del treedef
+    del treedef, merge
+    run = _compiled_jvp if _again(condition, args, "jvp", structure, on_failure) else _root_jvp
+    function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
+    return run(function, linear_solver, x, args, dots, structure, on_failure)
+
+
+def _root_jvp(
+    condition: Any, linear_solver: Any, x: Any, args: Any, dots: Any, structure: Structure, on_failure: OnFailure
+) -> Any:
+    moving, _, merge = _inexact(args)
     residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
@@ -349,6 +377,14 @@ def root_vjp(
     """
     x = trees.strong(jax.tree.map(jnp.asarray, x))
     cotangent = jax.tree.map(lambda c, u: jnp.asarray(c, u.dtype), cotangent, x)
+    run = _compiled_vjp if _again(condition, args, "vjp", structure, on_failure) else _root_vjp
+    function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
+    return run(function, linear_solver, x, args, cotangent, structure, on_failure)
+
+
+def _root_vjp(
+    condition: Any, linear_solver: Any, x: Any, args: Any, cotangent: Any, structure: Structure, on_failure: OnFailure
+) -> tuple[Any, ...]:
     residual = jax.eval_shape(condition, x, *args)
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
@@ -361,6 +397,14 @@ def root_vjp(
     iterator = iter(cotangents)
     leaves = [next(iterator) if trees.is_inexact(leaf) else None for leaf in jax.tree.leaves(args)]
     return jax.tree.unflatten(treedef, leaves)
+
+
+_compiled_jvp = jax.jit(_root_jvp, static_argnums=(5, 6))
+_compiled_vjp = jax.jit(_root_vjp, static_argnums=(5, 6))
+
+
+def _again(condition: Any, args: Any, *static: Any) -> bool:
+    return all(map(_is_dynamic, jax.tree.leaves(args))) and _called_again((condition,), static)
 
 
 def _inexact(args: Any) -> tuple[list[Any], Any, Callable[[list[Any]], Any]]:
