@@ -47,6 +47,13 @@ def reads_through_a_helper(w):
     return squares(w) + penalty(w)
 
 
+times_strength = jax.vmap(lambda u: strength * u**2)
+
+
+def reads_through_a_transformation(w):
+    return squares(w) + jnp.sum(times_strength(w))
+
+
 def reads_array(w):
     return squares(w) + vector[0] * jnp.sum(w**2)
 
@@ -98,6 +105,7 @@ def test_a_function_that_reads_something_else_is_another_function():
         reads_global: lambda value: globals().update(strength=value),
         reads_numbers_only: lambda value: globals().update(strength=value),
         reads_through_a_helper: lambda value: table.update(strength=value),
+        reads_through_a_transformation: lambda value: globals().update(strength=value),
         reads_array: set_array,
         reads_a_module: lambda value: setattr(settings, "strength", value),
         reads_cell: set_cell,
@@ -141,6 +149,7 @@ def test_a_function_that_is_made_anew_at_each_call_is_the_same():
         lambda: lambda w, k=2: jnp.sum(jax.vmap(lambda u: u**k)(w - strength)),
         lambda: lambda w: optax.l2_loss(w, target).sum() + math.pi * distance(w),
         lambda: lambda w: distance(w) + nested["a"][0],
+        lambda: lambda w: jnp.sum(jax.vmap(lambda u: u**2)(w)) + jnp.sum(times_strength(w)),
         lambda: pulled(2.0),
     ]
     for make in made:
@@ -222,6 +231,11 @@ def halved(x, a):
     return 0.5 * (x + a / x)
 
 
+@dini.custom_root(jax.grad(lambda x, a: x**3 / 3 - a * x))
+def root_of_a_gradient(init, a):
+    return jnp.sqrt(a)
+
+
 @dini.custom_fixed_point(halved)
 def square_root(init, a):
     return jnp.sqrt(a)
@@ -231,11 +245,12 @@ def square_root(init, a):
     "run",
     [
         lambda: jax.grad(square_root, argnums=1)(None, 4.0),
+        lambda: jax.grad(root_of_a_gradient, argnums=1)(None, 4.0),
         lambda: dini.root_jvp(gap, 1.0, (2.0,), (1.0,)),
         lambda: dini.root_vjp(gap, 1.0, (2.0,), 1.0)[0],
         lambda: dini.root_jvp(lambda x, a: x**3 + x - a, 1.0, (2.0,), (1.0,)),
     ],
-    ids=["custom_fixed_point", "root_jvp", "root_vjp", "made anew"],
+    ids=["custom_fixed_point", "custom_root of a gradient", "root_jvp", "root_vjp", "made anew"],
 )
 def test_products_outside_of_jit_compile_when_called_again(run, caplog):
     for _ in range(3):

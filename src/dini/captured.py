@@ -112,7 +112,14 @@ def settled(fun: Any, read: tuple[Any, ...]) -> bool:
     return type(fun) is types.FunctionType and _plain(fun) and not any(value is _UNSEEN for value in read)
 
 
+def _wrapper(fun: types.FunctionType) -> bool:
+    """Return whether a function is one that JAX has made of another (``jax.grad`` or ``jax.vmap`` of it, say)."""
+    return fun.__closure__ is not None and str(fun.__globals__.get("__name__")).partition(".")[0] == "jax"
+
+
 def _plain(fun: types.FunctionType) -> bool:
+    if _wrapper(fun):
+        return True
     return _names(fun.__code__).plain and fun.__dict__.keys() <= {"__wrapped__"}
 
 
@@ -128,7 +135,7 @@ def _fixed(value: Any, names: _Names, reader: types.FunctionType) -> bool:
     if value is _UNSEEN:
         return True
     if isinstance(value, types.FunctionType):
-        return value.__globals__ is not reader.__globals__
+        return not _beside(value, reader)
     if isinstance(value, types.ModuleType):
         return next(_settings(value, names), _MISSING) is _MISSING
     return type(value) in _SCALARS or isinstance(value, np.generic | type | types.BuiltinFunctionType | jax.Array)
@@ -172,7 +179,7 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and isinstance(a, (*_SCALARS, np.generic)) and bool(a == b))
 
 
-def _function(fun: Any, depth: int) -> Iterator[Any]:
+def _function(fun: Any, depth: float) -> Iterator[Any]:
     if isinstance(fun, types.MethodType):
         yield from _function(fun.__func__, depth)
         yield from _attributes(fun.__self__, fun.__func__, depth)
@@ -186,7 +193,7 @@ def _function(fun: Any, depth: int) -> Iterator[Any]:
                 continue
             if name not in names.written:
                 yield from _value(value, names, fun, depth)
-        for name in names.globals:
+        for name in () if _wrapper(fun) else names.globals:
             if name in fun.__globals__:
                 yield from _value(fun.__globals__[name], names, fun, depth)
         for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
@@ -195,7 +202,7 @@ def _function(fun: Any, depth: int) -> Iterator[Any]:
         yield from _attributes(fun, call, depth)
 
 
-def _attributes(owner: Any, method: types.FunctionType, depth: int) -> Iterator[Any]:
+def _attributes(owner: Any, method: types.FunctionType, depth: float) -> Iterator[Any]:
     """Yield what a method reads of its object, also through other methods of that object."""
     todo, seen, written, changes = [method], set[str](), frozenset[str](), False
     while todo:
@@ -212,7 +219,7 @@ def _attributes(owner: Any, method: types.FunctionType, depth: int) -> Iterator[
     yield from _fields(owner, names, method, depth)
 
 
-def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
+def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: float) -> Iterator[Any]:
     own = getattr(owner, "__dict__", None)
     if own:
         for name in names.attributes:
@@ -229,17 +236,22 @@ def _settings(module: types.ModuleType, names: _Names) -> Iterator[Any]:
 
 
 def _beside(value: Any, reader: types.FunctionType) -> bool:
-    """Return whether a value is another function of the reader's module: libraries do not change, those may."""
-    return type(value) is types.FunctionType and value.__globals__ is reader.__globals__ and value is not reader
+    """Return whether a value is another function of the reader's module: libraries do not change, those may.
+
+    So may a function that JAX has made of another, and what it is made of.
+    """
+    if type(value) is not types.FunctionType or value is reader:
+        return False
+    return value.__globals__ is reader.__globals__ or _wrapper(value) or _wrapper(reader)
 
 
-def _value(value: Any, names: _Names, reader: types.FunctionType, depth: int) -> Iterator[Any]:
+def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) -> Iterator[Any]:
     """Yield a value and, where it can change in place, what is in it, or that this is not seen."""
     kind: Any = type(value)
     beside = _beside(value, reader)
     # a function that is read in full is known by its code: one that is made anew at each call is the same
     yield value.__code__ if beside and depth < _DEPTH and _plain(value) else value
-    if kind in _SCALARS or isinstance(value, jax.Array | np.generic) or value is reader:
+    if kind in _SCALARS or kind is object or isinstance(value, jax.Array | np.generic) or value is reader:
         return
     if depth >= _DEPTH:
         yield _UNSEEN
@@ -256,7 +268,8 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: int) ->
         for element in itertools.chain(value, value.values()) if kind is dict else value:
             yield from _value(element, names, reader, depth + 1)
     elif beside:
-        yield from _function(value, depth + 1)
+        # one transformation of JAX's is several functions, one inside another
+        yield from _function(value, depth + (0.2 if _wrapper(value) else 1))
         if not _plain(value):
             yield _UNSEEN
     elif isinstance(value, types.MethodType):
