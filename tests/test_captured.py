@@ -1,5 +1,6 @@
 """What a function reads besides its arguments is part of what is solved; objects are trees that can be updated."""
 
+import functools
 import gc
 import math
 import types
@@ -74,6 +75,67 @@ class Model:
     def loss(self, w):
         self.calls += 1
         return squares(w) + self.penalty(w)
+
+
+class Ridge:
+    factor = 0.0
+
+    def __init__(self):
+        self.strength = 0.0
+
+    def __call__(self, w):
+        return self.strength * jnp.sum(w**2)
+
+    def through_a_global(self, w):
+        return self.helped(w)
+
+    def helped(self, w):
+        return strength * jnp.sum(w**2)
+
+    @staticmethod
+    def static(w):
+        return strength * jnp.sum(w**2)
+
+
+def raised(power, w):
+    return strength * jnp.sum(w**power)
+
+
+@jax.custom_jvp
+def with_a_rule(w):
+    return strength * jnp.sum(w**2)
+
+
+@with_a_rule.defjvp
+def _(primals, tangents):
+    return with_a_rule(*primals), 2 * strength * jnp.vdot(primals[0], tangents[0])
+
+
+ridge, quadratic = Ridge(), functools.partial(raised, 2)
+
+
+def sees_what_functions_are_made_of():
+    """What a loss may read that is neither a number nor a function of this module, and how it changes."""
+    of_global = lambda value: globals().update(strength=value)
+    return {
+        "object that is called": (lambda w: squares(w) + ridge(w), lambda value: setattr(ridge, "strength", value)),
+        "loss that is an object": (Sum(), lambda value: setattr(ridge, "strength", value)),
+        "class": (lambda w: squares(w) + Ridge.factor * jnp.sum(w**2), lambda value: setattr(Ridge, "factor", value)),
+        "its objects": (
+            lambda w: squares(w) + ridge.factor * jnp.sum(w**2),
+            lambda value: setattr(Ridge, "factor", value),
+        ),
+        "method": (lambda w: squares(w) + kept.penalty(w), lambda value: setattr(kept, "strength", value)),
+        "static method": (lambda w: squares(w) + Ridge.static(w), of_global),
+        "method of a method": (lambda w: squares(w) + ridge.through_a_global(w), of_global),
+        "partial": (lambda w: squares(w) + quadratic(w), of_global),
+        "custom_jvp": (lambda w: squares(w) + with_a_rule(w), of_global),
+    }
+
+
+class Sum:
+    def __call__(self, w):
+        return squares(w) + ridge(w)
 
 
 def solutions(fun, change):
@@ -259,6 +321,17 @@ def test_products_outside_of_jit_compile_when_called_again(run, caplog):
         caplog.clear()
         run()
         assert "ompil" not in caplog.text
+
+
+@pytest.mark.parametrize("name", sees_what_functions_are_made_of())
+def test_what_functions_are_made_of_is_looked_into(name):
+    from dini.solve import _solve
+
+    fun, change = sees_what_functions_are_made_of()[name]
+    np.testing.assert_allclose(solutions(fun, change), 1 / (1 + np.array(STRENGTHS)), rtol=1e-6)
+    before = _solve._cache_size()
+    dini.minimize(fun, jnp.zeros(2))
+    assert _solve._cache_size() == before
 
 
 def test_nothing_compiles_again_where_nothing_that_is_read_has_changed():

@@ -181,8 +181,7 @@ def _same(a: Any, b: Any) -> bool:
 
 def _function(fun: Any, depth: float) -> Iterator[Any]:
     if isinstance(fun, types.MethodType):
-        yield from _function(fun.__func__, depth)
-        yield from _attributes(fun.__self__, fun.__func__, depth)
+        yield from _methods(fun.__self__, [fun.__func__], fun.__func__, depth)
     elif isinstance(fun, types.FunctionType):
         names = _names(fun.__code__)
         for name, cell in zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True):
@@ -199,32 +198,50 @@ def _function(fun: Any, depth: float) -> Iterator[Any]:
         for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
             yield from _value(value, names, fun, depth)
     elif callable(fun) and isinstance(call := type(fun).__call__, types.FunctionType):
-        yield from _attributes(fun, call, depth)
+        yield from _methods(fun, [call], call, depth)
 
 
-def _attributes(owner: Any, method: types.FunctionType, depth: float) -> Iterator[Any]:
-    """Yield what a method reads of its object, also through other methods of that object."""
-    todo, seen, written, changes = [method], set[str](), frozenset[str](), False
+def _method(owner: Any, name: str) -> types.FunctionType | None:
+    """Return the method or the property of that name, if it is one of Python's."""
+    found = getattr(type(owner), name, None)
+    found = found.fget if isinstance(found, property) else found
+    return found if isinstance(found, types.FunctionType) else None
+
+
+def _methods(owner: Any, methods: list[types.FunctionType], reader: types.FunctionType, depth: float) -> Iterator[Any]:
+    """Yield what methods read, of their object too, also through other methods of it that are beside the reader."""
+    todo, seen, written, changes = list(methods), set[str](), frozenset[str](), False
     while todo:
-        names = _names(todo.pop().__code__)
+        current = todo.pop()
+        if current.__globals__ is reader.__globals__:
+            yield from _function(current, depth)
+        names = _names(current.__code__)
         written, changes = written | names.written, changes | names.changes
         for name in names.attributes:
             if name not in seen:
                 seen.add(name)
-                other = getattr(type(owner), name, None)
-                other = other.fget if isinstance(other, property) else other
-                if isinstance(other, types.FunctionType):
-                    todo.append(other)
+                other = _method(owner, name)
+                todo += [] if other is None else [other]
     names = _Names((), tuple(sorted(seen - written)), written, changes, plain=False, impure=True)
-    yield from _fields(owner, names, method, depth)
+    yield from _fields(owner, names, reader, depth)
 
 
 def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: float) -> Iterator[Any]:
-    own = getattr(owner, "__dict__", None)
-    if own:
-        for name in names.attributes:
-            if name in own:
-                yield from _value(own[name], names, reader, depth + 1)
+    """Yield what is read by name of an object or a class; methods and properties of objects are not among it."""
+    own, classes = getattr(owner, "__dict__", {}), type(owner).__mro__[:-1]
+    if isinstance(owner, type):
+        own, classes = {}, owner.__mro__[:-1]
+    for name in names.attributes:
+        if name in own:
+            yield from _value(own[name], names, reader, depth + 1)
+            continue
+        for one in classes:
+            if name in vars(one):
+                value = vars(one)[name]
+                value = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+                if isinstance(owner, type) or not hasattr(value, "__get__"):
+                    yield from _value(value, names, reader, depth + 1)
+                break
 
 
 def _settings(module: types.ModuleType, names: _Names) -> Iterator[Any]:
@@ -278,8 +295,25 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
     elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | type):
         if not _pure(value, names) or not isinstance(getattr(value, "__self__", None), types.ModuleType | None):
             yield _UNSEEN
+            if isinstance(value, type):
+                yield from _fields(value, names, reader, depth)
     else:
-        yield from _fields(value, names, reader, depth)
-        compiled = isinstance(value, np.ufunc) or type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
-        if not (compiled and callable(value) and _pure(value, names)):
+        root = type(value).__module__.partition(".")[0]
+        if not (callable(value) and (root in ("jax", "jaxlib") or kind is np.ufunc) and _pure(value, names)):
             yield _UNSEEN
+            yield from _fields(value, names, reader, depth)
+            for part in _parts(value, root):
+                yield from _value(part, names, reader, depth + 1)
+            called = [_method(value, name) for name in ("__call__", *names.attributes)]
+            if root != "jax" and any(called):
+                yield from _methods(value, [method for method in called if method], reader, depth + 1)
+
+
+def _parts(value: Any, root: str) -> Iterator[Any]:
+    """Yield what a function was made of by ``functools.partial``, ``jax.custom_jvp`` or ``jax.custom_vjp``."""
+    if isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif root == "jax":
+        for name, part in getattr(value, "__dict__", {}).items():
+            if name != "__wrapped__" and type(part) is types.FunctionType:
+                yield part
