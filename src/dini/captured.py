@@ -310,7 +310,7 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
 
 
 def _parts(value: Any, root: str) -> Iterator[Any]:
-    """Yield what a function was made of by ``functools.partial``, ``jax.custom_jvp`` or ``jax.custom_vjp``."""
+    """Yield what ``functools.partial``, or JAX for a function with a rule of its own, was given."""
     if isinstance(value, functools.partial):
         yield from (value.func, *value.args, *value.keywords.values())
     elif root == "jax":

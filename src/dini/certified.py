@@ -123,24 +123,18 @@ def jvp(
     'UNCONVERGED'
     """
     check_on_failure(on_failure)
-    if jax.tree.structure(args) != jax.tree.structure(tangents):
-        raise TypeError(
-            f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
-            f"needed {jax.tree.structure(args)}."
-        )
+    along = trees.tangents_of(args, tangents)
     if derivative is not None:
         trees.require_same("derivative", derivative, check_unknown(x, "x"), "x")
-    dx, certificate = _jvp(problem, x, args, tangents, derivative, differentiation)
+    dx, certificate = _jvp(problem, x, args, along, derivative, differentiation)
     return guarded(dx, certificate, on_failure, _name(problem)), certificate
 
 
 @jax.jit
-def _jvp(problem: Any, x: Any, args: Any, tangents: Any, derivative: Any, differentiation: Implicit) -> Any:
-    at, system, parameters, places, _ = _at(problem, x, args, differentiation, tuple(range(len(args))))
-    leaves = jax.tree.leaves(tangents)
-    dots = [jnp.asarray(leaves[i], p.dtype)[None] for i, p in zip(places, parameters.moving, strict=True)]
+def _jvp(problem: Any, x: Any, args: Any, along: list[Any], derivative: Any, differentiation: Implicit) -> Any:
+    at, system, parameters, _, _ = _at(problem, x, args, differentiation, tuple(range(len(args))))
     given = None if derivative is None else leading(derivative)
-    dx, certificate = forward(at, system, parameters, dots, given)
+    dx, certificate = forward(at, system, parameters, leading(along), given)
     return first(dx), certificate
 
 

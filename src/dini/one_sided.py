@@ -6,7 +6,6 @@ in the direction.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import jax
@@ -88,15 +87,7 @@ def one_sided_jvp(
             f"one_sided_jvp needs a minimization: given {problem.name}. Roots and fixed points have no prox."
         )
     x = check_unknown(x, "x")
-    if jax.tree.structure(args) != jax.tree.structure(tangents):
-        raise TypeError(
-            f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
-            f"needed {jax.tree.structure(args)}."
-        )
-    inexact = [trees.is_inexact(leaf) for leaf in jax.tree.leaves(args)]
-    moving = [jnp.asarray(leaf) for leaf in itertools.compress(jax.tree.leaves(args), inexact)]
-    along = list(itertools.compress(jax.tree.leaves(tangents), inexact))
-    along = [jnp.asarray(t, m.dtype) for t, m in zip(along, moving, strict=True)]
+    along = trees.tangents_of(args, tangents)
     # the derivative is positively homogeneous: with unit tangents, tolerances mean the same for all of them
     size = trees.max_abs(along)
     unit = jnp.where(size > 0, size, 1)
@@ -113,16 +104,8 @@ def _step_size(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
 
 def _directional(d: Any, problem: Any, x: Any, eta: Any, args: tuple[Any, ...], along: list[Any]) -> Any:
     """Return the one-sided derivative of the proximal gradient map at ``(x, args)`` along ``(d, along)``."""
-    leaves, treedef = jax.tree.flatten(args)
-    places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
-
-    def argument(u: Any, some: list[Any]) -> Any:
-        full = list(leaves)
-        for i, leaf in zip(places, some, strict=True):
-            full[i] = leaf
-        return problem.prox_argument(u, eta, *jax.tree.unflatten(treedef, full))
-
-    v, dv = jax.jvp(argument, (x, [leaves[i] for i in places]), (d, along))
+    moving, merge = trees.parted(args, trees.is_inexact)
+    v, dv = jax.jvp(lambda u, some: problem.prox_argument(u, eta, *merge(some)), (x, moving), (d, along))
     reach, speed = trees.max_abs(v), trees.max_abs(dv)
     # further than the rounding errors of the argument, and otherwise as near as possible
     near = trees.eps(x) ** (2 / 3) * jnp.where(reach > 0, reach, 1) / jnp.where(speed > 0, speed, 1)

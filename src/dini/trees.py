@@ -195,6 +195,31 @@ def is_inexact(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) if _has_dtype(leaf) else isinstance(leaf, float | complex)
 
 
+def parted(a: Tree, which: Callable[[Any], bool]) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
+    """Return the leaves for which ``which`` holds, and a function that makes a tree like ``a`` of others for these."""
+    leaves, treedef = jax.tree.flatten(a)
+    places = [i for i, leaf in enumerate(leaves) if which(leaf)]
+
+    def merge(some: list[Any]) -> Tree:
+        full = list(leaves)
+        for i, leaf in zip(places, some, strict=True):
+            full[i] = leaf
+        return jax.tree.unflatten(treedef, full)
+
+    return [leaves[i] for i in places], merge
+
+
+def tangents_of(args: Tree, tangents: Tree) -> list[jax.Array]:
+    """Return the tangents of the leaves of ``args`` that are floating-point or complex, in their dtypes."""
+    if jax.tree.structure(args) != jax.tree.structure(tangents):
+        raise TypeError(
+            f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
+            f"needed {jax.tree.structure(args)}."
+        )
+    pairs = zip(jax.tree.leaves(tangents), jax.tree.leaves(args), strict=True)
+    return [jnp.asarray(t, jnp.asarray(leaf).dtype) for t, leaf in pairs if is_inexact(leaf)]
+
+
 def _has_dtype(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
 

@@ -203,14 +203,7 @@ def _called_again(functions: tuple[Any, ...], call: tuple[Any, ...]) -> bool:
 def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: list[Any], call: _Call) -> Any:
     """Return what ``solver`` returns, with the implicit derivative."""
     init, positional, keyword = call.rebuilt(dynamic)
-    leaves, treedef = jax.tree.flatten((positional, keyword))
-    places = [i for i, leaf in enumerate(leaves) if _is_dynamic(leaf)]
-
-    def rebuild(some: list[Any]) -> Any:
-        full = list(leaves)
-        for i, leaf in zip(places, some, strict=True):
-            full[i] = leaf
-        return jax.tree.unflatten(treedef, full)
+    some, rebuild = trees.parted((positional, keyword), _is_dynamic)
 
     def run(init: Any, some: list[Any]) -> tuple[Any, Any]:
         positional, keyword = rebuild(some)
@@ -220,7 +213,6 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         x, aux = output if call.has_aux else (output, None)
         return jax.tree.map(jnp.asarray, (x, aux))
 
-    some = [leaves[i] for i in places]
     traced = all(_is_dynamic(leaf) for leaf in jax.tree.leaves(init))
     start, given = (init, run) if traced else (None, lambda _, some: run(init, some))
     try:
@@ -325,19 +317,7 @@ def root_jvp(
     0.25
     """
     x = trees.strong(jax.tree.map(jnp.asarray, x))
-    if len(args) != len(tangents) or jax.tree.structure(args) != jax.tree.structure(tangents):
-        raise TypeError(
-            f"tangents must have the structure of args: given {jax.tree.structure(tangents)}, "
-            f"needed {jax.tree.structure(args)}."
-        )
-    moving, treedef, merge = _inexact(args)
-    dots = [
-        jnp.asarray(t)
-        for t, a in zip(jax.tree.leaves(tangents), jax.tree.leaves(args), strict=True)
-        if trees.is_inexact(a)
-    ]
-    dots = [d.astype(jnp.asarray(m).dtype) for d, m in zip(dots, moving, strict=True)]
-    del treedef, merge
+    dots = trees.tangents_of(args, tangents)
     run = _compiled_jvp if _again(condition, args, "jvp", structure, on_failure) else _root_jvp
     function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
     return run(function, linear_solver, x, args, dots, structure, on_failure)
@@ -346,7 +326,8 @@ def root_jvp(
 def _root_jvp(
     condition: Any, linear_solver: Any, x: Any, args: Any, dots: Any, structure: Structure, on_failure: OnFailure
 ) -> Any:
-    moving, _, merge = _inexact(args)
+    moving, merge = trees.parted(args, trees.is_inexact)
+    moving = list(map(jnp.asarray, moving))
     residual, b = jax.jvp(lambda some: condition(x, *merge(some)), (moving,), (dots,))
     trees.require_same("The output of the condition", residual, x, "x")
     matvec = _linearize(condition, x, args)
@@ -392,11 +373,11 @@ def _root_vjp(
     back = lambda w: transposed(w)[0]
     at = Linearization(x, lambda u, args: condition(u, *args), back, structure, declared=True)
     u = as_declared(solve_real(at, cotangent, linear_solver, on_failure, "a root"), at, on_failure, "a root")
-    moving, treedef, merge = _inexact(args)
+    moving, merge = trees.parted(args, trees.is_inexact)
+    moving = list(map(jnp.asarray, moving))
     (cotangents,) = jax.vjp(lambda some: condition(x, *merge(some)), moving)[1](trees.neg(u))
     iterator = iter(cotangents)
-    leaves = [next(iterator) if trees.is_inexact(leaf) else None for leaf in jax.tree.leaves(args)]
-    return jax.tree.unflatten(treedef, leaves)
+    return jax.tree.map(lambda leaf: next(iterator) if trees.is_inexact(leaf) else None, args)
 
 
 _compiled_jvp = jax.jit(_root_jvp, static_argnums=(5, 6))
@@ -405,16 +386,3 @@ _compiled_vjp = jax.jit(_root_vjp, static_argnums=(5, 6))
 
 def _again(condition: Any, args: Any, *static: Any) -> bool:
     return all(map(_is_dynamic, jax.tree.leaves(args))) and _called_again((condition,), static)
-
-
-def _inexact(args: Any) -> tuple[list[Any], Any, Callable[[list[Any]], Any]]:
-    leaves, treedef = jax.tree.flatten(args)
-    places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
-
-    def merge(some: list[Any]) -> Any:
-        full = list(leaves)
-        for i, leaf in zip(places, some, strict=True):
-            full[i] = leaf
-        return jax.tree.unflatten(treedef, full)
-
-    return [jnp.asarray(leaves[i]) for i in places], treedef, merge

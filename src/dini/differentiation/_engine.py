@@ -121,7 +121,7 @@ def implicit(
     """
     treedef = jax.tree.structure(parameters)
     # the rule runs after the trace that it is defined in: what the linear solver holds comes to it as an operand
-    held, solver_of = _hold(linear_solver)
+    held, solver_of = trees.parted(linear_solver, lambda leaf: isinstance(leaf, jax.Array | np.ndarray | np.generic))
 
     @jax.custom_jvp
     def solution(consts: Any, constants: Any, leaves: list[Any]) -> tuple[Any, Any]:
@@ -205,20 +205,6 @@ def as_declared(value: Any, at: Linearization, on_failure: OnFailure, name: str)
 
     relative = gap / jnp.where(scale > 0, scale, 1)
     return guard(value, ~(relative <= trees.eps(at.x) ** 0.5), report, (relative[None],), on_failure)
-
-
-def _hold(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """Return the arrays in a tree, and the function that puts arrays in their place."""
-    leaves, treedef = jax.tree.flatten(tree)
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray | np.generic)]
-
-    def put(arrays: list[Any]) -> Any:
-        full = list(leaves)
-        for i, array in zip(places, arrays, strict=True):
-            full[i] = array
-        return jax.tree.unflatten(treedef, full)
-
-    return [leaves[i] for i in places], put
 
 
 def _linked(b: Any, inputs: Any) -> Any:

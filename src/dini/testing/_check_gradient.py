@@ -125,16 +125,12 @@ def check_gradient(
             isinstance(getattr(solver, "tol", None), float) and solver.tol > 1e-11
         ):
             solver = dataclasses.replace(solver, tol=1e-11)
-        leaves, treedef = jax.tree.flatten((problem, args))
-        moving = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf)]
-        base = [jnp.asarray(leaves[i]) for i in moving]
+        base, merge = trees.parted((problem, args), trees.is_inexact)
+        base = list(map(jnp.asarray, base))
         rng = np.random.default_rng(seed)
 
         def value(some: list[Any], differentiation: Any) -> Any:
-            full = list(leaves)
-            for i, leaf in zip(moving, some, strict=True):
-                full[i] = leaf
-            problem, args = jax.tree.unflatten(treedef, full)
+            problem, args = merge(some)
             # a solve that fails has no derivative to be compared
             x = solve(problem, solver, init, *args, differentiation=differentiation, on_failure="nan").x
             return sum((jnp.vdot(w, u).real for w, u in zip(weights, jax.tree.leaves(x), strict=True)), jnp.zeros(()))
