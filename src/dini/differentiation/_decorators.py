@@ -176,7 +176,7 @@ class _Call(NamedTuple):
         return jax.tree.unflatten(self.treedef, [next(values) if leaf is _HOLE else leaf for leaf in self.leaves])
 
 
-#: the last calls
+#: the last calls; the arrays that their functions read live as long
 _calls: deque[Any] = deque(maxlen=32)
 
 
