@@ -423,6 +423,34 @@ def test_least_squares_that_nearly_interpolate(method, residual):
     np.testing.assert_allclose(solution.x, want, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [dini.Newton, dini.Dogleg, dini.BFGS, dini.LBFGS, dini.TrustRegionNewtonCG, dini.ProjectedNewton, dini.LBFGSB],
+)
+def test_curves_that_nearly_interpolate(method):
+    """Newton's steps, which the values call too long, were shortened until nothing was left of them."""
+    rng, t = np.random.default_rng(0), np.linspace(0, 3, 30)
+    basis = lambda w, np=np: [np.exp(-w[1] * t), np.sin(w[3] * t), w[4]]
+    curve = lambda w, np=np: 30 * sum(a * b for a, b in zip([w[0], w[2], 1.0], basis(w, np), strict=True))
+    true = np.array([1.5, 1.0, 0.8, 2.0, 0.3]) + 0.2 * rng.normal(size=(40, 5))
+    y = np.stack([curve(w) for w in true]) + 10.0 ** rng.uniform(-5, -1, (40, 1)) * rng.normal(size=(40, 30))
+    bounded = method in (dini.ProjectedNewton, dini.LBFGSB)
+    low = np.array([0.0] * 4 + [0.35]) if bounded else np.full(5, -np.inf)
+    fun = lambda w, y: 0.5 * jnp.mean((curve(w, jnp) - y) ** 2)
+    problem = dini.Minimize(fun, constraint=dini.sets.Box(low, jnp.inf) if bounded else None)
+    one = lambda w, y: dini.solve(problem, method(tol=1e-10), w, y, on_failure="ignore")
+    solution = jax.jit(jax.vmap(one))(np.maximum(true + 0.05 * rng.normal(size=(40, 5)), low), y)
+    np.testing.assert_array_equal(solution.status, Status.CONVERGED)
+    # in more digits: the gradient by hand, of what is not at its bound
+    x, y, t = (np.asarray(a, np.longdouble) for a in (solution.x, y, t))
+    for w, data in zip(x, y, strict=True):
+        decay, wave, _ = basis(w)
+        columns = 30 * np.stack([decay, -w[0] * t * decay, wave, w[2] * t * np.cos(w[3] * t), np.ones(30)])
+        gradient = columns @ (curve(w) - data) / 30
+        assert np.all(np.abs(gradient[w > low]) <= 2e-10)
+        assert np.all(gradient[w == low] >= -2e-10)
+
+
 @pytest.mark.parametrize("residual", [1e-5, 1e-2])
 @pytest.mark.parametrize("method", [dini.MirrorDescent, dini.FrankWolfe])
 def test_least_squares_on_a_simplex_that_nearly_interpolate(method, residual):

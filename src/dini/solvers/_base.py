@@ -17,6 +17,9 @@ from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, chec
 from ..settings import require_count, require_number, require_positive
 from ..status import Status
 
+#: accepted steps without gain after which a method has stalled
+PATIENCE = 50
+
 
 class Solver:
     """Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
@@ -166,6 +169,16 @@ def doubtful_difference(value: Any) -> Any:
     was too long shows in the next gradient, at any size.
     """
     return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)
+
+
+def shown_by_gradients(value: Any, new: Any, promised: Any, error: Any, size: Any) -> Any:
+    """Return whether gradients show that a step is good whose values drown in rounding.
+
+    What it promised and what came of it, ``value`` less ``new``, are below :func:`doubtful_difference`, and the
+    gradient falls from ``error`` to ``size``: to half where the value rises by more than rounding.
+    """
+    doubtful, rises = doubtful_difference(value), new - value > relative_rounding(value)
+    return (promised <= doubtful) & (new - value <= doubtful) & (size < jnp.where(rises, 0.5, 1) * error)
 
 
 def judged(excess: Any, gap: Any, value: Any, first: Any) -> tuple[Any, Any]:

@@ -14,9 +14,8 @@ from ..linear._materialize import materialize
 from ..loop import tolerance
 from ..settings import require_choice, require_positive
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import PATIENCE, Solver, infinity, relative_rounding, running, shown_by_gradients
 from ._newton import absolute_eigenvalues
-from ._quasi_newton import PATIENCE
 
 
 class State(NamedTuple):
@@ -112,6 +111,8 @@ class Dogleg(Solver):
         # near the rounding error of the values the ratio tends to one
         actual = state.value - value
         ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
+        shown = ~first & shown_by_gradients(state.value, value, predicted, state.error, size)
+        ratio = jnp.where(shown, jnp.maximum(ratio, 1), ratio)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         accept = first | (finite & (ratio > 1e-4))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..loop import tolerance
 from ..settings import require_count
 from ..status import Status
-from ._base import hidden_difference, infinity, relative_rounding, running
+from ._base import PATIENCE, hidden_difference, infinity, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
 from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
-from ._quasi_newton import PATIENCE
 
 
 class Pairs(NamedTuple):
@@ -119,7 +119,11 @@ class LBFGSB(BoxSolver):
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, gradient @ state.direction, hidden, longest)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-        accept = (first | fits) & finite
+        shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
+        shown &= gradient @ state.direction >= 0.9 * old.slope
+        # a trial that meets the stopping test need not satisfy the search
+        solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
+        accept = (first | fits | solved | shown) & finite
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0

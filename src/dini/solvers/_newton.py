@@ -17,7 +17,7 @@ from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
 from . import _root_path
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, infinity, relative_rounding, running, shown_by_gradients
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -122,9 +122,10 @@ class Newton(Solver):
         # near a minimum the decrease drowns in its rounding error
         bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
-        accept = first | (finite & (merit <= bound))
-        # what the step promised is rounding of the merit, and the gradient is no shorter: it is rounding as well
         promised = -state.step_size * state.slope
+        shown = shown_by_gradients(state.merit, merit, promised, state.error, size)
+        accept = first | (finite & ((merit <= bound) | shown))
+        # what the step promised is rounding of the merit, and the gradient is no shorter: it is rounding as well
         stalled = accept & ~first & (promised <= relative_rounding(state.merit)) & ~(size < 0.5 * state.error)
         accept &= ~(stalled & (size > state.error))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
@@ -143,7 +144,8 @@ class Newton(Solver):
         moved = trees.norm(state.direction) * state.step_size
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
         status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)
-        merit = jnp.where(accept, merit, state.merit)
+        # values that rise by rounding must not add up
+        merit = jnp.where(accept, jnp.minimum(merit, state.merit), state.merit)
         new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
         return trees.where(accept, trial, x), new
 

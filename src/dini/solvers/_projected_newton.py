@@ -13,13 +13,16 @@ from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..loop import tolerance
 from ..status import Status
-from ._base import infinity, relative_rounding, running
+from ._base import PATIENCE, infinity, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
 from ._newton import solve_positive
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step."""
+    """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step.
+
+    ``ledger`` holds the smallest error so far and the number of accepted points since the last gain.
+    """
 
     error: Any
     step_size: Any
@@ -28,6 +31,7 @@ class State(NamedTuple):
     direction: Any
     free: Any
     steps: Any
+    ledger: Any
     status: Any
 
 
@@ -80,7 +84,8 @@ class ProjectedNewton(BoxSolver):
         del problem, args
         inf, zero = infinity(x), jnp.zeros_like(flatten(x))
         steps = jnp.zeros((), jnp.int32)
-        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, running())
+        ledger = jnp.stack([inf, jnp.zeros_like(inf)])
+        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, ledger, running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -94,7 +99,8 @@ class ProjectedNewton(BoxSolver):
         promise = jnp.sum(jnp.where(state.free, free, state.gradient * (trial - flat)))
         slack = relative_rounding(state.value)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
-        accept = first | (finite & (value <= state.value + 1e-4 * promise + slack))
+        shown = shown_by_gradients(state.value, value, -promise, state.error, size)
+        accept = first | (finite & ((value <= state.value + 1e-4 * promise + slack) | shown))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
         def renew() -> tuple[Any, Any, Any]:
@@ -108,7 +114,12 @@ class ProjectedNewton(BoxSolver):
 
         needed = accept & ~(error <= tolerance(self, x))
         direction, free, step_size = jax.lax.cond(needed, renew, shrink)
-        status = jnp.where(jnp.all(jnp.isfinite(direction)), state.status, Status.SINGULAR)
+        best, idle = state.ledger
+        gain = (value < state.value - slack) | (size < 0.99 * best)
+        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
+        best = jnp.where(accept, jnp.minimum(best, size), best)
+        status = jnp.where(idle >= PATIENCE, Status.STALLED, state.status)
+        status = jnp.where(jnp.all(jnp.isfinite(direction)), status, Status.SINGULAR)
         moved = state.step_size * trees.norm(state.direction)
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(flat)))
         status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
@@ -116,11 +127,13 @@ class ProjectedNewton(BoxSolver):
         new = State(
             error,
             step_size,
-            jnp.where(accept, value, state.value),
+            # values that rise by rounding must not add up
+            jnp.where(accept, jnp.minimum(value, state.value), state.value),
             jnp.where(accept, gradient, state.gradient),
             direction,
             free,
             state.steps + 1,
+            jnp.stack([best, idle]),
             status.astype(jnp.int32),
         )
         return trees.where(accept, box.unravel(trial), x), new

@@ -10,11 +10,8 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import tolerance
 from ..status import Status
-from ._base import Solver, hidden_difference, infinity, relative_rounding, running
+from ._base import PATIENCE, Solver, hidden_difference, infinity, relative_rounding, running, shown_by_gradients
 from ._line_search import LineSearch, exhausted, require_line_search, unbounded
-
-#: accepted steps without gain after which a method has stalled
-PATIENCE = 50
 
 
 class State(NamedTuple):
@@ -109,7 +106,9 @@ class QuasiNewton(Solver):
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         # a trial that meets the stopping test need not satisfy the search
         solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
-        accept = (first | fits | solved) & finite
+        shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
+        shown &= slope >= 0.9 * old.slope
+        accept = (first | fits | solved | shown) & finite
         # a search that fails along a quasi-Newton direction starts again along the gradient
         failed = ~accept & exhausted(bracket)
         restart = failed & (state.model.count > 0)

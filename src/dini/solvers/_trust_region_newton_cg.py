@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
-from ._quasi_newton import PATIENCE
+from ._base import PATIENCE, Solver, infinity, relative_rounding, running, shown_by_gradients
 
 
 class State(NamedTuple):
@@ -139,12 +138,8 @@ class TrustRegionNewtonCG(Solver):
         # near the rounding error of the values the ratio tends to one
         actual = state.value - value
         ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
-        # where rounding may hide more than that, a smaller gradient tells: of half the size where the value rises
-        doubtful = doubtful_difference(state.value)
-        told = (
-            (predicted <= doubtful) & (actual >= -doubtful) & (size < jnp.where(actual < -slack, 0.5, 1) * state.error)
-        )
-        ratio = jnp.where(~first & told, jnp.maximum(ratio, 1), ratio)
+        shown = ~first & shown_by_gradients(state.value, value, predicted, state.error, size)
+        ratio = jnp.where(shown, jnp.maximum(ratio, 1), ratio)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         accept = first | (finite & (ratio > 1e-4))
         length = trees.norm(state.move).astype(dtype)
