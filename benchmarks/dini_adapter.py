@@ -35,6 +35,7 @@ def f1():
         ("LBFGS implicit (default above)", dini.LBFGS(), "raise"),
         ("LBFGS implicit, tol 1e-7", loose, "raise"),
         ("LBFGS implicit, tol 1e-7, unchecked", loose, "ignore"),
+        ("LBFGS implicit, tol 1e-6 (JAXopt's)", dini.LBFGS(tol=1e-6), "raise"),
         ("Newton implicit (default)", dini.Newton(), "raise"),
     ):
 

@@ -181,6 +181,15 @@ def shown_by_gradients(value: Any, new: Any, promised: Any, error: Any, size: An
     return (promised <= doubtful) & (new - value <= doubtful) & (size < jnp.where(rises, 0.5, 1) * error)
 
 
+def kept_value(value: Any, new: Any, hidden: Any) -> Any:
+    """Return the value that stands for an accepted point, of the last one and its own.
+
+    It is the smaller one, so that rises by rounding, up to ``hidden``, do not add up. One that is larger, which
+    :func:`shown_by_gradients` has allowed, is where the point is: beside the last value no step from there would do.
+    """
+    return jnp.where(new > value + hidden, new, jnp.minimum(value, new))
+
+
 def judged(excess: Any, gap: Any, value: Any, first: Any) -> tuple[Any, Any]:
     """Return whether to accept a step by its quadratic upper bound, and whether rounding left that test its meaning.
 

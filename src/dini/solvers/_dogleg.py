@@ -14,7 +14,7 @@ from ..linear._materialize import materialize
 from ..loop import tolerance
 from ..settings import require_choice, require_positive
 from ..status import Status
-from ._base import PATIENCE, Solver, infinity, relative_rounding, running, shown_by_gradients
+from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._newton import absolute_eigenvalues
 
 
@@ -145,7 +145,7 @@ class Dogleg(Solver):
         status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         new = State(
             error,
-            jnp.where(accept, jnp.minimum(value, state.value), state.value),
+            jnp.where(accept, kept_value(state.value, value, slack), state.value),
             jnp.where(accept, gradient, state.gradient),
             jnp.where(lost, jnp.eye(flat_x.size, dtype=dtype), model),
             steepest,

@@ -12,7 +12,7 @@ from .. import trees
 from ..loop import tolerance
 from ..settings import require_count
 from ..status import Status
-from ._base import PATIENCE, hidden_difference, infinity, relative_rounding, running, shown_by_gradients
+from ._base import PATIENCE, hidden_difference, infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
 from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
 
@@ -134,7 +134,7 @@ class LBFGSB(BoxSolver):
         gain = (value < state.value - slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
-        value = jnp.where(accept, jnp.minimum(value, state.value), state.value)
+        value = jnp.where(accept, kept_value(state.value, value, hidden), state.value)
         gradient = jnp.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
 

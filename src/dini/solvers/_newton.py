@@ -17,7 +17,7 @@ from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
 from . import _root_path
-from ._base import Solver, infinity, relative_rounding, running, shown_by_gradients
+from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -144,8 +144,7 @@ class Newton(Solver):
         moved = trees.norm(state.direction) * state.step_size
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
         status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)
-        # values that rise by rounding must not add up
-        merit = jnp.where(accept, jnp.minimum(merit, state.merit), state.merit)
+        merit = jnp.where(accept, kept_value(state.merit, merit, relative_rounding(state.merit)), state.merit)
         new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
         return trees.where(accept, trial, x), new
 

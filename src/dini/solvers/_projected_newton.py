@@ -13,16 +13,13 @@ from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..loop import tolerance
 from ..status import Status
-from ._base import PATIENCE, infinity, relative_rounding, running, shown_by_gradients
+from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
 from ._newton import solve_positive
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step.
-
-    ``ledger`` holds the smallest error so far and the number of accepted points since the last gain.
-    """
+    """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step."""
 
     error: Any
     step_size: Any
@@ -31,7 +28,6 @@ class State(NamedTuple):
     direction: Any
     free: Any
     steps: Any
-    ledger: Any
     status: Any
 
 
@@ -84,8 +80,7 @@ class ProjectedNewton(BoxSolver):
         del problem, args
         inf, zero = infinity(x), jnp.zeros_like(flatten(x))
         steps = jnp.zeros((), jnp.int32)
-        ledger = jnp.stack([inf, jnp.zeros_like(inf)])
-        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, ledger, running())
+        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -114,26 +109,21 @@ class ProjectedNewton(BoxSolver):
 
         needed = accept & ~(error <= tolerance(self, x))
         direction, free, step_size = jax.lax.cond(needed, renew, shrink)
-        best, idle = state.ledger
-        gain = (value < state.value - slack) | (size < 0.99 * best)
-        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
-        best = jnp.where(accept, jnp.minimum(best, size), best)
-        status = jnp.where(idle >= PATIENCE, Status.STALLED, state.status)
-        status = jnp.where(jnp.all(jnp.isfinite(direction)), status, Status.SINGULAR)
+        status = jnp.where(jnp.all(jnp.isfinite(direction)), state.status, Status.SINGULAR)
         moved = state.step_size * trees.norm(state.direction)
         tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(flat)))
+        # a step that rounding swallows is the next one as well
+        tiny |= accept & ~first & jnp.all(trial == flat)
         status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
         status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         new = State(
             error,
             step_size,
-            # values that rise by rounding must not add up
-            jnp.where(accept, jnp.minimum(value, state.value), state.value),
+            jnp.where(accept, kept_value(state.value, value, slack), state.value),
             jnp.where(accept, gradient, state.gradient),
             direction,
             free,
             state.steps + 1,
-            jnp.stack([best, idle]),
             status.astype(jnp.int32),
         )
         return trees.where(accept, box.unravel(trial), x), new

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import tolerance
 from ..status import Status
-from ._base import PATIENCE, Solver, hidden_difference, infinity, relative_rounding, running, shown_by_gradients
+from ._base import (
+    PATIENCE,
+    Solver,
+    hidden_difference,
+    infinity,
+    kept_value,
+    relative_rounding,
+    running,
+    shown_by_gradients,
+)
 from ._line_search import LineSearch, exhausted, require_line_search, unbounded
 
 
@@ -122,8 +131,7 @@ class QuasiNewton(Solver):
         gain = (value < state.value - slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
-        # values that rise by rounding must not add up
-        value = jnp.where(accept, jnp.minimum(value, state.value), state.value)
+        value = jnp.where(accept, kept_value(state.value, value, hidden), state.value)
         gradient = trees.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
         direction = trees.where(restart, trees.neg(gradient), trees.where(accept, direction, state.direction))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..settings import require_positive
 from ..status import Status
-from ._base import PATIENCE, Solver, infinity, relative_rounding, running, shown_by_gradients
+from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
 
 
 class State(NamedTuple):
@@ -162,7 +162,7 @@ class TrustRegionNewtonCG(Solver):
         error = jnp.where(accept, size, state.error)
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
-            jnp.where(accept, jnp.minimum(value, state.value), state.value),
+            jnp.where(accept, kept_value(state.value, value, slack), state.value),
             trees.where(accept, gradient, state.gradient),
             accept,
             trees.where(accept, trees.zeros_like(x), trees.scale(shorter, state.move)),
