@@ -1,5 +1,6 @@
 """What a function reads besides its arguments is part of what is solved; objects are trees that can be updated."""
 
+import collections
 import functools
 import gc
 import math
@@ -111,7 +112,37 @@ def _(primals, tangents):
     return with_a_rule(*primals), 2 * strength * jnp.vdot(primals[0], tangents[0])
 
 
+class Slots:
+    __slots__ = ("strength",)
+
+
+class Config:
+    """Its values are in a dictionary, as in ml_collections."""
+
+    def __init__(self, **values):
+        object.__setattr__(self, "_values", values)
+
+    def __getattr__(self, name):
+        try:
+            return object.__getattribute__(self, "_values")[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+    def __setattr__(self, name, value):
+        self._values[name] = value
+
+
+class Dictionary(dict):
+    __getattr__ = dict.__getitem__
+
+
+def with_an_attribute(w):
+    return squares(w) + with_an_attribute.strength * jnp.sum(w**2)
+
+
 ridge, quadratic = Ridge(), functools.partial(raised, 2)
+slots, config, dictionary = Slots(), Config(strength=0.0), Dictionary(strength=0.0)
+ordered, queue = collections.OrderedDict(strength=0.0), collections.deque([0.0])
 
 
 def sees_what_functions_are_made_of():
@@ -130,6 +161,28 @@ def sees_what_functions_are_made_of():
         "method of a method": (lambda w: squares(w) + ridge.through_a_global(w), of_global),
         "partial": (lambda w: squares(w) + quadratic(w), of_global),
         "custom_jvp": (lambda w: squares(w) + with_a_rule(w), of_global),
+        "slots": (
+            lambda w: squares(w) + slots.strength * jnp.sum(w**2),
+            lambda value: setattr(slots, "strength", value),
+        ),
+        "__getattr__": (
+            lambda w: squares(w) + config.strength * jnp.sum(w**2),
+            lambda value: setattr(config, "strength", value),
+        ),
+        "dictionary with attributes": (
+            lambda w: squares(w) + dictionary.strength * jnp.sum(w**2),
+            lambda value: dictionary.update(strength=value),
+        ),
+        "ordered dictionary": (
+            lambda w: squares(w) + ordered["strength"] * jnp.sum(w**2),
+            lambda value: ordered.update(strength=value),
+        ),
+        "queue": (lambda w: squares(w) + queue[0] * jnp.sum(w**2), lambda value: queue.__setitem__(0, value)),
+        "its own attribute": (with_an_attribute, lambda value: setattr(with_an_attribute, "strength", value)),
+        "attribute of another function": (
+            lambda w: squares(w) + with_an_attribute.strength * jnp.sum(w**2),
+            lambda value: setattr(with_an_attribute, "strength", value),
+        ),
     }
 
 

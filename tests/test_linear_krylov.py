@@ -407,3 +407,9 @@ def test_settings_that_do_not_fit_are_refused():
         linear.solve(lambda w: 2 * w, jnp.ones(3), solver=linear.GMRES(x0=jnp.ones(4)))
     with pytest.raises(TypeError, match="value of the preconditioner"):
         linear.solve(lambda w: 2 * w, jnp.ones(3), solver=linear.GMRES(preconditioner=lambda r: r[:2]))
+
+
+@pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.LSMR()])
+def test_a_right_hand_side_of_zero_has_the_solution_zero(solver):
+    solve = jax.jit(lambda b: linear.solve(lambda w: 2.0 * w, b, structure="positive definite", solver=solver))
+    np.testing.assert_array_equal(solve(jnp.zeros(3)), 0)

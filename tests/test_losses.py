@@ -51,6 +51,18 @@ COMPILED = {name: (jax.jit(loss), jax.jit(jax.grad(loss))) for name, (loss, *_) 
 
 
 @pytest.mark.parametrize("name", MULTICLASS)
+def test_classes_that_are_known_within_a_program_and_classes_that_do_not_exist(name):
+    loss = MULTICLASS[name][0]
+    labels = jnp.asarray(CLASSES)
+    np.testing.assert_allclose(jax.jit(lambda s: loss(s, labels))(SCORES), loss(SCORES, CLASSES), rtol=1e-14)
+    for wrong in (-1, 4):
+        with pytest.raises(ValueError, match="must be classes from 0 to 3"):
+            loss(SCORES, labels.at[0].set(wrong))
+        got = jax.jit(loss)(SCORES, labels.at[0].set(wrong))
+        np.testing.assert_array_equal(np.isnan(got), np.arange(len(SCORES)) == 0)
+
+
+@pytest.mark.parametrize("name", MULTICLASS)
 @pytest.mark.parametrize("target", [CLASSES, SOFT], ids=["classes", "distributions"])
 def test_multiclass_losses(name, target):
     loss, value, predict = MULTICLASS[name]

@@ -3,8 +3,8 @@
 ``jax.jit`` compiles a function once and never looks again at the variables that it closed over, at globals, or at the
 attributes of the object that a method belongs to. A caller of ``dini.minimize`` has not asked for that: a loss that
 reads ``strength`` and is minimized again after ``strength`` has changed must give another answer. So what a function
-reads is part of the key under which a solve is compiled. Only an edit in place of a large NumPy array, or deep inside
-of a data structure, goes unseen.
+reads is part of the key under which a solve is compiled. Only an edit in place of a large array or container, or deep
+inside of a data structure, and what is read by a name that is computed, go unseen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import functools
 import itertools
 import types
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import jax
 import numpy as np
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
+_CONTAINERS: Any = (list, tuple, dict, set, frozenset, deque)
 #: containers of up to this many elements, and arrays of up to this many numbers, are looked into
 _SMALL = 32
 #: functions that functions call, elements of containers and attributes of objects, one inside another
@@ -120,7 +122,12 @@ def _wrapper(fun: types.FunctionType) -> bool:
 def _plain(fun: types.FunctionType) -> bool:
     if _wrapper(fun):
         return True
-    return _names(fun.__code__).plain and fun.__dict__.keys() <= {"__wrapped__"}
+    return _names(fun.__code__).plain and _bare(fun)
+
+
+def _bare(fun: types.FunctionType) -> bool:
+    """Return whether a function has no attributes that somebody has given it."""
+    return fun.__dict__.keys() <= {"__wrapped__"}
 
 
 def _pure(value: Any, names: _Names) -> bool:
@@ -135,7 +142,7 @@ def _fixed(value: Any, names: _Names, reader: types.FunctionType) -> bool:
     if value is _UNSEEN:
         return True
     if isinstance(value, types.FunctionType):
-        return not _beside(value, reader)
+        return not _beside(value, reader) and _bare(value)
     if isinstance(value, types.ModuleType):
         return next(_settings(value, names), _MISSING) is _MISSING
     return type(value) in _SCALARS or isinstance(value, np.generic | type | types.BuiltinFunctionType | jax.Array)
@@ -239,9 +246,18 @@ def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: float)
             if name in vars(one):
                 value = vars(one)[name]
                 value = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+                if isinstance(value, types.MemberDescriptorType) and not isinstance(owner, type):  # of `__slots__`
+                    value = getattr(owner, name, _MISSING)
                 if isinstance(owner, type) or not hasattr(value, "__get__"):
                     yield from _value(value, names, reader, depth + 1)
                 break
+        else:
+            if isinstance(getattr(type(owner), "__getattr__", None), types.FunctionType):
+                try:
+                    value = getattr(owner, name)
+                except Exception:  # of the user's own: an object need not have what others have by that name
+                    continue
+                yield from _value(value, names, reader, depth + 1)
 
 
 def _settings(module: types.ModuleType, names: _Names) -> Iterator[Any]:
@@ -268,6 +284,8 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
     beside = _beside(value, reader)
     # a function that is read in full is known by its code: one that is made anew at each call is the same
     yield value.__code__ if beside and depth < _DEPTH and _plain(value) else value
+    if isinstance(value, types.FunctionType) and not _bare(value):
+        yield from _fields(value, names, reader, depth)
     if kind in _SCALARS or kind is object or isinstance(value, jax.Array | np.generic) or value is reader:
         return
     if depth >= _DEPTH:
@@ -280,10 +298,12 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
     elif isinstance(value, np.ndarray):
         whole = value.size <= _SMALL and value.dtype != object
         yield value.tobytes() if whole else _UNSEEN
-    elif kind in (list, tuple, dict) and len(value) <= _SMALL and not names.changes:
+    elif isinstance(value, _CONTAINERS) and len(value) <= _SMALL and not names.changes:
         yield len(value)
-        for element in itertools.chain(value, value.values()) if kind is dict else value:
+        for element in itertools.chain(value, value.values()) if isinstance(value, dict) else value:
             yield from _value(element, names, reader, depth + 1)
+        if kind not in _CONTAINERS:
+            yield from _fields(value, names, reader, depth)
     elif beside:
         # one transformation of JAX's is several functions, one inside another
         yield from _function(value, depth + (0.2 if _wrapper(value) else 1))

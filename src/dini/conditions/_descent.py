@@ -127,15 +127,19 @@ class ProximalGradient(Condition):
         def step(w: Any) -> Any:
             return trees.axpy(-jnp.asarray(eta), hessian(w), w)
 
+        def scaled(w: Any) -> Any:
+            return trees.scale(jnp.asarray(eta), hessian(w))
+
+        # P is applied to the parts: w - eta H w would round away curvatures that are far below the largest
         def matvec(w: Any) -> Any:
-            return trees.sub(w, prox(step(w)))
+            return trees.add(trees.sub(w, prox(w)), prox(scaled(w)))
 
         if not all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint")):
             return matvec, None
 
         def reduced(v: Any) -> Any:
             u = prox(v)
-            return prox(trees.sub(v, step(u)))
+            return prox(trees.add(trees.sub(v, u), scaled(u)))
 
         direct, direct_transposed = None, None
         if _elementwise(problem) and hasattr(problem, "hessian_block"):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 
@@ -38,9 +39,14 @@ def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[j
                 f"{owner}'s target must be classes of shape {needed}, or a distribution of floating-point numbers of "
                 f"shape {scores.shape}: given {target.dtype.name}{list(target.shape)}."
             )
-        if not isinstance(target, jax.core.Tracer) and ((target < 0) | (target >= classes)).any():
-            raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {target}.")
-        return scores, jax.nn.one_hot(target, classes, dtype=scores.dtype, axis=axis % scores.ndim)
+        if not isinstance(target, jax.core.Tracer):
+            # on the host: within a program, a comparison of known labels is not known
+            labels = np.asarray(target)
+            if np.any((labels < 0) | (labels >= classes)):
+                raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {target}.")
+        known = jnp.expand_dims((target >= 0) & (target < classes), axis)
+        one_hot = jax.nn.one_hot(target, classes, dtype=scores.dtype, axis=axis % scores.ndim)
+        return scores, jnp.where(known, one_hot, jnp.nan)
     _require_shape(owner, scores, target)
     return scores, target.astype(scores.dtype)
 
