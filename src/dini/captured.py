@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
-_CONTAINERS: Any = (list, tuple, dict, set, frozenset, deque)
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 #: containers of up to this many elements, and arrays of up to this many numbers, are looked into
 _SMALL = 32
 #: functions that functions call, elements of containers and attributes of objects, one inside another
@@ -284,7 +284,7 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
     beside = _beside(value, reader)
     # a function that is read in full is known by its code: one that is made anew at each call is the same
     yield value.__code__ if beside and depth < _DEPTH and _plain(value) else value
-    if isinstance(value, types.FunctionType) and not _bare(value):
+    if kind is types.FunctionType and not _bare(value):
         yield from _fields(value, names, reader, depth)
     if kind in _SCALARS or kind is object or isinstance(value, jax.Array | np.generic) or value is reader:
         return
