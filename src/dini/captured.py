@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
-_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
+_CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, deque)
 #: containers of up to this many elements, and arrays of up to this many numbers, are looked into
 _SMALL = 32
 #: functions that functions call, elements of containers and attributes of objects, one inside another
