@@ -30,6 +30,34 @@ def test_agrees_with_scipy(kind, n):
         np.testing.assert_allclose(run(y, increasing=False), reference(y, increasing=False).x, atol=1e-13 * top)
 
 
+def outlier(rng, y, w):
+    y[rng.integers(y.size)] = -1e9
+
+
+def light_outlier(rng, y, w):
+    i = rng.integers(y.size)
+    y[i], w[i] = -1e9, 1e-12
+
+
+def heavy_beside_light(rng, y, w):
+    w[:] = np.where(rng.random(w.size) < 0.5, 1e5, 1e-2)
+
+
+@pytest.mark.parametrize("n", [16, 40, 300])
+@pytest.mark.parametrize("change", [outlier, light_outlier, heavy_beside_light])
+def test_a_block_knows_nothing_of_what_is_large_elsewhere(change, n):
+    """In single precision: the error of a level is relative to what was pooled there."""
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        y, w = rng.standard_normal(n), rng.random(n) + 0.1
+        change(rng, y, w)
+        y, w = y.astype(np.float32), w.astype(np.float32)
+        solved = reference(y.astype(float), weights=w.astype(float))
+        sizes = np.add.reduceat(w * np.abs(y), solved.blocks[:-1]) / np.add.reduceat(w, solved.blocks[:-1])
+        scale = np.repeat(sizes, np.diff(solved.blocks))
+        np.testing.assert_array_less(np.abs(run(y, w) - solved.x), 1e-5 * scale)
+
+
 @pytest.mark.slow
 def test_long_sequences():
     y = np.random.default_rng(0).standard_normal(100_000)

@@ -79,11 +79,10 @@ _BASE = 16
 
 def _by_minmax(y: jax.Array, w: jax.Array) -> jax.Array:
     r"""Return the regression of each row, :math:`v_i = \max_{j \le i} \min_{k \ge i} \mathrm{mean}(y_j \dots y_k)`."""
-    zero = [(0, 0)] * (y.ndim - 1) + [(1, 0)]
-    sums, mass = (jnp.pad(jnp.cumsum(u, axis=-1), zero) for u in (w * y, w))
-    between = lambda c: c[..., None, 1:] - c[..., :-1, None]
     valid = jnp.tri(y.shape[-1], dtype=bool).T
-    mean = between(sums) / jnp.where(valid, between(mass), 1)
+    # a sum for each first element: a difference of two sums would lose a segment of small terms behind a large one
+    between = lambda u: jnp.cumsum(jnp.where(valid, u[..., None, :], 0), axis=-1)
+    mean = between(w * y) / jnp.where(valid, between(w), 1)
     least = jax.lax.cummin(jnp.where(valid, mean, jnp.inf), axis=y.ndim, reverse=True)
     return jnp.max(jnp.where(valid, least, -jnp.inf), axis=-2)
 
@@ -95,8 +94,7 @@ def _join(x: jax.Array, w: jax.Array, levels: int) -> jax.Array:
     """
     rows, last = x.shape[0], x.shape[1] - 1
     row, pair = jnp.arange(rows), jnp.arange(rows // 2)
-    # above zero for the tiniest elements, too: a bracket of two neighbouring numbers cannot be halved
-    tolerance = jnp.maximum(4 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
+    rounding, tiny = 4 * jnp.finfo(x.dtype).eps, jnp.finfo(x.dtype).tiny
 
     def ends(k: Any, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Return the start of the search: the level, its bracket, and where there is nothing to pool."""
@@ -110,10 +108,13 @@ def _join(x: jax.Array, w: jax.Array, levels: int) -> jax.Array:
         right = ((row >> k) & 1 == 1)[:, None]
         own = level[row >> (k + 1)][:, None]
         pooled = jnp.where(jnp.where(right, x < own, x > own), w, 0)
-        parts = jnp.stack([jnp.sum(pooled, axis=1), jnp.sum(pooled * x, axis=1)], axis=1)
-        mass, total = jax.ops.segment_sum(parts, row >> (k + 1), rows // 2, indices_are_sorted=True).T
-        # the mean of what is pooled at this level is the Newton step
-        mean = total / jnp.where(mass > 0, mass, 1)
+        weighted = pooled * x
+        parts = jnp.stack([jnp.sum(u, axis=1) for u in (pooled, weighted, jnp.abs(weighted))], axis=1)
+        mass, total, size = jax.ops.segment_sum(parts, row >> (k + 1), rows // 2, indices_are_sorted=True).T
+        # the mean of what is pooled at this level is the Newton step, and this is how well it is known (above zero for
+        # the tiniest elements, too: a bracket of two neighbouring numbers cannot be halved)
+        mass = jnp.where(mass > 0, mass, 1)
+        mean, tolerance = total / mass, jnp.maximum(rounding * size / mass, tiny)
         low, high = jnp.where(mean > level, level, low), jnp.where(mean > level, high, level)
         # (a NaN ends its search, too, and so does a bracket that rounding errors have closed)
         arrived = done | ~(jnp.abs(mean - level) > tolerance) | ~(high - low > tolerance)
