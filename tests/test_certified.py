@@ -255,6 +255,58 @@ def test_a_weakly_active_bound_is_a_tie(name):
             assert jnp.isnan(certificate.margin)
 
 
+def test_a_kink_in_a_plane_of_a_simple_equation_is_seen():
+    """Of an intersection of curved sets no distance is known: p lies in the plane that bounds the halfspace."""
+    constraint = dini.sets.Intersection([dini.sets.L2Ball(10.0), dini.sets.Halfspace(jnp.ones(2), 0.0)])
+    problem = dini.Minimize(bound, constraint=constraint)
+    for p, expected in (([1.0, -1.0], Verdict.TIE), ([1.0, -1.1], Verdict.RELIABLE), ([1.1, -1.0], Verdict.RELIABLE)):
+        p = jnp.asarray(p)
+        for along in ([1.0, 1.0], [1.0, -1.0]):
+            x = constraint.project(p)
+            _, certificate = dini.certified.jvp(problem, x, (p,), (jnp.asarray(along),), **IGNORE)
+            assert verdict(certificate) == expected
+
+
+@pytest.mark.parametrize("linear_solver", [dini.linear.Dense(), dini.linear.CG(), dini.linear.GMRES()])
+@pytest.mark.parametrize("multiplier", [1e-5, 1e-4, 1e-3])
+def test_a_step_that_was_solved_for_roughly_does_not_hide_another_face(linear_solver, multiplier):
+    """x1 is off, and with it the gradient in x2, whose bound is active at the solution: dx/dt is (0.01, 0) there."""
+    Q = jnp.array([[100.0, 1.0], [1.0, 1.0]])
+    constraint = dini.sets.Box(jnp.array([-1e3, -1e3]), jnp.array([1e3, 2.0]))
+    problem = dini.Minimize(lambda x, t, b: 0.5 * x @ Q @ x - (b + t) @ x, constraint=constraint)
+    solution = jnp.array([1.0, 2.0])
+    b = Q @ solution + jnp.array([0.0, multiplier])
+    how = {"differentiation": dini.Implicit(linear_solver=linear_solver), **IGNORE}
+    for off in (3e-1, 1e-1, 1e-2, 1e-3, 0.0):
+        x, args = solution + jnp.array([off, 0.0]), (jnp.zeros(()), b)
+        dx, certificate = dini.certified.jvp(problem, x, args, (jnp.ones(()), 0 * b), **how)
+        right = relative(dx, np.array([0.01, 0.0])) < 1e-2
+        assert right or not certificate.reliable
+        if off == 0:
+            assert right
+            assert certificate.reliable
+
+
+@pytest.mark.parametrize("center", [0.0, 300.0, 1e4])
+def test_the_two_cycle_of_newtons_method_is_no_solution(center):
+    """Of arctan, Newton's method jumps from 1.39 to -1.39, where the derivative is the same."""
+    problem = dini.Root(lambda x, t: jnp.arctan(x - center) - t)
+    for off in (1.391745200270735, -1.391745200270735, 1.0):
+        x = jnp.asarray(center + off)
+        _, certificate = dini.certified.jvp(problem, x, (jnp.zeros(()),), (jnp.ones(()),), **IGNORE)
+        assert verdict(certificate) == Verdict.UNCONVERGED
+
+
+@pytest.mark.parametrize("center", [1.0, 1e3])
+def test_an_unknown_far_larger_than_the_parameters(center):
+    """In single precision, a derivative of one is not lost beside a solution of 1,000 and a parameter of 1e-3."""
+    t, center = jnp.asarray(1e-3, jnp.float32), jnp.asarray(center, jnp.float32)
+    problem = dini.Root(lambda x, t: jnp.sinh(x - center) - t)
+    got, certificate = dini.certified.jvp(problem, center + 0.5, (t,), (jnp.ones_like(t),), **IGNORE)
+    assert relative(got, 1.0) > 0.1
+    assert verdict(certificate) == Verdict.UNCONVERGED
+
+
 def test_messages_and_the_policy():
     problem = dini.Minimize(bound, constraint=dini.sets.NonNegative())
     args = (jnp.zeros(1),)

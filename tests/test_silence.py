@@ -233,6 +233,27 @@ def test_a_symmetry_that_is_declared_and_does_not_hold():
         jax.block_until_ready(jax.grad(lambda a: solve(a)[0])(jnp.ones(2)))
 
 
+def test_a_symmetry_that_does_not_hold_in_a_block_of_small_elements():
+    A = np.diag([1e9, 1e9, 2.0, 3.0])
+    A[2, 3] = 1.0
+    solve = lambda a: dini.solve(dini.Root(lambda x, a: A @ x - a, symmetric=True), dini.Newton(), jnp.zeros(4), a).x
+    with pytest.raises(Exception, match="declared symmetric"):
+        jax.block_until_ready(jax.grad(lambda a: solve(a)[2])(jnp.ones(4)))
+    A[3, 2] = 1.0
+    np.testing.assert_allclose(jax.jacrev(solve)(jnp.ones(4)), np.linalg.inv(A), rtol=1e-12)
+
+
+@pytest.mark.parametrize("structure", ["symmetric", "positive definite"])
+def test_the_structure_of_a_linear_system_is_tested(structure):
+    solve = lambda A, b: dini.linear.solve(lambda w: A @ w, b, structure=structure)
+    A = jnp.array([[2.0, 1e-3], [0.0, 3.0]])
+    for run in (solve, lambda A, b: jax.grad(lambda b: solve(A, b)[0])(b)):
+        with pytest.raises(Exception, match=f"declared {structure}|not solved"):
+            jax.block_until_ready(run(A, jnp.ones(2)))
+    S = 0.5 * (A + A.T)
+    np.testing.assert_allclose(solve(S, jnp.ones(2)), np.linalg.solve(S, np.ones(2)), rtol=1e-12)
+
+
 def test_a_solver_of_ones_own_must_satisfy_its_condition():
     early = dini.custom_root(lambda x, a: x**3 - a)(lambda init, a: 0.5 * a)
     with pytest.raises(Exception, match="does not satisfy the optimality condition"):

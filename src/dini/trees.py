@@ -106,6 +106,16 @@ def signs(a: Tree) -> Tree:
     return jax.tree.map(one, a)
 
 
+def scattered(a: Tree) -> Tree:
+    """Return a fixed vector like ``a`` whose elements, between one and two in size, are in no simple relation."""
+
+    def one(x: Any, sign: jax.Array) -> jax.Array:
+        sizes = 1 + (np.sqrt(2) * np.arange(1, x.size + 1)) % 1
+        return sign * jnp.asarray(sizes.reshape(x.shape), x.dtype)
+
+    return jax.tree.map(one, a, signs(a))
+
+
 def where(condition: Any, a: Tree, b: Tree) -> Tree:
     """Return ``a`` where the scalar ``condition`` holds and ``b`` elsewhere."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)

@@ -20,7 +20,7 @@ from ..linear import Reduction
 from ..linear import solve as linear_solve
 from ._base import Condition
 from ._geometry import KL
-from ._support import on_support
+from ._support import on_support, remainder
 
 
 def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> jax.Array:
@@ -130,21 +130,29 @@ class ProximalGradient(Condition):
         def scaled(w: Any) -> Any:
             return trees.scale(jnp.asarray(eta), hessian(w))
 
+        convex = all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint"))
+        # (of complex numbers, P takes the real and the imaginary part together)
+        diagonal = convex and _elementwise(problem) and not trees.has_complex(x)
+        rest = remainder(getattr(problem, "penalty", None), x, prox, eta) if diagonal else None
+
+        def apart(w: Any) -> Any:
+            """Return the product with I - P."""
+            return trees.sub(w, prox(w)) if rest is None else jax.tree.map(jnp.multiply, rest, w)
+
         # P is applied to the parts: w - eta H w would round away curvatures that are far below the largest
         def matvec(w: Any) -> Any:
-            return trees.add(trees.sub(w, prox(w)), prox(scaled(w)))
+            return trees.add(apart(w), prox(scaled(w)))
 
-        if not all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint")):
+        if not convex:
             return matvec, None
 
         def reduced(v: Any) -> Any:
-            u = prox(v)
-            return prox(trees.add(trees.sub(v, u), scaled(u)))
+            return prox(trees.add(apart(v), scaled(prox(v))))
 
         direct, direct_transposed = None, None
-        if _elementwise(problem) and hasattr(problem, "hessian_block"):
+        if rest is not None and hasattr(problem, "hessian_block"):
             block = lambda rows: problem.hessian_block(x, rows, *args)
-            direct, direct_transposed = on_support(x, prox, block, hessian, eta)
+            direct, direct_transposed = on_support(x, prox, rest, block, hessian, eta)
         return matvec, Reduction(
             direct=direct,
             direct_transposed=direct_transposed,

@@ -43,7 +43,7 @@ TOLERANCE = 1e-2
 # level of rounding, or far away) makes them estimates of the order of magnitude only; one that made it thousands of
 # times larger says nothing at all.
 _SAFETY, _SAFETY_ROUGH, _SAFETY_UNSOLVED = 1.1, 2.0, 5.0
-_SAFETY_WITHOUT_NEWTON, _ASTRAY = 30.0, 3e3
+_SAFETY_WITHOUT_NEWTON, _ASTRAY, _EXPLAINED = 30.0, 3e3, 100.0
 # On the other side of a kink the derivative is another one: by how much is anybody's guess.
 _AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
 # Rounding errors of a sum of many terms are a few units in the last place. Where no matrix tells what they do, the
@@ -118,7 +118,7 @@ def forward(
     rough = _rough(dx, norm, newton.inverse(rough.inverse_norm))
     loose = _each(lambda g: system.solve(g, rough), g)
     correction = loose.w
-    size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents))
+    size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents), norm * rough.inverse_norm)
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
@@ -173,7 +173,7 @@ def reverse(
         gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
     if given is not None:
         gradient = given
-    size = trees.norm(corrected) + _floor(at.x, moving, trees.norm(v))
+    size = trees.norm(corrected) + _floor(at.x, moving, trees.norm(v), norm * rough.inverse_norm)
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
@@ -218,13 +218,15 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a == 0, 0, a / jnp.where(b == 0, jnp.finfo(b.dtype).tiny, b))
 
 
-def _floor(x: Any, moving: Any, direction: jax.Array) -> jax.Array:
+def _floor(x: Any, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
     """Return the size below which a derivative counts as zero.
 
-    There, a relative change of the parameters changes the solution relatively by rounding errors only.
+    There, a relative change of the parameters changes the solution relatively by rounding errors only: by some units in
+    the last place, as many more as the condition number (or a bound of it from below) allows.
     """
     parameters = trees.norm(moving)
-    return jnp.where(parameters > 0, 2000 * trees.eps(x) * trees.norm(x) * direction / parameters, 0)
+    rounding = jnp.clip(10 * condition, 10, 2000) * trees.eps(x)
+    return jnp.where(parameters > 0, rounding * trees.norm(x) * direction / parameters, 0)
 
 
 def _judge(
@@ -265,10 +267,11 @@ def _judge(
     # the way to the solution, over the step: to first order, the derivative's error grows alike; of a factorized
     # system, only rounding is left
     if system.dense:
-        near, farther, safety = near & ~failed, 1, _SAFETY
+        near, farther, away, safety = near & ~failed, 1, 0, _SAFETY
         least = _ALL_LOST
     else:
-        farther = 1 + _ratio(inverse_norm * newton.unsolved, newton.length)
+        away = inverse_norm * newton.unsolved
+        farther = 1 + _ratio(away, newton.length)
         safety = jnp.where(failed, _SAFETY_UNSOLVED, jnp.where(error > _SMALL, _SAFETY, _SAFETY_ROUGH))
         # of a system that was not solved at all, or without a correction, the residual tells what is known
         lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
@@ -278,9 +281,12 @@ def _judge(
     known = jnp.isfinite(linear_residual) & jnp.isnan(estimate)
     unsolved = jnp.minimum(jnp.where(known, _ALL_LOST, estimate), _SAFETY_WITHOUT_NEWTON)
     estimate = jnp.where(failed, jnp.maximum(unsolved, least), estimate)
-    margin, tie = _margin(at, newton, contraction, eps)
+    margin, tie = _margin(at, newton, contraction, away, eps)
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
-    astray = ~(solution_error <= TOLERANCE * trees.norm(at.x) + eps**0.25)
+    size = trees.norm(at.x)
+    astray = ~(solution_error <= TOLERANCE * size + eps**0.25)
+    # a step that rounding does not explain and that leads no nearer leads nowhere
+    astray = astray | (~near & (newton.length > _EXPLAINED * eps * condition * size + eps**0.25))
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
     estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
@@ -309,20 +315,28 @@ def _judge(
     return jax.lax.stop_gradient(certificate)
 
 
-def _margin(at: Linearization, newton: _Correction, contraction: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
-    """Return the distance to the nearest kink, and whether it is within what is known of the point."""
+def _margin(
+    at: Linearization, newton: _Correction, contraction: jax.Array, away: Any, eps: float
+) -> tuple[jax.Array, jax.Array]:
+    """Return the distance to the nearest kink, and whether it is within what is known of the point.
+
+    ``away`` is the distance from the solution at which the Newton step's linear solve has ended. (A projection's
+    argument moves no farther than the point, whose move it need not follow: along the leading directions a gradient
+    step arrives by itself.)
+    """
     if at.kinks is None:
         return jnp.full((), jnp.inf, trees.real_dtype(at.x)), jnp.asarray(False)
     y = at.kinks.argument(newton.nearby)
     moved = trees.norm(trees.sub(y, at.kinks.argument(at.x)))
     size = trees.norm(y)
-    doubt = 3 * jnp.minimum(contraction, 1) * moved + 10 * eps * size
+    doubt = 3 * (jnp.minimum(contraction, 1) * moved + away) + 10 * eps * size
     margin = at.kinks.distance(y)
 
     # Where the distance is not known: at a kink, a second difference is as large as the step; elsewhere it is as large
-    # as the step's square.
+    # as the step's square. (Along a direction that lies in no plane of a simple equation.)
     step = jnp.maximum(doubt, eps**0.5 * size)
-    t = trees.scale(step / trees.size(y) ** 0.5, trees.signs(y))
+    t = trees.scattered(y)
+    t = trees.scale(step / trees.norm(t), t)
     second = trees.sub(
         trees.add(at.kinks.prox(trees.add(y, t)), at.kinks.prox(trees.sub(y, t))), trees.scale(2, at.kinks.prox(y))
     )
@@ -399,13 +413,17 @@ def solve_certified(
         )
         return guarded((trees.neg(first(u)), trees.add(w, first(gradient))), certificate, on_failure, name)
 
-    return jax.lax.custom_linear_solve(product, (_nothing(tangents, at.x), tangents), solve, solve_transposed)[0]
+    rhs = _nothing(tangents, at.x), tangents
+    solution: Any = jax.lax.custom_linear_solve(product, rhs, solve, solve_transposed)
+    dx, s = solution
+    return trees.add(dx, _nothing(s, dx))
 
 
 def _nothing(a: Any, like: Any) -> Any:
     """Return zero as a linear function of ``a``.
 
-    JAX transposes a linear system, and the derivative of one, only if all of its right-hand side is linear.
+    JAX transposes a linear system, and the derivative of one, only if all of its right-hand side is linear; and the
+    derivative of its transpose, only if all of its solution is used.
     """
     nothing = trees.total([0 * jnp.sum(leaf) for leaf in jax.tree.leaves(a)])
     return jax.tree.map(lambda u: jnp.broadcast_to(nothing.astype(u.dtype), u.shape), like)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..status import DerivativeError, OnFailure, Status, guard
 from ._protocol import Matvec, Structure
+from ._symmetry import require_symmetric
 from ._system import Reduction, System, choose, modified
 
 
@@ -37,7 +38,8 @@ def solve(
     b
         Right-hand side, a pytree of real arrays.
     structure
-        What is known of the map.
+        What is known of the map: ``"symmetric"``, ``"positive definite"`` or ``None``. Symmetry is tested, by three
+        products.
     reduction
         A positive semidefinite stand-in, used by Krylov methods.
     solver
@@ -51,6 +53,8 @@ def solve(
     ------
     TypeError
         If ``b`` holds anything but real floating-point arrays, or ``matvec`` returns another structure, shape or dtype.
+    DerivativeError
+        Where the system was not solved, or the map is not symmetric as declared.
 
     Examples
     --------
@@ -60,6 +64,22 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
+    how = {"structure": structure, "reduction": reduction, "solver": solver, "on_failure": on_failure, "name": name}
+    w = solve_known(matvec, b, **how)
+    return require_symmetric(w, matvec, b, structure, on_failure, f"The map of {name}", "`structure`")
+
+
+def solve_known(
+    matvec: Matvec,
+    b: Any,
+    *,
+    structure: Structure = None,
+    reduction: Reduction | None = None,
+    solver: Any = None,
+    on_failure: OnFailure = "raise",
+    name: str = "linear system",
+) -> Any:
+    """Solve as :func:`solve` does, where the structure is what mathematics says, or is tested elsewhere."""
     _check(b)
     matvec = _fitting(matvec)
     matvec, solver, reduction = modified(matvec, solver, reduction)

@@ -11,8 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..linear import CG, DENSE_LIMIT, sparsity
-from ..linear import solve as linear_solve
 from ..linear._materialize import images
+from ..linear._solve import solve_known
 from ..problems import Composite, PrimalDual
 from ..settings import require_between, require_count, require_positive
 from ._base import Solver, infinity
@@ -150,7 +150,7 @@ class ADMM(Solver):
         right = trees.neg(trees.add(state.gradient, pull(away)))
         if state.factor is None:
             matvec = self._product(problem, x.primal, args, rho)
-            move = linear_solve(
+            move = solve_known(
                 matvec, right, structure="positive definite", solver=CG(), on_failure="ignore", name="the x-update"
             )
         else:

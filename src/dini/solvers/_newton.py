@@ -13,6 +13,7 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
+from ..linear._solve import solve_known
 from ..loop import tolerance
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
@@ -161,7 +162,7 @@ class Newton(Solver):
             solution, factor = _solve(hessian, flat)
             return unravel(-solution), factor
         structure = problem.structure
-        solution = linear.solve(
+        solution = solve_known(
             matvec, trees.neg(residual), structure=structure, solver=self.linear_solver, on_failure="ignore"
         )
         if minimum:
@@ -178,10 +179,13 @@ class Newton(Solver):
     def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
         """Return one full Newton step."""
         del state
-        function = problem.gradient if isinstance(problem, Minimize | LeastSquares) else problem.residual
+        minimum = isinstance(problem, Minimize | LeastSquares)
+        function = problem.gradient if minimum else problem.residual
         matvec = linear.Linearized(lambda u: function(u, *args), x)
         name = f"the Newton step of {problem.name}"
-        step = linear.solve(matvec, matvec.value, structure=problem.structure, solver=self.linear_solver, name=name)
+        # what is known of a root's Jacobian is a user's word
+        solve = solve_known if minimum else linear.solve
+        step = solve(matvec, matvec.value, structure=problem.structure, solver=self.linear_solver, name=name)
         return trees.sub(x, step)
 
 

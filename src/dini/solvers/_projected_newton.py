@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
+from ..linear._solve import solve_known
 from ..loop import tolerance
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
@@ -140,7 +141,7 @@ class ProjectedNewton(BoxSolver):
             both = free[:, None] & free[None, :]
             return -solve_positive(jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale)), gradient)
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
-        step = linear.solve(
+        step = solve_known(
             reduced, -gradient, structure="positive definite", solver=self.linear_solver, on_failure="ignore"
         )
         descends = jnp.all(jnp.isfinite(step)) & (gradient @ step < 0)

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..linear._materialize import images
 from ..linear._small import positive_definite_solver, product
+from ..linear._solve import solve_known
 from ..problems import LeastSquares
 from ._box import box_of, projected_gradient
 
@@ -326,7 +327,7 @@ class MatrixFree(Model):
             return self.masked(s * self.pull(self.push(s * q))) + damping * q
 
         def solve(b: Any) -> Any:
-            return linear.solve(
+            return solve_known(
                 product, b, structure="positive definite", solver=linear.CG(rtol=1e-6), on_failure="ignore"
             )
 

@@ -1,0 +1,54 @@
+"""Whether a map is as symmetric as somebody says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import trees
+from ..status import DerivativeError, OnFailure, Status, guard
+from ._protocol import Matvec, Structure
+
+
+def asymmetry(matvec: Matvec, like: Any) -> jax.Array:
+    r"""Return :math:`|\langle w, S v\rangle - \langle v, S w\rangle|` for two fixed vectors, relative to its terms.
+
+    :math:`S = D A D` is the map in units in which its rows are of one size: a block of small elements counts as much as
+    one of large elements.
+    """
+    v, w = trees.varied(like), trees.signs(like)
+    rows = jax.tree.map(jnp.abs, matvec(v))
+    least = trees.eps(like) * trees.max_abs(rows)
+    rows = jax.tree.map(lambda size: jnp.maximum(size, least.astype(size.dtype)), rows)
+    units = jax.tree.map(lambda size: jax.lax.rsqrt(jnp.where(size > 0, size, 1)), rows)
+
+    def scaled(u: Any) -> Any:
+        return jax.tree.map(jnp.multiply, units, matvec(jax.tree.map(jnp.multiply, units, u)))
+
+    image, other = jax.lax.stop_gradient((scaled(v), scaled(w)))
+    gap = jnp.abs(trees.vdot(w, image) - trees.vdot(v, other))
+    scale = trees.norm(w) * trees.norm(image) + trees.norm(v) * trees.norm(other)
+    return gap / jnp.where(scale > 0, scale, 1)
+
+
+def require_symmetric(
+    value: Any, matvec: Matvec, like: Any, structure: Structure, on_failure: OnFailure, what: str, where: str
+) -> Any:
+    """Return a value, guarded by a test of the symmetry that a user has declared of ``what``.
+
+    ``where`` names the declaration.
+    """
+    if structure is None or not jax.tree.leaves(like):
+        return value
+    relative = asymmetry(matvec, like)
+
+    def report(figures: Any) -> DerivativeError:
+        return DerivativeError(
+            f"{what} is declared {structure}, and is not: in units in which its rows are of one size, <w, A v> and "
+            f"<v, A w> differ by {float(figures[0]):.1e}, relative to their size. Leave the declaration out ({where}).",
+            Status.CONDITION,
+        )
+
+    return guard(value, ~(relative <= trees.eps(like) ** 0.5), report, (relative[None],), on_failure)
