@@ -413,3 +413,14 @@ def test_settings_that_do_not_fit_are_refused():
 def test_a_right_hand_side_of_zero_has_the_solution_zero(solver):
     solve = jax.jit(lambda b: linear.solve(lambda w: 2.0 * w, b, structure="positive definite", solver=solver))
     np.testing.assert_array_equal(solve(jnp.zeros(3)), 0)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.LSMR()])
+def test_a_multiple_of_the_identity_is_solved(solver, size):
+    """A method that has arrived after half of a step divides by what is left of the residual."""
+    b = np.arange(1, size + 1, dtype=np.float32)
+    for factor in (1.0, 3.0):
+        A = lambda w, factor=factor: factor * w
+        w = linear.solve(A, jnp.asarray(b), structure="positive definite", solver=solver)
+        np.testing.assert_allclose(w, b / factor, rtol=1e-6)

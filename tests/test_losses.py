@@ -106,6 +106,21 @@ def test_fenchel_young(name, s, t):
     assert middle <= ends + 1e-9 * (1 + abs(ends))
 
 
+@pytest.mark.parametrize("loss", [losses.softmax_loss, losses.sparsemax_loss])
+def test_a_score_of_minus_infinity_excludes_a_class(loss):
+    s, kept = jnp.array([0.3, -jnp.inf, 0.9, -0.2]), jnp.array([0, 2, 3])
+    for whole, part in ((2, 1), (jnp.array([0.5, 0.0, 0.25, 0.25]), jnp.array([0.5, 0.25, 0.25]))):
+        for dtype in (jnp.float64, jnp.float32):
+            value, slope = jax.jit(jax.value_and_grad(loss))(s.astype(dtype), whole)
+            want, rest = jax.value_and_grad(loss)(s[kept], part)
+            few = {"atol": 10 * jnp.finfo(dtype).eps}
+            np.testing.assert_allclose(value, want, **few)
+            np.testing.assert_allclose(slope[kept], rest, **few)
+            assert slope[1] == 0
+    assert loss(s, 1) == jnp.inf
+    assert loss(s, jnp.array([0.5, 0.5, 0.0, 0.0])) == jnp.inf
+
+
 def test_against_optax():
     np.testing.assert_allclose(
         losses.softmax_loss(SCORES, CLASSES),

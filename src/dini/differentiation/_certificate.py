@@ -272,7 +272,7 @@ def _judge(
     else:
         away = inverse_norm * newton.unsolved
         farther = 1 + _ratio(away, newton.length)
-        safety = jnp.where(failed, _SAFETY_UNSOLVED, jnp.where(error > _SMALL, _SAFETY, _SAFETY_ROUGH))
+        safety = jnp.where(failed, _SAFETY_UNSOLVED, _SAFETY_ROUGH)
         # of a system that was not solved at all, or without a correction, the residual tells what is known
         lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
         least = jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)

@@ -1,7 +1,7 @@
 """Linear systems of derivatives: which solver, and whether to believe its answer.
 
-BiCGStab and LSMR are Lineax's; what stands here is the choice by size and structure, the dense path, the other Krylov
-methods, the scaling of the right-hand side and the true residual of every solve, and sparse systems.
+BiCGStab is JAX's and LSMR Lineax's; what stands here is the choice by size and structure, the dense path, the other
+Krylov methods, the scaling of the right-hand side and the true residual of every solve, and sparse systems.
 """
 
 from ._cg import CG

@@ -61,6 +61,12 @@ def _centered(scores: jax.Array, axis: int) -> jax.Array:
     return scores - jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
 
 
+def _possible(scores: jax.Array, target: Any = 0) -> jax.Array:
+    """Return scores with a finite one, too low to count, for a class of score minus infinity that the target lacks."""
+    lowest = jnp.finfo(scores.dtype).min / 4
+    return jnp.where(jnp.isneginf(scores) & (target == 0), lowest, scores)
+
+
 def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) -> jax.Array:
     r"""Return the multiclass logistic loss, :math:`\log \sum_i e^{s_i} - \langle s, y \rangle + \sum_i y_i \log y_i`.
 
@@ -71,7 +77,8 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     Parameters
     ----------
     scores
-        ``s``; the classes lie along ``axis``.
+        ``s``; the classes lie along ``axis``. Minus infinity excludes a class: the loss is that without it, and
+        infinite where the target has a share in it.
     target
         Classes as integers, one for each slice along ``axis``, or distributions ``y`` of the scores' shape.
     axis
@@ -101,7 +108,7 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     [ 0.5 -0.5]
     """
     scores, target = _operands("softmax_loss", scores, target, axis)
-    scores = _centered(scores, axis)
+    scores = _possible(_centered(scores, axis), target)
     cross = jax.nn.logsumexp(scores, axis=axis) - jnp.sum(scores * target, axis=axis)
     return cross + jnp.sum(xlogy(target, target), axis=axis)
 
@@ -179,8 +186,8 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     0.0 0.25
     """
     scores, target = _operands("sparsemax_loss", scores, target, axis)
-    scores = _centered(scores, axis)
-    p = project_simplex(scores, 1.0, axis)
+    scores = _possible(_centered(scores, axis), target)
+    p = project_simplex(_possible(scores), 1.0, axis)
     # <s, p - y> + (|y|^2 - |p|^2)/2; its derivative is p - y + J(s - p), and J vanishes on s - p
     return jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis)
 
