@@ -39,10 +39,10 @@ from ._verdict import Certificate, Verdict, failure
 #: A verdict is good up to this estimated relative error of the derivative.
 TOLERANCE = 1e-2
 # First-order estimates are exceeded by as much as the Newton step leaves of the residual, and as iterative solvers
-# leave of a small correction and of a system that they did not solve. A step that did not reduce the residual (at the
-# level of rounding, or far away) makes them estimates of the order of magnitude only; one that made it thousands of
-# times larger says nothing at all.
-_SAFETY, _SAFETY_ROUGH, _SAFETY_UNSOLVED = 1.1, 2.0, 5.0
+# leave of a correction (no more than there is of it) and of a system that they did not solve. A step that did not
+# reduce the residual (at the level of rounding, or far away) makes them estimates of the order of magnitude only; one
+# that made it thousands of times larger says nothing at all.
+_SAFETY, _SAFETY_ITERATIVE, _SAFETY_UNSOLVED = 1.1, 2.0, 5.0
 _SAFETY_WITHOUT_NEWTON, _ASTRAY, _EXPLAINED = 30.0, 3e3, 100.0
 # On the other side of a kink the derivative is another one: by how much is anybody's guess.
 _AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
@@ -272,7 +272,7 @@ def _judge(
     else:
         away = inverse_norm * newton.unsolved
         farther = 1 + _ratio(away, newton.length)
-        safety = jnp.where(failed, _SAFETY_UNSOLVED, _SAFETY_ROUGH)
+        safety = jnp.where(failed, _SAFETY_UNSOLVED, _SAFETY_ITERATIVE)
         # of a system that was not solved at all, or without a correction, the residual tells what is known
         lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
         least = jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)
@@ -290,7 +290,8 @@ def _judge(
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
     estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
-    enough = estimate + bound <= TOLERANCE
+    # (an iterative solver knows the inverse's norm from below only)
+    enough = estimate + bound <= (TOLERANCE if system.dense else TOLERANCE / 2)
     estimate = estimate + rounding
     estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
     # where the correction is as large as the derivative, nothing may be left of it
