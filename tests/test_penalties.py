@@ -466,3 +466,11 @@ def test_nonconvex_penalties_have_no_reduction():
         assert condition.linearize(dini.Minimize(fun, penalty=penalty), x)[1] is None
     assert condition.linearize(dini.Minimize(fun, penalty=penalties.L1(0.7)), x)[1] is not None
     assert condition.linearize(dini.Minimize(fun, constraint=sets.NonNegative()), x)[1] is not None
+
+
+@pytest.mark.parametrize("inner", [penalties.Indicator(sets.Simplex()), penalties.SupportFunction(sets.Simplex())])
+def test_an_orthogonal_map_around_a_penalty_of_a_set_in_a_problem(inner):
+    Q = jnp.asarray(np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0])
+    target, penalty = jnp.array([1.0, 2.0, 3.0]), penalties.Orthogonal(inner, Q)
+    x = dini.minimize(lambda x: 0.5 * jnp.sum((x - target) ** 2), jnp.zeros(3), penalty=penalty).x
+    np.testing.assert_allclose(x, Q.T @ inner.prox(Q @ target, 1.0), atol=1e-6)

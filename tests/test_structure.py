@@ -9,6 +9,7 @@ import dini
 
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
+    {"hints"},
     {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
     {"linear"},

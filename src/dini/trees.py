@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
+from .hints import explained
+
 Tree = Any
 Class = TypeVar("Class", bound=type)
 
@@ -57,6 +59,7 @@ def register(cls: Class) -> Class:
         return node
 
     register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    cls.__init__ = explained(cls.__init__, cls.__name__)
     return cls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from .differentiation import Differentiation, Implicit
+from .hints import explained
 from .monitors import Monitor
 from .problems import FixedPoint, LeastSquares, Minimize, Root
 from .solution import Solution
@@ -50,6 +52,7 @@ def default_minimizer(x0: Any, problem: Minimize) -> Solver:
     return _BFGS if _size(x0) <= _SMALL else _LBFGS
 
 
+@functools.partial(explained, solver="BFGS")
 def minimize(
     fun: Callable[..., Any],
     x0: Any,
@@ -81,6 +84,7 @@ def minimize(
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 
 
+@functools.partial(explained, solver="LevenbergMarquardt")
 def least_squares(
     fun: Callable[..., Any],
     x0: Any,
@@ -112,6 +116,7 @@ def least_squares(
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 
 
+@functools.partial(explained, solver="Newton")
 def root(
     fun: Callable[..., Any],
     x0: Any,
@@ -136,6 +141,7 @@ def root(
     return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
 
 
+@functools.partial(explained, solver="Anderson")
 def fixed_point(
     fun: Callable[..., Any],
     x0: Any,

@@ -339,7 +339,7 @@ class Orthogonal(_Wrapper):
                 f"Orthogonal's transform Q must have orthonormal rows: Q Q^T v differs from v by {float(error):.3g} of "
                 "its length for some vector v."
             )
-        self.penalty.check(image)
+        self.penalty.check(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), image))
 
     def separates_rows(self, x: jax.Array) -> bool:
         """Return that the map mixes rows."""

@@ -135,6 +135,15 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
 def _suggest(problem: Any) -> str:
     if isinstance(problem, Composite):
         return "Use CondatVu, ADMM or DouglasRachford."
+    part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
+    if getattr(problem, "composite", False) and part is not None and part.elementwise:
+        if isinstance(problem, LeastSquares) and part is problem.constraint:
+            return "Use LevenbergMarquardt, ProjectedNewton or LBFGSB."
+        return (
+            "Use ProjectedNewton or LBFGSB."
+            if part is problem.constraint
+            else "Use ProximalNewton or ProximalGradient."
+        )
     if getattr(problem, "composite", False):
         return "Use ProximalGradient, ProjectedGradient, BlockCoordinateDescent or MirrorDescent."
     options = {
