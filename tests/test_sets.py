@@ -14,7 +14,7 @@ import pytest
 import scipy.optimize
 from catalogue_sets import CASES, derivatives, inner, project
 
-from dini import sets
+from dini import penalties, sets
 from dini.sets._transport import _euclidean_dual
 
 SAME_SUMS = next(case.consistent for case in CASES if case.name == "transportation polytope")
@@ -504,3 +504,17 @@ def test_entropic_transport_of_hard_costs(scale):
     assert np.all(P[:, 2] == 0)
     np.testing.assert_allclose(P.sum(1), a, atol=1e-11)
     assert np.isfinite(jax.grad(lambda Y: jnp.sum(run(part, Y) ** 2))(Y)).all()
+
+
+@pytest.mark.parametrize(
+    ("apply", "message"),
+    [
+        (lambda: sets.Simplex().project(jnp.ones((2, 2))), "Simplex needs axis="),
+        (lambda: sets.Box(jnp.zeros((3, 1)), 1.0).project(jnp.ones(3)), "lower of Box must broadcast"),
+        (lambda: penalties.L1(jnp.ones((3, 1))).prox(jnp.ones(3), 1.0), "strength of L1 must broadcast"),
+        (lambda: penalties.TotalVariation().prox(jnp.ones(()), 1.0), "TotalVariation's axis must be an axis"),
+    ],
+)
+def test_a_point_that_does_not_fit_is_refused_by_the_operator_itself(apply, message):
+    with pytest.raises(ValueError, match=message):
+        apply()

@@ -73,6 +73,24 @@ def _at_positive_steps(method: Callable[..., Any]) -> Callable[..., Any]:
     return at_positive_steps
 
 
+def _in_shape(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an operator that says what does not fit its point, also where parameters broadcast it to another shape."""
+
+    @functools.wraps(method)
+    def in_shape(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            out = method(self, x, *args, **kwargs)
+        except (TypeError, ValueError, IndexError):
+            self.check(x)
+            raise
+        if list(map(jnp.shape, jax.tree.leaves(out))) != list(map(jnp.shape, jax.tree.leaves(x))):
+            self.check(x)
+            trees.require_same(f"The output of {self.name}'s {method.__name__}", out, x, "the point")
+        return out
+
+    return in_shape
+
+
 class Separable:
     """Base of sets and penalties: how they split over the blocks of an unknown."""
 
@@ -84,6 +102,8 @@ class Separable:
         for name in ("project", "project_kl", "support", "value", "prox", "kink_distance"):
             method = cls.__dict__.get(name)
             if isinstance(method, types.FunctionType):
+                if name in ("project", "prox"):
+                    method = _in_shape(method)
                 setattr(cls, name, _at_floats(_at_positive_steps(method) if name == "prox" else method))
 
     @property

@@ -39,10 +39,10 @@ from ._verdict import Certificate, Verdict, failure
 #: A verdict is good up to this estimated relative error of the derivative.
 TOLERANCE = 1e-2
 # First-order estimates are exceeded by as much as the Newton step leaves of the residual, and as iterative solvers
-# leave of a correction (no more than there is of it) and of a system that they did not solve. A step that did not
-# reduce the residual (at the level of rounding, or far away) makes them estimates of the order of magnitude only; one
-# that made it thousands of times larger says nothing at all.
-_SAFETY, _SAFETY_ITERATIVE, _SAFETY_UNSOLVED = 1.1, 2.0, 5.0
+# leave of a correction, of which digits or the size were asked, and of a system that they did not solve. A step that
+# did not reduce the residual (at the level of rounding, or far away) makes them estimates of the order of magnitude
+# only; one that made it thousands of times larger says nothing at all.
+_SAFETY, _SAFETY_DIGITS, _SAFETY_SIZE, _SAFETY_UNSOLVED = 1.1, 1.2, 2.0, 5.0
 _SAFETY_WITHOUT_NEWTON, _ASTRAY, _EXPLAINED = 30.0, 3e3, 100.0
 # On the other side of a kink the derivative is another one: by how much is anybody's guess.
 _AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
@@ -50,8 +50,10 @@ _AT_A_TIE, _UNSOLVED, _ALL_LOST = 3.0, 0.3, 1.5
 # condition number bounds it, by far too much as a rule; the correction holds a sample of those that the two evaluations
 # do not share.
 _ROUNDING, _SAMPLED, _LIKELY = 4.0, 5.0, 1 / 30
+# Units in the last place of a solution that a derivative's errors are beside where there is no derivative.
+_NOTHING = 2e3
 # Iterative solvers need only the size of a Newton step or a correction that is small, and more of another.
-_SIZE_ONLY, _DIGITS, _SMALL = 1e-1, 1e-2, 1e-4
+_SIZE_ONLY, _DIGITS, _SMALL = 1e-1, 1e-3, 1e-4
 
 
 class _Correction(NamedTuple):
@@ -118,7 +120,8 @@ def forward(
     rough = _rough(dx, norm, newton.inverse(rough.inverse_norm))
     loose = _each(lambda g: system.solve(g, rough), g)
     correction = loose.w
-    size = trees.norm(trees.sub(dx, correction)) + _floor(at.x, moving, trees.norm(tangents), norm * rough.inverse_norm)
+    condition = norm * rough.inverse_norm
+    size = _size(trees.norm(trees.sub(dx, correction)), at.x, moving, trees.norm(tangents), condition)
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
@@ -173,7 +176,7 @@ def reverse(
         gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
     if given is not None:
         gradient = given
-    size = trees.norm(corrected) + _floor(at.x, moving, trees.norm(v), norm * rough.inverse_norm)
+    size = _size(trees.norm(corrected), at.x, moving, trees.norm(v), norm * rough.inverse_norm)
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
@@ -218,15 +221,17 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a == 0, 0, a / jnp.where(b == 0, jnp.finfo(b.dtype).tiny, b))
 
 
-def _floor(x: Any, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
-    """Return the size below which a derivative counts as zero.
+def _size(derivative: jax.Array, x: Any, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
+    """Return what a derivative's error is relative to: its norm, and more where that is next to nothing.
 
-    There, a relative change of the parameters changes the solution relatively by rounding errors only: by some units in
-    the last place, as many more as the condition number (or a bound of it from below) allows.
+    Along ``direction``, a relative change of the parameters by one would change the solution by a unit in the last
+    place if the derivative were ``unit``. A derivative that is not even that counts as zero; of another one, rounding
+    errors of the solution change some such units, as many more as the condition number (or a bound from below) allows.
     """
     parameters = trees.norm(moving)
-    rounding = jnp.clip(10 * condition, 10, 2000) * trees.eps(x)
-    return jnp.where(parameters > 0, rounding * trees.norm(x) * direction / parameters, 0)
+    unit = trees.eps(x) * trees.norm(x) * direction / jnp.where(parameters > 0, parameters, 1)
+    units = jnp.where(derivative <= unit, _NOTHING, jnp.clip(10 * condition, 10, _NOTHING))
+    return derivative + jnp.where(parameters > 0, units * unit, 0)
 
 
 def _judge(
@@ -272,7 +277,7 @@ def _judge(
     else:
         away = inverse_norm * newton.unsolved
         farther = 1 + _ratio(away, newton.length)
-        safety = jnp.where(failed, _SAFETY_UNSOLVED, _SAFETY_ITERATIVE)
+        safety = jnp.where(failed, _SAFETY_UNSOLVED, jnp.where(error > _SMALL, _SAFETY_DIGITS, _SAFETY_SIZE))
         # of a system that was not solved at all, or without a correction, the residual tells what is known
         lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
         least = jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)
@@ -290,8 +295,7 @@ def _judge(
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
     estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
-    # (an iterative solver knows the inverse's norm from below only)
-    enough = estimate + bound <= (TOLERANCE if system.dense else TOLERANCE / 2)
+    enough = estimate + bound <= TOLERANCE
     estimate = estimate + rounding
     estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
     # where the correction is as large as the derivative, nothing may be left of it

@@ -127,6 +127,7 @@ class Simplex(Set):
 
     def project(self, x: Any) -> Any:
         """Return the projection along the axis."""
+        self.check(x)
         return project_simplex(x, positive(self.radius), self._axis)
 
     @property
