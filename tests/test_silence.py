@@ -401,3 +401,86 @@ def test_a_step_that_leaves_the_point_as_it_is_solves_nothing(dtype, part):
         # the others' gradients are rounding at their solutions, far from zero
         assert solved.all() or dtype == jnp.float32 or "Box" not in str(part)
         assert np.all(error[solved] <= 10 * eps**0.5 + rounding[solved])
+
+
+DECAY = jnp.linspace(0.0, 2e4, 30)
+
+
+def decay(rate):
+    """Residuals of a rate constant in seconds: 1e-4."""
+    return jnp.exp(-rate * DECAY.astype(rate.dtype)) - jnp.exp(-1e-4 * DECAY).astype(rate.dtype)
+
+
+@pytest.mark.parametrize("start", [3e-4, 1e-3])
+@pytest.mark.parametrize("solver", [None, dini.LBFGSB(), dini.ProximalNewton(), dini.CoordinateDescent()])
+def test_an_unknown_in_small_units_is_not_solved_beside_its_bound(start, solver):
+    """In single precision: the room down to zero is less than the tolerance, the gradient some thousand."""
+    constraint, start = dini.sets.NonNegative(), jnp.float32(start)
+    objective = lambda rate: jnp.sum(decay(rate) ** 2)
+    solution = dini.minimize(objective, start, constraint=constraint, solver=solver, on_failure="ignore")
+    assert solution.status != dini.Status.CONVERGED or abs(solution.x / 1e-4 - 1) < 1e-2
+    if solver is None:
+        # (the gradient at the solution is rounding of some 1e-3)
+        x = dini.least_squares(decay, start, constraint=constraint, on_failure="ignore").x
+        np.testing.assert_allclose([solution.x, x], 1e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "solver", [dini.MirrorDescent(), dini.ArmijoSGD(), dini.PolyakSGD(), dini.ProximalGradient(), dini.FrankWolfe()]
+)
+def test_a_simplex_in_small_units(solver):
+    objective = lambda x: jnp.sum((1e6 * x - jnp.array([1.0, 0.0])) ** 2)
+    start, constraint = jnp.full(2, 5e-10), dini.sets.Simplex(1e-9)
+    x = dini.minimize(objective, start, constraint=constraint, solver=solver).x
+    np.testing.assert_allclose(x, [1e-9, 0.0], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [dini.BFGS(), dini.LBFGS(), dini.LBFGSB(), dini.NonlinearCG(), dini.GradientDescent()],
+    ids=lambda solver: solver.name,
+)
+def test_an_ordinary_start_does_not_end_on_a_maximum(solver):
+    """A first move of length one from a start of size one ends at zero, where even functions have no gradient."""
+    for objective, want in ((lambda x: x**4 - x**2, 0.5**0.5), (lambda x: (x**2 - 0.25) ** 2, 0.5)):
+        for start in (1.0, -1.0):
+            x = dini.minimize(objective, start, solver=solver).x
+            assert abs(abs(x) - want) < 1e-5
+    radial = lambda x: jnp.sum(x**2) ** 2 - jnp.sum(x**2)
+    x = dini.minimize(radial, jnp.full(16, 0.25), solver=solver).x
+    assert abs(jnp.sum(x**2) - 0.5) < 1e-5
+
+
+def test_a_condition_that_the_solution_does_not_satisfy():
+    """In the differentiation, as in custom_root; and a nonconvex penalty's, at a point of another branch."""
+    wrong = dini.Implicit(condition=lambda x, a: x - a)
+    free = dini.Implicit(condition=lambda x, a: 2 * (x - a))
+    square = lambda a: dini.root(lambda x, a: x**2 - a, 1.0, a, differentiation=wrong).x
+    box = dini.sets.Box(0.0, 1.0)
+    clipped = lambda a: dini.minimize(lambda x, a: (x - a) ** 2, 1.0, a, constraint=box, differentiation=free).x
+    for fun in (square, clipped):
+        with pytest.raises(Exception, match="does not satisfy the optimality condition"):
+            jax.block_until_ready(jax.grad(fun)(4.0))
+    y = jnp.array([2.0, 6.0])
+    for penalty in (dini.penalties.L0(1.0), dini.penalties.MCP(1.0, 3.0)):
+        fit = lambda y, p=penalty: (
+            dini.minimize(lambda x, y: 0.05 * jnp.sum((x - y) ** 2), jnp.zeros(2), y, penalty=p).x
+        )
+        with pytest.raises(Exception, match="does not satisfy the optimality condition"):
+            jax.block_until_ready(jax.vjp(fit, y)[1](jnp.ones(2)))
+
+
+def test_a_far_start_does_not_vouch_for_what_a_function_returns():
+    problem = dini.Root(lambda x, a: x**2 - a)
+    guess = lambda problem, init, a: 50.0 + 0 * a
+    assert dini.solve(problem, guess, 1e4, 4.0, on_failure="ignore").status == dini.Status.CONDITION
+    assert dini.solve(problem, lambda problem, init, a: jnp.sqrt(a), 1e4, 4.0).status == dini.Status.CONVERGED
+
+
+@pytest.mark.parametrize("mode", [dini.Implicit(), dini.Unrolled()])
+def test_what_meets_a_test_that_means_nothing_is_told_in_every_mode(mode):
+    how = {"differentiation": mode, "on_failure": "ignore"}
+    endless = dini.fixed_point(lambda x: x + 1.0, 1e20, solver=dini.FixedPointIteration(), **how)
+    assert endless.status == dini.Status.DIVERGED
+    hidden = lambda x: (x - 1) ** 2 + jax.lax.stop_gradient(jnp.sqrt(x - 5))
+    assert dini.minimize(hidden, 0.0, solver=dini.GradientDescent(step_size=0.1), **how).status == dini.Status.NONFINITE

@@ -154,15 +154,19 @@ def iterate_differentiably(
             return lambda now, _: (one(now), None)
         return lambda now, _: (jax.lax.cond(now.status == Status.RUNNING, one, lambda same: same, now), None)
 
+    def ended(end: Outcome) -> Outcome:
+        told = _believed(problem, solver, end._replace(x=jax.lax.stop_gradient(end.x)), jax.lax.stop_gradient(args))
+        return end._replace(status=told.status)
+
     def repeat(one: Callable[[Outcome], Outcome], now: Outcome, times: int) -> Outcome:
         return jax.lax.scan(running(one), now, None, length=times)[0]
 
     start = _start(problem, solver, x, args, monitor)
     if not checkpoint:
-        return repeat(advance, start, total)
+        return ended(repeat(advance, start, total))
     inner = max(1, math.isqrt(total))
     chunk = jax.checkpoint(lambda now: repeat(advance, now, inner))
     if steps is None:  # the last chunk may run over, by steps that are skipped
-        return repeat(chunk, start, -(-total // inner))
+        return ended(repeat(chunk, start, -(-total // inner)))
     end = repeat(chunk, start, total // inner)
-    return repeat(advance, end, total % inner) if total % inner else end
+    return ended(repeat(advance, end, total % inner) if total % inner else end)

@@ -296,6 +296,10 @@ def _judge(
     # not reduce the residual is at the level of rounding
     estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
     enough = estimate + bound <= TOLERANCE
+    if not system.dense:
+        # nobody is refused for a caution that the digits do not ask for
+        wide = jnp.where(failed | tie | (error <= _SMALL), 1, _SAFETY_SIZE / _SAFETY_DIGITS) * estimate
+        estimate = jnp.where(enough, jnp.clip(wide, estimate, TOLERANCE), wide)
     estimate = estimate + rounding
     estimate = jnp.where(astray & (contraction > _ASTRAY), jnp.inf, estimate)
     # where the correction is as large as the derivative, nothing may be left of it

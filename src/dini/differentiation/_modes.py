@@ -106,6 +106,8 @@ class Implicit(Differentiation):
             status_of=lambda extra: extra[0].status,
             reuse=lambda extra: extra[1],
             certify=self.certify,
+            # the solver's test is that of the problem's own condition, and of a convex one
+            judge=self.condition is not None or not _convex(problem),
         )
         return outcome._replace(x=x)
 
@@ -117,6 +119,11 @@ class Implicit(Differentiation):
         if trees.size(x) > DENSE_LIMIT and isinstance(condition, conditions.Residual) and hasattr(problem, "map"):
             return SeriesFirst(Auto(), rtol=tolerance(solver, x) if hasattr(solver, "tol") else None)
         return Auto()
+
+
+def _convex(problem: Any) -> bool:
+    """Return whether the problem's constraint and penalty are convex."""
+    return all(getattr(getattr(problem, part, None), "convex", True) for part in ("constraint", "penalty"))
 
 
 @trees.register

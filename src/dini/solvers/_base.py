@@ -155,6 +155,32 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
+def first_length(norm: Any) -> Any:
+    """Return the step size to try first along a gradient of some norm, where nothing is known of the curvature.
+
+    The move is shorter than one, and not by a simple factor: from a start such as one, a move of one would end exactly
+    at zero, where the gradient of an even function vanishes, be it a minimum or not.
+    """
+    return jnp.where(norm > 1, 0.93 / jnp.where(norm > 1, norm, 1), 1.0)
+
+
+def residual_step(x: Any, gradient: Any) -> Any:
+    r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
+
+    One, or less where that would move the point by more than its own size: beside an unknown in small units any move is
+    cut off by a bound, and :math:`\|x - P(x - g)\|` is small whatever the gradient.
+    """
+    size, slope = trees.norm(x), trees.norm(gradient)
+    far = (size > 0) & (slope > size)
+    return jax.lax.stop_gradient(jnp.where(far, size / jnp.where(far, slope, 1), 1.0))
+
+
+def proximal_residual(problem: Any, x: Any, gradient: Any) -> jax.Array:
+    """Return the norm of the residual of the proximal gradient step, in units of the gradient."""
+    eta = residual_step(x, gradient)
+    return trees.norm(trees.sub(x, problem.prox(trees.axpy(-eta, gradient, x), eta))) / eta
+
+
 def relative_rounding(value: Any) -> Any:
     """Return a few units of rounding error of a function's value: smaller differences between values mean nothing."""
     return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
@@ -253,7 +279,8 @@ class Function(Solver):
     """A plain function ``(problem, init, *args) -> x`` as a solver.
 
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
-    (in units of the gradient) must be at most ``tol`` times the larger of one and the residual at ``init``.
+    (in units of the gradient) must be at most ``tol`` times the larger of one and the residual at a point that is away
+    by one plus the solution's own size (at ``init``, where that one is not finite).
 
     Parameters
     ----------
@@ -288,9 +315,13 @@ class Function(Solver):
         """Call the function and test what it returns."""
         solution = self.fun(problem, x, *args)
         trees.require_same(f"The solution returned by {self.name}", solution, x, "init")
-        error, start = (problem.condition.error(problem, u, *args) for u in (solution, x))
+        away = trees.varied(x)
+        length = (1 + trees.norm(solution)) / jnp.maximum(trees.norm(away), trees.eps(x))
+        away = trees.add(solution, jax.tree.map(lambda d: (length * d).astype(d.dtype), away))
+        error, far, start = (problem.condition.error(problem, u, *args) for u in (solution, away, x))
         tol = trees.eps(x) ** 0.25 if self.tol is None else self.tol
-        scale = jnp.where(jnp.isfinite(start), jnp.maximum(start, 1), 1)
+        scale = jnp.where(jnp.isfinite(far), far, jnp.where(jnp.isfinite(start), start, 1))
+        scale = jnp.maximum(scale, 1)
         status = jnp.where(error <= tol * scale, Status.CONVERGED, Status.CONDITION)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
         return Outcome(solution, (), jnp.ones((), jnp.int32), status, error)

@@ -25,9 +25,9 @@ class Box(NamedTuple):
         """Clip a vector to the bounds."""
         return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
 
-    def projected_gradient(self, x: Any, gradient: Any) -> Any:
+    def projected_gradient(self, x: Any, gradient: Any, curvature: Any) -> Any:
         """Return what is left of the negative gradient at the bounds, zero at a solution."""
-        return projected_gradient(x, gradient, self.lower, self.upper)
+        return projected_gradient(x, gradient, self.lower, self.upper, curvature)
 
     def longest(self, x: Any, direction: Any) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
@@ -36,17 +36,30 @@ class Box(NamedTuple):
         return jnp.min(jnp.where(moves, room / jnp.where(moves, direction, 1), jnp.inf), initial=jnp.inf)
 
 
-def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any) -> Any:
+def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature: Any) -> Any:
     """Return the negative gradient with each element cut off at the room that there is for it.
 
-    The room is in units of the box's width where that is less than one: in a narrow box every point is near a solution,
-    and yet its value need not be.
+    What counts of the room is how much the gradient can change on the way: in units of the gradient, the room times the
+    curvature. Near a bound in small units every point is near a solution, and yet its gradient need not be small. The
+    room is never taken for less than it is, and in a box that is narrower than one for no less than its share of the
+    width. An infinite curvature, where none is known, lets only a bound itself stop the gradient.
     """
     width = upper - lower
     unit = jnp.where((width > 0) & (width < 1), width, 1)
-    up, down = (upper - x) / unit, (lower - x) / unit
+    scale = jnp.maximum(1 / unit, curvature)
+    up, down = upper - x, lower - x
+    up, down = (jnp.where(room == 0, 0, room * scale) for room in (up, down))
     # NaN passes
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
+
+
+def secant_curvature(s: Any, y: Any) -> Any:
+    """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
+
+    Infinite for elements that have not moved.
+    """
+    overall = trees.norm(y) / jnp.where(trees.norm(s) > 0, trees.norm(s), 1)
+    return jnp.where(s == 0, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
 
 
 def has_bounds(constraint: Any) -> bool:

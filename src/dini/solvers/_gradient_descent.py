@@ -12,7 +12,7 @@ from .. import trees
 from ..functions import as_function
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
+from ._base import Solver, doubtful_difference, first_length, infinity, relative_rounding, running
 
 
 class State(NamedTuple):
@@ -119,7 +119,7 @@ class GradientDescent(Solver):
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
         new_norm = trees.norm(gradient)
-        start = 1 / jnp.maximum(new_norm, 1)
+        start = first_length(new_norm)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.
         step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)

@@ -12,8 +12,17 @@ from .. import trees
 from ..loop import tolerance
 from ..settings import require_count
 from ..status import Status
-from ._base import PATIENCE, hidden_difference, infinity, kept_value, relative_rounding, running, shown_by_gradients
-from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
+from ._base import (
+    PATIENCE,
+    first_length,
+    hidden_difference,
+    infinity,
+    kept_value,
+    relative_rounding,
+    running,
+    shown_by_gradients,
+)
+from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
 from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
 
 
@@ -114,7 +123,8 @@ class LBFGSB(BoxSolver):
         old = self.line_search.bracket(*old)
         trial = box.project(flat + old.trial * state.direction)
         value, gradient = value_and_gradient(problem, box, trial, args)
-        size = trees.norm(box.projected_gradient(trial, gradient))
+        curvature = secant_curvature(trial - flat, gradient - state.gradient)
+        size = trees.norm(box.projected_gradient(trial, gradient, curvature))
         first = jnp.isinf(state.value)
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, gradient @ state.direction, hidden, longest)
@@ -147,7 +157,7 @@ class LBFGSB(BoxSolver):
         model = _forget(model, worn)
         slope = gradient @ direction
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        start = jnp.where(model.count == 0, 1 / jnp.maximum(trees.norm(direction), 1), 1.0)
+        start = jnp.where(model.count == 0, first_length(trees.norm(direction)), 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         status = jnp.where((failed & ~known) | (idle >= PATIENCE), Status.STALLED, state.status)
         status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)

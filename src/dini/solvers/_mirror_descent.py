@@ -14,7 +14,7 @@ from ..functions import as_function
 from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, infinity, judged, running, shortened
+from ._base import Solver, infinity, judged, proximal_residual, running, shortened
 from ._gradient_descent import schedule_value
 
 
@@ -135,8 +135,7 @@ class MirrorDescent(Solver):
             # the first step also brings a start with the wrong sum into the set, whatever that does to the objective
             accept = enough | ((state.steps == 0) & jnp.isfinite(new_value))
             status = jnp.where(eta < jnp.finfo(dtype).tiny * 1e6, Status.STALLED, state.status).astype(jnp.int32)
-        moved = trees.sub(x, problem.prox(trees.sub(x, gradient), 1.0))
-        error = trees.norm(moved).astype(dtype)
+        error = proximal_residual(problem, x, gradient).astype(dtype)
         # the error is that of x: a point that meets the test is the one to return
         keep = ~accept | (error <= tolerance(self, x))
         return trees.where(keep, x, new), State(error, step_size.astype(dtype), state.steps + 1, status, last, unsure)

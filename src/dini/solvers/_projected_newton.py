@@ -15,7 +15,7 @@ from ..linear._solve import solve_known
 from ..loop import tolerance
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
-from ._box import Box, BoxSolver, box_of, flatten, value_and_gradient
+from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
 from ._newton import solve_positive
 
 
@@ -88,7 +88,8 @@ class ProjectedNewton(BoxSolver):
         box, flat = box_of(problem, x), flatten(x)
         trial = box.project(flat + state.step_size * state.direction)
         value, gradient = value_and_gradient(problem, box, trial, args)
-        size = trees.norm(box.projected_gradient(trial, gradient))
+        curvature = secant_curvature(trial - flat, gradient - state.gradient)
+        size = trees.norm(box.projected_gradient(trial, gradient, curvature))
         first = state.steps == 0
         # what the free coordinates promise along the line, and the active ones along the bent path
         free = state.step_size * jnp.where(state.free, state.gradient * state.direction, 0)

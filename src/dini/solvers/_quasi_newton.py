@@ -13,6 +13,7 @@ from ..status import Status
 from ._base import (
     PATIENCE,
     Solver,
+    first_length,
     hidden_difference,
     infinity,
     kept_value,
@@ -137,7 +138,7 @@ class QuasiNewton(Solver):
         direction = trees.where(restart, trees.neg(gradient), trees.where(accept, direction, state.direction))
         slope = jnp.where(restart, -(error**2), slope)
         cold = restart | (model.count == 0)
-        start = jnp.where(cold, 1 / jnp.maximum(error, 1), self._first_trial(old, slope))
+        start = jnp.where(cold, first_length(error), self._first_trial(old, slope))
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | (idle >= PATIENCE)
         status = jnp.where(stalled, Status.STALLED, state.status)

@@ -76,7 +76,10 @@ class Space:
         """Return the optimality measure: the norm of the (projected) gradient, or of a root's residual."""
         if not self.minimum:
             return trees.sqrt(2 * at.value)
-        step = at.gradient if self.bounds is None else projected_gradient(u, at.gradient, *self.bounds)
+        step = at.gradient
+        if self.bounds is not None:
+            curvature = jnp.inf if at.jacobian is None else jnp.sum(at.jacobian**2, axis=1)
+            step = projected_gradient(u, at.gradient, *self.bounds, curvature)
         return trees.sqrt(jnp.sum(step * step) + at.rest)
 
     def weights(self, r: Any) -> tuple[Any, Any]:

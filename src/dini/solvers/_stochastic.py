@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ._base import Solver, infinity
+from ._base import Solver, infinity, proximal_residual
 
 
 class Stochastic(Solver):
@@ -43,11 +43,10 @@ class MomentumState(NamedTuple):
 
 
 def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:
-    """Return the norm of the gradient, or of the projected gradient step's move where there is a constraint.
+    """Return the norm of the gradient, or the residual of the proximal gradient step where there is a constraint.
 
     NaN where the objective is not finite, which its gradient need not show.
     """
-    move = gradient
-    if getattr(problem, "composite", False):
-        move = trees.sub(x, problem.prox(trees.sub(x, gradient), 1.0))
-    return jnp.where(jnp.isfinite(value), trees.norm(move), jnp.nan)
+    composite = getattr(problem, "composite", False)
+    error = proximal_residual(problem, x, gradient) if composite else trees.norm(gradient)
+    return jnp.where(jnp.isfinite(value), error, jnp.nan)

@@ -12,7 +12,7 @@ from .. import trees
 from ..loop import tolerance
 from ..status import Status
 from ..working_sets import Elements, dispatch, sizes
-from ._base import Solver, infinity, relative_rounding, running
+from ._base import Solver, infinity, relative_rounding, residual_step, running
 
 
 class State(NamedTuple):
@@ -56,7 +56,8 @@ class Model(NamedTuple):
 
     def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
         """Return the norm of the model's residual, in the outer loop's measure."""
-        return jnp.linalg.norm(u - self.part.prox(u - slope, jnp.ones((), u.dtype)))
+        eta = residual_step(u, slope)
+        return jnp.linalg.norm(u - self.part.prox(u - eta * slope, eta)) / eta
 
 
 class NewtonStep(NamedTuple):
@@ -157,8 +158,8 @@ class WorkingSet(Solver):
         fixed, slopes = jax.lax.stop_gradient((flat, gradient))
         near, kept = part.slope(fixed - slopes, jnp.ones((), flat.dtype))
         violation = jnp.abs(fixed - near)
-        # in units of the unknown and of the gradient alike: the residual with step size one
-        error = jnp.linalg.norm(violation)
+        eta = residual_step(fixed, slopes)
+        error = jnp.linalg.norm(fixed - part.prox(fixed - eta * slopes, eta)) / eta
         wanted = (kept > 0) | (violation > 0)
         old = wanted & state.free
         count = jnp.sum(old)
