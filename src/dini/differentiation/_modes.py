@@ -132,7 +132,10 @@ class OneStep(Differentiation):
     r"""Differentiate one step of the solver at its own end point, as if the point were constant.
 
     The Jacobian is :math:`\partial_2 T(x, \theta)`, an approximation whose error is proportional to the contraction
-    factor :math:`\|\partial_1 T\|`: exact for Newton's method, poor for slow solvers. No linear system is solved.
+    factor :math:`\|\partial_1 T\|`: exact for Newton's method at a simple solution, poor for slow solvers and at
+    multiple roots, where Newton's method is one. No linear system is solved. It is a method of first order: as the
+    point is a constant, a second derivative lacks what the point's own move contributes (of a root by Newton's method,
+    it is zero).
 
     References
     ----------

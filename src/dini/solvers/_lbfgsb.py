@@ -66,7 +66,8 @@ class LBFGSB(BoxSolver):
     bends at a breakpoint for each bound that it meets), then minimizes the model over the variables that are free
     there, projects the result onto the bounds, and searches along the line to it. All breakpoints are judged at once,
     from cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. The
-    error is :math:`\|P(x - \nabla f) - x\|_2`.
+    error is :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the
+    curvature, if that is more than one.
 
     Without a constraint this is L-BFGS with a denser algebra.
 

@@ -42,8 +42,8 @@ class MirrorDescent(Solver):
     :class:`dini.sets.Simplex` this is the exponentiated-gradient method. Without ``step_size`` the step is found by
     backtracking on :math:`f(x^+) \le f(x) + \langle\nabla f(x), x^+ - x\rangle + D_\varphi(x^+, x)/\eta`; where
     rounding hides whether that holds, the step is halved where the next gradient shows more curvature.
-    The error is the Euclidean residual :math:`\|x - \mathrm{proj}_C(x - \nabla f(x))\|_2` of the problem's own
-    condition, so slow convergence towards the boundary shows.
+    The error is the Euclidean residual :math:`\|x - \mathrm{proj}_C(x - \eta \nabla f(x))\|_2 / \eta` of the problem's
+    own condition, with :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, so slow convergence towards the boundary shows.
 
     Parameters
     ----------

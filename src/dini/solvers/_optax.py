@@ -34,7 +34,8 @@ class OptaxSolver(Stochastic):
     A step is ``updates = transformation.update(gradient, ...)`` and ``x + updates``, projected onto the constraint if
     there is one. Transformations that need the objective get it (``value``, ``grad`` and ``value_fn``), so
     ``optax.lbfgs()`` and ``optax.polyak_sgd()`` work. The error is the norm of the gradient, with a constraint
-    :math:`\|x - \Pi_C(x - \nabla f)\|_2`, at the point before the step; a point that meets the test is not moved.
+    :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, at the point
+    before the step; a point that meets the test is not moved.
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so

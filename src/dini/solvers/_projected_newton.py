@@ -42,7 +42,8 @@ class ProjectedNewton(BoxSolver):
     (with the absolute eigenvalues where it is indefinite) and is a gradient step in the active ones. Trials are
     :math:`P(x + t d)` with ``t`` halved from one until the function decreases sufficiently; each trial is one step.
     At a nondegenerate solution the active set settles and the convergence is quadratic. The error is
-    :math:`\|P(x - \nabla f) - x\|_2`.
+    :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the curvature,
+    if that is more than one.
 
     Parameters
     ----------

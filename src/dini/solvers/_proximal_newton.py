@@ -47,7 +47,8 @@ class ProximalNewton(WorkingSet):
 
     Only a block of the Hessian is needed: objectives :class:`dini.LinearComposite` and :class:`dini.Quadratic` give it
     at the cost of a matrix product; for others it is one Hessian product an element. The error is :math:`\|x -
-    \mathrm{prox}_g(x - \nabla f)\|_2` at the point before the step. Without penalty this is Newton's method.
+    \mathrm{prox}_{\eta g}(x - \eta \nabla f)\|_2 / \eta` at the point before the step, with :math:`\eta = \min(1,
+    \|x\| / \|\nabla f\|)` (one at zero). Without penalty this is Newton's method.
 
     A path of penalties, each solution the start of the next: put :func:`dini.solve` into :func:`jax.lax.scan`.
 
