@@ -48,7 +48,8 @@ def test_parameters_in_callable_modules(arguments):
 
     def solution(weight):
         activation = jnp.tanh if arguments == "data" else jax.nn.softplus
-        return dini.minimize(Model(weight, activation), jnp.ones(2), jnp.array([0.3, -0.2])).x
+        solver = dini.BFGS(tol=1e-11)
+        return dini.minimize(Model(weight, activation), jnp.ones(2), jnp.array([0.3, -0.2]), solver=solver).x
 
     weight, h = jnp.array([1.0, 2.0]), 1e-5
     jacobian = jax.jacobian(solution)(weight)

@@ -44,6 +44,8 @@ def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature:
     room is never taken for less than it is, and in a box that is narrower than one for no less than its share of the
     width. An infinite curvature, where none is known, lets only a bound itself stop the gradient.
     """
+    # a measure, a constant of differentiation: zero times infinity would be NaN there
+    x, gradient, lower, upper, curvature = jax.lax.stop_gradient((x, gradient, lower, upper, curvature))
     width = upper - lower
     unit = jnp.where((width > 0) & (width < 1), width, 1)
     scale = jnp.maximum(1 / unit, curvature)
