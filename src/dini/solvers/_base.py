@@ -155,13 +155,17 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
-def first_length(norm: Any) -> Any:
-    """Return the step size to try first along a gradient of some norm, where nothing is known of the curvature.
+def first_length(x: Any, direction: Any) -> Any:
+    """Return the step size to try first along minus a gradient, where nothing is known of the curvature.
 
-    The move is shorter than one, and not by a simple factor: from a start such as one, a move of one would end exactly
-    at zero, where the gradient of an even function vanishes, be it a minimum or not.
+    The move is of length one at most. One from a start of that size may end exactly at zero, where the gradient of an
+    even function vanishes, be it a minimum or not: such a one is shorter.
     """
-    return jnp.where(norm > 1, 0.93 / jnp.where(norm > 1, norm, 1), 1.0)
+    size = trees.norm(direction)
+    long = size > 1
+    length = 1 / jnp.where(long, size, 1)
+    end = trees.norm(trees.axpy(length, direction, x))
+    return jnp.where(long & (end <= trees.eps(x) ** 0.5 * trees.norm(x)), 0.93, 1.0) * length
 
 
 def residual_step(x: Any, gradient: Any) -> Any:

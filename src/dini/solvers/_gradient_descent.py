@@ -119,7 +119,7 @@ class GradientDescent(Solver):
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
         new_norm = trees.norm(gradient)
-        start = first_length(new_norm)
+        start = first_length(trial, trees.neg(gradient))
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.
         step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)

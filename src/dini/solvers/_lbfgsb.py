@@ -158,7 +158,7 @@ class LBFGSB(BoxSolver):
         model = _forget(model, worn)
         slope = gradient @ direction
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        start = jnp.where(model.count == 0, first_length(trees.norm(direction)), 1.0)
+        start = jnp.where(model.count == 0, first_length(point, direction), 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         status = jnp.where((failed & ~known) | (idle >= PATIENCE), Status.STALLED, state.status)
         status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)

@@ -138,7 +138,9 @@ class QuasiNewton(Solver):
         direction = trees.where(restart, trees.neg(gradient), trees.where(accept, direction, state.direction))
         slope = jnp.where(restart, -(error**2), slope)
         cold = restart | (model.count == 0)
-        start = jnp.where(cold, first_length(error), self._first_trial(old, slope))
+        point = trees.where(accept, trial, x)
+        near = lambda: self._first_trial(old, slope)
+        start = jax.lax.cond(cold, lambda: first_length(point, direction).astype(dtype), near)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | (idle >= PATIENCE)
         status = jnp.where(stalled, Status.STALLED, state.status)
@@ -152,7 +154,7 @@ class QuasiNewton(Solver):
             self._forget(model, restart),
             status.astype(jnp.int32),
         )
-        return trees.where(accept, trial, x), kept
+        return point, kept
 
 
 def _gram(s: Any, y: Any, g: Any, dtype: Any) -> Gram:
