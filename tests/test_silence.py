@@ -484,3 +484,10 @@ def test_what_meets_a_test_that_means_nothing_is_told_in_every_mode(mode):
     assert endless.status == dini.Status.DIVERGED
     hidden = lambda x: (x - 1) ** 2 + jax.lax.stop_gradient(jnp.sqrt(x - 5))
     assert dini.minimize(hidden, 0.0, solver=dini.GradientDescent(step_size=0.1), **how).status == dini.Status.NONFINITE
+
+
+@pytest.mark.parametrize("solver", [dini.CoordinateDescent(), dini.ProximalNewton()])
+def test_an_objective_that_falls_without_end_leaves_a_finite_point(solver):
+    solution = dini.minimize(lambda x: -jnp.exp(jnp.sum(x)), jnp.zeros(2), solver=solver, on_failure="ignore")
+    assert solution.status != dini.Status.CONVERGED
+    assert jnp.all(jnp.isfinite(solution.x))

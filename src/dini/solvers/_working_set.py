@@ -194,7 +194,8 @@ class WorkingSet(Solver):
         new, gain, scale, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
         objective = problem.value(unravel(new), *args) + part.value(new)
         slack = relative_rounding(start)
-        accept = jax.lax.stop_gradient(objective <= start + jnp.minimum(1e-4 * gain, 0) + slack)
+        accept = objective <= start + jnp.minimum(1e-4 * gain, 0) + slack
+        accept = jax.lax.stop_gradient(accept & jnp.isfinite(objective))
         moved = jnp.any(new != flat)
         least = 1e-3 * scale
         damping = jnp.where(
