@@ -437,7 +437,7 @@ def test_a_simplex_in_small_units(solver):
 
 @pytest.mark.parametrize(
     "solver",
-    [dini.BFGS(), dini.LBFGS(), dini.LBFGSB(), dini.NonlinearCG(), dini.GradientDescent()],
+    [dini.BFGS(), dini.LBFGS(), dini.LBFGSB(), dini.NonlinearCG(), dini.GradientDescent(), dini.Dogleg(hessian="bfgs")],
     ids=lambda solver: solver.name,
 )
 def test_an_ordinary_start_does_not_end_on_a_maximum(solver):

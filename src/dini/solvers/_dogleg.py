@@ -118,7 +118,10 @@ class Dogleg(Solver):
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
         grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
         radius = jnp.where(accept & (ratio > 0.75), grown, jnp.where(ratio >= 0.25, radius, 0.25 * length))
-        radius = jax.lax.stop_gradient(jnp.where(first, jnp.asarray(self.radius, dtype), radius))
+        # a first move to zero would end where an even function is stationary, be it a maximum
+        start = jnp.asarray(self.radius, dtype)
+        start = jnp.where(jnp.abs(trees.norm(flat_x) - start) <= trees.eps(x) ** 0.5 * start, 0.93, 1.0) * start
+        radius = jax.lax.stop_gradient(jnp.where(first, start, radius))
 
         hessian, count = state.hessian, state.count
         if self.hessian == "bfgs":
