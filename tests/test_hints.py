@@ -33,6 +33,12 @@ def test_a_hint_is_given(name):
         call()
 
 
+def test_another_error_beside_a_function_gets_no_hint():
+    with pytest.raises(ValueError, match="tol must be nonnegative") as caught:
+        dini.GradientDescent(lambda step: 0.1, tol=-1.0)
+    assert "belongs to the problem" not in str(caught.value)
+
+
 def test_errors_of_the_users_own_functions_are_not_touched():
     def objective(x):
         return square(x, maxiter=3)

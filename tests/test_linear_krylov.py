@@ -415,6 +415,13 @@ def test_a_right_hand_side_of_zero_has_the_solution_zero(solver):
     np.testing.assert_array_equal(solve(jnp.zeros(3)), 0)
 
 
+@pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.Dense()])
+def test_a_right_hand_side_of_nan_has_no_solution(solver):
+    how = {"structure": "positive definite", "solver": solver, "on_failure": "ignore"}
+    w = jax.jit(lambda b: linear.solve(lambda w: 2.0 * w, b, **how))(jnp.array([jnp.nan, 1.0, 2.0]))
+    assert jnp.any(jnp.isnan(w))
+
+
 @pytest.mark.parametrize("size", [1, 5])
 @pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.LSMR()])
 def test_a_multiple_of_the_identity_is_solved(solver, size):

@@ -474,6 +474,9 @@ def test_a_far_start_does_not_vouch_for_what_a_function_returns():
     problem = dini.Root(lambda x, a: x**2 - a)
     guess = lambda problem, init, a: 50.0 + 0 * a
     assert dini.solve(problem, guess, 1e4, 4.0, on_failure="ignore").status == dini.Status.CONDITION
+    steep = dini.Root(lambda x, a: jnp.exp(x) - a)
+    wrong = lambda problem, init, a: 20.0 + 0 * a
+    assert dini.solve(steep, wrong, 0.0, jnp.exp(19.9), on_failure="ignore").status == dini.Status.CONDITION
     assert dini.solve(problem, lambda problem, init, a: jnp.sqrt(a), 1e4, 4.0).status == dini.Status.CONVERGED
 
 

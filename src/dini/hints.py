@@ -71,8 +71,8 @@ def explained(function: Function, owner: str = "", *, solver: str | None = None)
         try:
             return function(*args, **keywords)
         except (TypeError, ValueError) as error:
-            if len(args) > 1 and callable(args[1]) and hasattr(args[0], "step"):
-                # the first setting of a solver is none
+            if len(args) > 1 and callable(args[1]) and hasattr(args[0], "step") and repr(args[1]) in str(error):
+                # a function is refused as the first setting of a solver
                 raise type(error)(f"{error} {_THERE['fun']}") from None
             found = _UNKNOWN.search(str(error))
             if found is None or not str(error).startswith(f"{function.__qualname__}()"):

@@ -244,8 +244,9 @@ class System:
             w, flagged = self.reduction.direct(b, lambda b: self._apply(solver, b))
         else:
             w, flagged = self._apply(solver, b)
-        # some methods divide by the norm of the residual
-        w, flagged = trees.where(top > 0, w, trees.zeros_like(w)), flagged & (top > 0)
+        # some methods divide by the norm of the residual, and some take no step where it is not a number
+        unit = jnp.where(jnp.isfinite(top), unit, jnp.nan)
+        w, flagged = trees.where(top == 0, trees.zeros_like(w), w), flagged & (top != 0)
         left = trees.sub(self._matvec(w), b)
         residual = self._reachable(left, b) if getattr(solver, "least_squares", False) else trees.norm(left)
         return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)

@@ -283,8 +283,8 @@ class Function(Solver):
     """A plain function ``(problem, init, *args) -> x`` as a solver.
 
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
-    (in units of the gradient) must be at most ``tol`` times the larger of one and the residual at a point that is away
-    by one plus the solution's own size (at ``init``, where that one is not finite).
+    (in units of the gradient) must be at most ``tol`` times the residual at ``init``, or at a point that is away by one
+    plus the solution's own size, if that is smaller, or one, if that is larger than both.
 
     Parameters
     ----------
@@ -324,8 +324,9 @@ class Function(Solver):
         away = trees.add(solution, jax.tree.map(lambda d: (length * d).astype(d.dtype), away))
         error, far, start = (problem.condition.error(problem, u, *args) for u in (solution, away, x))
         tol = trees.eps(x) ** 0.25 if self.tol is None else self.tol
-        scale = jnp.where(jnp.isfinite(far), far, jnp.where(jnp.isfinite(start), start, 1))
-        scale = jnp.maximum(scale, 1)
+        # a far start vouches for nothing, and neither does a point where the residual has grown exponentially
+        scale = jnp.minimum(*(jnp.where(jnp.isfinite(size), size, jnp.inf) for size in (far, start)))
+        scale = jnp.where(jnp.isfinite(scale), jnp.maximum(scale, 1), 1)
         status = jnp.where(error <= tol * scale, Status.CONVERGED, Status.CONDITION)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
         return Outcome(solution, (), jnp.ones((), jnp.int32), status, error)
