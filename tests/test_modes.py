@@ -118,3 +118,15 @@ def test_bad_input():
         dini.Unrolled(last=0)
     with pytest.raises(ValueError, match="needs a solver with a differentiable step"):
         dini.solve(dini.Minimize(lambda x: x**2), dini.LBFGS(), 1.0, differentiation=dini.Unrolled(last=2))
+
+
+def test_one_step_composes():
+    """The point moves in derivatives of higher order: of a simple root by Newton's method they are exact."""
+    root = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.OneStep()).x
+    np.testing.assert_allclose(jax.grad(jax.grad(root))(8.0), -2 / 9 * 8.0 ** (-5 / 3), rtol=1e-9)
+    np.testing.assert_allclose(jax.jacfwd(jax.jacrev(jax.grad(root)))(8.0), 10 / 27 * 8.0 ** (-8 / 3), rtol=1e-8)
+    # theta enters the weights, so that the step's own matrix moves too
+    fun = lambda x, a: jnp.sum((x - a) ** 4 + jnp.arange(1.0, 4.0) * (x - a) ** 2 + x**2 * a**2)
+    solve = lambda mode: lambda a: dini.minimize(fun, jnp.zeros(3), a, solver=dini.Newton(), differentiation=mode).x
+    want = jax.hessian(solve(dini.Implicit()))(1.3)
+    np.testing.assert_allclose(jax.jit(jax.hessian(solve(dini.OneStep())))(1.3), want, rtol=1e-9)

@@ -494,3 +494,30 @@ def test_an_objective_that_falls_without_end_leaves_a_finite_point(solver):
     solution = dini.minimize(lambda x: -jnp.exp(jnp.sum(x)), jnp.zeros(2), solver=solver, on_failure="ignore")
     assert solution.status != dini.Status.CONVERGED
     assert jnp.all(jnp.isfinite(solution.x))
+
+
+def test_the_point_that_met_the_test_is_the_one_returned():
+    """A map that expands, and a step far too long, from a start within the tolerance."""
+    tripled = dini.fixed_point(lambda x: 3 * x, 1e-9, solver=dini.FixedPointIteration(tol=1e-8))
+    assert abs(tripled.x) <= 1e-9
+    bowl = dini.Minimize(lambda x: jnp.sum(x**2))
+    assert abs(dini.solve(bowl, dini.GradientDescent(step_size=1e3), jnp.array([1e-9])).x[0]) <= 1e-9
+    # where the map contracts the next point is better, and returned
+    halved = dini.fixed_point(lambda x: 0.1 * x, 1.0, solver=dini.FixedPointIteration(tol=1e-4))
+    assert abs(halved.x) <= 0.2 * halved.stats.error
+
+
+def test_mirror_descent_returns_a_point_of_the_set():
+    flat = dini.Minimize(lambda x: 0 * jnp.sum(x), constraint=sets.Simplex())
+    x = dini.solve(flat, dini.MirrorDescent(tol=1e-6), jnp.array([0.5, 0.5 + 1e-7])).x
+    np.testing.assert_allclose(jnp.sum(x), 1, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_values_that_never_differ_are_no_minimum(restarts):
+    """An offset that hides every difference; values that are the same by symmetry are another matter."""
+    x0, solver = jnp.zeros(2, jnp.float32), dini.NelderMead(restarts=restarts)
+    hidden = quiet(dini.Minimize(lambda x: 1e9 + jnp.sum((x - 3) ** 2)), solver, x0)
+    assert hidden.status == dini.Status.STALLED
+    even = quiet(dini.Minimize(lambda x: jnp.sum((x - 0.05) ** 2)), solver, x0)
+    assert even.status == dini.Status.CONVERGED

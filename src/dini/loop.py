@@ -91,7 +91,11 @@ def begin(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any
 def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
     """Return the loop of :func:`iterate` after one step more."""
     new = _advance(problem, solver, now, args, monitor, solver.max_steps)
-    new = new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
+    keep = new.status == Status.NONFINITE
+    if getattr(solver, "lags", False) and not getattr(problem, "composite", False):
+        # the error is that of the point before the step: the next one is better where errors have been seen to fall
+        keep |= (new.status == Status.CONVERGED) & (~(new.error < now.error) | jnp.isinf(now.error))
+    new = new._replace(x=trees.where(keep, now.x, new.x))
     return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
 
 

@@ -120,43 +120,24 @@ def implicit(
     judge
         Whether to test that the point satisfies the condition, for a solver of which no status is known.
     """
-    treedef = jax.tree.structure(parameters)
     # the rule runs after the trace that it is defined in: what the linear solver holds comes to it as an operand
     held, solver_of = trees.parted(linear_solver, lambda leaf: isinstance(leaf, jax.Array | np.ndarray | np.generic))
 
-    @jax.custom_jvp
-    def solution(consts: Any, constants: Any, leaves: list[Any]) -> tuple[Any, Any]:
-        return run(consts, constants[0], jax.tree.unflatten(treedef, leaves))
-
-    def rule(primals: Any, tangents: Any) -> Any:
-        x, extra = solution(*primals)
-        leaves, dots = primals[2], tangents[2]
-        moved = _split(dots)
-        if not moved or not jax.tree.leaves(x):
-            return (x, extra), _zeros((x, extra))
-
-        def merge(some: list[Any]) -> Any:
-            full = list(leaves)
-            for i, leaf in zip(moved, some, strict=True):
-                full[i] = leaf
-            return jax.tree.unflatten(treedef, full)
-
-        here = [leaves[i] for i in moved]
-        solver = solver_of(jax.lax.stop_gradient(primals[1][1]))
+    def derive(x: Any, extra: Any, operands: Any, moved: Parameters, tangent: list[Any]) -> Any:
+        solver = solver_of(jax.lax.stop_gradient(operands[2]))
         left = None if reuse is None else reuse(extra)
         solver = solver if left is None else left
-        at = linearize(x, merge(here))
-        tangent, mark = [dots[i] for i in moved], None
+        at, mark = linearize(x, moved.merge(moved.moving)), None
         if status_of is not None and on_failure in ("raise", "nan"):
             # The derivative of a failed solve is not a number. It is marked where it enters and where it leaves, by
             # factors that the transpose carries too: in between, an inactive coordinate may hide the mark.
             mark = jnp.where(status_of(extra) == Status.CONVERGED, 1.0, jnp.nan)
             tangent = _times(mark, tangent)
-        never = _never((x, here))
+        never = _never((x, moved.moving))
         if certify:
-            dx = solve_certified(at, Parameters(here, merge), tangent, solver, on_failure, name)
+            dx = solve_certified(at, moved, tangent, solver, on_failure, name)
         else:
-            residual, b = jax.jvp(lambda some: at.function(x, merge(some)), (here,), (tangent,))
+            residual, b = jax.jvp(moved.apply(at, x), (moved.moving,), (tangent,))
             b = jax.tree.map(lambda leaf: leaf + never.astype(leaf.dtype), trees.neg(b))
             dx = solve_real(at, b, solver, on_failure, name)
             if judge:
@@ -164,12 +145,69 @@ def implicit(
         # by a factor, the cotangents of the transposed solve seem to depend on them, too
         dx = jax.tree.map(lambda leaf: leaf * (1 + never).astype(leaf.dtype), dx)
         dx = as_declared(dx, at, on_failure, name)
-        if mark is not None:
-            dx = _times(mark, dx)
+        return dx if mark is None else _times(mark, dx)
+
+    solve = lambda operands, parameters: run(operands[0], operands[1], parameters)
+    return _ruled(solve, (consts, constants, held), parameters, derive)
+
+
+def _ruled(
+    solve: Callable[[Any, Any], tuple[Any, Any]],
+    constants: Any,
+    parameters: Any,
+    derive: Callable[[Any, Any, Any, Parameters, list[Any]], Any],
+) -> tuple[Any, Any]:
+    """Return ``solve(constants, parameters)``, a pair ``(x, extra)``, with a rule for the derivative of ``x``.
+
+    ``derive(x, extra, constants, moved, tangent)`` is linear in the tangent of the parameters that move. The solution
+    in it is differentiated by the same rule again.
+    """
+    treedef = jax.tree.structure(parameters)
+
+    @jax.custom_jvp
+    def solution(constants: Any, leaves: list[Any]) -> tuple[Any, Any]:
+        return solve(constants, jax.tree.unflatten(treedef, leaves))
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        x, extra = solution(*primals)
+        leaves, dots = primals[1], tangents[1]
+        moving = _split(dots)
+        if not moving or not jax.tree.leaves(x):
+            return (x, extra), _zeros((x, extra))
+
+        def merge(some: list[Any]) -> Any:
+            full = list(leaves)
+            for i, leaf in zip(moving, some, strict=True):
+                full[i] = leaf
+            return jax.tree.unflatten(treedef, full)
+
+        moved = Parameters([leaves[i] for i in moving], merge)
+        dx = derive(x, extra, primals[0], moved, [dots[i] for i in moving])
         return (x, extra), (dx, _zeros(extra))
 
     solution.defjvp(rule, symbolic_zeros=True)
-    return solution(consts, (constants, held), jax.tree.leaves(parameters))
+    return solution(constants, jax.tree.leaves(parameters))
+
+
+def one_step(
+    run: Callable[[Any, Any, Any], tuple[Any, Any]],
+    consts: Any,
+    step: Callable[[Any, Any, Any, Any], Any],
+    constants: Any,
+    parameters: Any,
+) -> tuple[Any, Any]:
+    """Return ``run(consts, constants, parameters)``, a pair ``(x, extra)``, differentiated as one step from ``x``.
+
+    The derivative of ``x`` is that of ``step(x, extra, constants, parameters)`` in the parameters. At every higher
+    order, the point in it moves as it does.
+    """
+
+    def derive(x: Any, extra: Any, operands: Any, moved: Parameters, tangent: list[Any]) -> Any:
+        fun = lambda some: step(x, extra, operands[1], moved.merge(some))
+        return jax.jvp(fun, (moved.moving,), (tangent,))[1]
+
+    solve = lambda operands, parameters: run(operands[0], operands[1], parameters)
+    return _ruled(solve, (consts, constants), parameters, derive)
 
 
 def _on_a_solution(value: Any, at: Linearization, residual: Any, on_failure: OnFailure, name: str) -> Any:

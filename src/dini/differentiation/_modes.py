@@ -14,7 +14,7 @@ from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, iterate, iterate_differentiably, tolerance
 from ..status import OnFailure, Status
-from ._engine import constant, implicit, marked
+from ._engine import constant, implicit, marked, one_step
 from ._linearization import linearize
 
 
@@ -133,9 +133,8 @@ class OneStep(Differentiation):
 
     The Jacobian is :math:`\partial_2 T(x, \theta)`, an approximation whose error is proportional to the contraction
     factor :math:`\|\partial_1 T\|`: exact for Newton's method at a simple solution, poor for slow solvers and at
-    multiple roots, where Newton's method is one. No linear system is solved. It is a method of first order: as the
-    point is a constant, a second derivative lacks what the point's own move contributes (of a root by Newton's method,
-    it is zero).
+    multiple roots, where Newton's method is one. No linear system is solved. In second derivatives the point moves as
+    the first ones say.
 
     References
     ----------
@@ -153,7 +152,20 @@ class OneStep(Differentiation):
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve, and attach the derivative of one more step."""
-        return _last_steps(problem, solver, x, args, monitor, on_failure, 1, "OneStep")
+        _require_step(solver, "OneStep")
+
+        def forward(constants: Any, parameters: Any) -> tuple[Any, Any]:
+            outcome = _forward(parameters[0], constants[1], constants[0], parameters[1], monitor)
+            return outcome.x, outcome._replace(x=None)
+
+        constants, parameters = (x, solver), (problem, args)
+        run = trees.hoist(forward, constants, parameters)
+
+        def again(x: Any, outcome: Outcome, constants: Any, parameters: Any) -> Any:
+            return constants[1].differentiable_step(parameters[0], x, outcome.state, *parameters[1])
+
+        x, outcome = one_step(run, run.consts, again, constants, parameters)
+        return _mark(outcome._replace(x=x), on_failure)
 
 
 @trees.register
@@ -218,36 +230,29 @@ class Unrolled(Differentiation):
                 f"{solver_name(solver)} do not (they compare values, or jump between vertices). Use Implicit()."
             )
         if self.last is not None:
-            return _last_steps(problem, solver, x, args, monitor, on_failure, self.last, "Unrolled(last=...)")
+            return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)
         outcome = iterate_differentiably(
             problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint
         )
         return _mark(outcome, on_failure, counted=self.counted)
 
 
-def _last_steps(
-    problem: Any,
-    solver: Any,
-    x: Any,
-    args: tuple[Any, ...],
-    monitor: Any,
-    on_failure: OnFailure,
-    count: int,
-    mode: str,
-) -> Outcome:
-    """Solve as a constant, and take so many plain steps more, which are differentiated."""
-    step = getattr(solver, "differentiable_step", None)
-    if step is None:
+def _require_step(solver: Any, mode: str) -> None:
+    if getattr(solver, "differentiable_step", None) is None:
         raise ValueError(
             f"{mode} needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
             "or a solver such as Newton, ProximalGradient or FixedPointIteration."
         )
+
+
+def _last_steps(
+    problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure, count: int
+) -> Outcome:
+    """Solve as a constant, and take so many plain steps more, which are differentiated."""
+    _require_step(solver, "Unrolled(last=...)")
     outcome = constant(partial(_forward, monitor=monitor), problem, solver, x, args)
-    x = outcome.x
-    if count == 1:
-        x = step(problem, x, outcome.state, *args)
-    else:
-        x = jax.lax.scan(lambda x, _: (step(problem, x, outcome.state, *args), None), x, None, length=count)[0]
+    again = lambda x, _: (solver.differentiable_step(problem, x, outcome.state, *args), None)
+    x = jax.lax.scan(again, outcome.x, None, length=count)[0]
     return _mark(outcome._replace(x=x), on_failure)
 
 

@@ -136,8 +136,9 @@ class MirrorDescent(Solver):
             accept = enough | ((state.steps == 0) & jnp.isfinite(new_value))
             status = jnp.where(eta < jnp.finfo(dtype).tiny * 1e6, Status.STALLED, state.status).astype(jnp.int32)
         error = proximal_residual(problem, x, gradient).astype(dtype)
-        # the error is that of x: a point that meets the test is the one to return
-        keep = ~accept | (error <= tolerance(self, x))
+        # the error is that of x: a point that meets the test is the one to return, unless it is a start, which may lie
+        # outside of the set
+        keep = ~accept | ((error <= tolerance(self, x)) & (state.steps > 0))
         return trees.where(keep, x, new), State(error, step_size.astype(dtype), state.steps + 1, status, last, unsure)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..loop import tolerance
 from ..settings import require_count, require_positive
+from ..status import Status
 from ._base import infinity, running
 from ._box import BoxSolver, box_of, flatten
 
@@ -29,6 +31,7 @@ class State(NamedTuple):
     restarts: Any
     before: Any
     status: Any
+    flat: Any
 
 
 @trees.register
@@ -88,7 +91,8 @@ class NelderMead(BoxSolver):
         del args
         inf, zero = infinity(x), jnp.zeros((), jnp.int32)
         simplex = self._fresh(box_of(problem, x), flatten(x))
-        return State(inf, simplex, jnp.full(simplex.shape[0], inf), zero + _FILL, zero, inf, zero, inf, running())
+        values, wide = jnp.full(simplex.shape[0], inf), jnp.max(jnp.abs(simplex - simplex[:1])) > tolerance(self, x)
+        return State(inf, simplex, values, zero + _FILL, zero, inf, zero, inf, running(), wide)
 
     def _fresh(self, box: Any, x: jax.Array, share: float = 1.0) -> jax.Array:
         """Return a simplex around a point, along the coordinates, to the side where there is more room."""
@@ -142,7 +146,10 @@ class NelderMead(BoxSolver):
         spread = jnp.minimum(values[-1] - values[0], jnp.finfo(values.dtype).max)
         spread = jnp.where(jnp.isfinite(values[0]), spread, jnp.inf)
         error = jnp.where(complete, jnp.maximum(size, spread), state.error)
-        tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
+        tol = tolerance(self, x)
+        # values that have all been the same tell of a plateau, or of an offset that hides every difference
+        flat = state.flat & ((value == best) | jnp.isinf(best))
+        stuck = flat & complete & (error <= tol)
         # a fresh simplex that has found a better point says that the last one had collapsed: another one, uncounted
         better = (state.restarts > 0) & (values[0] < state.before - tol)
         restart = complete & (error <= tol) & ((state.restarts < self.restarts) | better)
@@ -151,7 +158,7 @@ class NelderMead(BoxSolver):
         values = jnp.where(restart & (jnp.arange(d + 1) > 0), jnp.inf, values)
         # until the fresh simplex is filled, its size stands for the error
         edges = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
-        error = jnp.where(restart, jnp.maximum(edges, 2 * jnp.asarray(tol, edges.dtype)), error)
+        error = jnp.where(restart | stuck, jnp.maximum(edges, 2 * jnp.asarray(tol, edges.dtype)), error)
         phase = jnp.where(poor | restart | (fill & ~filled), _FILL, jnp.where(again, follow, _REFLECT))
         vertex = jnp.where(poor | restart, 1, jnp.where(fill, vertex + 1, 0))
         kept = State(
@@ -163,7 +170,8 @@ class NelderMead(BoxSolver):
             jnp.where(reflecting, value, reflected),
             state.restarts + restart.astype(jnp.int32),
             before,
-            state.status,
+            jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
+            flat,
         )
         found = jnp.argmin(values)
         return trees.where(jnp.isfinite(values[found]), box.unravel(simplex[found]), x), kept
