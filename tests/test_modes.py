@@ -130,3 +130,43 @@ def test_one_step_composes():
     solve = lambda mode: lambda a: dini.minimize(fun, jnp.zeros(3), a, solver=dini.Newton(), differentiation=mode).x
     want = jax.hessian(solve(dini.Implicit()))(1.3)
     np.testing.assert_allclose(jax.jit(jax.hessian(solve(dini.OneStep())))(1.3), want, rtol=1e-9)
+
+
+GENTLE = lambda x, a: jnp.sinh(x - a) + 0.1 * jnp.sum(x)
+
+
+@pytest.mark.parametrize(
+    ("problem", "solver"),
+    [
+        (dini.Minimize(lambda x, a: jnp.sum(jnp.cosh(x - a)) + 0.05 * jnp.sum(x) ** 2), solver)
+        for solver in (dini.Newton(), dini.TrustRegionNewtonCG(), dini.ArmijoSGD())
+    ]
+    + [(dini.Root(GENTLE), solver) for solver in (dini.Newton(), dini.Broyden(), dini.NewtonKrylov())]
+    + [
+        (dini.LeastSquares(GENTLE), solver)
+        for solver in (dini.LevenbergMarquardt(), dini.DoglegLeastSquares(), dini.GaussNewton())
+    ],
+    ids=lambda part: part.name.split("(")[0],
+)
+def test_so_many_steps_are_differentiated_wherever_they_start(problem, solver):
+    """From a start that meets the test, and far beyond where nothing moves any more."""
+    a = jnp.array([0.5, 1.0])
+    exact = dini.root(GENTLE, a, a, solver=dini.Newton(tol=1e-13)).x
+    want = np.linalg.inv(np.diag(np.cosh(exact - a)) + 0.1) @ np.diag(np.cosh(exact - a))
+    # so near, Krylov's method has little room for products, and gradient descent is one
+    atol = {"NewtonKrylov": 2e-2, "ArmijoSGD": 2e-5}.get(solver.name, 1e-7)
+    for start, steps in ((exact + 1e-9, 12), (jnp.zeros(2), 60)):
+        run = lambda a, start=start, steps=steps: (
+            dini.solve(problem, solver, start, a, differentiation=dini.Unrolled(steps=steps)).x
+        )
+        for derivative in (jax.jacfwd, jax.jacrev):
+            np.testing.assert_allclose(derivative(run)(a), want, atol=atol)
+
+
+@pytest.mark.parametrize("solver", [dini.ProximalGradient(), dini.Newton(), dini.GradientDescent()], ids=type)
+def test_steps_from_a_point_at_rest(solver):
+    """The gradient is zero: no step tells how long it may be, and its derivative must not grow."""
+    problem = dini.Minimize(lambda x, a: jnp.sum(jnp.array([2.0, 5.0]) * (x - a) ** 2))
+    a = jnp.array([1.0, 2.0])
+    run = lambda a: dini.solve(problem, solver, jnp.array([1.0, 2.0]), a, differentiation=dini.Unrolled(steps=60)).x
+    np.testing.assert_allclose(jax.jacrev(run)(a), np.eye(2), atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,9 +30,27 @@ class Outcome(NamedTuple):
     best: Any = None
 
 
+_UNTESTED = -1.0
+
+
 def tolerance(solver: Any, x: Any) -> Any:
     """Return the solver's tolerance; by default the square root of the unit roundoff of ``x``."""
     return trees.eps(x) ** 0.5 if solver.tol is None else solver.tol
+
+
+def untested(solver: Any) -> Any:
+    """Return the solver with a tolerance that nothing meets, for a fixed number of steps.
+
+    Solvers keep a point that meets their test, which for a point that does so at once has the derivative zero.
+    """
+    endless = copy.copy(solver)
+    object.__setattr__(endless, "tol", _UNTESTED)
+    return endless
+
+
+def is_untested(solver: Any) -> bool:
+    """Return whether this is what :func:`untested` returns, so that a start may be a solution already."""
+    return solver.tol is _UNTESTED
 
 
 def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.Array:
@@ -74,10 +93,12 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
     return Outcome(x, state, jnp.zeros((), jnp.int32), status, state.error, history)
 
 
-def _advance(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int) -> Outcome:
+def _advance(
+    problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int, tol: Any
+) -> Outcome:
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(now.state, state, steps, tolerance(solver, x), max_steps)
+    status = _status(now.state, state, steps, tol, max_steps)
     history = None if monitor is None else monitor.observe(now.history, steps, x, state)
     return Outcome(x, state, steps, status, state.error, history)
 
@@ -90,7 +111,7 @@ def begin(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any
 
 def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
     """Return the loop of :func:`iterate` after one step more."""
-    new = _advance(problem, solver, now, args, monitor, solver.max_steps)
+    new = _advance(problem, solver, now, args, monitor, solver.max_steps, tolerance(solver, now.x))
     keep = new.status == Status.NONFINITE
     if getattr(solver, "lags", False) and not getattr(problem, "composite", False):
         # the error is that of the point before the step: the next one is better where errors have been seen to fall
@@ -148,9 +169,13 @@ def iterate_differentiably(
     taken. With ``checkpoint``, about ``2 * sqrt(n)`` states are kept instead of ``n``.
     """
     total = solver.max_steps if steps is None else steps
+    tol = tolerance(solver, x)
+    taken = solver if steps is None else untested(solver)
 
     def advance(now: Outcome) -> Outcome:
-        return _advance(problem, solver, now, args, monitor, total)
+        new = _advance(problem, taken, now, args, monitor, total, tol)
+        # nothing depends on how near the points are; reverse mode would divide by it
+        return new._replace(state=new.state._replace(error=jax.lax.stop_gradient(new.error)))
 
     def running(one: Callable[[Outcome], Outcome]) -> Callable[[Outcome, Any], tuple[Outcome, None]]:
         """Skip what comes after the end; a fixed number of steps needs no test, whose branches reverse mode stores."""

@@ -103,9 +103,10 @@ class Perturbed:
 
     def __call__(self, key: Any, theta: Any) -> Any:
         r"""Return the estimate of :math:`y_\sigma(\theta)` that a random key gives."""
+        given = theta
         theta, sigma = self._prepare(theta)
         points, outputs = self._sample(key, theta, sigma)
-        return self._average(outputs, self._weights(points, theta, sigma))
+        return _narrowed(self._average(outputs, self._weights(points, theta, sigma)), given)
 
     def max(self, key: Any, theta: Any) -> jax.Array:
         r"""Return the estimate of the smoothed maximum :math:`F_\sigma(\theta)`.
@@ -127,7 +128,7 @@ class Perturbed:
         """
         _require_like(target, theta, several=False)
         target = jax.tree.map(lambda y, t: jnp.asarray(y, jnp.asarray(t).dtype), target, theta)
-        return self.max(key, theta) - trees.vdot(target, jax.tree.map(jnp.asarray, theta))
+        return self.max(key, theta) - _dot(target, jax.tree.map(jnp.asarray, theta))
 
     def _prepare(self, theta: Any) -> tuple[Any, jax.Array]:
         theta = jax.tree.map(jnp.asarray, theta)
@@ -136,6 +137,8 @@ class Perturbed:
                 raise TypeError(f"Perturbed needs a real floating-point theta: given {trees.describe(theta)}.")
         if jnp.ndim(self.sigma) != 0:
             raise ValueError(f"Perturbed's sigma must be a scalar: given shape {jnp.shape(self.sigma)}.")
+        # a number of half precision is too coarse a quantile
+        theta = jax.tree.map(lambda u: u.astype(jnp.promote_types(u.dtype, jnp.float32)), theta)
         return theta, jnp.asarray(self.sigma, trees.real_dtype(theta))
 
     def _sample(self, key: Any, theta: Any, sigma: jax.Array) -> tuple[Any, Any]:
@@ -154,7 +157,7 @@ class Perturbed:
 
         def one(x: jax.Array, u: jax.Array) -> jax.Array:
             s = sigma.astype(u.dtype)
-            z = (x - u[None]) / s
+            z = _noise(x, u, s)
             log = -z - jnp.euler_gamma - jnp.exp(-z - jnp.euler_gamma) if self.noise == "gumbel" else -z * z / 2
             return jnp.sum(log - jnp.log(s), axis=tuple(range(1, z.ndim)))
 
@@ -185,7 +188,7 @@ class Perturbed:
     def _derivatives(self, theta: Any, sigma: jax.Array, points: Any, outputs: Any) -> tuple[Any, jax.Array]:
         """Return the derivatives of the smoothed maximum in theta and sigma, differentiable in turn."""
         weights = self._weights(points, theta, sigma)
-        noise = jax.tree.map(lambda x, u: (x - u[None]) / sigma.astype(u.dtype), points, theta)
+        noise = jax.tree.map(lambda x, u: _noise(x, u, sigma.astype(u.dtype)), points, theta)
         along = jax.vmap(trees.vdot)(outputs, noise).astype(sigma.dtype)
         return self._average((outputs, along), weights)
 
@@ -196,7 +199,7 @@ def _smoothed_max(derivatives: Any, theta: Any, sigma: jax.Array, points: Any, o
     @jax.custom_jvp
     def mean(theta: Any, sigma: jax.Array, points: Any, outputs: Any) -> jax.Array:
         del theta
-        return jnp.mean(jax.vmap(trees.vdot)(outputs, points)).astype(sigma.dtype)
+        return jnp.mean(jax.vmap(_dot)(outputs, points)).astype(sigma.dtype)
 
     @mean.defjvp
     def _(primals: Any, tangents: Any) -> Any:
@@ -204,10 +207,29 @@ def _smoothed_max(derivatives: Any, theta: Any, sigma: jax.Array, points: Any, o
         dtheta, dsigma, _, doutputs = tangents
         gradient, slope = derivatives(theta, sigma, points, outputs)
         # what else the maximizer depends on, where it is not constant in it
-        moved = jnp.mean(jax.vmap(trees.vdot)(doutputs, points)).astype(sigma.dtype)
+        moved = jnp.mean(jax.vmap(_dot)(doutputs, points)).astype(sigma.dtype)
         return mean(*primals), trees.vdot(gradient, dtheta).astype(sigma.dtype) + slope * dsigma + moved
 
     return mean(theta, sigma, points, outputs)
+
+
+def _noise(x: jax.Array, u: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Return the noise in perturbed points (none in elements that are infinite: masked, say)."""
+    finite = jnp.isfinite(u)
+    return jnp.where(finite, x - jnp.where(finite, u, 0)[None], 0) / sigma
+
+
+def _dot(y: Any, x: Any) -> jax.Array:
+    """Return the inner product, to which nothing adds nothing, not even an infinite element."""
+    return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where(y == 0, 0, x), y, x))
+
+
+def _narrowed(tree: Any, given: Any) -> Any:
+    """Return results of single precision in the precision of what was given, where that is lower."""
+    leaves = jax.tree.leaves(given)
+    dtype = jnp.result_type(*leaves) if leaves else jnp.result_type(float)
+    lower = jnp.finfo(dtype).bits < 32
+    return jax.tree.map(lambda y: y.astype(dtype) if lower and y.dtype == jnp.float32 else y, tree)
 
 
 def _require_like(outputs: Any, points: Any, several: bool = True) -> None:

@@ -56,9 +56,15 @@ def _require_shape(owner: str, scores: jax.Array, target: jax.Array) -> None:
         raise ValueError(f"{owner}'s target must have the shape {scores.shape} of the scores: given {target.shape}.")
 
 
-def _centered(scores: jax.Array, axis: int) -> jax.Array:
-    """Return scores less the largest: for targets that add up to one, the loss is the same and no digits are lost."""
-    return scores - jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
+def _centered(scores: jax.Array, target: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Return scores less the largest, so that no digits are lost, and what that takes from the loss.
+
+    It takes nothing where the target adds up to one (to rounding).
+    """
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
+    lack = 1 - jnp.sum(target, axis=axis)
+    some = ~(jnp.abs(lack) <= scores.shape[axis] * jnp.finfo(scores.dtype).eps)
+    return scores - top, jnp.where(some, jnp.squeeze(top, axis) * lack, 0)
 
 
 def _possible(scores: jax.Array, target: Any = 0) -> jax.Array:
@@ -108,9 +114,10 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     [ 0.5 -0.5]
     """
     scores, target = _operands("softmax_loss", scores, target, axis)
-    scores = _possible(_centered(scores, axis), target)
+    centered, rest = _centered(scores, target, axis)
+    scores = _possible(centered, target)
     cross = jax.nn.logsumexp(scores, axis=axis) - jnp.sum(scores * target, axis=axis)
-    return cross + jnp.sum(xlogy(target, target), axis=axis)
+    return cross + jnp.sum(xlogy(target, target), axis=axis) + rest
 
 
 def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
@@ -186,10 +193,11 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     0.0 0.25
     """
     scores, target = _operands("sparsemax_loss", scores, target, axis)
-    scores = _possible(_centered(scores, axis), target)
+    centered, rest = _centered(scores, target, axis)
+    scores = _possible(centered, target)
     p = project_simplex(_possible(scores), 1.0, axis)
     # <s, p - y> + (|y|^2 - |p|^2)/2; its derivative is p - y + J(s - p), and J vanishes on s - p
-    return jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis)
+    return jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis) + rest
 
 
 def sparse_sigmoid(score: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -13,13 +13,25 @@ from ..isotonic import block_means, isotonic_regression
 from ..settings import require_choice, require_positive
 
 
-def _on_permutahedron(z: jax.Array, w: jax.Array) -> jax.Array:
-    r"""Project ``z`` onto the convex hull of the permutations of ``w``; both fall.
+def _steps(sorted_: jax.Array) -> jax.Array:
+    """Return by how much a falling vector falls from one element to the next."""
+    equal = sorted_[:-1] == sorted_[1:]  # infinite ones as well
+    return jnp.where(equal, 0, sorted_[:-1] - sorted_[1:])
+
+
+def _falling(steps: jax.Array) -> jax.Array:
+    """Return the vector that falls by these steps, to zero."""
+    return jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros((), steps.dtype))
+
+
+def _on_permutahedron(z: jax.Array, w: jax.Array, z_steps: jax.Array, w_steps: jax.Array) -> jax.Array:
+    r"""Project ``z`` onto the convex hull of the permutations of ``w``; both fall, by these steps.
 
     With the isotonic regression ``v`` of :math:`z - w` it is :math:`z - v`. On the blocks of ``v`` that is :math:`z -
-    \mathrm{mean}(z) + \mathrm{mean}(w)`, which is exact also where ``z`` is much larger than ``w``.
+    \mathrm{mean}(z) + \mathrm{mean}(w)`, which is exact also where ``z`` is much larger than ``w``. The blocks depend
+    on the steps alone, which are small where the elements are large and close.
     """
-    v = jax.lax.stop_gradient(isotonic_regression(z - w, increasing=False))
+    v = jax.lax.stop_gradient(isotonic_regression(_falling(z_steps) - _falling(w_steps), increasing=False))
     means = block_means(v, jnp.ones_like(v))
     return z - means(z) + means(w)
 
@@ -40,8 +52,9 @@ def _along(fun: Callable[..., Any], owner: str, values: Any, strength: Any, axis
     moved = jnp.moveaxis(values, axis, -1)
     rows = moved.reshape(-1, moved.shape[-1])
     sign = 1 if direction == "ascending" else -1
-    result = jax.vmap(fun, (0, None))(sign * rows, jnp.asarray(strength, values.dtype))
-    return jnp.moveaxis(result.reshape(moved.shape), -1, axis)
+    dtype = jnp.promote_types(values.dtype, jnp.float32)  # of places, half precision holds few
+    result = jax.vmap(fun, (0, None))(sign * rows.astype(dtype), jnp.asarray(strength, dtype))
+    return jnp.moveaxis(result.reshape(moved.shape), -1, axis).astype(values.dtype)
 
 
 def soft_sort(
@@ -88,8 +101,9 @@ def soft_sort(
 
     def ascending(theta: jax.Array, strength: jax.Array) -> jax.Array:
         n = theta.shape[0]
-        places = jnp.arange(n, 0, -1, dtype=theta.dtype)
-        return -_on_permutahedron(places / strength, jnp.sort(-theta)[::-1])
+        places, falling = jnp.arange(n, 0, -1, dtype=theta.dtype), jnp.sort(-theta)[::-1]
+        steps = jnp.full(n - 1, 1 / strength, theta.dtype)
+        return -_on_permutahedron(places / strength, falling, steps, _steps(falling))
 
     result = _along(ascending, "soft_sort", values, strength, axis, direction)
     return result if direction == "ascending" else -result
@@ -133,7 +147,13 @@ def soft_rank(
     def ascending(theta: jax.Array, strength: jax.Array) -> jax.Array:
         n = theta.shape[0]
         order = jnp.argsort(-theta)
-        projected = _on_permutahedron(theta[order] / strength, jnp.arange(n, 0, -1, dtype=theta.dtype))
+        falling, held = theta[order], jax.lax.stop_gradient(strength)
+        # Values that are apart by n times the strength do not compete: by how much more does not matter. So the point
+        # is put together from such steps, as a constant; its derivative is that of the values over the strength.
+        steps = jnp.minimum(_steps(jax.lax.stop_gradient(falling)) / held, n)
+        moved = jnp.where(jnp.isfinite(falling), falling - jax.lax.stop_gradient(falling), 0)
+        z = _falling(steps) * (held / strength) + moved / strength
+        projected = _on_permutahedron(z, jnp.arange(n, 0, -1, dtype=theta.dtype), steps, jnp.ones_like(steps))
         return jnp.zeros_like(theta).at[order].set(projected)
 
     return _along(ascending, "soft_rank", values, strength, axis, direction)

@@ -115,8 +115,11 @@ class Broyden(Solver):
             image = apply(memory.base, event.change)
             left = trees.sub(trees.sub(image, event.move), _stored.combine(memory.z, along, image))
             squared = trees.vdot(event.move, event.move)
-            z = trees.scale(1 / jnp.where(squared > 0, squared, 1), left)
-            take = event.accept & ~fresh & (squared > 0) & trees.all_finite(z)
+            # one over the square, in two steps whose derivatives do not overflow
+            moved = squared >= jnp.finfo(squared.dtype).tiny
+            inverse = 1 / jnp.sqrt(jnp.where(moved, squared, 1))
+            z = trees.scale(inverse, trees.scale(inverse, left))
+            take = event.accept & ~fresh & moved & trees.all_finite(z)
             stored_z = _stored.put(memory.z, memory.count, z, take)
             stored_s = _stored.put(memory.s, memory.count, event.move, take)
             here = take & (slots == memory.count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
@@ -71,9 +72,9 @@ class DoglegLeastSquares(ResidualSolver):
         along = newton - cauchy
         # |cauchy + t along| = radius, in the form that does not cancel
         a, b, c = jnp.sum(along**2), jnp.sum(cauchy * along), jnp.maximum(radius**2 - far**2, 0)
-        root = trees.sqrt(jnp.maximum(b**2 + a * c, 0))
+        root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0))
         t = jnp.where(b > 0, c / jnp.where(b > 0, b + root, 1), (root - b) / jnp.where(a > 0, a, 1))
-        bent = cauchy + jnp.clip(t, 0, 1) * along
+        bent = cauchy + jax.lax.stop_gradient(jnp.where(a > 0, jnp.clip(t, 0, 1), 0)) * along
         short = -radius / jnp.where(squared > 0, trees.sqrt(squared), 1) * model.slope
         step = jnp.where(far >= radius, short, bent)
         step = jnp.where(jnp.sum(newton**2) <= radius**2, newton, step)

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..conditions._descent import inverse_curvature
 from ..functions import as_function
+from ..loop import is_untested
 from ..settings import require_positive
 from ..status import Status
 from ._base import Solver, doubtful_difference, first_length, infinity, relative_rounding, running
@@ -29,6 +31,15 @@ class State(NamedTuple):
 def schedule_value(step_size: Any, steps: Any) -> Any:
     """Return a constant step size, or that of a schedule at a step."""
     return step_size(steps) if callable(step_size) else step_size
+
+
+def at_rest(problem: Any, x: Any, args: tuple[Any, ...], resting: Any, step_size: Any) -> Any:
+    """Return one over the largest curvature where a point is at rest, elsewhere the step size.
+
+    Where nothing moves, no test tells that a step is too long, and its derivative grows from step to step.
+    """
+    known = lambda: inverse_curvature(lambda u: problem.gradient(u, *args), x).astype(step_size.dtype)
+    return jax.lax.cond(resting, known, lambda: step_size)
 
 
 @trees.register
@@ -120,6 +131,8 @@ class GradientDescent(Solver):
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
         new_norm = trees.norm(gradient)
         start = first_length(trial, trees.neg(gradient))
+        if is_untested(self):
+            start = at_rest(problem, trial, args, first & (new_norm == 0), start)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.
         step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)

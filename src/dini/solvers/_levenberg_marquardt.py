@@ -165,7 +165,7 @@ def _in_region(control: Control, model: Model, u: Any, first: Any) -> tuple[Any,
         damping = jnp.clip(damping + jnp.where(jnp.abs(excess) <= 0.1 * radius, 0, change), 0.1 * damping, top)
     damping = jax.lax.stop_gradient(jnp.where(inside, 0, damping))
     step, solve = model.step(damping)
-    length = jnp.sqrt(jnp.sum(step**2))
+    length = trees.norm(jax.lax.stop_gradient(step))
     long = length > 1.5 * radius
     step = jnp.where(long, step * (radius / jnp.where(long, length, 1)), step)
     return step, solve, control._replace(damping=damping, region=region.walked(step, first))

@@ -123,7 +123,7 @@ class NewtonKrylov(Solver):
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        enough_digits = 0.5 * tolerance(self, x) / jnp.where(size > 0, size, 1)
+        enough_digits = 0.5 * jnp.maximum(tolerance(self, x), 0) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
         forcing = jnp.where(first, _FIRST_FORCING, forcing)
         forcing = jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(dtype)
@@ -191,7 +191,8 @@ def _orthogonalized(basis: Any, vector: Any, count: Any) -> tuple[Any, Any]:
 def _least_squares(hessenberg: Any, start: Any, count: Any) -> tuple[Any, Any]:
     """Return the weights of the first ``count`` vectors that leave the shortest residual, and its length."""
     m = hessenberg.shape[1]
-    used = jnp.arange(m) < count
+    # (a column is zero where the residual was)
+    used = (jnp.arange(m) < count) & jnp.any(hessenberg != 0, axis=0)
     # columns that are not used yet get a unit below the others: full rank, and no weight
     spare = jnp.eye(m + 1, m, -1, dtype=hessenberg.dtype)
     matrix = jnp.where(used[None, :], hessenberg, spare)
@@ -203,4 +204,4 @@ def _least_squares(hessenberg: Any, start: Any, count: Any) -> tuple[Any, Any]:
     weights = jnp.where(used, jax.scipy.linalg.solve_triangular(triangle, right, check_finite=False), 0)
     left = -(matrix @ weights)
     left = left.at[0].add(start)
-    return weights, jnp.sqrt(jnp.sum(left**2))
+    return weights, trees.norm(left)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..loop import tolerance
+from ..loop import is_untested, tolerance
 from ..settings import require_positive
 from ..status import Status
 from ._base import Solver, infinity, judged, relative_rounding, running, shortened, swallowed
-from ._gradient_descent import schedule_value
+from ._gradient_descent import at_rest, schedule_value
 
 
 class State(NamedTuple):
@@ -106,7 +106,10 @@ class ProximalGradient(Solver):
         else:
             value, gradient = problem.value_and_gradient(y, *args)
             # the first trial moves by at most one: no curvature is known yet
-            first = 1 / jnp.maximum(trees.norm(gradient), 1e-3).astype(dtype)
+            size = trees.norm(gradient)
+            first = 1 / jnp.maximum(size, 1e-3).astype(dtype)
+            if is_untested(self):
+                first = at_rest(problem, y, args, (state.steps == 0) & (size == 0), first)
             # a constant of differentiation, as all step sizes that a search finds
             eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
             last = jax.lax.stop_gradient((y, gradient))
@@ -130,10 +133,10 @@ class ProximalGradient(Solver):
             accept, tested = judged(excess, gap, value, jnp.isinf(state.error))
             # a test that drowns in rounding says nothing about a longer step
             unsure = accept & ~tested
-            step_size = jnp.where(accept, jnp.where(tested, 1.1, 1.0) * eta, 0.5 * eta)
+            step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
             # a step that fails a test which asks for nothing has met rounding, not curvature
             tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))) | (gap <= 1e-3 * slack))
-            stuck = accept & (squared == 0) & (error > tolerance(self, x))
+            stuck = accept & (squared == 0) & (error > jnp.maximum(tolerance(self, x), 0))
             status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)

@@ -121,6 +121,7 @@ class ResidualSolver(Solver):
         # value rises by more, because it may be the difference of large numbers
         rises = actual < -relative_rounding(at.value)
         shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
+        shrinks |= size == 0  # nothing moves but the derivative
         predicted = state.predicted
         ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
         ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
@@ -221,7 +222,7 @@ def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Any, state: State
 
 
 class Region(NamedTuple):
-    """A trust region: its radius, and the length of the last step."""
+    """A trust region: its radius, and the length of the last step; constants of differentiation."""
 
     radius: Any
     length: Any
@@ -245,12 +246,12 @@ class Region(NamedTuple):
 
     def first(self, model: Model, u: Any, first: Any) -> Region:
         """Return the region with its first radius, in units of the scaled starting point."""
-        start = FIRST_RADIUS * jnp.sqrt(jnp.sum((model.scale * u) ** 2))
+        start = FIRST_RADIUS * trees.norm(model.scale * jax.lax.stop_gradient(u))
         return self._replace(radius=jnp.where(first, jnp.where(start > 0, start, FIRST_RADIUS), self.radius))
 
     def walked(self, step: Any, first: Any) -> Region:
         """Return the region after a step is chosen; the first one is no larger than that step."""
-        length = jnp.sqrt(jnp.sum(step**2))
+        length = trees.norm(jax.lax.stop_gradient(step))
         return Region(jnp.where(first, jnp.minimum(self.radius, length), self.radius), length)
 
 

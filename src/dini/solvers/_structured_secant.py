@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from .. import trees
+
 
 class Secant(NamedTuple):
     r"""An estimate ``S`` of :math:`\sum_i r_i \nabla^2 r_i`.
@@ -36,14 +38,23 @@ class Secant(NamedTuple):
         ``S`` is first shrunk to the size of what it should be, for it vanishes where residuals do, and changes least
         in the norm that the Hessian scales.
         """
-        image = self.matrix @ s
+        # of unit vectors, products do not underflow, and nor do their derivatives
+        length, s = _unit(s)
+        _, change = _unit(change)
+        image, wanted = self.matrix @ s, wanted / length
         size, target = jnp.sum(s * image), jnp.sum(s * wanted)
         shrink = jnp.minimum(1, jnp.abs(target) / jnp.where(size != 0, jnp.abs(size), 1))
         shrink = jnp.where(size != 0, shrink, 1)
         left = wanted - shrink * image
-        curved = jnp.sum(s * change) > 1e-8 * jnp.sqrt(jnp.sum(s * s) * jnp.sum(change * change))
-        v = jnp.where(curved, change, s)
+        v = jnp.where(jnp.sum(s * change) > 1e-8, change, s)
         along = jnp.sum(s * v)
         v = v / jnp.where(along != 0, along, 1)
         cross = left[:, None] * v[None, :]
         return shrink * self.matrix + cross + cross.T - jnp.sum(s * left) * v[:, None] * v[None, :]
+
+
+def _unit(a: Any) -> tuple[Any, Any]:
+    """Return the length of a vector (one of the vector zero), and the vector of unit length."""
+    length = trees.norm(a)
+    length = jnp.where(length > 0, length, 1)
+    return length, a / length

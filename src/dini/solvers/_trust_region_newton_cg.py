@@ -104,6 +104,7 @@ class TrustRegionNewtonCG(Solver):
         # how far it is along d to the boundary
         room = jnp.maximum(radius**2 - zz, 0)
         reach = room / (zd + jnp.sqrt(jnp.maximum(zd**2 + dd * room, jnp.finfo(radius.dtype).tiny)))
+        reach = jnp.where(dd > 0, reach, 0)
         plain = squared / jnp.where(bends, curvature, 1)
         boundary = ~bends | (plain >= reach)
         # As in other methods the coefficients are constants of differentiation: the derivative follows the recurrence.
@@ -129,7 +130,7 @@ class TrustRegionNewtonCG(Solver):
         trial = trees.add(x, state.move)
         value, gradient = problem.value_and_gradient(trial, *args)
         value, new = value.astype(dtype), dot(gradient, gradient)
-        size = jnp.sqrt(new)
+        size = trees.sqrt(new)
         first = jnp.isinf(state.value)
         slack = jnp.where(first, 0, relative_rounding(state.value))
         slope = dot(state.gradient, state.move)
