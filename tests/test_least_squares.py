@@ -241,3 +241,22 @@ def test_levenberg_marquardt_where_rounding_hides_the_decrease():
     np.testing.assert_array_equal(solution.status, dini.Status.CONVERGED)
     want = [np.linalg.lstsq(*pair)[0] for pair in zip(A, y, strict=True)]
     np.testing.assert_allclose(solution.x, want, atol=1e-11)
+
+
+@pytest.mark.parametrize("approximation", ["kaufman", "none"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_variable_projection_with_columns_that_depend_on_each_other(approximation, dtype):
+    t = jnp.linspace(0.0, 4.0, 25, dtype=dtype)
+    y = 2 * jnp.exp(-0.5 * t) + 1 + 0.05 * jnp.sin(7 * t)
+
+    def residuals(x, y):
+        columns = jnp.stack([jnp.exp(-t * x["rate"]), jnp.ones_like(t), jnp.ones_like(t)], 1)
+        return columns @ x["weights"] - y
+
+    start = {"rate": jnp.asarray(0.4, dtype), "weights": jnp.zeros(3, dtype)}
+    solver = dini.VariableProjection(linear="weights", approximation=approximation)
+    x = dini.solve(dini.LeastSquares(residuals), solver, start, y).x
+    model = lambda z, t: z[1] * np.exp(-np.asarray(t, float) * z[0]) + z[2]
+    want = scipy.optimize.least_squares(lambda z: model(z, t) - np.asarray(y, float), [0.4, 1.0, 1.0], xtol=1e-15).x
+    weights = [x["weights"][0], x["weights"][1] + x["weights"][2]]
+    np.testing.assert_allclose([x["rate"], *weights], want, rtol=1e-3 if dtype == jnp.float32 else 1e-6)

@@ -1,5 +1,7 @@
 """Linear solvers: each against NumPy's dense solution, in both directions, and told when it fails."""
 
+import dataclasses
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -319,3 +321,18 @@ def test_a_map_or_right_hand_side_that_does_not_fit_is_told():
     for wrong in ([1.0, 2.0], jnp.arange(3), jnp.ones(3, complex)):
         with pytest.raises(TypeError, match="b of a linear system must be a pytree of real floating-point arrays"):
             linear.solve(lambda w: w, wrong)
+
+
+@pytest.mark.parametrize("solver", [linear.Banded(1), linear.Sparse(Pattern.banded(200, 1, 1))], ids=repr)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_small_missed_nonzero_does_not_hide_in_the_residual(solver, dtype):
+    """A coupling that changes the solution by percents, and whose residual is within the tolerance of float32."""
+    A = 2 * np.eye(200) - np.eye(200, k=1) - np.eye(200, k=-1)
+    solve = lambda A: linear.solve(product(A.astype(dtype)), jnp.ones(200, dtype), solver=solver, on_failure="nan")
+    want = np.linalg.solve(A, np.ones(200))
+    np.testing.assert_allclose(solve(A), want, rtol=2e-2 if dtype == jnp.float32 else 1e-10)
+    A[0, -1] = 1e-3
+    assert np.all(np.isnan(solve(A)))
+    unchecked = dataclasses.replace(solver, check=False)
+    rough = linear.solve(product(A.astype(dtype)), jnp.ones(200, dtype), solver=unchecked, on_failure="ignore")
+    assert np.all(np.isfinite(rough))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.optimize
 import scipy.special
 import scipy.stats
 
@@ -282,3 +283,47 @@ def test_the_projection_is_the_sets():
         sets.project_simplex(jnp.asarray(SCORES[0])),
         atol=1e-14,
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "strength"),
+    [
+        (jnp.float32, [30000.0] * 3, 1e-3),
+        (jnp.float32, [100.0] * 3, 1e-5),
+        (jnp.float32, [20000.0, 20000.0, 20000.001953125], 1e-3),
+        (jnp.float32, [1e6, -3.0, 1e6, 0.5, -3.0], 1e-4),
+        (jnp.bfloat16, [30.0] * 3, 0.1),
+        (jnp.float16, [25.0, 25.0, 1.0], 1e-2),
+    ],
+)
+def test_ties_of_large_values_have_one_rank(dtype, values, strength):
+    """Against SciPy's isotonic regression in double precision."""
+    z = np.sort(np.asarray(values))[::-1] / strength
+    want = z - scipy.optimize.isotonic_regression(z - np.arange(len(z), 0, -1), increasing=False).x
+    got = losses.soft_rank(jnp.asarray(values, dtype), strength)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(np.sort(got.astype(float))[::-1], want, rtol=1e-2 if dtype != jnp.float32 else 1e-5)
+    tied = jax.jacobian(losses.soft_rank)(jnp.full(3, values[0], dtype), strength).astype(float)
+    np.testing.assert_allclose(tied * strength, np.eye(3) - 1 / 3, atol=1e-2)
+
+
+def test_the_rank_of_an_excluded_value():
+    values = jnp.array([1.0, -jnp.inf, 2.0, -jnp.inf])
+    np.testing.assert_allclose(losses.soft_rank(values, 1e-2), [3, 1.5, 4, 1.5], rtol=1e-12)
+    assert np.all(np.isfinite(jax.jacobian(losses.soft_rank)(values, 1e-2)))
+
+
+@pytest.mark.parametrize("fun", [losses.softmax_loss, losses.sparsemax_loss])
+@pytest.mark.parametrize("target", [[0.0, 0.0, 0.0], [0.2, 0.3, 0.1], [0.5, 1.5, 0.0]])
+def test_targets_that_do_not_add_up_to_one(fun, target):
+    """A padded row, say: the loss is the formula's, and its gradient is its own."""
+    scores, y = jnp.array([3.0, 1.0, -2.0]), jnp.array(target)
+    if fun is losses.softmax_loss:
+        want = jax.nn.logsumexp(scores) - scores @ y + np.sum(scipy.special.xlogy(target, target))
+    else:
+        p = sets.project_simplex(scores)
+        want = 0.5 * jnp.sum((y - scores) ** 2) - 0.5 * jnp.sum((p - scores) ** 2)
+    np.testing.assert_allclose(fun(scores, y), want, rtol=1e-12)
+    h = 1e-5
+    differences = [(fun(scores + h * e, y) - fun(scores - h * e, y)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(jax.grad(fun)(scores, y), differences, atol=1e-8)

@@ -234,3 +234,35 @@ def test_types_and_bad_input():
         Perturbed(lambda t: t[0], samples=10).max(key, batch[0])
     with pytest.raises(TypeError, match="The target must have"):
         soft.loss(key, batch[0], jnp.ones(2))
+
+
+@pytest.mark.parametrize("noise", ["gumbel", "gaussian"])
+def test_a_masked_element_is_not_there(noise):
+    """An element of minus infinity, against the same with a very low one."""
+    key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=2000, noise=noise)
+    masked, low = (jnp.array([1.0, last, 0.5]) for last in (-jnp.inf, -1e9))
+    target = jnp.array([1.0, 0.0, 0.0])
+    np.testing.assert_allclose(soft(key, masked), soft(key, low), rtol=1e-12)
+    np.testing.assert_allclose(soft.max(key, masked), soft.max(key, low), rtol=1e-12)
+    for fun in (soft.max, lambda key, theta: soft.loss(key, theta, target)):
+        np.testing.assert_allclose(jax.grad(fun, 1)(key, masked), jax.grad(fun, 1)(key, low), atol=1e-12)
+    jacobians = [jax.jacobian(soft, 1)(key, theta) for theta in (masked, low)]
+    # in the masked element, which never wins, the estimate is exact
+    np.testing.assert_allclose(jacobians[0][:, 1], 0)
+    np.testing.assert_allclose(*(jacobian[:, ::2] for jacobian in jacobians), atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_draws_in_single_precision(dtype):
+    key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=4000)
+    theta = jnp.array([1.0, 0.0, -1.0], dtype)
+    wide = theta.astype(jnp.float32)
+    assert soft(key, theta).dtype == dtype
+    np.testing.assert_allclose(soft(key, theta).astype(float), soft(key, wide), rtol=1e-2)
+    np.testing.assert_allclose(soft.max(key, theta), soft.max(key, wide), rtol=1e-2)
+    jacobians = [jax.jacobian(soft, 1)(key, t).astype(float) for t in (theta, wide)]
+    np.testing.assert_allclose(*jacobians, atol=5e-3)
+
+
+def test_ranks_of_nothing():
+    assert Perturbed(ranks, samples=4)(jax.random.key(0), jnp.zeros(0)).shape == (0,)

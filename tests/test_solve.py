@@ -299,3 +299,16 @@ def test_a_solve_within_a_program_calls_the_host_for_no_other_purpose_than_to_ra
     for how in ("nan", "ignore"):
         assert "callback" not in jax.jit(functools.partial(solution, how=how)).lower(jnp.ones(3)).as_text()
     assert "callback" in jax.jit(functools.partial(solution, how="raise")).lower(jnp.ones(3)).as_text()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_callback_sees_the_steps_of_each_lane(every):
+    seen = []
+    monitor = dini.Callback(lambda info: seen.append(int(info["steps"])), every)
+    solve = lambda a: dini.minimize(
+        lambda x, a: jnp.sum((x - a) ** 4), jnp.zeros(2), a, solver=dini.Newton(), monitor=monitor
+    )
+    taken = jax.vmap(solve)(jnp.array([0.0, 1.0, 30.0])).stats.steps
+    jax.effects_barrier()
+    assert len(set(taken.tolist())) == 3
+    assert sorted(seen) == sorted(k for n in taken.tolist() for k in range(every, n + 1, every))

@@ -94,12 +94,24 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
 
 
 def _advance(
-    problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int, tol: Any
+    problem: Any,
+    solver: Any,
+    now: Outcome,
+    args: tuple[Any, ...],
+    monitor: Any,
+    max_steps: int,
+    tol: Any,
+    *,
+    stops: bool = True,
 ) -> Outcome:
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
     status = _status(now.state, state, steps, tol, max_steps)
-    history = None if monitor is None else monitor.observe(now.history, steps, x, state)
+    history = now.history
+    if monitor is not None:
+        # of a batch, lanes that are done take steps until all are: these are not observed
+        seen = jnp.where(now.status == Status.RUNNING, steps, 0) if stops else steps
+        history = monitor.observe(history, seen, x, state)
     return Outcome(x, state, steps, status, state.error, history)
 
 
@@ -173,7 +185,7 @@ def iterate_differentiably(
     taken = solver if steps is None else untested(solver)
 
     def advance(now: Outcome) -> Outcome:
-        new = _advance(problem, taken, now, args, monitor, total, tol)
+        new = _advance(problem, taken, now, args, monitor, total, tol, stops=steps is None)
         # nothing depends on how near the points are; reverse mode would divide by it
         return new._replace(state=new.state._replace(error=jax.lax.stop_gradient(new.error)))
 

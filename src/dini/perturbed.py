@@ -177,7 +177,7 @@ class Perturbed:
             floating = jnp.issubdtype(f.dtype, jnp.floating)
             f = f.astype(jnp.promote_types(f.dtype, weights.dtype) if floating else weights.dtype)
             held = jax.lax.stop_gradient(f)
-            own = held.reshape(-1, blocks, *held.shape[1:]).mean(axis=0)
+            own = held.reshape(self.samples // blocks, blocks, *held.shape[1:]).mean(axis=0)
             others = (blocks * own.mean(axis=0)[None] - own) / (blocks - 1)
             control = jnp.concatenate([others] * (self.samples // blocks))
             w = weights.astype(f.dtype).reshape(-1, *[1] * (f.ndim - 1))
@@ -207,7 +207,8 @@ def _smoothed_max(derivatives: Any, theta: Any, sigma: jax.Array, points: Any, o
         dtheta, dsigma, _, doutputs = tangents
         gradient, slope = derivatives(theta, sigma, points, outputs)
         # what else the maximizer depends on, where it is not constant in it
-        moved = jnp.mean(jax.vmap(_dot)(doutputs, points)).astype(sigma.dtype)
+        finite = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0), points)
+        moved = jnp.mean(jax.vmap(trees.vdot)(doutputs, finite)).astype(sigma.dtype)
         return mean(*primals), trees.vdot(gradient, dtheta).astype(sigma.dtype) + slope * dsigma + moved
 
     return mean(theta, sigma, points, outputs)
@@ -283,4 +284,6 @@ def ranks(theta: Float[Array, " n"]) -> Float[Array, " n"]:
     >>> print(ranks(jnp.array([0.5, 3.0, -2.0])))
     [2. 3. 1.]
     """
+    if not theta.size:
+        return theta
     return (jnp.argsort(jnp.argsort(theta)) + 1).astype(theta.dtype)

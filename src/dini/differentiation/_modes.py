@@ -179,9 +179,9 @@ class Unrolled(Differentiation):
 
     Step sizes that a line search or a backtracking finds count as constants: at a solution that changes nothing.
 
-    A start that meets the stopping test is returned after a step or none, with a derivative to match: where solves start
-    at an earlier solution, ask for ``steps``. (Methods that multiply a residual by matrices, `TrustRegionNewtonCG` and
-    `NewtonKrylov`, have no direction where it is exactly zero, nor its derivative.)
+    A start that meets the stopping test is returned after a step or none, with a derivative to match: where solves
+    start at an earlier solution, ask for ``steps``. (Methods that multiply a residual by matrices,
+    ``TrustRegionNewtonCG`` and ``NewtonKrylov``, have no direction where it is exactly zero, nor its derivative.)
 
     Parameters
     ----------

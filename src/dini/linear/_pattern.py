@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .. import trees
 from ._protocol import Matvec
 
 
@@ -162,6 +163,22 @@ class Pattern:
         products = self.compress(matvec, like)
         places = self.coloring[1][self.columns] * self.shape[0] + self.rows
         return products.reshape(-1)[places]
+
+    def explains(self, matvec: Matvec, like: Any, values: jax.Array) -> jax.Array:
+        """Return whether one more product is that of a matrix with these nonzeros: whether there are no others.
+
+        A missed nonzero is counted to another column of its color, and multiplied by another element of the vector.
+        """
+        flat, unravel = jax.flatten_util.ravel_pytree(like)
+        v = trees.scattered(flat)
+        image = jax.flatten_util.ravel_pytree(matvec(unravel(v)))[0].astype(values.dtype)
+        terms = values * v[self.columns].astype(values.dtype)
+        total = lambda a: jnp.zeros(self.shape[0], values.dtype).at[self.rows].add(a)
+        sizes = total(jnp.abs(terms))
+        # of a row whose nonzeros are small beside others, rounding may be all that there is
+        root = jnp.finfo(values.dtype).eps ** 0.5
+        bound = root * (sizes + root * jnp.max(sizes, initial=0))
+        return jnp.all(jnp.abs(image - total(terms)) <= bound) | ~jnp.all(jnp.isfinite(image))
 
     def require_square(self, size: int, what: str) -> None:
         """Raise unless the pattern is that of a square matrix of this size."""

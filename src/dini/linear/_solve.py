@@ -87,14 +87,14 @@ def solve_known(
     if hasattr(chosen, "prepared"):
         chosen = chosen.prepared(matvec, b)  # what both directions share: a pattern of nonzeros, say
     accept = chosen.accept(trees.eps(b))
-    method = type(chosen).__name__
+    method, meaning = type(chosen).__name__, getattr(chosen, "singular", "singular to working precision")
     no_minimum = " or not positive definite (no minimum)" if structure == "positive definite" else ""
 
     def report(figures: Any) -> DerivativeError:
         residual, singular = figures
         cause = "it did not reach its tolerance"
         if singular:
-            cause = f"its matrix is singular to working precision{no_minimum}"
+            cause = f"its matrix is {meaning}{no_minimum}"
         return DerivativeError(
             f"The linear system of the derivative of {name} was not solved: {cause} "
             f"(method {method}, relative residual {float(residual):.2e}, accepted up to {accept:.1e}). "

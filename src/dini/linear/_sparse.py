@@ -27,6 +27,13 @@ _WIDEST_BAND = 64  # above, a factorization that orders the unknowns freely is f
 class _Direct:
     """What the direct solvers share."""
 
+    check: bool
+
+    @property
+    def singular(self) -> str:
+        """What a failure may mean."""
+        return "singular to working precision" + (", or has elements outside of the declared pattern" * self.check)
+
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.375
@@ -42,7 +49,12 @@ def _flat(b: Any, dtype: Any) -> tuple[jax.Array, Any]:
 class Diagonal(_Direct):
     """Division by the diagonal, for maps that couple no two unknowns. One product finds it.
 
-    A map that is not diagonal shows in the residual of the solve, which then counts as failed.
+    The solve is called failed where one product more shows that the map is not diagonal.
+
+    Parameters
+    ----------
+    check
+        Whether to compute that product.
 
     Examples
     --------
@@ -52,9 +64,11 @@ class Diagonal(_Direct):
     Array([0.5 , 0.25], dtype=float32)
     """
 
+    check: bool = field(default=True, metadata={"static": True})
+
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return ``w`` with ``matvec(w) = b`` and whether an element of the diagonal is zero."""
-        return Banded(0)(matvec, b, structure)
+        """Return ``w`` with ``matvec(w) = b``, and whether an element of the diagonal is zero or others are not."""
+        return Banded(0, check=self.check)(matvec, b, structure)
 
 
 @trees.register
@@ -66,12 +80,14 @@ class Banded(_Direct):
     solver; a wider one by Cholesky where the map is positive definite, else by Gaussian elimination with partial
     pivoting, in blocks of the band's width: about ``d * width**2`` operations. The solve is called failed when a pivot
     is zero to working precision (as for :class:`Dense`) or, for tridiagonal systems, when inverse iteration finds
-    the matrix as close to a singular one as rounding. A map with elements outside of the band shows in the residual.
+    the matrix as close to a singular one as rounding; and when one product more shows elements outside of the band.
 
     Parameters
     ----------
     lower, upper
         Numbers of diagonals below and above the main one; ``upper`` is ``lower`` by default.
+    check
+        Whether to compute that product.
 
     Examples
     --------
@@ -87,6 +103,7 @@ class Banded(_Direct):
 
     lower: int = field(default=1, metadata={"static": True})
     upper: int | None = field(default=None, metadata={"static": True})
+    check: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self) -> None:
         require_count("Banded's lower", self.lower, 0)
@@ -96,27 +113,33 @@ class Banded(_Direct):
 
     def transposed(self) -> Banded:
         """Return the solver of the transposed system."""
-        return Banded(self.upper or 0, self.lower)
+        return Banded(self.upper or 0, self.lower, self.check)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
         widest = max(trees.size(b) - 1, 0)
         pattern = Pattern.banded(trees.size(b), min(self.lower, widest), min(self.upper or 0, widest))
-        return _solve_banded(pattern, None, matvec, b, structure)
+        return _solve_banded(pattern, None, matvec, b, structure, self.check)
+
+
+def _values(pattern: Pattern, matvec: Matvec, b: Any, check: bool) -> tuple[jax.Array, Any]:
+    """Return the nonzeros of a map, and whether it is known to have others."""
+    values = pattern.values(matvec, b)
+    return values, ~pattern.explains(matvec, b, values) if check else False
 
 
 def _solve_banded(
-    pattern: Pattern, order: np.ndarray | None, matvec: Matvec, b: Any, structure: Structure
+    pattern: Pattern, order: np.ndarray | None, matvec: Matvec, b: Any, structure: Structure, check: bool
 ) -> tuple[Any, jax.Array]:
     """Solve with a pattern that is banded, or that is so in another order of the unknowns."""
-    values = pattern.values(matvec, b)
+    values, missed = _values(pattern, matvec, b, check)
     flat, unravel = _flat(b, values.dtype)
     bands, lower, upper = _bands(pattern, order, values)
     if order is None:
         w, flagged = solve_bands(bands, lower, upper, flat, structure == "positive definite")
-        return unravel(w), flagged
+        return unravel(w), flagged | missed
     w, flagged = solve_bands(bands, lower, upper, flat[order], structure == "positive definite")
-    return unravel(w[np.argsort(order)]), flagged
+    return unravel(w[np.argsort(order)]), flagged | missed
 
 
 def _bands(pattern: Pattern, order: np.ndarray | None, values: jax.Array) -> tuple[Bands, int, int]:
@@ -159,8 +182,10 @@ class Sparse(_Direct):
     ----------
     pattern
         A :class:`Pattern` of the matrix in the order of the raveled unknown, for example from :func:`sparsity`. By
-        default it is detected while the solve is traced, which costs no numbers. A nonzero outside of a declared
-        pattern shows in the residual of the solve, which then counts as failed.
+        default it is detected while the solve is traced, which costs no numbers. Where one product more shows a nonzero
+        outside of a declared pattern, the solve counts as failed.
+    check
+        Whether to compute that product for a declared pattern.
 
     Raises
     ------
@@ -182,6 +207,7 @@ class Sparse(_Direct):
     """
 
     pattern: Pattern | None = field(default=None, metadata={"static": True})
+    check: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self) -> None:
         _check_pattern("Sparse", self.pattern)
@@ -192,19 +218,20 @@ class Sparse(_Direct):
 
     def transposed(self) -> Sparse:
         """Return the solver of the transposed system."""
-        return self if self.pattern is None else Sparse(self.pattern.transposed)
+        return self if self.pattern is None else Sparse(self.pattern.transposed, self.check)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
-        pattern = self.prepared(matvec, b).pattern
-        size = trees.size(b)
+        if self.pattern is None:
+            return self.prepared(matvec, b)(matvec, b, structure)
+        pattern, size = self.pattern, trees.size(b)
         diagonal = pattern.bandwidth == (0, 0)
         if not diagonal and (size <= _DENSE_SIZE or 4 * pattern.count > size**2):
             return Dense()(matvec, b, structure)
         width, order = _narrow(pattern)
         if width <= _WIDEST_BAND:
-            return _solve_banded(pattern, order, matvec, b, structure)
-        return SparseDirect(pattern)(matvec, b, structure)
+            return _solve_banded(pattern, order, matvec, b, structure, self.check)
+        return SparseDirect(pattern, self.check)(matvec, b, structure)
 
 
 @trees.register
@@ -219,7 +246,7 @@ class SparseDirect(_Direct):
 
     Parameters
     ----------
-    pattern
+    pattern, check
         As for :class:`Sparse`.
 
     References
@@ -228,6 +255,7 @@ class SparseDirect(_Direct):
     """
 
     pattern: Pattern | None = field(default=None, metadata={"static": True})
+    check: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self) -> None:
         _check_pattern("SparseDirect", self.pattern)
@@ -238,12 +266,14 @@ class SparseDirect(_Direct):
 
     def transposed(self) -> SparseDirect:
         """Return the solver of the transposed system."""
-        return self if self.pattern is None else SparseDirect(self.pattern.transposed)
+        return self if self.pattern is None else SparseDirect(self.pattern.transposed, self.check)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
-        pattern = self.prepared(matvec, b).pattern
-        values = pattern.values(matvec, b)
+        if self.pattern is None:
+            return self.prepared(matvec, b)(matvec, b, structure)
+        pattern = self.pattern
+        values, missed = _values(pattern, matvec, b, self.check)
         flat, unravel = _flat(b, values.dtype)
         # as bits: a callback runs in a thread of its own, where JAX may take the numbers for float32
         bits = jax.lax.bitcast_convert_type(flat, jnp.uint32)
@@ -251,7 +281,7 @@ class SparseDirect(_Direct):
         run = functools.partial(_on_host, pattern, structure == "positive definite", np.dtype(flat.dtype))
         values = jax.lax.bitcast_convert_type(values, jnp.uint32)
         w, flagged = jax.pure_callback(run, out, values, bits, vmap_method="expand_dims")
-        return unravel(jax.lax.bitcast_convert_type(w, flat.dtype)), flagged
+        return unravel(jax.lax.bitcast_convert_type(w, flat.dtype)), flagged | missed
 
 
 def _check_pattern(name: str, pattern: Any) -> None:
@@ -263,7 +293,7 @@ def _check_pattern(name: str, pattern: Any) -> None:
 def _prepared(solver: Any, matvec: Matvec, b: Any) -> Any:
     size = trees.size(b)
     if solver.pattern is None:
-        return replace(solver, pattern=detect(matvec, b))
+        return replace(solver, pattern=detect(matvec, b), check=False)
     solver.pattern.require_square(size, type(solver).__name__)
     return solver
 

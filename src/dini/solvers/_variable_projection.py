@@ -39,16 +39,27 @@ class Separated(Space):
         self.residuals = lambda u: self.joint(u, self.coefficients(u)[0])
 
     def coefficients(self, u: Any) -> tuple[Any, Callable[[Any], Any]]:
-        """Return the best linear part at a point, and the projection of residuals onto the range of its matrix."""
+        """Return the best linear part at a point, and the projection of residuals onto the range of its matrix.
+
+        A column that depends on those before it gets the coefficient zero.
+        """
         zero = jnp.zeros(self.count, self.dtype)
         r, push = jax.linearize(lambda c: self.joint(u, c), zero)
         matrix = images(push, zero).T
         norms = jax.lax.stop_gradient(jnp.sqrt(jnp.sum(matrix**2, 0)))
         scale = jnp.where(norms > 0, norms, 1)
-        # a trace of damping, far below rounding in what it changes, for columns that depend on one another
-        floor = self.count * float(jnp.finfo(self.dtype).eps)
-        stacked = jnp.concatenate([matrix / scale[None, :], floor * jnp.eye(self.count, dtype=self.dtype)])
-        q, triangle = jnp.linalg.qr(stacked)
+        columns = matrix / scale[None, :]
+
+        def factorized(columns: Any, damping: Any) -> Any:
+            return tuple(jnp.linalg.qr(jnp.concatenate([columns, jnp.diag(damping)])))
+
+        # a trace of damping, far below rounding in what it changes, keeps the triangle regular
+        floor = jnp.full(self.count, self.count * jnp.finfo(self.dtype).eps, self.dtype)
+        q, triangle = factorized(columns, floor)
+        # of a column that depends on others only rounding errors are left, in a direction of their own
+        spare = jnp.abs(jnp.diagonal(jax.lax.stop_gradient(triangle))) <= 10 * floor
+        without = lambda _: factorized(jnp.where(spare[None, :], 0, columns), jnp.where(spare, 1, floor))
+        q, triangle = jax.lax.cond(jnp.any(spare), without, lambda _: (q, triangle), None)
         q = q[: r.size]
         c = -jax.scipy.linalg.solve_triangular(triangle, q.T @ r, check_finite=False) / scale
         return c, lambda v: q @ (q.T @ v)
