@@ -5,8 +5,11 @@ import os
 import tempfile
 from pathlib import Path
 
-# Two pytest workers share two cores: more threads in each would only wait for one another.
+# Two pytest workers share two cores: more threads in each would only wait for one another. OpenBLAS is behind NumPy's,
+# SciPy's and JAX's linear algebra.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import pytest
