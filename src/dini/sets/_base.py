@@ -82,10 +82,32 @@ def believed(p: Any, inputs: Any, good: jax.Array, failure: Callable[..., Except
     if not isinstance(good, jax.core.Tracer) and not good:
         raise failure(*figures)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(inputs) if trees.is_inexact(leaf)]
-    # a product with zero, or with NaN: a selection would hide NaN from derivatives
-    mark = trees.total([jnp.sum(jnp.where(jnp.isfinite(leaf), leaf, 0)).real for leaf in leaves])
-    mark = jnp.where(good, 0, jnp.nan) * mark
-    return jax.tree.map(lambda u: u * jnp.where(good, 1, jnp.nan).astype(u.dtype) + mark.astype(u.dtype), p)
+    return _marked(p, leaves, good)
+
+
+@jax.custom_jvp
+def _marked(p: Any, inputs: list[jax.Array], good: jax.Array) -> Any:
+    del inputs
+    return jax.tree.map(lambda u: u * jnp.where(good, 1, jnp.nan).astype(u.dtype), p)
+
+
+@_marked.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    p, inputs, good = primals
+    dp, dinputs, _ = tangents
+    # In reverse mode a selection may hide NaN on the way to the inputs: so one element is a multiple of all of them, by
+    # zero or by NaN. (A sum of all elements would cost a pass.)
+    mark = jnp.where(good, 0, jnp.nan) * trees.total([jnp.sum(leaf).real for leaf in dinputs])
+
+    def one(u: jax.Array) -> jax.Array:
+        u = u * jnp.where(good, 1, jnp.nan).astype(u.dtype)
+        if not u.size:
+            return u
+        first = jnp.broadcast_to(mark.astype(u.dtype), (1,) * u.ndim)
+        zero = jnp.zeros((), u.dtype)
+        return u + jax.lax.pad(first, zero, [(0, size - 1, 0) for size in u.shape])
+
+    return _marked(p, inputs, good), jax.tree.map(one, dp)
 
 
 def require_real(owner: str, x: Any) -> None:

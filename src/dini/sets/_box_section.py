@@ -27,42 +27,54 @@ def _digits(y: jax.Array, value: jax.Array, low: jax.Array, high: jax.Array) -> 
 def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     r"""Return a root of :math:`\phi(\tau) = a \cdot \mathrm{clip}(y + \tau a, l, u) - b`, which is nondecreasing.
 
-    The function is piecewise linear. Newton's method, with the slope on the side of the root, is kept in a bracket; on
-    a flat piece it goes to the next kink, and after a step that did not halve the error to the middle of the bracket.
-    Elements with :math:`a_i = 0` have no part in it.
+    The function is piecewise linear. Newton's method is kept in a bracket; from a flat piece it goes on from the next
+    kink, and after a step that did not halve the error to the middle of the bracket. Elements with :math:`a_i = 0` have
+    no part in it.
     """
     inf = jnp.asarray(jnp.inf, y.dtype)
-    safe = jnp.where(a != 0, a, 1)
-    # where the elements leave their first bound and where they reach the second, as the multiplier rises
-    leave = jnp.where(a != 0, jnp.where(a > 0, low - y, high - y) / safe, inf)
-    reach = jnp.where(a != 0, jnp.where(a > 0, high - y, low - y) / safe, inf)
     eps = jnp.finfo(y.dtype).eps
 
-    def kink(tau: Any, rise: Any) -> Any:
-        ahead = jnp.min(jnp.where(leave > tau, leave, inf), initial=jnp.inf)
-        behind = jnp.max(jnp.where((reach < tau) & (a != 0), reach, -inf), initial=-jnp.inf)
-        return jnp.where(rise, ahead, behind)
+    def beyond_flat(v: Any, tau: Any, phi: Any) -> Any:
+        """Return where the piece after the next kink vanishes, if it were endless."""
+        # what rests at the bound that it leaves as the multiplier goes on
+        rise = phi < 0
+        up = (a > 0) == rise
+        resting = (a != 0) & jnp.where(up, v <= low, v >= high)
+        kinks = (jnp.where(up, low, high) - y) / jnp.where(a != 0, a, 1)
+        # one that rounding puts behind is here
+        far = jnp.where(resting, jnp.maximum(jnp.where(rise, kinks - tau, tau - kinks), 0), inf)
+        next_ = jnp.min(far, initial=jnp.inf)
+        slope = jnp.sum(jnp.where(far == next_, a * a, 0))
+        return jnp.where(rise, tau + next_, tau - next_) - phi / jnp.where(slope > 0, slope, 1)
 
     def body(carry: Any) -> Any:
-        count, tau, below, above, error, _ = carry
-        value = jnp.clip(y + tau * a, low, high)
+        count, tau, below, above, error, least, _ = carry
+        v = y + tau * a
+        value = jnp.clip(v, low, high)
         phi = jnp.sum(a * value) - b
-        rounding = 2 * eps * (jnp.sum(jnp.abs(a) * _digits(y, value, low, high)) + jnp.abs(b))
+        size = jnp.abs(phi)
+
+        def rounding() -> Any:
+            return 2 * eps * (jnp.sum(jnp.abs(a) * _digits(y, value, low, high)) + jnp.abs(b))
+
+        # what rounding may leave is looked at where little is left
+        small = (count == 0) | (size <= 1e3 * least)
+        least = jax.lax.cond(small, rounding, lambda: least)
         rise = phi < 0
         below, above = jnp.where(rise, tau, below), jnp.where(rise, above, tau)
-        moving = jnp.where(rise, (leave <= tau) & (tau < reach), (leave < tau) & (tau <= reach)) & (a != 0)
-        slope = jnp.sum(jnp.where(moving, a * a, 0))
-        # the next kink is looked for on a flat piece only, which is rare
-        new = jax.lax.cond(slope > 0, lambda: tau - phi / jnp.where(slope > 0, slope, 1), lambda: kink(tau, rise))
+        slope = jnp.sum(jnp.where((low < v) & (v < high), a * a, 0))
+        newton = lambda: tau - phi / jnp.where(slope > 0, slope, 1)
+        new = jax.lax.cond(slope > 0, newton, lambda: beyond_flat(v, tau, phi))
         middle = 0.5 * (below + above)
-        slow = (jnp.abs(phi) > 0.5 * error) & jnp.isfinite(middle) & (count % 2 == 1)
+        slow = (size > 0.5 * error) & jnp.isfinite(middle) & (count % 2 == 1)
         outside = ~((new > below) & (new < above)) & jnp.isfinite(middle)
         new = jnp.where(slow | outside, middle, new)
         # a flat piece without end: there is no root
-        done = (jnp.abs(phi) <= rounding) | ~(jnp.abs(new) < inf) | (new == tau)
-        return count + 1, jnp.where(done, tau, new), below, above, jnp.abs(phi), done
+        done = (size <= least) & small | ~(jnp.abs(new) < inf) | (new == tau)
+        return count + 1, jnp.where(done, tau, new), below, above, size, least, done
 
-    start = (jnp.zeros((), jnp.int32), jnp.zeros((), y.dtype), -inf, inf, inf, jnp.asarray(False))
+    zero = jnp.zeros((), y.dtype)
+    start = (jnp.zeros((), jnp.int32), zero, -inf, inf, inf, zero, jnp.asarray(False))
     return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 300), body, start)[1]
 
 
