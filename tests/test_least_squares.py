@@ -260,3 +260,15 @@ def test_variable_projection_with_columns_that_depend_on_each_other(approximatio
     want = scipy.optimize.least_squares(lambda z: model(z, t) - np.asarray(y, float), [0.4, 1.0, 1.0], xtol=1e-15).x
     weights = [x["weights"][0], x["weights"][1] + x["weights"][2]]
     np.testing.assert_allclose([x["rate"], *weights], want, rtol=1e-3 if dtype == jnp.float32 else 1e-6)
+
+
+@pytest.mark.parametrize("solver", [dini.LevenbergMarquardt(), dini.DoglegLeastSquares()], ids=lambda s: s.name)
+@pytest.mark.parametrize("start", [3.0, 6.0])
+def test_a_gradient_that_has_underflown_is_no_solution(solver, start):
+    """A first step far out onto the plateau of a tanh, where the gradient is exactly zero and the residual is worse."""
+    solution = dini.solve(
+        dini.LeastSquares(lambda x: jnp.tanh(x) - 0.5), solver, jnp.asarray(start), on_failure="ignore"
+    )
+    assert abs(jnp.tanh(solution.x) - 0.5) <= 0.5
+    if start == 3.0:
+        np.testing.assert_allclose(solution.x, np.arctanh(0.5), rtol=1e-6)

@@ -336,3 +336,19 @@ def test_a_small_missed_nonzero_does_not_hide_in_the_residual(solver, dtype):
     unchecked = dataclasses.replace(solver, check=False)
     rough = linear.solve(product(A.astype(dtype)), jnp.ones(200, dtype), solver=unchecked, on_failure="ignore")
     assert np.all(np.isfinite(rough))
+
+
+def test_patterns_in_mixed_and_in_half_precision():
+    """What rounding leaves in a product is no missed nonzero; nor is what cancels inside of a map."""
+    solve = lambda mv, b, solver: linear.solve(mv, b, solver=solver)
+    mixed = (jnp.ones(5, jnp.float32), jnp.ones(5))
+    u, v = solve(lambda w: (3 * w[0], 2 * w[1]), mixed, linear.Diagonal())
+    np.testing.assert_allclose(u, 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(v, 1 / 2, rtol=1e-15)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        scales = jnp.arange(1, 201).astype(dtype)
+        w = solve(lambda w, scales=scales: scales * w, jnp.ones(200, dtype), linear.Diagonal())
+        np.testing.assert_allclose(w.astype(float), 1 / np.arange(1, 201), rtol=2e-2)
+    large = jnp.asarray(1e4, jnp.float32)
+    w = solve(lambda w: (large + 2) * w - large * w, jnp.ones(100, jnp.float32), linear.Diagonal())
+    np.testing.assert_allclose(w, 0.5, rtol=1e-2)

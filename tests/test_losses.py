@@ -327,3 +327,25 @@ def test_targets_that_do_not_add_up_to_one(fun, target):
     h = 1e-5
     differences = [(fun(scores + h * e, y) - fun(scores - h * e, y)) / (2 * h) for e in np.eye(3)]
     np.testing.assert_allclose(jax.grad(fun)(scores, y), differences, atol=1e-8)
+
+
+@pytest.mark.parametrize("fun", [losses.softmax_loss, losses.sparsemax_loss])
+def test_derivatives_in_a_target(fun):
+    """Off the simplex as well, where the formula goes on."""
+    scores, y, h = jnp.array([3.0, 1.0, -2.0]), jnp.array([0.5, 0.25, 0.25]), 1e-5
+    differences = [(fun(scores, y + h * e) - fun(scores, y - h * e)) / (2 * h) for e in np.eye(3)]
+    np.testing.assert_allclose(jax.grad(fun, 1)(scores, y), differences, atol=1e-8)
+
+
+def test_infinite_and_missing_values_keep_their_places():
+    np.testing.assert_allclose(losses.soft_sort(jnp.array([1.0, jnp.inf, 2.0, -jnp.inf])), [-jnp.inf, 1, 2, jnp.inf])
+    np.testing.assert_allclose(losses.soft_rank(jnp.array([jnp.nan, 1.0, 20.0])), [jnp.nan, 2, 3])
+
+
+@pytest.mark.parametrize(("count", "scale", "strength"), [(3000, 1e4, 1e-2), (3000, 1.0, 1e-2), (100, 100.0, 1.0)])
+def test_ranks_of_many_values_in_single_precision(count, scale, strength):
+    values = (scale * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+    z = np.sort(values.astype(float))[::-1] / strength
+    want = z - scipy.optimize.isotonic_regression(z - np.arange(count, 0, -1), increasing=False).x
+    got = losses.soft_rank(jnp.asarray(values), strength)
+    np.testing.assert_allclose(np.sort(got)[::-1], want, atol=2e-3)

@@ -125,6 +125,11 @@ def test_one_step_composes():
     root = lambda a: dini.root(lambda x, a: x**3 - a, 1.0, a, differentiation=dini.OneStep()).x
     np.testing.assert_allclose(jax.grad(jax.grad(root))(8.0), -2 / 9 * 8.0 ** (-5 / 3), rtol=1e-9)
     np.testing.assert_allclose(jax.jacfwd(jax.jacrev(jax.grad(root)))(8.0), 10 / 27 * 8.0 ** (-8 / 3), rtol=1e-8)
+    for solver in (dini.LevenbergMarquardt(), dini.DoglegLeastSquares()):
+        root = lambda a, solver=solver: (
+            dini.solve(dini.Root(lambda x, a: x**3 - a), solver, jnp.ones(()), a, differentiation=dini.OneStep()).x
+        )
+        np.testing.assert_allclose(jax.grad(jax.grad(root))(8.0), -2 / 9 * 8.0 ** (-5 / 3), rtol=1e-6)
     # theta enters the weights, so that the step's own matrix moves too
     fun = lambda x, a: jnp.sum((x - a) ** 4 + jnp.arange(1.0, 4.0) * (x - a) ** 2 + x**2 * a**2)
     solve = lambda mode: lambda a: dini.minimize(fun, jnp.zeros(3), a, solver=dini.Newton(), differentiation=mode).x

@@ -266,3 +266,9 @@ def test_half_precision_draws_in_single_precision(dtype):
 
 def test_ranks_of_nothing():
     assert Perturbed(ranks, samples=4)(jax.random.key(0), jnp.zeros(0)).shape == (0,)
+
+
+def test_the_loss_has_its_derivative_in_the_target():
+    key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=10)
+    theta, target = jnp.array([1.0, -0.5, 0.3]), jnp.array([1.0, 0.0, 0.0])
+    np.testing.assert_allclose(jax.grad(soft.loss, 2)(key, theta, target), -theta, rtol=1e-12)

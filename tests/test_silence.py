@@ -515,9 +515,11 @@ def test_mirror_descent_returns_a_point_of_the_set():
 
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_values_that_never_differ_are_no_minimum(restarts):
-    """An offset that hides every difference; values that are the same by symmetry are another matter."""
+    """An offset that hides every difference; values that are the same by symmetry or on a plateau are another thing."""
     x0, solver = jnp.zeros(2, jnp.float32), dini.NelderMead(restarts=restarts)
     hidden = quiet(dini.Minimize(lambda x: 1e9 + jnp.sum((x - 3) ** 2)), solver, x0)
     assert hidden.status == dini.Status.STALLED
     even = quiet(dini.Minimize(lambda x: jnp.sum((x - 0.05) ** 2)), solver, x0)
     assert even.status == dini.Status.CONVERGED
+    plateau = quiet(dini.Minimize(lambda x: jnp.sum(jnp.maximum(jnp.abs(x) - 5, 0))), solver, x0)
+    assert plateau.status == dini.Status.CONVERGED

@@ -482,3 +482,12 @@ def test_frank_wolfe_far_inside_of_a_set():
     problem = dini.Minimize(lambda w, A, y: 0.5 * jnp.sum((A @ w - y) ** 2), constraint=dini.sets.L1Ball(20.0))
     one = lambda A, y: dini.solve(problem, dini.FrankWolfe(max_steps=5000), jnp.zeros(6), A, y, on_failure="ignore")
     np.testing.assert_array_equal(jax.jit(jax.vmap(one))(A, y).status, Status.CONVERGED)
+
+
+def test_newton_goes_on_from_the_state_of_a_looser_solve():
+    problem = dini.Minimize(lambda x: jnp.sum(jnp.cosh(x - 1) + 0.1 * x**2))
+    early = dini.solve(problem, dini.Newton(tol=0.3), jnp.zeros(2), return_state=True)
+    late = dini.solve(problem, dini.Newton(tol=1e-10), early.x, state=early.state)
+    assert late.success
+    assert early.stats.error > 1e-4
+    assert late.stats.error <= 1e-10

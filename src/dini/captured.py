@@ -97,7 +97,7 @@ def captured(fun: Any) -> tuple[Any, ...]:
     if type(fun) is not types.FunctionType:
         return tuple(_function(fun, 0))
     last = _last.get(id(fun))
-    if last is not None and last.fun() is fun and _unchanged(last, fun):
+    if last is not None and last.fun() is fun and unchanged(last, fun):
         return last.read
     read = tuple(_function(fun, 0))
     names = _names(fun.__code__)
@@ -161,7 +161,13 @@ def _remember(fun: types.FunctionType, read: tuple[Any, ...]) -> None:
     _last[key] = _Last(gone, fun.__code__, fun.__defaults__, cells, variables, read)
 
 
-def _unchanged(last: _Last, fun: types.FunctionType) -> bool:
+def remembered(fun: Any) -> _Last | None:
+    """Return what a function read the last time, if that could be remembered."""
+    return _last.get(id(fun))
+
+
+def unchanged(last: _Last, fun: types.FunctionType) -> bool:
+    """Return whether a function still reads what it read the last time."""
     if fun.__code__ is not last.code or fun.__defaults__ is not last.defaults or fun.__kwdefaults__ is not None:
         return False
     variables = fun.__globals__

@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial, register_pytree_node
 
 from . import trees
-from .captured import captured, same, settled
+from .captured import captured, remembered, same, settled, unchanged
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,16 @@ class Module:
 class Watched(Partial):
     """A function of the user's with arguments that are bound to it; another one where what it reads has changed."""
 
+    #: the key of the last time, with what the function read then
+    known: tuple[Key, Any] | None = None
+
+    def __reduce__(self) -> Any:
+        return _watched, (self.func, self.args, self.keywords)
+
+
+def _watched(fun: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Watched:
+    return Watched(fun, *args, **keywords)
+
 
 def _code(fun: Any) -> Any:
     return id(fun.__code__) if type(fun) is FunctionType else fun
@@ -83,11 +93,18 @@ class Key:
         return repr(self.fun)
 
 
-register_pytree_node(
-    Watched,
-    lambda watched: ((watched.args, watched.keywords), Key(watched.func)),
-    lambda key, children: Watched(key.fun, *children[0], **children[1]),
-)
+def _flatten(watched: Watched) -> tuple[Any, Key]:
+    known = watched.known
+    if known is None or not unchanged(known[1], watched.func):
+        key, last = Key(watched.func), remembered(watched.func)
+        # the same object again, which JAX need not compare
+        watched.known = None if last is None or last.read is not key.read else (key, last)
+    else:
+        key = known[0]
+    return (watched.args, watched.keywords), key
+
+
+register_pytree_node(Watched, _flatten, lambda key, children: _watched(key.fun, *children))
 
 
 def _is_array(leaf: Any) -> bool:

@@ -222,7 +222,7 @@ def _noise(x: jax.Array, u: jax.Array, sigma: jax.Array) -> jax.Array:
 
 def _dot(y: Any, x: Any) -> jax.Array:
     """Return the inner product, to which nothing adds nothing, not even an infinite element."""
-    return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where(y == 0, 0, x), y, x))
+    return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where((y == 0) & ~jnp.isfinite(x), 0, x), y, x))
 
 
 def _narrowed(tree: Any, given: Any) -> Any:

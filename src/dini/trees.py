@@ -25,11 +25,29 @@ Tree = Any
 Class = TypeVar("Class", bound=type)
 
 
-def _pick(names: tuple[str, ...]) -> Any:
-    """Return a quick function from a dictionary to the tuple of some of its values."""
-    if len(names) > 1:
-        return operator.itemgetter(*names)
-    return (lambda values: (values[names[0]],)) if names else lambda values: ()
+def _flattener(data: tuple[str, ...], static: tuple[str, ...]) -> Any:
+    """Return the function from an object to the tuples of two lots of its fields: a solve calls it for each object."""
+    if len(data) > 1 and len(static) > 1:
+        pick_data, pick_static = operator.itemgetter(*data), operator.itemgetter(*static)
+
+        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            values = node.__dict__
+            return pick_data(values), pick_static(values)
+
+    elif len(data) > 1:
+        pick_data = operator.itemgetter(*data)
+
+        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            values = node.__dict__
+            return pick_data(values), (values[static[0]],) if static else ()
+
+    else:
+
+        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            values = node.__dict__
+            return tuple([values[name] for name in data]), tuple([values[name] for name in static])
+
+    return flatten
 
 
 def register(cls: Class) -> Class:
@@ -41,12 +59,7 @@ def register(cls: Class) -> Class:
     """
     static = tuple(f.name for f in fields(cls) if f.metadata.get("static"))
     data = tuple(f.name for f in fields(cls) if not f.metadata.get("static"))
-    keys = tuple(map(GetAttrKey, data))
-    pick_data, pick_static = _pick(data), _pick(static)
-
-    def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        values = node.__dict__
-        return pick_data(values), pick_static(values)
+    keys, flatten = tuple(map(GetAttrKey, data)), _flattener(data, static)
 
     def flatten_with_keys(node: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
         children, aux = flatten(node)

@@ -169,15 +169,17 @@ class Pattern:
 
         A missed nonzero is counted to another column of its color, and multiplied by another element of the vector.
         """
-        flat, unravel = jax.flatten_util.ravel_pytree(like)
-        v = trees.scattered(flat)
-        image = jax.flatten_util.ravel_pytree(matvec(unravel(v)))[0].astype(values.dtype)
+        unravel = jax.flatten_util.ravel_pytree(like)[1]
+        given = unravel(trees.scattered(jax.flatten_util.ravel_pytree(like)[0]))
+        v = jax.flatten_util.ravel_pytree(given)[0]  # rounded as the leaves are
+        image = jax.flatten_util.ravel_pytree(matvec(given))[0].astype(values.dtype)
         terms = values * v[self.columns].astype(values.dtype)
         total = lambda a: jnp.zeros(self.shape[0], values.dtype).at[self.rows].add(a)
         sizes = total(jnp.abs(terms))
-        # of a row whose nonzeros are small beside others, rounding may be all that there is
-        root = jnp.finfo(values.dtype).eps ** 0.5
-        bound = root * (sizes + root * jnp.max(sizes, initial=0))
+        # the map may be a difference of larger ones, and of a row whose nonzeros are small beside others, rounding may
+        # be all that there is
+        eps = max(jnp.finfo(leaf.dtype).eps for leaf in jax.tree.leaves(like))
+        bound = eps**0.4 * sizes + 16 * eps * self.shape[1] ** 0.5 * jnp.max(sizes, initial=0)
         return jnp.all(jnp.abs(image - total(terms)) <= bound) | ~jnp.all(jnp.isfinite(image))
 
     def require_square(self, size: int, what: str) -> None:

@@ -32,7 +32,9 @@ class _Direct:
     @property
     def singular(self) -> str:
         """What a failure may mean."""
-        return "singular to working precision" + (", or has elements outside of the declared pattern" * self.check)
+        return "singular to working precision" + (
+            ", or has elements outside of the declared pattern (check=False trusts it)" * self.check
+        )
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""

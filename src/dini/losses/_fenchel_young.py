@@ -62,9 +62,12 @@ def _centered(scores: jax.Array, target: jax.Array, axis: int) -> tuple[jax.Arra
     It takes nothing where the target adds up to one (to rounding).
     """
     top = jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
+    flat = jnp.squeeze(top, axis)
     lack = 1 - jnp.sum(target, axis=axis)
-    some = ~(jnp.abs(lack) <= scores.shape[axis] * jnp.finfo(scores.dtype).eps)
-    return scores - top, jnp.where(some, jnp.squeeze(top, axis) * lack, 0)
+    rest = jnp.where(jnp.isfinite(flat), flat, 0) * lack
+    none = jnp.abs(lack) <= scores.shape[axis] * jnp.finfo(scores.dtype).eps
+    # as a constant: the derivative in the target is what it is
+    return scores - top, rest - jax.lax.stop_gradient(jnp.where(none, rest, 0))
 
 
 def _possible(scores: jax.Array, target: Any = 0) -> jax.Array:

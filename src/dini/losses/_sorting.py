@@ -13,27 +13,31 @@ from ..isotonic import block_means, isotonic_regression
 from ..settings import require_choice, require_positive
 
 
-def _steps(sorted_: jax.Array) -> jax.Array:
-    """Return by how much a falling vector falls from one element to the next."""
-    equal = sorted_[:-1] == sorted_[1:]  # infinite ones as well
-    return jnp.where(equal, 0, sorted_[:-1] - sorted_[1:])
+def _on_permutahedron(z: jax.Array, w: jax.Array, difference: jax.Array) -> jax.Array:
+    r"""Project ``z`` onto the convex hull of the permutations of ``w``; both fall.
 
-
-def _falling(steps: jax.Array) -> jax.Array:
-    """Return the vector that falls by these steps, to zero."""
-    return jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros((), steps.dtype))
-
-
-def _on_permutahedron(z: jax.Array, w: jax.Array, z_steps: jax.Array, w_steps: jax.Array) -> jax.Array:
-    r"""Project ``z`` onto the convex hull of the permutations of ``w``; both fall, by these steps.
-
-    With the isotonic regression ``v`` of :math:`z - w` it is :math:`z - v`. On the blocks of ``v`` that is :math:`z -
-    \mathrm{mean}(z) + \mathrm{mean}(w)`, which is exact also where ``z`` is much larger than ``w``. The blocks depend
-    on the steps alone, which are small where the elements are large and close.
+    With the isotonic regression ``v`` of their difference, needed up to a constant, it is :math:`z - v`. On the blocks
+    of ``v`` that is :math:`z - \mathrm{mean}(z) + \mathrm{mean}(w)`, which is exact also where ``z`` is much
+    larger than ``w``.
     """
-    v = jax.lax.stop_gradient(isotonic_regression(_falling(z_steps) - _falling(w_steps), increasing=False))
+    v = jax.lax.stop_gradient(isotonic_regression(jax.lax.stop_gradient(difference), increasing=False))
     means = block_means(v, jnp.ones_like(v))
     return z - means(z) + means(w)
+
+
+def _closer(falling: jax.Array, strength: jax.Array, w: jax.Array) -> jax.Array:
+    """Return falling values over the strength, up to a constant, with those that do not compete closer together.
+
+    By how much two neighbors are apart does not matter beyond what all others, which fall by less than one, could make
+    up for. So the digits of small differences are kept beside large values, and infinite ones have a place.
+    """
+    apart = falling[:-1] - falling[1:]
+    # equal ones are, also where they are infinite; what is not a number comes last, and far away
+    apart = jnp.where(falling[:-1] == falling[1:], 0, jnp.where(jnp.isnan(apart), jnp.inf, apart)) / strength
+    limit = 2 + jnp.sum(jnp.maximum(1 - apart, 0))
+    steps = jnp.minimum(apart, limit)
+    together = jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros((), w.dtype))
+    return jnp.where(jnp.all(apart <= limit), (falling - falling[-1]) / strength, together)
 
 
 def _along(fun: Callable[..., Any], owner: str, values: Any, strength: Any, axis: int, direction: str) -> jax.Array:
@@ -101,9 +105,9 @@ def soft_sort(
 
     def ascending(theta: jax.Array, strength: jax.Array) -> jax.Array:
         n = theta.shape[0]
-        places, falling = jnp.arange(n, 0, -1, dtype=theta.dtype), jnp.sort(-theta)[::-1]
-        steps = jnp.full(n - 1, 1 / strength, theta.dtype)
-        return -_on_permutahedron(places / strength, falling, steps, _steps(falling))
+        z, falling = jnp.arange(n, 0, -1, dtype=theta.dtype) / strength, jnp.sort(-theta)[::-1]
+        middle = falling[n // 2]
+        return -_on_permutahedron(z, falling, z - (falling - jnp.where(jnp.isfinite(middle), middle, 0)))
 
     result = _along(ascending, "soft_sort", values, strength, axis, direction)
     return result if direction == "ascending" else -result
@@ -147,13 +151,13 @@ def soft_rank(
     def ascending(theta: jax.Array, strength: jax.Array) -> jax.Array:
         n = theta.shape[0]
         order = jnp.argsort(-theta)
-        falling, held = theta[order], jax.lax.stop_gradient(strength)
-        # Values that are apart by n times the strength do not compete: by how much more does not matter. So the point
-        # is put together from such steps, as a constant; its derivative is that of the values over the strength.
-        steps = jnp.minimum(_steps(jax.lax.stop_gradient(falling)) / held, n)
-        moved = jnp.where(jnp.isfinite(falling), falling - jax.lax.stop_gradient(falling), 0)
-        z = _falling(steps) * (held / strength) + moved / strength
-        projected = _on_permutahedron(z, jnp.arange(n, 0, -1, dtype=theta.dtype), steps, jnp.ones_like(steps))
+        falling, w = theta[order], jnp.arange(n, 0, -1, dtype=theta.dtype)
+        # the point as a constant, which has the derivative of the values over the strength
+        held, fixed = jax.lax.stop_gradient((strength, falling))
+        place = _closer(fixed, held, w)
+        moved = jnp.where(jnp.isfinite(fixed), falling - fixed, jnp.where(jnp.isnan(fixed), jnp.nan, 0))
+        z = place * (held / strength) + moved / strength
+        projected = _on_permutahedron(z, w, place - w)
         return jnp.zeros_like(theta).at[order].set(projected)
 
     return _along(ascending, "soft_rank", values, strength, axis, direction)

@@ -81,5 +81,5 @@ class DoglegLeastSquares(ResidualSolver):
         return model.inverse_scale * step, region.walked(step, first)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
-        """Return one Gauss-Newton step with the last matrix."""
+        """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)

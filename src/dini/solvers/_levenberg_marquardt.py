@@ -131,7 +131,7 @@ class LevenbergMarquardt(ResidualSolver):
         return move, control
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
-        """Return one Gauss-Newton step with the last matrix."""
+        """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)
 
 

@@ -147,9 +147,9 @@ class NelderMead(BoxSolver):
         spread = jnp.where(jnp.isfinite(values[0]), spread, jnp.inf)
         error = jnp.where(complete, jnp.maximum(size, spread), state.error)
         tol = tolerance(self, x)
-        # values that have all been the same tell of a plateau, or of an offset that hides every difference
+        # values that have all been the same, and whose rounding exceeds the tolerance, may hide every difference
         flat = state.flat & ((value == best) | jnp.isinf(best))
-        stuck = flat & complete & (error <= tol)
+        stuck = flat & complete & (error <= tol) & (trees.eps(x) * jnp.abs(values[0]) > tol)
         # a fresh simplex that has found a better point says that the last one had collapsed: another one, uncounted
         better = (state.restarts > 0) & (values[0] < state.before - tol)
         restart = complete & (error <= tol) & ((state.restarts < self.restarts) | better)

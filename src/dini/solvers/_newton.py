@@ -136,8 +136,8 @@ class Newton(Solver):
             return direction, trees.vdot(gradient, direction).astype(dtype), jnp.ones((), dtype), factor
 
         def shrink(_: Any) -> tuple[Any, Any, Any, Any]:
-            # (a direction that was taken is not taken again)
-            left = trees.where(accept, trees.zeros_like(x), state.direction)
+            # (where nothing but a derivative moves, a direction that was taken is not taken again)
+            left = trees.where(accept & stalled, trees.zeros_like(x), state.direction)
             return left, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
         needed = accept & ~stalled & ~(error <= tolerance(self, x))

@@ -121,7 +121,7 @@ class ResidualSolver(Solver):
         # value rises by more, because it may be the difference of large numbers
         rises = actual < -relative_rounding(at.value)
         shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
-        shrinks |= size == 0  # nothing moves but the derivative
+        shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
         predicted = state.predicted
         ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
         ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
@@ -210,13 +210,13 @@ class ResidualSolver(Solver):
 
 
 def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> Any:
-    """Return one Gauss-Newton step with the last matrix, a differentiable function."""
+    """Return one Gauss-Newton step, a differentiable function."""
     space = Space(problem, x, args)
     algebra = solver.algebra(space.size)
-    at = space.evaluate(space.point, eager=False)
+    at = space.evaluate(space.point, eager=True)
     scale = jnp.where(state.scale > 0, state.scale, 1)
     free = space.free(space.point, jax.lax.stop_gradient(at.gradient))
-    model = algebra(state.store, at.gradient, scale, free, space, space.point)
+    model = algebra(algebra.build(at.jacobian, at.residuals), at.gradient, scale, free, space, space.point)
     move = model.factor(jnp.zeros((), space.dtype))(-model.slope) * model.inverse_scale
     return space.unravel(space.clip(space.point + move))
 
