@@ -67,6 +67,7 @@ def test_only_the_engine_knows_custom_rules():
         "isotonic.py",
         "penalties/_barriers.py",
         "perturbed.py",
+        "sets/_base.py",
         "sets/_exponential.py",
         "sets/_intersection.py",
         "sets/_power.py",
