@@ -109,7 +109,7 @@ def forward(
     b = b if extra is None else trees.sub(b, extra)
     system.prepare()
     solved = _each(system.solve, b)
-    norm = system.norm()
+    norm = system.norm(after=solved.w)
     rough = _rough(at.x, norm, _ratio(trees.norm(solved.w), trees.norm(b)))
     newton = _Correction.at(at.x, here, system.solve(here, rough))
     dx = trees.neg(solved.w) if given is None else given
@@ -159,7 +159,7 @@ def reverse(
     here, pull = jax.vjp(parameters.apply(at, at.x), moving)
     solved = _each(transposed.solve, v)
     u = trees.neg(solved.w)
-    norm = system.norm()
+    norm = system.norm(after=u)
     rough = _rough(at.x, norm, _ratio(trees.norm(u), trees.norm(v)))
     newton = _Correction.at(at.x, here, system.solve(here, rough))
 
@@ -257,7 +257,7 @@ def _judge(
     # each solve is a bound of the inverse from below
     inverse_norm = jnp.nanmax(jnp.stack([_ratio(newton.length, newton.residual), *inverse]))
     if system.dense:
-        inverse_norm = jnp.maximum(inverse_norm, system.inverse_norm())
+        inverse_norm = jnp.maximum(inverse_norm, system.inverse_norm(after=error))
     condition = jnp.maximum(norm * inverse_norm, 1)
     # what rounding may do decides the verdict, what it is likely to do is the estimate
     bound = _ROUNDING * (eps * condition if noise is None else noise)

@@ -65,7 +65,8 @@ class DenseFactor:
     def product(self, w: Any) -> Any:
         """Return the product."""
         w = self.flat(w)
-        return self.unravel(w @ self.matrix if self.flipped else self.matrix @ w)
+        # the columns lie one after another: of a symmetric matrix they are the rows
+        return self.unravel(w @ self.matrix if self.flipped or self.rows is None else self.matrix @ w)
 
     @property
     def singular(self) -> jax.Array:
@@ -102,6 +103,8 @@ class Dense:
     def factorize(self, matvec: Matvec, like: Any, structure: Structure) -> DenseFactor:
         """Return the factorized matrix of a map from trees like ``like`` to such trees."""
         matrix, _, unravel = materialize(matvec, like)
+        # XLA would put the matrix together again, and turn it, in each product with it
+        matrix = jax.lax.optimization_barrier(matrix.T).T
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
             return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)
