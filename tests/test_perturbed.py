@@ -272,3 +272,11 @@ def test_the_loss_has_its_derivative_in_the_target():
     key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=10)
     theta, target = jnp.array([1.0, -0.5, 0.3]), jnp.array([1.0, 0.0, 0.0])
     np.testing.assert_allclose(jax.grad(soft.loss, 2)(key, theta, target), -theta, rtol=1e-12)
+
+
+def test_what_is_not_a_number_stays_visible():
+    key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=10)
+    theta = jnp.array([1.0, jnp.nan, 0.5])
+    assert np.all(np.isnan(soft(key, theta)))
+    assert np.isnan(soft.max(key, theta))
+    assert np.all(np.isnan(jax.grad(soft.max, 1)(key, theta)))

@@ -207,7 +207,7 @@ def _smoothed_max(derivatives: Any, theta: Any, sigma: jax.Array, points: Any, o
         dtheta, dsigma, _, doutputs = tangents
         gradient, slope = derivatives(theta, sigma, points, outputs)
         # what else the maximizer depends on, where it is not constant in it
-        finite = jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0), points)
+        finite = jax.tree.map(lambda x: jnp.where(jnp.isinf(x), 0, x), points)
         moved = jnp.mean(jax.vmap(trees.vdot)(doutputs, finite)).astype(sigma.dtype)
         return mean(*primals), trees.vdot(gradient, dtheta).astype(sigma.dtype) + slope * dsigma + moved
 
@@ -216,13 +216,13 @@ def _smoothed_max(derivatives: Any, theta: Any, sigma: jax.Array, points: Any, o
 
 def _noise(x: jax.Array, u: jax.Array, sigma: jax.Array) -> jax.Array:
     """Return the noise in perturbed points (none in elements that are infinite: masked, say)."""
-    finite = jnp.isfinite(u)
-    return jnp.where(finite, x - jnp.where(finite, u, 0)[None], 0) / sigma
+    masked = jnp.isinf(u)
+    return jnp.where(masked, 0, x - jnp.where(masked, 0, u)[None]) / sigma
 
 
 def _dot(y: Any, x: Any) -> jax.Array:
     """Return the inner product, to which nothing adds nothing, not even an infinite element."""
-    return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where((y == 0) & ~jnp.isfinite(x), 0, x), y, x))
+    return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where((y == 0) & jnp.isinf(x), 0, x), y, x))
 
 
 def _narrowed(tree: Any, given: Any) -> Any:

@@ -32,9 +32,8 @@ class _Direct:
     @property
     def singular(self) -> str:
         """What a failure may mean."""
-        return "singular to working precision" + (
-            ", or has elements outside of the declared pattern (check=False trusts it)" * self.check
-        )
+        declared = ", or has elements outside of the declared pattern (check=False trusts it)"
+        return "singular to working precision" + (declared if self.check else "")
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""

@@ -25,7 +25,7 @@ def _on_permutahedron(z: jax.Array, w: jax.Array, difference: jax.Array) -> jax.
     return z - means(z) + means(w)
 
 
-def _closer(falling: jax.Array, strength: jax.Array, w: jax.Array) -> jax.Array:
+def _closer(falling: jax.Array, strength: jax.Array) -> jax.Array:
     """Return falling values over the strength, up to a constant, with those that do not compete closer together.
 
     By how much two neighbors are apart does not matter beyond what all others, which fall by less than one, could make
@@ -36,7 +36,7 @@ def _closer(falling: jax.Array, strength: jax.Array, w: jax.Array) -> jax.Array:
     apart = jnp.where(falling[:-1] == falling[1:], 0, jnp.where(jnp.isnan(apart), jnp.inf, apart)) / strength
     limit = 2 + jnp.sum(jnp.maximum(1 - apart, 0))
     steps = jnp.minimum(apart, limit)
-    together = jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros((), w.dtype))
+    together = jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros((), steps.dtype))
     return jnp.where(jnp.all(apart <= limit), (falling - falling[-1]) / strength, together)
 
 
@@ -154,7 +154,7 @@ def soft_rank(
         falling, w = theta[order], jnp.arange(n, 0, -1, dtype=theta.dtype)
         # the point as a constant, which has the derivative of the values over the strength
         held, fixed = jax.lax.stop_gradient((strength, falling))
-        place = _closer(fixed, held, w)
+        place = _closer(fixed, held)
         moved = jnp.where(jnp.isfinite(fixed), falling - fixed, jnp.where(jnp.isnan(fixed), jnp.nan, 0))
         z = place * (held / strength) + moved / strength
         projected = _on_permutahedron(z, w, place - w)
