@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,27 +29,14 @@ class Outcome(NamedTuple):
     best: Any = None
 
 
-_UNTESTED = -1.0
-
-
 def tolerance(solver: Any, x: Any) -> Any:
     """Return the solver's tolerance; by default the square root of the unit roundoff of ``x``."""
     return trees.eps(x) ** 0.5 if solver.tol is None else solver.tol
 
 
-def untested(solver: Any) -> Any:
-    """Return the solver with a tolerance that nothing meets, for a fixed number of steps.
-
-    Solvers keep a point that meets their test, which for a point that does so at once has the derivative zero.
-    """
-    endless = copy.copy(solver)
-    object.__setattr__(endless, "tol", _UNTESTED)
-    return endless
-
-
-def is_untested(solver: Any) -> bool:
-    """Return whether this is what :func:`untested` returns, so that a start may be a solution already."""
-    return solver.tol is _UNTESTED
+def met(solver: Any, x: Any, error: Any) -> Any:
+    """Return whether a solver may keep its point, since that meets the stopping test, if there is one."""
+    return (error <= tolerance(solver, x)) & solver.stops
 
 
 def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.Array:
@@ -93,24 +79,14 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
     return Outcome(x, state, jnp.zeros((), jnp.int32), status, state.error, history)
 
 
-def _advance(
-    problem: Any,
-    solver: Any,
-    now: Outcome,
-    args: tuple[Any, ...],
-    monitor: Any,
-    max_steps: int,
-    tol: Any,
-    *,
-    stops: bool = True,
-) -> Outcome:
+def _advance(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int) -> Outcome:
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(now.state, state, steps, tol, max_steps)
+    status = _status(now.state, state, steps, tolerance(solver, x), max_steps)
     history = now.history
     if monitor is not None:
         # of a batch, lanes that are done take steps until all are: these are not observed
-        seen = jnp.where(now.status == Status.RUNNING, steps, 0) if stops else steps
+        seen = jnp.where(now.status == Status.RUNNING, steps, 0) if solver.stops else steps
         history = monitor.observe(history, seen, x, state)
     return Outcome(x, state, steps, status, state.error, history)
 
@@ -123,7 +99,7 @@ def begin(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any
 
 def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
     """Return the loop of :func:`iterate` after one step more."""
-    new = _advance(problem, solver, now, args, monitor, solver.max_steps, tolerance(solver, now.x))
+    new = _advance(problem, solver, now, args, monitor, solver.max_steps)
     keep = new.status == Status.NONFINITE
     if getattr(solver, "lags", False) and not getattr(problem, "composite", False):
         # the error is that of the point before the step: the next one is better where errors have been seen to fall
@@ -181,11 +157,10 @@ def iterate_differentiably(
     taken. With ``checkpoint``, about ``2 * sqrt(n)`` states are kept instead of ``n``.
     """
     total = solver.max_steps if steps is None else steps
-    tol = tolerance(solver, x)
-    taken = solver if steps is None else untested(solver)
+    taken = solver if steps is None else solver.untested()
 
     def advance(now: Outcome) -> Outcome:
-        new = _advance(problem, taken, now, args, monitor, total, tol, stops=steps is None)
+        new = _advance(problem, taken, now, args, monitor, total)
         # nothing depends on how near the points are; reverse mode would divide by it
         return new._replace(state=new.state._replace(error=jax.lax.stop_gradient(new.error)))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
@@ -25,31 +24,6 @@ Tree = Any
 Class = TypeVar("Class", bound=type)
 
 
-def _flattener(data: tuple[str, ...], static: tuple[str, ...]) -> Any:
-    """Return the function from an object to the tuples of two lots of its fields: a solve calls it for each object."""
-    if len(data) > 1 and len(static) > 1:
-        pick_data, pick_static = operator.itemgetter(*data), operator.itemgetter(*static)
-
-        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-            values = node.__dict__
-            return pick_data(values), pick_static(values)
-
-    elif len(data) > 1:
-        pick_data = operator.itemgetter(*data)
-
-        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-            values = node.__dict__
-            return pick_data(values), (values[static[0]],) if static else ()
-
-    else:
-
-        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-            values = node.__dict__
-            return tuple([values[name] for name in data]), tuple([values[name] for name in static])
-
-    return flatten
-
-
 def register(cls: Class) -> Class:
     """Register a dataclass as a pytree; fields whose metadata say ``static`` are no leaves.
 
@@ -59,7 +33,11 @@ def register(cls: Class) -> Class:
     """
     static = tuple(f.name for f in fields(cls) if f.metadata.get("static"))
     data = tuple(f.name for f in fields(cls) if not f.metadata.get("static"))
-    keys, flatten = tuple(map(GetAttrKey, data)), _flattener(data, static)
+    keys = tuple(map(GetAttrKey, data))
+
+    def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        values = node.__dict__  # a solve flattens several objects: no further function is called here
+        return tuple([values[name] for name in data]), tuple([values[name] for name in static])
 
     def flatten_with_keys(node: Any) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
         children, aux = flatten(node)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met
 from ..problems import FixedPoint
 from ..settings import require_all_above, require_choice, require_count, require_positive
 from . import _stored
@@ -161,7 +161,7 @@ class Anderson(Solver):
             factor.astype(dtype), count,
         )  # fmt: skip
         # the point that is returned in the end is the one whose error is known
-        done = error <= tolerance(self, x)
+        done = met(self, x, error)
         return trees.where(lost, back, trees.where(done, x, mixed)), new
 
     def _weights(self, gram: Any, squares: Any, right: Any, used: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met
 from ..settings import require_between, require_positive
 from ._base import relative_rounding
 from ._stochastic import MomentumState, Stochastic, optimality
@@ -93,7 +93,7 @@ class ArmijoSGD(Stochastic):
         new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
         if self.momentum:
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
-        new = trees.where(error <= tolerance(self, x), x, new)
+        new = trees.where(met(self, x, error), x, new)
         # after a search in vain (at a kink, say) the next one starts from the last step size that was good
         return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Solver:
     monotone: ClassVar[bool] = False
     #: whether the error of a step is that of the point before it, not of the one that it returns
     lags: ClassVar[bool] = False
+    #: whether a point that meets the stopping test may be kept (see :meth:`untested`)
+    stops: bool = True
     #: whether no step evaluates the objective: the loop does so once at the end, for one that is NaN is not minimized
     blind: ClassVar[bool] = False
 
@@ -74,6 +77,15 @@ class Solver:
     def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Return the next point and state."""
         raise NotImplementedError
+
+    def untested(self) -> Any:
+        """Return the solver for a fixed number of steps, which moves on from points that meet its test.
+
+        A point that is kept from the start on has the derivative zero.
+        """
+        endless = copy.copy(self)
+        object.__setattr__(endless, "stops", False)
+        return endless
 
     def believes(self, problem: Any, x: Any, state: Any) -> Any:
         """Return whether the state of an earlier solve can be one of this problem and point."""

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
 from ..linear._materialize import materialize
-from ..loop import tolerance
+from ..loop import met
 from ..settings import require_choice, require_positive
 from ..status import Status
 from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
@@ -135,7 +135,7 @@ class Dogleg(Solver):
             steepest = -(size**2) / (gradient @ (model @ gradient)) * gradient
             return model, steepest, -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
 
-        needed = accept & ~(error <= tolerance(self, x))
+        needed = accept & ~met(self, x, error)
         model, steepest, newton = jax.lax.cond(needed, renew, lambda: (hessian, state.steepest, state.newton))
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))

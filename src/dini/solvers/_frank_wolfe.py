@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met
 from ..settings import require_count
 from ..status import Status
 from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
@@ -160,7 +160,7 @@ class FrankWolfe(Solver):
         doubtful = jnp.maximum(10 * slack, doubtful_difference(value))
         small = promised <= doubtful
         accept = problem.value(new, *args) <= jnp.where(small, value + doubtful, bound + slack)
-        accept &= ~(gap <= tolerance(self, x))  # the gap is that of x, which is then the point to return
+        accept &= ~met(self, x, gap)  # the gap is that of x, which is then the point to return
         atoms = trees.where(accept & forward, placed, atoms)
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
         stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * (1 + trees.norm(x)))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..linear._small import SMALL
-from ..loop import tolerance
+from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Root
 from ..settings import require_choice, require_count
 from ..status import Status
@@ -133,7 +133,7 @@ class GaussNewton(Solver):
         if at.jacobian is not None:
             move, slope = solve(None)
         else:
-            needed = (accept | stray) & ~(error <= tolerance(self, x))
+            needed = (accept | stray) & ~met(self, x, error)
             move, slope = jax.lax.cond(needed, solve, lambda _: last, None)
         direction, slope = trees.where(accept, (move, slope), last)
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from .. import trees
 from ..conditions._descent import inverse_curvature
 from ..functions import as_function
-from ..loop import is_untested
 from ..settings import require_positive
 from ..status import Status
 from ._base import Solver, doubtful_difference, first_length, infinity, relative_rounding, running
@@ -131,7 +130,7 @@ class GradientDescent(Solver):
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
         new_norm = trees.norm(gradient)
         start = first_length(trial, trees.neg(gradient))
-        if is_untested(self):
+        if not self.stops:
             start = at_rest(problem, trial, args, first & (new_norm == 0), start)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..conditions import KL
 from ..functions import as_function
-from ..loop import tolerance
+from ..loop import met
 from ..settings import require_positive
 from ..status import Status
 from ._base import Solver, infinity, judged, proximal_residual, running, shortened
@@ -138,7 +138,7 @@ class MirrorDescent(Solver):
         error = proximal_residual(problem, x, gradient).astype(dtype)
         # the error is that of x: a point that meets the test is the one to return, unless it is a start, which may lie
         # outside of the set
-        keep = ~accept | ((error <= tolerance(self, x)) & (state.steps > 0))
+        keep = ~accept | (met(self, x, error) & (state.steps > 0))
         return trees.where(keep, x, new), State(error, step_size.astype(dtype), state.steps + 1, status, last, unsure)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:

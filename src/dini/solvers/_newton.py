@@ -14,7 +14,7 @@ from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
 from ..linear._solve import solve_known
-from ..loop import tolerance
+from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
 from . import _root_path
@@ -136,11 +136,10 @@ class Newton(Solver):
             return direction, trees.vdot(gradient, direction).astype(dtype), jnp.ones((), dtype), factor
 
         def shrink(_: Any) -> tuple[Any, Any, Any, Any]:
-            # (where nothing but a derivative moves, a direction that was taken is not taken again)
-            left = trees.where(accept & stalled, trees.zeros_like(x), state.direction)
-            return left, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
+            return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
-        needed = accept & ~stalled & ~(error <= tolerance(self, x))
+        # of a fixed number of steps, those that move nothing but the derivative are taken as well
+        needed = accept & ~(stalled & self.stops) & ~met(self, x, error)
         direction, slope, step_size, factor = jax.lax.cond(needed, renew, shrink, None)
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
         status = jnp.where(stalled, Status.STALLED, status)

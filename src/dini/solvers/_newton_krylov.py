@@ -123,7 +123,7 @@ class NewtonKrylov(Solver):
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        enough_digits = 0.5 * jnp.maximum(tolerance(self, x), 0) / jnp.where(size > 0, size, 1)
+        enough_digits = 0.5 * tolerance(self, x) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
         forcing = jnp.where(first, _FIRST_FORCING, forcing)
         forcing = jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(dtype)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met
 from ._base import infinity
 from ._stochastic import Stochastic, optimality
 
@@ -93,4 +93,4 @@ class OptaxSolver(Stochastic):
         )
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
         error = optimality(problem, x, value, gradient).astype(state.error.dtype)
-        return trees.where(error <= tolerance(self, x), x, new), State(error, inner)
+        return trees.where(met(self, x, error), x, new), State(error, inner)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met
 from ..settings import require_between, require_positive
 from ._stochastic import MomentumState, Stochastic, optimality
 
@@ -82,5 +82,5 @@ class PolyakSGD(Stochastic):
         eta = jax.lax.stop_gradient(jnp.minimum(ratio, self.max_step_size)).astype(dtype)
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
         error = optimality(problem, x, value, gradient).astype(dtype)
-        new = trees.where(error <= tolerance(self, x), x, problem.prox(new, 1.0))
+        new = trees.where(met(self, x, error), x, problem.prox(new, 1.0))
         return new, MomentumState(error, eta, trees.sub(new, x))

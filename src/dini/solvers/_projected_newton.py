@@ -12,7 +12,7 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._solve import solve_known
-from ..loop import tolerance
+from ..loop import met
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
@@ -110,7 +110,7 @@ class ProjectedNewton(BoxSolver):
         def shrink() -> tuple[Any, Any, Any]:
             return state.direction, state.free, 0.5 * state.step_size
 
-        needed = accept & ~(error <= tolerance(self, x))
+        needed = accept & ~met(self, x, error)
         direction, free, step_size = jax.lax.cond(needed, renew, shrink)
         status = jnp.where(jnp.all(jnp.isfinite(direction)), state.status, Status.SINGULAR)
         moved = state.step_size * trees.norm(state.direction)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..loop import is_untested, tolerance
+from ..loop import tolerance
 from ..settings import require_positive
 from ..status import Status
 from ._base import Solver, infinity, judged, relative_rounding, running, shortened, swallowed
@@ -108,7 +108,7 @@ class ProximalGradient(Solver):
             # the first trial moves by at most one: no curvature is known yet
             size = trees.norm(gradient)
             first = 1 / jnp.maximum(size, 1e-3).astype(dtype)
-            if is_untested(self):
+            if not self.stops:
                 first = at_rest(problem, y, args, (state.steps == 0) & (size == 0), first)
             # a constant of differentiation, as all step sizes that a search finds
             eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
@@ -136,7 +136,7 @@ class ProximalGradient(Solver):
             step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
             # a step that fails a test which asks for nothing has met rounding, not curvature
             tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))) | (gap <= 1e-3 * slack))
-            stuck = accept & (squared == 0) & (error > jnp.maximum(tolerance(self, x), 0))
+            stuck = accept & (squared == 0) & (error > tolerance(self, x))
             status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)

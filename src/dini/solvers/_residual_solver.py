@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..linear._small import SMALL, product
-from ..loop import tolerance
+from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Root
 from ..settings import require_choice
 from ..status import Status
@@ -142,7 +142,7 @@ class ResidualSolver(Solver):
         elif algebra is ALGEBRA["cg"]:
             store, jacobian = last
         else:
-            needed = accept & ~(error <= tolerance(self, x))
+            needed = accept & ~met(self, x, error)
             store, jacobian = jax.lax.cond(needed, renew, lambda _: last, None)
         # the largest norms so far keep the steps from growing where a column has become small
         norms = algebra.norms(store, gradient, space, u)

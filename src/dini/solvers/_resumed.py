@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,10 @@ class Resumed:
         if name.startswith("__") or name in ("solver", "state", "limit"):
             raise AttributeError(name)
         return getattr(self.solver, name)
+
+    def untested(self) -> Resumed:
+        """Return the solver for a fixed number of steps."""
+        return dataclasses.replace(self, solver=self.solver.untested())
 
     def init(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the state to go on from, without the failure that it may have ended with.

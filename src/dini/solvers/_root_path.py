@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met
 from ..status import Status
 from ._base import infinity, running
 
@@ -86,7 +86,7 @@ def advance(
     error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
     now = trees.where(accept, trial, x)
     here = trees.where(accept, residual, state.residual)
-    needed = accept & ~(error <= tolerance(solver, x))
+    needed = accept & ~met(solver, x, error)
     change = trees.sub(residual, state.residual)
     slow = size > 0.3 * state.error
     event = Event(now, here, first, accept, needed, state.move, change, slow)
@@ -104,7 +104,7 @@ def advance(
     usable = trees.all_finite(direction)
     far = trees.norm(direction).astype(dtype)
     whole = usable & (far <= radius)
-    running_on = ~(error <= tolerance(solver, x))
+    running_on = ~met(solver, x, error)
     wanted = ~whole & running_on & ~(state.bent & ~accept)
 
     def descend(_: Any) -> tuple[Any, Any]:

@@ -137,7 +137,7 @@ class WorkingSet(Solver):
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step on a working set."""
-        return self._advance(problem, x, state, args, tolerance(self, x))
+        return self._advance(problem, x, state, args, tolerance(self, x), always=not self.stops)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one step, also where ``x`` is a solution already."""
