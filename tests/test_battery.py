@@ -14,6 +14,7 @@ BATTERY = [
     *battery(dini.GradientDescent(tol=1e-9)),
     *battery(dini.LBFGS(tol=1e-11)),
     *battery(dini.BFGS(tol=1e-11)),
+    *battery(dini.BFGS(tol=1e-11, start="hessian")),
     *battery(dini.NonlinearCG(tol=1e-13)),
     *battery(dini.Newton(tol=1e-11)),
     *battery(dini.LevenbergMarquardt(tol=1e-9)),

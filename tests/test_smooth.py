@@ -99,6 +99,45 @@ def test_line_searches_refuse_bad_constants():
         dini.NonlinearCG("fletcher-reeves")
 
 
+# ------------------------------------------------------------------------------------- BFGS from the true Hessian
+
+
+def test_bfgs_starts_from_the_hessian():
+    """Where it is definite, its inverse; elsewhere that of the absolute eigenvalues; where it is NaN, the identity."""
+    rng = np.random.default_rng(0)
+    Q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    solver, x0 = dini.BFGS(start="hessian"), {"a": jnp.zeros(2), "b": jnp.zeros((2, 2))}
+    for values in (np.geomspace(1e-3, 1e3, 6), np.array([-3.0, -0.1, 0.2, 1.0, 5.0, 7.0])):
+        A = (Q * values) @ Q.T
+        flat = lambda x: jnp.concatenate([x["a"], x["b"].reshape(-1)])
+        problem = dini.Minimize(lambda x, A=A: 0.5 * flat(x) @ A @ flat(x) - jnp.sum(flat(x)))
+        model = solver.init(problem, x0).model
+        np.testing.assert_allclose(model.matrix, (Q / np.abs(values)) @ Q.T, rtol=1e-9, atol=1e-9)
+        np.testing.assert_array_equal(model.matrix, model.matrix.T)
+    infinite = dini.Minimize(lambda x: jnp.sum(jnp.abs(x) ** 1.5 + (x - 1) ** 2))
+    model = solver.init(infinite, jnp.zeros(3)).model
+    np.testing.assert_array_equal(model.matrix, np.eye(3))
+    assert quietly(infinite, solver, np.zeros(3)).success
+
+
+def test_bfgs_from_the_hessian_needs_fewer_steps():
+    """A quadratic takes one; the Hessian of a logistic regression changes little."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 30)) @ np.diag(np.geomspace(0.1, 10, 30))
+    y = np.sign(X @ rng.standard_normal(30) + 10 * rng.standard_normal(200))
+    quadratic = dini.Minimize(lambda w: jnp.mean((X @ w - y) ** 2))
+    assert quietly(quadratic, dini.BFGS(start="hessian"), np.zeros(30)).stats.steps <= 3
+    logistic = dini.Minimize(lambda w: jnp.mean(jnp.logaddexp(0, -y * (X @ w))) + 0.05 * jnp.vdot(w, w))
+    plain = quietly(logistic, dini.BFGS(), np.zeros(30))
+    solution = quietly(logistic, dini.BFGS(start="hessian"), np.zeros(30))
+    assert solution.success
+    assert plain.success
+    assert 2 * solution.stats.steps < plain.stats.steps
+    np.testing.assert_allclose(solution.x, plain.x, atol=1e-6)
+    with pytest.raises(ValueError, match="start must be one of"):
+        dini.BFGS(start="exact")
+
+
 @pytest.mark.parametrize("formula", ["hager-zhang", "polak-ribiere", "hestenes-stiefel"])
 def test_conjugate_directions_end_on_a_quadratic(formula):
     """With a nearly exact search the method needs about as many directions as there are eigenvalues."""

@@ -203,6 +203,29 @@ def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
     return _solve(hessian, b)[0]
 
 
+def inverse_positive(hessian: jax.Array) -> jax.Array:
+    """Return the inverse of a symmetric matrix, of the absolute eigenvalues where it is not positive definite."""
+    hessian = 0.5 * (hessian + hessian.T)
+    factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
+
+    def plain(_: Any) -> jax.Array:
+        half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(hessian.shape[0], dtype=hessian.dtype), lower=True)
+        return half.T @ half
+
+    def modified(_: Any) -> jax.Array:
+        size, vectors = absolute_eigenvalues(hessian)
+        return (vectors / size[None, :]) @ vectors.T
+
+    inverse = jax.lax.cond(_definite(factor), plain, modified, None)
+    return 0.5 * (inverse + inverse.T)
+
+
+def _definite(factor: jax.Array) -> jax.Array:
+    """Return whether a Cholesky factorization has succeeded."""
+    # each entry of a row goes into its diagonal element, NaN and infinity as well
+    return jnp.all(jnp.isfinite(jnp.diagonal(factor)))
+
+
 def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
     hessian = 0.5 * (hessian + hessian.T)
     factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
@@ -215,6 +238,5 @@ def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
         size, vectors = absolute_eigenvalues(hessian)
         return vectors @ ((vectors.T @ b) / size)
 
-    # each entry of a row goes into its diagonal element, NaN and infinity as well
-    definite = jnp.all(jnp.isfinite(jnp.diagonal(factor)))
+    definite = _definite(factor)
     return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,10 @@ from ._base import (
     shown_by_gradients,
 )
 from ._line_search import LineSearch, exhausted, require_line_search, unbounded
+
+
+#: sums of up to this many numbers are one loop
+_TREE = 32
 
 
 class State(NamedTuple):
@@ -106,7 +111,7 @@ class QuasiNewton(Solver):
         value, gradient = problem.value_and_gradient(trial, *args)
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
-        size = trees.norm(gradient).astype(dtype)  # whose derivative at zero is zero
+        size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
         first = jnp.isinf(state.value)
         slack = relative_rounding(state.value)
         # the first trial is the start itself
@@ -158,6 +163,20 @@ class QuasiNewton(Solver):
 
 
 def _gram(s: Any, y: Any, g: Any, dtype: Any) -> Gram:
-    # one product at a time: XLA compiles inner products faster than the product of a thin matrix with itself
-    pairs = ((s, s), (s, y), (s, g), (y, y), (y, g), (g, g))
-    return Gram(*(trees.vdot(a, b).astype(dtype) for a, b in pairs))
+    parts = []
+    for leaves in zip(*(jax.tree.leaves(tree) for tree in (s, y, g)), strict=True):
+        ss, sy, sg = inner_products(leaves, leaves[0])
+        _, yy, yg = inner_products(leaves, leaves[1])
+        parts.append((ss, sy, sg, yy, yg, inner_products(leaves, leaves[2])[2]))
+    return Gram(*(trees.total(list(part)).astype(dtype) for part in zip(*parts, strict=True)))
+
+
+def inner_products(vectors: Sequence[jax.Array], v: jax.Array) -> list[jax.Array]:
+    """Return the inner products of some arrays with one of their shape.
+
+    XLA sums more than 32 numbers in two loops, after one for their products, but leaves the product of a matrix with a
+    vector to a library: that is half to compile and less to run. Shorter sums are one loop.
+    """
+    if v.size <= _TREE:
+        return [jnp.vdot(u, v) for u in vectors]
+    return list(jnp.tensordot(jnp.stack(vectors), v, v.ndim))
