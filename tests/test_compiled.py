@@ -47,5 +47,30 @@ def test_stored_vectors_are_updated_in_place(solver, problem, rows, shape):
     assert [dims for dims in copies if _size(dims) == rows * math.prod(shape)] == []
 
 
+@pytest.mark.parametrize(
+    ("solver", "problem"),
+    [
+        (dini.LBFGS(), dini.Minimize(smooth)),
+        (dini.BFGS(start="hessian"), dini.Minimize(smooth)),
+        (dini.Newton(), dini.Minimize(smooth)),
+        (dini.LBFGSB(), dini.Minimize(smooth, constraint=dini.sets.Box(-1.0, 1.0))),
+        (dini.ProximalNewton(), dini.Minimize(smooth, penalty=dini.penalties.L1(0.1))),
+        (dini.ProximalGradient(), dini.Minimize(smooth, constraint=dini.sets.Affine(jnp.ones((1, D)), jnp.zeros(1)))),
+        (dini.LevenbergMarquardt(), dini.LeastSquares(residual)),
+        (dini.Broyden(), dini.Root(residual)),
+        (dini.Anderson(), dini.FixedPoint(contraction)),
+    ],
+    ids=lambda x: x.name,
+)
+def test_products_are_in_full_precision(solver, problem):
+    """Also those of other libraries, and of derivatives: on a GPU, JAX's default has ten bits."""
+    how = dini.Implicit(certify=True)
+    loss = lambda b: jnp.sum(dini.solve(problem, solver, jnp.zeros(D), b, differentiation=how).x ** 2)
+    program = str(jax.make_jaxpr(jax.grad(loss))(jnp.ones(D)))
+    products = re.findall(r"dot_general\[(.*?)\n\s*\]", program, re.S)
+    assert products
+    assert all("precision=(Precision.HIGHEST" in settings or "i32" in settings for settings in products)
+
+
 def _size(dims):
     return math.prod(map(int, dims.split(",")))

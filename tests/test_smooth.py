@@ -107,9 +107,9 @@ def test_bfgs_starts_from_the_hessian():
     rng = np.random.default_rng(0)
     Q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
     solver, x0 = dini.BFGS(start="hessian"), {"a": jnp.zeros(2), "b": jnp.zeros((2, 2))}
+    flat = lambda x: jnp.concatenate([x["a"], x["b"].reshape(-1)])
     for values in (np.geomspace(1e-3, 1e3, 6), np.array([-3.0, -0.1, 0.2, 1.0, 5.0, 7.0])):
         A = (Q * values) @ Q.T
-        flat = lambda x: jnp.concatenate([x["a"], x["b"].reshape(-1)])
         problem = dini.Minimize(lambda x, A=A: 0.5 * flat(x) @ A @ flat(x) - jnp.sum(flat(x)))
         model = solver.init(problem, x0).model
         np.testing.assert_allclose(model.matrix, (Q / np.abs(values)) @ Q.T, rtol=1e-9, atol=1e-9)

@@ -9,7 +9,7 @@ import dini
 
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
-    {"hints"},
+    {"hints", "products"},
     {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
     {"linear"},
@@ -76,6 +76,21 @@ def test_only_the_engine_knows_custom_rules():
         "spectral.py",
     }
     assert not [p for p in SOURCE.rglob("*.py") if "jax.custom_vjp" in p.read_text()]
+
+
+def test_products_are_in_full_precision():
+    """Products of arrays go through `products`; what is left are numbers on the host, and other libraries' matrices."""
+    names = {"dot", "vdot", "tensordot", "einsum", "matmul", "inner", "dot_general"}
+    plain = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            operator = isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+            function = isinstance(node, ast.Attribute) and node.attr in names
+            function = function and getattr(node.value, "id", "") in ("jnp", "lax")
+            if operator or function:
+                plain.add(str(path.relative_to(SOURCE)))
+    plain = {name for name in plain if not name.startswith("testing/")}
+    assert plain == {"products.py", "sets/_affine.py", "linear/_sparsity_rules.py"}
 
 
 ZOO = Path(__file__).parents[1] / "zoo" / "src" / "dini_zoo"

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .products import dot
+
 Scalar = Callable[..., Any]
 Level = Callable[..., tuple[Any, ...]]
 
@@ -73,7 +75,7 @@ def _levels_along(level: Level | None, values: Any, core: Any, parameters: Any, 
 def _symmetric(fun: Scalar, divided: Scalar | None, level: Level | None, x: jax.Array, parameters: Any) -> Any:
     values, u = jnp.linalg.eigh(x, symmetrize_input=False)
     levels = _levels(level, values, parameters)
-    return _times_diagonal(u, fun(values, *levels)) @ u.mT, levels
+    return dot(_times_diagonal(u, fun(values, *levels)), u.mT), levels
 
 
 @_symmetric.defjvp
@@ -81,11 +83,11 @@ def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, ta
     x, parameters = primals
     dx, dparameters = tangents
     values, u = jnp.linalg.eigh(x, symmetrize_input=False)
-    core = u.mT @ dx @ u
+    core = dot(dot(u.mT, dx), u)
     levels, dlevels = _levels_along(level, values, core, parameters, dparameters)
     inner = _divided(fun, divided, values, values, levels) * core
     along = _times_diagonal(u, _direction(fun, values, levels, dlevels))
-    return _symmetric(fun, divided, level, x, parameters), (u @ inner @ u.mT + along @ u.mT, dlevels)
+    return _symmetric(fun, divided, level, x, parameters), (dot(dot(u, inner), u.mT) + dot(along, u.mT), dlevels)
 
 
 def symmetric_function(
@@ -169,7 +171,7 @@ def symmetric_adaptive(
 def _singular(fun: Scalar, divided: Scalar | None, level: Level | None, x: jax.Array, parameters: Any) -> Any:
     u, values, vt = jnp.linalg.svd(x, full_matrices=False)
     levels = _levels(level, values, parameters)
-    return _times_diagonal(u, fun(values, *levels)) @ vt, levels
+    return dot(_times_diagonal(u, fun(values, *levels)), vt), levels
 
 
 @_singular.defjvp
@@ -177,8 +179,8 @@ def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, ta
     x, parameters = primals
     dx, dparameters = tangents
     u, values, vt = jnp.linalg.svd(x, full_matrices=False)
-    dv = dx @ vt.mT
-    core = u.mT @ dv
+    dv = dot(dx, vt.mT)
+    core = dot(u.mT, dv)
     levels, dlevels = _levels_along(level, values, core, parameters, dparameters)
     # the eigenvalues of [[0, X], [X^T, 0]] are plus and minus the singular values, and zeros
     same = _divided(fun, divided, values, values, levels)
@@ -186,10 +188,11 @@ def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, ta
     lone = _divided(fun, divided, values, jnp.zeros_like(values[..., :1]), levels)[..., 0]
     inner = (same * (core + core.mT) + opposite * (core - core.mT)) / 2
     # what moves out of the spaces of the singular vectors; one of the two is empty
-    beyond_u = _times_diagonal(dv - u @ core, lone) @ vt
-    beyond_v = _times_diagonal(u, lone) @ (u.mT @ dx - core @ vt)
-    along = _times_diagonal(u, _direction(fun, values, levels, dlevels)) @ vt
-    return _singular(fun, divided, level, x, parameters), (u @ inner @ vt + beyond_u + beyond_v + along, dlevels)
+    beyond_u = dot(_times_diagonal(dv - dot(u, core), lone), vt)
+    beyond_v = dot(_times_diagonal(u, lone), dot(u.mT, dx) - dot(core, vt))
+    along = dot(_times_diagonal(u, _direction(fun, values, levels, dlevels)), vt)
+    change = dot(dot(u, inner), vt) + beyond_u + beyond_v + along
+    return _singular(fun, divided, level, x, parameters), (change, dlevels)
 
 
 def singular_function(

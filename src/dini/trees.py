@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
+from . import products
 from .hints import explained
 
 Tree = Any
@@ -117,8 +118,8 @@ def where(condition: Any, a: Tree, b: Tree) -> Tree:
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(a):
-        return jnp.vdot(a, b).real
-    return jnp.vdot(a, b)
+        return products.vdot(a, b).real
+    return products.vdot(a, b)
 
 
 def vdot(a: Tree, b: Tree) -> jax.Array:

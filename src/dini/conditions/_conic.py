@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot, vdot
 from ..sets import ConeProduct
 
 
@@ -87,8 +88,8 @@ class ConicResidual:
                 f"{shapes[0]}, {shapes[1]} and {shapes[2]}."
             )
         y, scale = self._dual(v), jnp.maximum(w, 0)
-        last = w - jax.lax.stop_gradient(w) if self.pin else w - scale - jnp.vdot(c, u) - jnp.vdot(d, y)
-        return E.T @ y + scale * c, d * scale - E @ u + v - y, last
+        last = w - jax.lax.stop_gradient(w) if self.pin else w - scale - vdot(c, u) - vdot(d, y)
+        return dot(E.T, y) + scale * c, d * scale - dot(E, u) + v - y, last
 
     def point(self, x: Any, y: Any, s: Any) -> tuple[Any, Any, Any]:
         """Return ``z`` for a primal and dual solution."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
+from ..products import dot, vdot
 from ..settings import require_choice
 
 
@@ -123,19 +124,19 @@ def _triple(x: Any, owner: KKT) -> tuple[Any, Any, Any]:
 def _quadratic(z: Any, objective: Any, equality: Any = None, inequality: Any = None) -> Any:
     del equality, inequality
     Q, c = objective
-    return 0.5 * jnp.vdot(z, Q @ z) + jnp.vdot(c, z)
+    return 0.5 * vdot(z, dot(Q, z)) + vdot(c, z)
 
 
 def _affine_equality(z: Any, objective: Any, equality: Any, inequality: Any = None) -> Any:
     del objective, inequality
     E, d = equality
-    return E @ z - d
+    return dot(E, z) - d
 
 
 def _affine_inequality(z: Any, objective: Any, equality: Any, inequality: Any) -> Any:
     del objective, equality
     M, h = inequality
-    return M @ z - h
+    return dot(M, z) - h
 
 
 def quadratic_program(

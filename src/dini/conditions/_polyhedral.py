@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
+from ..products import tensordot
 from ..sets import project_simplex
 from ..settings import require_positive
 from ._descent import inverse_curvature
@@ -77,7 +78,7 @@ class ConvexHull:
                     "ConvexHull needs one weight for each vertex, along the first axis of the vertices: given weights "
                     f"of shape {jnp.shape(p)} and vertices of shape {jnp.shape(leaf)}."
                 )
-        return jax.tree.map(lambda leaf: jnp.tensordot(p, leaf, 1), vertices)
+        return jax.tree.map(lambda leaf: tensordot(p, leaf, 1), vertices)
 
     def __call__(self, p: Any, *args: Any) -> Any:
         """Return the residual of the fixed point."""

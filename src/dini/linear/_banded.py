@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ..products import dot
+
 _SMALLEST_BLOCK = 8  # below, the overhead of a scan's step costs more than the work in it (measured on CPU)
 
 Bands = Float[Array, "diagonals d"]
@@ -91,11 +93,11 @@ def _cholesky(bands: Bands, width: int, lower: int, upper: int, b: Vector) -> tu
         # the block after the diagonal is the transpose of the one before it in the next row
         side = _lower_solve(factor, row[:, 2 * m :])
         y = _lower_solve(factor, r - moved)
-        return (side.T @ side, side.T @ y), (factor, side, y)
+        return (dot(side.T, side), dot(side.T, y)), (factor, side, y)
 
     def backward(after: jax.Array, block: tuple[jax.Array, jax.Array, jax.Array]):
         factor, side, y = block
-        x = _lower_solve(factor, y - side @ after, transpose=True)
+        x = _lower_solve(factor, y - dot(side, after), transpose=True)
         return x, x
 
     nothing = jnp.zeros((m, m), b.dtype), jnp.zeros((m, 1), b.dtype)
@@ -121,12 +123,12 @@ def _eliminate(bands: Bands, lower: int, upper: int, b: Vector) -> tuple[Vector,
         rest, r = rest[order], jnp.concatenate([r, r_next])[order]
         top = _lower_solve(factor[:m], rest[:m], unit=True)
         y = _lower_solve(factor[:m], r[:m], unit=True)
-        left = rest[m:] - factor[m:] @ top, r[m:] - factor[m:] @ y
+        left = rest[m:] - dot(factor[m:], top), r[m:] - dot(factor[m:], y)
         return left, (factor[:m], top, y)
 
     def backward(after: tuple[jax.Array, jax.Array], block: tuple[jax.Array, jax.Array, jax.Array]):
         factor, top, y = block
-        y = y - top @ jnp.concatenate(after)
+        y = y - dot(top, jnp.concatenate(after))
         x = lax.linalg.triangular_solve(factor, y, left_side=True, lower=False)
         return (x, after[0]), x
 

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .. import trees
+from ..products import dot
 from ..settings import require_count
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
@@ -117,7 +118,7 @@ def ritz_values(matvec: Matvec, like: Any, steps: int = 20) -> Float[Array, " st
         basis, v = carry
         basis = basis.at[k].set(v)
         w = apply(v)
-        alpha = v @ w
+        alpha = dot(v, w)
         v, beta = _next(basis, w, jnp.linalg.norm(w))
         return (basis, v), (alpha, beta)
 
@@ -165,7 +166,7 @@ def _on_vectors(matvec: Matvec, like: Any) -> tuple[Any, jax.Array]:
 def _next(basis: jax.Array, w: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the direction of ``w`` apart from a basis and its length, zero where nothing is left but rounding."""
     for _ in range(2):
-        w = w - (basis @ w) @ basis
+        w = w - dot(dot(basis, w), basis)
     left = jnp.linalg.norm(w)
     there = left > 100 * jnp.finfo(w.dtype).eps * size
     return jnp.where(there, w / jnp.where(there, left, 1), 0), jnp.where(there, left, 0)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import trees
+from ..products import dot
 from ..settings import require_choice
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
@@ -66,7 +67,7 @@ class DenseFactor:
         """Return the product."""
         w = self.flat(w)
         # the columns lie one after another: of a symmetric matrix they are the rows
-        return self.unravel(w @ self.matrix if self.flipped or self.rows is None else self.matrix @ w)
+        return self.unravel(dot(w, self.matrix) if self.flipped or self.rows is None else dot(self.matrix, w))
 
     @property
     def singular(self) -> jax.Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
+from ..products import dot, tensordot
 from ..settings import require_count
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
@@ -147,11 +148,11 @@ class GMRES(Krylov):
             pivot = jnp.where(pivot > 0, pivot, 1)
             here = jnp.arange(m) == c.count
             below = weights[1 : m + 1]
-            last = (weights[0] - jnp.dot(below, c.u)) / pivot
+            last = (weights[0] - dot(below, c.u)) / pivot
             u = jnp.where(here, last, c.u)
             triangle = jnp.where(here[None, :], jnp.where(here, pivot, below)[:, None], c.triangle)
             basis = _put(c.basis, c.count + 1, trees.scale(1 / pivot, left))
-            rest = length / jnp.sqrt(1 + jnp.dot(u, u))
+            rest = length / jnp.sqrt(1 + dot(u, u))
             return _Cycle(basis, triangle, u, rest, c.count + 1, height <= 10 * eps * size)
 
         first = trees.scale(1 / jnp.where(length > 0, length, 1), state.r)
@@ -193,12 +194,12 @@ def _orthogonalized(basis: Any, vector: Any, count: Any, size: Any) -> tuple[jax
 def _weights(end: _Cycle, length: jax.Array) -> jax.Array:
     """Return the coefficients of the correction, one for each row of the basis."""
     m = end.u.size
-    right = length * end.u / (1 + jnp.dot(end.u, end.u))
+    right = length * end.u / (1 + dot(end.u, end.u))
 
     def row(k: Any, y: jax.Array) -> jax.Array:
         i = m - 1 - k
         line = end.triangle[i]
-        return y.at[i].set((right[i] - jnp.dot(line, y)) / line[i])
+        return y.at[i].set((right[i] - dot(line, y)) / line[i])
 
     y = lax.fori_loop(0, m, row, jnp.zeros_like(right))
     return jnp.pad(y, (0, jax.tree.leaves(end.basis)[0].shape[0] - m))
@@ -207,12 +208,12 @@ def _weights(end: _Cycle, length: jax.Array) -> jax.Array:
 def _products(rows: Any, vector: Any) -> jax.Array:
     """Return the inner products of rows with a vector."""
     pairs = zip(jax.tree.leaves(rows), jax.tree.leaves(vector), strict=True)
-    return trees.total([r.reshape(r.shape[0], -1) @ v.ravel() for r, v in pairs])
+    return trees.total([dot(r.reshape(r.shape[0], -1), v.ravel()) for r, v in pairs])
 
 
 def _combine(rows: Any, weights: jax.Array) -> Any:
     """Return the sum of rows times weights."""
-    return jax.tree.map(lambda r: jnp.tensordot(weights.astype(r.dtype), r, 1), rows)
+    return jax.tree.map(lambda r: tensordot(weights.astype(r.dtype), r, 1), rows)
 
 
 def _put(rows: Any, slot: Any, vector: Any) -> Any:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..products import dot
+
 #: Systems of up to this many unknowns are eliminated element by element: LAPACK, called for each matrix of a batch,
 #: costs many times the arithmetic. The same is true of products of so few rows, with so many columns.
 SMALL, COLUMNS = 8, 12
@@ -17,7 +19,7 @@ def product(matrix: Float[Array, "n m"], right: jax.Array) -> jax.Array:
     """Return ``matrix @ right``, for a vector or a matrix."""
     n, m = matrix.shape
     if not (0 < n <= SMALL and 0 < m <= COLUMNS and right.shape[1:] <= (SMALL,)):
-        return matrix @ right
+        return dot(matrix, right)
 
     def row(i: int) -> jax.Array:
         total = matrix[i, 0] * right[0]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot
 from ._cg import CG
 from ._dense import Dense, DenseFactor
 from ._gmres import GMRES
@@ -277,7 +278,7 @@ class System:
             size = jnp.sqrt(diagonal * jnp.sum(diagonal * flat**2))
         else:
             squares = factor.matrix**2
-            size = jnp.sqrt(flat**2 @ squares if factor.flipped else squares @ flat**2)
+            size = jnp.sqrt(dot(flat**2, squares) if factor.flipped else dot(squares, flat**2))
         return factor.unravel(trees.eps(w) * sign * size)
 
     def norm(self, iterations: int = 2, after: Any = None) -> jax.Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
+from ..products import dot
 from ..settings import require_count, require_positive
 from ._dense import Dense
 from ._krylov import LSMR, closed_solver, wrap_linear_solver
@@ -231,7 +232,7 @@ class MinimumNorm:
         left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
         cutoff = flat.size * jnp.finfo(matrix.dtype).eps if self.cutoff is None else self.cutoff
         kept = values > cutoff * values[0]
-        w = right.T @ (jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * (left.T @ flat))
+        w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, flat))
         return unravel(w), ~jnp.all(jnp.isfinite(w))
 
     def accept(self, eps: float) -> float:

@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 from .. import trees
 from ..functions import as_function, close
+from ..products import dot
 from ..separable import leaves_like, require_broadcast, smallest
 from ..sets import Set
 from ..settings import positive, require_positive
@@ -287,7 +288,7 @@ class Orthogonal(_Wrapper):
         return False
 
     def _apply(self, x: Any) -> Any:
-        return self.transform(x) if callable(self.transform) else jnp.asarray(self.transform) @ x
+        return self.transform(x) if callable(self.transform) else dot(jnp.asarray(self.transform), x)
 
     def _transpose(self, x: Any, image: Any) -> Any:
         return jax.linear_transpose(self._apply, x)(image)[0]
@@ -421,5 +422,5 @@ def _is_penalty(node: Any) -> bool:
 
 def _marked(transform: Any, mark: jax.Array, x: Any) -> Any:
     """Return the transform of ``x``, NaN where it was found not to be orthogonal."""
-    image = transform(x) if callable(transform) else jnp.asarray(transform) @ x
+    image = transform(x) if callable(transform) else dot(jnp.asarray(transform), x)
     return trees.scale(mark, image)

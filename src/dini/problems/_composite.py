@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from .. import conditions, trees
 from ..functions import as_function, close
 from ..penalties import Penalty
+from ..products import dot
 from ..sets import Set
 from ._base import Problem
 from ._minimize import Minimize, check_part, check_scalar
@@ -154,7 +155,7 @@ class Composite(Problem):
                 "Composite's operator must be a matrix with a column for each row of the primal variable, which is one "
                 f"array, or a function: given shape {matrix.shape} for {trees.describe(x)}."
             )
-        return matrix @ x
+        return dot(matrix, x)
 
     def adjoint(self, y: Any, x: Any, *args: Any) -> Any:
         """Return the adjoint of ``K`` times ``y``, for an unknown like ``x``."""

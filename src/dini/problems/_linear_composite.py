@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..functions import as_function, close, function_name
 from ..linear import sparsity
+from ..products import dot
 from ._quadratic import Quadratic
 
 _BLOCK = 128
@@ -21,8 +22,8 @@ def _symmetric_product(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return ``a @ b.T``, known to be symmetric: of the blocks only those on and above the diagonal are computed."""
     size = a.shape[0]
     if size < 3 * _BLOCK:
-        return a @ b.T
-    bands = [(i, a[i : i + _BLOCK] @ b[i:].T) for i in range(0, size, _BLOCK)]
+        return dot(a, b.T)
+    bands = [(i, dot(a[i : i + _BLOCK], b[i:].T)) for i in range(0, size, _BLOCK)]
     upper = jnp.triu(jnp.concatenate([jnp.pad(band, ((0, 0), (i, 0))) for i, band in bands]))
     return upper + jnp.triu(upper, 1).T
 
@@ -69,7 +70,7 @@ class LinearComposite:
 
     def __call__(self, x: Any, *args: Any) -> jax.Array:
         """Return ``h(A.T @ x, x, *args)``."""
-        return self.outer(self.matrix(*args).T @ x, x, *args)
+        return self.outer(dot(self.matrix(*args).T, x), x, *args)
 
     def close(self, x: Any, *args: Any) -> LinearComposite:
         """Return the objective with all closures made explicit."""
@@ -85,14 +86,14 @@ class LinearComposite:
                 "LinearComposite needs an unknown of shape (m,) or (m, k) and a matrix of shape (m, p): "
                 f"given {jax.tree.map(jnp.shape, x)} and {shape.shape}."
             )
-        z = jax.eval_shape(lambda a, b: a.T @ b, shape, x)
+        z = jax.eval_shape(lambda a, b: dot(a.T, b), shape, x)
         return dataclasses.replace(self, outer=close(self.outer, z, x, *args), matrix=matrix)
 
     def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
         """Return the Hessian between some blocks of a vector ``x``: the rows of ``A``, weighted by the curvature."""
         matrix = jnp.asarray(self.matrix(*args))
         some = matrix[rows]
-        curved = jax.linearize(lambda z: jax.grad(self.outer)(z, x, *args), matrix.T @ x)[1]
+        curved = jax.linearize(lambda z: jax.grad(self.outer)(z, x, *args), dot(matrix.T, x))[1]
         return _symmetric_product(jax.vmap(curved)(some), some)
 
     def rank(self, *args: Any) -> int:

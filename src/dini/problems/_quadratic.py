@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function, close
+from ..products import dot, vdot
 
 
 @trees.register
@@ -66,13 +67,13 @@ class Quadratic:
     def __call__(self, x: Any, *args: Any) -> jax.Array:
         """Return the objective."""
         matrix, linear = self._parts(*args)
-        return 0.5 * jnp.vdot(x, matrix @ x) + jnp.vdot(linear, x)
+        return 0.5 * vdot(x, dot(matrix, x)) + vdot(linear, x)
 
     def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, jax.Array]:
         """Return the objective and its gradient, with the same products for both."""
         matrix, linear = self._parts(*args)
-        product = 0.5 * (matrix @ x + x @ matrix)
-        return 0.5 * jnp.vdot(x, product) + jnp.vdot(linear, x), product + linear
+        product = 0.5 * (dot(matrix, x) + dot(x, matrix))
+        return 0.5 * vdot(x, product) + vdot(linear, x), product + linear
 
     def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
         """Return some rows and columns of the symmetric part of ``Q``."""

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .. import trees
+from ..products import dot
 from ..separable import smallest
 from ..settings import known
 from ._base import Set, believed, require_real
@@ -24,7 +25,7 @@ EXAMINED = 100_000
 def gram_factor(C: Float[Array, "m n"], extra: Any = 0.0) -> Float[Array, "m m"]:
     """Return the Cholesky factor of the Gram matrix of the rows, plus a diagonal; a tiny ridge bears dependent rows."""
     m = C.shape[0]
-    gram = C @ C.T
+    gram = dot(C, C.T)
     ridge = 32 * max(m, 1) * jnp.finfo(C.dtype).eps * jnp.maximum(jnp.max(jnp.diagonal(gram), initial=0), 1)
     return jax.lax.linalg.cholesky(gram + jnp.diag(jnp.broadcast_to(extra + ridge, (m,))), symmetrize_input=False)
 
@@ -49,7 +50,7 @@ def onto_affine(C: Float[Array, "m n"], c: Float[Array, " m"], y: Float[Array, "
     factor = gram_factor(C)
     x = y
     for _ in range(3):
-        x = x - C.T @ gram_solve(factor, C @ x - c)
+        x = x - dot(C.T, gram_solve(factor, dot(C, x) - c))
     return x
 
 
@@ -247,7 +248,7 @@ class Affine(Set):
         y, unravel = ravel_pytree(x)
         A, b = jnp.asarray(self.matrix, y.dtype), jnp.asarray(self.offset, y.dtype)
         p = onto_affine(A, b, y)
-        missed = jnp.max(jnp.abs(A @ p - b), initial=0)
+        missed = jnp.max(jnp.abs(dot(A, p) - b), initial=0)
         scale = jnp.max(jnp.abs(b), initial=0) + jnp.max(jnp.sum(jnp.abs(A), axis=1), initial=0) * (
             1 + jnp.max(jnp.abs(y), initial=0)
         )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
 
@@ -82,7 +83,7 @@ def _(primals: Any, tangents: Any) -> Any:
     up, down, both = _exponentials(c)
     normal = jnp.stack([down + (1 - c) * up, -up - c * down, (c * c - c + 1) * both])
     turn = sum(_bends(c, *_multipliers_at_root(c, v)))
-    return c, jnp.dot(normal, dv) / jnp.where(turn > 0, turn, 1)
+    return c, dot(normal, dv) / jnp.where(turn > 0, turn, 1)
 
 
 def _exponential_cases(v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -119,7 +120,7 @@ def _(primals: Any, tangents: Any) -> Any:
     first, second = _bends(c, *_multipliers_at_root(c, w))
     turn = first + second
     kept = first / jnp.where(turn > 0, turn, 1)
-    between = p * jnp.dot(p, dv) + kept * normal * jnp.dot(normal, dv)
+    between = p * dot(p, dv) + kept * normal * dot(normal, dv)
     on_face = dv * jnp.stack([v[0] < 0, jnp.asarray(False), v[2] > 0]).astype(dv.dtype)
     tangent = jnp.where(face, on_face, between)
     return _project_exponential(v), jnp.where(inside, dv, jnp.where(polar, 0, tangent))

@@ -34,6 +34,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
+from ..products import vdot
 from ..settings import require_count, require_positive
 from ..status import SolveError, Status
 from ._base import Set, believed
@@ -66,15 +67,15 @@ class _ConjugateResiduals:
 
 def _conjugate_residuals(matvec: Any, b: jax.Array, rtol: float) -> jax.Array:
     image = matvec(b)
-    energy = jnp.vdot(b, image)
+    energy = vdot(b, image)
     target = rtol**2 * energy
 
     def body(carry: Any) -> Any:
         count, w, r, s, Ar, As, rAr = carry
-        step = rAr / jnp.vdot(As, As)
+        step = rAr / vdot(As, As)
         w, r = w + step * s, r - step * As
         Ar = matvec(r)
-        new = jnp.vdot(r, Ar)
+        new = vdot(r, Ar)
         ratio = new / rAr
         return count + 1, w, r, r + ratio * s, Ar, Ar + ratio * As, new
 

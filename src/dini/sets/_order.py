@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from .. import trees
 from ..isotonic import isotonic_regression
+from ..products import dot
 from ..separable import smallest
 from ._base import Set, require_real
 
@@ -146,7 +147,7 @@ class Permutahedron(Set):
 
     def support(self, direction: Any) -> jax.Array:
         """Return the inner product of both, sorted."""
-        return jnp.dot(self._falling(direction.dtype), jnp.sort(direction, descending=True)).astype(
+        return dot(self._falling(direction.dtype), jnp.sort(direction, descending=True)).astype(
             trees.real_dtype(direction)
         )
 

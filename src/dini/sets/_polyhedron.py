@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import trees
+from ..products import dot
 from ..separable import smallest
 from ..settings import known
 from ..status import SolveError, Status
@@ -44,7 +45,7 @@ def _normals(A: jax.Array, rows: jax.Array, held: jax.Array) -> jax.Array:
 def _fresh(A: jax.Array, rows: jax.Array, held: jax.Array) -> jax.Array:
     """Return the inverse of the Gram matrix of the held rows, zero elsewhere."""
     N = _normals(A, rows, held)
-    gram = N @ N.T + jnp.diag(jnp.where(held, 0, 1).astype(A.dtype))
+    gram = dot(N, N.T) + jnp.diag(jnp.where(held, 0, 1).astype(A.dtype))
     inverse = jnp.linalg.inv(gram)
     return jnp.where(held[:, None] & held[None, :], 0.5 * (inverse + inverse.T), 0)
 
@@ -69,19 +70,19 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
         count, rows, held, H, u, entering, u_a, free, lost, _ = carry
         N = _normals(A, rows, held)
         pending = entering < m
-        w = -(N.T @ u) - jnp.where(pending, u_a, 0) * A[jnp.minimum(entering, m - 1)]
-        excess = A @ w - r
+        w = -dot(N.T, u) - jnp.where(pending, u_a, 0) * A[jnp.minimum(entering, m - 1)]
+        excess = dot(A, w) - r
         score = jnp.where(free, excess / tolerance, -jnp.inf)
         a_row = jnp.where(pending, entering, jnp.argmax(score).astype(jnp.int32))
         violated = pending | (score[a_row] > 1)
         touched = ~violated & (score[a_row] >= -1)
         a = A[a_row]
         # the part of the row that is orthogonal to those held; the second pass makes up for cancellation in the first
-        along = H @ (N @ a)
-        z = a - N.T @ along
-        again = H @ (N @ z)
-        z, along = z - N.T @ again, along + again
-        squared = jnp.dot(z, z)
+        along = dot(H, dot(N, a))
+        z = a - dot(N.T, along)
+        again = dot(H, dot(N, z))
+        z, along = z - dot(N.T, again), along + again
+        squared = dot(z, z)
         independent = (squared > jnp.where(violated, 64 * eps, jnp.sqrt(eps))) & ~jnp.all(held)
         # how far until the row is an equality, and until a multiplier is zero
         reach = jnp.where(independent, excess[a_row] / jnp.where(independent, squared, 1), jnp.inf)
@@ -120,8 +121,8 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
         count, rows, held, _, u, entering, u_a, free, lost, done = carry
         H = _fresh(A, rows, held)
         N = _normals(A, rows, held)
-        shift = jnp.where(entering < m, u_a, 0) * (N @ A[jnp.minimum(entering, m - 1)])
-        u = jnp.where(held, jnp.maximum(-(H @ (jnp.where(held, r[rows], 0) + shift)), 0), 0)
+        shift = jnp.where(entering < m, u_a, 0) * dot(N, A[jnp.minimum(entering, m - 1)])
+        u = jnp.where(held, jnp.maximum(-dot(H, jnp.where(held, r[rows], 0) + shift), 0), 0)
         start = (jnp.zeros((), jnp.int32), rows, held, H, u, entering, u_a, free, lost, done)
         inner = jax.lax.while_loop(lambda c: (c[0] < _FRESH) & (c[-1] == _RUNNING), step, start)
         return count + inner[0], *inner[1:]
@@ -143,7 +144,7 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
     end = jax.lax.while_loop(lambda c: (c[0] < limit) & (c[-1] == _RUNNING), refreshed, start)
     _, rows, held, _, u, *_, lost, outcome = end
     outcome = jnp.where(lost & (outcome != _RUNNING), _LOST, outcome)
-    return _Face(rows, held, -(_normals(A, rows, held).T @ u), outcome)
+    return _Face(rows, held, -dot(_normals(A, rows, held).T, u), outcome)
 
 
 class _Reduced(NamedTuple):
@@ -163,17 +164,17 @@ def _reduce(A: jax.Array, b: jax.Array, E: jax.Array, x0: jax.Array) -> _Reduced
         E = jnp.where(e > 0, 1 / jnp.where(e > 0, e, 1), 0)[:, None] * E
         factor = gram_factor(E)
         for _ in range(3):
-            along = along - gram_solve(factor, E @ along.T).T @ E
+            along = along - dot(gram_solve(factor, dot(E, along.T)).T, E)
     length = jnp.sqrt(jnp.sum(along * along, axis=1))
     # a row without a part along the equations says that they meet the bound, or not
     moving = length > 64 * eps * size
     unbounded = b == jnp.inf
     scale = jnp.where(moving & ~unbounded, 1 / jnp.where(moving, length, 1), 0)
-    left = jnp.where(unbounded, 1, b - A @ x0)
+    left = jnp.where(unbounded, 1, b - dot(A, x0))
     unit = jnp.where(scale > 0, scale, 1)
     # points on the way to the projection are about as large as this
     reach = jnp.max(jnp.abs(x0), initial=0) + jnp.max(-unit * left, initial=0)
-    rounding = 32 * eps * (jnp.where(unbounded, 0, jnp.abs(b)) + jnp.abs(A) @ jnp.abs(x0) + size * reach)
+    rounding = 32 * eps * (jnp.where(unbounded, 0, jnp.abs(b)) + dot(jnp.abs(A), jnp.abs(x0)) + size * reach)
     tolerance = jnp.maximum(unit * rounding, jnp.finfo(A.dtype).tiny)
     return _Reduced(scale[:, None] * along, unit * left, tolerance)
 
@@ -277,7 +278,7 @@ class Polyhedron(Set):
             scale = jnp.where(jnp.isfinite(v), jnp.abs(v), 0) + size * jnp.sum(jnp.abs(M), axis=1)
             return jnp.max(violation / jnp.where(scale > 0, scale, 1), initial=0)
 
-        missed = jnp.maximum(relative(A @ p - b, A, b), relative(jnp.abs(E @ p - d), E, d))
+        missed = jnp.maximum(relative(dot(A, p) - b, A, b), relative(jnp.abs(dot(E, p) - d), E, d))
         missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / jnp.where(size > 0, size, 1))
         good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps))
         return unravel(believed(p, (self, x), good, _failure, face.outcome, missed))
@@ -294,13 +295,13 @@ class Polyhedron(Set):
         p, (normals, left, tolerance), _ = self._solve(y)
         _, _, E, d = self._parts(y)
         x0 = onto_affine(E, d, y)
-        slack = left - normals @ (p - jax.lax.stop_gradient(x0))
+        slack = left - dot(normals, p - jax.lax.stop_gradient(x0))
         active = jax.lax.stop_gradient(slack <= 8 * tolerance)
         N = jnp.where(active[:, None], normals, 0)
-        inverse = jnp.linalg.pinv(N.T @ N, rtol=y.size * jnp.finfo(y.dtype).eps, hermitian=True)
-        back = N @ inverse
-        multiplier, slope = back @ (x0 - p), jnp.sqrt(jnp.sum(back * back, axis=1))
-        moving = normals - (normals @ (N.T @ N)) @ inverse
+        inverse = jnp.linalg.pinv(dot(N.T, N), rtol=y.size * jnp.finfo(y.dtype).eps, hermitian=True)
+        back = dot(N, inverse)
+        multiplier, slope = dot(back, x0 - p), jnp.sqrt(jnp.sum(back * back, axis=1))
+        moving = normals - dot(dot(normals, dot(N.T, N)), inverse)
         change = jnp.sqrt(jnp.sum(moving * moving, axis=1))
         eps = jnp.sqrt(jnp.finfo(y.dtype).eps)
         leave = jnp.where(active & (slope > 0), jnp.maximum(multiplier, 0) / jnp.where(slope > 0, slope, 1), jnp.inf)

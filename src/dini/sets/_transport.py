@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import trees
+from ..products import dot
 from ..separable import smallest
 from ..settings import known, require_all_positive
 from ..status import SolveError, Status
@@ -43,14 +44,14 @@ class _System(NamedTuple):
         eps = jnp.finfo(M.dtype).eps
         ridge = jnp.maximum(32 * sum(M.shape) * eps * top, jnp.finfo(M.dtype).tiny) + extra
         # the diagonal less what eliminating the rows takes from it
-        schur = jnp.diag(columns + ridge) - M.T @ (M / (rows + ridge)[:, None])
+        schur = jnp.diag(columns + ridge) - dot(M.T, M / (rows + ridge)[:, None])
         return cls(M, rows, columns, ridge, jax.lax.linalg.cholesky(schur, symmetrize_input=False))
 
     def ridged(self, r: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Solve with the ridge added."""
         lead = r / (self.rows + self.ridge)
-        v = jax.scipy.linalg.cho_solve((self.factor, True), s - self.M.T @ lead, check_finite=False)
-        return lead - self.M @ v / (self.rows + self.ridge), v
+        v = jax.scipy.linalg.cho_solve((self.factor, True), s - dot(self.M.T, lead), check_finite=False)
+        return lead - dot(self.M, v) / (self.rows + self.ridge), v
 
     def solve(self, r: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Solve without the ridge, whose error each repetition shrinks, less the part that no solution has."""
@@ -58,7 +59,7 @@ class _System(NamedTuple):
         r, s = r - surplus, s + surplus
         u, v = self.ridged(r, s)
         for _ in range(2):
-            du, dv = self.ridged(r - self.rows * u - self.M @ v, s - self.M.T @ u - self.columns * v)
+            du, dv = self.ridged(r - self.rows * u - dot(self.M, v), s - dot(self.M.T, u) - self.columns * v)
             u, v = u + du, v + dv
         return u, v
 
@@ -122,7 +123,7 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
         # where the mask falls apart, undamped steps have no bound
         system = _System.of((Z > 0).astype(Y.dtype), damping * error / scale)
         u, v = system.ridged(r, s)
-        t = _search(Z, _outer(u, v), jnp.dot(a, u) + jnp.dot(b, v))
+        t = _search(Z, _outer(u, v), dot(a, u) + dot(b, v))
         damping = jnp.clip(jnp.where((t > 0.5) & (t < 2), damping / 4, damping * 2), 1e-8, 10)
         new = (alpha + t * u, beta + t * v)
         short = lack(*new)
@@ -176,7 +177,7 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     def body(carry: Any) -> Any:
         count, range_, g, P, lack, error, _ = carry
         columns = jnp.sum(P, axis=0)
-        hessian = jnp.diag(columns * (1 + 32 * n * eps) + jnp.finfo(Y.dtype).tiny) - P.T @ (inverse[:, None] * P)
+        hessian = jnp.diag(columns * (1 + 32 * n * eps) + jnp.finfo(Y.dtype).tiny) - dot(P.T, inverse[:, None] * P)
         factor = jax.lax.linalg.cholesky(hessian, symmetrize_input=False)
         step = jax.scipy.linalg.cho_solve((factor, True), b - columns, check_finite=False)
         step = jnp.where(jnp.isfinite(step), step, 0)

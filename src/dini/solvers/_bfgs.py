@@ -10,10 +10,11 @@ from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
 from ..linear._materialize import materialize
+from ..products import dot, inner_products
 from ..settings import require_choice
 from ._line_search import LineSearch, WeakWolfe
 from ._newton import inverse_positive
-from ._quasi_newton import Gram, QuasiNewton, State, inner_products
+from ._quasi_newton import Gram, QuasiNewton, State
 
 
 class Inverse(NamedTuple):
@@ -100,7 +101,7 @@ class BFGS(QuasiNewton):
         s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
-        hg = scale * (model.matrix @ flat)
+        hg = scale * dot(model.matrix, flat)
         hy = hg + scale * old
         y_hy, g_hy = inner_products([y, flat], hy)
         weight = rho * (1 + rho * y_hy)
@@ -112,4 +113,4 @@ class BFGS(QuasiNewton):
         u = rho * hy - weight / 2 * s
         product = hg - gram.sg * u - (rho * g_hy - weight / 2 * gram.sg) * s
         direction = unravel(-product.astype(flat_g.dtype))
-        return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -(product @ flat)
+        return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -dot(product, flat)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..conditions import curvature
 from ..problems import LinearComposite
+from ..products import dot
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running, swallowed
 
@@ -122,7 +123,7 @@ def _inverse(top: Any) -> Any:
 def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     fun = problem.fun
     matrix = jnp.asarray(fun.matrix(*args))
-    z = matrix.T @ x
+    z = dot(matrix.T, x)
     # h is linear in its second argument: this part of the gradient is the same all along the epoch
     direct = jax.grad(fun.outer, argnums=1)(z, x, *args)
     top = curvature(lambda u: jax.grad(fun.outer)(u, x, *args), z)
@@ -132,7 +133,7 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) 
     def block(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, z, error = carry
         row, eta = matrix[i], step_sizes[i]
-        gradient = row @ jax.grad(fun.outer)(z, x, *args) + direct[i]
+        gradient = dot(row, jax.grad(fun.outer)(z, x, *args)) + direct[i]
         forward = x[i] - eta * gradient
         if problem.constraint is not None:
             new = part.row(i, x).project(forward)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot
 from ..settings import require_count
 from ._working_set import Model, NewtonStep, WorkingSet, finished
 
@@ -92,10 +93,10 @@ class CoordinateDescent(WorkingSet):
             (u, slope), points = jax.lax.scan(epoch, (now.u, now.slope), None, length=_HISTORY)
             points = jnp.concatenate([now.u[None], points])
             moves = points[1:] - points[:-1]
-            gram = moves @ moves.T
+            gram = dot(moves, moves.T)
             gram = gram + 1e-12 * (jnp.trace(gram) + jnp.finfo(u.dtype).tiny) * jnp.eye(_HISTORY, dtype=u.dtype)
             weights = jnp.linalg.solve(gram, jnp.ones(_HISTORY, u.dtype))
-            far = (weights / jnp.sum(weights)) @ points[1:]
+            far = dot(weights / jnp.sum(weights), points[1:])
             far_slope = fixed.slope(far)
             value, far_value = fixed.value(u, slope), fixed.value(far, far_slope)
             farther = far_value < value

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..linear._materialize import materialize
 from ..loop import met
+from ..products import dot
 from ..settings import require_choice, require_positive
 from ..status import Status
 from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
@@ -106,8 +107,8 @@ class Dogleg(Solver):
         size, length = jnp.linalg.norm(gradient), trees.norm(state.move)
         first = jnp.isinf(state.value)
         slack = jnp.where(first, 0, relative_rounding(state.value))
-        slope = state.gradient @ state.move
-        predicted = -(slope + 0.5 * state.move @ (state.hessian @ state.move))
+        slope = dot(state.gradient, state.move)
+        predicted = -(slope + dot(0.5 * state.move, dot(state.hessian, state.move)))
         # near the rounding error of the values the ratio tends to one
         actual = state.value - value
         ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
@@ -132,7 +133,7 @@ class Dogleg(Solver):
             if self.hessian == "exact":
                 exact = linear.Linearized(lambda u: problem.gradient(u, *args), trial)
                 model = _positive(materialize(exact, x)[0].astype(dtype))
-            steepest = -(size**2) / (gradient @ (model @ gradient)) * gradient
+            steepest = -(size**2) / dot(gradient, dot(model, gradient)) * gradient
             return model, steepest, -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
 
         needed = accept & ~met(self, x, error)
@@ -165,11 +166,11 @@ def _bfgs(
     hessian: jax.Array, count: jax.Array, s: jax.Array, y: jax.Array, accept: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Take in a pair of positive curvature; the first one scales the identity."""
-    sy, yy = s @ y, y @ y
-    keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt((s @ s) * yy))
+    sy, yy = dot(s, y), dot(y, y)
+    keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(dot(s, s) * yy))
     hessian = jnp.where(keep & (count == 0), yy / jnp.where(keep, sy, 1), 1) * hessian
-    hs = hessian @ s
-    shs = s @ hs
+    hs = dot(hessian, s)
+    shs = dot(s, hs)
     rank_two = y[:, None] * y[None, :] / jnp.where(keep, sy, 1) - hs[:, None] * hs[None, :] / jnp.where(keep, shs, 1)
     return jnp.where(keep, hessian + rank_two, hessian), count + keep.astype(count.dtype)
 
@@ -183,7 +184,7 @@ def _positive(hessian: jax.Array) -> jax.Array:
     def modified() -> jax.Array:
         # far from a solution only: what the model is does not matter to a derivative
         size, vectors = absolute_eigenvalues(hessian)
-        return (vectors * size[None, :]) @ vectors.T
+        return dot(vectors * size[None, :], vectors.T)
 
     return jax.lax.cond(definite, lambda: hessian, modified)
 
@@ -191,11 +192,11 @@ def _positive(hessian: jax.Array) -> jax.Array:
 def _path(steepest: jax.Array, newton: jax.Array, radius: jax.Array) -> jax.Array:
     """Return where the path over both points leaves the ball, or its end."""
     leg = newton - steepest
-    short, cross, long = steepest @ steepest, steepest @ leg, leg @ leg
+    short, cross, long = dot(steepest, steepest), dot(steepest, leg), dot(leg, leg)
     room = jnp.maximum(radius**2 - short, 0)
     # the positive root of |steepest + t leg| = radius
     root = jnp.sqrt(jnp.maximum(cross**2 + long * room, jnp.finfo(radius.dtype).tiny))
     along = steepest + jax.lax.stop_gradient(room / (cross + root)) * leg
     cut = jax.lax.stop_gradient(radius / jnp.sqrt(jnp.maximum(short, jnp.finfo(radius.dtype).tiny))) * steepest
-    inside = newton @ newton <= radius**2
+    inside = dot(newton, newton) <= radius**2
     return jnp.where(inside, newton, jnp.where(short >= radius**2, cut, along))

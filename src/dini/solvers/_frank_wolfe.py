@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..loop import met
+from ..products import dot, tensordot
 from ..settings import require_count
 from ..status import Status
 from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
@@ -124,7 +125,7 @@ class FrankWolfe(Solver):
         vertex = problem.constraint.minimize_linear(gradient)
         rows = [a.reshape(self.atoms, -1) for a in jax.tree.leaves(atoms)]
         flat = [g.reshape(-1) for g in jax.tree.leaves(gradient)]
-        scores = trees.total([(a @ g).astype(dtype) for a, g in zip(rows, flat, strict=True)])
+        scores = trees.total([dot(a, g).astype(dtype) for a, g in zip(rows, flat, strict=True)])
         away = jnp.argmax(jnp.where(weights > 0, scores, -jnp.inf))
         here = trees.vdot(gradient, x).astype(dtype)
         gap = here - trees.vdot(gradient, vertex).astype(dtype)
@@ -208,4 +209,4 @@ class FrankWolfe(Solver):
 
 
 def _mixture(atoms: Any, weights: jax.Array) -> Any:
-    return jax.tree.map(lambda a: jnp.tensordot(weights.astype(a.dtype), a, 1), atoms)
+    return jax.tree.map(lambda a: tensordot(weights.astype(a.dtype), a, 1), atoms)

@@ -12,6 +12,7 @@ from .. import trees
 from ..linear._small import SMALL
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Root
+from ..products import dot
 from ..settings import require_choice, require_count
 from ..status import Status
 from ._base import Solver, infinity, relative_rounding, running
@@ -113,7 +114,7 @@ class GaussNewton(Solver):
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
         first = jnp.isinf(old.value)
         size = space.error(at, trial).astype(space.dtype)
-        finite = jnp.isfinite(at.value) & jnp.isfinite(at.gradient @ at.gradient)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
         lower = at.value <= old.value + 1e-4 * old.step_size * old.slope
         # where the decrease drowns in rounding, the optimality measure decides
         drowned = (jnp.abs(at.value - old.value) <= relative_rounding(old.value)) & (size < state.error)
@@ -127,7 +128,7 @@ class GaussNewton(Solver):
             norms = algebra.norms(store, at.gradient, space, trial)
             model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
             move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
-            return move, at.gradient @ move
+            return move, dot(at.gradient, move)
 
         last = state.direction, old.slope
         if at.jacobian is not None:
@@ -147,9 +148,9 @@ class GaussNewton(Solver):
         # who went astray in vain keeps to the descent until a full step is one
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
-        squared = offset @ offset
+        squared = dot(offset, offset)
         tiny = (1e-2 * trees.eps(x)) ** 2
-        short = squared <= tiny * (1 + space.point @ space.point)
+        short = squared <= tiny * (1 + dot(space.point, space.point))
         status = jnp.where(~accept & ~stray & short, Status.STALLED, state.status)
         status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
         value, astray = jnp.where(accept, at.value, old.value), jnp.where(stray, old.astray + 1, 0)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot, tensordot
 from ..settings import require_count
 from ._line_search import LineSearch, WeakWolfe
 from ._quasi_newton import Gram, QuasiNewton
@@ -104,7 +105,7 @@ class LBFGS(QuasiNewton):
         slots = jnp.arange(m)
         here = slots == model.count % m
         older = ~here & (slots < model.count)
-        column = jnp.where(here, 1.0, -(model.inverse @ jnp.where(older, shrink * with_y[:, 0], 0)))
+        column = jnp.where(here, 1.0, -dot(model.inverse, jnp.where(older, shrink * with_y[:, 0], 0)))
         column = jnp.where(here | older, column, 0) / jnp.where(keep, curvature, 1)
         cross = jnp.where(here, squared, jnp.where(older, shrink * with_y[:, 1], 0))
         new_here = keep & here
@@ -118,10 +119,10 @@ class LBFGS(QuasiNewton):
 
         products = jnp.where(accept, jnp.stack([p, q], axis=1), model.products)
 
-        u = inverse @ p
-        top = (diagonal * u + gamma * (yy @ u - q)) @ inverse
+        u = dot(inverse, p)
+        top = dot(diagonal * u + gamma * (dot(yy, u) - q), inverse)
         weights = jnp.stack([top, -gamma * u], axis=1).reshape(-1)
-        slope = -(gamma * gram.gg + top @ p - gamma * (u @ q))
+        slope = -(gamma * gram.gg + dot(top, p) - gamma * dot(u, q))
 
         place = 2 * (model.count % m)
         # A NaN means that all pairs are about to be forgotten. The condition is for the order that it implies: once
@@ -135,7 +136,7 @@ class LBFGS(QuasiNewton):
 
         store = jax.tree.map(updated, model.store, s, y)
         direction = jax.tree.map(
-            lambda rows, v: -(gamma.astype(v.dtype) * v + jnp.tensordot(weights.astype(v.dtype), rows, 1)), store, g
+            lambda rows, v: -(gamma.astype(v.dtype) * v + tensordot(weights.astype(v.dtype), rows, 1)), store, g
         )
         count = model.count + keep.astype(jnp.int32)
         return Pairs(store, products, inverse, diagonal, yy, gamma, count), direction, slope
@@ -144,7 +145,7 @@ class LBFGS(QuasiNewton):
 def _products(store: Any, vector: Any, dtype: Any) -> jax.Array:
     """Return the inner products of all stored vectors with one vector, a row for each pair."""
     parts = [
-        jnp.tensordot(rows, leaf, leaf.ndim).astype(dtype).reshape(-1, 2)
+        tensordot(rows, leaf, leaf.ndim).astype(dtype).reshape(-1, 2)
         for rows, leaf in zip(jax.tree.leaves(store), jax.tree.leaves(vector), strict=True)
     ]
     return trees.total(parts)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..loop import tolerance
+from ..products import dot
 from ..settings import require_count
 from ..status import Status
 from ._base import (
@@ -128,10 +129,10 @@ class LBFGSB(BoxSolver):
         size = trees.norm(box.projected_gradient(trial, gradient, curvature))
         first = jnp.isinf(state.value)
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
-        fits, bracket = self.line_search.judge(old, state.value, value, gradient @ state.direction, hidden, longest)
+        fits, bracket = self.line_search.judge(old, state.value, value, dot(gradient, state.direction), hidden, longest)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
-        shown &= gradient @ state.direction >= 0.9 * old.slope
+        shown &= dot(gradient, state.direction) >= 0.9 * old.slope
         # a trial that meets the stopping test need not satisfy the search
         solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
         accept = (first | fits | solved | shown) & finite
@@ -156,7 +157,7 @@ class LBFGSB(BoxSolver):
             lambda: (state.direction, jnp.zeros((), bool)),
         )
         model = _forget(model, worn)
-        slope = gradient @ direction
+        slope = dot(gradient, direction)
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
         start = jnp.where(model.count == 0, first_length(point, direction), 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
@@ -182,7 +183,7 @@ def _forget(model: Pairs, forget: Any) -> Pairs:
 
 def _take_in(model: Pairs, s: Any, y: Any, accept: Any) -> Pairs:
     """Store a pair of positive curvature in place of the oldest one."""
-    ss, sy, yy = s @ s, s @ y, y @ y
+    ss, sy, yy = dot(s, s), dot(s, y), dot(y, y)
     keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy))
     shrink = jax.lax.rsqrt(jnp.where(keep, ss, 1))
     here = jnp.arange(model.ss.shape[0]) == model.count % model.ss.shape[0]
@@ -190,8 +191,8 @@ def _take_in(model: Pairs, s: Any, y: Any, accept: Any) -> Pairs:
     store_s = jnp.where(put[:, None], shrink * s, model.s)
     store_y = jnp.where(put[:, None], shrink * y, model.y)
     row, column = put[:, None], put[None, :]
-    with_s, with_y = store_s @ (shrink * s), store_s @ (shrink * y)
-    scaled = jnp.where(column, with_y[:, None], jnp.where(row, (store_y @ (shrink * s))[None, :], model.sy))
+    with_s, with_y = dot(store_s, shrink * s), dot(store_s, shrink * y)
+    scaled = jnp.where(column, with_y[:, None], jnp.where(row, dot(store_y, shrink * s)[None, :], model.sy))
     squared = jnp.where(column, with_s[:, None], jnp.where(row, with_s[None, :], model.ss))
     theta = jnp.where(keep, yy / jnp.where(keep, sy, 1), model.theta)
     return Pairs(store_s, store_y, squared, scaled, theta, model.count + keep.astype(jnp.int32))
@@ -222,15 +223,15 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     cauchy = _cauchy_point(box, x, gradient, model.theta, w, m)
     free = (cauchy > box.lower) & (cauchy < box.upper)
     move = cauchy - x
-    reduced = jnp.where(free, gradient + model.theta * move - w @ (m @ (w.T @ move)), 0)
+    reduced = jnp.where(free, gradient + model.theta * move - dot(w, dot(m, dot(w.T, move))), 0)
     # the inverse of the model on the free variables, by the Sherman-Morrison-Woodbury formula
     inner = jnp.where(free[:, None], w, 0)
-    system = jnp.eye(m.shape[0], dtype=m.dtype) - m @ (inner.T @ inner) / model.theta
-    weights = jnp.linalg.solve(system, m @ (inner.T @ reduced))
-    step = -jnp.where(free, reduced / model.theta + (inner @ weights) / model.theta**2, 0)
+    system = jnp.eye(m.shape[0], dtype=m.dtype) - dot(m, dot(inner.T, inner)) / model.theta
+    weights = jnp.linalg.solve(system, dot(m, dot(inner.T, reduced)))
+    step = -jnp.where(free, reduced / model.theta + dot(inner, weights) / model.theta**2, 0)
     projected = box.project(cauchy + step) - x
     truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
-    descends = lambda d: jnp.all(jnp.isfinite(d)) & (gradient @ d < 0)
+    descends = lambda d: jnp.all(jnp.isfinite(d)) & (dot(gradient, d) < 0)
     plain = box.project(x - gradient) - x
     good, fair = descends(projected), descends(truncated)
     return jnp.where(good, projected, jnp.where(fair, truncated, plain)), ~(good | fair)
@@ -267,7 +268,7 @@ def _cauchy_point(
     squared, p = remaining(ordered**2), remaining(along)
     done = jnp.cumsum(along * jnp.where(finite, ends, 0)[:, None], 0)
     c = jnp.concatenate([jnp.zeros((1, m.shape[0]), done.dtype), done]) + start[:, None] * p
-    pm = p @ m
+    pm = dot(p, m)
     slope = (theta * start - 1) * squared - jnp.sum(pm * c, 1)
     bend = theta * squared - jnp.sum(pm * p, 1)
     # the model is convex: what rounding makes of its curvature must not turn it around

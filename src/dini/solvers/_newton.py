@@ -16,6 +16,7 @@ from ..linear._reused import ReusedCholesky
 from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
+from ..products import dot
 from ..status import Status
 from . import _root_path
 from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
@@ -210,11 +211,11 @@ def inverse_positive(hessian: jax.Array) -> jax.Array:
 
     def plain(_: Any) -> jax.Array:
         half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(hessian.shape[0], dtype=hessian.dtype), lower=True)
-        return half.T @ half
+        return dot(half.T, half)
 
     def modified(_: Any) -> jax.Array:
         size, vectors = absolute_eigenvalues(hessian)
-        return (vectors / size[None, :]) @ vectors.T
+        return dot(vectors / size[None, :], vectors.T)
 
     inverse = jax.lax.cond(_definite(factor), plain, modified, None)
     return 0.5 * (inverse + inverse.T)
@@ -236,7 +237,7 @@ def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
     def modified(_: Any) -> jax.Array:
         # far from a solution only: what this direction is does not matter to a derivative
         size, vectors = absolute_eigenvalues(hessian)
-        return vectors @ ((vectors.T @ b) / size)
+        return dot(vectors, dot(vectors.T, b) / size)
 
     definite = _definite(factor)
     return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import tolerance
 from ..problems import FixedPoint, Root
+from ..products import dot
 from ..settings import require_count
 from ..status import Status
 from . import _stored
@@ -202,6 +203,6 @@ def _least_squares(hessenberg: Any, start: Any, count: Any) -> tuple[Any, Any]:
     floor = jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(triangle))
     triangle = triangle + jnp.diag(jnp.where(jnp.abs(diagonal) > floor, 0, floor))
     weights = jnp.where(used, jax.scipy.linalg.solve_triangular(triangle, right, check_finite=False), 0)
-    left = -(matrix @ weights)
+    left = -dot(matrix, weights)
     left = left.at[0].add(start)
     return weights, trees.norm(left)

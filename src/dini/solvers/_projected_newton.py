@@ -13,6 +13,7 @@ from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._solve import solve_known
 from ..loop import met
+from ..products import dot
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
@@ -146,5 +147,5 @@ class ProjectedNewton(BoxSolver):
         step = solve_known(
             reduced, -gradient, structure="positive definite", solver=self.linear_solver, on_failure="ignore"
         )
-        descends = jnp.all(jnp.isfinite(step)) & (gradient @ step < 0)
+        descends = jnp.all(jnp.isfinite(step)) & (dot(gradient, step) < 0)
         return jnp.where(descends, step, -gradient)

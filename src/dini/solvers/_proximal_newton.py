@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot
 from ..settings import require_count
 from ._base import relative_rounding
 from ._working_set import Model, NewtonStep, WorkingSet, finished, lowest
@@ -117,7 +118,7 @@ class ProximalNewton(WorkingSet):
                     fixed.part.prox(u - safe * slope, safe)[None],
                 ]
             )
-            slopes = fixed.gradient[None, :] + (tried - fixed.x[None, :]) @ fixed.hessian
+            slopes = fixed.gradient[None, :] + dot(tried - fixed.x[None, :], fixed.hessian)
             values = jax.vmap(fixed.value)(tried, slopes)
             best = lowest(values, relative_rounding(now.value))
             u, slope, value = tried[best], slopes[best], values[best]
@@ -130,7 +131,7 @@ class ProximalNewton(WorkingSet):
         def rough(_: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
             u, slope, value = carry
             single = fixed.part.prox(u - step_sizes * slope, step_sizes) - u
-            product = single @ fixed.hessian
+            product = dot(single, fixed.hessian)
             tried = jax.vmap(lambda t: u + t * single)(parts(_SINGLE_PARTS))
             values = jax.vmap(fixed.value)(tried, jax.vmap(lambda t: slope + t * product)(parts(_SINGLE_PARTS)))
             best = lowest(values, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..loop import tolerance
+from ..products import inner_products
 from ..status import Status
 from ._base import (
     PATIENCE,
@@ -23,10 +23,6 @@ from ._base import (
     shown_by_gradients,
 )
 from ._line_search import LineSearch, exhausted, require_line_search, unbounded
-
-
-#: sums of up to this many numbers are one loop
-_TREE = 32
 
 
 class State(NamedTuple):
@@ -169,14 +165,3 @@ def _gram(s: Any, y: Any, g: Any, dtype: Any) -> Gram:
         _, yy, yg = inner_products(leaves, leaves[1])
         parts.append((ss, sy, sg, yy, yg, inner_products(leaves, leaves[2])[2]))
     return Gram(*(trees.total(list(part)).astype(dtype) for part in zip(*parts, strict=True)))
-
-
-def inner_products(vectors: Sequence[jax.Array], v: jax.Array) -> list[jax.Array]:
-    """Return the inner products of some arrays with one of their shape.
-
-    XLA sums more than 32 numbers in two loops, after one for their products, but leaves the product of a matrix with a
-    vector to a library: that is half to compile and less to run. Shorter sums are one loop.
-    """
-    if v.size <= _TREE:
-        return [jnp.vdot(u, v) for u in vectors]
-    return list(jnp.tensordot(jnp.stack(vectors), v, v.ndim))

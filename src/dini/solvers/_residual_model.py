@@ -15,6 +15,7 @@ from ..linear._materialize import images
 from ..linear._small import positive_definite_solver, product
 from ..linear._solve import solve_known
 from ..problems import LeastSquares
+from ..products import dot
 from ._box import box_of, projected_gradient
 
 
@@ -236,7 +237,7 @@ class NormalEquations(Model):
 
     def curvature(self, p: Any) -> Any:
         """Return the quadratic form."""
-        return p @ product(self.gram, p)
+        return dot(p, product(self.gram, p))
 
 
 class Orthogonal(Model):
@@ -284,13 +285,13 @@ class Orthogonal(Model):
     def step(self, damping: Any) -> tuple[Any, Callable[[Any], Any]]:
         """Return the step by the orthogonal factor, as a least-squares solution."""
         q, triangle = self._factorize(damping)
-        right = q[: self.residuals.size].T @ self.residuals
+        right = dot(q[: self.residuals.size].T, self.residuals)
         step = -jax.scipy.linalg.solve_triangular(triangle, right, check_finite=False)
         return step, lambda b: jax.scipy.linalg.cho_solve((triangle, False), b, check_finite=False)
 
     def curvature(self, p: Any) -> Any:
         """Return the squared norm of the product."""
-        return jnp.sum((p @ self.jacobian) ** 2)
+        return jnp.sum(dot(p, self.jacobian) ** 2)
 
 
 class MatrixFree(Model):

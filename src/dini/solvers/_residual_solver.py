@@ -11,6 +11,7 @@ from .. import trees
 from ..linear._small import SMALL, product
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Root
+from ..products import dot
 from ..settings import require_choice
 from ..status import Status
 from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
@@ -114,7 +115,7 @@ class ResidualSolver(Solver):
         at = space.evaluate(trial, eager=eager)
         first = state.steps == 0
         size = space.error(at, trial)
-        finite = jnp.isfinite(at.value) & jnp.isfinite(at.gradient @ at.gradient)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
         actual = state.value - at.value
         drowned = actual <= relative_rounding(at.value)
         # a step whose decrease drowns in rounding is taken only if the optimality measure shrinks: to half where the
@@ -165,8 +166,8 @@ class ResidualSolver(Solver):
         move, control, predicted, secant = self._next(control, model, secant, space, u, first)
         value = jnp.where(accept, at.value, state.value)
         idle = _idle(state.idle, accept, actual, error, value)
-        squared = move @ move
-        short = squared <= (1e-2 * trees.eps(x)) ** 2 * (1 + u @ u)
+        squared = dot(move, move)
+        short = squared <= (1e-2 * trees.eps(x)) ** 2 * (1 + dot(u, u))
         # no step of the next size can be told from none
         status = jnp.where((~accept & short) | (idle[0] >= _IDLE), Status.STALLED, state.status)
         status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
@@ -197,7 +198,7 @@ class ResidualSolver(Solver):
 
         move, after = jax.lax.cond(secant.used, estimated, plain, None)
         # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
-        convex = jnp.isfinite(move @ move) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
+        convex = jnp.isfinite(dot(move, move)) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
         used = secant.used & convex
         move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (move, after), None)
         predictions = model.decrease(move), full.decrease(move)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot
 
 
 def empty(count: int, x: Any) -> Any:
@@ -27,13 +28,13 @@ def take(store: Any, slot: Any, like: Any) -> Any:
 def products(store: Any, tree: Any) -> Any:
     """Return the inner products of the vectors with one vector."""
     flat = [leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]
-    parts = [rows @ leaf for rows, leaf in zip(jax.tree.leaves(store), flat, strict=True)]
+    parts = [dot(rows, leaf) for rows, leaf in zip(jax.tree.leaves(store), flat, strict=True)]
     return trees.total(parts).astype(trees.real_dtype(tree))
 
 
 def combine(store: Any, weights: Any, like: Any) -> Any:
     """Return the sum of the vectors with weights, a tree like ``like``."""
-    return jax.tree.map(lambda rows, u: (weights.astype(rows.dtype) @ rows).reshape(u.shape), store, like)
+    return jax.tree.map(lambda rows, u: dot(weights.astype(rows.dtype), rows).reshape(u.shape), store, like)
 
 
 def put(store: Any, slot: Any, tree: Any, condition: Any = True) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .. import trees
+from ..products import dot
 
 
 class Secant(NamedTuple):
@@ -41,7 +42,7 @@ class Secant(NamedTuple):
         # of unit vectors, products do not underflow, and nor do their derivatives
         length, s = _unit(s)
         _, change = _unit(change)
-        image, wanted = self.matrix @ s, wanted / length
+        image, wanted = dot(self.matrix, s), wanted / length
         size, target = jnp.sum(s * image), jnp.sum(s * wanted)
         shrink = jnp.minimum(1, jnp.abs(target) / jnp.where(size != 0, jnp.abs(size), 1))
         shrink = jnp.where(size != 0, shrink, 1)

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..linear._materialize import images
 from ..problems import LeastSquares
+from ..products import dot
 from ..settings import require_choice
 from ._levenberg_marquardt import LevenbergMarquardt
 from ._residual_model import Point, Space, as_vector
@@ -61,8 +62,8 @@ class Separated(Space):
         without = lambda _: factorized(jnp.where(spare[None, :], 0, columns), jnp.where(spare, 1, floor))
         q, triangle = jax.lax.cond(jnp.any(spare), without, lambda _: (q, triangle), None)
         q = q[: r.size]
-        c = -jax.scipy.linalg.solve_triangular(triangle, q.T @ r, check_finite=False) / scale
-        return c, lambda v: q @ (q.T @ v)
+        c = -jax.scipy.linalg.solve_triangular(triangle, dot(q.T, r), check_finite=False) / scale
+        return c, lambda v: dot(q, dot(q.T, v))
 
     def evaluate(self, u: Any, *, eager: bool) -> Point:
         """Evaluate the residuals with the best linear part; the gradient is that of the whole problem."""

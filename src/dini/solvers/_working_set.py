@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..loop import tolerance
+from ..products import dot, vdot
 from ..status import Status
 from ..working_sets import Elements, dispatch, sizes
 from ._base import Solver, infinity, relative_rounding, residual_step, running
@@ -48,11 +49,11 @@ class Model(NamedTuple):
 
     def slope(self, u: jax.Array) -> jax.Array:
         """Return the gradient of the quadratic at ``u``."""
-        return self.gradient + self.hessian @ (u - self.x)
+        return self.gradient + dot(self.hessian, u - self.x)
 
     def value(self, u: jax.Array, slope: jax.Array) -> jax.Array:
         """Return the model's value at ``u``, whose gradient is known, relative to the smooth part at ``x``."""
-        return 0.5 * jnp.vdot(slope + self.gradient, u - self.x) + self.part.value(u)
+        return 0.5 * vdot(slope + self.gradient, u - self.x) + self.part.value(u)
 
     def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
         """Return the norm of the model's residual, in the outer loop's measure."""
@@ -81,7 +82,7 @@ class NewtonStep(NamedTuple):
     def step(self, model: Model, residual: jax.Array) -> jax.Array:
         """Return the step for the residual ``prox - u``."""
         rest = jnp.where(self.active, 0, residual)
-        right = jnp.where(self.active, self.weight * residual - model.hessian @ rest, rest)
+        right = jnp.where(self.active, self.weight * residual - dot(model.hessian, rest), rest)
         return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
 
 
