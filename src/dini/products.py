@@ -13,7 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-__all__ = ["dot", "inner_products", "tensordot", "vdot"]
+__all__ = ["dot", "inner_products", "squares", "tensordot", "vdot"]
 
 #: the product of matrices and vectors, ``a @ b``
 dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -33,3 +33,12 @@ def inner_products(vectors: Sequence[jax.Array], v: jax.Array) -> list[jax.Array
     if v.size <= _TREE:
         return [vdot(u, v) for u in vectors]
     return list(tensordot(jnp.stack(vectors), v, v.ndim))
+
+
+def squares(*vectors: jax.Array) -> list[jax.Array]:
+    """Return the squared norms of some real arrays of one shape; see :func:`inner_products`."""
+    if vectors[0].size <= _TREE:
+        return [vdot(v, v) for v in vectors]
+    # the product of a matrix of one row would be taken for an inner product
+    rows = jnp.stack([*vectors, vectors[0]] if len(vectors) == 1 else vectors)
+    return [tensordot(rows, v, v.ndim)[i] for i, v in enumerate(vectors)]

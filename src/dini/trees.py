@@ -141,6 +141,18 @@ def norm(a: Tree) -> jax.Array:
     return sqrt(vdot(a, a))
 
 
+def norms(*vectors: Tree) -> list[jax.Array]:
+    """Return the norms of some trees of one kind, in a program that is quicker to compile than one for each.
+
+    Where a norm is part of longer arithmetic, :func:`norm` joins it.
+    """
+    leaves = list(zip(*(jax.tree.leaves(v) for v in vectors), strict=True))
+    if any(jnp.iscomplexobj(leaf) for leaf, *_ in leaves):
+        return [norm(v) for v in vectors]
+    parts = [products.squares(*leaf) for leaf in leaves]
+    return [sqrt(total(list(part))) for part in zip(*parts, strict=True)]
+
+
 def sqrt(squared: jax.Array) -> jax.Array:
     """Return the square root, with the derivative zero at zero."""
     zero = squared == 0

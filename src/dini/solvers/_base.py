@@ -173,11 +173,11 @@ def first_length(x: Any, direction: Any) -> Any:
     The move is of length one at most. One from a start of that size may end exactly at zero, where the gradient of an
     even function vanishes, be it a minimum or not: such a one is shorter.
     """
-    size = trees.norm(direction)
+    size, start = trees.norms(direction, x)
     long = size > 1
     length = 1 / jnp.where(long, size, 1)
-    end = trees.norm(trees.axpy(length, direction, x))
-    return jnp.where(long & (end <= trees.eps(x) ** 0.5 * trees.norm(x)), 0.93, 1.0) * length
+    (end,) = trees.norms(trees.axpy(length, direction, x))
+    return jnp.where(long & (end <= trees.eps(x) ** 0.5 * start), 0.93, 1.0) * length
 
 
 def residual_step(x: Any, gradient: Any) -> Any:
