@@ -7,7 +7,10 @@ defaults, the raising policy included.
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
+
+import bare
 
 import dini
 
@@ -31,12 +34,14 @@ def f1():
     loose = dini.LBFGS(tol=1e-7)
     for name, solver, on_failure in (
         ("BFGS implicit (default up to 128 unknowns)", dini.BFGS(), "raise"),
+        ("BFGS implicit, unchecked", dini.BFGS(), "ignore"),
         ("BFGS implicit, tol 1e-7", dini.BFGS(tol=1e-7), "raise"),
         ("LBFGS implicit (default above)", dini.LBFGS(), "raise"),
         ("LBFGS implicit, tol 1e-7", loose, "raise"),
         ("LBFGS implicit, tol 1e-7, unchecked", loose, "ignore"),
         ("LBFGS implicit, tol 1e-6 (JAXopt's)", dini.LBFGS(tol=1e-6), "raise"),
         ("Newton implicit (default)", dini.Newton(), "raise"),
+        ("BFGS from the Hessian implicit", dini.BFGS(start="hessian"), "raise"),
     ):
 
         @fam.on_all(f"{NAME} {name}")
@@ -228,6 +233,13 @@ def f6():
     peer("TrustRegionNewtonCG", dini.TrustRegionNewtonCG)
     peer("Dogleg", dini.Dogleg)
     peer("Newton", dini.Newton)
+    peer("Newton (detected sparsity)", partial(dini.Newton, dini.linear.Sparse()))
+    peer("BFGS from the Hessian", partial(dini.BFGS, start="hessian"))
+    for name, method in (("BFGS", bare.bfgs), ("L-BFGS", bare.lbfgs)):
+
+        @fam.peer("f6.min", f"floor: a bare {name} in plain JAX")
+        def _(p, method=method):
+            return fam.jitted(p, lambda x0: method(p.f, x0, p.tol, 4 * p.maxiter))
 
 
 def f7():
@@ -290,6 +302,13 @@ def f9():
     fam.jax_call(f"{NAME} solve LBFGS (jitted)", lbfgs)
     fam.jax_call(f"{NAME} solve BFGS (jitted)", lambda fun: jax.jit(solve(fun)))
     fam.jax_call(f"{NAME} solve BFGS unchecked (jitted)", unchecked)
+    for name, method in (("BFGS", bare.bfgs), ("L-BFGS", bare.lbfgs)):
+
+        @fam.peer("f9.call", f"floor: a bare {name} in plain JAX")
+        def _(p, method=method):
+            x0, a = jnp.asarray(p.x0), jnp.asarray(p.a)
+            call = jax.jit(lambda x0, a: method(lambda x: fam.fun(x, a), x0, 1e-8, 500)[0])
+            return lambda: {"x": call(x0, a)}
 
     def descent(differentiation):
         def make(N, inner, step):

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -118,7 +119,13 @@ def steady(tasks: dict) -> list[list[str]]:
 def floors(tasks: dict) -> list[list[str]]:
     """Return the rows of what the hardware or a hand-written program needs."""
     return [
-        [task, size, name.removeprefix("floor: "), digits(records["steady"]["cpu"], 1e3)]
+        [
+            task,
+            size,
+            name.removeprefix("floor: "),
+            digits(records["steady"]["cpu"], 1e3),
+            digits(records["first"]["cpu"]) if "first" in records else "",
+        ]
         for (task, size), peers in tasks.items()
         for name, records in peers.items()
         if name.startswith("floor") and "steady" in records
@@ -166,6 +173,30 @@ def precise(tasks: dict, target: float = 1e-6) -> list[list[str]]:
     return rows
 
 
+def summary(tasks: dict) -> list[list[str]]:
+    """Return what the best of dini takes over the best of its peers, on each task with a target for the quality.
+
+    Two rows: beside all peers in JAX, and beside libraries, without programs that are written by hand for one problem.
+    """
+    rows = []
+    for kind, counts in (
+        ("all peers in JAX", lambda name: on_jax(name)),
+        ("libraries", lambda name: on_jax(name) and "hand-written" not in name and not name.startswith("jax.lax")),
+    ):
+        ratios = {}
+        for (task, size), peers in tasks.items():
+            judged = {n: r for n, r in peers.items() if "steady" in r and "ok" in r["steady"]["quality"] and met(r)}
+            ours = [r["steady"]["cpu"] for n, r in judged.items() if n.startswith("dini")]
+            theirs = [r["steady"]["cpu"] for n, r in judged.items() if counts(n)]
+            if ours and theirs:
+                ratios[f"{task} {size}"] = min(ours) / min(theirs)
+        if ratios:
+            above = [f"{name} ({ratio:.2f})" for name, ratio in ratios.items() if ratio > 1]
+            mean = statistics.geometric_mean(ratios.values())
+            rows.append([kind, str(len(ratios)), f"{mean:.2f}", ", ".join(above) or "none"])
+    return rows
+
+
 def figures(tasks: dict) -> list[list[str]]:
     """Return the rows of what is measured but not timed in rounds (memory, import)."""
     return [
@@ -181,6 +212,9 @@ def body(tasks: dict) -> str:
     """Return the tables of one family."""
     header = ["task", "size", "dini", "CPU ms", "best JAX peer", "CPU ms", "ratio", "dini's quality"]
     parts = [table([*header, "its quality", "first call, s (dini / peer)"], steady(tasks))]
+    if rows := summary(tasks):
+        header = ["the best of dini beside", "tasks", "geometric mean of the ratios", "tasks above 1"]
+        parts.append(table(header, rows))
     if any(task.startswith("f1.") for task, _ in tasks):
         header = ["task", "size", "dini", "CPU ms", "best library in JAX", "CPU ms", "ratio"]
         title = "Errors of the hypergradient of at most 1e-6, beside libraries:"
@@ -191,7 +225,7 @@ def body(tasks: dict) -> str:
     if rows := figures(tasks):
         parts.append(table(["task", "size", "peer", "figure", "value", "compile s"], rows))
     if rows := floors(tasks):
-        parts.append("Floors:\n\n" + table(["task", "size", "floor", "CPU ms"], rows))
+        parts.append("Floors:\n\n" + table(["task", "size", "floor", "CPU ms", "first call, s"], rows))
     return "\n\n".join(parts)
 
 

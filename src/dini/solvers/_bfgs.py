@@ -103,14 +103,14 @@ class BFGS(QuasiNewton):
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
         hg = scale * dot(model.matrix, flat)
         hy = hg + scale * old
-        y_hy, g_hy = inner_products([y, flat], hy)
-        weight = rho * (1 + rho * y_hy)
+        with_g_and_y = lambda v: inner_products([flat, y], v)
+        weight = rho * (1 + rho * with_g_and_y(hy)[1])
         cross = rho * (hy[:, None] * s[None, :])
         # H - u s' - s u' with the vector u below would be shorter, but fused multiply-adds make it unsymmetric: in
         # single precision that costs many a solution
         matrix = scale * model.matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
         # the same update applied to the product with g
         u = rho * hy - weight / 2 * s
-        product = hg - gram.sg * u - (rho * g_hy - weight / 2 * gram.sg) * s
+        product = hg - gram.sg * u - with_g_and_y(u)[0] * s
         direction = unravel(-product.astype(flat_g.dtype))
-        return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -dot(product, flat)
+        return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -with_g_and_y(product)[0]
