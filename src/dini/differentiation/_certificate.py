@@ -177,10 +177,15 @@ def reverse(
     if given is not None:
         gradient = given
     size = _size(trees.norm(corrected), at.x, moving, trees.norm(v), norm * rough.inverse_norm)
+    error = trees.norm(trees.sub(gradient, corrected))
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
-        noise = _each(lambda w: pull(transposed.solve(transposed.perturbation(w, signs)).w)[0], u)
+        perturbed = _each(lambda w: transposed.solve(transposed.perturbation(w, signs)).w, u)
+        # once the corrected gradient is no longer needed, in its place: a gradient in the data is as large as they are,
+        # and fresh memory costs more than the arithmetic
+        perturbed = jax.lax.optimization_barrier((perturbed, error))[0]
+        noise = jax.lax.optimization_barrier(_each(lambda w: pull(w)[0], perturbed))
     return (
         trees.scale(top, u),
         trees.scale(top, gradient) if known is None else known,
@@ -190,7 +195,7 @@ def reverse(
             newton,
             norm=norm,
             after=trees.norm(after),
-            error=_ratio(trees.norm(trees.sub(gradient, corrected)), size),
+            error=_ratio(error, size),
             noise=None if noise is None else _ratio(trees.norm(noise), size),
             inverse=[_ratio(trees.norm(u), trees.norm(v)), _ratio(trees.norm(du), trees.norm(q))],
             missed=_ratio(stretch * jnp.max(loose.residual) * trees.norm(q), size),
