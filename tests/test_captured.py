@@ -143,6 +143,7 @@ def with_an_attribute(w):
 ridge, quadratic = Ridge(), functools.partial(raised, 2)
 slots, config, dictionary = Slots(), Config(strength=0.0), Dictionary(strength=0.0)
 ordered, queue = collections.OrderedDict(strength=0.0), collections.deque([0.0])
+looked_up = ordered.get
 
 
 def sees_what_functions_are_made_of():
@@ -152,6 +153,15 @@ def sees_what_functions_are_made_of():
         "object that is called": (lambda w: squares(w) + ridge(w), lambda value: setattr(ridge, "strength", value)),
         "loss that is an object": (Sum(), lambda value: setattr(ridge, "strength", value)),
         "class": (lambda w: squares(w) + Ridge.factor * jnp.sum(w**2), lambda value: setattr(Ridge, "factor", value)),
+        # with nothing beside it that could change, a reading is remembered
+        "class alone": (
+            lambda w: jnp.sum((w - 1.0) ** 2) + Ridge.factor * jnp.sum(w**2),
+            lambda value: setattr(Ridge, "factor", value),
+        ),
+        "method of a dictionary": (
+            lambda w: jnp.sum((w - 1.0) ** 2) + looked_up("strength") * jnp.sum(w**2),
+            lambda value: ordered.update(strength=value),
+        ),
         "its objects": (
             lambda w: squares(w) + ridge.factor * jnp.sum(w**2),
             lambda value: setattr(Ridge, "factor", value),

@@ -220,6 +220,24 @@ def test_second_derivatives_in_every_order_where_the_system_does_not_change(cert
         np.testing.assert_allclose(second, want, atol=1e-10)
 
 
+@pytest.mark.parametrize("certify", [False, True])
+def test_second_derivatives_where_a_loss_leaves_parts_of_the_solution_out(certify):
+    """In every order; the matrix does not depend on the parameter: x = (t, 2t), y = 2t/3 and x = y/2 + t."""
+    how = {"differentiation": dini.Implicit(certify=certify)}
+    start = {"a": jnp.zeros(()), "b": jnp.zeros(2)}
+    chain = lambda x, t: 0.5 * (x["a"] - t) ** 2 + 0.5 * jnp.sum((x["b"] - x["a"] - t) ** 2)
+    contraction = lambda x, t: {"a": 0.5 * x["b"][0] + t, "b": jnp.full(2, 0.5 * x["a"])}
+    losses = {
+        4.2: lambda t: dini.minimize(chain, start, t, **how).x["a"] ** 3,
+        2 * 6 * 0.7 * 8: lambda t: jnp.sum(dini.minimize(chain, start, t, **how).x["b"] ** 3),
+        6 * 0.7 * (4 / 3) ** 3: lambda t: dini.fixed_point(contraction, start, t, **how).x["a"] ** 3,
+    }
+    for want, loss in losses.items():
+        orders = [second(first(loss)) for second in (jax.jacfwd, jax.jacrev) for first in (jax.jacfwd, jax.jacrev)]
+        for second in jax.jit(lambda t, orders=orders: [order(t) for order in orders])(0.7):
+            np.testing.assert_allclose(second, want, rtol=1e-6)
+
+
 def test_small_right_hand_sides_survive_single_precision():
     with jax.enable_x64(False):
         matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])

@@ -145,7 +145,16 @@ def _fixed(value: Any, names: _Names, reader: types.FunctionType) -> bool:
         return not _beside(value, reader) and _bare(value)
     if isinstance(value, types.ModuleType):
         return next(_settings(value, names), _MISSING) is _MISSING
-    return type(value) in _SCALARS or isinstance(value, np.generic | type | types.BuiltinFunctionType | jax.Array)
+    if isinstance(value, type):
+        return _pure(value, names) or next(_fields(value, names, reader, 0), _MISSING) is _MISSING
+    if isinstance(value, types.BuiltinFunctionType):
+        return _free(value)
+    return type(value) in _SCALARS or isinstance(value, np.generic | jax.Array)
+
+
+def _free(value: Any) -> bool:
+    """Return whether a built-in function is no method of an object that may change."""
+    return isinstance(getattr(value, "__self__", None), types.ModuleType | None)
 
 
 def _remember(fun: types.FunctionType, read: tuple[Any, ...]) -> None:
@@ -319,10 +328,12 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
         yield from _function(value, depth + 1)
         yield _UNSEEN
     elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | type):
-        if not _pure(value, names) or not isinstance(getattr(value, "__self__", None), types.ModuleType | None):
+        if not _pure(value, names) or not _free(value):
             yield _UNSEEN
             if isinstance(value, type):
                 yield from _fields(value, names, reader, depth)
+            elif not _free(value):
+                yield from _value(value.__self__, names, reader, depth + 1)
     else:
         root = type(value).__module__.partition(".")[0]
         if not (callable(value) and (root in ("jax", "jaxlib") or kind is np.ufunc) and _pure(value, names)):

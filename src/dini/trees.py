@@ -133,6 +133,20 @@ def total(parts: list[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, parts)
 
 
+def linked(tree: Tree) -> Tree:
+    """Return a tree with every leaf a linear function of all.
+
+    JAX transposes a linear system only if all of its right-hand side depends on what is differentiated, and the
+    derivative of its transpose only if all of its solution is used. A row of a condition that holds no parameters
+    (complementarity, say) does not, nor does a loss of some leaves use the others: these parts are the constant zero.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    if len(leaves) < 2:
+        return tree
+    nothing = [0 * jnp.sum(leaf.ravel()[:1]) for leaf in leaves]
+    return jax.tree.unflatten(treedef, [sum((n.astype(leaf.dtype) for n in nothing), leaf) for leaf in leaves])
+
+
 def norm(a: Tree) -> jax.Array:
     """Return the Euclidean norm of a tree.
 

@@ -121,7 +121,8 @@ def solve_known(
         return go
 
     symmetric = structure is not None
-    return jax.lax.custom_linear_solve(matvec, _linked(b), run(False), run(True), symmetric=symmetric)
+    solution = jax.lax.custom_linear_solve(matvec, trees.linked(b), run(False), run(True), symmetric=symmetric)
+    return trees.linked(solution)
 
 
 def _check(b: Any) -> None:
@@ -143,16 +144,3 @@ def _fitting(matvec: Matvec) -> Matvec:
         return out
 
     return product
-
-
-def _linked(b: Any) -> Any:
-    """Return ``b`` with every leaf a linear function of all.
-
-    JAX transposes a solve only if all of its right-hand side depends on what is differentiated. A row of a condition
-    that holds no parameters (complementarity, say) does not: its part is the constant zero.
-    """
-    leaves, treedef = jax.tree.flatten(b)
-    if len(leaves) < 2:
-        return b
-    nothing = [0 * jnp.sum(leaf.ravel()[:1]) for leaf in leaves]
-    return jax.tree.unflatten(treedef, [sum((n.astype(leaf.dtype) for n in nothing), leaf) for leaf in leaves])
