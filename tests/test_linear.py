@@ -311,6 +311,27 @@ def test_a_sharded_matrix_is_multiplied():
     np.testing.assert_allclose(matrix, _DATA.T @ _DATA, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("solver", [None, linear.GMRES(), linear.LSMR()], ids=str)
+def test_a_map_that_is_not_linear_is_told(solver):
+    A, b = jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([1.0, 2.0])
+    with pytest.raises(Exception, match=r"not linear: matvec of zero|was not solved"):
+        jax.block_until_ready(linear.solve(lambda w: A @ w + 1.0, b, solver=solver))
+    assert jnp.all(jnp.isnan(linear.solve(lambda w: A @ w + 1.0, b, solver=solver, on_failure="nan")))
+    for bent in (lambda w: w * jnp.abs(w), lambda w: jnp.where(w > 0, 2 * w, w), jnp.sin):
+        with pytest.raises(TypeError, match="matvec of linear system must be linear"):
+            linear.solve(bent, b, solver=solver)
+    # an error of the map's own is left alone
+    with pytest.raises(TypeError, match="contracting"):
+        linear.solve(lambda w: A @ w @ jnp.ones(3), b, solver=solver)
+
+
+def test_a_system_without_unknowns_is_solved():
+    assert linear.solve(lambda w: w, jnp.zeros(0)).shape == (0,)
+    assert linear.solve(lambda w: w, {}) == {}
+    with pytest.raises(ValueError, match="like must hold numbers"):
+        linear.condition_estimate(lambda w: w, jnp.zeros(0))
+
+
 def test_a_map_or_right_hand_side_that_does_not_fit_is_told():
     d, b = jnp.arange(1.0, 4.0), jnp.ones(3, jnp.float32)
     for solver in (None, linear.CG(), linear.GMRES()):

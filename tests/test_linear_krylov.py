@@ -1,7 +1,10 @@
 """Iterative solvers: preconditioners and guesses in both directions, indefinite and singular maps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import lineax
 import numpy as np
 import pytest
 
@@ -396,6 +399,27 @@ def test_the_adjoint_of_the_last_outer_step_warms_the_next():
         gradients(nearby, linear.CG(**few))
     warm, _ = gradients(nearby, linear.CG(**few, x0_transposed=adjoint))
     np.testing.assert_allclose(warm, truth, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.LSMR(), lineax.GMRES(rtol=1e-6, atol=1e-6)], ids=str)
+def test_methods_of_other_libraries_take_unknowns_of_mixed_precision(solver):
+    matrix = jnp.array([[2.0, 1.0, 0.5], [0.0, 4.0, 1.0], [0.3, 0.0, 3.0]])
+    b = {"single": jnp.array(1.0, jnp.float32), "double": jnp.array([2.0, -1.0])}
+
+    def product(w):
+        out = matrix @ jnp.concatenate([w["single"][None].astype(float), w["double"]])
+        return {"single": out[0].astype(jnp.float32), "double": out[1:]}
+
+    w, back = jax.vjp(lambda b: linear.solve(product, b, solver=solver), b)
+    (u,) = back(b)
+    for got, A in ((w, matrix), (u, matrix.T)):
+        want = np.linalg.solve(A, [1.0, 2.0, -1.0])
+        assert got["single"].dtype == jnp.float32
+        np.testing.assert_allclose([got["single"], *got["double"]], want, atol=1e-5)
+    if isinstance(solver, linear.BiCGStab):
+        told = dataclasses.replace(solver, preconditioner=lambda r: jax.tree.map(lambda a: a / 3, r), x0=w)
+        again = linear.solve(product, b, solver=told)
+        np.testing.assert_allclose([again["single"], *again["double"]], [w["single"], *w["double"]], atol=1e-5)
 
 
 def test_settings_that_do_not_fit_are_refused():

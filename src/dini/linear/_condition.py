@@ -45,7 +45,7 @@ def condition_estimate(
     Raises
     ------
     ValueError
-        Where ``iterations`` is less than two.
+        Where ``iterations`` is less than two, or ``like`` is empty.
 
     References
     ----------
@@ -60,6 +60,8 @@ def condition_estimate(
     1000
     """
     require_count("iterations", iterations, 2)
+    if trees.size(like) == 0:
+        raise ValueError(f"like must hold numbers for a condition number: given {trees.describe(like)}.")
     system = System(matvec, like, structure, None, solver)
     if isinstance(system.solver, Krylov):
         if structure == "positive definite":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..functions import Watched
@@ -40,6 +42,30 @@ def _run(
     # the caller computes the true residual; Lineax's own flag would only repeat its recurrence's opinion
     solution = lx.linear_solve(operator, b, solver, options=options, throw=False)
     return solution.value, ~trees.all_finite(solution.value)
+
+
+def _in_one_dtype(call: Any) -> Any:
+    """Return a method ``__call__`` that solves for one vector where the unknown's leaves differ in precision.
+
+    Methods of other libraries carry numbers of one dtype.
+    """
+
+    @functools.wraps(call)
+    def run(self: Any, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        if len({leaf.dtype for leaf in jax.tree.leaves(b)}) < 2:
+            return call(self, matvec, b, structure)
+        flat, unravel = ravel_pytree(b)
+        flattened = lambda fun: lambda v: ravel_pytree(fun(unravel(v)))[0].astype(flat.dtype)
+        changes: dict[str, Any] = {}
+        if getattr(self, "preconditioner", None) is not None:
+            changes["preconditioner"] = flattened(self.preconditioner)
+        if getattr(self, "x0", None) is not None:
+            changes["x0"] = ravel_pytree(fitted(matvec, self.x0, b))[0].astype(flat.dtype)
+        solver = dataclasses.replace(self, **changes)
+        w, failed = call(solver, flattened(matvec), flat, structure)
+        return unravel(w), failed
+
+    return run
 
 
 class Krylov:
@@ -139,6 +165,7 @@ class BiCGStab(ShortRecurrence):
         As for :class:`GMRES`.
     """
 
+    @_in_one_dtype
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is not finite."""
         del structure
@@ -171,6 +198,7 @@ class LSMR(Krylov):
     rtol: float | None = field(default=None, metadata={"static": True})
     max_steps: int | None = field(default=None, metadata={"static": True})
 
+    @_in_one_dtype
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite."""
         # Lineax's relative tolerance is on the backward error, which a small residual of an ill-conditioned map needs
@@ -187,6 +215,7 @@ class Lineax:
 
     solver: Any = field(metadata={"static": True})
 
+    @_in_one_dtype
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether it is finite."""
         return _run(self.solver, matvec, b, structure)

@@ -53,8 +53,9 @@ def solve(
     ------
     TypeError
         If ``b`` holds anything but real floating-point arrays, or ``matvec`` returns another structure, shape or dtype.
+        Also where JAX cannot transpose ``matvec``, because it is not linear.
     DerivativeError
-        Where the system was not solved, or the map is not symmetric as declared.
+        Where the system was not solved, the map is not symmetric as declared, or ``matvec`` of zero is not zero.
 
     Examples
     --------
@@ -65,7 +66,14 @@ def solve(
     Array([1., 1.], dtype=float32)
     """
     how = {"structure": structure, "reduction": reduction, "solver": solver, "on_failure": on_failure, "name": name}
-    w = solve_known(matvec, b, **how)
+    if trees.size(b) == 0:
+        return b
+    try:
+        w = solve_known(matvec, b, **how)
+    except Exception as error:
+        _explain_nonlinear(error, matvec, b, name)
+        raise
+    w = _require_no_offset(w, matvec, b, on_failure, name)
     return require_symmetric(w, matvec, b, structure, on_failure, f"The map of {name}", "`structure`")
 
 
@@ -123,6 +131,37 @@ def solve_known(
     symmetric = structure is not None
     solution = jax.lax.custom_linear_solve(matvec, trees.linked(b), run(False), run(True), symmetric=symmetric)
     return trees.linked(solution)
+
+
+def _explain_nonlinear(error: Exception, matvec: Matvec, b: Any, name: str) -> None:
+    """Raise a sentence in place of an error of JAX's where a map is not linear."""
+    try:
+        jax.eval_shape(_fitting(matvec), b)
+    except Exception:  # the map's own
+        return
+    try:
+        jax.eval_shape(lambda v: jax.linear_transpose(matvec, v)(v), b)
+    except Exception:
+        raise TypeError(
+            f"matvec of {name} must be linear in its argument: JAX cannot transpose it. For a nonlinear equation use "
+            "dini.root; what does not depend on the unknown belongs to the right-hand side b."
+        ) from error
+
+
+def _require_no_offset(w: Any, matvec: Matvec, b: Any, on_failure: OnFailure, name: str) -> Any:
+    """Return a solution, guarded by a test of a map that a user has written: that of zero is zero."""
+    if hasattr(matvec, "tangent"):
+        return w
+    offset = trees.max_abs(jax.lax.stop_gradient(matvec(trees.zeros_like(b))))
+
+    def report(figures: Any) -> DerivativeError:
+        return DerivativeError(
+            f"The map of {name} is not linear: matvec of zero has elements of size {float(figures[0]):.1e}. Take what "
+            "does not depend on the unknown over to the right-hand side b.",
+            Status.CONDITION,
+        )
+
+    return guard(w, ~(offset == 0), report, (offset[None],), on_failure)
 
 
 def _check(b: Any) -> None:
