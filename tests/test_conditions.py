@@ -423,6 +423,35 @@ def test_bad_input():
         VariationalInequality(lambda x: x, sets.Simplex())(jnp.ones((2, 2)))
 
 
+def test_mirror_descent_on_sets_with_an_entropy_projection():
+    """Solutions inside of the bounds, beside projected gradients; derivatives by either method's fixed point."""
+    rng = np.random.default_rng(0)
+    cost, rows, columns = jnp.asarray(rng.random((3, 4))), np.full(3, 1 / 3), np.array([0.1, 0.2, 0.3, 0.4])
+    target = jnp.array([0.2, 3.0, 0.5])
+    cases = [
+        (lambda X, C: jnp.sum(C * X) + 6 * jnp.sum(X**2), sets.TransportationPolytope(rows, columns), cost),
+        (lambda x, t: jnp.sum((x - t) ** 2), sets.Box(0.1, 2.0), target),
+    ]
+    mirror, projected = dini.MirrorDescent(tol=1e-9), dini.ProjectedGradient(tol=1e-11)
+    for objective, part, parameter in cases:
+        problem = dini.Minimize(objective, constraint=part)
+        start = part.project(jnp.full_like(parameter, 0.3))
+
+        def solve(parameter, solver, condition=None, problem=problem, start=start):
+            how = dini.Implicit(condition=condition)
+            return dini.solve(problem, solver, start, parameter, differentiation=how).x
+
+        want = solve(parameter, projected)
+        assert jnp.all(want > 0)
+        np.testing.assert_allclose(solve(parameter, mirror), want, atol=1e-8)
+        slope = jax.jacobian(lambda p, s=solve: s(p, projected))(parameter)
+        for condition in (None, dini.conditions.MirrorDescent()):
+            got = jax.jacobian(lambda p, s=solve, c=condition: s(p, mirror, c))(parameter)
+            np.testing.assert_allclose(got, slope, atol=1e-6)
+    with pytest.raises(TypeError, match=r"sets that have an entropy projection.*given L2Ball"):
+        dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), constraint=sets.L2Ball(), solver=dini.MirrorDescent())
+
+
 @pytest.mark.parametrize("x", [0.3, 1e-7])
 def test_divergence_of_points_close_together(x):
     """Against decimal arithmetic: the terms of an entropy divergence cancel."""

@@ -423,6 +423,8 @@ def test_methods_of_other_libraries_take_unknowns_of_mixed_precision(solver):
 
 
 def test_settings_that_do_not_fit_are_refused():
+    with pytest.raises(TypeError, match=r"linear_solver must be an object, such as CG\(\)"):
+        dini.Implicit(linear_solver=linear.CG)
     problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2), constraint=dini.sets.NonNegative())
     how = dini.Implicit(linear_solver=linear.CG(preconditioner=lambda r: r))
     with pytest.raises(ValueError, match="means nothing"):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import dini
@@ -96,7 +97,29 @@ def test_a_run_goes_on_from_its_saved_state(solver):
         dini.run_iterator(problem, solver, half.x, all_batches, state=(1.0,))
 
 
-@pytest.mark.parametrize("transformation", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
+def test_a_run_on_batches_is_no_function_to_be_traced():
+    problem, all_batches = dini.Minimize(lambda x, t, b: jnp.sum((x - t * b) ** 2)), [1.0, 2.0]
+    run = lambda t: dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(2), all_batches, t).x.sum()
+    for traced in (jax.grad(run), jax.jit(run), lambda t: jax.vmap(run)(t[None])):
+        with pytest.raises(TypeError, match="outside of jit, vmap and grad"):
+            traced(jnp.ones(()))
+
+
+def test_transformations_that_do_not_fit_are_told():
+    lookahead = dini.OptaxSolver(optax.lookahead(optax.sgd(0.1), 5, 0.5))
+    with pytest.raises(TypeError, match=r"structure of their own \(optax.lookahead"):
+        dini.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), solver=lookahead)
+
+
+@pytest.mark.parametrize(
+    "transformation",
+    [
+        optax.adam(0.05),
+        optax.lbfgs(),
+        optax.contrib.sam(optax.sgd(0.1), optax.sgd(1e-3), sync_period=2, opaque_mode=True, reset_state=False),
+    ],
+    ids=["adam", "lbfgs", "sam"],
+)
 def test_optax_on_all_data_and_its_implicit_derivative(transformation):
     X, y, w = interpolated()
     solver = dini.OptaxSolver(transformation, tol=1e-9)

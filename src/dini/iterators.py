@@ -87,7 +87,7 @@ def run_iterator(
     ValueError
         Where the iterator is empty.
     TypeError
-        Where the problem, the solver, the start, a batch or the state is not what is needed here.
+        Where the problem, the solver, the start, a batch or the state is not what is needed here, or is traced.
 
     Examples
     --------
@@ -111,6 +111,11 @@ def run_iterator(
     if solver.max_steps < 1:
         raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
     x, error, steps, status = check_unknown(init), None, 0, Status.RUNNING
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, solver, x, args, state))):
+        raise TypeError(
+            "run_iterator is a loop of Python's that looks at the error of each step: call it outside of jit, vmap and "
+            "grad. For a derivative, attach dini.custom_root and the condition on all data to the solution."
+        )
     for batch in iterator:
         given = (*args, batch)
         try:

@@ -16,13 +16,14 @@ from ..sets import NonNegative, Product, Set, Simplex
 @trees.register
 @dataclass(frozen=True)
 class KL:
-    r"""The entropy geometry, :math:`\varphi(x) = \sum_i x_i \log x_i`, on simplices and the nonnegative orthant.
+    r"""The entropy geometry, :math:`\varphi(x) = \sum_i x_i \log x_i`, on sets of nonnegative numbers.
 
     On a :class:`dini.sets.Simplex` of radius ``s`` a mirror step is the multiplicative update
     :math:`x_i \mapsto s\, x_i e^{-\eta g_i} / \sum_j x_j e^{-\eta g_j}` along the simplex's axis; on
     :class:`dini.sets.NonNegative` it is not normalized. A :class:`dini.sets.Product` of the two is taken part by part.
-    The update is computed without logarithms, so exact zeros (which other solvers return) stay zero and keep finite
-    derivatives.
+    These updates are computed without logarithms, so exact zeros (which other solvers return) stay zero and keep finite
+    derivatives. On other sets with an entropy projection (``project_kl``: transportation polytopes, boxes, ...) it is
+    :math:`x \mapsto \mathrm{proj}^\varphi_C(x e^{-\eta g})`, from points of positive elements.
     """
 
     def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
@@ -35,11 +36,15 @@ class KL:
         if isinstance(constraint, NonNegative):
             return jax.tree.map(lambda u, v: u * jnp.exp(-jnp.asarray(step_size, u.dtype) * v), x, g)
         if not isinstance(constraint, Simplex):
-            name = "no constraint" if constraint is None else constraint.name
-            raise TypeError(
-                f"The KL geometry knows the sets Simplex, NonNegative and their Product: given {name}. "
-                "Use dini.conditions.Geometry for another set, or ProjectedGradient."
-            )
+            if constraint is None or type(constraint).project_kl is Set.project_kl:
+                name = "no constraint" if constraint is None else constraint.name
+                raise TypeError(
+                    "The KL geometry knows the sets that have an entropy projection, `project_kl`, such as Simplex, "
+                    f"NonNegative and TransportationPolytope: given {name}. Use dini.conditions.Geometry for another "
+                    "set, or ProjectedGradient."
+                )
+            logits = lambda u, v: jnp.log(u) - jnp.asarray(step_size, u.dtype) * v
+            return constraint.project_kl(jax.tree.map(logits, x, g))
         axis = -1 if constraint.axis is None else constraint.axis
         exponent = -jnp.asarray(step_size, x.dtype) * g
         # the shift is a constant: it cancels between numerator and denominator

@@ -247,6 +247,8 @@ class Function:
 
 def as_linear_solver(solver: Any) -> Any:
     """Return a dini linear solver for one of dini's, one of Lineax's or a plain ``solve(matvec, b)``."""
+    if isinstance(solver, type):
+        raise TypeError(f"linear_solver must be an object, such as {solver.__name__}(): given the class.")
     if hasattr(solver, "accept") or hasattr(solver, "choose"):
         return solver
     if isinstance(solver, lx.AbstractLinearSolver):

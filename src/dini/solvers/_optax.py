@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,10 +33,11 @@ class OptaxSolver(Stochastic):
     r"""An optax transformation as a solver with a stopping test, on all data or on a stream of batches.
 
     A step is ``updates = transformation.update(gradient, ...)`` and ``x + updates``, projected onto the constraint if
-    there is one. Transformations that need the objective get it (``value``, ``grad`` and ``value_fn``), so
-    ``optax.lbfgs()`` and ``optax.polyak_sgd()`` work. The error is the norm of the gradient, with a constraint
-    :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, at the point
-    before the step; a point that meets the test is not moved.
+    there is one. Transformations that need the objective get it (``value``, ``grad``, ``value_fn`` and ``grad_fn``), so
+    ``optax.lbfgs()``, ``optax.polyak_sgd()`` and ``optax.contrib.sam(..., opaque_mode=True)`` work. The error is the
+    norm of the gradient, with a constraint :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with
+    :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, at the point before the step; a point that meets the test is not
+    moved.
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
@@ -55,7 +57,7 @@ class OptaxSolver(Stochastic):
     ImportError
         Where optax is not installed.
     TypeError
-        Where ``transformation`` is none.
+        Where ``transformation`` is none, or works on parameters of a structure of its own (``optax.lookahead`` does).
 
     Examples
     --------
@@ -82,15 +84,40 @@ class OptaxSolver(Stochastic):
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
         del problem, args
-        return State(infinity(x), self.transformation.init(x))
+        return State(infinity(x), self._own(self.transformation.init, x))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step."""
         optax = _optax()
         value, gradient = problem.value_and_gradient(x, *args)
-        updates, inner = optax.with_extra_args_support(self.transformation).update(
-            gradient, state.inner, x, value=value, grad=gradient, value_fn=lambda u: problem.value(u, *args)
-        )
+        update = optax.with_extra_args_support(self.transformation).update
+        offered = {
+            "value": value,
+            "grad": gradient,
+            "value_fn": lambda u: problem.value(u, *args),
+            "grad_fn": lambda u, _: problem.gradient(u, *args),
+        }
+        updates, inner = self._own(update, gradient, state.inner, x, **_taken(update, offered))
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
         error = optimality(problem, x, value, gradient).astype(state.error.dtype)
         return trees.where(met(self, x, error), x, new), State(error, inner)
+
+    def _own(self, call: Any, *args: Any, **offered: Any) -> Any:
+        """Call a function of the transformation, and say whose error it is."""
+        try:
+            return call(*args, **offered)
+        except (AttributeError, TypeError) as error:
+            raise TypeError(
+                f"OptaxSolver's transformation cannot be used on this unknown: {error}. Those that work on parameters "
+                "of a structure of their own (optax.lookahead, say) cannot be used, nor those that need more than the "
+                "gradient, value, grad, value_fn and grad_fn."
+            ) from error
+
+
+def _taken(update: Any, offered: dict[str, Any]) -> dict[str, Any]:
+    """Return what an update takes of what is offered: what it names, or what it may hand on to others."""
+    parameters = inspect.signature(update).parameters.values()
+    named = {p.name for p in parameters}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        named |= offered.keys() - {"grad_fn"}  # which line searches would hand on to the objective
+    return {name: value for name, value in offered.items() if name in named}
