@@ -332,7 +332,7 @@ def _value(value: Any, names: _Names, reader: types.FunctionType, depth: float) 
             yield _UNSEEN
             if isinstance(value, type):
                 yield from _fields(value, names, reader, depth)
-            elif not _free(value):
+            elif isinstance(value, types.BuiltinFunctionType) and not _free(value):
                 yield from _value(value.__self__, names, reader, depth + 1)
     else:
         root = type(value).__module__.partition(".")[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from . import trees
