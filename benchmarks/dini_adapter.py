@@ -7,12 +7,17 @@ defaults, the raising policy included.
 
 from __future__ import annotations
 
+import pathlib
+import sys
 from functools import partial
 from types import SimpleNamespace
 
-import bare
-
 import dini
+
+# the harness loads this file from a folder of its own
+sys.path.append(str(pathlib.Path(__file__).resolve().parent))
+
+import bare  # noqa: E402
 
 NAME = "dini"
 
