@@ -17,7 +17,7 @@ import dini
 # the harness loads this file from a folder of its own
 sys.path.append(str(pathlib.Path(__file__).resolve().parent))
 
-import bare  # noqa: E402
+import bare
 
 NAME = "dini"
 
