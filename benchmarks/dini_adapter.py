@@ -290,23 +290,22 @@ def f9():
         problem, solver = dini.Minimize(fun), dini.BFGS()
         return lambda x0, a: dini.solve(problem, solver, x0, a).x
 
-    def unchecked(fun):
-        problem, solver = dini.Minimize(fun), dini.BFGS()
-        return jax.jit(lambda x0, a: dini.solve(problem, solver, x0, a, on_failure="ignore").x)
+    def jitted(solver, on_failure="raise"):
+        def make(fun):
+            problem = dini.Minimize(fun)
+            return jax.jit(lambda x0, a: dini.solve(problem, solver, x0, a, on_failure=on_failure).x)
+
+        return make
 
     def minimize(fun):
         return lambda x0, a: dini.minimize(fun, x0, a).x
 
     fam.jax_call(f"{NAME} solve BFGS", solve)
 
-    def lbfgs(fun):
-        problem, solver = dini.Minimize(fun), dini.LBFGS()
-        return jax.jit(lambda x0, a: dini.solve(problem, solver, x0, a).x)
-
     fam.jax_call(f"{NAME} minimize", minimize)
-    fam.jax_call(f"{NAME} solve LBFGS (jitted)", lbfgs)
-    fam.jax_call(f"{NAME} solve BFGS (jitted)", lambda fun: jax.jit(solve(fun)))
-    fam.jax_call(f"{NAME} solve BFGS unchecked (jitted)", unchecked)
+    for solver in (dini.LBFGS(), dini.BFGS(), dini.GradientDescent()):
+        fam.jax_call(f"{NAME} solve {solver.name} (jitted)", jitted(solver))
+        fam.jax_call(f"{NAME} solve {solver.name} unchecked (jitted)", jitted(solver, "ignore"))
     for name, method in (("BFGS", bare.bfgs), ("L-BFGS", bare.lbfgs)):
 
         @fam.peer("f9.call", f"floor: a bare {name} in plain JAX")
