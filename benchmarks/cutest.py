@@ -315,9 +315,10 @@ def single(raw: pathlib.Path, kind: str, tol: float, chosen: tuple[str, ...]) ->
 def neighbour(x: np.ndarray, seed: int) -> np.ndarray:
     """Return a random point at most two units in the last place from another, in each element."""
     moves = np.random.default_rng(seed).integers(-2, 3, x.shape)
+    ends = np.where(moves > 0, np.inf, -np.inf).astype(np.float32)
     for size in (1, 2):
-        x = np.where(np.abs(moves) >= size, np.nextafter(x, np.sign(moves) * np.float32(np.inf)), x)
-    return x.astype(np.float32)
+        x = np.where(np.abs(moves) >= size, np.nextafter(x, ends), x)
+    return x
 
 
 def profile(values: np.ndarray, best: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
