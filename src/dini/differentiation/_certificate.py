@@ -171,13 +171,16 @@ def reverse(
     du = loose.w
     gradient = _each(lambda u: pull(u)[0], u)
     stretch = _ratio(trees.norm(gradient), trees.norm(u))
-    corrected = _each(lambda u: pull_nearby(u)[1], trees.sub(u, du))
+    # one pass over derivatives in large data after another: threads that share a core slow each other down
+    better, _ = jax.lax.optimization_barrier((trees.sub(u, du), stretch))
+    corrected = _each(lambda u: pull_nearby(u)[1], better)
     if direct is not None:
         gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
     if given is not None:
         gradient = given
     size = _size(trees.norm(corrected), at.x, moving, trees.norm(v), norm * rough.inverse_norm)
-    error = trees.norm(trees.sub(gradient, corrected))
+    left, right, _ = jax.lax.optimization_barrier((gradient, corrected, size))
+    error = trees.norm(trees.sub(left, right))
     noise = None
     if system.dense:
         signs = trees.signs(at.x)
