@@ -160,3 +160,9 @@ def test_nan_is_returned_and_bad_weights_are_refused():
         isotonic_regression(jnp.ones(2), np.array([1.0, 0.0]))
     with pytest.raises(ValueError, match="must broadcast against y"):
         isotonic_regression(jnp.ones(2), np.ones(3))
+
+
+@pytest.mark.parametrize("n", [5, 40])
+@pytest.mark.parametrize("bad", [0.0, -1.0])
+def test_a_traced_weight_that_is_not_positive_gives_nan(n, bad):
+    assert np.isnan(run(jnp.arange(float(n)), jnp.ones(n).at[3].set(bad))[3])

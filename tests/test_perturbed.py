@@ -280,3 +280,12 @@ def test_what_is_not_a_number_stays_visible():
     assert np.all(np.isnan(soft(key, theta)))
     assert np.isnan(soft.max(key, theta))
     assert np.all(np.isnan(jax.grad(soft.max, 1)(key, theta)))
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_a_traced_size_of_the_noise_that_is_not_positive_gives_nan(sigma):
+    key, theta = jax.random.key(0), jnp.asarray(THETA)
+    soft = lambda sigma: Perturbed(one_hot_argmax, sigma, 10)
+    assert np.isnan(jax.jit(lambda s: soft(s)(key, theta))(sigma)).all()
+    assert np.isnan(jax.jit(lambda s: soft(s).max(key, theta))(sigma))
+    assert np.isnan(jax.jit(lambda s: soft(s).loss(key, theta, jnp.ones(3)))(sigma))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .settings import require_all_positive
+from .settings import positive, require_all_positive
 
 
 def isotonic_regression(
@@ -31,7 +31,7 @@ def isotonic_regression(
     y
         The sequence, or an array of sequences along ``axis``.
     weights
-        Positive, broadcast against ``y``; equal by default.
+        Positive, broadcast against ``y``; equal by default. Traced ones that are not positive give NaN.
     increasing
         Whether the result rises (or falls) along the axis.
     axis
@@ -63,7 +63,7 @@ def isotonic_regression(
     if not jnp.issubdtype(y.dtype, jnp.floating):
         y = y.astype(float)
     require_all_positive("isotonic_regression's weights", weights)
-    w = jnp.ones((), y.dtype) if weights is None else jnp.asarray(weights, y.dtype)
+    w = jnp.ones((), y.dtype) if weights is None else jnp.asarray(positive(weights), y.dtype)
     if w.ndim > y.ndim or any(own not in (1, n) for own, n in zip(w.shape[::-1], y.shape[::-1], strict=False)):
         raise ValueError(f"isotonic_regression's weights of shape {w.shape} must broadcast against y: {y.shape}.")
     if not y.size:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from . import trees
 from .functions import as_function
-from .settings import require_choice, require_count, require_positive
+from .settings import positive, require_choice, require_count, require_positive
 
 __all__ = ["Perturbed", "one_hot_argmax", "ranks"]
 
@@ -52,7 +52,7 @@ class Perturbed:
         ``y(theta)``. For :meth:`max` and :meth:`loss` a maximizer, with the structure and shapes of ``theta``. Called
         under ``jax.vmap``. What it depends on besides ``theta`` is differentiated as it stands.
     sigma
-        :math:`\sigma > 0`, a scalar: the size of the noise.
+        :math:`\sigma > 0`, a scalar: the size of the noise. One that is traced and not positive gives NaN.
     samples
         How many, even (at least 4) with antithetic pairs.
     noise
@@ -139,7 +139,7 @@ class Perturbed:
             raise ValueError(f"Perturbed's sigma must be a scalar: given shape {jnp.shape(self.sigma)}.")
         # a number of half precision is too coarse a quantile
         theta = jax.tree.map(lambda u: u.astype(jnp.promote_types(u.dtype, jnp.float32)), theta)
-        return theta, jnp.asarray(self.sigma, trees.real_dtype(theta))
+        return theta, jnp.asarray(positive(self.sigma), trees.real_dtype(theta))
 
     def _sample(self, key: Any, theta: Any, sigma: jax.Array) -> tuple[Any, Any]:
         """Return the perturbed points, held in place, and the outputs there."""
