@@ -102,6 +102,8 @@ def test_small_binary_losses_keep_their_digits():
     want = np.log1p(np.exp(-score.astype(float)))
     np.testing.assert_allclose(losses.logistic_loss(jnp.asarray(score), one), want, rtol=1e-6)
     np.testing.assert_allclose(losses.logistic_loss(jnp.asarray(-score), 1 - one), want, rtol=1e-6)
+    half = jnp.array([-20_000.0, 20_000.0], jnp.float16)
+    np.testing.assert_array_equal(losses.logistic_loss(half, jnp.array([0, 0])), [0, 20_000])
     near = np.array([0.9, 0.999, 0.99999, 1.0], np.float32)
     want = (near.astype(float) - 1) ** 2 / 4
     np.testing.assert_allclose(losses.binary_sparsemax_loss(jnp.asarray(near), one), want, rtol=1e-6)
@@ -125,9 +127,15 @@ def test_multiclass_losses_of_infinite_scores(loss, dtype):
         np.testing.assert_allclose(slope, np.append(0, predict(np.array([0.0, 0.5]))) - target, rtol=1e-6)
     # a row of padding has no target
     assert run(jnp.array([jnp.inf, 0.0, 1.0], dtype), jnp.zeros(3, dtype))[0] == np.inf
-    # several infinities have no limit
+    # several infinities have no limit, unless the target is elsewhere
     for scores in ([np.inf, np.inf, 0.0], [-np.inf] * 3):
-        assert np.isnan(run(jnp.asarray(scores, dtype), jnp.array([1.0, 0.0, 0.0], dtype))[0])
+        value, slope = run(jnp.asarray(scores, dtype), jnp.array([1.0, 0.0, 0.0], dtype))
+        assert np.isnan(value)
+        assert np.isnan(slope[:2]).all()
+    assert run(jnp.array([jnp.inf, jnp.inf, 0.0], dtype), jnp.array([0.0, 0.0, 1.0], dtype))[0] == np.inf
+    # what is no target is not excused by an excluded class
+    assert np.isnan(run(jnp.array([-jnp.inf, 1.0, 0.0], dtype), jnp.array([-1.0, 1.0, 1.0], dtype))[0])
+    assert np.isnan(run(jnp.array([-jnp.inf, 1.0, 0.0], dtype), 3)[0])
 
 
 @pytest.mark.parametrize(

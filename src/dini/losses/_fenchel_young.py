@@ -71,31 +71,32 @@ def _probabilities(owner: str, target: jax.Array, given: np.ndarray | None) -> j
     return jnp.where((target < 0) | (target > 1), jnp.nan, target)
 
 
-def _centered(scores: jax.Array, target: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """Return scores less the largest, so that no digits are lost, and what that takes from the loss.
+def _centered(scores: jax.Array, target: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return scores less the largest, so that no digits are lost, what that takes from the loss, and where it is inf.
 
-    It takes nothing where the target adds up to one (to rounding). A class of score minus infinity gets a finite one,
-    too low to count, and the loss is infinite where the target has a share in it. So is a class beside one of score
-    infinity (of several such, no limit exists, and the loss is NaN).
+    It takes nothing where the target adds up to one (to rounding). A largest score of infinity is zero afterwards.
     """
-    top = jnp.max(scores, axis=axis, keepdims=True)
-    alone = jnp.isposinf(scores) & (jnp.sum(jnp.isposinf(scores), axis=axis, keepdims=True) == 1)
-    below = jnp.where(alone, 0, scores - top)
-    excluded = jnp.isneginf(below)
-    centered = _moving_with(scores, jnp.where(excluded, jnp.finfo(scores.dtype).min / 4, below))
-    flat = jax.lax.stop_gradient(jnp.squeeze(top, axis))
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
+    flat = jnp.squeeze(top, axis)
     lack = 1 - jnp.sum(target, axis=axis)
     rest = jnp.where(jnp.isfinite(flat), flat, 0) * lack
     none = jnp.abs(lack) <= scores.shape[axis] * jnp.finfo(scores.dtype).eps
-    infinite = jnp.any(excluded & (target != 0), axis=axis) | (jnp.isposinf(flat) & (lack > 0) & ~none)
+    infinite = jnp.isposinf(flat)
+    lost = jnp.where(infinite & (lack > 0) & ~none, jnp.inf, 0)
+    centered = _moving_with(scores, jnp.where(jnp.isposinf(scores), 0, scores - top))
     # as constants: the derivatives in the scores and in the target are what they are
-    return centered, rest + jax.lax.stop_gradient(jnp.where(infinite, jnp.inf, 0) - jnp.where(none, rest, 0))
+    return centered, rest + jax.lax.stop_gradient(lost - jnp.where(none, rest, 0)), infinite
+
+
+def _possible(scores: jax.Array, excluded: jax.Array) -> jax.Array:
+    """Return scores with a finite one, too low to count, for excluded classes."""
+    return _moving_with(scores, jnp.where(excluded, jnp.finfo(scores.dtype).min / 4, scores))
 
 
 @jax.custom_jvp
-def _moving_with(scores: jax.Array, values: jax.Array) -> jax.Array:
-    """Return values that have the derivative of the scores, also of infinite ones."""
-    del scores
+def _moving_with(changed: jax.Array, values: jax.Array) -> jax.Array:
+    """Return values with the derivative of what they were changed from, also where that is infinite."""
+    del changed
     return values
 
 
@@ -151,9 +152,13 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     [ 0.5 -0.5]
     """
     scores, target = _operands("softmax_loss", scores, target, axis)
-    scores, rest = _centered(scores, target, axis)
-    cross = jax.nn.logsumexp(scores, axis=axis) - jnp.sum(scores * target, axis=axis)
-    return cross + jnp.sum(xlogy(target, target), axis=axis) + rest
+    scores, rest, infinite = _centered(scores, target, axis)
+    scores = _possible(scores, jnp.isneginf(scores) & (target == 0))
+    most = jax.nn.logsumexp(scores, axis=axis)
+    cross = most - jnp.sum(scores * target, axis=axis)
+    # several scores of infinity have no limit, unless it is infinite; this is the logarithm of their number
+    several = infinite & (most > 0) & ~jnp.isposinf(cross)
+    return (cross + jnp.sum(xlogy(target, target), axis=axis) + rest) * jnp.where(several, jnp.nan, 1)
 
 
 def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
@@ -185,9 +190,15 @@ def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
     -0.5
     """
     score, target = _operands("logistic_loss", score, target, None)
-    entropy = xlogy(target, target) + xlogy(1 - target, 1 - target)
-    # the costs of zero and of one: log(1 + e^s) - s y would cancel where the prediction is right
-    return _times(1 - target, jax.nn.softplus(score)) + _times(target, jax.nn.softplus(-score)) + entropy
+    # of the two classes, the one that is less likely: beside the other, the terms would cancel
+    other = target > 0.5
+    score, target = jnp.where(other, -score, score), jnp.where(other, 1 - target, target)
+    # an infinite score is held at a large number, for a difference that is not NaN
+    large = jnp.finfo(score.dtype).max / 4
+    held = _moving_with(score, jnp.where(jnp.isinf(score), jnp.where(score > 0, large, -large), score))
+    loss = jax.nn.softplus(held) - held * target + xlogy(target, target) + xlogy(1 - target, 1 - target)
+    lost = jnp.isposinf(score) | (jnp.isneginf(score) & (target > 0))
+    return _moving_with(loss, jnp.where(lost, jnp.inf, loss))
 
 
 def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) -> jax.Array:
@@ -230,10 +241,18 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     0.0 0.25
     """
     scores, target = _operands("sparsemax_loss", scores, target, axis)
-    scores, rest = _centered(scores, target, axis)
+    scores, rest, infinite = _centered(scores, target, axis)
+    excluded = jnp.isneginf(scores)
+    # infinite where the target has a share in an excluded class; otherwise how many scores are the largest
+    cost = jnp.where(excluded, jnp.where(target == 0, 0, jnp.inf * target), scores == 0)
+    most = jnp.sum(jax.lax.stop_gradient(cost), axis=axis, dtype=scores.dtype)
+    scores = _possible(scores, excluded)
     p = project_simplex(scores, 1.0, axis)
     # <s, p - y> + (|y|^2 - |p|^2)/2; its derivative is p - y + J(s - p), and J vanishes on s - p
-    return jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis) + rest
+    loss = jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis) + rest
+    # several scores of infinity have no limit, unless it is infinite
+    several = infinite & (most > 1) & (most < jnp.inf)
+    return _moving_with(loss, jnp.where(most == jnp.inf, jnp.inf, loss)) * jnp.where(several, jnp.nan, 1)
 
 
 def sparse_sigmoid(score: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
