@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -104,7 +105,7 @@ def _join(x: jax.Array, w: jax.Array, levels: int) -> jax.Array:
         return jnp.where(arrived, high, 0.5 * low + 0.5 * high), low, high, arrived
 
     def sums(k: Any, parts: jax.Array) -> jax.Array:
-        """Return the sums over each pair of segments, by doubling: see :func:`block_means`."""
+        """Return the sums over each pair of segments, by doubling: see :func:`_block_sums`."""
 
         def step(j: Any, t: jax.Array) -> jax.Array:
             longer = jax.lax.dynamic_slice(jnp.concatenate([t, jnp.zeros_like(t)], axis=1), (0, 1 << j), t.shape)
@@ -176,30 +177,34 @@ def _(primals: Any, tangents: Any) -> Any:
     return v, means(dy + dw / w * (y - v))
 
 
-def block_means(v: jax.Array, w: jax.Array) -> Any:
-    r"""Return the linear map to the means with weights ``w`` over the blocks on which ``v`` is constant.
+@partial(jax.jit, static_argnums=2)
+def _block_sums(u: jax.Array, start: jax.Array, longest: int) -> jax.Array:
+    r"""Return for each element the sum over its block, given the place of the block's first element.
 
-    Blocks are summed by doubling: after ``j`` steps, an element holds the sum of itself and those behind it in its
-    block, :math:`2^j` at most. So a sum has an error of :math:`O(\log n)` roundings, where terms that are added one
-    after another have as many as there are terms, and no sum sees what is large in another block.
+    After ``j`` steps of doubling, an element holds the sum of itself and those behind it in its block, :math:`2^j` at
+    most. So a sum has an error of :math:`O(\log n)` roundings, where terms that are added one after another have as
+    many as there are terms, and no sum sees what is large in another block.
     """
-    n = v.shape[-1]
-    first = jnp.concatenate([jnp.ones((*v.shape[:-1], 1), bool), v[..., 1:] != v[..., :-1]], axis=-1).reshape(-1)
-    start = jax.lax.cummax(jnp.where(first, jnp.arange(v.size), 0))
     behind = lambda u, shift: jax.lax.dynamic_slice(jnp.concatenate([u, jnp.zeros_like(u)]), (shift,), u.shape)
 
-    def sums(u: jax.Array) -> jax.Array:
-        def step(j: Any, t: jax.Array) -> jax.Array:
-            # (what is behind the last element is zero, and belongs to the first block at most)
-            return t + jnp.where(behind(start, 1 << j) == start, behind(t, 1 << j), 0)
+    def step(j: Any, t: jax.Array) -> jax.Array:
+        # (what is behind the last element is zero, and belongs to the first block at most)
+        return t + jnp.where(behind(start, 1 << j) == start, behind(t, 1 << j), 0)
 
-        return jax.lax.fori_loop(0, (n - 1).bit_length(), step, u.reshape(-1))[start].reshape(v.shape)
+    return jax.lax.fori_loop(0, (longest - 1).bit_length(), step, u)[start]
+
+
+def block_means(v: jax.Array, w: jax.Array) -> Any:
+    """Return the linear map to the means with weights ``w`` over the blocks on which ``v`` is constant."""
+    first = jnp.concatenate([jnp.ones((*v.shape[:-1], 1), bool), v[..., 1:] != v[..., :-1]], axis=-1).reshape(-1)
+    start = jax.lax.cummax(jnp.where(first, jnp.arange(v.size), 0))
 
     def total(u: jax.Array) -> jax.Array:
         # The map is its own transpose, which JAX would not see: it would transpose the copying of a sum to its block
         # by adding one after another. A symmetric "solve" is the one linear map that JAX both transposes as it is told
         # and batches; the matrix is looked at only for what it depends on, which is nothing.
-        return jax.lax.custom_linear_solve(lambda x: x, u, lambda _, b: sums(b), symmetric=True)
+        solve = lambda _, b: _block_sums(b, start, v.shape[-1])
+        return jax.lax.custom_linear_solve(lambda x: x, u.reshape(-1), solve, symmetric=True).reshape(v.shape)
 
     mass = total(w)
     return lambda u: total(w * u) / mass
