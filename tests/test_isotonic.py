@@ -65,6 +65,51 @@ def test_long_sequences():
     np.testing.assert_allclose(run(y.astype(np.float32)), reference(y).x, atol=1e-3)
 
 
+LONG = 100_000
+
+
+def one_block(rng):
+    return 100 - np.arange(LONG) / LONG, np.ones(LONG)
+
+
+def one_block_with_weights(rng):
+    return 100 - np.arange(LONG) / LONG, rng.random(LONG) + 0.1
+
+
+def some_long_blocks_among_single_elements(rng):
+    tenth, place = np.divmod(np.arange(LONG), 10_000)
+    return 2e4 * tenth + np.where(place < 3000, 3000 - place, 3000 + place), rng.random(LONG) + 0.1
+
+
+@pytest.mark.parametrize("case", [one_block, one_block_with_weights, some_long_blocks_among_single_elements])
+def test_means_of_long_blocks_keep_their_digits(case):
+    """In single precision, the errors of values and derivatives are some roundings, however many elements are pooled.
+
+    Against SciPy's blocks and sums in double precision.
+    """
+    rng = np.random.default_rng(0)
+    y, w = (u.astype(np.float32) for u in case(rng))
+    solved = reference(y.astype(float), weights=w.astype(float))
+    few = 8 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(run(y, w), solved.x, rtol=few)
+
+    def means(u):
+        mass = np.add.reduceat(w.astype(float), solved.blocks[:-1])
+        return np.repeat(np.add.reduceat(w * u.astype(float), solved.blocks[:-1]) / mass, np.diff(solved.blocks))
+
+    dy, v = ((u + 100).astype(np.float32) for u in rng.standard_normal((2, LONG)))
+    along = lambda u: run(u, w)
+    forward = jax.jvp(along, (y,), (dy,))[1]
+    np.testing.assert_allclose(forward, means(dy), rtol=few)
+    # the transpose: the means of v / w with the weights w, times w
+    (backward,) = jax.vjp(along, y)[1](v)
+    np.testing.assert_allclose(backward, w * means(v / w.astype(float)), rtol=few)
+    # in a batch, one of which is another problem
+    pair = jax.vmap(lambda u: jax.jvp(along, (u,), (dy,))[1])(np.stack([y, np.arange(LONG, dtype=np.float32)]))
+    np.testing.assert_allclose(pair[0], means(dy), rtol=few)
+    np.testing.assert_allclose(pair[1], dy, rtol=few)
+
+
 @pytest.mark.parametrize("n", [5, 40])
 def test_derivatives(n):
     """In the sequence and the weights, against central differences; twice; in reverse."""
@@ -115,3 +160,9 @@ def test_nan_is_returned_and_bad_weights_are_refused():
         isotonic_regression(jnp.ones(2), np.array([1.0, 0.0]))
     with pytest.raises(ValueError, match="must broadcast against y"):
         isotonic_regression(jnp.ones(2), np.ones(3))
+
+
+@pytest.mark.parametrize("n", [5, 40])
+@pytest.mark.parametrize("bad", [0.0, -1.0])
+def test_a_traced_weight_that_is_not_positive_gives_nan(n, bad):
+    assert np.isnan(run(jnp.arange(float(n)), jnp.ones(n).at[3].set(bad))[3])

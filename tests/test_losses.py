@@ -349,3 +349,23 @@ def test_ranks_of_many_values_in_single_precision(count, scale, strength):
     want = z - scipy.optimize.isotonic_regression(z - np.arange(count, 0, -1), increasing=False).x
     got = losses.soft_rank(jnp.asarray(values), strength)
     np.testing.assert_allclose(np.sort(got)[::-1], want, atol=2e-3)
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e-3])
+def test_ranks_of_very_many_values_in_single_precision(strength):
+    """Their mean is that of 1 to n, up to some roundings, and they are SciPy's."""
+    n = 100_000
+    values = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+    got = np.asarray(losses.soft_rank(jnp.asarray(values), strength), float)
+    few = 8 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(got.mean(), (n + 1) / 2, rtol=few)
+    z = np.sort(values.astype(float))[::-1] / strength
+    want = z - scipy.optimize.isotonic_regression(z - np.arange(n, 0, -1), increasing=False).x
+    np.testing.assert_allclose(np.sort(got)[::-1], want, atol=few * n)
+    # by forward and reverse derivatives: 1/strength times what is left when the mean over the block is taken away
+    t = np.random.default_rng(1).standard_normal(n).astype(np.float32) + np.float32(100)
+    run = lambda x: losses.soft_rank(x, strength)
+    moved = np.asarray(jax.jvp(run, (jnp.asarray(values),), (jnp.asarray(t),))[1], float)
+    back = np.asarray(jax.vjp(run, jnp.asarray(values))[1](jnp.asarray(t))[0], float)
+    np.testing.assert_allclose(moved.mean(), 0, atol=few * 100 / strength)
+    np.testing.assert_allclose(back, moved, atol=few * 100 / strength)

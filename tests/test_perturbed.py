@@ -280,3 +280,31 @@ def test_what_is_not_a_number_stays_visible():
     assert np.all(np.isnan(soft(key, theta)))
     assert np.isnan(soft.max(key, theta))
     assert np.all(np.isnan(jax.grad(soft.max, 1)(key, theta)))
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_a_traced_size_of_the_noise_that_is_not_positive_gives_nan(sigma):
+    key, theta = jax.random.key(0), jnp.asarray(THETA)
+    soft = lambda sigma: Perturbed(one_hot_argmax, sigma, 10)
+    assert np.isnan(jax.jit(lambda s: soft(s)(key, theta))(sigma)).all()
+    assert np.isnan(jax.jit(lambda s: soft(s).max(key, theta))(sigma))
+    assert np.isnan(jax.jit(lambda s: soft(s).loss(key, theta, jnp.ones(3)))(sigma))
+
+
+@pytest.mark.parametrize("noise", ["gumbel", "gaussian"])
+def test_the_loss_of_an_infinite_element_is_the_limit(noise):
+    """The maximizer is the unit vector: no loss beside it, and an infinite one beside any other target."""
+    key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=100, noise=noise)
+    for theta in (jnp.array([0.5, jnp.inf, -1.0]), jnp.array([-jnp.inf, jnp.inf, 2.0])):
+        for target, want in (([0.0, 1.0, 0.0], 0.0), ([1.0, 0.0, 0.0], np.inf), ([0.5, 0.5, 0.0], np.inf)):
+            value, slope = jax.jit(jax.value_and_grad(soft.loss, 1))(key, theta, jnp.array(target))
+            np.testing.assert_allclose(value, want, atol=1e-12)
+            np.testing.assert_allclose(slope, np.array([0.0, 1.0, 0.0]) - target, atol=1e-12)
+    # in a tree, and of several, which have no limit
+    tree = Perturbed(lambda u: {"a": one_hot_argmax(jnp.append(u["a"], u["b"]))[:2], "b": jnp.zeros(())}, samples=10)
+    theta, target = (
+        {"a": jnp.array([jnp.inf, 0.0]), "b": jnp.zeros(())},
+        {"a": jnp.array([1.0, 0.0]), "b": jnp.zeros(())},
+    )
+    np.testing.assert_allclose(tree.loss(key, theta, target), 0, atol=1e-12)
+    assert np.isnan(soft.loss(key, jnp.array([jnp.inf, jnp.inf, 0.0]), jnp.array([1.0, 0.0, 0.0])))

@@ -65,6 +65,7 @@ def test_only_the_engine_knows_custom_rules():
     assert users == {
         "differentiation/_engine.py",
         "isotonic.py",
+        "losses/_fenchel_young.py",
         "penalties/_barriers.py",
         "perturbed.py",
         "sets/_base.py",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .settings import require_all_positive
+from .settings import positive, require_all_positive
 
 
 def isotonic_regression(
@@ -31,7 +32,7 @@ def isotonic_regression(
     y
         The sequence, or an array of sequences along ``axis``.
     weights
-        Positive, broadcast against ``y``; equal by default.
+        Positive, broadcast against ``y``; equal by default. Traced ones that are not positive give NaN.
     increasing
         Whether the result rises (or falls) along the axis.
     axis
@@ -63,7 +64,7 @@ def isotonic_regression(
     if not jnp.issubdtype(y.dtype, jnp.floating):
         y = y.astype(float)
     require_all_positive("isotonic_regression's weights", weights)
-    w = jnp.ones((), y.dtype) if weights is None else jnp.asarray(weights, y.dtype)
+    w = jnp.ones((), y.dtype) if weights is None else jnp.asarray(positive(weights), y.dtype)
     if w.ndim > y.ndim or any(own not in (1, n) for own, n in zip(w.shape[::-1], y.shape[::-1], strict=False)):
         raise ValueError(f"isotonic_regression's weights of shape {w.shape} must broadcast against y: {y.shape}.")
     if not y.size:
@@ -103,14 +104,23 @@ def _join(x: jax.Array, w: jax.Array, levels: int) -> jax.Array:
         arrived = ~(high > low) | (pair >= rows >> (k + 1))
         return jnp.where(arrived, high, 0.5 * low + 0.5 * high), low, high, arrived
 
+    def sums(k: Any, parts: jax.Array) -> jax.Array:
+        """Return the sums over each pair of segments, by doubling: see :func:`_block_sums`."""
+
+        def step(j: Any, t: jax.Array) -> jax.Array:
+            longer = jax.lax.dynamic_slice(jnp.concatenate([t, jnp.zeros_like(t)], axis=1), (0, 1 << j), t.shape)
+            return jnp.where(j <= k, t + longer, t)
+
+        return jax.lax.fori_loop(0, levels, step, parts)[:, jnp.minimum(pair << (k + 1), rows - 1)]
+
     def body(carry: Any) -> Any:
         k, count, x, level, low, high, done = carry
         right = ((row >> k) & 1 == 1)[:, None]
         own = level[row >> (k + 1)][:, None]
         pooled = jnp.where(jnp.where(right, x < own, x > own), w, 0)
         weighted = pooled * x
-        parts = jnp.stack([jnp.sum(u, axis=1) for u in (pooled, weighted, jnp.abs(weighted))], axis=1)
-        mass, total, size = jax.ops.segment_sum(parts, row >> (k + 1), rows // 2, indices_are_sorted=True).T
+        parts = jnp.stack([jnp.sum(u, axis=1) for u in (pooled, weighted, jnp.abs(weighted))])
+        mass, total, size = sums(k, parts)
         # the mean of what is pooled at this level is the Newton step, and this is how well it is known (above zero for
         # the tiniest elements, too: a bracket of two neighbouring numbers cannot be halved)
         mass = jnp.where(mass > 0, mass, 1)
@@ -167,10 +177,34 @@ def _(primals: Any, tangents: Any) -> Any:
     return v, means(dy + dw / w * (y - v))
 
 
+@partial(jax.jit, static_argnums=2)
+def _block_sums(u: jax.Array, start: jax.Array, longest: int) -> jax.Array:
+    r"""Return for each element the sum over its block, given the place of the block's first element.
+
+    After ``j`` steps of doubling, an element holds the sum of itself and those behind it in its block, :math:`2^j` at
+    most. So a sum has an error of :math:`O(\log n)` roundings, where terms that are added one after another have as
+    many as there are terms, and no sum sees what is large in another block.
+    """
+    behind = lambda u, shift: jax.lax.dynamic_slice(jnp.concatenate([u, jnp.zeros_like(u)]), (shift,), u.shape)
+
+    def step(j: Any, t: jax.Array) -> jax.Array:
+        # (what is behind the last element is zero, and belongs to the first block at most)
+        return t + jnp.where(behind(start, 1 << j) == start, behind(t, 1 << j), 0)
+
+    return jax.lax.fori_loop(0, (longest - 1).bit_length(), step, u)[start]
+
+
 def block_means(v: jax.Array, w: jax.Array) -> Any:
     """Return the linear map to the means with weights ``w`` over the blocks on which ``v`` is constant."""
-    first = jnp.concatenate([jnp.ones((*v.shape[:-1], 1), bool), v[..., 1:] != v[..., :-1]], axis=-1)
-    ids = jnp.cumsum(first.reshape(-1)) - 1
-    total = lambda u: jax.ops.segment_sum(u.reshape(-1), ids, v.size, indices_are_sorted=True)[ids].reshape(v.shape)
+    first = jnp.concatenate([jnp.ones((*v.shape[:-1], 1), bool), v[..., 1:] != v[..., :-1]], axis=-1).reshape(-1)
+    start = jax.lax.cummax(jnp.where(first, jnp.arange(v.size), 0))
+
+    def total(u: jax.Array) -> jax.Array:
+        # The map is its own transpose, which JAX would not see: it would transpose the copying of a sum to its block
+        # by adding one after another. A symmetric "solve" is the one linear map that JAX both transposes as it is told
+        # and batches; the matrix is looked at only for what it depends on, which is nothing.
+        solve = lambda _, b: _block_sums(b, start, v.shape[-1])
+        return jax.lax.custom_linear_solve(lambda x: x, u.reshape(-1), solve, symmetric=True).reshape(v.shape)
+
     mass = total(w)
     return lambda u: total(w * u) / mass

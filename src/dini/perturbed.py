@@ -6,6 +6,7 @@ smooth, and so is its derivative, which needs no derivative of ``y``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 
 from . import trees
 from .functions import as_function
-from .settings import require_choice, require_count, require_positive
+from .settings import positive, require_choice, require_count, require_positive
 
 __all__ = ["Perturbed", "one_hot_argmax", "ranks"]
 
@@ -52,7 +53,7 @@ class Perturbed:
         ``y(theta)``. For :meth:`max` and :meth:`loss` a maximizer, with the structure and shapes of ``theta``. Called
         under ``jax.vmap``. What it depends on besides ``theta`` is differentiated as it stands.
     sigma
-        :math:`\sigma > 0`, a scalar: the size of the noise.
+        :math:`\sigma > 0`, a scalar: the size of the noise. One that is traced and not positive gives NaN.
     samples
         How many, even (at least 4) with antithetic pairs.
     noise
@@ -114,21 +115,29 @@ class Perturbed:
         Its gradient is the estimate of :math:`y_\sigma(\theta)`, its Hessian that of the Jacobian of
         :math:`y_\sigma`, and so on; its derivative in :math:`\sigma` is :math:`E\langle y, Z\rangle`.
         """
-        theta, sigma = self._prepare(theta)
-        points, outputs = self._sample(key, theta, sigma)
-        _require_like(outputs, points)
-        outputs = jax.tree.map(lambda y, x: y.astype(x.dtype), outputs, points)
-        return _smoothed_max(self._derivatives, theta, sigma, points, outputs)
+        return self._max(key, theta)[0]
 
     def loss(self, key: Any, theta: Any, target: Any) -> jax.Array:
         r"""Return the Fenchel-Young loss :math:`F_\sigma(\theta) - \langle \theta, y \rangle` of a target ``y``.
 
         Convex in :math:`\theta`, with gradient :math:`y_\sigma(\theta) - y`: it is least where the perturbed solution
         is the target. The constant :math:`\Omega(y)`, with which its minimum would be zero, is left out.
+        One element of infinity is the limit: it counts where solution and target differ.
         """
         _require_like(target, theta, several=False)
-        target = jax.tree.map(lambda y, t: jnp.asarray(y, jnp.asarray(t).dtype), target, theta)
-        return self.max(key, theta) - _dot(target, jax.tree.map(jnp.asarray, theta))
+        theta = jax.tree.map(jnp.asarray, theta)
+        target = jax.tree.map(lambda y, t: jnp.asarray(y, t.dtype), target, theta)
+        # what is infinite stands in both terms, and their difference would be NaN
+        top, outputs = self._max(key, theta, _without_infinity)
+        return top - _paired(target, theta) + _at_infinity(outputs, target, theta).astype(top.dtype)
+
+    def _max(self, key: Any, theta: Any, change: Callable[[Any], Any] = lambda x: x) -> tuple[jax.Array, Any]:
+        """Return the smoothed maximum, of points that are changed after they are solved for, and the outputs."""
+        theta, sigma = self._prepare(theta)
+        points, outputs = self._sample(key, theta, sigma)
+        _require_like(outputs, points)
+        outputs = jax.tree.map(lambda y, x: y.astype(x.dtype), outputs, points)
+        return _smoothed_max(self._derivatives, theta, sigma, change(points), outputs), outputs
 
     def _prepare(self, theta: Any) -> tuple[Any, jax.Array]:
         theta = jax.tree.map(jnp.asarray, theta)
@@ -139,7 +148,7 @@ class Perturbed:
             raise ValueError(f"Perturbed's sigma must be a scalar: given shape {jnp.shape(self.sigma)}.")
         # a number of half precision is too coarse a quantile
         theta = jax.tree.map(lambda u: u.astype(jnp.promote_types(u.dtype, jnp.float32)), theta)
-        return theta, jnp.asarray(self.sigma, trees.real_dtype(theta))
+        return theta, jnp.asarray(positive(self.sigma), trees.real_dtype(theta))
 
     def _sample(self, key: Any, theta: Any, sigma: jax.Array) -> tuple[Any, Any]:
         """Return the perturbed points, held in place, and the outputs there."""
@@ -223,6 +232,39 @@ def _noise(x: jax.Array, u: jax.Array, sigma: jax.Array) -> jax.Array:
 def _dot(y: Any, x: Any) -> jax.Array:
     """Return the inner product, to which nothing adds nothing, not even an infinite element."""
     return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where((y == 0) & jnp.isinf(x), 0, x), y, x))
+
+
+def _without_infinity(x: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.where(jnp.isposinf(x), 0, x), x)
+
+
+@jax.custom_jvp
+def _paired(target: Any, theta: Any) -> jax.Array:
+    """Return the inner product without elements of infinity, which have their derivative all the same."""
+    return _dot(target, _without_infinity(theta))
+
+
+@_paired.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    (target, theta), (dtarget, dtheta) = primals, tangents
+    return _paired(target, theta), trees.vdot(dtarget, _without_infinity(theta)) + trees.vdot(target, dtheta)
+
+
+def _at_infinity(outputs: Any, target: Any, theta: Any) -> jax.Array:
+    """Return what elements of infinity add to the loss: nothing or infinity; NaN where several have no limit."""
+
+    def one(y: jax.Array, t: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        gap = jnp.mean(y, axis=0) - t
+        same = jnp.abs(gap) <= 8 * jnp.finfo(u.dtype).eps * jnp.abs(t)
+        infinite = jnp.isposinf(u)
+        return jnp.sum(jnp.where(infinite & ~same, gap * jnp.inf, 0)), jnp.sum(infinite)
+
+    given = jax.lax.stop_gradient((outputs, target, theta))
+    parts = [one(*leaves) for leaves in zip(*map(jax.tree.leaves, given), strict=True)]
+    if not parts:
+        return jnp.zeros(())
+    added, several = trees.total([part for part, _ in parts]), trees.total([count for _, count in parts]) > 1
+    return jnp.where(several, jnp.nan, added)
 
 
 def _narrowed(tree: Any, given: Any) -> Any:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 
 from ..sets import project_simplex
+from ..settings import known
 
 
 def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[jax.Array, jax.Array]:
     """Return scores and targets of one shape; integer targets are classes along ``axis`` (or zeros and ones)."""
+    # on the host: within a program, a comparison of known targets is not known
+    given = np.asarray(target) if known(target) else None
     scores, target = jnp.asarray(scores), jnp.asarray(target)
     if not jnp.issubdtype(scores.dtype, jnp.floating):
         raise TypeError(f"{owner}'s scores must be real floating-point numbers: given {scores.dtype.name}.")
@@ -26,7 +28,7 @@ def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[j
             raise ValueError(
                 f"{owner}'s target must have the shape {scores.shape} of the scores: given {target.shape}."
             )
-        return scores, target.astype(scores.dtype)
+        return scores, _probabilities(owner, target, given).astype(scores.dtype)
     if not -scores.ndim <= axis < scores.ndim:
         raise ValueError(f"{owner}'s axis must be an axis of the scores: given {axis} for shape {scores.shape}.")
     classes = scores.shape[axis]
@@ -39,41 +41,73 @@ def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[j
                 f"{owner}'s target must be classes of shape {needed}, or a distribution of floating-point numbers of "
                 f"shape {scores.shape}: given {target.dtype.name}{list(target.shape)}."
             )
-        if not isinstance(target, jax.core.Tracer):
-            # on the host: within a program, a comparison of known labels is not known
-            labels = np.asarray(target)
-            if np.any((labels < 0) | (labels >= classes)):
-                raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {target}.")
-        known = jnp.expand_dims((target >= 0) & (target < classes), axis)
-        one_hot = jax.nn.one_hot(target, classes, dtype=scores.dtype, axis=axis % scores.ndim)
-        return scores, jnp.where(known, one_hot, jnp.nan)
-    _require_shape(owner, scores, target)
-    return scores, target.astype(scores.dtype)
-
-
-def _require_shape(owner: str, scores: jax.Array, target: jax.Array) -> None:
+        # labels of few bits cannot be compared with a larger number of classes, which would wrap around
+        labels = target.astype(jnp.int64 if target.dtype.itemsize == 8 else jnp.int32)
+        wide = np.zeros(()) if given is None else given.astype(np.int64)
+        if np.any((wide < 0) | (wide >= classes)):
+            raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {given}.")
+        exists = jnp.expand_dims((labels >= 0) & (labels < classes), axis)
+        one_hot = jax.nn.one_hot(labels, classes, dtype=scores.dtype, axis=axis % scores.ndim)
+        return scores, jnp.where(exists, one_hot, jnp.nan)
     if target.shape != scores.shape:
         raise ValueError(f"{owner}'s target must have the shape {scores.shape} of the scores: given {target.shape}.")
+    if given is not None and np.any(given < 0):
+        raise ValueError(
+            f"{owner}'s target must be classes as integers, or distributions, nowhere negative: given {given}."
+        )
+    target = target.astype(scores.dtype)
+    return scores, jnp.where(target < 0, jnp.nan, target)
 
 
-def _centered(scores: jax.Array, target: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """Return scores less the largest, so that no digits are lost, and what that takes from the loss.
+def _probabilities(owner: str, target: jax.Array, given: np.ndarray | None) -> jax.Array:
+    """Return a binary target with NaN for what is no probability, where it is not known; otherwise raise."""
+    if given is not None and np.any((given < 0) | (given > 1)):
+        raise ValueError(
+            f"{owner}'s target must be zeros and ones, or probabilities in [0, 1]: given {given}. For labels of -1 and "
+            "1, pass (1 + target) / 2."
+        )
+    if not jnp.issubdtype(target.dtype, jnp.floating):
+        target = target.astype(float)
+    return jnp.where((target < 0) | (target > 1), jnp.nan, target)
 
-    It takes nothing where the target adds up to one (to rounding).
+
+def _centered(scores: jax.Array, target: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return scores less the largest, so that no digits are lost, what that takes from the loss, and where it is inf.
+
+    It takes nothing where the target adds up to one (to rounding). A largest score of infinity is zero afterwards.
     """
     top = jax.lax.stop_gradient(jnp.max(scores, axis=axis, keepdims=True))
     flat = jnp.squeeze(top, axis)
     lack = 1 - jnp.sum(target, axis=axis)
     rest = jnp.where(jnp.isfinite(flat), flat, 0) * lack
     none = jnp.abs(lack) <= scores.shape[axis] * jnp.finfo(scores.dtype).eps
-    # as a constant: the derivative in the target is what it is
-    return scores - top, rest - jax.lax.stop_gradient(jnp.where(none, rest, 0))
+    infinite = jnp.isposinf(flat)
+    lost = jnp.where(infinite & (lack > 0) & ~none, jnp.inf, 0)
+    centered = _moving_with(scores, jnp.where(jnp.isposinf(scores), 0, scores - top))
+    # as constants: the derivatives in the scores and in the target are what they are
+    return centered, rest + jax.lax.stop_gradient(lost - jnp.where(none, rest, 0)), infinite
 
 
-def _possible(scores: jax.Array, target: Any = 0) -> jax.Array:
-    """Return scores with a finite one, too low to count, for a class of score minus infinity that the target lacks."""
-    lowest = jnp.finfo(scores.dtype).min / 4
-    return jnp.where(jnp.isneginf(scores) & (target == 0), lowest, scores)
+def _possible(scores: jax.Array, excluded: jax.Array) -> jax.Array:
+    """Return scores with a finite one, too low to count, for excluded classes."""
+    return _moving_with(scores, jnp.where(excluded, jnp.finfo(scores.dtype).min / 4, scores))
+
+
+@jax.custom_jvp
+def _moving_with(changed: jax.Array, values: jax.Array) -> jax.Array:
+    """Return values with the derivative of what they were changed from, also where that is infinite."""
+    del changed
+    return values
+
+
+@_moving_with.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return _moving_with(*primals), tangents[0]
+
+
+def _times(share: jax.Array, cost: jax.Array) -> jax.Array:
+    """Return the share of a cost; none of an infinite one is nothing."""
+    return share * jnp.where((share == 0) & jnp.isinf(cost), 0, cost)
 
 
 def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) -> jax.Array:
@@ -87,9 +121,10 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     ----------
     scores
         ``s``; the classes lie along ``axis``. Minus infinity excludes a class: the loss is that without it, and
-        infinite where the target has a share in it.
+        infinite where the target has a share in it. Infinity, of one class alone, is the limit as well.
     target
-        Classes as integers, one for each slice along ``axis``, or distributions ``y`` of the scores' shape.
+        Classes as integers, one for each slice along ``axis``, or distributions ``y`` of the scores' shape. A traced
+        class that does not exist, or a negative share, gives NaN.
     axis
         The axis of the classes.
 
@@ -101,7 +136,7 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit, or a known class is out of range.
+        Where shapes or types do not fit, a known class is out of range, or a known share is negative.
 
     See Also
     --------
@@ -117,10 +152,13 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     [ 0.5 -0.5]
     """
     scores, target = _operands("softmax_loss", scores, target, axis)
-    centered, rest = _centered(scores, target, axis)
-    scores = _possible(centered, target)
-    cross = jax.nn.logsumexp(scores, axis=axis) - jnp.sum(scores * target, axis=axis)
-    return cross + jnp.sum(xlogy(target, target), axis=axis) + rest
+    scores, rest, infinite = _centered(scores, target, axis)
+    scores = _possible(scores, jnp.isneginf(scores) & (target == 0))
+    most = jax.nn.logsumexp(scores, axis=axis)
+    cross = most - jnp.sum(scores * target, axis=axis)
+    # several scores of infinity have no limit, unless it is infinite; this is the logarithm of their number
+    several = infinite & (most > 0) & ~jnp.isposinf(cross)
+    return (cross + jnp.sum(xlogy(target, target), axis=axis) + rest) * jnp.where(several, jnp.nan, 1)
 
 
 def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
@@ -133,12 +171,12 @@ def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
     score
         ``s``.
     target
-        Zeros and ones, or probabilities ``y`` in [0, 1], of the same shape.
+        Zeros and ones, or probabilities ``y`` in [0, 1], of the same shape. What else is traced gives NaN.
 
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit.
+        Where shapes or types do not fit, or a known target is not in [0, 1].
 
     See Also
     --------
@@ -152,8 +190,15 @@ def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
     -0.5
     """
     score, target = _operands("logistic_loss", score, target, None)
-    entropy = xlogy(target, target) + xlogy(1 - target, 1 - target)
-    return jax.nn.softplus(score) - score * target + entropy
+    # of the two classes, the one that is less likely: beside the other, the terms would cancel
+    other = target > 0.5
+    score, target = jnp.where(other, -score, score), jnp.where(other, 1 - target, target)
+    # an infinite score is held at a large number, for a difference that is not NaN
+    large = jnp.finfo(score.dtype).max / 4
+    held = _moving_with(score, jnp.where(jnp.isinf(score), jnp.where(score > 0, large, -large), score))
+    loss = jax.nn.softplus(held) - held * target + xlogy(target, target) + xlogy(1 - target, 1 - target)
+    lost = jnp.isposinf(score) | (jnp.isneginf(score) & (target > 0))
+    return _moving_with(loss, jnp.where(lost, jnp.inf, loss))
 
 
 def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) -> jax.Array:
@@ -178,7 +223,7 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit, or a known class is out of range.
+        Where shapes or types do not fit, a known class is out of range, or a known share is negative.
 
     References
     ----------
@@ -196,11 +241,18 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     0.0 0.25
     """
     scores, target = _operands("sparsemax_loss", scores, target, axis)
-    centered, rest = _centered(scores, target, axis)
-    scores = _possible(centered, target)
-    p = project_simplex(_possible(scores), 1.0, axis)
+    scores, rest, infinite = _centered(scores, target, axis)
+    excluded = jnp.isneginf(scores)
+    # infinite where the target has a share in an excluded class; otherwise how many scores are the largest
+    cost = jnp.where(excluded, jnp.where(target == 0, 0, jnp.inf * target), scores == 0)
+    most = jnp.sum(jax.lax.stop_gradient(cost), axis=axis, dtype=scores.dtype)
+    scores = _possible(scores, excluded)
+    p = project_simplex(scores, 1.0, axis)
     # <s, p - y> + (|y|^2 - |p|^2)/2; its derivative is p - y + J(s - p), and J vanishes on s - p
-    return jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis) + rest
+    loss = jnp.sum((p - target) * (scores - (p + target) / 2), axis=axis) + rest
+    # several scores of infinity have no limit, unless it is infinite
+    several = infinite & (most > 1) & (most < jnp.inf)
+    return _moving_with(loss, jnp.where(most == jnp.inf, jnp.inf, loss)) * jnp.where(several, jnp.nan, 1)
 
 
 def sparse_sigmoid(score: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -216,7 +268,8 @@ def sparse_sigmoid(score: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     [0.   0.5  0.75]
     """
     score = jnp.asarray(score)
-    inside = (score > -1) & (score < 1)
+    # (a NaN stays one)
+    inside = ~((score <= -1) | (score >= 1))
     return jnp.where(inside, (score + 1) / 2, (score >= 1).astype(score.dtype))
 
 
@@ -236,7 +289,7 @@ def binary_sparsemax_loss(score: Float[Array, "*shape"], target: Any) -> jax.Arr
     Raises
     ------
     ValueError, TypeError
-        Where shapes or types do not fit.
+        Where shapes or types do not fit, or a known target is not in [0, 1].
 
     References
     ----------
@@ -254,7 +307,9 @@ def binary_sparsemax_loss(score: Float[Array, "*shape"], target: Any) -> jax.Arr
     [0.   0.25 1.  ]
     """
     score, target = _operands("binary_sparsemax_loss", score, target, None)
-    inside = (score > -1) & (score < 1)
-    middle = jnp.where(inside, score, 0)
-    plus = jnp.where(inside, (middle + 1) ** 2 / 4, jnp.where(score >= 1, score, jnp.zeros((), score.dtype)))
-    return plus - score * target - target * (1 - target)
+    inside, above = (score > -1) & (score < 1), score >= 1
+    # the same as squares and products, which do not cancel where the prediction is right
+    middle = (jnp.where(inside, score, 0) - (2 * target - 1)) ** 2 / 4
+    right = _times(1 - target, jnp.where(above, score, 1) - target)
+    left = _times(target, target - 1 - jnp.where(inside | above, -1, score))
+    return jnp.where(inside, middle, jnp.where(above, right, left))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..settings import require_positive
+from ..settings import positive, require_positive
 
 
 class RobustLoss:
@@ -37,7 +37,7 @@ class RobustLoss:
                 f"{type(self).__name__}'s scale must be a scalar or have an element for each residual: given shape "
                 f"{shape}, needed {squared.shape}."
             )
-        c2 = jnp.asarray(self.scale, squared.dtype) ** 2
+        c2 = jnp.asarray(positive(self.scale), squared.dtype) ** 2
         return c2 * self.unit(squared / c2)
 
     def close(self, squared: Any) -> RobustLoss:
@@ -101,8 +101,9 @@ class SoftL1(RobustLoss):
 
     def unit(self, z: jax.Array) -> jax.Array:
         """Return the loss at unit scale."""
-        # as a quotient it keeps its digits for small residuals
-        return 2 * z / (jnp.sqrt(1 + z) + 1)
+        # as a quotient it keeps its digits for small residuals, and as a difference its limit for an infinite one
+        small = jnp.where(z <= 1, z, 0)
+        return jnp.where(z <= 1, 2 * small / (jnp.sqrt(1 + small) + 1), 2 * (jnp.sqrt(1 + z) - 1))
 
 
 @trees.register
@@ -152,4 +153,6 @@ class Arctan(RobustLoss):
 
     def unit(self, z: jax.Array) -> jax.Array:
         """Return the loss at unit scale."""
-        return jnp.arctan(z)
+        # the second derivative would be inf/inf where a residual is infinite
+        small = jnp.where(z <= 1, z, 0)
+        return jnp.where(z <= 1, jnp.arctan(small), jnp.pi / 2 - jnp.arctan(1 / jnp.where(z <= 1, 1, z)))

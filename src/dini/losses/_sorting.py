@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..isotonic import block_means, isotonic_regression
-from ..settings import require_choice, require_positive
+from ..settings import positive, require_choice, require_positive
 
 
 def _on_permutahedron(z: jax.Array, w: jax.Array, difference: jax.Array) -> jax.Array:
@@ -57,7 +57,7 @@ def _along(fun: Callable[..., Any], owner: str, values: Any, strength: Any, axis
     rows = moved.reshape(-1, moved.shape[-1])
     sign = 1 if direction == "ascending" else -1
     dtype = jnp.promote_types(values.dtype, jnp.float32)  # of places, half precision holds few
-    result = jax.vmap(fun, (0, None))(sign * rows.astype(dtype), jnp.asarray(strength, dtype))
+    result = jax.vmap(fun, (0, None))(sign * rows.astype(dtype), jnp.asarray(positive(strength), dtype))
     return jnp.moveaxis(result.reshape(moved.shape), -1, axis).astype(values.dtype)
 
 
@@ -78,7 +78,7 @@ def soft_sort(
     values
         :math:`\theta`.
     strength
-        :math:`\varepsilon > 0`, a scalar, differentiable.
+        :math:`\varepsilon > 0`, a scalar, differentiable. One that is traced and not positive gives NaN.
     axis
         The axis to sort along.
     direction
