@@ -50,6 +50,11 @@ def _times_diagonal(u: jax.Array, diagonal: jax.Array) -> jax.Array:
     return u * diagonal[..., None, :]
 
 
+def _diagonal(values: jax.Array) -> jax.Array:
+    n = values.shape[-1]
+    return values[..., None] * jnp.broadcast_to(jnp.eye(n, dtype=values.dtype), (*values.shape, n))
+
+
 def _prepare(x: jax.Array, parameters: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Return the operands in a precision that LAPACK knows."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
@@ -85,9 +90,10 @@ def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, ta
     values, u = jnp.linalg.eigh(x, symmetrize_input=False)
     core = dot(dot(u.mT, dx), u)
     levels, dlevels = _levels_along(level, values, core, parameters, dparameters)
-    inner = _divided(fun, divided, values, values, levels) * core
-    along = _times_diagonal(u, _direction(fun, values, levels, dlevels))
-    return _symmetric(fun, divided, level, x, parameters), (dot(dot(u, inner), u.mT) + dot(along, u.mT), dlevels)
+    along = _diagonal(_direction(fun, values, levels, dlevels))
+    # what the levels take off again is taken off before a product could round it
+    inner = _divided(fun, divided, values, values, levels) * core + along
+    return _symmetric(fun, divided, level, x, parameters), (dot(dot(u, inner), u.mT), dlevels)
 
 
 def symmetric_function(
@@ -186,12 +192,12 @@ def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, ta
     same = _divided(fun, divided, values, values, levels)
     opposite = _divided(fun, divided, values, -values, levels)
     lone = _divided(fun, divided, values, jnp.zeros_like(values[..., :1]), levels)[..., 0]
-    inner = (same * (core + core.mT) + opposite * (core - core.mT)) / 2
+    along = _diagonal(_direction(fun, values, levels, dlevels))
+    inner = (same * (core + core.mT) + opposite * (core - core.mT)) / 2 + along
     # what moves out of the spaces of the singular vectors; one of the two is empty
     beyond_u = dot(_times_diagonal(dv - dot(u, core), lone), vt)
     beyond_v = dot(_times_diagonal(u, lone), dot(u.mT, dx) - dot(core, vt))
-    along = dot(_times_diagonal(u, _direction(fun, values, levels, dlevels)), vt)
-    change = dot(dot(u, inner), vt) + beyond_u + beyond_v + along
+    change = dot(dot(u, inner), vt) + beyond_u + beyond_v
     return _singular(fun, divided, level, x, parameters), (change, dlevels)
 
 
@@ -271,20 +277,45 @@ def soft_threshold(x: Float[Array, "*batch m n"], threshold: Any) -> Float[Array
     return singular_function(_soft, x, threshold, divided=_soft_divided)
 
 
-def soft_threshold_by(level: Level, x: Float[Array, "m n"], *parameters: Any) -> tuple[Float[Array, "m n"], Any]:
-    """Return :func:`soft_threshold` with the threshold ``level(values, *parameters)[0]``, and that threshold.
+def clip_singular_values(x: Float[Array, "*batch m n"], limit: Any) -> Float[Array, "*batch m n"]:
+    r"""Return :math:`U \min(\Sigma, t) V^\top`: a matrix with its singular values cut off at a limit.
 
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import soft_threshold_by
-    >>> half = lambda values: (values[..., :1] / 2,)
-    >>> print(soft_threshold_by(half, jnp.array([[3.0, 0.0], [0.0, 0.5]]))[0])
-    [[1.5 0. ]
-     [0.  0. ]]
+    >>> from dini.spectral import clip_singular_values
+    >>> print(clip_singular_values(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
+    [[1.  0. ]
+     [0.  0.5]]
     """
-    matrix, (threshold,) = singular_adaptive(_soft, level, x, *parameters, divided=_soft_divided)
-    return matrix, threshold[..., 0]
+    clipped, levels = singular_adaptive(_clipped, _limit_and_largest, x, limit, divided=_clipped_divided)
+    if not x.size:
+        return x
+    limit, largest = levels
+    # no rounding of a matrix that is left as it is
+    return jnp.where((largest[..., None] <= limit) & (limit > 0), x, clipped)
+
+
+def _limit_and_largest(values: jax.Array, limit: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return limit, values[..., :1]
+
+
+def _clipped(values: jax.Array, limit: jax.Array, largest: jax.Array) -> jax.Array:
+    del largest
+    return jnp.clip(values, -limit, limit)
+
+
+def _clipped_divided(a: jax.Array, b: jax.Array, limit: jax.Array, largest: jax.Array) -> jax.Array:
+    """Return the divided differences of clipping: ratios of sums of positive numbers, without cancellation."""
+    del largest
+    size_a, size_b = jnp.abs(a), jnp.abs(b)
+    below = jnp.maximum(limit - size_a, 0) + jnp.maximum(limit - size_b, 0)
+    total = below + jnp.maximum(size_a - limit, 0) + jnp.maximum(size_b - limit, 0)
+    # at the limit itself with the derivative from below
+    alike = jnp.where(total > 0, below / jnp.where(total > 0, total, 1), limit > 0)
+    apart = size_a + size_b
+    across = (jnp.minimum(size_a, limit) + jnp.minimum(size_b, limit)) / jnp.where(apart > 0, apart, 1)
+    return jnp.where(jnp.sign(a) * jnp.sign(b) < 0, across, alike)
 
 
 def _soft(values: jax.Array, threshold: jax.Array) -> jax.Array:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
 from .. import trees
-from ..separable import map_with, require_broadcast
+from ..separable import map_with
 from ..settings import positive, require_all_positive
-from ._base import Penalty, prox_map, total, unbounded
+from ._base import Penalty, prox_map, require_broadcast, total, unbounded
 
 
 class _Smooth(Penalty):

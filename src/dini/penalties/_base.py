@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import separable, trees
 from ..functions import as_function, close
 from ..separable import Separable, map_with
-from ..settings import require_all_positive
+from ..settings import known, positive, require_all_positive
 
 
 class Penalty(Separable):
@@ -36,7 +36,8 @@ class Penalty(Separable):
     def conjugate_prox(self, x: Any, step_size: Any) -> Any:
         r"""Return the proximal point of the convex conjugate :math:`g^*`.
 
-        By Moreau's identity it is :math:`x - \eta\, \mathrm{prox}_{g/\eta}(x/\eta)`.
+        By Moreau's identity it is :math:`x - \eta\, \mathrm{prox}_{g/\eta}(x/\eta)`. Of a norm it is the projection
+        onto the ball of the dual norm, whatever the step size.
 
         Raises
         ------
@@ -55,8 +56,18 @@ class Penalty(Separable):
         if not self.convex:
             raise ValueError(f"{self.name} is not convex: Moreau's identity does not hold.")
         require_step(step_size)
-        inner = self.prox(trees.scale(1 / jnp.asarray(step_size), x), 1 / jnp.asarray(step_size))
-        return trees.axpy(-jnp.asarray(step_size), inner, x)
+        x, eta = trees.inexact(x), jnp.asarray(step_size)
+        if not known(eta):
+            x = trees.scale(jnp.where(positive(eta) > 0, 1, jnp.nan), x)
+        return self._conjugate_prox(x, eta)
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return the proximal point by Moreau's identity.
+
+        Where the conjugate is the indicator of a bounded set, the difference loses the digits of points that are far
+        away. There a penalty has the projection instead.
+        """
+        return trees.axpy(-eta, self.prox(trees.scale(1 / eta, x), 1 / eta), x)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return how far ``x`` is from the nearest point where ``prox(., step_size)`` has no derivative.
@@ -71,6 +82,13 @@ class Penalty(Separable):
 def require_step(step_size: Any) -> None:
     """Raise unless every known step size is positive."""
     require_all_positive("step_size", step_size)
+
+
+def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
+    """Raise unless a parameter is given and broadcasts against ``x`` without changing its shape."""
+    if parameter is None:
+        raise TypeError(f"{name} of {owner} must be a number, an array, or a tree like the unknown x: given None.")
+    separable.require_broadcast(owner, name, parameter, x)
 
 
 def prox_map(fun: Callable[..., Any], x: Any, *parameters: Any, step_size: Any) -> Any:

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..sets import L1Ball, Set, project_simplex
+from ..sets._balls import onto_l1_ball
 from ..settings import positive, require_positive
 from ._base import Penalty, require_step, unbounded
 
@@ -138,6 +139,11 @@ class SupportFunction(_OfSet):
         require_step(step_size)
         return _moreau(self.set, x, jnp.asarray(step_size))
 
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return the projection."""
+        del eta
+        return self.set.project(x)
+
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the set's distance, scaled."""
         eta = jnp.asarray(step_size)
@@ -193,6 +199,11 @@ class LInf(Penalty):
         size = sign * flat
         inside = jnp.sum(size) <= radius
         return unravel(jnp.where(inside, jnp.zeros((), flat.dtype), sign * (size - project_simplex(size, radius))))
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return the projection onto the 1-norm ball."""
+        del eta
+        return onto_l1_ball(x, positive(self.strength, or_zero=True))
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance from where another element is cut off (exact)."""

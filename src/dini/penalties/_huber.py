@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import map_with, require_broadcast, smallest
+from ..separable import map_with, smallest
 from ..settings import positive, require_all_positive
-from ._base import Penalty, gap_at, prox_map, total
+from ._base import Penalty, gap_at, prox_map, require_broadcast, total
 
 
 @trees.register

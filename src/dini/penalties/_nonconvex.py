@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import map_with, require_broadcast, smallest
+from ..separable import map_with, smallest
 from ..settings import positive, require_all_above, require_all_positive
-from ._base import Penalty, gap_at, prox_map, total
+from ._base import Penalty, gap_at, prox_map, require_broadcast, total
 
 
 @trees.register
@@ -217,7 +217,9 @@ class SCAD(Penalty):
             near = jnp.where(smooth & (size > s * (1 + eta)), middle, soft)
             return jnp.sign(u) * jnp.where(size > _scad_end(s, g, eta), size, near)
 
-        return prox_map(one, x, positive(self.strength, or_zero=True), positive(self.gamma), step_size=step_size)
+        # above one, not only above zero
+        gamma = jax.tree.map(lambda g: positive(g - 1) + 1, self.gamma)
+        return prox_map(one, x, positive(self.strength, or_zero=True), gamma, step_size=step_size)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import map_with, require_broadcast, smallest
+from ..separable import map_with, smallest
+from ..sets._balls import onto_ball
 from ..settings import positive, require_all_positive
-from ._base import Penalty, gap_at, prox_map, require_step, total, unbounded
+from ._base import Penalty, gap_at, prox_map, require_broadcast, require_step, total, unbounded
 
 
 def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -55,6 +56,12 @@ class L1(Penalty):
         """Return the soft-thresholded ``x``."""
         strength = positive(self.strength, or_zero=True)
         return prox_map(lambda u, s, eta: _soft_threshold(u, eta * s), x, strength, step_size=step_size)
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return ``x`` clipped to the strengths."""
+        del eta
+        clip = lambda u, s: jnp.where(jnp.abs(u) <= s, u, jnp.sign(u) * s)
+        return map_with(clip, x, positive(self.strength, or_zero=True))
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its threshold."""
@@ -109,7 +116,7 @@ class ElasticNet(Penalty):
             lambda u, s, r, eta: _soft_threshold(u, eta * s) / (1 + eta * s * r),
             x,
             positive(self.strength, or_zero=True),
-            self.ratio,
+            positive(self.ratio, or_zero=True),
             step_size=step_size,
         )
 
@@ -227,6 +234,16 @@ class GroupLasso(Penalty):
             return u * shrink.astype(u.dtype)
 
         return jax.tree.map(one, x, self._norms(x))
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return ``x`` with each group projected onto the ball of the strength's radius."""
+        del eta
+        radius = positive(self.strength, or_zero=True)
+        if (axis := self.axis) is None:
+            return onto_ball(x, radius)
+        # one ball for each group: the axis is mapped over last
+        each = lambda u: jax.vmap(onto_ball, (0, None))(u.reshape(-1, u.shape[-1]), radius).reshape(u.shape)
+        return jax.tree.map(lambda u: jnp.moveaxis(each(jnp.moveaxis(u, axis, -1)), -1, axis), x)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest group from the sphere on which it vanishes."""

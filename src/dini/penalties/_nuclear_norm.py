@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..separable import smallest
 from ..settings import positive, require_positive
-from ..spectral import soft_threshold
+from ..spectral import clip_singular_values, soft_threshold
 from ._base import Penalty, gap_at, require_step, total
 
 
@@ -54,6 +54,12 @@ class NuclearNorm(Penalty):
         require_step(step_size)
         threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
         return jax.tree.map(lambda u: soft_threshold(u, threshold), x)
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return ``x`` with its singular values cut off at the strength."""
+        del eta
+        strength = positive(self.strength, or_zero=True)
+        return jax.tree.map(lambda u: clip_singular_values(u, strength), x)
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
         """Return the distance of the nearest singular value from its threshold (exact)."""

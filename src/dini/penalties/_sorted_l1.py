@@ -13,6 +13,8 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..isotonic import isotonic_regression
 from ..separable import smallest
+from ..sets._base import hold_arrays
+from ..sets._order import onto_permutahedron
 from ..settings import positive, require_all_positive, require_ordered
 from ._base import Penalty, require_step, unbounded
 
@@ -58,6 +60,7 @@ class SortedL1(Penalty):
     monotone = True
 
     def __post_init__(self) -> None:
+        hold_arrays(self, "strength")
         require_all_positive("SortedL1's strength", self.strength, or_zero=True)
         if isinstance(self.strength, jax.Array | np.ndarray) and self.strength.ndim == 1:
             require_ordered(
@@ -87,6 +90,17 @@ class SortedL1(Penalty):
         lowered = size - jnp.asarray(step_size, size.dtype) * strength
         pooled = isotonic_regression(lowered, increasing=False)
         left = jnp.where(pooled <= 0, jnp.zeros((), pooled.dtype), pooled)
+        return unravel(sign * jnp.zeros_like(size).at[order].set(left))
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return the projection onto the ball of the dual norm: what the proximal operator of step one takes off.
+
+        What is left of large elements is as onto the permutahedron of the strengths; nothing is taken off small ones.
+        """
+        del eta
+        size, order, sign, strength, unravel = self._sorted(x)
+        pooled = isotonic_regression(jax.lax.stop_gradient(size - strength), increasing=False)
+        left = jnp.where(pooled <= 0, size, onto_permutahedron(size, strength))
         return unravel(sign * jnp.zeros_like(size).at[order].set(left))
 
     def kink_distance(self, x: Any, step_size: Any) -> jax.Array:

@@ -15,10 +15,11 @@ from jax.tree_util import Partial
 from .. import trees
 from ..functions import as_function, close
 from ..products import dot
-from ..separable import leaves_like, require_broadcast, smallest
+from ..separable import leaves_like, map_with, smallest
 from ..sets import Set
+from ..sets._base import require_places
 from ..settings import positive, require_positive
-from ._base import Penalty, require_step, total
+from ._base import Penalty, require_broadcast, require_step, total
 
 
 def _require_penalty(owner: str, penalty: Any) -> None:
@@ -166,6 +167,11 @@ class Scaled(_Wrapper):
         factor = positive(self.factor)
         return jax.tree.map(lambda eta: eta * factor, step_size)
 
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        r"""Return that of the conjugate :math:`\alpha\, g^*(\cdot / \alpha)`."""
+        factor = jnp.asarray(positive(self.factor))
+        return trees.scale(factor, self.penalty.conjugate_prox(trees.scale(1 / factor, x), eta / factor))
+
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the proximal point of a longer step."""
         return self.penalty.prox(x, self._steps(step_size))
@@ -215,6 +221,11 @@ class Shifted(_Wrapper):
     def value(self, x: Any) -> jax.Array:
         """Return the penalty of the difference."""
         return self.penalty.value(self._centered(x))
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        r"""Return that of the conjugate :math:`g^* + \langle c, \cdot \rangle`."""
+        lower = lambda u, c: u - (eta * c).astype(u.dtype)
+        return self.penalty.conjugate_prox(map_with(lower, x, self.shift), eta)
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the shifted proximal point."""
@@ -296,6 +307,10 @@ class Orthogonal(_Wrapper):
     def value(self, x: Any) -> jax.Array:
         """Return the penalty of the image."""
         return self.penalty.value(self._apply(x))
+
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return the proximal point of the image, mapped back."""
+        return self._transpose(x, self.penalty.conjugate_prox(self._apply(x), eta))
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return ``x`` with its image moved to the proximal point."""
@@ -389,6 +404,10 @@ class Product(Penalty):
         """Return the sum of the values."""
         return total(jax.tree.leaves(self._map(lambda part, u: part.value(u), x)), x)
 
+    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+        """Return that of each part."""
+        return self._map(lambda part, u: part.conjugate_prox(u, eta), x)
+
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the proximal point of each part."""
         return self._with_steps(lambda part, u, eta: part.prox(u, eta), x, step_size)
@@ -413,6 +432,7 @@ class Product(Penalty):
         try:
             self._map(lambda part, u: part.check(u), x)
         except (ValueError, TypeError) as error:
+            require_places("Product", "a penalty", self.penalties, "dini.penalties.Indicator(dini.sets.Free())")
             raise ValueError(f"Product does not fit the unknown x with shapes {trees.describe(x)}: {error}") from error
 
 

@@ -16,7 +16,8 @@ from .. import trees
 from ..products import dot
 from ..separable import smallest
 from ..settings import known
-from ._base import Set, believed, require_real
+from ._base import Set, believed, hold_arrays, require_real
+from ._scalar import unit_and_size
 
 #: matrices with up to this many elements are examined when a set is made
 EXAMINED = 100_000
@@ -35,29 +36,61 @@ def gram_solve(factor: Float[Array, "m m"], r: Float[Array, "m ..."]) -> Float[A
     return jax.scipy.linalg.cho_solve((factor, True), r, check_finite=False)
 
 
-def onto_affine(C: Float[Array, "m n"], c: Float[Array, " m"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+def onto_affine(
+    C: Float[Array, "m n"], c: Float[Array, " m"], y: Float[Array, " n"], size: Any = 0.0
+) -> Float[Array, " n"]:
     r"""Project onto :math:`\{x : C x = c\}`, whose rows may be dependent and may be zero.
 
     The step :math:`x - C^\top (C C^\top + \varepsilon I)^{-1} (C x - c)` is repeated. Each repetition shrinks the error
     that the ridge makes by :math:`\varepsilon / (\sigma^2 + \varepsilon)` for a singular value :math:`\sigma`, and
-    dependent rows leave no trace. All of it is differentiable.
+    dependent rows leave no trace. All of it is differentiable. It starts where :func:`_approach` has come to, which
+    looks at the size of ``c``, or the one given.
     """
     if not C.shape[0]:
         return y
-    size = jax.lax.stop_gradient(jnp.sqrt(jnp.sum(C * C, axis=1)))
-    scale = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+    length = jax.lax.stop_gradient(jnp.sqrt(jnp.sum(C * C, axis=1)))
+    scale = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
     C, c = scale[:, None] * C, scale * c
     factor = gram_factor(C)
-    x = y
+    near, multipliers = _approach(*jax.lax.stop_gradient((C, c, y, factor, size)))
+    # where that is, with the derivative of a point that is moved by these multiples of the rows
+    x = near + (y - jax.lax.stop_gradient(y)) - dot((C - jax.lax.stop_gradient(C)).T, multipliers)
     for _ in range(3):
         x = x - dot(C.T, gram_solve(factor, dot(C, x) - c))
     return x
 
 
-def _along(normal: Any, x: Any) -> tuple[Any, jax.Array, jax.Array]:
-    """Return the normal in the dtypes of ``x``, its inner product with ``x``, and its squared norm."""
-    a = jax.tree.map(lambda part, u: jnp.asarray(part, u.dtype), normal, x)
-    return a, trees.vdot(a, x), trees.vdot(a, a)
+@jax.jit
+def _approach(C: jax.Array, c: jax.Array, y: jax.Array, factor: jax.Array, size: Any) -> tuple[jax.Array, jax.Array]:
+    """Return a point near the equations, from a point that may be far away, and by which multiples of the rows it went.
+
+    A step leaves rounding errors of the point's size: from 1e20 it takes several to come to 1. From a point that is
+    near already, none is taken; and a subspace looks alike from everywhere.
+    """
+    reach = jnp.maximum(jnp.max(jnp.abs(c)), size)
+    limit = reach / jnp.sqrt(jnp.finfo(y.dtype).eps)
+
+    def body(carry: Any) -> Any:
+        count, x, multipliers, r = carry
+        step = gram_solve(factor, r)
+        x = x - dot(C.T, step)
+        return count + 1, x, multipliers + step, dot(C, x) - c
+
+    def far(carry: Any) -> jax.Array:
+        count, _, _, r = carry
+        return (count < 8) & (reach > 0) & (jnp.max(jnp.abs(r)) > limit)
+
+    start = (jnp.zeros((), jnp.int32), y, jnp.zeros_like(c), dot(C, y) - c)
+    return jax.lax.while_loop(far, body, start)[1:3]
+
+
+def _along(normal: Any, offset: Any, x: Any) -> tuple[Any, jax.Array, jax.Array]:
+    """Return the normal in the dtypes of ``x``, how far ``x`` is beyond the offset along it, and its squared norm.
+
+    All are in units of the normal's largest element, whose square may underflow or overflow.
+    """
+    a, unit = unit_and_size(jax.tree.map(lambda part, u: jnp.asarray(part, u.dtype), normal, x))
+    return a, trees.vdot(a, x) - offset / unit, trees.vdot(a, a)
 
 
 def _check_normal(owner: str, normal: Any, offset: Any, x: Any) -> None:
@@ -116,8 +149,8 @@ class Hyperplane(Set):
 
     def project(self, x: Any) -> Any:
         """Remove what sticks out along the normal."""
-        normal, along, squared = _along(self.normal, x)
-        return trees.axpy(-(along - self.offset) / squared, normal, x)
+        normal, excess, squared = _along(self.normal, self.offset, x)
+        return trees.axpy(-excess / squared, normal, x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return infinity: the projection is affine."""
@@ -165,14 +198,13 @@ class Halfspace(Set):
 
     def project(self, x: Any) -> Any:
         """Remove what sticks out along the normal, if it does."""
-        normal, along, squared = _along(self.normal, x)
-        excess = along - self.offset
+        normal, excess, squared = _along(self.normal, self.offset, x)
         return trees.axpy(-jnp.where(excess <= 0, 0, excess) / squared, normal, x)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from the boundary (exact)."""
-        _, along, squared = _along(self.normal, x)
-        return (jnp.abs(along - self.offset) / jnp.sqrt(squared)).astype(trees.real_dtype(x))
+        _, excess, squared = _along(self.normal, self.offset, x)
+        return (jnp.abs(excess) / jnp.sqrt(squared)).astype(trees.real_dtype(x))
 
     def check(self, x: Any) -> None:
         """Raise unless the normal is like ``x`` and the offset a scalar."""
@@ -198,6 +230,8 @@ def require_solvable(owner: str, equations: str, matrix: Any, offset: Any) -> No
     """Raise where known equations, if they are not large, have no solution."""
     if known(matrix, offset) and jnp.ndim(matrix) == 2 and jnp.size(matrix) <= EXAMINED:
         A, b = np.asarray(matrix), np.asarray(offset)
+        if np.isnan(A).any() or np.isnan(b).any():
+            raise ValueError(f"A parameter of {owner} is NaN.")
         if A.size and b.shape == A.shape[:1]:
             gap = np.abs(A @ np.linalg.lstsq(A, b, rcond=None)[0] - b).max()
             if not gap <= 1e-4 * (1 + np.abs(b).max()):
@@ -241,6 +275,7 @@ class Affine(Set):
     polyhedral = True
 
     def __post_init__(self) -> None:
+        hold_arrays(self, "matrix", "offset")
         require_solvable("Affine", "A x = b", self.matrix, self.offset)
 
     def project(self, x: Any) -> Any:
@@ -249,10 +284,11 @@ class Affine(Set):
         A, b = jnp.asarray(self.matrix, y.dtype), jnp.asarray(self.offset, y.dtype)
         p = onto_affine(A, b, y)
         missed = jnp.max(jnp.abs(dot(A, p) - b), initial=0)
-        scale = jnp.max(jnp.abs(b), initial=0) + jnp.max(jnp.sum(jnp.abs(A), axis=1), initial=0) * (
-            1 + jnp.max(jnp.abs(y), initial=0)
-        )
-        good = missed <= jnp.sqrt(jnp.finfo(y.dtype).eps) * scale
+        eps = jnp.finfo(y.dtype).eps
+        # the point itself counts with the rounding errors that it leaves only, where its projection is zero
+        size = jnp.max(jnp.abs(p), initial=0) + eps * jnp.max(jnp.abs(y), initial=0)
+        scale = jnp.max(jnp.abs(b), initial=0) + jnp.max(jnp.sum(jnp.abs(A), axis=1), initial=0) * size
+        good = missed <= jnp.sqrt(eps) * scale
         return unravel(believed(p, (self, x), good, lambda: ValueError("Affine is empty: A x = b has no solution.")))
 
     def kink_distance(self, x: Any) -> jax.Array:

@@ -13,12 +13,22 @@ from .. import trees
 from ..separable import smallest
 from ..settings import positive, require_positive
 from ._base import Set, require_real
+from ._scalar import norm, unit_and_size
 from ._simplex import project_simplex, support_distances
 
 
 def _check_radius(name: str, radius: Any) -> None:
     if jnp.ndim(radius) != 0:
         raise ValueError(f"{name}'s radius must be a scalar: given shape {jnp.shape(radius)}.")
+
+
+def onto_ball(x: Any, radius: Any) -> Any:
+    """Return a tree shrunk to a Euclidean norm of at most the radius."""
+    unit, top = unit_and_size(x)
+    size = trees.norm(unit)
+    outside = ~(top * size <= radius)
+    # inside, the untaken branch is kept away from 0/0
+    return trees.where(outside, trees.scale(radius / jnp.where(outside, size, 1), unit), x)
 
 
 @trees.register
@@ -44,24 +54,31 @@ class L2Ball(Set):
 
     def project(self, x: Any) -> Any:
         """Shrink ``x`` to the radius."""
-        size, radius = trees.norm(x), positive(self.radius)
-        outside = ~(size <= radius)
-        # inside, the untaken branch is kept away from 0/0
-        factor = jnp.where(outside, radius / jnp.where(outside, size, 1), 1)
-        return trees.scale(factor, x)
+        return onto_ball(x, positive(self.radius))
 
     def kink_distance(self, x: Any) -> jax.Array:
         r"""Return :math:`|\|x\| - r|`."""
-        return jnp.abs(trees.norm(x) - self.radius).astype(trees.real_dtype(x))
+        return jnp.abs(norm(x) - self.radius).astype(trees.real_dtype(x))
 
     def support(self, direction: Any) -> jax.Array:
         r"""Return :math:`r \|d\|`."""
-        return (self.radius * trees.norm(direction)).astype(trees.real_dtype(direction))
+        return (self.radius * norm(direction)).astype(trees.real_dtype(direction))
 
     def check(self, x: Any) -> None:
         """Raise unless the radius is a scalar."""
         del x
         _check_radius("L2Ball", self.radius)
+
+
+def onto_l1_ball(x: Any, radius: Any) -> Any:
+    """Return a real tree soft-thresholded to a 1-norm of at most the radius."""
+    flat, unravel = ravel_pytree(x)
+    if not flat.size:
+        return x
+    sign = jax.lax.stop_gradient(jnp.sign(flat))
+    size = sign * flat
+    inside = jnp.sum(size) <= radius
+    return unravel(jnp.where(inside, flat, sign * project_simplex(size, radius)))
 
 
 @trees.register
@@ -90,14 +107,7 @@ class L1Ball(Set):
 
     def project(self, x: Any) -> Any:
         """Soft-threshold ``x`` to the radius."""
-        flat, unravel = ravel_pytree(x)
-        if not flat.size:
-            return x
-        sign = jax.lax.stop_gradient(jnp.sign(flat))
-        size = sign * flat
-        radius = positive(self.radius)
-        inside = jnp.sum(size) <= radius
-        return unravel(jnp.where(inside, flat, sign * project_simplex(size, radius)))
+        return onto_l1_ball(x, positive(self.radius))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from the boundary and, outside, from where the support changes (exact)."""

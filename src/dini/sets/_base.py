@@ -11,9 +11,11 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
-from .. import trees
+from .. import settings, trees
 from ..functions import as_function, close
 from ..separable import Separable, smallest
+from ..status import SolveError, Status
+from ._scalar import norm
 
 
 class Set(Separable):
@@ -37,7 +39,7 @@ class Set(Separable):
 
     def residual(self, x: Any) -> jax.Array:
         """Return the distance of ``x`` from the set (zero for a member)."""
-        return trees.norm(trees.sub(x, self.project(x)))
+        return norm(trees.sub(x, self.project(x)))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return how far the point ``x`` is from the nearest point where the projection is not differentiable.
@@ -76,13 +78,31 @@ class Set(Separable):
 def believed(p: Any, inputs: Any, good: jax.Array, failure: Callable[..., Exception], *figures: Any) -> Any:
     """Return ``p`` where it is good; elsewhere raise ``failure(*figures)`` if that can be seen now, or return NaN.
 
-    Where it is NaN, so are its derivatives in everything in ``inputs``, also where ``p`` does not depend on it.
+    Where it is NaN, so are its derivatives in everything in ``inputs``, the set and the point, also where ``p`` does
+    not depend on it.
     """
-    good = jax.lax.stop_gradient(good)
+    # figures, too: a derivative is taken of them, but the exception shows numbers
+    good, figures = jax.lax.stop_gradient((good, figures))
     if not isinstance(good, jax.core.Tracer) and not good:
+        _require_numbers(*inputs)
         raise failure(*figures)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(inputs) if trees.is_inexact(leaf)]
     return _marked(p, leaves, good)
+
+
+def _require_numbers(owner: Set, x: Any) -> None:
+    """Raise if the point is not finite or a parameter is NaN, where that is known: no set is to blame then."""
+    bad = jax.lax.stop_gradient(
+        (~trees.all_finite(x), [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(owner) if trees.is_inexact(leaf)])
+    )
+    if not settings.known(bad):
+        return
+    if bad[0]:
+        raise SolveError(
+            f"The point to project onto {owner.name} is not finite: it has NaN or infinite elements.", Status.NONFINITE
+        )
+    if any(bad[1]):
+        raise ValueError(f"A parameter of {owner.name} is NaN.")
 
 
 @jax.custom_jvp
@@ -108,6 +128,28 @@ def _(primals: Any, tangents: Any) -> Any:
         return u + jax.lax.pad(first, zero, [(0, size - 1, 0) for size in u.shape])
 
     return _marked(p, inputs, good), jax.tree.map(one, dp)
+
+
+def hold_arrays(owner: Any, *names: str) -> None:
+    """Replace lists of numbers among the parameters of an object that is being made: a list would be a tree of them."""
+    for name in names:
+        if isinstance(value := getattr(owner, name), list | tuple):
+            object.__setattr__(owner, name, jnp.asarray(value))
+
+
+def require_places(owner: str, kind: str, parts: Any, nothing: str) -> None:
+    """Raise if a place in a tree of sets or penalties is ``None``, where the unknown has something."""
+    places, _ = jax.tree_util.tree_flatten_with_path(parts, is_leaf=lambda node: node is None or _is_part(node))
+    for path, part in places:
+        if part is None:
+            raise ValueError(
+                f"{owner} needs {kind} for each part of the unknown: given None at {jax.tree_util.keystr(path)!r}. Use "
+                f"{nothing} for a part that is free."
+            )
+
+
+def _is_part(node: Any) -> bool:
+    return isinstance(node, Separable)
 
 
 def require_real(owner: str, x: Any) -> None:
@@ -172,6 +214,7 @@ class Product(Set):
         try:
             self._map(lambda part, u: part.check(u), x)
         except (ValueError, TypeError) as error:
+            require_places("Product", "a set", self.sets, "dini.sets.Free()")
             raise ValueError(f"Product does not fit the unknown x with shapes {trees.describe(x)}: {error}") from error
 
 

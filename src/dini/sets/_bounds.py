@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..separable import leaves_like, map_with, require_broadcast, smallest
-from ..settings import known, require_ordered, require_positive
+from ..settings import known, positive, require_ordered, require_positive
 from ._base import Set, require_real
 
 
@@ -203,7 +203,8 @@ class LInfBall(_ScalarBox):
         require_positive("LInfBall's radius", self.radius)
 
     def _box(self) -> Box:
-        return Box(-self.radius, self.radius)
+        radius = positive(self.radius)
+        return Box(-radius, radius)
 
     def check(self, x: Any) -> None:
         """Raise unless the radius is a scalar and ``x`` is real."""
@@ -238,7 +239,7 @@ class Hypercube(_ScalarBox):
         require_positive("Hypercube's side", self.side)
 
     def _box(self) -> Box:
-        return Box(0.0, self.side)
+        return Box(0.0, positive(self.side))
 
     def check(self, x: Any) -> None:
         """Raise unless the side is a scalar and ``x`` is real."""

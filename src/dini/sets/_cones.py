@@ -16,6 +16,7 @@ from .. import trees
 from ..settings import require_count
 from ._base import Set, require_real
 from ._bounds import NonNegative
+from ._scalar import norm, unit_and_size
 
 
 class Cone(Set):
@@ -32,7 +33,7 @@ class Cone(Set):
 
     def support(self, direction: Any) -> jax.Array:
         """Return 0 for a direction in the polar cone (to rounding), infinity for any other."""
-        along, size = trees.norm(self.project(direction)), trees.norm(direction)
+        along, size = norm(self.project(direction)), norm(direction)
         return jnp.where(along <= 100 * trees.eps(direction) * size, 0.0, jnp.inf).astype(size.dtype)
 
 
@@ -201,18 +202,18 @@ class SecondOrder(VectorCone):
         return self
 
     def _project(self, v: jax.Array) -> jax.Array:
-        top, rest = v[0], v[1:]
-        size = trees.norm(rest)
+        unit, scale = unit_and_size(v)
+        top, size = unit[0], trees.norm(unit[1:])
         inside, polar = size <= top, size <= -top
         outside = ~(inside | polar)
         # where it is not taken, the branch between is kept away from 0/0
         factor = 0.5 * (1 + jnp.where(outside, top, 1) / jnp.where(outside, size, 1))
         factor = jnp.where(inside, 1, jnp.where(polar, 0, factor))
-        first = jnp.where(inside, top, jnp.where(polar, 0, 0.5 * (size + top)))
-        return jnp.concatenate([first[None], factor * rest])
+        first = jnp.where(inside, v[0], jnp.where(polar, 0, 0.5 * scale * (size + top)))
+        return jnp.concatenate([first[None], factor * v[1:]])
 
     def _kink_distance(self, v: jax.Array) -> jax.Array:
-        return jnp.abs(trees.norm(v[1:]) - jnp.abs(v[0])) / math.sqrt(2)
+        return jnp.abs(norm(v[1:]) - jnp.abs(v[0])) / math.sqrt(2)
 
 
 @trees.register

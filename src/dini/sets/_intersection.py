@@ -18,6 +18,13 @@ an error of the equation) move there. With :math:`w_i = \dot x + \dot p_i`, the 
 
 a symmetric positive semidefinite system, whose diagonal blocks are :math:`I - D_i`. Where normals of several sets are
 dependent it is singular: the increments are not unique, but :math:`\dot x` is.
+
+**From far away** the digits of the sets are lost beside those of ``y`` and of the increments. But on the ray from ``x``
+through ``y`` all points have the same projection, with increments in proportion: :math:`x + \tau (y - x)` has
+:math:`\tau p_i`. So with an estimate of ``x`` the projection is found again from a closer point, until it stays. The
+Jacobian of a polyhedral set is the same at :math:`x + \tau p_i` as at :math:`x + p_i`, and its :math:`b_i` is affine in
+:math:`\tau`; those of a curved set are taken at :math:`x + p_i`. There the system is nearly singular, since :math:`D_i`
+vanishes: that does no harm to a derivative in ``y``, but where it leaves no digits of one in a parameter, this is NaN.
 """
 
 from __future__ import annotations
@@ -26,11 +33,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
@@ -38,9 +46,17 @@ from ..products import vdot
 from ..settings import require_count, require_positive
 from ..status import SolveError, Status
 from ._base import Set, believed
+from ._bounds import NonNegative
+from ._cones import Cone
+from ._order import IsotonicCone
+from ._scalar import norm
 
 #: sweeps of Dykstra's method between two trials of a Newton step
 _SWEEPS = 4
+#: a point further away than ``eps**-_FAR`` times the size of the projection is moved closer, to ``_NEAR`` times
+_FAR, _NEAR = 0.4, 64
+#: sweeps for an estimate from further away
+_ROUGH = 40
 
 
 @dataclass(frozen=True)
@@ -114,74 +130,139 @@ def _complement(derivative: Any) -> Any:
 
 def _scale(tol: float, y: jax.Array, now: jax.Array) -> jax.Array:
     """Return what an error at a point is measured by: the point's size, or rounding errors of the projected one."""
-    size = lambda v: jnp.sqrt(jnp.sum(v**2))
-    scale = jnp.maximum(size(now), 4 * jnp.finfo(y.dtype).eps / tol * size(y))
+    scale = jnp.maximum(norm(now), 4 * jnp.finfo(y.dtype).eps / tol * norm(y))
     return jnp.where(scale > 0, scale, 1)
 
 
+class _Found(NamedTuple):
+    """The projection, with the increments of a point that is closer by a ratio, and how it was found.
+
+    The error is the largest distance from a set in units of the scale; the projection is settled if it stayed where it
+    was as points came closer.
+    """
+
+    x: jax.Array
+    increments: jax.Array
+    ratio: jax.Array
+    error: jax.Array
+    sweeps: jax.Array
+    settled: jax.Array
+
+
+def _cones(parts: tuple[Any, ...]) -> bool:
+    """Return whether all sets are known to be cones, whose intersection looks alike from everywhere."""
+    return all(isinstance(part, Cone | NonNegative | IsotonicCone) for part in parts)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
-def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return increments, the largest distance of the point from a set (in units of the scale), and the sweeps."""
+def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> _Found:
     y, unravel = ravel_pytree(x)
     projections = [_flat(part, unravel) for part in parts]
-    dtype = y.dtype
+    dtype, eps = y.dtype, float(jnp.finfo(y.dtype).eps)
+    solve = partial(_conjugate_residuals, rtol=eps**0.75)
+    size = lambda residual: jnp.max(jax.vmap(norm)(residual))
 
-    def sweep(_: Any, p: jax.Array) -> jax.Array:
-        now = y - jnp.sum(p, axis=0)
-        for i, project in enumerate(projections):
-            z = now + p[i]
-            now = project(z)
-            p = p.at[i].set(z - now)
-        return p
+    def far(now: jax.Array, away: jax.Array) -> jax.Array:
+        return away > eps**-_FAR * (norm(now) + 4 * eps * away)
 
-    def errors(p: jax.Array) -> tuple[jax.Array, list[Any]]:
-        now = y - jnp.sum(p, axis=0)
-        pairs = [jax.linearize(project, now + p[i]) for i, project in enumerate(projections)]
-        return now[None, :] - jnp.stack([value for value, _ in pairs]), [
-            _complement(derivative) for _, derivative in pairs
-        ]
+    def search(target: jax.Array, p: jax.Array, count: jax.Array) -> Any:
+        """Return the sweeps in all, increments of a target, and the largest distance from a set."""
 
-    size = lambda residual: jnp.sqrt(jnp.max(jnp.sum(residual**2, axis=1)))
-    scale = lambda p: _scale(tol, y, y - jnp.sum(p, axis=0))
+        def sweep(_: Any, p: jax.Array) -> jax.Array:
+            now = target - jnp.sum(p, axis=0)
+            for i, project in enumerate(projections):
+                z = now + p[i]
+                now = project(z)
+                p = p.at[i].set(z - now)
+            return p
 
-    solve = partial(_conjugate_residuals, rtol=float(jnp.finfo(dtype).eps ** 0.75))
+        def errors(p: jax.Array) -> tuple[jax.Array, list[Any]]:
+            now = target - jnp.sum(p, axis=0)
+            pairs = [jax.linearize(project, now + p[i]) for i, project in enumerate(projections)]
+            return now[None, :] - jnp.stack([value for value, _ in pairs]), [
+                _complement(derivative) for _, derivative in pairs
+            ]
 
-    def body(carry: Any) -> Any:
-        count, p, _ = carry
-        p = jax.lax.fori_loop(0, _SWEEPS, sweep, p)
-        residual, complements = errors(p)
-        newton = p + _moved(complements, solve, jnp.zeros_like(y), -residual)
-        here, there = size(residual), size(errors(newton)[0])
-        # a step that is not finite is no better, either
-        better = there < 0.5 * here
-        return count + _SWEEPS, jnp.where(better, newton, p), jnp.where(better, there, here)
+        def body(carry: Any) -> Any:
+            count, p, _ = carry
+            p = jax.lax.fori_loop(0, _SWEEPS, sweep, p)
+            residual, complements = errors(p)
+            newton = p + _moved(complements, solve, jnp.zeros_like(y), -residual)
+            here, there = size(residual), size(errors(newton)[0])
+            # a step that is not finite is no better, either
+            better = there < 0.5 * here
+            return count + _SWEEPS, jnp.where(better, newton, p), jnp.where(better, there, here)
 
-    start = (jnp.zeros((), jnp.int32), jnp.zeros((len(parts), y.size), dtype), jnp.asarray(jnp.inf, dtype))
-    going = lambda c: (c[0] < max_steps) & ~(c[-1] <= tol * scale(c[1]))
-    count, p, missed = jax.lax.while_loop(going, body, start)
-    return p, missed / scale(p), count
+        def going(carry: Any) -> jax.Array:
+            swept, p, missed = carry
+            now = target - jnp.sum(p, axis=0)
+            # from far away, where rounding errors may allow no better, an estimate will do
+            rough = far(now, norm(target - now)) & (swept >= count + _ROUGH)
+            return (swept < max_steps) & ~(missed <= tol * _scale(tol, target, now)) & ~rough
+
+        return jax.lax.while_loop(going, body, (count, p, jnp.asarray(jnp.inf, dtype)))
+
+    def closer(carry: Any) -> Any:
+        count, found, _ = carry
+        away, pull = norm(y - found.x), norm(jnp.sum(found.increments, axis=0))
+        reach = norm(found.x) + 4 * eps * pull
+        ratio = jnp.where(away > _NEAR * reach, _NEAR * reach / jnp.where(away > 0, away, 1), 1)
+        target = found.x + ratio * (y - found.x)
+        sweeps, p, missed = search(target, found.increments * (ratio / found.ratio), found.sweeps)
+        now = target - jnp.sum(p, axis=0)
+        scale = _scale(tol, target, now)
+        settled = (count == 0) | (norm(now - found.x) <= tol * scale)
+        distant = far(now, norm(target - now))
+        again = (distant | ((missed <= tol * scale) & ~settled)) & (sweeps < max_steps)
+        return count + 1, _Found(now, p, ratio, missed / scale, sweeps, settled), again
+
+    zero, one = jnp.zeros((), jnp.int32), jnp.ones((), dtype)
+    found = _Found(y, jnp.zeros((len(parts), y.size), dtype), one, one, zero, jnp.asarray(True))
+    rounds = 1 if _cones(parts) else 12
+    start = (zero, found, jnp.asarray(True))
+    return jax.lax.while_loop(lambda c: c[-1] & (c[0] < rounds), closer, start)[1]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _increments(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _projected(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> _Found:
     return _dykstra(tol, max_steps, parts, x)
 
 
-@_increments.defjvp
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(_projected.defjvp, symbolic_zeros=True)
 def _(tol: float, max_steps: int, primals: Any, tangents: Any) -> Any:
-    parts, x = primals
     dparts, dx = tangents
-    p, error, count = _increments(tol, max_steps, parts, x)
+    # constant sets have no part in the program
+    moving = not all(isinstance(t, SymbolicZero) for t in jax.tree.leaves(dparts))
+
+    def full(t: Any) -> Any:
+        if not isinstance(t, SymbolicZero):
+            return t
+        shape, dtype = t.aval.shape, t.aval.dtype  # pyright: ignore[reportAttributeAccessIssue]
+        return np.zeros(shape, dtype) if dtype == jax.dtypes.float0 else jnp.zeros(shape, dtype)
+
+    dparts, dx = jax.tree.map(full, (dparts, dx))
+    return _projected_along(tol, max_steps, moving, *primals, dparts, dx)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _projected_along(tol: float, max_steps: int, moving: bool, parts: Any, x: Any, dparts: Any, dx: Any) -> Any:
+    found = _projected(tol, max_steps, parts, x)
     y, unravel = ravel_pytree(x)
-    now = y - jnp.sum(p, axis=0)
+    eps, ratio = float(jnp.finfo(y.dtype).eps), found.ratio
     b = []
     complements = []
-    for i, (part, dpart) in enumerate(zip(parts, dparts, strict=True)):
-        z = now + p[i]
-        b.append(jax.jvp(lambda part, z=z: _flat(part, unravel)(z), (part,), (dpart,))[1])
+    for part, dpart, q in zip(parts, dparts, found.increments, strict=True):
+
+        def along(z: jax.Array, part: Any = part, dpart: Any = dpart) -> jax.Array:
+            return jax.jvp(lambda part: _flat(part, unravel)(z), (part,), (dpart,))[1]
+
+        z = found.x + q / (1 if part.polyhedral else ratio)
+        here = along(z) if moving else jnp.zeros_like(y)
+        if moving and part.polyhedral and not _cones(parts):
+            here = here + (1 / ratio - 1) * (along(z + q) - here)
+        b.append(here)
         complements.append(_complement(jax.linearize(_flat(part, unravel), z)[1]))
-    solver = _ConjugateResiduals(float(jnp.finfo(y.dtype).eps ** 0.75))
+    solver = _ConjugateResiduals(eps**0.75)
     solve = partial(
         linear.solve,
         structure="positive definite",
@@ -189,8 +270,14 @@ def _(tol: float, max_steps: int, primals: Any, tangents: Any) -> Any:
         on_failure="nan",
         name="a projection onto an intersection",
     )
-    dp = _moved(complements, solve, ravel_pytree(dx)[0], jnp.stack(b))
-    return (p, error, count), (dp, jnp.zeros_like(error), np.zeros(count.shape, jax.dtypes.float0))
+    dy = ravel_pytree(dx)[0]
+    dp = _moved(complements, solve, dy, jnp.stack(b))
+    moved = dy - jnp.sum(dp, axis=0)
+    if moving and not all(part.polyhedral for part in parts):
+        # errors are of the rounding unit times the squared distance: two digits at least
+        moved = moved * jnp.where(ratio < 10 * _NEAR * eps**0.5, jnp.nan, 1).astype(moved.dtype)
+    none: Any = np.zeros(found.sweeps.shape, jax.dtypes.float0)
+    return found, _Found(moved, ratio * dp, jnp.zeros_like(ratio), jnp.zeros_like(found.error), none, none)
 
 
 @trees.register
@@ -203,7 +290,8 @@ class Intersection(Set):
     equations which characterize the projection: ``x`` is :math:`y - \sum_i p_i` and the projection of
     :math:`x + p_i` onto every set. With the Jacobians :math:`D_i` of these projections, it is the minimizer ``t`` of
     :math:`\|t - \dot y\|^2 + \sum_i \langle t, (D_i^+ - I) t \rangle` in the ranges of all :math:`D_i`; of polyhedral
-    sets, the projection onto these ranges. The sets' parameters are differentiated, too.
+    sets, the projection onto these ranges. The sets' parameters are differentiated, too. Far from an intersection with
+    curved sets (some hundred times its size in single precision) no digit is left of the latter: they are NaN.
 
     Cost: some projections onto each set for a sweep, and the Jacobian products of a Krylov method for a Newton step and
     for the derivative. Where one of the named sets is the intersection (:class:`BoxSection`, :class:`Polyhedron`), that
@@ -214,7 +302,7 @@ class Intersection(Set):
     sets
         A sequence of sets.
     tol
-        The largest distance from one of the sets, relative to one plus the norm of the point, at which to stop.
+        The largest distance from one of the sets, relative to the norm of the projection, at which to stop.
         Default: three quarters of the digits, ``eps**0.75``.
     max_steps
         Limit on the number of sweeps.
@@ -261,12 +349,9 @@ class Intersection(Set):
             require_positive("Intersection's tol", self.tol)
         require_count("Intersection's max_steps", self.max_steps)
 
-    def _solved(self, x: Any) -> tuple[jax.Array, jax.Array, jax.Array, Any]:
-        """Return the point as a vector, the increments, the error, and the way back."""
-        y, unravel = ravel_pytree(x)
+    def _solved(self, x: Any) -> _Found:
         parts = tuple(part.closed(x) for part in self.sets)
-        p, error, _ = _increments(self._tolerance(y), self.max_steps, parts, x)
-        return y, p, error, unravel
+        return _projected(self._tolerance(ravel_pytree(x)[0]), self.max_steps, parts, x)
 
     def _tolerance(self, y: jax.Array) -> float:
         return float(jnp.finfo(y.dtype).eps ** 0.75) if self.tol is None else self.tol
@@ -285,13 +370,15 @@ class Intersection(Set):
         """Take the increments off."""
         if not trees.size(x):
             return x
-        y, p, error, unravel = self._solved(x)
-        error, tol, now = jax.lax.stop_gradient(error), self._tolerance(y), y - jnp.sum(p, axis=0)
-        size = jnp.sqrt(jnp.sum(now**2))
-        # of a point that is very far away, rounding errors may leave no digit, unless its projection is zero
-        tiny = size <= 1e3 * jnp.finfo(y.dtype).eps * jnp.sqrt(jnp.sum(y**2))
-        good = (error <= tol) & (tiny | (error * _scale(tol, y, now) <= 1e-2 * size))
-        return unravel(believed(now, (self, x), good, self._failure, error))
+        y, unravel = ravel_pytree(x)
+        found = self._solved(x)
+        now, p, _, error, _, settled = jax.lax.stop_gradient(found)
+        eps, tol, size = jnp.finfo(y.dtype).eps, self._tolerance(y), norm(now)
+        digits = error * _scale(tol, now + jnp.sum(p, axis=0), now) <= 1e-2 * size
+        # zero has no digits, and from there is no end of coming closer
+        zero = size <= (1e3 * eps if _cones(self.sets) else eps**2) * norm(jax.lax.stop_gradient(y))
+        good = (error <= tol) & (zero | (digits & settled))
+        return unravel(believed(found.x, (self, x), good, self._failure, error))
 
     def _failure(self, error: Any) -> Exception:
         return SolveError(
@@ -322,8 +409,8 @@ class Intersection(Set):
 
     def _arguments(self, y: jax.Array, unravel: Any) -> jax.Array:
         """Return the points whose projections onto the sets are the projection."""
-        _, p, _, _ = self._solved(unravel(y))
-        return (y - jnp.sum(p, axis=0))[None, :] + p
+        found = self._solved(unravel(y))
+        return found.x[None, :] + found.increments / found.ratio
 
     def closed(self, x: Any) -> Intersection:
         """Return the set with closed parts."""

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from .. import trees
 from ..separable import smallest
 from ..settings import positive, require_choice, require_positive
-from ..spectral import soft_threshold, soft_threshold_by, symmetric_adaptive, symmetric_function
+from ..spectral import clip_singular_values, singular_adaptive, symmetric_adaptive, symmetric_function
 from ._base import Set, require_real
 from ._cones import Cone
 from ._simplex import project_simplex, support_distances
@@ -112,14 +112,39 @@ def _check_scalar(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a scalar: given shape {jnp.shape(value)}.")
 
 
-def _lowered(values: jax.Array, total: jax.Array) -> tuple[jax.Array]:
-    """Return what is taken off the eigenvalues: that of the largest, which always stays."""
-    return ((values - project_simplex(values, total))[..., -1:],)
+# The threshold is kept as the largest value plus what is left of it, with a minus: below the largest value, a threshold
+# has the digits of the total, also where the values are much larger.
 
 
-def _shrinkage(values: jax.Array, total: jax.Array) -> tuple[jax.Array]:
-    """Return what is taken off the singular values; at most zero where their sum is at most the total."""
-    return ((values - project_simplex(values, total))[..., :1],)
+def _lowered(values: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the largest eigenvalue, which always stays, and the threshold less it."""
+    return values[..., -1:], -project_simplex(values, total)[..., -1:]
+
+
+def _shrinkage(values: jax.Array, total: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the largest singular value and the threshold less it; their sum is below zero inside of the ball."""
+    return values[..., :1], -project_simplex(values, total)[..., :1]
+
+
+def _above(values: jax.Array, top: jax.Array, level: jax.Array) -> jax.Array:
+    return _excess(values - top, level)
+
+
+def _above_divided(a: jax.Array, b: jax.Array, top: jax.Array, level: jax.Array) -> jax.Array:
+    return _excess_divided(a - top, b - top, level)
+
+
+def _shrunk(values: jax.Array, top: jax.Array, level: jax.Array) -> jax.Array:
+    """Return singular values above the threshold, as an odd function."""
+    return jnp.sign(values) * _above(jnp.abs(values), top, level)
+
+
+def _shrunk_divided(a: jax.Array, b: jax.Array, top: jax.Array, level: jax.Array) -> jax.Array:
+    """Return the divided difference; of numbers of different signs it is a ratio of sums of their sizes."""
+    size_a, size_b = jnp.abs(a), jnp.abs(b)
+    apart = size_a + size_b
+    across = (_above(size_a, top, level) + _above(size_b, top, level)) / jnp.where(apart > 0, apart, 1)
+    return jnp.where(jnp.sign(a) * jnp.sign(b) < 0, across, _above_divided(size_a, size_b, top, level))
 
 
 def _positive_part(x: jax.Array) -> jax.Array:
@@ -236,7 +261,7 @@ class Spectrahedron(Set):
         """Project the eigenvalues onto the simplex."""
         self.check(x)
         # one decomposition: two at once are twice the work, and can wait for each other on few cores (JAX 0.10)
-        return symmetric_adaptive(_excess, _lowered, x, positive(self.trace), divided=_excess_divided)[0]
+        return symmetric_adaptive(_above, _lowered, x, positive(self.trace), divided=_above_divided)[0]
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance at which an eigenvalue crosses the threshold."""
@@ -274,7 +299,7 @@ class _SingularValueBall(Set):
 class SpectralNormBall(_SingularValueBall):
     r"""The matrices whose singular values are at most ``r``, :math:`\{X : \|X\|_2 \le r\}`; any shape.
 
-    The projection clips the singular values, :math:`U \min(\Sigma, r) V^\top = X - U \max(\Sigma - r, 0) V^\top`.
+    The projection clips the singular values, :math:`U \min(\Sigma, r) V^\top`.
 
     Raises
     ------
@@ -295,7 +320,7 @@ class SpectralNormBall(_SingularValueBall):
     def project(self, x: Any) -> Any:
         """Clip the singular values."""
         self.check(x)
-        return x - soft_threshold(x, positive(self.radius))
+        return clip_singular_values(x, positive(self.radius))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance of the nearest singular value from the radius."""
@@ -339,8 +364,8 @@ class NuclearNormBall(_SingularValueBall):
     def project(self, x: Any) -> Any:
         """Soft-threshold the singular values to the radius."""
         self.check(x)
-        shrunk, level = soft_threshold_by(_shrinkage, x, positive(self.radius))
-        return jnp.where(level <= 0, x, shrunk)
+        shrunk, (top, level) = singular_adaptive(_shrunk, _shrinkage, x, positive(self.radius), divided=_shrunk_divided)
+        return jnp.where(top <= -level, x, shrunk)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance to the sphere, or at which a singular value crosses the threshold."""

@@ -138,8 +138,9 @@ class Scaled(_Moved):
 
     def project_kl(self, logits: Any) -> Any:
         r"""Return :math:`s` times the base's projection of :math:`y - \log s`."""
-        shifted = map_with(lambda y, s: y - jnp.log(s), logits, self.factor)
-        return trees.scale(self.factor, self.base.project_kl(shifted))
+        factor = positive(self.factor)
+        shifted = map_with(lambda y, s: y - jnp.log(s), logits, factor)
+        return trees.scale(factor, self.base.project_kl(shifted))
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the base's distance, scaled."""

@@ -17,6 +17,7 @@ from .. import trees
 from ..separable import smallest
 from ..settings import positive, require_count, require_positive
 from ._base import Set, require_real
+from ._scalar import norm, unit_and_size
 from ._simplex import project_simplex, support_distances
 
 
@@ -61,9 +62,7 @@ class L2Sphere(Set):
 
     def project(self, x: Any) -> Any:
         """Scale ``x`` to the radius."""
-        # by the largest element first: the square of a small number underflows
-        top = jax.lax.stop_gradient(trees.max_abs(x))
-        unit = trees.scale(1 / jnp.where(top == 0, 1, top), x)
+        unit, _ = unit_and_size(x)
         size = trees.norm(unit)
         some = size != 0  # NaN too
         anywhere = jnp.asarray(trees.size(x), size.dtype) ** -0.5
@@ -77,7 +76,7 @@ class L2Sphere(Set):
 
     def kink_distance(self, x: Any) -> jax.Array:
         r"""Return :math:`\|x\|`."""
-        return trees.norm(x).astype(trees.real_dtype(x))
+        return norm(x).astype(trees.real_dtype(x))
 
     def check(self, x: Any) -> None:
         """Raise unless the radius is a scalar and there are elements."""

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import trees
-from ..isotonic import isotonic_regression
+from ..isotonic import block_means, isotonic_regression
 from ..products import dot
 from ..separable import smallest
-from ._base import Set, require_real
+from ._base import Set, hold_arrays, require_real
 
 
 def _require_vector(owner: str, x: Any) -> None:
@@ -41,6 +41,28 @@ def block_distance(y: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array,
     squared = jnp.where(border, 1, before * (whole - before) / whole)
     split = jnp.abs(jnp.cumsum(y - v)[:-1]) / jnp.sqrt(squared)
     return jnp.min(jnp.where(border, merge, split))
+
+
+def onto_permutahedron(z: Float[Array, " n"], w: Float[Array, " n"]) -> jax.Array:
+    r"""Return the projection of ``z`` onto the convex hull of the permutations of ``w``; both fall.
+
+    With the decreasing isotonic regression ``v`` of their difference the projection is :math:`z - v`. On the
+    blocks of ``v`` that is :math:`z - \mathrm{mean}(z) + \mathrm{mean}(w)`, in which a constant in ``z`` has no part.
+    So far from zero the values are moved closer together first, without a change of the blocks: by how much two
+    neighbors are apart does not matter beyond what all others could make up for. Otherwise ``w`` would be lost beside
+    ``z``.
+    """
+    fixed, vertex = jax.lax.stop_gradient((z, w))
+    lead = (fixed[:-1] - fixed[1:]) - (vertex[:-1] - vertex[1:])
+    spread = vertex[0] - vertex[-1]
+    limit = 2 * jnp.sum(jnp.maximum(-lead, 0)) + jnp.where(spread > 0, spread, 1)
+    steps = jnp.where(lead > limit, limit, lead)
+    together = jnp.append(jnp.cumsum(steps[::-1])[::-1], jnp.zeros((), steps.dtype))
+    near = jnp.max(jnp.abs(fixed)) <= 16 * jnp.max(jnp.abs(vertex))
+    y = jnp.where(near, fixed - vertex, together)
+    means = block_means(jax.lax.stop_gradient(isotonic_regression(y, increasing=False)), jnp.ones_like(y))
+    place = jnp.where(near, fixed, together + vertex) + (z - fixed)
+    return place - means(place) + means(w)
 
 
 @trees.register
@@ -122,11 +144,8 @@ class Permutahedron(Set):
 
     polyhedral = True
 
-    def _sorted(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return the order of ``x``, what is regressed, and the regression."""
-        order = jnp.argsort(-jax.lax.stop_gradient(x))
-        y = x[order] - self._falling(x.dtype)
-        return order, y, isotonic_regression(y, increasing=False)
+    def __post_init__(self) -> None:
+        hold_arrays(self, "vertex")
 
     def _falling(self, dtype: Any) -> jax.Array:
         w = jnp.asarray(self.vertex, dtype)
@@ -134,16 +153,17 @@ class Permutahedron(Set):
 
     def project(self, x: Any) -> Any:
         """Subtract the isotonic regression in sorted order."""
-        order, _, v = self._sorted(x)
-        return x - jnp.zeros_like(v).at[order].set(v, unique_indices=True)
+        order = jnp.argsort(-jax.lax.stop_gradient(x))
+        p = onto_permutahedron(x[order], self._falling(x.dtype))
+        return jnp.zeros_like(p).at[order].set(p, unique_indices=True)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where blocks merge or split (exact).
 
         A change of order is no kink: two elements that become equal are in one block before they do.
         """
-        _, y, v = self._sorted(x)
-        return smallest(block_distance(y, v), x)
+        y = jnp.sort(x, descending=True) - self._falling(x.dtype)
+        return smallest(block_distance(y, isotonic_regression(y, increasing=False)), x)
 
     def support(self, direction: Any) -> jax.Array:
         """Return the inner product of both, sorted."""

@@ -22,7 +22,7 @@ from ..separable import smallest
 from ..settings import known
 from ..status import SolveError, Status
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
-from ._base import Set, believed, require_real
+from ._base import Set, believed, hold_arrays, require_real
 
 _RUNNING, _FOUND, _EMPTY, _LOST = 0, 1, 2, 3
 #: the inverse Gram matrix, which each step updates, is computed anew after so many steps
@@ -179,6 +179,49 @@ def _reduce(A: jax.Array, b: jax.Array, E: jax.Array, x0: jax.Array) -> _Reduced
     return _Reduced(scale[:, None] * along, unit * left, tolerance)
 
 
+#: a point further away than ``eps**-_FAR`` times the size of the projection is moved closer, to ``_NEAR`` times
+_FAR, _NEAR = 0.4, 64
+
+
+def _own_size(A: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a size of the polyhedron, for where its projection is zero; a cone has none."""
+    length = jnp.sqrt(jnp.sum(A * A, axis=1))
+    bounds = jnp.abs(b) / jnp.where(length > 0, length, 1)
+    own = jnp.min(jnp.where((bounds > 0) & jnp.isfinite(bounds), bounds, jnp.inf), initial=jnp.inf)
+    return jnp.where(jnp.isfinite(own), own, 0)
+
+
+@jax.jit
+def _projected_face(A: jax.Array, b: jax.Array, E: jax.Array, d: jax.Array, y: jax.Array) -> _Face:
+    r"""Return the face with the projection of ``y``, and that projection.
+
+    Rounding errors are in units of ``y``. So far away the face is looked for from a closer point, :math:`x + t (y - x)`
+    with the projection ``x`` that was found, until none is found any more that differs: at the projection, all points
+    of this ray have the same.
+    """
+    eps = jnp.finfo(y.dtype).eps
+    own = _own_size(A, b)
+    cone = (own == 0) & ~jnp.any(d != 0)
+
+    def body(carry: Any) -> Any:
+        count, target, last, _ = carry
+        x0 = onto_affine(E, d, target)
+        face = _nearest_face(*_reduce(A, b, E, x0))
+        x = x0 + face.point
+        size = lambda v: jnp.max(jnp.abs(v))
+        reach = jnp.maximum(size(x) + 4 * eps * size(target - x), own)
+        moved = (count > 0) & (size(x - last.point) > 1e3 * eps * reach)
+        again = (size(target - x) > eps**-_FAR * reach) | moved
+        away = size(y - x)
+        target = x + jnp.minimum(1, _NEAR * reach / jnp.where(away > 0, away, 1)) * (y - x)
+        return count + 1, target, face._replace(point=x), again & ~cone & (face.outcome == _FOUND)
+
+    k = min(A.shape)
+    nothing = _Face(jnp.zeros(k, jnp.int32), jnp.zeros(k, bool), jnp.zeros_like(y), jnp.zeros((), jnp.int32))
+    start = (jnp.zeros((), jnp.int32), y, nothing, jnp.asarray(True))
+    return jax.lax.while_loop(lambda c: c[-1] & (c[0] < 12), body, start)[2]
+
+
 @trees.register
 @dataclass(frozen=True)
 class Polyhedron(Set):
@@ -234,6 +277,7 @@ class Polyhedron(Set):
     polyhedral = True
 
     def __post_init__(self) -> None:
+        hold_arrays(self, "matrix", "offset", "equality_matrix", "equality_offset")
         if (self.equality_matrix is None) != (self.equality_offset is None):
             raise ValueError("Polyhedron's equality_matrix and equality_offset must be given together.")
         if self.equality_matrix is not None:
@@ -250,17 +294,14 @@ class Polyhedron(Set):
         d = jnp.zeros(0) if self.equality_offset is None else self.equality_offset
         return tuple(jnp.asarray(part, y.dtype) for part in (self.matrix, self.offset, E, d))
 
-    def _solve(self, y: jax.Array) -> tuple[jax.Array, _Reduced, _Face]:
-        """Return the projection of a vector, the problem behind it and the face."""
+    def _solve(self, y: jax.Array) -> tuple[jax.Array, _Face]:
+        """Return the projection of a vector and the face."""
         A, b, E, d = self._parts(y)
-        constant = jax.lax.stop_gradient((A, b, E, d, y))
-        x0 = onto_affine(*constant[2:])
-        reduced = _reduce(*constant[:3], x0)
-        face = _nearest_face(*reduced)
+        face = _projected_face(*jax.lax.stop_gradient((A, b, E, d, y)))
         rows = jnp.where(face.held, face.rows, 0)
         C = jnp.concatenate([E, _normals(A, rows, face.held)])
         c = jnp.concatenate([d, jnp.where(face.held, b[rows], 0)])
-        return onto_affine(C, c, y), reduced, face._replace(point=x0 + face.point)
+        return onto_affine(C, c, y, _own_size(A, b)), face
 
     def project(self, x: Any) -> Any:
         """Find the face, then project onto its affine hull."""
@@ -270,8 +311,10 @@ class Polyhedron(Set):
             p = onto_affine(E, d, y)
             face = _Face(jnp.zeros(0, int), jnp.zeros(0, bool), p, jnp.asarray(_FOUND))
         else:
-            p, _, face = self._solve(y)
-        size = jnp.max(jnp.abs(p), initial=0) + jnp.max(jnp.abs(y), initial=0)
+            p, face = self._solve(y)
+        eps, reach = jnp.finfo(y.dtype).eps, jnp.max(jnp.abs(y), initial=0)
+        # the point itself counts with the rounding errors that it leaves only
+        size = jnp.max(jnp.abs(p), initial=0) + eps * reach
 
         def relative(violation: jax.Array, M: jax.Array, v: jax.Array) -> jax.Array:
             """Return the largest violation of a row, each in units of its own terms."""
@@ -279,8 +322,9 @@ class Polyhedron(Set):
             return jnp.max(violation / jnp.where(scale > 0, scale, 1), initial=0)
 
         missed = jnp.maximum(relative(dot(A, p) - b, A, b), relative(jnp.abs(dot(E, p) - d), E, d))
-        missed = jnp.maximum(missed, jnp.max(jnp.abs(p - face.point), initial=0) / jnp.where(size > 0, size, 1))
-        good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(jnp.finfo(y.dtype).eps))
+        apart = jnp.max(jnp.abs(p - face.point), initial=0) / jnp.where(size + reach > 0, size + reach, 1)
+        missed = jnp.maximum(missed, apart)
+        good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(eps))
         return unravel(believed(p, (self, x), good, _failure, face.outcome, missed))
 
     def kink_distance(self, x: Any) -> jax.Array:
@@ -292,9 +336,10 @@ class Polyhedron(Set):
         y, _ = ravel_pytree(x)
         if not jnp.size(self.matrix):
             return smallest((), x)
-        p, (normals, left, tolerance), _ = self._solve(y)
-        _, _, E, d = self._parts(y)
+        p, _ = self._solve(y)
+        A, b, E, d = self._parts(y)
         x0 = onto_affine(E, d, y)
+        normals, left, tolerance = _reduce(*jax.lax.stop_gradient((A, b, E, x0)))
         slack = left - dot(normals, p - jax.lax.stop_gradient(x0))
         active = jax.lax.stop_gradient(slack <= 8 * tolerance)
         N = jnp.where(active[:, None], normals, 0)

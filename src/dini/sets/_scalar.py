@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import trees
+
 _STEPS = 200  # bisection alone needs about 110 in float64; Newton's method takes a handful
 
 
@@ -44,6 +46,24 @@ def largest(inside: Callable[[jax.Array], jax.Array], high: jax.Array) -> jax.Ar
         return jnp.where(good, middle, low), jnp.where(good, high, middle)
 
     return jax.lax.fori_loop(0, 30, body, (jnp.zeros_like(high), high))[0]
+
+
+def unit_and_size(x: Any) -> tuple[Any, jax.Array]:
+    """Return a tree over a power of two near its largest absolute value, and that: a constant of differentiation.
+
+    Squares of what is left neither overflow nor, where it matters, underflow; and a power of two changes no digit.
+    """
+    top = 0.5 * jax.lax.stop_gradient(trees.max_abs(x))
+    top = jax.lax.reduce_precision(top, exponent_bits=jnp.finfo(top.dtype).nexp, mantissa_bits=0)
+    top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
+    # not a product with the inverse, which may underflow
+    return jax.tree.map(lambda u: u / top.astype(u.dtype), x), top
+
+
+def norm(x: Any) -> jax.Array:
+    """Return the Euclidean norm of a tree whose squares may overflow or underflow."""
+    unit, size = unit_and_size(x)
+    return size * trees.norm(unit)
 
 
 def scaled(v: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -40,7 +40,6 @@ def _threshold(y: jax.Array, radius: jax.Array, axis: int) -> tuple[jax.Array, j
     return below, jax.lax.while_loop(lambda carry: carry[1], body, (start, jnp.asarray(True)))[0]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def project_simplex(
     y: Float[Array, "*shape"], radius: Float[Array, ""] | float = 1.0, axis: int = -1
 ) -> Float[Array, "*shape"]:
@@ -61,15 +60,20 @@ def project_simplex(
     >>> print(project_simplex(jnp.array([1.0, 0.5, -0.5])))
     [0.75 0.25 0.  ]
     """
+    return _project_simplex(trees.inexact(y), radius, axis)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _project_simplex(y: jax.Array, radius: Any, axis: int) -> jax.Array:
     below, tau = _threshold(y, jnp.asarray(radius), axis)
     return jnp.maximum(below - tau, 0).astype(y.dtype)
 
 
-@project_simplex.defjvp
+@_project_simplex.defjvp
 def _(axis: int, primals: Any, tangents: Any) -> Any:
     y, radius = primals
     dy, ds = tangents
-    p = project_simplex(y, radius, axis)
+    p = _project_simplex(y, radius, axis)
     support = jnp.where(p > 0, 1, 0 * p)  # NaN where the projection is
     count = jnp.maximum(jnp.sum(support, axis=axis, keepdims=True), 1)
     shift = (jnp.asarray(ds, p.dtype) - jnp.sum(support * dy, axis=axis, keepdims=True)) / count

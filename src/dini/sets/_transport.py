@@ -25,7 +25,7 @@ from ..products import dot
 from ..separable import smallest
 from ..settings import known, require_all_positive
 from ..status import SolveError, Status
-from ._base import Set, believed, require_real
+from ._base import Set, believed, hold_arrays, require_real
 
 
 class _System(NamedTuple):
@@ -169,8 +169,9 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
     def plan(g: jax.Array, range_: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return the plan, what its columns lack as logarithms, and the error."""
-        f = log_a - jax.nn.logsumexp(range_ * Y + g[None, :], axis=1)
-        log_P = range_ * Y + _outer(f, g)
+        logits = range_ * Y + barred
+        f = jnp.where(a > 0, log_a - jax.nn.logsumexp(logits + g[None, :], axis=1), -jnp.inf)
+        log_P = logits + _outer(f, g)
         lack = jnp.where(b > 0, log_b - jax.nn.logsumexp(log_P, axis=0), 0)
         return jnp.exp(log_P), lack, jnp.max(lack) - jnp.min(lack)
 
@@ -196,7 +197,11 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         return count + 1, range_, *(keep(*pair) for pair in zip(new, (g, P, lack, error), strict=True)), done
 
     g = jnp.where(b > 0, 0.0, -jnp.inf).astype(Y.dtype)
-    width = jnp.max(Y) - jnp.min(Y)
+    # cells of -inf are empty at any range
+    forbidden = jnp.isneginf(Y)
+    width = jnp.max(Y) - jnp.min(jnp.where(forbidden, jnp.inf, Y))
+    Y = jnp.where(forbidden, 0, Y)
+    barred = jnp.where(forbidden, -jnp.inf, 0).astype(Y.dtype)
     range_ = jnp.minimum(1, 16 / jnp.maximum(width, 16)).astype(Y.dtype)
     start = (jnp.zeros((), jnp.int32), range_, g, *plan(g, range_), jnp.asarray(False))
     return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 2000), body, start)[3]
@@ -267,7 +272,8 @@ class TransportationPolytope(Set):
     polyhedral = True
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
+        hold_arrays(self, "rows", "columns")
+        name = self.name
         require_all_positive(f"{name}'s rows", self.rows, or_zero=True)
         require_all_positive(f"{name}'s columns", self.columns, or_zero=True)
         if known(self.rows, self.columns):
@@ -281,6 +287,7 @@ class TransportationPolytope(Set):
         return (True, x.T, b, a) if x.shape[0] < x.shape[1] else (False, x, a, b)
 
     def _checked(self, P: jax.Array, x: jax.Array, a: jax.Array, b: jax.Array, turned: bool) -> jax.Array:
+        """Return the plan the right way round if it has the marginals."""
         rows, columns = _sums(P)
         missed = jnp.maximum(jnp.max(jnp.abs(rows - a)), jnp.max(jnp.abs(columns - b)))
         bound = jnp.sqrt(jnp.finfo(P.dtype).eps) * jnp.maximum(jnp.max(a), jnp.max(b))
@@ -288,13 +295,13 @@ class TransportationPolytope(Set):
         return P.T if turned else P
 
     def _failure(self, missed: Any, difference: Any, bound: Any) -> Exception:
-        name = type(self).__name__
+        name = self.name
         if not abs(float(difference)) <= float(bound):
             return ValueError(f"{name} is empty: the sums of its rows and columns differ by {float(difference):.1e}.")
         return SolveError(
             f"The projection onto {name} was not found: a marginal is missed by {float(missed):.1e}. The point's "
-            "elements may not be finite, or differ by too much for the precision: scale it down, or compute in "
-            "float64.",
+            "elements may differ by too much for the precision (scale it down, or compute in float64), or logits of "
+            "-inf forbid every plan.",
             Status.STALLED,
         )
 
@@ -304,9 +311,11 @@ class TransportationPolytope(Set):
         return self._checked(_euclidean(Y, a, b)[0], x, a, b, turned)
 
     def project_kl(self, logits: Any) -> Any:
-        r"""Return the entropy projection of :math:`e^Y`."""
+        r"""Return the entropy projection of :math:`e^Y`; a cell of :math:`Y_{ij} = -\infty` stays empty."""
         turned, Y, a, b = self._oriented(logits)
-        return self._checked(_entropic(Y, a, b), logits, a, b, turned)
+        # a cell of -inf is forbidden, and no fault of the point
+        finite = jnp.where(jnp.isneginf(logits), jnp.zeros((), logits.dtype), logits)
+        return self._checked(_entropic(Y, a, b), finite, a, b, turned)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return a lower bound of the distance from where the support changes.
@@ -330,7 +339,7 @@ class TransportationPolytope(Set):
 
     def check(self, x: Any) -> None:
         """Raise unless ``x`` is one matrix of the marginals' shape."""
-        name = type(self).__name__
+        name = self.name
         if not isinstance(x, jax.Array) or x.ndim != 2:
             raise ValueError(f"{name} needs an unknown that is one matrix: given {trees.describe(x)}.")
         require_real(name, x)
@@ -342,8 +351,18 @@ class TransportationPolytope(Set):
                 )
 
 
+@trees.register
+@dataclass(frozen=True)
+class _DoublyStochastic(TransportationPolytope):
+    """The transportation polytope of a Birkhoff polytope, under whose name it reports."""
+
+    @property
+    def name(self) -> str:
+        return "Birkhoff"
+
+
 def _ones(x: Float[Array, "n n"]) -> TransportationPolytope:
-    return TransportationPolytope(*(jnp.ones(size, x.dtype) for size in x.shape))
+    return _DoublyStochastic(*(jnp.ones(size, x.dtype) for size in x.shape))
 
 
 @trees.register
