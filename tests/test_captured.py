@@ -93,6 +93,10 @@ class Ridge:
     def helped(self, w):
         return strength * jnp.sum(w**2)
 
+    @classmethod
+    def of_the_class(cls, w):
+        return cls.factor * jnp.sum(w**2)
+
     @staticmethod
     def static(w):
         return strength * jnp.sum(w**2)
@@ -156,6 +160,10 @@ def sees_what_functions_are_made_of():
         # with nothing beside it that could change, a reading is remembered
         "class alone": (
             lambda w: jnp.sum((w - 1.0) ** 2) + Ridge.factor * jnp.sum(w**2),
+            lambda value: setattr(Ridge, "factor", value),
+        ),
+        "class method": (
+            lambda w: jnp.sum((w - 1.0) ** 2) + Ridge.of_the_class(w),
             lambda value: setattr(Ridge, "factor", value),
         ),
         "method of a dictionary": (

@@ -423,6 +423,25 @@ def test_bad_input():
         VariationalInequality(lambda x: x, sets.Simplex())(jnp.ones((2, 2)))
 
 
+def test_sparse_matrices_of_jax_have_their_own_products():
+    from jax.experimental import sparse
+
+    Q, c = np.diag([2.0, 1.0, 3.0]), np.array([1.0, -1.0, 0.5])
+    E, d = np.array([[1.0, 1.0, 0.0]]), np.array([1.0])
+    kkt = np.block([[Q, E.T], [E, np.zeros((1, 1))]])
+    point = np.linalg.solve(kkt, np.concatenate([-c, d]))
+    condition = quadratic_program(inequality=False)
+    found = jnp.asarray(point[:3]), jnp.asarray(point[3:]), None
+    solve = dini.custom_root(condition)(lambda init, *args: found)
+    programs = [((Q, c), (E, d)), ((sparse.BCOO.fromdense(Q), c), (sparse.BCOO.fromdense(E), d))]
+    dense, thin = (
+        jax.jacobian(lambda c, P=P, rest=rest: solve(None, (P, c), rest)[0])(jnp.asarray(c))
+        for (P, c), rest in programs
+    )
+    np.testing.assert_allclose(dense, -np.linalg.inv(kkt)[:3, :3], atol=1e-9)
+    np.testing.assert_allclose(thin, dense, atol=1e-9)
+
+
 def test_mirror_descent_on_sets_with_an_entropy_projection():
     """Solutions inside of the bounds, beside projected gradients; derivatives by either method's fixed point."""
     rng = np.random.default_rng(0)

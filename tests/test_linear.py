@@ -325,7 +325,37 @@ def test_a_map_that_is_not_linear_is_told(solver):
         linear.solve(lambda w: A @ w @ jnp.ones(3), b, solver=solver)
 
 
+def test_a_map_that_is_linear_up_to_rounding_is_solved():
+    rng = np.random.default_rng(0)
+    M, y = (jnp.asarray(a, jnp.float32) for a in (rng.standard_normal((5, 3)), 100 * rng.standard_normal(5)))
+    gradient, b = jax.grad(lambda w: 0.5 * jnp.sum((M @ w - y) ** 2)), jnp.ones(3, jnp.float32)
+    assert jnp.any(gradient(jnp.zeros(3, jnp.float32)) + M.T @ y != 0)
+    got = linear.solve(lambda w: gradient(w) + M.T @ y, b)
+    np.testing.assert_allclose(got, np.linalg.solve(np.float64(M).T @ np.float64(M), b), rtol=1e-4)
+
+
+def test_errors_of_a_solver_are_its_own():
+    matrix = np.array([[2.0, 1.0], [1.0, 3.0]])
+    host = lambda w: jax.pure_callback(lambda v: matrix @ v, jax.ShapeDtypeStruct((2,), float), w)
+
+    def fails(matvec, b):
+        raise ValueError("a solver of the user's")
+
+    with pytest.raises(ValueError, match="a solver of the user's"):
+        linear.solve(host, jnp.ones(2), structure="symmetric", solver=fails)
+    got = linear.solve(host, jnp.array([1.0, 2.0]), structure="positive definite", solver=linear.CG())
+    np.testing.assert_allclose(got, [0.2, 0.6], atol=1e-9)
+
+
+def test_a_singular_leaf_leaves_the_others_alone():
+    b = {"a": jnp.ones(()), "b": jnp.ones(())}
+    w = linear.solve(lambda w: {"a": 0 * w["a"], "b": 2 * w["b"]}, b, on_failure="ignore")
+    assert w["b"] == 0.5
+
+
 def test_a_system_without_unknowns_is_solved():
+    with pytest.raises(TypeError, match="real floating-point arrays: given int32"):
+        linear.solve(lambda w: w, jnp.zeros(0, jnp.int32))
     assert linear.solve(lambda w: w, jnp.zeros(0)).shape == (0,)
     assert linear.solve(lambda w: w, {}) == {}
     with pytest.raises(ValueError, match="like must hold numbers"):

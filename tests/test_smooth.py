@@ -120,6 +120,19 @@ def test_bfgs_starts_from_the_hessian():
     assert quietly(infinite, solver, np.zeros(3)).success
 
 
+def test_unrolled_steps_from_an_indefinite_hessian():
+    problem, solver = dini.Minimize(lambda x, a: jnp.sum((x**2 - a) ** 2) + jnp.sum(x)), dini.BFGS(start="hessian")
+
+    def end(a):
+        return dini.solve(problem, solver, jnp.full(2, 0.1), a, differentiation=dini.Unrolled()).x.sum()
+
+    forward = jax.jvp(end, (1.0,), (1.0,))[1]
+    np.testing.assert_allclose(jax.grad(end)(1.0), forward, rtol=1e-9)
+    # of the solution, a root of 4 x (x^2 - a) + 1 = 0, as the steps have converged
+    x = end(1.0) / 2
+    np.testing.assert_allclose(forward, 2 * 4 * x / (12 * x**2 - 4), rtol=1e-4)
+
+
 def test_bfgs_from_the_hessian_needs_fewer_steps():
     """A quadratic takes one; the Hessian of a logistic regression changes little."""
     rng = np.random.default_rng(0)

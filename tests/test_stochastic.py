@@ -100,15 +100,20 @@ def test_a_run_goes_on_from_its_saved_state(solver):
 def test_a_run_on_batches_is_no_function_to_be_traced():
     problem, all_batches = dini.Minimize(lambda x, t, b: jnp.sum((x - t * b) ** 2)), [1.0, 2.0]
     run = lambda t: dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(2), all_batches, t).x.sum()
-    for traced in (jax.grad(run), jax.jit(run), lambda t: jax.vmap(run)(t[None])):
+    closed = lambda t: dini.run_iterator(
+        dini.Minimize(lambda x, b: jnp.sum((x - t * b) ** 2)), dini.ArmijoSGD(), jnp.zeros(2), all_batches
+    ).x.sum()
+    batched = lambda t: dini.run_iterator(problem, dini.ArmijoSGD(), jnp.zeros(2), [t, 2 * t], 1.0).x.sum()
+    for traced in (jax.grad(run), jax.jit(run), lambda t: jax.vmap(run)(t[None]), jax.grad(closed), jax.grad(batched)):
         with pytest.raises(TypeError, match="outside of jit, vmap and grad"):
             traced(jnp.ones(()))
 
 
 def test_transformations_that_do_not_fit_are_told():
     lookahead = dini.OptaxSolver(optax.lookahead(optax.sgd(0.1), 5, 0.5))
-    with pytest.raises(TypeError, match=r"structure of their own \(optax.lookahead"):
+    with pytest.raises(AttributeError) as told:
         dini.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), solver=lookahead)
+    assert any("(optax.lookahead, say) cannot be used" in note for note in told.value.__notes__)
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,11 @@ def _fields(owner: Any, names: _Names, reader: types.FunctionType, depth: float)
         for one in classes:
             if name in vars(one):
                 value = vars(one)[name]
-                value = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+                if isinstance(value, classmethod):
+                    kind = owner if isinstance(owner, type) else type(owner)
+                    yield from _methods(kind, [value.__func__], reader, depth + 1)
+                    break
+                value = value.__func__ if isinstance(value, staticmethod) else value
                 if isinstance(value, types.MemberDescriptorType) and not isinstance(owner, type):  # of `__slots__`
                     value = getattr(owner, name, _MISSING)
                 if isinstance(owner, type) or not hasattr(value, "__get__"):

@@ -43,6 +43,14 @@ def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) 
     return trees.from_real(new) if complex_unknown else new, after, error, code
 
 
+def _require_concrete(*values: Any) -> None:
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values)):
+        raise TypeError(
+            "run_iterator is a loop of Python's that looks at the error of each step: call it outside of jit, vmap and "
+            "grad. For a derivative, attach dini.custom_root and the condition on all data to the solution."
+        )
+
+
 def run_iterator(
     problem: Any,
     solver: Any,
@@ -112,11 +120,6 @@ def run_iterator(
     if solver.max_steps < 1:
         raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
     x, error, steps, status = check_unknown(init), None, 0, Status.RUNNING
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((problem, solver, x, args, state))):
-        raise TypeError(
-            "run_iterator is a loop of Python's that looks at the error of each step: call it outside of jit, vmap and "
-            "grad. For a derivative, attach dini.custom_root and the condition on all data to the solution."
-        )
     for batch in iterator:
         given = (*args, batch)
         try:
@@ -125,6 +128,7 @@ def run_iterator(
             elif steps == 0:
                 state = _start(problem, solver, x, given)
             x, state, error, code = _step(problem, solver, x, state, given)
+            _require_concrete(x, state, error, code)
         except TypeError as misfit:
             explain(misfit, problem, args)
             explain(misfit, problem, batch, name="run_iterator's batch")

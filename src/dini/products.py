@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["dot", "inner_products", "squares", "tensordot", "vdot"]
 
-#: the product of matrices and vectors, ``a @ b``
-dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+def dot(a: Any, b: Any) -> Any:
+    """Return the product of matrices and vectors, ``a @ b``; a sparse matrix of JAX's has one of its own."""
+    if isinstance(a, jax.Array | np.ndarray) and isinstance(b, jax.Array | np.ndarray):
+        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    return a @ b
+
+
 vdot = partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 tensordot = partial(jnp.tensordot, precision=jax.lax.Precision.HIGHEST)
 

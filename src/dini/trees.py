@@ -143,7 +143,8 @@ def linked(tree: Tree) -> Tree:
     leaves, treedef = jax.tree.flatten(tree)
     if len(leaves) < 2:
         return tree
-    nothing = [0 * jnp.sum(leaf.ravel()[:1]) for leaf in leaves]
+    # the sum of no elements: it hands on no NaN either
+    nothing = [jnp.sum(leaf.ravel()[:0]) for leaf in leaves]
     return jax.tree.unflatten(treedef, [sum((n.astype(leaf.dtype) for n in nothing), leaf) for leaf in leaves])
 
 

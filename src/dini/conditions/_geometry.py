@@ -36,15 +36,18 @@ class KL:
         if isinstance(constraint, NonNegative):
             return jax.tree.map(lambda u, v: u * jnp.exp(-jnp.asarray(step_size, u.dtype) * v), x, g)
         if not isinstance(constraint, Simplex):
-            if constraint is None or type(constraint).project_kl is Set.project_kl:
+            # a start need not be positive
+            logarithm = lambda u: jnp.log(jnp.where(u > 0, u, jnp.finfo(u.dtype).tiny))
+            logits = jax.tree.map(lambda u, v: logarithm(u) - jnp.asarray(step_size, u.dtype) * v, x, g)
+            try:
+                return (Set() if constraint is None else constraint).project_kl(logits)
+            except NotImplementedError as error:
                 name = "no constraint" if constraint is None else constraint.name
                 raise TypeError(
                     "The KL geometry knows the sets that have an entropy projection, `project_kl`, such as Simplex, "
                     f"NonNegative and TransportationPolytope: given {name}. Use dini.conditions.Geometry for another "
                     "set, or ProjectedGradient."
-                )
-            logits = lambda u, v: jnp.log(u) - jnp.asarray(step_size, u.dtype) * v
-            return constraint.project_kl(jax.tree.map(logits, x, g))
+                ) from error
         axis = -1 if constraint.axis is None else constraint.axis
         exponent = -jnp.asarray(step_size, x.dtype) * g
         # the shift is a constant: it cancels between numerator and denominator

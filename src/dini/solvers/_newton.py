@@ -207,7 +207,10 @@ def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
 def inverse_positive(hessian: jax.Array) -> jax.Array:
     """Return the inverse of a symmetric matrix, of the absolute eigenvalues where it is not positive definite."""
     hessian = 0.5 * (hessian + hessian.T)
-    factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
+    definite = _definite(jnp.linalg.cholesky(jax.lax.stop_gradient(hessian), symmetrize_input=False))
+    # of a branch that is not taken, a derivative must not become NaN
+    safe = jnp.where(definite, hessian, jnp.eye(len(hessian), dtype=hessian.dtype))
+    factor = jnp.linalg.cholesky(safe, symmetrize_input=False)
 
     def plain(_: Any) -> jax.Array:
         half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(hessian.shape[0], dtype=hessian.dtype), lower=True)
@@ -217,7 +220,7 @@ def inverse_positive(hessian: jax.Array) -> jax.Array:
         size, vectors = absolute_eigenvalues(hessian)
         return dot(vectors / size[None, :], vectors.T)
 
-    inverse = jax.lax.cond(_definite(factor), plain, modified, None)
+    inverse = jax.lax.cond(definite, plain, modified, None)
     return 0.5 * (inverse + inverse.T)
 
 

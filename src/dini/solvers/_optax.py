@@ -57,7 +57,7 @@ class OptaxSolver(Stochastic):
     ImportError
         Where optax is not installed.
     TypeError
-        Where ``transformation`` is none, or works on parameters of a structure of its own (``optax.lookahead`` does).
+        Where ``transformation`` is none.
 
     Examples
     --------
@@ -107,11 +107,11 @@ class OptaxSolver(Stochastic):
         try:
             return call(*args, **offered)
         except (AttributeError, TypeError) as error:
-            raise TypeError(
-                f"OptaxSolver's transformation cannot be used on this unknown: {error}. Those that work on parameters "
-                "of a structure of their own (optax.lookahead, say) cannot be used, nor those that need more than the "
-                "gradient, value, grad, value_fn and grad_fn."
-            ) from error
+            error.add_note(
+                "Raised by the transformation of OptaxSolver. Those that work on parameters of a structure of their "
+                "own (optax.lookahead, say) cannot be used, and optax.contrib.sam not inside of another one."
+            )
+            raise
 
 
 def _taken(update: Any, offered: dict[str, Any]) -> dict[str, Any]:
