@@ -327,10 +327,11 @@ def test_a_map_that_is_not_linear_is_told(solver):
 
 def test_a_map_that_is_linear_up_to_rounding_is_solved():
     rng = np.random.default_rng(0)
-    M, y = (jnp.asarray(a, jnp.float32) for a in (rng.standard_normal((5, 3)), 100 * rng.standard_normal(5)))
+    M, y = (jnp.asarray(a, jnp.float32) for a in (rng.standard_normal((50, 3)), 100 * rng.standard_normal(50)))
     gradient, b = jax.grad(lambda w: 0.5 * jnp.sum((M @ w - y) ** 2)), jnp.ones(3, jnp.float32)
-    assert jnp.any(gradient(jnp.zeros(3, jnp.float32)) + M.T @ y != 0)
-    got = linear.solve(lambda w: gradient(w) + M.T @ y, b)
+    rest = jnp.asarray(np.float64(M).T @ np.float64(y), jnp.float32)
+    assert jnp.any(gradient(jnp.zeros(3, jnp.float32)) + rest != 0)
+    got = linear.solve(lambda w: gradient(w) + rest, b)
     np.testing.assert_allclose(got, np.linalg.solve(np.float64(M).T @ np.float64(M), b), rtol=1e-4)
 
 
