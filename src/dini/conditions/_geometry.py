@@ -23,7 +23,7 @@ class KL:
     :class:`dini.sets.NonNegative` it is not normalized. A :class:`dini.sets.Product` of the two is taken part by part.
     These updates are computed without logarithms, so exact zeros (which other solvers return) stay zero and keep finite
     derivatives. On other sets with an entropy projection (``project_kl``: transportation polytopes, boxes, ...) it is
-    :math:`x \mapsto \mathrm{proj}^\varphi_C(x e^{-\eta g})`, from points of positive elements.
+    :math:`x \mapsto \mathrm{proj}^\varphi_C(x e^{-\eta g})`, where elements that are not positive count as tiny ones.
     """
 
     def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
@@ -36,8 +36,8 @@ class KL:
         if isinstance(constraint, NonNegative):
             return jax.tree.map(lambda u, v: u * jnp.exp(-jnp.asarray(step_size, u.dtype) * v), x, g)
         if not isinstance(constraint, Simplex):
-            # a start need not be positive
-            logarithm = lambda u: jnp.log(jnp.where(u > 0, u, jnp.finfo(u.dtype).tiny))
+            # a start need not be positive; NaN stays what it is
+            logarithm = lambda u: jnp.log(jnp.where(u <= 0, jnp.finfo(u.dtype).tiny, u))
             logits = jax.tree.map(lambda u, v: logarithm(u) - jnp.asarray(step_size, u.dtype) * v, x, g)
             try:
                 return (Set() if constraint is None else constraint).project_kl(logits)

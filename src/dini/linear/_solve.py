@@ -136,6 +136,7 @@ def solve_known(
 
 def _explain_nonlinear(error: Exception, matvec: Matvec, b: Any, name: str) -> None:
     """Raise a sentence in place of an error of JAX's where a map is not linear."""
+    jax.eval_shape(matvec, b)  # an error of the map's own is raised here again
     try:
         jax.eval_shape(lambda v: jax.linear_transpose(matvec, v)(v), b)
     except (AssertionError, NotImplementedError):

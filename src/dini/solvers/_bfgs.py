@@ -72,7 +72,7 @@ class BFGS(QuasiNewton):
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
-        """Return the state before the first step, which only evaluates the function."""
+        """Return the state before the first step, which only evaluates the function; with the Hessian, if asked for."""
         state = super().init(problem, x, *args)
         if self.start == "identity":
             return state
