@@ -467,6 +467,9 @@ def test_mirror_descent_on_sets_with_an_entropy_projection():
         for condition in (None, dini.conditions.MirrorDescent()):
             got = jax.jacobian(lambda p, s=solve, c=condition: s(p, mirror, c))(parameter)
             np.testing.assert_allclose(got, slope, atol=1e-6)
+    # a start outside comes in, NaN stays NaN
+    step = dini.conditions.KL().step(jnp.array([-0.5, 1.0, jnp.nan]), jnp.zeros(3), 0.1, sets.Box(0.1, 2.0))
+    np.testing.assert_array_equal(step, [0.1, 1.0, np.nan])
     with pytest.raises(TypeError, match=r"sets that have an entropy projection.*given L2Ball"):
         dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), constraint=sets.L2Ball(), solver=dini.MirrorDescent())
 

@@ -320,7 +320,14 @@ def test_a_map_that_is_not_linear_is_told(solver):
     for bent in (lambda w: w * jnp.abs(w), jnp.sin):
         with pytest.raises(TypeError, match="matvec of linear system must be linear"):
             linear.solve(bent, b, solver=solver)
-    # an error of the map's own is left alone
+
+    # errors of the map's own are left alone
+    def own(w):
+        assert w.shape == (3,), "a map's own"
+        return w
+
+    with pytest.raises(AssertionError, match="a map's own"):
+        linear.solve(own, b, solver=solver)
     with pytest.raises(TypeError, match="contracting"):
         linear.solve(lambda w: A @ w @ jnp.ones(3), b, solver=solver)
 
