@@ -202,6 +202,7 @@ def f5():
     fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch(dini.LevenbergMarquardt()))
     fam.batch_peer(f"{NAME} LevenbergMarquardt(damping=1)", batch(dini.LevenbergMarquardt(damping=1.0)))
     fam.batch_peer(f"{NAME} GaussNewton", batch(dini.GaussNewton()))
+    fam.batch_peer(f"{NAME} GaussNewton, full steps", batch(dini.GaussNewton(patience=None)))
     fam.lsq_peer(f"{NAME} LevenbergMarquardt (default)", lsq)
     fam.root_peer(f"{NAME} Newton (default)", root)
     sparse = dini.linear.Sparse()

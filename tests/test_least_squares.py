@@ -1,5 +1,7 @@
 """Gauss-Newton methods: linear algebra, bounds, robust losses, separable problems, against SciPy and closed forms."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +97,41 @@ def test_a_custom_loss_and_one_scale_a_residual():
     # the outlier that is left out counts no more, the other does
     without = dini.solve(dini.LeastSquares(lambda x, y: decay(x, y)[np.arange(20) != 4]), SOLVERS[0], START, Y).x
     np.testing.assert_allclose(by_class.value(x[0], Y), by_class.value(without, Y), rtol=1e-3)
+
+
+def test_full_steps_are_those_of_the_textbook():
+    """Against NumPy, whether the Jacobian is made with the residuals (few unknowns) or apart."""
+    rng = np.random.default_rng(0)
+    for d, algebra in ((3, "cholesky"), (3, "qr"), (12, "cholesky"), (12, "cg")):
+        A, y = rng.standard_normal((20, d)), rng.standard_normal(20)
+        residuals = lambda x, y, A=A: jnp.tanh(A @ x) - 0.1 * y
+        x = np.zeros(d)
+        for _ in range(3):
+            J = (1 - np.tanh(A @ x) ** 2)[:, None] * A
+            x = x - np.linalg.lstsq(J, np.tanh(A @ x) - 0.1 * y, rcond=None)[0]
+        problem, solver = dini.LeastSquares(residuals), dini.GaussNewton(patience=None, linear_solver=algebra)
+        four = dini.solve(problem, dataclasses.replace(solver, max_steps=4), jnp.zeros(d), y, on_failure="ignore")
+        np.testing.assert_allclose(four.x, x, atol=1e-6 if algebra == "cg" else 1e-12)
+        end = lambda y, solver, problem=problem, d=d: dini.solve(problem, solver, jnp.zeros(d), y).x
+        want = jax.jacobian(lambda y, end=end: end(y, LevenbergMarquardt(tol=1e-11)))(jnp.asarray(y))
+        got = jax.jacobian(lambda y, end=end, s=solver: end(y, dataclasses.replace(s, tol=1e-9)))(jnp.asarray(y))
+        np.testing.assert_allclose(got, want, atol=1e-6)
+    unrolled = dini.Unrolled(steps=12)
+    last = lambda y: dini.solve(problem, solver, jnp.zeros(d), y, differentiation=unrolled, on_failure="ignore").x
+    np.testing.assert_allclose(jax.jacobian(last)(jnp.asarray(y)), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_full_steps_that_run_away_are_told(dtype):
+    """The arc tangent's full steps from beyond 1.39 go to infinity, where its gradient vanishes."""
+    far = dini.LeastSquares(lambda x: jnp.arctan(x))
+    starts = jnp.array([0.5, 1.0, 2.0, 20.0, 1e5], dtype)
+    solver = dini.GaussNewton(patience=None)
+    each = jax.vmap(lambda x: dini.solve(far, solver, x[None], on_failure="ignore"))(starts)
+    assert list(each.success) == [True, True, False, False, False]
+    assert list(each.status[2:]) == [Status.DIVERGED] * 3
+    assert jnp.all(jnp.isfinite(each.x))
+    np.testing.assert_allclose(each.x[:2], 0, atol=1e-3)
 
 
 def test_a_watchdog_goes_over_the_ridge_and_comes_back():

@@ -23,7 +23,8 @@ from ._residual_solver import default_algebra
 class State(NamedTuple):
     """Carried from step to step: the accepted point's direction, the way to the next trial, and :class:`Progress`.
 
-    ``progress`` is one vector: a loop that carries few arrays runs faster.
+    ``progress`` is one vector: a loop that carries few arrays runs faster. With full steps only there is no accepted
+    point.
     """
 
     error: Any
@@ -61,7 +62,11 @@ class GaussNewton(Solver):
     Parameters
     ----------
     patience
-        Number of full steps that may follow a step uphill; zero for a monotone method.
+        Number of full steps that may follow a step uphill; zero for a monotone method; ``None`` for full steps only,
+        the undamped method without any test of what they bring: the quickest where the solution is close, and one that
+        may run away or in circles. There no
+        point counts as a solution from which the next step would lead further than :math:`\sqrt{1 + \|x\|^2}`: where
+        residuals level off, at infinity, the gradient vanishes too. That is said to have diverged.
     linear_solver
         ``"cholesky"`` of the normal equations, ``"qr"``, or ``"cg"``; see :class:`dini.LevenbergMarquardt`.
     tol
@@ -85,7 +90,7 @@ class GaussNewton(Solver):
     """
 
     # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20
-    patience: int = field(default=30, metadata={"static": True})
+    patience: int | None = field(default=30, metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
@@ -94,13 +99,16 @@ class GaussNewton(Solver):
 
     def __post_init__(self) -> None:
         self._check_settings()
-        require_count("GaussNewton's patience", self.patience, 0)
+        if self.patience is not None:
+            require_count("GaussNewton's patience", self.patience, 0)
         require_choice("GaussNewton's linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
+        if self.patience is None:
+            return State(inf, None, nothing, None, running())
         zero = jnp.zeros_like(inf)
         progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
         return State(inf, nothing, nothing, progress, running())
@@ -109,6 +117,8 @@ class GaussNewton(Solver):
         """Try one step."""
         space = Space(problem, x, args)
         algebra = default_algebra(self.linear_solver, space.size)
+        if self.patience is None:
+            return self._full_step(space, algebra, state)
         old = Progress(*state.progress)
         trial = space.point + state.offset
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
@@ -122,19 +132,12 @@ class GaussNewton(Solver):
         stray = ~accept & finite & (old.astray < old.allowed)
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
-        def solve(_: Any) -> tuple[Any, Any]:
-            jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
-            store = algebra.build(jacobian, at.residuals)
-            norms = algebra.norms(store, at.gradient, space, trial)
-            model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
-            move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
-            return move, dot(at.gradient, move)
-
         last = state.direction, old.slope
         if at.jacobian is not None:
-            move, slope = solve(None)
+            move, slope = self._solved(space, algebra, at, trial)
         else:
             needed = (accept | stray) & ~met(self, x, error)
+            solve = lambda _: self._solved(space, algebra, at, trial)
             move, slope = jax.lax.cond(needed, solve, lambda _: last, None)
         direction, slope = trees.where(accept, (move, slope), last)
 
@@ -157,3 +160,25 @@ class GaussNewton(Solver):
         parts = Progress(value, slope, t, astray, allowed)
         progress = jnp.stack([part.astype(space.dtype) for part in parts])
         return trees.where(accept, space.unravel(trial), x), State(error, direction, offset, progress, status)
+
+    def _solved(self, space: Space, algebra: Any, at: Any, trial: Any) -> tuple[Any, Any]:
+        """Return the Gauss-Newton step from a point, and its slope."""
+        jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
+        store = algebra.build(jacobian, at.residuals)
+        norms = algebra.norms(store, at.gradient, space, trial)
+        model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
+        move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
+        return move, dot(at.gradient, move)
+
+    def _full_step(self, space: Space, algebra: Any, state: State) -> tuple[Any, State]:
+        """Go to the next point, and solve for the step from there."""
+        trial = space.point + state.offset
+        at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"], apart=True)
+        move = jax.lax.optimization_barrier(self._solved(space, algebra, at, trial)[0])
+        error, squared = space.error(at, trial).astype(space.dtype), dot(move, move)
+        runs = (squared > 1 + dot(trial, trial)) & met(self, trial, error) & space.minimum
+        # an error within the tolerance would be a success, whatever the status
+        error = jnp.where(runs, jnp.finfo(space.dtype).max, error)
+        status = jnp.where(runs, Status.DIVERGED, state.status)
+        status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
+        return space.unravel(trial), State(error, None, move, None, status)

@@ -102,11 +102,16 @@ class Space:
         root = jnp.where(curvature > 0, root, 0)
         return jnp.where(curvature > 0, first / jnp.where(root > 0, root, 1), 0), root
 
-    def evaluate(self, u: Any, *, eager: bool) -> Point:
-        """Evaluate the residuals and the gradient, ``eager`` the Jacobian as well."""
+    def evaluate(self, u: Any, *, eager: bool, apart: bool = False) -> Point:
+        """Evaluate the residuals and the gradient, ``eager`` the Jacobian as well.
+
+        With ``apart`` a pass of its own does the residuals, which a batch may otherwise compute for each entry of the
+        gradient.
+        """
         if eager:
             r, push = jax.linearize(self.residuals, u)
             jacobian = images(push, u)
+            r = jax.lax.optimization_barrier(r) if apart else r
             value = self.value(r)
             if self.loss is not None:
                 factor, root = self.weights(r)
