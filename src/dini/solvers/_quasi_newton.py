@@ -104,7 +104,7 @@ class QuasiNewton(Solver):
         old = self.line_search.bracket(*old)
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
-        value, gradient = problem.value_and_gradient(trial, *args)
+        value, gradient = jax.lax.optimization_barrier(problem.value_and_gradient(trial, *args))
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
         size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
@@ -126,10 +126,11 @@ class QuasiNewton(Solver):
 
         curved = gram.sy > trees.eps(x) * jnp.sqrt(gram.ss * gram.yy)
         keep = accept & ~first & curved
+        accept, keep = jax.lax.optimization_barrier((accept, keep))
         model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)
         # a direction that does not descend means that the pairs are worn out
         restart = restart | (accept & ~(slope < 0))
-        renew = accept | restart
+        restart, renew = jax.lax.optimization_barrier((restart, accept | restart))
         gain = (value < state.value - slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
