@@ -40,10 +40,22 @@ def positive_definite_solver(matrix: Float[Array, "n n"]) -> Callable[[Float[Arr
     if n > SMALL:
         factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
         return lambda b: jax.scipy.linalg.cho_solve((factor, True), b, check_finite=False)
-    floor = n * float(jnp.finfo(matrix.dtype).eps)
-    # without square roots: A = L D L', unit diagonal in L
+    solve, _ = eliminated(matrix, n * float(jnp.finfo(matrix.dtype).eps))
+    return solve
+
+
+def eliminated(
+    matrix: Float[Array, "n n"], floor: float = 0.0
+) -> tuple[Callable[[Float[Array, " n"]], Float[Array, " n"]], list[jax.Array]]:
+    r"""Eliminate a small symmetric matrix, :math:`A = L D L^\top`; return the solver and the pivots.
+
+    A pivot that is not above ``floor`` is raised to it or, where that is zero, taken for one.
+    """
+    n = matrix.shape[0]
+    # without square roots, unit diagonal in L
     lower: list[list[jax.Array]] = []
     inverse: list[jax.Array] = []
+    pivots: list[jax.Array] = []
     for i in range(n):
         scaled: list[jax.Array] = []  # row i of L D
         row: list[jax.Array] = []  # row i of L
@@ -56,7 +68,8 @@ def positive_definite_solver(matrix: Float[Array, "n n"]) -> Callable[[Float[Arr
         pivot = matrix[i, i]
         for k in range(i):
             pivot = pivot - scaled[k] * row[k]
-        inverse.append(1 / jnp.maximum(pivot, floor))
+        pivots.append(pivot)
+        inverse.append(1 / (jnp.maximum(pivot, floor) if floor else jnp.where(pivot > 0, pivot, 1)))
         lower.append(row)
 
     def solve(b: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -72,4 +85,4 @@ def positive_definite_solver(matrix: Float[Array, "n n"]) -> Callable[[Float[Arr
                 x[i] = x[i] - lower[k][i] * x[k]
         return jnp.stack(x)
 
-    return solve
+    return solve, pivots

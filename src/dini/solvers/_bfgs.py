@@ -12,8 +12,8 @@ from .. import linear, trees
 from ..linear._materialize import materialize
 from ..products import dot, inner_products
 from ..settings import require_choice
+from ._definite import inverse_positive
 from ._line_search import LineSearch, WeakWolfe
-from ._newton import inverse_positive
 from ._quasi_newton import Gram, QuasiNewton, State
 
 

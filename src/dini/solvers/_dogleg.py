@@ -16,7 +16,7 @@ from ..products import dot
 from ..settings import require_choice, require_positive
 from ..status import Status
 from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
-from ._newton import absolute_eigenvalues
+from ._definite import model_positive
 
 
 class State(NamedTuple):
@@ -129,12 +129,13 @@ class Dogleg(Solver):
             hessian, count = _bfgs(hessian, count, state.move, gradient - state.gradient, accept & ~first)
 
         def renew() -> tuple[Any, Any, Any]:
-            model = hessian
             if self.hessian == "exact":
                 exact = linear.Linearized(lambda u: problem.gradient(u, *args), trial)
-                model = _positive(materialize(exact, x)[0].astype(dtype))
+                model, newton = model_positive(materialize(exact, x)[0].astype(dtype), gradient)
+            else:
+                model, newton = hessian, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
             steepest = -(size**2) / dot(gradient, dot(model, gradient)) * gradient
-            return model, steepest, -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(model), gradient)
+            return model, steepest, -newton
 
         needed = accept & ~met(self, x, error)
         model, steepest, newton = jax.lax.cond(needed, renew, lambda: (hessian, state.steepest, state.newton))
@@ -173,20 +174,6 @@ def _bfgs(
     shs = dot(s, hs)
     rank_two = y[:, None] * y[None, :] / jnp.where(keep, sy, 1) - hs[:, None] * hs[None, :] / jnp.where(keep, shs, 1)
     return jnp.where(keep, hessian + rank_two, hessian), count + keep.astype(count.dtype)
-
-
-def _positive(hessian: jax.Array) -> jax.Array:
-    """Return a symmetric matrix, with the absolute values of its eigenvalues if it is not positive definite."""
-    hessian = 0.5 * (hessian + hessian.T)
-    # each entry of a row goes into its diagonal element, NaN and infinity as well
-    definite = jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(hessian, symmetrize_input=False))))
-
-    def modified() -> jax.Array:
-        # far from a solution only: what the model is does not matter to a derivative
-        size, vectors = absolute_eigenvalues(hessian)
-        return dot(vectors * size[None, :], vectors.T)
-
-    return jax.lax.cond(definite, lambda: hessian, modified)
 
 
 def _path(steepest: jax.Array, newton: jax.Array, radius: jax.Array) -> jax.Array:

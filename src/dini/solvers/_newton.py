@@ -13,23 +13,17 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
+from ..linear._small import SMALL
 from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
-from ..products import dot
 from ..status import Status
 from . import _root_path
 from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
+from ._definite import Factor, solve_positive
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
-
-
-class Factor(NamedTuple):
-    """The Cholesky factor of the last Hessian, and whether that was positive definite."""
-
-    cholesky: Any
-    known: Any
 
 
 class State(NamedTuple):
@@ -99,7 +93,7 @@ class Newton(Solver):
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
         factor = None
-        if self._factorizes(problem, x):
+        if self._factorizes(problem, x) and trees.size(x) > SMALL:
             size, dtype = trees.size(x), jnp.promote_types(jax.flatten_util.ravel_pytree(x)[0].dtype, jnp.float32)
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
         return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
@@ -161,7 +155,7 @@ class Newton(Solver):
         matvec = linear.Linearized(lambda u: function(u, *args), x)
         if self._factorizes(problem, x):
             hessian, flat, unravel = materialize(matvec, residual)
-            solution, factor = _solve(hessian, flat)
+            solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
         structure = problem.structure
         solution = solve_known(
@@ -189,58 +183,3 @@ class Newton(Solver):
         solve = solve_known if minimum else linear.solve
         step = solve(matvec, matvec.value, structure=problem.structure, solver=self.linear_solver, name=name)
         return trees.sub(x, step)
-
-
-def absolute_eigenvalues(hessian: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the absolute eigenvalues of a symmetric matrix, none near zero, and its eigenvectors, as constants."""
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(hessian))
-    size = jnp.abs(values)
-    floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-    return jnp.maximum(size, floor), vectors
-
-
-def solve_positive(hessian: jax.Array, b: jax.Array) -> jax.Array:
-    """Solve with a symmetric matrix, with the absolute values of its eigenvalues where it is not positive definite."""
-    return _solve(hessian, b)[0]
-
-
-def inverse_positive(hessian: jax.Array) -> jax.Array:
-    """Return the inverse of a symmetric matrix, of the absolute eigenvalues where it is not positive definite."""
-    hessian = 0.5 * (hessian + hessian.T)
-    definite = _definite(jnp.linalg.cholesky(jax.lax.stop_gradient(hessian), symmetrize_input=False))
-    # of a branch that is not taken, a derivative must not become NaN
-    safe = jnp.where(definite, hessian, jnp.eye(len(hessian), dtype=hessian.dtype))
-    factor = jnp.linalg.cholesky(safe, symmetrize_input=False)
-
-    def plain(_: Any) -> jax.Array:
-        half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(hessian.shape[0], dtype=hessian.dtype), lower=True)
-        return dot(half.T, half)
-
-    def modified(_: Any) -> jax.Array:
-        size, vectors = absolute_eigenvalues(hessian)
-        return dot(vectors / size[None, :], vectors.T)
-
-    inverse = jax.lax.cond(definite, plain, modified, None)
-    return 0.5 * (inverse + inverse.T)
-
-
-def _definite(factor: jax.Array) -> jax.Array:
-    """Return whether a Cholesky factorization has succeeded."""
-    # each entry of a row goes into its diagonal element, NaN and infinity as well
-    return jnp.all(jnp.isfinite(jnp.diagonal(factor)))
-
-
-def _solve(hessian: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor]:
-    hessian = 0.5 * (hessian + hessian.T)
-    factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
-
-    def plain(_: Any) -> jax.Array:
-        return jax.scipy.linalg.cho_solve((factor, True), b)
-
-    def modified(_: Any) -> jax.Array:
-        # far from a solution only: what this direction is does not matter to a derivative
-        size, vectors = absolute_eigenvalues(hessian)
-        return dot(vectors, dot(vectors.T, b) / size)
-
-    definite = _definite(factor)
-    return jax.lax.cond(definite, plain, modified, None), Factor(factor, definite)

@@ -17,7 +17,7 @@ from ..products import dot
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
-from ._newton import solve_positive
+from ._definite import solve_positive
 
 
 class State(NamedTuple):
@@ -142,7 +142,8 @@ class ProjectedNewton(BoxSolver):
             scale = jnp.max(jnp.abs(jnp.diagonal(matrix)))
             scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
             both = free[:, None] & free[None, :]
-            return -solve_positive(jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale)), gradient)
+            held = jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale))
+            return -solve_positive(held, gradient)[0]
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
         step = solve_known(
             reduced, -gradient, structure="positive definite", solver=self.linear_solver, on_failure="ignore"

@@ -65,9 +65,9 @@ class Separated(Space):
         c = -jax.scipy.linalg.solve_triangular(triangle, dot(q.T, r), check_finite=False) / scale
         return c, lambda v: dot(q, dot(q.T, v))
 
-    def evaluate(self, u: Any, *, eager: bool) -> Point:
+    def evaluate(self, u: Any, *, eager: bool, apart: bool = False) -> Point:
         """Evaluate the residuals with the best linear part; the gradient is that of the whole problem."""
-        del eager
+        del eager, apart
         c, _ = self.coefficients(u)
         r, pull = jax.vjp(self.joint, u, c)
         gradient, rest = pull(r)

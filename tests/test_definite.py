@@ -1,0 +1,86 @@
+"""Symmetric matrices taken for positive definite, against eigenvalues in NumPy: alone, in batches, nested batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxpr_as_fun
+
+import dini
+from dini.solvers._definite import inverse_positive, model_positive, solve_positive
+
+
+def spectrum(n: int, signs: str) -> np.ndarray:
+    """Return a random matrix with eigenvalues of given signs, and of sizes from 0.5 to 3."""
+    rng = np.random.default_rng(n)
+    values = rng.uniform(0.5, 3, n) * (1 if signs == "definite" else rng.choice([-1, 1], n))
+    if signs == "indefinite":
+        values[0] = -abs(values[0])
+    basis = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    return basis * values @ basis.T
+
+
+def absolute(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.abs(values) @ vectors.T
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 9, 20])
+def test_against_the_absolute_eigenvalues(n):
+    b = np.random.default_rng(1).standard_normal(n)
+    stack = np.stack([spectrum(n, "definite"), spectrum(n, "indefinite"), -np.eye(n), spectrum(n, "definite")])
+    for matrices in (stack, stack[:1], stack[[0, 3]]):
+        want = np.stack([absolute(matrix) for matrix in matrices])
+        alone = [solve_positive(jnp.asarray(m), jnp.asarray(b))[0] for m in matrices]
+        batch = jax.vmap(lambda m: solve_positive(m, jnp.asarray(b))[0])(matrices)
+        model, solution = jax.vmap(lambda m: model_positive(m, jnp.asarray(b)))(matrices)
+        inverse = jax.vmap(inverse_positive)(matrices)
+        for got in (jnp.stack(alone), batch, solution):
+            np.testing.assert_allclose(got, np.linalg.solve(want, np.broadcast_to(b, got.shape)[..., None])[..., 0])
+        np.testing.assert_allclose(model, want, atol=1e-12)
+        np.testing.assert_allclose(inverse, np.linalg.inv(want), atol=1e-12)
+    nested = jax.vmap(jax.vmap(lambda m, b: solve_positive(m, b)[0], (0, None)), (None, 0))
+    pair = jnp.stack([b, 2 * b])
+    np.testing.assert_allclose(nested(stack, pair), jnp.stack([batch_of(stack, b), 2 * batch_of(stack, b)]), rtol=1e-9)
+
+
+def batch_of(stack: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.stack([np.linalg.solve(absolute(matrix), b) for matrix in stack])
+
+
+def test_a_batch_of_definite_matrices_has_no_eigenvalues():
+    """They stand behind a condition on the whole batch: LAPACK, called for each lane, costs many times the rest."""
+    problem = dini.Minimize(lambda x: jnp.sum(jnp.cosh(x - 1)))
+    step = lambda x: dini.Newton().step(problem, x, dini.Newton().init(problem, x))[0]
+    jaxpr = jax.make_jaxpr(jax.vmap(jax.vmap(step)))(jnp.ones((2, 3, 4)))
+    assert "eigh" in str(jaxpr)
+
+    def outside(jaxpr: jax.extend.core.Jaxpr) -> list[str]:
+        """Return the names of the primitives that are not behind a condition."""
+        names = []
+        for equation in jaxpr.eqns:
+            names.append(equation.primitive.name)
+            if equation.primitive.name != "cond":
+                for value in equation.params.values():
+                    inner = getattr(value, "jaxpr", value)
+                    names += outside(inner) if hasattr(inner, "eqns") else []
+        return names
+
+    assert "eigh" not in outside(jaxpr.jaxpr)
+    assert jnp.all(jnp.isfinite(jaxpr_as_fun(jaxpr)(jnp.ones((2, 3, 4)))[0]))
+
+
+@pytest.mark.parametrize("n", [2, 12])
+def test_steps_through_indefinite_hessians_differentiate_in_a_batch(n):
+    """The direction of a step over a hill is a constant's: with it, ten more steps converge to the exact derivative."""
+    problem = dini.Minimize(lambda x, a: jnp.sum(x**4 / 4 - x**2 / 2 - a * x))
+    end = lambda a, x: (
+        dini.solve(problem, dini.Newton(), x, a, differentiation=dini.Unrolled(steps=25), on_failure="ignore").x
+    )
+    starts = jnp.stack([0.1 + 0.05 * jnp.arange(n), 2 + 0.1 * jnp.arange(n)])
+    a = jnp.full(n, 0.3)
+    x = jax.vmap(lambda start: end(a, start))(starts)
+    forward = lambda start: jax.jvp(lambda a: end(a, start), (a,), (jnp.ones(n),))[1]
+    reverse = lambda start: jax.vjp(lambda a: end(a, start), a)[1](jnp.ones(n))[0]
+    for slopes in (jax.vmap(forward)(starts), jax.vmap(reverse)(starts), reverse(starts[0])[None]):
+        np.testing.assert_allclose(slopes, (1 / (3 * x**2 - 1))[: len(slopes)], rtol=1e-6)
