@@ -1,4 +1,8 @@
-"""Symmetric matrices taken for positive definite: where one is not, the absolute values of its eigenvalues are used."""
+"""Symmetric matrices taken for positive definite: where one is not, the absolute values of its eigenvalues are used.
+
+For up to ``SMALL`` unknowns no step calls LAPACK: XLA compiles a loop without such calls into one function, and a batch
+would call for each of its members.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 
-from ..linear._small import SMALL, eliminated
+from ..linear._small import SMALL, eliminated, product
 from ..products import dot
 
 
@@ -24,11 +29,7 @@ def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor |
     """Solve with a symmetric matrix; return its factor as well, where that was made by LAPACK."""
     matrix = 0.5 * (matrix + matrix.T)
     definite, solve, factor = _factorized(matrix)
-
-    def modified(_: Any) -> jax.Array:
-        size, vectors = _absolute_eigenvalues(~definite, matrix)
-        return dot(vectors, dot(vectors.T, b) / size)
-
+    modified = lambda _: _modified(~definite, matrix)[1](b)
     return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor
 
 
@@ -45,7 +46,7 @@ def inverse_positive(matrix: jax.Array) -> jax.Array:
         return dot(half.T, half)
 
     def modified(_: Any) -> jax.Array:
-        size, vectors = _absolute_eigenvalues(~definite, matrix)
+        size, vectors = _constants(_spectra)(~definite, matrix)
         return dot(vectors / size[None, :], vectors.T)
 
     inverse = jax.lax.cond(definite, plain, modified, None)
@@ -58,8 +59,8 @@ def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Arra
     definite, solve, _ = _factorized(matrix)
 
     def modified(_: Any) -> tuple[jax.Array, jax.Array]:
-        size, vectors = _absolute_eigenvalues(~definite, matrix)
-        return dot(vectors * size[None, :], vectors.T), dot(vectors, dot(vectors.T, b) / size)
+        absolute, solve = _modified(~definite, matrix)
+        return absolute, solve(b)
 
     return jax.lax.cond(definite, lambda _: (matrix, solve(b)), modified, None)
 
@@ -67,7 +68,8 @@ def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Arra
 def _factorized(matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], Factor | None]:
     """Return whether a matrix is positive definite, a solver that needs it to be, and the Cholesky factor, if any."""
     if len(matrix) <= SMALL:
-        solve, pivots = eliminated(matrix)
+        # or each entry is computed again for each pivot
+        solve, pivots = eliminated(jax.lax.optimization_barrier(matrix))
         stacked = jnp.stack(pivots)
         return jnp.all((stacked > 0) & jnp.isfinite(stacked)), solve, None
     cholesky = jnp.linalg.cholesky(jax.lax.stop_gradient(matrix), symmetrize_input=False)
@@ -85,35 +87,68 @@ def _definite(cholesky: jax.Array) -> jax.Array:
     return jnp.all(jnp.isfinite(jnp.diagonal(cholesky)))
 
 
-def _absolute_eigenvalues(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the absolute eigenvalues, none near zero, and the eigenvectors, as constants.
+def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Return the matrix with absolute eigenvalues, none near zero, and its solver.
 
-    Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative. A batch
-    pays for them where one of its members needs them.
+    Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative.
     """
-    return _eigen(jax.lax.stop_gradient(needed), jax.lax.stop_gradient(matrix))
+    if len(matrix) <= SMALL:
+        absolute = jax.lax.optimization_barrier(_constants(_absolute)(needed, matrix))
+        return absolute, eliminated(absolute)[0]
+    size, vectors = _constants(_spectra)(needed, matrix)
+    return dot(vectors * size[None, :], vectors.T), lambda b: dot(vectors, dot(vectors.T, b) / size)
 
 
 def _spectra(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the absolute eigenvalues, none near zero, and the eigenvectors."""
     values, vectors = jnp.linalg.eigh(matrix)
     size = jnp.abs(values)
-    largest = jnp.max(size, axis=-1, keepdims=True)
-    floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(largest, jnp.finfo(size.dtype).tiny)
+    floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
     return jnp.maximum(size, floor), vectors
 
 
-@custom_vmap
-def _eigen(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # without a batch, the caller's condition has asked already
-    if needed.ndim == 0:
-        return _spectra(matrix)
-    nothing = lambda m: (jnp.ones_like(m[..., 0]), jnp.zeros_like(m))
-    return jax.lax.cond(jnp.any(needed), _spectra, nothing, matrix)
+def _absolute(matrix: jax.Array) -> jax.Array:
+    r"""Return :math:`A \operatorname{sign}(A)` and a trace of the identity, by Newton and Schulz's iteration.
+
+    :math:`X \leftarrow \tfrac12 X (3 I - X^2)` takes each eigenvalue to its sign (Higham, "Functions of matrices",
+    2008, chapter 5); those nearer to zero than the trace need not get there.
+    """
+    eps, tiny = jnp.finfo(matrix.dtype).eps, jnp.finfo(matrix.dtype).tiny
+    largest = jnp.maximum(jnp.max(jnp.abs(matrix)), tiny)
+    scale = largest * len(matrix)
+    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
+
+    def step(now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        x, _, count = now
+        left = jax.lax.optimization_barrier(eye - product(x, x))
+        return x + 0.5 * product(left, x), jnp.max(jnp.abs(left)), count + 1
+
+    # each step multiplies a small eigenvalue by 1.5
+    limit = int(np.ceil(np.log(len(matrix) / float(eps) ** 0.5) / np.log(1.5)))
+    more = lambda now: (now[1] > len(matrix) * float(eps)) & (now[2] < limit)
+    start = (matrix / scale, jnp.ones_like(scale), jnp.zeros((), jnp.int32))
+    absolute = product(jax.lax.while_loop(more, step, start)[0], matrix)
+    return 0.5 * (absolute + absolute.T) + eps**0.5 * largest * eye
 
 
-@_eigen.def_vmap
-def _(
-    size: int, batched: list[bool], needed: jax.Array, matrix: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], tuple[bool, bool]]:
-    spread = lambda array, is_batched: array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
-    return _eigen(spread(needed, batched[0]), spread(matrix, batched[1])), (True, True)
+def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:
+    """Return a function's values as constants of differentiation; a batch pays where one of its members needs them."""
+
+    @custom_vmap
+    def either(needed: jax.Array, matrix: jax.Array) -> Any:
+        # without a batch, the caller's condition has asked already
+        if needed.ndim == 0:
+            return function(matrix)
+        each = function
+        for _ in needed.shape:
+            each = jax.vmap(each)
+        nothing = lambda m: jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), jax.eval_shape(each, m))
+        return jax.lax.cond(jnp.any(needed), each, nothing, matrix)
+
+    @either.def_vmap
+    def _(size: int, batched: list[bool], needed: jax.Array, matrix: jax.Array) -> tuple[Any, Any]:
+        spread = lambda array, is_batched: array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
+        out = either(spread(needed, batched[0]), spread(matrix, batched[1]))
+        return out, jax.tree.map(lambda _: True, out)
+
+    return lambda needed, matrix: either(jax.lax.stop_gradient(needed), jax.lax.stop_gradient(matrix))
