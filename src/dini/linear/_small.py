@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ from ..products import dot
 #: Systems of up to this many unknowns are eliminated element by element: LAPACK, called for each matrix of a batch,
 #: costs many times the arithmetic. The same is true of products of so few rows, with so many columns.
 SMALL, COLUMNS = 8, 12
+
+#: Up to this many with a search for pivots, which is more to compile.
+PIVOTED = 4
 
 
 def product(matrix: Float[Array, "n m"], right: jax.Array) -> jax.Array:
@@ -86,3 +90,70 @@ def eliminated(
         return jnp.stack(x)
 
     return solve, pivots
+
+
+class Pivoted(NamedTuple):
+    """A small matrix, eliminated with partial pivoting.
+
+    Row ``k`` was exchanged with each later row that began with a larger element, as ``exchanged`` says in this order.
+    """
+
+    rows: list[list[jax.Array]]
+    inverse: list[jax.Array]
+    exchanged: list[tuple[int, int, jax.Array]]
+
+    @property
+    def pivots(self) -> jax.Array:
+        """The absolute values of the pivots."""
+        return jnp.abs(jnp.stack([row[i] for i, row in enumerate(self.rows)]))
+
+    def solve(self, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Return the solution."""
+        n = len(self.rows)
+        x = [b[i] for i in range(n)]
+        for k, i, swap in self.exchanged:
+            x[k], x[i] = jnp.where(swap, x[i], x[k]), jnp.where(swap, x[k], x[i])
+        for i in range(n):
+            for k in range(i):
+                x[i] = x[i] - self.rows[i][k] * x[k]
+        for i in reversed(range(n)):
+            for k in range(i + 1, n):
+                x[i] = x[i] - self.rows[i][k] * x[k]
+            x[i] = x[i] * self.inverse[i]
+        return jnp.stack(x)
+
+    def solve_transposed(self, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Return the solution with the transposed matrix."""
+        n = len(self.rows)
+        x = [b[i] for i in range(n)]
+        for i in range(n):
+            for k in range(i):
+                x[i] = x[i] - self.rows[k][i] * x[k]
+            x[i] = x[i] * self.inverse[i]
+        for i in reversed(range(n)):
+            for k in range(i + 1, n):
+                x[i] = x[i] - self.rows[k][i] * x[k]
+        for k, i, swap in reversed(self.exchanged):
+            x[k], x[i] = jnp.where(swap, x[i], x[k]), jnp.where(swap, x[k], x[i])
+        return jnp.stack(x)
+
+
+def pivoted(matrix: Float[Array, "n n"]) -> Pivoted:
+    """Eliminate a small matrix with partial pivoting; a pivot of zero makes solutions that are not finite."""
+    n = matrix.shape[0]
+    a = [[matrix[i, j] for j in range(n)] for i in range(n)]
+    inverse, exchanged = [], []
+    for k in range(n):
+        for i in range(k + 1, n):
+            swap = jnp.abs(a[i][k]) > jnp.abs(a[k][k])
+            exchanged.append((k, i, swap))
+            pairs = [(jnp.where(swap, y, x), jnp.where(swap, x, y)) for x, y in zip(a[k], a[i], strict=True)]
+            a[k], a[i] = [x for x, _ in pairs], [y for _, y in pairs]
+        inverse.append(1 / a[k][k])
+        for i in range(k + 1, n):
+            a[i][k] = a[i][k] * inverse[k]
+            for j in range(k + 1, n):
+                a[i][j] = a[i][j] - a[i][k] * a[k][j]
+        # of more than three, XLA would compute the first columns again for each entry of the last
+        a = jax.lax.optimization_barrier(a) if n > 3 and k < n - 1 else a
+    return Pivoted(a, inverse, exchanged)
