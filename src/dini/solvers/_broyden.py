@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..linear import DENSE_LIMIT
+from ..linear._small import product
 from ..problems import FixedPoint, Root
+from ..products import dot
 from ..settings import require_choice, require_count
 from . import _root_path, _stored
 from ._base import Solver
-from ._chord import apply_inverse, factorize, no_factor
+from ._chord import apply_inverse, factorize, inverse, no_factor
+
+
+class Inverse(NamedTuple):
+    """The inverse Jacobian itself, and the number of updates since it was computed."""
+
+    matrix: Any
+    count: Any
 
 
 class Memory(NamedTuple):
@@ -38,8 +49,9 @@ class Broyden(Solver):
 
     The Jacobian is updated by :math:`B \leftarrow B + (y - B s)\,s^\top / s^\top s` after each step ``s`` with change
     ``y`` of the residual; the updates are kept as pairs of vectors, and are dropped when there are more than
-    ``history`` of them or a step fails. Steps are safeguarded as those of :class:`dini.Newton`. Each trial is one step
-    and one evaluation of the function. The error is :math:`\|F\|_2`.
+    ``history`` of them or a step fails. Of an unknown of no more than ``history`` numbers the
+    inverse Jacobian itself is updated, which is less work and needs no dropping. Steps are safeguarded as those of
+    :class:`dini.Newton`. Each trial is one step and one evaluation of the function. The error is :math:`\|F\|_2`.
 
     Parameters
     ----------
@@ -81,16 +93,24 @@ class Broyden(Solver):
     def _dense(self, x: Any) -> bool:
         return self.start == "jacobian" or (self.start == "auto" and trees.size(x) <= DENSE_LIMIT)
 
+    def _small(self, x: Any) -> bool:
+        return self.start != "identity" and trees.size(x) <= self.history
+
     def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
+        none = jnp.zeros((), jnp.int32)
+        if self._small(x):
+            return _root_path.start(x, Inverse(jnp.eye(trees.size(x), dtype=trees.real_dtype(x)), none))
         store = _stored.empty(self.history, x)
         base = no_factor(x) if self._dense(x) else jnp.ones((), trees.real_dtype(x))
         gram = jnp.zeros((self.history, self.history), trees.real_dtype(x))
-        return _root_path.start(x, Memory(base, store, store, gram, jnp.zeros((), jnp.int32)))
+        return _root_path.start(x, Memory(base, store, store, gram, none))
 
     def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
         """Try one step."""
+        if self._small(x):
+            return _root_path.advance(self, problem, x, state, args, partial(_direct, problem, args))
         dense = self._dense(x)
         apply = apply_inverse if dense else trees.scale
 
@@ -134,3 +154,26 @@ class Broyden(Solver):
             return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed
 
         return _root_path.advance(self, problem, x, state, args, direct)
+
+
+def _direct(
+    problem: Any, args: tuple[Any, ...], event: _root_path.Event, direction: Any, memory: Inverse
+) -> tuple[Any, Inverse, Any]:
+    """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
+    del direction
+    dtype = memory.matrix.dtype
+    flat, unravel = ravel_pytree(event.residual)
+    residual, s, y = (ravel_pytree(v)[0].astype(dtype) for v in (event.residual, event.move, event.change))
+    failed = ~event.accept & (memory.count > 0)
+    # of a singular Jacobian, the next one
+    lost = ~jnp.all(jnp.isfinite(memory.matrix))
+    fresh = failed | (event.needed & (event.first | lost))
+    base = jax.lax.cond(fresh, lambda _: inverse(problem, event.x, args).astype(dtype), lambda _: memory.matrix, None)
+    hy, sh = product(memory.matrix, y), product(memory.matrix.T, s)
+    along = dot(s, hy)
+    regular = jnp.abs(along) > jnp.finfo(dtype).eps * jnp.sqrt(dot(s, s) * dot(hy, hy))
+    updated = memory.matrix + (s - hy)[:, None] * (sh / jnp.where(regular, along, 1))[None, :]
+    take = event.accept & ~fresh & regular & jnp.all(jnp.isfinite(updated))
+    matrix = jnp.where(take, updated, base)
+    count = jnp.where(fresh, 0, memory.count + take)
+    return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed

@@ -12,28 +12,45 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..linear._materialize import materialize
+from ..linear._small import PIVOTED, pivoted, product
 from ..problems import FixedPoint, Root
 from . import _root_path
 from ._base import Solver
 
 
-def factorize(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Return the LU factorization of the Jacobian of the residual."""
+def factorize(problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+    """Return the LU factorization of the Jacobian of the residual, of a small one its inverse."""
+    if trees.size(x) <= PIVOTED:
+        return inverse(problem, x, args)
+    return jax.scipy.linalg.lu_factor(_jacobian(problem, x, args), check_finite=False)
+
+
+def inverse(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
+    """Return the inverse of the Jacobian of the residual."""
+    jacobian = _jacobian(problem, x, args)
+    if len(jacobian) > PIVOTED:
+        return jnp.linalg.inv(jacobian)
+    return jax.vmap(pivoted(jacobian).solve, out_axes=1)(jnp.eye(len(jacobian), dtype=jacobian.dtype))
+
+
+def _jacobian(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
     push = jax.linearize(lambda u: problem.residual(u, *args), x)[1]
-    return jax.scipy.linalg.lu_factor(materialize(push, x)[0], check_finite=False)
+    return materialize(push, x)[0]
 
 
-def no_factor(x: Any) -> tuple[Any, Any]:
+def no_factor(x: Any) -> Any:
     """Return the factorization before there is one, that of the identity."""
-    size = trees.size(x)
-    return jnp.eye(size, dtype=trees.real_dtype(x)), jnp.arange(size, dtype=jnp.int32)
+    eye = jnp.eye(trees.size(x), dtype=trees.real_dtype(x))
+    return eye if len(eye) <= PIVOTED else (eye, jnp.arange(len(eye), dtype=jnp.int32))
 
 
-def apply_inverse(factor: tuple[Any, Any], tree: Any) -> Any:
+def apply_inverse(factor: Any, tree: Any) -> Any:
     """Return the solution for a right-hand side that is a tree."""
     flat, unravel = ravel_pytree(tree)
-    solved = jax.scipy.linalg.lu_solve(factor, flat.astype(factor[0].dtype), check_finite=False)
-    return unravel(solved.astype(flat.dtype))
+    if isinstance(factor, tuple):
+        solved = jax.scipy.linalg.lu_solve(factor, flat.astype(factor[0].dtype), check_finite=False)
+        return unravel(solved.astype(flat.dtype))
+    return unravel(product(factor, flat.astype(factor.dtype)).astype(flat.dtype))
 
 
 @trees.register
