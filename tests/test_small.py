@@ -1,4 +1,4 @@
-"""Symmetric matrices taken for positive definite, against eigenvalues in NumPy: alone, in batches, nested batches."""
+"""Small matrices, eliminated without LAPACK, and symmetric ones taken for positive definite, against NumPy."""
 
 from functools import partial
 
@@ -9,6 +9,7 @@ import pytest
 from jax.extend.core import jaxpr_as_fun
 
 import dini
+from dini import linear
 from dini.solvers._definite import inverse_positive, model_positive, solve_positive
 
 
@@ -89,12 +90,40 @@ def test_a_batch_of_definite_matrices_has_no_eigenvalues():
     assert jnp.all(jnp.isfinite(jaxpr_as_fun(jaxpr)(jnp.ones((2, 3, 9)))[0]))
 
 
-def test_small_systems_call_no_lapack():
-    """XLA compiles a loop without calls into one function: a solve of two unknowns takes a third of the time."""
-    problem = dini.Minimize(lambda x: jnp.sum(jnp.cos(x) + x**2 / 4))
-    for solver in (dini.Newton(), dini.Dogleg()):
-        text = jax.jit(lambda x, s=solver: dini.solve(problem, s, x).x).lower(jnp.ones(3)).as_text()
-        assert "lapack" not in text.partition("stablehlo.while")[2]
+@pytest.mark.parametrize("solver", [dini.Newton(), dini.Dogleg(), dini.Chord(), dini.Broyden()], ids=lambda s: s.name)
+def test_small_systems_call_no_lapack(solver):
+    """XLA compiles a loop without calls into one function: a solve of two unknowns takes half of the time, or less."""
+    objective = lambda x, a: jnp.sum(jnp.cos(x) + x**2 / 4 - a * x)
+    problem = dini.Minimize(objective) if isinstance(solver, dini.Dogleg) else dini.Root(jax.grad(objective))
+    text = jax.jit(jax.grad(lambda a: dini.solve(problem, solver, jnp.ones(3), a).x.sum())).lower(0.3).as_text()
+    assert "while" in text
+    assert "lapack" not in text
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_elimination_with_pivots(n):
+    """Rows of many scales, a zero in the corner, both directions, a batch; what is singular is told."""
+    rng = np.random.default_rng(n)
+    stack = rng.standard_normal((50, n, n)) * 10.0 ** rng.uniform(-3, 3, (50, n, 1))
+    stack[0] = np.eye(n)[::-1]
+    b = rng.standard_normal((50, n))
+    solve = lambda A, b: linear.solve(lambda w: A @ w, b)
+    back = lambda A, b: jax.linear_transpose(lambda b: solve(A, b), b)(b)[0]
+    # the condition after the rows are scaled
+    scaled = stack / np.abs(stack).max(axis=2, keepdims=True)
+    tolerance = 1e-14 * np.linalg.cond(scaled)[:, None]
+    scales = np.abs(stack).max(axis=2)
+    want = np.linalg.solve(scaled, (b / scales)[..., None])[..., 0]
+    got = jax.vmap(solve)(stack, b)
+    assert np.all(np.abs(got - want) <= tolerance * np.abs(want).max(axis=1, keepdims=True))
+    want = np.linalg.solve(scaled.swapaxes(1, 2), b[..., None])[..., 0]
+    got = jax.vmap(back)(stack, b) * scales
+    assert np.all(np.abs(got - want) <= tolerance * np.abs(want).max(axis=1, keepdims=True))
+    np.testing.assert_allclose(solve(jnp.asarray(stack[0]), b[0]), b[0][::-1])
+    singular = jnp.asarray(np.outer(np.ones(n), np.arange(n)))
+    for structure in (None, "positive definite"):
+        with pytest.raises(Exception, match="singular to working precision"):
+            linear.solve(lambda w: singular @ w, jnp.ones(n), structure=structure)
 
 
 @pytest.mark.parametrize("n", [2, 12])
