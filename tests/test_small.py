@@ -28,24 +28,31 @@ def absolute(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.abs(values) @ vectors.T
 
 
-@pytest.mark.parametrize("n", [1, 3, 8, 9, 20])
+@pytest.mark.parametrize("n", [1, 3, 8, 9])
 def test_against_the_absolute_eigenvalues(n):
+    """Alone, in a batch with members that need them and without, in nested batches."""
     b = np.random.default_rng(1).standard_normal(n)
     stack = np.stack([spectrum(n, "definite"), spectrum(n, "indefinite"), -np.eye(n), spectrum(n, "definite")])
     close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)  # a trace is added to small ones
-    for matrices in (stack, stack[:1], stack[[0, 3]]):
+
+    @jax.jit
+    def batch(stack):
+        model, solution = jax.vmap(lambda m: model_positive(m, jnp.asarray(b)))(stack)
+        return model, jax.vmap(inverse_positive)(stack), solution
+
+    @jax.jit
+    def alone(matrix, b):
+        return solve_positive(matrix, b)[0]
+
+    nested = jax.jit(jax.vmap(jax.vmap(alone, (0, None)), (None, 0)))
+    for matrices in (stack, stack[[0, 3, 3, 0]]):
         want = np.stack([absolute(matrix) for matrix in matrices])
-        model, solution = jax.vmap(lambda m: model_positive(m, jnp.asarray(b)))(matrices)
-        for got in (
-            jnp.stack([solve_positive(jnp.asarray(m), jnp.asarray(b))[0] for m in matrices]),
-            jax.vmap(lambda m: solve_positive(m, jnp.asarray(b))[0])(matrices),
-            solution,
-        ):
-            close(got, batch_of(matrices, b))
+        model, inverse, solution = batch(matrices)
         close(model, want)
-        close(jax.vmap(inverse_positive)(matrices), np.linalg.inv(want))
-    nested = jax.vmap(jax.vmap(lambda m, b: solve_positive(m, b)[0], (0, None)), (None, 0))
-    close(nested(stack, jnp.stack([b, 2 * b])), np.stack([batch_of(stack, b), 2 * batch_of(stack, b)]))
+        close(inverse, np.linalg.inv(want))
+        close(solution, batch_of(matrices, b))
+        close([alone(m, b) for m in matrices], batch_of(matrices, b))
+        close(nested(matrices, jnp.stack([b, 2 * b])), np.stack([batch_of(matrices, b), 2 * batch_of(matrices, b)]))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
