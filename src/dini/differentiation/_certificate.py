@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from .. import trees
 from ..linear import Solved, System
@@ -326,10 +327,7 @@ def _judge(
         (~finite, Verdict.NONFINITE),
     ):
         verdict = jnp.where(bad, what, verdict)
-    certificate = Certificate(
-        newton.residual, linear_residual, condition, margin, solution_error, estimate, verdict.astype(jnp.int32)
-    )
-    return jax.lax.stop_gradient(certificate)
+    return Certificate.of(newton.residual, linear_residual, condition, margin, solution_error, estimate, verdict)
 
 
 def _margin(
@@ -363,9 +361,9 @@ def _margin(
 
 def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: str) -> Any:
     """Return a derivative, made harmless where its verdict is bad, as the policy says."""
-    figures = jnp.stack([jnp.asarray(figure, certificate.error.dtype) for figure in certificate])
+    figures = certificate.figures
     known = not isinstance(figures, jax.core.Tracer)
-    if known and (certificate.reliable or on_failure == "ignore"):
+    if known and (on_failure == "ignore" or Certificate(np.asarray(figures)).reliable):
         return value
     if known and on_failure == "raise":
         raise failure(figures, name)
@@ -425,9 +423,8 @@ def solve_certified(
         system = at.system(linear_solver)
         u, gradient, certificate = reverse(at, system, parameters, lambda _: (leading(v), None))
         # a zero cotangent (of a lane that a loss does not use, say) has the derivative zero, whatever the certificate
-        certificate = certificate._replace(
-            verdict=jnp.where(trees.max_abs(v) == 0, Verdict.RELIABLE, certificate.verdict)
-        )
+        verdict = jnp.where(trees.max_abs(v) == 0, Verdict.RELIABLE, certificate.verdict)
+        certificate = Certificate(certificate.figures.at[-1].set(verdict))
         return guarded((trees.neg(first(u)), trees.add(w, first(gradient))), certificate, on_failure, name)
 
     rhs = _nothing(tangents, at.x), tangents

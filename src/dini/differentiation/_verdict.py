@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..status import DerivativeError, Status
@@ -44,50 +46,78 @@ _EXPLANATIONS = {
 
 
 class Certificate(NamedTuple):
-    r"""What is known of a derivative's accuracy; scalars, one a lane under ``vmap``, constants of differentiation.
+    r"""What is known of a derivative's accuracy; constants of differentiation, one of each a lane under ``vmap``.
 
     Attributes
     ----------
-    residual
-        :math:`\|F(x)\|`, the optimality residual at the point.
-    linear_residual
-        The true relative residual of the derivative's linear system: of Euclidean norms, or of largest elements where
-        the system was factorized.
-    condition
-        Estimate (from below) of the condition number :math:`\|A\|\,\|A^{-1}\|`.
-    margin
-        Distance of the projection's or proximal operator's argument from its nearest kink; infinite where there is
-        none, NaN where it is not known.
-    solution_error
-        Estimate of the distance :math:`\|x - x^*\|` to the solution.
-    error
-        Estimate of the derivative's relative error, with a safety factor; infinite where nothing is known of it.
-    verdict
-        A :class:`Verdict` as an integer.
+    figures
+        All of them as one small array (each array that leaves a compiled program costs time), in the order of the
+        properties below, from which they are to be read.
     """
 
-    residual: Any
-    linear_residual: Any
-    condition: Any
-    margin: Any
-    solution_error: Any
-    error: Any
-    verdict: Any
+    figures: Any
+
+    @classmethod
+    def of(cls, *figures: Any) -> Certificate:
+        """Build a certificate from its figures."""
+        dtype = jnp.promote_types(jnp.result_type(*figures[:-1]), jnp.float32)
+        return cls(jax.lax.stop_gradient(jnp.stack([jnp.asarray(figure, dtype) for figure in figures])))
+
+    @property
+    def residual(self) -> Any:
+        r""":math:`\|F(x)\|`, the optimality residual at the point."""
+        return self.figures[..., 0]
+
+    @property
+    def linear_residual(self) -> Any:
+        """The true relative residual of the derivative's linear system.
+
+        Of Euclidean norms, or of largest elements where the system was factorized.
+        """
+        return self.figures[..., 1]
+
+    @property
+    def condition(self) -> Any:
+        r"""Estimate (from below) of the condition number :math:`\|A\|\,\|A^{-1}\|`."""
+        return self.figures[..., 2]
+
+    @property
+    def margin(self) -> Any:
+        """Distance of the projection's or proximal operator's argument from its nearest kink.
+
+        Infinite where there is none, NaN where it is not known.
+        """
+        return self.figures[..., 3]
+
+    @property
+    def solution_error(self) -> Any:
+        r"""Estimate of the distance :math:`\|x - x^*\|` to the solution."""
+        return self.figures[..., 4]
+
+    @property
+    def error(self) -> Any:
+        """Estimate of the derivative's relative error, with a safety factor; infinite where nothing is known of it."""
+        return self.figures[..., 5]
+
+    @property
+    def verdict(self) -> Any:
+        """A :class:`Verdict` as an integer."""
+        return self.figures[..., 6].astype(jnp.int32)
 
     @property
     def reliable(self) -> Any:
         """Whether the verdict is good (an array under ``jit`` and ``vmap``)."""
-        return self.verdict == Verdict.RELIABLE
+        return self.figures[..., 6] == Verdict.RELIABLE
 
     @property
     def message(self) -> str:
         """The verdict in words; of concrete values only, the worst lane's under ``vmap``."""
-        return Verdict(int(np.max(np.asarray(self.verdict)))).explanation
+        return Verdict(int(np.max(np.asarray(self.figures)[..., 6]))).explanation
 
 
-def failure(certificate: Any, name: str) -> DerivativeError:
-    """Return the exception for a bad verdict, from concrete figures in the order of :class:`Certificate`."""
-    c = Certificate(*[float(figure) for figure in certificate])
+def failure(figures: Any, name: str) -> DerivativeError:
+    """Return the exception for a bad verdict, from the concrete figures of a :class:`Certificate`."""
+    c = Certificate(np.asarray(figures))
     verdict = Verdict(int(c.verdict))
     return DerivativeError(
         f"The derivative of {name} is not to be trusted: {verdict.name}. {verdict.explanation} "
