@@ -252,15 +252,16 @@ def f7():
     """Fixed points of a layer."""
     import f7_deq as fam
 
-    def peer(cls, **kw):
+    def peer(name, solver_of, **kw):
         def make(p, T):
-            problem, solver = dini.FixedPoint(T), cls(tol=p.tol)
+            problem, solver = dini.FixedPoint(T), solver_of(tol=p.tol)
             return lambda z0, W, xin: dini.solve(problem, solver, z0, W, xin).x
 
-        fam.jpeer(f"{NAME} {cls.__name__} (default backward)", make, **kw)
+        fam.jpeer(f"{NAME} {name} (default backward)", make, **kw)
 
-    peer(dini.FixedPointIteration, contraction=True)
-    peer(dini.Anderson)
+    peer("FixedPointIteration", dini.FixedPointIteration, contraction=True)
+    peer("Anderson", dini.Anderson)
+    peer("Anderson(history=10)", partial(dini.Anderson, history=10))
 
 
 def f8():

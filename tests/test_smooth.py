@@ -20,12 +20,31 @@ def valley(x):
     return jnp.sum((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2)
 
 
+def wood(x):
+    parts = 10 * (x[1] - x[0] ** 2), 1 - x[0], 90**0.5 * (x[3] - x[2] ** 2), 1 - x[2]
+    both = 10**0.5 * (x[1] + x[3] - 2), 10**-0.5 * (x[1] - x[3])
+    return jnp.sum(jnp.stack(parts + both) ** 2)
+
+
 VALLEY = dini.Minimize(valley)
 START = np.array([-1.2, 1.0, -1.2, 1.0])
 
 
 def quietly(problem, solver, x0, *args):
     return dini.solve(problem, solver, jnp.asarray(x0), *args, on_failure="ignore")
+
+
+LINEAR = [dini.linear.Sparse(), dini.linear.Dense(), dini.linear.MINRES()]
+
+
+@pytest.mark.parametrize("linear_solver", LINEAR, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("cls", [dini.Newton, dini.ProjectedNewton])
+def test_newton_with_a_linear_solver_passes_indefinite_hessians(cls, linear_solver):
+    """The Hessians of these two are indefinite on the way; steepest descent there takes thousands of steps."""
+    for function, start in ((valley, np.tile([-1.2, 1.0], 10)), (wood, [-3.0, -1.0, -3.0, -1.0])):
+        solution = quietly(dini.Minimize(function), cls(linear_solver, max_steps=300), start)
+        assert solution.success
+        np.testing.assert_allclose(function(solution.x), 0, atol=1e-12)
 
 
 # -------------------------------------------------------------------------------------------------- line searches

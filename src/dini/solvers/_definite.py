@@ -14,8 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
+from .. import trees
+from ..linear import Banded, Dense, Sparse, SparseDirect
+from ..linear._protocol import Structure
 from ..linear._small import SMALL, eliminated, product
+from ..linear._solve import solve_known
 from ..products import dot
+
+#: What factorizes a definite matrix by Cholesky, or says that it is none.
+_DIRECT = (Banded, Dense, Sparse, SparseDirect)
 
 
 class Factor(NamedTuple):
@@ -31,6 +38,19 @@ def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor |
     definite, solve, factor = _factorized(matrix)
     modified = lambda _: _modified(~definite, matrix)[1](b)
     return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor
+
+
+def descent(matvec: Any, gradient: Any, structure: Structure, solver: Any) -> Any:
+    """Return Newton's direction by a linear solver, turned around where it ascends, or else the steepest."""
+    how = {"solver": solver, "on_failure": "ignore"}
+    step = solve_known(matvec, trees.neg(gradient), structure=structure, **how)
+    if isinstance(solver, _DIRECT):
+        # an indefinite matrix has no Cholesky factor, but a solution
+        general = lambda _: solve_known(matvec, trees.neg(gradient), structure="symmetric", **how)
+        step = jax.lax.cond(trees.all_finite(step), lambda _: step, general, None)
+    slope = trees.vdot(gradient, step)
+    step = trees.where(slope > 0, trees.neg(step), step)
+    return trees.where(trees.all_finite(step) & (slope != 0), step, trees.neg(gradient))
 
 
 def inverse_positive(matrix: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
 from . import _root_path
 from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
-from ._definite import Factor, solve_positive
+from ._definite import Factor, descent, solve_positive
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -48,8 +48,9 @@ class Newton(Solver):
     or the Jacobian is singular, a path is followed that bends from the Newton step to steepest descent of
     :math:`\|F\|^2` (Powell's dogleg) inside a region that shrinks and grows; the products with the Jacobian that this
     needs are computed only then. Minima: Newton's direction for :math:`\nabla f`; where the Hessian is not positive
-    definite, the absolute values of its eigenvalues are used, so that the direction descends. The step starts at one
-    and is halved until ``f`` decreases sufficiently. Each trial is one step. The error is :math:`\|F\|_2`, of minima
+    definite, the absolute values of its eigenvalues are used, so that the direction descends (above 512 unknowns, and
+    with a ``linear_solver``: the direction is turned around where it ascends). The step starts at one and is halved
+    until ``f`` decreases sufficiently. Each trial is one step. The error is :math:`\|F\|_2`, of minima
     :math:`\|\nabla f\|_2`.
 
     Parameters
@@ -157,13 +158,10 @@ class Newton(Solver):
             hessian, flat, unravel = materialize(matvec, residual)
             solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
-        structure = problem.structure
-        solution = solve_known(
-            matvec, trees.neg(residual), structure=structure, solver=self.linear_solver, on_failure="ignore"
-        )
         if minimum:
-            descends = trees.all_finite(solution) & (trees.vdot(residual, solution) < 0)
-            solution = trees.where(descends, solution, trees.neg(residual))
+            return descent(matvec, residual, problem.structure, self.linear_solver), None
+        structure, solver = problem.structure, self.linear_solver
+        solution = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
         return solution, None
 
     def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
-from ..linear._solve import solve_known
 from ..loop import met
-from ..products import dot
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
-from ._definite import solve_positive
+from ._definite import descent, solve_positive
 
 
 class State(NamedTuple):
@@ -145,8 +143,5 @@ class ProjectedNewton(BoxSolver):
             held = jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale))
             return -solve_positive(held, gradient)[0]
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
-        step = solve_known(
-            reduced, -gradient, structure="positive definite", solver=self.linear_solver, on_failure="ignore"
-        )
-        descends = jnp.all(jnp.isfinite(step)) & (dot(gradient, step) < 0)
-        return jnp.where(descends, step, -gradient)
+        step = descent(reduced, jnp.where(free, gradient, 0), "positive definite", self.linear_solver)
+        return jnp.where(free, step, -gradient)
