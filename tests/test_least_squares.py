@@ -99,6 +99,11 @@ def test_a_custom_loss_and_one_scale_a_residual():
     np.testing.assert_allclose(by_class.value(x[0], Y), by_class.value(without, Y), rtol=1e-3)
 
 
+def test_a_robust_loss_of_plain_numbers():
+    for squared in (4, 4.0, jnp.array(4), jnp.array(4, jnp.bfloat16)):
+        assert dini.losses.Huber(0.5)(squared) == 0.25 * (2 * 4 - 1)
+
+
 def test_full_steps_are_those_of_the_textbook():
     """Against NumPy, whether the Jacobian is made with the residuals (few unknowns) or apart."""
     rng = np.random.default_rng(0)

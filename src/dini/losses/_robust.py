@@ -29,8 +29,11 @@ class RobustLoss:
         r"""Return :math:`\rho(z)`."""
         raise NotImplementedError
 
-    def __call__(self, squared: jax.Array) -> jax.Array:
+    def __call__(self, squared: jax.Array | float) -> jax.Array:
         r"""Return :math:`\rho_c(s)` elementwise."""
+        squared = jnp.asarray(squared)
+        if not jnp.issubdtype(squared.dtype, jnp.floating):
+            squared = squared.astype(float)
         shape = jnp.shape(self.scale)
         if shape not in ((), squared.shape):
             raise ValueError(
