@@ -128,15 +128,36 @@ def test_full_steps_are_those_of_the_textbook():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_full_steps_that_run_away_are_told(dtype):
-    """The arc tangent's full steps from beyond 1.39 go to infinity, where its gradient vanishes."""
-    far = dini.LeastSquares(lambda x: jnp.arctan(x))
-    starts = jnp.array([0.5, 1.0, 2.0, 20.0, 1e5], dtype)
-    solver = dini.GaussNewton(patience=None)
-    each = jax.vmap(lambda x: dini.solve(far, solver, x[None], on_failure="ignore"))(starts)
-    assert list(each.success) == [True, True, False, False, False]
-    assert list(each.status[2:]) == [Status.DIVERGED] * 3
-    assert jnp.all(jnp.isfinite(each.x))
-    np.testing.assert_allclose(each.x[:2], 0, atol=1e-3)
+    """At infinity the gradient vanishes, slowly or by underflow, and is no solution's; a resumed run ends alike."""
+    solver = dini.GaussNewton(patience=None, tol=1e-5)
+    how = {"on_failure": "ignore", "return_state": True}
+    for residual, near, beyond in (
+        (jnp.arctan, [0.5, 1.0], [2.0, 20.0, 1e5]),
+        (jnp.tanh, [0.5, 1.0], [2.0, 3.0, 8.0]),
+        (lambda x: jnp.exp(-x) - 2, [-1.0, -0.5], [5.0, 30.0, 80.0]),
+        (lambda x: 1 / (1 + jnp.exp(-x)) - 0.3, [-1.0, 0.0], [4.0, 6.0, 8.0]),
+    ):
+        problem, starts = dini.LeastSquares(residual), jnp.array([*near, *beyond], dtype)
+        ends = jax.vmap(lambda x, problem=problem: dini.solve(problem, solver, x[None], **how))(starts)
+        again = jax.vmap(lambda x, s, problem=problem: dini.solve(problem, solver, x, state=s, **how))
+        for found in (ends, again(ends.x, ends.state)):
+            assert jnp.all(jnp.isfinite(found.x))
+            np.testing.assert_array_equal(found.success, jnp.abs(residual(found.x[:, 0])) < 1e-3)
+        assert list(ends.success) == [True, True, False, False, False]
+
+
+def test_full_steps_are_resumed_where_they_were():
+    """Although the point of the least error, the start here, is what is returned."""
+    first = dini.solve(
+        dini.LeastSquares(rosenbrock), dini.GaussNewton(patience=None, max_steps=2), jnp.array([-1.2, 1.0]),
+        on_failure="ignore", return_state=True,
+    )  # fmt: skip
+    rest = dini.solve(dini.LeastSquares(rosenbrock), dini.GaussNewton(patience=None), first.x, state=first.state)
+    np.testing.assert_allclose(rest.x, 1)
+    assert rest.stats.steps == 1
+    # a gradient that is small where the units are is not yet a solution
+    slight = dini.LeastSquares(lambda x: 1e-9 * (x - 10.0))
+    np.testing.assert_allclose(dini.solve(slight, dini.GaussNewton(patience=None), jnp.zeros(1)).x, 10)
 
 
 def test_a_watchdog_goes_over_the_ridge_and_comes_back():

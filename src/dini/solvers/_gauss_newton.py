@@ -23,14 +23,21 @@ from ._residual_solver import default_algebra
 class State(NamedTuple):
     """Carried from step to step: the accepted point's direction, the way to the next trial, and :class:`Progress`.
 
-    ``progress`` is one vector: a loop that carries few arrays runs faster. With full steps only there is no accepted
-    point.
+    ``progress`` is one vector: a loop that carries few arrays runs faster.
     """
 
     error: Any
     direction: Any
     offset: Any
     progress: Any
+    status: Any
+
+
+class FullSteps(NamedTuple):
+    """Carried where all steps are full: the next trial."""
+
+    error: Any
+    trial: Any
     status: Any
 
 
@@ -64,9 +71,9 @@ class GaussNewton(Solver):
     patience
         Number of full steps that may follow a step uphill; zero for a monotone method; ``None`` for full steps only,
         the undamped method without any test of what they bring: the quickest where the solution is close, and one that
-        may run away or in circles. There no
-        point counts as a solution from which the next step would lead further than :math:`\sqrt{1 + \|x\|^2}`: where
-        residuals level off, at infinity, the gradient vanishes too. That is said to have diverged.
+        may run away or in circles. At infinity, where residuals level off, the gradient vanishes as at a solution: a
+        point is none as long as the next step would lead farther than :math:`\sqrt{1 + \|x\|^2}`. A Jacobian with a
+        column of zeros is singular.
     linear_solver
         ``"cholesky"`` of the normal equations, ``"qr"``, or ``"cg"``; see :class:`dini.LevenbergMarquardt`.
     tol
@@ -103,21 +110,21 @@ class GaussNewton(Solver):
             require_count("GaussNewton's patience", self.patience, 0)
         require_choice("GaussNewton's linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Any, *args: Any) -> State | FullSteps:
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
         if self.patience is None:
-            return State(inf, None, nothing, None, running())
+            return FullSteps(inf, space.point, running())
         zero = jnp.zeros_like(inf)
         progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
         return State(inf, nothing, nothing, progress, running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
         space = Space(problem, x, args)
         algebra = default_algebra(self.linear_solver, space.size)
-        if self.patience is None:
+        if isinstance(state, FullSteps):
             return self._full_step(space, algebra, state)
         old = Progress(*state.progress)
         trial = space.point + state.offset
@@ -134,10 +141,10 @@ class GaussNewton(Solver):
 
         last = state.direction, old.slope
         if at.jacobian is not None:
-            move, slope = self._solved(space, algebra, at, trial)
+            move, slope, _ = self._solved(space, algebra, at, trial)
         else:
             needed = (accept | stray) & ~met(self, x, error)
-            solve = lambda _: self._solved(space, algebra, at, trial)
+            solve = lambda _: self._solved(space, algebra, at, trial)[:2]
             move, slope = jax.lax.cond(needed, solve, lambda _: last, None)
         direction, slope = trees.where(accept, (move, slope), last)
 
@@ -161,24 +168,28 @@ class GaussNewton(Solver):
         progress = jnp.stack([part.astype(space.dtype) for part in parts])
         return trees.where(accept, space.unravel(trial), x), State(error, direction, offset, progress, status)
 
-    def _solved(self, space: Space, algebra: Any, at: Any, trial: Any) -> tuple[Any, Any]:
-        """Return the Gauss-Newton step from a point, and its slope."""
+    def _solved(self, space: Space, algebra: Any, at: Any, trial: Any) -> tuple[Any, Any, Any]:
+        """Return the Gauss-Newton step from a point, its slope, and the norms of the Jacobian's columns."""
         jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
         store = algebra.build(jacobian, at.residuals)
         norms = algebra.norms(store, at.gradient, space, trial)
         model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
         move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
-        return move, dot(at.gradient, move)
+        return move, dot(at.gradient, move), norms
 
-    def _full_step(self, space: Space, algebra: Any, state: State) -> tuple[Any, State]:
+    def _full_step(self, space: Space, algebra: Any, state: FullSteps) -> tuple[Any, FullSteps]:
         """Go to the next point, and solve for the step from there."""
-        trial = space.point + state.offset
+        trial = state.trial
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"], apart=True)
-        move = jax.lax.optimization_barrier(self._solved(space, algebra, at, trial)[0])
-        error, squared = space.error(at, trial).astype(space.dtype), dot(move, move)
-        runs = (squared > 1 + dot(trial, trial)) & met(self, trial, error) & space.minimum
+        move, _, norms = self._solved(space, algebra, at, trial)
+        move = jax.lax.optimization_barrier(move)
+        error = space.error(at, trial).astype(space.dtype)
+        # a column of zeros, of an exponential that has underflowed say, leaves its unknown undetermined
+        determined = move if algebra is ALGEBRA["cg"] else jnp.where(norms > 0, move, jnp.inf)
+        squared = dot(determined, determined)
+        finite, largest = jnp.isfinite(squared), jnp.finfo(space.dtype).max
         # an error within the tolerance would be a success, whatever the status
-        error = jnp.where(runs, jnp.finfo(space.dtype).max, error)
-        status = jnp.where(runs, Status.DIVERGED, state.status)
-        status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
-        return space.unravel(trial), State(error, None, move, None, status)
+        near = squared < 1 + dot(trial, trial)
+        error = jnp.where(met(self, trial, error) & space.minimum & ~near, largest, error)
+        status = jnp.where(finite, state.status, Status.SINGULAR).astype(jnp.int32)
+        return space.unravel(trial), FullSteps(error, jnp.clip(trial + move, -largest, largest), status)
