@@ -28,7 +28,7 @@ def absolute(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.abs(values) @ vectors.T
 
 
-@pytest.mark.parametrize("n", [1, 3, 8, 9])
+@pytest.mark.parametrize("n", [1, 3, 6, 7])
 def test_against_the_absolute_eigenvalues(n):
     """Alone, in a batch with members that need them and without, in nested batches."""
     b = np.random.default_rng(1).standard_normal(n)
@@ -56,7 +56,7 @@ def test_against_the_absolute_eigenvalues(n):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e38])
 def test_small_matrices_of_any_scale_and_rank(dtype, size):
     """A singular or nearly singular one, zero, and what is not finite: definite and bounded, or NaN."""
     eps = float(jnp.finfo(dtype).eps) ** 0.5
@@ -128,9 +128,16 @@ def test_elimination_with_pivots(n):
     assert np.all(np.abs(got - want) <= tolerance * np.abs(want).max(axis=1, keepdims=True))
     np.testing.assert_allclose(solve(jnp.asarray(stack[0]), b[0]), b[0][::-1])
     singular = jnp.asarray(np.outer(np.ones(n), np.arange(n)))
-    for structure in (None, "positive definite"):
+    for structure, bad in ((None, singular), ("positive definite", singular), ("positive definite", -jnp.eye(n))):
         with pytest.raises(Exception, match="singular to working precision"):
-            linear.solve(lambda w: singular @ w, jnp.ones(n), structure=structure)
+            linear.solve(lambda w, A=bad: A @ w, jnp.ones(n), structure=structure)
+
+
+def test_derivatives_of_a_branch_that_is_not_taken():
+    """Of a pivot whose inverse overflows."""
+    stack = jnp.stack([jnp.array([[1e-170, 1.0], [1.0, 0.0]]), 2 * jnp.eye(2)])
+    slopes = jax.vmap(jax.grad(lambda m: solve_positive(m, jnp.ones(2))[0].sum()))(stack)
+    np.testing.assert_allclose(slopes, [np.zeros((2, 2)), np.full((2, 2), -0.25)])
 
 
 @pytest.mark.parametrize("n", [2, 12])

@@ -85,7 +85,8 @@ class SmallDefinite(NamedTuple):
 
     def singular(self, matrix: Float[Array, "d d"]) -> jax.Array:
         """Whether a pivot is zero to working precision."""
-        left = jnp.stack(self.pivots) / _diagonal(matrix)
+        pivots = jnp.stack(self.pivots)
+        left = jnp.where(pivots > 0, pivots / _diagonal(matrix), 0)
         return ~(jnp.min(left) > len(self.pivots) * jnp.finfo(left.dtype).eps)
 
 

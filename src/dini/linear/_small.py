@@ -15,7 +15,8 @@ from ..products import dot
 #: costs many times the arithmetic. The same is true of products of so few rows, with so many columns.
 SMALL, COLUMNS = 8, 12
 
-#: Up to this many with a search for pivots, which is more to compile.
+#: Of the systems behind a derivative, solved in many places, and of those that need a search for pivots: up to this
+#: many, since what is written out has to be compiled.
 PIVOTED = 4
 
 

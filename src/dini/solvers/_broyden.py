@@ -56,7 +56,7 @@ class Broyden(Solver):
     Parameters
     ----------
     history
-        Number of updates that are kept.
+        Number of updates that are kept, and of unknowns up to which the inverse Jacobian itself is.
     start
         What is updated: ``"jacobian"``, factorized densely at the starting point and wherever the updates are dropped;
         ``"identity"``, a multiple of it that fits the Jacobian along the residual, for large systems. Default,

@@ -1,6 +1,6 @@
 """Symmetric matrices taken for positive definite: where one is not, the absolute values of its eigenvalues are used.
 
-For up to ``SMALL`` unknowns no step calls LAPACK: XLA compiles a loop without such calls into one function, and a batch
+For up to ``FEW`` unknowns no step calls LAPACK: XLA compiles a loop without such calls into one function, and a batch
 would call for each of its members.
 """
 
@@ -17,9 +17,12 @@ from jax.custom_batching import custom_vmap
 from .. import trees
 from ..linear import Banded, Dense, Sparse, SparseDirect
 from ..linear._protocol import Structure
-from ..linear._small import SMALL, eliminated, product
+from ..linear._small import eliminated, product
 from ..linear._solve import solve_known
 from ..products import dot
+
+#: From seven unknowns on, what is written out takes longer to compile than LAPACK's calls, and a batch gains nothing.
+FEW = 6
 
 #: What factorizes a definite matrix by Cholesky, or says that it is none.
 _DIRECT = (Banded, Dense, Sparse, SparseDirect)
@@ -87,18 +90,26 @@ def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Arra
 
 def _factorized(matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], Factor | None]:
     """Return whether a matrix is positive definite, a solver that needs it to be, and the Cholesky factor, if any."""
-    if len(matrix) <= SMALL:
-        # or each entry is computed again for each pivot
-        solve, pivots = eliminated(jax.lax.optimization_barrier(matrix))
+    constant = jax.lax.stop_gradient(matrix)
+    if len(matrix) <= FEW:
+        # behind a barrier, or each entry is computed again for each pivot
+        solve, pivots = eliminated(jax.lax.optimization_barrier(constant))
         stacked = jnp.stack(pivots)
-        return jnp.all((stacked > 0) & jnp.isfinite(stacked)), solve, None
-    cholesky = jnp.linalg.cholesky(jax.lax.stop_gradient(matrix), symmetrize_input=False)
+        definite = jnp.all((stacked > 0) & jnp.isfinite(stacked))
+        return definite, _linear(matrix, definite, solve), None
+    cholesky = jnp.linalg.cholesky(constant, symmetrize_input=False)
     definite = _definite(cholesky)
+    solve = lambda b: jax.scipy.linalg.cho_solve((cholesky, True), b)
+    return definite, _linear(matrix, definite, solve), Factor(cholesky, definite)
+
+
+def _linear(
+    matrix: jax.Array, definite: jax.Array, solve: Callable[[jax.Array], jax.Array]
+) -> Callable[[jax.Array], jax.Array]:
+    """Return a solver whose derivative is that of the linear system, not of the elimination."""
     # a batch differentiates the branch that is not taken as well, where a NaN times zero would be one
-    safe = jnp.where(definite, cholesky, jnp.eye(len(matrix), dtype=matrix.dtype))
-    backwards = lambda _, b: jax.scipy.linalg.cho_solve((safe, True), b)
-    solve = lambda b: jax.lax.custom_linear_solve(lambda v: dot(matrix, v), b, backwards, symmetric=True)
-    return definite, solve, Factor(cholesky, definite)
+    backwards = lambda _, b: jnp.where(definite, solve(b), 0)
+    return lambda b: jax.lax.custom_linear_solve(lambda v: dot(matrix, v), b, backwards, symmetric=True)
 
 
 def _definite(cholesky: jax.Array) -> jax.Array:
@@ -112,9 +123,9 @@ def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable
 
     Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative.
     """
-    if len(matrix) <= SMALL:
+    if len(matrix) <= FEW:
         absolute = jax.lax.optimization_barrier(_constants(_absolute)(needed, matrix))
-        return absolute, eliminated(absolute)[0]
+        return absolute, _linear(absolute, jnp.asarray(True), eliminated(absolute)[0])
     size, vectors = _constants(_spectra)(needed, matrix)
     return dot(vectors * size[None, :], vectors.T), lambda b: dot(vectors, dot(vectors.T, b) / size)
 
@@ -135,7 +146,9 @@ def _absolute(matrix: jax.Array) -> jax.Array:
     """
     eps, tiny = jnp.finfo(matrix.dtype).eps, jnp.finfo(matrix.dtype).tiny
     largest = jnp.maximum(jnp.max(jnp.abs(matrix)), tiny)
-    scale = largest * len(matrix)
+    # in two steps: one over the largest numbers is flushed to zero
+    root = jnp.sqrt(largest)
+    unit = matrix * (1 / root) * (1 / root)
     eye = jnp.eye(len(matrix), dtype=matrix.dtype)
 
     def step(now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -146,9 +159,9 @@ def _absolute(matrix: jax.Array) -> jax.Array:
     # each step multiplies a small eigenvalue by 1.5
     limit = int(np.ceil(np.log(len(matrix) / float(eps) ** 0.5) / np.log(1.5)))
     more = lambda now: (now[1] > len(matrix) * float(eps)) & (now[2] < limit)
-    start = (matrix / scale, jnp.ones_like(scale), jnp.zeros((), jnp.int32))
-    absolute = product(jax.lax.while_loop(more, step, start)[0], matrix)
-    return 0.5 * (absolute + absolute.T) + eps**0.5 * largest * eye
+    start = (unit / len(matrix), jnp.ones_like(largest), jnp.zeros((), jnp.int32))
+    absolute = product(jax.lax.while_loop(more, step, start)[0], unit)
+    return (0.5 * (absolute + absolute.T) + eps**0.5 * eye) * root * root
 
 
 def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:

@@ -124,7 +124,7 @@ class GaussNewton(Solver):
         """Try one step."""
         space = Space(problem, x, args)
         algebra = default_algebra(self.linear_solver, space.size)
-        if isinstance(state, FullSteps):
+        if self.patience is None:
             return self._full_step(space, algebra, state)
         old = Progress(*state.progress)
         trial = space.point + state.offset

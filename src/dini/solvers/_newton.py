@@ -13,14 +13,13 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
-from ..linear._small import SMALL
 from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
 from . import _root_path
 from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
-from ._definite import Factor, descent, solve_positive
+from ._definite import FEW, Factor, descent, solve_positive
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -94,7 +93,7 @@ class Newton(Solver):
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
         factor = None
-        if self._factorizes(problem, x) and trees.size(x) > SMALL:
+        if self._factorizes(problem, x) and trees.size(x) > FEW:
             size, dtype = trees.size(x), jnp.promote_types(jax.flatten_util.ravel_pytree(x)[0].dtype, jnp.float32)
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
         return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
