@@ -151,8 +151,10 @@ def pivoted(matrix: Float[Array, "n n"]) -> Pivoted:
             pairs = [(jnp.where(swap, y, x), jnp.where(swap, x, y)) for x, y in zip(a[k], a[i], strict=True)]
             a[k], a[i] = [x for x, _ in pairs], [y for _, y in pairs]
         inverse.append(1 / a[k][k])
+        # below a pivot of zero there is nothing but zeros
+        regular = jnp.where(a[k][k] != 0, inverse[k], 0)
         for i in range(k + 1, n):
-            a[i][k] = a[i][k] * inverse[k]
+            a[i][k] = a[i][k] * regular
             for j in range(k + 1, n):
                 a[i][j] = a[i][j] - a[i][k] * a[k][j]
         # of more than three, XLA would compute the first columns again for each entry of the last
