@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.flatten_util
@@ -17,7 +17,6 @@ from ..products import dot
 from ..settings import require_choice
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
-from ._small import PIVOTED, Pivoted, eliminated, pivoted, product
 
 
 def _diagonal(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
@@ -33,98 +32,23 @@ def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> ja
     return ~(jnp.min(left) > factor.shape[0] * jnp.finfo(factor.dtype).eps)
 
 
-class Cholesky(NamedTuple):
-    """The Cholesky factor of a positive definite matrix."""
-
-    factor: Float[Array, "d d"]
-
-    symmetric = True
-
-    def solve(self, b: Float[Array, " d"], transposed: bool) -> Float[Array, " d"]:
-        """Return the solution."""
-        del transposed
-        return jax.scipy.linalg.cho_solve((self.factor, True), b, check_finite=False)
-
-    def singular(self, matrix: Float[Array, "d d"]) -> jax.Array:
-        """Whether a pivot is zero to working precision."""
-        return lost_pivots(self.factor, _diagonal(matrix))
-
-
-class LU(NamedTuple):
-    """The factors of a matrix whose rows were divided by numbers."""
-
-    factor: tuple[jax.Array, jax.Array]
-    rows: Float[Array, " d"]
-
-    symmetric = False
-
-    def solve(self, b: Float[Array, " d"], transposed: bool) -> Float[Array, " d"]:
-        """Return the solution, of the transposed system if asked for."""
-        if transposed:
-            return jax.scipy.linalg.lu_solve(self.factor, b, trans=1, check_finite=False) / self.rows
-        return jax.scipy.linalg.lu_solve(self.factor, b / self.rows, check_finite=False)
-
-    def singular(self, matrix: Float[Array, "d d"]) -> jax.Array:
-        """Whether a pivot is zero to working precision."""
-        del matrix
-        return _small_pivot(jnp.abs(_diagonal(self.factor[0])))
-
-
-class SmallDefinite(NamedTuple):
-    """The elimination of a small positive definite matrix."""
-
-    back: Callable[[jax.Array], jax.Array]
-    pivots: list[jax.Array]
-
-    symmetric = True
-
-    def solve(self, b: Float[Array, " d"], transposed: bool) -> Float[Array, " d"]:
-        """Return the solution."""
-        del transposed
-        return jnp.where(jnp.min(jnp.stack(self.pivots)) > 0, self.back(b), jnp.nan)
-
-    def singular(self, matrix: Float[Array, "d d"]) -> jax.Array:
-        """Whether a pivot is zero to working precision."""
-        pivots = jnp.stack(self.pivots)
-        left = jnp.where(pivots > 0, pivots / _diagonal(matrix), 0)
-        return ~(jnp.min(left) > len(self.pivots) * jnp.finfo(left.dtype).eps)
-
-
-class SmallLU(NamedTuple):
-    """The elimination of a small matrix whose rows were divided by numbers."""
-
-    factor: Pivoted
-    rows: Float[Array, " d"]
-
-    symmetric = False
-
-    def solve(self, b: Float[Array, " d"], transposed: bool) -> Float[Array, " d"]:
-        """Return the solution, of the transposed system if asked for."""
-        return self.factor.solve_transposed(b) / self.rows if transposed else self.factor.solve(b / self.rows)
-
-    def singular(self, matrix: Float[Array, "d d"]) -> jax.Array:
-        """Whether a pivot is zero to working precision."""
-        del matrix
-        return _small_pivot(self.factor.pivots)
-
-
-def _small_pivot(pivots: Float[Array, " d"]) -> jax.Array:
-    return ~(jnp.min(pivots) > pivots.size * jnp.finfo(pivots.dtype).eps * jnp.max(pivots))
-
-
 @dataclass(frozen=True)
 class DenseFactor:
-    """A factorized matrix, or its transpose: solves, products, and what the pivots tell."""
+    """A factorized matrix, or its transpose: solves, products, and what the pivots tell.
+
+    ``rows`` is ``None`` after Cholesky; after LU it holds what the rows were divided by.
+    """
 
     matrix: Float[Array, "d d"]
-    factor: Cholesky | LU | SmallDefinite | SmallLU
+    factor: Any
+    rows: Any
     unravel: Callable[[jax.Array], Any]
     flipped: bool = False
 
     @property
     def transposed(self) -> DenseFactor:
         """The factor of the transposed matrix."""
-        return self if self.factor.symmetric else dataclasses.replace(self, flipped=not self.flipped)
+        return self if self.rows is None else dataclasses.replace(self, flipped=not self.flipped)
 
     def flat(self, b: Any) -> jax.Array:
         """Return a tree as a vector."""
@@ -132,20 +56,27 @@ class DenseFactor:
 
     def solve(self, b: Any) -> Any:
         """Return the solution."""
-        return self.unravel(self.factor.solve(self.flat(b), self.flipped))
+        rhs = self.flat(b)
+        if self.rows is None:
+            return self.unravel(jax.scipy.linalg.cho_solve((self.factor, True), rhs, check_finite=False))
+        if self.flipped:
+            return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs, trans=1, check_finite=False) / self.rows)
+        return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False))
 
     def product(self, w: Any) -> Any:
         """Return the product."""
         w = self.flat(w)
-        if len(w) <= PIVOTED:
-            return self.unravel(product(self.matrix.T if self.flipped else self.matrix, w))
         # the columns lie one after another: of a symmetric matrix they are the rows
-        return self.unravel(dot(w, self.matrix) if self.flipped or self.factor.symmetric else dot(self.matrix, w))
+        return self.unravel(dot(w, self.matrix) if self.flipped or self.rows is None else dot(self.matrix, w))
 
     @property
     def singular(self) -> jax.Array:
         """Whether a pivot is zero to working precision."""
-        return self.factor.singular(self.matrix)
+        if self.rows is None:
+            return lost_pivots(self.factor, _diagonal(self.matrix))
+        floor = self.matrix.shape[0] * jnp.finfo(self.matrix.dtype).eps
+        pivots = jnp.abs(_diagonal(self.factor[0]))
+        return ~(jnp.min(pivots) > floor * jnp.max(pivots))
 
 
 @trees.register
@@ -175,22 +106,13 @@ class Dense:
         matrix, _, unravel = materialize(matvec, like)
         # XLA would put the matrix together again, and turn it, in each product with it
         matrix = jax.lax.optimization_barrier(matrix.T).T
-        small = len(matrix) <= PIVOTED
-        factor: Cholesky | LU | SmallDefinite | SmallLU
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
-            cholesky = jax.lax.linalg.cholesky
-            factor = SmallDefinite(*eliminated(matrix)) if small else Cholesky(cholesky(matrix, symmetrize_input=False))
-            return DenseFactor(matrix, factor, unravel)
+            return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)
         rows = jnp.max(jnp.abs(matrix), axis=1)
         rows = jnp.where(rows > 0, rows, 1)
-        scaled = matrix / rows[:, None]
-        factor = (
-            SmallLU(pivoted(scaled), rows)
-            if small
-            else LU(jax.scipy.linalg.lu_factor(scaled, check_finite=False), rows)
-        )
-        return DenseFactor(matrix, factor, unravel)
+        factor = jax.scipy.linalg.lu_factor(matrix / rows[:, None], check_finite=False)
+        return DenseFactor(matrix, factor, rows, unravel)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""

@@ -15,8 +15,7 @@ from ..products import dot
 #: costs many times the arithmetic. The same is true of products of so few rows, with so many columns.
 SMALL, COLUMNS = 8, 12
 
-#: Of the systems behind a derivative, solved in many places, and of those that need a search for pivots: up to this
-#: many, since what is written out has to be compiled.
+#: With a search for pivots, which is more to compile, up to this many.
 PIVOTED = 4
 
 
@@ -103,11 +102,6 @@ class Pivoted(NamedTuple):
     inverse: list[jax.Array]
     exchanged: list[tuple[int, int, jax.Array]]
 
-    @property
-    def pivots(self) -> jax.Array:
-        """The absolute values of the pivots."""
-        return jnp.abs(jnp.stack([row[i] for i, row in enumerate(self.rows)]))
-
     def solve(self, b: Float[Array, " n"]) -> Float[Array, " n"]:
         """Return the solution."""
         n = len(self.rows)
@@ -160,3 +154,20 @@ def pivoted(matrix: Float[Array, "n n"]) -> Pivoted:
         # of more than three, XLA would compute the first columns again for each entry of the last
         a = jax.lax.optimization_barrier(a) if n > 3 and k < n - 1 else a
     return Pivoted(a, inverse, exchanged)
+
+
+def solve_pivoted(matrix: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Solve a small system, its rows scaled to unit largest element; where it is singular, not finite.
+
+    The derivative is that of the system, not of the elimination.
+    """
+    constant = jax.lax.stop_gradient(matrix)
+    rows = jnp.max(jnp.abs(constant), axis=1)
+    rows = jnp.where(rows > 0, rows, 1)
+    factor = pivoted(jax.lax.optimization_barrier(constant / rows[:, None]))
+    return jax.lax.custom_linear_solve(
+        lambda v: dot(matrix, v),
+        b,
+        lambda _, b: factor.solve(b / rows),
+        lambda _, b: factor.solve_transposed(b) / rows,
+    )

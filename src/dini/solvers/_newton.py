@@ -13,6 +13,7 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
+from ..linear._small import PIVOTED, solve_pivoted
 from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
@@ -159,6 +160,9 @@ class Newton(Solver):
             return unravel(-solution), factor
         if minimum:
             return descent(matvec, residual, problem.structure, self.linear_solver), None
+        if self.linear_solver is None and trees.size(x) <= PIVOTED:
+            jacobian, flat, unravel = materialize(matvec, residual)
+            return unravel(solve_pivoted(jacobian, -flat)), None
         structure, solver = problem.structure, self.linear_solver
         solution = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
         return solution, None
