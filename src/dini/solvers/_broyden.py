@@ -49,9 +49,9 @@ class Broyden(Solver):
 
     The Jacobian is updated by :math:`B \leftarrow B + (y - B s)\,s^\top / s^\top s` after each step ``s`` with change
     ``y`` of the residual; the updates are kept as pairs of vectors, and are dropped when there are more than
-    ``history`` of them or a step fails. Of an unknown of no more than ``history`` numbers the
-    inverse Jacobian itself is updated, which is less work and needs no dropping. Steps are safeguarded as those of
-    :class:`dini.Newton`. Each trial is one step and one evaluation of the function. The error is :math:`\|F\|_2`.
+    ``history`` of them or a step fails. Of an unknown of no more than ``history`` numbers the inverse Jacobian itself
+    is updated, which is less work and needs no dropping. Steps are safeguarded as those of :class:`dini.Newton`. Each
+    trial is one step and one evaluation of the function. The error is :math:`\|F\|_2`.
 
     Parameters
     ----------
