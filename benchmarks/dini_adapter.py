@@ -291,9 +291,12 @@ def f9():
     import jax
     import jax.numpy as jnp
 
-    def solve(fun):
-        problem, solver = dini.Minimize(fun), dini.BFGS()
-        return lambda x0, a: dini.solve(problem, solver, x0, a).x
+    def solve(solver):
+        def make(fun):
+            problem = dini.Minimize(fun)
+            return lambda x0, a: dini.solve(problem, solver, x0, a).x
+
+        return make
 
     def jitted(solver, on_failure="raise"):
         def make(fun):
@@ -305,8 +308,8 @@ def f9():
     def minimize(fun):
         return lambda x0, a: dini.minimize(fun, x0, a).x
 
-    fam.jax_call(f"{NAME} solve BFGS", solve)
-
+    for solver in (dini.BFGS(), dini.GradientDescent()):
+        fam.jax_call(f"{NAME} solve {solver.name}", solve(solver))
     fam.jax_call(f"{NAME} minimize", minimize)
     for solver in (dini.LBFGS(), dini.BFGS(), dini.GradientDescent()):
         fam.jax_call(f"{NAME} solve {solver.name} (jitted)", jitted(solver))

@@ -9,7 +9,7 @@ import pytest
 from jax.extend.core import jaxpr_as_fun
 
 import dini
-from dini.linear._small import solve_pivoted
+from dini.linear._small import solve_pivoted, swept
 from dini.solvers._definite import inverse_positive, model_positive, solve_positive
 
 
@@ -131,6 +131,36 @@ def test_elimination_with_pivots(n):
     # an unknown for which there is no equation leaves the others alone
     apart = jnp.diag(jnp.arange(n, dtype=float))
     np.testing.assert_allclose(solve(apart, jnp.ones(n))[1:], 1 / np.arange(1, n))
+
+
+@pytest.mark.parametrize(("negative", "positive"), [(0, 5), (4, 0), (3, 4), (1, 1), (10, 10)])
+@pytest.mark.parametrize("singular", [False, True])
+def test_sweeps_of_quasi_definite_matrices(negative, positive, singular):
+    """Alone, in a batch, and the derivatives; also where the positive block is only so with the others."""
+    rng = np.random.default_rng(negative + 10 * positive)
+
+    def definite(n):
+        half = rng.standard_normal((n, n))
+        return half @ half.T + np.eye(n)
+
+    between = rng.standard_normal((positive, negative))
+    rank = np.eye(positive) - np.outer(between[:, 0], between[:, 0]) / sum(between[:, 0] ** 2) if negative else None
+    block = rank @ definite(positive) @ rank if singular and negative and positive else definite(positive)
+    matrix = np.block([[-definite(negative), between.T], [between, block]])
+    inverse, pivots = jax.jit(swept)(matrix)
+    want = np.linalg.inv(matrix)
+    close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9 * abs(want).max())
+    close(inverse, want)
+    assert np.all(pivots[:negative] < 0)
+    assert np.all(pivots[negative:] > 0)
+    np.testing.assert_allclose(np.prod(pivots), np.linalg.det(matrix), rtol=1e-8)
+    scales = np.array([1.0, 1e-3, 1e3])
+    close(jax.jit(jax.vmap(swept))(scales[:, None, None] * matrix)[0] * scales[:, None, None], [want] * 3)
+    direction = rng.standard_normal(matrix.shape)
+    _, along = jax.jvp(lambda m: swept(m)[0], (matrix,), (direction + direction.T,))
+    close(along, -want @ (direction + direction.T) @ want)
+    weights = rng.standard_normal(matrix.shape)
+    close(jax.grad(lambda m: jnp.sum(weights * swept(m)[0]))(matrix), -want.T @ weights @ want.T)
 
 
 def test_derivatives_of_a_branch_that_is_not_taken():

@@ -220,6 +220,22 @@ def test_bounds_against_scipy(solver, box):
     assert not np.any(solution.x > high)
 
 
+def taken_in(model, s, y):
+    from dini.solvers import _lbfgsb
+
+    gram = _lbfgsb.Gram(s @ s, s @ y, y @ y)
+    return _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), gram, jnp.asarray(True))
+
+
+def compact(model):
+    """Return ``W'`` and ``M`` of the model ``theta I - W M W'`` of L-BFGS-B."""
+    from dini.solvers import _lbfgsb
+
+    inverse, scale = _lbfgsb._compact(model)
+    m = model.theta * scale[:, None] * np.linalg.inv(inverse) * scale[None, :]
+    return model.store.reshape(len(scale), -1), m
+
+
 def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
     """Against a fine grid on the piecewise linear path of a quadratic model with a low-rank part."""
     from dini.solvers import _lbfgsb
@@ -232,12 +248,12 @@ def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
         model = dini.LBFGSB(history=4).init(VALLEY, jnp.zeros(n)).model
         for s, y in pairs:
             y = y + (1 + abs(s @ y) / (s @ s)) * s
-            model = _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), jnp.asarray(True))
-        w, m = _lbfgsb._compact(model)
-        hessian = model.theta * np.eye(n) - w @ m @ w.T
+            model = taken_in(model, s, y)
+        rows, m = compact(model)
+        hessian = model.theta * np.eye(n) - rows.T @ m @ rows
         x, g = rng.uniform(-1, 1, n), rng.standard_normal(n)
         lower, upper = np.where(rng.random(n) < 0.3, -np.inf, -1.0), np.where(rng.random(n) < 0.3, np.inf, 1.0)
-        got = jax.jit(_lbfgsb._cauchy_point)(Box(lower, upper, None), x, g, model.theta, w, m)
+        got = jax.jit(_lbfgsb._cauchy_point)(Box(lower, upper, None), x, g, model.theta, rows, m)
         path = np.clip(x - np.linspace(0, 20, 200001)[:, None] * g, lower, upper) - x
         values = path @ g + 0.5 * np.sum((path @ hessian) * path, 1)
         first = np.argmax(np.diff(values) > 0)
@@ -245,8 +261,6 @@ def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
 
 
 def test_the_compact_matrix_is_that_of_bfgs_updates():
-    from dini.solvers import _lbfgsb
-
     rng = np.random.default_rng(1)
     n, model = 5, dini.LBFGSB(history=3).init(VALLEY, jnp.zeros(5)).model
     pairs = []
@@ -254,14 +268,14 @@ def test_the_compact_matrix_is_that_of_bfgs_updates():
         s, y = rng.standard_normal((2, n))
         y = y + (1 + abs(s @ y) / (s @ s)) * s
         pairs.append((s, y))
-        model = _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), jnp.asarray(True))
-    w, m = _lbfgsb._compact(model)
+        model = taken_in(model, s, y)
+    rows, m = compact(model)
     s, y = pairs[-1]
     hessian = (y @ y) / (s @ y) * np.eye(n)
     for s, y in pairs[-3:]:
         hs = hessian @ s
         hessian = hessian + np.outer(y, y) / (s @ y) - np.outer(hs, hs) / (s @ hs)
-    np.testing.assert_allclose(model.theta * np.eye(n) - w @ m @ w.T, hessian, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(model.theta * np.eye(n) - rows.T @ m @ rows, hessian, rtol=1e-9, atol=1e-9)
 
 
 def test_bounds_of_products_and_of_other_sets():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +90,42 @@ def eliminated(
         return jnp.stack(x)
 
     return solve, pivots
+
+
+@jax.custom_jvp
+def swept(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+    r"""Return the inverse of a symmetric quasi-definite matrix, and the pivots.
+
+    Such a matrix has blocks :math:`\begin{pmatrix} -E & G^\top \\ G & F \end{pmatrix}` with :math:`E` and the Schur
+    complement of :math:`-E` positive definite, either of which may be empty. It can be eliminated without exchanges;
+    pivots are those of :math:`L D L^\top`. Gauss and Jordan's sweeps of the whole matrix are one short loop: that
+    compiles in a third of the time of LAPACK's factorization and solves, leaves a loop around it one compiled
+    function, and takes a batch at once.
+
+    References
+    ----------
+    Vanderbei, "Symmetric quasidefinite matrices", SIAM J. Optim. 1995.
+    """
+    n = len(matrix)
+    places = jnp.arange(n)
+
+    def sweep(k: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        a, pivots = now
+        here = places == k
+        # behind a barrier, or they are computed again for each element
+        row, column, inverse = jax.lax.optimization_barrier((a[k] / a[k, k], a[:, k], 1 / a[k, k]))
+        rest = a - column[:, None] * row[None, :]
+        edge = jnp.where(here[:, None], row[None, :], jnp.where(here[None, :], -inverse * column[:, None], rest))
+        return jnp.where(here[:, None] & here[None, :], inverse, edge), jnp.where(here, column, pivots)
+
+    return jax.lax.fori_loop(0, n, sweep, (matrix, jnp.ones_like(matrix[0])))
+
+
+@swept.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    """Differentiate the inverse, not the elimination; the pivots are taken for constants."""
+    inverse, pivots = swept(*primals)
+    return (inverse, pivots), (-dot(inverse, dot(tangents[0], inverse)), jnp.zeros_like(pivots))
 
 
 class Pivoted(NamedTuple):

@@ -167,13 +167,14 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
-def first_length(x: Any, direction: Any) -> Any:
+def first_length(x: Any, direction: Any, norms: Any = None) -> Any:
     """Return the step size to try first along minus a gradient, where nothing is known of the curvature.
 
     The move is of length one at most. One from a start of that size may end exactly at zero, where the gradient of an
-    even function vanishes, be it a minimum or not: such a one is shorter.
+    even function vanishes, be it a minimum or not: such a one is shorter. ``norms`` are those of the direction and of
+    ``x``, where they are known.
     """
-    size, start = trees.norms(direction, x)
+    size, start = trees.norms(direction, x) if norms is None else norms
     long = size > 1
     length = 1 / jnp.where(long, size, 1)
     (end,) = trees.norms(trees.axpy(length, direction, x))

@@ -55,12 +55,12 @@ def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature:
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
 
 
-def secant_curvature(s: Any, y: Any) -> Any:
+def secant_curvature(s: Any, y: Any, ss: Any, yy: Any) -> Any:
     """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
 
-    Infinite for elements that have not moved.
+    Infinite for elements that have not moved. ``ss`` and ``yy`` are the squared norms.
     """
-    overall = trees.norm(y) / jnp.where(trees.norm(s) > 0, trees.norm(s), 1)
+    overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
     return jnp.where(s == 0, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
 
 

@@ -111,25 +111,26 @@ class GradientDescent(Solver):
             return trees.axpy(-eta, gradient, x), State(error, eta, value, gradient, state.steps + 1, state.status)
 
         trial = trees.axpy(-state.step_size, state.gradient, x)
-        value, gradient = problem.value_and_gradient(trial, *args)
+        value, gradient = jax.lax.optimization_barrier(problem.value_and_gradient(trial, *args))
         value = value.astype(state.value.dtype)
-        squared = trees.vdot(state.gradient, state.gradient).astype(value.dtype)
-        bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(state.value)
+        # of the start that is the first trial nothing is known
         first = state.steps == 0
-        finite = jnp.isfinite(value) & trees.all_finite(gradient)
+        squared = jnp.where(first, 0, state.error**2).astype(value.dtype)
+        bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(state.value)
+        new_norm, size = trees.norms(gradient, trial)
+        finite = jnp.isfinite(value) & jnp.isfinite(new_norm)
         change = trees.sub(gradient, state.gradient)
         curvature = -state.step_size * trees.vdot(state.gradient, change)
         # where rounding hides the decrease, the slopes at both ends tell it: their mean is that of a parabola
         falls = curvature <= (2 - 2e-4) * state.step_size * squared
         hidden = value <= state.value + doubtful_difference(state.value)
-        accept = first | (finite & ((value <= bound) | (hidden & falls)))
+        accept = jax.lax.optimization_barrier(first | (finite & ((value <= bound) | (hidden & falls))))
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
-        new_norm = trees.norm(gradient)
-        start = first_length(trial, trees.neg(gradient))
+        start = first_length(trial, trees.neg(gradient), (new_norm, size))
         if not self.stops:
             start = at_rest(problem, trial, args, first & (new_norm == 0), start)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
@@ -137,7 +138,7 @@ class GradientDescent(Solver):
         step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)
         step_size = jax.lax.stop_gradient(step_size).astype(value.dtype)
 
-        tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= trees.eps(x) * (1 + trees.norm(x)) * 1e-2)
+        tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= trees.eps(x) * (1 + size) * 1e-2)
         status = jnp.where(tiny, Status.STEP_TOO_SMALL, state.status)
         status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         error = jnp.where(accept, new_norm, state.error).astype(value.dtype)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._small import swept
 from ..loop import tolerance
-from ..products import dot
+from ..products import dot, inner_products, squares
 from ..settings import require_count
 from ..status import Status
 from ._base import (
@@ -28,15 +29,17 @@ from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search,
 
 
 class Pairs(NamedTuple):
-    """The last differences of points and gradients, scaled to unit steps, and their inner products.
+    r"""The last differences of points (``s``) and gradients (``y``), scaled to unit ``s``, and their small matrices.
 
-    The Hessian is modelled by ``theta`` times the identity, corrected by the pairs.
+    The Hessian is modelled by :math:`\theta I`, corrected by the pairs. ``store`` holds the ``y``, then the ``s``;
+    ``squared`` is :math:`S^\top S`; ``lower`` has :math:`s_i^\top y_j` for ``i`` newer than ``j``, and ``diagonal``
+    these of one pair each: triangular in the order of time, so that the slots need none.
     """
 
-    s: Any
-    y: Any
-    ss: Any
-    sy: Any
+    store: Any
+    squared: Any
+    lower: Any
+    diagonal: Any
     theta: Any
     count: Any
 
@@ -112,9 +115,9 @@ class LBFGSB(BoxSolver):
         del problem, args
         inf, flat = infinity(x), flatten(x)
         zero = jnp.zeros_like(flat)
-        store = jnp.zeros((self.history, flat.size), flat.dtype)
+        store = jnp.zeros((2, self.history, flat.size), flat.dtype)
         small = jnp.zeros((self.history, self.history), flat.dtype)
-        model = Pairs(store, store, small, small, jnp.ones_like(inf), jnp.zeros((), jnp.int32))
+        model = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
         search = jnp.stack([inf, jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
         return State(inf, inf, zero, zero, search, model, running())
 
@@ -124,22 +127,28 @@ class LBFGSB(BoxSolver):
         best, idle, longest, *old = state.search
         old = self.line_search.bracket(*old)
         trial = box.project(flat + old.trial * state.direction)
-        value, gradient = value_and_gradient(problem, box, trial, args)
-        curvature = secant_curvature(trial - flat, gradient - state.gradient)
-        size = trees.norm(box.projected_gradient(trial, gradient, curvature))
+        # behind barriers, or each of the loops that use them computes them again
+        value, gradient = jax.lax.optimization_barrier(value_and_gradient(problem, box, trial, args))
+        s, y = trial - flat, gradient - state.gradient
+        ss, sy = inner_products([s, y], s)
+        (yy,) = squares(y)
+        along = dot(gradient, state.direction)
+        size = trees.norm(box.projected_gradient(trial, gradient, secant_curvature(s, y, ss, yy)))
         first = jnp.isinf(state.value)
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
-        fits, bracket = self.line_search.judge(old, state.value, value, dot(gradient, state.direction), hidden, longest)
+        fits, bracket = self.line_search.judge(old, state.value, value, along, hidden, longest)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
-        shown &= dot(gradient, state.direction) >= 0.9 * old.slope
+        shown &= along >= 0.9 * old.slope
         # a trial that meets the stopping test need not satisfy the search
         solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
         accept = (first | fits | solved | shown) & finite
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0
-        model = _take_in(state.model, trial - flat, gradient - state.gradient, accept & ~first)
+        keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy))
+        accept, renew, keep = jax.lax.optimization_barrier((accept, accept | (failed & known), keep))
+        model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)
         model = _forget(model, failed & known)
 
         point = jnp.where(accept, trial, flat)
@@ -150,7 +159,6 @@ class LBFGSB(BoxSolver):
         gradient = jnp.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
 
-        renew = accept | (failed & known)
         direction, worn = jax.lax.cond(
             renew,
             lambda: _direction(model, box, point, gradient),
@@ -181,70 +189,92 @@ def _forget(model: Pairs, forget: Any) -> Pairs:
     return model._replace(count=jnp.where(forget, 0, model.count), theta=jnp.where(forget, 1, model.theta))
 
 
-def _take_in(model: Pairs, s: Any, y: Any, accept: Any) -> Pairs:
-    """Store a pair of positive curvature in place of the oldest one."""
-    ss, sy, yy = dot(s, s), dot(s, y), dot(y, y)
-    keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy))
-    shrink = jax.lax.rsqrt(jnp.where(keep, ss, 1))
-    here = jnp.arange(model.ss.shape[0]) == model.count % model.ss.shape[0]
+class Gram(NamedTuple):
+    """The inner products of a step ``s`` and the change of the gradient ``y``."""
+
+    ss: Any
+    sy: Any
+    yy: Any
+
+
+def _take_in(model: Pairs, s: Any, y: Any, gram: Gram, keep: Any) -> Pairs:
+    """Store a pair in place of the oldest one where ``keep`` holds."""
+    m = len(model.diagonal)
+    shrink = jax.lax.rsqrt(jnp.where(keep, gram.ss, 1))
+    slots, place = jnp.arange(m), model.count % m
+    here = slots == place
+    products = jnp.where(~here & (slots < model.count), shrink * dot(model.store, s), 0)
     put = keep & here
-    store_s = jnp.where(put[:, None], shrink * s, model.s)
-    store_y = jnp.where(put[:, None], shrink * y, model.y)
     row, column = put[:, None], put[None, :]
-    with_s, with_y = dot(store_s, shrink * s), dot(store_s, shrink * y)
-    scaled = jnp.where(column, with_y[:, None], jnp.where(row, dot(store_y, shrink * s)[None, :], model.sy))
-    squared = jnp.where(column, with_s[:, None], jnp.where(row, with_s[None, :], model.ss))
-    theta = jnp.where(keep, yy / jnp.where(keep, sy, 1), model.theta)
-    return Pairs(store_s, store_y, squared, scaled, theta, model.count + keep.astype(jnp.int32))
+    squares = jnp.where(here, 1, products[1])
+    pair = jax.lax.dynamic_slice_in_dim(model.store, place, 1, 1)
+    # the condition is for the order that it implies, in which the store is updated in place; see LBFGS
+    known = jnp.all(jnp.isfinite(products))
+    pair = jnp.where(keep & known, shrink * jnp.stack([y, s])[:, None], pair)
+    return Pairs(
+        jax.lax.dynamic_update_slice_in_dim(model.store, pair, place, 1),
+        jnp.where(column, squares[:, None], jnp.where(row, squares[None, :], model.squared)),
+        jnp.where(column, 0, jnp.where(row, products[0][None, :], model.lower)),
+        jnp.where(put, shrink**2 * gram.sy, model.diagonal),
+        jnp.where(keep, gram.yy / jnp.where(keep, gram.sy, 1), model.theta),
+        model.count + keep.astype(jnp.int32),
+    )
 
 
 def _compact(model: Pairs) -> tuple[jax.Array, jax.Array]:
-    r"""Return ``W`` and ``M`` of the model :math:`\theta I - W M W^\top` of the Hessian.
+    r"""Return :math:`M^{-1}` and the scale ``u`` of the model :math:`\theta (I - W u M u W^\top)` of the Hessian.
 
-    :math:`W = [Y, \theta S]` and :math:`M^{-1} = \begin{pmatrix} -D & L^\top \\ L & \theta S^\top S \end{pmatrix}`,
-    where :math:`L_{ij} = s_i^\top y_j` for ``i`` newer than ``j``. Empty slots have zero columns in ``W``.
+    ``W`` has the stored vectors as its columns, which ``u`` divides by :math:`\theta` where they are differences of
+    gradients, and
+
+    .. math:: M^{-1} = \begin{pmatrix} -D & L^\top \\ L & \theta S^\top S \end{pmatrix} / \theta.
+
+    Empty slots have the scale zero.
     """
-    m = model.ss.shape[0]
-    slots = jnp.arange(m)
-    age = (model.count - 1 - slots) % m
-    full = slots < model.count
+    m = len(model.diagonal)
+    full = jnp.arange(m) < model.count
     both = full[:, None] & full[None, :]
-    lower = jnp.where(both & (age[:, None] < age[None, :]), model.sy, 0)
-    diagonal = jnp.where(full, jnp.diagonal(model.sy), 1)
-    squared = jnp.where(both, model.theta * model.ss, jnp.eye(m, dtype=model.ss.dtype))
-    inverse = jnp.block([[-jnp.diag(diagonal), lower.T], [lower, squared]])
-    w = jnp.where(full[:, None], model.y, 0), jnp.where(full[:, None], model.theta * model.s, 0)
-    return jnp.concatenate(w).T, jnp.linalg.inv(inverse)
+    eye = jnp.eye(m, dtype=model.squared.dtype)
+    lower = jnp.where(both, model.lower, 0) / model.theta
+    diagonal = jnp.where(full, model.diagonal / model.theta, 1)
+    squared = jnp.where(both, model.squared, eye)
+    inverse = jnp.block([[-diagonal[:, None] * eye, lower.T], [lower, squared]])
+    return inverse, jnp.concatenate([jnp.where(full, 1 / model.theta, 0), jnp.where(full, 1.0, 0)])
 
 
 def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the direction to the minimizer of the model, and whether the model had to be given up for it."""
-    w, m = _compact(model)
-    cauchy = _cauchy_point(box, x, gradient, model.theta, w, m)
+    inverse, scale = _compact(model)
+    rows, theta = model.store.reshape(len(scale), -1), model.theta
+    unit, _ = swept(inverse)
+    m = theta * scale[:, None] * unit * scale[None, :]
+    cauchy = _cauchy_point(box, x, gradient, theta, rows, m)
     free = (cauchy > box.lower) & (cauchy < box.upper)
     move = cauchy - x
-    reduced = jnp.where(free, gradient + model.theta * move - dot(w, dot(m, dot(w.T, move))), 0)
-    # the inverse of the model on the free variables, by the Sherman-Morrison-Woodbury formula
-    inner = jnp.where(free[:, None], w, 0)
-    system = jnp.eye(m.shape[0], dtype=m.dtype) - dot(m, dot(inner.T, inner)) / model.theta
-    weights = jnp.linalg.solve(system, dot(m, dot(inner.T, reduced)))
-    step = -jnp.where(free, reduced / model.theta + dot(inner, weights) / model.theta**2, 0)
+    reduced = jnp.where(free, gradient + theta * move - dot(dot(m, dot(rows, move)), rows), 0)
+    # The inverse of the model on the free variables, by the Sherman-Morrison-Woodbury formula. As that of the whole
+    # model, its small matrix is quasi-definite: the inertia of both is that of a positive definite Hessian.
+    inner = jnp.where(free[None, :], rows, 0)
+    system, _ = swept(inverse - scale[:, None] * dot(inner, inner.T) * scale[None, :])
+    weights = scale * dot(system, scale * dot(inner, reduced))
+    step = -jnp.where(free, reduced + dot(weights, inner), 0) / theta
     projected = box.project(cauchy + step) - x
     truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
-    descends = lambda d: jnp.all(jnp.isfinite(d)) & (dot(gradient, d) < 0)
     plain = box.project(x - gradient) - x
-    good, fair = descends(projected), descends(truncated)
+    # infinite or NaN where an element of the direction is
+    good, fair = (jnp.isfinite(slope) & (slope < 0) for slope in inner_products([projected, truncated], gradient))
     return jnp.where(good, projected, jnp.where(fair, truncated, plain)), ~(good | fair)
 
 
 def _cauchy_point(
-    box: Box, x: jax.Array, gradient: jax.Array, theta: jax.Array, w: jax.Array, m: jax.Array
+    box: Box, x: jax.Array, gradient: jax.Array, theta: jax.Array, rows: jax.Array, m: jax.Array
 ) -> jax.Array:
-    r"""Return the first local minimizer of the model along the projected gradient path.
+    r"""Return the first local minimizer of a model :math:`\theta I - W M W^\top` along the projected gradient path.
 
-    Let :math:`t_1 \le t_2 \le \dots` be the breakpoints and :math:`d_j` the direction beyond the ``j``-th one, minus
-    the gradient without the coordinates that have met a bound. With :math:`D_j = d_j^\top d_j`, :math:`p_j = W^\top
-    d_j` and :math:`c_j = W^\top z_j`, where :math:`z_j` is the way up to it, the model's slope and curvature there are
+    ``rows`` are the columns of ``W``. Let :math:`t_1 \le t_2 \le \dots` be the breakpoints and :math:`d_j` the
+    direction beyond the ``j``-th one, minus the gradient without the coordinates that have met a bound. With
+    :math:`D_j = d_j^\top d_j`, :math:`p_j = W^\top d_j` and :math:`c_j = W^\top z_j`, where :math:`z_j` is the way up
+    to it, the model's slope and curvature there are
 
     .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j.
     """
@@ -255,26 +285,24 @@ def _cauchy_point(
     order = jnp.argsort(breaks)
     ends = breaks[order]
     finite = jnp.isfinite(ends)
+    ends_or_zero = jnp.where(finite, ends, 0)
     ordered = steps[order]
-    along = w[order] * ordered[:, None]
-
-    def remaining(parts: jax.Array) -> jax.Array:
-        """Sum over the coordinates that still move beyond each breakpoint, the start included."""
-        zero = jnp.zeros((1, *parts.shape[1:]), parts.dtype)
-        return jnp.concatenate([jnp.cumsum(parts[::-1], 0)[::-1], zero])
-
-    start = jnp.concatenate([jnp.zeros((1,), ends.dtype), jnp.where(finite, ends, 0)])
-    known = jnp.concatenate([jnp.ones((1,), bool), finite])
-    squared, p = remaining(ordered**2), remaining(along)
-    done = jnp.cumsum(along * jnp.where(finite, ends, 0)[:, None], 0)
-    c = jnp.concatenate([jnp.zeros((1, m.shape[0]), done.dtype), done]) + start[:, None] * p
-    pm = dot(p, m)
-    slope = (theta * start - 1) * squared - jnp.sum(pm * c, 1)
-    bend = theta * squared - jnp.sum(pm * p, 1)
+    along = rows[:, order] * ordered[None, :]
+    # sums over the coordinates that still move beyond each breakpoint, the start included, and over those that do not
+    moving = jnp.concatenate([(ordered**2)[None], along])[:, ::-1]
+    sums = jnp.pad(jnp.cumsum(jnp.concatenate([moving, along * ends_or_zero[None, :]]), 1), ((0, 0), (1, 0)))
+    remaining = sums[: len(moving), ::-1]
+    squared, p = remaining[0], remaining[1:]
+    start = jnp.pad(ends_or_zero, (1, 0))
+    known = jnp.pad(finite, (1, 0), constant_values=True)
+    c = sums[len(moving) :] + start[None, :] * p
+    mp = dot(m, p)
+    slope = (theta * start - 1) * squared - jnp.sum(mp * c, 0)
+    bend = theta * squared - jnp.sum(mp * p, 0)
     # the model is convex: what rounding makes of its curvature must not turn it around
     bend = jnp.maximum(bend, jnp.finfo(x.dtype).eps * theta * squared)
     ahead = jnp.where(slope < 0, -slope / jnp.where(bend > 0, bend, 1), 0)
-    next_end = jnp.concatenate([ends, jnp.full((1,), jnp.inf, ends.dtype)])
+    next_end = jnp.pad(ends, (0, 1), constant_values=jnp.inf)
     stop = known & ((slope >= 0) | (start + ahead <= next_end))
     j = jnp.argmax(stop)
     t = start[j] + ahead[j]

@@ -12,6 +12,7 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..loop import met
+from ..products import squares
 from ..status import Status
 from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
@@ -88,7 +89,8 @@ class ProjectedNewton(BoxSolver):
         box, flat = box_of(problem, x), flatten(x)
         trial = box.project(flat + state.step_size * state.direction)
         value, gradient = value_and_gradient(problem, box, trial, args)
-        curvature = secant_curvature(trial - flat, gradient - state.gradient)
+        s, y = trial - flat, gradient - state.gradient
+        curvature = secant_curvature(s, y, *squares(s, y))
         size = trees.norm(box.projected_gradient(trial, gradient, curvature))
         first = state.steps == 0
         # what the free coordinates promise along the line, and the active ones along the bent path
