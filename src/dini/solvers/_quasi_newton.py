@@ -111,7 +111,7 @@ class QuasiNewton(Solver):
         first = jnp.isinf(state.value)
         slack = relative_rounding(state.value)
         # the first trial is the start itself
-        slope = gram.sg / jnp.where(first, 1, old.trial)
+        slope = jax.lax.optimization_barrier(gram.sg / jnp.where(first, 1, old.trial))
         hidden = hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
