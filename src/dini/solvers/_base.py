@@ -22,6 +22,15 @@ from ..status import Status
 PATIENCE = 50
 
 
+def lost_patience(idle: Any, steps: Any) -> Any:
+    """Return whether a method without second derivatives has stalled, after so many steps without gain.
+
+    On an ill-conditioned function its gradients rise and fall, near a solution by amounts that values no longer show:
+    hundreds of steps may go by between two gains. A quarter of all steps is what they may take.
+    """
+    return (idle >= PATIENCE) & (4 * idle >= steps)
+
+
 class Solver:
     """Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
 

@@ -15,11 +15,11 @@ from ..products import dot, inner_products, squares
 from ..settings import require_count
 from ..status import Status
 from ._base import (
-    PATIENCE,
     first_length,
     hidden_difference,
     infinity,
     kept_value,
+    lost_patience,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -47,8 +47,8 @@ class Pairs(NamedTuple):
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and gradient, the line search, the model.
 
-    ``search`` holds the smallest error so far, the number of steps since the last gain, the longest step and the
-    search's bracket, as one vector.
+    ``search`` holds the smallest error so far, the number of steps since the last gain, that of all, the longest step
+    and the search's bracket, as one vector.
     """
 
     error: Any
@@ -118,13 +118,13 @@ class LBFGSB(BoxSolver):
         store = jnp.zeros((2, self.history, flat.size), flat.dtype)
         small = jnp.zeros((self.history, self.history), flat.dtype)
         model = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
-        search = jnp.stack([inf, jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
+        search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
         return State(inf, inf, zero, zero, search, model, running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
         box, flat = box_of(problem, x), flatten(x)
-        best, idle, longest, *old = state.search
+        best, idle, steps, longest, *old = state.search
         old = self.line_search.bracket(*old)
         trial = box.project(flat + old.trial * state.direction)
         # behind barriers, or each of the loops that use them computes them again
@@ -169,7 +169,7 @@ class LBFGSB(BoxSolver):
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
         start = jnp.where(model.count == 0, first_length(point, direction), 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
-        status = jnp.where((failed & ~known) | (idle >= PATIENCE), Status.STALLED, state.status)
+        status = jnp.where((failed & ~known) | lost_patience(idle, steps), Status.STALLED, state.status)
         status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         search = [jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True)]
         kept = State(
@@ -177,7 +177,7 @@ class LBFGSB(BoxSolver):
             value,
             gradient,
             direction,
-            jnp.stack([best, idle, jax.lax.stop_gradient(limit), *search]),
+            jnp.stack([best, idle, steps + 1, jax.lax.stop_gradient(limit), *search]),
             model,
             status.astype(jnp.int32),
         )

@@ -12,12 +12,12 @@ from ..loop import tolerance
 from ..products import inner_products
 from ..status import Status
 from ._base import (
-    PATIENCE,
     Solver,
     first_length,
     hidden_difference,
     infinity,
     kept_value,
+    lost_patience,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -28,8 +28,8 @@ from ._line_search import LineSearch, exhausted, require_line_search, unbounded
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and gradient, the line search, the model.
 
-    ``search`` holds the smallest error so far, the number of steps since the last gain, and the search's bracket, as
-    one vector: a loop that carries few arrays compiles and runs faster.
+    ``search`` holds the smallest error so far, the number of steps since the last gain, that of all, and the search's
+    bracket, as one vector: a loop that carries few arrays compiles and runs faster.
     """
 
     error: Any
@@ -94,13 +94,13 @@ class QuasiNewton(Solver):
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
         fresh = self.line_search.begin(0.0, inf, 0.0)
-        search = jnp.stack([inf, jnp.zeros_like(inf), *fresh])
+        search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), *fresh])
         return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
         dtype = state.error.dtype
-        best, idle, *old = state.search
+        best, idle, steps, *old = state.search
         old = self.line_search.bracket(*old)
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
@@ -144,7 +144,7 @@ class QuasiNewton(Solver):
         near = lambda: self._first_trial(old, slope)
         start = jax.lax.cond(cold, lambda: first_length(point, direction).astype(dtype), near)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
-        stalled = (failed & (state.model.count == 0)) | (idle >= PATIENCE)
+        stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)
         status = jnp.where(stalled, Status.STALLED, state.status)
         status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         kept = State(
@@ -152,7 +152,7 @@ class QuasiNewton(Solver):
             value,
             gradient,
             direction,
-            jnp.stack([best, idle, *(jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True))]),
+            jnp.stack([best, idle, steps + 1, *(jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True))]),
             self._forget(model, restart),
             status.astype(jnp.int32),
         )
