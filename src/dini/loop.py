@@ -141,6 +141,30 @@ def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: A
     return conclude(problem, solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start), args)
 
 
+def _differentiable(
+    problem: Any, solver: Any, args: tuple[Any, ...], monitor: Any, steps: int | None
+) -> tuple[int, Callable[[Outcome], Outcome]]:
+    """Return the limit on the number of steps, and one step whose derivative may be taken."""
+    total = solver.max_steps if steps is None else steps
+    taken = solver if steps is None else solver.untested()
+
+    def advance(now: Outcome) -> Outcome:
+        new = _advance(problem, taken, now, args, monitor, total)
+        # nothing depends on how near the points are; reverse mode would divide by it
+        return new._replace(state=new.state._replace(error=jax.lax.stop_gradient(new.error)))
+
+    return total, advance
+
+
+def replay(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], *, steps: int | None = None) -> Any:
+    """Return the point of :func:`iterate_differentiably`, from one loop, which forward mode alone can differentiate."""
+    total, advance = _differentiable(problem, solver, args, None, steps)
+    start = _start(problem, solver, x, args, None)
+    if steps is None:
+        return jax.lax.while_loop(lambda now: now.status == Status.RUNNING, advance, start).x
+    return jax.lax.fori_loop(0, total, lambda _, now: advance(now), start).x
+
+
 def iterate_differentiably(
     problem: Any,
     solver: Any,
@@ -156,13 +180,7 @@ def iterate_differentiably(
     Without ``steps`` the stopping test applies and the steps after it are skipped. With ``steps`` exactly so many are
     taken. With ``checkpoint``, about ``2 * sqrt(n)`` states are kept instead of ``n``.
     """
-    total = solver.max_steps if steps is None else steps
-    taken = solver if steps is None else solver.untested()
-
-    def advance(now: Outcome) -> Outcome:
-        new = _advance(problem, taken, now, args, monitor, total)
-        # nothing depends on how near the points are; reverse mode would divide by it
-        return new._replace(state=new.state._replace(error=jax.lax.stop_gradient(new.error)))
+    total, advance = _differentiable(problem, solver, args, monitor, steps)
 
     def running(one: Callable[[Outcome], Outcome]) -> Callable[[Outcome, Any], tuple[Outcome, None]]:
         """Skip what comes after the end; a fixed number of steps needs no test, whose branches reverse mode stores."""

@@ -318,6 +318,16 @@ class hoist:
         self._jaxpr = closed.jaxpr
         self._tree = jax.tree.structure(shape)
 
+    def calls(self, primitive: str) -> bool:
+        """Return whether a primitive is anywhere in the function's program."""
+        pending = [self._jaxpr]
+        while pending:
+            for equation in pending.pop().eqns:
+                if equation.primitive.name == primitive:
+                    return True
+                pending += [part for part in jax.tree.leaves(list(equation.params.values())) if hasattr(part, "eqns")]
+        return False
+
     def __call__(self, consts: list[Any], *args: Any) -> Any:
         """Evaluate the function with its hoisted values given."""
         outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *jax.tree.leaves(args))

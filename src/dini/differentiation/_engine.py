@@ -42,7 +42,8 @@ def _times(factor: jax.Array, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
 
 
-def _split(tangents: list[Any]) -> list[int]:
+def moving_places(tangents: list[Any]) -> list[int]:
+    """Return the places of the tangents that are not known to be zero."""
     return [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
 
 
@@ -171,7 +172,7 @@ def _ruled(
     def rule(primals: Any, tangents: Any) -> Any:
         x, extra = solution(*primals)
         leaves, dots = primals[1], tangents[1]
-        moving = _split(dots)
+        moving = moving_places(dots)
         if not moving or not jax.tree.leaves(x):
             return (x, extra), _zeros((x, extra))
 
