@@ -93,6 +93,7 @@ class Anderson(Solver):
 
     solves = (FixedPoint,)
     lags = True
+    fitted = True
 
     def __post_init__(self) -> None:
         self._check_settings()

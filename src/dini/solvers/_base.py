@@ -66,6 +66,8 @@ class Solver:
     stops: bool = True
     #: whether no step evaluates the objective: the loop does so once at the end, for one that is NaN is not minimized
     blind: ClassVar[bool] = False
+    #: whether step sizes or a model are fitted to the way that is taken: steps need not contract in other directions
+    fitted: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -84,6 +84,7 @@ class Broyden(Solver):
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (Root, FixedPoint)
+    fitted = True
 
     def __post_init__(self) -> None:
         self._check_settings()

@@ -86,6 +86,11 @@ class GradientDescent(Solver):
         return self.step_size is None
 
     @property
+    def fitted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the step sizes are."""
+        return self.step_size is None
+
+    @property
     def lags(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the gradient is that of the point before the step."""
         return self.step_size is not None

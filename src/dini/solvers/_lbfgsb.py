@@ -105,6 +105,8 @@ class LBFGSB(BoxSolver):
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
+    fitted = True
+
     def __post_init__(self) -> None:
         self._check_settings()
         require_count("LBFGSB's history", self.history)

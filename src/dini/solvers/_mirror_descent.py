@@ -94,6 +94,11 @@ class MirrorDescent(Solver):
             )
 
     @property
+    def fitted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the step sizes are."""
+        return self.step_size is None
+
+    @property
     def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether only gradients decide."""
         return self.step_size is not None

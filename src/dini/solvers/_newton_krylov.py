@@ -85,6 +85,7 @@ class NewtonKrylov(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (Root, FixedPoint)
+    fitted = True
 
     def __post_init__(self) -> None:
         self._check_settings()

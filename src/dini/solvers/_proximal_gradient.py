@@ -84,6 +84,11 @@ class ProximalGradient(Solver):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
     @property
+    def fitted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the step sizes are."""
+        return self.step_size is None
+
+    @property
     def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether only gradients decide."""
         return self.step_size is not None

@@ -59,6 +59,7 @@ class QuasiNewton(Solver):
     """
 
     monotone = True
+    fitted = True
 
     line_search: LineSearch
 

@@ -71,6 +71,7 @@ class TrustRegionNewtonCG(Solver):
 
     superlinear = True
     monotone = True
+    fitted = True
 
     def __post_init__(self) -> None:
         self._check_settings()
