@@ -340,6 +340,7 @@ class Function(Solver):
         # a far start vouches for nothing, and neither does a point where the residual has grown exponentially
         scale = jnp.minimum(*(jnp.where(jnp.isfinite(size), size, jnp.inf) for size in (far, start)))
         scale = jnp.where(jnp.isfinite(scale), jnp.maximum(scale, 1), 1)
-        status = jnp.where(error <= tol * scale, Status.CONVERGED, Status.CONDITION)
+        tol = tol * scale
+        status = jnp.where(error <= tol, Status.CONVERGED, Status.CONDITION)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
-        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error)
+        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error, tol=tol)
