@@ -62,7 +62,8 @@ class Solution(NamedTuple):
     def of(cls, x: Any, status: Any, steps: Any, error: Any, tol: Any, **rest: Any) -> Solution:
         """Build a solution from its figures."""
         dtype = jnp.promote_types(error.dtype, jnp.float32)
-        figures = jnp.stack([jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)])
+        given = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
+        figures = jnp.stack(given)
         return cls(x, jax.lax.stop_gradient(figures), **rest)
 
     @property

@@ -301,6 +301,11 @@ def as_solver(solver: Any) -> Solver:
         return solver
     if callable(solver) and not isinstance(solver, type):
         return Function(Watched(solver))
+    if callable(getattr(solver, "init", None)) and callable(getattr(solver, "update", None)):
+        raise TypeError(
+            f"solver must be an object of dini.solvers: given {solver!r}. For a transformation of optax, opt, write "
+            "solver=dini.OptaxSolver(opt)."
+        )
     raise TypeError(
         "solver must be an object of dini.solvers, such as dini.LBFGS(), or a function (problem, init, *args) -> x: "
         f"given {solver!r}."

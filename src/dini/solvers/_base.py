@@ -6,13 +6,14 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
 from ..functions import function_name
+from ..hints import missing_method
 from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
 from ..settings import require_count, require_number, require_positive
@@ -64,6 +65,16 @@ class Solver:
             cls.init = _checked(cls.init)
         if "step" in cls.__dict__:
             cls.step = _converted(cls.step)
+
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of JAXopt's methods what takes their place."""
+            hint = missing_method(name, type(self).__name__, self.solves[0].__name__)
+            if hint is None:
+                # what is missing is said as always, also of a property that fails
+                return object.__getattribute__(self, name)
+            raise AttributeError(hint, name=name, obj=self)
 
     @property
     def name(self) -> str:
