@@ -487,6 +487,19 @@ def test_a_far_start_does_not_vouch_for_what_a_function_returns():
     assert dini.solve(problem, lambda problem, init, a: jnp.sqrt(a), 1e4, 4.0).status == dini.Status.CONVERGED
 
 
+def test_the_error_names_the_threshold_that_a_function_missed():
+    problem = dini.Root(lambda x, a: 1000 * (x - a))
+    closed_form = lambda problem, init, a: a * (1 + 1e-2)
+    # the residual at the start, 1000, times the fourth root of the unit roundoff
+    says = r"CONDITION after 1 steps, optimality error 1.000e\+01, tolerance 1.2e-01\."
+    with pytest.raises(dini.SolveError, match=says):
+        dini.solve(problem, closed_form, 0.0, 1.0)
+    with pytest.raises(Exception, match=says):
+        jax.block_until_ready(jax.jit(lambda a: dini.solve(problem, closed_form, 0.0, a).x)(1.0))
+    with pytest.warns(dini.SolveWarning, match=says):
+        dini.solve(problem, closed_form, 0.0, 1.0, on_failure="warn")
+
+
 @pytest.mark.parametrize("mode", [dini.Implicit(), dini.Unrolled()])
 def test_what_meets_a_test_that_means_nothing_is_told_in_every_mode(mode):
     how = {"differentiation": mode, "on_failure": "ignore"}

@@ -47,6 +47,33 @@ _THERE = {
     "unroll": "Everything is compiled; to unroll a solve, pass differentiation=dini.Unrolled().",
 }
 
+#: the function of dini that solves a problem of each kind
+_VERBS = {"Minimize": "minimize", "LeastSquares": "least_squares", "Root": "root", "FixedPoint": "fixed_point"}
+
+#: JAXopt's methods of solvers, whose function is here a problem's
+_METHODS = {
+    "run": "{solve}.",
+    "run_iterator": "dini.run_iterator({problem}, solver, x0, iterator).",
+    "init_state": "{solve}, or in a loop by hand state = solver.init({problem}, x0, *args).",
+    "update": "{solve}, or in a loop by hand x, state = solver.step({problem}, x, state, *args).",
+    "optimality_fun": "problem.condition(problem, x, *args), where problem = {problem}.",
+    "l2_optimality_error": "problem.condition.error(problem, x, *args), where problem = {problem}.",
+}
+
+
+def missing_method(name: str, solver: str, kind: str) -> str | None:
+    """Return what to say of JAXopt's method of that name, asked of a solver for one kind of problems, or ``None``."""
+    if name not in _METHODS:
+        return None
+    verb, problem = _VERBS.get(kind), f"dini.{kind}(fun)"
+    solve = f"dini.{verb}(fun, x0, *args, solver={solver}(...))"
+    if verb is None:
+        problem = f"dini.{kind}(...)"
+        solve = f"dini.solve({problem}, {solver}(...), x0, *args)"
+    return f"{solver} has no method {name!r}: the function belongs to the problem. Write " + _METHODS[name].format(
+        solve=solve, problem=problem
+    )
+
 
 def _hint(name: str, names: list[str], owner: str) -> str:
     other = _HERE.get(name)

@@ -141,10 +141,8 @@ def run_iterator(
     status = Status.MAX_STEPS if status == Status.RUNNING else status
     dtype = trees.real_dtype(x)
     solution = Solution.of(
-        x, jnp.asarray(status, jnp.int32), jnp.asarray(steps), jnp.asarray(error, dtype), state=state
+        x, jnp.asarray(status, jnp.int32), steps, jnp.asarray(error, dtype), tolerance(solver, x), state=state
     )
     if status not in (Status.CONVERGED, Status.MAX_STEPS) and on_failure != "ignore":
-        raise failure(
-            solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, x)
-        )
+        raise failure(solution.figures, problem=problem.name, solver=solver.name)
     return solution

@@ -18,6 +18,7 @@ class Outcome(NamedTuple):
     """What a loop leaves behind.
 
     ``best`` is the point of the smallest error so far and that error, where the solver's steps may make it worse.
+    ``tol`` is what the error was compared with, where that is not the solver's tolerance.
     """
 
     x: Any
@@ -27,6 +28,7 @@ class Outcome(NamedTuple):
     error: Any
     history: Any = None
     best: Any = None
+    tol: Any = None
 
 
 def tolerance(solver: Any, x: Any) -> Any:

@@ -35,8 +35,8 @@ class Solution(NamedTuple):
     x
         The solution, with the structure of ``init``. Differentiable.
     figures
-        Status, steps and error as one small array (each array that leaves a compiled program costs time): read them
-        from ``status`` and ``stats``.
+        Status, steps, error and what the error was compared with, as one small array (each array that leaves a compiled
+        program costs time): read them from ``status`` and ``stats``.
     aux
         The auxiliary output of the problem's function at ``x``, where ``has_aux=True``. Differentiable.
     state
@@ -59,10 +59,11 @@ class Solution(NamedTuple):
     history: Any = None
 
     @classmethod
-    def of(cls, x: Any, status: Any, steps: Any, error: Any, **rest: Any) -> Solution:
+    def of(cls, x: Any, status: Any, steps: Any, error: Any, tol: Any, **rest: Any) -> Solution:
         """Build a solution from its figures."""
         dtype = jnp.promote_types(error.dtype, jnp.float32)
-        figures = jnp.stack([status.astype(dtype), steps.astype(dtype), error.astype(dtype)])
+        given = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
+        figures = jnp.stack(given)
         return cls(x, jax.lax.stop_gradient(figures), **rest)
 
     @property
@@ -90,8 +91,9 @@ class Solution(NamedTuple):
         return Status(int(np.max(np.asarray(self.status)))).explanation
 
 
-def failure(status: Any, steps: Any, error: Any, *, problem: str, solver: str, tol: Any) -> SolveError:
+def failure(figures: Any, *, problem: str, solver: str) -> SolveError:
     """Build the exception for a failed solve from its figures."""
+    status, steps, error, tol = np.asarray(figures)
     end = Status(int(status))
     return SolveError(
         f"{problem} was not solved by {solver}: {end.name} after {int(steps)} steps, "

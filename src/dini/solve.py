@@ -103,7 +103,8 @@ def _solve(
     state, history = jax.lax.stop_gradient((outcome.state if return_state else None, outcome.history))
     aux = problem.aux(outcome.x, *args)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
-    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, aux=aux, state=state, history=history)
+    tol = tolerance(solver, outcome.x) if outcome.tol is None else outcome.tol
+    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, aux=aux, state=state, history=history)
     return solution._replace(figures=_in_this_thread(solution.figures, never))
 
 
@@ -255,7 +256,7 @@ def _solve_in_time(
         resumed = Resumed(solver, state, jnp.asarray(min(group, solver.max_steps - taken), jnp.int32))
         began = time.perf_counter()
         solution: Solution = _solve(problem, resumed, init, args, differentiation, None, on_failure, True, _never())
-        status, steps, error = np.asarray(solution.figures)
+        status, steps, error, tol = np.asarray(solution.figures)
         now = time.perf_counter()
         taken, init, state = taken + int(steps), solution.x, solution.state
         if status != Status.MAX_STEPS or taken >= solver.max_steps:
@@ -266,7 +267,7 @@ def _solve_in_time(
         share = 0.5 * (time_limit - (now - start)) / ((now - began) / max(int(steps), 1))
         affordable = int(min(share, solver.max_steps))
         group = max(1, min(2 * group, affordable))
-    figures = jnp.asarray([float(status), float(taken), float(error)], solution.figures.dtype)
+    figures = jnp.asarray([float(status), float(taken), float(error), float(tol)], solution.figures.dtype)
     return solution._replace(figures=figures, state=solution.state if return_state else None)
 
 
@@ -276,9 +277,7 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
         # a product, so that a derivative that is being taken becomes NaN with the value
         lost = lambda u: u * jnp.asarray(jnp.nan, u.dtype) if trees.is_inexact(u) else u
         return solution._replace(x=jax.tree.map(lost, solution.x), aux=jax.tree.map(lost, solution.aux))
-    error = failure(
-        solution.status, *solution.stats, problem=problem.name, solver=solver.name, tol=tolerance(solver, solution.x)
-    )
+    error = failure(solution.figures, problem=problem.name, solver=solver.name)
     if on_failure == "raise":
         raise error
     warnings.warn(str(error), SolveWarning, stacklevel=3)
@@ -287,22 +286,13 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
 
 def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure, counted: bool) -> Solution:
     """Deal with a failure that will show at run time only."""
-    report = partial(_report, problem.name, solver.name)
-    # one array of figures: each value that a callback takes costs time to compile
-    figures = jnp.concatenate(
-        [solution.figures, jnp.asarray(tolerance(solver, solution.x), solution.figures.dtype)[None]]
-    )
+    report = partial(failure, problem=problem.name, solver=solver.name)
     # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
     failed, mark = solution.figures[0] != 0, on_failure == "nan"
     if counted:
         failed &= solution.figures[0] != Status.MAX_STEPS
-    x, aux = guard((solution.x, solution.aux), failed, report, (figures,), on_failure, mark=mark)
+    x, aux = guard((solution.x, solution.aux), failed, report, (solution.figures,), on_failure, mark=mark)
     return solution._replace(x=x, aux=aux)
-
-
-def _report(problem: str, solver: str, figures: np.ndarray) -> Exception:
-    status, steps, error, tol = figures
-    return failure(status, steps, error, problem=problem, solver=solver, tol=tol)
 
 
 def as_solver(solver: Any) -> Solver:
@@ -311,6 +301,11 @@ def as_solver(solver: Any) -> Solver:
         return solver
     if callable(solver) and not isinstance(solver, type):
         return Function(Watched(solver))
+    if callable(getattr(solver, "init", None)) and callable(getattr(solver, "update", None)):
+        raise TypeError(
+            f"solver must be an object of dini.solvers: given {solver!r}. For a transformation of optax, opt, write "
+            "solver=dini.OptaxSolver(opt)."
+        )
     raise TypeError(
         "solver must be an object of dini.solvers, such as dini.LBFGS(), or a function (problem, init, *args) -> x: "
         f"given {solver!r}."

@@ -247,7 +247,7 @@ class Composite(Problem):
 
     def check(self, x: PrimalDual, *args: Any) -> None:
         """Raise unless all parts fit one another."""
-        check_scalar(jax.eval_shape(self.value, x, *args), self.name)
+        check_scalar(jax.eval_shape(self.value, x, *args), self.name, has_aux=self.has_aux)
         image = jax.eval_shape(lambda u: self.image(u, *args), x.primal)
         trees.require_same("The dual variable in init", x.dual, image, "the operator's output")
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +29,17 @@ def _symmetric_product(a: jax.Array, b: jax.Array) -> jax.Array:
     bands = [(i, dot(a[i : i + _BLOCK], b[i:].T)) for i in range(0, size, _BLOCK)]
     upper = jnp.triu(jnp.concatenate([jnp.pad(band, ((0, 0), (i, 0))) for i, band in bands]))
     return upper + jnp.triu(upper, 1).T
+
+
+def _fits(fun: Callable[..., Any], given: tuple[Any, ...]) -> bool:
+    """Return whether a function can be called with so many arguments, as far as that is known."""
+    try:
+        inspect.signature(fun).bind(*given)
+    except TypeError:
+        return False
+    except ValueError:  # a function without a signature
+        return True
+    return True
 
 
 @trees.register
@@ -59,9 +73,14 @@ class LinearComposite:
     matrix: Any
 
     def __post_init__(self) -> None:
-        for name in ("outer", "matrix"):
-            if callable(getattr(self, name)):
-                object.__setattr__(self, name, as_function(getattr(self, name), f"LinearComposite's {name}"))
+        for name, form in (("outer", "h(z, x, *args)"), ("matrix", "of the args that returns A")):
+            part = getattr(self, name)
+            if not callable(part):
+                remedy = " Write lambda *args: A." if getattr(part, "ndim", None) == 2 else ""
+                raise TypeError(
+                    f"LinearComposite's {name} must be a function {form}: given {trees.describe(part)}.{remedy}"
+                )
+            object.__setattr__(self, name, as_function(part, f"LinearComposite's {name}"))
 
     @property
     def name(self) -> str:
@@ -70,11 +89,32 @@ class LinearComposite:
 
     def __call__(self, x: Any, *args: Any) -> jax.Array:
         """Return ``h(A.T @ x, x, *args)``."""
-        return self.outer(dot(self.matrix(*args).T, x), x, *args)
+        with self._explained(x, args):
+            return self.outer(dot(self.matrix(*args).T, x), x, *args)
+
+    @contextlib.contextmanager
+    def _explained(self, x: Any, args: tuple[Any, ...]) -> Iterator[None]:
+        """Say what the functions are called with, where that is not what they take."""
+        try:
+            yield
+        except TypeError as error:
+            count = f"{len(args)} argument{'s' * (len(args) != 1)} of the solve"
+            if not _fits(self.outer, (x, x, *args)):
+                raise TypeError(
+                    f"LinearComposite calls its outer as h(z, x, *args), with z = A.T @ x, the unknown x and the "
+                    f"{count}: {error}."
+                ) from error
+            if not _fits(self.matrix, args):
+                raise TypeError(
+                    f"LinearComposite calls its matrix as matrix(*args), with the {count} and without the unknown: "
+                    f"{error}."
+                ) from error
+            raise
 
     def close(self, x: Any, *args: Any) -> LinearComposite:
         """Return the objective with all closures made explicit."""
-        matrix = close(self.matrix, *args)
+        with self._explained(x, args):
+            matrix = close(self.matrix, *args)
         shape = jax.eval_shape(matrix, *args)
         if (
             not isinstance(x, jax.Array)
@@ -87,7 +127,8 @@ class LinearComposite:
                 f"given {jax.tree.map(jnp.shape, x)} and {shape.shape}."
             )
         z = jax.eval_shape(lambda a, b: dot(a.T, b), shape, x)
-        return dataclasses.replace(self, outer=close(self.outer, z, x, *args), matrix=matrix)
+        with self._explained(x, args):
+            return dataclasses.replace(self, outer=close(self.outer, z, x, *args), matrix=matrix)
 
     def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
         """Return the Hessian between some blocks of a vector ``x``: the rows of ``A``, weighted by the curvature."""

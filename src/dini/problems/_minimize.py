@@ -30,17 +30,23 @@ def _given(part: Any) -> str:
     return type(part).__name__ if isinstance(part, Set | Penalty) else repr(part)
 
 
-def check_scalar(output: Any, name: str) -> None:
-    """Raise unless an objective's output is one real number."""
+def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
+    """Raise unless an objective's output, without an auxiliary one, is one real number."""
     leaves = jax.tree.leaves(output)
-    real = len(leaves) == 1 and jnp.issubdtype(leaves[0].dtype, jnp.floating)
-    if not (real and leaves[0].shape == ()):
-        given = [f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in leaves]
-        raise TypeError(
-            f"The objective of {name} must return one real floating-point number: given "
-            f"{', '.join(given) or 'nothing'}. "
-            "Sum or average over the samples."
+    real = bool(leaves) and leaves[0].shape == () and jnp.issubdtype(leaves[0].dtype, jnp.floating)
+    if real and leaves[0] is output:
+        return
+    if real and not has_aux:
+        remedy = (
+            "If the rest is auxiliary output, return a pair (value, aux) and pass has_aux=True. If it is the gradient, "
+            "as jax.value_and_grad(f) returns it, pass f, or an object with a method value_and_gradient: see "
+            "dini.Minimize."
         )
+    else:
+        remedy = "Sum or average over the samples."
+    raise TypeError(
+        f"The objective of {name} must return one real floating-point number: given {trees.describe(output)}. {remedy}"
+    )
 
 
 @trees.register
@@ -55,7 +61,8 @@ class Minimize(Problem):
     Parameters
     ----------
     fun
-        ``f(x, *args)``, one real number (with ``has_aux``: a pair of it and any pytree).
+        ``f(x, *args)``, one real number (with ``has_aux``: a pair of it and any pytree). It may be an object that is
+        called so and has a method ``value_and_gradient(x, *args)``, which is then asked for both.
     constraint
         A set of :mod:`dini.sets`.
     penalty
@@ -166,7 +173,7 @@ class Minimize(Problem):
 
     def check(self, x: Any, *args: Any) -> None:
         """Raise unless the objective is a real scalar and the constraint or penalty fits ``x``."""
-        check_scalar(jax.eval_shape(self.value, x, *args), self.name)
+        check_scalar(jax.eval_shape(self.value, x, *args), self.name, has_aux=self.has_aux)
         for part, kind, what in ((self.constraint, Set, "constraint"), (self.penalty, Penalty, "penalty")):
             if part is not None:
                 check_part(self.name, what, part, kind)

@@ -6,13 +6,14 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
 from ..functions import function_name
+from ..hints import missing_method
 from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
 from ..settings import require_count, require_number, require_positive
@@ -75,6 +76,16 @@ class Solver:
             cls.init = _checked(cls.init)
         if "step" in cls.__dict__:
             cls.step = _converted(cls.step)
+
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of JAXopt's methods what takes their place."""
+            hint = missing_method(name, type(self).__name__, self.solves[0].__name__)
+            if hint is None:
+                # what is missing is said as always, also of a property that fails
+                return object.__getattribute__(self, name)
+            raise AttributeError(hint, name=name, obj=self)
 
     @property
     def name(self) -> str:
@@ -351,6 +362,7 @@ class Function(Solver):
         # a far start vouches for nothing, and neither does a point where the residual has grown exponentially
         scale = jnp.minimum(*(jnp.where(jnp.isfinite(size), size, jnp.inf) for size in (far, start)))
         scale = jnp.where(jnp.isfinite(scale), jnp.maximum(scale, 1), 1)
-        status = jnp.where(error <= tol * scale, Status.CONVERGED, Status.CONDITION)
+        tol = tol * scale
+        status = jnp.where(error <= tol, Status.CONVERGED, Status.CONDITION)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
-        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error)
+        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error, tol=tol)
