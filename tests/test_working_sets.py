@@ -83,6 +83,92 @@ def test_gradients_in_the_data_by_finite_differences():
     np.testing.assert_allclose(np.sum(got[0] * dX) + np.sum(got[1] * dy), (ends[0] - ends[1]) / 2e-6, rtol=1e-5)
 
 
+def in_the_outer_function(z, w, X, y, ridge):
+    return 0.5 * jnp.mean((z - y) ** 2) + 0.5 * ridge * jnp.sum(w**2)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, dini.BlockCoordinateDescent(tol=1e-10)], ids=by_name)
+def test_a_ridge_inside_of_the_outer_function(solver):
+    """Its curvature does not come through ``z``: solution and derivative are the closed form on the support."""
+    X, y = regression(n=30, d=50, k=4)
+    fun = dini.LinearComposite(in_the_outer_function, lambda X, y, ridge: X.T)
+    problem = dini.Minimize(fun, penalty=dini.penalties.L1(0.2))
+
+    def fit(ridge):
+        solution = dini.solve(problem, solver, jnp.zeros(50), X, y, ridge)
+        return solution.x, (solution.x, solution.stats.steps)
+
+    ridge = 0.5
+    want = ElasticNet(alpha=0.7, l1_ratio=0.2 / 0.7, fit_intercept=False, tol=1e-13, max_iter=100000).fit(X, y).coef_
+    slope, (w, steps) = jax.jit(jax.jacfwd(fit, has_aux=True))(ridge)
+    np.testing.assert_allclose(w, want, atol=1e-6)
+    S = np.flatnonzero(want)
+    closed = np.zeros(50)
+    closed[S] = -np.linalg.solve(X[:, S].T @ X[:, S] / len(y) + ridge * np.eye(len(S)), want[S])
+    np.testing.assert_allclose(slope, closed, atol=1e-6)
+    assert steps <= (10 if solver in SOLVERS else 100)
+
+
+COUPLING = np.random.default_rng(5).normal(size=(30, 12))
+CURVED = {
+    "ridge": lambda z, w, X, y, c: jnp.sum((z - y) ** 2) + jnp.sum(w**2),
+    "linear, with a factor of z": lambda z, w, X, y, c: jnp.sum((z - y) ** 2) + jnp.sum(z**2) * jnp.vdot(w, c),
+    "bilinear": lambda z, w, X, y, c: jnp.sum(jnp.logaddexp(0, z)) + z @ COUPLING @ jnp.sin(w),
+    "a scan": lambda z, w, X, y, c: jnp.sum(z**3) + jax.lax.scan(lambda s, u: (s * jnp.cos(u) + u, None), 1.0, w)[0],
+}
+NOT_CURVED = {
+    "nothing": lambda z, w, X, y, c: jnp.sum((z - y) ** 4),
+    "a term": lambda z, w, X, y, c: jnp.sum((z - y) ** 4) + jax.jit(jnp.vdot)(w, jnp.exp(c)) + 2 * w[3] - jnp.mean(w),
+    "bends": lambda z, w, X, y, c: jnp.sum((z - y) ** 2) + jnp.sum(jnp.where(w > 0, c * w, 0)),
+    "a scan": lambda z, w, X, y, c: (
+        jax.lax.scan(lambda s, u: (s * 0.5 + u, None), 1.0, w)[0] + jax.lax.scan(lambda s, u: (s * u, None), 1.0, z)[0]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [*CURVED, *(f"not {kind}" for kind in NOT_CURVED)])
+def test_blocks_are_those_of_the_whole_hessian(kind):
+    X, y = regression(n=30, d=12)
+    w, c = np.random.default_rng(4).normal(size=(2, 12))
+    outer = CURVED[kind] if kind in CURVED else NOT_CURVED[kind.removeprefix("not ")]
+    fun = dini.LinearComposite(outer, lambda X, y, c: X.T)
+    args = X, y, c
+    rows = np.array([7, 2, 3, 11])
+    want = jax.hessian(lambda u: outer(X @ u, u, *args))(w)[np.ix_(rows, rows)]
+    block = jax.jit(lambda w, rows: fun.hessian_block(w, rows, *args))(w, rows)
+    np.testing.assert_allclose(block, want, rtol=1e-9, atol=1e-9 * np.abs(want).max())
+    # where no more than a matrix product is needed, no more is done
+    assert fun.curved(X @ w, w, *args) == (kind in CURVED)
+
+
+def test_curvature_in_x_adds_to_the_rank():
+    X, y = regression(n=5, d=12)
+    assert LASSO.rank(jnp.zeros(12), X, y) == 5
+    ridge = dini.LinearComposite(in_the_outer_function, lambda X, y, ridge: X.T)
+    assert ridge.rank(jnp.zeros(12), X, y, 0.5) == 12
+
+
+def test_rows_with_curvature_of_their_own():
+    """Block coordinate descent on an array, ``z`` and ``x`` coupled, against the linear system."""
+    rng = np.random.default_rng(6)
+    A, B, Y = rng.normal(size=(6, 4)), 0.3 * rng.normal(size=(4, 6)), rng.normal(size=(4, 2))
+    outer = lambda z, x, r: 0.5 * jnp.sum((z + B @ x - Y) ** 2) + 0.5 * r * jnp.sum(x**2)
+    problem, solver = dini.Minimize(dini.LinearComposite(outer, lambda r: A)), dini.BlockCoordinateDescent(tol=1e-11)
+
+    def fit(r):
+        solution = dini.solve(problem, solver, jnp.zeros((6, 2)), r)
+        return solution.x, (solution.x, solution.stats.steps)
+
+    slope, (x, steps) = jax.jacfwd(fit, has_aux=True)(50.0)
+    M = A.T + B
+    system = M.T @ M + 50.0 * np.eye(6)
+    want = np.linalg.solve(system, M.T @ Y)
+    np.testing.assert_allclose(x, want, atol=1e-12)
+    np.testing.assert_allclose(slope, -np.linalg.solve(system, want), atol=1e-12)
+    # step sizes that knew nothing of the curvature in x took 155
+    assert steps <= 20
+
+
 def check_derivatives(size, strengths):
     """Compare the derivatives of Lasso solutions in their strengths with the closed form, forward and reverse."""
     X, y = regression(n=50, d=size)
@@ -213,6 +299,15 @@ def test_the_gram_form_is_the_same_problem():
     np.testing.assert_allclose(quadratic.value_and_gradient(w)[1], jax.grad(LASSO)(w, X, y), atol=1e-10)
     with pytest.raises(ValueError, match="is not quadratic"):
         LOGISTIC.quadratic(20, X, y)
+
+
+def test_the_gram_form_has_the_ridge_in_it():
+    X, y = regression(n=60, d=20)
+    ridge = dini.LinearComposite(in_the_outer_function, lambda X, y, ridge: X.T)
+    np.testing.assert_allclose(ridge.quadratic(20, X, y, 0.3).matrix, X.T @ X / 60 + 0.3 * np.eye(20), atol=1e-12)
+    quartic = dini.LinearComposite(lambda z, w, X: jnp.sum(z**2) + jnp.sum(w**4), lambda X: X.T)
+    with pytest.raises(ValueError, match="is not quadratic"):
+        quartic.quadratic(20, X)
 
 
 def test_a_large_block_is_symmetric():

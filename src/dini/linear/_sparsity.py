@@ -91,6 +91,32 @@ def sparsity(fun: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     return _pattern(closed, len(values), values)
 
 
+def varies(fun: Callable[[Any], Any], x: Any) -> bool:
+    """Return whether the derivative of ``fun`` at points like ``x`` can be other than zero.
+
+    It is for a choice between programs while they are traced: no element is looked at, and no number is computed. An
+    operation that calls back or loops is taken to pass on all that it reads, so false is certain and true is not.
+    """
+    jaxpr = jax.make_jaxpr(lambda x, w: jax.jvp(fun, (x,), (w,))[1])(x, x).jaxpr
+    half = len(jaxpr.invars) // 2
+    return any(_reached(jaxpr, [False] * half + [True] * half))
+
+
+def _reached(jaxpr: Any, inputs: list[bool]) -> list[bool]:
+    """Return which outputs of a program some of its inputs enter."""
+    reached = {v for v, entered in zip(jaxpr.invars, inputs, strict=True) if entered}
+    enters = lambda atoms: [not isinstance(v, Literal) and v in reached for v in atoms]
+    for eqn in jaxpr.eqns:
+        entered = enters(eqn.invars)
+        if any(entered):
+            if eqn.effects:  # what is written somewhere may come back anywhere
+                return [True] * len(jaxpr.outvars)
+            inner = _called(eqn)
+            outputs = [True] * len(eqn.outvars) if inner is None else _reached(inner[0], entered)
+            reached.update(v for v, out in zip(eqn.outvars, outputs, strict=True) if out)
+    return enters(jaxpr.outvars)
+
+
 def _is_index(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", np.dtype(type(leaf)))
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..functions import as_function, close, function_name
 from ..linear import sparsity
+from ..linear._sparsity import varies
 from ..products import dot
 from ._quadratic import Quadratic
 
@@ -48,14 +49,23 @@ class LinearComposite:
     r"""The objective :math:`f(x, \theta) = h(A^\top x, x, \theta)`, one row of ``A`` for each block (row) of ``x``.
 
     The object is an ordinary objective ``fun(x, *args)``; what it adds is that a solver which changes block ``i`` can
-    keep ``z = A.T @ x`` up to date at the cost of one row. ``h`` must depend on its second argument linearly (a term
-    ``<x, c>``), so that its curvature comes through ``z`` alone. A regression on a design matrix ``X`` has ``A =
-    X.T``: its blocks are the coordinates.
+    keep ``z = A.T @ x`` up to date at the cost of one row. A regression on a design matrix ``X`` has ``A = X.T``: its
+    blocks are the coordinates.
+
+    **Curvature.** The Hessian between some blocks :math:`S` is
+
+    .. math:: A_S h_{zz} A_S^\top + A_S h_{zx} + h_{xz} A_S^\top + h_{xx},
+
+    the last three between the blocks in :math:`S` too. Where ``h`` depends on its second argument by a term ``<x, c>``
+    at most, only the first is there: a matrix product. Whether it is so is seen in the program of ``h``. Otherwise
+    (a ridge term in ``h``, say) the rest is made by a product with the Hessian of ``h`` for each element of :math:`S`,
+    and block coordinate descent takes a gradient of ``h`` in ``x`` for each block. A ridge costs nothing as a penalty:
+    :class:`dini.penalties.ElasticNet`.
 
     Parameters
     ----------
     outer
-        ``h(z, x, *args)``, one real number.
+        ``h(z, x, *args)``, one real number, smooth in ``z`` and ``x``.
     matrix
         ``matrix(*args)`` returns ``A`` of shape ``(m, p)``, for ``x`` of shape ``(m,)`` or ``(m, k)``.
 
@@ -130,16 +140,26 @@ class LinearComposite:
         with self._explained(x, args):
             return dataclasses.replace(self, outer=close(self.outer, z, x, *args), matrix=matrix)
 
+    def curved(self, z: Any, x: Any, *args: Any) -> bool:
+        """Return whether ``h`` may have curvature that is not in ``z`` alone: more than a term ``<x, c>`` in ``x``."""
+        return varies(lambda both: jax.grad(self.outer, argnums=1)(*both, *args), (z, x))
+
     def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
         """Return the Hessian between some blocks of a vector ``x``: the rows of ``A``, weighted by the curvature."""
         matrix = jnp.asarray(self.matrix(*args))
-        some = matrix[rows]
-        curved = jax.linearize(lambda z: jax.grad(self.outer)(z, x, *args), dot(matrix.T, x))[1]
-        return _symmetric_product(jax.vmap(curved)(some), some)
+        some, z = matrix[rows], dot(matrix.T, x)
+        if not self.curved(z, x, *args):
+            curved = jax.linearize(lambda z: jax.grad(self.outer)(z, x, *args), z)[1]
+            return _symmetric_product(jax.vmap(curved)(some), some)
+        both = jax.linearize(lambda z, x: jax.grad(self.outer, argnums=(0, 1))(z, x, *args), z, x)[1]
+        # a unit vector moves z by a row of A
+        through, direct = jax.vmap(both)(some, jax.nn.one_hot(rows, x.size, dtype=x.dtype))
+        return dot(through, some.T) + direct[:, rows]
 
-    def rank(self, *args: Any) -> int:
-        """Return a bound on the rank of the Hessian, the number of columns of ``A``."""
-        return jax.eval_shape(self.matrix, *args).shape[1]
+    def rank(self, x: Any, *args: Any) -> int:
+        """Return a bound on the rank of the Hessian: the number of elements of ``z`` where it comes through them."""
+        z = jax.eval_shape(lambda u: dot(self.matrix(*args).T, u), x)
+        return x.size if self.curved(z, x, *args) else z.size
 
     def quadratic(self, size: int, *args: Any) -> Quadratic:
         """Return the same objective, up to a constant, as a :class:`dini.Quadratic` of ``size`` unknowns.
@@ -154,8 +174,8 @@ class LinearComposite:
         """
         matrix = jnp.asarray(self.matrix(*args))
         start = jnp.zeros(size, matrix.dtype)
-        z = jnp.zeros(matrix.shape[1], matrix.dtype)
-        gradient = lambda u: jax.grad(self.outer)(u, start, *args)
-        if sparsity(lambda u: jax.jvp(gradient, (u,), (jnp.ones_like(z),))[1], z).count:
+        both = jnp.zeros(matrix.shape[1], matrix.dtype), start
+        gradient = lambda u: jax.grad(self.outer, argnums=(0, 1))(*u, *args)
+        if sparsity(lambda u: jax.jvp(gradient, (u,), (jax.tree.map(jnp.ones_like, u),))[1], both).count:
             raise ValueError(f"{self.name} is not quadratic: its curvature depends on the unknown.")
         return Quadratic(self.hessian_block(start, jnp.arange(size), *args), jax.grad(self)(start, *args))

@@ -35,9 +35,9 @@ class BlockCoordinateDescent(Solver):
     Blocks are the rows of an array where the objective is a :class:`dini.LinearComposite`, which keeps
     :math:`z = A^\top x` up to date so that an epoch costs about two gradients; otherwise the leaves of the unknown,
     each at the cost of a gradient. One step is one epoch. Each block's step size is one over the curvature of the
-    objective along it (:math:`\|a_j\|^2` times the largest curvature in ``z``, all factors of the objective
-    included), doubled for all blocks and the epoch undone if the objective rises. The error is :math:`\|(x_j -
-    x_j^+)/\eta_j\|_2` over the epoch.
+    objective along it (:math:`\|a_j\|^2` times the largest curvature in ``z``, plus that in ``x`` where there is any,
+    all factors of the objective included), doubled for all blocks and the epoch undone if the objective rises. The
+    error is :math:`\|(x_j - x_j^+)/\eta_j\|_2` over the epoch.
 
     Parameters
     ----------
@@ -124,16 +124,21 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) 
     fun = problem.fun
     matrix = jnp.asarray(fun.matrix(*args))
     z = dot(matrix.T, x)
-    # h is linear in its second argument: this part of the gradient is the same all along the epoch
-    direct = jax.grad(fun.outer, argnums=1)(z, x, *args)
+    in_x = lambda z, x: jax.grad(fun.outer, argnums=1)(z, x, *args)
+    # without curvature in x this part of the gradient is the same all along the epoch
+    direct = None if fun.curved(z, x, *args) else in_x(z, x)
     top = curvature(lambda u: jax.grad(fun.outer)(u, x, *args), z)
-    step_sizes = _inverse(safety * top * jnp.sum(matrix * matrix, axis=1)).astype(x.dtype)
+    tops = safety * top * jnp.sum(matrix * matrix, axis=1)
+    if direct is None:
+        tops = tops + safety * curvature(lambda u: in_x(z, u), x)
+    step_sizes = _inverse(tops).astype(x.dtype)
     part = problem.constraint if problem.constraint is not None else problem.penalty
 
     def block(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, z, error = carry
         row, eta = matrix[i], step_sizes[i]
-        gradient = dot(row, jax.grad(fun.outer)(z, x, *args)) + direct[i]
+        gradient = dot(row, jax.grad(fun.outer)(z, x, *args))
+        gradient = gradient + (in_x(z, x)[i] if direct is None else direct[i])
         forward = x[i] - eta * gradient
         if problem.constraint is not None:
             new = part.row(i, x).project(forward)

@@ -168,7 +168,7 @@ class WorkingSet(Solver):
         room = jnp.maximum(count, choices[0] // 4)
         if hasattr(getattr(problem, "fun", None), "rank"):
             # more would be dependent
-            room = jnp.minimum(room, jnp.maximum(problem.fun.rank(*args) - count, choices[0] // 4))
+            room = jnp.minimum(room, jnp.maximum(problem.fun.rank(x, *args) - count, choices[0] // 4))
         count = count + jnp.minimum(jnp.sum(wanted) - count, room)
         fits = count <= choices[-1]
         score = violation + 1e-6 * jnp.abs(slopes) / (1 + jnp.max(jnp.abs(slopes)))
