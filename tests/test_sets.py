@@ -506,6 +506,21 @@ def test_entropic_transport_of_hard_costs(scale):
     assert np.isfinite(jax.grad(lambda Y: jnp.sum(run(part, Y) ** 2))(Y)).all()
 
 
+@pytest.mark.parametrize(("seed", "n", "sharpness"), [(6, 10, 500), (2, 10, 1000), (1, 10, 1 / 3e-4), (0, 30, 1000)])
+def test_entropic_transport_close_to_a_vertex(seed, n, sharpness):
+    """Plans that nearly fall apart: the Newton matrix lost its definiteness to rounding, and Sinkhorn steps crawled."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, 2)), rng.normal(size=(n, 2)) + 1
+    Y, a = -sharpness * ((x[:, None] - y) ** 2).sum(-1), np.full(n, 1 / n)
+    run = jax.jit(sets.TransportationPolytope(a, a).project_kl)
+    P, pull = jax.vjp(run, jnp.asarray(Y))
+    np.testing.assert_allclose(P.sum(1), a, atol=1e-11)
+    np.testing.assert_allclose(P.sum(0), a, atol=1e-11)
+    v, t, h = rng.standard_normal((n, n)), rng.standard_normal((n, n)), 1e-4
+    slope = np.vdot(v, run(Y + h * t) - run(Y - h * t)) / (2 * h)
+    np.testing.assert_allclose(np.vdot(pull(v)[0], t), slope, rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("apply", "message"),
     [

@@ -165,6 +165,7 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     eps = jnp.finfo(Y.dtype).eps
     b = b * (jnp.sum(a) / jnp.sum(b))
     log_a, log_b = jnp.log(a), jnp.log(b)
+    itself = jnp.eye(n, dtype=bool)
     inverse = jnp.where(a > 0, 1 / jnp.where(a > 0, a, 1), 0)
 
     def plan(g: jax.Array, range_: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -178,7 +179,11 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     def body(carry: Any) -> Any:
         count, range_, g, P, lack, error, _ = carry
         columns = jnp.sum(P, axis=0)
-        hessian = jnp.diag(columns * (1 + 32 * n * eps) + jnp.finfo(Y.dtype).tiny) - dot(P.T, inverse[:, None] * P)
+        # Each diagonal element is the sum of the links to other columns. Close to a vertex these are weak, and as what
+        # the rows leave of a column the sum would drown in rounding: the matrix would not be definite.
+        links = jnp.where(itself, 0, dot(P.T, inverse[:, None] * P))
+        diagonal = jnp.sum(links, axis=0) + 32 * n * eps * columns + jnp.finfo(Y.dtype).tiny
+        hessian = jnp.where(itself, diagonal, -links)
         factor = jax.lax.linalg.cholesky(hessian, symmetrize_input=False)
         step = jax.scipy.linalg.cho_solve((factor, True), b - columns, check_finite=False)
         step = jnp.where(jnp.isfinite(step), step, 0)
