@@ -160,6 +160,10 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     The rows are always scaled to their marginals. The error, the variation of the logarithms of what the columns lack,
     never grows in a Sinkhorn step. A point with a wide range is first solved at a range where that is easy, which is
     then doubled until it is the point's own.
+
+    Where a plan is close to a vertex, it nearly falls apart into blocks, between which much may have to be shifted.
+    Newton steps are then far too long, and the error shows a shift of blocks only once their links have grown: where it
+    falls slowly, steps are limited, and the better one is that of the larger dual value.
     """
     n = Y.shape[1]
     eps = jnp.finfo(Y.dtype).eps
@@ -168,16 +172,17 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     itself = jnp.eye(n, dtype=bool)
     inverse = jnp.where(a > 0, 1 / jnp.where(a > 0, a, 1), 0)
 
-    def plan(g: jax.Array, range_: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return the plan, what its columns lack as logarithms, and the error."""
+    def plan(g: jax.Array, range_: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Return the plan, what its columns lack as logarithms, the error, and the dual's value."""
         logits = range_ * Y + barred
         f = jnp.where(a > 0, log_a - jax.nn.logsumexp(logits + g[None, :], axis=1), -jnp.inf)
         log_P = logits + _outer(f, g)
         lack = jnp.where(b > 0, log_b - jax.nn.logsumexp(log_P, axis=0), 0)
-        return jnp.exp(log_P), lack, jnp.max(lack) - jnp.min(lack)
+        value = jnp.sum(jnp.where(a > 0, a * f, 0)) + jnp.sum(jnp.where(b > 0, b * g, 0))
+        return jnp.exp(log_P), lack, jnp.max(lack) - jnp.min(lack), value
 
     def body(carry: Any) -> Any:
-        count, range_, g, P, lack, error, _ = carry
+        count, range_, g, P, lack, error, slow, _ = carry
         columns = jnp.sum(P, axis=0)
         # Each diagonal element is the sum of the links to other columns. Close to a vertex these are weak, and as what
         # the rows leave of a column the sum would drown in rounding: the matrix would not be definite.
@@ -187,19 +192,24 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         factor = jax.lax.linalg.cholesky(hessian, symmetrize_input=False)
         step = jax.scipy.linalg.cho_solve((factor, True), b - columns, check_finite=False)
         step = jnp.where(jnp.isfinite(step), step, 0)
-        moves = jnp.stack([lack, step, 0.5 * step, 0.125 * step])
+        limited = jnp.minimum(1, jnp.asarray([64, 8, 1], Y.dtype) / jnp.max(jnp.abs(step)))
+        lengths = jnp.where(slow, limited, jnp.asarray([1, 0.5, 0.125], Y.dtype))
+        moves = jnp.concatenate([lack[None, :], lengths[:, None] * step[None, :]])
         # or, where the error is small, on to twice the range
         wider = jnp.minimum(2 * range_, 1)
         widen = (range_ < 1) & (error < 0.1)
         trials = jnp.where(widen, wider / range_ * g, g)[None, :] + jnp.where(widen, 0, moves)
         range_ = jnp.where(widen, wider, range_)
-        plans, lacks, errors = jax.vmap(plan, in_axes=(0, None))(trials, range_)
+        plans, lacks, errors, values = jax.vmap(plan, in_axes=(0, None))(trials, range_)
         best = jnp.argmin(errors)
+        # close to the solution, values are told apart by rounding alone
+        slow = (errors[best] > 0.5 * error) & (error > jnp.sqrt(eps)) & ~widen
+        best = jnp.where(slow, jnp.argmax(values), best)
         stalled = (errors[best] >= error) & (error < jnp.sqrt(eps)) & ~widen
         done = (range_ == 1) & ~widen & (~(error > 4 * n * eps) | stalled)
         keep = lambda new, old: jnp.where(done, old, new)
         new = (trials[best], plans[best], lacks[best], errors[best])
-        return count + 1, range_, *(keep(*pair) for pair in zip(new, (g, P, lack, error), strict=True)), done
+        return count + 1, range_, *(keep(*pair) for pair in zip(new, (g, P, lack, error), strict=True)), slow, done
 
     g = jnp.where(b > 0, 0.0, -jnp.inf).astype(Y.dtype)
     # cells of -inf are empty at any range
@@ -208,7 +218,7 @@ def _entropic_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     Y = jnp.where(forbidden, 0, Y)
     barred = jnp.where(forbidden, -jnp.inf, 0).astype(Y.dtype)
     range_ = jnp.minimum(1, 16 / jnp.maximum(width, 16)).astype(Y.dtype)
-    start = (jnp.zeros((), jnp.int32), range_, g, *plan(g, range_), jnp.asarray(False))
+    start = (jnp.zeros((), jnp.int32), range_, g, *plan(g, range_)[:3], jnp.asarray(False), jnp.asarray(False))
     return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 2000), body, start)[3]
 
 
