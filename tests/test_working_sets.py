@@ -268,7 +268,8 @@ def test_parts_on_some_elements():
     np.testing.assert_allclose(some.prox(jnp.array([5.0, 5.0]), jnp.array([1.0, 0.5])), [1.0, 4.0])
     np.testing.assert_allclose(some.value(jnp.array([1.0, 1.0])), 6.0)
     assert sizes(128) == [128]
-    assert sizes(129) == [128, 129]
+    assert sizes(129) == [129]
+    assert sizes(192) == [128, 192]
 
 
 def test_more_active_elements_than_the_largest_working_set():

@@ -21,17 +21,19 @@ LARGEST = 1024
 def sizes(total: int, largest: int = LARGEST) -> list[int]:
     """Return the sizes of working sets of ``total`` coordinates: 128, 256, 384, 512, 1024, ..., at most ``largest``.
 
+    One that is more than two thirds of the largest would save less than it takes to compile.
+
     Examples
     --------
     >>> from dini.working_sets import sizes
-    >>> sizes(300), sizes(10)
-    ([128, 256, 300], [10])
+    >>> sizes(300), sizes(10), sizes(1000)
+    ([128, 300], [10], [128, 256, 384, 512, 1000])
     """
     top = min(total, largest)
     found = [size for size in (SMALLEST << i for i in range(top.bit_length())) if size < top]
     if top > _BETWEEN:
         found = sorted([*found, _BETWEEN])
-    return [*found, top]
+    return [*(size for size in found if 1.5 * size <= top), top]
 
 
 def dispatch(choices: list[int], count: Any, fun: Callable[..., Any], *operands: Any) -> Any:
