@@ -33,8 +33,22 @@ def contraction(x, b):
         (dini.Anderson(history=7, type=1), dini.FixedPoint(contraction), 7),
         (dini.Broyden(history=7, start="identity"), dini.Root(residual), 7),
         (dini.NewtonKrylov(restart=7), dini.Root(residual), 8),
+        # what is read always, what is read where it is in use, and the corrections
+        (dini.NewtonKrylov(restart=40), dini.Root(residual), 32),
+        (dini.NewtonKrylov(restart=40), dini.Root(residual), 9),
+        (dini.NewtonKrylov(restart=40), dini.Root(residual), 4),
     ],
-    ids=["L-BFGS", "L-BFGS-B", "Anderson II", "Anderson I", "Broyden", "Newton-Krylov"],
+    ids=[
+        "L-BFGS",
+        "L-BFGS-B",
+        "Anderson II",
+        "Anderson I",
+        "Broyden",
+        "Krylov",
+        "Krylov near",
+        "Krylov far",
+        "Krylov loose",
+    ],
 )
 @pytest.mark.parametrize("shape", [(D,), (D, 3)], ids=["vector", "matrix"])
 def test_stored_vectors_are_updated_in_place(solver, problem, rows, shape):

@@ -81,6 +81,40 @@ def test_newton_krylov_solves_its_systems_loosely_at_first():
     np.testing.assert_allclose(few.x, solution.x, atol=1e-7)
 
 
+def bratu(u, strength):
+    padded, h = jnp.pad(u, 1), 1 / (u.size + 1)
+    return (padded[2:] - 2 * u + padded[:-2]) / h**2 + strength * jnp.exp(u)
+
+
+@pytest.mark.parametrize(("restart", "n", "most"), [(None, 200, 460), (30, 200, 1000)])
+def test_newton_krylov_on_a_grid(restart, n, most):
+    """Thirty products alone did not get anywhere: the default makes more, and a restart keeps the last corrections."""
+    solver = dini.NewtonKrylov(restart=restart)
+    solution = dini.root(bratu, jnp.zeros(n), 1.0, solver=solver)
+    assert solution.stats.steps < most
+    np.testing.assert_allclose(solution.x, dini.root(bratu, jnp.zeros(n), 1.0).x, atol=1e-7)
+
+
+def test_newton_krylov_side_by_side():
+    """Lanes that read different parts of the basis, and that start again at different steps."""
+    solver = dini.NewtonKrylov(restart=40)
+    solve = lambda start, a: dini.root(bratu, start, a, solver=solver)
+    starts, strengths = jnp.stack([jnp.zeros(96), jnp.sin(jnp.arange(96.0))]), jnp.array([1.0, 2.0])
+    batch = jax.vmap(solve)(starts, strengths)
+    alone = [solve(start, a) for start, a in zip(starts, strengths, strict=True)]
+    np.testing.assert_allclose(batch.x, jnp.stack([s.x for s in alone]), atol=1e-8)
+    assert batch.stats.steps.tolist() == pytest.approx([int(s.stats.steps) for s in alone], rel=0.1)
+
+
+def test_newton_krylov_unrolled_over_restarts():
+    solver = dini.NewtonKrylov(restart=36, tol=1e-7)
+    root = lambda a, mode: dini.root(bratu, jnp.zeros(80), a, solver=solver, differentiation=mode).x
+    steps = dini.Unrolled(steps=210)
+    got = jax.grad(lambda a: jnp.sum(root(a, steps)))(1.0)
+    want = jax.grad(lambda a: jnp.sum(root(a, dini.Implicit())))(1.0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_equations_without_a_solution_are_told():
     fun = lambda x: jnp.stack([x[0] + x[1], x[0] + x[1] - 1.0])
     for solver in (dini.Newton(), dini.Chord(), dini.NewtonKrylov()):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from .. import trees
 from ..loop import tolerance
@@ -21,17 +22,30 @@ from ._base import Solver, infinity, running
 _FIRST_FORCING, _MOST_FORCING, _GAMMA = 0.5, 0.9, 0.9
 
 
+#: vectors of the basis that every step reads; the others are read where they are in use
+_BLOCK = 32
+#: corrections of earlier cycles that are kept
+_LOOSE = 4
+#: the default number of products between restarts: as many as fit in the memory of so many numbers, within limits
+_LEAST, _MOST, _NUMBERS = 30, 100, 2**24
+
+
 class State(NamedTuple):
-    """Carried from step to step: the residual, the Krylov basis with its Hessenberg matrix, the direction so far.
+    """Carried from step to step: the residual, the Krylov basis, what is known of the products, the direction so far.
 
     ``count`` is the number of products of this cycle; ``step_size`` is zero while products are collected and the next
     trial step along the direction after that. ``restarted`` tells that the next product is with the direction itself.
+    ``loose`` are the last corrections, ``kept`` their number so far. ``triangle`` and ``u`` are those of
+    :func:`_with_product`.
     """
 
     error: Any
     residual: Any
     basis: Any
-    hessenberg: Any
+    loose: Any
+    kept: Any
+    triangle: Any
+    u: Any
     start: Any
     count: Any
     direction: Any
@@ -52,12 +66,19 @@ class NewtonKrylov(Solver):
     The Newton system is solved only as far as it pays: to the relative residual :math:`\eta = 0.9\,(\|F\| /
     \|F_{\text{last}}\|)^2` (Eisenstat and Walker's second choice). One step is one product with the Jacobian or one
     trial along the direction, whose length is cut until :math:`\|F\|` falls sufficiently. The error is
-    :math:`\|F\|_2`. For a preconditioner, use :class:`dini.Newton` with ``linear_solver=dini.linear.GMRES(...)``.
+    :math:`\|F\|_2`. GMRES that starts again looks along the last four corrections, too (loose GMRES), which restarting
+    alone would make again and again.
+
+    For a preconditioner, use :class:`dini.Newton` with ``linear_solver=dini.linear.GMRES(...)``. A discretized
+    differential equation, whose Krylov spaces grow with the grid, wants ``Newton(linear_solver=dini.linear.Sparse())``.
 
     Parameters
     ----------
     restart
-        Number of products, and of vectors that are kept, before GMRES starts again.
+        Number of products before GMRES starts again. So many vectors of the unknown's size are kept, and five. More of
+        them are what a system that is solved slowly wants. Default: 100, or as many as have :math:`2^{24}` numbers
+        together (128 MiB in float64), at least 30. A batch under ``vmap`` passes over all of them at every step: take
+        30 there if the systems are solved quickly.
     cycles
         Number of starts of GMRES for one direction, which is then taken as it is.
     tol
@@ -68,7 +89,9 @@ class NewtonKrylov(Solver):
     References
     ----------
     Eisenstat, Walker, "Choosing the forcing terms in an inexact Newton method", SIAM J. Sci. Comput. 1996. Knoll,
-    Keyes, "Jacobian-free Newton-Krylov methods", J. Comput. Phys. 2004.
+    Keyes, "Jacobian-free Newton-Krylov methods", J. Comput. Phys. 2004. Baker, Jessup, Manteuffel, "A technique for
+    accelerating the convergence of restarted GMRES", SIAM J. Matrix Anal. Appl. 2005. The residual without rotations:
+    Ayachour, "A fast implementation for GMRES method", J. Comput. Appl. Math. 2003.
 
     Examples
     --------
@@ -79,7 +102,7 @@ class NewtonKrylov(Solver):
     True
     """
 
-    restart: int = field(default=30, metadata={"static": True})
+    restart: int | None = field(default=None, metadata={"static": True})
     cycles: int = field(default=4, metadata={"static": True})
     tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
@@ -89,27 +112,35 @@ class NewtonKrylov(Solver):
 
     def __post_init__(self) -> None:
         self._check_settings()
-        require_count("NewtonKrylov's restart", self.restart)
+        if self.restart is not None:
+            require_count("NewtonKrylov's restart", self.restart)
         require_count("NewtonKrylov's cycles", self.cycles)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
-        inf, m = infinity(x), min(self.restart, trees.size(x))
+        size = trees.size(x)
+        inf, m = infinity(x), min(self.restart or min(max(_LEAST, _NUMBERS // max(size, 1)), _MOST), size)
         zero, nothing, none = trees.zeros_like(x), jnp.zeros_like(inf), jnp.zeros((), jnp.int32)
-        hessenberg = jnp.zeros((m + 1, m), inf.dtype)
         no, one = jnp.zeros((), bool), nothing + 1
-        basis = _stored.empty(m + 1, x)
-        first = nothing + _FIRST_FORCING
-        return State(inf, zero, basis, hessenberg, nothing, none, zero, one, no, none, first, one, none, running())
+        near = min(m + 1, _BLOCK)
+        basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
+        return State(
+            inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, running(),
+        )  # fmt: skip
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one product with the Jacobian, or try one point."""
         dtype = state.error.dtype
-        m = state.hessenberg.shape[1]
+        m = state.u.size
         trying = state.step_size > 0
         point = trees.axpy(state.step_size, state.direction, x)
-        vector = _stored.take(state.basis, jnp.minimum(state.count, m - 1), x)
+        # the first cycle of a system is Krylov's, all others end with the corrections before them
+        augmented = jnp.where(state.cycles > 0, jnp.minimum(jnp.minimum(state.kept, _LOOSE), m // 2), 0)
+        vector = _taken(state.basis, jnp.minimum(state.count, m - 1), x)
+        old = state.count - (m - augmented)
+        vector = trees.where(old >= 0, _stored.take(state.loose, jnp.clip(old, 0, _LOOSE - 1), x), vector)
         vector = trees.where(state.restarted, state.direction, vector)
         residual, image = jax.jvp(lambda u: problem.residual(u, *args), (point,), (vector,))
 
@@ -141,31 +172,42 @@ class NewtonKrylov(Solver):
         grows = ~trying & ~state.restarted
         column, left_over = _orthogonalized(state.basis, image, state.count)
         height = trees.norm(left_over).astype(dtype)
-        hessenberg = jnp.where(begins, 0, state.hessenberg)
-        rows = jnp.arange(m + 1)
-        column = jnp.where(rows == state.count + 1, height, column)
-        here = grows & (jnp.arange(m) == state.count)[None, :]
-        hessenberg = jnp.where(here, column[:, None].astype(hessenberg.dtype), hessenberg)
+        size = trees.norm(jnp.append(column, height))
+        # the space is exhausted where the new vector vanishes to rounding
+        exhausted = height <= 10 * trees.eps(x) * size
+        triangle, u = _with_product(state.triangle, state.u, column, height, size, state.count, grows)
+        u = jnp.where(begins, 0, u)
+        rest = start / jnp.sqrt(1 + dot(u, u))
         unit = trees.scale(1 / jnp.where(height > 0, height, 1), left_over)
         fresh = trees.scale(1 / jnp.where(start > 0, start, 1), start_vector)
         # one place: XLA updates the basis without copying it
         slot = jnp.where(begins, 0, jnp.minimum(state.count + 1, m))
-        basis = _stored.put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
+        basis = _put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
         count = jnp.where(begins, 0, state.count + grows)
 
-        weights, left = _least_squares(hessenberg, start, count)
         target = forcing * error
-        # the space is exhausted where the new vector vanishes to rounding
-        exhausted = height <= 10 * trees.eps(x) * jnp.sqrt(jnp.sum(column**2))
         full = (count == m) | exhausted
         cycles = jnp.where(again, 0, state.cycles + (grows & full))
-        done = grows & ((left <= target) | (full & (cycles >= self.cycles)))
+        done = grows & ((rest <= target) | (full & (cycles >= self.cycles)))
         restarted = grows & full & ~done
-        gathered = trees.add(state.direction, _stored.combine(basis, jnp.append(weights, 0), x))
+
+        def gather() -> Any:
+            y = _weights(triangle, u, start, count)
+            krylov = jnp.where(jnp.arange(m) < m - augmented, y, 0)
+            index = m - augmented + jnp.arange(_LOOSE)
+            others = jnp.where(index < m, y[jnp.minimum(index, m - 1)], 0)
+            return trees.add(_combined(basis, jnp.append(krylov, 0), x), _stored.combine(state.loose, others, x))
+
+        ends = done | restarted
+        correction = jax.lax.cond(_in_any_lane(ends), gather, lambda: trees.zeros_like(x))
+        length = trees.norm(correction)
+        unit = trees.scale(1 / jnp.where(length > 0, length, 1), correction)
+        loose = _stored.put(state.loose, state.kept % _LOOSE, unit, ends)
+        gathered = trees.add(state.direction, correction)
         base = trees.where(again, trees.zeros_like(x), state.direction)
-        direction = trees.where(done | restarted, gathered, base)
+        direction = trees.where(ends, gathered, base)
         step_size = jnp.where(done, 1.0, jnp.where(trying & ~accept, shorter, 0.0)).astype(dtype)
-        left = jnp.where(done, jnp.minimum(left / jnp.where(error > 0, error, 1), 1), state.left).astype(dtype)
+        left = jnp.where(done, jnp.minimum(rest / jnp.where(error > 0, error, 1), 1), state.left).astype(dtype)
 
         hopeless = done & (left > 0.9999)
         short = trees.norm(trees.scale(step_size, direction)) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))
@@ -173,37 +215,104 @@ class NewtonKrylov(Solver):
         status = jnp.where(hopeless, Status.SINGULAR, status).astype(jnp.int32)
         here = trees.where(accept, residual, state.residual)
         new = State(
-            error, here, basis, hessenberg, start, count, direction, step_size, restarted, cycles, forcing, left,
-            state.steps + 1, status,
+            error, here, basis, loose, state.kept + ends, triangle, u, start, count, direction, step_size, restarted,
+            cycles, forcing, left, state.steps + 1, status,
         )  # fmt: skip
         return trees.where(accept, point, x), new
 
 
-def _orthogonalized(basis: Any, vector: Any, count: Any) -> tuple[Any, Any]:
+@custom_vmap
+def _in_any_lane(condition: Any) -> Any:
+    """Return the condition; of a batch, whether it holds in a lane, so that both branches are not computed always."""
+    return condition
+
+
+@_in_any_lane.def_vmap
+def _(size: int, batched: Any, condition: Any) -> tuple[Any, bool]:
+    del size, batched
+    return _in_any_lane(jnp.any(condition)), False
+
+
+def _taken(blocks: Any, slot: Any, like: Any) -> Any:
+    """Return the vector in a slot of some stores that follow each other."""
+    vector = _stored.take(blocks[0], jnp.minimum(slot, _BLOCK - 1), like)
+    if len(blocks) == 1:
+        return vector
+    return trees.where(slot < _BLOCK, vector, _stored.take(blocks[1], jnp.maximum(slot - _BLOCK, 0), like))
+
+
+def _put(blocks: Any, slot: Any, tree: Any, condition: Any) -> Any:
+    """Return such stores with a vector in a slot where the condition holds."""
+    near = _stored.put(blocks[0], jnp.minimum(slot, _BLOCK - 1), tree, condition & (slot < _BLOCK))
+    far = [
+        _stored.put(block, jnp.maximum(slot - _BLOCK, 0), tree, condition & (slot >= _BLOCK)) for block in blocks[1:]
+    ]
+    return (near, *far)
+
+
+def _combined(blocks: Any, weights: Any, like: Any) -> Any:
+    """Return the sum of the vectors of such stores with weights."""
+    total = _stored.combine(blocks[0], weights[:_BLOCK], like)
+    for block in blocks[1:]:
+        total = trees.add(total, _stored.combine(block, weights[_BLOCK:], like))
+    return total
+
+
+def _orthogonalized(blocks: Any, vector: Any, count: Any) -> tuple[Any, Any]:
     """Return the coefficients of a vector in the first ``count + 1`` of the basis, and what is left of it."""
-    total = jnp.zeros(())
-    for _ in range(2):  # twice is enough for orthogonality to rounding
-        products = _stored.products(basis, vector)
-        products = jnp.where(jnp.arange(products.size) <= count, products, 0)
-        vector = trees.sub(vector, _stored.combine(basis, products, vector))
-        total = total + products
-    return total, vector
+
+    def part(k: int, vector: Any) -> tuple[Any, Any]:
+        products = _stored.products(blocks[k], vector)
+        products = jnp.where(k * _BLOCK + jnp.arange(products.size) <= count, products, 0)
+        return products, trees.sub(vector, _stored.combine(blocks[k], products, vector))
+
+    # twice is enough for orthogonality to rounding
+    def again(vector: Any) -> tuple[Any, ...]:
+        second, vector = part(0, vector)
+        return second, *(jnp.zeros(rows, second.dtype) for rows in sizes), vector
+
+    def all_again(vector: Any) -> tuple[Any, ...]:
+        far, vector = part(1, vector)
+        second, vector = part(0, vector)
+        more, vector = part(1, vector)
+        return second, far + more, vector
+
+    sizes = [jax.tree.leaves(block)[0].shape[0] for block in blocks[1:]]
+    first, vector = part(0, vector)
+    if sizes:
+        second, *far, vector = jax.lax.cond(_in_any_lane(count >= _BLOCK), all_again, again, vector)
+    else:
+        second, *far, vector = again(vector)
+    return jnp.concatenate([first + second, *far]), vector
 
 
-def _least_squares(hessenberg: Any, start: Any, count: Any) -> tuple[Any, Any]:
-    """Return the weights of the first ``count`` vectors that leave the shortest residual, and its length."""
-    m = hessenberg.shape[1]
-    # (a column is zero where the residual was)
-    used = (jnp.arange(m) < count) & jnp.any(hessenberg != 0, axis=0)
-    # columns that are not used yet get a unit below the others: full rank, and no weight
-    spare = jnp.eye(m + 1, m, -1, dtype=hessenberg.dtype)
-    matrix = jnp.where(used[None, :], hessenberg, spare)
-    q, triangle = jnp.linalg.qr(matrix)
-    right = start * q[0]
-    diagonal = jnp.diagonal(triangle)
-    floor = jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(triangle))
-    triangle = triangle + jnp.diag(jnp.where(jnp.abs(diagonal) > floor, 0, floor))
-    weights = jnp.where(used, jax.scipy.linalg.solve_triangular(triangle, right, check_finite=False), 0)
-    left = -dot(matrix, weights)
-    left = left.at[0].add(start)
-    return weights, trees.norm(left)
+def _with_product(
+    triangle: Any, u: Any, column: Any, height: Any, size: Any, count: Any, condition: Any
+) -> tuple[Any, Any]:
+    r"""Return the state of a cycle's least-squares problem with one product more where the condition holds.
+
+    The products have the coefficients :math:`H` in the basis: a row :math:`h`, above an upper triangular :math:`T`,
+    which is kept transposed. The residual of :math:`\beta e_1 - H y` is :math:`\beta (1, -u) / (1 + u^\top u)`, where
+    :math:`T^\top u = h`: one element more for each product.
+    """
+    here = jnp.arange(u.size) == count
+    eps = jnp.finfo(u.dtype).eps
+    # the pivot of a space that is exhausted is rounding, and so may be what it divides
+    pivot = jnp.maximum(height, eps * size)
+    below = column[1:]
+    last = column[0] - dot(below, u)
+    last = jnp.where((height <= 10 * eps * size) & (jnp.abs(last) <= 100 * eps * size), 0, last)
+    last = last / jnp.where(pivot > 0, pivot, 1)
+    row = jnp.where(here, jnp.where(pivot > 0, pivot, 1), below)
+    slot = jnp.minimum(count, u.size - 1)
+    triangle = triangle.at[slot].set(jnp.where(condition, row, triangle[slot]))
+    return triangle, jnp.where(here & condition, last, u)
+
+
+def _weights(triangle: Any, u: Any, start: Any, count: Any) -> Any:
+    """Return the weights of the first ``count`` vectors that leave the shortest residual."""
+    # the other rows are those of an earlier cycle
+    used = (jnp.arange(u.size) < count)[:, None]
+    matrix = jnp.where(used, triangle, jnp.eye(u.size, dtype=u.dtype))
+    right = start * u / (1 + dot(u, u))
+    return jax.scipy.linalg.solve_triangular(matrix, right, trans=1, lower=True, check_finite=False)
