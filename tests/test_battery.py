@@ -12,7 +12,7 @@ BY_CONDITION = (dini.Implicit(), dini.OneStep())
 #: one line a solver; `names` restricts it to cases that it can do, with the reason
 BATTERY = [
     *battery(dini.GradientDescent(tol=1e-9)),
-    *battery(dini.LBFGS(history=3, tol=1e-11)),
+    *battery(dini.LBFGS(tol=1e-11)),
     *battery(dini.BFGS(tol=1e-11)),
     *battery(dini.BFGS(tol=1e-11, start="hessian")),
     *battery(dini.NonlinearCG(tol=1e-13)),

@@ -142,7 +142,7 @@ def test_rows_at_a_small_angle_are_not_called_an_empty_set():
         sets.Polyhedron(rows, jnp.array([0.0, -t, 0.0])).project(jnp.array([3.0, 1.5 * t]))
 
 
-@pytest.mark.parametrize("solver", [dini.LBFGS(history=1), dini.Newton(), dini.GradientDescent(), dini.NelderMead()])
+@pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.NelderMead()])
 def test_the_state_of_another_problem_is_not_believed(solver):
     problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
     done = dini.solve(problem, solver, jnp.zeros(2), 1.0, return_state=True)
@@ -307,7 +307,7 @@ def test_one_sided_derivatives_at_every_scale(dtype):
         np.testing.assert_allclose(along(2, 0 * one, size * one), size, rtol=1e-4)
 
 
-@pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(history=1), dini.BFGS(), dini.GradientDescent()])
+@pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(), dini.BFGS(), dini.GradientDescent()])
 def test_unrolled_steps_past_exact_convergence(solver):
     problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2))
     mode = dini.Unrolled(steps=12)
@@ -437,14 +437,7 @@ def test_a_simplex_in_small_units(solver):
 
 @pytest.mark.parametrize(
     "solver",
-    [
-        dini.BFGS(),
-        dini.LBFGS(history=1),
-        dini.LBFGSB(),
-        dini.NonlinearCG(),
-        dini.GradientDescent(),
-        dini.Dogleg(hessian="bfgs"),
-    ],
+    [dini.BFGS(), dini.LBFGS(), dini.LBFGSB(), dini.NonlinearCG(), dini.GradientDescent(), dini.Dogleg(hessian="bfgs")],
     ids=lambda solver: solver.name,
 )
 def test_an_ordinary_start_does_not_end_on_a_maximum(solver):

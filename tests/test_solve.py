@@ -28,7 +28,7 @@ def closed_form(strength):
 
 
 def test_ten_lines_of_ridge():
-    fit = lambda s: dini.solve(PROBLEM, dini.LBFGS(history=3, tol=1e-12), jnp.zeros(4), s, X, Y).x
+    fit = lambda s: dini.solve(PROBLEM, dini.LBFGS(tol=1e-12), jnp.zeros(4), s, X, Y).x
     np.testing.assert_allclose(fit(0.3), closed_form(0.3), rtol=1e-9)
     np.testing.assert_allclose(jax.jacobian(fit)(0.3), jax.jit(jax.jacobian(closed_form))(0.3), rtol=1e-9)
     want = jax.jit(jax.hessian(lambda s: jnp.sum(closed_form(s))))(0.3)
@@ -87,7 +87,7 @@ def test_the_derivative_of_a_failed_solve_is_nan_in_every_mode(mode):
 
 
 def test_nonfinite_objective_is_told_and_the_last_point_is_finite():
-    for solver in (dini.LBFGS(history=3), dini.GradientDescent(), dini.Newton(), dini.ProximalGradient(), dini.BFGS()):
+    for solver in (dini.LBFGS(), dini.GradientDescent(), dini.Newton(), dini.ProximalGradient(), dini.BFGS()):
         solution = dini.minimize(lambda x: jnp.log(x - 2.0), 1.0, solver=solver, on_failure="ignore")
         assert solution.status == Status.NONFINITE, solver
         assert np.isfinite(solution.x)
@@ -98,7 +98,7 @@ def test_nonfinite_objective_is_told_and_the_last_point_is_finite():
 
 
 def test_stalled_below_the_rounding_level():
-    for solver in (dini.GradientDescent(tol=0.0), dini.LBFGS(history=3, tol=0.0), dini.BFGS(tol=0.0)):
+    for solver in (dini.GradientDescent(tol=0.0), dini.LBFGS(tol=0.0), dini.BFGS(tol=0.0)):
         solution = dini.solve(PROBLEM, solver, jnp.zeros(4), 0.3, X, Y, on_failure="ignore")
         assert not solution.success
         assert solution.status in (Status.STALLED, Status.MAX_STEPS)

@@ -57,7 +57,7 @@ def test_trap_1_lasso_by_a_foreign_solver():
 
 
 @pytest.mark.parametrize(
-    "solver", [dini.LBFGS(history=1), dini.Newton(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name
+    "solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name
 )
 def test_trap_1_a_solver_that_would_ignore_the_constraint_is_refused(solver):
     with pytest.raises(TypeError, match=f"{solver.name} cannot keep the constraint Simplex"):
@@ -89,12 +89,7 @@ def quartic(x, a):
     return jnp.sum((x - a) ** 4) + 0.5 * jnp.sum(jnp.array([1.0, 10.0]) * (x - a) ** 2)
 
 
-STOPPED = [
-    dini.GradientDescent(max_steps=2),
-    dini.LBFGS(history=1, max_steps=2),
-    dini.Newton(max_steps=2),
-    dini.BFGS(max_steps=2),
-]
+STOPPED = [dini.GradientDescent(max_steps=2), dini.LBFGS(max_steps=2), dini.Newton(max_steps=2), dini.BFGS(max_steps=2)]
 
 
 @pytest.mark.parametrize("solver", STOPPED, ids=lambda s: s.name)
@@ -163,7 +158,7 @@ def singular(w, theta):
     return 0.5 * (w[0] + w[1] - theta) ** 2
 
 
-@pytest.mark.parametrize("solver", [dini.LBFGS(history=1), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name)
+@pytest.mark.parametrize("solver", [dini.LBFGS(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name)
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.grad], ids=["forward", "reverse"])
 def test_trap_5_singular_hessian(solver, mode):
     """The solution exists, its derivative does not: an error that says so, or NaN in the lane."""
@@ -241,9 +236,7 @@ def test_trap_8_every_mode_and_order():
 
 
 @pytest.mark.parametrize(
-    "solver",
-    [dini.LBFGS(history=1, tol=1e-11), dini.Newton(tol=1e-11), dini.GradientDescent(tol=1e-11)],
-    ids=lambda s: s.name,
+    "solver", [dini.LBFGS(tol=1e-11), dini.Newton(tol=1e-11), dini.GradientDescent(tol=1e-11)], ids=lambda s: s.name
 )
 def test_trap_9_complex_unknown(solver):
     """min sum |w - a|^2: the solution is a, and its derivative is the identity (not the conjugate)."""
@@ -302,7 +295,7 @@ def test_trap_14_arguments_of_every_kind(transform):
 
 @pytest.mark.parametrize("x", [{}, (), {"a": jnp.zeros(0)}, jnp.zeros((0, 3))], ids=["dict", "tuple", "leaf", "array"])
 @pytest.mark.parametrize(
-    "solver", [dini.LBFGS(history=1), dini.Newton(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name
+    "solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name
 )
 def test_trap_14_empty_unknowns(x, solver):
     def fun(x, a):

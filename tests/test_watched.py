@@ -112,6 +112,34 @@ def test_a_bisection_has_no_derivative():
         np.testing.assert_allclose(jax.grad(run)(0.4, mode), -2 / 1.4**2, rtol=1e-6)
 
 
+def test_what_does_not_move_the_solution():
+    """Its derivative is zero, of which no error is a share: a scale, a setting, a term that acts on the way alone."""
+    b = np.array([1.0, 2.0, -1.0])
+    scaled = lambda x, a: a * jnp.sum(np.array([1.0, 2.0, 5.0]) * (x - b) ** 2 / 2)
+    for solver in (dini.GradientDescent(step_size=0.1), dini.GradientDescent(), dini.LBFGS(), dini.BFGS()):
+        fit = partial(dini.minimize, scaled, jnp.zeros(3), solver=solver, differentiation=UNROLLED)
+        np.testing.assert_allclose(jax.grad(lambda a, fit=fit: fit(a).x.sum())(1.3), 0, atol=1e-4)
+    run = lambda a: dini.root(lambda x, a: a * (x**3 - 2), 1.0, a, differentiation=UNROLLED).x
+    np.testing.assert_allclose(jax.grad(run)(1.0), 0, atol=1e-6)
+    run = lambda t: dini.minimize(
+        scaled, jnp.zeros(3), 1.0, solver=dini.GradientDescent(step_size=t), differentiation=UNROLLED
+    ).x.sum()
+    np.testing.assert_allclose(jax.grad(run)(0.1), 0, atol=1e-4)
+
+
+def test_a_setting_of_steps_that_have_not_converged():
+    """The derivative is that of the iterate."""
+    run = lambda t: dini.fixed_point(
+        lambda x: jnp.cos(x + jnp.arange(3.0)),
+        jnp.zeros(3),
+        solver=dini.Anderson(mixing=t),
+        differentiation=dini.Unrolled(steps=3),
+    ).x[0]
+    slope = (run(0.9 + 1e-6) - run(0.9 - 1e-6)) / 2e-6
+    assert abs(slope) > 1e-3
+    np.testing.assert_allclose(jax.grad(run)(0.9), slope, rtol=1e-4)
+
+
 def test_a_map_with_a_rule_for_reverse_mode_alone():
     @jax.custom_vjp
     def half(x):

@@ -184,7 +184,8 @@ class Unrolled(Differentiation):
     converges. So the derivative of a point that has converged is put into that of the optimality condition, as Griewank
     et al. advise, by one more run in forward mode along a fixed tangent; what it leaves is the derivative's relative
     error, and one of more than a hundredth (a tenth in single precision) is a failure. With ``steps``, only methods
-    that fit their steps are tested, and only for errors of ten times the derivative.
+    that fit their steps are tested, and only for errors of ten times the derivative. The run calls what the problem's
+    functions call on the host once more.
 
     A start that meets the stopping test is returned after a step or none, and its derivative is such a failure: where
     solves start at an earlier solution, ask for ``steps``. (Methods that multiply a residual by matrices,
@@ -266,13 +267,15 @@ class Unrolled(Differentiation):
             return outcome
         tol = jax.lax.stop_gradient(jnp.asarray(tolerance(solver, x)))
         if self.counted:
-            limit = jnp.where(outcome.error <= tol, RUNAWAY, jnp.inf)
+            share = jnp.where(outcome.error <= tol, RUNAWAY, jnp.inf)
         else:
-            limit = jnp.where(outcome.status == Status.CONVERGED, jnp.clip(5 * jnp.sqrt(tol), LEAST, MOST), jnp.inf)
+            share = jnp.where(outcome.status == Status.CONVERGED, jnp.clip(5 * jnp.sqrt(tol), LEAST, MOST), jnp.inf)
+        # the condition is met to the tolerance: its derivative to no more than the root of that
+        limits = share, jnp.sqrt(jnp.maximum(tol, trees.eps(x)))
         again = lambda problem, args, x, solver: replay(problem, solver, x, args, steps=self.steps)
         parameters = (problem, args, x, solver)
         name = f"the solution of {problem.name}"
-        end = watched(outcome.x, limit, trees.hoist(again, *parameters), parameters, on_failure=on_failure, name=name)
+        end = watched(outcome.x, limits, trees.hoist(again, *parameters), parameters, on_failure=on_failure, name=name)
         return outcome._replace(x=end)
 
 

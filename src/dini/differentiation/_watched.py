@@ -29,7 +29,7 @@ LEAST, MOST, RUNAWAY = 0.01, 0.1, 10.0
 
 def watched(
     x: Any,
-    limit: jax.Array,
+    limits: tuple[jax.Array, jax.Array],
     replay: trees.hoist,
     parameters: tuple[Any, Any, Any, Any],
     *,
@@ -43,8 +43,9 @@ def watched(
 
     Parameters
     ----------
-    limit
-        The largest residual of the condition's derivative, over the right-hand side.
+    limits
+        The largest residual of the condition's derivative: a share of the right-hand side (infinity where nothing is
+        to be tested), and a number besides.
     replay
         The steps, a function of ``parameters``. What has a rule for reverse mode alone is not tested.
     parameters
@@ -55,8 +56,8 @@ def watched(
     treedef = jax.tree.structure(parameters)
 
     @jax.custom_jvp
-    def same(x: Any, limit: Any, consts: Any, leaves: list[Any]) -> Any:
-        del limit, consts, leaves
+    def same(x: Any, limits: Any, consts: Any, leaves: list[Any]) -> Any:
+        del limits, consts, leaves
         return x
 
     def rule(primals: Any, tangents: Any) -> Any:
@@ -64,7 +65,7 @@ def watched(
         moving = moving_places(tangents[3])
         if not moving:
             return out, tangents[0]
-        x, limit, consts, leaves = jax.lax.stop_gradient(primals)
+        x, (share, least), consts, leaves = jax.lax.stop_gradient(primals)
 
         def merge(some: list[Any]) -> Any:
             full = list(leaves)
@@ -75,14 +76,15 @@ def watched(
         some = [leaves[i] for i in moving]
         again = lambda some: replay(consts, *merge(some))
         figures, sound = _left_over(x, again, merge, some)
-        failed = sound & ~(figures[0] <= limit * figures[1])
+        # where the solution does not move, there is nothing that an error could be a share of
+        failed = sound & jnp.isfinite(share) & ~(figures[0] <= share * figures[1] + least)
         # a point that does not move may be wrong as well: what is made of its derivative must reach the parameters
         nothing = functools.reduce(jnp.add, [jnp.sum(jnp.real(tangents[3][i])) * 0 for i in moving])
         dx = jax.tree.map(lambda u, du: _instantiated(u, du) + nothing.astype(u.dtype), x, tangents[0])
         return out, guard(dx, failed, functools.partial(_failure, name), (figures,), on_failure)
 
     same.defjvp(rule, symbolic_zeros=True)
-    return same(x, limit, replay.consts, jax.tree.leaves(parameters))
+    return same(x, limits, replay.consts, jax.tree.leaves(parameters))
 
 
 def _instantiated(primal: Any, tangent: Any) -> jax.Array:

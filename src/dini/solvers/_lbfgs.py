@@ -11,8 +11,6 @@ import jax.numpy as jnp
 from .. import trees
 from ..products import dot, tensordot
 from ..settings import require_count
-from . import _inverse_hessian
-from ._inverse_hessian import Inverse
 from ._line_search import LineSearch, WeakWolfe
 from ._quasi_newton import Gram, QuasiNewton
 
@@ -42,15 +40,13 @@ class LBFGS(QuasiNewton):
     r"""Limited-memory BFGS with a line search.
 
     The inverse Hessian is kept as :math:`\gamma I` corrected by the last ``history`` pairs, in compact form: a step
-    costs four products with an ``history``-by-``d`` matrix. Of an unknown of no more than ``history`` numbers it is
-    kept as a matrix, that of :class:`BFGS`, which is smaller than the pairs and forgets nothing. The line search (by
-    default one for the weak Wolfe conditions) takes one trial a step of the solver. The error is
-    :math:`\|\nabla f\|_2`.
+    costs four products with an ``history``-by-``d`` matrix. The line search (by default one for the weak Wolfe
+    conditions) takes one trial a step of the solver. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
     history
-        Number of pairs, and of unknowns up to which the inverse Hessian itself is kept.
+        Number of pairs.
     tol
         Tolerance on the error. Default: the square root of the unit roundoff.
     max_steps
@@ -80,32 +76,27 @@ class LBFGS(QuasiNewton):
         self._check_settings()
         require_count("LBFGS's history", self.history)
 
-    def _empty(self, x: Any, dtype: Any) -> Pairs | Inverse:
-        if trees.size(x) <= self.history:
-            return _inverse_hessian.empty(x, dtype)
+    def _empty(self, x: Any, dtype: Any) -> Pairs:
         store = jax.tree.map(lambda u: jnp.zeros((2 * self.history, *u.shape), u.dtype), x)
         small = jnp.zeros((self.history, self.history), dtype)
         products = jnp.zeros((self.history, 2), dtype)
         return Pairs(store, products, small, small[0], small, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
-    def _forget(self, model: Pairs | Inverse, forget: Any) -> Pairs | Inverse:
-        if isinstance(model, Inverse):
-            return _inverse_hessian.forget(model, forget)
+    def _forget(self, model: Pairs, forget: Any) -> Pairs:
         # what is left of the pairs themselves is never read
         count = jnp.where(forget, 0, model.count)
         inverse = jnp.where(forget, 0, model.inverse)
         return model._replace(count=count, inverse=inverse, gamma=jnp.where(forget, 1, model.gamma))
 
     def _renew(
-        self, model: Pairs | Inverse, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
-    ) -> tuple[Pairs | Inverse, Any, Any]:
+        self, model: Pairs, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
+    ) -> tuple[Pairs, Any, Any]:
         r"""Store the pair in place of the oldest, then apply the compact form.
 
         :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
         :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
         """
-        if isinstance(model, Inverse):
-            return _inverse_hessian.renew(model, s, y, g, old, gram, keep)
+        del old
         m, dtype = self.history, model.yy.dtype
         shrink = jnp.where(gram.ss > 0, jax.lax.rsqrt(jnp.where(gram.ss > 0, gram.ss, 1)), 0)
         curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy
