@@ -59,8 +59,8 @@ class Solution(NamedTuple):
     history: Any = None
 
     @classmethod
-    def of(cls, x: Any, status: Any, steps: Any, error: Any, tol: Any, **rest: Any) -> Solution:
-        """Build a solution from its figures."""
+    def of(cls, x: Any, status: Any, steps: Any, error: Any, tol: Any = np.nan, **rest: Any) -> Solution:
+        """Build a solution from its figures; ``tol`` is what the error was compared with, if that is known."""
         dtype = jnp.promote_types(error.dtype, jnp.float32)
         given = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
         figures = jnp.stack(given)

@@ -64,6 +64,18 @@ def constant(run: Callable[..., Any], *operands: Any) -> Any:
     return fun(hoisted.consts, operands)
 
 
+def rederived(x: Any, operands: Any, derive: Callable[[Any, Any], Any]) -> Any:
+    """Return ``x`` with the derivative ``derive((x, operands), tangents)``, linear in tangents that may be symbolic."""
+
+    @jax.custom_jvp
+    def same(x: Any, operands: Any) -> Any:
+        del operands
+        return x
+
+    same.defjvp(lambda primals, tangents: (same(*primals), derive(primals, tangents)), symbolic_zeros=True)
+    return same(x, operands)
+
+
 def marked(x: Any, status: jax.Array) -> Any:
     """Return ``x`` with a derivative that is NaN unless the status is success."""
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..status import DerivativeError, OnFailure, Status, guard
-from ._engine import moving_places
+from ._engine import moving_places, rederived
 from ._linearization import linearize
 
 #: What may be left of the equation of a converged point's derivative, over its right-hand side: the derivative's
@@ -55,17 +55,12 @@ def watched(
         return x
     treedef = jax.tree.structure(parameters)
 
-    @jax.custom_jvp
-    def same(x: Any, limits: Any, consts: Any, leaves: list[Any]) -> Any:
-        del limits, consts, leaves
-        return x
-
-    def rule(primals: Any, tangents: Any) -> Any:
-        out = same(*primals)
-        moving = moving_places(tangents[3])
+    def derive(primals: Any, tangents: Any) -> Any:
+        dots = tangents[1][2]
+        moving = moving_places(dots)
         if not moving:
-            return out, tangents[0]
-        x, (share, least), consts, leaves = jax.lax.stop_gradient(primals)
+            return tangents[0]
+        x, ((share, least), consts, leaves) = jax.lax.stop_gradient(primals)
 
         def merge(some: list[Any]) -> Any:
             full = list(leaves)
@@ -79,12 +74,11 @@ def watched(
         # where the solution does not move, there is nothing that an error could be a share of
         failed = sound & jnp.isfinite(share) & ~(figures[0] <= share * figures[1] + least)
         # a point that does not move may be wrong as well: what is made of its derivative must reach the parameters
-        nothing = functools.reduce(jnp.add, [jnp.sum(jnp.real(tangents[3][i])) * 0 for i in moving])
+        nothing = functools.reduce(jnp.add, [jnp.sum(jnp.real(dots[i])) * 0 for i in moving])
         dx = jax.tree.map(lambda u, du: _instantiated(u, du) + nothing.astype(u.dtype), x, tangents[0])
-        return out, guard(dx, failed, functools.partial(_failure, name), (figures,), on_failure)
+        return guard(dx, failed, functools.partial(_failure, name), (figures,), on_failure)
 
-    same.defjvp(rule, symbolic_zeros=True)
-    return same(x, limits, replay.consts, jax.tree.leaves(parameters))
+    return rederived(x, (limits, replay.consts, jax.tree.leaves(parameters)), derive)
 
 
 def _instantiated(primal: Any, tangent: Any) -> jax.Array:
