@@ -28,7 +28,6 @@ def total(b, solver, mode, on_failure="nan"):
 FITTED = [
     dini.BFGS(),
     dini.LBFGS(history=4),
-    dini.LBFGSB(),
     dini.NonlinearCG(),
     dini.GradientDescent(),
     dini.TrustRegionNewtonCG(),
