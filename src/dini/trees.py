@@ -319,11 +319,11 @@ class hoist:
         self._tree = jax.tree.structure(shape)
 
     def calls(self, primitive: str) -> bool:
-        """Return whether a primitive is anywhere in the function's program."""
+        """Return whether a primitive whose name begins so is anywhere in the function's program."""
         pending = [self._jaxpr]
         while pending:
             for equation in pending.pop().eqns:
-                if equation.primitive.name == primitive:
+                if equation.primitive.name.startswith(primitive):
                     return True
                 pending += [part for part in jax.tree.leaves(list(equation.params.values())) if hasattr(part, "eqns")]
         return False

@@ -185,7 +185,8 @@ class Unrolled(Differentiation):
     et al. advise, by one more run in forward mode along a fixed tangent; what it leaves is the derivative's relative
     error, and one of more than a hundredth (a tenth in single precision) is a failure. With ``steps``, only methods
     that fit their steps are tested, and only for errors of ten times the derivative. The run calls what the problem's
-    functions call on the host once more.
+    functions call on the host once more. Functions with a ``custom_vjp`` have no forward mode: with these, nothing
+    is tested.
 
     A start that meets the stopping test is returned after a step or none, and its derivative is such a failure: where
     solves start at an earlier solution, ask for ``steps``. (Methods that multiply a residual by matrices,
