@@ -25,9 +25,9 @@ _HERE = {
     "beta": "mixing",
     "solve": "linear_solver",
     "implicit_diff_solve": "linear_solver",
-    "rtol": "tol",
-    "atol": "tol",
-    "gtol": "tol",
+    "gtol": "atol",
+    "ftol": "rtol",
+    "xtol": "rtol",
 }
 
 #: where what is no setting of a solver belongs
@@ -105,7 +105,7 @@ def explained(function: Function, owner: str = "", *, solver: str | None = None)
             if found is None or not str(error).startswith(f"{function.__qualname__}()"):
                 raise
             name = found[1]
-            if solver is not None and (name in ("tol", "max_steps") or name in _HERE):
+            if solver is not None and (name in ("tol", "rtol", "atol", "max_steps") or name in _HERE):
                 hint = f"The settings of a solver are its own: solver=dini.{solver}({_HERE.get(name, name)}=...), say."
             else:
                 names = [each for each in inspect.signature(function).parameters if each not in ("self", "args")]

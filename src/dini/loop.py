@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
     """What a loop leaves behind.
 
     ``best`` is the point of the smallest error so far and that error, where the solver's steps may make it worse.
-    ``tol`` is what the error was compared with, where that is not the solver's tolerance.
+    ``tol`` is what the error was compared with.
     """
 
     x: Any
@@ -31,14 +31,47 @@ class Outcome(NamedTuple):
     tol: Any = None
 
 
-def tolerance(solver: Any, x: Any) -> Any:
-    """Return the solver's tolerance; by default the square root of the unit roundoff of ``x``."""
-    return trees.eps(x) ** 0.5 if solver.tol is None else solver.tol
+def tolerances(solver: Any, x: Any) -> tuple[Any, Any]:
+    """Return the solver's relative and absolute tolerance.
+
+    Where neither is given the relative one is the square root of the unit roundoff of ``x``; an absolute one alone is
+    all that counts. A solver of the user's may have a field ``tol``, which is absolute.
+    """
+    rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", None)
+    atol = getattr(solver, "tol", None) if rtol is None and atol is None else atol
+    if rtol is None:
+        rtol = trees.eps(x) ** 0.5 if atol is None else 0.0
+    return rtol, 0.0 if atol is None else atol
 
 
-def met(solver: Any, x: Any, error: Any) -> Any:
+def accuracy(solver: Any, x: Any) -> Any:
+    """Return the relative accuracy that is asked of a solver; an absolute tolerance alone stands for one."""
+    rtol, atol = tolerances(solver, x)
+    return jnp.where(jnp.asarray(rtol) > 0, rtol, atol)
+
+
+def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
+    """Return what the error is compared with.
+
+    ``scales`` is what the state knows of the problem's units (see ``solvers/_scales.py``): the scale that ``rtol``
+    multiplies and the floor of rounding, below which an error counts as converged if anything does. Without it the
+    error is taken for a relative one.
+    """
+    rtol, atol = tolerances(solver, x)
+    if scales is None:
+        return jnp.asarray(rtol) + atol
+    scale, floor = scales[0], scales[1]
+    wanted = rtol * scale + atol
+    return jnp.where((jnp.asarray(rtol) > 0) | (jnp.asarray(atol) > 0), jnp.maximum(wanted, floor), 0)
+
+
+def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
     """Return whether a solver may keep its point, since that meets the stopping test, if there is one."""
-    return (error <= tolerance(solver, x)) & solver.stops
+    return (error <= threshold(solver, x, scales)) & solver.stops
+
+
+def _threshold(solver: Any, x: Any, state: Any) -> Any:
+    return threshold(solver, x, getattr(state, "scales", None))
 
 
 def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.Array:
@@ -77,14 +110,14 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
     history = None if monitor is None else monitor.start(state)
     status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
     # the state of an earlier solve may have met the test
-    status = jnp.where(state.error <= tolerance(solver, x), Status.CONVERGED, status).astype(jnp.int32)
+    status = jnp.where(state.error <= _threshold(solver, x, state), Status.CONVERGED, status).astype(jnp.int32)
     return Outcome(x, state, jnp.zeros((), jnp.int32), status, state.error, history)
 
 
 def _advance(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int) -> Outcome:
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(now.state, state, steps, tolerance(solver, x), max_steps)
+    status = _status(now.state, state, steps, _threshold(solver, x, state), max_steps)
     history = now.history
     if monitor is not None:
         # of a batch, lanes that are done take steps until all are: these are not observed
@@ -127,9 +160,10 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
         finite &= jnp.isfinite(problem.value(end.x, *args))
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
-        hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * tolerance(solver, end.x)
+        hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * _threshold(solver, end.x, end.state)
         status = jnp.where(hidden, Status.DIVERGED, status)
-    return end._replace(status=jnp.where(end.status == Status.CONVERGED, status, end.status).astype(jnp.int32))
+    status = jnp.where(end.status == Status.CONVERGED, status, end.status).astype(jnp.int32)
+    return end._replace(status=status, tol=_threshold(solver, end.x, end.state))
 
 
 def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
@@ -192,7 +226,7 @@ def iterate_differentiably(
 
     def ended(end: Outcome) -> Outcome:
         told = _believed(problem, solver, end._replace(x=jax.lax.stop_gradient(end.x)), jax.lax.stop_gradient(args))
-        return end._replace(status=told.status)
+        return end._replace(status=told.status, tol=told.tol)
 
     def repeat(one: Callable[[Outcome], Outcome], now: Outcome, times: int) -> Outcome:
         return jax.lax.scan(running(one), now, None, length=times)[0]

@@ -21,7 +21,7 @@ from jax.extend.core import get_opaque_trace_state
 from . import trees
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .functions import Watched
-from .loop import Outcome, tolerance
+from .loop import Outcome
 from .monitors import Monitor
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
@@ -103,7 +103,7 @@ def _solve(
     state, history = jax.lax.stop_gradient((outcome.state if return_state else None, outcome.history))
     aux = problem.aux(outcome.x, *args)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
-    tol = tolerance(solver, outcome.x) if outcome.tol is None else outcome.tol
+    tol = jnp.nan if outcome.tol is None else outcome.tol
     solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, aux=aux, state=state, history=history)
     return solution._replace(figures=_in_this_thread(solution.figures, never))
 

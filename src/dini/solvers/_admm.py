@@ -62,8 +62,8 @@ class ADMM(Solver):
         :math:`\alpha`, in (0, 2).
     dense_limit
         Largest number of unknowns to factorize.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -86,15 +86,14 @@ class ADMM(Solver):
     weight: Any = 1.0
     relaxation: float = field(default=1.6, metadata={"static": True})
     dense_limit: int = field(default=DENSE_LIMIT, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
 
     solves = (Composite,)
     composite = True
     blind = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("ADMM's weight", self.weight)
         require_count("ADMM's dense_limit", self.dense_limit, 0)
         require_between("ADMM's relaxation", self.relaxation, 0, 2)

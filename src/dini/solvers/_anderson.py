@@ -64,8 +64,8 @@ class Anderson(Solver):
         How much the residual may grow before the method starts again, above one.
     restart
         Drop the differences after so many of them, to start afresh; by default the oldest one gives way.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -88,15 +88,14 @@ class Anderson(Solver):
     type: Literal[1, 2] = field(default=2, metadata={"static": True})
     growth: Any = 100.0
     restart: int | None = field(default=None, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     solves = (FixedPoint,)
     lags = True
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_count("Anderson's history", self.history)
         require_positive("Anderson's mixing", self.mixing)
         require_choice("Anderson's type", self.type, (1, 2))

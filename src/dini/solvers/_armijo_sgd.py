@@ -62,11 +62,10 @@ class ArmijoSGD(Stochastic):
     decrease: float = field(default=0.8, metadata={"static": True})
     growth: float = field(default=1.5, metadata={"static": True})
     momentum: float = field(default=0.0, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("ArmijoSGD's max_step_size", self.max_step_size)
         require_between("ArmijoSGD's aggressiveness", self.aggressiveness, 0, 1)
         require_between("ArmijoSGD's decrease", self.decrease, 0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -32,13 +32,34 @@ def lost_patience(idle: Any, steps: Any) -> Any:
     return (idle >= PATIENCE) & (4 * idle >= steps)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Solver:
-    """Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
+    r"""Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
 
-    A state is a named tuple with a scalar field ``error``, the optimality measure that is compared with ``tol``
-    (infinity before the first step), and, where the solver can detect its own failure, a field ``status``.
+    A state is a named tuple with a scalar field ``error``, an optimality measure (infinity before the first step), and,
+    where the solver can detect its own failure, a field ``status``. A solve ends where
+
+    .. math:: \text{error} \le \max(\text{rtol} \cdot \text{scale} + \text{atol}, \text{rounding}) .
+
+    The scale is the error of a point that is wrong by as much as the solution's own size, so that ``rtol`` is about the
+    relative error of ``x``, in whatever units the problem is stated; the steps show it. The rounding is what a few units
+    in the last place of ``x`` do to the error. A field ``scales`` of the state holds both; without one the error is
+    taken for a relative one, with the scale one.
     One step evaluates the problem's function about once, so that no loop hides in it: a line search spreads its
-    trials over steps. By hand, in a loop of your own:
+    trials over steps.
+
+    Parameters
+    ----------
+    rtol
+        Relative tolerance. Default: the square root of the unit roundoff, or zero where ``atol`` is given.
+    atol
+        Absolute tolerance, in the units of the error. Default: zero.
+    tol
+        JAXopt's name for ``atol``.
+
+    Examples
+    --------
+    By hand, in a loop of your own:
 
     >>> import dini, jax.numpy as jnp
     >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
@@ -50,8 +71,12 @@ class Solver:
     [1. 2.]
     """
 
-    tol: Any
-    max_steps: int
+    rtol: Any = None
+    atol: Any = None
+    tol: InitVar[Any] = None
+
+    if TYPE_CHECKING:  # every solver has its own default
+        max_steps: ClassVar[Any]
 
     solves: ClassVar[tuple[type, ...]] = (Minimize, LeastSquares)
     composite: ClassVar[bool] = False
@@ -64,7 +89,7 @@ class Solver:
     #: whether the error of a step is that of the point before it, not of the one that it returns
     lags: ClassVar[bool] = False
     #: whether a point that meets the stopping test may be kept (see :meth:`untested`)
-    stops: bool = True
+    stops: ClassVar[bool] = True
     #: whether no step evaluates the objective: the loop does so once at the end, for one that is NaN is not minimized
     blind: ClassVar[bool] = False
     #: whether step sizes or a model are fitted to the way that is taken: steps need not contract in other directions
@@ -118,9 +143,19 @@ class Solver:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
         del problem, x, state
 
-    def _check_settings(self) -> None:
-        require_number(f"{self.name}'s tol", self.tol)
-        require_positive(f"{self.name}'s tol", self.tol, or_zero=True)
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
+
+    def _check_settings(self, tol: Any = None) -> None:
+        if tol is not None:
+            if self.atol is not None:
+                raise TypeError(f"{self.name}'s tol is another name for atol: give one of them.")
+            require_number(f"{self.name}'s tol", tol)
+            require_positive(f"{self.name}'s tol", tol, or_zero=True)
+            object.__setattr__(self, "atol", tol)
+        for name in ("rtol", "atol"):
+            require_number(f"{self.name}'s {name}", getattr(self, name))
+            require_positive(f"{self.name}'s {name}", getattr(self, name), or_zero=True)
         require_count(f"{self.name}'s max_steps", self.max_steps, 0)
 
     def check(self, problem: Any, x: Any) -> None:
@@ -189,18 +224,26 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
-def first_length(x: Any, direction: Any, norms: Any = None) -> Any:
-    """Return the step size to try first along minus a gradient, where nothing is known of the curvature.
+def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
+    """Return the step size of a first step along minus a gradient, which shows the curvature there.
 
-    The move is of length one at most. One from a start of that size may end exactly at zero, where the gradient of an
-    even function vanishes, be it a minimum or not: such a one is shorter. ``norms`` are those of the direction and of
-    ``x``, where they are known.
+    It moves the point by the root of the unit roundoff, beside its size, ``size``; where that is zero, beside the
+    distance in which the value would fall to zero along the gradient, of norm ``slope``. Any other length would be one
+    in the units of the unknown.
     """
-    size, start = trees.norms(direction, x) if norms is None else norms
-    long = size > 1
-    length = 1 / jnp.where(long, size, 1)
-    (end,) = trees.norms(trees.axpy(length, direction, x))
-    return jnp.where(long & (end <= trees.eps(x) ** 0.5 * start), 0.93, 1.0) * length
+    ahead = jnp.where(slope > 0, jnp.abs(value) / jnp.where(slope > 0, slope, 1), 0)
+    ahead = jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
+    return eps**0.5 * ahead / jnp.where(slope > 0, slope, 1)
+
+
+def cold_length(size: Any, slope: Any, soft: Any) -> Any:
+    """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
+
+    It is the inverse curvature ``soft`` of the last steps, if one is known, and moves the point no farther than its own
+    size.
+    """
+    own = jnp.where(size > 0, size, 1) / jnp.where(slope > 0, slope, 1)
+    return jnp.where(soft > 0, jnp.where(size > 0, jnp.minimum(soft, own), soft), own)
 
 
 def residual_step(x: Any, gradient: Any) -> Any:
@@ -318,15 +361,18 @@ class Function(Solver):
     """A plain function ``(problem, init, *args) -> x`` as a solver.
 
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
-    (in units of the gradient) must be at most ``tol`` times the residual at ``init``, or at a point that is away by one
-    plus the solution's own size, if that is smaller, or one, if that is larger than both.
+    must be at most ``rtol`` times that at a point which is away by the solution's own size (by that of ``init`` where the
+    solution is zero, by one where both are), or ten times that at a tenth of this distance, if it is smaller. A residual
+    of ``atol`` is always good enough.
 
     Parameters
     ----------
     fun
         The function.
-    tol
-        Default: the fourth root of the unit roundoff.
+    rtol
+        Default: the fourth root of the unit roundoff, or zero where ``atol`` is given.
+    atol
+        Default: zero.
 
     Examples
     --------
@@ -339,7 +385,6 @@ class Function(Solver):
     """
 
     fun: Callable[..., Any]
-    tol: Any = None
 
     solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
     composite = True
@@ -354,15 +399,17 @@ class Function(Solver):
         """Call the function and test what it returns."""
         solution = self.fun(problem, x, *args)
         trees.require_same(f"The solution returned by {self.name}", solution, x, "init")
-        away = trees.varied(x)
-        length = (1 + trees.norm(solution)) / jnp.maximum(trees.norm(away), trees.eps(x))
-        away = trees.add(solution, jax.tree.map(lambda d: (length * d).astype(d.dtype), away))
-        error, far, start = (problem.condition.error(problem, u, *args) for u in (solution, away, x))
-        tol = trees.eps(x) ** 0.25 if self.tol is None else self.tol
-        # a far start vouches for nothing, and neither does a point where the residual has grown exponentially
-        scale = jnp.minimum(*(jnp.where(jnp.isfinite(size), size, jnp.inf) for size in (far, start)))
-        scale = jnp.where(jnp.isfinite(scale), jnp.maximum(scale, 1), 1)
-        tol = tol * scale
+        away, size, start = trees.varied(x), trees.norm(solution), trees.norm(x)
+        size = jnp.where(size > 0, size, jnp.where(start > 0, start, 1)) / jnp.maximum(trees.norm(away), trees.eps(x))
+        moved = lambda share: trees.axpy(share * size, away, solution)
+        error, far, near = (problem.condition.error(problem, u, *args) for u in (solution, moved(1), moved(0.1)))
+        # a point where the residual has grown exponentially vouches for nothing
+        scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
+        scale = jnp.where(jnp.isfinite(scale), scale, 0)
+        rtol = self.rtol
+        if rtol is None:
+            rtol = trees.eps(x) ** 0.25 if self.atol is None else 0.0
+        tol = rtol * scale + (0.0 if self.atol is None else self.atol)
         status = jnp.where(error <= tol, Status.CONVERGED, Status.CONDITION)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
         return Outcome(solution, (), jnp.ones((), jnp.int32), status, error, tol=tol)

@@ -41,8 +41,8 @@ class BlockCoordinateDescent(Solver):
 
     Parameters
     ----------
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of epochs.
 
@@ -59,14 +59,13 @@ class BlockCoordinateDescent(Solver):
     1.0 -1.0
     """
 
-    tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     composite = True
     monotone = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise unless the constraint or penalty splits over the blocks."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..loop import threshold
 from ..problems import FixedPoint, Root
 from ..separable import map_with, require_broadcast
 from ..settings import require_ordered
@@ -43,17 +44,16 @@ class Bracketing(Solver):
 
     lower: Any
     upper: Any
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
     solves = (Root, FixedPoint)
     superlinear = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
         ends = jax.tree.leaves(self.lower), jax.tree.leaves(self.upper)
         for low, high in zip(*ends, strict=False):
             require_ordered(f"{self.name}'s lower", low, "upper", high)
@@ -144,7 +144,7 @@ class Bracketing(Solver):
         error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(0.5 * jnp.where(broken, fell[1], width) / scale))
         error = error.astype(dtype)
         error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)
-        tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
+        tol = threshold(self, x)
         share = jnp.asarray(self._propose(now, tol * scale), dtype)
         trial = now.a + share * (now.b - now.a)
         # the caller's starting point is the first inner trial where it lies inside

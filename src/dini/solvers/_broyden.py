@@ -61,8 +61,8 @@ class Broyden(Solver):
         What is updated: ``"jacobian"``, factorized densely at the starting point and wherever the updates are dropped;
         ``"identity"``, a multiple of it that fits the Jacobian along the residual, for large systems. Default,
         ``"auto"``: the Jacobian up to 512 unknowns.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -80,14 +80,13 @@ class Broyden(Solver):
 
     history: int = field(default=20, metadata={"static": True})
     start: Literal["auto", "jacobian", "identity"] = field(default="auto", metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (Root, FixedPoint)
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_count("Broyden's history", self.history)
         require_choice("Broyden's start", self.start, ("auto", "jacobian", "identity"))
 

@@ -64,8 +64,8 @@ class Chord(Solver):
 
     Parameters
     ----------
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -80,13 +80,12 @@ class Chord(Solver):
     2.0
     """
 
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
     solves = (Root, FixedPoint)
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
 
     def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
         """Return the state before the first step, which only evaluates the function."""

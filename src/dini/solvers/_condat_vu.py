@@ -61,8 +61,8 @@ class CondatVu(Solver):
     ----------
     dual_step
         :math:`\sigma` at the start. Default: :math:`1/\|K\|`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -85,15 +85,14 @@ class CondatVu(Solver):
     """
 
     dual_step: Any = None
-    tol: Any = None
     max_steps: int = field(default=20000, metadata={"static": True})
 
     solves = (Composite,)
     composite = True
     blind = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive(f"{self.name}'s dual_step", self.dual_step)
 
     def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:

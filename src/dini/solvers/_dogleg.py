@@ -55,8 +55,8 @@ class Dogleg(Solver):
         ``"bfgs"``: its BFGS approximation, from gradients alone.
     radius
         The first radius.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
 
@@ -75,15 +75,14 @@ class Dogleg(Solver):
 
     hessian: str = field(default="exact", metadata={"static": True})
     radius: Any = 1.0
-    tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     monotone = True
     # the path has kinks and a square root at its ends
     differentiable = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
         require_positive("Dogleg's radius", self.radius)
 

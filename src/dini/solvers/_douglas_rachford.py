@@ -40,8 +40,8 @@ class DouglasRachford(Solver):
     step_size
         :math:`\gamma`, at most two over the curvature of ``f``. Default: one over the curvature of ``f`` at the start,
         estimated (one where there is no ``f``).
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -64,15 +64,14 @@ class DouglasRachford(Solver):
     """
 
     step_size: Any = None
-    tol: Any = None
     max_steps: int = field(default=20000, metadata={"static": True})
 
     solves = (Composite,)
     composite = True
     blind = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("DouglasRachford's step_size", self.step_size)
 
     def check(self, problem: Any, x: Any) -> None:

@@ -28,8 +28,8 @@ class FixedPointIteration(Solver):
     ----------
     relaxation
         :math:`\omega > 0`; one is the plain iteration.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -42,14 +42,13 @@ class FixedPointIteration(Solver):
     """
 
     relaxation: Any = 1.0
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (FixedPoint,)
     lags = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("FixedPointIteration's relaxation", self.relaxation)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:

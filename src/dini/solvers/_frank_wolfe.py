@@ -72,7 +72,6 @@ class FrankWolfe(Solver):
     """
 
     atoms: int = field(default=32, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
@@ -80,8 +79,8 @@ class FrankWolfe(Solver):
     # vertices jump, and the last steps may be of length zero before the derivative has followed the point
     differentiable = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_count("FrankWolfe's atoms", self.atoms, 3)
 
     def check(self, problem: Any, x: Any) -> None:

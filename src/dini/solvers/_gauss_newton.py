@@ -76,8 +76,8 @@ class GaussNewton(Solver):
         column of zeros is singular.
     linear_solver
         ``"cholesky"`` of the normal equations, ``"qr"``, or ``"cg"``; see :class:`dini.LevenbergMarquardt`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -99,13 +99,12 @@ class GaussNewton(Solver):
     # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20
     patience: int | None = field(default=30, metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (LeastSquares, Root, FixedPoint)
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         if self.patience is not None:
             require_count("GaussNewton's patience", self.patience, 0)
         require_choice("GaussNewton's linear_solver", self.linear_solver, ("auto", *ALGEBRA))

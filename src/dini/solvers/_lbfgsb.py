@@ -10,16 +10,18 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..linear._small import swept
-from ..loop import tolerance
+from ..loop import threshold
 from ..products import dot, inner_products, squares
 from ..settings import require_count
 from ..status import Status
+from . import _scales
 from ._base import (
-    first_length,
+    cold_length,
     hidden_difference,
     infinity,
     kept_value,
     lost_patience,
+    probe_length,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -57,6 +59,7 @@ class State(NamedTuple):
     direction: Any
     search: Any
     model: Pairs
+    scales: Any
     status: Any
 
 
@@ -79,8 +82,8 @@ class LBFGSB(BoxSolver):
     ----------
     history
         Number of pairs.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
     line_search
@@ -101,14 +104,13 @@ class LBFGSB(BoxSolver):
     """
 
     history: int = field(default=10, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_count("LBFGSB's history", self.history)
         require_line_search(self.name, self.line_search)
 
@@ -121,7 +123,7 @@ class LBFGSB(BoxSolver):
         small = jnp.zeros((self.history, self.history), flat.dtype)
         model = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
-        return State(inf, inf, zero, zero, search, model, running())
+        return State(inf, inf, zero, zero, search, model, _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
@@ -143,12 +145,16 @@ class LBFGSB(BoxSolver):
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
         shown &= along >= 0.9 * old.slope
         # a trial that meets the stopping test need not satisfy the search
-        solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
+        # nor does the one that only probes the curvature
+        eps, extent = trees.eps(x), trees.norm(trial)
+        seen = _scales.learned(state.scales, finite, ss, jnp.where(first, 0, yy), extent, size, eps, sy, leaps=True)
+        solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
         accept = (first | fits | solved | shown) & finite
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0
-        keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy))
+        told = yy > (_scales.BLIND * eps * size) ** 2
+        keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy)) & told
         accept, renew, keep = jax.lax.optimization_barrier((accept, accept | (failed & known), keep))
         model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)
         model = _forget(model, failed & known)
@@ -169,10 +175,18 @@ class LBFGSB(BoxSolver):
         model = _forget(model, worn)
         slope = dot(gradient, direction)
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        start = jnp.where(model.count == 0, first_length(point, direction), 1.0)
+        scales, here = jnp.where(accept, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
+        (steep,) = squares(direction)
+        steep = jnp.sqrt(steep)
+        cold = cold_length(here, steep, _scales.Scales(*scales).soft)
+        cold = jnp.where(first, probe_length(value, here, steep, eps), cold)
+        start = jnp.where(model.count == 0, cold, 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
-        status = jnp.where((failed & ~known) | lost_patience(idle, steps), Status.STALLED, state.status)
-        status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        settled = _scales.settled(scales, value, error)
+        stalled = (failed & ~known) | lost_patience(idle, steps)
+        status = jnp.where(stalled, jnp.where(settled, Status.CONVERGED, Status.STALLED), state.status)
+        runs = accept & _scales.run_away(scales, extent, error, eps)
+        status = jnp.where(unbounded(bracket) | runs, Status.DIVERGED, status)
         search = [jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True)]
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
@@ -181,6 +195,7 @@ class LBFGSB(BoxSolver):
             direction,
             jnp.stack([best, idle, steps + 1, jax.lax.stop_gradient(limit), *search]),
             model,
+            scales,
             status.astype(jnp.int32),
         )
         return trees.where(accept, box.unravel(trial), x), kept

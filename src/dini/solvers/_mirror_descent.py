@@ -52,8 +52,8 @@ class MirrorDescent(Solver):
         ``divergence(x, y)``.
     step_size
         A constant, or a function of the number of the step, used without any test. Default: adaptive.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -72,14 +72,13 @@ class MirrorDescent(Solver):
 
     geometry: Any = field(default_factory=KL)
     step_size: Any = None
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
     lags = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("MirrorDescent's step_size", self.step_size)
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import threshold
 from ..settings import require_count, require_positive
 from ..status import Status
 from ._base import infinity, running
@@ -56,8 +56,8 @@ class NelderMead(BoxSolver):
         Edges of the first simplex, relative to the larger of one and the coordinate.
     restarts
         Number of fresh simplices after the first.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
 
@@ -76,13 +76,12 @@ class NelderMead(BoxSolver):
 
     size: Any = 0.1
     restarts: int = field(default=1, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
 
     differentiable = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("NelderMead's size", self.size)
         require_count("NelderMead's restarts", self.restarts, 0)
 
@@ -91,7 +90,7 @@ class NelderMead(BoxSolver):
         del args
         inf, zero = infinity(x), jnp.zeros((), jnp.int32)
         simplex = self._fresh(box_of(problem, x), flatten(x))
-        values, wide = jnp.full(simplex.shape[0], inf), jnp.max(jnp.abs(simplex - simplex[:1])) > tolerance(self, x)
+        values, wide = jnp.full(simplex.shape[0], inf), jnp.max(jnp.abs(simplex - simplex[:1])) > threshold(self, x)
         return State(inf, simplex, values, zero + _FILL, zero, inf, zero, inf, running(), wide)
 
     def _fresh(self, box: Any, x: jax.Array, share: float = 1.0) -> jax.Array:
@@ -146,7 +145,7 @@ class NelderMead(BoxSolver):
         spread = jnp.minimum(values[-1] - values[0], jnp.finfo(values.dtype).max)
         spread = jnp.where(jnp.isfinite(values[0]), spread, jnp.inf)
         error = jnp.where(complete, jnp.maximum(size, spread), state.error)
-        tol = tolerance(self, x)
+        tol = threshold(self, x)
         # values that have all been the same, and whose rounding exceeds the tolerance, may hide every difference
         flat = state.flat & ((value == best) | jnp.isinf(best))
         stuck = flat & complete & (error <= tol) & (trees.eps(x) * jnp.abs(values[0]) > tol)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import threshold
 from ..problems import FixedPoint, Root
 from ..products import dot
 from ..settings import require_count
@@ -81,8 +81,8 @@ class NewtonKrylov(Solver):
         30 there if the systems are solved quickly.
     cycles
         Number of starts of GMRES for one direction, which is then taken as it is.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -104,14 +104,13 @@ class NewtonKrylov(Solver):
 
     restart: int | None = field(default=None, metadata={"static": True})
     cycles: int = field(default=4, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (Root, FixedPoint)
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         if self.restart is not None:
             require_count("NewtonKrylov's restart", self.restart)
         require_count("NewtonKrylov's cycles", self.cycles)
@@ -156,7 +155,7 @@ class NewtonKrylov(Solver):
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        enough_digits = 0.5 * tolerance(self, x) / jnp.where(size > 0, size, 1)
+        enough_digits = 0.5 * threshold(self, x) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
         forcing = jnp.where(first, _FIRST_FORCING, forcing)
         forcing = jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(dtype)

@@ -41,8 +41,8 @@ class NonlinearCG(QuasiNewton):
     ----------
     formula
         One of the three names above.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
     line_search
@@ -63,12 +63,11 @@ class NonlinearCG(QuasiNewton):
     """
 
     formula: str = field(default="hager-zhang", metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
     line_search: LineSearch = field(default=HagerZhang(), metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_choice("NonlinearCG's formula", self.formula, ("hager-zhang", "polak-ribiere", "hestenes-stiefel"))
 
     def _empty(self, x: Any, dtype: Any) -> Last:

@@ -47,8 +47,8 @@ class OptaxSolver(Stochastic):
     ----------
     transformation
         ``optax.adam(1e-3)``, say, or a chain. The same object gives the same compiled program.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -69,11 +69,10 @@ class OptaxSolver(Stochastic):
     """
 
     transformation: Any = field(metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         _optax()
         if not (callable(getattr(self.transformation, "init", None)) and hasattr(self.transformation, "update")):
             raise TypeError(

@@ -56,11 +56,10 @@ class PolyakSGD(Stochastic):
     lower_bound: Any = 0.0
     scale: Any = 1.0
     momentum: Any = 0.0
-    tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("PolyakSGD's max_step_size", self.max_step_size)
         require_positive("PolyakSGD's scale", self.scale)
         require_between("PolyakSGD's momentum", self.momentum, 0, 1, or_low=True)

@@ -50,8 +50,8 @@ class ProjectedNewton(BoxSolver):
     linear_solver
         One of :mod:`dini.linear`, a Lineax solver or a function ``solve(matvec, b)``, used for the Newton system.
         Default: dense factorization for small problems, a Krylov method for large ones.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -70,11 +70,10 @@ class ProjectedNewton(BoxSolver):
     """
 
     linear_solver: Any = None
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..loop import tolerance
+from ..loop import threshold
 from ..settings import require_positive
 from ..status import Status
 from ._base import Solver, infinity, judged, relative_rounding, running, shortened, swallowed
@@ -51,8 +51,8 @@ class ProximalGradient(Solver):
         A constant, or a function of the number of the step, used without any test. Default: adaptive.
     acceleration
         Whether to use momentum.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -71,14 +71,13 @@ class ProximalGradient(Solver):
 
     step_size: Any = None
     acceleration: bool = field(default=True, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
     lags = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive(f"{self.name}'s step_size", self.step_size)
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
@@ -141,7 +140,7 @@ class ProximalGradient(Solver):
             step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
             # a step that fails a test which asks for nothing has met rounding, not curvature
             tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))) | (gap <= 1e-3 * slack))
-            stuck = accept & (squared == 0) & (error > tolerance(self, x))
+            stuck = accept & (squared == 0) & (error > threshold(self, x))
             status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)

@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import threshold
 from ..products import inner_products
 from ..status import Status
+from . import _scales
 from ._base import (
     Solver,
-    first_length,
+    cold_length,
     hidden_difference,
     infinity,
     kept_value,
     lost_patience,
+    probe_length,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -38,6 +40,7 @@ class State(NamedTuple):
     direction: Any
     search: Any
     model: Any
+    scales: Any
     status: Any
 
 
@@ -63,8 +66,8 @@ class QuasiNewton(Solver):
 
     line_search: LineSearch
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
         require_line_search(self.name, self.line_search)
 
     def _empty(self, x: Any, dtype: Any) -> Any:
@@ -96,7 +99,7 @@ class QuasiNewton(Solver):
         inf, zero = infinity(x), trees.zeros_like(x)
         fresh = self.line_search.begin(0.0, inf, 0.0)
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), *fresh])
-        return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), running())
+        return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
@@ -109,15 +112,19 @@ class QuasiNewton(Solver):
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
         size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
-        first = jnp.isinf(state.value)
+        first, eps = jnp.isinf(state.value), trees.eps(x)
+        extent = _scales.norm(trial).astype(dtype)
         slack = relative_rounding(state.value)
         # the first trial is the start itself
         slope = jax.lax.optimization_barrier(gram.sg / jnp.where(first, 1, old.trial))
         hidden = hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
-        # a trial that meets the stopping test need not satisfy the search
-        solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
+        # a trial that meets the stopping test need not satisfy the search, and neither does the one that only probes
+        seen = _scales.learned(
+            state.scales, finite, gram.ss, jnp.where(first, 0, gram.yy), extent, size, eps, gram.sy, leaps=True
+        )
+        solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
         shown &= slope >= 0.9 * old.slope
         accept = (first | fits | solved | shown) & finite
@@ -125,7 +132,8 @@ class QuasiNewton(Solver):
         failed = ~accept & exhausted(bracket)
         restart = failed & (state.model.count > 0)
 
-        curved = gram.sy > trees.eps(x) * jnp.sqrt(gram.ss * gram.yy)
+        # a change of the gradient that drowns in its rounding says nothing
+        curved = (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy)) & (gram.yy > (_scales.BLIND * eps) ** 2 * gram.gg)
         keep = accept & ~first & curved
         accept, keep = jax.lax.optimization_barrier((accept, keep))
         model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)
@@ -142,12 +150,17 @@ class QuasiNewton(Solver):
         slope = jnp.where(restart, -(error**2), slope)
         cold = restart | (model.count == 0)
         point = trees.where(accept, trial, x)
-        near = lambda: self._first_trial(old, slope)
-        start = jax.lax.cond(cold, lambda: first_length(point, direction).astype(dtype), near)
+        scales = jnp.where(accept, seen, state.scales)
+        here = jnp.where(accept, extent, _scales.norm(x).astype(dtype))
+        cold_start = cold_length(here, error, _scales.Scales(*scales).soft)
+        cold_start = jnp.where(first, probe_length(value, here, error, eps), cold_start)
+        start = jnp.where(cold, cold_start, self._first_trial(old, slope)).astype(dtype)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)
-        status = jnp.where(stalled, Status.STALLED, state.status)
-        status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        settled = stalled & _scales.settled(scales, value, error)
+        status = jnp.where(stalled, jnp.where(settled, Status.CONVERGED, Status.STALLED), state.status)
+        runs = accept & _scales.run_away(scales, extent, error, eps)
+        status = jnp.where(unbounded(bracket) | runs, Status.DIVERGED, status)
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
             value,
@@ -155,6 +168,7 @@ class QuasiNewton(Solver):
             direction,
             jnp.stack([best, idle, steps + 1, *(jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True))]),
             self._forget(model, restart),
+            scales,
             status.astype(jnp.int32),
         )
         return point, kept

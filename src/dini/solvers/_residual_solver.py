@@ -72,8 +72,8 @@ class ResidualSolver(Solver):
                 "Use ProximalGradient or ProjectedGradient."
             )
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
         require_choice(f"{self.name}'s linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
     def algebra(self, size: int) -> Any:

@@ -47,8 +47,8 @@ class TrustRegionNewtonCG(Solver):
     ----------
     radius
         The first :math:`\Delta`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of products and evaluations together.
 
@@ -66,15 +66,14 @@ class TrustRegionNewtonCG(Solver):
     """
 
     radius: Any = 1.0
-    tol: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
 
     superlinear = True
     monotone = True
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import threshold
 from ..products import dot, vdot
 from ..status import Status
 from ..working_sets import Elements, dispatch, sizes
@@ -138,11 +138,11 @@ class WorkingSet(Solver):
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step on a working set."""
-        return self._advance(problem, x, state, args, tolerance(self, x), always=not self.stops)
+        return self._advance(problem, x, state, args, threshold(self, x), always=not self.stops)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one step, also where ``x`` is a solution already."""
-        return self._advance(problem, x, state, args, tolerance(self, x), always=True)[0]
+        return self._advance(problem, x, state, args, threshold(self, x), always=True)[0]
 
     def _advance(
         self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any, *, always: bool = False
