@@ -64,8 +64,8 @@ def run_iterator(
 
     The item (a batch, any pytree of arrays) is the last argument of the problem's functions: ``fun(x, *args, batch)``.
     Batches of one shape share one compiled step. The run ends with the iterator, after ``solver.max_steps`` items, when
-    the error on a batch is at most the solver's tolerance, or when a step fails. With ``atol=0`` there is no test: every step is taken,
-    also past a batch whose gradient vanishes.
+    the error on a batch is at most the solver's tolerance, or when a step fails. With ``atol=0`` there is no test:
+    every step is taken, also past a batch whose gradient vanishes.
 
     The result is no function of the parameters that a derivative could be taken of; differentiate a solution found so
     with :func:`dini.custom_root` and the condition on all data.

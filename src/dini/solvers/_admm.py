@@ -92,7 +92,7 @@ class ADMM(Solver):
     composite = True
     blind = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("ADMM's weight", self.weight)
         require_count("ADMM's dense_limit", self.dense_limit, 0)

@@ -94,7 +94,7 @@ class Anderson(Solver):
     lags = True
     fitted = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("Anderson's history", self.history)
         require_positive("Anderson's mixing", self.mixing)

@@ -64,7 +64,7 @@ class ArmijoSGD(Stochastic):
     momentum: float = field(default=0.0, metadata={"static": True})
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("ArmijoSGD's max_step_size", self.max_step_size)
         require_between("ArmijoSGD's aggressiveness", self.aggressiveness, 0, 1)

@@ -41,10 +41,10 @@ class Solver:
 
     .. math:: \text{error} \le \max(\text{rtol} \cdot \text{scale} + \text{atol}, \text{rounding}) .
 
-    The scale is the error of a point that is wrong by as much as the solution's own size, so that ``rtol`` is about the
-    relative error of ``x``, in whatever units the problem is stated; the steps show it. The rounding is what a few units
-    in the last place of ``x`` do to the error. A field ``scales`` of the state holds both; without one the error is
-    taken for a relative one, with the scale one.
+    The scale is the error of a point that is wrong by as much as the solution's own size, so that ``rtol`` is about
+    the relative error of ``x``, in whatever units the problem is stated; the steps show it. The rounding is what a few
+    units in the last place of ``x`` do to the error. A field ``scales`` of the state holds both; without one the error
+    is taken for a relative one, with the scale one.
     One step evaluates the problem's function about once, so that no loop hides in it: a line search spreads its
     trials over steps.
 
@@ -143,7 +143,7 @@ class Solver:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
         del problem, x, state
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any = None) -> None:  # noqa: RUF033  # a solver of a user's may have its own field tol
         self._check_settings(tol)
 
     def _check_settings(self, tol: Any = None) -> None:
@@ -361,9 +361,9 @@ class Function(Solver):
     """A plain function ``(problem, init, *args) -> x`` as a solver.
 
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
-    must be at most ``rtol`` times that at a point which is away by the solution's own size (by that of ``init`` where the
-    solution is zero, by one where both are), or ten times that at a tenth of this distance, if it is smaller. A residual
-    of ``atol`` is always good enough.
+    must be at most ``rtol`` times that at a point which is away by the solution's own size (by that of ``init`` where
+    the solution is zero, by one where both are), or ten times that at a tenth of this distance, if it is smaller. A
+    residual of ``atol`` is always good enough.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class BFGS(QuasiNewton):
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
     start: Literal["identity", "hessian"] = field(default="identity", metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 

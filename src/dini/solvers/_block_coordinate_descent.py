@@ -64,7 +64,7 @@ class BlockCoordinateDescent(Solver):
     composite = True
     monotone = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
     def check(self, problem: Any, x: Any) -> None:

@@ -49,7 +49,7 @@ class Bracketing(Solver):
     solves = (Root, FixedPoint)
     superlinear = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
     def _check_settings(self, tol: Any = None) -> None:

@@ -85,7 +85,7 @@ class Broyden(Solver):
     solves = (Root, FixedPoint)
     fitted = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("Broyden's history", self.history)
         require_choice("Broyden's start", self.start, ("auto", "jacobian", "identity"))

@@ -84,7 +84,7 @@ class Chord(Solver):
 
     solves = (Root, FixedPoint)
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
     def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:

@@ -91,7 +91,7 @@ class CondatVu(Solver):
     composite = True
     blind = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive(f"{self.name}'s dual_step", self.dual_step)
 

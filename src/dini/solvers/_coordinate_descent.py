@@ -66,7 +66,7 @@ class CoordinateDescent(WorkingSet):
     superlinear = True
     needs_convex = False
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("CoordinateDescent's largest", self.largest)
 

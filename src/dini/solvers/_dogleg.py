@@ -81,7 +81,7 @@ class Dogleg(Solver):
     # the path has kinks and a square root at its ends
     differentiable = False
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
         require_positive("Dogleg's radius", self.radius)

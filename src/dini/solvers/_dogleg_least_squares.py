@@ -48,7 +48,7 @@ class DoglegLeastSquares(ResidualSolver):
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     max_steps: int = field(default=500, metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
     def _start(self, dtype: Any) -> Region:

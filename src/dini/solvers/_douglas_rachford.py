@@ -70,7 +70,7 @@ class DouglasRachford(Solver):
     composite = True
     blind = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("DouglasRachford's step_size", self.step_size)
 

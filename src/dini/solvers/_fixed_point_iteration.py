@@ -47,7 +47,7 @@ class FixedPointIteration(Solver):
     solves = (FixedPoint,)
     lags = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("FixedPointIteration's relaxation", self.relaxation)
 

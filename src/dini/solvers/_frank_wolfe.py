@@ -79,7 +79,7 @@ class FrankWolfe(Solver):
     # vertices jump, and the last steps may be of length zero before the derivative has followed the point
     differentiable = False
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("FrankWolfe's atoms", self.atoms, 3)
 

@@ -103,7 +103,7 @@ class GaussNewton(Solver):
 
     solves = (LeastSquares, Root, FixedPoint)
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         if self.patience is not None:
             require_count("GaussNewton's patience", self.patience, 0)

@@ -75,7 +75,7 @@ class GradientDescent(Solver):
     step_size: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("GradientDescent's step_size", self.step_size)
         if callable(self.step_size):

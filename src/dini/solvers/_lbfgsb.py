@@ -109,7 +109,7 @@ class LBFGSB(BoxSolver):
 
     fitted = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("LBFGSB's history", self.history)
         require_line_search(self.name, self.line_search)

@@ -91,7 +91,7 @@ class LevenbergMarquardt(ResidualSolver):
 
     monotone = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("LevenbergMarquardt's damping", self.damping)
         require_choice("LevenbergMarquardt's hessian", self.hessian, ("gauss-newton", "secant"))

@@ -77,7 +77,7 @@ class MirrorDescent(Solver):
     composite = True
     lags = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("MirrorDescent's step_size", self.step_size)
         if callable(self.step_size):

@@ -80,7 +80,7 @@ class NelderMead(BoxSolver):
 
     differentiable = False
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("NelderMead's size", self.size)
         require_count("NelderMead's restarts", self.restarts, 0)

@@ -109,7 +109,7 @@ class NewtonKrylov(Solver):
     solves = (Root, FixedPoint)
     fitted = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         if self.restart is not None:
             require_count("NewtonKrylov's restart", self.restart)

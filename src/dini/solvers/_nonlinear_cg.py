@@ -66,7 +66,7 @@ class NonlinearCG(QuasiNewton):
     max_steps: int = field(default=5000, metadata={"static": True})
     line_search: LineSearch = field(default=HagerZhang(), metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_choice("NonlinearCG's formula", self.formula, ("hager-zhang", "polak-ribiere", "hestenes-stiefel"))
 

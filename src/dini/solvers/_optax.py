@@ -71,7 +71,7 @@ class OptaxSolver(Stochastic):
     transformation: Any = field(metadata={"static": True})
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         _optax()
         if not (callable(getattr(self.transformation, "init", None)) and hasattr(self.transformation, "update")):

@@ -58,7 +58,7 @@ class PolyakSGD(Stochastic):
     momentum: Any = 0.0
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("PolyakSGD's max_step_size", self.max_step_size)
         require_positive("PolyakSGD's scale", self.scale)

@@ -72,7 +72,7 @@ class ProjectedNewton(BoxSolver):
     linear_solver: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 

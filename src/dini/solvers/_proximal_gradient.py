@@ -76,7 +76,7 @@ class ProximalGradient(Solver):
     composite = True
     lags = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive(f"{self.name}'s step_size", self.step_size)
         if callable(self.step_size):

@@ -89,7 +89,7 @@ class ProximalNewton(WorkingSet):
 
     superlinear = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("ProximalNewton's largest", self.largest)
 

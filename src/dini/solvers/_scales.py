@@ -5,13 +5,14 @@ measures in other units. What counts is the error of the solution beside the siz
 
 .. math:: \|x - x^\star\| \le \text{rtol} \cdot X .
 
-Let ``g`` be what vanishes at a solution: a gradient, a projected one, a residual. With a change ``y`` of it along a step
-``s``, an error of size :math:`X` would show as :math:`\|g\| \approx X \|y\| / \|s\|`. So the test is
+Let ``g`` be what vanishes at a solution: a gradient, a projected one, a residual. With a change ``y`` of it along a
+step ``s``, an error of size :math:`X` would show as :math:`\|g\| \approx X \|y\| / \|s\|`. So the test is
 
 .. math:: \|g\| \le \text{rtol} \cdot X / \tau, \qquad \tau = \max \|s\| / \|y\| ,
 
-where the maximum over the steps, which each further step lowers by a tenth, finds the directions of little curvature: there a small
-gradient means least. Multiplying the function or the unknown by a constant multiplies both sides by the same number.
+where the maximum over the steps, which each further step lowers by a tenth, finds the directions of little curvature:
+there a small gradient means least. Multiplying the function or the unknown by a constant multiplies both sides by the
+same number.
 
 **The size of the solution** is :math:`X = \max(\|x\|, \epsilon^{1/4} \max_k \|x_k\|)`: where the solution is zero, the
 way to it says what is small.
@@ -19,10 +20,10 @@ way to it says what is small.
 **The floor of rounding**: moving ``x`` by a few units in its last place changes ``g`` by about
 :math:`\epsilon X \max \|y\| / \|s\|`. What is below cannot be made smaller, and counts as converged.
 
-**No minimum**: where a function falls forever, as an exponential or a likelihood of separable classes does, its gradient
-vanishes too. But the steps do not: where ``g`` has fallen by a factor of :math:`\epsilon` and the last step and the one that
-it asks for, :math:`\tau \|g\|`, are still beyond a hundredth of ``X``, at the largest point so far, the iterates run away. So do they where ``x`` has grown by a
-factor of :math:`\epsilon^{-2}`.
+**No minimum**: where a function falls forever, as an exponential or a likelihood of separable classes does, its
+gradient vanishes too. But the steps do not: where ``g`` has fallen by a factor of :math:`\epsilon` and the last step
+and the one that it asks for, :math:`\tau \|g\|`, are still beyond a hundredth of ``X``, at the largest point so far,
+the iterates run away. So do they where ``x`` has grown by a factor of :math:`\epsilon^{-2}`.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class TrustRegionNewtonCG(Solver):
     monotone = True
     fitted = True
 
-    def __post_init__(self, tol: Any = None) -> None:
+    def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
