@@ -18,6 +18,7 @@ from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
 from ..settings import require_count, require_number, require_positive
 from ..status import Status
+from ._scales import Scales
 
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
@@ -224,26 +225,34 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
+def natural_length(value: Any, size: Any, slope: Any) -> Any:
+    """Return a length in the unknown's units, at a start of norm ``size``: that norm.
+
+    Where it is zero, it is the distance in which the value would fall to zero along the gradient, of norm ``slope``;
+    where the value is zero as well nothing is known, and it is one.
+    """
+    ahead = jnp.where(slope > 0, jnp.abs(value) / jnp.where(slope > 0, slope, 1), 0)
+    return jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
+
+
 def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
     """Return the step size of a first step along minus a gradient, which shows the curvature there.
 
-    It moves the point by the root of the unit roundoff, beside its size, ``size``; where that is zero, beside the
-    distance in which the value would fall to zero along the gradient, of norm ``slope``. Any other length would be one
-    in the units of the unknown.
+    It moves the point by the root of the unit roundoff of the :func:`natural_length`. Any other length would be one in
+    the units of the unknown.
     """
-    ahead = jnp.where(slope > 0, jnp.abs(value) / jnp.where(slope > 0, slope, 1), 0)
-    ahead = jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
-    return eps**0.5 * ahead / jnp.where(slope > 0, slope, 1)
+    return eps**0.5 * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
 
 
-def cold_length(size: Any, slope: Any, soft: Any) -> Any:
+def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
     """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
 
-    It is the inverse curvature ``soft`` of the last steps, if one is known, and moves the point no farther than its own
-    size.
+    It is the inverse curvature of the last steps, if one is known, and moves the point, of norm ``size``, no farther
+    than that, or than the start was large.
     """
-    own = jnp.where(size > 0, size, 1) / jnp.where(slope > 0, slope, 1)
-    return jnp.where(soft > 0, jnp.where(size > 0, jnp.minimum(soft, own), soft), own)
+    far = jnp.maximum(size, scales.origin)
+    own = jnp.where(far > 0, far, 1) / jnp.where(slope > 0, slope, 1)
+    return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
 
 
 def residual_step(x: Any, gradient: Any) -> Any:

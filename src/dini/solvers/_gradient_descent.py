@@ -152,7 +152,7 @@ class GradientDescent(Solver):
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
         told = (curvature > 0) & (seen[1] > (_scales.BLIND * eps * new_norm) ** 2)
-        fresh = jnp.where(probe & ~told, cold_length(size, new_norm, _scales.Scales(*scales).soft), fresh)
+        fresh = jnp.where(probe & ~told, cold_length(_scales.Scales(*scales), size, new_norm), fresh)
         start = probe_length(value, size, new_norm, eps)
         if not self.stops:
             start = at_rest(problem, trial, args, first & (new_norm == 0), start)
@@ -163,9 +163,8 @@ class GradientDescent(Solver):
 
         error = jnp.where(accept, new_norm, state.error).astype(value.dtype)
         tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= eps * size * 1e-2)
-        settled = _scales.settled(scales, state.value, error)
-        status = jnp.where(tiny, jnp.where(settled, Status.CONVERGED, Status.STEP_TOO_SMALL), state.status)
-        status = jnp.where(accept & _scales.run_away(scales, size, new_norm, eps), Status.DIVERGED, status)
+        ends = {"status": state.status, "accept": accept, "stalled": False, "tiny": tiny}
+        status = _scales.ending(scales, (jnp.minimum(value, state.value), size, error), eps, **ends)
         error = jnp.where(first & ~finite, jnp.nan, error)
         kept = State(
             error,

@@ -21,7 +21,7 @@ from ._base import (
     infinity,
     kept_value,
     lost_patience,
-    probe_length,
+    natural_length,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -137,7 +137,7 @@ class LBFGSB(BoxSolver):
         ss, sy = inner_products([s, y], s)
         (yy,) = squares(y)
         along = dot(gradient, state.direction)
-        size = trees.norm(box.projected_gradient(trial, gradient, secant_curvature(s, y, ss, yy)))
+        size = trees.norm(box.projected_gradient(trial, gradient, secant_curvature(s, y, gradient, ss, yy)))
         first = jnp.isinf(state.value)
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, along, hidden, longest)
@@ -167,6 +167,12 @@ class LBFGSB(BoxSolver):
         gradient = jnp.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
 
+        # without pairs the model's curvature is one that makes the step a length in the units of the unknown
+        scales, here = jnp.where(accept, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
+        length = cold_length(_scales.Scales(*scales), here, error)
+        length = jnp.where(first, natural_length(value, here, error) / jnp.where(error > 0, error, 1), length)
+        model = model._replace(theta=jnp.where(model.count == 0, 1 / length, model.theta))
+
         direction, worn = jax.lax.cond(
             renew,
             lambda: _direction(model, box, point, gradient),
@@ -175,18 +181,12 @@ class LBFGSB(BoxSolver):
         model = _forget(model, worn)
         slope = dot(gradient, direction)
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        scales, here = jnp.where(accept, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
-        (steep,) = squares(direction)
-        steep = jnp.sqrt(steep)
-        cold = cold_length(here, steep, _scales.Scales(*scales).soft)
-        cold = jnp.where(first, probe_length(value, here, steep, eps), cold)
-        start = jnp.where(model.count == 0, cold, 1.0)
+        start = jnp.where(first, eps**0.5, 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
-        settled = _scales.settled(scales, value, error)
         stalled = (failed & ~known) | lost_patience(idle, steps)
-        status = jnp.where(stalled, jnp.where(settled, Status.CONVERGED, Status.STALLED), state.status)
-        runs = accept & _scales.run_away(scales, extent, error, eps)
-        status = jnp.where(unbounded(bracket) | runs, Status.DIVERGED, status)
+        ends = {"status": state.status, "accept": accept, "stalled": stalled}
+        status = _scales.ending(scales, (value, extent, error), eps, **ends)
+        status = jnp.where(unbounded(bracket), Status.DIVERGED, status)
         search = [jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True)]
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
@@ -277,7 +277,7 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     step = -jnp.where(free, reduced + dot(weights, inner), 0) / theta
     projected = box.project(cauchy + step) - x
     truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
-    plain = box.project(x - gradient) - x
+    plain = box.project(x - gradient / theta) - x
     # infinite or NaN where an element of the direction is
     good, fair = (jnp.isfinite(slope) & (slope < 0) for slope in inner_products([projected, truncated], gradient))
     return jnp.where(good, projected, jnp.where(fair, truncated, plain)), ~(good | fair)

@@ -18,7 +18,7 @@ from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
-from . import _root_path
+from . import _root_path, _scales
 from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._definite import FEW, Factor, descent, solve_positive
 
@@ -27,14 +27,16 @@ _WORTHWHILE = 96
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's merit, the Newton direction and the next trial step along it."""
+    """Carried from step to step: the accepted point's merit, gradient and Newton direction, and the next trial step."""
 
     error: Any
     step_size: Any
     merit: Any
+    gradient: Any
     direction: Any
     slope: Any
     steps: Any
+    scales: Any
     status: Any
     factor: Any = None
 
@@ -96,7 +98,8 @@ class Newton(Solver):
         if self._factorizes(problem, x) and trees.size(x) > FEW:
             size, dtype = trees.size(x), jnp.promote_types(jax.flatten_util.ravel_pytree(x)[0].dtype, jnp.float32)
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
-        return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
+        nothing, steps = trees.zeros_like(x), jnp.zeros((), jnp.int32)
+        return State(inf, zero, inf, nothing, nothing, zero, steps, _scales.unknown(x), running(), factor)
 
     def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
@@ -114,7 +117,7 @@ class Newton(Solver):
         trial = trees.axpy(state.step_size, state.direction, x)
         merit, gradient = problem.value_and_gradient(trial, *args)
         merit, size = merit.astype(dtype), trees.norm(gradient).astype(dtype)
-        first = state.steps == 0
+        first, eps = state.steps == 0, trees.eps(x)
         # near a minimum the decrease drowns in its rounding error
         bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
@@ -125,6 +128,9 @@ class Newton(Solver):
         stalled = accept & ~first & (promised <= relative_rounding(state.merit)) & ~(size < 0.5 * state.error)
         accept &= ~(stalled & (size > state.error))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+        s, y = trees.sub(trial, x), trees.sub(gradient, state.gradient)
+        pair, extent = (trees.vdot(s, s), jnp.where(first, 0, trees.vdot(y, y))), _scales.norm(trial)
+        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, trees.vdot(s, y))
 
         def renew(_: Any) -> tuple[Any, Any, Any, Any]:
             direction, factor = self._direction(problem, trial, gradient, args)
@@ -134,15 +140,16 @@ class Newton(Solver):
             return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
         # of a fixed number of steps, those that move nothing but the derivative are taken as well
-        needed = accept & ~(stalled & self.stops) & ~met(self, x, error)
+        needed = accept & ~(stalled & self.stops) & ~met(self, x, error, scales)
         direction, slope, step_size, factor = jax.lax.cond(needed, renew, shrink, None)
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
-        status = jnp.where(stalled, Status.STALLED, status)
         moved = trees.norm(state.direction) * state.step_size
-        tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
-        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)
+        tiny = ~accept & (moved <= 1e-2 * eps * trees.norm(x))
+        ends = {"status": status, "accept": accept, "stalled": stalled, "tiny": tiny}
+        status = _scales.ending(scales, (jnp.where(first, merit, state.merit), extent, error), eps, **ends)
         merit = jnp.where(accept, kept_value(state.merit, merit, relative_rounding(state.merit)), state.merit)
-        new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
+        gradient = trees.where(accept, gradient, state.gradient)
+        new = State(error, step_size, merit, gradient, direction, slope, state.steps + 1, scales, status, factor)
         return trees.where(accept, trial, x), new
 
     def _factorizes(self, problem: Any, x: Any) -> bool:

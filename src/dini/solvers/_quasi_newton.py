@@ -152,15 +152,14 @@ class QuasiNewton(Solver):
         point = trees.where(accept, trial, x)
         scales = jnp.where(accept, seen, state.scales)
         here = jnp.where(accept, extent, _scales.norm(x).astype(dtype))
-        cold_start = cold_length(here, error, _scales.Scales(*scales).soft)
+        cold_start = cold_length(_scales.Scales(*scales), here, error)
         cold_start = jnp.where(first, probe_length(value, here, error, eps), cold_start)
         start = jnp.where(cold, cold_start, self._first_trial(old, slope)).astype(dtype)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)
-        settled = stalled & _scales.settled(scales, value, error)
-        status = jnp.where(stalled, jnp.where(settled, Status.CONVERGED, Status.STALLED), state.status)
-        runs = accept & _scales.run_away(scales, extent, error, eps)
-        status = jnp.where(unbounded(bracket) | runs, Status.DIVERGED, status)
+        ends = {"status": state.status, "accept": accept, "stalled": stalled}
+        status = _scales.ending(scales, (value, extent, error), eps, **ends)
+        status = jnp.where(unbounded(bracket), Status.DIVERGED, status)
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
             value,

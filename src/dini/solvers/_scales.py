@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..status import Status
 
 #: units of rounding below which nothing is asked for
 _ROUNDING = 10
@@ -118,7 +119,7 @@ def learned(
     extent = jnp.where(finite, jnp.maximum(old.extent, size), old.extent)
     steepest = jnp.where(finite, jnp.maximum(old.steepest, error), old.steepest)
     # a start at zero is left by a probe, which is short, or by a step, of which this makes more than it is
-    origin = jnp.where(finite & (old.origin == 0), jnp.where(known, size / eps**0.5, size), old.origin)
+    origin = jnp.where(finite & (old.origin == 0), jnp.where(squared > 0, size / eps**0.5, size), old.origin)
     here = jnp.maximum(size, eps**0.25 * extent)
     scale = jnp.where(soft > 0, here / jnp.where(soft > 0, soft, 1), 0)
     moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
@@ -148,6 +149,29 @@ def settled(scales: jax.Array, value: Any, error: Any) -> Any:
     now = Scales(*scales)
     hidden = 0.5 * now.soft * error**2 <= 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
     return hidden & (now.soft * error <= _LONG * now.extent)
+
+
+def ending(
+    scales: jax.Array,
+    point: tuple[Any, Any, Any],
+    eps: Any,
+    *,
+    status: Any,
+    accept: Any,
+    stalled: Any,
+    tiny: Any = False,
+) -> jax.Array:
+    """Return the status after a step.
+
+    ``point`` is the value, the norm and the error of the last accepted point. A method that has ``stalled``, or whose
+    step has become ``tiny``, has converged where nothing is left to gain.
+    """
+    value, size, error = point
+    done = settled(scales, value, error)
+    status = jnp.where(stalled, jnp.where(done, Status.CONVERGED, Status.STALLED), status)
+    status = jnp.where(tiny, jnp.where(done, Status.CONVERGED, Status.STEP_TOO_SMALL), status)
+    runs = accept & run_away(scales, size, error, eps)
+    return jnp.where(runs, Status.DIVERGED, status).astype(jnp.int32)
 
 
 def norm(x: Any) -> Any:
