@@ -185,7 +185,9 @@ def _batch(
 
     def lane(operands: Any, outcome: Outcome, solver: Any) -> Solution:
         problem, init, args = operands
-        known = _Found(outcome, solver.name, solver.max_steps, rtol=solver.rtol, atol=solver.atol)
+        known = _Found(
+            outcome=outcome, solver=solver.name, max_steps=solver.max_steps, rtol=solver.rtol, atol=solver.atol
+        )
         return solve(problem, known, init, *args, differentiation=differentiation, on_failure=on_failure)
 
     return jax.vmap(lane, in_axes=(axes, 0, None))(operands, found, solver)

@@ -12,7 +12,7 @@ from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
 from ._base import relative_rounding
-from ._stochastic import MomentumState, Stochastic, optimality
+from ._stochastic import MomentumState, Stochastic, optimality, steepest
 
 
 @trees.register
@@ -41,7 +41,7 @@ class ArmijoSGD(Stochastic):
         Factor between steps, at least one.
     momentum
         :math:`\beta`, in [0, 1).
-    tol, max_steps
+    rtol, atol, max_steps
         As for :class:`OptaxSolver`.
 
     References
@@ -92,9 +92,10 @@ class ArmijoSGD(Stochastic):
         new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
         if self.momentum:
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
-        new = trees.where(met(self, x, error), x, new)
+        scales = steepest(state.scales, error)
+        new = trees.where(met(self, x, error, scales), x, new)
         # after a search in vain (at a kink, say) the next one starts from the last step size that was good
-        return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x))
+        return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x), scales)
 
     def _search(
         self, problem: Any, x: Any, value: Any, gradient: Any, first: Any, args: tuple[Any, ...]

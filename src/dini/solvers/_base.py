@@ -77,7 +77,7 @@ class Solver:
     tol: InitVar[Any] = None
 
     if TYPE_CHECKING:  # every solver has its own default
-        max_steps: ClassVar[Any]
+        max_steps: int
 
     solves: ClassVar[tuple[type, ...]] = (Minimize, LeastSquares)
     composite: ClassVar[bool] = False
@@ -258,12 +258,12 @@ def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
 def residual_step(x: Any, gradient: Any) -> Any:
     r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
 
-    One, or less where that would move the point by more than its own size: beside an unknown in small units any move is
-    cut off by a bound, and :math:`\|x - P(x - g)\|` is small whatever the gradient.
+    It moves the point by its own size: with one in other units, a move would be cut off by a bound, or a bound be out
+    of reach, whatever the gradient. At zero, where no size is known, it is one.
     """
     size, slope = trees.norm(x), trees.norm(gradient)
-    far = (size > 0) & (slope > size)
-    return jax.lax.stop_gradient(jnp.where(far, size / jnp.where(far, slope, 1), 1.0))
+    known = (size > 0) & (slope > 0)
+    return jax.lax.stop_gradient(jnp.where(known, size / jnp.where(known, slope, 1), 1.0))
 
 
 def proximal_residual(problem: Any, x: Any, gradient: Any) -> jax.Array:
@@ -397,7 +397,7 @@ class Function(Solver):
 
     solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
     composite = True
-    max_steps = 1
+    max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def name(self) -> str:

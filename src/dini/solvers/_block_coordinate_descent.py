@@ -13,6 +13,7 @@ from ..conditions import curvature
 from ..problems import LinearComposite
 from ..products import dot
 from ..status import Status
+from . import _scales
 from ._base import Solver, infinity, relative_rounding, running, swallowed
 
 
@@ -24,6 +25,7 @@ class State(NamedTuple):
     safety: Any
     step_sizes: Any
     steps: Any
+    scales: Any
     status: Any
 
 
@@ -88,7 +90,7 @@ class BlockCoordinateDescent(Solver):
         else:
             sizes = jax.tree.map(lambda _: jnp.ones((), inf.dtype), x)
         del args
-        return State(inf, inf, jnp.ones_like(inf), sizes, jnp.zeros((), jnp.int32), running())
+        return State(inf, inf, jnp.ones_like(inf), sizes, jnp.zeros((), jnp.int32), _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one epoch."""
@@ -99,12 +101,19 @@ class BlockCoordinateDescent(Solver):
         accept = value <= state.value + relative_rounding(state.value)
         error = jnp.where(jnp.isfinite(value), error, jnp.nan)
         stalled = ~accept & (state.safety > 1e12)
+        # the errors of two epochs differ by no more than the gradient has changed
+        move = trees.sub(new, x)
+        change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
+        taken = accept & jnp.isfinite(error)
+        pair, size = (trees.vdot(move, move), change**2), _scales.norm(new)
+        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x))
         new_state = State(
             jnp.where(accept | jnp.isnan(error), error, state.error).astype(dtype),
             jnp.where(accept, value, state.value),
             jnp.where(accept, state.safety, 2 * state.safety),
             step_sizes,
             state.steps + 1,
+            scales,
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
         return trees.where(accept, new, x), new_state

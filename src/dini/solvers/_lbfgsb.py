@@ -169,7 +169,10 @@ class LBFGSB(BoxSolver):
 
         # without pairs the model's curvature is one that makes the step a length in the units of the unknown
         scales, here = jnp.where(accept, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
-        length = cold_length(_scales.Scales(*scales), here, error)
+        # along a line that bends down no curvature says how far to go
+        known_scales = _scales.Scales(*scales)
+        upright = known_scales._replace(soft=jnp.where(sy > 0, known_scales.soft, 0))
+        length = cold_length(upright, here, error)
         length = jnp.where(first, natural_length(value, here, error) / jnp.where(error > 0, error, 1), length)
         model = model._replace(theta=jnp.where(model.count == 0, 1 / length, model.theta))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .. import trees
 from ..loop import met
 from ._base import infinity
-from ._stochastic import Stochastic, optimality
+from ._stochastic import Stochastic, no_scales, optimality, steepest
 
 
 class State(NamedTuple):
@@ -18,6 +18,7 @@ class State(NamedTuple):
 
     error: Any
     inner: Any
+    scales: Any
 
 
 def _optax() -> Any:
@@ -36,12 +37,12 @@ class OptaxSolver(Stochastic):
     there is one. Transformations that need the objective get it (``value``, ``grad``, ``value_fn`` and ``grad_fn``), so
     ``optax.lbfgs()``, ``optax.polyak_sgd()`` and ``optax.contrib.sam(..., opaque_mode=True)`` work. The error is the
     norm of the gradient, with a constraint :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with
-    :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, at the point before the step; a point that meets the test is not
-    moved.
+    :math:`\eta = \|x\| / \|\nabla f\|`, at the point before the step; its scale is the largest one so far. A point that
+    meets the test is not moved.
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
-    set ``tol=0`` and count steps.
+    set ``atol=0`` and count steps.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ class OptaxSolver(Stochastic):
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
         del problem, args
-        return State(infinity(x), self._own(self.transformation.init, x))
+        return State(infinity(x), self._own(self.transformation.init, x), no_scales(x))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step."""
@@ -99,7 +100,8 @@ class OptaxSolver(Stochastic):
         updates, inner = self._own(update, gradient, state.inner, x, **_taken(update, offered))
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
         error = optimality(problem, x, value, gradient).astype(state.error.dtype)
-        return trees.where(met(self, x, error), x, new), State(error, inner)
+        scales = steepest(state.scales, error)
+        return trees.where(met(self, x, error, scales), x, new), State(error, inner, scales)
 
     def _own(self, call: Any, *args: Any, **offered: Any) -> Any:
         """Call a function of the transformation, and say whose error it is."""

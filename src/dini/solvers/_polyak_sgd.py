@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
-from ._stochastic import MomentumState, Stochastic, optimality
+from ._stochastic import MomentumState, Stochastic, optimality, steepest
 
 
 @trees.register
@@ -36,7 +36,7 @@ class PolyakSGD(Stochastic):
         :math:`c > 0`; one for convex objectives that can be fitted, one half for strongly convex ones.
     momentum
         :math:`\beta`, in [0, 1).
-    tol, max_steps
+    rtol, atol, max_steps
         As for :class:`OptaxSolver`.
 
     References
@@ -81,5 +81,6 @@ class PolyakSGD(Stochastic):
         eta = jax.lax.stop_gradient(jnp.minimum(ratio, self.max_step_size)).astype(dtype)
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
         error = optimality(problem, x, value, gradient).astype(dtype)
-        new = trees.where(met(self, x, error), x, problem.prox(new, 1.0))
-        return new, MomentumState(error, eta, trees.sub(new, x))
+        scales = steepest(state.scales, error)
+        new = trees.where(met(self, x, error, scales), x, problem.prox(new, 1.0))
+        return new, MomentumState(error, eta, trees.sub(new, x), scales)

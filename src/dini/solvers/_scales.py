@@ -174,6 +174,51 @@ def ending(
     return jnp.where(runs, Status.DIVERGED, status).astype(jnp.int32)
 
 
+def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Any, eps: Any) -> jax.Array:
+    r"""Return what is known after an evaluation, where the error is a distance in the units of the unknown.
+
+    Such is the residual :math:`T(x) - x` of a fixed point, whose scale is the size of the point. But it must be beside
+    a solution: where the last steps say that it is more than a hundredth of its size away, as where a map moves every
+    point and less from step to step, it is not. And the size is at most :math:`\epsilon^{-1/4}` times that of the start
+    or its residual: a map that moves every point by one looks like a fixed point from far away.
+
+    Parameters
+    ----------
+    scales
+        What was known.
+    squared, changed
+        The squared norms of the last step and of the change of the residual along it.
+    size, error
+        The norms of the point and of its residual.
+    eps
+        The unit roundoff of the unknown.
+    """
+    old = Scales(*learned(scales, True, squared, changed, size, error, eps))
+    size, error = (jnp.asarray(v, scales.dtype) for v in jax.lax.stop_gradient((size, error)))
+    start = jnp.where(jnp.isfinite(error), jnp.maximum(size, error), 0)
+    origin = jnp.where(Scales(*scales).origin == 0, start, Scales(*scales).origin)
+    here = jnp.minimum(jnp.maximum(size, eps**0.25 * old.extent), eps**-0.25 * origin)
+    # a residual of zero is one below the rounding of the point
+    near = old.soft * jnp.maximum(error, eps * size) <= _LONG * here
+    known = jnp.where(near, here, 0)
+    new = old._replace(scale=known, floor=_ROUNDING * eps * known, origin=origin)
+    return jnp.stack(new).astype(scales.dtype)
+
+
+def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
+    """Return what is known after an evaluation, where the error is a sum of parts that cancel at a solution.
+
+    Such are the gradients of the parts of a saddle point. ``size`` is the norm of the largest of them; where all vanish
+    at the solution, the way to it says what is small.
+    """
+    old = Scales(*scales)
+    size = jnp.asarray(jax.lax.stop_gradient(size), scales.dtype)
+    steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
+    here = jnp.maximum(size, eps**0.25 * steepest)
+    rest = (old.soft, old.stiff, old.extent, steepest, old.origin, old.moved)
+    return jnp.stack([here, _ROUNDING * eps * here, *rest]).astype(scales.dtype)
+
+
 def norm(x: Any) -> Any:
     """Return the norm of a point, a constant of differentiation."""
     return trees.norm(jax.lax.stop_gradient(x))

@@ -34,12 +34,27 @@ class MomentumState(NamedTuple):
     error: Any
     step_size: Any
     velocity: Any
+    scales: Any
 
     @classmethod
     def first(cls, x: Any, step_size: Any) -> MomentumState:
         """Return the state before the first step."""
         inf = infinity(x)
-        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x))
+        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), no_scales(x))
+
+
+def no_scales(x: Any) -> jax.Array:
+    """Return what is known of the problem's units before the first step."""
+    return jnp.zeros(2, trees.real_dtype(x))
+
+
+def steepest(scales: jax.Array, error: Any) -> jax.Array:
+    """Return what the error is compared with: the largest one so far.
+
+    Gradients on batches differ by more than the steps between them: no curvature is to be learned from that.
+    """
+    error = jax.lax.stop_gradient(error).astype(scales.dtype)
+    return scales.at[0].max(jnp.where(jnp.isfinite(error), error, 0))
 
 
 def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:
