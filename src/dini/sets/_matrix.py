@@ -15,9 +15,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..separable import smallest
 from ..settings import positive, require_choice, require_positive
 from ..spectral import clip_singular_values, singular_adaptive, symmetric_adaptive, symmetric_function
