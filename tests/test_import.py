@@ -1,4 +1,4 @@
-"""What ``import dini`` leaves for later, in a Python of its own: time is measured by nobody, what is imported is seen."""
+"""What ``import dini`` leaves for later, seen in a Python of its own: names of modules, not times."""
 
 import subprocess
 import sys
