@@ -1,7 +1,7 @@
 """What the site needs beside Markdown, done while it is built, so that a browser needs no script for it.
 
-Formulas become MathML; cells of tables get the names of their columns, which a narrow window shows in each cell; the footer
-gets the version.
+Formulas become MathML; cells of tables get the names of their columns, which a narrow window shows in each cell; the
+footer gets the version.
 """
 
 import html
