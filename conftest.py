@@ -22,10 +22,8 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 # writing a program to the cache takes about as long as compiling it: only what is slow is worth it
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 # most of the time of all tests is XLA's, for programs that run once or twice: LLVM need not make them fast, which saves
-# a quarter; DINI_TEST_OPTIMIZED=1 compiles as users do, and so does a JAX whose unoptimized programs are wrong: 0.10.2
-# then leaves one equation with one unknown unsolved, unless XLA's fusion emitters are off, which is slower still
-_QUICK = jax.__version_info__ >= (0, 12) and not os.environ.get("DINI_TEST_OPTIMIZED")
-jax.config.update("jax_disable_most_optimizations", _QUICK)
+# a quarter; DINI_TEST_OPTIMIZED=1 compiles as users do
+jax.config.update("jax_disable_most_optimizations", not os.environ.get("DINI_TEST_OPTIMIZED"))
 # nobody reads where in the source each operation of a program comes from; to write it down costs 7 % of all tests
 jax.config.update("jax_traceback_in_locations_limit", 0)
 

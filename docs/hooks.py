@@ -1,6 +1,11 @@
-"""Turn the formulas of each page into MathML while the site is built, so that a browser needs no script for them."""
+"""What the site needs beside Markdown, done while it is built, so that a browser needs no script for it.
+
+Formulas become MathML; cells of tables get the names of their columns, which a narrow window shows in each cell; the
+footer gets the version.
+"""
 
 import html
+import importlib.metadata
 import json
 import re
 from typing import Any
@@ -11,19 +16,51 @@ from mkdocs.exceptions import PluginError
 MARKED = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 RENDERED = re.compile(r"<math.*?</math>", re.DOTALL)
 SOURCE = re.compile(r"<annotation.*?</annotation>", re.DOTALL)
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+HEADING = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
+TAG = re.compile(r"<[^>]*>")
+#: in `report.md`
+ISSUES = "<!-- issues -->"
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    """Give the footer the version."""
+    config.extra["dini_version"] = importlib.metadata.version("dini")
+    return config
+
+
+def on_page_markdown(markdown: str, /, *, config: Any, **_: Any) -> str:
+    """Say where issues are: at the address of the repository, where `mkdocs.yml` has it as `repo_url`."""
+    there = (
+        f"Open an issue in [the tracker]({config.repo_url.rstrip('/')}/issues)."
+        if config.repo_url
+        else "Open an issue where the repository is: in a checkout, `git remote get-url origin` prints its address."
+    )
+    return markdown.replace(ISSUES, there)
 
 
 def on_page_content(content: str, /, *, page: Any, **_: Any) -> str:
-    """Replace what `pymdownx.arithmatex` marked as formulas, in pages and in docstrings alike."""
+    """Replace what `pymdownx.arithmatex` marked as formulas, in pages and in docstrings alike, and label cells."""
     marked = MARKED.findall(content)
-    if not marked:
-        return content
     try:
-        rendered = mathml([(tag == "div", html.unescape(latex)) for tag, latex in marked])
+        rendered = mathml([(tag == "div", html.unescape(latex)) for tag, latex in marked]) if marked else []
     except RuntimeError as error:
         raise PluginError(f"{page.file.src_path}: {error}") from None
     replacements = iter(rendered)
-    return MARKED.sub(lambda _: next(replacements), content)
+    content = MARKED.sub(lambda _: next(replacements), content)
+    return TABLE.sub(lambda match: labelled(match[0]), content)
+
+
+def labelled(table: str) -> str:
+    """The table, with the heading of its column as `data-label` of each cell."""
+    names = [html.escape(html.unescape(TAG.sub("", heading)).strip()) for heading in HEADING.findall(table)]
+
+    def row(match: re.Match[str]) -> str:
+        column = iter(names)
+        return re.sub(r"<td\b", lambda _: f'<td data-label="{next(column)}"', match[0])
+
+    return ROW.sub(row, table)
 
 
 def mathml(formulas: list[tuple[bool, str]]) -> list[str]:

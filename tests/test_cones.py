@@ -302,8 +302,7 @@ def test_repeated_eigenvalues_and_singular_values():
     ("name", "target"), [("spectrahedron", "lapack_dsyevd_ffi"), ("nuclear ball", "lapack_dgesdd_ffi")]
 )
 def test_one_decomposition(name, target):
-    """The threshold comes from the decomposition that it is applied to: of two at once in a batch, each waits for a
-    thread that the other holds, and on a machine with two cores JAX 0.10 never returns."""
+    """The threshold comes from the decomposition that it is applied to: a second one would be twice the work."""
     part, points, _ = CASES[name]
     batch = jnp.stack([jnp.asarray(points[1])] * 2)
     for function in (part.project, jax.jacfwd(part.project), jax.jacrev(part.project)):

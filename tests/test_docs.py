@@ -122,7 +122,7 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_public_names_are_described(module):
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "api")
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if "api" in page.parts)
     described = {id(pkgutil.resolve_name(name)) for name in DESCRIBED.findall(pages)}
     for name in module.__all__:
         value, full = getattr(module, name), f"{module.__name__}.{name}"

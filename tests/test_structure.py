@@ -9,7 +9,7 @@ import dini
 
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
-    {"hints", "products"},
+    {"deferred", "hints", "products"},
     {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
     {"linear"},

@@ -1,7 +1,10 @@
 """dini differentiates through anything that solves."""
 
-from . import certified, conditions, linear, losses, penalties, perturbed, sets, solvers, testing
+from typing import TYPE_CHECKING
+
+from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
+from .deferred import deferred as _deferred
 from .differentiation import (
     Auto,
     Choice,
@@ -62,6 +65,9 @@ from .solvers import (
 )
 from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
+
+if TYPE_CHECKING:
+    from . import certified, losses, perturbed, testing
 
 __version__ = "0.1.0"
 
@@ -151,3 +157,16 @@ __all__ = [
     "solvers",
     "testing",
 ]
+
+#: modules that nothing else here needs, which are imported when somebody names them
+_LATE = ("certified", "losses", "perturbed", "testing")
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        if name in _LATE:
+            return _deferred(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *_LATE})

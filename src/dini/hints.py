@@ -7,9 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from typing import Any, cast
 
 _UNKNOWN = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
@@ -86,7 +84,9 @@ def _hint(name: str, names: list[str], owner: str) -> str:
     return (f"Is {near[0]} meant? " if near else "") + f"{owner} takes: {there}."
 
 
-def explained(function: Function, owner: str = "", *, solver: str | None = None) -> Function:
+def explained[Function: Callable[..., Any]](
+    function: Function, owner: str = "", *, solver: str | None = None
+) -> Function:
     """Return a function that says more of a keyword that it does not have.
 
     ``owner`` is its name for users, and ``solver`` a solver that takes the settings for which there is none here.

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
+from .deferred import Array, Float
 from .settings import positive, require_all_positive
 
 

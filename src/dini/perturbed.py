@@ -13,9 +13,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from . import trees
+from .deferred import Array, Float
 from .functions import as_function
 from .settings import positive, require_choice, require_count, require_positive
 

@@ -16,9 +16,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
 from . import trees
+from .deferred import deferred
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .functions import Watched
 from .loop import Outcome
@@ -48,11 +48,16 @@ def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
     return problem.real_view(), trees.to_real(x)
 
 
+def _traces() -> Any:
+    """Return the state of JAX's traces."""
+    return deferred("jax.extend.core").get_opaque_trace_state()
+
+
 @cache
 def _untraced() -> Any:
     """Return the state of JAX outside of all traces."""
     with jax.core.eval_context():
-        return get_opaque_trace_state()
+        return _traces()
 
 
 @cache
@@ -195,7 +200,7 @@ def solve(
             )
         else:
             resumed: Any = solver if state is None else Resumed(solver, state)
-            never = None if on_failure == "ignore" or get_opaque_trace_state() != _untraced() else _never()
+            never = None if on_failure == "ignore" or _traces() != _untraced() else _never()
             solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
     except TypeError as error:
         explain(error, problem, args, init=init)

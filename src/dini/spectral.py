@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
+from .deferred import Array, Float
 from .products import dot
 
 Scalar = Callable[..., Any]

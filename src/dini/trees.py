@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -22,10 +22,9 @@ from . import products
 from .hints import explained
 
 Tree = Any
-Class = TypeVar("Class", bound=type)
 
 
-def register(cls: Class) -> Class:
+def register[Class: type](cls: Class) -> Class:
     """Register a dataclass as a pytree; fields whose metadata say ``static`` are no leaves.
 
     Unlike :func:`jax.tree_util.register_dataclass`, the class is put together again without its constructor: the

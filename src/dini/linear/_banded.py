@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
 
+from ..deferred import Array, Bool, Float
 from ..products import dot
 
 _SMALLEST_BLOCK = 8  # below, the overhead of a scan's step costs more than the work in it (measured on CPU)
 
-Bands = Float[Array, "diagonals d"]
-Vector = Float[Array, " d"]
+type Bands = Float[Array, "diagonals d"]
+type Vector = Float[Array, " d"]
 
 
 def solve_bands(bands: Bands, lower: int, upper: int, b: Vector, definite: bool) -> tuple[Vector, Bool[Array, ""]]:

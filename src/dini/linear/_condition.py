@@ -8,9 +8,9 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..products import dot
 from ..settings import require_count
 from ._krylov import Krylov

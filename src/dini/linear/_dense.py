@@ -10,9 +10,9 @@ from typing import Any, Literal
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..products import dot
 from ..settings import require_choice
 from ._materialize import materialize

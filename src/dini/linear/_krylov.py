@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..deferred import deferred
 from ..functions import Watched
 from ._preconditioner import as_preconditioner, fitted
 from ._protocol import Matvec, Structure
 
-_TAGS = {
-    None: (),
-    "symmetric": lx.symmetric_tag,
-    "positive definite": (lx.symmetric_tag, lx.positive_semidefinite_tag),
-}
+
+def _tags(structure: Structure) -> Any:
+    lx = deferred("lineax")
+    if structure == "positive definite":
+        return lx.symmetric_tag, lx.positive_semidefinite_tag
+    return lx.symmetric_tag if structure == "symmetric" else ()
 
 
 def _tolerances(rtol: float) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def _norm(a: Any) -> jax.Array:
 def _run(
     solver: Any, matvec: Matvec, b: Any, structure: Structure, options: dict[str, Any] | None = None
 ) -> tuple[Any, jax.Array]:
-    operator = lx.FunctionLinearOperator(matvec, jax.eval_shape(lambda: b), _TAGS[structure])
+    lx = deferred("lineax")
+    operator = lx.FunctionLinearOperator(matvec, jax.eval_shape(lambda: b), _tags(structure))
     # the caller computes the true residual; Lineax's own flag would only repeat its recurrence's opinion
     solution = lx.linear_solve(operator, b, solver, options=options, throw=False)
     return solution.value, ~trees.all_finite(solution.value)
@@ -129,12 +132,12 @@ class Krylov:
         """Apply the preconditioner, where there is one."""
         return r if self.preconditioner is None else self.preconditioner(r)
 
-    def _lineax(self, method: Any, matvec: Matvec, b: Any, structure: Structure, **settings: Any) -> Any:
+    def _by_lineax(self, method: Any, matvec: Matvec, b: Any, structure: Structure, **settings: Any) -> Any:
         options: dict[str, Any] = {}
         if self.preconditioner is not None:
             like = jax.eval_shape(lambda: b)
-            tags = _TAGS[structure] if structure == "positive definite" else ()
-            options["preconditioner"] = lx.FunctionLinearOperator(self.preconditioner, like, tags)
+            tags = _tags(structure) if structure == "positive definite" else ()
+            options["preconditioner"] = deferred("lineax").FunctionLinearOperator(self.preconditioner, like, tags)
         if self.x0 is not None:
             options["y0"] = fitted(matvec, self.x0, b)
         solver = method(**(_tolerances(self.tolerance(b)) | settings), max_steps=self.steps(b))
@@ -205,7 +208,7 @@ class LSMR(Krylov):
         # smaller; its absolute one is on ``A.T r`` too, which small singular values make smaller than ``r``.
         eps = trees.eps(b)
         tight = {"rtol": eps, "atol": self.tolerance(b) * eps**0.25, "norm": _norm}
-        return self._lineax(lx.LSMR, matvec, b, structure, conlim=float("inf"), **tight)
+        return self._by_lineax(deferred("lineax").LSMR, matvec, b, structure, conlim=float("inf"), **tight)
 
 
 @trees.register
@@ -251,7 +254,7 @@ def as_linear_solver(solver: Any) -> Any:
         raise TypeError(f"linear_solver must be an object, such as {solver.__name__}(): given the class.")
     if hasattr(solver, "accept") or hasattr(solver, "choose"):
         return solver
-    if isinstance(solver, lx.AbstractLinearSolver):
+    if "lineax" in sys.modules and isinstance(solver, deferred("lineax").AbstractLinearSolver):
         return Lineax(solver)
     if callable(solver):
         return Function(Watched(solver))

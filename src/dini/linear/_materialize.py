@@ -10,9 +10,8 @@ import jax
 import jax.core
 import jax.flatten_util
 import jax.numpy as jnp
-from jax.extend.core import Literal
-from jaxtyping import Array, Float
 
+from ..deferred import Array, Float, is_literal
 from ._protocol import Matvec
 
 
@@ -66,7 +65,7 @@ class _Part(NamedTuple):
 def _parts(eqn: Any, parts: dict[Any, _Part], given: dict[Any, Any]) -> dict[Any, _Part]:
     """Return which of an equation's outputs are parts of the input."""
     name = eqn.primitive.name
-    known = [not isinstance(v, Literal) and v in parts for v in eqn.invars]
+    known = [not is_literal(v) and v in parts for v in eqn.invars]
     if name == "split" and known[0]:
         start, scale = parts[eqn.invars[0]]
         if scale is None:
@@ -74,7 +73,7 @@ def _parts(eqn: Any, parts: dict[Any, _Part], given: dict[Any, Any]) -> dict[Any
             return {var: _Part(at, None) for var, at in zip(eqn.outvars, starts, strict=False)}
     if name == "mul" and any(known) and not all(known):
         part, factor = (eqn.invars[i] for i in (known.index(True), known.index(False)))
-        value = factor.val if isinstance(factor, Literal) else given.get(factor)
+        value = factor.val if is_literal(factor) else given.get(factor)
         start, scale = parts[part]
         if value is not None and (jnp.ndim(value) == 0 or jnp.shape(value) == part.aval.shape):
             return {eqn.outvars[0]: _Part(start, value if scale is None else value * scale)}
@@ -83,7 +82,7 @@ def _parts(eqn: Any, parts: dict[Any, _Part], given: dict[Any, Any]) -> dict[Any
 
 def _image(eqn: Any, parts: dict[Any, _Part], given: dict[Any, Any], count: int) -> jax.Array | None:
     """Return what an equation makes of all unit vectors, if it multiplies a part of the input by a given matrix."""
-    if eqn.primitive.name != "dot_general" or any(isinstance(v, Literal) for v in eqn.invars):
+    if eqn.primitive.name != "dot_general" or any(is_literal(v) for v in eqn.invars):
         return None
     contracted, batched = eqn.params["dimension_numbers"]
     which = next((i for i, v in enumerate(eqn.invars) if v in parts), None)

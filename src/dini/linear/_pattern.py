@@ -10,9 +10,9 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ._protocol import Matvec
 
 

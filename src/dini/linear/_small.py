@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
+from ..deferred import Array, Float
 from ..products import dot
 
 #: Systems of up to this many unknowns are eliminated element by element: LAPACK, called for each matrix of a batch,

@@ -16,8 +16,8 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
+from ..deferred import is_literal
 from ._pattern import Pattern, scipy_sparse
 from ._protocol import Matvec
 from ._sparsity_rules import RULES, check_count, size
@@ -105,7 +105,7 @@ def varies(fun: Callable[[Any], Any], x: Any) -> bool:
 def _reached(jaxpr: Any, inputs: list[bool]) -> list[bool]:
     """Return which outputs of a program some of its inputs enter."""
     reached = {v for v, entered in zip(jaxpr.invars, inputs, strict=True) if entered}
-    enters = lambda atoms: [not isinstance(v, Literal) and v in reached for v in atoms]
+    enters = lambda atoms: [not is_literal(v) and v in reached for v in atoms]
     for eqn in jaxpr.eqns:
         entered = enters(eqn.invars)
         if any(entered):
@@ -169,11 +169,11 @@ class _Scope:
         return [self.dep(atom) for atom in self.jaxpr.outvars]
 
     def dep(self, atom: Any) -> Any:
-        return None if isinstance(atom, Literal) else self.deps.get(atom)
+        return None if is_literal(atom) else self.deps.get(atom)
 
     def value(self, atom: Any) -> Any:
         """Return the value of a variable that is computed from constants, or ``None``."""
-        if isinstance(atom, Literal):
+        if is_literal(atom):
             return atom.val
         if atom not in self.values:
             self.values[atom] = None

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
-from jaxtyping import Array, Float
 
+from ..deferred import Array, Float
 from ..sets import project_simplex
 from ..settings import known
 

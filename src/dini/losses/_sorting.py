@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
+from ..deferred import Array, Float
 from ..isotonic import block_means, isotonic_regression
 from ..settings import positive, require_choice, require_positive
 

@@ -54,8 +54,11 @@ class Composite(Problem):
     none. The unknown is the pair of ``x`` and the dual variable ``y`` of ``h``, since the solution is the saddle point
     of :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`. Its condition, for step size :math:`\eta`,
 
-    .. math:: x = \mathrm{prox}_{\eta g}\bigl(x - \eta(\nabla_1 f + K^\top y)\bigr), \qquad
-              y = \mathrm{prox}_{\eta h^*}(y + \eta K x) ,
+    .. math::
+        \begin{aligned}
+        x &= \mathrm{prox}_{\eta g}\bigl(x - \eta(\nabla_1 f + K^\top y)\bigr), \\
+        y &= \mathrm{prox}_{\eta h^*}(y + \eta K x) ,
+        \end{aligned}
 
     is differentiated in everything: ``args``, the parameters of ``g`` and ``h``, and ``K``. It is singular where the
     dual variable is not unique (dependent rows of ``K`` that are all active, as in total variation of images): then

@@ -10,9 +10,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..products import dot
 from ..separable import smallest
 from ..settings import known

@@ -15,9 +15,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..separable import smallest
 from ..settings import positive, require_choice, require_positive
 from ..spectral import clip_singular_values, singular_adaptive, symmetric_adaptive, symmetric_function
@@ -260,7 +260,7 @@ class Spectrahedron(Set):
     def project(self, x: Any) -> Any:
         """Project the eigenvalues onto the simplex."""
         self.check(x)
-        # one decomposition: two at once are twice the work, and can wait for each other on few cores (JAX 0.10)
+        # one decomposition: two at once are twice the work
         return symmetric_adaptive(_above, _lowered, x, positive(self.trace), divided=_above_divided)[0]
 
     def kink_distance(self, x: Any) -> jax.Array:

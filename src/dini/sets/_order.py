@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..isotonic import block_means, isotonic_regression
 from ..products import dot
 from ..separable import smallest

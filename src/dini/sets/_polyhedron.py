@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int
 
 from .. import trees
+from ..deferred import Array, Bool, Float, Int
 from ..products import dot
 from ..separable import smallest
 from ..settings import known

@@ -116,8 +116,12 @@ class Power(VectorCone):
 
     Outside of the cone and of its polar the projection of :math:`(x_0, y_0, z_0)` solves
 
-    .. math:: x (x - x_0) = \alpha m, \quad y (y - y_0) = (1 - \alpha) m, \quad z = k z_0, \quad m = k (1 - k) z_0^2,
-              \quad x^\alpha y^{1 - \alpha} = k |z_0|,
+    .. math::
+        \begin{aligned}
+        x (x - x_0) &= \alpha m, & y (y - y_0) &= (1 - \alpha) m, \\
+        z &= k z_0, & m &= k (1 - k) z_0^2, \\
+        x^\alpha y^{1 - \alpha} &= k |z_0|,
+        \end{aligned}
 
     one equation in :math:`k \in (0, 1)`, solved by a safeguarded Newton method on :math:`\log(k / (1 - k))`. The
     derivative, also in :math:`\alpha`, is that of this root by the implicit function theorem.

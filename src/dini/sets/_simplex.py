@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..separable import smallest
 from ..settings import positive, require_positive
 from ._base import Set, require_real

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from .. import trees
+from ..deferred import Array, Float
 from ..products import dot
 from ..separable import smallest
 from ..settings import known, require_all_positive

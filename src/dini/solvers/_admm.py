@@ -46,10 +46,12 @@ class ADMM(Solver):
     For a :class:`dini.Composite`: with a copy :math:`z = Kx`, weight :math:`\rho` and relaxation :math:`\alpha`,
 
     .. math::
-        x \leftarrow \arg\min_x f(x) + \langle y, Kx\rangle + \tfrac\rho2\|Kx - z\|^2, \quad
-        v = \alpha Kx + (1 - \alpha) z, \quad
-        z \leftarrow \mathrm{prox}_{h/\rho}(v + y/\rho), \quad
-        y \leftarrow y + \rho(v - z).
+        \begin{aligned}
+        x &\leftarrow \arg\min_x f(x) + \langle y, Kx\rangle + \tfrac\rho2\|Kx - z\|^2, \\
+        v &= \alpha Kx + (1 - \alpha) z, \\
+        z &\leftarrow \mathrm{prox}_{h/\rho}(v + y/\rho), \\
+        y &\leftarrow y + \rho(v - z).
+        \end{aligned}
 
     The first line is one linear system with the matrix :math:`\nabla^2 f + \rho K^\top K`, which must be positive
     definite: up to ``dense_limit`` unknowns it is factorized once (and again when :math:`\rho` changes), above it is

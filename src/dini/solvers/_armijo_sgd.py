@@ -22,7 +22,11 @@ class ArmijoSGD(Stochastic):
 
     On the batch of the step, :math:`\eta` shrinks from ``growth`` times the last one (at most ``max_step_size``) until
 
-    .. math:: f_b(x^+) \le f_b(x) - \tfrac{c}{\eta}\|x - x^+\|^2, \qquad x^+ = \Pi_C(x - \eta\nabla f_b(x)) ,
+    .. math::
+        \begin{aligned}
+        f_b(x^+) &\le f_b(x) - \tfrac{c}{\eta}\|x - x^+\|^2, \\
+        x^+ &= \Pi_C(x - \eta\nabla f_b(x)) ,
+        \end{aligned}
 
     which without constraint is Armijo's condition (where the two values differ by rounding errors only, the mean of the
     gradients at both ends gives their difference); then the momentum :math:`\beta v` of the last move is added. Where a

@@ -64,8 +64,11 @@ def operator_norm(problem: Any, x: Any, *args: Any) -> jax.Array:
 class CondatVu(Solver):
     r"""The primal-dual method of Condat and Vũ for :math:`f(x) + g(x) + h(Kx)`, a :class:`dini.Composite`.
 
-    .. math:: x^+ = \mathrm{prox}_{\tau g}\bigl(x - \tau(\nabla f(x) + K^\top y)\bigr), \qquad
-              y^+ = \mathrm{prox}_{\sigma h^*}\bigl(y + \sigma K(2x^+ - x)\bigr)
+    .. math::
+        \begin{aligned}
+        x^+ &= \mathrm{prox}_{\tau g}\bigl(x - \tau(\nabla f(x) + K^\top y)\bigr), \\
+        y^+ &= \mathrm{prox}_{\sigma h^*}\bigl(y + \sigma K(2x^+ - x)\bigr)
+        \end{aligned}
 
     with :math:`1/\tau = L/2 + \sigma\|K\|^2` and a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts
     as the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma`

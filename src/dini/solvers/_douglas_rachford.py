@@ -31,8 +31,12 @@ class DouglasRachford(Solver):
 
     With a smooth ``f`` it is the three-operator splitting of Davis and Yin:
 
-    .. math:: x = \mathrm{prox}_{\gamma g}(z), \qquad u = \mathrm{prox}_{\gamma h}(2x - z - \gamma\nabla f(x)), \qquad
-              z \leftarrow z + u - x .
+    .. math::
+        \begin{aligned}
+        x &= \mathrm{prox}_{\gamma g}(z), \\
+        u &= \mathrm{prox}_{\gamma h}(2x - z - \gamma\nabla f(x)), \\
+        z &\leftarrow z + u - x .
+        \end{aligned}
 
     The dual variable is :math:`(2x - z - \gamma\nabla f(x) - u)/\gamma \in \partial h(u)`. The error is
     :math:`\|x - u\|_2 / \gamma`, the residual of the saddle point in units of a gradient.

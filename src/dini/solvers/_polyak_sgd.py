@@ -19,8 +19,11 @@ from ._stochastic import MomentumState, Stochastic, optimality, steepest
 class PolyakSGD(Stochastic):
     r"""Stochastic gradient descent with the bounded Polyak step size, with momentum.
 
-    .. math:: x \leftarrow \Pi_C(x - \eta\nabla f_b(x) + \beta v), \qquad
-              \eta = \min\Bigl(\frac{f_b(x) - f_b^*}{c\,\|\nabla f_b(x)\|^2}, \eta_{\max}\Bigr)
+    .. math::
+        \begin{aligned}
+        x &\leftarrow \Pi_C(x - \eta\nabla f_b(x) + \beta v), \\
+        \eta &= \min\Bigl(\frac{f_b(x) - f_b^*}{c\,\|\nabla f_b(x)\|^2}, \eta_{\max}\Bigr)
+        \end{aligned}
 
     with ``v`` the last move. No step size is tuned: :math:`f_b^*`, the smallest value of the objective on the batch, is
     zero for losses of models that can fit each batch. The error is that of :class:`OptaxSolver`, at the point before

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,6 @@ from .diffusion_sorption import DiffusionSorption
 from .fourier import FourierOperator
 from .mixture import MixtureOfConstraints
 from .partition import DomainPartition
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 def forward_and_backward(
@@ -50,7 +47,7 @@ def forward_and_backward(
     return compile_program(both, basis)
 
 
-def side_by_side(fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
+def side_by_side[A, B](fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
     """Call a function for each argument, two at a time: small programs leave a second core idle."""
 
     def call(argument: A) -> B:
