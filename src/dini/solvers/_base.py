@@ -18,7 +18,7 @@ from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
 from ..settings import require_count, require_number, require_positive
 from ..status import Status
-from ._scales import Scales
+from ._scales import PROBE, Scales
 
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
@@ -238,10 +238,10 @@ def natural_length(value: Any, size: Any, slope: Any) -> Any:
 def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
     """Return the step size of a first step along minus a gradient, which shows the curvature there.
 
-    It moves the point by the root of the unit roundoff of the :func:`natural_length`. Any other length would be one in
+    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be one in
     the units of the unknown.
     """
-    return eps**0.5 * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
+    return eps**PROBE * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
 
 
 def cold_length(scales: Scales, size: Any, slope: Any) -> Any:

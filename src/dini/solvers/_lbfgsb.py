@@ -184,7 +184,7 @@ class LBFGSB(BoxSolver):
         model = _forget(model, worn)
         slope = dot(gradient, direction)
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        start = jnp.where(first, eps**0.5, 1.0)
+        start = jnp.where(first, eps**_scales.PROBE, 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & ~known) | lost_patience(idle, steps)
         ends = {"status": state.status, "accept": accept, "stalled": stalled}

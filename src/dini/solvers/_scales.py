@@ -8,11 +8,12 @@ measures in other units. What counts is the error of the solution beside the siz
 Let ``g`` be what vanishes at a solution: a gradient, a projected one, a residual. With a change ``y`` of it along a
 step ``s``, an error of size :math:`X` would show as :math:`\|g\| \approx X \|y\| / \|s\|`. So the test is
 
-.. math:: \|g\| \le \text{rtol} \cdot X / \tau, \qquad \tau = \max \|s\| / \|y\| ,
+.. math:: \|g\| \le \text{rtol} \cdot \tfrac{1}{10} X / \tau, \qquad \tau = \max \|s\| / \|y\| ,
 
-where the maximum over the steps, which each further step lowers by a tenth, finds the directions of little curvature:
-there a small gradient means least. Multiplying the function or the unknown by a constant multiplies both sides by the
-same number.
+where the maximum over the steps finds the directions of little curvature: there a small gradient means least. It is
+forgotten as the fourth root of the smallest error so far falls: what was seen far away means less. The tenth is
+a margin: the least curvature may lie along no step. Multiplying the function or the unknown by a constant multiplies
+both sides by the same number.
 
 **The size of the solution** is :math:`X = \max(\|x\|, \epsilon^{1/4} \max_k \|x_k\|)`: where the solution is zero, the
 way to it says what is small.
@@ -40,6 +41,9 @@ from ..status import Status
 _ROUNDING = 10
 #: units of rounding of a gradient in which a change of it drowns
 BLIND = 64
+#: the power of the unit roundoff by which a first step moves the point, to see the curvature: with the square root the
+#: difference of two gradients would have lost half of its digits, with this a third
+PROBE = 1 / 3
 #: a step that is longer than this share of the point is no step close to a solution
 _LONG = 1e-2
 
@@ -63,6 +67,8 @@ class Scales(NamedTuple):
     origin: Any
     #: the length of the last step
     moved: Any
+    #: the smallest error so far
+    least: Any
 
 
 def unknown(x: Any) -> jax.Array:
@@ -113,15 +119,19 @@ def learned(
         along = jnp.asarray(jax.lax.stop_gradient(along), scales.dtype)
         # where curvatures of both signs cancel, this is large without a meaning
         longest = jnp.where(along > 0, jnp.minimum(squared / jnp.where(along > 0, along, 1), 30 * inverse), inverse)
-    soft = jnp.where(known, jnp.maximum(longest, 0.9 * old.soft), old.soft)
+    falls = accept & jnp.isfinite(error) & ((error < old.least) | (old.least == 0))
+    share = jnp.where(falls & (old.least > 0), (error / jnp.where(old.least > 0, old.least, 1)) ** 0.25, 1)
+    least = jnp.where(falls, error, old.least)
+    soft = jnp.where(known, jnp.maximum(longest, share * old.soft), share * old.soft)
     stiff = jnp.where(known, jnp.maximum(1 / inverse, 0.9 * old.stiff), old.stiff)
     finite = accept & jnp.isfinite(size) & jnp.isfinite(error)
     extent = jnp.where(finite, jnp.maximum(old.extent, size), old.extent)
     steepest = jnp.where(finite, jnp.maximum(old.steepest, error), old.steepest)
     # a start at zero is left by a probe, which is short, or by a step, of which this makes more than it is
-    origin = jnp.where(finite & (old.origin == 0), jnp.where(squared > 0, size / eps**0.5, size), old.origin)
+    origin = jnp.where(finite & (old.origin == 0), jnp.where(squared > 0, size / eps**PROBE, size), old.origin)
     here = jnp.maximum(size, eps**0.25 * extent)
-    scale = jnp.where(soft > 0, here / jnp.where(soft > 0, soft, 1), 0)
+    # curvatures are only those along the steps: the least may be less
+    scale = jnp.where(soft > 0, 0.1 * here / jnp.where(soft > 0, soft, 1), 0)
     moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
     # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
     short = moved <= _LONG * here
@@ -129,7 +139,7 @@ def learned(
     if leaps:
         scale = jnp.where(short, scale, 0)
     scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
-    return jnp.stack([scale, floor, soft, stiff, extent, steepest, origin, moved]).astype(scales.dtype)
+    return jnp.stack([scale, floor, soft, stiff, extent, steepest, origin, moved, least]).astype(scales.dtype)
 
 
 def run_away(scales: jax.Array, size: Any, error: Any, eps: Any) -> Any:
@@ -215,7 +225,7 @@ def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     size = jnp.asarray(jax.lax.stop_gradient(size), scales.dtype)
     steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
     here = jnp.maximum(size, eps**0.25 * steepest)
-    rest = (old.soft, old.stiff, old.extent, steepest, old.origin, old.moved)
+    rest = (old.soft, old.stiff, old.extent, steepest, old.origin, old.moved, old.least)
     return jnp.stack([here, _ROUNDING * eps * here, *rest]).astype(scales.dtype)
 
 
