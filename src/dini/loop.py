@@ -162,7 +162,8 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
     if isinstance(problem, FixedPoint):
         hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * _threshold(solver, end.x, end.state)
         status = jnp.where(hidden, Status.DIVERGED, status)
-    status = jnp.where(end.status == Status.CONVERGED, status, end.status).astype(jnp.int32)
+    status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
+    status = status.astype(jnp.int32)
     return end._replace(status=status, tol=_threshold(solver, end.x, end.state))
 
 

@@ -255,20 +255,23 @@ def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
     return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
 
 
-def residual_step(x: Any, gradient: Any) -> Any:
+def residual_step(x: Any, gradient: Any, *, convex: bool = True) -> Any:
     r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
 
     It moves the point by its own size: with one in other units, a move would be cut off by a bound, or a bound be out
-    of reach, whatever the gradient. At zero, where no size is known, it is one.
+    of reach, whatever the gradient. At zero, where no size is known, it is one, and at most one for parts that are not
+    ``convex``: their proximal operators are for steps that are short beside their own curvature.
     """
     size, slope = trees.norm(x), trees.norm(gradient)
     known = (size > 0) & (slope > 0)
-    return jax.lax.stop_gradient(jnp.where(known, size / jnp.where(known, slope, 1), 1.0))
+    own = jnp.where(known, size / jnp.where(known, slope, 1), 1.0)
+    return jax.lax.stop_gradient(own if convex else jnp.minimum(own, 1))
 
 
 def proximal_residual(problem: Any, x: Any, gradient: Any) -> jax.Array:
     """Return the norm of the residual of the proximal gradient step, in units of the gradient."""
-    eta = residual_step(x, gradient)
+    parts = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+    eta = residual_step(x, gradient, convex=all(getattr(part, "convex", True) for part in parts))
     return trees.norm(trees.sub(x, problem.prox(trees.axpy(-eta, gradient, x), eta))) / eta
 
 

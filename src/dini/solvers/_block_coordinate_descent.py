@@ -106,7 +106,7 @@ class BlockCoordinateDescent(Solver):
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         taken = accept & jnp.isfinite(error)
         pair, size = (trees.vdot(move, move), change**2), _scales.norm(new)
-        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x))
+        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True)
         new_state = State(
             jnp.where(accept | jnp.isnan(error), error, state.error).astype(dtype),
             jnp.where(accept, value, state.value),

@@ -172,7 +172,9 @@ class CondatVu(Solver):
         # where the curvature of f is what bounds the primal step, a shorter dual one does not lengthen it
         primal_large = primal_large & (sigma * state.norm**2 > 0.1 * smoothness)
         factor = jnp.where(primal_large, 1 - state.change, jnp.where(dual_large, 1 / (1 - state.change), 1))
-        shrink = jnp.where(primal_large | dual_large, 0.95, 1.0)
+        # far from balance, the factor does not become smaller: no start need be near
+        far = (p > 10 * d * scale) | (d * scale > 10 * p)
+        shrink = jnp.where(primal_large | dual_large, jnp.where(far, 0.999, 0.95), 1.0)
         constants = jax.lax.stop_gradient(
             (
                 state.norm,

@@ -122,7 +122,7 @@ class GradientDescent(Solver):
             squared = jnp.where(known, (state.step_size * jnp.where(known, state.error, 0)) ** 2, 0)
             along = -state.step_size * trees.vdot(state.gradient, change)
             changed = trees.vdot(change, change)
-            scales = _scales.learned(state.scales, True, squared, changed, size, error, eps, along)
+            scales = _scales.learned(state.scales, True, squared, changed, size, error, eps, along, leaps=True)
             status = jnp.where(_scales.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
             new = State(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
             return trees.axpy(-eta, gradient, x), new
@@ -145,7 +145,7 @@ class GradientDescent(Solver):
         probe = state.steps == 1
         accept = jax.lax.optimization_barrier(first | (finite & ((value <= bound) | (hidden & (falls | probe)))))
         seen = jnp.where(first, 0, state.step_size**2 * squared), trees.vdot(change, change)
-        scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature)
+        scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature, leaps=True)
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)

@@ -148,7 +148,7 @@ class MirrorDescent(Solver):
         pair = trees.vdot(apart, apart), jnp.where(state.steps == 0, 0, trees.vdot(change, change))
         known = jnp.isfinite(error)
         along = trees.vdot(apart, change)
-        scales = _scales.learned(state.scales, known, *pair, _scales.norm(x), error, trees.eps(x), along)
+        scales = _scales.learned(state.scales, known, *pair, _scales.norm(x), error, trees.eps(x), along, leaps=True)
         # the error is that of x: a point that meets the test is the one to return, unless it is a start, which may lie
         # outside of the set
         keep = ~accept | (met(self, x, error, scales) & (state.steps > 0))

@@ -37,8 +37,8 @@ class OptaxSolver(Stochastic):
     there is one. Transformations that need the objective get it (``value``, ``grad``, ``value_fn`` and ``grad_fn``), so
     ``optax.lbfgs()``, ``optax.polyak_sgd()`` and ``optax.contrib.sam(..., opaque_mode=True)`` work. The error is the
     norm of the gradient, with a constraint :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with
-    :math:`\eta = \|x\| / \|\nabla f\|`, at the point before the step; its scale is the largest one so far. A point that
-    meets the test is not moved.
+    :math:`\eta = \|x\| / \|\nabla f\|`, at the point before the step; its scale is a tenth of the largest one so far.
+    A point that meets the test is not moved.
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so

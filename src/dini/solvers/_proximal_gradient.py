@@ -173,7 +173,7 @@ class ProximalGradient(Solver):
             error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
         known = jnp.isfinite(error)
-        scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise)
+        scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise, leaps=True)
         if self.acceleration:
             step = trees.sub(new, x)
             uphill = trees.vdot(trees.sub(y, new), step) > 0

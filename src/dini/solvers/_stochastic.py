@@ -49,12 +49,12 @@ def no_scales(x: Any) -> jax.Array:
 
 
 def steepest(scales: jax.Array, error: Any) -> jax.Array:
-    """Return what the error is compared with: the largest one so far.
+    """Return what the error is compared with: a tenth of the largest one so far.
 
     Gradients on batches differ by more than the steps between them: no curvature is to be learned from that.
     """
     error = jax.lax.stop_gradient(error).astype(scales.dtype)
-    return scales.at[0].max(jnp.where(jnp.isfinite(error), error, 0))
+    return scales.at[0].max(jnp.where(jnp.isfinite(error), 0.1 * error, 0))
 
 
 def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:

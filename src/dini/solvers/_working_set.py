@@ -60,7 +60,7 @@ class Model(NamedTuple):
 
     def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
         """Return the norm of the model's residual, in the outer loop's measure."""
-        eta = residual_step(u, slope)
+        eta = residual_step(u, slope, convex=self.part.convex)
         return jnp.linalg.norm(u - self.part.prox(u - eta * slope, eta)) / eta
 
 
@@ -162,14 +162,14 @@ class WorkingSet(Solver):
         choices = sizes(flat.size, self.largest)
 
         fixed, slopes = jax.lax.stop_gradient((flat, gradient))
-        eta = residual_step(fixed, slopes)
+        eta = residual_step(fixed, slopes, convex=part.convex)
         near, kept = part.slope(fixed - eta * slopes, eta)
         violation = jnp.abs(fixed - near) / eta
         error = jnp.linalg.norm(violation)
         # the error is that of the point before the step: the last one led to it
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         pair, eps = (state.moved**2, change**2), trees.eps(x)
-        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps)
+        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, leaps=True)
         tol = threshold(self, x, scales)
         # where no scale is known, as exactly as the error falls in a step of a method that converges fast
         rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)
