@@ -4,6 +4,9 @@ Every penalty has ``value(x)`` and ``prox(x, step_size)``. Its strength is a lea
 differentiated like any other parameter of a problem.
 """
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ._barriers import Entropy, LogBarrier
 from ._base import Custom, Penalty
 from ._from_sets import Indicator, LInf, SupportFunction
@@ -40,3 +43,8 @@ __all__ = [
     "SupportFunction",
     "TotalVariation",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)
