@@ -63,7 +63,8 @@ _THERE = {
     "optimality_fun": "The function belongs to the problem: dini.root(fun, x0, solver=...).",
     "fixed_point_fun": "The function belongs to the problem: dini.fixed_point(fun, x0, solver=...).",
     "has_aux": "It belongs to the problem: dini.minimize(fun, x0, has_aux=True), dini.Minimize(fun, has_aux=True).",
-    "prox": "It belongs to the problem: penalty=dini.penalties.L1(strength), or penalties.Custom(value, prox).",
+    "prox": "It belongs to the problem: penalty=dini.penalties.L1(strength), or "
+    "dini.penalties.Custom(prox=prox) with prox(x, step_size).",
     "projection": "It belongs to the problem: constraint=dini.sets.Simplex(), or sets.Custom(project).",
     "hyperparams_prox": "A strength belongs to its penalty: penalty=dini.penalties.L1(strength).",
     "hyperparams_proj": "A radius or bounds belong to their set: constraint=dini.sets.Simplex(radius).",
