@@ -315,9 +315,7 @@ def test_a_proximal_operator_alone():
     assert not wrapped.valued
     assert penalties.Product([penalties.L1()]).valued
     for ask in (own(0.2).value, problem.objective, wrapped.penalties[0].value):
-        with pytest.raises(
-            TypeError, match=r"value of dini.penalties.Custom\(prox=...\) was asked.*Custom\(value"
-        ):
+        with pytest.raises(TypeError, match=r"value of dini.penalties.Custom\(prox=...\) was asked.*Custom\(value"):
             ask(jnp.ones(2))
     with pytest.raises(ValueError, match=r"BlockCoordinateDescent compares values .* Custom has none"):
         dini.solve(problem, dini.BlockCoordinateDescent(), jnp.zeros(2))

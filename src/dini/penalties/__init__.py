@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..hints import missing_name as _missing_name
 from ._barriers import Entropy, LogBarrier
 from ._base import Custom, Penalty
+from ._constrained import Constrained
 from ._from_sets import Indicator, LInf, SupportFunction
 from ._huber import Huber
 from ._nonconvex import L0, MCP, SCAD
@@ -23,6 +24,7 @@ __all__ = [
     "L1",
     "MCP",
     "SCAD",
+    "Constrained",
     "Custom",
     "ElasticNet",
     "Entropy",

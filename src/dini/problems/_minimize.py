@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import conditions, trees
 from ..hints import NONLINEAR
 from ..penalties import Penalty
+from ..penalties._constrained import constrained, no_operator
 from ..sets import Set
 from ._base import Problem, hessian_block
 
@@ -88,14 +89,25 @@ def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
     )
 
 
+def join(problem: Any) -> None:
+    """Make one penalty of the constraint and the penalty of a problem that is being made, or raise."""
+    both = constrained(problem.penalty, problem.constraint)
+    if both is None:
+        raise ValueError(no_operator(problem.penalty, problem.constraint))
+    object.__setattr__(problem, "penalty", both)
+    object.__setattr__(problem, "constraint", None)
+
+
 @trees.register
 @dataclass(frozen=True)
 class Minimize(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x)` over ``x`` in a set.
 
-    ``f`` is smooth. Either a ``constraint`` (a convex set with a projection) or a ``penalty`` (a function ``g`` with a
-    proximal operator) may be given. Arrays in them, such as a radius or a penalty's strength, are parameters of the
-    problem like ``args``, and are differentiated.
+    ``f`` is smooth. A ``constraint`` is a set with a projection, a ``penalty`` a function ``g`` with a proximal
+    operator. Arrays in them, such as a radius or a penalty's strength, are parameters of the problem like ``args``, and
+    are differentiated. Both together become one penalty, :class:`dini.penalties.Constrained`, where the proximal
+    operator of their sum is known: bounds and :class:`dini.penalties.L1`, say. For other pairs see
+    :func:`dini.minimize`.
 
     Parameters
     ----------
@@ -114,7 +126,7 @@ class Minimize(Problem):
     TypeError
         Where the objective is not one real number.
     ValueError
-        Where both a constraint and a penalty are given, or where they do not fit ``x``.
+        Where the constraint and the penalty do not fit ``x``, or their sum has no proximal operator that is known.
 
     Examples
     --------
@@ -141,11 +153,7 @@ class Minimize(Problem):
             if part is not None:
                 check_part(type(self).__name__, what, part, kind)
         if self.constraint is not None and self.penalty is not None:
-            raise ValueError(
-                "Minimize takes a constraint or a penalty, not both: the proximal operator of their sum is not the "
-                "composition of the two. Use a penalty that includes the constraint, or state the penalty in fun "
-                "where it is smooth."
-            )
+            join(self)
 
     @property
     def composite(self) -> bool:
