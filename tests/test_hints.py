@@ -1,7 +1,10 @@
 """Arguments that do not exist, as users of other libraries write them."""
 
+import dataclasses
 import inspect
+import operator
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import optax
 import pytest
 
 import dini
+from dini import hints
 from dini.solvers import Solver
 
 
@@ -19,6 +23,10 @@ def square(x):
 
 def composite(outer, matrix, *args):
     return dini.minimize(dini.LinearComposite(outer, matrix), jnp.zeros(2), *args)
+
+
+def minimized(**keywords):
+    return dini.minimize(square, jnp.ones(2), **keywords)
 
 
 MATRIX = np.ones((2, 3))
@@ -48,6 +56,89 @@ CALLS = {
         lambda: dini.LinearComposite(lambda z, x: square(z), MATRIX),
         r"must be a function of the args that returns A: given float64\[2, 3\]. Write lambda \*args: A",
     ),
+    "a monitor that is a flag": (lambda: minimized(monitor=True), r"given True. Write monitor=dini.ProgressBar\(\)"),
+    "a function": (lambda: minimized(monitor=print), r"function print. Write monitor=dini.Callback\("),
+    "a class": (
+        lambda: minimized(monitor=dini.ProgressBar),
+        r"class ProgressBar. Write monitor=dini.ProgressBar\(",
+    ),
+    "several": (lambda: minimized(monitor=[dini.ProgressBar()]), r"given a list. Write monitor=dini.Monitors\(\("),
+    "the derivative's linear solver": (
+        lambda: minimized(linear_solver=dini.linear.CG()),
+        r"differentiation=dini.Implicit\(linear_solver=.* steps .* solver=dini.Newton\(linear_solver",
+    ),
+    "in a solve": (
+        lambda: dini.solve(dini.Minimize(square), dini.LBFGS(), jnp.ones(2), linear_solver=dini.linear.CG()),
+        r"solve has no argument 'linear_solver'.*differentiation=dini.Implicit",
+    ),
+    "by JAXopt's name": (
+        lambda: minimized(implicit_diff_solve=dini.linear.CG()),
+        r"minimize has no argument 'implicit_diff_solve'.*differentiation=dini.Implicit\(linear_solver",
+    ),
+    "in a solver": (
+        lambda: dini.Newton(implicit_diff_solve=dini.linear.CG()),
+        r"Newton has no argument 'implicit_diff_solve'.*differentiation=dini.Implicit\(linear_solver",
+    ),
+    "penalties of parts": (
+        lambda: minimized(penalty=(dini.penalties.L1(), None)),
+        r"penalties.Product\(tree\), with dini.penalties.Indicator\(dini.sets.Free\(\)\) for a part",
+    ),
+    "a strength": (lambda: minimized(penalty=0.1), r"penalties.L1\(0.1\)"),
+    "a set as a penalty": (lambda: minimized(penalty=dini.sets.Simplex()), "given as constraint="),
+    "a penalty as a set": (lambda: minimized(constraint=dini.penalties.L1()), "given as penalty="),
+    "a function as a penalty": (lambda: minimized(penalty=square), "goes into fun"),
+    "a penalty of residuals": (lambda: dini.least_squares(jnp.sin, 1.0, penalty=dini.penalties.L1()), "dini.minimize"),
+    "a function as a constraint": (
+        lambda: minimized(constraint=lambda x: x[0] - 1),
+        r"not there yet. What is: a set of dini.sets.*sets.Custom\(project\).*augmented Lagrangian",
+    ),
+    "as SciPy writes it": (lambda: minimized(constraint={"type": "eq", "fun": square}), "not there yet. What is"),
+    "and calls it": (lambda: minimized(constraints=()), "constraint=dini.sets.*not there yet"),
+    "a pair of bounds": (lambda: minimized(constraint=(0.0, 1.0)), r"write dini.sets.Box\(0.0, 1.0\)"),
+    "sets of parts": (lambda: minimized(constraint=(dini.sets.Simplex(), None)), r"sets.Product\(tree\)"),
+    "arguments as a tuple": (lambda: minimized(args=(1.0,)), r"dini.minimize\(fun, x0, \*args\)"),
+    "in the problem": (lambda: dini.Minimize(square, args=(1.0,)), r"dini.solve\(problem, solver, x0, \*args\)"),
+    "arguments by name": (
+        lambda: dini.minimize(lambda x, a: a * square(x), jnp.ones(2), a=1.0),
+        r"an argument of the function.*dini.minimize\(fun, x0, a\)",
+    ),
+    "a tolerance of a linear solver": (lambda: dini.linear.CG(tol=1e-3), "CG has no argument 'tol'.*is rtol, relative"),
+    "of another": (lambda: dini.linear.GMRES(atol=1e-3), "GMRES has no argument 'atol'.*is rtol, relative"),
+    "a list": (lambda: dini.minimize(square, [1.0, 2.0]), r"is a list, .* write jnp.array\(\[1.0, 2.0\]\)"),
+    "of a root": (lambda: dini.root(lambda x: jnp.array([x[0], x[1]]), (1.0, 2)), r"jnp.array\(\[1.0, 2.0\]\)"),
+    "with a method": (lambda: dini.minimize(lambda x: x.sum() ** 2, [1.0]), "With the list this failed: 'list' object"),
+    "data of a quadratic program": (
+        lambda: dini.conditions.quadratic_program(MATRIX, MATRIX),
+        r"takes 0 .* 2 were given. It takes no data.*\(\(z, nu, lam\), \(Q, c\), \(E, d\), \(M, h\)\)",
+    ),
+    "data by name": (lambda: dini.conditions.quadratic_program(Q=MATRIX), "argument 'Q'. It takes no data"),
+    "flat data": (
+        lambda: dini.conditions.quadratic_program()((jnp.ones(2),) * 3, *[MATRIX] * 6),
+        r"data of a quadratic program come in pairs, .*: given 6 arguments",
+    ),
+    "fewer of them": (
+        lambda: dini.conditions.quadratic_program(equality=False, inequality=False)(
+            (jnp.ones(2), None, None), jnp.eye(2), jnp.ones(2)
+        ),
+        r"\(Q, c\) must be a pair of a matrix and a vector: given float64\[2, 2\]",
+    ),
+    "SciPy's options": (lambda: minimized(options={"maxiter": 3}), r"solver=dini.BFGS\(max_steps=100\)"),
+    "a method by name": (lambda: minimized(method="L-BFGS-B"), r"solver=dini.LBFGSB\(\)"),
+    "of roots": (lambda: dini.root(square, 1.0, method="krylov"), r"solver=dini.NewtonKrylov\(\)"),
+    "a solver by name": (lambda: minimized(solver="Nelder-Mead"), r"Write solver=dini.NelderMead\(\)"),
+    "a solver's class": (lambda: minimized(solver=dini.LBFGS), r"class LBFGS. Write solver=dini.LBFGS\(\)"),
+    "a solver in another place": (lambda: dini.minimize(square, jnp.ones(2), dini.LBFGS()), "goes by name"),
+    "in the start's": (lambda: dini.minimize(square, dini.LBFGS(), jnp.ones(2)), "goes by name"),
+    "a derivative": (lambda: minimized(jac=jax.grad(square)), r"value_and_gradient\(x, \*args\)"),
+    "no start": (lambda: dini.minimize(square), r"needs a starting point.*dini.minimize\(fun, x0, \*args\)"),
+    "nor a solver": (lambda: dini.solve(dini.Minimize(square), jnp.ones(2)), "needs a problem, a solver and a start"),
+    "a start by another name": (lambda: dini.minimize(square, init_params=jnp.ones(2)), "Its name is x0 here"),
+    "the start first": (lambda: dini.minimize(jnp.ones(2), square), "The function comes first"),
+    "an integer": (lambda: dini.minimize(square, jnp.arange(2)), r"floating-point .* given int64\[2\]. Use"),
+    "nothing returned": (lambda: dini.minimize(lambda x: None, jnp.ones(2)), "Is a return missing"),
+    "an integer returned": (lambda: dini.minimize(lambda x: jnp.sum(x > 0), 1.0), "Return a floating-point number"),
+    "an array of one": (lambda: dini.minimize(lambda x: x, jnp.ones(1)), "jnp.squeeze"),
+    "a factory of optax": (lambda: minimized(solver=optax.adam), r"solver=dini.OptaxSolver\(opt\)"),
     "a transformation of optax": (
         lambda: dini.minimize(square, jnp.ones(2), solver=optax.adam(0.1)),
         r"solver=dini.OptaxSolver\(opt\)",
@@ -85,6 +176,58 @@ def test_an_auxiliary_output_is_not_asked_for_again():
 def test_errors_inside_the_functions_of_a_linear_composite_are_not_touched():
     with pytest.raises(TypeError, match=r"^square\(\) takes 1 positional argument but 2 were given"):
         composite(lambda z, x: square(z, x), lambda: MATRIX)
+
+
+NAMES = {
+    "OSQP": (dini, r"module 'dini' has no attribute 'OSQP'. Write dini.minimize\(dini.Quadratic.*quadratic_program"),
+    "ScipyMinimize": (dini, r"Write dini.minimize\(fun, x0\)"),
+    "projection": (dini, r"dini.sets.Simplex\(\).project"),
+    "BoxOSQP": (dini.solvers, "module 'dini.solvers' has no attribute 'BoxOSQP'. Write dini.minimize"),
+    "L1": (dini, "It is dini.penalties.L1"),
+    "StrongWolfe": (dini, "It is dini.solvers.StrongWolfe"),
+    "Simplex": (dini.penalties, "It is dini.sets.Simplex"),
+    "prox_lasso": (dini.penalties, r"dini.penalties.L1\(strength\).prox"),
+    "projection_simplex": (dini.sets, r"dini.sets.Simplex\(radius\).project"),
+    "solve_cg": (dini.linear, r"solver=dini.linear.CG\(\)"),
+    "cg": (dini.linear, r"Is dini.linear.CG meant\?"),
+    "minimise": (dini, "dini.minimize"),
+    "walk": (dini, "has no attribute 'walk'$"),
+    "__walk__": (dini, "has no attribute '__walk__'$"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hint_is_given_for_a_name(name):
+    module, hint = NAMES[name]
+    with pytest.raises(AttributeError, match=hint):
+        getattr(module, name)
+
+
+def test_what_names_of_other_libraries_are_written_as_exists():
+    """Every name of dini in the hints is one."""
+    written = " ".join([*hints._OTHER_LIBRARIES.values(), *hints._THERE.values(), hints.NONLINEAR])
+    names = set(re.findall(r"\bdini((?:\.\w+)+)", written))
+    assert len(names) > 40
+    for name in names:
+        operator.attrgetter(name[1:])(dini)
+    for solver in hints._SCIPY.values():
+        assert issubclass(getattr(dini, solver), Solver)
+
+
+def test_a_callable_tree_is_a_start():
+    """An error of the function's own is not blamed on it."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Line:
+        slope: jax.Array
+
+        def __call__(self, t):
+            return self.slope * t
+
+    assert float(dini.minimize(lambda line: (line(2.0) - 6.0) ** 2, Line(jnp.array(1.0))).x.slope) == pytest.approx(3)
+    with pytest.raises(TypeError, match=r"positional argument"):
+        dini.minimize(lambda line: line(2.0, 1.0), Line(jnp.array(1.0)))
 
 
 METHODS = {

@@ -297,6 +297,32 @@ def test_distances_to_kinks_by_hand():
     )
 
 
+def test_a_proximal_operator_alone():
+    """What needs no value works as with one, derivatives and certificates too; what needs it says so."""
+    soft = lambda x, step, strength: jnp.sign(x) * jnp.maximum(jnp.abs(x) - strength * step, 0.0)
+    A, y = jnp.array([[1.0, 0.3], [0.0, 1.0], [0.5, 0.2]]), jnp.array([1.0, 0.05, 2.0])
+    loss = lambda x: 0.5 * jnp.sum((A @ x - y) ** 2)
+    solve = lambda s, penalty: dini.minimize(loss, jnp.zeros(2), penalty=penalty(s)).x
+    own = lambda s: penalties.Custom(prox=lambda x, step: soft(x, step, s))
+    run = lambda s, penalty: (solve(s, penalty), jax.jacobian(solve)(s, penalty))
+    got, want = (jax.jit(lambda s, p=p: run(s, p))(0.2) for p in (own, penalties.L1))
+    np.testing.assert_allclose(got[0], want[0], atol=1e-7)
+    np.testing.assert_allclose(got[1], want[1], atol=1e-6)
+    problem = dini.Minimize(loss, penalty=own(0.2))
+    assert dini.certified.vjp(problem, want[0], (), jnp.ones(2))[1].reliable
+    wrapped = penalties.Product([penalties.Scaled(own(0.1), 2.0), penalties.Shifted(own(0.3), 1.0)])
+    np.testing.assert_allclose(wrapped.prox([jnp.ones(1), 3 * jnp.ones(1)], 1.0), [[0.8], [2.7]])
+    assert not wrapped.valued
+    assert penalties.Product([penalties.L1()]).valued
+    for ask in (own(0.2).value, problem.objective, wrapped.penalties[0].value):
+        with pytest.raises(TypeError, match=r"value of dini.penalties.Custom\(prox=...\) was asked.*Custom\(value"):
+            ask(jnp.ones(2))
+    with pytest.raises(ValueError, match=r"BlockCoordinateDescent compares values .* Custom has none"):
+        dini.solve(problem, dini.BlockCoordinateDescent(), jnp.zeros(2))
+    with pytest.raises(TypeError, match=r"Custom needs a proximal operator, .*: given a value alone"):
+        penalties.Custom(lambda x: jnp.sum(x))
+
+
 def test_trees_and_products():
     tree = {"a": jnp.array([1.0, -2.0, 0.3]), "b": jnp.array([[3.0, 0.0], [1.0, 1.0]])}
     product = penalties.Product({"a": penalties.TotalVariation(0.5), "b": penalties.NuclearNorm(0.5)})

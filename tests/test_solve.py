@@ -136,9 +136,9 @@ BAD = [
         r"\(3,\), needed \(2,\)",
     ),
     (
-        lambda: dini.Minimize(jnp.sum, constraint=dini.sets.NonNegative(), penalty=dini.penalties.L1(1.0)),
+        lambda: dini.Minimize(jnp.sum, constraint=dini.sets.L1Ball(), penalty=dini.penalties.L1(1.0)),
         ValueError,
-        "a constraint or a penalty, not both",
+        "proximal operator of L1 on L1Ball is not known",
     ),
     (lambda: dini.Minimize(3.0), TypeError, "fun must be callable: given 3.0"),
     (lambda: dini.solve(jnp.sum, dini.LBFGS(), jnp.zeros(2)), TypeError, "problem must be a Minimize"),

@@ -19,6 +19,7 @@ from .differentiation import (
     root_jvp,
     root_vjp,
 )
+from .hints import missing_name as _missing_name
 from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
@@ -166,7 +167,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for an attribute
     def __getattr__(name):
         if name in _LATE:
             return _deferred(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise _missing_name(__name__, name)
 
     def __dir__():
         return sorted({*globals(), *_LATE})

@@ -43,6 +43,11 @@ def _at(
             "differentiation must be Implicit(), whose condition and linear solver the certificate uses: given "
             f"{differentiation!r}. To judge a derivative of another mode, pass it as `derivative`."
         )
+    if differentiation.approximate:
+        raise ValueError(
+            f"A certificate needs the exact Hessian: given Implicit(hessian={differentiation.hessian!r}). To judge the "
+            "derivative of another one, pass it as `derivative`, or use value_and_grad."
+        )
     x = check_unknown(x, "x")
     if trees.has_complex(x):
         raise TypeError("A certificate needs a real unknown: state the problem in real and imaginary parts.")
@@ -274,7 +279,8 @@ def value_and_grad(
     argnum
         Which argument.
     differentiation
-        Any mode. The gradient of one that is not :class:`dini.Implicit` is judged by the implicit one.
+        Any mode. The gradient of one that is not :class:`dini.Implicit` is judged by the implicit one, as is that of
+        another ``hessian``.
     on_failure
         As in :func:`jvp`. It is the certificate that judges, not the solver's status.
 
@@ -315,7 +321,7 @@ def _value_and_grad(
         x = solve(problem, solver, init, *full, differentiation=differentiation, on_failure="ignore").x
         return loss(x, *full), x
 
-    if isinstance(differentiation, Implicit):
+    if isinstance(differentiation, Implicit) and not differentiation.approximate:
         judge, given = differentiation, None
         _, x = run(args[argnum])
     else:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import trees
+from .functions import function_name
 
 
 def _scalars(state: Any) -> dict[str, Any]:
@@ -128,3 +129,18 @@ class Monitors(Monitor):
     def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
         """Let every monitor see the step."""
         return tuple(m.observe(h, steps, x, state) for m, h in zip(self.monitors, history, strict=True))
+
+
+def check_monitor(monitor: Any) -> None:
+    """Raise unless a monitor is one, or ``None``."""
+    if monitor is None or isinstance(monitor, Monitor):
+        return
+    if isinstance(monitor, type) and issubclass(monitor, Monitor):
+        given, write = f"the class {monitor.__name__}", f"monitor=dini.{monitor.__name__}(...)"
+    elif callable(monitor):
+        given, write = f"the function {function_name(monitor)}", "monitor=dini.Callback(function)"
+    elif isinstance(monitor, list | tuple):
+        given, write = f"a {type(monitor).__name__}", "monitor=dini.Monitors((dini.ProgressBar(), dini.Record(100)))"
+    else:
+        given, write = repr(monitor), "monitor=dini.ProgressBar()"
+    raise TypeError(f"monitor must be a Callback, ProgressBar, Record or Monitors: given {given}. Write {write}.")

@@ -21,8 +21,9 @@ from . import trees
 from .deferred import deferred
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .functions import Watched
+from .hints import explained, scipy_method
 from .loop import Outcome
-from .monitors import Monitor
+from .monitors import Monitor, check_monitor
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
 from .solution import Solution, failure
@@ -113,6 +114,7 @@ def _solve(
     return solution._replace(figures=_in_this_thread(solution.figures, never))
 
 
+@explained
 def solve(
     problem: Problem,
     solver: Solver | Callable[..., Any],
@@ -190,7 +192,10 @@ def solve(
     if on_failure not in ("raise", "warn", "nan", "ignore"):
         check_on_failure(on_failure)
     if not isinstance(differentiation, Differentiation):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"differentiation must be Implicit(), OneStep() or Unrolled(): given {differentiation!r}.")
+        given = f"the class {differentiation.__name__}" if isinstance(differentiation, type) else repr(differentiation)
+        raise TypeError(f"differentiation must be Implicit(), OneStep() or Unrolled(): given {given}.")
+    if monitor is not None:
+        check_monitor(monitor)
     if state is not None or time_limit is not None:
         _check_continuation(solver, (problem, init, args, state), monitor, differentiation, time_limit)
     try:
@@ -202,8 +207,10 @@ def solve(
             resumed: Any = solver if state is None else Resumed(solver, state)
             never = None if on_failure == "ignore" or _traces() != _untraced() else _never()
             solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
-    except TypeError as error:
-        explain(error, problem, args, init=init)
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, TypeError):
+            explain(error, problem, args, init=init)
+        _explain_list(error, init)
         raise
     if on_failure == "ignore":
         return solution
@@ -285,7 +292,7 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
     error = failure(solution.figures, problem=problem.name, solver=solver.name)
     if on_failure == "raise":
         raise error
-    warnings.warn(str(error), SolveWarning, stacklevel=3)
+    warnings.warn(str(error), SolveWarning, stacklevel=4)
     return solution
 
 
@@ -304,16 +311,20 @@ def as_solver(solver: Any) -> Solver:
     """Return a solver for one of dini's or for a function ``(problem, init, *args) -> x``."""
     if isinstance(solver, Solver):
         return solver
-    if callable(solver) and not isinstance(solver, type):
+    from_optax = str(getattr(solver, "__module__", None)).partition(".")[0] == "optax"
+    if callable(solver) and not isinstance(solver, type) and not from_optax:
         return Function(Watched(solver))
-    if callable(getattr(solver, "init", None)) and callable(getattr(solver, "update", None)):
+    if from_optax or (callable(getattr(solver, "init", None)) and callable(getattr(solver, "update", None))):
         raise TypeError(
             f"solver must be an object of dini.solvers: given {solver!r}. For a transformation of optax, opt, write "
             "solver=dini.OptaxSolver(opt)."
         )
+    given, write = repr(solver), scipy_method(solver)
+    if isinstance(solver, type):
+        given, write = f"the class {solver.__name__}", f"solver=dini.{solver.__name__}()"
     raise TypeError(
         "solver must be an object of dini.solvers, such as dini.LBFGS(), or a function (problem, init, *args) -> x: "
-        f"given {solver!r}."
+        f"given {given}." + (f" Write {write}." if write else "")
     )
 
 
@@ -324,6 +335,17 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
             f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
             "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
+    if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
+        raise TypeError(
+            f"init must be a starting point: given {init!r}. The function comes first: dini.minimize(fun, x0, *args)."
+        ) from error
+    if "positional argument" in str(error):
+        misplaced = [given for given in (init, *args) if isinstance(given, Solver)]
+        if misplaced:
+            raise TypeError(
+                f"A solver goes by name, dini.minimize(fun, x0, *args, solver={misplaced[0].name}()): given one in the "
+                "place of the starting point or of an argument of the function."
+            ) from error
     remedies = {
         "init": "Take what is no array out of the unknown (equinox.partition does it for a module)",
         name: "Bind other values to the function, for example with functools.partial",
@@ -333,3 +355,13 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
             if not isinstance(leaf, _NUMBERS):
                 where = f"{what}{jax.tree_util.keystr(path)}"
                 raise TypeError(f"{where} must be an array or a number: given {leaf!r}. {remedies[what]}.") from error
+
+
+def _explain_list(error: Exception, init: Any) -> None:
+    """Say that a list of numbers is a tree of unknowns, where an error may come of that."""
+    if isinstance(init, list | tuple) and init and all(isinstance(leaf, int | float) for leaf in init):
+        kind = type(init).__name__
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(
+            f"The starting point is a {kind}, for JAX a tree of {len(init)} unknowns. For a vector write "
+            f"jnp.array({[float(leaf) for leaf in init]}). With the {kind} this failed: {error}"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,13 @@ import numpy as np
 
 from .differentiation import Differentiation, Implicit
 from .hints import explained
+from .linear._wrappers import UniquePart
 from .monitors import Monitor
-from .problems import FixedPoint, LeastSquares, Minimize, Root
+from .penalties import Penalty
+from .penalties._constrained import constrained
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
+from .problems._minimize import check_part
+from .sets import Set
 from .solution import Solution
 from .solve import solve
 from .solvers import (
@@ -20,6 +26,8 @@ from .solvers import (
     LBFGS,
     LBFGSB,
     Anderson,
+    CondatVu,
+    Function,
     LevenbergMarquardt,
     Newton,
     ProjectedNewton,
@@ -36,6 +44,7 @@ _PROJECTED_NEWTON = ProjectedNewton()
 _SMALL = 128
 #: with bounds, the Hessian of up to this many is computed
 _SMALL_HESSIAN = 32
+_CONDAT_VU, _UNIQUE_PART = CondatVu(), UniquePart()
 _LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
 
 
@@ -50,6 +59,18 @@ def default_minimizer(x0: Any, problem: Minimize) -> Solver:
     if problem.composite:
         return _PROXIMAL_GRADIENT
     return _BFGS if _size(x0) <= _SMALL else _LBFGS
+
+
+def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
+    """Return whether a constraint and a penalty are split: for a solver that does it, or where nothing else can be."""
+    for what, part, kind in (("constraint", constraint, Set), ("penalty", penalty, Penalty)):
+        check_part("Minimize", what, part, kind)
+    if isinstance(solver, Solver) and not isinstance(solver, Function) and Composite in solver.solves:
+        return True
+    known = constrained(penalty, constraint) is not None
+    if known or not (penalty.convex and constraint.convex):
+        return False
+    return solver is None or isinstance(solver, Solver)
 
 
 @functools.partial(explained, solver="BFGS")
@@ -71,6 +92,11 @@ def minimize(
     :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more; with another constraint or
     a penalty :class:`dini.ProximalGradient`.
 
+    A constraint and a penalty together: where the proximal operator of their sum is known
+    (:class:`dini.penalties.Constrained`), they are one penalty. Other convex pairs are split, with a multiplier for the
+    two to agree: the solver is then one of :class:`dini.Composite`, by default :class:`dini.CondatVu`, and the
+    derivative that of the saddle point, whose multiplier need not be unique. The returned point is in the set.
+
     Examples
     --------
     >>> import dini, jax, jax.numpy as jnp
@@ -79,9 +105,17 @@ def minimize(
     [[1. 0.]
      [0. 1.]]
     """
+    how: dict[str, Any] = {"on_failure": on_failure, "monitor": monitor}
+    if constraint is not None and penalty is not None and _splits(constraint, penalty, solver):
+        split = Composite(fun, penalty, constraint=constraint, has_aux=has_aux)
+        if isinstance(differentiation, Implicit) and differentiation.linear_solver is None:
+            differentiation = dataclasses.replace(differentiation, linear_solver=_UNIQUE_PART)
+        start = split.start(check_unknown(x0), *args)
+        pair = solve(split, solver or _CONDAT_VU, start, *args, differentiation=differentiation, **how)
+        return pair._replace(x=pair.x.primal)
     problem = Minimize(fun, constraint, penalty, has_aux)
     solver = default_minimizer(x0, problem) if solver is None else solver
-    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+    return solve(problem, solver, x0, *args, differentiation=differentiation, **how)
 
 
 @functools.partial(explained, solver="LevenbergMarquardt")

@@ -103,4 +103,7 @@ class Elements:
         """Return ``x`` stopped at the kink on the way: at the bounds, or at zero for elements that left their side."""
         if self.part is None:
             return x
-        return self.part.project(x) if self.constrained else jnp.where(x * side >= 0, x, 0)
+        if self.constrained:
+            return self.part.project(x)
+        within = getattr(self.part, "within", None)
+        return jnp.where(x * side >= 0, x, 0) if within is None else within(jnp.where(x * side >= 0, x, 0))

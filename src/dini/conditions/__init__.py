@@ -6,6 +6,9 @@ default; ``dini.Implicit(condition=...)`` takes another, or a plain function ``F
 serve ``dini.custom_root``, ``dini.root_jvp`` and ``dini.Root``.
 """
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ._base import Condition, Given, Residual, as_condition, fixed_point
 from ._conic import ConicResidual
 from ._descent import (
@@ -49,3 +52,8 @@ __all__ = [
     "multipliers",
     "quadratic_program",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
+from ..hints import explained
 from ..products import dot, vdot
 from ..settings import require_choice
 
@@ -121,24 +123,44 @@ def _triple(x: Any, owner: KKT) -> tuple[Any, Any, Any]:
     return x
 
 
-def _quadratic(z: Any, objective: Any, equality: Any = None, inequality: Any = None) -> Any:
-    del equality, inequality
-    Q, c = objective
+_PAIRS = (
+    "the data of a quadratic program come in pairs, F((z, nu, lam), (Q, c), (E, d), (M, h)), with None for constraints "
+    "that are not there"
+)
+
+
+def _pair(theta: tuple[Any, ...], place: int) -> Any:
+    """Return a matrix and a vector of a quadratic program's data, or raise."""
+    if len(theta) > 3:
+        raise TypeError(f"{_PAIRS[0].upper()}{_PAIRS[1:]}: given {len(theta)} arguments.")
+    pair = theta[place] if place < len(theta) else None
+    if not (isinstance(pair, list | tuple) and len(pair) == 2):
+        name = ("(Q, c)", "(E, d)", "(M, h)")[place]
+        given = "nothing" if pair is None else trees.describe(pair)
+        raise TypeError(f"{name} must be a pair of a matrix and a vector: given {given}; {_PAIRS}.")
+    return pair
+
+
+def _quadratic(z: Any, *theta: Any) -> Any:
+    Q, c = _pair(theta, 0)
     return 0.5 * vdot(z, dot(Q, z)) + vdot(c, z)
 
 
-def _affine_equality(z: Any, objective: Any, equality: Any, inequality: Any = None) -> Any:
-    del objective, inequality
-    E, d = equality
+def _affine_equality(z: Any, *theta: Any) -> Any:
+    E, d = _pair(theta, 1)
     return dot(E, z) - d
 
 
-def _affine_inequality(z: Any, objective: Any, equality: Any, inequality: Any) -> Any:
-    del objective, equality
-    M, h = inequality
+def _affine_inequality(z: Any, *theta: Any) -> Any:
+    M, h = _pair(theta, 2)
     return dot(M, z) - h
 
 
+@functools.partial(
+    explained,
+    misused="It takes no data, only equality=, inequality= and form=, and returns a function; "
+    f"{_PAIRS}: dini.conditions.quadratic_program()((z, nu, lam), (Q, c), (E, d), (M, h)).",
+)
 def quadratic_program(
     *, equality: bool = True, inequality: bool = True, form: Literal["complementarity", "active"] = "complementarity"
 ) -> KKT:

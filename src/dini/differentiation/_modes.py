@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from .. import conditions, trees
+from ..conditions._gauss_newton import GaussNewton
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, accuracy, iterate, iterate_differentiably, replay
+from ..settings import require_choice
 from ..status import OnFailure, Status
 from ._engine import constant, implicit, marked, one_step
 from ._linearization import linearize
@@ -57,6 +59,20 @@ class Implicit(Differentiation):
         Whether to estimate the error of every derivative and to raise (or what ``on_failure`` says) where it is more
         than one percent, as :mod:`dini.certified` does. It costs one more linearization and two more solves with the
         factor at hand.
+    hessian
+        Of :class:`dini.LeastSquares` problems, ``"gauss-newton"`` puts :math:`J^\top J` (with the curvature of a robust
+        loss, where that is positive, :math:`J^\top W J`) in the place of the Hessian in the linear system; the
+        right-hand side stays exact. No second derivatives of the residuals in the unknown are taken, and the system is
+        positive semidefinite. **An approximation**: its relative error is of the size of :math:`\sum_i r_i \nabla^2
+        r_i` beside :math:`J^\top J`. The derivative is exact only where the residuals vanish or are linear in the
+        unknown. :func:`dini.certified.value_and_grad` tells how far it is off. Default: ``"exact"``.
+
+    Raises
+    ------
+    TypeError
+        For another hessian than the exact one and a problem that is not :class:`dini.LeastSquares`.
+    ValueError
+        For another hessian together with a condition, or with ``certify``, which vouches for exact derivatives alone.
 
     References
     ----------
@@ -73,19 +89,40 @@ class Implicit(Differentiation):
     condition: Any = None
     linear_solver: Any = None
     certify: bool = field(default=False, metadata={"static": True})
+    hessian: Literal["exact", "gauss-newton"] = field(default="exact", metadata={"static": True})
 
     def __post_init__(self) -> None:
+        require_choice("Implicit's hessian", self.hessian, ("exact", "gauss-newton"))
+        if self.approximate and self.condition is not None:
+            raise ValueError(f"Implicit takes a condition or hessian={self.hessian!r}, which is of the problem's own.")
+        if self.approximate and self.certify:
+            raise ValueError(
+                f"Implicit(hessian={self.hessian!r}) is an approximation, for which certify=True cannot vouch: "
+                "dini.certified.value_and_grad judges it by the exact derivative."
+            )
         if callable(self.condition):
             object.__setattr__(self, "condition", conditions.as_condition(self.condition))
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the derivative is another one than that of the condition."""
+        return self.hessian != "exact"
 
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve, and attach the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
+        if self.approximate:
+            if not hasattr(problem, "residuals"):
+                raise TypeError(
+                    f"Implicit(hessian={self.hessian!r}) needs residuals, a LeastSquares problem: given "
+                    f"{problem.name}. Use dini.least_squares, or Implicit()."
+                )
+            condition = GaussNewton(condition)
         # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
-        reuses = self.condition is None and self.linear_solver is None and not self.certify
+        reuses = self.condition is None and self.linear_solver is None and not (self.certify or self.approximate)
 
         def forward(constants: Any, parameters: Any) -> tuple[Any, Any]:
             problem, args, _ = parameters

@@ -4,6 +4,9 @@ BiCGStab is JAX's and LSMR Lineax's; what stands here is the choice by size and 
 Krylov methods, the scaling of the right-hand side and the true residual of every solve, and sparse systems.
 """
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ._cg import CG
 from ._condition import condition_estimate, ritz_values
 from ._dense import Dense
@@ -54,3 +57,8 @@ __all__ = [
     "solve",
     "sparsity",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)

@@ -249,3 +249,42 @@ class _LeastSquares(MinimumNorm):
 
     def transposed(self) -> MinimumNorm:
         return MinimumNorm(self.cutoff)
+
+
+@trees.register
+@dataclass(frozen=True)
+class UniquePart(MinimumNorm):
+    r"""The shortest solution of a system of which only the first part of the unknown, ``w[0]``, must be unique.
+
+    So are systems of a primal variable with multipliers that are not unique: any of them will do, and the shortest are
+    taken. It is no convention, since the system counts as singular where the null space of :math:`A` moves the first
+    part: by the singular vectors of a dense matrix, and above 512 unknowns by what :class:`LSMR` leaves of one vector.
+    """
+
+    back: bool = field(default=False, metadata={"static": True})
+
+    singular = "singular: the solution is not unique"
+
+    def transposed(self) -> MinimumNorm:
+        """Return the solver of the transposed system, of the same null space."""
+        return dataclasses.replace(self, back=not self.back)
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the shortest ``w``, and whether its first part is not unique."""
+        first = trees.size(b[0])
+        if trees.size(b) > DENSE_LIMIT:
+            w, flagged = LSMR()(matvec, b, structure)
+            there = (lambda w: jax.linear_transpose(matvec, b)(w)[0]) if self.back else matvec
+            # what of a vector lies in the null space is orthogonal to all rows
+            probe = trees.varied(b)
+            rest = trees.sub(probe, LSMR()(there, there(probe), structure)[0])
+            left = trees.norm(rest[0]) / trees.norm(probe[0])
+            return w, flagged | ~(left <= trees.eps(b) ** 0.25)
+        matrix, flat, unravel = materialize(matvec, b)
+        left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+        cutoff = flat.size * jnp.finfo(matrix.dtype).eps if self.cutoff is None else self.cutoff
+        kept = values > cutoff * values[0]
+        w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, flat))
+        null = left.T if self.back else right
+        moved = jnp.max(jnp.where(kept[:, None], 0, jnp.abs(null[:, :first])), initial=0)
+        return unravel(w), ~(jnp.all(jnp.isfinite(w)) & (moved <= jnp.finfo(matrix.dtype).eps ** 0.5))

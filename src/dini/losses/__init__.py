@@ -8,6 +8,9 @@ target. The loss of a perturbed solver is :meth:`dini.perturbed.Perturbed.loss`.
 Robust losses (:class:`RobustLoss`) stand in :class:`dini.LeastSquares` for the square of a residual.
 """
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ._fenchel_young import (
     binary_sparsemax_loss,
     logistic_loss,
@@ -32,3 +35,8 @@ __all__ = [
     "sparse_sigmoid",
     "sparsemax_loss",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)

@@ -4,8 +4,12 @@ Every penalty has ``value(x)`` and ``prox(x, step_size)``. Its strength is a lea
 differentiated like any other parameter of a problem.
 """
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ._barriers import Entropy, LogBarrier
 from ._base import Custom, Penalty
+from ._constrained import Constrained
 from ._from_sets import Indicator, LInf, SupportFunction
 from ._huber import Huber
 from ._nonconvex import L0, MCP, SCAD
@@ -20,6 +24,7 @@ __all__ = [
     "L1",
     "MCP",
     "SCAD",
+    "Constrained",
     "Custom",
     "ElasticNet",
     "Entropy",
@@ -40,3 +45,8 @@ __all__ = [
     "SupportFunction",
     "TotalVariation",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)

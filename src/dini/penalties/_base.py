@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ class Penalty(Separable):
     convex: bool = True
     #: whether the penalty depends on the absolute values of the elements only, and decreases in none of them
     monotone: bool = False
+    #: whether there is a value, or the proximal operator alone
+    valued: bool = True
 
     def value(self, x: Any) -> jax.Array:
         """Return ``g(x)``."""
@@ -119,18 +120,26 @@ def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:
 
 
 @trees.register
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Custom(Penalty):
     """A user's own penalty; JAX differentiates its proximal operator as it stands.
 
+    Without a value it serves all that needs the proximal operator alone: :class:`dini.ProximalGradient` and the
+    solvers of :class:`dini.Composite`, every derivative and certificate. What needs the value says so.
+
     Parameters
     ----------
-    function
-        ``g(x)``, one number.
-    proximal
-        ``proximal(x, step_size)``, a tree like ``x``.
+    value
+        ``g(x)``, one number; ``None`` where it is not known.
+    prox
+        ``prox(x, step_size)``, a tree like ``x``.
     kink
         Optional: ``kink(x, step_size)``, what :meth:`kink_distance` returns.
+
+    Raises
+    ------
+    TypeError
+        Where ``prox`` is missing, or :meth:`value` is asked for and was not given.
 
     Examples
     --------
@@ -139,19 +148,44 @@ class Custom(Penalty):
     >>> ridge = Custom(lambda x: 0.5 * jnp.sum(x**2), lambda x, step_size: x / (1 + step_size))
     >>> ridge.prox(jnp.array([2.0]), 1.0)
     Array([1.], dtype=float32)
+
+    The proximal operator alone:
+
+    >>> import dini
+    >>> lasso = Custom(prox=lambda x, step_size: jnp.sign(x) * jnp.maximum(jnp.abs(x) - step_size, 0.0))
+    >>> y = jnp.array([3.0, 0.5])
+    >>> print(dini.minimize(lambda x: 0.5 * jnp.sum((x - y) ** 2), y, penalty=lasso).x)
+    [2. 0.]
     """
 
-    function: Any
-    proximal: Any
+    function: Any = None
+    proximal: Any = None
     kink: Any = None
 
-    def __post_init__(self) -> None:
-        for name in ("function", "proximal", "kink"):
-            if callable(getattr(self, name)):
-                object.__setattr__(self, name, as_function(getattr(self, name), f"Custom's {name}"))
+    def __init__(self, value: Any = None, prox: Any = None, kink: Any = None) -> None:
+        if prox is None:
+            given = "a value alone" if callable(value) else "none"
+            raise TypeError(
+                "Custom needs a proximal operator, Custom(value, prox) or Custom(prox=prox) with prox(x, step_size): "
+                f"given {given}."
+            )
+        for name, fun, argument in (("function", value, "value"), ("proximal", prox, "prox"), ("kink", kink, "kink")):
+            # what is no function is a place in a tree of such objects
+            fun = as_function(fun, f"Custom's {argument}") if callable(fun) else fun
+            object.__setattr__(self, name, fun)
+
+    @property
+    def valued(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether a value was given."""
+        return self.function is not None
 
     def value(self, x: Any) -> jax.Array:
         """Return the user's value."""
+        if self.function is None:
+            raise TypeError(
+                "The value of dini.penalties.Custom(prox=...) was asked for, which was given none. Write "
+                "Custom(value, prox) with value(x), one number."
+            )
         return self.function(x)
 
     def prox(self, x: Any, step_size: Any) -> Any:
@@ -165,17 +199,17 @@ class Custom(Penalty):
     def closed(self, x: Any) -> Custom:
         """Return the penalty with everything that its functions close over made explicit."""
         step = jax.ShapeDtypeStruct((), trees.real_dtype(x))
-        kink = None if self.kink is None else close(self.kink, x, step)
-        return dataclasses.replace(
-            self, function=close(self.function, x), proximal=close(self.proximal, x, step), kink=kink
+        return Custom(
+            None if self.function is None else close(self.function, x),
+            close(self.proximal, x, step),
+            None if self.kink is None else close(self.kink, x, step),
         )
 
     def check(self, x: Any) -> None:
         """Raise unless the functions return what they should."""
         step = jnp.ones((), trees.real_dtype(x))
-        trees.require_same("The output of Custom's proximal", jax.eval_shape(self.prox, x, step), x, "the unknown x")
-        shape = jax.eval_shape(self.value, x)
-        if getattr(shape, "shape", None) != ():
-            raise TypeError(f"Custom's function must return one number: given {shape}.")
+        trees.require_same("The output of Custom's prox", jax.eval_shape(self.prox, x, step), x, "the unknown x")
+        if self.function is not None and getattr(shape := jax.eval_shape(self.value, x), "shape", None) != ():
+            raise TypeError(f"Custom's value must return one number: given {shape}.")
         if self.kink is not None and getattr(shape := jax.eval_shape(self.kink, x, step), "shape", None) != ():
             raise TypeError(f"Custom's kink must return one number: given {shape}.")

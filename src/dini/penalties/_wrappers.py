@@ -53,6 +53,11 @@ class _Wrapper(Penalty):
         """Whether the penalty inside is."""
         return self.penalty.monotone
 
+    @property
+    def valued(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the penalty inside is."""
+        return self.penalty.valued
+
     def check(self, x: Any) -> None:
         """Raise unless the penalty inside fits ``x``."""
         _require_penalty(self.name, self.penalty)
@@ -396,6 +401,11 @@ class Product(Penalty):
     def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether all parts are."""
         return all(part.monotone for part in self._parts())
+
+    @property
+    def valued(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether all parts are."""
+        return all(part.valued for part in self._parts())
 
     def _map(self, fun: Any, x: Any, *rest: Any) -> Any:
         return jax.tree.map(fun, self.penalties, x, *rest, is_leaf=_is_penalty)

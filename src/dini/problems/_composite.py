@@ -16,7 +16,7 @@ from ..penalties import Penalty
 from ..products import dot
 from ..sets import Set
 from ._base import Problem
-from ._minimize import Minimize, check_part, check_scalar
+from ._minimize import Minimize, check_part, check_scalar, join
 
 
 class PrimalDual(NamedTuple):
@@ -115,8 +115,6 @@ class Composite(Problem):
         self._wrap()
         if callable(self.operator):
             object.__setattr__(self, "operator", as_function(self.operator, "Composite's operator"))
-        if self.constraint is not None and self.penalty is not None:
-            raise ValueError("Composite takes a constraint or a penalty, not both.")
         if isinstance(self.operator, str):
             raise TypeError(f"Composite's operator must be a matrix, a function or None: given {self.operator!r}.")
         if self.outer is None or callable(self.outer) or isinstance(self.outer, int | float | str):
@@ -124,6 +122,8 @@ class Composite(Problem):
         for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
             if part is not None:
                 check_part("Composite", what, part, kind)
+        if self.constraint is not None and self.penalty is not None:
+            join(self)
 
     @property
     def smooth(self) -> bool:

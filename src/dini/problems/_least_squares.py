@@ -23,8 +23,8 @@ class LeastSquares(Problem):
     r"""Minimize :math:`\tfrac12 \sum_i \rho(r_i(x, \theta)^2)` over ``x`` in a set; by default :math:`\rho(s) = s`.
 
     The condition is :math:`(\partial_1 r)^\top \rho' r = 0`; its derivative is the full Hessian, not the Gauss-Newton
-    matrix, which would be wrong wherever the residual does not vanish. With a constraint it is the fixed point of
-    projected gradient descent.
+    matrix, which would be wrong wherever the residual does not vanish (``Implicit(hessian="gauss-newton")`` takes it).
+    With a constraint it is the fixed point of projected gradient descent.
 
     Parameters
     ----------

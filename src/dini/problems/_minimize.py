@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import conditions, trees
+from ..hints import NONLINEAR
 from ..penalties import Penalty
+from ..penalties._constrained import constrained, no_operator
 from ..sets import Set
 from ._base import Problem, hessian_block
 
@@ -19,15 +21,47 @@ def check_part(owner: str, what: str, part: Any, kind: type) -> None:
     """Raise unless a constraint is a set, and a penalty a penalty."""
     if not isinstance(part, kind):
         given = f"the class {part.__name__}; call it" if isinstance(part, type) else _given(part)
-        module, maps = ("sets", "project") if kind is Set else ("penalties", "value, prox")
-        raise TypeError(
-            f"{owner}'s {what} must be an object of dini.{module}: given {given}. For one of your own write "
-            f"dini.{module}.Custom({maps})."
-        )
+        module = "sets" if kind is Set else "penalties"
+        hint = _set_hint(part) if kind is Set else _penalty_hint(part)
+        raise TypeError(f"{owner}'s {what} must be an object of dini.{module}: given {given}. {hint}")
 
 
 def _given(part: Any) -> str:
     return type(part).__name__ if isinstance(part, Set | Penalty) else repr(part)
+
+
+def _set_hint(part: Any) -> str:
+    """Return what to write in place of a constraint that is no set."""
+    if isinstance(part, Penalty):
+        return "A penalty is given as penalty=."
+    if callable(part) and not isinstance(part, type):
+        return NONLINEAR
+    if isinstance(part, dict) and "fun" in part:
+        return NONLINEAR
+    if isinstance(part, list | tuple) and len(part) == 2 and all(isinstance(end, int | float) for end in part):
+        return f"For bounds write dini.sets.Box({part[0]}, {part[1]})."
+    if isinstance(part, list | tuple | dict):
+        return (
+            "For a set for each part of the unknown write dini.sets.Product(tree), with dini.sets.Free() for a part "
+            "that has none; for several sets at once dini.sets.Intersection([...])."
+        )
+    return "For one of your own write dini.sets.Custom(project)."
+
+
+def _penalty_hint(part: Any) -> str:
+    """Return what to write in place of a penalty that is none."""
+    if isinstance(part, Set):
+        return "A set is given as constraint=."
+    if callable(part) and not isinstance(part, type):
+        return "A smooth term goes into fun; for one with a proximal operator write dini.penalties.Custom(value, prox)."
+    if isinstance(part, list | tuple | dict):
+        return (
+            "For a penalty for each part of the unknown write dini.penalties.Product(tree), with "
+            "dini.penalties.Indicator(dini.sets.Free()) for a part that has none."
+        )
+    if isinstance(part, int | float):
+        return f"For a strength write dini.penalties.L1({part}) or dini.penalties.Ridge({part})."
+    return "For one of your own write dini.penalties.Custom(value, prox)."
 
 
 def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
@@ -42,6 +76,12 @@ def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
             "as jax.value_and_grad(f) returns it, pass f, or an object with a method value_and_gradient: see "
             "dini.Minimize."
         )
+    elif not leaves:
+        remedy = "Is a return missing?"
+    elif leaves[0] is output and output.shape == ():
+        remedy = "Return a floating-point number."
+    elif leaves[0] is output and output.size == 1:
+        remedy = "Take its only element, for example by jnp.squeeze."
     else:
         remedy = "Sum or average over the samples."
     raise TypeError(
@@ -49,14 +89,25 @@ def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
     )
 
 
+def join(problem: Any) -> None:
+    """Make one penalty of the constraint and the penalty of a problem that is being made, or raise."""
+    both = constrained(problem.penalty, problem.constraint)
+    if both is None:
+        raise ValueError(no_operator(problem.penalty, problem.constraint))
+    object.__setattr__(problem, "penalty", both)
+    object.__setattr__(problem, "constraint", None)
+
+
 @trees.register
 @dataclass(frozen=True)
 class Minimize(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x)` over ``x`` in a set.
 
-    ``f`` is smooth. Either a ``constraint`` (a convex set with a projection) or a ``penalty`` (a function ``g`` with a
-    proximal operator) may be given. Arrays in them, such as a radius or a penalty's strength, are parameters of the
-    problem like ``args``, and are differentiated.
+    ``f`` is smooth. A ``constraint`` is a set with a projection, a ``penalty`` a function ``g`` with a proximal
+    operator. Arrays in them, such as a radius or a penalty's strength, are parameters of the problem like ``args``, and
+    are differentiated. Both together become one penalty, :class:`dini.penalties.Constrained`, where the proximal
+    operator of their sum is known: bounds and :class:`dini.penalties.L1`, say. For other pairs see
+    :func:`dini.minimize`.
 
     Parameters
     ----------
@@ -75,7 +126,7 @@ class Minimize(Problem):
     TypeError
         Where the objective is not one real number.
     ValueError
-        Where both a constraint and a penalty are given, or where they do not fit ``x``.
+        Where the constraint and the penalty do not fit ``x``, or their sum has no proximal operator that is known.
 
     Examples
     --------
@@ -102,11 +153,7 @@ class Minimize(Problem):
             if part is not None:
                 check_part(type(self).__name__, what, part, kind)
         if self.constraint is not None and self.penalty is not None:
-            raise ValueError(
-                "Minimize takes a constraint or a penalty, not both: the proximal operator of their sum is not the "
-                "composition of the two. Use a penalty that includes the constraint, or state the penalty in fun "
-                "where it is smooth."
-            )
+            join(self)
 
     @property
     def composite(self) -> bool:

@@ -4,6 +4,9 @@ Every set has ``project(x)``. Its parameters (a radius, bounds, a matrix) are le
 differentiated like any other parameter of a problem.
 """
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ..isotonic import isotonic_regression
 from ._affine import Affine, Halfspace, Hyperplane
 from ._balls import L1Ball, L2Ball
@@ -65,3 +68,8 @@ __all__ = [
     "smat",
     "svec",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)

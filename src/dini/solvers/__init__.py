@@ -1,5 +1,8 @@
 """How a problem is solved: one method a file, all of one shape (``init``, ``step``, an error against ``tol``)."""
 
+from typing import TYPE_CHECKING
+
+from ..hints import missing_name as _missing_name
 from ._admm import ADMM
 from ._anderson import Anderson
 from ._armijo_sgd import ArmijoSGD
@@ -80,3 +83,8 @@ __all__ = [
     "VariableProjection",
     "WeakWolfe",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+    def __getattr__(name):
+        raise _missing_name(__name__, name)

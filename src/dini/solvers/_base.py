@@ -238,8 +238,8 @@ def natural_length(value: Any, size: Any, slope: Any) -> Any:
 def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
     """Return the step size of a first step along minus a gradient, which shows the curvature there.
 
-    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be one in
-    the units of the unknown.
+    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be
+    one in the units of the unknown.
     """
     return eps**PROBE * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
 

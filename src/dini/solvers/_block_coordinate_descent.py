@@ -75,6 +75,11 @@ class BlockCoordinateDescent(Solver):
         part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
         if part is None:
             return
+        if not getattr(part, "valued", True):
+            raise ValueError(
+                f"BlockCoordinateDescent compares values of the objective, and the penalty {part.name} has none. Write "
+                "dini.penalties.Custom(value, prox), or use ProximalGradient."
+            )
         rows = isinstance(problem.fun, LinearComposite)
         if not (part.separates_rows(x) if rows else part.elementwise or len(jax.tree.leaves(x)) == 1):
             raise ValueError(
