@@ -25,6 +25,7 @@ class State(NamedTuple):
     safety: Any
     step_sizes: Any
     steps: Any
+    moved: Any
     scales: Any
     status: Any
 
@@ -95,7 +96,16 @@ class BlockCoordinateDescent(Solver):
         else:
             sizes = jax.tree.map(lambda _: jnp.ones((), inf.dtype), x)
         del args
-        return State(inf, inf, jnp.ones_like(inf), sizes, jnp.zeros((), jnp.int32), _scales.unknown(x), running())
+        return State(
+            inf,
+            inf,
+            jnp.ones_like(inf),
+            sizes,
+            jnp.zeros((), jnp.int32),
+            jnp.zeros_like(inf),
+            _scales.unknown(x),
+            running(),
+        )
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one epoch."""
@@ -106,11 +116,11 @@ class BlockCoordinateDescent(Solver):
         accept = value <= state.value + relative_rounding(state.value)
         error = jnp.where(jnp.isfinite(value), error, jnp.nan)
         stalled = ~accept & (state.safety > 1e12)
-        # the errors of two epochs differ by no more than the gradient has changed
-        move = trees.sub(new, x)
+        # The errors of two epochs differ by no more than the gradient has changed. An error is about that of the point
+        # before its epoch: the last one led there.
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         taken = accept & jnp.isfinite(error)
-        pair, size = (trees.vdot(move, move), change**2), _scales.norm(new)
+        pair, size, moved = (state.moved**2, change**2), _scales.norm(new), _scales.norm(trees.sub(new, x))
         scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True)
         new_state = State(
             jnp.where(accept | jnp.isnan(error), error, state.error).astype(dtype),
@@ -118,6 +128,7 @@ class BlockCoordinateDescent(Solver):
             jnp.where(accept, state.safety, 2 * state.safety),
             step_sizes,
             state.steps + 1,
+            jnp.where(accept, moved, 0).astype(dtype),
             scales,
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )

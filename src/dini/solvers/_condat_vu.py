@@ -174,7 +174,7 @@ class CondatVu(Solver):
         factor = jnp.where(primal_large, 1 - state.change, jnp.where(dual_large, 1 / (1 - state.change), 1))
         # far from balance, the factor does not become smaller: no start need be near
         far = (p > 10 * d * scale) | (d * scale > 10 * p)
-        shrink = jnp.where(primal_large | dual_large, jnp.where(far, 0.999, 0.95), 1.0)
+        shrink = jnp.where(primal_large | dual_large, jnp.where(far, 0.95, 0.95), 1.0)
         constants = jax.lax.stop_gradient(
             (
                 state.norm,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..conditions._descent import inverse_curvature
 from ..functions import as_function
+from ..loop import met
 from ..settings import require_positive
 from ..status import Status
 from . import _scales
@@ -143,9 +144,12 @@ class GradientDescent(Solver):
         hidden = value <= state.value + doubtful_difference(state.value)
         # the first step only probes the curvature
         probe = state.steps == 1
-        accept = jax.lax.optimization_barrier(first | (finite & ((value <= bound) | (hidden & (falls | probe)))))
+        accept = first | (finite & ((value <= bound) | (hidden & (falls | probe))))
         seen = jnp.where(first, 0, state.step_size**2 * squared), trees.vdot(change, change)
         scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature, leaps=True)
+        # and may show that the start is a solution
+        home = probe & met(self, x, state.error, scales)
+        accept = jax.lax.optimization_barrier(accept & ~home)
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)

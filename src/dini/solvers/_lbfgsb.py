@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..linear._small import swept
-from ..loop import threshold
+from ..loop import met, threshold
 from ..products import dot, inner_products, squares
 from ..settings import require_count
 from ..status import Status
@@ -149,7 +149,9 @@ class LBFGSB(BoxSolver):
         eps, extent = trees.eps(x), trees.norm(trial)
         seen = _scales.learned(state.scales, finite, ss, jnp.where(first, 0, yy), extent, size, eps, sy, leaps=True)
         solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
-        accept = (first | fits | solved | shown) & finite
+        # the first step, which is short, may show that the start is a solution
+        home = (steps == 1) & met(self, x, state.error, seen)
+        accept = (first | fits | solved | shown) & finite & ~home
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0
@@ -168,7 +170,7 @@ class LBFGSB(BoxSolver):
         error = jnp.where(accept, size, state.error)
 
         # without pairs the model's curvature is one that makes the step a length in the units of the unknown
-        scales, here = jnp.where(accept, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
+        scales, here = jnp.where(accept | home, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
         # along a line that bends down no curvature says how far to go
         known_scales = _scales.Scales(*scales)
         upright = known_scales._replace(soft=jnp.where(sy > 0, known_scales.soft, 0))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..loop import threshold
+from ..loop import met, threshold
 from ..settings import require_positive
 from ..status import Status
 from . import _scales
@@ -159,6 +159,8 @@ class ProximalGradient(Solver):
             gap, slack = squared / (2 * eta), relative_rounding(value)
             excess = new_value - (value + trees.vdot(gradient, move) + gap)
             accept, tested = judged(excess, gap, value, jnp.isinf(state.error))
+            # the first step is short, whatever rounding makes of its value, or brings the start into the set
+            accept |= first & jnp.isfinite(new_value)
             # a test that drowns in rounding says nothing about a longer step
             unsure = accept & ~tested
             step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
@@ -169,7 +171,7 @@ class ProximalGradient(Solver):
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
             # after a step that was too long, the point is worse than the error says
-            known = accept & (tested | (state.unsure & ~steep))
+            known = accept & (tested | (state.unsure & ~steep) | first)
             error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
         known = jnp.isfinite(error)
@@ -184,6 +186,12 @@ class ProximalGradient(Solver):
             momentum = jnp.where(accept, grown, state.momentum).astype(dtype)
         else:
             extrapolated, momentum = new, state.momentum
+        if self.step_size is None:
+            # the curvature may show that the start was a solution: the point goes back to it, or stays
+            home = (state.steps == 1) & met(self, x, state.error, scales)
+            new, accept = trees.where(home, state.last[0], new), accept | home
+            extrapolated, error = trees.where(home, new, extrapolated), jnp.where(home, state.error, error)
+            new = trees.where(first & met(self, x, error, scales), x, new)
         x = trees.where(accept, new, x)
         extrapolated = trees.where(accept, extrapolated, y)
         error, step_size = error.astype(dtype), step_size.astype(dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import threshold
+from ..loop import met, threshold
 from ..products import inner_products
 from ..status import Status
 from . import _scales
@@ -127,7 +127,9 @@ class QuasiNewton(Solver):
         solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
         shown &= slope >= 0.9 * old.slope
-        accept = (first | fits | solved | shown) & finite
+        # the first step, which is short, may show that the start is a solution
+        home = (steps == 1) & met(self, x, state.error, seen)
+        accept = (first | fits | solved | shown) & finite & ~home
         # a search that fails along a quasi-Newton direction starts again along the gradient
         failed = ~accept & exhausted(bracket)
         restart = failed & (state.model.count > 0)
@@ -150,7 +152,7 @@ class QuasiNewton(Solver):
         slope = jnp.where(restart, -(error**2), slope)
         cold = restart | (model.count == 0)
         point = trees.where(accept, trial, x)
-        scales = jnp.where(accept, seen, state.scales)
+        scales = jnp.where(accept | home, seen, state.scales)
         here = jnp.where(accept, extent, _scales.norm(x).astype(dtype))
         cold_start = cold_length(_scales.Scales(*scales), here, error)
         cold_start = jnp.where(first, probe_length(value, here, error, eps), cold_start)

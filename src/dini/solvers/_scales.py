@@ -43,7 +43,7 @@ _ROUNDING = 10
 BLIND = 64
 #: the power of the unit roundoff by which a first step moves the point, to see the curvature: with the square root the
 #: difference of two gradients would have lost half of its digits, with this a third
-PROBE = 1 / 3
+PROBE = 0.4
 #: a step that is longer than this share of the point is no step close to a solution
 _LONG = 1e-2
 
