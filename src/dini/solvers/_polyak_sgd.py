@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
-from ._stochastic import MomentumState, Stochastic, optimality
+from ._stochastic import MomentumState, Stochastic, evaluate, optimality
 
 
 @trees.register
@@ -70,13 +70,12 @@ class PolyakSGD(Stochastic):
 
     def init(self, problem: Any, x: Any, *args: Any) -> MomentumState:
         """Return the state before the first step."""
-        del problem, args
-        return MomentumState.first(x, 0)
+        return MomentumState.first(problem, x, args, 0)
 
     def step(self, problem: Any, x: Any, state: MomentumState, *args: Any) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
-        value, gradient = problem.value_and_gradient(x, *args)
+        value, gradient, aux = evaluate(problem, x, args)
         squared = trees.vdot(gradient, gradient).astype(dtype)
         above = jnp.maximum(value.astype(dtype) - self.lower_bound, 0)
         positive = squared > 0
@@ -86,4 +85,5 @@ class PolyakSGD(Stochastic):
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
         error = optimality(problem, x, value, gradient).astype(dtype)
         new = trees.where(met(self, x, error), x, problem.prox(new, 1.0))
-        return new, MomentumState(error, eta, trees.sub(new, x))
+        seen = value.astype(dtype), aux, state.steps + 1
+        return new, MomentumState(error, eta, trees.sub(new, x), *seen)

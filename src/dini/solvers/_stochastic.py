@@ -29,17 +29,41 @@ class Stochastic(Solver):
 
 
 class MomentumState(NamedTuple):
-    """Carried from step to step."""
+    """Carried from step to step: the size and the direction of the last move.
+
+    ``value`` and ``aux`` are those of the last step's batch, at the point before the step like the error; ``steps``
+    counts the steps.
+    """
 
     error: Any
     step_size: Any
     velocity: Any
+    value: Any
+    aux: Any
+    steps: Any
 
     @classmethod
-    def first(cls, x: Any, step_size: Any) -> MomentumState:
+    def first(cls, problem: Any, x: Any, args: tuple[Any, ...], step_size: Any) -> MomentumState:
         """Return the state before the first step."""
         inf = infinity(x)
-        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x))
+        seen = unseen(problem, x, args)
+        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), *seen)
+
+
+def unseen(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Return the value, the auxiliary output and the number of steps before the first step: infinity, zeros, zero."""
+    shapes = jax.eval_shape(problem.aux, x, *args) if problem.has_aux else None
+    aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return infinity(x), aux, jnp.zeros((), jnp.int32)
+
+
+def evaluate(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Return the objective, its gradient and the auxiliary output, of one evaluation."""
+    if not problem.has_aux:
+        return *problem.value_and_gradient(x, *args), None
+    value, gradient = problem.value_and_gradient(x, *args)
+    # the same program once more, which XLA recognises
+    return value, gradient, jax.tree.map(jnp.asarray, problem.aux(x, *args))
 
 
 def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:
