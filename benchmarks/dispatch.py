@@ -34,7 +34,7 @@ def calls():
     problem = dini.Minimize(fun)
     idle, loose = dini.LBFGS(max_steps=0), dini.LBFGS(tol=1e6)
     solution = dini.solve(problem, idle, x0, a, on_failure="ignore")
-    like = jax.tree.map(jnp.zeros_like, tuple(solution))
+    like = jax.tree.map(jnp.zeros_like, solution)
     bare = jax.jit(lambda x, a: x + a)
     outputs = jax.jit(lambda x, a: jax.tree.map(lambda u: u + 0 * a.astype(u.dtype), like))
     program = jax.jit(lambda x, a: dini.solve(problem, loose, x, a, on_failure="ignore"))
@@ -42,8 +42,8 @@ def calls():
     same = jax.jit(lambda problem, solver, x, args: jax.tree.map(lambda u: u + 0 * args[0].astype(u.dtype), like))
     return {
         "jax.jit, same arrays in, x out": lambda: bare(x0, a).block_until_ready(),
-        "jax.jit, same arrays in, same outputs": lambda: outputs(x0, a)[0].block_until_ready(),
-        "jax.jit, problem and solver in, same outputs": lambda: same(problem, idle, x0, (a,))[0].block_until_ready(),
+        "jax.jit, same arrays in, same outputs": lambda: outputs(x0, a).x.block_until_ready(),
+        "jax.jit, problem and solver in, same outputs": lambda: same(problem, idle, x0, (a,)).x.block_until_ready(),
         'dini.solve, no step, on_failure="ignore"': lambda: dini.solve(
             problem, idle, x0, a, on_failure="ignore"
         ).x.block_until_ready(),

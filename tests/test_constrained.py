@@ -267,7 +267,7 @@ def test_a_split_solution_that_is_not_unique_has_no_derivative():
     )
     forward = lambda a: jax.jvp(lambda a: solve(a, dini.Implicit()), (a,), (1.0,))
     for derivative in (forward, jax.grad(lambda a: solve(a, dini.Implicit())[0])):
-        with pytest.raises(jax.errors.JaxRuntimeError, match="was not solved: its matrix is singular"):
+        with pytest.raises(dini.DerivativeError, match="was not solved: its matrix is singular"):
             jax.block_until_ready(derivative(1.0))
     # asked for by name
     shortest = dini.Implicit(linear_solver=dini.linear.MinimumNorm())

@@ -10,6 +10,8 @@ import dini
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
     {"deferred", "hints", "products"},
+    {"traces"},
+    {"reports"},
     {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
     {"linear"},

@@ -10,6 +10,7 @@ import jax.core
 import jax.numpy as jnp
 
 from . import trees
+from .differentiation._value import objective_at
 from .loop import threshold
 from .problems import check_unknown
 from .solution import Solution, failure
@@ -41,6 +42,12 @@ def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) 
     new, after = trees.where(lost, (x, state), (new, after))
     code = jnp.where(met, Status.CONVERGED, status).astype(jnp.int32)
     return trees.from_real(new) if complex_unknown else new, after, jnp.stack([error, tol.astype(error.dtype)]), code
+
+
+@jax.jit
+def _value(problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+    problem, x = on_reals(problem, x)
+    return objective_at(problem.closed(x, *args), x, args)
 
 
 def _require_concrete(*values: Any) -> None:
@@ -85,9 +92,9 @@ def run_iterator(
     Returns
     -------
     Solution
-        With ``x``, the solver's last ``state``, and the figures of the run; where a step failed, ``x`` and ``state``
-        are those before it. Its status is ``CONVERGED`` where the test was met, and ``MAX_STEPS``, which is no failure
-        here, at the end of the iterator.
+        With ``x``, the solver's last ``state``, the ``value`` at ``x`` on the last batch, and the figures of the run;
+        where a step failed, ``x`` and ``state`` are those before it. Its status is ``CONVERGED`` where the test was
+        met, and ``MAX_STEPS``, which is no failure here, at the end of the iterator.
 
     Raises
     ------
@@ -120,6 +127,7 @@ def run_iterator(
     if solver.max_steps < 1:
         raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
     x, error, steps, status = check_unknown(init), None, 0, Status.RUNNING
+    given = args
     for batch in iterator:
         given = (*args, batch)
         try:
@@ -140,8 +148,8 @@ def run_iterator(
         raise ValueError("run_iterator needs at least one batch: the iterator gave none.")
     status = Status.MAX_STEPS if status == Status.RUNNING else status
     dtype = trees.real_dtype(x)
-    error, tol = jnp.asarray(error, dtype)
-    solution = Solution.of(x, jnp.asarray(status, jnp.int32), steps, error, tol, state=state)
+    (error, tol), value = jnp.asarray(error, dtype), _value(problem, x, given)
+    solution = Solution.of(x, jnp.asarray(status, jnp.int32), steps, error, tol, value, state=state)
     if status not in (Status.CONVERGED, Status.MAX_STEPS) and on_failure != "ignore":
         raise failure(solution.figures, problem=problem.name, solver=solver.name)
     return solution

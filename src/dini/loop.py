@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,12 +14,16 @@ from . import trees
 from .problems import FixedPoint
 from .status import Status
 
+#: how steps that were asked for may end
+_NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)
+
 
 class Outcome(NamedTuple):
     """What a loop leaves behind.
 
     ``best`` is the point of the smallest error so far and that error, where the solver's steps may make it worse.
-    ``tol`` is what the error was compared with.
+    ``tol`` is what the error was compared with: infinity where so many steps were asked for. ``value`` is the problem's
+    objective at ``x``, where the steps have left it behind.
     """
 
     x: Any
@@ -29,6 +34,7 @@ class Outcome(NamedTuple):
     history: Any = None
     best: Any = None
     tol: Any = None
+    value: Any = None
 
 
 def tolerances(solver: Any, x: Any) -> tuple[Any, Any]:
@@ -70,7 +76,8 @@ def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
     return (error <= threshold(solver, x, scales)) & solver.stops
 
 
-def _threshold(solver: Any, x: Any, state: Any) -> Any:
+def allowed(solver: Any, x: Any, state: Any) -> Any:
+    """Return what the error of a state is compared with."""
     return threshold(solver, x, getattr(state, "scales", None))
 
 
@@ -83,6 +90,16 @@ def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.A
     lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & jnp.isfinite(old.error))
     status = jnp.where(lost, Status.NONFINITE, status)
     return jnp.where(state.error <= tol, Status.CONVERGED, status).astype(jnp.int32)
+
+
+def _asked_for(end: Outcome) -> Outcome:
+    """Return the outcome of steps that were asked for: a success, unless one of them failed.
+
+    That the test is met before the last one, or that nothing moves any more, is no failure of these.
+    """
+    done = functools.reduce(jnp.logical_or, (end.status == status for status in _NO_FAILURE))
+    status = jnp.where(done, Status.CONVERGED, end.status).astype(jnp.int32)
+    return end._replace(status=status, tol=jnp.full((), jnp.inf, end.error.dtype))
 
 
 def _judge(solver: Any, now: Outcome, new: Outcome) -> Outcome:
@@ -110,19 +127,26 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
     history = None if monitor is None else monitor.start(state)
     status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
     # the state of an earlier solve may have met the test
-    status = jnp.where(state.error <= _threshold(solver, x, state), Status.CONVERGED, status).astype(jnp.int32)
+    status = jnp.where(state.error <= allowed(solver, x, state), Status.CONVERGED, status).astype(jnp.int32)
     return Outcome(x, state, jnp.zeros((), jnp.int32), status, state.error, history)
 
 
-def _advance(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int) -> Outcome:
+def _advance(
+    problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int, going: Any = None
+) -> Outcome:
+    """Take one step; ``going`` says whether it counts, where that is not what the status says."""
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(now.state, state, steps, _threshold(solver, x, state), max_steps)
+    status = _status(now.state, state, steps, allowed(solver, x, state), max_steps)
     history = now.history
     if monitor is not None:
         # of a batch, lanes that are done take steps until all are: these are not observed
-        seen = jnp.where(now.status == Status.RUNNING, steps, 0) if solver.stops else steps
-        history = monitor.observe(history, seen, x, state)
+        seen = now.status == Status.RUNNING if going is None else going
+        history = monitor.observe(history, jnp.where(seen, steps, 0), x, state)
+        if monitor.stops:  # where the solve has not come to another end
+            tested = (status == Status.RUNNING) | (status == Status.MAX_STEPS)
+            may = tested if going is None else status != Status.NONFINITE
+            status = jnp.where(may & monitor.stopped(history), Status.STOPPED, status).astype(jnp.int32)
     return Outcome(x, state, steps, status, state.error, history)
 
 
@@ -145,7 +169,16 @@ def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], moni
 
 def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> Outcome:
     """Return what the loop of :func:`iterate` leaves behind."""
-    return _believed(problem, solver, end if getattr(solver, "monotone", False) else _settle(end), args)
+    if getattr(solver, "monotone", False):
+        return _believed(problem, solver, end._replace(value=_left_behind(problem, solver, end)), args)
+    return _believed(problem, solver, _settle(end), args)
+
+
+def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
+    """Return the objective at the last point of a solver whose state belongs to it, or ``None``."""
+    evaluated = not isinstance(solver.max_steps, int) or solver.max_steps > 0
+    known = getattr(solver, "value_in", None)
+    return known(problem, end.state) if evaluated and known is not None else None
 
 
 def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> Outcome:
@@ -160,22 +193,43 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
         finite &= jnp.isfinite(problem.value(end.x, *args))
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
-        hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * _threshold(solver, end.x, end.state)
+        hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * allowed(solver, end.x, end.state)
         status = jnp.where(hidden, Status.DIVERGED, status)
     status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
     status = status.astype(jnp.int32)
-    return end._replace(status=status, tol=_threshold(solver, end.x, end.state))
+    return end._replace(status=status, tol=allowed(solver, end.x, end.state) if end.tol is None else end.tol)
 
 
 def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
     """Run the solver until its stopping test is met or it fails.
 
     A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
-    whose steps may make the point worse returns the best one when it fails.
+    whose steps may make the point worse returns the best one when it fails. A solver for a fixed number of steps
+    (:class:`dini.solvers._resumed.Counted`) takes these.
     """
+    if getattr(solver, "count", None) is not None:
+        return _take(problem, solver, x, args, monitor)
     start = begin(problem, solver, x, args, monitor)
     body = lambda now: proceed(problem, solver, now, args, monitor)
     return conclude(problem, solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start), args)
+
+
+def _going(now: Outcome) -> jax.Array:
+    """Return whether the next one of a fixed number of steps is taken."""
+    return (now.status != Status.NONFINITE) & (now.status != Status.STOPPED)
+
+
+def _take(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any) -> Outcome:
+    """Take so many steps, whatever a test says; one that is not finite is not taken, and the last."""
+
+    def body(now: Outcome) -> Outcome:
+        going = _going(now) & (now.steps < solver.count)
+        new = _advance(problem, solver, now, args, monitor, solver.count, going)
+        return new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
+
+    start = _start(problem, solver, x, args, monitor)
+    end = jax.lax.while_loop(lambda now: _going(now) & (now.steps < solver.count), body, start)
+    return _believed(problem, solver, _asked_for(end), args)
 
 
 def _differentiable(
@@ -186,7 +240,7 @@ def _differentiable(
     taken = solver if steps is None else solver.untested()
 
     def advance(now: Outcome) -> Outcome:
-        new = _advance(problem, taken, now, args, monitor, total)
+        new = _advance(problem, taken, now, args, monitor, total, None if steps is None else jnp.asarray(True))
         # nothing depends on how near the points are; reverse mode would divide by it
         return new._replace(state=new.state._replace(error=jax.lax.stop_gradient(new.error)))
 
@@ -221,11 +275,13 @@ def iterate_differentiably(
 
     def running(one: Callable[[Outcome], Outcome]) -> Callable[[Outcome, Any], tuple[Outcome, None]]:
         """Skip what comes after the end; a fixed number of steps needs no test, whose branches reverse mode stores."""
-        if steps is not None:
+        if steps is not None and (monitor is None or not monitor.stops):
             return lambda now, _: (one(now), None)
-        return lambda now, _: (jax.lax.cond(now.status == Status.RUNNING, one, lambda same: same, now), None)
+        going = (lambda now: now.status == Status.RUNNING) if steps is None else _going
+        return lambda now, _: (jax.lax.cond(going(now), one, lambda same: same, now), None)
 
     def ended(end: Outcome) -> Outcome:
+        end = end if steps is None else _asked_for(end)
         told = _believed(problem, solver, end._replace(x=jax.lax.stop_gradient(end.x)), jax.lax.stop_gradient(args))
         return end._replace(status=told.status, tol=told.tol)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,11 @@ def _scalars(state: Any) -> dict[str, Any]:
 class Monitor:
     """Base of the monitors."""
 
+    @property
+    def stops(self) -> bool:
+        """Whether it may stop a solve."""
+        return False
+
     def start(self, state: Any) -> Any:
         """Return the empty history."""
         del state
@@ -34,6 +40,15 @@ class Monitor:
     def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
         """See one step and return the history; of a batch's lane that is done already, ``steps`` is zero."""
         raise NotImplementedError
+
+    def stopped(self, history: Any) -> Any:
+        """Return whether the solve is to stop here."""
+        del history
+        return False
+
+    def kept(self, history: Any) -> Any:
+        """Return what goes into ``solution.history``."""
+        return history
 
 
 @trees.register
@@ -43,7 +58,13 @@ class Callback(Monitor):
 
     ``info`` is a dictionary with ``steps``, ``x`` and the scalar fields of the solver's state, such as ``error``, as
     NumPy arrays. The function must not call JAX: the program that waits for it may hold the thread that JAX needs.
-    Of a batch, it is called for each lane. In the reverse mode of ``Unrolled``, it sees twice what is computed twice.
+    Of a batch, it is called for each lane. In the reverse mode of ``Unrolled``, it may see twice what is computed
+    twice.
+
+    To stop the solve, the function raises ``StopIteration``, as in SciPy. (What it returns says nothing.) The solution
+    is then the point of that step, with the status ``STOPPED`` unless the step met the stopping test. That is no
+    failure, and nothing is raised; but such a point need not be a solution, and to differentiate it is one: a
+    ``DerivativeError``, or what ``on_failure`` says. Of a batch, the lane stops.
 
     Examples
     --------
@@ -53,24 +74,55 @@ class Callback(Monitor):
     >>> solution = dini.root(lambda x: x**2 - 4.0, 1.0, monitor=monitor)
     >>> len(seen) == int(solution.stats.steps)
     True
+    >>> def watch(info):
+    ...     if info["steps"] == 2:
+    ...         raise StopIteration
+    >>> solution = dini.root(lambda x: x**2 - 4.0, 1.0, monitor=dini.Callback(watch))
+    >>> int(solution.stats.steps), solution.message
+    (2, 'A callback stopped the solve before its stopping test.')
     """
 
     fun: Callable[[dict[str, Any]], Any] = field(metadata={"static": True})
     every: int = field(default=1, metadata={"static": True})
 
+    @property
+    def stops(self) -> bool:
+        """Whether it may stop a solve."""
+        return True
+
+    def start(self, state: Any) -> Any:
+        """Return that nobody has said stop."""
+        del state
+        return jnp.zeros((), bool)
+
     def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
-        """Call the function when it is due."""
+        """Call the function when it is due, and return whether it has said stop."""
         info = jax.lax.stop_gradient({"steps": steps, "x": x, **_scalars(state)})
+
+        def ask(info: dict[str, Any]) -> Any:
+            # the answer is used, so that the call is never left out
+            return jax.pure_callback(self._call, jax.ShapeDtypeStruct((), bool), info, vmap_method="sequential")
+
         if self.every == 1:
-            jax.debug.callback(self._call, info)
-        else:
-            jax.lax.cond(steps % self.every == 0, lambda i: jax.debug.callback(self._call, i), lambda i: None, info)
+            return history | ask(info)
+        return history | jax.lax.cond(steps % self.every == 0, ask, lambda _: jnp.zeros((), bool), info)
+
+    def stopped(self, history: Any) -> Any:
+        """Return whether the function has said stop."""
         return history
 
-    def _call(self, info: dict[str, Any]) -> None:
+    def kept(self, history: Any) -> Any:
+        """Return nothing: what the function has seen is its own."""
+        del history
+
+    def _call(self, info: dict[str, Any]) -> np.ndarray:
         # within a batch every branch is taken, and a lane that is done comes with the step zero
         if info["steps"] > 0 and info["steps"] % self.every == 0:
-            self.fun(jax.tree.map(np.asarray, info))
+            try:
+                self.fun(jax.tree.map(np.asarray, info))
+            except StopIteration:
+                return np.ones((), bool)
+        return np.zeros((), bool)
 
 
 def _draw(info: dict[str, Any]) -> None:
@@ -122,6 +174,11 @@ class Monitors(Monitor):
 
     monitors: tuple[Monitor, ...]
 
+    @property
+    def stops(self) -> bool:
+        """Whether one of them may stop a solve."""
+        return any(monitor.stops for monitor in self.monitors)
+
     def start(self, state: Any) -> Any:
         """Return the empty histories."""
         return tuple(monitor.start(state) for monitor in self.monitors)
@@ -129,6 +186,15 @@ class Monitors(Monitor):
     def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
         """Let every monitor see the step."""
         return tuple(m.observe(h, steps, x, state) for m, h in zip(self.monitors, history, strict=True))
+
+    def stopped(self, history: Any) -> Any:
+        """Return whether one of them has said stop."""
+        said = [m.stopped(h) for m, h in zip(self.monitors, history, strict=True) if m.stops]
+        return functools.reduce(jnp.logical_or, said)
+
+    def kept(self, history: Any) -> Any:
+        """Return the histories that each one keeps."""
+        return tuple(m.kept(h) for m, h in zip(self.monitors, history, strict=True))
 
 
 def check_monitor(monitor: Any) -> None:

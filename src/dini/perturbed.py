@@ -147,7 +147,7 @@ class Perturbed:
         if jnp.ndim(self.sigma) != 0:
             raise ValueError(f"Perturbed's sigma must be a scalar: given shape {jnp.shape(self.sigma)}.")
         # a number of half precision is too coarse a quantile
-        theta = jax.tree.map(lambda u: u.astype(jnp.promote_types(u.dtype, jnp.float32)), theta)
+        theta = jax.tree.map(lambda u: u.astype(trees.single(u.dtype)), theta)
         return theta, jnp.asarray(positive(self.sigma), trees.real_dtype(theta))
 
     def _sample(self, key: Any, theta: Any, sigma: jax.Array) -> tuple[Any, Any]:

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import GetAttrKey, register_pytree_with_keys  # pyright: ignore[reportUnknownVariableType]
 
+from . import trees
 from .status import SolveError, Status
+
+_NAMES = ("x", "figures", "aux", "state", "history")
+#: status, steps, error, tolerance, value
+_FIGURES = 5
+
+#: what other libraries call the parts of a solution, or have and dini has not
+_ELSEWHERE = {
+    **dict.fromkeys(("params", "argmin", "root", "fixed_point", "sol", "y"), "The solution is solution.x."),
+    **dict.fromkeys(("fun", "cost", "objective", "f", "loss"), "The objective at the solution is solution.value."),
+    **dict.fromkeys(
+        ("nit", "nfev", "niter", "iter_num", "iterations", "num_steps", "steps"),
+        "The number of steps is solution.stats.steps; a step evaluates the function about once.",
+    ),
+    **dict.fromkeys(
+        ("error", "optimality", "residual"), "The last value of the stopping test is solution.stats.error."
+    ),
+    **dict.fromkeys(("result", "converged", "failed"), "How the solve ended is solution.status, solution.success."),
+    **dict.fromkeys(("jac", "grad", "gradient"), "The gradient at the solution is jax.grad(fun)(solution.x, *args)."),
+    **dict.fromkeys(("hess", "hess_inv", "hessian"), "The Hessian there is jax.hessian(fun)(solution.x, *args)."),
+    "njev": "The number of steps is solution.stats.steps; a step evaluates the function and its gradient about once.",
+}
+
+_UNPACKED = (
+    "A Solution is one object and no tuple (x, state): take solution.x, and with return_state=True solution.state. "
+    "Also: solution.value, solution.status, solution.stats, solution.aux, solution.history."
+)
 
 
 class Stats(NamedTuple):
@@ -27,16 +59,17 @@ class Stats(NamedTuple):
     error: Any
 
 
-class Solution(NamedTuple):
-    """The solution of a problem.
+@dataclass(frozen=True, repr=False)
+class Solution:
+    """The solution of a problem, a pytree.
 
     Attributes
     ----------
     x
         The solution, with the structure of ``init``. Differentiable.
     figures
-        Status, steps, error and what the error was compared with, as one small array (each array that leaves a compiled
-        program costs time): read them from ``status`` and ``stats``.
+        Status, steps, error, what the error was compared with, and the value, as one small array (each array that
+        leaves a compiled program costs time): read them from ``status``, ``stats`` and ``value``.
     aux
         The auxiliary output of the problem's function at ``x``, where ``has_aux=True``. Differentiable.
     state
@@ -50,6 +83,11 @@ class Solution(NamedTuple):
     >>> solution = dini.root(lambda x, a: x**2 - a, 1.0, 4.0)
     >>> bool(solution.success), solution.message
     (True, 'The stopping test was met.')
+    >>> solution = dini.minimize(lambda x: (x - 1) ** 2 + 3, 0.0)
+    >>> print(repr(solution).splitlines()[0])  # below: x, steps, error, value
+    Solution: CONVERGED. The stopping test was met.
+    >>> float(solution.value)
+    3.0
     """
 
     x: Any
@@ -59,12 +97,17 @@ class Solution(NamedTuple):
     history: Any = None
 
     @classmethod
-    def of(cls, x: Any, status: Any, steps: Any, error: Any, tol: Any = np.nan, **rest: Any) -> Solution:
+    def of(
+        cls, x: Any, status: Any, steps: Any, error: Any, tol: Any = np.nan, value: Any = np.nan, **rest: Any
+    ) -> Solution:
         """Build a solution from its figures; ``tol`` is what the error was compared with, if that is known."""
-        dtype = jnp.promote_types(error.dtype, jnp.float32)
-        given = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
-        figures = jnp.stack(given)
-        return cls(x, jax.lax.stop_gradient(figures), **rest)
+        dtype = jnp.float64 if jnp.float64 in (error.dtype, getattr(value, "dtype", None)) else jnp.float32
+        constants = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
+        return cls(x, jnp.stack([*jax.lax.stop_gradient(constants), jnp.asarray(value, dtype)]), **rest)  # pyright: ignore[reportUnknownMemberType]
+
+    def _replace(self, **changes: Any) -> Solution:
+        """Return a solution with some fields changed."""
+        return dataclasses.replace(self, **changes)
 
     @property
     def status(self) -> Any:
@@ -75,6 +118,16 @@ class Solution(NamedTuple):
     def stats(self) -> Stats:
         """Figures of the solve, see :class:`Stats`."""
         return Stats(self.figures[..., 1].astype(jnp.int32), self.figures[..., 2])
+
+    @property
+    def value(self) -> Any:
+        r"""The objective at ``x``, penalties included; of an equation half the squared norm of its residual.
+
+        Differentiable: :math:`\partial_1 f\,\dot x + \partial_2 f\,\dot\theta`, which for a minimum without
+        constraints is :math:`\partial_2 f\,\dot\theta` up to the solve's own error. NaN where it is not known (of a
+        penalty that is given by its proximal operator alone).
+        """
+        return self.figures[..., 4]
 
     @property
     def success(self) -> Any:
@@ -88,12 +141,104 @@ class Solution(NamedTuple):
             raise TypeError(
                 "solution.message needs concrete values: read it outside jit, vmap and grad, or use solution.status."
             )
-        return Status(int(np.max(np.asarray(self.status)))).explanation
+        return _message(np.asarray(self.figures))
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(_UNPACKED)
+
+    def __getitem__(self, item: Any) -> NoReturn:
+        raise TypeError(_UNPACKED)
+
+    def __repr__(self) -> str:
+        return _described(self)
+
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Say of other libraries' names what takes their place."""
+            hint = _ELSEWHERE.get(name)
+            if hint is None:
+                return object.__getattribute__(self, name)
+            raise AttributeError(f"Solution has no attribute {name!r}. {hint}", name=name, obj=self)
+
+
+def _flatten(solution: Solution) -> tuple[tuple[Any, ...], None]:
+    own = solution.__dict__
+    return (own["x"], own["figures"], own["aux"], own["state"], own["history"]), None
+
+
+def _flatten_with_keys(solution: Solution) -> tuple[tuple[Any, ...], None]:
+    return tuple((GetAttrKey(name), solution.__dict__[name]) for name in _NAMES), None
+
+
+def _unflatten(aux: None, children: Any) -> Solution:
+    # every call of a solve comes here: as quick as a tuple, past the constructor
+    del aux
+    solution = object.__new__(Solution)
+    own = solution.__dict__
+    own["x"], own["figures"], own["aux"], own["state"], own["history"] = children
+    return solution
+
+
+register_pytree_with_keys(Solution, _flatten_with_keys, _unflatten, _flatten)
+
+
+def _message(figures: np.ndarray) -> str:
+    lanes = figures.reshape(-1, figures.shape[-1])
+    end = Status(int(np.max(lanes[:, 0], initial=0)))
+    if end == Status.CONVERGED and np.isinf(lanes[:, 3]).any():
+        return "The steps that were asked for were taken."
+    return end.explanation
+
+
+def _numbers(values: np.ndarray, show: Callable[[Any], str]) -> str:
+    if values.size == 1:
+        return show(values.flat[0])
+    if not values.size:
+        return "none"
+    low, high = np.min(values), np.max(values)
+    return show(low) if low == high else f"{show(low)} to {show(high)}"
+
+
+def _shown(tree: Any) -> str:
+    """Return a few known numbers, or shapes."""
+    leaves = jax.tree.leaves(tree)
+    known = len(leaves) == 1 and leaves[0] is tree and _is_known(tree) and tree.size <= 10
+    return np.array2string(np.asarray(tree), separator=", ") if known and tree.ndim <= 1 else trees.describe(tree)
+
+
+def _is_known(leaf: Any) -> bool:
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array | np.ndarray):
+        return False
+    return isinstance(leaf, np.ndarray) or leaf.is_fully_addressable
+
+
+def _described(solution: Solution) -> str:
+    figures, rows = solution.figures, {"x": _shown(solution.x)}
+    if _is_known(figures) and figures.ndim and figures.shape[-1] == _FIGURES:
+        figures = np.asarray(figures)
+        ends = Counter(Status(int(code)).name for code in figures[..., 0].flat)
+        batch = f" of a batch of shape {list(figures.shape[:-1])}" if figures.ndim > 1 else ""
+        each = ", ".join(ends) if not batch else ", ".join(f"{count} {name}" for name, count in ends.items())
+        head = f"Solution{batch}: {each or 'empty'}. {_message(figures)}"
+        rows["steps"] = _numbers(figures[..., 1], lambda steps: str(int(steps)))
+        rows["error"] = _numbers(figures[..., 2], lambda error: f"{error:.1e}")
+        tol = figures[..., 3]
+        if np.isfinite(tol).all():
+            rows["error"] += f" (tolerance {_numbers(tol, lambda t: f'{t:.1e}')})"
+        rows["value"] = _numbers(figures[..., 4], lambda value: f"{value:.9g}" if value % 1 else str(float(value)))
+    else:
+        head = "Solution: status, steps, error and value are not known while JAX traces the program."
+    for name in ("aux", "state", "history"):
+        part = getattr(solution, name)
+        if part is not None:
+            rows[name] = type(part).__name__ if name == "state" else _shown(part)
+    return "\n".join([head, *(f"  {name:<{max(map(len, rows))}}  {row}" for name, row in rows.items())])
 
 
 def failure(figures: Any, *, problem: str, solver: str) -> SolveError:
     """Build the exception for a failed solve from its figures."""
-    status, steps, error, tol = np.asarray(figures)
+    status, steps, error, tol, _ = np.asarray(figures)
     end = Status(int(status))
     return SolveError(
         f"{problem} was not solved by {solver}: {end.name} after {int(steps)} steps, "

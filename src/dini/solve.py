@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -18,18 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import trees
-from .deferred import deferred
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
+from .differentiation._engine import refused
+from .differentiation._value import objective_at
 from .functions import Watched
 from .hints import explained, scipy_method
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
+from .reports import KEEP, forget, policy, reviewed, without_tangent
+from .settings import require_count
 from .solution import Solution, failure
 from .solvers import Function, Solver
-from .solvers._resumed import Resumed
-from .status import OnFailure, SolveWarning, Status, check_on_failure, guard
+from .solvers._resumed import Counted, Resumed
+from .status import DerivativeError, OnFailure, SolveWarning, Status, check_on_failure, guard
+from .traces import untraced
 
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
 
@@ -47,18 +53,6 @@ def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
             "State the problem in real and imaginary parts."
         )
     return problem.real_view(), trees.to_real(x)
-
-
-def _traces() -> Any:
-    """Return the state of JAX's traces."""
-    return deferred("jax.extend.core").get_opaque_trace_state()
-
-
-@cache
-def _untraced() -> Any:
-    """Return the state of JAX outside of all traces."""
-    with jax.core.eval_context():
-        return _traces()
 
 
 @cache
@@ -100,18 +94,88 @@ def _solve(
     complex_unknown = trees.has_complex(x)
     problem, x = on_reals(problem, x)
     problem = problem.closed(x, *args)
+    if on_failure == KEEP:
+        _require_own((problem, differentiation), x)
     solver.check(problem, x)
     if trees.size(x):
         outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
+        outcome = outcome if monitor is None else _stopped(outcome, monitor, problem, on_failure)
     else:  # nothing is unknown
         zero = jnp.zeros((), jnp.int32)
         outcome = Outcome(x, None, zero, zero + Status.CONVERGED, jnp.zeros((), trees.real_dtype(x)))
-    state, history = jax.lax.stop_gradient((outcome.state if return_state else None, outcome.history))
-    aux = problem.aux(outcome.x, *args)
+    history = outcome.history if monitor is None else monitor.kept(outcome.history)
+    state, history = jax.lax.stop_gradient((outcome.state if return_state else None, history))
+    aux, value = problem.aux(outcome.x, *args), objective_at(problem, outcome.x, args, outcome.value)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
     tol = jnp.nan if outcome.tol is None else outcome.tol
-    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, aux=aux, state=state, history=history)
-    return solution._replace(figures=_in_this_thread(solution.figures, never))
+    rest = {"aux": aux, "state": state, "history": history}
+    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, value, **rest)
+    return replace(solution, figures=_in_this_thread(solution.figures, never))
+
+
+def _stopped(outcome: Outcome, monitor: Any, problem: Any, on_failure: OnFailure) -> Outcome:
+    """Return the outcome, whose point has a derivative unless a callback has stopped the solve."""
+    if not monitor.stops:
+        return outcome
+    name = problem.name
+
+    def report(_: Any) -> DerivativeError:
+        return DerivativeError(
+            f"The derivative of the solution of {name} was asked for, but a callback stopped the solve, so that its "
+            "point need not be a solution. Let it run to its stopping test, differentiate the steps with "
+            'Unrolled(steps=...), or, if a derivative that may be wrong is acceptable, pass on_failure="ignore".',
+            Status.STOPPED,
+        )
+
+    return outcome._replace(x=refused(outcome.x, outcome.status == Status.STOPPED, report, on_failure))
+
+
+#: how a solve may end, where nothing is raised
+_NO_FAILURE = (Status.CONVERGED, Status.STOPPED)
+
+
+class _Hidden(Exception):
+    """A function closes over a value that is being differentiated."""
+
+
+def _require_own(given: Any, x: Any) -> None:
+    """Raise if a closed problem holds traced values that are none of this program's.
+
+    What a function closes over does not come past :func:`dini.reports.reviewed`, neither does its cotangent.
+    """
+    own = {type(leaf) for leaf in jax.tree.leaves(x)}
+    leaves = [leaf for leaf in jax.tree.leaves(given) if isinstance(leaf, jax.core.Tracer)]
+    if own and any(type(leaf) not in own for leaf in leaves):
+        raise _Hidden
+
+
+def _solve_by_python(
+    problem: Any,
+    solver: Any,
+    init: Any,
+    args: Any,
+    differentiation: Any,
+    monitor: Any,
+    on_failure: OnFailure,
+    *how: Any,
+) -> Solution:
+    """Solve inside of a derivative outside of ``jit``, whose failures are raised where Python comes past."""
+    forget()
+    for again in (False, True):
+        given = problem, solver, init, args, differentiation
+        kept = policy(on_failure, given)
+        if kept != KEEP:
+            break
+        try:
+            solution = _solve(*reviewed(given), monitor, kept, *how)
+            # of a solve that has failed, the derivative's failure says nothing
+            failed = int(np.asarray(without_tangent(solution.figures))[0]) not in _NO_FAILURE
+            return solution if failed else reviewed(solution)
+        except _Hidden:
+            if not again:
+                problem = problem.closed(_check_unknown(init), *args)
+    # what a condition of the user's own closes over comes past nowhere
+    return _solve(problem, solver, init, args, differentiation, monitor, on_failure, *how)
 
 
 @explained
@@ -126,6 +190,7 @@ def solve(
     return_state: bool = False,
     state: Any = None,
     time_limit: float | None = None,
+    steps: int | None = None,
 ) -> Solution:
     r"""Solve a problem; the solution is a differentiable function of everything that the problem depends on.
 
@@ -162,11 +227,16 @@ def solve(
     time_limit
         Seconds after which to stop, with the status ``TIME_LIMIT``; compilation counts. The clock is read between
         groups of steps, on the host: not under ``jit``, ``vmap`` or ``grad``, and without a monitor.
+    steps
+        Take exactly so many steps, whatever the stopping test says and ``solver.max_steps`` is: that they were taken is
+        the success, ``solution.stats.error`` the error after them. A step that is not finite is a failure. With
+        ``Implicit`` the derivative is that of a solution, at the point that they reach; with ``Unrolled`` it is that of
+        the steps.
 
     Returns
     -------
     Solution
-        With ``x``, ``status``, ``stats``, ``aux``, ``state``, ``history``.
+        With ``x``, ``value``, ``status``, ``stats``, ``aux``, ``state``, ``history``.
 
     Raises
     ------
@@ -198,6 +268,8 @@ def solve(
         check_monitor(monitor)
     if state is not None or time_limit is not None:
         _check_continuation(solver, (problem, init, args, state), monitor, differentiation, time_limit)
+    if steps is not None:
+        _check_steps(solver, steps, differentiation, time_limit)
     try:
         if time_limit is not None:
             solution = _solve_in_time(
@@ -205,9 +277,13 @@ def solve(
             )
         else:
             resumed: Any = solver if state is None else Resumed(solver, state)
-            never = None if on_failure == "ignore" or _traces() != _untraced() else _never()
-            solution = _solve(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
+            resumed = resumed if steps is None else Counted(resumed, steps)
+            outside = untraced()
+            never = None if on_failure == "ignore" or not outside else _never()
+            run = _solve if outside or on_failure != "raise" else _solve_by_python
+            solution = run(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
     except (TypeError, ValueError, AttributeError) as error:
+        _explain_manual(error)
         if isinstance(error, TypeError):
             explain(error, problem, args, init=init)
         _explain_list(error, init)
@@ -216,9 +292,12 @@ def solve(
         return solution
     figures = solution.figures
     if isinstance(figures, jax.core.Tracer):
-        return _guarded(solution, problem, solver, on_failure, differentiation.counted)
+        # of a derivative outside of jit they are known: what is traced is the value's own derivative
+        figures = without_tangent(figures)
+    if isinstance(figures, jax.core.Tracer):
+        return _guarded(solution, problem, solver, on_failure)
     status = int(np.asarray(figures)[0])
-    if status and not (differentiation.counted and status == Status.MAX_STEPS):
+    if status not in _NO_FAILURE:
         return _failed(solution, problem, solver, on_failure)
     return solution
 
@@ -247,6 +326,27 @@ def _check_continuation(
         )
 
 
+def _check_steps(solver: Solver, steps: Any, differentiation: Any, time_limit: float | None) -> None:
+    """Raise unless a solve can take so many steps."""
+    require_count("steps", steps)
+    if hasattr(solver, "run"):
+        raise TypeError(f"steps needs a solver that takes steps; {solver.name} is a function.")
+    if time_limit is not None:
+        raise ValueError("A solve takes steps (so many) or time_limit (as many as there is time for), not both.")
+    if not isinstance(differentiation, Unrolled):
+        return
+    if differentiation.steps is not None and differentiation.steps != steps:
+        raise ValueError(
+            f"steps says {steps}, and differentiation=Unrolled(steps={differentiation.steps}) says otherwise: leave "
+            "one of them out."
+        )
+    if differentiation.last is not None and differentiation.last > steps:
+        raise ValueError(
+            f"differentiation=Unrolled(last={differentiation.last}) differentiates the last of steps={steps} steps, "
+            "which are fewer."
+        )
+
+
 def _solve_in_time(
     problem: Any,
     solver: Any,
@@ -268,7 +368,7 @@ def _solve_in_time(
         resumed = Resumed(solver, state, jnp.asarray(min(group, solver.max_steps - taken), jnp.int32))
         began = time.perf_counter()
         solution: Solution = _solve(problem, resumed, init, args, differentiation, None, on_failure, True, _never())
-        status, steps, error, tol = np.asarray(solution.figures)
+        status, steps, error, tol, value = np.asarray(solution.figures)
         now = time.perf_counter()
         taken, init, state = taken + int(steps), solution.x, solution.state
         if status != Status.MAX_STEPS or taken >= solver.max_steps:
@@ -279,8 +379,8 @@ def _solve_in_time(
         share = 0.5 * (time_limit - (now - start)) / ((now - began) / max(int(steps), 1))
         affordable = int(min(share, solver.max_steps))
         group = max(1, min(2 * group, affordable))
-    figures = jnp.asarray([float(status), float(taken), float(error), float(tol)], solution.figures.dtype)
-    return solution._replace(figures=figures, state=solution.state if return_state else None)
+    figures = jnp.asarray([float(status), taken, error, tol, value], solution.figures.dtype)
+    return replace(solution, figures=figures, state=solution.state if return_state else None)
 
 
 def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
@@ -288,23 +388,23 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
     if on_failure == "nan":
         # a product, so that a derivative that is being taken becomes NaN with the value
         lost = lambda u: u * jnp.asarray(jnp.nan, u.dtype) if trees.is_inexact(u) else u
-        return solution._replace(x=jax.tree.map(lost, solution.x), aux=jax.tree.map(lost, solution.aux))
-    error = failure(solution.figures, problem=problem.name, solver=solver.name)
+        x, aux = jax.tree.map(lost, (solution.x, solution.aux))
+        return replace(solution, x=x, aux=aux, figures=solution.figures.at[4].mul(jnp.nan))
+    error = failure(without_tangent(solution.figures), problem=problem.name, solver=solver.name)
     if on_failure == "raise":
         raise error
     warnings.warn(str(error), SolveWarning, stacklevel=4)
     return solution
 
 
-def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure, counted: bool) -> Solution:
+def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
     """Deal with a failure that will show at run time only."""
     report = partial(failure, problem=problem.name, solver=solver.name)
     # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
-    failed, mark = solution.figures[0] != 0, on_failure == "nan"
-    if counted:
-        failed &= solution.figures[0] != Status.MAX_STEPS
-    x, aux = guard((solution.x, solution.aux), failed, report, (solution.figures,), on_failure, mark=mark)
-    return solution._replace(x=x, aux=aux)
+    figures, mark = solution.figures, on_failure == "nan"
+    failed = (figures[0] != Status.CONVERGED) & (figures[0] != Status.STOPPED)
+    guarded = guard((solution.x, solution.aux, figures[4]), failed, report, (figures,), on_failure, mark=mark)
+    return replace(solution, x=guarded[0], aux=guarded[1], figures=figures.at[4].set(guarded[2]))
 
 
 def as_solver(solver: Any) -> Solver:
@@ -326,6 +426,16 @@ def as_solver(solver: Any) -> Solver:
         "solver must be an object of dini.solvers, such as dini.LBFGS(), or a function (problem, init, *args) -> x: "
         f"given {given}." + (f" Write {write}." if write else "")
     )
+
+
+def _explain_manual(error: Exception) -> None:
+    """Say how to call a solve inside of ``shard_map``, where JAX refuses its loops."""
+    if re.search(r"\bpvary\b|\bvma\b|manual ax", str(error)):
+        raise TypeError(
+            "A solve inside of jax.shard_map needs shard_map(..., check_vma=False): its loops start from values that "
+            "are the same on all devices and go on with values that are not, which JAX refuses while it checks for "
+            "that. (Or leave shard_map out: a solve of sharded arrays under jit works as it is.)"
+        ) from error
 
 
 def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name: str = "args") -> None:

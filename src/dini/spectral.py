@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from . import trees
 from .deferred import Array, Float
 from .products import dot
 
@@ -57,7 +58,7 @@ def _diagonal(values: jax.Array) -> jax.Array:
 
 def _prepare(x: jax.Array, parameters: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """Return the operands in a precision that LAPACK knows."""
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = trees.single(x.dtype)
     # LAPACK's iterations need not end where a matrix holds an infinity
     finite = jnp.all(jnp.isfinite(x), axis=(-2, -1), keepdims=True)
     return jnp.where(finite, x, jnp.nan).astype(dtype), tuple(jnp.asarray(p, dtype) for p in parameters)

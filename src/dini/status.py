@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
+from . import reports
+from .reports import KEEP
+
 OnFailure = Literal["raise", "warn", "nan", "ignore"]
 
 
@@ -35,6 +38,7 @@ class Status(enum.IntEnum):
     TIME_LIMIT = 9
     NO_BRACKET = 10
     DISCONTINUOUS = 11
+    STOPPED = 12
 
     @property
     def explanation(self) -> str:
@@ -69,6 +73,7 @@ _EXPLANATIONS = {
     "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
     Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a "
     "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
+    Status.STOPPED: "A callback stopped the solve before its stopping test.",
 }
 
 
@@ -78,6 +83,9 @@ class SolveError(RuntimeError):
     def __init__(self, message: str, status: Status | None = None):
         super().__init__(message)
         self.status = status
+
+
+reports.quiet(SolveError)
 
 
 class DerivativeError(SolveError):
@@ -95,7 +103,7 @@ def check_on_failure(value: str) -> None:
 
 
 def _factor(
-    failed: jax.Array, report: Callable[..., Exception], warn: bool, mark: bool, figures: tuple[Any, ...]
+    failed: jax.Array, report: Callable[..., Exception], policy: OnFailure, mark: bool, figures: tuple[Any, ...]
 ) -> jax.Array:
     """Return one, after an exception or a warning on the host where ``failed`` holds at run time.
 
@@ -105,10 +113,19 @@ def _factor(
 
     def on_host(*values: Any) -> np.ndarray:
         error = report(*[np.asarray(value) for value in values])
-        if not warn:
+        if policy == "raise":
             raise error
+        if policy == KEEP:  # whoever never comes past has a value that is no number
+            reports.keep(error)
+            return np.full((), np.nan, np.float32)
         warnings.warn(str(error), SolveWarning, stacklevel=2)
         return np.ones((), np.float32)
+
+    def lanes_on_host(given: Any) -> np.ndarray:
+        failed, values = jax.tree.map(np.asarray, given)
+        for lane in np.flatnonzero(failed)[:1]:
+            on_host(*[value[lane] for value in values])
+        return np.where(failed, np.nan, 1).astype(np.float32)
 
     @custom_vmap
     def tell(failed: jax.Array, figures: tuple[Any, ...]) -> jax.Array:
@@ -119,9 +136,14 @@ def _factor(
 
     @tell.def_vmap
     def _(axis_size: int, batched: Any, failed: jax.Array, figures: tuple[Any, ...]) -> tuple[jax.Array, bool]:
-        del figures
-        failed = failed if batched[0] else jnp.broadcast_to(failed, (axis_size,))
-        return jnp.where(failed & mark, jnp.nan, 1.0).astype(np.float32), True
+        every = lambda value, known: value if known else jnp.broadcast_to(value, (axis_size, *jnp.shape(value)))
+        failed, figures = jax.tree.map(every, (failed, figures), tuple(batched))
+        if policy != KEEP:
+            return jnp.where(failed & mark, jnp.nan, 1.0).astype(np.float32), True
+        # the solve itself is in no batch: a Jacobian is made of several cotangents at once
+        factors = jax.ShapeDtypeStruct((axis_size,), np.float32)
+        ask = lambda given: jax.pure_callback(lanes_on_host, factors, given, vmap_method="sequential")
+        return jax.lax.cond(jnp.any(failed), ask, lambda _: jnp.ones(axis_size, np.float32), (failed, figures)), True
 
     # a failure report is a constant of differentiation
     return tell(*jax.lax.stop_gradient((failed, figures)))
@@ -148,5 +170,5 @@ def guard(
     if on_failure == "nan":
         factor = jnp.where(jax.lax.stop_gradient(failed), jnp.nan, 1.0)
     else:
-        factor = _factor(failed, report, on_failure == "warn", mark and on_failure == "raise", figures)
+        factor = _factor(failed, report, on_failure, mark and on_failure != "warn", figures)
     return jax.tree.map(lambda x: x * factor.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, value)

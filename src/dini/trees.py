@@ -86,7 +86,7 @@ def zeros_like(a: Tree) -> Tree:
 
 def varied(a: Tree) -> Tree:
     """Return a fixed vector like ``a`` that is no eigenvector of anything: a start for power iterations."""
-    return jax.tree.map(lambda x: jnp.sin(1.0 + jnp.arange(x.size)).reshape(x.shape).astype(x.dtype), a)
+    return jax.tree.map(lambda x: jnp.sin(1.0 + jnp.arange(x.size, dtype=float)).reshape(x.shape).astype(x.dtype), a)
 
 
 def signs(a: Tree) -> Tree:
@@ -192,11 +192,16 @@ def size(a: Tree) -> int:
 
 def real_dtype(a: Tree) -> np.dtype:
     """Return the real dtype in which scalars that belong to ``a`` (errors, step sizes) are kept: at least float32."""
-    leaves = jax.tree.leaves(a)
-    dtype = jnp.result_type(*leaves) if leaves else jnp.result_type(float)
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        dtype = jnp.result_type(float)
-    return jnp.promote_types(jnp.finfo(dtype).dtype, jnp.float32)
+    dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(a)]
+    inexact = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)] or [jnp.result_type(float)]
+    # by hand: JAX may have been asked to promote nothing
+    return np.dtype(np.float64 if any(jnp.finfo(dtype).bits == 64 for dtype in inexact) else np.float32)
+
+
+def single(dtype: Any) -> Any:
+    """Return a dtype of at least single precision."""
+    short = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+    return np.dtype(np.float32) if short else np.dtype(dtype)
 
 
 def eps(a: Tree) -> float:

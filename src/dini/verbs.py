@@ -85,6 +85,10 @@ def minimize(
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
+    return_state: bool = False,
+    state: Any = None,
+    time_limit: float | None = None,
+    steps: int | None = None,
 ) -> Solution:
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
@@ -105,14 +109,15 @@ def minimize(
     [[1. 0.]
      [0. 1.]]
     """
-    how: dict[str, Any] = {"on_failure": on_failure, "monitor": monitor}
+    how: dict[str, Any] = {"on_failure": on_failure, "monitor": monitor, "return_state": return_state, "state": state}
+    how |= {"time_limit": time_limit, "steps": steps}
     if constraint is not None and penalty is not None and _splits(constraint, penalty, solver):
         split = Composite(fun, penalty, constraint=constraint, has_aux=has_aux)
         if isinstance(differentiation, Implicit) and differentiation.linear_solver is None:
             differentiation = dataclasses.replace(differentiation, linear_solver=_UNIQUE_PART)
         start = split.start(check_unknown(x0), *args)
         pair = solve(split, solver or _CONDAT_VU, start, *args, differentiation=differentiation, **how)
-        return pair._replace(x=pair.x.primal)
+        return dataclasses.replace(pair, x=pair.x.primal)
     problem = Minimize(fun, constraint, penalty, has_aux)
     solver = default_minimizer(x0, problem) if solver is None else solver
     return solve(problem, solver, x0, *args, differentiation=differentiation, **how)
@@ -130,6 +135,10 @@ def least_squares(
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
+    return_state: bool = False,
+    state: Any = None,
+    time_limit: float | None = None,
+    steps: int | None = None,
 ) -> Solution:
     """Minimize half the squared norm of ``fun(x, *args)``; see :class:`dini.LeastSquares` and :func:`dini.solve`.
 
@@ -147,7 +156,19 @@ def least_squares(
         bounds = constraint is None or getattr(constraint, "elementwise", False)
         solver = _LEVENBERG_MARQUARDT if bounds else _PROXIMAL_GRADIENT
     problem = LeastSquares(fun, has_aux, constraint, loss)
-    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+    return solve(
+        problem,
+        solver,
+        x0,
+        *args,
+        differentiation=differentiation,
+        on_failure=on_failure,
+        monitor=monitor,
+        return_state=return_state,
+        state=state,
+        time_limit=time_limit,
+        steps=steps,
+    )
 
 
 @functools.partial(explained, solver="Newton")
@@ -160,6 +181,10 @@ def root(
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
+    return_state: bool = False,
+    state: Any = None,
+    time_limit: float | None = None,
+    steps: int | None = None,
 ) -> Solution:
     """Solve ``fun(x, *args) = 0``, starting at ``x0``; see :class:`dini.Root` and :func:`dini.solve`.
 
@@ -172,7 +197,19 @@ def root(
     1.0
     """
     problem = Root(fun, has_aux)
-    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+    return solve(
+        problem,
+        solver,
+        x0,
+        *args,
+        differentiation=differentiation,
+        on_failure=on_failure,
+        monitor=monitor,
+        return_state=return_state,
+        state=state,
+        time_limit=time_limit,
+        steps=steps,
+    )
 
 
 @functools.partial(explained, solver="Anderson")
@@ -185,6 +222,10 @@ def fixed_point(
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
+    return_state: bool = False,
+    state: Any = None,
+    time_limit: float | None = None,
+    steps: int | None = None,
 ) -> Solution:
     """Solve ``x = fun(x, *args)``, starting at ``x0``; see :class:`dini.FixedPoint` and :func:`dini.solve`.
 
@@ -197,4 +238,16 @@ def fixed_point(
     0.739
     """
     problem = FixedPoint(fun, has_aux)
-    return solve(problem, solver, x0, *args, differentiation=differentiation, on_failure=on_failure, monitor=monitor)
+    return solve(
+        problem,
+        solver,
+        x0,
+        *args,
+        differentiation=differentiation,
+        on_failure=on_failure,
+        monitor=monitor,
+        return_state=return_state,
+        state=state,
+        time_limit=time_limit,
+        steps=steps,
+    )

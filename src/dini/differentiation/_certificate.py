@@ -424,7 +424,7 @@ def solve_certified(
         u, gradient, certificate = reverse(at, system, parameters, lambda _: (leading(v), None))
         # a zero cotangent (of a lane that a loss does not use, say) has the derivative zero, whatever the certificate
         verdict = jnp.where(trees.max_abs(v) == 0, Verdict.RELIABLE, certificate.verdict)
-        certificate = Certificate(certificate.figures.at[-1].set(verdict))
+        certificate = Certificate(certificate.figures.at[-1].set(verdict.astype(certificate.figures.dtype)))
         return guarded((trees.neg(first(u)), trees.add(w, first(gradient))), certificate, on_failure, name)
 
     rhs = _nothing(tangents, at.x), tangents

@@ -20,7 +20,9 @@ from ..conditions import as_condition
 from ..functions import Key, as_function
 from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver, wrap_linear_solver
+from ..reports import KEEP, by_python, forget, policy, reviewed
 from ..status import OnFailure, check_on_failure
+from ..traces import untraced
 from ._engine import as_declared, implicit, solve_real
 from ._linearization import Linearization
 
@@ -146,10 +148,17 @@ def _decorator(
             positional, keyword = _arguments(solver, given, args, kwargs)
             leaves, treedef = jax.tree.flatten((args[0], positional, keyword))
             static = tuple(_HOLE if _is_dynamic(leaf) else leaf for leaf in leaves)
+            dynamic = [leaf for leaf in leaves if _is_dynamic(leaf)]
             call = _Call(treedef, static, has_aux, structure, on_failure, name)
             functions = as_function(solver, "solver"), as_function(condition, "condition")
             run = _compiled if _called_again((solver, given), call) else _differentiable
-            return run(*functions, linear_solver, [leaf for leaf in leaves if _is_dynamic(leaf)], call)
+            if untraced():
+                return run(*functions, linear_solver, dynamic, call)
+            forget()
+            call = call._replace(on_failure=policy(on_failure, dynamic))
+            if call.on_failure != KEEP:
+                return run(*functions, linear_solver, dynamic, call)
+            return reviewed(run(*functions, linear_solver, reviewed(dynamic), call))
 
         return differentiable
 
@@ -229,6 +238,8 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         return condition(x, *positional, **keyword)
 
     closed = as_condition(on_dynamic).closed(hoisted.shape[0], *some)
+    # what the condition closes over is not among the arguments, which have been marked
+    closed = reviewed(closed) if call.on_failure == KEEP and by_python() else closed
     jax.eval_shape(lambda x: closed(None, x, *some), hoisted.shape[0])  # checks the condition's output
 
     def linearize(x: Any, parameters: Any) -> Any:
@@ -320,7 +331,7 @@ def root_jvp(
     dots = trees.tangents_of(args, tangents)
     run = _compiled_jvp if _again(condition, args, "jvp", structure, on_failure) else _root_jvp
     function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
-    return run(function, linear_solver, x, args, dots, structure, on_failure)
+    return _followed(run, (function, linear_solver, x, args, dots, structure), on_failure)
 
 
 def _root_jvp(
@@ -360,7 +371,7 @@ def root_vjp(
     cotangent = jax.tree.map(lambda c, u: jnp.asarray(c, u.dtype), cotangent, x)
     run = _compiled_vjp if _again(condition, args, "vjp", structure, on_failure) else _root_vjp
     function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
-    return run(function, linear_solver, x, args, cotangent, structure, on_failure)
+    return _followed(run, (function, linear_solver, x, args, cotangent, structure), on_failure)
 
 
 def _root_vjp(
@@ -382,6 +393,14 @@ def _root_vjp(
 
 _compiled_jvp = jax.jit(_root_jvp, static_argnums=(5, 6))
 _compiled_vjp = jax.jit(_root_vjp, static_argnums=(5, 6))
+
+
+def _followed(run: Callable[..., Any], given: tuple[Any, ...], on_failure: OnFailure) -> Any:
+    """Call a product, and raise its failure itself where nothing is traced."""
+    if not untraced():
+        return run(*given, on_failure)
+    forget()
+    return reviewed(run(*given, policy(on_failure)))
 
 
 def _again(condition: Any, args: Any, *static: Any) -> bool:

@@ -88,7 +88,27 @@ def marked(x: Any, status: jax.Array) -> Any:
     def _(primals: Any, tangents: Any) -> Any:
         return primals[0], _times(jnp.where(primals[1], 1.0, jnp.nan), tangents[0])
 
-    return same(x, status == Status.CONVERGED)
+    return same(x, _ended(status))
+
+
+def _ended(status: jax.Array) -> jax.Array:
+    """Return whether a solve has not failed; of one that a callback has stopped, :func:`refused` speaks."""
+    return (status == Status.CONVERGED) | (status == Status.STOPPED)
+
+
+def refused(x: Any, failed: jax.Array, report: Callable[..., Exception], on_failure: OnFailure) -> Any:
+    """Return ``x``, whose derivative is a failure where ``failed`` holds."""
+
+    @jax.custom_jvp
+    def same(x: Any, failed: jax.Array) -> Any:
+        del failed
+        return x
+
+    @same.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return primals[0], guard(tangents[0], primals[1], report, (jnp.zeros(()),), on_failure)
+
+    return same(x, failed)
 
 
 def implicit(
@@ -141,10 +161,10 @@ def implicit(
         left = None if reuse is None else reuse(extra)
         solver = solver if left is None else left
         at, mark = linearize(x, moved.merge(moved.moving)), None
-        if status_of is not None and on_failure in ("raise", "nan"):
+        if status_of is not None and on_failure not in ("warn", "ignore"):
             # The derivative of a failed solve is not a number. It is marked where it enters and where it leaves, by
             # factors that the transpose carries too: in between, an inactive coordinate may hide the mark.
-            mark = jnp.where(status_of(extra) == Status.CONVERGED, 1.0, jnp.nan)
+            mark = jnp.where(_ended(status_of(extra)), 1.0, jnp.nan)
             tangent = _times(mark, tangent)
         never = _never((x, moved.moving))
         if certify:

@@ -13,7 +13,7 @@ from .. import conditions, trees
 from ..conditions._gauss_newton import GaussNewton
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
-from ..loop import Outcome, accuracy, iterate, iterate_differentiably, replay
+from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
 from ..settings import require_choice
 from ..status import OnFailure, Status
 from ._engine import constant, implicit, marked, one_step
@@ -23,11 +23,6 @@ from ._watched import LEAST, MOST, RUNAWAY, watched
 
 class Differentiation:
     """Base of the modes; subclasses are frozen dataclasses registered as pytrees."""
-
-    @property
-    def counted(self) -> bool:
-        """Whether so many steps are asked for, so that their end is no failure."""
-        return False
 
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
@@ -232,14 +227,14 @@ class Unrolled(Differentiation):
     Parameters
     ----------
     steps
-        Take exactly so many steps, without a stopping test; the status is then ``MAX_STEPS``, which is no failure here.
-        Default: stop as always, at most ``solver.max_steps``.
+        Take exactly so many steps, without a stopping test, as ``dini.solve(..., steps=...)`` does; that they were
+        taken is the success. Default: stop as always, at most ``solver.max_steps``.
     checkpoint
         Whether to trade computation for memory.
     last
         Differentiate so many last steps only (truncated backpropagation). They are taken from the solution, which is a
         constant, as plain steps: memory and time are independent of the number of steps to it. The error falls like the
-        power ``last`` of the solver's contraction factor.
+        power ``last`` of the solver's contraction factor. Of ``dini.solve(..., steps=n)`` they are the last of ``n``.
 
     Raises
     ------
@@ -271,11 +266,6 @@ class Unrolled(Differentiation):
         if self.steps is not None and self.last is not None:
             raise ValueError("Unrolled takes steps (all of them are differentiated) or last, not both.")
 
-    @property
-    def counted(self) -> bool:
-        """Whether so many steps are asked for."""
-        return self.steps is not None
-
     def run(
         self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
@@ -291,26 +281,35 @@ class Unrolled(Differentiation):
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)
-        outcome = iterate_differentiably(
-            problem, solver, x, args, monitor, steps=self.steps, checkpoint=self.checkpoint
-        )
-        return _mark(self._watch(outcome, problem, solver, x, args, on_failure), on_failure, counted=self.counted)
+        steps = self.steps
+        if getattr(solver, "count", None) is not None:
+            steps, solver = solver.count, solver.solver
+        outcome = iterate_differentiably(problem, solver, x, args, monitor, steps=steps, checkpoint=self.checkpoint)
+        return _mark(self._watch(outcome, problem, solver, x, args, on_failure, steps), on_failure)
 
     def _watch(
-        self, outcome: Outcome, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], on_failure: OnFailure
+        self,
+        outcome: Outcome,
+        problem: Any,
+        solver: Any,
+        x: Any,
+        args: tuple[Any, ...],
+        on_failure: OnFailure,
+        steps: int | None,
     ) -> Outcome:
         """Test the derivative where the point has converged."""
         # what so many constant steps make is what was asked for
-        if on_failure == "ignore" or (self.counted and not getattr(solver, "fitted", False)):
+        if on_failure == "ignore" or (steps is not None and not getattr(solver, "fitted", False)):
             return outcome
         tol = jax.lax.stop_gradient(accuracy(solver, x))
-        if self.counted:
-            share = jnp.where(outcome.error <= outcome.tol, RUNAWAY, jnp.inf)
+        if steps is not None:
+            small = outcome.error <= jax.lax.stop_gradient(allowed(solver, outcome.x, outcome.state))
+            share = jnp.where(small, RUNAWAY, jnp.inf)
         else:
             share = jnp.where(outcome.status == Status.CONVERGED, jnp.clip(5 * jnp.sqrt(tol), LEAST, MOST), jnp.inf)
         # the condition is met to the tolerance: its derivative to no more than the root of that
         limits = share, jnp.sqrt(jnp.maximum(tol, trees.eps(x)))
-        again = lambda problem, args, x, solver: replay(problem, solver, x, args, steps=self.steps)
+        again = lambda problem, args, x, solver: replay(problem, solver, x, args, steps=steps)
         parameters = (problem, args, x, solver)
         name = f"the solution of {problem.name}"
         end = watched(outcome.x, limits, trees.hoist(again, *parameters), parameters, on_failure=on_failure, name=name)
@@ -330,20 +329,20 @@ def _last_steps(
 ) -> Outcome:
     """Solve as a constant, and take so many plain steps more, which are differentiated."""
     _require_step(solver, "Unrolled(last=...)")
-    outcome = constant(partial(_forward, monitor=monitor), problem, solver, x, args)
+    total = getattr(solver, "count", None)
+    before = solver if total is None else solver.fewer(count)
+    outcome = constant(partial(_forward, monitor=monitor), problem, before, x, args)
     again = lambda x, _: (solver.differentiable_step(problem, x, outcome.state, *args), None)
     x = jax.lax.scan(again, outcome.x, None, length=count)[0]
-    return _mark(outcome._replace(x=x), on_failure)
+    steps = outcome.steps if total is None else outcome.steps + count
+    return _mark(outcome._replace(x=x, steps=steps, value=None), on_failure)
 
 
-def _mark(outcome: Outcome, on_failure: OnFailure, *, counted: bool = False) -> Outcome:
+def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:
     """Make the derivative of a failed solve NaN, as :class:`Implicit` does, unless the caller asked for it as it is."""
     if on_failure in ("warn", "ignore"):
         return outcome
-    status = outcome.status
-    if counted:
-        status = jnp.where(status == Status.MAX_STEPS, Status.CONVERGED, status)
-    return outcome._replace(x=marked(outcome.x, status))
+    return outcome._replace(x=marked(outcome.x, outcome.status))
 
 
 def solver_name(solver: Any) -> str:

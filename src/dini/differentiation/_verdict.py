@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import trees
 from ..status import DerivativeError, Status
 
 
@@ -60,7 +61,7 @@ class Certificate(NamedTuple):
     @classmethod
     def of(cls, *figures: Any) -> Certificate:
         """Build a certificate from its figures."""
-        dtype = jnp.promote_types(jnp.result_type(*figures[:-1]), jnp.float32)
+        dtype = trees.single(jnp.result_type(*figures[:-1]))
         return cls(jax.lax.stop_gradient(jnp.stack([jnp.asarray(figure, dtype) for figure in figures])))
 
     @property

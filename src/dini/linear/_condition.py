@@ -159,7 +159,7 @@ def _singular_ritz_values(matvec: Matvec, back: Matvec, like: Any, steps: int) -
 def _on_vectors(matvec: Matvec, like: Any) -> tuple[Any, jax.Array]:
     """Return a map on vectors, and a unit vector to start from."""
     flat, unravel = jax.flatten_util.ravel_pytree(trees.varied(like))
-    dtype = jnp.promote_types(flat.dtype, jnp.float32)
+    dtype = trees.single(flat.dtype)
     apply = lambda v: jax.flatten_util.ravel_pytree(matvec(unravel(v.astype(flat.dtype))))[0].astype(dtype)
     flat = flat.astype(dtype)
     return apply, flat / jnp.linalg.norm(flat)

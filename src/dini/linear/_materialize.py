@@ -11,6 +11,7 @@ import jax.core
 import jax.flatten_util
 import jax.numpy as jnp
 
+from .. import trees
 from ..deferred import Array, Float, is_literal
 from ._protocol import Matvec
 
@@ -18,7 +19,7 @@ from ._protocol import Matvec
 def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[Array, " d"], Any]:
     """Return the matrix of ``matvec`` (at least float32), ``like`` as a vector, and the way back to trees."""
     flat, unravel = jax.flatten_util.ravel_pytree(like)
-    dtype = jnp.promote_types(flat.dtype, jnp.float32)
+    dtype = trees.single(flat.dtype)
 
     def column(e: jax.Array) -> jax.Array:
         return jax.flatten_util.ravel_pytree(matvec(unravel(e)))[0].astype(dtype)

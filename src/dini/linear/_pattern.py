@@ -151,7 +151,7 @@ class Pattern:
     def compress(self, matvec: Matvec, like: Any) -> Float[Array, "colors rows"]:
         """Return the products with the sums of the columns of each color, formed as one batch (at least float32)."""
         flat, unravel = jax.flatten_util.ravel_pytree(like)
-        dtype = jnp.promote_types(flat.dtype, jnp.float32)
+        dtype = trees.single(flat.dtype)
         total, colors = self.coloring
         seeds = (jnp.asarray(colors, jnp.int32)[None, :] == jnp.arange(total, dtype=jnp.int32)[:, None]).astype(
             flat.dtype

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..reports import forget, policy, reviewed
 from ..status import DerivativeError, OnFailure, Status, guard
+from ..traces import untraced
 from ._protocol import Matvec, Structure
 from ._symmetry import require_symmetric
 from ._system import Reduction, System, choose, modified
@@ -65,7 +67,16 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
-    how = {"structure": structure, "reduction": reduction, "solver": solver, "on_failure": on_failure, "name": name}
+    how = {"structure": structure, "reduction": reduction, "solver": solver, "name": name}
+    if not untraced():
+        return _solve(matvec, b, **how, on_failure=on_failure)
+    forget()  # a failure is raised itself, not by a program
+    return reviewed(_solve(matvec, b, **how, on_failure=policy(on_failure)))
+
+
+def _solve(matvec: Matvec, b: Any, **how: Any) -> Any:
+    """Solve as :func:`solve` does, and test what a user says of the map."""
+    on_failure, name, structure = how["on_failure"], how["name"], how["structure"]
     _check(b)
     if trees.size(b) == 0:
         return b

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .. import trees
 from ..deferred import Array, Float
 from ..isotonic import block_means, isotonic_regression
 from ..settings import positive, require_choice, require_positive
@@ -56,7 +57,7 @@ def _along(fun: Callable[..., Any], owner: str, values: Any, strength: Any, axis
     moved = jnp.moveaxis(values, axis, -1)
     rows = moved.reshape(-1, moved.shape[-1])
     sign = 1 if direction == "ascending" else -1
-    dtype = jnp.promote_types(values.dtype, jnp.float32)  # of places, half precision holds few
+    dtype = trees.single(values.dtype)  # of places, half precision holds few
     result = jax.vmap(fun, (0, None))(sign * rows.astype(dtype), jnp.asarray(positive(strength), dtype))
     return jnp.moveaxis(result.reshape(moved.shape), -1, axis).astype(values.dtype)
 

@@ -87,5 +87,5 @@ class NuclearNorm(Penalty):
 def _singular_values(u: jax.Array) -> jax.Array:
     if not u.size:
         return jnp.zeros((0,), u.dtype)
-    wide = u.astype(jnp.promote_types(u.dtype, jnp.float32))
+    wide = u.astype(trees.single(u.dtype))
     return jnp.linalg.svd(wide, compute_uv=False).astype(u.dtype)

@@ -55,6 +55,15 @@ class Problem:
         """Return the auxiliary output of ``fun`` (``None`` without ``has_aux``)."""
         return _split_aux(self.fun(x, *args), self.name)[1] if self.has_aux else None
 
+    def residual(self, x: Any, *args: Any) -> Any:
+        """Return what vanishes at a solution, for an equation."""
+        raise NotImplementedError
+
+    def objective(self, x: Any, *args: Any) -> jax.Array:
+        """Return what a solution makes small: of an equation, half the squared norm of its residual."""
+        residual = self.residual(x, *args)
+        return 0.5 * trees.vdot(residual, residual)
+
     def closed(self, x: Any, *args: Any) -> Any:
         """Return the same problem with everything that its functions close over made explicit, checked at ``x``."""
         problem = self._replace(fun=close(self.fun, x, *args))

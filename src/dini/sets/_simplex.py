@@ -20,7 +20,7 @@ from ._base import Set, require_real
 def _threshold(y: jax.Array, radius: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """Return the elements less the largest, among which the threshold is in ``[-radius, 0]``, and that threshold."""
     top = jnp.max(y, axis=axis, keepdims=True)
-    below = (y - top).astype(jnp.promote_types(y.dtype, jnp.float32))
+    below = (y - top).astype(trees.single(y.dtype))
     radius = jnp.asarray(radius, below.dtype)
     nothing = jnp.zeros((), jnp.int32), jnp.zeros((), below.dtype)
 

@@ -34,6 +34,7 @@ class State(NamedTuple):
     copy: Any
     weight: Any
     factor: Any
+    norm: Any
     steps: Any
     scales: Any
 
@@ -141,15 +142,16 @@ class ADMM(Solver):
         primal, inf = x.primal, infinity(x)
         if problem.smooth:
             self._require_quadratic(problem, primal, args)
-        weight = jnp.asarray(self._weight(problem, primal, args) if self.weight is None else self.weight, inf.dtype)
+        norm = operator_norm(problem, primal, *args).astype(inf.dtype)
+        weight = self._balanced(problem, primal, args, norm) if self.weight is None else self.weight
+        weight = jnp.asarray(weight, inf.dtype)
         dense = trees.size(primal) <= self.dense_limit
         factor = self._factorize(problem, primal, args, weight) if dense else None
         image = problem.image(primal, *args)
         slope = problem.smooth_gradient(primal, *args)
-        return State(inf, slope, image, image, weight, factor, jnp.zeros((), jnp.int32), _scales.unknown(x))
+        return State(inf, slope, image, image, weight, factor, norm, jnp.zeros((), jnp.int32), _scales.unknown(x))
 
-    def _weight(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
-        norm = operator_norm(problem, x, *args)
+    def _balanced(self, problem: Any, x: Any, args: tuple[Any, ...], norm: Any) -> Any:
         top = curvature(lambda u: problem.smooth_gradient(u, *args), x) if problem.smooth else jnp.zeros_like(norm)
         return jnp.where((top > 0) & (norm > 0), top / jnp.where(norm > 0, norm, 1) ** 2, 1.0)
 
@@ -192,6 +194,7 @@ class ADMM(Solver):
         if factor is not None:
             renew = lambda: self._factorize(problem, primal, args, weight)
             factor = jax.lax.cond(change, renew, lambda: state.factor)
-        scales, error = saddle_scales(state.scales, (gradient, adjoint), (image, copy), below, apart, trees.eps(primal))
-        new = State(error.astype(dtype), gradient, image, copy, weight, factor, steps, scales)
+        bottom = state.norm * trees.norm(primal)
+        scales, error = saddle_scales(state.scales, (gradient, adjoint), bottom, below, apart, trees.eps(primal))
+        new = State(error.astype(dtype), gradient, image, copy, weight, factor, state.norm, steps, scales)
         return PrimalDual(primal, dual), new

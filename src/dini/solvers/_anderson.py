@@ -137,7 +137,7 @@ class Anderson(Solver):
         points = _stored.put(state.points, slot, move, known)
         residuals = _stored.put(state.residuals, slot, change, known)
         full = False if self.restart is None else state.count >= self.restart
-        here = known & (jnp.arange(self.history) == slot)
+        here = known & (jnp.arange(self.history, dtype=jnp.int32) == slot)
         row = column = _stored.products(residuals, change)
         squares = state.squares
         if self.type == 1:
@@ -145,7 +145,7 @@ class Anderson(Solver):
             new = jnp.stack([trees.vdot(move, move), trees.vdot(change, change)])
             squares = jnp.where(here, new[:, None], squares)
         gram = jnp.where(here[None, :], column[:, None], jnp.where(here[:, None], row, state.gram)).astype(dtype)
-        used = jnp.arange(self.history) < jnp.where(lost | full, 0, state.count)
+        used = jnp.arange(self.history, dtype=jnp.int32) < jnp.where(lost | full, 0, state.count)
         right = _stored.products(residuals if self.type == 2 else points, residual)
         gamma = self._weights(gram, squares, right, used).astype(dtype)
 

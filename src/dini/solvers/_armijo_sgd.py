@@ -12,7 +12,7 @@ from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
 from ._base import relative_rounding
-from ._stochastic import MomentumState, Stochastic, optimality, steepest
+from ._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 
 @trees.register
@@ -79,8 +79,7 @@ class ArmijoSGD(Stochastic):
 
     def init(self, problem: Any, x: Any, *args: Any) -> MomentumState:
         """Return the state before the first step."""
-        del problem, args
-        return MomentumState.first(x, self.max_step_size)
+        return MomentumState.first(problem, x, args, self.max_step_size)
 
     def step(self, problem: Any, x: Any, state: MomentumState, *args: Any) -> tuple[Any, MomentumState]:
         """Take one step."""
@@ -89,7 +88,7 @@ class ArmijoSGD(Stochastic):
             # from a start outside of the set no step is short enough, since all of them lead inside
             inside = lambda x: problem.prox(x, 1.0)
             x = jax.lax.cond(jnp.isinf(state.error), inside, lambda x: x, x)
-        value, gradient = problem.value_and_gradient(x, *args)
+        value, gradient, aux = evaluate(problem, x, args)
         error = optimality(problem, x, value, gradient).astype(dtype)
         first = jnp.minimum(self.growth * state.step_size, self.max_step_size)
         eta, found = self._search(problem, x, value, gradient, first.astype(dtype), args)
@@ -99,7 +98,8 @@ class ArmijoSGD(Stochastic):
         scales = steepest(state.scales, error)
         new = trees.where(met(self, x, error, scales), x, new)
         # after a search in vain (at a kink, say) the next one starts from the last step size that was good
-        return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x), scales)
+        seen = value.astype(dtype), aux, state.steps + 1, scales
+        return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x), *seen)
 
     def _search(
         self, problem: Any, x: Any, value: Any, gradient: Any, first: Any, args: tuple[Any, ...]

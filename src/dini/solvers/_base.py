@@ -18,6 +18,7 @@ from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
 from ..settings import require_count, require_number, require_positive
 from ..status import Status
+from ._by_hand import by_hand
 from ._scales import PROBE, Scales
 
 #: accepted steps without gain after which a method has stalled
@@ -60,7 +61,8 @@ class Solver:
 
     Examples
     --------
-    By hand, in a loop of your own:
+    By hand, in a loop of your own, each of the two is compiled, as a solve is (inside of ``jit``, ``scan``, ``grad``
+    and ``vmap`` they are plain functions):
 
     >>> import dini, jax.numpy as jnp
     >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
@@ -99,9 +101,9 @@ class Solver:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "init" in cls.__dict__:
-            cls.init = _checked(cls.init)
+            cls.init = by_hand(_checked(cls.init))
         if "step" in cls.__dict__:
-            cls.step = _converted(cls.step)
+            cls.step = by_hand(_converted(cls.step))
 
     if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 
@@ -139,6 +141,13 @@ class Solver:
         """Return whether the state of an earlier solve can be one of this problem and point."""
         del problem, x, state
         return True
+
+    def value_in(self, problem: Any, state: Any) -> Any:
+        """Return the problem's objective at the last accepted point, where the state holds it exactly, or ``None``.
+
+        It is asked of monotone solvers, after a step at least.
+        """
+        del problem, state
 
     def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""

@@ -195,5 +195,5 @@ def _leaves_epoch(problem: Any, x: Any, safety: Any, args: tuple[Any, ...]) -> t
         squared = squared + jnp.sum(((new - leaf) / eta) ** 2) + swallowed(leaf, forward, new, slope)
         leaves[j] = new
         sizes.append(eta.astype(squared.dtype))
-    error = jnp.sqrt(jnp.where(squared > 0, squared, 1)) * (squared > 0)
+    error = trees.sqrt(squared)
     return jax.tree.unflatten(treedef, leaves), jax.tree.unflatten(treedef, sizes), error

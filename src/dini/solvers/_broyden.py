@@ -129,7 +129,7 @@ class Broyden(Solver):
             failed = ~event.accept & (memory.count > 0)
             fresh = failed | (event.needed & (event.first | (memory.count == self.history)))
             base = jax.lax.cond(fresh, lambda _: base_at(event), lambda _: memory.base, None)
-            slots = jnp.arange(self.history)
+            slots = jnp.arange(self.history, dtype=jnp.int32)
             along = jnp.where(slots < memory.count, _stored.products(memory.s, event.move), 0)
             # what the inverse makes of the new column: B_0^{-1} (y - B s) / s's
             image = apply(memory.base, event.change)
@@ -145,7 +145,7 @@ class Broyden(Solver):
             here = take & (slots == memory.count)
             row, column = _stored.products(stored_z, event.move), _stored.products(stored_s, z)
             gram = jnp.where(here[:, None], row, jnp.where(here[None, :], column[:, None], memory.gram))
-            count = jnp.where(fresh, 0, memory.count + take)
+            count = jnp.where(fresh, 0, memory.count + take.astype(memory.count.dtype))
             p = apply(base, trees.neg(event.residual))
             used = slots < count
             small = jnp.eye(self.history, dtype=gram.dtype) + jnp.where(used[:, None] & used[None, :], gram, 0)
@@ -175,5 +175,5 @@ def _direct(
     updated = memory.matrix + (s - hy)[:, None] * (sh / jnp.where(regular, along, 1))[None, :]
     take = event.accept & ~fresh & regular & jnp.all(jnp.isfinite(updated))
     matrix = jnp.where(take, updated, base)
-    count = jnp.where(fresh, 0, memory.count + take)
+    count = jnp.where(fresh, 0, memory.count + take.astype(memory.count.dtype))
     return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed

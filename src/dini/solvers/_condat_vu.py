@@ -37,16 +37,15 @@ class State(NamedTuple):
 
 
 def saddle_scales(
-    scales: jax.Array, gradients: tuple[Any, ...], images: tuple[Any, ...], below: Any, apart: Any, eps: Any
+    scales: jax.Array, gradients: tuple[Any, ...], bottom: Any, below: Any, apart: Any, eps: Any
 ) -> tuple[jax.Array, Any]:
     """Return the scales of a saddle point's residuals, and their norm in units of a gradient.
 
-    ``below`` is the residual of the gradients, ``apart`` that of the operator's images; each counts beside the largest
-    of what it is made of.
+    ``below`` is the residual of the gradients, which counts beside the largest of them, ``apart`` that of the images of
+    the operator, which counts beside its norm times that of the point, ``bottom``: the image itself may vanish.
     """
-    largest = lambda parts: functools.reduce(jnp.maximum, [_scales.norm(part) for part in parts])
-    top, bottom = largest(gradients), largest(images)
-    scales = _scales.of_parts(scales, top, eps)
+    top = functools.reduce(jnp.maximum, [_scales.norm(part) for part in gradients])
+    scales, bottom = _scales.of_parts(scales, top, eps), jax.lax.stop_gradient(bottom)
     weight = jnp.where((scales[0] > 0) & (bottom > 0), scales[0] / jnp.where(bottom > 0, bottom, 1), 1)
     return scales, jnp.sqrt(below**2 + (weight.astype(apart.dtype) * apart) ** 2)
 
@@ -172,9 +171,7 @@ class CondatVu(Solver):
         # where the curvature of f is what bounds the primal step, a shorter dual one does not lengthen it
         primal_large = primal_large & (sigma * state.norm**2 > 0.1 * smoothness)
         factor = jnp.where(primal_large, 1 - state.change, jnp.where(dual_large, 1 / (1 - state.change), 1))
-        # far from balance, the factor does not become smaller: no start need be near
-        far = (p > 10 * d * scale) | (d * scale > 10 * p)
-        shrink = jnp.where(primal_large | dual_large, jnp.where(far, 0.95, 0.95), 1.0)
+        shrink = jnp.where(primal_large | dual_large, 0.95, 1.0)
         constants = jax.lax.stop_gradient(
             (
                 state.norm,
@@ -183,7 +180,9 @@ class CondatVu(Solver):
                 (state.change * shrink).astype(dtype),
             )
         )
-        scales, error = saddle_scales(state.scales, (gradient, adjoint), (image,), p, d, trees.eps(primal))
+        scales, error = saddle_scales(
+            state.scales, (gradient, adjoint), norm * trees.norm(primal), p, d, trees.eps(primal)
+        )
         return PrimalDual(primal, dual), State(error.astype(dtype), gradient, adjoint, image, *constants, scales)
 
     def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> PrimalDual:

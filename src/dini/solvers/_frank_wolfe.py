@@ -128,7 +128,7 @@ class FrankWolfe(Solver):
         rows = [a.reshape(self.atoms, -1) for a in jax.tree.leaves(atoms)]
         flat = [g.reshape(-1) for g in jax.tree.leaves(gradient)]
         scores = trees.total([dot(a, g).astype(dtype) for a, g in zip(rows, flat, strict=True)])
-        away = jnp.argmax(jnp.where(weights > 0, scores, -jnp.inf))
+        away = jnp.argmax(jnp.where(weights > 0, scores, -jnp.inf)).astype(jnp.int32)
         here = trees.vdot(gradient, x).astype(dtype)
         gap = here - trees.vdot(gradient, vertex).astype(dtype)
         forward = gap >= scores[away] - here
@@ -149,7 +149,7 @@ class FrankWolfe(Solver):
         signed = jnp.where(forward, step_size, -step_size)
         stepped = jnp.maximum(((1 - signed) * base).at[at].add(signed), 0)
         # an away step that is as long as can be leaves its atom out
-        gone = ~forward & (step_size >= longest) & (jnp.arange(self.atoms) == away)
+        gone = ~forward & (step_size >= longest) & (jnp.arange(self.atoms, dtype=jnp.int32) == away)
         stepped = jnp.where(gone, 0, stepped)
         total = jnp.sum(stepped)
         stepped = jnp.where(total > 0, stepped / jnp.where(total > 0, total, 1), weights)
@@ -207,7 +207,7 @@ class FrankWolfe(Solver):
         full = ~jnp.any(known) & (weights[light] > 0)
         both = weights[light] + weights[next_light]
         share = jnp.where(both > 0, weights[light] / jnp.where(both > 0, both, 1), 0)
-        place = jnp.where(jnp.any(known), jnp.argmax(known), light)
+        place = jnp.where(jnp.any(known), jnp.argmax(known).astype(light.dtype), light)
 
         def put(a: jax.Array, v: jax.Array) -> jax.Array:
             mixed = a[next_light] + share.astype(a.dtype) * (a[light] - a[next_light])

@@ -101,7 +101,7 @@ class LBFGS(QuasiNewton):
         curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy
         with_g = _products(model.store, g, dtype)
         with_y = with_g - model.products
-        slots = jnp.arange(m)
+        slots = jnp.arange(m, dtype=jnp.int32)
         here = slots == model.count % m
         older = ~here & (slots < model.count)
         column = jnp.where(here, 1.0, -dot(model.inverse, jnp.where(older, shrink * with_y[:, 0], 0)))

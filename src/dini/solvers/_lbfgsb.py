@@ -223,7 +223,7 @@ def _take_in(model: Pairs, s: Any, y: Any, gram: Gram, keep: Any) -> Pairs:
     """Store a pair in place of the oldest one where ``keep`` holds."""
     m = len(model.diagonal)
     shrink = jax.lax.rsqrt(jnp.where(keep, gram.ss, 1))
-    slots, place = jnp.arange(m), model.count % m
+    slots, place = jnp.arange(m, dtype=jnp.int32), model.count % m
     here = slots == place
     products = jnp.where(~here & (slots < model.count), shrink * dot(model.store, s), 0)
     put = keep & here
@@ -254,7 +254,7 @@ def _compact(model: Pairs) -> tuple[jax.Array, jax.Array]:
     Empty slots have the scale zero.
     """
     m = len(model.diagonal)
-    full = jnp.arange(m) < model.count
+    full = jnp.arange(m, dtype=jnp.int32) < model.count
     both = full[:, None] & full[None, :]
     eye = jnp.eye(m, dtype=model.squared.dtype)
     lower = jnp.where(both, model.lower, 0) / model.theta

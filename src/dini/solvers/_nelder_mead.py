@@ -133,16 +133,16 @@ class NelderMead(BoxSolver):
         poor = contracting & (value >= jnp.where(phase == _OUTSIDE, reflected, worst))
         replace = (reflecting & ~again) | expanding | (contracting & ~poor)
 
-        last = jnp.arange(d + 1) == d
-        here = (jnp.arange(d + 1) == vertex) & fill
+        last = jnp.arange(d + 1, dtype=jnp.int32) == d
+        here = (jnp.arange(d + 1, dtype=jnp.int32) == vertex) & fill
         simplex = jnp.where((last & replace)[:, None], point[None, :], simplex)
         values = jnp.where((last & replace) | here, value_kept, values)
         shrunk = jax.vmap(box.project)(simplex[:1] + shrink * (simplex - simplex[:1]))
         simplex = jnp.where(poor, shrunk, simplex)
-        values = jnp.where(poor & (jnp.arange(d + 1) > 0), jnp.inf, values)
+        values = jnp.where(poor & (jnp.arange(d + 1, dtype=jnp.int32) > 0), jnp.inf, values)
         filled = fill & (vertex == d)
         complete = filled | replace
-        order = jnp.where(complete, jnp.argsort(values), jnp.arange(d + 1))
+        order = jnp.where(complete, jnp.argsort(values).astype(jnp.int32), jnp.arange(d + 1, dtype=jnp.int32))
         simplex, values = simplex[order], values[order]
 
         size = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
@@ -168,7 +168,7 @@ class NelderMead(BoxSolver):
         restart = complete & (error <= tol) & ((state.restarts < self.restarts) | better)
         before = jnp.where(restart, values[0], state.before)
         simplex = jnp.where(restart, self._fresh(box, simplex[0], 0.1), simplex)
-        values = jnp.where(restart & (jnp.arange(d + 1) > 0), jnp.inf, values)
+        values = jnp.where(restart & (jnp.arange(d + 1, dtype=jnp.int32) > 0), jnp.inf, values)
         # until the fresh simplex is filled, its size stands for the error
         edges = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
         error = jnp.where(restart | stuck, jnp.maximum(share(edges, length), 2 * jnp.asarray(tol, edges.dtype)), error)

@@ -96,7 +96,7 @@ class Newton(Solver):
         zero = jnp.zeros_like(inf)
         factor = None
         if self._factorizes(problem, x) and trees.size(x) > FEW:
-            size, dtype = trees.size(x), jnp.promote_types(jax.flatten_util.ravel_pytree(x)[0].dtype, jnp.float32)
+            size, dtype = trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
         nothing, steps = trees.zeros_like(x), jnp.zeros((), jnp.int32)
         return State(inf, zero, inf, nothing, nothing, zero, steps, _scales.unknown(x), running(), factor)
@@ -172,6 +172,10 @@ class Newton(Solver):
         structure, solver = problem.structure, self.linear_solver
         solution = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
         return solution, None
+
+    def value_in(self, problem: Any, state: Any) -> Any:
+        """Return half the squared norm of the residual at the last accepted point; of a minimum, nothing."""
+        return None if isinstance(problem, Minimize | LeastSquares) else 0.5 * jnp.square(state.error)
 
     def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
         """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""

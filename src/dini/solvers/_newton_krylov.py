@@ -182,18 +182,18 @@ class NewtonKrylov(Solver):
         # one place: XLA updates the basis without copying it
         slot = jnp.where(begins, 0, jnp.minimum(state.count + 1, m))
         basis = _put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
-        count = jnp.where(begins, 0, state.count + grows)
+        count = jnp.where(begins, 0, state.count + grows.astype(state.count.dtype))
 
         target = forcing * error
         full = (count == m) | exhausted
-        cycles = jnp.where(again, 0, state.cycles + (grows & full))
+        cycles = jnp.where(again, 0, state.cycles + (grows & full).astype(state.cycles.dtype))
         done = grows & ((rest <= target) | (full & (cycles >= self.cycles)))
         restarted = grows & full & ~done
 
         def gather() -> Any:
             y = _weights(triangle, u, start, count)
-            krylov = jnp.where(jnp.arange(m) < m - augmented, y, 0)
-            index = m - augmented + jnp.arange(_LOOSE)
+            krylov = jnp.where(jnp.arange(m, dtype=jnp.int32) < m - augmented, y, 0)
+            index = m - augmented + jnp.arange(_LOOSE, dtype=jnp.int32)
             others = jnp.where(index < m, y[jnp.minimum(index, m - 1)], 0)
             return trees.add(_combined(basis, jnp.append(krylov, 0), x), _stored.combine(state.loose, others, x))
 
@@ -213,8 +213,9 @@ class NewtonKrylov(Solver):
         status = jnp.where(trying & ~accept & short, Status.STALLED, state.status)
         status = jnp.where(hopeless, Status.SINGULAR, status).astype(jnp.int32)
         here = trees.where(accept, residual, state.residual)
+        kept = state.kept + ends.astype(state.kept.dtype)
         new = State(
-            error, here, basis, loose, state.kept + ends, triangle, u, start, count, direction, step_size, restarted,
+            error, here, basis, loose, kept, triangle, u, start, count, direction, step_size, restarted,
             cycles, forcing, left, state.steps + 1, status,
         )  # fmt: skip
         return trees.where(accept, point, x), new
@@ -262,7 +263,7 @@ def _orthogonalized(blocks: Any, vector: Any, count: Any) -> tuple[Any, Any]:
 
     def part(k: int, vector: Any) -> tuple[Any, Any]:
         products = _stored.products(blocks[k], vector)
-        products = jnp.where(k * _BLOCK + jnp.arange(products.size) <= count, products, 0)
+        products = jnp.where(k * _BLOCK + jnp.arange(products.size, dtype=jnp.int32) <= count, products, 0)
         return products, trees.sub(vector, _stored.combine(blocks[k], products, vector))
 
     # twice is enough for orthogonality to rounding
@@ -294,7 +295,7 @@ def _with_product(
     which is kept transposed. The residual of :math:`\beta e_1 - H y` is :math:`\beta (1, -u) / (1 + u^\top u)`, where
     :math:`T^\top u = h`: one element more for each product.
     """
-    here = jnp.arange(u.size) == count
+    here = jnp.arange(u.size, dtype=jnp.int32) == count
     eps = jnp.finfo(u.dtype).eps
     # the pivot of a space that is exhausted is rounding, and so may be what it divides
     pivot = jnp.maximum(height, eps * size)
@@ -311,7 +312,7 @@ def _with_product(
 def _weights(triangle: Any, u: Any, start: Any, count: Any) -> Any:
     """Return the weights of the first ``count`` vectors that leave the shortest residual."""
     # the other rows are those of an earlier cycle
-    used = (jnp.arange(u.size) < count)[:, None]
+    used = (jnp.arange(u.size, dtype=jnp.int32) < count)[:, None]
     matrix = jnp.where(used, triangle, jnp.eye(u.size, dtype=u.dtype))
     right = start * u / (1 + dot(u, u))
     return jax.scipy.linalg.solve_triangular(matrix, right, trans=1, lower=True, check_finite=False)

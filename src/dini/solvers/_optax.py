@@ -10,14 +10,21 @@ from typing import Any, NamedTuple
 from .. import trees
 from ..loop import met
 from ._base import infinity
-from ._stochastic import Stochastic, no_scales, optimality, steepest
+from ._stochastic import Stochastic, evaluate, optimality, steepest, unseen
 
 
 class State(NamedTuple):
-    """Carried from step to step: the transformation's own state."""
+    """Carried from step to step: the transformation's own state.
+
+    ``value`` and ``aux`` are those of the last step's batch, at the point before the step like the error; ``steps``
+    counts the steps.
+    """
 
     error: Any
     inner: Any
+    value: Any
+    aux: Any
+    steps: Any
     scales: Any
 
 
@@ -83,13 +90,12 @@ class OptaxSolver(Stochastic):
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
-        del problem, args
-        return State(infinity(x), self._own(self.transformation.init, x), no_scales(x))
+        return State(infinity(x), self._own(self.transformation.init, x), *unseen(problem, x, args))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step."""
         optax = _optax()
-        value, gradient = problem.value_and_gradient(x, *args)
+        value, gradient, aux = evaluate(problem, x, args)
         update = optax.with_extra_args_support(self.transformation).update
         offered = {
             "value": value,
@@ -101,7 +107,8 @@ class OptaxSolver(Stochastic):
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
         error = optimality(problem, x, value, gradient).astype(state.error.dtype)
         scales = steepest(state.scales, error)
-        return trees.where(met(self, x, error, scales), x, new), State(error, inner, scales)
+        seen = value.astype(state.value.dtype), aux, state.steps + 1, scales
+        return trees.where(met(self, x, error, scales), x, new), State(error, inner, *seen)
 
     def _own(self, call: Any, *args: Any, **offered: Any) -> Any:
         """Call a function of the transformation, and say whose error it is."""

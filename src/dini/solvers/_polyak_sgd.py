@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
-from ._stochastic import MomentumState, Stochastic, optimality, steepest
+from ._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 
 @trees.register
@@ -69,13 +69,12 @@ class PolyakSGD(Stochastic):
 
     def init(self, problem: Any, x: Any, *args: Any) -> MomentumState:
         """Return the state before the first step."""
-        del problem, args
-        return MomentumState.first(x, 0)
+        return MomentumState.first(problem, x, args, 0)
 
     def step(self, problem: Any, x: Any, state: MomentumState, *args: Any) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
-        value, gradient = problem.value_and_gradient(x, *args)
+        value, gradient, aux = evaluate(problem, x, args)
         squared = trees.vdot(gradient, gradient).astype(dtype)
         above = jnp.maximum(value.astype(dtype) - self.lower_bound, 0)
         positive = squared > 0
@@ -86,4 +85,5 @@ class PolyakSGD(Stochastic):
         error = optimality(problem, x, value, gradient).astype(dtype)
         scales = steepest(state.scales, error)
         new = trees.where(met(self, x, error, scales), x, problem.prox(new, 1.0))
-        return new, MomentumState(error, eta, trees.sub(new, x), scales)
+        seen = value.astype(dtype), aux, state.steps + 1, scales
+        return new, MomentumState(error, eta, trees.sub(new, x), *seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,8 +31,9 @@ from ._line_search import LineSearch, exhausted, require_line_search, unbounded
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and gradient, the line search, the model.
 
-    ``search`` holds the smallest error so far, the number of steps since the last gain, that of all, and the search's
-    bracket, as one vector: a loop that carries few arrays compiles and runs faster.
+    ``search`` holds the smallest error so far, the number of steps since the last gain, that of all, the point's value
+    itself (``value`` does not rise by rounding), and the search's bracket, as one vector: a loop that carries few
+    arrays compiles and runs faster.
     """
 
     error: Any
@@ -98,13 +100,13 @@ class QuasiNewton(Solver):
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
         fresh = self.line_search.begin(0.0, inf, 0.0)
-        search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), *fresh])
+        search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *fresh])
         return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
         dtype = state.error.dtype
-        best, idle, steps, *old = state.search
+        best, idle, steps, exact, *old = state.search
         old = self.line_search.bracket(*old)
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
@@ -145,6 +147,7 @@ class QuasiNewton(Solver):
         gain = (value < state.value - slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
+        exact = jax.lax.stop_gradient(jnp.where(accept, value, exact))
         value = jnp.where(accept, kept_value(state.value, value, hidden), state.value)
         gradient = trees.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
@@ -167,12 +170,17 @@ class QuasiNewton(Solver):
             value,
             gradient,
             direction,
-            jnp.stack([best, idle, steps + 1, *(jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True))]),
+            jnp.stack([best, idle, steps + 1, exact, *map(partial(jnp.where, renew), fresh, bracket)]),
             self._forget(model, restart),
             scales,
             status.astype(jnp.int32),
         )
         return point, kept
+
+    def value_in(self, problem: Any, state: State) -> Any:
+        """Return the objective at the last accepted point."""
+        del problem
+        return state.search[3]
 
 
 def _gram(s: Any, y: Any, g: Any, dtype: Any) -> Gram:

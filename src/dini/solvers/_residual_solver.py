@@ -206,6 +206,11 @@ class ResidualSolver(Solver):
         unused = jnp.where(used, predictions[0], predictions[1])
         return move, control, predicted, secant._replace(used=used, other=unused)
 
+    def value_in(self, problem: Any, state: State) -> Any:
+        """Return the objective at the last accepted point."""
+        del problem
+        return state.value
+
     def _space(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Space:
         return Space(problem, x, args)
 

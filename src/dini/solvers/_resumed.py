@@ -1,9 +1,9 @@
-"""A solver that goes on from a state."""
+"""A solver that goes on from a state, and one that takes so many steps."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -40,6 +40,10 @@ class Resumed:
         """Return the solver for a fixed number of steps."""
         return dataclasses.replace(self, solver=self.solver.untested())
 
+    def value_in(self, problem: Any, state: Any) -> Any:
+        """Return nothing: the state may hold the objective of earlier arguments."""
+        del problem, state
+
     def init(self, problem: Any, x: Any, *args: Any) -> Any:
         """Return the state to go on from, without the failure that it may have ended with.
 
@@ -51,6 +55,36 @@ class Resumed:
         tol = threshold(self.solver, x, getattr(state, "scales", None))
         stale = (state.error <= tol) & ~(problem.condition.error(problem, x, *args) <= 100 * tol)
         return running(trees.where(stale | ~jnp.asarray(self.solver.believes(problem, x, state)), fresh, state))
+
+
+@trees.register
+@dataclass(frozen=True)
+class Counted:
+    """A solver that takes exactly so many steps. All else is the solver's own."""
+
+    solver: Any
+    count: int = field(metadata={"static": True})
+
+    #: a point that meets the stopping test is moved on
+    stops = False
+
+    @property
+    def max_steps(self) -> int:
+        """The number of steps."""
+        return self.count
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("solver", "count"):
+            raise AttributeError(name)
+        return getattr(self.solver, name)
+
+    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
+        """Take a step, also from a point that meets the test."""
+        return self.solver.untested().step(problem, x, state, *args)
+
+    def fewer(self, count: int) -> Counted:
+        """Return the solver that takes so many steps less."""
+        return dataclasses.replace(self, count=self.count - count)
 
 
 def fitting(state: Any, fresh: Any, solver: Any) -> Any:

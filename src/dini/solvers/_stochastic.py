@@ -29,23 +29,42 @@ class Stochastic(Solver):
 
 
 class MomentumState(NamedTuple):
-    """Carried from step to step."""
+    """Carried from step to step: the size and the direction of the last move.
+
+    ``value`` and ``aux`` are those of the last step's batch, at the point before the step like the error; ``steps``
+    counts the steps.
+    """
 
     error: Any
     step_size: Any
     velocity: Any
+    value: Any
+    aux: Any
+    steps: Any
     scales: Any
 
     @classmethod
-    def first(cls, x: Any, step_size: Any) -> MomentumState:
+    def first(cls, problem: Any, x: Any, args: tuple[Any, ...], step_size: Any) -> MomentumState:
         """Return the state before the first step."""
         inf = infinity(x)
-        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), no_scales(x))
+        seen = unseen(problem, x, args)
+        return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), *seen)
 
 
-def no_scales(x: Any) -> jax.Array:
-    """Return what is known of the problem's units before the first step."""
-    return jnp.zeros(2, trees.real_dtype(x))
+def unseen(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+    """Return value, auxiliary output, number of steps and scales before the first step: infinity, and zeros."""
+    shapes = jax.eval_shape(problem.aux, x, *args) if problem.has_aux else None
+    aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return infinity(x), aux, jnp.zeros((), jnp.int32), jnp.zeros(2, trees.real_dtype(x))
+
+
+def evaluate(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """Return the objective, its gradient and the auxiliary output, of one evaluation."""
+    if not problem.has_aux:
+        return *problem.value_and_gradient(x, *args), None
+    value, gradient = problem.value_and_gradient(x, *args)
+    # the same program once more, which XLA recognises
+    return value, gradient, jax.tree.map(jnp.asarray, problem.aux(x, *args))
 
 
 def steepest(scales: jax.Array, error: Any) -> jax.Array:
