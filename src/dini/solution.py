@@ -52,7 +52,8 @@ class Stats(NamedTuple):
     steps
         Steps taken; for solvers with a line search a rejected trial counts as a step.
     error
-        The last value of the solver's optimality measure, which its stopping test compares with ``tol``.
+        The last value of the solver's optimality measure, which its stopping test compares with a tolerance (see
+        :class:`dini.Solver`).
     """
 
     steps: Any
