@@ -61,9 +61,9 @@ _EXPLANATIONS = {
     Status.CONDITION: "The point returned by the solver does not satisfy the optimality condition of the problem. "
     "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
     "sufficient accuracy.",
-    Status.DIVERGED: "The iterates run away: the objective falls without bound, its gradient vanishes only at infinity, "
-    "or the optimality error grows without end. Check the sign of the objective and that it has a minimum (a penalty "
-    "gives it one), reduce a step size that you have set, or start closer to the solution.",
+    Status.DIVERGED: "The iterates run away: the objective falls without bound, its gradient vanishes at infinity "
+    "only, or the optimality error grows without end. Check the sign of the objective and that it has a minimum (a "
+    "penalty gives it one), reduce a step size that you have set, or start closer to the solution.",
     Status.STEP_TOO_SMALL: "The solver's step became smaller than the rounding error of `x` before its stopping test. "
     "The function may not be smooth or not be differentiated right there, or the tolerance is too small for its "
     "rounding errors: loosen `rtol`, or compute in float64.",
