@@ -29,7 +29,7 @@ class Point(NamedTuple):
     """The residuals at a point, weighted so that :math:`J^T J` and :math:`J^T r` are those of the robust loss.
 
     ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for. ``rest`` is
-    the squared gradient in what is not an unknown of the steps.
+    the squared gradient in what is not an unknown of the steps, ``astray`` how much of it a solution has not, in no unit.
     """
 
     value: Any
@@ -37,6 +37,7 @@ class Point(NamedTuple):
     residuals: Any
     jacobian: Any
     rest: Any = 0.0
+    astray: Any = 0.0
 
 
 class Space:

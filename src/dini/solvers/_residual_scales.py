@@ -1,0 +1,102 @@
+"""What a step of Gauss and Newton shows of the units of residuals and unknowns, see :mod:`dini.solvers._steps`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import trees
+from . import _steps
+from ._base import relative_rounding
+from ._residual_model import Space
+
+
+class Known(NamedTuple):
+    """What is known; carried from step to step as one small array.
+
+    The loop looks at ``scale`` and ``floor``. ``measure`` is the relative error of the point, ``length`` that of the
+    next step, and ``stretch`` their ratio: a damped step is shorter than the one to the minimum along it. ``hidden`` is
+    the decrease that is left, ``noise`` the error in units of its rounding, ``steepest`` the largest error so far.
+    """
+
+    scale: Any
+    floor: Any
+    measure: Any
+    length: Any
+    stretch: Any
+    hidden: Any
+    noise: Any
+    steepest: Any
+    #: whether the error has vanished beside the largest one (one or zero)
+    vanished: Any
+    #: how far what is not an unknown of the steps is from where it belongs
+    astray: Any
+
+    def packed(self, dtype: Any) -> Any:
+        """Return one array, a constant of differentiation."""
+        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
+
+    def settled(self, space: Space, value: Any) -> Any:
+        """Return whether a point from which no step succeeds is a solution: what is left to gain is rounding."""
+        drowned = space.minimum & (self.hidden <= relative_rounding(value))
+        return (self.measure <= _steps.LONG) & (drowned | (self.noise <= _steps.NOISE))
+
+    def rounded(self, space: Space, value: Any) -> Any:
+        """Return whether rounding alone can have made the next step fail."""
+        eps = jnp.finfo(value.dtype).eps
+        small = self.hidden <= relative_rounding(value) if space.minimum else self.measure <= eps**0.375
+        return self.settled(space, value) & (self.noise <= _steps.NOISE) & small
+
+
+def known(
+    space: Space,
+    u: Any,
+    extent: Any,
+    norms: Any,
+    gradient: Any,
+    raw: Any,
+    move: Any,
+    error: Any,
+    value: Any,
+    predicted: Any,
+    steepest: Any,
+    astray: Any,
+) -> Known:
+    """Return what the next step shows.
+
+    ``raw`` is the step before it is clipped to bounds: close to one, a clipped step is short anywhere. ``gradient`` has
+    zeros where unknowns are held, ``norms`` are those of the Jacobian's columns here, ``predicted`` is what the step
+    promises, ``astray`` what :class:`Point` knows of the rest of the unknown.
+    """
+    given = (u, norms, gradient, raw, move, error, value, predicted, astray)
+    u, norms, gradient, raw, move, error, value, predicted, astray = jax.lax.stop_gradient(given)
+    eps = jnp.finfo(space.dtype).eps
+    sizes = jnp.maximum(norms * jnp.abs(u), eps**0.25 * trees.norm(norms * extent))
+    length = _steps.longest(norms * raw, sizes)
+    # how much longer the step to the minimum along this one is
+    slope = -jnp.sum(gradient * move)
+    curvature = 2 * (slope - predicted)
+    stretch = jnp.where(curvature > 0, slope / jnp.where(curvature > 0, curvature, 1), jnp.inf)
+    stretch = jnp.where(length > 0, jnp.maximum(stretch, 1), 1)
+    hidden = 0.5 * jnp.where(slope > 0, slope, 0) * stretch
+    made_of = trees.norm(norms * u)
+    if space.minimum:
+        made_of = made_of + jnp.sqrt(2 * jnp.abs(value))
+        apart = jnp.max(jnp.abs(gradient) / jnp.where(norms > 0, norms, 1), initial=0)
+    else:
+        apart = error
+    made_of = eps * made_of
+    noise = jnp.where(made_of > 0, apart / jnp.where(made_of > 0, made_of, 1), jnp.where(apart > 0, jnp.inf, 0))
+    measure = _steps.told(stretch * length, astray, eps)
+    if not space.minimum:
+        # the linear equations have a solution close by; at a minimum of the norm that is no root they have none
+        measure = jnp.where(hidden >= 0.25 * value, measure, jnp.inf)
+    quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
+    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), jnp.max(norms, initial=0) * trees.norm(u))
+    steepest = jnp.where(jnp.isfinite(error), jnp.maximum(steepest, error), steepest)
+    # of a gradient that falls with the residual, both factors have to
+    vanished = error <= (eps**1.5 if space.minimum else eps) * steepest
+    floor = jnp.where(quiet, error, 0)
+    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, vanished, astray)
