@@ -325,8 +325,9 @@ class MatrixFree(Model):
         """Return one size for all columns, which are not known: the Jacobian's along the gradient."""
         del store
         size = trees.norm(gradient)
-        top = trees.norm(space.products(u)[0](gradient))
-        return jnp.broadcast_to(jnp.where(size > 0, top / jnp.where(size > 0, size, 1), 0), gradient.shape)
+        # of a unit vector, the product does not overflow
+        top = trees.norm(space.products(u)[0](gradient / jnp.where(size > 0, size, 1)))
+        return jnp.broadcast_to(jnp.where(size > 0, top, 0), gradient.shape)
 
     def factor(self, damping: Any) -> Callable[[Any], Any]:
         """Return the solver by conjugate gradients."""

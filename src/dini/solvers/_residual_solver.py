@@ -105,9 +105,7 @@ class ResidualSolver(Solver):
         secant = Secant.empty(space.size, space.outputs, space.dtype) if self._secant(space) else None
         idle = jnp.stack([nothing, inf])
         steps, scales = jnp.zeros((), jnp.int32), jnp.zeros(len(Known._fields), space.dtype)
-        return State(
-            inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, zero, scales, running()
-        )
+        return State(inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, zero, scales, running())
 
     def _secant(self, space: Space) -> bool:
         return self.hessian == "secant" and space.minimum and self.algebra(space.size) is ALGEBRA["cholesky"]
@@ -191,7 +189,9 @@ class ResidualSolver(Solver):
         # no step of the next size can be told from none
         short = now.length <= 1e-2 * trees.eps(x)
         stalled = (~accept & short) | (idle[0] >= _IDLE)
-        status = jnp.where(stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status)
+        status = jnp.where(
+            stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status
+        )
         status = jnp.where(~accept & old.rounded(space, state.value), Status.CONVERGED, status)
         runs = accept & ~solved & now.vanished & _steps.run_away(u, extent, state.move, raw)
         status = jnp.where(runs, Status.DIVERGED, status)
