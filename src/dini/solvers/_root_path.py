@@ -104,9 +104,22 @@ def start(x: Any, memory: Any) -> State:
     zero, nothing = trees.zeros_like(x), jnp.zeros_like(inf)
     no = jnp.zeros((), bool)
     steps = jnp.zeros((), jnp.int32)
-    real = jax.tree.map(lambda u: jnp.zeros(u.shape, jnp.finfo(u.dtype).dtype), x)
     return State(
-        inf, inf, zero, zero, zero, nothing, inf, zero, nothing, no, memory, steps, real, Known.nothing(x), running()
+        inf,
+        inf,
+        zero,
+        zero,
+        zero,
+        nothing,
+        inf,
+        zero,
+        nothing,
+        no,
+        memory,
+        steps,
+        _steps.nowhere(x),
+        Known.nothing(x),
+        running(),
     )
 
 
@@ -185,11 +198,7 @@ def advance(
     stuck = running_on & ~usable & ~(decrease > eps * 2 * merit)
     vanished = error <= 100 * eps * known.steepest
     status = jnp.where(stuck, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), state.status)
-    # beside a point at zero, from which no step has been taken, the step that was wanted
-    reach = jnp.where(
-        trees.max_abs(units) > 0, _steps.longest(move, units), trees.norm(move) / jnp.where(far > 0, far, 1)
-    )
-    tiny = ~accept & ~stuck & (reach <= 1e-2 * eps)
+    tiny = ~accept & ~stuck & (_steps.beside(move, units, direction) <= 1e-2 * eps)
     status = jnp.where(tiny, jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED), status)
     status = jnp.where(~accept & old.rounded(error, eps), Status.CONVERGED, status)
     runs = accept & (error <= eps * known.steepest) & _steps.run_away(now, extent, state.move, direction)

@@ -46,6 +46,11 @@ LONG = 1e-2
 WORKED = 0.5
 
 
+def nowhere(x: Any) -> Any:
+    """Return the largest sizes before the first point."""
+    return jax.tree.map(lambda u: jnp.zeros(u.shape, jnp.finfo(u.dtype).dtype), x)
+
+
 def extended(extent: Any, x: Any, accept: Any) -> Any:
     """Return the largest size so far of each element, with those of another point that is taken."""
     x = jax.lax.stop_gradient(x)
@@ -81,6 +86,13 @@ def run_away(x: Any, extent: Any, last: Any, ahead: Any) -> Any:
     x, last, ahead = jax.lax.stop_gradient((x, last, ahead))
     parts = jax.tree.leaves(jax.tree.map(one, x, extent, last, ahead))
     return functools.reduce(jnp.logical_or, parts) if parts else jnp.zeros((), bool)
+
+
+def beside(move: Any, size: Any, wanted: Any) -> Any:
+    """Return the relative length of a trial step; from a point of no size, beside the step that was ``wanted``."""
+    wanted = trees.norm(jax.lax.stop_gradient(wanted))
+    share = trees.norm(jax.lax.stop_gradient(move)) / jnp.where(wanted > 0, wanted, 1)
+    return jnp.where(trees.max_abs(size) > 0, longest(move, size), share)
 
 
 def scale_of(error: Any, measure: Any, eps: Any) -> Any:
