@@ -23,7 +23,7 @@ class State(NamedTuple):
 
     ``a`` is the last point, ``b`` the one on the other side of the root, ``c`` the one before; with their values.
     ``fell`` holds the first difference of the values at the ends, and the width and the difference when it last halved.
-    ``extent`` is the larger end of the first bracket, ``scales`` the error of a point that is off by its size, and zero.
+    ``extent`` is the larger end of the first bracket, ``scales`` what the loop looks at.
     """
 
     error: Any
@@ -98,7 +98,8 @@ class Bracketing(Solver):
         difference = jnp.abs(now.at_a - now.at_b)
         first, wide, last = now.fell
         first = jnp.where(start, difference, first)
-        halved = start | (difference <= 0.5 * last)
+        # late, by more: at a jump, a trial may find the value between
+        halved = start | (difference <= jnp.where(width < 1e-2 * wide, 0.25, 0.5) * last)
         wide, last = jnp.where(halved, width, wide), jnp.where(halved, difference, last)
         broken = (width < 1e-2 * wide) | (difference > last)
         broken = broken & (width > 0) & (difference > trees.eps(difference) ** 0.5 * first)
@@ -157,9 +158,8 @@ class Bracketing(Solver):
         rtol, atol = tolerances(self, x)
         # each element is measured by its own size
         relative = jnp.max(jnp.where(half > 0, half / jnp.where(scale > 0, scale, 1), 0))
-        scales = jnp.stack(
-            [jnp.where(relative > 0, error / jnp.where(relative > 0, relative, 1), jnp.max(scale)), 0.0 * relative]
-        )
+        whole = jnp.where(relative > 0, jnp.max(half) / jnp.where(relative > 0, relative, 1), jnp.max(scale))
+        scales = jnp.stack([whole, jnp.zeros_like(whole)])
         share = jnp.asarray(self._propose(now, rtol * scale + atol), dtype)
         trial = now.a + share * (now.b - now.a)
         # the caller's starting point is the first inner trial where it lies inside
@@ -167,7 +167,8 @@ class Bracketing(Solver):
         trial = jnp.where((k == 1) & inside, flat.astype(dtype), trial)
         trial = jnp.where(found, best, jnp.where(k == 0, now.trial, trial))
         status = jnp.where((k == 1) & ~enclosed, Status.NO_BRACKET, state.status)
-        narrow = jnp.all(width <= 4 * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
+        # no trial has to hit the pole itself
+        narrow = jnp.all(width <= jnp.where(broken, 64, 4) * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
         end = jnp.where(jnp.any(broken), Status.DISCONTINUOUS, Status.STALLED)
         status = jnp.where(narrow, end, status).astype(jnp.int32)
         if best.size > 1:

@@ -131,8 +131,8 @@ class NewtonKrylov(Solver):
         basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
         return State(
             inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
-            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _steps.nowhere(x), Known.nothing(x),
-            running(),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _steps.nowhere(x),
+            Known.nothing(x), running(),
         )  # fmt: skip
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
@@ -162,7 +162,7 @@ class NewtonKrylov(Solver):
         units = _steps.sizes(now, extent, eps)
         move = trees.scale(state.step_size, state.direction)
         change = trees.sub(residual, state.residual)
-        known, unsure = after_step(old, accept, first, move, change, units, error, state.error, eps)
+        known, unsure = after_step(old, accept, first, move, change, units, error, state.error, eps, each=False)
         unsure = met(self, x, error, unsure)
         ratio = jnp.where(accept & ~first, size / jnp.where(state.error > 0, state.error, 1), 0)
         safeguard = _GAMMA * state.forcing**2
@@ -222,6 +222,8 @@ class NewtonKrylov(Solver):
         step_size = jnp.where(done, 1.0, jnp.where(trying & ~accept, shorter, 0.0)).astype(dtype)
         left = jnp.where(done, jnp.minimum(rest / jnp.where(error > 0, error, 1), 1), state.left).astype(dtype)
 
+        # the products know more of the Jacobian's size than the steps do
+        known = known.stiffer(jnp.where(grows, size, 0), units, error, eps)
         ahead = before_step(known, done, direction, units, error, eps)
         # a direction that leaves much of the residual says too little of the point
         vague = done & (left > _TELLING)

@@ -57,6 +57,8 @@ class Known(NamedTuple):
     measure: Any
     noise: Any
     steepest: Any
+    #: whether the last step was long (one or zero)
+    long: Any
 
     @classmethod
     def nothing(cls, x: Any) -> Any:
@@ -66,6 +68,18 @@ class Known(NamedTuple):
     def packed(self, dtype: Any) -> Any:
         """Return one array, a constant of differentiation."""
         return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
+
+    def stiffer(self, stiff: Any, units: Any, error: Any, eps: Any) -> Known:
+        """Return what is known with a curvature that is seen elsewhere."""
+        stiff, error = jax.lax.stop_gradient((stiff, error))
+        larger = stiff > self.stiff
+        stiff = jnp.maximum(stiff, self.stiff)
+        noise = _noise(error, stiff, trees.norm(units).astype(error.dtype), eps)
+        quiet = (noise <= _steps.ROUNDING) & (self.measure <= _steps.LONG) & (self.long == 0)
+        noise, floor = (
+            jnp.where(larger, a, b) for a, b in ((noise, self.noise), (jnp.where(quiet, error, 0), self.floor))
+        )
+        return self._replace(stiff=stiff, noise=noise, floor=floor)
 
     def rounded(self, error: Any, eps: Any) -> Any:
         """Return whether rounding alone can have made a step from a point fail.
@@ -139,7 +153,7 @@ def advance(
     the path from zero over the minimum of :math:`\|F + J s\|` along :math:`-J^\top F` to ``p`` (Powell's dogleg). It is
     accepted if :math:`\tfrac12\|F\|^2` falls by a small part of what the linear model promises.
     ``direct(event, direction, memory)`` returns the direction at the current point, the memory, whether that direction
-    deserves a trial in full although the last one failed, and whether it solves the linear equations at this very point.
+    deserves a trial in full although the last one failed, and whether it solves the linear equations at this point.
     """
     dtype = state.error.dtype
     trial = trees.add(x, state.move)
@@ -158,7 +172,7 @@ def advance(
     extent = _steps.extended(state.extent, now, accept)
     units = _steps.sizes(now, extent, eps)
     old = Known(*state.scales)
-    brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps)
+    brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps, each=exact)
     needed = accept & ~met(solver, x, error, brief)
     doubtful = needed & met(solver, x, error, doubtful)
     slow = size > 0.3 * state.error
@@ -211,13 +225,29 @@ def advance(
     )  # fmt: skip
 
 
+def _noise(error: Any, stiff: Any, size: Any, eps: Any) -> Any:
+    """Return an error in units of its rounding, at a point of some size; infinity where no curvature is known."""
+    made_of = eps * stiff * size
+    return jnp.where(made_of > 0, error / jnp.where(made_of > 0, made_of, 1), jnp.inf)
+
+
 def after_step(
-    old: Known, accept: Any, first: Any, move: Any, change: Any, units: Any, error: Any, before: Any, eps: Any
+    old: Known,
+    accept: Any,
+    first: Any,
+    move: Any,
+    change: Any,
+    units: Any,
+    error: Any,
+    before: Any,
+    eps: Any,
+    *,
+    each: bool = True,
 ) -> tuple[Known, Any]:
     """Return what a step that has been taken shows, and scales as they were if it had not been so long.
 
     ``units`` are the sizes of the unknown's elements, ``error`` and ``before`` the norms of ``F`` now and before the
-    step, ``change`` what the step has done to ``F``.
+    step, ``change`` what the step has done to ``F``, ``each`` whether the equations may have units of their own.
     """
     move, change, error, before = jax.lax.stop_gradient((move, change, error, before))
     size, length, rise = (trees.norm(v).astype(error.dtype) for v in (units, move, change))
@@ -230,14 +260,13 @@ def after_step(
     ratio = error / jnp.where(before > 0, before, 1)
     # what the directions of little curvature say, however short the last step was
     apparent = jnp.where(soft > 0, soft * error / jnp.where(size > 0, size, 1), jnp.inf)
-    left = jnp.where(taken, jnp.maximum(_steps.left_after(moved, ratio), apparent), jnp.inf)
-    made_of = eps * stiff * size
-    noise = jnp.where(made_of > 0, error / jnp.where(made_of > 0, made_of, 1), jnp.inf)
+    left = jnp.where(taken, jnp.maximum(_steps.left_after(moved, ratio, each=each), apparent), jnp.inf)
+    noise = _noise(error, stiff, size, eps)
     quiet, long = noise <= _steps.ROUNDING, moved > _steps.LONG
     steepest = jnp.where(jnp.isfinite(error), jnp.maximum(old.steepest, error), old.steepest)
     floor = jnp.where(quiet, error, 0)
     scale = _steps.scale_of(error, left, eps)
-    new = Known(scale, jnp.where(long, 0, floor), soft, stiff, apparent, noise, steepest)
+    new = Known(scale, jnp.where(long, 0, floor), soft, stiff, apparent, noise, steepest, long.astype(error.dtype))
     known = Known(*(jnp.where(accept, a, b) for a, b in zip(new, old, strict=True)))
     # a root: what its error is beside, where the solver asks
     known = known._replace(scale=jnp.where(error > 0, known.scale, size * jnp.where(stiff > 0, stiff, 1)))
@@ -258,8 +287,7 @@ def before_step(
         measure = jnp.maximum(measure, known.measure)
     # of the Jacobian's size the least that this step shows
     stiff = jnp.maximum(known.stiff, error / jnp.where(length > 0, length, 1))
-    made_of = eps * stiff * size
-    noise = jnp.where(made_of > 0, error / jnp.where(made_of > 0, made_of, 1), jnp.inf)
+    noise = _noise(error, stiff, size, eps)
     quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
     scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), known.scale)
     new = known._replace(scale=scale, floor=jnp.where(quiet, error, 0), measure=measure, noise=noise)

@@ -5,10 +5,13 @@ that the test is
 
 .. math:: \max_i |p_i| / X_i \le \text{rtol},
 
-element by element, since unknowns may be measured in different units. The size of an unknown is :math:`X_i = \max(|x_i|,
-\epsilon^{1/4} \max_k |x_i^{(k)}|)`, with the points so far, and of one that is zero beside the others a share of theirs:
-:math:`\epsilon^{1/2}` of the largest, or, where the columns :math:`J_i` of the Jacobian are known, what changes the
-residuals by :math:`\epsilon^{1/4}` of what the others make of them. The scale of :class:`dini.Solver` is then the error
+element by element, since unknowns may be measured in different units. The size of an unknown is
+
+.. math:: X_i = \max(|x_i|, \epsilon^{1/4} \max_k |x_i^{(k)}|),
+
+with the points so far, and of one that is zero beside the others a share of theirs: :math:`\epsilon^{1/2}` of the
+largest, or, where the columns of the Jacobian are known, what changes the residuals by :math:`\epsilon^{1/4}` of what
+the others make of them. The scale of :class:`dini.Solver` is then the error
 over the left side, an estimate of the error at a point that is off by its own size.
 
 **A factorization less**: where a step ``s`` has been taken to ``x`` with which the error fell by a factor
@@ -100,14 +103,16 @@ def scale_of(error: Any, measure: Any, eps: Any) -> Any:
     return jnp.where(jnp.isfinite(measure), error / jnp.maximum(measure, eps**2), 0)
 
 
-def left_after(moved: Any, ratio: Any) -> Any:
+def left_after(moved: Any, ratio: Any, *, each: bool = True) -> Any:
     """Return the relative error after a step of the relative length ``moved``, by which the error fell to ``ratio``.
 
-    Infinity where the step has not worked.
+    Infinity where the step has not worked. Without ``each`` the elements of the error have one unit, so that it alone
+    tells what is left after a step that was not long.
     """
-    return jnp.where(ratio <= WORKED, jnp.maximum(moved**2, ratio * moved), jnp.inf)
+    left = jnp.maximum(moved**2, ratio * moved) if each else jnp.where(moved <= LONG, ratio * moved, jnp.inf)
+    return jnp.where(ratio <= WORKED, left, jnp.inf)
 
 
 def told(measure: Any, astray: Any, eps: Any) -> Any:
-    """Return the relative error of a point, infinity where the rest of the unknown is ``astray`` by more than rounding."""
+    """Return the relative error of a point, infinity where the rest of the unknown is astray by more than rounding."""
     return jnp.where(astray <= eps**0.5, measure, jnp.inf)
