@@ -171,7 +171,7 @@ def test_examples():
     small = dini.least_squares(lambda p: 1e-3 * decay(1.0, 1.0, jnp.float64, 0.0)(p), jnp.ones(3))
     np.testing.assert_allclose(small.x, [2.5, 1.3, 0.5], rtol=1e-7)
     large = dini.root(lambda x: 1e4 * (x**3 - 2), 1.0)
-    np.testing.assert_allclose(large.x, np.cbrt(2.0), rtol=1e-12)
+    np.testing.assert_allclose(large.x, np.cbrt(2.0), rtol=1e-8)
 
 
 FOREVER = [*SQUARES.values()]

@@ -141,10 +141,11 @@ class GaussNewton(Solver):
         finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
         lower = at.value <= old.value + 1e-4 * old.step_size * old.slope
         # where the decrease drowns in rounding, the optimality measure decides
-        drowned = (jnp.abs(at.value - old.value) <= relative_rounding(old.value)) & (size < state.error)
-        # what promised a visible decrease and brought none has leapt onto a plateau
-        drowned &= -old.step_size * old.slope <= doubtful_difference(old.value)
-        accept = first | (finite & (lower | drowned))
+        drowned = jnp.abs(at.value - old.value) <= relative_rounding(old.value)
+        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+        leapt = drowned & _steps.leaps(state.offset, space.point, state.extent, trees.eps(x))
+        drowned &= (size < state.error) & (-old.step_size * old.slope <= doubtful_difference(old.value))
+        accept = first | (finite & (lower | drowned) & ~leapt)
         stray = ~accept & finite & (old.astray < old.allowed)
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
@@ -191,7 +192,7 @@ class GaussNewton(Solver):
         stalled = jnp.where(told.settled(space, value), Status.CONVERGED, Status.STALLED)
         status = jnp.where(~accept & ~stray & short, stalled, state.status)
         status = jnp.where(~accept & (old.astray == 0) & seen.rounded(space, old.value), Status.CONVERGED, status)
-        runs = accept & ~solved & (told.vanished > 0) & _steps.run_away(u, extent, state.offset, direction)
+        runs = accept & ~solved & told.run_away(u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(offset, offset)), status, Status.SINGULAR).astype(jnp.int32)
         astray = jnp.where(stray, old.astray + 1, 0)
@@ -204,9 +205,9 @@ class GaussNewton(Solver):
     def _judged(
         self, space: Space, at: Any, u: Any, extent: Any, norms: Any, move: Any, error: Any, value: Any, seen: Known
     ) -> Any:
-        # of a full step half the slope is what it promises
-        half = -0.5 * dot(at.gradient, move)
-        told = known(space, u, extent, norms, at.gradient, move, move, error, value, half, seen.steepest, 0.0)
+        # that of a full step is its slope
+        curvature = -dot(at.gradient, move)
+        told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen.steepest, 0.0)
         return told.packed(space.dtype)
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Any) -> tuple[Any, Any, Any]:
@@ -233,7 +234,7 @@ class GaussNewton(Solver):
         told = Known(*scales)
         # an error within the tolerance would be a success, whatever the status
         far = space.minimum & ~(finite & (told.length < 1)) & met(self, trial, error, scales)
-        runs = (told.vanished > 0) & _steps.run_away(trial, extent, state.last, move)
+        runs = told.run_away(trial, extent, state.last, move)
         status = jnp.where(runs, Status.DIVERGED, state.status)
         status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)
         error = jnp.where(far, largest, error)

@@ -127,8 +127,9 @@ class ResidualSolver(Solver):
         rises = actual < -relative_rounding(at.value)
         shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
         predicted = state.predicted
-        # what promised a visible decrease and brought none has leapt onto a plateau
+        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
         shrinks &= predicted <= doubtful_difference(at.value)
+        shrinks &= ~_steps.leaps(state.move, space.point, state.extent, trees.eps(x))
         shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
         ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
         ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
@@ -180,11 +181,15 @@ class ResidualSolver(Solver):
             matrix = jnp.where(accept & ~first, secant.updated(state.move, change, wanted), secant.matrix)
             used = secant.chosen(actual, predicted) & ~first
             secant = secant._replace(matrix=matrix, jacobian=jacobian, used=used)
-        raw, move, control, predicted, secant = self._next(control, model, secant, space, u, first)
+        raw, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
+        predicted = -dot(gradient, move) - 0.5 * curvature
         value = jnp.where(accept, at.value, state.value)
         idle = _idle(state.idle, accept, actual, error, value)
         held = model.masked(gradient)
-        now = known(space, u, extent, norms, held, raw, move, error, value, predicted, old.steepest, astray)
+        learned = None if secant is None else (secant.used, scale)
+        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old.steepest, astray, learned)
+        # a step that is damped further says less of the same point
+        now = now.kept(accept, old)
         now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
         # no step of the next size can be told from none
         short = now.length <= 1e-2 * trees.eps(x)
@@ -193,7 +198,9 @@ class ResidualSolver(Solver):
             stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status
         )
         status = jnp.where(~accept & old.rounded(space, state.value), Status.CONVERGED, status)
-        runs = accept & ~solved & now.vanished & _steps.run_away(u, extent, state.move, raw)
+        # damped steps are shorter than those that are wanted
+        ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
+        runs = accept & ~solved & now.run_away(u, extent, last, ahead)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
         steps = state.steps + 1
@@ -206,7 +213,7 @@ class ResidualSolver(Solver):
     def _next(
         self, control: Any, model: Model, secant: Secant | None, space: Space, u: Any, first: Any
     ) -> tuple[Any, Any, Any, Any, Secant | None]:
-        """Return the next step before and after it is clipped to the bounds, the control, the decrease, the secant."""
+        """Return the next step before and after it is clipped to the bounds, the control, its curvature, the secant."""
 
         def finish(move: Any) -> Any:
             return move if space.bounds is None else space.clip(u + move) - u
@@ -217,7 +224,7 @@ class ResidualSolver(Solver):
 
         if secant is None:
             raw, move, control = plain(None)
-            return raw, move, control, model.decrease(move), None
+            return raw, move, control, model.curvature(move), None
         full = model.with_hessian(secant.matrix)
 
         def estimated(_: Any) -> Any:
@@ -229,10 +236,10 @@ class ResidualSolver(Solver):
         convex = jnp.isfinite(dot(move, move)) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
         used = secant.used & convex
         raw, move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (raw, move, after), None)
-        predictions = model.decrease(move), full.decrease(move)
-        predicted = jnp.where(used, predictions[1], predictions[0])
-        unused = jnp.where(used, predictions[0], predictions[1])
-        return raw, move, control, predicted, secant._replace(used=used, other=unused)
+        curvatures = model.curvature(move), full.curvature(move)
+        curvature = jnp.where(used, curvatures[1], curvatures[0])
+        unused = -dot(model.gradient, move) - 0.5 * jnp.where(used, curvatures[0], curvatures[1])
+        return raw, move, control, curvature, secant._replace(used=used, other=unused)
 
     def _space(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Space:
         return Space(problem, x, args)

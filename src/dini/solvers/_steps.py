@@ -80,22 +80,24 @@ def longest(step: Any, size: Any) -> Any:
 
 
 def run_away(x: Any, extent: Any, last: Any, ahead: Any) -> Any:
-    """Return whether an element that has never been larger has moved far, and wants to move as far again."""
+    """Return whether an element that has never been larger has moved far, and wants to move about as far again.
+
+    The steps to a singular solution get shorter, by a fixed factor.
+    """
 
     def one(u: Any, e: Any, s: Any, p: Any) -> Any:
         u, s, p = (jnp.abs(v) for v in (u, s, p))
-        return jnp.any((u > 0) & (u >= 0.99 * e) & (s > LONG * u) & (p > LONG * u))
+        return jnp.any((u > 0) & (u >= 0.99 * e) & (s > LONG * u) & (p > LONG * u) & (p >= 0.85 * s))
 
     x, last, ahead = jax.lax.stop_gradient((x, last, ahead))
     parts = jax.tree.leaves(jax.tree.map(one, x, extent, last, ahead))
     return functools.reduce(jnp.logical_or, parts) if parts else jnp.zeros((), bool)
 
 
-def beside(move: Any, size: Any, wanted: Any) -> Any:
-    """Return the relative length of a trial step; from a point of no size, beside the step that was ``wanted``."""
-    wanted = trees.norm(jax.lax.stop_gradient(wanted))
-    share = trees.norm(jax.lax.stop_gradient(move)) / jnp.where(wanted > 0, wanted, 1)
-    return jnp.where(trees.max_abs(size) > 0, longest(move, size), share)
+def leaps(move: Any, x: Any, extent: Any, eps: Any) -> Any:
+    """Return whether a step is longer than the point from which it leads, if that is not zero."""
+    size = sizes(x, extent, eps)
+    return (longest(move, size) > 1) & (trees.max_abs(size) > 0)
 
 
 def scale_of(error: Any, measure: Any, eps: Any) -> Any:
