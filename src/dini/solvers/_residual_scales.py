@@ -77,7 +77,7 @@ def known(
     """Return what the next step shows.
 
     ``raw`` is the step before it is clipped to bounds: close to one, a clipped step is short anywhere. ``gradient`` has
-    zeros where unknowns are held, ``norms`` are those of the Jacobian's columns here, ``curvature`` is that of the model
+    zeros where unknowns are held, ``norms`` are those of the Jacobian's columns here, ``curvature`` that of the model
     along the step, ``astray`` what :class:`Point` knows of the rest of the unknown; ``learned`` tells whether an
     estimate of the curvature is part of it, and the largest norms of the columns so far.
     """

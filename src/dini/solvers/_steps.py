@@ -26,7 +26,7 @@ meets the test.
 Jacobian, and the residuals of a least-squares problem. What is below counts as zero if the step is short.
 
 **No minimum**: where the error has vanished beside the largest one so far, and yet an unknown that has never been
-larger has made a long step and wants to make another one, the iterates run away.
+larger has made a long step and wants to make another one about as long, the iterates run away.
 """
 
 from __future__ import annotations
@@ -92,6 +92,13 @@ def run_away(x: Any, extent: Any, last: Any, ahead: Any) -> Any:
     x, last, ahead = jax.lax.stop_gradient((x, last, ahead))
     parts = jax.tree.leaves(jax.tree.map(one, x, extent, last, ahead))
     return functools.reduce(jnp.logical_or, parts) if parts else jnp.zeros((), bool)
+
+
+def beside(move: Any, size: Any, wanted: Any) -> Any:
+    """Return the relative length of a trial step; from a point of no size, beside the step that was ``wanted``."""
+    wanted = trees.norm(jax.lax.stop_gradient(wanted))
+    share = trees.norm(jax.lax.stop_gradient(move)) / jnp.where(wanted > 0, wanted, 1)
+    return jnp.where(trees.max_abs(size) > 0, longest(move, size), share)
 
 
 def leaps(move: Any, x: Any, extent: Any, eps: Any) -> Any:
