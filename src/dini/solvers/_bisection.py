@@ -18,9 +18,8 @@ class Bisection(Bracketing):
 
     Element ``i`` of the residual must depend on element ``i`` of the unknown alone, be continuous, and have different
     signs at the ends of the bracket; the brackets of all elements are halved side by side, and the values at the end
-    tell where the equations are coupled. The error is the largest half width, in units of ``max(1, |x|)``: a bound of
-    the distance to a root. The first step evaluates the lower ends, the second the upper ends, the third the starting
-    point where it lies inside.
+    tell where the equations are coupled. The error is the largest half width, a bound of the distance to a root. The
+    first step evaluates the lower ends, the second the upper ends, the third the starting point where it lies inside.
 
     Parameters
     ----------

@@ -124,10 +124,10 @@ class Broyden(Solver):
             best = along / jnp.where(size > 0, size, 1)
             return jnp.where(best != 0, best, 1.0).astype(trees.real_dtype(x))
 
-        def direct(event: _root_path.Event, direction: Any, memory: Memory) -> tuple[Any, Any, Any]:
+        def direct(event: _root_path.Event, direction: Any, memory: Memory) -> tuple[Any, Any, Any, Any]:
             del direction
             failed = ~event.accept & (memory.count > 0)
-            fresh = failed | (event.needed & (event.first | (memory.count == self.history)))
+            fresh = failed | event.doubtful | (event.needed & (event.first | (memory.count == self.history)))
             base = jax.lax.cond(fresh, lambda _: base_at(event), lambda _: memory.base, None)
             slots = jnp.arange(self.history, dtype=jnp.int32)
             along = jnp.where(slots < memory.count, _stored.products(memory.s, event.move), 0)
@@ -151,14 +151,16 @@ class Broyden(Solver):
             small = jnp.eye(self.history, dtype=gram.dtype) + jnp.where(used[:, None] & used[None, :], gram, 0)
             weights = jnp.linalg.solve(small, jnp.where(used, _stored.products(stored_s, p), 0))
             memory = Memory(base, stored_z, stored_s, gram.astype(memory.gram.dtype), count)
-            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed
+            # a multiple of the identity at the start knows one direction
+            told = fresh if dense else event.doubtful
+            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed, told
 
-        return _root_path.advance(self, problem, x, state, args, direct)
+        return _root_path.advance(self, problem, x, state, args, direct, exact=dense)
 
 
 def _direct(
     problem: Any, args: tuple[Any, ...], event: _root_path.Event, direction: Any, memory: Inverse
-) -> tuple[Any, Inverse, Any]:
+) -> tuple[Any, Inverse, Any, Any]:
     """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
     del direction
     dtype = memory.matrix.dtype
@@ -167,7 +169,7 @@ def _direct(
     failed = ~event.accept & (memory.count > 0)
     # of a singular Jacobian, the next one
     lost = ~jnp.all(jnp.isfinite(memory.matrix))
-    fresh = failed | (event.needed & (event.first | lost))
+    fresh = failed | event.doubtful | (event.needed & (event.first | lost))
     base = jax.lax.cond(fresh, lambda _: inverse(problem, event.x, args).astype(dtype), lambda _: memory.matrix, None)
     hy, sh = product(memory.matrix, y), product(memory.matrix.T, s)
     along = dot(s, hy)
@@ -176,4 +178,4 @@ def _direct(
     take = event.accept & ~fresh & regular & jnp.all(jnp.isfinite(updated))
     matrix = jnp.where(take, updated, base)
     count = jnp.where(fresh, 0, memory.count + take.astype(memory.count.dtype))
-    return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed
+    return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed, fresh

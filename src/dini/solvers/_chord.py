@@ -95,14 +95,14 @@ class Chord(Solver):
     def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
         """Try one step."""
 
-        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
             del direction
             factor, old = memory
             failed = ~event.accept & old
-            refresh = failed | (event.needed & (event.first | (event.slow & old)))
+            refresh = failed | event.doubtful | (event.needed & (event.first | (event.slow & old)))
             factor = jax.lax.cond(refresh, lambda _: factorize(problem, event.x, args), lambda _: factor, None)
             # the factorization of this very point need not be renewed here
             old = jnp.where(refresh, False, old | event.accept)
-            return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed
+            return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed, refresh
 
         return _root_path.advance(self, problem, x, state, args, direct)

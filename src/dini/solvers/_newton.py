@@ -106,9 +106,11 @@ class Newton(Solver):
         if isinstance(problem, Minimize | LeastSquares):
             return self._descend(problem, x, state, args)
 
-        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
-            renew = lambda _: self._direction(problem, event.x, event.residual, args)[0]
-            return jax.lax.cond(event.needed, renew, lambda _: direction, None), memory, jnp.asarray(False)
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
+            no = jnp.asarray(False)
+            renew = lambda _: self._root_direction(problem, event.x, event.residual, args)
+            direction, fresh = jax.lax.cond(event.needed, renew, lambda _: (direction, no), None)
+            return direction, memory, no, fresh
 
         return _root_path.advance(self, problem, x, state, args, direct)
 
@@ -157,21 +159,24 @@ class Newton(Solver):
         return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
 
     def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
-        minimum = isinstance(problem, Minimize | LeastSquares)
-        function = problem.gradient if minimum else problem.residual
-        matvec = linear.Linearized(lambda u: function(u, *args), x)
+        matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
             hessian, flat, unravel = materialize(matvec, residual)
             solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
-        if minimum:
-            return descent(matvec, residual, problem.structure, self.linear_solver), None
+        return descent(matvec, residual, problem.structure, self.linear_solver), None
+
+    def _root_direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Return Newton's direction for a root, and whether it solves the linear equations."""
+        matvec = linear.Linearized(lambda u: problem.residual(u, *args), x)
         if self.linear_solver is None and trees.size(x) <= PIVOTED:
             jacobian, flat, unravel = materialize(matvec, residual)
-            return unravel(solve_pivoted(jacobian, -flat)), None
+            return unravel(solve_pivoted(jacobian, -flat)), jnp.asarray(True)
         structure, solver = problem.structure, self.linear_solver
-        solution = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
-        return solution, None
+        direction = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
+        # an iterative solver makes nothing of a residual that is orthogonal to the range
+        left = trees.norm(jax.lax.stop_gradient(trees.add(matvec(direction), residual)))
+        return direction, left <= 0.5 * trees.norm(jax.lax.stop_gradient(residual))
 
     def value_in(self, problem: Any, state: Any) -> Any:
         """Return half the squared norm of the residual at the last accepted point; of a minimum, nothing."""
