@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-_FLOATS = float | complex
 #: what JAX keeps of a trace beside a rule, which has no influence on what the rule computes
 _TRACE_STATE = {"DynamicJaxprTrace", "DebugInfo", "Store", "EqualStore"}
 #: JAX remembers the traces of a rule in these
@@ -85,8 +84,10 @@ def _same(a: Any, b: Any) -> bool:
     if hasattr(a, "eqns") or hasattr(a, "jaxpr"):  # a program, with or without the values that it closes over
         consts = getattr(a, "consts", ()), getattr(b, "consts", ())
         return same(getattr(a, "jaxpr", a), getattr(b, "jaxpr", b)) and _same(*map(list, consts))
-    if isinstance(a, np.ndarray | np.generic | _FLOATS) or type(a).__name__ == "TypedNdArray":
-        return a.dtype != object and _bytes(a) == _bytes(b) if hasattr(a, "dtype") else repr(a) == repr(b)
+    if isinstance(a, float | complex):  # zeros have signs, and what is no number is not itself
+        return repr(a) == repr(b)
+    if isinstance(a, np.ndarray | np.generic) or type(a).__name__ == "TypedNdArray":
+        return np.asarray(a).dtype != object and _bytes(a) == _bytes(b)
     if isinstance(a, types.FunctionType):
         return _same_wrapper(a, b)
     if isinstance(a, functools.partial):

@@ -178,8 +178,10 @@ def solve(
 
     Parameters are the arrays in ``args``, in the problem (a radius, a penalty's strength, the weights of a callable
     module) and those that the problem's functions close over. The starting point has no influence on a solution
-    and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems (the same
-    function objects), solvers and shapes.
+    and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems, solvers and
+    shapes; functions that are made anew at each call are equal if JAX traces the same program of them, over whatever
+    arrays. A function object that comes again is taken to be pure, as by ``jax.jit``, but for values in its closure, its
+    defaults and the globals that it names.
 
     Parameters
     ----------
@@ -386,8 +388,8 @@ class _Failure(Report):
     problem: str
     solver: str
 
-    def __call__(self, figures: Any) -> Exception:
-        return failure(figures, problem=self.problem, solver=self.solver)
+    def __call__(self, *figures: Any) -> Exception:
+        return failure(figures[0], problem=self.problem, solver=self.solver)
 
 
 def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:

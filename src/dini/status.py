@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from . import reports
@@ -156,6 +157,10 @@ _known_factor = jax.jit(_factor, static_argnums=(1, 2, 3))
 class Report:
     """Base of reports that are equal if they say the same: frozen dataclasses, called with the figures."""
 
+    def __call__(self, *figures: Any) -> Exception:
+        """Return the exception."""
+        raise NotImplementedError
+
 
 def guard(
     value: Any,
@@ -175,7 +180,7 @@ def guard(
     """
     if on_failure == "ignore":
         return value
-    if on_failure != "nan" and not isinstance(failed, jax.core.Tracer):  # known by now
+    if on_failure != "nan" and not isinstance(failed, Tracer):  # known by now
         if bool(failed):
             error = report(*map(np.asarray, figures))
             if on_failure != "warn":

@@ -103,8 +103,8 @@ def custom_root(
     Notes
     -----
     The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`. When it is called again,
-    the solver and its derivative are compiled, as by ``jax.jit``. Functions that read the same are the same, also where
-    they are made anew at each call.
+    the solver and its derivative are compiled, as by ``jax.jit``, unless it is made anew at each call or reads objects
+    that cannot be watched for changes.
 
     References
     ----------

@@ -217,9 +217,9 @@ def _require_no_offset(w: Any, sizes: Any, b: Any, on_failure: OnFailure, name: 
 class _Offset(Report):
     name: str
 
-    def __call__(self, figures: Any) -> DerivativeError:
+    def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"The map of {self.name} is not linear: matvec of zero has elements of size {float(figures[0]):.1e}. Take "
+            f"The map of {self.name} is not linear: matvec of zero has elements of size {float(figures[0][0]):.1e}. Take "
             "what does not depend on the unknown over to the right-hand side b.",
             Status.CONDITION,
         )
