@@ -180,8 +180,8 @@ def solve(
     module) and those that the problem's functions close over. The starting point has no influence on a solution
     and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems, solvers and
     shapes; functions that are made anew at each call are equal if JAX traces the same program of them, over whatever
-    arrays. A function object that comes again is taken to be pure, as by ``jax.jit``, but for values in its closure, its
-    defaults and the globals that it names.
+    arrays. A function object that comes again is taken to be pure, as by ``jax.jit``, but for values in its closure,
+    its defaults and the globals that it names.
 
     Parameters
     ----------

@@ -219,8 +219,8 @@ class _Offset(Report):
 
     def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"The map of {self.name} is not linear: matvec of zero has elements of size {float(figures[0][0]):.1e}. Take "
-            "what does not depend on the unknown over to the right-hand side b.",
+            f"The map of {self.name} is not linear: matvec of zero has elements of size {float(figures[0][0]):.1e}. "
+            "Take what does not depend on the unknown over to the right-hand side b.",
             Status.CONDITION,
         )
 

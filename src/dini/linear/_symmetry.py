@@ -63,7 +63,7 @@ class _Asymmetric(Report):
     def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
             f"{self.what} is declared {self.structure}, and is not: in units in which its rows are of one size, "
-            f"<w, A v> and <v, A w> differ by {float(figures[0][0]):.1e}, relative to their size. Leave the declaration "
-            f"out ({self.where}).",
+            f"<w, A v> and <v, A w> differ by {float(figures[0][0]):.1e}, relative to their size. Leave the "
+            f"declaration out ({self.where}).",
             Status.CONDITION,
         )
