@@ -86,10 +86,13 @@ class Captured:
         for cell, value in self.cells:
             if _content(cell) is not value:
                 return False
-        for fun, found in zip(functions, self.own, strict=True):
+        for fun, found in zip(functions, self.own):  # noqa: B905 (a warm solve comes here; they are as many)
             if not _alike(_contents(fun), found):
                 return False
-        return all(_alike(_contents(place), found) for place, found in self.places)
+        for place, found in self.places:  # noqa: SIM110 (a warm solve comes here)
+            if not _alike(_contents(place), found):
+                return False
+        return True
 
     @property
     def values(self) -> list[Any]:
@@ -105,7 +108,7 @@ class Captured:
 def _alike(ours: Any, theirs: Any) -> bool:
     if len(ours) != len(theirs):
         return False
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(ours, theirs):  # noqa: B905 (as long as one another)
         if a is not b and not (type(a) is type(b) and type(a) in _VALUES and a == b):
             return False
     return True

@@ -32,15 +32,12 @@ class _Stale(Exception):
 class _Known(NamedTuple):
     """What is known of functions that came again: their program at some types of arguments, and its values."""
 
+    #: they forget this when a function dies, before another object can have its identity
     references: list[weakref.ref[Any]]
     captured: Captured
     types: list[Any]
     program: Program
     consts: list[Any]
-
-    def still(self, functions: list[Any]) -> bool:
-        """Return whether these are the functions, and read what they read."""
-        return [one() for one in self.references] == functions and self.captured.unchanged(functions)
 
 
 class _Memory(OrderedDict[Any, Any]):
@@ -100,7 +97,12 @@ def call(run: Callable[..., Any], make: Callable[..., Any], operands: tuple[Any,
     leaves, structure = tree_flatten(operands, _IS_WATCHED)
     functions: list[Any] = []
     key: Any = (make, structure)
-    if Watched in map(type, leaves):
+    kinds = [*map(type, leaves)]
+    if kinds and kinds[0] is Watched and not (leaves[0].args or leaves[0].keywords or Watched in kinds[1:]):
+        functions = [leaves[0].func]  # nearly always
+        key = (make, structure, id(functions[0]) if type(functions[0]) is FunctionType else _place(functions[0]))
+        leaves = leaves[1:]
+    elif Watched in kinds:
         parts, leaves = leaves, []
         for part in parts:
             if type(part) is Watched:
@@ -115,12 +117,12 @@ def call(run: Callable[..., Any], make: Callable[..., Any], operands: tuple[Any,
                 leaves.append(part)
     found = _known.get(key)
     if found is not None:
-        for known in found if len(found) == 1 else _of_types(found, leaves):
-            if known.still(functions):
-                try:
-                    return run(known.program, known.consts, leaves, *rest)
-                except _Stale:  # a wrong type, or configuration, shows when the compiled program is asked for
-                    break
+        known = found[0] if len(found) == 1 else _of_types(found, leaves)
+        if known is not None and known.captured.unchanged(functions):
+            try:
+                return run(known.program, known.consts, leaves, *rest)
+            except _Stale:  # a wrong type, or configuration, shows when the compiled program is asked for
+                pass
     return _call_traced(run, make, operands, functions, key, leaves, rest)
 
 
@@ -129,9 +131,9 @@ def _place(fun: Any) -> Any:
     return (id(fun.__self__), id(fun.__func__)) if type(fun) is MethodType else id(fun)
 
 
-def _of_types(found: list[_Known], leaves: list[Any]) -> list[_Known]:
+def _of_types(found: list[_Known], leaves: list[Any]) -> _Known | None:
     types = _types(leaves)
-    return [one for one in found if one.types == types]
+    return next((one for one in found if one.types == types), None)
 
 
 def _types(leaves: list[Any]) -> list[Any]:
@@ -174,7 +176,7 @@ def _remember(functions: list[Any], key: Any, leaves: list[Any], program: Progra
         return
     types = _types(leaves)
     consts = [value if isinstance(value, jax.Array) else jnp.array(value) for value in consts]
-    others = [one for one in _known.get(key, []) if one.types != types and one.still(functions)]
+    others = [one for one in _known.get(key, []) if one.types != types and one.captured.unchanged(functions)]
     _known[key] = [*others[-7:], _Known(references, captured, types, program, consts)]
 
 
