@@ -271,3 +271,17 @@ def test_memories_are_bounded():
     for i in range(3):
         memory[i] = i
     assert list(memory) == [1, 2]
+
+
+def test_a_linear_solver_that_is_no_tree_is_asked_all_the_same():
+    class Halved:
+        def __call__(self, matvec, b, structure):
+            return b / 2, jnp.zeros((), bool)
+
+        def accept(self, eps):
+            return eps**0.5
+
+    for _ in range(2):
+        np.testing.assert_allclose(dini.linear.solve(lambda w: 2 * w, A, solver=Halved()), A / 2)
+        tangent = dini.root_jvp(lambda x, a: 2 * x - a, A / 2, (A,), (B,), Halved())
+        np.testing.assert_allclose(tangent, B / 2)

@@ -93,6 +93,11 @@ def _flatten(watched: Watched) -> tuple[Any, Key]:
 register_pytree_node(Watched, _flatten, lambda key, children: _watched(key.fun, *children))
 
 
+def all_arrays(tree: Any) -> bool:
+    """Return whether ``jax.jit`` takes a tree as an argument: an object of a class that is no pytree is a leaf."""
+    return all(map(_is_array, jax.tree.leaves(tree)))
+
+
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex | int | bool)
 
@@ -103,7 +108,7 @@ def as_function(fun: Any, name: str) -> Any:
         return fun
     if not callable(fun):
         raise TypeError(f"{name} must be callable: given {fun!r}.")
-    if isinstance(fun, functools.partial) and all(map(_is_array, jax.tree.leaves((fun.args, fun.keywords)))):
+    if isinstance(fun, functools.partial) and all_arrays((fun.args, fun.keywords)):
         return Watched(fun.func, *fun.args, **fun.keywords)
     leaves, treedef = jax.tree.flatten(fun)
     if len(leaves) == 1 and leaves[0] is fun:

@@ -16,7 +16,7 @@ from jax.core import Tracer
 
 from .. import recognised, trees
 from ..conditions import as_condition
-from ..functions import Key, as_function, close
+from ..functions import Key, all_arrays, as_function, close
 from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..reports import KEEP, by_python, forget, policy, reviewed
@@ -419,7 +419,7 @@ def _followed(
 
     def run(on_failure: OnFailure) -> Any:
         condition, linear_solver, x, args, *rest = given
-        if not all(map(_is_dynamic, jax.tree.leaves(args))):
+        if not all_arrays((args, linear_solver)):
             return product(*given, on_failure)
         return recognised.call(compiled, _made, (condition, x, args), linear_solver, *rest, on_failure)
 

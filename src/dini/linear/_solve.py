@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import recognised, trees
-from ..functions import as_function, close
+from ..functions import all_arrays, as_function, close
 from ..reports import forget, policy, reviewed
 from ..status import DerivativeError, OnFailure, Report, Status, guard
 from ..traces import untraced
@@ -87,7 +87,7 @@ def _solve(
         return b
     solver = wrap_linear_solver(solver)
     try:
-        if reduction is None and not hasattr(matvec, "tangent"):
+        if reduction is None and not hasattr(matvec, "tangent") and all_arrays(solver):
             settings = (solver, structure, on_failure, name)
             w, offset, asymmetric = recognised.call(_compiled, _made, (as_function(matvec, "matvec"), b), *settings)
         else:
