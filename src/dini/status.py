@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from . import reports
@@ -149,6 +150,18 @@ def _factor(
     return tell(*jax.lax.stop_gradient((failed, figures)))
 
 
+#: one program for all reports that are equal, so that a program with a guard in it can be recognised
+_known_factor = jax.jit(_factor, static_argnums=(1, 2, 3))
+
+
+class Report:
+    """Base of reports that are equal if they say the same: frozen dataclasses, called with the figures."""
+
+    def __call__(self, *figures: Any) -> Exception:
+        """Return the exception."""
+        raise NotImplementedError
+
+
 def guard(
     value: Any,
     failed: jax.Array,
@@ -167,8 +180,16 @@ def guard(
     """
     if on_failure == "ignore":
         return value
+    if on_failure != "nan" and not isinstance(failed, Tracer):  # known by now
+        if bool(failed):
+            error = report(*map(np.asarray, figures))
+            if on_failure != "warn":
+                raise error
+            warnings.warn(str(error), SolveWarning, stacklevel=2)
+        return value
     if on_failure == "nan":
         factor = jnp.where(jax.lax.stop_gradient(failed), jnp.nan, 1.0)
     else:
-        factor = _factor(failed, report, on_failure, mark and on_failure != "warn", figures)
+        told = _known_factor if isinstance(report, Report) else _factor
+        factor = told(failed, report, on_failure, mark and on_failure != "warn", figures)
     return jax.tree.map(lambda x: x * factor.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, value)
