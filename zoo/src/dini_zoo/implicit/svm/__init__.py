@@ -1,0 +1,42 @@
+"""A multiclass support vector machine whose regularization is tuned by hypergradients.
+
+The parts: the dual as a problem of dini (`dual`), the validation loss and its gradient (`hypergradient`), ways to
+differentiate (`MIRROR`, `PROJECTED`), searches (`grid_search`, `hypergradient_descent`), and the table of solvers and
+derivatives (`compare`). The experiment is in `dini_zoo.implicit.svm.experiment`.
+"""
+
+from dini_zoo.kit.data import Sample, Split, digits
+
+from .comparison import Comparison, Contender, compare
+from .fista import FISTA
+from .machine import accuracy, center, dual, tie_margin, weights
+from .modes import MIRROR, PROJECTED
+from .outer import hypergradient, squared_error, squared_hinge, validation_loss
+from .tuning import Machine, Search, grid_search, hypergradient_descent, train, tune
+
+__all__ = [
+    "FISTA",
+    "MIRROR",
+    "PROJECTED",
+    "Comparison",
+    "Contender",
+    "Machine",
+    "Sample",
+    "Search",
+    "Split",
+    "accuracy",
+    "center",
+    "compare",
+    "digits",
+    "dual",
+    "grid_search",
+    "hypergradient",
+    "hypergradient_descent",
+    "squared_error",
+    "squared_hinge",
+    "tie_margin",
+    "train",
+    "tune",
+    "validation_loss",
+    "weights",
+]

@@ -1,0 +1,173 @@
+"""The paper's experiment on digits: hypergradients of a multiclass support vector machine, and tuning with them.
+
+The small problem is set up as in the specification that this experiment reproduces, whose figures stand beside ours:
+five classes, 150 training points. The large one has all ten classes and as many points a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from dini_zoo.kit.data import Split, digits
+
+from . import report
+from .comparison import Comparison, compare
+from .modes import PROJECTED
+from .outer import Loss, hypergradient, name_of, squared_error, squared_hinge
+from .solvers import ACCELERATED, BLOCKS, MIRROR, RESTARTED, contenders
+from .tuning import SOLVER, Machine, Tuned, train, tune, value_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sample of the digits, and how its comparison is made."""
+
+    classes: int
+    train: int
+    validation: int
+    solvers: tuple[str, ...]
+    checkpoint: bool = False
+    """Whether unrolling keeps checkpoints in place of all states."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the experiment can be told."""
+
+    small: Problem = Problem(5, 150, 100, solvers=(MIRROR, ACCELERATED, RESTARTED, BLOCKS))
+    large: Problem = Problem(10, 300, 200, solvers=(MIRROR, RESTARTED, BLOCKS), checkpoint=True)
+    log_theta: float = 4.0
+    """Where solvers and derivatives are compared."""
+    mirror_steps: int = 5000
+    accelerated_steps: int = 1000
+    pairs: int = 20
+    """Rounds of the accelerated method, whose unrolled and implicit times are set against each other."""
+    grid: tuple[float, float, int] = (8.0, -2.0, 21)
+    curve: int = 41
+    """Points of the picture's curves, on the range of the grid."""
+    start: float = 7.0
+    """Where hypergradient descent starts."""
+    steps: int = 20
+    class_steps: int = 20
+    """Steps of hypergradient descent with one regularization a class."""
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            small=Problem(3, 20, 12, solvers=(ACCELERATED,)),
+            large=Problem(4, 24, 12, solvers=()),
+            accelerated_steps=40,
+            pairs=1,
+            grid=(6.0, 1.0, 3),
+            curve=4,
+            steps=3,
+            class_steps=2,
+        )
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found on one sample of the digits."""
+
+    problem: Problem
+    split: Split
+    comparison: Comparison
+    curve: list[Machine]
+    landscape: dict[str, list[float]]
+    """The validation losses along the curve, by name."""
+    tuned: list[Tuned]
+
+    def best(self, how: str, loss: str) -> Tuned:
+        return next(tuned for tuned in self.tuned if (tuned.how, tuned.loss) == (how, loss))
+
+
+@dataclass(frozen=True)
+class Point:
+    """The small problem's validation loss and its derivative at one regularization."""
+
+    log_theta: float
+    value: float
+    derivative: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Both studies, and the hypergradient along the small one's loss."""
+
+    settings: Settings
+    small: Study
+    large: Study
+    points: list[Point]
+
+    def tables(self) -> list[Table]:
+        return report.tables(self)
+
+    def figure(self) -> Figure:
+        from .picture import draw
+
+        return draw(self)
+
+
+def study(settings: Settings, problem: Problem, losses: list[Loss], advance: Callable[[str], None]) -> Study:
+    """Compare, draw the curves and tune on one sample of the digits."""
+
+    def tell(doing: str) -> None:
+        advance(f"{problem.classes} digits: {doing}")
+
+    split = digits(problem.classes, problem.train, problem.validation)
+    rivals = contenders(
+        problem.solvers,
+        split,
+        mirror_steps=settings.mirror_steps,
+        accelerated_steps=settings.accelerated_steps,
+        pairs=settings.pairs,
+    )
+    comparison = compare(split, settings.log_theta, rivals, checkpoint=problem.checkpoint, advance=tell)
+    curve = train(np.linspace(*settings.grid[:2], settings.curve), split, lambda: tell("curves"))
+    grid = np.linspace(*settings.grid)
+    landscape: dict[str, list[float]] = {}
+    tuned: list[Tuned] = []
+    for loss in losses:
+        landscape[name_of(loss)] = [value_of(loss, machine, split) for machine in curve]
+        class_steps = settings.class_steps if loss is squared_hinge else 0
+        tuned += tune(split, loss, grid, settings.start, settings.steps, class_steps, tell)
+    return Study(problem, split, comparison, curve, landscape, tuned)
+
+
+def hypergradients(split: Split, log_thetas: list[float]) -> list[Point]:
+    """The paper's outer loss and its derivative, from precise solutions."""
+    solver = replace(SOLVER, tol=1e-10)
+    points = []
+    for log_theta in log_thetas:
+        (value, _), derivative = hypergradient(
+            log_theta, split.train, split.validation, solver, differentiation=PROJECTED
+        )
+        points.append(Point(log_theta, float(value), float(derivative)))
+    return points
+
+
+def run(settings: Settings, console: Console) -> Result:
+    """Run the experiment in double precision."""
+    comparisons = 2 + len(settings.small.solvers) + len(settings.large.solvers)
+    searches = 3 * (settings.grid[2] + settings.steps) + settings.class_steps
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with jax.enable_x64(True), Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=comparisons + searches + 2 * settings.curve)
+
+        def advance(doing: str) -> None:
+            progress.update(task, advance=1, description=doing)
+
+        small = study(settings, settings.small, [squared_error], advance)
+        large = study(settings, settings.large, [squared_error, squared_hinge], advance)
+        return Result(settings, small, large, hypergradients(small.split, [4.0, 5.0, 6.0, 7.0]))
