@@ -3,6 +3,7 @@
 import io
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -86,7 +87,16 @@ def test_memory_knows_the_code_it_was_made_with(tmp_path):
     assert Memory("name", {}, source="new", root=tmp_path).load("part") == (False, None)
 
 
-def test_what_is_not_plain_data_is_refused(tmp_path):
+def test_what_is_not_data_is_refused(tmp_path):
     run = Run(settings(), memory=Memory("name", {}, root=tmp_path))
-    with pytest.raises(TypeError, match=r"The part 'model' of a run must be plain data.*given function"):
-        run.part("model", lambda phase: lambda x: x)
+    with pytest.raises(TypeError, match=r"The part 'numbers' of a run must be data that can be written.*given generator"):
+        run.part("numbers", lambda phase: (i for i in range(3)))
+
+
+def test_a_model_is_remembered_with_its_functions(tmp_path):
+    model = eqx.nn.Sequential([eqx.nn.MLP(2, 2, 3, 1, jax.nn.silu, key=jax.random.key(0)), eqx.nn.Lambda(jax.nn.relu)])
+    memory = Memory("name", {}, root=tmp_path)
+    memory.save("model", model)
+    known, found = memory.load("model")
+    assert known
+    np.testing.assert_array_equal(found(np.ones(2)), model(np.ones(2)))

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
+import operator
 import os
 import pickle
 import shutil
 import time
+import types
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cloudpickle
 import jax
 import numpy as np
 from rich.console import Console
@@ -39,6 +43,24 @@ def _spent(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _named(module: str, name: str) -> Any:
+    """What a module has under a name."""
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Pickles a network's functions: compiled ones of a module, such as `jax.nn.relu`, by their names."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if callable(obj) and not isinstance(obj, type | types.FunctionType | types.BuiltinFunctionType):
+            module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+            if isinstance(module, str) and isinstance(name, str):
+                with contextlib.suppress(ImportError, AttributeError):
+                    if _named(module, name) is obj:
+                        return _named, (module, name)
+        return super().reducer_override(obj)
 
 
 class Memory:
@@ -70,13 +92,14 @@ class Memory:
         path = self._path(part)
         beside = path.with_suffix(f".{os.getpid()}")
         try:
-            content = pickle.dumps((part, value))
+            buffer = io.BytesIO()
+            _Pickler(buffer).dump((part, value))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
-                f"The part {part!r} of a run must be plain data, such as arrays in dataclasses, to be remembered: "
-                f"given {type(value).__name__} ({error}). Return a model's arrays and put the model together outside."
+                f"The part {part!r} of a run must be data that can be written to a file, such as arrays and models in "
+                f"dataclasses, to be remembered: given {type(value).__name__} ({error})."
             ) from error
-        beside.write_bytes(content)
+        beside.write_bytes(buffer.getvalue())
         beside.replace(path)
 
     def clear(self) -> None:
@@ -242,7 +265,7 @@ class Run:
     def part(self, name: str, fun: Callable[[Phase], T], total: int | None = None) -> T:
         """A phase whose value is remembered: `fun(phase)`, or what it returned before an interruption.
 
-        The value must be plain data: numbers, strings, arrays, and containers and dataclasses of them.
+        The value must be data: numbers, strings, arrays, models, and containers and dataclasses of them.
         """
         known, value = self._recall(name)
         if known:
