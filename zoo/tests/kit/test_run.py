@@ -89,7 +89,7 @@ def test_memory_knows_the_code_it_was_made_with(tmp_path):
 
 def test_what_is_not_data_is_refused(tmp_path):
     run = Run(settings(), memory=Memory("name", {}, root=tmp_path))
-    with pytest.raises(TypeError, match=r"The part 'numbers' of a run must be data that can be written.*given generator"):
+    with pytest.raises(TypeError, match=r"The part 'numbers' of a run must be data that.*given generator"):
         run.part("numbers", lambda phase: (i for i in range(3)))
 
 

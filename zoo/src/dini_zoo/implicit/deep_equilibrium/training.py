@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 import dini
 from dini_zoo.kit.data import Sample, Split
 
-from ..distillation.learning import cross_entropy
+from ..losses import cross_entropy
 from .equilibrium import Params, classify
 
 

@@ -31,6 +31,7 @@ def distill(
     step_size: float,
     momentum: float,
     steps: int,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> Descent:
     r"""Take steps of the heavy-ball method.
 
@@ -46,6 +47,7 @@ def distill(
         if step < steps:
             velocity = momentum * velocity - step_size * np.asarray(slope)
             theta = theta + velocity
+            advance(1)
     return Descent(*map(np.array, zip(*course, strict=True)))
 
 

@@ -23,13 +23,10 @@ from jaxtyping import Array, Float
 import dini
 from dini_zoo.kit.data import Sample
 
+from ..losses import cross_entropy
+
 Images = Float[Array, "k p"]
 Weights = Float[Array, "p k"]
-
-
-def cross_entropy(scores: Float[Array, "m k"], Y: Float[Array, "m k"]) -> Float[Array, ""]:
-    """The loss `ℓ`; the rows of `Y` are those of the identity."""
-    return -jnp.mean(jnp.sum(Y * jax.nn.log_softmax(scores), axis=1))
 
 
 def _objective(W: Weights, theta: Images, strength: Float[Array, ""] | float) -> Float[Array, ""]:

@@ -9,9 +9,9 @@ from dini_zoo.kit.data import Sample, Split, digits
 
 from .comparison import Comparison, Contender, compare
 from .fista import FISTA
-from .machine import accuracy, center, dual, tie_margin, weights
-from .modes import MIRROR, PROJECTED
-from .outer import hypergradient, squared_error, squared_hinge, validation_loss
+from ..support_vectors import accuracy, center, dual, tie_margin, weights
+from ..support_vectors import MIRROR, PROJECTED
+from ..support_vectors import hypergradient, squared_error, squared_hinge, validation_loss
 from .tuning import Machine, Search, grid_search, hypergradient_descent, train, tune
 
 __all__ = [

@@ -19,8 +19,8 @@ from dini_zoo.kit.data import Split, digits
 
 from . import report
 from .comparison import Comparison, compare
-from .modes import PROJECTED
-from .outer import Loss, hypergradient, name_of, squared_error, squared_hinge
+from ..support_vectors import PROJECTED
+from ..support_vectors import Loss, hypergradient, name_of, squared_error, squared_hinge
 from .solvers import ACCELERATED, BLOCKS, MIRROR, RESTARTED, contenders
 from .tuning import SOLVER, Machine, Tuned, train, tune, value_of
 

@@ -15,9 +15,9 @@ import optax
 import dini
 from dini_zoo.kit.data import Split
 
-from .machine import accuracy, center, dual, weights
-from .modes import PROJECTED
-from .outer import Loss, hypergradient, name_of
+from ..support_vectors import accuracy, center, dual, weights
+from ..support_vectors import PROJECTED
+from ..support_vectors import Loss, hypergradient, name_of
 
 UNTUNED = "untuned"
 GRID = "grid search"

@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from dini_zoo.kit.data import Sample
 
-from ..svm.machine import center
+from ..support_vectors import center
 from .solvers import BLOCKS, MIRROR_DESCENT, PROJECTED_GRADIENT, Limits
 
 Solve = Callable[[Array, Sample], Array]

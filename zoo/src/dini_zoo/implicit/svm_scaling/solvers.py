@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import dini
 
-from ..svm.modes import MIRROR, PROJECTED
+from ..support_vectors import MIRROR, PROJECTED
 
 MIRROR_DESCENT, PROJECTED_GRADIENT, BLOCKS = "mirror descent", "projected gradient", "coordinate descent"
 
