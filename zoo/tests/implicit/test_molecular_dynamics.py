@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_all_bars_met, assert_drawn, printed, quiet
+from outputs import assert_bars_met
 
 import dini
-from dini_zoo.implicit.molecular_dynamics import experiment
-from dini_zoo.implicit.molecular_dynamics.checks import SIZES, checks
+from dini_zoo.implicit.molecular_dynamics.experiment import experiment
 from dini_zoo.implicit.molecular_dynamics.fire import FIRE
 from dini_zoo.implicit.molecular_dynamics.packing import (
     box_side,
@@ -21,9 +20,11 @@ from dini_zoo.implicit.molecular_dynamics.packing import (
     packing,
     random_start,
 )
-from dini_zoo.implicit.molecular_dynamics.sensitivity import distance, examine, implicit, minimum_norm, size, unroll
+from dini_zoo.implicit.molecular_dynamics.report import SIZES
+from dini_zoo.implicit.molecular_dynamics.sensitivity import examine, implicit, minimum_norm, size, unroll
+from dini_zoo.kit.modes import distance
 
-TINY = experiment.Settings.tiny()
+TINY = experiment.settings.tiny()
 SOLVER = FIRE(max_steps=TINY.steps)
 THETA, DISKS = TINY.theta, TINY.few.disks
 SIDE = box_side(DISKS, THETA, TINY.fraction)
@@ -159,22 +160,9 @@ def test_a_derivative_that_is_not_unique_is_an_error_unless_asked_for():
         back(position)
 
 
-def test_the_tiny_run(tmp_path):
-    result = experiment.run(TINY, quiet())
-    assert len(result.few) == 2
-    assert len(result.many) == 3
-    text = printed(result)
-    assert "zero modes" in text
-    assert "reference" not in text
-    assert_drawn(result, tmp_path)
-
-
 @pytest.mark.slow
-def test_the_full_run():
-    result = experiment.run(experiment.Settings(), quiet())
-    assert_all_bars_met(result, checks)
-    text = printed(result)
-    assert "reference" in text
+def test_the_bars_at_full_scale():
+    result = assert_bars_met("molecular-dynamics", experiment)
     for start, (reference, _) in zip(result.few, SIZES, strict=True):
         assert size(start.implicit) == pytest.approx(reference, rel=1e-5)
     assert max(start.to_minimum_norm for start in result.many) < 1e-6

@@ -6,11 +6,11 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_all_bars_met, assert_drawn, printed, quiet
+from outputs import assert_bars_met, assert_drawn, printed
 
 import dini
-from dini_zoo.implicit.svm_scaling import Data, Reading, Row, Size, contenders, experiment, peers, synthetic
-from dini_zoo.implicit.svm_scaling.checks import checks
+from dini_zoo.implicit.svm_scaling import Data, Reading, Row, Size, contenders, peers, report, synthetic
+from dini_zoo.implicit.svm_scaling.experiment import experiment
 from dini_zoo.implicit.svm_scaling.measurement import own_gradient, residual
 from dini_zoo.implicit.svm_scaling.solvers import (
     BLOCKS,
@@ -22,6 +22,7 @@ from dini_zoo.implicit.svm_scaling.solvers import (
     UNROLLED,
     Limits,
 )
+from dini_zoo.implicit.svm_scaling.study import Result, Settings
 from dini_zoo.kit.data import Sample
 
 NAMES = (MIRROR_DESCENT, PROJECTED_GRADIENT, BLOCKS)
@@ -74,38 +75,22 @@ def result(**changes):
     rows = [Row(MIRROR_DESCENT, 9, mirror), Row(BLOCKS, 3, ways)]
     peer = replace(rows[1], readings={**ways, PEER: reading(4e-3, 20_000)})
     sizes = [Size(100, 1.0, 1.0, 1e-4, [rows[0], peer]), Size(1000, 1.0, 1.0, 1e-4, rows)]
-    return experiment.Result(experiment.Settings(), sizes)
+    return Result(Settings(), sizes)
 
 
 def test_the_bars():
-    assert [check.holds for check in checks(result())] == [True] * 8
-    failed = [check.quantity for check in checks(result(times=[1e-3, 2e-3], memory=199_999)) if not check.holds]
-    assert failed == [f"{BLOCKS}: time", f"{BLOCKS}: memory"]
+    assert [check.verdict for check in report.checks(result())] == ["met"] * 8
+    changed = report.checks(result(times=[1e-3, 2e-3], memory=199_999))
+    assert [check.quantity for check in changed if check.verdict != "met"] == [f"{BLOCKS}: time", f"{BLOCKS}: memory"]
 
 
-def test_the_tables(tmp_path):
+def test_the_tables():
     found = result(checkpoint=True)
-    text = printed(found)
+    text = printed(report.tables(found))
     assert text.count("unrolled *") == 2
     assert "0.75" in text  # unrolling beside JAXopt
     assert "-" in next(line for line in text.splitlines() if "JAXopt" in line and "0.75" in line)
-    assert "MISSED" not in text
-    assert_drawn(found, tmp_path)
-
-
-def test_the_tiny_run():
-    settings = experiment.Settings.tiny()
-    found = experiment.run(settings, quiet())
-    (size,) = found.sizes
-    assert size.features == settings.features[0]
-    assert size.derivative == pytest.approx(size.difference, rel=1e-6)
-    (row,) = size.rows
-    implicit, unrolled = row.readings[IMPLICIT], row.readings[UNROLLED]
-    assert size.converged(implicit)
-    assert max(implicit.error, unrolled.error) < 1e-5
-    assert implicit.memory < unrolled.memory
-    assert len(implicit.times) == settings.rounds
-    assert "claim" not in printed(found)
+    assert_drawn(experiment.draw(found))
 
 
 @pytest.mark.slow
@@ -123,9 +108,8 @@ def test_peers_find_the_same_derivative():
 
 
 @pytest.mark.slow
-def test_the_full_run():
-    found = experiment.run(experiment.Settings(), quiet())
-    assert_all_bars_met(found, checks)
+def test_the_bars_at_full_scale():
+    found = assert_bars_met("svm-scaling", experiment)
     for size in found.sizes:
         for name in (PROJECTED_GRADIENT, BLOCKS):
             assert size.converged(size.row(name).readings[IMPLICIT])

@@ -32,14 +32,19 @@ class Way(Timed):
 
 def distance(found: Any, truth: Any) -> float:
     """The relative Euclidean distance of two trees of arrays: `‖found − truth‖ / ‖truth‖`."""
-    a, b = (np.asarray(ravel_pytree(tree)[0]) for tree in (found, truth))
+    a, b = _flat(found), _flat(truth)
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def cosine(found: Any, truth: Any) -> float:
     """The cosine of the angle between two trees of arrays."""
-    a, b = (np.asarray(ravel_pytree(tree)[0]) for tree in (found, truth))
+    a, b = _flat(found), _flat(truth)
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _flat(tree: Any) -> np.ndarray:
+    """All numbers of a tree, in double precision."""
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
 
 
 def gradients(value: Callable[[Any, Any], Any], modes: Mapping[str, Any], at: Any) -> dict[str, Program]:

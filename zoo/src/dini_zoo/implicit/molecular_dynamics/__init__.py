@@ -2,7 +2,7 @@
 
 The parts: the disks and their energy (`energy`, `packing`, `box_side`), the method FIRE as a solver of dini (`FIRE`),
 and the derivative of the positions in four ways (`implicit`, `minimum_norm`, `central_difference`, `unroll`). The
-experiment is in `dini_zoo.implicit.molecular_dynamics.experiment`.
+experiment is in `study`, what it prints and draws in `report` and `picture`.
 """
 
 from .fire import FIRE

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.figure import Figure
 
+from dini_zoo.kit import pictures
+
 from .sensitivity import size
+from .study import Result
 
-if TYPE_CHECKING:
-    from .experiment import Result
-
-_IMPLICIT, _UNROLLED, _INK = "#0f6b6d", "#d9731a", "#26374a"
 _SMALL, _LARGE, _LOOSE = "#bfe0dc", "#dfe5ec", "#ffffff"
 
 
 def draw(result: Result) -> Figure:
     """A packing with the arrows of both derivatives; below, the sizes of both along the steps and over the starts."""
-    figure = Figure(figsize=(15, 14), dpi=110, layout="constrained")
+    figure = pictures.canvas("Soft disks, packed: the sensitivity of their positions to a diameter", height=14)
     above, below = figure.subfigures(2, 1, height_ratios=(1.35, 1))
     start = result.few[result.settings.pictured]
     left, right = above.subplots(1, 2)
     loose = int(start.rattlers.sum())
     rattlers = f"; {loose} rattlers (white) stay" if loose else ""
-    _packing(left, result, start.implicit, _IMPLICIT)
-    left.set_title(f"implicit: where the disks go when the green ones grow{rattlers}", fontsize=11)
-    _packing(right, result, start.unrolled.dx, _UNROLLED)
-    right.set_title(f"unrolled, {result.settings.steps} steps of FIRE: {_off(start.unrolled_error)}", fontsize=11)
+    _packing(left, result, start.implicit, pictures.METHOD)
+    left.set_title(f"implicit: where the disks go when the green ones grow{rattlers}")
+    _packing(right, result, start.unrolled.dx, pictures.RIVAL)
+    right.set_title(f"unrolled, {result.settings.steps} steps of FIRE: {_off(start.unrolled_error)}")
     left, right = below.subplots(1, 2, width_ratios=(1, 1))
     _along(left, result)
     _over(right, result)
-    figure.suptitle("Soft disks, packed: the sensitivity of their positions to a diameter", fontsize=16)
     return figure
 
 
@@ -64,7 +62,7 @@ def _packing(axes: Any, result: Result, dx: np.ndarray, color: str) -> None:
             offsets=images[shown],
             offset_transform=axes.transData,
             facecolors=tile(fill),
-            edgecolors="#8a97a6",
+            edgecolors=pictures.QUIET,
             linewidths=0.7,
         )
     )
@@ -73,36 +71,36 @@ def _packing(axes: Any, result: Result, dx: np.ndarray, color: str) -> None:
     press = 1 - np.linalg.norm(apart, axis=-1) / (0.5 * (sigma[:, None] + sigma[None, :]))
     i, j = np.nonzero((press > 0) & ~np.eye(count, dtype=bool))
     lines = np.stack([x[i], x[i] - apart[i, j]], axis=1)
-    axes.add_collection(LineCollection(lines, linewidths=18 * press[i, j], colors="#8a97a6", alpha=0.55))
+    axes.add_collection(LineCollection(lines, linewidths=18 * press[i, j], colors=pictures.QUIET, alpha=0.55))
     arrows = tile(scale * dx)
     axes.quiver(*images[shown].T, *arrows.T, color=color, angles="xy", scale_units="xy", scale=1, width=0.005, zorder=3)
     axes.set_xlim(0, side)
     axes.set_ylim(0, side)
     axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    pictures.bare(axes)
+    axes.spines[:].set_visible(True)
 
 
 def _along(axes: Any, result: Result) -> None:
     """The size of the unrolled derivative relative to the implicit one, over the steps of FIRE."""
-    for kind, (color, label) in enumerate(((_IMPLICIT, "no rattler"), (_UNROLLED, "with rattlers"))):
+    for kind, (color, label) in enumerate(((pictures.METHOD, "no rattler"), (pictures.RIVAL, "with rattlers"))):
         of_kind = [start for start in result.many if start.rattlers.any() == bool(kind)]
         for i, start in enumerate(of_kind):
             relative = start.unrolled.sizes / size(start.implicit)
             name = f"{label}: {len(of_kind)} starts" if i == 0 else None
             axes.plot(relative, color=color, lw=0.9, alpha=0.75, label=name)
-    axes.axhline(1, color=_INK, lw=1.2, ls="--", label="the implicit derivative")
+    axes.axhline(1, color=pictures.INK, lw=1.2, ls="--", label="the implicit derivative")
     axes.set_yscale("log")
     axes.set_ylim(bottom=1e-2)
     axes.set_xlabel("steps of FIRE")
     axes.set_ylabel("size of the unrolled derivative / implicit")
+    many, steps = result.many, int(np.median([start.steps for start in result.many]))
+    apart = np.median([start.unrolled_error for start in many])
     axes.set_title(
-        f"unrolling, {result.settings.many.disks} disks: forces vanish after "
-        f"{int(np.median([start.steps for start in result.many]))} steps (median), the derivative goes its own way",
-        fontsize=11,
+        f"unrolling, {result.settings.many.disks} disks: forces vanish after {steps} steps, "
+        f"the derivative is {apart:.2g} of its size off (medians)"
     )
-    axes.legend(frameon=False, fontsize=10)
-    _plain(axes)
+    axes.legend()
 
 
 def _over(axes: Any, result: Result) -> None:
@@ -111,23 +109,16 @@ def _over(axes: Any, result: Result) -> None:
     places = np.arange(len(order))
     implicit = np.array([size(start.implicit) for start in order])
     unrolled = np.array([size(start.unrolled.dx) for start in order])
-    axes.vlines(places, implicit, unrolled, color="#c9d1da", lw=2)
-    axes.plot(places, unrolled, "o", color=_UNROLLED, ms=7, label="unrolled")
-    axes.plot(places, implicit, "o", color=_IMPLICIT, ms=5, label="implicit")
+    axes.vlines(places, implicit, unrolled, color=pictures.PALE, lw=2)
+    axes.plot(places, unrolled, "o", color=pictures.RIVAL, ms=7, label="unrolled")
+    axes.plot(places, implicit, "o", color=pictures.METHOD, ms=5, label="implicit")
     loose = np.array([start.rattlers.any() for start in order])
     floor = 0.4 * min(implicit.min(), unrolled.min())
-    axes.plot(places[loose], np.full(loose.sum(), floor), "|", color=_INK, ms=8, label="has rattlers")
+    axes.plot(places[loose], np.full(loose.sum(), floor), "|", color=pictures.INK, ms=8, label="has rattlers")
     axes.set_yscale("log")
     axes.set_xticks([])
     axes.set_xlabel("starts, in the order of the unrolled derivative's error")
     axes.set_ylabel("sum of the absolute values of the derivative")
     wrong = sum(start.unrolled_error > 0.01 for start in order)
-    axes.set_title(f"unrolled more than 1% off at {wrong} of {len(order)} starts", fontsize=11)
-    axes.legend(frameon=False, fontsize=10, loc="upper left")
-    _plain(axes)
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"unrolled more than 1% off at {wrong} of {len(order)} starts")
+    axes.legend(loc="upper left")

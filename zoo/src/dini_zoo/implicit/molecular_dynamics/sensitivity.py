@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.modes import distance
 
 from .packing import energy, overlaps, packing
 
@@ -141,11 +142,6 @@ class Start(NamedTuple):
 def size(dx: Disks) -> float:
     """The sum of the absolute values."""
     return float(np.abs(dx).sum())
-
-
-def distance(dx: Disks, reference: Disks) -> float:
-    """Relative, in the Euclidean norm."""
-    return float(np.linalg.norm(dx - reference) / np.linalg.norm(reference))
 
 
 def examine(start: Disks, theta: float, side: float, solver: dini.Solver, steps: int, width: float) -> Start:

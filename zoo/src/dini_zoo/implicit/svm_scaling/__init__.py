@@ -2,7 +2,7 @@
 
 The parts: classification data of any number of features (`synthetic`), the solvers and the ways to differentiate them
 (`contenders`), JAXopt's where it is installed (`peers`), and their measurement (`measure`). The experiment is in
-`dini_zoo.implicit.svm_scaling.experiment`.
+`study`, what it prints and draws in `report` and `picture`.
 """
 
 from .data import Data, synthetic

@@ -1,94 +1,14 @@
-"""The paper's figure of run times: hypergradients of a support vector machine as the number of features grows.
+"""The experiment as one object, which the command line finds here."""
 
-The training data are the paper's, 700 points of five classes. Scaled to minutes on two cores: the paper has up to
-10,000 features, 2,500 steps of mirror descent and of projected gradient, 500 epochs of block coordinate descent. Our
-steps do not shrink as the paper's do, and projected gradient has momentum.
-"""
+from dini_zoo.kit.experiment import Experiment
 
-from __future__ import annotations
+from . import picture, report, study
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
-
-import jax
-import numpy as np
-from rich.console import Console
-
-from . import report
-from .data import synthetic
-from .measurement import Size, measure
-from .peers import peers
-from .solvers import BLOCKS, MIRROR_DESCENT, PROJECTED_GRADIENT, SCALED, Limits, contenders
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.table import Table
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the experiment can be told."""
-
-    features: tuple[int, ...] = (100, 250, 600, 1500)
-    solvers: tuple[str, ...] = (MIRROR_DESCENT, PROJECTED_GRADIENT, BLOCKS)
-    classes: int = 5
-    train: int = 700
-    validation: int = 300
-    log_theta: float = 2.0
-    """Where a quarter to a third of the dual's elements are positive."""
-    limits: Limits = SCALED
-    rounds: int = 7
-    """Turns in which the programs of one number of features are timed, at most."""
-    patience: float = 6.0
-    """Seconds for all turns of one number of features, but there are four at least."""
-    memory_limit: float = 2e9
-    """Bytes above which unrolling is timed with checkpoints."""
-    peer_limit: int = 250
-    """Features up to which JAXopt is measured; its linear solves take long beyond."""
-
-    @classmethod
-    def tiny(cls) -> Self:
-        solvers = (PROJECTED_GRADIENT,)
-        return cls((20,), solvers, 3, 20, 10, limits=Limits(60, 60, 20), rounds=2, peer_limit=0)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured, by the number of features."""
-
-    settings: Settings
-    sizes: list[Size]
-
-    def tables(self) -> list[Table]:
-        return report.tables(self)
-
-    def figure(self) -> Figure:
-        from .picture import draw
-
-        return draw(self)
-
-
-def run(settings: Settings, console: Console) -> Result:
-    """Run the experiment in double precision."""
-    sizes = []
-    with jax.enable_x64(True), console.status("") as status:
-        for features in settings.features:
-
-            def advance(doing: str, features: int = features) -> None:
-                status.update(f"{features} features: {doing}")
-
-            data = synthetic(features, settings.classes, settings.train, settings.validation)
-            # one over the Lipschitz constant, and a constant: its own derivative in θ is nothing to unroll
-            step_size = float(np.exp(settings.log_theta)) / data.curvature
-            found = measure(
-                data,
-                settings.log_theta,
-                contenders(settings.solvers, step_size, settings.limits),
-                peers(step_size, settings.limits) if features <= settings.peer_limit else {},
-                rounds=settings.rounds,
-                patience=settings.patience,
-                memory_limit=settings.memory_limit,
-                advance=advance,
-            )
-            sizes.append(found)
-    return Result(settings, sizes)
+experiment = Experiment(
+    settings=study.Settings,
+    run=study.run,
+    tables=report.tables,
+    checks=report.checks,
+    figure=picture.draw,
+    headline=report.headline,
+)

@@ -15,9 +15,7 @@ from jaxtyping import Array
 import dini
 from dini_zoo.kit.measure import Program, Timed, compile_program, take_turns
 
-from ..support_vectors import dual, tie_margin, weights
-from ..support_vectors import PROJECTED
-from ..support_vectors import squared_error, validation_loss
+from ..support_vectors import PROJECTED, dual, squared_error, tie_margin, validation_loss, weights
 from .data import Data
 from .peers import Solve
 from .solvers import PEER, UNROLLED, Contender

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from dini_zoo.kit import pictures
+
 from .measurement import Reading, speedup
 from .solvers import IMPLICIT, OTHER, PEER, UNROLLED
+from .study import Result
 
-if TYPE_CHECKING:
-    from .experiment import Result
-
-_COLORS = {IMPLICIT: "#1f8a8c", OTHER: "#7b5ea7", UNROLLED: "#e08a2c", PEER: "#8d9aa6"}
+_COLORS = {
+    IMPLICIT: pictures.METHOD,
+    OTHER: pictures.THIRD,
+    UNROLLED: pictures.RIVAL,
+    PEER: pictures.QUIET,
+}
 _MARKERS = {IMPLICIT: "o", OTHER: "D", UNROLLED: "s", PEER: "^"}
-_INK = "#26374a"
 
 
 def draw(result: Result) -> Figure:
     """A column a solver: time, memory and error over the number of features."""
     rows = result.sizes[0].rows
-    figure = Figure(figsize=(5 * max(len(rows), 2), 13), dpi=110, layout="constrained")
+    figure = pictures.canvas(
+        "Hypergradients of a support vector machine as its features grow in number",
+        width=5 * max(len(rows), 2),
+        height=13,
+    )
     panels = figure.subplots(3, len(rows), sharex=True, sharey="row", squeeze=False, height_ratios=(1.5, 1, 1))
     for column, row in zip(panels.T, rows, strict=True):
         time, memory, error = column
@@ -36,16 +44,11 @@ def draw(result: Result) -> Figure:
         )
         error.set_xlabel("number of features")
         if not any(size.converged(size.row(row.solver).readings[IMPLICIT]) for size in result.sizes):
-            error.set_title("not converged: the residual is above the tie margin", fontsize=11, color="#c8413b")
+            error.set_title("not converged: the residual is above the tie margin", color=pictures.ALARM)
     names = ("time of a hypergradient (s)", "memory for it (MB)", "its relative error")
     for axes, name in zip(panels[:, 0], names, strict=True):
         axes.set_ylabel(name, fontsize=11)
     _legend(figure, panels[0])
-    figure.suptitle(
-        "Hypergradients of a support vector machine as its features grow in number\n"
-        "the paper's claim: implicit is faster than unrolled for all three solvers at all sizes",
-        fontsize=15,
-    )
     return figure
 
 
@@ -59,7 +62,7 @@ def _lines(axes: Any, result: Result, solver: str, of: Any) -> None:
             continue
         x, readings = zip(*found, strict=True)
         y = [of(reading) for reading in readings]
-        axes.plot(x, y, "-", marker=_MARKERS[way], color=color, lw=2, ms=7, label=_label(way, readings))
+        axes.plot(x, y, "-", marker=_MARKERS[way], color=color, ms=7, label=_label(way, readings))
         hollow = [i for i, reading in enumerate(readings) if reading.checkpoint]
         axes.plot([x[i] for i in hollow], [y[i] for i in hollow], "s", mfc="white", mec=color, mew=2, ms=7)
     axes.set_xscale("log")
@@ -67,9 +70,6 @@ def _lines(axes: Any, result: Result, solver: str, of: Any) -> None:
     ticks = [size.features for size in result.sizes]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.grid(color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(figure: Figure, panels: Any) -> None:
@@ -80,7 +80,7 @@ def _legend(figure: Figure, panels: Any) -> None:
             color = line.get_color()
             found[color] = max(found.get(color, ("", line)), (label, line), key=lambda one: len(one[0]))
     labels, lines = zip(*(found[color] for color in _COLORS.values() if color in found), strict=True)
-    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=11)
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels))
 
 
 def _label(way: str, readings: tuple[Reading, ...]) -> str:
@@ -102,6 +102,6 @@ def _shade(axes: Any, result: Result, solver: str) -> None:
             textcoords="offset points",
             xytext=(0, 8),
             ha="center",
-            color=_INK,
+            color=pictures.INK,
             fontsize=10,
         )
