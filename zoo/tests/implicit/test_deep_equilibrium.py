@@ -1,25 +1,32 @@
 """The equilibrium classifier: its exact gradient, dini's beside it, training by hand, the experiment."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from outputs import assert_all_bars_met, assert_drawn, printed, quiet
+from outputs import assert_bars_met
 
 import dini
 from dini_zoo.implicit.deep_equilibrium import (
     Params,
     Reference,
     contraction,
-    experiment,
     initial,
     layer,
+    look,
     loss,
+    report,
+    train,
+    trainer,
 )
-from dini_zoo.implicit.deep_equilibrium.checks import checks
 from dini_zoo.implicit.deep_equilibrium.equilibrium import MARGIN, recurrent
+from dini_zoo.implicit.deep_equilibrium.experiment import experiment
 from dini_zoo.implicit.deep_equilibrium.reference import fixed_point
-from dini_zoo.kit.data import Sample
+from dini_zoo.kit.data import Sample, Split
+from dini_zoo.kit.modes import cosine, distance
 
 CLASSES, PIXELS, HIDDEN, IMAGES = 3, 5, 4, 6
 SOLVER = dini.Anderson(tol=1e-12)
@@ -54,8 +61,8 @@ def test_the_exact_gradient_is_that_of_central_differences(params, sample):
             above, below = (Reference.at(params._replace(**{name: leaf + s * unit}), sample).loss for s in (1, -1))
             assert slope[index] == pytest.approx((above - below) / (2 * width), rel=1e-6, abs=1e-9)
     assert reference.slope_error(params, sample) < 1e-7
-    assert reference.error(reference.gradient) == 0
-    assert reference.cosine(reference.gradient) == pytest.approx(1)
+    assert distance(reference.gradient, reference.gradient) == 0
+    assert cosine(reference.gradient, reference.gradient) == pytest.approx(1)
 
 
 def test_the_implicit_gradient_is_that_of_the_dense_adjoint(params, sample):
@@ -66,7 +73,7 @@ def test_the_implicit_gradient_is_that_of_the_dense_adjoint(params, sample):
     np.testing.assert_allclose(layer(solution.x, sample.X, params), solution.x, atol=1e-11)
     np.testing.assert_allclose(scores, solution.x @ params.V.T + params.c)
     assert float(value) == pytest.approx(reference.loss)
-    assert reference.error(found) < 1e-10
+    assert distance(found, reference.gradient) < 1e-10
 
 
 def test_truncated_modes_are_partial_sums_of_the_adjoint(params, sample):
@@ -103,24 +110,45 @@ def test_the_contraction_is_that_of_the_jacobian(params, sample):
     assert found.radius == pytest.approx(max(np.abs(np.linalg.eigvals(J)).max() for J in jacobians))
 
 
-def test_the_tiny_run(tmp_path):
-    settings = experiment.Settings.tiny()
-    result = experiment.run(settings, quiet())
-    course = result.courses["implicit"]
-    assert len(course.loss) == settings.epochs + 1
-    assert course.loss[-1] < course.loss[0]
-    assert result.ways["implicit"].errors[0] < 1e-6 < result.ways["Jacobian-free"].errors[0]
-    assert result.ways["implicit"].memory == result.doubled
-    text = printed(result)
-    assert "Auto picks" in text
-    assert "bars" not in text
-    assert_drawn(result, tmp_path)
+def test_training_is_adam_by_hand(params, sample):
+    mode, epochs = dini.Implicit(), 2
+    split = Split(sample, sample, sample)
+    see = look(split, mode, SOLVER)
+    fit = trainer(mode, SOLVER, see, examples=IMAGES, batch=2, epochs=epochs, learning_rate=0.01)
+    course = train(fit, params, sample, seed=3, advance=lambda steps: None)
+    random, optimizer = np.random.RandomState(3), optax.adam(0.01)
+    slope = jax.jit(jax.grad(lambda params, sample: loss(params, sample, mode, SOLVER)[0]))
+    found, state = params, optimizer.init(params)
+    for _ in range(epochs):
+        for part in random.permutation(IMAGES).reshape(-1, 2):
+            updates, state = optimizer.update(slope(found, Sample(sample.X[part], sample.Y[part])), state)
+            found = optax.apply_updates(found, updates)
+    for ours, theirs in zip(course.at(-1), found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    np.testing.assert_allclose(course.loss[0], loss(params, sample, mode, SOLVER)[0])
+    assert course.failures == 0
+    assert course.loss.shape == (epochs + 1,)
+    with pytest.raises(ValueError, match="batch must divide the number of examples, 6: given 4"):
+        trainer(mode, SOLVER, see, examples=IMAGES, batch=4, epochs=1, learning_rate=0.01)
+
+
+def test_decay_leaves_out_errors_of_the_solve():
+    def found(*series):
+        errors = {"implicit": SimpleNamespace(errors=[1e-6] * len(series))}
+        settings = SimpleNamespace(series=(1, 2, 4))
+        return report.decay(SimpleNamespace(settings=settings, series=np.array(series), ways=errors))
+
+    factors = found([1e-1, 1e-2, 1.1e-4], [1e-1, 1e-3, 1e-5], [1e-1, 1e-5, 1e-5], [1e-5, 1e-6, 1e-6])
+    # down to 1e-4, in three terms and in one; with fewer than two errors above that there is no factor
+    assert factors[0] == pytest.approx((1.1e-3) ** (1 / 3))
+    assert factors[1] == pytest.approx(1e-2)
+    assert factors[2:] == [None, None]
 
 
 @pytest.mark.slow
-def test_the_full_run():
-    result = experiment.run(experiment.Settings(), quiet())
-    assert_all_bars_met(result, checks)
+def test_the_bars_at_full_scale():
+    result = assert_bars_met("deep-equilibrium", experiment)
     exact, auto, long = (result.courses[name] for name in ("implicit", "auto", result.settings.longest))
     np.testing.assert_allclose(auto.loss, exact.loss, rtol=1e-3)
     np.testing.assert_allclose(long.loss, exact.loss, rtol=1e-2)
+    assert result.ways["implicit"].memory == result.doubled

@@ -77,7 +77,7 @@ class Trainer(Generic[M]):
         tenth of them if it is not given.
     watch
         `watch(model)`: a tree of figures. Anything random in it needs a key of its own. It sees the average of the
-        weights where there is one.
+        weights where there is one. A function that `jax.jit` has compiled is shared by trainers that watch alike.
     gradient
         `gradient(model, batch, key)`: `((loss, aux), slope)`, in place of JAX's derivative of `loss`: for gradients of
         single examples, say. `slope` has the form of the model's arrays of floats.
@@ -136,7 +136,8 @@ class Trainer(Generic[M]):
         self._one = eqx.filter_jit(self._chunk)
         lanes = (eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), None, 0, 0)
         self._many = eqx.filter_jit(eqx.filter_vmap(self._chunk, in_axes=lanes))
-        self._look = None if watch is None else eqx.filter_jit(watch)
+        # what is compiled already is shared with others who watch in the same way
+        self._look = watch if watch is None or hasattr(watch, "lower") else eqx.filter_jit(watch)
         self._looks = None if watch is None else eqx.filter_jit(eqx.filter_vmap(watch, in_axes=(eqx.if_array(0),)))
 
     def __call__(

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from .experiment import Result
+from dini_zoo.kit import pictures
+from dini_zoo.kit.seeds import Estimate
+
+from .study import IMPLICIT, Result
 
 #: Colors of the modes in their order; modes with the same gradient share theirs.
-_COLORS = ("#1f8a8c", "#1f8a8c", "#7b5ea7", "#e08a2c", "#e08a2c", "#7b5ea7", "#c2456b", "#26374a", "#26374a")
-_INK = "#26374a"
+_COLORS = (
+    pictures.METHOD,
+    pictures.METHOD,
+    pictures.THIRD,
+    pictures.RIVAL,
+    pictures.RIVAL,
+    pictures.THIRD,
+    pictures.ALARM,
+    pictures.INK,
+    pictures.INK,
+)
 
 
 def draw(result: Result) -> Figure:
     """The courses of training; below, errors over costs and the errors of the series."""
-    figure = Figure(figsize=(15, 11), dpi=110, layout="constrained")
+    figure = pictures.canvas("An equilibrium classifier of the digits, differentiated in each mode", height=11)
     (loss, accuracy), (cost, series) = figure.subplots(2, 2)
     settings = result.settings
     colors = dict(zip(settings.modes | settings.checkpointed, _COLORS, strict=True))
     _courses(loss, accuracy, result, colors)
     _costs(cost, result, colors)
     _series(series, result)
-    for axes in (loss, accuracy, cost, series):
-        axes.grid(color="#dddddd", lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("An equilibrium classifier of the digits, differentiated in each mode", fontsize=16)
     return figure
 
 
@@ -44,13 +50,13 @@ def _courses(loss: Any, accuracy: Any, result: Result, colors: dict[str, str]) -
         epochs = np.arange(len(course.loss))
         loss.plot(epochs, course.loss, label=";  ".join(names), **style)
         accuracy.plot(epochs, 1 - course.accuracy, **style)
-    loss.set_title("training loss: all but the Jacobian-free gradient learn alike", fontsize=11)
-    loss.legend(frameon=False, fontsize=9.5)
-    seeds = {name: np.array(found) for name, found in result.seeds.items()}
-    for name, found in seeds.items():
-        last = result.settings.epochs
-        accuracy.errorbar(last * 1.03, np.mean(1 - found), np.std(found), fmt="o", color=colors[name], ms=5, capsize=3)
-    accuracy.set_title(f"test error; the bars are those of {result.settings.seeds} seeds", fontsize=11)
+    loss.set_title(f"training loss: {len(result.courses)} modes, {len(shown)} different courses")
+    loss.legend()
+    last = result.settings.epochs
+    for name, found in result.seeds.items():
+        error = Estimate.of(1 - one for one in found)
+        accuracy.errorbar(last * 1.03, error.mean, error.width, fmt="o", color=colors[name], ms=5, capsize=3)
+    accuracy.set_title(f"test error; the bars are the intervals of {len(result.settings.seeds)} seeds")
     for axes, name in ((loss, "training loss"), (accuracy, "test error")):
         axes.set_yscale("log")
         axes.set_xlabel("epochs")
@@ -86,7 +92,7 @@ def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
             ha="left" if offset[0] else "center",
             va="center",
             fontsize=9.5,
-            color=_INK,
+            color=pictures.INK,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -97,7 +103,7 @@ def _costs(axes: Any, result: Result, colors: dict[str, str]) -> None:
     axes.set_xticks([], minor=True)
     axes.set_xlabel("time of a gradient, ms (area of a point: memory)")
     axes.set_ylabel("relative error of the gradient")
-    axes.set_title("the gradient after training: error against cost", fontsize=11)
+    axes.set_title("the gradient after training: error against cost")
 
 
 def _close(one: Any, other: Any) -> bool:
@@ -110,20 +116,20 @@ def _series(axes: Any, result: Result) -> None:
     terms = np.array(result.settings.series)
     fine = np.geomspace(terms[0], terms[-1], 100)
     names = ("before training", f"after {result.settings.early} epochs", "after training")
-    colors, floors = ("#7b5ea7", "#1f8a8c", "#c2456b"), result.ways["implicit"].errors
+    colors, floors = (pictures.THIRD, pictures.METHOD, pictures.ALARM), result.ways[IMPLICIT].errors
     rows = zip(names, colors, result.series, result.radii, floors, strict=True)
     for name, color, errors, radius, floor in rows:
-        axes.plot(terms, errors, "o-", color=color, lw=2, label=f"{name}: radius {radius:.2f}")
+        axes.plot(terms, errors, "o-", color=color, label=f"{name}: radius {radius:.2f}")
         axes.plot(fine, radius**fine, color=color, lw=1.2, ls="--")
         axes.axhline(floor, color=color, lw=1, ls=":")
-    axes.plot([], [], color=_INK, lw=1.2, ls="--", label="powers of the radius")
-    axes.axhline(np.nan, color=_INK, lw=1, ls=":", label="implicit, at the solver's tolerance")
+    axes.plot([], [], color=pictures.INK, lw=1.2, ls="--", label="powers of the radius")
+    axes.axhline(np.nan, color=pictures.INK, lw=1, ls=":", label="implicit, at the solver's tolerance")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_ylim(min(result.series.min(), *result.ways["implicit"].errors) / 5, 3)
+    axes.set_ylim(min(result.series.min(), *result.ways[IMPLICIT].errors) / 5, 3)
     axes.set_xticks(terms, [str(k) for k in terms])
     axes.set_xlabel("terms of the Neumann series (one: Jacobian-free)")
     axes.set_ylabel("relative error of the gradient")
     end = "no longer contracts, and the series diverges" if result.radii[-1] > 1 else "contracts less and less"
-    axes.set_title(f"on the way of training the layer {end}", fontsize=11)
-    axes.legend(frameon=False, fontsize=10, loc="lower left", bbox_to_anchor=(0, 0.22))
+    axes.set_title(f"on the way of training the layer {end}")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.22))

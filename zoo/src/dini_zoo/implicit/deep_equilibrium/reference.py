@@ -69,16 +69,6 @@ class Reference(NamedTuple):
         gradient = Params(-A @ (G + G.T), G - G.T, inner.T @ sample.X, inner.sum(0), slope.T @ z, slope.sum(0))  # pyright: ignore[reportArgumentType]
         return cls(loss, gradient)
 
-    def error(self, gradient: Params) -> float:
-        """The relative distance of a gradient from this one."""
-        exact = _flat(self.gradient)
-        return float(np.linalg.norm(_flat(gradient) - exact) / np.linalg.norm(exact))
-
-    def cosine(self, gradient: Params) -> float:
-        """The cosine of the angle between a gradient and this one."""
-        a, b = _flat(gradient), _flat(self.gradient)
-        return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
     def slope_error(self, params: Params, sample: Sample, width: float = 1e-5) -> float:
         """Relative distance of the slope along a random direction from the loss's central difference."""
         random = np.random.RandomState(0)
@@ -103,7 +93,3 @@ def _readout(params: Params, z: np.ndarray, sample: Sample) -> tuple[float, np.n
     scores = scores - scores.max(axis=1, keepdims=True)
     logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     return -float(np.sum(sample.Y * logs)) / len(z), np.exp(logs)
-
-
-def _flat(gradient: Params) -> np.ndarray:
-    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in gradient])

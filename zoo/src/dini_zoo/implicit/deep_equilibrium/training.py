@@ -1,4 +1,4 @@
-"""Training of the equilibrium classifier by Adam."""
+"""Training of the equilibrium classifier by Adam, in one of dini's modes of differentiation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 import dini
 from dini_zoo.kit.data import Sample, Split
+from dini_zoo.kit.training import Trainer
 
 from ..losses import cross_entropy
 from .equilibrium import Params, classify
@@ -29,7 +30,8 @@ def loss(
 class Course(NamedTuple):
     """What training came by, a number for each epoch; the first is that before training."""
 
-    path: list[Params]
+    path: Params
+    """The parameters, each array with an axis for the epochs in front."""
     loss: Float[np.ndarray, " epochs"]
     """On the training data."""
     accuracy: Float[np.ndarray, " epochs"]
@@ -39,84 +41,65 @@ class Course(NamedTuple):
     failures: int
     """Solves of a batch that did not reach the tolerance."""
 
-    @property
-    def params(self) -> Params:
-        """The parameters at the end."""
-        return self.path[-1]
-
-
-class Epoch(NamedTuple):
-    """What one pass through the data gives."""
-
-    params: Params
-    state: Any
-    failures: Array
-
-
-def epoch(
-    sample: Sample, mode: dini.Differentiation, solver: dini.Solver, batch: int, learning_rate: float
-) -> Callable[[Params, Any, Array], Epoch]:
-    """One pass through the data: a function of the parameters, the optimizer's state and the order of the data."""
-    optimizer = optax.adam(learning_rate)
-    # a solve that stops early gives a gradient nevertheless; such solves are counted
-    slope = jax.grad(lambda params, sample: loss(params, sample, mode, solver, on_failure="ignore"), has_aux=True)
-
-    def step(carry: tuple[Params, Any], sample: Sample) -> tuple[tuple[Params, Any], Array]:
-        gradient, (_, solution) = slope(carry[0], sample)
-        updates, state = optimizer.update(gradient, carry[1])
-        return (jax.tree.map(jnp.add, carry[0], updates), state), solution.status != dini.Status.CONVERGED
-
-    def run(params: Params, state: Any, order: Array) -> Epoch:
-        batches = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order.reshape(-1, batch)], sample)
-        (params, state), failed = jax.lax.scan(step, (params, state), batches)
-        return Epoch(params, state, jnp.sum(failed))
-
-    return run
+    def at(self, epoch: int) -> Params:
+        """The parameters after so many epochs; -1 for the end."""
+        return Params(*(leaf[epoch] for leaf in self.path))
 
 
 class Look(NamedTuple):
     """What has been learned."""
 
+    params: Params
     loss: Array
     accuracy: Array
     steps: Array
 
 
 def look(split: Split, mode: dini.Differentiation, solver: dini.Solver) -> Callable[[Params], Look]:
-    """The loss on the training data and the accuracy on the test data: a function of the parameters."""
+    """The loss on the training data and the accuracy on the test data: a compiled function of the parameters."""
     both, cut = np.concatenate([split.train.X, split.test.X]), len(split.train.X)
 
+    @jax.jit
     def run(params: Params) -> Look:
         scores, solution = classify(params, both, mode, solver, on_failure="ignore")
         right = jnp.argmax(scores[cut:], axis=1) == jnp.argmax(split.test.Y, axis=1)
         value = cross_entropy(scores[:cut], split.train.Y)
-        return Look(value, jnp.mean(right.astype(value.dtype)), solution.stats.steps)
+        return Look(params, value, jnp.mean(right.astype(value.dtype)), solution.stats.steps)
 
     return run
 
 
-def start(params: Params, learning_rate: float) -> Any:
-    """The state of Adam before the first step."""
-    return optax.adam(learning_rate).init(params)
+def trainer(
+    mode: dini.Differentiation,
+    solver: dini.Solver,
+    see: Callable[[Params], Look],
+    *,
+    examples: int,
+    batch: int,
+    epochs: int,
+    learning_rate: float,
+) -> Trainer[Params]:
+    """Adam, through all examples in each epoch; `see` is asked after each."""
+    if examples % batch:
+        raise ValueError(f"batch must divide the number of examples, {examples}: given {batch}.")
+
+    def value(params: Params, sample: Sample, key: Array) -> tuple[Array, Array]:
+        # a solve that stops early gives a gradient nevertheless; such solves are counted
+        found, (_, solution) = loss(params, sample, mode, solver, on_failure="ignore")
+        return found, solution.status != dini.Status.CONVERGED
+
+    each = examples // batch
+    return Trainer(value, optax.adam(learning_rate), steps=epochs * each, every=each, batch=batch, watch=see, aux=True)
 
 
 def train(
-    run_epoch: Callable[[Params, Any, Any], Epoch],
-    look: Callable[[Params], Look],
-    params: Params,
-    state: Any,
-    examples: int,
-    epochs: int,
-    seed: int,
+    trainer: Trainer[Params], params: Params, sample: Sample, seed: int, advance: Callable[[int], None]
 ) -> Course:
-    """Go through the data so many times, each in an order of its own. The functions may be compiled ones."""
-    random = np.random.RandomState(seed)
-    path, looks, failures = [params], [look(params)], 0
-    for _ in range(epochs):
-        now = run_epoch(params, state, random.permutation(examples))
-        params, state = now.params, now.state
-        path.append(params)
-        looks.append(look(params))
-        failures += int(now.failures)
-    losses, accuracy, steps = (np.array([float(figure) for figure in figures]) for figures in zip(*looks, strict=True))
-    return Course(path, losses, accuracy, steps, failures)
+    """Go through the data epoch after epoch, each in an order of its own."""
+    random, count = np.random.RandomState(seed), len(sample.X)
+    epochs = trainer.steps // trainer.every
+    order = np.concatenate([random.permutation(count) for _ in range(epochs)]).reshape(trainer.steps, -1)
+    course = trainer(params, sample, key=jax.random.key(seed), order=order, advance=advance)
+    seen: Look = course.watched
+    # the loss of a step is that of its batch; what is kept is that of all data, epoch by epoch
+    return Course(seen.params, seen.loss, seen.accuracy, seen.steps.astype(float), int(course.aux.sum()))

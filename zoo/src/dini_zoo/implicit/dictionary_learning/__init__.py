@@ -2,8 +2,8 @@
 
 The parts: the data in folds (`breast_cancer`, `folds`), sparse codes (`SparseCoding`), the classifier on them with its
 loss and its training (`Params`, `classify`, `loss`, `train`), and methods to begin with and to compare with
-(`learn_dictionary`, `l1_logistic`, `l2_logistic`, `auc`). The experiment is in
-`dini_zoo.implicit.dictionary_learning.experiment`.
+(`learn_dictionary`, `l1_logistic`, `l2_logistic`, `auc`). The experiment is in `study`,
+what it prints and draws in `report` and `picture`.
 """
 
 from .baselines import auc, l1_logistic, l2_logistic, learn_dictionary

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 import dini
 from dini_zoo.kit.measure import Program, Timed, compile_program, take_turns
+from dini_zoo.kit.modes import distance
 
 from .coding import SparseCoding
 from .data import Cohort
@@ -68,7 +69,7 @@ def precision(
             pairs.append((float(np.vdot(derivative, V)), central))
         slopes, centrals = np.array(pairs).T
         margin = _margin(np.asarray(codes.x), np.asarray(bounded(D)), np.asarray(cohort.X), coding.strength)
-        found.append(Precision(scale, _distance(slopes, centrals), margin))
+        found.append(Precision(scale, distance(slopes, centrals), margin))
     return found
 
 
@@ -91,7 +92,7 @@ def costs(
     derivatives = {name: np.asarray(program().D) for name, program in programs.items()}
     times = take_turns(list(programs.values()), rounds)
     return {
-        name: Way(programs[name].memory, _distance(derivatives[name], derivatives["implicit"]), own)
+        name: Way(programs[name].memory, distance(derivatives[name], derivatives["implicit"]), own)
         for name, own in zip(programs, times, strict=True)
     }
 
@@ -101,7 +102,3 @@ def _margin(Z: np.ndarray, D: Atoms, X: np.ndarray, strength: float) -> float:
     step = 1 / np.linalg.norm(D, ord=2) ** 2
     forward = Z + step * (X - Z @ D) @ D.T
     return float(np.min(np.abs(np.abs(forward) / (step * strength) - 1)))
-
-
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(one - other) / np.linalg.norm(other))

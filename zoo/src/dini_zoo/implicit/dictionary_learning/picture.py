@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from dini_zoo.kit import pictures
+
 from .baselines import FIXED, L2, METHODS, TASK, auc
-from .checks import PAPER, SPECIFICATION
-from .report import estimate
-
-if TYPE_CHECKING:
-    from .experiment import Codes, Result
-
-_TASK, _FIXED, _INK, _GRAY, _PURPLE = "#1f8a8c", "#e08a2c", "#26374a", "#8a96a3", "#7b5ea7"
+from .report import PAPER, SPECIFICATION
+from .study import Codes, Result
 
 
 def draw(result: Result) -> Figure:
     """The methods' AUC, the gain in each fold, the course of learning; below, the codes before and after it."""
-    figure = Figure(figsize=(16, 11.5), dpi=110, layout="constrained")
+    figure = pictures.canvas(
+        "Will the tumor spread within five years? Sparse codes that learn the task", width=16, height=11.5
+    )
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.05))
     methods, gains, course = above.subplots(1, 3, width_ratios=(1.35, 1, 1))
     _methods(methods, result)
@@ -29,10 +28,6 @@ def draw(result: Result) -> Figure:
     before, after, price = below.subplots(1, 3, width_ratios=(1, 1, 1.15))
     _codes(below, before, after, result.trials[0].codes)
     _price(price, result)
-    for axes in (methods, gains, course, price):
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Will the tumor spread within five years? Sparse codes that learn the task", fontsize=16)
     return figure
 
 
@@ -40,41 +35,47 @@ def _methods(axes: Any, result: Result) -> None:
     """A point for each fold, the mean with its interval, and the reference figures."""
     random = np.random.RandomState(0)
     for i, (method, paper, reference) in enumerate(zip(METHODS, PAPER, SPECIFICATION, strict=True)):
-        values, color = result.auc(method), {TASK: _TASK, FIXED: _FIXED}.get(method, _INK)
-        ours = estimate(values)
+        values, color = result.auc(method), {TASK: pictures.METHOD, FIXED: pictures.RIVAL}.get(method, pictures.INK)
+        ours = result.estimate(method)
         axes.plot(i - 0.22 + 0.12 * random.rand(len(values)), 100 * values, "o", color=color, ms=3.5, alpha=0.35, mew=0)
         label = "ours: folds, mean, interval" if i == 0 else None
-        axes.errorbar(i, *ours, fmt="o", color=color, ms=9, lw=2.5, capsize=5, label=label)
+        axes.errorbar(i, ours.mean, ours.width, fmt="o", color=color, ms=9, lw=2.5, capsize=5, label=label)
         shown = ((0.18, reference, "s", "reference, same data"), (0.34, paper, "D", "paper, other patients and genes"))
         for offset, found, marker, name in shown:
             axes.errorbar(
-                i + offset, *found, fmt=marker, color=_GRAY, ms=5, lw=1.2, mfc="white", label=None if i else name
+                i + offset,
+                *found,
+                fmt=marker,
+                color=pictures.QUIET,
+                ms=5,
+                lw=1.2,
+                mfc="white",
+                label=None if i else name,
             )
         axes.annotate(f"{ours.mean:.1f}", (i, 44), ha="center", fontsize=12, color=color, weight="bold")
     names = ("L1 logistic,\nall genes", "L2 logistic,\nall genes", "dictionary,\nthen L2", "task-driven\ndictionary")
     axes.set_xticks(range(len(METHODS)), names, fontsize=10)
     axes.set_ylim(42, 102)
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.grid(False, axis="x")
     axes.set_ylabel("AUC of test patients, %")
-    axes.set_title(f"{len(result.trials)} folds; intervals are 1.96 standard errors", fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", ncols=1)
+    axes.set_title(f"{len(result.trials)} folds; intervals are 1.96 standard errors")
+    axes.legend(fontsize=9, loc="upper left", ncols=1)
 
 
 def _gains(axes: Any, result: Result) -> None:
     """The difference of the AUC in each fold, in order."""
-    gains = np.sort(100 * (result.auc(TASK) - result.auc(FIXED)))
-    ours = estimate(gains / 100)
-    axes.barh(range(len(gains)), gains, color=np.where(gains > 0, _TASK, _FIXED), height=0.75)
-    axes.axvline(0, color=_INK, lw=1)
-    axes.axvspan(ours.mean - ours.width, ours.mean + ours.width, color=_GRAY, alpha=0.2, lw=0)
-    axes.axvline(ours.mean, color=_INK, lw=1.5, ls="--")
+    ours = result.gain(TASK, FIXED).difference
+    gains = np.sort(ours.values)
+    axes.barh(range(len(gains)), gains, color=np.where(gains > 0, pictures.METHOD, pictures.RIVAL), height=0.75)
+    axes.axvline(0, color=pictures.INK, lw=1)
+    axes.axvspan(ours.mean - ours.width, ours.mean + ours.width, color=pictures.QUIET, alpha=0.2, lw=0)
+    axes.axvline(ours.mean, color=pictures.INK, lw=1.5, ls="--")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("points of AUC gained by learning the task")
     axes.set_title(
         f"gain over the fixed dictionary: {ours.mean:+.1f} ± {ours.width:.1f},\n"
         f"positive in {np.sum(gains > 0)} of {len(gains)} folds",
-        fontsize=11,
     )
 
 
@@ -84,16 +85,17 @@ def _course(axes: Any, result: Result) -> None:
     curves = 100 * np.array([trial.course for trial in result.trials])
     steps, width = np.arange(loss.shape[1]), 1.96 * curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
     mean, other = curves.mean(axis=0), axes.twinx()
-    axes.fill_between(steps, mean - width, mean + width, color=_TASK, alpha=0.15, lw=0)
-    axes.plot(steps, mean, color=_TASK, lw=2.2)
-    axes.axhline(100 * result.mean(L2), color=_INK, lw=1.2, ls=":")
-    other.plot(steps, loss.mean(axis=0), color=_FIXED, lw=2.2, ls="--")
-    axes.set_ylabel("mean AUC of test patients, % (band: interval)", color=_TASK)
-    other.set_ylabel("mean training loss (dashed)", color=_FIXED)
+    axes.fill_between(steps, mean - width, mean + width, color=pictures.METHOD, alpha=0.15, lw=0)
+    axes.plot(steps, mean, color=pictures.METHOD, lw=2.2)
+    axes.axhline(result.estimate(L2).mean, color=pictures.INK, lw=1.2, ls=":")
+    other.plot(steps, loss.mean(axis=0), color=pictures.RIVAL, lw=2.2, ls="--")
+    axes.set_ylabel("mean AUC of test patients, % (band: interval)", color=pictures.METHOD)
+    other.set_ylabel("mean training loss (dashed)", color=pictures.RIVAL)
     other.set_ylim(0, None)
-    other.spines["top"].set_visible(False)
+    other.spines["right"].set_visible(True)
+    other.grid(False)
     axes.set_xlabel("steps of Adam on atoms, weights and intercept")
-    axes.set_title("the course of task-driven learning;\ndotted: L2 logistic on all genes", fontsize=11)
+    axes.set_title("the course of task-driven learning;\ndotted: L2 logistic on all genes")
 
 
 def _codes(figure: Any, before: Any, after: Any, codes: Codes) -> None:
@@ -105,8 +107,9 @@ def _codes(figure: Any, before: Any, after: Any, codes: Codes) -> None:
     ill = int(codes.y.sum())
     both = ((before, codes.before, "before"), (after, codes.after, "after"))
     for (axes, z, when), part in zip(both, pairs, strict=True):
-        image = axes.imshow(part[order][:, atoms], cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto")
-        axes.axhline(ill - 0.5, color=_INK, lw=1.5)
+        image = axes.imshow(part[order][:, atoms], cmap=pictures.SIGNED, vmin=-top, vmax=top, aspect="auto")
+        axes.grid(False)
+        axes.axhline(ill - 0.5, color=pictures.INK, lw=1.5)
         axes.set_xticks(range(len(atoms)), [str(atom) for atom in atoms])
         axes.set_xlabel("atom")
         middles = ((ill - 1) / 2, ill + (len(order) - ill - 1) / 2)
@@ -115,7 +118,6 @@ def _codes(figure: Any, before: Any, after: Any, codes: Codes) -> None:
         axes.set_title(
             f"contributions $w_j z_{{ij}}$ {when}: AUC {auc(codes.y, part.sum(axis=1)):.2f},\n"
             f"{np.mean(z != 0):.0%} of the codes are not zero (first fold, test)",
-            fontsize=11,
         )
     figure.colorbar(
         image, ax=[before, after], location="bottom", shrink=0.5, aspect=40, label="speaks for metastasis →"
@@ -125,8 +127,8 @@ def _codes(figure: Any, before: Any, after: Any, codes: Codes) -> None:
 def _price(axes: Any, result: Result) -> None:
     """What learning the task does to the codes of test patients: fewer of them, which say less of the genes."""
     rows = (
-        ("unexplained", _INK, "of the genes' variance, not explained by the codes"),
-        ("active", _PURPLE, "of the codes, not zero"),
+        ("unexplained", pictures.INK, "of the genes' variance, not explained by the codes"),
+        ("active", pictures.THIRD, "of the codes, not zero"),
     )
     for name, color, label in rows:
         curves = np.array([getattr(trial, name) for trial in result.trials])
@@ -135,8 +137,8 @@ def _price(axes: Any, result: Result) -> None:
         axes.plot(steps, mean, color=color, lw=2.2, label=f"{label}: {mean[0]:.0%} to {mean[-1]:.0%}")
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.grid(False, axis="x")
     axes.set_xlabel("steps of Adam on atoms, weights and intercept")
     axes.set_ylabel("share (band: standard deviation of folds)")
-    axes.set_title("what the codes of test patients keep of their genes", fontsize=11)
-    axes.legend(frameon=False, fontsize=10, loc="lower left")
+    axes.set_title("what the codes of test patients keep of their genes")
+    axes.legend(loc="lower left")
