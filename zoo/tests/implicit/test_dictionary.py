@@ -208,7 +208,7 @@ def test_methods_to_compare_with():
 
 def test_without_scikit_survival_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sksurv.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install scikit-survival"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'dini-zoo\[survival\]'"):
         breast_cancer()
 
 

@@ -62,7 +62,7 @@ def breast_cancer(years: float = 5.0) -> Cohort:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"The breast cancer data come with scikit-survival, which cannot be imported ({error}). Install it: "
-            "`pip install scikit-survival`; in dini's repository `uv sync` does so.",
+            "`pip install 'dini-zoo[survival]'`; in dini's repository `uv sync` does so.",
             name=error.name,
         ) from error
 

@@ -115,6 +115,6 @@ def headline(result: Result) -> str:
     """The one figure that matters."""
     ours, fixed, dense = (result.estimate(method) for method in (TASK, FIXED, L2))
     return (
-        f"mean AUC {ours:.1f} % task-driven, {fixed:.1f} % with the dictionary fixed, {dense:.1f} % by L2 logistic on all "
-        "genes"
+        f"mean AUC {ours:.1f} % task-driven, {fixed:.1f} % with the dictionary fixed, {dense:.1f} % by L2 logistic on "
+        "all genes"
     )
