@@ -228,7 +228,6 @@ def test_the_data():
     assert len(later.y) < 189
 
 
-@pytest.mark.usefixtures("data")
 @pytest.mark.slow
 @pytest.mark.usefixtures("data")
 def test_the_bars_at_full_scale():

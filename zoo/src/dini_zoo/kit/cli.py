@@ -62,9 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise Refusal(f"There is no command {given[0]!r}. There are: {', '.join(commands)}.")
         status = commands[given[0]](given[1:])
     except (Refusal, registry.UnknownSystemError, registry.BrokenSystemError, registry.MissingExtraError) as error:
-        Console(stderr=True).print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        _complain(str(error))
+        status = MISUSED
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dini"):
+            raise
+        _complain(str(error))
         status = MISUSED
     sys.exit(status)
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(f"Error: {message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _options(cls: Any, given: Sequence[str], command: str, description: str, default: Any = None) -> Any:

@@ -36,7 +36,7 @@ def _methods(axes: Any, result: Result) -> None:
     random = np.random.RandomState(0)
     for i, (method, paper, reference) in enumerate(zip(METHODS, PAPER, SPECIFICATION, strict=True)):
         values, color = result.auc(method), {TASK: pictures.METHOD, FIXED: pictures.RIVAL}.get(method, pictures.INK)
-        ours, first = result.estimate(method), i == 0
+        ours = result.estimate(method)
         axes.plot(i - 0.22 + 0.12 * random.rand(len(values)), 100 * values, "o", color=color, ms=3.5, alpha=0.35, mew=0)
         label = "ours: folds, mean, interval" if i == 0 else None
         axes.errorbar(i, ours.mean, ours.width, fmt="o", color=color, ms=9, lw=2.5, capsize=5, label=label)
