@@ -1,24 +1,32 @@
 """The support vector machine: its parts against scikit-learn and finite differences, and the experiment."""
 
-import time
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_all_bars_met, assert_drawn, printed, quiet
+from outputs import assert_bars_met
 from sklearn.svm import LinearSVC
 
 import dini
-from dini_zoo.implicit.svm import comparison, experiment, tuning
-from dini_zoo.implicit.svm.checks import checks
+from dini_zoo.implicit.support_vectors import (
+    MIRROR,
+    PROJECTED,
+    accuracy,
+    center,
+    dual,
+    hypergradient,
+    squared_error,
+    squared_hinge,
+    tie_margin,
+    validation_loss,
+    weights,
+)
+from dini_zoo.implicit.svm import comparison, tuning
+from dini_zoo.implicit.svm.experiment import experiment
 from dini_zoo.implicit.svm.fista import FISTA
-from dini_zoo.implicit.svm.machine import accuracy, center, dual, tie_margin, weights
-from dini_zoo.implicit.svm.modes import MIRROR, PROJECTED
-from dini_zoo.implicit.svm.outer import hypergradient, squared_error, squared_hinge, validation_loss
-from dini_zoo.implicit.svm.solvers import ACCELERATED, BLOCKS, RESTARTED
+from dini_zoo.implicit.svm.solvers import BLOCKS, RESTARTED
 from dini_zoo.implicit.svm.solvers import MIRROR as MIRROR_DESCENT
+from dini_zoo.implicit.svm.study import Settings
 from dini_zoo.kit.data import Sample, Split, digits
-from dini_zoo.kit.measure import compile_program, fastest
 
 PRECISE = dini.ProjectedGradient(tol=1e-11, max_steps=50_000)
 
@@ -26,19 +34,6 @@ PRECISE = dini.ProjectedGradient(tol=1e-11, max_steps=50_000)
 @pytest.fixture(scope="module")
 def split():
     return digits(classes=3, train=30, validation=20)
-
-
-def test_the_samples_do_not_overlap():
-    split = digits(classes=5, train=150, validation=100)
-    assert [len(sample.X) for sample in split] == [150, 100, 651]
-    points = np.concatenate([sample.X for sample in split])
-    assert len(np.unique(points, axis=0)) == len(points)
-    assert np.all(np.concatenate([sample.Y for sample in split]).sum(axis=1) == 1)
-
-
-def test_a_split_without_test_points_is_refused():
-    with pytest.raises(ValueError, match="leave none to test"):
-        digits(classes=2, train=300, validation=60)
 
 
 @pytest.mark.parametrize("theta", [1.0, 30.0])
@@ -120,28 +115,6 @@ def test_the_hypergradient_is_right_where_the_dual_is_not_unique(split, differen
     np.testing.assert_allclose(gradient, finite_difference(doubled, 3.0, 1.0, squared_error), rtol=1e-5)
 
 
-def test_the_fastest_time_is_taken_in_turns():
-    calls = []
-    programs = [lambda name=name: calls.append(name) for name in "ab"]
-    assert len(fastest(programs, rounds=3)) == 2
-    assert "".join(calls) == "ababab"
-    calls.clear()
-    fastest([lambda: time.sleep(0.01), lambda: calls.append("b")], rounds=100, patience=0.0)
-    assert calls == ["b"]
-
-
-def test_a_program_tells_what_dini_warned_of(split):
-    solver = FISTA(30.0 / 400, max_steps=2)
-
-    def run(theta):
-        return dini.solve(dual, solver, center(split.train.Y), theta, *split.train, on_failure="warn")
-
-    solution, messages = compile_program(run, jnp.asarray(30.0)).run_and_listen()
-    assert solution.status == dini.Status.MAX_STEPS
-    assert len(messages) == 1
-    assert "FISTA" in messages[0]
-
-
 def test_descent_finds_what_a_grid_finds(split):
     untuned, grid, descent, by_class = tuning.tune(
         split, squared_error, np.linspace(7, 0, 15), start=7.0, steps=15, class_steps=5
@@ -156,30 +129,10 @@ def test_descent_finds_what_a_grid_finds(split):
     assert descent.value == pytest.approx(min(descent.search.losses), abs=1e-4)
 
 
-# One test a run, since the workers of pytest-xdist share no fixtures.
-
-
-def test_the_tiny_run(tmp_path):
-    result = experiment.run(experiment.Settings.tiny(), quiet())
-
-    (row,) = result.small.comparison.rows
-    assert row.solver == ACCELERATED
-    assert row.status == dini.Status.MAX_STEPS
-    text = printed(result)
-    assert text.count("unconverged") == len(row.cells) == 3
-    assert "reference" not in text
-
-    assert_drawn(result, tmp_path)
-
-
 @pytest.mark.slow
-def test_the_full_run():
-    result = experiment.run(experiment.Settings(), quiet())
-
-    assert_all_bars_met(result, checks)
-    text = printed(result)
-    assert "reference" in text
-    for study in (result.small, result.large):
+def test_the_bars_at_full_scale():
+    result = assert_bars_met("svm", experiment, Settings(ten_classes=True))
+    for study in result.studies:
         check_comparison(study.comparison)
         for loss in study.landscape:
             untuned, grid, descent = (

@@ -1,4 +1,4 @@
-"""The multiclass support vector machine that two systems share: its dual, its validation loss, ways to differentiate."""
+"""A multiclass support vector machine that two systems share: its dual, its validation loss, ways to differentiate."""
 
 from .machine import accuracy, center, dual, tie_margin, weights
 from .modes import MIRROR, PROJECTED

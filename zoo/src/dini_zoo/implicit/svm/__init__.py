@@ -2,16 +2,27 @@
 
 The parts: the dual as a problem of dini (`dual`), the validation loss and its gradient (`hypergradient`), ways to
 differentiate (`MIRROR`, `PROJECTED`), searches (`grid_search`, `hypergradient_descent`), and the table of solvers and
-derivatives (`compare`). The experiment is in `dini_zoo.implicit.svm.experiment`.
+derivatives (`compare`). The experiment is in `study`,
+what it prints and draws in `report` and `picture`.
 """
 
 from dini_zoo.kit.data import Sample, Split, digits
 
+from ..support_vectors import (
+    MIRROR,
+    PROJECTED,
+    accuracy,
+    center,
+    dual,
+    hypergradient,
+    squared_error,
+    squared_hinge,
+    tie_margin,
+    validation_loss,
+    weights,
+)
 from .comparison import Comparison, Contender, compare
 from .fista import FISTA
-from ..support_vectors import accuracy, center, dual, tie_margin, weights
-from ..support_vectors import MIRROR, PROJECTED
-from ..support_vectors import hypergradient, squared_error, squared_hinge, validation_loss
 from .tuning import Machine, Search, grid_search, hypergradient_descent, train, tune
 
 __all__ = [

@@ -15,9 +15,7 @@ import dini
 from dini_zoo.kit.data import Split
 from dini_zoo.kit.measure import compile_program, fastest
 
-from ..support_vectors import tie_margin
-from ..support_vectors import MIRROR, PROJECTED
-from ..support_vectors import validation_loss
+from ..support_vectors import MIRROR, PROJECTED, tie_margin, validation_loss
 
 MIRROR_CONDITION = "mirror descent's fixed point"
 PROJECTED_CONDITION = "projected gradient's fixed point"

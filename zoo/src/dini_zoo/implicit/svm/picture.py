@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -10,37 +10,40 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
+from dini_zoo.kit import pictures
+
 from .comparison import MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED
+from .study import Result, Study
 from .tuning import BY_CLASS, DESCENT, GRID, UNTUNED, Machine
 
-if TYPE_CHECKING:
-    from .experiment import Result, Study
-
-_COLORS = {MIRROR_CONDITION: "#7b5ea7", PROJECTED_CONDITION: "#1f8a8c", UNROLLED: "#e08a2c"}
-_LOSS, _PATH, _GRID, _TEST = "#26374a", "#c8413b", "#8d9aa6", "#5b9bd5"
+_COLORS = {
+    MIRROR_CONDITION: pictures.THIRD,
+    PROJECTED_CONDITION: pictures.METHOD,
+    UNROLLED: pictures.RIVAL,
+}
+_LOSS, _PATH, _GRID, _TEST = pictures.INK, pictures.ALARM, pictures.QUIET, pictures.FOURTH
 
 
 def draw(result: Result) -> Figure:
-    """Losses and paths above, the comparison in the middle, the large problem's machine below."""
-    figure = Figure(figsize=(15, 13), dpi=110, layout="constrained")
+    """Losses and paths above, the comparison in the middle, a machine below."""
+    figure = pictures.canvas(
+        "A support vector machine, tuned by hypergradients: any solver, differentiated through any fixed point",
+        height=13,
+    )
     above, middle, below = figure.subfigures(3, 1, height_ratios=(1.15, 0.95, 0.9))
-    left, right = above.subplots(1, 2)
+    left, *right = np.atleast_1d(above.subplots(1, len(result.studies)))
     _landscape(left, result.small, "squared error")
     _tangents(left, result)
-    _landscape(right, result.large, "squared hinge")
-    for axes in (left, right):
-        axes.legend(loc="center left", frameon=False, fontsize=9)
+    if result.large is not None:
+        _landscape(right[0], result.large, "squared hinge")
+    for axes in (left, *right):
+        axes.legend(loc="center left", fontsize=9)
     _bars(middle, result.small)
-    _machine(below, result.large)
-    figure.suptitle(
-        "A support vector machine, tuned by hypergradients: any solver, differentiated through any fixed point",
-        fontsize=16,
-    )
+    if result.large is None:
+        _machine(below, result.small, result.small.best(DESCENT, "squared error").machine)
+    else:
+        _machine(below, result.large, result.large.best(BY_CLASS, "squared hinge").machine)
     return figure
-
-
-def _bare(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _landscape(axes: Any, study: Study, loss: str) -> None:
@@ -51,10 +54,10 @@ def _landscape(axes: Any, study: Study, loss: str) -> None:
     behind.set_ylabel("test accuracy", color=_TEST)
     behind.tick_params(axis="y", colors=_TEST)
     behind.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    behind.spines["top"].set_visible(False)
+    behind.spines["right"].set_visible(True)
+    behind.grid(False)
     axes.set_zorder(behind.get_zorder() + 1)
     axes.patch.set_visible(False)
-    _bare(axes)
 
     axes.plot(log_thetas, study.landscape[loss], color=_LOSS, lw=2)
     grid, descent = study.best(GRID, loss), study.best(DESCENT, loss)
@@ -74,7 +77,7 @@ def _landscape(axes: Any, study: Study, loss: str) -> None:
         title += f", test accuracy {descent.machine.test:.1%}; one λ a class {by_class.machine.test:.1%}"
     else:
         title += f", test accuracy {descent.machine.test:.1%}"
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title)
 
 
 def _tangents(axes: Any, result: Result) -> None:
@@ -112,22 +115,19 @@ def _bars(figure: Any, study: Study) -> None:
                 color = _COLORS[cell.through]
                 axes.bar(i + 0.27 * (j - 1), reading(cell), 0.25, color=color, hatch=hatch, edgecolor="white", lw=0)
         axes.set_yscale("log")
-        axes.set_title(name, fontsize=11)
+        axes.set_title(name)
         axes.set_xticks(range(len(rows)), [row.solver.replace(" ", "\n") for row in rows], fontsize=9)
-        axes.grid(axis="y", color="#dddddd", lw=0.6)
-        axes.set_axisbelow(True)
-        _bare(axes)
-    places, heights = np.arange(len(rows)), [1e3 * row.seconds for row in rows]
+        axes.grid(False, axis="x")
+        places, heights = np.arange(len(rows)), [1e3 * row.seconds for row in rows]
     panels[1].hlines(heights, places - 0.42, places + 0.42, color="black", lw=1.5, label="the solve alone")
-    panels[1].legend(frameon=False, fontsize=9)
+    panels[1].legend(fontsize=9)
     handles = [Patch(color=color, label=through.removesuffix("'s fixed point")) for through, color in _COLORS.items()]
     handles.append(Patch(facecolor="#bbbbbb", edgecolor="white", hatch="///", label="not converged"))
     panels[0].legend(handles=handles, title="through", loc="upper right", fontsize=9)
 
 
-def _machine(figure: Any, study: Study) -> None:
-    """The machine with one λ a class: its weights, its dual, and the points that hold the boundaries in place."""
-    machine = study.best(BY_CLASS, "squared hinge").machine
+def _machine(figure: Any, study: Study, machine: Machine) -> None:
+    """A machine: its weights, its dual, and the points that hold the boundaries in place."""
     weights, dual, points = figure.subfigures(1, 3, width_ratios=(1.1, 0.9, 1.1))
     _weights(weights, machine)
     labels = study.split.train.Y.argmax(axis=1)
@@ -138,20 +138,26 @@ def _machine(figure: Any, study: Study) -> None:
 
 def _weights(figure: Any, machine: Machine) -> None:
     classes = machine.W.shape[1]
+    log_thetas = np.broadcast_to(machine.log_theta, classes)
     reach = np.abs(machine.W).max()
     for c, axes in enumerate(figure.subplots(2, -(-classes // 2)).flat):
         axes.axis("off")
         if c < classes:
-            axes.imshow(machine.W[:, c].reshape(8, 8), cmap="RdBu_r", vmin=-reach, vmax=reach)
-            axes.set_title(f"{c}: λ = {machine.log_theta[c]:.1f}", fontsize=9)
-    figure.suptitle("weights, one λ a class", fontsize=11)
+            axes.imshow(machine.W[:, c].reshape(8, 8), cmap=pictures.SIGNED, vmin=-reach, vmax=reach)
+            axes.set_title(f"{c}: λ = {log_thetas[c]:.1f}", fontsize=9)
+    figure.suptitle(f"weights, {classes} digits", fontsize=11)
 
 
 def _dual(figure: Any, x: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> None:
     axes = figure.subplots()
+    axes.grid(False)
     order = np.lexsort((inside, labels))
     shown = axes.imshow(
-        np.maximum(x[order], 1e-4), aspect="auto", cmap="viridis", norm=LogNorm(1e-4, 1), interpolation="nearest"
+        np.maximum(x[order], 1e-4),
+        aspect="auto",
+        cmap=pictures.UNSIGNED,
+        norm=LogNorm(1e-4, 1),
+        interpolation="nearest",
     )
     figure.colorbar(shown, ax=axes, label="dual variable")
     axes.set_xticks(range(x.shape[1]))

@@ -15,9 +15,7 @@ import optax
 import dini
 from dini_zoo.kit.data import Split
 
-from ..support_vectors import accuracy, center, dual, weights
-from ..support_vectors import PROJECTED
-from ..support_vectors import Loss, hypergradient, name_of
+from ..support_vectors import PROJECTED, Loss, accuracy, center, dual, hypergradient, name_of, weights
 
 UNTUNED = "untuned"
 GRID = "grid search"
