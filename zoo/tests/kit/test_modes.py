@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import dini
-from dini_zoo.kit.measure import compile_program, fastest
+from dini_zoo.kit.measure import compile_program, fastest, side_by_side
 from dini_zoo.kit.modes import compare, cosine, difference_error, distance
 from dini_zoo.kit.seeds import Estimate, Paired
 
@@ -78,3 +78,11 @@ def test_paired_differences_drop_what_seeds_have_in_common():
     assert not Paired.of([1.0, 2.0, 3.0], [2.0, 1.0, 3.0]).clear
     with pytest.raises(ValueError, match="shorter"):
         Paired.of([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_side_by_side_keeps_order_and_precision(double):
+    with jax.enable_x64(double):
+        found = side_by_side(lambda n: jnp.asarray(float(n)), range(5))
+    assert [int(one) for one in found] == list(range(5))
+    assert {one.dtype for one in found} == {jnp.dtype("float64" if double else "float32")}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .measure import Program, Timed, compile_program, take_turns
+from .measure import Program, Timed, compile_program, side_by_side, take_turns
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def _flat(tree: Any) -> np.ndarray:
 
 def gradients(value: Callable[[Any, Any], Any], modes: Mapping[str, Any], at: Any) -> dict[str, Program]:
     """Compile the derivative of `value(at, mode)` in `at`, a tree of arrays, in each mode."""
-    return {name: compile_program(jax.grad(lambda at, mode=mode: value(at, mode)), at) for name, mode in modes.items()}
+    compiled = side_by_side(lambda mode: compile_program(jax.grad(lambda at: value(at, mode)), at), modes.values())
+    return dict(zip(modes, compiled, strict=True))
 
 
 def compare(

@@ -130,7 +130,8 @@ def checks(result: Result) -> Iterator[Check]:
         contracts = radius < 1 or when != "after"
         bar = Bar(f"≤ {radius:.3f}", high=radius) if contracts else None
         yield Check(f"series, {when}: error × by a term", factor, bar, form=".3f")
-    yield Check("implicit memory, twice the steps", result.doubled / implicit.memory, at_most(1.01), form=".3f")
+    growth = None if result.doubled is None else result.doubled / implicit.memory
+    yield Check("implicit memory, twice the steps", growth, at_most(1.01), form=".3f")
     share = None if longest is None else implicit.memory / longest.memory
     yield Check("implicit memory / full unroll's", share, at_most(0.25), form=".3f")
     accuracy = {name: float(course.accuracy[-1]) for name, course in result.courses.items()}

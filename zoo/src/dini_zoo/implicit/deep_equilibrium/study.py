@@ -7,7 +7,6 @@ far its gradient is from the exact one before and after training, and what the g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import jax
@@ -58,6 +57,8 @@ class Settings:
     """Of starts and orders of the data. All modes have the first, implicit and Jacobian-free training all."""
     data_seed: int = 0
     """Of the division into images to learn from and to test on."""
+    doubling: bool = True
+    """Whether to compare the implicit gradient's memory with that where twice as many steps are allowed."""
     rounds: int = 40
     """Turns in which the gradients are timed."""
     trained: tuple[str, ...] | None = None
@@ -79,6 +80,7 @@ class Settings:
             series=(1,),
             seeds=(0, 1),
             rounds=2,
+            doubling=False,
             trained=(IMPLICIT,),
             measured=(IMPLICIT, FREE),
         )
@@ -151,7 +153,7 @@ class Result:
     """Relative distance of the exact gradient's slope from a central difference, at the same three points."""
     series: np.ndarray
     """Errors of the Neumann series by number of terms: a row for each of the three points."""
-    doubled: int
+    doubled: int | None
     """Bytes of the implicit gradient where twice as many steps are allowed."""
     choice: dini.Choice
     """What `Auto` does after training."""
@@ -216,7 +218,7 @@ def run(settings: Settings, run: Run) -> Result:
             for point, reference in zip(points, references, strict=True)
         ]
         longer = dini.Anderson(tol=settings.tol, max_steps=2 * settings.max_steps)
-        doubled = gradient(points[0], sample, dini.Implicit(), longer).memory
+        doubled = gradient(points[0], sample, dini.Implicit(), longer).memory if settings.doubling else None
         z = jnp.asarray(fixed_point(points[-1], sample.X))
         choice = dini.Auto().explain(dini.FixedPoint(layer), z, jnp.asarray(sample.X), points[-1])
     times = run.part("timing", lambda _: take_turns(list(programs.values()), settings.rounds))
@@ -247,8 +249,10 @@ def run(settings: Settings, run: Run) -> Result:
 def begin(settings: Settings, split: Split, seed: int) -> Params:
     """The weights before training; of double precision where that is on."""
     inputs, classes = split.train.X.shape[1], split.train.Y.shape[1]
-    sizes = {"inputs": inputs, "hidden": settings.hidden, "classes": classes}
-    return jax.jit(partial(initial, **sizes, gain=settings.gain))(jax.random.key(seed))
+    return _initial(jax.random.key(seed), inputs, settings.hidden, classes, settings.gain)
+
+
+_initial = jax.jit(initial, static_argnums=(1, 2, 3))
 
 
 def gradient(params: Params, sample: Sample, mode: dini.Differentiation, solver: dini.Solver) -> Program:

@@ -34,7 +34,8 @@ SPECIFICATION = (Published(70.8, 3.4), Published(74.1, 3.6), Published(71.5, 2.8
 
 def tables(result: Result) -> list[Table]:
     """The methods, and what a derivative is worth and costs."""
-    return [auc_table(result), precision_table(result), cost_table(result)]
+    found = [auc_table(result), precision_table(result)]
+    return [*found, cost_table(result)] if result.ways else found
 
 
 def auc_table(result: Result) -> Table:

@@ -13,13 +13,14 @@ from jaxtyping import Array
 
 import dini
 from dini_zoo.kit.data import Split
-from dini_zoo.kit.measure import compile_program, fastest
+from dini_zoo.kit.measure import compile_program, fastest, side_by_side
 
 from ..support_vectors import MIRROR, PROJECTED, tie_margin, validation_loss
 
 MIRROR_CONDITION = "mirror descent's fixed point"
 PROJECTED_CONDITION = "projected gradient's fixed point"
 UNROLLED = "unrolling"
+WAYS = (MIRROR_CONDITION, PROJECTED_CONDITION, UNROLLED)
 
 
 @dataclass(frozen=True)
@@ -101,21 +102,27 @@ def compare(
     split: Split,
     log_theta: float,
     contenders: Sequence[Contender],
+    ways: Sequence[str] = WAYS,
     *,
     checkpoint: bool,
     advance: Callable[[str], None] = lambda doing: None,
 ) -> Comparison:
-    """Fill the table. `checkpoint` is whether unrolling keeps checkpoints in place of all states."""
+    """Fill the table: every solver, differentiated in the ways of these names.
+
+    `checkpoint` is whether unrolling keeps checkpoints in place of all states.
+    """
     advance("central difference")
     value, difference, margin = central_difference(split, log_theta)
     rows = []
     for contender in contenders:
         advance(contender.name)
-        rows.append(_row(split, log_theta, contender, difference, checkpoint))
+        rows.append(_row(split, log_theta, contender, ways, difference, checkpoint))
     return Comparison(log_theta, value, difference, margin, checkpoint, tuple(rows))
 
 
-def _row(split: Split, log_theta: float, contender: Contender, difference: float, checkpoint: bool) -> Row:
+def _row(
+    split: Split, log_theta: float, contender: Contender, ways: Sequence[str], difference: float, checkpoint: bool
+) -> Row:
     def loss(at: Array, mode: dini.Differentiation) -> tuple[Array, dini.Solution]:
         # The solver is built inside: where its step size follows the regularization, unrolling differentiates that too.
         # What fails is to be shown in the table, so it warns and its result stands.
@@ -132,10 +139,11 @@ def _row(split: Split, log_theta: float, contender: Contender, difference: float
         # the same iterations as the solver took, so that neither side does more work
         UNROLLED: dini.Unrolled(steps=steps, checkpoint=checkpoint),
     }
-    gradients = {
-        through: compile_program(jax.value_and_grad(partial(loss, mode=mode), has_aux=True), at)
-        for through, mode in modes.items()
-    }
+    modes = {way: modes[way] for way in ways}
+    compiled = side_by_side(
+        lambda mode: compile_program(jax.value_and_grad(partial(loss, mode=mode), has_aux=True), at), modes.values()
+    )
+    gradients = dict(zip(modes, compiled, strict=True))
     findings = {through: gradient.run_and_listen() for through, gradient in gradients.items()}
     seconds = fastest([solve, *gradients.values()], contender.rounds, contender.patience)
 

@@ -58,10 +58,11 @@ def comparison_table(study: Study) -> Table:
     problem, comparison = study.problem, study.comparison
     rows: list[list[str] | None] = []
     for row in comparison.rows:
-        for about, cell in zip(_about(row), row.cells, strict=True):
+        about = _about(row)
+        for i, cell in enumerate(row.cells):
             rows.append(
                 [
-                    about,
+                    about[i] if i < len(about) else "",
                     _SHORT[cell.through],
                     f"{cell.derivative:.6f}",
                     f"{cell.error:.0e}",
@@ -70,6 +71,7 @@ def comparison_table(study: Study) -> Table:
                     _verdict(row, cell),
                 ]
             )
+        rows += [[text, *[""] * 6] for text in about[len(row.cells) :]]
         rows.append(None)
     return Table(
         f"Derivative of the validation loss in λ = {comparison.log_theta:g}\n{problem.classes} digits, "
@@ -184,9 +186,9 @@ def checks(result: Result) -> Iterator[Check]:
 def headline(result: Result) -> str:
     """The one figure that matters."""
     comparison = result.small.comparison
-    cells = {through: min(row.cell(through).error for row in comparison.rows) for through in _SHORT}
+    best = min(cell.error for row in comparison.rows for cell in row.cells if cell.through != UNROLLED)
     accelerated = next((row for row in comparison.rows if row.solver == ACCELERATED), None)
-    text = f"best error of a hypergradient {min(cells[MIRROR_CONDITION], cells[PROJECTED_CONDITION]):.0e}"
+    text = f"best error of a hypergradient {best:.0e}"
     if accelerated is None:
         return text
     implicit, unrolled = (accelerated.cell(through) for through in (PROJECTED_CONDITION, UNROLLED))

@@ -7,7 +7,7 @@ with one regularization a class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -17,7 +17,7 @@ from dini_zoo.kit.data import Split, digits
 from dini_zoo.kit.run import Phase, Run
 
 from ..support_vectors import PROJECTED, Loss, hypergradient, name_of, squared_error, squared_hinge
-from .comparison import Comparison, compare
+from .comparison import WAYS, Comparison, compare
 from .solvers import ACCELERATED, BLOCKS, MIRROR, RESTARTED, contenders
 from .tuning import SOLVER, Machine, Tuned, train, tune, value_of
 
@@ -32,6 +32,8 @@ class Problem:
     solvers: tuple[str, ...]
     checkpoint: bool = False
     """Whether unrolling keeps checkpoints in place of all states."""
+    ways: tuple[str, ...] = WAYS
+    """What solutions are differentiated through."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ class Settings:
     steps: int = 20
     class_steps: int = 20
     """Steps of hypergradient descent with one regularization a class."""
+    tangents: tuple[float, ...] = (4.0, 5.0, 6.0, 7.0)
+    """Where the picture has the hypergradient as a tangent of the loss."""
     data_seed: int = 0
     """Of the division of the digits into samples."""
 
     @classmethod
     def tiny(cls) -> Self:
         return cls(
-            small=Problem(3, 20, 12, solvers=(ACCELERATED,)),
+            small=Problem(3, 20, 12, solvers=(ACCELERATED,), ways=WAYS[1:]),
             large=Problem(4, 24, 12, solvers=()),
             accelerated_steps=40,
             pairs=1,
@@ -70,6 +74,7 @@ class Settings:
             curve=4,
             steps=3,
             class_steps=2,
+            tangents=(),
         )
 
 
@@ -125,7 +130,8 @@ def study(settings: Settings, problem: Problem, losses: list[Loss], advance: Cal
         accelerated_steps=settings.accelerated_steps,
         pairs=settings.pairs,
     )
-    comparison = compare(split, settings.log_theta, rivals, checkpoint=problem.checkpoint, advance=advance)
+    about = {"checkpoint": problem.checkpoint, "advance": advance}
+    comparison = compare(split, settings.log_theta, rivals, problem.ways, **about)
     curve = train(np.linspace(*settings.grid[:2], settings.curve), split, lambda: advance("curves"))
     grid = np.linspace(*settings.grid)
     landscape: dict[str, list[float]] = {}
@@ -137,7 +143,7 @@ def study(settings: Settings, problem: Problem, losses: list[Loss], advance: Cal
     return Study(problem, split, comparison, curve, landscape, tuned)
 
 
-def hypergradients(split: Split, log_thetas: list[float]) -> list[Point]:
+def hypergradients(split: Split, log_thetas: Iterable[float]) -> list[Point]:
     """The paper's outer loss and its derivative, from precise solutions."""
     solver = replace(SOLVER, tol=1e-10)
     points = []
@@ -166,5 +172,5 @@ def run(settings: Settings, run: Run) -> Result:
 
         studies.append(run.part(name, found, total))
     small = studies[0]
-    points = run.part("hypergradients", lambda _: hypergradients(small.split, [4.0, 5.0, 6.0, 7.0]))
+    points = run.part("hypergradients", lambda _: hypergradients(small.split, settings.tangents))
     return Result(settings, small, studies[1] if settings.ten_classes else None, points)
