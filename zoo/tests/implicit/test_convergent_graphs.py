@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
-from outputs import assert_all_bars_met, assert_drawn, printed, quiet
+from outputs import assert_bars_met
 
 import dini
 from dini_zoo.implicit.convergent_graphs import (
@@ -29,7 +29,6 @@ from dini_zoo.implicit.convergent_graphs import (
     decision_graph,
     decision_processes,
     dense_solution,
-    experiment,
     join,
     leaky_relu,
     make_graph,
@@ -40,7 +39,6 @@ from dini_zoo.implicit.convergent_graphs import (
     stack,
     walk,
 )
-from dini_zoo.implicit.convergent_graphs.checks import checks
 from dini_zoo.implicit.convergent_graphs.operator import segment_softmax
 
 NODES, HEADS, GAMMA = 7, 2, 0.9
@@ -514,20 +512,6 @@ def test_the_examples_of_the_docstrings_run(name):
     assert not found.failed
 
 
-def test_the_tiny_run(tmp_path):
-    settings = experiment.Settings.tiny()
-    result = experiment.run(settings, quiet())
-    for found in (*result.path.values(), result.decisions):
-        assert all(len(course.loss) > 0 for course in found.courses)
-        assert all(np.isfinite(course.loss).all() for course in found.courses)
-    assert max(one.gradient for one in result.agreement) < 1e-8
-    text = printed(result)
-    assert "larger" in text
-    assert "bars" not in text
-    assert_drawn(result, tmp_path)
-
-
 @pytest.mark.slow
-def test_the_full_run():
-    result = experiment.run(experiment.Settings(), quiet())
-    assert_all_bars_met(result, checks)
+def test_the_bars_at_full_scale():
+    assert_bars_met("convergent-graph-solvers", experiment)

@@ -33,7 +33,7 @@ class Course(Generic[M]):
     state: Any
     """The optimizer's."""
     seconds: float
-    """What the steps took; for the first model of its kind with compiling."""
+    """What the steps took. The first few, which may wait for a compilation, count as the others do."""
 
     def lane(self, i: int) -> Course[M]:
         """One of several models that were trained side by side."""
@@ -223,14 +223,14 @@ class Trainer(Generic[M]):
         averaged = lambda: None if average is None else eqx.combine(average, static)
         watched = [] if look is None else [look(model)]
         lanes = order.ndim == 3
-        values, auxes, seconds = [], [], 0.0
+        values, auxes, seconds = [], [], []
         for i in range(0, self.steps, self.every):
             part = (slice(None), slice(i, i + self.every)) if lanes else slice(i, i + self.every)
             given = (model, state, average, data, order[part], keys[part])
             begin = time.perf_counter()
             model, state, average, value, aux = chunk(*given)
             values.append(np.asarray(value))
-            seconds += time.perf_counter() - begin
+            seconds.append(time.perf_counter() - begin)
             auxes.append(jax.tree.map(np.asarray, aux))
             if self.finite and not np.all(np.isfinite(values[-1])):
                 bad = i + int(np.argmax(~np.isfinite(values[-1]).reshape(-1, self.every).all(axis=0)))
@@ -247,5 +247,6 @@ class Trainer(Generic[M]):
             aux=jax.tree.map(joined, *auxes),
             watched=jax.tree.map(lambda *parts: np.stack(parts, axis=axis), *watched) if watched else None,
             state=state,
-            seconds=seconds,
+            # the first part may have been compiled: it counts as the others do
+            seconds=len(seconds) * (sum(seconds[1:]) / (len(seconds) - 1) if len(seconds) > 1 else seconds[0]),
         )

@@ -2,9 +2,9 @@
 
 The parts: graphs as arrays (`Graph` and what makes, joins, pads and stacks them), maps that cannot expand
 (`contractive_operator`), their fixed points with implicit derivatives (`ContractiveFixedPoint`), the network
-(`Encoder`, `MLP`, `ConvergentGraphSolver`), training (`Trainer`), graphs with properties to predict (`walk`,
+(`Encoder`, `MLP`, `ConvergentGraphSolver`), training (`trainer`, `train`), graphs with properties to predict (`walk`,
 `decision_processes`, `pore_network`), and the truth by dense algebra (`dense_solution`). The experiment is in
-`dini_zoo.implicit.convergent_graphs.experiment`.
+`study`, what it prints and draws in `report` and `picture`.
 """
 
 from .data import (
@@ -24,7 +24,7 @@ from .model import ConvergentGraphSolver
 from .operator import ContractiveOperator, contractive_operator
 from .pores import pore_network, pressures
 from .reference import dense_solution, policy_accuracy
-from .training import Course, Trainer, predict, relative_error, root_mean_square, squared_loss
+from .training import batches, predict, relative_error, root_mean_square, squared_loss, train, trainer
 
 __all__ = [
     "MLP",
@@ -32,14 +32,13 @@ __all__ = [
     "ContractiveFixedPoint",
     "ContractiveOperator",
     "ConvergentGraphSolver",
-    "Course",
     "Encoded",
     "Encoder",
     "Graph",
     "Labeled",
-    "Trainer",
     "action_values",
     "as_graph",
+    "batches",
     "best_values",
     "contractive_operator",
     "decision_graph",
@@ -58,6 +57,8 @@ __all__ = [
     "squared_loss",
     "stack",
     "stack_labeled",
+    "train",
+    "trainer",
     "walk",
     "walks",
 ]

@@ -54,14 +54,14 @@ class ContractiveFixedPoint(eqx.Module):
         direct for a linear one of up to 512 nodes, otherwise Picard's iteration up to `gamma` of 0.8 and Anderson's
         method above.
     tol
-        Bound on the error of a solution by iteration, relative to the largest entry of :math:`b` where that is above
+        Bound on the error of a solution, relative to the largest entry of :math:`b` where that is above
         one. By default the square root of the unit roundoff.
     max_iter
         Limit on the number of iterations, of GMRES in whole restarts of at most 30. By default as many as
         :math:`\gamma` needs for `tol`, of GMRES those of `dini.linear.GMRES`.
     on_failure
-        What happens where a solution is not found: that of `dini.solve`. With `"raise"`, under `jax.vmap`, the graph's
-        solution is NaN.
+        What happens where a solution is not found: that of `dini.solve`. With `"raise"`, the graph's solution is NaN
+        under `jax.vmap`, and where GMRES ended within a hundred times of what `tol` asks for.
 
     Raises
     ------
@@ -130,15 +130,12 @@ class ContractiveFixedPoint(eqx.Module):
             x = _direct(dense(A), b, self.gamma)
             return self._known(A, b, x)
         if method == "gmres":
-            held, krylov = cheaper(A), self._gmres()
+            held, krylov = cheaper(A), self._gmres(b)
             shifted = lambda x: x - self.gamma * product(held, x)
             x = dini.linear.solve(shifted, b, solver=krylov, on_failure=self.on_failure, name="the graph's fixed point")
             return self._known(A, b, x)
-        tol = math.sqrt(jnp.finfo(b.dtype).eps) if self.tol is None else self.tol
+        stop, tol = self._stop(b), self._tol(b)
         steps = iterations(self.gamma, tol, b.size) if self.max_iter is None else self.max_iter
-        # the error is at most gamma / (1 - gamma) times the last step, and the maximum norm at most the Euclidean one
-        scale = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(b), initial=0), 1))
-        stop = tol * (1 - self.gamma) * scale
         solver = dini.FixedPointIteration if method == "picard" else dini.Anderson
         adjoint = dini.linear.SeriesFirst(dini.linear.GMRES(), max_terms=iterations(self.gamma, 1e-11, b.size))
         return dini.solve(
@@ -155,18 +152,30 @@ class ContractiveFixedPoint(eqx.Module):
         inner = self.gamma * product(A, x) + b
         return inner if self.activation is None else self.activation(inner)
 
-    def _gmres(self) -> dini.linear.GMRES:
-        """GMRES with the limits that were given; the error is at most the residual over one less `gamma`."""
-        rtol = None if self.tol is None else self.tol * (1 - self.gamma)
+    def _tol(self, b: Array) -> float:
+        return math.sqrt(jnp.finfo(b.dtype).eps) if self.tol is None else self.tol
+
+    def _stop(self, b: Array) -> Array:
+        """The residual below which the error is below the tolerance.
+
+        The error is at most the residual over `1 - gamma`, and the maximum norm at most the Euclidean one.
+        """
+        scale = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(b), initial=0), 1))
+        return self._tol(b) * (1 - self.gamma) * scale
+
+    def _gmres(self, b: Array) -> dini.linear.GMRES:
+        """GMRES with the limits that were given, and a residual that keeps the tolerance whatever `b` is."""
+        rtol = max(self._tol(b) * (1 - self.gamma) / math.sqrt(max(b.size, 1)), 8 * float(jnp.finfo(b.dtype).eps))
         if self.max_iter is None:
             return dini.linear.GMRES(rtol=rtol)
         restart = min(30, self.max_iter)
         return dini.linear.GMRES(rtol=rtol, restart=restart, max_steps=math.ceil(self.max_iter / restart))
 
     def _known(self, A: Any, b: Array, x: Array) -> dini.Solution:
-        """The solution of a linear system, judged by its residual."""
+        """The solution of a linear system, judged by its residual as iterations are, or by rounding."""
         error = jnp.linalg.norm(jnp.ravel(self._map(x, A, b) - x))
-        solved = error <= self._gmres().accept(jnp.finfo(b.dtype).eps) * jnp.linalg.norm(jnp.ravel(b))
+        rounding = 64 * jnp.finfo(b.dtype).eps * jnp.linalg.norm(jnp.ravel(b))
+        solved = error <= jnp.maximum(self._stop(b), rounding)
         status = jnp.where(solved, dini.Status.CONVERGED, dini.Status.MAX_STEPS)
         status = jnp.where(jnp.isfinite(error), status, dini.Status.NONFINITE)
         return dini.Solution.of(x, status, jnp.zeros((), jnp.int32), error)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from .experiment import Result
+from dini_zoo.kit import pictures
+
+from .study import Result
 
 #: Colors of the models on the path, in their order.
-_COLORS = ("#1f8a8c", "#e08a2c", "#c2456b", "#7b5ea7")
-_INK, _PALE = "#26374a", "#9aa5b1"
+_COLORS = (pictures.METHOD, pictures.RIVAL, pictures.ALARM, pictures.THIRD)
 
 
 def draw(result: Result) -> Figure:
     """Above, the path: courses of training, one path, errors. Below, decision processes: course and predictions."""
-    figure = Figure(figsize=(17, 10.5), dpi=110, layout="constrained")
+    figure = pictures.canvas(
+        "Convergent graph solvers: rewards on a path (above), decision processes (below)", width=17, height=10.5
+    )
     (course, path, errors), (learning, inside, outside) = figure.subplots(2, 3)
     colors = dict(zip(result.settings.models, _COLORS, strict=False))
     _courses(course, result, colors)
@@ -29,13 +31,8 @@ def draw(result: Result) -> Figure:
         (inside, 0, task.sizes, settings.actions),
         (outside, 1, task.larger, settings.more_actions),
     ):
-        name = "sizes of training" if place == 0 else "larger than any of training"
+        name = "sizes of training" if place == 0 else "other sizes"
         _scatter(axes, result, place, f"{name}: {_range(states)} states, {_range(actions)} actions")
-    for axes in (course, path, errors, learning, inside, outside):
-        axes.grid(color="#dddddd", lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Convergent graph solvers: rewards on a path (above), decision processes (below)", fontsize=16)
     return figure
 
 
@@ -69,8 +66,8 @@ def _courses(axes: Any, result: Result, colors: dict[str, str]) -> None:
     _log_scale(axes)
     axes.set_xlabel("steps of Adam")
     axes.set_ylabel("RMSE on the batches of training")
-    axes.set_title("paths: a curve for each seed", fontsize=11)
-    axes.legend(frameon=False, fontsize=10)
+    axes.set_title("paths: a curve for each seed")
+    axes.legend()
 
 
 def _one_path(axes: Any, result: Result, colors: dict[str, str]) -> None:
@@ -81,13 +78,13 @@ def _one_path(axes: Any, result: Result, colors: dict[str, str]) -> None:
     for i, (name, found) in enumerate(result.path.items()):
         predicted, truth = (values[start : start + size] for values in found.predicted[0])
         if i == 0:
-            axes.plot(nodes, truth, "o", color=_INK, ms=5, label="true", zorder=3)
-        axes.plot(nodes, predicted, color=colors[name], lw=2, label=name)
-    axes.axhline(0, color=_PALE, lw=1)
+            axes.plot(nodes, truth, "o", color=pictures.INK, ms=5, label="true", zorder=3)
+        axes.plot(nodes, predicted, color=colors[name], label=name)
+    axes.axhline(0, color=pictures.QUIET, lw=1)
     axes.set_xlabel("node of the path")
     axes.set_ylabel("value")
-    axes.set_title(f"one path of {size} nodes with two rewards", fontsize=11)
-    axes.legend(frameon=False, fontsize=10)
+    axes.set_title(f"one path of {size} nodes")
+    axes.legend()
 
 
 def _errors(axes: Any, result: Result, colors: dict[str, str]) -> None:
@@ -96,33 +93,33 @@ def _errors(axes: Any, result: Result, colors: dict[str, str]) -> None:
     for i, (name, found) in enumerate(result.path.items()):
         shift = 0.05 * (i - (len(result.path) - 1) / 2)
         places = np.array([0, 1]) + shift
-        axes.plot(places, found.medians, color=colors[name], lw=2, label=name)
+        axes.plot(places, found.medians, color=colors[name], label=name)
         for place, own in zip(places, (found.test, found.transfer), strict=True):
             axes.plot(np.full(len(own), place), own, "o", color=colors[name], ms=6, alpha=0.7)
-    axes.plot([0, 1], result.spread, "_", color=_INK, ms=40, mew=2)
+    axes.plot([0, 1], result.spread, "_", color=pictures.INK, ms=40, mew=2)
     axes.annotate(
         "root mean square of the values",
         (0, result.spread[0]),
         xytext=(30, 0),
         textcoords="offset points",
         fontsize=10,
-        color=_INK,
+        color=pictures.INK,
         va="center",
     )
     _log_scale(axes)
     axes.set_xlim(-0.4, 1.4)
     axes.set_xticks([0, 1], [f"{_range(task.sizes)} nodes,\nas in training", f"{_range(task.larger)} nodes"])
     axes.set_ylabel("RMSE")
-    axes.set_title("paths: error at sizes seen and not seen", fontsize=11)
+    axes.set_title("paths: error at sizes seen and not seen")
 
 
 def _decisions(axes: Any, result: Result) -> None:
     steps, error = _smooth(result.decisions.courses[0].loss, min(15, result.settings.decisions.chunk))
-    axes.plot(steps, error, color=_COLORS[0], lw=2)
+    axes.plot(steps, error, color=_COLORS[0])
     _log_scale(axes)
     axes.set_xlabel("steps of Adam")
     axes.set_ylabel("RMSE on the batches of training")
-    axes.set_title("decision processes", fontsize=11)
+    axes.set_title("decision processes")
 
 
 def _scatter(axes: Any, result: Result, place: int, title: str) -> None:
@@ -131,10 +128,10 @@ def _scatter(axes: Any, result: Result, place: int, title: str) -> None:
     shown = np.random.default_rng(0).permutation(len(truth))[:3000]
     low, high = truth.min(), truth.max()
     axes.plot(truth[shown], predicted[shown], "o", color=_COLORS[0], ms=2.5, alpha=0.35)
-    axes.plot([low, high], [low, high], color=_INK, lw=1.2)
+    axes.plot([low, high], [low, high], color=pictures.INK, lw=1.2)
     error = (result.decisions.test, result.decisions.transfer)[place][0]
     text = f"relative error {100 * error:.1f} %\nthe mean of training: {100 * result.naive[place]:.1f} %"
-    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=11, color=_INK)
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", color=pictures.INK)
     axes.set_xlabel("true value of a state")
     axes.set_ylabel("predicted value")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title)
