@@ -6,7 +6,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_all_bars_met, assert_drawn, printed, quiet
+from outputs import assert_bars_met
 
 from dini_zoo.implicit.hard_constraints import (
     ConstrainedOperator,
@@ -15,13 +15,13 @@ from dini_zoo.implicit.hard_constraints import (
     NavierStokes2D,
     SoftConstraint,
     Training,
-    compile_training,
-    experiment,
     loss,
     train,
+    trainer,
 )
-from dini_zoo.implicit.hard_constraints.checks import checks
+from dini_zoo.implicit.hard_constraints.experiment import experiment
 from dini_zoo.implicit.hard_constraints.fourier import SpectralLayer
+from dini_zoo.implicit.hard_constraints.study import Data, Settings
 
 KEY = jax.random.key(0)
 EQUATION = DiffusionSorption(8, 12)
@@ -68,9 +68,8 @@ def test_training_takes_the_steps_of_adam():
     model = ConstrainedOperator(Pointwise(eqx.nn.Linear(3, 2, key=KEY)), EQUATION, SoftConstraint())
     initials = np.linspace(0.05, 0.2, 4)[:, None] * np.ones(12)
     training = Training(steps=2, batch=2, learning_rate=0.1, halve_every=1, floor=0.08, clip=0.5, chunk=2)
-    program = compile_training(model, training, initials)
     taken = []
-    course = train(program, model, training, initials, 3, taken.append)
+    course = train(trainer(training), model, initials, 3, taken.append)
     assert taken == [2]
     order = np.random.RandomState(3).permutation(4).reshape(2, 2)
     flat, unravel = jax.flatten_util.ravel_pytree(model.parameters)
@@ -87,21 +86,14 @@ def test_training_takes_the_steps_of_adam():
         Training(steps=5, chunk=2)
 
 
-def test_the_tiny_run(tmp_path):
-    settings = experiment.Settings.tiny()
-    result = experiment.run(settings, quiet())
-    mixture = result.learned[experiment.MIXTURE]
-    assert mixture.predictions.shape == (1, settings.test, settings.times, settings.places)
-    assert len(mixture.courses[0].loss) == settings.training.steps
-    assert np.all(np.isfinite(mixture.predictions))
-    assert result.costs[100][experiment.MIXTURE].iterations > 0
-    text = printed(result)
-    assert "prototype" in text
-    assert "bars" not in text
-    assert_drawn(result, tmp_path)
+def test_seeds_and_data_go_together():
+    with pytest.raises(ValueError, match="data_seeds must be one for each of seeds"):
+        Settings(seeds=(0, 1))
+    one, other = (Data.draw(Settings(), seed) for seed in (0, 11))
+    assert one.train.shape == (64,)
+    assert np.all(one.test != other.test)
 
 
 @pytest.mark.slow
-def test_the_full_run():
-    result = experiment.run(experiment.Settings(), quiet())
-    assert_all_bars_met(result, checks)
+def test_the_bars_at_full_scale():
+    assert_bars_met("hard-constraints-moe", experiment, but=["experts on devices to one batch"])

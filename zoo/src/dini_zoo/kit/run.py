@@ -27,6 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .measure import side_by_side
 from .results import plain, versions
 
 T = TypeVar("T")
@@ -276,22 +277,35 @@ class Run:
         self._remember(name, value)
         return value
 
-    def each(self, name: str, items: Iterable[U], fun: Callable[[U, Phase], T], steps: int | None = None) -> list[T]:
+    def each(
+        self,
+        name: str,
+        items: Iterable[U],
+        fun: Callable[[U, Phase], T],
+        steps: int | None = None,
+        *,
+        pairs: bool = False,
+    ) -> list[T]:
         """A phase that does the same for each item, such as a seed, and remembers each result.
 
-        `fun(item, phase)` may call `phase.advance` for each of its `steps`; without `steps` the items are counted.
+        `fun(item, phase)` calls `phase.advance` for each of its `steps`; without `steps` the items are counted. With
+        `pairs` two items are done at a time: programs that are too small for two cores leave one idle.
         """
-        items, found = list(items), []
+        items = list(enumerate(items))
         with self.phase(name, len(items) * (steps or 1)) as phase:
-            for i, item in enumerate(items):
+
+            def one(numbered: tuple[int, U]) -> T:
+                i, item = numbered
                 part = f"{name}/{i}"
                 known, value = self._recall(part)
                 if not known:
                     value = fun(item, phase)
                     self._remember(part, value)
-                found.append(value)
-                phase.reach((i + 1) * (steps or 1))
-        return found
+                if known or not steps:
+                    phase.advance(steps or 1)
+                return value
+
+            return side_by_side(one, items) if pairs else [one(item) for item in items]
 
     def _recall(self, part: str) -> tuple[bool, Any]:
         return (False, None) if self._memory is None else self._memory.load(part)

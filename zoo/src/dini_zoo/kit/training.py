@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,7 +134,7 @@ class Trainer(Generic[M]):
             return (found if aux else (found, None)), gradient
 
         self._slope = gradient or slope
-        self._aux = aux
+        self._aux, self._first = aux, threading.Lock()
         self._one = eqx.filter_jit(self._chunk)
         lanes = (eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), None, 0, 0)
         self._many = eqx.filter_jit(eqx.filter_vmap(self._chunk, in_axes=lanes))
@@ -147,16 +149,19 @@ class Trainer(Generic[M]):
         *,
         key: Array,
         order: Any = None,
+        step_keys: Any = None,
         state: Any = None,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> Course[M]:
         """Train a model on `data`, a tree of arrays with the examples along their first axes.
 
-        `order`, an array of shape `(steps, batch)`, says which examples each step sees; else the key draws it.
+        `order`, an array of shape `(steps, batch)`, says which examples each step sees; else the key draws it, and with
+        it a key for each step, which `step_keys` replaces.
         `state` is the optimizer's, if training goes on. `advance` is told of every few steps taken.
         """
         state = self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)) if state is None else state
         order, keys = self._drawn(key, data, order)
+        keys = keys if step_keys is None else step_keys
         return self._train(self._one, self._look, (model, state), data, order, keys, advance)
 
     def together(
@@ -228,8 +233,10 @@ class Trainer(Generic[M]):
             part = (slice(None), slice(i, i + self.every)) if lanes else slice(i, i + self.every)
             given = (model, state, average, data, order[part], keys[part])
             begin = time.perf_counter()
-            model, state, average, value, aux = chunk(*given)
-            values.append(np.asarray(value))
+            # threads that share a trainer compile its program once
+            with self._first if not i else contextlib.nullcontext():
+                model, state, average, value, aux = chunk(*given)
+                values.append(np.asarray(value))
             seconds.append(time.perf_counter() - begin)
             auxes.append(jax.tree.map(np.asarray, aux))
             if self.finite and not np.all(np.isfinite(values[-1])):

@@ -2,8 +2,9 @@
 
 The parts: the layer (`LeastSquaresConstraint` on `Terms`), its split (`DomainPartition`, `MixtureOfConstraints`),
 derivatives on a mesh (`FiniteDifference`, `Spectral`), two equations (`DiffusionSorption`, `NavierStokes2D`), a neural
-operator (`FourierOperator`) and its training without solutions (`ConstrainedOperator`, `Training`, `train`), and a
-reference solution (`method_of_lines`). The experiment is in `dini_zoo.implicit.hard_constraints.experiment`.
+operator (`FourierOperator`) and its training without solutions (`ConstrainedOperator`, `Training`, `trainer`,
+`train`), and a reference solution (`method_of_lines`). The experiment is in `study`, what it prints and draws in
+`report` and `picture`.
 """
 
 from .constraint import Constrained, Constraint, Info, LeastSquaresConstraint, SoftConstraint, Terms, sample
@@ -14,7 +15,7 @@ from .mixture import MixtureOfConstraints
 from .navier_stokes import NavierStokes2D, random_vorticity
 from .partition import DomainPartition
 from .reference import method_of_lines
-from .training import ConstrainedOperator, Course, Training, compile_training, loss, train
+from .training import ConstrainedOperator, Course, Training, loss, train, trainer
 
 __all__ = [
     "Constrained",
@@ -33,10 +34,10 @@ __all__ = [
     "Spectral",
     "Terms",
     "Training",
-    "compile_training",
     "loss",
     "method_of_lines",
     "random_vorticity",
     "sample",
     "train",
+    "trainer",
 ]

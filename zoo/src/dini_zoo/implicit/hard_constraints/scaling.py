@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.measure import Program, Timed, compile_program, take_turns
+from dini_zoo.kit.measure import Program, Timed, compile_program, side_by_side, take_turns
 
 from .constraint import Constraint, LeastSquaresConstraint
 from .diffusion_sorption import DiffusionSorption
@@ -45,17 +44,6 @@ def forward_and_backward(
         return steps, u, slope
 
     return compile_program(both, basis)
-
-
-def side_by_side[A, B](fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
-    """Call a function for each argument, two at a time: small programs leave a second core idle."""
-
-    def call(argument: A) -> B:
-        with jax.enable_x64(True):  # a setting of the thread
-            return fun(argument)
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(call, arguments))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.measure import compile_program
+from dini_zoo.kit.training import Trainer
 
 from .constraint import Constrained, Constraint, Info, Terms
 from .fourier import FourierOperator
@@ -107,57 +107,33 @@ class Course(NamedTuple):
     """The fraction of solves that stopped before their tolerance."""
 
 
-def compile_training(
-    model: ConstrainedOperator, training: Training, initials: Array
-) -> Callable[[Any, Any, Any, Any, Any], Any]:
-    """Compile a number of steps: a function of the parameters, the optimizer's state, key, batches and step numbers."""
-    params, optimizer = model.parameters, training.optimizer
+def trainer(training: Training) -> Trainer[ConstrainedOperator]:
+    """The steps of training, for any model: one trainer for all seeds."""
 
-    def value(params: Any, batch: Array, key: Array) -> Any:
-        return loss(model.at(params), batch, key)
-
-    def step(carry: Any, given: Any) -> Any:
-        params, state, key = carry
-        batch, number = given
-        slope = jax.value_and_grad(value, has_aux=True)
-        (worth, info), gradient = slope(params, batch, jax.random.fold_in(key, number))
-        updates, state = optimizer.update(gradient, state, params)
+    def value(model: ConstrainedOperator, batch: Array, key: Array) -> tuple[Array, Array]:
+        worth, info = loss(model, batch, key)
         if info is None:
-            figures = jnp.zeros(2)
-        else:
-            figures = jnp.stack([jnp.mean(info.steps.astype(float)), jnp.mean((info.status != 0).astype(float))])
-        return (optax.apply_updates(params, updates), state, key), (worth, figures)
+            return worth, jnp.zeros(2)
+        return worth, jnp.stack([jnp.mean(info.steps.astype(float)), jnp.mean((info.status != 0).astype(float))])
 
-    def run(params: Any, state: Any, key: Array, batches: Array, numbers: Array) -> Any:
-        return jax.lax.scan(step, (params, state, key), (batches, numbers))
-
-    batches = jnp.zeros((training.chunk, training.batch, *initials.shape[1:]))
-    numbers = jnp.arange(training.chunk)
-    program = compile_program(run, params, optimizer.init(params), jax.random.key(0), batches, numbers)
-    return program.at
+    return Trainer(
+        value, training.optimizer, steps=training.steps, every=training.chunk, batch=training.batch, aux=True
+    )
 
 
 def train(
-    program: Callable[[Any, Any, Any, Any, Any], Any],
+    trainer: Trainer[ConstrainedOperator],
     model: ConstrainedOperator,
-    training: Training,
     initials: Float[np.ndarray, "n ..."],
     seed: int,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Course:
     """Train a model on initial conditions alone. `advance` is told of every few steps taken."""
-    params = model.parameters
-    state, key = training.optimizer.init(params), jax.random.key(seed)
-    random = np.random.RandomState(seed)
-    passes = -(-training.steps * training.batch // len(initials))
-    order = np.concatenate([random.permutation(len(initials)) for _ in range(passes)])
-    order = order[: training.steps * training.batch].reshape(-1, training.chunk, training.batch)
-    losses, figures = [], []
-    for i, chunk in enumerate(order):
-        numbers = jnp.arange(i * training.chunk, (i + 1) * training.chunk)
-        (params, state, key), (value, figure) = program(params, state, key, jnp.asarray(initials[chunk]), numbers)
-        losses.append(np.asarray(value))
-        figures.append(np.asarray(figure))
-        advance(training.chunk)
-    iterations, early = np.concatenate(figures).T
-    return Course(model.at(params), np.concatenate(losses), iterations, float(early.mean()))
+    random, steps, batch = np.random.RandomState(seed), trainer.steps, trainer.batch or len(initials)
+    passes = -(-steps * batch // len(initials))
+    order = np.concatenate([random.permutation(len(initials)) for _ in range(passes)])[: steps * batch]
+    key = jax.random.key(seed)
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(steps))
+    course = trainer(model, initials, key=key, order=order.reshape(steps, batch), step_keys=keys, advance=advance)
+    iterations, early = course.aux.T
+    return Course(course.model, course.loss, iterations, float(early.mean()))
