@@ -44,7 +44,7 @@ def assert_drawn(figure):
 
 
 def assert_bars_met(name, experiment, settings=None, but=()):
-    """No bar is missed, and none is left out, in the full run, `but` those that the page tells of. Returns its result."""
+    """No bar is missed or left out in the full run, `but` those that the page tells of. Returns its result."""
     done = performed(name, experiment, settings)
     wrong = [
         check for check in done.record.verdict.checks if check.verdict not in ("met", "") and check.quantity not in but

@@ -80,6 +80,8 @@ class Settings:
     """Whether to compute the gradient without the implicit part, too."""
     rounds: int = 7
     """Turns in which the constraints are timed."""
+    emphasis: tuple[float, ...] = (1.0, 30.0, 1000.0)
+    """Weights of the equation beside its conditions with which both constraints are compared for untrained networks."""
     devices: tuple[int, ...] = (1, 2, 4)
     """Numbers of virtual devices over which the experts are distributed."""
 
@@ -108,6 +110,7 @@ class Settings:
             compare_gradients=False,
             networks=1,
             rounds=1,
+            emphasis=(),
             devices=(),
         )
 
@@ -207,6 +210,20 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Emphasis:
+    """Both hard constraints on the functions of untrained networks, with another weight of the equation."""
+
+    weight: float
+    """Of the equation's residuals; those of the initial and boundary conditions, which all experts share, have one."""
+    whole: Estimate
+    """The relative error of one constraint, over networks."""
+    experts: Estimate
+    """That of experts."""
+    apart: float
+    """The relative distance of the predictions from one another, the mean over networks."""
+
+
+@dataclass(frozen=True)
 class Result:
     """What was learned, and what the constraints cost."""
 
@@ -218,6 +235,7 @@ class Result:
     """Relative distance of the gradient with constant weights from the implicit one, before and after training."""
     costs: dict[int, dict[str, Cost]]
     """Of the constraint by number of points and method."""
+    emphasis: list[Emphasis]
     devices: list[Devices]
 
     @property
@@ -228,7 +246,18 @@ class Result:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"reference solutions": 3, SOFT: 45, HARD: 55, MIXTURE: 60, "gradients": 8, "costs": 12, "devices": 10})
+    run.plan(
+        {
+            "reference solutions": 3,
+            SOFT: 45,
+            HARD: 55,
+            MIXTURE: 60,
+            "gradients": 8,
+            "costs": 12,
+            "emphasis": 20,
+            "devices": 10,
+        }
+    )
     pairs = list(zip(settings.seeds, settings.data_seeds, strict=True))
     data = {seed: Data.draw(settings, seed) for seed in settings.data_seeds}
     solutions = run.part(
@@ -261,9 +290,11 @@ def run(settings: Settings, run: Run) -> Result:
         batch = jnp.asarray(own.everywhere(own.train[: settings.training.batch]))
         without = run.part("gradients", lambda _: _without(settings, first, trained[0], batch))
     costs = run.part("costs", lambda _: _costs(settings, trained))
+    own, truth = data[settings.data_seeds[0]], reference[0]
+    emphasis = run.each("emphasis", settings.emphasis, lambda weight, _: _emphasis(settings, weight, own, truth))
     devices = run.part("devices", lambda _: _devices(settings)) if settings.devices else []
     initials = np.stack([data[seed].test for seed in settings.data_seeds])
-    return Result(settings, initials, reference, learned, without, costs, devices)
+    return Result(settings, initials, reference, learned, without, costs, emphasis, devices)
 
 
 def _predictor(count: int) -> Any:
@@ -288,6 +319,29 @@ def _without(
         return distance(rough.at(model.parameters), exact.at(model.parameters))
 
     return apart(first), apart(last)
+
+
+def _emphasis(settings: Settings, weight: float, data: Data, truth: Float[np.ndarray, "test t x"]) -> Emphasis:
+    """Both hard constraints on the functions of untrained networks, one for each seed."""
+    equation = DiffusionSorption(settings.times, settings.places, weights=(weight, 1.0, 1.0))
+    initials = jnp.asarray(data.everywhere(data.test))
+    keys = jax.random.split(jax.random.key(1), len(initials))
+    whole = settings.hard(equation, settings.num_points)
+    constraints = (whole, MixtureOfConstraints(whole, settings.partition))
+
+    def compiled(constraint: Constraint) -> Any:
+        def predict(network: Any) -> Any:
+            one = lambda initial, key: constraint(equation.terms(network(equation.inputs(initial)), initial), key).u
+            return jax.vmap(one)(initials, keys)
+
+        return eqx.filter_jit(predict)
+
+    networks = [settings.model(HARD, seed).network for seed in sorted(set(settings.seeds))]
+    found = [[np.asarray(predict(network)) for network in networks] for predict in map(compiled, constraints)]
+    size = np.linalg.norm(truth, axis=(1, 2))
+    errors = [[float(np.mean(np.linalg.norm(u - truth, axis=(1, 2)) / size)) for u in own] for own in found]
+    apart = np.mean([distance(a, b) for a, b in zip(*found, strict=True)])
+    return Emphasis(weight, Estimate.of(errors[0]), Estimate.of(errors[1]), float(apart))
 
 
 def _costs(settings: Settings, models: Sequence[ConstrainedOperator]) -> dict[int, dict[str, Cost]]:
