@@ -130,8 +130,8 @@ def emphasis_table(result: Result) -> Table:
         rows,
         "Weight: of the equation's residuals at the points, beside those of the initial and boundary conditions, which "
         "all experts have whole; training has weight 1. Relative error, mean and interval of "
-        f"{len(set(result.settings.seeds))} networks. Apart: distance of the two predictions from one another, relative "
-        "to their size.",
+        f"{len(set(result.settings.seeds))} networks. Apart: distance of the two predictions from one another, "
+        "relative to their size.",
         left=0,
     )
 
