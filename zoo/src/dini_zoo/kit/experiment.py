@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import jax
 
@@ -31,12 +31,8 @@ class Settings(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Settings)
-R = TypeVar("R")
-
-
 @dataclass(frozen=True)
-class Experiment(Generic[S, R]):
+class Experiment[S: Settings, R]:
     """An experiment: what it can be told, what it does, and how what it found is shown.
 
     The parts are functions of the result, which is plain data: a dataclass that has the settings in its field

@@ -9,14 +9,11 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 
 import dini
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class Timed:
@@ -72,7 +69,7 @@ def compile_program(fun: Callable[..., Any], *arguments: Any) -> Program:
     return Program(compiled, arguments, time.perf_counter() - start)
 
 
-def side_by_side(fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
+def side_by_side[A, B](fun: Callable[[A], B], arguments: Iterable[A]) -> list[B]:
     """Call a function for each argument, two at a time: to compile leaves a second core idle, as small programs do."""
     double = jax.config.read("jax_enable_x64")
 

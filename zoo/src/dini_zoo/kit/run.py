@@ -19,7 +19,7 @@ import types
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cloudpickle
 import jax
@@ -29,9 +29,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .measure import side_by_side
 from .results import plain, versions
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 #: Where nobody looks at a bar, a long phase says where it is after so many seconds.
 QUIET_SECONDS = 30.0
@@ -263,7 +260,7 @@ class Run:
 
     # memory
 
-    def part(self, name: str, fun: Callable[[Phase], T], total: int | None = None) -> T:
+    def part[T](self, name: str, fun: Callable[[Phase], T], total: int | None = None) -> T:
         """A phase whose value is remembered: `fun(phase)`, or what it returned before an interruption.
 
         The value must be data: numbers, strings, arrays, models, and containers and dataclasses of them.
@@ -277,7 +274,7 @@ class Run:
         self._remember(name, value)
         return value
 
-    def each(
+    def each[T, U](
         self,
         name: str,
         items: Iterable[U],

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,11 +16,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
-M = TypeVar("M")
-
 
 @dataclass(frozen=True)
-class Course(Generic[M]):
+class Course[M]:
     """A model that was trained, and how. Of several models side by side, every array has an axis for them in front."""
 
     model: M
@@ -57,7 +55,7 @@ def batches(key: Array, count: int, size: int, steps: int) -> Int[Array, "steps 
 _batches = jax.jit(batches, static_argnums=(1, 2, 3))
 
 
-class Trainer(Generic[M]):
+class Trainer[M]:
     """Takes a model through so many steps of an optax transformation.
 
     Steps are compiled in chunks, once for all models of one structure: call one trainer for all seeds. `together`
