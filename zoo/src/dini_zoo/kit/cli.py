@@ -292,6 +292,8 @@ def _pages(given: Sequence[str]) -> int:
     from . import pages
 
     asked = _options(Pages, given, "pages", "Make the README's table of systems from the results that are there.")
+    if not pages.README.exists():
+        raise Refusal("The pages are those of a checkout: `uv run dini pages` in one, not where dini is installed.")
     old = pages.outdated()
     if not asked.check:
         pages.write()

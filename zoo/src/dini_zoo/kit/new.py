@@ -15,8 +15,10 @@ TESTS = pages.CHECKOUT / "zoo" / "tests"
 def lay_out(name: str, field: str, *, root: Path | None = None, tests: Path | None = None) -> list[Path]:
     """Write the files of a system, and of its field if that is new. Returns their paths.
 
-    Raises `ValueError` for a name that is taken or badly formed.
+    Raises `ValueError` for a name that is taken or badly formed, and where there is no checkout.
     """
+    if root is None and not pages.README.exists():
+        raise ValueError("A system is laid out in a checkout: `uv run dini new` in one, not where dini is installed.")
     root, tests = root or registry.ROOT, tests or TESTS
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise ValueError(f"A system's name is of lower case words joined by hyphens: given {name!r}.")
