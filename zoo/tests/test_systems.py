@@ -81,7 +81,9 @@ def test_the_results_are_those_of_the_settings(entry):
     found = pages.results(entry)
     if found is None:
         pytest.skip("not run yet")
-    assert found["settings"] == plain(loaded(entry).settings())
+    # a setting that came later had its default's effect before
+    now = plain(loaded(entry).settings())
+    assert found["settings"] == {name: now.get(name) for name in found["settings"]}
     assert not found["other_settings"]
     assert pages.picture(entry).stat().st_size <= 150_000
 

@@ -39,7 +39,9 @@ from dini_zoo.implicit.convergent_graphs import (
     stack,
     walk,
 )
+from dini_zoo.implicit.convergent_graphs.experiment import experiment
 from dini_zoo.implicit.convergent_graphs.operator import segment_softmax
+from dini_zoo.implicit.convergent_graphs.study import Settings, decision_model
 
 NODES, HEADS, GAMMA = 7, 2, 0.9
 #: Two edges from 0 to 1, one from 2 to itself, none at node 6; the last edge is one of the padding.
@@ -510,6 +512,14 @@ def test_the_examples_of_the_docstrings_run(name):
     found = doctest.testmod(module, extraglobs={key: public[key] for key in public["__all__"]})
     assert found.attempted
     assert not found.failed
+
+
+def test_the_model_of_decision_processes_predicts_a_value_a_state():
+    settings = Settings.tiny()
+    build = lambda: decision_model(settings, jax.random.key(0), jnp.asarray(2.5))
+    graph = decision_graph(6, 3, np.random.default_rng(0))
+    found = eqx.filter_eval_shape(lambda: build()(graph))
+    assert found.shape == (6, 1)
 
 
 @pytest.mark.slow

@@ -44,6 +44,11 @@ def _headline(entry: Entry) -> str:
     return found["headline"] if found else "not run yet"
 
 
+def _sentence(entry: Entry) -> str:
+    text = _headline(entry)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 # the README
 
 
@@ -131,7 +136,7 @@ def gallery() -> str:
                 "",
                 f"{entry.summary} *{entry.paper}*",
                 "",
-                _shown(entry) + _headline(entry),
+                _shown(entry) + _sentence(entry),
                 "",
                 f"```console\n$ uv run dini run {entry.name}\n```",
                 "",
@@ -153,7 +158,7 @@ def field_page(field: Field) -> str:
             f"## {entry.title} {{ #{_anchor(entry)} }}",
             entry.page.strip(),
             f"### What the experiment shows {{ #{_anchor(entry)}-figures }}",
-            f"{_headline(entry)}",
+            _sentence(entry),
             _shown(entry) + figure_table(entry),
             f"```console\n$ uv run dini run {entry.name}\n```",
         ]

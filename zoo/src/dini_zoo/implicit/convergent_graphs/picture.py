@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dini_zoo.kit import pictures
 
-from .study import Result
+from .study import Found, Result
 
 #: Colors of the models on the path, in their order.
 _COLORS = (pictures.METHOD, pictures.RIVAL, pictures.ALARM, pictures.THIRD)
@@ -17,22 +17,26 @@ _COLORS = (pictures.METHOD, pictures.RIVAL, pictures.ALARM, pictures.THIRD)
 
 def draw(result: Result) -> Figure:
     """Above, the path: courses of training, one path, errors. Below, decision processes: course and predictions."""
-    figure = pictures.canvas(
-        "Convergent graph solvers: rewards on a path (above), decision processes (below)", width=17, height=10.5
-    )
-    (course, path, errors), (learning, inside, outside) = figure.subplots(2, 3)
+    rows = 1 if result.decisions is None else 2
+    name = "Convergent graph solvers: rewards on a path"
+    name += "" if result.decisions is None else " (above), decision processes (below)"
+    figure = pictures.canvas(name, width=17, height=5.25 * rows)
+    panels = figure.subplots(rows, 3, squeeze=False)
     colors = dict(zip(result.settings.models, _COLORS, strict=False))
-    _courses(course, result, colors)
-    _one_path(path, result, colors)
-    _errors(errors, result, colors)
-    _decisions(learning, result)
+    for part, axes in zip((_courses, _one_path, _errors), panels[0], strict=True):
+        part(axes, result, colors)
+    if result.decisions is None:
+        return figure
+    learning, inside, outside = panels[1]
+    _decisions(learning, result.decisions, result.settings.decisions.chunk)
     settings, task = result.settings, result.settings.decisions
     for axes, place, states, actions in (
         (inside, 0, task.sizes, settings.actions),
         (outside, 1, task.larger, settings.more_actions),
     ):
         name = "sizes of training" if place == 0 else "other sizes"
-        _scatter(axes, result, place, f"{name}: {_range(states)} states, {_range(actions)} actions")
+        title = f"{name}: {_range(states)} states, {_range(actions)} actions"
+        _scatter(axes, result.decisions, place, result.naive[place], title)
     return figure
 
 
@@ -113,8 +117,8 @@ def _errors(axes: Any, result: Result, colors: dict[str, str]) -> None:
     axes.set_title("paths: error at sizes seen and not seen")
 
 
-def _decisions(axes: Any, result: Result) -> None:
-    steps, error = _smooth(result.decisions.courses[0].loss, min(15, result.settings.decisions.chunk))
+def _decisions(axes: Any, found: Found, chunk: int) -> None:
+    steps, error = _smooth(found.courses[0].loss, min(15, chunk))
     axes.plot(steps, error, color=_COLORS[0])
     _log_scale(axes)
     axes.set_xlabel("steps of Adam")
@@ -122,15 +126,15 @@ def _decisions(axes: Any, result: Result) -> None:
     axes.set_title("decision processes")
 
 
-def _scatter(axes: Any, result: Result, place: int, title: str) -> None:
+def _scatter(axes: Any, found: Found, place: int, naive: float, title: str) -> None:
     """Predicted over true values of some states."""
-    predicted, truth = result.decisions.predicted[place]
+    predicted, truth = found.predicted[place]
     shown = np.random.default_rng(0).permutation(len(truth))[:3000]
     low, high = truth.min(), truth.max()
     axes.plot(truth[shown], predicted[shown], "o", color=_COLORS[0], ms=2.5, alpha=0.35)
     axes.plot([low, high], [low, high], color=pictures.INK, lw=1.2)
-    error = (result.decisions.test, result.decisions.transfer)[place][0]
-    text = f"relative error {100 * error:.1f} %\nthe mean of training: {100 * result.naive[place]:.1f} %"
+    error = (found.test, found.transfer)[place][0]
+    text = f"relative error {100 * error:.1f} %\nthe mean of training: {100 * naive:.1f} %"
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", color=pictures.INK)
     axes.set_xlabel("true value of a state")
     axes.set_ylabel("predicted value")

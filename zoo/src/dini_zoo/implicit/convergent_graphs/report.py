@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from dini_zoo.kit.tables import Check, Table, at_least, at_most, size
 
-from .study import CGS, GNN1, GNN3, SHORT, Result, Settings
+from .study import CGS, GNN1, GNN3, SHORT, Found, Result, Settings
 
 #: What a prototype measured for the specification on one seed: test, and transfer.
 _PROTOTYPE = {CGS: ("0.059", "0.023"), SHORT: ("0.118", ""), GNN1: ("0.255", ""), GNN3: ("0.103", "0.041")}
@@ -18,7 +18,8 @@ _PROTOTYPE = {CGS: ("0.059", "0.023"), SHORT: ("0.118", ""), GNN1: ("0.255", "")
 
 def tables(result: Result) -> list[Table]:
     """The models on the path, decision processes, and one model's fixed points by each solver."""
-    return [path_table(result), decision_table(result), solver_table(result)]
+    learned = [] if result.decisions is None else [decision_table(result, result.decisions)]
+    return [path_table(result), *learned, solver_table(result)]
 
 
 def path_table(result: Result) -> Table:
@@ -44,9 +45,9 @@ def path_table(result: Result) -> Table:
     )
 
 
-def decision_table(result: Result) -> Table:
+def decision_table(result: Result, found: Found) -> Table:
     """Decision processes in and out of the sizes of training; the prototype's figures where its task is ours."""
-    settings, task, found = result.settings, result.settings.decisions, result.decisions
+    settings, task = result.settings, result.settings.decisions
     usual = Settings()
     theirs = (task, settings.actions, settings.more_actions) == (usual.decisions, usual.actions, usual.more_actions)
     given = (
@@ -105,11 +106,11 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("paths: RMSE / GNN, 1 layer", over(GNN1, 0), at_most(0.35), 0.23, form=".2f")
     yield Check("paths: RMSE / GNN, 3 layers", over(GNN3, 0), at_most(0.75), 0.57, form=".2f")
     yield Check("longer paths: RMSE / GNN, 3 layers", over(GNN3, 1), at_most(0.75), 0.56, form=".2f")
-    inside, outside = result.decisions.medians
+    inside, outside = (None, None) if result.decisions is None else result.decisions.medians
     yield Check("decisions: relative error", inside, at_most(0.055), 0.039, form=".3f")
     yield Check("larger decisions: relative error", outside, at_most(0.06), 0.038, form=".3f")
     for where, naive, error in zip(("decisions", "larger decisions"), result.naive, (inside, outside), strict=True):
-        yield Check(f"{where}: naive / ours", naive / error, at_least(2), form=".1f")
+        yield Check(f"{where}: naive / ours", None if error is None else naive / error, at_least(2), form=".1f")
     solution = max(one.solution for one in result.agreement)
     gradient = max(one.gradient for one in result.agreement)
     growth = max(one.more / one.memory for one in result.agreement)

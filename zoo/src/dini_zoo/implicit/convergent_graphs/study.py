@@ -82,6 +82,8 @@ class Settings:
     """Of starts and orders of the data on the path; decision processes have the first."""
     data_seeds: tuple[int, int] = (0, 1)
     """Of the paths, and of the decision processes."""
+    processes: bool = True
+    """Whether to learn decision processes, too."""
     decision_layers: int = 3
     actions: tuple[int, int] = (5, 9)
     """Edges that enter a state, from and to."""
@@ -96,6 +98,7 @@ class Settings:
             models=(CGS,),
             compared=((0.95, "direct"),),
             seeds=(0,),
+            processes=False,
             decision_layers=1,
             actions=(2, 3),
             more_actions=(3, 3),
@@ -126,7 +129,8 @@ class Result:
 
     settings: Settings
     path: dict[str, Found]
-    decisions: Found
+    decisions: Found | None
+    """`None` where they are not learned."""
     naive: tuple[float, float]
     """The error of the mean value of training on decision processes: test, and transfer."""
     policy: tuple[float, float]
@@ -144,7 +148,8 @@ def run(settings: Settings, run: Run) -> Result:
     run.plan({f"paths: {name}": expected.get(name, 10.0) for name in settings.models} | {"decision processes": 65.0})
     pool, test, transfer = paths(settings)
     path = {name: learn_paths(settings, name, pool, (test, transfer), run) for name in settings.models}
-    decisions, naive, policy = learn_decisions(settings, run)
+    nothing = (math.nan, math.nan)
+    decisions, naive, policy = learn_decisions(settings, run) if settings.processes else (None, nothing, nothing)
 
     def compare(_: Any) -> list[Agreement]:
         with jax.enable_x64(True):

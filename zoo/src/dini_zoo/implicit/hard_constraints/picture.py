@@ -22,12 +22,9 @@ def draw(result: Result) -> Figure:
     )
     above, below = figure.subfigures(2, 1, height_ratios=(7, 4.5))
     _maps(above, result)
-    axes = below.subplots(1, 4 if result.devices else 3)
-    _errors(axes[0], result)
-    _training(axes[1], result)
-    _costs(axes[2], result)
-    if result.devices:
-        _devices(axes[3], result)
+    drawn = [_errors, _training, *([_costs] if result.costs else []), *([_devices] if result.devices else [])]
+    for draw_one, axes in zip(drawn, below.subplots(1, len(drawn)), strict=True):
+        draw_one(axes, result)
     return figure
 
 

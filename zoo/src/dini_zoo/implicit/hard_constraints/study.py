@@ -105,7 +105,7 @@ class Settings:
             data_seeds=(0,),
             methods=(MIXTURE,),
             fine=(12, 16),
-            totals=(100,),
+            totals=(),
             batch=1,
             compare_gradients=False,
             networks=1,
@@ -289,7 +289,7 @@ def run(settings: Settings, run: Run) -> Result:
         first, own = settings.model(MIXTURE, settings.seeds[0]), data[settings.data_seeds[0]]
         batch = jnp.asarray(own.everywhere(own.train[: settings.training.batch]))
         without = run.part("gradients", lambda _: _without(settings, first, trained[0], batch))
-    costs = run.part("costs", lambda _: _costs(settings, trained))
+    costs = run.part("costs", lambda _: _costs(settings, trained)) if settings.totals else {}
     own, truth = data[settings.data_seeds[0]], reference[0]
     emphasis = run.each("emphasis", settings.emphasis, lambda weight, _: _emphasis(settings, weight, own, truth))
     devices = run.part("devices", lambda _: _devices(settings)) if settings.devices else []
