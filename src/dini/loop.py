@@ -67,8 +67,7 @@ def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
     if scales is None:
         return jnp.asarray(rtol) + atol
     scale, floor = scales[0], scales[1]
-    wanted = rtol * scale + atol
-    return jnp.where((jnp.asarray(rtol) > 0) | (jnp.asarray(atol) > 0), jnp.maximum(wanted, floor), 0)
+    return jnp.where(asked(solver, x), jnp.maximum(rtol * scale + atol, floor), 0)
 
 
 def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
@@ -76,15 +75,23 @@ def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
     return (error <= threshold(solver, x, scales)) & solver.stops
 
 
+def asked(solver: Any, x: Any) -> Any:
+    """Return whether there is a stopping test: with tolerances of zero, nothing has converged."""
+    rtol, atol = tolerances(solver, x)
+    return (jnp.asarray(rtol) > 0) | (jnp.asarray(atol) > 0)
+
+
 def allowed(solver: Any, x: Any, state: Any) -> Any:
     """Return what the error of a state is compared with."""
     return threshold(solver, x, getattr(state, "scales", None))
 
 
-def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.Array:
-    own = getattr(state, "status", None)
+def _status(solver: Any, x: Any, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
+    own, tol = getattr(state, "status", None), allowed(solver, x, state)
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
+        # a solver sees when nothing is left but rounding: an end, and a solution if there is a test
+        own = jnp.where((own == Status.CONVERGED) & ~asked(solver, x), Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
     # infinity stands for an error that is not known yet, until one has been
     lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & jnp.isfinite(old.error))
@@ -137,7 +144,7 @@ def _advance(
     """Take one step; ``going`` says whether it counts, where that is not what the status says."""
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(now.state, state, steps, allowed(solver, x, state), max_steps)
+    status = _status(solver, x, now.state, state, steps, max_steps)
     history = now.history
     if monitor is not None:
         # of a batch, lanes that are done take steps until all are: these are not observed

@@ -166,7 +166,7 @@ class Solver:
         for name in ("rtol", "atol"):
             require_number(f"{self.name}'s {name}", getattr(self, name))
             require_positive(f"{self.name}'s {name}", getattr(self, name), or_zero=True)
-        require_count(f"{self.name}'s max_steps", self.max_steps, 0)
+        require_count(f"{self.name}'s max_steps", getattr(self, "max_steps", 1), 0)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise unless the solver can solve the problem."""

@@ -46,7 +46,8 @@ def saddle_scales(
     """
     top = functools.reduce(jnp.maximum, [_scales.norm(part) for part in gradients])
     scales, bottom = _scales.of_parts(scales, top, eps), jax.lax.stop_gradient(bottom)
-    weight = jnp.where((scales[0] > 0) & (bottom > 0), scales[0] / jnp.where(bottom > 0, bottom, 1), 1)
+    top = 10 * scales[0]
+    weight = jnp.where((top > 0) & (bottom > 0), top / jnp.where(bottom > 0, bottom, 1), 1)
     return scales, jnp.sqrt(below**2 + (weight.astype(apart.dtype) * apart) ** 2)
 
 

@@ -55,8 +55,8 @@ class FrankWolfe(Solver):
     atoms
         Number of vertices that are kept; when they are all in use, the two of least weight are merged into one point.
     rtol, atol
-        Relative and absolute tolerance on the gap, see :class:`dini.Solver`; its scale is :math:`L \|d\|^2`, with the
-        longest direction to a vertex so far.
+        Relative and absolute tolerance on the gap, see :class:`dini.Solver`; its scale is
+        :math:`L \|d\|^2 / 10`, with the longest direction to a vertex so far.
     max_steps
         Limit on the number of steps.
 
@@ -166,9 +166,8 @@ class FrankWolfe(Solver):
         # the gap of a point that is as far from the solution as the vertices are, and what rounding makes of a gap
         toward = trees.sub(vertex, x)
         across = jax.lax.stop_gradient(jnp.maximum(state.scales[2], trees.vdot(toward, toward).astype(dtype)))
-        scales = jax.lax.stop_gradient(jnp.stack([curvature * across, relative_rounding(blurred), across])).astype(
-            dtype
-        )
+        scales = jnp.stack([0.1 * curvature * across, relative_rounding(blurred), across])
+        scales = jax.lax.stop_gradient(scales).astype(dtype)
         accept &= ~met(self, x, gap, scales)  # the gap is that of x, which is then the point to return
         atoms = trees.where(accept & forward, placed, atoms)
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)

@@ -46,6 +46,8 @@ BLIND = 64
 PROBE = 0.4
 #: a step that is longer than this share of the point is no step close to a solution
 _LONG = 1e-2
+#: a margin for what is not seen
+_MARGIN = 0.1
 
 
 class Scales(NamedTuple):
@@ -112,17 +114,23 @@ def learned(
     old = Scales(*scales)
     given = jax.lax.stop_gradient((squared, changed, size, error))
     squared, changed, size, error = (jnp.asarray(v, scales.dtype) for v in given)
-    known = accept & (squared > 0) & (changed > (BLIND * eps * error) ** 2) & jnp.isfinite(changed)
-    inverse = jnp.sqrt(jnp.where(known, squared, 1)) / jnp.sqrt(jnp.where(known, changed, 1))
+    # a change that drowns in rounding is no larger than that: the curvature is at most so much
+    drowned = (BLIND * eps * error) ** 2
+    moves = accept & (squared > 0) & jnp.isfinite(changed) & jnp.isfinite(error)
+    known = moves & (changed > drowned)
+    changed = jnp.maximum(changed, drowned)
+    moves &= changed > 0
+    inverse = jnp.sqrt(jnp.where(moves, squared, 1)) / jnp.sqrt(jnp.where(moves, changed, 1))
     longest = inverse
     if along is not None:
         along = jnp.asarray(jax.lax.stop_gradient(along), scales.dtype)
         # where curvatures of both signs cancel, this is large without a meaning
-        longest = jnp.where(along > 0, jnp.minimum(squared / jnp.where(along > 0, along, 1), 30 * inverse), inverse)
+        rayleigh = squared / jnp.where(along > 0, along, 1)
+        longest = jnp.where(known & (along > 0), jnp.minimum(rayleigh, 30 * inverse), inverse)
     falls = accept & jnp.isfinite(error) & ((error < old.least) | (old.least == 0))
     share = jnp.where(falls & (old.least > 0), (error / jnp.where(old.least > 0, old.least, 1)) ** 0.25, 1)
     least = jnp.where(falls, error, old.least)
-    soft = jnp.where(known, jnp.maximum(longest, share * old.soft), share * old.soft)
+    soft = jnp.where(moves, jnp.maximum(longest, share * old.soft), share * old.soft)
     stiff = jnp.where(known, jnp.maximum(1 / inverse, 0.9 * old.stiff), old.stiff)
     finite = accept & jnp.isfinite(size) & jnp.isfinite(error)
     extent = jnp.where(finite, jnp.maximum(old.extent, size), old.extent)
@@ -131,7 +139,7 @@ def learned(
     origin = jnp.where(finite & (old.origin == 0), jnp.where(squared > 0, size / eps**PROBE, size), old.origin)
     here = jnp.maximum(size, eps**0.25 * extent)
     # curvatures are only those along the steps: the least may be less
-    scale = jnp.where(soft > 0, 0.1 * here / jnp.where(soft > 0, soft, 1), 0)
+    scale = jnp.where(soft > 0, _MARGIN * here / jnp.where(soft > 0, soft, 1), 0)
     moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
     # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
     short = moved <= _LONG * here
@@ -225,8 +233,9 @@ def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     size = jnp.asarray(jax.lax.stop_gradient(size), scales.dtype)
     steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
     here = jnp.maximum(size, eps**0.25 * steepest)
+    known = _MARGIN * here
     rest = (old.soft, old.stiff, old.extent, steepest, old.origin, old.moved, old.least)
-    return jnp.stack([here, _ROUNDING * eps * here, *rest]).astype(scales.dtype)
+    return jnp.stack([known, _ROUNDING * eps * here, *rest]).astype(scales.dtype)
 
 
 def norm(x: Any) -> Any:
