@@ -497,7 +497,7 @@ def test_the_error_names_the_threshold_that_a_function_missed():
 def test_what_meets_a_test_that_means_nothing_is_told_in_every_mode(mode):
     how = {"differentiation": mode, "on_failure": "ignore"}
     endless = dini.fixed_point(lambda x: 2.0 * x + 1.0, 1.0, solver=dini.FixedPointIteration(), **how)
-    assert endless.status == dini.Status.DIVERGED
+    assert endless.status in (dini.Status.DIVERGED, dini.Status.NONFINITE)
     hidden = lambda x: (x - 1) ** 2 + jax.lax.stop_gradient(jnp.sqrt(x - 5))
     assert dini.minimize(hidden, 0.0, solver=dini.GradientDescent(step_size=0.1), **how).status == dini.Status.NONFINITE
 

@@ -60,14 +60,14 @@ def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
     ``scales`` is what the state knows of the problem's units (see ``solvers/_scales.py``): the scale that ``rtol``
-    multiplies and the floor of rounding, below which an error counts as converged if anything does. Without it the
-    error is taken for a relative one.
+    multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it the error
+    is taken for a relative one.
     """
     rtol, atol = tolerances(solver, x)
     if scales is None:
         return jnp.asarray(rtol) + atol
     scale, floor = scales[0], scales[1]
-    return jnp.where(asked(solver, x), jnp.maximum(rtol * scale + atol, floor), 0)
+    return jnp.where(jnp.asarray(rtol) > 0, jnp.maximum(rtol * scale + atol, floor), atol)
 
 
 def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
@@ -200,7 +200,10 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
         finite &= jnp.isfinite(problem.value(end.x, *args))
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
-        hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * allowed(solver, end.x, end.state)
+        tol, eps = allowed(solver, end.x, end.state), trees.eps(end.x)
+        # without a scale, a residual of zero is one of a map that moves the point by less than its rounding
+        lost = asked(solver, end.x) & (end.error <= 0)
+        hidden = jnp.where(tol > 0, eps * trees.max_abs(end.x) > 1e3 * tol, lost)
         status = jnp.where(hidden, Status.DIVERGED, status)
     status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
     status = status.astype(jnp.int32)

@@ -227,7 +227,9 @@ def _described(solution: Solution) -> str:
         tol = figures[..., 3]
         if np.isfinite(tol).all():
             rows["error"] += f" (tolerance {_numbers(tol, lambda t: f'{t:.1e}')})"
-        rows["value"] = _numbers(figures[..., 4], lambda value: f"{value:.9g}" if value % 1 else str(float(value)))
+        rows["value"] = _numbers(
+            figures[..., 4], lambda value: str(float(value)) if float(value).is_integer() else f"{value:.9g}"
+        )
     else:
         head = "Solution: status, steps, error and value are not known while JAX traces the program."
     for name in ("aux", "state", "history"):

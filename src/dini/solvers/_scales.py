@@ -19,7 +19,7 @@ both sides by the same number.
 way to it says what is small.
 
 **The floor of rounding**: moving ``x`` by a few units in its last place changes ``g`` by about
-:math:`\epsilon X \max \|y\| / \|s\|`. What is below cannot be made smaller, and counts as converged.
+:math:`\epsilon \|x\| \max \|y\| / \|s\|`. What is below cannot be made smaller, and counts as converged.
 
 **No minimum**: where a function falls forever, as an exponential or a likelihood of separable classes does, its
 gradient vanishes too. But the steps do not: where ``g`` has fallen by a factor of :math:`\epsilon` and the last step
@@ -143,7 +143,7 @@ def learned(
     moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
     # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
     short = moved <= _LONG * here
-    floor = jnp.where(short & (soft * error <= _LONG * here), _ROUNDING * eps * stiff * here, 0)
+    floor = jnp.where(short & (soft * error <= _LONG * here), _ROUNDING * eps * stiff * size, 0)
     if leaps:
         scale = jnp.where(short, scale, 0)
     scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
