@@ -16,6 +16,7 @@ from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax.core import Tracer
 from jax.tree_util import tree_flatten
@@ -175,7 +176,8 @@ def _remember(functions: list[Any], key: Any, leaves: list[Any], program: Progra
     except TypeError:  # a callable object with slots, say
         return
     types = _types(leaves)
-    consts = [value if isinstance(value, jax.Array) else jnp.array(value) for value in consts]
+    with jax.core.eval_context():  # a constant of a trace must not outlive it
+        consts = [value if isinstance(value, jax.Array) else jnp.array(value) for value in consts]
     others = [one for one in _known.get(key, []) if one.types != types and one.captured.unchanged(functions)]
     _known[key] = [*others[-7:], _Known(references, captured, types, program, consts)]
 
