@@ -81,7 +81,8 @@ class Separated(Space):
 
     def _bend(self, u: Any, c: Any, r: Any, unit: Any) -> tuple[Any, Any]:
         """Return the residuals' second difference in the linear part, zero but for rounding errors, and its terms."""
-        step = jnp.maximum(jnp.abs(c), unit) * trees.signs(c)
+        # a column of zeros, of an even function say, has no unit
+        step = jnp.maximum(jnp.abs(c), jnp.where(unit > 0, unit, 1)) * trees.signs(c)
         ahead, back = self.joint(u, c + step), self.joint(u, c - step)
         bend = ahead - 2 * r + back
         terms = jnp.sqrt(jnp.sum(ahead * ahead) + jnp.sum(r * r) + jnp.sum(back * back))
