@@ -1,7 +1,8 @@
 """What the site needs beside Markdown, done while it is built, so that a browser needs no script for it.
 
 Formulas become MathML; cells of tables get the names of their columns, which a narrow window shows in each cell; the
-footer gets the version.
+footer gets the version. The zoo's gallery and the page of each of its fields are made from the results of its
+experiments.
 """
 
 import html
@@ -12,6 +13,9 @@ from typing import Any
 
 import pypandoc
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+from dini_zoo.kit import pages, registry
 
 MARKED = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 RENDERED = re.compile(r"<math.*?</math>", re.DOTALL)
@@ -25,8 +29,10 @@ ISSUES = "<!-- issues -->"
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Give the footer the version."""
+    """Give the footer the version, and the site's contents the zoo's pages, before their last entry."""
     config.extra["dini_version"] = importlib.metadata.version("dini")
+    fields = [{field.title: f"zoo/{field.name}.md"} for field in registry.fields() if field.systems]
+    config.nav.insert(-1, {"Zoo": [{"Gallery": "zoo/index.md"}, *fields]})
     return config
 
 
@@ -38,6 +44,14 @@ def on_page_markdown(markdown: str, /, *, config: Any, **_: Any) -> str:
         else "Open an issue where the repository is: in a checkout, `git remote get-url origin` prints its address."
     )
     return markdown.replace(ISSUES, there)
+
+
+def on_files(files: Any, /, *, config: Any) -> Any:
+    """Add the zoo's pages and pictures to the site's files."""
+    for path, content in pages.site().items():
+        given = {"content": content} if isinstance(content, str) else {"abs_src_path": str(content)}
+        files.append(File.generated(config, path, **given))
+    return files
 
 
 def on_page_content(content: str, /, *, page: Any, **_: Any) -> str:

@@ -16,7 +16,7 @@ def cell(z, x, weights):
 
 def model(weights, x):
     """Return the output for one number."""
-    z = dini.fixed_point(cell, jnp.zeros(WIDTH), x, weights, solver=dini.Anderson(tol=1e-5)).x
+    z = dini.fixed_point(cell, jnp.zeros(WIDTH), x, weights, solver=dini.Anderson(rtol=1e-5)).x
     return weights["v"] @ z
 
 

@@ -306,7 +306,7 @@ def test_a_callback_sees_the_steps_of_each_lane(every):
     seen = []
     monitor = dini.Callback(lambda info: seen.append(int(info["steps"])), every)
     solve = lambda a: dini.minimize(
-        lambda x, a: jnp.sum((x - a) ** 4), jnp.zeros(2), a, solver=dini.Newton(), monitor=monitor
+        lambda x, a: jnp.sum((x - a) ** 4 + x**2), jnp.zeros(2), a, solver=dini.Newton(), monitor=monitor
     )
     taken = jax.vmap(solve)(jnp.array([0.0, 1.0, 30.0])).stats.steps
     jax.effects_barrier()

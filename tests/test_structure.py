@@ -9,11 +9,12 @@ import dini
 
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
-    {"deferred", "hints", "products"},
+    {"deferred", "hints", "products", "programs"},
     {"traces"},
     {"reports"},
     {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
+    {"recognised"},
     {"linear"},
     {"separable"},
     {"working_sets"},

@@ -29,7 +29,6 @@ class _Found(Solver):
     """A solver that returns what has been found already."""
 
     outcome: Outcome
-    tol: Any
     solver: str = field(metadata={"static": True})
     max_steps: int = field(metadata={"static": True})
 
@@ -186,7 +185,9 @@ def _batch(
 
     def lane(operands: Any, outcome: Outcome, solver: Any) -> Solution:
         problem, init, args = operands
-        known = _Found(outcome, solver.tol, solver.name, solver.max_steps)
+        known = _Found(
+            outcome=outcome, solver=solver.name, max_steps=solver.max_steps, rtol=solver.rtol, atol=solver.atol
+        )
         return solve(problem, known, init, *args, differentiation=differentiation, on_failure=on_failure)
 
     return jax.vmap(lane, in_axes=(axes, 0, None))(operands, found, solver)

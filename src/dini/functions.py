@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 from jax.tree_util import Partial, register_pytree_node
 
 from . import trees
-from .captured import captured, remembered, same, settled, unchanged
+from .captured import Captured
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class Module:
 class Watched(Partial):
     """A function of the user's with arguments that are bound to it; another one where what it reads has changed."""
 
-    #: the key of the last time, with what the function read then
-    known: tuple[Key, Any] | None = None
+    #: the key of the last time
+    key: Key | None = None
 
     def __reduce__(self) -> Any:
         return _watched, (self.func, self.args, self.keywords)
@@ -66,45 +65,37 @@ def _watched(fun: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Watch
     return Watched(fun, *args, **keywords)
 
 
-def _code(fun: Any) -> Any:
-    return id(fun.__code__) if type(fun) is FunctionType else fun
-
-
 class Key:
     """The static part of a watched function: the function, and what it reads at the time."""
 
-    __slots__ = ("fun", "read")
+    __slots__ = ("captured", "fun")
 
     def __init__(self, fun: Any) -> None:
-        self.fun, self.read = fun, captured(fun)
+        self.fun, self.captured = fun, Captured(fun)
 
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Key) or not same(self.read, other.read):
-            return False
-        # a lambda in a loop is another object each time, and the same function
-        return self.fun == other.fun or (_code(self.fun) == _code(other.fun) and settled(self.fun, self.read))
+        return self is other or (isinstance(other, Key) and self.fun == other.fun and self.captured == other.captured)
 
     def __hash__(self) -> int:
-        return hash(_code(self.fun))
+        return hash(self.fun)
 
     def __repr__(self) -> str:
         return repr(self.fun)
 
 
 def _flatten(watched: Watched) -> tuple[Any, Key]:
-    known = watched.known
-    if known is None or not unchanged(known[1], watched.func):
-        key, last = Key(watched.func), remembered(watched.func)
-        # the same object again, which JAX need not compare
-        watched.known = None if last is None or last.read is not key.read else (key, last)
-    else:
-        key = known[0]
+    key = watched.key
+    if key is None or not (key.captured.known and key.captured.unchanged([watched.func])):
+        key = watched.key = Key(watched.func)
     return (watched.args, watched.keywords), key
 
 
 register_pytree_node(Watched, _flatten, lambda key, children: _watched(key.fun, *children))
+
+
+def all_arrays(tree: Any) -> bool:
+    """Return whether ``jax.jit`` takes a tree as an argument: an object of a class that is no pytree is a leaf."""
+    return all(map(_is_array, jax.tree.leaves(tree)))
 
 
 def _is_array(leaf: Any) -> bool:
@@ -117,7 +108,7 @@ def as_function(fun: Any, name: str) -> Any:
         return fun
     if not callable(fun):
         raise TypeError(f"{name} must be callable: given {fun!r}.")
-    if isinstance(fun, functools.partial) and all(map(_is_array, jax.tree.leaves((fun.args, fun.keywords)))):
+    if isinstance(fun, functools.partial) and all_arrays((fun.args, fun.keywords)):
         return Watched(fun.func, *fun.args, **fun.keywords)
     leaves, treedef = jax.tree.flatten(fun)
     if len(leaves) == 1 and leaves[0] is fun:
@@ -150,7 +141,7 @@ def close(fun: Any, *example: Any) -> Any:
     if own is not None:
         return own(*example)
     hoisted = trees.hoist(fun, *example)
-    return Closed(hoisted.consts, hoisted, function_name(fun))
+    return Closed(hoisted.consts, hoisted.without_values(), function_name(fun))
 
 
 def function_name(fun: Any) -> str:

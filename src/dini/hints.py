@@ -39,10 +39,10 @@ _HERE = {
     "memory_size": "history",
     "beta": "mixing",
     "solve": "linear_solver",
-    "rtol": "tol",
-    "atol": "tol",
-    "gtol": "tol",
-    "tolerance": "tol",
+    "gtol": "atol",
+    "ftol": "rtol",
+    "xtol": "rtol",
+    "tolerance": "rtol",
     "x0": "init",
     "init": "x0",
     "init_params": "x0",
@@ -253,7 +253,8 @@ def _hint(name: str, names: list[str], owner: str) -> str:
 
 def _verb_hint(name: str, value: Any, names: list[str], owner: str, solver: str, fun: Any) -> str:
     """Return what is said of an argument that a verb does not have."""
-    if name in ("tol", "max_steps") or _HERE.get(name) in ("tol", "max_steps", "history", "step_size", "line_search"):
+    settings = ("tol", "rtol", "atol", "max_steps", "history", "step_size", "line_search")
+    if name in settings[:4] or _HERE.get(name) in settings:
         return f"The settings of a solver are its own: solver=dini.{solver}({_HERE.get(name, name)}=...), say."
     if name == "options":
         return f"The settings of a solver are its own: solver=dini.{solver}(max_steps=100), say."

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation._value import objective_at
-from .loop import tolerance
+from .loop import threshold
 from .problems import check_unknown
 from .solution import Solution, failure
 from .solve import as_solver, explain, on_reals
@@ -36,12 +36,12 @@ def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) 
     lost = ~jnp.isfinite(error) | ~trees.all_finite(new)
     status = getattr(after, "status", jnp.asarray(Status.RUNNING))
     status = jnp.where(lost, Status.NONFINITE, status)
-    tol = tolerance(solver, x)
+    tol = threshold(solver, x, getattr(after, "scales", None))
     # a batch without a gradient (all its hinges are zero, say) is not the end of a run without a test
-    met = (error <= tol) & (jnp.asarray(tol) > 0)
+    met = (error <= tol) & (tol > 0)
     new, after = trees.where(lost, (x, state), (new, after))
     code = jnp.where(met, Status.CONVERGED, status).astype(jnp.int32)
-    return trees.from_real(new) if complex_unknown else new, after, error, code
+    return trees.from_real(new) if complex_unknown else new, after, jnp.stack([error, tol.astype(error.dtype)]), code
 
 
 @jax.jit
@@ -71,8 +71,8 @@ def run_iterator(
 
     The item (a batch, any pytree of arrays) is the last argument of the problem's functions: ``fun(x, *args, batch)``.
     Batches of one shape share one compiled step. The run ends with the iterator, after ``solver.max_steps`` items, when
-    the error on a batch is at most ``tol``, or when a step fails. With ``tol=0`` there is no test: every step is taken,
-    also past a batch whose gradient vanishes.
+    the error on a batch is at most the solver's tolerance, or when a step fails. With ``atol=0`` there is no test:
+    every step is taken, also past a batch whose gradient vanishes.
 
     The result is no function of the parameters that a derivative could be taken of; differentiate a solution found so
     with :func:`dini.custom_root` and the condition on all data.
@@ -115,7 +115,7 @@ def run_iterator(
     >>> X = rng.normal(size=(64, 2))
     >>> y = X @ np.array([1.0, -2.0])
     >>> batches = ((X[i : i + 8], y[i : i + 8]) for epoch in range(20) for i in range(0, 64, 8))
-    >>> solution = dini.run_iterator(dini.Minimize(loss), dini.ArmijoSGD(tol=0.0), jnp.zeros(2), batches)
+    >>> solution = dini.run_iterator(dini.Minimize(loss), dini.ArmijoSGD(atol=0.0), jnp.zeros(2), batches)
     >>> print(solution.x.round(3))
     [ 1. -2.]
     """
@@ -148,9 +148,8 @@ def run_iterator(
         raise ValueError("run_iterator needs at least one batch: the iterator gave none.")
     status = Status.MAX_STEPS if status == Status.RUNNING else status
     dtype = trees.real_dtype(x)
-    value = _value(problem, x, given)
-    figures = (jnp.asarray(status, jnp.int32), steps, jnp.asarray(error, dtype), tolerance(solver, x), value)
-    solution = Solution.of(x, *figures, state=state)
+    (error, tol), value = jnp.asarray(error, dtype), _value(problem, x, given)
+    solution = Solution.of(x, jnp.asarray(status, jnp.int32), steps, error, tol, value, state=state)
     if status not in (Status.CONVERGED, Status.MAX_STEPS) and on_failure != "ignore":
         raise failure(solution.figures, problem=problem.name, solver=solver.name)
     return solution

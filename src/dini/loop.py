@@ -22,8 +22,8 @@ class Outcome(NamedTuple):
     """What a loop leaves behind.
 
     ``best`` is the point of the smallest error so far and that error, where the solver's steps may make it worse.
-    ``tol`` is what the error was compared with, where that is not the solver's tolerance: infinity where so many steps
-    were asked for. ``value`` is the problem's objective at ``x``, where the steps have left it behind.
+    ``tol`` is what the error was compared with: infinity where so many steps were asked for. ``value`` is the problem's
+    objective at ``x``, where the steps have left it behind.
     """
 
     x: Any
@@ -37,20 +37,61 @@ class Outcome(NamedTuple):
     value: Any = None
 
 
-def tolerance(solver: Any, x: Any) -> Any:
-    """Return the solver's tolerance; by default the square root of the unit roundoff of ``x``."""
-    return trees.eps(x) ** 0.5 if solver.tol is None else solver.tol
+def tolerances(solver: Any, x: Any) -> tuple[Any, Any]:
+    """Return the solver's relative and absolute tolerance.
+
+    Where neither is given the relative one is the square root of the unit roundoff of ``x``; an absolute one alone is
+    all that counts. A solver of the user's may have a field ``tol``, which is absolute.
+    """
+    rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", None)
+    atol = getattr(solver, "tol", None) if rtol is None and atol is None else atol
+    if rtol is None:
+        rtol = trees.eps(x) ** 0.5 if atol is None else 0.0
+    return rtol, 0.0 if atol is None else atol
 
 
-def met(solver: Any, x: Any, error: Any) -> Any:
+def accuracy(solver: Any, x: Any) -> Any:
+    """Return the relative accuracy that is asked of a solver; an absolute tolerance alone stands for one."""
+    rtol, atol = tolerances(solver, x)
+    return jnp.where(jnp.asarray(rtol) > 0, rtol, atol)
+
+
+def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
+    """Return what the error is compared with.
+
+    ``scales`` is what the state knows of the problem's units (see ``solvers/_scales.py``): the scale that ``rtol``
+    multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it the error
+    is taken for a relative one.
+    """
+    rtol, atol = tolerances(solver, x)
+    if scales is None:
+        return jnp.asarray(rtol) + atol
+    scale, floor = scales[0], scales[1]
+    return jnp.where(jnp.asarray(rtol) > 0, jnp.maximum(rtol * scale + atol, floor), atol)
+
+
+def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
     """Return whether a solver may keep its point, since that meets the stopping test, if there is one."""
-    return (error <= tolerance(solver, x)) & solver.stops
+    return (error <= threshold(solver, x, scales)) & solver.stops
 
 
-def _status(old: Any, state: Any, steps: Any, tol: Any, max_steps: int) -> jax.Array:
-    own = getattr(state, "status", None)
+def asked(solver: Any, x: Any) -> Any:
+    """Return whether there is a stopping test: with tolerances of zero, nothing has converged."""
+    rtol, atol = tolerances(solver, x)
+    return (jnp.asarray(rtol) > 0) | (jnp.asarray(atol) > 0)
+
+
+def allowed(solver: Any, x: Any, state: Any) -> Any:
+    """Return what the error of a state is compared with."""
+    return threshold(solver, x, getattr(state, "scales", None))
+
+
+def _status(solver: Any, x: Any, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
+    own, tol = getattr(state, "status", None), allowed(solver, x, state)
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
+        # a solver sees when nothing is left but rounding: an end, and a solution if there is a test
+        own = jnp.where((own == Status.CONVERGED) & ~asked(solver, x), Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
     # infinity stands for an error that is not known yet, until one has been
     lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & jnp.isfinite(old.error))
@@ -93,7 +134,7 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
     history = None if monitor is None else monitor.start(state)
     status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
     # the state of an earlier solve may have met the test
-    status = jnp.where(state.error <= tolerance(solver, x), Status.CONVERGED, status).astype(jnp.int32)
+    status = jnp.where(state.error <= allowed(solver, x, state), Status.CONVERGED, status).astype(jnp.int32)
     return Outcome(x, state, jnp.zeros((), jnp.int32), status, state.error, history)
 
 
@@ -103,7 +144,7 @@ def _advance(
     """Take one step; ``going`` says whether it counts, where that is not what the status says."""
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(now.state, state, steps, tolerance(solver, x), max_steps)
+    status = _status(solver, x, now.state, state, steps, max_steps)
     history = now.history
     if monitor is not None:
         # of a batch, lanes that are done take steps until all are: these are not observed
@@ -159,9 +200,14 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
         finite &= jnp.isfinite(problem.value(end.x, *args))
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
-        hidden = trees.eps(end.x) * trees.max_abs(end.x) > 1e3 * tolerance(solver, end.x)
+        tol, eps = allowed(solver, end.x, end.state), trees.eps(end.x)
+        # without a scale, a residual of zero is one of a map that moves the point by less than its rounding
+        lost = asked(solver, end.x) & (end.error <= 0)
+        hidden = jnp.where(tol > 0, eps * trees.max_abs(end.x) > 1e3 * tol, lost)
         status = jnp.where(hidden, Status.DIVERGED, status)
-    return end._replace(status=jnp.where(end.status == Status.CONVERGED, status, end.status).astype(jnp.int32))
+    status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
+    status = status.astype(jnp.int32)
+    return end._replace(status=status, tol=allowed(solver, end.x, end.state) if end.tol is None else end.tol)
 
 
 def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
@@ -247,7 +293,7 @@ def iterate_differentiably(
     def ended(end: Outcome) -> Outcome:
         end = end if steps is None else _asked_for(end)
         told = _believed(problem, solver, end._replace(x=jax.lax.stop_gradient(end.x)), jax.lax.stop_gradient(args))
-        return end._replace(status=told.status)
+        return end._replace(status=told.status, tol=told.tol)
 
     def repeat(one: Callable[[Outcome], Outcome], now: Outcome, times: int) -> Outcome:
         return jax.lax.scan(running(one), now, None, length=times)[0]

@@ -52,7 +52,8 @@ class Stats(NamedTuple):
     steps
         Steps taken; for solvers with a line search a rejected trial counts as a step.
     error
-        The last value of the solver's optimality measure, which its stopping test compares with ``tol``.
+        The last value of the solver's optimality measure, which its stopping test compares with a tolerance (see
+        :class:`dini.Solver`).
     """
 
     steps: Any
@@ -226,7 +227,9 @@ def _described(solution: Solution) -> str:
         tol = figures[..., 3]
         if np.isfinite(tol).all():
             rows["error"] += f" (tolerance {_numbers(tol, lambda t: f'{t:.1e}')})"
-        rows["value"] = _numbers(figures[..., 4], lambda value: f"{value:.9g}" if value % 1 else str(float(value)))
+        rows["value"] = _numbers(
+            figures[..., 4], lambda value: str(float(value)) if float(value).is_integer() else f"{value:.9g}"
+        )
     else:
         head = "Solution: status, steps, error and value are not known while JAX traces the program."
     for name in ("aux", "state", "history"):

@@ -10,7 +10,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -19,13 +19,13 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from . import trees
+from . import recognised, trees
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .differentiation._engine import refused
 from .differentiation._value import objective_at
 from .functions import Watched
 from .hints import explained, scipy_method
-from .loop import Outcome, tolerance
+from .loop import Outcome
 from .monitors import Monitor, check_monitor
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
@@ -34,7 +34,7 @@ from .settings import require_count
 from .solution import Solution, failure
 from .solvers import Function, Solver
 from .solvers._resumed import Counted, Resumed
-from .status import DerivativeError, OnFailure, SolveWarning, Status, check_on_failure, guard
+from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
 from .traces import untraced
 
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
@@ -77,12 +77,18 @@ def _in_this_thread(figures: jax.Array, never: jax.Array | None) -> jax.Array:
     return jax.lax.cond(never, by_host, lambda same: same, jax.lax.stop_gradient(figures))
 
 
-@partial(jax.jit, static_argnums=(6, 7))
+def _made(problem: Any, init: Any, args: Any) -> Any:
+    """Return the problem with all closures made explicit, on real numbers."""
+    problem, x = on_reals(problem, _check_unknown(init))
+    return problem.closed(x, *args), init, args
+
+
+@partial(jax.jit, static_argnums=(0, 6, 7))
 def _solve(
-    problem: Any,
+    program: recognised.Program,
+    consts: list[Any],
+    leaves: list[Any],
     solver: Any,
-    init: Any,
-    args: Any,
     differentiation: Any,
     monitor: Any,
     on_failure: OnFailure,
@@ -90,12 +96,10 @@ def _solve(
     never: jax.Array | None = None,
 ) -> Solution:
     """Everything that is compiled; its checks run once, when it is traced."""
+    problem, init, args = program.made(consts, leaves)
     x = _check_unknown(init)
     complex_unknown = trees.has_complex(x)
-    problem, x = on_reals(problem, x)
-    problem = problem.closed(x, *args)
-    if on_failure == KEEP:
-        _require_own((problem, differentiation), x)
+    x = trees.to_real(x)
     solver.check(problem, x)
     if trees.size(x):
         outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
@@ -107,7 +111,7 @@ def _solve(
     state, history = jax.lax.stop_gradient((outcome.state if return_state else None, history))
     aux, value = problem.aux(outcome.x, *args), objective_at(problem, outcome.x, args, outcome.value)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
-    tol = tolerance(solver, outcome.x) if outcome.tol is None else outcome.tol
+    tol = jnp.nan if outcome.tol is None else outcome.tol
     rest = {"aux": aux, "state": state, "history": history}
     solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, value, **rest)
     return replace(solution, figures=_in_this_thread(solution.figures, never))
@@ -134,48 +138,26 @@ def _stopped(outcome: Outcome, monitor: Any, problem: Any, on_failure: OnFailure
 _NO_FAILURE = (Status.CONVERGED, Status.STOPPED)
 
 
-class _Hidden(Exception):
-    """A function closes over a value that is being differentiated."""
-
-
-def _require_own(given: Any, x: Any) -> None:
-    """Raise if a closed problem holds traced values that are none of this program's.
-
-    What a function closes over does not come past :func:`dini.reports.reviewed`, neither does its cotangent.
-    """
-    own = {type(leaf) for leaf in jax.tree.leaves(x)}
-    leaves = [leaf for leaf in jax.tree.leaves(given) if isinstance(leaf, jax.core.Tracer)]
-    if own and any(type(leaf) not in own for leaf in leaves):
-        raise _Hidden
-
-
 def _solve_by_python(
-    problem: Any,
+    program: recognised.Program,
+    consts: list[Any],
+    leaves: list[Any],
     solver: Any,
-    init: Any,
-    args: Any,
     differentiation: Any,
     monitor: Any,
     on_failure: OnFailure,
     *how: Any,
 ) -> Solution:
     """Solve inside of a derivative outside of ``jit``, whose failures are raised where Python comes past."""
+    given = consts, leaves, solver, differentiation
+    kept = policy(on_failure, given)
+    if kept != KEEP:
+        return _solve(program, *given, monitor, on_failure, *how)
     forget()
-    for again in (False, True):
-        given = problem, solver, init, args, differentiation
-        kept = policy(on_failure, given)
-        if kept != KEEP:
-            break
-        try:
-            solution = _solve(*reviewed(given), monitor, kept, *how)
-            # of a solve that has failed, the derivative's failure says nothing
-            failed = int(np.asarray(without_tangent(solution.figures))[0]) not in _NO_FAILURE
-            return solution if failed else reviewed(solution)
-        except _Hidden:
-            if not again:
-                problem = problem.closed(_check_unknown(init), *args)
-    # what a condition of the user's own closes over comes past nowhere
-    return _solve(problem, solver, init, args, differentiation, monitor, on_failure, *how)
+    solution = _solve(program, *reviewed(given), monitor, kept, *how)
+    # of a solve that has failed, the derivative's failure says nothing
+    failed = int(np.asarray(without_tangent(solution.figures))[0]) not in _NO_FAILURE
+    return solution if failed else reviewed(solution)
 
 
 @explained
@@ -196,8 +178,10 @@ def solve(
 
     Parameters are the arrays in ``args``, in the problem (a radius, a penalty's strength, the weights of a callable
     module) and those that the problem's functions close over. The starting point has no influence on a solution
-    and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems (the same
-    function objects), solvers and shapes.
+    and so no derivative (but see :class:`dini.Unrolled`). The solve is compiled once for equal problems, solvers and
+    shapes; functions that are made anew at each call are equal if JAX traces the same program of them, over whatever
+    arrays. A function object that comes again is taken to be pure, as by ``jax.jit``, but for values in its closure,
+    its defaults and the globals that it names.
 
     Parameters
     ----------
@@ -281,7 +265,8 @@ def solve(
             outside = untraced()
             never = None if on_failure == "ignore" or not outside else _never()
             run = _solve if outside or on_failure != "raise" else _solve_by_python
-            solution = run(problem, resumed, init, args, differentiation, monitor, on_failure, return_state, never)
+            settings = (resumed, differentiation, monitor, on_failure, return_state, never)
+            solution = recognised.call(run, _made, (problem, init, args), *settings)
     except (TypeError, ValueError, AttributeError) as error:
         _explain_manual(error)
         if isinstance(error, TypeError):
@@ -367,7 +352,8 @@ def _solve_in_time(
     while True:
         resumed = Resumed(solver, state, jnp.asarray(min(group, solver.max_steps - taken), jnp.int32))
         began = time.perf_counter()
-        solution: Solution = _solve(problem, resumed, init, args, differentiation, None, on_failure, True, _never())
+        settings = (resumed, differentiation, None, on_failure, True, _never())
+        solution: Solution = recognised.call(_solve, _made, (problem, init, args), *settings)
         status, steps, error, tol, value = np.asarray(solution.figures)
         now = time.perf_counter()
         taken, init, state = taken + int(steps), solution.x, solution.state
@@ -397,9 +383,18 @@ def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure
     return solution
 
 
+@dataclass(frozen=True)
+class _Failure(Report):
+    problem: str
+    solver: str
+
+    def __call__(self, *figures: Any) -> Exception:
+        return failure(figures[0], problem=self.problem, solver=self.solver)
+
+
 def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
     """Deal with a failure that will show at run time only."""
-    report = partial(failure, problem=problem.name, solver=solver.name)
+    report = _Failure(problem.name, solver.name)
     # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
     figures, mark = solution.figures, on_failure == "nan"
     failed = (figures[0] != Status.CONVERGED) & (figures[0] != Status.STOPPED)

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from . import reports
@@ -49,11 +50,11 @@ class Status(enum.IntEnum):
 _EXPLANATIONS = {
     Status.CONVERGED: "The stopping test was met.",
     Status.RUNNING: "The solver has not been run to its stopping test.",
-    Status.MAX_STEPS: "The solver reached `max_steps` before its stopping test. Raise `max_steps`, loosen `tol`, start "
-    "closer to the solution, or choose a solver that suits the problem better.",
+    Status.MAX_STEPS: "The solver reached `max_steps` before its stopping test. Raise `max_steps`, loosen `rtol`, "
+    "start closer to the solution, or choose a solver that suits the problem better.",
     Status.STALLED: "The solver can make no further progress: neither the objective nor the optimality error improves, "
-    "usually because `tol` is below the rounding error of the objective or because the function is not smooth there. "
-    "Loosen `tol`, scale the objective, or compute in float64.",
+    "usually because the tolerance is below the rounding error of the gradient or because the function is not smooth "
+    "there. Loosen `rtol`, or compute in float64.",
     Status.NONFINITE: "The objective, its derivative or the step became NaN or infinite. Start from a point inside the "
     "function's domain, reduce the step size, or look for NaN with `jax.debug_nans`.",
     Status.SINGULAR: "The linear system of the solver's step is singular to working precision. Regularize the problem, "
@@ -61,12 +62,12 @@ _EXPLANATIONS = {
     Status.CONDITION: "The point returned by the solver does not satisfy the optimality condition of the problem. "
     "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
     "sufficient accuracy.",
-    Status.DIVERGED: "The iterates run away: the objective falls without bound, or the optimality error grows without "
-    "end. Check the sign of the objective and that it has a minimum, reduce a step size that you have set, or start "
-    "closer to the solution.",
+    Status.DIVERGED: "The iterates run away: the objective falls without bound, its gradient vanishes at infinity "
+    "only, or the optimality error grows without end. Check the sign of the objective and that it has a minimum (a "
+    "penalty gives it one), reduce a step size that you have set, or start closer to the solution.",
     Status.STEP_TOO_SMALL: "The solver's step became smaller than the rounding error of `x` before its stopping test. "
-    "The function may not be smooth or not be differentiated right there, or `tol` is too small for its rounding "
-    "errors: loosen `tol`, scale the objective, or compute in float64.",
+    "The function may not be smooth or not be differentiated right there, or the tolerance is too small for its "
+    "rounding errors: loosen `rtol`, or compute in float64.",
     Status.TIME_LIMIT: "The time limit came before the stopping test. Allow more time, or go on from the saved state "
     "with `solve(..., state=solution.state)`.",
     Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
@@ -149,6 +150,18 @@ def _factor(
     return tell(*jax.lax.stop_gradient((failed, figures)))
 
 
+#: one program for all reports that are equal, so that a program with a guard in it can be recognised
+_known_factor = jax.jit(_factor, static_argnums=(1, 2, 3))
+
+
+class Report:
+    """Base of reports that are equal if they say the same: frozen dataclasses, called with the figures."""
+
+    def __call__(self, *figures: Any) -> Exception:
+        """Return the exception."""
+        raise NotImplementedError
+
+
 def guard(
     value: Any,
     failed: jax.Array,
@@ -167,8 +180,16 @@ def guard(
     """
     if on_failure == "ignore":
         return value
+    if on_failure != "nan" and not isinstance(failed, Tracer):  # known by now
+        if bool(failed):
+            error = report(*map(np.asarray, figures))
+            if on_failure != "warn":
+                raise error
+            warnings.warn(str(error), SolveWarning, stacklevel=2)
+        return value
     if on_failure == "nan":
         factor = jnp.where(jax.lax.stop_gradient(failed), jnp.nan, 1.0)
     else:
-        factor = _factor(failed, report, on_failure, mark and on_failure != "warn", figures)
+        told = _known_factor if isinstance(report, Report) else _factor
+        factor = told(failed, report, on_failure, mark and on_failure != "warn", figures)
     return jax.tree.map(lambda x: x * factor.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x, value)

@@ -6,6 +6,7 @@ product space; complex leaves count as pairs of real numbers, which is why inner
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
-from . import products
+from . import products, programs
 from .hints import explained
 
 Tree = Any
@@ -312,15 +313,38 @@ class hoist:
     Tracing ``fun(*example)`` finds the arrays and tracers that the function closes over, also those hidden in nested
     functions, modules and callable objects; they become ``consts``. Calling the object evaluates
     ``fun`` as a pure function of ``consts`` and its arguments, so that a custom derivative rule can see (and
-    differentiate) what a plain Python closure hides.
+    differentiate) what a plain Python closure hides. Two such functions are equal if their programs are the same.
     """
 
     def __init__(self, fun: Callable[..., Any], *example: Any):
         closed, shape = jax.make_jaxpr(fun, return_shape=True)(*example)
         self.consts: list[Any] = list(closed.consts)
         self.shape: Any = shape
-        self._jaxpr = closed.jaxpr
-        self._tree = jax.tree.structure(shape)
+        # some versions of JAX keep the values with the program, which outlives them
+        self._jaxpr = closed.jaxpr.with_consts(()) if hasattr(closed, "with_consts") else closed.jaxpr
+        self._trees = jax.tree.structure(example), jax.tree.structure(shape)
+        self._digest: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, hoist)
+            and hash(self) == hash(other)
+            and self._trees == other._trees
+            and programs.same(self._jaxpr, other._jaxpr)
+        )
+
+    def __hash__(self) -> int:
+        if self._digest is None:
+            self._digest = programs.digest(self._jaxpr)
+        return self._digest
+
+    def without_values(self) -> hoist:
+        """Return the function without what it closes over."""
+        bare = copy.copy(self)
+        bare.consts = []
+        return bare
 
     def calls(self, primitive: str) -> bool:
         """Return whether a primitive whose name begins so is anywhere in the function's program."""
@@ -336,4 +360,4 @@ class hoist:
         """Evaluate the function with its hoisted values given."""
         outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *jax.tree.leaves(args))
         # a constant output is a literal of the program, no array
-        return jax.tree.unflatten(self._tree, [jnp.asarray(output) for output in outputs])
+        return jax.tree.unflatten(self._trees[1], [jnp.asarray(output) for output in outputs])

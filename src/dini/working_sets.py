@@ -55,6 +55,11 @@ class Elements:
     def __init__(self, part: Any, constrained: bool):
         self.part, self.constrained = part, constrained
 
+    @property
+    def convex(self) -> bool:
+        """Whether the part is convex."""
+        return getattr(self.part, "convex", True)
+
     @classmethod
     def of(cls, problem: Any, x: Any) -> Elements:
         """Return the part of a problem with unknown ``x``."""

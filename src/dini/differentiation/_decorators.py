@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .. import trees
-from ..captured import settled
+from .. import recognised, trees
 from ..conditions import as_condition
-from ..functions import Key, as_function
+from ..functions import Key, all_arrays, as_function, close
 from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..reports import KEEP, by_python, forget, policy, reviewed
@@ -104,8 +103,8 @@ def custom_root(
     Notes
     -----
     The solver is traced by JAX. Code that is not JAX's goes behind :func:`jax.pure_callback`. When it is called again,
-    the solver and its derivative are compiled, as by ``jax.jit``. Functions that read the same are the same, also where
-    they are made anew at each call.
+    the solver and its derivative are compiled, as by ``jax.jit``, unless it is made anew at each call or reads objects
+    that cannot be watched for changes.
 
     References
     ----------
@@ -151,7 +150,7 @@ def _decorator(
             dynamic = [leaf for leaf in leaves if _is_dynamic(leaf)]
             call = _Call(treedef, static, has_aux, structure, on_failure, name)
             functions = as_function(solver, "solver"), as_function(condition, "condition")
-            run = _compiled if _called_again((solver, given), call) else _differentiable
+            run = _compiled_solver if _called_again((solver, given), call) else _differentiable
             if untraced():
                 return run(*functions, linear_solver, dynamic, call)
             forget()
@@ -196,7 +195,7 @@ def _called_again(functions: tuple[Any, ...], call: tuple[Any, ...]) -> bool:
     """
     keys = tuple(map(Key, functions))
     for key in keys:
-        if not settled(key.fun, key.read) or any(isinstance(value, Tracer) for value in key.read):
+        if not key.captured.known or any(isinstance(value, Tracer) for value in key.captured.values):
             return False
     try:
         hash(call)
@@ -266,7 +265,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
     return (x, aux) if call.has_aux else x
 
 
-_compiled = jax.jit(_differentiable, static_argnums=4)
+_compiled_solver = jax.jit(_differentiable, static_argnums=4)
 
 
 def custom_fixed_point(
@@ -329,9 +328,8 @@ def root_jvp(
     """
     x = trees.strong(jax.tree.map(jnp.asarray, x))
     dots = trees.tangents_of(args, tangents)
-    run = _compiled_jvp if _again(condition, args, "jvp", structure, on_failure) else _root_jvp
     function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
-    return _followed(run, (function, linear_solver, x, args, dots, structure), on_failure)
+    return _followed(_root_jvp, _compiled_jvp, (function, linear_solver, x, args, dots, structure), on_failure)
 
 
 def _root_jvp(
@@ -369,9 +367,8 @@ def root_vjp(
     """
     x = trees.strong(jax.tree.map(jnp.asarray, x))
     cotangent = jax.tree.map(lambda c, u: jnp.asarray(c, u.dtype), cotangent, x)
-    run = _compiled_vjp if _again(condition, args, "vjp", structure, on_failure) else _root_vjp
     function, linear_solver = as_function(condition, "condition"), wrap_linear_solver(linear_solver)
-    return _followed(run, (function, linear_solver, x, args, cotangent, structure), on_failure)
+    return _followed(_root_vjp, _compiled_vjp, (function, linear_solver, x, args, cotangent, structure), on_failure)
 
 
 def _root_vjp(
@@ -391,17 +388,42 @@ def _root_vjp(
     return jax.tree.map(lambda leaf: next(iterator) if trees.is_inexact(leaf) else None, args)
 
 
-_compiled_jvp = jax.jit(_root_jvp, static_argnums=(5, 6))
-_compiled_vjp = jax.jit(_root_vjp, static_argnums=(5, 6))
+def _made(condition: Any, x: Any, args: Any) -> Any:
+    return close(condition, x, *args), x, args
 
 
-def _followed(run: Callable[..., Any], given: tuple[Any, ...], on_failure: OnFailure) -> Any:
+def _compiled(product: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.partial(jax.jit, static_argnums=(0, 5, 6))
+    def run(
+        program: recognised.Program,
+        consts: list[Any],
+        leaves: list[Any],
+        linear_solver: Any,
+        moving: Any,
+        structure: Structure,
+        on_failure: OnFailure,
+    ) -> Any:
+        condition, x, args = program.made(consts, leaves)
+        return product(condition, linear_solver, x, args, moving, structure, on_failure)
+
+    return run
+
+
+_compiled_jvp, _compiled_vjp = _compiled(_root_jvp), _compiled(_root_vjp)
+
+
+def _followed(
+    product: Callable[..., Any], compiled: Callable[..., Any], given: tuple[Any, ...], on_failure: OnFailure
+) -> Any:
     """Call a product, and raise its failure itself where nothing is traced."""
+
+    def run(on_failure: OnFailure) -> Any:
+        condition, linear_solver, x, args, *rest = given
+        if not all_arrays((args, linear_solver)):
+            return product(*given, on_failure)
+        return recognised.call(compiled, _made, (condition, x, args), linear_solver, *rest, on_failure)
+
     if not untraced():
-        return run(*given, on_failure)
+        return run(on_failure)
     forget()
-    return reviewed(run(*given, policy(on_failure)))
-
-
-def _again(condition: Any, args: Any, *static: Any) -> bool:
-    return all(map(_is_dynamic, jax.tree.leaves(args))) and _called_again((condition,), static)
+    return reviewed(run(policy(on_failure)))

@@ -13,7 +13,7 @@ from .. import conditions, trees
 from ..conditions._gauss_newton import GaussNewton
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
-from ..loop import Outcome, iterate, iterate_differentiably, replay, tolerance
+from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
 from ..settings import require_choice
 from ..status import OnFailure, Status
 from ._engine import constant, implicit, marked, one_step
@@ -150,7 +150,7 @@ class Implicit(Differentiation):
         # A large map that contracts is inverted by its own iteration, which needs no orthogonalization. Beyond the
         # solution's own tolerance the derivative would not be more exact.
         if trees.size(x) > DENSE_LIMIT and isinstance(condition, conditions.Residual) and hasattr(problem, "map"):
-            return SeriesFirst(Auto(), rtol=tolerance(solver, x) if hasattr(solver, "tol") else None)
+            return SeriesFirst(Auto(), rtol=accuracy(solver, x))
         return Auto()
 
 
@@ -301,9 +301,10 @@ class Unrolled(Differentiation):
         # what so many constant steps make is what was asked for
         if on_failure == "ignore" or (steps is not None and not getattr(solver, "fitted", False)):
             return outcome
-        tol = jax.lax.stop_gradient(jnp.asarray(tolerance(solver, x)))
+        tol = jax.lax.stop_gradient(accuracy(solver, x))
         if steps is not None:
-            share = jnp.where(outcome.error <= tol, RUNAWAY, jnp.inf)
+            small = outcome.error <= jax.lax.stop_gradient(allowed(solver, outcome.x, outcome.state))
+            share = jnp.where(small, RUNAWAY, jnp.inf)
         else:
             share = jnp.where(outcome.status == Status.CONVERGED, jnp.clip(5 * jnp.sqrt(tol), LEAST, MOST), jnp.inf)
         # the condition is met to the tolerance: its derivative to no more than the root of that

@@ -32,8 +32,8 @@ class Verdict(enum.IntEnum):
 _EXPLANATIONS = {
     Verdict.RELIABLE: "The derivative is right to the estimated error.",
     Verdict.UNCONVERGED: "The point is too far from a solution of the problem's condition for its derivative to be "
-    "near the solution's. Tighten `tol` and raise `max_steps`, and check that the solver solves this problem (with its "
-    "constraint or penalty and its sign convention).",
+    "near the solution's. Tighten `rtol` and raise `max_steps`, and check that the solver solves this problem (with "
+    "its constraint or penalty and its sign convention).",
     Verdict.LINEAR_SOLVE: "The linear system of the derivative was not solved to its tolerance. Give another "
     "`linear_solver`, more steps or a preconditioner, or compute in float64.",
     Verdict.ILL_CONDITIONED: "The linear system of the derivative is singular or so ill-conditioned that rounding "

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import recognised, trees
+from ..functions import all_arrays, as_function, close
 from ..reports import forget, policy, reviewed
-from ..status import DerivativeError, OnFailure, Status, guard
+from ..status import DerivativeError, OnFailure, Report, Status, guard
 from ..traces import untraced
+from ._krylov import wrap_linear_solver
 from ._protocol import Matvec, Structure
-from ._symmetry import require_symmetric
+from ._symmetry import asymmetry, require_small
 from ._system import Reduction, System, choose, modified
 
 
@@ -67,26 +71,58 @@ def solve(
     >>> solve(lambda w: A @ w, jnp.array([3.0, 4.0]))
     Array([1., 1.], dtype=float32)
     """
-    how = {"structure": structure, "reduction": reduction, "solver": solver, "name": name}
+    how = (structure, reduction, solver, name)
     if not untraced():
-        return _solve(matvec, b, **how, on_failure=on_failure)
+        return _solve(matvec, b, *how, on_failure)
     forget()  # a failure is raised itself, not by a program
-    return reviewed(_solve(matvec, b, **how, on_failure=policy(on_failure)))
+    return reviewed(_solve(matvec, b, *how, policy(on_failure)))
 
 
-def _solve(matvec: Matvec, b: Any, **how: Any) -> Any:
+def _solve(
+    matvec: Matvec, b: Any, structure: Structure, reduction: Reduction | None, solver: Any, name: str, on_failure: Any
+) -> Any:
     """Solve as :func:`solve` does, and test what a user says of the map."""
-    on_failure, name, structure = how["on_failure"], how["name"], how["structure"]
     _check(b)
     if trees.size(b) == 0:
         return b
+    solver = wrap_linear_solver(solver)
     try:
-        w = solve_known(matvec, b, **how)
+        if reduction is None and not hasattr(matvec, "tangent") and all_arrays(solver):
+            settings = (solver, structure, on_failure, name)
+            w, offset, asymmetric = recognised.call(_compiled, _made, (as_function(matvec, "matvec"), b), *settings)
+        else:
+            how = {"structure": structure, "reduction": reduction, "solver": solver, "on_failure": on_failure}
+            w = solve_known(matvec, b, **how, name=name)
+            offset, asymmetric = _offset(matvec, b), _asymmetry(matvec, b, structure)
     except (AssertionError, NotImplementedError) as error:  # what JAX raises where it cannot transpose
         _explain_nonlinear(error, matvec, b, name)
         raise
-    w = _require_no_offset(w, matvec, b, on_failure, name)
-    return require_symmetric(w, matvec, b, structure, on_failure, f"The map of {name}", "`structure`")
+    if offset is not None:
+        w = _require_no_offset(w, offset, b, on_failure, name)
+    if asymmetric is not None:
+        w = require_small(w, asymmetric, b, structure, on_failure, f"The map of {name}", "`structure`")
+    return w
+
+
+def _made(matvec: Matvec, b: Any) -> Any:
+    b = jax.tree.map(jnp.asarray, b)
+    return close(matvec, b), b
+
+
+@partial(jax.jit, static_argnums=(0, 4, 5, 6))
+def _compiled(
+    program: recognised.Program,
+    consts: list[Any],
+    leaves: list[Any],
+    solver: Any,
+    structure: Structure,
+    on_failure: OnFailure,
+    name: str,
+) -> Any:
+    """Return the solution, and what its guards ask for: outside of ``jit`` they raise by themselves."""
+    matvec, b = program.made(consts, leaves)
+    w = solve_known(matvec, b, structure=structure, solver=solver, on_failure=on_failure, name=name)
+    return w, _offset(matvec, b), _asymmetry(matvec, b, structure)
 
 
 def solve_known(
@@ -158,21 +194,35 @@ def _explain_nonlinear(error: Exception, matvec: Matvec, b: Any, name: str) -> N
         ) from error
 
 
-def _require_no_offset(w: Any, matvec: Matvec, b: Any, on_failure: OnFailure, name: str) -> Any:
-    """Return a solution, guarded by a test of a map that a user has written: that of zero is zero, up to rounding."""
+def _offset(matvec: Matvec, b: Any) -> Any:
+    """Return the largest element of the map of zero, and of a vector; none for a derivative of dini's."""
     if hasattr(matvec, "tangent"):
-        return w
+        return None
     # of fixed vectors: under a derivative, what depended on b would no longer be linear in it
-    offset, size = (trees.max_abs(jax.lax.stop_gradient(matvec(v))) for v in (trees.zeros_like(b), trees.varied(b)))
+    vectors = trees.zeros_like(b), trees.varied(b)
+    return tuple(trees.max_abs(jax.lax.stop_gradient(matvec(v))) for v in vectors)
 
-    def report(figures: Any) -> DerivativeError:
+
+def _asymmetry(matvec: Matvec, b: Any, structure: Structure) -> Any:
+    return None if structure is None else asymmetry(matvec, b)
+
+
+def _require_no_offset(w: Any, sizes: Any, b: Any, on_failure: OnFailure, name: str) -> Any:
+    """Return a solution, guarded by a test of a map that a user has written: that of zero is zero, up to rounding."""
+    offset, size = sizes
+    return guard(w, ~(offset <= trees.eps(b) ** 0.5 * size), _Offset(name), (offset[None],), on_failure)
+
+
+@dataclass(frozen=True)
+class _Offset(Report):
+    name: str
+
+    def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"The map of {name} is not linear: matvec of zero has elements of size {float(figures[0]):.1e}. Take what "
-            "does not depend on the unknown over to the right-hand side b.",
+            f"The map of {self.name} is not linear: matvec of zero has elements of size {float(figures[0][0]):.1e}. "
+            "Take what does not depend on the unknown over to the right-hand side b.",
             Status.CONDITION,
         )
-
-    return guard(w, ~(offset <= trees.eps(b) ** 0.5 * size), report, (offset[None],), on_failure)
 
 
 def _check(b: Any) -> None:

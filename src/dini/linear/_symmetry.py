@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..status import DerivativeError, OnFailure, Status, guard
+from ..status import DerivativeError, OnFailure, Report, Status, guard
 from ._protocol import Matvec, Structure
 
 
@@ -42,13 +43,27 @@ def require_symmetric(
     """
     if structure is None or not jax.tree.leaves(like):
         return value
-    relative = asymmetry(matvec, like)
+    return require_small(value, asymmetry(matvec, like), like, structure, on_failure, what, where)
 
-    def report(figures: Any) -> DerivativeError:
+
+def require_small(
+    value: Any, relative: Any, like: Any, structure: Structure, on_failure: OnFailure, what: str, where: str
+) -> Any:
+    """Return a value, guarded by what :func:`asymmetry` found."""
+    report = _Asymmetric(what, str(structure), where)
+    return guard(value, ~(relative <= trees.eps(like) ** 0.5), report, (relative[None],), on_failure)
+
+
+@dataclass(frozen=True)
+class _Asymmetric(Report):
+    what: str
+    structure: str
+    where: str
+
+    def __call__(self, *figures: Any) -> DerivativeError:
         return DerivativeError(
-            f"{what} is declared {structure}, and is not: in units in which its rows are of one size, <w, A v> and "
-            f"<v, A w> differ by {float(figures[0]):.1e}, relative to their size. Leave the declaration out ({where}).",
+            f"{self.what} is declared {self.structure}, and is not: in units in which its rows are of one size, "
+            f"<w, A v> and <v, A w> differ by {float(figures[0][0]):.1e}, relative to their size. Leave the "
+            f"declaration out ({self.where}).",
             Status.CONDITION,
         )
-
-    return guard(value, ~(relative <= trees.eps(like) ** 0.5), report, (relative[None],), on_failure)

@@ -10,12 +10,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..conditions._descent import curvature
 from ..linear import CG, DENSE_LIMIT, sparsity
 from ..linear._materialize import images
 from ..linear._solve import solve_known
 from ..problems import Composite, PrimalDual
 from ..settings import require_between, require_count, require_positive
+from . import _scales
 from ._base import Solver, infinity
+from ._condat_vu import operator_norm, saddle_scales
 
 #: how often the balance of the residuals is looked at, and what is too far from it
 _EVERY = 25
@@ -31,7 +34,9 @@ class State(NamedTuple):
     copy: Any
     weight: Any
     factor: Any
+    norm: Any
     steps: Any
+    scales: Any
 
 
 @trees.register
@@ -52,20 +57,21 @@ class ADMM(Solver):
     The first line is one linear system with the matrix :math:`\nabla^2 f + \rho K^\top K`, which must be positive
     definite: up to ``dense_limit`` unknowns it is factorized once (and again when :math:`\rho` changes), above it is
     solved by conjugate gradients. Every 25 steps :math:`\rho` is changed where one residual is more than three times
-    the other. The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`Kx - z` together.
+    the other. The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`w (Kx - z)` together, with the
+    weight and the scale of :class:`CondatVu`'s.
 
     A ``g`` goes behind the operator: ``h`` a :class:`dini.penalties.Product` and ``K`` with the identity as one output.
 
     Parameters
     ----------
     weight
-        :math:`\rho` at the start.
+        :math:`\rho` at the start. Default: :math:`L / \|K\|^2` with the curvature of ``f``, one without.
     relaxation
         :math:`\alpha`, in (0, 2).
     dense_limit
         Largest number of unknowns to factorize.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -85,18 +91,17 @@ class ADMM(Solver):
     [0.5 2.5]
     """
 
-    weight: Any = 1.0
+    weight: Any = None
     relaxation: float = field(default=1.6, metadata={"static": True})
     dense_limit: int = field(default=DENSE_LIMIT, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
 
     solves = (Composite,)
     composite = True
     blind = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("ADMM's weight", self.weight)
         require_count("ADMM's dense_limit", self.dense_limit, 0)
         require_between("ADMM's relaxation", self.relaxation, 0, 2)
@@ -137,12 +142,18 @@ class ADMM(Solver):
         primal, inf = x.primal, infinity(x)
         if problem.smooth:
             self._require_quadratic(problem, primal, args)
-        weight = jnp.asarray(self.weight, inf.dtype)
+        norm = operator_norm(problem, primal, *args).astype(inf.dtype)
+        weight = self._balanced(problem, primal, args, norm) if self.weight is None else self.weight
+        weight = jnp.asarray(weight, inf.dtype)
         dense = trees.size(primal) <= self.dense_limit
         factor = self._factorize(problem, primal, args, weight) if dense else None
         image = problem.image(primal, *args)
         slope = problem.smooth_gradient(primal, *args)
-        return State(inf, slope, image, image, weight, factor, jnp.zeros((), jnp.int32))
+        return State(inf, slope, image, image, weight, factor, norm, jnp.zeros((), jnp.int32), _scales.unknown(x))
+
+    def _balanced(self, problem: Any, x: Any, args: tuple[Any, ...], norm: Any) -> Any:
+        top = curvature(lambda u: problem.smooth_gradient(u, *args), x) if problem.smooth else jnp.zeros_like(norm)
+        return jnp.where((top > 0) & (norm > 0), top / jnp.where(norm > 0, norm, 1) ** 2, 1.0)
 
     def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
         """Take one step."""
@@ -171,8 +182,9 @@ class ADMM(Solver):
         below = trees.norm(trees.add(gradient, adjoint)).astype(dtype)
         apart = trees.norm(trees.sub(image, copy)).astype(dtype)
         # relative to what they are made of, so that units do not count
-        scaled_below = below / jnp.maximum(jnp.maximum(trees.norm(gradient), trees.norm(adjoint)), 1e-12)
-        scaled_apart = apart / jnp.maximum(jnp.maximum(trees.norm(image), trees.norm(copy)), 1e-12)
+        share = lambda part, whole: part / jnp.where(whole > 0, whole, 1)
+        scaled_below = share(below, jnp.maximum(trees.norm(gradient), trees.norm(adjoint)))
+        scaled_apart = share(apart, jnp.maximum(trees.norm(image), trees.norm(copy)))
         ratio = jax.lax.stop_gradient(scaled_apart / jnp.maximum(scaled_below, jnp.finfo(dtype).tiny)).astype(dtype)
         steps = state.steps + 1
         apart_far = (ratio > _UNBALANCED) | (ratio < 1 / _UNBALANCED)
@@ -182,5 +194,7 @@ class ADMM(Solver):
         if factor is not None:
             renew = lambda: self._factorize(problem, primal, args, weight)
             factor = jax.lax.cond(change, renew, lambda: state.factor)
-        error = jnp.sqrt(below**2 + apart**2)
-        return PrimalDual(primal, dual), State(error, gradient, image, copy, weight, factor, steps)
+        bottom = state.norm * trees.norm(primal)
+        scales, error = saddle_scales(state.scales, (gradient, adjoint), bottom, below, apart, trees.eps(primal))
+        new = State(error.astype(dtype), gradient, image, copy, weight, factor, state.norm, steps, scales)
+        return PrimalDual(primal, dual), new

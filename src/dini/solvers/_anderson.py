@@ -12,7 +12,7 @@ from .. import trees
 from ..loop import met
 from ..problems import FixedPoint
 from ..settings import require_all_above, require_choice, require_count, require_positive
-from . import _stored
+from . import _scales, _stored
 from ._base import Solver, infinity
 
 
@@ -35,6 +35,7 @@ class State(NamedTuple):
     best: Any
     factor: Any
     count: Any
+    scales: Any
 
 
 @trees.register
@@ -64,8 +65,8 @@ class Anderson(Solver):
         How much the residual may grow before the method starts again, above one.
     restart
         Drop the differences after so many of them, to start afresh; by default the oldest one gives way.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -88,15 +89,14 @@ class Anderson(Solver):
     type: Literal[1, 2] = field(default=2, metadata={"static": True})
     growth: Any = 100.0
     restart: int | None = field(default=None, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     solves = (FixedPoint,)
     lags = True
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("Anderson's history", self.history)
         require_positive("Anderson's mixing", self.mixing)
         require_choice("Anderson's type", self.type, (1, 2))
@@ -111,7 +111,9 @@ class Anderson(Solver):
         gram = jnp.zeros((self.history, self.history), inf.dtype)
         squares = jnp.zeros((2, self.history), inf.dtype) if self.type == 1 else None
         count = jnp.zeros((), jnp.int32)
-        return State(inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count)
+        return State(
+            inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _scales.unknown(x)
+        )
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Apply the map once and mix."""
@@ -125,6 +127,8 @@ class Anderson(Solver):
         slot = (state.count - 1) % self.history
         known = (state.count > 0) & ~lost
         move, change = trees.sub(x, state.point), trees.sub(residual, state.residual)
+        pair = trees.vdot(move, move), jnp.where(state.count > 0, trees.vdot(change, change), 0)
+        scales = _scales.of_point(state.scales, *pair, _scales.norm(x), error, trees.eps(x))
         factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
         beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
         if self.type == 2:
@@ -159,10 +163,10 @@ class Anderson(Solver):
         best = jnp.where(jnp.isnan(error), state.best, best)
         new = State(
             shown, points, residuals, gram, squares, last, last_residual, best_point, best_residual, best,
-            factor.astype(dtype), count,
+            factor.astype(dtype), count, scales,
         )  # fmt: skip
         # the point that is returned in the end is the one whose error is known
-        done = met(self, x, error)
+        done = met(self, x, error, scales)
         return trees.where(lost, back, trees.where(done, x, mixed)), new
 
     def _weights(self, gram: Any, squares: Any, right: Any, used: Any) -> Any:

@@ -12,7 +12,7 @@ from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
 from ._base import relative_rounding
-from ._stochastic import MomentumState, Stochastic, evaluate, optimality
+from ._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 
 @trees.register
@@ -45,7 +45,7 @@ class ArmijoSGD(Stochastic):
         Factor between steps, at least one.
     momentum
         :math:`\beta`, in [0, 1).
-    tol, max_steps
+    rtol, atol, max_steps
         As for :class:`OptaxSolver`.
 
     References
@@ -66,11 +66,10 @@ class ArmijoSGD(Stochastic):
     decrease: float = field(default=0.8, metadata={"static": True})
     growth: float = field(default=1.5, metadata={"static": True})
     momentum: float = field(default=0.0, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("ArmijoSGD's max_step_size", self.max_step_size)
         require_between("ArmijoSGD's aggressiveness", self.aggressiveness, 0, 1)
         require_between("ArmijoSGD's decrease", self.decrease, 0, 1)
@@ -96,9 +95,10 @@ class ArmijoSGD(Stochastic):
         new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
         if self.momentum:
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
-        new = trees.where(met(self, x, error), x, new)
+        scales = steepest(state.scales, error)
+        new = trees.where(met(self, x, error, scales), x, new)
         # after a search in vain (at a kink, say) the next one starts from the last step size that was good
-        seen = value.astype(dtype), aux, state.steps + 1
+        seen = value.astype(dtype), aux, state.steps + 1, scales
         return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x), *seen)
 
     def _search(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
@@ -19,6 +19,7 @@ from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, chec
 from ..settings import require_count, require_number, require_positive
 from ..status import Status
 from ._by_hand import by_hand
+from ._scales import PROBE, Scales
 
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
@@ -33,14 +34,35 @@ def lost_patience(idle: Any, steps: Any) -> Any:
     return (idle >= PATIENCE) & (4 * idle >= steps)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Solver:
-    """Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
+    r"""Base of the solvers: settings as a frozen pytree; ``init``, ``step``, and a stopping test.
 
-    A state is a named tuple with a scalar field ``error``, the optimality measure that is compared with ``tol``
-    (infinity before the first step), and, where the solver can detect its own failure, a field ``status``.
+    A state is a named tuple with a scalar field ``error``, an optimality measure (infinity before the first step), and,
+    where the solver can detect its own failure, a field ``status``. A solve ends where
+
+    .. math:: \text{error} \le \max(\text{rtol} \cdot \text{scale} + \text{atol}, \text{rounding}) .
+
+    The scale is the error of a point that is wrong by as much as the solution's own size, so that ``rtol`` is about
+    the relative error of ``x``, in whatever units the problem is stated; the steps show it. The rounding is what a few
+    units in the last place of ``x`` do to the error. A field ``scales`` of the state holds both; without one the error
+    is taken for a relative one, with the scale one.
     One step evaluates the problem's function about once, so that no loop hides in it: a line search spreads its
-    trials over steps. By hand, in a loop of your own, each of the two is compiled, as a solve is (inside of ``jit``,
-    ``scan``, ``grad`` and ``vmap`` they are plain functions):
+    trials over steps.
+
+    Parameters
+    ----------
+    rtol
+        Relative tolerance. Default: the square root of the unit roundoff, or zero where ``atol`` is given.
+    atol
+        Absolute tolerance, in the units of the error. Default: zero.
+    tol
+        JAXopt's name for ``atol``.
+
+    Examples
+    --------
+    By hand, in a loop of your own, each of the two is compiled, as a solve is (inside of ``jit``, ``scan``, ``grad``
+    and ``vmap`` they are plain functions):
 
     >>> import dini, jax.numpy as jnp
     >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
@@ -52,8 +74,12 @@ class Solver:
     [1. 2.]
     """
 
-    tol: Any
-    max_steps: int
+    rtol: Any = None
+    atol: Any = None
+    tol: InitVar[Any] = None
+
+    if TYPE_CHECKING:  # every solver has its own default
+        max_steps: int
 
     solves: ClassVar[tuple[type, ...]] = (Minimize, LeastSquares)
     composite: ClassVar[bool] = False
@@ -66,7 +92,7 @@ class Solver:
     #: whether the error of a step is that of the point before it, not of the one that it returns
     lags: ClassVar[bool] = False
     #: whether a point that meets the stopping test may be kept (see :meth:`untested`)
-    stops: bool = True
+    stops: ClassVar[bool] = True
     #: whether no step evaluates the objective: the loop does so once at the end, for one that is NaN is not minimized
     blind: ClassVar[bool] = False
     #: whether step sizes or a model are fitted to the way that is taken: steps need not contract in other directions
@@ -127,10 +153,20 @@ class Solver:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
         del problem, x, state
 
-    def _check_settings(self) -> None:
-        require_number(f"{self.name}'s tol", self.tol)
-        require_positive(f"{self.name}'s tol", self.tol, or_zero=True)
-        require_count(f"{self.name}'s max_steps", self.max_steps, 0)
+    def __post_init__(self, tol: Any = None) -> None:  # noqa: RUF033  # a solver of a user's may have its own field tol
+        self._check_settings(tol)
+
+    def _check_settings(self, tol: Any = None) -> None:
+        if tol is not None:
+            if self.atol is not None:
+                raise TypeError(f"{self.name}'s tol is another name for atol: give one of them.")
+            require_number(f"{self.name}'s tol", tol)
+            require_positive(f"{self.name}'s tol", tol, or_zero=True)
+            object.__setattr__(self, "atol", tol)
+        for name in ("rtol", "atol"):
+            require_number(f"{self.name}'s {name}", getattr(self, name))
+            require_positive(f"{self.name}'s {name}", getattr(self, name), or_zero=True)
+        require_count(f"{self.name}'s max_steps", getattr(self, "max_steps", 1), 0)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise unless the solver can solve the problem."""
@@ -198,34 +234,53 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
-def first_length(x: Any, direction: Any, norms: Any = None) -> Any:
-    """Return the step size to try first along minus a gradient, where nothing is known of the curvature.
+def natural_length(value: Any, size: Any, slope: Any) -> Any:
+    """Return a length in the unknown's units, at a start of norm ``size``: that norm.
 
-    The move is of length one at most. One from a start of that size may end exactly at zero, where the gradient of an
-    even function vanishes, be it a minimum or not: such a one is shorter. ``norms`` are those of the direction and of
-    ``x``, where they are known.
+    Where it is zero, it is the distance in which the value would fall to zero along the gradient, of norm ``slope``;
+    where the value is zero as well nothing is known, and it is one.
     """
-    size, start = trees.norms(direction, x) if norms is None else norms
-    long = size > 1
-    length = 1 / jnp.where(long, size, 1)
-    (end,) = trees.norms(trees.axpy(length, direction, x))
-    return jnp.where(long & (end <= trees.eps(x) ** 0.5 * start), 0.93, 1.0) * length
+    ahead = jnp.where(slope > 0, jnp.abs(value) / jnp.where(slope > 0, slope, 1), 0)
+    return jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
 
 
-def residual_step(x: Any, gradient: Any) -> Any:
+def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
+    """Return the step size of a first step along minus a gradient, which shows the curvature there.
+
+    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be
+    one in the units of the unknown.
+    """
+    return eps**PROBE * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
+
+
+def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
+    """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
+
+    It is the inverse curvature of the last steps, if one is known, and moves the point, of norm ``size``, no farther
+    than that, or than the start was large.
+    """
+    far = jnp.maximum(size, scales.origin)
+    own = jnp.where(far > 0, far, 1) / jnp.where(slope > 0, slope, 1)
+    return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
+
+
+def residual_step(x: Any, gradient: Any, *, convex: bool = True) -> Any:
     r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
 
-    One, or less where that would move the point by more than its own size: beside an unknown in small units any move is
-    cut off by a bound, and :math:`\|x - P(x - g)\|` is small whatever the gradient.
+    It moves the point by its own size: with one in other units, a move would be cut off by a bound, or a bound be out
+    of reach, whatever the gradient. At zero, where no size is known, it is one, and at most one for parts that are not
+    ``convex``: their proximal operators are for steps that are short beside their own curvature.
     """
     size, slope = trees.norm(x), trees.norm(gradient)
-    far = (size > 0) & (slope > size)
-    return jax.lax.stop_gradient(jnp.where(far, size / jnp.where(far, slope, 1), 1.0))
+    known = (size > 0) & (slope > 0)
+    own = jnp.where(known, size / jnp.where(known, slope, 1), 1.0)
+    return jax.lax.stop_gradient(own if convex else jnp.minimum(own, 1))
 
 
 def proximal_residual(problem: Any, x: Any, gradient: Any) -> jax.Array:
     """Return the norm of the residual of the proximal gradient step, in units of the gradient."""
-    eta = residual_step(x, gradient)
+    parts = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+    eta = residual_step(x, gradient, convex=all(getattr(part, "convex", True) for part in parts))
     return trees.norm(trees.sub(x, problem.prox(trees.axpy(-eta, gradient, x), eta))) / eta
 
 
@@ -327,15 +382,18 @@ class Function(Solver):
     """A plain function ``(problem, init, *args) -> x`` as a solver.
 
     What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
-    (in units of the gradient) must be at most ``tol`` times the residual at ``init``, or at a point that is away by one
-    plus the solution's own size, if that is smaller, or one, if that is larger than both.
+    must be at most ``rtol`` times that at a point which is away by the solution's own size (by that of ``init`` where
+    the solution is zero, by one where both are), or ten times that at a tenth of this distance, if it is smaller. A
+    residual of ``atol`` is always good enough.
 
     Parameters
     ----------
     fun
         The function.
-    tol
-        Default: the fourth root of the unit roundoff.
+    rtol
+        Default: the fourth root of the unit roundoff, or zero where ``atol`` is given.
+    atol
+        Default: zero.
 
     Examples
     --------
@@ -348,11 +406,10 @@ class Function(Solver):
     """
 
     fun: Callable[..., Any]
-    tol: Any = None
 
     solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
     composite = True
-    max_steps = 1
+    max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def name(self) -> str:
@@ -363,15 +420,17 @@ class Function(Solver):
         """Call the function and test what it returns."""
         solution = self.fun(problem, x, *args)
         trees.require_same(f"The solution returned by {self.name}", solution, x, "init")
-        away = trees.varied(x)
-        length = (1 + trees.norm(solution)) / jnp.maximum(trees.norm(away), trees.eps(x))
-        away = trees.add(solution, jax.tree.map(lambda d: (length * d).astype(d.dtype), away))
-        error, far, start = (problem.condition.error(problem, u, *args) for u in (solution, away, x))
-        tol = trees.eps(x) ** 0.25 if self.tol is None else self.tol
-        # a far start vouches for nothing, and neither does a point where the residual has grown exponentially
-        scale = jnp.minimum(*(jnp.where(jnp.isfinite(size), size, jnp.inf) for size in (far, start)))
-        scale = jnp.where(jnp.isfinite(scale), jnp.maximum(scale, 1), 1)
-        tol = tol * scale
+        away, size, start = trees.varied(x), trees.norm(solution), trees.norm(x)
+        size = jnp.where(size > 0, size, jnp.where(start > 0, start, 1)) / jnp.maximum(trees.norm(away), trees.eps(x))
+        moved = lambda share: trees.axpy(share * size, away, solution)
+        error, far, near = (problem.condition.error(problem, u, *args) for u in (solution, moved(1), moved(0.1)))
+        # a point where the residual has grown exponentially vouches for nothing
+        scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
+        scale = jnp.where(jnp.isfinite(scale), scale, 0)
+        rtol = self.rtol
+        if rtol is None:
+            rtol = trees.eps(x) ** 0.25 if self.atol is None else 0.0
+        tol = rtol * scale + (0.0 if self.atol is None else self.atol)
         status = jnp.where(error <= tol, Status.CONVERGED, Status.CONDITION)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
         return Outcome(solution, (), jnp.ones((), jnp.int32), status, error, tol=tol)

@@ -39,8 +39,8 @@ class BFGS(QuasiNewton):
 
     Parameters
     ----------
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
     line_search
@@ -63,13 +63,12 @@ class BFGS(QuasiNewton):
     [1. 1.]
     """
 
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
     start: Literal["identity", "hessian"] = field(default="identity", metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:

@@ -18,16 +18,15 @@ class Bisection(Bracketing):
 
     Element ``i`` of the residual must depend on element ``i`` of the unknown alone, be continuous, and have different
     signs at the ends of the bracket; the brackets of all elements are halved side by side, and the values at the end
-    tell where the equations are coupled. The error is the largest half width, in units of ``max(1, |x|)``: a bound of
-    the distance to a root. The first step evaluates the lower ends, the second the upper ends, the third the starting
-    point where it lies inside.
+    tell where the equations are coupled. The error is the largest half width, a bound of the distance to a root. The
+    first step evaluates the lower ends, the second the upper ends, the third the starting point where it lies inside.
 
     Parameters
     ----------
     lower, upper
         The ends of the bracket: scalars, arrays that broadcast against the unknown, or trees like it.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 

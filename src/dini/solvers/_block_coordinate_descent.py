@@ -13,6 +13,7 @@ from ..conditions import curvature
 from ..problems import LinearComposite
 from ..products import dot
 from ..status import Status
+from . import _scales
 from ._base import Solver, infinity, relative_rounding, running, swallowed
 
 
@@ -24,6 +25,8 @@ class State(NamedTuple):
     safety: Any
     step_sizes: Any
     steps: Any
+    moved: Any
+    scales: Any
     status: Any
 
 
@@ -41,8 +44,8 @@ class BlockCoordinateDescent(Solver):
 
     Parameters
     ----------
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of epochs.
 
@@ -59,14 +62,13 @@ class BlockCoordinateDescent(Solver):
     1.0 -1.0
     """
 
-    tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     composite = True
     monotone = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
 
     def check(self, problem: Any, x: Any) -> None:
         """Raise unless the constraint or penalty splits over the blocks."""
@@ -94,7 +96,16 @@ class BlockCoordinateDescent(Solver):
         else:
             sizes = jax.tree.map(lambda _: jnp.ones((), inf.dtype), x)
         del args
-        return State(inf, inf, jnp.ones_like(inf), sizes, jnp.zeros((), jnp.int32), running())
+        return State(
+            inf,
+            inf,
+            jnp.ones_like(inf),
+            sizes,
+            jnp.zeros((), jnp.int32),
+            jnp.zeros_like(inf),
+            _scales.unknown(x),
+            running(),
+        )
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one epoch."""
@@ -105,12 +116,20 @@ class BlockCoordinateDescent(Solver):
         accept = value <= state.value + relative_rounding(state.value)
         error = jnp.where(jnp.isfinite(value), error, jnp.nan)
         stalled = ~accept & (state.safety > 1e12)
+        # The errors of two epochs differ by no more than the gradient has changed. An error is about that of the point
+        # before its epoch: the last one led there.
+        change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
+        taken = accept & jnp.isfinite(error)
+        pair, size, moved = (state.moved**2, change**2), _scales.norm(new), _scales.norm(trees.sub(new, x))
+        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True)
         new_state = State(
             jnp.where(accept | jnp.isnan(error), error, state.error).astype(dtype),
             jnp.where(accept, value, state.value),
             jnp.where(accept, state.safety, 2 * state.safety),
             step_sizes,
             state.steps + 1,
+            jnp.where(accept, moved, 0).astype(dtype),
+            scales,
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
         return trees.where(accept, new, x), new_state

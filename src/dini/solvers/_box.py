@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..products import squares
 from ..sets import Product, Set
 from ._base import Solver
+from ._scales import BLIND
 
 
 class Box(NamedTuple):
@@ -40,28 +42,26 @@ def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature:
     """Return the negative gradient with each element cut off at the room that there is for it.
 
     What counts of the room is how much the gradient can change on the way: in units of the gradient, the room times the
-    curvature. Near a bound in small units every point is near a solution, and yet its gradient need not be small. The
-    room is never taken for less than it is, and in a box that is narrower than one for no less than its share of the
-    width. An infinite curvature, where none is known, lets only a bound itself stop the gradient.
+    curvature. Near a bound in small units every point is near a solution, and yet its gradient need not be small.
+    An infinite curvature, where none is known, lets only a bound itself stop the gradient.
     """
     # a measure, a constant of differentiation: zero times infinity would be NaN there
     x, gradient, lower, upper, curvature = jax.lax.stop_gradient((x, gradient, lower, upper, curvature))
-    width = upper - lower
-    unit = jnp.where((width > 0) & (width < 1), width, 1)
-    scale = jnp.maximum(1 / unit, curvature)
     up, down = upper - x, lower - x
-    up, down = (jnp.where(room == 0, 0, room * scale) for room in (up, down))
+    up, down = (jnp.where(room == 0, 0, room * curvature) for room in (up, down))
     # NaN passes
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
 
 
-def secant_curvature(s: Any, y: Any, ss: Any, yy: Any) -> Any:
+def secant_curvature(s: Any, y: Any, gradient: Any, ss: Any, yy: Any) -> Any:
     """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
 
-    Infinite for elements that have not moved. ``ss`` and ``yy`` are the squared norms.
+    Infinite for elements that have not moved, and for all where the change drowns in the rounding of the gradient.
+    ``ss`` and ``yy`` are the squared norms.
     """
     overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
-    return jnp.where(s == 0, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
+    told = yy > (BLIND * jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
+    return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
 
 
 def has_bounds(constraint: Any) -> bool:

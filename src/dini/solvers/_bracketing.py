@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..loop import threshold, tolerances
 from ..problems import FixedPoint, Root
 from ..separable import map_with, require_broadcast
 from ..settings import require_ordered
@@ -22,6 +23,7 @@ class State(NamedTuple):
 
     ``a`` is the last point, ``b`` the one on the other side of the root, ``c`` the one before; with their values.
     ``fell`` holds the first difference of the values at the ends, and the width and the difference when it last halved.
+    ``extent`` is the larger end of the first bracket, ``scales`` what the loop looks at.
     """
 
     error: Any
@@ -33,6 +35,8 @@ class State(NamedTuple):
     at_c: Any
     fell: Any
     trial: Any
+    extent: Any
+    scales: Any
     steps: Any
     status: Any
 
@@ -43,17 +47,16 @@ class Bracketing(Solver):
 
     lower: Any
     upper: Any
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
     solves = (Root, FixedPoint)
     superlinear = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
         ends = jax.tree.leaves(self.lower), jax.tree.leaves(self.upper)
         for low, high in zip(*ends, strict=False):
             require_ordered(f"{self.name}'s lower", low, "upper", high)
@@ -73,7 +76,11 @@ class Bracketing(Solver):
             for end in (self.lower, self.upper)
         )
         nothing, steps = jnp.zeros_like(low), jnp.zeros((), jnp.int32)
-        return State(inf, high, low, low, nothing, nothing, nothing, jnp.stack([nothing] * 3), low, steps, running())
+        extent = jnp.maximum(jnp.abs(low), jnp.abs(high))
+        return State(
+            inf, high, low, low, nothing, nothing, nothing, jnp.stack([nothing] * 3), low, extent,
+            jnp.zeros(2, inf.dtype), steps, running(),
+        )  # fmt: skip
 
     def _propose(self, state: State, tol: Any) -> Any:
         """Return how far the next trial lies on the way from ``a`` to ``b``."""
@@ -91,7 +98,8 @@ class Bracketing(Solver):
         difference = jnp.abs(now.at_a - now.at_b)
         first, wide, last = now.fell
         first = jnp.where(start, difference, first)
-        halved = start | (difference <= 0.5 * last)
+        # late, by more: at a jump, a trial may find the value between
+        halved = start | (difference <= jnp.where(width < 1e-2 * wide, 0.25, 0.5) * last)
         wide, last = jnp.where(halved, width, wide), jnp.where(halved, difference, last)
         broken = (width < 1e-2 * wide) | (difference > last)
         broken = broken & (width > 0) & (difference > trees.eps(difference) ** 0.5 * first)
@@ -127,6 +135,8 @@ class Bracketing(Solver):
             jnp.where(same, state.at_a, state.at_b),
             state.fell,
             state.trial,
+            state.extent,
+            state.scales,
             k,
             state.status,
         )
@@ -136,30 +146,38 @@ class Bracketing(Solver):
 
         best = jnp.where(jnp.abs(now.at_a) <= jnp.abs(now.at_b), now.a, now.b)
         found = (now.at_a == 0) | (now.at_b == 0)
-        scale = jnp.maximum(jnp.abs(best), 1)
+        # where the root is zero, the bracket says what is small
+        scale = jnp.maximum(jnp.abs(best), trees.eps(x) ** 0.25 * state.extent)
         width = jnp.where(found, 0, jnp.abs(now.b - now.a))
         fell, broken = self._continuity(now, width, k == 1)
         enclosed = jnp.all(found | (jnp.sign(now.at_a) != jnp.sign(now.at_b)))
         # a narrow bracket without a root is no solution
-        error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(0.5 * jnp.where(broken, fell[1], width) / scale))
-        error = error.astype(dtype)
+        half = 0.5 * jnp.where(broken, fell[1], width)
+        error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(half)).astype(dtype)
         error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)
-        tol = trees.eps(x) ** 0.5 if self.tol is None else self.tol
-        share = jnp.asarray(self._propose(now, tol * scale), dtype)
+        rtol, atol = tolerances(self, x)
+        # each element is measured by its own size
+        relative = jnp.max(jnp.where(half > 0, half / jnp.where(scale > 0, scale, 1), 0))
+        whole = jnp.where(relative > 0, jnp.max(half) / jnp.where(relative > 0, relative, 1), jnp.max(scale))
+        scales = jnp.stack([whole, jnp.zeros_like(whole)])
+        share = jnp.asarray(self._propose(now, rtol * scale + atol), dtype)
         trial = now.a + share * (now.b - now.a)
         # the caller's starting point is the first inner trial where it lies inside
         inside = (flat - now.a.astype(flat.dtype)) * (flat - now.b.astype(flat.dtype)) < 0
         trial = jnp.where((k == 1) & inside, flat.astype(dtype), trial)
         trial = jnp.where(found, best, jnp.where(k == 0, now.trial, trial))
         status = jnp.where((k == 1) & ~enclosed, Status.NO_BRACKET, state.status)
-        narrow = jnp.all(width <= 4 * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
+        # no trial has to hit the pole itself
+        narrow = jnp.all(width <= jnp.where(broken, 64, 4) * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
         end = jnp.where(jnp.any(broken), Status.DISCONTINUOUS, Status.STALLED)
         status = jnp.where(narrow, end, status).astype(jnp.int32)
         if best.size > 1:
-            coupled = self._coupled(problem, unravel, best.astype(flat.dtype), now, error <= tol, args)
+            coupled = self._coupled(
+                problem, unravel, best.astype(flat.dtype), now, error <= threshold(self, x, scales), args
+            )
             error = jnp.where(coupled, state.error, error)
             status = jnp.where(coupled, Status.CONDITION, status).astype(jnp.int32)
-        now = now._replace(error=error, fell=fell, trial=trial, steps=k + 1, status=status)
+        now = now._replace(error=error, fell=fell, trial=trial, scales=scales.astype(dtype), steps=k + 1, status=status)
         return trees.where(k == 0, x, unravel(best.astype(flat.dtype))), now
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:

@@ -61,8 +61,8 @@ class Broyden(Solver):
         What is updated: ``"jacobian"``, factorized densely at the starting point and wherever the updates are dropped;
         ``"identity"``, a multiple of it that fits the Jacobian along the residual, for large systems. Default,
         ``"auto"``: the Jacobian up to 512 unknowns.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -80,14 +80,13 @@ class Broyden(Solver):
 
     history: int = field(default=20, metadata={"static": True})
     start: Literal["auto", "jacobian", "identity"] = field(default="auto", metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (Root, FixedPoint)
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("Broyden's history", self.history)
         require_choice("Broyden's start", self.start, ("auto", "jacobian", "identity"))
 
@@ -125,10 +124,10 @@ class Broyden(Solver):
             best = along / jnp.where(size > 0, size, 1)
             return jnp.where(best != 0, best, 1.0).astype(trees.real_dtype(x))
 
-        def direct(event: _root_path.Event, direction: Any, memory: Memory) -> tuple[Any, Any, Any]:
+        def direct(event: _root_path.Event, direction: Any, memory: Memory) -> tuple[Any, Any, Any, Any]:
             del direction
             failed = ~event.accept & (memory.count > 0)
-            fresh = failed | (event.needed & (event.first | (memory.count == self.history)))
+            fresh = failed | event.doubtful | (event.needed & (event.first | (memory.count == self.history)))
             base = jax.lax.cond(fresh, lambda _: base_at(event), lambda _: memory.base, None)
             slots = jnp.arange(self.history, dtype=jnp.int32)
             along = jnp.where(slots < memory.count, _stored.products(memory.s, event.move), 0)
@@ -152,14 +151,16 @@ class Broyden(Solver):
             small = jnp.eye(self.history, dtype=gram.dtype) + jnp.where(used[:, None] & used[None, :], gram, 0)
             weights = jnp.linalg.solve(small, jnp.where(used, _stored.products(stored_s, p), 0))
             memory = Memory(base, stored_z, stored_s, gram.astype(memory.gram.dtype), count)
-            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed
+            # a multiple of the identity at the start knows one direction
+            told = fresh if dense else event.doubtful
+            return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed, told
 
-        return _root_path.advance(self, problem, x, state, args, direct)
+        return _root_path.advance(self, problem, x, state, args, direct, exact=dense)
 
 
 def _direct(
     problem: Any, args: tuple[Any, ...], event: _root_path.Event, direction: Any, memory: Inverse
-) -> tuple[Any, Inverse, Any]:
+) -> tuple[Any, Inverse, Any, Any]:
     """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
     del direction
     dtype = memory.matrix.dtype
@@ -168,7 +169,7 @@ def _direct(
     failed = ~event.accept & (memory.count > 0)
     # of a singular Jacobian, the next one
     lost = ~jnp.all(jnp.isfinite(memory.matrix))
-    fresh = failed | (event.needed & (event.first | lost))
+    fresh = failed | event.doubtful | (event.needed & (event.first | lost))
     base = jax.lax.cond(fresh, lambda _: inverse(problem, event.x, args).astype(dtype), lambda _: memory.matrix, None)
     hy, sh = product(memory.matrix, y), product(memory.matrix.T, s)
     along = dot(s, hy)
@@ -177,4 +178,4 @@ def _direct(
     take = event.accept & ~fresh & regular & jnp.all(jnp.isfinite(updated))
     matrix = jnp.where(take, updated, base)
     count = jnp.where(fresh, 0, memory.count + take.astype(memory.count.dtype))
-    return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed
+    return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed, fresh

@@ -24,8 +24,8 @@ class Chandrupatla(Bracketing):
     ----------
     lower, upper
         The ends of the bracket: scalars, arrays that broadcast against the unknown, or trees like it.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 

@@ -64,8 +64,8 @@ class Chord(Solver):
 
     Parameters
     ----------
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -80,13 +80,12 @@ class Chord(Solver):
     2.0
     """
 
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
     solves = (Root, FixedPoint)
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
 
     def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
         """Return the state before the first step, which only evaluates the function."""
@@ -96,14 +95,14 @@ class Chord(Solver):
     def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
         """Try one step."""
 
-        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
             del direction
             factor, old = memory
             failed = ~event.accept & old
-            refresh = failed | (event.needed & (event.first | (event.slow & old)))
+            refresh = failed | event.doubtful | (event.needed & (event.first | (event.slow & old)))
             factor = jax.lax.cond(refresh, lambda _: factorize(problem, event.x, args), lambda _: factor, None)
             # the factorization of this very point need not be renewed here
             old = jnp.where(refresh, False, old | event.accept)
-            return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed
+            return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed, refresh
 
         return _root_path.advance(self, problem, x, state, args, direct)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from .. import trees
 from ..conditions import curvature
 from ..problems import Composite, PrimalDual
 from ..settings import require_positive
+from . import _scales
 from ._base import Solver, infinity
 
 #: a step size below the bound of theory by this much
@@ -31,6 +33,22 @@ class State(NamedTuple):
     smoothness: Any
     dual_step: Any
     change: Any
+    scales: Any
+
+
+def saddle_scales(
+    scales: jax.Array, gradients: tuple[Any, ...], bottom: Any, below: Any, apart: Any, eps: Any
+) -> tuple[jax.Array, Any]:
+    """Return the scales of a saddle point's residuals, and their norm in units of a gradient.
+
+    ``below`` is the residual of the gradients, which counts beside the largest of them, ``apart`` that of the images of
+    the operator, which counts beside its norm times that of the point, ``bottom``: the image itself may vanish.
+    """
+    top = functools.reduce(jnp.maximum, [_scales.norm(part) for part in gradients])
+    scales, bottom = _scales.of_parts(scales, top, eps), jax.lax.stop_gradient(bottom)
+    top = 10 * scales[0]
+    weight = jnp.where((top > 0) & (bottom > 0), top / jnp.where(bottom > 0, bottom, 1), 1)
+    return scales, jnp.sqrt(below**2 + (weight.astype(apart.dtype) * apart) ** 2)
 
 
 def operator_norm(problem: Any, x: Any, *args: Any) -> jax.Array:
@@ -56,16 +74,17 @@ class CondatVu(Solver):
     as the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma`
     moves until primal and dual residuals are of one size, relative to the gradients and the point, by less and less.
     The error is the norm of the subgradients :math:`\partial g(x^+) + \nabla f(x^+) + K^\top y^+` and
-    :math:`\partial h^*(y^+) - Kx^+` that the step leaves.
+    :math:`w (\partial h^*(y^+) - Kx^+)` that the step leaves, where ``w`` is the size of the gradients over that of
+    :math:`Kx`, so that both are in units of a gradient. Its scale is the size of the gradients.
 
     A step costs one gradient of ``f``, one product with ``K`` and one with its adjoint, and no linear system.
 
     Parameters
     ----------
     dual_step
-        :math:`\sigma` at the start. Default: :math:`1/\|K\|`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+        :math:`\sigma` at the start. Default: :math:`L / \|K\|^2` with the curvature of ``f``, :math:`1/\|K\|` without.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -88,15 +107,14 @@ class CondatVu(Solver):
     """
 
     dual_step: Any = None
-    tol: Any = None
     max_steps: int = field(default=20000, metadata={"static": True})
 
     solves = (Composite,)
     composite = True
     blind = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive(f"{self.name}'s dual_step", self.dual_step)
 
     def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:
@@ -107,7 +125,9 @@ class CondatVu(Solver):
         smoothness = jnp.zeros_like(inf)
         if problem.smooth:
             smoothness = curvature(lambda u: problem.smooth_gradient(u, *args), primal).astype(inf.dtype)
-        sigma = 1 / jnp.maximum(norm, jnp.finfo(inf.dtype).tiny) if self.dual_step is None else self.dual_step
+        # in units of the dual over those of the operator's image
+        flat = 1 / jnp.where(norm > 0, norm, 1)
+        sigma = jnp.where(smoothness > 0, smoothness * flat**2, flat) if self.dual_step is None else self.dual_step
         return State(
             inf,
             problem.smooth_gradient(primal, *args),
@@ -117,6 +137,7 @@ class CondatVu(Solver):
             _MARGIN * smoothness,
             jnp.asarray(sigma, inf.dtype),
             jnp.full_like(inf, 0.5),
+            _scales.unknown(x),
         )
 
     def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
@@ -160,8 +181,10 @@ class CondatVu(Solver):
                 (state.change * shrink).astype(dtype),
             )
         )
-        error = jnp.sqrt(p**2 + d**2)
-        return PrimalDual(primal, dual), State(error, gradient, adjoint, image, *constants)
+        scales, error = saddle_scales(
+            state.scales, (gradient, adjoint), norm * trees.norm(primal), p, d, trees.eps(primal)
+        )
+        return PrimalDual(primal, dual), State(error.astype(dtype), gradient, adjoint, image, *constants, scales)
 
     def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> PrimalDual:
         """Return one plain step."""

@@ -61,14 +61,13 @@ class CoordinateDescent(WorkingSet):
     """
 
     largest: int = field(default=1024, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
     superlinear = True
     needs_convex = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("CoordinateDescent's largest", self.largest)
 
     def minimize_model(self, model: Model) -> jax.Array:

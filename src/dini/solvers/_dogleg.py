@@ -14,8 +14,17 @@ from ..linear._materialize import materialize
 from ..loop import met
 from ..products import dot
 from ..settings import require_choice, require_positive
-from ..status import Status
-from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
+from . import _scales
+from ._base import (
+    PATIENCE,
+    Solver,
+    infinity,
+    kept_value,
+    natural_length,
+    relative_rounding,
+    running,
+    shown_by_gradients,
+)
 from ._definite import model_positive
 
 
@@ -34,6 +43,7 @@ class State(NamedTuple):
     move: Any
     ledger: Any
     count: Any
+    scales: Any
     status: Any
 
 
@@ -54,9 +64,9 @@ class Dogleg(Solver):
         ``"exact"``: the Hessian, with the absolute values of its eigenvalues where it is not positive definite;
         ``"bfgs"``: its BFGS approximation, from gradients alone.
     radius
-        The first radius.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+        The first radius. Default: the norm of the start, or a length that its value and gradient show.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
 
@@ -74,16 +84,15 @@ class Dogleg(Solver):
     """
 
     hessian: str = field(default="exact", metadata={"static": True})
-    radius: Any = 1.0
-    tol: Any = None
+    radius: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     monotone = True
     # the path has kinks and a square root at its ends
     differentiable = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
         require_positive("Dogleg's radius", self.radius)
 
@@ -92,9 +101,11 @@ class Dogleg(Solver):
         del problem, args
         inf = infinity(x)
         zero = jnp.zeros_like(ravel_pytree(x)[0].astype(inf.dtype))
-        ledger = jnp.stack([jnp.asarray(self.radius, inf.dtype), inf, jnp.zeros_like(inf)])
+        ledger = jnp.stack([inf, inf, jnp.zeros_like(inf)])
         hessian = jnp.eye(zero.size, dtype=inf.dtype)
-        return State(inf, inf, zero, hessian, zero, zero, zero, ledger, jnp.zeros((), jnp.int32), running())
+        return State(
+            inf, inf, zero, hessian, zero, zero, zero, ledger, jnp.zeros((), jnp.int32), _scales.unknown(x), running()
+        )
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one move."""
@@ -105,7 +116,7 @@ class Dogleg(Solver):
         value, gradient = problem.value_and_gradient(trial, *args)
         value, gradient = value.astype(dtype), ravel_pytree(gradient)[0].astype(dtype)
         size, length = jnp.linalg.norm(gradient), trees.norm(state.move)
-        first = jnp.isinf(state.value)
+        first, eps = jnp.isinf(state.value), trees.eps(x)
         slack = jnp.where(first, 0, relative_rounding(state.value))
         slope = dot(state.gradient, state.move)
         predicted = -(slope + dot(0.5 * state.move, dot(state.hessian, state.move)))
@@ -120,13 +131,20 @@ class Dogleg(Solver):
         grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
         radius = jnp.where(accept & (ratio > 0.75), grown, jnp.where(ratio >= 0.25, radius, 0.25 * length))
         # a first move to zero would end where an even function is stationary, be it a maximum
-        start = jnp.asarray(self.radius, dtype)
-        start = jnp.where(jnp.abs(trees.norm(flat_x) - start) <= trees.eps(x) ** 0.5 * start, 0.93, 1.0) * start
-        radius = jax.lax.stop_gradient(jnp.where(first, start, radius))
+        extent, y = _scales.norm(trial).astype(dtype), gradient - state.gradient
+        start = 0.93 * natural_length(value, extent, size) if self.radius is None else jnp.asarray(self.radius, dtype)
+        radius = jax.lax.stop_gradient(jnp.where(first, start, radius)).astype(dtype)
+        pair = length**2, jnp.where(first, 0, dot(y, y))
+        scales = _scales.learned(
+            state.scales, accept, *pair, extent, size, eps, dot(state.move, y), leaps=self.hessian == "bfgs"
+        )
 
         hessian, count = state.hessian, state.count
         if self.hessian == "bfgs":
-            hessian, count = _bfgs(hessian, count, state.move, gradient - state.gradient, accept & ~first)
+            # the first move is a length in the units of the unknown
+            bend = size / natural_length(value, extent, size)
+            hessian = jnp.where(first & (bend > 0) & jnp.isfinite(bend), bend, 1) * hessian
+            hessian, count = _bfgs(hessian, count, state.move, y, accept & ~first)
 
         def renew() -> tuple[Any, Any, Any]:
             if self.hessian == "exact":
@@ -137,17 +155,16 @@ class Dogleg(Solver):
             steepest = -(size**2) / dot(gradient, dot(model, gradient)) * gradient
             return model, steepest, -newton
 
-        needed = accept & ~met(self, x, error)
+        needed = accept & ~met(self, x, error, scales)
         model, steepest, newton = jax.lax.cond(needed, renew, lambda: (hessian, state.steepest, state.newton))
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))
         gain = (actual > slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
-        status = jnp.where(idle >= PATIENCE, Status.STALLED, state.status)
-        tiny = ~accept & (length <= 1e-2 * trees.eps(x) * (1 + trees.norm(flat_x)))
-        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
-        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        tiny = ~accept & (length <= 1e-2 * eps * trees.norm(flat_x))
+        ends = {"status": state.status, "accept": accept, "stalled": idle >= PATIENCE, "tiny": tiny}
+        status = _scales.ending(scales, (value, extent, error), eps, **ends)
         new = State(
             error,
             jnp.where(accept, kept_value(state.value, value, slack), state.value),
@@ -158,6 +175,7 @@ class Dogleg(Solver):
             _path(steepest, jnp.where(lost, steepest, newton), radius),
             jnp.stack([radius, best, idle]),
             count,
+            scales,
             status.astype(jnp.int32),
         )
         return trees.where(accept, trial, x), new
@@ -169,7 +187,8 @@ def _bfgs(
     """Take in a pair of positive curvature; the first one scales the identity."""
     sy, yy = dot(s, y), dot(y, y)
     keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(dot(s, s) * yy))
-    hessian = jnp.where(keep & (count == 0), yy / jnp.where(keep, sy, 1), 1) * hessian
+    fresh = yy / jnp.where(keep, sy, 1) * jnp.eye(len(s), dtype=hessian.dtype)
+    hessian = jnp.where(keep & (count == 0), fresh, hessian)
     hs = dot(hessian, s)
     shs = dot(s, hs)
     rank_two = y[:, None] * y[None, :] / jnp.where(keep, sy, 1) - hs[:, None] * hs[None, :] / jnp.where(keep, shs, 1)

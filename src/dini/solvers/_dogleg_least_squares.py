@@ -28,8 +28,8 @@ class DoglegLeastSquares(ResidualSolver):
     ----------
     linear_solver
         As in :class:`dini.LevenbergMarquardt`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -46,11 +46,10 @@ class DoglegLeastSquares(ResidualSolver):
     """
 
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
 
     def _start(self, dtype: Any) -> Region:
         return Region(jnp.zeros((), dtype), jnp.zeros((), dtype))

@@ -11,6 +11,7 @@ from .. import trees
 from ..conditions import curvature
 from ..problems import Composite, PrimalDual
 from ..settings import require_positive
+from . import _scales
 from ._base import Solver, infinity
 
 
@@ -20,6 +21,7 @@ class State(NamedTuple):
     error: Any
     point: Any
     step_size: Any
+    scales: Any
 
 
 @trees.register
@@ -37,15 +39,15 @@ class DouglasRachford(Solver):
         \end{aligned}
 
     The dual variable is :math:`(2x - z - \gamma\nabla f(x) - u)/\gamma \in \partial h(u)`. The error is
-    :math:`\|x - u\|_2 \sqrt{1 + \gamma^{-2}}`, the norm of the two residuals of the saddle point.
+    :math:`\|x - u\|_2 / \gamma`, the residual of the saddle point in units of a gradient.
 
     Parameters
     ----------
     step_size
         :math:`\gamma`, at most two over the curvature of ``f``. Default: one over the curvature of ``f`` at the start,
         estimated (one where there is no ``f``).
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -68,15 +70,14 @@ class DouglasRachford(Solver):
     """
 
     step_size: Any = None
-    tol: Any = None
     max_steps: int = field(default=20000, metadata={"static": True})
 
     solves = (Composite,)
     composite = True
     blind = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("DouglasRachford's step_size", self.step_size)
 
     def check(self, problem: Any, x: Any) -> None:
@@ -97,7 +98,7 @@ class DouglasRachford(Solver):
         gamma = jnp.asarray(step_size, inf.dtype)
         # the point whose step has the dual variable of the start
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
-        return State(inf, trees.axpy(-gamma, slope, x.primal), gamma)
+        return State(inf, trees.axpy(-gamma, slope, x.primal), gamma, _scales.unknown(x))
 
     def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
         """Take one step."""
@@ -109,8 +110,11 @@ class DouglasRachford(Solver):
         second = problem.outer_prox(argument, gamma)
         dual = trees.scale(1 / gamma, trees.sub(argument, second))
         move = trees.sub(second, primal)
-        error = trees.norm(move).astype(gamma.dtype) * jnp.sqrt(1 + 1 / gamma**2)
-        return PrimalDual(primal, dual), State(error, trees.add(z, move), gamma)
+        error = trees.norm(move).astype(gamma.dtype) / gamma
+        # the point beside which the two copies of x agree, and the gradients that it is balanced by
+        size = jnp.maximum(_scales.norm(primal) / gamma, jnp.maximum(_scales.norm(slope), _scales.norm(dual)))
+        scales = _scales.of_parts(state.scales, size, trees.eps(primal))
+        return PrimalDual(primal, dual), State(error, trees.add(z, move), gamma, scales)
 
     def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> PrimalDual:
         """Return one step from the point that belongs to ``x``."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from .. import trees
 from ..problems import FixedPoint
 from ..settings import require_positive
+from . import _scales
 from ._base import Solver, infinity
 
 
@@ -15,6 +18,7 @@ class State(NamedTuple):
     """Carried from step to step."""
 
     error: Any
+    scales: Any
 
 
 @trees.register
@@ -28,8 +32,8 @@ class FixedPointIteration(Solver):
     ----------
     relaxation
         :math:`\omega > 0`; one is the plain iteration.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -42,25 +46,29 @@ class FixedPointIteration(Solver):
     """
 
     relaxation: Any = 1.0
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (FixedPoint,)
     lags = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("FixedPointIteration's relaxation", self.relaxation)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step."""
         del problem, args
-        return State(infinity(x))
+        return State(infinity(x), _scales.unknown(x))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Apply the map once."""
         move = trees.sub(problem.map(x, *args), x)
-        return trees.axpy(self.relaxation, move, x), State(trees.norm(move).astype(state.error.dtype))
+        error, size = (norm.astype(state.error.dtype) for norm in trees.norms(move, x))
+        # the residuals of two steps differ by no less than their norms
+        last = jnp.where(jnp.isfinite(state.error), state.error, 0)
+        pair = (self.relaxation * last) ** 2, jnp.where(last > 0, (error - last) ** 2, 0)
+        scales = _scales.of_point(state.scales, *pair, size, error, trees.eps(x))
+        return trees.axpy(self.relaxation, move, x), State(error, scales)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return the map's value."""

@@ -29,6 +29,7 @@ class State(NamedTuple):
     moved: Any
     promised: Any
     steps: Any
+    scales: Any
     status: Any
 
 
@@ -53,8 +54,9 @@ class FrankWolfe(Solver):
     ----------
     atoms
         Number of vertices that are kept; when they are all in use, the two of least weight are merged into one point.
-    tol
-        Tolerance on the gap. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the gap, see :class:`dini.Solver`; its scale is
+        :math:`L \|d\|^2 / 10`, with the longest direction to a vertex so far.
     max_steps
         Limit on the number of steps.
 
@@ -72,7 +74,6 @@ class FrankWolfe(Solver):
     """
 
     atoms: int = field(default=32, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
@@ -80,8 +81,8 @@ class FrankWolfe(Solver):
     # vertices jump, and the last steps may be of length zero before the derivative has followed the point
     differentiable = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("FrankWolfe's atoms", self.atoms, 3)
 
     def check(self, problem: Any, x: Any) -> None:
@@ -106,7 +107,8 @@ class FrankWolfe(Solver):
         atoms = jax.tree.map(lambda u: jnp.zeros((self.atoms, *u.shape), u.dtype).at[0].set(u), start)
         weights = jnp.zeros(self.atoms, inf.dtype).at[0].set(1)
         zero = jnp.zeros_like(inf)
-        return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, jnp.zeros((), jnp.int32), running())
+        none, scales = jnp.zeros((), jnp.int32), jnp.zeros(3, inf.dtype)
+        return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, none, scales, running())
 
     def believes(self, problem: Any, x: Any, state: State) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
@@ -114,7 +116,7 @@ class FrankWolfe(Solver):
         mixed = _mixture(state.atoms, state.weights)
         outside = jax.vmap(problem.constraint.residual)(state.atoms)
         largest = jnp.max(jnp.where(state.weights > 0, outside, 0))
-        return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * (1 + trees.norm(x))
+        return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * trees.norm(x)
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -161,10 +163,15 @@ class FrankWolfe(Solver):
         doubtful = jnp.maximum(10 * slack, doubtful_difference(value))
         small = promised <= doubtful
         accept = problem.value(new, *args) <= jnp.where(small, value + doubtful, bound + slack)
-        accept &= ~met(self, x, gap)  # the gap is that of x, which is then the point to return
+        # the gap of a point that is as far from the solution as the vertices are, and what rounding makes of a gap
+        toward = trees.sub(vertex, x)
+        across = jax.lax.stop_gradient(jnp.maximum(state.scales[2], trees.vdot(toward, toward).astype(dtype)))
+        scales = jnp.stack([0.1 * curvature * across, relative_rounding(blurred), across])
+        scales = jax.lax.stop_gradient(scales).astype(dtype)
+        accept &= ~met(self, x, gap, scales)  # the gap is that of x, which is then the point to return
         atoms = trees.where(accept & forward, placed, atoms)
         grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
-        stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * (1 + trees.norm(x)))
+        stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * trees.norm(x))
         return trees.where(accept, new, x), State(
             # an infinite objective may have a finite gradient
             jnp.where(jnp.isfinite(value), gap, jnp.nan),
@@ -174,6 +181,7 @@ class FrankWolfe(Solver):
             trees.scale(step_size, direction),
             jnp.where(accept & small, promised, 0).astype(dtype),
             state.steps + 1,
+            scales,
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
 

@@ -15,8 +15,10 @@ from ..problems import FixedPoint, LeastSquares, Root
 from ..products import dot
 from ..settings import require_choice, require_count
 from ..status import Status
-from ._base import Solver, infinity, relative_rounding, running
+from . import _steps
+from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
 from ._residual_model import ALGEBRA, Space
+from ._residual_scales import Known, known
 from ._residual_solver import default_algebra
 
 
@@ -30,14 +32,19 @@ class State(NamedTuple):
     direction: Any
     offset: Any
     progress: Any
+    extent: Any
+    scales: Any
     status: Any
 
 
 class FullSteps(NamedTuple):
-    """Carried where all steps are full: the next trial."""
+    """Carried where all steps are full: the next trial, and the step that leads there."""
 
     error: Any
     trial: Any
+    extent: Any
+    last: Any
+    scales: Any
     status: Any
 
 
@@ -72,12 +79,12 @@ class GaussNewton(Solver):
         Number of full steps that may follow a step uphill; zero for a monotone method; ``None`` for full steps only,
         the undamped method without any test of what they bring: the quickest where the solution is close, and one that
         may run away or in circles. At infinity, where residuals level off, the gradient vanishes as at a solution: a
-        point is none as long as the next step would lead farther than :math:`\sqrt{1 + \|x\|^2}`. A Jacobian with a
-        column of zeros is singular.
+        point is none as long as the next step would lead farther than the point's own size. A Jacobian with a column of
+        zeros is singular.
     linear_solver
         ``"cholesky"`` of the normal equations, ``"qr"``, or ``"cg"``; see :class:`dini.LevenbergMarquardt`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -99,13 +106,12 @@ class GaussNewton(Solver):
     # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20
     patience: int | None = field(default=30, metadata={"static": True})
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (LeastSquares, Root, FixedPoint)
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         if self.patience is not None:
             require_count("GaussNewton's patience", self.patience, 0)
         require_choice("GaussNewton's linear_solver", self.linear_solver, ("auto", *ALGEBRA))
@@ -114,11 +120,12 @@ class GaussNewton(Solver):
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
+        scales = jnp.zeros(len(Known._fields), space.dtype)
         if self.patience is None:
-            return FullSteps(inf, space.point, running())
+            return FullSteps(inf, space.point, nothing, nothing, scales, running())
         zero = jnp.zeros_like(inf)
         progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
-        return State(inf, nothing, nothing, progress, running())
+        return State(inf, nothing, nothing, progress, nothing, scales, running())
 
     def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
@@ -134,19 +141,41 @@ class GaussNewton(Solver):
         finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
         lower = at.value <= old.value + 1e-4 * old.step_size * old.slope
         # where the decrease drowns in rounding, the optimality measure decides
-        drowned = (jnp.abs(at.value - old.value) <= relative_rounding(old.value)) & (size < state.error)
-        accept = first | (finite & (lower | drowned))
+        drowned = jnp.abs(at.value - old.value) <= relative_rounding(old.value)
+        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+        leapt = drowned & _steps.leaps(state.offset, space.point, state.extent, trees.eps(x))
+        drowned &= (size < state.error) & (-old.step_size * old.slope <= doubtful_difference(old.value))
+        accept = first | (finite & (lower | drowned) & ~leapt)
         stray = ~accept & finite & (old.astray < old.allowed)
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
 
-        last = state.direction, old.slope
+        u, eps = jnp.where(accept, trial, space.point), trees.eps(x)
+        extent, seen = _steps.extended(state.extent, u, accept), Known(*state.scales)
+        # the last step may tell that none from here is needed
+        moved = _steps.longest(state.offset, _steps.sizes(u, extent, eps))
+        left = _steps.left_after(moved, size / jnp.where(state.error > 0, state.error, 1))
+        brief = _steps.scale_of(error, jnp.where(accept & ~first, left, jnp.inf), eps), jnp.zeros_like(error)
+
+        solved = jnp.zeros((), bool)
+        value = jnp.where(accept, at.value, old.value)
+        solve = lambda _: self._solved(space, algebra, at, trial)
+        judge = lambda move, norms: self._judged(space, at, trial, extent, norms, move, error, value, seen)
         if at.jacobian is not None:
-            move, slope, _ = self._solved(space, algebra, at, trial)
+            move, slope, norms = solve(None)
+            now = judge(move, norms)
         else:
-            needed = (accept | stray) & ~met(self, x, error)
-            solve = lambda _: self._solved(space, algebra, at, trial)[:2]
-            move, slope = jax.lax.cond(needed, solve, lambda _: last, None)
-        direction, slope = trees.where(accept, (move, slope), last)
+            solved = accept & met(self, x, error, brief)
+            needed = (accept | stray) & ~solved
+            last = state.direction, old.slope, state.scales
+
+            def renew(_: Any) -> tuple[Any, Any, Any]:
+                move, slope, norms = solve(None)
+                return move, slope, judge(move, norms)
+
+            move, slope, now = jax.lax.cond(needed, renew, lambda _: last, None)
+        scales = jnp.where(accept, now, state.scales)
+        scales = jnp.where(solved, scales.at[:2].set(jnp.stack(brief)), scales)
+        direction, slope = trees.where(accept, (move, slope), (state.direction, old.slope))
 
         # back to the accepted point: half the step, then what a parabola through the values asks for
         t = old.step_size
@@ -158,15 +187,28 @@ class GaussNewton(Solver):
         # who went astray in vain keeps to the descent until a full step is one
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
-        squared = dot(offset, offset)
-        tiny = (1e-2 * trees.eps(x)) ** 2
-        short = squared <= tiny * (1 + dot(space.point, space.point))
-        status = jnp.where(~accept & ~stray & short, Status.STALLED, state.status)
-        status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
-        value, astray = jnp.where(accept, at.value, old.value), jnp.where(stray, old.astray + 1, 0)
+        told = Known(*scales)
+        short = t * told.length <= 1e-2 * eps
+        stalled = jnp.where(told.settled(space, value), Status.CONVERGED, Status.STALLED)
+        status = jnp.where(~accept & ~stray & short, stalled, state.status)
+        status = jnp.where(~accept & (old.astray == 0) & seen.rounded(space, old.value), Status.CONVERGED, status)
+        runs = accept & ~solved & told.run_away(u, extent, state.offset, direction)
+        status = jnp.where(runs, Status.DIVERGED, status)
+        status = jnp.where(jnp.isfinite(dot(offset, offset)), status, Status.SINGULAR).astype(jnp.int32)
+        astray = jnp.where(stray, old.astray + 1, 0)
         parts = Progress(value, slope, t, astray, allowed)
         progress = jnp.stack([part.astype(space.dtype) for part in parts])
-        return trees.where(accept, space.unravel(trial), x), State(error, direction, offset, progress, status)
+        return trees.where(accept, space.unravel(trial), x), State(
+            error, direction, offset, progress, extent, scales, status
+        )
+
+    def _judged(
+        self, space: Space, at: Any, u: Any, extent: Any, norms: Any, move: Any, error: Any, value: Any, seen: Known
+    ) -> Any:
+        # that of a full step is its slope
+        curvature = -dot(at.gradient, move)
+        told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen.steepest, 0.0)
+        return told.packed(space.dtype)
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Any) -> tuple[Any, Any, Any]:
         """Return the Gauss-Newton step from a point, its slope, and the norms of the Jacobian's columns."""
@@ -186,10 +228,16 @@ class GaussNewton(Solver):
         error = space.error(at, trial).astype(space.dtype)
         # a column of zeros, of an exponential that has underflowed say, leaves its unknown undetermined
         determined = move if algebra is ALGEBRA["cg"] else jnp.where(norms > 0, move, jnp.inf)
-        squared = dot(determined, determined)
-        finite, largest = jnp.isfinite(squared), jnp.finfo(space.dtype).max
+        finite, largest = jnp.isfinite(dot(determined, determined)), jnp.finfo(space.dtype).max
+        extent = _steps.extended(state.extent, trial, jnp.isfinite(error))
+        scales = self._judged(space, at, trial, extent, norms, move, error, at.value, Known(*state.scales))
+        told = Known(*scales)
         # an error within the tolerance would be a success, whatever the status
-        near = squared < 1 + dot(trial, trial)
-        error = jnp.where(met(self, trial, error) & space.minimum & ~near, largest, error)
-        status = jnp.where(finite, state.status, Status.SINGULAR).astype(jnp.int32)
-        return space.unravel(trial), FullSteps(error, jnp.clip(trial + move, -largest, largest), status)
+        far = space.minimum & ~(finite & (told.length < 1)) & met(self, trial, error, scales)
+        runs = told.run_away(trial, extent, state.last, move)
+        status = jnp.where(runs, Status.DIVERGED, state.status)
+        status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)
+        error = jnp.where(far, largest, error)
+        move = jnp.clip(move, -largest, largest)
+        trial_after = jnp.clip(trial + move, -largest, largest)
+        return space.unravel(trial), FullSteps(error, trial_after, extent, move, scales, status)

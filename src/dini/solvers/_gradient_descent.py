@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from .. import trees
 from ..conditions._descent import inverse_curvature
 from ..functions import as_function
+from ..loop import met
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, doubtful_difference, first_length, infinity, relative_rounding, running
+from . import _scales
+from ._base import Solver, cold_length, doubtful_difference, infinity, probe_length, relative_rounding, running
 
 
 class State(NamedTuple):
@@ -24,6 +26,7 @@ class State(NamedTuple):
     value: Any
     gradient: Any
     steps: Any
+    scales: Any
     status: Any
 
 
@@ -53,8 +56,8 @@ class GradientDescent(Solver):
     ----------
     step_size
         A constant, or a function of the number of the step, used without any test. Default: adaptive.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -71,11 +74,10 @@ class GradientDescent(Solver):
     """
 
     step_size: Any = None
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("GradientDescent's step_size", self.step_size)
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
@@ -104,16 +106,27 @@ class GradientDescent(Solver):
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf = infinity(x)
-        return State(inf, jnp.zeros_like(inf), inf, trees.zeros_like(x), jnp.zeros((), jnp.int32), running())
+        zero, none = jnp.zeros_like(inf), jnp.zeros((), jnp.int32)
+        return State(inf, zero, inf, trees.zeros_like(x), none, _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
+        eps = trees.eps(x)
         if self.step_size is not None:
             value, gradient = problem.value_and_gradient(x, *args)
-            error = trees.norm(gradient).astype(state.error.dtype)
+            error, size = (norm.astype(state.error.dtype) for norm in trees.norms(gradient, x))
             eta = jnp.asarray(schedule_value(self.step_size, state.steps), state.step_size.dtype)
             value = value.astype(state.value.dtype)
-            return trees.axpy(-eta, gradient, x), State(error, eta, value, gradient, state.steps + 1, state.status)
+            change = trees.sub(gradient, state.gradient)
+            # the last step is known from its size and gradient
+            known = state.steps > 0
+            squared = jnp.where(known, (state.step_size * jnp.where(known, state.error, 0)) ** 2, 0)
+            along = -state.step_size * trees.vdot(state.gradient, change)
+            changed = trees.vdot(change, change)
+            scales = _scales.learned(state.scales, True, squared, changed, size, error, eps, along, leaps=True)
+            status = jnp.where(_scales.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
+            new = State(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
+            return trees.axpy(-eta, gradient, x), new
 
         trial = trees.axpy(-state.step_size, state.gradient, x)
         value, gradient = jax.lax.optimization_barrier(problem.value_and_gradient(trial, *args))
@@ -129,13 +142,26 @@ class GradientDescent(Solver):
         # where rounding hides the decrease, the slopes at both ends tell it: their mean is that of a parabola
         falls = curvature <= (2 - 2e-4) * state.step_size * squared
         hidden = value <= state.value + doubtful_difference(state.value)
-        accept = jax.lax.optimization_barrier(first | (finite & ((value <= bound) | (hidden & falls))))
+        # the first step only probes the curvature
+        probe = state.steps == 1
+        accept = first | (finite & ((value <= bound) | (hidden & (falls | probe))))
+        seen = jnp.where(first, 0, state.step_size**2 * squared), trees.vdot(change, change)
+        scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature, leaps=True)
+        # and may show that the start is a solution
+        home = probe & met(self, x, state.error, scales)
+        accept = jax.lax.optimization_barrier(accept & ~home)
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
-        start = first_length(trial, trees.neg(gradient), (new_norm, size))
+        told = (curvature > 0) & (seen[1] > (_scales.BLIND * eps * new_norm) ** 2)
+        # at rest, changes are rounding and say nothing
+        now = _scales.Scales(*scales)
+        still = seen[1] <= (_scales.BLIND * eps * now.stiff * now.extent) ** 2
+        fresh = jnp.where(still & ~probe & (squared > 0), state.step_size, fresh)
+        fresh = jnp.where(probe & ~told, cold_length(_scales.Scales(*scales), size, new_norm), fresh)
+        start = probe_length(value, size, new_norm, eps)
         if not self.stops:
             start = at_rest(problem, trial, args, first & (new_norm == 0), start)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
@@ -143,10 +169,10 @@ class GradientDescent(Solver):
         step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)
         step_size = jax.lax.stop_gradient(step_size).astype(value.dtype)
 
-        tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= trees.eps(x) * (1 + size) * 1e-2)
-        status = jnp.where(tiny, Status.STEP_TOO_SMALL, state.status)
-        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         error = jnp.where(accept, new_norm, state.error).astype(value.dtype)
+        tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= eps * size * 1e-2)
+        ends = {"status": state.status, "accept": accept, "stalled": False, "tiny": tiny}
+        status = _scales.ending(scales, (jnp.minimum(value, state.value), size, error), eps, **ends)
         error = jnp.where(first & ~finite, jnp.nan, error)
         kept = State(
             error,
@@ -155,6 +181,7 @@ class GradientDescent(Solver):
             jnp.where(accept, jnp.minimum(value, state.value), state.value),
             trees.where(accept, gradient, state.gradient),
             state.steps + 1,
+            scales,
             status.astype(jnp.int32),
         )
         return trees.where(accept, trial, x), kept

@@ -47,8 +47,8 @@ class LBFGS(QuasiNewton):
     ----------
     history
         Number of pairs.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
     line_search
@@ -68,12 +68,11 @@ class LBFGS(QuasiNewton):
     """
 
     history: int = field(default=10, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("LBFGS's history", self.history)
 
     def _empty(self, x: Any, dtype: Any) -> Pairs:

@@ -10,16 +10,18 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..linear._small import swept
-from ..loop import tolerance
+from ..loop import met, threshold
 from ..products import dot, inner_products, squares
 from ..settings import require_count
 from ..status import Status
+from . import _scales
 from ._base import (
-    first_length,
+    cold_length,
     hidden_difference,
     infinity,
     kept_value,
     lost_patience,
+    natural_length,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -57,6 +59,7 @@ class State(NamedTuple):
     direction: Any
     search: Any
     model: Pairs
+    scales: Any
     status: Any
 
 
@@ -79,8 +82,8 @@ class LBFGSB(BoxSolver):
     ----------
     history
         Number of pairs.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
     line_search
@@ -101,14 +104,13 @@ class LBFGSB(BoxSolver):
     """
 
     history: int = field(default=10, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("LBFGSB's history", self.history)
         require_line_search(self.name, self.line_search)
 
@@ -121,7 +123,7 @@ class LBFGSB(BoxSolver):
         small = jnp.zeros((self.history, self.history), flat.dtype)
         model = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
-        return State(inf, inf, zero, zero, search, model, running())
+        return State(inf, inf, zero, zero, search, model, _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
@@ -135,7 +137,7 @@ class LBFGSB(BoxSolver):
         ss, sy = inner_products([s, y], s)
         (yy,) = squares(y)
         along = dot(gradient, state.direction)
-        size = trees.norm(box.projected_gradient(trial, gradient, secant_curvature(s, y, ss, yy)))
+        size = trees.norm(box.projected_gradient(trial, gradient, secant_curvature(s, y, gradient, ss, yy)))
         first = jnp.isinf(state.value)
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, along, hidden, longest)
@@ -143,12 +145,18 @@ class LBFGSB(BoxSolver):
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
         shown &= along >= 0.9 * old.slope
         # a trial that meets the stopping test need not satisfy the search
-        solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
-        accept = (first | fits | solved | shown) & finite
+        # nor does the one that only probes the curvature
+        eps, extent = trees.eps(x), trees.norm(trial)
+        seen = _scales.learned(state.scales, finite, ss, jnp.where(first, 0, yy), extent, size, eps, sy, leaps=True)
+        solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
+        # the first step, which is short, may show that the start is a solution
+        home = (steps == 1) & met(self, x, state.error, seen)
+        accept = (first | fits | solved | shown) & finite & ~home
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0
-        keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy))
+        told = yy > (_scales.BLIND * eps * size) ** 2
+        keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy)) & told
         accept, renew, keep = jax.lax.optimization_barrier((accept, accept | (failed & known), keep))
         model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)
         model = _forget(model, failed & known)
@@ -161,6 +169,15 @@ class LBFGSB(BoxSolver):
         gradient = jnp.where(accept, gradient, state.gradient)
         error = jnp.where(accept, size, state.error)
 
+        # without pairs the model's curvature is one that makes the step a length in the units of the unknown
+        scales, here = jnp.where(accept | home, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
+        # along a line that bends down no curvature says how far to go
+        known_scales = _scales.Scales(*scales)
+        upright = known_scales._replace(soft=jnp.where(sy > 0, known_scales.soft, 0))
+        length = cold_length(upright, here, error)
+        length = jnp.where(first, natural_length(value, here, error) / jnp.where(error > 0, error, 1), length)
+        model = model._replace(theta=jnp.where(model.count == 0, 1 / length, model.theta))
+
         direction, worn = jax.lax.cond(
             renew,
             lambda: _direction(model, box, point, gradient),
@@ -169,10 +186,12 @@ class LBFGSB(BoxSolver):
         model = _forget(model, worn)
         slope = dot(gradient, direction)
         limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        start = jnp.where(model.count == 0, first_length(point, direction), 1.0)
+        start = jnp.where(first, eps**_scales.PROBE, 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
-        status = jnp.where((failed & ~known) | lost_patience(idle, steps), Status.STALLED, state.status)
-        status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        stalled = (failed & ~known) | lost_patience(idle, steps)
+        ends = {"status": state.status, "accept": accept, "stalled": stalled}
+        status = _scales.ending(scales, (value, extent, error), eps, **ends)
+        status = jnp.where(unbounded(bracket), Status.DIVERGED, status)
         search = [jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True)]
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
@@ -181,6 +200,7 @@ class LBFGSB(BoxSolver):
             direction,
             jnp.stack([best, idle, steps + 1, jax.lax.stop_gradient(limit), *search]),
             model,
+            scales,
             status.astype(jnp.int32),
         )
         return trees.where(accept, box.unravel(trial), x), kept
@@ -262,7 +282,7 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     step = -jnp.where(free, reduced + dot(weights, inner), 0) / theta
     projected = box.project(cauchy + step) - x
     truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
-    plain = box.project(x - gradient) - x
+    plain = box.project(x - gradient / theta) - x
     # infinite or NaN where an element of the direction is
     good, fair = (jnp.isfinite(slope) & (slope < 0) for slope in inner_products([projected, truncated], gradient))
     return jnp.where(good, projected, jnp.where(fair, truncated, plain)), ~(good | fair)

@@ -53,8 +53,8 @@ class LevenbergMarquardt(ResidualSolver):
     geodesic
         Whether to add the geodesic acceleration, the second-order correction along the step. It costs two evaluations
         of the residuals' derivatives a step and helps in narrow curved valleys.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -87,13 +87,12 @@ class LevenbergMarquardt(ResidualSolver):
     linear_solver: Literal["auto", "cholesky", "qr", "cg"] = field(default="auto", metadata={"static": True})
     hessian: Literal["gauss-newton", "secant"] = field(default="secant", metadata={"static": True})
     geodesic: bool = field(default=False, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=500, metadata={"static": True})
 
     monotone = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("LevenbergMarquardt's damping", self.damping)
         require_choice("LevenbergMarquardt's hessian", self.hessian, ("gauss-newton", "secant"))
         require_choice("LevenbergMarquardt's strategy", self.strategy, ("nielsen", "trust region"))

@@ -125,12 +125,15 @@ def _shorter(bracket: Any, value: Any) -> Any:
 def _longer(bracket: Any, slope: Any) -> tuple[Any, Any]:
     """Return the room beyond a trial that is too short (three times the trial without upper end), and a fraction of it.
 
-    The fraction is where the secant through the slopes of lower end and trial vanishes, kept in [0.1, 0.9].
+    The fraction is where the secant through the slopes of lower end and trial vanishes, kept in [0.1, 0.9]. Where it
+    vanishes nowhere ahead, since the function bends down, it is the middle, and without upper end the most.
     """
     width = bracket.trial - bracket.low
-    room = jnp.where(jnp.isinf(bracket.high), 3 * bracket.trial, bracket.high - bracket.trial)
+    open_ended = jnp.isinf(bracket.high)
+    room = jnp.where(open_ended, 3 * bracket.trial, bracket.high - bracket.trial)
+    far = jnp.where(open_ended, 0.9, 0.5)
     secant = -slope * width / ((slope - bracket.low_slope) * room)
-    return room, jnp.where((secant > 0.1) & (secant < 0.9), secant, jnp.where(secant <= 0.1, 0.1, 0.9))
+    return room, jnp.where(secant > 0, jnp.clip(secant, 0.1, 0.9), far)
 
 
 def _narrowed(bracket: Any, trial: Any, value: Any, slope: Any, ahead: Any) -> Bracket:

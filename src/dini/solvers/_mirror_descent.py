@@ -14,6 +14,7 @@ from ..functions import as_function
 from ..loop import met
 from ..settings import require_positive
 from ..status import Status
+from . import _scales
 from ._base import Solver, infinity, judged, proximal_residual, running, shortened
 from ._gradient_descent import schedule_value
 
@@ -21,13 +22,14 @@ from ._gradient_descent import schedule_value
 class State(NamedTuple):
     """Carried from step to step.
 
-    ``last`` is the point before, with its gradient, where step sizes are tested; ``unsure`` says that the values could
+    ``last`` is the point before, with its gradient; ``unsure`` says that the values could
     not tell whether the last one was too long.
     """
 
     error: Any
     step_size: Any
     steps: Any
+    scales: Any
     status: Any
     last: Any
     unsure: Any
@@ -43,7 +45,7 @@ class MirrorDescent(Solver):
     backtracking on :math:`f(x^+) \le f(x) + \langle\nabla f(x), x^+ - x\rangle + D_\varphi(x^+, x)/\eta`; where
     rounding hides whether that holds, the step is halved where the next gradient shows more curvature.
     The error is the Euclidean residual :math:`\|x - \mathrm{proj}_C(x - \eta \nabla f(x))\|_2 / \eta` of the problem's
-    own condition, with :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, so slow convergence towards the boundary shows.
+    own condition, with :math:`\eta = \|x\| / \|\nabla f\|`, so slow convergence towards the boundary shows.
 
     Parameters
     ----------
@@ -52,8 +54,8 @@ class MirrorDescent(Solver):
         ``divergence(x, y)``.
     step_size
         A constant, or a function of the number of the step, used without any test. Default: adaptive.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -72,14 +74,13 @@ class MirrorDescent(Solver):
 
     geometry: Any = field(default_factory=KL)
     step_size: Any = None
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
     lags = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("MirrorDescent's step_size", self.step_size)
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
@@ -107,27 +108,29 @@ class MirrorDescent(Solver):
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
-        last = (x, trees.zeros_like(x)) if self.step_size is None else None
-        return State(inf, jnp.ones_like(inf), jnp.zeros((), jnp.int32), running(), last, jnp.zeros((), bool))
+        last, none = (x, trees.zeros_like(x)), jnp.zeros((), jnp.int32)
+        return State(inf, jnp.ones_like(inf), none, _scales.unknown(x), running(), last, jnp.zeros((), bool))
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
         if self.step_size is not None:
             gradient = problem.gradient(x, *args)
+            last = jax.lax.stop_gradient((x, gradient))
             eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
             new = self.geometry.step(x, gradient, eta, problem.constraint)
             accept, step_size, status = jnp.asarray(True), eta, state.status
-            last, unsure = None, state.unsure
+            unsure = state.unsure
         else:
             value, gradient = problem.value_and_gradient(x, *args)
-            first = 1 / jnp.maximum(trees.max_abs(gradient), 1e-3).astype(dtype)
+            last = jax.lax.stop_gradient((x, gradient))
+            top = trees.max_abs(gradient).astype(dtype)
+            first = 1 / jnp.where(top > 0, top, 1)
             # a constant of differentiation, as all step sizes that a search finds
             eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
-            last = jax.lax.stop_gradient((x, gradient))
-            apart, change = trees.sub(last, state.last)
             far = self.geometry.divergence(last[0], state.last[0]) + self.geometry.divergence(state.last[0], last[0])
-            eta, _ = shortened(eta, state.unsure, trees.vdot(apart, change).astype(dtype), far.astype(dtype))
+            rise = trees.vdot(*trees.sub(last, state.last)).astype(dtype)
+            eta, _ = shortened(eta, state.unsure, rise, far.astype(dtype))
             new = self.geometry.step(x, gradient, eta, problem.constraint)
             new_value = problem.value(new, *args)
             slope = trees.vdot(gradient, trees.sub(new, x))
@@ -141,10 +144,17 @@ class MirrorDescent(Solver):
             accept = enough | ((state.steps == 0) & jnp.isfinite(new_value))
             status = jnp.where(eta < jnp.finfo(dtype).tiny * 1e6, Status.STALLED, state.status).astype(jnp.int32)
         error = proximal_residual(problem, x, gradient).astype(dtype)
+        apart, change = trees.sub(last, state.last)
+        pair = trees.vdot(apart, apart), jnp.where(state.steps == 0, 0, trees.vdot(change, change))
+        known = jnp.isfinite(error)
+        along = trees.vdot(apart, change)
+        scales = _scales.learned(state.scales, known, *pair, _scales.norm(x), error, trees.eps(x), along, leaps=True)
         # the error is that of x: a point that meets the test is the one to return, unless it is a start, which may lie
         # outside of the set
-        keep = ~accept | (met(self, x, error) & (state.steps > 0))
-        return trees.where(keep, x, new), State(error, step_size.astype(dtype), state.steps + 1, status, last, unsure)
+        keep = ~accept | (met(self, x, error, scales) & (state.steps > 0))
+        return trees.where(keep, x, new), State(
+            error, step_size.astype(dtype), state.steps + 1, scales, status, last, unsure
+        )
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one plain mirror step."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import threshold
 from ..settings import require_count, require_positive
 from ..status import Status
 from ._base import infinity, running
@@ -30,6 +30,7 @@ class State(NamedTuple):
     reflected: Any
     restarts: Any
     before: Any
+    extents: Any
     status: Any
     flat: Any
 
@@ -43,9 +44,10 @@ class NelderMead(BoxSolver):
     shrinks, with the coefficients of Gao and Han, which depend on the dimension: expansion :math:`1 + 2/d`,
     contraction :math:`3/4 - 1/(2d)`, shrinkage :math:`1 - 1/d`. Only values are used; where they are NaN, they count
     as infinite. Bounds are kept by clipping. Each evaluation is one step. The error is the largest distance of a
-    vertex from the best one or the largest difference of their values. Where it falls below ``tol``, the method starts
-    again from a fresh, smaller simplex, ``restarts`` times, since simplices can collapse before a minimum (at a bound,
-    say), and again for as long as that finds better points.
+    vertex from the best one, beside the size of the point, or the largest difference of their values, beside the value
+    (and beside the root of the unit roundoff of the largest difference so far). Where it falls below the tolerance, the
+    method starts again from a fresh, smaller simplex, ``restarts`` times, since simplices can collapse before a minimum
+    (at a bound, say), and again for as long as that finds better points.
 
     The points do not depend smoothly on parameters, so there is no unrolling; the implicit derivative of the solution
     needs a gradient there.
@@ -53,11 +55,12 @@ class NelderMead(BoxSolver):
     Parameters
     ----------
     size
-        Edges of the first simplex, relative to the larger of one and the coordinate.
+        Edges of the first simplex, relative to the larger of the coordinate and the root mean square of all (one where
+        all are zero).
     restarts
         Number of fresh simplices after the first.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of function evaluations.
 
@@ -76,13 +79,12 @@ class NelderMead(BoxSolver):
 
     size: Any = 0.1
     restarts: int = field(default=1, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
 
     differentiable = False
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("NelderMead's size", self.size)
         require_count("NelderMead's restarts", self.restarts, 0)
 
@@ -91,13 +93,15 @@ class NelderMead(BoxSolver):
         del args
         inf, zero = infinity(x), jnp.zeros((), jnp.int32)
         simplex = self._fresh(box_of(problem, x), flatten(x))
-        values, wide = jnp.full(simplex.shape[0], inf), jnp.max(jnp.abs(simplex - simplex[:1])) > tolerance(self, x)
-        return State(inf, simplex, values, zero + _FILL, zero, inf, zero, inf, running(), wide)
+        values, wide = jnp.full(simplex.shape[0], inf), jnp.any(simplex != simplex[:1])
+        none = jnp.zeros(2, inf.dtype)
+        return State(inf, simplex, values, zero + _FILL, zero, inf, zero, inf, none, running(), wide)
 
     def _fresh(self, box: Any, x: jax.Array, share: float = 1.0) -> jax.Array:
         """Return a simplex around a point, along the coordinates, to the side where there is more room."""
         x = box.project(x)
-        edge = share * jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), 1)
+        typical = jnp.sqrt(jnp.mean(x * x))
+        edge = share * jnp.asarray(self.size, x.dtype) * jnp.maximum(jnp.abs(x), jnp.where(typical > 0, typical, 1))
         up, down = jnp.minimum(edge, box.upper - x), jnp.minimum(edge, x - box.lower)
         edge = jnp.where((up < edge) & (down > up), -down, up)
         return jax.vmap(box.project)(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
@@ -145,20 +149,29 @@ class NelderMead(BoxSolver):
         # a vertex outside of the function's domain is no reason to call the error unknown
         spread = jnp.minimum(values[-1] - values[0], jnp.finfo(values.dtype).max)
         spread = jnp.where(jnp.isfinite(values[0]), spread, jnp.inf)
-        error = jnp.where(complete, jnp.maximum(size, spread), state.error)
-        tol = tolerance(self, x)
+        eps = trees.eps(x)
+        extent = jnp.maximum(state.extents[0], jnp.max(jnp.linalg.norm(simplex, axis=1)))
+        widest = jnp.maximum(
+            state.extents[1], jnp.where(jnp.isfinite(values[-1] - values[0]), values[-1] - values[0], 0)
+        )
+        length = jnp.maximum(trees.norm(simplex[0]), eps**0.25 * extent)
+        height = jnp.maximum(jnp.where(jnp.isfinite(values[0]), jnp.abs(values[0]), 0), eps**0.5 * widest)
+        share = lambda part, whole: part / jnp.where(whole > 0, whole, 1)
+        relative = lambda size, spread: jnp.maximum(share(size, length), share(spread, height))
+        error = jnp.where(complete, relative(size, spread), state.error)
+        tol = threshold(self, x)
         # values that have all been the same, and whose rounding exceeds the tolerance, may hide every difference
         flat = state.flat & ((value == best) | jnp.isinf(best))
-        stuck = flat & complete & (error <= tol) & (trees.eps(x) * jnp.abs(values[0]) > tol)
+        stuck = flat & complete & (error <= tol) & (values[0] != 0)
         # a fresh simplex that has found a better point says that the last one had collapsed: another one, uncounted
-        better = (state.restarts > 0) & (values[0] < state.before - tol)
+        better = (state.restarts > 0) & (values[0] < state.before - tol * height)
         restart = complete & (error <= tol) & ((state.restarts < self.restarts) | better)
         before = jnp.where(restart, values[0], state.before)
         simplex = jnp.where(restart, self._fresh(box, simplex[0], 0.1), simplex)
         values = jnp.where(restart & (jnp.arange(d + 1, dtype=jnp.int32) > 0), jnp.inf, values)
         # until the fresh simplex is filled, its size stands for the error
         edges = jnp.max(jnp.linalg.norm(simplex - simplex[:1], axis=1))
-        error = jnp.where(restart | stuck, jnp.maximum(edges, 2 * jnp.asarray(tol, edges.dtype)), error)
+        error = jnp.where(restart | stuck, jnp.maximum(share(edges, length), 2 * jnp.asarray(tol, edges.dtype)), error)
         phase = jnp.where(poor | restart | (fill & ~filled), _FILL, jnp.where(again, follow, _REFLECT))
         vertex = jnp.where(poor | restart, 1, jnp.where(fill, vertex + 1, 0))
         kept = State(
@@ -170,6 +183,7 @@ class NelderMead(BoxSolver):
             jnp.where(reflecting, value, reflected),
             state.restarts + restart.astype(jnp.int32),
             before,
+            jnp.stack([extent, widest]),
             jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
             flat,
         )

@@ -18,7 +18,7 @@ from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
-from . import _root_path
+from . import _root_path, _scales
 from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
 from ._definite import FEW, Factor, descent, solve_positive
 
@@ -27,14 +27,16 @@ _WORTHWHILE = 96
 
 
 class State(NamedTuple):
-    """Carried from step to step: the accepted point's merit, the Newton direction and the next trial step along it."""
+    """Carried from step to step: the accepted point's merit, gradient and Newton direction, and the next trial step."""
 
     error: Any
     step_size: Any
     merit: Any
+    gradient: Any
     direction: Any
     slope: Any
     steps: Any
+    scales: Any
     status: Any
     factor: Any = None
 
@@ -58,8 +60,8 @@ class Newton(Solver):
     linear_solver
         One of :mod:`dini.linear`, a Lineax solver or a function ``solve(matvec, b)``, used for the Newton system.
         Default: dense factorization for small problems, a Krylov method for large ones.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -75,15 +77,14 @@ class Newton(Solver):
     """
 
     linear_solver: Any = None
-    tol: Any = None
     max_steps: int = field(default=100, metadata={"static": True})
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
     superlinear = True
     monotone = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
     def init(self, problem: Any, x: Any, *args: Any) -> Any:
@@ -97,16 +98,19 @@ class Newton(Solver):
         if self._factorizes(problem, x) and trees.size(x) > FEW:
             size, dtype = trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
-        return State(inf, zero, inf, trees.zeros_like(x), zero, jnp.zeros((), jnp.int32), running(), factor)
+        nothing, steps = trees.zeros_like(x), jnp.zeros((), jnp.int32)
+        return State(inf, zero, inf, nothing, nothing, zero, steps, _scales.unknown(x), running(), factor)
 
     def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
         """Try one step."""
         if isinstance(problem, Minimize | LeastSquares):
             return self._descend(problem, x, state, args)
 
-        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any]:
-            renew = lambda _: self._direction(problem, event.x, event.residual, args)[0]
-            return jax.lax.cond(event.needed, renew, lambda _: direction, None), memory, jnp.asarray(False)
+        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
+            no = jnp.asarray(False)
+            renew = lambda _: self._root_direction(problem, event.x, event.residual, args)
+            direction, fresh = jax.lax.cond(event.needed, renew, lambda _: (direction, no), None)
+            return direction, memory, no, fresh
 
         return _root_path.advance(self, problem, x, state, args, direct)
 
@@ -115,7 +119,7 @@ class Newton(Solver):
         trial = trees.axpy(state.step_size, state.direction, x)
         merit, gradient = problem.value_and_gradient(trial, *args)
         merit, size = merit.astype(dtype), trees.norm(gradient).astype(dtype)
-        first = state.steps == 0
+        first, eps = state.steps == 0, trees.eps(x)
         # near a minimum the decrease drowns in its rounding error
         bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
@@ -126,6 +130,9 @@ class Newton(Solver):
         stalled = accept & ~first & (promised <= relative_rounding(state.merit)) & ~(size < 0.5 * state.error)
         accept &= ~(stalled & (size > state.error))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+        s, y = trees.sub(trial, x), trees.sub(gradient, state.gradient)
+        pair, extent = (trees.vdot(s, s), jnp.where(first, 0, trees.vdot(y, y))), _scales.norm(trial)
+        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, trees.vdot(s, y))
 
         def renew(_: Any) -> tuple[Any, Any, Any, Any]:
             direction, factor = self._direction(problem, trial, gradient, args)
@@ -135,15 +142,16 @@ class Newton(Solver):
             return state.direction, state.slope, (0.5 * state.step_size).astype(dtype), state.factor
 
         # of a fixed number of steps, those that move nothing but the derivative are taken as well
-        needed = accept & ~(stalled & self.stops) & ~met(self, x, error)
+        needed = accept & ~(stalled & self.stops) & ~met(self, x, error, scales)
         direction, slope, step_size, factor = jax.lax.cond(needed, renew, shrink, None)
         status = jnp.where(trees.all_finite(direction), state.status, Status.SINGULAR)
-        status = jnp.where(stalled, Status.STALLED, status)
         moved = trees.norm(state.direction) * state.step_size
-        tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
-        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status).astype(jnp.int32)
+        tiny = ~accept & (moved <= 1e-2 * eps * trees.norm(x))
+        ends = {"status": status, "accept": accept, "stalled": stalled, "tiny": tiny}
+        status = _scales.ending(scales, (jnp.where(first, merit, state.merit), extent, error), eps, **ends)
         merit = jnp.where(accept, kept_value(state.merit, merit, relative_rounding(state.merit)), state.merit)
-        new = State(error, step_size, merit, direction, slope, state.steps + 1, status, factor)
+        gradient = trees.where(accept, gradient, state.gradient)
+        new = State(error, step_size, merit, gradient, direction, slope, state.steps + 1, scales, status, factor)
         return trees.where(accept, trial, x), new
 
     def _factorizes(self, problem: Any, x: Any) -> bool:
@@ -151,21 +159,24 @@ class Newton(Solver):
         return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
 
     def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
-        minimum = isinstance(problem, Minimize | LeastSquares)
-        function = problem.gradient if minimum else problem.residual
-        matvec = linear.Linearized(lambda u: function(u, *args), x)
+        matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
             hessian, flat, unravel = materialize(matvec, residual)
             solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
-        if minimum:
-            return descent(matvec, residual, problem.structure, self.linear_solver), None
+        return descent(matvec, residual, problem.structure, self.linear_solver), None
+
+    def _root_direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Return Newton's direction for a root, and whether it solves the linear equations."""
+        matvec = linear.Linearized(lambda u: problem.residual(u, *args), x)
         if self.linear_solver is None and trees.size(x) <= PIVOTED:
             jacobian, flat, unravel = materialize(matvec, residual)
-            return unravel(solve_pivoted(jacobian, -flat)), None
+            return unravel(solve_pivoted(jacobian, -flat)), jnp.asarray(True)
         structure, solver = problem.structure, self.linear_solver
-        solution = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
-        return solution, None
+        direction = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
+        # an iterative solver makes nothing of a residual that is orthogonal to the range
+        left = trees.norm(jax.lax.stop_gradient(trees.add(matvec(direction), residual)))
+        return direction, left <= 0.5 * trees.norm(jax.lax.stop_gradient(residual))
 
     def value_in(self, problem: Any, state: Any) -> Any:
         """Return half the squared norm of the residual at the last accepted point; of a minimum, nothing."""

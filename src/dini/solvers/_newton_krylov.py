@@ -10,18 +10,21 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met, threshold
 from ..problems import FixedPoint, Root
 from ..products import dot
 from ..settings import require_count
 from ..status import Status
-from . import _stored
+from . import _steps, _stored
 from ._base import Solver, infinity, running
+from ._root_path import Known, after_step, before_step
 
 #: the forcing term where nothing is known, and its limits (Eisenstat and Walker)
 _FIRST_FORCING, _MOST_FORCING, _GAMMA = 0.5, 0.9, 0.9
 
 
+#: the share of the residual that a direction may leave to tell how far the point is from the root
+_TELLING = 0.1
 #: vectors of the basis that every step reads; the others are read where they are in use
 _BLOCK = 32
 #: corrections of earlier cycles that are kept
@@ -55,6 +58,8 @@ class State(NamedTuple):
     forcing: Any
     left: Any
     steps: Any
+    extent: Any
+    scales: Any
     status: Any
 
 
@@ -81,8 +86,8 @@ class NewtonKrylov(Solver):
         30 there if the systems are solved quickly.
     cycles
         Number of starts of GMRES for one direction, which is then taken as it is.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -104,14 +109,13 @@ class NewtonKrylov(Solver):
 
     restart: int | None = field(default=None, metadata={"static": True})
     cycles: int = field(default=4, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (Root, FixedPoint)
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         if self.restart is not None:
             require_count("NewtonKrylov's restart", self.restart)
         require_count("NewtonKrylov's cycles", self.cycles)
@@ -127,7 +131,8 @@ class NewtonKrylov(Solver):
         basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
         return State(
             inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
-            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, running(),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _steps.nowhere(x),
+            Known.nothing(x), running(),
         )  # fmt: skip
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
@@ -152,13 +157,21 @@ class NewtonKrylov(Solver):
         accept = trying & (first | (finite & enough))
         lost = trying & first & ~finite
         error = jnp.where(lost, jnp.nan, jnp.where(accept, size, state.error))
+        now, eps, old = trees.where(accept, point, x), trees.eps(x), Known(*state.scales)
+        extent = _steps.extended(state.extent, now, accept)
+        units = _steps.sizes(now, extent, eps)
+        move = trees.scale(state.step_size, state.direction)
+        change = trees.sub(residual, state.residual)
+        known, unsure = after_step(old, accept, first, move, change, units, error, state.error, eps, each=False)
+        unsure = met(self, x, error, unsure)
         ratio = jnp.where(accept & ~first, size / jnp.where(state.error > 0, state.error, 1), 0)
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        enough_digits = 0.5 * tolerance(self, x) / jnp.where(size > 0, size, 1)
+        apparent = _steps.scale_of(error, known.measure, eps), jnp.zeros_like(error)
+        enough_digits = 0.5 * threshold(self, x, apparent) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
-        forcing = jnp.where(first, _FIRST_FORCING, forcing)
+        forcing = jnp.where(first, _FIRST_FORCING, jnp.where(unsure, _TELLING, forcing))
         forcing = jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(dtype)
         cut = jnp.where(finite, 0.5 * state.error / jnp.where(size > 0, size, 1), 0.1)
         shorter = jax.lax.stop_gradient(state.step_size * jnp.clip(cut, 0.1, 0.5)).astype(dtype)
@@ -209,17 +222,31 @@ class NewtonKrylov(Solver):
         step_size = jnp.where(done, 1.0, jnp.where(trying & ~accept, shorter, 0.0)).astype(dtype)
         left = jnp.where(done, jnp.minimum(rest / jnp.where(error > 0, error, 1), 1), state.left).astype(dtype)
 
+        # the products know more of the Jacobian's size than the steps do
+        known = known.stiffer(jnp.where(grows, size, 0), units, error, eps)
+        ahead = before_step(known, done, direction, units, error, eps)
+        # a direction that leaves much of the residual says too little of the point
+        vague = done & (left > _TELLING)
+        known = ahead._replace(
+            scale=jnp.where(vague, known.scale, ahead.scale), floor=jnp.where(vague, known.floor, ahead.floor)
+        )
         hopeless = done & (left > 0.9999)
-        short = trees.norm(trees.scale(step_size, direction)) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))
-        status = jnp.where(trying & ~accept & short, Status.STALLED, state.status)
-        status = jnp.where(hopeless, Status.SINGULAR, status).astype(jnp.int32)
+        vanished = error <= 100 * eps * known.steepest
+        failed = trying & ~accept
+        short = _steps.beside(trees.scale(step_size, direction), units, direction) <= 1e-2 * eps
+        stalled = jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED)
+        status = jnp.where(failed & short, stalled, state.status)
+        status = jnp.where(failed & old.rounded(error, eps), Status.CONVERGED, status)
+        status = jnp.where(hopeless, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), status)
+        runs = done & (error <= eps * known.steepest) & _steps.run_away(now, extent, direction, direction)
+        status = jnp.where(runs & ~met(self, x, error, known), Status.DIVERGED, status).astype(jnp.int32)
         here = trees.where(accept, residual, state.residual)
         kept = state.kept + ends.astype(state.kept.dtype)
         new = State(
             error, here, basis, loose, kept, triangle, u, start, count, direction, step_size, restarted,
-            cycles, forcing, left, state.steps + 1, status,
+            cycles, forcing, left, state.steps + 1, extent, known.packed(dtype), status,
         )  # fmt: skip
-        return trees.where(accept, point, x), new
+        return now, new
 
 
 @custom_vmap

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .. import trees
 from ..loop import met
 from ._base import infinity
-from ._stochastic import Stochastic, evaluate, optimality, unseen
+from ._stochastic import Stochastic, evaluate, optimality, steepest, unseen
 
 
 class State(NamedTuple):
@@ -25,6 +25,7 @@ class State(NamedTuple):
     value: Any
     aux: Any
     steps: Any
+    scales: Any
 
 
 def _optax() -> Any:
@@ -43,19 +44,19 @@ class OptaxSolver(Stochastic):
     there is one. Transformations that need the objective get it (``value``, ``grad``, ``value_fn`` and ``grad_fn``), so
     ``optax.lbfgs()``, ``optax.polyak_sgd()`` and ``optax.contrib.sam(..., opaque_mode=True)`` work. The error is the
     norm of the gradient, with a constraint :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with
-    :math:`\eta = \min(1, \|x\| / \|\nabla f\|)`, at the point before the step; a point that meets the test is not
-    moved.
+    :math:`\eta = \|x\| / \|\nabla f\|`, at the point before the step; its scale is a tenth of the largest one so far.
+    A point that meets the test is not moved.
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
-    set ``tol=0`` and count steps.
+    set ``atol=0`` and count steps.
 
     Parameters
     ----------
     transformation
         ``optax.adam(1e-3)``, say, or a chain. The same object gives the same compiled program.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -76,11 +77,10 @@ class OptaxSolver(Stochastic):
     """
 
     transformation: Any = field(metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         _optax()
         if not (callable(getattr(self.transformation, "init", None)) and hasattr(self.transformation, "update")):
             raise TypeError(
@@ -106,8 +106,9 @@ class OptaxSolver(Stochastic):
         updates, inner = self._own(update, gradient, state.inner, x, **_taken(update, offered))
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
         error = optimality(problem, x, value, gradient).astype(state.error.dtype)
-        seen = value.astype(state.value.dtype), aux, state.steps + 1
-        return trees.where(met(self, x, error), x, new), State(error, inner, *seen)
+        scales = steepest(state.scales, error)
+        seen = value.astype(state.value.dtype), aux, state.steps + 1, scales
+        return trees.where(met(self, x, error, scales), x, new), State(error, inner, *seen)
 
     def _own(self, call: Any, *args: Any, **offered: Any) -> Any:
         """Call a function of the transformation, and say whose error it is."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..loop import met
 from ..settings import require_between, require_positive
-from ._stochastic import MomentumState, Stochastic, evaluate, optimality
+from ._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 
 @trees.register
@@ -39,7 +39,7 @@ class PolyakSGD(Stochastic):
         :math:`c > 0`; one for convex objectives that can be fitted, one half for strongly convex ones.
     momentum
         :math:`\beta`, in [0, 1).
-    tol, max_steps
+    rtol, atol, max_steps
         As for :class:`OptaxSolver`.
 
     References
@@ -59,11 +59,10 @@ class PolyakSGD(Stochastic):
     lower_bound: Any = 0.0
     scale: Any = 1.0
     momentum: Any = 0.0
-    tol: Any = None
     max_steps: int = field(default=10000, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("PolyakSGD's max_step_size", self.max_step_size)
         require_positive("PolyakSGD's scale", self.scale)
         require_between("PolyakSGD's momentum", self.momentum, 0, 1, or_low=True)
@@ -84,6 +83,7 @@ class PolyakSGD(Stochastic):
         eta = jax.lax.stop_gradient(jnp.minimum(ratio, self.max_step_size)).astype(dtype)
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
         error = optimality(problem, x, value, gradient).astype(dtype)
-        new = trees.where(met(self, x, error), x, problem.prox(new, 1.0))
-        seen = value.astype(dtype), aux, state.steps + 1
+        scales = steepest(state.scales, error)
+        new = trees.where(met(self, x, error, scales), x, problem.prox(new, 1.0))
+        seen = value.astype(dtype), aux, state.steps + 1, scales
         return new, MomentumState(error, eta, trees.sub(new, x), *seen)

@@ -12,9 +12,10 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..loop import met
-from ..products import squares
+from ..products import dot, squares
 from ..status import Status
-from ._base import infinity, kept_value, relative_rounding, running, shown_by_gradients
+from . import _scales
+from ._base import cold_length, infinity, kept_value, natural_length, relative_rounding, running, shown_by_gradients
 from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
 from ._definite import descent, solve_positive
 
@@ -29,6 +30,7 @@ class State(NamedTuple):
     direction: Any
     free: Any
     steps: Any
+    scales: Any
     status: Any
 
 
@@ -50,8 +52,8 @@ class ProjectedNewton(BoxSolver):
     linear_solver
         One of :mod:`dini.linear`, a Lineax solver or a function ``solve(matvec, b)``, used for the Newton system.
         Default: dense factorization for small problems, a Krylov method for large ones.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -70,11 +72,10 @@ class ProjectedNewton(BoxSolver):
     """
 
     linear_solver: Any = None
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
@@ -82,7 +83,7 @@ class ProjectedNewton(BoxSolver):
         del problem, args
         inf, zero = infinity(x), jnp.zeros_like(flatten(x))
         steps = jnp.zeros((), jnp.int32)
-        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, running())
+        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
@@ -90,9 +91,10 @@ class ProjectedNewton(BoxSolver):
         trial = box.project(flat + state.step_size * state.direction)
         value, gradient = value_and_gradient(problem, box, trial, args)
         s, y = trial - flat, gradient - state.gradient
-        curvature = secant_curvature(s, y, *squares(s, y))
+        first, eps = state.steps == 0, trees.eps(x)
+        ss, yy = squares(s, y)
+        curvature = secant_curvature(s, y, gradient, ss, yy)
         size = trees.norm(box.projected_gradient(trial, gradient, curvature))
-        first = state.steps == 0
         # what the free coordinates promise along the line, and the active ones along the bent path
         free = state.step_size * jnp.where(state.free, state.gradient * state.direction, 0)
         promise = jnp.sum(jnp.where(state.free, free, state.gradient * (trial - flat)))
@@ -101,25 +103,31 @@ class ProjectedNewton(BoxSolver):
         shown = shown_by_gradients(state.value, value, -promise, state.error, size)
         accept = first | (finite & ((value <= state.value + 1e-4 * promise + slack) | shown))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+        extent = trees.norm(trial)
+        scales = _scales.learned(state.scales, accept, ss, jnp.where(first, 0, yy), extent, size, eps, dot(s, y))
 
         def renew() -> tuple[Any, Any, Any]:
-            near = jnp.minimum(1e-3, size)
+            length = cold_length(_scales.Scales(*scales), extent, size)
+            length = jnp.where(first, natural_length(value, extent, size) / jnp.where(size > 0, size, 1), length)
+            # active is what lies within the next step of a bound, and a thousandth of the point
+            near, soft = 1e-3 * extent / flat.size**0.5, _scales.Scales(*scales).soft
+            near = jnp.where(soft > 0, jnp.minimum(near, soft * size), near)
             low, high = trial <= box.lower + near, trial >= box.upper - near
             free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
-            return self._direction(problem, box, trial, gradient, free, args), free, jnp.ones_like(value)
+            return self._direction(problem, box, trial, gradient, free, length, args), free, jnp.ones_like(value)
 
         def shrink() -> tuple[Any, Any, Any]:
             return state.direction, state.free, 0.5 * state.step_size
 
-        needed = accept & ~met(self, x, error)
+        needed = accept & ~met(self, x, error, scales)
         direction, free, step_size = jax.lax.cond(needed, renew, shrink)
         status = jnp.where(jnp.all(jnp.isfinite(direction)), state.status, Status.SINGULAR)
         moved = state.step_size * trees.norm(state.direction)
-        tiny = ~accept & (moved <= 1e-2 * trees.eps(x) * (1 + trees.norm(flat)))
+        tiny = ~accept & (moved <= 1e-2 * eps * trees.norm(flat))
         # a step that rounding swallows is the next one as well
         tiny |= accept & ~first & jnp.all(trial == flat)
-        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
-        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        ends = {"status": status, "accept": accept, "stalled": False, "tiny": tiny}
+        status = _scales.ending(scales, (jnp.where(accept, value, state.value), extent, error), eps, **ends)
         new = State(
             error,
             step_size,
@@ -128,12 +136,20 @@ class ProjectedNewton(BoxSolver):
             direction,
             free,
             state.steps + 1,
+            scales,
             status.astype(jnp.int32),
         )
         return trees.where(accept, box.unravel(trial), x), new
 
     def _direction(
-        self, problem: Any, box: Box, x: jax.Array, gradient: jax.Array, free: jax.Array, args: tuple[Any, ...]
+        self,
+        problem: Any,
+        box: Box,
+        x: jax.Array,
+        gradient: jax.Array,
+        free: jax.Array,
+        length: Any,
+        args: tuple[Any, ...],
     ) -> jax.Array:
         hessian = linear.Linearized(lambda u: flatten(problem.gradient(box.unravel(u), *args)), x)
         if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:
@@ -143,7 +159,9 @@ class ProjectedNewton(BoxSolver):
             scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
             both = free[:, None] & free[None, :]
             held = jnp.where(both, matrix, 0) + jnp.diag(jnp.where(free, 0, scale))
-            return -solve_positive(held, gradient)[0]
+            step = -solve_positive(held, gradient)[0]
+            # of a Hessian that is zero, or not finite, the gradient is left
+            return jnp.where(jnp.all(jnp.isfinite(step)), step, -length * gradient)
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
         step = descent(reduced, jnp.where(free, gradient, 0), "positive definite", self.linear_solver)
-        return jnp.where(free, step, -gradient)
+        return jnp.where(free, step, -length * gradient)

@@ -10,17 +10,28 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import as_function
-from ..loop import tolerance
+from ..loop import met, threshold
 from ..settings import require_positive
 from ..status import Status
-from ._base import Solver, infinity, judged, relative_rounding, running, shortened, swallowed
+from . import _scales
+from ._base import (
+    Solver,
+    infinity,
+    judged,
+    natural_length,
+    probe_length,
+    relative_rounding,
+    running,
+    shortened,
+    swallowed,
+)
 from ._gradient_descent import at_rest, schedule_value
 
 
 class State(NamedTuple):
     """Carried from step to step: the extrapolated point, the momentum's counter and the step size.
 
-    ``last`` is the extrapolated point before, with its gradient, where step sizes are tested; ``unsure`` says that
+    ``last`` is the extrapolated point before, with its gradient; ``unsure`` says that
     the values could not tell whether the last one was too long.
     """
 
@@ -29,6 +40,7 @@ class State(NamedTuple):
     momentum: Any
     extrapolated: Any
     steps: Any
+    scales: Any
     status: Any
     last: Any
     unsure: Any
@@ -51,8 +63,8 @@ class ProximalGradient(Solver):
         A constant, or a function of the number of the step, used without any test. Default: adaptive.
     acceleration
         Whether to use momentum.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -71,14 +83,13 @@ class ProximalGradient(Solver):
 
     step_size: Any = None
     acceleration: bool = field(default=True, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
     lags = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive(f"{self.name}'s step_size", self.step_size)
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
@@ -98,29 +109,41 @@ class ProximalGradient(Solver):
         del problem, args
         inf = infinity(x)
         one = jnp.ones_like(inf)
-        last = (x, trees.zeros_like(x)) if self.step_size is None else None
-        return State(inf, one, one, x, jnp.zeros((), jnp.int32), running(), last, jnp.zeros((), bool))
+        last, unsure = (x, trees.zeros_like(x)), jnp.zeros((), bool)
+        return State(inf, one, one, x, jnp.zeros((), jnp.int32), _scales.unknown(x), running(), last, unsure)
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Try one step."""
         y = state.extrapolated
         dtype = state.error.dtype
+        first, eps = state.steps == 0, trees.eps(x)
         if self.step_size is not None:
-            value, gradient, last, steep = None, problem.gradient(y, *args), None, state.unsure
-            eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
+            value, gradient = None, problem.gradient(y, *args)
         else:
             value, gradient = problem.value_and_gradient(y, *args)
-            # the first trial moves by at most one: no curvature is known yet
-            size = trees.norm(gradient)
-            first = 1 / jnp.maximum(size, 1e-3).astype(dtype)
+        last = jax.lax.stop_gradient((y, gradient))
+        apart, change = trees.sub(last, state.last)
+        rise, room, changed = (
+            trees.vdot(*pair).astype(dtype) for pair in ((apart, change), (apart, apart), (change, change))
+        )
+        changed = jnp.where(first, 0, changed)
+        size, slope = trees.norms(*last)
+        if self.step_size is not None:
+            eta, steep = jnp.asarray(schedule_value(self.step_size, state.steps), dtype), state.unsure
+        else:
+            # the first step only probes the curvature, the second one fits it; both are constants of differentiation,
+            # as all step sizes that a search finds
+            value_seen = jax.lax.stop_gradient(value)
+            probe = probe_length(value_seen, size, slope, eps).astype(dtype)
             if not self.stops:
-                first = at_rest(problem, y, args, (state.steps == 0) & (size == 0), first)
-            # a constant of differentiation, as all step sizes that a search finds
-            eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
-            last = jax.lax.stop_gradient((y, gradient))
-            apart, change = trees.sub(last, state.last)
-            rise, room = trees.vdot(apart, change).astype(dtype), trees.vdot(apart, apart).astype(dtype)
-            eta, steep = shortened(eta, state.unsure, rise, room)
+                probe = at_rest(problem, y, args, first & (slope == 0), probe)
+            told = (rise > 0) & (changed > (_scales.BLIND * eps * slope) ** 2)
+            whole = natural_length(value_seen, size, slope) / jnp.where(slope > 0, slope, 1)
+            fitted = jnp.where(told, room / jnp.where(told, rise, 1), whole)
+            eta = jnp.where(first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
+            eta, steep = shortened(
+                jax.lax.stop_gradient(eta).astype(dtype), state.unsure & (state.steps > 1), rise, room
+            )
         forward = trees.axpy(-eta, gradient, y)
         new = problem.prox(forward, eta)
         move = trees.sub(new, y)
@@ -136,19 +159,23 @@ class ProximalGradient(Solver):
             gap, slack = squared / (2 * eta), relative_rounding(value)
             excess = new_value - (value + trees.vdot(gradient, move) + gap)
             accept, tested = judged(excess, gap, value, jnp.isinf(state.error))
+            # the first step is short, whatever rounding makes of its value, or brings the start into the set
+            accept |= first & jnp.isfinite(new_value)
             # a test that drowns in rounding says nothing about a longer step
             unsure = accept & ~tested
             step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
             # a step that fails a test which asks for nothing has met rounding, not curvature
-            tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * trees.eps(x) * (1 + trees.norm(x))) | (gap <= 1e-3 * slack))
-            stuck = accept & (squared == 0) & (error > tolerance(self, x))
+            tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * eps * size) | (gap <= 1e-3 * slack))
+            stuck = accept & (squared == 0) & (error > threshold(self, x, state.scales)) & ~first
             status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
             # a finite point has a finite image unless the constraint or penalty itself is undefined
             lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
             # after a step that was too long, the point is worse than the error says
-            known = accept & (tested | (state.unsure & ~steep))
+            known = accept & (tested | (state.unsure & ~steep) | first)
             error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
+        known = jnp.isfinite(error)
+        scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise, leaps=True)
         if self.acceleration:
             step = trees.sub(new, x)
             uphill = trees.vdot(trees.sub(y, new), step) > 0
@@ -159,10 +186,16 @@ class ProximalGradient(Solver):
             momentum = jnp.where(accept, grown, state.momentum).astype(dtype)
         else:
             extrapolated, momentum = new, state.momentum
+        if self.step_size is None:
+            # the curvature may show that the start was a solution: the point goes back to it, or stays
+            home = (state.steps == 1) & met(self, x, state.error, scales)
+            new, accept = trees.where(home, state.last[0], new), accept | home
+            extrapolated, error = trees.where(home, new, extrapolated), jnp.where(home, state.error, error)
+            new = trees.where(first & met(self, x, error, scales), x, new)
         x = trees.where(accept, new, x)
         extrapolated = trees.where(accept, extrapolated, y)
         error, step_size = error.astype(dtype), step_size.astype(dtype)
-        return x, State(error, step_size, momentum, extrapolated, state.steps + 1, status, last, unsure)
+        return x, State(error, step_size, momentum, extrapolated, state.steps + 1, scales, status, last, unsure)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one plain proximal gradient step."""

@@ -58,8 +58,8 @@ class ProximalNewton(WorkingSet):
     largest
         The largest working set; a block is that number squared. With more active elements the method still converges,
         block by block.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps.
 
@@ -85,13 +85,12 @@ class ProximalNewton(WorkingSet):
     """
 
     largest: int = field(default=1024, metadata={"static": True})
-    tol: Any = None
     max_steps: int = field(default=200, metadata={"static": True})
 
     superlinear = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_count("ProximalNewton's largest", self.largest)
 
     def minimize_model(self, model: Model) -> jax.Array:

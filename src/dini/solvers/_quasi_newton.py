@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import met, threshold
 from ..products import inner_products
 from ..status import Status
+from . import _scales
 from ._base import (
     Solver,
-    first_length,
+    cold_length,
     hidden_difference,
     infinity,
     kept_value,
     lost_patience,
+    probe_length,
     relative_rounding,
     running,
     shown_by_gradients,
@@ -40,6 +42,7 @@ class State(NamedTuple):
     direction: Any
     search: Any
     model: Any
+    scales: Any
     status: Any
 
 
@@ -65,8 +68,8 @@ class QuasiNewton(Solver):
 
     line_search: LineSearch
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
         require_line_search(self.name, self.line_search)
 
     def _empty(self, x: Any, dtype: Any) -> Any:
@@ -87,9 +90,12 @@ class QuasiNewton(Solver):
         """Drop all pairs where ``forget`` holds."""
         raise NotImplementedError
 
-    def _first_trial(self, old: Any, slope: Any) -> Any:
-        """Return the first step size to try along a direction of the model, after a search that ended in ``old``."""
-        del old
+    def _first_trial(self, old: Any, slope: Any, probed: Any, fitted: Any) -> Any:
+        """Return the first step size to try along a direction of the model, after a search that ended in ``old``.
+
+        ``fitted`` is the one that fits the curvature along the gradient, where the last step has only ``probed`` it.
+        """
+        del old, probed, fitted
         return jnp.ones_like(slope)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
@@ -98,7 +104,7 @@ class QuasiNewton(Solver):
         inf, zero = infinity(x), trees.zeros_like(x)
         fresh = self.line_search.begin(0.0, inf, 0.0)
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *fresh])
-        return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), running())
+        return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
@@ -111,23 +117,30 @@ class QuasiNewton(Solver):
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
         size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
-        first = jnp.isinf(state.value)
+        first, eps = jnp.isinf(state.value), trees.eps(x)
+        extent = _scales.norm(trial).astype(dtype)
         slack = relative_rounding(state.value)
         # the first trial is the start itself
         slope = jax.lax.optimization_barrier(gram.sg / jnp.where(first, 1, old.trial))
         hidden = hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
-        # a trial that meets the stopping test need not satisfy the search
-        solved = (size <= tolerance(self, x)) & (value <= state.value + hidden)
+        # a trial that meets the stopping test need not satisfy the search, and neither does the one that only probes
+        seen = _scales.learned(
+            state.scales, finite, gram.ss, jnp.where(first, 0, gram.yy), extent, size, eps, gram.sy, leaps=True
+        )
+        solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
         shown &= slope >= 0.9 * old.slope
-        accept = (first | fits | solved | shown) & finite
+        # the first step, which is short, may show that the start is a solution
+        home = (steps == 1) & met(self, x, state.error, seen)
+        accept = (first | fits | solved | shown) & finite & ~home
         # a search that fails along a quasi-Newton direction starts again along the gradient
         failed = ~accept & exhausted(bracket)
         restart = failed & (state.model.count > 0)
 
-        curved = gram.sy > trees.eps(x) * jnp.sqrt(gram.ss * gram.yy)
+        # a change of the gradient that drowns in its rounding says nothing
+        curved = (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy)) & (gram.yy > (_scales.BLIND * eps) ** 2 * gram.gg)
         keep = accept & ~first & curved
         accept, keep = jax.lax.optimization_barrier((accept, keep))
         model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)
@@ -145,12 +158,16 @@ class QuasiNewton(Solver):
         slope = jnp.where(restart, -(error**2), slope)
         cold = restart | (model.count == 0)
         point = trees.where(accept, trial, x)
-        near = lambda: self._first_trial(old, slope)
-        start = jax.lax.cond(cold, lambda: first_length(point, direction).astype(dtype), near)
+        scales = jnp.where(accept | home, seen, state.scales)
+        here = jnp.where(accept, extent, _scales.norm(x).astype(dtype))
+        cold_start = cold_length(_scales.Scales(*scales), here, error)
+        cold_start = jnp.where(first, probe_length(value, here, error, eps), cold_start)
+        start = jnp.where(cold, cold_start, self._first_trial(old, slope, steps == 1, cold_start)).astype(dtype)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)
-        status = jnp.where(stalled, Status.STALLED, state.status)
-        status = jnp.where(unbounded(bracket) | (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
+        ends = {"status": state.status, "accept": accept, "stalled": stalled}
+        status = _scales.ending(scales, (value, extent, error), eps, **ends)
+        status = jnp.where(unbounded(bracket), Status.DIVERGED, status)
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
             value,
@@ -158,6 +175,7 @@ class QuasiNewton(Solver):
             direction,
             jnp.stack([best, idle, steps + 1, exact, *map(partial(jnp.where, renew), fresh, bracket)]),
             self._forget(model, restart),
+            scales,
             status.astype(jnp.int32),
         )
         return point, kept

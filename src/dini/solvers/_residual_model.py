@@ -29,7 +29,7 @@ class Point(NamedTuple):
     """The residuals at a point, weighted so that :math:`J^T J` and :math:`J^T r` are those of the robust loss.
 
     ``jacobian`` is transposed, one row an unknown; where it is costly it is ``None`` until it is asked for. ``rest`` is
-    the squared gradient in what is not an unknown of the steps.
+    the squared gradient in what is not an unknown of the steps, ``astray`` what it is beside its terms.
     """
 
     value: Any
@@ -37,6 +37,7 @@ class Point(NamedTuple):
     residuals: Any
     jacobian: Any
     rest: Any = 0.0
+    astray: Any = 0.0
 
 
 class Space:
@@ -324,8 +325,9 @@ class MatrixFree(Model):
         """Return one size for all columns, which are not known: the Jacobian's along the gradient."""
         del store
         size = trees.norm(gradient)
-        top = trees.norm(space.products(u)[0](gradient))
-        return jnp.broadcast_to(jnp.where(size > 0, top / jnp.where(size > 0, size, 1), 0), gradient.shape)
+        # of a unit vector, the product does not overflow
+        top = trees.norm(space.products(u)[0](gradient / jnp.where(size > 0, size, 1)))
+        return jnp.broadcast_to(jnp.where(size > 0, top, 0), gradient.shape)
 
     def factor(self, damping: Any) -> Callable[[Any], Any]:
         """Return the solver by conjugate gradients."""

@@ -14,9 +14,11 @@ from ..problems import FixedPoint, LeastSquares, Root
 from ..products import dot
 from ..settings import require_choice
 from ..status import Status
+from . import _steps
 from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
 from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
+from ._residual_scales import Known, known
 from ._structured_secant import Secant
 
 #: radius of the first trust region, in units of the scaled starting point
@@ -46,6 +48,8 @@ class State(NamedTuple):
     secant: Any
     idle: Any
     steps: Any
+    extent: Any
+    scales: Any
     status: Any
 
 
@@ -72,8 +76,8 @@ class ResidualSolver(Solver):
                 "Use ProximalGradient or ProjectedGradient."
             )
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
         require_choice(f"{self.name}'s linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
     def algebra(self, size: int) -> Any:
@@ -100,8 +104,8 @@ class ResidualSolver(Solver):
         control, nothing = self._start(space.dtype), jnp.zeros_like(inf)
         secant = Secant.empty(space.size, space.outputs, space.dtype) if self._secant(space) else None
         idle = jnp.stack([nothing, inf])
-        steps = jnp.zeros((), jnp.int32)
-        return State(inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, running())
+        steps, scales = jnp.zeros((), jnp.int32), jnp.zeros(len(Known._fields), space.dtype)
+        return State(inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, zero, scales, running())
 
     def _secant(self, space: Space) -> bool:
         return self.hessian == "secant" and space.minimum and self.algebra(space.size) is ALGEBRA["cholesky"]
@@ -122,14 +126,26 @@ class ResidualSolver(Solver):
         # value rises by more, because it may be the difference of large numbers
         rises = actual < -relative_rounding(at.value)
         shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
-        shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
         predicted = state.predicted
+        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+        shrinks &= predicted <= doubtful_difference(at.value)
+        shrinks &= ~_steps.leaps(state.move, space.point, state.extent, trees.eps(x))
+        shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
         ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
         ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
         accept = first | (finite & jnp.where(drowned, shrinks, ratio > 1e-4))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
         gradient = jnp.where(accept, at.gradient, state.gradient)
         u = jnp.where(accept, trial, space.point)
+        extent = _steps.extended(state.extent, u, accept)
+        old = Known(*state.scales)
+        # the last step may tell that none from here is needed
+        moved = old.stretch * _steps.longest(state.move, _steps.sizes(u, extent, trees.eps(x)))
+        ratio_of_errors = size / jnp.where(state.error > 0, state.error, 1)
+        astray = jnp.where(accept, at.astray, old.astray)
+        left = jnp.where(accept & ~first, _steps.left_after(moved, ratio_of_errors), jnp.inf)
+        left = _steps.told(left, astray, trees.eps(x))
+        brief = _steps.scale_of(error, left, trees.eps(x)), jnp.zeros_like(error)
 
         keep = state.secant is not None  # the Jacobian as well
 
@@ -138,12 +154,14 @@ class ResidualSolver(Solver):
             return algebra.build(jacobian, at.residuals), jacobian if keep else None
 
         last = state.store, state.secant.jacobian if keep else None
+        solved = jnp.zeros((), bool)
         if eager:  # the Jacobian is there
             store, jacobian = trees.where(accept, renew(None), last)
         elif algebra is ALGEBRA["cg"]:
             store, jacobian = last
         else:
-            needed = accept & ~met(self, x, error)
+            solved = met(self, x, error, brief)
+            needed = accept & ~solved
             store, jacobian = jax.lax.cond(needed, renew, lambda _: last, None)
         # the largest norms so far keep the steps from growing where a column has become small
         norms = algebra.norms(store, gradient, space, u)
@@ -163,48 +181,65 @@ class ResidualSolver(Solver):
             matrix = jnp.where(accept & ~first, secant.updated(state.move, change, wanted), secant.matrix)
             used = secant.chosen(actual, predicted) & ~first
             secant = secant._replace(matrix=matrix, jacobian=jacobian, used=used)
-        move, control, predicted, secant = self._next(control, model, secant, space, u, first)
+        raw, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
+        predicted = -dot(gradient, move) - 0.5 * curvature
         value = jnp.where(accept, at.value, state.value)
         idle = _idle(state.idle, accept, actual, error, value)
-        squared = dot(move, move)
-        short = squared <= (1e-2 * trees.eps(x)) ** 2 * (1 + dot(u, u))
+        held = model.masked(gradient)
+        learned = None if secant is None else (secant.used, scale)
+        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old.steepest, astray, learned)
+        # a step that is damped further says less of the same point
+        now = now.kept(accept, old)
+        now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
         # no step of the next size can be told from none
-        status = jnp.where((~accept & short) | (idle[0] >= _IDLE), Status.STALLED, state.status)
-        status = jnp.where(jnp.isfinite(squared), status, Status.SINGULAR).astype(jnp.int32)
+        short = now.length <= 1e-2 * trees.eps(x)
+        stalled = (~accept & short) | (idle[0] >= _IDLE)
+        status = jnp.where(
+            stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status
+        )
+        status = jnp.where(~accept & old.rounded(space, state.value), Status.CONVERGED, status)
+        # damped steps are shorter than those that are wanted
+        ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
+        runs = accept & ~solved & now.run_away(u, extent, last, ahead)
+        status = jnp.where(runs, Status.DIVERGED, status)
+        status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
         steps = state.steps + 1
-        new = State(error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, status)
+        new = State(
+            error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
+            now.packed(space.dtype), status,
+        )  # fmt: skip
         return trees.where(accept, space.unravel(trial), x), new
 
     def _next(
         self, control: Any, model: Model, secant: Secant | None, space: Space, u: Any, first: Any
-    ) -> tuple[Any, Any, Any, Secant | None]:
-        """Return the next move, the control, the predicted decrease, and the secant estimate with its prediction."""
+    ) -> tuple[Any, Any, Any, Any, Secant | None]:
+        """Return the next step before and after it is clipped to the bounds, the control, its curvature, the secant."""
 
         def finish(move: Any) -> Any:
             return move if space.bounds is None else space.clip(u + move) - u
 
         def plain(_: Any) -> Any:
-            move, after = self._propose(control, model, space, u, first)
-            return finish(move), after
+            raw, after = self._propose(control, model, space, u, first)
+            return raw, finish(raw), after
 
         if secant is None:
-            move, control = plain(None)
-            return move, control, model.decrease(move), None
+            raw, move, control = plain(None)
+            return raw, move, control, model.curvature(move), None
         full = model.with_hessian(secant.matrix)
 
         def estimated(_: Any) -> Any:
-            move, after = self._propose(control, full, space, u, first)
-            return finish(move), after
+            raw, after = self._propose(control, full, space, u, first)
+            return raw, finish(raw), after
 
-        move, after = jax.lax.cond(secant.used, estimated, plain, None)
+        raw, move, after = jax.lax.cond(secant.used, estimated, plain, None)
         # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
         convex = jnp.isfinite(dot(move, move)) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
         used = secant.used & convex
-        move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (move, after), None)
-        predictions = model.decrease(move), full.decrease(move)
-        predicted = jnp.where(used, predictions[1], predictions[0])
-        unused = jnp.where(used, predictions[0], predictions[1])
-        return move, control, predicted, secant._replace(used=used, other=unused)
+        raw, move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (raw, move, after), None)
+        curvatures = model.curvature(move), full.curvature(move)
+        curvature = jnp.where(used, curvatures[1], curvatures[0])
+        unused = -dot(model.gradient, move) - 0.5 * jnp.where(used, curvatures[0], curvatures[1])
+        return raw, move, control, curvature, secant._replace(used=used, other=unused)
 
     def value_in(self, problem: Any, state: State) -> Any:
         """Return the objective at the last accepted point."""
@@ -252,8 +287,10 @@ class Region(NamedTuple):
 
     def first(self, model: Model, u: Any, first: Any) -> Region:
         """Return the region with its first radius, in units of the scaled starting point."""
-        start = FIRST_RADIUS * trees.norm(model.scale * jax.lax.stop_gradient(u))
-        return self._replace(radius=jnp.where(first, jnp.where(start > 0, start, FIRST_RADIUS), self.radius))
+        start = trees.norm(model.scale * jax.lax.stop_gradient(u))
+        # from zero, in units of the residuals that the columns have to do with
+        start = jnp.where(start > 0, start, trees.norm(jax.lax.stop_gradient(model.slope)))
+        return self._replace(radius=jnp.where(first, FIRST_RADIUS * jnp.where(start > 0, start, 1), self.radius))
 
     def walked(self, step: Any, first: Any) -> Region:
         """Return the region after a step is chosen; the first one is no larger than that step."""

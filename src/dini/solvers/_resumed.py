@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import threshold
 from ..status import Status
 
 
@@ -52,7 +52,7 @@ class Resumed:
         """
         fresh = self.solver.init(problem, x, *args)
         state = fitting(self.state, fresh, self.solver)
-        tol = tolerance(self.solver, x)
+        tol = threshold(self.solver, x, getattr(state, "scales", None))
         stale = (state.error <= tol) & ~(problem.condition.error(problem, x, *args) <= 100 * tol)
         return running(trees.where(stale | ~jnp.asarray(self.solver.believes(problem, x, state)), fresh, state))
 

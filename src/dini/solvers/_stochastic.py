@@ -41,6 +41,7 @@ class MomentumState(NamedTuple):
     value: Any
     aux: Any
     steps: Any
+    scales: Any
 
     @classmethod
     def first(cls, problem: Any, x: Any, args: tuple[Any, ...], step_size: Any) -> MomentumState:
@@ -50,11 +51,11 @@ class MomentumState(NamedTuple):
         return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), *seen)
 
 
-def unseen(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-    """Return the value, the auxiliary output and the number of steps before the first step: infinity, zeros, zero."""
+def unseen(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+    """Return value, auxiliary output, number of steps and scales before the first step: infinity, and zeros."""
     shapes = jax.eval_shape(problem.aux, x, *args) if problem.has_aux else None
     aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return infinity(x), aux, jnp.zeros((), jnp.int32)
+    return infinity(x), aux, jnp.zeros((), jnp.int32), jnp.zeros(2, trees.real_dtype(x))
 
 
 def evaluate(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -64,6 +65,15 @@ def evaluate(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any
     value, gradient = problem.value_and_gradient(x, *args)
     # the same program once more, which XLA recognises
     return value, gradient, jax.tree.map(jnp.asarray, problem.aux(x, *args))
+
+
+def steepest(scales: jax.Array, error: Any) -> jax.Array:
+    """Return what the error is compared with: a tenth of the largest one so far.
+
+    Gradients on batches differ by more than the steps between them: no curvature is to be learned from that.
+    """
+    error = jax.lax.stop_gradient(error).astype(scales.dtype)
+    return scales.at[0].max(jnp.where(jnp.isfinite(error), 0.1 * error, 0))
 
 
 def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:

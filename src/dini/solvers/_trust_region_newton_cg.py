@@ -10,8 +10,17 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..settings import require_positive
-from ..status import Status
-from ._base import PATIENCE, Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
+from . import _scales
+from ._base import (
+    PATIENCE,
+    Solver,
+    infinity,
+    kept_value,
+    natural_length,
+    relative_rounding,
+    running,
+    shown_by_gradients,
+)
 
 
 class State(NamedTuple):
@@ -29,6 +38,7 @@ class State(NamedTuple):
     residual: Any
     direction: Any
     ledger: Any
+    scales: Any
     status: Any
 
 
@@ -47,8 +57,8 @@ class TrustRegionNewtonCG(Solver):
     ----------
     radius
         The first :math:`\Delta`.
-    tol
-        Tolerance on the error. Default: the square root of the unit roundoff.
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of steps, that is of products and evaluations together.
 
@@ -65,24 +75,23 @@ class TrustRegionNewtonCG(Solver):
     [1. 1.]
     """
 
-    radius: Any = 1.0
-    tol: Any = None
+    radius: Any = None
     max_steps: int = field(default=5000, metadata={"static": True})
 
     superlinear = True
     monotone = True
     fitted = True
 
-    def __post_init__(self) -> None:
-        self._check_settings()
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
-        ledger = jnp.stack([jnp.asarray(self.radius, inf.dtype), *[jnp.zeros_like(inf)] * 2, inf, jnp.zeros_like(inf)])
-        return State(inf, inf, zero, jnp.zeros((), bool), zero, zero, zero, ledger, running())
+        ledger = jnp.stack([inf, *[jnp.zeros_like(inf)] * 2, inf, jnp.zeros_like(inf)])
+        return State(inf, inf, zero, jnp.zeros((), bool), zero, zero, zero, ledger, _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
@@ -101,7 +110,7 @@ class TrustRegionNewtonCG(Solver):
         product = trees.where(finite, product, trees.zeros_like(product))
         dot = lambda a, b: trees.vdot(a, b).astype(radius.dtype)
         curvature, zd, dd, zz = dot(d, product), dot(z, d), dot(d, d), dot(z, z)
-        bends = curvature > trees.eps(x) * dd
+        bends = curvature > 0
         # how far it is along d to the boundary
         room = jnp.maximum(radius**2 - zz, 0)
         reach = room / (zd + jnp.sqrt(jnp.maximum(zd**2 + dd * room, jnp.finfo(radius.dtype).tiny)))
@@ -113,7 +122,10 @@ class TrustRegionNewtonCG(Solver):
         move, residual = trees.axpy(length, d, z), trees.axpy(length, product, state.residual)
         new = dot(residual, residual)
         size = jnp.sqrt(dot(state.gradient, state.gradient))
-        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, jnp.sqrt(size)) * size) | (count + 1 >= trees.size(x))
+        # as exactly as the gradient is small beside the largest one, so that convergence is superlinear
+        steepest = _scales.Scales(*state.scales).steepest
+        share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
+        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (count + 1 >= trees.size(x))
         growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
         return state._replace(
             solving=~done,
@@ -132,7 +144,7 @@ class TrustRegionNewtonCG(Solver):
         value, gradient = problem.value_and_gradient(trial, *args)
         value, new = value.astype(dtype), dot(gradient, gradient)
         size = trees.sqrt(new)
-        first = jnp.isinf(state.value)
+        first, eps = jnp.isinf(state.value), trees.eps(x)
         slack = jnp.where(first, 0, relative_rounding(state.value))
         slope = dot(state.gradient, state.move)
         change = trees.sub(state.residual, state.gradient)
@@ -152,16 +164,21 @@ class TrustRegionNewtonCG(Solver):
         shorter = jax.lax.stop_gradient(shorter)
         radius = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.5 * length, radius))
         radius = jnp.where(accept, radius, shorter * length)
-        radius = jax.lax.stop_gradient(jnp.where(first, jnp.asarray(self.radius, dtype), radius))
+        extent = _scales.norm(trial).astype(dtype)
+        # a first move to zero would end where an even function is stationary, be it a maximum
+        start = 0.93 * natural_length(value, extent, size) if self.radius is None else jnp.asarray(self.radius, dtype)
+        radius = jax.lax.stop_gradient(jnp.where(first, start, radius)).astype(dtype)
+        y = trees.sub(gradient, state.gradient)
+        pair = length**2, jnp.where(first, 0, dot(y, y))
+        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, dot(state.move, y))
 
         gain = (actual > slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
-        status = jnp.where(idle >= PATIENCE, Status.STALLED, state.status)
-        tiny = ~accept & (length <= 1e-2 * trees.eps(x) * (1 + trees.norm(x)))
-        status = jnp.where(tiny, Status.STEP_TOO_SMALL, status)
-        status = jnp.where(accept & (value < -(trees.eps(x) ** -2)), Status.DIVERGED, status)
         error = jnp.where(accept, size, state.error)
+        tiny = ~accept & (length <= 1e-2 * eps * trees.norm(x))
+        ends = {"status": state.status, "accept": accept, "stalled": idle >= PATIENCE, "tiny": tiny}
+        status = _scales.ending(scales, (value, extent, error), eps, **ends)
         kept = State(
             jnp.where(first & ~finite, jnp.nan, error),
             jnp.where(accept, kept_value(state.value, value, slack), state.value),
@@ -171,6 +188,7 @@ class TrustRegionNewtonCG(Solver):
             trees.where(accept, gradient, trees.axpy(shorter, change, state.gradient)),
             trees.where(accept, trees.neg(gradient), state.direction),
             jnp.stack([radius, jnp.where(accept, new, squared), jnp.where(accept, 0, count), best, idle]),
+            scales,
             status.astype(jnp.int32),
         )
         return trees.where(accept, trial, x), kept

@@ -39,10 +39,11 @@ class Separated(Space):
         self.unravel = lambda u: joined(u, self.coefficients(u)[0])
         self.residuals = lambda u: self.joint(u, self.coefficients(u)[0])
 
-    def coefficients(self, u: Any) -> tuple[Any, Callable[[Any], Any]]:
-        """Return the best linear part at a point, and the projection of residuals onto the range of its matrix.
+    def coefficients(self, u: Any) -> tuple[Any, Callable[[Any], Any], Any]:
+        """Return the best linear part at a point, the projection of residuals onto the range of its matrix, and units.
 
-        A column that depends on those before it gets the coefficient zero.
+        The unit of an element is what makes its column as long as the residuals without any. A column that depends on
+        those before it gets the coefficient zero.
         """
         zero = jnp.zeros(self.count, self.dtype)
         r, push = jax.linearize(lambda c: self.joint(u, c), zero)
@@ -63,32 +64,37 @@ class Separated(Space):
         q, triangle = jax.lax.cond(jnp.any(spare), without, lambda _: (q, triangle), None)
         q = q[: r.size]
         c = -jax.scipy.linalg.solve_triangular(triangle, dot(q.T, r), check_finite=False) / scale
-        return c, lambda v: dot(q, dot(q.T, v))
+        unit = jax.lax.stop_gradient(trees.norm(r)) * jnp.where(norms > 0, 1 / scale, 0)
+        return c, lambda v: dot(q, dot(q.T, v)), unit
 
     def evaluate(self, u: Any, *, eager: bool, apart: bool = False) -> Point:
         """Evaluate the residuals with the best linear part; the gradient is that of the whole problem."""
         del eager, apart
-        c, _ = self.coefficients(u)
+        c, _, unit = self.coefficients(u)
         r, pull = jax.vjp(self.joint, u, c)
         gradient, rest = pull(r)
+        bend, terms = self._bend(u, c, r, unit)
         # what is left in the linear part shows that it is not linear, or not determined to working precision
-        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest) + self._bend(u, c, r))
+        given = jax.lax.stop_gradient(jnp.max(jnp.abs(rest) * unit, initial=0))
+        astray = jnp.maximum(given / jnp.where(terms > 0, terms, 1) ** 2, bend / jnp.where(terms > 0, terms, 1))
+        return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest) + bend**2, astray)
 
-    def _bend(self, u: Any, c: Any, r: Any) -> Any:
-        """Return the square of the residuals' second difference in the linear part, zero but for rounding errors."""
-        step = jnp.maximum(jnp.abs(c), 1) * trees.signs(c)
+    def _bend(self, u: Any, c: Any, r: Any, unit: Any) -> tuple[Any, Any]:
+        """Return the residuals' second difference in the linear part, zero but for rounding errors, and its terms."""
+        # a column of zeros, of an even function say, has no unit
+        step = jnp.maximum(jnp.abs(c), jnp.where(unit > 0, unit, 1)) * trees.signs(c)
         ahead, back = self.joint(u, c + step), self.joint(u, c - step)
         bend = ahead - 2 * r + back
         terms = jnp.sqrt(jnp.sum(ahead * ahead) + jnp.sum(r * r) + jnp.sum(back * back))
-        squared = jnp.sum(bend * bend)
+        size = jnp.sqrt(jnp.sum(bend * bend))
         rounding = jnp.sqrt(jnp.finfo(self.dtype).eps) * terms
-        return jax.lax.stop_gradient(jnp.where(squared > rounding**2, squared, 0))
+        return jax.lax.stop_gradient((jnp.where(size > rounding, size, 0), terms))
 
     def jacobian(self, u: Any) -> Any:
         """Return the Jacobian of the projected residuals, transposed: Kaufman's, or that of Golub and Pereyra."""
         if self.exact:
             return super().jacobian(u)
-        c, project = self.coefficients(u)
+        c, project, _ = self.coefficients(u)
         push = jax.linearize(lambda s: self.joint(s, c), u)[1]
         rows = images(push, u)
         return jax.vmap(lambda v: v - project(v))(rows)
@@ -112,7 +118,7 @@ class VariableProjection(LevenbergMarquardt):
     approximation
         Of the Jacobian: ``"kaufman"`` leaves out the term that is proportional to the residual; ``"none"`` is that of
         Golub and Pereyra, at about twice the cost.
-    damping, strategy, linear_solver, hessian, geodesic, tol, max_steps
+    damping, strategy, linear_solver, hessian, geodesic, rtol, atol, max_steps
         As for :class:`dini.LevenbergMarquardt`, for the steps in ``a``.
 
     References
@@ -145,8 +151,8 @@ class VariableProjection(LevenbergMarquardt):
     # a Gauss-Newton step of the reduced problem is not the derivative's map
     differentiable_step = None  # type: ignore[assignment]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, tol: Any) -> None:
+        super().__post_init__(tol)
         require_choice("VariableProjection's approximation", self.approximation, ("kaufman", "none"))
 
     def check(self, problem: Any, x: Any) -> None:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..loop import tolerance
+from ..loop import accuracy, threshold
 from ..products import dot, vdot
 from ..status import Status
 from ..working_sets import Elements, dispatch, sizes
+from . import _scales
 from ._base import Solver, infinity, relative_rounding, residual_step, running
 
 
@@ -22,6 +23,8 @@ class State(NamedTuple):
     error: Any
     free: Any
     damping: Any
+    moved: Any
+    scales: Any
     status: Any
 
 
@@ -57,7 +60,7 @@ class Model(NamedTuple):
 
     def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
         """Return the norm of the model's residual, in the outer loop's measure."""
-        eta = residual_step(u, slope)
+        eta = residual_step(u, slope, convex=self.part.convex)
         return jnp.linalg.norm(u - self.part.prox(u - eta * slope, eta)) / eta
 
 
@@ -134,18 +137,20 @@ class WorkingSet(Solver):
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
-        return State(inf, ravel_pytree(x)[0] != 0, jnp.zeros_like(inf), running())
+        return State(
+            inf, ravel_pytree(x)[0] != 0, jnp.zeros_like(inf), jnp.zeros_like(inf), _scales.unknown(x), running()
+        )
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step on a working set."""
-        return self._advance(problem, x, state, args, tolerance(self, x), always=not self.stops)
+        return self._advance(problem, x, state, args, always=not self.stops)
 
     def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
         """Return one step, also where ``x`` is a solution already."""
-        return self._advance(problem, x, state, args, tolerance(self, x), always=True)[0]
+        return self._advance(problem, x, state, args, always=True)[0]
 
     def _advance(
-        self, problem: Any, x: Any, state: State, args: tuple[Any, ...], tol: Any, *, always: bool = False
+        self, problem: Any, x: Any, state: State, args: tuple[Any, ...], *, always: bool = False
     ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(x)
         part = Elements.of(problem, x)
@@ -157,10 +162,17 @@ class WorkingSet(Solver):
         choices = sizes(flat.size, self.largest)
 
         fixed, slopes = jax.lax.stop_gradient((flat, gradient))
-        near, kept = part.slope(fixed - slopes, jnp.ones((), flat.dtype))
-        violation = jnp.abs(fixed - near)
-        eta = residual_step(fixed, slopes)
-        error = jnp.linalg.norm(fixed - part.prox(fixed - eta * slopes, eta)) / eta
+        eta = residual_step(fixed, slopes, convex=part.convex)
+        near, kept = part.slope(fixed - eta * slopes, eta)
+        violation = jnp.abs(fixed - near) / eta
+        error = jnp.linalg.norm(violation)
+        # the error is that of the point before the step: the last one led to it
+        change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
+        pair, eps = (state.moved**2, change**2), trees.eps(x)
+        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, leaps=True)
+        tol = threshold(self, x, scales)
+        # where no scale is known, as exactly as the error falls in a step of a method that converges fast
+        rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)
         wanted = (kept > 0) | (violation > 0)
         old = wanted & state.free
         count = jnp.sum(old)
@@ -171,7 +183,7 @@ class WorkingSet(Solver):
             room = jnp.minimum(room, jnp.maximum(problem.fun.rank(x, *args) - count, choices[0] // 4))
         count = count + jnp.minimum(jnp.sum(wanted) - count, room)
         fits = count <= choices[-1]
-        score = violation + 1e-6 * jnp.abs(slopes) / (1 + jnp.max(jnp.abs(slopes)))
+        score = violation + 1e-6 * jnp.abs(slopes)
         order = jax.lax.top_k(jnp.where(old & fits, jnp.inf, score), choices[-1])[1]
         start = value + part.value(flat)
 
@@ -180,7 +192,7 @@ class WorkingSet(Solver):
             hessian = problem.hessian_block(unravel(flat), rows, *args)
             scale = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.diagonal(hessian))))
             damping = state.damping.astype(flat.dtype) * jnp.eye(k, dtype=flat.dtype)
-            enough = jnp.asarray(0.1 * tol, flat.dtype)
+            enough = jnp.asarray(rough, flat.dtype)
             model = Model(hessian + damping, gradient[rows], flat[rows], part.rows(rows), enough)
             some = self.minimize_model(model)
             final = jax.lax.stop_gradient(some)
@@ -209,6 +221,8 @@ class WorkingSet(Solver):
             jnp.where(lost, jnp.nan, error).astype(dtype),
             jnp.where(accept, (wanted & state.free) | used, state.free),
             damping.astype(dtype),
+            jax.lax.stop_gradient(jnp.where(accept, trees.norm(new - flat), 0)).astype(dtype),
+            scales,
             jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
         )
 

@@ -121,10 +121,9 @@ def check_gradient(
     with jax.enable_x64(True):
         widen = lambda leaf: jnp.asarray(np.asarray(leaf)).astype(_wide(leaf)) if trees.is_inexact(leaf) else leaf
         problem, init, args = jax.tree.map(widen, (problem, init, args))
-        if getattr(solver, "tol", 0) is None or (
-            isinstance(getattr(solver, "tol", None), float) and solver.tol > 1e-11
-        ):
-            solver = dataclasses.replace(solver, tol=1e-11)
+        given = [each for each in (getattr(solver, name, 0.0) for name in ("rtol", "atol")) if each is not None]
+        if not given or all(isinstance(each, float) and each > 1e-11 for each in given):
+            solver = dataclasses.replace(solver, rtol=1e-11, atol=None)
         base, merge = trees.parted((problem, args), trees.is_inexact)
         base = list(map(jnp.asarray, base))
         rng = np.random.default_rng(seed)

@@ -1,0 +1,204 @@
+"""Units do not decide: a function times ``c``, an unknown times ``b``, take as many steps to the same point."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import penalties, sets
+from dini.status import Status
+
+RNG = np.random.default_rng(0)
+DESIGN, NOISE = RNG.standard_normal((40, 8)), 0.1 * RNG.standard_normal(40)
+TARGET = DESIGN @ (np.arange(8.0) - 3) + NOISE
+LABELS = (DESIGN @ np.ones(8) + RNG.standard_normal(40) > 0) * 1.0
+CONTRACTION = RNG.standard_normal((8, 8))
+CONTRACTION *= 0.8 / np.abs(np.linalg.eigvals(CONTRACTION)).max()
+#: factors of the function and of the unknown
+DOUBLE = [(1.0, 1.0), (1e-12, 1.0), (1e12, 1.0), (1.0, 1e-12), (1.0, 1e12), (1e-10, 1e10), (1e12, 1e12)]
+SINGLE = [(1.0, 1.0), (1e-6, 1.0), (1e6, 1.0), (1.0, 1e-6), (1.0, 1e6), (1e-6, 1e-6)]
+
+
+def rosenbrock(x, c, b):
+    u = x / b
+    return c * jnp.sum(100 * (u[1:] - u[:-1] ** 2) ** 2 + (1 - u[:-1]) ** 2)
+
+
+def logistic(x, c, b):
+    z = jnp.asarray(DESIGN, x.dtype) @ (x / b)
+    return c * (jnp.mean(jnp.logaddexp(0, z) - jnp.asarray(LABELS, x.dtype) * z) + 1e-2 * jnp.sum((x / b) ** 2))
+
+
+def fit(x, c, b):
+    return 0.5 * c * jnp.sum((jnp.asarray(DESIGN, x.dtype) @ (x / b) - jnp.asarray(TARGET, x.dtype)) ** 2)
+
+
+def distance(x, c, b):
+    return 0.5 * c * jnp.sum(jnp.arange(1.0, 9.0, dtype=x.dtype) * (x / b - jnp.asarray(TARGET[:8], x.dtype)) ** 2)
+
+
+def map_of_point(x, c, b):
+    del c
+    return b * (0.9 * jnp.tanh(jnp.asarray(CONTRACTION, x.dtype) @ (x / b)) + 0.3)
+
+
+def minimize(fun, start, **parts):
+    def run(solver, c, b):
+        made = {name: part(c, b) for name, part in parts.items()}
+        return dini.minimize(fun, jnp.asarray(start, c.dtype) * b, c, b, solver=solver, on_failure="ignore", **made)
+
+    return run
+
+
+def split(operator, part, *, inside=None):
+    def run(solver, c, b):
+        problem = dini.Composite(distance, part(c, b), operator, constraint=None if inside is None else inside(c, b))
+        start = problem.start(jnp.ones(8, c.dtype) * b, c, b)
+        return dini.solve(problem, solver, start, c, b, on_failure="ignore")
+
+    return run
+
+
+def fixed_point(solver, c, b):
+    return dini.fixed_point(map_of_point, jnp.zeros(8, c.dtype), c, b, solver=solver, on_failure="ignore")
+
+
+VALLEY = minimize(rosenbrock, -1.2 * np.ones(4))
+CLASSES = minimize(logistic, np.zeros(8))
+BOX = minimize(rosenbrock, -1.2 * np.ones(4), constraint=lambda c, b: sets.Box(-2 * b, jnp.asarray([0.5, 2, 2, 2]) * b))
+LASSO = minimize(fit, np.zeros(8), penalty=lambda c, b: penalties.L1(30 * c / b))
+SIMPLEX = minimize(distance, np.ones(8) / 8, constraint=lambda c, b: sets.Simplex(b))
+DIFFERENCES = jnp.asarray(np.diff(np.eye(8), axis=0), jnp.float32)
+FUSED = split(DIFFERENCES, lambda c, b: penalties.L1(0.2 * c / b))
+TWO_PARTS = split(None, lambda c, b: penalties.L1(0.2 * c / b), inside=lambda c, b: sets.Box(0 * b, b))
+
+#: solvers whose settings have no units, each with a problem
+CASES = {
+    "bfgs": (dini.BFGS(), VALLEY),
+    "bfgs from the hessian": (dini.BFGS(start="hessian"), CLASSES),
+    "lbfgs": (dini.LBFGS(), VALLEY),
+    "lbfgs classes": (dini.LBFGS(), CLASSES),
+    "nonlinear cg": (dini.NonlinearCG(), CLASSES),
+    "gradient descent": (dini.GradientDescent(), CLASSES),
+    "newton": (dini.Newton(), VALLEY),
+    "trust region": (dini.TrustRegionNewtonCG(), VALLEY),
+    "dogleg": (dini.Dogleg(), VALLEY),
+    "dogleg bfgs": (dini.Dogleg(hessian="bfgs"), CLASSES),
+    "nelder-mead": (dini.NelderMead(), minimize(rosenbrock, np.array([-1.2, 1.0]))),
+    "lbfgsb": (dini.LBFGSB(), BOX),
+    "projected newton": (dini.ProjectedNewton(), BOX),
+    "proximal gradient": (dini.ProximalGradient(), LASSO),
+    "proximal newton": (dini.ProximalNewton(), LASSO),
+    "coordinate descent": (dini.CoordinateDescent(), LASSO),
+    "block coordinate descent": (dini.BlockCoordinateDescent(), LASSO),
+    "projected gradient": (dini.ProjectedGradient(), SIMPLEX),
+    "mirror descent": (dini.MirrorDescent(), SIMPLEX),
+    "frank-wolfe": (dini.FrankWolfe(), SIMPLEX),
+    "condat-vu": (dini.CondatVu(), FUSED),
+    "admm": (dini.ADMM(), FUSED),
+    "douglas-rachford": (dini.DouglasRachford(), TWO_PARTS),
+    "fixed-point iteration": (dini.FixedPointIteration(), fixed_point),
+    "anderson": (dini.Anderson(), fixed_point),
+}
+
+
+def primal(solution):
+    return getattr(solution.x, "primal", solution.x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("name", CASES)
+def test_units(name, dtype):
+    solver, problem = CASES[name]
+    factors = jnp.asarray(DOUBLE if dtype == jnp.float64 else SINGLE, dtype)
+
+    @jax.jit
+    def run(c, b):
+        solution = problem(solver, c, b)
+        return primal(solution) / b, solution.status, solution.stats.steps
+
+    runs = [run(c, b) for c, b in factors]
+    points, status, steps = map(np.asarray, zip(*runs, strict=True))
+    assert (status == Status.CONVERGED).all()
+    assert (steps <= 1.3 * steps[0] + 5).all()
+    assert (1.3 * steps + 5 >= steps[0]).all()
+    # a hundred times the accuracy that was asked for: curvatures differ by as much
+    error = np.linalg.norm(points - points[0], axis=1) / np.linalg.norm(points[0])
+    assert error.max() < 100 * float(jnp.finfo(dtype).eps) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "name", ["bfgs", "lbfgs", "gradient descent", "newton", "lbfgsb", "proximal gradient", "anderson"]
+)
+def test_warm_start(name):
+    """A start beside the solution is seen as one, after the step that shows the curvature."""
+    solver, problem = CASES[name]
+    one = jnp.ones(())
+    found = problem(solver, one, one).x
+    fun = {VALLEY: rosenbrock, CLASSES: logistic, LASSO: fit, BOX: rosenbrock}.get(problem)
+
+    @jax.jit
+    def again(start):
+        keywords = {"solver": solver, "on_failure": "ignore"}
+        if fun is None:
+            return dini.fixed_point(map_of_point, start, one, one, **keywords)
+        if problem is BOX:
+            keywords["constraint"] = sets.Box(-2.0, jnp.asarray([0.5, 2, 2, 2]))
+        if problem is LASSO:
+            keywords["penalty"] = penalties.L1(30.0)
+        return dini.minimize(fun, start, one, one, **keywords)
+
+    for off in (0.0, 1e-11):
+        solution = again(found * (1 + off))
+        assert solution.status == Status.CONVERGED
+        assert solution.stats.steps <= 6
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.GradientDescent(), dini.Newton(), dini.TrustRegionNewtonCG(),
+     dini.Dogleg(), dini.LBFGSB(), dini.ProjectedNewton()],
+    ids=lambda solver: solver.name,
+)  # fmt: skip
+def test_no_minimum(solver):
+    """A function that falls forever has no minimum, whatever becomes of its gradient."""
+    separable = DESIGN * np.where(DESIGN @ np.arange(1.0, 9.0) > 0, 1, -1)[:, None]
+    functions = [
+        (lambda x: jnp.exp(-x[0]), jnp.zeros(1)),
+        (lambda x: 1e-6 * jnp.exp(-1e3 * x[0]), jnp.zeros(1)),
+        (lambda x: -x[0], jnp.ones(1)),
+        (lambda x: jnp.mean(jnp.logaddexp(0, -(separable @ x))), jnp.zeros(8)),
+    ]
+    for fun, start in functions:
+        solution = dini.minimize(fun, start, solver=solver, on_failure="ignore")
+        assert solution.status != Status.CONVERGED
+
+
+def test_what_users_met():
+    """Small data of a curve, a map without a fixed point, a concave quadratic and a linear function over a box."""
+    assert dini.fixed_point(lambda x: x + jnp.exp(-x), 1.0, on_failure="ignore").status != Status.CONVERGED
+    assert dini.fixed_point(lambda x: x + 1.0, 0.0, on_failure="ignore").status != Status.CONVERGED
+    box = sets.Box(-1.0, 1.0)
+    matrix = RNG.standard_normal((200, 200))
+    quadratic = lambda x, c: c * (x @ (matrix @ x) + x[0])
+    for c in (1e-6, 1e6):
+        assert dini.minimize(quadratic, np.zeros(200), c, constraint=box).success
+    for size in (20, 50):
+        line = dini.minimize(lambda x: jnp.sum(jnp.asarray(matrix[0, : len(x)]) * x), np.zeros(size), constraint=box)
+        np.testing.assert_array_equal(line.x, -np.sign(matrix[0, :size]))
+
+
+def test_tolerances():
+    """``rtol`` is relative, ``atol`` alone is absolute, ``tol`` is its old name."""
+    error = lambda solver: (
+        dini.minimize(lambda x: 1e6 * jnp.sum((x - 1) ** 4 + x**2), jnp.zeros(3), solver=solver).stats
+    )
+    assert error(dini.LBFGS(atol=1e3)).error > 1
+    assert error(dini.LBFGS(tol=1e3)) == error(dini.LBFGS(atol=1e3))
+    assert error(dini.LBFGS(rtol=1e-3)).steps < error(dini.LBFGS(rtol=1e-10)).steps
+    assert dini.LBFGS(tol=1e-3) == dini.LBFGS(atol=1e-3)
+    with pytest.raises(TypeError, match="tol is another name for atol"):
+        dini.LBFGS(tol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="LBFGS's rtol"):
+        dini.LBFGS(rtol=-1.0)

@@ -1,0 +1,177 @@
+"""Pages that are made from results: the README's table, and, while the site is built, the gallery and a page a field.
+
+The results are the files `zoo/results/NAME.json` and `NAME.png` of a checkout, which
+`dini run NAME --save zoo/results` writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from .registry import ROOT, Entry, Field, fields
+
+#: The checkout.
+CHECKOUT = ROOT.parents[2]
+README, RESULTS = CHECKOUT / "README.md", CHECKOUT / "zoo" / "results"
+
+BEGIN, END = "<!-- systems: made by `dini pages` -->\n", "<!-- end of systems -->\n"
+
+
+@functools.cache
+def results(entry: Entry) -> dict[str, Any] | None:
+    """What the last run that was saved found, or `None`."""
+    path = RESULTS / f"{entry.name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def picture(entry: Entry) -> Path | None:
+    """The picture of the last run that was saved, or `None`."""
+    path = RESULTS / f"{entry.name}.png"
+    return path if path.exists() else None
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _headline(entry: Entry) -> str:
+    found = results(entry)
+    return found["headline"] if found else "not run yet"
+
+
+def _sentence(entry: Entry) -> str:
+    text = _headline(entry)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+# the README
+
+
+def readme_table() -> str:
+    """One line a system: its name, what it is, the one figure that matters."""
+    lines = ["| system | what it does | result |", "| --- | --- | --- |"]
+    for field in fields():
+        for entry in field.systems:
+            lines.append(f"| `{entry.name}` | {_cell(entry.summary)} | {_cell(_headline(entry))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _readme(text: str) -> str:
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"README.md must have the lines {BEGIN.strip()!r} and {END.strip()!r}, each once.")
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n{readme_table()}\n{END}{rest.partition(END)[2]}"
+
+
+def outdated() -> list[str]:
+    """What is not as the results are, a sentence each."""
+    text = README.read_text(encoding="utf-8")
+    return [] if _readme(text) == text else ["README.md: the table of systems"]
+
+
+def write() -> None:
+    """Make the README's table anew."""
+    README.write_text(_readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+# the site
+
+
+def figure_table(entry: Entry) -> str:
+    """The figures beside the references, as Markdown."""
+    found = results(entry)
+    if found is None:
+        return f"Not run yet: `dini run {entry.name} --save zoo/results`."
+    names = [name for name in ("reference", "paper", "bar") if any(one[name] for one in found["figures"])]
+    lines = [
+        "| quantity | ours | " + " | ".join([*names, ""]) + " |",
+        "| :-- " + "| --: " * (len(names) + 1) + "| :-- |",
+    ]
+    for one in found["figures"]:
+        verdict = f"**{one['verdict']}**" if one["verdict"] == "MISSED" else one["verdict"]
+        cells = [one["quantity"], one["ours"], *(one[name] for name in names), verdict]
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    made = found["versions"]
+    lines += [
+        "",
+        f"Made by `dini run {entry.name}` in {found['seconds']:.0f} s, with dini {made['dini']} and JAX {made['jax']}. "
+        "Reference: the specification's figure, made with other code.",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(entry: Entry) -> str:
+    if picture(entry) is None:
+        return ""
+    name = html.escape(entry.title, quote=True)
+    return f"[![{name}: picture of the experiment](pictures/{entry.name}.png)](pictures/{entry.name}.png)\n\n"
+
+
+def _anchor(entry: Entry) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", entry.name.lower()).strip("-")
+
+
+def gallery() -> str:
+    """Every system: its picture, its figures beside the paper's, its command."""
+    lines = [
+        "# Gallery",
+        "",
+        "Published methods built on dini, each with an experiment that shows its paper's claim, or that it does not "
+        "hold at this scale. The figures are those of the last run, beside the paper's and those of a specification "
+        "that was made with other code.",
+        "",
+    ]
+    for field in fields():
+        if not field.systems:
+            continue
+        lines += [f"## [{field.title}]({field.name}.md)", ""]
+        for entry in field.systems:
+            lines += [
+                f"### [{entry.title}]({field.name}.md#{_anchor(entry)}) {{ #{_anchor(entry)} }}",
+                "",
+                f"{entry.summary} *{entry.paper}*",
+                "",
+                _shown(entry) + _sentence(entry),
+                "",
+                f"```console\n$ uv run dini run {entry.name}\n```",
+                "",
+                f'??? note "Figures beside the references"\n\n{_indented(figure_table(entry))}',
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+
+
+def field_page(field: Field) -> str:
+    """A field: its introduction, and of each system its own text, picture, figures and command."""
+    parts = [field.introduction.strip()]
+    for entry in field.systems:
+        parts += [
+            f"## {entry.title} {{ #{_anchor(entry)} }}",
+            entry.page.strip(),
+            f"### What the experiment shows {{ #{_anchor(entry)}-figures }}",
+            _sentence(entry),
+            _shown(entry) + figure_table(entry),
+            f"```console\n$ uv run dini run {entry.name}\n```",
+        ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def site() -> dict[str, str | Path]:
+    """Pages and pictures of the site by their paths: text for a page, a path for a picture."""
+    found: dict[str, str | Path] = {"zoo/index.md": gallery()}
+    for field in fields():
+        if field.systems:
+            found[f"zoo/{field.name}.md"] = field_page(field)
+        for entry in field.systems:
+            if (path := picture(entry)) is not None:
+                found[f"zoo/pictures/{entry.name}.png"] = path
+    return found
