@@ -18,7 +18,7 @@ BATTERY = [
     *battery(dini.NonlinearCG(tol=1e-13)),
     *battery(dini.Newton(tol=1e-11)),
     *battery(dini.LevenbergMarquardt(tol=1e-9)),
-    *battery(dini.TrustRegionNewtonCG(tol=1e-11)),
+    *battery(dini.TrustRegionNewtonCG(tol=1e-11, radius=1.0)),
     *battery(dini.Dogleg(tol=1e-11)),
     *battery(dini.Dogleg("bfgs", tol=1e-11)),
     # values alone tell a minimum to the square root of their rounding error

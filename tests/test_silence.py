@@ -310,7 +310,7 @@ def test_one_sided_derivatives_at_every_scale(dtype):
 @pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(), dini.BFGS(), dini.GradientDescent()])
 def test_unrolled_steps_past_exact_convergence(solver):
     problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2))
-    mode = dini.Unrolled(steps=12)
+    mode = dini.Unrolled(steps=24)
     run = lambda a: dini.solve(problem, solver, jnp.zeros(2), a, differentiation=mode, on_failure="ignore").x
     np.testing.assert_allclose(jax.jacrev(run)(jnp.array([1.0, 2.0])), np.eye(2), atol=1e-9)
 

@@ -79,13 +79,9 @@ class NonlinearCG(QuasiNewton):
         direction = jnp.where(forget, model.gradient, model.direction)
         return Last(model.gradient, direction, jnp.where(forget, 0, model.count))
 
-    def _first_trial(self, old: Any, slope: Any, probed: Any, fitted: Any) -> Any:
-        """Return the step that promises the same decrease to first order as the last one.
-
-        After the first, which only probes, it is a little shorter than the curvature says: a search that is nearly
-        exact, on which conjugate directions depend, then ends with a secant and not with the probe's digits.
-        """
-        return jnp.where(probed, 0.995 * fitted, old.trial * jnp.minimum(old.slope / slope, 10))
+    def _first_trial(self, old: Any, slope: Any) -> Any:
+        """Return the step that promises the same decrease to first order as the last one."""
+        return old.trial * jnp.minimum(old.slope / slope, 10)
 
     def _renew(
         self, model: Last, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any

@@ -90,12 +90,9 @@ class QuasiNewton(Solver):
         """Drop all pairs where ``forget`` holds."""
         raise NotImplementedError
 
-    def _first_trial(self, old: Any, slope: Any, probed: Any, fitted: Any) -> Any:
-        """Return the first step size to try along a direction of the model, after a search that ended in ``old``.
-
-        ``fitted`` is the one that fits the curvature along the gradient, where the last step has only ``probed`` it.
-        """
-        del old, probed, fitted
+    def _first_trial(self, old: Any, slope: Any) -> Any:
+        """Return the first step size to try along a direction of the model, after a search that ended in ``old``."""
+        del old
         return jnp.ones_like(slope)
 
     def init(self, problem: Any, x: Any, *args: Any) -> State:
@@ -162,7 +159,7 @@ class QuasiNewton(Solver):
         here = jnp.where(accept, extent, _scales.norm(x).astype(dtype))
         cold_start = cold_length(_scales.Scales(*scales), here, error)
         cold_start = jnp.where(first, probe_length(value, here, error, eps), cold_start)
-        start = jnp.where(cold, cold_start, self._first_trial(old, slope, steps == 1, cold_start)).astype(dtype)
+        start = jnp.where(cold, cold_start, self._first_trial(old, slope)).astype(dtype)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)
         ends = {"status": state.status, "accept": accept, "stalled": stalled}
