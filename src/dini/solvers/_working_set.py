@@ -169,7 +169,7 @@ class WorkingSet(Solver):
         # the error is that of the point before the step: the last one led to it
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         pair, eps = (state.moved**2, change**2), trees.eps(x)
-        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, leaps=True)
+        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps)
         tol = threshold(self, x, scales)
         # where no scale is known, as exactly as the error falls in a step of a method that converges fast
         rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)

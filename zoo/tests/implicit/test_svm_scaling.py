@@ -53,7 +53,7 @@ def test_solvers_take_all_of_their_steps():
     assert [one.name for one in found] == list(NAMES)
     assert [one.steps for one in found] == [40, 30, 8]
     for one in found:
-        assert one.solver.tol == 0
+        assert one.solver.atol == 0
         assert one.ways[UNROLLED] == dini.Unrolled(steps=one.steps, checkpoint=False)
     assert [list(one.ways) for one in found] == [[IMPLICIT, OTHER, UNROLLED], *2 * [[IMPLICIT, UNROLLED]]]
     assert [one.name for one in contenders([BLOCKS], 0.1, LIMITS)] == [BLOCKS]

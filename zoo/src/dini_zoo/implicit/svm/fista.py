@@ -40,7 +40,6 @@ class FISTA(dini.Solver):
     """
 
     step_size: Any
-    tol: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
     composite = True
