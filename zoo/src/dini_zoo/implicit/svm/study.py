@@ -145,7 +145,7 @@ def study(settings: Settings, problem: Problem, losses: list[Loss], advance: Cal
 
 def hypergradients(split: Split, log_thetas: Iterable[float]) -> list[Point]:
     """The paper's outer loss and its derivative, from precise solutions."""
-    solver = replace(SOLVER, tol=1e-10)
+    solver = replace(SOLVER, atol=1e-10)
     points = []
     for log_theta in log_thetas:
         (value, _), derivative = hypergradient(
