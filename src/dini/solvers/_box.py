@@ -13,7 +13,7 @@ from .. import trees
 from ..products import squares
 from ..sets import Product, Set
 from ._base import Solver
-from ._scales import BLIND
+from ._scales import blind
 
 
 class Box(NamedTuple):
@@ -60,7 +60,7 @@ def secant_curvature(s: Any, y: Any, gradient: Any, ss: Any, yy: Any) -> Any:
     ``ss`` and ``yy`` are the squared norms.
     """
     overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
-    told = yy > (BLIND * jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
+    told = yy > blind(jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
     return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
 
 

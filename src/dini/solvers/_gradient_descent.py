@@ -155,10 +155,10 @@ class GradientDescent(Solver):
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
-        told = (curvature > 0) & (seen[1] > (_scales.BLIND * eps * new_norm) ** 2)
+        told = (curvature > 0) & (seen[1] > (_scales.blind(eps) * new_norm) ** 2)
         # at rest, changes are rounding and say nothing
         now = _scales.Scales(*scales)
-        still = seen[1] <= (_scales.BLIND * eps * now.stiff * now.extent) ** 2
+        still = seen[1] <= (_scales.blind(eps) * now.stiff * now.extent) ** 2
         fresh = jnp.where(still & ~probe & (squared > 0), state.step_size, fresh)
         fresh = jnp.where(probe & ~told, cold_length(_scales.Scales(*scales), size, new_norm), fresh)
         start = probe_length(value, size, new_norm, eps)

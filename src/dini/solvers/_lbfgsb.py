@@ -155,7 +155,7 @@ class LBFGSB(BoxSolver):
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0
-        told = yy > (_scales.BLIND * eps * size) ** 2
+        told = yy > (_scales.blind(eps) * size) ** 2
         keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy)) & told
         accept, renew, keep = jax.lax.optimization_barrier((accept, accept | (failed & known), keep))
         model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)

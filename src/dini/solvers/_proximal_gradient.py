@@ -137,7 +137,7 @@ class ProximalGradient(Solver):
             probe = probe_length(value_seen, size, slope, eps).astype(dtype)
             if not self.stops:
                 probe = at_rest(problem, y, args, first & (slope == 0), probe)
-            told = (rise > 0) & (changed > (_scales.BLIND * eps * slope) ** 2)
+            told = (rise > 0) & (changed > (_scales.blind(eps) * slope) ** 2)
             whole = natural_length(value_seen, size, slope) / jnp.where(slope > 0, slope, 1)
             fitted = jnp.where(told, room / jnp.where(told, rise, 1), whole)
             eta = jnp.where(first, probe, jnp.where(state.steps == 1, fitted, state.step_size))

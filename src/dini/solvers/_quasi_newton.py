@@ -137,7 +137,7 @@ class QuasiNewton(Solver):
         restart = failed & (state.model.count > 0)
 
         # a change of the gradient that drowns in its rounding says nothing
-        curved = (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy)) & (gram.yy > (_scales.BLIND * eps) ** 2 * gram.gg)
+        curved = (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy)) & (gram.yy > (_scales.blind(eps)) ** 2 * gram.gg)
         keep = accept & ~first & curved
         accept, keep = jax.lax.optimization_barrier((accept, keep))
         model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)

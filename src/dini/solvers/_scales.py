@@ -50,6 +50,11 @@ _LONG = 1e-2
 _MARGIN = 0.1
 
 
+def blind(eps: Any) -> Any:
+    """Return the share of a gradient in which a change of it drowns; no more than a hundredth in half precision."""
+    return min(BLIND * eps, 1e-2)
+
+
 class Scales(NamedTuple):
     """What is known; carried from step to step as one small array, a constant of differentiation.
 
@@ -115,7 +120,7 @@ def learned(
     given = jax.lax.stop_gradient((squared, changed, size, error))
     squared, changed, size, error = (jnp.asarray(v, scales.dtype) for v in given)
     # a change that drowns in rounding is no larger than that: the curvature is at most so much
-    drowned = (BLIND * eps * error) ** 2
+    drowned = (blind(eps) * error) ** 2
     moves = accept & (squared > 0) & jnp.isfinite(changed) & jnp.isfinite(error)
     known = moves & (changed > drowned)
     changed = jnp.maximum(changed, drowned)
