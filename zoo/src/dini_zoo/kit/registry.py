@@ -80,11 +80,14 @@ class Entry:
 
     def source(self) -> str:
         """A digest of the code that its figures come from: its own, its field's, the kit's and dini's."""
-        import dini
+        from importlib.util import find_spec
 
+        library = find_spec("dini")
+        assert library is not None
+        assert library.origin is not None
         found = hashlib.sha256()
         field = (path for path in sorted(self.folder.parent.glob("*.py")))
-        folders = (self.folder, ROOT / "kit", Path(dini.__file__).parent)
+        folders = (self.folder, ROOT / "kit", Path(library.origin).parent)
         for path in (*field, *(path for folder in folders for path in sorted(folder.rglob("*.py")))):
             found.update(path.read_bytes())
         return found.hexdigest()
