@@ -190,7 +190,7 @@ def test_trap_7_closed_over_parameters():
     """Values that plain functions close over, also inside jit, scan and cond."""
 
     def root(theta):
-        return dini.root(lambda x: x**3 + x - theta, 1.0).x
+        return dini.root(lambda x: x**3 + x - theta, 1.0, solver=dini.Newton(rtol=1e-12)).x
 
     def in_scan(theta):
         return jax.lax.scan(lambda c, _: (c + root(c * theta), None), 1.0, None, length=2)[0]

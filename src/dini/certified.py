@@ -116,7 +116,7 @@ def jvp(
     --------
     >>> import dini
     >>> problem = dini.Root(lambda x, a: x**2 - a)
-    >>> x = dini.solve(problem, dini.Newton(), 1.0, 4.0).x
+    >>> x = dini.solve(problem, dini.Newton(rtol=1e-6), 1.0, 4.0).x
     >>> dx, certificate = dini.certified.jvp(problem, x, (4.0,), (1.0,))
     >>> float(dx), bool(certificate.reliable)
     (0.25, True)
