@@ -320,8 +320,9 @@ class hoist:
         closed, shape = jax.make_jaxpr(fun, return_shape=True)(*example)
         self.consts: list[Any] = list(closed.consts)
         self.shape: Any = shape
-        # some versions of JAX keep the values with the program, which outlives them
-        self._jaxpr = closed.jaxpr.with_consts(()) if hasattr(closed, "with_consts") else closed.jaxpr
+        # what it closes over comes first among the inputs: the program outlives the values, and keeps none of them
+        bare = closed.jaxpr
+        self._jaxpr = bare.replace(constvars=[], invars=[*bare.constvars, *bare.invars], consts=[])
         self._trees = jax.tree.structure(example), jax.tree.structure(shape)
         self._digest: int | None = None
 
@@ -358,6 +359,6 @@ class hoist:
 
     def __call__(self, consts: list[Any], *args: Any) -> Any:
         """Evaluate the function with its hoisted values given."""
-        outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *jax.tree.leaves(args))
+        outputs = jax.core.eval_jaxpr(self._jaxpr, (), *consts, *jax.tree.leaves(args))
         # a constant output is a literal of the program, no array
         return jax.tree.unflatten(self._trees[1], [jnp.asarray(output) for output in outputs])
