@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 import dini
 from dini_zoo.kit.data import Split
-from dini_zoo.kit.measure import compile_program, fastest, side_by_side
+from dini_zoo.kit.measure import Program, compile_program, fastest, side_by_side
 
 from ..support_vectors import MIRROR, PROJECTED, tie_margin, validation_loss
 
@@ -111,39 +111,55 @@ def compare(
 
     `checkpoint` is whether unrolling keeps checkpoints in place of all states.
     """
-    advance("central difference")
-    value, difference, margin = central_difference(split, log_theta)
-    rows = []
-    for contender in contenders:
-        advance(contender.name)
-        rows.append(_row(split, log_theta, contender, ways, difference, checkpoint))
-    return Comparison(log_theta, value, difference, margin, checkpoint, tuple(rows))
+    at = jnp.asarray(log_theta, float)
 
-
-def _row(
-    split: Split, log_theta: float, contender: Contender, ways: Sequence[str], difference: float, checkpoint: bool
-) -> Row:
-    def loss(at: Array, mode: dini.Differentiation) -> tuple[Array, dini.Solution]:
+    def loss(contender: Contender, at: Array, mode: dini.Differentiation) -> tuple[Array, dini.Solution]:
         # The solver is built inside: where its step size follows the regularization, unrolling differentiates that too.
         # What fails is to be shown in the table, so it warns and its result stands.
         solver = contender.solver(jnp.exp(at))
         return validation_loss(at, split.train, split.validation, solver, differentiation=mode, on_failure="warn")
 
-    at = jnp.asarray(log_theta, float)
-    solve = compile_program(partial(loss, mode=PROJECTED), at)
-    (value, solution), _ = solve.run_and_listen()
-    steps = int(solution.stats.steps)
-    modes = {
-        MIRROR_CONDITION: MIRROR,
-        PROJECTED_CONDITION: PROJECTED,
-        # the same iterations as the solver took, so that neither side does more work
-        UNROLLED: dini.Unrolled(steps=steps, checkpoint=checkpoint),
-    }
-    modes = {way: modes[way] for way in ways}
-    compiled = side_by_side(
-        lambda mode: compile_program(jax.value_and_grad(partial(loss, mode=mode), has_aux=True), at), modes.values()
+    # to compile is most of the work, and two programs are compiled at a time
+    truth, *solves = side_by_side(
+        lambda contender: (
+            central_difference(split, log_theta)
+            if contender is None
+            else compile_program(partial(loss, contender, mode=PROJECTED), at)
+        ),
+        [None, *contenders],
     )
-    gradients = dict(zip(modes, compiled, strict=True))
+    value, difference, margin = truth
+    advance("central difference")
+    found = [solve.run_and_listen()[0] for solve in solves]
+    jobs = []
+    for contender, (_, solution) in zip(contenders, found, strict=True):
+        modes = {
+            MIRROR_CONDITION: MIRROR,
+            PROJECTED_CONDITION: PROJECTED,
+            # the same iterations as the solver took, so that neither side does more work
+            UNROLLED: dini.Unrolled(steps=int(solution.stats.steps), checkpoint=checkpoint),
+        }
+        jobs += [(contender, modes[way]) for way in ways]
+    gradients = side_by_side(
+        lambda job: compile_program(jax.value_and_grad(partial(loss, job[0], mode=job[1]), has_aux=True), at), jobs
+    )
+    rows = []
+    for i, contender in enumerate(contenders):
+        own = gradients[i * len(ways) : (i + 1) * len(ways)]
+        rows.append(_row(contender, solves[i], found[i], dict(zip(ways, own, strict=True)), difference))
+        advance(contender.name)
+    return Comparison(log_theta, value, difference, margin, checkpoint, tuple(rows))
+
+
+def _row(
+    contender: Contender,
+    solve: Program,
+    found: tuple[Array, dini.Solution],
+    gradients: dict[str, Program],
+    difference: float,
+) -> Row:
+    """Run and time a solver's programs."""
+    value, solution = found
     findings = {through: gradient.run_and_listen() for through, gradient in gradients.items()}
     seconds = fastest([solve, *gradients.values()], contender.rounds, contender.patience)
 
@@ -162,8 +178,8 @@ def _row(
         contender.name,
         float(value),
         dini.Status(int(solution.status)),
-        steps,
+        int(solution.stats.steps),
         float(solution.stats.error),
         seconds[0],
-        tuple(map(cell, modes, seconds[1:])),
+        tuple(map(cell, gradients, seconds[1:])),
     )
