@@ -10,8 +10,8 @@ from outputs import assert_bars_met
 import dini
 from dini_zoo.implicit.distillation import accuracy, class_means, distill, hypergradient, real_images
 from dini_zoo.implicit.distillation.experiment import experiment
-from dini_zoo.implicit.losses import cross_entropy
 from dini_zoo.kit.data import Sample
+from dini_zoo.kit.losses import cross_entropy
 
 CLASSES, PIXELS, STRENGTH = 3, 4, 0.05
 

@@ -15,7 +15,7 @@ import dini
 from dini_zoo.kit.data import Sample, Split
 from dini_zoo.kit.training import Trainer
 
-from ..losses import cross_entropy
+from ...kit.losses import cross_entropy
 from .equilibrium import Params, classify
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 import dini
 from dini_zoo.kit.data import Sample
 
-from ..losses import cross_entropy
+from ...kit.losses import cross_entropy
 
 Images = Float[Array, "k p"]
 Weights = Float[Array, "p k"]

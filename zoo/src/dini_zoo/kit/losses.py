@@ -1,4 +1,4 @@
-"""Losses that several systems train with."""
+"""Losses that systems train with."""
 
 from __future__ import annotations
 

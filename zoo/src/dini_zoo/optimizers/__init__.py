@@ -1,0 +1,1 @@
+"""Stochastic optimization: steps, schedules, batch sizes, targets. What its systems share stands in modules here."""
