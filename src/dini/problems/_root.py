@@ -29,7 +29,7 @@ class Root(Problem):
     --------
     >>> import dini
     >>> problem = dini.Root(lambda x, a: x**3 + x - a)
-    >>> float(dini.solve(problem, dini.Newton(), 1.0, 10.0).x)
+    >>> float(dini.solve(problem, dini.Newton(rtol=1e-6), 1.0, 10.0).x)
     2.0
     """
 

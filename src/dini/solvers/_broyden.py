@@ -74,7 +74,7 @@ class Broyden(Solver):
     Examples
     --------
     >>> import dini
-    >>> round(float(dini.root(lambda x, a: x**3 + x - a, 1.0, 10.0, solver=dini.Broyden()).x), 4)
+    >>> round(float(dini.root(lambda x, a: x**3 + x - a, 1.0, 10.0, solver=dini.Broyden(rtol=1e-6)).x), 4)
     2.0
     """
 

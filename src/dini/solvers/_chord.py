@@ -76,7 +76,7 @@ class Chord(Solver):
     Examples
     --------
     >>> import dini
-    >>> round(float(dini.root(lambda x, a: x**3 + x - a, 1.0, 10.0, solver=dini.Chord()).x), 4)
+    >>> round(float(dini.root(lambda x, a: x**3 + x - a, 1.0, 10.0, solver=dini.Chord(rtol=1e-6)).x), 4)
     2.0
     """
 

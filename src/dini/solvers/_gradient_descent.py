@@ -160,7 +160,7 @@ class GradientDescent(Solver):
         now = _scales.Scales(*scales)
         still = seen[1] <= (_scales.blind(eps) * now.stiff * now.extent) ** 2
         fresh = jnp.where(still & ~probe & (squared > 0), state.step_size, fresh)
-        fresh = jnp.where(probe & ~told, cold_length(_scales.Scales(*scales), size, new_norm), fresh)
+        fresh = jnp.where(probe & ~told & (squared > 0), cold_length(_scales.Scales(*scales), size, new_norm), fresh)
         start = probe_length(value, size, new_norm, eps)
         if not self.stops:
             start = at_rest(problem, trial, args, first & (new_norm == 0), start)

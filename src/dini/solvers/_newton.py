@@ -72,7 +72,7 @@ class Newton(Solver):
     Examples
     --------
     >>> import dini
-    >>> float(dini.solve(dini.Root(lambda x, a: x**3 + x - a), dini.Newton(), 1.0, 10.0).x)
+    >>> float(dini.solve(dini.Root(lambda x, a: x**3 + x - a), dini.Newton(rtol=1e-6), 1.0, 10.0).x)
     2.0
     """
 

@@ -139,6 +139,7 @@ class ProximalGradient(Solver):
                 probe = at_rest(problem, y, args, first & (slope == 0), probe)
             told = (rise > 0) & (changed > (_scales.blind(eps) * slope) ** 2)
             whole = natural_length(value_seen, size, slope) / jnp.where(slope > 0, slope, 1)
+            whole = jnp.where(slope > 0, whole, state.step_size)
             fitted = jnp.where(told, room / jnp.where(told, rise, 1), whole)
             eta = jnp.where(first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
             eta, steep = shortened(

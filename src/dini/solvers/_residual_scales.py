@@ -113,4 +113,5 @@ def known(
     scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), jnp.max(norms, initial=0) * trees.norm(u))
     steepest = jnp.where(jnp.isfinite(error), jnp.maximum(steepest, error), steepest)
     floor = jnp.where(quiet, error, 0)
-    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, error <= eps * steepest, astray)
+    vanished = (error <= eps * steepest).astype(error.dtype)
+    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, vanished, astray)
