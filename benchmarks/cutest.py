@@ -230,10 +230,10 @@ def solvers(kind: str) -> dict[str, Callable[[Task], dict]]:
 
 
 def default(task: Task) -> Any:
-    """Return the solver that ``dini.minimize`` picks."""
-    from dini.verbs import default_minimizer
+    """Return the solver that ``dini.minimize`` picks, of those that take steps."""
+    from dini.defaults import Default
 
-    return default_minimizer(task.start, task.problem)
+    return Default().chosen(task.problem, jnp.asarray(task.start), (), plain=True).solver
 
 
 def stored(raw: pathlib.Path, kind: str, tol: float, dtype: str, name: str) -> pathlib.Path:

@@ -34,18 +34,23 @@ def f1():
     import f1_hypergrad as fam
     import jax.numpy as jnp
 
-    # the default, and a tolerance with which the gradient's relative error is at most 1e-6 at n = 1000, d = 100; each
-    # with the raising policy, while "unchecked" is what the peers with throw=False do
+    @fam.on_all(f"{NAME} minimize (default)")
+    def _(p):
+        fun = fam.jx(p)[1]
+        return fam.hyper(p, lambda theta, X, y: dini.minimize(fun, jnp.zeros(X.shape[1]), theta, X, y).x)
+
+    # with default settings, and a tolerance with which the gradient's relative error is at most 1e-6 at n = 1000,
+    # d = 100; each with the raising policy, while "unchecked" is what the peers with throw=False do
     loose = dini.LBFGS(tol=1e-7)
     for name, solver, on_failure in (
-        ("BFGS implicit (default up to 128 unknowns)", dini.BFGS(), "raise"),
+        ("BFGS implicit", dini.BFGS(), "raise"),
         ("BFGS implicit, unchecked", dini.BFGS(), "ignore"),
         ("BFGS implicit, tol 1e-7", dini.BFGS(tol=1e-7), "raise"),
-        ("LBFGS implicit (default above)", dini.LBFGS(), "raise"),
+        ("LBFGS implicit", dini.LBFGS(), "raise"),
         ("LBFGS implicit, tol 1e-7", loose, "raise"),
         ("LBFGS implicit, tol 1e-7, unchecked", loose, "ignore"),
         ("LBFGS implicit, tol 1e-6 (JAXopt's)", dini.LBFGS(tol=1e-6), "raise"),
-        ("Newton implicit (default)", dini.Newton(), "raise"),
+        ("Newton implicit", dini.Newton(), "raise"),
         ("BFGS from the Hessian implicit", dini.BFGS(start="hessian"), "raise"),
     ):
 
@@ -109,9 +114,10 @@ def f2():
         return solve
 
     for name, solver, differentiation in (
-        ("ProximalNewton implicit (default)", newton, dini.Implicit()),
+        ("ProximalNewton implicit", newton, dini.Implicit()),
         ("ProximalNewton one step", newton, dini.OneStep()),
-        ("ProximalGradient implicit (default)", dini.ProximalGradient(), dini.Implicit()),
+        # what `minimize` takes
+        ("minimize (default)", dini.ProximalGradient(), dini.Implicit()),
     ):
         fam.both(f"{NAME} {name}")(
             lambda p, solver=solver, how=differentiation: fam.jax_grad(p, solution(p, solver, how))
@@ -199,12 +205,17 @@ def f5():
         problem = dini.Root(p.F)
         return lambda x0, theta: dini.solve(problem, dini.Newton(), x0, theta).x
 
-    fam.batch_peer(f"{NAME} LevenbergMarquardt (default)", batch(dini.LevenbergMarquardt()))
+    fam.batch_peer(f"{NAME} least_squares (default)", lambda p: lambda x0: dini.least_squares(p.res, x0).x)
+    fam.batch_peer(f"{NAME} LevenbergMarquardt", batch(dini.LevenbergMarquardt()))
     fam.batch_peer(f"{NAME} LevenbergMarquardt(damping=1)", batch(dini.LevenbergMarquardt(damping=1.0)))
     fam.batch_peer(f"{NAME} GaussNewton", batch(dini.GaussNewton()))
     fam.batch_peer(f"{NAME} GaussNewton, full steps", batch(dini.GaussNewton(patience=None)))
-    fam.lsq_peer(f"{NAME} LevenbergMarquardt (default)", lsq)
-    fam.root_peer(f"{NAME} Newton (default)", root)
+    fam.lsq_peer(
+        f"{NAME} least_squares (default)", lambda p: lambda w0, *args: dini.least_squares(fam.lsq_res, w0, *args).x
+    )
+    fam.lsq_peer(f"{NAME} LevenbergMarquardt", lsq)
+    fam.root_peer(f"{NAME} root (default)", lambda p: lambda x0, theta: dini.root(p.F, x0, theta).x)
+    fam.root_peer(f"{NAME} Newton", root)
     sparse = dini.linear.Sparse()
 
     def sparse_root(p):
@@ -234,8 +245,16 @@ def f6():
 
             return fam.jitted(p, solve)
 
-    peer("LBFGS (default above 128 unknowns)", dini.LBFGS)
-    peer("BFGS (default up to 128)", dini.BFGS)
+    @fam.peer("f6.min", f"{NAME} minimize (default)")
+    def _(p):
+        def solve(x0):
+            solution = dini.minimize(p.f, x0, on_failure="ignore")
+            return solution.x, solution.stats.steps
+
+        return fam.jitted(p, solve)
+
+    peer("LBFGS", dini.LBFGS)
+    peer("BFGS", dini.BFGS)
     peer("NonlinearCG", dini.NonlinearCG)
     peer("TrustRegionNewtonCG", dini.TrustRegionNewtonCG)
     peer("Dogleg", dini.Dogleg)
@@ -260,8 +279,12 @@ def f7():
             problem, solver = dini.FixedPoint(T), solver_of(tol=p.tol)
             return lambda z0, W, xin: dini.solve(problem, solver, z0, W, xin).x
 
-        fam.jpeer(f"{NAME} {name} (default backward)", make, **kw)
+        fam.jpeer(f"{NAME} {name} (implicit)", make, **kw)
 
+    fam.jpeer(
+        f"{NAME} fixed_point (default)",
+        lambda p, T: lambda z0, W, xin: dini.fixed_point(T, z0, W, xin).x,
+    )
     peer("FixedPointIteration", dini.FixedPointIteration, contraction=True)
     peer("Anderson", dini.Anderson)
     peer("Anderson(history=10)", partial(dini.Anderson, history=10))

@@ -122,7 +122,7 @@ def test_words():
     solution = solve(A)
     lines = repr(solution).splitlines()
     assert lines[0] == "Solution: CONVERGED. The stopping test was met."
-    assert [line.split()[0] for line in lines[1:]] == ["x", "steps", "error", "value"]
+    assert [line.split()[0] for line in lines[1:]] == ["x", "steps", "error", "solver", "value"]
     assert lines[-1].endswith(f"{solution.value:.9g}")
     lanes = jax.vmap(lambda a: solve(a, solver=dini.Newton(max_steps=4), on_failure="ignore"))(
         jnp.stack([A, 100 * A, 0 * A])

@@ -10,7 +10,7 @@ import dini
 SOURCE = Path(dini.__file__).parent
 FLOORS = [
     {"deferred", "hints", "products", "programs"},
-    {"traces"},
+    {"costs", "traces"},
     {"reports"},
     {"captured", "trees", "status", "settings"},
     {"functions", "isotonic"},
@@ -27,6 +27,7 @@ FLOORS = [
     {"loop", "monitors"},
     {"differentiation"},
     {"solvers"},
+    {"defaults"},
     {"solve"},
     {"batches", "iterators"},
     {"certified", "one_sided"},

@@ -7,6 +7,7 @@ thousandth that no test of convergence expects. A function of the user's is mult
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["dot", "inner_products", "squares", "tensordot", "vdot"]
+__all__ = ["dot", "inner_products", "largest", "squares", "summed", "tensordot", "vdot"]
 
 
 def dot(a: Any, b: Any) -> Any:
@@ -30,6 +31,18 @@ tensordot = partial(jnp.tensordot, precision=jax.lax.Precision.HIGHEST)
 
 #: sums of up to this many numbers are one loop
 _TREE = 32
+#: up to so many numbers are added one by one: in a batch, that joins the arithmetic around it in one loop
+_FEW = 8
+
+
+def summed(v: jax.Array) -> jax.Array:
+    """Return the sum of a vector."""
+    return functools.reduce(jnp.add, list(v)) if 0 < v.size <= _FEW else jnp.sum(v)
+
+
+def largest(v: jax.Array) -> jax.Array:
+    """Return the largest element of a vector without negative ones, NaN where one is; zero of an empty one."""
+    return functools.reduce(jnp.maximum, list(v)) if 0 < v.size <= _FEW else jnp.max(v, initial=0)
 
 
 def inner_products(vectors: Sequence[jax.Array], v: jax.Array) -> list[jax.Array]:

@@ -18,8 +18,25 @@ from . import trees
 from .status import SolveError, Status
 
 _NAMES = ("x", "figures", "aux", "state", "history")
-#: status, steps, error, tolerance, value
-_FIGURES = 5
+#: status, steps, error, tolerance, value, what was chosen
+_FIGURES = 6
+#: what a verb may choose, in the order of the numbers that stand for it; zero where the caller gave a solver
+CHOICES = (
+    "",
+    "BFGS()",
+    'BFGS(start="hessian")',
+    "LBFGS()",
+    "Newton()",
+    "Newton(linear_solver=Sparse())",
+    "one factorization by Sparse(), or else LBFGS()",
+    "ProjectedNewton()",
+    "LBFGSB()",
+    "ProximalGradient()",
+    "LevenbergMarquardt()",
+    "GaussNewton(patience=None), or else LevenbergMarquardt()",
+    "CondatVu()",
+    "Anderson()",
+)
 
 #: what other libraries call the parts of a solution, or have and dini has not
 _ELSEWHERE = {
@@ -69,8 +86,9 @@ class Solution:
     x
         The solution, with the structure of ``init``. Differentiable.
     figures
-        Status, steps, error, what the error was compared with, and the value, as one small array (each array that
-        leaves a compiled program costs time): read them from ``status``, ``stats`` and ``value``.
+        Status, steps, error, what the error was compared with, the value, and the number of what a verb has chosen,
+        as one small array (each array that leaves a compiled program costs time): read them from ``status``, ``stats``,
+        ``value`` and ``solver``.
     aux
         The auxiliary output of the problem's function at ``x``, where ``has_aux=True``. Differentiable.
     state
@@ -99,12 +117,25 @@ class Solution:
 
     @classmethod
     def of(
-        cls, x: Any, status: Any, steps: Any, error: Any, tol: Any = np.nan, value: Any = np.nan, **rest: Any
+        cls,
+        x: Any,
+        status: Any,
+        steps: Any,
+        error: Any,
+        tol: Any = np.nan,
+        value: Any = np.nan,
+        chosen: str = "",
+        **rest: Any,
     ) -> Solution:
-        """Build a solution from its figures; ``tol`` is what the error was compared with, if that is known."""
+        """Build a solution from its figures.
+
+        ``tol`` is what the error was compared with, if that is known, ``chosen`` what a verb has chosen.
+        """
         dtype = jnp.float64 if jnp.float64 in (error.dtype, getattr(value, "dtype", None)) else jnp.float32
         constants = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
-        return cls(x, jnp.stack([*jax.lax.stop_gradient(constants), jnp.asarray(value, dtype)]), **rest)  # pyright: ignore[reportUnknownMemberType]
+        last = jnp.asarray(CHOICES.index(chosen), dtype)  # pyright: ignore[reportUnknownMemberType]
+        figures = [*jax.lax.stop_gradient(constants), jnp.asarray(value, dtype), last]  # pyright: ignore[reportUnknownMemberType]
+        return cls(x, jnp.stack(figures), **rest)
 
     def _replace(self, **changes: Any) -> Solution:
         """Return a solution with some fields changed."""
@@ -129,6 +160,13 @@ class Solution:
         penalty that is given by its proximal operator alone).
         """
         return self.figures[..., 4]
+
+    @property
+    def solver(self) -> str | None:
+        """The solver that a verb has chosen, in words; ``None`` where the caller gave one."""
+        if isinstance(self.figures, jax.core.Tracer):
+            raise TypeError("solution.solver needs concrete values: read it outside jit, vmap and grad.")
+        return _chosen(np.asarray(self.figures))
 
     @property
     def success(self) -> Any:
@@ -184,6 +222,11 @@ def _unflatten(aux: None, children: Any) -> Solution:
 register_pytree_with_keys(Solution, _flatten_with_keys, _unflatten, _flatten)
 
 
+def _chosen(figures: np.ndarray) -> str | None:
+    number = figures[..., 5].max(initial=0)
+    return (CHOICES[int(number)] if np.isfinite(number) else None) or None
+
+
 def _message(figures: np.ndarray) -> str:
     lanes = figures.reshape(-1, figures.shape[-1])
     end = Status(int(np.max(lanes[:, 0], initial=0)))
@@ -224,6 +267,8 @@ def _described(solution: Solution) -> str:
         head = f"Solution{batch}: {each or 'empty'}. {_message(figures)}"
         rows["steps"] = _numbers(figures[..., 1], lambda steps: str(int(steps)))
         rows["error"] = _numbers(figures[..., 2], lambda error: f"{error:.1e}")
+        if (chosen := _chosen(figures)) is not None:
+            rows["solver"] = chosen
         tol = figures[..., 3]
         if np.isfinite(tol).all():
             rows["error"] += f" (tolerance {_numbers(tol, lambda t: f'{t:.1e}')})"
@@ -241,8 +286,8 @@ def _described(solution: Solution) -> str:
 
 def failure(figures: Any, *, problem: str, solver: str) -> SolveError:
     """Build the exception for a failed solve from its figures."""
-    status, steps, error, tol, _ = np.asarray(figures)
-    end = Status(int(status))
+    status, steps, error, tol, *_ = np.asarray(figures)
+    end, solver = Status(int(status)), _chosen(np.asarray(figures)) or solver
     return SolveError(
         f"{problem} was not solved by {solver}: {end.name} after {int(steps)} steps, "
         f"optimality error {float(error):.3e}, tolerance {float(tol):.1e}. {end.explanation} "

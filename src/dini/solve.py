@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import recognised, trees
+from .defaults import Default, settled
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .differentiation._engine import refused
 from .differentiation._value import objective_at
@@ -100,6 +101,8 @@ def _solve(
     x = _check_unknown(init)
     complex_unknown = trees.has_complex(x)
     x = trees.to_real(x)
+    plain = return_state or monitor is not None
+    solver, differentiation, chosen = settled(solver, differentiation, problem, x, args, plain=plain)
     solver.check(problem, x)
     if trees.size(x):
         outcome = differentiation.run(problem, solver, x, args, monitor, on_failure)
@@ -113,7 +116,7 @@ def _solve(
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
     tol = jnp.nan if outcome.tol is None else outcome.tol
     rest = {"aux": aux, "state": state, "history": history}
-    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, value, **rest)
+    solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, value, chosen, **rest)
     return replace(solution, figures=_in_this_thread(solution.figures, never))
 
 
@@ -256,6 +259,9 @@ def solve(
         _check_steps(solver, steps, differentiation, time_limit)
     try:
         if time_limit is not None:
+            if isinstance(solver, Default):  # who takes groups of steps must know of what
+                real, x = on_reals(problem, _check_unknown(init))
+                solver, differentiation, _ = settled(solver, differentiation, real, x, args, plain=True)
             solution = _solve_in_time(
                 problem, solver, init, args, differentiation, on_failure, return_state, state, time_limit
             )
@@ -354,7 +360,7 @@ def _solve_in_time(
         began = time.perf_counter()
         settings = (resumed, differentiation, None, on_failure, True, _never())
         solution: Solution = recognised.call(_solve, _made, (problem, init, args), *settings)
-        status, steps, error, tol, value = np.asarray(solution.figures)
+        status, steps, error, tol, value, chosen = np.asarray(solution.figures)
         now = time.perf_counter()
         taken, init, state = taken + int(steps), solution.x, solution.state
         if status != Status.MAX_STEPS or taken >= solver.max_steps:
@@ -365,7 +371,7 @@ def _solve_in_time(
         share = 0.5 * (time_limit - (now - start)) / ((now - began) / max(int(steps), 1))
         affordable = int(min(share, solver.max_steps))
         group = max(1, min(2 * group, affordable))
-    figures = jnp.asarray([float(status), taken, error, tol, value], solution.figures.dtype)
+    figures = jnp.asarray([float(status), taken, error, tol, value, chosen], solution.figures.dtype)
     return replace(solution, figures=figures, state=solution.state if return_state else None)
 
 

@@ -7,9 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import numpy as np
-
+from .defaults import Default
 from .differentiation import Differentiation, Implicit
 from .hints import explained
 from .linear._wrappers import UniquePart
@@ -21,44 +19,10 @@ from .problems._minimize import check_part
 from .sets import Set
 from .solution import Solution
 from .solve import solve
-from .solvers import (
-    BFGS,
-    LBFGS,
-    LBFGSB,
-    Anderson,
-    CondatVu,
-    Function,
-    LevenbergMarquardt,
-    Newton,
-    ProjectedNewton,
-    ProximalGradient,
-    Solver,
-)
-from .solvers._box import has_bounds
+from .solvers import Function, Solver
 from .status import OnFailure
 
-_IMPLICIT = Implicit()
-_BFGS, _LBFGS, _LBFGSB, _PROXIMAL_GRADIENT = BFGS(), LBFGS(), LBFGSB(), ProximalGradient()
-_PROJECTED_NEWTON = ProjectedNewton()
-#: unknowns of up to this many numbers are minimized with a dense inverse Hessian
-_SMALL = 128
-#: with bounds, the Hessian of up to this many is computed
-_SMALL_HESSIAN = 32
-_CONDAT_VU, _UNIQUE_PART = CondatVu(), UniquePart()
-_LEVENBERG_MARQUARDT, _NEWTON, _ANDERSON = LevenbergMarquardt(), Newton(), Anderson()
-
-
-def _size(x0: Any) -> int:
-    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(x0))  # pyright: ignore[reportUnknownMemberType]
-
-
-def default_minimizer(x0: Any, problem: Minimize) -> Solver:
-    """Return the solver that :func:`minimize` picks."""
-    if problem.penalty is None and problem.constraint is not None and has_bounds(problem.constraint):
-        return _PROJECTED_NEWTON if _size(x0) <= _SMALL_HESSIAN else _LBFGSB
-    if problem.composite:
-        return _PROXIMAL_GRADIENT
-    return _BFGS if _size(x0) <= _SMALL else _LBFGS
+_IMPLICIT, _DEFAULT, _UNIQUE_PART = Implicit(), Default(), UniquePart()
 
 
 def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
@@ -92,9 +56,15 @@ def minimize(
 ) -> Solution:
     """Minimize ``fun(x, *args)``, starting at ``x0``; see :class:`dini.Minimize` and :func:`dini.solve`.
 
-    Default solvers: :class:`dini.BFGS` for at most 128 unknowns, :class:`dini.LBFGS` for more; with bounds
-    :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more; with another constraint or
-    a penalty :class:`dini.ProximalGradient`.
+    Without ``solver``, one is chosen by what the problem's trace shows; ``solution.solver`` says which:
+
+    * :class:`dini.BFGS` for at most 32 unknowns, :class:`dini.LBFGS` for more;
+    * ``BFGS(start="hessian")`` for at most 512 unknowns, where ``fun`` is quadratic or a gradient costs much more than
+      the solver's own work, as in a regression (and the Hessian is no larger than its data);
+    * one factorization by :class:`dini.linear.Sparse` for a quadratic of more than 32 unknowns whose Hessian is a
+      narrow band, and ``LBFGS`` where that is not positive definite;
+    * with bounds :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more;
+    * with another constraint or a penalty :class:`dini.ProximalGradient`.
 
     A constraint and a penalty together: where the proximal operator of their sum is known
     (:class:`dini.penalties.Constrained`), they are one penalty. Other convex pairs are split, with a multiplier for the
@@ -116,11 +86,10 @@ def minimize(
         if isinstance(differentiation, Implicit) and differentiation.linear_solver is None:
             differentiation = dataclasses.replace(differentiation, linear_solver=_UNIQUE_PART)
         start = split.start(check_unknown(x0), *args)
-        pair = solve(split, solver or _CONDAT_VU, start, *args, differentiation=differentiation, **how)
+        pair = solve(split, solver or _DEFAULT, start, *args, differentiation=differentiation, **how)
         return dataclasses.replace(pair, x=pair.x.primal)
     problem = Minimize(fun, constraint, penalty, has_aux)
-    solver = default_minimizer(x0, problem) if solver is None else solver
-    return solve(problem, solver, x0, *args, differentiation=differentiation, **how)
+    return solve(problem, _DEFAULT if solver is None else solver, x0, *args, differentiation=differentiation, **how)
 
 
 @functools.partial(explained, solver="LevenbergMarquardt")
@@ -142,8 +111,10 @@ def least_squares(
 ) -> Solution:
     """Minimize half the squared norm of ``fun(x, *args)``; see :class:`dini.LeastSquares` and :func:`dini.solve`.
 
-    With a ``constraint`` over a set, with a robust ``loss`` in place of the square. Default solver:
-    :class:`dini.LevenbergMarquardt`; with a constraint that is not made of bounds, :class:`dini.ProximalGradient`.
+    With a ``constraint`` over a set, with a robust ``loss`` in place of the square. Without ``solver``, it is
+    :class:`dini.LevenbergMarquardt`; for at most 8 unknowns without constraint and loss, full steps of
+    :class:`dini.GaussNewton` first, and ``LevenbergMarquardt`` from the start where these fail or end above it; with a
+    constraint that is not made of bounds, :class:`dini.ProximalGradient`. ``solution.solver`` says which.
 
     Examples
     --------
@@ -152,13 +123,10 @@ def least_squares(
     >>> round(float(dini.least_squares(lambda rate: jnp.exp(-rate * t) - jnp.exp(-0.5 * t), 1.0).x), 3)
     0.5
     """
-    if solver is None:
-        bounds = constraint is None or getattr(constraint, "elementwise", False)
-        solver = _LEVENBERG_MARQUARDT if bounds else _PROXIMAL_GRADIENT
     problem = LeastSquares(fun, has_aux, constraint, loss)
     return solve(
         problem,
-        solver,
+        _DEFAULT if solver is None else solver,
         x0,
         *args,
         differentiation=differentiation,
@@ -177,7 +145,7 @@ def root(
     x0: Any,
     *args: Any,
     has_aux: bool = False,
-    solver: Solver | Callable[..., Any] = _NEWTON,
+    solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
@@ -188,7 +156,8 @@ def root(
 ) -> Solution:
     """Solve ``fun(x, *args) = 0``, starting at ``x0``; see :class:`dini.Root` and :func:`dini.solve`.
 
-    Default solver: :class:`dini.Newton`.
+    Default solver: :class:`dini.Newton`; for more than 32 unknowns whose Jacobian is a narrow band, in their order or
+    another, with :class:`dini.linear.Sparse`, which then solves for the derivative as well.
 
     Examples
     --------
@@ -199,7 +168,7 @@ def root(
     problem = Root(fun, has_aux)
     return solve(
         problem,
-        solver,
+        _DEFAULT if solver is None else solver,
         x0,
         *args,
         differentiation=differentiation,
@@ -218,7 +187,7 @@ def fixed_point(
     x0: Any,
     *args: Any,
     has_aux: bool = False,
-    solver: Solver | Callable[..., Any] = _ANDERSON,
+    solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
@@ -240,7 +209,7 @@ def fixed_point(
     problem = FixedPoint(fun, has_aux)
     return solve(
         problem,
-        solver,
+        _DEFAULT if solver is None else solver,
         x0,
         *args,
         differentiation=differentiation,

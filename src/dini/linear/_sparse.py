@@ -169,6 +169,12 @@ def _narrow(pattern: Pattern) -> tuple[int, np.ndarray | None]:
     return (narrow, order) if 2 * narrow <= width else (width, None)
 
 
+def narrow(pattern: Pattern) -> bool:
+    """Return whether a band around the diagonal, in some order of the unknowns, holds all nonzeros and little else."""
+    width = _narrow(pattern)[0]
+    return width <= _WIDEST_BAND // 2 and 8 * width <= pattern.shape[0]
+
+
 @trees.register
 @dataclass(frozen=True)
 class Sparse(_Direct):

@@ -17,6 +17,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from ..costs import called, reached, scanned
 from ..deferred import is_literal
 from ._pattern import Pattern, scipy_sparse
 from ._protocol import Matvec
@@ -99,22 +100,7 @@ def varies(fun: Callable[[Any], Any], x: Any) -> bool:
     """
     jaxpr = jax.make_jaxpr(lambda x, w: jax.jvp(fun, (x,), (w,))[1])(x, x).jaxpr
     half = len(jaxpr.invars) // 2
-    return any(_reached(jaxpr, [False] * half + [True] * half))
-
-
-def _reached(jaxpr: Any, inputs: list[bool]) -> list[bool]:
-    """Return which outputs of a program some of its inputs enter."""
-    reached = {v for v, entered in zip(jaxpr.invars, inputs, strict=True) if entered}
-    enters = lambda atoms: [not is_literal(v) and v in reached for v in atoms]
-    for eqn in jaxpr.eqns:
-        entered = enters(eqn.invars)
-        if any(entered):
-            if eqn.effects:  # what is written somewhere may come back anywhere
-                return [True] * len(jaxpr.outvars)
-            inner = _called(eqn)
-            outputs = [True] * len(eqn.outvars) if inner is None else _reached(inner[0], entered)
-            reached.update(v for v, out in zip(eqn.outvars, outputs, strict=True) if out)
-    return enters(jaxpr.outvars)
+    return any(reached(jaxpr, [False] * half + [True] * half))
 
 
 def _is_index(leaf: Any) -> bool:
@@ -180,7 +166,7 @@ class _Scope:
             eqn = self.producers[atom]
             given = [self.value(v) for v in eqn.invars]
             if all(v is not None for v in given):
-                inner = _called(eqn)
+                inner = called(eqn)
                 with jax.ensure_compile_time_eval():
                     if inner is not None:
                         out = jax.core.eval_jaxpr(*inner, *given)
@@ -194,7 +180,7 @@ class _Scope:
     def through(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         """Return the dependencies of an equation's outputs."""
         name = eqn.primitive.name
-        inner = _called(eqn)
+        inner = called(eqn)
         if inner is not None:
             jaxpr, consts = inner
             values = [*map(_known, consts), *(self.value(v) for v in eqn.invars)]
@@ -210,25 +196,6 @@ class _Scope:
     def mixed(self, eqn: Any, inputs: list[Any]) -> list[Any]:
         """Return the dependencies of outputs each element of which may depend on all inputs."""
         return [_spread(inputs, size(v)) for v in eqn.outvars]
-
-
-_CALLS = {
-    "jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-    "remat", "remat2", "checkpoint",
-}  # fmt: skip
-
-
-def _called(eqn: Any) -> tuple[Any, Any] | None:
-    """Return the jaxpr that an equation calls, and its constants."""
-    if eqn.primitive.name not in _CALLS:
-        return None
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        inner = eqn.params.get(key)
-        if inner is not None:
-            jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-            if len(jaxpr.invars) == len(eqn.invars):
-                return jaxpr, consts
-    return None
 
 
 def _total(terms: list[Any]) -> Any:
@@ -251,10 +218,7 @@ def _scan(scope: _Scope, eqn: Any, inputs: list[Any]) -> list[Any]:
     sparse = scipy_sparse()
     p = eqn.params
     body, length = p["jaxpr"], p["length"]
-    # constants, carry and sequences come in this order; a sequence has one axis more outside than inside
-    stepped = sum(len(v.aval.shape) > len(w.aval.shape) for v, w in zip(eqn.invars, body.jaxpr.invars, strict=True))
-    carry = sum(len(v.aval.shape) == len(w.aval.shape) for v, w in zip(eqn.outvars, body.jaxpr.outvars, strict=True))
-    consts = len(eqn.invars) - stepped - carry
+    consts, carry = scanned(eqn)
     states = inputs[consts : consts + carry]
     sequences = inputs[consts + carry :]
     if length * max(len(body.jaxpr.eqns), 1) > _SCAN_UNROLLED:

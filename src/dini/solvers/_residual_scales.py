@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from ..products import largest, summed
 from . import _steps
 from ._base import relative_rounding
 from ._residual_model import Space
@@ -59,6 +59,16 @@ class Known(NamedTuple):
         return self.settled(space, value) & (self.noise <= _steps.NOISE) & small
 
 
+def _norm(v: Any) -> Any:
+    return jnp.sqrt(summed(v * v))
+
+
+def _relative(move: Any, sizes: Any) -> Any:
+    """Return the elements of a step beside their sizes; infinity where something of no size moves."""
+    p = jnp.abs(move)
+    return jnp.where(sizes > 0, p / jnp.where(sizes > 0, sizes, 1), jnp.where(p == 0, 0.0, jnp.inf))
+
+
 def known(
     space: Space,
     u: Any,
@@ -84,17 +94,17 @@ def known(
     given = (u, norms, gradient, raw, move, error, value, curvature, astray)
     u, norms, gradient, raw, move, error, value, curvature, astray = jax.lax.stop_gradient(given)
     eps = jnp.finfo(space.dtype).eps
-    sizes = jnp.maximum(norms * jnp.abs(u), eps**0.25 * trees.norm(norms * extent))
-    length = _steps.longest(norms * raw, sizes)
+    sizes = jnp.maximum(norms * jnp.abs(u), eps**0.25 * _norm(norms * extent))
+    length = largest(_relative(norms * raw, sizes))
     # how much longer the step to the minimum along this one is
-    slope = -jnp.sum(gradient * move)
+    slope = -summed(gradient * move)
     stretch = jnp.where(curvature > 0, slope / jnp.where(curvature > 0, curvature, 1), jnp.inf)
     stretch = jnp.where(length > 0, jnp.maximum(stretch, 1), 1)
     hidden = 0.5 * jnp.where(slope > 0, slope, 0) * stretch
-    made_of = trees.norm(norms * u)
+    made_of = _norm(norms * u)
     if space.minimum:
         made_of = made_of + jnp.sqrt(2 * jnp.abs(value))
-        apart = jnp.max(jnp.abs(gradient) / jnp.where(norms > 0, norms, 1), initial=0)
+        apart = largest(jnp.abs(gradient) / jnp.where(norms > 0, norms, 1))
     else:
         apart = error
     made_of = eps * made_of
@@ -102,15 +112,15 @@ def known(
     measure = _steps.told(stretch * length, astray, eps)
     if learned is not None:
         # at a kink, a curvature that is learned grows until the step is short, and the gradient stays
-        used, largest = jax.lax.stop_gradient(learned)
-        beside = trees.norm(largest * u) + jnp.sqrt(2 * jnp.abs(value))
-        falls = jnp.max(jnp.abs(gradient) / jnp.where(largest > 0, largest, 1), initial=0) <= eps**0.25 * beside
+        used, steep = jax.lax.stop_gradient(learned)
+        beside = _norm(steep * u) + jnp.sqrt(2 * jnp.abs(value))
+        falls = largest(jnp.abs(gradient) / jnp.where(steep > 0, steep, 1)) <= eps**0.25 * beside
         measure = jnp.where(used & ~falls, jnp.inf, measure)
     if not space.minimum:
         # the linear equations have a solution close by; at a minimum of the norm that is no root they have none
         measure = jnp.where(hidden >= 0.25 * value, measure, jnp.inf)
     quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
-    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), jnp.max(norms, initial=0) * trees.norm(u))
+    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), largest(norms) * _norm(u))
     steepest = jnp.where(jnp.isfinite(error), jnp.maximum(steepest, error), steepest)
     floor = jnp.where(quiet, error, 0)
     vanished = (error <= eps * steepest).astype(error.dtype)

@@ -1,0 +1,193 @@
+"""What a verb chooses where no solver is given: by what the trace of the problem shows.
+
+Everything is decided while a problem is traced, from shapes and from the programs of its functions: how many unknowns
+there are, whether the objective is quadratic or the residuals are linear, which elements of a Jacobian can be nonzero,
+and what a product with a matrix costs beside the solver's own work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from . import linear, trees
+from .costs import Cost, cost, reached
+from .differentiation import Implicit
+from .linear._sparse import narrow
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from .solution import CHOICES
+from .solvers import (
+    BFGS,
+    LBFGS,
+    LBFGSB,
+    Anderson,
+    CondatVu,
+    GaussNewton,
+    LevenbergMarquardt,
+    Newton,
+    ProjectedNewton,
+    ProximalGradient,
+    Solver,
+)
+from .solvers._box import has_bounds
+from .solvers._first_then import FirstThen
+from .solvers._quadratic_step import QuadraticStep
+from .solvers._resumed import Counted, Resumed
+
+#: a minimum of up to this many unknowns keeps a dense inverse Hessian
+_DENSE_INVERSE = 32
+#: with bounds, the Hessian of up to this many is computed
+_SMALL_HESSIAN = 32
+#: of up to so many unknowns a Jacobian is as quick to factorize as to look at
+_FULL = 32
+#: a pattern is looked for in Jacobians of up to so many unknowns
+_LARGEST_PATTERN = 20_000
+#: the gradient costs so much more than an update of the inverse Hessian that the Hessian itself is worth its price
+_DEAR = 16
+#: elements of the largest array of a Hessian that is computed as one batch
+_LARGEST_BATCH = 2**25
+#: least squares of up to so many unknowns take full steps first
+_TINY = 8
+_FULL_STEPS = 100
+_ONE_FACTORIZATION = "one factorization by Sparse(), or else LBFGS()"
+
+
+class Choice(NamedTuple):
+    """A solver, its name in :data:`dini.solution.CHOICES`, and the linear solver of the derivative (``None``: any)."""
+
+    solver: Solver
+    name: str
+    linear_solver: Any = None
+
+
+def _choice(name: str, solver: Solver, linear_solver: Any = None) -> Choice:
+    return Choice(solver, CHOICES[CHOICES.index(name)], linear_solver)
+
+
+_BFGS = _choice("BFGS()", BFGS())
+_BFGS_FROM_HESSIAN = _choice('BFGS(start="hessian")', BFGS(start="hessian"))
+_LBFGS = _choice("LBFGS()", LBFGS())
+_NEWTON = _choice("Newton()", Newton())
+_PROJECTED_NEWTON = _choice("ProjectedNewton()", ProjectedNewton())
+_LBFGSB = _choice("LBFGSB()", LBFGSB())
+_PROXIMAL_GRADIENT = _choice("ProximalGradient()", ProximalGradient())
+_LEVENBERG_MARQUARDT = _choice("LevenbergMarquardt()", LevenbergMarquardt())
+_QUICK_STEPS = _choice(
+    "GaussNewton(patience=None), or else LevenbergMarquardt()",
+    FirstThen(GaussNewton(patience=None, max_steps=_FULL_STEPS), LevenbergMarquardt()),
+)
+_CONDAT_VU = _choice("CondatVu()", CondatVu())
+_ANDERSON = _choice("Anderson()", Anderson())
+
+
+@trees.register
+@dataclass(frozen=True)
+class Default(Solver):
+    """The choice of a verb, which is made where the problem is traced."""
+
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
+    composite = True
+    max_steps: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def name(self) -> str:
+        """What stands in messages until a choice is made."""
+        return "the default solver"
+
+    def chosen(self, problem: Any, x: Any, args: tuple[Any, ...], *, plain: bool = False) -> Choice:
+        """Return the choice for a problem; a ``plain`` one takes steps, which have a state and may be watched."""
+        if isinstance(problem, Minimize):
+            return _minimizer(problem, x, args, plain)
+        if isinstance(problem, LeastSquares):
+            return _least_squares(problem, x, args, plain)
+        if isinstance(problem, Root):
+            return _root(problem, x, args)
+        return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
+
+
+def settled(
+    solver: Any, differentiation: Any, problem: Any, x: Any, args: tuple[Any, ...], *, plain: bool
+) -> tuple[Any, Any, str]:
+    """Return the solver, how to differentiate, and the name of what was chosen, if something was."""
+    if isinstance(solver, Resumed | Counted):
+        inner, differentiation, name = settled(solver.solver, differentiation, problem, x, args, plain=True)
+        return (dataclasses.replace(solver, solver=inner) if name else solver), differentiation, name
+    if not isinstance(solver, Default):
+        return solver, differentiation, ""
+    implicit = isinstance(differentiation, Implicit)
+    choice = solver.chosen(problem, x, args, plain=plain or not implicit)
+    own = implicit and differentiation.linear_solver is None and differentiation.condition is None
+    if choice.linear_solver is not None and own:
+        differentiation = dataclasses.replace(differentiation, linear_solver=choice.linear_solver)
+    return choice.solver, differentiation, choice.name
+
+
+def _minimizer(problem: Minimize, x: Any, args: tuple[Any, ...], plain: bool) -> Choice:
+    size = trees.size(x)
+    if problem.penalty is None and problem.constraint is not None and has_bounds(problem.constraint):
+        return _PROJECTED_NEWTON if size <= _SMALL_HESSIAN else _LBFGSB
+    if problem.composite:
+        return _PROXIMAL_GRADIENT
+    if size > _LARGEST_PATTERN:
+        return _LBFGS
+    gradient = lambda u: problem.gradient(u, *args)
+    seen = _derivative(gradient, x)
+    if seen is not None:
+        solver = _sparse(gradient, x, seen.cost) if seen.constant and not plain else None
+        if solver is not None:
+            return _choice(_ONE_FACTORIZATION, FirstThen(QuadraticStep(solver), _LBFGS.solver), solver)
+        dear = seen.constant or seen.cost.products >= _DEAR * size**2
+        if dear and size <= linear.DENSE_LIMIT and size * seen.cost.largest <= _LARGEST_BATCH:
+            return _BFGS_FROM_HESSIAN
+    return _BFGS if size <= _DENSE_INVERSE else _LBFGS
+
+
+def _least_squares(problem: LeastSquares, x: Any, args: tuple[Any, ...], plain: bool) -> Choice:
+    if problem.constraint is not None and not getattr(problem.constraint, "elementwise", False):
+        return _PROXIMAL_GRADIENT
+    simple = problem.constraint is None and problem.loss is None
+    return _QUICK_STEPS if simple and not plain and trees.size(x) <= _TINY else _LEVENBERG_MARQUARDT
+
+
+def _root(problem: Root, x: Any, args: tuple[Any, ...]) -> Choice:
+    if not _FULL < trees.size(x) <= _LARGEST_PATTERN:
+        return _NEWTON
+    residual = lambda u: problem.residual(u, *args)
+    seen = _derivative(residual, x)
+    solver = _sparse(residual, x, seen.cost) if seen else None
+    if solver is None:
+        return _NEWTON
+    return _choice("Newton(linear_solver=Sparse())", Newton(linear_solver=solver), solver)
+
+
+class _Seen(NamedTuple):
+    """Whether a derivative is the same everywhere, and what a product with it costs."""
+
+    constant: bool
+    cost: Cost
+
+
+def _derivative(fun: Any, x: Any) -> _Seen | None:
+    """Return what the program of a function's derivative shows; nothing where it has none in forward mode."""
+    try:
+        jaxpr = jax.make_jaxpr(lambda u, w: jax.jvp(fun, (u,), (w,))[1])(x, x).jaxpr
+    except Exception:  # what is wrong with the function itself is said where it is called
+        return None
+    half = len(jaxpr.invars) // 2
+    point = [i < half for i in range(2 * half)]
+    return _Seen(not any(reached(jaxpr, point)), cost(jaxpr, [not at for at in point]))
+
+
+def _sparse(fun: Any, x: Any, spent: Cost) -> Any:
+    """Return the linear solver for the pattern of the derivative, where that is a narrow band or can be made one."""
+    size = trees.size(x)
+    if size <= _FULL or spent.products >= size**2:
+        return None
+    try:
+        pattern = linear.sparsity(fun, x)
+    except linear.NotSparse:
+        return None
+    return linear.Sparse(pattern, check=False) if narrow(pattern) else None

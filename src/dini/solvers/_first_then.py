@@ -1,0 +1,63 @@
+"""A quick solver, and a safe one where that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import trees
+from ..loop import Outcome, begin, conclude, iterate, proceed
+from ..problems import LeastSquares, Minimize
+from ..status import Status
+from ._base import Solver
+
+
+@trees.register
+@dataclass(frozen=True)
+class FirstThen(Solver):
+    """Solve by one solver, and where it fails, or ends above the start, by another one from the start.
+
+    They are two loops, one after the other: of a batch, the second one runs on for the lanes that need it alone.
+    """
+
+    first: Any
+    then: Any
+
+    solves = (Minimize, LeastSquares)
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.first.name}, then {self.then.name}"
+
+    @property
+    def max_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Steps of both."""
+        return self.first.max_steps + self.then.max_steps
+
+    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+        """Run both loops."""
+        quick = (
+            self.first.run(problem, x, args) if hasattr(self.first, "run") else iterate(problem, self.first, x, args)
+        )
+        # full steps may come to rest where residuals level off, far above the start
+        lower = problem.value(quick.x, *args) <= problem.value(x, *args)
+        done = (quick.status == Status.CONVERGED) & lower
+        start = begin(problem, self.then, x, args)
+        start = start._replace(status=jnp.where(done, Status.CONVERGED, start.status).astype(jnp.int32))
+        going = lambda now: now.status == Status.RUNNING
+        end = jax.lax.while_loop(going, lambda now: proceed(problem, self.then, now, args), start)
+        safe = conclude(problem, self.then, end, args)
+        dtype = safe.error.dtype
+        pick = lambda ours, theirs: trees.where(done, ours, theirs)
+        return Outcome(
+            pick(quick.x, safe.x),
+            (),
+            quick.steps + safe.steps,
+            pick(quick.status, safe.status),
+            pick(quick.error.astype(dtype), safe.error),
+            tol=pick(jnp.asarray(quick.tol, dtype), jnp.asarray(safe.tol, dtype)),
+        )

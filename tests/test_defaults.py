@@ -1,0 +1,188 @@
+"""What the verbs choose, and that the choice is right."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini.costs import cost, reached
+from dini.solution import CHOICES
+
+R = np.random.RandomState(0)
+X, Y = R.randn(400, 20), np.sign(R.randn(400))
+W = np.arange(1.0, 41.0)
+
+
+def ridge(w, strength):
+    return 0.5 * jnp.mean((X @ w - Y) ** 2) + 0.5 * strength * jnp.sum(w**2)
+
+
+def logistic(w, strength):
+    return jnp.mean(jax.nn.softplus(-Y * (X @ w))) + 0.5 * strength * jnp.sum(w**2)
+
+
+def rosenbrock(x, a):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (a - x[:-1]) ** 2)
+
+
+def chain(x, a):
+    """A quadratic whose Hessian is tridiagonal, with the minimum at ``a * W``."""
+    return jnp.sum((x[1:] - x[:-1] - a) ** 2) + (x[0] - a) ** 2
+
+
+def huber(x, a):
+    """A piecewise quadratic is none."""
+    apart = jnp.abs(x - a)
+    return jnp.sum(jnp.where(apart < 1, 0.5 * apart**2, apart - 0.5))
+
+
+def decay(p, a):
+    t = jnp.linspace(0.0, 4.0, 12)
+    return p[0] * jnp.exp(-p[1] * t) - a * jnp.exp(-1.3 * t)
+
+
+def tridiagonal(x, a):
+    padded = jnp.pad(x, 1)
+    return (3 - 2 * x) * x - padded[:-2] - 2 * padded[2:] + a
+
+
+BAND, TINY = (
+    "one factorization by Sparse(), or else LBFGS()",
+    "GaussNewton(patience=None), or else LevenbergMarquardt()",
+)
+PROBLEMS = {
+    "a quadratic": (dini.minimize, ridge, 20, {}, 'BFGS(start="hessian")'),
+    "a regression": (dini.minimize, logistic, 20, {}, 'BFGS(start="hessian")'),
+    "a band": (dini.minimize, chain, 40, {}, BAND),
+    "few unknowns": (dini.minimize, rosenbrock, 3, {}, "BFGS()"),
+    "more unknowns": (dini.minimize, rosenbrock, 40, {}, "LBFGS()"),
+    "pieces": (dini.minimize, huber, 3, {}, "BFGS()"),
+    "few bounds": (dini.minimize, ridge, 20, {"constraint": dini.sets.NonNegative()}, "ProjectedNewton()"),
+    "many bounds": (dini.minimize, chain, 40, {"constraint": dini.sets.NonNegative()}, "LBFGSB()"),
+    "a penalty": (dini.minimize, ridge, 20, {"penalty": dini.penalties.L1(0.01)}, "ProximalGradient()"),
+    "few residuals": (dini.least_squares, decay, 2, {}, TINY),
+    "residuals": (dini.least_squares, lambda x, a: jnp.sinh(x - a), 20, {}, "LevenbergMarquardt()"),
+    "equations": (dini.root, lambda x, a: x**3 + x - a, 3, {}, "Newton()"),
+    "a band of equations": (dini.root, tridiagonal, 40, {}, "Newton(linear_solver=Sparse())"),
+    "a fixed point": (dini.fixed_point, lambda x, a: 0.5 * jnp.cos(x) + a, 3, {}, "Anderson()"),
+}
+
+
+@pytest.mark.parametrize("what", PROBLEMS)
+def test_the_choice_and_its_derivative(what):
+    """The choice, its point and its derivative beside those of differences of tight solves."""
+    verb, fun, size, options, name = PROBLEMS[what]
+    start = jnp.full(size, -0.5 if verb is dini.root else 0.5)
+    solve = jax.jit(lambda a: verb(fun, start, a, **options))
+    solution, slope = solve(0.8), jax.jit(jax.jacfwd(lambda a: verb(fun, start, a, **options).x))(0.8)
+    assert solution.solver == name
+    assert bool(solution.success)
+    assert name in repr(solution)
+    apart = (solve(0.8 + 1e-4).x - solve(0.8 - 1e-4).x) / 2e-4
+    np.testing.assert_allclose(slope, apart, rtol=1e-4, atol=2e-4 * float(jnp.abs(apart).max()))
+
+
+def test_the_minimum_of_a_band():
+    solution = dini.minimize(chain, jnp.zeros(40), 0.7)
+    np.testing.assert_allclose(solution.x, 0.7 * W, rtol=1e-12)
+    slope = jax.jacrev(lambda a: dini.minimize(chain, jnp.zeros(40), a).x)(0.7)
+    np.testing.assert_allclose(slope, W, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_a_band_has_no_units(scale):
+    solution = dini.minimize(lambda x, a: scale * chain(x / scale, a), jnp.zeros(40), 0.7)
+    np.testing.assert_allclose(solution.x, 0.7 * W * scale, rtol=1e-10)
+    assert int(solution.stats.steps) == 2
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [lambda x: chain(x, 1.0) - 3 * x[0] ** 2, lambda x: jnp.sum((x[1:] - x[:-1]) ** 2) + x[0]],
+    ids=["indefinite", "unbounded"],
+)
+def test_a_saddle_is_no_minimum(fun):
+    """Newton's equations have a solution there; the linear solver sees that the Hessian is not positive definite."""
+    solution = dini.minimize(fun, jnp.ones(40), on_failure="ignore")
+    assert solution.solver == BAND
+    assert not bool(solution.success)
+
+
+def test_where_full_steps_fail():
+    """Full steps run away from this start, and in a batch the other lanes keep their own."""
+    fun = lambda x: jnp.arctan(x - 0.1) + 0.01 * (x - 0.1)
+    solve = jax.jit(jax.vmap(lambda x: dini.least_squares(fun, x, on_failure="ignore")))
+    solution = solve(jnp.array([[0.3], [30.0], [jnp.nan]]))
+    np.testing.assert_array_equal(solution.success, [True, True, False])
+    np.testing.assert_allclose(solution.x[:2, 0], 0.1, atol=1e-7)
+    assert int(solution.stats.steps[0]) < 10 < int(solution.stats.steps[1])
+
+
+def test_full_steps_do_not_end_above_the_start():
+    """Where residuals level off, the gradient vanishes as at a solution."""
+    fun = lambda x: jnp.array([x[0] / (1 + x[0] ** 4), 0.1 * x[0] / (1 + x[0] ** 2)]) - 0.01
+    solution = dini.least_squares(fun, jnp.array([0.7]), on_failure="ignore")
+    assert float(solution.value) <= 0.5 * float(jnp.sum(fun(jnp.array([0.7])) ** 2))
+
+
+def test_who_gives_a_solver_is_told_of_none():
+    assert dini.minimize(ridge, jnp.zeros(20), 0.1, solver=dini.LBFGS()).solver is None
+
+
+@pytest.mark.parametrize("how", ["steps", "state", "time_limit", "unrolled"])
+def test_choices_that_take_steps(how):
+    """What needs steps gets a solver that takes them."""
+    options = {"steps": {"steps": 3}, "time_limit": {"time_limit": 100.0}}.get(how, {})
+    if how == "unrolled":
+        options = {"differentiation": dini.Unrolled()}
+    if how == "state":
+        options = {"state": dini.minimize(chain, jnp.zeros(40), 0.7, return_state=True).state}
+    solution = dini.minimize(chain, jnp.zeros(40), 0.7, **options)
+    assert bool(solution.success)
+    assert solution.solver in (None, 'BFGS(start="hessian")', "LBFGS()")
+
+
+def test_a_failure_names_the_choice():
+    with pytest.raises(dini.SolveError, match=r"was not solved by BFGS\(\): DIVERGED"):
+        dini.minimize(lambda x: jnp.sum(jnp.exp(-x)), jnp.zeros(3))
+
+
+def test_a_choice_is_not_known_while_jax_traces():
+    with pytest.raises(TypeError, match="concrete"):
+        jax.jit(lambda a: dini.minimize(ridge, jnp.zeros(20), a).solver)(0.1)
+
+
+def test_a_function_without_a_derivative_in_forward_mode_is_solved():
+    """A custom backward pass need not have a derivative itself."""
+
+    @jax.custom_vjp
+    def square(x):
+        return jnp.sum(x**2)
+
+    twice = lambda x: jax.pure_callback(lambda x: 2 * np.asarray(x), x, x)
+    square.defvjp(lambda x: (square(x), x), lambda x, g: (g * twice(x),))
+    solution = dini.minimize(square, jnp.ones(3))
+    np.testing.assert_allclose(solution.x, 0, atol=1e-8)
+    assert solution.solver == "BFGS()"
+
+
+def test_costs_are_counted():
+    """Products with what the input does not enter are none of its costs."""
+    A = jnp.ones((30, 20))
+
+    def fun(x, y):
+        again = jax.lax.scan(lambda c, _: (jnp.tanh(A.T @ (A @ c)), None), x, None, length=5)[0]
+        return again, jnp.ones((50, 50)) @ jnp.ones(50) * y
+
+    jaxpr = jax.make_jaxpr(fun)(jnp.ones(20), 1.0).jaxpr
+    spent = cost(jaxpr, [True, False])
+    assert spent.products == 5 * 2 * (2 * 30 * 20)
+    assert spent.largest == 30
+    assert reached(jaxpr, [True, False]) == [True, False]
+    assert reached(jaxpr, [False, True]) == [False, True]
+
+
+def test_every_choice_has_a_number():
+    assert len(set(CHOICES)) == len(CHOICES)
+    assert {name for *_, name in PROBLEMS.values()} < set(CHOICES)
