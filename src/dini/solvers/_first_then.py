@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +27,12 @@ class FirstThen(Solver):
     then: Any
 
     solves = (Minimize, LeastSquares)
+    max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def name(self) -> str:
         """Both names."""
         return f"{self.first.name}, then {self.then.name}"
-
-    @property
-    def max_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Steps of both."""
-        return self.first.max_steps + self.then.max_steps
 
     def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
         """Run both loops."""
