@@ -170,7 +170,8 @@ def _remember(functions: list[Any], key: Any, leaves: list[Any], program: Progra
     captured = Captured(*functions)
     if not captured.known or any(isinstance(value, Tracer) for value in (*consts, *captured.values)):
         return
-    forget = lambda _: _known.pop(key, None)
+    # a global is none any more where Python ends
+    forget = lambda _, known=_known: known.pop(key, None)
     try:
         references = [_reference(fun, forget) for fun in functions]
     except TypeError:  # a callable object with slots, say
