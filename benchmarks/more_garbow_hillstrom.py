@@ -13,6 +13,7 @@ the norm of the residuals is at most 1e-6. What a solver says of itself does not
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 import warnings
@@ -28,6 +29,8 @@ import scipy.optimize  # noqa: E402
 from mgh_functions import FUNCTIONS  # noqa: E402
 
 import dini  # noqa: E402
+from dini.defaults import Default  # noqa: E402
+from dini.solvers._first_then import FirstThen  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 LIMIT = 2000
@@ -37,8 +40,21 @@ TIGHT = {"tol": DIGITS, "max_steps": LIMIT}
 #: no root: the minimum of the sum of squares is positive
 ROOTLESS = {"chebyquad8", "chebyquad10"}
 
+
+def default(problem, x):
+    """Return the solver that a verb chooses, asked for the same digits."""
+    chosen = Default().chosen(problem, x, ()).solver
+    if isinstance(chosen, FirstThen):
+        # its first solver has a limit of its own
+        tight = {"atol": DIGITS, "max_steps": LIMIT}
+        quick = dataclasses.replace(chosen.first, atol=DIGITS)
+        return dataclasses.replace(chosen, first=quick, then=dataclasses.replace(chosen.then, **tight))
+    return dataclasses.replace(chosen, atol=DIGITS, max_steps=LIMIT)
+
+
 LEAST_SQUARES = {
-    "dini LevenbergMarquardt (default)": dini.LevenbergMarquardt(**TIGHT),
+    "dini least_squares (default)": default,
+    "dini LevenbergMarquardt": dini.LevenbergMarquardt(**TIGHT),
     'dini LevenbergMarquardt(strategy="trust region")': dini.LevenbergMarquardt(strategy="trust region", **TIGHT),
     'dini LevenbergMarquardt(linear_solver="qr")': dini.LevenbergMarquardt(linear_solver="qr", **TIGHT),
     "dini LevenbergMarquardt(geodesic=True)": dini.LevenbergMarquardt(geodesic=True, **TIGHT),
@@ -49,7 +65,8 @@ LEAST_SQUARES = {
     "scipy dogbox": "dogbox",
 }
 ROOTS = {
-    "dini Newton (default)": dini.Newton(**TIGHT),
+    "dini root (default)": default,
+    "dini Newton": dini.Newton(**TIGHT),
     "dini LevenbergMarquardt": dini.LevenbergMarquardt(**TIGHT),
     "dini DoglegLeastSquares": dini.DoglegLeastSquares(**TIGHT),
     "dini Chord": dini.Chord(**TIGHT),
@@ -126,7 +143,8 @@ def run(verb, solvers, names, factors):
                 if isinstance(solver, str):
                     x, count = with_scipy(verb, compiled, jac, solver, start)
                 else:
-                    x, count = with_dini(problem, solver, start)
+                    own = solver(problem, jnp.asarray(start)) if solver is default else solver
+                    x, count = with_dini(problem, own, start)
                 value = float(np.sum(np.asarray(compiled(x)) ** 2))
                 results[label][name, factor] = solved(verb, compiled, jac, x, start), value, count
         print(verb, name, f"{time.process_time():.0f} s", file=sys.stderr, flush=True)
