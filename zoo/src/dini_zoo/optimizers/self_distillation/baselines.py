@@ -33,33 +33,32 @@ def best(what: str, tried: Any, errors: Any) -> Rival:
     return Rival(f"{what} {tried[at]:.3g}", *map(float, errors[at]))
 
 
+@jax.jit
+def _filtered(K: Any, K_val: Any, K_test: Any, task: Task) -> tuple[Any, Any]:
+    d, V = jnp.linalg.eigh(K)
+    d = jnp.maximum(d, 0.0)
+    Z = (V.T @ task.Y).T
+
+    def errors(factors: Any) -> Any:
+        dual_coef = V @ (Z * factors).T
+        return jnp.stack([mean_square(K_val @ dual_coef, task.Y_val), mean_square(K_test @ dual_coef, task.Y_test)])
+
+    # descent on the squared error from zero, with the step 1 / d_1: of each eigenvalue it has done 1 - (1 - d)^m
+    rest = -jnp.expm1(STOPS[:, None] * jnp.log1p(-jnp.minimum(d / d[-1], 1 - 1e-15)))
+    stopped = jnp.where(d > 1e-12 * d[-1], rest / jnp.where(d > 0, d, 1.0), STOPS[:, None] / d[-1])
+    return jax.lax.map(errors, 1 / (d + RIDGES[:, None])), jax.lax.map(errors, stopped)
+
+
 def of_kernel(kernels: tuple[Any, ...], task: Task) -> dict[str, Rival]:
     """Ridge regression tuned on the validation sample, and by cross-validation; gradient descent stopped early."""
-    K, K_val, K_test = kernels
-
-    @jax.jit
-    def filtered(K: Any, K_val: Any, K_test: Any, task: Task) -> tuple[Any, Any]:
-        d, V = jnp.linalg.eigh(K)
-        d = jnp.maximum(d, 0.0)
-        Z = (V.T @ task.Y).T
-
-        def errors(factors: Any) -> Any:
-            dual_coef = V @ (Z * factors).T
-            return jnp.stack([mean_square(K_val @ dual_coef, task.Y_val), mean_square(K_test @ dual_coef, task.Y_test)])
-
-        # descent on the squared error from zero, with the step 1 / d_1: of each eigenvalue it has done 1 - (1 - d)^m
-        rest = -jnp.expm1(STOPS[:, None] * jnp.log1p(-jnp.minimum(d / d[-1], 1 - 1e-15)))
-        stopped = jnp.where(d > 1e-12 * d[-1], rest / jnp.where(d > 0, d, 1.0), STOPS[:, None] / d[-1])
-        return jax.lax.map(errors, 1 / (d + RIDGES[:, None])), jax.lax.map(errors, stopped)
-
-    ridges, stops = map(np.asarray, filtered(*map(jnp.asarray, kernels), task))
+    ridges, stops = map(np.asarray, _filtered(*kernels, task))
     search = model_selection.GridSearchCV(
         kernel_ridge.KernelRidge(kernel="precomputed"),
         {"alpha": RIDGES[::5]},
         scoring="neg_mean_squared_error",
         cv=model_selection.KFold(5, shuffle=True, random_state=0),
     )
-    K, K_val, K_test = map(np.asarray, kernels)
+    K, K_val, K_test = kernels
     search.fit(K, np.asarray(task.Y))
     errors = [
         float(np.mean((search.predict(new) - np.asarray(Y)) ** 2))

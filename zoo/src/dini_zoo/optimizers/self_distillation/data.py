@@ -59,7 +59,7 @@ def digits(train: int, validation: int) -> tuple[np.ndarray, ...]:
 
 
 def digits_task(train: int, validation: int, noise: float) -> tuple[Task, float]:
-    """The digits as a regression of one-hot labels, a share of the training ones drawn anew, and its kernel's parameter.
+    """The digits as a regression of one-hot labels, a share of the training ones drawn anew; its kernel's parameter.
 
     That is one over the median of all squared distances between the first 300 training points.
     """

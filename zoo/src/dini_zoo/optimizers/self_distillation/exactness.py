@@ -36,55 +36,45 @@ class Exactness:
     """Of the third step's error, beside central differences."""
 
 
-def _model(ridge: Any, gamma: Any, task: Task) -> tuple[SelfDistillation, Any]:
+def _figures(at: Any, task: Task) -> Any:
+    """Half of the squared distance of the limit from the targets, by iteration and in closed form.
+
+    Then the best weight of the second step, and the third step's error.
+    """
+    alpha, ridge, gamma = at
     K, K_new, _ = task.kernels(gamma)
-    return SelfDistillation.from_kernel(K, task.Y, ridge), K_new
-
-
-def _by_iteration(at: Any, task: Task) -> tuple[Any, Any]:
-    """Half of the squared distance of the limit from the targets, and the limit."""
-    model, _ = _model(at[1], at[2], task)
-    fitted = limit_by_iteration(model, at[0], solver=_PRECISE).x
-    return 0.5 * jnp.sum((fitted - task.Y) ** 2), fitted
-
-
-def _in_closed_form(at: Any, task: Task) -> tuple[Any, Any]:
+    model = SelfDistillation.from_kernel(K, task.Y, ridge)
+    limit = limit_by_iteration(model, alpha, solver=_PRECISE).x
     # ridge regression with the ridge λ / α, by JAX's own solve
-    K, _, _ = task.kernels(at[2])
-    fitted = K @ jnp.linalg.solve(K + at[1] / at[0] * jnp.eye(len(K)), task.Y)
-    return 0.5 * jnp.sum((fitted - task.Y) ** 2), fitted
-
-
-def _best_weight(at: Any, task: Task) -> Any:
-    model, K_new = _model(at[1], at[2], task)
+    exact = K @ jnp.linalg.solve(K + ridge / alpha * jnp.eye(len(K)), task.Y)
     first = model.refit(task.Y)
     student = model.refit(first.fitted)
-    return optimal_mixing_weight(first.predict(K_new), student.predict(K_new), task.Y_val, clip=None)
-
-
-def _third_step(at: Any, task: Task) -> Any:
-    model, K_new = _model(at[1], at[2], task)
-    return jnp.mean((model.predict(K_new, jnp.full(2, at[0])) - task.Y_val) ** 2)
+    weight = optimal_mixing_weight(first.predict(K_new), student.predict(K_new), task.Y_val, clip=None)
+    third = jnp.mean((model.predict(K_new, jnp.full(2, alpha)) - task.Y_val) ** 2)
+    distances = (0.5 * jnp.sum((fitted - task.Y) ** 2) for fitted in (limit, exact))
+    return jnp.stack([*distances, weight, third]), jnp.linalg.norm(limit - exact) / jnp.linalg.norm(exact)
 
 
 def exactness() -> Exactness:
     """Compare."""
-    at, task = jnp.asarray(AT), toy()
-    both = jax.jit(
-        lambda at: [jax.value_and_grad(fun, has_aux=True)(at, task) for fun in (_by_iteration, _in_closed_form)]
+
+    @jax.jit
+    def both(at: Any, task: Task) -> Any:
+        figures, pullback, limit = jax.vjp(lambda at: _figures(at, task), at, has_aux=True)
+        return figures, jax.vmap(pullback)(jnp.eye(len(figures)))[0], limit
+
+    at, task = np.asarray(AT), toy()
+    _, slopes, limit = both(at, task)
+    differences = []
+    for step in 1e-5 * np.diag(at):
+        above, below = (np.asarray(both(at + sign * step, task)[0]) for sign in (1, -1))
+        differences.append((above - below) / (2 * step.sum()))
+    slopes, differences = np.asarray(slopes), np.transpose(differences)
+
+    def errors(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        pairs = zip(("α", "λ", "γ"), found, truth, strict=True)
+        return {name: float(abs(a - b) / abs(b)) for name, a, b in pairs if b != 0}
+
+    return Exactness(
+        float(limit), errors(slopes[0], slopes[1]), errors(slopes[2], differences[2]), errors(slopes[3], differences[3])
     )
-    ((_, ours), slope), ((_, exact), truth) = both(at)
-    limit = float(jnp.linalg.norm(ours - exact) / jnp.linalg.norm(exact))
-    names = ("α", "λ", "γ")
-
-    def errors(found: Any, truth: Any) -> dict[str, float]:
-        found, truth = np.asarray(found), np.asarray(truth)
-        return {name: float(abs(a - b) / abs(b)) for name, a, b in zip(names, found, truth, strict=True) if b != 0}
-
-    def beside_differences(fun: Any) -> dict[str, float]:
-        steps = 1e-5 * jnp.diag(at)
-        around = jnp.concatenate([at + steps, at - steps])
-        slope, values = jax.jit(lambda: (jax.grad(fun)(at, task), jax.lax.map(lambda at: fun(at, task), around)))()
-        return errors(slope, (values[:3] - values[3:]) / (2 * jnp.diag(steps)))
-
-    return Exactness(limit, errors(slope, truth), beside_differences(_best_weight), beside_differences(_third_step))

@@ -60,7 +60,8 @@ def limit_by_iteration(
     >>> x = jax.numpy.linspace(0.0, 1.0, 5)[:, None]
     >>> model = SelfDistillation.from_kernel(gaussian_kernel(x, x, 2.0), x[:, 0], 0.1)
     >>> last = lambda limit: lambda alpha: limit(alpha)[-1]
-    >>> one, other = last(lambda alpha: limit_by_iteration(model, alpha).x), last(lambda alpha: model.limit(alpha).fitted)
+    >>> one = last(lambda alpha: limit_by_iteration(model, alpha).x)
+    >>> other = last(lambda alpha: model.limit(alpha).fitted)
     >>> print(f"{one(0.5):.3f} {other(0.5):.3f} {jax.grad(one)(0.5):.3f} {jax.grad(other)(0.5):.3f}")
     0.897 0.897 0.090 0.090
     """

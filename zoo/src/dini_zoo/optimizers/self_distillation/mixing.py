@@ -56,9 +56,7 @@ def optimal_mixing_weight(
     trees = [jax.tree.leaves(tree) for tree in (teacher, student, targets)]
     if len({tuple(jnp.shape(leaf) for leaf in leaves) for leaves in trees}) != 1 or not trees[0]:
         shapes = ", ".join(str([jnp.shape(leaf) for leaf in leaves]) for leaves in trees)
-        raise ValueError(
-            f"The predictions of teacher and student and the targets must be of one shape: given {shapes}."
-        )
+        raise ValueError(f"Predictions of teacher and student and targets must be of the same shapes: given {shapes}.")
     if clip is not None and not clip[0] <= clip[1]:
         raise ValueError(f"clip must have the least share first: given {clip}.")
     above = below = scale = jnp.zeros(())

@@ -11,7 +11,7 @@ from dini_zoo.kit import pictures
 from dini_zoo.kit.seeds import Estimate
 
 from .data import TOY_X, TOY_X_NEW, TOY_Y, TOY_Y_NEW
-from .study import DISTILLED, GRID, HYPERGRADIENT, RIDGE, Result
+from .study import GRID, HYPERGRADIENT, Result
 
 
 def draw(result: Result) -> Figure:
@@ -88,16 +88,15 @@ def _tuning(axes: Any, result: Result) -> None:
     settings = result.settings
     ridges, gammas = (np.linspace(*ends) for ends in (settings.ridges, settings.gammas))
     log10 = np.log(10)
-    shown = axes.contourf(
-        ridges / log10, gammas / log10, np.minimum(result.landscape, 1.0), levels=20, cmap=pictures.UNSIGNED
-    )
-    axes.figure.colorbar(shown, ax=axes, label="validation error, distilled")
-    for name, color, mark in ((RIDGE, pictures.RIVAL, "o"), (DISTILLED, pictures.ALARM, "o")):
+    model, landscape = list(result.landscapes.items())[-1]
+    shown = axes.contourf(ridges / log10, gammas / log10, np.minimum(landscape, 1.0), levels=20, cmap=pictures.UNSIGNED)
+    axes.figure.colorbar(shown, ax=axes, label=f"validation error, {model}")
+    for name, color in zip(result.landscapes, (pictures.RIVAL, pictures.ALARM), strict=False):
         search = result.searches[name][HYPERGRADIENT]
         tried = search.tried / log10
-        axes.plot(tried[:, 0], tried[:, 1], f"-{mark}", color=color, ms=4, lw=1.5, label=f"hypergradient, {name}")
+        axes.plot(tried[:, 0], tried[:, 1], "-o", color=color, ms=4, lw=1.5, label=f"hypergradient, {name}")
         axes.plot(*search.best[:2] / log10, "*", color=color, mec="white", ms=14)
-    best = result.searches[DISTILLED][GRID].best / log10
+    best = result.searches[model][GRID].best / log10
     axes.plot(*best, "D", mfc="none", mec="white", ms=9, label="best of the grid")
     axes.set_xlim(ridges[0] / log10, ridges[-1] / log10)
     axes.set_ylim(gammas[0] / log10, gammas[-1] / log10)

@@ -154,8 +154,8 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("best α off the best of a grid by", gap, at_most(1e-3), form=".1e")
     yield Check("validation error above that of α = 0 and 1 by", excess, at_most(1e-10), form=".1e")
     for model in (RIDGE, DISTILLED):
-        searches = result.searches[model]
-        less = searches[HYPERGRADIENT].validation / searches[GRID].validation
+        found = result.searches.get(model)
+        less = found[HYPERGRADIENT].validation / found[GRID].validation if found else None
         yield Check(f"{model}: validation, hypergradient / grid", less, at_most(1), form=".4f")
     yield from _network_checks(result)
 

@@ -84,7 +84,7 @@ def kernel_ridge_fit(
     """
     K, Y, ridge, weights = checked(K, Y, ridge, weights)
     if linear_solver is None:
-        require_regular(K, ridge)
+        _require_regular(K, ridge)
     root = square_root(weights, Y)
     solver = _CHOLESKY if linear_solver is None else linear_solver
 
@@ -125,12 +125,9 @@ def checked(K: Any, Y: Any, ridge: Any, weights: Any) -> tuple[Array, Array, Arr
     if ridge.ndim:
         raise ValueError(f"ridge must be one number: given an array of shape {ridge.shape}.")
     if (known := values(K)) is not None:
-        size = np.max(np.abs(known))
-        # two roundings of a kernel that is symmetric must not differ in half precision either
-        if not np.max(np.abs(known - known.T)) <= max(1e-8, 4 * jnp.finfo(kind).eps) * size:
-            raise ValueError(
-                "K must be symmetric and finite: its rows and columns differ by more than 1e-8 of its size."
-            )
+        apart, size = np.max(np.abs(known - known.T)), np.max(np.abs(known))
+        if not apart <= asymmetry(kind) * size:
+            raise ValueError(f"K must be symmetric and finite: it and its transpose differ by {apart:.1e}.")
     if (known := values(ridge)) is not None and not known >= 0:
         raise ValueError(f"ridge must not be negative: given {known}.")
     if weights is not None:
@@ -154,14 +151,19 @@ def square_root(weights: Array | None, like: Array) -> Array:
     return jnp.sqrt(weights).reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def require_regular(K: Array, ridge: Array, eigenvalues: Any = None) -> None:
+def asymmetry(kind: Any) -> float:
+    """By how much of its size a kernel may differ from its transpose: by rounding."""
+    return max(1e-8, 4 * float(jnp.finfo(kind).eps))
+
+
+def _require_regular(K: Array, ridge: Array) -> None:
     """Raise where there is no ridge and `K` is singular, as far as both are known."""
     known, strength = values(K), values(ridge)
     if known is None or strength is None or strength > 0:
         return
-    d = np.linalg.eigvalsh(known) if eigenvalues is None else np.asarray(eigenvalues)
-    if not d.min() > len(known) * np.finfo(known.dtype).eps * d.max():
+    d = np.linalg.eigvalsh(known)
+    if not d[0] > len(known) * np.finfo(known.dtype).eps * d[-1]:
         raise ValueError(
             f"ridge must be positive where K is singular: given {strength}, and the eigenvalues of K are from "
-            f"{d.min():.1e} to {d.max():.1e}."
+            f"{d[0]:.1e} to {d[-1]:.1e}."
         )

@@ -20,6 +20,7 @@ self-distillation", NeurIPS 2021 (arXiv 2102.13088).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
@@ -32,7 +33,7 @@ from numpy.typing import ArrayLike
 import dini
 
 from .mixing import distillation_targets, optimal_mixing_weight, require_shares
-from .ridge import KernelRidgeFit, Scalar, Targets, checked, require_regular, square_root, values
+from .ridge import KernelRidgeFit, Scalar, Targets, asymmetry, checked, square_root, values
 
 
 class Steps(NamedTuple):
@@ -96,44 +97,28 @@ class SelfDistillation(eqx.Module):
         Raises
         ------
         ValueError
-            As :func:`kernel_ridge_fit`, and if `K` has an eigenvalue below zero by more than rounding.
+            As :func:`kernel_ridge_fit`; if `K` has an eigenvalue below zero by more than rounding; and if the ridge is
+            so small that `K + ridge I` is singular in this precision. Under `jit`, where values are not known,
+            everything that is computed from such a model is not a number.
         """
         K, Y, ridge, weights = checked(K, Y, ridge, weights)
-        root = square_root(weights, K)
-        d, V = jnp.linalg.eigh(root * K * jnp.ravel(root))
-        d, V = d[::-1], jax.lax.stop_gradient(V[:, ::-1])
-        if (known := values(d)) is not None:
-            least = -max(1e-6, len(known) * np.finfo(known.dtype).eps) * known[0]
-            if not known[-1] >= least:
-                raise ValueError(
-                    f"K must be positive semidefinite: its eigenvalues are from {known[-1]:.1e} to {known[0]:.1e}."
-                )
-            require_regular(K, ridge, known)
-        return cls(K, Y, ridge, weights, jnp.where(d > 0, d, 0.0), V)
+        d, V, indefinite, lost = _decomposed(K, ridge, weights)
+        ends = f"the eigenvalues of K are from {d[-1]:.1e} to {d[0]:.1e}" if values(d) is not None else ""
+        if values(indefinite):
+            raise ValueError(f"K must be positive semidefinite: {ends}.")
+        if values(lost):
+            raise ValueError(
+                f"ridge must be large enough for K + ridge I to be regular in {d.dtype}: given {ridge:.1e}, and {ends}."
+            )
+        return cls(K, Y, ridge, weights, d, V)
 
     def spectral_filter(self, alphas: ArrayLike) -> Float[Array, "T n"]:
         r"""The factor :math:`b^{(t)}_k` of each step and eigenvalue, from the greatest to the least."""
-        a = self.eigenvalues / (self.eigenvalues + self.ridge)
-
-        def step(b: Array, alpha: Array) -> tuple[Array, Array]:
-            b = a * (alpha + (1 - alpha) * b)
-            return b, b
-
-        _, rest = jax.lax.scan(step, a, self._shares(alphas))
-        return jnp.concatenate([a[None], rest])
+        return _factors(self.eigenvalues, self.ridge, self._shares(alphas))
 
     def steps(self, alphas: ArrayLike) -> Steps:
         """Targets, coefficients and fitted values of every step."""
-
-        def step(fitted: Array, alpha: Array) -> tuple[Array, Steps]:
-            targets = distillation_targets(self.Y, fitted, alpha)
-            fit = self.refit(targets)
-            return fit.fitted, Steps(targets, fit.dual_coef, fit.fitted)
-
-        first = self.refit(self.Y)
-        _, rest = jax.lax.scan(step, first.fitted, self._shares(alphas))
-        start = Steps(self.Y, first.dual_coef, first.fitted)
-        return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), start, rest)
+        return _steps(self, self._shares(alphas))
 
     def targets(self, alphas: ArrayLike) -> Float[Array, "T n *c"]:
         r"""What each step is fitted to, :math:`T_1, \dots, T_T`."""
@@ -158,15 +143,13 @@ class SelfDistillation(eqx.Module):
         """
         alpha = jnp.asarray(alpha, self.Y.dtype)
         require_shares("alpha", alpha)
-        dual_coef = alpha * self._solve(self.Y, alpha)
-        return KernelRidgeFit(dual_coef, self.K @ dual_coef)
+        return _fit(self, alpha * self.Y, alpha)
 
     def refit(self, targets: Targets) -> KernelRidgeFit:
         """The ridge regression of other targets than the ground truth."""
         if jnp.shape(targets) != self.Y.shape:
             raise ValueError(f"targets must be of the shape {self.Y.shape} of Y: given {jnp.shape(targets)}.")
-        dual_coef = self._solve(jnp.asarray(targets, self.Y.dtype), jnp.ones((), self.Y.dtype))
-        return KernelRidgeFit(dual_coef, self.K @ dual_coef)
+        return _fit(self, jnp.asarray(targets, self.Y.dtype), 1.0)
 
     def greedy_weights(
         self,
@@ -190,16 +173,9 @@ class SelfDistillation(eqx.Module):
         if steps < 1:
             raise ValueError(f"steps must be at least 1: given {steps}.")
         require_shares("clip", np.asarray(clip))
-        first = self.refit(self.Y)
-        teacher = first.predict(K_val)
-
-        def step(dual_coef: Array, _: None) -> tuple[Array, Array]:
-            student = self._solve(self.K @ dual_coef, jnp.ones((), self.Y.dtype))
-            alpha = optimal_mixing_weight(teacher, K_val @ student, Y_val, clip)
-            # a fit is linear in its targets
-            return alpha * first.dual_coef + (1 - alpha) * student, alpha
-
-        return jax.lax.scan(step, first.dual_coef, None, length=steps - 1)[1]
+        if not clip[0] <= clip[1]:
+            raise ValueError(f"clip must have the least share first: given {clip}.")
+        return _greedy(self, K_val, Y_val, steps, clip)
 
     def _shares(self, alphas: ArrayLike) -> Float[Array, " T-1"]:
         alphas = jnp.asarray(alphas, self.Y.dtype)
@@ -218,20 +194,77 @@ class SelfDistillation(eqx.Module):
             )
         return K_new
 
-    def _solve(self, targets: Targets, alpha: Array) -> Targets:
-        r""":math:`(\alpha K + \lambda I)^{-1}` of targets: values by the decomposition, derivatives by dini's solve."""
-        root = square_root(self.weights, self.Y)
-        V = jax.lax.stop_gradient(self.eigenvectors)
-        scale = jax.lax.stop_gradient(alpha * self.eigenvalues + self.ridge)
 
-        def spectral(matvec: Any, b: Array) -> Array:
-            return V @ ((V.T @ b).T / scale).T
+# compiled, so that they are compiled once: what takes values to be looked at is above
 
-        w = dini.linear.solve(
-            lambda w: alpha * (root * (self.K @ (root * w))) + self.ridge * w,
-            root * targets,
-            structure="positive definite",
-            solver=spectral,
-            name="self-distillation",
-        )
-        return root * w
+
+@jax.jit
+def _decomposed(K: Array, ridge: Array, weights: Array | None) -> tuple[Array, ...]:
+    """Eigenvalues, descending, and vectors; whether one is below zero beyond rounding, and whether one is lost."""
+    root, eps = square_root(weights, K), float(jnp.finfo(K.dtype).eps)
+    d, V = jnp.linalg.eigh(root * K * jnp.ravel(root))
+    d, V = d[::-1], jax.lax.stop_gradient(V[:, ::-1])
+    symmetric = jnp.max(jnp.abs(K - K.T)) <= asymmetry(K.dtype) * jnp.max(jnp.abs(K))
+    indefinite = ~(d[-1] >= -max(1e-6, len(d) * eps) * d[0])
+    # in the rounding of the greatest one
+    lost = ~(jnp.maximum(d[-1], 0) + ridge > 10 * eps * d[0])
+    # under jit nobody can be told: what would be wrong is not a number
+    V = jnp.where(symmetric & ~indefinite & ~lost, V, jnp.nan)
+    return jnp.where(d > 0, d, 0.0), V, indefinite, lost
+
+
+@jax.jit
+def _factors(d: Array, ridge: Array, alphas: Array) -> Float[Array, "T n"]:
+    a = d / (d + ridge)
+
+    def step(b: Array, alpha: Array) -> tuple[Array, Array]:
+        b = a * (alpha + (1 - alpha) * b)
+        return b, b
+
+    return jnp.concatenate([a[None], jax.lax.scan(step, a, alphas)[1]])
+
+
+@jax.jit
+def _fit(model: SelfDistillation, targets: Targets, alpha: Scalar) -> KernelRidgeFit:
+    r""":math:`(\alpha K + \lambda I)^{-1}` of targets: values by the decomposition, derivatives by dini's solve."""
+    root = square_root(model.weights, targets)
+    V = jax.lax.stop_gradient(model.eigenvectors)
+    scale = jax.lax.stop_gradient(alpha * model.eigenvalues + model.ridge)
+
+    def spectral(matvec: Any, b: Array) -> Array:
+        return V @ ((V.T @ b).T / scale).T
+
+    dual_coef = root * dini.linear.solve(
+        lambda w: alpha * (root * (model.K @ (root * w))) + model.ridge * w,
+        root * targets,
+        structure="positive definite",
+        solver=spectral,
+        on_failure="ignore",  # the decomposition was looked at when it was made
+    )
+    return KernelRidgeFit(dual_coef, model.K @ dual_coef)
+
+
+@jax.jit
+def _steps(model: SelfDistillation, alphas: Array) -> Steps:
+    def step(fitted: Array, alpha: Array) -> tuple[Array, Steps]:
+        targets = distillation_targets(model.Y, fitted, alpha)
+        fit = _fit(model, targets, 1.0)
+        return fit.fitted, Steps(targets, fit.dual_coef, fit.fitted)
+
+    # the first step is a mixture without a share of what there is none of
+    every = jnp.concatenate([jnp.ones(1, alphas.dtype), alphas])
+    return jax.lax.scan(step, jnp.zeros_like(model.Y), every)[1]
+
+
+@partial(jax.jit, static_argnums=3)
+def _greedy(model: SelfDistillation, K_val: Array, Y_val: Array, steps: int, clip: Any) -> Float[Array, " T-1"]:
+    first = _fit(model, model.Y, 1.0)
+    teacher = first.predict(K_val)
+
+    def step(dual_coef: Array, _: None) -> tuple[Array, Array]:
+        student = _fit(model, model.K @ dual_coef, 1.0).dual_coef
+        alpha = jnp.clip(optimal_mixing_weight(teacher, K_val @ student, Y_val, clip=None), *clip)
+        # a fit is linear in its targets
+        return alpha * first.dual_coef + (1 - alpha) * student, alpha
+
+    return jax.lax.scan(step, first.dual_coef, None, length=steps - 1)[1]

@@ -1,4 +1,4 @@
-"""The paper's claims on its toy, on real data with ridge regression, and on small networks; then tuning by hypergradients.
+"""The paper's claims: its toy, ridge regression on real data, small networks; and tuning by hypergradients.
 
 The bars are those of the specification that this experiment reproduces.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +35,16 @@ class Settings:
     toy_shares: tuple[float, ...] = (0.0, 0.25, 0.35)
     steps: int = 10
     """Of self-distillation on real data."""
+    data: tuple[str, ...] = (DIABETES, NOISY, CLEAN)
+    """On which ridge regression is distilled."""
     digits: tuple[int, int] = (1000, 400)
     """To train on, and to validate."""
     noise: float = 0.3
     """The share of the digits' training labels that are drawn anew, for ridge regression."""
     candidates: int = 1001
     """Shares that are tried beside the closed form."""
+    tuned: tuple[str, ...] = (RIDGE, DISTILLED, WEIGHTS)
+    """Models whose ridge and kernel are tuned, on the diabetes data."""
     ridges: tuple[float, float, int] = (-6.0, 6.0, 25)
     """Logarithms of the ridges of the grid: the first, the last, how many."""
     gammas: tuple[float, float, int] = (-8.0, 0.0, 17)
@@ -59,8 +63,10 @@ class Settings:
             seeds=(0,),
             toy_shares=(0.25,),
             steps=3,
+            data=(NOISY,),
             digits=(64, 32),
             candidates=11,
+            tuned=(RIDGE,),
             ridges=(-2.0, 2.0, 2),
             gammas=(-4.0, -2.0, 2),
             descent=2,
@@ -123,8 +129,8 @@ class Result:
     distillations: list[Distillation]
     searches: dict[str, dict[str, Search]]
     """Of ridge and kernel on the diabetes data: by grid and by hypergradient, for each kind of model."""
-    landscape: np.ndarray
-    """The validation errors of the distilled model on the grid, kernels in rows."""
+    landscapes: dict[str, np.ndarray]
+    """The validation errors on the grid, kernels in rows, for each kind of model."""
     networks: list[networks.Seed]
 
     def find(self, data: str, ridge: float) -> Distillation | None:
@@ -137,7 +143,7 @@ def run(settings: Settings, run: Run) -> Result:
     run.plan({"toy": 8, "real data": 30, "tuning": 30, "networks": 60})
     toys, exact, filters = run.part("toy", lambda _: on_toy(settings))
     real = run.part("real data", partial(on_real_data, settings), total=6)
-    searches, landscape = run.part("tuning", partial(tuned, settings), total=3 * settings.descent + 2)
+    searches, landscapes = run.part("tuning", partial(tune, settings), total=len(settings.tuned) * settings.descent)
 
     training = networks.Training(settings.digits[0], epochs=settings.epochs)
 
@@ -147,7 +153,7 @@ def run(settings: Settings, run: Run) -> Result:
 
     trainings = 3 + sum(share != 0 for share in settings.shares)
     seeds = run.each("networks", settings.seeds, one, trainings)
-    return Result(settings, toys, exact, filters, real, searches, landscape, seeds)
+    return Result(settings, toys, exact, filters, real, searches, landscapes, seeds)
 
 
 def on_toy(settings: Settings) -> tuple[list[Toy], Exactness, dict[float, np.ndarray]]:
@@ -175,23 +181,27 @@ def on_real_data(settings: Settings, phase: Phase) -> list[Distillation]:
     """Distillation on real data, for several ridges."""
     noisy, gamma = digits_task(*settings.digits, settings.noise)
     clean, _ = digits_task(*settings.digits, 0.0)
-    tasks = [
-        (DIABETES, diabetes(), 0.1, (0.1, 1.0, 10.0)),
-        (NOISY, noisy, gamma, (0.1, 1.0)),
-        (CLEAN, clean, gamma, (0.1,)),
-    ]
+    tasks = {
+        DIABETES: (diabetes, 0.1, (0.1, 1.0, 10.0)),
+        NOISY: (lambda: noisy, gamma, (0.1, 1.0)),
+        CLEAN: (lambda: clean, gamma, (0.1,)),
+    }
+    program = jax.jit(partial(distilled, steps=settings.steps, candidates=settings.candidates))
     found = []
-    for data, task, gamma, ridges in tasks:
-        kernels = jax.jit(task.kernels)(gamma)
-        program = jax.jit(partial(distilled, steps=settings.steps, candidates=settings.candidates))
+    for data in settings.data:
+        make, gamma, ridges = tasks[data]
+        task = make()
+        kernels = tuple(map(np.asarray, _kernels(task, gamma)))
         rivals = baselines.of_kernel(kernels, task)
         for ridge in ridges:
-            figures = map(np.asarray, program(kernels, task, jnp.asarray(ridge)))
-            alphas, errors, gap, excess, zero = figures
+            alphas, errors, gap, excess, zero = map(np.asarray, program(kernels, task, ridge))
             own = rivals | {"no ground truth (α = 0)": baselines.best("steps", np.arange(1, len(zero) + 1), zero)}
             found.append(Distillation(data, ridge, gamma, alphas, *errors.T, float(gap), float(excess), own))
             phase.advance()
     return found
+
+
+_kernels = jax.jit(Task.kernels)
 
 
 def distilled(
@@ -221,19 +231,21 @@ def distilled(
     return alphas, measured, jnp.max(gap), jnp.max(excess), zero
 
 
-def tuned(settings: Settings, phase: Phase) -> tuple[dict[str, dict[str, Search]], np.ndarray]:
-    """Ridge and kernel of the diabetes data, by grid and by hypergradient; the landscape of the distilled model."""
+def tune(settings: Settings, phase: Phase) -> tuple[dict[str, dict[str, Search]], dict[str, np.ndarray]]:
+    """Ridge and kernel of the diabetes data, by grid and by hypergradient; the validation errors on the grid."""
     task, start = diabetes(), np.log([1.0, 0.1])
     axes = np.linspace(*settings.ridges), np.linspace(*settings.gammas)
+    how: dict[str, Any] = {"max_steps": settings.descent, "advance": phase.advance}
     found: dict[str, dict[str, Search]] = {}
-    landscape = np.zeros(())
-    for name, errors in ((RIDGE, plain), (DISTILLED, partial(greedy, steps=settings.steps))):
+    landscapes: dict[str, np.ndarray] = {}
+    for name in settings.tuned:
+        if name == WEIGHTS:  # a grid would have as many axes as there are weights, and two
+            shares = settings.steps - 1
+            found[name] = {HYPERGRADIENT: descend(joint, task, np.r_[start, [0.5] * shares], shares=shares, **how)}
+            continue
+        errors = plain if name == RIDGE else partial(greedy, steps=settings.steps)
         grid, rows = grid_search(errors, task, *axes)
         phase.advance()
-        descent = descend(errors, task, start, max_steps=settings.descent, advance=phase.advance)
-        found[name] = {GRID: grid, HYPERGRADIENT: descent}
-        landscape = np.asarray(rows.validation)
-    shares = settings.steps - 1
-    ends = np.r_[start, np.full(shares, 0.5)]
-    both = descend(joint, task, ends, max_steps=settings.descent, shares=shares, advance=phase.advance)
-    return found | {WEIGHTS: {HYPERGRADIENT: both}}, landscape
+        found[name] = {GRID: grid, HYPERGRADIENT: descend(errors, task, start, **how)}
+        landscapes[name] = np.asarray(rows.validation)
+    return found, landscapes

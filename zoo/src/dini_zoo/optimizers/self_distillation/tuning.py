@@ -11,7 +11,7 @@ where :math:`\beta` is the plain fit, or the last step of a self-distillation wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,17 +40,21 @@ class Task(NamedTuple):
     def of(cls, train: tuple[Any, Any], validation: tuple[Any, Any], test: tuple[Any, Any]) -> Task:
         """From points and their targets."""
         (X, Y), (X_val, Y_val), (X_test, Y_test) = train, validation, test
-        inner = squared_distances(X, X)
-        return cls(
-            (inner + inner.T) / 2,
-            squared_distances(X_val, X),
-            squared_distances(X_test, X),
-            *map(jnp.asarray, (Y, Y_val, Y_test)),
-        )
+        return cls(*_distances(X, X_val, X_test), *map(jnp.asarray, (Y, Y_val, Y_test)))
 
     def kernels(self, gamma: Any) -> tuple[Array, Array, Array]:
         """Gaussian kernels of the training points with themselves, and of the others with them."""
         return jnp.exp(-gamma * self.D), jnp.exp(-gamma * self.D_val), jnp.exp(-gamma * self.D_test)
+
+
+@jax.jit
+def _distances(X: Array, X_val: Array, X_test: Array) -> tuple[Array, Array, Array]:
+    inner, to_val, to_test = (squared_distances(Z, X) for Z in (X, X_val, X_test))
+    return (inner + inner.T) / 2, to_val, to_test
+
+
+#: Of the ridge and of the kernel's parameter; what follows are weights.
+Logarithms = Sequence[Array] | Float[Array, " d"]
 
 
 class Errors(NamedTuple):
@@ -65,28 +69,28 @@ def mean_square(predictions: Array, targets: Array) -> Array:
     return jnp.mean((predictions - targets) ** 2)
 
 
-def plain(x: Array, task: Task) -> Errors:
+def plain(x: Logarithms, task: Task) -> Errors:
     """Of ridge regression; `x` is the logarithms of the ridge and of the kernel's parameter."""
     K, K_val, K_test = task.kernels(jnp.exp(x[1]))
     fit = kernel_ridge_fit(K, task.Y, jnp.exp(x[0]))
     return Errors(mean_square(fit.predict(K_val), task.Y_val), mean_square(fit.predict(K_test), task.Y_test))
 
 
-def _distilled(x: Array, task: Task, alphas: Callable[[SelfDistillation, Array], Array]) -> Errors:
+def _distilled(x: Logarithms, task: Task, alphas: Callable[[SelfDistillation, Array], Array]) -> Errors:
     K, K_val, K_test = task.kernels(jnp.exp(x[1]))
     model = SelfDistillation.from_kernel(K, task.Y, jnp.exp(x[0]))
     dual_coef = model.dual_coef(alphas(model, K_val))
     return Errors(mean_square(K_val @ dual_coef, task.Y_val), mean_square(K_test @ dual_coef, task.Y_test))
 
 
-def greedy(x: Array, task: Task, steps: int) -> Errors:
+def greedy(x: Logarithms, task: Task, steps: int) -> Errors:
     """Of the last step of a self-distillation with the best weights for this ridge and kernel."""
     return _distilled(x, task, lambda model, K_val: model.greedy_weights(K_val, task.Y_val, steps))
 
 
-def joint(x: Array, task: Task) -> Errors:
+def joint(x: Logarithms, task: Task) -> Errors:
     """Of the last step of a self-distillation; what `x` has beyond the two logarithms is its weights."""
-    return _distilled(x, task, lambda model, K_val: x[2:])
+    return _distilled(x, task, lambda model, K_val: jnp.asarray(x[2:]))
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,12 @@ class Search:
     """How it ended."""
 
 
-def grid_search(errors: Callable[[Array, Task], Errors], task: Task, ridges: Any, gammas: Any) -> tuple[Search, Errors]:
+def grid_search(errors: Callable[[Any, Task], Errors], task: Task, ridges: Any, gammas: Any) -> tuple[Search, Errors]:
     """Try all pairs of logarithms; the errors of each, kernels in rows, come with it."""
 
     @jax.jit
     def row(gamma: Array, ridges: Array, task: Task) -> Errors:  # what depends on the kernel alone is done once
-        return jax.vmap(lambda ridge: errors(jnp.stack([ridge, gamma]), task))(ridges)
+        return jax.vmap(lambda ridge: errors((ridge, gamma), task))(ridges)
 
     ridges, gammas = np.asarray(ridges, float), np.asarray(gammas, float)
     program = row.lower(gammas[0], ridges, task).compile()
@@ -127,7 +131,7 @@ def grid_search(errors: Callable[[Array, Task], Errors], task: Task, ridges: Any
 
 
 def descend(
-    errors: Callable[[Array, Task], Errors],
+    errors: Callable[[Any, Task], Errors],
     task: Task,
     start: Any,
     *,
