@@ -46,8 +46,10 @@ def toy_table(result: Result) -> Table:
 
 
 def _shares(alphas: np.ndarray) -> str:
-    shown = [f"{alpha:.2f}".rstrip("0").rstrip(".") for alpha in alphas]
-    return "all 1" if np.all(alphas == 1) else ", ".join([*shown[:3], "…", shown[-1]] if len(shown) > 4 else shown)
+    if np.all(alphas == 1):
+        return "all 1"
+    first, last = (f"{alpha:.2f}".rstrip("0").rstrip(".") for alpha in alphas[[0, -1]])
+    return first if len(alphas) == 1 else f"{first} to {last}"
 
 
 def real_table(result: Result) -> Table:
@@ -66,9 +68,10 @@ def real_table(result: Result) -> Table:
         "Real data: mean squared error",
         ("data", "model", "", "validation", "test"),
         rows,
-        f"λ = …: a fixed ridge; {result.settings.steps} steps, α of each chosen on the validation sample; the steps "
-        "without ground truth (α = 0) are stopped at the best. The rows above them, with the same kernel: the ridge "
-        "or the number of steps of descent is chosen instead.",
+        f"With a fixed λ, one fit, and {result.settings.steps} steps with the best α of each (its first and last are "
+        "shown); without ground truth (α = 0) the steps are stopped at the best one. Above, with the same kernel, the "
+        "ridge or the number of steps of descent is chosen instead. All but the cross-validated one are chosen on the "
+        "validation sample.",
         left=3,
     )
 
