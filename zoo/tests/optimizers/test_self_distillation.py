@@ -11,6 +11,7 @@ import dini
 from dini_zoo.optimizers.self_distillation import (
     BestOnValidation,
     SelfDistillation,
+    baselines,
     distill,
     distillation_targets,
     gaussian_kernel,
@@ -18,6 +19,7 @@ from dini_zoo.optimizers.self_distillation import (
     limit_by_iteration,
     optimal_mixing_weight,
     squared_distances,
+    tuning,
 )
 from dini_zoo.optimizers.self_distillation.experiment import experiment
 
@@ -314,6 +316,41 @@ def test_the_trainings_of_a_step_have_one_key():
 
     distill(train, None, jnp.ones(3), lambda teacher, student: 0.5, steps=3)
     assert seen[1] == seen[2] != seen[3] == seen[4] != seen[0]
+
+
+# what it is compared with
+
+
+def test_rivals_are_what_they_are_called(data):
+    task = tuning.Task.of((data.X, data.Y), (data.X_val, data.Y_val), (data.X[:5] + 0.1, data.Y[:5]))
+    kernels = tuple(map(np.asarray, task.kernels(0.4)))
+    np.testing.assert_allclose(kernels[0], data.K, rtol=1e-12)
+    rivals = baselines.of_kernel(kernels, task)
+    error = lambda f, new: np.mean((new @ f - data.Y_val) ** 2)
+    fits = [np.linalg.solve(data.K + ridge * np.eye(N), data.Y) for ridge in baselines.RIDGES]
+    assert rivals["tuned ridge"].validation == pytest.approx(min(error(f, data.K_val) for f in fits))
+    # descent on half of the squared error of the values at the training points, from zero
+    dual, step, seen = np.zeros((N, C)), 1 / np.linalg.eigvalsh(data.K)[-1], []
+    for _ in range(5):
+        dual = dual + step * (data.Y - data.K @ dual)
+        seen.append([error(dual, data.K_val), np.mean((kernels[2] @ dual - data.Y[:5]) ** 2)])
+    assert list(baselines.STOPS[:5]) == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(baselines._filtered(*kernels, task)[1][:5], seen, rtol=1e-8)
+
+
+def test_a_grid_has_the_errors_of_its_pairs(data):
+    task = tuning.Task.of((data.X, data.Y), (data.X_val, data.Y_val), (data.X_val, data.Y_val))
+    ridges, gammas = np.log([0.1, 1.0, 9.0]), np.log([0.2, 0.4])
+    search, errors = tuning.grid_search(tuning.plain, task, ridges, gammas)
+    for i, gamma in enumerate(gammas):
+        K, K_val = data.kernels(np.exp(gamma))
+        for j, ridge in enumerate(ridges):
+            found = K_val @ np.linalg.solve(K + np.exp(ridge) * np.eye(N), data.Y)
+            assert errors.validation[i, j] == pytest.approx(np.mean((found - data.Y_val) ** 2))
+    assert search.validation == errors.validation.min()
+    assert search.evaluations == 6
+    i, j = np.argwhere(errors.validation == search.validation)[0]
+    np.testing.assert_array_equal(search.best, [ridges[j], gammas[i]])
 
 
 # bad input

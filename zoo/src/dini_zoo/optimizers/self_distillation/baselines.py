@@ -65,7 +65,7 @@ def of_kernel(kernels: tuple[Any, ...], task: Task) -> dict[str, Rival]:
         for new, Y in ((K_val, task.Y_val), (K_test, task.Y_test))
     ]
     return {
-        "ridge tuned on validation": best("ridge", RIDGES, ridges),
-        "ridge cross-validated": Rival(f"ridge {search.best_params_['alpha']:.3g}", *errors),
-        "descent stopped early": best("steps", STOPS, stops),
+        "tuned ridge": best("ridge", RIDGES, ridges),
+        "cross-validated ridge": Rival(f"ridge {search.best_params_['alpha']:.3g}", *errors),
+        "stopped descent": best("steps", STOPS, stops),
     }

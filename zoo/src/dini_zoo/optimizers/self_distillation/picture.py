@@ -102,7 +102,7 @@ def _tuning(axes: Any, result: Result) -> None:
     axes.set_ylim(gammas[0] / log10, gammas[-1] / log10)
     axes.set_xlabel("log₁₀ λ")
     axes.set_ylabel("log₁₀ γ")
-    axes.set_title("diabetes: ridge and kernel tuned\nthrough the distillation and its α")
+    axes.set_title("diabetes: ridge and kernel\ntuned by hypergradients")
     axes.legend(fontsize=8, labelcolor="white", loc="upper left")
     axes.grid(False)
 
@@ -122,4 +122,6 @@ def _networks(axes: Any, result: Result) -> None:
     axes.set_xlabel("α, the share of the ground truth")
     axes.set_ylabel("test accuracy")
     axes.set_title(f"networks, {result.settings.label_noise:.0%} of the labels drawn anew")
-    axes.legend(fontsize=9)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom - 0.45 * (top - bottom), top)  # room for the legend
+    axes.legend(fontsize=9, loc="lower left")

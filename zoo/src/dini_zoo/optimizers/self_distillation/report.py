@@ -133,33 +133,33 @@ def checks(result: Result) -> Iterator[Check]:
     for share, reference in TOY.items():
         one = known.get(share)
         error = float(np.max(np.abs([*one.losses, one.limit] - np.array(reference)))) if one else None
-        yield Check(f"toy, α = {share:g}: off the reference by", error, at_most(5.5e-6), "5 decimals", "same", ".1e")
+        yield Check(f"toy, α = {share:g}: deviation", error, at_most(5.5e-6), "5 decimals", "same", ".1e")
     exact = result.exactness
-    yield Check("limit, fixed point: error", exact.limit, at_most(1e-9), form=".1e")
+    yield Check("limit as a fixed point: error", exact.limit, at_most(1e-9), form=".1e")
     for what, errors, bar in (
-        ("limit, derivative in", exact.limit_derivatives, 1e-8),
-        ("best α, derivative in", exact.weight_derivatives, 1e-5),
-        ("step 3, derivative in", exact.step_derivatives, 1e-5),
+        ("limit: slope in", exact.limit_derivatives, 1e-8),
+        ("best α: slope in", exact.weight_derivatives, 1e-5),
+        ("step 3: slope in", exact.step_derivatives, 1e-5),
     ):
         for name, error in errors.items():
-            yield Check(f"{what} {name}: error", error, at_most(bar), form=".1e")
+            yield Check(f"{what} {name}, error", error, at_most(bar), form=".1e")
     for (data, ridge), (first, last, bar) in REAL.items():
         one = result.find(data, ridge)
-        what = f"{data}, λ = {ridge:g}: test error less by, %"
+        what = f"{data}, λ = {ridge:g}: gain, %"
         gain = 100 * one.gain if one else None
         yield Check(what, gain, at_least(bar), 100 * (1 - last / first), "improves", ".1f")
     for data, ridge in ((DIABETES, 10.0), (NOISY, 1.0), (CLEAN, 0.1)):
         one = result.find(data, ridge)
         changed = float(np.max(np.abs(one.test - one.test[0]))) if one else None
-        yield Check(f"{data}, λ = {ridge:g}: test error changes by", changed, at_most(0), 0.0, form=".1g")
+        yield Check(f"{data}, λ = {ridge:g}: change", changed, at_most(0), 0.0, form=".1g")
     real = result.distillations
     gap, excess = max(one.grid_gap for one in real), max(one.grid_excess for one in real)
-    yield Check("best α off the best of a grid by", gap, at_most(1e-3), form=".1e")
-    yield Check("validation error above that of α = 0 and 1 by", excess, at_most(1e-10), form=".1e")
+    yield Check("best α beside a grid's: distance", gap, at_most(1e-3), form=".1e")
+    yield Check("error above that of α = 0 or 1", excess, at_most(1e-10), form=".1e")
     for model in (RIDGE, DISTILLED):
         found = result.searches.get(model)
         less = found[HYPERGRADIENT].validation / found[GRID].validation if found else None
-        yield Check(f"{model}: validation, hypergradient / grid", less, at_most(1), form=".4f")
+        yield Check(f"{model}: descent / grid", less, at_most(1), form=".4f")
     yield from _network_checks(result)
 
 
@@ -170,12 +170,10 @@ def _network_checks(result: Result) -> Iterator[Check]:
         "networks: best of the grid − estimated α, points", max(grid) - estimated, at_most(1.5), 0.37, "≈ 0", ".2f"
     )
     more = "improves"
-    yield Check(
-        "networks: estimated α − teacher, points", estimated - means["teacher"], at_least(0.5), 1.14, more, ".2f"
-    )
+    yield Check("networks: estimated − teacher", estimated - means["teacher"], at_least(0.5), 1.14, more, ".2f")
     whole = means.get("α = 1")
     gain = None if whole is None else estimated - whole
-    yield Check("networks: estimated α − α = 1, points", gain, at_least(0.5), 1.07, more, ".2f")
+    yield Check("networks: estimated − α = 1", gain, at_least(0.5), 1.07, more, ".2f")
     alpha = float(np.mean([one.alpha for one in result.networks]))
     yield Check("networks: estimated α, mean", alpha, Bar("0.1 to 0.7", 0.1, 0.7, open=True), 0.41, form=".2f")
 
