@@ -1,5 +1,7 @@
 """Self-distillation: every step against powers and solves, weights against grids, derivatives against differences."""
 
+import doctest
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +18,13 @@ from dini_zoo.optimizers.self_distillation import (
     distillation_targets,
     gaussian_kernel,
     kernel_ridge_fit,
+    limit,
     limit_by_iteration,
+    loop,
+    mixing,
     optimal_mixing_weight,
+    ridge,
+    spectral,
     squared_distances,
     tuning,
 )
@@ -344,8 +351,8 @@ def test_a_grid_has_the_errors_of_its_pairs(data):
     search, errors = tuning.grid_search(tuning.plain, task, ridges, gammas)
     for i, gamma in enumerate(gammas):
         K, K_val = data.kernels(np.exp(gamma))
-        for j, ridge in enumerate(ridges):
-            found = K_val @ np.linalg.solve(K + np.exp(ridge) * np.eye(N), data.Y)
+        for j, log_ridge in enumerate(ridges):
+            found = K_val @ np.linalg.solve(K + np.exp(log_ridge) * np.eye(N), data.Y)
             assert errors.validation[i, j] == pytest.approx(np.mean((found - data.Y_val) ** 2))
     assert search.validation == errors.validation.min()
     assert search.evaluations == 6
@@ -396,8 +403,8 @@ def test_under_jit_a_model_that_would_be_wrong_is_no_number(data):
     fitted = jax.jit(lambda K, ridge: SelfDistillation.from_kernel(K, data.Y[:, 0], ridge).steps(jnp.ones(1)).fitted)
     assert np.all(np.isfinite(fitted(data.K, 0.1)))
     lopsided, indefinite = data.K + np.triu(data.K, 1) * 1e-4, data.K - 2 * np.eye(N)
-    for K, ridge in ((lopsided, 0.1), (indefinite, 9.0), (np.ones((N, N)), 0.0), (np.ones((N, N)), -0.1)):
-        assert np.all(np.isnan(fitted(K, ridge)))
+    for K, strength in ((lopsided, 0.1), (indefinite, 9.0), (np.ones((N, N)), 0.0), (np.ones((N, N)), -0.1)):
+        assert np.all(np.isnan(fitted(K, strength)))
 
 
 def test_single_precision_refuses_a_ridge_that_it_cannot_tell_from_zero():
@@ -405,6 +412,11 @@ def test_single_precision_refuses_a_ridge_that_it_cannot_tell_from_zero():
     with pytest.raises(ValueError, match="regular in float32"):
         SelfDistillation.from_kernel(K, Y, 1e-7)
     assert SelfDistillation.from_kernel(K, Y, 0.1).steps([0.5]).fitted.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("module", [limit, loop, mixing, ridge, spectral], ids=lambda module: module.__name__)
+def test_examples_run(module):
+    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.slow
