@@ -1,0 +1,177 @@
+"""Runs that spend the same number of costly gradients: the method, and what takes one step for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+import dini
+
+from .inner import Armijo, as_solver
+from .method import SSO, per_example
+from .metrics import Targets
+from .stepsizes import TargetSearch
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, and from what."""
+
+    predict: Callable[[Any, Any], Targets]
+    loss: Callable[[Targets, Any], Array]
+    """Of each example."""
+    draw: Callable[[Any, Any], Any]
+    """Takes the parameters and an item of the run's order to a batch."""
+    watch: Callable[[Any, Any], Any]
+    """Takes the parameters before a step and the step's batch to what is recorded."""
+    tol: float = 1e-6
+    """The norm of a surrogate's gradient at which inner steps end."""
+
+    def mean(self, params: Any, batch: Any) -> Float[Array, ""]:
+        """The loss of a batch."""
+        return jnp.mean(self.loss(self.predict(params, batch), batch))
+
+
+def surrogates(task: Task, inner: Armijo, params: Any, items: Any, eta: Any, steps: Any) -> tuple[Any, Array, Array]:
+    """One run of the method: what was watched, evaluations of the model, and the last step size in target space."""
+    sso = SSO(task.predict, per_example(task.loss), eta, steps, inner, loss=task.loss, tol=task.tol)
+
+    def step(carried: Any, item: Any) -> Any:
+        params, state = carried
+        batch = task.draw(params, item)
+        seen = task.watch(params, batch)
+        params, state, _ = sso.update(params, state, batch)
+        return (params, state), seen
+
+    example = task.draw(params, jax.tree.map(lambda leaf: leaf[0], items))
+    (last, state), seen = jax.lax.scan(step, (params, sso.init(params, example)), items)
+    return _ended(task, last, items, seen), state.evaluations, state.eta
+
+
+def descent(
+    task: Task, rule: Callable[[Any], optax.GradientTransformation], params: Any, items: Any, rate: Any
+) -> Array:
+    """One run of an optimizer of optax: what was watched."""
+    optimizer = rule(rate)
+
+    def step(carried: Any, item: Any) -> Any:
+        params, state = carried
+        batch = task.draw(params, item)
+        seen = task.watch(params, batch)
+        updates, state = optimizer.update(jax.grad(task.mean)(params, batch), state, params)
+        return (optax.apply_updates(params, updates), state), seen
+
+    (last, _), seen = jax.lax.scan(step, (params, optimizer.init(params)), items)
+    return _ended(task, last, items, seen)
+
+
+def line_search(task: Task, inner: Armijo, params: Any, items: Any) -> Array:
+    """One run of stochastic gradient descent with Armijo's search on the loss of the batch: what was watched."""
+    solver: Any = as_solver(inner)
+    problem = dini.Minimize(task.mean)
+
+    def step(carried: Any, item: Any) -> Any:
+        params, state = carried
+        batch = task.draw(params, item)
+        seen = task.watch(params, batch)
+        state = state._replace(step_size=jnp.full_like(state.step_size, inner.first / inner.expansion))
+        return solver.step(problem, params, state, batch), seen
+
+    example = task.draw(params, jax.tree.map(lambda leaf: leaf[0], items))
+    (last, _), seen = jax.lax.scan(step, (params, solver.init(problem, params, example)), items)
+    return _ended(task, last, items, seen)
+
+
+def _ended(task: Task, params: Any, items: Any, seen: Any) -> Any:
+    """What was watched before each step, and after the last one."""
+    last = task.draw(params, jax.tree.map(lambda leaf: leaf[-1], items))
+    end = task.watch(params, last)
+    return jax.tree.map(lambda all, one: jnp.concatenate([all, one[None]]), seen, end)
+
+
+@dataclass(frozen=True)
+class Race:
+    """One method with each of its step sizes, from each seed."""
+
+    rates: tuple[float, ...]
+    course: Float[np.ndarray, "rates seeds steps"]
+    """The loss before each step and after the last."""
+    evaluations: Float[np.ndarray, "rates seeds"]
+    """Of the model in inner steps."""
+
+    @property
+    def ends(self) -> Float[np.ndarray, "rates seeds"]:
+        """The last losses; infinite where a run has diverged."""
+        return np.where(np.isfinite(self.course[..., -1]), self.course[..., -1], np.inf)
+
+    @property
+    def best(self) -> int:
+        """The step size whose last losses are least in the mean."""
+        return int(np.argmin(self.ends.mean(axis=1)))
+
+    @property
+    def final(self) -> Float[np.ndarray, " seeds"]:
+        """The last losses with that step size."""
+        return self.ends[self.best]
+
+    @property
+    def rate(self) -> float:
+        """That step size."""
+        return self.rates[self.best]
+
+
+def orders(count: int, batch: int, steps: int, random: np.random.Generator) -> np.ndarray:
+    """Which examples each step sees: whole permutations in batches, what is left over dropped."""
+    whole = count // batch
+    epochs = -(-steps // whole)
+    shuffled = [random.permutation(count)[: whole * batch].reshape(whole, batch) for _ in range(epochs)]
+    return np.concatenate(shuffled)[:steps]
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Trees of one shape side by side."""
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *trees)
+
+
+class Contest:
+    """A task's runs as compiled programs, each of which serves all step sizes and numbers of inner steps."""
+
+    def __init__(self, task: Task, inner: Armijo, starts: Sequence[Any], items: Sequence[Any]):
+        self.starts, self.items = list(starts), list(items)
+        self._task, self._inner = task, inner
+        self._method = jax.jit(lambda *given: surrogates(task, inner, *given))
+        self._search = jax.jit(lambda params, items: line_search(task, inner, params, items))
+        lanes = (None, None, 0)
+        self._descents = {
+            rule: jax.jit(jax.vmap(jax.vmap(lambda *given, f=f: descent(task, f, *given), lanes), (0, 0, None)))
+            for rule, f in {"sgd": optax.sgd, "adam": optax.adam}.items()
+        }
+
+    def method(self, eta: float, steps: int, seed: int) -> tuple[Any, int, float]:
+        """What the method has watched with a step size, evaluations of the model, and the step size itself."""
+        return self._numbers(self._method(self.starts[seed], self.items[seed], float(eta), steps))
+
+    def searched(self, search: TargetSearch, steps: int, seed: int) -> tuple[Any, int, float]:
+        """The same with a search in target space, and the last step size that it has found."""
+        run = jax.jit(lambda params, items, steps: surrogates(self._task, self._inner, params, items, search, steps))
+        return self._numbers(run(self.starts[seed], self.items[seed], steps))
+
+    @staticmethod
+    def _numbers(found: tuple[Any, Array, Array]) -> tuple[Any, int, float]:
+        return jax.tree.map(np.asarray, found[0]), int(found[1]), float(found[2])
+
+    def search(self, seed: int) -> Any:
+        """What stochastic gradient descent with a line search has watched."""
+        return jax.tree.map(np.asarray, self._search(self.starts[seed], self.items[seed]))
+
+    def descent(self, rule: str, rates: Sequence[float]) -> Any:
+        """What an optimizer has watched: seeds along the first axis, rates along the second."""
+        seen = self._descents[rule](stacked(self.starts), stacked(self.items), jnp.asarray(rates, float))
+        return jax.tree.map(np.asarray, seen)
