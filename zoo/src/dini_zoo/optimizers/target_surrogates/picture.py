@@ -36,7 +36,11 @@ def _lines(axes: Any, named: list[tuple[str, Race, str]]) -> None:
 
 
 def _factorization(axes: Any, result: Result) -> None:
-    batch, settings = min(result.factorization), result.settings
+    settings = result.settings
+    if not result.factorization:
+        axes.set_visible(False)
+        return
+    batch = min(result.factorization)
     races = result.factorization[batch]
     names = (SGD, ADAM, sso(1, 1), sso(10, 1), sso(settings.long, 1))
     _lines(axes, [(name, races[name], color) for name, color in zip(names, _COLORS, strict=True)])

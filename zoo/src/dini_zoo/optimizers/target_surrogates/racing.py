@@ -55,20 +55,25 @@ def surrogates(task: Task, inner: Armijo, params: Any, items: Any, eta: Any, ste
     return _ended(task, last, items, seen), state.evaluations, state.eta
 
 
-def descent(
-    task: Task, rule: Callable[[Any], optax.GradientTransformation], params: Any, items: Any, rate: Any
-) -> Array:
-    """One run of an optimizer of optax: what was watched."""
-    optimizer = rule(rate)
+def descent(task: Task, params: Any, items: Any, rate: Any, adaptive: Any) -> Array:
+    """One run of Adam, if it is to be adaptive, or of gradient descent: what was watched.
+
+    Both are one program, since what it costs to compile is the gradient.
+    """
+    rules = optax.sgd(rate), optax.adam(rate)
 
     def step(carried: Any, item: Any) -> Any:
-        params, state = carried
+        params, states = carried
         batch = task.draw(params, item)
         seen = task.watch(params, batch)
-        updates, state = optimizer.update(jax.grad(task.mean)(params, batch), state, params)
-        return (optax.apply_updates(params, updates), state), seen
+        gradient = jax.grad(task.mean)(params, batch)
+        (plain, one), (scaled, other) = (
+            rule.update(gradient, state, params) for rule, state in zip(rules, states, strict=True)
+        )
+        updates = jax.tree.map(lambda u, v: jnp.where(adaptive, v, u), plain, scaled)
+        return (optax.apply_updates(params, updates), (one, other)), seen
 
-    (last, _), seen = jax.lax.scan(step, (params, optimizer.init(params)), items)
+    (last, _), seen = jax.lax.scan(step, (params, tuple(rule.init(params) for rule in rules)), items)
     return _ended(task, last, items, seen)
 
 
@@ -148,11 +153,8 @@ class Contest:
         self._task, self._inner = task, inner
         self._method = jax.jit(lambda *given: surrogates(task, inner, *given))
         self._search = jax.jit(lambda params, items: line_search(task, inner, params, items))
-        lanes = (None, None, 0)
-        self._descents = {
-            rule: jax.jit(jax.vmap(jax.vmap(lambda *given, f=f: descent(task, f, *given), lanes), (0, 0, None)))
-            for rule, f in {"sgd": optax.sgd, "adam": optax.adam}.items()
-        }
+        runs = jax.vmap(lambda *given: descent(task, *given), (None, None, 0, 0))
+        self._descents = jax.jit(jax.vmap(runs, (0, 0, None, None)))
 
     def method(self, eta: float, steps: int, seed: int) -> tuple[Any, int, float]:
         """What the method has watched with a step size, evaluations of the model, and the step size itself."""
@@ -171,7 +173,10 @@ class Contest:
         """What stochastic gradient descent with a line search has watched."""
         return jax.tree.map(np.asarray, self._search(self.starts[seed], self.items[seed]))
 
-    def descent(self, rule: str, rates: Sequence[float]) -> Any:
-        """What an optimizer has watched: seeds along the first axis, rates along the second."""
-        seen = self._descents[rule](stacked(self.starts), stacked(self.items), jnp.asarray(rates, float))
-        return jax.tree.map(np.asarray, seen)
+    def descents(self, plain: Sequence[float], adaptive: Sequence[float]) -> tuple[Any, Any]:
+        """What gradient descent and Adam have watched with their rates: rates along the first axis, then seeds."""
+        rates, flags = jnp.asarray([*plain, *adaptive], float), jnp.arange(len(plain) + len(adaptive)) >= len(plain)
+        seen = self._descents(stacked(self.starts), stacked(self.items), rates, flags)
+        swapped = jax.tree.map(lambda leaf: np.swapaxes(np.asarray(leaf), 0, 1), seen)
+        cut = len(plain)
+        return jax.tree.map(lambda leaf: leaf[:cut], swapped), jax.tree.map(lambda leaf: leaf[cut:], swapped)

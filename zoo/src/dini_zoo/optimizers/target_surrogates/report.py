@@ -108,6 +108,8 @@ def checks(result: Result) -> Iterator[Check]:
 
 def _factorization_checks(result: Result) -> Iterator[Check]:
     settings = result.settings
+    if not result.factorization:
+        yield Check("factorization", None)
     for batch, races in result.factorization.items():
         bold, cautious = races[sso(10, 1)], races[sso(10, settings.cautious)]
         where = f"factorization, {batch}:"

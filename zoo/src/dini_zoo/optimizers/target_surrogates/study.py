@@ -71,13 +71,12 @@ class Settings:
     def tiny(cls) -> Self:
         return cls(
             seeds=(0,),
-            calls=10,
-            batches=(1000,),
+            batches=(),
             long=5,
             digits_calls=5,
             digits_batches=(625,),
             digits_etas=(2.0, 8.0),
-            digits_steps=(1, 2),
+            digits_steps=(1, 2, 3),
             rounds=12,
             length=10,
             rollouts=2,
@@ -154,9 +153,8 @@ def _factorization(settings: Settings, run: Run, batch: int) -> dict[str, Race]:
         [factorization_start(seed) for seed in settings.seeds],
         [orders(1000, batch, calls, run.random("order", batch, seed)) for seed in settings.seeds],
     )
-    races = {
-        SGD: _descent(contest, "sgd", powers(-7, 2), calls),
-        ADAM: _descent(contest, "adam", powers(-9, -1), calls),
+    races = _descents(contest, powers(-7, 2), powers(-9, -1), calls)
+    races |= {
         sso(1, 1): _method(contest, (1.0,), 1, settings.seeds),
         sso(10, 1): _method(contest, (1.0,), 10, settings.seeds),
         sso(10, settings.cautious): _method(contest, (settings.cautious,), 10, settings.seeds),
@@ -171,11 +169,8 @@ def _digits(settings: Settings, run: Run, batch: int) -> tuple[dict[str, Race], 
     task, starts = softmax_regression(), [np.zeros((PIXELS, 10))] * len(settings.seeds)
     items = [orders(DIGITS, batch, calls, run.random("order", batch, seed)) for seed in settings.seeds]
     contest = Contest(task, inner, starts, items)
-    races = {
-        SGD: _descent(contest, "sgd", powers(-2, 6), calls),
-        ADAM: _descent(contest, "adam", powers(-7, 1), calls),
-        SEARCH: _search(contest, settings.seeds),
-    }
+    races = _descents(contest, powers(-2, 6), powers(-7, 1), calls)
+    races[SEARCH] = _search(contest, settings.seeds)
     races |= {
         sso(steps): _method(contest, settings.digits_etas, steps, settings.seeds) for steps in settings.digits_steps
     }
@@ -184,9 +179,9 @@ def _digits(settings: Settings, run: Run, batch: int) -> tuple[dict[str, Race], 
     return races, float(np.mean([eta for _, _, eta in searched]))
 
 
-def _descent(contest: Contest, rule: str, rates: tuple[float, ...], calls: int) -> Race:
-    course = np.swapaxes(contest.descent(rule, rates), 0, 1)
-    return Race(rates, course, np.full(course.shape[:2], calls))
+def _descents(contest: Contest, plain: tuple[float, ...], adaptive: tuple[float, ...], calls: int) -> dict[str, Race]:
+    found = zip((SGD, ADAM), (plain, adaptive), contest.descents(plain, adaptive), strict=True)
+    return {name: Race(rates, course, np.full(course.shape[:2], calls)) for name, rates, course in found}
 
 
 def _method(contest: Contest, etas: tuple[float, ...], steps: int, seeds: tuple[int, ...]) -> Race:
@@ -223,11 +218,9 @@ def _imitation(settings: Settings, run: Run, phase: Phase) -> dict[str, Course]:
             phase.advance()
         return course([np.stack(parts)[None] for parts in zip(*found, strict=True)], (1.0,), own)
 
-    courses = {}
-    for name, rule, rates in ((SGD, "sgd", (0.03, 0.06, 0.1, 0.14, 0.2)), (ADAM, "adam", (0.003, 0.01, 0.03))):
-        found = [np.swapaxes(part, 0, 1) for part in contest.descent(rule, rates)]
-        courses[name] = course(found, rates, seeds)
-        phase.advance()
+    ways = {SGD: (0.03, 0.06, 0.1, 0.14, 0.2), ADAM: (0.003, 0.01, 0.03)}
+    found = contest.descents(*ways.values())
+    courses = {name: course(seen, ways[name], seeds) for name, seen in zip(ways, found, strict=True)}
     return courses | {
         sso(1): method(1, seeds),
         sso(10): method(10, seeds),

@@ -97,7 +97,7 @@ def cart_pole(state: Float[Array, " 4"], action: Float[Array, ""]) -> Float[Arra
 def expert_gain() -> Float[np.ndarray, " 4"]:
     """The linear quadratic regulator of the upright pole, a row K of the action -K s."""
     zero = jnp.zeros(4), jnp.zeros(())
-    A, B = jax.jacobian(cart_pole, (0, 1))(*zero)
+    A, B = jax.jit(jax.jacobian(cart_pole, (0, 1)))(*zero)
     A, B = np.asarray(A), np.asarray(B)[:, None]
     P = solve_discrete_are(A, B, np.diag([1, 0.1, 10, 0.1]), np.eye(1))
     return np.linalg.solve(np.eye(1) + B.T @ P @ B, B.T @ P @ A)[0]
