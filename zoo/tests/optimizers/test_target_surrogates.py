@@ -1,5 +1,8 @@
 """Target-based surrogates: bounds and gradients, exact cases, every inner solver and metric, bad input, the bars."""
 
+import doctest
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,11 +121,15 @@ def test_targets_may_be_trees():
     flat = lambda w, x: jnp.concatenate([x @ w, x @ w[:, :1]], axis=1)
     w, new = jnp.ones((2, 2)), jnp.array([[0.0, 1.0], [2.0, 3.0]])
     g = jnp.arange(9.0).reshape(3, 3)
-    one = target_surrogate(tree, w, batch, {"a": g[:, :2], "b": g[:, 2]}, 0.3)
-    other = target_surrogate(flat, w, batch, g, 0.3)
-    np.testing.assert_allclose(one(new), other(new), rtol=1e-12)
-    halved = lambda surrogate: optax.tree.norm(surrogate.residuals(new), squared=True) / 2
-    np.testing.assert_allclose(halved(one), halved(other), rtol=1e-12)
+
+    @jax.jit
+    def both():
+        one = target_surrogate(tree, w, batch, {"a": g[:, :2], "b": g[:, 2]}, 0.3)
+        other = target_surrogate(flat, w, batch, g, 0.3)
+        halved = lambda surrogate: optax.tree.norm(surrogate.residuals(new), squared=True) / 2
+        return (one(new), halved(one)), (other(new), halved(other))
+
+    np.testing.assert_allclose(*both(), rtol=1e-12)
 
 
 def test_the_metric_may_cover_other_data():
@@ -189,18 +196,24 @@ def test_in_the_entropy_geometry_the_surrogate_is_a_divergence_from_the_mirror_s
     random = np.random.default_rng(3)
     before, after, g = random.normal(size=(3, 5, 4))
     predict, eta = lambda w, _: jax.nn.softmax(w), 0.6
-    surrogate = target_surrogate(predict, before, None, g, eta, dini.conditions.KL())
-    half = jax.nn.log_softmax(jax.nn.log_softmax(before) - eta * g)
 
     def divergence(w):
+        half = jax.nn.log_softmax(jax.nn.log_softmax(before) - eta * g)
         p = jax.nn.softmax(w)
         return jnp.sum(p * (jnp.log(p) - half)) / (5 * eta)
 
-    np.testing.assert_allclose(surrogate(after) - surrogate(before), divergence(after) - divergence(before), rtol=1e-9)
-    np.testing.assert_allclose(jax.grad(surrogate)(after), jax.grad(divergence)(after), atol=1e-12)
-    # a function in the place of the geometry
-    same = target_surrogate(predict, before, None, g, eta, lambda p, q: jnp.sum(p * jnp.log(p / q)))
-    np.testing.assert_allclose(same(after), surrogate(after), rtol=1e-9)
+    def surrogate(w):
+        return target_surrogate(predict, before, None, g, eta, dini.conditions.KL())(w)
+
+    def same(w):
+        """With a function in the place of the geometry."""
+        return target_surrogate(predict, before, None, g, eta, lambda p, q: jnp.sum(p * jnp.log(p / q)))(w)
+
+    slopes = jax.jit(lambda w: [jax.value_and_grad(f)(w) for f in (surrogate, same, divergence)])
+    (one, slope), (other, _), (truth, expected) = slopes(after)
+    np.testing.assert_allclose(slope, expected, atol=1e-12)
+    np.testing.assert_allclose(one, truth - slopes(before)[2][0], rtol=1e-9)
+    np.testing.assert_allclose(other, one, rtol=1e-9)
 
 
 def test_adagrad_sums_squares_of_each_example_over_its_visits():
@@ -327,27 +340,6 @@ def test_what_is_random_is_the_same_in_all_inner_steps(tall):
     assert info.inner.steps > 1
 
 
-def test_gradients_may_be_implicit_derivatives():
-    """Costs are predicted, a quadratic program is solved with them, and its solution is judged."""
-    problem = dini.Minimize(lambda x, cost: x @ cost + 0.5 * jnp.sum(x**2), constraint=dini.sets.Simplex())
-
-    def regret(z, batch):
-        def one(cost, true):
-            x = dini.solve(problem, dini.ProjectedGradient(tol=1e-12), jnp.ones(3) / 3, cost).x
-            return x @ true + 0.5 * jnp.sum(x**2)
-
-        return jax.vmap(one)(z, batch[1])
-
-    random = np.random.default_rng(5)
-    X = random.normal(size=(6, 2))
-    batch = X, X @ random.normal(size=(2, 3))
-    value = lambda W: float(jnp.mean(regret(X @ W, batch)))
-    W, state, _ = SSO(linear, per_example(regret), 2.0, 20).run(jnp.zeros((2, 3)), [batch] * 15)
-    best = float(jnp.mean(regret(batch[1], batch)))
-    assert value(W) - best < 0.05 * (value(jnp.zeros((2, 3))) - best)
-    assert int(state.count) == 15
-
-
 # bad input
 
 
@@ -423,6 +415,14 @@ def test_orders_are_whole_permutations():
     assert order.shape == (5, 3)
     for epoch in (order[:2], order[2:4]):
         assert len(np.unique(epoch)) == 6
+
+
+@pytest.mark.parametrize("name", ["inner", "method", "stepsizes", "surrogate"])
+def test_examples_run(name):
+    module = importlib.import_module(f"dini_zoo.optimizers.target_surrogates.{name}")
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
 
 
 @pytest.mark.slow
