@@ -325,6 +325,37 @@ def test_ftrl_forgets_nothing():
     np.testing.assert_allclose(points, [0, 1, 1, 1, 1, -1])
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_precision_is_that_of_the_start(dtype):
+    """Where double precision is on, too."""
+    start, items = jnp.zeros(2, dtype), jnp.ones((3, 2), dtype)
+    for rule in (adaptive_variation(1.0, 1.0, 1.0), decreasing(1.0, 1.0), adagrad_norm(1.0, 1.0)):
+        points, state = jax.eval_shape(
+            lambda rule=rule: follow(optimistic_mirror_descent(BALL, rule), linear, items, start)
+        )
+        assert points.dtype == state.center.dtype == dtype
+        # half precision cannot count to a thousand
+        assert jax.tree.leaves(state.rule)[0].dtype == jnp.float32
+    if dtype == jnp.float32:
+        ensemble = dynamic_ensemble(BALL, D=1.0, G=1.0, L=1.0, horizon=9)
+        newton = optimistic_online_newton(BALL, D=1.0, G=1.0, beta=1.0)
+        for learner in (ensemble, newton):
+            assert jax.eval_shape(lambda one=learner: follow(one, linear, items, start))[0].dtype == dtype
+
+
+def test_the_newton_step_takes_trees_and_any_set():
+    """On a product of two intervals, as on a box."""
+    items = np.random.default_rng(12).normal(size=(6, 2))
+    settings = {"D": 2.0, "G": 4.0, "beta": 0.5}
+    box = optimistic_online_newton(dini.sets.Box(-0.3, 0.3), **settings)
+    part = dini.sets.Box(-0.3, 0.3)
+    both = optimistic_online_newton(dini.sets.Product({"a": part, "b": part}), **settings)
+    one, _ = played(box, items, jnp.zeros(2))
+    other, _ = played(both, {"a": items[:, 0], "b": items[:, 1]}, {"a": 0.0, "b": 0.0})
+    np.testing.assert_allclose(np.stack([other["a"], other["b"]], axis=1), one, atol=1e-6)
+    assert np.abs(one).max() == pytest.approx(0.3)
+
+
 # flags and bad input
 
 
@@ -360,6 +391,13 @@ def test_bad_input_is_refused():
         dynamic_ensemble(BALL, D=2.0, G=1.0, L=1.0, horizon=5, etas=0.1)
     with pytest.raises(TypeError, match=r"dini\.sets"):
         optimistic_mirror_descent(1.0, constant(0.1))
+    for make in (
+        lambda wild: optimistic_mirror_descent(wild, constant(0.1)),
+        lambda wild: optimistic_online_newton(wild, D=1.0, G=1.0, beta=1.0),
+        lambda wild: dynamic_ensemble(wild, D=1.0, G=1.0, L=1.0, horizon=5),
+    ):
+        with pytest.raises(ValueError, match="must be convex"):
+            make(dini.sets.L2Sphere(1.0))
     with pytest.raises(TypeError, match="StepRule"):
         optimistic_mirror_descent(BALL, 0.1)
     with pytest.raises(TypeError, match="geometry must have"):

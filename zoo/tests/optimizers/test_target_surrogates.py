@@ -324,6 +324,16 @@ def test_the_number_of_inner_steps_may_be_traced_and_runs_side_by_side(tall):
         np.testing.assert_allclose(both[i], step(w[i], float(etas[i]), int(counts[i])), rtol=1e-12)
 
 
+@pytest.mark.parametrize("inner", [Armijo(), dini.LBFGS(), dini.LevenbergMarquardt(), optax.adam(0.1)])
+def test_single_precision_stays_single(tall, inner):
+    """Where double precision is on, too; here with the weights of AdaGrad and a search for the step size."""
+    batch = jax.tree.map(jnp.float32, tall)
+    sso = SSO(linear, per_example(square), TargetSearch(), 2, inner, metric=AdaGrad(), loss=square)
+    step = lambda w: sso.update(w, sso.init(w, batch), batch)
+    w, state, info = jax.eval_shape(step, jnp.zeros(3, jnp.float32))
+    assert (w.dtype, state.eta.dtype, info.inner.error.dtype) == (jnp.float32,) * 3
+
+
 def test_what_is_random_is_the_same_in_all_inner_steps(tall):
     """A mask from a key in the batch: the surrogate is zero where it was made."""
 
@@ -349,8 +359,14 @@ def test_bad_input_is_refused(tall):
         SSO(linear, per_example(square), 0.0)
     with pytest.raises(ValueError, match="eta must be positive"):
         target_surrogate(linear, w, tall, jnp.zeros(9), -1.0)
-    with pytest.raises(ValueError, match="steps must be at least 1"):
+    with pytest.raises(ValueError, match="steps must be a whole number"):
         SSO(linear, per_example(square), 1.0, 0)
+    with pytest.raises(ValueError, match="steps must be a whole number"):
+        SSO(linear, per_example(square), 1.0, 1.5)
+    with pytest.raises(ValueError, match="eta must be one number"):
+        target_surrogate(linear, w, tall, jnp.zeros(9), jnp.ones(9))
+    with pytest.raises(TypeError, match="that takes steps"):
+        SSO(linear, per_example(square), 1.0, inner=dini.solvers.Function(lambda problem, x: x))
     with pytest.raises(ValueError, match=r"shapes, \[\(9,\)\]: given \[\(9, 1\)\]"):
         sso_step(linear, w, tall, lambda z, batch: z[:, None], eta=1.0)
     with pytest.raises(ValueError, match="tree like the targets"):
@@ -369,7 +385,7 @@ def test_bad_input_is_refused(tall):
         sso_step(linear, w, tall, per_example(square), eta=1.0, inner=dini.GaussNewton(), metric=Divergence(jnp.vdot))
     with pytest.raises(ValueError, match="metric must be"):
         SSO(linear, per_example(square), 1.0, metric="manhattan")
-    with pytest.raises(ValueError, match="metric must be positive"):
+    with pytest.raises(ValueError, match="diagonal metric must be positive"):
         target_surrogate(linear, w, tall, jnp.zeros(9), 1.0, jnp.array([-1.0]))
     with pytest.raises(ValueError, match="needs the index"):
         sso_step(linear, w, tall, per_example(square), eta=1.0, metric=AdaGrad(examples=9))

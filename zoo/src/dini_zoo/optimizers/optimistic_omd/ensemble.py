@@ -24,7 +24,7 @@ import optax
 from jaxtyping import Array, Float
 
 from .geometry import Euclidean, inside
-from .learner import Flags, Learner, checked, floating, kept, no_flags
+from .learner import Flags, Learner, check_set, checked, floating, kept, no_flags
 from .steps import require_positive
 
 
@@ -91,6 +91,7 @@ def dynamic_ensemble(
     >>> print(jnp.linalg.norm(points[-1] - items[-1]).round(1))
     0.2
     """
+    check_set(constraint)
     require_positive(D=D, G=G, L=L, horizon=horizon)
     sizes = jnp.asarray(pool(D, G, L, horizon) if etas is None else etas)
     if sizes.ndim != 1 or not len(sizes):
@@ -119,7 +120,7 @@ def dynamic_ensemble(
     def play(state: EnsembleState) -> Any:
         # nothing has varied in the first two rounds
         varied = state.variation > 0
-        rate = jnp.sqrt(np.log(count) / jnp.where(varied, D**2 * state.variation, 1))
+        rate = jnp.sqrt(float(np.log(count)) / jnp.where(varied, D**2 * state.variation, 1))
         rate = jnp.where(varied, jnp.minimum(longest, rate), longest)
         scores = state.losses + judged(state, state.last)
         weights = jnp.where(uniform, 1 / count, jax.nn.softmax(-rate * scores))

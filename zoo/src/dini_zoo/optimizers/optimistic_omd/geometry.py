@@ -29,7 +29,7 @@ class Euclidean(eqx.Module):
 
     def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
         """The projection of a gradient step onto a set of dini, or onto nothing if it is `None`."""
-        return inside(constraint, jax.tree.map(lambda u, v: u - step_size * v, x, g))
+        return inside(constraint, jax.tree.map(lambda u, v: u - jnp.asarray(step_size, u.dtype) * v, x, g))
 
     def divergence(self, x: Any, y: Any) -> Float[Array, ""]:
         """Half of the squared distance."""
@@ -77,7 +77,7 @@ def project_in_norm(H: Float[Array, "d d"], y: Any, constraint: Any) -> Any:
     H
         Symmetric and positive definite, for the unknown as one vector.
     y
-        A tree; a vector, if the set is not a ball.
+        A tree.
     constraint
         A convex set of dini, or `None`.
 
@@ -93,8 +93,7 @@ def project_in_norm(H: Float[Array, "d d"], y: Any, constraint: Any) -> Any:
     if constraint is None:
         return y
     if not isinstance(constraint, dini.sets.L2Ball):
-        problem = dini.Minimize(_quadratic, constraint=constraint)
-        return dini.minimize(_quadratic, problem.constraint.project(y), H, y, constraint=constraint).x
+        return dini.minimize(_quadratic, constraint.project(y), H, y, constraint=constraint).x
     at, back = ravel_pytree(y)
     radius = jnp.asarray(constraint.radius, at.dtype)
     length = jnp.linalg.norm(at)
@@ -105,8 +104,9 @@ def project_in_norm(H: Float[Array, "d d"], y: Any, constraint: Any) -> Any:
     return back(jnp.where(outside, p, at))
 
 
-def _quadratic(x: Float[Array, " d"], H: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-    return 0.5 * (x - y) @ H @ (x - y)
+def _quadratic(x: Any, H: Float[Array, "d d"], y: Any) -> Float[Array, ""]:
+    apart = ravel_pytree(optax.tree.sub(x, y))[0]
+    return 0.5 * apart @ H @ apart
 
 
 def _stationary(both: tuple[Array, Array], y: Array, H: Array, radius: Array) -> tuple[Array, Array]:

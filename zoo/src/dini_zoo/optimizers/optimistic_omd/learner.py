@@ -94,6 +94,7 @@ def optimistic_mirror_descent(constraint: Any, rule: StepRule, *, geometry: Any 
     TypeError
         Where one of the three is none of its kind.
     ValueError
+        Where the set is not convex.
         Where a gradient has not the structure and the shapes of the point, or is not finite while that can be seen.
 
     Examples
@@ -111,7 +112,9 @@ def optimistic_mirror_descent(constraint: Any, rule: StepRule, *, geometry: Any 
     -0.2726 0.2374
     0.5362 0.1263
     """
-    _check(constraint, rule)
+    check_set(constraint)
+    if not isinstance(rule, StepRule):
+        raise TypeError(f"rule must be a StepRule, such as adaptive_variation(D, G, L): given {rule!r}.")
     mirror = Euclidean() if geometry is None else geometry
     if not callable(getattr(mirror, "step", None)):
         raise TypeError(
@@ -129,33 +132,42 @@ def optimistic_mirror_descent(constraint: Any, rule: StepRule, *, geometry: Any 
         nothing = jax.tree.map(jnp.zeros_like, start)
         return State(start, nothing, rule.init(start), jnp.zeros((), jnp.int32), no_flags())
 
+    def step(state: State, g: Any) -> Any:
+        eta = rule.step_size(state.rule)
+        return mirror.step(state.center, g, jnp.asarray(eta, dtype_of(state.center)), constraint)
+
     def guess(state: State) -> Any:
         return state.last if hint == "last" else hint(state.count, state.last)  # pyright: ignore[reportCallIssue]
 
     def play(state: State) -> Any:
         if hint == "none":
             return state.center
-        return mirror.step(state.center, guess(state), rule.step_size(state.rule), constraint)
+        return step(state, guess(state))
 
     def update(state: State, gradient: Any) -> State:
         g, flags = checked(gradient, state.center, state.flags, rule.bound)
-        center = mirror.step(state.center, g, rule.step_size(state.rule), constraint)
-        new = State(center, g, rule.update(state.rule, g), state.count + 1, flags)
+        new = State(step(state, g), g, rule.update(state.rule, g), state.count + 1, flags)
         return kept(new, state, gradient)
 
     return Learner(init, play, update)
 
 
-def _check(constraint: Any, rule: Any) -> None:
+def check_set(constraint: Any) -> None:
+    """Raise unless there is a convex set of dini, or none."""
     if constraint is not None and not callable(getattr(constraint, "project", None)):
         raise TypeError(f"constraint must be a set of dini.sets, or None: given {constraint!r}.")
-    if not isinstance(rule, StepRule):
-        raise TypeError(f"rule must be a StepRule, such as adaptive_variation(D, G, L): given {rule!r}.")
+    if not getattr(constraint, "convex", True):
+        raise ValueError(f"constraint must be convex: given {constraint!r}.")
 
 
 def floating(x: Any) -> Any:
     """A point whose numbers are floats."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1.0, x)
+
+
+def dtype_of(x: Any) -> Any:
+    """The type of a point's numbers."""
+    return jnp.result_type(*jax.tree.leaves(x))
 
 
 def no_flags() -> Flags:

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from .geometry import QuadraticNorm, inside
-from .learner import Flags, Learner, checked, floating, kept, no_flags
+from .learner import Flags, Learner, check_set, checked, floating, kept, no_flags
 from .steps import require_positive
 
 
@@ -75,6 +75,7 @@ def optimistic_online_newton(
     >>> print(points[-1].round(2))
     [0.5 0.5]
     """
+    check_set(constraint)
     require_positive(D=D, G=G)
     if (alpha is None) == (beta is None):
         raise ValueError("Exactly one of alpha and beta must be given.")

@@ -114,4 +114,5 @@ def _counted(rule: Callable[[Array], Array]) -> StepRule:
 
 
 def _dtype(x: Any) -> Any:
-    return jnp.result_type(*jax.tree.leaves(x))
+    """A type in which rounds and squares can be counted: half precision ends at a few hundred."""
+    return jnp.promote_types(jnp.result_type(*jax.tree.leaves(x)), jnp.float32)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 import dini
 
-from .surrogate import Surrogate, require_positive
+from .checks import require_positive
+from .surrogate import Surrogate
 
 #: Above what any step size is.
 _LONG = 1e12
@@ -64,7 +65,10 @@ class Inner(NamedTuple):
     steps: Int[Array, ""]
     """How many were taken."""
     evaluations: Int[Array, ""]
-    """Evaluations of the model, with or without its derivative: a step each, and the trials of a search within it."""
+    """Evaluations of the model, with or without its derivative: a step each, and the trials of a search within it.
+
+    The trials of a search in vain, where rounding is all there is, are not known.
+    """
     error: Float[Array, ""]
     """The solver's own measure of how far from a minimum it was when it took its last step."""
 
@@ -73,13 +77,13 @@ def as_solver(inner: Any) -> dini.Solver:
     """The solver that is meant by a solver of dini, an optimizer of optax, or `Armijo`."""
     if isinstance(inner, Armijo):
         return inner.solver
-    if isinstance(inner, dini.Solver):
+    if isinstance(inner, dini.Solver) and not hasattr(inner, "run"):
         return inner
     if isinstance(inner, optax.GradientTransformation):
         return dini.OptaxSolver(inner, atol=0.0)
     raise TypeError(
-        "The inner solver must be one of dini's, such as dini.LBFGS(), an optimizer of optax, or Armijo(): "
-        f"given {inner!r}."
+        "The inner solver must be one of dini's that takes steps, such as dini.LBFGS(), an optimizer of optax, or "
+        f"Armijo(): given {inner!r}."
     )
 
 
@@ -146,13 +150,13 @@ def minimize_surrogate(
     def step(now: Any) -> Any:
         count, evaluations, x, before = now
         new, after = solver.step(problem, x, before)
-        return count + 1, evaluations + _evaluations(solver, before, after), new, after
+        return count + 1, evaluations + evaluated(solver, before, after), new, after
 
     count, evaluations, x, last = jax.lax.while_loop(going, step, (none, none, params, first))
     return x, last, Inner(count, evaluations, last.error)
 
 
-def _evaluations(solver: dini.Solver, before: Any, after: Any) -> Array:
+def evaluated(solver: dini.Solver, before: Any, after: Any) -> Array:
     """How often a step evaluated the function: Armijo's search tells by the step size how many trials it made."""
     if not isinstance(solver, dini.ArmijoSGD):
         return jnp.ones((), jnp.int32)

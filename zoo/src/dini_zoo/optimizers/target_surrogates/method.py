@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .checks import Targets, known, require_like, require_positive
 from .inner import Armijo, Inner, as_solver, begin, carries, minimize_surrogate, stated
-from .metrics import Targets
 from .stepsizes import TargetSearch
-from .surrogate import as_metric, known, require_like, require_positive, target_surrogate
+from .surrogate import as_metric, target_surrogate
 
 _ARMIJO = Armijo()
 
@@ -74,7 +74,8 @@ class SSO(eqx.Module):
     steps
         :math:`m`, the number of inner steps.
     inner
-        What takes them: `Armijo`, a solver of dini with its line search, or an optimizer of optax.
+        What takes them: `Armijo`, a solver of dini with its line search, or an optimizer of optax. A solver's own limit
+        on steps does not count.
     metric
         As for `target_surrogate`, or `NewtonDiagonal`, or `AdaGrad`.
     loss
@@ -125,10 +126,10 @@ class SSO(eqx.Module):
     proximal: Callable[[Any], Any] | None = None
 
     def __check_init__(self) -> None:
-        if known(self.steps) and not self.steps >= 1:
-            raise ValueError(f"steps must be at least 1: given {self.steps}.")
+        if known(self.steps) and not (self.steps >= 1 and self.steps == int(self.steps)):
+            raise ValueError(f"steps must be a whole number of at least 1: given {self.steps}.")
         if not callable(self.eta) and not isinstance(self.eta, TargetSearch):
-            require_positive("eta", self.eta)
+            require_positive("eta", self.eta, scalar=True)
         if isinstance(self.eta, TargetSearch) and self.loss is None:
             raise ValueError("A TargetSearch needs the loss of given targets: give SSO(loss=...).")
         if known(self.tol) and not self.tol >= 0:

@@ -14,15 +14,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-Targets = Any
-"""An array, or a tree of arrays, with examples along their first axes."""
-
-
-def total(tree: Any) -> Float[Array, ""]:
-    """The sum of all elements of a tree."""
-    return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(tree)), jnp.zeros(()))
+from .checks import Targets, require_positive, total
 
 
 class Euclidean(eqx.Module):
@@ -44,9 +39,20 @@ class Diagonal(eqx.Module):
     ----------
     diagonal
         :math:`h > 0`, of the shape of the targets, or of one that broadcasts to it.
+
+    Raises
+    ------
+    ValueError
+        Where a weight is not positive, if that is known when it is made.
     """
 
     diagonal: Targets
+
+    def __check_init__(self) -> None:
+        for leaf in jax.tree.leaves(self.diagonal):
+            # placeholders of JAX's are no weights
+            if isinstance(leaf, jax.Array | np.ndarray | float | int):
+                require_positive("A diagonal metric", leaf)
 
     def __call__(self, z: Targets, center: Targets) -> Float[Array, ""]:
         """The sum over examples."""
@@ -90,7 +96,7 @@ class NewtonDiagonal(eqx.Module):
         Takes the targets and the batch to the second derivatives, of the shape of the targets: :math:`p (1 - p)` for
         the logistic loss.
     floor
-        :math:`\epsilon`, which keeps what is flat from moving without bound.
+        :math:`\epsilon`, which keeps what is flat from moving without bound. With zero, no second derivative may be.
 
     Raises
     ------

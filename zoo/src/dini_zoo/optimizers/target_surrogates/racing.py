@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 
 import dini
 
-from .inner import Armijo, as_solver
+from .checks import Targets
+from .inner import Armijo, as_solver, evaluated
 from .method import SSO, per_example
-from .metrics import Targets
 from .stepsizes import TargetSearch
 
 
@@ -77,8 +77,8 @@ def descent(task: Task, params: Any, items: Any, rate: Any, adaptive: Any) -> Ar
     return _ended(task, last, items, seen)
 
 
-def line_search(task: Task, inner: Armijo, params: Any, items: Any) -> Array:
-    """One run of stochastic gradient descent with Armijo's search on the loss of the batch: what was watched."""
+def line_search(task: Task, inner: Armijo, params: Any, items: Any) -> tuple[Any, Array]:
+    """One run of gradient descent with Armijo's search on the loss of each batch: what was watched, evaluations."""
     solver: Any = as_solver(inner)
     problem = dini.Minimize(task.mean)
 
@@ -87,11 +87,12 @@ def line_search(task: Task, inner: Armijo, params: Any, items: Any) -> Array:
         batch = task.draw(params, item)
         seen = task.watch(params, batch)
         state = state._replace(step_size=jnp.full_like(state.step_size, inner.first / inner.expansion))
-        return solver.step(problem, params, state, batch), seen
+        new, after = solver.step(problem, params, state, batch)
+        return (new, after), (seen, evaluated(solver, state, after))
 
     example = task.draw(params, jax.tree.map(lambda leaf: leaf[0], items))
-    (last, _), seen = jax.lax.scan(step, (params, solver.init(problem, params, example)), items)
-    return _ended(task, last, items, seen)
+    (last, _), (seen, spent) = jax.lax.scan(step, (params, solver.init(problem, params, example)), items)
+    return _ended(task, last, items, seen), jnp.sum(spent)
 
 
 def _ended(task: Task, params: Any, items: Any, seen: Any) -> Any:
@@ -169,9 +170,10 @@ class Contest:
     def _numbers(found: tuple[Any, Array, Array]) -> tuple[Any, int, float]:
         return jax.tree.map(np.asarray, found[0]), int(found[1]), float(found[2])
 
-    def search(self, seed: int) -> Any:
-        """What stochastic gradient descent with a line search has watched."""
-        return jax.tree.map(np.asarray, self._search(self.starts[seed], self.items[seed]))
+    def search(self, seed: int) -> tuple[Any, int]:
+        """What stochastic gradient descent with a line search has watched, and evaluations of the model."""
+        seen, spent = self._search(self.starts[seed], self.items[seed])
+        return jax.tree.map(np.asarray, seen), int(spent)
 
     def descents(self, plain: Sequence[float], adaptive: Sequence[float]) -> tuple[Any, Any]:
         """What gradient descent and Adam have watched with their rates: rates along the first axis, then seeds."""

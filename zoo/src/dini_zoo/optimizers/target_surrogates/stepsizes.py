@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .metrics import Targets, total
-from .surrogate import require_positive
+from .checks import Targets, require_positive, total
 
 
 def inverse_sqrt(eta: float) -> Callable[[Any], Array]:

@@ -189,7 +189,7 @@ def _method(contest: Contest, etas: tuple[float, ...], steps: int, seeds: tuple[
 
 
 def _search(contest: Contest, seeds: tuple[int, ...]) -> Race:
-    return _race((np.nan,), [[(contest.search(i), 0) for i in range(len(seeds))]])
+    return _race((np.nan,), [[contest.search(i) for i in range(len(seeds))]])
 
 
 def _race(rates: tuple[float, ...], found: list[list[tuple[Any, int]]]) -> Race:

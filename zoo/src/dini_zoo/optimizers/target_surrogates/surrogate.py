@@ -26,10 +26,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from .metrics import Diagonal, Divergence, Euclidean, Metric, Targets, total
+from .checks import Targets, require_like, require_positive, total
+from .metrics import Diagonal, Divergence, Euclidean, Metric
 
 
 class Surrogate(eqx.Module):
@@ -135,7 +135,7 @@ def target_surrogate(
     >>> bool(jnp.allclose(jax.grad(surrogate)(w), (x @ w - y) / 3))
     True
     """
-    require_positive("eta", eta)
+    require_positive("eta", eta, scalar=True)
     center = predict(params, batch) if targets is None else targets
     center, gradients = jax.lax.stop_gradient((center, gradients))
     require_like(gradients, center)
@@ -153,31 +153,4 @@ def as_metric(metric: Any) -> Metric:
         return Euclidean()
     if callable(metric) or hasattr(metric, "divergence"):
         return Divergence(metric)
-    for leaf in jax.tree.leaves(metric):
-        require_positive("metric", leaf)
     return Diagonal(metric)
-
-
-def known(value: Any) -> bool:
-    """Whether numbers are known now, and not only when a program runs."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-
-
-def require_positive(name: str, value: Any) -> None:
-    """Raise unless numbers are positive and finite, if they are known now."""
-    if known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(np.asarray(value))):
-        raise ValueError(f"{name} must be positive and finite: given {value}.")
-
-
-def require_like(gradients: Targets, targets: Targets) -> None:
-    """Raise unless gradients have the shapes of the targets and are finite, if that is known now."""
-    given, needed = jax.tree.structure(gradients), jax.tree.structure(targets)
-    if given != needed:
-        raise ValueError(f"Gradients must be a tree like the targets, {needed}: given {given}.")
-    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (gradients, targets)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"Gradients must have the targets' shapes, {shapes[1]}: given {shapes[0]}.")
-    if any(not shape for shape in shapes[1]):
-        raise ValueError("Targets must have the examples along their first axes: given a scalar.")
-    if known(gradients) and not all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(gradients)):
-        raise ValueError("Gradients must be finite: given NaN or infinity.")
