@@ -89,7 +89,7 @@ def figure_table(entry: Entry) -> str:
         return f"Not run yet: `dini run {entry.name} --save zoo/results`."
     names = [name for name in ("reference", "paper", "bar") if any(one[name] for one in found["figures"])]
     lines = [
-        "| quantity | ours | " + " | ".join([*names, ""]) + " |",
+        "| quantity | ours | " + " | ".join([*names, "verdict"]) + " |",
         "| :-- " + "| --: " * (len(names) + 1) + "| :-- |",
     ]
     for one in found["figures"]:
