@@ -169,16 +169,22 @@ class Trainer[M]:
         *,
         keys: Array,
         order: Any = None,
+        state: Any = None,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> Course[M]:
         """Train several models side by side: `eqx.filter_vmap(make)(keys)` makes them, an axis in front of each array.
 
-        All see the same data, each with a key of its own, and so in an order of its own.
+        All see the same data, each with a key of its own, and so in an order of its own. `state` is the optimizer's, as
+        :meth:`initial` makes it: with `optax.inject_hyperparams` each may have a learning rate of its own in it.
         """
-        state = eqx.filter_vmap(lambda model: self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)))(models)
+        state = self.initial(models) if state is None else state
         drawn = [self._drawn(key, data, None if order is None else order[i]) for i, key in enumerate(keys)]
         orders, step_keys = (jnp.stack(parts) for parts in zip(*drawn, strict=True))
         return self._train(self._many, self._looks, (models, state), data, orders, step_keys, advance)
+
+    def initial(self, models: M) -> Any:
+        """The optimizer's state for several models side by side."""
+        return eqx.filter_vmap(lambda model: self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)))(models)
 
     def _drawn(self, key: Array, data: Any, order: Any) -> tuple[Array, Array]:
         """Which examples each step sees, and each step's key."""
