@@ -11,21 +11,24 @@ from matplotlib.figure import Figure
 from dini_zoo.kit import pictures
 
 from .functions import FUNCTIONS
-from .report import rival
-from .study import ADAM, DIFFGRAD, FROZEN, Result
+from .study import ADAM, DIFFGRAD, FROZEN, MEAN, Result
 
 _COLORS = {DIFFGRAD: pictures.METHOD, ADAM: pictures.RIVAL, FROZEN: pictures.THIRD}
+#: Of diffGrad with several multiples of the loss.
+SCALE_COLORS = (pictures.METHOD, pictures.FOURTH, pictures.INK)
 
 
 def draw(result: Result) -> Figure:
     """The paper's descents above; below, the friction along a training and what it is worth."""
-    figure = pictures.canvas("diffGrad: Adam with a friction from the change of the gradient", height=9)
+    figure = pictures.canvas("diffGrad: Adam with a friction from the change of the gradient", height=9.5)
     above, below = figure.subfigures(2, 1)
     for axes, name in zip(above.subplots(1, 3), ("F1", "F2", "F3"), strict=True):
         _descents(axes, result, name)
-    left, right = below.subplots(1, 2, width_ratios=(1, 1.4))
-    _friction(left, result)
-    _losses(right, result)
+    left, middle, right = below.subplots(1, 3)
+    colors = dict(zip(result.settings.scales, SCALE_COLORS * len(result.settings.scales), strict=False))
+    _friction(left, result, colors)
+    _losses(middle, result, colors)
+    _valley(right, result, colors)
     return figure
 
 
@@ -56,46 +59,60 @@ def _descents(axes: Any, result: Result, name: str) -> None:
     axes.legend(loc="lower right")
 
 
-def _friction(axes: Any, result: Result) -> None:
+def _friction(axes: Any, result: Result, colors: dict[float, str]) -> None:
     """The mean friction along the network's training."""
-    looks = [look for look in result.looks if look.optimizer == DIFFGRAD]
-    for color, look in zip(pictures.COLORS * len(looks), looks, strict=False):
+    for look in result.looks:
+        if look.optimizer != DIFFGRAD:
+            continue
         friction = look.chosen.friction
         width = max(friction.shape[1] // 60, 1)
         count = friction.shape[1] // width
         means = friction[:, : count * width].reshape(len(friction), count, width).mean(axis=-1)
-        pictures.band(axes, width * (np.arange(count) + 0.5), means, color=color, label=f"loss × {look.scale:g}")
+        steps = width * (np.arange(count) + 0.5)
+        pictures.band(axes, steps, means, color=colors[look.scale], label=f"loss × {look.scale:g}")
     axes.set_ylim(0.48, 1.02)
     axes.set_xlabel("step")
     axes.set_ylabel("mean friction of all coordinates")
-    axes.set_title("convolutional network: diffGrad's friction depends on the loss's units")
+    axes.set_title("convolutional network: diffGrad's friction")
     axes.legend()
 
 
-def _losses(axes: Any, result: Result) -> None:
+def _losses(axes: Any, result: Result, colors: dict[float, str]) -> None:
     """The validation loss of the network over the learning rate."""
-    adam = rival(result)
-    scales = [look.scale for look in result.looks if look.optimizer == DIFFGRAD]
     for look in result.looks:
         means = [float(np.mean(one.validation)) for one in look.trained]
         if look.optimizer == DIFFGRAD:
-            color = (pictures.COLORS * len(scales))[scales.index(look.scale)]
-            axes.plot(look.rates, means, "o-", color=color, label=f"diffGrad, loss × {look.scale:g}")
-        elif look.optimizer not in (ADAM, DIFFGRAD):
-            ls = ":" if look.scale in scales and len(scales) > 1 else "--"
-            color = (
-                pictures.QUIET
-                if look.scale not in scales[1:]
-                else (pictures.COLORS * len(scales))[scales.index(look.scale)]
-            )
-            axes.plot(look.rates, means, ls=ls, color=color, label=f"{look.optimizer}, loss × {look.scale:g}")
-    if adam is not None:
-        means = [float(np.mean(one.validation)) for one in adam.trained]
-        axes.plot(adam.rates, means, "s-", color=pictures.INK, label="Adam")
-        half = [rate * 2 for rate in adam.rates]
-        axes.plot(half, means, "--", color=pictures.INK, lw=1, label="Adam, moved to twice the rate")
+            axes.plot(look.rates, means, "o-", color=colors[look.scale], label=f"diffGrad, loss × {look.scale:g}")
+        elif look.optimizer == MEAN:
+            # its learning rate changes as diffGrad's does, alike for all coordinates
+            label = MEAN if look.scale == result.settings.scales[0] else None
+            axes.plot(look.rates, means, ":", color=colors[look.scale], label=label)
+        elif look.optimizer == ADAM:
+            axes.plot(look.rates, means, "s-", color=pictures.RIVAL, label=ADAM)
+            twice = [2 * rate for rate in look.rates]
+            axes.plot(twice, means, "--", color=pictures.RIVAL, lw=1, label="Adam, moved to twice the rate")
+        else:
+            axes.plot(look.rates, means, "-", color=pictures.QUIET, lw=1, label=look.optimizer)
     axes.set_xscale("log", base=2)
+    axes.set_xlabel("learning rate (SGD's is ten times it)")
+    axes.set_yscale("log")
+    axes.set_ylabel("mean validation loss")
+    axes.set_title("convolutional network: what each rate gives")
+    axes.legend(fontsize=8)
+
+
+def _valley(axes: Any, result: Result, colors: dict[float, str]) -> None:
+    """The updates to the valley's end over the learning rate."""
+    rates = 2 ** np.linspace(*result.settings.valley_rates)
+    for (name, scale), needed in result.valley.items():
+        shown = np.where(needed > result.settings.valley_updates, np.nan, needed)
+        if name == DIFFGRAD:
+            axes.plot(rates, shown, color=colors[scale], label=f"diffGrad, loss × {scale:g}")
+        else:
+            axes.plot(rates, shown, ls="-" if name == ADAM else "--", color=_COLORS[name], label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("validation loss")
-    axes.set_title("convolutional network: between Adam and Adam with half the learning rate")
-    axes.legend(fontsize=8, ncols=2)
+    axes.set_ylabel("updates to the end")
+    axes.set_title(f"a valley with curvatures from 1 to {result.condition:.0f}")
+    axes.legend(fontsize=9)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dini_zoo.kit.data import Sample
 from dini_zoo.kit.run import Phase, Run
@@ -21,6 +21,7 @@ from .functions import descend
 from .method import abs_sigmoid, diffgrad
 from .network import Convolutional
 from .training import Classroom, Trained, orders
+from .valley import Valley
 
 
 def half(previous: Array, gradient: Array) -> float:
@@ -93,10 +94,16 @@ class Settings:
     """Which train it."""
     scales: tuple[float, ...] = (1.0, 30.0, 1000.0)
     """What its loss is multiplied by, for optimizers with a friction."""
-    rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3, 16e-3)
+    rates: tuple[float, ...] = (8e-3, 16e-3, 32e-3, 64e-3, 128e-3)
     """Of which the validation images choose one for each optimizer."""
     validation: int = 300
     """Images that choose, of the 1200 to train on."""
+    valley_updates: int = 1500
+    """At most, in the narrow valley."""
+    valley_rates: tuple[float, float, int] = (-8.0, 0.0, 49)
+    """Powers of two there: the first, the last, how many."""
+    valley_share: float = 1e-4
+    """Of the first excess, at which it is at its end."""
 
     @classmethod
     def tiny(cls) -> Self:
@@ -111,6 +118,9 @@ class Settings:
             network_optimizers=(DIFFGRAD,),
             scales=(100.0,),
             rates=(1e-2,),
+            valley_updates=20,
+            valley_rates=(-4.0, 0.0, 3),
+            valley_share=0.5,
         )
 
 
@@ -144,12 +154,17 @@ class Result:
     perceptron: dict[tuple[str, float, float], Trained]
     """By optimizer, its learning rate in units of Adam's, and what the loss is multiplied by."""
     looks: list[Look]
+    condition: float
+    """Of the narrow valley: the greatest curvature over the least."""
+    valley: dict[tuple[str, float], Int[np.ndarray, " rates"]]
+    """Updates to its end by learning rate, by optimizer and what the loss is multiplied by."""
 
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"functions": 3, "perceptron": 50, "network": 90})
+    run.plan({"functions": 0.5, "valley": 3, "perceptron": 50, "network": 70})
     points = run.part("functions", lambda phase: descents(settings.updates))
+    condition, valley = run.part("valley", lambda phase: descents_of_a_valley(settings))
     train, test = digits(1200)
     keys = jnp.stack([run.key("weights", seed) for seed in settings.seeds])
 
@@ -184,7 +199,7 @@ def run(settings: Settings, run: Run) -> Result:
         ]
 
     looks = run.each("network", settings.network_optimizers, look, seminar.steps, pairs=True)
-    return Result(settings, points, perceptron, [one for several in looks for one in several])
+    return Result(settings, points, perceptron, [one for several in looks for one in several], condition, valley)
 
 
 def lanes_of(name: str) -> tuple[tuple[float, float], ...]:
@@ -200,3 +215,15 @@ def descents(updates: int) -> dict[str, Float[np.ndarray, "updates+1 4"]]:
             lambda: {name: descend(kind(0.1, b1=0.95), -1.0, updates) for name, kind in optimizers.items()}
         )
         return {name: np.asarray(points) for name, points in program().items()}
+
+
+def descents_of_a_valley(settings: Settings) -> tuple[float, dict[tuple[str, float], Int[np.ndarray, " rates"]]]:
+    """The valley's condition number, and the updates that optimizers need there."""
+    rates = 2 ** np.linspace(*settings.valley_rates)
+    limits = {"share": settings.valley_share, "limit": settings.valley_updates}
+    with jax.enable_x64(True):
+        valley = Valley.of_diabetes()
+        pairs = [(ADAM, 1.0), (FROZEN, 1.0), *((DIFFGRAD, scale) for scale in settings.scales)]
+        return valley.condition, {
+            (name, scale): valley.updates_needed(KINDS[name], rates, scale, **limits) for name, scale in pairs
+        }
