@@ -37,8 +37,11 @@ FROZEN_REFERENCE = (-0.95, -0.90008079, -0.51387921, -0.34540009, -0.30029982)
 
 def tables(result: Result) -> list[Table]:
     """The paper's functions, the perceptron, the convolutional network, the valley."""
-    makers = (functions_table, perceptron_table, network_table, differences_table, valley_table)
-    return [make(result) for make in makers if make is not differences_table or gains(result)]
+    found = [functions_table(result)]
+    found += [perceptron_table(result)] if result.perceptron else []
+    found += [network_table(result)] if result.looks else []
+    found += [differences_table(result)] if gains(result) else []
+    return [*found, valley_table(result)]
 
 
 def value(result: Result, optimizer: str, function: str) -> float:

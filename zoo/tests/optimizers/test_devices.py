@@ -1,0 +1,42 @@
+"""What systems of this field say of several devices, in one process that has four."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np, optax
+from jax.sharding import NamedSharding, PartitionSpec as P
+from dini_zoo.optimizers.diffgrad import diffgrad
+from dini_zoo.optimizers.schedule_refinement import record_grad_norm, recorded_grad_norms
+
+mesh = jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+place = NamedSharding(mesh, P("x"))
+
+
+def two_updates(optimizer, x):
+    state = optimizer.init(x)
+    for t in range(2):
+        change, state = jax.jit(optimizer.update)(x + t, state)
+    return change, state
+
+
+# the state of diffGrad lies where the parameters do, and makes the same updates
+numbers = jnp.arange(8.0)
+spread = jax.device_put(numbers, place)
+change, state = two_updates(diffgrad(0.1), spread)
+for leaf in (change, state[0].mu, state[0].nu, state[0].prev_grad):
+    assert leaf.sharding.is_equivalent_to(place, 1), leaf.sharding
+np.testing.assert_allclose(change, two_updates(diffgrad(0.1), numbers)[0], rtol=1e-6)
+
+# norms are those of the whole gradient
+for order in (1, 2):
+    norms = recorded_grad_norms(two_updates(record_grad_norm(order, size=2), spread)[1])
+    np.testing.assert_allclose(norms, [np.linalg.norm(numbers + t, order) for t in range(2)], rtol=1e-6)
+"""
+
+
+def test_states_and_norms_over_devices():
+    flags = "--xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, env=environment)
