@@ -67,6 +67,21 @@ def test_training_is_that_by_hand_alone_and_side_by_side():
     assert told == 2 * [3, 3]
 
 
+def test_models_side_by_side_may_have_learning_rates_of_their_own():
+    rates, keys = jnp.array([0.1, 0.3]), jax.random.split(jax.random.key(1), 2)
+    trainer = Trainer(loss, optax.inject_hyperparams(optax.sgd)(1.0), steps=STEPS, batch=BATCH)
+    models = eqx.filter_vmap(line)(jax.random.split(jax.random.key(0), 2))
+    state = trainer.initial(models)
+    state.hyperparams["learning_rate"] = rates
+    together = trainer.together(models, (X, Y), keys=keys, state=state)
+    for i in range(2):
+        for_order, for_steps = jax.random.split(keys[i])
+        order, steps = np.asarray(batches(for_order, len(X), BATCH, STEPS)), jax.random.split(for_steps, STEPS)
+        model = jax.tree.map(lambda leaf, i=i: leaf[i] if eqx.is_array(leaf) else leaf, models)
+        *_, losses, _ = by_hand(model, optax.sgd(rates[i]), order, steps)
+        np.testing.assert_allclose(together.loss[i], losses, rtol=1e-12)
+
+
 def test_batches_go_through_all_examples():
     order = np.asarray(batches(jax.random.key(0), 5, 2, 5)).ravel()
     assert sorted(order[:5]) == sorted(order[5:]) == list(range(5))

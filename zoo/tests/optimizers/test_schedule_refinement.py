@@ -19,6 +19,7 @@ from dini_zoo.optimizers.schedule_refinement import (
     general_bound,
     last_iterate_transform,
     last_iterate_weights,
+    learning,
     linear_decay_schedule,
     optimize_schedule,
     record_grad_norm,
@@ -335,6 +336,20 @@ def test_studies_keep_groups_and_lanes_apart():
         linear = np.cumprod(1 - 0.25 * c * (1 - u))
         np.testing.assert_allclose(study.norms, c * np.append(1.0, linear[:-1]), rtol=1e-12)
         np.testing.assert_allclose(study.swept["refined"].values, refine_schedule(study.norms), rtol=1e-12)
+
+
+def test_learned_knots_have_the_derivative_of_differences_and_lower_the_excess():
+    given = np.ones((1, 6, 1))
+    task = Task(jnp.ones(1), lambda x, c: 4 * c * x, lambda x: x[0] ** 2, given)
+    steps, u = 0.1 * (1 - np.arange(1, 7) / 6), np.array([0.3, -0.2, 0.5])
+    value = jax.jit(jax.value_and_grad(lambda u: learning.last_excess(u, task, optax.sgd, jnp.asarray(steps))))
+    knots = steps * np.exp(np.interp(np.arange(1, 7) / 6, [0, 0.5, 1], u))
+    np.testing.assert_allclose(value(u)[0], np.prod(1 - 4 * knots) ** 2, rtol=1e-12)
+    for i in range(3):
+        h = 1e-6 * np.eye(3)[i]
+        np.testing.assert_allclose(value(u)[1][i], (value(u + h)[0] - value(u - h)[0]) / 2e-6, rtol=1e-6)
+    found = learning.learn_schedule(task, optax.sgd, jnp.asarray(steps), knots=3, tries=6)
+    assert np.prod(1 - 4 * np.asarray(found)) ** 2 < 0.5 * value(np.zeros(3))[0]
 
 
 def test_examples_run():

@@ -4,8 +4,8 @@ The parts: schedules for optax (`linear_decay_schedule`, `array_schedule`); reco
 (`record_grad_norm`, `recorded_grad_norms`) and making the next run's schedule of them (`refine_schedule`, or the simple
 one nearest to it, `fit_schedule`); the theorem behind both, for any base optimizer (`last_iterate_weights`,
 `last_iterate_transform`); its bounds (`conversion_bound`, `general_bound`) and the schedule that minimizes one
-(`optimize_schedule`). The experiment's tasks are in `tasks` and `sweeps`, the experiment in `study`, what it prints and
-draws in `report` and `picture`.
+(`optimize_schedule`). The experiment's tasks are in `tasks` and `sweeps`, the schedule that hypergradients learn in
+`learning`, the experiment in `study`, what it prints and draws in `report` and `picture`.
 """
 
 from .bounds import conversion_bound, general_bound, optimize_schedule

@@ -12,7 +12,7 @@ from dini_zoo.kit.seeds import Estimate
 
 from .report import DIGITS
 from .schedules import smoothed
-from .study import COSINE, FLAT, LINEAR, REFINED, SGD, Result, Study
+from .study import COSINE, FLAT, LEARNED, LINEAR, REFINED, SGD, Result, Study
 
 _COLORS = {REFINED: pictures.METHOD, LINEAR: pictures.RIVAL, COSINE: pictures.FOURTH, FLAT: pictures.QUIET}
 
@@ -27,6 +27,10 @@ def draw(result: Result) -> Figure:
     for top, mid, (name, study) in zip(tops, mids, tasks.items(), strict=True):
         _norms(top, name, study, result.settings.smoothing)
         _schedules(mid, study, result.optimized.get(name.removeprefix("noise: ")))
+    if result.learned is not None:
+        rates = result.learned / result.learned.max()
+        mids[0].plot(np.arange(1, len(rates) + 1) / len(rates), rates, ":", color=pictures.ALARM, label=LEARNED)
+        mids[0].legend()
     left, right = below.subplots(1, 2, width_ratios=(1.3, 1))
     _digits(left, result)
     _noises(right, result)

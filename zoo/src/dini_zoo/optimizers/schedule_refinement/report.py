@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dini_zoo.kit.seeds import Estimate
+from dini_zoo.kit.seeds import Estimate, Paired
 from dini_zoo.kit.tables import Bar, Check, Table, at_most, below, between, near_reference
 
-from .study import COSINE, CUBIC, FLAT, INVERSE, LINEAR, REFINED, ROOT, SGD, STEPS, Result, Study
+from .study import COSINE, CUBIC, FLAT, INVERSE, LEARNED, LINEAR, REFINED, ROOT, SGD, STEPS, Result, Study
 from .sweeps import Swept
 
 #: A thousand times the excess on the noisy digits, of two implementations.
@@ -53,7 +53,8 @@ WORST = {10: (0.56, 0.84), 100: (0.38, 0.87), 1000: (0.27, 0.61)}
 
 def tables(result: Result) -> list[Table]:
     """Schedules on the digits, where the noise changes, and beside the bound."""
-    return [digits_table(result), noise_table(result), shape_table(result), bound_table(result)]
+    fresh = [fresh_table(result)] if result.fresh else []
+    return [digits_table(result), *fresh, noise_table(result), shape_table(result), bound_table(result)]
 
 
 def _cell(swept: Swept, scale: float, form: str) -> str:
@@ -83,6 +84,27 @@ def digits_table(result: Result) -> Table:
         rows,
         _EDGE.format(count) + f"{settings.steps} steps with {settings.batch} images each; "
         f"{len(settings.seeds)} seeds, intervals of 95 percent. References: of two implementations.",
+    )
+
+
+def fresh_table(result: Result) -> Table:
+    """The last iterates on other batches."""
+    settings = result.settings
+    rows = [
+        [
+            name,
+            f"{Estimate.of(excess, scale=1e3):.1f}",
+            "" if name == LINEAR else f"{Paired.of(excess, result.fresh[LINEAR], scale=1e3):.1f}",
+        ]
+        for name, excess in result.fresh.items()
+    ]
+    return Table(
+        "SGD on other batches of the digits:\n1000 × (last training loss - least)",
+        ("schedule", "excess", "minus linear"),
+        rows,
+        f"{len(settings.fresh_seeds)} seeds, with what the runs above chose. Learned: linear decay changed by "
+        f"{settings.knots} numbers, which {settings.hypergradients} hypergradients through all steps of those runs "
+        "found: so much, at least, a schedule can gain here.",
     )
 
 
@@ -148,6 +170,10 @@ def checks(result: Result) -> Iterator[Check]:
     yield near_reference("digits: least loss", result.optimum if full else None, 1.1840968765, 1e-8, ".9f")
     for optimizer in DIGITS:
         yield from _ranking(optimizer, result.digits.get(optimizer))
+    for name in (REFINED, LEARNED):
+        pair = [result.fresh.get(one) for one in (name, LINEAR)]
+        ratio = None if pair[0] is None else float(np.mean(pair[0]) / np.mean(pair[1]))
+        yield Check(f"SGD, other batches: {name} / {LINEAR}", ratio, form=".2f")
     yield near_reference(
         "regression: least value", result.least if settings.points == (200, 20) else None, 0.6945627514, 1e-9, ".10f"
     )

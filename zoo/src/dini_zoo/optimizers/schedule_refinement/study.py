@@ -16,9 +16,10 @@ from jaxtyping import Float
 from dini_zoo.kit.run import Phase, Run
 
 from .bounds import optimize_schedule
+from .learning import learn_schedule
 from .schedules import Fit, fit_schedule, linear_decay_schedule, refine_schedule, smoothed
 from .sweeps import Kind, Swept, Task, sweep
-from .tasks import NOISES, Planes, Regression, noisy_digits
+from .tasks import NOISES, NoisyDigits, Planes, Regression
 
 LINEAR, COSINE, CUBIC, STEPS, ROOT, FLAT, INVERSE, REFINED = (
     "linear",
@@ -30,6 +31,7 @@ LINEAR, COSINE, CUBIC, STEPS, ROOT, FLAT, INVERSE, REFINED = (
     "1/t",
     "refined",
 )
+LEARNED = "learned"
 SGD, ADAM = "SGD", "Adam"
 
 #: Base optimizers, and the norm and the power that refine their schedules.
@@ -71,6 +73,12 @@ class Settings:
     """Powers of two, the first and the last: SGD's learning rates on the digits."""
     adam_rates: tuple[int, int] = (-10, 0)
     """Adam's."""
+    fresh_seeds: tuple[int, ...] = (10, 11, 12, 13, 14, 15, 16, 17)
+    """Of other batches of digits, for the schedules that SGD's runs chose."""
+    knots: int = 12
+    """Numbers of the schedule that is learned by hypergradients."""
+    hypergradients: int = 40
+    """For it; 0 leaves it out."""
     noise_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Of the noise of the regression."""
     noise_steps: int = 2000
@@ -96,6 +104,7 @@ class Settings:
             optimizers=(SGD,),
             steps=30,
             rates=(-3, -1),
+            hypergradients=0,
             noise_seeds=(0,),
             noise_steps=30,
             noise_rates=(-5, -3),
@@ -145,6 +154,10 @@ class Result:
     """The least loss on the noisy digits."""
     digits: dict[str, Study]
     """By base optimizer."""
+    fresh: dict[str, Float[np.ndarray, " seeds"]]
+    """The excess on other batches, by schedule, each with what SGD's runs chose."""
+    learned: Float[np.ndarray, " T"] | None
+    """The learning rates that hypergradients found for SGD on the digits."""
     least: float
     """The least value of the regression."""
     noises: dict[str, Study]
@@ -182,11 +195,12 @@ def studies(
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"optimum": 3, "digits": 60, "regression": 25, "bound": 5})
+    run.plan({"digits": 40, "learning": 8, "regression": 8, "schedules of the bound": 5, "bound": 5})
     generators: Callable[[str, tuple[int, ...]], list[np.random.Generator]] = lambda name, seeds: [
         run.random(name, seed) for seed in seeds
     ]
-    task, optimum = noisy_digits(settings.noisy, settings.batch, settings.steps, generators("batches", settings.seeds))
+    images = NoisyDigits.make(settings.noisy)
+    task = images.task(settings.batch, settings.steps, generators("batches", settings.seeds))
     rates = {SGD: powers(settings.rates), ADAM: powers(settings.adam_rates)}
     names = tuple(shapes(2))
 
@@ -194,6 +208,21 @@ def run(settings: Settings, run: Run) -> Result:
         return studies(task, optimizer, rates[optimizer], names, 1, settings.smoothing)[0]
 
     digits = run.each("digits", settings.optimizers, on_digits, pairs=True)
+
+    def on_fresh_batches(_: Phase) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        chosen = [digits[settings.optimizers.index(SGD)].swept[name] for name in (LINEAR, COSINE, REFINED)]
+        rows = [one.values * one.rates[one.best] for one in chosen]
+        learned = np.asarray(
+            learn_schedule(task, optax.sgd, rows[0], knots=settings.knots, tries=settings.hypergradients)
+        )
+        other = images.task(settings.batch, settings.steps, generators("batches", settings.fresh_seeds))
+        values = np.repeat(np.stack([*rows, learned])[:, None], len(settings.fresh_seeds), axis=1)
+        excess, _ = other.runs(optax.sgd, values, np.ones(len(values)), 2)
+        return learned, dict(zip((LINEAR, COSINE, REFINED, LEARNED), excess, strict=True))
+
+    learned, fresh = None, {}
+    if settings.hypergradients and SGD in settings.optimizers:
+        learned, fresh = run.part("learning", on_fresh_batches)
     regression = Regression.make(*settings.points)
 
     def on_noises(_: Phase) -> list[Study]:
@@ -225,8 +254,10 @@ def run(settings: Settings, run: Run) -> Result:
     gaps = run.part("bound", on_planes, len(settings.lengths))
     return Result(
         settings,
-        optimum,
+        images.least,
         dict(zip(settings.optimizers, digits, strict=True)),
+        fresh,
+        learned,
         regression.least,
         noises,
         optimized,

@@ -17,34 +17,43 @@ from ...kit.losses import cross_entropy
 from .sweeps import Task
 
 
-def noisy_digits(share: float, batch: int, steps: int, random: list[np.random.Generator]) -> tuple[Task, float]:
-    """Softmax regression of all digits, a share of whose labels are drawn anew, and its least loss.
+class NoisyDigits(NamedTuple):
+    """Softmax regression of all digits, of which some have labels that are drawn anew."""
 
-    Images are standardized and have a last column of ones. Batches are drawn with replacement, by a generator a seed.
-    """
-    images, labels = datasets.load_digits(return_X_y=True)
-    X = np.column_stack([preprocessing.StandardScaler().fit_transform(images), np.ones(len(images))])
-    # the draws of the specification
-    source = np.random.RandomState(0)
-    wrong = source.rand(len(labels)) < share
-    labels = labels.copy()
-    labels[wrong] = source.randint(0, 10, wrong.sum())
-    X, Y = jnp.asarray(X), jax.nn.one_hot(labels, 10, dtype=X.dtype)
+    X: Float[Array, "n 65"]
+    """Standardized pixels, and a column of ones."""
+    Y: Float[Array, "n 10"]
+    least: float
+    """The least loss."""
 
-    def loss(W: Array, X: Array, Y: Array) -> Array:
-        return cross_entropy(X @ W, Y)
+    @classmethod
+    def make(cls, share: float) -> NoisyDigits:
+        """About this share of the labels is drawn anew, from all ten."""
+        images, labels = datasets.load_digits(return_X_y=True)
+        X = np.column_stack([preprocessing.StandardScaler().fit_transform(images), np.ones(len(images))])
+        # the draws of the specification
+        source = np.random.RandomState(0)
+        wrong = source.rand(len(labels)) < share
+        labels[wrong] = source.randint(0, 10, wrong.sum())
+        X, Y = jnp.asarray(X), jax.nn.one_hot(labels, 10, dtype=X.dtype)
+        problem = dini.Minimize(_softmax_loss)
+        solver = dini.LBFGS(history=30, atol=1e-6, max_steps=5000)
+        optimum = dini.solve(problem, solver, jnp.zeros((X.shape[1], 10)), X, Y)
+        return cls(X, Y, float(_softmax_loss(optimum.x, X, Y)))
 
-    start = jnp.zeros((X.shape[1], 10))
-    problem = dini.Minimize(loss)
-    optimum = dini.solve(problem, dini.LBFGS(history=30, atol=1e-6, max_steps=5000), start, X, Y)
-    least = loss(optimum.x, X, Y)
-    task = Task(
-        start=start,
-        gradient=lambda W, rows: X[rows].T @ (jax.nn.softmax(X[rows] @ W) - Y[rows]) / batch,
-        excess=lambda W: loss(W, X, Y) - least,
-        given=np.stack([one.integers(0, len(X), (steps, batch)) for one in random]),
-    )
-    return task, float(least)
+    def task(self, batch: int, steps: int, random: list[np.random.Generator]) -> Task:
+        """Its descent from zero with batches that are drawn with replacement, by a generator a run."""
+        X, Y, least = self
+        return Task(
+            start=jnp.zeros((X.shape[1], 10)),
+            gradient=lambda W, rows: X[rows].T @ (jax.nn.softmax(X[rows] @ W) - Y[rows]) / batch,
+            excess=lambda W: _softmax_loss(W, X, Y) - least,
+            given=np.stack([one.integers(0, len(X), (steps, batch)) for one in random]),
+        )
+
+
+def _softmax_loss(W: Array, X: Array, Y: Array) -> Array:
+    return cross_entropy(X @ W, Y)
 
 
 #: The standard deviation of the noise at the share `u` of the run.
