@@ -118,6 +118,8 @@ def test_its_place_in_optax():
     np.testing.assert_allclose(
         updates(diffgrad(lambda count: 0.1 / (1 + count), b1=0.8), GRADIENTS), updates(falling, GRADIENTS), rtol=1e-12
     )
+    own = optax.inject_hyperparams(diffgrad, static_args="friction")(0.1, b1=0.8, friction=abs_sigmoid)
+    np.testing.assert_allclose(updates(own, GRADIENTS), expected, rtol=1e-12)
     # what stands before it changes the gradients that it compares, what stands after it its updates
     params = np.ones(4)
     coupled = optax.chain(optax.add_decayed_weights(0.5), diffgrad(0.1))
@@ -155,6 +157,12 @@ def test_sixteen_bits_have_a_friction_of_thirty_two():
     kept = updates(diffgrad(0.1, mu_dtype="float32", prev_dtype="bfloat16"), GRADIENTS)
     assert kept.dtype == "float64"
     np.testing.assert_allclose(kept, updates(diffgrad(0.1), GRADIENTS), rtol=0.03)
+
+
+def test_strict_promotion_of_types_is_no_obstacle():
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        optimizer = diffgrad(0.1, normalize=True, mu_dtype="float32", prev_dtype="bfloat16")
+        assert updates(optimizer, jnp.asarray(GRADIENTS, jnp.float16)).dtype == jnp.float16
 
 
 def checked(previous, gradient):

@@ -134,15 +134,16 @@ def scale_by_diffgrad(
     ) -> tuple[optax.Updates, DiffgradState]:
         del params
         count = optax.safe_increment(state.count)
+        t = count.astype(jnp.result_type(float))
 
         def one(g: Array, m: Array, v: Array, previous: Array) -> tuple[Array, Array, Array, Array]:
             m_dtype, v_dtype, p_dtype = m.dtype, v.dtype, previous.dtype
             m = (1 - b1) * g + b1 * m.astype(g.dtype)
             v = (1 - b2) * _squared(g) + b2 * v
-            m_hat = m / (1 - b1**count).astype(m.dtype)
-            root = jnp.sqrt(v / (1 - b2**count).astype(v.dtype) + eps_root) + eps
+            m_hat = m / (1 - b1**t).astype(m.dtype)
+            root = jnp.sqrt(v / (1 - b2**t).astype(v.dtype) + eps_root) + eps
             # sixteen bits are too few for a sigmoid and for products of it
-            wide = jnp.promote_types(g.dtype, jnp.float32)
+            wide = g.dtype if jnp.finfo(g.dtype).bits >= 32 else jnp.float32
             unit = scale / root.astype(_real(wide)) if normalize else scale
             xi = _fitting(coefficient(unit * previous.astype(wide), unit * g.astype(wide)), g.shape, _real(wide))
             step = (xi * (m_hat / root).astype(wide)).astype(g.dtype)

@@ -101,17 +101,19 @@ def last_iterate_transform(base: optax.GradientTransformation, weights: Any) -> 
     """
     positive("weights", weights, 1)
     inner = optax.with_extra_args_support(base)
+    w = jnp.asarray(weights, jnp.result_type(float))
+    shares = jnp.asarray(_tails(weights if isinstance(weights, jax.Array) else np.asarray(weights, float)), w.dtype)
 
     def init(params: optax.Params) -> LastIterateState:
-        return LastIterateState(jnp.zeros([], jnp.int32), params, inner.init(params))
+        # a copy: a program may be given the parameters' memory and the state's to write over
+        return LastIterateState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params), inner.init(params))
 
     def update(
         updates: optax.Updates, state: LastIterateState, params: optax.Params | None = None, **extra: Any
     ) -> tuple[optax.Updates, LastIterateState]:
         del params
-        w = jnp.asarray(weights, jnp.result_type(float))
         at = jnp.minimum(state.count, len(w) - 1)
-        weight, share = w[at], jnp.where(state.count < len(w), _tails(w)[at], 0)
+        weight, share = w[at], jnp.where(state.count < len(w), shares[at], 0)
         scaled = jax.tree.map(lambda g: weight.astype(g.dtype) * g, updates)
         moves, base_state = inner.update(scaled, state.base, state.z, **extra)
         z = optax.apply_updates(state.z, moves)
