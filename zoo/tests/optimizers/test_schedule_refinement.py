@@ -9,6 +9,7 @@ import optax
 import pytest
 from outputs import assert_bars_met
 from scipy import optimize
+from sklearn import datasets
 
 from dini_zoo.optimizers.schedule_refinement import (
     array_schedule,
@@ -31,7 +32,7 @@ from dini_zoo.optimizers.schedule_refinement import (
 from dini_zoo.optimizers.schedule_refinement.experiment import experiment
 from dini_zoo.optimizers.schedule_refinement.study import powers, studies
 from dini_zoo.optimizers.schedule_refinement.sweeps import Task
-from dini_zoo.optimizers.schedule_refinement.tasks import Planes, Regression
+from dini_zoo.optimizers.schedule_refinement.tasks import NoisyDigits, Planes, Regression
 
 NORMS = np.array([4.0, 2.0, 1.0, 1.0, 2.0])
 
@@ -117,6 +118,19 @@ def test_norms_that_vanish_are_told_and_linear_decay_comes_back():
     np.testing.assert_allclose(found, refine_schedule(np.maximum(norms, 0.1), smoothing=1e-9), rtol=0.2)
     # as in a healthy run whose noise fades
     refine_schedule(np.geomspace(1, 0.019, 60))
+
+
+@pytest.mark.slow
+def test_digits_that_are_learned_exactly_are_told():
+    """With any batches: the share of the least norm is about a thousandth, now above, now below."""
+    noisy = NoisyDigits.make(0.3)
+    labels = np.eye(10)[datasets.load_digits().target]
+    clean = noisy._replace(Y=jnp.asarray(labels), least=0.0)
+    task = clean.task(16, 2246, [np.random.default_rng(seed) for seed in range(6)])
+    linear = np.tile(1 - np.arange(1, 2247) / 2246, (1, 6, 1))
+    for norms in task.runs(optax.sgd, linear, np.array([4.0]), 2)[1][0]:
+        with pytest.warns(UserWarning, match="fall to"):
+            refine_schedule(norms)
 
 
 def test_a_long_run_takes_no_longer_than_its_length():

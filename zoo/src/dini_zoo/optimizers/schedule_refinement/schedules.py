@@ -30,8 +30,10 @@ from scipy import ndimage, optimize
 
 from .checking import positive, whole
 
-#: A run whose least smoothed norm is below this share of its greatest has no schedule to learn from.
-DEGENERATE = 1e-3
+#: A run whose least smoothed norm is below this share of its greatest has no schedule to learn from. On digits without
+#: noise, where refined schedules are ten times worse than linear decay, the share is 0.0006 to 0.0014, depending on the
+#: batches; where they are better, it is 0.019 or more.
+DEGENERATE = 3e-3
 
 
 def linear_decay_schedule(peak: Any, total_steps: int, warmup: int = 0) -> optax.Schedule:
@@ -163,8 +165,8 @@ def refine_schedule(
     Warns
     -----
     UserWarning
-        If the least smoothed norm is below a thousandth of the greatest: where a model learns its data exactly, norms
-        go to zero, and all of the schedule would lie in the last steps. Linear decay is returned. `floor` avoids this.
+        If the least smoothed norm is below 0.003 of the greatest: where a model learns its data exactly, norms go to
+        zero, and all of the schedule would lie in the last steps. Linear decay is returned. `floor` avoids this.
 
     Examples
     --------
