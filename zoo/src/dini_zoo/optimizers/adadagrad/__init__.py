@@ -6,10 +6,7 @@ loop (`GrowingBatch`), and optax transformations (`adagrad_norm`, `scale_by_samp
 what it prints and draws in `report`.
 """
 
-from .adagrad_norm import adagrad_norm, scale_by_adagrad_norm, scale_by_samples
-from .controller import Batches, BatchSizeController, Control, padded_size
-from .loop import GrowingBatch, Step, Training
-from .moments import (
+from ..moments import (
     Moments,
     accumulate,
     across,
@@ -19,6 +16,9 @@ from .moments import (
     merge,
     moments,
 )
+from .adagrad_norm import adagrad_norm, scale_by_adagrad_norm, scale_by_samples
+from .controller import Batches, BatchSizeController, Control, padded_size
+from .loop import GrowingBatch, Step, Training
 from .sizes import augmented_inner_product_test, inner_product_test, norm_test, orthogonality_test
 
 __all__ = [

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from ..moments import Moments, Tree, directional_moments, gradient_moments
 from .controller import Batches, BatchSizeController, Control
-from .moments import Moments, Tree, directional_moments, gradient_moments
 
 #: `test(found, along)`: what a batch's moments ask for; `along()` returns those of the inner products.
 Test = Callable[[Moments, Callable[[], Moments]], Array]

@@ -12,7 +12,7 @@ from dini_zoo.kit import pictures
 from dini_zoo.kit.seeds import Estimate
 from dini_zoo.kit.tables import Check, Table, at_least, at_most, between
 
-from .study import CONSTANT, DOUBLING, FULL, INNER, NORM, SGD, Descent, Result, Trained, by_eta, by_size
+from .study import CONSTANT, DOUBLING, FULL, INNER, NORM, SGD, Descent, Result, by_eta, by_size
 
 
 def tables(result: Result) -> Sequence[Table]:
@@ -177,10 +177,5 @@ def draw(result: Result) -> Figure:
     middle.set_title("digits: the batch")
     right.set(yscale="log", xlabel="passes through the data", ylabel="training loss")
     right.set_title("digits: the loss")
-    right.legend(fontsize=9, title=_steps_of(result.trained), title_fontsize=9)
+    right.legend(fontsize=9)
     return figure
-
-
-def _steps_of(trained: dict[str, list[Trained]]) -> str:
-    least = min(trained, key=lambda name: _mean([run.loss for run in trained[name]]))
-    return f"least loss: {least}"

@@ -40,7 +40,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .moments import Moments
+from ..moments import Moments
 
 
 def concrete(*values: Any) -> bool:
@@ -110,7 +110,7 @@ def norm_test(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini_zoo.optimizers.adadagrad import inner_products, moments
+    >>> from dini_zoo.optimizers.moments import inner_products, moments
     >>> G = jnp.array([[1.0, 2, 0], [3, -1, 1], [2, 0, 2], [0, 1, -1]])
     >>> print(f"{norm_test(moments(G), 0.5):.4f} {norm_test(moments(G), 0.5, coordinatewise=True):.4f}")
     7.2727 26.6667
@@ -175,7 +175,7 @@ def inner_product_test(found: Moments, along: Moments, theta: float, *, debias: 
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini_zoo.optimizers.adadagrad import inner_products, moments
+    >>> from dini_zoo.optimizers.moments import inner_products, moments
     >>> G = jnp.array([[1.0, 2, 0], [3, -1, 1], [2, 0, 2], [0, 1, -1]])
     >>> found = moments(G)
     >>> along = moments(inner_products(G, found.direction))
