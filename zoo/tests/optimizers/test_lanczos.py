@@ -112,7 +112,7 @@ def test_single_precision_keeps_the_basis_orthogonal():
 
 def test_half_precision_and_what_is_not_finite():
     d = jnp.asarray([1.0, 2.0, 4.0], jnp.bfloat16)
-    of = ritz(lanczos(lambda v: d * v, jnp.ones(3, jnp.bfloat16), 3))
+    of = jax.jit(lambda v: ritz(lanczos(lambda v: d * v, v, 3)))(jnp.ones(3, jnp.bfloat16))
     assert of.values.dtype == jnp.float32
     assert float(of.values[-1]) == pytest.approx(4, rel=0.02)
     bad = jax.jit(lambda v: extremes(lambda v: jnp.nan * v, v, 3).largest.value)(jnp.ones(3))

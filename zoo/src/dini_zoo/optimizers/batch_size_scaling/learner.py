@@ -135,10 +135,13 @@ def lanczos_learning_rate(
     >>> import jax, jax.numpy as jnp, optax
     >>> loss = lambda w: 0.5 * jnp.sum(jnp.array([1.0, 100.0]) * w**2)
     >>> optimizer, w = lanczos_learning_rate(2, every=10, safety=1.0), jnp.ones(2)
+    >>> @jax.jit
+    ... def step(w, state):
+    ...     updates, state = optimizer.update(jax.grad(loss)(w), state, w, value_fn=loss)
+    ...     return optax.apply_updates(w, updates), state
     >>> state = optimizer.init(w)
     >>> for _ in range(100):
-    ...     updates, state = optimizer.update(jax.grad(loss)(w), state, w, value_fn=loss)
-    ...     w = optax.apply_updates(w, updates)
+    ...     w, state = step(w, state)
     >>> print(f"{state.largest:.1f} {bool(loss(w) < 0.1)}")
     100.0 True
     """

@@ -218,25 +218,23 @@ def _example_loss(model: classifiers.Perceptron, one: Sample) -> jax.Array:
     return classifiers.loss(model, jax.tree.map(lambda leaf: leaf[None], one))
 
 
-def _whole(model: Any, data: Sample, key: jax.Array, steps: int, probes: int) -> Any:
+def _whole_of(model: Any, data: Sample, key: jax.Array, steps: int, probes: int) -> Any:
     """The two largest eigenvalues for all data, the noise along the first's vector, and along random directions."""
+    start, isotropic = jax.random.split(key)
+    product = hessian_operator(classifiers.loss, model, data)
+    first = extremes(product, random_direction(start, model), steps).largest
 
-    @jax.jit
-    def found(model: Any) -> Any:
-        start, isotropic = jax.random.split(key)
-        product = hessian_operator(classifiers.loss, model, data)
-        first = extremes(product, random_direction(start, model), steps).largest
+    def deflated(v: Any) -> Any:
+        along = sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (first.vector, v)), strict=True))
+        return jax.tree.map(lambda h, u: h - first.value * along * u, product(v), first.vector)
 
-        def deflated(v: Any) -> Any:
-            along = sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (first.vector, v)), strict=True))
-            return jax.tree.map(lambda h, u: h - first.value * along * u, product(v), first.vector)
+    second = extremes(deflated, random_direction(start, model), steps).largest.value
+    noise = hessian_noise(_example_loss, model, data, first.vector, micro_batch=600)
+    around = hessian_noise(_example_loss, model, data, key=isotropic, num_probes=probes, micro_batch=600)
+    return (first.value, second), noise, around
 
-        second = extremes(deflated, random_direction(start, model), steps).largest.value
-        noise = hessian_noise(_example_loss, model, data, first.vector, micro_batch=600)
-        around = hessian_noise(_example_loss, model, data, key=isotropic, num_probes=probes, micro_batch=600)
-        return (first.value, second), noise, around
 
-    return found(model)
+_whole = jax.jit(_whole_of, static_argnums=(3, 4))
 
 
 @jax.jit

@@ -196,20 +196,23 @@ def learned(
     start = _starts(hidden, data, keys)
     learner, paths, rates, sgd, adam, inverse = {}, {}, {}, {}, {}, {}
     for b in told.batches:
-        orders = np.stack([permuted(run.random("orders", seed, b), len(sample.X), b, told.epochs) for seed in seeds])
+        orders, others = (
+            np.stack([permuted(run.random(name, seed, b), len(sample.X), b, told.epochs) for seed in seeds])
+            for name in ("orders", "curvature batches")
+        )
         cells = [(rate, momentum) for momentum in told.momenta for rate in told.sgd]
-        grid = dict(zip(("learning_rate", "momentum"), map(list, zip(*cells, strict=True)), strict=True))
+        # each seed has a rate of its own; those of other seeds are not looked at
+        tried = [*cells, *((1 / top, 0.0) for top, _ in start)]
+        grid = dict(zip(("learning_rate", "momentum"), map(list, zip(*tried, strict=True)), strict=True))
         table = sweep(optax.sgd, grid, hidden, data, jnp.stack(keys), orders)
-        sgd[b] = {cell: row.tolist() for cell, row in zip(cells, table, strict=True)}
+        sgd[b] = {cell: row.tolist() for cell, row in zip(cells, table, strict=False)}
+        inverse[b] = np.diag(table[len(cells) :]).tolist()
         table = sweep(optax.adam, {"learning_rate": told.adam}, hidden, data, jnp.stack(keys), orders)
         adam[b] = {rate: row.tolist() for rate, row in zip(told.adam, table, strict=True)}
-        # each seed has a rate of its own: of all pairs those of a rate with its own seed
-        own = sweep(optax.sgd, {"learning_rate": [1 / top for top, _ in start]}, hidden, data, jnp.stack(keys), orders)
-        inverse[b] = np.diag(own).tolist()
         phase.advance()
         for batch, safety in told.safeties:
             if batch == b:
-                courses = _followed(told, b, safety, hidden, data, keys, orders)
+                courses = _followed(told, safety, hidden, data, keys, orders, others)
                 paths[b, safety] = [np.asarray(course.watched).tolist() for course in courses]
                 learner[b, safety] = [path[-1] for path in paths[b, safety]]
                 rates[b, safety] = [
@@ -233,17 +236,33 @@ def _starts(hidden: tuple[int, ...], data: Sample, keys: list[jax.Array]) -> lis
 
 
 def _followed(
-    told: _Learner, b: int, safety: float, hidden: tuple[int, ...], data: Sample, keys: list[jax.Array], orders: Any
+    told: _Learner,
+    safety: float,
+    hidden: tuple[int, ...],
+    data: Sample,
+    keys: list[jax.Array],
+    orders: np.ndarray,
+    others: np.ndarray,
 ) -> list[Any]:
-    """Train with the learner, a refresh for each epoch, one seed after the other."""
+    """Train with the learner, a refresh for each epoch on one more batch, one seed after the other."""
+    b = orders.shape[2]
     steps = orders.shape[1]
     every = steps // told.epochs
+    part = lambda batch, half: jax.tree.map(lambda leaf: leaf[:b] if half == 0 else leaf[b:], batch)
+
+    def slope(model: Any, batch: Sample, key: jax.Array) -> Any:
+        value, gradient = jax.value_and_grad(classifiers.loss)(model, part(batch, 0))
+        return (value, None), gradient
+
     trainer = Trainer(
-        classifiers.loss,
+        # what the learner looks at is the other half: a batch of the same size that the step does not see
+        lambda model, batch, key: classifiers.loss(model, part(batch, 1)),
         lanczos_learning_rate(told.lanczos, every=every, safety=safety),
         steps=steps,
         every=every,
+        gradient=slope,
         watch=jax.jit(lambda model: classifiers.loss(model, data)),
         finite=False,
     )
-    return [trainer(_model(hidden, key), data, key=key, order=order) for key, order in zip(keys, orders, strict=True)]
+    both = np.concatenate([orders, others], axis=2)
+    return [trainer(_model(hidden, key), data, key=key, order=order) for key, order in zip(keys, both, strict=True)]
