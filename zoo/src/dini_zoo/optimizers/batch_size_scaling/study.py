@@ -6,7 +6,7 @@ The networks are perceptrons on the digits of scikit-learn, all 1797 of them: no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,7 @@ from dini_zoo.kit.data import Sample
 from dini_zoo.kit.run import Run
 
 from .. import classifiers
-from ..curvature import hessian_operator
-from ..lanczos import extremes, random_direction
-from .eigenvalues import hessian_noise
+from .measurement import top_and_noise, tops
 from .training import Learned, Rates, largest_rates, learned
 
 
@@ -126,8 +124,6 @@ class Curvature:
 
     parameters: int
     largest: float
-    second: float
-    """The second largest eigenvalue."""
     directional: float
     """The noise along the first eigenvector."""
     isotropic: float
@@ -201,57 +197,15 @@ def curvature(settings: Settings, sample: Sample, run: Run, seed: int) -> Curvat
     sizes = (64, told.hidden, 10)
     model = classifiers.Perceptron(sizes, key=run.key("curvature", seed), activation=jnp.tanh, gain=1.0)
     data = jax.tree.map(jnp.asarray, sample)
-    whole, directional, isotropic = _whole(model, data, run.key("directions", seed), told.lanczos, told.probes)
-    tops = {}
+    whole = top_and_noise(model, data, run.key("directions", seed), told.lanczos, told.probes)
+    batches = {}
     random = run.random("hessian batches", seed)
     longest = max(told.batches)
     for b in told.batches:
         drawn = np.zeros((told.draws, longest), int)
         drawn[:, :b] = [random.choice(len(sample.X), b, replace=False) for _ in range(told.draws)]
         keys = jax.random.split(run.key("starts", seed, b), told.draws)
-        tops[b] = np.asarray(_tops(model, data, drawn, np.arange(longest) < b, keys, told.lanczos)).tolist()
+        found = tops(model, data, jnp.asarray(drawn), jnp.arange(longest) < b, keys, told.lanczos)
+        batches[b] = np.asarray(found).tolist()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
-    return Curvature(parameters, *map(float, whole), float(directional), float(isotropic), tops)
-
-
-def _example_loss(model: classifiers.Perceptron, one: Sample) -> jax.Array:
-    return classifiers.loss(model, jax.tree.map(lambda leaf: leaf[None], one))
-
-
-def _whole_of(model: Any, data: Sample, key: jax.Array, steps: int, probes: int) -> Any:
-    """The two largest eigenvalues for all data, the noise along the first's vector, and along random directions."""
-    start, isotropic = jax.random.split(key)
-    product = hessian_operator(classifiers.loss, model, data)
-    first = extremes(product, random_direction(start, model), steps).largest
-
-    def deflated(v: Any) -> Any:
-        along = sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (first.vector, v)), strict=True))
-        return jax.tree.map(lambda h, u: h - first.value * along * u, product(v), first.vector)
-
-    second = extremes(deflated, random_direction(start, model), steps).largest.value
-    noise = hessian_noise(_example_loss, model, data, first.vector, micro_batch=600)
-    around = hessian_noise(_example_loss, model, data, key=isotropic, num_probes=probes, micro_batch=600)
-    return (first.value, second), noise, around
-
-
-_whole = jax.jit(_whole_of, static_argnums=(3, 4))
-
-
-@jax.jit
-def _batch_loss(model: Any, batch: Sample, live: jax.Array) -> jax.Array:
-    """The mean over the examples that are not there to fill up."""
-    losses = jax.vmap(_example_loss, (None, 0))(model, batch)
-    return jnp.sum(jnp.where(live, losses, 0)) / jnp.sum(live)
-
-
-def _tops_of(model: Any, data: Sample, drawn: Any, live: Any, keys: jax.Array, steps: int) -> jax.Array:
-    def one(given: Any) -> jax.Array:
-        indices, key = given
-        batch = jax.tree.map(lambda leaf: leaf[indices], data)
-        product = hessian_operator(_batch_loss, model, batch, live)
-        return extremes(product, random_direction(key, model), steps).largest.value
-
-    return jax.lax.map(one, (jnp.asarray(drawn), keys))
-
-
-_tops = jax.jit(_tops_of, static_argnums=5)
+    return Curvature(parameters, *map(float, whole), batches)

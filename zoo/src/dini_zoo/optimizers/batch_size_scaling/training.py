@@ -16,10 +16,8 @@ from dini_zoo.kit.run import Phase, Run
 from dini_zoo.kit.training import Trainer
 
 from .. import classifiers
-from ..curvature import hessian_operator
-from ..lanczos import extremes, random_direction
-from .eigenvalues import hessian_noise
 from .learner import lanczos_learning_rate
+from .measurement import top_and_noise
 from .rates import scale_learning_rate
 
 
@@ -193,7 +191,10 @@ def learned(
     """Train with the learner, and on the grids of SGD and Adam, with the same weights and batches."""
     data = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), sample)
     keys = [run.key("learner", seed) for seed in seeds]
-    start = _starts(hidden, data, keys)
+    start = []
+    for key in keys:
+        top, noise, _ = top_and_noise(_model(hidden, key), data, key, 20, 1)
+        start.append((float(top), float(noise)))
     learner, paths, rates, sgd, adam, inverse = {}, {}, {}, {}, {}, {}
     for b in told.batches:
         orders, others = (
@@ -220,19 +221,6 @@ def learned(
                 ]
                 phase.advance()
     return Learned(learner, paths, rates, sgd, adam, inverse, start)
-
-
-def _starts(hidden: tuple[int, ...], data: Sample, keys: list[jax.Array]) -> list[tuple[float, float]]:
-    """The largest eigenvalue for all data at the first weights, and the noise along its vector."""
-    example_loss = lambda model, one: classifiers.loss(model, jax.tree.map(lambda leaf: leaf[None], one))
-
-    @jax.jit
-    def found(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        model = _model(hidden, key)
-        top = extremes(hessian_operator(classifiers.loss, model, data), random_direction(key, model), 20).largest
-        return top.value, hessian_noise(example_loss, model, data, top.vector, micro_batch=300)
-
-    return [tuple(map(float, found(key))) for key in keys]
 
 
 def _followed(
