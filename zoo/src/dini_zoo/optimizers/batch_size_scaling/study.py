@@ -113,7 +113,7 @@ class Settings:
             seeds=(0,),
             matrices=Matrices(size=40, batches=(16, 64), draws=2),
             hessian=Hessian(hidden=3, batches=(8, 32), draws=4, lanczos=6, probes=2),
-            stability=Stability(hidden=(8,), steps=20, bound=2.2, runs=2, stable=1, sgd=((8, 0.3),), adam=((8, 0.04),)),
+            stability=Stability(hidden=(), steps=20, bound=2.2, runs=2, stable=1, sgd=((8, 0.3),), adam=((8, 0.04),)),
             learner=Learner(batches=(128,), epochs=2, lanczos=3, safeties=((128, 0.25),), momenta=(0.9,)),
         )
 
