@@ -392,28 +392,39 @@ def test_adagrad_norm_in_half_precision():
 
 DEVICES = """
 import jax, jax.numpy as jnp, numpy as np, optax
-from jax.sharding import NamedSharding, PartitionSpec as P
-from dini_zoo.optimizers.adadagrad import across, adagrad_norm, gradient_moments, norm_test
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from dini_zoo.optimizers.lanczos import lanczos
+from dini_zoo.optimizers.adadagrad import across, adagrad_norm, directional_moments, gradient_moments, norm_test
 
 assert jax.device_count() == 2
-mesh = jax.make_mesh((2,), ("data",))
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+place = NamedSharding(mesh, P("data"))
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 loss = lambda w, x: 0.5 * jnp.sum((w - x) ** 2)
 
-def own(w, x):
-    return across(gradient_moments(loss, w, x)[0], "data")
+def own(w, x, micro_batch):
+    found = across(gradient_moments(loss, w, x, micro_batch=micro_batch)[0], "data")
+    along = across(directional_moments(loss, w, x, found.direction, micro_batch=micro_batch), "data")
+    return norm_test(found, 0.5), along.total_variance
 
-pooled = jax.jit(jax.shard_map(own, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False))
-shared = jax.device_put(X, NamedSharding(mesh, P("data")))
-found, whole = pooled(jnp.zeros(4), shared), gradient_moments(loss, jnp.zeros(4), X)[0]
-np.testing.assert_allclose(norm_test(found, 0.5), norm_test(whole, 0.5), rtol=1e-5)
+w, shared = jnp.zeros(4), jax.device_put(X, place)
+whole = gradient_moments(loss, w, X)[0]
+expected = norm_test(whole, 0.5), directional_moments(loss, w, X, whole.direction).total_variance
+# with the check JAX sums derivatives with respect to what is the same on all devices: of single examples, too
+for check in (True, False):
+    for micro_batch in (None, 2):
+        each = lambda w, x: own(w, x, micro_batch)
+        pooled = jax.shard_map(each, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=check)
+        np.testing.assert_allclose(jax.jit(pooled)(w, shared), expected, rtol=1e-5)
 
-optimizer, outcomes = adagrad_norm(1.0), []
-for place in (NamedSharding(mesh, P("data")), jax.devices()[0]):
-    params = jax.device_put(jnp.arange(1.0, 5.0), place)
-    updates, state = jax.jit(optimizer.update)(params, optimizer.init(params))
-    outcomes.append(np.asarray(updates))
-np.testing.assert_allclose(*outcomes, rtol=1e-6)
+def outcomes(params):
+    optimizer = adagrad_norm(1.0)
+    updates, _ = optimizer.update(params, optimizer.init(params))
+    return updates, lanczos(lambda v: params * v, params, 3).alphas
+
+found = [jax.jit(outcomes)(jax.device_put(jnp.arange(1.0, 5.0), one)) for one in (place, jax.devices()[0])]
+for one, other in zip(*found):
+    np.testing.assert_allclose(one, other, rtol=1e-5)
 print("same")
 """
 
@@ -426,6 +437,8 @@ def test_two_devices():
 
 def test_rates_by_samples_need_the_batch():
     optimizer = scale_by_samples(optax.constant_schedule(-1.0))
+    state = optimizer.init(None)._replace(samples=jnp.asarray(2**31 - 5, jnp.int32))
+    assert optimizer.update(jnp.ones(2), state, batch_size=8)[1].samples == 2**31 - 1
     with pytest.raises(ValueError, match="batch_size="):
         optimizer.update(jnp.ones(2), optimizer.init(None))
 

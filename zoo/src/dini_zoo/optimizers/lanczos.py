@@ -6,7 +6,8 @@ After :math:`m` products, with :math:`V` the orthonormal basis of the Krylov spa
           T = \operatorname{tridiag}(\beta_j, \alpha_j, \beta_j) = S \Theta S^\top .
 
 The Ritz values :math:`\theta_j` approach the ends of the spectrum; with the weights :math:`\omega_j = S_{1j}^2` they
-are Gauss' quadrature of :math:`v^\top f(H) v`. Vectors are trees of arrays, and stay as they are sharded.
+are Gauss' quadrature of :math:`v^\top f(H) v`. Vectors are trees of arrays. The basis is sharded as they are, inside of
+`jax.jit` with a mesh whose axes are of JAX's automatic kind.
 
 References
 ----------

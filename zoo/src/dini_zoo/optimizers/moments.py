@@ -100,6 +100,35 @@ def _checked(weights: Any, length: int) -> Array | None:
     return None if weights is None else jnp.asarray(weights)
 
 
+def _axes(leaf: Any) -> frozenset[str]:
+    """The axes of `jax.shard_map` along which an array of this type varies; none elsewhere."""
+    # JAX 0.12 has another name for what it called `vma` before
+    kind = getattr(leaf, "manual_axis_type", None)
+    return (getattr(leaf, "vma", None) if kind is None else kind.varying) or frozenset()
+
+
+def _varying(leaf: Array, axes: frozenset[str]) -> Array:
+    missing = tuple(axes - _axes(jax.typeof(leaf)))
+    return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+
+def varying_like(tree: Tree, batch: Tree) -> Tree:
+    """A tree of parameters as a device's own, inside of a `jax.shard_map` whose devices have batches of their own.
+
+    JAX sums the derivative with respect to what all devices have in common over the devices: an example's gradient
+    would be the sum of one on each of them.
+
+    Parameters
+    ----------
+    tree
+        Arrays that may be the same on all devices.
+    batch
+        Arrays with the axes along which devices differ. Without any, and outside of `shard_map`, nothing happens.
+    """
+    axes = frozenset[str]().union(*(_axes(jax.typeof(leaf)) for leaf in jax.tree.leaves(batch)))
+    return jax.tree.map(lambda leaf: _varying(jnp.asarray(leaf), axes), tree) if axes else tree
+
+
 def moments(estimates: Tree, weights: Float[Array, " b"] | None = None) -> Moments:
     """The moments of a tree of estimates.
 
@@ -190,7 +219,8 @@ def accumulate(
     ----------
     estimate
         `estimate(example)`: a tree of arrays, such as the gradient of one example's loss, or a hypergradient that one
-        random key gives.
+        random key gives. One that differentiates with respect to what all devices of a `jax.shard_map` have in common
+        is given that by :func:`varying_like`; the functions below do so.
     batch
         A tree whose arrays have the examples along their first axes.
     weights
@@ -234,7 +264,7 @@ def accumulate(
     batch = jax.tree.map(divided, batch)
     part = lambda given: moments(each(given[0]), given[1])
     shape = jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], (batch, weights)))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    nothing = jax.tree.map(lambda leaf: _varying(jnp.zeros(leaf.shape, leaf.dtype), _axes(leaf)), shape)
 
     def step(found: Moments, given: Any) -> tuple[Moments, None]:
         return lax.cond(jnp.any(given[1] > 0), lambda: merge(found, part(given)), lambda: found), None
@@ -270,6 +300,8 @@ def gradient_moments(
     -3.0 7.0 6.8333335
     """
 
+    params = varying_like(params, batch)
+
     def both(example: Any) -> tuple[Tree, Array]:
         value, slope = jax.value_and_grad(loss)(params, example)
         return slope, value
@@ -304,8 +336,8 @@ def directional_moments(
     >>> print(found.mean, found.variance)
     2.0 2.0
     """
-    params = jax.tree.map(jnp.asarray, params)
-    direction = jax.tree.map(lambda p, u: jnp.asarray(u, p.dtype), params, direction)
+    params = varying_like(jax.tree.map(jnp.asarray, params), batch)
+    direction = varying_like(jax.tree.map(lambda p, u: jnp.asarray(u, p.dtype), params, direction), batch)
     slope = lambda example: jax.jvp(lambda at: loss(at, example), (params,), (direction,))[1]
     return accumulate(slope, batch, weights=weights, micro_batch=micro_batch)
 

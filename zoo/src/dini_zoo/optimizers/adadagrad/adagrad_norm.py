@@ -138,6 +138,9 @@ def scale_by_samples(schedule: Callable[[Array], Any]) -> optax.GradientTransfor
             raise ValueError("scale_by_samples needs the step's batch: `update(updates, state, batch_size=...)`.")
         rate = jnp.asarray(schedule(state.samples))
         scaled = jax.tree.map(lambda leaf: leaf * rate.astype(jnp.asarray(leaf).dtype), updates)
-        return scaled, SamplesState(state.samples + jnp.asarray(batch_size, jnp.int32))
+        # after two billions of samples the count stands still: it does not turn negative
+        seen = jnp.asarray(batch_size, jnp.int32)
+        most = jnp.iinfo(jnp.int32).max
+        return scaled, SamplesState(jnp.minimum(state.samples, most - seen) + seen)
 
     return optax.GradientTransformationExtraArgs(init, update)

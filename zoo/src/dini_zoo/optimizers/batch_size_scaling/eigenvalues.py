@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from ..curvature import hessian_operator
 from ..lanczos import random_direction
-from ..moments import accumulate
+from ..moments import accumulate, varying_like
 
 Number = Float[Array, "..."] | float
 Tree = Any
@@ -218,7 +218,10 @@ def hessian_noise(
     if num_probes < 1:
         raise ValueError(f"num_probes must be at least 1: given {num_probes}.")
 
+    params = varying_like(params, data)
+
     def along(v: Tree) -> Array:
+        v = varying_like(v, data)
         found = accumulate(lambda one: hessian_operator(loss, params, one)(v), data, micro_batch=micro_batch)
         deviations, squares = (
             sum(jnp.sum(fun(leaf)) for leaf in jax.tree.leaves(tree))
