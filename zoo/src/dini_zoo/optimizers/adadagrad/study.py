@@ -81,7 +81,7 @@ class Settings:
         return cls(
             seeds=(0,),
             logistic=Logistic(points=256, features=4, initial=8, constant=(32,), etas=(1.0,), target=1e-4, patience=60),
-            digits=Digits(train=160, hidden=8, passes=3, doubled=16, sgd_rates=(0.1,)),
+            digits=Digits(train=160, hidden=8, passes=3, doubled=8, sgd_rates=(0.1,)),
         )
 
 
@@ -242,23 +242,18 @@ def schedules(settings: Settings, run: Run, phase: Phase) -> dict[str, list[Trai
         FULL: [(told.train, told.passes)],
     }
     watch = jax.jit(lambda model: classifiers.loss(model, train))
+    optimizer = optax.adagrad(told.learning_rate, initial_accumulator_value=0.0, eps=1e-10)
+    counts = {steps for plan in plans.values() for _, steps in plan}
+    trainers = {steps: Trainer(classifiers.loss, optimizer, steps=steps, watch=watch) for steps in counts}
     found = {}
     for name, plan in plans.items():
-        trainers = [
-            Trainer(
-                classifiers.loss,
-                optax.adagrad(told.learning_rate, initial_accumulator_value=0.0, eps=1e-10),
-                steps=steps,
-                watch=watch,
-            )
-            for _, steps in plan
-        ]
 
-        def one(seed: int, plan: Any = plan, trainers: Any = trainers) -> Trained:
+        def one(seed: int, plan: Any = plan) -> Trained:
             batches = Batches(told.train, run.random("batches", seed))
             model, state = _perceptron(told, run, seed), None
             samples, losses, sizes, seen = [], [], [], 0
-            for (size, steps), trainer in zip(plan, trainers, strict=True):
+            for size, steps in plan:
+                trainer = trainers[steps]
                 order = np.stack([batches.draw(size)[0][:size] for _ in range(steps)])
                 course = trainer(model, train, key=run.key("unused"), order=order, state=state)
                 model, state = course.model, course.state
