@@ -4,8 +4,6 @@ import doctest
 import functools
 import importlib
 import math
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -388,51 +386,6 @@ def test_adagrad_norm_in_half_precision():
         updates, state = optimizer.update(params, state)
     assert updates.dtype == jnp.bfloat16
     assert float(state[0].accumulator) == 1009.0  # in bfloat16 it would still be a thousand
-
-
-DEVICES = """
-import jax, jax.numpy as jnp, numpy as np, optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from dini_zoo.optimizers.lanczos import lanczos
-from dini_zoo.optimizers.adadagrad import across, adagrad_norm, directional_moments, gradient_moments, norm_test
-
-assert jax.device_count() == 2
-mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
-place = NamedSharding(mesh, P("data"))
-X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-loss = lambda w, x: 0.5 * jnp.sum((w - x) ** 2)
-
-def own(w, x, micro_batch):
-    found = across(gradient_moments(loss, w, x, micro_batch=micro_batch)[0], "data")
-    along = across(directional_moments(loss, w, x, found.direction, micro_batch=micro_batch), "data")
-    return norm_test(found, 0.5), along.total_variance
-
-w, shared = jnp.zeros(4), jax.device_put(X, place)
-whole = gradient_moments(loss, w, X)[0]
-expected = norm_test(whole, 0.5), directional_moments(loss, w, X, whole.direction).total_variance
-# with the check JAX sums derivatives with respect to what is the same on all devices: of single examples, too
-for check in (True, False):
-    for micro_batch in (None, 2):
-        each = lambda w, x: own(w, x, micro_batch)
-        pooled = jax.shard_map(each, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=check)
-        np.testing.assert_allclose(jax.jit(pooled)(w, shared), expected, rtol=1e-5)
-
-def outcomes(params):
-    optimizer = adagrad_norm(1.0)
-    updates, _ = optimizer.update(params, optimizer.init(params))
-    return updates, lanczos(lambda v: params * v, params, 3).alphas
-
-found = [jax.jit(outcomes)(jax.device_put(jnp.arange(1.0, 5.0), one)) for one in (place, jax.devices()[0])]
-for one, other in zip(*found):
-    np.testing.assert_allclose(one, other, rtol=1e-5)
-print("same")
-"""
-
-
-def test_two_devices():
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "same\n", done.stderr
 
 
 def test_rates_by_samples_need_the_batch():
