@@ -1,6 +1,7 @@
 """How all tests run: a persistent compilation cache, quick compilations, few threads."""
 
 import gc
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -14,8 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import jax
 import pytest
 
-#: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile.
-_MAPS, _MANY, _tests = Path("/proc/self/maps"), 30_000, []
+pytest_plugins = ("budget", "by_default")
+
+#: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile
+_MAPS, _MANY = Path("/proc/self/maps"), 30_000
+#: bytes that a worker holds before it forgets its programs
+_STATM, _LARGE = Path("/proc/self/statm"), 1_500_000_000
+_tests, _kept = itertools.count(1), [0]
 
 _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
@@ -28,13 +34,20 @@ jax.config.update("jax_disable_most_optimizations", not os.environ.get("DINI_TES
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
 
+def _resident():
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if _STATM.exists() else 0
+
+
 @pytest.fixture(autouse=True)
 def few_programs():
-    """Forget all compiled programs before a worker runs out of memory mappings."""
+    """Forget all compiled programs before a worker runs out of memory or of memory mappings."""
     yield
-    _tests.append(None)
-    if len(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY:
+    many = next(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY
+    if many or _resident() > max(_LARGE, 1.3 * _kept[0]):
         for array in jax.live_arrays():
             array.block_until_ready()
         jax.clear_caches()
         gc.collect()
+        _kept[0] = _resident()
+        if os.environ.get("SHOW_RSS"):
+            print("CLEARED to", _kept[0] / 1e6, flush=True)

@@ -45,6 +45,7 @@ def by_vmap(solver):
     return with_gradients(run)(*lanes())
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize(
     ("solver", "width", "chunk"),
     [(GRADIENT_DESCENT, None, 8), (GRADIENT_DESCENT, 4, 3), (GRADIENT_DESCENT, 1, 1), (LBFGS, 4, 3)],

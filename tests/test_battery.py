@@ -1,6 +1,7 @@
 """The battery: every solver on every problem that it takes, in every mode, under every transformation.
 
-The default suite runs the cells that differ in kind; the others are marked slow.
+The default run has the cells in which every solver, every case, every mode and every transformation appears. Those that
+differ in kind are thorough, the others are slow.
 """
 
 import pytest
@@ -76,7 +77,7 @@ KINDS = {"cubic", "babylon", "simplex", "lasso", "tree", "bounded residuals"}
 ON_EVERY_ROAD = ("LBFGS", "Newton", "ProximalGradient", "LevenbergMarquardt", "FixedPointIteration", "CondatVu")
 
 
-def in_the_default_suite(checks):
+def of_kinds(checks):
     """Yield for each cell whether it is one: every kind of case, and every mode and transformation once a solver."""
     first = {}
     rank = lambda check: CORE.index(check.case.name) if check.case.name in CORE else len(CORE)
@@ -94,9 +95,30 @@ def in_the_default_suite(checks):
         yield new or representative or (implicit and plain and not alias and check.case.name in KINDS)
 
 
+#: with these, on a smooth and on a nonsmooth road, every mode and every transformation appears in the default run
+ON_BOTH_ROADS = ("Newton", "ProximalGradient")
+
+
+def marks(checks):
+    """Yield the marks of each cell: none where a solver, a case, a mode or a transformation is met for the first time."""
+    seen = set()
+    for check, kept in zip(checks, of_kinds(checks), strict=True):
+        if not kept:
+            yield [pytest.mark.slow]
+            continue
+        if check.transformation == "derivatives" and isinstance(check.differentiation, dini.Implicit):
+            met = {id(check.solver), check.case.name}
+        elif check.solver.name in ON_BOTH_ROADS:
+            met = {(check.solver.name, type(check.differentiation), check.transformation)}
+        else:
+            met = set()
+        yield [] if met - seen else [pytest.mark.thorough]
+        seen |= met
+
+
 CELLS = [
-    pytest.param(check, id=check.name, marks=[] if default else [pytest.mark.slow])
-    for check, default in zip(BATTERY, in_the_default_suite(BATTERY), strict=True)
+    pytest.param(check, id=check.name, marks=cell_marks)
+    for check, cell_marks in zip(BATTERY, marks(BATTERY), strict=True)
 ]
 
 

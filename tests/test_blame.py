@@ -18,6 +18,7 @@ SETS = {
 }
 
 
+@pytest.mark.by_default("affine-nan", "affine-inf", "polyhedron of equations-inf")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", SETS)
 def test_a_point_that_is_not_finite_is_to_blame(name, bad):
@@ -39,6 +40,7 @@ def test_a_parameter_that_is_nan_is_to_blame():
         sets.Polyhedron(A, [np.nan]).project(jnp.ones(3))
 
 
+@pytest.mark.thorough
 def test_a_derivative_fails_as_the_projection_does():
     far = 1e30 * jnp.array([[3.0, 1.0], [0.5, 2.0]], jnp.float32)
     barred = jnp.array([[0.0, -jnp.inf], [1.0, -jnp.inf]])
@@ -48,6 +50,7 @@ def test_a_derivative_fails_as_the_projection_does():
                 run(x)
 
 
+@pytest.mark.thorough
 def test_plans_with_forbidden_cells():
     """Against matrix scaling."""
     Y = np.random.default_rng(3).standard_normal((4, 3))
@@ -93,6 +96,7 @@ LISTS = {
 }
 
 
+@pytest.mark.by_default("affine")
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_of_numbers_are_arrays(name):
     listed, given = LISTS[name](list), LISTS[name](jnp.asarray)

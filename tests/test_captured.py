@@ -214,6 +214,7 @@ def solutions(fun, change):
     return answers
 
 
+@pytest.mark.thorough
 def test_a_function_that_reads_something_else_is_another_function():
     cell = 0.0
 
@@ -456,6 +457,7 @@ def test_an_update_that_leaves_the_domain_is_not_silent():
     assert np.all(np.isnan(ball.project(jnp.ones(2))))
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.OptaxSolver])
 def test_a_loop_by_hand_has_the_same_door(solver):
     solver = dini.OptaxSolver(optax.sgd(0.1)) if solver is dini.OptaxSolver else solver

@@ -74,6 +74,7 @@ def relative(got, want):
     return np.linalg.norm(got - want) / np.linalg.norm(want)
 
 
+@pytest.mark.by_default("smooth", "lasso")
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_at_a_solution(name):
     """The same derivatives as the road's, called reliable, whose estimated error is small."""
@@ -100,6 +101,7 @@ def test_at_a_solution(name):
     assert certificate.reliable
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("factor", [1e-4, 1e-6])
 def test_a_krylov_solver_sees_the_way_along_the_flat_direction(factor):
     """Nearly all of the residual lies across a valley, nearly all of the way to the solution along it."""
@@ -134,6 +136,7 @@ def test_nothing_is_known_where_newtons_method_goes_astray():
     assert certificate.error < 1e-12
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "linear_solver",
     [dini.linear.CG(), dini.linear.GMRES(), dini.linear.Diagonal(), lambda matvec, b: b / matvec(jnp.ones_like(b))],
@@ -255,6 +258,7 @@ def test_a_weakly_active_bound_is_a_tie(name):
             assert jnp.isnan(certificate.margin)
 
 
+@pytest.mark.thorough
 def test_a_kink_in_a_plane_of_a_simple_equation_is_seen():
     """Of an intersection of curved sets no distance is known: p lies in the plane that bounds the halfspace."""
     constraint = dini.sets.Intersection([dini.sets.L2Ball(10.0), dini.sets.Halfspace(jnp.ones(2), 0.0)])
@@ -267,6 +271,7 @@ def test_a_kink_in_a_plane_of_a_simple_equation_is_seen():
             assert verdict(certificate) == expected
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("linear_solver", [dini.linear.Dense(), dini.linear.CG(), dini.linear.GMRES()])
 @pytest.mark.parametrize("multiplier", [1e-5, 1e-4, 1e-3])
 def test_a_step_that_was_solved_for_roughly_does_not_hide_another_face(linear_solver, multiplier):
@@ -330,6 +335,7 @@ def test_one_verdict_a_lane():
     assert certificate.message.startswith("The solution sits at a kink")
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("mode", [dini.Unrolled(steps=3), dini.Unrolled(steps=400), dini.OneStep()])
 def test_other_modes_are_judged_by_the_implicit_derivative(mode):
     """A derivative from elsewhere: its estimated error is its distance from the exact one."""

@@ -24,6 +24,7 @@ def contraction(x, b):
     return 0.5 * jnp.cos(x) + 0.1 * b
 
 
+@pytest.mark.by_default("vector-L-BFGS", "matrix-L-BFGS-B", "vector-Anderson I", "matrix-Broyden", "vector-Krylov")
 @pytest.mark.parametrize(
     ("solver", "problem", "rows"),
     [

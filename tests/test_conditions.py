@@ -65,6 +65,7 @@ def program():
     return data, active, solution
 
 
+@pytest.mark.by_default("complementarity")
 @pytest.mark.parametrize("form", FORMS)
 def test_kkt_of_a_random_quadratic_program(program, form):
     """In all six parameters at once, against central differences of the solution that CVXPY's active set gives."""
@@ -114,6 +115,7 @@ def test_linear_program_unit_check():
         np.testing.assert_allclose(moved[0], want, atol=1e-14)
 
 
+@pytest.mark.by_default("active")
 @pytest.mark.parametrize("form", FORMS)
 def test_projection_onto_the_simplex_as_a_program(form):
     """Unit checks 7 and 9: the quadratic program with Q = I over the simplex has the simplex's Jacobian."""
@@ -177,6 +179,7 @@ def conic(cones, sizes, x, y, s, pin=True):
     return F, F.point(jnp.asarray(x), jnp.asarray(y), jnp.asarray(s))
 
 
+@pytest.mark.by_default("3.0-False")
 @pytest.mark.parametrize("pin", [True, False])
 @pytest.mark.parametrize("multiple", [1.0, 3.0])
 def test_second_order_cone_unit_check(pin, multiple):
@@ -233,6 +236,7 @@ def test_semidefinite_program_unit_check():
     np.testing.assert_allclose(sets.smat(got), np.outer(dv, v) + np.outer(v, dv), atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_exponential_and_power_cones_in_programs():
     """Minimize e^b, and maximize a^alpha b^(1 - alpha), the exponent a parameter of the cones."""
     b = 0.7
@@ -289,6 +293,7 @@ def test_conic_program_solved_by_clarabel():
 
 
 # ---------------------------------------------------------------- convex hulls and variational inequalities
+@pytest.mark.thorough
 def test_convex_hull_with_moving_vertices():
     """The nearest point of a triangle to y: on an edge it is a projection onto a line, in closed form."""
     corners = lambda t: jnp.array([[0.0, 0.0], [2.0, 1.0], [0.0, 2.0]]) + t * jnp.array([[0.1, 0], [0, 0.3], [0.2, 0]])
@@ -324,6 +329,7 @@ def test_convex_hull_with_dependent_vertices():
         np.testing.assert_allclose(got, np.eye(2), atol=1e-10)
 
 
+@pytest.mark.by_default("box")
 @pytest.mark.parametrize("constraint", [sets.Box(-0.2, 0.3), sets.L2Ball(0.5)], ids=["box", "ball"])
 def test_variational_inequality_that_is_no_minimization(constraint):
     """A monotone operator with an antisymmetric part, against finite differences; also in the set's parameters."""
@@ -442,6 +448,7 @@ def test_sparse_matrices_of_jax_have_their_own_products():
     np.testing.assert_allclose(thin, dense, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_mirror_descent_on_sets_with_an_entropy_projection():
     """Solutions inside of the bounds, beside projected gradients; derivatives by either method's fixed point."""
     rng = np.random.default_rng(0)
@@ -474,6 +481,7 @@ def test_mirror_descent_on_sets_with_an_entropy_projection():
         dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), constraint=sets.L2Ball(), solver=dini.MirrorDescent())
 
 
+@pytest.mark.by_default("1e-07")
 @pytest.mark.parametrize("x", [0.3, 1e-7])
 def test_divergence_of_points_close_together(x):
     """Against decimal arithmetic: the terms of an entropy divergence cancel."""
@@ -518,6 +526,7 @@ PENALTIES = {
 }
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("linear_solver", [None, dini.linear.Dense(), dini.linear.CG()])
 @pytest.mark.parametrize("name", PENALTIES)
 def test_a_penalty_keeps_curvatures_far_below_the_largest(name, linear_solver):

@@ -191,6 +191,7 @@ def test_exponential_cone_at_all_scales(scale):
     assert np.abs(np.sum(p / size * (p - points) / size, axis=1)).max() <= 1e-14
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("cone", [sets.Exponential(), sets.Power(0.5), sets.Power(0.05)])
 def test_single_precision_over_sixteen_decades(cone):
     """As in float64 to rounding, with Jacobians that are finite, symmetric and between 0 and 1, next to kinks too."""
@@ -212,6 +213,7 @@ def test_single_precision_over_sixteen_decades(cone):
     assert eigenvalues.max() <= 1 + 1e-7
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize(("name", "i"), POINTS)
 def test_derivatives(name, i):
     """In the point and in the parameters: central differences; a symmetric Jacobian with eigenvalues in [0, 1]."""
@@ -235,6 +237,7 @@ def test_derivatives(name, i):
     assert eigenvalues.max() <= 1 + 1e-10
 
 
+@pytest.mark.thorough
 def test_second_derivatives():
     """Hessians of a functional of the projection, against central differences of its gradient."""
     rng = np.random.default_rng(2)
@@ -262,6 +265,7 @@ KINKS = {
 }
 
 
+@pytest.mark.by_default(without=["power", "spectral ball", "nuclear ball"])
 @pytest.mark.parametrize("name", KINKS)
 def test_derivatives_at_kinks_and_ties(name):
     """Finite, symmetric, with eigenvalues in [0, 1]: an element of the generalized Jacobian's convex hull."""
@@ -310,6 +314,7 @@ def test_one_decomposition(name, target):
         assert program.count(f'custom_call_target="{target}"') == 1
 
 
+@pytest.mark.by_default(without=["dual exponential", "dual power", "spectrahedron", "nuclear ball"])
 @pytest.mark.parametrize("name", CASES)
 def test_kink_distance_is_a_lower_bound(name):
     """On any segment shorter than the distance, the Jacobian changes continuously."""
@@ -365,6 +370,7 @@ def test_scaled_vectors():
     np.testing.assert_allclose(vectors.kink_distance(sets.svec(x)), matrices.kink_distance(x), rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_products_of_cones():
     """Block by block as the cones alone, and the dual of the product is the product of the duals."""
     x = np.random.default_rng(4).standard_normal(26)
@@ -398,6 +404,7 @@ def test_products_of_cones():
     np.testing.assert_allclose(got, (first(0.3 + 1e-6) - first(0.3 - 1e-6)) / 2e-6, atol=1e-8)
 
 
+@pytest.mark.by_default("second order", "exponential", "semidefinite")
 @pytest.mark.parametrize("name", CASES)
 def test_batches_and_single_precision(name):
     part, points = CASES[name][0], cloud(name, 5)
@@ -414,6 +421,7 @@ def test_batches_and_single_precision(name):
     np.testing.assert_allclose(single[1], J, atol=2e-3)
 
 
+@pytest.mark.by_default("SecondOrder")
 @pytest.mark.parametrize("cone", [sets.SecondOrder, sets.Exponential])
 def test_axes(cone):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 2)))

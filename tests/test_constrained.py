@@ -83,6 +83,9 @@ PAIRS = {
 }
 
 
+@pytest.mark.by_default(
+    without=["l1, box", "total variation, interval", "groups, ball", "weights, simplex", "l1, section"]
+)
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 @pytest.mark.parametrize("name", PAIRS)
 def test_proximal_operators_of_sums(name):
@@ -237,6 +240,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.by_default("bounds", "split")
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_constraint_and_a_penalty(name):
     """Solutions against CVXPY, derivatives against differences, in both modes."""
@@ -274,6 +278,7 @@ def test_a_split_solution_that_is_not_unique_has_no_derivative():
     np.testing.assert_allclose(jax.jacfwd(lambda a: solve(a, shortest))(1.0), [0.5, 0.5], atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_a_large_split_problem():
     """Above the size of dense systems: 300 unknowns and as many multipliers, some of which are not unique."""
     rng = np.random.default_rng(3)

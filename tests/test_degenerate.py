@@ -37,6 +37,7 @@ PARTS = {
 }
 
 
+@pytest.mark.by_default("0-simplex", "1-simplex", "2-simplex")
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("seed", range(3))
 def test_one_sided_derivatives_against_differences(name, seed):
@@ -87,6 +88,7 @@ def solution(problem, condition, p, solver=None):
     return lambda p: dini.solve(problem, solver, jnp.ones_like(p), p, differentiation=mode).x
 
 
+@pytest.mark.thorough
 def test_relaxed_complementarity():
     """The derivative of x mu = kappa, for a bound, a box and the 1-norm, also in the parameters of the set."""
     kappa = 1e-2

@@ -145,6 +145,7 @@ CONDITIONS = {
 }
 
 
+@pytest.mark.by_default("BlockCoordinateDescent-mirror descent", "ProjectedGradient-block proximal gradient")
 @pytest.mark.parametrize("name", CONDITIONS)
 @pytest.mark.parametrize(
     "solver", [dini.BlockCoordinateDescent(tol=1e-11), dini.ProjectedGradient(tol=1e-11)], ids=lambda s: s.name
@@ -163,6 +164,7 @@ def test_any_solver_with_any_condition(name, solver):
     assert np.abs(want).max() > 1e-2
 
 
+@pytest.mark.by_default("solver1", "solver3")
 @pytest.mark.parametrize(
     "solver", [linear.CG(), linear.Dense(), linear.GMRES(), linear.BiCGStab(), lx.GMRES(1e-10, 1e-10)]
 )
@@ -186,6 +188,7 @@ def test_linear_solvers_agree_on_the_proximal_system(solver):
     np.testing.assert_allclose(reverse, np.sum(weights * want), atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_newton_conditions_and_problems_of_the_table():
     quadratic = dini.Minimize(lambda x, a: 0.5 * jnp.sum(a * x**2) - jnp.sum(jnp.sin(x)))
     a = jnp.array([2.0, 3.0])
@@ -203,6 +206,7 @@ def test_newton_conditions_and_problems_of_the_table():
         np.testing.assert_allclose(jax.jit(jax.jacfwd(jax.jacfwd(solve)))(a).sum(-1), second, atol=1e-7)
 
 
+@pytest.mark.by_default("<lambda>-False")
 @pytest.mark.parametrize("certify", [False, True])
 @pytest.mark.parametrize("outer", [jnp.sin, lambda x: 2 * x])
 def test_second_derivatives_in_every_order_where_the_system_does_not_change(certify, outer):
@@ -220,6 +224,7 @@ def test_second_derivatives_in_every_order_where_the_system_does_not_change(cert
         np.testing.assert_allclose(second, want, atol=1e-10)
 
 
+@pytest.mark.thorough
 def test_second_derivatives_where_a_loss_leaves_parts_of_the_solution_out():
     """The matrix does not depend on the parameter: a = t/4, b = t/2, and a = 4t/3 of a fixed point."""
     residual = lambda x, t: {"a": 2 * x["a"] + x["b"] - t, "b": x["b"] - t / 2}

@@ -48,6 +48,7 @@ def test_far_points_in_single_precision(name, far):
         np.testing.assert_allclose(project(jnp.asarray(far * x, jnp.float32)), p, atol=2e-5)
 
 
+@pytest.mark.by_default("simplex", "l1 ball", "l2 ball", "l2 sphere", "spectral norm")
 @pytest.mark.parametrize("name", FURTHEST)
 def test_derivatives_at_far_points(name):
     """Against double precision, whose projections there have eight digits and more."""
@@ -146,6 +147,14 @@ VERTICES = {
 }
 
 
+@pytest.mark.by_default(
+    "cut simplex-1000.0",
+    "cut simplex-10000000.0",
+    "cut simplex-1e+30",
+    "corner of a ball-1000.0",
+    "corner of a ball-1e+30",
+    "cones-1e+20",
+)
 @pytest.mark.parametrize("far", [1e3, 1e5, 1e7, 1e9, 1e20, 1e30])
 @pytest.mark.parametrize("name", VERTICES)
 def test_far_corners_in_single_precision(name, far):
@@ -165,6 +174,7 @@ def test_far_in_one_direction_only():
         np.testing.assert_allclose(found, [1.0, 0.5, 0.0], atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_derivatives_at_far_corners():
     """Against closed forms in double precision."""
     # the first and the last are at the top, and leave to the second what is missing to one
@@ -190,6 +200,7 @@ def test_derivatives_at_far_corners():
     np.testing.assert_allclose(found, truth, atol=1e-4 * np.max(np.abs(truth)))
 
 
+@pytest.mark.thorough
 def test_derivatives_far_from_a_curved_intersection():
     """Against a closed form; NaN in the parameters where single precision has no digits left of these derivatives."""
     part = lambda radius, offset: sets.Intersection(
@@ -204,6 +215,7 @@ def test_derivatives_far_from_a_curved_intersection():
             assert np.isnan(got).all() if atol is None else np.allclose(got, want, atol=atol)
 
 
+@pytest.mark.thorough
 def test_derivatives_in_rows_at_far_corners():
     """At a corner, A x = b; on a face, the closed form of a half-space."""
     A, b = CORNER
@@ -246,6 +258,7 @@ CONJUGATES = {
 }
 
 
+@pytest.mark.by_default(without=["rows", "sorted l1", "support"])
 @pytest.mark.parametrize("name", CONJUGATES)
 def test_proximal_operators_of_conjugates_at_far_points(name):
     """Moreau's identity would lose them: it is a difference of two numbers of the point's size."""
@@ -264,6 +277,7 @@ def test_proximal_operators_of_conjugates_at_far_points(name):
         assert np.isnan(jax.jit(single.conjugate_prox)(y, step)).all()
 
 
+@pytest.mark.thorough
 def test_conjugates_near_by():
     """By Moreau's identity, in double precision; with derivatives."""
     for name, (penalty, x, _) in CONJUGATES.items():

@@ -47,6 +47,7 @@ def test_by_the_formula():
         np.testing.assert_allclose(forward[:, i], (up - down) / (2 * h), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_with_bounds_and_by_conjugate_gradients():
     y = jnp.asarray(EXACT + NOISE)
     box = dini.sets.Box(0.0, jnp.array([9.0, 0.6]))

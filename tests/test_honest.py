@@ -14,6 +14,7 @@ def quiet(problem, solver, x, *args):
     return dini.solve(problem, solver, x, *args, on_failure="ignore")
 
 
+@pytest.mark.by_default("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_frank_wolfe_stays_in_its_set(dtype):
     scales = jnp.array([1.0, 10.0, 100.0], dtype)
@@ -55,6 +56,7 @@ def test_a_swallowed_block_is_no_solution():
         assert solution.stats.error >= 0.5 * missing
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("solver", [dini.Anderson(), dini.Newton(), dini.Broyden(), dini.FixedPointIteration()])
 def test_maps_without_a_fixed_point(dtype, solver):

@@ -72,6 +72,7 @@ SOLVES = {
 }
 
 
+@pytest.mark.by_default(without=["least squares", "constraints", "penalties"])
 @pytest.mark.parametrize("kind", SOLVES)
 def test_strict_dtype_promotion(kind):
     """Solves, their values and their derivatives in both modes are traced without a promotion."""

@@ -49,6 +49,7 @@ SOLVERS = [
 BOX = np.array([0.0, 0.0, 0.0, 0.0]), np.array([1.5, 2.0, 1.2, 2.5])
 
 
+@pytest.mark.by_default("cg-geodesic", "dogleg")
 @pytest.mark.parametrize("solver", SOLVERS, ids=["nielsen", "region-qr", "cg-geodesic", "dogleg"])
 def test_bounds_and_robust_losses_as_scipy(solver):
     for loss, name in ((None, "linear"), (dini.losses.Cauchy(0.1), "cauchy")):
@@ -59,6 +60,7 @@ def test_bounds_and_robust_losses_as_scipy(solver):
         np.testing.assert_allclose(problem.value(solution.x, Y), want.cost, rtol=1e-9)
 
 
+@pytest.mark.by_default("huber")
 @pytest.mark.parametrize("name", ["huber", "soft_l1", "arctan"])
 def test_losses_as_scipy(name):
     loss = {"huber": dini.losses.Huber, "soft_l1": dini.losses.SoftL1, "arctan": dini.losses.Arctan}[name](0.3)
@@ -69,6 +71,7 @@ def test_losses_as_scipy(name):
     np.testing.assert_allclose(problem.value(solution.x, Y), want.cost, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_derivatives_with_bounds_and_in_the_scale_of_a_loss():
     def solution(y, scale, upper):
         problem = dini.LeastSquares(decay, loss=dini.losses.Cauchy(scale), constraint=dini.sets.Box(0.0, upper))
@@ -88,6 +91,7 @@ def test_derivatives_with_bounds_and_in_the_scale_of_a_loss():
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_custom_loss_and_one_scale_a_residual():
     scale = jnp.asarray(np.where(np.arange(20) == 4, 0.01, 100.0))
     by_class = dini.LeastSquares(decay, loss=dini.losses.SoftL1(scale))
@@ -104,6 +108,7 @@ def test_a_robust_loss_of_plain_numbers():
         assert dini.losses.Huber(0.5)(squared) == 0.25 * (2 * 4 - 1)
 
 
+@pytest.mark.thorough
 def test_full_steps_are_those_of_the_textbook():
     """Against NumPy, whether the Jacobian is made with the residuals (few unknowns) or apart."""
     rng = np.random.default_rng(0)
@@ -126,6 +131,7 @@ def test_full_steps_are_those_of_the_textbook():
     np.testing.assert_allclose(jax.jacobian(last)(jnp.asarray(y)), want, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_full_steps_that_run_away_are_told(dtype):
     """At infinity the gradient vanishes, slowly or by underflow, and is no solution's; a resumed run ends alike."""
@@ -199,6 +205,7 @@ def separable(x, y):
     return jnp.exp(-T[:, None] * x["rates"][None, :]) @ x["weights"] - y
 
 
+@pytest.mark.by_default("none")
 @pytest.mark.parametrize("approximation", ["kaufman", "none"])
 def test_variable_projection_is_the_joint_solution_with_its_derivative(approximation):
     y = jnp.asarray(2 * np.exp(-0.5 * T) + np.exp(-3 * T) + 0.05 * np.sin(5 * T))
@@ -234,6 +241,7 @@ def test_a_pole_of_the_slope_is_told_as_stalled():
     assert solution.stats.steps < 200
 
 
+@pytest.mark.by_default(without=["8-12"])
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (SMALL, COLUMNS), (2, COLUMNS + 1), (SMALL + 1, 2), (0, 3)])
 def test_products_of_small_matrices(n, m):
     matrix, vector = RNG.standard_normal((5, n, m)), RNG.standard_normal((5, m))
@@ -306,6 +314,7 @@ def test_levenberg_marquardt_where_rounding_hides_the_decrease():
     np.testing.assert_allclose(solution.x, want, atol=1e-11)
 
 
+@pytest.mark.by_default("float32-none")
 @pytest.mark.parametrize("approximation", ["kaufman", "none"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_variable_projection_with_columns_that_depend_on_each_other(approximation, dtype):

@@ -82,6 +82,7 @@ def solvers_for(A):
     return some
 
 
+@pytest.mark.by_default("upper bidiagonal", "unequal bands", "shuffled", "small")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_sparse_solvers_in_both_directions(name):
     A = SYSTEMS[name]
@@ -99,6 +100,7 @@ def test_sparse_solvers_in_both_directions(name):
             np.testing.assert_allclose(back, np.linalg.solve(A.T, c), rtol=scale, atol=scale * np.linalg.norm(back))
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", [linear.Sparse(), linear.SparseDirect(), linear.Banded(2, 5)], ids=str)
 def test_sparse_solvers_batched_and_in_float32(solver):
     A = SYSTEMS["unequal bands"] + 6 * np.eye(100)
@@ -126,6 +128,7 @@ def neumann(w):
 SINGULAR = [linear.Sparse(), linear.Banded(1), linear.Banded(2), linear.SparseDirect()]
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("solver", SINGULAR, ids=str)
 @pytest.mark.parametrize("structure", [None, "positive definite"])
 def test_singular_sparse_systems_are_told(solver, structure):
@@ -147,6 +150,7 @@ def test_what_is_no_minimum_is_told(solver):
     assert np.all(np.isnan(w))
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scale_does_not_matter(scale):
     A = SYSTEMS["tridiagonal"]
@@ -185,6 +189,7 @@ def with_indices(x, theta):
     return out.at[1:].add(-x[:-1]).at[jnp.arange(x.size - 1)].add(-2 * x[1:])
 
 
+@pytest.mark.by_default("equation")
 @pytest.mark.parametrize("fun", [equation, with_indices])
 def test_root_with_detected_sparsity(fun):
     d = 300
@@ -203,6 +208,7 @@ def test_root_with_detected_sparsity(fun):
     assert f"{d}x{d}" not in text  # no dense matrix anywhere
 
 
+@pytest.mark.thorough
 def test_second_derivatives_through_a_sparse_solve():
     sparse = linear.Sparse()
     solver, how = dini.Newton(linear_solver=sparse, tol=1e-12), dini.Implicit(linear_solver=sparse)
@@ -246,6 +252,7 @@ def test_complex_unknowns():
     np.testing.assert_allclose(jax.grad(loss)(1.5, how), jax.grad(loss)(1.5, dini.Implicit()), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_certificates_with_a_sparse_solver():
     how = dini.Implicit(linear_solver=linear.Sparse(), certify=True)
     theta = 3 + 0.1 * vector(50)
@@ -381,6 +388,7 @@ def test_a_map_or_right_hand_side_that_does_not_fit_is_told():
             linear.solve(lambda w: w, wrong)
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("solver", [linear.Banded(1), linear.Sparse(Pattern.banded(200, 1, 1))], ids=repr)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_small_missed_nonzero_does_not_hide_in_the_residual(solver, dtype):

@@ -55,6 +55,7 @@ def solved(A, solver, structure=None, c=None):
     return [bool(np.isfinite(e)) for e in errors], np.nanmax([*errors, 0.0])
 
 
+@pytest.mark.by_default("BiCGStab")
 @pytest.mark.parametrize("method", [linear.GMRES, linear.BiCGStab])
 def test_a_preconditioner_is_transposed_for_the_transposed_system(method):
     noise = np.random.default_rng(5).normal(size=(D, D))
@@ -256,6 +257,7 @@ def test_gmres_makes_no_needless_products():
     assert len(count) < 40
 
 
+@pytest.mark.by_default("float64")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_gmres_where_there_is_no_direction_left(dtype):
     gmres = linear.GMRES()
@@ -325,6 +327,7 @@ def test_lsmr_on_general_maps():
     assert error < 1e-8
 
 
+@pytest.mark.by_default("BiCGStab")
 @pytest.mark.parametrize("method", [linear.CG, linear.GMRES, linear.BiCGStab, linear.MINRES])
 def test_a_guess_saves_steps_in_the_direction_that_it_is_for(method):
     A = symmetric(np.logspace(0, 3, D))
@@ -361,6 +364,7 @@ def fit(theta, linear_solver, shift=0.0):
     return dini.solve(dini.Minimize(objective), solver, jnp.zeros(D), theta, shift, differentiation=how).x
 
 
+@pytest.mark.thorough
 def test_arrays_of_a_linear_solver_are_constants_of_differentiation():
     """A preconditioner and a guess that depend on traced values, inside and outside of ``jit``, at each order."""
     theta, c = 0.1 * vector(), vector(2)
@@ -383,6 +387,7 @@ def test_arrays_of_a_linear_solver_are_constants_of_differentiation():
     np.testing.assert_allclose(batched, np.stack([truth, truth]), rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.thorough
 def test_the_adjoint_of_the_last_outer_step_warms_the_next():
     """The gradient in a shift of the condition is the adjoint, up to its sign."""
     c = vector(2)
@@ -401,6 +406,7 @@ def test_the_adjoint_of_the_last_outer_step_warms_the_next():
     np.testing.assert_allclose(warm, truth, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.LSMR(), lineax.GMRES(rtol=1e-6, atol=1e-6)], ids=str)
 def test_methods_of_other_libraries_take_unknowns_of_mixed_precision(solver):
     matrix = jnp.array([[2.0, 1.0, 0.5], [0.0, 4.0, 1.0], [0.3, 0.0, 3.0]])
@@ -448,6 +454,7 @@ def test_a_right_hand_side_of_nan_has_no_solution(solver):
     assert jnp.any(jnp.isnan(w))
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("size", [1, 5])
 @pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.LSMR()])
 def test_a_multiple_of_the_identity_is_solved(solver, size):

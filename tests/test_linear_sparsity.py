@@ -180,6 +180,7 @@ def test_large_banded_maps():
     assert pattern.coloring[0] == 3
 
 
+@pytest.mark.by_default("five-point stencil", "matrix", "at add, set")
 @pytest.mark.parametrize("name", ["five-point stencil", "gradient", "matrix", "at add, set", "computed indices"])
 def test_coloring_and_assembly(name):
     fun = EXACT[name]

@@ -33,6 +33,7 @@ def both(solve, b, c):
 RIDGED = [None, linear.Dense(), linear.GMRES(rtol=1e-12), linear.Banded(D - 1), linear.Sparse()]
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", RIDGED, ids=str)
 def test_ridge_solves_the_changed_system(solver):
     A = matrix([*np.linspace(1, 3, D - 2), 0, 0])
@@ -63,6 +64,7 @@ def test_ridge_in_newton_and_in_the_derivative():
         linear.Ridge(-1.0)
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize(
     "solver", [linear.Dense(), linear.SparseDirect(), linear.GMRES(rtol=1e-4, restart=60), None], ids=str
 )
@@ -140,6 +142,7 @@ CONDITIONED = {
 }
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("name", CONDITIONED)
 @pytest.mark.parametrize("condition", [1.0, 3e3])
 def test_condition_estimates_of_direct_solvers(name, condition):
@@ -198,6 +201,7 @@ def factorizations(text):
     return found
 
 
+@pytest.mark.by_default(without=["Cholesky-jacfwd"])
 @pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize("name", ["LU", "Cholesky"])
 def test_a_jacobian_factorizes_once(jacobian, name):

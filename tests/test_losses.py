@@ -63,6 +63,7 @@ def test_classes_that_are_known_within_a_program_and_classes_that_do_not_exist(n
         np.testing.assert_array_equal(np.isnan(got), np.arange(len(SCORES)) == 0)
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("name", MULTICLASS)
 @pytest.mark.parametrize("target", [CLASSES, SOFT], ids=["classes", "distributions"])
 def test_multiclass_losses(name, target):
@@ -107,6 +108,7 @@ def test_fenchel_young(name, s, t):
     assert middle <= ends + 1e-9 * (1 + abs(ends))
 
 
+@pytest.mark.by_default("sparsemax_loss")
 @pytest.mark.parametrize("loss", [losses.softmax_loss, losses.sparsemax_loss])
 def test_a_score_of_minus_infinity_excludes_a_class(loss):
     s, kept = jnp.array([0.3, -jnp.inf, 0.9, -0.2]), jnp.array([0, 2, 3])
@@ -144,6 +146,7 @@ BINARY = {
 }
 
 
+@pytest.mark.by_default("0-sparsemax", "1-sparsemax", "0.3-sparsemax")
 @pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("y", [0, 1, 0.3])
 def test_binary_losses(name, y):
@@ -212,6 +215,7 @@ def on_permutahedron(z, w):
     return p.value
 
 
+@pytest.mark.by_default("5-0.3", "5-1.0", "5-5.0")
 @pytest.mark.parametrize("strength", [0.3, 1.0, 5.0])
 @pytest.mark.parametrize("n", [1, 5, 12])
 def test_soft_sorting_against_cvxpy(n, strength):
@@ -225,6 +229,7 @@ def test_soft_sorting_against_cvxpy(n, strength):
     )
 
 
+@pytest.mark.by_default("soft_rank")
 @pytest.mark.parametrize("fun", [losses.soft_sort, losses.soft_rank])
 def test_derivatives_of_soft_sorting(fun):
     values = np.array([0.35, -1.2, 2.5, 0.9, -0.8, 2.2])
@@ -259,6 +264,7 @@ def test_soft_sorting_is_sorting_when_hard(x):
     np.testing.assert_allclose(soft.sum(), x.sum(), atol=1e-10)
 
 
+@pytest.mark.thorough
 def test_soft_sorting_of_arrays():
     x = RNG.standard_normal((3, 5, 2))
     for fun in (losses.soft_sort, losses.soft_rank):
@@ -285,6 +291,7 @@ def test_the_projection_is_the_sets():
     )
 
 
+@pytest.mark.by_default(without=["float32-values0-0.001"])
 @pytest.mark.parametrize(
     ("dtype", "values", "strength"),
     [
@@ -342,6 +349,7 @@ def test_infinite_and_missing_values_keep_their_places():
     np.testing.assert_allclose(losses.soft_rank(jnp.array([jnp.nan, 1.0, 20.0])), [jnp.nan, 2, 3])
 
 
+@pytest.mark.by_default(without=["100-100.0-1.0"])
 @pytest.mark.parametrize(("count", "scale", "strength"), [(3000, 1e4, 1e-2), (3000, 1.0, 1e-2), (100, 100.0, 1.0)])
 def test_ranks_of_many_values_in_single_precision(count, scale, strength):
     values = (scale * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
@@ -351,6 +359,7 @@ def test_ranks_of_many_values_in_single_precision(count, scale, strength):
     np.testing.assert_allclose(np.sort(got)[::-1], want, atol=2e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("strength", [1.0, 1e-3])
 def test_ranks_of_very_many_values_in_single_precision(strength):
     """Their mean is that of 1 to n, up to some roundings, and they are SciPy's."""

@@ -29,6 +29,7 @@ def partial_sum(terms, damping=1.0):
     return damping * sum(np.linalg.matrix_power(step, i) for i in range(terms)) @ np.diag(2 * A0)
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize(
     ("mode", "want"),
     [
@@ -140,6 +141,7 @@ def test_one_step_composes():
 GENTLE = lambda x, a: jnp.sinh(x - a) + 0.1 * jnp.sum(x)
 
 
+@pytest.mark.by_default("Minimize-ArmijoSGD", "LeastSquares-GaussNewton")
 @pytest.mark.parametrize(
     ("problem", "solver"),
     [
@@ -167,6 +169,7 @@ def test_so_many_steps_are_differentiated_wherever_they_start(problem, solver):
         np.testing.assert_allclose(jax.jacrev(run)(a), want, atol=atol)
 
 
+@pytest.mark.by_default("Newton")
 @pytest.mark.parametrize("solver", [dini.ProximalGradient(), dini.Newton(), dini.GradientDescent()], ids=type)
 def test_steps_from_a_point_at_rest(solver):
     """The gradient is zero: no step tells how long it may be, and its derivative must not grow."""

@@ -111,6 +111,7 @@ def differences(run, values, directions, h=1e-6):
     return (run(*ahead) - run(*behind)) / (2 * h)
 
 
+@pytest.mark.by_default(without=["total variation of columns", "sorted l1", "nuclear norm"])
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives(name):
     """In the point, the step size and the parameters, against central differences, away from kinks."""
@@ -144,6 +145,7 @@ def test_derivatives(name):
         assert np.linalg.eigvalsh(jacobian).max() <= 1 + 1e-12
 
 
+@pytest.mark.by_default(without=["total variation of columns", "sorted l1", "nuclear norm"])
 @pytest.mark.parametrize("name", CASES)
 def test_second_derivatives(name):
     """The derivative of the derivative, against differences of first derivatives."""
@@ -194,6 +196,7 @@ EXACT = sorted(
 )
 
 
+@pytest.mark.by_default(without=["total variation of columns", "total variation", "sorted l1"])
 @pytest.mark.parametrize("name", EXACT)
 def test_distances_to_kinks_are_reached(name):
     """Straight towards the kink, the derivative changes at the distance and not before."""
@@ -210,6 +213,7 @@ def test_distances_to_kinks_are_reached(name):
         assert np.abs(a - b).max() > 1e-2
 
 
+@pytest.mark.by_default("l1", "elastic net", "ridge", "group lasso", "huber", "nuclear norm", "scad")
 @pytest.mark.parametrize("name", CASES)
 def test_transformations_and_types(name):
     batch = points(name, seed=7, count=4)
@@ -459,6 +463,7 @@ def test_bad_input_raises():
 DESIGN = np.random.default_rng(0).standard_normal((8, 5))
 
 
+@pytest.mark.by_default("l1", "group lasso", "nuclear norm", "scad", "shifted")
 @pytest.mark.parametrize("name", CASES)
 def test_problems_with_a_penalty(name):
     """Minimize with each penalty: the solution is a fixed point, its derivative agrees with differences."""

@@ -39,6 +39,7 @@ def test_gumbel_argmax_is_the_softmax(antithetic):
     )
 
 
+@pytest.mark.by_default("False")
 @pytest.mark.parametrize("antithetic", [True, False])
 def test_derivatives_are_unbiased(antithetic):
     """To the second order in theta and in sigma, from estimates of few samples each."""
@@ -155,6 +156,7 @@ def shortest_path(costs):
     return best[GRID - 1, GRID - 1][1]
 
 
+@pytest.mark.thorough
 def test_shortest_paths():
     """The smoothed path's Jacobian against differences of the smoothed path itself, by many samples."""
     costs = np.random.default_rng(0).uniform(1, 2, (GRID, GRID))
@@ -236,6 +238,7 @@ def test_types_and_bad_input():
         soft.loss(key, batch[0], jnp.ones(2))
 
 
+@pytest.mark.by_default("gaussian")
 @pytest.mark.parametrize("noise", ["gumbel", "gaussian"])
 def test_a_masked_element_is_not_there(noise):
     """An element of minus infinity, against the same with a very low one."""
@@ -291,6 +294,7 @@ def test_a_traced_size_of_the_noise_that_is_not_positive_gives_nan(sigma):
     assert np.isnan(jax.jit(lambda s: soft(s).loss(key, theta, jnp.ones(3)))(sigma))
 
 
+@pytest.mark.by_default("gaussian")
 @pytest.mark.parametrize("noise", ["gumbel", "gaussian"])
 def test_the_loss_of_an_infinite_element_is_the_limit(noise):
     """The maximizer is the unit vector: no loss beside it, and an infinite one beside any other target."""

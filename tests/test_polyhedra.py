@@ -21,6 +21,7 @@ def cross_polytope(n):
     return sets.Polyhedron(faces, np.ones(len(faces)))
 
 
+@pytest.mark.by_default("3")
 @pytest.mark.parametrize("n", [3, 6])
 def test_degenerate_vertices(n):
     """The 1-norm ball by its 2^n faces has the ball's projection, Jacobian and, from below, distances to kinks."""
@@ -37,6 +38,7 @@ def test_degenerate_vertices(n):
     assert distance(part, 3 * np.eye(n)[0]) > 0.5
 
 
+@pytest.mark.thorough
 def test_redundant_equations():
     """Doubly stochastic matrices by all of their 2n equations."""
     n = 5
@@ -51,6 +53,7 @@ def test_redundant_equations():
         np.testing.assert_allclose(got, want, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_many_rows_and_large_numbers():
     """Optimal by the conditions: what is taken off is a nonnegative combination of the active rows."""
     rng = np.random.default_rng(0)
@@ -114,6 +117,7 @@ def test_no_rows_no_columns():
     assert (slack.project(y) == y).all()
 
 
+@pytest.mark.thorough
 def test_intersections_of_polyhedra_are_polyhedra():
     """Projection and Jacobian as of one polyhedron; the bound of the distance to a kink is one."""
     rng = np.random.default_rng(2)
@@ -144,6 +148,7 @@ def test_intersections_of_curved_sets():
             assert max(float(jnp.vdot(y - p, q - p)) for q in members) <= 1e-11
 
 
+@pytest.mark.thorough
 def test_intersections_of_trees_rows_and_own_sets():
     tree = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([0.5])}
     part = sets.Intersection([sets.Product({"a": sets.NonNegative(), "b": sets.NonNegative()}), sets.L1Ball(1.0)])
@@ -168,6 +173,7 @@ def test_intersections_of_trees_rows_and_own_sets():
     assert np.isnan(sets.Intersection([sets.L2Ball(), sets.NonNegative()]).kink_distance(jnp.ones(2)))
 
 
+@pytest.mark.by_default("polyhedron")
 @pytest.mark.parametrize("which", ["polyhedron", "intersection"])
 def test_in_a_problem(which):
     """As a constraint of a solve, with derivatives in a bound."""
@@ -221,6 +227,7 @@ def best(name, y):
     return min(found, key=lambda p: np.linalg.norm(p - y))
 
 
+@pytest.mark.by_default("l1 sphere")
 @pytest.mark.parametrize("name", NONCONVEX)
 def test_nearest_points_of_nonconvex_sets(name):
     part = jax.tree.map(jnp.asarray, NONCONVEX[name])
@@ -279,6 +286,7 @@ def test_nonconvex_sets_are_marked():
     np.testing.assert_allclose(jax.jacrev(nearest)(y), jax.jacfwd(lambda y: y / jnp.linalg.norm(y))(y), atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_nonconvex_sets_at_zero_and_in_trees():
     zero = jnp.zeros(4)
     np.testing.assert_allclose(sets.L2Sphere(2.0).project(zero), np.ones(4))

@@ -47,6 +47,7 @@ def test_the_lassos_derivative_is_that_on_its_support():
     np.testing.assert_allclose(jax.jacrev(lasso, argnums=1)(0.3, Y), in_y, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_quadratic_objectives_by_hand():
     def solve(c, strength, Q=Q):
         problem = dini.Minimize(dini.Quadratic(Q, c), penalty=penalties.L1(strength))

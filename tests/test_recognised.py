@@ -238,6 +238,7 @@ def test_a_function_that_comes_again_is_not_traced_again_unless_it_reads_somethi
     assert count[0] > seen
 
 
+@pytest.mark.thorough
 def test_arrays_are_forgotten_with_their_functions():
     class Held:
         """A method of an object that holds itself."""

@@ -63,6 +63,7 @@ WAYS = {
 }
 
 
+@pytest.mark.by_default("positional", "custom_root anew")
 @pytest.mark.parametrize("solve", SOLVES)
 def test_derivative_errors_are_themselves(solve):
     ways = WAYS if solve in ("positional", "custom_root") else ["grad", "jacobian", "jvp"]

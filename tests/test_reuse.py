@@ -40,6 +40,7 @@ def test_newtons_factor_gives_the_derivative_without_another():
     np.testing.assert_allclose(forward, reverse, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_higher_order_derivatives_pass_through_the_reused_factor():
     def total(strength, how=None):
         return jnp.sum(fit(strength, how=how) ** 2)

@@ -23,6 +23,7 @@ def tridiagonal(x, a):
 GENERAL = [dini.Newton(), dini.Chord(), dini.Broyden(), dini.NewtonKrylov(), dini.DoglegLeastSquares()]
 
 
+@pytest.mark.by_default("Newton", "Broyden")
 @pytest.mark.parametrize("solver", GENERAL, ids=lambda s: s.name)
 def test_a_root_that_plain_newton_misses(solver):
     """From behind the axis the first full step goes far away; the derivative is that of the closed form."""
@@ -31,6 +32,7 @@ def test_a_root_that_plain_newton_misses(solver):
     np.testing.assert_allclose(jax.jacobian(root)(1.0), [1.0, 0.0, 0.0], atol=1e-6)
 
 
+@pytest.mark.by_default("chord", "krylov")
 @pytest.mark.parametrize(
     "solver", [*GENERAL[1:4], dini.Broyden(start="identity", history=7)], ids=["chord", "broyden", "krylov", "identity"]
 )
@@ -86,6 +88,7 @@ def bratu(u, strength):
     return (padded[2:] - 2 * u + padded[:-2]) / h**2 + strength * jnp.exp(u)
 
 
+@pytest.mark.by_default("30-200-1000")
 @pytest.mark.parametrize(("restart", "n", "most"), [(None, 200, 460), (30, 200, 1000)])
 def test_newton_krylov_on_a_grid(restart, n, most):
     """Thirty products alone did not get anywhere: the default makes more, and a restart keeps the last corrections."""
@@ -95,6 +98,7 @@ def test_newton_krylov_on_a_grid(restart, n, most):
     np.testing.assert_allclose(solution.x, dini.root(bratu, jnp.zeros(n), 1.0).x, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_newton_krylov_side_by_side():
     """Lanes that read different parts of the basis, and that start again at different steps."""
     solver = dini.NewtonKrylov(restart=40)
@@ -106,6 +110,7 @@ def test_newton_krylov_side_by_side():
     assert batch.stats.steps.tolist() == pytest.approx([int(s.stats.steps) for s in alone], rel=0.1)
 
 
+@pytest.mark.thorough
 def test_newton_krylov_unrolled_over_restarts():
     solver = dini.NewtonKrylov(restart=36, tol=1e-7)
     root = lambda a, mode: dini.root(bratu, jnp.zeros(80), a, solver=solver, differentiation=mode).x
@@ -163,6 +168,7 @@ def test_ends_without_a_change_of_sign_are_told():
 BRACKETS = (dini.Bisection, dini.Chandrupatla)
 
 
+@pytest.mark.by_default("tan-1.0-2.0-Bisection", "tan-1.0-2.0-Chandrupatla")
 @pytest.mark.parametrize("method", BRACKETS)
 @pytest.mark.parametrize(
     ("fun", "low", "high"),
@@ -182,6 +188,7 @@ def test_a_change_of_sign_without_a_root_is_told(method, fun, low, high):
         dini.root(fun, low, solver=method(low, high))
 
 
+@pytest.mark.by_default("Chandrupatla")
 @pytest.mark.parametrize("method", BRACKETS)
 def test_steep_flat_and_noisy_functions_are_no_jumps(method):
     third = 1 / 3
@@ -203,6 +210,7 @@ def rotation(x):
     return jnp.stack([-2.0 * x[1] - 0.1 * x[0] ** 3 + 1.0, 2.0 * x[0] + 0.3])
 
 
+@pytest.mark.by_default("I-restart", "II")
 @pytest.mark.parametrize(
     "solver",
     [dini.Anderson(), dini.Anderson(type=1), dini.Anderson(type=1, restart=3), dini.Anderson(history=2, mixing=0.5)],
@@ -238,6 +246,7 @@ def test_anderson_is_a_krylov_method_on_linear_maps(kind):
     assert solution.stats.steps <= 7
 
 
+@pytest.mark.by_default("rotation")
 @pytest.mark.parametrize("kind", ["contraction", "rotation"])
 def test_the_backward_pass_of_large_fixed_points(kind):
     """A contraction is inverted by its series, another map by GMRES; both to the accuracy of the solution."""

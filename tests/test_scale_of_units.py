@@ -58,6 +58,7 @@ PENALTIES = {
 FACTORS = {jnp.float32: (2.0**-54, 2.0**-30, 2.0**60), jnp.float64: (2.0**-500, 2.0**-60, 2.0**500)}
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("dtype", FACTORS)
 @pytest.mark.parametrize("name", [*SETS, *PENALTIES])
 def test_unit(name, dtype):

@@ -57,6 +57,7 @@ def violation(case, p):
     return max(np.max(np.abs(c.violation()), initial=0) for c in case.constraints(variable))
 
 
+@pytest.mark.by_default("each")
 @cases
 @pytest.mark.parametrize("n", SIZES)
 def test_agrees_with_cvxpy(case, n):
@@ -72,6 +73,15 @@ def test_agrees_with_cvxpy(case, n):
         assert violation(one, p) <= 1e-9 * (1 + np.abs(y).max())
 
 
+@pytest.mark.by_default(
+    without=[
+        "transportation polytope",
+        "Birkhoff polytope",
+        "polyhedron with equations",
+        "cross-polytope",
+        "box and hyperplane",
+    ]
+)
 @cases
 @settings
 @hypothesis.given(data=st.data())
@@ -99,6 +109,19 @@ def smooth_point(case, one):
     raise AssertionError("no such point")
 
 
+@pytest.mark.by_default(
+    without=[
+        "transportation polytope",
+        "Birkhoff polytope",
+        "polyhedron with equations",
+        "cross-polytope",
+        "box and hyperplane",
+        "three sets",
+        "scaled simplex",
+        "shifted l1 ball",
+        "antitonic cone",
+    ]
+)
 @cases
 def test_derivatives(case):
     """In the point and in the parameters, against central differences; the Jacobian in the point is a symmetric one."""
@@ -124,6 +147,7 @@ def test_derivatives(case):
         np.testing.assert_allclose(jacobian @ jacobian, jacobian, atol=1e-8)
 
 
+@pytest.mark.by_default(without=["affine", "dependent equations", "scaled simplex", "weighted simplex"])
 @light_cases
 def test_second_derivatives(case):
     """Reverse over forward, against central differences of the gradient."""
@@ -140,6 +164,9 @@ def test_second_derivatives(case):
     np.testing.assert_allclose(jax.grad(slope)(0.0), want, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.by_default(
+    without=["transportation polytope", "polyhedron with equations", "cross-polytope", "box and hyperplane"]
+)
 @cases
 def test_the_projection_is_smooth_up_to_the_kink_distance(case):
     one = example(case.name)
@@ -166,6 +193,7 @@ def test_the_projection_is_smooth_up_to_the_kink_distance(case):
             assert np.abs(jacobian(y - 1.001 * d * toward) - here).max() > 1e-3
 
 
+@pytest.mark.by_default(without=["zero-three sets"])
 @cases
 @pytest.mark.parametrize("kind", ["zero", "ones"])
 def test_derivatives_are_finite_at_kinks(case, kind):
@@ -177,6 +205,7 @@ def test_derivatives_are_finite_at_kinks(case, kind):
         assert np.isfinite(part).all()
 
 
+@pytest.mark.by_default("nonnegative", "box", "simplex", "l2 ball", "affine", "isotonic cone")
 @light_cases
 def test_batches_and_single_precision(case):
     one = example(case.name)
@@ -225,6 +254,7 @@ def test_what_a_set_says_of_itself(case):
     assert one.convex
 
 
+@pytest.mark.by_default("simplex", "permutahedron")
 @pytest.mark.parametrize("name", ["simplex", "box section", "permutahedron", "transportation polytope", "three sets"])
 def test_outside_of_jit_nothing_is_compiled_twice(name):
     """A loop whose body is a new function at each call would be."""
@@ -460,6 +490,7 @@ def _marginals(n, rng, turned=False):
     return sets.TransportationPolytope(b, a) if turned else sets.TransportationPolytope(a, b)
 
 
+@pytest.mark.by_default(without=["Birkhoff", "transport", "tall"])
 @pytest.mark.parametrize("name", ENTROPIC)
 def test_entropy_projections(name):
     """Optimal against the Bregman variational inequality; derivatives against differences, twice."""
@@ -486,6 +517,7 @@ def test_entropy_projections(name):
     np.testing.assert_allclose(jax.vmap(part.project_kl)(batch), [run(part, u) for u in batch], atol=1e-12)
 
 
+@pytest.mark.by_default("30.0")
 @pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
 def test_entropic_transport_of_hard_costs(scale):
     rng = np.random.default_rng(0)
@@ -506,6 +538,7 @@ def test_entropic_transport_of_hard_costs(scale):
     assert np.isfinite(jax.grad(lambda Y: jnp.sum(run(part, Y) ** 2))(Y)).all()
 
 
+@pytest.mark.by_default("2-10-1000")
 @pytest.mark.parametrize(("seed", "n", "sharpness"), [(6, 10, 500), (2, 10, 1000), (1, 10, 1 / 3e-4), (0, 30, 1000)])
 def test_entropic_transport_close_to_a_vertex(seed, n, sharpness):
     """Plans that nearly fall apart: the Newton matrix lost its definiteness to rounding, and Sinkhorn steps crawled."""

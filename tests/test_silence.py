@@ -142,6 +142,7 @@ def test_rows_at_a_small_angle_are_not_called_an_empty_set():
         sets.Polyhedron(rows, jnp.array([0.0, -t, 0.0])).project(jnp.array([3.0, 1.5 * t]))
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.NelderMead()])
 def test_the_state_of_another_problem_is_not_believed(solver):
     problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
@@ -150,6 +151,7 @@ def test_the_state_of_another_problem_is_not_believed(solver):
     np.testing.assert_allclose(dini.solve(problem, solver, jnp.full(2, -3.0), 1.0, state=done.state).x, 1, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_state_of_another_set_is_not_believed():
     """The atoms of Frank-Wolfe are points of the set that it had."""
     a = jnp.array([0.2, 0.5, -1.0])
@@ -263,6 +265,7 @@ def test_a_solver_of_ones_own_must_satisfy_its_condition():
         jax.grad(shuffled, argnums=1)(0.0, 1.0, 1.0)
 
 
+@pytest.mark.by_default("0.5")
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_a_hessian_that_is_singular_or_indefinite_at_the_solution_only(shift):
     def objective(z, a):
@@ -307,6 +310,7 @@ def test_one_sided_derivatives_at_every_scale(dtype):
         np.testing.assert_allclose(along(2, 0 * one, size * one), size, rtol=1e-4)
 
 
+@pytest.mark.by_default("solver2", "solver3")
 @pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(), dini.BFGS(), dini.GradientDescent()])
 def test_unrolled_steps_past_exact_convergence(solver):
     problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2))
@@ -364,6 +368,7 @@ def test_newton_ends_where_the_gradient_is_rounding(dtype, scale):
     np.testing.assert_allclose(solution.x, want, rtol=100 * float(jnp.finfo(dtype).eps), atol=1e-6 * np.abs(want).max())
 
 
+@pytest.mark.by_default("float32-part3", "float64-part0")
 @pytest.mark.parametrize(
     "part",
     [
@@ -411,6 +416,7 @@ def decay(rate):
     return jnp.exp(-rate * DECAY.astype(rate.dtype)) - jnp.exp(-1e-4 * DECAY).astype(rate.dtype)
 
 
+@pytest.mark.by_default("None-0.0003", "None-0.001", "solver2-0.0003", "solver2-0.001")
 @pytest.mark.parametrize("start", [3e-4, 1e-3])
 @pytest.mark.parametrize("solver", [None, dini.LBFGSB(), dini.ProximalNewton(), dini.CoordinateDescent()])
 def test_an_unknown_in_small_units_is_not_solved_beside_its_bound(start, solver):
@@ -435,6 +441,7 @@ def test_a_simplex_in_small_units(solver):
     np.testing.assert_allclose(x, [1e-9, 0.0], atol=1e-15)
 
 
+@pytest.mark.by_default("BFGS", "GradientDescent")
 @pytest.mark.parametrize(
     "solver",
     [dini.BFGS(), dini.LBFGS(), dini.LBFGSB(), dini.NonlinearCG(), dini.GradientDescent(), dini.Dogleg(hessian="bfgs")],
@@ -526,6 +533,7 @@ def test_mirror_descent_returns_a_point_of_the_set():
     np.testing.assert_allclose(jnp.sum(x), 1, rtol=0, atol=1e-15)
 
 
+@pytest.mark.by_default("1")
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_values_that_never_differ_are_no_minimum(restarts):
     """An offset that hides every difference; values that are the same by symmetry or on a plateau are another thing."""

@@ -28,6 +28,7 @@ def absolute(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.abs(values) @ vectors.T
 
 
+@pytest.mark.by_default("3", "7")
 @pytest.mark.parametrize("n", [1, 3, 6, 7])
 def test_against_the_absolute_eigenvalues(n):
     """Alone, in a batch with members that need them and without, in nested batches."""
@@ -55,6 +56,7 @@ def test_against_the_absolute_eigenvalues(n):
         close(nested(matrices, jnp.stack([b, 2 * b])), np.stack([batch_of(matrices, b), 2 * batch_of(matrices, b)]))
 
 
+@pytest.mark.by_default("1e-30-float32", "1e+38-float64")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e38])
 def test_small_matrices_of_any_scale_and_rank(dtype, size):
@@ -75,6 +77,7 @@ def batch_of(stack: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([np.linalg.solve(absolute(matrix), b) for matrix in stack])
 
 
+@pytest.mark.thorough
 def test_a_batch_of_definite_matrices_has_no_eigenvalues():
     """They stand behind a condition on the whole batch: LAPACK, called for each lane, costs many times the rest."""
     problem = dini.Minimize(lambda x: jnp.sum(jnp.cosh(x - 1)))
@@ -107,6 +110,7 @@ def test_small_systems_call_no_lapack(solver):
     assert "lapack" not in text
 
 
+@pytest.mark.by_default("2", "4")
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_elimination_with_pivots(n):
     """Rows of many scales, a zero in the corner, both directions, a batch; what is singular is told."""
@@ -170,6 +174,7 @@ def test_derivatives_of_a_branch_that_is_not_taken():
     np.testing.assert_allclose(slopes, [np.zeros((2, 2)), np.full((2, 2), -0.25)])
 
 
+@pytest.mark.by_default("2")
 @pytest.mark.parametrize("n", [2, 12])
 def test_steps_through_indefinite_hessians_differentiate_in_a_batch(n):
     """The direction of a step over a hill is a constant's: with it, ten more steps converge to the exact derivative."""

@@ -41,6 +41,7 @@ THROUGH = [
 ]
 
 
+@pytest.mark.by_default("Newton-Dense", "ProjectedNewton-MINRES")
 @pytest.mark.parametrize("solver", THROUGH, ids=lambda s: f"{s.name}-{type(s.linear_solver).__name__}")
 def test_newton_with_a_linear_solver_passes_indefinite_hessians(solver):
     """The Hessians of these two are indefinite on the way; steepest descent there takes thousands of steps."""
@@ -102,6 +103,7 @@ def test_a_trial_that_is_not_finite_is_too_long(search, bad):
     assert 0 < t < 0.5
 
 
+@pytest.mark.by_default("BFGS", "NonlinearCG")
 @pytest.mark.parametrize("solver", [dini.BFGS, dini.LBFGS, dini.LBFGSB, dini.NonlinearCG], ids=lambda c: c.__name__)
 def test_every_method_takes_every_line_search(solver):
     for search in SEARCHES[1:] if solver is dini.NonlinearCG else SEARCHES:
@@ -142,6 +144,7 @@ def test_bfgs_starts_from_the_hessian():
     assert quietly(infinite, solver, np.zeros(3)).success
 
 
+@pytest.mark.thorough
 def test_unrolled_steps_from_an_indefinite_hessian():
     problem, solver = dini.Minimize(lambda x, a: jnp.sum((x**2 - a) ** 2) + jnp.sum(x)), dini.BFGS(start="hessian")
 
@@ -197,6 +200,7 @@ BOXES = {
 }
 
 
+@pytest.mark.by_default("some-ProjectedNewton", "fixed-ProjectedNewton", "half-LBFGSB", "below-LBFGSB")
 @pytest.mark.parametrize("solver", [dini.LBFGSB(tol=1e-9), dini.ProjectedNewton(tol=1e-9)], ids=lambda s: s.name)
 @pytest.mark.parametrize("box", BOXES)
 def test_bounds_against_scipy(solver, box):
@@ -372,6 +376,7 @@ DESCENT = [
 ]
 
 
+@pytest.mark.by_default(without=["LBFGSB"])
 @pytest.mark.parametrize(
     "solver",
     [dini.LBFGS(max_steps=6000), dini.LBFGSB(max_steps=6000), dini.NonlinearCG(max_steps=20000)],
@@ -435,6 +440,7 @@ def test_the_best_point_comes_back_from_a_map_that_expands():
     np.testing.assert_allclose(lanes.x, [2.0, 0.0], atol=1e-6)
 
 
+@pytest.mark.by_default("LBFGS", "NonlinearCG")
 @pytest.mark.parametrize(
     "solver",
     [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.NelderMead()],
@@ -504,6 +510,7 @@ def test_bfgs_keeps_its_digits_in_single_precision():
     assert jnp.mean(run(jnp.asarray(start, jnp.float32))) >= 0.7
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize(
     ("method", "residual"),
     [
@@ -524,6 +531,7 @@ def test_least_squares_that_nearly_interpolate(method, residual):
     np.testing.assert_allclose(solution.x, want, atol=1e-10)
 
 
+@pytest.mark.by_default("BFGS", "LBFGS", "TrustRegionNewtonCG")
 @pytest.mark.parametrize(
     "method",
     [dini.Newton, dini.Dogleg, dini.BFGS, dini.LBFGS, dini.TrustRegionNewtonCG, dini.ProjectedNewton, dini.LBFGSB],
@@ -552,6 +560,7 @@ def test_curves_that_nearly_interpolate(method):
         assert np.all(gradient[w == low] >= -2e-10)
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("residual", [1e-5, 1e-2])
 @pytest.mark.parametrize("method", [dini.MirrorDescent, dini.FrankWolfe])
 def test_least_squares_on_a_simplex_that_nearly_interpolate(method, residual):

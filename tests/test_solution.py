@@ -31,6 +31,7 @@ STEPPING = [
 ]
 
 
+@pytest.mark.by_default("LBFGS", "GradientDescent", "OptaxSolver", "ArmijoSGD")
 @pytest.mark.parametrize("solver", STEPPING, ids=lambda s: s.name)
 def test_value_is_the_objective_at_the_returned_point(solver):
     """Also where the solve failed, took no step, or took a fixed number."""
@@ -192,6 +193,7 @@ VERBS = {
 }
 
 
+@pytest.mark.by_default("minimize", "root")
 @pytest.mark.parametrize("verb", VERBS)
 def test_options_of_the_verbs(verb):
     call = VERBS[verb]
@@ -212,6 +214,7 @@ def test_options_of_the_verbs(verb):
 # ---- so many steps
 
 
+@pytest.mark.by_default("GradientDescent", "Newton")
 @pytest.mark.parametrize(
     "solver",
     [dini.GradientDescent(step_size=0.05), dini.LBFGS(), dini.Newton(), dini.BFGS(), dini.ProximalGradient()],
@@ -340,6 +343,7 @@ def test_a_callback_stops_its_lane():
     np.testing.assert_array_equal(lanes.status, [Status.CONVERGED, Status.STOPPED])
 
 
+@pytest.mark.thorough
 def test_the_derivative_of_a_stopped_solve():
     slow = dini.GradientDescent(step_size=0.01)
 

@@ -74,6 +74,7 @@ def test_policies(on_failure, jit):
         assert np.isnan(run(0.3)).all() == (on_failure == "nan")
 
 
+@pytest.mark.by_default("Implicit", "OneStep")
 @pytest.mark.parametrize("mode", [dini.Implicit(), dini.Unrolled(), dini.OneStep()], ids=lambda m: type(m).__name__)
 def test_the_derivative_of_a_failed_solve_is_nan_in_every_mode(mode):
     solver = dini.GradientDescent(max_steps=2)
@@ -190,6 +191,7 @@ def test_the_starting_point_has_derivative_zero():
     assert jax.grad(one_step)(1.0) == 0
 
 
+@pytest.mark.by_default("jit")
 @pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
 def test_monitors(jit):
     seen = []
@@ -301,6 +303,7 @@ def test_a_solve_within_a_program_calls_the_host_for_no_other_purpose_than_to_ra
     assert "callback" in jax.jit(functools.partial(solution, how="raise")).lower(jnp.ones(3)).as_text()
 
 
+@pytest.mark.by_default("3")
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_callback_sees_the_steps_of_each_lane(every):
     seen = []

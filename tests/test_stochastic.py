@@ -116,6 +116,7 @@ def test_transformations_that_do_not_fit_are_told():
     assert any("(optax.lookahead, say) cannot be used" in note for note in told.value.__notes__)
 
 
+@pytest.mark.by_default("adam")
 @pytest.mark.parametrize(
     "transformation",
     [

@@ -29,6 +29,7 @@ def sort_projection(problem, init, y):
     return jnp.maximum(y - (total[count - 1] - 1) / count, 0)
 
 
+@pytest.mark.by_default("ProjectedGradient", "function")
 @pytest.mark.parametrize(
     "solver",
     [
@@ -92,6 +93,7 @@ def quartic(x, a):
 STOPPED = [dini.GradientDescent(max_steps=2), dini.LBFGS(max_steps=2), dini.Newton(max_steps=2), dini.BFGS(max_steps=2)]
 
 
+@pytest.mark.by_default("Implicit-GradientDescent", "Implicit-Newton", "Unrolled-GradientDescent")
 @pytest.mark.parametrize("solver", STOPPED, ids=lambda s: s.name)
 @pytest.mark.parametrize("mode", [dini.Implicit(), dini.Unrolled()], ids=["Implicit", "Unrolled"])
 def test_trap_4_stopped_early(solver, mode):
@@ -128,6 +130,7 @@ EVERY = {
 }
 
 
+@pytest.mark.by_default("BFGS", "FixedPointIteration", "BlockCoordinateDescent", "ProximalGradient")
 @pytest.mark.parametrize("name", EVERY)
 def test_trap_4_for_every_solver(name):
     """After one step no solver claims success, and no derivative comes out of it."""
@@ -158,6 +161,7 @@ def singular(w, theta):
     return 0.5 * (w[0] + w[1] - theta) ** 2
 
 
+@pytest.mark.by_default("forward-GradientDescent", "reverse-GradientDescent")
 @pytest.mark.parametrize("solver", [dini.LBFGS(), dini.GradientDescent(), dini.BFGS()], ids=lambda s: s.name)
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.grad], ids=["forward", "reverse"])
 def test_trap_5_singular_hessian(solver, mode):
@@ -235,6 +239,7 @@ def test_trap_8_every_mode_and_order():
         np.testing.assert_allclose(jax.jit(order)(10.0), third, rtol=1e-10)
 
 
+@pytest.mark.by_default("GradientDescent")
 @pytest.mark.parametrize(
     "solver", [dini.LBFGS(tol=1e-11), dini.Newton(tol=1e-11), dini.GradientDescent(tol=1e-11)], ids=lambda s: s.name
 )
@@ -267,6 +272,7 @@ def test_trap_9_an_absolute_value_at_zero_is_not_silent():
         jax.block_until_ready(jax.jvp(solve, (a,), (a,)))
 
 
+@pytest.mark.by_default("Implicit", "OneStep")
 @pytest.mark.parametrize("mode", [dini.Implicit(), dini.Unrolled(), dini.OneStep()], ids=lambda m: type(m).__name__)
 def test_trap_14_scalars(mode):
     """A scalar unknown has a gradient."""
@@ -275,6 +281,7 @@ def test_trap_14_scalars(mode):
     np.testing.assert_allclose(jax.grad(root)(4.0), 0.25, rtol=1e-9)
 
 
+@pytest.mark.by_default("jit")
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_trap_14_arguments_of_every_kind(transform):
     """Integers, booleans, None, PRNG keys and empty containers among the arguments."""

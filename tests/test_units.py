@@ -107,6 +107,7 @@ def primal(solution):
     return getattr(solution.x, "primal", solution.x)
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("name", CASES)
 def test_units(name, dtype):
@@ -128,6 +129,7 @@ def test_units(name, dtype):
     assert error.max() < 100 * float(jnp.finfo(dtype).eps) ** 0.5
 
 
+@pytest.mark.by_default("bfgs", "gradient descent", "newton", "proximal gradient")
 @pytest.mark.parametrize(
     "name", ["bfgs", "lbfgs", "gradient descent", "newton", "lbfgsb", "proximal gradient", "anderson"]
 )
@@ -155,6 +157,7 @@ def test_warm_start(name):
         assert solution.stats.steps <= 8
 
 
+@pytest.mark.by_default("BFGS", "GradientDescent", "Newton")
 @pytest.mark.parametrize(
     "solver",
     [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.GradientDescent(), dini.Newton(), dini.TrustRegionNewtonCG(),

@@ -70,6 +70,7 @@ SQUARES = {
 }
 
 
+@pytest.mark.by_default("float64-cg", "float64-dogleg", "float64-gauss-newton", "float32-full steps")
 @pytest.mark.parametrize("name", SQUARES)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_least_squares(name, dtype):
@@ -86,6 +87,7 @@ def test_least_squares(name, dtype):
     assert np.all(again <= 2)
 
 
+@pytest.mark.thorough
 def test_variable_projection():
     """Residuals and the linear part in one unit, the rate in another."""
     solver = dini.VariableProjection(linear="weights")
@@ -139,6 +141,7 @@ EQUATIONS = {
 }
 
 
+@pytest.mark.by_default("float64-newton", "float64-chord", "float64-broyden", "float32-newton", "float32-levenberg")
 @pytest.mark.parametrize("name", EQUATIONS)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_equations(name, dtype):
@@ -174,6 +177,7 @@ def test_examples():
     np.testing.assert_allclose(large.x, np.cbrt(2.0), rtol=1e-8)
 
 
+@pytest.mark.by_default("levenberg", "full steps")
 @pytest.mark.parametrize("name", ["levenberg", "region", "dogleg", "gauss-newton", "full steps"])
 def test_residuals_that_fall_forever(name):
     """An exponential, in any unit and beside others that do not vanish, has no minimum."""
@@ -188,6 +192,7 @@ def test_residuals_that_fall_forever(name):
         np.testing.assert_array_equal(found, Status.DIVERGED)
 
 
+@pytest.mark.by_default("newton", "chord", "levenberg")
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_equations_that_are_solved_nowhere(name):
     """A root at infinity, and a minimum of the norm that is no root, close to one though it is in small units."""

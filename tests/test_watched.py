@@ -35,6 +35,7 @@ FITTED = [
 ]
 
 
+@pytest.mark.by_default("GradientDescent")
 @pytest.mark.parametrize("solver", FITTED, ids=lambda solver: solver.name)
 def test_a_direction_that_no_step_has_seen(solver):
     """The derivative there is up to thousands of times too large; of a batch, only the lanes that are wrong are NaN."""
@@ -57,6 +58,7 @@ def point(b):
     return x
 
 
+@pytest.mark.thorough
 def test_a_method_that_contracts_everywhere_is_right():
     for solver in (dini.Newton(), dini.BFGS(start="hessian"), dini.GradientDescent(step_size=0.1)):
         got = jax.grad(partial(total, solver=solver, mode=UNROLLED, on_failure="raise"))(UNSEEN)
@@ -70,6 +72,7 @@ def test_the_error_names_the_remedy():
         jax.block_until_ready(jax.grad(partial(total, solver=dini.BFGS(), mode=UNROLLED, on_failure="raise"))(UNSEEN))
 
 
+@pytest.mark.thorough
 def test_a_number_of_steps_that_runs_away():
     """Fifty steps make 4e22 of 0.1; three are what was asked for."""
     grad = lambda steps, b: jax.grad(partial(total, solver=dini.BFGS(), mode=dini.Unrolled(steps=steps)))(b)
@@ -111,6 +114,7 @@ def test_a_bisection_has_no_derivative():
         np.testing.assert_allclose(jax.grad(run)(0.4, mode), -2 / 1.4**2, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_what_does_not_move_the_solution():
     """Its derivative is zero, of which no error is a share: a scale, a setting, a term that acts on the way alone."""
     b = np.array([1.0, 2.0, -1.0])

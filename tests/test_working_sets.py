@@ -28,6 +28,7 @@ def regression(n=60, d=200, k=8, seed=0):
     return X, X @ w + 0.1 * rng.normal(size=n)
 
 
+@pytest.mark.by_default("100-CoordinateDescent")
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
 @pytest.mark.parametrize("size", [100, pytest.param(300, marks=pytest.mark.slow)])
 def test_lasso_path_against_scikit_learn(solver, size):
@@ -50,6 +51,7 @@ def test_lasso_path_against_scikit_learn(solver, size):
         np.testing.assert_array_equal(w != 0, want != 0)
 
 
+@pytest.mark.by_default("ProximalNewton")
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
 def test_elastic_net_and_its_gradient(solver):
     X, y = regression(n=40, d=30)
@@ -87,6 +89,7 @@ def in_the_outer_function(z, w, X, y, ridge):
     return 0.5 * jnp.mean((z - y) ** 2) + 0.5 * ridge * jnp.sum(w**2)
 
 
+@pytest.mark.by_default("BlockCoordinateDescent")
 @pytest.mark.parametrize("solver", [*SOLVERS, dini.BlockCoordinateDescent(tol=1e-10)], ids=by_name)
 def test_a_ridge_inside_of_the_outer_function(solver):
     """Its curvature does not come through ``z``: solution and derivative are the closed form on the support."""
@@ -126,6 +129,7 @@ NOT_CURVED = {
 }
 
 
+@pytest.mark.by_default("ridge", "a scan", "not nothing", "not a term", "not bends")
 @pytest.mark.parametrize("kind", [*CURVED, *(f"not {kind}" for kind in NOT_CURVED)])
 def test_blocks_are_those_of_the_whole_hessian(kind):
     X, y = regression(n=30, d=12)
@@ -205,6 +209,7 @@ def test_the_smallest_size_that_holds_them_is_taken():
         assert jax.jit(lambda n: dispatch([2, 4, 8], n, lambda k, x: x + k, 0))(count) == size
 
 
+@pytest.mark.by_default("CoordinateDescent")
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
 def test_sparse_logistic_regression(solver):
     X, y = regression(n=80, d=30, seed=3)
@@ -218,6 +223,7 @@ def test_sparse_logistic_regression(solver):
     np.testing.assert_allclose(got, model.fit(X, y).coef_[0], atol=1e-7)
 
 
+@pytest.mark.by_default("ProximalNewton")
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
 def test_quadratic_program_on_a_box(solver):
     rng = np.random.default_rng(2)

@@ -365,6 +365,7 @@ def test_gamma_zero_is_the_network_without_fixed_points():
     np.testing.assert_array_equal(x, b)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "settings",
     [

@@ -104,6 +104,7 @@ def combined(layer, v):
     return value
 
 
+@pytest.mark.thorough
 def test_the_implicit_gradient_is_that_of_differences_and_of_unrolling():
     B, shared, v = 0.5 + random(10, 3), random(2, 3, seed=3), random(10, seed=2)
     y = jnp.abs(random(10, seed=1)) + 0.5
@@ -294,6 +295,7 @@ def test_derivatives_are_taken_before_the_split():
     assert np.all(np.abs(whole[1, :, :2] - boxes[1, :, :2]) > 1e-6)
 
 
+@pytest.mark.thorough
 def test_sharded_experts_are_those_of_one_batch(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # it compiles faster
     work = Workload(times=6, places=16, functions=3, experts=4, num_points=16, batch=2, rounds=1)

@@ -89,6 +89,7 @@ ONE = (3.0, 1.0, squared_error)
 BY_CLASS = (np.array([2.9, 3.1, 3.3]), np.array([0.3, -1.0, 0.5]), squared_hinge)
 
 
+@pytest.mark.by_default("one, default", "by class, projected")
 @pytest.mark.parametrize(
     ("log_theta", "direction", "loss", "differentiation"),
     [(*BY_CLASS, MIRROR), (*BY_CLASS, PROJECTED), (*ONE, dini.Implicit()), (*ONE, dini.Unrolled(steps=2000))],
@@ -102,6 +103,7 @@ def test_the_hypergradient_is_the_finite_difference(split, log_theta, direction,
     np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-6)
 
 
+@pytest.mark.by_default("projected")
 @pytest.mark.parametrize("differentiation", [MIRROR, PROJECTED], ids=["mirror", "projected"])
 def test_the_hypergradient_is_right_where_the_dual_is_not_unique(split, differentiation):
     # every training point twice: what the dual gives to one copy it may give to the other

@@ -1,0 +1,61 @@
+"""Which cases of a parametrized test the default run takes: the others are `thorough`.
+
+`@pytest.mark.by_default(...)` on a test (or as a module's `pytestmark`) says which:
+
+- `"each"`: so few cases that every value of every parameter is in one of them,
+- `"pairs"`: so few that every two values of two parameters meet in one of them,
+- a number: so many, the first ones,
+- names: the cases of these ids; `without=[...]`: all but the cases of these ids.
+"""
+
+import itertools
+
+import pytest
+
+
+def covering(cells, strength):
+    """Return the places of cells that hold every combination of `strength` parameters' values that there is.
+
+    `cells` are tuples of values' places. Greedy, and the first of several that are as good: the same at each call.
+    """
+    held = [set(itertools.combinations(enumerate(cell), min(strength, len(cell)))) for cell in cells]
+    missing, chosen = set().union(*held), []
+    while missing:
+        best = max(range(len(cells)), key=lambda at: len(held[at] & missing))
+        missing -= held[best]
+        chosen.append(best)
+    return sorted(chosen)
+
+
+def chosen(items, mark, whole):
+    """Return those of one test's cases that are run by default; of what is named, all must exist in a `whole` test."""
+    kept, without = mark.args, mark.kwargs.get("without", ())
+    if kept in (("each",), ("pairs",)):
+        # a value is one object in all cases that have it
+        cells = [tuple(map(id, item.callspec.params.values())) for item in items]
+        return [items[at] for at in covering(cells, 1 if kept == ("each",) else 2)]
+    if len(kept) == 1 and isinstance(kept[0], int):
+        return items[: kept[0]]
+    known = [item.callspec.id for item in items]
+    unknown = sorted({*kept, *without} - set(known))
+    if (whole and unknown) or bool(kept) == bool(without):
+        raise pytest.UsageError(
+            f'by_default of {items[0].nodeid.split("[")[0]} takes "each", "pairs", a number, or names, or `without` '
+            f"names, of these: {known}. Given {mark.args} and {mark.kwargs}, where unknown are {unknown}."
+        )
+    return [item for item, name in zip(items, known, strict=True) if (name in kept if kept else name not in without)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    tests = {}
+    for item in items:
+        mark = item.get_closest_marker("by_default")
+        if mark is not None and hasattr(item, "callspec") and item.get_closest_marker("slow") is None:
+            tests.setdefault(item.nodeid.split("[")[0], (mark, []))[1].append(item)
+    whole = not any("[" in argument for argument in config.args)
+    for mark, cases in tests.values():
+        default = set(map(id, chosen(cases, mark, whole)))
+        for item in cases:
+            if id(item) not in default:
+                item.add_marker("thorough")
