@@ -13,6 +13,14 @@ import itertools
 import pytest
 
 
+def but(names, dear):
+    """Return names as cases of a test, of which the dear ones are thorough: in all tests of a file the same ones.
+
+    Tests of one thing share its programs, so that it costs most of what it costs as soon as one of them runs.
+    """
+    return [pytest.param(name, id=name, marks=[pytest.mark.thorough] if name in dear else []) for name in names]
+
+
 def covering(cells, strength):
     """Return the places of cells that hold every combination of `strength` parameters' values that there is.
 
@@ -51,8 +59,10 @@ def pytest_collection_modifyitems(config, items):
     tests = {}
     for item in items:
         mark = item.get_closest_marker("by_default")
-        if mark is not None and hasattr(item, "callspec") and item.get_closest_marker("slow") is None:
+        marked = item.get_closest_marker("slow") or item.get_closest_marker("thorough")
+        if mark is not None and hasattr(item, "callspec") and not marked:
             tests.setdefault(item.nodeid.split("[")[0], (mark, []))[1].append(item)
+    # of a test whose cases are asked for one by one, each is there that is named
     whole = not any("[" in argument for argument in config.args)
     for mark, cases in tests.values():
         default = set(map(id, chosen(cases, mark, whole)))

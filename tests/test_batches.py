@@ -65,6 +65,7 @@ def test_solutions_and_gradients_are_those_of_vmap(solver, width, chunk):
     np.testing.assert_allclose(got_slopes[1], want_slopes[1], atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_closures_penalties_and_shared_arguments():
     rng = np.random.default_rng(1)
     X, y = jnp.asarray(rng.normal(size=(20, 4))), jnp.asarray(rng.normal(size=20))

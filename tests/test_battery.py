@@ -100,7 +100,7 @@ ON_BOTH_ROADS = ("Newton", "ProximalGradient")
 
 
 def marks(checks):
-    """Yield the marks of each cell: none where a solver, a case, a mode or a transformation is met for the first time."""
+    """Yield the marks of each cell: none where a solver, case, mode or transformation is met for the first time."""
     seen = set()
     for check, kept in zip(checks, of_kinds(checks), strict=True):
         if not kept:

@@ -476,6 +476,7 @@ def test_a_loop_by_hand_has_the_same_door(solver):
     np.testing.assert_allclose(x, 1.0, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_steps_that_are_counted_are_no_failure():
     solver = dini.GradientDescent(step_size=0.1)
     five = dini.Unrolled(steps=5)

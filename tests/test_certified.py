@@ -166,6 +166,7 @@ def test_a_truncated_direction_is_not_forgotten():
     assert certificate.verdict != Verdict.RELIABLE
 
 
+@pytest.mark.by_default("1e-06-smooth", "1e-06-lasso", "0.001-smooth", "0.001-lasso")
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("distance", [1e-6, 1e-3])
 def test_the_estimated_error_is_the_true_one(name, distance):
@@ -367,7 +368,8 @@ def test_value_and_grad_sees_how_the_loss_changes():
     assert certificate.error < 1e-10
 
 
-def test_certify_is_the_policy_of_every_derivative():
+@pytest.mark.thorough
+def test_certified_derivatives_are_the_plain_ones():
     """In both modes, to second order, under vmap."""
     how = dini.Implicit(certify=True)
     problem, solver, init, args = PROBLEMS["smooth"]
@@ -380,6 +382,10 @@ def test_certify_is_the_policy_of_every_derivative():
     np.testing.assert_allclose(gradient, want, rtol=1e-8)
     np.testing.assert_allclose(pull(gradient)[0], pull_plain(gradient)[0], rtol=1e-8)
 
+
+def test_certify_is_the_policy_of_every_derivative():
+    """In both modes, under vmap."""
+    how = dini.Implicit(certify=True)
     bounded = dini.Minimize(bound, constraint=dini.sets.NonNegative())
     project = lambda p: dini.solve(bounded, dini.ProjectedGradient(), jnp.ones(1), p, differentiation=how).x[0]
     with pytest.raises(dini.DerivativeError, match="TIE"):

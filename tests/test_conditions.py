@@ -429,6 +429,7 @@ def test_bad_input():
         VariationalInequality(lambda x: x, sets.Simplex())(jnp.ones((2, 2)))
 
 
+@pytest.mark.thorough
 def test_sparse_matrices_of_jax_have_their_own_products():
     from jax.experimental import sparse
 
@@ -526,7 +527,7 @@ PENALTIES = {
 }
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default("ridge-None", "barrier-linear_solver2")
 @pytest.mark.parametrize("linear_solver", [None, dini.linear.Dense(), dini.linear.CG()])
 @pytest.mark.parametrize("name", PENALTIES)
 def test_a_penalty_keeps_curvatures_far_below_the_largest(name, linear_solver):

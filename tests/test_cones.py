@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_default import but
 from catalogue_sets import derivatives, inner, project
 
 import dini
@@ -97,9 +98,15 @@ CASES = {
         lambda x: [cp.normNuc(x) <= 0.7],
     ),
 }
+#: much as others of these: the duals are projected through Moreau, the balls and the spectrahedron through eigenvalues
+LIKE_OTHERS = {"dual exponential", "dual power", "spectrahedron", "nuclear ball"}
 CONES = [name for name in CASES if isinstance(CASES[name][0], sets.Cone)]
 SYMMETRIC = ("semidefinite", "spectrahedron")
-POINTS = [(name, i) for name, (_, points, _) in CASES.items() for i in range(len(points))]
+POINTS = [
+    pytest.param(name, i, marks=[pytest.mark.thorough] if name in LIKE_OTHERS else [])
+    for name, (_, points, _) in CASES.items()
+    for i in range(len(points))
+]
 
 
 @pytest.mark.parametrize(("name", "i"), POINTS)
@@ -128,7 +135,7 @@ def cloud(name, count=60):
     return points
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", but(CASES, LIKE_OTHERS))
 def test_projections_are_projections(name):
     """Idempotent, nonexpansive, and the variational inequality <x - p, q - p> <= 0 against other members."""
     part, points = CASES[name][0], cloud(name)
@@ -143,7 +150,7 @@ def test_projections_are_projections(name):
     np.testing.assert_allclose(part.residual(jnp.asarray(points[0])), np.linalg.norm(points[0] - p[0]), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", CONES)
+@pytest.mark.parametrize("name", but(CONES, LIKE_OTHERS))
 def test_moreau(name):
     """x = P_K(x) - P_K*(-x) with orthogonal parts; the support function is 0 on the polar cone only."""
     cone = CASES[name][0]
@@ -213,7 +220,6 @@ def test_single_precision_over_sixteen_decades(cone):
     assert eigenvalues.max() <= 1 + 1e-7
 
 
-@pytest.mark.by_default("each")
 @pytest.mark.parametrize(("name", "i"), POINTS)
 def test_derivatives(name, i):
     """In the point and in the parameters: central differences; a symmetric Jacobian with eigenvalues in [0, 1]."""
@@ -265,8 +271,8 @@ KINKS = {
 }
 
 
-@pytest.mark.by_default(without=["power", "spectral ball", "nuclear ball"])
-@pytest.mark.parametrize("name", KINKS)
+@pytest.mark.by_default(without=["power", "spectral ball"])
+@pytest.mark.parametrize("name", but(KINKS, LIKE_OTHERS))
 def test_derivatives_at_kinks_and_ties(name):
     """Finite, symmetric, with eigenvalues in [0, 1]: an element of the generalized Jacobian's convex hull."""
     part = CASES[name][0]
@@ -314,8 +320,7 @@ def test_one_decomposition(name, target):
         assert program.count(f'custom_call_target="{target}"') == 1
 
 
-@pytest.mark.by_default(without=["dual exponential", "dual power", "spectrahedron", "nuclear ball"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", but(CASES, LIKE_OTHERS))
 def test_kink_distance_is_a_lower_bound(name):
     """On any segment shorter than the distance, the Jacobian changes continuously."""
     part = CASES[name][0]
@@ -405,7 +410,7 @@ def test_products_of_cones():
 
 
 @pytest.mark.by_default("second order", "exponential", "semidefinite")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", but(CASES, LIKE_OTHERS))
 def test_batches_and_single_precision(name):
     part, points = CASES[name][0], cloud(name, 5)
     project = jax.jit(part.project)

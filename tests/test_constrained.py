@@ -262,6 +262,7 @@ def test_a_constraint_and_a_penalty(name):
     assert float(jnp.max(jnp.abs(jnp.stack(forward)))) > 0.01
 
 
+@pytest.mark.thorough
 def test_a_split_solution_that_is_not_unique_has_no_derivative():
     """The multiplier may be any; where the unknown itself may move, the derivative is refused, as without a split."""
     own = penalties.Custom(prox=lambda x, step: x)

@@ -113,6 +113,7 @@ def test_relaxed_complementarity():
         conditions.SmoothedProximalGradient(kappa=0.0)
 
 
+@pytest.mark.thorough
 def test_the_central_path():
     """With a coupled Hessian: the derivative of the relaxed optimality system, solved by NumPy, as kappa vanishes."""
     c = np.array([1.0, -0.8, 0.0])

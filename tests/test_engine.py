@@ -35,6 +35,7 @@ def random_system(seed=0, n=5, m=7):
     return lambda x, t: A @ x + 0.1 * jnp.tanh(x) - jnp.sin(B @ t), rng.standard_normal(m), rng
 
 
+@pytest.mark.thorough
 def test_unit_check_2_forward_and_reverse_agree():
     F, theta, rng = random_system()
     x = dini.root(F, jnp.zeros(5), theta, solver=dini.Newton(tol=1e-13)).x

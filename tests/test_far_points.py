@@ -69,6 +69,7 @@ def test_derivatives_at_far_points(name):
         np.testing.assert_allclose(single, double, atol=2e-5)
 
 
+@pytest.mark.thorough
 def test_order_of_large_close_numbers():
     """Integers of eight digits, in blocks and far apart; against double precision."""
     w = np.sort(RNG.integers(-9, 9, 40)).astype(float)

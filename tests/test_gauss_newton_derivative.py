@@ -77,6 +77,7 @@ def test_the_curvature_of_a_loss():
     np.testing.assert_allclose(jacobian, want, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_no_certificate_calls_it_exact():
     loss = lambda x, y: jnp.sum(x**2)
     problem, solver, start = dini.LeastSquares(residuals), dini.LevenbergMarquardt(), jnp.array([1.0, 0.8])

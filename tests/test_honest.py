@@ -14,7 +14,7 @@ def quiet(problem, solver, x, *args):
     return dini.solve(problem, solver, x, *args, on_failure="ignore")
 
 
-@pytest.mark.by_default("float32")
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_frank_wolfe_stays_in_its_set(dtype):
     scales = jnp.array([1.0, 10.0, 100.0], dtype)

@@ -81,7 +81,7 @@ def some_long_blocks_among_single_elements(rng):
     return 2e4 * tenth + np.where(place < 3000, 3000 - place, 3000 + place), rng.random(LONG) + 0.1
 
 
-@pytest.mark.by_default("one_block_with_weights")
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [one_block, one_block_with_weights, some_long_blocks_among_single_elements])
 def test_means_of_long_blocks_keep_their_digits(case):
     """In single precision, the errors of values and derivatives are some roundings, however many elements are pooled.

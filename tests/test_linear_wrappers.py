@@ -45,6 +45,7 @@ def test_ridge_solves_the_changed_system(solver):
     np.testing.assert_allclose(back, np.linalg.solve(R.T, vector(2)), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_ridge_in_newton_and_in_the_derivative():
     """With a traced strength, which has no derivative, and a pattern detected through the ridge."""
 
@@ -78,6 +79,7 @@ def test_refinement_reaches_the_accuracy_of_the_residual(solver, structure):
     np.testing.assert_allclose(back, np.linalg.solve(A.T, vector(2)), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_refinement_improves_step_by_step_and_tells_where_it_cannot():
     A = jnp.asarray(matrix(np.logspace(0, 3, D)))
     b = vector() / jnp.linalg.norm(vector())
@@ -114,6 +116,7 @@ def test_minimum_norm(d):
     assert np.all(np.isnan(solve(A, vector(3, d))))  # has no solution
 
 
+@pytest.mark.thorough
 def test_derivatives_of_a_minimum_that_may_be_moved():
     """Two points on a line with a spring between them: their center is free."""
 

@@ -229,7 +229,7 @@ def test_soft_sorting_against_cvxpy(n, strength):
     )
 
 
-@pytest.mark.by_default("soft_rank")
+@pytest.mark.thorough
 @pytest.mark.parametrize("fun", [losses.soft_sort, losses.soft_rank])
 def test_derivatives_of_soft_sorting(fun):
     values = np.array([0.35, -1.2, 2.5, 0.9, -0.8, 2.2])
@@ -314,6 +314,7 @@ def test_ties_of_large_values_have_one_rank(dtype, values, strength):
     np.testing.assert_allclose(tied * strength, np.eye(3) - 1 / 3, atol=1e-2)
 
 
+@pytest.mark.thorough
 def test_the_rank_of_an_excluded_value():
     values = jnp.array([1.0, -jnp.inf, 2.0, -jnp.inf])
     np.testing.assert_allclose(losses.soft_rank(values, 1e-2), [3, 1.5, 4, 1.5], rtol=1e-12)
@@ -349,7 +350,7 @@ def test_infinite_and_missing_values_keep_their_places():
     np.testing.assert_allclose(losses.soft_rank(jnp.array([jnp.nan, 1.0, 20.0])), [jnp.nan, 2, 3])
 
 
-@pytest.mark.by_default(without=["100-100.0-1.0"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(("count", "scale", "strength"), [(3000, 1e4, 1e-2), (3000, 1.0, 1e-2), (100, 100.0, 1.0)])
 def test_ranks_of_many_values_in_single_precision(count, scale, strength):
     values = (scale * np.random.default_rng(0).standard_normal(count)).astype(np.float32)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_default import but
 from catalogue_penalties import CASES
 
 import dini
@@ -17,6 +18,9 @@ from dini import penalties, sets
 
 STEP = 0.9
 settings = hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+#: their programs are the largest
+DEAR = {"total variation of columns", "sorted l1", "maximum norm"}
+cases = pytest.mark.parametrize("name", but(CASES, DEAR))
 CONVEX = [name for name, case in CASES.items() if case.make(5).convex]
 
 
@@ -47,7 +51,7 @@ def test_convexity_is_declared():
     assert set(CASES) - set(CONVEX) == {"l0", "mcp", "scad"}
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_values(name):
     """Against NumPy, at a point and at its proximal point (where the barriers and indicators are finite)."""
     penalty = penalty_of(name)
@@ -56,7 +60,7 @@ def test_values(name):
             np.testing.assert_allclose(penalty.value(jnp.asarray(u)), CASES[name].value(u), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 @settings
 @hypothesis.given(data=st.data(), step=st.floats(0.1, 3))
 def test_proximal_operators(name, data, step):
@@ -111,8 +115,7 @@ def differences(run, values, directions, h=1e-6):
     return (run(*ahead) - run(*behind)) / (2 * h)
 
 
-@pytest.mark.by_default(without=["total variation of columns", "sorted l1", "nuclear norm"])
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_derivatives(name):
     """In the point, the step size and the parameters, against central differences, away from kinks."""
     leaves, treedef = jax.tree.flatten(penalty_of(name))
@@ -145,8 +148,7 @@ def test_derivatives(name):
         assert np.linalg.eigvalsh(jacobian).max() <= 1 + 1e-12
 
 
-@pytest.mark.by_default(without=["total variation of columns", "sorted l1", "nuclear norm"])
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_second_derivatives(name):
     """The derivative of the derivative, against differences of first derivatives."""
     rng = np.random.default_rng(2)
@@ -157,7 +159,7 @@ def test_second_derivatives(name):
     np.testing.assert_allclose(got, differences(first, [x], [s], 1e-5), atol=1e-7)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_derivatives_are_finite_at_kinks(name):
     @jax.jit
     def jacobians(x):
@@ -171,7 +173,7 @@ def test_derivatives_are_finite_at_kinks(name):
             assert np.isfinite(part).all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_within_the_distance_to_a_kink_derivatives_hold(name):
     penalty = penalty_of(name)
     rng = np.random.default_rng(1)
@@ -196,8 +198,8 @@ EXACT = sorted(
 )
 
 
-@pytest.mark.by_default(without=["total variation of columns", "total variation", "sorted l1"])
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.by_default(without=["total variation"])
+@pytest.mark.parametrize("name", but(EXACT, DEAR))
 def test_distances_to_kinks_are_reached(name):
     """Straight towards the kink, the derivative changes at the distance and not before."""
     penalty = penalty_of(name)
@@ -214,7 +216,7 @@ def test_distances_to_kinks_are_reached(name):
 
 
 @pytest.mark.by_default("l1", "elastic net", "ridge", "group lasso", "huber", "nuclear norm", "scad")
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_transformations_and_types(name):
     batch = points(name, seed=7, count=4)
     penalty = penalty_of(name)
@@ -243,7 +245,7 @@ def test_empty_unknowns(name):
     assert jax.eval_shape(jax.jacrev(lambda x: penalty.prox(x, STEP)), x).shape == x.shape * 2
 
 
-@pytest.mark.parametrize("name", CONVEX)
+@pytest.mark.parametrize("name", but(CONVEX, DEAR))
 def test_moreau(name):
     """x = prox of g + prox of the conjugate; the conjugate's operator keeps to g's subdifferential."""
     penalty = penalty_of(name)
@@ -271,6 +273,7 @@ def test_conjugates_that_are_known():
         penalties.L0(1.0).conjugate_prox(x, 1.0)
 
 
+@pytest.mark.thorough
 def test_distances_to_kinks_by_hand():
     x = jnp.array([3.0, -0.6, 0.2])
     np.testing.assert_allclose(penalties.L1(0.5).kink_distance(x, 2.0), 0.4)
@@ -388,6 +391,7 @@ def test_sorted_norms_that_are_others():
         np.testing.assert_allclose(penalty.kink_distance(x, 0.9), other.kink_distance(x, 0.9), atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_barriers_far_out():
     """No cancellation and no overflow, in single precision, with derivatives."""
     with jax.enable_x64(False):
@@ -464,7 +468,7 @@ DESIGN = np.random.default_rng(0).standard_normal((8, 5))
 
 
 @pytest.mark.by_default("l1", "group lasso", "nuclear norm", "scad", "shifted")
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_problems_with_a_penalty(name):
     """Minimize with each penalty: the solution is a fixed point, its derivative agrees with differences."""
     shape = CASES[name].shape(5)

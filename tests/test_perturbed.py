@@ -60,6 +60,7 @@ def test_derivatives_are_unbiased(antithetic):
         assert_unbiased(got, jax.jit(d(smooth))(THETA, sigma))
 
 
+@pytest.mark.thorough
 def test_smoothed_maximum():
     """Its gradient is the perturbed argmax, its Hessian the argmax's Jacobian, exactly, sample by sample."""
     soft = Perturbed(one_hot_argmax, 0.7, 8)
@@ -94,6 +95,7 @@ def test_gaussian_noise():
     assert_unbiased(got, bend * np.array([[1, -1], [-1, 1]]))
 
 
+@pytest.mark.thorough
 def test_variance_is_reduced():
     """Pairs and the control variate, against the plain estimator with the same number of samples."""
     fun = lambda theta: one_hot_argmax(theta) + 3.0  # an offset that the plain estimator suffers from
@@ -116,6 +118,7 @@ def test_variance_is_reduced():
     assert spread(lambda key: pairs.max(key, theta)) < 0.8 * spread(lambda key: alone.max(key, theta))
 
 
+@pytest.mark.thorough
 def test_ranking_and_trees():
     """Ranks add up under any noise; parts of a tree are perturbed together."""
     soft = Perturbed(ranks, 0.5, 2000)

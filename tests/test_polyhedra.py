@@ -21,7 +21,7 @@ def cross_polytope(n):
     return sets.Polyhedron(faces, np.ones(len(faces)))
 
 
-@pytest.mark.by_default("3")
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [3, 6])
 def test_degenerate_vertices(n):
     """The 1-norm ball by its 2^n faces has the ball's projection, Jacobian and, from below, distances to kinks."""
@@ -259,6 +259,7 @@ def test_nearest_points_of_nonconvex_sets(name):
         assert apart > 1e-2
 
 
+@pytest.mark.thorough
 def test_nonconvex_sets_are_marked():
     """And refused where convexity is needed; the linear system of their fixed points has no semidefinite stand-in."""
     for part in NONCONVEX.values():

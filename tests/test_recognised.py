@@ -201,6 +201,7 @@ def test_answers_and_derivatives_of_functions_made_anew():
         np.testing.assert_allclose(grad, -b / slope**2, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_one_function_at_several_shapes_and_configurations():
     fun = lambda w: jnp.sum((w - jnp.arange(1.0, 1 + w.size)) ** 2)
     for _ in range(4):

@@ -55,6 +55,7 @@ def test_a_solve_that_starts_at_its_solution_has_no_factor_and_makes_one():
     np.testing.assert_allclose(again, closed_form(np.asarray(w), 0.1), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_in_a_batch():
     strengths = jnp.array([0.05, 0.3])
     together = jax.vmap(jax.grad(lambda s: fit(s).sum()))(strengths)

@@ -73,6 +73,7 @@ def test_chord_factorizes_seldom():
     assert len(calls) <= solution.stats.steps + 3
 
 
+@pytest.mark.thorough
 def test_newton_krylov_solves_its_systems_loosely_at_first():
     n = 400
     fun = lambda x: 2 * x - 0.5 * (jnp.roll(x, 1) + jnp.roll(x, -1)) + x**3 - 1.0 - 0.1 * jnp.sin(jnp.arange(n))

@@ -21,7 +21,6 @@ SAME_SUMS = next(case.consistent for case in CASES if case.name == "transportati
 NAMES = {case.name: case for case in CASES}
 #: the second is that of all other tests, whose programs it shares
 SIZES = (2, 4, 11)
-cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 #: their programs take long to compile; they have tests of their own, too
 LARGE = {
     "Birkhoff polytope",
@@ -32,6 +31,13 @@ LARGE = {
     "box and hyperplane",
     "three sets",
 }
+cases = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.name in LARGE - {"polyhedron"} else [])
+        for case in CASES
+    ],
+)
 light_cases = pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name in LARGE else []) for case in CASES],
@@ -73,15 +79,6 @@ def test_agrees_with_cvxpy(case, n):
         assert violation(one, p) <= 1e-9 * (1 + np.abs(y).max())
 
 
-@pytest.mark.by_default(
-    without=[
-        "transportation polytope",
-        "Birkhoff polytope",
-        "polyhedron with equations",
-        "cross-polytope",
-        "box and hyperplane",
-    ]
-)
 @cases
 @settings
 @hypothesis.given(data=st.data())
@@ -109,19 +106,7 @@ def smooth_point(case, one):
     raise AssertionError("no such point")
 
 
-@pytest.mark.by_default(
-    without=[
-        "transportation polytope",
-        "Birkhoff polytope",
-        "polyhedron with equations",
-        "cross-polytope",
-        "box and hyperplane",
-        "three sets",
-        "scaled simplex",
-        "shifted l1 ball",
-        "antitonic cone",
-    ]
-)
+@pytest.mark.by_default(without=["scaled simplex", "shifted l1 ball", "antitonic cone"])
 @cases
 def test_derivatives(case):
     """In the point and in the parameters, against central differences; the Jacobian in the point is a symmetric one."""
@@ -164,9 +149,6 @@ def test_second_derivatives(case):
     np.testing.assert_allclose(jax.grad(slope)(0.0), want, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.by_default(
-    without=["transportation polytope", "polyhedron with equations", "cross-polytope", "box and hyperplane"]
-)
 @cases
 def test_the_projection_is_smooth_up_to_the_kink_distance(case):
     one = example(case.name)
@@ -193,7 +175,6 @@ def test_the_projection_is_smooth_up_to_the_kink_distance(case):
             assert np.abs(jacobian(y - 1.001 * d * toward) - here).max() > 1e-3
 
 
-@pytest.mark.by_default(without=["zero-three sets"])
 @cases
 @pytest.mark.parametrize("kind", ["zero", "ones"])
 def test_derivatives_are_finite_at_kinks(case, kind):

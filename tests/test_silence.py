@@ -50,6 +50,7 @@ def test_nan_passes_through_projections_and_proximal_operators(project):
     assert np.isnan(project(jnp.array([NAN, 1.0, 3.0]))).any()
 
 
+@pytest.mark.thorough
 def test_a_gradient_that_is_nan_at_a_bound_is_not_a_solution():
     problem = dini.Minimize(lambda x: jnp.sum((x - 1) ** 2) + 0.1 * jnp.linalg.norm(x), constraint=sets.Box(0.0, 5.0))
     for solver in (
@@ -184,6 +185,7 @@ def test_a_simplex_that_collapses_at_a_bound_goes_on(target, upper, start):
     np.testing.assert_allclose(solution.x, max(target, 0), atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_in_a_narrow_box_not_every_point_is_a_solution():
     for dtype, width in ((jnp.float64, 1e-9), (jnp.float32, 1e-4)):
         box, zero = sets.Box(jnp.zeros((), dtype), jnp.asarray(width, dtype)), jnp.zeros(1, dtype)

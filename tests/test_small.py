@@ -174,7 +174,7 @@ def test_derivatives_of_a_branch_that_is_not_taken():
     np.testing.assert_allclose(slopes, [np.zeros((2, 2)), np.full((2, 2), -0.25)])
 
 
-@pytest.mark.by_default("2")
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [2, 12])
 def test_steps_through_indefinite_hessians_differentiate_in_a_batch(n):
     """The direction of a step over a hill is a constant's: with it, ten more steps converge to the exact derivative."""

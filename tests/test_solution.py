@@ -87,6 +87,17 @@ def test_value_counts_the_penalty():
 
 
 def test_value_is_differentiable():
+    """Of parameters, of what the objective closes over, and of a radius."""
+    expected = jax.grad(lambda a: objective(solve(a).x, a))(A)
+    np.testing.assert_allclose(jax.jit(jax.grad(lambda a: solve(a).value))(A), expected, rtol=1e-12)
+    ball = lambda r: (
+        dini.minimize(lambda x: jnp.sum((x - r * A) ** 2), jnp.zeros(2), constraint=dini.sets.L2Ball(0.5 * r)).value
+    )
+    np.testing.assert_allclose(jax.grad(ball)(1.0), 2 * (np.sqrt(5) - 0.5) ** 2, rtol=1e-6)
+
+
+@pytest.mark.thorough
+def test_value_is_differentiable_in_every_mode_and_order():
     by_hand = lambda a, **options: objective(solve(a, **options).x, a)
     for options in ({}, {"steps": 3, "differentiation": dini.Unrolled()}):
         value = lambda a, options=options: solve(a, **options).value
@@ -94,11 +105,6 @@ def test_value_is_differentiable():
         np.testing.assert_allclose(jax.jit(jax.grad(value))(A), expected, rtol=1e-12)
         np.testing.assert_allclose(jax.jacfwd(value)(A), expected, rtol=1e-12)
     np.testing.assert_allclose(jax.hessian(lambda a: solve(a).value)(A), jax.hessian(by_hand)(A), rtol=1e-6)
-    # of what the objective closes over, and of a radius
-    ball = lambda r: (
-        dini.minimize(lambda x: jnp.sum((x - r * A) ** 2), jnp.zeros(2), constraint=dini.sets.L2Ball(0.5 * r)).value
-    )
-    np.testing.assert_allclose(jax.grad(ball)(1.0), 2 * (np.sqrt(5) - 0.5) ** 2, rtol=1e-6)
 
 
 def test_value_of_functions_with_one_mode():
@@ -242,6 +248,7 @@ def test_so_many_steps(solver):
         np.testing.assert_allclose(solution.stats.error, error, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.thorough
 def test_derivatives_of_so_many_steps():
     solver = dini.GradientDescent(step_size=0.1)
     quadratic = lambda x, a: (x - a) ** 2
@@ -312,6 +319,7 @@ def test_a_callback_stops_a_solve(every):
     assert "callback" in solution.message
 
 
+@pytest.mark.thorough
 def test_a_callback_stops_beside_other_monitors_and_modes():
     descent = dini.GradientDescent(step_size=0.01)
     both = dini.Monitors((dini.Record(10), dini.Callback(Stop(3))))

@@ -106,6 +106,7 @@ def test_two_sets_and_a_function_against_cvxpy(solver):
     np.testing.assert_allclose(got, x.value, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_total_variation_of_an_image_by_minimum_norm():
     """Dependent rows of K: the dual variable is not unique, the derivative of the primal one is."""
     image = jnp.asarray(np.random.default_rng(6).normal(size=(3, 3)))

@@ -220,6 +220,7 @@ def test_a_plateau_is_no_minimum(solver):
     np.testing.assert_array_equal(solution.success & ~right, False)
 
 
+@pytest.mark.thorough
 def test_mixed_units():
     """Unknowns whose units differ by a factor of 10^8, in equations whose units do, too: each gets its digits."""
     scale, rows = jnp.array([1e5, 1e-3, 1.0, 1e2]), jnp.array([1e5, 1e-3, 1e2, 1.0])

@@ -130,6 +130,7 @@ def test_what_does_not_move_the_solution():
     np.testing.assert_allclose(jax.grad(run)(0.1), 0, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_setting_of_steps_that_have_not_converged():
     """The derivative is that of the iterate."""
     run = lambda t: dini.fixed_point(

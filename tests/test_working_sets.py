@@ -198,6 +198,7 @@ def test_the_derivative_on_the_support_is_the_closed_form(size):
     check_derivatives(size, [0.3])
 
 
+@pytest.mark.thorough
 def test_a_support_that_is_too_large_is_left_to_conjugate_gradients(monkeypatch):
     monkeypatch.setattr("dini.conditions._support.LARGEST", 10)
     few, many = check_derivatives(40, [1.0, 0.01])

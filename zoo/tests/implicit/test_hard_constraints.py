@@ -265,6 +265,7 @@ def test_one_expert_is_the_constraint_itself(terms):
     np.testing.assert_array_equal(one.weights[0], whole.weights)
 
 
+@pytest.mark.thorough
 def test_experts_solve_their_own_boxes(terms):
     layer, partition = sorption(20), DomainPartition((1, 3))
     found = jax.jit(MixtureOfConstraints(layer, partition))(terms, KEY)

@@ -152,6 +152,7 @@ def test_the_transport_of_vorticity_by_hand():
     np.testing.assert_allclose(equation.residual(fields)[1], want, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_four_experts_find_the_decaying_vortex():
     equation, n = NavierStokes2D(8, 8, viscosity=1e-2), 8
     x = np.arange(n) / n

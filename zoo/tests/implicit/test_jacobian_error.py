@@ -53,6 +53,7 @@ def test_the_path_is_gradient_descent_and_its_jacobians_have_closed_forms(data, 
     assert np.all(path.implicit_error <= path.estimate)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     ("mode", "which"), [(dini.Implicit(), "implicit"), (dini.Unrolled(steps=STEPS), "unrolled")], ids=lambda value: ""
 )

@@ -117,6 +117,7 @@ def test_the_hypergradient_is_right_where_the_dual_is_not_unique(split, differen
     np.testing.assert_allclose(gradient, finite_difference(doubled, 3.0, 1.0, squared_error), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_descent_finds_what_a_grid_finds(split):
     untuned, grid, descent, by_class = tuning.tune(
         split, squared_error, np.linspace(7, 0, 15), start=7.0, steps=15, class_steps=5
