@@ -1,5 +1,6 @@
 """How all tests run: a persistent compilation cache, quick compilations, few threads."""
 
+import ctypes
 import gc
 import itertools
 import os
@@ -19,8 +20,8 @@ pytest_plugins = ("budget", "by_default", "pytester")
 
 #: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile
 _MAPS, _MANY = Path("/proc/self/maps"), 30_000
-#: bytes that a worker holds before it forgets its programs
-_STATM, _LARGE = Path("/proc/self/statm"), 1_500_000_000
+#: bytes that a worker may hold between two tests; what it needs within one comes on top
+_STATM, _LARGE = Path("/proc/self/statm"), 1_200_000_000
 _tests, _kept = itertools.count(1), [0]
 
 _CACHE = Path(os.environ.get("DINI_TEST_CACHE", Path(tempfile.gettempdir()) / "dini-jax-cache"))
@@ -38,16 +39,26 @@ def _resident():
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if _STATM.exists() else 0
 
 
+def _give_back():
+    """Return to the system what the C library holds free: after many compilations that is most of it."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
 @pytest.fixture(autouse=True)
 def few_programs():
-    """Forget all compiled programs before a worker runs out of memory or of memory mappings."""
+    """Forget all compiled programs before a worker runs out of memory mappings, or holds too much memory."""
     yield
-    many = next(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY
-    if many or _resident() > max(_LARGE, 1.3 * _kept[0]):
+    # a worker that cannot become smaller than this does not try after every test
+    large = max(_LARGE, 1.25 * _kept[0])
+    full = next(_tests) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MANY
+    if _resident() > large:
+        _give_back()
+        full |= _resident() > 0.8 * large
+    if full:
         for array in jax.live_arrays():
             array.block_until_ready()
         jax.clear_caches()
         gc.collect()
+        _give_back()
         _kept[0] = _resident()
-        if os.environ.get("SHOW_RSS"):
-            print("CLEARED to", _kept[0] / 1e6, flush=True)

@@ -372,6 +372,7 @@ def square_root(init, a):
     return jnp.sqrt(a)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "run",
     [
@@ -392,6 +393,7 @@ def test_products_outside_of_jit_compile_when_called_again(run, caplog):
         assert "ompil" not in caplog.text
 
 
+@pytest.mark.by_default(without=["loss that is an object", "custom_jvp", "its own attribute"])
 @pytest.mark.parametrize("name", sees_what_functions_are_made_of())
 def test_what_functions_are_made_of_is_looked_into(name):
     from dini.solve import _solve

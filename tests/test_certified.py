@@ -336,7 +336,7 @@ def test_one_verdict_a_lane():
     assert certificate.message.startswith("The solution sits at a kink")
 
 
-@pytest.mark.by_default(2)
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("mode", [dini.Unrolled(steps=3), dini.Unrolled(steps=400), dini.OneStep()])
 def test_other_modes_are_judged_by_the_implicit_derivative(mode):
     """A derivative from elsewhere: its estimated error is its distance from the exact one."""

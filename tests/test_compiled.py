@@ -24,7 +24,7 @@ def contraction(x, b):
     return 0.5 * jnp.cos(x) + 0.1 * b
 
 
-@pytest.mark.by_default("vector-L-BFGS", "matrix-L-BFGS-B", "vector-Anderson I", "matrix-Broyden", "vector-Krylov")
+@pytest.mark.by_default("vector-L-BFGS", "matrix-Broyden", "vector-Krylov")
 @pytest.mark.parametrize(
     ("solver", "problem", "rows"),
     [
@@ -64,6 +64,7 @@ def test_stored_vectors_are_updated_in_place(solver, problem, rows, shape):
     assert [dims for dims in copies if _size(dims) == rows * math.prod(shape)] == []
 
 
+@pytest.mark.by_default(without=["ProximalGradient-Minimize(smooth)"])
 @pytest.mark.parametrize(
     ("solver", "problem"),
     [

@@ -208,6 +208,7 @@ def test_second_order_cone_unit_check(pin, multiple):
     np.testing.assert_allclose(cotangents[2][0], weight @ x, atol=1e-13)
 
 
+@pytest.mark.thorough
 def test_the_homogeneous_map_is_singular_along_its_solution():
     F, z = conic([sets.SecondOrder()], [2], [-1.0], [1.0, 1.0], [1.0, -1.0], pin=False)
     args = jnp.array([1.0]), jnp.array([[0.0], [-1.0]]), jnp.array([1.0, 0.0])
@@ -317,6 +318,7 @@ def test_convex_hull_with_moving_vertices():
                 np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_convex_hull_with_dependent_vertices():
     """In a square the weights are not unique, the point is: a minimum-norm solve gives its derivative."""
     square = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -482,7 +484,7 @@ def test_mirror_descent_on_sets_with_an_entropy_projection():
         dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), constraint=sets.L2Ball(), solver=dini.MirrorDescent())
 
 
-@pytest.mark.by_default("1e-07")
+@pytest.mark.thorough
 @pytest.mark.parametrize("x", [0.3, 1e-7])
 def test_divergence_of_points_close_together(x):
     """Against decimal arithmetic: the terms of an entropy divergence cancel."""
@@ -495,6 +497,7 @@ def test_divergence_of_points_close_together(x):
     assert KL().divergence(jnp.asarray([1e-320, 0, 0.2]), jnp.asarray([0.1, 0.2, 0])) == pytest.approx(0.1)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "constraint", [dini.sets.L2Ball(1e9), dini.sets.Halfspace(jnp.ones(4), 1e9)], ids=lambda c: c.name
 )

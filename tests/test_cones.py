@@ -198,7 +198,7 @@ def test_exponential_cone_at_all_scales(scale):
     assert np.abs(np.sum(p / size * (p - points) / size, axis=1)).max() <= 1e-14
 
 
-@pytest.mark.by_default(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("cone", [sets.Exponential(), sets.Power(0.5), sets.Power(0.05)])
 def test_single_precision_over_sixteen_decades(cone):
     """As in float64 to rounding, with Jacobians that are finite, symmetric and between 0 and 1, next to kinks too."""
@@ -287,6 +287,7 @@ def test_derivatives_at_kinks_and_ties(name):
             assert eigenvalues.max() <= 1 + 1e-12
 
 
+@pytest.mark.thorough
 def test_repeated_eigenvalues_and_singular_values():
     """Where nothing crosses the threshold the projection is smooth, whatever the multiplicities: closed forms."""
     t = jnp.asarray(symmetric(3))
@@ -308,6 +309,7 @@ def test_repeated_eigenvalues_and_singular_values():
     np.testing.assert_allclose(got, 0.6 * odd, atol=1e-14)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "target"), [("spectrahedron", "lapack_dsyevd_ffi"), ("nuclear ball", "lapack_dgesdd_ffi")]
 )

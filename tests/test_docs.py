@@ -77,6 +77,8 @@ def name_of(path):
     return str(path.relative_to(ROOT))
 
 
+# what users read stays in the default run, and the blocks of a page belong together
+@pytest.mark.may_cost(60)
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_page(page):
     def run():
@@ -99,6 +101,7 @@ class Checker(doctest.OutputChecker):
         return super().check_output(want, got, optionflags) or same(got, want)
 
 
+@pytest.mark.may_cost(30)
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     runner, printed = doctest.DocTestRunner(Checker()), io.StringIO()
@@ -111,6 +114,7 @@ def test_docstring_examples(name):
     assert runner.failures == 0, printed.getvalue()
 
 
+@pytest.mark.may_cost(30)
 @pytest.mark.parametrize("script", EXAMPLES, ids=name_of)
 def test_example(script):
     as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))

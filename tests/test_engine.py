@@ -70,6 +70,7 @@ def test_nothing_is_solved_where_nothing_is_differentiated():
     assert "linear_solve[" not in str(jaxpr)
 
 
+@pytest.mark.thorough
 def test_unit_check_8_envelope_theorem():
     rng = np.random.default_rng(1)
     X, y = rng.standard_normal((12, 3)), rng.standard_normal(12)
@@ -165,7 +166,7 @@ def test_any_solver_with_any_condition(name, solver):
     assert np.abs(want).max() > 1e-2
 
 
-@pytest.mark.by_default("solver1", "solver3")
+@pytest.mark.by_default("solver1")
 @pytest.mark.parametrize(
     "solver", [linear.CG(), linear.Dense(), linear.GMRES(), linear.BiCGStab(), lx.GMRES(1e-10, 1e-10)]
 )
@@ -207,7 +208,7 @@ def test_newton_conditions_and_problems_of_the_table():
         np.testing.assert_allclose(jax.jit(jax.jacfwd(jax.jacfwd(solve)))(a).sum(-1), second, atol=1e-7)
 
 
-@pytest.mark.by_default("<lambda>-False")
+@pytest.mark.thorough
 @pytest.mark.parametrize("certify", [False, True])
 @pytest.mark.parametrize("outer", [jnp.sin, lambda x: 2 * x])
 def test_second_derivatives_in_every_order_where_the_system_does_not_change(certify, outer):

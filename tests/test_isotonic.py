@@ -132,6 +132,7 @@ def test_derivatives(n):
     np.testing.assert_allclose(jax.jacrev(run)(y), same / same.sum(1, keepdims=True), atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_batches_axes_and_single_precision():
     y = np.random.default_rng(0).standard_normal((3, 40, 2))
     want = np.stack([[reference(y[i, :, j]).x for j in range(2)] for i in range(3)]).transpose(0, 2, 1)

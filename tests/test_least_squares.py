@@ -49,7 +49,7 @@ SOLVERS = [
 BOX = np.array([0.0, 0.0, 0.0, 0.0]), np.array([1.5, 2.0, 1.2, 2.5])
 
 
-@pytest.mark.by_default("cg-geodesic", "dogleg")
+@pytest.mark.by_default("cg-geodesic")
 @pytest.mark.parametrize("solver", SOLVERS, ids=["nielsen", "region-qr", "cg-geodesic", "dogleg"])
 def test_bounds_and_robust_losses_as_scipy(solver):
     for loss, name in ((None, "linear"), (dini.losses.Cauchy(0.1), "cauchy")):
@@ -190,6 +190,7 @@ def test_after_a_failure_the_next_step_is_half_as_long():
         state = new
 
 
+@pytest.mark.thorough
 def test_large_residuals_take_few_steps():
     start = jnp.array([25.0, 5.0, -5.0, -1.0])
     solution = dini.least_squares(brown_dennis, start)
@@ -302,6 +303,7 @@ def test_bad_input(call, kind, message):
         call()
 
 
+@pytest.mark.thorough
 def test_levenberg_marquardt_where_rounding_hides_the_decrease():
     rng = np.random.default_rng(0)
     A, w = rng.normal(size=(100, 30, 6)), rng.normal(size=(100, 6))
@@ -314,7 +316,7 @@ def test_levenberg_marquardt_where_rounding_hides_the_decrease():
     np.testing.assert_allclose(solution.x, want, atol=1e-11)
 
 
-@pytest.mark.by_default("float32-none")
+@pytest.mark.thorough
 @pytest.mark.parametrize("approximation", ["kaufman", "none"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_variable_projection_with_columns_that_depend_on_each_other(approximation, dtype):

@@ -128,7 +128,7 @@ def neumann(w):
 SINGULAR = [linear.Sparse(), linear.Banded(1), linear.Banded(2), linear.SparseDirect()]
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", SINGULAR, ids=str)
 @pytest.mark.parametrize("structure", [None, "positive definite"])
 def test_singular_sparse_systems_are_told(solver, structure):
@@ -140,6 +140,7 @@ def test_singular_sparse_systems_are_told(solver, structure):
         assert np.all(np.isnan(solve(b)))
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "solver", [linear.Sparse(), linear.Banded(1), linear.Banded(2), linear.SparseDirect()], ids=str
 )
@@ -150,7 +151,7 @@ def test_what_is_no_minimum_is_told(solver):
     assert np.all(np.isnan(w))
 
 
-@pytest.mark.by_default(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scale_does_not_matter(scale):
     A = SYSTEMS["tridiagonal"]
@@ -277,6 +278,7 @@ def _logistic(theta, scale):
 _DATA = np.random.default_rng(5).standard_normal((40, 23))
 
 
+@pytest.mark.thorough
 def test_a_matrix_costs_no_product_with_the_identity():
     """A Hessian is assembled with one product of two matrices less, to the same numbers, in trees and batches too."""
     theta = {"w": jnp.linspace(-1, 1, 23), "b": jnp.ones(()), "c": jnp.ones((2, 3))}
@@ -404,6 +406,7 @@ def test_a_small_missed_nonzero_does_not_hide_in_the_residual(solver, dtype):
     assert np.all(np.isfinite(rough))
 
 
+@pytest.mark.thorough
 def test_patterns_in_mixed_and_in_half_precision():
     """What rounding leaves in a product is no missed nonzero; nor is what cancels inside of a map."""
     solve = lambda mv, b, solver: linear.solve(mv, b, solver=solver)

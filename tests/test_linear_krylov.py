@@ -90,6 +90,7 @@ def test_an_object_with_a_transpose_is_a_preconditioner():
     assert error < 1e-6
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("method", [linear.CG, linear.MINRES])
 def test_preconditioned_symmetric_solvers(method):
     few, d = FEW[method], jnp.asarray(np.diag(DEFINITE))
@@ -210,6 +211,7 @@ def test_singular_consistent_systems_have_the_shortest_solution(name):
 GENERAL = np.random.default_rng(0).normal(size=(D, D)) + 20 * np.diag(np.linspace(1, 2, D))
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("preconditioned", [False, True])
 def test_gmres_takes_the_shortest_residual_of_the_krylov_space(preconditioned):
     P = np.diag(np.linspace(0.5, 2, D)) if preconditioned else np.eye(D)
@@ -298,6 +300,7 @@ def test_gmres_restarts_and_gives_up():
     np.testing.assert_allclose(w, np.linalg.solve(GENERAL, vector()), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_gmres_on_badly_conditioned_bases_trees_and_lanes():
     # eigenvalues that crowd around one and a few far away: much cancels in the basis
     rng = np.random.default_rng(4)
@@ -327,7 +330,7 @@ def test_lsmr_on_general_maps():
     assert error < 1e-8
 
 
-@pytest.mark.by_default("BiCGStab")
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", [linear.CG, linear.GMRES, linear.BiCGStab, linear.MINRES])
 def test_a_guess_saves_steps_in_the_direction_that_it_is_for(method):
     A = symmetric(np.logspace(0, 3, D))
@@ -454,7 +457,7 @@ def test_a_right_hand_side_of_nan_has_no_solution(solver):
     assert jnp.any(jnp.isnan(w))
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default("solver0-1", "solver2-1", "solver3-1")
 @pytest.mark.parametrize("size", [1, 5])
 @pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.LSMR()])
 def test_a_multiple_of_the_identity_is_solved(solver, size):

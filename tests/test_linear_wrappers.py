@@ -65,7 +65,7 @@ def test_ridge_in_newton_and_in_the_derivative():
         linear.Ridge(-1.0)
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize(
     "solver", [linear.Dense(), linear.SparseDirect(), linear.GMRES(rtol=1e-4, restart=60), None], ids=str
 )
@@ -101,6 +101,7 @@ def test_refinement_improves_step_by_step_and_tells_where_it_cannot():
         linear.Refined(dtype="int32")
 
 
+@pytest.mark.by_default("40")
 @pytest.mark.parametrize("d", [40, 600])
 def test_minimum_norm(d):
     values = np.ones(d)
@@ -145,7 +146,7 @@ CONDITIONED = {
 }
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default("1.0-dense", "1.0-dense definite", "3000.0-sparse")
 @pytest.mark.parametrize("name", CONDITIONED)
 @pytest.mark.parametrize("condition", [1.0, 3e3])
 def test_condition_estimates_of_direct_solvers(name, condition):
@@ -204,7 +205,7 @@ def factorizations(text):
     return found
 
 
-@pytest.mark.by_default(without=["Cholesky-jacfwd"])
+@pytest.mark.by_default("LU-jacfwd", "LU-jacrev")
 @pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev])
 @pytest.mark.parametrize("name", ["LU", "Cholesky"])
 def test_a_jacobian_factorizes_once(jacobian, name):

@@ -21,7 +21,7 @@ def projection_of_two(s):
     return np.array([first, 1 - first])
 
 
-@pytest.mark.by_default("uint4", "int8")
+@pytest.mark.by_default("int8")
 @pytest.mark.parametrize("dtype", ["int4", "uint4", "int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64"])
 def test_labels_of_every_integer_type(dtype):
     """Of more classes than the type can count: against the losses of equal scores, log n and (1 - 1/n)/2."""
@@ -82,7 +82,7 @@ def test_a_traced_setting_that_is_not_positive_gives_nan():
         np.testing.assert_array_equal(np.isnan(got), [True, True, False])
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default("logistic_loss-float32")
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("loss", BINARY)
 def test_binary_losses_of_infinite_scores(loss, dtype):
@@ -97,6 +97,7 @@ def test_binary_losses_of_infinite_scores(loss, dtype):
     assert np.isnan(losses.sparse_sigmoid(jnp.nan))
 
 
+@pytest.mark.thorough
 def test_small_binary_losses_keep_their_digits():
     """In single precision, where the prediction is nearly right: against NumPy in double precision."""
     score = np.array([3.0, 10.0, 20.0, 60.0], np.float32)

@@ -51,6 +51,7 @@ soft_sort, soft_rank = (jax.jit(fun, static_argnames="direction") for fun in (lo
 COMPILED = {name: (jax.jit(loss), jax.jit(jax.grad(loss))) for name, (loss, *_) in MULTICLASS.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MULTICLASS)
 def test_classes_that_are_known_within_a_program_and_classes_that_do_not_exist(name):
     loss = MULTICLASS[name][0]
@@ -291,7 +292,7 @@ def test_the_projection_is_the_sets():
     )
 
 
-@pytest.mark.by_default(without=["float32-values0-0.001"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("dtype", "values", "strength"),
     [

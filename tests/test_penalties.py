@@ -198,7 +198,7 @@ EXACT = sorted(
 )
 
 
-@pytest.mark.by_default(without=["total variation"])
+@pytest.mark.by_default("l1", "elastic net", "group lasso", "l0", "mcp", "scad", "nuclear norm")
 @pytest.mark.parametrize("name", but(EXACT, DEAR))
 def test_distances_to_kinks_are_reached(name):
     """Straight towards the kink, the derivative changes at the distance and not before."""
@@ -377,6 +377,7 @@ def test_rows():
     assert not penalties.Orthogonal(penalties.L1(), lambda x: x).separates_rows(x)
 
 
+@pytest.mark.thorough
 def test_sorted_norms_that_are_others():
     x = jnp.array([2.5, -0.4, 1.1, -2.2])
     for strength, other in [
@@ -467,7 +468,7 @@ def test_bad_input_raises():
 DESIGN = np.random.default_rng(0).standard_normal((8, 5))
 
 
-@pytest.mark.by_default("l1", "group lasso", "nuclear norm", "scad", "shifted")
+@pytest.mark.by_default("l1", "group lasso", "nuclear norm", "scad")
 @cases
 def test_problems_with_a_penalty(name):
     """Minimize with each penalty: the solution is a fixed point, its derivative agrees with differences."""
@@ -491,6 +492,7 @@ def test_problems_with_a_penalty(name):
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_nonconvex_penalties_have_no_reduction():
     """The symmetric stand-in for the linear system needs an operator with slopes in [0, 1]."""
     x = jnp.array([1.2, 0.0])

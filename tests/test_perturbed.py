@@ -189,6 +189,7 @@ def test_learning_with_the_loss():
     np.testing.assert_allclose(jax.nn.softmax(theta), target, atol=0.05)
 
 
+@pytest.mark.thorough
 def test_what_the_function_closes_over():
     """Its own parameters are differentiated as they stand, also in mixed derivatives."""
 
@@ -258,6 +259,7 @@ def test_a_masked_element_is_not_there(noise):
     np.testing.assert_allclose(*(jacobian[:, ::2] for jacobian in jacobians), atol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_draws_in_single_precision(dtype):
     key, soft = jax.random.key(0), Perturbed(one_hot_argmax, samples=4000)
@@ -297,7 +299,7 @@ def test_a_traced_size_of_the_noise_that_is_not_positive_gives_nan(sigma):
     assert np.isnan(jax.jit(lambda s: soft(s).loss(key, theta, jnp.ones(3)))(sigma))
 
 
-@pytest.mark.by_default("gaussian")
+@pytest.mark.thorough
 @pytest.mark.parametrize("noise", ["gumbel", "gaussian"])
 def test_the_loss_of_an_infinite_element_is_the_limit(noise):
     """The maximizer is the unit vector: no loss beside it, and an infinite one beside any other target."""

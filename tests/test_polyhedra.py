@@ -191,6 +191,7 @@ def test_in_a_problem(which):
     np.testing.assert_allclose(got, (nearest(0.3 + 1e-5) - nearest(0.3 - 1e-5)) / 2e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_single_precision():
     rng = np.random.default_rng(0)
     with jax.enable_x64(False):
@@ -227,7 +228,7 @@ def best(name, y):
     return min(found, key=lambda p: np.linalg.norm(p - y))
 
 
-@pytest.mark.by_default("l1 sphere")
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NONCONVEX)
 def test_nearest_points_of_nonconvex_sets(name):
     part = jax.tree.map(jnp.asarray, NONCONVEX[name])

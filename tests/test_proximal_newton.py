@@ -63,6 +63,7 @@ def test_quadratic_objectives_by_hand():
     np.testing.assert_allclose(dini.solve(box, dini.ProximalNewton(), jnp.zeros(2)).x, [1.0, 0.0], atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_only_the_symmetric_part_of_a_matrix_counts():
     crooked = np.array([[2.0, 1.0], [0.0, 2.0]])
     symmetric = 0.5 * (crooked + crooked.T)

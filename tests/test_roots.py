@@ -23,7 +23,7 @@ def tridiagonal(x, a):
 GENERAL = [dini.Newton(), dini.Chord(), dini.Broyden(), dini.NewtonKrylov(), dini.DoglegLeastSquares()]
 
 
-@pytest.mark.by_default("Newton", "Broyden")
+@pytest.mark.by_default("Newton")
 @pytest.mark.parametrize("solver", GENERAL, ids=lambda s: s.name)
 def test_a_root_that_plain_newton_misses(solver):
     """From behind the axis the first full step goes far away; the derivative is that of the closed form."""
@@ -32,7 +32,7 @@ def test_a_root_that_plain_newton_misses(solver):
     np.testing.assert_allclose(jax.jacobian(root)(1.0), [1.0, 0.0, 0.0], atol=1e-6)
 
 
-@pytest.mark.by_default("chord", "krylov")
+@pytest.mark.by_default("chord")
 @pytest.mark.parametrize(
     "solver", [*GENERAL[1:4], dini.Broyden(start="identity", history=7)], ids=["chord", "broyden", "krylov", "identity"]
 )
@@ -43,6 +43,7 @@ def test_systems_as_scipy(solver):
     np.testing.assert_allclose(solution.x, want, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_broyden_makes_the_steps_of_the_dense_formula():
     a, x = np.full(5, 3.0), -np.ones(5)
     fun = lambda x: np.asarray(tridiagonal(x, a))
@@ -134,6 +135,7 @@ def cubic(x, a):
     return {"u": x["u"] ** 3 - 2 * x["u"] - a, "v": jnp.exp(x["v"]) - a[0]}
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", [dini.Bisection(0.0, 10.0, tol=1e-11), dini.Chandrupatla(0.0, 10.0, tol=1e-13)])
 def test_brackets_side_by_side(solver):
     start = {"u": jnp.full(6, 3.0), "v": jnp.array(1.0)}
@@ -189,7 +191,7 @@ def test_a_change_of_sign_without_a_root_is_told(method, fun, low, high):
         dini.root(fun, low, solver=method(low, high))
 
 
-@pytest.mark.by_default("Chandrupatla")
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", BRACKETS)
 def test_steep_flat_and_noisy_functions_are_no_jumps(method):
     third = 1 / 3
@@ -211,7 +213,7 @@ def rotation(x):
     return jnp.stack([-2.0 * x[1] - 0.1 * x[0] ** 3 + 1.0, 2.0 * x[0] + 0.3])
 
 
-@pytest.mark.by_default("I-restart", "II")
+@pytest.mark.by_default("II")
 @pytest.mark.parametrize(
     "solver",
     [dini.Anderson(), dini.Anderson(type=1), dini.Anderson(type=1, restart=3), dini.Anderson(history=2, mixing=0.5)],
@@ -231,6 +233,7 @@ def test_anderson_goes_back_to_the_best_point():
     np.testing.assert_allclose(solution.x, 1.0, atol=1e-7)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("kind", [1, 2])
 def test_anderson_with_one_difference(kind):
     fun = lambda x: jnp.cos(x) + jnp.array([0.0, 0.1])
@@ -238,6 +241,7 @@ def test_anderson_with_one_difference(kind):
     np.testing.assert_allclose(fun(solution.x), solution.x, atol=1e-7)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("kind", [1, 2])
 def test_anderson_is_a_krylov_method_on_linear_maps(kind):
     matrix = np.diag([0.9, -0.8, 0.5, 0.2]) + 0.05
@@ -247,7 +251,7 @@ def test_anderson_is_a_krylov_method_on_linear_maps(kind):
     assert solution.stats.steps <= 7
 
 
-@pytest.mark.by_default("rotation")
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["contraction", "rotation"])
 def test_the_backward_pass_of_large_fixed_points(kind):
     """A contraction is inverted by its series, another map by GMRES; both to the accuracy of the solution."""

@@ -132,7 +132,7 @@ def test_derivatives(case):
         np.testing.assert_allclose(jacobian @ jacobian, jacobian, atol=1e-8)
 
 
-@pytest.mark.by_default(without=["affine", "dependent equations", "scaled simplex", "weighted simplex"])
+@pytest.mark.by_default("simplex", "l2 ball", "hyperplane", "box section")
 @light_cases
 def test_second_derivatives(case):
     """Reverse over forward, against central differences of the gradient."""

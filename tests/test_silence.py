@@ -63,6 +63,7 @@ def test_a_gradient_that_is_nan_at_a_bound_is_not_a_solution():
         assert status(quiet(problem, solver, jnp.zeros(2))) == dini.Status.NONFINITE, solver.name
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "solver",
     [
@@ -120,6 +121,7 @@ def test_traced_parameters_out_of_their_domain_are_told(case):
     assert status(jax.jit(solve)(jnp.asarray(value))) == dini.Status.NONFINITE
 
 
+@pytest.mark.thorough
 def test_the_derivative_of_an_empty_projection_is_nan_like_its_value():
     empty = lambda b, y: sets.Polyhedron(jnp.array([[1.0, 0.0], [-1.0, 0.0]]), b).project(y).sum()
     section = lambda b, y: sets.BoxSection(0.0, 1.0, 1.0, b).project(y).sum()
@@ -136,6 +138,7 @@ def test_intersections_keep_their_digits_at_every_scale():
         np.testing.assert_allclose(got, [0.3, np.sqrt(1 - 0.09)], rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_rows_at_a_small_angle_are_not_called_an_empty_set():
     t = 1e-9
     rows = jnp.array([[1.0, 0.0], [np.cos(t), np.sin(t)], [-np.cos(t), np.sin(t)]])
@@ -143,7 +146,7 @@ def test_rows_at_a_small_angle_are_not_called_an_empty_set():
         sets.Polyhedron(rows, jnp.array([0.0, -t, 0.0])).project(jnp.array([3.0, 1.5 * t]))
 
 
-@pytest.mark.by_default(2)
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Newton(), dini.GradientDescent(), dini.NelderMead()])
 def test_the_state_of_another_problem_is_not_believed(solver):
     problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
@@ -176,6 +179,7 @@ def test_a_failed_solve_shows_in_its_auxiliary_output():
     assert np.isnan(jax.vmap(lambda a: run(a, "nan"))(jnp.array([5.0, 6.0]))).all()
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     ("target", "upper", "start"), [(0.04, 0.05, [0.0, 0.0]), (0.2, 0.5, [2.0, 2.0]), (-1.0, 0.5, [0.2, 0.3])]
 )
@@ -222,6 +226,7 @@ def test_what_anderson_returns_has_the_residual_that_it_reports():
 SOLVER = dini.Anderson(type=1)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("function", [lambda c: c**2, jnp.cos])
 def test_variable_projection_does_not_believe_even_functions(function):
     t = np.linspace(0, 3, 12)
@@ -247,6 +252,7 @@ def test_a_symmetry_that_does_not_hold_in_a_block_of_small_elements():
     np.testing.assert_allclose(jax.jacrev(solve)(jnp.ones(4)), np.linalg.inv(A), rtol=1e-12)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("structure", ["symmetric", "positive definite"])
 def test_the_structure_of_a_linear_system_is_tested(structure):
     solve = lambda A, b: dini.linear.solve(lambda w: A @ w, b, structure=structure)
@@ -294,6 +300,7 @@ def test_certificates_of_tiny_cotangents():
         )
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_one_sided_derivatives_at_every_scale(dtype):
     one = jnp.ones(3, dtype)
@@ -312,7 +319,7 @@ def test_one_sided_derivatives_at_every_scale(dtype):
         np.testing.assert_allclose(along(2, 0 * one, size * one), size, rtol=1e-4)
 
 
-@pytest.mark.by_default("solver2", "solver3")
+@pytest.mark.by_default("solver3")
 @pytest.mark.parametrize("solver", [dini.NonlinearCG(), dini.LBFGS(), dini.BFGS(), dini.GradientDescent()])
 def test_unrolled_steps_past_exact_convergence(solver):
     problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((x - a) ** 2))
@@ -321,6 +328,7 @@ def test_unrolled_steps_past_exact_convergence(solver):
     np.testing.assert_allclose(jax.jacrev(run)(jnp.array([1.0, 2.0])), np.eye(2), atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_the_gradient_check_does_not_pass_over_failed_solves():
     report = check_gradient(dini.Root(lambda x, a: x**3 + x - a), dini.Newton(max_steps=0), 1.0, 9.9)
     assert not report.ok
@@ -356,6 +364,7 @@ def test_a_function_counts_whatever_its_name():
     np.testing.assert_allclose(solution.x.primal, [0.5, 2.5], atol=1e-7)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(("dtype", "scale"), [(jnp.float32, 1e3), (jnp.float64, 1e9)])
 def test_newton_ends_where_the_gradient_is_rounding(dtype, scale):
     """A tolerance that rounding does not let it reach is no reason for a hundred steps."""
@@ -511,6 +520,7 @@ def test_what_meets_a_test_that_means_nothing_is_told_in_every_mode(mode):
     assert dini.minimize(hidden, 0.0, solver=dini.GradientDescent(step_size=0.1), **how).status == dini.Status.NONFINITE
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", [dini.CoordinateDescent(), dini.ProximalNewton()])
 def test_an_objective_that_falls_without_end_leaves_a_finite_point(solver):
     solution = dini.minimize(lambda x: -jnp.exp(jnp.sum(x)), jnp.zeros(2), solver=solver, on_failure="ignore")
@@ -535,7 +545,7 @@ def test_mirror_descent_returns_a_point_of_the_set():
     np.testing.assert_allclose(jnp.sum(x), 1, rtol=0, atol=1e-15)
 
 
-@pytest.mark.by_default("1")
+@pytest.mark.thorough
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_values_that_never_differ_are_no_minimum(restarts):
     """An offset that hides every difference; values that are the same by symmetry or on a plateau are another thing."""

@@ -28,7 +28,7 @@ def absolute(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.abs(values) @ vectors.T
 
 
-@pytest.mark.by_default("3", "7")
+@pytest.mark.by_default("3")
 @pytest.mark.parametrize("n", [1, 3, 6, 7])
 def test_against_the_absolute_eigenvalues(n):
     """Alone, in a batch with members that need them and without, in nested batches."""
@@ -56,7 +56,7 @@ def test_against_the_absolute_eigenvalues(n):
         close(nested(matrices, jnp.stack([b, 2 * b])), np.stack([batch_of(matrices, b), 2 * batch_of(matrices, b)]))
 
 
-@pytest.mark.by_default("1e-30-float32", "1e+38-float64")
+@pytest.mark.by_default("1e-30-float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e38])
 def test_small_matrices_of_any_scale_and_rank(dtype, size):
@@ -110,7 +110,7 @@ def test_small_systems_call_no_lapack(solver):
     assert "lapack" not in text
 
 
-@pytest.mark.by_default("2", "4")
+@pytest.mark.by_default("2")
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_elimination_with_pivots(n):
     """Rows of many scales, a zero in the corner, both directions, a batch; what is singular is told."""
@@ -137,6 +137,7 @@ def test_elimination_with_pivots(n):
     np.testing.assert_allclose(solve(apart, jnp.ones(n))[1:], 1 / np.arange(1, n))
 
 
+@pytest.mark.by_default("False-1-1", "True-1-1", "False-4-0")
 @pytest.mark.parametrize(("negative", "positive"), [(0, 5), (4, 0), (3, 4), (1, 1), (10, 10)])
 @pytest.mark.parametrize("singular", [False, True])
 def test_sweeps_of_quasi_definite_matrices(negative, positive, singular):

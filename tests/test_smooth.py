@@ -41,7 +41,7 @@ THROUGH = [
 ]
 
 
-@pytest.mark.by_default("Newton-Dense", "ProjectedNewton-MINRES")
+@pytest.mark.by_default("Newton-Dense")
 @pytest.mark.parametrize("solver", THROUGH, ids=lambda s: f"{s.name}-{type(s.linear_solver).__name__}")
 def test_newton_with_a_linear_solver_passes_indefinite_hessians(solver):
     """The Hessians of these two are indefinite on the way; steepest descent there takes thousands of steps."""
@@ -103,7 +103,7 @@ def test_a_trial_that_is_not_finite_is_too_long(search, bad):
     assert 0 < t < 0.5
 
 
-@pytest.mark.by_default("BFGS", "NonlinearCG")
+@pytest.mark.by_default("BFGS")
 @pytest.mark.parametrize("solver", [dini.BFGS, dini.LBFGS, dini.LBFGSB, dini.NonlinearCG], ids=lambda c: c.__name__)
 def test_every_method_takes_every_line_search(solver):
     for search in SEARCHES[1:] if solver is dini.NonlinearCG else SEARCHES:
@@ -158,6 +158,7 @@ def test_unrolled_steps_from_an_indefinite_hessian():
     np.testing.assert_allclose(forward, 2 * 4 * x / (12 * x**2 - 4), rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_bfgs_from_the_hessian_needs_fewer_steps():
     """A quadratic takes one; the Hessian of a logistic regression changes little."""
     rng = np.random.default_rng(0)
@@ -200,7 +201,7 @@ BOXES = {
 }
 
 
-@pytest.mark.by_default("some-ProjectedNewton", "fixed-ProjectedNewton", "half-LBFGSB", "below-LBFGSB")
+@pytest.mark.by_default("some-ProjectedNewton", "half-LBFGSB")
 @pytest.mark.parametrize("solver", [dini.LBFGSB(tol=1e-9), dini.ProjectedNewton(tol=1e-9)], ids=lambda s: s.name)
 @pytest.mark.parametrize("box", BOXES)
 def test_bounds_against_scipy(solver, box):
@@ -240,6 +241,7 @@ def compact(model):
     return model.store.reshape(len(scale), -1), m
 
 
+@pytest.mark.thorough
 def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
     """Against a fine grid on the piecewise linear path of a quadratic model with a low-rank part."""
     from dini.solvers import _lbfgsb
@@ -306,6 +308,7 @@ def test_minimize_picks_a_solver_for_bounds():
 # -------------------------------------------------------------------------------------------------- trust regions
 
 
+@pytest.mark.by_default("dogleg")
 @pytest.mark.parametrize(
     "solver",
     [dini.TrustRegionNewtonCG(tol=1e-9), dini.Dogleg(tol=1e-9), dini.Dogleg("bfgs", tol=1e-9)],
@@ -496,6 +499,7 @@ def test_a_solve_in_time_is_the_plain_one_or_stops():
         dini.solve(VALLEY, dini.BFGS(), x0, time_limit=0.0)
 
 
+@pytest.mark.thorough
 def test_bfgs_keeps_its_digits_in_single_precision():
     """A barrier far from its minimum, where an update that is not symmetric (in optimized programs) goes wrong."""
     start = np.abs(np.random.default_rng(1).normal(size=(60, 50))) * 30 + 1e-2
@@ -510,7 +514,7 @@ def test_bfgs_keeps_its_digits_in_single_precision():
     assert jnp.mean(run(jnp.asarray(start, jnp.float32))) >= 0.7
 
 
-@pytest.mark.by_default("each")
+@pytest.mark.by_default("LBFGS-0.01", "GradientDescent-0.01")
 @pytest.mark.parametrize(
     ("method", "residual"),
     [

@@ -263,6 +263,7 @@ def test_derivatives_of_so_many_steps():
     np.testing.assert_allclose(lanes, 1 - 0.8**5)
 
 
+@pytest.mark.thorough
 def test_steps_beyond_the_test_and_the_limit():
     count = 30
     solution = solve(A, solver=dini.GradientDescent(step_size=0.05, tol=1e3, max_steps=2), steps=count)
@@ -305,6 +306,7 @@ class Stop:
             raise StopIteration
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_callback_stops_a_solve(every):
     stop = Stop(3)
@@ -374,6 +376,7 @@ def test_the_derivative_of_a_stopped_solve():
 # ---- states of stochastic solvers
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "solver",
     [dini.OptaxSolver(optax.adam(0.1), tol=0.0), dini.ArmijoSGD(tol=0.0), dini.PolyakSGD(tol=0.0)],

@@ -35,6 +35,7 @@ def test_ten_lines_of_ridge():
     np.testing.assert_allclose(jax.jit(jax.hessian(lambda s: jnp.sum(fit(s))))(0.3), want, rtol=1e-8)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("arguments", ["data", "leaves of a module"])
 def test_parameters_in_callable_modules(arguments):
     """The arrays of an Equinox module are parameters, its activation function is not."""
@@ -278,6 +279,7 @@ def test_unrolled_takes_the_steps_it_is_told_and_differentiates_the_iterate():
     np.testing.assert_allclose(jax.grad(through_start)(2.0), (1 - 0.1 * a) ** 7, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_one_solve_under_shard_map_and_scan():
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec("batch")

@@ -169,6 +169,7 @@ def test_what_does_not_fit_is_refused():
         dini.solve(nonconvex, dini.CondatVu(), nonconvex.start(x))
 
 
+@pytest.mark.by_default("L1Ball-6")
 @pytest.mark.parametrize(
     ("constraint", "atoms"),
     [(dini.sets.Simplex(1.5), 32), (dini.sets.L1Ball(1.5), 6), (dini.sets.Box(-0.3, 0.4), 6)],
@@ -191,7 +192,7 @@ def test_frank_wolfe_on_quadratics_converges_linearly():
     assert steps[2] - steps[1] <= 3 * max(steps[1] - steps[0], 10)
 
 
-@pytest.mark.by_default("float32-1e-06")
+@pytest.mark.thorough
 @pytest.mark.parametrize(("dtype", "tol"), [(jnp.float32, 1e-6), (jnp.float64, 1e-13)])
 def test_frank_wolfe_where_rounding_hides_what_a_step_gains(dtype, tol):
     """Points next to the set: the objective is nearly zero there, and the last half of the digits shows in no value."""

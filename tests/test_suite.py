@@ -31,7 +31,7 @@ def run(pytester, monkeypatch):
 
     def run(text, *options):
         pytester.makepyfile(text)
-        pytester.makeini("[pytest]\nmarkers =\n  slow\n  thorough\n  by_default\n")
+        pytester.makeini("[pytest]\nmarkers =\n  slow\n  thorough\n  by_default\n  may_cost\n")
         return pytester.runpytest_inprocess("-p", "by_default", "-p", "budget", "-q", *options)
 
     return run
@@ -71,6 +71,8 @@ def spin(seconds):
 def test_cheap(): pass
 def test_dear(): spin(0.15)
 def test_too_dear(): spin(0.4)
+@pytest.mark.may_cost(5)
+def test_allowed(): spin(0.4)
 @pytest.mark.thorough
 def test_thorough(): spin(0.4)
 """
@@ -81,10 +83,8 @@ def test_what_a_test_may_cost(run, monkeypatch):
     monkeypatch.setattr("budget.TOO_DEAR", 0.3)
     monkeypatch.delenv("DINI_TEST_OPTIMIZED", raising=False)
     result = run(SPIN)
-    result.assert_outcomes(passed=3, failed=1)
-    result.stdout.fnmatch_lines(
-        ["*test_too_dear took 0.* s of CPU*", "2 tests, together *", "*test_too_dear", "*test_dear"]
-    )
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["*test_too_dear took 0.* s of CPU*", "3 tests, together *", "*test_dear"])
     assert "test_thorough" not in str(result.stdout)
     monkeypatch.setenv("DINI_TEST_OPTIMIZED", "1")
-    run(SPIN).assert_outcomes(passed=4)
+    run(SPIN).assert_outcomes(passed=5)

@@ -224,7 +224,7 @@ def test_sparse_logistic_regression(solver):
     np.testing.assert_allclose(got, model.fit(X, y).coef_[0], atol=1e-7)
 
 
-@pytest.mark.by_default("ProximalNewton")
+@pytest.mark.thorough
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
 def test_quadratic_program_on_a_box(solver):
     rng = np.random.default_rng(2)
@@ -240,6 +240,7 @@ def test_quadratic_program_on_a_box(solver):
     np.testing.assert_allclose(got, x.value, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_kinks_that_are_not_at_zero_and_starts_outside():
     a, center = np.array([3.0, 0.2, -2.0]), np.array([1.0, -1.0, 0.5])
     distance = lambda x: 0.5 * jnp.sum((x - a) ** 2) + 0.2 * jnp.sum(x) ** 2
@@ -324,6 +325,7 @@ def test_a_large_block_is_symmetric():
     np.testing.assert_allclose(block, X.T @ X / 30, atol=1e-12)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
 def test_damping_makes_a_curved_valley_descend(solver):
     """Nonconvex and smooth: a plain Newton model would go uphill."""

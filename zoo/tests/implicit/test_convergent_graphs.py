@@ -137,6 +137,7 @@ def test_no_logits_make_the_map_expand(normalization):
         assert np.all(sizes[:, 1:] <= GAMMA * sizes[:, :-1] + 1e-12)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", ["direct", "gmres", "picard"])
 def test_fixed_points_and_gradients_are_those_of_dense_algebra(solver):
     logits, b, cotangent = random_maps()
@@ -168,6 +169,7 @@ def test_fixed_points_and_gradients_are_those_of_dense_algebra(solver):
         assert slope[move] == pytest.approx((above - below) / (2 * width), rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", ["picard", "anderson"])
 def test_a_nonlinear_fixed_point_has_the_gradient_of_the_closed_form(solver):
     logits, b, cotangent = random_maps(1)
@@ -365,7 +367,7 @@ def test_gamma_zero_is_the_network_without_fixed_points():
     np.testing.assert_array_equal(x, b)
 
 
-@pytest.mark.by_default(1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [

@@ -161,6 +161,7 @@ def test_dead_and_double_functions_have_a_derivative():
     assert float(jnp.sum(slope * direction)) == pytest.approx(float(want), rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_solve_that_stops_early_is_reported_and_not_raised():
     B, y = random(3, 12, 4), random(12, seed=1)
     short = replace(nonlinear(), solver=dini.LevenbergMarquardt(hessian="gauss-newton", tol=1e-11, max_steps=2))
