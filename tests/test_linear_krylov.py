@@ -259,7 +259,7 @@ def test_gmres_makes_no_needless_products():
     assert len(count) < 40
 
 
-@pytest.mark.by_default("float64")
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_gmres_where_there_is_no_direction_left(dtype):
     gmres = linear.GMRES()
@@ -444,12 +444,14 @@ def test_settings_that_do_not_fit_are_refused():
         linear.solve(lambda w: 2 * w, jnp.ones(3), solver=linear.GMRES(preconditioner=lambda r: r[:2]))
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.LSMR()])
 def test_a_right_hand_side_of_zero_has_the_solution_zero(solver):
     solve = jax.jit(lambda b: linear.solve(lambda w: 2.0 * w, b, structure="positive definite", solver=solver))
     np.testing.assert_array_equal(solve(jnp.zeros(3)), 0)
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", [linear.BiCGStab(), linear.GMRES(), linear.CG(), linear.MINRES(), linear.Dense()])
 def test_a_right_hand_side_of_nan_has_no_solution(solver):
     how = {"structure": "positive definite", "solver": solver, "on_failure": "ignore"}

@@ -19,8 +19,8 @@ from dini.sets._transport import _euclidean_dual
 
 SAME_SUMS = next(case.consistent for case in CASES if case.name == "transportation polytope")
 NAMES = {case.name: case for case in CASES}
-#: the second is that of all other tests, whose programs it shares
-SIZES = (2, 4, 11)
+#: the first is that of all other tests, whose programs it shares
+SIZES = (4, 2, 11)
 #: their programs take long to compile; they have tests of their own, too
 LARGE = {
     "Birkhoff polytope",
@@ -31,16 +31,22 @@ LARGE = {
     "box and hyperplane",
     "three sets",
 }
+#: one of each kind: in the default run the others are projected beside CVXPY, and all else is tested on these
+KINDS = {"nonnegative", "box", "simplex", "l1 ball", "l2 ball", "hyperplane", "affine", "isotonic cone", "polyhedron"}
+all_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 cases = pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.name in LARGE - {"polyhedron"} else [])
-        for case in CASES
-    ],
+    [pytest.param(case, id=case.name, marks=[] if case.name in KINDS else [pytest.mark.thorough]) for case in CASES],
 )
+
+
+def mark(name):
+    return pytest.mark.slow if name in LARGE else pytest.mark.thorough
+
+
 light_cases = pytest.mark.parametrize(
     "case",
-    [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name in LARGE else []) for case in CASES],
+    [pytest.param(case, id=case.name, marks=[] if case.name in KINDS - LARGE else [mark(case.name)]) for case in CASES],
 )
 settings = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 distance = jax.jit(lambda part, x: part.kink_distance(x))
@@ -64,7 +70,7 @@ def violation(case, p):
 
 
 @pytest.mark.by_default("each")
-@cases
+@all_cases
 @pytest.mark.parametrize("n", SIZES)
 def test_agrees_with_cvxpy(case, n):
     one = example(case.name, n)
@@ -106,7 +112,6 @@ def smooth_point(case, one):
     raise AssertionError("no such point")
 
 
-@pytest.mark.by_default(without=["scaled simplex", "shifted l1 ball", "antitonic cone"])
 @cases
 def test_derivatives(case):
     """In the point and in the parameters, against central differences; the Jacobian in the point is a symmetric one."""
@@ -132,7 +137,6 @@ def test_derivatives(case):
         np.testing.assert_allclose(jacobian @ jacobian, jacobian, atol=1e-8)
 
 
-@pytest.mark.by_default("simplex", "l2 ball", "hyperplane", "box section")
 @light_cases
 def test_second_derivatives(case):
     """Reverse over forward, against central differences of the gradient."""
@@ -186,7 +190,6 @@ def test_derivatives_are_finite_at_kinks(case, kind):
         assert np.isfinite(part).all()
 
 
-@pytest.mark.by_default("nonnegative", "box", "simplex", "l2 ball", "affine", "isotonic cone")
 @light_cases
 def test_batches_and_single_precision(case):
     one = example(case.name)
@@ -235,7 +238,7 @@ def test_what_a_set_says_of_itself(case):
     assert one.convex
 
 
-@pytest.mark.by_default("simplex", "permutahedron")
+@pytest.mark.by_default("simplex")
 @pytest.mark.parametrize("name", ["simplex", "box section", "permutahedron", "transportation polytope", "three sets"])
 def test_outside_of_jit_nothing_is_compiled_twice(name):
     """A loop whose body is a new function at each call would be."""
@@ -420,6 +423,7 @@ def test_box_section_of_many_elements():
         np.testing.assert_allclose(got, np.clip(y + middle * w, 0, 1), atol=1e-11 * max(spread, 1))
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0, 1000.0])
 @pytest.mark.parametrize("shape", [(30, 30), (20, 45), (1, 6)])
 def test_transport_at_all_scales(shape, scale):
@@ -498,7 +502,7 @@ def test_entropy_projections(name):
     np.testing.assert_allclose(jax.vmap(part.project_kl)(batch), [run(part, u) for u in batch], atol=1e-12)
 
 
-@pytest.mark.by_default("30.0")
+@pytest.mark.thorough
 @pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
 def test_entropic_transport_of_hard_costs(scale):
     rng = np.random.default_rng(0)

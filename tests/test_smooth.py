@@ -77,6 +77,7 @@ LINES = {
 }
 
 
+@pytest.mark.by_default("each")
 @pytest.mark.parametrize("search", SEARCHES, ids=repr)
 @pytest.mark.parametrize("line", LINES)
 def test_accepted_steps_satisfy_their_conditions(search, line):
@@ -126,6 +127,7 @@ def test_line_searches_refuse_bad_constants():
 # ------------------------------------------------------------------------------------- BFGS from the true Hessian
 
 
+@pytest.mark.thorough
 def test_bfgs_starts_from_the_hessian():
     """Where it is definite, its inverse; elsewhere that of the absolute eigenvalues; where it is NaN, the identity."""
     rng = np.random.default_rng(0)
@@ -201,7 +203,7 @@ BOXES = {
 }
 
 
-@pytest.mark.by_default("some-ProjectedNewton", "half-LBFGSB")
+@pytest.mark.by_default("some-ProjectedNewton")
 @pytest.mark.parametrize("solver", [dini.LBFGSB(tol=1e-9), dini.ProjectedNewton(tol=1e-9)], ids=lambda s: s.name)
 @pytest.mark.parametrize("box", BOXES)
 def test_bounds_against_scipy(solver, box):
@@ -266,6 +268,7 @@ def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
         np.testing.assert_allclose(got, x + path[first], atol=3e-4 * (1 + abs(g).max()))
 
 
+@pytest.mark.thorough
 def test_the_compact_matrix_is_that_of_bfgs_updates():
     rng = np.random.default_rng(1)
     n, model = 5, dini.LBFGSB(history=3).init(VALLEY, jnp.zeros(5)).model
@@ -284,6 +287,7 @@ def test_the_compact_matrix_is_that_of_bfgs_updates():
     np.testing.assert_allclose(model.theta * np.eye(n) - rows.T @ m @ rows, hessian, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_bounds_of_products_and_of_other_sets():
     problem = dini.Minimize(
         lambda x: jnp.sum((x["a"] - 2) ** 2) + jnp.sum((x["b"] + 1) ** 2),
@@ -393,6 +397,7 @@ def test_ill_conditioned_functions_are_not_given_up(solver):
     np.testing.assert_allclose(solution.x, 1 / curvature, atol=1e-7)
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", DESCENT, ids=lambda s: s.name)
 def test_a_function_without_minimum_diverges(solver):
     solution = quietly(dini.Minimize(lambda x: -jnp.sum(x**2)), solver, [1.0, 2.0])
@@ -400,6 +405,7 @@ def test_a_function_without_minimum_diverges(solver):
     assert np.all(np.isfinite(solution.x))
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", [*DESCENT, dini.Newton(), dini.Dogleg()], ids=lambda s: s.name)
 def test_a_start_outside_the_domain_is_not_finite(solver):
     solution = quietly(dini.Minimize(lambda x: jnp.sum(x - jnp.log(x))), solver, [-1.0, 2.0])
@@ -407,6 +413,7 @@ def test_a_start_outside_the_domain_is_not_finite(solver):
     np.testing.assert_array_equal(solution.x, [-1.0, 2.0])
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize("solver", [*DESCENT, dini.Dogleg("bfgs")], ids=lambda s: s.name)
 def test_single_precision_ends_at_its_rounding_level(solver):
     """A tolerance below the rounding error ends in a status, soon, at a point that is as good as can be."""
@@ -443,7 +450,7 @@ def test_the_best_point_comes_back_from_a_map_that_expands():
     np.testing.assert_allclose(lanes.x, [2.0, 0.0], atol=1e-6)
 
 
-@pytest.mark.by_default("LBFGS", "NonlinearCG")
+@pytest.mark.by_default("NonlinearCG")
 @pytest.mark.parametrize(
     "solver",
     [dini.BFGS(), dini.LBFGS(), dini.NonlinearCG(), dini.NelderMead()],
@@ -535,7 +542,7 @@ def test_least_squares_that_nearly_interpolate(method, residual):
     np.testing.assert_allclose(solution.x, want, atol=1e-10)
 
 
-@pytest.mark.by_default("BFGS", "LBFGS", "TrustRegionNewtonCG")
+@pytest.mark.by_default("BFGS", "LBFGS")
 @pytest.mark.parametrize(
     "method",
     [dini.Newton, dini.Dogleg, dini.BFGS, dini.LBFGS, dini.TrustRegionNewtonCG, dini.ProjectedNewton, dini.LBFGSB],

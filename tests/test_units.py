@@ -178,6 +178,7 @@ def test_no_minimum(solver):
         assert solution.status != Status.CONVERGED
 
 
+@pytest.mark.thorough
 def test_what_users_met():
     """Small data of a curve, a map without a fixed point, a concave quadratic and a linear function over a box."""
     assert dini.fixed_point(lambda x: x + jnp.exp(-x), 1.0, on_failure="ignore").status != Status.CONVERGED
