@@ -296,6 +296,7 @@ def test_a_function_that_is_made_anew_at_each_call_is_the_same():
     assert _solve._cache_size() == before + 1
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_a_function_that_is_made_anew_sees_what_has_changed():
     """Also what is not looked into: then another object is another function."""
 
@@ -424,6 +425,7 @@ def test_nothing_compiles_again_where_nothing_that_is_read_has_changed():
     assert _solve._cache_size() == first
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_penalties_problems_and_solvers_are_trees():
     """Derivatives in all of them, and updates of them, are made without their constructors' checks."""
 

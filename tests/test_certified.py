@@ -200,6 +200,7 @@ def verdict(certificate):
     return Verdict(int(certificate.verdict))
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_verdicts():
     ones = jnp.ones(2)
     # stopped early
@@ -383,6 +384,7 @@ def test_certified_derivatives_are_the_plain_ones():
     np.testing.assert_allclose(pull(gradient)[0], pull_plain(gradient)[0], rtol=1e-8)
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_certify_is_the_policy_of_every_derivative():
     """In both modes, under vmap."""
     how = dini.Implicit(certify=True)

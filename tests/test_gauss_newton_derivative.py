@@ -30,6 +30,7 @@ def formula(y, x, weights=None):
 EXACT = 1.5 * np.exp(-0.7 * T)
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_by_the_formula():
     y = jnp.asarray(EXACT + NOISE)
     run = jax.jit(lambda y: (fit(y, APPROXIMATE), jax.jacfwd(fit)(y, APPROXIMATE), jax.jacrev(fit)(y, APPROXIMATE)))

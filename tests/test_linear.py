@@ -239,6 +239,7 @@ def test_a_singular_lane_marks_itself_only(solver):
         np.testing.assert_allclose(w[lane], np.linalg.solve(N + shifts[lane] * np.eye(100), b), rtol=1e-9)
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_complex_unknowns():
     sparse = linear.Sparse()
     d, how = 50, dini.Implicit(linear_solver=sparse)

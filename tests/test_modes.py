@@ -83,6 +83,7 @@ def test_auto_falls_back_where_the_map_does_not_contract():
     assert choice.condition > 1
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_auto_says_why():
     contracting = dini.FixedPoint(lambda x, a: 0.25 * jnp.sin(jnp.roll(x, 1)) + a)
     x = dini.solve(contracting, dini.Anderson(), jnp.zeros(D), A0).x

@@ -210,6 +210,7 @@ def test_what_the_function_closes_over():
     assert_unbiased(got, 3.0 * jax.nn.logsumexp(THETA))
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_types_and_bad_input():
     soft = Perturbed(one_hot_argmax, samples=10)
     key = jax.random.key(0)

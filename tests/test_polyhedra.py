@@ -89,6 +89,7 @@ def test_whether_a_polyhedron_is_empty():
     assert 5 < empty < 35
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_empty_sets_are_seen():
     """Outside of jit by an exception, inside by NaN, in a batch in their own lane."""
     A = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
@@ -105,6 +106,7 @@ def test_empty_sets_are_seen():
     assert np.isfinite(sets.Intersection([sets.L2Ball(1.0), sets.NonNegative()]).project(y)).all()
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_no_rows_no_columns():
     y = jnp.array([1.0, 2.0])
     free = sets.Polyhedron(jnp.zeros((0, 2)), jnp.zeros(0))

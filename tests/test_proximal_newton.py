@@ -35,6 +35,7 @@ def test_elastic_net_as_scikit_learn():
     np.testing.assert_allclose(lasso(0.15, ratio=1.0), want, atol=1e-7)
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_the_lassos_derivative_is_that_on_its_support():
     w = np.asarray(lasso(0.3))
     S = w != 0

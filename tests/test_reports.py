@@ -84,6 +84,7 @@ def test_in_a_program_the_text_is_the_same():
         jax.block_until_ready(jax.jit(jax.vjp(positional, A)[1])(1.0))
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_lanes_are_marked_as_ever():
     lanes = jnp.stack([A, 2 * A])
     assert np.isnan(jax.vmap(jax.grad(positional))(lanes)).all()
@@ -147,6 +148,7 @@ for call, kind in [
 """
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_nothing_is_printed_beside_an_exception():
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT)], capture_output=True, text=True, check=True, timeout=300

@@ -33,6 +33,7 @@ def closed_form(w, strength):
     return np.linalg.solve(X.T @ ((p * (1 - p))[:, None] * X) + strength * np.eye(D), -np.asarray(w))
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_newtons_factor_gives_the_derivative_without_another():
     w = np.asarray(fit(0.1))
     forward, reverse = jax.jacfwd(fit)(0.1), jax.jacrev(fit)(0.1)

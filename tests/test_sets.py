@@ -387,6 +387,7 @@ def test_an_empty_set_that_is_known_late_projects_to_nan(name):
     assert np.isfinite(run(0.0)).all()
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_trees():
     """A set of the whole unknown sees a tree as one vector."""
     tree = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([[0.5, 3.0]])}

@@ -214,6 +214,7 @@ def test_progress_bar(capfd):
     assert "step 2  error" in capfd.readouterr().err
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_step_by_step_is_the_same_as_solve():
     for solver in (dini.LBFGS(), dini.GradientDescent(), dini.ProximalGradient(), dini.Newton()):
         x, s = jnp.zeros(4), 0.3

@@ -221,6 +221,7 @@ def test_trap_7_closed_over_parameters():
         np.testing.assert_allclose(transform(jax.grad(in_condition))(10.0), 1 / 13, rtol=1e-9)
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_trap_8_every_mode_and_order():
     """jvp, jacfwd, hessian, jvp of vjp, third derivatives, through one rule."""
     root = lambda a: dini.root(lambda x, a: x**3 + x - a, 1.0, a, solver=dini.Newton(tol=1e-13)).x
@@ -344,6 +345,7 @@ def test_trap_16_a_user_linear_solver_gets_the_transposed_products(structure):
     assert seen
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_check_gradient_tells_a_wrong_condition():
     """The user's check finds a derivative through the wrong condition."""
     problem = dini.Root(lambda x, a: x**3 + x - a)

@@ -81,6 +81,7 @@ def test_a_number_of_steps_that_runs_away():
     np.testing.assert_allclose(grad(50, SEEN), grad(40, SEEN), rtol=1e-6)
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_a_start_at_the_solution_has_no_derivative():
     """It is kept, so that the derivative would be zero; steps that are asked for are taken."""
     run = lambda a, mode: (

@@ -34,6 +34,7 @@ def figures(result):
     return plain(result, times=False)
 
 
+@pytest.mark.may_cost(30)  # a whole experiment: on a loaded machine the dearest take twice their five to nine seconds
 @each_system
 def test_the_tiny_run(entry):
     experiment = loaded(entry)

@@ -110,6 +110,7 @@ def test_the_contraction_is_that_of_the_jacobian(params, sample):
     assert found.radius == pytest.approx(max(np.abs(np.linalg.eigvals(J)).max() for J in jacobians))
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_training_is_adam_by_hand(params, sample):
     mode, epochs = dini.Implicit(), 2
     split = Split(sample, sample, sample)

@@ -14,6 +14,7 @@ from dini_zoo.kit.modes import compare, cosine, difference_error, distance
 from dini_zoo.kit.seeds import Estimate, Paired
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_modes_are_set_beside_the_truth():
     # the root of x² = a, whose derivative is 1 / (2 √a)
     def value(a, mode):

@@ -43,6 +43,7 @@ def by_hand(model, optimizer, order, keys):
     return params, average, np.array(losses), path
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_training_is_that_by_hand_alone_and_side_by_side():
     optimizer = optax.adam(0.1)
     told = []

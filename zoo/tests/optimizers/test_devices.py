@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -61,6 +63,7 @@ for check, micro_batch in ((True, None), (True, 2), (False, 2)):
 """
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_states_and_norms_over_devices():
     flags = "--xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -224,6 +224,7 @@ def test_greedy_weights_between_the_ends(data, model):
 # derivatives
 
 
+@pytest.mark.thorough  # seconds of compilation: `.ci/run` runs it
 def test_derivatives_are_those_of_differences(data):
     """Of steps, best weights that depend on one another, and a plain fit: in weight, ridge, kernel and targets."""
     X, X_val, Y = map(jnp.asarray, (data.X, data.X_val, data.Y))
