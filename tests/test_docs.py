@@ -77,9 +77,8 @@ def name_of(path):
     return str(path.relative_to(ROOT))
 
 
-# what users read stays in the default run, and the blocks of a page belong together
+# what users read stays in the default run but for the dearest pages, and the blocks of a page belong together
 @pytest.mark.may_cost(60)
-# a page's blocks share a namespace and no program: these are the dearest
 @pytest.mark.by_default(
     without=["docs/wrong-gradient.md", "docs/three-axes.md", "docs/catalogue.md", "docs/failures.md"]
 )
