@@ -42,6 +42,12 @@ def decay(p, a):
     return p[0] * jnp.exp(-p[1] * t) - a * jnp.exp(-1.3 * t)
 
 
+def path(p, a):
+    """Residuals along the path of a differential equation."""
+    euler = lambda y, _: (y - 0.1 * p[1] * y, y)
+    return jax.lax.scan(euler, p[0], None, length=12)[1] - a * 0.95 ** jnp.arange(12)
+
+
 def tridiagonal(x, a):
     padded = jnp.pad(x, 1)
     return (3 - 2 * x) * x - padded[:-2] - 2 * padded[2:] + a
@@ -62,6 +68,7 @@ PROBLEMS = {
     "many bounds": (dini.minimize, chain, 40, {"constraint": dini.sets.NonNegative()}, "LBFGSB()"),
     "a penalty": (dini.minimize, ridge, 20, {"penalty": dini.penalties.L1(0.01)}, "ProximalGradient()"),
     "few residuals": (dini.least_squares, decay, 2, {}, TINY),
+    "costly residuals": (dini.least_squares, path, 2, {}, "LevenbergMarquardt()"),
     "residuals": (dini.least_squares, lambda x, a: jnp.sinh(x - a), 20, {}, "LevenbergMarquardt()"),
     "equations": (dini.root, lambda x, a: x**3 + x - a, 3, {}, "Newton()"),
     "a band of equations": (dini.root, tridiagonal, 40, {}, "Newton(linear_solver=Sparse())"),
@@ -179,6 +186,8 @@ def test_costs_are_counted():
     spent = cost(jaxpr, [True, False])
     assert spent.products == 5 * 2 * (2 * 30 * 20)
     assert spent.largest == 30
+    assert spent.loops
+    assert not cost(jaxpr, [False, True]).loops
     assert reached(jaxpr, [True, False]) == [True, False]
     assert reached(jaxpr, [False, True]) == [False, True]
 

@@ -52,10 +52,13 @@ class Cost(NamedTuple):
         Operations in products of matrices and in convolutions.
     largest
         Elements of the largest array.
+    loops
+        Whether there is a loop.
     """
 
     products: float
     largest: int
+    loops: bool = False
 
 
 def cost(jaxpr: Any, inputs: list[bool]) -> Cost:
@@ -66,7 +69,7 @@ def cost(jaxpr: Any, inputs: list[bool]) -> Cost:
 def _walk(jaxpr: Any, inputs: list[bool]) -> tuple[list[bool], Cost]:
     entered = {v for v, enters in zip(jaxpr.invars, inputs, strict=True) if enters}
     enter = lambda atoms: [not is_literal(v) and v in entered for v in atoms]
-    products, largest = 0.0, 0
+    products, largest, loops = 0.0, 0, False
     for eqn in jaxpr.eqns:
         enters = enter(eqn.invars)
         if not any(enters):
@@ -80,9 +83,10 @@ def _walk(jaxpr: Any, inputs: list[bool]) -> tuple[list[bool], Cost]:
         if eqn.effects:  # what is written somewhere may come back anywhere
             entered.update(v for v in jaxpr.outvars if not is_literal(v))
         products += spent.products
+        loops |= spent.loops or eqn.primitive.name in ("scan", "while")
         largest = max(largest, spent.largest, *(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars))
         entered.update(v for v, out in zip(eqn.outvars, outputs, strict=True) if out)
-    return enter(jaxpr.outvars), Cost(products, largest)
+    return enter(jaxpr.outvars), Cost(products, largest, loops)
 
 
 def _own(eqn: Any, enters: list[bool]) -> Cost:
@@ -105,7 +109,9 @@ def _own(eqn: Any, enters: list[bool]) -> Cost:
     if not spent:
         return Cost(0, 0)
     total = max(part.products for part in spent) if name == "cond" else sum(part.products for part in spent)
-    return Cost(total * eqn.params.get("length", 1), max(part.largest for part in spent))
+    return Cost(
+        total * eqn.params.get("length", 1), max(part.largest for part in spent), any(part.loops for part in spent)
+    )
 
 
 def _parts(params: dict[str, Any]) -> list[Any]:

@@ -52,6 +52,8 @@ _LARGEST_BATCH = 2**25
 #: least squares of up to so many unknowns take full steps first
 _TINY = 8
 _FULL_STEPS = 100
+#: where so many steps may be in vain, residuals are no larger arrays than this, and have no loops
+_CHEAP = 256
 _ONE_FACTORIZATION = "one factorization by Sparse(), or else LBFGS()"
 
 
@@ -148,8 +150,11 @@ def _minimizer(problem: Minimize, x: Any, args: tuple[Any, ...], plain: bool) ->
 def _least_squares(problem: LeastSquares, x: Any, args: tuple[Any, ...], plain: bool) -> Choice:
     if problem.constraint is not None and not getattr(problem.constraint, "elementwise", False):
         return _PROXIMAL_GRADIENT
-    simple = problem.constraint is None and problem.loss is None
-    return _QUICK_STEPS if simple and not plain and trees.size(x) <= _TINY else _LEVENBERG_MARQUARDT
+    if plain or problem.constraint is not None or problem.loss is not None or trees.size(x) > _TINY:
+        return _LEVENBERG_MARQUARDT
+    seen = _derivative(lambda u: problem.residuals(u, *args), x)
+    cheap = seen is not None and seen.cost.largest <= _CHEAP and not seen.cost.loops
+    return _QUICK_STEPS if cheap else _LEVENBERG_MARQUARDT
 
 
 def _root(problem: Root, x: Any, args: tuple[Any, ...]) -> Choice:

@@ -112,9 +112,10 @@ def least_squares(
     """Minimize half the squared norm of ``fun(x, *args)``; see :class:`dini.LeastSquares` and :func:`dini.solve`.
 
     With a ``constraint`` over a set, with a robust ``loss`` in place of the square. Without ``solver``, it is
-    :class:`dini.LevenbergMarquardt`; for at most 8 unknowns without constraint and loss, full steps of
-    :class:`dini.GaussNewton` first, and ``LevenbergMarquardt`` from the start where these fail or end above it; with a
-    constraint that is not made of bounds, :class:`dini.ProximalGradient`. ``solution.solver`` says which.
+    :class:`dini.LevenbergMarquardt`; for at most 8 unknowns without constraint and loss, whose residuals cost next to
+    nothing, full steps of :class:`dini.GaussNewton` first (at most 100), and ``LevenbergMarquardt`` from the start
+    where these fail or end above it; with a constraint that is not made of bounds, :class:`dini.ProximalGradient`.
+    ``solution.solver`` says which.
 
     Examples
     --------
