@@ -17,6 +17,7 @@ from . import linear, trees
 from .costs import Cost, cost, reached
 from .differentiation import Implicit
 from .linear._sparse import narrow
+from .linear._sparsity_rules import sparse_only
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .solution import CHOICES
 from .solvers import (
@@ -45,6 +46,8 @@ _SMALL_HESSIAN = 32
 _FULL = 32
 #: a pattern is looked for in Jacobians of up to so many unknowns
 _LARGEST_PATTERN = 20_000
+#: the largest array in a program whose derivative is a narrow band has no more elements for each unknown
+_LARGEST_SPARSE = 130
 #: the gradient costs so much more than an update of the inverse Hessian that the Hessian itself is worth its price
 _DEAR = 16
 #: elements of the largest array of a Hessian that is computed as one batch
@@ -142,7 +145,9 @@ def _minimizer(problem: Minimize, x: Any, args: tuple[Any, ...], plain: bool) ->
         if solver is not None:
             return _choice(_ONE_FACTORIZATION, FirstThen(QuadraticStep(solver), _LBFGS.solver), solver)
         dear = seen.constant or seen.cost.products >= _DEAR * size**2
-        if dear and size <= linear.DENSE_LIMIT and size * seen.cost.largest <= _LARGEST_BATCH:
+        # what a loop keeps for its way back is not seen
+        small = size <= linear.DENSE_LIMIT and size * seen.cost.largest <= _LARGEST_BATCH and not seen.cost.loops
+        if dear and small and _batches(gradient, x):
             return _BFGS_FROM_HESSIAN
     return _BFGS if size <= _DENSE_INVERSE else _LBFGS
 
@@ -189,10 +194,20 @@ def _derivative(fun: Any, x: Any) -> _Seen | None:
 def _sparse(fun: Any, x: Any, spent: Cost) -> Any:
     """Return the linear solver for the pattern of the derivative, where that is a narrow band or can be made one."""
     size = trees.size(x)
-    if size <= _FULL or spent.products >= size**2:
+    if size <= _FULL or spent.products >= size**2 or spent.largest > _LARGEST_SPARSE * size or not _batches(fun, x):
         return None
     try:
-        pattern = linear.sparsity(fun, x)
+        with sparse_only():
+            pattern = linear.sparsity(fun, x)
     except linear.NotSparse:
         return None
     return linear.Sparse(pattern, check=False) if narrow(pattern) else None
+
+
+def _batches(fun: Any, x: Any) -> bool:
+    """Return whether products with a derivative can be computed side by side, as a matrix is."""
+    try:
+        jax.eval_shape(jax.vmap(lambda w: jax.jvp(fun, (x,), (w,))[1]), jax.tree.map(lambda u: u[None], x))
+    except Exception:  # a call of the host, say, that knows no batches
+        return False
+    return True

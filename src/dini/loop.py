@@ -93,10 +93,11 @@ def _status(solver: Any, x: Any, old: Any, state: Any, steps: Any, max_steps: in
         # a solver sees when nothing is left but rounding: an end, and a solution if there is a test
         own = jnp.where((own == Status.CONVERGED) & ~asked(solver, x), Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
-    # infinity stands for an error that is not known yet, until one has been
-    lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & jnp.isfinite(old.error))
+    # infinity stands for an error that is not known yet, until one has been; beside an infinite scale it is one
+    lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & (jnp.isfinite(old.error) | ~jnp.isfinite(tol)))
     status = jnp.where(lost, Status.NONFINITE, status)
-    return jnp.where(state.error <= tol, Status.CONVERGED, status).astype(jnp.int32)
+    done = (state.error <= tol) & jnp.isfinite(state.error)
+    return jnp.where(done, Status.CONVERGED, status).astype(jnp.int32)
 
 
 def _asked_for(end: Outcome) -> Outcome:

@@ -32,7 +32,7 @@ from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .settings import require_count
-from .solution import Solution, failure
+from .solution import CHOICES, Solution, failure
 from .solvers import Function, Solver
 from .solvers._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
@@ -259,12 +259,15 @@ def solve(
         _check_steps(solver, steps, differentiation, time_limit)
     try:
         if time_limit is not None:
+            chosen = ""
             if isinstance(solver, Default):  # who takes groups of steps must know of what
                 real, x = on_reals(problem, _check_unknown(init))
-                solver, differentiation, _ = settled(solver, differentiation, real, x, args, plain=True)
+                solver, differentiation, chosen = settled(solver, differentiation, real, x, args, plain=True)
             solution = _solve_in_time(
                 problem, solver, init, args, differentiation, on_failure, return_state, state, time_limit
             )
+            number = CHOICES.index(chosen)
+            solution = replace(solution, figures=solution.figures.at[5].set(number)) if number else solution
         else:
             resumed: Any = solver if state is None else Resumed(solver, state)
             resumed = resumed if steps is None else Counted(resumed, steps)

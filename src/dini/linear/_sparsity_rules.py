@@ -7,7 +7,9 @@ whose union are the output's dependencies, or ``None`` where it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -19,6 +21,17 @@ from ._pattern import scipy_sparse
 Terms = list[list[Any]] | None
 # more dependencies than this in one intermediate array: no sparse pattern
 _MOST, _MOST_IN_A_ROW = 1 << 20, 128
+_least = ContextVar("_least", default=_MOST)
+
+
+@contextlib.contextmanager
+def sparse_only() -> Iterator[None]:
+    """Look for patterns with few nonzeros in each row alone, however few unknowns there are."""
+    token = _least.set(0)
+    try:
+        yield
+    finally:
+        _least.reset(token)
 
 
 class NotSparse(ValueError):
@@ -27,7 +40,7 @@ class NotSparse(ValueError):
 
 def check_count(count: int, width: int) -> None:
     """Raise :class:`NotSparse` for a number of dependencies on ``width`` elements that is too large."""
-    if count > max(_MOST, _MOST_IN_A_ROW * width):
+    if count > max(_least.get(), _MOST_IN_A_ROW * width):
         raise NotSparse(
             f"The program mixes too many elements for a sparse pattern: {count} dependencies on {width} unknowns. "
             "Declare the pattern to the solver, or use Dense() or a Krylov method."

@@ -36,12 +36,13 @@ class FirstThen(Solver):
 
     def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
         """Run both loops."""
-        quick = (
-            self.first.run(problem, x, args) if hasattr(self.first, "run") else iterate(problem, self.first, x, args)
-        )
+        alone = hasattr(self.first, "run")
+        quick = self.first.run(problem, x, args) if alone else iterate(problem, self.first, x, args)
         # full steps may come to rest where residuals level off, far above the start
         lower = problem.value(quick.x, *args) <= problem.value(x, *args)
-        done = (quick.status == Status.CONVERGED) & lower
+        done = (quick.status == Status.CONVERGED) & lower & jnp.isfinite(quick.error)
+        if alone:  # of one step, what rounding has left is a better start; of a matrix that is not definite, a saddle
+            x = trees.where((quick.status == Status.STALLED) & lower, quick.x, x)
         start = begin(problem, self.then, x, args)
         start = start._replace(status=jnp.where(done, Status.CONVERGED, start.status).astype(jnp.int32))
         going = lambda now: now.status == Status.RUNNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
@@ -14,6 +15,9 @@ from ..problems import Minimize
 from ..status import Status
 from ._base import Solver
 
+#: units of rounding that an error may have left
+_ROUNDING = 10
+
 
 @trees.register
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class QuadraticStep(Solver):
     r"""Newton's step for an objective that is quadratic, refined once: :math:`x - H^{-1} \nabla f(x)`.
 
     The Hessian must be positive definite for the linear solver; else the status is ``SINGULAR``. The error is
-    :math:`\|\nabla f\|_2`, relative to :math:`\|H x\|` (of a solution that is zero, to the gradient at the start).
+    :math:`\|\nabla f\|_2`. What it is compared with is relative to :math:`\|H x\|`, or to a share
+    :math:`\epsilon^{1/4}` of the gradient at the start, where the solution is zero; and at least rounding of what
+    :math:`H x` is made of.
     """
 
     linear_solver: Any = None
@@ -37,9 +43,14 @@ class QuadraticStep(Solver):
         new = trees.add(x, step)
         new = trees.add(new, solve(problem.gradient(new, *args))[0])
         error = trees.norm(problem.gradient(new, *args))
-        scale = trees.norm(at(new))
+        eps = trees.eps(x)
+        scale = jnp.maximum(trees.norm(at(new)), eps**0.25 * trees.norm(at.value))
+        # neighbors of opposite signs add up where a matrix takes differences
+        signs, varied = trees.signs(new), trees.varied(new)
+        stiff = trees.norm(at(varied)) / trees.norm(varied) * trees.norm(new)
+        made_of = jnp.maximum(stiff, trees.norm(at(jax.tree.map(lambda s, u: s * jnp.abs(u), signs, new))))
         rtol, atol = tolerances(self, x)
-        tol = rtol * jnp.where(scale > 0, scale, trees.norm(at.value)) + atol
+        tol = jnp.maximum(rtol * scale + atol, _ROUNDING * eps * made_of)
         status = jnp.where(error <= tol, Status.CONVERGED, Status.STALLED)
         status = jnp.where(indefinite, Status.SINGULAR, status)
         status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
