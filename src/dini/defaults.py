@@ -1,8 +1,8 @@
 """What a verb chooses where no solver is given: by what the trace of the problem shows.
 
 Everything is decided while a problem is traced, from shapes and from the programs of its functions: how many unknowns
-there are, whether the objective is quadratic or the residuals are linear, which elements of a Jacobian can be nonzero,
-and what a product with a matrix costs beside the solver's own work.
+there are, whether the objective is quadratic, which elements of a Jacobian can be nonzero, and what products with
+matrices cost beside the solver's own work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from .differentiation import Implicit
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
-from .solution import CHOICES
 from .solvers import (
     BFGS,
     LBFGS,
@@ -68,24 +67,20 @@ class Choice(NamedTuple):
     linear_solver: Any = None
 
 
-def _choice(name: str, solver: Solver, linear_solver: Any = None) -> Choice:
-    return Choice(solver, CHOICES[CHOICES.index(name)], linear_solver)
-
-
-_BFGS = _choice("BFGS()", BFGS())
-_BFGS_FROM_HESSIAN = _choice('BFGS(start="hessian")', BFGS(start="hessian"))
-_LBFGS = _choice("LBFGS()", LBFGS())
-_NEWTON = _choice("Newton()", Newton())
-_PROJECTED_NEWTON = _choice("ProjectedNewton()", ProjectedNewton())
-_LBFGSB = _choice("LBFGSB()", LBFGSB())
-_PROXIMAL_GRADIENT = _choice("ProximalGradient()", ProximalGradient())
-_LEVENBERG_MARQUARDT = _choice("LevenbergMarquardt()", LevenbergMarquardt())
-_QUICK_STEPS = _choice(
-    "GaussNewton(patience=None), or else LevenbergMarquardt()",
+_BFGS = Choice(BFGS(), "BFGS()")
+_BFGS_FROM_HESSIAN = Choice(BFGS(start="hessian"), 'BFGS(start="hessian")')
+_LBFGS = Choice(LBFGS(), "LBFGS()")
+_NEWTON = Choice(Newton(), "Newton()")
+_PROJECTED_NEWTON = Choice(ProjectedNewton(), "ProjectedNewton()")
+_LBFGSB = Choice(LBFGSB(), "LBFGSB()")
+_PROXIMAL_GRADIENT = Choice(ProximalGradient(), "ProximalGradient()")
+_LEVENBERG_MARQUARDT = Choice(LevenbergMarquardt(), "LevenbergMarquardt()")
+_QUICK_STEPS = Choice(
     FirstThen(GaussNewton(patience=None, max_steps=_FULL_STEPS), LevenbergMarquardt()),
+    "GaussNewton(patience=None), or else LevenbergMarquardt()",
 )
-_CONDAT_VU = _choice("CondatVu()", CondatVu())
-_ANDERSON = _choice("Anderson()", Anderson())
+_CONDAT_VU = Choice(CondatVu(), "CondatVu()")
+_ANDERSON = Choice(Anderson(), "Anderson()")
 
 
 @trees.register
@@ -143,7 +138,7 @@ def _minimizer(problem: Minimize, x: Any, args: tuple[Any, ...], plain: bool) ->
     if seen is not None:
         solver = _sparse(gradient, x, seen.cost) if seen.constant and not plain else None
         if solver is not None:
-            return _choice(_ONE_FACTORIZATION, FirstThen(QuadraticStep(solver), _LBFGS.solver), solver)
+            return Choice(FirstThen(QuadraticStep(solver), _LBFGS.solver), _ONE_FACTORIZATION, solver)
         dear = seen.constant or seen.cost.products >= _DEAR * size**2
         # what a loop keeps for its way back is not seen
         small = size <= linear.DENSE_LIMIT and size * seen.cost.largest <= _LARGEST_BATCH and not seen.cost.loops
@@ -170,7 +165,7 @@ def _root(problem: Root, x: Any, args: tuple[Any, ...]) -> Choice:
     solver = _sparse(residual, x, seen.cost) if seen else None
     if solver is None:
         return _NEWTON
-    return _choice("Newton(linear_solver=Sparse())", Newton(linear_solver=solver), solver)
+    return Choice(Newton(linear_solver=solver), "Newton(linear_solver=Sparse())", solver)
 
 
 class _Seen(NamedTuple):
