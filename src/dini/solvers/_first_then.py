@@ -20,7 +20,8 @@ from ._base import Solver
 class FirstThen(Solver):
     """Solve by one solver, and where it fails, or ends above the start, by another one from the start.
 
-    A first solver that takes no steps leaves a better start, if all that it lacks is accuracy. They are two loops, one after the other: of a batch, the second one runs on for the lanes that need it alone.
+    A first solver that takes no steps leaves a better start, if all that it lacks is accuracy. They run one after the
+    other: of a batch, the second one goes on for the lanes that need it alone.
     """
 
     first: Any

@@ -26,8 +26,8 @@ class QuadraticStep(Solver):
 
     The Hessian must be positive definite for the linear solver; else the status is ``SINGULAR``. The error is
     :math:`\|\nabla f\|_2`. What it is compared with is relative to :math:`\|H x\|`, or to a share
-    :math:`\epsilon^{1/4}` of the gradient at the start, where the solution is zero; and at least rounding of what
-    :math:`H x` is made of.
+    :math:`\epsilon^{1/2}` of the gradient at the start, of which it has then become rounding, where the solution is
+    zero; and at least rounding of what :math:`H x` is made of.
     """
 
     linear_solver: Any = None
@@ -44,7 +44,7 @@ class QuadraticStep(Solver):
         new = trees.add(new, solve(problem.gradient(new, *args))[0])
         error = trees.norm(problem.gradient(new, *args))
         eps = trees.eps(x)
-        scale = jnp.maximum(trees.norm(at(new)), eps**0.25 * trees.norm(at.value))
+        scale = jnp.maximum(trees.norm(at(new)), eps**0.5 * trees.norm(at.value))
         # neighbors of opposite signs add up where a matrix takes differences
         signs, varied = trees.signs(new), trees.varied(new)
         stiff = trees.norm(at(varied)) / trees.norm(varied) * trees.norm(new)
