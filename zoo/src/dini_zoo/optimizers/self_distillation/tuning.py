@@ -172,5 +172,5 @@ def descend(
         tried=np.stack([np.asarray(start), *seen]),
         evaluations=int(solution.stats.steps) + 1,
         seconds=time.perf_counter() - begin,
-        status=solution.status.name.lower() if hasattr(solution.status, "name") else str(solution.status),
+        status=dini.Status(int(solution.status)).name.lower(),
     )
