@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation import Differentiation, Implicit
-from .differentiation._engine import constant
+from .differentiation._rules import constant
 from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
 from .settings import require_count

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation import Differentiation, Implicit
-from .differentiation._certificate import Parameters, first, forward, guarded, leading, reverse
-from .differentiation._linearization import Linearization, linearize
+from .differentiation._certificate import first, forward, guarded, leading, reverse
+from .differentiation._linearization import Linearization, Parameters, linearize
 from .differentiation._verdict import Certificate, Verdict
 from .functions import as_function
 from .linear import Auto, System
@@ -58,15 +58,9 @@ def _at(
     leaves, treedef = jax.tree.flatten(args)
     owner = [i for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
     places = [i for i, leaf in enumerate(leaves) if trees.is_inexact(leaf) and owner[i] in argnums]
-
-    def merge(some: list[Any]) -> Any:
-        full = list(leaves)
-        for i, leaf in zip(places, some, strict=True):
-            full[i] = leaf
-        return problem, jax.tree.unflatten(treedef, full), condition
-
-    moving = [trees.strong(jnp.asarray(leaves[i])) for i in places]
-    return at, system, Parameters(moving, merge), places, treedef
+    some, put = trees.picked(leaves, places)
+    merge = lambda some: (problem, jax.tree.unflatten(treedef, put(some)), condition)
+    return at, system, Parameters(trees.strong(list(map(jnp.asarray, some))), merge), places, treedef
 
 
 def _name(problem: Any) -> str:
@@ -351,10 +345,8 @@ def _argnums(argnums: int | tuple[int, ...] | None, count: int) -> tuple[int, ..
 
 
 def _scatter(some: list[Any], places: list[int], treedef: Any) -> Any:
-    full: list[Any] = [None] * treedef.num_leaves
-    for i, leaf in zip(places, some, strict=True):
-        full[i] = leaf
-    return jax.tree.unflatten(treedef, full)
+    nothing: list[Any] = [None] * treedef.num_leaves
+    return jax.tree.unflatten(treedef, trees.picked(nothing, places)[1](some))
 
 
 def _basis(tree: Any) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 from . import recognised, trees
 from .defaults import Default, settled
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
-from .differentiation._engine import refused
+from .differentiation._guards import refused
 from .differentiation._value import objective_at
 from .functions import Watched
 from .hints import explained, scipy_method

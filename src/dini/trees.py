@@ -235,13 +235,18 @@ def is_inexact(leaf: Any) -> bool:
 def parted(a: Tree, which: Callable[[Any], bool]) -> tuple[list[Any], Callable[[list[Any]], Tree]]:
     """Return the leaves for which ``which`` holds, and a function that makes a tree like ``a`` of others for these."""
     leaves, treedef = jax.tree.flatten(a)
-    places = [i for i, leaf in enumerate(leaves) if which(leaf)]
+    some, merge = picked(leaves, [i for i, leaf in enumerate(leaves) if which(leaf)])
+    return some, lambda some: jax.tree.unflatten(treedef, merge(some))
 
-    def merge(some: list[Any]) -> Tree:
+
+def picked(leaves: list[Any], places: list[int]) -> tuple[list[Any], Callable[[list[Any]], list[Any]]]:
+    """Return the leaves at some places, and a function that puts others into these places."""
+
+    def merge(some: list[Any]) -> list[Any]:
         full = list(leaves)
         for i, leaf in zip(places, some, strict=True):
             full[i] = leaf
-        return jax.tree.unflatten(treedef, full)
+        return full
 
     return [leaves[i] for i in places], merge
 

@@ -34,11 +34,10 @@ from .. import trees
 from ..linear import Solved, System
 from ..linear._system import Rough
 from ..status import OnFailure, guard
-from ._linearization import Linearization
-from ._verdict import Certificate, Verdict, failure
+from ._guards import never, times
+from ._linearization import Linearization, Parameters
+from ._verdict import TOLERANCE, Certificate, Verdict, failure
 
-#: A verdict is good up to this estimated relative error of the derivative.
-TOLERANCE = 1e-2
 # First-order estimates are exceeded by as much as the Newton step leaves of the residual, and as iterative solvers
 # leave of a correction, of which digits or the size were asked, and of a system that they did not solve. A step that
 # did not reduce the residual (at the level of rounding, or far away) makes them estimates of the order of magnitude
@@ -75,17 +74,6 @@ class _Correction(NamedTuple):
     def inverse(self, least: jax.Array) -> jax.Array:
         """Return a bound of the inverse's norm from below, from a smaller one."""
         return jnp.maximum(least, _ratio(self.length, self.residual))
-
-
-class Parameters(NamedTuple):
-    """The parameters that move: their values, and how the others complete them."""
-
-    moving: list[Any]
-    merge: Any
-
-    def apply(self, at: Linearization, u: Any) -> Any:
-        """Return the condition at ``u`` as a function of what moves."""
-        return lambda some: at.function(u, self.merge(some))
 
 
 def forward(
@@ -429,7 +417,7 @@ def solve_certified(
 
     rhs = _nothing(tangents, at.x), tangents
     solution: Any = jax.lax.custom_linear_solve(product, rhs, solve, solve_transposed)
-    return trees.linked(solution)[0]
+    return times(1 + never((at.x, parameters.moving)), trees.linked(solution)[0])
 
 
 def _nothing(a: Any, like: Any) -> Any:

@@ -22,8 +22,10 @@ from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..reports import KEEP, by_python, forget, policy, reviewed
 from ..status import OnFailure, check_on_failure
 from ..traces import untraced
-from ._engine import as_declared, implicit, solve_real
+from ._engine import Ended, How, implicit
+from ._guards import as_declared
 from ._linearization import Linearization
+from ._tangents import solve_real, solve_tangent_at_solution
 
 
 def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
@@ -251,18 +253,15 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
         matvec = _linearize(lambda u, *a: condition(None, u, *a), x, some)
         return Linearization(x, function, matvec, call.structure, declared=True)
 
-    x, aux = implicit(
-        lambda consts, init, parameters: hoisted(consts, init, parameters[0]),
-        hoisted.consts,
-        linearize,
-        start,
-        (some, closed),
-        linear_solver=closed_solver(linear_solver, hoisted.shape[0]),
-        on_failure=call.on_failure,
-        name=f"the solution of {call.name}",
-        judge=True,
-    )
-    return (x, aux) if call.has_aux else x
+    def solved(constants: Any, parameters: Any) -> Ended:
+        x, aux = hoisted(*constants, parameters[0])
+        return Ended(x, rest=aux)
+
+    # of somebody else's solver, no status is known
+    linear_solver, name = closed_solver(linear_solver, hoisted.shape[0]), f"the solution of {call.name}"
+    how = How(solve_tangent_at_solution, linear_solver, call.on_failure, name)
+    ended = implicit(solved, (hoisted.consts, start), (some, closed), linearize, how)
+    return (ended.x, ended.rest) if call.has_aux else ended.x
 
 
 _compiled_solver = jax.jit(_differentiable, static_argnums=4)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from .. import trees
 from ..linear import Reduction, Structure, System
@@ -52,6 +53,36 @@ class Linearization(NamedTuple):
     def system(self, linear_solver: Any) -> System:
         """Return the linear system of the derivative."""
         return System(self.matvec, self.x, self.structure, self.reduction, linear_solver)
+
+
+class Parameters(NamedTuple):
+    """The parameters that move: their values, and how the others complete them."""
+
+    moving: list[Any]
+    merge: Callable[[list[Any]], Any]
+
+    @classmethod
+    def that_move(cls, leaves: list[Any], tangents: list[Any], treedef: Any) -> tuple[Parameters, list[Any]]:
+        """Return those of a tree's leaves whose tangents are not known to be zero, and these tangents."""
+        places = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
+        moving, merge = trees.picked(leaves, places)
+        completed = lambda some: jax.tree.unflatten(treedef, merge(some))
+        return cls(moving, completed), [tangents[i] for i in places]
+
+    @property
+    def values(self) -> Any:
+        """All parameters."""
+        return self.merge(self.moving)
+
+    def apply(self, at: Linearization, u: Any) -> Any:
+        """Return the condition at ``u`` as a function of what moves."""
+        return lambda some: at.function(u, self.merge(some))
+
+
+def instantiated(primals: Any, tangents: Any) -> Any:
+    """Return tangents as arrays, where they may be symbolic."""
+    one = lambda x, dx: jnp.zeros_like(x) if isinstance(dx, SymbolicZero) else dx
+    return jax.tree.map(one, primals, tangents)
 
 
 def linearize(x: Any, parameters: tuple[Any, tuple[Any, ...], Any]) -> Linearization:

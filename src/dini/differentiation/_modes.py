@@ -16,8 +16,12 @@ from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
 from ..settings import require_choice
 from ..status import OnFailure, Status
-from ._engine import constant, implicit, marked, one_step
+from ._certificate import solve_certified
+from ._engine import Ended, How, implicit, one_step
+from ._guards import marked
 from ._linearization import linearize
+from ._rules import constant
+from ._tangents import solve_tangent, solve_tangent_at_solution
 from ._watched import LEAST, MOST, RUNAWAY, watched
 
 
@@ -119,30 +123,26 @@ class Implicit(Differentiation):
         # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
         reuses = self.condition is None and self.linear_solver is None and not (self.certify or self.approximate)
 
-        def forward(constants: Any, parameters: Any) -> tuple[Any, Any]:
+        def forward(start: Any, solver: Any, parameters: Any) -> Ended:
             problem, args, _ = parameters
-            outcome = _forward(problem, constants[1], constants[0], args, monitor)
-            left = constants[1].derivative_solver(problem, outcome.x, outcome.state) if reuses else None
-            return outcome.x, (outcome._replace(x=None), left)
+            outcome = _forward(problem, solver, start, args, monitor)
+            left = solver.derivative_solver(problem, outcome.x, outcome.state) if reuses else None
+            return Ended(outcome.x, outcome.status, left, outcome._replace(x=None))
 
-        constants, parameters = (x, solver), (problem, args, condition)
-        run = trees.hoist(forward, constants, parameters)
-        x, (outcome, _) = implicit(
-            run,
-            run.consts,
-            linearize,
-            constants,
-            parameters,
-            linear_solver=self._solver(condition, problem, solver, x),
-            on_failure=on_failure,
-            name=f"the solution of {problem.name}",
-            status_of=lambda extra: extra[0].status,
-            reuse=lambda extra: extra[1],
-            certify=self.certify,
-            # the solver's test is that of the problem's own condition, and of a convex one
-            judge=self.condition is not None or not _convex(problem),
-        )
-        return outcome._replace(x=x)
+        parameters = problem, args, condition
+        run = trees.hoist(forward, x, solver, parameters)
+        linear_solver, name = self._solver(condition, problem, solver, x), f"the solution of {problem.name}"
+        how = How(self._tangents(problem), linear_solver, on_failure, name)
+        ended = implicit(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, linearize, how)
+        return ended.rest._replace(x=ended.x)
+
+    def _tangents(self, problem: Any) -> Any:
+        """Return what solves the equation of the derivative."""
+        if self.certify:
+            return solve_certified
+        # the solver's test is that of the problem's own condition, and of a convex one
+        known = self.condition is None and _convex(problem)
+        return solve_tangent if known else solve_tangent_at_solution
 
     def _solver(self, condition: Any, problem: Any, solver: Any, x: Any) -> Any:
         if self.linear_solver is not None:
@@ -187,18 +187,18 @@ class OneStep(Differentiation):
         """Solve, and attach the derivative of one more step."""
         _require_step(solver, "OneStep")
 
-        def forward(constants: Any, parameters: Any) -> tuple[Any, Any]:
-            outcome = _forward(parameters[0], constants[1], constants[0], parameters[1], monitor)
-            return outcome.x, outcome._replace(x=None)
+        def forward(start: Any, solver: Any, parameters: Any) -> Ended:
+            outcome = _forward(parameters[0], solver, start, parameters[1], monitor)
+            return Ended(outcome.x, rest=outcome._replace(x=None))
 
-        constants, parameters = (x, solver), (problem, args)
-        run = trees.hoist(forward, constants, parameters)
+        def again(ended: Ended, given: Any, parameters: Any) -> Any:
+            problem, args = parameters
+            return given[-1].differentiable_step(problem, ended.x, ended.rest.state, *args)
 
-        def again(x: Any, outcome: Outcome, constants: Any, parameters: Any) -> Any:
-            return constants[1].differentiable_step(parameters[0], x, outcome.state, *parameters[1])
-
-        x, outcome = one_step(run, run.consts, again, constants, parameters)
-        return _mark(outcome._replace(x=x), on_failure)
+        parameters = problem, args
+        run = trees.hoist(forward, x, solver, parameters)
+        ended = one_step(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, again)
+        return _mark(ended.rest._replace(x=ended.x), on_failure)
 
 
 @trees.register
@@ -340,9 +340,7 @@ def _last_steps(
 
 def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:
     """Make the derivative of a failed solve NaN, as :class:`Implicit` does, unless the caller asked for it as it is."""
-    if on_failure in ("warn", "ignore"):
-        return outcome
-    return outcome._replace(x=marked(outcome.x, outcome.status))
+    return outcome._replace(x=marked(outcome.x, outcome.status, on_failure))
 
 
 def solver_name(solver: Any) -> str:

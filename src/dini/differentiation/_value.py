@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ._engine import moving_places, rederived
+from ._linearization import Parameters
+from ._rules import rederived
 
 
 def objective_at(problem: Any, x: Any, args: tuple[Any, ...], known: Any = None) -> Any:
@@ -20,35 +21,29 @@ def objective_at(problem: Any, x: Any, args: tuple[Any, ...], known: Any = None)
     """
     leaves, treedef = jax.tree.flatten((x, problem, args))
 
-    def objective(leaves: list[Any]) -> Any:
-        x, problem, args = jax.tree.unflatten(treedef, leaves)
+    def objective(parts: Any) -> Any:
+        x, problem, args = parts
         return problem.objective(x, *args)
 
     if not all(getattr(getattr(problem, part, None), "valued", True) for part in ("penalty", "outer")):
         return jnp.full((), jnp.nan, trees.real_dtype(x))
     try:
-        value = objective(jax.lax.stop_gradient(leaves)) if known is None else known
+        value = objective(jax.lax.stop_gradient((x, problem, args))) if known is None else known
     except NotImplementedError:  # a penalty of a user's own class, without a value
         return jnp.full((), jnp.nan, trees.real_dtype(x))
 
     def derive(primals: Any, tangents: Any) -> Any:
         value, leaves = primals
-        moving = moving_places(tangents[1])
-        if not moving:
+        moved, dots = Parameters.that_move(leaves, tangents[1], treedef)
+        if not dots:
             return tangents[0]
-        some, dots = [leaves[i] for i in moving], [tangents[1][i] for i in moving]
-
-        def moved(some: list[Any]) -> Any:
-            full = list(leaves)
-            for i, leaf in zip(moving, some, strict=True):
-                full[i] = leaf
-            return objective(full)
+        at = lambda some: objective(moved.merge(some))
 
         def along(some: list[Any], dots: list[Any]) -> Any:
-            if trees.hoist(moved, some).calls("custom_vjp_call"):  # such functions have no forward mode
-                return trees.vdot(jax.grad(moved)(some), dots)
-            return jax.jvp(moved, (some,), (dots,))[1]
+            if trees.hoist(at, some).calls("custom_vjp_call"):  # such functions have no forward mode
+                return trees.vdot(jax.grad(at)(some), dots)
+            return jax.jvp(at, (some,), (dots,))[1]
 
-        return jax.checkpoint(along)(some, dots).astype(value.dtype)
+        return jax.checkpoint(along)(moved.moving, dots).astype(value.dtype)
 
     return rederived(jax.lax.stop_gradient(value), leaves, derive)

@@ -12,6 +12,9 @@ import numpy as np
 from .. import trees
 from ..status import DerivativeError, Status
 
+#: A verdict is good up to this estimated relative error of the derivative.
+TOLERANCE = 1e-2
+
 
 class Verdict(enum.IntEnum):
     """What to think of a derivative; ``RELIABLE`` (zero) is the only good one."""

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..status import DerivativeError, OnFailure, Status, guard
-from ._engine import moving_places, rederived
-from ._linearization import linearize
+from ._linearization import Parameters, instantiated, linearize
+from ._rules import rederived
 
 #: What may be left of the equation of a converged point's derivative, over its right-hand side: the derivative's
 #: relative error, which is larger than the point's. After a number of steps that somebody has asked for, only a runaway
@@ -56,39 +56,25 @@ def watched(
     treedef = jax.tree.structure(parameters)
 
     def derive(primals: Any, tangents: Any) -> Any:
-        dots = tangents[1][2]
-        moving = moving_places(dots)
-        if not moving:
-            return tangents[0]
         x, ((share, least), consts, leaves) = jax.lax.stop_gradient(primals)
-
-        def merge(some: list[Any]) -> Any:
-            full = list(leaves)
-            for i, leaf in zip(moving, some, strict=True):
-                full[i] = leaf
-            return jax.tree.unflatten(treedef, full)
-
-        some = [leaves[i] for i in moving]
-        again = lambda some: replay(consts, *merge(some))
-        figures, sound = _left_over(x, again, merge, some)
+        moved, dots = Parameters.that_move(leaves, tangents[1][2], treedef)
+        if not dots:
+            return tangents[0]
+        again = lambda some: replay(consts, *moved.merge(some))
+        figures, sound = _left_over(x, again, moved)
         # where the solution does not move, there is nothing that an error could be a share of
         failed = sound & jnp.isfinite(share) & ~(figures[0] <= share * figures[1] + least)
         # a point that does not move may be wrong as well: what is made of its derivative must reach the parameters
-        nothing = functools.reduce(jnp.add, [jnp.sum(jnp.real(dots[i])) * 0 for i in moving])
-        dx = jax.tree.map(lambda u, du: _instantiated(u, du) + nothing.astype(u.dtype), x, tangents[0])
+        nothing = functools.reduce(jnp.add, [jnp.sum(jnp.real(dot)) * 0 for dot in dots])
+        dx = jax.tree.map(lambda du: du + nothing.astype(du.dtype), instantiated(x, tangents[0]))
         return guard(dx, failed, functools.partial(_failure, name), (figures,), on_failure)
 
     return rederived(x, (limits, replay.consts, jax.tree.leaves(parameters)), derive)
 
 
-def _instantiated(primal: Any, tangent: Any) -> jax.Array:
-    return tangent if moving_places([tangent]) else jnp.zeros_like(primal)
-
-
-def _left_over(
-    x: Any, replay: Callable[[Any], Any], merge: Callable[[Any], Any], some: list[Any]
-) -> tuple[jax.Array, jax.Array]:
+def _left_over(x: Any, replay: Callable[[Any], Any], moved: Parameters) -> tuple[jax.Array, jax.Array]:
     """Return the sizes of what the equation of the derivative leaves and of its terms, and whether these are known."""
+    some, merge = moved
     along = trees.varied(some)
     dx = jax.jvp(replay, (some,), (along,))[1]
     problem, args, _, _ = merge(some)
