@@ -18,8 +18,7 @@ class State(NamedTuple):
     key: Any
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dini.solver
 class Descent(dini.Solver):
     """A user's own, whose Python runs once a program."""
 

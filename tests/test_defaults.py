@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dini
-from dini.costs import cost, reached
+from dini.functions.costs import cost, reached
 from dini.solution import CHOICES
 
 R = np.random.RandomState(0)

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import dini
-from dini import hints
+from dini.checks import hints
 from dini.solvers import Solver
 
 

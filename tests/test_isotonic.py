@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import isotonic_regression as reference
 
-from dini.isotonic import isotonic_regression
+from dini.numerics.isotonic import isotonic_regression
 
 run = jax.jit(isotonic_regression, static_argnames=("increasing", "axis"))
 KINDS = {

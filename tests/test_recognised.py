@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import dini
-from dini import recognised
-from dini.trees import hoist
+from dini.functions import hoist, recognised
 
 _solve = sys.modules["dini.solve"]._solve
 A, B = jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])

@@ -10,7 +10,7 @@ from jax.extend.core import jaxpr_as_fun
 
 import dini
 from dini.linear._small import solve_pivoted, swept
-from dini.solvers._definite import inverse_positive, model_positive, solve_positive
+from dini.solvers.shared._definite import inverse_positive, model_positive, solve_positive
 
 
 def spectrum(n: int, signs: str) -> np.ndarray:

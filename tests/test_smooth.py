@@ -247,7 +247,7 @@ def compact(model):
 def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
     """Against a fine grid on the piecewise linear path of a quadratic model with a low-rank part."""
     from dini.solvers import _lbfgsb
-    from dini.solvers._box import Box
+    from dini.solvers.shared._box import Box
 
     rng = np.random.default_rng(0)
     for _ in range(5):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from dini.spectral import divided_difference, singular_function, symmetric_function
+from dini.numerics.spectral import divided_difference, singular_function, symmetric_function
 
 
 def scaled_tanh(s, scale):

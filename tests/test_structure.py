@@ -4,38 +4,12 @@ import ast
 from pathlib import Path
 
 import pytest
+from floors import FLOORS, PAGE, page
 
 import dini
 
 SOURCE = Path(dini.__file__).parent
-FLOORS = [
-    {"deferred", "hints", "products", "programs"},
-    {"costs", "traces"},
-    {"reports"},
-    {"captured", "trees", "status", "settings"},
-    {"functions", "isotonic"},
-    {"recognised"},
-    {"linear"},
-    {"separable"},
-    {"working_sets"},
-    {"spectral"},
-    {"sets"},
-    {"penalties", "perturbed"},
-    {"losses"},
-    {"conditions"},
-    {"problems", "solution"},
-    {"loop", "monitors"},
-    {"differentiation"},
-    {"solvers"},
-    {"defaults"},
-    {"solve"},
-    {"batches", "iterators"},
-    {"certified", "one_sided"},
-    {"verbs"},
-    {"testing"},
-    {"__init__"},
-]
-LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+LEVEL = {name: level for level, (names, _) in enumerate([*FLOORS, (("__init__",), "")]) for name in names}
 
 
 def imported(path, package):
@@ -63,12 +37,17 @@ def test_imports_go_down(path):
             assert LEVEL[name] < LEVEL[own] or own == "__init__", f"{path.name} on floor {own} imports {name} above it"
 
 
+def test_the_page_has_the_floors():
+    text = PAGE.read_text()
+    assert page(text) == text, "run python tests/floors.py"
+
+
 def test_only_the_engine_knows_custom_rules():
     """custom_jvp appears in the engine and where a part has a rule of its own; custom_vjp nowhere."""
     users = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if "jax.custom_jvp" in p.read_text()}
     assert users == {
         "differentiation/_rules.py",
-        "isotonic.py",
+        "numerics/isotonic.py",
         "linear/_small.py",  # an inverse
         "losses/_fenchel_young.py",
         "penalties/_barriers.py",
@@ -79,7 +58,7 @@ def test_only_the_engine_knows_custom_rules():
         "sets/_power.py",
         "sets/_simplex.py",
         "sets/_transport.py",
-        "spectral.py",
+        "numerics/spectral.py",
     }
     assert not [p for p in SOURCE.rglob("*.py") if "jax.custom_vjp" in p.read_text()]
 
@@ -96,7 +75,7 @@ def test_products_are_in_full_precision():
             if operator or function:
                 plain.add(str(path.relative_to(SOURCE)))
     plain = {name for name in plain if not name.startswith("testing/")}
-    assert plain == {"products.py", "sets/_affine.py", "linear/_sparsity_rules.py"}
+    assert plain == {"trees/products.py", "sets/_affine.py", "linear/_sparsity_rules.py"}
 
 
 ZOO = Path(__file__).parents[1] / "zoo" / "src" / "dini_zoo"

@@ -9,7 +9,7 @@ import scipy.optimize
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 
 import dini
-from dini.working_sets import Elements, dispatch, sizes
+from dini.numerics.working_sets import Elements, dispatch, sizes
 
 SOLVERS = [dini.ProximalNewton(), dini.CoordinateDescent()]
 LASSO = dini.LinearComposite(lambda z, w, X, y: 0.5 * jnp.mean((z - y) ** 2), lambda X, y: X.T)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
+from .checks.hints import missing_name as _missing_name
 from .deferred import deferred as _deferred
 from .differentiation import (
     Auto,
@@ -19,7 +20,6 @@ from .differentiation import (
     root_jvp,
     root_vjp,
 )
-from .hints import missing_name as _missing_name
 from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
@@ -63,6 +63,7 @@ from .solvers import (
     Solver,
     TrustRegionNewtonCG,
     VariableProjection,
+    solver,
 )
 from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
@@ -155,6 +156,7 @@ __all__ = [
     "run_iterator",
     "sets",
     "solve",
+    "solver",
     "solvers",
     "testing",
 ]

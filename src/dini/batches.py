@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from . import trees
+from .checks.records import record
+from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
 from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
-from .settings import require_count
 from .solution import Solution
 from .solve import as_solver, explain, solve
 from .solvers import Solver
@@ -23,8 +24,7 @@ from .status import OnFailure, Status, check_on_failure
 _IMPLICIT = Implicit()
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class _Found(Solver):
     """A solver that returns what has been found already."""
 

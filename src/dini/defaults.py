@@ -8,14 +8,14 @@ matrices cost beside the solver's own work.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 
 from . import linear, trees
-from .costs import Cost, cost, reached
+from .checks.records import record
 from .differentiation import Implicit
+from .functions.costs import Cost, cost, reached
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
@@ -32,10 +32,10 @@ from .solvers import (
     ProximalGradient,
     Solver,
 )
-from .solvers._box import has_bounds
-from .solvers._first_then import FirstThen
-from .solvers._quadratic_step import QuadraticStep
-from .solvers._resumed import Counted, Resumed
+from .solvers.shared._box import has_bounds
+from .solvers.shared._first_then import FirstThen
+from .solvers.shared._quadratic_step import QuadraticStep
+from .solvers.shared._resumed import Counted, Resumed
 
 #: a minimum of up to this many unknowns keeps a dense inverse Hessian
 _DENSE_INVERSE = 32
@@ -83,8 +83,7 @@ _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Default(Solver):
     """The choice of a verb, which is made where the problem is traced."""
 

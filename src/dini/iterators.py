@@ -15,7 +15,7 @@ from .loop import threshold
 from .problems import check_unknown
 from .solution import Solution, failure
 from .solve import as_solver, explain, on_reals
-from .solvers._resumed import fitting, running
+from .solvers.shared._resumed import fitting, running
 from .status import Status
 
 

@@ -112,7 +112,7 @@ def _asked_for(end: Outcome) -> Outcome:
 
 def _judge(solver: Any, now: Outcome, new: Outcome) -> Outcome:
     """Keep the best point beside a new one; an error that has grown by one over the unit roundoff has diverged."""
-    lags = getattr(solver, "lags", False)
+    lags = getattr(solver, "error_before_step", False)
     best, error = now.best
     better = new.error < error
     point = trees.where(better, now.x if lags else new.x, best)
@@ -168,7 +168,7 @@ def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], moni
     """Return the loop of :func:`iterate` after one step more."""
     new = _advance(problem, solver, now, args, monitor, solver.max_steps)
     keep = new.status == Status.NONFINITE
-    if getattr(solver, "lags", False) and not getattr(problem, "composite", False):
+    if getattr(solver, "error_before_step", False) and not getattr(problem, "composite", False):
         # the error is that of the point before the step: the next one is better where errors have been seen to fall
         keep |= (new.status == Status.CONVERGED) & (~(new.error < now.error) | jnp.isinf(now.error))
     new = new._replace(x=trees.where(keep, now.x, new.x))
@@ -185,7 +185,7 @@ def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> 
 def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
     """Return the objective at the last point of a solver whose state belongs to it, or ``None``."""
     evaluated = not isinstance(solver.max_steps, int) or solver.max_steps > 0
-    known = getattr(solver, "value_in", None)
+    known = getattr(solver, "last_value", None)
     return known(problem, end.state) if evaluated and known is not None else None
 
 
@@ -197,7 +197,7 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
     And an objective that is NaN may have a gradient: solvers that only ever look at that are told here.
     """
     finite = trees.all_finite(end.x)
-    if getattr(solver, "blind", False):
+    if getattr(solver, "gradient_only", False):
         finite &= jnp.isfinite(problem.value(end.x, *args))
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import trees
+from .checks.records import record
 from .functions import function_name
 
 
@@ -51,8 +51,7 @@ class Monitor:
         return history
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Callback(Monitor):
     """Call ``fun(info)`` on the host every ``every`` steps.
 
@@ -140,8 +139,7 @@ class ProgressBar(Callback):
 jax.tree_util.register_pytree_node(ProgressBar, lambda bar: ((), bar.every), lambda every, _: ProgressBar(every))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Record(Monitor):
     """Keep the scalar fields of the solver's state of the first ``size`` steps in ``solution.history``.
 
@@ -167,8 +165,7 @@ class Record(Monitor):
         return {name: history[name].at[steps - 1].set(value, mode="drop") for name, value in _scalars(state).items()}
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Monitors(Monitor):
     """Several monitors at once; the history is a tuple with the history of each."""
 

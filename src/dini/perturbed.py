@@ -7,7 +7,7 @@ smooth, and so is its derivative, which needs no derivative of ``y``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import jax
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import trees
+from .checks.records import record
+from .checks.settings import positive, require_choice, require_count, require_positive
 from .deferred import Array, Float
 from .functions import as_function
-from .settings import positive, require_choice, require_count, require_positive
 
 __all__ = ["Perturbed", "one_hot_argmax", "ranks"]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Perturbed:
     r"""A piecewise-constant function, averaged over noise: :math:`y_\sigma(\theta) = E[y(\theta + \sigma Z)]`.
 

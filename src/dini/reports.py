@@ -24,7 +24,7 @@ import numpy as np
 from jax.interpreters import ad, batching, mlir
 
 from .deferred import deferred
-from .traces import untraced
+from .functions.traces import untraced
 
 #: the policy ``raise`` where Python comes past after the program
 KEEP: Any = "keep"

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,24 +19,24 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from . import recognised, trees
+from . import trees, xla
+from .checks.hints import explained, scipy_method
+from .checks.settings import require_count
 from .defaults import Default, settled
 from .differentiation import Differentiation, Implicit, OneStep, Unrolled
 from .differentiation._guards import refused
 from .differentiation._value import objective_at
-from .functions import Watched
-from .hints import explained, scipy_method
+from .functions import UserFunction, recognised
+from .functions.traces import untraced
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
-from .settings import require_count
 from .solution import CHOICES, Solution, failure
 from .solvers import Function, Solver
-from .solvers._resumed import Counted, Resumed
+from .solvers.shared._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
-from .traces import untraced
 
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
 
@@ -54,28 +54,6 @@ def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
             "State the problem in real and imaginary parts."
         )
     return problem.real_view(), trees.to_real(x)
-
-
-@cache
-def _never() -> jax.Array:
-    """Return false, where XLA cannot know it."""
-    with jax.core.eval_context():
-        return jnp.zeros((), bool)
-
-
-def _in_this_thread(figures: jax.Array, never: jax.Array | None) -> jax.Array:
-    """Return the figures, and make the program one that runs in the thread that asks for it, where ``never`` is given.
-
-    On a CPU, JAX hands a program to another thread unless it may call back, and of a small solve that is half of the
-    time. It is for callers who wait for the end, outside of all traces; the call never happens.
-    """
-    if never is None or jax.default_backend() != "cpu":
-        return figures
-
-    def by_host(figures: jax.Array) -> jax.Array:
-        return jax.pure_callback(np.asarray, figures, figures, vmap_method="broadcast_all")
-
-    return jax.lax.cond(never, by_host, lambda same: same, jax.lax.stop_gradient(figures))
 
 
 def _made(problem: Any, init: Any, args: Any) -> Any:
@@ -117,7 +95,7 @@ def _solve(
     tol = jnp.nan if outcome.tol is None else outcome.tol
     rest = {"aux": aux, "state": state, "history": history}
     solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, value, chosen, **rest)
-    return replace(solution, figures=_in_this_thread(solution.figures, never))
+    return replace(solution, figures=xla.in_this_thread(solution.figures, never))
 
 
 def _stopped(outcome: Outcome, monitor: Any, problem: Any, on_failure: OnFailure) -> Outcome:
@@ -272,7 +250,7 @@ def solve(
             resumed: Any = solver if state is None else Resumed(solver, state)
             resumed = resumed if steps is None else Counted(resumed, steps)
             outside = untraced()
-            never = None if on_failure == "ignore" or not outside else _never()
+            never = None if on_failure == "ignore" or not outside else xla.never()
             run = _solve if outside or on_failure != "raise" else _solve_by_python
             settings = (resumed, differentiation, monitor, on_failure, return_state, never)
             solution = recognised.call(run, _made, (problem, init, args), *settings)
@@ -361,7 +339,7 @@ def _solve_in_time(
     while True:
         resumed = Resumed(solver, state, jnp.asarray(min(group, solver.max_steps - taken), jnp.int32))
         began = time.perf_counter()
-        settings = (resumed, differentiation, None, on_failure, True, _never())
+        settings = (resumed, differentiation, None, on_failure, True, xla.never())
         solution: Solution = recognised.call(_solve, _made, (problem, init, args), *settings)
         status, steps, error, tol, value, chosen = np.asarray(solution.figures)
         now = time.perf_counter()
@@ -417,7 +395,7 @@ def as_solver(solver: Any) -> Solver:
         return solver
     from_optax = str(getattr(solver, "__module__", None)).partition(".")[0] == "optax"
     if callable(solver) and not isinstance(solver, type) and not from_optax:
-        return Function(Watched(solver))
+        return Function(UserFunction(solver))
     if from_optax or (callable(getattr(solver, "init", None)) and callable(getattr(solver, "update", None))):
         raise TypeError(
             f"solver must be an object of dini.solvers: given {solver!r}. For a transformation of optax, opt, write "

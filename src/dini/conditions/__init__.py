@@ -8,7 +8,7 @@ serve ``dini.custom_root``, ``dini.root_jvp`` and ``dini.Root``.
 
 from typing import TYPE_CHECKING
 
-from ..hints import missing_name as _missing_name
+from ..checks.hints import missing_name as _missing_name
 from ._base import Condition, Given, Residual, as_condition, fixed_point
 from ._conic import ConicResidual
 from ._descent import (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 
 from .. import trees
+from ..checks.records import record
 from ..functions import as_function, close
 from ..linear import Linearized, Reduction
 
@@ -58,8 +59,7 @@ class Condition:
         return trees.norm(self.at(problem, x, *args)(problem, x, *args))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
 
@@ -76,8 +76,7 @@ class Residual(Condition):
         return hasattr(problem, "map")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Given(Condition):
     """A user's function ``F(x, *args)``; ``fixed_point`` says that it is ``x - T(x, *args)``."""
 
@@ -101,8 +100,7 @@ class Given(Condition):
         return dataclasses.replace(self, fun=close(self.fun, x, *args))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class _FixedPointResidual:
     map: Any
 

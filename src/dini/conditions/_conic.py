@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..products import dot, vdot
+from ..checks.records import record
 from ..sets import ConeProduct
+from ..trees.products import dot, vdot
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class ConicResidual:
     r"""The residual map of :math:`\min c^\top x` subject to :math:`Ex + s = d`, :math:`s \in K`.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
 from ..linear import Reduction
 from ..linear import solve as linear_solve
 from ._base import Condition
@@ -55,8 +56,7 @@ def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
     return inverse_curvature(lambda u: problem.gradient(u, *args), x) if given is None else given
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Stationary(Condition):
     r"""Stationarity of a smooth objective: :math:`F = \nabla_1 f(x, \theta)`. Its derivative is the Hessian."""
 
@@ -69,8 +69,7 @@ class Stationary(Condition):
         return problem.structure or "symmetric"
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class ProximalGradient(Condition):
     r"""The fixed point of the proximal gradient method, :math:`F = x - \mathrm{prox}_{\eta g}(x - \eta \nabla_1 f)`.
 
@@ -168,8 +167,7 @@ class ProximalGradient(Condition):
 ProjectedGradient = ProximalGradient
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class BlockProximalGradient(Condition):
     r"""The fixed point of block proximal gradient.
 
@@ -196,8 +194,7 @@ class BlockProximalGradient(Condition):
         return trees.sub(x, problem.prox(forward, self.step_sizes))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class MirrorDescent(Condition):
     r"""The fixed point of mirror descent.
 
@@ -225,8 +222,7 @@ class MirrorDescent(Condition):
         return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size, problem.constraint))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class NewtonStep(Condition):
     r"""The fixed point of Newton's method.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.records import record
 from ..linear import Reduction
 from ._base import Condition
 
@@ -59,8 +59,7 @@ def _weights(loss: Any, residuals: Any) -> Any:
     return unravel(jnp.maximum(first + 2 * second * flat * flat, 0))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class GaussNewton(Condition):
     """A condition of a least-squares problem, ``base``, linearized in the unknown with the Gauss-Newton matrix."""
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
 from ..functions import as_function
 from ..sets import NonNegative, Product, Set, Simplex
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class KL:
     r"""The entropy geometry, :math:`\varphi(x) = \sum_i x_i \log x_i`, on sets of nonnegative numbers.
 
@@ -81,8 +80,7 @@ def _excess(t: jax.Array) -> jax.Array:
     return s * t - 2 * s**3 * sum(s ** (2 * k) / (2 * k + 3) for k in range(6))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Geometry:
     r"""A user's own geometry: a mirror map and a Bregman projection.
 

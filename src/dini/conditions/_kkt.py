@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import jax
@@ -11,10 +11,11 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.hints import explained
+from ..checks.records import record
+from ..checks.settings import require_choice
 from ..functions import as_function
-from ..hints import explained
-from ..products import dot, vdot
-from ..settings import require_choice
+from ..trees.products import dot, vdot
 
 
 def _pull(name: str, fun: Any, z: Any, args: tuple[Any, ...], multiplier: Any) -> tuple[Any, Any]:
@@ -24,8 +25,7 @@ def _pull(name: str, fun: Any, z: Any, args: tuple[Any, ...], multiplier: Any) -
     return values, back(multiplier)[0]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class KKT:
     r"""The KKT conditions of :math:`\min_z f(z, \theta)` with :math:`H(z, \theta) = 0` and :math:`G(z, \theta) \le 0`.
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import require_positive
 from ..functions import as_function
-from ..products import tensordot
 from ..sets import project_simplex
-from ..settings import require_positive
+from ..trees.products import tensordot
 from ._descent import inverse_curvature
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class ConvexHull:
     r"""The condition of a minimum over the convex hull of vertices.
 

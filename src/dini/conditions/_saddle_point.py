@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from .. import trees
+from ..checks.records import record
 from ..linear import Linearized, Reduction
 from ._descent import ProximalGradient
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SaddlePoint(ProximalGradient):
     r"""The saddle point of :math:`f(x) + g(x) + \langle Kx, y\rangle - h^*(y)`, as a fixed point.
 

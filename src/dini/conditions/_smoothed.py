@@ -7,17 +7,18 @@ smooth operator near it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import require_count, require_positive
+from ..numerics.separable import map_with
 from ..penalties import L1
-from ..separable import map_with
 from ..sets import Box, NonNegative
-from ..settings import require_count, require_positive
 from ._descent import ProximalGradient
 
 
@@ -26,8 +27,7 @@ def _with_derivative_of(smooth: Any, value: Any) -> Any:
     return jax.tree.map(lambda s, v: s + jax.lax.stop_gradient(v - s), smooth, value)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SmoothedProximalGradient(ProximalGradient):
     r"""The proximal gradient condition with the derivative of relaxed complementarity.
 
@@ -104,8 +104,7 @@ class SmoothedProximalGradient(ProximalGradient):
         )
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class PerturbedProximalGradient(ProximalGradient):
     r"""The proximal gradient condition with the mean derivative of the proximal operator around its argument.
 

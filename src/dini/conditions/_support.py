@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..working_sets import LARGEST, dispatch, sizes
+from ..numerics.working_sets import LARGEST, dispatch, sizes
 
 # rounding errors of the elements of P, in units in the last place
 _ROUNDING = 16

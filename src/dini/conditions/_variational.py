@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import require_positive
 from ..functions import as_function
 from ..sets import Set
-from ..settings import require_positive
 from ._descent import inverse_curvature
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class VariationalInequality:
     r"""The natural residual of a variational inequality.
 

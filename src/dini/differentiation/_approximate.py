@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 
 from .. import conditions, linear, trees
+from ..checks.records import record
+from ..checks.settings import require_count, require_positive
 from ..linear._krylov import wrap_linear_solver
 from ..loop import Outcome
-from ..settings import require_count, require_positive
 from ..status import OnFailure
 from ._linearization import linearize
 from ._modes import Differentiation, Implicit
@@ -32,8 +33,7 @@ def _as_fixed_point(condition: Any, problem: Any, x: Any, args: tuple[Any, ...],
     return condition
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Neumann(Differentiation):
     r"""Differentiate a fixed point with a truncated Neumann series instead of a linear solve.
 
@@ -86,8 +86,7 @@ class Neumann(Differentiation):
         return Implicit(condition, series).run(problem, solver, x, args, monitor, on_failure)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class JacobianFree(Differentiation):
     r"""Differentiate a fixed point as if the map did not depend on its point: :math:`\partial x \approx \partial_2 T`.
 
@@ -140,8 +139,7 @@ class Choice(NamedTuple):
     condition: float
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Auto(Differentiation):
     """Differentiate exactly, by the cheapest method that the solution allows, measured where it is needed.
 

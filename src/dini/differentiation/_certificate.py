@@ -30,7 +30,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from .. import trees
+from .. import trees, xla
 from ..linear import Solved, System
 from ..linear._system import Rough
 from ..status import OnFailure, guard
@@ -160,15 +160,14 @@ def reverse(
     du = loose.w
     gradient = _each(lambda u: pull(u)[0], u)
     stretch = _ratio(trees.norm(gradient), trees.norm(u))
-    # one pass over derivatives in large data after another: threads that share a core slow each other down
-    better, _ = jax.lax.optimization_barrier((trees.sub(u, du), stretch))
+    better = xla.after(trees.sub(u, du), stretch, "certificate: passes")
     corrected = _each(lambda u: pull_nearby(u)[1], better)
     if direct is not None:
         gradient, corrected = trees.add(gradient, direct), trees.add(corrected, direct_nearby)
     if given is not None:
         gradient = given
     size = _size(trees.norm(corrected), at.x, moving, trees.norm(v), norm * rough.inverse_norm)
-    left, right, _ = jax.lax.optimization_barrier((gradient, corrected, size))
+    left, right = xla.after((gradient, corrected), size, "certificate: passes")
     error = trees.norm(trees.sub(left, right))
     noise = None
     if system.dense:
@@ -176,8 +175,8 @@ def reverse(
         perturbed = _each(lambda w: transposed.solve(transposed.perturbation(w, signs)).w, u)
         # once the corrected gradient is no longer needed, in its place: a gradient in the data is as large as they are,
         # and fresh memory costs more than the arithmetic
-        perturbed = jax.lax.optimization_barrier((perturbed, error))[0]
-        noise = jax.lax.optimization_barrier(_each(lambda w: pull(w)[0], perturbed))
+        perturbed = xla.after(perturbed, error, "certificate: noise")
+        noise = xla.once(_each(lambda w: pull(w)[0], perturbed), "certificate: noise")
     return (
         trees.scale(top, u),
         trees.scale(top, gradient) if known is None else known,

@@ -6,7 +6,6 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -14,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .. import recognised, trees
+from .. import trees
+from ..checks.records import record
 from ..conditions import as_condition
-from ..functions import Key, all_arrays, as_function, close
+from ..functions import Key, all_arrays, as_function, close, hoist, recognised
+from ..functions.traces import untraced
 from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..reports import KEEP, by_python, forget, policy, reviewed
 from ..status import OnFailure, check_on_failure
-from ..traces import untraced
 from ._engine import Ended, How, implicit
 from ._guards import as_declared
 from ._linearization import Linearization
@@ -226,7 +226,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
     traced = all(_is_dynamic(leaf) for leaf in jax.tree.leaves(init))
     start, given = (init, run) if traced else (None, lambda _, some: run(init, some))
     try:
-        hoisted = trees.hoist(given, start, some)
+        hoisted = hoist(given, start, some)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise TypeError(
             f"{call.name} asks for the values of its arguments, which JAX does not have while it traces a program. "
@@ -288,8 +288,7 @@ def custom_fixed_point(
     return _decorator(_Residual(as_function(map, "map")), map, has_aux, linear_solver, None, on_failure)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class _Residual:
     r"""The condition :math:`x - T(x, \theta) = 0` of a fixed point."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Literal
 
@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from .. import conditions, trees
+from ..checks.records import record
+from ..checks.settings import require_choice
 from ..conditions._gauss_newton import GaussNewton
+from ..functions import hoist
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
-from ..settings import require_choice
 from ..status import OnFailure, Status
 from ._certificate import solve_certified
 from ._engine import Ended, How, implicit, one_step
@@ -22,7 +24,7 @@ from ._guards import marked
 from ._linearization import linearize
 from ._rules import constant
 from ._tangents import solve_tangent, solve_tangent_at_solution
-from ._watched import LEAST, MOST, RUNAWAY, watched
+from ._unrolled import LEAST, MOST, RUNAWAY, tested_unrolled
 
 
 class Differentiation:
@@ -40,8 +42,7 @@ def _forward(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: 
     return iterate(problem, solver, x, args, monitor) if whole is None else whole(problem, x, args)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Implicit(Differentiation):
     r"""Differentiate by the implicit function theorem, :math:`\partial x = -(\partial_1 F)^{-1} \partial_2 F`.
 
@@ -130,7 +131,7 @@ class Implicit(Differentiation):
             return Ended(outcome.x, outcome.status, left, outcome._replace(x=None))
 
         parameters = problem, args, condition
-        run = trees.hoist(forward, x, solver, parameters)
+        run = hoist(forward, x, solver, parameters)
         linear_solver, name = self._solver(condition, problem, solver, x), f"the solution of {problem.name}"
         how = How(self._tangents(problem), linear_solver, on_failure, name)
         ended = implicit(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, linearize, how)
@@ -159,8 +160,7 @@ def _convex(problem: Any) -> bool:
     return all(getattr(getattr(problem, part, None), "convex", True) for part in ("constraint", "penalty"))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class OneStep(Differentiation):
     r"""Differentiate one step of the solver at its own end point, as if the point were constant.
 
@@ -196,13 +196,12 @@ class OneStep(Differentiation):
             return given[-1].differentiable_step(problem, ended.x, ended.rest.state, *args)
 
         parameters = problem, args
-        run = trees.hoist(forward, x, solver, parameters)
+        run = hoist(forward, x, solver, parameters)
         ended = one_step(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, again)
         return _mark(ended.rest._replace(x=ended.x), on_failure)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Unrolled(Differentiation):
     """Differentiate through the solver's steps.
 
@@ -285,9 +284,9 @@ class Unrolled(Differentiation):
         if getattr(solver, "count", None) is not None:
             steps, solver = solver.count, solver.solver
         outcome = iterate_differentiably(problem, solver, x, args, monitor, steps=steps, checkpoint=self.checkpoint)
-        return _mark(self._watch(outcome, problem, solver, x, args, on_failure, steps), on_failure)
+        return _mark(self._tested(outcome, problem, solver, x, args, on_failure, steps), on_failure)
 
-    def _watch(
+    def _tested(
         self,
         outcome: Outcome,
         problem: Any,
@@ -299,7 +298,7 @@ class Unrolled(Differentiation):
     ) -> Outcome:
         """Test the derivative where the point has converged."""
         # what so many constant steps make is what was asked for
-        if on_failure == "ignore" or (steps is not None and not getattr(solver, "fitted", False)):
+        if on_failure == "ignore" or (steps is not None and not getattr(solver, "adaptive", False)):
             return outcome
         tol = jax.lax.stop_gradient(accuracy(solver, x))
         if steps is not None:
@@ -312,7 +311,9 @@ class Unrolled(Differentiation):
         again = lambda problem, args, x, solver: replay(problem, solver, x, args, steps=steps)
         parameters = (problem, args, x, solver)
         name = f"the solution of {problem.name}"
-        end = watched(outcome.x, limits, trees.hoist(again, *parameters), parameters, on_failure=on_failure, name=name)
+        end = tested_unrolled(
+            outcome.x, limits, hoist(again, *parameters), parameters, on_failure=on_failure, name=name
+        )
         return outcome._replace(x=end)
 
 

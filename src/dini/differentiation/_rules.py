@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.custom_derivatives import SymbolicZero
 
-from .. import trees
+from ..functions import hoist
 from ._linearization import Parameters
 
 
@@ -44,7 +44,7 @@ def ruled(
 
 def constant(run: Callable[..., Any], *operands: Any) -> Any:
     """Return ``run(*operands)`` as a constant of differentiation, whatever ``run`` does or closes over."""
-    hoisted = trees.hoist(run, *operands)
+    hoisted = hoist(run, *operands)
 
     @jax.custom_jvp
     def fun(consts: Any, operands: Any) -> Any:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..functions import hoist
 from ._linearization import Parameters
 from ._rules import rederived
 
@@ -40,7 +41,7 @@ def objective_at(problem: Any, x: Any, args: tuple[Any, ...], known: Any = None)
         at = lambda some: objective(moved.merge(some))
 
         def along(some: list[Any], dots: list[Any]) -> Any:
-            if trees.hoist(at, some).calls("custom_vjp_call"):  # such functions have no forward mode
+            if hoist(at, some).calls("custom_vjp_call"):  # such functions have no forward mode
                 return trees.vdot(jax.grad(at)(some), dots)
             return jax.jvp(at, (some,), (dots,))[1]
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from ..deferred import Array, Bool, Float
-from ..products import dot
+from ..trees.products import dot
 
 _SMALLEST_BLOCK = 8  # below, the overhead of a scan's step costs more than the work in it (measured on CPU)
 

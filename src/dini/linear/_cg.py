@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
+from ..checks.records import record
 from ._krylov import ShortRecurrence
 from ._protocol import Matvec, Structure
 
@@ -26,8 +26,7 @@ class _State(NamedTuple):
     steps: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class CG(ShortRecurrence):
     """Conjugate gradients, for positive definite maps.
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
+from ..checks.settings import require_count
 from ..deferred import Array, Float
-from ..products import dot
-from ..settings import require_count
+from ..trees.products import dot
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
 from ._system import System

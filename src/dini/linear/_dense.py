@@ -11,10 +11,11 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
-from .. import trees
+from .. import xla
+from ..checks.records import record
+from ..checks.settings import require_choice
 from ..deferred import Array, Float
-from ..products import dot
-from ..settings import require_choice
+from ..trees.products import dot
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
 
@@ -79,8 +80,7 @@ class DenseFactor:
         return ~(jnp.min(pivots) > floor * jnp.max(pivots))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Dense:
     """Factorization of the materialized matrix: Cholesky where it is positive definite, else LU with partial pivoting.
 
@@ -104,8 +104,7 @@ class Dense:
     def factorize(self, matvec: Matvec, like: Any, structure: Structure) -> DenseFactor:
         """Return the factorized matrix of a map from trees like ``like`` to such trees."""
         matrix, _, unravel = materialize(matvec, like)
-        # XLA would put the matrix together again, and turn it, in each product with it
-        matrix = jax.lax.optimization_barrier(matrix.T).T
+        matrix = xla.once(matrix.T, "dense matrix").T
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
             return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)

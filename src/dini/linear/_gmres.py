@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
-from ..products import dot, tensordot
-from ..settings import require_count
+from ..checks.records import record
+from ..checks.settings import require_count
+from ..trees.products import dot, tensordot
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
 
@@ -49,8 +50,7 @@ class _State(NamedTuple):
     cycles: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class GMRES(Krylov):
     """Restarted GMRES, for general maps.
 

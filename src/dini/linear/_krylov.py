@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.records import record
 from ..deferred import deferred
-from ..functions import Watched
+from ..functions import UserFunction
 from ._preconditioner import as_preconditioner, fitted
 from ._protocol import Matvec, Structure
 
@@ -155,8 +156,7 @@ class ShortRecurrence(Krylov):
     x0_transposed: Any = None
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class BiCGStab(ShortRecurrence):
     """BiCGStab, for general maps in short memory: JAX's, with a test of the true residual after it.
 
@@ -179,8 +179,7 @@ class BiCGStab(ShortRecurrence):
         return x, ~trees.all_finite(x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class LSMR(Krylov):
     """LSMR, for general maps, also singular ones: of all solutions, or least-squares solutions, the shortest.
 
@@ -211,8 +210,7 @@ class LSMR(Krylov):
         return self._by_lineax(deferred("lineax").LSMR, matvec, b, structure, conlim=float("inf"), **tight)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Lineax:
     """Any solver of Lineax, as it is. Its relative tolerance, where it has one, decides what is believed."""
 
@@ -229,8 +227,7 @@ class Lineax:
         return eps**0.375 if rtol is None else 100 * float(rtol)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Function:
     """A user's own ``solve(matvec, b) -> w``; it gets the transposed products for the transposed system."""
 
@@ -257,7 +254,7 @@ def as_linear_solver(solver: Any) -> Any:
     if "lineax" in sys.modules and isinstance(solver, deferred("lineax").AbstractLinearSolver):
         return Lineax(solver)
     if callable(solver):
-        return Function(Watched(solver))
+        return Function(UserFunction(solver))
     raise TypeError(
         f"linear_solver must be one of dini.linear's, a Lineax solver or a function solve(matvec, b): given {solver!r}."
     )

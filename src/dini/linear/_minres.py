@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
+from ..checks.records import record
 from ._krylov import ShortRecurrence
 from ._protocol import Matvec, Structure
 
@@ -33,8 +33,7 @@ class _State(NamedTuple):
     steps: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class MINRES(ShortRecurrence):
     r"""MINRES, for symmetric maps, definite or not.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
 from ..functions import as_function, close
 from ._protocol import Matvec
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Preconditioner:
     r"""A linear map :math:`P \approx A^{-1}`, with its transpose :math:`P^\top \approx A^{-\top}`.
 

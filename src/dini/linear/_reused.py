@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
 from ._cg import CG
 from ._dense import lost_pivots
 from ._materialize import materialize
@@ -21,8 +21,7 @@ from ._protocol import Matvec, Structure
 _PRODUCTS = 4
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class ReusedCholesky:
     r"""Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.
 

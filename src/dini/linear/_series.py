@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..settings import require_count, require_positive
+from ..checks.records import record
+from ..checks.settings import require_count, require_positive
 from ._krylov import wrap_linear_solver
 from ._protocol import LinearSolver, Matvec, Structure
 from ._system import choose
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Series:
     r"""The truncated Neumann series :math:`A^{-1} \approx \lambda \sum_{i<k} (I - \lambda A)^i`, an approximation.
 
@@ -55,8 +55,7 @@ class Series:
         return math.inf
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SeriesFirst:
     """The Neumann series while it converges fast, and another solver where it does not.
 

@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .. import xla
 from ..deferred import Array, Float
-from ..products import dot
+from ..trees.products import dot
 
 #: Systems of up to this many unknowns are eliminated element by element: LAPACK, called for each matrix of a batch,
 #: costs many times the arithmetic. The same is true of products of so few rows, with so many columns.
-SMALL, COLUMNS = 8, 12
+SMALL, COLUMNS = xla.up_to(8, "elimination"), 12
 
 #: With a search for pivots, which is more to compile, up to this many.
-PIVOTED = 4
+PIVOTED = xla.up_to(4, "pivots")
 
 
 def product(matrix: Float[Array, "n m"], right: jax.Array) -> jax.Array:
@@ -112,8 +113,7 @@ def swept(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array
     def sweep(k: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         a, pivots = now
         here = places == k
-        # behind a barrier, or they are computed again for each element
-        row, column, inverse = jax.lax.optimization_barrier((a[k] / a[k, k], a[:, k], 1 / a[k, k]))
+        row, column, inverse = xla.once((a[k] / a[k, k], a[:, k], 1 / a[k, k]), "sweeps")
         rest = a - column[:, None] * row[None, :]
         edge = jnp.where(here[:, None], row[None, :], jnp.where(here[None, :], -inverse * column[:, None], rest))
         return jnp.where(here[:, None] & here[None, :], inverse, edge), jnp.where(here, column, pivots)
@@ -188,7 +188,7 @@ def pivoted(matrix: Float[Array, "n n"]) -> Pivoted:
             for j in range(k + 1, n):
                 a[i][j] = a[i][j] - a[i][k] * a[k][j]
         # of more than three, XLA would compute the first columns again for each entry of the last
-        a = jax.lax.optimization_barrier(a) if n > 3 and k < n - 1 else a
+        a = xla.once(a, "pivots: columns") if n > 3 and k < n - 1 else a
     return Pivoted(a, inverse, exchanged)
 
 
@@ -200,7 +200,7 @@ def solve_pivoted(matrix: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[A
     constant = jax.lax.stop_gradient(matrix)
     rows = jnp.max(jnp.abs(constant), axis=1)
     rows = jnp.where(rows > 0, rows, 1)
-    factor = pivoted(jax.lax.optimization_barrier(constant / rows[:, None]))
+    factor = pivoted(xla.once(constant / rows[:, None], "pivots: matrix"))
     return jax.lax.custom_linear_solve(
         lambda v: dot(matrix, v),
         b,

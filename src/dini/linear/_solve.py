@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import recognised, trees
-from ..functions import all_arrays, as_function, close
+from .. import trees
+from ..functions import all_arrays, as_function, close, recognised
+from ..functions.traces import untraced
 from ..reports import forget, policy, reviewed
 from ..status import DerivativeError, OnFailure, Report, Status, guard
-from ..traces import untraced
 from ._krylov import wrap_linear_solver
 from ._protocol import Matvec, Structure
 from ._symmetry import asymmetry, require_small

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..settings import require_count
+from ..checks.records import record
+from ..checks.settings import require_count
 from ._banded import Bands, solve_bands
 from ._dense import Dense
 from ._pattern import Pattern
@@ -45,8 +46,7 @@ def _flat(b: Any, dtype: Any) -> tuple[jax.Array, Any]:
     return flat.astype(dtype), lambda w: unravel(w.astype(flat.dtype))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Diagonal(_Direct):
     """Division by the diagonal, for maps that couple no two unknowns. One product finds it.
 
@@ -72,8 +72,7 @@ class Diagonal(_Direct):
         return Banded(0, check=self.check)(matvec, b, structure)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Banded(_Direct):
     """Direct solution where each equation couples neighbors only, in the order of the raveled unknown.
 
@@ -175,8 +174,7 @@ def narrow(pattern: Pattern) -> bool:
     return width <= _WIDEST_BAND // 2 and 8 * width <= pattern.shape[0]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Sparse(_Direct):
     """Direct solution by the pattern of the nonzeros, which is declared or read off the program.
 
@@ -241,8 +239,7 @@ class Sparse(_Direct):
         return SparseDirect(pattern, self.check)(matvec, b, structure)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SparseDirect(_Direct):
     """Sparse LU factorization on the host, by SuperLU through SciPy.
 

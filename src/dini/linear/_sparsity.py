@@ -17,8 +17,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from ..costs import called, reached, scanned
 from ..deferred import is_literal
+from ..functions.costs import called, reached, scanned
 from ._pattern import Pattern, scipy_sparse
 from ._protocol import Matvec
 from ._sparsity_rules import RULES, check_count, size

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..products import dot
+from .. import trees, xla
+from ..checks.records import record
+from ..trees.products import dot
 from ._cg import CG
 from ._dense import Dense, DenseFactor
 from ._gmres import GMRES
@@ -57,8 +58,7 @@ class Reduction(NamedTuple):
         )
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Auto:
     """Choose by size and structure.
 
@@ -76,8 +76,7 @@ class Auto:
         return CG() if structure == "positive definite" else GMRES()
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class OnSupport:
     """Factorize the system of the active elements alone, where a reduction offers that; else conjugate gradients."""
 
@@ -287,7 +286,7 @@ class System:
         ``after`` is what the program computes first: on a CPU, threads that wait for each other cost more than products
         of this size (measured: half of a certificate of 100 unknowns).
         """
-        start = jax.lax.optimization_barrier((trees.varied(self.like), after))[0]
+        start = xla.after(trees.varied(self.like), after, "power iteration")
         return _power(self.product, self.transposed.product, start, iterations)
 
     def inverse_norm(self, iterations: int = 2, after: Any = None) -> jax.Array:
@@ -295,7 +294,7 @@ class System:
 
         ``after``: see :meth:`norm`.
         """
-        start = jax.lax.optimization_barrier((trees.varied(self.like), after))[0]
+        start = xla.after(trees.varied(self.like), after, "power iteration")
         return _power(self.factor.solve, self.factor.transposed.solve, start, iterations)
 
 

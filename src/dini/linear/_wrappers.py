@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .. import trees
-from ..products import dot
-from ..settings import require_count, require_positive
+from ..checks.records import record
+from ..checks.settings import require_count, require_positive
+from ..trees.products import dot
 from ._dense import Dense
 from ._krylov import LSMR, closed_solver, wrap_linear_solver
 from ._materialize import materialize
@@ -34,8 +35,7 @@ class _Shifted:
         return trees.axpy(self._strength, w, self._matvec(w))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Ridge:
     r"""Solve :math:`(A + \rho I) w = b` in place of :math:`A w = b`.
 
@@ -95,8 +95,7 @@ class Ridge:
         return eps**0.375 if self.solver is None else self.solver.accept(eps)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Refined:
     r"""Iterative refinement: solve in low precision, and correct by the residual in the unknown's own.
 
@@ -184,8 +183,7 @@ class Refined:
         return self.solver.accept(eps)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class MinimumNorm:
     r"""The shortest solution, for singular systems that have solutions.
 
@@ -240,8 +238,7 @@ class MinimumNorm:
         return eps**0.375
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class _LeastSquares(MinimumNorm):
     """The same for a right-hand side that may lie outside of the range; only the rest of its residual is looked at."""
 
@@ -251,8 +248,7 @@ class _LeastSquares(MinimumNorm):
         return MinimumNorm(self.cutoff)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class UniquePart(MinimumNorm):
     r"""The shortest solution of a system of which only the first part of the unknown, ``w[0]``, must be unique.
 

@@ -10,14 +10,8 @@ Robust losses (:class:`RobustLoss`) stand in :class:`dini.LeastSquares` for the 
 
 from typing import TYPE_CHECKING
 
-from ..hints import missing_name as _missing_name
-from ._fenchel_young import (
-    binary_sparsemax_loss,
-    logistic_loss,
-    softmax_loss,
-    sparse_sigmoid,
-    sparsemax_loss,
-)
+from ..checks.hints import missing_name as _missing_name
+from ._fenchel_young import binary_sparsemax_loss, logistic_loss, softmax_loss, sparse_sigmoid, sparsemax_loss
 from ._robust import Arctan, Cauchy, Huber, RobustLoss, SoftL1
 from ._sorting import soft_rank, soft_sort
 

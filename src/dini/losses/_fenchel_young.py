@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 
+from ..checks.settings import known
 from ..deferred import Array, Float
 from ..sets import project_simplex
-from ..settings import known
 
 
 def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[jax.Array, jax.Array]:

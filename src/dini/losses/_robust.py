@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..settings import positive, require_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
 
 
 class RobustLoss:
@@ -49,8 +48,7 @@ class RobustLoss:
         return self
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Huber(RobustLoss):
     r"""Huber's loss: :math:`\rho(z) = z` for :math:`z \le 1` and :math:`2\sqrt z - 1` beyond.
 
@@ -82,8 +80,7 @@ class Huber(RobustLoss):
         return jnp.where(z <= 1, z, 2 * jnp.sqrt(jnp.where(z <= 1, 1, z)) - 1)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SoftL1(RobustLoss):
     r"""The smooth absolute value: :math:`\rho(z) = 2(\sqrt{1 + z} - 1)`.
 
@@ -109,8 +106,7 @@ class SoftL1(RobustLoss):
         return jnp.where(z <= 1, 2 * small / (jnp.sqrt(1 + small) + 1), 2 * (jnp.sqrt(1 + z) - 1))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Cauchy(RobustLoss):
     r"""Cauchy's (Lorentzian) loss: :math:`\rho(z) = \log(1 + z)`. Not convex: far residuals hardly pull.
 
@@ -134,8 +130,7 @@ class Cauchy(RobustLoss):
         return jnp.log1p(z)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Arctan(RobustLoss):
     r"""The bounded loss :math:`\rho(z) = \arctan z`. Not convex: far residuals do not pull.
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import positive, require_choice, require_positive
 from ..deferred import Array, Float
-from ..isotonic import block_means, isotonic_regression
-from ..settings import positive, require_choice, require_positive
+from ..numerics.isotonic import block_means, isotonic_regression
 
 
 def _on_permutahedron(z: jax.Array, w: jax.Array, difference: jax.Array) -> jax.Array:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from .. import trees
-from ..separable import map_with
-from ..settings import positive, require_all_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_all_positive
+from ..numerics.separable import map_with
 from ._base import Penalty, prox_map, require_broadcast, total, unbounded
 
 
@@ -26,8 +25,7 @@ class _Smooth(Penalty):
         return unbounded(x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class LogBarrier(_Smooth):
     r"""The logarithmic barrier :math:`-\sum_i \lambda_i \log x_i`, infinite where some :math:`x_i \le 0`.
 
@@ -100,8 +98,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return w, w / (1 + w) * tangents[0]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Entropy(_Smooth):
     r"""The negative entropy :math:`\sum_i \lambda_i x_i \log x_i` (zero at zero), infinite where some :math:`x_i < 0`.
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import separable, trees
+from .. import trees
+from ..checks.records import record
+from ..checks.settings import known, positive, require_all_positive
 from ..functions import as_function, close
-from ..separable import Separable, map_with
-from ..settings import known, positive, require_all_positive
+from ..numerics import separable
+from ..numerics.separable import Separable, map_with
 
 
 class Penalty(Separable):
@@ -119,8 +120,7 @@ def gap_at(size: jax.Array, threshold: jax.Array) -> jax.Array:
     return jnp.where(threshold > 0, jnp.abs(size - threshold), jnp.inf)
 
 
-@trees.register
-@dataclass(frozen=True, init=False)
+@record(init=False)
 class Custom(Penalty):
     """A user's own penalty; JAX differentiates its proximal operator as it stands.
 

@@ -40,7 +40,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import leaves_like, smallest
+from ..checks.records import record
+from ..numerics.separable import leaves_like, smallest
 from ..sets import Box, BoxSection, Cone, Hypercube, L2Ball, LInfBall, Set, Simplex
 from ..sets import NonNegative as Orthant
 from ..sets import Product as Sets
@@ -141,8 +142,7 @@ def _places(penalty: Product, constraint: Sets) -> list[Any]:
     return [(penalty.penalties, _is_penalty), (constraint.sets, _is_set)]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Constrained(Penalty):
     r"""A penalty on a set: :math:`g(x)` for ``x`` in ``C``, infinite elsewhere.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,9 +10,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
 from ..sets import L1Ball, Set, project_simplex
 from ..sets._balls import onto_l1_ball
-from ..settings import positive, require_positive
 from ._base import Penalty, require_step, unbounded
 
 
@@ -51,8 +51,7 @@ class _OfSet(Penalty):
         return dataclasses.replace(self, set=self.set.row(i, x))  # pyright: ignore[reportArgumentType]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Indicator(_OfSet):
     r"""The indicator of a set ``C``: zero on it, infinite elsewhere.
 
@@ -96,8 +95,7 @@ class Indicator(_OfSet):
         return self.set.kink_distance(x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SupportFunction(_OfSet):
     r"""The support function :math:`\sigma_C(x) = \sup_{p \in C} \langle p, x \rangle` of a convex set ``C``.
 
@@ -154,8 +152,7 @@ def _moreau(part: Any, x: Any, eta: jax.Array) -> Any:
     return trees.axpy(-eta, part.project(trees.scale(1 / eta, x)), x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class LInf(Penalty):
     r"""The maximum norm :math:`\lambda \|x\|_\infty` of the whole unknown.
 

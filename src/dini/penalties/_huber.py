@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..separable import map_with, smallest
-from ..settings import positive, require_all_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_all_positive
+from ..numerics.separable import map_with, smallest
 from ._base import Penalty, gap_at, prox_map, require_broadcast, total
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Huber(Penalty):
     r"""The Huber function :math:`\sum_i \lambda_i h_{\delta_i}(x_i)`, a smooth :class:`L1`.
 

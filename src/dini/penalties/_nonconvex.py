@@ -7,20 +7,18 @@ derivative of a solution is that of the fixed point at hand, exact away from kin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..separable import map_with, smallest
-from ..settings import positive, require_all_above, require_all_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_all_above, require_all_positive
+from ..numerics.separable import map_with, smallest
 from ._base import Penalty, gap_at, prox_map, require_broadcast, total
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class L0(Penalty):
     r"""The count of nonzero elements, :math:`\sum_i \lambda_i 1[x_i \ne 0]`. Not convex.
 
@@ -76,8 +74,7 @@ def _root(square: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(jnp.sqrt(square))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class MCP(Penalty):
     r"""The minimax concave penalty (Zhang 2010), :math:`\sum_i g(|x_i|)`. Not convex.
 
@@ -154,8 +151,7 @@ class MCP(Penalty):
         require_broadcast("MCP", "gamma", self.gamma, x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SCAD(Penalty):
     r"""The smoothly clipped absolute deviation (Fan and Li 2001), :math:`\sum_i g(|x_i|)`. Not convex.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import map_with, smallest
+from ..checks.records import record
+from ..checks.settings import positive, require_all_positive
+from ..numerics.separable import map_with, smallest
 from ..sets._balls import onto_ball
-from ..settings import positive, require_all_positive
 from ._base import Penalty, gap_at, prox_map, require_broadcast, require_step, total, unbounded
 
 
@@ -19,8 +20,7 @@ def _soft_threshold(u: jax.Array, threshold: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(u) <= threshold, jnp.zeros((), u.dtype), u - jnp.sign(u) * threshold)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class L1(Penalty):
     r"""The Lasso penalty :math:`\sum_i \lambda_i |x_i|`.
 
@@ -73,8 +73,7 @@ class L1(Penalty):
         require_broadcast("L1", "strength", self.strength, x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class ElasticNet(Penalty):
     r"""The elastic net :math:`\sum_i \lambda_i (|x_i| + \tfrac12 \gamma_i x_i^2)`.
 
@@ -131,8 +130,7 @@ class ElasticNet(Penalty):
         require_broadcast("ElasticNet", "ratio", self.ratio, x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Ridge(Penalty):
     r"""The ridge penalty :math:`\tfrac12 \sum_i \lambda_i x_i^2` (note the half).
 
@@ -173,8 +171,7 @@ class Ridge(Penalty):
         require_broadcast("Ridge", "strength", self.strength, x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class GroupLasso(Penalty):
     r"""The group lasso :math:`\lambda \sum_j \|x_j\|_2`.
 

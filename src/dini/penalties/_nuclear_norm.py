@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import smallest
-from ..settings import positive, require_positive
-from ..spectral import clip_singular_values, soft_threshold
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
+from ..numerics.separable import smallest
+from ..numerics.spectral import clip_singular_values, soft_threshold
 from ._base import Penalty, gap_at, require_step, total
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class NuclearNorm(Penalty):
     r"""The nuclear norm :math:`\lambda \sum_i \sigma_i(X)`, the sum of singular values: matrices of low rank.
 

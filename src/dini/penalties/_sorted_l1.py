@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,17 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .. import trees
-from ..isotonic import isotonic_regression
-from ..separable import smallest
+from ..checks.records import record
+from ..checks.settings import positive, require_all_positive, require_ordered
+from ..numerics.isotonic import isotonic_regression
+from ..numerics.separable import smallest
 from ..sets._base import hold_arrays
 from ..sets._order import onto_permutahedron
-from ..settings import positive, require_all_positive, require_ordered
 from ._base import Penalty, require_step, unbounded
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SortedL1(Penalty):
     r"""The sorted 1-norm (SLOPE, OWL) :math:`\sum_i \lambda_i |x|_{(i)}`, with the largest :math:`|x|_{(1)}` first.
 

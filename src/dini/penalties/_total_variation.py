@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
 from ..deferred import Array, Float
-from ..separable import smallest
-from ..settings import positive, require_positive
+from ..numerics.separable import smallest
 from ._base import Penalty, require_step, total
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class TotalVariation(Penalty):
     r"""The total variation :math:`\lambda \sum_i |x_{i+1} - x_i|` along an axis: piecewise constant solutions.
 

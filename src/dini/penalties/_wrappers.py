@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,12 +12,13 @@ import numpy as np
 from jax.tree_util import Partial
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
 from ..functions import as_function, close
-from ..products import dot
-from ..separable import leaves_like, map_with, smallest
+from ..numerics.separable import leaves_like, map_with, smallest
 from ..sets import Set
 from ..sets._base import require_places
-from ..settings import positive, require_positive
+from ..trees.products import dot
 from ._base import Penalty, require_broadcast, require_step, total
 
 
@@ -76,8 +76,7 @@ class _Wrapper(Penalty):
         return dataclasses.replace(self, penalty=self.penalty.row(i, x))  # pyright: ignore[reportArgumentType]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class NonNegative(_Wrapper):
     r"""A penalty on nonnegative unknowns: :math:`g(x)` where all :math:`x_i \ge 0`, infinite elsewhere.
 
@@ -135,8 +134,7 @@ def _positive_part(x: Any) -> Any:
     return jax.tree.map(lambda u: jnp.where(u <= 0, jnp.zeros((), u.dtype), u), x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Scaled(_Wrapper):
     r"""A penalty times a factor: :math:`\alpha g(x)`. Proximal operator :math:`\mathrm{prox}_{\alpha\eta g}`.
 
@@ -192,8 +190,7 @@ class Scaled(_Wrapper):
             raise ValueError(f"Scaled's factor must be a scalar: given shape {jnp.shape(self.factor)}.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Shifted(_Wrapper):
     r"""A penalty around another center: :math:`g(x - c)`. Proximal operator :math:`c + \mathrm{prox}_{\eta g}(x - c)`.
 
@@ -252,8 +249,7 @@ class Shifted(_Wrapper):
         return Shifted(self.penalty.row(i, x), shift[i] if shift.ndim == x.ndim and shift.shape[0] > 1 else shift)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Orthogonal(_Wrapper):
     r"""A penalty after a linear map with orthonormal rows: :math:`g(Qx)` with :math:`QQ^\top = I`.
 
@@ -368,8 +364,7 @@ class Orthogonal(_Wrapper):
         return False
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Product(Penalty):
     """A penalty for each part of the unknown, added up: a tree of penalties that is a prefix of the unknown's tree.
 

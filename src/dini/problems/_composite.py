@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from .. import conditions, trees
+from ..checks.records import record
 from ..functions import as_function, close
 from ..penalties import Penalty
-from ..products import dot
 from ..sets import Set
+from ..trees.products import dot
 from ._base import Problem
 from ._minimize import Minimize, check_part, check_scalar, join
 
@@ -45,8 +46,7 @@ def _nothing(x: Any, *args: Any) -> jax.Array:
     return jnp.zeros((), trees.real_dtype(x))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Composite(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x) + h(K(\theta)\, x)` over ``x``.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 
 from .. import conditions, trees
+from ..checks.records import record
 from ._base import Problem, check_like_unknown
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class FixedPoint(Problem):
     r"""Find ``x`` with :math:`x = T(x, \theta)`.
 

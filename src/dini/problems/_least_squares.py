@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import conditions, trees
+from ..checks.records import record
 from ..functions import as_function, close
 from ..sets import Set
 from ._base import Problem, hessian_block
 from ._minimize import check_part
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class LeastSquares(Problem):
     r"""Minimize :math:`\tfrac12 \sum_i \rho(r_i(x, \theta)^2)` over ``x`` in a set; by default :math:`\rho(s) = s`.
 

@@ -6,17 +6,17 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
 from ..functions import as_function, close, function_name
 from ..linear import sparsity
 from ..linear._sparsity import varies
-from ..products import dot
+from ..trees.products import dot
 from ._quadratic import Quadratic
 
 _BLOCK = 128
@@ -43,8 +43,7 @@ def _fits(fun: Callable[..., Any], given: tuple[Any, ...]) -> bool:
     return True
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class LinearComposite:
     r"""The objective :math:`f(x, \theta) = h(A^\top x, x, \theta)`, one row of ``A`` for each block (row) of ``x``.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import conditions, trees
-from ..hints import NONLINEAR
+from ..checks.hints import NONLINEAR
+from ..checks.records import record
 from ..penalties import Penalty
 from ..penalties._constrained import constrained, no_operator
 from ..sets import Set
@@ -98,8 +99,7 @@ def join(problem: Any) -> None:
     object.__setattr__(problem, "constraint", None)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Minimize(Problem):
     r"""Minimize :math:`f(x, \theta) + g(x)` over ``x`` in a set.
 

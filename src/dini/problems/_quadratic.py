@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from ..checks.records import record
 from ..functions import as_function, close
-from ..products import dot, vdot
+from ..trees.products import dot, vdot
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Quadratic:
     r"""The objective :math:`\tfrac12 x^\top Q x + c^\top x`, for :class:`dini.Minimize`.
 

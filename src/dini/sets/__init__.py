@@ -6,8 +6,8 @@ differentiated like any other parameter of a problem.
 
 from typing import TYPE_CHECKING
 
-from ..hints import missing_name as _missing_name
-from ..isotonic import isotonic_regression
+from ..checks.hints import missing_name as _missing_name
+from ..numerics.isotonic import isotonic_regression
 from ._affine import Affine, Halfspace, Hyperplane
 from ._balls import L1Ball, L2Ball
 from ._base import Custom, Product, Set

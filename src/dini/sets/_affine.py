@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,10 +11,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import known
 from ..deferred import Array, Float
-from ..products import dot
-from ..separable import smallest
-from ..settings import known
+from ..numerics.separable import smallest
+from ..trees.products import dot
 from ._base import Set, believed, hold_arrays, require_real
 from ._scalar import unit_and_size
 
@@ -111,8 +111,7 @@ def _require_nonzero(owner: str, normal: Any) -> None:
         raise ValueError(f"{owner}'s normal must not be zero: given {normal}.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Hyperplane(Set):
     r"""The hyperplane :math:`\{x : \langle a, x \rangle = b\}`.
 
@@ -161,8 +160,7 @@ class Hyperplane(Set):
         _check_normal("Hyperplane", self.normal, self.offset, x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Halfspace(Set):
     r"""The half-space :math:`\{x : \langle a, x \rangle \le b\}`.
 
@@ -238,8 +236,7 @@ def require_solvable(owner: str, equations: str, matrix: Any, offset: Any) -> No
                 raise ValueError(f"{owner} is empty: {equations} has no solution (it is missed by {gap:.2e}).")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Affine(Set):
     r"""The affine set :math:`\{x : A x = b\}`.
 

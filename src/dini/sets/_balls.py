@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,8 +9,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import smallest
-from ..settings import positive, require_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
+from ..numerics.separable import smallest
 from ._base import Set, require_real
 from ._scalar import norm, unit_and_size
 from ._simplex import project_simplex, support_distances
@@ -31,8 +31,7 @@ def onto_ball(x: Any, radius: Any) -> Any:
     return trees.where(outside, trees.scale(radius / jnp.where(outside, size, 1), unit), x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class L2Ball(Set):
     r"""The Euclidean ball :math:`\{x : \|x\|_2 \le r\}` of the whole unknown.
 
@@ -81,8 +80,7 @@ def onto_l1_ball(x: Any, radius: Any) -> Any:
     return unravel(jnp.where(inside, flat, sign * project_simplex(size, radius)))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class L1Ball(Set):
     r"""The ball :math:`\{x : \|x\|_1 \le r\}` of the whole unknown.
 

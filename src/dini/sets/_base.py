@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 
-from .. import settings, trees
+from .. import trees
+from ..checks import settings
+from ..checks.records import record
 from ..functions import as_function, close
-from ..separable import Separable, smallest
+from ..numerics.separable import Separable, smallest
 from ..status import SolveError, Status
 from ._scalar import norm
 
@@ -158,8 +159,7 @@ def require_real(owner: str, x: Any) -> None:
         raise TypeError(f"{owner} is a set of real numbers: given an unknown with {trees.describe(x)}.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Product(Set):
     """A set for each part of the unknown: ``sets`` is a tree whose leaves are sets, a prefix of the unknown's tree.
 
@@ -218,8 +218,7 @@ class Product(Set):
             raise ValueError(f"Product does not fit the unknown x with shapes {trees.describe(x)}: {error}") from error
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Custom(Set):
     """A user's own set, given by its projection ``projection(x)``; JAX differentiates it as it stands.
 

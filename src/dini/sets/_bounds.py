@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import leaves_like, map_with, require_broadcast, smallest
-from ..settings import known, positive, require_ordered, require_positive
+from ..checks.records import record
+from ..checks.settings import known, positive, require_ordered, require_positive
+from ..numerics.separable import leaves_like, map_with, require_broadcast, smallest
 from ._base import Set, require_real
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class NonNegative(Set):
     r"""The nonnegative orthant :math:`\{x : x_i \ge 0\}`; projection :math:`\max(x, 0)`, derivative :math:`1[x > 0]`.
 
@@ -57,8 +56,7 @@ class NonNegative(Set):
         require_real("NonNegative", x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Box(Set):
     r"""The box :math:`\{x : l \le x \le u\}`.
 
@@ -176,8 +174,7 @@ class _ScalarBox(Set):
         return self._box().support(direction)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class LInfBall(_ScalarBox):
     r"""The ball :math:`\{x : |x_i| \le r\}` of the largest absolute value.
 
@@ -213,8 +210,7 @@ class LInfBall(_ScalarBox):
             raise ValueError(f"LInfBall's radius must be a scalar: given shape {jnp.shape(self.radius)}.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Hypercube(_ScalarBox):
     r"""The hypercube :math:`\{x : 0 \le x_i \le s\}`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,8 +10,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import leaves_like, map_with, require_broadcast, smallest
-from ..settings import known, require_ordered
+from ..checks.records import record
+from ..checks.settings import known, require_ordered
+from ..numerics.separable import leaves_like, map_with, require_broadcast, smallest
 from ..status import SolveError, Status
 from ._base import Set, believed, require_real
 
@@ -78,8 +78,7 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     return jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 300), body, start)[1]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class BoxSection(Set):
     r"""The section :math:`\{x : l \le x \le u, \langle a, x \rangle = b\}` of a box by a hyperplane.
 

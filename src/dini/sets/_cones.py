@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..settings import require_count
+from ..checks.records import record
+from ..checks.settings import require_count
 from ._base import Set, require_real
 from ._bounds import NonNegative
 from ._scalar import norm, unit_and_size
@@ -37,8 +38,7 @@ class Cone(Set):
         return jnp.where(along <= 100 * trees.eps(direction) * size, 0.0, jnp.inf).astype(size.dtype)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Zero(Cone):
     """The cone that holds only zero; as the cone of a constraint, an equality. Its dual is :class:`Free`.
 
@@ -67,8 +67,7 @@ class Zero(Cone):
         return jnp.full((), jnp.inf, trees.real_dtype(x))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Free(Cone):
     """The whole space: no constraint. Its dual is :class:`Zero`.
 
@@ -166,8 +165,7 @@ class VectorCone(Cone):
             raise ValueError(f"{self.name} needs vectors of {needed}: given shape {x.shape}.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SecondOrder(VectorCone):
     r"""The second-order cone :math:`\{(\tau, x) : \|x\|_2 \le \tau\}` of vectors whose first element is :math:`\tau`.
 
@@ -216,8 +214,7 @@ class SecondOrder(VectorCone):
         return jnp.abs(norm(v[1:]) - jnp.abs(v[0])) / math.sqrt(2)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class DualCone(Cone):
     r"""The dual of a cone; :math:`\Pi_{K^*}(x) = x + \Pi_K(-x)`.
 
@@ -265,8 +262,7 @@ def dual(cone: Any) -> Any:
     raise TypeError(f"A cone is needed (of dini.sets: NonNegative, Zero, SecondOrder, ...): given {cone!r}.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class ConeProduct(Cone):
     r"""The product :math:`K_1 \times \dots \times K_k` over consecutive blocks of one vector.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..products import dot
+from ..checks.records import record
+from ..trees.products import dot
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
 
@@ -126,8 +126,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return _project_exponential(v), jnp.where(inside, dv, jnp.where(polar, 0, tangent))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Exponential(VectorCone):
     r"""The exponential cone, the closure of :math:`\{(x, y, z) : y > 0,\; y e^{x/y} \le z\}`.
 

@@ -42,9 +42,10 @@ from jax.custom_derivatives import SymbolicZero
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
-from ..products import vdot
-from ..settings import require_count, require_positive
+from ..checks.records import record
+from ..checks.settings import require_count, require_positive
 from ..status import SolveError, Status
+from ..trees.products import vdot
 from ._base import Set, believed
 from ._bounds import NonNegative
 from ._cones import Cone
@@ -280,8 +281,7 @@ def _projected_along(tol: float, max_steps: int, moving: bool, parts: Any, x: An
     return found, _Found(moved, ratio * dp, jnp.zeros_like(ratio), jnp.zeros_like(found.error), none, none)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Intersection(Set):
     r"""The intersection :math:`C_1 \cap \dots \cap C_k` of sets that are given by their projections.
 

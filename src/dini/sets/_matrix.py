@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import jax
@@ -16,11 +16,11 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from .. import trees
+from ..checks.records import record
+from ..checks.settings import positive, require_choice, require_positive
 from ..deferred import Array, Float
-from ..separable import smallest
-from ..settings import positive, require_choice, require_positive
-from ..spectral import clip_singular_values, singular_adaptive, symmetric_adaptive, symmetric_function
+from ..numerics.separable import smallest
+from ..numerics.spectral import clip_singular_values, singular_adaptive, symmetric_adaptive, symmetric_function
 from ._base import Set, require_real
 from ._cones import Cone
 from ._simplex import project_simplex, support_distances
@@ -151,8 +151,7 @@ def _positive_part(x: jax.Array) -> jax.Array:
     return symmetric_function(_excess, x, 0.0, divided=_excess_divided)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class PositiveSemidefinite(Cone):
     r"""The cone of symmetric positive semidefinite matrices; its own dual.
 
@@ -221,8 +220,7 @@ class PositiveSemidefinite(Cone):
         _order(x.shape[0])
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Spectrahedron(Set):
     r"""The symmetric positive semidefinite matrices of trace ``s``, :math:`\{X \succeq 0 : \mathrm{tr} X = s\}`.
 
@@ -294,8 +292,7 @@ class _SingularValueBall(Set):
         _check_scalar(f"{self.name}'s radius", self.radius)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SpectralNormBall(_SingularValueBall):
     r"""The matrices whose singular values are at most ``r``, :math:`\{X : \|X\|_2 \le r\}`; any shape.
 
@@ -333,8 +330,7 @@ class SpectralNormBall(_SingularValueBall):
         return self.radius * jnp.sum(jnp.linalg.svd(direction, compute_uv=False))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class NuclearNormBall(_SingularValueBall):
     r"""The matrices whose singular values sum to at most ``r``, :math:`\{X : \|X\|_* \le r\}`; any shape.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..separable import map_with, require_broadcast
-from ..settings import positive, require_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
+from ..numerics.separable import map_with, require_broadcast
 from ._base import Set
 
 
@@ -45,8 +45,7 @@ class _Moved(Set):
         return dataclasses.replace(self, base=self.base.closed(x))  # pyright: ignore[reportArgumentType]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Shifted(_Moved):
     r"""The set ``base`` moved by ``center``, :math:`c + C = \{c + p : p \in C\}`.
 
@@ -96,8 +95,7 @@ class Shifted(_Moved):
         self.base.check(x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Scaled(_Moved):
     r"""The set ``base`` scaled about zero, :math:`s C = \{s p : p \in C\}` with a positive number ``s``.
 

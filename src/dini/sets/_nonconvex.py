@@ -6,7 +6,7 @@ over such a set has local solutions. ``convex`` is false, which those who rely o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..separable import smallest
-from ..settings import positive, require_count, require_positive
+from ..checks.records import record
+from ..checks.settings import positive, require_count, require_positive
+from ..numerics.separable import smallest
 from ._base import Set, require_real
 from ._scalar import norm, unit_and_size
 from ._simplex import project_simplex, support_distances
@@ -31,8 +32,7 @@ def _require_elements(owner: str, x: Any) -> None:
         raise ValueError(f"{owner} of no elements is empty.")
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class L2Sphere(Set):
     r"""The sphere :math:`\{x : \|x\|_2 = r\}` of the whole unknown. Not convex.
 
@@ -84,8 +84,7 @@ class L2Sphere(Set):
         _require_elements("L2Sphere", x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class L1Sphere(Set):
     r"""The sphere :math:`\{x : \|x\|_1 = r\}` of the whole unknown. Not convex.
 
@@ -134,8 +133,7 @@ class L1Sphere(Set):
         _require_elements("L1Sphere", x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class SparseSimplex(Set):
     r"""The members of the simplex with few nonzeros, :math:`\{x \ge 0, \sum_i x_i = s, \|x\|_0 \le k\}`. Not convex.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
 from ..deferred import Array, Float
-from ..isotonic import block_means, isotonic_regression
-from ..products import dot
-from ..separable import smallest
+from ..numerics.isotonic import block_means, isotonic_regression
+from ..numerics.separable import smallest
+from ..trees.products import dot
 from ._base import Set, hold_arrays, require_real
 
 
@@ -65,8 +66,7 @@ def onto_permutahedron(z: Float[Array, " n"], w: Float[Array, " n"]) -> jax.Arra
     return place - means(place) + means(w)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class IsotonicCone(Set):
     r"""The cone of monotone vectors, :math:`\{x : x_1 \le x_2 \le \dots \le x_n\}`.
 
@@ -108,8 +108,7 @@ class IsotonicCone(Set):
         _require_vector("IsotonicCone", x)
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Permutahedron(Set):
     r"""The permutahedron of ``w``: the convex hull of all permutations of the vector.
 

@@ -7,7 +7,6 @@ ends, with the projection or with the proof that there is none. On the face, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .. import trees
+from ..checks.records import record
+from ..checks.settings import known
 from ..deferred import Array, Bool, Float, Int
-from ..products import dot
-from ..separable import smallest
-from ..settings import known
+from ..numerics.separable import smallest
 from ..status import SolveError, Status
+from ..trees.products import dot
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
 from ._base import Set, believed, hold_arrays, require_real
 
@@ -222,8 +221,7 @@ def _projected_face(A: jax.Array, b: jax.Array, E: jax.Array, d: jax.Array, y: j
     return jax.lax.while_loop(lambda c: c[-1] & (c[0] < 12), body, start)[2]
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Polyhedron(Set):
     r"""The polyhedron :math:`\{x : A x \le b, E x = d\}`.
 

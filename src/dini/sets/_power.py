@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..settings import require_ordered, require_positive
+from ..checks.records import record
+from ..checks.settings import require_ordered, require_positive
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
 
@@ -109,8 +109,7 @@ def _project_power(v: jax.Array, alpha: jax.Array) -> jax.Array:
     return size * jnp.where(inside, v, jnp.where(polar, 0, p))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Power(VectorCone):
     r"""The power cone :math:`\{(x, y, z) : x, y \ge 0,\; x^\alpha y^{1 - \alpha} \ge |z|\}`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import positive, require_positive
 from ..deferred import Array, Float
-from ..separable import smallest
-from ..settings import positive, require_positive
+from ..numerics.separable import smallest
 from ._base import Set, require_real
 
 
@@ -95,8 +96,7 @@ def support_distances(y: Float[Array, "*shape"], p: Float[Array, "*shape"], axis
     return jnp.where(inside, leave, (tau - y) / jnp.sqrt(1 + 1 / count))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Simplex(Set):
     r"""The simplex :math:`\{x \ge 0, \sum_i x_i = s\}`, or a product of simplices along an axis of an array.
 

@@ -12,7 +12,6 @@ which is positive semidefinite and always singular along :math:`(1, -1)`: the su
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
+from ..checks.records import record
+from ..checks.settings import known, require_all_positive
 from ..deferred import Array, Float
-from ..products import dot
-from ..separable import smallest
-from ..settings import known, require_all_positive
+from ..numerics.separable import smallest
 from ..status import SolveError, Status
+from ..trees.products import dot
 from ._base import Set, believed, hold_arrays, require_real
 
 
@@ -235,8 +235,7 @@ def _(primals: Any, tangents: Any) -> Any:
     return P, P * (dY + _outer(*_System.of(P).solve(da - rows, db - columns)))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class TransportationPolytope(Set):
     r"""The matrices with given marginals, :math:`\{P \ge 0 : P 1 = a, P^\top 1 = b\}`.
 
@@ -366,8 +365,7 @@ class TransportationPolytope(Set):
                 )
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class _DoublyStochastic(TransportationPolytope):
     """The transportation polytope of a Birkhoff polytope, under whose name it reports."""
 
@@ -380,8 +378,7 @@ def _ones(x: Float[Array, "n n"]) -> TransportationPolytope:
     return _DoublyStochastic(*(jnp.ones(size, x.dtype) for size in x.shape))
 
 
-@trees.register
-@dataclass(frozen=True)
+@record
 class Birkhoff(Set):
     r"""The Birkhoff polytope of the doubly stochastic matrices, the convex hull of the permutation matrices.
 

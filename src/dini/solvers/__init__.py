@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from ..hints import missing_name as _missing_name
+from ..checks.hints import missing_name as _missing_name
 from ._admm import ADMM
 from ._anderson import Anderson
 from ._armijo_sgd import ArmijoSGD
-from ._base import Function, Solver
+from ._base import Solver, solver
 from ._bfgs import BFGS
 from ._bisection import Bisection
 from ._block_coordinate_descent import BlockCoordinateDescent
@@ -20,12 +20,12 @@ from ._dogleg_least_squares import DoglegLeastSquares
 from ._douglas_rachford import DouglasRachford
 from ._fixed_point_iteration import FixedPointIteration
 from ._frank_wolfe import FrankWolfe
+from ._function import Function
 from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
 from ._levenberg_marquardt import LevenbergMarquardt
-from ._line_search import Backtracking, HagerZhang, LineSearch, StrongWolfe, WeakWolfe
 from ._mirror_descent import MirrorDescent
 from ._nelder_mead import NelderMead
 from ._newton import Newton
@@ -38,6 +38,7 @@ from ._proximal_gradient import ProjectedGradient, ProximalGradient
 from ._proximal_newton import ProximalNewton
 from ._trust_region_newton_cg import TrustRegionNewtonCG
 from ._variable_projection import VariableProjection
+from .shared._line_search import Backtracking, HagerZhang, LineSearch, StrongWolfe, WeakWolfe
 
 __all__ = [
     "ADMM",
@@ -82,6 +83,7 @@ __all__ = [
     "TrustRegionNewtonCG",
     "VariableProjection",
     "WeakWolfe",
+    "solver",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute

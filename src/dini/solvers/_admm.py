@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +10,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.settings import require_between, require_count, require_positive
 from ..conditions._descent import curvature
 from ..linear import CG, DENSE_LIMIT, sparsity
 from ..linear._materialize import images
 from ..linear._solve import solve_known
 from ..problems import Composite, PrimalDual
-from ..settings import require_between, require_count, require_positive
-from . import _scales
-from ._base import Solver, infinity
+from ._base import Solver, infinity, solver
 from ._condat_vu import operator_norm, saddle_scales
+from .shared import _scales
 
 #: how often the balance of the residuals is looked at, and what is too far from it
 _EVERY = 25
@@ -39,8 +39,7 @@ class State(NamedTuple):
     scales: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ADMM(Solver):
     r"""The alternating direction method of multipliers for :math:`f(x) + h(Kx)`, ``f`` quadratic.
 
@@ -98,7 +97,7 @@ class ADMM(Solver):
 
     solves = (Composite,)
     composite = True
-    blind = True
+    gradient_only = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

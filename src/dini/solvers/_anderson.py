@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_all_above, require_choice, require_count, require_positive
 from ..loop import met
 from ..problems import FixedPoint
-from ..settings import require_all_above, require_choice, require_count, require_positive
-from . import _scales, _stored
-from ._base import Solver, infinity
+from ._base import Solver, infinity, solver
+from .shared import _scales, _stored
 
 
 class State(NamedTuple):
@@ -38,8 +38,7 @@ class State(NamedTuple):
     scales: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Anderson(Solver):
     r"""Anderson acceleration of :math:`x = T(x)`, types I and II.
 
@@ -92,8 +91,8 @@ class Anderson(Solver):
     max_steps: int = field(default=1000, metadata={"static": True})
 
     solves = (FixedPoint,)
-    lags = True
-    fitted = True
+    error_before_step = True
+    adaptive = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_between, require_positive
 from ..loop import met
-from ..settings import require_between, require_positive
-from ._base import relative_rounding
-from ._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
+from ._base import solver
+from .shared._acceptance import relative_rounding
+from .shared._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ArmijoSGD(Stochastic):
     r"""Stochastic gradient descent whose step sizes come from a line search on the batch, with momentum.
 

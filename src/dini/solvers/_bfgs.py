@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from .. import linear, trees
+from .. import linear, trees, xla
+from ..checks.settings import require_choice
 from ..linear._materialize import materialize
-from ..products import dot, inner_products
-from ..settings import require_choice
-from ._definite import inverse_positive
-from ._line_search import LineSearch, WeakWolfe
-from ._quasi_newton import Gram, QuasiNewton, State
+from ..trees.products import dot, inner_products
+from ._base import solver
+from .shared._definite import inverse_positive
+from .shared._line_search import LineSearch, WeakWolfe
+from .shared._quasi_newton import Gram, QuasiNewton, State
 
 
 class Inverse(NamedTuple):
@@ -28,8 +28,7 @@ class Inverse(NamedTuple):
     count: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class BFGS(QuasiNewton):
     r"""BFGS with a line search, for small unknowns: it keeps ``d**2`` numbers.
 
@@ -101,10 +100,9 @@ class BFGS(QuasiNewton):
         s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
-        # behind barriers, or each element of the matrix computes them again
-        rho, scale = jax.lax.optimization_barrier((rho, scale))
+        rho, scale = xla.once((rho, scale), "BFGS: scalars")
         hg = scale * dot(model.matrix, flat)
-        hg, hy = jax.lax.optimization_barrier((hg, hg + scale * old))
+        hg, hy = xla.once((hg, hg + scale * old), "BFGS: products")
         with_g_and_y = lambda v: inner_products([flat, y], v)
         weight = rho * (1 + rho * with_g_and_y(hy)[1])
         cross = rho * (hy[:, None] * s[None, :])

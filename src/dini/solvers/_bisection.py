@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
-from .. import trees
-from ._bracketing import Bracketing, State
+from ._base import solver
+from .shared._bracketing import Bracketing, State
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Bisection(Bracketing):
     r"""Bisection, for scalar equations and arrays of them.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from .. import trees
 from ..conditions import curvature
 from ..problems import LinearComposite
-from ..products import dot
 from ..status import Status
-from . import _scales
-from ._base import Solver, infinity, relative_rounding, running, swallowed
+from ..trees.products import dot
+from ._base import Solver, infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import relative_rounding, swallowed
 
 
 class State(NamedTuple):
@@ -30,8 +31,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class BlockCoordinateDescent(Solver):
     r"""Cyclic block proximal gradient, :math:`x_j \leftarrow \mathrm{prox}_{\eta_j g_j}(x_j - \eta_j [\nabla f(x)]_j)`.
 

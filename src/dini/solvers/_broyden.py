@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.settings import require_choice, require_count
 from ..linear import DENSE_LIMIT
 from ..linear._small import product
 from ..problems import FixedPoint, Root
-from ..products import dot
-from ..settings import require_choice, require_count
-from . import _root_path, _stored
-from ._base import Solver
+from ..trees.products import dot
+from ._base import Solver, solver
 from ._chord import apply_inverse, factorize, inverse, no_factor
+from .shared import _root_path, _stored
 
 
 class Inverse(NamedTuple):
@@ -42,8 +42,7 @@ class Memory(NamedTuple):
     count: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Broyden(Solver):
     r"""Broyden's good method in limited memory, for roots and fixed points.
 
@@ -83,7 +82,7 @@ class Broyden(Solver):
     max_steps: int = field(default=500, metadata={"static": True})
 
     solves = (Root, FixedPoint)
-    fitted = True
+    adaptive = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
 from .. import trees
-from ._bracketing import Bracketing, State
+from ._base import solver
+from .shared._bracketing import Bracketing, State
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Chandrupatla(Bracketing):
     r"""Chandrupatla's method, for scalar equations and arrays of them.
 

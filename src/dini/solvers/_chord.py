@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -14,8 +14,8 @@ from .. import trees
 from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, pivoted, product
 from ..problems import FixedPoint, Root
-from . import _root_path
-from ._base import Solver
+from ._base import Solver, solver
+from .shared import _root_path
 
 
 def factorize(problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
@@ -53,8 +53,7 @@ def apply_inverse(factor: Any, tree: Any) -> Any:
     return unravel(product(factor, flat.astype(factor.dtype)).astype(flat.dtype))
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Chord(Solver):
     r"""The chord method, Newton's with a Jacobian that is kept, for roots and fixed points.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_positive
 from ..conditions import curvature
 from ..problems import Composite, PrimalDual
-from ..settings import require_positive
-from . import _scales
-from ._base import Solver, infinity
+from ._base import Solver, infinity, solver
+from .shared import _scales
 
 #: a step size below the bound of theory by this much
 _SAFE = 0.99
@@ -59,8 +59,7 @@ def operator_norm(problem: Any, x: Any, *args: Any) -> jax.Array:
     return jnp.sqrt(_MARGIN * top)
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class CondatVu(Solver):
     r"""The primal-dual method of Condat and Vũ for :math:`f(x) + g(x) + h(Kx)`, a :class:`dini.Composite`.
 
@@ -111,7 +110,7 @@ class CondatVu(Solver):
 
     solves = (Composite,)
     composite = True
-    blind = True
+    gradient_only = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -193,8 +192,7 @@ class CondatVu(Solver):
         return self.step(problem, x, here, *args)[0]
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ChambollePock(CondatVu):
     r"""The primal-dual method of Chambolle and Pock for :math:`g(x) + h(Kx)`.
 

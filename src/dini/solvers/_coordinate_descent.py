@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..products import dot
-from ..settings import require_count
-from ._working_set import Model, NewtonStep, WorkingSet, finished
+from ..checks.settings import require_count
+from ..trees.products import dot
+from ._base import solver
+from .shared._working_set import Model, NewtonStep, WorkingSet, finished
 
 _LIMIT = 200
 _HISTORY = 5
@@ -26,8 +26,7 @@ class _Inner(NamedTuple):
     moving: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class CoordinateDescent(WorkingSet):
     r"""Cyclic coordinate descent with working sets and extrapolation, for elementwise penalties and sets.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -10,22 +10,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
+from ..checks.settings import require_choice, require_positive
 from ..linear._materialize import materialize
 from ..loop import met
-from ..products import dot
-from ..settings import require_choice, require_positive
-from . import _scales
-from ._base import (
-    PATIENCE,
-    Solver,
-    infinity,
-    kept_value,
-    natural_length,
-    relative_rounding,
-    running,
-    shown_by_gradients,
-)
-from ._definite import model_positive
+from ..trees.products import dot
+from ._base import Solver, infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import PATIENCE, kept_value, relative_rounding, shown_by_gradients
+from .shared._definite import model_positive
+from .shared._lengths import natural_length
 
 
 class State(NamedTuple):
@@ -47,8 +40,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Dogleg(Solver):
     r"""Powell's dogleg: a trust region along the path over the steepest-descent to the Newton point.
 

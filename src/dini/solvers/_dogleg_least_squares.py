@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ._residual_model import Model, Space
-from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
+from ._base import solver
+from .shared._residual_model import Model, Space
+from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class DoglegLeastSquares(ResidualSolver):
     r"""Powell's dogleg, for least squares with or without bounds, roots, and fixed points.
 
@@ -55,7 +55,7 @@ class DoglegLeastSquares(ResidualSolver):
         return Region(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
     def _judged(self, control: Region, accept: Any, ratio: Any, state: State) -> Region:
-        return control.judged(ratio, state, control.length < control.radius)[0]
+        return control.accepted_by_bound(ratio, state, control.length < control.radius)[0]
 
     def _propose(self, control: Region, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Region]:
         region = control.first(model, u, first)

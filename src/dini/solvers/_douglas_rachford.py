@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_positive
 from ..conditions import curvature
 from ..problems import Composite, PrimalDual
-from ..settings import require_positive
-from . import _scales
-from ._base import Solver, infinity
+from ._base import Solver, infinity, solver
+from .shared import _scales
 
 
 class State(NamedTuple):
@@ -24,8 +24,7 @@ class State(NamedTuple):
     scales: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class DouglasRachford(Solver):
     r"""Douglas-Rachford splitting for :math:`g(x) + h(x)`, a :class:`dini.Composite` without operator.
 
@@ -74,7 +73,7 @@ class DouglasRachford(Solver):
 
     solves = (Composite,)
     composite = True
-    blind = True
+    gradient_only = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

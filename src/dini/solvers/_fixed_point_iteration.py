@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_positive
 from ..problems import FixedPoint
-from ..settings import require_positive
-from . import _scales
-from ._base import Solver, infinity
+from ._base import Solver, infinity, solver
+from .shared import _scales
 
 
 class State(NamedTuple):
@@ -21,8 +21,7 @@ class State(NamedTuple):
     scales: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class FixedPointIteration(Solver):
     r"""Picard's iteration with relaxation, :math:`x \leftarrow (1 - \omega) x + \omega T(x)`.
 
@@ -49,7 +48,7 @@ class FixedPointIteration(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (FixedPoint,)
-    lags = True
+    error_before_step = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_count
 from ..loop import met
-from ..products import dot, tensordot
-from ..settings import require_count
 from ..status import Status
-from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
+from ..trees.products import dot, tensordot
+from ._base import Solver, infinity, running, solver
+from .shared._acceptance import doubtful_difference, relative_rounding
 
 
 class State(NamedTuple):
@@ -33,8 +34,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class FrankWolfe(Solver):
     r"""Frank-Wolfe (conditional gradient) with away steps, for sets over which linear functions are easy to minimize.
 
@@ -110,7 +110,7 @@ class FrankWolfe(Solver):
         none, scales = jnp.zeros((), jnp.int32), jnp.zeros(3, inf.dtype)
         return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, none, scales, running())
 
-    def believes(self, problem: Any, x: Any, state: State) -> jax.Array:
+    def accepts_state(self, problem: Any, x: Any, state: State) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
         room = trees.eps(x) ** 0.5
         mixed = _mixture(state.atoms, state.weights)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import trees, xla
+from ..checks.settings import require_choice, require_count
 from ..linear._small import SMALL
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Root
-from ..products import dot
-from ..settings import require_choice, require_count
 from ..status import Status
-from . import _steps
-from ._base import Solver, doubtful_difference, infinity, relative_rounding, running
-from ._residual_model import ALGEBRA, Space
-from ._residual_scales import Known, known
-from ._residual_solver import default_algebra
+from ..trees.products import dot
+from ._base import Solver, infinity, running, solver
+from .shared import _steps
+from .shared._acceptance import doubtful_difference, relative_rounding
+from .shared._residual_model import ALGEBRA, Space
+from .shared._residual_scales import Known, known
+from .shared._residual_solver import default_algebra
 
 
 class State(NamedTuple):
@@ -61,8 +62,7 @@ class Progress(NamedTuple):
     allowed: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class GaussNewton(Solver):
     r"""Gauss-Newton with a watchdog, for least squares, roots and fixed points.
 
@@ -224,7 +224,7 @@ class GaussNewton(Solver):
         trial = state.trial
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"], apart=True)
         move, _, norms = self._solved(space, algebra, at, trial)
-        move = jax.lax.optimization_barrier(move)
+        move = xla.once(move, "Gauss-Newton: move")
         error = space.error(at, trial).astype(space.dtype)
         # a column of zeros, of an exponential that has underflowed say, leaves its unknown undetermined
         determined = move if algebra is ALGEBRA["cg"] else jnp.where(norms > 0, move, jnp.inf)

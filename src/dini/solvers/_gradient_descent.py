@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import trees, xla
+from ..checks.settings import require_positive
 from ..conditions._descent import inverse_curvature
 from ..functions import as_function
 from ..loop import met
-from ..settings import require_positive
 from ..status import Status
-from . import _scales
-from ._base import Solver, cold_length, doubtful_difference, infinity, probe_length, relative_rounding, running
+from ._base import Solver, infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import doubtful_difference, relative_rounding
+from .shared._lengths import cold_length, probe_length
 
 
 class State(NamedTuple):
@@ -44,8 +46,7 @@ def at_rest(problem: Any, x: Any, args: tuple[Any, ...], resting: Any, step_size
     return jax.lax.cond(resting, known, lambda: step_size)
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class GradientDescent(Solver):
     r"""Gradient descent, :math:`x \leftarrow x - \eta \nabla f(x)`.
 
@@ -88,17 +89,17 @@ class GradientDescent(Solver):
         return self.step_size is None
 
     @property
-    def fitted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the step sizes are."""
         return self.step_size is None
 
     @property
-    def lags(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def error_before_step(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the gradient is that of the point before the step."""
         return self.step_size is not None
 
     @property
-    def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def gradient_only(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether only gradients decide."""
         return self.step_size is not None
 
@@ -129,7 +130,7 @@ class GradientDescent(Solver):
             return trees.axpy(-eta, gradient, x), new
 
         trial = trees.axpy(-state.step_size, state.gradient, x)
-        value, gradient = jax.lax.optimization_barrier(problem.value_and_gradient(trial, *args))
+        value, gradient = xla.once(problem.value_and_gradient(trial, *args), "gradient descent: value")
         value = value.astype(state.value.dtype)
         # of the start that is the first trial nothing is known
         first = state.steps == 0
@@ -149,16 +150,16 @@ class GradientDescent(Solver):
         scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature, leaps=True)
         # and may show that the start is a solution
         home = probe & met(self, x, state.error, scales)
-        accept = jax.lax.optimization_barrier(accept & ~home)
+        accept = xla.once(accept & ~home, "gradient descent: accept")
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
-        told = (curvature > 0) & (seen[1] > (_scales.blind(eps) * new_norm) ** 2)
+        told = (curvature > 0) & (seen[1] > (_scales.drowning_share(eps) * new_norm) ** 2)
         # at rest, changes are rounding and say nothing
         now = _scales.Scales(*scales)
-        still = seen[1] <= (_scales.blind(eps) * now.stiff * now.extent) ** 2
+        still = seen[1] <= (_scales.drowning_share(eps) * now.stiff * now.extent) ** 2
         fresh = jnp.where(still & ~probe & (squared > 0), state.step_size, fresh)
         fresh = jnp.where(probe & ~told & (squared > 0), cold_length(_scales.Scales(*scales), size, new_norm), fresh)
         start = probe_length(value, size, new_norm, eps)

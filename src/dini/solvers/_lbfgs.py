@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..products import dot, tensordot
-from ..settings import require_count
-from ._line_search import LineSearch, WeakWolfe
-from ._quasi_newton import Gram, QuasiNewton
+from ..checks.settings import require_count
+from ..trees.products import dot, tensordot
+from ._base import solver
+from .shared._line_search import LineSearch, WeakWolfe
+from .shared._quasi_newton import Gram, QuasiNewton
 
 
 class Pairs(NamedTuple):
@@ -34,8 +35,7 @@ class Pairs(NamedTuple):
     count: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class LBFGS(QuasiNewton):
     r"""Limited-memory BFGS with a line search.
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import trees, xla
+from ..checks.settings import require_count
 from ..linear._small import swept
 from ..loop import met, threshold
-from ..products import dot, inner_products, squares
-from ..settings import require_count
 from ..status import Status
-from . import _scales
-from ._base import (
-    cold_length,
-    hidden_difference,
-    infinity,
-    kept_value,
-    lost_patience,
-    natural_length,
-    relative_rounding,
-    running,
-    shown_by_gradients,
-)
-from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
-from ._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
+from ..trees.products import dot, inner_products, squares
+from ._base import infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import hidden_difference, kept_value, lost_patience, relative_rounding, shown_by_gradients
+from .shared._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
+from .shared._lengths import cold_length, natural_length
+from .shared._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
 
 
 class Pairs(NamedTuple):
@@ -63,8 +55,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class LBFGSB(BoxSolver):
     r"""L-BFGS-B: limited-memory BFGS for smooth functions with bounds :math:`l \le x \le u`.
 
@@ -107,7 +98,7 @@ class LBFGSB(BoxSolver):
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
-    fitted = True
+    adaptive = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -131,8 +122,7 @@ class LBFGSB(BoxSolver):
         best, idle, steps, longest, *old = state.search
         old = self.line_search.bracket(*old)
         trial = box.project(flat + old.trial * state.direction)
-        # behind barriers, or each of the loops that use them computes them again
-        value, gradient = jax.lax.optimization_barrier(value_and_gradient(problem, box, trial, args))
+        value, gradient = xla.once(value_and_gradient(problem, box, trial, args), "L-BFGS-B: value")
         s, y = trial - flat, gradient - state.gradient
         ss, sy = inner_products([s, y], s)
         (yy,) = squares(y)
@@ -155,9 +145,9 @@ class LBFGSB(BoxSolver):
         # a search that fails starts again without pairs
         failed = ~accept & exhausted(bracket)
         known = state.model.count > 0
-        told = yy > (_scales.blind(eps) * size) ** 2
+        told = yy > (_scales.drowning_share(eps) * size) ** 2
         keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy)) & told
-        accept, renew, keep = jax.lax.optimization_barrier((accept, accept | (failed & known), keep))
+        accept, renew, keep = xla.once((accept, accept | (failed & known), keep), "L-BFGS-B: accept")
         model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)
         model = _forget(model, failed & known)
 

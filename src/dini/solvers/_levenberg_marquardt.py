@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..settings import require_choice, require_positive
-from ._residual_model import Model, Space
-from ._residual_solver import Region, ResidualSolver, State, gauss_newton_step
+from ..checks.settings import require_choice, require_positive
+from ._base import solver
+from .shared._residual_model import Model, Space
+from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
 class Control(NamedTuple):
@@ -22,8 +23,7 @@ class Control(NamedTuple):
     region: Region
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class LevenbergMarquardt(ResidualSolver):
     r"""Levenberg-Marquardt, for least squares with or without bounds, roots, and fixed points.
 
@@ -111,7 +111,7 @@ class LevenbergMarquardt(ResidualSolver):
             grown = jnp.maximum(control.damping * control.growth, _bend(state))
             damping = jnp.where(accept, control.damping * shrink, grown)
             return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
-        region, factor = control.region.judged(ratio, state, control.damping == 0)
+        region, factor = control.region.accepted_by_bound(ratio, state, control.damping == 0)
         # a larger region asks for less damping
         return control._replace(region=region, damping=control.damping / factor)
 

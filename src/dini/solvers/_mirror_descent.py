@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_positive
 from ..conditions import KL
 from ..functions import as_function
 from ..loop import met
-from ..settings import require_positive
 from ..status import Status
-from . import _scales
-from ._base import Solver, infinity, judged, proximal_residual, running, shortened
+from ._base import Solver, infinity, running, solver
 from ._gradient_descent import schedule_value
+from .shared import _scales
+from .shared._acceptance import accepted_by_bound, shortened
+from .shared._lengths import proximal_residual
 
 
 class State(NamedTuple):
@@ -35,8 +37,7 @@ class State(NamedTuple):
     unsure: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class MirrorDescent(Solver):
     r"""Mirror descent, :math:`x \leftarrow \mathrm{proj}^\varphi_C(\nabla\varphi(x) - \eta\nabla f(x))`.
 
@@ -77,7 +78,7 @@ class MirrorDescent(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
-    lags = True
+    error_before_step = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -95,12 +96,12 @@ class MirrorDescent(Solver):
             )
 
     @property
-    def fitted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the step sizes are."""
         return self.step_size is None
 
     @property
-    def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def gradient_only(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether only gradients decide."""
         return self.step_size is not None
 
@@ -136,7 +137,7 @@ class MirrorDescent(Solver):
             slope = trees.vdot(gradient, trees.sub(new, x))
             gap = self.geometry.divergence(new, x) / eta
             excess = new_value - (value + slope + gap)
-            enough, tested = judged(excess, gap, value, state.steps == 0)
+            enough, tested = accepted_by_bound(excess, gap, value, state.steps == 0)
             # a test that drowns in rounding says nothing about a longer step
             unsure = enough & ~tested
             step_size = jnp.where(enough, jnp.where(tested, 1.5, 1.0) * eta, 0.5 * eta)

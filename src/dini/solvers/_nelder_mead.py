@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_count, require_positive
 from ..loop import threshold
-from ..settings import require_count, require_positive
 from ..status import Status
-from ._base import infinity, running
-from ._box import BoxSolver, box_of, flatten
+from ._base import infinity, running, solver
+from .shared._box import BoxSolver, box_of, flatten
 
 #: what the next evaluation is for
 _FILL, _REFLECT, _EXPAND, _OUTSIDE, _INSIDE = range(5)
@@ -35,8 +35,7 @@ class State(NamedTuple):
     flat: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class NelderMead(BoxSolver):
     r"""The simplex method of Nelder and Mead, for few unknowns and functions without a useful gradient.
 

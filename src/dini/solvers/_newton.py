@@ -1,8 +1,8 @@
-"""Newton's method."""
+"""Newton's method: the solver, and its steps to minima; those for equations are in ``_newton_equations.py``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -13,14 +13,15 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..linear._reused import ReusedCholesky
-from ..linear._small import PIVOTED, solve_pivoted
 from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
-from . import _root_path, _scales
-from ._base import Solver, infinity, kept_value, relative_rounding, running, shown_by_gradients
-from ._definite import FEW, Factor, descent, solve_positive
+from . import _newton_equations
+from ._base import Solver, infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import kept_value, relative_rounding, shown_by_gradients
+from .shared._definite import FEW, Factor, descent, solve_positive
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -41,8 +42,7 @@ class State(NamedTuple):
     factor: Any = None
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class Newton(Solver):
     r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
@@ -91,7 +91,7 @@ class Newton(Solver):
         """Return the state before the first step, which only evaluates the function."""
         del args
         if not isinstance(problem, Minimize | LeastSquares):
-            return _root_path.start(x, None)
+            return _newton_equations.start(x)
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
         factor = None
@@ -105,14 +105,7 @@ class Newton(Solver):
         """Try one step."""
         if isinstance(problem, Minimize | LeastSquares):
             return self._descend(problem, x, state, args)
-
-        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
-            no = jnp.asarray(False)
-            renew = lambda _: self._root_direction(problem, event.x, event.residual, args)
-            direction, fresh = jax.lax.cond(event.needed, renew, lambda _: (direction, no), None)
-            return direction, memory, no, fresh
-
-        return _root_path.advance(self, problem, x, state, args, direct)
+        return _newton_equations.advance(self, problem, x, state, args)
 
     def _descend(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
         dtype = state.error.dtype
@@ -166,19 +159,7 @@ class Newton(Solver):
             return unravel(-solution), factor
         return descent(matvec, residual, problem.structure, self.linear_solver), None
 
-    def _root_direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
-        """Return Newton's direction for a root, and whether it solves the linear equations."""
-        matvec = linear.Linearized(lambda u: problem.residual(u, *args), x)
-        if self.linear_solver is None and trees.size(x) <= PIVOTED:
-            jacobian, flat, unravel = materialize(matvec, residual)
-            return unravel(solve_pivoted(jacobian, -flat)), jnp.asarray(True)
-        structure, solver = problem.structure, self.linear_solver
-        direction = solve_known(matvec, trees.neg(residual), structure=structure, solver=solver, on_failure="ignore")
-        # an iterative solver makes nothing of a residual that is orthogonal to the range
-        left = trees.norm(jax.lax.stop_gradient(trees.add(matvec(direction), residual)))
-        return direction, left <= 0.5 * trees.norm(jax.lax.stop_gradient(residual))
-
-    def value_in(self, problem: Any, state: Any) -> Any:
+    def last_value(self, problem: Any, state: Any) -> Any:
         """Return half the squared norm of the residual at the last accepted point; of a minimum, nothing."""
         return None if isinstance(problem, Minimize | LeastSquares) else 0.5 * jnp.square(state.error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from .. import trees
+from ..checks.settings import require_count
 from ..loop import met, threshold
 from ..problems import FixedPoint, Root
-from ..products import dot
-from ..settings import require_count
 from ..status import Status
-from . import _steps, _stored
-from ._base import Solver, infinity, running
-from ._root_path import Known, after_step, before_step
+from ..trees.products import dot
+from ._base import Solver, infinity, running, solver
+from .shared import _steps, _stored
+from .shared._root_path import Known, after_step, before_step
 
 #: the forcing term where nothing is known, and its limits (Eisenstat and Walker)
 _FIRST_FORCING, _MOST_FORCING, _GAMMA = 0.5, 0.9, 0.9
@@ -63,8 +63,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class NewtonKrylov(Solver):
     r"""Newton's method with GMRES inside, matrix-free, for large systems of equations and fixed points.
 
@@ -112,7 +111,7 @@ class NewtonKrylov(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     solves = (Root, FixedPoint)
-    fitted = True
+    adaptive = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..settings import require_choice
-from ._line_search import HagerZhang, LineSearch
-from ._quasi_newton import Gram, QuasiNewton
+from ..checks.settings import require_choice
+from ._base import solver
+from .shared._line_search import HagerZhang, LineSearch
+from .shared._quasi_newton import Gram, QuasiNewton
 
 
 class Last(NamedTuple):
@@ -22,8 +23,7 @@ class Last(NamedTuple):
     count: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class NonlinearCG(QuasiNewton):
     r"""Nonlinear conjugate gradients: the memory of gradient descent, and often the pace of L-BFGS.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from .. import trees
 from ..loop import met
-from ._base import infinity
-from ._stochastic import Stochastic, evaluate, optimality, steepest, unseen
+from ._base import infinity, solver
+from .shared._stochastic import Stochastic, evaluate, optimality, steepest, unseen
 
 
 class State(NamedTuple):
@@ -35,8 +35,7 @@ def _optax() -> Any:
         raise ImportError("OptaxSolver needs optax, which is not installed: pip install optax.") from error
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class OptaxSolver(Stochastic):
     r"""An optax transformation as a solver with a stopping test, on all data or on a stream of batches.
 

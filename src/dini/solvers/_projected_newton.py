@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +12,14 @@ from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..loop import met
-from ..products import dot, squares
 from ..status import Status
-from . import _scales
-from ._base import cold_length, infinity, kept_value, natural_length, relative_rounding, running, shown_by_gradients
-from ._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
-from ._definite import descent, solve_positive
+from ..trees.products import dot, squares
+from ._base import infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import kept_value, relative_rounding, shown_by_gradients
+from .shared._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
+from .shared._definite import descent, solve_positive
+from .shared._lengths import cold_length, natural_length
 
 
 class State(NamedTuple):
@@ -34,8 +36,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ProjectedNewton(BoxSolver):
     r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.
 

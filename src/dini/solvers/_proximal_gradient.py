@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_positive
 from ..functions import as_function
 from ..loop import met, threshold
-from ..settings import require_positive
 from ..status import Status
-from . import _scales
-from ._base import (
-    Solver,
-    infinity,
-    judged,
-    natural_length,
-    probe_length,
-    relative_rounding,
-    running,
-    shortened,
-    swallowed,
-)
+from ._base import Solver, infinity, running, solver
 from ._gradient_descent import at_rest, schedule_value
+from .shared import _scales
+from .shared._acceptance import accepted_by_bound, relative_rounding, shortened, swallowed
+from .shared._lengths import natural_length, probe_length
 
 
 class State(NamedTuple):
@@ -46,8 +38,7 @@ class State(NamedTuple):
     unsure: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ProximalGradient(Solver):
     r"""Proximal gradient, :math:`x \leftarrow \mathrm{prox}_{\eta g}(y - \eta \nabla f(y))`, accelerated.
 
@@ -86,7 +77,7 @@ class ProximalGradient(Solver):
     max_steps: int = field(default=2000, metadata={"static": True})
 
     composite = True
-    lags = True
+    error_before_step = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -95,12 +86,12 @@ class ProximalGradient(Solver):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
     @property
-    def fitted(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the step sizes are."""
         return self.step_size is None
 
     @property
-    def blind(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def gradient_only(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether only gradients decide."""
         return self.step_size is not None
 
@@ -137,7 +128,7 @@ class ProximalGradient(Solver):
             probe = probe_length(value_seen, size, slope, eps).astype(dtype)
             if not self.stops:
                 probe = at_rest(problem, y, args, first & (slope == 0), probe)
-            told = (rise > 0) & (changed > (_scales.blind(eps) * slope) ** 2)
+            told = (rise > 0) & (changed > (_scales.drowning_share(eps) * slope) ** 2)
             whole = natural_length(value_seen, size, slope) / jnp.where(slope > 0, slope, 1)
             whole = jnp.where(slope > 0, whole, state.step_size)
             fitted = jnp.where(told, room / jnp.where(told, rise, 1), whole)
@@ -159,7 +150,7 @@ class ProximalGradient(Solver):
             new_value = problem.value(new, *args)
             gap, slack = squared / (2 * eta), relative_rounding(value)
             excess = new_value - (value + trees.vdot(gradient, move) + gap)
-            accept, tested = judged(excess, gap, value, jnp.isinf(state.error))
+            accept, tested = accepted_by_bound(excess, gap, value, jnp.isinf(state.error))
             # the first step is short, whatever rounding makes of its value, or brings the start into the set
             accept |= first & jnp.isfinite(new_value)
             # a test that drowns in rounding says nothing about a longer step
@@ -203,8 +194,7 @@ class ProximalGradient(Solver):
         return problem.prox(trees.axpy(-state.step_size, problem.gradient(x, *args), x), state.step_size)
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ProjectedGradient(ProximalGradient):
     r"""Projected gradient, :math:`x \leftarrow \mathrm{proj}_C(y - \eta \nabla f(y))`.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import trees
-from ..products import dot
-from ..settings import require_count
-from ._base import relative_rounding
-from ._working_set import Model, NewtonStep, WorkingSet, finished, lowest
+from ..checks.settings import require_count
+from ..trees.products import dot
+from ._base import solver
+from .shared._acceptance import relative_rounding
+from .shared._working_set import Model, NewtonStep, WorkingSet, finished, lowest
 
 #: parts of a Newton step that are tried, and of a step that moves each element on its own
 _NEWTON_PARTS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
@@ -32,8 +32,7 @@ class _Inner(NamedTuple):
     newton: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class ProximalNewton(WorkingSet):
     r"""Proximal Newton with working sets, for a smooth function plus an elementwise convex penalty or set.
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..settings import require_positive
-from . import _scales
-from ._base import (
-    PATIENCE,
-    Solver,
-    infinity,
-    kept_value,
-    natural_length,
-    relative_rounding,
-    running,
-    shown_by_gradients,
-)
+from ..checks.settings import require_positive
+from ._base import Solver, infinity, running, solver
+from .shared import _scales
+from .shared._acceptance import PATIENCE, kept_value, relative_rounding, shown_by_gradients
+from .shared._lengths import natural_length
 
 
 class State(NamedTuple):
@@ -42,8 +35,7 @@ class State(NamedTuple):
     status: Any
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class TrustRegionNewtonCG(Solver):
     r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).
 
@@ -80,7 +72,7 @@ class TrustRegionNewtonCG(Solver):
 
     superlinear = True
     monotone = True
-    fitted = True
+    adaptive = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import jax
@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
+from ..checks.settings import require_choice
 from ..linear._materialize import images
 from ..problems import LeastSquares
-from ..products import dot
-from ..settings import require_choice
+from ..trees.products import dot
+from ._base import solver
 from ._levenberg_marquardt import LevenbergMarquardt
-from ._residual_model import Point, Space, as_vector
+from .shared._residual_model import Point, Space, as_vector
 
 
 class Separated(Space):
@@ -100,8 +101,7 @@ class Separated(Space):
         return jax.vmap(lambda v: v - project(v))(rows)
 
 
-@trees.register
-@dataclass(frozen=True)
+@solver
 class VariableProjection(LevenbergMarquardt):
     r"""Variable projection for residuals that are linear (affine) in a part of the unknown.
 

@@ -151,7 +151,7 @@ def _solution_and_jacobians(solution: Callable[[Any], Any], theta: Any) -> tuple
 #: cells that cannot hold, each with its reason
 def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str) -> str | None:
     one_step = isinstance(differentiation, OneStep)
-    if one_step and not hasattr(solver, "differentiable_step"):
+    if one_step and getattr(solver, "differentiable_step", None) is None:
         return "OneStep needs a solver with a differentiable step"
     if one_step and not getattr(solver, "superlinear", False):
         return "OneStep is exact for superlinear solvers only"

@@ -15,10 +15,9 @@ Bitzek, Koskinen, Gähler, Moseler, Gumbsch, "Structural relaxation made simple"
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -38,8 +37,7 @@ class State(NamedTuple):
     """How many steps in a row the force and the velocity have agreed."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dini.solver
 class FIRE(dini.Solver):
     """The method as a solver of dini, for an unknown that is one array. It stops where the force is at most `tol`."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 import dini
 
@@ -20,8 +19,7 @@ class State(NamedTuple):
     momentum: Any
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@dini.solver
 class FISTA(dini.Solver):
     r"""FISTA with a constant step, for an unknown that is one array.
 

@@ -1,0 +1,170 @@
+"""What each place of `dini/xla.py` buys: the same solve with it and without.
+
+    python benchmarks/xla.py
+
+Each place is turned off in a process of its own, in turns with one in which all are on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from report import digits, one_core, table, write
+
+ROUNDS = 3
+#: which workloads a place is for
+PLACES = {
+    "quasi-Newton: value": ("BFGS 100", "BFGS batch", "L-BFGS 1000"),
+    "quasi-Newton: slope": ("BFGS 100", "BFGS batch", "L-BFGS 1000"),
+    "quasi-Newton: accept": ("BFGS 100", "BFGS batch", "L-BFGS 1000"),
+    "quasi-Newton: restart": ("BFGS 100", "BFGS batch", "L-BFGS 1000"),
+    "BFGS: scalars": ("BFGS 100", "BFGS batch"),
+    "BFGS: products": ("BFGS 100", "BFGS batch"),
+    "L-BFGS-B: value": ("L-BFGS-B 10", "L-BFGS-B 1000"),
+    "L-BFGS-B: accept": ("L-BFGS-B 10", "L-BFGS-B 1000"),
+    "sweeps": ("L-BFGS-B 10", "L-BFGS-B 1000"),
+    "gradient descent: value": ("gradient descent", "gradient descent batch"),
+    "gradient descent: accept": ("gradient descent", "gradient descent batch"),
+    "Gauss-Newton: residuals": ("Gauss-Newton batch", "Gauss-Newton batch of 4"),
+    "Gauss-Newton: move": ("Gauss-Newton batch", "Gauss-Newton batch of 4"),
+    "elimination": ("Newton 4", "Newton batch", "Gauss-Newton batch"),
+    "elimination: matrix": ("Newton 4", "Newton batch"),
+    "elimination: absolute matrix": ("Newton batch",),
+    "Newton-Schulz": ("Newton batch",),
+    "pivots": ("root 4", "root batch"),
+    "pivots: columns": ("root 4", "root batch"),
+    "pivots: matrix": ("root 4", "root batch"),
+    "dense matrix": ("gradient of ridge 100", "gradient of ridge 300"),
+    "certificate: passes": ("certificate 100", "certificate of data"),
+    "certificate: noise": ("certificate 100", "certificate of data"),
+    "power iteration": ("certificate 100", "certificate of data"),
+    "thread": ("eager BFGS 10",),
+}
+
+
+def rosenbrock(x):
+    """Return the chained function."""
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def workloads():
+    """Return the functions that are measured, and what they are called with."""
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape))
+    starts = lambda n, count=1000: jnp.asarray(-1.0 + 0.5 * rng.normal(size=(count, n)))
+    box = dini.sets.Box(-2.0, 0.9)
+    quartic = lambda x: jnp.sum(x**4 - 2 * x**2 + 0.1 * x) + 0.5 * jnp.sum(x[1:] * x[:-1])
+    residuals = lambda x: jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
+    cubic = lambda x: x**3 + jnp.roll(x, 1) - 2.0
+    X, y = normal(400, 100), normal(400)
+    big, target = normal(900, 300), normal(900)
+    logistic = lambda w: jnp.mean(jnp.logaddexp(0, -jnp.sign(y) * (X[:, :20] @ w))) + 0.05 * jnp.sum(w**2)
+    minimize = lambda solver, f, **how: lambda x: dini.minimize(f, x, solver=solver, on_failure="ignore", **how).x
+    ridge = lambda X, y: (
+        lambda s: jnp.sum(
+            dini.minimize(
+                lambda w, s: jnp.sum((X @ w - y) ** 2) + s * jnp.sum(w**2),
+                jnp.zeros(X.shape[1]),
+                s,
+                solver=dini.Newton(),
+            ).x
+            ** 2
+        )
+    )
+    fit = dini.Minimize(lambda w, X, s: jnp.sum((X @ w - y[: len(X)]) ** 2) + s * jnp.sum(w**2))
+
+    def certificate(X):
+        w = jnp.linalg.solve(X.T @ X + jnp.eye(X.shape[1]), X.T @ y[: len(X)])
+        return lambda v: dini.certified.vjp(fit, w, (X, 1.0), v, on_failure="ignore")
+
+    full = lambda x: dini.least_squares(residuals, x, solver=dini.GaussNewton(patience=None), on_failure="ignore").x
+    newton = minimize(dini.Newton(), quartic)
+    root = lambda x: dini.root(cubic, x, solver=dini.Newton(), on_failure="ignore").x
+    eager = dini.Minimize(rosenbrock)
+    return {
+        "BFGS 100": (minimize(dini.BFGS(), rosenbrock), -jnp.ones(100)),
+        "BFGS batch": (jax.vmap(minimize(dini.BFGS(), rosenbrock)), starts(2)),
+        "L-BFGS 1000": (minimize(dini.LBFGS(), rosenbrock), -jnp.ones(1000)),
+        "L-BFGS-B 10": (minimize(dini.LBFGSB(), rosenbrock, constraint=box), -jnp.ones(10)),
+        "L-BFGS-B 1000": (minimize(dini.LBFGSB(), rosenbrock, constraint=box), -jnp.ones(1000)),
+        "gradient descent": (minimize(dini.GradientDescent(), logistic), jnp.zeros(20)),
+        "gradient descent batch": (jax.vmap(minimize(dini.GradientDescent(), logistic)), 0.1 * starts(20, 20)),
+        "Gauss-Newton batch": (jax.vmap(full), starts(2)),
+        "Gauss-Newton batch of 4": (jax.vmap(full), starts(4)),
+        "Newton 4": (newton, 0.5 * jnp.ones(4)),
+        "Newton batch": (jax.vmap(newton), 0.3 * starts(4)),
+        "root 4": (root, jnp.full(4, 3.0)),
+        "root batch": (jax.vmap(root), 2 - starts(4)),
+        "gradient of ridge 100": (jax.grad(ridge(X, y)), jnp.asarray(1.0)),
+        "gradient of ridge 300": (jax.grad(ridge(big, target)), jnp.asarray(1.0)),
+        "certificate 100": (certificate(X[:200]), jnp.ones(100)),
+        "certificate of data": (certificate(X), jnp.ones(100)),
+        "eager BFGS 10": (lambda x: dini.solve(eager, dini.BFGS(max_steps=3), x, steps=3).x, -jnp.ones(10)),
+    }
+
+
+def measure(names: list[str]) -> dict[str, list[float]]:
+    """Return the seconds of a call, steady (CPU time, for eager calls wall time) and the first."""
+    found, all_of_them = {}, workloads()
+    for name in names:
+        run, start = all_of_them[name]
+        clock = time.perf_counter if name.startswith("eager") else time.process_time
+        program = run if name.startswith("eager") else jax.jit(run)
+        began = time.process_time()
+        jax.block_until_ready(program(start))
+        first, times = time.process_time() - began, []
+        while len(times) < 15 or (sum(times) < 0.5 and len(times) < 2000):
+            began = clock()
+            jax.block_until_ready(program(start))
+            times.append(clock() - began)
+        found[name] = [statistics.median(times), first]
+    return found
+
+
+def child(plain: str, names: list[str]) -> dict[str, list[float]]:
+    """Measure in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", json.dumps(names)],
+        env=os.environ | {"DINI_PLAIN": plain},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measure, and write ``results/xla.md``."""
+    rows = []
+    for place, names in PLACES.items():
+        rounds = [(child("", list(names)), child(place, list(names))) for _ in range(ROUNDS)]
+        for name in names:
+            (on, first_on), (off, first_off) = (
+                [statistics.median(each[side][name][i] for each in rounds) for i in (0, 1)] for side in (0, 1)
+            )
+            rows.append(
+                [place, name, digits(on, 1e3), f"{off / on:.2f}", digits(first_on), f"{first_off / first_on:.2f}"]
+            )
+            print(rows[-1], flush=True)
+    header = ("place", "solve", "ms", "without it, times", "first call, s", "without it, times")
+    write("xla", "What is written for XLA's sake", "python benchmarks/xla.py", table(header, rows))
+
+
+if __name__ == "__main__":
+    one_core()
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import dini
+
+    jax.config.update("jax_enable_x64", True)
+    if "--measure" in sys.argv:
+        print(json.dumps(measure(json.loads(sys.argv[-1]))))
+    else:
+        main()

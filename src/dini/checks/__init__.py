@@ -1,0 +1,1 @@
+"""What is checked at the door, and what is said there."""

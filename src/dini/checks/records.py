@@ -1,0 +1,32 @@
+"""What problems, sets, penalties, solvers and conditions are: frozen dataclasses of settings, as pytrees."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, dataclass_transform, overload
+
+from .. import trees
+from .hints import explained
+
+
+@overload
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record[Class: type](cls: Class, /) -> Class: ...
+@overload
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record[Class: type](*, init: bool) -> Callable[[Class], Class]: ...
+def record(cls: Any = None, /, *, init: bool = True) -> Any:
+    """Make a class a frozen dataclass and a pytree, whose constructor explains what it does not take.
+
+    Three things that stand above each class of the house, in this order: :func:`dataclasses.dataclass`,
+    :func:`dini.trees.register` (fields whose metadata say ``static`` are no leaves), and
+    :func:`dini.checks.hints.explained` around ``__init__``, which answers other libraries' words for a setting.
+    """
+
+    def made(cls: Any) -> Any:
+        cls = trees.register(dataclasses.dataclass(frozen=True, init=init)(cls))
+        cls.__init__ = explained(cls.__init__, cls.__name__)
+        return cls
+
+    return made if cls is None else made(cls)

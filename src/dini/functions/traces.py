@@ -1,0 +1,26 @@
+"""Where JAX is: outside of all traces, where values are known and a program may be called, or inside of one."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.core
+
+from ..deferred import deferred
+
+
+def _state() -> Any:
+    return deferred("jax.extend.core").get_opaque_trace_state()
+
+
+@cache
+def _outside() -> Any:
+    with jax.core.eval_context():
+        return _state()
+
+
+def untraced() -> bool:
+    """Return whether JAX is outside of all traces."""
+    return _state() == _outside()

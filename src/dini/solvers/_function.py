@@ -1,0 +1,75 @@
+"""A plain function as a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from .. import trees
+from ..checks.records import record
+from ..functions import function_name
+from ..loop import Outcome
+from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from ..status import Status
+from ._base import Solver
+
+
+@record
+class Function(Solver):
+    """A plain function ``(problem, init, *args) -> x`` as a solver.
+
+    What it returns is believed only if it satisfies the problem's own condition: the norm of the condition's residual
+    must be at most ``rtol`` times that at a point which is away by the solution's own size (by that of ``init`` where
+    the solution is zero, by one where both are), or ten times that at a tenth of this distance, if it is smaller. A
+    residual of ``atol`` is always good enough.
+
+    Parameters
+    ----------
+    fun
+        The function.
+    rtol
+        Default: the fourth root of the unit roundoff, or zero where ``atol`` is given.
+    atol
+        Default: zero.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> problem = dini.Minimize(lambda x, a: jnp.sum((x - a) ** 2))
+    >>> closed_form = lambda problem, init, a: a
+    >>> print(jax.jacobian(lambda a: dini.solve(problem, closed_form, jnp.zeros(2), a).x)(jnp.ones(2)))
+    [[1. 0.]
+     [0. 1.]]
+    """
+
+    fun: Callable[..., Any]
+
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
+    composite = True
+    max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return function_name(self.fun)
+
+    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+        """Call the function and test what it returns."""
+        solution = self.fun(problem, x, *args)
+        trees.require_same(f"The solution returned by {self.name}", solution, x, "init")
+        away, size, start = trees.varied(x), trees.norm(solution), trees.norm(x)
+        size = jnp.where(size > 0, size, jnp.where(start > 0, start, 1)) / jnp.maximum(trees.norm(away), trees.eps(x))
+        moved = lambda share: trees.axpy(share * size, away, solution)
+        error, far, near = (problem.condition.error(problem, u, *args) for u in (solution, moved(1), moved(0.1)))
+        # a point where the residual has grown exponentially vouches for nothing
+        scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
+        scale = jnp.where(jnp.isfinite(scale), scale, 0)
+        rtol = self.rtol
+        if rtol is None:
+            rtol = trees.eps(x) ** 0.25 if self.atol is None else 0.0
+        tol = rtol * scale + (0.0 if self.atol is None else self.atol)
+        status = jnp.where(error <= tol, Status.CONVERGED, Status.CONDITION)
+        status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
+        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error, tol=tol)

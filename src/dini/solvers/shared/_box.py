@@ -1,0 +1,127 @@
+"""What solvers for bounds on each element share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ... import trees
+from ...sets import Product, Set
+from ...trees.products import squares
+from .._base import Solver
+from ._scales import drowning_share
+
+
+class Box(NamedTuple):
+    """The bounds of an unknown that is seen as one vector, and the way back to its tree."""
+
+    lower: Any
+    upper: Any
+    unravel: Callable[[Any], Any]
+
+    def project(self, x: Any) -> Any:
+        """Clip a vector to the bounds."""
+        return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
+
+    def projected_gradient(self, x: Any, gradient: Any, curvature: Any) -> Any:
+        """Return what is left of the negative gradient at the bounds, zero at a solution."""
+        return projected_gradient(x, gradient, self.lower, self.upper, curvature)
+
+    def longest(self, x: Any, direction: Any) -> Any:
+        """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
+        room = jnp.where(direction > 0, self.upper - x, self.lower - x)
+        moves = direction != 0
+        return jnp.min(jnp.where(moves, room / jnp.where(moves, direction, 1), jnp.inf), initial=jnp.inf)
+
+
+def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature: Any) -> Any:
+    """Return the negative gradient with each element cut off at the room that there is for it.
+
+    What counts of the room is how much the gradient can change on the way: in units of the gradient, the room times the
+    curvature. Near a bound in small units every point is near a solution, and yet its gradient need not be small.
+    An infinite curvature, where none is known, lets only a bound itself stop the gradient.
+    """
+    # a measure, a constant of differentiation: zero times infinity would be NaN there
+    x, gradient, lower, upper, curvature = jax.lax.stop_gradient((x, gradient, lower, upper, curvature))
+    up, down = upper - x, lower - x
+    up, down = (jnp.where(room == 0, 0, room * curvature) for room in (up, down))
+    # NaN passes
+    return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
+
+
+def secant_curvature(s: Any, y: Any, gradient: Any, ss: Any, yy: Any) -> Any:
+    """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
+
+    Infinite for elements that have not moved, and for all where the change drowns in the rounding of the gradient.
+    ``ss`` and ``yy`` are the squared norms.
+    """
+    overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
+    told = yy > drowning_share(jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
+    return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
+
+
+def has_bounds(constraint: Any) -> bool:
+    """Return whether a constraint is a box: bounds on each element, or a product of such sets."""
+    if isinstance(constraint, Product):
+        return all(map(has_bounds, jax.tree.leaves(constraint.sets, is_leaf=lambda node: isinstance(node, Set))))
+    return hasattr(constraint, "bounds")
+
+
+def _bounds(constraint: Any, x: Any) -> tuple[Any, Any]:
+    """Return lower and upper bounds as two trees like ``x``."""
+    if constraint is None:
+        full = lambda value: jax.tree.map(lambda u: jnp.full_like(u, value), x)
+        return full(-jnp.inf), full(jnp.inf)
+    if isinstance(constraint, Product):
+        is_set = lambda node: isinstance(node, Set)
+        side = lambda i: jax.tree.map(lambda part, u: _bounds(part, u)[i], constraint.sets, x, is_leaf=is_set)
+        return side(0), side(1)
+    return constraint.bounds(x)
+
+
+def box_of(problem: Any, x: Any) -> Box:
+    """Return the bounds of a problem, as vectors."""
+    lower, upper = _bounds(getattr(problem, "constraint", None), x)
+    flat, unravel = ravel_pytree(x)
+    dtype = trees.real_dtype(x)
+    down = lambda w: unravel(w.astype(flat.dtype))
+    low, high = (ravel_pytree(bound)[0].astype(dtype) for bound in (lower, upper))
+    # where traced bounds cross, the box is empty
+    return Box(jnp.where(low <= high, low, jnp.nan), high, down)
+
+
+def flatten(x: Any) -> jax.Array:
+    """Return a tree as one vector of at least single precision."""
+    return ravel_pytree(x)[0].astype(trees.real_dtype(x))
+
+
+def value_and_gradient(problem: Any, box: Box, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Return the value and the gradient at a vector, as a scalar and a vector of its dtype."""
+    value, gradient = problem.value_and_gradient(box.unravel(x), *args)
+    return value.astype(x.dtype), flatten(gradient).astype(x.dtype)
+
+
+class BoxSolver(Solver):
+    """Base of the solvers for smooth functions with bounds, which see the unknown as one vector."""
+
+    composite = True
+    monotone = True
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the problem's constraint, if it has one, is a box."""
+        super().check(problem, x)
+        constraint, penalty = getattr(problem, "constraint", None), getattr(problem, "penalty", None)
+        if penalty is not None:
+            raise TypeError(
+                f"{self.name} takes bounds and no penalty: given {penalty.name} of {problem.name}. "
+                "Use ProximalGradient or BlockCoordinateDescent."
+            )
+        if constraint is not None and not has_bounds(constraint):
+            raise TypeError(
+                f"{self.name} takes bounds on each element (dini.sets Box, NonNegative, Hypercube, LInfBall, and "
+                f"products of them): given {constraint.name} of {problem.name}. Use ProjectedGradient."
+            )

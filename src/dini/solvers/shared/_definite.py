@@ -1,0 +1,186 @@
+"""Symmetric matrices taken for positive definite: where one is not, the absolute values of its eigenvalues are used.
+
+For up to ``FEW`` unknowns no step calls LAPACK: XLA compiles a loop without such calls into one function, and a batch
+would call for each of its members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+
+from ... import trees, xla
+from ...linear import Banded, Dense, Sparse, SparseDirect
+from ...linear._protocol import Structure
+from ...linear._small import eliminated, product
+from ...linear._solve import solve_known
+from ...trees.products import dot
+
+#: From seven unknowns on, what is written out takes longer to compile than LAPACK's calls, and a batch gains nothing.
+FEW = xla.up_to(6, "elimination")
+
+#: What factorizes a definite matrix by Cholesky, or says that it is none.
+_DIRECT = (Banded, Dense, Sparse, SparseDirect)
+
+
+class Factor(NamedTuple):
+    """The Cholesky factor of a matrix, and whether that is positive definite."""
+
+    cholesky: jax.Array
+    known: jax.Array
+
+
+def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor | None]:
+    """Solve with a symmetric matrix; return its factor as well, where that was made by LAPACK."""
+    matrix = 0.5 * (matrix + matrix.T)
+    definite, solve, factor = _factorized(matrix)
+    modified = lambda _: _modified(~definite, matrix)[1](b)
+    return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor
+
+
+def descent(matvec: Any, gradient: Any, structure: Structure, solver: Any) -> Any:
+    """Return Newton's direction by a linear solver, turned around where it ascends, or else the steepest."""
+    how = {"solver": solver, "on_failure": "ignore"}
+    step = solve_known(matvec, trees.neg(gradient), structure=structure, **how)
+    if isinstance(solver, _DIRECT):
+        # an indefinite matrix has no Cholesky factor, but a solution
+        general = lambda _: solve_known(matvec, trees.neg(gradient), structure="symmetric", **how)
+        step = jax.lax.cond(trees.all_finite(step), lambda _: step, general, None)
+    slope = trees.vdot(gradient, step)
+    step = trees.where(slope > 0, trees.neg(step), step)
+    return trees.where(trees.all_finite(step) & (slope != 0), step, trees.neg(gradient))
+
+
+def inverse_positive(matrix: jax.Array) -> jax.Array:
+    """Return the inverse of a symmetric matrix."""
+    matrix = 0.5 * (matrix + matrix.T)
+    definite = _definite(jnp.linalg.cholesky(jax.lax.stop_gradient(matrix), symmetrize_input=False))
+    # of a branch that is not taken, a derivative must not become NaN
+    safe = jnp.where(definite, matrix, jnp.eye(len(matrix), dtype=matrix.dtype))
+    factor = jnp.linalg.cholesky(safe, symmetrize_input=False)
+
+    def plain(_: Any) -> jax.Array:
+        half = jax.scipy.linalg.solve_triangular(factor, jnp.eye(matrix.shape[0], dtype=matrix.dtype), lower=True)
+        return dot(half.T, half)
+
+    def modified(_: Any) -> jax.Array:
+        size, vectors = _constants(_spectra)(~definite, matrix)
+        return dot(vectors / size[None, :], vectors.T)
+
+    inverse = jax.lax.cond(definite, plain, modified, None)
+    return 0.5 * (inverse + inverse.T)
+
+
+def model_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a symmetric matrix, changed where it is not positive definite, and what it maps to ``b``."""
+    matrix = 0.5 * (matrix + matrix.T)
+    definite, solve, _ = _factorized(matrix)
+
+    def modified(_: Any) -> tuple[jax.Array, jax.Array]:
+        absolute, solve = _modified(~definite, matrix)
+        return absolute, solve(b)
+
+    return jax.lax.cond(definite, lambda _: (matrix, solve(b)), modified, None)
+
+
+def _factorized(matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array], Factor | None]:
+    """Return whether a matrix is positive definite, a solver that needs it to be, and the Cholesky factor, if any."""
+    constant = jax.lax.stop_gradient(matrix)
+    if len(matrix) <= FEW:
+        solve, pivots = eliminated(xla.once(constant, "elimination: matrix"))
+        stacked = jnp.stack(pivots)
+        definite = jnp.all((stacked > 0) & jnp.isfinite(stacked))
+        return definite, _linear(matrix, definite, solve), None
+    cholesky = jnp.linalg.cholesky(constant, symmetrize_input=False)
+    definite = _definite(cholesky)
+    solve = lambda b: jax.scipy.linalg.cho_solve((cholesky, True), b)
+    return definite, _linear(matrix, definite, solve), Factor(cholesky, definite)
+
+
+def _linear(
+    matrix: jax.Array, definite: jax.Array, solve: Callable[[jax.Array], jax.Array]
+) -> Callable[[jax.Array], jax.Array]:
+    """Return a solver whose derivative is that of the linear system, not of the elimination."""
+    # a batch differentiates the branch that is not taken as well, where a NaN times zero would be one
+    backwards = lambda _, b: jnp.where(definite, solve(b), 0)
+    return lambda b: jax.lax.custom_linear_solve(lambda v: dot(matrix, v), b, backwards, symmetric=True)
+
+
+def _definite(cholesky: jax.Array) -> jax.Array:
+    """Return whether a Cholesky factorization has succeeded."""
+    # each entry of a row goes into its diagonal element, NaN and infinity as well
+    return jnp.all(jnp.isfinite(jnp.diagonal(cholesky)))
+
+
+def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Return the matrix with absolute eigenvalues, none near zero, and its solver.
+
+    Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative.
+    """
+    if len(matrix) <= FEW:
+        absolute = xla.once(_constants(_absolute)(needed, matrix), "elimination: absolute matrix")
+        return absolute, _linear(absolute, jnp.asarray(True), eliminated(absolute)[0])
+    size, vectors = _constants(_spectra)(needed, matrix)
+    return dot(vectors * size[None, :], vectors.T), lambda b: dot(vectors, dot(vectors.T, b) / size)
+
+
+def _spectra(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the absolute eigenvalues, none near zero, and the eigenvectors."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    size = jnp.abs(values)
+    floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
+    return jnp.maximum(size, floor), vectors
+
+
+def _absolute(matrix: jax.Array) -> jax.Array:
+    r"""Return :math:`A \operatorname{sign}(A)` and a trace of the identity, by Newton and Schulz's iteration.
+
+    :math:`X \leftarrow \tfrac12 X (3 I - X^2)` takes each eigenvalue to its sign (Higham, "Functions of matrices",
+    2008, chapter 5); those nearer to zero than the trace need not get there.
+    """
+    eps, tiny = jnp.finfo(matrix.dtype).eps, jnp.finfo(matrix.dtype).tiny
+    largest = jnp.maximum(jnp.max(jnp.abs(matrix)), tiny)
+    # in two steps: one over the largest numbers is flushed to zero
+    root = jnp.sqrt(largest)
+    unit = matrix * (1 / root) * (1 / root)
+    eye = jnp.eye(len(matrix), dtype=matrix.dtype)
+
+    def step(now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        x, _, count = now
+        left = xla.once(eye - product(x, x), "Newton-Schulz")
+        return x + 0.5 * product(left, x), jnp.max(jnp.abs(left)), count + 1
+
+    # each step multiplies a small eigenvalue by 1.5
+    limit = int(np.ceil(np.log(len(matrix) / float(eps) ** 0.5) / np.log(1.5)))
+    more = lambda now: (now[1] > len(matrix) * float(eps)) & (now[2] < limit)
+    start = (unit / len(matrix), jnp.ones_like(largest), jnp.zeros((), jnp.int32))
+    absolute = product(jax.lax.while_loop(more, step, start)[0], unit)
+    return (0.5 * (absolute + absolute.T) + eps**0.5 * eye) * root * root
+
+
+def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:
+    """Return a function's values as constants of differentiation; a batch pays where one of its members needs them."""
+
+    @custom_vmap
+    def either(needed: jax.Array, matrix: jax.Array) -> Any:
+        # without a batch, the caller's condition has asked already
+        if needed.ndim == 0:
+            return function(matrix)
+        each = function
+        for _ in needed.shape:
+            each = jax.vmap(each)
+        nothing = lambda m: jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), jax.eval_shape(each, m))
+        return jax.lax.cond(jnp.any(needed), each, nothing, matrix)
+
+    @either.def_vmap
+    def _(size: int, batched: list[bool], needed: jax.Array, matrix: jax.Array) -> tuple[Any, Any]:
+        spread = lambda array, is_batched: array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
+        out = either(spread(needed, batched[0]), spread(matrix, batched[1]))
+        return out, jax.tree.map(lambda _: True, out)
+
+    return lambda needed, matrix: either(jax.lax.stop_gradient(needed), jax.lax.stop_gradient(matrix))

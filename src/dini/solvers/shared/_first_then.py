@@ -1,0 +1,59 @@
+"""A quick solver, and a safe one where that fails."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ...loop import Outcome, begin, conclude, iterate, proceed
+from ...problems import LeastSquares, Minimize
+from ...status import Status
+from .._base import Solver, solver
+
+
+@solver
+class FirstThen(Solver):
+    """Solve by one solver, and where it fails, or ends above the start, by another one from the start.
+
+    A first solver that takes no steps leaves a better start, if all that it lacks is accuracy. They run one after the
+    other: of a batch, the second one goes on for the lanes that need it alone.
+    """
+
+    first: Any
+    then: Any
+
+    solves = (Minimize, LeastSquares)
+    max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.first.name}, then {self.then.name}"
+
+    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+        """Run both loops."""
+        alone = hasattr(self.first, "run")
+        quick = self.first.run(problem, x, args) if alone else iterate(problem, self.first, x, args)
+        # full steps may come to rest where residuals level off, far above the start
+        lower = problem.value(quick.x, *args) <= problem.value(x, *args)
+        done = (quick.status == Status.CONVERGED) & lower & jnp.isfinite(quick.error)
+        if alone:  # of one step, what rounding has left is a better start; of a matrix that is not definite, a saddle
+            x = trees.where((quick.status == Status.STALLED) & lower, quick.x, x)
+        start = begin(problem, self.then, x, args)
+        start = start._replace(status=jnp.where(done, Status.CONVERGED, start.status).astype(jnp.int32))
+        going = lambda now: now.status == Status.RUNNING
+        end = jax.lax.while_loop(going, lambda now: proceed(problem, self.then, now, args), start)
+        safe = conclude(problem, self.then, end, args)
+        dtype = safe.error.dtype
+        pick = lambda ours, theirs: trees.where(done, ours, theirs)
+        return Outcome(
+            pick(quick.x, safe.x),
+            (),
+            quick.steps + safe.steps,
+            pick(quick.status, safe.status),
+            pick(quick.error.astype(dtype), safe.error),
+            tol=pick(jnp.asarray(quick.tol, dtype), jnp.asarray(safe.tol, dtype)),
+        )

@@ -1,0 +1,61 @@
+"""Lengths in the units of the problem: of first steps, and of the steps by which residuals are measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ._scales import PROBE, Scales
+
+
+def natural_length(value: Any, size: Any, slope: Any) -> Any:
+    """Return a length in the unknown's units, at a start of norm ``size``: that norm.
+
+    Where it is zero, it is the distance in which the value would fall to zero along the gradient, of norm ``slope``;
+    where the value is zero as well nothing is known, and it is one.
+    """
+    ahead = jnp.where(slope > 0, jnp.abs(value) / jnp.where(slope > 0, slope, 1), 0)
+    return jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
+
+
+def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
+    """Return the step size of a first step along minus a gradient, which shows the curvature there.
+
+    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be
+    one in the units of the unknown.
+    """
+    return eps**PROBE * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
+
+
+def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
+    """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
+
+    It is the inverse curvature of the last steps, if one is known, and moves the point, of norm ``size``, no farther
+    than that, or than the start was large.
+    """
+    far = jnp.maximum(size, scales.origin)
+    own = jnp.where(far > 0, far, 1) / jnp.where(slope > 0, slope, 1)
+    return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
+
+
+def residual_step(x: Any, gradient: Any, *, convex: bool = True) -> Any:
+    r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
+
+    It moves the point by its own size: with one in other units, a move would be cut off by a bound, or a bound be out
+    of reach, whatever the gradient. At zero, where no size is known, it is one, and at most one for parts that are not
+    ``convex``: their proximal operators are for steps that are short beside their own curvature.
+    """
+    size, slope = trees.norm(x), trees.norm(gradient)
+    known = (size > 0) & (slope > 0)
+    own = jnp.where(known, size / jnp.where(known, slope, 1), 1.0)
+    return jax.lax.stop_gradient(own if convex else jnp.minimum(own, 1))
+
+
+def proximal_residual(problem: Any, x: Any, gradient: Any) -> jax.Array:
+    """Return the norm of the residual of the proximal gradient step, in units of the gradient."""
+    parts = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+    eta = residual_step(x, gradient, convex=all(getattr(part, "convex", True) for part in parts))
+    return trees.norm(trees.sub(x, problem.prox(trees.axpy(-eta, gradient, x), eta))) / eta

@@ -1,0 +1,127 @@
+"""What a step of Gauss and Newton shows of the units of residuals and unknowns, see :mod:`dini.solvers._steps`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...trees.products import largest, summed
+from . import _steps
+from ._acceptance import relative_rounding
+from ._residual_model import Space
+
+
+class Known(NamedTuple):
+    """What is known; carried from step to step as one small array.
+
+    The loop looks at ``scale`` and ``floor``. ``measure`` is the relative error of the point, ``length`` that of the
+    next step, and ``stretch`` their ratio: a damped step is shorter than the one to the minimum along it. ``hidden`` is
+    the decrease that is left, ``noise`` the error in units of its rounding, ``steepest`` the largest error so far.
+    """
+
+    scale: Any
+    floor: Any
+    measure: Any
+    length: Any
+    stretch: Any
+    hidden: Any
+    noise: Any
+    steepest: Any
+    #: whether the error has vanished beside the largest one (one or zero)
+    vanished: Any
+    #: how far what is not an unknown of the steps is from where it belongs
+    astray: Any
+
+    def packed(self, dtype: Any) -> Any:
+        """Return one array, a constant of differentiation."""
+        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
+
+    def kept(self, renew: Any, old: Known) -> Known:
+        """Return what is known with the old words on the point, except where ``renew`` holds."""
+        of_point = ("scale", "floor", "measure", "hidden", "noise")
+        return self._replace(**{name: jnp.where(renew, getattr(self, name), getattr(old, name)) for name in of_point})
+
+    def run_away(self, u: Any, extent: Any, last: Any, ahead: Any) -> Any:
+        """Return whether residuals fall forever."""
+        return (self.vanished > 0) & _steps.run_away(u, extent, last, ahead)
+
+    def settled(self, space: Space, value: Any) -> Any:
+        """Return whether a point from which no step succeeds is a solution: what is left to gain is rounding."""
+        drowned = space.minimum & (self.hidden <= relative_rounding(value))
+        return (self.measure <= _steps.LONG) & (drowned | (self.noise <= _steps.NOISE))
+
+    def rounded(self, space: Space, value: Any) -> Any:
+        """Return whether rounding alone can have made the next step fail."""
+        eps = jnp.finfo(value.dtype).eps
+        small = self.hidden <= relative_rounding(value) if space.minimum else self.measure <= eps**0.375
+        return self.settled(space, value) & (self.noise <= _steps.NOISE) & small
+
+
+def _norm(v: Any) -> Any:
+    return jnp.sqrt(summed(v * v))
+
+
+def _relative(move: Any, sizes: Any) -> Any:
+    """Return the elements of a step beside their sizes; infinity where something of no size moves."""
+    p = jnp.abs(move)
+    return jnp.where(sizes > 0, p / jnp.where(sizes > 0, sizes, 1), jnp.where(p == 0, 0.0, jnp.inf))
+
+
+def known(
+    space: Space,
+    u: Any,
+    extent: Any,
+    norms: Any,
+    gradient: Any,
+    raw: Any,
+    move: Any,
+    error: Any,
+    value: Any,
+    curvature: Any,
+    steepest: Any,
+    astray: Any,
+    learned: Any = None,
+) -> Known:
+    """Return what the next step shows.
+
+    ``raw`` is the step before it is clipped to bounds: close to one, a clipped step is short anywhere. ``gradient`` has
+    zeros where unknowns are held, ``norms`` are those of the Jacobian's columns here, ``curvature`` that of the model
+    along the step, ``astray`` what :class:`Point` knows of the rest of the unknown; ``learned`` tells whether an
+    estimate of the curvature is part of it, and the largest norms of the columns so far.
+    """
+    given = (u, norms, gradient, raw, move, error, value, curvature, astray)
+    u, norms, gradient, raw, move, error, value, curvature, astray = jax.lax.stop_gradient(given)
+    eps = jnp.finfo(space.dtype).eps
+    sizes = jnp.maximum(norms * jnp.abs(u), eps**0.25 * _norm(norms * extent))
+    length = largest(_relative(norms * raw, sizes))
+    # how much longer the step to the minimum along this one is
+    slope = -summed(gradient * move)
+    stretch = jnp.where(curvature > 0, slope / jnp.where(curvature > 0, curvature, 1), jnp.inf)
+    stretch = jnp.where(length > 0, jnp.maximum(stretch, 1), 1)
+    hidden = 0.5 * jnp.where(slope > 0, slope, 0) * stretch
+    made_of = _norm(norms * u)
+    if space.minimum:
+        made_of = made_of + jnp.sqrt(2 * jnp.abs(value))
+        apart = largest(jnp.abs(gradient) / jnp.where(norms > 0, norms, 1))
+    else:
+        apart = error
+    made_of = eps * made_of
+    noise = jnp.where(made_of > 0, apart / jnp.where(made_of > 0, made_of, 1), jnp.where(apart > 0, jnp.inf, 0))
+    measure = _steps.told(stretch * length, astray, eps)
+    if learned is not None:
+        # at a kink, a curvature that is learned grows until the step is short, and the gradient stays
+        used, steep = jax.lax.stop_gradient(learned)
+        beside = _norm(steep * u) + jnp.sqrt(2 * jnp.abs(value))
+        falls = largest(jnp.abs(gradient) / jnp.where(steep > 0, steep, 1)) <= eps**0.25 * beside
+        measure = jnp.where(used & ~falls, jnp.inf, measure)
+    if not space.minimum:
+        # the linear equations have a solution close by; at a minimum of the norm that is no root they have none
+        measure = jnp.where(hidden >= 0.25 * value, measure, jnp.inf)
+    quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
+    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), largest(norms) * _norm(u))
+    steepest = jnp.where(jnp.isfinite(error), jnp.maximum(steepest, error), steepest)
+    floor = jnp.where(quiet, error, 0)
+    vanished = (error <= eps * steepest).astype(error.dtype)
+    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, vanished, astray)

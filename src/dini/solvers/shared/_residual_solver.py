@@ -1,0 +1,306 @@
+"""The common step of the damped Gauss-Newton methods."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ...checks.settings import require_choice
+from ...linear._small import SMALL, product
+from ...loop import met
+from ...problems import FixedPoint, LeastSquares, Root
+from ...status import Status
+from ...trees.products import dot
+from .._base import Solver, infinity, running
+from . import _steps
+from ._acceptance import doubtful_difference, relative_rounding
+from ._box import has_bounds
+from ._residual_model import ALGEBRA, Model, Space
+from ._residual_scales import Known, known
+from ._structured_secant import Secant
+
+#: radius of the first trust region, in units of the scaled starting point
+FIRST_RADIUS = 100.0
+#: steps that change the objective by rounding errors only, without a smaller gradient, before a solver gives up
+_IDLE = 50
+#: unknowns of up to this many numbers are solved for with a matrix by default
+_DENSE = 2048
+
+
+def default_algebra(name: str, size: int) -> Any:
+    """Return the class that does the linear algebra: the one that is named, or by the number of unknowns."""
+    return ALGEBRA[("cholesky" if size <= _DENSE else "cg") if name == "auto" else name]
+
+
+class State(NamedTuple):
+    """Carried from step to step: the accepted point's value and model, the control of the steps, the next trial."""
+
+    error: Any
+    value: Any
+    gradient: Any
+    store: Any
+    scale: Any
+    control: Any
+    move: Any
+    predicted: Any
+    secant: Any
+    idle: Any
+    steps: Any
+    extent: Any
+    scales: Any
+    status: Any
+
+
+class ResidualSolver(Solver):
+    """Base of the solvers that damp Gauss-Newton steps: they differ in their control, a named tuple of scalars.
+
+    One step evaluates the residuals at one trial point, judges it by the ratio of actual to predicted decrease, and
+    finds the next trial.
+    """
+
+    linear_solver: Any
+    hessian: Literal["gauss-newton", "secant"] = "gauss-newton"
+
+    solves = (LeastSquares, Root, FixedPoint)
+    composite = True
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the constraint, if there is one, consists of bounds."""
+        super().check(problem, x)
+        constraint = getattr(problem, "constraint", None)
+        if constraint is not None and not has_bounds(constraint):
+            raise TypeError(
+                f"{self.name} keeps bounds, such as dini.sets.Box: given the constraint {constraint.name}. "
+                "Use ProximalGradient or ProjectedGradient."
+            )
+
+    def _check_settings(self, tol: Any = None) -> None:
+        super()._check_settings(tol)
+        require_choice(f"{self.name}'s linear_solver", self.linear_solver, ("auto", *ALGEBRA))
+
+    def algebra(self, size: int) -> Any:
+        """Return the class that does the linear algebra for so many unknowns."""
+        return default_algebra(self.linear_solver, size)
+
+    def _start(self, dtype: Any) -> Any:
+        """Return the control before the first step."""
+        raise NotImplementedError
+
+    def _judged(self, control: Any, accept: Any, ratio: Any, state: State) -> Any:
+        """Return the control after a trial."""
+        raise NotImplementedError
+
+    def _propose(self, control: Any, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Any]:
+        """Return the next move and the control with what it took."""
+        raise NotImplementedError
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which only evaluates the function."""
+        space = self._space(problem, x, args)
+        inf, zero = infinity(x), jnp.zeros_like(space.point)
+        store = self.algebra(space.size).empty(space)
+        control, nothing = self._start(space.dtype), jnp.zeros_like(inf)
+        secant = Secant.empty(space.size, space.outputs, space.dtype) if self._secant(space) else None
+        idle = jnp.stack([nothing, inf])
+        steps, scales = jnp.zeros((), jnp.int32), jnp.zeros(len(Known._fields), space.dtype)
+        return State(inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, zero, scales, running())
+
+    def _secant(self, space: Space) -> bool:
+        return self.hessian == "secant" and space.minimum and self.algebra(space.size) is ALGEBRA["cholesky"]
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one step."""
+        space = self._space(problem, x, args)
+        algebra = self.algebra(space.size)
+        eager = space.size <= SMALL and algebra is not ALGEBRA["cg"]
+        trial = space.clip(space.point + state.move)
+        at = space.evaluate(trial, eager=eager)
+        first = state.steps == 0
+        size = space.error(at, trial)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
+        actual = state.value - at.value
+        drowned = actual <= relative_rounding(at.value)
+        # a step whose decrease drowns in rounding is taken only if the optimality measure shrinks: to half where the
+        # value rises by more, because it may be the difference of large numbers
+        rises = actual < -relative_rounding(at.value)
+        shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
+        predicted = state.predicted
+        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+        shrinks &= predicted <= doubtful_difference(at.value)
+        shrinks &= ~_steps.leaps(state.move, space.point, state.extent, trees.eps(x))
+        shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
+        ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
+        ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
+        accept = first | (finite & jnp.where(drowned, shrinks, ratio > 1e-4))
+        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
+        gradient = jnp.where(accept, at.gradient, state.gradient)
+        u = jnp.where(accept, trial, space.point)
+        extent = _steps.extended(state.extent, u, accept)
+        old = Known(*state.scales)
+        # the last step may tell that none from here is needed
+        moved = old.stretch * _steps.longest(state.move, _steps.sizes(u, extent, trees.eps(x)))
+        ratio_of_errors = size / jnp.where(state.error > 0, state.error, 1)
+        astray = jnp.where(accept, at.astray, old.astray)
+        left = jnp.where(accept & ~first, _steps.left_after(moved, ratio_of_errors), jnp.inf)
+        left = _steps.told(left, astray, trees.eps(x))
+        brief = _steps.scale_of(error, left, trees.eps(x)), jnp.zeros_like(error)
+
+        keep = state.secant is not None  # the Jacobian as well
+
+        def renew(_: Any) -> Any:
+            jacobian = space.jacobian(trial) if at.jacobian is None else at.jacobian
+            return algebra.build(jacobian, at.residuals), jacobian if keep else None
+
+        last = state.store, state.secant.jacobian if keep else None
+        solved = jnp.zeros((), bool)
+        if eager:  # the Jacobian is there
+            store, jacobian = trees.where(accept, renew(None), last)
+        elif algebra is ALGEBRA["cg"]:
+            store, jacobian = last
+        else:
+            solved = met(self, x, error, brief)
+            needed = accept & ~solved
+            store, jacobian = jax.lax.cond(needed, renew, lambda _: last, None)
+        # the largest norms so far keep the steps from growing where a column has become small
+        norms = algebra.norms(store, gradient, space, u)
+        scale = jax.lax.stop_gradient(jnp.maximum(state.scale, norms))
+        control = jax.lax.stop_gradient(self._judged(state.control, accept, ratio, state))
+        control = trees.where(first, state.control, control)
+        model = algebra(store, gradient, jnp.where(scale > 0, scale, 1), space.free(u, gradient), space, u)
+        secant = state.secant
+        if secant is not None:
+            change = gradient - state.gradient
+            # what the change of the Jacobian did to the gradient
+            wanted = (
+                gradient - product(secant.jacobian, at.residuals)
+                if space.loss is None
+                else change - product(store, state.move)
+            )
+            matrix = jnp.where(accept & ~first, secant.updated(state.move, change, wanted), secant.matrix)
+            used = secant.chosen(actual, predicted) & ~first
+            secant = secant._replace(matrix=matrix, jacobian=jacobian, used=used)
+        raw, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
+        predicted = -dot(gradient, move) - 0.5 * curvature
+        value = jnp.where(accept, at.value, state.value)
+        idle = _idle(state.idle, accept, actual, error, value)
+        held = model.masked(gradient)
+        learned = None if secant is None else (secant.used, scale)
+        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old.steepest, astray, learned)
+        # a step that is damped further says less of the same point
+        now = now.kept(accept, old)
+        now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
+        # no step of the next size can be told from none
+        short = now.length <= 1e-2 * trees.eps(x)
+        stalled = (~accept & short) | (idle[0] >= _IDLE)
+        status = jnp.where(
+            stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status
+        )
+        status = jnp.where(~accept & old.rounded(space, state.value), Status.CONVERGED, status)
+        # damped steps are shorter than those that are wanted
+        ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
+        runs = accept & ~solved & now.run_away(u, extent, last, ahead)
+        status = jnp.where(runs, Status.DIVERGED, status)
+        status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
+        steps = state.steps + 1
+        new = State(
+            error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
+            now.packed(space.dtype), status,
+        )  # fmt: skip
+        return trees.where(accept, space.unravel(trial), x), new
+
+    def _next(
+        self, control: Any, model: Model, secant: Secant | None, space: Space, u: Any, first: Any
+    ) -> tuple[Any, Any, Any, Any, Secant | None]:
+        """Return the next step before and after it is clipped to the bounds, the control, its curvature, the secant."""
+
+        def finish(move: Any) -> Any:
+            return move if space.bounds is None else space.clip(u + move) - u
+
+        def plain(_: Any) -> Any:
+            raw, after = self._propose(control, model, space, u, first)
+            return raw, finish(raw), after
+
+        if secant is None:
+            raw, move, control = plain(None)
+            return raw, move, control, model.curvature(move), None
+        full = model.with_hessian(secant.matrix)
+
+        def estimated(_: Any) -> Any:
+            raw, after = self._propose(control, full, space, u, first)
+            return raw, finish(raw), after
+
+        raw, move, after = jax.lax.cond(secant.used, estimated, plain, None)
+        # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
+        convex = jnp.isfinite(dot(move, move)) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
+        used = secant.used & convex
+        raw, move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (raw, move, after), None)
+        curvatures = model.curvature(move), full.curvature(move)
+        curvature = jnp.where(used, curvatures[1], curvatures[0])
+        unused = -dot(model.gradient, move) - 0.5 * jnp.where(used, curvatures[0], curvatures[1])
+        return raw, move, control, curvature, secant._replace(used=used, other=unused)
+
+    def last_value(self, problem: Any, state: State) -> Any:
+        """Return the objective at the last accepted point."""
+        del problem
+        return state.value
+
+    def _space(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Space:
+        return Space(problem, x, args)
+
+
+def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> Any:
+    """Return one Gauss-Newton step, a differentiable function."""
+    space = Space(problem, x, args)
+    algebra = solver.algebra(space.size)
+    at = space.evaluate(space.point, eager=True)
+    scale = jnp.where(state.scale > 0, state.scale, 1)
+    free = space.free(space.point, jax.lax.stop_gradient(at.gradient))
+    model = algebra(algebra.build(at.jacobian, at.residuals), at.gradient, scale, free, space, space.point)
+    move = model.factor(jnp.zeros((), space.dtype))(-model.slope) * model.inverse_scale
+    return space.unravel(space.clip(space.point + move))
+
+
+class Region(NamedTuple):
+    """A trust region: its radius, and the length of the last step; constants of differentiation."""
+
+    radius: Any
+    length: Any
+
+    def accepted_by_bound(self, ratio: Any, state: State, whole: Any) -> tuple[Region, Any]:
+        """Return the region after a trial, and the factor by which it was cut or grown.
+
+        ``whole`` tells whether the step was a full Gauss-Newton step, so that a success says to go further.
+        """
+        # the cut that the parabola through the values and the slope asks for
+        slope = jnp.sum(state.gradient * state.move)
+        actual = ratio * state.predicted
+        bend = 2 * (-actual - slope)
+        cut = jnp.where(actual >= 0, 0.5, jnp.clip(-slope / jnp.where(bend > 0, bend, 1), 0.1, 0.5))
+        cut = jnp.where(jnp.isfinite(ratio), cut, 0.1)
+        bad = ~(ratio > 0.25)
+        good = ~bad & ((ratio >= 0.75) | whole)
+        radius = jnp.where(bad, cut * jnp.minimum(self.radius, 10 * self.length), self.radius)
+        radius = jnp.where(good, jnp.maximum(radius, 2 * self.length), radius)
+        return self._replace(radius=radius), jnp.where(bad, cut, jnp.where(good, 2.0, 1.0))
+
+    def first(self, model: Model, u: Any, first: Any) -> Region:
+        """Return the region with its first radius, in units of the scaled starting point."""
+        start = trees.norm(model.scale * jax.lax.stop_gradient(u))
+        # from zero, in units of the residuals that the columns have to do with
+        start = jnp.where(start > 0, start, trees.norm(jax.lax.stop_gradient(model.slope)))
+        return self._replace(radius=jnp.where(first, FIRST_RADIUS * jnp.where(start > 0, start, 1), self.radius))
+
+    def walked(self, step: Any, first: Any) -> Region:
+        """Return the region after a step is chosen; the first one is no larger than that step."""
+        length = trees.norm(jax.lax.stop_gradient(step))
+        return Region(jnp.where(first, jnp.minimum(self.radius, length), self.radius), length)
+
+
+def _idle(idle: Any, accept: Any, actual: Any, error: Any, value: Any) -> Any:
+    """Return the number of steps without progress, and the error to be halved: progress is either, or a decrease."""
+    count, least = idle[0], idle[1]
+    progress = accept & ((actual > 10 * relative_rounding(value)) | (error <= 0.5 * least))
+    return jnp.stack([jnp.where(progress, 0, count + 1), jnp.where(progress, jnp.minimum(error, least), least)])

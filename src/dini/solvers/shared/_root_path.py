@@ -1,0 +1,318 @@
+"""What the Newton-like methods for equations share: a bent path, and a region in which it is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ...loop import met
+from ...status import Status
+from .._base import infinity, running
+from . import _steps
+
+#: the share of the curvatures of the last step that the one before leaves
+_MEMORY = 0.3
+
+
+class State(NamedTuple):
+    """Carried from step to step.
+
+    The accepted point's residual and merit, the Newton-like direction there, the next trial step with the decrease that
+    the linear model predicts, the radius; the steepest-descent end of the path and its decrease, once they were needed;
+    what the method remembers of Jacobians; and what is known of the units, see :class:`Known`.
+    """
+
+    error: Any
+    merit: Any
+    residual: Any
+    direction: Any
+    move: Any
+    predicted: Any
+    radius: Any
+    cauchy: Any
+    decrease: Any
+    bent: Any
+    memory: Any
+    steps: Any
+    extent: Any
+    scales: Any
+    status: Any
+
+
+class Known(NamedTuple):
+    """What is known of the units, carried as one small array; the loop looks at the first two.
+
+    The others are the largest inverse curvature and the largest curvature of the last steps, the relative error of the
+    point (infinity where no step from there tells it), the error in units of its rounding, the largest error so far.
+    """
+
+    scale: Any
+    floor: Any
+    soft: Any
+    stiff: Any
+    measure: Any
+    noise: Any
+    steepest: Any
+    #: whether the last step was long (one or zero)
+    long: Any
+
+    @classmethod
+    def nothing(cls, x: Any) -> Any:
+        """Return what is known before the first evaluation."""
+        return jnp.zeros(len(cls._fields), trees.real_dtype(x))
+
+    def packed(self, dtype: Any) -> Any:
+        """Return one array, a constant of differentiation."""
+        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
+
+    def stiffer(self, stiff: Any, units: Any, error: Any, eps: Any) -> Known:
+        """Return what is known with a curvature that is seen elsewhere."""
+        stiff, error = jax.lax.stop_gradient((stiff, error))
+        larger = stiff > self.stiff
+        stiff = jnp.maximum(stiff, self.stiff)
+        noise = _noise(error, stiff, trees.norm(units).astype(error.dtype), eps)
+        quiet = (noise <= _steps.ROUNDING) & (self.measure <= _steps.LONG) & (self.long == 0)
+        noise, floor = (
+            jnp.where(larger, a, b) for a, b in ((noise, self.noise), (jnp.where(quiet, error, 0), self.floor))
+        )
+        return self._replace(stiff=stiff, noise=noise, floor=floor)
+
+    def rounded(self, error: Any, eps: Any) -> Any:
+        """Return whether rounding alone can have made a step from a point fail.
+
+        Where the Jacobian is singular at a root, ``F`` has become rounding of what it was long before steps are short.
+        """
+        quiet = (self.noise <= _steps.NOISE) | (error <= 100 * eps * self.steepest)
+        return quiet & (self.measure <= eps**0.375)
+
+    def settled(self, error: Any, eps: Any) -> Any:
+        """Return whether a point from which no step succeeds is a root."""
+        return self.rounded(error, eps) | ((self.noise <= _steps.NOISE) & (self.measure <= _steps.LONG))
+
+
+class Event(NamedTuple):
+    """What has just happened, for the method's memory: all but ``x`` and ``residual`` concern the last step.
+
+    ``doubtful`` tells that the point would meet the stopping test if the last step had not been so long: only a
+    Jacobian at this point shows whether it is a root or a place where ``F`` levels off.
+    """
+
+    x: Any
+    residual: Any
+    first: Any
+    accept: Any
+    needed: Any
+    move: Any
+    change: Any
+    slow: Any
+    doubtful: Any
+
+
+def start(x: Any, memory: Any) -> State:
+    """Return the state before the first step, which only evaluates the function."""
+    inf = infinity(x)
+    zero, nothing = trees.zeros_like(x), jnp.zeros_like(inf)
+    no = jnp.zeros((), bool)
+    steps = jnp.zeros((), jnp.int32)
+    return State(
+        inf,
+        inf,
+        zero,
+        zero,
+        zero,
+        nothing,
+        inf,
+        zero,
+        nothing,
+        no,
+        memory,
+        steps,
+        _steps.nowhere(x),
+        Known.nothing(x),
+        running(),
+    )
+
+
+def advance(
+    solver: Any,
+    problem: Any,
+    x: Any,
+    state: State,
+    args: tuple[Any, ...],
+    direct: Callable[[Event, Any, Any], tuple[Any, Any, Any, Any]],
+    *,
+    exact: bool = True,
+) -> tuple[Any, State]:
+    r"""Try one step.
+
+    The trial is the direction ``p`` where it is shorter than the radius. Otherwise it is the point at that distance on
+    the path from zero over the minimum of :math:`\|F + J s\|` along :math:`-J^\top F` to ``p`` (Powell's dogleg). It is
+    accepted if :math:`\tfrac12\|F\|^2` falls by a small part of what the linear model promises.
+    ``direct(event, direction, memory)`` returns the direction at the current point, the memory, whether that direction
+    deserves a trial in full although the last one failed, and whether it solves the linear equations at this point.
+    """
+    dtype = state.error.dtype
+    trial = trees.add(x, state.move)
+    residual = problem.residual(trial, *args)
+    size = trees.norm(residual).astype(dtype)
+    merit = 0.5 * size**2
+    first = state.steps == 0
+    finite = jnp.isfinite(merit)
+    accept = first | (finite & (merit <= state.merit - 1e-4 * state.predicted))
+    error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+    now = trees.where(accept, trial, x)
+    here = trees.where(accept, residual, state.residual)
+    change = trees.sub(residual, state.residual)
+    length = trees.norm(state.move).astype(dtype)
+    eps = trees.eps(x)
+    extent = _steps.extended(state.extent, now, accept)
+    units = _steps.sizes(now, extent, eps)
+    old = Known(*state.scales)
+    brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps, each=exact)
+    needed = accept & ~met(solver, x, error, brief)
+    doubtful = needed & met(solver, x, error, doubtful)
+    slow = size > 0.3 * state.error
+    event = Event(now, here, first, accept, needed, state.move, change, slow, doubtful)
+    direction, memory, renewed, fresh = direct(event, state.direction, state.memory)
+    known = before_step(brief, fresh, direction, units, error, eps, exact=exact)
+    ratio = (state.merit - merit) / jnp.where(state.predicted > 0, state.predicted, 1)
+    # the cut that the parabola through the merits and the slope asks for
+    bend = merit - state.merit + 2 * state.predicted
+    cut = jnp.where(finite, jnp.clip(state.predicted / jnp.where(bend > 0, bend, 1), 0.1, 0.5), 0.1)
+    radius = jnp.where(accept, state.radius, cut * length)
+    radius = jnp.where(accept & (ratio >= 0.5), jnp.maximum(radius, 2 * length), radius)
+    radius = jnp.where(first | renewed, jnp.inf, jax.lax.stop_gradient(radius)).astype(dtype)
+
+    usable = trees.all_finite(direction)
+    far = trees.norm(direction).astype(dtype)
+    whole = usable & (far <= radius)
+    running_on = ~met(solver, x, error, known)
+    wanted = ~whole & running_on & ~(state.bent & ~accept)
+
+    def descend(_: Any) -> tuple[Any, Any]:
+        function = lambda u: problem.residual(u, *args)
+        _, push = jax.linearize(function, now)
+        gradient = jax.linear_transpose(push, now)(here)[0]
+        squared = trees.vdot(gradient, gradient)
+        image = push(gradient)
+        curve = trees.vdot(image, image)
+        long = jnp.where(curve > 0, squared / jnp.where(curve > 0, curve, 1), 0)
+        return trees.scale(-long, gradient), (long * squared).astype(dtype)
+
+    cauchy, decrease = jax.lax.cond(wanted, descend, lambda _: (state.cauchy, state.decrease), None)
+    merit = jnp.where(accept, merit, state.merit)
+    bent_move, bent_predicted = _path(direction, cauchy, decrease, merit, radius, usable, far)
+    move = trees.where(whole, direction, bent_move)
+    predicted = jnp.where(whole, merit, bent_predicted).astype(dtype)
+    # no direction, and none downhill either
+    stuck = running_on & ~usable & ~(decrease > eps * 2 * merit)
+    vanished = error <= 100 * eps * known.steepest
+    status = jnp.where(stuck, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), state.status)
+    tiny = ~accept & ~stuck & (_steps.beside(move, units, direction) <= 1e-2 * eps)
+    status = jnp.where(tiny, jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED), status)
+    status = jnp.where(~accept & old.rounded(error, eps), Status.CONVERGED, status)
+    runs = accept & (error <= eps * known.steepest) & _steps.run_away(now, extent, state.move, direction)
+    status = jnp.where(runs & running_on, Status.DIVERGED, status).astype(jnp.int32)
+    bent = jnp.where(accept, wanted, state.bent | wanted)
+    steps = state.steps + 1
+    return now, State(
+        error, merit, here, direction, move, predicted, radius, cauchy, decrease, bent, memory, steps, extent,
+        known.packed(dtype), status,
+    )  # fmt: skip
+
+
+def _noise(error: Any, stiff: Any, size: Any, eps: Any) -> Any:
+    """Return an error in units of its rounding, at a point of some size; infinity where no curvature is known."""
+    made_of = eps * stiff * size
+    return jnp.where(made_of > 0, error / jnp.where(made_of > 0, made_of, 1), jnp.inf)
+
+
+def after_step(
+    old: Known,
+    accept: Any,
+    first: Any,
+    move: Any,
+    change: Any,
+    units: Any,
+    error: Any,
+    before: Any,
+    eps: Any,
+    *,
+    each: bool = True,
+) -> tuple[Known, Any]:
+    """Return what a step that has been taken shows, and scales as they were if it had not been so long.
+
+    ``units`` are the sizes of the unknown's elements, ``error`` and ``before`` the norms of ``F`` now and before the
+    step, ``change`` what the step has done to ``F``, ``each`` whether the equations may have units of their own.
+    """
+    move, change, error, before = jax.lax.stop_gradient((move, change, error, before))
+    size, length, rise = (trees.norm(v).astype(error.dtype) for v in (units, move, change))
+    taken = accept & ~first
+    pair = taken & (length > 0) & (rise > 0) & jnp.isfinite(rise)
+    inverse = jnp.where(pair, length, 1) / jnp.where(pair, rise, 1)
+    soft = jnp.where(pair, jnp.maximum(inverse, _MEMORY * old.soft), old.soft)
+    stiff = jnp.where(pair, jnp.maximum(1 / inverse, _MEMORY * old.stiff), old.stiff)
+    moved = _steps.longest(move, units).astype(error.dtype)
+    ratio = error / jnp.where(before > 0, before, 1)
+    # what the directions of little curvature say, however short the last step was
+    apparent = jnp.where(soft > 0, soft * error / jnp.where(size > 0, size, 1), jnp.inf)
+    left = jnp.where(taken, jnp.maximum(_steps.left_after(moved, ratio, each=each), apparent), jnp.inf)
+    noise = _noise(error, stiff, size, eps)
+    quiet, long = noise <= _steps.ROUNDING, moved > _steps.LONG
+    steepest = jnp.where(jnp.isfinite(error), jnp.maximum(old.steepest, error), old.steepest)
+    floor = jnp.where(quiet, error, 0)
+    scale = _steps.scale_of(error, left, eps)
+    new = Known(scale, jnp.where(long, 0, floor), soft, stiff, apparent, noise, steepest, long.astype(error.dtype))
+    known = Known(*(jnp.where(accept, a, b) for a, b in zip(new, old, strict=True)))
+    # a root: what its error is beside, where the solver asks
+    known = known._replace(scale=jnp.where(error > 0, known.scale, size * jnp.where(stiff > 0, stiff, 1)))
+    return known, jnp.where(long, jnp.stack([_steps.scale_of(error, apparent, eps), floor]), 0)
+
+
+def before_step(
+    known: Known, fresh: Any, direction: Any, units: Any, error: Any, eps: Any, *, exact: bool = True
+) -> Known:
+    """Return what a step shows that is to be taken, where it is made of the Jacobian at this very point, ``fresh``.
+
+    One that is not ``exact`` says the least that there is to do.
+    """
+    direction, error = jax.lax.stop_gradient((direction, error))
+    size, length = (trees.norm(v).astype(error.dtype) for v in (units, direction))
+    measure = _steps.longest(direction, units).astype(error.dtype)
+    if not exact:
+        measure = jnp.maximum(measure, known.measure)
+    # of the Jacobian's size the least that this step shows
+    stiff = jnp.maximum(known.stiff, error / jnp.where(length > 0, length, 1))
+    noise = _noise(error, stiff, size, eps)
+    quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
+    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), known.scale)
+    new = known._replace(scale=scale, floor=jnp.where(quiet, error, 0), measure=measure, noise=noise)
+    return Known(*(jnp.where(fresh, a, b) for a, b in zip(new, known, strict=True)))
+
+
+def _path(
+    direction: Any, cauchy: Any, decrease: Any, merit: Any, radius: Any, usable: Any, far: Any
+) -> tuple[Any, Any]:
+    """Return the point of the path at a distance, and the decrease of half the squared norm that it promises."""
+    near = trees.norm(cauchy).astype(radius.dtype)
+    # on the first leg a share of the way to the minimum along the gradient
+    outside = near > radius
+    # an infinite radius must not meet a derivative
+    share = jnp.where(outside, radius, 1) / jnp.where(outside, near, 1)
+    limit = jnp.where(jnp.isfinite(radius), radius, 0)
+    leg = trees.scale(share, cauchy)
+    leg_decrease = decrease * share * (1 - 0.5 * share)
+    along = trees.sub(trees.where(usable, direction, cauchy), cauchy)
+    a, b = trees.vdot(along, along).astype(radius.dtype), trees.vdot(cauchy, along).astype(radius.dtype)
+    room = jnp.maximum(limit**2 - near**2, 0)
+    root = jnp.sqrt(jnp.where(b**2 + a * room > 0, b**2 + a * room, 1))
+    t = jnp.where(b > 0, room / jnp.where(b > 0, b + root, 1), (root - b) / jnp.where(a > 0, a, 1))
+    t = jax.lax.stop_gradient(jnp.where(a > 0, jnp.clip(t, 0, 1), 0))
+    second = usable & (near < radius) & (far > radius)
+    left = jnp.maximum(merit - 0.5 * decrease, 0)
+    move = trees.where(second, trees.axpy(t, along, cauchy), leg)
+    return move, jnp.where(second, merit - (1 - t) ** 2 * left, leg_decrease)

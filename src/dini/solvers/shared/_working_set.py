@@ -1,0 +1,235 @@
+"""What solvers on working sets share: which coordinates, and the step of the outer loop."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ... import trees
+from ...loop import accuracy, threshold
+from ...numerics.working_sets import Elements, dispatch, sizes
+from ...status import Status
+from ...trees.products import dot, vdot
+from .._base import Solver, infinity, running
+from . import _scales
+from ._acceptance import relative_rounding
+from ._lengths import residual_step
+
+
+class State(NamedTuple):
+    """Carried from step to step: the coordinates that were free, and the damping of the model."""
+
+    error: Any
+    free: Any
+    damping: Any
+    moved: Any
+    scales: Any
+    status: Any
+
+
+class Model(NamedTuple):
+    r"""The model on a working set: :math:`\tfrac12 d^\top H d + g^\top d` with :math:`d = u - x`, plus the part."""
+
+    hessian: jax.Array
+    gradient: jax.Array
+    x: jax.Array
+    part: Elements
+    tol: jax.Array
+
+    def fixed(self) -> Model:
+        """Return the model as a constant of differentiation."""
+        return Model(
+            *jax.lax.stop_gradient(self[:3]),
+            Elements(jax.lax.stop_gradient(self.part.part), self.part.constrained),
+            self.tol,
+        )
+
+    def step_sizes(self) -> jax.Array:
+        """Return one over the curvature of each element (one where there is none)."""
+        diagonal = jnp.diagonal(self.hessian)
+        return jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 1.0)
+
+    def slope(self, u: jax.Array) -> jax.Array:
+        """Return the gradient of the quadratic at ``u``."""
+        return self.gradient + dot(self.hessian, u - self.x)
+
+    def value(self, u: jax.Array, slope: jax.Array) -> jax.Array:
+        """Return the model's value at ``u``, whose gradient is known, relative to the smooth part at ``x``."""
+        return 0.5 * vdot(slope + self.gradient, u - self.x) + self.part.value(u)
+
+    def error(self, u: jax.Array, slope: jax.Array) -> jax.Array:
+        """Return the norm of the model's residual, in the outer loop's measure."""
+        eta = residual_step(u, slope, convex=self.part.convex)
+        return jnp.linalg.norm(u - self.part.prox(u - eta * slope, eta)) / eta
+
+
+class NewtonStep(NamedTuple):
+    """A Newton step on the fixed point of the model's proximal gradient step."""
+
+    active: Any
+    weight: Any
+    factor: Any
+
+    @classmethod
+    def at(cls, model: Model, kept: jax.Array, step_sizes: jax.Array) -> NewtonStep:
+        """Factorize the matrix of the elements that are active: those where the operator has a derivative ``kept``."""
+        active = kept > 0
+        kept = jnp.where(active, kept, 1)
+        # rows and columns of inactive elements are those of the identity
+        matrix = jnp.where(active[:, None] & active[None, :], model.hessian, 0)
+        matrix = matrix + jnp.diag(jnp.where(active, (1 / kept - 1) / step_sizes, 1))
+        factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+        return cls(active, 1 / (kept * step_sizes), factor)
+
+    def step(self, model: Model, residual: jax.Array) -> jax.Array:
+        """Return the step for the residual ``prox - u``."""
+        rest = jnp.where(self.active, 0, residual)
+        right = jnp.where(self.active, self.weight * residual - dot(model.hessian, rest), rest)
+        return jax.scipy.linalg.cho_solve((self.factor, True), right, check_finite=False)
+
+
+def finished(model: Model, u: jax.Array, step_sizes: jax.Array, newton: NewtonStep, found: Any) -> jax.Array:
+    """Return ``u``, the minimizer if it was found, with the derivative of the minimizer.
+
+    That is a Newton step more with the factorization as a constant. It moves by rounding errors where the minimizer was
+    found; elsewhere only its derivative is taken.
+    """
+    step = newton.step(model.fixed(), model.part.prox(u - step_sizes * model.slope(u), step_sizes) - u)
+    still = step - jax.lax.stop_gradient(step)
+    return u + jnp.where(jnp.all(jnp.isfinite(step)), jnp.where(found, step, still), 0)
+
+
+class WorkingSet(Solver):
+    """Base of the solvers on working sets: an outer step picks coordinates and moves to a minimizer of their model."""
+
+    largest: int
+
+    composite = True
+    monotone = True
+    #: whether the penalty must be convex
+    needs_convex = True
+
+    def minimize_model(self, model: Model) -> jax.Array:
+        """Return a point on the working set with a lower value of the model, as a function with the derivative of it.
+
+        Everything that is iterated is a constant of differentiation; the derivative of the model's minimizer passes
+        through one last step.
+        """
+        raise NotImplementedError
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the constraint or penalty treats each element on its own."""
+        super().check(problem, x)
+        for kind in ("constraint", "penalty"):
+            part = getattr(problem, kind, None)
+            if part is None:
+                continue
+            if not part.elementwise:
+                raise ValueError(
+                    f"{self.name} needs a {kind} that treats each element on its own: {part.name} does not. Use "
+                    "ProximalGradient, or BlockCoordinateDescent for one that splits over rows."
+                )
+            if self.needs_convex and not getattr(part, "convex", True):
+                raise ValueError(f"{self.name} needs a convex penalty: {part.name} is not. Use CoordinateDescent.")
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step."""
+        del problem, args
+        inf = infinity(x)
+        return State(
+            inf, ravel_pytree(x)[0] != 0, jnp.zeros_like(inf), jnp.zeros_like(inf), _scales.unknown(x), running()
+        )
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Take one step on a working set."""
+        return self._advance(problem, x, state, args, always=not self.stops)
+
+    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+        """Return one step, also where ``x`` is a solution already."""
+        return self._advance(problem, x, state, args, always=True)[0]
+
+    def _advance(
+        self, problem: Any, x: Any, state: State, args: tuple[Any, ...], *, always: bool = False
+    ) -> tuple[Any, State]:
+        flat, unravel = ravel_pytree(x)
+        part = Elements.of(problem, x)
+        # a start outside of a set, or where a penalty is infinite, is brought inside
+        flat = jnp.where(jnp.isfinite(part.value(flat)), flat, part.prox(flat, jnp.ones((), flat.dtype)))
+        x = unravel(flat)
+        value, gradient = problem.value_and_gradient(x, *args)
+        gradient = ravel_pytree(gradient)[0]
+        choices = sizes(flat.size, self.largest)
+
+        fixed, slopes = jax.lax.stop_gradient((flat, gradient))
+        eta = residual_step(fixed, slopes, convex=part.convex)
+        near, kept = part.slope(fixed - eta * slopes, eta)
+        violation = jnp.abs(fixed - near) / eta
+        error = jnp.linalg.norm(violation)
+        # the error is that of the point before the step: the last one led to it
+        change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
+        pair, eps = (state.moved**2, change**2), trees.eps(x)
+        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps)
+        tol = threshold(self, x, scales)
+        # where no scale is known, as exactly as the error falls in a step of a method that converges fast
+        rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)
+        wanted = (kept > 0) | (violation > 0)
+        old = wanted & state.free
+        count = jnp.sum(old)
+        # a set that grows by at most as much as it holds: most of the first violations vanish with the first few
+        room = jnp.maximum(count, choices[0] // 4)
+        if hasattr(getattr(problem, "fun", None), "rank"):
+            # more would be dependent
+            room = jnp.minimum(room, jnp.maximum(problem.fun.rank(x, *args) - count, choices[0] // 4))
+        count = count + jnp.minimum(jnp.sum(wanted) - count, room)
+        fits = count <= choices[-1]
+        score = violation + 1e-6 * jnp.abs(slopes)
+        order = jax.lax.top_k(jnp.where(old & fits, jnp.inf, score), choices[-1])[1]
+        start = value + part.value(flat)
+
+        def move(k: int, flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+            rows = order[:k]
+            hessian = problem.hessian_block(unravel(flat), rows, *args)
+            scale = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.diagonal(hessian))))
+            damping = state.damping.astype(flat.dtype) * jnp.eye(k, dtype=flat.dtype)
+            enough = jnp.asarray(rough, flat.dtype)
+            model = Model(hessian + damping, gradient[rows], flat[rows], part.rows(rows), enough)
+            some = self.minimize_model(model)
+            final = jax.lax.stop_gradient(some)
+            gain = model.value(final, model.slope(final)) - model.part.value(model.x)
+            return flat.at[rows].set(some), gain, scale, jnp.zeros_like(state.free).at[rows].set(True)
+
+        def stay(flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+            zero = jnp.zeros((), flat.dtype)
+            return flat, zero, zero, state.free
+
+        done = (error <= tol) & (not always)
+        new, gain, scale, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
+        objective = problem.value(unravel(new), *args) + part.value(new)
+        slack = relative_rounding(start)
+        accept = objective <= start + jnp.minimum(1e-4 * gain, 0) + slack
+        accept = jax.lax.stop_gradient(accept & jnp.isfinite(objective))
+        moved = jnp.any(new != flat)
+        least = 1e-3 * scale
+        damping = jnp.where(
+            accept, jnp.where(state.damping <= least, 0, 0.25 * state.damping), jnp.maximum(4 * state.damping, least)
+        )
+        stuck = ~done & jnp.where(accept, ~moved, damping > 1e12 * scale)
+        lost = ~jnp.isfinite(start) | ~jnp.isfinite(error)
+        dtype = state.error.dtype
+        return trees.where(accept, unravel(new), x), State(
+            jnp.where(lost, jnp.nan, error).astype(dtype),
+            jnp.where(accept, (wanted & state.free) | used, state.free),
+            damping.astype(dtype),
+            jax.lax.stop_gradient(jnp.where(accept, trees.norm(new - flat), 0)).astype(dtype),
+            scales,
+            jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
+        )
+
+
+def lowest(values: jax.Array, slack: Any) -> jax.Array:
+    """Return the index of the smallest of some values, the first one that is smallest to rounding; NaN is largest."""
+    values = jnp.where(jnp.isnan(values), jnp.inf, values)
+    return jnp.argmax(values <= jnp.min(values) + slack)

@@ -1,0 +1,58 @@
+"""The floors of the house, each of which imports only floors under it.
+
+    python tests/floors.py
+
+writes the table of `docs/design.md` anew; `test_structure.py` holds the code and the page to this list.
+"""
+
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "design.md"
+BEGIN, END = "| floor | holds |", "\n\nThe zoo is a second distribution"
+
+#: the floors from the ground up, and what each holds
+FLOORS = [
+    (
+        ("deferred", "trees", "xla"),
+        "imports that wait; pytrees as vectors; what is written for XLA's sake",
+    ),
+    (("checks",), "settings at the door, arguments that other libraries have, the shape of all classes of settings"),
+    (
+        ("functions",),
+        "a user's functions as pytrees: what they read, whether their programs are the same, what they cost",
+    ),
+    (("reports",), "failures that a running program reports"),
+    (("status",), "how failures are told"),
+    (("numerics",), "algorithms on arrays: isotonic regression, functions of spectra, working sets"),
+    (("linear",), "which linear solver, and whether to believe it; BiCGStab is JAX's, LSMR is Lineax's"),
+    (("sets",), "projections with their derivatives"),
+    (("penalties", "perturbed"), "proximal operators with their derivatives; perturbed optimizers"),
+    (("losses",), "losses with their derivatives"),
+    (("conditions",), "optimality mappings, a few lines of mathematics each"),
+    (("problems", "solution"), "a function, its parts, its condition; what comes back"),
+    (("loop", "monitors"), "the one loop that drives all solvers, and watching it from outside"),
+    (("differentiation",), "the rule, the only place that knows `custom_jvp`, and the modes"),
+    (("solvers",), "one method a file; what several share is in `solvers/shared`"),
+    (("defaults",), "the choice of who does not choose"),
+    (("solve",), "the road"),
+    (("batches", "iterators"), "the road for batches of problems and for streams of data"),
+    (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
+    (("verbs",), "the doors to the road"),
+    (("testing",), "problems with known solutions, the battery, the gradient check"),
+]
+
+
+def table() -> str:
+    """Return the table of the page."""
+    rows = [f"| {', '.join(f'`{name}`' for name in names)} | {what} |" for names, what in FLOORS]
+    return "\n".join([BEGIN, "| --- | --- |", *rows])
+
+
+def page(text: str) -> str:
+    """Return a page with its table made anew."""
+    before, rest = text.split(BEGIN)
+    return before + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
