@@ -109,7 +109,13 @@ class Solver:
     superlinear: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
-    differentiable_step: ClassVar[Callable[..., Any] | None] = None
+
+    if TYPE_CHECKING:
+
+        def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any: ...
+
+    else:
+        differentiable_step = None
 
     if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 

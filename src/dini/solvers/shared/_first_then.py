@@ -16,7 +16,7 @@ from .._base import Solver, solver
 
 @solver
 class FirstThen(Solver):
-    """Solve by one solver, and where it fails, or ends above the start, by another one from the start.
+    """Solve by one solver, and where it fails, ends above the start or far away, by another one from the start.
 
     A first solver that takes no steps leaves a better start, if all that it lacks is accuracy. They run one after the
     other: of a batch, the second one goes on for the lanes that need it alone.
@@ -39,7 +39,10 @@ class FirstThen(Solver):
         quick = self.first.run(problem, x, args) if alone else iterate(problem, self.first, x, args)
         # full steps may come to rest where residuals level off, far above the start
         lower = problem.value(quick.x, *args) <= problem.value(x, *args)
-        done = (quick.status == Status.CONVERGED) & lower & jnp.isfinite(quick.error)
+        # or at infinity, where a gradient vanishes as well
+        size = trees.norm(x)
+        near = (trees.norm(quick.x) <= trees.eps(x) ** -0.5 * size) | (size == 0)
+        done = (quick.status == Status.CONVERGED) & lower & (near | alone) & jnp.isfinite(quick.error)
         if alone:  # of one step, what rounding has left is a better start; of a matrix that is not definite, a saddle
             x = trees.where((quick.status == Status.STALLED) & lower, quick.x, x)
         start = begin(problem, self.then, x, args)

@@ -23,7 +23,7 @@ import pytest
 
 import dini
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MODULES = ["dini", *(module.name for module in pkgutil.walk_packages(dini.__path__, "dini."))]

@@ -1,6 +1,7 @@
 """The house: each floor imports only floors under it; the zoo uses only public names."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,26 @@ def test_imports_go_down(path):
 
 def test_the_page_has_the_floors():
     text = PAGE.read_text()
-    assert page(text) == text, "run python tests/floors.py"
+    assert page(text) == text, "run python tests/house/floors.py"
+
+
+def test_the_way_to_a_derivative_is_as_the_page_says():
+    steps = re.findall(r"^\| `([\w/]+\.py)` \| `(\w+)` \|", PAGE.read_text(), re.M)
+    assert len(steps) == 7
+    for file, function in steps:
+        assert re.search(rf"def {function}\b", (SOURCE / file).read_text()), (file, function)
+
+
+def test_the_contract_of_solvers_is_on_one_page():
+    """The page of a user's own solver lists every attribute and method that the rest of dini asks a solver for."""
+    told = set(re.findall(r"^\| `(\w+)[`(]", (PAGE.parent / "own-solver.md").read_text(), re.M))
+    contract = {name for name in vars(dini.Solver) if not name.startswith("_")}
+    assert told == contract - {"name", "rtol", "atol", "tol", "stops", "max_steps"}
+
+
+def test_the_compiler_has_one_place():
+    users = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if "lax.optimization_barrier" in p.read_text()}
+    assert users == {"xla.py"}
 
 
 def test_only_the_engine_knows_custom_rules():
@@ -78,7 +98,7 @@ def test_products_are_in_full_precision():
     assert plain == {"trees/products.py", "sets/_affine.py", "linear/_sparsity_rules.py"}
 
 
-ZOO = Path(__file__).parents[1] / "zoo" / "src" / "dini_zoo"
+ZOO = Path(__file__).parents[2] / "zoo" / "src" / "dini_zoo"
 
 
 @pytest.mark.parametrize("path", sorted(ZOO.rglob("*.py")), ids=lambda p: str(p.relative_to(ZOO)))

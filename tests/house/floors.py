@@ -1,13 +1,13 @@
 """The floors of the house, each of which imports only floors under it.
 
-    python tests/floors.py
+    python tests/house/floors.py
 
 writes the table of `docs/design.md` anew; `test_structure.py` holds the code and the page to this list.
 """
 
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "design.md"
+PAGE = Path(__file__).parents[2] / "docs" / "design.md"
 BEGIN, END = "| floor | holds |", "\n\nThe zoo is a second distribution"
 
 #: the floors from the ground up, and what each holds
