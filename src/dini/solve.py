@@ -1,7 +1,3 @@
-# pyright: strict
-# JAX's own signatures are partly unknown to a type checker:
-# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The one road from a problem to its solution and its derivative."""
 
 from __future__ import annotations

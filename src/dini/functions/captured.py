@@ -145,7 +145,7 @@ def _constant(value: Any) -> bool:
 
 
 def _watched(value: Any) -> bool:
-    kinds = types.FunctionType | types.MethodType | types.ModuleType | functools.partial | np.ndarray
+    kinds = (types.FunctionType, types.MethodType, types.ModuleType, functools.partial, np.ndarray)
     return isinstance(value, kinds) or _is_tree(value) or (_root(type(value)) == "jax" and hasattr(value, "__dict__"))
 
 

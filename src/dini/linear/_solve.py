@@ -91,7 +91,12 @@ def _solve(
             settings = (solver, structure, on_failure, name)
             w, offset, asymmetric = recognised.call(_compiled, _made, (as_function(matvec, "matvec"), b), *settings)
         else:
-            how = {"structure": structure, "reduction": reduction, "solver": solver, "on_failure": on_failure}
+            how: dict[str, Any] = {
+                "structure": structure,
+                "reduction": reduction,
+                "solver": solver,
+                "on_failure": on_failure,
+            }
             w = solve_known(matvec, b, **how, name=name)
             offset, asymmetric = _offset(matvec, b), _asymmetry(matvec, b, structure)
     except (AssertionError, NotImplementedError) as error:  # what JAX raises where it cannot transpose

@@ -8,7 +8,7 @@ whose union are the output's dependencies, or ``None`` where it does not know.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,7 +25,7 @@ _least = ContextVar("_least", default=_MOST)
 
 
 @contextlib.contextmanager
-def sparse_only() -> Iterator[None]:
+def sparse_only() -> Generator[None]:
     """Look for patterns with few nonzeros in each row alone, however few unknowns there are."""
     token = _least.set(0)
     try:

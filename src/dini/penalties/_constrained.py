@@ -328,7 +328,7 @@ class _Section:
     def _sum(self, tree: Any) -> jax.Array:
         """Return the sum of all elements, or that of each slice of a product of simplices."""
         if isinstance(self.set, Simplex):
-            return jnp.sum(tree, axis=self.set._axis, keepdims=True)
+            return jnp.sum(tree, axis=self.set.summed_axis, keepdims=True)
         return trees.total([jnp.sum(leaf) for leaf in jax.tree.leaves(tree)])
 
     def prox(self, x: Any, step_size: Any) -> Any:
@@ -337,7 +337,7 @@ class _Section:
         box, normal, offset = self._parts(x)
         if isinstance(self.set, Simplex):
             # relative to the largest element, which then costs no digits
-            x = x - jax.lax.stop_gradient(jnp.max(x, axis=self.set._axis, keepdims=True))
+            x = x - jax.lax.stop_gradient(jnp.max(x, axis=self.set.summed_axis, keepdims=True))
 
         def point(tau: jax.Array) -> Any:
             return box.project(self.penalty.prox(jax.tree.map(lambda u, a: u + tau * a, x, normal), step_size))

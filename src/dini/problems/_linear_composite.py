@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -102,7 +102,7 @@ class LinearComposite:
             return self.outer(dot(self.matrix(*args).T, x), x, *args)
 
     @contextlib.contextmanager
-    def _explained(self, x: Any, args: tuple[Any, ...]) -> Iterator[None]:
+    def _explained(self, x: Any, args: tuple[Any, ...]) -> Generator[None]:
         """Say what the functions are called with, where that is not what they take."""
         try:
             yield

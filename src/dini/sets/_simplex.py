@@ -132,23 +132,24 @@ class Simplex(Set):
     def project(self, x: Any) -> Any:
         """Return the projection along the axis."""
         self.check(x)
-        return project_simplex(x, positive(self.radius), self._axis)
+        return project_simplex(x, positive(self.radius), self.summed_axis)
 
     @property
-    def _axis(self) -> int:
+    def summed_axis(self) -> int:
+        """The axis along which elements sum to the radius."""
         return -1 if self.axis is None else self.axis
 
     def project_kl(self, logits: Any) -> Any:
         r"""Return :math:`s\, \mathrm{softmax}(y)`."""
-        return jnp.asarray(positive(self.radius), logits.dtype) * jax.nn.softmax(logits, axis=self._axis)
+        return jnp.asarray(positive(self.radius), logits.dtype) * jax.nn.softmax(logits, axis=self.summed_axis)
 
     def kink_distance(self, x: Any) -> jax.Array:
         """Return the distance from where the support changes (exact)."""
-        return smallest(support_distances(x, self.project(x), self._axis), x)
+        return smallest(support_distances(x, self.project(x), self.summed_axis), x)
 
     def support(self, direction: Any) -> jax.Array:
         r"""Return :math:`s \max_i d_i`, summed over the slices."""
-        return (self.radius * jnp.sum(jnp.max(direction, axis=self._axis))).astype(trees.real_dtype(direction))
+        return (self.radius * jnp.sum(jnp.max(direction, axis=self.summed_axis))).astype(trees.real_dtype(direction))
 
     def check(self, x: Any) -> None:
         """Raise unless ``x`` is one array with the axis."""
@@ -167,7 +168,7 @@ class Simplex(Set):
             raise ValueError(f"Simplex's axis must be one of the unknown's {x.ndim} axes: given {self.axis}.")
         if jnp.ndim(self.radius) != 0:
             raise ValueError(f"Simplex's radius must be a scalar: given shape {jnp.shape(self.radius)}.")
-        if x.shape[self._axis] == 0:
+        if x.shape[self.summed_axis] == 0:
             raise ValueError("Simplex of no elements is empty: the unknown has no element along the axis.")
 
     def separates_rows(self, x: jax.Array) -> bool:

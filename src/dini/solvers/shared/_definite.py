@@ -45,7 +45,7 @@ def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor |
 
 def descent(matvec: Any, gradient: Any, structure: Structure, solver: Any) -> Any:
     """Return Newton's direction by a linear solver, turned around where it ascends, or else the steepest."""
-    how = {"solver": solver, "on_failure": "ignore"}
+    how: dict[str, Any] = {"solver": solver, "on_failure": "ignore"}
     step = solve_known(matvec, trees.neg(gradient), structure=structure, **how)
     if isinstance(solver, _DIRECT):
         # an indefinite matrix has no Cholesky factor, but a solution
