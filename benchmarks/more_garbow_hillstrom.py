@@ -148,6 +148,7 @@ def run(verb, solvers, names, factors):
                 value = float(np.sum(np.asarray(compiled(x)) ** 2))
                 results[label][name, factor] = solved(verb, compiled, jac, x, start), value, count
         print(verb, name, f"{time.process_time():.0f} s", file=sys.stderr, flush=True)
+        jax.clear_caches()  # thousands of programs at a time are more than the system maps
     return results
 
 

@@ -32,7 +32,10 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
     a trace the method is what it was. A solver that is no pytree, and a problem or arguments that hold what is none,
     cannot be handed to a program: with those it is called as it is.
     """
-    program = jax.jit(lambda solver, *given: jax.tree.map(_strong, plain(solver, *given)))
+
+    @jax.jit
+    def run(solver: Any, *given: Any) -> Any:
+        return jax.tree.map(_strong, plain(solver, *given))
 
     @functools.wraps(plain)
     def method(self: Any, problem: Any, x: Any, *rest: Any) -> Any:
@@ -40,7 +43,7 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(self, problem, x, *rest)
         given = (problem, jax.tree.map(_strong, x), *rest)
         try:
-            return program(self, *given)
+            return run(self, *given)
         except TypeError:
             if all(isinstance(leaf, _NUMBERS) for leaf in jax.tree.leaves((self, given))):
                 raise
