@@ -2,8 +2,8 @@
 
 Four facts on a CPU stand behind it (each was found with `perf` and in the optimized programs):
 
-* XLA fuses what is cheap into each loop that uses it, and computes it again there, element by element: a user's
-  objective, an inner product, a decision. What :func:`once` has seen is computed once.
+* XLA fuses what is cheap into each loop that uses it, and computes it again there, element by element. What
+  :func:`once` has seen is computed once.
 * Where threads share a core, two passes over large data at a time, or two products with small matrices, wait for each
   other. :func:`after` says which comes first.
 * A loop that calls a library (LAPACK) runs operation by operation, and a batch calls it for each of its members. Small

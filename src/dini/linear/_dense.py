@@ -11,7 +11,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
-from .. import xla
 from ..checks.records import record
 from ..checks.settings import require_choice
 from ..deferred import Array, Float
@@ -104,7 +103,6 @@ class Dense:
     def factorize(self, matvec: Matvec, like: Any, structure: Structure) -> DenseFactor:
         """Return the factorized matrix of a map from trees like ``like`` to such trees."""
         matrix, _, unravel = materialize(matvec, like)
-        matrix = xla.once(matrix.T, "dense matrix").T
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
             return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)

@@ -113,7 +113,7 @@ def swept(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array
     def sweep(k: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         a, pivots = now
         here = places == k
-        row, column, inverse = xla.once((a[k] / a[k, k], a[:, k], 1 / a[k, k]), "sweeps")
+        row, column, inverse = a[k] / a[k, k], a[:, k], 1 / a[k, k]
         rest = a - column[:, None] * row[None, :]
         edge = jnp.where(here[:, None], row[None, :], jnp.where(here[None, :], -inverse * column[:, None], rest))
         return jnp.where(here[:, None] & here[None, :], inverse, edge), jnp.where(here, column, pivots)
@@ -200,7 +200,7 @@ def solve_pivoted(matrix: Float[Array, "n n"], b: Float[Array, " n"]) -> Float[A
     constant = jax.lax.stop_gradient(matrix)
     rows = jnp.max(jnp.abs(constant), axis=1)
     rows = jnp.where(rows > 0, rows, 1)
-    factor = pivoted(xla.once(constant / rows[:, None], "pivots: matrix"))
+    factor = pivoted(constant / rows[:, None])
     return jax.lax.custom_linear_solve(
         lambda v: dot(matrix, v),
         b,

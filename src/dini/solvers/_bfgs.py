@@ -100,7 +100,6 @@ class BFGS(QuasiNewton):
         s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
-        rho, scale = xla.once((rho, scale), "BFGS: scalars")
         hg = scale * dot(model.matrix, flat)
         hg, hy = xla.once((hg, hg + scale * old), "BFGS: products")
         with_g_and_y = lambda v: inner_products([flat, y], v)

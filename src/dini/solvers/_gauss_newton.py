@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees, xla
+from .. import trees
 from ..checks.settings import require_choice, require_count
 from ..linear._small import SMALL
 from ..loop import met
@@ -222,9 +222,8 @@ class GaussNewton(Solver):
     def _full_step(self, space: Space, algebra: Any, state: FullSteps) -> tuple[Any, FullSteps]:
         """Go to the next point, and solve for the step from there."""
         trial = state.trial
-        at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"], apart=True)
+        at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
         move, _, norms = self._solved(space, algebra, at, trial)
-        move = xla.once(move, "Gauss-Newton: move")
         error = space.error(at, trial).astype(space.dtype)
         # a column of zeros, of an exponential that has underflowed say, leaves its unknown undetermined
         determined = move if algebra is ALGEBRA["cg"] else jnp.where(norms > 0, move, jnp.inf)

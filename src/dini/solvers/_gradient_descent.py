@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees, xla
+from .. import trees
 from ..checks.settings import require_positive
 from ..conditions._descent import inverse_curvature
 from ..functions import as_function
@@ -130,7 +130,7 @@ class GradientDescent(Solver):
             return trees.axpy(-eta, gradient, x), new
 
         trial = trees.axpy(-state.step_size, state.gradient, x)
-        value, gradient = xla.once(problem.value_and_gradient(trial, *args), "gradient descent: value")
+        value, gradient = problem.value_and_gradient(trial, *args)
         value = value.astype(state.value.dtype)
         # of the start that is the first trial nothing is known
         first = state.steps == 0
@@ -150,7 +150,7 @@ class GradientDescent(Solver):
         scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature, leaps=True)
         # and may show that the start is a solution
         home = probe & met(self, x, state.error, scales)
-        accept = xla.once(accept & ~home, "gradient descent: accept")
+        accept = accept & ~home
 
         # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees, xla
+from .. import trees
 from ..checks.settings import require_count
 from ..linear._small import swept
 from ..loop import met, threshold
@@ -122,7 +122,7 @@ class LBFGSB(BoxSolver):
         best, idle, steps, longest, *old = state.search
         old = self.line_search.bracket(*old)
         trial = box.project(flat + old.trial * state.direction)
-        value, gradient = xla.once(value_and_gradient(problem, box, trial, args), "L-BFGS-B: value")
+        value, gradient = value_and_gradient(problem, box, trial, args)
         s, y = trial - flat, gradient - state.gradient
         ss, sy = inner_products([s, y], s)
         (yy,) = squares(y)
@@ -147,7 +147,7 @@ class LBFGSB(BoxSolver):
         known = state.model.count > 0
         told = yy > (_scales.drowning_share(eps) * size) ** 2
         keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy)) & told
-        accept, renew, keep = xla.once((accept, accept | (failed & known), keep), "L-BFGS-B: accept")
+        renew = accept | (failed & known)
         model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)
         model = _forget(model, failed & known)
 

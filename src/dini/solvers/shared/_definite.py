@@ -92,7 +92,7 @@ def _factorized(matrix: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax
     """Return whether a matrix is positive definite, a solver that needs it to be, and the Cholesky factor, if any."""
     constant = jax.lax.stop_gradient(matrix)
     if len(matrix) <= FEW:
-        solve, pivots = eliminated(xla.once(constant, "elimination: matrix"))
+        solve, pivots = eliminated(constant)
         stacked = jnp.stack(pivots)
         definite = jnp.all((stacked > 0) & jnp.isfinite(stacked))
         return definite, _linear(matrix, definite, solve), None
@@ -123,7 +123,7 @@ def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable
     Far from a solution only is a matrix indefinite: what a direction is there does not matter to a derivative.
     """
     if len(matrix) <= FEW:
-        absolute = xla.once(_constants(_absolute)(needed, matrix), "elimination: absolute matrix")
+        absolute = _constants(_absolute)(needed, matrix)
         return absolute, _linear(absolute, jnp.asarray(True), eliminated(absolute)[0])
     size, vectors = _constants(_spectra)(needed, matrix)
     return dot(vectors * size[None, :], vectors.T), lambda b: dot(vectors, dot(vectors.T, b) / size)
@@ -152,7 +152,7 @@ def _absolute(matrix: jax.Array) -> jax.Array:
 
     def step(now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         x, _, count = now
-        left = xla.once(eye - product(x, x), "Newton-Schulz")
+        left = eye - product(x, x)
         return x + 0.5 * product(left, x), jnp.max(jnp.abs(left)), count + 1
 
     # each step multiplies a small eigenvalue by 1.5

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ... import trees, xla
+from ... import trees
 from ...loop import met, threshold
 from ...status import Status
 from ...trees.products import inner_products
@@ -101,7 +101,7 @@ class QuasiNewton(Solver):
         old = self.line_search.bracket(*old)
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
-        value, gradient = xla.once(problem.value_and_gradient(trial, *args), "quasi-Newton: value")
+        value, gradient = problem.value_and_gradient(trial, *args)
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
         size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
@@ -109,7 +109,7 @@ class QuasiNewton(Solver):
         extent = _scales.norm(trial).astype(dtype)
         slack = relative_rounding(state.value)
         # the first trial is the start itself
-        slope = xla.once(gram.sg / jnp.where(first, 1, old.trial), "quasi-Newton: slope")
+        slope = gram.sg / jnp.where(first, 1, old.trial)
         hidden = hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
@@ -128,15 +128,12 @@ class QuasiNewton(Solver):
         restart = failed & (state.model.count > 0)
 
         # a change of the gradient that drowns in its rounding says nothing
-        curved = (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy)) & (
-            gram.yy > (_scales.drowning_share(eps)) ** 2 * gram.gg
-        )
+        told = gram.yy > _scales.drowning_share(eps) ** 2 * gram.gg
+        curved = told & (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy))
         keep = accept & ~first & curved
-        accept, keep = xla.once((accept, keep), "quasi-Newton: accept")
         model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)
         # a direction that does not descend means that the pairs are worn out
         restart = restart | (accept & ~(slope < 0))
-        restart, renew = xla.once((restart, accept | restart), "quasi-Newton: restart")
         gain = (value < state.value - slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
         best = jnp.where(accept, jnp.minimum(best, size), best)
@@ -163,7 +160,7 @@ class QuasiNewton(Solver):
             value,
             gradient,
             direction,
-            jnp.stack([best, idle, steps + 1, exact, *map(partial(jnp.where, renew), fresh, bracket)]),
+            jnp.stack([best, idle, steps + 1, exact, *map(partial(jnp.where, accept | restart), fresh, bracket)]),
             self._forget(model, restart),
             scales,
             status.astype(jnp.int32),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ... import linear, trees, xla
+from ... import linear, trees
 from ...linear._materialize import images
 from ...linear._small import positive_definite_solver, product
 from ...linear._solve import solve_known
@@ -103,16 +103,11 @@ class Space:
         root = jnp.where(curvature > 0, root, 0)
         return jnp.where(curvature > 0, first / jnp.where(root > 0, root, 1), 0), root
 
-    def evaluate(self, u: Any, *, eager: bool, apart: bool = False) -> Point:
-        """Evaluate the residuals and the gradient, ``eager`` the Jacobian as well.
-
-        With ``apart`` a pass of its own does the residuals, which a batch may otherwise compute for each entry of the
-        gradient.
-        """
+    def evaluate(self, u: Any, *, eager: bool) -> Point:
+        """Evaluate the residuals and the gradient, ``eager`` the Jacobian as well."""
         if eager:
             r, push = jax.linearize(self.residuals, u)
             jacobian = images(push, u)
-            r = xla.once(r, "Gauss-Newton: residuals") if apart else r
             value = self.value(r)
             if self.loss is not None:
                 factor, root = self.weights(r)
