@@ -3,7 +3,7 @@
 ``jax.jit`` knows a function by its identity. A ``lambda`` in a loop is another object each time, with other arrays in
 its closure, and a compilation each time. Here what is to be compiled is first *made* explicit: the functions in it are
 traced, with all that they close over as arguments, and the program is looked up by its steps. A function object that
-comes again is not traced again unless something else is found in its closure (:mod:`dini.captured`).
+comes again is not traced again unless something else is found in its closure (:mod:`dini.functions.captured`).
 """
 
 from __future__ import annotations

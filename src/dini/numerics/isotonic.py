@@ -54,7 +54,7 @@ def isotonic_regression(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.isotonic import isotonic_regression
+    >>> from dini.numerics.isotonic import isotonic_regression
     >>> print(isotonic_regression(jnp.array([1.0, 3.0, 2.0, 4.0])))
     [1.  2.5 2.5 4. ]
     """

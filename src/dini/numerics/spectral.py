@@ -121,7 +121,7 @@ def symmetric_function(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import symmetric_function
+    >>> from dini.numerics.spectral import symmetric_function
     >>> print(symmetric_function(jnp.abs, jnp.array([[0.0, 2.0], [2.0, 0.0]])).round(3))
     [[2. 0.]
      [0. 2.]]
@@ -157,7 +157,7 @@ def symmetric_adaptive(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import symmetric_adaptive
+    >>> from dini.numerics.spectral import symmetric_adaptive
     >>> divide, largest = lambda values, s: values / s, lambda values: (values[..., -1:],)
     >>> matrix, (scale,) = symmetric_adaptive(divide, largest, jnp.array([[1.0, 2.0], [2.0, 1.0]]))
     >>> print(matrix.round(3), scale)
@@ -220,7 +220,7 @@ def singular_function(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import singular_function
+    >>> from dini.numerics.spectral import singular_function
     >>> print(singular_function(jnp.sign, jnp.array([[0.0, 2.0], [3.0, 0.0]])).round(3))
     [[0. 1.]
      [1. 0.]]
@@ -242,7 +242,7 @@ def singular_adaptive(
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import singular_adaptive
+    >>> from dini.numerics.spectral import singular_adaptive
     >>> divide, largest = lambda values, s: values / s, lambda values: (values[..., :1],)
     >>> matrix, (norm,) = singular_adaptive(divide, largest, jnp.array([[0.0, 2.0], [4.0, 0.0]]))
     >>> print(matrix.round(3), norm)
@@ -270,7 +270,7 @@ def soft_threshold(x: Float[Array, "*batch m n"], threshold: Any) -> Float[Array
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import soft_threshold
+    >>> from dini.numerics.spectral import soft_threshold
     >>> print(soft_threshold(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
     [[2. 0.]
      [0. 0.]]
@@ -284,7 +284,7 @@ def clip_singular_values(x: Float[Array, "*batch m n"], limit: Any) -> Float[Arr
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from dini.spectral import clip_singular_values
+    >>> from dini.numerics.spectral import clip_singular_values
     >>> print(clip_singular_values(jnp.array([[3.0, 0.0], [0.0, 0.5]]), 1.0))
     [[1.  0. ]
      [0.  0.5]]

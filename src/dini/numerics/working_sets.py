@@ -25,7 +25,7 @@ def sizes(total: int, largest: int = LARGEST) -> list[int]:
 
     Examples
     --------
-    >>> from dini.working_sets import sizes
+    >>> from dini.numerics.working_sets import sizes
     >>> sizes(300), sizes(10), sizes(1000)
     ([128, 300], [10], [128, 256, 384, 512, 1000])
     """
