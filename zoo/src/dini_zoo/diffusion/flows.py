@@ -28,7 +28,7 @@ def integrate(
     solver: diffrax.AbstractSolver | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
-    steps: int | None = None,
+    steps: int | Array | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_steps: int = 4096,
 ) -> Any:
@@ -43,7 +43,7 @@ def integrate(
     rtol, atol
         Of the steps, whose error is measured over the whole batch. Not used where `steps` is given.
     steps
-        So many steps of one size, in place of adaptive ones.
+        So many steps of one size, or the times from `t0` to `t1` between which to step, in place of adaptive steps.
     adjoint
         One of diffrax', by which derivatives are taken.
     max_steps
@@ -51,20 +51,22 @@ def integrate(
     """
     positive("rtol", rtol)
     positive("atol", atol)
-    fixed = steps is not None
-    if fixed:
+    first, controller = None, diffrax.PIDController(rtol=rtol, atol=atol)
+    if isinstance(steps, int):
         at_least("steps", steps, 1)
-    controller = diffrax.ConstantStepSize() if fixed else diffrax.PIDController(rtol=rtol, atol=atol)
+        first, controller, max_steps = (t1 - t0) / steps, diffrax.ConstantStepSize(), steps + 1
+    elif steps is not None:
+        controller, max_steps = diffrax.StepTo(ts=steps), len(steps)
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, x, _: drift(x, t)),
         diffrax.Tsit5() if solver is None else solver,
         t0,
         t1,
-        (t1 - t0) / steps if fixed else None,
+        first,
         x,
         stepsize_controller=controller,
         saveat=diffrax.SaveAt(t1=True),
-        max_steps=steps + 1 if fixed else max_steps,
+        max_steps=max_steps,
         **({} if adjoint is None else {"adjoint": adjoint}),
     )
     return jax.tree.map(lambda leaf: leaf[0], found.ys)
