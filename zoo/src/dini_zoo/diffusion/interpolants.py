@@ -103,6 +103,11 @@ class LinearInterpolant(eqx.Module):
         square, slope = with_slope(self.gamma_squared)
         return Coefficients(alpha, beta, jnp.sqrt(jnp.maximum(square, 0.0)), alpha_dot, beta_dot, 0.5 * slope)
 
+    def gamma_at(self, t: Any) -> tuple[Array, Array]:
+        r""":math:`\gamma` and :math:`\gamma \dot\gamma`."""
+        at = self.at(t)
+        return at.gamma, at.gamma_gamma_dot
+
     def mean(self, t: Any, x0: Array, x1: Array) -> Array:
         r""":math:`\alpha x_0 + \beta x_1`."""
         at = self.at(t)
@@ -199,6 +204,55 @@ def one_sided_vp() -> LinearInterpolant:
 def mirror(a: float = 1.0) -> LinearInterpolant:
     r""":math:`x_1 + \gamma z`, from a law to itself, with :math:`\gamma^2 = a t (1 - t)`."""
     return LinearInterpolant(lambda t: 0.0 * t, lambda t: 1 + 0.0 * t, brownian(a), mirror=True)
+
+
+class CustomInterpolant(eqx.Module):
+    r"""Any path :math:`I(t, x_0, x_1) + \gamma(t) z`, with the derivative of :math:`I` in time by JAX.
+
+    Parameters
+    ----------
+    path
+        `path(t, x0, x1)` of a batch, with a time for each pair of ends or one for all. It may be an Equinox module: it
+        is part of the pytree.
+    gamma_squared
+        :math:`\gamma^2`.
+    """
+
+    path: Callable[[Any, Array, Array], Array]
+    gamma_squared: Curve = eqx.field(static=True)
+
+    def check_ends(self, x0: Array, x1: Array) -> None:
+        """Raise `ValueError` unless the path goes from `x0` to `x1`, and the noise is zero there."""
+        for end, wanted in ((0.0, x0), (1.0, x1)):
+            found = self.path(jnp.full(len(x0), end), x0, x1)
+            gap, noise = float(jnp.max(jnp.abs(found - wanted))), float(self.gamma_squared(jnp.asarray(end)))
+            if gap > 1e-4 * max(1.0, float(jnp.max(jnp.abs(wanted)))) or abs(noise) > 1e-6:
+                raise ValueError(
+                    f"An interpolant must be x{end:g} at time {end:g}, with no noise: it is {gap:.1e} away, and its "
+                    f"gamma_squared is {noise:.1e}."
+                )
+
+    def gamma_at(self, t: Any) -> tuple[Array, Array]:
+        r""":math:`\gamma` and :math:`\gamma \dot\gamma`."""
+        t = jnp.asarray(t, jnp.result_type(float))
+        square, slope = jax.jvp(self.gamma_squared, (t,), (jnp.ones_like(t),))
+        return jnp.sqrt(jnp.maximum(square, 0.0)), 0.5 * slope
+
+    def mean(self, t: Any, x0: Array, x1: Array) -> Array:
+        """:math:`I(t, x_0, x_1)`."""
+        return self.path(t, x0, x1)
+
+    def mean_dot(self, t: Any, x0: Array, x1: Array) -> Array:
+        r""":math:`\partial I / \partial t`."""
+        t = jnp.asarray(t, x0.dtype)
+        return jax.jvp(lambda t: self.path(t, x0, x1), (t,), (jnp.ones_like(t),))[1]
+
+    def sample(self, t: Any, x0: Array, x1: Array, z: Array) -> Array:
+        """The point of the path at a time, for each pair of ends and each noise."""
+        return self.mean(t, x0, x1) + beside(self.gamma_at(t)[0], z) * z
+
+
+type Interpolant = LinearInterpolant | CustomInterpolant
 
 
 class GaussianMixtureFields(eqx.Module):

@@ -132,10 +132,14 @@ class GaussianMixture(eqx.Module):
             pulls = jnp.einsum("...kj,kij->...ki", pulls, self.vectors)
         return jnp.sum(jax.nn.softmax(logs, axis=-1)[..., None] * pulls, axis=-2)
 
-    def sample(self, key: Array, n: int) -> Float[Array, "n d"]:
-        """So many independent draws."""
+    def sample(self, key: Array, n: int, *, stratified: bool = False) -> Float[Array, "n d"]:
+        """So many draws: independent, or `stratified`, with as many of each component as its weight says."""
         which, normal = jax.random.split(key)
-        k = jax.random.categorical(which, jnp.log(self.weights), shape=(n,))
+        if stratified:
+            k = jnp.searchsorted(jnp.cumsum(self.weights), (jnp.arange(n) + 0.5) / n)
+            k = jnp.minimum(k, len(self.weights) - 1)
+        else:
+            k = jax.random.categorical(which, jnp.log(self.weights), shape=(n,))
         z = jnp.sqrt(self.variances[k]) * jax.random.normal(normal, (n, self.means.shape[1]))
         return self.means[k] + (z if self.vectors is None else jnp.einsum("nj,nij->ni", z, self.vectors[k]))
 

@@ -91,7 +91,7 @@ class Classes:
     scales: tuple[float, ...]
     agreements: list[float]
     images: dict[float, np.ndarray]
-    """Two of each class, for each scale, in [-1, 1]."""
+    """Four of each class, for each scale, in [-1, 1]."""
 
 
 def classes(
@@ -120,7 +120,7 @@ def classes(
     for scale in scales:
         x = np.asarray(sample(network, classifier, jnp.asarray(scale), key))
         agreements.append(float(np.mean(judge().predict(x) == np.asarray(labels))))
-        images[scale] = x.reshape(10, each, PIXELS)[:, :2].reshape(-1, PIXELS)
+        images[scale] = x.reshape(10, each, PIXELS)[:, :4].reshape(-1, PIXELS)
     return Classes(scales, agreements, images)
 
 
@@ -171,7 +171,7 @@ def fill_in(network: ResidualNetwork, correctors: tuple[int, ...], keys: Array, 
     free = jax.jit(lambda network, key: pc_sample(key, process, score(network, process), truth.shape, **options))
     unconditional = np.asarray(free(network, keys[0]))
     mean = np.broadcast_to(train.centered.mean(axis=0), truth.shape)
-    shown = slice(0, 10)
+    shown = slice(0, 20)
     return Filled(
         correctors,
         accuracies,

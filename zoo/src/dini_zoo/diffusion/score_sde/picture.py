@@ -14,8 +14,8 @@ from .study import Result
 
 def draw(result: Result) -> Figure:
     """Normal data, a known coordinate; digits by class, halves filled in, densities."""
-    figure = pictures.canvas("One score, many samplers: stochastic differential equations in reverse", height=10)
-    above, below = figure.subfigures(2, 1)
+    figure = pictures.canvas("One score, many samplers: stochastic differential equations in reverse", height=9)
+    above, below = figure.subfigures(2, 1, height_ratios=(1.5, 1))
     normal, known, bits = above.subplots(1, 3)
 
     shades = dict(zip(("reverse diffusion", "ancestral", "Euler"), pictures.COLORS, strict=False))
@@ -31,7 +31,9 @@ def draw(result: Result) -> Figure:
     normal.set_xticks(ticks, map(str, ticks))
     normal.minorticks_off()
     normal.set_title("normal data, VE:\nerror of the standard deviation")
-    normal.legend(fontsize=9)
+    bottom, top = normal.get_ylim()
+    normal.set_ylim(bottom, top * (top / bottom) ** 0.7)  # room for the legend
+    normal.legend(fontsize=9, handlelength=3.5)
 
     one = result.conditioned
     at = np.linspace(-4, 4, 400)
@@ -60,13 +62,15 @@ def draw(result: Result) -> Figure:
     classes, filled = result.classes, result.filled
     for axes, scale in zip(panels[:2], (classes.scales[0], classes.scales[-1]), strict=True):
         agreement = classes.agreements[classes.scales.index(scale)]
-        images = grey(classes.images[scale]).reshape(10, -1, 8, 8).swapaxes(0, 1).reshape(-1, 8, 8)
+        images = grey(classes.images[scale]).reshape(10, -1, 8, 8)[:, :4].swapaxes(0, 1).reshape(-1, 8, 8)
         axes.imshow(pictures.mosaic(images, 10, low=0, high=1))
         axes.set_title(f"classes 0 to 9 asked for, scale {scale:g}:\nthe judge agrees with {agreement:.0%}")
-    both = np.concatenate([grey(filled.truth), grey(filled.images)])
-    panels[2].imshow(pictures.mosaic(both, len(filled.truth), low=0, high=1))
+    columns = min(10, len(filled.truth))
+    kept = len(filled.truth) // columns * columns
+    pairs = [grey(one[:kept]).reshape(-1, columns, 8, 8) for one in (filled.truth, filled.images)]
+    panels[2].imshow(pictures.mosaic(np.stack(pairs, axis=1).reshape(-1, 8, 8), columns, low=0, high=1))
     accuracy = np.mean(filled.accuracies[-1])
-    panels[2].set_title(f"lower halves filled in (below the truth):\nthe judge is right on {accuracy:.0%}")
+    panels[2].set_title(f"lower halves filled in (each row below its truth):\nthe judge is right on {accuracy:.0%}")
     for axes in panels:
         pictures.bare(axes)
     return figure

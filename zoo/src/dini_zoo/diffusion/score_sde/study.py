@@ -57,10 +57,9 @@ class Settings:
     @classmethod
     def tiny(cls) -> Self:
         return cls(
-            mixtures=("VP",),
-            points=20,
+            mixtures=(),
             predictors=("ancestral",),
-            predictor_steps=(5,),
+            predictor_steps=(3,),
             corrector_steps=(),
             samples=100,
             correctors=(1,),
