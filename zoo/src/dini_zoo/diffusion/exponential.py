@@ -21,6 +21,7 @@ SDE solvers", ICLR 2025 (arXiv 2502.07856).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -113,9 +114,16 @@ def multistep_rule(
             f"alpha and sigma must be vectors of one length, 2 or more: given shapes {alpha.shape} and {sigma.shape}."
         )
     decreasing("sigma / alpha of the grid", sigma / alpha if known(sigma) and known(alpha) else None)
-    clean = sigma[-1] == 0
-    if solve == "noise" and known(sigma) and bool(clean):
+    if solve == "noise" and known(sigma) and bool(sigma[-1] == 0):
         raise ValueError('The last sigma must be positive with solve="noise": given 0. Take solve="data".')
+    taken = tuple(orders(len(alpha) - 1, order, lower_final))
+    return _numbers(alpha, sigma, taken, kind, solve, published_third_order)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _numbers(alpha: Array, sigma: Array, taken: tuple[int, ...], kind: Kind, solve: Target, published: bool) -> Rule:
+    """The numbers of a grid, with the order of each step."""
+    clean = sigma[-1] == 0
     # where the grid ends at the data, the last step is another formula: its place is taken by any number
     ends = jnp.arange(1, len(alpha)) == jnp.where(clean, len(alpha) - 1, -1)
     safe = sigma.at[-1].set(jnp.where(clean, 0.5 * sigma[-2], sigma[-1]))
@@ -132,7 +140,7 @@ def multistep_rule(
     if kind == "sde":
         noise = s_t * jnp.sqrt(-jnp.expm1(-2 * h) if solve == "data" else jnp.expm1(2 * h))
     first, second, third = (level * _phi(x, k) for k in (1, 2, 3))
-    taken = np.array(orders(len(h), order, lower_final))
+    order = np.array(taken)[:, None]
     h1, h2 = jnp.roll(h, 1), jnp.roll(h, 2)
     r1, r2 = h1 / h, h2 / h
     pull = jnp.stack([first, jnp.zeros_like(h), jnp.zeros_like(h)], axis=1)
@@ -141,9 +149,9 @@ def multistep_rule(
     one_back = jnp.stack([zero, 1 / r2, -1 / r2], axis=1)
     bend = two - one_back
     three = two + bend * (r1 / (r1 + r2))[:, None]
-    curve = bend * ((1.0 if published_third_order else 2.0) / (r1 + r2))[:, None]
-    pull = pull + second[:, None] * jnp.where((taken == 2)[:, None], two, 0.0)
-    pull = pull + jnp.where((taken == 3)[:, None], second[:, None] * three + third[:, None] * curve, 0.0)
+    curve = bend * ((1.0 if published else 2.0) / (r1 + r2))[:, None]
+    pull = pull + second[:, None] * jnp.where(order == 2, two, 0.0)
+    pull = pull + jnp.where(order == 3, second[:, None] * three + third[:, None] * curve, 0.0)
     last = jnp.stack([a_t, zero, zero], axis=1)
     return Rule(jnp.where(ends, 0.0, keep), jnp.where(ends[:, None], last, pull), jnp.where(ends, 0.0, noise))
 
