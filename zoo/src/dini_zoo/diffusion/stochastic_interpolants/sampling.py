@@ -48,10 +48,12 @@ def sample_sde(
     margin: float = MARGIN,
     path: bool = False,
 ) -> Float[Array, "n ..."]:
-    r"""Carry points along the SDE with noise :math:`\epsilon` by a stochastic Heun rule, in steps of one size.
+    r"""Carry points along the SDE with noise :math:`\epsilon` by Heun's rule, in steps of one size.
 
-    A step adds its noise first, then takes Heun's step with both drifts at the step's end; without noise it is Heun's
-    own. Large :math:`\epsilon` needs small steps.
+    .. math:: x' = x + \tfrac{h}{2} \big(b_F(x, t) + b_F(x + h\, b_F(x, t) + \xi, t + h)\big) + \xi, \qquad
+              \xi \sim N(0, 2 \epsilon h),
+
+    of weak order two, as the noise does not depend on the point. Large :math:`\epsilon` needs small steps.
 
     Parameters
     ----------
@@ -98,14 +100,13 @@ def sample_sde(
     def step(x: Array, given: Any) -> Any:
         i, key = given
         here, there = first + sign * i * h, first + sign * (i + 1) * h
-        if quiet:
-            one = drift(x, here)
-        else:
-            noise = jnp.sqrt(2 * h * level(there)) * jax.random.normal(key, x.shape, x.dtype)
-            x = (x + noise).astype(x.dtype)
-            one = drift(x, there)
-        two = drift(x + sign * h * one, there)
-        x = (x + 0.5 * sign * h * (one + two)).astype(x.dtype)
+        noise = 0.0
+        if not quiet:
+            spread = jnp.sqrt(h * (level(here) + level(there)))
+            noise = spread * jax.random.normal(key, x.shape, x.dtype)
+        one = drift(x, here)
+        two = drift((x + sign * h * one + noise).astype(x.dtype), there)
+        x = (x + 0.5 * sign * h * (one + two) + noise).astype(x.dtype)
         return x, x if path else None
 
     given = (jnp.arange(steps), jax.random.split(key, steps))

@@ -34,7 +34,7 @@ class Settings:
     keys: int = 4
     steps: int = 400
     """Of the samplers in the plane."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1)
     """Of networks and laws in many dimensions."""
     dimension: int = 32
     short_training: int = 1200
@@ -62,6 +62,7 @@ class Settings:
             points=40,
             keys=1,
             steps=4,
+            seeds=(0,),
             dimension=3,
             short_training=2,
             short_width=8,
@@ -86,7 +87,7 @@ class Result:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"bridges": 25, "training": 40, "transport": 80, "levels of noise": 70})
+    run.plan({"bridges": 25, "training": 40, "transport": 80, "levels of noise": 140})
 
     def bridge(case: tuple[float, float, float], phase: Phase) -> gaussians.Case:
         with jax.enable_x64(True):
