@@ -15,7 +15,7 @@ from .study import Result
 
 def draw(result: Result) -> Figure:
     """Convergence, distances by calls, and restored digits."""
-    figure = pictures.canvas("Mean-reverting diffusion: restored in ten calls of the network", width=15, height=6)
+    figure = pictures.canvas("Mean-reverting diffusion, in reverse with few calls of the network", width=15, height=5.5)
     left, middle, right = figure.subplots(1, 3)
     for name, values in errors(result).items():
         color = pictures.QUIET if name == EULER else pictures.COLORS[int(name.split()[1].rstrip(",")) - 1]
@@ -24,7 +24,7 @@ def draw(result: Result) -> Figure:
         left.plot(calls, [values[n] for n in calls], style, marker="o", ms=4, color=color, label=name)
     left.set(xscale="log", yscale="log", xlabel="calls")
     left.set_title("a known law: error of the flow")
-    left.legend(fontsize=9)
+    left.legend(fontsize=9, handlelength=3.5)
 
     one = result.restored
     lines = (
@@ -38,16 +38,16 @@ def draw(result: Result) -> Figure:
         middle.plot(one.calls, one.distances[name]["t"], style, marker="o", ms=4, color=color, label=name)
     label = f"{UNSTRIDED} (as published, unfair)"
     middle.plot(one.calls, one.distances[UNSTRIDED]["t"], ":", color=pictures.ALARM, label=label)
-    pictures.level(middle, one.floor, color=pictures.INK, label="two halves of the truth")
+    pictures.level(middle, one.floor, color=pictures.INK, label="images to train with")
     middle.set(xscale="log", yscale="log", xlabel="calls")
     middle.set_xticks(one.calls, map(str, one.calls))
     middle.minorticks_off()
     middle.set_title("digits restored: Fréchet distance,\nsteps equidistant in time")
-    middle.legend(fontsize=9)
+    middle.legend(fontsize=8, handlelength=3.5, loc=(0.42, 0.42))
 
     stacked = np.concatenate([np.clip(images, 0, 1).reshape(-1, 8, 8) for images in one.shown.values()])
     columns = len(next(iter(one.shown.values())))
     right.imshow(pictures.mosaic(stacked, columns, low=0, high=1))
     pictures.bare(right)
-    right.set_title("rows: " + "; ".join(one.shown))
+    right.set_title("rows, from above:\n" + "; ".join(one.shown))
     return figure

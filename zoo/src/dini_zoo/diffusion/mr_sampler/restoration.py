@@ -93,7 +93,7 @@ class Restored:
     distances: dict[str, dict[str, list[float]]]
     """`distances[method][grid]`, one for each number of calls."""
     floor: float
-    """Of two halves of the test sample."""
+    """Of the images to train with."""
     shown: dict[str, np.ndarray]
     """A few images: the truth, what is given, and restored ones by name."""
 
@@ -153,6 +153,5 @@ def restore(
         rule = multistep_rule(sde.alpha(times), sde.sigma(times), order=1, kind="sde")
         unit.append(measured(by_data, times, rule, f"{UNSTRIDED}, {n}"))
     found[UNSTRIDED] = {"t": unit}
-    half = count // 2
     keep = ("truth", "given", *(f"{name}, λ, {calls[min(1, len(calls) - 1)]}" for name in ("SDE-2", "Euler-SDE")))
-    return Restored(calls, found, distance(truth[:half], truth[half : 2 * half]), {one: shown[one] for one in keep})
+    return Restored(calls, found, distance(images(0), truth), {one: shown[one] for one in keep})
