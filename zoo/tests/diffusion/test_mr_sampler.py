@@ -125,17 +125,14 @@ def test_velocity_is_converted_as_the_specification_says():
     np.testing.assert_allclose(convert(v, y, a, s, "velocity", "noise", bound=si), expected, rtol=1e-12)
 
 
-@pytest.mark.may_cost(20)  # six programs of a few hundred steps, in double precision
 def test_errors_fall_with_the_order():
-    """On a mixture with a perfect network: slopes between 160 and 320 calls, figures, and targets that agree."""
+    """On a mixture with a perfect network: slopes between 160 and 320 calls, and targets that agree."""
     found = planes.converge(jax.random.key(0), (160, 320), (), 64)
     slope = lambda name: np.log2(found.errors[name][0] / found.errors[name][1])
     for name, (order, _, _) in planes.RULES.items():
         assert abs(slope(name) - order) < 0.15, name
     # half of the second difference is of order two
     assert slope(planes.PUBLISHED) < 2.5
-    for name, at, reference in (("order 3", 0, 3.4e-5), ("order 1", 1, 0.0065), (planes.EULER, 1, 0.020)):
-        assert 0.5 < found.errors[name][at] / reference < 2
     assert found.velocity_gap < 1e-10
 
 
