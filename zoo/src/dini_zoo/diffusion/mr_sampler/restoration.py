@@ -56,7 +56,7 @@ class Fitted:
     loss: float
 
 
-def train(key: Array, *, steps: int, width: int, advance: Callable[[int], None]) -> Fitted:
+def train(key: Array, *, steps: int, width: int, blocks: int, advance: Callable[[int], None]) -> Fitted:
     """Learn to predict the noise at whole times of the table."""
     sde = process()
     for_weights, for_training = jax.random.split(key)
@@ -64,7 +64,7 @@ def train(key: Array, *, steps: int, width: int, advance: Callable[[int], None])
     def loss(network: ResidualNetwork, x0: Array, key: Array) -> Array:
         return mr_loss(told(network), sde, x0, degraded(x0), key, whole_steps=True)
 
-    network = ResidualNetwork(PIXELS, width=width, blocks=4, condition=PIXELS, key=for_weights)
+    network = ResidualNetwork(PIXELS, width=width, blocks=blocks, condition=PIXELS, key=for_weights)
     trainer = Trainer(loss, schedule(2e-3, steps), steps=steps, batch=128, average=0.998)
     course = trainer(network, images(0), key=for_training, advance=advance)
     assert course.average is not None

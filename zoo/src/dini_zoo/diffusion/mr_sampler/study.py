@@ -28,6 +28,7 @@ class Settings:
     training: int = 5000
     """Steps of the network for digits."""
     width: int = 256
+    blocks: int = 4
     calls: tuple[int, ...] = (5, 10, 20, 100)
     """Of that network, for each restored image."""
     copies: int = 3
@@ -42,6 +43,7 @@ class Settings:
             points=4,
             training=2,
             width=16,
+            blocks=1,
             calls=(2,),
             copies=1,
             test_images=20,
@@ -72,7 +74,11 @@ def run(settings: Settings, run: Run) -> Result:
     fitted = run.part(
         "training",
         lambda phase: restoration.train(
-            run.key("training"), steps=settings.training, width=settings.width, advance=phase.advance
+            run.key("training"),
+            steps=settings.training,
+            width=settings.width,
+            blocks=settings.blocks,
+            advance=phase.advance,
         ),
         settings.training,
     )

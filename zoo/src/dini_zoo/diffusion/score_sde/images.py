@@ -66,7 +66,7 @@ def bits(networks: dict[str, ResidualNetwork], key: Array, *, steps: int, count:
     return Bits(found, errors, float(bits_per_pixel(normal).mean()))
 
 
-def classifier(steps: int, key: Array, advance: Callable[[int], None], width: int = 256) -> ResidualNetwork:
+def classifier(steps: int, key: Array, advance: Callable[[int], None], *, width: int, blocks: int) -> ResidualNetwork:
     """Tells what noisy images of the variance preserving process show; trained on those to train with."""
     train, process = load()[0], VPSDE()
     for_weights, for_training = jax.random.split(key)
@@ -79,7 +79,7 @@ def classifier(steps: int, key: Array, advance: Callable[[int], None], width: in
         logits = network(process.sample(for_noise, x0, t)[0], t)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
-    network = ResidualNetwork(PIXELS, width=width, blocks=3, outputs=10, key=for_weights)
+    network = ResidualNetwork(PIXELS, width=width, blocks=blocks, outputs=10, key=for_weights)
     trainer = Trainer(loss, optax.adam(1e-3), steps=steps, batch=128)
     return trainer(network, (train.pixels, train.labels), key=for_training, advance=advance).model
 

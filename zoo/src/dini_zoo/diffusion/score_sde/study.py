@@ -41,6 +41,8 @@ class Settings:
     training: int = 6000
     """Steps of each network's training."""
     width: int = 256
+    blocks: int = 6
+    """Of each network; its classifier has half as many."""
     likelihood_steps: int = 60
     test_images: int = 297
     classifier_training: int = 2000
@@ -68,6 +70,7 @@ class Settings:
             networks=("VP",),
             training=2,
             width=16,
+            blocks=1,
             likelihood_steps=4,
             test_images=20,
             classifier_training=2,
@@ -108,7 +111,7 @@ def run(settings: Settings, run: Run) -> Result:
         }
     )
     likelihoods, samplers, known = run.part("exact laws", lambda _: exact_laws(settings, run))
-    recipe = Recipe(steps=settings.training, width=settings.width, seed=settings.seed)
+    recipe = Recipe(steps=settings.training, width=settings.width, blocks=settings.blocks, seed=settings.seed)
     networks = {name: trained(run, replace(recipe, process=name)) for name in settings.networks}
     models = {name: one.network for name, one in networks.items()}
     key = run.key
@@ -119,7 +122,11 @@ def run(settings: Settings, run: Run) -> Result:
     classifier = run.part(
         "classifier",
         lambda phase: images.classifier(
-            settings.classifier_training, key("classifier"), phase.advance, width=settings.width
+            settings.classifier_training,
+            key("classifier"),
+            phase.advance,
+            width=settings.width,
+            blocks=-(-settings.blocks // 2),
         ),
         settings.classifier_training,
     )
