@@ -131,6 +131,7 @@ def test_diffused_tilted_and_posterior_laws(mixture):
     np.testing.assert_allclose(posterior.log_prob(y), mixture.log_prob(y) + likelihood - evidence, rtol=1e-10)
 
 
+@pytest.mark.thorough  # the loss of score-sde has a test of its own
 def test_the_score_solves_the_denoising_problem(mixture):
     """The loss of score + c psi has no slope in c at zero; with a wrong scale of the noise it has one."""
     process, n = VPSDE(), 200_000

@@ -50,7 +50,7 @@ def test_a_known_likelihood_s_score_makes_the_posterior():
     np.testing.assert_allclose(twice(x, 0.0) - guided(x, 0.0), guided(x, 0.0) - prior.score(x), rtol=1e-10)
 
 
-@pytest.mark.parametrize("weighting", ["variance", "likelihood"])
+@pytest.mark.parametrize("weighting", ["variance", pytest.param("likelihood", marks=pytest.mark.thorough)])
 def test_the_loss_has_its_minimum_at_the_score(weighting):
     """Its slope along any direction is zero at the exact score, up to chance, and is not beside it."""
     process, data = VPSDE(), GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.2, 0.3])

@@ -70,7 +70,12 @@ def test_fields_have_the_figures_of_the_specification():
         np.testing.assert_allclose((b[0, 0], s[0, 0], density[0]), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("make", [linear, trig, lambda: linear(sine), lambda: linear(bump), lambda: linear(sigmoids())])
+_OTHERS = [
+    pytest.param(lambda gamma=gamma: linear(gamma), marks=pytest.mark.thorough) for gamma in (sine, bump, sigmoids())
+]
+
+
+@pytest.mark.parametrize("make", [linear, trig, *_OTHERS])
 def test_the_transport_equation_holds(make):
     """The density's change in time is minus the divergence of its flow, by differences."""
     fields, d = GaussianMixtureFields(make(), *ends()), 1e-4
@@ -182,6 +187,7 @@ def test_losses_have_their_minima_at_the_exact_fields():
         assert beside.mean() > 10 * (beside - exactly).std() / np.sqrt(60) + 0.05
 
 
+@pytest.mark.thorough  # of a variance, not of a value
 def test_the_antithetic_loss_stays_small_at_the_ends():
     """Without the other sign of the noise the score's loss has far more variance."""
     one, other = ends()
