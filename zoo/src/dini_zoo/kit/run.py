@@ -274,6 +274,22 @@ class Run:
         self._remember(name, value)
         return value
 
+    def shared[T](
+        self, name: str, among: str, recipe: Any, fun: Callable[[Phase], T], *, source: str, total: int | None = None
+    ) -> T:
+        """As `part`, for what several experiments need, such as one trained network: the first one makes it.
+
+        It is kept under the name `among`, for a `recipe` of plain data and a digest of the `source` that it depends on,
+        whether or not this run goes on with an earlier one's parts.
+        """
+        if self._memory is None:
+            return self.part(name, fun, total)
+        mine, self._memory = self._memory, Memory(among, recipe, source=source, root=self._memory.folder.parent.parent)
+        try:
+            return self.part(name, fun, total)
+        finally:
+            self._memory = mine
+
     def each[T, U](
         self,
         name: str,

@@ -1,0 +1,1 @@
+"""Diffusions and flows: what turns noise into data. What its systems share stands in modules here."""

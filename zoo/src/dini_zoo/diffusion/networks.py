@@ -1,0 +1,169 @@
+r"""Networks of a point and a time: residual layers for 8×8 images as vectors, and for points of a few dimensions.
+
+Both take a batch at once, `x` of shape `(..., d)` and `t` a number or an array of the batch's shape: for one time its
+features are computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .checking import at_least
+
+
+def normal_init(key: Array, rows: int, columns: int) -> Float[Array, "rows columns"]:
+    """Normal weights with variance one over the number of inputs, which are the columns."""
+    return jax.random.normal(key, (rows, columns)) / jnp.sqrt(columns)
+
+
+def time_features(t: Any, count: int, highest: float = 1000.0) -> Float[Array, "... f"]:
+    """Sines and cosines of `t`, `count` in all, at frequencies from 1 to `highest` in geometric steps."""
+    frequencies = jnp.geomspace(1.0, highest, count // 2)
+    angles = jnp.asarray(t)[..., None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def layer_norm(h: Float[Array, "... w"]) -> Float[Array, "... w"]:
+    """Without scale and offset."""
+    away = h - jnp.mean(h, axis=-1, keepdims=True)
+    return away * jax.lax.rsqrt(jnp.mean(away**2, axis=-1, keepdims=True) + 1e-5)
+
+
+class Block(eqx.Module):
+    r""":math:`h + W_2\, \mathrm{silu}(W_1 \mathrm{LN}(h) + b_1 + W_t e) + b_2`, with :math:`W_2` zero at first."""
+
+    first: Array
+    offset: Array
+    time: Array
+    second: Array
+    last: Array
+
+    def __init__(self, width: int, features: int, *, key: Array):
+        one, other = jax.random.split(key)
+        self.first, self.offset = normal_init(one, width, width), jnp.zeros(width)
+        self.time = normal_init(other, width, features)
+        self.second, self.last = jnp.zeros((width, width)), jnp.zeros(width)
+
+    def __call__(self, h: Array, told: Array, gate: Any = 1.0) -> Array:
+        """The block, its residual branch times a gate."""
+        inner = jax.nn.silu(layer_norm(h) @ self.first.T + self.offset + told @ self.time.T)
+        return h + gate * (inner @ self.second.T + self.last)
+
+
+class ResidualNetwork(eqx.Module):
+    r"""Residual blocks with layer norm between a first and a last linear map, told the time in every block.
+
+    Parameters
+    ----------
+    size
+        Numbers in a point.
+    width, blocks
+        Of the blocks, and how many.
+    outputs
+        As many as `size` if it is not given.
+    condition
+        Numbers in a condition, which is given to the first layer beside the point.
+    features
+        Sines and cosines of the time.
+    key
+        Of the weights. The last layer is zero at first, and so is what the network says.
+
+    Examples
+    --------
+    >>> network = ResidualNetwork(64, width=32, blocks=2, key=jax.random.key(0))
+    >>> network(jnp.zeros((5, 64)), 0.5).shape
+    (5, 64)
+    """
+
+    inlet: Array
+    inlet_offset: Array
+    blocks: tuple[Block, ...]
+    outlet: Array
+    outlet_offset: Array
+    features: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        width: int = 256,
+        blocks: int = 6,
+        outputs: int | None = None,
+        condition: int = 0,
+        features: int = 64,
+        key: Array,
+    ):
+        at_least("width", width, 1)
+        at_least("blocks", blocks, 1)
+        first, *keys = jax.random.split(key, blocks + 1)
+        outputs = size if outputs is None else outputs
+        self.inlet, self.inlet_offset = normal_init(first, width, size + condition), jnp.zeros(width)
+        self.blocks = tuple(Block(width, features, key=key) for key in keys)
+        self.outlet, self.outlet_offset = jnp.zeros((outputs, width)), jnp.zeros(outputs)
+        self.features = features
+
+    def __call__(
+        self,
+        x: Float[Array, "... d"],
+        t: Any,
+        condition: Float[Array, "... c"] | None = None,
+        *,
+        gates: Float[Array, " b"] | None = None,
+    ) -> Float[Array, "... o"]:
+        """What the network says of points at a time or at one each.
+
+        `gates` multiply the residual branch of each block: with 0 it is left out, with 1 nothing changes.
+        """
+        told = time_features(t, self.features).astype(self.inlet.dtype)
+        given = x if condition is None else jnp.concatenate([x, condition], axis=-1)
+        h = given @ self.inlet.T + self.inlet_offset
+        for i, block in enumerate(self.blocks):
+            h = block(h, told, 1.0 if gates is None else gates[i])
+        return layer_norm(h) @ self.outlet.T + self.outlet_offset
+
+
+class PointNetwork(eqx.Module):
+    r"""A network for points of a few dimensions and a time in [0, 1], with several vectors of that size as outputs.
+
+    The inputs are :math:`x, t, \sin \pi k t, \cos \pi k t` with :math:`k` of 1, 2, 4, 8. A first layer to the width is
+    followed by steps :math:`h \mathrel{+}= \mathrm{silu}(W h + b)` and a linear map.
+
+    Examples
+    --------
+    >>> velocity, noise = PointNetwork(2, key=jax.random.key(0))(jnp.zeros((5, 2)), 0.5)
+    >>> velocity.shape, noise.shape
+    ((5, 2), (5, 2))
+    """
+
+    weights: tuple[Array, ...]
+    offsets: tuple[Array, ...]
+    outlet: Array
+    outlet_offset: Array
+    outputs: int = eqx.field(static=True)
+
+    def __init__(self, size: int, *, width: int = 128, layers: int = 3, outputs: int = 2, key: Array):
+        at_least("width", width, 1)
+        at_least("layers", layers, 1)
+        keys = jax.random.split(key, layers + 1)
+        widths = (size + 9, *[width] * layers)
+        self.weights = tuple(
+            jnp.sqrt(2.0) * normal_init(key, n, m) for key, m, n in zip(keys, widths[:-1], widths[1:], strict=False)
+        )
+        self.offsets = tuple(jnp.zeros(width) for _ in range(layers))
+        self.outlet, self.outlet_offset = normal_init(keys[-1], outputs * size, width), jnp.zeros(outputs * size)
+        self.outputs = outputs
+
+    def __call__(self, x: Float[Array, "... d"], t: Any) -> tuple[Float[Array, "... d"], ...]:
+        """The outputs at points, at a time or at one each."""
+        t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:-1])[..., None]
+        angles = jnp.pi * t * jnp.array([1.0, 2.0, 4.0, 8.0], x.dtype)
+        h = jnp.concatenate([x, t, jnp.sin(angles), jnp.cos(angles)], axis=-1) @ self.weights[0].T + self.offsets[0]
+        h = jax.nn.silu(h)
+        for W, b in zip(self.weights[1:], self.offsets[1:], strict=True):
+            h = h + jax.nn.silu(h @ W.T + b)
+        return tuple(jnp.split(h @ self.outlet.T + self.outlet_offset, self.outputs, axis=-1))
