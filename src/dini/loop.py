@@ -59,9 +59,9 @@ def accuracy(solver: Any, x: Any) -> Any:
 def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
-    ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_scales.py``): the scale that ``rtol``
-    multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it the error
-    is taken for a relative one.
+    ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_scales.py``): the scale that
+    ``rtol`` multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it
+    the error is taken for a relative one.
     """
     rtol, atol = tolerances(solver, x)
     if scales is None:

@@ -20,8 +20,8 @@ class NuclearNorm(Penalty):
     r"""The nuclear norm :math:`\lambda \sum_i \sigma_i(X)`, the sum of singular values: matrices of low rank.
 
     Proximal operator: the singular values are soft-thresholded, :math:`U \max(\Sigma - \eta\lambda, 0) V^\top`. The
-    derivative uses divided differences (:func:`dini.numerics.spectral.singular_function`) and is finite where singular values
-    tie or vanish.
+    derivative uses divided differences (:func:`dini.numerics.spectral.singular_function`) and is finite where singular
+    values tie or vanish.
 
     Each leaf is a matrix, or a batch of matrices in its last two axes.
 
