@@ -28,7 +28,7 @@ from .functions import Watched
 from .hints import explained, scipy_method
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .settings import require_count
@@ -38,7 +38,7 @@ from .solvers._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
 from .traces import untraced
 
-Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
+Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram
 
 _IMPLICIT = Implicit()
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
@@ -446,7 +446,7 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
+            f"problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite or NonlinearProgram: given {problem!r}. For a plain "
             "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
