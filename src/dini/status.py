@@ -40,7 +40,7 @@ class Status(enum.IntEnum):
     NO_BRACKET = 10
     DISCONTINUOUS = 11
     STOPPED = 12
-    LOCALLY_INFEASIBLE = 15
+    LOCALLY_INFEASIBLE = 16
 
     @property
     def explanation(self) -> str:

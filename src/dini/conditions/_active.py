@@ -26,16 +26,18 @@ def margins(problem: Any, x: Any, units: Any, *args: Any) -> tuple[Any, Any, Any
     """
     force, size, rows = units
     primal, dual = x.primal, x.dual
-    lower, upper = problem.bounds(primal)
     inequality = problem.constraints(primal, *args)[1]
     general = None
     if inequality is not None:
         one = lambda m, g, row: m * row / force.astype(m.dtype) + _ratio(g, row) / size.astype(g.dtype)
         general = jax.tree.map(one, dual.inequality, inequality, rows)
+    if dual.bounds is None:
+        return general, None, None
+    lower, upper = problem.bounds(primal)
     # of a bound that is infinite, any distance will do that is finite
-    beyond = lambda m, gap: m / force.astype(m.dtype) + jnp.where(jnp.isfinite(gap), gap / size.astype(m.dtype), -1)
-    low = None if lower is None else jax.tree.map(lambda m, u, b: beyond(m, b - u), dual.lower, primal, lower)
-    high = None if upper is None else jax.tree.map(lambda m, u, b: beyond(m, u - b), dual.upper, primal, upper)
+    slack = lambda gap: jnp.where(jnp.isfinite(gap), gap / size.astype(gap.dtype), -1)
+    low = jax.tree.map(lambda w, u, b: slack(b - u) - w / force.astype(w.dtype), dual.bounds, primal, lower)
+    high = jax.tree.map(lambda w, u, b: slack(u - b) + w / force.astype(w.dtype), dual.bounds, primal, upper)
     return general, low, high
 
 
@@ -48,7 +50,8 @@ def units_at(problem: Any, x: Any, *args: Any) -> Any:
     primal, dual = x.primal, x.dual
     flat, unravel = jax.flatten_util.ravel_pytree(primal)
     forces = [trees.max_abs(problem.pulled(primal, jax.tree.map(jnp.zeros_like, dual), *args)[0])]
-    forces += [trees.max_abs(bound) for bound in dual[2:] if bound is not None]
+    if dual.bounds is not None:
+        forces.append(trees.max_abs(dual.bounds))
     rows = None
     if problem.inequality is not None:
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[1])(flat)
@@ -64,11 +67,11 @@ class ActiveConstraints(Condition):
     r"""The KKT conditions of a :class:`dini.NonlinearProgram`, with its inequalities sorted into active and inactive.
 
     With :math:`a_j = 1` for an active inequality or bound and zero for another, and the Lagrangian's gradient
-    :math:`\nabla_1 L = \nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top (a \circ \lambda) - a \circ z_l +
-    a \circ z_u`,
+    :math:`\nabla_1 L = \nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top (a \circ \lambda) + a \circ w`,
 
-    .. math:: F = \bigl(\nabla_1 L,\; h,\; a \circ g + (1 - a) \circ \lambda,\; a \circ (l - x) + (1 - a) \circ z_l,\;
-              a \circ (x - u) + (1 - a) \circ z_u\bigr) .
+    .. math:: F = \bigl(\nabla_1 L,\; h,\; a \circ g + (1 - a) \circ \lambda,\; a \circ (x - b) + (1 - a) \circ w\bigr)
+
+    where :math:`b` is the bound that is active.
 
     Its derivative is symmetric, and invertible where the gradients of the active constraints are independent and the
     Hessian of the Lagrangian is definite on their tangent space. A constraint is active where its multiplier, as a
@@ -84,7 +87,7 @@ class ActiveConstraints(Condition):
         units = units_at(problem, x, *args)
         above = jax.lax.stop_gradient(margins(problem, x, units, *args))
         general, low, high = jax.tree.map(lambda m: m > 0, above)
-        if low is not None and high is not None:
+        if low is not None:
             lower, upper = problem.bounds(x.primal)
             # of two bounds that are one, either holds the element, and not both
             low = jax.tree.map(lambda a, b, lo, hi: a | ((lo == hi) & ~b), low, high, lower, upper)
@@ -106,23 +109,20 @@ class ActiveConstraints(Condition):
             return self.at(problem, x, *args)(problem, x, *args)
         general, low, high = self.active
         primal, dual = x.primal, x.dual
-        lower, upper = problem.bounds(primal)
-        keep = lambda active, m: None if m is None else jax.tree.map(lambda a, v: jnp.where(a, v, 0), active, m)
-        held = dual._replace(inequality=keep(general, dual.inequality))
-        gradient, (equal, values) = problem.pulled(primal, held, *args)
+        keep = lambda active, m: jax.tree.map(lambda a, v: jnp.where(a, v, 0), active, m)
         choose = lambda active, slack, m: jax.tree.map(jnp.where, active, slack, m)
-        rest: dict[str, Any] = {"equality": equal, "inequality": None, "lower": None, "upper": None}
-        if values is not None:
+        held = dual if general is None else dual._replace(inequality=keep(general, dual.inequality))
+        gradient, (equal, values) = problem.pulled(primal, held, *args)
+        rest: dict[str, Any] = {"equality": equal}
+        if general is not None:
             rest["inequality"] = choose(general, values, dual.inequality)
-        if lower is not None:
-            gradient = trees.sub(gradient, keep(low, dual.lower))
+        if low is not None:
+            lower, upper = problem.bounds(primal)
+            either = jax.tree.map(jnp.logical_or, low, high)
+            gradient = trees.add(gradient, keep(either, dual.bounds))
             # an infinite bound is never active: a difference with it must not be formed, its derivative is NaN
-            gap = jax.tree.map(lambda a, b, u: jnp.where(a, b, u) - u, low, lower, primal)
-            rest["lower"] = choose(low, gap, dual.lower)
-        if upper is not None:
-            gradient = trees.add(gradient, keep(high, dual.upper))
-            gap = jax.tree.map(lambda a, b, u: u - jnp.where(a, b, u), high, upper, primal)
-            rest["upper"] = choose(high, gap, dual.upper)
+            bound = jax.tree.map(lambda a, b, lo, hi, u: jnp.where(a, lo, jnp.where(b, hi, u)), low, high, lower, upper, primal)
+            rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
     def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
@@ -149,11 +149,16 @@ class ActiveConstraints(Condition):
                 lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
             )
             parts.append(trees.max_abs(wrong) / force)
-        for bound, m, active, sign in zip(problem.bounds(primal), dual[2:], settled.active[1:], (1, -1), strict=True):
-            if bound is None:
-                continue
-            gap = jax.tree.map(lambda b, u, sign=sign: sign * (b - u), bound, primal)
-            over = jax.tree.map(lambda a, g: jnp.where(a, g, jnp.maximum(g, 0)), active, gap)
-            wrong = jax.tree.map(lambda a, v: jnp.where(a, jnp.minimum(v, 0), v), active, m)
-            parts += [trees.max_abs(over) / size, trees.max_abs(wrong) / force]
+        if dual.bounds is not None:
+            lower, upper = problem.bounds(primal)
+            over = jax.tree.map(lambda lo, hi, u: jnp.maximum(jnp.maximum(lo - u, u - hi), 0), lower, upper, primal)
+            held = jax.tree.map(
+                lambda a, b, w: jnp.where(a, jnp.maximum(w, 0), jnp.where(b, jnp.minimum(w, 0), w)),
+                *settled.active[1:],
+                dual.bounds,
+            )
+            # an element without room may be pushed to either side
+            wrong = jax.tree.map(lambda lo, hi, w: jnp.where(lo == hi, 0, w), lower, upper, held)
+            tight = jax.tree.map(lambda a, b, gap: jnp.where(a | b, gap, 0), *settled.active[1:], left.dual.bounds)
+            parts += [trees.max_abs(over) / size, trees.max_abs(tight) / size, trees.max_abs(wrong) / force]
         return jnp.max(jnp.stack(parts))

@@ -32,11 +32,11 @@ class NonlinearProgram(Problem):
     ``solution.multipliers``.)
 
     A solution satisfies the Karush-Kuhn-Tucker conditions, with
-    :math:`L = f + \nu^\top h + \lambda^\top g + z_l^\top(l - x) + z_u^\top(x - u)`,
+    :math:`L = f + \nu^\top h + \lambda^\top g + w^\top x`,
 
-    .. math:: \nabla_1 L = 0, \quad h = 0, \quad \lambda \ge 0,\ g \le 0,\ \lambda \circ g = 0
+    .. math:: \nabla_1 L = 0, \quad h = 0, \quad \lambda \ge 0,\ g \le 0,\ \lambda \circ g = 0,
 
-    (and alike of the bounds). It is differentiated, with its multipliers, through the equations of the active
+    with :math:`w` negative at lower bounds, positive at upper ones, and zero in between. It is differentiated, with its multipliers, through the equations of the active
     constraints (:class:`dini.conditions.ActiveConstraints`), in everything: ``args``, the bounds, what the functions
     close over. That needs the gradients of the active constraints to be independent, their multipliers to be positive,
     and the Hessian of the Lagrangian to be definite on their tangent space: otherwise the derivative is a failure, or
@@ -106,12 +106,17 @@ class NonlinearProgram(Problem):
         """The equations of the active constraints."""
         return conditions.ActiveConstraints()
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there are bounds."""
+        return self.lower is not None or self.upper is not None
+
     def start(self, x: Any, *args: Any) -> PrimalDual:
         """Return a starting point: ``x``, and multipliers of zero."""
         x = trees.strong(jax.tree.map(jnp.asarray, x))
         shapes = Multipliers(
             *(None if fun is None else jax.eval_shape(fun, x, *args) for fun in (self.equality, self.inequality)),
-            *(None if bound is None else x for bound in (self.lower, self.upper)),
+            x if self.bounded else None,
         )
         return PrimalDual(x, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
@@ -133,9 +138,9 @@ class NonlinearProgram(Problem):
         return equality, None if self.inequality is None else self.inequality(x, *args)
 
     def bounds(self, x: Any) -> tuple[Any, Any]:
-        """Return the bounds as trees like ``x``, ``None`` where there are none."""
-        spread = lambda bound: map_with(lambda leaf, b: jnp.broadcast_to(b, leaf.shape).astype(leaf.dtype), x, bound)
-        return tuple(None if bound is None else spread(bound) for bound in (self.lower, self.upper))
+        """Return the bounds as trees like ``x``, infinite where there are none."""
+        spread = lambda bound: map_with(lambda leaf, b: jnp.broadcast_to(b, leaf.shape), x, bound)
+        return spread(-jnp.inf if self.lower is None else self.lower), spread(jnp.inf if self.upper is None else self.upper)
 
     def pulled(self, x: Any, multipliers: Multipliers, *args: Any) -> tuple[Any, tuple[Any, Any]]:
         r"""Return the gradient :math:`\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda`, and ``h, g``.

@@ -182,5 +182,5 @@ class NonlinearInteriorPoint(Solver):
         held = jnp.maximum(measured, 1.01 * tol + jnp.finfo(view.dtype).tiny)
         error = jnp.where(done | jnp.isnan(measured), measured, held).astype(old.error.dtype)
         end = state.point
-        tree = view.tree(end.x, units, end.y, end.lower, end.upper)
+        tree = view.tree(end.x, units, end.y, end.upper - end.lower)
         return tree, state._replace(error=error, steps=old.steps + 1, status=status)

@@ -69,11 +69,7 @@ class View:
         self._equality = lambda part: back_equality(part.astype(equality.dtype))
         self._inequality = lambda part: back_inequality(part.astype(inequality.dtype))
         self.unknowns, self.equalities, self.inequalities = flat.size, equality.size, inequality.size
-        lower, upper = problem.bounds(x.primal)
-        full = lambda bound, missing: (
-            jnp.full(flat.size, missing, self.dtype) if bound is None else ravel_pytree(bound)[0].astype(self.dtype)
-        )
-        self.lower, self.upper = full(lower, -jnp.inf), full(upper, jnp.inf)
+        self.lower, self.upper = (ravel_pytree(bound)[0].astype(self.dtype) for bound in problem.bounds(x.primal))
 
     @property
     def rows(self) -> int:
@@ -100,20 +96,17 @@ class View:
         matrix = jax.hessian(lambda v: dot(weights, self._vector(v)))(units.length * u) * units.length**2
         return 0.5 * (matrix + matrix.T)
 
-    def tree(self, u: jax.Array, units: Units, y: jax.Array, lower: jax.Array, upper: jax.Array) -> PrimalDual:
+    def tree(self, u: jax.Array, units: Units, y: jax.Array, bounds: jax.Array) -> PrimalDual:
         """Return a point and its multipliers in the units of the problem."""
-        weights = units.constraints / units.objective
-        y = y * weights
-        y = jnp.concatenate([y[: self.equalities], jnp.maximum(y[self.equalities :], 0)])
-        bounds = [z / (units.objective * units.length) for z in (lower, upper)]
-        back = lambda bound, like: None if like is None else self._unravel(bound.astype(self._like))
+        y = y * units.constraints / units.objective
+        equality, inequality = y[: self.equalities], jnp.maximum(y[self.equalities :], 0)
+        back = lambda w: self._unravel(w.astype(self._like))
         dual = Multipliers(
-            None if self._dual.equality is None else self._equality(y[: self.equalities]),
-            None if self._dual.inequality is None else self._inequality(y[self.equalities :]),
-            back(bounds[0], self._dual.lower),
-            back(bounds[1], self._dual.upper),
+            None if self._dual.equality is None else self._equality(equality),
+            None if self._dual.inequality is None else self._inequality(inequality),
+            None if self._dual.bounds is None else back(bounds / (units.objective * units.length)),
         )
-        return PrimalDual(self._unravel((units.length * u).astype(self._like)), dual)
+        return PrimalDual(back(units.length * u), dual)
 
 
 def start_length(view: View) -> jax.Array:
