@@ -35,16 +35,18 @@ from ._program_view import Derivatives, Units, View, first_units, start_length
 # The constants of Waechter and Biegler (2006), sections 2 to 4, where nothing else is said.
 START_MU, PUSH = 0.1, 1e-2
 _LESS_MU, _POWER_MU, _ENOUGH, _CLIP = 0.2, 1.5, 10.0, 1e10
-_LESS_VIOLATION, _LESS_VALUE, _ARMIJO = 1e-5, 1e-8, 1e-8
-_MAY_VIOLATE, _SWITCH_BELOW, _SWITCH_SLOPE, _SWITCH_VIOLATION = 1e4, 1e-4, 2.3, 1.1
-_CORRECTIONS, _RESTORED = 2, 0.9
+_LESS_VIOLATION, _LESS_VALUE, _ARMIJO = 1e-5, 1e-5, 1e-8
+_MAY_VIOLATE, _SWITCH_BELOW, _SWITCH_SLOPE, _SWITCH_VIOLATION = 10.0, 1e-4, 2.3, 1.1
+_CORRECTIONS, _RESTORED = 1, 0.9
 #: a step is given up below this share of it, where constraints are violated and where they hold
-_SHORT, _SHORTEST = 1e-4, 1e-10
+_SHORT, _SHORTEST = 2e-2, 1e-10
 #: of the squared violation, what the barrier of a restoration weighs at its start, and how it falls
 _BARRIER, _FALLS, _PROX = 0.1, 0.3, 1e-3
 #: the relative error at which the equations of the active constraints are tried, and how much less it is next time
 POLISH_AT, LATER = 1e-3, 1e-2
 _UNBOUNDED = 1e20
+#: how much more curved than steep the objective may be at the start, in its own units
+_CURVED = 1e4
 
 
 class State(NamedTuple):
@@ -123,11 +125,15 @@ def moved(state: State, box: Box) -> Point:
     x = jnp.where(polish, jnp.clip(x, box.lower, box.upper), box.inside(x, jnp.zeros((), x.dtype)))
     slack = point.slack + share * step.slack
     low, high = box.gaps(x)
+    z = _clipped(point.z + dual * step.z, slack, mu)
+    # the multiplier of an inequality is that of its slack, and positive
+    y = point.y + share * step.y
+    y = jnp.where(polish, y, jnp.concatenate([y[: y.size - z.size], z]))
     return Point(
         x,
         slack,
-        point.y + share * step.y,
-        _clipped(point.z + dual * step.z, slack, mu),
+        y,
+        z,
         jnp.where(box.low, _clipped(point.lower + dual * step.lower, low, mu), point.lower),
         jnp.where(box.high, _clipped(point.upper + dual * step.upper, high, mu), point.upper),
     )
@@ -187,14 +193,19 @@ def evaluated(view: View, state: State, trial: Trial, back: jax.Array) -> tuple[
     slack = jnp.where(first, jnp.maximum(-general, PUSH), jnp.where(polish, jnp.maximum(-general, 0), point.slack))
     gaps = box.gaps(x)
     z = jnp.where(polish, jnp.maximum(point.y[view.equalities :], 0), point.z)
-    z = jnp.where(back, state.mu / slack, z)
+    z = jnp.where(first, jnp.minimum(state.mu / slack, 1), jnp.where(back, state.mu / slack, z))
     lower = jnp.where(back & box.low, state.mu / gaps[0], lower)
     upper = jnp.where(back & box.high, state.mu / gaps[1], upper)
     point = Point(x, slack, point.y, z, lower, upper)
-    at = Derivatives(values, jacobian, jnp.zeros_like(state.at.hessian))
-    free = at._replace(jacobian=jnp.where(box.fixed[None, :], 0, jacobian))
-    y = jnp.where(first | back, estimated(view, free, point), point.y)
-    return point._replace(y=y), at._replace(hessian=view.hessian(x, units, y)), units
+    free = Derivatives(values, jnp.where(box.fixed[None, :], 0, jacobian), None)
+    y = jnp.where(first | back, jnp.concatenate([estimated(view, free, point), z]), point.y)
+    hessian = view.hessian(x, units, y)
+    # where the objective is flat at the start, its curvature tells its size
+    top = jnp.max(jnp.abs(hessian), initial=0) / _CURVED
+    less = jnp.where(first & (top > 1) & jnp.isfinite(top), 1 / top, 1)
+    scaled = lambda rows: jnp.concatenate([less * rows[:1], rows[1:]])
+    at = Derivatives(scaled(values), scaled(jacobian), less * hessian)
+    return point._replace(y=less * y), at, units._replace(objective=less * units.objective)
 
 
 def recentred(point: Point, box: Box, mu: jax.Array) -> Point:

@@ -111,11 +111,13 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     both.
     """
     eps = jnp.finfo(point.x.dtype).eps
-    size = jnp.maximum(jnp.max(jnp.abs(point.x), initial=0), eps**0.25)
+    # a point that runs away is near nothing, however small errors are beside it
+    size = jnp.clip(jnp.max(jnp.abs(point.x), initial=0), eps**0.25, eps**-0.25)
     rows = jnp.sqrt(jnp.sum(jnp.square(at.slopes), axis=1))
     top = lambda v: jnp.max(jnp.abs(v), initial=0)
-    force = jnp.maximum(top(at.gradient), top(point.y * rows))
-    force = jnp.maximum(jnp.maximum(force, top(at.hessian) * size), jnp.maximum(top(point.lower), top(point.upper)))
+    curved = jnp.minimum(top(at.hessian) * size, eps**-0.25)
+    force = jnp.maximum(jnp.maximum(top(at.gradient), top(point.y * rows)), curved)
+    force = jnp.maximum(force, jnp.maximum(top(point.lower), top(point.upper)))
     force = jnp.where(force > 0, force, 1)
     # a gradient that vanishes with its constraint says nothing of a distance
     reach = jnp.maximum(rows * size, eps**0.5)
@@ -155,23 +157,15 @@ def barrier_error(view: View, at: Derivatives, point: Point, box: Box, mu: jax.A
 
 
 def estimated(view: View, at: Derivatives, point: Point) -> jax.Array:
-    """Return the constraints' multipliers that fit the gradients best."""
-    rest = jnp.concatenate([dot(at.slopes, at.gradient - point.lower + point.upper), jnp.zeros(0, point.x.dtype)])
-    target = rest - padded(point.z, view)
-    gram = dot(at.slopes, at.slopes.T) + jnp.diag(padded(jnp.ones_like(point.z), view))
-    size = jnp.maximum(jnp.max(jnp.diagonal(gram), initial=0), 1)
-    gram = gram + jnp.finfo(gram.dtype).eps ** 0.5 * size * jnp.eye(len(gram), dtype=gram.dtype)
-    y = -jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(gram), True), target, check_finite=False)
+    """Return the equalities' multipliers that fit the gradients best, beside those of the inequalities."""
+    slopes, others = at.slopes[: view.equalities], at.slopes[view.equalities :]
+    force = at.gradient - point.lower + point.upper + dot(point.z, others)
+    gram = dot(slopes, slopes.T)
+    size = jnp.max(jnp.diagonal(gram), initial=0)
+    gram = gram + softness(gram.dtype) * jnp.where(size > 0, size, 1) * jnp.eye(len(gram), dtype=gram.dtype)
+    y = -jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(gram), True), dot(slopes, force), check_finite=False)
     # far away, multipliers mean nothing
     return jnp.where(jnp.all(jnp.isfinite(y)) & (jnp.max(jnp.abs(y), initial=0) <= 1e3), y, 0)
-
-
-class System(NamedTuple):
-    """The factor of a step's matrix, what makes right-hand sides of residuals, and what is needed to go on."""
-
-    factor: Factor
-    shift: Any
-    found: Any
 
 
 def _fraction(value: jax.Array, move: jax.Array, tau: jax.Array) -> jax.Array:
@@ -228,7 +222,7 @@ def _rows(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, resid
     return _Rows(
         jnp.where(box.low, curve(point.lower, low), 0) + jnp.where(box.high, curve(point.upper, high), 0),
         stiff,
-        jnp.where(restore, 0, at.gradient + dot(point.y, at.slopes)) + jnp.where(polish, 0, force),
+        jnp.where(restore, 0, at.gradient + dot(jnp.where(keep, point.y, 0), at.slopes)) + jnp.where(polish, 0, force),
         jnp.where(keep, residual, -point.y),
         keep,
         padded(own, view) + jnp.where(keep, gives, 0),
