@@ -100,6 +100,10 @@ class NonlinearProgram(Problem):
             part = getattr(self, kind)
             if part is not None:
                 object.__setattr__(self, kind, as_function(part, f"NonlinearProgram's {kind}"))
+        # what is known here is traced in a solve
+        if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
+            for low, high in zip(*map(jax.tree.leaves, (self.lower, self.upper)), strict=True):
+                require_ordered("NonlinearProgram's lower", low, "upper", high)
 
     @property
     def condition(self) -> conditions.Condition:
@@ -114,6 +118,7 @@ class NonlinearProgram(Problem):
     def start(self, x: Any, *args: Any) -> PrimalDual:
         """Return a starting point: ``x``, and multipliers of zero."""
         x = trees.strong(jax.tree.map(jnp.asarray, x))
+        self._check_functions(x, args)
         shapes = Multipliers(
             *(None if fun is None else jax.eval_shape(fun, x, *args) for fun in (self.equality, self.inequality)),
             x if self.bounded else None,
@@ -210,8 +215,5 @@ class NonlinearProgram(Problem):
             bound = getattr(self, what)
             if bound is not None:
                 require_broadcast("NonlinearProgram", what, bound, x.primal)
-        if self.lower is not None and self.upper is not None:
-            for low, high in zip(*map(jax.tree.leaves, self.bounds(x.primal)), strict=True):
-                require_ordered("NonlinearProgram's lower", low, "upper", high)
         needed = jax.eval_shape(lambda u: self.start(u, *args), x.primal)
         trees.require_same("The multipliers in init", x.dual, needed.dual, "the constraints")

@@ -199,7 +199,10 @@ def evaluated(view: View, state: State, trial: Trial, back: jax.Array) -> tuple[
     point = Point(x, slack, point.y, z, lower, upper)
     free = Derivatives(values, jnp.where(box.fixed[None, :], 0, jacobian), None)
     y = jnp.where(first | back, jnp.concatenate([estimated(view, free, point), z]), point.y)
-    hessian = view.hessian(x, units, y)
+    # of the squared violation, the residuals are the multipliers
+    squares = (state.mode == RESTORE) & ~back
+    left = violated(values[1:], slack, view)
+    hessian = view.hessian(x, units, jnp.where(squares, 0, 1).astype(x.dtype), jnp.where(squares, left, y))
     # where the objective is flat at the start, its curvature tells its size
     top = jnp.max(jnp.abs(hessian), initial=0) / _CURVED
     less = jnp.where(first & (top > 1) & jnp.isfinite(top), 1 / top, 1)
@@ -299,7 +302,8 @@ def renewed(view: View, old: State, state: State, box: Box, trial: Trial, no: Re
     restore, polish = state.mode == RESTORE, state.mode == POLISH
     left = violated(state.at.constraints, state.point.slack, view)
     prox = _PROX * jnp.minimum(1, jnp.sqrt(dot(left, left)))
-    mode = Mode(restore, polish, jnp.where(restore, state.restoring_mu, state.mu), prox)
+    exact = old.mode == RESTORE
+    mode = Mode(restore, polish, jnp.where(restore, state.restoring_mu, state.mu), prox, exact)
 
     def renew() -> State:
         direction, factor, shift, ok = descent(view, state.at, state.point, box, mode, state.shift)
@@ -340,7 +344,8 @@ def stuck(view: View, state: State, box: Box) -> jax.Array:
     low, high = box.gaps(state.point.x)
     room = jnp.where(slope > 0, jnp.where(box.low, low, size), jnp.where(box.high, high, size))
     slope = jnp.where(box.fixed, 0, slope * jnp.minimum(room / size, 1))
-    scale = jnp.max(dot(jnp.abs(wrong), jnp.abs(state.at.slopes)), initial=0)
+    # gradients that vanish themselves count beside those at the start
+    scale = jnp.max(dot(jnp.abs(wrong), jnp.maximum(jnp.abs(state.at.slopes), 1)), initial=0)
     return jnp.max(jnp.abs(slope), initial=0) <= eps**0.375 * scale
 
 

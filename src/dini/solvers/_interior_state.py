@@ -186,6 +186,8 @@ class Mode(NamedTuple):
     polish: Any
     mu: Any
     prox: Any
+    #: whether the Hessian is that of the squared violation
+    exact: Any
 
 
 class _Rows(NamedTuple):
@@ -203,7 +205,7 @@ class _Rows(NamedTuple):
 
 def _rows(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, residual: jax.Array) -> _Rows:
     """Return what a step's system is made of, for given residuals of the constraints."""
-    restore, polish, mu, prox = mode
+    restore, polish, mu, prox, _ = mode
     dtype, equalities = point.x.dtype, view.equalities
     low, high = box.gaps(point.x)
     # of a polished step, bounds and slacks are either gone or tight
@@ -241,7 +243,8 @@ def descent(
     """
     rows = _rows(view, at, point, box, mode, violated(at.constraints, point.slack, view))
     dtype = point.x.dtype
-    hessian = jnp.where(mode.restore, mode.prox * jnp.eye(view.unknowns, dtype=dtype), at.hessian)
+    near = mode.prox * jnp.eye(view.unknowns, dtype=dtype) + jnp.where(mode.exact, at.hessian, 0)
+    hessian = jnp.where(mode.restore, near, at.hessian)
     slopes = jnp.where(rows.keep[:, None], at.slopes, 0)
     held, kept, moved = pinned(hessian + jnp.diag(rows.sigma), slopes, rows.pins, rows.moves)
     shift, found = correction(held, kept, jnp.where(rows.keep, rows.give, 1), last_shift)
@@ -268,7 +271,7 @@ def completed(
     view: View, point: Point, box: Box, mode: Mode, stiff: jax.Array, dx: jax.Array, dy: jax.Array
 ) -> Point:
     """Return the step of slacks and bounds' multipliers that goes with one of the unknown and the multipliers."""
-    restore, polish, mu, _ = mode
+    restore, polish, mu = mode[:3]
     low, high = box.gaps(point.x)
     y = jnp.where(restore, 0, point.y)
     ds = jnp.where(polish, 0, -(y[view.equalities :] + dy[view.equalities :] - mu / point.slack) / stiff)
@@ -286,7 +289,7 @@ def completed(
 
 def limited(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, step: Point) -> Direction:
     """Return a step with how far it may go, and its slope."""
-    restore, polish, mu, _ = mode
+    restore, polish, mu = mode[:3]
     low, high = box.gaps(point.x)
     tau = jnp.maximum(0.99, 1 - mu)
     primal = jnp.minimum(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..linear._dense import lost_pivots
 from ..products import dot
 
 #: the first correction of an indefinite Hessian, its growth, and the share of the last one that is tried next
@@ -73,8 +74,8 @@ def correction(
     eye = jnp.eye(len(hessian), dtype=hessian.dtype)
 
     def definite(shift: jax.Array) -> jax.Array:
-        factor = jnp.linalg.cholesky(gram + shift * eye, symmetrize_input=False)
-        return jnp.all(jnp.isfinite(jnp.diagonal(factor)))
+        matrix = gram + shift * eye
+        return ~lost_pivots(jnp.linalg.cholesky(matrix, symmetrize_input=False), jnp.diagonal(matrix))
 
     def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         shift = now[0]

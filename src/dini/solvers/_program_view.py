@@ -90,9 +90,9 @@ class View:
         transform = jax.jacrev if self.rows + 1 < self.unknowns else jax.jacfwd
         return transform(self._vector)(units.length * u) * units.weights()[:, None] * units.length
 
-    def hessian(self, u: jax.Array, units: Units, y: jax.Array) -> jax.Array:
-        """Return the Hessian of the Lagrangian with multipliers ``y``."""
-        weights = jnp.concatenate([jnp.ones(1, y.dtype), y]) * units.weights()
+    def hessian(self, u: jax.Array, units: Units, weight: jax.Array, y: jax.Array) -> jax.Array:
+        """Return the Hessian of the objective times a weight, and the constraints times multipliers."""
+        weights = jnp.concatenate([weight[None], y]) * units.weights()
         matrix = jax.hessian(lambda v: dot(weights, self._vector(v)))(units.length * u) * units.length**2
         return 0.5 * (matrix + matrix.T)
 
