@@ -165,15 +165,18 @@ def test_degenerate_points_are_named():
         assert Verdict(int(found)) == expected
 
 
-def test_a_tie_is_named():
+@pytest.mark.by_default("each")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["double", "single"])
+def test_a_tie_is_named(dtype):
     problem = dini.NonlinearProgram(
         lambda x, a: jnp.sum((x - a) ** 2), inequality=lambda x, a: jnp.sum(x) - 1.0, lower=0.0
     )
 
     @jax.jit
     def verdict(a):
-        solution = solve(problem, jnp.ones(2), a, on_failure="ignore")
-        certificate = dini.certified.jvp(problem, solution.x, (a,), (jnp.ones(2),), on_failure="ignore")[1]
+        solution = solve(problem, jnp.ones_like(a), a, on_failure="ignore")
+        along = (jnp.ones_like(a),)
+        certificate = dini.certified.jvp(problem, solution.x, (a,), along, on_failure="ignore")[1]
         return solution.status, solution.x, certificate.verdict
 
     for a, x, expected in (
@@ -182,9 +185,9 @@ def test_a_tie_is_named():
         ((0.2, 0.3), (0.2, 0.3), Verdict.RELIABLE),
         ((2.0, 0.5), (1.0, 0.0), Verdict.RELIABLE),
     ):
-        status, at, found = verdict(jnp.array(a))
+        status, at, found = verdict(jnp.array(a, dtype))
         assert status == dini.Status.CONVERGED
-        np.testing.assert_allclose(at.primal, x, atol=1e-7)
+        np.testing.assert_allclose(at.primal, x, atol=1e-7 if dtype == np.float64 else 1e-3)
         assert Verdict(int(found)) == expected, a
 
 

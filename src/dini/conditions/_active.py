@@ -57,8 +57,14 @@ def units_at(problem: Any, x: Any, *args: Any) -> Any:
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[1])(flat)
         rows = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
         forces.append(trees.max_abs(jax.tree.map(jnp.multiply, rows, dual.inequality)))
-    force, size = jnp.max(jnp.stack([f.astype(flat.dtype) for f in forces])), trees.max_abs(primal)
-    return jnp.where(force > 0, force, 1), jnp.where(size > 0, size, 1), rows
+    size = trees.max_abs(primal)
+    size = jnp.where(size > 0, size, 1)
+    # where no force is left, that of a point which is wrong by its own size
+    along = trees.scale(size, trees.signs(primal))
+    curved = jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1]
+    forces.append(trees.max_abs(curved))
+    force = jnp.max(jnp.stack([f.astype(flat.dtype) for f in forces]))
+    return jnp.where(force > 0, force, 1), size, rows
 
 
 @trees.register

@@ -165,8 +165,11 @@ class NonlinearProgram(Problem):
         return gradient, both
 
     def prox_argument(self, x: PrimalDual, step_size: Any, *args: Any) -> Any:
-        """Return how far each inequality and bound is active; ``step_size`` stands for the units of that."""
-        return conditions.margins(self, x, step_size, *args)
+        """Return how far each inequality and bound is active, and one, the whole of which these are shares.
+
+        ``step_size`` stands for the units of that.
+        """
+        return conditions.margins(self, x, step_size, *args), jnp.ones((), trees.real_dtype(x.primal))
 
     def prox(self, x: Any, step_size: Any) -> Any:
         """Return the positive part of the margins of activity, as a tree like them."""
@@ -176,7 +179,7 @@ class NonlinearProgram(Problem):
     def kink_distance(self, y: Any, step_size: Any) -> jax.Array:
         """Return how far the nearest inequality or bound is from neither being active nor inactive."""
         del step_size
-        return smallest(jax.tree.map(jnp.abs, y), y)
+        return smallest(jax.tree.map(jnp.abs, y[0]), y[0])
 
     def closed(self, x: PrimalDual, *args: Any) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""
