@@ -44,11 +44,13 @@ def angles_for(target):
 def main():
     """Solve for five targets, with derivatives, and draw them where a file is named."""
     targets = jnp.stack([jnp.linspace(0.6, 2.2, 5), jnp.full(5, 1.0)], axis=1)
-    slopes, (angles, prices) = jax.jit(jax.vmap(jax.jacfwd(lambda t: (lambda s: (s[0], s))(angles_for(t)), has_aux=True)))(
-        targets
-    )
+    slopes, (angles, prices) = jax.jit(
+        jax.vmap(jax.jacfwd(lambda t: (lambda s: (s[0], s))(angles_for(t)), has_aux=True))
+    )(targets)
     for target, price, slope in zip(targets, prices, slopes, strict=True):
-        print(f"target {target.round(2)}: the ceiling costs {price:.3f}, d angles / d target_x = {slope[:, 0].round(2)}")
+        print(
+            f"target {target.round(2)}: the ceiling costs {price:.3f}, d angles / d target_x = {slope[:, 0].round(2)}"
+        )
     if len(sys.argv) > 1 and sys.argv[1].endswith(".png"):
         draw(sys.argv[1], targets, angles, prices)
 

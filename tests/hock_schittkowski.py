@@ -78,9 +78,7 @@ def _hs76_inequality(x):
 
 _ROOT7, _INF = math.sqrt(7), math.inf
 _VALLEY = lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
-_ROSEN_SUZUKI = lambda x: (
-    x[0] ** 2 + x[1] ** 2 + 2 * x[2] ** 2 + x[3] ** 2 - 5 * x[0] - 5 * x[1] - 21 * x[2] + 7 * x[3]
-)
+_ROSEN_SUZUKI = lambda x: x[0] ** 2 + x[1] ** 2 + 2 * x[2] ** 2 + x[3] ** 2 - 5 * x[0] - 5 * x[1] - 21 * x[2] + 7 * x[3]
 
 PROBLEMS = (
     Problem("HS6", lambda x: (1 - x[0]) ** 2, (-1.2, 1), 0, lambda x: 10 * (x[1] - x[0] ** 2)[None], solution=(1, 1)),

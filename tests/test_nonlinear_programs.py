@@ -34,15 +34,12 @@ def rosen_suzuki():
     return dini.NonlinearProgram(objective, inequality=inequality)
 
 
-
 def rosen_suzuki_at(right, units, dtype=float):
     problem = rosen_suzuki()
     return solve(problem, jnp.zeros(4, dtype), right, units, on_failure="ignore")
 
 
-UNITS = np.array(
-    [(1, 1, 1), (1e6, 1, 1), (1e-6, 1, 1), (1, 1e6, 1), (1, 1e-6, 1), (1, 1, 1e6), (1, 1, 1e-6)], float
-)
+UNITS = np.array([(1, 1, 1), (1e6, 1, 1), (1e-6, 1, 1), (1, 1e6, 1), (1, 1e-6, 1), (1, 1, 1e6), (1, 1, 1e-6)], float)
 
 
 def test_units_do_not_decide():
@@ -201,9 +198,7 @@ def test_a_derivative_that_does_not_exist_raises():
 
 def test_maratos():
     """From beside the solution on a circle, full steps raise both objective and violation: they are corrected."""
-    problem = dini.NonlinearProgram(
-        lambda x: 2 * (jnp.sum(x**2) - 1) - x[0], equality=lambda x: jnp.sum(x**2) - 1.0
-    )
+    problem = dini.NonlinearProgram(lambda x: 2 * (jnp.sum(x**2) - 1) - x[0], equality=lambda x: jnp.sum(x**2) - 1.0)
     solution = solve(problem, jnp.array([np.cos(0.5), np.sin(0.5)]))
     np.testing.assert_allclose(solution.x.primal, [1, 0], atol=1e-10)
     np.testing.assert_allclose(solution.x.dual.equality, -1.5, rtol=1e-10)
@@ -227,7 +222,10 @@ def test_bounds_starts_outside_and_elements_without_room():
 
     def point(lower, upper):
         problem = dini.NonlinearProgram(
-            lambda x: jnp.sum((x - 2.0) ** 2) + jnp.log(x[0]), inequality=lambda x: x[1] - x[2], lower=lower, upper=upper
+            lambda x: jnp.sum((x - 2.0) ** 2) + jnp.log(x[0]),
+            inequality=lambda x: x[1] - x[2],
+            lower=lower,
+            upper=upper,
         )
         solution = solve(problem, jnp.array([-50.0, 70.0, 0.0]))
         return solution.x.primal, solution.x
@@ -300,7 +298,7 @@ def test_the_door_of_the_problem():
 
 
 def test_no_point_satisfies_the_constraints():
-    with pytest.raises(dini.SolveError, match="LOCALLY_INFEASIBLE.*violation"):
+    with pytest.raises(dini.SolveError, match=r"LOCALLY_INFEASIBLE.*violation"):
         dini.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), equality=lambda x: jnp.sum(x**2) + 1.0)
 
 

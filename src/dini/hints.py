@@ -16,7 +16,7 @@ _MISSING = re.compile(r"missing .*'(\w+)'$")
 #: what is said of constraints that are functions
 NONLINEAR = (
     "Functions go by name: dini.minimize(fun, x0, equality=h, inequality=g), with h(x, *args) = 0 and g(x, *args) <= 0 "
-    "(SciPy's \"ineq\" is the other sign: g = -fun), and constraint=dini.sets.Box(lower, upper) for bounds beside them. "
+    '(SciPy\'s "ineq" is the other sign: g = -fun), and constraint=dini.sets.Box(lower, upper) for bounds beside them. '
     "As constraint= go sets of dini.sets (Box, Affine, Polyhedron, ...), and dini.sets.Custom(project) for a set that "
     "you can project onto."
 )

@@ -446,8 +446,8 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            f"problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite or NonlinearProgram: given {problem!r}. For a plain "
-            "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
+            "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite or NonlinearProgram: given "
+            f"{problem!r}. For a plain function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         raise TypeError(

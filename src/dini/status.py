@@ -76,8 +76,8 @@ _EXPLANATIONS = {
     Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a "
     "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
     Status.STOPPED: "A callback stopped the solve before its stopping test.",
-    Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation is "
-    "smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
+    Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation "
+    "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
     "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
 }
 

@@ -127,7 +127,9 @@ class ActiveConstraints(Condition):
             either = jax.tree.map(jnp.logical_or, low, high)
             gradient = trees.add(gradient, keep(either, dual.bounds))
             # an infinite bound is never active: a difference with it must not be formed, its derivative is NaN
-            bound = jax.tree.map(lambda a, b, lo, hi, u: jnp.where(a, lo, jnp.where(b, hi, u)), low, high, lower, upper, primal)
+            bound = jax.tree.map(
+                lambda a, b, lo, hi, u: jnp.where(a, lo, jnp.where(b, hi, u)), low, high, lower, upper, primal
+            )
             rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 

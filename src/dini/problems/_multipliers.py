@@ -9,8 +9,8 @@ class Multipliers(NamedTuple):
     r"""The multipliers of a program's constraints; ``None`` where there are none of a kind.
 
     They are those of the Lagrangian :math:`f + \nu^\top h + \lambda^\top g + w^\top x` of equalities :math:`h(x) = 0`,
-    inequalities :math:`g(x) \le 0` and bounds :math:`l \le x \le u`. A multiplier is by how much the optimal value falls
-    where its constraint is loosened by one (for bounds, its absolute value), and zero where that is not active.
+    inequalities :math:`g(x) \le 0` and bounds :math:`l \le x \le u`. A multiplier is by how much the optimal value
+    falls where its constraint is loosened by one (for bounds, its absolute value), and zero where that is not active.
 
     Attributes
     ----------

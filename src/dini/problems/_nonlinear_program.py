@@ -36,11 +36,12 @@ class NonlinearProgram(Problem):
 
     .. math:: \nabla_1 L = 0, \quad h = 0, \quad \lambda \ge 0,\ g \le 0,\ \lambda \circ g = 0,
 
-    with :math:`w` negative at lower bounds, positive at upper ones, and zero in between. It is differentiated, with its multipliers, through the equations of the active
-    constraints (:class:`dini.conditions.ActiveConstraints`), in everything: ``args``, the bounds, what the functions
-    close over. That needs the gradients of the active constraints to be independent, their multipliers to be positive,
-    and the Hessian of the Lagrangian to be definite on their tangent space: otherwise the derivative is a failure, or
-    the certificate of :mod:`dini.certified` names what is missing.
+    with :math:`w` negative at lower bounds, positive at upper ones, and zero in between. It is differentiated, with its
+    multipliers, through the equations of the active constraints (:class:`dini.conditions.ActiveConstraints`), in
+    everything: ``args``, the bounds, what the functions close over. That needs the gradients of the active constraints
+    to be independent, their multipliers to be positive, and the Hessian of the Lagrangian to be definite on their
+    tangent space: otherwise the derivative is a failure, or the certificate of :mod:`dini.certified` names what is
+    missing.
 
     Parameters
     ----------
@@ -119,10 +120,8 @@ class NonlinearProgram(Problem):
         """Return a starting point: ``x``, and multipliers of zero."""
         x = trees.strong(jax.tree.map(jnp.asarray, x))
         self._check_functions(x, args)
-        shapes = Multipliers(
-            *(None if fun is None else jax.eval_shape(fun, x, *args) for fun in (self.equality, self.inequality)),
-            x if self.bounded else None,
-        )
+        equality, inequality = jax.eval_shape(lambda u: self.constraints(u, *args), x)
+        shapes = Multipliers(equality, inequality, x if self.bounded else None)
         return PrimalDual(x, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def value(self, x: PrimalDual, *args: Any) -> jax.Array:
@@ -145,10 +144,12 @@ class NonlinearProgram(Problem):
     def bounds(self, x: Any) -> tuple[Any, Any]:
         """Return the bounds as trees like ``x``, infinite where there are none."""
         spread = lambda bound: map_with(lambda leaf, b: jnp.broadcast_to(b, leaf.shape), x, bound)
-        return spread(-jnp.inf if self.lower is None else self.lower), spread(jnp.inf if self.upper is None else self.upper)
+        return spread(-jnp.inf if self.lower is None else self.lower), spread(
+            jnp.inf if self.upper is None else self.upper
+        )
 
     def pulled(self, x: Any, multipliers: Multipliers, *args: Any) -> tuple[Any, tuple[Any, Any]]:
-        r"""Return the gradient :math:`\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda`, and ``h, g``.
+        r"""Return :math:`\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda`, and ``(h, g)``.
 
         The bounds' multipliers are not in it.
         """

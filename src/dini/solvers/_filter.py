@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 SIZE = 64
 
 
-def empty(dtype: object) -> jax.Array:
+def empty(dtype: Any) -> jax.Array:
     """Return the filter that holds nothing."""
     return jnp.full((SIZE, 2), jnp.inf, dtype)
 

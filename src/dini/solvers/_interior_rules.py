@@ -17,17 +17,14 @@ from ._interior_state import (
     POLISH,
     RESTORE,
     Box,
-    Direction,
     Measures,
     Mode,
     Point,
     barrier,
     barrier_error,
-    completed,
     corrected,
     descent,
     estimated,
-    limited,
     violated,
 )
 from ._program_view import Derivatives, Units, View, first_units, start_length

@@ -123,7 +123,9 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     reach = jnp.maximum(rows * size, eps**0.5)
     equal, values = at.constraints[: view.equalities], at.constraints[view.equalities :]
     y, row = point.y[view.equalities :], rows[view.equalities :]
-    violation = jnp.maximum(top(equal / reach[: view.equalities]), top(jnp.maximum(values, 0) / reach[view.equalities :]))
+    violation = jnp.maximum(
+        top(equal / reach[: view.equalities]), top(jnp.maximum(values, 0) / reach[view.equalities :])
+    )
     low, high = box.gaps(point.x)
     gradient = jnp.where(box.fixed, 0, lagrangian(at, point))
     parts = [
@@ -267,9 +269,7 @@ def corrected(
     return limited(view, at, point, box, mode, step)
 
 
-def completed(
-    view: View, point: Point, box: Box, mode: Mode, stiff: jax.Array, dx: jax.Array, dy: jax.Array
-) -> Point:
+def completed(view: View, point: Point, box: Box, mode: Mode, stiff: jax.Array, dx: jax.Array, dy: jax.Array) -> Point:
     """Return the step of slacks and bounds' multipliers that goes with one of the unknown and the multipliers."""
     restore, polish, mu = mode[:3]
     low, high = box.gaps(point.x)

@@ -30,7 +30,7 @@ from ._interior_rules import (
     restoring,
     tried,
 )
-from ._interior_state import POLISH, RESTORE, Box, Direction, Point, measures
+from ._interior_state import POLISH, RESTORE, Direction, Point, measures
 from ._kkt_system import Factor
 from ._program_view import Derivatives, Units, View, start_length
 

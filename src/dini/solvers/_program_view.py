@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..products import dot
 from ..problems import Multipliers, PrimalDual
+from ..products import dot
 
 
 class Units(NamedTuple):
