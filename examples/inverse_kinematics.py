@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import dini
 
 LENGTHS = jnp.array([1.0, 1.0, 0.7])
-CEILING = 0.9
+CEILING = 0.35
 
 
 def joints(angles):
@@ -43,7 +43,7 @@ def angles_for(target):
 
 def main():
     """Solve for five targets, with derivatives, and draw them where a file is named."""
-    targets = jnp.stack([jnp.linspace(0.6, 2.2, 5), jnp.full(5, 1.0)], axis=1)
+    targets = jnp.stack([jnp.linspace(0.8, 2.2, 5), jnp.full(5, 1.0)], axis=1)
     slopes, (angles, prices) = jax.jit(
         jax.vmap(jax.jacfwd(lambda t: (lambda s: (s[0], s))(angles_for(t)), has_aux=True))
     )(targets)
