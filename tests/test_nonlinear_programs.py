@@ -295,6 +295,10 @@ def test_the_door_of_the_problem():
         dini.solve(problem, SOLVER, jnp.ones(2))
     with pytest.raises(TypeError, match="NonlinearInteriorPoint solves problems of the kinds NonlinearProgram"):
         dini.solve(dini.Minimize(square), SOLVER, jnp.ones(2))
+    with pytest.raises(TypeError, match=r"LBFGS solves problems.*Use NonlinearInteriorPoint"):
+        dini.solve(problem, dini.LBFGS(), problem.start(jnp.ones(3)))
+    with pytest.raises(TypeError, match="no nonlinear programs"):
+        dini.one_sided_jvp(problem, problem.start(jnp.ones(3)), (), ())
 
 
 def test_no_point_satisfies_the_constraints():

@@ -15,7 +15,7 @@ from .. import trees
 from ..functions import function_name
 from ..hints import missing_method
 from ..loop import Outcome
-from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
+from ..problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root, check_unknown
 from ..settings import require_count, require_number, require_positive
 from ..status import Status
 from ._by_hand import by_hand
@@ -212,6 +212,8 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _suggest(problem: Any) -> str:
+    if isinstance(problem, NonlinearProgram):
+        return "Use NonlinearInteriorPoint."
     if isinstance(problem, Composite):
         return "Use CondatVu, ADMM or DouglasRachford."
     part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
