@@ -23,7 +23,17 @@ from .differentiation import (
 from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
+from .problems import (
+    Composite,
+    FixedPoint,
+    LeastSquares,
+    LinearComposite,
+    Minimize,
+    NonlinearProgram,
+    PrimalDual,
+    Quadratic,
+    Root,
+)
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
@@ -54,6 +64,7 @@ from .solvers import (
     Newton,
     NewtonKrylov,
     NonlinearCG,
+    NonlinearInteriorPoint,
     OptaxSolver,
     PolyakSGD,
     ProjectedGradient,
@@ -116,6 +127,8 @@ __all__ = [
     "Newton",
     "NewtonKrylov",
     "NonlinearCG",
+    "NonlinearInteriorPoint",
+    "NonlinearProgram",
     "OneStep",
     "OptaxSolver",
     "PolyakSGD",

@@ -18,7 +18,7 @@ from .differentiation import Implicit
 from .functions.costs import Cost, cost, reached
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root
 from .solvers import (
     BFGS,
     LBFGS,
@@ -28,6 +28,7 @@ from .solvers import (
     GaussNewton,
     LevenbergMarquardt,
     Newton,
+    NonlinearInteriorPoint,
     ProjectedNewton,
     ProximalGradient,
     Solver,
@@ -81,13 +82,14 @@ _QUICK_STEPS = Choice(
 )
 _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
+_NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
 
 
 @record
 class Default(Solver):
     """The choice of a verb, which is made where the problem is traced."""
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram)
     composite = True
     max_steps: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -104,6 +106,8 @@ class Default(Solver):
             return _least_squares(problem, x, args, plain)
         if isinstance(problem, Root):
             return _root(problem, x, args)
+        if isinstance(problem, NonlinearProgram):
+            return _NONLINEAR_INTERIOR_POINT
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from . import trees
 from .conditions import ProximalGradient
-from .problems import FixedPoint, check_unknown
+from .problems import FixedPoint, NonlinearProgram, check_unknown
 from .solve import Problem, solve
 from .solvers import Newton
 from .status import OnFailure
@@ -86,6 +86,8 @@ def one_sided_jvp(
         raise TypeError(
             f"one_sided_jvp needs a minimization: given {problem.name}. Roots and fixed points have no prox."
         )
+    if isinstance(problem, NonlinearProgram):
+        raise TypeError(f"one_sided_jvp takes no nonlinear programs yet: given {problem.name}.")
     x = check_unknown(x, "x")
     along = trees.tangents_of(args, tangents)
     # the derivative is positively homogeneous: with unit tangents, tolerances mean the same for all of them

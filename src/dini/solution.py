@@ -17,7 +17,7 @@ from jax.tree_util import GetAttrKey, register_pytree_with_keys  # pyright: igno
 from . import trees
 from .status import SolveError, Status
 
-_NAMES = ("x", "figures", "aux", "state", "history")
+_NAMES = ("x", "figures", "aux", "state", "history", "multipliers")
 #: status, steps, error, tolerance, value, what was chosen
 _FIGURES = 6
 #: what a verb may choose, in the order of the numbers that stand for it; zero where the caller gave a solver
@@ -36,6 +36,7 @@ CHOICES = (
     "GaussNewton(patience=None), or else LevenbergMarquardt()",
     "CondatVu()",
     "Anderson()",
+    "NonlinearInteriorPoint()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not
@@ -95,6 +96,9 @@ class Solution:
         The solver's last state, where ``return_state=True`` (constants of differentiation).
     history
         Per-step records, where they were asked for with :class:`dini.Record`.
+    multipliers
+        Of :func:`dini.minimize` with ``equality=`` or ``inequality=``: the :class:`dini.problems.Multipliers` of the
+        constraints. Differentiable.
 
     Examples
     --------
@@ -114,6 +118,7 @@ class Solution:
     aux: Any = None
     state: Any = None
     history: Any = None
+    multipliers: Any = None
 
     @classmethod
     def of(
@@ -203,7 +208,7 @@ class Solution:
 
 def _flatten(solution: Solution) -> tuple[tuple[Any, ...], None]:
     own = solution.__dict__
-    return (own["x"], own["figures"], own["aux"], own["state"], own["history"]), None
+    return (own["x"], own["figures"], own["aux"], own["state"], own["history"], own["multipliers"]), None
 
 
 def _flatten_with_keys(solution: Solution) -> tuple[tuple[Any, ...], None]:
@@ -215,7 +220,7 @@ def _unflatten(aux: None, children: Any) -> Solution:
     del aux
     solution = object.__new__(Solution)
     own = solution.__dict__
-    own["x"], own["figures"], own["aux"], own["state"], own["history"] = children
+    own["x"], own["figures"], own["aux"], own["state"], own["history"], own["multipliers"] = children
     return solution
 
 
@@ -277,7 +282,7 @@ def _described(solution: Solution) -> str:
         )
     else:
         head = "Solution: status, steps, error and value are not known while JAX traces the program."
-    for name in ("aux", "state", "history"):
+    for name in ("aux", "state", "history", "multipliers"):
         part = getattr(solution, name)
         if part is not None:
             rows[name] = type(part).__name__ if name == "state" else _shown(part)

@@ -26,7 +26,7 @@ from .functions import UserFunction, recognised
 from .functions.traces import untraced
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .solution import CHOICES, Solution, failure
@@ -34,7 +34,7 @@ from .solvers import Function, Solver
 from .solvers.shared._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
 
-Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
+Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram
 
 _IMPLICIT = Implicit()
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
@@ -420,8 +420,8 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            f"problem must be a Minimize, LeastSquares, Root, FixedPoint or Composite: given {problem!r}. For a plain "
-            "function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
+            "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite or NonlinearProgram: given "
+            f"{problem!r}. For a plain function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         raise TypeError(

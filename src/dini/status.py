@@ -40,6 +40,7 @@ class Status(enum.IntEnum):
     NO_BRACKET = 10
     DISCONTINUOUS = 11
     STOPPED = 12
+    LOCALLY_INFEASIBLE = 16
 
     @property
     def explanation(self) -> str:
@@ -75,6 +76,9 @@ _EXPLANATIONS = {
     Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a "
     "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
     Status.STOPPED: "A callback stopped the solve before its stopping test.",
+    Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation "
+    "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
+    "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
 }
 
 

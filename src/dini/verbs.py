@@ -14,12 +14,13 @@ from .linear._wrappers import UniquePart
 from .monitors import Monitor
 from .penalties import Penalty
 from .penalties._constrained import constrained
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root, check_unknown
 from .problems._minimize import check_part
 from .sets import Set
 from .solution import Solution
 from .solve import solve
 from .solvers import Function, Solver
+from .solvers.shared._box import bounds_of, has_bounds
 from .status import OnFailure
 
 _IMPLICIT, _DEFAULT, _UNIQUE_PART = Implicit(), Default(), UniquePart()
@@ -37,12 +38,34 @@ def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
     return solver is None or isinstance(solver, Solver)
 
 
+def _bounds_beside(constraint: Any, penalty: Any, x0: Any) -> tuple[Any, Any]:
+    """Return the bounds beside constraints that are functions, or raise where there is something else beside them."""
+    if penalty is not None:
+        raise ValueError(
+            f"minimize takes no penalty beside equality= and inequality=: given {penalty!r}. State it by inequalities "
+            "(|x| <= t as x - t <= 0 and -x - t <= 0, with t among the unknowns), or the constraints as a set of "
+            "dini.sets."
+        )
+    if constraint is None:
+        return None, None
+    check_part("minimize", "constraint", constraint, Set)
+    if not has_bounds(constraint):
+        raise ValueError(
+            f"Beside equality= and inequality=, minimize's constraint must be made of bounds: given {constraint.name}. "
+            "Write the set as equalities and inequalities (a ball as jnp.sum(x**2) - radius**2 <= 0, say)."
+        )
+    constraint.check(check_unknown(x0))
+    return bounds_of(constraint, check_unknown(x0))
+
+
 @functools.partial(explained, solver="BFGS")
 def minimize(
     fun: Callable[..., Any],
     x0: Any,
     *args: Any,
     constraint: Any = None,
+    equality: Callable[..., Any] | None = None,
+    inequality: Callable[..., Any] | None = None,
     penalty: Any = None,
     has_aux: bool = False,
     solver: Solver | Callable[..., Any] | None = None,
@@ -64,7 +87,12 @@ def minimize(
     * one factorization by :class:`dini.linear.Sparse` for a quadratic of more than 32 unknowns whose Hessian is a
       narrow band, and ``LBFGS`` where that is not positive definite;
     * with bounds :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more;
-    * with another constraint or a penalty :class:`dini.ProximalGradient`.
+    * with another constraint or a penalty :class:`dini.ProximalGradient`;
+    * with ``equality`` or ``inequality`` :class:`dini.NonlinearInteriorPoint`.
+
+    ``equality(x, *args)`` must vanish and ``inequality(x, *args)`` must not be positive: functions that return arrays
+    or trees of them, beside which the constraint may be made of bounds (a :class:`dini.NonlinearProgram`). Their
+    multipliers are ``solution.multipliers``.
 
     A constraint and a penalty together: where the proximal operator of their sum is known
     (:class:`dini.penalties.Constrained`), they are one penalty. Other convex pairs are split, with a multiplier for the
@@ -78,9 +106,23 @@ def minimize(
     >>> print(jax.jacobian(center)(jnp.ones(2)))
     [[1. 0.]
      [0. 1.]]
+
+    The point of a circle that is nearest to (3, 4), and by how much the circle's radius squared lowers the value:
+
+    >>> solution = dini.minimize(
+    ...     lambda x: jnp.sum((x - jnp.array([3.0, 4.0])) ** 2), jnp.ones(2), equality=lambda x: jnp.sum(x**2) - 1.0
+    ... )
+    >>> print(solution.x.round(3), solution.multipliers.equality.round(3))
+    [0.6 0.8] 4.0
     """
     how: dict[str, Any] = {"on_failure": on_failure, "monitor": monitor, "return_state": return_state, "state": state}
     how |= {"time_limit": time_limit, "steps": steps}
+    if equality is not None or inequality is not None:
+        lower, upper = _bounds_beside(constraint, penalty, x0)
+        program = NonlinearProgram(fun, equality, inequality, lower, upper, has_aux)
+        start = program.start(check_unknown(x0), *args)
+        pair = solve(program, solver or _DEFAULT, start, *args, differentiation=differentiation, **how)
+        return dataclasses.replace(pair, x=pair.x.primal, multipliers=pair.x.dual)
     if constraint is not None and penalty is not None and _splits(constraint, penalty, solver):
         split = Composite(fun, penalty, constraint=constraint, has_aux=has_aux)
         if isinstance(differentiation, Implicit) and differentiation.linear_solver is None:

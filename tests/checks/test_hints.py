@@ -90,10 +90,10 @@ CALLS = {
     "a penalty of residuals": (lambda: dini.least_squares(jnp.sin, 1.0, penalty=dini.penalties.L1()), "dini.minimize"),
     "a function as a constraint": (
         lambda: minimized(constraint=lambda x: x[0] - 1),
-        r"not there yet. What is: a set of dini.sets.*sets.Custom\(project\).*augmented Lagrangian",
+        r"equality=h, inequality=g\).*sets of dini.sets.*sets.Custom\(project\)",
     ),
-    "as SciPy writes it": (lambda: minimized(constraint={"type": "eq", "fun": square}), "not there yet. What is"),
-    "and calls it": (lambda: minimized(constraints=()), "constraint=dini.sets.*not there yet"),
+    "as SciPy writes it": (lambda: minimized(constraint={"type": "eq", "fun": square}), "SciPy's .*the other sign"),
+    "and calls it": (lambda: minimized(constraints=()), "constraint=dini.sets.*equality=h"),
     "a pair of bounds": (lambda: minimized(constraint=(0.0, 1.0)), r"write dini.sets.Box\(0.0, 1.0\)"),
     "sets of parts": (lambda: minimized(constraint=(dini.sets.Simplex(), None)), r"sets.Product\(tree\)"),
     "arguments as a tuple": (lambda: minimized(args=(1.0,)), r"dini.minimize\(fun, x0, \*args\)"),

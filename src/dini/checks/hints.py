@@ -15,10 +15,10 @@ _MISSING = re.compile(r"missing .*'(\w+)'$")
 
 #: what is said of constraints that are functions
 NONLINEAR = (
-    "General constraints g(x) <= 0 or g(x) = 0 are not there yet. What is: a set of dini.sets (Box, Affine, "
-    "Polyhedron, ...); dini.sets.Custom(project) for a set that you can project onto; a smooth term in fun for what is "
-    "violated, fun(x) + 0.5 * weight * jnp.sum(jnp.maximum(g(x), 0.0) ** 2), with a growing weight or a multiplier (an "
-    "augmented Lagrangian)."
+    "Functions go by name: dini.minimize(fun, x0, equality=h, inequality=g), with h(x, *args) = 0 and g(x, *args) <= 0 "
+    '(SciPy\'s "ineq" is the other sign: g = -fun), and constraint=dini.sets.Box(lower, upper) for bounds beside them. '
+    "As constraint= go sets of dini.sets (Box, Affine, Polyhedron, ...), and dini.sets.Custom(project) for a set that "
+    "you can project onto."
 )
 
 _DERIVATIVES = (

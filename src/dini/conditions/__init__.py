@@ -9,6 +9,7 @@ serve ``dini.custom_root``, ``dini.root_jvp`` and ``dini.Root``.
 from typing import TYPE_CHECKING
 
 from ..checks.hints import missing_name as _missing_name
+from ._active import ActiveConstraints, margins
 from ._base import Condition, Given, Residual, as_condition, fixed_point
 from ._conic import ConicResidual
 from ._descent import (
@@ -30,6 +31,7 @@ from ._variational import VariationalInequality
 __all__ = [
     "KKT",
     "KL",
+    "ActiveConstraints",
     "BlockProximalGradient",
     "Condition",
     "ConicResidual",
@@ -49,6 +51,7 @@ __all__ = [
     "as_condition",
     "curvature",
     "fixed_point",
+    "margins",
     "multipliers",
     "quadratic_program",
 ]

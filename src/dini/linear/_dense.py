@@ -25,6 +25,12 @@ def _diagonal(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
     return jax.lax.slice(matrix.reshape(-1), (0,), (d * d,), (d + 1,))
 
 
+def _sizes(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
+    """Return the largest elements of the rows, one for a row of zeros."""
+    rows = jnp.max(jnp.abs(matrix), axis=1)
+    return jnp.where(rows > 0, rows, 1)
+
+
 def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:
     """Return whether elimination has left nothing but rounding errors of a diagonal element of a Cholesky factor."""
     # no scaling of the unknowns changes the ratio
@@ -36,7 +42,8 @@ def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> ja
 class DenseFactor:
     """A factorized matrix, or its transpose: solves, products, and what the pivots tell.
 
-    ``rows`` is ``None`` after Cholesky; after LU it holds what the rows were divided by.
+    ``rows`` is ``None`` after Cholesky; after LU it holds what the rows were divided by, and ``columns`` what the
+    columns were, if they were.
     """
 
     matrix: Float[Array, "d d"]
@@ -44,6 +51,7 @@ class DenseFactor:
     rows: Any
     unravel: Callable[[jax.Array], Any]
     flipped: bool = False
+    columns: Any = None
 
     @property
     def transposed(self) -> DenseFactor:
@@ -60,8 +68,10 @@ class DenseFactor:
         if self.rows is None:
             return self.unravel(jax.scipy.linalg.cho_solve((self.factor, True), rhs, check_finite=False))
         if self.flipped:
+            rhs = rhs if self.columns is None else rhs / self.columns
             return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs, trans=1, check_finite=False) / self.rows)
-        return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False))
+        w = jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False)
+        return self.unravel(w if self.columns is None else w / self.columns)
 
     def product(self, w: Any) -> Any:
         """Return the product."""
@@ -84,9 +94,10 @@ class Dense:
     """Factorization of the materialized matrix: Cholesky where it is positive definite, else LU with partial pivoting.
 
     The matrix costs ``d`` products, formed as one batch, and ``d**2`` numbers of memory. Before LU the rows are scaled
-    to unit largest element. The solve is called failed when a pivot is zero to working precision: after Cholesky,
-    when less than ``d * eps`` of a diagonal element is left (a matrix that is not positive definite is one such case);
-    after LU, when the smallest pivot is below ``d * eps`` times the largest.
+    to unit largest element, those of a symmetric matrix together with their columns. The solve is called failed when a
+    pivot is zero to working precision: after Cholesky, when less than ``d * eps`` of a diagonal element is left (a
+    matrix that is not positive definite is one such case); after LU, when the smallest pivot is below ``d * eps`` times
+    the largest.
 
     Parameters
     ----------
@@ -106,10 +117,15 @@ class Dense:
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
             return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)
-        rows = jnp.max(jnp.abs(matrix), axis=1)
-        rows = jnp.where(rows > 0, rows, 1)
-        factor = jax.scipy.linalg.lu_factor(matrix / rows[:, None], check_finite=False)
-        return DenseFactor(matrix, factor, rows, unravel)
+        rows, columns = _sizes(matrix), None
+        if structure == "symmetric":
+            # blocks of unlike units, as of a Hessian and constraints, by one scale of a row and its column
+            columns = jnp.sqrt(rows)
+            columns = columns * jnp.sqrt(_sizes(matrix / columns[:, None] / columns[None, :]))
+            rows = columns
+        scaled = matrix / rows[:, None] if columns is None else matrix / rows[:, None] / columns[None, :]
+        factor = jax.scipy.linalg.lu_factor(scaled, check_finite=False)
+        return DenseFactor(matrix, factor, rows, unravel, columns=columns)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""

@@ -6,6 +6,8 @@ from ._fixed_point import FixedPoint
 from ._least_squares import LeastSquares
 from ._linear_composite import LinearComposite
 from ._minimize import Minimize
+from ._multipliers import Multipliers
+from ._nonlinear_program import NonlinearProgram
 from ._quadratic import Quadratic
 from ._root import Root
 
@@ -15,6 +17,8 @@ __all__ = [
     "LeastSquares",
     "LinearComposite",
     "Minimize",
+    "Multipliers",
+    "NonlinearProgram",
     "PrimalDual",
     "Problem",
     "Quadratic",

@@ -31,6 +31,7 @@ from ._nelder_mead import NelderMead
 from ._newton import Newton
 from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
+from ._nonlinear_interior_point import NonlinearInteriorPoint
 from ._optax import OptaxSolver
 from ._polyak_sgd import PolyakSGD
 from ._projected_newton import ProjectedNewton
@@ -72,6 +73,7 @@ __all__ = [
     "Newton",
     "NewtonKrylov",
     "NonlinearCG",
+    "NonlinearInteriorPoint",
     "OptaxSolver",
     "PolyakSGD",
     "ProjectedGradient",

@@ -15,7 +15,7 @@ from .. import trees
 from ..checks.hints import missing_method
 from ..checks.records import record
 from ..checks.settings import require_count, require_number, require_positive
-from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root, check_unknown
+from ..problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root, check_unknown
 from ..status import Status
 from .shared._by_hand import by_hand
 
@@ -256,6 +256,8 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _suggest(problem: Any) -> str:
+    if isinstance(problem, NonlinearProgram):
+        return "Use NonlinearInteriorPoint."
     if isinstance(problem, Composite):
         return "Use CondatVu, ADMM or DouglasRachford."
     part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)

@@ -71,21 +71,21 @@ def has_bounds(constraint: Any) -> bool:
     return hasattr(constraint, "bounds")
 
 
-def _bounds(constraint: Any, x: Any) -> tuple[Any, Any]:
+def bounds_of(constraint: Any, x: Any) -> tuple[Any, Any]:
     """Return lower and upper bounds as two trees like ``x``."""
     if constraint is None:
         full = lambda value: jax.tree.map(lambda u: jnp.full_like(u, value), x)
         return full(-jnp.inf), full(jnp.inf)
     if isinstance(constraint, Product):
         is_set = lambda node: isinstance(node, Set)
-        side = lambda i: jax.tree.map(lambda part, u: _bounds(part, u)[i], constraint.sets, x, is_leaf=is_set)
+        side = lambda i: jax.tree.map(lambda part, u: bounds_of(part, u)[i], constraint.sets, x, is_leaf=is_set)
         return side(0), side(1)
     return constraint.bounds(x)
 
 
 def box_of(problem: Any, x: Any) -> Box:
     """Return the bounds of a problem, as vectors."""
-    lower, upper = _bounds(getattr(problem, "constraint", None), x)
+    lower, upper = bounds_of(getattr(problem, "constraint", None), x)
     flat, unravel = ravel_pytree(x)
     dtype = trees.real_dtype(x)
     down = lambda w: unravel(w.astype(flat.dtype))

@@ -1,0 +1,171 @@
+"""The equations of the active constraints of a nonlinear program."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+
+from .. import trees
+from ..checks.records import record
+from ._base import Condition
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    return a / jnp.where(b > 0, b, 1)
+
+
+def margins(problem: Any, x: Any, units: Any, *args: Any) -> tuple[Any, Any, Any]:
+    r"""Return how far each inequality, lower and upper bound is active (positive) or inactive (negative).
+
+    The multiplier, as a share of the largest force, less the slack, as a share of the point's size: of the two, one is
+    zero at a solution. ``units`` are what :func:`units_at` says.
+    """
+    force, size, rows = units
+    primal, dual = x.primal, x.dual
+    inequality = problem.constraints(primal, *args)[1]
+    general = None
+    if inequality is not None:
+        one = lambda m, g, row: m * row / force.astype(m.dtype) + _ratio(g, row) / size.astype(g.dtype)
+        general = jax.tree.map(one, dual.inequality, inequality, rows)
+    if dual.bounds is None:
+        return general, None, None
+    lower, upper = problem.bounds(primal)
+    # of a bound that is infinite, any distance will do that is finite
+    slack = lambda gap: jnp.where(jnp.isfinite(gap), gap / size.astype(gap.dtype), -1)
+    low = jax.tree.map(lambda w, u, b: slack(b - u) - w / force.astype(w.dtype), dual.bounds, primal, lower)
+    high = jax.tree.map(lambda w, u, b: slack(u - b) + w / force.astype(w.dtype), dual.bounds, primal, upper)
+    return general, low, high
+
+
+def units_at(problem: Any, x: Any, *args: Any) -> Any:
+    """Return the largest force, the size of the point, and the norms of the inequalities' gradients.
+
+    They are constants of differentiation.
+    """
+    x, problem, args = jax.lax.stop_gradient((x, problem, args))
+    primal, dual = x.primal, x.dual
+    flat, unravel = jax.flatten_util.ravel_pytree(primal)
+    forces = [trees.max_abs(problem.pulled(primal, jax.tree.map(jnp.zeros_like, dual), *args)[0])]
+    if dual.bounds is not None:
+        forces.append(trees.max_abs(dual.bounds))
+    rows = None
+    if problem.inequality is not None:
+        jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[1])(flat)
+        rows = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
+        forces.append(trees.max_abs(jax.tree.map(jnp.multiply, rows, dual.inequality)))
+    size = trees.max_abs(primal)
+    size = jnp.where(size > 0, size, 1)
+    # where no force is left, that of a point which is wrong by its own size
+    along = trees.scale(size, trees.signs(primal))
+    curved = jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1]
+    forces.append(trees.max_abs(curved))
+    force = jnp.max(jnp.stack([f.astype(flat.dtype) for f in forces]))
+    return jnp.where(force > 0, force, 1), size, rows
+
+
+@record
+class ActiveConstraints(Condition):
+    r"""The KKT conditions of a :class:`dini.NonlinearProgram`, with its inequalities sorted into active and inactive.
+
+    With :math:`a_j = 1` for an active inequality or bound and zero for another, and the Lagrangian's gradient
+    :math:`\nabla_1 L = \nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top (a \circ \lambda) + a \circ w`,
+
+    .. math:: F = \bigl(\nabla_1 L,\; h,\; a \circ g + (1 - a) \circ \lambda,\; a \circ (x - b) + (1 - a) \circ w\bigr)
+
+    where :math:`b` is the bound that is active.
+
+    Its derivative is symmetric, and invertible where the gradients of the active constraints are independent and the
+    Hessian of the Lagrangian is definite on their tangent space. A constraint is active where its multiplier, as a
+    share of the largest force on ``x``, is more than its slack, as a share of the size of ``x``; where both vanish, the
+    solution has one-sided derivatives only. What is active at ``x`` is held fixed around it.
+    """
+
+    active: Any = None
+    step_size: Any = None
+
+    def at(self, problem: Any, x: Any, *args: Any) -> ActiveConstraints:
+        """Return the condition with the active constraints and the units of their margins settled."""
+        units = units_at(problem, x, *args)
+        above = jax.lax.stop_gradient(margins(problem, x, units, *args))
+        general, low, high = jax.tree.map(lambda m: m > 0, above)
+        if low is not None:
+            lower, upper = problem.bounds(x.primal)
+            # of two bounds that are one, either holds the element, and not both
+            low = jax.tree.map(lambda a, b, lo, hi: a | ((lo == hi) & ~b), low, high, lower, upper)
+            high = jax.tree.map(lambda a, b: b & ~a, low, high)
+        return dataclasses.replace(self, active=(general, low, high), step_size=units)
+
+    def settled_like(self, other: ActiveConstraints) -> ActiveConstraints:
+        """Return this condition with the active constraints of ``other``."""
+        return dataclasses.replace(self, active=other.active, step_size=other.step_size)
+
+    def structure(self, problem: Any) -> Any:
+        """Return that the derivative is symmetric."""
+        del problem
+        return "symmetric"
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the residuals, a tree like ``x``."""
+        if self.active is None:
+            return self.at(problem, x, *args)(problem, x, *args)
+        general, low, high = self.active
+        primal, dual = x.primal, x.dual
+        keep = lambda active, m: jax.tree.map(lambda a, v: jnp.where(a, v, 0), active, m)
+        choose = lambda active, slack, m: jax.tree.map(jnp.where, active, slack, m)
+        held = dual if general is None else dual._replace(inequality=keep(general, dual.inequality))
+        gradient, (equal, values) = problem.pulled(primal, held, *args)
+        rest: dict[str, Any] = {"equality": equal}
+        if general is not None:
+            rest["inequality"] = choose(general, values, dual.inequality)
+        if low is not None:
+            lower, upper = problem.bounds(primal)
+            either = jax.tree.map(jnp.logical_or, low, high)
+            gradient = trees.add(gradient, keep(either, dual.bounds))
+            # an infinite bound is never active: a difference with it must not be formed, its derivative is NaN
+            bound = jax.tree.map(
+                lambda a, b, lo, hi, u: jnp.where(a, lo, jnp.where(b, hi, u)), low, high, lower, upper, primal
+            )
+            rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
+        return x._replace(primal=gradient, dual=dual._replace(**rest))
+
+    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+        r"""Return the largest violation of the conditions, relative to the force and the size of the point.
+
+        Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
+        """
+        settled = self.at(problem, x, *args)
+        force, size, rows = settled.step_size
+        left = settled(problem, x, *args)
+        primal, dual = x.primal, x.dual
+        equal, values = problem.constraints(primal, *args)
+        flat, unravel = jax.flatten_util.ravel_pytree(primal)
+        parts = [trees.max_abs(left.primal) / force]
+        if equal is not None:
+            jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[0])(flat)
+            slopes = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
+            parts.append(trees.max_abs(jax.tree.map(_ratio, equal, slopes)) / size)
+        if values is not None:
+            over = jax.tree.map(lambda g, row: _ratio(jnp.maximum(g, 0), row), values, rows)
+            slack = jax.tree.map(lambda a, g, row: jnp.where(a, _ratio(g, row), 0), settled.active[0], values, rows)
+            parts += [trees.max_abs(over) / size, trees.max_abs(slack) / size]
+            wrong = jax.tree.map(
+                lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
+            )
+            parts.append(trees.max_abs(wrong) / force)
+        if dual.bounds is not None:
+            lower, upper = problem.bounds(primal)
+            over = jax.tree.map(lambda lo, hi, u: jnp.maximum(jnp.maximum(lo - u, u - hi), 0), lower, upper, primal)
+            held = jax.tree.map(
+                lambda a, b, w: jnp.where(a, jnp.maximum(w, 0), jnp.where(b, jnp.minimum(w, 0), w)),
+                *settled.active[1:],
+                dual.bounds,
+            )
+            # an element without room may be pushed to either side
+            wrong = jax.tree.map(lambda lo, hi, w: jnp.where(lo == hi, 0, w), lower, upper, held)
+            tight = jax.tree.map(lambda a, b, gap: jnp.where(a | b, gap, 0), *settled.active[1:], left.dual.bounds)
+            parts += [trees.max_abs(over) / size, trees.max_abs(tight) / size, trees.max_abs(wrong) / force]
+        return jnp.max(jnp.stack(parts))

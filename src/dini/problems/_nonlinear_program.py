@@ -1,0 +1,223 @@
+"""Minimization with equalities, inequalities and bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import conditions, trees
+from ..checks.records import record
+from ..checks.settings import require_ordered
+from ..functions import as_function, close
+from ..numerics.separable import map_with, require_broadcast, smallest
+from ._base import Problem
+from ._composite import PrimalDual
+from ._minimize import check_scalar
+from ._multipliers import Multipliers
+
+_KINDS = ("equality", "inequality")
+
+
+@record
+class NonlinearProgram(Problem):
+    r"""Minimize :math:`f(x, \theta)` where :math:`h(x, \theta) = 0`, :math:`g(x, \theta) \le 0`, :math:`l \le x \le u`.
+
+    All functions are smooth. The unknown is the pair of ``x`` and the :class:`dini.problems.Multipliers` of the
+    constraints: start at :meth:`start`; ``solution.x`` is a pair with the fields ``primal`` and ``dual``.
+    (:func:`dini.minimize` with ``equality=`` or ``inequality=`` takes and returns ``x`` alone, and the multipliers as
+    ``solution.multipliers``.)
+
+    A solution satisfies the Karush-Kuhn-Tucker conditions, with
+    :math:`L = f + \nu^\top h + \lambda^\top g + w^\top x`,
+
+    .. math:: \nabla_1 L = 0, \quad h = 0, \quad \lambda \ge 0,\ g \le 0,\ \lambda \circ g = 0,
+
+    with :math:`w` negative at lower bounds, positive at upper ones, and zero in between. It is differentiated, with its
+    multipliers, through the equations of the active constraints (:class:`dini.conditions.ActiveConstraints`), in
+    everything: ``args``, the bounds, what the functions close over. That needs the gradients of the active constraints
+    to be independent, their multipliers to be positive, and the Hessian of the Lagrangian to be definite on their
+    tangent space: otherwise the derivative is a failure, or the certificate of :mod:`dini.certified` names what is
+    missing.
+
+    Parameters
+    ----------
+    fun
+        ``f(x, *args)``, one real number (with ``has_aux``: a pair of it and any pytree).
+    equality, inequality
+        ``h(x, *args)`` and ``g(x, *args)``, arrays or any trees of arrays; ``None`` where there are none.
+    lower, upper
+        Bounds: numbers, arrays, or trees of them like ``x``; infinite where an element has none. The solvers evaluate
+        the functions within the bounds only.
+    has_aux
+        Whether ``fun`` returns an auxiliary output.
+
+    Raises
+    ------
+    TypeError
+        Where a function is none, or does not return real floating-point numbers.
+    ValueError
+        Where bounds do not fit ``x``, or a lower one is above the upper one.
+
+    References
+    ----------
+    Fiacco, "Sensitivity analysis for nonlinear programming using penalty methods", Math. Programming 1976.
+
+    Examples
+    --------
+    The point of a circle that is nearest to ``a``:
+
+    >>> import dini, jax, jax.numpy as jnp
+    >>> problem = dini.NonlinearProgram(
+    ...     lambda x, a: jnp.sum((x - a) ** 2), equality=lambda x, a: jnp.sum(x**2) - 1.0
+    ... )
+    >>> def nearest(a):
+    ...     return dini.solve(problem, dini.NonlinearInteriorPoint(), problem.start(jnp.ones(2), a), a).x.primal
+    >>> a = jnp.array([3.0, 4.0])
+    >>> print(nearest(a).round(3))
+    [0.6 0.8]
+    >>> print(jax.jacobian(nearest)(a).round(3))
+    [[ 0.128 -0.096]
+     [-0.096  0.072]]
+    """
+
+    fun: Any
+    equality: Any = None
+    inequality: Any = None
+    lower: Any = None
+    upper: Any = None
+    has_aux: bool = field(default=False, metadata={"static": True})
+
+    composite = True
+    #: nothing is known of the Jacobian of another condition
+    structure = None
+
+    def __post_init__(self) -> None:
+        self._wrap()
+        for kind in _KINDS:
+            part = getattr(self, kind)
+            if part is not None:
+                object.__setattr__(self, kind, as_function(part, f"NonlinearProgram's {kind}"))
+        # what is known here is traced in a solve
+        if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
+            for low, high in zip(*map(jax.tree.leaves, (self.lower, self.upper)), strict=True):
+                require_ordered("NonlinearProgram's lower", low, "upper", high)
+
+    @property
+    def condition(self) -> conditions.Condition:
+        """The equations of the active constraints."""
+        return conditions.ActiveConstraints()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are bounds."""
+        return self.lower is not None or self.upper is not None
+
+    def start(self, x: Any, *args: Any) -> PrimalDual:
+        """Return a starting point: ``x``, and multipliers of zero."""
+        x = trees.strong(jax.tree.map(jnp.asarray, x))
+        self._check_functions(x, args)
+        equality, inequality = jax.eval_shape(lambda u: self.constraints(u, *args), x)
+        shapes = Multipliers(equality, inequality, x if self.bounded else None)
+        return PrimalDual(x, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+
+    def value(self, x: PrimalDual, *args: Any) -> jax.Array:
+        """Return the objective ``f``."""
+        return self._output(x.primal, *args)
+
+    def objective(self, x: PrimalDual, *args: Any) -> jax.Array:
+        """Return the objective ``f``."""
+        return self._output(x.primal, *args)
+
+    def aux(self, x: PrimalDual, *args: Any) -> Any:
+        """Return the auxiliary output of ``fun``."""
+        return super().aux(x.primal, *args)
+
+    def constraints(self, x: Any, *args: Any) -> tuple[Any, Any]:
+        """Return the equalities and the inequalities at a primal variable, ``None`` where there are none."""
+        equality = None if self.equality is None else self.equality(x, *args)
+        return equality, None if self.inequality is None else self.inequality(x, *args)
+
+    def bounds(self, x: Any) -> tuple[Any, Any]:
+        """Return the bounds as trees like ``x``, infinite where there are none."""
+        spread = lambda bound: map_with(lambda leaf, b: jnp.broadcast_to(b, leaf.shape), x, bound)
+        return spread(-jnp.inf if self.lower is None else self.lower), spread(
+            jnp.inf if self.upper is None else self.upper
+        )
+
+    def pulled(self, x: Any, multipliers: Multipliers, *args: Any) -> tuple[Any, tuple[Any, Any]]:
+        r"""Return :math:`\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda`, and ``(h, g)``.
+
+        The bounds' multipliers are not in it.
+        """
+
+        def lagrangian(u: Any) -> Any:
+            both = self.constraints(u, *args)
+            total = self._output(u, *args)
+            for values, weights in zip(both, multipliers[:2], strict=True):
+                if values is not None:
+                    total = total + trees.vdot(values, weights)
+            return total, both
+
+        gradient, both = jax.grad(lagrangian, has_aux=True)(x)
+        return gradient, both
+
+    def prox_argument(self, x: PrimalDual, step_size: Any, *args: Any) -> Any:
+        """Return how far each inequality and bound is active, and one, the whole of which these are shares.
+
+        ``step_size`` stands for the units of that.
+        """
+        return conditions.margins(self, x, step_size, *args), jnp.ones((), trees.real_dtype(x.primal))
+
+    def prox(self, x: Any, step_size: Any) -> Any:
+        """Return the positive part of the margins of activity, as a tree like them."""
+        del step_size
+        return jax.tree.map(lambda m: jnp.maximum(m, 0), x)
+
+    def kink_distance(self, y: Any, step_size: Any) -> jax.Array:
+        """Return how far the nearest inequality or bound is from neither being active nor inactive."""
+        del step_size
+        return smallest(jax.tree.map(jnp.abs, y[0]), y[0])
+
+    def closed(self, x: PrimalDual, *args: Any) -> Any:
+        """Return the problem with all closures made explicit, checked at ``x``."""
+        if not isinstance(x, PrimalDual):
+            raise TypeError(
+                "The unknown of NonlinearProgram is a pair of a primal variable and multipliers: start at "
+                "problem.start(x, *args), or call dini.minimize(fun, x, *args, equality=..., inequality=...). Given "
+                f"{trees.describe(x)}."
+            )
+        self._check_functions(x.primal, args)
+        parts = {kind: getattr(self, kind) for kind in _KINDS}
+        closed = {kind: None if part is None else close(part, x.primal, *args) for kind, part in parts.items()}
+        problem = dataclasses.replace(self, fun=close(self.fun, x.primal, *args), **closed)
+        problem.check(x, *args)
+        return problem
+
+    def _check_functions(self, x: Any, args: tuple[Any, ...]) -> None:
+        """Raise unless the functions return real numbers."""
+        check_scalar(jax.eval_shape(self._output, x, *args), self.name, has_aux=self.has_aux)
+        for kind in _KINDS:
+            part = getattr(self, kind)
+            if part is None:
+                continue
+            leaves = jax.tree.leaves(jax.eval_shape(part, x, *args))
+            if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+                given = trees.describe(jax.eval_shape(part, x, *args))
+                relation = "vanish" if kind == "equality" else "must not be positive"
+                raise TypeError(
+                    f"The {kind} of {self.name} must return real floating-point numbers, those that {relation}: given "
+                    f"{given}. Write a constraint a(x) {'=' if kind == 'equality' else '<='} b as a(x) - b."
+                )
+
+    def check(self, x: PrimalDual, *args: Any) -> None:
+        """Raise unless all parts fit one another."""
+        for what in ("lower", "upper"):
+            bound = getattr(self, what)
+            if bound is not None:
+                require_broadcast("NonlinearProgram", what, bound, x.primal)
+        needed = jax.eval_shape(lambda u: self.start(u, *args), x.primal)
+        trees.require_same("The multipliers in init", x.dual, needed.dual, "the constraints")

@@ -1,0 +1,184 @@
+"""A primal-dual interior point method for nonlinear programs."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..loop import threshold
+from ..problems import NonlinearProgram
+from ._base import Solver, infinity, running, solver
+from .interior import _filter
+from .interior._interior_rules import (
+    LATER,
+    POLISH_AT,
+    PUSH,
+    START_MU,
+    State,
+    box_of,
+    ending,
+    evaluated,
+    next_barrier,
+    next_mode,
+    recentred,
+    rejected,
+    renewed,
+    restoring,
+    tried,
+)
+from .interior._interior_state import POLISH, RESTORE, Direction, Point, measures
+from .interior._kkt_system import Factor
+from .interior._program_view import Derivatives, Units, View, start_length
+
+
+@solver
+class NonlinearInteriorPoint(Solver):
+    r"""A primal-dual interior point method with a filter line search, for :class:`dini.NonlinearProgram`.
+
+    With slacks :math:`s > 0` for the inequalities, it follows the minima of
+
+    .. math:: f(x) - \mu \Bigl(\sum_j \ln s_j + \sum_i \ln(x_i - l_i) + \sum_i \ln(u_i - x_i)\Bigr)
+              \quad\text{where}\quad h(x) = 0,\ g(x) + s = 0
+
+    to :math:`\mu = 0` by Newton's method for their optimality conditions. A multiple of the identity is added to the
+    Hessian of the Lagrangian where it is not positive definite on the constraints' tangent space. A trial point is
+    accepted where it improves the violation of the constraints or the objective over all points of a filter; one that
+    violates the constraints more than the last is first corrected to second order. Where steps become too short, the
+    violation alone is minimized for a while, and where that ends at a violation that is none the less, the program is
+    infeasible at least locally: ``Status.LOCALLY_INFEASIBLE``. Each trial is one step.
+
+    Near a solution the inequalities are sorted into active and inactive, and Newton's method for their equations takes
+    over: then multipliers of inactive constraints are exactly zero, and the last digits are right. The error is the
+    largest relative one: a violation counts beside the change of its constraint where the point moves by its own size,
+    what is left of the forces (the gradients times their multipliers) beside the largest of them.
+
+    The functions are evaluated strictly within the bounds; a start outside is moved there. Matrices are dense: up to a
+    few hundred unknowns and constraints.
+
+    Parameters
+    ----------
+    rtol, atol
+        Relative and absolute tolerance on the error, see :class:`dini.Solver`.
+    max_steps
+        Limit on the number of steps.
+
+    References
+    ----------
+    Wächter and Biegler, "On the implementation of an interior-point filter line-search algorithm for large-scale
+    nonlinear programming", Math. Programming 2006.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> problem = dini.NonlinearProgram(lambda x: x[0] + x[1], inequality=lambda x: x @ x - 2.0, lower=-1.2)
+    >>> solution = dini.solve(problem, dini.NonlinearInteriorPoint(), problem.start(jnp.zeros(2)))
+    >>> print(solution.x.primal.round(3), solution.x.dual.inequality.round(3))
+    [-1. -1.] 0.5
+    """
+
+    max_steps: int = field(default=500, metadata={"static": True})
+
+    solves = (NonlinearProgram,)
+    composite = True
+    differentiable = False
+
+    def init(self, problem: Any, x: Any, *args: Any) -> State:
+        """Return the state before the first step, which only evaluates the functions."""
+        view = View(problem, x, args)
+        dtype, n, m, inequalities = view.dtype, view.unknowns, view.rows, view.inequalities
+        zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+        length = start_length(view).astype(dtype)
+        units = Units(jnp.where(length > 0, length, one), one, jnp.ones(m, dtype))
+        box = box_of(view, units)
+        lean = lambda has: jnp.where(has, one, 0)
+        at = Derivatives(jnp.zeros(1 + m, dtype), jnp.zeros((1 + m, n), dtype), jnp.zeros((n, n), dtype))
+        point = Point(
+            box.inside(view.start / units.length, one * PUSH),
+            jnp.ones(inequalities, dtype),
+            jnp.zeros(m, dtype),
+            jnp.ones(inequalities, dtype),
+            lean(box.low),
+            lean(box.high),
+        )
+        still = Direction(jax.tree.map(jnp.zeros_like, point), zero, zero, zero)
+        factor = Factor(
+            jnp.zeros((n + m, n + m), dtype),
+            jnp.zeros((n + m, n + m), dtype),
+            jnp.zeros(n + m, jnp.int32),
+            jnp.ones(n + m, dtype),
+        )
+        return State(
+            error=infinity(x),
+            point=point,
+            at=at,
+            units=units,
+            measured=jnp.full((), jnp.inf, dtype),
+            mu=one * START_MU,
+            direction=still,
+            plain=still,
+            share=zero,
+            factor=factor,
+            shift=zero,
+            residual=jnp.zeros(m, dtype),
+            corrections=jnp.zeros((), jnp.int32),
+            filter=_filter.empty(dtype),
+            first_violation=one,
+            left_at=zero,
+            restoring_mu=zero,
+            polish_at=one * POLISH_AT,
+            last_try=jnp.zeros((), bool),
+            mode=jnp.zeros((), jnp.int32),
+            steps=jnp.zeros((), jnp.int32),
+            status=running(),
+        )
+
+    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+        """Try one step."""
+        view, old = View(problem, x, args), state
+        was_restoring, polishing = state.mode == RESTORE, state.mode == POLISH
+        trial = tried(view, state, box_of(view, state.units))
+        back = was_restoring & trial.accept & trial.restored
+        # whether a trial of the equations of the active constraints is good, only derivatives tell
+        look = trial.accept | polishing
+        same = state.point, state.at, state.units
+        point, at, units = jax.lax.cond(look, lambda: evaluated(view, state, trial, back), lambda: same)
+        box = box_of(view, units)
+        known = measures(view, at, point, box)
+        tol = threshold(self, x.primal).astype(view.dtype)
+        better = polishing & (known.error < jnp.where(known.error <= tol, 1, 0.1) * state.measured)
+        lost = polishing & ~better
+        done = polishing & jnp.where(
+            lost, state.measured <= tol, known.error <= jnp.minimum(tol, 10 * jnp.finfo(view.dtype).eps)
+        )
+        # a solve goes on from the point before, off its bounds
+        kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), state.point, recentred(state.point, box, state.mu))
+        point, at = jax.tree.map(lambda a, b: jnp.where(lost, b, a), (point, at), (kept, state.at))
+        measured = jnp.where(look & ~lost, known.error, state.measured)
+
+        state = state._replace(point=point, at=at, units=units, measured=measured)
+        infeasible = known.violation > tol
+        descends = trial.accept & (~was_restoring | back)
+        state = next_barrier(view, old, state, box, known, tol, trial, descends)
+        no = rejected(view, old, trial, infeasible)
+        mode = next_mode(old, state, trial, no, infeasible, back, better)
+        entering = (mode == RESTORE) & ~was_restoring
+        state = restoring(view, old, state, trial, entering)
+        fruitless = no.given_up & ~infeasible & state.last_try
+        state = state._replace(
+            mode=mode,
+            polish_at=jnp.where(lost, LATER * measured, state.polish_at),
+            last_try=state.last_try | (no.given_up & ~infeasible),
+        )
+        needed = trial.accept | polishing | entering | (mode == POLISH)
+        state = renewed(view, old, state, box, trial, no, needed)
+        failed = (fruitless | (lost & old.last_try)) & ~done
+        status = ending(view, old, state, known, tol, box, failed)
+        # the test is met where the last digits are right as well
+        held = jnp.maximum(measured, 1.01 * tol + jnp.finfo(view.dtype).tiny)
+        error = jnp.where(done | jnp.isnan(measured), measured, held).astype(old.error.dtype)
+        end = state.point
+        tree = view.tree(end.x, units, end.y, end.upper - end.lower)
+        return tree, state._replace(error=error, steps=old.steps + 1, status=status)
