@@ -23,7 +23,7 @@ from .hints import missing_name as _missing_name
 from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
+from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, Multipliers, PrimalDual, Quadratic, QuadraticProgram, Root
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
@@ -48,6 +48,7 @@ from .solvers import (
     FrankWolfe,
     GaussNewton,
     GradientDescent,
+    InteriorPoint,
     LevenbergMarquardt,
     MirrorDescent,
     NelderMead,
@@ -102,6 +103,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "Implicit",
+    "InteriorPoint",
     "JacobianFree",
     "LeastSquares",
     "LevenbergMarquardt",
@@ -110,6 +112,7 @@ __all__ = [
     "MirrorDescent",
     "Monitor",
     "Monitors",
+    "Multipliers",
     "NelderMead",
     "Neumann",
     "Newton",
@@ -125,6 +128,7 @@ __all__ = [
     "ProximalGradient",
     "ProximalNewton",
     "Quadratic",
+    "QuadraticProgram",
     "Record",
     "Root",
     "Solution",

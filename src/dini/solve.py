@@ -28,7 +28,7 @@ from .functions import Watched
 from .hints import explained, scipy_method
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, QuadraticProgram, Root
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .settings import require_count
@@ -38,7 +38,7 @@ from .solvers._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
 from .traces import untraced
 
-Problem = Minimize | LeastSquares | Root | FixedPoint | Composite
+Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | QuadraticProgram
 
 _IMPLICIT = Implicit()
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex

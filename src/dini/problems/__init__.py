@@ -7,6 +7,7 @@ from ._least_squares import LeastSquares
 from ._linear_composite import LinearComposite
 from ._minimize import Minimize
 from ._quadratic import Quadratic
+from ._quadratic_program import Multipliers, QuadraticProgram
 from ._root import Root
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "LeastSquares",
     "LinearComposite",
     "Minimize",
+    "Multipliers",
     "PrimalDual",
     "Problem",
     "Quadratic",
+    "QuadraticProgram",
     "Root",
     "check_unknown",
 ]

@@ -22,6 +22,7 @@ from ._fixed_point_iteration import FixedPointIteration
 from ._frank_wolfe import FrankWolfe
 from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
+from ._interior_point import InteriorPoint
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
 from ._levenberg_marquardt import LevenbergMarquardt
@@ -64,6 +65,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "HagerZhang",
+    "InteriorPoint",
     "LevenbergMarquardt",
     "LineSearch",
     "MirrorDescent",
