@@ -31,7 +31,7 @@ FLOORS = [
     {"solve"},
     {"batches", "iterators"},
     {"certified", "one_sided"},
-    {"verbs"},
+    {"convex", "verbs"},
     {"testing"},
     {"__init__"},
 ]

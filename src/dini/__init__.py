@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
+from .convex import ProgramSolution, quadratic_program
 from .deferred import deferred as _deferred
 from .differentiation import (
     Auto,
@@ -23,7 +24,18 @@ from .hints import missing_name as _missing_name
 from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
-from .problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, Multipliers, PrimalDual, Quadratic, QuadraticProgram, Root
+from .problems import (
+    Composite,
+    FixedPoint,
+    LeastSquares,
+    LinearComposite,
+    Minimize,
+    Multipliers,
+    PrimalDual,
+    Quadratic,
+    QuadraticProgram,
+    Root,
+)
 from .solution import Solution, Stats
 from .solve import solve
 from .solvers import (
@@ -122,6 +134,7 @@ __all__ = [
     "OptaxSolver",
     "PolyakSGD",
     "PrimalDual",
+    "ProgramSolution",
     "ProgressBar",
     "ProjectedGradient",
     "ProjectedNewton",
@@ -153,6 +166,7 @@ __all__ = [
     "one_sided_jvp",
     "penalties",
     "perturbed",
+    "quadratic_program",
     "root",
     "root_jvp",
     "root_vjp",

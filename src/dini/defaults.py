@@ -18,7 +18,7 @@ from .costs import Cost, cost, reached
 from .differentiation import Implicit
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, QuadraticProgram, Root
 from .solvers import (
     BFGS,
     LBFGS,
@@ -26,6 +26,7 @@ from .solvers import (
     Anderson,
     CondatVu,
     GaussNewton,
+    InteriorPoint,
     LevenbergMarquardt,
     Newton,
     ProjectedNewton,
@@ -81,6 +82,7 @@ _QUICK_STEPS = Choice(
 )
 _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
+_INTERIOR_POINT = Choice(InteriorPoint(), "InteriorPoint()")
 
 
 @trees.register
@@ -88,7 +90,7 @@ _ANDERSON = Choice(Anderson(), "Anderson()")
 class Default(Solver):
     """The choice of a verb, which is made where the problem is traced."""
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite)
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, QuadraticProgram)
     composite = True
     max_steps: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -105,6 +107,8 @@ class Default(Solver):
             return _least_squares(problem, x, args, plain)
         if isinstance(problem, Root):
             return _root(problem, x, args)
+        if isinstance(problem, QuadraticProgram):
+            return _INTERIOR_POINT
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
 
 

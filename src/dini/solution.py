@@ -36,6 +36,7 @@ CHOICES = (
     "GaussNewton(patience=None), or else LevenbergMarquardt()",
     "CondatVu()",
     "Anderson()",
+    "InteriorPoint()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not

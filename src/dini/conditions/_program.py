@@ -43,7 +43,7 @@ class ProgramKKT(Condition):
         """Return the residual, a tree like ``x``."""
         del args
         point, dual = x
-        active = _active(problem, jax.lax.stop_gradient(x))
+        active = active_rows(problem, jax.lax.stop_gradient(x))
         stationary = problem.gradient(point)
         equal, left, at_bounds = None, None, None
         if problem.A is not None:
@@ -136,7 +136,8 @@ def _excess(problem: Any, x: Any) -> _Active:
     return _Active(inequality, upper, lower)
 
 
-def _active(problem: Any, x: Any) -> _Active:
+def active_rows(problem: Any, x: Any) -> _Active:
+    """Return which inequalities and bounds hold with equality at a point."""
     excess = _excess(problem, x)
     return jax.tree.map(lambda e: e > 0, excess)
 

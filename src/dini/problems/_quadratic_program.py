@@ -107,7 +107,9 @@ class QuadraticProgram(Problem):
         for name, shape in _SHAPES.items():
             needed = tuple(sizes[letter] for letter in shape if letter in sizes)
             if name in given and given[name].shape != needed:
-                raise ValueError(f"QuadraticProgram's {name} must have the shape {shape} = {needed}: given {given[name].shape}.")
+                raise ValueError(
+                    f"QuadraticProgram's {name} must have the shape {shape} = {needed}: given {given[name].shape}."
+                )
         dtype = jnp.result_type(*(value.dtype for value in given.values()))
         given.setdefault("c", jnp.zeros(n, dtype))
         for name in ("lower", "upper"):
@@ -139,7 +141,7 @@ class QuadraticProgram(Problem):
 
     def start(self) -> PrimalDual:
         """Return a starting point, zero."""
-        zero = lambda part: None if part is None else jnp.zeros_like(part)
+        zero = lambda part: None if part is None else np.zeros(part.shape, part.dtype)
         bounded = self.lower is not None or self.upper is not None
         return PrimalDual(zero(self.c), Multipliers(zero(self.b), zero(self.h), zero(self.c) if bounded else None))
 
@@ -185,7 +187,7 @@ class QuadraticProgram(Problem):
         """Raise unless ``x`` is a pair like :meth:`start`."""
         if args:
             raise TypeError(f"QuadraticProgram takes no arguments: its data are its own. Given {len(args)} more.")
-        trees.require_same("The starting point", x, jax.eval_shape(self.start), "problem.start()")
+        trees.require_same("The starting point", x, self.start(), "problem.start()")
 
 
 def _array(name: str, value: Any) -> jax.Array:

@@ -17,6 +17,7 @@ denominator is written as a sum of squares, so that it is positive whatever roun
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -40,89 +41,83 @@ class Central(NamedTuple):
     kappa: Any
 
 
+class Aim(NamedTuple):
+    """What a direction aims at: residuals times ``sigma``, and products of slacks and multipliers to remove."""
+
+    sigma: Any
+    products: Any
+    last: Any
+
+
 class Newton(NamedTuple):
-    """A step along the central path: predictor, then corrector."""
+    """Where a step along the central path starts."""
 
     data: Scaled
     at: Central
     curved: Any
+    #: the weights :math:`s / w`, and multipliers that may be divided by
     ratio: Any
+    w: Any
     residual: Any
-    last_residual: Any
-    #: what is known after the first solve
-    constant: Any = None
-    curvature: Any = None
-    sigma: Any = None
-    complementarity: Any = None
-    last: Any = None
+    last: Any
 
     @classmethod
     def of(cls, data: Scaled, at: Central, point: Point) -> Newton:
         """Prepare a step from a central point, with its products."""
         n = data.n
-        slack = jnp.where(data.live, at.s, 0)
-        residual = point.left(data, at.tau) + jnp.concatenate([jnp.zeros_like(at.v[:n]), slack])
+        left = point.image - at.tau * data.offset
+        rows = jnp.where(data.used, left[n:] + jnp.where(data.live, at.s, 0), 0)
         last = at.kappa + vdot(at.v[:n], point.curved) / at.tau + vdot(_ends(data), at.v)
-        ratio = jnp.where(data.live, at.s / jnp.where(data.live, at.v[n:], 1), 0)
-        return cls(data, at, point.curved, ratio, residual, last)
+        w = jnp.where(data.live, at.v[n:], 1)
+        ratio = jnp.where(data.live, at.s / w, 0)
+        return cls(data, at, point.curved, ratio, w, jnp.concatenate([left[:n], rows]), last)
 
-    def first(self) -> Any:
-        """Return the right-hand sides of the predictor and of the constant part, side by side."""
+    def aim(self) -> Aim:
+        """Return what the predictor aims at: the end of the path, with all residuals zero."""
+        at, zero = self.at, jnp.zeros((), self.last.dtype)
+        return Aim(zero, jnp.where(self.data.live, at.s * self.w, 0), at.tau * at.kappa)
+
+    def right(self, aim: Aim) -> Any:
+        """Return the right-hand sides of the direction to an aim, and of the constant part, side by side."""
         data, n = self.data, self.data.n
-        slack = jnp.where(data.live, self.at.s, 0)
-        predictor = jnp.concatenate([-self.residual[:n], slack - self.residual[n:]])
+        push = jnp.concatenate([jnp.zeros_like(self.curved), aim.products / self.w])
         constant = jnp.concatenate([data.offset[:n], jnp.where(data.used, data.offset[n:], 0)])
-        return jnp.stack([predictor, constant], axis=1)
+        return jnp.stack([push - (1 - aim.sigma) * self.residual, constant], axis=1)
 
-    def _direction(self, v: Any, d_s: Any, d_kappa: Any, sigma: Any) -> Central:
+    def direction(self, aim: Aim, v: Any) -> Central:
         """Return the direction that belongs to a solved system."""
-        data, at, n = self.data, self.at, self.data.n
-        along = vdot(_ends(data), v) + 2 * vdot(self.curved, v[:n]) / at.tau
-        dtau = ((1 - sigma) * self.last_residual - d_kappa / at.tau + along) / self.curvature
-        dv = v + dtau * self.constant
-        ds = jnp.where(data.live, -d_s / self._multipliers - self.ratio * dv[n:], 0)
-        return Central(dv, ds, dtau, -(d_kappa + at.kappa * dtau) / at.tau)
-
-    @property
-    def _multipliers(self) -> Any:
-        return jnp.where(self.data.live, self.at.v[self.data.n :], 1)
-
-    def predicted(self, v: Any) -> Newton:
-        """Return the step with its predictor known, which says how much to center."""
         data, at, n = self.data, self.at, self.data.n
         constant = v[:, 1]
         apart, multipliers = constant[:n] - at.v[:n] / at.tau, constant[n:]
         curvature = vdot(apart, dot(data.system[:n, :n], apart)) + vdot(multipliers, self.ratio * multipliers)
-        known = self._replace(constant=constant, curvature=at.kappa / at.tau + curvature)
-        products, tau_kappa = jnp.where(data.live, at.s * at.v[n:], 0), at.tau * at.kappa
-        affine = known._direction(v[:, 0], products, tau_kappa, 0.0)
-        sigma = (1 - jnp.minimum(self._reach(affine), 1)) ** 3
-        center = sigma * (jnp.sum(products) + tau_kappa) / (jnp.sum(data.live) + 1)
-        complementarity = jnp.where(data.live, products + affine.s * affine.v[n:] - center, 0)
-        last = tau_kappa + affine.tau * affine.kappa - center
-        return known._replace(sigma=sigma, complementarity=complementarity, last=last)
+        along = vdot(_ends(data), v[:, 0]) + 2 * vdot(self.curved, v[:n, 0]) / at.tau
+        dtau = ((1 - aim.sigma) * self.last - aim.last / at.tau + along) / (at.kappa / at.tau + curvature)
+        dv = v[:, 0] + dtau * constant
+        ds = jnp.where(data.live, -aim.products / self.w - self.ratio * dv[n:], 0)
+        return Central(dv, ds, dtau, -(aim.last + at.kappa * dtau) / at.tau)
 
-    def second(self) -> Any:
-        """Return the right-hand side of the corrector."""
-        push = jnp.concatenate([jnp.zeros_like(self.curved), self.complementarity / self._multipliers])
-        return (push - (1 - self.sigma) * self.residual)[:, None]
+    def corrected(self, to: Central, reach: Any) -> Aim:
+        """Return what the corrector aims at, after a predictor that reaches so far."""
+        data, at = self.data, self.at
+        predicted = self.aim()
+        sigma = (1 - jnp.minimum(reach, 1)) ** 3
+        center = sigma * (jnp.sum(predicted.products) + predicted.last) / (jnp.sum(data.live) + 1)
+        products = predicted.products + to.s * to.v[data.n :] - center
+        return Aim(sigma, jnp.where(data.live, products, 0), at.tau * at.kappa + to.tau * to.kappa - center)
 
-    def moved(self, v: Any) -> Central:
+    def reach(self, to: Central) -> Any:
+        """Return how far positive numbers stay positive."""
+        data, at, n = self.data, self.at, self.data.n
+        falls = jnp.stack([to.s / jnp.where(data.live, at.s, 1), to.v[n:] / self.w])
+        falls = jnp.max(jnp.where(data.live, -falls, 0), initial=0)
+        return 1 / functools.reduce(jnp.maximum, (falls, -to.tau / at.tau, -to.kappa / at.kappa, 1e-3))
+
+    def moved(self, to: Central, reach: Any) -> Central:
         """Return the next point."""
-        to = self._direction(v[:, 0], self.complementarity, self.last, self.sigma)
-        far = jnp.minimum(_STAY * self._reach(to), 1)
+        far = jnp.minimum(_STAY * reach, 1)
         new = jax.tree.map(lambda u, du: u + far * du, self.at, to)
         # any multiple is as good; so that none overflows
         return trees.scale(1 / jnp.maximum(new.tau, new.kappa), new)
-
-    def _reach(self, to: Central) -> Any:
-        """Return how far positive numbers stay positive."""
-        data, at, n = self.data, self.at, self.data.n
-        shrink = jnp.maximum(-to.tau / at.tau, -to.kappa / at.kappa)
-        for value, change in ((at.s, to.s), (at.v[n:], to.v[n:])):
-            ratio = jnp.where(data.live, -change / jnp.where(data.live, value, 1), 0)
-            shrink = jnp.maximum(shrink, jnp.max(ratio, initial=0))
-        return 1 / jnp.maximum(shrink, 1e-3)
 
 
 def _ends(data: Scaled) -> Any:
@@ -131,37 +126,22 @@ def _ends(data: Scaled) -> Any:
     return jnp.concatenate([-data.offset[:n], jnp.where(data.used, data.offset[n:], 0)])
 
 
-class Onto(NamedTuple):
-    """A step onto the face where some rows hold with equality, in two halves."""
+def solved(newton: Newton, factor: Factor, face: Any, onto: Any, probe: Any, rounds: int) -> tuple[Central, Any, Any]:
+    """Return the direction of predictor and corrector, how far it reaches, and the solution for two other columns.
 
-    data: Scaled
-    active: Any
-    v: Any
-    left: Any
-    probe: Any
+    ``onto`` and ``probe`` are right-hand sides that take the place of these, where ``face`` says so: in two passes of
+    one loop, which compile once, there is first a solve and then one for what it has left.
+    """
 
-    @classmethod
-    def of(cls, data: Scaled, active: Any, point: Point) -> Onto:
-        """Prepare a step from a point whose other multipliers are zero."""
-        return cls(data, active, point.v, cls._masked(data, active, -point.left(data)), cls._masked(data, active, trees.varied(point.v)))
+    def one(_: Any, now: Any) -> Any:
+        aim, _, _, total = now
+        left = jnp.stack([onto, probe], axis=1) - factor.product(newton.data, total)
+        v = factor.solve(newton.data, jnp.where(face, left, newton.right(aim)), rounds)
+        to = newton.direction(aim, v)
+        reach = newton.reach(to)
+        return newton.corrected(to, reach), to, reach, total + v
 
-    @staticmethod
-    def _masked(data: Scaled, active: Any, v: Any) -> Any:
-        return jnp.concatenate([v[: data.n], jnp.where(active, v[data.n :], 0)])
-
-    def first(self, factor: Factor) -> Any:
-        """Return the right-hand side, and beside it one whose solution is known."""
-        return jnp.stack([self.left, factor.product(self.data, self.probe[:, None])[:, 0]], axis=1)
-
-    def moved(self, factor: Factor, v: Any) -> Onto:
-        """Return the step from the point after a solve."""
-        left = self.left - factor.product(self.data, v[:, :1])[:, 0]
-        return self._replace(v=self.v + v[:, 0], left=left)
-
-    def second(self) -> Any:
-        """Return the right-hand side for what the first half has left."""
-        return self.left[:, None]
-
-    def regular(self, v: Any) -> Any:
-        """Return whether the known solution was found: in a direction that a singular system has lost it is not."""
-        return trees.max_abs(v[:, 1] - self.probe) <= 1e-3
+    nothing = jnp.stack([jnp.zeros_like(onto), jnp.zeros_like(probe)], axis=1)
+    start = newton.aim(), jax.tree.map(jnp.zeros_like, newton.at), newton.last, nothing
+    _, to, reach, total = jax.lax.fori_loop(0, 2, one, start)
+    return to, reach, total

@@ -12,8 +12,9 @@ from .. import trees
 from ..loop import accuracy
 from ..problems import QuadraticProgram
 from ..status import Status
+from ._active_kkt import ActiveKKT, held_alike
 from ._base import Solver
-from ._central_path import Central, Newton, Onto
+from ._central_path import Central, Newton, solved
 from ._program_tests import Point, certificates
 from ._scaled_program import Factor, Scaled, scaled
 
@@ -26,12 +27,12 @@ _PATIENCE = 15
 
 
 class Guess(NamedTuple):
-    """The active rows that are tried, whether the next step is onto them, and how many were tried."""
+    """How often active rows were tried, whether that goes on, and where it led."""
 
     on: Any
     count: Any
     active: Any
-    point: Point
+    v: Any
     #: the system of the last step, and whether it was that of the active rows, and regular
     factor: Factor
     known: Any
@@ -44,7 +45,6 @@ class State(NamedTuple):
     status: Any
     data: Scaled
     central: Central
-    point: Point
     convex: Any
     least: Any
     idle: Any
@@ -111,15 +111,14 @@ class InteriorPoint(Solver):
         one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         v = jnp.concatenate([jnp.zeros(n, dtype), data.live.astype(dtype)])
         central = Central(v, jnp.where(data.fixed, 0, one), one, one)
-        at, origin = Point.of(data, v, jnp.zeros_like(v))
         # up to rounding
         shift = jnp.finfo(dtype).eps ** 0.75 * jnp.eye(n, dtype=dtype)
         convex = jax.lax.linalg.cholesky(data.system[:n, :n] + shift, symmetrize_input=False)
         convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.system))
-        factor = Factor(jnp.zeros((n, n), dtype), jnp.zeros_like(data.offset[n:]), jnp.zeros_like(data.offset[n:]))
-        guess = Guess(~jnp.any(data.live), zero, data.fixed, origin, factor, zero > 0)
+        factor = Factor(jnp.zeros((n, n), dtype), jnp.zeros_like(central.s), jnp.zeros_like(central.s))
+        guess = Guess(~jnp.any(data.live), zero, data.fixed, jnp.zeros_like(v), factor, zero > 0)
         infinity = jnp.full((), jnp.inf, dtype)
-        return State(infinity, zero + Status.RUNNING, data, central, at, convex, infinity, zero, guess)
+        return State(infinity, zero + Status.RUNNING, data, central, convex, infinity, zero, guess)
 
     def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
         """Take one step: along the central path, or onto the active set."""
@@ -127,69 +126,72 @@ class InteriorPoint(Solver):
         data, central, guess = state.data, state.central, state.guess
         dtype, n = data.offset.dtype, data.n
         tol = jnp.asarray(accuracy(self, data.offset), dtype)
-        rounds = 1 if dtype == jnp.float64 else 3
-        pick = lambda onto, newton: trees.where(guess.on, onto, newton)
 
-        newton, onto = Newton.of(data, central, state.point), Onto.of(data, guess.active, guess.point)
-        factor = Factor.of(data, pick(jnp.zeros_like(newton.ratio), newton.ratio), pick(guess.active, data.used))
-        first = factor.solve(data, pick(onto.first(factor), newton.first()), rounds)
-        newton, onto = newton.predicted(first), onto.moved(factor, first)
-        second = factor.solve(data, pick(onto.second(), newton.second()), rounds)
-        moved, found = newton.moved(second), onto.v + second[:, 0]
-        fine = trees.all_finite(moved)
-        central = pick(central, trees.where(fine, moved, central))
-
-        inner, end = Point.of(data, central.v, found)
-        at = trees.scale(1 / central.tau, inner)
-        away = at.central_error(data, central.s / central.tau)
-        miss = end.vertex_error(data, guess.active)
+        # rows whose multipliers are larger than their slacks are tried as equations
+        active = jnp.where(guess.on, guess.active, jnp.where(data.live, central.v[n:] > central.s, data.fixed))
+        base = jnp.where(guess.on, guess.v, central.v / central.tau)
+        base = jnp.concatenate([base[:n], jnp.where(active, base[n:], 0)])
+        probe = trees.varied(base)
+        probe = jnp.concatenate([probe[:n], jnp.where(active, probe[n:], 0)])
+        point, (image, known) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base, probe)
+        away = point.error(data, central.tau)
         late = away <= tol
-        accepted = guess.on & ((miss <= jnp.minimum(_EXACT * jnp.finfo(dtype).eps, tol)) | (late & (miss <= tol)))
+        trials = jnp.where(late, _GUESSES, 1)
+        face = guess.on | ((away <= jnp.maximum(_EARLY, tol)) & (guess.count < trials))
+
+        newton = Newton.of(data, central, point)
+        rows = jnp.where(face, active, data.used)
+        factor = Factor.of(data, jnp.where(face, 0, newton.ratio), rows)
+        masked = lambda v: jnp.concatenate([v[:n], jnp.where(active, v[n:], 0)])
+        rounds = 1 if dtype == jnp.float64 else 3
+        to, reach, total = solved(newton, factor, face, masked(data.offset - image), masked(known), rounds)
+        moved = newton.moved(to, reach)
+        fine = trees.all_finite(moved)
+        found = base + total[:, 0]
+        slack = jnp.where(active, 0, data.offset[n:] - data.rows(found[:n]))
+        end, _ = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))
+        miss = end.error(data)
+
+        accepted = face & ((miss <= jnp.minimum(_EXACT * jnp.finfo(dtype).eps, tol)) | (late & (miss <= tol)))
+        accepted = accepted & state.convex
         # a point inside is as good as it gets where no active set is right
-        inside = ~guess.on & late & (guess.count >= _GUESSES)
-        idle = jnp.where((away < 0.9 * state.least) | guess.on, 0, state.idle + 1)
-        status = self._status(data, central, inner, fine | guess.on, idle, state.convex)
+        inside = ~face & late & state.convex
+        idle = jnp.where((away < 0.9 * state.least) | face, 0, state.idle + 1)
+        status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
+        status = self._ended(state, point, status)
+        status = jnp.where(accepted | inside, Status.RUNNING, status).astype(jnp.int32)
         error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
-        convex = state.convex
-        error = jnp.where(convex, error, jnp.maximum(error, 2 * tol))
-        own = jnp.where((accepted | inside) & convex, Status.RUNNING, status).astype(jnp.int32)
 
-        on = jnp.where(guess.on, late, jnp.where(guess.count == 0, away <= jnp.maximum(_EARLY, tol), late))
-        on = on & (guess.count + guess.on < _GUESSES) & ~accepted
-        again = guess.on & on
-        following = trees.where(guess.on & (on | accepted), end, at)
-        slack = jnp.where(again, -end.left(data)[n:], central.s / central.tau)
-        active = jnp.where(data.live, following.v[n:] > slack, data.fixed)
-        active = jnp.where(accepted, guess.active, active)
-        following = _on_face(data, active, following)
-        guess = Guess(on, guess.count + guess.on, active, following, factor, accepted & onto.regular(first))
-        shown = _shown(data, central, jnp.where(accepted, following.v, at.v), own)
+        shown = jnp.where(accepted, found, central.v / central.tau)
+        shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
+        shown = _or_ray(data, central, shown, status)
+        central = trees.where(face | inside | ~fine, central, moved)
+        # the next trial takes what is violated for active, and lets go what pulls
+        again = face & late & ~accepted & (guess.count + 1 < _GUESSES)
+        active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
+        regular = jnp.max(jnp.abs(total[:, 1] - probe)) <= 1e-3
+        guess = Guess(again, guess.count + face, active, found, factor, accepted & regular)
         least = jnp.minimum(state.least, away)
-        return data.point(shown), State(error, own, data, central, inner, convex, least, idle, guess)
+        return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 
-    def _status(self, data: Scaled, central: Central, at: Point, fine: Any, idle: Any, convex: Any) -> Any:
+    def derivative_solver(self, problem: Any, x: Any, state: State) -> ActiveKKT:
+        """Return a linear solver that holds the factor of the step onto the active set."""
+        data, guess = state.data, state.guess
+        return ActiveKKT(data, guess.factor, guess.known & held_alike(problem, x, data, guess.factor.shares > 0))
+
+    def _ended(self, state: State, point: Point, status: Any) -> Any:
         """Return how the steps have ended, if they have."""
-        primal, dual = certificates(data, at)
-        status = jnp.where((idle >= _PATIENCE) | ~fine, Status.STALLED, Status.RUNNING)
+        primal, dual = certificates(state.data, point)
         # beside a solution nearby, a contradiction or a ray is one of rounding
-        lost = central.tau < central.kappa
+        lost = state.central.tau < state.central.kappa
         status = jnp.where(dual & lost, Status.DUAL_INFEASIBLE, status)
         status = jnp.where(primal & lost, Status.PRIMAL_INFEASIBLE, status)
-        return jnp.where(convex, status, Status.NOT_CONVEX)
+        return jnp.where(state.convex, status, Status.NOT_CONVEX)
 
 
-def _on_face(data: Scaled, active: Any, at: Point) -> Point:
-    """Return a point with zero for the multipliers of rows that are not active, and none that is negative."""
-    n = data.n
-    multipliers = jnp.where(data.live, jnp.maximum(at.v[n:], 0), at.v[n:])
-    v = jnp.concatenate([at.v[:n], jnp.where(active, multipliers, 0)])
-    return Point.of(data, v)[0]
-
-
-def _shown(data: Scaled, central: Central, v: Any, status: Any) -> Any:
+def _or_ray(data: Scaled, central: Central, v: Any, status: Any) -> Any:
     """Return the point to show: a certificate where there is no solution."""
-    n = data.n
     primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
-    ray = jnp.where(jnp.concatenate([jnp.broadcast_to(dual, (n,)), primal & data.used]), central.v, 0)
+    ray = jnp.where(jnp.concatenate([jnp.broadcast_to(dual, (data.n,)), primal & data.used]), central.v, 0)
     top = trees.max_abs(ray)
     return jnp.where(primal | dual, ray / jnp.where(top > 0, top, 1), v)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -10,64 +11,47 @@ from ..products import vdot
 from ._scaled_program import Scaled
 
 
-def _largest(v: Any) -> Any:
-    return jnp.max(jnp.abs(v), initial=0)
-
-
 class Point(NamedTuple):
-    r"""A point ``v``, the product :math:`S v` and that of ``Q`` with ``x``."""
+    r"""A point ``v`` with slacks ``s``, the product :math:`S v` and that of ``Q`` with ``x``."""
 
     v: Any
+    s: Any
     image: Any
     curved: Any
 
     @classmethod
-    def of(cls, data: Scaled, *points: Any) -> list[Point]:
-        """Evaluate some points with one product."""
-        n = data.n
-        lone = [jnp.concatenate([v[:n], jnp.zeros_like(v[n:])]) for v in points]
-        images = data.product(jnp.stack([*points, *lone], axis=1))
-        return [cls(v, images[:, i], images[:n, len(points) + i]) for i, v in enumerate(points)]
+    def of(cls, data: Scaled, v: Any, s: Any, *others: Any) -> tuple[Point, list[Any]]:
+        """Evaluate a point, and the products of some others with ``S`` at the same time."""
+        lone = jnp.where(jnp.arange(v.size) < data.n, v, 0)
+        images = data.product(jnp.stack([v, lone, *others], axis=1))
+        return cls(v, s, images[:, 0], images[: data.n, 1]), [images[:, 2 + i] for i in range(len(others))]
 
-    def left(self, data: Scaled, scale: Any = 1) -> Any:
-        """Return what the conditions leave, with dead rows left out."""
-        left = self.image - scale * data.offset
-        return jnp.concatenate([left[: data.n], jnp.where(data.used, left[data.n :], 0)])
+    def error(self, data: Scaled, scale: Any = 1) -> Any:
+        """Return the largest residual of the conditions, relative to its terms, and the duality gap beside the value.
 
-    def _stationarity(self, data: Scaled, left: Any) -> Any:
-        """Return the residual of stationarity beside its terms."""
-        n, eps = data.n, jnp.finfo(left.dtype).eps
-        terms = jnp.maximum(_largest(self.curved), _largest(data.offset[:n]))
-        terms = jnp.maximum(terms, _largest(self.image[:n] - self.curved))
-        # multipliers that cancel leave rounding errors of their own
-        many = jnp.maximum(1, _largest(jnp.where(data.used, self.v[n:], 0)))
-        return _largest(left[:n]) / jnp.maximum(terms, eps**0.5 * many)
-
-    def _beside(self, data: Scaled, violation: Any) -> Any:
-        """Return the largest violation of a row, each beside its own terms."""
-        n, eps = data.n, jnp.finfo(violation.dtype).eps
-        size = jnp.maximum(jnp.abs(self.image[n:]), jnp.abs(data.offset[n:]))
-        return _largest(violation / jnp.maximum(size, jnp.maximum(_largest(self.v[:n]), eps**0.5)))
-
-    def central_error(self, data: Scaled, slack: Any) -> Any:
-        """Return the error of a point inside of the inequalities, with the duality gap."""
-        n, eps = data.n, jnp.finfo(slack.dtype).eps
-        left = self.left(data)
-        gap = vdot(jnp.where(data.live, slack, 0), jnp.where(data.live, self.v[n:], 0))
-        value = jnp.maximum(jnp.abs(vdot(self.v[:n], self.curved)), jnp.abs(vdot(data.offset[:n], self.v[:n])))
-        gap = gap / jnp.maximum(value, eps**0.5)
-        rows = self._beside(data, left[n:] + jnp.where(data.live, slack, 0))
-        return jnp.maximum(jnp.maximum(self._stationarity(data, left), rows), gap)
-
-    def vertex_error(self, data: Scaled, active: Any) -> Any:
-        """Return the error of a point on the face where some inequalities hold with equality."""
+        ``scale`` is what the point is to be divided by.
+        """
         n, eps = data.n, jnp.finfo(self.v.dtype).eps
-        left = self.left(data)
-        broken = jnp.where(active | data.fixed, left[n:], jnp.maximum(left[n:], 0))
-        wrong = jnp.where(data.live, jnp.maximum(-self.v[n:], 0), 0)
-        size = jnp.maximum(_largest(self.v[n:]), jnp.maximum(_largest(data.offset[:n]), eps**0.5))
-        error = jnp.maximum(self._stationarity(data, left), self._beside(data, broken))
-        return jnp.maximum(error, _largest(wrong) / size)
+        v, s, image, curved = (part / scale for part in self)
+        x, w = v[:n], jnp.where(data.used, v[n:], 0)
+        left = image - data.offset
+        rows = jnp.where(data.used, left[n:] + s, 0)
+        sizes = jnp.stack([left[:n], curved, data.offset[:n], image[:n] - curved, x])
+        stationary, *terms, reach = _largest(sizes)
+        many, negative = _largest(jnp.stack([w, jnp.where(data.live, jnp.minimum(w, 0), 0)]))
+        # multipliers that cancel leave rounding errors of their own
+        slope = functools.reduce(jnp.maximum, terms)
+        stationary = stationary / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
+        own = jnp.maximum(jnp.abs(image[n:]), jnp.abs(data.offset[n:]))
+        broken = jnp.max(jnp.abs(rows) / jnp.maximum(own, jnp.maximum(reach, eps**0.5)), initial=0)
+        value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.offset[:n], x)))
+        gap = jnp.abs(vdot(jnp.where(data.live, s, 0), w)) / jnp.maximum(value, eps**0.5)
+        wrong = negative / jnp.maximum(jnp.maximum(slope, many), eps**0.5)
+        return jnp.maximum(jnp.maximum(stationary, broken), jnp.maximum(gap, wrong))
+
+
+def _largest(rows: Any) -> Any:
+    return jnp.max(jnp.abs(rows), axis=1, initial=0)
 
 
 def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
@@ -79,8 +63,10 @@ def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
     """
     n = data.n
     tol = 0.1 * jnp.finfo(at.v.dtype).eps ** 0.5
+    forces, curved = _largest(jnp.stack([at.image[:n] - at.curved, at.curved]))
     contradiction = -vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:])
-    primal = (contradiction > 0) & (_largest(at.image[:n] - at.curved) <= tol * contradiction)
+    primal = (contradiction > 0) & (forces <= tol * contradiction)
     fall, rows = vdot(data.offset[:n], at.v[:n]), at.image[n:]
     rows = jnp.where(data.live, jnp.maximum(rows, 0), jnp.where(data.fixed, rows, 0))
-    return primal, (fall > 0) & (jnp.maximum(_largest(at.curved), _largest(rows)) <= tol * fall)
+    broken = jnp.maximum(curved, jnp.max(jnp.abs(rows), initial=0))
+    return primal, (fall > 0) & (broken <= tol * fall)

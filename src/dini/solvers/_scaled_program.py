@@ -20,6 +20,7 @@ Cholesky's factorization. Refinement with the system itself takes away what that
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -122,6 +123,27 @@ class Scaled(NamedTuple):
             None if bounds is None else bounds / (self.columns * share),
         )
         return PrimalDual(x * self.columns * self.length, dual)
+
+    def residual(self, tree: PrimalDual) -> jax.Array:
+        """Return a residual of the program's conditions in its own units, where all rows hold with equality."""
+        gradient, dual = tree
+        rows = [part for part in (dual.equality, dual.inequality) if part is not None]
+        parts = [jnp.concatenate(rows) * self.scales / self.length] if rows else []
+        parts += [sign * dual.bounds / (self.columns * self.length) for sign in self.signs]
+        return jnp.concatenate([gradient * self.columns * self.objective * self.length, *parts])
+
+    def step(self, v: jax.Array, left: PrimalDual, active: jax.Array) -> PrimalDual:
+        """Return a step in the user's units; multipliers of rows that are not active move by what was left of them."""
+        to = self.point(jnp.concatenate([v[: self.n], jnp.where(active, v[self.n :], 0)]))
+        dual, own = to.dual, left.dual
+        inequality, bounds = dual.inequality, dual.bounds
+        if inequality is not None:
+            first = self.matrix.shape[0] - inequality.size
+            inequality = jnp.where(active[first : self.matrix.shape[0]], inequality, own.inequality)
+        if bounds is not None:
+            held = functools.reduce(jnp.logical_or, [active[i : i + self.n] for i in self.ends[:-1]])
+            bounds = jnp.where(held, bounds, own.bounds)
+        return PrimalDual(to.primal, Multipliers(dual.equality, inequality, bounds))
 
 
 def regularization(size: int, dtype: Any) -> float:
@@ -255,8 +277,6 @@ class Factor(NamedTuple):
         return jnp.concatenate([x, shares * (data.rows(x) - r[n:])])
 
     def solve(self, data: Scaled, r: jax.Array, rounds: int) -> jax.Array:
-        """Solve the system, with so many rounds of refinement."""
-        v = self.rough(data, r)
-        for _ in range(rounds):
-            v = v + self.rough(data, r - self.product(data, v))
-        return v
+        """Solve the system, with so many rounds of refinement, in a loop that compiles once."""
+        refine = lambda _, v: v + self.rough(data, r - self.product(data, v))
+        return jax.lax.fori_loop(0, rounds + 1, refine, jnp.zeros_like(r))
