@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=28, help="how many shapes; kinds come in turn")
     parser.add_argument("--lanes", type=int, default=20, help="programs of a batch")
     parser.add_argument("--largest", type=int, default=30, help="unknowns")
+    parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--float32", action="store_true")
     parser.add_argument("--no-clarabel", action="store_true")
@@ -169,9 +170,9 @@ def main() -> None:
 
     ours, theirs = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
     steps = collections.defaultdict(list)
-    rng = np.random.default_rng(args.seed)
+    rng, kinds = np.random.default_rng(args.seed), args.kinds.split(",")
     for batch in range(args.batches):
-        kind = KINDS[batch % len(KINDS)]
+        kind = kinds[batch % len(kinds)]
         n = int(rng.integers(2, args.largest + 1))
         m, p = int(rng.integers(0, n // 2 + 1)), int(rng.integers(1, 2 * n + 1))
         programs = [program(kind, n, m, p, rng) for _ in range(args.lanes)]

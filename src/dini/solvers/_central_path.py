@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..products import dot, vdot
+from ..products import vdot
 from ._program_tests import Point
 from ._scaled_program import Factor, Scaled
 
@@ -88,8 +88,14 @@ class Newton(NamedTuple):
         """Return the direction that belongs to a solved system."""
         data, at, n = self.data, self.at, self.data.n
         constant = v[:, 1]
-        apart, multipliers = constant[:n] - at.v[:n] / at.tau, constant[n:]
-        curvature = vdot(apart, dot(data.system[:n, :n], apart)) + vdot(multipliers, self.ratio * multipliers)
+        apart = jnp.concatenate([constant[:n] - at.v[:n] / at.tau, jnp.zeros_like(self.ratio)])
+        images = data.product(jnp.stack([constant, apart], axis=1))
+        weighted = jnp.where(data.used, self.ratio * constant[n:], 0)
+        curvature = vdot(apart, images[:, 1]) + vdot(constant[n:], weighted)
+        # of a program without a solution, the constant part may have none: what it misses counts as well
+        rows = jnp.where(data.used, images[n:, 0] - weighted - data.offset[n:], 0)
+        missed = vdot(constant[n:], rows) - vdot(constant[:n], images[:n, 0] - data.offset[:n])
+        curvature = curvature + jnp.maximum(missed, 0)
         along = vdot(_ends(data), v[:, 0]) + 2 * vdot(self.curved, v[:n, 0]) / at.tau
         dtau = ((1 - aim.sigma) * self.last - aim.last / at.tau + along) / (at.kappa / at.tau + curvature)
         dv = v[:, 0] + dtau * constant
