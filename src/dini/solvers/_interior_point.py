@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -156,9 +157,15 @@ class InteriorPoint(Solver):
         accepted = accepted & state.convex
         # a point inside is as good as it gets where no active set is right
         inside = ~face & late & state.convex
-        idle = jnp.where((away < 0.9 * state.least) | face, 0, state.idle + 1)
+        empty, endless = certificates(data, point)
+        gain = functools.reduce(jnp.minimum, (away, empty, endless))
+        idle = jnp.where((gain < 0.9 * state.least) | face, 0, state.idle + 1)
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
-        status = self._ended(state, point, status)
+        # beside a solution nearby, a contradiction or a ray is one of rounding
+        lost, least = central.tau < central.kappa, 0.1 * jnp.finfo(dtype).eps ** 0.5
+        status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
+        status = jnp.where(lost & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
+        status = jnp.where(state.convex, status, Status.NOT_CONVEX)
         status = jnp.where(accepted | inside, Status.RUNNING, status).astype(jnp.int32)
         error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
 
@@ -171,22 +178,13 @@ class InteriorPoint(Solver):
         active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
         regular = jnp.max(jnp.abs(total[:, 1] - probe)) <= 1e-3
         guess = Guess(again, guess.count + face, active, found, factor, accepted & regular)
-        least = jnp.minimum(state.least, away)
+        least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 
     def derivative_solver(self, problem: Any, x: Any, state: State) -> ActiveKKT:
         """Return a linear solver that holds the factor of the step onto the active set."""
         data, guess = state.data, state.guess
         return ActiveKKT(data, guess.factor, guess.known & held_alike(problem, x, data, guess.factor.shares > 0))
-
-    def _ended(self, state: State, point: Point, status: Any) -> Any:
-        """Return how the steps have ended, if they have."""
-        primal, dual = certificates(state.data, point)
-        # beside a solution nearby, a contradiction or a ray is one of rounding
-        lost = state.central.tau < state.central.kappa
-        status = jnp.where(dual & lost, Status.DUAL_INFEASIBLE, status)
-        status = jnp.where(primal & lost, Status.PRIMAL_INFEASIBLE, status)
-        return jnp.where(state.convex, status, Status.NOT_CONVEX)
 
 
 def _or_ray(data: Scaled, central: Central, v: Any, status: Any) -> Any:

@@ -55,18 +55,19 @@ def _largest(rows: Any) -> Any:
 
 
 def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
-    r"""Return whether ``w`` shows that no point is feasible, and ``x`` that the objective falls without bound.
+    r"""Return how far ``w`` is from showing that no point is feasible, and ``x`` that the objective has no lower bound.
 
     The first has :math:`C^\top w = 0` and :math:`h^\top w < 0`, the second is a ray, :math:`Qx = 0` and
-    :math:`Cx \le 0` (zero for equalities), with :math:`c^\top x < 0`; each up to a small multiple of the number that
-    is negative.
+    :math:`Cx \le 0` (zero for equalities), with :math:`c^\top x < 0`: what should be zero is measured by the number
+    that is negative, and infinitely far where that is not.
     """
     n = data.n
-    tol = 0.1 * jnp.finfo(at.v.dtype).eps ** 0.5
-    forces, curved = _largest(jnp.stack([at.image[:n] - at.curved, at.curved]))
-    contradiction = -vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:])
-    primal = (contradiction > 0) & (forces <= tol * contradiction)
-    fall, rows = vdot(data.offset[:n], at.v[:n]), at.image[n:]
+    rows = at.image[n:]
     rows = jnp.where(data.live, jnp.maximum(rows, 0), jnp.where(data.fixed, rows, 0))
+    forces, curved = _largest(jnp.stack([at.image[:n] - at.curved, at.curved]))
     broken = jnp.maximum(curved, jnp.max(jnp.abs(rows), initial=0))
-    return primal, (fall > 0) & (broken <= tol * fall)
+    ahead = jnp.stack([
+        -vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:]), vdot(data.offset[:n], at.v[:n])
+    ])
+    far = jnp.where(ahead > 0, jnp.stack([forces, broken]) / jnp.where(ahead > 0, ahead, 1), jnp.inf)
+    return far[0], far[1]
