@@ -20,7 +20,7 @@ from ._program_tests import Point, certificates
 from ._scaled_program import Factor, Scaled, scaled
 
 #: the error at which the active set is guessed for the first time, and how often it is at the end
-_EARLY, _GUESSES = 1e-4, 6
+_EARLY, _FIRST, _GUESSES = 1e-4, 1, 6
 #: a guess whose error is below so many units in the last place is exact
 _EXACT = 1e4
 #: after so many steps without gain the method has stalled
@@ -137,7 +137,7 @@ class InteriorPoint(Solver):
         point, (image, known) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base, probe)
         away = point.error(data, central.tau)
         late = away <= tol
-        trials = jnp.where(late, _GUESSES, 1)
+        trials = jnp.where(late, _GUESSES, _FIRST)
         face = guess.on | ((away <= jnp.maximum(_EARLY, tol)) & (guess.count < trials))
 
         newton = Newton.of(data, central, point)
@@ -174,7 +174,7 @@ class InteriorPoint(Solver):
         shown = _or_ray(data, central, shown, status)
         central = trees.where(face | inside | ~fine, central, moved)
         # the next trial takes what is violated for active, and lets go what pulls
-        again = face & late & ~accepted & (guess.count + 1 < _GUESSES)
+        again = face & ~accepted & (guess.count + 1 < trials)
         active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
         regular = jnp.max(jnp.abs(total[:, 1] - probe)) <= 1e-3
         guess = Guess(again, guess.count + face, active, found, factor, accepted & regular)
