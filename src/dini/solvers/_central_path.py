@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..products import vdot
+from ..products import dot, vdot
 from ._program_tests import Point
 from ._scaled_program import Factor, Scaled
 
@@ -84,17 +84,14 @@ class Newton(NamedTuple):
         constant = jnp.concatenate([data.offset[:n], jnp.where(data.used, data.offset[n:], 0)])
         return jnp.stack([push - (1 - aim.sigma) * self.residual, constant], axis=1)
 
-    def direction(self, aim: Aim, v: Any) -> Central:
-        """Return the direction that belongs to a solved system."""
+    def direction(self, aim: Aim, v: Any, left: Any) -> Central:
+        """Return the direction that belongs to a solved system, and to what that leaves."""
         data, at, n = self.data, self.at, self.data.n
         constant = v[:, 1]
-        apart = jnp.concatenate([constant[:n] - at.v[:n] / at.tau, jnp.zeros_like(self.ratio)])
-        images = data.product(jnp.stack([constant, apart], axis=1))
-        weighted = jnp.where(data.used, self.ratio * constant[n:], 0)
-        curvature = vdot(apart, images[:, 1]) + vdot(constant[n:], weighted)
+        apart = constant[:n] - at.v[:n] / at.tau
+        curvature = vdot(apart, dot(data.quadratic, apart)) + vdot(constant[n:], self.ratio * constant[n:])
         # of a program without a solution, the constant part may have none: what it misses counts as well
-        rows = jnp.where(data.used, images[n:, 0] - weighted - data.offset[n:], 0)
-        missed = vdot(constant[n:], rows) - vdot(constant[:n], images[:n, 0] - data.offset[:n])
+        missed = vdot(constant[:n], left[:n, 1]) - vdot(constant[n:], left[n:, 1])
         curvature = curvature + jnp.maximum(missed, 0)
         along = vdot(_ends(data), v[:, 0]) + 2 * vdot(self.curved, v[:n, 0]) / at.tau
         dtau = ((1 - aim.sigma) * self.last - aim.last / at.tau + along) / (at.kappa / at.tau + curvature)
@@ -132,22 +129,24 @@ def _ends(data: Scaled) -> Any:
     return jnp.concatenate([-data.offset[:n], jnp.where(data.used, data.offset[n:], 0)])
 
 
-def solved(newton: Newton, factor: Factor, face: Any, onto: Any, probe: Any, rounds: int) -> tuple[Central, Any, Any]:
+def solved(newton: Newton, factor: Factor, face: Any, sides: Any, rounds: int) -> tuple[Central, Any, Any, Any]:
     """Return the direction of predictor and corrector, how far it reaches, and the solution for two other columns.
 
-    ``onto`` and ``probe`` are right-hand sides that take the place of these, where ``face`` says so: in two passes of
-    one loop, which compile once, there is first a solve and then one for what it has left.
+    These ``sides`` take the place of the right-hand sides where ``face`` says so: in two passes of one loop, which
+    compile once, there is first a solve and then one for what it has left, in truth of the first column, and but for
+    rounding of the second. What is left at last is returned, too.
     """
+    data = newton.data
 
     def one(_: Any, now: Any) -> Any:
-        aim, _, _, total = now
-        left = jnp.stack([onto, probe], axis=1) - factor.product(newton.data, total)
-        v = factor.solve(newton.data, jnp.where(face, left, newton.right(aim)), rounds)
-        to = newton.direction(aim, v)
+        aim, _, _, left, total = now
+        v, rest = factor.solve(data, jnp.where(face, left, newton.right(aim)), rounds)
+        to = newton.direction(aim, v, rest)
         reach = newton.reach(to)
-        return newton.corrected(to, reach), to, reach, total + v
+        total = total + v
+        left = jnp.stack([sides[:, 0] - factor.product(data, total[:, 0]), rest[:, 1]], axis=1)
+        return newton.corrected(to, reach), to, reach, left, total
 
-    nothing = jnp.stack([jnp.zeros_like(onto), jnp.zeros_like(probe)], axis=1)
-    start = newton.aim(), jax.tree.map(jnp.zeros_like, newton.at), newton.last, nothing
-    _, to, reach, total = jax.lax.fori_loop(0, 2, one, start)
-    return to, reach, total
+    start = newton.aim(), jax.tree.map(jnp.zeros_like, newton.at), newton.last, sides, jnp.zeros_like(sides)
+    _, to, reach, left, total = jax.lax.fori_loop(0, 2, one, start)
+    return to, reach, left, total

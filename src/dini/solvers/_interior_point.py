@@ -19,8 +19,8 @@ from ._central_path import Central, Newton, solved
 from ._program_tests import Point, certificates
 from ._scaled_program import Factor, Scaled, scaled
 
-#: the error at which the active set is guessed for the first time, and how often it is at the end
-_EARLY, _FIRST, _GUESSES = 1e-4, 1, 6
+#: the error at which the active set is guessed for the first time, how often it is then, and altogether
+_EARLY, _FIRST, _GUESSES = 1e-3, 3, 9
 #: a guess whose error is below so many units in the last place is exact
 _EXACT = 1e4
 #: after so many steps without gain the method has stalled
@@ -114,8 +114,8 @@ class InteriorPoint(Solver):
         central = Central(v, jnp.where(data.fixed, 0, one), one, one)
         # up to rounding
         shift = jnp.finfo(dtype).eps ** 0.75 * jnp.eye(n, dtype=dtype)
-        convex = jax.lax.linalg.cholesky(data.system[:n, :n] + shift, symmetrize_input=False)
-        convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.system))
+        convex = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
+        convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.quadratic))
         factor = Factor(jnp.zeros((n, n), dtype), jnp.zeros_like(central.s), jnp.zeros_like(central.s))
         guess = Guess(~jnp.any(data.live), zero, data.fixed, jnp.zeros_like(v), factor, zero > 0)
         infinity = jnp.full((), jnp.inf, dtype)
@@ -132,9 +132,7 @@ class InteriorPoint(Solver):
         active = jnp.where(guess.on, guess.active, jnp.where(data.live, central.v[n:] > central.s, data.fixed))
         base = jnp.where(guess.on, guess.v, central.v / central.tau)
         base = jnp.concatenate([base[:n], jnp.where(active, base[n:], 0)])
-        probe = trees.varied(base)
-        probe = jnp.concatenate([probe[:n], jnp.where(active, probe[n:], 0)])
-        point, (image, known) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base, probe)
+        point, (forces,) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base[n:])
         away = point.error(data, central.tau)
         late = away <= tol
         trials = jnp.where(late, _GUESSES, _FIRST)
@@ -143,9 +141,13 @@ class InteriorPoint(Solver):
         newton = Newton.of(data, central, point)
         rows = jnp.where(face, active, data.used)
         factor = Factor.of(data, jnp.where(face, 0, newton.ratio), rows)
-        masked = lambda v: jnp.concatenate([v[:n], jnp.where(active, v[n:], 0)])
+        # onto the face, and beside it a system whose solution shows whether there is one
+        image = jnp.where(guess.on, data.product(base), jnp.concatenate([point.curved / central.tau + forces, point.image[n:] / central.tau]))
+        left, probe = data.offset - image, trees.varied(base)
+        sides = jnp.stack([left, probe], axis=1)
+        sides = jnp.concatenate([sides[:n], jnp.where(active[:, None], sides[n:], 0)])
         rounds = 1 if dtype == jnp.float64 else 3
-        to, reach, total = solved(newton, factor, face, masked(data.offset - image), masked(known), rounds)
+        to, reach, left, total = solved(newton, factor, face, sides, rounds)
         moved = newton.moved(to, reach)
         fine = trees.all_finite(moved)
         found = base + total[:, 0]
@@ -176,7 +178,7 @@ class InteriorPoint(Solver):
         # the next trial takes what is violated for active, and lets go what pulls
         again = face & ~accepted & (guess.count + 1 < trials)
         active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
-        regular = jnp.max(jnp.abs(total[:, 1] - probe)) <= 1e-3
+        regular = trees.max_abs(left[:, 1]) <= 1e-3 * trees.max_abs(sides[:, 1])
         guess = Guess(again, guess.count + face, active, found, factor, accepted & regular)
         least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)

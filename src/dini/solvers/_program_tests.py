@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from ..products import vdot
+from ..products import dot, vdot
 from ._scaled_program import Scaled
 
 
@@ -21,10 +21,12 @@ class Point(NamedTuple):
 
     @classmethod
     def of(cls, data: Scaled, v: Any, s: Any, *others: Any) -> tuple[Point, list[Any]]:
-        """Evaluate a point, and the products of some others with ``S`` at the same time."""
-        lone = jnp.where(jnp.arange(v.size) < data.n, v, 0)
-        images = data.product(jnp.stack([v, lone, *others], axis=1))
-        return cls(v, s, images[:, 0], images[: data.n, 1]), [images[:, 2 + i] for i in range(len(others))]
+        """Evaluate a point, and the forces of other multipliers at the same time."""
+        n = data.n
+        curved = dot(data.quadratic, v[:n])
+        forces = data.back(jnp.stack([v[n:], *others], axis=1)) if others else data.back(v[n:])[:, None]
+        image = jnp.concatenate([curved + forces[:, 0], data.rows(v[:n])])
+        return cls(v, s, image, curved), [forces[:, 1 + i] for i in range(len(others))]
 
     def error(self, data: Scaled, scale: Any = 1) -> Any:
         """Return the largest residual of the conditions, relative to its terms, and the duality gap beside the value.

@@ -39,8 +39,8 @@ _ROUNDS = 12
 class Scaled(NamedTuple):
     """The data in the program's own units; columns stand side by side in products."""
 
-    #: :math:`S` without the rows of bounds, and :math:`C` without them
-    system: jax.Array
+    quadratic: jax.Array
+    #: :math:`C` without the rows of bounds
     matrix: jax.Array
     #: :math:`Q + \rho I`
     base: jax.Array
@@ -81,13 +81,8 @@ class Scaled(NamedTuple):
 
     def product(self, v: jax.Array) -> jax.Array:
         """Return ``S v``."""
-        n, first = self.n, self.system.shape[0]
-        top = dot(self.system, v[:first])
-        x, gradient, rows = v[:n], top[:n], [top[n:]]
-        for i, sign in enumerate(self.signs):
-            gradient = gradient + sign * v[first + i * n : first + (i + 1) * n]
-            rows.append(sign * x)
-        return jnp.concatenate([gradient, *rows])
+        x = v[: self.n]
+        return jnp.concatenate([dot(self.quadratic, x) + self.back(v[self.n :]), self.rows(x)])
 
     def rows(self, x: jax.Array) -> jax.Array:
         """Return ``C x``."""
@@ -206,13 +201,13 @@ def scaled(problem: Any) -> Scaled:
         fixed = fixed.at[h.size - 2 * n : h.size - n].set(equal)
         live = live & ~jnp.concatenate([jnp.zeros(h.size - 2 * n, bool), equal, equal])
     length, objective = _sizes(system[:n, :n], D * c, h, live, fixed)
-    system = system.at[:n, :n].multiply(objective * length**2)
+    Q = objective * length**2 * system[:n, :n]
     h = jnp.where(live | fixed, h / length, 1)
     delta = regularization(n, dtype)
-    base = system[:n, :n] + delta * jnp.eye(n, dtype=dtype)
+    base = Q + delta * jnp.eye(n, dtype=dtype)
     there = lambda part: None if part is None else ()
     return Scaled(
-        system,
+        Q,
         system[n:, :n],
         base,
         jnp.concatenate([-objective * length * D * c, h]),
@@ -265,10 +260,10 @@ class Factor(NamedTuple):
         return cls(inverse, weights, shares)
 
     def product(self, data: Scaled, v: jax.Array) -> jax.Array:
-        """Return the system's product with columns, whose rows that are not in it are zero."""
-        n, rows = data.n, (self.shares > 0)[:, None]
+        """Return the system's product with a vector whose rows that are not in it are zero."""
         image = data.product(v)
-        return jnp.concatenate([image[:n], jnp.where(rows, image[n:] - self.weights[:, None] * v[n:], 0)])
+        rows = jnp.where(self.shares > 0, image[data.n :] - self.weights * v[data.n :], 0)
+        return jnp.concatenate([image[: data.n], rows])
 
     def rough(self, data: Scaled, r: jax.Array) -> jax.Array:
         """Solve the regularized system for some columns."""
@@ -276,7 +271,20 @@ class Factor(NamedTuple):
         x = dot(self.inverse.T, dot(self.inverse, r[:n] + data.back(shares * r[n:])))
         return jnp.concatenate([x, shares * (data.rows(x) - r[n:])])
 
-    def solve(self, data: Scaled, r: jax.Array, rounds: int) -> jax.Array:
-        """Solve the system, with so many rounds of refinement, in a loop that compiles once."""
-        refine = lambda _, v: v + self.rough(data, r - self.product(data, v))
-        return jax.lax.fori_loop(0, rounds + 1, refine, jnp.zeros_like(r))
+    def left(self, data: Scaled, v: jax.Array) -> jax.Array:
+        r"""Return what a solution of the regularized system leaves in the system itself: :math:`(\rho x, -\delta w)`."""
+        delta = regularization(data.n, v.dtype)
+        return jnp.concatenate([delta * v[: data.n], -delta * v[data.n :]])
+
+    def solve(self, data: Scaled, r: jax.Array, rounds: int) -> tuple[jax.Array, jax.Array]:
+        """Return the solution for some columns, and what it leaves, but for rounding.
+
+        So many rounds solve for what is left, in a loop that compiles once.
+        """
+
+        def one(_: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            total, left = now
+            v = self.rough(data, left)
+            return total + v, self.left(data, v)
+
+        return jax.lax.fori_loop(0, rounds + 1, one, (jnp.zeros_like(r), r))
