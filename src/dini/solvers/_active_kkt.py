@@ -52,7 +52,7 @@ class ActiveKKT:
         del structure
         factor, rows, singular = self.general
         flat, unravel = jax.flatten_util.ravel_pytree(b)
-        rounds = 3 if flat.dtype == jnp.float64 else 6
+        rounds = 2 if flat.dtype == jnp.float64 else 6
 
         def refine(_: Any, w: Any) -> Any:
             left = trees.sub(b, matvec(w))

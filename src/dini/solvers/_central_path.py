@@ -133,19 +133,22 @@ def solved(newton: Newton, factor: Factor, face: Any, sides: Any, rounds: int) -
     """Return the direction of predictor and corrector, how far it reaches, and the solution for two other columns.
 
     These ``sides`` take the place of the right-hand sides where ``face`` says so: in two passes of one loop, which
-    compile once, there is first a solve and then one for what it has left, in truth of the first column, and but for
-    rounding of the second. What is left at last is returned, too.
+    compile once, there is first a solve and then one for what the regularization has left. What is left at last is
+    returned, too. Each pass takes ``rounds`` of refinement.
     """
     data = newton.data
 
     def one(_: Any, now: Any) -> Any:
         aim, _, _, left, total = now
-        v, rest = factor.solve(data, jnp.where(face, left, newton.right(aim)), rounds)
-        to = newton.direction(aim, v, rest)
+        right = jnp.where(face, left, newton.right(aim))
+        v = factor.rough(data, right)
+        left = factor.left(data, v)
+        for _ in range(rounds):
+            more = factor.rough(data, left)
+            v, left = v + more, factor.left(data, more)
+        to = newton.direction(aim, v, left)
         reach = newton.reach(to)
-        total = total + v
-        left = jnp.stack([sides[:, 0] - factor.product(data, total[:, 0]), rest[:, 1]], axis=1)
-        return newton.corrected(to, reach), to, reach, left, total
+        return newton.corrected(to, reach), to, reach, left, total + v
 
     start = newton.aim(), jax.tree.map(jnp.zeros_like, newton.at), newton.last, sides, jnp.zeros_like(sides)
     _, to, reach, left, total = jax.lax.fori_loop(0, 2, one, start)

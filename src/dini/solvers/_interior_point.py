@@ -33,7 +33,6 @@ class Guess(NamedTuple):
     on: Any
     count: Any
     active: Any
-    v: Any
     #: the system of the last step, and whether it was that of the active rows, and regular
     factor: Factor
     known: Any
@@ -117,7 +116,7 @@ class InteriorPoint(Solver):
         convex = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
         convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.quadratic))
         factor = Factor(jnp.zeros((n, n), dtype), jnp.zeros_like(central.s), jnp.zeros_like(central.s))
-        guess = Guess(~jnp.any(data.live), zero, data.fixed, jnp.zeros_like(v), factor, zero > 0)
+        guess = Guess(~jnp.any(data.live), zero, data.fixed, factor, zero > 0)
         infinity = jnp.full((), jnp.inf, dtype)
         return State(infinity, zero + Status.RUNNING, data, central, convex, infinity, zero, guess)
 
@@ -130,7 +129,7 @@ class InteriorPoint(Solver):
 
         # rows whose multipliers are larger than their slacks are tried as equations
         active = jnp.where(guess.on, guess.active, jnp.where(data.live, central.v[n:] > central.s, data.fixed))
-        base = jnp.where(guess.on, guess.v, central.v / central.tau)
+        base = central.v / central.tau
         base = jnp.concatenate([base[:n], jnp.where(active, base[n:], 0)])
         point, (forces,) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base[n:])
         away = point.error(data, central.tau)
@@ -142,15 +141,15 @@ class InteriorPoint(Solver):
         rows = jnp.where(face, active, data.used)
         factor = Factor.of(data, jnp.where(face, 0, newton.ratio), rows)
         # onto the face, and beside it a system whose solution shows whether there is one
-        image = jnp.where(guess.on, data.product(base), jnp.concatenate([point.curved / central.tau + forces, point.image[n:] / central.tau]))
-        left, probe = data.offset - image, trees.varied(base)
-        sides = jnp.stack([left, probe], axis=1)
+        image = jnp.concatenate([point.curved / central.tau + forces, point.image[n:] / central.tau])
+        sides = jnp.stack([data.offset - image, trees.varied(base)], axis=1)
         sides = jnp.concatenate([sides[:n], jnp.where(active[:, None], sides[n:], 0)])
-        rounds = 1 if dtype == jnp.float64 else 3
-        to, reach, left, total = solved(newton, factor, face, sides, rounds)
+        single = dtype != jnp.float64
+        to, reach, left, onto = solved(newton, factor, face, sides, 2 if single else 0)
+        onto = factor.refined(data, sides[:, 0], onto[:, 0], face, 3 if single else 2)
         moved = newton.moved(to, reach)
         fine = trees.all_finite(moved)
-        found = base + total[:, 0]
+        found = base + onto
         slack = jnp.where(active, 0, data.offset[n:] - data.rows(found[:n]))
         end, _ = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))
         miss = end.error(data)
@@ -179,7 +178,7 @@ class InteriorPoint(Solver):
         again = face & ~accepted & (guess.count + 1 < trials)
         active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
         regular = trees.max_abs(left[:, 1]) <= 1e-3 * trees.max_abs(sides[:, 1])
-        guess = Guess(again, guess.count + face, active, found, factor, accepted & regular)
+        guess = Guess(again, guess.count + face, active, factor, accepted & regular)
         least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 

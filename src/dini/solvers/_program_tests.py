@@ -68,8 +68,6 @@ def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
     rows = jnp.where(data.live, jnp.maximum(rows, 0), jnp.where(data.fixed, rows, 0))
     forces, curved = _largest(jnp.stack([at.image[:n] - at.curved, at.curved]))
     broken = jnp.maximum(curved, jnp.max(jnp.abs(rows), initial=0))
-    ahead = jnp.stack([
-        -vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:]), vdot(data.offset[:n], at.v[:n])
-    ])
+    ahead = jnp.stack([-vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:]), vdot(data.offset[:n], at.v[:n])])
     far = jnp.where(ahead > 0, jnp.stack([forces, broken]) / jnp.where(ahead > 0, ahead, 1), jnp.inf)
     return far[0], far[1]

@@ -276,15 +276,15 @@ class Factor(NamedTuple):
         delta = regularization(data.n, v.dtype)
         return jnp.concatenate([delta * v[: data.n], -delta * v[data.n :]])
 
-    def solve(self, data: Scaled, r: jax.Array, rounds: int) -> tuple[jax.Array, jax.Array]:
-        """Return the solution for some columns, and what it leaves, but for rounding.
+    def refined(self, data: Scaled, r: jax.Array, v: jax.Array, needed: jax.Array, rounds: int) -> jax.Array:
+        """Return a solution for one right-hand side after rounds of refinement, which are taken where it is needed.
 
-        So many rounds solve for what is left, in a loop that compiles once.
+        A batch takes none where no lane needs it.
         """
 
-        def one(_: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            total, left = now
-            v = self.rough(data, left)
-            return total + v, self.left(data, v)
+        def one(now: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+            count, v = now
+            left = r - self.product(data, v)
+            return count + 1, v + self.rough(data, left[:, None])[:, 0]
 
-        return jax.lax.fori_loop(0, rounds + 1, one, (jnp.zeros_like(r), r))
+        return jax.lax.while_loop(lambda now: needed & (now[0] < rounds), one, (jnp.zeros((), jnp.int32), v))[1]
