@@ -176,7 +176,9 @@ def main() -> None:
         n = int(rng.integers(2, args.largest + 1))
         m, p = int(rng.integers(0, n // 2 + 1)), int(rng.integers(1, 2 * n + 1))
         programs = [program(kind, n, m, p, rng) for _ in range(args.lanes)]
-        form = tuple(name for name in NAMES if any(np.isfinite(d[name]).any() for d in programs) and programs[0][name].size)
+        form = tuple(
+            name for name in NAMES if any(np.isfinite(d[name]).any() for d in programs) and programs[0][name].size
+        )
         out = solved(form, [jnp.asarray(np.stack([d[name] for d in programs])) for name in form])
         out = jax.tree.map(np.asarray, out)
         for i, d in enumerate(programs):
@@ -199,7 +201,9 @@ def main() -> None:
         sys.stdout.flush()
     show = lambda counts: ", ".join(f"{count} {name}" for name, count in counts.most_common())
     for kind in ours:
-        print(f"{kind:17s} steps {np.median(steps[kind]):.0f} (at most {max(steps[kind])}): {show(ours[kind])} | {show(theirs[kind])}")
+        print(
+            f"{kind:17s} steps {np.median(steps[kind]):.0f} (at most {max(steps[kind])}): {show(ours[kind])} | {show(theirs[kind])}"
+        )
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class Newton(NamedTuple):
         """Return how far positive numbers stay positive."""
         data, at, n = self.data, self.at, self.data.n
         falls = jnp.stack([to.s / jnp.where(data.live, at.s, 1), to.v[n:] / self.w])
-        falls = jnp.max(jnp.where(data.live, -falls, 0), initial=0)
+        falls = jnp.max(jnp.where(data.live[None, :], -falls, 0), initial=0)
         return 1 / functools.reduce(jnp.maximum, (falls, -to.tau / at.tau, -to.kappa / at.kappa, 1e-3))
 
     def moved(self, to: Central, reach: Any) -> Central:

@@ -98,7 +98,7 @@ class Scaled(NamedTuple):
     def gram(self, weights: jax.Array) -> jax.Array:
         """Return the matrix of :attr:`base` with the weighted squares of the rows."""
         first = self.matrix.shape[0]
-        matrix = self.base + dot(self.matrix.T * weights[:first], self.matrix)
+        matrix = self.base + dot(self.matrix.T * weights[None, :first], self.matrix)
         if not self.signs:
             return matrix
         return matrix + jnp.diag(sum(weights[i : i + self.n] for i in self.ends[:-1]))  # pyright: ignore
@@ -157,7 +157,7 @@ def _equilibrated(system: jax.Array) -> jax.Array:
     size = abs(system)
 
     def largest(scales: jax.Array) -> jax.Array:
-        return scales * jnp.max(size * scales, axis=1, initial=0)
+        return scales * jnp.max(size * scales[None, :], axis=1, initial=0)
 
     def uneven(now: tuple[Any, Any, Any]) -> jax.Array:
         count, _, sizes = now
@@ -188,7 +188,7 @@ def scaled(problem: Any) -> Scaled:
     Q = jnp.zeros((n, n), dtype) if problem.Q is None else 0.5 * (problem.Q + problem.Q.T)
     system = jnp.block([[Q, C.T], [C, jnp.zeros((k, k), dtype)]])
     scales = _equilibrated(system)
-    system = scales[:, None] * system * scales
+    system = scales[:, None] * system * scales[None, :]
     D, E = scales[:n], scales[n:]
     h = [part * E[i : i + part.size] for part, i in ((problem.b, 0), (problem.h, m)) if part is not None]
     h += [sign * bound / D for sign, bound in ((1, problem.upper), (-1, problem.lower)) if bound is not None]
