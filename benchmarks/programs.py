@@ -190,7 +190,7 @@ def main() -> None:
             if end == "CONVERGED":
                 left = residual(d, np.float64(out.x[i]), y, z, mu)
                 if not left <= wrong:
-                    end = f"WRONG OPTIMAL"
+                    end = "WRONG OPTIMAL"
                     if args.show:
                         print(f"{kind} n={n} m={m} p={p} batch {batch} lane {i}: residual {left:.1e}")
             elif args.show and end in ("STALLED", "MAX_STEPS", "NONFINITE", "NOT_CONVEX"):
@@ -202,7 +202,8 @@ def main() -> None:
     show = lambda counts: ", ".join(f"{count} {name}" for name, count in counts.most_common())
     for kind in ours:
         print(
-            f"{kind:17s} steps {np.median(steps[kind]):.0f} (at most {max(steps[kind])}): {show(ours[kind])} | {show(theirs[kind])}"
+            f"{kind:17s} steps {np.median(steps[kind]):.0f} (at most {max(steps[kind])}): "
+            f"{show(ours[kind])} | {show(theirs[kind])}"
         )
 
 

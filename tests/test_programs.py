@@ -263,14 +263,12 @@ def test_equalities_alone_and_redundant_rows():
 
 def test_a_weakly_active_bound_is_a_tie():
     """Trap 13: min (x - p)^2, x >= 0 has no derivative at p = 0, and the certificate says so; elsewhere it is exact."""
-    point = lambda p: dini.quadratic_program(Q=2 * jnp.eye(1), c=-2 * p, lower=0.0).x[0]
-    value_and_grad = dini.certified.value_and_grad(point)
+    certified = dini.Implicit(certify=True)
+    point = lambda p: dini.quadratic_program(Q=2 * jnp.eye(1), c=-2 * p, lower=0.0, differentiation=certified).x[0]
     for p, slope in ((1.0, 1.0), (-1.0, 0.0)):
-        (_, gradient), certificate = value_and_grad(jnp.array([p]))
-        assert certificate.reliable
-        np.testing.assert_allclose(gradient, [slope], atol=1e-12)
-    _, certificate = value_and_grad(jnp.array([0.0]))
-    assert not certificate.reliable
+        np.testing.assert_allclose(jax.grad(point)(jnp.array([p])), [slope], atol=1e-12)
+    with pytest.raises(dini.DerivativeError, match="TIE"):
+        jax.grad(point)(jnp.array([0.0]))
 
 
 def test_solves_share_nothing_and_steps_have_no_derivative():

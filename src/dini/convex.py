@@ -42,15 +42,15 @@ class ProgramSolution(Solution):
 
     ``x`` is the point, ``value`` the objective, and ``status`` how the solve ended. Where there is no solution (seen
     with ``on_failure="ignore"``, or in a lane under ``vmap``) the certificate stands in its place: with the status
-    ``PRIMAL_INFEASIBLE`` the multipliers are :math:`y` and :math:`z, \\mu`, such that :math:`A^\\top y + G^\\top z + \\mu
-    = 0` and the right-hand sides weighted by them sum up to less than zero; with ``DUAL_INFEASIBLE`` the point is a ray
-    along which the objective falls without bound (:attr:`ray`).
+    ``PRIMAL_INFEASIBLE`` the multipliers are such that :math:`A^\top y + G^\top z + \mu = 0` and the right-hand sides
+    weighted by them sum up to less than zero; with ``DUAL_INFEASIBLE`` the point is a ray along which the objective
+    falls without bound (:attr:`ray`).
 
     Examples
     --------
     >>> import dini, jax.numpy as jnp
     >>> solution = dini.quadratic_program(Q=jnp.eye(2), c=jnp.array([-2.0, 0.5]), lower=0.0, upper=1.0)
-    >>> print(solution.x, solution.multipliers.bounds, solution.active.upper, solution.slacks.lower)
+    >>> print(solution.x.round(3), solution.multipliers.bounds, solution.active.upper, solution.slacks.lower)
     [1. 0.] [ 1.  -0.5] [ True False] [1. 0.]
     """
 
@@ -113,7 +113,9 @@ def quadratic_program(
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
 ) -> ProgramSolution:
-    r"""Minimize :math:`\tfrac12 x^\top Q x + c^\top x` subject to :math:`Ax = b`, :math:`Gx \le h`, :math:`l \le x \le u`.
+    r"""Minimize a convex quadratic function under linear constraints.
+
+    .. math:: \min_x \tfrac12 x^\top Q x + c^\top x \quad \text{subject to} \quad Ax = b,\; Gx \le h,\; l \le x \le u
 
     Every part may be missing: without ``Q`` this is a linear program, without inequalities and bounds one linear
     system. The solution is a differentiable function of all data, in every mode and order; see
@@ -141,8 +143,6 @@ def quadratic_program(
     >>> def project(y):
     ...     return dini.quadratic_program(Q=jnp.eye(3), c=-y, A=jnp.ones((1, 3)), b=jnp.ones(1), lower=0.0).x
     >>> y = jnp.array([0.9, 0.5, -1.0])
-    >>> print(project(y).round(3))
-    [0.7 0.3 0. ]
     >>> print(jax.jacobian(project)(y).round(3))
     [[ 0.5 -0.5  0. ]
      [-0.5  0.5  0. ]

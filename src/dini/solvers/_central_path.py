@@ -29,7 +29,7 @@ from ._program_tests import Point
 from ._scaled_program import Factor, Scaled
 
 #: how much of the way to the boundary a step may go
-_STAY = 0.995
+_STAY = 0.99
 
 
 class Central(NamedTuple):
@@ -105,8 +105,11 @@ class Newton(NamedTuple):
         predicted = self.aim()
         sigma = (1 - jnp.minimum(reach, 1)) ** 3
         center = sigma * (jnp.sum(predicted.products) + predicted.last) / (jnp.sum(data.live) + 1)
-        products = predicted.products + to.s * to.v[data.n :] - center
-        return Aim(sigma, jnp.where(data.live, products, 0), at.tau * at.kappa + to.tau * to.kappa - center)
+        # of a predictor that cannot be followed, the second-order term would lead away from the path
+        share = jnp.minimum(reach, 1) ** 2
+        products = predicted.products + share * to.s * to.v[data.n :] - center
+        last = at.tau * at.kappa + share * to.tau * to.kappa - center
+        return Aim(sigma, jnp.where(data.live, products, 0), last)
 
     def reach(self, to: Central) -> Any:
         """Return how far positive numbers stay positive."""

@@ -149,7 +149,9 @@ def regularization(size: int, dtype: Any) -> float:
 def _power(size: jax.Array) -> jax.Array:
     """Return the power of two next to a positive number, one for zero."""
     known = (size > 0) & jnp.isfinite(size)
-    return jnp.where(known, jnp.exp2(jnp.round(jnp.log2(jnp.where(known, size, 1)))), 1).astype(size.dtype)
+    power = jnp.round(jnp.log2(jnp.where(known, size, 1))).astype(jnp.int32)
+    # the function exp2 is a product of rounded numbers
+    return jnp.ldexp(jnp.ones_like(size), power)
 
 
 def _equilibrated(system: jax.Array) -> jax.Array:
@@ -272,7 +274,7 @@ class Factor(NamedTuple):
         return jnp.concatenate([x, shares * (data.rows(x) - r[n:])])
 
     def left(self, data: Scaled, v: jax.Array) -> jax.Array:
-        r"""Return what a solution of the regularized system leaves in the system itself: :math:`(\rho x, -\delta w)`."""
+        r"""Return what a solution of the regularized system leaves in the system: :math:`(\rho x, -\delta w)`."""
         delta = regularization(data.n, v.dtype)
         return jnp.concatenate([delta * v[: data.n], -delta * v[data.n :]])
 
