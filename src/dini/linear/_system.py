@@ -250,6 +250,8 @@ class System:
         w, flagged = trees.where(top == 0, trees.zeros_like(w), w), flagged & (top != 0)
         left = trees.sub(self._matvec(w), b)
         residual = self._reachable(left, b) if getattr(solver, "least_squares", False) else trees.norm(left)
+        if hasattr(solver, "relative"):  # whose parts have units of their own
+            residual = solver.relative(left, b, w)
         return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)
 
     def _apply(self, solver: Any, b: Any) -> tuple[Any, jax.Array]:

@@ -38,7 +38,9 @@ class ActiveKKT:
             return self
 
         def factorize(_: Any) -> Any:
-            made = Dense("lu").factorize(matvec, like, None)
+            units = self.data.units(like)
+            product = lambda v: _times(units, matvec(_times(units, v)))
+            made = Dense("lu").factorize(product, like, None)
             return jnp.asarray(True), made.factor, made.rows, made.singular
 
         nothing = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(factorize, 0))
@@ -51,7 +53,8 @@ class ActiveKKT:
         """Return the solution and whether the matrix looks singular."""
         del structure
         factor, rows, singular = self.general
-        flat, unravel = jax.flatten_util.ravel_pytree(b)
+        units = self.data.units(b)
+        flat, unravel = jax.flatten_util.ravel_pytree(_times(units, b))
         rounds = 2 if flat.dtype == jnp.float64 else 6
 
         def refine(_: Any, w: Any) -> Any:
@@ -61,15 +64,30 @@ class ActiveKKT:
             return trees.add(w, self.data.step(step, left, self.factor.shares > 0))
 
         def eliminate(_: Any) -> Any:
-            return jnp.asarray(True), unravel(jax.scipy.linalg.lu_solve(factor, flat / rows, check_finite=False))
+            w = unravel(jax.scipy.linalg.lu_solve(factor, flat / rows, check_finite=False))
+            return jnp.asarray(True), _times(units, w)
 
         w = jax.lax.fori_loop(0, rounds, refine, trees.zeros_like(b))
         w = jax.lax.while_loop(lambda now: ~now[0], eliminate, (self.known, w))[1]
         return w, singular & ~self.known
 
+    def relative(self, left: Any, b: Any, w: Any) -> jax.Array:
+        """Return the size of a residual beside the right-hand side, in the program's units, in which both have one.
+
+        Rounding errors of a large solution count as none.
+        """
+        units = self.data.units(b)
+        size = trees.max_abs(jax.tree.map(jnp.divide, w, units)) / self.data.objective
+        size = jnp.maximum(trees.max_abs(_times(units, b)), trees.eps(b) ** 0.5 * size)
+        return trees.max_abs(_times(units, left)) / jnp.where(size > 0, size, 1)
+
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.5
+
+
+def _times(units: Any, tree: Any) -> Any:
+    return jax.tree.map(jnp.multiply, units, tree)
 
 
 def held_alike(problem: Any, x: Any, data: Scaled, active: jax.Array) -> jax.Array:

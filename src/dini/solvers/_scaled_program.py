@@ -119,6 +119,17 @@ class Scaled(NamedTuple):
         )
         return PrimalDual(x * self.columns * self.length, dual)
 
+    def units(self, like: PrimalDual) -> PrimalDual:
+        r"""Return what a point's parts are in the user's units; those of residuals are one over :math:`\varphi` of it."""
+        share, many = self.objective * self.length, 0 if self.equalities is None else self.equalities.shape[0]
+        rows = self.scales / share
+        dual = Multipliers(
+            None if like.dual.equality is None else rows[:many],
+            None if like.dual.inequality is None else rows[many:],
+            None if like.dual.bounds is None else 1 / (self.columns * share),
+        )
+        return PrimalDual(self.columns * self.length, dual)
+
     def residual(self, tree: PrimalDual) -> jax.Array:
         """Return a residual of the program's conditions in its own units, where all rows hold with equality."""
         gradient, dual = tree
