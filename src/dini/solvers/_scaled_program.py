@@ -120,7 +120,7 @@ class Scaled(NamedTuple):
         return PrimalDual(x * self.columns * self.length, dual)
 
     def units(self, like: PrimalDual) -> PrimalDual:
-        r"""Return what a point's parts are in the user's units; those of residuals are one over :math:`\varphi` of it."""
+        r"""Return the units of a point's parts; :math:`\varphi` times these are one over those of residuals."""
         share, many = self.objective * self.length, 0 if self.equalities is None else self.equalities.shape[0]
         rows = self.scales / share
         dual = Multipliers(
