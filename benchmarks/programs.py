@@ -198,7 +198,8 @@ def main() -> None:
             ours[kind][end] += 1
             if not args.no_clarabel:
                 theirs[kind][clarabel(d)] += 1
-        sys.stdout.flush()
+        total = sum(map(sum, (counts.values() for counts in ours.values())))
+        print(f"batch {batch}: {kind}, {total} programs so far", file=sys.stderr, flush=True)
     show = lambda counts: ", ".join(f"{count} {name}" for name, count in counts.most_common())
     for kind in ours:
         print(
