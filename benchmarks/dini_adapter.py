@@ -186,6 +186,16 @@ def f3():
         )
 
 
+def f4():
+    """Quadratic programs, forward and backward."""
+    import f4_qp as fam
+
+    def program(p):
+        return lambda Q, q, A, b, G, h: dini.quadratic_program(Q=Q, c=q, A=A, b=b, G=G, h=h).x
+
+    fam.jax_both(f"{NAME} quadratic_program (default)", program)
+
+
 def f5():
     """Nonlinear least squares and roots."""
     import f5_lsq_root as fam

@@ -25,13 +25,14 @@ FAMILIES = {
     "f1": ("f1_hypergrad.py", "Hypergradients of ridge and logistic regression"),
     "f2": ("f2_lasso.py", "Lasso and elastic net: the path and gradients"),
     "f3": ("f3_svm.py", "Dual of the multiclass SVM, implicit and unrolled"),
+    "f4": ("f4_qp.py", "Quadratic programs, forward and backward"),
     "f5": ("f5_lsq_root.py", "Nonlinear least squares and roots"),
     "f6": ("f6_minimise.py", "Unconstrained minimization"),
     "f7": ("f7_deq.py", "Fixed points and an equilibrium layer"),
     "f8": ("f8_projections.py", "Projections, forward and backward"),
     "f9": ("f9_overhead.py", "Compilation, dispatch, memory, import"),
 }
-JAX_PEERS = "dini,jax,optimistix,optax"
+JAX_PEERS = "dini,jax,optimistix,optax,qpax"
 #: peers that are not in JAX, and are the measure of a family
 COMPILED = {"f2": "celer,scikit"}
 

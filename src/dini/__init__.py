@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
 from .checks.hints import missing_name as _missing_name
+from .convex import ProgramSolution, quadratic_program
 from .deferred import deferred as _deferred
 from .differentiation import (
     Auto,
@@ -29,9 +30,11 @@ from .problems import (
     LeastSquares,
     LinearComposite,
     Minimize,
+    Multipliers,
     NonlinearProgram,
     PrimalDual,
     Quadratic,
+    QuadraticProgram,
     Root,
 )
 from .solution import Solution, Stats
@@ -58,6 +61,7 @@ from .solvers import (
     FrankWolfe,
     GaussNewton,
     GradientDescent,
+    InteriorPoint,
     LevenbergMarquardt,
     MirrorDescent,
     NelderMead,
@@ -114,6 +118,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "Implicit",
+    "InteriorPoint",
     "JacobianFree",
     "LeastSquares",
     "LevenbergMarquardt",
@@ -122,6 +127,7 @@ __all__ = [
     "MirrorDescent",
     "Monitor",
     "Monitors",
+    "Multipliers",
     "NelderMead",
     "Neumann",
     "Newton",
@@ -133,12 +139,14 @@ __all__ = [
     "OptaxSolver",
     "PolyakSGD",
     "PrimalDual",
+    "ProgramSolution",
     "ProgressBar",
     "ProjectedGradient",
     "ProjectedNewton",
     "ProximalGradient",
     "ProximalNewton",
     "Quadratic",
+    "QuadraticProgram",
     "Record",
     "Root",
     "Solution",
@@ -163,6 +171,7 @@ __all__ = [
     "one_sided_jvp",
     "penalties",
     "perturbed",
+    "quadratic_program",
     "root",
     "root_jvp",
     "root_vjp",

@@ -18,7 +18,7 @@ from .differentiation import Implicit
 from .functions.costs import Cost, cost, reached
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
 from .solvers import (
     BFGS,
     LBFGS,
@@ -26,6 +26,7 @@ from .solvers import (
     Anderson,
     CondatVu,
     GaussNewton,
+    InteriorPoint,
     LevenbergMarquardt,
     Newton,
     NonlinearInteriorPoint,
@@ -83,13 +84,14 @@ _QUICK_STEPS = Choice(
 _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
 _NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
+_INTERIOR_POINT = Choice(InteriorPoint(), "InteriorPoint()")
 
 
 @record
 class Default(Solver):
     """The choice of a verb, which is made where the problem is traced."""
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram)
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram, QuadraticProgram)
     composite = True
     max_steps: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -108,6 +110,8 @@ class Default(Solver):
             return _root(problem, x, args)
         if isinstance(problem, NonlinearProgram):
             return _NONLINEAR_INTERIOR_POINT
+        if isinstance(problem, QuadraticProgram):
+            return _INTERIOR_POINT
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
 
 

@@ -37,6 +37,7 @@ CHOICES = (
     "CondatVu()",
     "Anderson()",
     "NonlinearInteriorPoint()",
+    "InteriorPoint()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not
@@ -206,12 +207,12 @@ class Solution:
             raise AttributeError(f"Solution has no attribute {name!r}. {hint}", name=name, obj=self)
 
 
-def _flatten(solution: Solution) -> tuple[tuple[Any, ...], None]:
+def flatten(solution: Solution) -> tuple[tuple[Any, ...], None]:
     own = solution.__dict__
     return (own["x"], own["figures"], own["aux"], own["state"], own["history"], own["multipliers"]), None
 
 
-def _flatten_with_keys(solution: Solution) -> tuple[tuple[Any, ...], None]:
+def flatten_with_keys(solution: Solution) -> tuple[tuple[Any, ...], None]:
     return tuple((GetAttrKey(name), solution.__dict__[name]) for name in _NAMES), None
 
 
@@ -224,7 +225,7 @@ def _unflatten(aux: None, children: Any) -> Solution:
     return solution
 
 
-register_pytree_with_keys(Solution, _flatten_with_keys, _unflatten, _flatten)
+register_pytree_with_keys(Solution, flatten_with_keys, _unflatten, flatten)
 
 
 def _chosen(figures: np.ndarray) -> str | None:

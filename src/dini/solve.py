@@ -26,7 +26,7 @@ from .functions import UserFunction, recognised
 from .functions.traces import untraced
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root
+from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .solution import CHOICES, Solution, failure
@@ -34,7 +34,7 @@ from .solvers import Function, Solver
 from .solvers.shared._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
 
-Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram
+Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram | QuadraticProgram
 
 _IMPLICIT = Implicit()
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex

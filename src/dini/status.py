@@ -40,6 +40,9 @@ class Status(enum.IntEnum):
     NO_BRACKET = 10
     DISCONTINUOUS = 11
     STOPPED = 12
+    PRIMAL_INFEASIBLE = 13
+    DUAL_INFEASIBLE = 14
+    NOT_CONVEX = 15
     LOCALLY_INFEASIBLE = 16
 
     @property
@@ -76,6 +79,12 @@ _EXPLANATIONS = {
     Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a "
     "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
     Status.STOPPED: "A callback stopped the solve before its stopping test.",
+    Status.PRIMAL_INFEASIBLE: "No point satisfies all constraints: a combination of them, whose multipliers were "
+    "found, contradicts itself. Loosen or drop constraints, or add a slack variable with a price to them.",
+    Status.DUAL_INFEASIBLE: "The objective falls without bound along a ray that was found, on which all "
+    "constraints hold. Check the sign of the objective, and bound the unknown or add a quadratic term.",
+    Status.NOT_CONVEX: "The quadratic term has a direction of negative curvature, so that the program is not convex: "
+    "its `Q` must be positive semidefinite. Check its sign, or use a solver for nonlinear problems.",
     Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation "
     "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
     "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",

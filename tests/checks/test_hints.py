@@ -179,10 +179,10 @@ def test_errors_inside_the_functions_of_a_linear_composite_are_not_touched():
 
 
 NAMES = {
-    "OSQP": (dini, r"module 'dini' has no attribute 'OSQP'. Write dini.minimize\(dini.Quadratic.*quadratic_program"),
+    "OSQP": (dini, r"module 'dini' has no attribute 'OSQP'. Write dini.quadratic_program\(Q=Q"),
     "ScipyMinimize": (dini, r"Write dini.minimize\(fun, x0\)"),
     "projection": (dini, r"dini.sets.Simplex\(\).project"),
-    "BoxOSQP": (dini.solvers, "module 'dini.solvers' has no attribute 'BoxOSQP'. Write dini.minimize"),
+    "BoxOSQP": (dini.solvers, "module 'dini.solvers' has no attribute 'BoxOSQP'. Write dini.quadratic_program"),
     "L1": (dini, "It is dini.penalties.L1"),
     "StrongWolfe": (dini, "It is dini.solvers.StrongWolfe"),
     "Simplex": (dini.penalties, "It is dini.sets.Simplex"),

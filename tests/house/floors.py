@@ -37,7 +37,7 @@ FLOORS = [
     (("solve",), "the road"),
     (("batches", "iterators"), "the road for batches of problems and for streams of data"),
     (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
-    (("verbs",), "the doors to the road"),
+    (("convex", "verbs"), "the doors to the road; that of quadratic programs is `convex`"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 

@@ -121,11 +121,7 @@ _SCIPY = {
     "brentq": "Chandrupatla",
 }
 
-_QP = (
-    "dini.minimize(dini.Quadratic(Q, c), x0, constraint=dini.sets.Box(l, u)), or dini.sets.Polyhedron for other "
-    "inequalities. A solver of your own gets its derivative by dini.custom_root(dini.conditions.quadratic_program()); "
-    "there is none of general quadratic programs yet"
-)
+_QP = "dini.quadratic_program(Q=Q, c=c, A=A, b=b, G=G, h=h, lower=l, upper=u), each left out where it is missing"
 _DENSE = "dini.linear.solve(matvec, b, solver=dini.linear.Dense())"
 
 #: what to write for names of JAXopt, Optimistix, SciPy and optax

@@ -24,6 +24,7 @@ from ._descent import (
 from ._geometry import KL, Geometry
 from ._kkt import KKT, multipliers, quadratic_program
 from ._polyhedral import ConvexHull
+from ._program import ProgramKKT
 from ._saddle_point import SaddlePoint
 from ._smoothed import PerturbedProximalGradient, SmoothedProximalGradient
 from ._variational import VariationalInequality
@@ -41,6 +42,7 @@ __all__ = [
     "MirrorDescent",
     "NewtonStep",
     "PerturbedProximalGradient",
+    "ProgramKKT",
     "ProjectedGradient",
     "ProximalGradient",
     "Residual",

@@ -18,7 +18,8 @@ class LinearSolver(Protocol):
     Used for a map and, with its transposed products, for the transpose. More methods are used where they exist:
     ``prepared(matvec, like)`` returns the solver with what it finds out about a map while that is traced,
     ``transposed()`` the solver for the transposed system, ``modified(matvec)`` another map and its solver that are to
-    be used in place of this one, and ``closed(like)`` the solver with all that it closes over as leaves.
+    be used in place of this one, ``relative(left, b, w)`` the size of a residual, and ``closed(like)`` the solver with
+    all that it closes over as leaves.
     """
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:

@@ -249,6 +249,9 @@ class System:
         w, flagged = trees.where(top == 0, trees.zeros_like(w), w), flagged & (top != 0)
         left = trees.sub(self._matvec(w), b)
         residual = self._reachable(left, b) if getattr(solver, "least_squares", False) else trees.norm(left)
+        relative = getattr(solver, "relative", None)
+        if relative is not None:  # whose parts have units of their own
+            residual = relative(left, b, w)
         return Solved(trees.scale(size, trees.scale(unit, w)), residual, flagged)
 
     def _apply(self, solver: Any, b: Any) -> tuple[Any, jax.Array]:

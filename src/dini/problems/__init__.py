@@ -9,6 +9,7 @@ from ._minimize import Minimize
 from ._multipliers import Multipliers
 from ._nonlinear_program import NonlinearProgram
 from ._quadratic import Quadratic
+from ._quadratic_program import QuadraticProgram
 from ._root import Root
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PrimalDual",
     "Problem",
     "Quadratic",
+    "QuadraticProgram",
     "Root",
     "check_unknown",
 ]

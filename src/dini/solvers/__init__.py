@@ -23,6 +23,7 @@ from ._frank_wolfe import FrankWolfe
 from ._function import Function
 from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
+from ._interior_point import InteriorPoint
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
 from ._levenberg_marquardt import LevenbergMarquardt
@@ -66,6 +67,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "HagerZhang",
+    "InteriorPoint",
     "LevenbergMarquardt",
     "LineSearch",
     "MirrorDescent",

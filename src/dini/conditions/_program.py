@@ -1,0 +1,148 @@
+"""The Karush-Kuhn-Tucker conditions of a quadratic program, with the constraints that are active at a point."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .. import trees
+from ..checks.records import record
+from ..trees.products import dot
+from ._base import Condition
+
+
+class _Active(NamedTuple):
+    """Which constraints hold with equality: of the inequalities, of the upper and of the lower bounds."""
+
+    inequality: Any
+    upper: Any
+    lower: Any
+
+
+@record
+class ProgramKKT(Condition):
+    r"""The KKT conditions of a :class:`dini.QuadraticProgram`.
+
+    The unknown is the pair of ``x`` and the multipliers :math:`(y, z, \mu)` of equalities, inequalities and bounds;
+    :math:`\mu` is positive at an upper bound and negative at a lower one. With ``a`` the indicator of the active
+    inequalities, and :math:`\beta` that of the active bounds :math:`x_\text{b}`,
+
+    .. math::
+        F = \begin{pmatrix} Q x + c + A^\top y + G^\top (a \circ z) + \beta \circ \mu \\ A x - b \\
+        a \circ (G x - h) + (1 - a) \circ z \\ \beta \circ (x - x_\text{b}) + (1 - \beta) \circ \mu \end{pmatrix} .
+
+    Its derivative is symmetric, and regular at a nondegenerate solution: the gradients of the active constraints are
+    independent, and ``Q`` is positive definite on what they leave free. An inequality is active where its multiplier
+    is larger than its slack, each beside what is large in the program: at a solution one of them is zero.
+    """
+
+    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+        """Return the residual, a tree like ``x``."""
+        del args
+        point, dual = x
+        active = active_rows(problem, jax.lax.stop_gradient(x))
+        stationary = problem.gradient(point)
+        equal, left, at_bounds = None, None, None
+        if problem.A is not None:
+            stationary = stationary + dot(problem.A.T, dual.equality)
+            equal = dot(problem.A, point) - problem.b
+        if problem.G is not None:
+            a, z = active.inequality, dual.inequality
+            stationary = stationary + dot(problem.G.T, jnp.where(a, z, 0))
+            left = jnp.where(a, dot(problem.G, point) - _finite(a, problem.h), z)
+        if dual.bounds is not None:
+            held = jnp.zeros(point.shape, bool)
+            at_bounds = dual.bounds
+            for bound, holds in ((problem.upper, active.upper), (problem.lower, active.lower)):
+                if bound is not None:
+                    held = held | holds
+                    at_bounds = jnp.where(holds, point - _finite(holds, bound), at_bounds)
+            stationary = stationary + jnp.where(held, dual.bounds, 0)
+        return type(x)(stationary, type(dual)(equal, left, at_bounds))
+
+    def structure(self, problem: Any) -> Any:
+        """Return what is known: the derivative is symmetric."""
+        del problem
+        return "symmetric"
+
+    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+        """Return the largest residual, of stationarity beside the gradient's terms and of the others beside ``x``."""
+        stationary, others = self(problem, x, *args)
+        units = _units(problem, x)
+        return jnp.maximum(trees.max_abs(stationary) / units.slope, trees.max_abs(others) / units.length)
+
+
+def _finite(use: jax.Array, bound: Any) -> jax.Array:
+    """Return a bound where it is used, and zero elsewhere: an infinite one would spoil derivatives."""
+    return jnp.where(use, bound, 0)
+
+
+class _Units(NamedTuple):
+    """What is large in a program: elements of the unknown, and terms of the gradient."""
+
+    length: jax.Array
+    slope: jax.Array
+
+
+def _units(problem: Any, x: Any) -> _Units:
+    point, dual = x
+    slope = trees.max_abs((problem.gradient(jnp.zeros_like(point)), problem.gradient(point)))
+    if problem.A is not None:
+        slope = jnp.maximum(slope, trees.max_abs(dot(problem.A.T, dual.equality)))
+    if dual.bounds is not None:
+        slope = jnp.maximum(slope, trees.max_abs(dual.bounds))
+    length = trees.max_abs(point)
+    for bound in (problem.lower, problem.upper):
+        if bound is not None:
+            least = jnp.min(jnp.where(jnp.isfinite(bound) & (bound != 0), jnp.abs(bound), jnp.inf))
+            length = jnp.where(length > 0, length, jnp.where(jnp.isfinite(least), least, 0))
+    if problem.G is not None:
+        rows = _row_sizes(problem.G)
+        slope = jnp.maximum(slope, jnp.max(rows * jnp.abs(dual.inequality), initial=0))
+        own = jnp.where(jnp.isfinite(problem.h) & (problem.h != 0), jnp.abs(problem.h), jnp.inf) / rows
+        least = jnp.min(own, initial=jnp.inf)
+        length = jnp.where(length > 0, length, jnp.where(jnp.isfinite(least), least, 0))
+    one = lambda size: jnp.where(size > 0, size, 1)
+    return _Units(one(length), one(slope))
+
+
+def _row_sizes(matrix: Any) -> jax.Array:
+    size = jnp.max(jnp.abs(matrix), axis=1, initial=0)
+    return jnp.where(size > 0, size, 1)
+
+
+def _excess(problem: Any, x: Any) -> _Active:
+    """Return multipliers less slacks, both in the units of the unknown; minus infinity where there is no bound."""
+    point, dual = x
+    units = _units(problem, x)
+    share = units.length / units.slope
+    free = jnp.full(point.shape, -jnp.inf, point.dtype)
+    inequality, upper, lower = None, free, free
+    if problem.G is not None:
+        rows = _row_sizes(problem.G)
+        inequality = dual.inequality * rows * share - (problem.h - dot(problem.G, point)) / rows
+    if dual.bounds is not None:
+        # an unknown between equal bounds is held, whatever its multiplier
+        fixed = jnp.zeros(point.shape, bool)
+        if problem.upper is not None and problem.lower is not None:
+            fixed = problem.upper == problem.lower
+        if problem.upper is not None:
+            upper = jnp.where(fixed, jnp.inf, dual.bounds * share - (problem.upper - point))
+        if problem.lower is not None:
+            lower = jnp.where(fixed, jnp.inf, -dual.bounds * share - (point - problem.lower))
+    return _Active(inequality, upper, lower)
+
+
+def active_rows(problem: Any, x: Any) -> _Active:
+    """Return which inequalities and bounds hold with equality at a point."""
+    excess = _excess(problem, x)
+    return jax.tree.map(lambda e: e > 0, excess)
+
+
+def margins(problem: Any, x: Any) -> jax.Array:
+    """Return the multipliers less the slacks of all constraints that can change, in the units of the unknown."""
+    parts = [jnp.ravel(part) for part in jax.tree.leaves(_excess(problem, x))]
+    excess = jnp.concatenate(parts)
+    return jnp.where(jnp.isfinite(excess), excess, _units(problem, x).length)

@@ -1,0 +1,210 @@
+"""Quadratic and linear programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from .. import trees
+from ..checks.records import record
+from ..conditions._program import ProgramKKT, margins
+from ..trees.products import dot, vdot
+from ._base import Problem
+from ._composite import PrimalDual
+from ._multipliers import Multipliers
+
+_SHAPES = {"Q": "(n, n)", "c": "(n,)", "A": "(m, n)", "b": "(m,)", "G": "(p, n)", "h": "(p,)"}
+
+
+@record
+class QuadraticProgram(Problem):
+    r"""Minimize a convex quadratic function under linear constraints.
+
+    .. math:: \min_x \tfrac12 x^\top Q x + c^\top x \quad \text{subject to} \quad Ax = b,\; Gx \le h,\; l \le x \le u
+
+    ``Q`` is positive semidefinite; without it this is a linear program. Every part may be missing. The unknown is the
+    pair ``(primal, dual)`` of ``x`` and its :class:`dini.Multipliers`, with which stationarity is
+
+    .. math:: Q x + c + A^\top y + G^\top z + \mu = 0 ,
+
+    and the condition :class:`dini.conditions.ProgramKKT`, which is differentiated in all data.
+    :func:`dini.quadratic_program` solves one in one call.
+
+    Parameters
+    ----------
+    Q
+        Of shape ``(n, n)``; its symmetric part counts.
+    c
+        Of shape ``(n,)``; zero where it is missing.
+    A, b
+        Of shapes ``(m, n)`` and ``(m,)``; dependent rows are allowed.
+    G, h
+        Of shapes ``(p, n)`` and ``(p,)``; infinite elements of ``h`` are no bounds.
+    lower, upper
+        Numbers or vectors of shape ``(n,)``; infinite elements are no bounds, equal ones hold the unknown.
+
+    Raises
+    ------
+    TypeError
+        Where the data are not real numbers, or a matrix comes without its right-hand side.
+    ValueError
+        Where the shapes do not fit, or a lower bound is above its upper one (where that is known).
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> A, b = jnp.ones((1, 2)), jnp.ones(1)
+    >>> problem = dini.QuadraticProgram(Q=jnp.eye(2), c=jnp.array([-2.0, 0.0]), A=A, b=b, lower=0.0)
+    >>> solution = dini.solve(problem, dini.InteriorPoint(), problem.start())
+    >>> print(solution.x.primal.round(3), solution.x.dual.equality.round(3))
+    [1. 0.] [1.]
+    """
+
+    Q: Any = None
+    c: Any = None
+    A: Any = None
+    b: Any = None
+    G: Any = None
+    h: Any = None
+    lower: Any = None
+    upper: Any = None
+
+    #: for the certificate, which asks for the distance to the next change of the active constraints
+    composite = True
+    constraint = None
+    penalty = None
+    has_aux = False
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in given.items():
+            given[name] = _array(name, value)
+        for matrix, offset in (("A", "b"), ("G", "h")):
+            if (matrix in given) != (offset in given):
+                there, missing = (matrix, offset) if matrix in given else (offset, matrix)
+                raise TypeError(f"QuadraticProgram's {there} needs {missing}: given {there} alone.")
+        n = _unknowns(given)
+        sizes = {"n": n, "m": given["b"].size if "b" in given else 0, "p": given["h"].size if "h" in given else 0}
+        for name, shape in _SHAPES.items():
+            needed = tuple(sizes[letter] for letter in shape if letter in sizes)
+            if name in given and given[name].shape != needed:
+                raise ValueError(
+                    f"QuadraticProgram's {name} must have the shape {shape} = {needed}: given {given[name].shape}."
+                )
+        dtype = jnp.result_type(*(value.dtype for value in given.values()))
+        given.setdefault("c", jnp.zeros(n, dtype))
+        for name in ("lower", "upper"):
+            if name in given:
+                if given[name].shape not in ((), (n,)):
+                    raise ValueError(
+                        f"QuadraticProgram's {name} must be a number or have the shape (n,) = {(n,)}: given "
+                        f"{given[name].shape}."
+                    )
+                given[name] = jnp.broadcast_to(given[name], (n,))
+        for name, value in given.items():
+            object.__setattr__(self, name, value.astype(dtype))
+        _require_ordered(self.lower, self.upper)
+
+    @property
+    def name(self) -> str:
+        """The problem in words, for messages."""
+        return "QuadraticProgram"
+
+    @property
+    def condition(self) -> ProgramKKT:
+        """The Karush-Kuhn-Tucker conditions."""
+        return ProgramKKT()
+
+    @property
+    def structure(self) -> Any:
+        """The derivative of the condition is symmetric."""
+        return "symmetric"
+
+    def start(self) -> PrimalDual:
+        """Return a starting point, zero."""
+        zero = lambda part: None if part is None else np.zeros(part.shape, part.dtype)
+        bounded = self.lower is not None or self.upper is not None
+        return PrimalDual(zero(self.c), Multipliers(zero(self.b), zero(self.h), zero(self.c) if bounded else None))
+
+    def gradient(self, x: jax.Array) -> jax.Array:
+        """Return the gradient of the objective at a vector."""
+        return self.c if self.Q is None else 0.5 * (dot(self.Q, x) + dot(x, self.Q)) + self.c
+
+    def objective(self, x: Any, *args: Any) -> jax.Array:
+        """Return the objective."""
+        del args
+        linear = vdot(self.c, x.primal)
+        return linear if self.Q is None else 0.5 * vdot(x.primal, dot(self.Q, x.primal)) + linear
+
+    def value(self, x: Any, *args: Any) -> jax.Array:
+        """Return the objective."""
+        return self.objective(x, *args)
+
+    def aux(self, x: Any, *args: Any) -> Any:
+        """Return nothing."""
+        del x, args
+
+    def prox_argument(self, x: Any, step_size: Any, *args: Any) -> jax.Array:
+        """Return the slacks less the multipliers of all constraints, in the units of ``x``; a sign is an active set."""
+        del step_size, args
+        return -margins(self, x)
+
+    def prox(self, x: Any, step_size: Any) -> jax.Array:
+        """Return the slacks that :meth:`prox_argument` stands for."""
+        del step_size
+        return jnp.maximum(x, 0)
+
+    def kink_distance(self, y: Any, step_size: Any) -> jax.Array:
+        """Return the distance to a change of the active set."""
+        del step_size
+        return jnp.min(jnp.abs(y), initial=jnp.inf)
+
+    def closed(self, x: Any, *args: Any) -> QuadraticProgram:
+        """Return the problem, which closes over nothing, checked at ``x``."""
+        self.check(x, *args)
+        return self
+
+    def check(self, x: Any, *args: Any) -> None:
+        """Raise unless ``x`` is a pair like :meth:`start`."""
+        if args:
+            raise TypeError(f"QuadraticProgram takes no arguments: its data are its own. Given {len(args)} more.")
+        trees.require_same("The starting point", x, self.start(), "problem.start()")
+
+
+def _array(name: str, value: Any) -> jax.Array:
+    """Return a part of the data as an array of real floating-point numbers."""
+    try:
+        array = jnp.asarray(value)
+    except TypeError:
+        raise TypeError(f"QuadraticProgram's {name} must be an array of real numbers: given {value!r}.") from None
+    if jnp.iscomplexobj(array):
+        raise TypeError(f"QuadraticProgram's {name} must be an array of real numbers: given {trees.describe(array)}.")
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def _unknowns(given: dict[str, jax.Array]) -> int:
+    """Return the number of unknowns."""
+    for name in ("c", "Q", "A", "G", "lower", "upper"):
+        if name in given and given[name].ndim == len(_SHAPES.get(name, "(n,)").split(", ")) and given[name].ndim:
+            return given[name].shape[-1]
+    if not given:
+        raise TypeError("QuadraticProgram needs data: given none.")
+    raise ValueError(
+        "QuadraticProgram's data must show the number n of unknowns, for example by c of shape (n,): given "
+        f"{ {name: value.shape for name, value in given.items()} }."
+    )
+
+
+def _require_ordered(lower: Any, upper: Any) -> None:
+    if lower is None or upper is None or any(isinstance(bound, jax.core.Tracer) for bound in (lower, upper)):
+        return
+    wrong = np.flatnonzero(np.asarray(lower) > np.asarray(upper))
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"QuadraticProgram's lower must not be above upper: given {lower[i]} and {upper[i]} for unknown {i}."
+        )

@@ -1,0 +1,101 @@
+"""The last factorization of a quadratic program, used for the linear system of its derivative."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+
+from ... import trees
+from ...checks.records import record
+from ...conditions._program import active_rows
+from ...linear import Dense
+from ...linear._protocol import Matvec, Structure
+from ._scaled_program import Factor, Scaled
+
+
+@record
+class ActiveKKT:
+    """The factorized system of the active rows, refined with the map that is to be solved.
+
+    Where it is not that map's (the active set was never found, the system is singular, a multiplier is zero with its
+    slack), the map's own matrix is factorized, and what is singular is seen. ``factor`` is that of the program in its
+    own units, ``general`` a factorization by LU, with its row scales and whether it is singular.
+    """
+
+    data: Scaled
+    factor: Factor
+    known: Any
+    general: Any = None
+
+    def prepared(self, matvec: Matvec, like: Any) -> ActiveKKT:
+        """Return the solver with the map's own factorization where it is needed."""
+        if self.general is not None:
+            return self
+
+        def factorize(_: Any) -> Any:
+            units = self.data.units(like)
+            product = lambda v: _times(units, matvec(_times(units, v)))
+            made = Dense("lu").factorize(product, like, None)
+            return jnp.asarray(True), made.factor, made.rows, made.singular
+
+        nothing = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(factorize, 0))
+        # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
+        start = (self.known, *nothing[1:])
+        general = jax.lax.while_loop(lambda now: ~now[0], factorize, start)[1:]
+        return dataclasses.replace(self, general=general)
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution and whether the matrix looks singular."""
+        del structure
+        factor, rows, singular = self.general
+        units = self.data.units(b)
+        flat, unravel = jax.flatten_util.ravel_pytree(_times(units, b))
+        rounds = 2 if flat.dtype == jnp.float64 else 6
+
+        def refine(_: Any, w: Any) -> Any:
+            left = trees.sub(b, matvec(w))
+            own = self.data.residual(left)
+            step = self.factor.rough(self.data, own[:, None])[:, 0]
+            return trees.add(w, self.data.step(step, left, self.factor.shares > 0))
+
+        def eliminate(_: Any) -> Any:
+            w = unravel(jax.scipy.linalg.lu_solve(factor, flat / rows, check_finite=False))
+            return jnp.asarray(True), _times(units, w)
+
+        w = jax.lax.fori_loop(0, rounds, refine, trees.zeros_like(b))
+        w = jax.lax.while_loop(lambda now: ~now[0], eliminate, (self.known, w))[1]
+        return w, singular & ~self.known
+
+    def relative(self, left: Any, b: Any, w: Any) -> jax.Array:
+        """Return the size of a residual beside the right-hand side, in the program's units, in which both have one.
+
+        Rounding errors of a large solution count as none.
+        """
+        units = self.data.units(b)
+        size = trees.max_abs(jax.tree.map(jnp.divide, w, units)) / self.data.objective
+        size = jnp.maximum(trees.max_abs(_times(units, b)), trees.eps(b) ** 0.5 * size)
+        return trees.max_abs(_times(units, left)) / jnp.where(size > 0, size, 1)
+
+    def accept(self, eps: float) -> float:
+        """Return the relative residual up to which a solution is believed."""
+        return eps**0.5
+
+
+def _times(units: Any, tree: Any) -> Any:
+    return jax.tree.map(jnp.multiply, units, tree)
+
+
+def held_alike(problem: Any, x: Any, data: Scaled, active: jax.Array) -> jax.Array:
+    """Return whether the rows that are active are those of the problem's condition."""
+    of_condition = active_rows(problem, x)
+    parts = [part for part in (of_condition.inequality,) if part is not None]
+    for bound, part in ((problem.upper, of_condition.upper), (problem.lower, of_condition.lower)):
+        parts += [] if bound is None else [part]
+    if not parts:
+        return jnp.asarray(True)
+    theirs = jnp.concatenate(parts)
+    return jnp.all(jnp.where(data.live[-theirs.size :], active[-theirs.size :] == theirs, True))

@@ -1,0 +1,73 @@
+"""How far a point is from a solution of a quadratic program in its own units, and whether there is one."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from ...trees.products import dot, vdot
+from ._scaled_program import Scaled
+
+
+class Point(NamedTuple):
+    r"""A point ``v`` with slacks ``s``, the product :math:`S v` and that of ``Q`` with ``x``."""
+
+    v: Any
+    s: Any
+    image: Any
+    curved: Any
+
+    @classmethod
+    def of(cls, data: Scaled, v: Any, s: Any, *others: Any) -> tuple[Point, list[Any]]:
+        """Evaluate a point, and the forces of other multipliers at the same time."""
+        n = data.n
+        curved = dot(data.quadratic, v[:n])
+        forces = data.back(jnp.stack([v[n:], *others], axis=1)) if others else data.back(v[n:])[:, None]
+        image = jnp.concatenate([curved + forces[:, 0], data.rows(v[:n])])
+        return cls(v, s, image, curved), [forces[:, 1 + i] for i in range(len(others))]
+
+    def error(self, data: Scaled, scale: Any = 1) -> Any:
+        """Return the largest residual of the conditions, relative to its terms, and the duality gap beside the value.
+
+        ``scale`` is what the point is to be divided by.
+        """
+        n, eps = data.n, jnp.finfo(self.v.dtype).eps
+        v, s, image, curved = (part / scale for part in self)
+        x, w = v[:n], jnp.where(data.used, v[n:], 0)
+        left = image - data.offset
+        rows = jnp.where(data.used, left[n:] + s, 0)
+        sizes = jnp.stack([left[:n], curved, data.offset[:n], image[:n] - curved, x])
+        stationary, *terms, reach = _largest(sizes)
+        many, negative = _largest(jnp.stack([w, jnp.where(data.live, jnp.minimum(w, 0), 0)]))
+        # multipliers that cancel leave rounding errors of their own
+        slope = functools.reduce(jnp.maximum, terms)
+        stationary = stationary / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
+        own = jnp.maximum(jnp.abs(image[n:]), jnp.abs(data.offset[n:]))
+        broken = jnp.max(jnp.abs(rows) / jnp.maximum(own, jnp.maximum(reach, eps**0.5)), initial=0)
+        value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.offset[:n], x)))
+        gap = jnp.abs(vdot(jnp.where(data.live, s, 0), w)) / jnp.maximum(value, eps**0.5)
+        wrong = negative / jnp.maximum(jnp.maximum(slope, many), eps**0.5)
+        return jnp.maximum(jnp.maximum(stationary, broken), jnp.maximum(gap, wrong))
+
+
+def _largest(rows: Any) -> Any:
+    return jnp.max(jnp.abs(rows), axis=1, initial=0)
+
+
+def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
+    r"""Return how far ``w`` is from showing that no point is feasible, and ``x`` that the objective has no lower bound.
+
+    The first has :math:`C^\top w = 0` and :math:`h^\top w < 0`, the second is a ray, :math:`Qx = 0` and
+    :math:`Cx \le 0` (zero for equalities), with :math:`c^\top x < 0`: what should be zero is measured by the number
+    that is negative, and infinitely far where that is not.
+    """
+    n = data.n
+    rows = at.image[n:]
+    rows = jnp.where(data.live, jnp.maximum(rows, 0), jnp.where(data.fixed, rows, 0))
+    forces, curved = _largest(jnp.stack([at.image[:n] - at.curved, at.curved]))
+    broken = jnp.maximum(curved, jnp.max(jnp.abs(rows), initial=0))
+    ahead = jnp.stack([-vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:]), vdot(data.offset[:n], at.v[:n])])
+    far = jnp.where(ahead > 0, jnp.stack([forces, broken]) / jnp.where(ahead > 0, ahead, 1), jnp.inf)
+    return far[0], far[1]
