@@ -208,11 +208,13 @@ class Solution:
 
 
 def flatten(solution: Solution) -> tuple[tuple[Any, ...], None]:
+    """Return the parts of a solution, for JAX."""
     own = solution.__dict__
     return (own["x"], own["figures"], own["aux"], own["state"], own["history"], own["multipliers"]), None
 
 
 def flatten_with_keys(solution: Solution) -> tuple[tuple[Any, ...], None]:
+    """Return the parts of a solution with their names, for JAX."""
     return tuple((GetAttrKey(name), solution.__dict__[name]) for name in _NAMES), None
 
 
