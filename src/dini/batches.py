@@ -20,6 +20,7 @@ from .solution import Solution
 from .solve import as_solver, explain, solve
 from .solvers import Solver
 from .status import OnFailure, Status, check_on_failure
+from .trees import Tree
 
 _IMPLICIT = Implicit()
 
@@ -36,10 +37,10 @@ class _Found(Solver):
     def name(self) -> str:
         return self.solver
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Pass: the solver that found it has been checked."""
 
-    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Return what was found."""
         del problem, x, args
         return self.outcome
@@ -57,8 +58,8 @@ class _Pool(NamedTuple):
 def batch_solve(
     problem: Any,
     solver: Any,
-    init: Any,
-    *args: Any,
+    init: Tree,
+    *args: Tree,
     in_axes: Any = None,
     width: int | None = None,
     chunk: int = 8,

@@ -28,6 +28,7 @@ from .problems import check_unknown
 from .solve import Problem, as_solver, solve
 from .solvers import Solver
 from .status import OnFailure, check_on_failure
+from .trees import Tree
 
 __all__ = ["Certificate", "Verdict", "jacobian", "jvp", "value_and_grad", "vjp"]
 
@@ -35,7 +36,7 @@ _IMPLICIT = Implicit()
 
 
 def _at(
-    problem: Any, x: Any, args: tuple[Any, ...], differentiation: Implicit, argnums: tuple[int, ...]
+    problem: Any, x: Tree, args: tuple[Tree, ...], differentiation: Implicit, argnums: tuple[int, ...]
 ) -> tuple[Linearization, System, Parameters, list[int], Any]:
     """Return the linearization at ``x``, its system, the parameters that move, and their places among the leaves."""
     if not isinstance(differentiation, Implicit):
@@ -69,8 +70,8 @@ def _name(problem: Any) -> str:
 
 def jvp(
     problem: Problem,
-    x: Any,
-    args: tuple[Any, ...],
+    x: Tree,
+    args: tuple[Tree, ...],
     tangents: tuple[Any, ...],
     *,
     derivative: Any = None,
@@ -130,7 +131,7 @@ def jvp(
 
 
 @jax.jit
-def _jvp(problem: Any, x: Any, args: Any, along: list[Any], derivative: Any, differentiation: Implicit) -> Any:
+def _jvp(problem: Any, x: Tree, args: Any, along: list[Any], derivative: Any, differentiation: Implicit) -> Any:
     at, system, parameters, _, _ = _at(problem, x, args, differentiation, tuple(range(len(args))))
     given = None if derivative is None else leading(derivative)
     dx, certificate = forward(at, system, parameters, leading(along), given)
@@ -139,9 +140,9 @@ def _jvp(problem: Any, x: Any, args: Any, along: list[Any], derivative: Any, dif
 
 def vjp(
     problem: Problem,
-    x: Any,
-    args: tuple[Any, ...],
-    cotangent: Any,
+    x: Tree,
+    args: tuple[Tree, ...],
+    cotangent: Tree,
     *,
     argnums: int | tuple[int, ...] | None = None,
     derivative: tuple[Any, ...] | None = None,
@@ -189,7 +190,7 @@ def vjp(
 
 @partial(jax.jit, static_argnums=4)
 def _vjp(
-    problem: Any, x: Any, args: Any, cotangent: Any, argnums: Any, derivative: Any, differentiation: Implicit
+    problem: Any, x: Tree, args: Any, cotangent: Tree, argnums: Any, derivative: Any, differentiation: Implicit
 ) -> Any:
     at, system, parameters, places, treedef = _at(problem, x, args, differentiation, argnums)
     given = None
@@ -205,8 +206,8 @@ def _vjp(
 
 def jacobian(
     problem: Problem,
-    x: Any,
-    args: tuple[Any, ...],
+    x: Tree,
+    args: tuple[Tree, ...],
     *,
     argnum: int = 0,
     differentiation: Implicit = _IMPLICIT,
@@ -233,7 +234,7 @@ def jacobian(
 
 
 @partial(jax.jit, static_argnums=3)
-def _jacobian(problem: Any, x: Any, args: Any, argnum: int, differentiation: Implicit) -> Any:
+def _jacobian(problem: Any, x: Tree, args: Any, argnum: int, differentiation: Implicit) -> Any:
     at, system, parameters, _, _ = _at(problem, x, args, differentiation, (argnum,))
     leaves, argument = jax.tree.flatten(args[argnum])
     if len(leaves) != len(parameters.moving):
@@ -256,8 +257,8 @@ def value_and_grad(
     loss: Callable[..., Any],
     problem: Problem,
     solver: Solver | Callable[..., Any],
-    init: Any,
-    *args: Any,
+    init: Tree,
+    *args: Tree,
     argnum: int = 0,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
@@ -308,7 +309,7 @@ def value_and_grad(
 
 @partial(jax.jit, static_argnums=5)
 def _value_and_grad(
-    loss: Any, problem: Any, solver: Any, init: Any, args: Any, argnum: int, differentiation: Any
+    loss: Any, problem: Any, solver: Any, init: Tree, args: Any, argnum: int, differentiation: Any
 ) -> Any:
     def run(argument: Any) -> tuple[Any, Any]:
         full = (*args[:argnum], argument, *args[argnum + 1 :])
@@ -324,10 +325,10 @@ def _value_and_grad(
     x = jax.lax.stop_gradient(x)
     at, system, parameters, places, treedef = _at(problem, x, args, judge, (argnum,))
 
-    def outer(u: Any, some: list[Any]) -> Any:
+    def outer(u: Tree, some: list[Any]) -> Any:
         return loss(u, *parameters.merge(some)[1])
 
-    def cotangents(u: Any) -> tuple[Any, Any]:
+    def cotangents(u: Tree) -> tuple[Any, Any]:
         return leading(jax.grad(outer, argnums=(0, 1))(u, parameters.moving))
 
     _, gradient, certificate = reverse(at, system, parameters, cotangents, given)
@@ -349,7 +350,7 @@ def _scatter(some: list[Any], places: list[int], treedef: Any) -> Any:
     return jax.tree.unflatten(treedef, trees.picked(nothing, places)[1](some))
 
 
-def _basis(tree: Any) -> Any:
+def _basis(tree: Tree) -> Any:
     """Return the unit vectors of a tree's space, along a leading axis."""
     leaves, treedef = jax.tree.flatten(tree)
     size, start, out = trees.size(tree), 0, []

@@ -16,6 +16,7 @@ from .solution import Solution, flatten, flatten_with_keys
 from .solve import solve
 from .solvers import Solver
 from .status import OnFailure, Status
+from .trees import Tree
 from .trees.products import dot
 
 _IMPLICIT, _DEFAULT = Implicit(), Default()
@@ -81,7 +82,7 @@ register_pytree_with_keys(ProgramSolution, flatten_with_keys, _unflatten, flatte
 
 
 @jax.jit
-def _parts(problem: QuadraticProgram, x: Any) -> ProgramParts:
+def _parts(problem: QuadraticProgram, x: Tree) -> ProgramParts:
     """Return what belongs to a solution beside its point."""
     point = x.primal
     inequality = None if problem.G is None else problem.h - dot(problem.G, point)

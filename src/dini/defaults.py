@@ -38,6 +38,7 @@ from .solvers.shared._box import has_bounds
 from .solvers.shared._first_then import FirstThen
 from .solvers.shared._quadratic_step import QuadraticStep
 from .solvers.shared._resumed import Counted, Resumed
+from .trees import Tree
 
 #: a minimum of up to this many unknowns keeps a dense inverse Hessian
 _DENSE_INVERSE = 32
@@ -100,7 +101,7 @@ class Default(Solver):
         """What stands in messages until a choice is made."""
         return "the default solver"
 
-    def chosen(self, problem: Any, x: Any, args: tuple[Any, ...], *, plain: bool = False) -> Choice:
+    def chosen(self, problem: Any, x: Tree, args: tuple[Tree, ...], *, plain: bool = False) -> Choice:
         """Return the choice for a problem; a ``plain`` one takes steps, which have a state and may be watched."""
         if isinstance(problem, Minimize):
             return _minimizer(problem, x, args, plain)
@@ -116,7 +117,7 @@ class Default(Solver):
 
 
 def settled(
-    solver: Any, differentiation: Any, problem: Any, x: Any, args: tuple[Any, ...], *, plain: bool
+    solver: Any, differentiation: Any, problem: Any, x: Tree, args: tuple[Tree, ...], *, plain: bool
 ) -> tuple[Any, Any, str]:
     """Return the solver, how to differentiate, and the name of what was chosen, if something was."""
     if isinstance(solver, Resumed | Counted):
@@ -132,7 +133,7 @@ def settled(
     return choice.solver, differentiation, choice.name
 
 
-def _minimizer(problem: Minimize, x: Any, args: tuple[Any, ...], plain: bool) -> Choice:
+def _minimizer(problem: Minimize, x: Tree, args: tuple[Tree, ...], plain: bool) -> Choice:
     size = trees.size(x)
     if problem.penalty is None and problem.constraint is not None and has_bounds(problem.constraint):
         return _PROJECTED_NEWTON if size <= _SMALL_HESSIAN else _LBFGSB
@@ -154,7 +155,7 @@ def _minimizer(problem: Minimize, x: Any, args: tuple[Any, ...], plain: bool) ->
     return _BFGS if size <= _DENSE_INVERSE else _LBFGS
 
 
-def _least_squares(problem: LeastSquares, x: Any, args: tuple[Any, ...], plain: bool) -> Choice:
+def _least_squares(problem: LeastSquares, x: Tree, args: tuple[Tree, ...], plain: bool) -> Choice:
     if problem.constraint is not None and not getattr(problem.constraint, "elementwise", False):
         return _PROXIMAL_GRADIENT
     if plain or problem.constraint is not None or problem.loss is not None or trees.size(x) > _TINY:
@@ -164,7 +165,7 @@ def _least_squares(problem: LeastSquares, x: Any, args: tuple[Any, ...], plain: 
     return _QUICK_STEPS if cheap else _LEVENBERG_MARQUARDT
 
 
-def _root(problem: Root, x: Any, args: tuple[Any, ...]) -> Choice:
+def _root(problem: Root, x: Tree, args: tuple[Tree, ...]) -> Choice:
     if not _FULL < trees.size(x) <= _LARGEST_PATTERN:
         return _NEWTON
     residual = lambda u: problem.residual(u, *args)
@@ -182,7 +183,7 @@ class _Seen(NamedTuple):
     cost: Cost
 
 
-def _derivative(fun: Any, x: Any) -> _Seen | None:
+def _derivative(fun: Any, x: Tree) -> _Seen | None:
     """Return what the program of a function's derivative shows; nothing where it has none in forward mode."""
     try:
         jaxpr = jax.make_jaxpr(lambda u, w: jax.jvp(fun, (u,), (w,))[1])(x, x).jaxpr
@@ -193,7 +194,7 @@ def _derivative(fun: Any, x: Any) -> _Seen | None:
     return _Seen(not any(reached(jaxpr, point)), cost(jaxpr, [not at for at in point]))
 
 
-def _sparse(fun: Any, x: Any, spent: Cost) -> Any:
+def _sparse(fun: Any, x: Tree, spent: Cost) -> Any:
     """Return the linear solver for the pattern of the derivative, where that is a narrow band or can be made one."""
     size = trees.size(x)
     if size <= _FULL or spent.products >= size**2 or spent.largest > _LARGEST_SPARSE * size or not _batches(fun, x):
@@ -206,7 +207,7 @@ def _sparse(fun: Any, x: Any, spent: Cost) -> Any:
     return linear.Sparse(pattern, check=False) if narrow(pattern) else None
 
 
-def _batches(fun: Any, x: Any) -> bool:
+def _batches(fun: Any, x: Tree) -> bool:
     """Return whether products with a derivative can be computed side by side, as a matrix is."""
     try:
         jax.eval_shape(jax.vmap(lambda w: jax.jvp(fun, (x,), (w,))[1]), jax.tree.map(lambda u: u[None], x))

@@ -17,10 +17,11 @@ from .solution import Solution, failure
 from .solve import as_solver, explain, on_reals
 from .solvers.shared._resumed import fitting, running
 from .status import Status
+from .trees import Tree
 
 
 @jax.jit
-def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...]) -> Any:
+def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
     problem, x = on_reals(problem, x)
     closed = problem.closed(x, *args)
     solver.check(closed, x)
@@ -28,7 +29,7 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...]) -> Any:
 
 
 @jax.jit
-def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+def _step(problem: Any, solver: Any, x: Tree, state: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     complex_unknown = trees.has_complex(x)
     problem, x = on_reals(problem, x)
     new, after = solver.step(problem.closed(x, *args), x, state, *args)
@@ -45,7 +46,7 @@ def _step(problem: Any, solver: Any, x: Any, state: Any, args: tuple[Any, ...]) 
 
 
 @jax.jit
-def _value(problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+def _value(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
     problem, x = on_reals(problem, x)
     return objective_at(problem.closed(x, *args), x, args)
 
@@ -61,9 +62,9 @@ def _require_concrete(*values: Any) -> None:
 def run_iterator(
     problem: Any,
     solver: Any,
-    init: Any,
+    init: Tree,
     iterator: Iterable[Any],
-    *args: Any,
+    *args: Tree,
     on_failure: Literal["raise", "ignore"] = "raise",
     state: Any = None,
 ) -> Solution:

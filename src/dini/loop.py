@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from . import trees
 from .problems import FixedPoint
 from .status import Status
+from .trees import Tree
 
 #: how steps that were asked for may end
 _NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)
@@ -26,7 +27,7 @@ class Outcome(NamedTuple):
     objective at ``x``, where the steps have left it behind.
     """
 
-    x: Any
+    x: Tree
     state: Any
     steps: Any
     status: Any
@@ -37,7 +38,7 @@ class Outcome(NamedTuple):
     value: Any = None
 
 
-def tolerances(solver: Any, x: Any) -> tuple[Any, Any]:
+def tolerances(solver: Any, x: Tree) -> tuple[Any, Any]:
     """Return the solver's relative and absolute tolerance.
 
     Where neither is given the relative one is the square root of the unit roundoff of ``x``; an absolute one alone is
@@ -50,13 +51,13 @@ def tolerances(solver: Any, x: Any) -> tuple[Any, Any]:
     return rtol, 0.0 if atol is None else atol
 
 
-def accuracy(solver: Any, x: Any) -> Any:
+def accuracy(solver: Any, x: Tree) -> Any:
     """Return the relative accuracy that is asked of a solver; an absolute tolerance alone stands for one."""
     rtol, atol = tolerances(solver, x)
     return jnp.where(jnp.asarray(rtol) > 0, rtol, atol)
 
 
-def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
+def threshold(solver: Any, x: Tree, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
     ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_scales.py``): the scale that
@@ -70,23 +71,23 @@ def threshold(solver: Any, x: Any, scales: Any = None) -> Any:
     return jnp.where(jnp.asarray(rtol) > 0, jnp.maximum(rtol * scale + atol, floor), atol)
 
 
-def met(solver: Any, x: Any, error: Any, scales: Any = None) -> Any:
+def met(solver: Any, x: Tree, error: Any, scales: Any = None) -> Any:
     """Return whether a solver may keep its point, since that meets the stopping test, if there is one."""
     return (error <= threshold(solver, x, scales)) & solver.stops
 
 
-def asked(solver: Any, x: Any) -> Any:
+def asked(solver: Any, x: Tree) -> Any:
     """Return whether there is a stopping test: with tolerances of zero, nothing has converged."""
     rtol, atol = tolerances(solver, x)
     return (jnp.asarray(rtol) > 0) | (jnp.asarray(atol) > 0)
 
 
-def allowed(solver: Any, x: Any, state: Any) -> Any:
+def allowed(solver: Any, x: Tree, state: Any) -> Any:
     """Return what the error of a state is compared with."""
     return threshold(solver, x, getattr(state, "scales", None))
 
 
-def _status(solver: Any, x: Any, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
+def _status(solver: Any, x: Tree, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
     own, tol = getattr(state, "status", None), allowed(solver, x, state)
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
@@ -130,7 +131,7 @@ def _settle(outcome: Outcome) -> Outcome:
     return outcome._replace(x=x, error=jnp.where(worse & jnp.isfinite(error), error, outcome.error), best=None)
 
 
-def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any) -> Outcome:
+def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
     state = solver.init(problem, x, *args)
     history = None if monitor is None else monitor.start(state)
     status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
@@ -140,7 +141,7 @@ def _start(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: An
 
 
 def _advance(
-    problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any, max_steps: int, going: Any = None
+    problem: Any, solver: Any, now: Outcome, args: tuple[Tree, ...], monitor: Any, max_steps: int, going: Any = None
 ) -> Outcome:
     """Take one step; ``going`` says whether it counts, where that is not what the status says."""
     x, state = solver.step(problem, now.x, now.state, *args)
@@ -158,13 +159,13 @@ def _advance(
     return Outcome(x, state, steps, status, state.error, history)
 
 
-def begin(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
+def begin(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
     """Return where the loop of :func:`iterate` starts."""
     start = _start(problem, solver, x, args, monitor)
     return start if getattr(solver, "monotone", False) else start._replace(best=(x, start.error))
 
 
-def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
+def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
     """Return the loop of :func:`iterate` after one step more."""
     new = _advance(problem, solver, now, args, monitor, solver.max_steps)
     keep = new.status == Status.NONFINITE
@@ -175,7 +176,7 @@ def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Any, ...], moni
     return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
 
 
-def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> Outcome:
+def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return what the loop of :func:`iterate` leaves behind."""
     if getattr(solver, "monotone", False):
         return _believed(problem, solver, end._replace(value=_left_behind(problem, solver, end)), args)
@@ -189,7 +190,7 @@ def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
     return known(problem, end.state) if evaluated and known is not None else None
 
 
-def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) -> Outcome:
+def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return the outcome with the status of a failure where the point itself shows that the test meant nothing.
 
     A gradient can vanish where an element of the point is infinite. A fixed point's residual is the difference of two
@@ -211,7 +212,7 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Any, ...]) ->
     return end._replace(status=status, tol=allowed(solver, end.x, end.state) if end.tol is None else end.tol)
 
 
-def iterate(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any = None) -> Outcome:
+def iterate(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
     """Run the solver until its stopping test is met or it fails.
 
     A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
@@ -230,7 +231,7 @@ def _going(now: Outcome) -> jax.Array:
     return (now.status != Status.NONFINITE) & (now.status != Status.STOPPED)
 
 
-def _take(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any) -> Outcome:
+def _take(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
     """Take so many steps, whatever a test says; one that is not finite is not taken, and the last."""
 
     def body(now: Outcome) -> Outcome:
@@ -244,7 +245,7 @@ def _take(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any
 
 
 def _differentiable(
-    problem: Any, solver: Any, args: tuple[Any, ...], monitor: Any, steps: int | None
+    problem: Any, solver: Any, args: tuple[Tree, ...], monitor: Any, steps: int | None
 ) -> tuple[int, Callable[[Outcome], Outcome]]:
     """Return the limit on the number of steps, and one step whose derivative may be taken."""
     total = solver.max_steps if steps is None else steps
@@ -258,7 +259,7 @@ def _differentiable(
     return total, advance
 
 
-def replay(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], *, steps: int | None = None) -> Any:
+def replay(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], *, steps: int | None = None) -> Any:
     """Return the point of :func:`iterate_differentiably`, from one loop, which forward mode alone can differentiate."""
     total, advance = _differentiable(problem, solver, args, None, steps)
     start = _start(problem, solver, x, args, None)
@@ -270,8 +271,8 @@ def replay(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], *, steps: i
 def iterate_differentiably(
     problem: Any,
     solver: Any,
-    x: Any,
-    args: tuple[Any, ...],
+    x: Tree,
+    args: tuple[Tree, ...],
     monitor: Any = None,
     *,
     steps: int | None = None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from .checks.records import record
 from .functions import function_name
+from .trees import Tree
 
 
 def _scalars(state: Any) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class Monitor:
         """Return the empty history."""
         del state
 
-    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+    def observe(self, history: Any, steps: jax.Array, x: Tree, state: Any) -> Any:
         """See one step and return the history; of a batch's lane that is done already, ``steps`` is zero."""
         raise NotImplementedError
 
@@ -94,7 +95,7 @@ class Callback(Monitor):
         del state
         return jnp.zeros((), bool)
 
-    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+    def observe(self, history: Any, steps: jax.Array, x: Tree, state: Any) -> Any:
         """Call the function when it is due, and return whether it has said stop."""
         info = jax.lax.stop_gradient({"steps": steps, "x": x, **_scalars(state)})
 
@@ -159,7 +160,7 @@ class Record(Monitor):
         """Return arrays of NaN."""
         return {name: jnp.full(self.size, jnp.nan, value.dtype) for name, value in _scalars(state).items()}
 
-    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+    def observe(self, history: Any, steps: jax.Array, x: Tree, state: Any) -> Any:
         """Write one entry."""
         del x
         return {name: history[name].at[steps - 1].set(value, mode="drop") for name, value in _scalars(state).items()}
@@ -180,7 +181,7 @@ class Monitors(Monitor):
         """Return the empty histories."""
         return tuple(monitor.start(state) for monitor in self.monitors)
 
-    def observe(self, history: Any, steps: jax.Array, x: Any, state: Any) -> Any:
+    def observe(self, history: Any, steps: jax.Array, x: Tree, state: Any) -> Any:
         """Let every monitor see the step."""
         return tuple(m.observe(h, steps, x, state) for m, h in zip(self.monitors, history, strict=True))
 

@@ -17,14 +17,15 @@ from .problems import FixedPoint, NonlinearProgram, check_unknown
 from .solve import Problem, solve
 from .solvers import Newton
 from .status import OnFailure
+from .trees import Tree
 
 __all__ = ["one_sided_jvp"]
 
 
 def one_sided_jvp(
     problem: Problem,
-    x: Any,
-    args: tuple[Any, ...],
+    x: Tree,
+    args: tuple[Tree, ...],
     tangents: tuple[Any, ...],
     *,
     max_steps: int = 200,
@@ -100,11 +101,11 @@ def one_sided_jvp(
 
 
 @jax.jit
-def _step_size(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
+def _step_size(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     return ProximalGradient().at(problem.closed(x, *args), x, *args).step_size
 
 
-def _directional(d: Any, problem: Any, x: Any, eta: Any, args: tuple[Any, ...], along: list[Any]) -> Any:
+def _directional(d: Any, problem: Any, x: Tree, eta: Any, args: tuple[Tree, ...], along: list[Any]) -> Any:
     """Return the one-sided derivative of the proximal gradient map at ``(x, args)`` along ``(d, along)``."""
     moving, merge = trees.parted(args, trees.is_inexact)
     v, dv = jax.jvp(lambda u, some: problem.prox_argument(u, eta, *merge(some)), (x, moving), (d, along))

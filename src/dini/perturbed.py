@@ -19,6 +19,7 @@ from .checks.records import record
 from .checks.settings import positive, require_choice, require_count, require_positive
 from .deferred import Array, Float
 from .functions import as_function
+from .trees import Tree
 
 __all__ = ["Perturbed", "one_hot_argmax", "ranks"]
 
@@ -102,14 +103,14 @@ class Perturbed:
             raise ValueError(f"Perturbed's samples must be even with antithetic pairs: given {self.samples}.")
         require_choice("Perturbed's noise", self.noise, ("gumbel", "gaussian"))
 
-    def __call__(self, key: Any, theta: Any) -> Any:
+    def __call__(self, key: Any, theta: Tree) -> Any:
         r"""Return the estimate of :math:`y_\sigma(\theta)` that a random key gives."""
         given = theta
         theta, sigma = self._prepare(theta)
         points, outputs = self._sample(key, theta, sigma)
         return _narrowed(self._average(outputs, self._weights(points, theta, sigma)), given)
 
-    def max(self, key: Any, theta: Any) -> jax.Array:
+    def max(self, key: Any, theta: Tree) -> jax.Array:
         r"""Return the estimate of the smoothed maximum :math:`F_\sigma(\theta)`.
 
         Its gradient is the estimate of :math:`y_\sigma(\theta)`, its Hessian that of the Jacobian of
@@ -117,7 +118,7 @@ class Perturbed:
         """
         return self._max(key, theta)[0]
 
-    def loss(self, key: Any, theta: Any, target: Any) -> jax.Array:
+    def loss(self, key: Any, theta: Tree, target: Any) -> jax.Array:
         r"""Return the Fenchel-Young loss :math:`F_\sigma(\theta) - \langle \theta, y \rangle` of a target ``y``.
 
         Convex in :math:`\theta`, with gradient :math:`y_\sigma(\theta) - y`: it is least where the perturbed solution
@@ -131,7 +132,7 @@ class Perturbed:
         top, outputs = self._max(key, theta, _without_infinity)
         return top - _paired(target, theta) + _at_infinity(outputs, target, theta).astype(top.dtype)
 
-    def _max(self, key: Any, theta: Any, change: Callable[[Any], Any] = lambda x: x) -> tuple[jax.Array, Any]:
+    def _max(self, key: Any, theta: Tree, change: Callable[[Any], Any] = lambda x: x) -> tuple[jax.Array, Any]:
         """Return the smoothed maximum, of points that are changed after they are solved for, and the outputs."""
         theta, sigma = self._prepare(theta)
         points, outputs = self._sample(key, theta, sigma)
@@ -139,7 +140,7 @@ class Perturbed:
         outputs = jax.tree.map(lambda y, x: y.astype(x.dtype), outputs, points)
         return _smoothed_max(self._derivatives, theta, sigma, change(points), outputs), outputs
 
-    def _prepare(self, theta: Any) -> tuple[Any, jax.Array]:
+    def _prepare(self, theta: Tree) -> tuple[Any, jax.Array]:
         theta = jax.tree.map(jnp.asarray, theta)
         for leaf in jax.tree.leaves(theta):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -150,7 +151,7 @@ class Perturbed:
         theta = jax.tree.map(lambda u: u.astype(trees.single(u.dtype)), theta)
         return theta, jnp.asarray(positive(self.sigma), trees.real_dtype(theta))
 
-    def _sample(self, key: Any, theta: Any, sigma: jax.Array) -> tuple[Any, Any]:
+    def _sample(self, key: Any, theta: Tree, sigma: jax.Array) -> tuple[Any, Any]:
         """Return the perturbed points, held in place, and the outputs there."""
         leaves, treedef = jax.tree.flatten(theta)
         draw = _gumbel if self.noise == "gumbel" else _gaussian
@@ -161,7 +162,7 @@ class Perturbed:
         outputs = jax.vmap(self.fun, axis_size=self.samples)(points)
         return points, outputs
 
-    def _weights(self, points: Any, theta: Any, sigma: jax.Array) -> jax.Array:
+    def _weights(self, points: Any, theta: Tree, sigma: jax.Array) -> jax.Array:
         """Return weights of one, whose derivatives are those of the points' densities."""
 
         def one(x: jax.Array, u: jax.Array) -> jax.Array:
@@ -194,7 +195,7 @@ class Perturbed:
 
         return jax.tree.map(one, outputs)
 
-    def _derivatives(self, theta: Any, sigma: jax.Array, points: Any, outputs: Any) -> tuple[Any, jax.Array]:
+    def _derivatives(self, theta: Tree, sigma: jax.Array, points: Any, outputs: Any) -> tuple[Any, jax.Array]:
         """Return the derivatives of the smoothed maximum in theta and sigma, differentiable in turn."""
         weights = self._weights(points, theta, sigma)
         noise = jax.tree.map(lambda x, u: _noise(x, u, sigma.astype(u.dtype)), points, theta)
@@ -202,16 +203,16 @@ class Perturbed:
         return self._average((outputs, along), weights)
 
 
-def _smoothed_max(derivatives: Any, theta: Any, sigma: jax.Array, points: Any, outputs: Any) -> jax.Array:
+def _smoothed_max(derivatives: Any, theta: Tree, sigma: jax.Array, points: Any, outputs: Any) -> jax.Array:
     """Return the mean of <y, x>, whose derivative is that of the smoothed maximum."""
 
     @jax.custom_jvp
-    def mean(theta: Any, sigma: jax.Array, points: Any, outputs: Any) -> jax.Array:
+    def mean(theta: Tree, sigma: jax.Array, points: Any, outputs: Any) -> jax.Array:
         del theta
         return jnp.mean(jax.vmap(_dot)(outputs, points)).astype(sigma.dtype)
 
     @mean.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
+    def _(primals: Tree, tangents: Tree) -> Any:
         theta, sigma, points, outputs = primals
         dtheta, dsigma, _, doutputs = tangents
         gradient, slope = derivatives(theta, sigma, points, outputs)
@@ -229,28 +230,28 @@ def _noise(x: jax.Array, u: jax.Array, sigma: jax.Array) -> jax.Array:
     return jnp.where(masked, 0, x - jnp.where(masked, 0, u)[None]) / sigma
 
 
-def _dot(y: Any, x: Any) -> jax.Array:
+def _dot(y: Any, x: Tree) -> jax.Array:
     """Return the inner product, to which nothing adds nothing, not even an infinite element."""
     return trees.vdot(y, jax.tree.map(lambda y, x: jnp.where((y == 0) & jnp.isinf(x), 0, x), y, x))
 
 
-def _without_infinity(x: Any) -> Any:
+def _without_infinity(x: Tree) -> Any:
     return jax.tree.map(lambda x: jnp.where(jnp.isposinf(x), 0, x), x)
 
 
 @jax.custom_jvp
-def _paired(target: Any, theta: Any) -> jax.Array:
+def _paired(target: Any, theta: Tree) -> jax.Array:
     """Return the inner product without elements of infinity, which have their derivative all the same."""
     return _dot(target, _without_infinity(theta))
 
 
 @_paired.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     (target, theta), (dtarget, dtheta) = primals, tangents
     return _paired(target, theta), trees.vdot(dtarget, _without_infinity(theta)) + trees.vdot(target, dtheta)
 
 
-def _at_infinity(outputs: Any, target: Any, theta: Any) -> jax.Array:
+def _at_infinity(outputs: Any, target: Any, theta: Tree) -> jax.Array:
     """Return what elements of infinity add to the loss: nothing or infinity; NaN where several have no limit."""
 
     def one(y: jax.Array, t: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -267,7 +268,7 @@ def _at_infinity(outputs: Any, target: Any, theta: Any) -> jax.Array:
     return jnp.where(several, jnp.nan, added)
 
 
-def _narrowed(tree: Any, given: Any) -> Any:
+def _narrowed(tree: Tree, given: Any) -> Any:
     """Return results of single precision in the precision of what was given, where that is lower."""
     leaves = jax.tree.leaves(given)
     dtype = jnp.result_type(*leaves) if leaves else jnp.result_type(float)

@@ -25,6 +25,7 @@ from jax.interpreters import ad, batching, mlir
 
 from .deferred import deferred
 from .functions.traces import untraced
+from .trees import Tree
 
 #: the policy ``raise`` where Python comes past after the program
 KEEP: Any = "keep"
@@ -71,7 +72,7 @@ def policy(on_failure: Any, *given: Any) -> Any:
     return on_failure if lanes else KEEP
 
 
-def without_tangent(x: Any) -> Any:
+def without_tangent(x: Tree) -> Any:
     """Return a value as a constant of differentiation; it is known where nothing but a derivative is traced."""
     while isinstance(x, jax.core.Tracer) and hasattr(x, "primal"):
         x = x.primal
@@ -79,7 +80,7 @@ def without_tangent(x: Any) -> Any:
     return jax.lax.stop_gradient(x) if isinstance(x, jax.core.Tracer) else x
 
 
-def reviewed(tree: Any) -> Any:
+def reviewed(tree: Tree) -> Any:
     """Return a tree as it is; where its values come past, and in a derivative theirs, failures so far are raised."""
     leaves, treedef = jax.tree.flatten(tree)
     if untraced():
@@ -114,7 +115,7 @@ def _in_a_program(*values: jax.Array) -> list[jax.Array]:
     return out
 
 
-def _where_nonzero(tangents: Any) -> list[Any]:
+def _where_nonzero(tangents: Tree) -> list[Any]:
     """Look at the tangents, or cotangents, that are not zero by structure."""
     out = list(tangents)
     places = [i for i, t in enumerate(out) if not isinstance(t, ad.Zero)]

@@ -16,6 +16,7 @@ from jax.tree_util import GetAttrKey, register_pytree_with_keys  # pyright: igno
 
 from . import trees
 from .status import SolveError, Status
+from .trees import Tree
 
 _NAMES = ("x", "figures", "aux", "state", "history", "multipliers")
 #: status, steps, error, tolerance, value, what was chosen
@@ -114,7 +115,7 @@ class Solution:
     3.0
     """
 
-    x: Any
+    x: Tree
     figures: Any
     aux: Any = None
     state: Any = None
@@ -124,7 +125,7 @@ class Solution:
     @classmethod
     def of(
         cls,
-        x: Any,
+        x: Tree,
         status: Any,
         steps: Any,
         error: Any,
@@ -252,7 +253,7 @@ def _numbers(values: np.ndarray, show: Callable[[Any], str]) -> str:
     return show(low) if low == high else f"{show(low)} to {show(high)}"
 
 
-def _shown(tree: Any) -> str:
+def _shown(tree: Tree) -> str:
     """Return a few known numbers, or shapes."""
     leaves = jax.tree.leaves(tree)
     known = len(leaves) == 1 and leaves[0] is tree and _is_known(tree) and tree.size <= 10

@@ -33,6 +33,7 @@ from .solution import CHOICES, Solution, failure
 from .solvers import Function, Solver
 from .solvers.shared._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
+from .trees import Tree
 
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram | QuadraticProgram
 
@@ -40,7 +41,7 @@ _IMPLICIT = Implicit()
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
 
 
-def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
+def on_reals(problem: Any, x: Tree) -> tuple[Any, Any]:
     """Return a problem and its unknown; with a complex unknown those on pairs of real numbers that stand for them."""
     if not trees.has_complex(x):
         return problem, x
@@ -52,7 +53,7 @@ def on_reals(problem: Any, x: Any) -> tuple[Any, Any]:
     return problem.real_view(), trees.to_real(x)
 
 
-def _made(problem: Any, init: Any, args: Any) -> Any:
+def _made(problem: Any, init: Tree, args: Any) -> Any:
     """Return the problem with all closures made explicit, on real numbers."""
     problem, x = on_reals(problem, _check_unknown(init))
     return problem.closed(x, *args), init, args
@@ -141,8 +142,8 @@ def _solve_by_python(
 def solve(
     problem: Problem,
     solver: Solver | Callable[..., Any],
-    init: Any,
-    *args: Any,
+    init: Tree,
+    *args: Tree,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
     monitor: Monitor | None = None,
@@ -318,8 +319,8 @@ def _check_steps(solver: Solver, steps: Any, differentiation: Any, time_limit: f
 def _solve_in_time(
     problem: Any,
     solver: Any,
-    init: Any,
-    args: tuple[Any, ...],
+    init: Tree,
+    args: tuple[Tree, ...],
     differentiation: Any,
     on_failure: OnFailure,
     return_state: bool,
@@ -416,7 +417,7 @@ def _explain_manual(error: Exception) -> None:
         ) from error
 
 
-def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name: str = "args") -> None:
+def explain(error: TypeError, problem: Any, args: Any, *, init: Tree = None, name: str = "args") -> None:
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
@@ -445,7 +446,7 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Any = None, name
                 raise TypeError(f"{where} must be an array or a number: given {leaf!r}. {remedies[what]}.") from error
 
 
-def _explain_list(error: Exception, init: Any) -> None:
+def _explain_list(error: Exception, init: Tree) -> None:
     """Say that a list of numbers is a tree of unknowns, where an error may come of that."""
     if isinstance(init, list | tuple) and init and all(isinstance(leaf, int | float) for leaf in init):
         kind = type(init).__name__

@@ -22,6 +22,7 @@ from .solve import solve
 from .solvers import Function, Solver
 from .solvers.shared._box import bounds_of, has_bounds
 from .status import OnFailure
+from .trees import Tree
 
 _IMPLICIT, _DEFAULT, _UNIQUE_PART = Implicit(), Default(), UniquePart()
 
@@ -38,7 +39,7 @@ def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
     return solver is None or isinstance(solver, Solver)
 
 
-def _bounds_beside(constraint: Any, penalty: Any, x0: Any) -> tuple[Any, Any]:
+def _bounds_beside(constraint: Any, penalty: Any, x0: Tree) -> tuple[Any, Any]:
     """Return the bounds beside constraints that are functions, or raise where there is something else beside them."""
     if penalty is not None:
         raise ValueError(
@@ -61,8 +62,8 @@ def _bounds_beside(constraint: Any, penalty: Any, x0: Any) -> tuple[Any, Any]:
 @functools.partial(explained, solver="BFGS")
 def minimize(
     fun: Callable[..., Any],
-    x0: Any,
-    *args: Any,
+    x0: Tree,
+    *args: Tree,
     constraint: Any = None,
     equality: Callable[..., Any] | None = None,
     inequality: Callable[..., Any] | None = None,
@@ -137,8 +138,8 @@ def minimize(
 @functools.partial(explained, solver="LevenbergMarquardt")
 def least_squares(
     fun: Callable[..., Any],
-    x0: Any,
-    *args: Any,
+    x0: Tree,
+    *args: Tree,
     constraint: Any = None,
     loss: Any = None,
     has_aux: bool = False,
@@ -185,8 +186,8 @@ def least_squares(
 @functools.partial(explained, solver="Newton")
 def root(
     fun: Callable[..., Any],
-    x0: Any,
-    *args: Any,
+    x0: Tree,
+    *args: Tree,
     has_aux: bool = False,
     solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,
@@ -227,8 +228,8 @@ def root(
 @functools.partial(explained, solver="Anderson")
 def fixed_point(
     fun: Callable[..., Any],
-    x0: Any,
-    *args: Any,
+    x0: Tree,
+    *args: Tree,
     has_aux: bool = False,
     solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,

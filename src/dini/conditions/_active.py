@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..trees import Tree
 from ._base import Condition
 
 
@@ -18,7 +19,7 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return a / jnp.where(b > 0, b, 1)
 
 
-def margins(problem: Any, x: Any, units: Any, *args: Any) -> tuple[Any, Any, Any]:
+def margins(problem: Any, x: Tree, units: Any, *args: Tree) -> tuple[Any, Any, Any]:
     r"""Return how far each inequality, lower and upper bound is active (positive) or inactive (negative).
 
     The multiplier, as a share of the largest force, less the slack, as a share of the point's size: of the two, one is
@@ -41,7 +42,7 @@ def margins(problem: Any, x: Any, units: Any, *args: Any) -> tuple[Any, Any, Any
     return general, low, high
 
 
-def units_at(problem: Any, x: Any, *args: Any) -> Any:
+def units_at(problem: Any, x: Tree, *args: Tree) -> Any:
     """Return the largest force, the size of the point, and the norms of the inequalities' gradients.
 
     They are constants of differentiation.
@@ -87,7 +88,7 @@ class ActiveConstraints(Condition):
     active: Any = None
     step_size: Any = None
 
-    def at(self, problem: Any, x: Any, *args: Any) -> ActiveConstraints:
+    def at(self, problem: Any, x: Tree, *args: Tree) -> ActiveConstraints:
         """Return the condition with the active constraints and the units of their margins settled."""
         units = units_at(problem, x, *args)
         above = jax.lax.stop_gradient(margins(problem, x, units, *args))
@@ -108,7 +109,7 @@ class ActiveConstraints(Condition):
         del problem
         return "symmetric"
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residuals, a tree like ``x``."""
         if self.active is None:
             return self.at(problem, x, *args)(problem, x, *args)
@@ -132,7 +133,7 @@ class ActiveConstraints(Condition):
             rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
-    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         r"""Return the largest violation of the conditions, relative to the force and the size of the point.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.

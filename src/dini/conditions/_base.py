@@ -13,6 +13,7 @@ from .. import trees
 from ..checks.records import record
 from ..functions import as_function, close
 from ..linear import Linearized, Reduction
+from ..trees import Tree
 
 
 class Condition:
@@ -21,11 +22,11 @@ class Condition:
     #: whether the derivative of the condition has the kinks of the problem's projection or proximal operator
     kinked: bool = True
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual ``F``, a tree like ``x``."""
         raise NotImplementedError
 
-    def at(self, problem: Any, x: Any, *args: Any) -> Condition:
+    def at(self, problem: Any, x: Tree, *args: Tree) -> Condition:
         """Return the condition with what is left open (such as a step size) settled at ``x``."""
         del problem, x, args
         return self
@@ -35,7 +36,7 @@ class Condition:
         del other
         return self
 
-    def closed(self, x: Any, *args: Any) -> Condition:
+    def closed(self, x: Tree, *args: Tree) -> Condition:
         """Return the condition with everything that its functions close over made explicit."""
         del x, args
         return self
@@ -50,11 +51,11 @@ class Condition:
         del problem
         return False
 
-    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
         return Linearized(lambda u: self(problem, u, *args), x), None
 
-    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual, in units of the gradient where there is one."""
         return trees.norm(self.at(problem, x, *args)(problem, x, *args))
 
@@ -63,7 +64,7 @@ class Condition:
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the problem's residual."""
         return problem.residual(x, *args)
 
@@ -88,14 +89,14 @@ class Given(Condition):
         del problem
         return self.fixed_point
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return ``F(x, *args)``."""
         del problem
         output = self.fun(x, *args)
         trees.require_same("The output of the condition", output, x, "the unknown x")
         return output
 
-    def closed(self, x: Any, *args: Any) -> Given:
+    def closed(self, x: Tree, *args: Tree) -> Given:
         """Return the condition with everything that its function closes over made explicit."""
         return dataclasses.replace(self, fun=close(self.fun, x, *args))
 
@@ -104,7 +105,7 @@ class Given(Condition):
 class _FixedPointResidual:
     map: Any
 
-    def __call__(self, x: Any, *args: Any) -> Any:
+    def __call__(self, x: Tree, *args: Tree) -> Tree:
         return trees.sub(x, self.map(x, *args))
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..checks.records import record
 from ..sets import ConeProduct
+from ..trees import Tree
 from ..trees.products import dot, vdot
 
 
@@ -76,7 +77,7 @@ class ConicResidual:
         """Return the projection onto the dual of the cones."""
         return v + self.cones.project(-v)
 
-    def __call__(self, z: Any, c: Any, E: Any, d: Any) -> Any:
+    def __call__(self, z: Any, c: Any, E: Any, d: Any) -> Tree:
         """Return the residual, a triple like ``z``."""
         u, v, w = _triple(z)
         self.cones.check(v)
@@ -90,7 +91,7 @@ class ConicResidual:
         last = w - jax.lax.stop_gradient(w) if self.pin else w - scale - vdot(c, u) - vdot(d, y)
         return dot(E.T, y) + scale * c, d * scale - dot(E, u) + v - y, last
 
-    def point(self, x: Any, y: Any, s: Any) -> tuple[Any, Any, Any]:
+    def point(self, x: Tree, y: Any, s: Any) -> tuple[Any, Any, Any]:
         """Return ``z`` for a primal and dual solution."""
         x, y, s = map(jnp.asarray, (x, y, s))
         return x, y - s, jnp.ones((), x.dtype)

@@ -19,12 +19,13 @@ from .. import trees
 from ..checks.records import record
 from ..linear import Reduction
 from ..linear import solve as linear_solve
+from ..trees import Tree
 from ._base import Condition
 from ._geometry import KL
 from ._support import on_support, remainder
 
 
-def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> jax.Array:
+def curvature(gradient: Callable[[Any], Any], x: Tree, iterations: int = 10) -> jax.Array:
     """Estimate the largest curvature at ``x`` by power iteration; a constant of differentiation."""
     hessian = jax.linearize(gradient, x)[1]
     start = trees.varied(x)
@@ -40,7 +41,7 @@ def curvature(gradient: Callable[[Any], Any], x: Any, iterations: int = 10) -> j
     return jax.lax.fori_loop(0, iterations, body, (start, top))[1]
 
 
-def inverse_curvature(gradient: Callable[[Any], Any], x: Any) -> jax.Array:
+def inverse_curvature(gradient: Callable[[Any], Any], x: Tree) -> jax.Array:
     """Return a step size, one over the largest curvature at ``x`` (one where there is none)."""
     top = curvature(gradient, x)
     return jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0)
@@ -52,7 +53,7 @@ def _elementwise(problem: Any) -> bool:
     return any(part is not None and part.elementwise for part in parts)
 
 
-def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+def _step_size(given: Any, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
     return inverse_curvature(lambda u: problem.gradient(u, *args), x) if given is None else given
 
 
@@ -60,7 +61,7 @@ def _step_size(given: Any, problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
 class Stationary(Condition):
     r"""Stationarity of a smooth objective: :math:`F = \nabla_1 f(x, \theta)`. Its derivative is the Hessian."""
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the gradient of the smooth part."""
         return problem.gradient(x, *args)
 
@@ -89,7 +90,7 @@ class ProximalGradient(Condition):
 
     step_size: Any = None
 
-    def at(self, problem: Any, x: Any, *args: Any) -> ProximalGradient:
+    def at(self, problem: Any, x: Tree, *args: Tree) -> ProximalGradient:
         """Return the condition with a step size."""
         return dataclasses.replace(self, step_size=_step_size(self.step_size, problem, x, args))
 
@@ -106,27 +107,27 @@ class ProximalGradient(Condition):
         """Return the proximal point, with the derivative that is wanted at kinks."""
         return problem.prox(y, self.step_size)
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         forward = trees.axpy(-jnp.asarray(self.step_size), problem.gradient(x, *args), x)
         return trees.sub(x, self.prox(problem, forward))
 
-    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual divided by the step size."""
         ready = self.at(problem, x, *args)
         return trees.norm(ready(problem, x, *args)) / ready.step_size
 
-    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative in ``x`` and its positive semidefinite reduction, if the problem is convex."""
         eta = self.step_size
         gradient, hessian = jax.linearize(lambda u: problem.gradient(u, *args), x)
         forward = trees.axpy(-jnp.asarray(eta), gradient, x)
         _, prox = jax.linearize(lambda y: self.prox(problem, y), forward)
 
-        def step(w: Any) -> Any:
+        def step(w: Tree) -> Any:
             return trees.axpy(-jnp.asarray(eta), hessian(w), w)
 
-        def scaled(w: Any) -> Any:
+        def scaled(w: Tree) -> Any:
             return trees.scale(jnp.asarray(eta), hessian(w))
 
         convex = all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint"))
@@ -134,18 +135,18 @@ class ProximalGradient(Condition):
         diagonal = convex and _elementwise(problem) and not trees.has_complex(x)
         rest = remainder(getattr(problem, "penalty", None), x, prox, eta) if diagonal else None
 
-        def apart(w: Any) -> Any:
+        def apart(w: Tree) -> Any:
             """Return the product with I - P."""
             return trees.sub(w, prox(w)) if rest is None else jax.tree.map(jnp.multiply, rest, w)
 
         # P is applied to the parts: w - eta H w would round away curvatures that are far below the largest
-        def matvec(w: Any) -> Any:
+        def matvec(w: Tree) -> Any:
             return trees.add(apart(w), prox(scaled(w)))
 
         if not convex:
             return matvec, None
 
-        def reduced(v: Any) -> Any:
+        def reduced(v: Tree) -> Any:
             return prox(trees.add(apart(v), scaled(prox(v))))
 
         direct, direct_transposed = None, None
@@ -184,7 +185,7 @@ class BlockProximalGradient(Condition):
         del problem
         return True
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         gradient = problem.gradient(x, *args)
         if jax.tree.structure(self.step_sizes) == jax.tree.structure(x):
@@ -204,7 +205,7 @@ class MirrorDescent(Condition):
     geometry: Any = field(default_factory=KL)
     step_size: Any = None
 
-    def at(self, problem: Any, x: Any, *args: Any) -> MirrorDescent:
+    def at(self, problem: Any, x: Tree, *args: Tree) -> MirrorDescent:
         """Return the condition with a step size."""
         return dataclasses.replace(self, step_size=_step_size(self.step_size, problem, x, args))
 
@@ -217,7 +218,7 @@ class MirrorDescent(Condition):
         del problem
         return True
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size, problem.constraint))
 
@@ -235,7 +236,7 @@ class NewtonStep(Condition):
 
     linear_solver: Any = None
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the Newton step."""
         own = problem.condition
         residual, matvec = jax.linearize(lambda u: own(problem, u, *args), x)

@@ -20,13 +20,14 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..checks.records import record
 from ..linear import Reduction
+from ..trees import Tree
 from ._base import Condition
 
 
 class _Frozen:
     """A least-squares problem around a point: the same gradient there, with the Gauss-Newton matrix for derivative."""
 
-    def __init__(self, problem: Any, x: Any, args: tuple[Any, ...]):
+    def __init__(self, problem: Any, x: Tree, args: tuple[Tree, ...]):
         self._problem = problem
         self._residuals, self._pull = jax.vjp(lambda u: problem.residuals(u, *args), x)
         self._weights = _weights(problem.loss, self._residuals)
@@ -35,13 +36,13 @@ class _Frozen:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._problem, name)
 
-    def gradient(self, u: Any, *args: Any) -> Any:
+    def gradient(self, u: Tree, *args: Tree) -> Any:
         r"""Return :math:`\nabla f(x) + J^\top W (r(u) - r(x))`."""
         change = trees.sub(self._problem.residuals(u, *args), self._residuals)
         weighted = jax.tree.map(lambda w, d: w.astype(d.dtype) * d, self._weights, change)
         return trees.add(self._slope, self._pull(weighted)[0])
 
-    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+    def hessian_block(self, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
         """Return the rows and columns of the matrix that belong to some elements of the unknown."""
         flat, unravel = ravel_pytree(x)
         product = jax.linearize(lambda u: ravel_pytree(self.gradient(unravel(u), *args))[0], flat)[1]
@@ -75,11 +76,11 @@ class GaussNewton(Condition):
         """The step size of the base, ``None`` where it has none."""
         return getattr(self.base, "step_size", None)
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the base."""
         return self.base(problem, x, *args)
 
-    def at(self, problem: Any, x: Any, *args: Any) -> GaussNewton:
+    def at(self, problem: Any, x: Tree, *args: Tree) -> GaussNewton:
         """Return the condition with what the base leaves open settled."""
         return dataclasses.replace(self, base=self.base.at(_Frozen(problem, x, args), x, *args))
 
@@ -95,10 +96,10 @@ class GaussNewton(Condition):
         """Return whether the base is."""
         return self.base.is_fixed_point(problem)
 
-    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative of the base, with the Gauss-Newton matrix."""
         return self.base.linearize(_Frozen(problem, x, args), x, *args)
 
-    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the error of the base."""
         return self.base.error(problem, x, *args)

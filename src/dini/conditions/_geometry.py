@@ -11,6 +11,7 @@ from .. import trees
 from ..checks.records import record
 from ..functions import as_function
 from ..sets import NonNegative, Product, Set, Simplex
+from ..trees import Tree
 
 
 @record
@@ -25,7 +26,7 @@ class KL:
     :math:`x \mapsto \mathrm{proj}^\varphi_C(x e^{-\eta g})`, where elements that are not positive count as tiny ones.
     """
 
-    def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
+    def step(self, x: Tree, g: Any, step_size: Any, constraint: Any) -> Any:
         """Return the mirror step from ``x`` along ``-g`` within the constraint."""
         if isinstance(constraint, Product):
             parts = lambda node: isinstance(node, Set)
@@ -58,7 +59,7 @@ class KL:
         radius = jnp.asarray(constraint.radius, x.dtype)
         return radius * weight / jnp.sum(weight, axis=axis, keepdims=True)
 
-    def divergence(self, x: Any, y: Any) -> jax.Array:
+    def divergence(self, x: Tree, y: Any) -> jax.Array:
         r"""Return the Bregman divergence :math:`\sum_i x_i \log(x_i / y_i) - x_i + y_i`."""
 
         def one(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -103,12 +104,12 @@ class Geometry:
             if callable(getattr(self, name)):
                 object.__setattr__(self, name, as_function(getattr(self, name), f"Geometry's {name}"))
 
-    def step(self, x: Any, g: Any, step_size: Any, constraint: Any) -> Any:
+    def step(self, x: Tree, g: Any, step_size: Any, constraint: Any) -> Any:
         """Return the mirror step from ``x`` along ``-g``; the projection knows the constraint itself."""
         del constraint
         return self.projection(trees.axpy(-jnp.asarray(step_size), g, self.mirror_map(x)))
 
-    def divergence(self, x: Any, y: Any) -> jax.Array:
+    def divergence(self, x: Tree, y: Any) -> jax.Array:
         """Return the Bregman divergence."""
         if self.bregman is None:
             raise ValueError(

@@ -15,10 +15,11 @@ from ..checks.hints import explained
 from ..checks.records import record
 from ..checks.settings import require_choice
 from ..functions import as_function
+from ..trees import Tree
 from ..trees.products import dot, vdot
 
 
-def _pull(name: str, fun: Any, z: Any, args: tuple[Any, ...], multiplier: Any) -> tuple[Any, Any]:
+def _pull(name: str, fun: Any, z: Any, args: tuple[Tree, ...], multiplier: Any) -> tuple[Any, Any]:
     r"""Return the constraints ``h(z)`` and :math:`(\partial h)^\top` times their multipliers."""
     values, back = jax.vjp(lambda z: fun(z, *args), z)
     trees.require_same(f"The multipliers {name}", multiplier, values, "their constraints")
@@ -92,7 +93,7 @@ class KKT:
             if name == "fun" or value is not None:
                 object.__setattr__(self, name, as_function(value, f"KKT's {name}"))
 
-    def __call__(self, x: Any, *args: Any) -> Any:
+    def __call__(self, x: Tree, *args: Tree) -> Tree:
         """Return the residuals of stationarity, equalities and complementarity, a triple like ``x``."""
         z, nu, lam = _triple(x, self)
         stationary = jax.grad(self.fun)(z, *args)
@@ -113,7 +114,7 @@ class KKT:
         return stationary, equal, complementary
 
 
-def _triple(x: Any, owner: KKT) -> tuple[Any, Any, Any]:
+def _triple(x: Tree, owner: KKT) -> tuple[Any, Any, Any]:
     if not (isinstance(x, tuple) and len(x) == 3):
         raise TypeError(f"The unknown of KKT must be a tuple (z, nu, lam): given {trees.describe(x)}.")
     for name, function, multiplier in (("nu", owner.equality, x[1]), ("lam", owner.inequality, x[2])):
@@ -188,7 +189,7 @@ def quadratic_program(
     )
 
 
-def multipliers(condition: KKT, z: Any, *args: Any, tolerance: float | None = None) -> tuple[Any, Any, Any]:
+def multipliers(condition: KKT, z: Any, *args: Tree, tolerance: float | None = None) -> tuple[Any, Any, Any]:
     r"""Return ``(z, nu, lam)`` for a primal solution alone, by least squares on stationarity.
 
     .. math:: \min_{\nu, \lambda} \|\nabla_1 f + (\partial_1 H)^\top \nu + (\partial_1 G)^\top \lambda\|

@@ -12,6 +12,7 @@ from ..checks.records import record
 from ..checks.settings import require_positive
 from ..functions import as_function
 from ..sets import project_simplex
+from ..trees import Tree
 from ..trees.products import tensordot
 from ._descent import inverse_curvature
 
@@ -68,7 +69,7 @@ class ConvexHull:
         if callable(self.vertices):
             object.__setattr__(self, "vertices", as_function(self.vertices, "ConvexHull's vertices"))
 
-    def point(self, p: Any, *args: Any) -> Any:
+    def point(self, p: Any, *args: Tree) -> Any:
         """Return ``x``, the vertices weighted by ``p``."""
         vertices = self.vertices(*args) if callable(self.vertices) else self.vertices
         for leaf in jax.tree.leaves(vertices):
@@ -79,7 +80,7 @@ class ConvexHull:
                 )
         return jax.tree.map(lambda leaf: tensordot(p, leaf, 1), vertices)
 
-    def __call__(self, p: Any, *args: Any) -> Any:
+    def __call__(self, p: Any, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         gradient = jax.grad(lambda p: self.fun(self.point(p, *args), *args))
         step_size = inverse_curvature(gradient, p) if self.step_size is None else self.step_size

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Condition
 
@@ -38,7 +39,7 @@ class ProgramKKT(Condition):
     is larger than its slack, each beside what is large in the program: at a solution one of them is zero.
     """
 
-    def __call__(self, problem: Any, x: Any, *args: Any) -> Any:
+    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residual, a tree like ``x``."""
         del args
         point, dual = x
@@ -67,7 +68,7 @@ class ProgramKKT(Condition):
         del problem
         return "symmetric"
 
-    def error(self, problem: Any, x: Any, *args: Any) -> jax.Array:
+    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the largest residual, of stationarity beside the gradient's terms and of the others beside ``x``."""
         stationary, others = self(problem, x, *args)
         units = _units(problem, x)
@@ -86,7 +87,7 @@ class _Units(NamedTuple):
     slope: jax.Array
 
 
-def _units(problem: Any, x: Any) -> _Units:
+def _units(problem: Any, x: Tree) -> _Units:
     point, dual = x
     slope = trees.max_abs((problem.gradient(jnp.zeros_like(point)), problem.gradient(point)))
     if problem.A is not None:
@@ -113,7 +114,7 @@ def _row_sizes(matrix: Any) -> jax.Array:
     return jnp.where(size > 0, size, 1)
 
 
-def _excess(problem: Any, x: Any) -> _Active:
+def _excess(problem: Any, x: Tree) -> _Active:
     """Return multipliers less slacks, both in the units of the unknown; minus infinity where there is no bound."""
     point, dual = x
     units = _units(problem, x)
@@ -135,13 +136,13 @@ def _excess(problem: Any, x: Any) -> _Active:
     return _Active(inequality, upper, lower)
 
 
-def active_rows(problem: Any, x: Any) -> _Active:
+def active_rows(problem: Any, x: Tree) -> _Active:
     """Return which inequalities and bounds hold with equality at a point."""
     excess = _excess(problem, x)
     return jax.tree.map(lambda e: e > 0, excess)
 
 
-def margins(problem: Any, x: Any) -> jax.Array:
+def margins(problem: Any, x: Tree) -> jax.Array:
     """Return the multipliers less the slacks of all constraints that can change, in the units of the unknown."""
     parts = [jnp.ravel(part) for part in jax.tree.leaves(_excess(problem, x))]
     excess = jnp.concatenate(parts)

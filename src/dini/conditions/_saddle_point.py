@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checks.records import record
 from ..linear import Linearized, Reduction
+from ..trees import Tree
 from ._descent import ProximalGradient
 
 
@@ -23,6 +24,6 @@ class SaddlePoint(ProximalGradient):
     The operator's derivative is not symmetric, so there is no definite reduction.
     """
 
-    def linearize(self, problem: Any, x: Any, *args: Any) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative in ``x``."""
         return Linearized(lambda u: self(problem, u, *args), x), None

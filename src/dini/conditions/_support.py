@@ -22,12 +22,13 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..numerics.working_sets import LARGEST, dispatch, sizes
+from ..trees import Tree
 
 # rounding errors of the elements of P, in units in the last place
 _ROUNDING = 16
 
 
-def remainder(penalty: Any, x: Any, prox: Callable[[Any], Any], step_size: Any) -> Any:
+def remainder(penalty: Any, x: Tree, prox: Callable[[Any], Any], step_size: Any) -> Any:
     r"""Return the diagonal of :math:`I - P`, for a diagonal :math:`P`, as a tree like ``x``.
 
     Where the penalty's own curvature :math:`\kappa` is small, :math:`P = 1 / (1 + \eta \kappa)` has rounded most of it
@@ -59,7 +60,7 @@ def remainder(penalty: Any, x: Any, prox: Callable[[Any], Any], step_size: Any) 
 
 
 def on_support(
-    x: Any,
+    x: Tree,
     prox: Callable[[Any], Any],
     rest: Any,
     block: Callable[[jax.Array], jax.Array],

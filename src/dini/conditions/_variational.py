@@ -11,6 +11,7 @@ from ..checks.records import record
 from ..checks.settings import require_positive
 from ..functions import as_function
 from ..sets import Set
+from ..trees import Tree
 from ._descent import inverse_curvature
 
 
@@ -72,7 +73,7 @@ class VariationalInequality:
                 f"dini.sets.Custom): given {self.constraint!r}."
             )
 
-    def __call__(self, x: Any, *args: Any) -> Any:
+    def __call__(self, x: Tree, *args: Tree) -> Tree:
         """Return the natural residual."""
         self.constraint.check(x)
         operator = lambda x: self.operator(x, *args)

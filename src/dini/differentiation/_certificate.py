@@ -34,6 +34,7 @@ from .. import trees, xla
 from ..linear import Solved, System
 from ..linear._system import Rough
 from ..status import OnFailure, guard
+from ..trees import Tree
 from ._guards import never, times
 from ._linearization import Linearization, Parameters
 from ._verdict import TOLERANCE, Certificate, Verdict, failure
@@ -66,7 +67,7 @@ class _Correction(NamedTuple):
     unsolved: jax.Array
 
     @classmethod
-    def at(cls, x: Any, here: Any, step: Solved) -> _Correction:
+    def at(cls, x: Tree, here: Any, step: Solved) -> _Correction:
         """Return what there is to know of a step, which solves the linearized condition up to its residual."""
         length, residual = trees.norm(step.w), trees.norm(here)
         return cls(residual, length, trees.sub(x, step.w), step.residual * residual)
@@ -132,7 +133,7 @@ def forward(
 
 
 def reverse(
-    at: Linearization, system: System, parameters: Parameters, cotangents: Any, given: list[Any] | None = None
+    at: Linearization, system: System, parameters: Parameters, cotangents: Tree, given: list[Any] | None = None
 ) -> tuple[Any, list[Any], Certificate]:
     """Return the adjoints, the cotangents of what moves (or those that are given), and their certificate.
 
@@ -208,7 +209,7 @@ def _top(*parts: Any) -> jax.Array:
     return jnp.where(top > 0, top, 1)
 
 
-def _over(tree: Any, top: jax.Array) -> Any:
+def _over(tree: Tree, top: jax.Array) -> Any:
     return jax.tree.map(lambda leaf: leaf / top.astype(leaf.dtype), tree)
 
 
@@ -217,7 +218,7 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(a == 0, 0, a / jnp.where(b == 0, jnp.finfo(b.dtype).tiny, b))
 
 
-def _size(derivative: jax.Array, x: Any, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
+def _size(derivative: jax.Array, x: Tree, moving: Any, direction: jax.Array, condition: jax.Array) -> jax.Array:
     """Return what a derivative's error is relative to: its norm, and more where that is next to nothing.
 
     Along ``direction``, a relative change of the parameters by one would change the solution by a unit in the last
@@ -357,19 +358,19 @@ def guarded(value: Any, certificate: Certificate, on_failure: OnFailure, name: s
     return guard(value, ~certificate.reliable, lambda figures: failure(figures, name), (figures,), on_failure)
 
 
-def _each(fun: Callable[[Any], Any], tree: Any) -> Any:
+def _each(fun: Callable[[Any], Any], tree: Tree) -> Any:
     """Apply a function to each entry of a leading axis; a single one without ``vmap``, whose products are slower."""
     if jax.tree.leaves(tree)[0].shape[0] == 1:
         return leading(fun(first(tree)))
     return jax.vmap(fun)(tree)
 
 
-def leading(tree: Any) -> Any:
+def leading(tree: Tree) -> Any:
     """Add a leading axis."""
     return jax.tree.map(lambda leaf: leaf[None], tree)
 
 
-def first(tree: Any) -> Any:
+def first(tree: Tree) -> Any:
     """Take the leading axis away."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
@@ -393,7 +394,7 @@ def solve_certified(
               \begin{pmatrix} v \\ 0 \end{pmatrix} .
     """
 
-    def product(unknown: Any) -> Any:
+    def product(unknown: Tree) -> Any:
         w, s = unknown
         _, b = jax.jvp(parameters.apply(at, at.x), (parameters.moving,), (s,))
         return trees.add(at.matvec(w), b), trees.add(s, _nothing(b, s))
@@ -419,7 +420,7 @@ def solve_certified(
     return times(1 + never((at.x, parameters.moving)), trees.linked(solution)[0])
 
 
-def _nothing(a: Any, like: Any) -> Any:
+def _nothing(a: Any, like: Tree) -> Any:
     """Return zero as a linear function of ``a``.
 
     JAX transposes a linear system, and the derivative of one, only if all of its right-hand side is linear; and the

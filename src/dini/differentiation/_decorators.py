@@ -22,13 +22,14 @@ from ..linear import Linearized, Structure
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..reports import KEEP, by_python, forget, policy, reviewed
 from ..status import OnFailure, check_on_failure
+from ..trees import Tree
 from ._engine import Ended, How, implicit
 from ._guards import as_declared
 from ._linearization import Linearization
 from ._tangents import solve_real, solve_tangent_at_solution
 
 
-def _linearize(fun: Callable[..., Any], x: Any, args: Any) -> Callable[[Any], Any]:
+def _linearize(fun: Callable[..., Any], x: Tree, args: Any) -> Callable[[Any], Any]:
     return Linearized(lambda u: fun(u, *args), x)
 
 
@@ -143,7 +144,7 @@ def _decorator(
         name = getattr(solver, "__name__", type(solver).__name__)
 
         @functools.wraps(solver)
-        def differentiable(*args: Any, **kwargs: Any) -> Any:
+        def differentiable(*args: Tree, **kwargs: Any) -> Any:
             if not args:
                 raise TypeError(f"{name} must be called with its starting point as first positional argument.")
             positional, keyword = _arguments(solver, given, args, kwargs)
@@ -215,7 +216,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
     init, positional, keyword = call.rebuilt(dynamic)
     some, rebuild = trees.parted((positional, keyword), _is_dynamic)
 
-    def run(init: Any, some: list[Any]) -> tuple[Any, Any]:
+    def run(init: Tree, some: list[Any]) -> tuple[Any, Any]:
         positional, keyword = rebuild(some)
         output = solver(init, *positional, **keyword)
         if call.has_aux and not (isinstance(output, tuple) and len(output) == 2):
@@ -234,7 +235,7 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
             "jax.pure_callback."
         ) from error
 
-    def on_dynamic(x: Any, *some: Any) -> Any:
+    def on_dynamic(x: Tree, *some: Any) -> Any:
         positional, keyword = rebuild(list(some))
         return condition(x, *positional, **keyword)
 
@@ -243,10 +244,10 @@ def _differentiable(solver: Any, condition: Any, linear_solver: Any, dynamic: li
     closed = reviewed(closed) if call.on_failure == KEEP and by_python() else closed
     jax.eval_shape(lambda x: closed(None, x, *some), hoisted.shape[0])  # checks the condition's output
 
-    def linearize(x: Any, parameters: Any) -> Any:
+    def linearize(x: Tree, parameters: Any) -> Any:
         some, condition = parameters
 
-        def function(u: Any, parameters: Any) -> Any:
+        def function(u: Tree, parameters: Any) -> Any:
             some, condition = parameters
             return condition(None, u, *some)
 
@@ -294,7 +295,7 @@ class _Residual:
 
     map: Any
 
-    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, x: Tree, *args: Tree, **kwargs: Any) -> Any:
         return trees.sub(x, self.map(x, *args, **kwargs))
 
 
@@ -304,8 +305,8 @@ def _is_dynamic(leaf: Any) -> bool:
 
 def root_jvp(
     condition: Callable[..., Any],
-    x: Any,
-    args: tuple[Any, ...],
+    x: Tree,
+    args: tuple[Tree, ...],
     tangents: tuple[Any, ...],
     linear_solver: Any = None,
     *,
@@ -331,7 +332,7 @@ def root_jvp(
 
 
 def _root_jvp(
-    condition: Any, linear_solver: Any, x: Any, args: Any, dots: Any, structure: Structure, on_failure: OnFailure
+    condition: Any, linear_solver: Any, x: Tree, args: Any, dots: Any, structure: Structure, on_failure: OnFailure
 ) -> Any:
     moving, merge = trees.parted(args, trees.is_inexact)
     moving = list(map(jnp.asarray, moving))
@@ -344,9 +345,9 @@ def _root_jvp(
 
 def root_vjp(
     condition: Callable[..., Any],
-    x: Any,
-    args: tuple[Any, ...],
-    cotangent: Any,
+    x: Tree,
+    args: tuple[Tree, ...],
+    cotangent: Tree,
     linear_solver: Any = None,
     *,
     structure: Structure = None,
@@ -370,7 +371,7 @@ def root_vjp(
 
 
 def _root_vjp(
-    condition: Any, linear_solver: Any, x: Any, args: Any, cotangent: Any, structure: Structure, on_failure: OnFailure
+    condition: Any, linear_solver: Any, x: Tree, args: Any, cotangent: Tree, structure: Structure, on_failure: OnFailure
 ) -> tuple[Any, ...]:
     residual = jax.eval_shape(condition, x, *args)
     trees.require_same("The output of the condition", residual, x, "x")
@@ -386,7 +387,7 @@ def _root_vjp(
     return jax.tree.map(lambda leaf: next(iterator) if trees.is_inexact(leaf) else None, args)
 
 
-def _made(condition: Any, x: Any, args: Any) -> Any:
+def _made(condition: Any, x: Tree, args: Any) -> Any:
     return close(condition, x, *args), x, args
 
 

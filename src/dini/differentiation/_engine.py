@@ -26,6 +26,7 @@ import numpy as np
 
 from .. import trees
 from ..status import OnFailure
+from ..trees import Tree
 from ._guards import as_declared, mark, times
 from ._linearization import Linearization, Parameters
 from ._rules import ruled
@@ -47,7 +48,7 @@ class Ended(NamedTuple):
         Whatever else is returned.
     """
 
-    x: Any
+    x: Tree
     status: Any = None
     linear_solver: Any = None
     rest: Any = None

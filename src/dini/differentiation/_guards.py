@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..linear._symmetry import require_symmetric
 from ..status import DerivativeError, OnFailure, Status, guard
+from ..trees import Tree
 from ._linearization import Linearization, instantiated
 from ._rules import rederived
 from ._verdict import TOLERANCE
@@ -28,19 +29,19 @@ def mark(status: Any, on_failure: OnFailure) -> jax.Array | None:
     return jnp.where(sound, 1.0, jnp.nan)
 
 
-def marked(x: Any, status: jax.Array, on_failure: OnFailure) -> Any:
+def marked(x: Tree, status: jax.Array, on_failure: OnFailure) -> Any:
     """Return ``x``, with a derivative that is marked where the solve has failed."""
 
-    def derive(primals: Any, tangents: Any) -> Any:
+    def derive(primals: Tree, tangents: Tree) -> Any:
         return times(mark(primals[1], on_failure), instantiated(primals[0], tangents[0]))
 
     return x if on_failure in ("warn", "ignore") else rederived(x, status, derive)
 
 
-def refused(x: Any, failed: jax.Array, report: Callable[..., Exception], on_failure: OnFailure) -> Any:
+def refused(x: Tree, failed: jax.Array, report: Callable[..., Exception], on_failure: OnFailure) -> Any:
     """Return ``x``, whose derivative is a failure where ``failed`` holds."""
 
-    def derive(primals: Any, tangents: Any) -> Any:
+    def derive(primals: Tree, tangents: Tree) -> Any:
         dx = instantiated(primals[0], tangents[0])
         return guard(dx, primals[1], report, (jnp.zeros(()),), on_failure)
 
@@ -59,12 +60,12 @@ def never(inputs: Any) -> jax.Array:
     return sum(parts, jnp.zeros(()))
 
 
-def times(factor: jax.Array | None, tree: Any) -> Any:
+def times(factor: jax.Array | None, tree: Tree) -> Any:
     """Return ``factor * tree``, a product with a scalar that keeps dtypes, or the tree where there is no factor."""
     return tree if factor is None else jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), tree)
 
 
-def on_a_solution(derivative: Any, at: Linearization, residual: Any, on_failure: OnFailure, name: str) -> Any:
+def on_a_solution(derivative: Any, at: Linearization, residual: Tree, on_failure: OnFailure, name: str) -> Any:
     """Return a derivative, guarded by a test of the residual beside what a step of the point's own size makes."""
     x, residual = jax.lax.stop_gradient((at.x, residual))
     u = trees.varied(x)

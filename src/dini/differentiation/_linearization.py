@@ -11,6 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .. import trees
 from ..linear import Reduction, Structure, System
+from ..trees import Tree
 
 
 class Kinks(NamedTuple):
@@ -42,7 +43,7 @@ class Linearization(NamedTuple):
         Whether the structure is what a user says, and not what mathematics says.
     """
 
-    x: Any
+    x: Tree
     function: Callable[[Any, Any], Any]
     matvec: Callable[[Any], Any]
     structure: Structure = None
@@ -74,24 +75,24 @@ class Parameters(NamedTuple):
         """All parameters."""
         return self.merge(self.moving)
 
-    def apply(self, at: Linearization, u: Any) -> Any:
+    def apply(self, at: Linearization, u: Tree) -> Any:
         """Return the condition at ``u`` as a function of what moves."""
         return lambda some: at.function(u, self.merge(some))
 
 
-def instantiated(primals: Any, tangents: Any) -> Any:
+def instantiated(primals: Tree, tangents: Tree) -> Any:
     """Return tangents as arrays, where they may be symbolic."""
     one = lambda x, dx: jnp.zeros_like(x) if isinstance(dx, SymbolicZero) else dx
     return jax.tree.map(one, primals, tangents)
 
 
-def linearize(x: Any, parameters: tuple[Any, tuple[Any, ...], Any]) -> Linearization:
+def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Linearization:
     """Linearize a condition of a problem; ``parameters`` are the problem, its arguments and the condition."""
     problem, args, condition = parameters
     settled = condition.at(problem, x, *args)
     matvec, reduction = settled.linearize(problem, x, *args)
 
-    def function(u: Any, parameters: Any) -> Any:
+    def function(u: Tree, parameters: Any) -> Any:
         problem, args, condition = parameters
         # what `at` settled is a constant; what the condition holds itself is a parameter
         return condition.settled_like(settled)(problem, u, *args)

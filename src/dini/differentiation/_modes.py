@@ -18,6 +18,7 @@ from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
 from ..status import OnFailure, Status
+from ..trees import Tree
 from ._certificate import solve_certified
 from ._engine import Ended, How, implicit, one_step
 from ._guards import marked
@@ -31,13 +32,13 @@ class Differentiation:
     """Base of the modes; subclasses are frozen dataclasses registered as pytrees."""
 
     def run(
-        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve a closed problem so that derivatives of the returned point pass in this mode."""
         raise NotImplementedError
 
 
-def _forward(problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any) -> Outcome:
+def _forward(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
     whole = getattr(solver, "run", None)
     return iterate(problem, solver, x, args, monitor) if whole is None else whole(problem, x, args)
 
@@ -110,7 +111,7 @@ class Implicit(Differentiation):
         return self.hessian != "exact"
 
     def run(
-        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve, and attach the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
@@ -145,7 +146,7 @@ class Implicit(Differentiation):
         known = self.condition is None and _convex(problem)
         return solve_tangent if known else solve_tangent_at_solution
 
-    def _solver(self, condition: Any, problem: Any, solver: Any, x: Any) -> Any:
+    def _solver(self, condition: Any, problem: Any, solver: Any, x: Tree) -> Any:
         if self.linear_solver is not None:
             return closed_solver(self.linear_solver, x)
         # A large map that contracts is inverted by its own iteration, which needs no orthogonalization. Beyond the
@@ -182,7 +183,7 @@ class OneStep(Differentiation):
     """
 
     def run(
-        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve, and attach the derivative of one more step."""
         _require_step(solver, "OneStep")
@@ -266,7 +267,7 @@ class Unrolled(Differentiation):
             raise ValueError("Unrolled takes steps (all of them are differentiated) or last, not both.")
 
     def run(
-        self, problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure
+        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve in loops that reverse mode can differentiate."""
         if hasattr(solver, "run"):
@@ -291,8 +292,8 @@ class Unrolled(Differentiation):
         outcome: Outcome,
         problem: Any,
         solver: Any,
-        x: Any,
-        args: tuple[Any, ...],
+        x: Tree,
+        args: tuple[Tree, ...],
         on_failure: OnFailure,
         steps: int | None,
     ) -> Outcome:
@@ -326,7 +327,7 @@ def _require_step(solver: Any, mode: str) -> None:
 
 
 def _last_steps(
-    problem: Any, solver: Any, x: Any, args: tuple[Any, ...], monitor: Any, on_failure: OnFailure, count: int
+    problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure, count: int
 ) -> Outcome:
     """Solve as a constant, and take so many plain steps more, which are differentiated."""
     _require_step(solver, "Unrolled(last=...)")

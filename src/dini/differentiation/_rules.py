@@ -9,6 +9,7 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 
 from ..functions import hoist
+from ..trees import Tree
 from ._linearization import Parameters
 
 
@@ -30,7 +31,7 @@ def ruled(
     def solution(constants: Any, leaves: list[Any]) -> Any:
         return run(constants, jax.tree.unflatten(treedef, leaves))
 
-    def rule(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Tree, tangents: Tree) -> Any:
         ended = solution(*primals)
         moved, dots = Parameters.that_move(primals[1], tangents[1], treedef)
         still = symbolic_zeros(ended)
@@ -50,7 +51,7 @@ def constant(run: Callable[..., Any], *operands: Any) -> Any:
     def fun(consts: Any, operands: Any) -> Any:
         return hoisted(consts, *operands)
 
-    def rule(primals: Any, tangents: Any) -> Any:
+    def rule(primals: Tree, tangents: Tree) -> Any:
         del tangents
         out = fun(*primals)
         return out, symbolic_zeros(out)
@@ -59,11 +60,11 @@ def constant(run: Callable[..., Any], *operands: Any) -> Any:
     return fun(hoisted.consts, operands)
 
 
-def rederived(x: Any, operands: Any, derive: Callable[[Any, Any], Any]) -> Any:
+def rederived(x: Tree, operands: Any, derive: Callable[[Any, Any], Any]) -> Any:
     """Return ``x`` with the derivative ``derive((x, operands), tangents)``, linear in tangents that may be symbolic."""
 
     @jax.custom_jvp
-    def same(x: Any, operands: Any) -> Any:
+    def same(x: Tree, operands: Any) -> Any:
         del operands
         return x
 
@@ -71,6 +72,6 @@ def rederived(x: Any, operands: Any, derive: Callable[[Any, Any], Any]) -> Any:
     return same(x, operands)
 
 
-def symbolic_zeros(tree: Any) -> Any:
+def symbolic_zeros(tree: Tree) -> Any:
     """Return the tangents of what does not move."""
     return jax.tree.map(SymbolicZero.from_primal_value, tree)

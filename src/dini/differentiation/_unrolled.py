@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..functions import hoist
 from ..status import DerivativeError, OnFailure, Status, guard
+from ..trees import Tree
 from ._linearization import Parameters, instantiated, linearize
 from ._rules import rederived
 
@@ -29,7 +30,7 @@ LEAST, MOST, RUNAWAY = 0.01, 0.1, 10.0
 
 
 def tested_unrolled(
-    x: Any,
+    x: Tree,
     limits: tuple[jax.Array, jax.Array],
     replay: hoist,
     parameters: tuple[Any, Any, Any, Any],
@@ -56,7 +57,7 @@ def tested_unrolled(
         return x
     treedef = jax.tree.structure(parameters)
 
-    def derive(primals: Any, tangents: Any) -> Any:
+    def derive(primals: Tree, tangents: Tree) -> Any:
         x, ((share, least), consts, leaves) = jax.lax.stop_gradient(primals)
         moved, dots = Parameters.that_move(leaves, tangents[1][2], treedef)
         if not dots:
@@ -73,7 +74,7 @@ def tested_unrolled(
     return rederived(x, (limits, replay.consts, jax.tree.leaves(parameters)), derive)
 
 
-def _left_over(x: Any, replay: Callable[[Any], Any], moved: Parameters) -> tuple[jax.Array, jax.Array]:
+def _left_over(x: Tree, replay: Callable[[Any], Any], moved: Parameters) -> tuple[jax.Array, jax.Array]:
     """Return the sizes of what the equation of the derivative leaves and of its terms, and whether these are known."""
     some, merge = moved
     along = trees.varied(some)
@@ -81,7 +82,7 @@ def _left_over(x: Any, replay: Callable[[Any], Any], moved: Parameters) -> tuple
     problem, args, _, _ = merge(some)
     at = linearize(x, (problem, args, problem.condition))
 
-    def condition(u: Any, some: list[Any]) -> Any:
+    def condition(u: Tree, some: list[Any]) -> Any:
         problem, args, _, _ = merge(some)
         return at.function(u, (problem, args, problem.condition))
 

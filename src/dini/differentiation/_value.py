@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import hoist
+from ..trees import Tree
 from ._linearization import Parameters
 from ._rules import rederived
 
 
-def objective_at(problem: Any, x: Any, args: tuple[Any, ...], known: Any = None) -> Any:
+def objective_at(problem: Any, x: Tree, args: tuple[Tree, ...], known: Any = None) -> Any:
     r"""Return :math:`f(x, \theta)` of a closed problem.
 
     Its derivative is :math:`\partial_1 f\,\dot x + \partial_2 f\,\dot\theta`. With ``known``, the steps have left the
@@ -33,7 +34,7 @@ def objective_at(problem: Any, x: Any, args: tuple[Any, ...], known: Any = None)
     except NotImplementedError:  # a penalty of a user's own class, without a value
         return jnp.full((), jnp.nan, trees.real_dtype(x))
 
-    def derive(primals: Any, tangents: Any) -> Any:
+    def derive(primals: Tree, tangents: Tree) -> Any:
         value, leaves = primals
         moved, dots = Parameters.that_move(leaves, tangents[1], treedef)
         if not dots:

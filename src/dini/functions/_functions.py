@@ -17,6 +17,7 @@ import numpy as np
 from jax.tree_util import Partial, register_pytree_node
 
 from ..checks.records import record
+from ..trees import Tree
 from ._hoist import hoist
 from .captured import Captured
 
@@ -44,7 +45,7 @@ class Module:
     arrays: list[Any]
     skeleton: _Skeleton = field(metadata={"static": True})
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Tree) -> Any:
         """Call the object with its arrays put back."""
         arrays = iter(self.arrays)
         leaves = [next(arrays) if leaf is _HOLE else leaf for leaf in self.skeleton.static]
@@ -61,7 +62,7 @@ class UserFunction(Partial):
         return _user_function, (self.func, self.args, self.keywords)
 
 
-def _user_function(fun: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> UserFunction:
+def _user_function(fun: Any, args: tuple[Tree, ...], keywords: dict[str, Any]) -> UserFunction:
     return UserFunction(fun, *args, **keywords)
 
 
@@ -93,7 +94,7 @@ def _flatten(function: UserFunction) -> tuple[Any, Key]:
 register_pytree_node(UserFunction, _flatten, lambda key, children: _user_function(key.fun, *children))
 
 
-def all_arrays(tree: Any) -> bool:
+def all_arrays(tree: Tree) -> bool:
     """Return whether ``jax.jit`` takes a tree as an argument: an object of a class that is no pytree is a leaf."""
     return all(map(_is_array, jax.tree.leaves(tree)))
 
@@ -127,7 +128,7 @@ class Closed:
     fun: Callable[..., Any] = field(metadata={"static": True})
     name: str = field(default="function", metadata={"static": True})
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Tree) -> Any:
         """Evaluate the traced program."""
         return self.fun(self.consts, *args)
 

@@ -10,6 +10,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from ..trees import Tree
 from . import programs
 
 
@@ -63,7 +64,7 @@ class hoist:
                 pending += [part for part in jax.tree.leaves(list(equation.params.values())) if hasattr(part, "eqns")]
         return False
 
-    def __call__(self, consts: list[Any], *args: Any) -> Any:
+    def __call__(self, consts: list[Any], *args: Tree) -> Any:
         """Evaluate the function with its hoisted values given."""
         outputs = jax.core.eval_jaxpr(self._jaxpr, (), *consts, *jax.tree.leaves(args))
         # a constant output is a literal of the program, no array

@@ -11,6 +11,7 @@ from jax import lax
 
 from .. import trees
 from ..checks.records import record
+from ..trees import Tree
 from ._krylov import ShortRecurrence
 from ._protocol import Matvec, Structure
 
@@ -18,7 +19,7 @@ from ._protocol import Matvec, Structure
 class _State(NamedTuple):
     """Carried from step to step."""
 
-    x: Any
+    x: Tree
     r: Any  # residual, by recurrence
     p: Any  # search direction
     slope: Any  # <r, P r>
@@ -92,7 +93,7 @@ class CG(ShortRecurrence):
 
 
 def _conjugate_gradients(
-    matvec: Matvec, precondition: Any, x: Any, r: Any, unfinished: Callable[[_State], jax.Array], max_steps: int
+    matvec: Matvec, precondition: Any, x: Tree, r: Any, unfinished: Callable[[_State], jax.Array], max_steps: int
 ) -> Any:
     z = precondition(r)
     start = _State(x, r, z, trees.vdot(r, z), trees.norm(r), jnp.zeros((), jnp.int32))

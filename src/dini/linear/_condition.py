@@ -12,6 +12,7 @@ from jax import lax
 from .. import trees
 from ..checks.settings import require_count
 from ..deferred import Array, Float
+from ..trees import Tree
 from ..trees.products import dot
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
@@ -19,7 +20,7 @@ from ._system import System
 
 
 def condition_estimate(
-    matvec: Matvec, like: Any, *, structure: Structure = None, solver: Any = None, iterations: int = 10
+    matvec: Matvec, like: Tree, *, structure: Structure = None, solver: Any = None, iterations: int = 10
 ) -> Float[Array, ""]:
     r"""Estimate the condition number :math:`\|A\|_2 \|A^{-1}\|_2` of a linear map from below.
 
@@ -74,7 +75,7 @@ def condition_estimate(
     start = trees.varied(like)
     back = system.transposed
 
-    def step(v: Any, _: Any) -> tuple[Any, jax.Array]:
+    def step(v: Tree, _: Any) -> tuple[Any, jax.Array]:
         w = system.solve(v).w
         size = trees.norm(w)
         v = back.solve(trees.scale(1 / size, w)).w
@@ -84,7 +85,7 @@ def condition_estimate(
     return system.norm(iterations) * jnp.max(sizes)
 
 
-def ritz_values(matvec: Matvec, like: Any, steps: int = 20) -> Float[Array, " steps"]:
+def ritz_values(matvec: Matvec, like: Tree, steps: int = 20) -> Float[Array, " steps"]:
     r"""Return approximations of eigenvalues of a symmetric map, in ascending order.
 
     They are the eigenvalues of the map on the Krylov space of a fixed start vector (Lanczos, with full
@@ -133,7 +134,7 @@ def ritz_values(matvec: Matvec, like: Any, steps: int = 20) -> Float[Array, " st
     return jnp.linalg.eigvalsh(jnp.diag(alpha) + jnp.diag(beta, 1) + jnp.diag(beta, -1))
 
 
-def _singular_ritz_values(matvec: Matvec, back: Matvec, like: Any, steps: int) -> Float[Array, " steps"]:
+def _singular_ritz_values(matvec: Matvec, back: Matvec, like: Tree, steps: int) -> Float[Array, " steps"]:
     """Return approximations of singular values, by Golub and Kahan's bidiagonalization."""
     apply, start = _on_vectors(matvec, like)
     apply_back, _ = _on_vectors(back, like)
@@ -156,7 +157,7 @@ def _singular_ritz_values(matvec: Matvec, back: Matvec, like: Any, steps: int) -
     return jnp.linalg.svd(jnp.diag(alpha) + jnp.diag(beta[:-1], 1), compute_uv=False)
 
 
-def _on_vectors(matvec: Matvec, like: Any) -> tuple[Any, jax.Array]:
+def _on_vectors(matvec: Matvec, like: Tree) -> tuple[Any, jax.Array]:
     """Return a map on vectors, and a unit vector to start from."""
     flat, unravel = jax.flatten_util.ravel_pytree(trees.varied(like))
     dtype = trees.single(flat.dtype)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ..checks.records import record
 from ..checks.settings import require_choice
 from ..deferred import Array, Float
+from ..trees import Tree
 from ..trees.products import dot
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
@@ -73,7 +74,7 @@ class DenseFactor:
         w = jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False)
         return self.unravel(w if self.columns is None else w / self.columns)
 
-    def product(self, w: Any) -> Any:
+    def product(self, w: Tree) -> Any:
         """Return the product."""
         w = self.flat(w)
         # the columns lie one after another: of a symmetric matrix they are the rows
@@ -111,7 +112,7 @@ class Dense:
     def __post_init__(self) -> None:
         require_choice("Dense's factorization", self.factorization, ("auto", "cholesky", "lu"))
 
-    def factorize(self, matvec: Matvec, like: Any, structure: Structure) -> DenseFactor:
+    def factorize(self, matvec: Matvec, like: Tree, structure: Structure) -> DenseFactor:
         """Return the factorized matrix of a map from trees like ``like`` to such trees."""
         matrix, _, unravel = materialize(matvec, like)
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):

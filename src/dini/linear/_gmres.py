@@ -13,6 +13,7 @@ from jax import lax
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count
+from ..trees import Tree
 from ..trees.products import dot, tensordot
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
@@ -33,7 +34,7 @@ class _Cycle(NamedTuple):
 
     basis: Any
     triangle: Any
-    u: Any
+    u: Tree
     rest: Any  # the norm of the residual, by that formula
     count: Any
     exhausted: Any  # the last product brought no new direction
@@ -42,7 +43,7 @@ class _Cycle(NamedTuple):
 class _State(NamedTuple):
     """Carried from cycle to cycle."""
 
-    x: Any
+    x: Tree
     r: Any  # true residual
     rest: Any
     basis: Any
@@ -92,7 +93,7 @@ class GMRES(Krylov):
     restart: int = field(default=30, metadata={"static": True})
     max_steps: int | None = field(default=None, metadata={"static": True})
     preconditioner: Any = None
-    x0: Any = None
+    x0: Tree = None
     x0_transposed: Any = None
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from .. import trees
 from ..checks.records import record
 from ..deferred import deferred
 from ..functions import UserFunction
+from ..trees import Tree
 from ._preconditioner import as_preconditioner, fitted
 from ._protocol import Matvec, Structure
 
@@ -82,7 +83,7 @@ class Krylov:
     rtol: float | None
     max_steps: int | None
     preconditioner: Any = None
-    x0: Any = None
+    x0: Tree = None
     x0_transposed: Any = None
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class Krylov:
             changes.update(x0=self.x0_transposed, x0_transposed=self.x0)
         return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
-    def closed(self, like: Any) -> Any:
+    def closed(self, like: Tree) -> Any:
         """Return the solver with everything that its preconditioner closes over made explicit."""
         if self.preconditioner is None:
             return self
@@ -152,7 +153,7 @@ class ShortRecurrence(Krylov):
     rtol: float | None = field(default=None, metadata={"static": True})
     max_steps: int | None = field(default=None, metadata={"static": True})
     preconditioner: Any = None
-    x0: Any = None
+    x0: Tree = None
     x0_transposed: Any = None
 
 
@@ -265,6 +266,6 @@ def wrap_linear_solver(solver: Any) -> Any:
     return None if solver is None else as_linear_solver(solver)
 
 
-def closed_solver(solver: Any, like: Any) -> Any:
+def closed_solver(solver: Any, like: Tree) -> Any:
     """Return a linear solver for unknowns like ``like`` with everything that its functions close over made explicit."""
     return solver.closed(jax.eval_shape(trees.to_real, like)) if hasattr(solver, "closed") else solver

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..deferred import Array, Float, is_literal
+from ..trees import Tree
 from ._protocol import Matvec
 
 
-def materialize(matvec: Matvec, like: Any) -> tuple[Float[Array, "d d"], Float[Array, " d"], Any]:
+def materialize(matvec: Matvec, like: Tree) -> tuple[Float[Array, "d d"], Float[Array, " d"], Any]:
     """Return the matrix of ``matvec`` (at least float32), ``like`` as a vector, and the way back to trees."""
     flat, unravel = jax.flatten_util.ravel_pytree(like)
     dtype = trees.single(flat.dtype)

@@ -10,6 +10,7 @@ from jax import lax
 
 from .. import trees
 from ..checks.records import record
+from ..trees import Tree
 from ._krylov import ShortRecurrence
 from ._protocol import Matvec, Structure
 
@@ -17,11 +18,11 @@ from ._protocol import Matvec, Structure
 class _State(NamedTuple):
     """Carried from step to step. Lanczos vectors are kept without the preconditioner (``z``) and with it (``v``)."""
 
-    x: Any
+    x: Tree
     r: Any  # true residual, by recurrence
     z_old: Any
     z: Any
-    v: Any
+    v: Tree
     beta: Any  # what links the last two Lanczos vectors
     d_old: Any  # the last two search directions
     d: Any
@@ -75,7 +76,7 @@ class MINRES(ShortRecurrence):
         return x, ~trees.all_finite(x)
 
 
-def _minres(matvec: Matvec, precondition: Any, x: Any, r: Any, target: jax.Array, max_steps: int) -> Any:
+def _minres(matvec: Matvec, precondition: Any, x: Tree, r: Any, target: jax.Array, max_steps: int) -> Any:
     v = precondition(r)
     dtype = trees.real_dtype(r)
     size = _size(r, v).astype(dtype)
@@ -110,7 +111,7 @@ def _minres(matvec: Matvec, precondition: Any, x: Any, r: Any, target: jax.Array
     return lax.while_loop(running, step, start).x
 
 
-def _size(z: Any, v: Any) -> jax.Array:
+def _size(z: Any, v: Tree) -> jax.Array:
     """Return the norm in which the preconditioner is the inner product (not a number where it is indefinite)."""
     return jnp.sqrt(trees.vdot(z, v))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import trees
 from ..deferred import Array, Float
+from ..trees import Tree
 from ._protocol import Matvec
 
 
@@ -148,7 +149,7 @@ class Pattern:
                 taken[row] |= free
         return colors
 
-    def compress(self, matvec: Matvec, like: Any) -> Float[Array, "colors rows"]:
+    def compress(self, matvec: Matvec, like: Tree) -> Float[Array, "colors rows"]:
         """Return the products with the sums of the columns of each color, formed as one batch (at least float32)."""
         flat, unravel = jax.flatten_util.ravel_pytree(like)
         dtype = trees.single(flat.dtype)
@@ -158,13 +159,13 @@ class Pattern:
         )
         return jax.vmap(lambda seed: jax.flatten_util.ravel_pytree(matvec(unravel(seed)))[0].astype(dtype))(seeds)
 
-    def values(self, matvec: Matvec, like: Any) -> Float[Array, " nonzeros"]:
+    def values(self, matvec: Matvec, like: Tree) -> Float[Array, " nonzeros"]:
         """Return the nonzeros of a linear map with this pattern, in the order of ``rows`` and ``columns``."""
         products = self.compress(matvec, like)
         places = self.coloring[1][self.columns] * self.shape[0] + self.rows
         return products.reshape(-1)[places]
 
-    def explains(self, matvec: Matvec, like: Any, values: jax.Array) -> jax.Array:
+    def explains(self, matvec: Matvec, like: Tree, values: jax.Array) -> jax.Array:
         """Return whether one more product is that of a matrix with these nonzeros: whether there are no others.
 
         A missed nonzero is counted to another column of its color, and multiplied by another element of the vector.

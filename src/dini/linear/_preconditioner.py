@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..functions import as_function, close
+from ..trees import Tree
 from ._protocol import Matvec
 
 
@@ -70,7 +71,7 @@ class Preconditioner:
         """The transposed preconditioner."""
         return dataclasses.replace(self, flipped=not self.flipped)
 
-    def closed(self, like: Any) -> Preconditioner:
+    def closed(self, like: Tree) -> Preconditioner:
         """Return the preconditioner with everything that its functions close over made explicit."""
         back = None if self.apply_transposed is None else close(self.apply_transposed, like)
         return Preconditioner(close(self.apply, like), back, self.flipped)

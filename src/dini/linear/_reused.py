@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..trees import Tree
 from ._cg import CG
 from ._dense import lost_pivots
 from ._materialize import materialize
@@ -43,7 +44,7 @@ class ReusedCholesky:
     factor: Any
     known: Any
 
-    def prepared(self, matvec: Matvec, like: Any) -> ReusedCholesky:
+    def prepared(self, matvec: Matvec, like: Tree) -> ReusedCholesky:
         """Return the solver with its factor made where there was none."""
         factor = jax.lax.cond(
             self.known & self._near(matvec, like),
@@ -52,7 +53,7 @@ class ReusedCholesky:
         )
         return dataclasses.replace(self, factor=factor, known=jnp.ones((), bool))
 
-    def _near(self, matvec: Matvec, like: Any) -> jax.Array:
+    def _near(self, matvec: Matvec, like: Tree) -> jax.Array:
         """Return whether the map differs little from the factor's matrix, relative to that, by power iteration."""
 
         def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:

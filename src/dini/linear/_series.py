@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
+from ..trees import Tree
 from ._krylov import wrap_linear_solver
 from ._protocol import LinearSolver, Matvec, Structure
 from ._system import choose
@@ -43,7 +44,7 @@ class Series:
         """Return the sum and whether it is not finite."""
         del structure
 
-        def body(_: Any, w: Any) -> Any:
+        def body(_: Any, w: Tree) -> Any:
             return trees.axpy(self.damping, trees.sub(b, matvec(w)), w)
 
         w = jax.lax.fori_loop(1, self.terms, body, trees.scale(self.damping, b))

@@ -15,6 +15,7 @@ from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced
 from ..reports import forget, policy, reviewed
 from ..status import DerivativeError, OnFailure, Report, Status, guard
+from ..trees import Tree
 from ._krylov import wrap_linear_solver
 from ._protocol import Matvec, Structure
 from ._symmetry import asymmetry, require_small
@@ -212,7 +213,7 @@ def _asymmetry(matvec: Matvec, b: Any, structure: Structure) -> Any:
     return None if structure is None else asymmetry(matvec, b)
 
 
-def _require_no_offset(w: Any, sizes: Any, b: Any, on_failure: OnFailure, name: str) -> Any:
+def _require_no_offset(w: Tree, sizes: Any, b: Any, on_failure: OnFailure, name: str) -> Any:
     """Return a solution, guarded by a test of a map that a user has written: that of zero is zero, up to rounding."""
     offset, size = sizes
     return guard(w, ~(offset <= trees.eps(b) ** 0.5 * size), _Offset(name), (offset[None],), on_failure)
@@ -243,7 +244,7 @@ def _fitting(matvec: Matvec) -> Matvec:
     if hasattr(matvec, "tangent"):
         return matvec  # a derivative of dini's, which fits
 
-    def product(w: Any) -> Any:
+    def product(w: Tree) -> Any:
         out = matvec(w)
         trees.require_same("The output of matvec", out, w, "the right-hand side b")
         return out

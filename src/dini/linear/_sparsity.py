@@ -19,6 +19,7 @@ import numpy as np
 
 from ..deferred import is_literal
 from ..functions.costs import called, reached, scanned
+from ..trees import Tree
 from ._pattern import Pattern, scipy_sparse
 from ._protocol import Matvec
 from ._sparsity_rules import RULES, check_count, size
@@ -33,26 +34,26 @@ class Linearized:
     sparsity: indices that it computes are known there, while in the linearized program they are data.
     """
 
-    def __init__(self, fun: Callable[[Any], Any], x: Any):
+    def __init__(self, fun: Callable[[Any], Any], x: Tree):
         self.value, self._product = jax.linearize(fun, x)
         self._fun, self._x = fun, x
 
-    def __call__(self, w: Any) -> Any:
+    def __call__(self, w: Tree) -> Any:
         """Return the product."""
         return self._product(w)
 
-    def tangent(self, w: Any) -> Any:
+    def tangent(self, w: Tree) -> Any:
         """Return the product by a program that contains all of the function."""
         return jax.jvp(self._fun, (self._x,), (w,))[1]
 
 
-def detect(matvec: Matvec, like: Any) -> Pattern:
+def detect(matvec: Matvec, like: Tree) -> Pattern:
     """Return the pattern of a linear map from trees like ``like`` to such trees, or raise :class:`NotSparse`."""
     product = getattr(matvec, "tangent", matvec)
     return _pattern(jax.make_jaxpr(product)(like), 0)
 
 
-def sparsity(fun: Callable[..., Any], x: Any, *args: Any) -> Pattern:
+def sparsity(fun: Callable[..., Any], x: Tree, *args: Tree) -> Pattern:
     """Return where the Jacobian of ``fun(x, *args)`` in ``x`` can be nonzero.
 
     The pattern is a superset of the nonzeros, for all values of ``x`` and ``args``; only integer arguments, which may
@@ -84,7 +85,7 @@ def sparsity(fun: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     Pattern(1999 nonzeros, shape=(1000, 1000), bandwidth=(1, 0))
     """
 
-    def product(w: Any, x: Any, args: Any) -> Any:
+    def product(w: Tree, x: Tree, args: Any) -> Any:
         return jax.jvp(lambda u: fun(u, *args), (x,), (w,))[1]
 
     closed = jax.make_jaxpr(product)(x, x, args)
@@ -92,7 +93,7 @@ def sparsity(fun: Callable[..., Any], x: Any, *args: Any) -> Pattern:
     return _pattern(closed, len(values), values)
 
 
-def varies(fun: Callable[[Any], Any], x: Any) -> bool:
+def varies(fun: Callable[[Any], Any], x: Tree) -> bool:
     """Return whether the derivative of ``fun`` at points like ``x`` can be other than zero.
 
     It is for a choice between programs while they are traced: no element is looked at, and no number is computed. An

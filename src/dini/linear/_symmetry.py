@@ -10,10 +10,11 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..status import DerivativeError, OnFailure, Report, Status, guard
+from ..trees import Tree
 from ._protocol import Matvec, Structure
 
 
-def asymmetry(matvec: Matvec, like: Any) -> jax.Array:
+def asymmetry(matvec: Matvec, like: Tree) -> jax.Array:
     r"""Return :math:`|\langle w, S v\rangle - \langle v, S w\rangle|` for two fixed vectors, relative to its terms.
 
     :math:`S = D A D` is the map in units in which its rows are of one size: a block of small elements counts as much as
@@ -25,7 +26,7 @@ def asymmetry(matvec: Matvec, like: Any) -> jax.Array:
     rows = jax.tree.map(lambda size: jnp.maximum(size, least.astype(size.dtype)), rows)
     units = jax.tree.map(lambda size: jax.lax.rsqrt(jnp.where(size > 0, size, 1)), rows)
 
-    def scaled(u: Any) -> Any:
+    def scaled(u: Tree) -> Any:
         return jax.tree.map(jnp.multiply, units, matvec(jax.tree.map(jnp.multiply, units, u)))
 
     image, other = jax.lax.stop_gradient((scaled(v), scaled(w)))
@@ -35,7 +36,7 @@ def asymmetry(matvec: Matvec, like: Any) -> jax.Array:
 
 
 def require_symmetric(
-    value: Any, matvec: Matvec, like: Any, structure: Structure, on_failure: OnFailure, what: str, where: str
+    value: Any, matvec: Matvec, like: Tree, structure: Structure, on_failure: OnFailure, what: str, where: str
 ) -> Any:
     """Return a value, guarded by a test of the symmetry that a user has declared of ``what``.
 
@@ -47,7 +48,7 @@ def require_symmetric(
 
 
 def require_small(
-    value: Any, relative: Any, like: Any, structure: Structure, on_failure: OnFailure, what: str, where: str
+    value: Any, relative: Any, like: Tree, structure: Structure, on_failure: OnFailure, what: str, where: str
 ) -> Any:
     """Return a value, guarded by what :func:`asymmetry` found."""
     report = _Asymmetric(what, str(structure), where)

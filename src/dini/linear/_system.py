@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from .. import trees, xla
 from ..checks.records import record
+from ..trees import Tree
 from ..trees.products import dot
 from ._cg import CG
 from ._dense import Dense, DenseFactor
@@ -122,7 +123,7 @@ def modified(matvec: Matvec, solver: Any, reduction: Reduction | None) -> tuple[
 class Solved(NamedTuple):
     """A solution, its true relative residual, and whether the solver knows that it failed."""
 
-    w: Any
+    w: Tree
     residual: jax.Array
     flagged: jax.Array
 
@@ -144,7 +145,7 @@ class Rough(NamedTuple):
     def enough(self, size: Any) -> Callable[[Any, Any], Any]:
         """Return the test of an iterate and its residual's norm, for a right-hand side that was divided by ``size``."""
 
-        def test(w: Any, rest: Any) -> Any:
+        def test(w: Tree, rest: Any) -> Any:
             length = trees.norm(w)
             rtol = jnp.where(length * size > self.small, self.fine, self.rtol)
             return (rest <= rtol) & (self.inverse_norm * rest <= length)
@@ -166,7 +167,7 @@ class System:
     def __init__(
         self,
         matvec: Matvec,
-        like: Any,
+        like: Tree,
         structure: Structure = None,
         reduction: Reduction | None = None,
         solver: Any = None,
@@ -212,7 +213,7 @@ class System:
         if self.dense:
             _ = self.factor, self.transposed
 
-    def product(self, w: Any) -> Any:
+    def product(self, w: Tree) -> Any:
         """Return the map's value, by the matrix where there is one."""
         return self.factor.product(w) if self.dense else self._matvec(w)
 
@@ -267,7 +268,7 @@ class System:
         size = trees.norm(back(start)) / trees.norm(start) + trees.norm(back(b))
         return trees.norm(back(left)) / jnp.where(size > 0, size, 1)
 
-    def perturbation(self, w: Any, signs: Any) -> Any:
+    def perturbation(self, w: Tree, signs: Any) -> Any:
         r"""Return what rounding errors of the given signs in the matrix's elements change in a product.
 
         A definite matrix is taken to be a sum of products, whose terms may cancel: its elements' errors are as

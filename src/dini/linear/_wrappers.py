@@ -13,6 +13,7 @@ from jax import lax
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
+from ..trees import Tree
 from ..trees.products import dot
 from ._dense import Dense
 from ._krylov import LSMR, closed_solver, wrap_linear_solver
@@ -27,11 +28,11 @@ class _Shifted:
     def __init__(self, matvec: Matvec, strength: Any):
         self._matvec, self._strength = matvec, strength
 
-    def tangent(self, w: Any) -> Any:
+    def tangent(self, w: Tree) -> Any:
         """Return the product by a program that contains all of the function, as :class:`Linearized` does."""
         return trees.axpy(self._strength, w, getattr(self._matvec, "tangent", self._matvec)(w))
 
-    def __call__(self, w: Any) -> Any:
+    def __call__(self, w: Tree) -> Any:
         return trees.axpy(self._strength, w, self._matvec(w))
 
 
@@ -80,7 +81,7 @@ class Ridge:
         """Return the changed map, and its solver."""
         return _Shifted(matvec, lax.stop_gradient(jnp.asarray(self.strength))), self.solver
 
-    def closed(self, like: Any) -> Ridge:
+    def closed(self, like: Tree) -> Ridge:
         """Return the solver with everything that it closes over made explicit."""
         return dataclasses.replace(self, solver=closed_solver(self.solver, like))
 
@@ -137,7 +138,7 @@ class Refined:
             raise ValueError(f"Refined's dtype must be a floating-point type: given {self.dtype!r}.")
         object.__setattr__(self, "solver", wrap_linear_solver(self.solver))
 
-    def prepared(self, matvec: Matvec, like: Any) -> Refined:
+    def prepared(self, matvec: Matvec, like: Tree) -> Refined:
         """Return the solver with what its inner one finds out about a map."""
         inner = self.solver
         return dataclasses.replace(self, solver=inner.prepared(matvec, like)) if hasattr(inner, "prepared") else self
@@ -147,18 +148,18 @@ class Refined:
         inner = self.solver
         return dataclasses.replace(self, solver=inner.transposed()) if hasattr(inner, "transposed") else self
 
-    def closed(self, like: Any) -> Refined:
+    def closed(self, like: Tree) -> Refined:
         """Return the solver with everything that it closes over made explicit."""
         return dataclasses.replace(self, solver=closed_solver(self.solver, like))
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular in the low precision."""
 
-        def low(tree: Any) -> Any:
+        def low(tree: Tree) -> Any:
             narrow = jnp.dtype(self.dtype)
             return jax.tree.map(lambda x: x.astype(narrow) if x.dtype.itemsize > narrow.itemsize else x, tree)
 
-        def high(tree: Any) -> Any:
+        def high(tree: Tree) -> Any:
             return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, b)
 
         system = System(lambda w: low(matvec(high(w))), low(b), structure, None, self.solver)

@@ -12,6 +12,7 @@ from jax.scipy.special import xlogy
 from ..checks.settings import known
 from ..deferred import Array, Float
 from ..sets import project_simplex
+from ..trees import Tree
 
 
 def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[jax.Array, jax.Array]:
@@ -101,7 +102,7 @@ def _moving_with(changed: jax.Array, values: jax.Array) -> jax.Array:
 
 
 @_moving_with.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     return _moving_with(*primals), tangents[0]
 
 

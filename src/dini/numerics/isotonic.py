@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..checks.settings import positive, require_all_positive
 from ..deferred import Array, Float
+from ..trees import Tree
 
 
 def isotonic_regression(
@@ -169,7 +170,7 @@ def _regression(y: jax.Array, w: jax.Array) -> jax.Array:
 
 
 @_regression.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     y, w = primals
     dy, dw = tangents
     v = _regression(y, w)

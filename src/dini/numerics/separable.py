@@ -12,22 +12,23 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import known, positive
+from ..trees import Tree
 
 
-def leaves_like(parameter: Any, x: Any) -> Any:
+def leaves_like(parameter: Any, x: Tree) -> Any:
     """Return a parameter as a tree like ``x``: it is one already, or one scalar or array that serves every leaf."""
     if jax.tree.structure(parameter) == jax.tree.structure(x):
         return parameter
     return jax.tree.map(lambda _: parameter, x)
 
 
-def map_with(fun: Callable[..., Any], x: Any, *parameters: Any) -> Any:
+def map_with(fun: Callable[..., Any], x: Tree, *parameters: Any) -> Any:
     """Map ``fun(leaf, *parameters)`` over the leaves of ``x``, parameters broadcast by :func:`leaves_like`."""
     spread = [leaves_like(parameter, x) for parameter in parameters]
     return jax.tree.map(lambda leaf, *rest: fun(leaf, *(jnp.asarray(r, leaf.dtype) for r in rest)), x, *spread)
 
 
-def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
+def require_broadcast(owner: str, name: str, parameter: Any, x: Tree) -> None:
     """Raise unless a parameter broadcasts against ``x`` without changing its shape."""
     if parameter is None:
         return
@@ -55,7 +56,7 @@ def _at_floats(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method of a point that takes integers, too: a projection of them is not one of integers."""
 
     @functools.wraps(method)
-    def at_floats(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def at_floats(self: Any, x: Tree, *args: Tree, **kwargs: Any) -> Any:
         return method(self, trees.inexact(x), *args, **kwargs)
 
     return at_floats
@@ -65,7 +66,7 @@ def _at_positive_steps(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a proximal operator that is NaN for a step size below zero, where that is known at run time only."""
 
     @functools.wraps(method)
-    def at_positive_steps(self: Any, x: Any, *steps: Any, **named: Any) -> Any:
+    def at_positive_steps(self: Any, x: Tree, *steps: Any, **named: Any) -> Any:
         # a user's own may have a default for the step, or another name
         steps = tuple(step if known(step) else positive(step, or_zero=True) for step in steps)
         return method(self, x, *steps, **named)
@@ -77,7 +78,7 @@ def _in_shape(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return an operator that says what does not fit its point, also where parameters broadcast it to another shape."""
 
     @functools.wraps(method)
-    def in_shape(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def in_shape(self: Any, x: Tree, *args: Tree, **kwargs: Any) -> Any:
         try:
             out = method(self, x, *args, **kwargs)
         except (TypeError, ValueError, IndexError):
@@ -111,10 +112,10 @@ class Separable:
         """The name for messages."""
         return type(self).__name__
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the parameters fit the unknown."""
 
-    def closed(self, x: Any) -> Any:
+    def closed(self, x: Tree) -> Any:
         """Return the object with everything that its functions close over made explicit."""
         del x
         return self
@@ -135,7 +136,7 @@ class Separable:
         return jax.tree.map(one, self)
 
 
-def smallest(parts: Any, x: Any) -> jax.Array:
+def smallest(parts: Any, x: Tree) -> jax.Array:
     """Return the smallest element of a tree of arrays (infinity if there is none) in the real dtype of ``x``."""
     least = [jnp.min(part, initial=jnp.inf) for part in jax.tree.leaves(parts)]
     return functools.reduce(jnp.minimum, least, jnp.asarray(jnp.inf)).astype(trees.real_dtype(x))

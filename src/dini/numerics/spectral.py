@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..deferred import Array, Float
+from ..trees import Tree
 from ..trees.products import dot
 
 Scalar = Callable[..., Any]
@@ -42,7 +43,7 @@ def _divided(fun: Scalar, divided: Scalar | None, a: jax.Array, b: jax.Array, pa
     return partial(divided_difference, fun)(a, b, *parameters) if divided is None else divided(a, b, *parameters)
 
 
-def _direction(fun: Scalar, values: jax.Array, parameters: Any, tangents: Any) -> jax.Array:
+def _direction(fun: Scalar, values: jax.Array, parameters: Any, tangents: Tree) -> jax.Array:
     """Return the derivative of the scalar function along its parameters."""
     return jax.jvp(lambda *p: fun(values, *p), tuple(parameters), tuple(tangents))[1]
 
@@ -69,7 +70,7 @@ def _levels(level: Level | None, values: jax.Array, parameters: Any) -> tuple[ja
     return tuple(parameters) if level is None else level(values, *parameters)
 
 
-def _levels_along(level: Level | None, values: Any, core: Any, parameters: Any, tangents: Any) -> tuple[Any, Any]:
+def _levels_along(level: Level | None, values: Any, core: Any, parameters: Any, tangents: Tree) -> tuple[Any, Any]:
     """Return the parameters and their derivatives, for the first order of what happens to the spectrum."""
     if level is None:
         return tuple(parameters), tuple(tangents)
@@ -85,7 +86,7 @@ def _symmetric(fun: Scalar, divided: Scalar | None, level: Level | None, x: jax.
 
 
 @_symmetric.defjvp
-def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, tangents: Any) -> Any:
+def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Tree, tangents: Tree) -> Any:
     x, parameters = primals
     dx, dparameters = tangents
     values, u = jnp.linalg.eigh(x, symmetrize_input=False)
@@ -182,7 +183,7 @@ def _singular(fun: Scalar, divided: Scalar | None, level: Level | None, x: jax.A
 
 
 @_singular.defjvp
-def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Any, tangents: Any) -> Any:
+def _(fun: Scalar, divided: Scalar | None, level: Level | None, primals: Tree, tangents: Tree) -> Any:
     x, parameters = primals
     dx, dparameters = tangents
     u, values, vt = jnp.linalg.svd(x, full_matrices=False)
@@ -257,7 +258,7 @@ def singular_adaptive(
     return matrix.astype(x.dtype), levels
 
 
-def _require_matrix(name: str, x: Any) -> None:
+def _require_matrix(name: str, x: Tree) -> None:
     if jnp.ndim(x) < 2:
         raise ValueError(f"{name} needs a matrix: given shape {jnp.shape(x)}.")
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):

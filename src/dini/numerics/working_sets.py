@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ..trees import Tree
 from .separable import map_with
 
 #: The smallest working set, and the ratio of one to the next: each size is a program to compile.
@@ -61,7 +62,7 @@ class Elements:
         return getattr(self.part, "convex", True)
 
     @classmethod
-    def of(cls, problem: Any, x: Any) -> Elements:
+    def of(cls, problem: Any, x: Tree) -> Elements:
         """Return the part of a problem with unknown ``x``."""
         constraint, penalty = (getattr(problem, name, None) for name in ("constraint", "penalty"))
         part = penalty if constraint is None else constraint

@@ -11,6 +11,7 @@ from jax.scipy.special import xlogy
 from ..checks.records import record
 from ..checks.settings import positive, require_all_positive
 from ..numerics.separable import map_with
+from ..trees import Tree
 from ._base import Penalty, prox_map, require_broadcast, total, unbounded
 
 
@@ -19,7 +20,7 @@ class _Smooth(Penalty):
 
     elementwise = True
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return infinity: the operator is smooth."""
         del step_size
         return unbounded(x)
@@ -51,7 +52,7 @@ class LogBarrier(_Smooth):
     def __post_init__(self) -> None:
         require_all_positive("LogBarrier's strength", self.strength)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the barrier."""
 
         def one(u: jax.Array, s: jax.Array) -> jax.Array:
@@ -60,7 +61,7 @@ class LogBarrier(_Smooth):
 
         return total(map_with(one, x, self.strength), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the positive root."""
 
         def one(u: jax.Array, s: jax.Array, eta: jax.Array) -> jax.Array:
@@ -71,7 +72,7 @@ class LogBarrier(_Smooth):
 
         return prox_map(one, x, positive(self.strength, or_zero=True), step_size=step_size)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength broadcasts against ``x``."""
         require_broadcast("LogBarrier", "strength", self.strength, x)
 
@@ -93,7 +94,7 @@ def _wright_omega(z: jax.Array) -> jax.Array:
 
 
 @_wright_omega.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     w = _wright_omega(primals[0])
     return w, w / (1 + w) * tangents[0]
 
@@ -125,7 +126,7 @@ class Entropy(_Smooth):
     def __post_init__(self) -> None:
         require_all_positive("Entropy's strength", self.strength)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the negative entropy."""
 
         def one(u: jax.Array, s: jax.Array) -> jax.Array:
@@ -135,7 +136,7 @@ class Entropy(_Smooth):
 
         return total(map_with(one, x, self.strength), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the root, by the Wright function."""
 
         def one(u: jax.Array, s: jax.Array, eta: jax.Array) -> jax.Array:
@@ -144,6 +145,6 @@ class Entropy(_Smooth):
 
         return prox_map(one, x, positive(self.strength, or_zero=True), step_size=step_size)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength broadcasts against ``x``."""
         require_broadcast("Entropy", "strength", self.strength, x)

@@ -15,6 +15,7 @@ from ..checks.settings import known, positive, require_all_positive
 from ..functions import as_function, close
 from ..numerics import separable
 from ..numerics.separable import Separable, map_with
+from ..trees import Tree
 
 
 class Penalty(Separable):
@@ -27,15 +28,15 @@ class Penalty(Separable):
     #: whether there is a value, or the proximal operator alone
     valued: bool = True
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return ``g(x)``."""
         raise NotImplementedError
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         r"""Return the proximal point :math:`\arg\min_p \tfrac12\|p - x\|^2 + \eta\, g(p)`."""
         raise NotImplementedError
 
-    def conjugate_prox(self, x: Any, step_size: Any) -> Any:
+    def conjugate_prox(self, x: Tree, step_size: Any) -> Tree:
         r"""Return the proximal point of the convex conjugate :math:`g^*`.
 
         By Moreau's identity it is :math:`x - \eta\, \mathrm{prox}_{g/\eta}(x/\eta)`. Of a norm it is the projection
@@ -63,7 +64,7 @@ class Penalty(Separable):
             x = trees.scale(jnp.where(positive(eta) > 0, 1, jnp.nan), x)
         return self._conjugate_prox(x, eta)
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return the proximal point by Moreau's identity.
 
         Where the conjugate is the indicator of a bounded set, the difference loses the digits of points that are far
@@ -71,7 +72,7 @@ class Penalty(Separable):
         """
         return trees.axpy(-eta, self.prox(trees.scale(1 / eta, x), 1 / eta), x)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return how far ``x`` is from the nearest point where ``prox(., step_size)`` has no derivative.
 
         The Euclidean distance of the whole tree, or a lower bound of it: within it, the derivative can be trusted.
@@ -86,14 +87,14 @@ def require_step(step_size: Any) -> None:
     require_all_positive("step_size", step_size)
 
 
-def require_broadcast(owner: str, name: str, parameter: Any, x: Any) -> None:
+def require_broadcast(owner: str, name: str, parameter: Any, x: Tree) -> None:
     """Raise unless a parameter is given and broadcasts against ``x`` without changing its shape."""
     if parameter is None:
         raise TypeError(f"{name} of {owner} must be a number, an array, or a tree like the unknown x: given None.")
     separable.require_broadcast(owner, name, parameter, x)
 
 
-def prox_map(fun: Callable[..., Any], x: Any, *parameters: Any, step_size: Any) -> Any:
+def prox_map(fun: Callable[..., Any], x: Tree, *parameters: Any, step_size: Any) -> Any:
     """Map ``fun(leaf, *parameters, step_size)`` over the leaves of ``x``."""
     require_step(step_size)
 
@@ -105,12 +106,12 @@ def prox_map(fun: Callable[..., Any], x: Any, *parameters: Any, step_size: Any) 
     return map_with(one, x, *parameters, step_size)
 
 
-def total(terms: Any, x: Any) -> jax.Array:
+def total(terms: Any, x: Tree) -> jax.Array:
     """Return the sum of all elements of a tree, as a scalar for ``x``."""
     return sum((jnp.sum(term) for term in jax.tree.leaves(terms)), jnp.zeros((), trees.real_dtype(x)))
 
 
-def unbounded(x: Any) -> jax.Array:
+def unbounded(x: Tree) -> jax.Array:
     """Return infinity as a scalar for ``x``: the distance to a kink that does not exist."""
     return jnp.full((), jnp.inf, trees.real_dtype(x))
 
@@ -179,7 +180,7 @@ class Custom(Penalty):
         """Whether a value was given."""
         return self.function is not None
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the user's value."""
         if self.function is None:
             raise TypeError(
@@ -188,15 +189,15 @@ class Custom(Penalty):
             )
         return self.function(x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the user's proximal point."""
         return self.proximal(x, step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the user's distance, NaN where none is given."""
         return super().kink_distance(x, step_size) if self.kink is None else self.kink(x, step_size)
 
-    def closed(self, x: Any) -> Custom:
+    def closed(self, x: Tree) -> Custom:
         """Return the penalty with everything that its functions close over made explicit."""
         step = jax.ShapeDtypeStruct((), trees.real_dtype(x))
         return Custom(
@@ -205,7 +206,7 @@ class Custom(Penalty):
             None if self.kink is None else close(self.kink, x, step),
         )
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the functions return what they should."""
         step = jnp.ones((), trees.real_dtype(x))
         trees.require_same("The output of Custom's prox", jax.eval_shape(self.prox, x, step), x, "the unknown x")

@@ -47,6 +47,7 @@ from ..sets import NonNegative as Orthant
 from ..sets import Product as Sets
 from ..sets._base import believed
 from ..status import SolveError, Status
+from ..trees import Tree
 from ._barriers import Entropy, LogBarrier
 from ._base import Penalty, require_step
 from ._from_sets import LInf, SupportFunction
@@ -208,18 +209,18 @@ class Constrained(Penalty):
         """Whether the penalty is."""
         return self.penalty.valued
 
-    def within(self, x: Any) -> Any:
+    def within(self, x: Tree) -> Any:
         """Return the projection onto the set."""
         return self.set.project(x)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty; outside of the set infinity (of sets that are no bounds, up to rounding)."""
         away = trees.norm(trees.sub(x, self.set.project(x)))
         slack = 0 if self.elementwise else trees.eps(x) ** 0.5 * (1 + trees.norm(x))
         outside = jax.lax.stop_gradient(~(away <= slack))
         return jnp.where(outside, jnp.inf, self.penalty.value(x))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the proximal point of the sum."""
         require_step(step_size)
         route = _route(self.penalty, self.set)
@@ -234,7 +235,7 @@ class Constrained(Penalty):
         value, finite = jax.lax.stop_gradient((self.penalty.value(p), trees.all_finite(p)))
         return believed(p, (self, x), ~jnp.isinf(value) | ~finite, _empty)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return a lower bound: both operators are nonexpansive, so that what they are given moves no farther.
 
         Of bounds, only elements that move with ``x`` count; with a multiplier, nothing is known.
@@ -259,7 +260,7 @@ class Constrained(Penalty):
 
         return jnp.minimum(first, smallest(jax.tree.map(gap, q, slopes, *_bounds(self.set, q)), x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless both fit ``x``."""
         if not isinstance(self.penalty, Penalty) or not _is_set(self.set):
             raise TypeError(
@@ -269,7 +270,7 @@ class Constrained(Penalty):
         self.penalty.check(x)
         self.set.check(x)
 
-    def closed(self, x: Any) -> Constrained:
+    def closed(self, x: Tree) -> Constrained:
         """Return the penalty with everything that the functions of both close over made explicit."""
         return Constrained(self.penalty.closed(x), self.set.closed(x))
 
@@ -297,7 +298,7 @@ def no_operator(penalty: Any, constraint: Any) -> str:
     )
 
 
-def _bounds(constraint: Any, x: Any) -> tuple[Any, Any]:
+def _bounds(constraint: Any, x: Tree) -> tuple[Any, Any]:
     """Return the bounds of a set of intervals as two trees like ``x``."""
     if not isinstance(constraint, Sets):
         return constraint.bounds(x)
@@ -316,7 +317,7 @@ class _Section:
     penalty: Any
     set: Any
 
-    def _parts(self, x: Any) -> tuple[Any, Any, Any]:
+    def _parts(self, x: Tree) -> tuple[Any, Any, Any]:
         """Return the box, the normal like ``x``, and the offset."""
         if isinstance(self.set, Simplex):
             return Orthant(), jax.tree.map(jnp.ones_like, x), jnp.asarray(self.set.radius, trees.real_dtype(x))
@@ -325,13 +326,13 @@ class _Section:
         )
         return Box(self.set.lower, self.set.upper), normal, jnp.asarray(self.set.offset, trees.real_dtype(x))
 
-    def _sum(self, tree: Any) -> jax.Array:
+    def _sum(self, tree: Tree) -> jax.Array:
         """Return the sum of all elements, or that of each slice of a product of simplices."""
         if isinstance(self.set, Simplex):
             return jnp.sum(tree, axis=self.set.summed_axis, keepdims=True)
         return trees.total([jnp.sum(leaf) for leaf in jax.tree.leaves(tree)])
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Find the multiplier, where its derivative is that of an implicit function."""
         self.set.check(x)
         box, normal, offset = self._parts(x)

@@ -14,6 +14,7 @@ from ..checks.records import record
 from ..checks.settings import positive, require_positive
 from ..sets import L1Ball, Set, project_simplex
 from ..sets._balls import onto_l1_ball
+from ..trees import Tree
 from ._base import Penalty, require_step, unbounded
 
 
@@ -32,13 +33,13 @@ class _OfSet(Penalty):
         """Whether the set is."""
         return self.set.elementwise
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the set fits ``x``."""
         if not isinstance(self.set, Set):
             raise TypeError(f"{self.name} needs a set of dini.sets: given {self.set!r}.")
         self.set.check(x)
 
-    def closed(self, x: Any) -> Any:
+    def closed(self, x: Tree) -> Any:
         """Return the penalty with everything that the set's functions close over made explicit."""
         return dataclasses.replace(self, set=self.set.closed(x))  # pyright: ignore[reportArgumentType]
 
@@ -79,17 +80,17 @@ class Indicator(_OfSet):
         """Whether the set is."""
         return self.set.convex
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return zero where ``x`` is in the set up to the root of the rounding unit, infinity elsewhere."""
         near = self.set.residual(x) <= trees.eps(x) ** 0.5 * (1 + trees.norm(x))
         return jnp.where(near, 0, jnp.inf).astype(trees.real_dtype(x))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the projection."""
         require_step(step_size)
         return self.set.project(x)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the set's distance."""
         del step_size
         return self.set.kink_distance(x)
@@ -128,27 +129,27 @@ class SupportFunction(_OfSet):
         if not getattr(self.set, "convex", True):
             raise ValueError(f"SupportFunction needs a convex set: given {self.set.name}.")
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the support function."""
         return self.set.support(x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return what the projection leaves."""
         require_step(step_size)
         return _moreau(self.set, x, jnp.asarray(step_size))
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return the projection."""
         del eta
         return self.set.project(x)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the set's distance, scaled."""
         eta = jnp.asarray(step_size)
         return (eta * self.set.kink_distance(trees.scale(1 / eta, x))).astype(trees.real_dtype(x))
 
 
-def _moreau(part: Any, x: Any, eta: jax.Array) -> Any:
+def _moreau(part: Any, x: Tree, eta: jax.Array) -> Any:
     return trees.axpy(-eta, part.project(trees.scale(1 / eta, x)), x)
 
 
@@ -181,11 +182,11 @@ class LInf(Penalty):
     def __post_init__(self) -> None:
         require_positive("LInf's strength", self.strength, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the largest absolute value."""
         return (self.strength * trees.max_abs(x)).astype(trees.real_dtype(x))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return ``x`` cut off at a level."""
         require_step(step_size)
         flat, unravel = ravel_pytree(x)
@@ -197,19 +198,19 @@ class LInf(Penalty):
         inside = jnp.sum(size) <= radius
         return unravel(jnp.where(inside, jnp.zeros((), flat.dtype), sign * (size - project_simplex(size, radius))))
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return the projection onto the 1-norm ball."""
         del eta
         return onto_l1_ball(x, positive(self.strength, or_zero=True))
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance from where another element is cut off (exact)."""
         radius = jnp.asarray(step_size) * self.strength
         positive = radius > 0
         distance = L1Ball(jnp.where(positive, radius, 1)).kink_distance(x)
         return jnp.where(positive, distance, unbounded(x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength is a scalar."""
         del x
         if jnp.ndim(self.strength) != 0:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..checks.records import record
 from ..checks.settings import positive, require_all_positive
 from ..numerics.separable import map_with, smallest
+from ..trees import Tree
 from ._base import Penalty, gap_at, prox_map, require_broadcast, total
 
 
@@ -48,7 +49,7 @@ class Huber(Penalty):
         require_all_positive("Huber's strength", self.strength, or_zero=True)
         require_all_positive("Huber's delta", self.delta)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty."""
 
         def one(u: jax.Array, s: jax.Array, delta: jax.Array) -> jax.Array:
@@ -57,7 +58,7 @@ class Huber(Penalty):
 
         return total(map_with(one, x, self.strength, self.delta), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return ``x`` shrunk, by a constant at most."""
 
         def one(u: jax.Array, s: jax.Array, delta: jax.Array, eta: jax.Array) -> jax.Array:
@@ -66,7 +67,7 @@ class Huber(Penalty):
 
         return prox_map(one, x, positive(self.strength, or_zero=True), positive(self.delta), step_size=step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from where its quadratic ends (exact)."""
 
         def one(u: jax.Array, s: jax.Array, delta: jax.Array, eta: jax.Array) -> jax.Array:
@@ -74,7 +75,7 @@ class Huber(Penalty):
 
         return smallest(map_with(one, x, self.strength, self.delta, step_size), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the parameters broadcast against ``x``."""
         require_broadcast("Huber", "strength", self.strength, x)
         require_broadcast("Huber", "delta", self.delta, x)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ..checks.records import record
 from ..checks.settings import positive, require_all_above, require_all_positive
 from ..numerics.separable import map_with, smallest
+from ..trees import Tree
 from ._base import Penalty, gap_at, prox_map, require_broadcast, total
 
 
@@ -48,11 +49,11 @@ class L0(Penalty):
     def __post_init__(self) -> None:
         require_all_positive("L0's strength", self.strength, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the weighted count."""
         return total(map_with(lambda u, s: jnp.where(u == 0, 0, s), x, self.strength), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the hard-thresholded ``x``."""
 
         def one(u: jax.Array, s: jax.Array, eta: jax.Array) -> jax.Array:
@@ -60,12 +61,12 @@ class L0(Penalty):
 
         return prox_map(one, x, positive(self.strength, or_zero=True), step_size=step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its jump (exact)."""
         gaps = map_with(lambda u, s, eta: gap_at(jnp.abs(u), _root(2 * eta * s)), x, self.strength, step_size)
         return smallest(gaps, x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength broadcasts against ``x``."""
         require_broadcast("L0", "strength", self.strength, x)
 
@@ -115,7 +116,7 @@ class MCP(Penalty):
         require_all_positive("MCP's strength", self.strength, or_zero=True)
         require_all_positive("MCP's gamma", self.gamma)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty."""
 
         def one(u: jax.Array, s: jax.Array, g: jax.Array) -> jax.Array:
@@ -124,7 +125,7 @@ class MCP(Penalty):
 
         return total(map_with(one, x, self.strength, self.gamma), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the firmly thresholded ``x``."""
 
         def one(u: jax.Array, s: jax.Array, g: jax.Array, eta: jax.Array) -> jax.Array:
@@ -135,7 +136,7 @@ class MCP(Penalty):
 
         return prox_map(one, x, positive(self.strength, or_zero=True), positive(self.gamma), step_size=step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""
 
         def one(u: jax.Array, s: jax.Array, g: jax.Array, eta: jax.Array) -> jax.Array:
@@ -145,7 +146,7 @@ class MCP(Penalty):
 
         return smallest(map_with(one, x, self.strength, self.gamma, step_size), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the parameters broadcast against ``x``."""
         require_broadcast("MCP", "strength", self.strength, x)
         require_broadcast("MCP", "gamma", self.gamma, x)
@@ -193,7 +194,7 @@ class SCAD(Penalty):
         require_all_positive("SCAD's strength", self.strength, or_zero=True)
         require_all_above("SCAD's gamma", self.gamma, 1)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty."""
 
         def one(u: jax.Array, s: jax.Array, g: jax.Array) -> jax.Array:
@@ -203,7 +204,7 @@ class SCAD(Penalty):
 
         return total(map_with(one, x, self.strength, self.gamma), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the thresholded ``x``."""
 
         def one(u: jax.Array, s: jax.Array, g: jax.Array, eta: jax.Array) -> jax.Array:
@@ -217,7 +218,7 @@ class SCAD(Penalty):
         gamma = jax.tree.map(lambda g: positive(g - 1) + 1, self.gamma)
         return prox_map(one, x, positive(self.strength, or_zero=True), gamma, step_size=step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from a kink or jump (exact)."""
 
         def one(u: jax.Array, s: jax.Array, g: jax.Array, eta: jax.Array) -> jax.Array:
@@ -229,7 +230,7 @@ class SCAD(Penalty):
 
         return smallest(map_with(one, x, self.strength, self.gamma, step_size), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the parameters broadcast against ``x``."""
         require_broadcast("SCAD", "strength", self.strength, x)
         require_broadcast("SCAD", "gamma", self.gamma, x)

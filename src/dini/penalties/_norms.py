@@ -13,6 +13,7 @@ from ..checks.records import record
 from ..checks.settings import positive, require_all_positive
 from ..numerics.separable import map_with, smallest
 from ..sets._balls import onto_ball
+from ..trees import Tree
 from ._base import Penalty, gap_at, prox_map, require_broadcast, require_step, total, unbounded
 
 
@@ -48,27 +49,27 @@ class L1(Penalty):
     def __post_init__(self) -> None:
         require_all_positive("L1's strength", self.strength, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the weighted sum of absolute values."""
         return total(map_with(lambda u, s: s * jnp.abs(u), x, self.strength), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the soft-thresholded ``x``."""
         strength = positive(self.strength, or_zero=True)
         return prox_map(lambda u, s, eta: _soft_threshold(u, eta * s), x, strength, step_size=step_size)
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return ``x`` clipped to the strengths."""
         del eta
         clip = lambda u, s: jnp.where(jnp.abs(u) <= s, u, jnp.sign(u) * s)
         return map_with(clip, x, positive(self.strength, or_zero=True))
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its threshold."""
         gaps = map_with(lambda u, s, eta: gap_at(jnp.abs(u), eta * s), x, self.strength, step_size)
         return smallest(gaps, x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength broadcasts against ``x``."""
         require_broadcast("L1", "strength", self.strength, x)
 
@@ -104,12 +105,12 @@ class ElasticNet(Penalty):
         require_all_positive("ElasticNet's strength", self.strength, or_zero=True)
         require_all_positive("ElasticNet's ratio", self.ratio, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty."""
         terms = map_with(lambda u, s, r: s * (jnp.abs(u) + 0.5 * r * u * u), x, self.strength, self.ratio)
         return total(terms, x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the soft-thresholded and shrunk ``x``."""
         return prox_map(
             lambda u, s, r, eta: _soft_threshold(u, eta * s) / (1 + eta * s * r),
@@ -119,12 +120,12 @@ class ElasticNet(Penalty):
             step_size=step_size,
         )
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest element from its threshold."""
         gaps = map_with(lambda u, s, eta: gap_at(jnp.abs(u), eta * s), x, self.strength, step_size)
         return smallest(gaps, x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the parameters broadcast against ``x``."""
         require_broadcast("ElasticNet", "strength", self.strength, x)
         require_broadcast("ElasticNet", "ratio", self.ratio, x)
@@ -152,21 +153,21 @@ class Ridge(Penalty):
     def __post_init__(self) -> None:
         require_all_positive("Ridge's strength", self.strength, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return half the weighted sum of squares."""
         return 0.5 * total(map_with(lambda u, s: s * u * u, x, self.strength), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the shrunk ``x``."""
         strength = positive(self.strength, or_zero=True)
         return prox_map(lambda u, s, eta: u / (1 + eta * s), x, strength, step_size=step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return infinity: the operator is linear."""
         del step_size
         return unbounded(x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength broadcasts against ``x``."""
         require_broadcast("Ridge", "strength", self.strength, x)
 
@@ -202,7 +203,7 @@ class GroupLasso(Penalty):
     def __post_init__(self) -> None:
         require_all_positive("GroupLasso's strength", self.strength, or_zero=True)
 
-    def _norms(self, x: Any) -> Any:
+    def _norms(self, x: Tree) -> Any:
         if self.axis is None:
             size = trees.norm(x)
             return jax.tree.map(lambda _: size, x)
@@ -214,13 +215,13 @@ class GroupLasso(Penalty):
 
         return jax.tree.map(one, x)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the sum of the groups' norms."""
         if self.axis is None:
             return self.strength * trees.norm(x)
         return self.strength * total(self._norms(x), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return ``x`` with each group shrunk towards zero."""
         require_step(step_size)
         threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
@@ -232,7 +233,7 @@ class GroupLasso(Penalty):
 
         return jax.tree.map(one, x, self._norms(x))
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return ``x`` with each group projected onto the ball of the strength's radius."""
         del eta
         radius = positive(self.strength, or_zero=True)
@@ -242,13 +243,13 @@ class GroupLasso(Penalty):
         each = lambda u: jax.vmap(onto_ball, (0, None))(u.reshape(-1, u.shape[-1]), radius).reshape(u.shape)
         return jax.tree.map(lambda u: jnp.moveaxis(each(jnp.moveaxis(u, axis, -1)), -1, axis), x)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest group from the sphere on which it vanishes."""
         threshold = jnp.asarray(step_size) * self.strength
         gaps = jax.tree.map(lambda size, u: gap_at(size, threshold) if u.size else u, self._norms(x), x)
         return smallest(gaps, x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength is a scalar and every leaf has the axis."""
         if jnp.ndim(self.strength) != 0:
             raise ValueError(f"GroupLasso's strength must be a scalar: given shape {jnp.shape(self.strength)}.")

@@ -12,6 +12,7 @@ from ..checks.records import record
 from ..checks.settings import positive, require_positive
 from ..numerics.separable import smallest
 from ..numerics.spectral import clip_singular_values, soft_threshold
+from ..trees import Tree
 from ._base import Penalty, gap_at, require_step, total
 
 
@@ -44,28 +45,28 @@ class NuclearNorm(Penalty):
     def __post_init__(self) -> None:
         require_positive("NuclearNorm's strength", self.strength, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the sum of the singular values."""
         return self.strength * total(jax.tree.map(_singular_values, x), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return ``x`` with its singular values soft-thresholded."""
         require_step(step_size)
         threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
         return jax.tree.map(lambda u: soft_threshold(u, threshold), x)
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return ``x`` with its singular values cut off at the strength."""
         del eta
         strength = positive(self.strength, or_zero=True)
         return jax.tree.map(lambda u: clip_singular_values(u, strength), x)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the nearest singular value from its threshold (exact)."""
         threshold = jnp.asarray(step_size) * self.strength
         return smallest(jax.tree.map(lambda u: gap_at(_singular_values(u), threshold), x), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength is a scalar and every leaf a matrix."""
         if jnp.ndim(self.strength) != 0:
             raise ValueError(f"NuclearNorm's strength must be a scalar: given shape {jnp.shape(self.strength)}.")

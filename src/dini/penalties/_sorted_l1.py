@@ -15,6 +15,7 @@ from ..numerics.isotonic import isotonic_regression
 from ..numerics.separable import smallest
 from ..sets._base import hold_arrays
 from ..sets._order import onto_permutahedron
+from ..trees import Tree
 from ._base import Penalty, require_step, unbounded
 
 
@@ -65,7 +66,7 @@ class SortedL1(Penalty):
                 "An element of SortedL1's strength", self.strength[1:], "the one before", self.strength[:-1]
             )
 
-    def _sorted(self, x: Any) -> Any:
+    def _sorted(self, x: Tree) -> Any:
         """Return sizes from the largest, their places and signs, the strengths, and the way back."""
         flat, unravel = ravel_pytree(x)
         sign = jax.lax.stop_gradient(jnp.sign(flat))
@@ -76,12 +77,12 @@ class SortedL1(Penalty):
         strength = strength * jnp.where(jnp.all(strength[1:] <= strength[:-1]), 1, jnp.nan).astype(flat.dtype)
         return size[order], order, sign, strength, unravel
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the weighted sum of the sorted sizes."""
         size, _, _, strength, _ = self._sorted(x)
         return jnp.sum(size * strength).astype(unbounded(x).dtype)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return ``x`` with its sizes lowered and pooled."""
         require_step(step_size)
         size, order, sign, strength, unravel = self._sorted(x)
@@ -90,7 +91,7 @@ class SortedL1(Penalty):
         left = jnp.where(pooled <= 0, jnp.zeros((), pooled.dtype), pooled)
         return unravel(sign * jnp.zeros_like(size).at[order].set(left))
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return the projection onto the ball of the dual norm: what the proximal operator of step one takes off.
 
         What is left of large elements is as onto the permutahedron of the strengths; nothing is taken off small ones.
@@ -101,7 +102,7 @@ class SortedL1(Penalty):
         left = jnp.where(pooled <= 0, size, onto_permutahedron(size, strength))
         return unravel(sign * jnp.zeros_like(size).at[order].set(left))
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance from where blocks merge, split, vanish or appear, or a pooled element changes sign.
 
         A sum of the k largest of some elements has a gradient of norm sqrt(k); the mean of m elements one of norm
@@ -137,7 +138,7 @@ class SortedL1(Penalty):
         kinks = smallest((vanish, appear, between), x)
         return jnp.where(jnp.all(threshold == 0), unbounded(x), kinks)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless there is one strength for each element, or one for all."""
         n, shape = ravel_pytree(x)[0].shape[0], jnp.shape(self.strength)
         if shape not in ((), (n,)):

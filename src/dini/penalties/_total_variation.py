@@ -12,6 +12,7 @@ from ..checks.records import record
 from ..checks.settings import positive, require_positive
 from ..deferred import Array, Float
 from ..numerics.separable import smallest
+from ..trees import Tree
 from ._base import Penalty, require_step, total
 
 
@@ -55,11 +56,11 @@ class TotalVariation(Penalty):
     def __post_init__(self) -> None:
         require_positive("TotalVariation's strength", self.strength, or_zero=True)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the total variation."""
         return self.strength * total(jax.tree.map(lambda u: jnp.abs(jnp.diff(u, axis=self.axis)), x), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the denoised ``x``."""
         require_step(step_size)
         threshold = jnp.asarray(step_size) * positive(self.strength, or_zero=True)
@@ -72,7 +73,7 @@ class TotalVariation(Penalty):
 
         return jax.tree.map(one, x)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance from where two blocks merge or one splits (exact)."""
         threshold = jnp.asarray(step_size) * self.strength
 
@@ -83,7 +84,7 @@ class TotalVariation(Penalty):
 
         return smallest(jax.tree.map(one, x), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the strength is a scalar and every leaf has the axis."""
         if jnp.ndim(self.strength) != 0:
             raise ValueError(f"TotalVariation's strength must be a scalar: given shape {jnp.shape(self.strength)}.")

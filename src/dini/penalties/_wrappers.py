@@ -18,6 +18,7 @@ from ..functions import as_function, close
 from ..numerics.separable import leaves_like, map_with, smallest
 from ..sets import Set
 from ..sets._base import require_places
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Penalty, require_broadcast, require_step, total
 
@@ -58,12 +59,12 @@ class _Wrapper(Penalty):
         """Whether the penalty inside is."""
         return self.penalty.valued
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the penalty inside fits ``x``."""
         _require_penalty(self.name, self.penalty)
         self.penalty.check(x)
 
-    def closed(self, x: Any) -> Any:
+    def closed(self, x: Tree) -> Any:
         """Return the penalty with everything that its functions close over made explicit."""
         return dataclasses.replace(self, penalty=self.penalty.closed(x))  # pyright: ignore[reportArgumentType]
 
@@ -107,16 +108,16 @@ class NonNegative(_Wrapper):
                 f"proximal operator with {self.penalty.name} would be another one: given {self.penalty!r}."
             )
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty, or infinity."""
         negative = smallest(x, x) < 0
         return jnp.where(negative, jnp.inf, self.penalty.value(x))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the proximal point of the positive part."""
         return self.penalty.prox(_positive_part(x), step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return a lower bound: the distance of the nearest element from zero or of ``x`` from a kink of the inside.
 
         Zero is a kink for the elements of an elementwise penalty only where its operator does not vanish nearby.
@@ -130,7 +131,7 @@ class NonNegative(_Wrapper):
         return jnp.minimum(smallest(sizes, x), inside)
 
 
-def _positive_part(x: Any) -> Any:
+def _positive_part(x: Tree) -> Any:
     return jax.tree.map(lambda u: jnp.where(u <= 0, jnp.zeros((), u.dtype), u), x)
 
 
@@ -160,7 +161,7 @@ class Scaled(_Wrapper):
         super().__post_init__()
         require_positive("Scaled's factor", self.factor)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the scaled value."""
         value = self.penalty.value(x)
         return jnp.asarray(self.factor, value.dtype) * value
@@ -170,20 +171,20 @@ class Scaled(_Wrapper):
         factor = positive(self.factor)
         return jax.tree.map(lambda eta: eta * factor, step_size)
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         r"""Return that of the conjugate :math:`\alpha\, g^*(\cdot / \alpha)`."""
         factor = jnp.asarray(positive(self.factor))
         return trees.scale(factor, self.penalty.conjugate_prox(trees.scale(1 / factor, x), eta / factor))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the proximal point of a longer step."""
         return self.penalty.prox(x, self._steps(step_size))
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of a longer step."""
         return self.penalty.kink_distance(x, self._steps(step_size))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the factor is a scalar and the penalty fits."""
         super().check(x)
         if jnp.ndim(self.factor) != 0:
@@ -217,28 +218,28 @@ class Shifted(_Wrapper):
         """Whether it is around zero: no."""
         return False
 
-    def _centered(self, x: Any) -> Any:
+    def _centered(self, x: Tree) -> Any:
         return jax.tree.map(lambda u, c: u - jnp.asarray(c, u.dtype), x, leaves_like(self.shift, x))
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty of the difference."""
         return self.penalty.value(self._centered(x))
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         r"""Return that of the conjugate :math:`g^* + \langle c, \cdot \rangle`."""
         lower = lambda u, c: u - (eta * c).astype(u.dtype)
         return self.penalty.conjugate_prox(map_with(lower, x, self.shift), eta)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the shifted proximal point."""
         inner = self.penalty.prox(self._centered(x), step_size)
         return jax.tree.map(lambda u, c: u + jnp.asarray(c, u.dtype), inner, leaves_like(self.shift, x))
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the difference."""
         return self.penalty.kink_distance(self._centered(x), step_size)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the shift broadcasts against ``x`` and the penalty fits."""
         require_broadcast("Shifted", "shift", self.shift, x)
         super().check(x)
@@ -299,31 +300,31 @@ class Orthogonal(_Wrapper):
         """Whether it is in the unknown: no."""
         return False
 
-    def _apply(self, x: Any) -> Any:
+    def _apply(self, x: Tree) -> Any:
         return self.transform(x) if callable(self.transform) else dot(jnp.asarray(self.transform), x)
 
-    def _transpose(self, x: Any, image: Any) -> Any:
+    def _transpose(self, x: Tree, image: Any) -> Any:
         return jax.linear_transpose(self._apply, x)(image)[0]
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the penalty of the image."""
         return self.penalty.value(self._apply(x))
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return the proximal point of the image, mapped back."""
         return self._transpose(x, self.penalty.conjugate_prox(self._apply(x), eta))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return ``x`` with its image moved to the proximal point."""
         image = self._apply(x)
         move = trees.sub(self.penalty.prox(image, step_size), image)
         return trees.add(x, self._transpose(x, move))
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the distance of the image."""
         return self.penalty.kink_distance(self._apply(x), step_size).astype(trees.real_dtype(x))
 
-    def closed(self, x: Any) -> Orthogonal:
+    def closed(self, x: Tree) -> Orthogonal:
         """Return the penalty with everything that its functions close over made explicit."""
         transform = close(self.transform, x) if callable(self.transform) else self.transform
         image = jax.eval_shape(self._apply, x)
@@ -331,14 +332,14 @@ class Orthogonal(_Wrapper):
         marked = Partial(_marked, transform, jax.lax.stop_gradient(mark))
         return Orthogonal(self.penalty.closed(image), marked)
 
-    def _error(self, x: Any) -> jax.Array:
+    def _error(self, x: Tree) -> jax.Array:
         r"""Return :math:`\|QQ^\top v - v\| / (1 + \|v\|)` for one vector."""
         image = jax.eval_shape(self._apply, x)
         probe = jax.tree.map(lambda u: jnp.cos(1 + jnp.arange(u.size)).reshape(u.shape).astype(u.dtype), image)
         back = self._apply(self._transpose(x, probe))
         return trees.norm(trees.sub(back, probe)) / (1 + trees.norm(probe))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the rows are orthonormal and the penalty fits the image."""
         _require_penalty(self.name, self.penalty)
         if not callable(self.transform) and (jnp.ndim(self.transform) != 2 or not hasattr(x, "ndim") or x.ndim != 1):
@@ -402,35 +403,35 @@ class Product(Penalty):
         """Whether all parts are."""
         return all(part.valued for part in self._parts())
 
-    def _map(self, fun: Any, x: Any, *rest: Any) -> Any:
+    def _map(self, fun: Any, x: Tree, *rest: Any) -> Any:
         return jax.tree.map(fun, self.penalties, x, *rest, is_leaf=_is_penalty)
 
-    def value(self, x: Any) -> jax.Array:
+    def value(self, x: Tree) -> jax.Array:
         """Return the sum of the values."""
         return total(jax.tree.leaves(self._map(lambda part, u: part.value(u), x)), x)
 
-    def _conjugate_prox(self, x: Any, eta: jax.Array) -> Any:
+    def _conjugate_prox(self, x: Tree, eta: jax.Array) -> Any:
         """Return that of each part."""
         return self._map(lambda part, u: part.conjugate_prox(u, eta), x)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Tree:
         """Return the proximal point of each part."""
         return self._with_steps(lambda part, u, eta: part.prox(u, eta), x, step_size)
 
-    def kink_distance(self, x: Any, step_size: Any) -> jax.Array:
+    def kink_distance(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the smallest distance of the parts."""
         return smallest(self._with_steps(lambda part, u, eta: part.kink_distance(u, eta), x, step_size), x)
 
-    def _with_steps(self, fun: Any, x: Any, step_size: Any) -> Any:
+    def _with_steps(self, fun: Any, x: Tree, step_size: Any) -> Any:
         if jax.tree.structure(step_size) != jax.tree.structure(x):
             return self._map(lambda part, u: fun(part, u, step_size), x)
         return self._map(fun, x, step_size)
 
-    def closed(self, x: Any) -> Product:
+    def closed(self, x: Tree) -> Product:
         """Return the penalty with everything that its parts' functions close over made explicit."""
         return Product(self._map(lambda part, u: part.closed(u), x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the tree of penalties is a prefix of ``x`` and each penalty fits its part."""
         for part in self._parts():
             _require_penalty("Product", part)
@@ -445,7 +446,7 @@ def _is_penalty(node: Any) -> bool:
     return isinstance(node, Penalty | Set)
 
 
-def _marked(transform: Any, mark: jax.Array, x: Any) -> Any:
+def _marked(transform: Any, mark: jax.Array, x: Tree) -> Any:
     """Return the transform of ``x``, NaN where it was found not to be orthogonal."""
     image = transform(x) if callable(transform) else dot(jnp.asarray(transform), x)
     return trees.scale(mark, image)

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from .. import trees
 from ..functions import as_function, close, function_name
+from ..trees import Tree
 
 
 def _split_aux(output: Any, name: str) -> tuple[Any, Any]:
@@ -46,31 +47,31 @@ class Problem:
         # the base is no dataclass, its subclasses are
         return dataclasses.replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
-    def _output(self, x: Any, *args: Any) -> Any:
+    def _output(self, x: Tree, *args: Tree) -> Any:
         """Return the main output of ``fun``."""
         output = self.fun(x, *args)
         return _split_aux(output, self.name)[0] if self.has_aux else output
 
-    def aux(self, x: Any, *args: Any) -> Any:
+    def aux(self, x: Tree, *args: Tree) -> Any:
         """Return the auxiliary output of ``fun`` (``None`` without ``has_aux``)."""
         return _split_aux(self.fun(x, *args), self.name)[1] if self.has_aux else None
 
-    def residual(self, x: Any, *args: Any) -> Any:
+    def residual(self, x: Tree, *args: Tree) -> Any:
         """Return what vanishes at a solution, for an equation."""
         raise NotImplementedError
 
-    def objective(self, x: Any, *args: Any) -> jax.Array:
+    def objective(self, x: Tree, *args: Tree) -> jax.Array:
         """Return what a solution makes small: of an equation, half the squared norm of its residual."""
         residual = self.residual(x, *args)
         return 0.5 * trees.vdot(residual, residual)
 
-    def closed(self, x: Any, *args: Any) -> Any:
+    def closed(self, x: Tree, *args: Tree) -> Any:
         """Return the same problem with everything that its functions close over made explicit, checked at ``x``."""
         problem = self._replace(fun=close(self.fun, x, *args))
         problem.check(x, *args)
         return problem
 
-    def check(self, x: Any, *args: Any) -> None:
+    def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless the function's output and the problem's parts fit ``x``."""
         raise NotImplementedError
 
@@ -79,7 +80,7 @@ class Problem:
         return self._replace(fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
 
 
-def hessian_block(problem: Any, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+def hessian_block(problem: Any, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
     """Return the rows and columns of the Hessian of the smooth part that belong to some elements of the unknown.
 
     An objective that knows better says so in a method ``hessian_block(x, rows, *args)``.
@@ -93,14 +94,14 @@ def hessian_block(problem: Any, x: Any, rows: jax.Array, *args: Any) -> jax.Arra
     return columns[:, rows]
 
 
-def _on_reals(fun: Callable[..., Any], x: Any, *args: Any, has_aux: bool) -> Any:
+def _on_reals(fun: Callable[..., Any], x: Tree, *args: Tree, has_aux: bool) -> Any:
     output = fun(trees.from_real(x), *args)
     if has_aux:
         return trees.to_real(output[0]), output[1]
     return trees.to_real(output)
 
 
-def check_unknown(x: Any, name: str = "init") -> Any:
+def check_unknown(x: Tree, name: str = "init") -> Any:
     """Return the unknown as arrays of fixed type, or raise: it must be a pytree of floating-point or complex arrays."""
     if x is None:
         raise TypeError(f"{name} must be a starting point, a pytree of arrays (also with a bracket): given None.")
@@ -115,6 +116,6 @@ def check_unknown(x: Any, name: str = "init") -> Any:
     return trees.strong(jax.tree.map(jnp.asarray, x))
 
 
-def check_like_unknown(what: str, output: Any, x: Any) -> None:
+def check_like_unknown(what: str, output: Any, x: Tree) -> None:
     """Raise unless an output has the structure, shapes and dtypes of the unknown."""
     trees.require_same(what, output, x, "the unknown x")

@@ -15,6 +15,7 @@ from ..checks.records import record
 from ..functions import as_function, close
 from ..penalties import Penalty
 from ..sets import Set
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Problem
 from ._minimize import Minimize, check_part, check_scalar, join
@@ -41,7 +42,7 @@ _NO_OUTER = (
 )
 
 
-def _nothing(x: Any, *args: Any) -> jax.Array:
+def _nothing(x: Tree, *args: Tree) -> jax.Array:
     del args
     return jnp.zeros((), trees.real_dtype(x))
 
@@ -140,13 +141,13 @@ class Composite(Problem):
         """Nothing is known of the Jacobian."""
         return None
 
-    def start(self, x: Any, *args: Any) -> PrimalDual:
+    def start(self, x: Tree, *args: Tree) -> PrimalDual:
         """Return a starting point: ``x`` and zero."""
         x = jax.tree.map(jnp.asarray, x)
         image = jax.eval_shape(lambda x: self.image(x, *args), x)
         return PrimalDual(x, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), image))
 
-    def image(self, x: Any, *args: Any) -> Any:
+    def image(self, x: Tree, *args: Tree) -> Any:
         """Return ``K x``."""
         if self.operator is None:
             return x
@@ -160,37 +161,37 @@ class Composite(Problem):
             )
         return dot(matrix, x)
 
-    def adjoint(self, y: Any, x: Any, *args: Any) -> Any:
+    def adjoint(self, y: Any, x: Tree, *args: Tree) -> Any:
         """Return the adjoint of ``K`` times ``y``, for an unknown like ``x``."""
         return jax.vjp(lambda u: self.image(u, *args), x)[1](y)[0]
 
-    def value(self, x: PrimalDual, *args: Any) -> jax.Array:
+    def value(self, x: PrimalDual, *args: Tree) -> jax.Array:
         """Return the smooth part ``f``."""
         return self._output(x.primal, *args)
 
-    def objective(self, x: PrimalDual, *args: Any) -> jax.Array:
+    def objective(self, x: PrimalDual, *args: Tree) -> jax.Array:
         """Return ``f + g + h``, without the sets' indicators."""
         value = self.value(x, *args)
         if self.penalty is not None:
             value = value + self.penalty.value(x.primal)
         return value if isinstance(self.outer, Set) else value + self.outer.value(self.image(x.primal, *args))
 
-    def aux(self, x: PrimalDual, *args: Any) -> Any:
+    def aux(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the auxiliary output of ``fun``."""
         return super().aux(x.primal, *args)
 
-    def smooth_gradient(self, x: Any, *args: Any) -> Any:
+    def smooth_gradient(self, x: Tree, *args: Tree) -> Any:
         """Return the gradient of ``f`` at a primal variable."""
         if not self.smooth:
             return trees.zeros_like(x)
         return jax.grad(lambda u: self._output(u, *args))(x)
 
-    def gradient(self, x: PrimalDual, *args: Any) -> PrimalDual:
+    def gradient(self, x: PrimalDual, *args: Tree) -> PrimalDual:
         """Return the monotone operator of the smooth part, the gradient plus ``K.T y`` and minus ``K x``."""
         slope = trees.add(self.smooth_gradient(x.primal, *args), self.adjoint(x.dual, x.primal, *args))
         return PrimalDual(slope, trees.neg(self.image(x.primal, *args)))
 
-    def inner_prox(self, x: Any, step_size: Any) -> Any:
+    def inner_prox(self, x: Tree, step_size: Any) -> Any:
         """Return the proximal point of ``g``."""
         if self.constraint is not None:
             return self.constraint.project(x)
@@ -209,7 +210,7 @@ class Composite(Problem):
         """Return the proximal point of both variables' parts."""
         return PrimalDual(self.inner_prox(x.primal, step_size), self.conjugate_prox(x.dual, step_size))
 
-    def prox_argument(self, x: PrimalDual, step_size: Any, *args: Any) -> PrimalDual:
+    def prox_argument(self, x: PrimalDual, step_size: Any, *args: Tree) -> PrimalDual:
         """Return the point to which the proximal operators are applied."""
         return trees.axpy(-jnp.asarray(step_size), self.gradient(x, *args), x)
 
@@ -224,7 +225,7 @@ class Composite(Problem):
             outer = self.outer.kink_distance(scaled, 1 / eta)
         return jnp.minimum(inner, eta * outer)
 
-    def closed(self, x: PrimalDual, *args: Any) -> Any:
+    def closed(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""
         if not isinstance(x, PrimalDual):
             raise TypeError(
@@ -248,7 +249,7 @@ class Composite(Problem):
         problem.check(x, *args)
         return problem
 
-    def check(self, x: PrimalDual, *args: Any) -> None:
+    def check(self, x: PrimalDual, *args: Tree) -> None:
         """Raise unless all parts fit one another."""
         check_scalar(jax.eval_shape(self.value, x, *args), self.name, has_aux=self.has_aux)
         image = jax.eval_shape(lambda u: self.image(u, *args), x.primal)

@@ -9,6 +9,7 @@ import jax
 
 from .. import conditions, trees
 from ..checks.records import record
+from ..trees import Tree
 from ._base import Problem, check_like_unknown
 
 
@@ -49,14 +50,14 @@ class FixedPoint(Problem):
         """Nothing is known of the Jacobian."""
         return None
 
-    def map(self, x: Any, *args: Any) -> Any:
+    def map(self, x: Tree, *args: Tree) -> Any:
         """Return ``T(x, *args)``."""
         return self._output(x, *args)
 
-    def residual(self, x: Any, *args: Any) -> Any:
+    def residual(self, x: Tree, *args: Tree) -> Any:
         """Return ``x - T(x, *args)``."""
         return trees.sub(x, self.map(x, *args))
 
-    def check(self, x: Any, *args: Any) -> None:
+    def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``T`` returns a tree like ``x``."""
         check_like_unknown("The output of FixedPoint's fun", jax.eval_shape(self.map, x, *args), x)

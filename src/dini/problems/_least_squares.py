@@ -14,6 +14,7 @@ from .. import conditions, trees
 from ..checks.records import record
 from ..functions import as_function, close
 from ..sets import Set
+from ..trees import Tree
 from ._base import Problem, hessian_block
 from ._minimize import check_part
 
@@ -83,7 +84,7 @@ class LeastSquares(Problem):
         """The Hessian of a nondegenerate minimum is positive definite."""
         return None if self.composite else "positive definite"
 
-    def residuals(self, x: Any, *args: Any) -> Any:
+    def residuals(self, x: Tree, *args: Tree) -> Any:
         """Return ``r(x, *args)``."""
         return self._output(x, *args)
 
@@ -93,30 +94,30 @@ class LeastSquares(Problem):
             return 0.5 * trees.vdot(residuals, residuals)
         return 0.5 * jnp.sum(self.loss(jnp.square(ravel_pytree(residuals)[0])))
 
-    def value(self, x: Any, *args: Any) -> jax.Array:
+    def value(self, x: Tree, *args: Tree) -> jax.Array:
         """Return half the sum of the losses of the squared residuals."""
         return self.cost(self.residuals(x, *args))
 
     objective = value
 
-    def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, Any]:
+    def value_and_gradient(self, x: Tree, *args: Tree) -> tuple[jax.Array, Any]:
         """Return the value and its gradient in ``x``."""
         return jax.value_and_grad(self.value)(x, *args)
 
-    def gradient(self, x: Any, *args: Any) -> Any:
+    def gradient(self, x: Tree, *args: Tree) -> Any:
         """Return the gradient in ``x``."""
         return jax.grad(self.value)(x, *args)
 
-    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+    def hessian_block(self, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
         """Return the rows and columns of the smooth part's Hessian that belong to some elements of ``x``."""
         return hessian_block(self, x, rows, *args)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Any:
         """Return the projection onto the constraint, or ``x``."""
         del step_size
         return x if self.constraint is None else self.constraint.project(x)
 
-    def prox_argument(self, x: Any, step_size: Any, *args: Any) -> Any:
+    def prox_argument(self, x: Tree, step_size: Any, *args: Tree) -> Any:
         """Return the point of a gradient step, to which the projection is applied."""
         return trees.axpy(-jnp.asarray(step_size), self.gradient(x, *args), x)
 
@@ -127,14 +128,14 @@ class LeastSquares(Problem):
             return self.constraint.kink_distance(y)
         return jnp.full((), jnp.inf, trees.real_dtype(y))
 
-    def closed(self, x: Any, *args: Any) -> Any:
+    def closed(self, x: Tree, *args: Tree) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""
         problem = super().closed(x, *args)
         constraint = None if self.constraint is None else self.constraint.closed(x)
         loss = None if self.loss is None else close(self.loss, self._squared(x, *args))
         return dataclasses.replace(problem, constraint=constraint, loss=loss)
 
-    def _squared(self, x: Any, *args: Any) -> Any:
+    def _squared(self, x: Tree, *args: Tree) -> Any:
         """Return the shape of the vector of squared residuals, or raise if they are not real."""
         output = jax.eval_shape(self.residuals, x, *args)
         if trees.has_complex(output):
@@ -144,7 +145,7 @@ class LeastSquares(Problem):
             )
         return jax.eval_shape(lambda tree: ravel_pytree(tree)[0], output)
 
-    def check(self, x: Any, *args: Any) -> None:
+    def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless the residuals are floating-point arrays and the constraint and the loss fit."""
         leaves = jax.tree.leaves(jax.eval_shape(self.residuals, x, *args))
         if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves):

@@ -16,6 +16,7 @@ from ..checks.records import record
 from ..functions import as_function, close, function_name
 from ..linear import sparsity
 from ..linear._sparsity import varies
+from ..trees import Tree
 from ..trees.products import dot
 from ._quadratic import Quadratic
 
@@ -96,13 +97,13 @@ class LinearComposite:
         """The objective in words, for messages."""
         return f"LinearComposite({function_name(self.outer)})"
 
-    def __call__(self, x: Any, *args: Any) -> jax.Array:
+    def __call__(self, x: Tree, *args: Tree) -> jax.Array:
         """Return ``h(A.T @ x, x, *args)``."""
         with self._explained(x, args):
             return self.outer(dot(self.matrix(*args).T, x), x, *args)
 
     @contextlib.contextmanager
-    def _explained(self, x: Any, args: tuple[Any, ...]) -> Generator[None]:
+    def _explained(self, x: Tree, args: tuple[Tree, ...]) -> Generator[None]:
         """Say what the functions are called with, where that is not what they take."""
         try:
             yield
@@ -120,7 +121,7 @@ class LinearComposite:
                 ) from error
             raise
 
-    def close(self, x: Any, *args: Any) -> LinearComposite:
+    def close(self, x: Tree, *args: Tree) -> LinearComposite:
         """Return the objective with all closures made explicit."""
         with self._explained(x, args):
             matrix = close(self.matrix, *args)
@@ -139,11 +140,11 @@ class LinearComposite:
         with self._explained(x, args):
             return dataclasses.replace(self, outer=close(self.outer, z, x, *args), matrix=matrix)
 
-    def curved(self, z: Any, x: Any, *args: Any) -> bool:
+    def curved(self, z: Any, x: Tree, *args: Tree) -> bool:
         """Return whether ``h`` may have curvature that is not in ``z`` alone: more than a term ``<x, c>`` in ``x``."""
         return varies(lambda both: jax.grad(self.outer, argnums=1)(*both, *args), (z, x))
 
-    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+    def hessian_block(self, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
         """Return the Hessian between some blocks of a vector ``x``: the rows of ``A``, weighted by the curvature."""
         matrix = jnp.asarray(self.matrix(*args))
         some, z = matrix[rows], dot(matrix.T, x)
@@ -155,12 +156,12 @@ class LinearComposite:
         through, direct = jax.vmap(both)(some, jax.nn.one_hot(rows, x.size, dtype=x.dtype))
         return dot(through, some.T) + direct[:, rows]
 
-    def rank(self, x: Any, *args: Any) -> int:
+    def rank(self, x: Tree, *args: Tree) -> int:
         """Return a bound on the rank of the Hessian: the number of elements of ``z`` where it comes through them."""
         z = jax.eval_shape(lambda u: dot(self.matrix(*args).T, u), x)
         return x.size if self.curved(z, x, *args) else z.size
 
-    def quadratic(self, size: int, *args: Any) -> Quadratic:
+    def quadratic(self, size: int, *args: Tree) -> Quadratic:
         """Return the same objective, up to a constant, as a :class:`dini.Quadratic` of ``size`` unknowns.
 
         Worth its cost, that of a matrix product, where a regression with more samples than coefficients is solved many

@@ -15,6 +15,7 @@ from ..checks.records import record
 from ..penalties import Penalty
 from ..penalties._constrained import constrained, no_operator
 from ..sets import Set
+from ..trees import Tree
 from ._base import Problem, hessian_block
 
 
@@ -170,36 +171,36 @@ class Minimize(Problem):
         """The Hessian of a nondegenerate minimum is positive definite."""
         return None if self.composite else "positive definite"
 
-    def value(self, x: Any, *args: Any) -> jax.Array:
+    def value(self, x: Tree, *args: Tree) -> jax.Array:
         """Return the smooth part ``f(x, *args)``."""
         return self._output(x, *args)
 
-    def objective(self, x: Any, *args: Any) -> jax.Array:
+    def objective(self, x: Tree, *args: Tree) -> jax.Array:
         """Return ``f(x, *args) + g(x)``."""
         value = self.value(x, *args)
         return value if self.penalty is None else value + self.penalty.value(x)
 
-    def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, Any]:
+    def value_and_gradient(self, x: Tree, *args: Tree) -> tuple[jax.Array, Any]:
         """Return the smooth part and its gradient in ``x``."""
         own = getattr(self.fun, "value_and_gradient", None)
         return jax.value_and_grad(self.value)(x, *args) if own is None else own(x, *args)
 
-    def gradient(self, x: Any, *args: Any) -> Any:
+    def gradient(self, x: Tree, *args: Tree) -> Any:
         """Return the gradient of the smooth part in ``x``."""
         own = getattr(self.fun, "value_and_gradient", None)
         return jax.grad(self.value)(x, *args) if own is None else own(x, *args)[1]
 
-    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+    def hessian_block(self, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
         """Return the rows and columns of the smooth part's Hessian that belong to some elements of ``x``."""
         return hessian_block(self, x, rows, *args)
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Any:
         """Return the proximal point of the penalty, the projection onto the constraint, or ``x``."""
         if self.constraint is not None:
             return self.constraint.project(x)
         return x if self.penalty is None else self.penalty.prox(x, step_size)
 
-    def prox_argument(self, x: Any, step_size: Any, *args: Any) -> Any:
+    def prox_argument(self, x: Tree, step_size: Any, *args: Tree) -> Any:
         """Return the point of a gradient step, to which the proximal operator is applied."""
         return trees.axpy(-jnp.asarray(step_size), self.gradient(x, *args), x)
 
@@ -211,14 +212,14 @@ class Minimize(Problem):
             return self.penalty.kink_distance(y, step_size)
         return jnp.full((), jnp.inf, trees.real_dtype(y))
 
-    def closed(self, x: Any, *args: Any) -> Any:
+    def closed(self, x: Tree, *args: Tree) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""
         problem = super().closed(x, *args)
         constraint = None if self.constraint is None else self.constraint.closed(x)
         penalty = None if self.penalty is None else self.penalty.closed(x)
         return dataclasses.replace(problem, constraint=constraint, penalty=penalty)
 
-    def check(self, x: Any, *args: Any) -> None:
+    def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless the objective is a real scalar and the constraint or penalty fits ``x``."""
         check_scalar(jax.eval_shape(self.value, x, *args), self.name, has_aux=self.has_aux)
         for part, kind, what in ((self.constraint, Set, "constraint"), (self.penalty, Penalty, "penalty")):

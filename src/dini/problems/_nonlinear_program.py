@@ -14,6 +14,7 @@ from ..checks.records import record
 from ..checks.settings import require_ordered
 from ..functions import as_function, close
 from ..numerics.separable import map_with, require_broadcast, smallest
+from ..trees import Tree
 from ._base import Problem
 from ._composite import PrimalDual
 from ._minimize import check_scalar
@@ -116,7 +117,7 @@ class NonlinearProgram(Problem):
         """Whether there are bounds."""
         return self.lower is not None or self.upper is not None
 
-    def start(self, x: Any, *args: Any) -> PrimalDual:
+    def start(self, x: Tree, *args: Tree) -> PrimalDual:
         """Return a starting point: ``x``, and multipliers of zero."""
         x = trees.strong(jax.tree.map(jnp.asarray, x))
         self._check_functions(x, args)
@@ -124,37 +125,37 @@ class NonlinearProgram(Problem):
         shapes = Multipliers(equality, inequality, x if self.bounded else None)
         return PrimalDual(x, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
-    def value(self, x: PrimalDual, *args: Any) -> jax.Array:
+    def value(self, x: PrimalDual, *args: Tree) -> jax.Array:
         """Return the objective ``f``."""
         return self._output(x.primal, *args)
 
-    def objective(self, x: PrimalDual, *args: Any) -> jax.Array:
+    def objective(self, x: PrimalDual, *args: Tree) -> jax.Array:
         """Return the objective ``f``."""
         return self._output(x.primal, *args)
 
-    def aux(self, x: PrimalDual, *args: Any) -> Any:
+    def aux(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the auxiliary output of ``fun``."""
         return super().aux(x.primal, *args)
 
-    def constraints(self, x: Any, *args: Any) -> tuple[Any, Any]:
+    def constraints(self, x: Tree, *args: Tree) -> tuple[Any, Any]:
         """Return the equalities and the inequalities at a primal variable, ``None`` where there are none."""
         equality = None if self.equality is None else self.equality(x, *args)
         return equality, None if self.inequality is None else self.inequality(x, *args)
 
-    def bounds(self, x: Any) -> tuple[Any, Any]:
+    def bounds(self, x: Tree) -> tuple[Any, Any]:
         """Return the bounds as trees like ``x``, infinite where there are none."""
         spread = lambda bound: map_with(lambda leaf, b: jnp.broadcast_to(b, leaf.shape), x, bound)
         return spread(-jnp.inf if self.lower is None else self.lower), spread(
             jnp.inf if self.upper is None else self.upper
         )
 
-    def pulled(self, x: Any, multipliers: Multipliers, *args: Any) -> tuple[Any, tuple[Any, Any]]:
+    def pulled(self, x: Tree, multipliers: Multipliers, *args: Tree) -> tuple[Any, tuple[Any, Any]]:
         r"""Return :math:`\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda`, and ``(h, g)``.
 
         The bounds' multipliers are not in it.
         """
 
-        def lagrangian(u: Any) -> Any:
+        def lagrangian(u: Tree) -> Any:
             both = self.constraints(u, *args)
             total = self._output(u, *args)
             for values, weights in zip(both, multipliers[:2], strict=True):
@@ -165,14 +166,14 @@ class NonlinearProgram(Problem):
         gradient, both = jax.grad(lagrangian, has_aux=True)(x)
         return gradient, both
 
-    def prox_argument(self, x: PrimalDual, step_size: Any, *args: Any) -> Any:
+    def prox_argument(self, x: PrimalDual, step_size: Any, *args: Tree) -> Any:
         """Return how far each inequality and bound is active, and one, the whole of which these are shares.
 
         ``step_size`` stands for the units of that.
         """
         return conditions.margins(self, x, step_size, *args), jnp.ones((), trees.real_dtype(x.primal))
 
-    def prox(self, x: Any, step_size: Any) -> Any:
+    def prox(self, x: Tree, step_size: Any) -> Any:
         """Return the positive part of the margins of activity, as a tree like them."""
         del step_size
         return jax.tree.map(lambda m: jnp.maximum(m, 0), x)
@@ -182,7 +183,7 @@ class NonlinearProgram(Problem):
         del step_size
         return smallest(jax.tree.map(jnp.abs, y[0]), y[0])
 
-    def closed(self, x: PrimalDual, *args: Any) -> Any:
+    def closed(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""
         if not isinstance(x, PrimalDual):
             raise TypeError(
@@ -197,7 +198,7 @@ class NonlinearProgram(Problem):
         problem.check(x, *args)
         return problem
 
-    def _check_functions(self, x: Any, args: tuple[Any, ...]) -> None:
+    def _check_functions(self, x: Tree, args: tuple[Tree, ...]) -> None:
         """Raise unless the functions return real numbers."""
         check_scalar(jax.eval_shape(self._output, x, *args), self.name, has_aux=self.has_aux)
         for kind in _KINDS:
@@ -213,7 +214,7 @@ class NonlinearProgram(Problem):
                     f"{given}. Write a constraint a(x) {'=' if kind == 'equality' else '<='} b as a(x) - b."
                 )
 
-    def check(self, x: PrimalDual, *args: Any) -> None:
+    def check(self, x: PrimalDual, *args: Tree) -> None:
         """Raise unless all parts fit one another."""
         for what in ("lower", "upper"):
             bound = getattr(self, what)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..checks.records import record
 from ..functions import as_function, close
+from ..trees import Tree
 from ..trees.products import dot, vdot
 
 
@@ -58,28 +59,28 @@ class Quadratic:
         """The objective in words, for messages."""
         return "Quadratic"
 
-    def _parts(self, *args: Any) -> tuple[jax.Array, jax.Array]:
+    def _parts(self, *args: Tree) -> tuple[jax.Array, jax.Array]:
         matrix, linear = (part(*args) if callable(part) else part for part in (self.matrix, self.linear))
         return jnp.asarray(matrix), jnp.asarray(linear)
 
-    def __call__(self, x: Any, *args: Any) -> jax.Array:
+    def __call__(self, x: Tree, *args: Tree) -> jax.Array:
         """Return the objective."""
         matrix, linear = self._parts(*args)
         return 0.5 * vdot(x, dot(matrix, x)) + vdot(linear, x)
 
-    def value_and_gradient(self, x: Any, *args: Any) -> tuple[jax.Array, jax.Array]:
+    def value_and_gradient(self, x: Tree, *args: Tree) -> tuple[jax.Array, jax.Array]:
         """Return the objective and its gradient, with the same products for both."""
         matrix, linear = self._parts(*args)
         product = 0.5 * (dot(matrix, x) + dot(x, matrix))
         return 0.5 * vdot(x, product) + vdot(linear, x), product + linear
 
-    def hessian_block(self, x: Any, rows: jax.Array, *args: Any) -> jax.Array:
+    def hessian_block(self, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
         """Return some rows and columns of the symmetric part of ``Q``."""
         del x
         block = self._parts(*args)[0][rows[:, None], rows[None, :]]
         return 0.5 * (block + block.T)
 
-    def close(self, x: Any, *args: Any) -> Quadratic:
+    def close(self, x: Tree, *args: Tree) -> Quadratic:
         """Return the objective with all closures made explicit."""
         changes = {name: close(part, *args) for name, part in vars(self).items() if callable(part)}
         closed = dataclasses.replace(self, **changes)

@@ -12,6 +12,7 @@ import numpy as np
 from .. import trees
 from ..checks.records import record
 from ..conditions._program import ProgramKKT, margins
+from ..trees import Tree
 from ..trees.products import dot, vdot
 from ._base import Problem
 from ._composite import PrimalDual
@@ -134,26 +135,26 @@ class QuadraticProgram(Problem):
         """Return the gradient of the objective at a vector."""
         return self.c if self.Q is None else 0.5 * (dot(self.Q, x) + dot(x, self.Q)) + self.c
 
-    def objective(self, x: Any, *args: Any) -> jax.Array:
+    def objective(self, x: Tree, *args: Tree) -> jax.Array:
         """Return the objective."""
         del args
         linear = vdot(self.c, x.primal)
         return linear if self.Q is None else 0.5 * vdot(x.primal, dot(self.Q, x.primal)) + linear
 
-    def value(self, x: Any, *args: Any) -> jax.Array:
+    def value(self, x: Tree, *args: Tree) -> jax.Array:
         """Return the objective."""
         return self.objective(x, *args)
 
-    def aux(self, x: Any, *args: Any) -> Any:
+    def aux(self, x: Tree, *args: Tree) -> Any:
         """Return nothing."""
         del x, args
 
-    def prox_argument(self, x: Any, step_size: Any, *args: Any) -> jax.Array:
+    def prox_argument(self, x: Tree, step_size: Any, *args: Tree) -> jax.Array:
         """Return the slacks less the multipliers of all constraints, in the units of ``x``; a sign is an active set."""
         del step_size, args
         return -margins(self, x)
 
-    def prox(self, x: Any, step_size: Any) -> jax.Array:
+    def prox(self, x: Tree, step_size: Any) -> jax.Array:
         """Return the slacks that :meth:`prox_argument` stands for."""
         del step_size
         return jnp.maximum(x, 0)
@@ -163,12 +164,12 @@ class QuadraticProgram(Problem):
         del step_size
         return jnp.min(jnp.abs(y), initial=jnp.inf)
 
-    def closed(self, x: Any, *args: Any) -> QuadraticProgram:
+    def closed(self, x: Tree, *args: Tree) -> QuadraticProgram:
         """Return the problem, which closes over nothing, checked at ``x``."""
         self.check(x, *args)
         return self
 
-    def check(self, x: Any, *args: Any) -> None:
+    def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``x`` is a pair like :meth:`start`."""
         if args:
             raise TypeError(f"QuadraticProgram takes no arguments: its data are its own. Given {len(args)} more.")

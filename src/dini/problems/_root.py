@@ -9,6 +9,7 @@ import jax
 
 from .. import conditions
 from ..checks.records import record
+from ..trees import Tree
 from ._base import Problem, check_like_unknown
 
 
@@ -50,11 +51,11 @@ class Root(Problem):
         """What is known of the Jacobian of the condition."""
         return "symmetric" if self.symmetric else None
 
-    def residual(self, x: Any, *args: Any) -> Any:
+    def residual(self, x: Tree, *args: Tree) -> Any:
         """Return ``F(x, *args)``."""
         return self._output(x, *args)
 
-    def check(self, x: Any, *args: Any) -> None:
+    def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``F`` returns a tree like ``x``."""
         output = jax.eval_shape(self.residual, x, *args)
         check_like_unknown("The output of Root's fun", output, x)

@@ -14,6 +14,7 @@ from ..checks.records import record
 from ..checks.settings import known
 from ..deferred import Array, Float
 from ..numerics.separable import smallest
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Set, believed, hold_arrays, require_real
 from ._scalar import unit_and_size
@@ -83,7 +84,7 @@ def _approach(C: jax.Array, c: jax.Array, y: jax.Array, factor: jax.Array, size:
     return jax.lax.while_loop(far, body, start)[1:3]
 
 
-def _along(normal: Any, offset: Any, x: Any) -> tuple[Any, jax.Array, jax.Array]:
+def _along(normal: Any, offset: Any, x: Tree) -> tuple[Any, jax.Array, jax.Array]:
     """Return the normal in the dtypes of ``x``, how far ``x`` is beyond the offset along it, and its squared norm.
 
     All are in units of the normal's largest element, whose square may underflow or overflow.
@@ -92,7 +93,7 @@ def _along(normal: Any, offset: Any, x: Any) -> tuple[Any, jax.Array, jax.Array]
     return a, trees.vdot(a, x) - offset / unit, trees.vdot(a, a)
 
 
-def _check_normal(owner: str, normal: Any, offset: Any, x: Any) -> None:
+def _check_normal(owner: str, normal: Any, offset: Any, x: Tree) -> None:
     require_real(owner, x)
     if jax.tree.structure(normal) != jax.tree.structure(x) or any(
         jnp.shape(a) != u.shape for a, u in zip(jax.tree.leaves(normal), jax.tree.leaves(x), strict=True)
@@ -145,16 +146,16 @@ class Hyperplane(Set):
     def __post_init__(self) -> None:
         _require_nonzero("Hyperplane", self.normal)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Remove what sticks out along the normal."""
         normal, excess, squared = _along(self.normal, self.offset, x)
         return trees.axpy(-excess / squared, normal, x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return infinity: the projection is affine."""
         return smallest((), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the normal is like ``x`` and the offset a scalar."""
         _check_normal("Hyperplane", self.normal, self.offset, x)
 
@@ -193,22 +194,22 @@ class Halfspace(Set):
     def __post_init__(self) -> None:
         _require_nonzero("Halfspace", self.normal)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Remove what sticks out along the normal, if it does."""
         normal, excess, squared = _along(self.normal, self.offset, x)
         return trees.axpy(-jnp.where(excess <= 0, 0, excess) / squared, normal, x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from the boundary (exact)."""
         _, excess, squared = _along(self.normal, self.offset, x)
         return (jnp.abs(excess) / jnp.sqrt(squared)).astype(trees.real_dtype(x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the normal is like ``x`` and the offset a scalar."""
         _check_normal("Halfspace", self.normal, self.offset, x)
 
 
-def check_rows(owner: str, name: str, matrix: Any, bound_name: str, bound: Any, x: Any) -> None:
+def check_rows(owner: str, name: str, matrix: Any, bound_name: str, bound: Any, x: Tree) -> None:
     """Raise unless a matrix acts on the raveled unknown and has one bound a row."""
     size = trees.size(x)
     shape = jnp.shape(matrix)
@@ -274,7 +275,7 @@ class Affine(Set):
         hold_arrays(self, "matrix", "offset")
         require_solvable("Affine", "A x = b", self.matrix, self.offset)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Solve for the multipliers of the equations."""
         y, unravel = ravel_pytree(x)
         A, b = jnp.asarray(self.matrix, y.dtype), jnp.asarray(self.offset, y.dtype)
@@ -287,11 +288,11 @@ class Affine(Set):
         good = missed <= jnp.sqrt(eps) * scale
         return unravel(believed(p, (self, x), good, lambda: ValueError("Affine is empty: A x = b has no solution.")))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return infinity: the projection is affine."""
         return smallest((), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the shapes fit."""
         require_real("Affine", x)
         check_rows("Affine", "matrix", self.matrix, "offset", self.offset, x)

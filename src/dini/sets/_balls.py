@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive, require_positive
 from ..numerics.separable import smallest
+from ..trees import Tree
 from ._base import Set, require_real
 from ._scalar import norm, unit_and_size
 from ._simplex import project_simplex, support_distances
@@ -22,7 +23,7 @@ def _check_radius(name: str, radius: Any) -> None:
         raise ValueError(f"{name}'s radius must be a scalar: given shape {jnp.shape(radius)}.")
 
 
-def onto_ball(x: Any, radius: Any) -> Any:
+def onto_ball(x: Tree, radius: Any) -> Any:
     """Return a tree shrunk to a Euclidean norm of at most the radius."""
     unit, top = unit_and_size(x)
     size = trees.norm(unit)
@@ -51,25 +52,25 @@ class L2Ball(Set):
     def __post_init__(self) -> None:
         require_positive("L2Ball's radius", self.radius)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Shrink ``x`` to the radius."""
         return onto_ball(x, positive(self.radius))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         r"""Return :math:`|\|x\| - r|`."""
         return jnp.abs(norm(x) - self.radius).astype(trees.real_dtype(x))
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return :math:`r \|d\|`."""
         return (self.radius * norm(direction)).astype(trees.real_dtype(direction))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar."""
         del x
         _check_radius("L2Ball", self.radius)
 
 
-def onto_l1_ball(x: Any, radius: Any) -> Any:
+def onto_l1_ball(x: Tree, radius: Any) -> Any:
     """Return a real tree soft-thresholded to a 1-norm of at most the radius."""
     flat, unravel = ravel_pytree(x)
     if not flat.size:
@@ -103,11 +104,11 @@ class L1Ball(Set):
     def __post_init__(self) -> None:
         require_positive("L1Ball's radius", self.radius)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Soft-threshold ``x`` to the radius."""
         return onto_l1_ball(x, positive(self.radius))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from the boundary and, outside, from where the support changes (exact)."""
         flat, _ = ravel_pytree(x)
         if not flat.size:
@@ -121,11 +122,11 @@ class L1Ball(Set):
         outside = jnp.minimum(jnp.min(support_distances(size, p)), tau * jnp.sqrt(count))
         return smallest(jnp.where(excess > 0, outside, -excess / jnp.sqrt(jnp.asarray(flat.size, flat.dtype))), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return :math:`r \|d\|_\infty`."""
         return (self.radius * trees.max_abs(direction)).astype(trees.real_dtype(direction))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar and ``x`` is real."""
         require_real("L1Ball", x)
         _check_radius("L1Ball", self.radius)

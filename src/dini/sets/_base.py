@@ -16,6 +16,7 @@ from ..checks.records import record
 from ..functions import as_function, close
 from ..numerics.separable import Separable, smallest
 from ..status import SolveError, Status
+from ..trees import Tree
 from ._scalar import norm
 
 
@@ -27,22 +28,22 @@ class Set(Separable):
     #: whether the set is a polyhedron, so that its projection is piecewise affine
     polyhedral: bool = False
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         r"""Return the Euclidean projection :math:`\arg\min_{p \in C} \tfrac12\|p - x\|^2`."""
         raise NotImplementedError
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Return the Bregman projection of :math:`e^{y}` in the entropy geometry.
 
         This is :math:`\arg\min_{p \in C} \sum_i p_i \log p_i - p_i - p_i y_i`, with ``logits`` as ``y``.
         """
         raise NotImplementedError(f"{self.name} has no projection in the entropy geometry.")
 
-    def residual(self, x: Any) -> jax.Array:
+    def residual(self, x: Tree) -> jax.Array:
         """Return the distance of ``x`` from the set (zero for a member)."""
         return norm(trees.sub(x, self.project(x)))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return how far the point ``x`` is from the nearest point where the projection is not differentiable.
 
         One real scalar, the Euclidean distance or a lower bound of it: inside that ball around ``x`` the derivative
@@ -51,11 +52,11 @@ class Set(Separable):
         """
         return jnp.full((), jnp.nan, trees.real_dtype(x))
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return the support function :math:`\sup_{p \in C} \langle p, d \rangle` of a direction ``d``."""
         raise NotImplementedError(f"{self.name} has no support function in closed form.")
 
-    def minimize_linear(self, direction: Any) -> Any:
+    def minimize_linear(self, direction: Tree) -> Any:
         r"""Return a point of :math:`\arg\min_{p \in C} \langle p, d \rangle`, the step of Frank-Wolfe's method.
 
         It is the gradient of the support function at ``-d``; NaN where a linear function has no minimum on the set.
@@ -91,7 +92,7 @@ def believed(p: Any, inputs: Any, good: jax.Array, failure: Callable[..., Except
     return _marked(p, leaves, good)
 
 
-def _require_numbers(owner: Set, x: Any) -> None:
+def _require_numbers(owner: Set, x: Tree) -> None:
     """Raise if the point is not finite or a parameter is NaN, where that is known: no set is to blame then."""
     bad = jax.lax.stop_gradient(
         (~trees.all_finite(x), [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(owner) if trees.is_inexact(leaf)])
@@ -113,7 +114,7 @@ def _marked(p: Any, inputs: list[jax.Array], good: jax.Array) -> Any:
 
 
 @_marked.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     p, inputs, good = primals
     dp, dinputs, _ = tangents
     # In reverse mode a selection may hide NaN on the way to the inputs: so one element is a multiple of all of them, by
@@ -153,7 +154,7 @@ def _is_part(node: Any) -> bool:
     return isinstance(node, Separable)
 
 
-def require_real(owner: str, x: Any) -> None:
+def require_real(owner: str, x: Tree) -> None:
     """Raise unless the unknown is real."""
     if trees.has_complex(x):
         raise TypeError(f"{owner} is a set of real numbers: given an unknown with {trees.describe(x)}.")
@@ -189,27 +190,27 @@ class Product(Set):
         """Whether all of the sets are convex."""
         return all(part.convex for part in jax.tree.leaves(self.sets, is_leaf=lambda node: isinstance(node, Set)))
 
-    def _map(self, fun: Any, x: Any) -> Any:
+    def _map(self, fun: Any, x: Tree) -> Any:
         return jax.tree.map(fun, self.sets, x, is_leaf=lambda node: isinstance(node, Set))
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Project each part onto its set."""
         return self._map(lambda part, u: part.project(u), x)
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         """Project each part onto its set in the entropy geometry."""
         return self._map(lambda part, u: part.project_kl(u), logits)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest distance of the parts."""
         return smallest(self._map(lambda part, u: part.kink_distance(u), x), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return the sum over the parts."""
         parts = jax.tree.leaves(self._map(lambda part, u: part.support(u), direction))
         return trees.total(parts) if parts else jnp.zeros((), trees.real_dtype(direction))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the tree of sets is a prefix of ``x`` and each set fits its part."""
         try:
             self._map(lambda part, u: part.check(u), x)
@@ -247,20 +248,20 @@ class Custom(Set):
             if callable(getattr(self, name)):
                 object.__setattr__(self, name, as_function(getattr(self, name), f"Custom's {name}"))
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return the user's projection."""
         return self.projection(x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the user's distance, NaN where none is given."""
         return super().kink_distance(x) if self.kink is None else self.kink(x)
 
-    def closed(self, x: Any) -> Custom:
+    def closed(self, x: Tree) -> Custom:
         """Return the set with everything that its function closes over made explicit."""
         kink = self.kink if self.kink is None else close(self.kink, x)
         return dataclasses.replace(self, projection=close(self.projection, x), kink=kink)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the projection returns a tree like ``x`` and the distance is a scalar."""
         trees.require_same("The output of Custom's projection", jax.eval_shape(self.project, x), x, "the unknown x")
         if self.kink is not None and (shape := jax.eval_shape(self.kink, x).shape) != ():

@@ -11,6 +11,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import known, positive, require_ordered, require_positive
 from ..numerics.separable import leaves_like, map_with, require_broadcast, smallest
+from ..trees import Tree
 from ._base import Set, require_real
 
 
@@ -29,29 +30,29 @@ class NonNegative(Set):
     elementwise = True
     polyhedral = True
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return ``max(x, 0)``."""
         return jax.tree.map(lambda u: jnp.where(u <= 0, jnp.zeros((), u.dtype), u), x)
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Return :math:`e^{y}`."""
         return jax.tree.map(jnp.exp, logits)
 
-    def bounds(self, x: Any) -> tuple[Any, Any]:
+    def bounds(self, x: Tree) -> tuple[Any, Any]:
         """Return zero and infinity in the shapes of ``x``."""
         return trees.zeros_like(x), jax.tree.map(lambda u: jnp.full_like(u, jnp.inf), x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest absolute value."""
         return smallest(jax.tree.map(jnp.abs, x), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return zero for a direction without positive element, else infinity."""
         return jnp.where(-smallest(jax.tree.map(jnp.negative, direction), direction) > 0, jnp.inf, 0.0).astype(
             trees.real_dtype(direction)
         )
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is real."""
         require_real("NonNegative", x)
 
@@ -93,7 +94,7 @@ class Box(Set):
             for low, high in zip(lower, upper, strict=True):
                 require_ordered("Box's lower", low, "upper", high)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Clip ``x`` to the bounds."""
         # comparisons with NaN are false: it has to pass, from the point as from the bounds
         p = x
@@ -106,23 +107,23 @@ class Box(Set):
             p = map_with(lambda u, low: jnp.where((u < low), jnp.nan, u), p, self.lower)
         return p
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Clip :math:`e^{y}` to the bounds."""
         return self.project(jax.tree.map(jnp.exp, logits))
 
-    def bounds(self, x: Any) -> tuple[Any, Any]:
+    def bounds(self, x: Tree) -> tuple[Any, Any]:
         """Return the lower and upper bounds in the shapes of ``x``, infinite where there is none."""
         full = lambda bound, missing: map_with(
             lambda u, b: jnp.broadcast_to(b, u.shape), x, missing if bound is None else bound
         )
         return full(self.lower, -jnp.inf), full(self.upper, jnp.inf)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest distance of an element from a bound; where both bounds are equal there is no kink."""
         one = lambda u, low, high: jnp.where(low < high, jnp.minimum(jnp.abs(u - low), jnp.abs(u - high)), jnp.inf)
         return smallest(jax.tree.map(one, x, *self.bounds(x)), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return :math:`\sum_i \max(l_i d_i, u_i d_i)`."""
 
         def one(d: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
@@ -133,7 +134,7 @@ class Box(Set):
         parts = jax.tree.leaves(jax.tree.map(one, direction, *self.bounds(direction)))
         return trees.total(parts) if parts else jnp.zeros((), trees.real_dtype(direction))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the bounds broadcast against ``x`` and are ordered."""
         require_real("Box", x)
         require_broadcast("Box", "lower", self.lower, x)
@@ -153,23 +154,23 @@ class _ScalarBox(Set):
     def _box(self) -> Box:
         raise NotImplementedError
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Clip ``x`` to the bounds."""
         return self._box().project(x)
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Clip :math:`e^{y}` to the bounds."""
         return self._box().project_kl(logits)
 
-    def bounds(self, x: Any) -> tuple[Any, Any]:
+    def bounds(self, x: Tree) -> tuple[Any, Any]:
         """Return the lower and upper bounds in the shapes of ``x``."""
         return self._box().bounds(x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest distance of an element from a bound (exact)."""
         return self._box().kink_distance(x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return the support function of the box."""
         return self._box().support(direction)
 
@@ -203,7 +204,7 @@ class LInfBall(_ScalarBox):
         radius = positive(self.radius)
         return Box(-radius, radius)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar and ``x`` is real."""
         require_real("LInfBall", x)
         if jnp.ndim(self.radius) != 0:
@@ -237,7 +238,7 @@ class Hypercube(_ScalarBox):
     def _box(self) -> Box:
         return Box(0.0, positive(self.side))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the side is a scalar and ``x`` is real."""
         require_real("Hypercube", x)
         if jnp.ndim(self.side) != 0:

@@ -14,6 +14,7 @@ from ..checks.records import record
 from ..checks.settings import known, require_ordered
 from ..numerics.separable import leaves_like, map_with, require_broadcast, smallest
 from ..status import SolveError, Status
+from ..trees import Tree
 from ._base import Set, believed, require_real
 
 
@@ -34,7 +35,7 @@ def _multiplier(y: jax.Array, low: jax.Array, high: jax.Array, a: jax.Array, b: 
     inf = jnp.asarray(jnp.inf, y.dtype)
     eps = jnp.finfo(y.dtype).eps
 
-    def beyond_flat(v: Any, tau: Any, phi: Any) -> Any:
+    def beyond_flat(v: Tree, tau: Any, phi: Any) -> Any:
         """Return where the piece after the next kink vanishes, if it were endless."""
         # what rests at the bound that it leaves as the multiplier goes on
         rise = phi < 0
@@ -143,7 +144,7 @@ class BoxSection(Set):
                 f"BoxSection is empty: with x in its bounds, <normal, x> is in [{least}, {most}]: given offset {b}."
             )
 
-    def _flat(self, x: Any) -> Any:
+    def _flat(self, x: Tree) -> Any:
         """Return everything as vectors, the offset, and the way back."""
         y, unravel = ravel_pytree(x)
 
@@ -174,7 +175,7 @@ class BoxSection(Set):
         rounded = jax.lax.stop_gradient(jnp.clip(p, low, high) - p)
         return p + jnp.where(free, rounded, 0), tau, free, squared
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Find the multiplier, then solve for it on the free elements."""
         y, low, high, a, b, unravel = self._flat(x)
         p, *_ = self._solve(y, low, high, a, b)
@@ -189,7 +190,7 @@ class BoxSection(Set):
         empty = ~((part(jnp.where(a > 0, low, high)) <= b) & (b <= part(jnp.where(a > 0, high, low))))
         return unravel(believed(p, (self, x), good, _failure, empty, missed))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from where an element meets or leaves a bound (exact while an element is free)."""
         y, low, high, a, b, _ = self._flat(x)
         _, tau, free, squared = self._solve(y, low, high, a, b)
@@ -202,7 +203,7 @@ class BoxSection(Set):
         held = free & (slope <= 16 * jnp.finfo(y.dtype).eps)
         return smallest(jnp.where(held, jnp.inf, gap / jnp.sqrt(jnp.where(held, 1, slope))), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the shapes fit, the bounds are ordered and the section is not empty."""
         require_real("BoxSection", x)
         for name in ("lower", "upper", "normal"):

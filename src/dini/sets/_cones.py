@@ -15,6 +15,7 @@ import numpy as np
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count
+from ..trees import Tree
 from ._base import Set, require_real
 from ._bounds import NonNegative
 from ._scalar import norm, unit_and_size
@@ -32,7 +33,7 @@ class Cone(Set):
         """The dual cone."""
         return DualCone(self)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return 0 for a direction in the polar cone (to rounding), infinity for any other."""
         along, size = norm(self.project(direction)), norm(direction)
         return jnp.where(along <= 100 * trees.eps(direction) * size, 0.0, jnp.inf).astype(size.dtype)
@@ -58,11 +59,11 @@ class Zero(Cone):
         """The whole space."""
         return Free()
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return zero."""
         return trees.zeros_like(x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return infinity: the projection is linear."""
         return jnp.full((), jnp.inf, trees.real_dtype(x))
 
@@ -87,11 +88,11 @@ class Free(Cone):
         """The cone of zero alone."""
         return Zero()
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return ``x``."""
         return x
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return infinity: the projection is linear."""
         return jnp.full((), jnp.inf, trees.real_dtype(x))
 
@@ -120,12 +121,12 @@ class VectorCone(Cone):
         out = jax.vmap(fun)(rows.reshape(-1, rows.shape[-1]))
         return out.reshape(rows.shape[:-1] + out.shape[1:])
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return the projection of each vector."""
         out = self._each(self._project, x)
         return out if x.ndim == 1 else jnp.moveaxis(out, -1, -1 if self.axis is None else self.axis)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return a lower bound of the distance from ``x`` to the nearest point without a derivative."""
         return jnp.min(self._each(self._kink_distance, x))
 
@@ -147,7 +148,7 @@ class VectorCone(Cone):
             raise ValueError(f"{self.name} needs a block of a multiple of {self.length} elements: given {size}.")
         return dataclasses.replace(self, axis=-1), (size // self.length, self.length)  # pyright: ignore
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one vector, or an array with the axis, of the cone's length."""
         if not hasattr(x, "ndim"):
             raise ValueError(f"{self.name} needs an unknown that is one array: given {jax.tree.structure(x)}.")
@@ -240,15 +241,15 @@ class DualCone(Cone):
         """The cone whose dual this is."""
         return self.cone
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return ``x`` plus the projection of ``-x`` onto the cone."""
         return trees.add(x, self.cone.project(trees.neg(x)))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance of ``-x`` from the kinks of the projection onto the cone."""
         return self.cone.kink_distance(trees.neg(x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the cone fits ``x``."""
         self.cone.check(x)
 
@@ -335,17 +336,17 @@ class ConeProduct(Cone):
                 parts.append((block, x[int(end) - size : int(end)].reshape(shape)))
         return parts
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Project each block onto its cone."""
         done = [cone.project(part).reshape(-1) for cone, part in self._parts(x)]
         return jnp.concatenate(done) if done else x
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest distance of a block from its cone's kinks."""
         distances = [cone.kink_distance(part) for cone, part in self._parts(x)]
         return jnp.min(jnp.stack(distances)) if distances else jnp.full((), jnp.inf, trees.real_dtype(x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one vector of the blocks' total length."""
         shape = getattr(x, "shape", None)
         if shape != (sum(self.sizes),):

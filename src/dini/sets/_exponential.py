@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..checks.records import record
+from ..trees import Tree
 from ..trees.products import dot
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
@@ -77,7 +78,7 @@ def _exponential_root(v: jax.Array) -> jax.Array:
 
 
 @_exponential_root.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     (v,), (dv,) = primals, tangents
     c = _exponential_root(v)
     up, down, both = _exponentials(c)
@@ -111,7 +112,7 @@ def _project_exponential(v: jax.Array) -> jax.Array:
 
 
 @_project_exponential.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     (v,), (dv,) = primals, tangents
     unit, _ = scaled(v)
     inside, polar, face, w = _exponential_cases(unit)

@@ -45,6 +45,7 @@ from .. import linear, trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..status import SolveError, Status
+from ..trees import Tree
 from ..trees.products import vdot
 from ._base import Set, believed
 from ._bounds import NonNegative
@@ -156,7 +157,7 @@ def _cones(parts: tuple[Any, ...]) -> bool:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> _Found:
+def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Tree) -> _Found:
     y, unravel = ravel_pytree(x)
     projections = [_flat(part, unravel) for part in parts]
     dtype, eps = y.dtype, float(jnp.finfo(y.dtype).eps)
@@ -225,12 +226,12 @@ def _dykstra(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> _Fou
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _projected(tol: float, max_steps: int, parts: tuple[Any, ...], x: Any) -> _Found:
+def _projected(tol: float, max_steps: int, parts: tuple[Any, ...], x: Tree) -> _Found:
     return _dykstra(tol, max_steps, parts, x)
 
 
 @partial(_projected.defjvp, symbolic_zeros=True)
-def _(tol: float, max_steps: int, primals: Any, tangents: Any) -> Any:
+def _(tol: float, max_steps: int, primals: Tree, tangents: Tree) -> Any:
     dparts, dx = tangents
     # constant sets have no part in the program
     moving = not all(isinstance(t, SymbolicZero) for t in jax.tree.leaves(dparts))
@@ -246,7 +247,7 @@ def _(tol: float, max_steps: int, primals: Any, tangents: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _projected_along(tol: float, max_steps: int, moving: bool, parts: Any, x: Any, dparts: Any, dx: Any) -> Any:
+def _projected_along(tol: float, max_steps: int, moving: bool, parts: Any, x: Tree, dparts: Any, dx: Tree) -> Any:
     found = _projected(tol, max_steps, parts, x)
     y, unravel = ravel_pytree(x)
     eps, ratio = float(jnp.finfo(y.dtype).eps), found.ratio
@@ -349,7 +350,7 @@ class Intersection(Set):
             require_positive("Intersection's tol", self.tol)
         require_count("Intersection's max_steps", self.max_steps)
 
-    def _solved(self, x: Any) -> _Found:
+    def _solved(self, x: Tree) -> _Found:
         parts = tuple(part.closed(x) for part in self.sets)
         return _projected(self._tolerance(ravel_pytree(x)[0]), self.max_steps, parts, x)
 
@@ -366,7 +367,7 @@ class Intersection(Set):
         """Whether all of the sets are."""
         return all(part.polyhedral for part in self.sets)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Take the increments off."""
         if not trees.size(x):
             return x
@@ -389,7 +390,7 @@ class Intersection(Set):
             Status.MAX_STEPS,
         )
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         r"""Return a lower bound of the distance from the nearest kink, if all sets are polyhedral.
 
         As long as no set's projection meets a kink, :math:`x + p_i` is affine in the point. So it is the smallest, over
@@ -412,7 +413,7 @@ class Intersection(Set):
         found = self._solved(unravel(y))
         return found.x[None, :] + found.increments / found.ratio
 
-    def closed(self, x: Any) -> Intersection:
+    def closed(self, x: Tree) -> Intersection:
         """Return the set with closed parts."""
         return dataclasses.replace(self, sets=tuple(part.closed(x) for part in self.sets))
 
@@ -424,7 +425,7 @@ class Intersection(Set):
         """Return the intersection of one row."""
         return dataclasses.replace(self, sets=tuple(part.row(i, x) for part in self.sets))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless all sets fit ``x``."""
         for part in self.sets:
             part.check(x)

@@ -21,6 +21,7 @@ from ..checks.settings import positive, require_choice, require_positive
 from ..deferred import Array, Float
 from ..numerics.separable import smallest
 from ..numerics.spectral import clip_singular_values, singular_adaptive, symmetric_adaptive, symmetric_function
+from ..trees import Tree
 from ._base import Set, require_real
 from ._cones import Cone
 from ._simplex import project_simplex, support_distances
@@ -82,19 +83,19 @@ def _order(size: int) -> int:
     return n
 
 
-def _check_array(owner: str, x: Any) -> None:
+def _check_array(owner: str, x: Tree) -> None:
     if not hasattr(x, "ndim"):
         raise ValueError(f"{owner} needs an unknown that is one array: given {jax.tree.structure(x)}.")
 
 
-def _check_matrix(owner: str, x: Any, *, square: bool = False) -> None:
+def _check_matrix(owner: str, x: Tree, *, square: bool = False) -> None:
     _check_array(owner, x)
     require_real(owner, x)
     if x.ndim != 2 or 0 in x.shape or (square and x.shape[0] != x.shape[1]):
         raise ValueError(f"{owner} needs a {'square ' if square else ''}matrix: given shape {x.shape}.")
 
 
-def _check_symmetric(owner: str, x: Any, symmetrize: bool) -> None:
+def _check_symmetric(owner: str, x: Tree, symmetrize: bool) -> None:
     _check_matrix(owner, x, square=True)
     if symmetrize or isinstance(x, jax.core.Tracer):
         return
@@ -193,14 +194,14 @@ class PositiveSemidefinite(Cone):
         """The cone itself."""
         return self
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Set the negative eigenvalues to zero."""
         self.check(x)
         if self.form == "vector":
             return svec(_positive_part(smat(x)))
         return _positive_part(x)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the smallest absolute eigenvalue: the distance to the nearest singular matrix."""
         self.check(x)
         return jnp.min(jnp.abs(jnp.linalg.eigvalsh(smat(x) if self.form == "vector" else x)))
@@ -210,7 +211,7 @@ class PositiveSemidefinite(Cone):
         _order(size)
         return dataclasses.replace(self, form="vector"), (size,)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is a symmetric matrix, or the scaled vector of one."""
         if self.form == "matrix":
             return _check_symmetric("PositiveSemidefinite", x, self.symmetrize)
@@ -255,24 +256,24 @@ class Spectrahedron(Set):
     def __post_init__(self) -> None:
         require_positive("Spectrahedron's trace", self.trace)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Project the eigenvalues onto the simplex."""
         self.check(x)
         # one decomposition: two at once are twice the work
         return symmetric_adaptive(_above, _lowered, x, positive(self.trace), divided=_above_divided)[0]
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance at which an eigenvalue crosses the threshold."""
         self.check(x)
         values = jnp.linalg.eigvalsh(x)
         return smallest(support_distances(values, project_simplex(values, self.trace)), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return ``s`` times the largest eigenvalue of the direction."""
         self.check(direction)
         return self.trace * jnp.linalg.eigvalsh(direction)[-1]
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the trace is a scalar and ``x`` a symmetric matrix."""
         _check_symmetric("Spectrahedron", x, self.symmetrize)
         _check_scalar("Spectrahedron's trace", self.trace)
@@ -286,7 +287,7 @@ class _SingularValueBall(Set):
     def __post_init__(self) -> None:
         require_positive(f"{self.name}'s radius", self.radius)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar and ``x`` a matrix."""
         _check_matrix(self.name, x)
         _check_scalar(f"{self.name}'s radius", self.radius)
@@ -314,17 +315,17 @@ class SpectralNormBall(_SingularValueBall):
 
     radius: Any = 1.0
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Clip the singular values."""
         self.check(x)
         return clip_singular_values(x, positive(self.radius))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance of the nearest singular value from the radius."""
         self.check(x)
         return jnp.min(jnp.abs(jnp.linalg.svd(x, compute_uv=False) - self.radius))
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return the radius times the nuclear norm of the direction."""
         self.check(direction)
         return self.radius * jnp.sum(jnp.linalg.svd(direction, compute_uv=False))
@@ -357,13 +358,13 @@ class NuclearNormBall(_SingularValueBall):
 
     radius: Any = 1.0
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Soft-threshold the singular values to the radius."""
         self.check(x)
         shrunk, (top, level) = singular_adaptive(_shrunk, _shrinkage, x, positive(self.radius), divided=_shrunk_divided)
         return jnp.where(top <= -level, x, shrunk)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance to the sphere, or at which a singular value crosses the threshold."""
         self.check(x)
         values = jnp.linalg.svd(x, compute_uv=False)
@@ -372,7 +373,7 @@ class NuclearNormBall(_SingularValueBall):
         crossing = jnp.min(support_distances(values, project_simplex(values, self.radius)))
         return jnp.where(excess > 0, jnp.minimum(sphere, crossing), sphere)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return the radius times the largest singular value of the direction."""
         self.check(direction)
         return self.radius * jnp.linalg.svd(direction, compute_uv=False)[0]

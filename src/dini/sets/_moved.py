@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive, require_positive
 from ..numerics.separable import map_with, require_broadcast
+from ..trees import Tree
 from ._base import Set
 
 
@@ -40,7 +41,7 @@ class _Moved(Set):
         """Whether the base is a polyhedron."""
         return self.base.polyhedral
 
-    def closed(self, x: Any) -> Any:
+    def closed(self, x: Tree) -> Any:
         """Return the set with a closed base."""
         return dataclasses.replace(self, base=self.base.closed(x))  # pyright: ignore[reportArgumentType]
 
@@ -73,23 +74,23 @@ class Shifted(_Moved):
     def __post_init__(self) -> None:
         _require_set("Shifted", self.base)
 
-    def _back(self, x: Any) -> Any:
+    def _back(self, x: Tree) -> Any:
         return map_with(lambda u, c: u - c, x, self.center)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Project about the center."""
         return map_with(lambda u, c: u + c, self.base.project(self._back(x)), self.center)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the base's distance of the point seen from the center."""
         return self.base.kink_distance(self._back(x))
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return :math:`\langle c, d \rangle + \sigma_C(d)`."""
         along = map_with(lambda d, c: jnp.broadcast_to(c, d.shape), direction, self.center)
         return trees.vdot(along, direction) + self.base.support(direction)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the center broadcasts against ``x`` and the base fits."""
         require_broadcast("Shifted", "center", self.center, x)
         self.base.check(x)
@@ -129,27 +130,27 @@ class Scaled(_Moved):
         _require_set("Scaled", self.base)
         require_positive("Scaled's factor", self.factor)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Project at the scale of the base."""
         factor = positive(self.factor)
         return trees.scale(factor, self.base.project(trees.scale(1 / factor, x)))
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Return :math:`s` times the base's projection of :math:`y - \log s`."""
         factor = positive(self.factor)
         shifted = map_with(lambda y, s: y - jnp.log(s), logits, factor)
         return trees.scale(factor, self.base.project_kl(shifted))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the base's distance, scaled."""
         far = self.base.kink_distance(trees.scale(1 / self.factor, x))
         return jnp.asarray(self.factor).astype(far.dtype) * far
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return :math:`s\, \sigma_C(d)`."""
         return jnp.asarray(self.factor).astype(trees.real_dtype(direction)) * self.base.support(direction)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the factor is a scalar and the base fits."""
         if jnp.ndim(self.factor) != 0:
             raise ValueError(f"Scaled's factor must be a scalar: given shape {jnp.shape(self.factor)}.")

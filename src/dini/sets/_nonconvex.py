@@ -17,6 +17,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive, require_count, require_positive
 from ..numerics.separable import smallest
+from ..trees import Tree
 from ._base import Set, require_real
 from ._scalar import norm, unit_and_size
 from ._simplex import project_simplex, support_distances
@@ -27,7 +28,7 @@ def _require_radius(owner: str, radius: Any) -> None:
         raise ValueError(f"{owner}'s radius must be a scalar: given shape {jnp.shape(radius)}.")
 
 
-def _require_elements(owner: str, x: Any) -> None:
+def _require_elements(owner: str, x: Tree) -> None:
     if not trees.size(x):
         raise ValueError(f"{owner} of no elements is empty.")
 
@@ -60,7 +61,7 @@ class L2Sphere(Set):
     def __post_init__(self) -> None:
         require_positive("L2Sphere's radius", self.radius)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Scale ``x`` to the radius."""
         unit, _ = unit_and_size(x)
         size = trees.norm(unit)
@@ -74,11 +75,11 @@ class L2Sphere(Set):
             unit,
         )
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         r"""Return :math:`\|x\|`."""
         return norm(x).astype(trees.real_dtype(x))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar and there are elements."""
         _require_radius("L2Sphere", self.radius)
         _require_elements("L2Sphere", x)
@@ -112,13 +113,13 @@ class L1Sphere(Set):
     def __post_init__(self) -> None:
         require_positive("L1Sphere's radius", self.radius)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Project the absolute values onto the simplex."""
         flat, unravel = ravel_pytree(x)
         sign = jax.lax.stop_gradient(jnp.where(flat < 0, -1, 1).astype(flat.dtype))
         return unravel(sign * project_simplex(sign * flat, positive(self.radius)))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from where the support changes or, if all elements are in it, a sign (exact)."""
         flat, _ = ravel_pytree(x)
         size = jnp.abs(flat)
@@ -126,7 +127,7 @@ class L1Sphere(Set):
         flips = jnp.where(jnp.all(p > 0), jnp.min(size), jnp.inf)
         return smallest((support_distances(size, p), flips), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar and ``x`` real, with elements."""
         require_real("L1Sphere", x)
         _require_radius("L1Sphere", self.radius)
@@ -184,11 +185,11 @@ class SparseSimplex(Set):
         kept = jnp.zeros(x.shape, bool).at[places].set(True, unique_indices=True)
         return jnp.where(kept, x, -jnp.inf)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Keep the largest elements and project them."""
         return project_simplex(self._largest(x), positive(self.radius))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from where the support changes or an element overtakes another (exact)."""
         kept = self._largest(x)
         p = project_simplex(kept, self.radius)
@@ -203,7 +204,7 @@ class SparseSimplex(Set):
         changes = jnp.where(full & (p <= 0), jnp.inf, distances)
         return smallest((changes, overtake), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the radius is a scalar and ``x`` one real vector of elements."""
         if not isinstance(x, jax.Array) or x.ndim != 1:
             raise ValueError(f"SparseSimplex needs an unknown that is one vector: given {trees.describe(x)}.")

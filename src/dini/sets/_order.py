@@ -13,11 +13,12 @@ from ..checks.records import record
 from ..deferred import Array, Float
 from ..numerics.isotonic import block_means, isotonic_regression
 from ..numerics.separable import smallest
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Set, hold_arrays, require_real
 
 
-def _require_vector(owner: str, x: Any) -> None:
+def _require_vector(owner: str, x: Tree) -> None:
     if not isinstance(x, jax.Array) or x.ndim != 1:
         raise ValueError(f"{owner} needs an unknown that is one vector: given {trees.describe(x)}.")
     require_real(owner, x)
@@ -95,15 +96,15 @@ class IsotonicCone(Set):
 
     polyhedral = True
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return the isotonic regression."""
         return isotonic_regression(x, increasing=self.increasing)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from where blocks merge or split (exact)."""
         return smallest(block_distance(x, self.project(x)), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one real vector."""
         _require_vector("IsotonicCone", x)
 
@@ -150,13 +151,13 @@ class Permutahedron(Set):
         w = jnp.asarray(self.vertex, dtype)
         return w[jnp.argsort(-jax.lax.stop_gradient(w))]
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Subtract the isotonic regression in sorted order."""
         order = jnp.argsort(-jax.lax.stop_gradient(x))
         p = onto_permutahedron(x[order], self._falling(x.dtype))
         return jnp.zeros_like(p).at[order].set(p, unique_indices=True)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from where blocks merge or split (exact).
 
         A change of order is no kink: two elements that become equal are in one block before they do.
@@ -164,13 +165,13 @@ class Permutahedron(Set):
         y = jnp.sort(x, descending=True) - self._falling(x.dtype)
         return smallest(block_distance(y, isotonic_regression(y, increasing=False)), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         """Return the inner product of both, sorted."""
         return dot(self._falling(direction.dtype), jnp.sort(direction, descending=True)).astype(
             trees.real_dtype(direction)
         )
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one real vector and the vertex has its shape."""
         _require_vector("Permutahedron", x)
         if jnp.shape(self.vertex) != x.shape:

@@ -19,6 +19,7 @@ from ..checks.settings import known
 from ..deferred import Array, Bool, Float, Int
 from ..numerics.separable import smallest
 from ..status import SolveError, Status
+from ..trees import Tree
 from ..trees.products import dot
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
 from ._base import Set, believed, hold_arrays, require_real
@@ -301,7 +302,7 @@ class Polyhedron(Set):
         c = jnp.concatenate([d, jnp.where(face.held, b[rows], 0)])
         return onto_affine(C, c, y, _own_size(A, b)), face
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Find the face, then project onto its affine hull."""
         y, unravel = ravel_pytree(x)
         A, b, E, d = self._parts(y)
@@ -325,7 +326,7 @@ class Polyhedron(Set):
         good = (face.outcome == _FOUND) & (missed <= jnp.sqrt(eps))
         return unravel(believed(p, (self, x), good, _failure, face.outcome, missed))
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         r"""Return the distance from where an inequality becomes active or its multiplier zero.
 
         It is exact where the active inequalities are independent. Where they are not, the multipliers are not unique;
@@ -351,7 +352,7 @@ class Polyhedron(Set):
         enter = jnp.where(~active & (change > eps), slack / jnp.where(change > eps, change, 1), jnp.inf)
         return smallest((leave, enter), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless the shapes fit."""
         require_real("Polyhedron", x)
         check_rows("Polyhedron", "matrix", self.matrix, "offset", self.offset, x)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..checks.records import record
 from ..checks.settings import require_ordered, require_positive
+from ..trees import Tree
 from ._cones import VectorCone
 from ._scalar import bracketed_root, largest, scaled
 
@@ -67,7 +68,7 @@ def _power_root(v: jax.Array, alpha: jax.Array) -> jax.Array:
 
 
 @_power_root.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     level = _power_root(*primals)
     _, moved = jax.jvp(lambda *point: _power_equation(level, *point), primals, tangents)
     slope = _slope(level, *primals)
@@ -160,7 +161,7 @@ class Power(VectorCone):
         require_positive("Power's alpha", self.alpha)
         require_ordered("Power's alpha", self.alpha, "1 (exclusive)", 1 - 1e-7)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``alpha`` is a scalar and ``x`` one array of vectors of three elements."""
         super().check(x)
         if jnp.ndim(self.alpha) != 0:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..trees import Tree
 
 _STEPS = 200  # bisection alone needs about 110 in float64; Newton's method takes a handful
 
@@ -48,7 +49,7 @@ def largest(inside: Callable[[jax.Array], jax.Array], high: jax.Array) -> jax.Ar
     return jax.lax.fori_loop(0, 30, body, (jnp.zeros_like(high), high))[0]
 
 
-def unit_and_size(x: Any) -> tuple[Any, jax.Array]:
+def unit_and_size(x: Tree) -> tuple[Any, jax.Array]:
     """Return a tree over a power of two near its largest absolute value, and that: a constant of differentiation.
 
     Squares of what is left neither overflow nor, where it matters, underflow; and a power of two changes no digit.
@@ -60,7 +61,7 @@ def unit_and_size(x: Any) -> tuple[Any, jax.Array]:
     return jax.tree.map(lambda u: u / top.astype(u.dtype), x), top
 
 
-def norm(x: Any) -> jax.Array:
+def norm(x: Tree) -> jax.Array:
     """Return the Euclidean norm of a tree whose squares may overflow or underflow."""
     unit, size = unit_and_size(x)
     return size * trees.norm(unit)

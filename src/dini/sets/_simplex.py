@@ -14,6 +14,7 @@ from ..checks.records import record
 from ..checks.settings import positive, require_positive
 from ..deferred import Array, Float
 from ..numerics.separable import smallest
+from ..trees import Tree
 from ._base import Set, require_real
 
 
@@ -71,7 +72,7 @@ def _project_simplex(y: jax.Array, radius: Any, axis: int) -> jax.Array:
 
 
 @_project_simplex.defjvp
-def _(axis: int, primals: Any, tangents: Any) -> Any:
+def _(axis: int, primals: Tree, tangents: Tree) -> Any:
     y, radius = primals
     dy, ds = tangents
     p = _project_simplex(y, radius, axis)
@@ -129,7 +130,7 @@ class Simplex(Set):
     def __post_init__(self) -> None:
         require_positive("Simplex's radius", self.radius)
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return the projection along the axis."""
         self.check(x)
         return project_simplex(x, positive(self.radius), self.summed_axis)
@@ -139,19 +140,19 @@ class Simplex(Set):
         """The axis along which elements sum to the radius."""
         return -1 if self.axis is None else self.axis
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Return :math:`s\, \mathrm{softmax}(y)`."""
         return jnp.asarray(positive(self.radius), logits.dtype) * jax.nn.softmax(logits, axis=self.summed_axis)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return the distance from where the support changes (exact)."""
         return smallest(support_distances(x, self.project(x), self.summed_axis), x)
 
-    def support(self, direction: Any) -> jax.Array:
+    def support(self, direction: Tree) -> jax.Array:
         r"""Return :math:`s \max_i d_i`, summed over the slices."""
         return (self.radius * jnp.sum(jnp.max(direction, axis=self.summed_axis))).astype(trees.real_dtype(direction))
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one array with the axis."""
         if not isinstance(x, jax.Array):
             raise ValueError(

@@ -24,6 +24,7 @@ from ..checks.settings import known, require_all_positive
 from ..deferred import Array, Float
 from ..numerics.separable import smallest
 from ..status import SolveError, Status
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Set, believed, hold_arrays, require_real
 
@@ -228,7 +229,7 @@ def _entropic(Y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @_entropic.defjvp
-def _(primals: Any, tangents: Any) -> Any:
+def _(primals: Tree, tangents: Tree) -> Any:
     P = _entropic(*primals)
     dY, da, db = tangents
     rows, columns = _sums(P * dY)
@@ -295,7 +296,7 @@ class TransportationPolytope(Set):
             if abs(totals[0] - totals[1]) > 1e-5 * max(totals):
                 raise ValueError(f"{name} is empty: its rows sum to {totals[0]}, its columns to {totals[1]}.")
 
-    def _oriented(self, x: Any) -> tuple[bool, jax.Array, jax.Array, jax.Array]:
+    def _oriented(self, x: Tree) -> tuple[bool, jax.Array, jax.Array, jax.Array]:
         """Return whether the matrix is turned to have no fewer rows than columns, then it and its marginals."""
         a, b = jnp.asarray(self.rows, x.dtype), jnp.asarray(self.columns, x.dtype)
         return (True, x.T, b, a) if x.shape[0] < x.shape[1] else (False, x, a, b)
@@ -319,19 +320,19 @@ class TransportationPolytope(Set):
             Status.STALLED,
         )
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return the Euclidean projection."""
         turned, Y, a, b = self._oriented(x)
         return self._checked(_euclidean(Y, a, b)[0], x, a, b, turned)
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Return the entropy projection of :math:`e^Y`; a cell of :math:`Y_{ij} = -\infty` stays empty."""
         turned, Y, a, b = self._oriented(logits)
         # a cell of -inf is forbidden, and no fault of the point
         finite = jnp.where(jnp.isneginf(logits), jnp.zeros((), logits.dtype), logits)
         return self._checked(_entropic(Y, a, b), finite, a, b, turned)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return a lower bound of the distance from where the support changes.
 
         It is exact where the support connects all rows and columns; elsewhere the dual variables, and with them the
@@ -351,7 +352,7 @@ class TransportationPolytope(Set):
         slope = jnp.where(M > 0, jnp.where(held, 1, 1 - q), 1 + q)
         return smallest(jnp.where(held, jnp.inf, jnp.abs(Z) / jnp.sqrt(slope)), x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one matrix of the marginals' shape."""
         name = self.name
         if not isinstance(x, jax.Array) or x.ndim != 2:
@@ -400,19 +401,19 @@ class Birkhoff(Set):
 
     polyhedral = True
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Tree:
         """Return the Euclidean projection."""
         return _ones(x).project(x)
 
-    def project_kl(self, logits: Any) -> Any:
+    def project_kl(self, logits: Any) -> Tree:
         r"""Return the entropy projection of :math:`e^Y` (Sinkhorn's matrix scaling)."""
         return _ones(logits).project_kl(logits)
 
-    def kink_distance(self, x: Any) -> jax.Array:
+    def kink_distance(self, x: Tree) -> jax.Array:
         """Return a lower bound of the distance from where the support changes."""
         return _ones(x).kink_distance(x)
 
-    def check(self, x: Any) -> None:
+    def check(self, x: Tree) -> None:
         """Raise unless ``x`` is one real square matrix."""
         if not isinstance(x, jax.Array) or x.ndim != 2 or x.shape[0] != x.shape[1]:
             raise ValueError(f"Birkhoff needs an unknown that is one square matrix: given {trees.describe(x)}.")

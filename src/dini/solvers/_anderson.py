@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.settings import require_all_above, require_choice, require_count, require_positive
 from ..loop import met
 from ..problems import FixedPoint
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from .shared import _scales, _stored
 
@@ -23,13 +24,13 @@ class State(NamedTuple):
     II, of points in type I) with those of residuals, ``squares`` the squared lengths of both, in type I.
     """
 
-    error: Any
+    error: Scalar
     points: Any
     residuals: Any
     gram: Any
     squares: Any
-    point: Any
-    residual: Any
+    point: Tree
+    residual: Tree
     best_point: Any
     best_residual: Any
     best: Any
@@ -103,7 +104,7 @@ class Anderson(Solver):
         if self.restart is not None:
             require_count("Anderson's restart", self.restart)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
@@ -114,7 +115,7 @@ class Anderson(Solver):
             inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _scales.unknown(x)
         )
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once and mix."""
         residual = trees.sub(problem.map(x, *args), x)
         dtype = state.error.dtype
@@ -184,7 +185,7 @@ class Anderson(Solver):
         matrix = matrix + jnp.diag(jnp.where(used, shift, 1.0)).astype(matrix.dtype)
         return scale * jnp.linalg.solve(matrix, jnp.where(used, right * rows, 0))
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return the map's value."""
         del state
         return problem.map(x, *args)

@@ -17,6 +17,7 @@ from ..checks.records import record
 from ..checks.settings import require_count, require_number, require_positive
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root, check_unknown
 from ..status import Status
+from ..trees import Tree
 from .shared._by_hand import by_hand
 
 
@@ -112,7 +113,7 @@ class Solver:
 
     if TYPE_CHECKING:
 
-        def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any: ...
+        def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any: ...
 
     else:
         differentiable_step = None
@@ -132,11 +133,11 @@ class Solver:
         """The name for messages."""
         return type(self).__name__
 
-    def init(self, problem: Any, x: Any, *args: Any) -> Any:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step."""
         raise NotImplementedError
 
-    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
+    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Return the next point and state."""
         raise NotImplementedError
 
@@ -146,7 +147,7 @@ class Solver:
         object.__setattr__(endless, "stops", False)
         return endless
 
-    def accepts_state(self, problem: Any, x: Any, state: Any) -> Any:
+    def accepts_state(self, problem: Any, x: Tree, state: Any) -> Any:
         """Return whether the state of an earlier solve can be one of this problem and point."""
         del problem, x, state
         return True
@@ -158,7 +159,7 @@ class Solver:
         """
         del problem, state
 
-    def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
+    def derivative_solver(self, problem: Any, x: Tree, state: Any) -> Any:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
         del problem, x, state
 
@@ -177,7 +178,7 @@ class Solver:
             require_positive(f"{self.name}'s {name}", getattr(self, name), or_zero=True)
         require_count(f"{self.name}'s max_steps", getattr(self, "max_steps", 1), 0)
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the solver can solve the problem."""
         del x
         if not isinstance(problem, self.solves):
@@ -232,7 +233,7 @@ def _checked(init: Callable[..., Any]) -> Callable[..., Any]:
     """Return an ``init`` that refuses what the solver cannot solve: in a loop by hand there is no other door."""
 
     @functools.wraps(init)
-    def checked(self: Any, problem: Any, x: Any, *args: Any) -> Any:
+    def checked(self: Any, problem: Any, x: Tree, *args: Tree) -> Any:
         x = check_unknown(x)
         if trees.has_complex(x):
             raise TypeError(
@@ -249,7 +250,7 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
     """Return a ``step`` that takes Python's numbers, too."""
 
     @functools.wraps(step)
-    def converted(self: Any, problem: Any, x: Any, state: Any, *args: Any) -> Any:
+    def converted(self: Any, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         return step(self, problem, jax.tree.map(jnp.asarray, x), state, *args)
 
     return converted
@@ -280,7 +281,7 @@ def _suggest(problem: Any) -> str:
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
-def infinity(x: Any) -> Any:
+def infinity(x: Tree) -> Any:
     """Return infinity in the dtype of scalars that belong to ``x``."""
     return jnp.full((), jnp.inf, trees.real_dtype(x))
 

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees, xla
 from ..checks.settings import require_choice
 from ..linear._materialize import materialize
+from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import solver
 from .shared._definite import inverse_positive
@@ -70,7 +71,7 @@ class BFGS(QuasiNewton):
         self._check_settings(tol)
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function; with the Hessian, if asked for."""
         state = super().init(problem, x, *args)
         if self.start == "identity":
@@ -80,7 +81,7 @@ class BFGS(QuasiNewton):
         known = jnp.all(jnp.isfinite(matrix))
         return state._replace(model=Inverse(jnp.where(known, matrix, state.model.matrix), known.astype(jnp.int32)))
 
-    def _empty(self, x: Any, dtype: Any) -> Inverse:
+    def _empty(self, x: Tree, dtype: Any) -> Inverse:
         return Inverse(jnp.eye(trees.size(x), dtype=dtype), jnp.zeros((), jnp.int32))
 
     def _forget(self, model: Inverse, forget: Any) -> Inverse:

@@ -12,6 +12,7 @@ from .. import trees
 from ..conditions import curvature
 from ..problems import LinearComposite
 from ..status import Status
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
@@ -21,11 +22,11 @@ from .shared._acceptance import relative_rounding, swallowed
 class State(NamedTuple):
     """Carried from step to step: the objective and a factor on all curvature estimates."""
 
-    error: Any
+    error: Scalar
     value: Any
     safety: Any
     step_sizes: Any
-    steps: Any
+    steps: Scalar
     moved: Any
     scales: Any
     status: Any
@@ -70,7 +71,7 @@ class BlockCoordinateDescent(Solver):
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the constraint or penalty splits over the blocks."""
         super().check(problem, x)
         part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
@@ -88,7 +89,7 @@ class BlockCoordinateDescent(Solver):
                 f"{'rows' if rows else 'leaves'} of the unknown: {part.name} does not. Use ProximalGradient."
             )
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first epoch."""
         inf = infinity(x)
         if isinstance(problem.fun, LinearComposite):
@@ -107,7 +108,7 @@ class BlockCoordinateDescent(Solver):
             running(),
         )
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one epoch."""
         epoch = _rows_epoch if isinstance(problem.fun, LinearComposite) else _leaves_epoch
         new, step_sizes, error = epoch(problem, x, state.safety, args)
@@ -134,7 +135,7 @@ class BlockCoordinateDescent(Solver):
         )
         return trees.where(accept, new, x), new_state
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain epoch."""
         epoch = _rows_epoch if isinstance(problem.fun, LinearComposite) else _leaves_epoch
         return epoch(problem, x, state.safety, args)[0]
@@ -144,7 +145,7 @@ def _inverse(top: Any) -> Any:
     return jax.lax.stop_gradient(jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0))
 
 
-def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
     fun = problem.fun
     matrix = jnp.asarray(fun.matrix(*args))
     z = dot(matrix.T, x)
@@ -177,15 +178,15 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Any, ...]) 
     return new, step_sizes, jnp.sqrt(jnp.where(squared > 0, squared, 1)) * (squared > 0)
 
 
-def _leaves_epoch(problem: Any, x: Any, safety: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
     leaves, treedef = jax.tree.flatten(x)
     sizes, squared = [], jnp.zeros((), trees.real_dtype(x))
     for j, leaf in enumerate(leaves):
 
-        def at(u: Any, j: int = j) -> Any:
+        def at(u: Tree, j: int = j) -> Any:
             return jax.tree.unflatten(treedef, [*leaves[:j], u, *leaves[j + 1 :]])
 
-        def gradient(u: Any, at: Any = at) -> Any:
+        def gradient(u: Tree, at: Any = at) -> Any:
             return jax.grad(lambda v: problem.value(at(v), *args))(u)
 
         eta = _inverse(safety * curvature(gradient, leaf)).astype(leaf.dtype)

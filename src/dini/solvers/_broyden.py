@@ -15,6 +15,7 @@ from ..checks.settings import require_choice, require_count
 from ..linear import DENSE_LIMIT
 from ..linear._small import product
 from ..problems import FixedPoint, Root
+from ..trees import Tree
 from ..trees.products import dot
 from ._base import Solver, solver
 from ._chord import apply_inverse, factorize, inverse, no_factor
@@ -89,13 +90,13 @@ class Broyden(Solver):
         require_count("Broyden's history", self.history)
         require_choice("Broyden's start", self.start, ("auto", "jacobian", "identity"))
 
-    def _dense(self, x: Any) -> bool:
+    def _dense(self, x: Tree) -> bool:
         return self.start == "jacobian" or (self.start == "auto" and trees.size(x) <= DENSE_LIMIT)
 
-    def _small(self, x: Any) -> bool:
+    def _small(self, x: Tree) -> bool:
         return self.start != "identity" and trees.size(x) <= self.history
 
-    def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> _root_path.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         none = jnp.zeros((), jnp.int32)
@@ -106,7 +107,7 @@ class Broyden(Solver):
         gram = jnp.zeros((self.history, self.history), trees.real_dtype(x))
         return _root_path.start(x, Memory(base, store, store, gram, none))
 
-    def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
+    def step(self, problem: Any, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
         """Try one step."""
         if self._small(x):
             return _root_path.advance(self, problem, x, state, args, partial(_direct, problem, args))
@@ -123,7 +124,7 @@ class Broyden(Solver):
             best = along / jnp.where(size > 0, size, 1)
             return jnp.where(best != 0, best, 1.0).astype(trees.real_dtype(x))
 
-        def direct(event: _root_path.Event, direction: Any, memory: Memory) -> tuple[Any, Any, Any, Any]:
+        def direct(event: _root_path.Event, direction: Tree, memory: Memory) -> tuple[Any, Any, Any, Any]:
             del direction
             failed = ~event.accept & (memory.count > 0)
             fresh = failed | event.doubtful | (event.needed & (event.first | (memory.count == self.history)))
@@ -158,7 +159,7 @@ class Broyden(Solver):
 
 
 def _direct(
-    problem: Any, args: tuple[Any, ...], event: _root_path.Event, direction: Any, memory: Inverse
+    problem: Any, args: tuple[Tree, ...], event: _root_path.Event, direction: Tree, memory: Inverse
 ) -> tuple[Any, Inverse, Any, Any]:
     """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
     del direction

@@ -14,18 +14,19 @@ from .. import trees
 from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, pivoted, product
 from ..problems import FixedPoint, Root
+from ..trees import Tree
 from ._base import Solver, solver
 from .shared import _root_path
 
 
-def factorize(problem: Any, x: Any, args: tuple[Any, ...]) -> Any:
+def factorize(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the LU factorization of the Jacobian of the residual, of a small one its inverse."""
     if trees.size(x) <= PIVOTED:
         return inverse(problem, x, args)
     return jax.scipy.linalg.lu_factor(_jacobian(problem, x, args), check_finite=False)
 
 
-def inverse(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
+def inverse(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     """Return the inverse of the Jacobian of the residual."""
     jacobian = _jacobian(problem, x, args)
     if len(jacobian) > PIVOTED:
@@ -33,18 +34,18 @@ def inverse(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
     return jax.vmap(pivoted(jacobian).solve, out_axes=1)(jnp.eye(len(jacobian), dtype=jacobian.dtype))
 
 
-def _jacobian(problem: Any, x: Any, args: tuple[Any, ...]) -> jax.Array:
+def _jacobian(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     push = jax.linearize(lambda u: problem.residual(u, *args), x)[1]
     return materialize(push, x)[0]
 
 
-def no_factor(x: Any) -> Any:
+def no_factor(x: Tree) -> Any:
     """Return the factorization before there is one, that of the identity."""
     eye = jnp.eye(trees.size(x), dtype=trees.real_dtype(x))
     return eye if len(eye) <= PIVOTED else (eye, jnp.arange(len(eye), dtype=jnp.int32))
 
 
-def apply_inverse(factor: Any, tree: Any) -> Any:
+def apply_inverse(factor: Any, tree: Tree) -> Any:
     """Return the solution for a right-hand side that is a tree."""
     flat, unravel = ravel_pytree(tree)
     if isinstance(factor, tuple):
@@ -86,15 +87,15 @@ class Chord(Solver):
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> _root_path.State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> _root_path.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         return _root_path.start(x, (no_factor(x), jnp.zeros((), bool)))
 
-    def step(self, problem: Any, x: Any, state: _root_path.State, *args: Any) -> tuple[Any, _root_path.State]:
+    def step(self, problem: Any, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
         """Try one step."""
 
-        def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
+        def direct(event: _root_path.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
             del direction
             factor, old = memory
             failed = ~event.accept & old

@@ -13,6 +13,7 @@ from .. import trees
 from ..checks.settings import require_positive
 from ..conditions import curvature
 from ..problems import Composite, PrimalDual
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from .shared import _scales
 
@@ -25,8 +26,8 @@ _MARGIN = 1.02
 class State(NamedTuple):
     """Carried from step to step: products at the point, the two constants, and the balance of the step sizes."""
 
-    error: Any
-    gradient: Any
+    error: Scalar
+    gradient: Tree
     adjoint: Any
     image: Any
     norm: Any
@@ -51,7 +52,7 @@ def saddle_scales(
     return scales, jnp.sqrt(below**2 + (weight.astype(apart.dtype) * apart) ** 2)
 
 
-def operator_norm(problem: Any, x: Any, *args: Any) -> jax.Array:
+def operator_norm(problem: Any, x: Tree, *args: Tree) -> jax.Array:
     """Estimate the norm of the operator by power iteration; a constant of differentiation."""
     square = lambda u: problem.adjoint(problem.image(u, *args), x, *args)
     offset = square(trees.zeros_like(x))
@@ -116,7 +117,7 @@ class CondatVu(Solver):
         self._check_settings(tol)
         require_positive(f"{self.name}'s dual_step", self.dual_step)
 
-    def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:
+    def init(self, problem: Any, x: PrimalDual, *args: Tree) -> State:
         """Return the state before the first step."""
         inf = infinity(x)
         primal = x.primal
@@ -139,7 +140,7 @@ class CondatVu(Solver):
             _scales.unknown(x),
         )
 
-    def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
+    def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
         """Take one step."""
         dtype = state.error.dtype
         sigma, smoothness = state.dual_step, state.smoothness
@@ -185,7 +186,7 @@ class CondatVu(Solver):
         )
         return PrimalDual(primal, dual), State(error.astype(dtype), gradient, adjoint, image, *constants, scales)
 
-    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> PrimalDual:
+    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:
         """Return one plain step."""
         slope, image = problem.smooth_gradient(x.primal, *args), problem.image(x.primal, *args)
         here = state._replace(gradient=slope, adjoint=problem.adjoint(x.dual, x.primal, *args), image=image)
@@ -214,7 +215,7 @@ class ChambollePock(CondatVu):
     [0.5 0.5]
     """
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the problem has no smooth part."""
         super().check(problem, x)
         if problem.smooth:

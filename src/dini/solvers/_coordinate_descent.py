@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..checks.settings import require_count
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import solver
 from .shared._working_set import Model, NewtonStep, WorkingSet, finished
@@ -18,10 +19,10 @@ _HISTORY = 5
 
 
 class _Inner(NamedTuple):
-    u: Any
-    slope: Any
+    u: Tree
+    slope: Scalar
     value: Any
-    error: Any
+    error: Scalar
     rounds: Any
     moving: Any
 

@@ -13,6 +13,7 @@ from .. import linear, trees
 from ..checks.settings import require_choice, require_positive
 from ..linear._materialize import materialize
 from ..loop import met
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
@@ -27,13 +28,13 @@ class State(NamedTuple):
     ``ledger`` holds the radius, the smallest error so far and the number of accepted points since the last gain.
     """
 
-    error: Any
+    error: Scalar
     value: Any
-    gradient: Any
+    gradient: Tree
     hessian: Any
     steepest: Any
     newton: Any
-    move: Any
+    move: Tree
     ledger: Any
     count: Any
     scales: Any
@@ -88,7 +89,7 @@ class Dogleg(Solver):
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
         require_positive("Dogleg's radius", self.radius)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf = infinity(x)
@@ -99,7 +100,7 @@ class Dogleg(Solver):
             inf, inf, zero, hessian, zero, zero, zero, ledger, jnp.zeros((), jnp.int32), _scales.unknown(x), running()
         )
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one move."""
         radius, best, idle = state.ledger
         dtype = radius.dtype

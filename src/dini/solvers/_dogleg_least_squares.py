@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..trees import Tree
 from ._base import solver
 from .shared._residual_model import Model, Space
 from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
@@ -57,7 +58,7 @@ class DoglegLeastSquares(ResidualSolver):
     def _judged(self, control: Region, accept: Any, ratio: Any, state: State) -> Region:
         return control.accepted_by_bound(ratio, state, control.length < control.radius)[0]
 
-    def _propose(self, control: Region, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Region]:
+    def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Region]:
         region = control.first(model, u, first)
         radius = region.radius
         newton, _ = model.step(jnp.zeros_like(radius))
@@ -79,6 +80,6 @@ class DoglegLeastSquares(ResidualSolver):
         step = jnp.where(jnp.sum(newton**2) <= radius**2, newton, step)
         return model.inverse_scale * step, region.walked(step, first)
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)

@@ -11,6 +11,7 @@ from .. import trees
 from ..checks.settings import require_positive
 from ..conditions import curvature
 from ..problems import Composite, PrimalDual
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from .shared import _scales
 
@@ -18,9 +19,9 @@ from .shared import _scales
 class State(NamedTuple):
     """Carried from step to step: the point that the operator moves, and its step size."""
 
-    error: Any
-    point: Any
-    step_size: Any
+    error: Scalar
+    point: Tree
+    step_size: Scalar
     scales: Any
 
 
@@ -79,13 +80,13 @@ class DouglasRachford(Solver):
         self._check_settings(tol)
         require_positive("DouglasRachford's step_size", self.step_size)
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the operator is the identity."""
         super().check(problem, x)
         if problem.operator is not None:
             raise TypeError("DouglasRachford needs an operator that is the identity, None. Use CondatVu or ADMM.")
 
-    def init(self, problem: Any, x: PrimalDual, *args: Any) -> State:
+    def init(self, problem: Any, x: PrimalDual, *args: Tree) -> State:
         """Return the state before the first step."""
         inf = infinity(x)
         step_size = self.step_size
@@ -99,7 +100,7 @@ class DouglasRachford(Solver):
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
         return State(inf, trees.axpy(-gamma, slope, x.primal), gamma, _scales.unknown(x))
 
-    def step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> tuple[PrimalDual, State]:
+    def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
         """Take one step."""
         gamma, z = state.step_size, state.point
         del x
@@ -115,7 +116,7 @@ class DouglasRachford(Solver):
         scales = _scales.of_parts(state.scales, size, trees.eps(primal))
         return PrimalDual(primal, dual), State(error, trees.add(z, move), gamma, scales)
 
-    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Any) -> PrimalDual:
+    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:
         """Return one step from the point that belongs to ``x``."""
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
         return self.step(problem, x, state._replace(point=trees.axpy(-state.step_size, slope, x.primal)), *args)[0]

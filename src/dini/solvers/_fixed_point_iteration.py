@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_positive
 from ..problems import FixedPoint
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from .shared import _scales
 
@@ -17,7 +18,7 @@ from .shared import _scales
 class State(NamedTuple):
     """Carried from step to step."""
 
-    error: Any
+    error: Scalar
     scales: Any
 
 
@@ -54,12 +55,12 @@ class FixedPointIteration(Solver):
         self._check_settings(tol)
         require_positive("FixedPointIteration's relaxation", self.relaxation)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         return State(infinity(x), _scales.unknown(x))
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once."""
         move = trees.sub(problem.map(x, *args), x)
         error, size = (norm.astype(state.error.dtype) for norm in trees.norms(move, x))
@@ -69,7 +70,7 @@ class FixedPointIteration(Solver):
         scales = _scales.of_point(state.scales, *pair, size, error, trees.eps(x))
         return trees.axpy(self.relaxation, move, x), State(error, scales)
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return the map's value."""
         del state
         return problem.map(x, *args)

@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.settings import require_count
 from ..loop import met
 from ..status import Status
+from ..trees import Scalar, Tree
 from ..trees.products import dot, tensordot
 from ._base import Solver, infinity, running, solver
 from .shared._acceptance import doubtful_difference, relative_rounding
@@ -23,13 +24,13 @@ class State(NamedTuple):
     ``moved`` is the last step and ``promised`` the decrease to first order, zero where values have tested the step.
     """
 
-    error: Any
+    error: Scalar
     atoms: Any
     weights: Any
     curvature: Any
     moved: Any
     promised: Any
-    steps: Any
+    steps: Scalar
     scales: Any
     status: Any
 
@@ -85,7 +86,7 @@ class FrankWolfe(Solver):
         self._check_settings(tol)
         require_count("FrankWolfe's atoms", self.atoms, 3)
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the problem has a set with a linear minimization oracle."""
         super().check(problem, x)
         constraint = getattr(problem, "constraint", None)
@@ -99,7 +100,7 @@ class FrankWolfe(Solver):
                 "to do that with. Use ProjectedGradient."
             ) from error
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: ``x``, projected onto the set, is the first atom."""
         del args
         inf = infinity(x)
@@ -110,7 +111,7 @@ class FrankWolfe(Solver):
         none, scales = jnp.zeros((), jnp.int32), jnp.zeros(3, inf.dtype)
         return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, none, scales, running())
 
-    def accepts_state(self, problem: Any, x: Any, state: State) -> jax.Array:
+    def accepts_state(self, problem: Any, x: Tree, state: State) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
         room = trees.eps(x) ** 0.5
         mixed = _mixture(state.atoms, state.weights)
@@ -118,7 +119,7 @@ class FrankWolfe(Solver):
         largest = jnp.max(jnp.where(state.weights > 0, outside, 0))
         return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * trees.norm(x)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
         atoms, weights = state.atoms, state.weights
@@ -185,7 +186,7 @@ class FrankWolfe(Solver):
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
 
-    def _measured(self, state: State, gradient: Any, curvature: jax.Array) -> jax.Array:
+    def _measured(self, state: State, gradient: Tree, curvature: jax.Array) -> jax.Array:
         """Return the curvature after a step whose decrease rounding has hidden, from what it did to the gradient."""
         dtype = curvature.dtype
         rise = trees.vdot(gradient, state.moved).astype(dtype) + state.promised

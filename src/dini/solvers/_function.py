@@ -13,6 +13,7 @@ from ..functions import function_name
 from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
+from ..trees import Tree
 from ._base import Solver
 
 
@@ -55,7 +56,7 @@ class Function(Solver):
         """The function's name."""
         return function_name(self.fun)
 
-    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Call the function and test what it returns."""
         solution = self.fun(problem, x, *args)
         trees.require_same(f"The solution returned by {self.name}", solution, x, "init")

@@ -14,6 +14,7 @@ from ..linear._small import SMALL
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Root
 from ..status import Status
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
 from .shared import _steps
@@ -29,8 +30,8 @@ class State(NamedTuple):
     ``progress`` is one vector: a loop that carries few arrays runs faster.
     """
 
-    error: Any
-    direction: Any
+    error: Scalar
+    direction: Tree
     offset: Any
     progress: Any
     extent: Any
@@ -41,8 +42,8 @@ class State(NamedTuple):
 class FullSteps(NamedTuple):
     """Carried where all steps are full: the next trial, and the step that leads there."""
 
-    error: Any
-    trial: Any
+    error: Scalar
+    trial: Tree
     extent: Any
     last: Any
     scales: Any
@@ -56,8 +57,8 @@ class Progress(NamedTuple):
     """
 
     value: Any
-    slope: Any
-    step_size: Any
+    slope: Scalar
+    step_size: Scalar
     astray: Any
     allowed: Any
 
@@ -116,7 +117,7 @@ class GaussNewton(Solver):
             require_count("GaussNewton's patience", self.patience, 0)
         require_choice("GaussNewton's linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State | FullSteps:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State | FullSteps:
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
@@ -127,7 +128,7 @@ class GaussNewton(Solver):
         progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
         return State(inf, nothing, nothing, progress, nothing, scales, running())
 
-    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
+    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step."""
         space = Space(problem, x, args)
         algebra = default_algebra(self.linear_solver, space.size)
@@ -203,14 +204,23 @@ class GaussNewton(Solver):
         )
 
     def _judged(
-        self, space: Space, at: Any, u: Any, extent: Any, norms: Any, move: Any, error: Any, value: Any, seen: Known
+        self,
+        space: Space,
+        at: Any,
+        u: Tree,
+        extent: Any,
+        norms: Any,
+        move: Tree,
+        error: Scalar,
+        value: Any,
+        seen: Known,
     ) -> Any:
         # that of a full step is its slope
         curvature = -dot(at.gradient, move)
         told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen.steepest, 0.0)
         return told.packed(space.dtype)
 
-    def _solved(self, space: Space, algebra: Any, at: Any, trial: Any) -> tuple[Any, Any, Any]:
+    def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any]:
         """Return the Gauss-Newton step from a point, its slope, and the norms of the Jacobian's columns."""
         jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
         store = algebra.build(jacobian, at.residuals)

@@ -14,6 +14,7 @@ from ..conditions._descent import inverse_curvature
 from ..functions import as_function
 from ..loop import met
 from ..status import Status
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
 from .shared._acceptance import doubtful_difference, relative_rounding
@@ -23,21 +24,21 @@ from .shared._lengths import cold_length, probe_length
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and gradient, and the next trial step."""
 
-    error: Any
-    step_size: Any
+    error: Scalar
+    step_size: Scalar
     value: Any
-    gradient: Any
-    steps: Any
+    gradient: Tree
+    steps: Scalar
     scales: Any
     status: Any
 
 
-def schedule_value(step_size: Any, steps: Any) -> Any:
+def schedule_value(step_size: Scalar, steps: Scalar) -> Any:
     """Return a constant step size, or that of a schedule at a step."""
     return step_size(steps) if callable(step_size) else step_size
 
 
-def at_rest(problem: Any, x: Any, args: tuple[Any, ...], resting: Any, step_size: Any) -> Any:
+def at_rest(problem: Any, x: Tree, args: tuple[Tree, ...], resting: Any, step_size: Scalar) -> Any:
     """Return one over the largest curvature where a point is at rest, elsewhere the step size.
 
     Where nothing moves, no test tells that a step is too long, and its derivative grows from step to step.
@@ -103,14 +104,14 @@ class GradientDescent(Solver):
         """Whether only gradients decide."""
         return self.step_size is not None
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf = infinity(x)
         zero, none = jnp.zeros_like(inf), jnp.zeros((), jnp.int32)
         return State(inf, zero, inf, trees.zeros_like(x), none, _scales.unknown(x), running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         eps = trees.eps(x)
         if self.step_size is not None:
@@ -187,6 +188,6 @@ class GradientDescent(Solver):
         )
         return trees.where(accept, trial, x), kept
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain gradient step."""
         return trees.axpy(-state.step_size, problem.gradient(x, *args), x)

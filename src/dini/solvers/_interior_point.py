@@ -13,6 +13,7 @@ from .. import trees
 from ..loop import accuracy
 from ..problems import QuadraticProgram
 from ..status import Status
+from ..trees import Scalar, Tree
 from ._base import Solver, solver
 from .interior._active_kkt import ActiveKKT, held_alike
 from .interior._central_path import Central, Newton, solved
@@ -41,13 +42,13 @@ class Guess(NamedTuple):
 class State(NamedTuple):
     """What the method carries from step to step; all in the program's own units."""
 
-    error: Any
+    error: Scalar
     status: Any
     data: Scaled
     central: Central
     convex: Any
     least: Any
-    idle: Any
+    idle: Scalar
     guess: Guess
 
 
@@ -102,7 +103,7 @@ class InteriorPoint(Solver):
     differentiable = False
     monotone = True
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: the method has a starting point of its own."""
         del x, args
         data = scaled(problem)
@@ -119,7 +120,7 @@ class InteriorPoint(Solver):
         infinity = jnp.full((), jnp.inf, dtype)
         return State(infinity, zero + Status.RUNNING, data, central, convex, infinity, zero, guess)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step: along the central path, or onto the active set."""
         del problem, x, args
         data, central, guess = state.data, state.central, state.guess
@@ -181,13 +182,13 @@ class InteriorPoint(Solver):
         least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 
-    def derivative_solver(self, problem: Any, x: Any, state: State) -> ActiveKKT:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:
         """Return a linear solver that holds the factor of the step onto the active set."""
         data, guess = state.data, state.guess
         return ActiveKKT(data, guess.factor, guess.known & held_alike(problem, x, data, guess.factor.shares > 0))
 
 
-def _or_ray(data: Scaled, central: Central, v: Any, status: Any) -> Any:
+def _or_ray(data: Scaled, central: Central, v: Tree, status: Any) -> Any:
     """Return the point to show: a certificate where there is no solution."""
     primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
     ray = jnp.where(jnp.concatenate([jnp.broadcast_to(dual, (data.n,)), primal & data.used]), central.v, 0)

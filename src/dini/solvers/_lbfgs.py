@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_count
+from ..trees import Tree
 from ..trees.products import dot, tensordot
 from ._base import solver
 from .shared._line_search import LineSearch, WeakWolfe
@@ -75,7 +76,7 @@ class LBFGS(QuasiNewton):
         self._check_settings(tol)
         require_count("LBFGS's history", self.history)
 
-    def _empty(self, x: Any, dtype: Any) -> Pairs:
+    def _empty(self, x: Tree, dtype: Any) -> Pairs:
         store = jax.tree.map(lambda u: jnp.zeros((2 * self.history, *u.shape), u.dtype), x)
         small = jnp.zeros((self.history, self.history), dtype)
         products = jnp.zeros((self.history, 2), dtype)

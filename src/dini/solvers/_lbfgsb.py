@@ -13,6 +13,7 @@ from ..checks.settings import require_count
 from ..linear._small import swept
 from ..loop import met, threshold
 from ..status import Status
+from ..trees import Scalar, Tree
 from ..trees.products import dot, inner_products, squares
 from ._base import infinity, running, solver
 from .shared import _scales
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
     squared: Any
     lower: Any
     diagonal: Any
-    theta: Any
+    theta: Tree
     count: Any
 
 
@@ -45,10 +46,10 @@ class State(NamedTuple):
     and the search's bracket, as one vector.
     """
 
-    error: Any
+    error: Scalar
     value: Any
-    gradient: Any
-    direction: Any
+    gradient: Tree
+    direction: Tree
     search: Any
     model: Pairs
     scales: Any
@@ -105,7 +106,7 @@ class LBFGSB(BoxSolver):
         require_count("LBFGSB's history", self.history)
         require_line_search(self.name, self.line_search)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, flat = infinity(x), flatten(x)
@@ -116,7 +117,7 @@ class LBFGSB(BoxSolver):
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
         return State(inf, inf, zero, zero, search, model, _scales.unknown(x), running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
         box, flat = box_of(problem, x), flatten(x)
         best, idle, steps, longest, *old = state.search

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_choice, require_positive
+from ..trees import Scalar, Tree
 from ._base import solver
 from .shared._residual_model import Model, Space
 from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
@@ -18,7 +19,7 @@ from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton
 class Control(NamedTuple):
     """The damping, its growth after a failure (Nielsen), the trust region."""
 
-    damping: Any
+    damping: Scalar
     growth: Any
     region: Region
 
@@ -115,7 +116,7 @@ class LevenbergMarquardt(ResidualSolver):
         # a larger region asks for less damping
         return control._replace(region=region, damping=control.damping / factor)
 
-    def _propose(self, control: Control, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Control]:
+    def _propose(self, control: Control, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Control]:
         if self._nielsen:
             step, solve = model.step(control.damping)
         else:
@@ -129,7 +130,7 @@ class LevenbergMarquardt(ResidualSolver):
             move = jnp.where(small, move + correction, move)
         return move, control
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)
 
@@ -145,7 +146,7 @@ def _bend(state: State) -> Any:
     return jnp.where(jnp.isfinite(bend) & (length > 0), jnp.maximum(bend, 0), 0)
 
 
-def _in_region(control: Control, model: Model, u: Any, first: Any) -> tuple[Any, Any, Control]:
+def _in_region(control: Control, model: Model, u: Tree, first: Any) -> tuple[Any, Any, Control]:
     """Return the step on the boundary of the trust region or the Gauss-Newton step inside, and its solver."""
     region = control.region.first(model, u, first)
     radius = region.radius

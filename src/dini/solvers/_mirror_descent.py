@@ -14,6 +14,7 @@ from ..conditions import KL
 from ..functions import as_function
 from ..loop import met
 from ..status import Status
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import schedule_value
 from .shared import _scales
@@ -28,9 +29,9 @@ class State(NamedTuple):
     not tell whether the last one was too long.
     """
 
-    error: Any
-    step_size: Any
-    steps: Any
+    error: Scalar
+    step_size: Scalar
+    steps: Scalar
     scales: Any
     status: Any
     last: Any
@@ -86,7 +87,7 @@ class MirrorDescent(Solver):
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the problem has a constraint."""
         super().check(problem, x)
         if getattr(problem, "constraint", None) is None:
@@ -105,14 +106,14 @@ class MirrorDescent(Solver):
         """Whether only gradients decide."""
         return self.step_size is not None
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
         last, none = (x, trees.zeros_like(x)), jnp.zeros((), jnp.int32)
         return State(inf, jnp.ones_like(inf), none, _scales.unknown(x), running(), last, jnp.zeros((), bool))
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
         if self.step_size is not None:
@@ -157,6 +158,6 @@ class MirrorDescent(Solver):
             error, step_size.astype(dtype), state.steps + 1, scales, status, last, unsure
         )
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain mirror step."""
         return self.geometry.step(x, problem.gradient(x, *args), state.step_size, problem.constraint)

@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.settings import require_count, require_positive
 from ..loop import threshold
 from ..status import Status
+from ..trees import Scalar, Tree
 from ._base import infinity, running, solver
 from .shared._box import BoxSolver, box_of, flatten
 
@@ -22,7 +23,7 @@ _FILL, _REFLECT, _EXPAND, _OUTSIDE, _INSIDE = range(5)
 class State(NamedTuple):
     """Carried from step to step: the vertices, best first, their values, and what the next evaluation is for."""
 
-    error: Any
+    error: Scalar
     simplex: Any
     values: Any
     phase: Any
@@ -87,7 +88,7 @@ class NelderMead(BoxSolver):
         require_positive("NelderMead's size", self.size)
         require_count("NelderMead's restarts", self.restarts, 0)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which evaluates the function at the first vertex."""
         del args
         inf, zero = infinity(x), jnp.zeros((), jnp.int32)
@@ -105,7 +106,7 @@ class NelderMead(BoxSolver):
         edge = jnp.where((up < edge) & (down > up), -down, up)
         return jax.vmap(box.project)(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one point."""
         box = box_of(problem, x)
         simplex, values, phase, vertex = state.simplex, state.values, state.phase, state.vertex

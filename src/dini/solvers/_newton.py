@@ -17,6 +17,7 @@ from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
 from ..status import Status
+from ..trees import Scalar, Tree
 from . import _newton_equations
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
@@ -30,13 +31,13 @@ _WORTHWHILE = 96
 class State(NamedTuple):
     """Carried from step to step: the accepted point's merit, gradient and Newton direction, and the next trial step."""
 
-    error: Any
-    step_size: Any
-    merit: Any
-    gradient: Any
-    direction: Any
-    slope: Any
-    steps: Any
+    error: Scalar
+    step_size: Scalar
+    merit: Scalar
+    gradient: Tree
+    direction: Tree
+    slope: Scalar
+    steps: Scalar
     scales: Any
     status: Any
     factor: Any = None
@@ -87,7 +88,7 @@ class Newton(Solver):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> Any:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""
         del args
         if not isinstance(problem, Minimize | LeastSquares):
@@ -101,13 +102,13 @@ class Newton(Solver):
         nothing, steps = trees.zeros_like(x), jnp.zeros((), jnp.int32)
         return State(inf, zero, inf, nothing, nothing, zero, steps, _scales.unknown(x), running(), factor)
 
-    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> tuple[Any, Any]:
+    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step."""
         if isinstance(problem, Minimize | LeastSquares):
             return self._descend(problem, x, state, args)
         return _newton_equations.advance(self, problem, x, state, args)
 
-    def _descend(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
+    def _descend(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
         dtype = state.error.dtype
         trial = trees.axpy(state.step_size, state.direction, x)
         merit, gradient = problem.value_and_gradient(trial, *args)
@@ -147,11 +148,11 @@ class Newton(Solver):
         new = State(error, step_size, merit, gradient, direction, slope, state.steps + 1, scales, status, factor)
         return trees.where(accept, trial, x), new
 
-    def _factorizes(self, problem: Any, x: Any) -> bool:
+    def _factorizes(self, problem: Any, x: Tree) -> bool:
         minimum = isinstance(problem, Minimize | LeastSquares)
         return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
 
-    def _direction(self, problem: Any, x: Any, residual: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def _direction(self, problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
             hessian, flat, unravel = materialize(matvec, residual)
@@ -163,13 +164,13 @@ class Newton(Solver):
         """Return half the squared norm of the residual at the last accepted point; of a minimum, nothing."""
         return None if isinstance(problem, Minimize | LeastSquares) else 0.5 * jnp.square(state.error)
 
-    def derivative_solver(self, problem: Any, x: Any, state: Any) -> Any:
+    def derivative_solver(self, problem: Any, x: Tree, state: Any) -> Any:
         """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
         if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
         return ReusedCholesky(*state.factor)
 
-    def differentiable_step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one full Newton step."""
         del state
         minimum = isinstance(problem, Minimize | LeastSquares)

@@ -15,18 +15,19 @@ from .. import linear, trees
 from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, solve_pivoted
 from ..linear._solve import solve_known
+from ..trees import Tree
 from .shared import _root_path
 
 
-def start(x: Any) -> _root_path.State:
+def start(x: Tree) -> _root_path.State:
     """Return the state before the first step."""
     return _root_path.start(x, None)
 
 
-def advance(solver: Any, problem: Any, x: Any, state: _root_path.State, args: tuple[Any, ...]) -> tuple[Any, Any]:
+def advance(solver: Any, problem: Any, x: Tree, state: _root_path.State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
     """Try one step of a solver, whose ``linear_solver`` takes the linear equations."""
 
-    def direct(event: _root_path.Event, direction: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
+    def direct(event: _root_path.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
         no = jnp.asarray(False)
         renew = lambda _: newton_direction(problem, event.x, event.residual, args, solver.linear_solver)
         direction, fresh = jax.lax.cond(event.needed, renew, lambda _: (direction, no), None)
@@ -36,7 +37,7 @@ def advance(solver: Any, problem: Any, x: Any, state: _root_path.State, args: tu
 
 
 def newton_direction(
-    problem: Any, x: Any, residual: Any, args: tuple[Any, ...], linear_solver: Any
+    problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...], linear_solver: Any
 ) -> tuple[Any, jax.Array]:
     r"""Return :math:`-[\partial F(x)]^{-1} F(x)`, and whether it solves the linear equations."""
     matvec = linear.Linearized(lambda u: problem.residual(u, *args), x)

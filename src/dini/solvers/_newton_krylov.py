@@ -14,6 +14,7 @@ from ..checks.settings import require_count
 from ..loop import met, threshold
 from ..problems import FixedPoint, Root
 from ..status import Status
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
 from .shared import _steps, _stored
@@ -42,22 +43,22 @@ class State(NamedTuple):
     :func:`_with_product`.
     """
 
-    error: Any
-    residual: Any
+    error: Scalar
+    residual: Tree
     basis: Any
     loose: Any
     kept: Any
     triangle: Any
-    u: Any
+    u: Tree
     start: Any
     count: Any
-    direction: Any
-    step_size: Any
+    direction: Tree
+    step_size: Scalar
     restarted: Any
     cycles: Any
     forcing: Any
     left: Any
-    steps: Any
+    steps: Scalar
     extent: Any
     scales: Any
     status: Any
@@ -119,7 +120,7 @@ class NewtonKrylov(Solver):
             require_count("NewtonKrylov's restart", self.restart)
         require_count("NewtonKrylov's cycles", self.cycles)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         size = trees.size(x)
@@ -134,7 +135,7 @@ class NewtonKrylov(Solver):
             Known.nothing(x), running(),
         )  # fmt: skip
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one product with the Jacobian, or try one point."""
         dtype = state.error.dtype
         m = state.u.size
@@ -260,7 +261,7 @@ def _(size: int, batched: Any, condition: Any) -> tuple[Any, bool]:
     return _in_any_lane(jnp.any(condition)), False
 
 
-def _taken(blocks: Any, slot: Any, like: Any) -> Any:
+def _taken(blocks: Any, slot: Any, like: Tree) -> Any:
     """Return the vector in a slot of some stores that follow each other."""
     vector = _stored.take(blocks[0], jnp.minimum(slot, _BLOCK - 1), like)
     if len(blocks) == 1:
@@ -268,7 +269,7 @@ def _taken(blocks: Any, slot: Any, like: Any) -> Any:
     return trees.where(slot < _BLOCK, vector, _stored.take(blocks[1], jnp.maximum(slot - _BLOCK, 0), like))
 
 
-def _put(blocks: Any, slot: Any, tree: Any, condition: Any) -> Any:
+def _put(blocks: Any, slot: Any, tree: Tree, condition: Any) -> Any:
     """Return such stores with a vector in a slot where the condition holds."""
     near = _stored.put(blocks[0], jnp.minimum(slot, _BLOCK - 1), tree, condition & (slot < _BLOCK))
     far = [
@@ -277,7 +278,7 @@ def _put(blocks: Any, slot: Any, tree: Any, condition: Any) -> Any:
     return (near, *far)
 
 
-def _combined(blocks: Any, weights: Any, like: Any) -> Any:
+def _combined(blocks: Any, weights: Any, like: Tree) -> Any:
     """Return the sum of the vectors of such stores with weights."""
     total = _stored.combine(blocks[0], weights[:_BLOCK], like)
     for block in blocks[1:]:
@@ -314,7 +315,7 @@ def _orthogonalized(blocks: Any, vector: Any, count: Any) -> tuple[Any, Any]:
 
 
 def _with_product(
-    triangle: Any, u: Any, column: Any, height: Any, size: Any, count: Any, condition: Any
+    triangle: Any, u: Tree, column: Any, height: Any, size: Any, count: Any, condition: Any
 ) -> tuple[Any, Any]:
     r"""Return the state of a cycle's least-squares problem with one product more where the condition holds.
 
@@ -336,7 +337,7 @@ def _with_product(
     return triangle, jnp.where(here & condition, last, u)
 
 
-def _weights(triangle: Any, u: Any, start: Any, count: Any) -> Any:
+def _weights(triangle: Any, u: Tree, start: Any, count: Any) -> Any:
     """Return the weights of the first ``count`` vectors that leave the shortest residual."""
     # the other rows are those of an earlier cycle
     used = (jnp.arange(u.size, dtype=jnp.int32) < count)[:, None]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_choice
+from ..trees import Scalar, Tree
 from ._base import solver
 from .shared._line_search import HagerZhang, LineSearch
 from .shared._quasi_newton import Gram, QuasiNewton
@@ -18,8 +19,8 @@ from .shared._quasi_newton import Gram, QuasiNewton
 class Last(NamedTuple):
     """The squared norms of the last gradient and direction, and the number of directions since the last restart."""
 
-    gradient: Any
-    direction: Any
+    gradient: Tree
+    direction: Tree
     count: Any
 
 
@@ -70,7 +71,7 @@ class NonlinearCG(QuasiNewton):
         self._check_settings(tol)
         require_choice("NonlinearCG's formula", self.formula, ("hager-zhang", "polak-ribiere", "hestenes-stiefel"))
 
-    def _empty(self, x: Any, dtype: Any) -> Last:
+    def _empty(self, x: Tree, dtype: Any) -> Last:
         del x
         return Last(jnp.ones((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
@@ -79,7 +80,7 @@ class NonlinearCG(QuasiNewton):
         direction = jnp.where(forget, model.gradient, model.direction)
         return Last(model.gradient, direction, jnp.where(forget, 0, model.count))
 
-    def _first_trial(self, old: Any, slope: Any) -> Any:
+    def _first_trial(self, old: Any, slope: Scalar) -> Any:
         """Return the step that promises the same decrease to first order as the last one."""
         return old.trial * jnp.minimum(old.slope / slope, 10)
 

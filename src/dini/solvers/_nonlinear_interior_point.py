@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..loop import threshold
 from ..problems import NonlinearProgram
+from ..trees import Tree
 from ._base import Solver, infinity, running, solver
 from .interior import _filter
 from .interior._interior_rules import (
@@ -85,7 +86,7 @@ class NonlinearInteriorPoint(Solver):
     composite = True
     differentiable = False
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the functions."""
         view = View(problem, x, args)
         dtype, n, m, inequalities = view.dtype, view.unknowns, view.rows, view.inequalities
@@ -135,7 +136,7 @@ class NonlinearInteriorPoint(Solver):
             status=running(),
         )
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         view, old = View(problem, x, args), state
         was_restoring, polishing = state.mode == RESTORE, state.mode == POLISH

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import trees
 from ..loop import met
+from ..trees import Scalar, Tree
 from ._base import infinity, solver
 from .shared._stochastic import Stochastic, evaluate, optimality, steepest, unseen
 
@@ -20,11 +21,11 @@ class State(NamedTuple):
     counts the steps.
     """
 
-    error: Any
+    error: Scalar
     inner: Any
     value: Any
     aux: Any
-    steps: Any
+    steps: Scalar
     scales: Any
 
 
@@ -87,11 +88,11 @@ class OptaxSolver(Stochastic):
                 f"given {self.transformation!r}."
             )
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         return State(infinity(x), self._own(self.transformation.init, x), *unseen(problem, x, args))
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step."""
         optax = _optax()
         value, gradient, aux = evaluate(problem, x, args)
@@ -109,7 +110,7 @@ class OptaxSolver(Stochastic):
         seen = value.astype(state.value.dtype), aux, state.steps + 1, scales
         return trees.where(met(self, x, error, scales), x, new), State(error, inner, *seen)
 
-    def _own(self, call: Any, *args: Any, **offered: Any) -> Any:
+    def _own(self, call: Any, *args: Tree, **offered: Any) -> Any:
         """Call a function of the transformation, and say whose error it is."""
         try:
             return call(*args, **offered)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_between, require_positive
 from ..loop import met
+from ..trees import Tree
 from ._base import solver
 from .shared._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
@@ -67,11 +68,11 @@ class PolyakSGD(Stochastic):
         require_positive("PolyakSGD's scale", self.scale)
         require_between("PolyakSGD's momentum", self.momentum, 0, 1, or_low=True)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> MomentumState:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> MomentumState:
         """Return the state before the first step."""
         return MomentumState.first(problem, x, args, 0)
 
-    def step(self, problem: Any, x: Any, state: MomentumState, *args: Any) -> tuple[Any, MomentumState]:
+    def step(self, problem: Any, x: Tree, state: MomentumState, *args: Tree) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
         value, gradient, aux = evaluate(problem, x, args)

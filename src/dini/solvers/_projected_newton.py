@@ -13,6 +13,7 @@ from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..loop import met
 from ..status import Status
+from ..trees import Scalar, Tree
 from ..trees.products import dot, squares
 from ._base import infinity, running, solver
 from .shared import _scales
@@ -25,13 +26,13 @@ from .shared._lengths import cold_length, natural_length
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step."""
 
-    error: Any
-    step_size: Any
+    error: Scalar
+    step_size: Scalar
     value: Any
-    gradient: Any
-    direction: Any
+    gradient: Tree
+    direction: Tree
     free: Any
-    steps: Any
+    steps: Scalar
     scales: Any
     status: Any
 
@@ -79,14 +80,14 @@ class ProjectedNewton(BoxSolver):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, zero = infinity(x), jnp.zeros_like(flatten(x))
         steps = jnp.zeros((), jnp.int32)
         return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, _scales.unknown(x), running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         box, flat = box_of(problem, x), flatten(x)
         trial = box.project(flat + state.step_size * state.direction)
@@ -150,7 +151,7 @@ class ProjectedNewton(BoxSolver):
         gradient: jax.Array,
         free: jax.Array,
         length: Any,
-        args: tuple[Any, ...],
+        args: tuple[Tree, ...],
     ) -> jax.Array:
         hessian = linear.Linearized(lambda u: flatten(problem.gradient(box.unravel(u), *args)), x)
         if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:

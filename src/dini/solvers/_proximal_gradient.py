@@ -13,6 +13,7 @@ from ..checks.settings import require_positive
 from ..functions import as_function
 from ..loop import met, threshold
 from ..status import Status
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import at_rest, schedule_value
 from .shared import _scales
@@ -27,11 +28,11 @@ class State(NamedTuple):
     the values could not tell whether the last one was too long.
     """
 
-    error: Any
-    step_size: Any
+    error: Scalar
+    step_size: Scalar
     momentum: Any
     extrapolated: Any
-    steps: Any
+    steps: Scalar
     scales: Any
     status: Any
     last: Any
@@ -95,7 +96,7 @@ class ProximalGradient(Solver):
         """Whether only gradients decide."""
         return self.step_size is not None
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
@@ -103,7 +104,7 @@ class ProximalGradient(Solver):
         last, unsure = (x, trees.zeros_like(x)), jnp.zeros((), bool)
         return State(inf, one, one, x, jnp.zeros((), jnp.int32), _scales.unknown(x), running(), last, unsure)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         y = state.extrapolated
         dtype = state.error.dtype
@@ -189,7 +190,7 @@ class ProximalGradient(Solver):
         error, step_size = error.astype(dtype), step_size.astype(dtype)
         return x, State(error, step_size, momentum, extrapolated, state.steps + 1, scales, status, last, unsure)
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain proximal gradient step."""
         return problem.prox(trees.axpy(-state.step_size, problem.gradient(x, *args), x), state.step_size)
 
@@ -208,7 +209,7 @@ class ProjectedGradient(ProximalGradient):
     [1. 0.]
     """
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the problem has a constraint."""
         super().check(problem, x)
         if getattr(problem, "constraint", None) is None:

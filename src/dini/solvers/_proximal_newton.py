@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..checks.settings import require_count
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import solver
 from .shared._acceptance import relative_rounding
@@ -23,11 +24,11 @@ _ELEMENTS_A_ROUGH_STEP = 20
 
 
 class _Inner(NamedTuple):
-    u: Any
-    slope: Any
+    u: Tree
+    slope: Scalar
     value: Any
-    error: Any
-    steps: Any
+    error: Scalar
+    steps: Scalar
     going: Any
     newton: Any
 

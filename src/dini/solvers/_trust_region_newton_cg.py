@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_positive
+from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
 from .shared._acceptance import PATIENCE, kept_value, relative_rounding, shown_by_gradients
@@ -23,13 +24,13 @@ class State(NamedTuple):
     smallest error so far and the number of accepted points since the last gain, as one vector.
     """
 
-    error: Any
+    error: Scalar
     value: Any
-    gradient: Any
+    gradient: Tree
     solving: Any
-    move: Any
-    residual: Any
-    direction: Any
+    move: Tree
+    residual: Tree
+    direction: Tree
     ledger: Any
     scales: Any
     status: Any
@@ -78,14 +79,14 @@ class TrustRegionNewtonCG(Solver):
         self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
         ledger = jnp.stack([inf, *[jnp.zeros_like(inf)] * 2, inf, jnp.zeros_like(inf)])
         return State(inf, inf, zero, jnp.zeros((), bool), zero, zero, zero, ledger, _scales.unknown(x), running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
         return jax.lax.cond(
             state.solving,
@@ -93,7 +94,7 @@ class TrustRegionNewtonCG(Solver):
             lambda: self._evaluate(problem, x, state, args),
         )
 
-    def _product(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> State:
+    def _product(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> State:
         """Take one iteration of the conjugate gradients."""
         radius, squared, count, *rest = state.ledger
         d, z = state.direction, state.move
@@ -127,7 +128,7 @@ class TrustRegionNewtonCG(Solver):
             ledger=jnp.stack([radius, new, count + 1, *rest]),
         )
 
-    def _evaluate(self, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> tuple[Any, State]:
+    def _evaluate(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
         """Judge the move, and begin the next conjugate gradients or shorten it."""
         radius, squared, count, best, idle = state.ledger
         dtype = radius.dtype

@@ -14,6 +14,7 @@ from .. import trees
 from ..checks.settings import require_choice
 from ..linear._materialize import images
 from ..problems import LeastSquares
+from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import solver
 from ._levenberg_marquardt import LevenbergMarquardt
@@ -23,7 +24,7 @@ from .shared._residual_model import Point, Space, as_vector
 class Separated(Space):
     r"""Residuals :math:`r(a, c) = r(a, 0) + \Phi(a)\, c` as a function of ``a``, with the best ``c`` for each."""
 
-    def __init__(self, problem: Any, x: Any, args: tuple[Any, ...], part: Any, exact: bool):
+    def __init__(self, problem: Any, x: Tree, args: tuple[Tree, ...], part: Any, exact: bool):
         others, linear = _split(x, part)
         super().__init__(problem, others, args)
         self.exact = exact
@@ -31,7 +32,7 @@ class Separated(Space):
         flat, rebuild = ravel_pytree(linear)
         self.count: int = flat.size
 
-        def joined(u: Any, c: Any) -> Any:
+        def joined(u: Tree, c: Any) -> Any:
             return _join(inner(u), rebuild(c.astype(flat.dtype)), x, part)
 
         self.joint: Callable[[Any, Any], Any] = lambda u, c: as_vector(problem.residuals(joined(u, c), *args)).astype(
@@ -40,7 +41,7 @@ class Separated(Space):
         self.unravel = lambda u: joined(u, self.coefficients(u)[0])
         self.residuals = lambda u: self.joint(u, self.coefficients(u)[0])
 
-    def coefficients(self, u: Any) -> tuple[Any, Callable[[Any], Any], Any]:
+    def coefficients(self, u: Tree) -> tuple[Any, Callable[[Any], Any], Any]:
         """Return the best linear part at a point, the projection of residuals onto the range of its matrix, and units.
 
         The unit of an element is what makes its column as long as the residuals without any. A column that depends on
@@ -53,7 +54,7 @@ class Separated(Space):
         scale = jnp.where(norms > 0, norms, 1)
         columns = matrix / scale[None, :]
 
-        def factorized(columns: Any, damping: Any) -> Any:
+        def factorized(columns: Any, damping: Scalar) -> Any:
             return tuple(jnp.linalg.qr(jnp.concatenate([columns, jnp.diag(damping)])))
 
         # a trace of damping, far below rounding in what it changes, keeps the triangle regular
@@ -68,7 +69,7 @@ class Separated(Space):
         unit = jax.lax.stop_gradient(trees.norm(r)) * jnp.where(norms > 0, 1 / scale, 0)
         return c, lambda v: dot(q, dot(q.T, v)), unit
 
-    def evaluate(self, u: Any, *, eager: bool, apart: bool = False) -> Point:
+    def evaluate(self, u: Tree, *, eager: bool, apart: bool = False) -> Point:
         """Evaluate the residuals with the best linear part; the gradient is that of the whole problem."""
         del eager, apart
         c, _, unit = self.coefficients(u)
@@ -80,7 +81,7 @@ class Separated(Space):
         astray = jnp.maximum(given / jnp.where(terms > 0, terms, 1) ** 2, bend / jnp.where(terms > 0, terms, 1))
         return Point(0.5 * jnp.sum(r * r), gradient, r, None, jnp.sum(rest * rest) + bend**2, astray)
 
-    def _bend(self, u: Any, c: Any, r: Any, unit: Any) -> tuple[Any, Any]:
+    def _bend(self, u: Tree, c: Any, r: Any, unit: Any) -> tuple[Any, Any]:
         """Return the residuals' second difference in the linear part, zero but for rounding errors, and its terms."""
         # a column of zeros, of an even function say, has no unit
         step = jnp.maximum(jnp.abs(c), jnp.where(unit > 0, unit, 1)) * trees.signs(c)
@@ -91,7 +92,7 @@ class Separated(Space):
         rounding = jnp.sqrt(jnp.finfo(self.dtype).eps) * terms
         return jax.lax.stop_gradient((jnp.where(size > rounding, size, 0), terms))
 
-    def jacobian(self, u: Any) -> Any:
+    def jacobian(self, u: Tree) -> Any:
         """Return the Jacobian of the projected residuals, transposed: Kaufman's, or that of Golub and Pereyra."""
         if self.exact:
             return super().jacobian(u)
@@ -155,7 +156,7 @@ class VariableProjection(LevenbergMarquardt):
         super().__post_init__(tol)
         require_choice("VariableProjection's approximation", self.approximation, ("kaufman", "none"))
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the unknown has the linear part and the problem no robust loss."""
         super().check(problem, x)
         parts = tuple(x) if type(x) is dict else tuple(range(len(x))) if type(x) is tuple else ()
@@ -170,17 +171,17 @@ class VariableProjection(LevenbergMarquardt):
                 f"{problem.name} with a robust loss. Use LevenbergMarquardt."
             )
 
-    def _space(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Separated:
+    def _space(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Separated:
         return Separated(problem, x, args, self.linear, self.approximation == "none")
 
 
-def _split(x: Any, part: Any) -> tuple[Any, Any]:
+def _split(x: Tree, part: Any) -> tuple[Any, Any]:
     if isinstance(x, dict):
         return {key: value for key, value in x.items() if key != part}, x[part]
     return tuple(value for i, value in enumerate(x) if i != part), x[part]
 
 
-def _join(others: Any, linear: Any, x: Any, part: Any) -> Any:
+def _join(others: Any, linear: Any, x: Tree, part: Any) -> Any:
     if isinstance(x, dict):
         return {key: linear if key == part else others[key] for key in x}
     rest = iter(others)

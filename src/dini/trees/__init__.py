@@ -5,6 +5,7 @@ product space; complex leaves count as pairs of real numbers, which is why inner
 """
 
 from ._leaves import (
+    Scalar,
     Tree,
     describe,
     from_real,
@@ -45,6 +46,7 @@ from ._vectors import (
 )
 
 __all__ = [
+    "Scalar",
     "Tree",
     "add",
     "all_finite",

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-Tree = Any
+#: a pytree of arrays, seen as one vector: an unknown, a gradient, arguments
+type Tree = Any
+#: one real number as an array, of a solve or of each lane of a batch
+type Scalar = jax.Array
 
 
 def is_inexact(leaf: Any) -> bool:

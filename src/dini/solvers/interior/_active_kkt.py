@@ -14,6 +14,7 @@ from ...checks.records import record
 from ...conditions._program import active_rows
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
+from ...trees import Tree
 from ._scaled_program import Factor, Scaled
 
 
@@ -31,7 +32,7 @@ class ActiveKKT:
     known: Any
     general: Any = None
 
-    def prepared(self, matvec: Matvec, like: Any) -> ActiveKKT:
+    def prepared(self, matvec: Matvec, like: Tree) -> ActiveKKT:
         """Return the solver with the map's own factorization where it is needed."""
         if self.general is not None:
             return self
@@ -56,7 +57,7 @@ class ActiveKKT:
         flat, unravel = jax.flatten_util.ravel_pytree(_times(units, b))
         rounds = 2 if flat.dtype == jnp.float64 else 6
 
-        def refine(_: Any, w: Any) -> Any:
+        def refine(_: Any, w: Tree) -> Any:
             left = trees.sub(b, matvec(w))
             own = self.data.residual(left)
             step = self.factor.rough(self.data, own[:, None])[:, 0]
@@ -70,7 +71,7 @@ class ActiveKKT:
         w = jax.lax.while_loop(lambda now: ~now[0], eliminate, (self.known, w))[1]
         return w, singular & ~self.known
 
-    def relative(self, left: Any, b: Any, w: Any) -> jax.Array:
+    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
         """Return the size of a residual beside the right-hand side, in the program's units, in which both have one.
 
         Rounding errors of a large solution count as none.
@@ -85,11 +86,11 @@ class ActiveKKT:
         return eps**0.5
 
 
-def _times(units: Any, tree: Any) -> Any:
+def _times(units: Any, tree: Tree) -> Any:
     return jax.tree.map(jnp.multiply, units, tree)
 
 
-def held_alike(problem: Any, x: Any, data: Scaled, active: jax.Array) -> jax.Array:
+def held_alike(problem: Any, x: Tree, data: Scaled, active: jax.Array) -> jax.Array:
     """Return whether the rows that are active are those of the problem's condition."""
     of_condition = active_rows(problem, x)
     parts = [part for part in (of_condition.inequality,) if part is not None]

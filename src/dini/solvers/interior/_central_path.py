@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...trees import Tree
 from ...trees.products import dot, vdot
 from ._program_tests import Point
 from ._scaled_program import Factor, Scaled
@@ -35,7 +36,7 @@ _STAY = 0.99
 class Central(NamedTuple):
     """A point of the homogeneous embedding, with positive slacks and multipliers where rows are live."""
 
-    v: Any
+    v: Tree
     s: Any
     tau: Any
     kappa: Any
@@ -57,8 +58,8 @@ class Newton(NamedTuple):
     curved: Any
     #: the weights :math:`s / w`, and multipliers that may be divided by
     ratio: Any
-    w: Any
-    residual: Any
+    w: Tree
+    residual: Tree
     last: Any
 
     @classmethod
@@ -84,7 +85,7 @@ class Newton(NamedTuple):
         constant = jnp.concatenate([data.offset[:n], jnp.where(data.used, data.offset[n:], 0)])
         return jnp.stack([push - (1 - aim.sigma) * self.residual, constant], axis=1)
 
-    def direction(self, aim: Aim, v: Any, left: Any) -> Central:
+    def direction(self, aim: Aim, v: Tree, left: Any) -> Central:
         """Return the direction that belongs to a solved system, and to what that leaves."""
         data, at, n = self.data, self.at, self.data.n
         constant = v[:, 1]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ...status import Status
+from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ..shared._acceptance import relative_rounding
 from . import _filter
@@ -49,20 +50,20 @@ _CURVED = 1e4
 class State(NamedTuple):
     """Carried from step to step, all in the units of the start."""
 
-    error: Any
+    error: Scalar
     #: the accepted point, what the functions are there, and its error
-    point: Any
+    point: Tree
     at: Any
     units: Any
     measured: Any
     mu: Any
     #: the next trial, the step that a correction replaces, and the share of it that is tried
-    direction: Any
+    direction: Tree
     plain: Any
     share: Any
     factor: Any
     shift: Any
-    residual: Any
+    residual: Tree
     corrections: Any
     #: what trials are compared with
     filter: Any
@@ -72,7 +73,7 @@ class State(NamedTuple):
     polish_at: Any
     last_try: Any
     mode: Any
-    steps: Any
+    steps: Scalar
     status: Any
 
 

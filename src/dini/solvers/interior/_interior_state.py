@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ._kkt_system import Factor, assembled, correction, factorized, pinned
 from ._program_view import Derivatives, View
@@ -18,7 +19,7 @@ DESCEND, CORRECT, RESTORE, POLISH = 0, 1, 2, 3
 class Point(NamedTuple):
     """A point with its slacks and multipliers, all in the units of the start."""
 
-    x: Any
+    x: Tree
     slack: Any
     #: of the constraints, of the slacks' bounds, and of the unknown's
     y: Any
@@ -70,13 +71,13 @@ class Direction(NamedTuple):
     step: Point
     primal: Any
     dual: Any
-    slope: Any
+    slope: Scalar
 
 
 class Measures(NamedTuple):
     """How far a point is from a solution: relative errors, and what they are relative to."""
 
-    error: Any
+    error: Scalar
     violation: Any
     force: Any
     size: Any
@@ -197,8 +198,8 @@ class _Rows(NamedTuple):
 
     sigma: Any
     stiff: Any
-    gradient: Any
-    residual: Any
+    gradient: Tree
+    residual: Tree
     keep: Any
     give: Any
     pins: Any

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from ...trees import Tree
 from ...trees.products import dot, vdot
 from ._scaled_program import Scaled
 
@@ -14,13 +15,13 @@ from ._scaled_program import Scaled
 class Point(NamedTuple):
     r"""A point ``v`` with slacks ``s``, the product :math:`S v` and that of ``Q`` with ``x``."""
 
-    v: Any
+    v: Tree
     s: Any
     image: Any
     curved: Any
 
     @classmethod
-    def of(cls, data: Scaled, v: Any, s: Any, *others: Any) -> tuple[Point, list[Any]]:
+    def of(cls, data: Scaled, v: Tree, s: Any, *others: Any) -> tuple[Point, list[Any]]:
         """Evaluate a point, and the forces of other multipliers at the same time."""
         n = data.n
         curved = dot(data.quadratic, v[:n])

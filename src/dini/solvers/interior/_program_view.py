@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from ... import trees
 from ...problems import Multipliers, PrimalDual
+from ...trees import Tree
 from ...trees.products import dot
 
 
@@ -57,7 +58,7 @@ class Derivatives(NamedTuple):
 class View:
     """A program as functions of a vector; an object lives within one trace."""
 
-    def __init__(self, problem: Any, x: PrimalDual, args: tuple[Any, ...]):
+    def __init__(self, problem: Any, x: PrimalDual, args: tuple[Tree, ...]):
         self._problem, self._args = problem, args
         flat, self._unravel = ravel_pytree(x.primal)
         self._like = flat.dtype

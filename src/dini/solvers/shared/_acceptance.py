@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...trees import Scalar, Tree
 
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
 
 
-def lost_patience(idle: Any, steps: Any) -> Any:
+def lost_patience(idle: Scalar, steps: Scalar) -> Any:
     """Return whether a method without second derivatives has stalled, after so many steps without gain.
 
     On an ill-conditioned function its gradients rise and fall, near a solution by amounts that values no longer show:
@@ -47,7 +48,7 @@ def doubtful_difference(value: Any) -> Any:
     return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)
 
 
-def shown_by_gradients(value: Any, new: Any, promised: Any, error: Any, size: Any) -> Any:
+def shown_by_gradients(value: Any, new: Any, promised: Any, error: Scalar, size: Any) -> Any:
     """Return whether gradients show that a step is good whose values drown in rounding.
 
     What it promised and what came of it, ``value`` less ``new``, are below :func:`doubtful_difference`, and the
@@ -77,7 +78,7 @@ def accepted_by_bound(excess: Any, gap: Any, value: Any, first: Any) -> tuple[An
     return (excess <= slack) | (~first & (excess <= doubtful_difference(value))), tested
 
 
-def shortened(step_size: Any, unsure: Any, rise: Any, room: Any) -> tuple[Any, Any]:
+def shortened(step_size: Scalar, unsure: Any, rise: Any, room: Any) -> tuple[Any, Any]:
     """Return the step size after a step of which values could not tell whether it was too long, and whether it was.
 
     It was where the gradient's change along it, ``rise``, is more than ``room`` over the step size: the squared length
@@ -88,7 +89,7 @@ def shortened(step_size: Any, unsure: Any, rise: Any, room: Any) -> tuple[Any, A
     return jnp.where(steep, jnp.clip(fits, 1e-3 * step_size, 0.5 * step_size), step_size), steep
 
 
-def swallowed(x: Any, forward: Any, new: Any, gradient: Any) -> Any:
+def swallowed(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
     r"""Return the squared length of the part of a gradient that rounding has kept from moving the point.
 
     A gradient step, ``forward``, that is short beside the rounding error of ``x`` leaves elements as they are, or as

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ... import trees
 from ...sets import Product, Set
+from ...trees import Tree
 from ...trees.products import squares
 from .._base import Solver
 from ._scales import drowning_share
@@ -23,22 +24,22 @@ class Box(NamedTuple):
     upper: Any
     unravel: Callable[[Any], Any]
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: Tree) -> Any:
         """Clip a vector to the bounds."""
         return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
 
-    def projected_gradient(self, x: Any, gradient: Any, curvature: Any) -> Any:
+    def projected_gradient(self, x: Tree, gradient: Tree, curvature: Any) -> Any:
         """Return what is left of the negative gradient at the bounds, zero at a solution."""
         return projected_gradient(x, gradient, self.lower, self.upper, curvature)
 
-    def longest(self, x: Any, direction: Any) -> Any:
+    def longest(self, x: Tree, direction: Tree) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
         room = jnp.where(direction > 0, self.upper - x, self.lower - x)
         moves = direction != 0
         return jnp.min(jnp.where(moves, room / jnp.where(moves, direction, 1), jnp.inf), initial=jnp.inf)
 
 
-def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature: Any) -> Any:
+def projected_gradient(x: Tree, gradient: Tree, lower: Any, upper: Any, curvature: Any) -> Any:
     """Return the negative gradient with each element cut off at the room that there is for it.
 
     What counts of the room is how much the gradient can change on the way: in units of the gradient, the room times the
@@ -53,7 +54,7 @@ def projected_gradient(x: Any, gradient: Any, lower: Any, upper: Any, curvature:
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
 
 
-def secant_curvature(s: Any, y: Any, gradient: Any, ss: Any, yy: Any) -> Any:
+def secant_curvature(s: Any, y: Any, gradient: Tree, ss: Any, yy: Any) -> Any:
     """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
 
     Infinite for elements that have not moved, and for all where the change drowns in the rounding of the gradient.
@@ -71,7 +72,7 @@ def has_bounds(constraint: Any) -> bool:
     return hasattr(constraint, "bounds")
 
 
-def bounds_of(constraint: Any, x: Any) -> tuple[Any, Any]:
+def bounds_of(constraint: Any, x: Tree) -> tuple[Any, Any]:
     """Return lower and upper bounds as two trees like ``x``."""
     if constraint is None:
         full = lambda value: jax.tree.map(lambda u: jnp.full_like(u, value), x)
@@ -83,7 +84,7 @@ def bounds_of(constraint: Any, x: Any) -> tuple[Any, Any]:
     return constraint.bounds(x)
 
 
-def box_of(problem: Any, x: Any) -> Box:
+def box_of(problem: Any, x: Tree) -> Box:
     """Return the bounds of a problem, as vectors."""
     lower, upper = bounds_of(getattr(problem, "constraint", None), x)
     flat, unravel = ravel_pytree(x)
@@ -94,12 +95,12 @@ def box_of(problem: Any, x: Any) -> Box:
     return Box(jnp.where(low <= high, low, jnp.nan), high, down)
 
 
-def flatten(x: Any) -> jax.Array:
+def flatten(x: Tree) -> jax.Array:
     """Return a tree as one vector of at least single precision."""
     return ravel_pytree(x)[0].astype(trees.real_dtype(x))
 
 
-def value_and_gradient(problem: Any, box: Box, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+def value_and_gradient(problem: Any, box: Box, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
     """Return the value and the gradient at a vector, as a scalar and a vector of its dtype."""
     value, gradient = problem.value_and_gradient(box.unravel(x), *args)
     return value.astype(x.dtype), flatten(gradient).astype(x.dtype)
@@ -111,7 +112,7 @@ class BoxSolver(Solver):
     composite = True
     monotone = True
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the problem's constraint, if it has one, is a box."""
         super().check(problem, x)
         constraint, penalty = getattr(problem, "constraint", None), getattr(problem, "penalty", None)

@@ -15,6 +15,7 @@ from ...loop import threshold, tolerances
 from ...numerics.separable import map_with, require_broadcast
 from ...problems import FixedPoint, Root
 from ...status import Status
+from ...trees import Scalar, Tree
 from .._base import Solver, infinity, running
 
 
@@ -26,7 +27,7 @@ class State(NamedTuple):
     ``extent`` is the larger end of the first bracket, ``scales`` what the loop looks at.
     """
 
-    error: Any
+    error: Scalar
     a: Any
     b: Any
     c: Any
@@ -34,10 +35,10 @@ class State(NamedTuple):
     at_b: Any
     at_c: Any
     fell: Any
-    trial: Any
+    trial: Tree
     extent: Any
     scales: Any
-    steps: Any
+    steps: Scalar
     status: Any
 
 
@@ -61,13 +62,13 @@ class Bracketing(Solver):
         for low, high in zip(*ends, strict=False):
             require_ordered(f"{self.name}'s lower", low, "upper", high)
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the ends of the brackets fit the unknown."""
         super().check(problem, x)
         for name in ("lower", "upper"):
             require_broadcast(self.name, name, getattr(self, name), x)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first two steps, which evaluate the function at the ends."""
         del problem, args
         inf = infinity(x)
@@ -117,7 +118,7 @@ class Bracketing(Solver):
 
         return jax.lax.cond(done, differs, lambda _: jnp.asarray(False), None)
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one point of each bracket."""
         dtype = state.error.dtype
         flat, unravel = ravel_pytree(x)
@@ -180,7 +181,7 @@ class Bracketing(Solver):
         now = now._replace(error=error, fell=fell, trial=trial, scales=scales.astype(dtype), steps=k + 1, status=status)
         return trees.where(k == 0, x, unravel(best.astype(flat.dtype))), now
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Newton step, elementwise."""
         del state
         values, slopes = jax.jvp(lambda u: problem.residual(u, *args), (x,), (jax.tree.map(jnp.ones_like, x),))

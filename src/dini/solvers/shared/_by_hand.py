@@ -12,6 +12,7 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from ...functions.traces import untraced
+from ...trees import Tree
 
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
 
@@ -38,7 +39,7 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(_strong, plain(solver, *given))
 
     @functools.wraps(plain)
-    def method(self: Any, problem: Any, x: Any, *rest: Any) -> Any:
+    def method(self: Any, problem: Any, x: Tree, *rest: Any) -> Any:
         if not untraced() or jax.config.jax_disable_jit or all_leaves((self,)):
             return plain(self, problem, x, *rest)
         given = (problem, jax.tree.map(_strong, x), *rest)

@@ -19,6 +19,7 @@ from ...linear import Banded, Dense, Sparse, SparseDirect
 from ...linear._protocol import Structure
 from ...linear._small import eliminated, product
 from ...linear._solve import solve_known
+from ...trees import Tree
 from ...trees.products import dot
 
 #: From seven unknowns on, what is written out takes longer to compile than LAPACK's calls, and a batch gains nothing.
@@ -43,7 +44,7 @@ def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor |
     return jax.lax.cond(definite, lambda _: solve(b), modified, None), factor
 
 
-def descent(matvec: Any, gradient: Any, structure: Structure, solver: Any) -> Any:
+def descent(matvec: Any, gradient: Tree, structure: Structure, solver: Any) -> Any:
     """Return Newton's direction by a linear solver, turned around where it ascends, or else the steepest."""
     how: dict[str, Any] = {"solver": solver, "on_failure": "ignore"}
     step = solve_known(matvec, trees.neg(gradient), structure=structure, **how)

@@ -11,6 +11,7 @@ from ... import trees
 from ...loop import Outcome, begin, conclude, iterate, proceed
 from ...problems import LeastSquares, Minimize
 from ...status import Status
+from ...trees import Tree
 from .._base import Solver, solver
 
 
@@ -33,7 +34,7 @@ class FirstThen(Solver):
         """Both names."""
         return f"{self.first.name}, then {self.then.name}"
 
-    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Run both loops."""
         alone = hasattr(self.first, "run")
         quick = self.first.run(problem, x, args) if alone else iterate(problem, self.first, x, args)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...trees import Scalar, Tree
 from ._scales import PROBE, Scales
 
 
-def natural_length(value: Any, size: Any, slope: Any) -> Any:
+def natural_length(value: Any, size: Any, slope: Scalar) -> Any:
     """Return a length in the unknown's units, at a start of norm ``size``: that norm.
 
     Where it is zero, it is the distance in which the value would fall to zero along the gradient, of norm ``slope``;
@@ -21,7 +22,7 @@ def natural_length(value: Any, size: Any, slope: Any) -> Any:
     return jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
 
 
-def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
+def probe_length(value: Any, size: Any, slope: Scalar, eps: Any) -> Any:
     """Return the step size of a first step along minus a gradient, which shows the curvature there.
 
     It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be
@@ -30,7 +31,7 @@ def probe_length(value: Any, size: Any, slope: Any, eps: Any) -> Any:
     return eps**PROBE * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
 
 
-def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
+def cold_length(scales: Scales, size: Any, slope: Scalar) -> Any:
     """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
 
     It is the inverse curvature of the last steps, if one is known, and moves the point, of norm ``size``, no farther
@@ -41,7 +42,7 @@ def cold_length(scales: Scales, size: Any, slope: Any) -> Any:
     return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
 
 
-def residual_step(x: Any, gradient: Any, *, convex: bool = True) -> Any:
+def residual_step(x: Tree, gradient: Tree, *, convex: bool = True) -> Any:
     r"""Return the step size :math:`\eta` of the residual :math:`\|x - P(x - \eta g)\| / \eta` that a solver tests.
 
     It moves the point by its own size: with one in other units, a move would be cut off by a bound, or a bound be out
@@ -54,7 +55,7 @@ def residual_step(x: Any, gradient: Any, *, convex: bool = True) -> Any:
     return jax.lax.stop_gradient(own if convex else jnp.minimum(own, 1))
 
 
-def proximal_residual(problem: Any, x: Any, gradient: Any) -> jax.Array:
+def proximal_residual(problem: Any, x: Tree, gradient: Tree) -> jax.Array:
     """Return the norm of the residual of the proximal gradient step, in units of the gradient."""
     parts = (getattr(problem, name, None) for name in ("constraint", "penalty"))
     eta = residual_step(x, gradient, convex=all(getattr(part, "convex", True) for part in parts))

@@ -12,6 +12,7 @@ from ...linear import Linearized
 from ...loop import Outcome, tolerances
 from ...problems import Minimize
 from ...status import Status
+from ...trees import Tree
 from .._base import Solver, solver
 
 #: units of rounding that an error may have left
@@ -33,7 +34,7 @@ class QuadraticStep(Solver):
     solves = (Minimize,)
     max_steps: ClassVar[int] = 2  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def run(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Outcome:
+    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Take the step, and the one that corrects its rounding."""
         at = Linearized(lambda u: problem.gradient(u, *args), x)
         solve = lambda gradient: self.linear_solver(at, trees.neg(gradient), "positive definite")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...loop import met, threshold
 from ...status import Status
+from ...trees import Scalar, Tree
 from ...trees.products import inner_products
 from .._base import Solver, infinity, running
 from . import _scales
@@ -27,10 +28,10 @@ class State(NamedTuple):
     arrays compiles and runs faster.
     """
 
-    error: Any
+    error: Scalar
     value: Any
-    gradient: Any
-    direction: Any
+    gradient: Tree
+    direction: Tree
     search: Any
     model: Any
     scales: Any
@@ -63,7 +64,7 @@ class QuasiNewton(Solver):
         super()._check_settings(tol)
         require_line_search(self.name, self.line_search)
 
-    def _empty(self, x: Any, dtype: Any) -> Any:
+    def _empty(self, x: Tree, dtype: Any) -> Any:
         """Return the model that knows nothing."""
         raise NotImplementedError
 
@@ -81,12 +82,12 @@ class QuasiNewton(Solver):
         """Drop all pairs where ``forget`` holds."""
         raise NotImplementedError
 
-    def _first_trial(self, old: Any, slope: Any) -> Any:
+    def _first_trial(self, old: Any, slope: Scalar) -> Any:
         """Return the first step size to try along a direction of the model, after a search that ended in ``old``."""
         del old
         return jnp.ones_like(slope)
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
@@ -94,7 +95,7 @@ class QuasiNewton(Solver):
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *fresh])
         return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), _scales.unknown(x), running())
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
         dtype = state.error.dtype
         best, idle, steps, exact, *old = state.search

@@ -15,11 +15,12 @@ from ...linear._materialize import images
 from ...linear._small import positive_definite_solver, product
 from ...linear._solve import solve_known
 from ...problems import LeastSquares
+from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ._box import box_of, projected_gradient
 
 
-def as_vector(tree: Any) -> jax.Array:
+def as_vector(tree: Tree) -> jax.Array:
     """Return a tree of residuals as one real vector."""
     flat = ravel_pytree(tree)[0]
     return jnp.concatenate([flat.real, flat.imag]) if jnp.iscomplexobj(flat) else flat
@@ -33,7 +34,7 @@ class Point(NamedTuple):
     """
 
     value: Any
-    gradient: Any
+    gradient: Tree
     residuals: Any
     jacobian: Any
     rest: Any = 0.0
@@ -43,7 +44,7 @@ class Point(NamedTuple):
 class Space:
     """A problem's residuals as a function of one real vector, and the bounds on it."""
 
-    def __init__(self, problem: Any, x: Any, args: tuple[Any, ...]):
+    def __init__(self, problem: Any, x: Tree, args: tuple[Tree, ...]):
         flat, unravel = ravel_pytree(x)
         self.dtype = trees.real_dtype(x)
         self.point = flat.astype(self.dtype)
@@ -63,18 +64,18 @@ class Space:
         """The number of residuals."""
         return jax.eval_shape(self.residuals, self.point).shape[0]
 
-    def clip(self, u: Any) -> Any:
+    def clip(self, u: Tree) -> Any:
         """Return the nearest point within the bounds."""
         return u if self.bounds is None else jnp.minimum(jnp.maximum(u, self.bounds[0]), self.bounds[1])
 
-    def free(self, u: Any, gradient: Any) -> Any:
+    def free(self, u: Tree, gradient: Tree) -> Any:
         """Return where no bound stops a step downhill (``None`` where there are no bounds)."""
         if self.bounds is None:
             return None
         low, high = self.bounds
         return ~(((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0)))
 
-    def error(self, at: Point, u: Any) -> Any:
+    def error(self, at: Point, u: Tree) -> Any:
         """Return the optimality measure: the norm of the (projected) gradient, or of a root's residual."""
         if not self.minimum:
             return trees.sqrt(2 * at.value)
@@ -103,7 +104,7 @@ class Space:
         root = jnp.where(curvature > 0, root, 0)
         return jnp.where(curvature > 0, first / jnp.where(root > 0, root, 1), 0), root
 
-    def evaluate(self, u: Any, *, eager: bool) -> Point:
+    def evaluate(self, u: Tree, *, eager: bool) -> Point:
         """Evaluate the residuals and the gradient, ``eager`` the Jacobian as well."""
         if eager:
             r, push = jax.linearize(self.residuals, u)
@@ -125,7 +126,7 @@ class Space:
         """Return half the sum of the losses of the squared residuals."""
         return 0.5 * jnp.sum(r * r if self.loss is None else self.loss(r * r))
 
-    def jacobian(self, u: Any) -> Any:
+    def jacobian(self, u: Tree) -> Any:
         """Return the weighted Jacobian, transposed, by the mode that takes fewer passes."""
         outputs = self.outputs
         if outputs < self.size:
@@ -136,7 +137,7 @@ class Space:
             jacobian = images(push, u)
         return jacobian if self.loss is None else jacobian * self.weights(r)[1]
 
-    def products(self, u: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def products(self, u: Tree) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         """Return the products with the weighted Jacobian and with its transpose."""
         r, push = jax.linearize(self.residuals, u)
         pull = jax.linear_transpose(push, u)
@@ -145,7 +146,7 @@ class Space:
         root = self.weights(r)[1]
         return lambda v: root * push(v), lambda w: pull(root * w)[0]
 
-    def bend(self, u: Any, v: Any) -> Any:
+    def bend(self, u: Tree, v: Tree) -> Any:
         """Return the second derivative of the weighted residuals along ``v``, times the transposed Jacobian."""
         r, pull = jax.vjp(self.residuals, u)
         twice = jax.jvp(lambda s: jax.jvp(self.residuals, (s,), (v,))[1], (u,), (v,))[1]
@@ -161,18 +162,18 @@ class Model:
     ``free`` masks the unknowns that may move (``None`` for all).
     """
 
-    def __init__(self, gradient: Any, scale: Any, free: Any):
+    def __init__(self, gradient: Tree, scale: Any, free: Any):
         self.gradient = gradient
         self.inverse_scale = 1 / scale
         self.scale = scale
         self.free = free
         self.slope = self.masked(gradient) * self.inverse_scale
 
-    def masked(self, v: Any) -> Any:
+    def masked(self, v: Tree) -> Any:
         """Return a vector with zeros where unknowns are held."""
         return v if self.free is None else jnp.where(self.free, v, 0)
 
-    def factor(self, damping: Any) -> Callable[[Any], Any]:
+    def factor(self, damping: Scalar) -> Callable[[Any], Any]:
         r"""Return the solver of :math:`(D^{-1} J^\top J D^{-1} + \mu I) q = b`."""
         raise NotImplementedError
 
@@ -184,7 +185,7 @@ class Model:
         """Return the model with a matrix added to that of Gauss and Newton."""
         raise NotImplementedError
 
-    def step(self, damping: Any) -> tuple[Any, Callable[[Any], Any]]:
+    def step(self, damping: Scalar) -> tuple[Any, Callable[[Any], Any]]:
         r"""Return the damped step :math:`q = D p`, and the solver that gave it."""
         solve = self.factor(damping)
         return solve(-self.slope), solve
@@ -197,7 +198,7 @@ class Model:
 class NormalEquations(Model):
     """Cholesky of :math:`J^T J`, the fastest; the store is that matrix."""
 
-    def __init__(self, store: Any, gradient: Any, scale: Any, free: Any, space: Space, u: Any):
+    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space, u: Tree):
         super().__init__(gradient, scale, free)
         del space, u
         self.gram = store
@@ -220,12 +221,12 @@ class NormalEquations(Model):
         return jnp.zeros((space.size, space.size), space.dtype)
 
     @staticmethod
-    def norms(store: Any, gradient: Any, space: Space, u: Any) -> Any:
+    def norms(store: Any, gradient: Tree, space: Space, u: Tree) -> Any:
         """Return the norms of the Jacobian's columns."""
         del gradient, space, u
         return jnp.sqrt(jnp.maximum(jnp.diagonal(store), 0))
 
-    def factor(self, damping: Any) -> Callable[[Any], Any]:
+    def factor(self, damping: Scalar) -> Callable[[Any], Any]:
         """Return the solver of the damped normal equations."""
         matrix = self.gram * self.inverse_scale[None, :] * self.inverse_scale[:, None]
         shift = damping + jnp.finfo(matrix.dtype).eps * matrix.shape[0]
@@ -244,7 +245,7 @@ class NormalEquations(Model):
 class Orthogonal(Model):
     """QR of the damped Jacobian, which does not square its condition number; the store is ``(J^T, r)``."""
 
-    def __init__(self, store: Any, gradient: Any, scale: Any, free: Any, space: Space, u: Any):
+    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space, u: Tree):
         super().__init__(gradient, scale, free)
         del space, u
         self.jacobian, self.residuals = store
@@ -262,12 +263,12 @@ class Orthogonal(Model):
         return jnp.zeros((space.size, m), space.dtype), jnp.zeros(m, space.dtype)
 
     @staticmethod
-    def norms(store: Any, gradient: Any, space: Space, u: Any) -> Any:
+    def norms(store: Any, gradient: Tree, space: Space, u: Tree) -> Any:
         """Return the norms of the Jacobian's columns."""
         del gradient, space, u
         return jnp.sqrt(jnp.sum(store[0] ** 2, -1))
 
-    def _factorize(self, damping: Any) -> tuple[Any, Any]:
+    def _factorize(self, damping: Scalar) -> tuple[Any, Any]:
         n = self.slope.size
         columns = self.jacobian * self.inverse_scale[:, None]
         root = jnp.sqrt(damping + (n * jnp.finfo(columns.dtype).eps) ** 2)
@@ -278,12 +279,12 @@ class Orthogonal(Model):
         stacked = jnp.concatenate([columns.T, jnp.diag(diagonal.astype(columns.dtype))])
         return jnp.linalg.qr(stacked)
 
-    def factor(self, damping: Any) -> Callable[[Any], Any]:
+    def factor(self, damping: Scalar) -> Callable[[Any], Any]:
         """Return the solver by the triangle alone."""
         triangle = self._factorize(damping)[1]
         return lambda b: jax.scipy.linalg.cho_solve((triangle, False), b, check_finite=False)
 
-    def step(self, damping: Any) -> tuple[Any, Callable[[Any], Any]]:
+    def step(self, damping: Scalar) -> tuple[Any, Callable[[Any], Any]]:
         """Return the step by the orthogonal factor, as a least-squares solution."""
         q, triangle = self._factorize(damping)
         right = dot(q[: self.residuals.size].T, self.residuals)
@@ -298,7 +299,7 @@ class Orthogonal(Model):
 class MatrixFree(Model):
     """Conjugate gradients with products alone; nothing is stored, and all unknowns have one scale."""
 
-    def __init__(self, store: Any, gradient: Any, scale: Any, free: Any, space: Space, u: Any):
+    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space, u: Tree):
         super().__init__(gradient, scale, free)
         del store
         self.push, self.pull = space.products(u)
@@ -316,7 +317,7 @@ class MatrixFree(Model):
         return ()
 
     @staticmethod
-    def norms(store: Any, gradient: Any, space: Space, u: Any) -> Any:
+    def norms(store: Any, gradient: Tree, space: Space, u: Tree) -> Any:
         """Return one size for all columns, which are not known: the Jacobian's along the gradient."""
         del store
         size = trees.norm(gradient)
@@ -324,7 +325,7 @@ class MatrixFree(Model):
         top = trees.norm(space.products(u)[0](gradient / jnp.where(size > 0, size, 1)))
         return jnp.broadcast_to(jnp.where(size > 0, top, 0), gradient.shape)
 
-    def factor(self, damping: Any) -> Callable[[Any], Any]:
+    def factor(self, damping: Scalar) -> Callable[[Any], Any]:
         """Return the solver by conjugate gradients."""
         s = self.inverse_scale
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...trees import Scalar, Tree
 from ...trees.products import largest, summed
 from . import _steps
 from ._acceptance import relative_rounding
@@ -43,7 +44,7 @@ class Known(NamedTuple):
         of_point = ("scale", "floor", "measure", "hidden", "noise")
         return self._replace(**{name: jnp.where(renew, getattr(self, name), getattr(old, name)) for name in of_point})
 
-    def run_away(self, u: Any, extent: Any, last: Any, ahead: Any) -> Any:
+    def run_away(self, u: Tree, extent: Any, last: Any, ahead: Any) -> Any:
         """Return whether residuals fall forever."""
         return (self.vanished > 0) & _steps.run_away(u, extent, last, ahead)
 
@@ -59,11 +60,11 @@ class Known(NamedTuple):
         return self.settled(space, value) & (self.noise <= _steps.NOISE) & small
 
 
-def _norm(v: Any) -> Any:
+def _norm(v: Tree) -> Any:
     return jnp.sqrt(summed(v * v))
 
 
-def _relative(move: Any, sizes: Any) -> Any:
+def _relative(move: Tree, sizes: Any) -> Any:
     """Return the elements of a step beside their sizes; infinity where something of no size moves."""
     p = jnp.abs(move)
     return jnp.where(sizes > 0, p / jnp.where(sizes > 0, sizes, 1), jnp.where(p == 0, 0.0, jnp.inf))
@@ -71,13 +72,13 @@ def _relative(move: Any, sizes: Any) -> Any:
 
 def known(
     space: Space,
-    u: Any,
+    u: Tree,
     extent: Any,
     norms: Any,
-    gradient: Any,
+    gradient: Tree,
     raw: Any,
-    move: Any,
-    error: Any,
+    move: Tree,
+    error: Scalar,
     value: Any,
     curvature: Any,
     steepest: Any,

@@ -13,6 +13,7 @@ from ...linear._small import SMALL, product
 from ...loop import met
 from ...problems import FixedPoint, LeastSquares, Root
 from ...status import Status
+from ...trees import Scalar, Tree
 from ...trees.products import dot
 from .._base import Solver, infinity, running
 from . import _steps
@@ -38,17 +39,17 @@ def default_algebra(name: str, size: int) -> Any:
 class State(NamedTuple):
     """Carried from step to step: the accepted point's value and model, the control of the steps, the next trial."""
 
-    error: Any
+    error: Scalar
     value: Any
-    gradient: Any
+    gradient: Tree
     store: Any
     scale: Any
     control: Any
-    move: Any
+    move: Tree
     predicted: Any
     secant: Any
-    idle: Any
-    steps: Any
+    idle: Scalar
+    steps: Scalar
     extent: Any
     scales: Any
     status: Any
@@ -67,7 +68,7 @@ class ResidualSolver(Solver):
     solves = (LeastSquares, Root, FixedPoint)
     composite = True
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the constraint, if there is one, consists of bounds."""
         super().check(problem, x)
         constraint = getattr(problem, "constraint", None)
@@ -93,11 +94,11 @@ class ResidualSolver(Solver):
         """Return the control after a trial."""
         raise NotImplementedError
 
-    def _propose(self, control: Any, model: Model, space: Space, u: Any, first: Any) -> tuple[Any, Any]:
+    def _propose(self, control: Any, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any]:
         """Return the next move and the control with what it took."""
         raise NotImplementedError
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         space = self._space(problem, x, args)
         inf, zero = infinity(x), jnp.zeros_like(space.point)
@@ -111,7 +112,7 @@ class ResidualSolver(Solver):
     def _secant(self, space: Space) -> bool:
         return self.hessian == "secant" and space.minimum and self.algebra(space.size) is ALGEBRA["cholesky"]
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         space = self._space(problem, x, args)
         algebra = self.algebra(space.size)
@@ -212,11 +213,11 @@ class ResidualSolver(Solver):
         return trees.where(accept, space.unravel(trial), x), new
 
     def _next(
-        self, control: Any, model: Model, secant: Secant | None, space: Space, u: Any, first: Any
+        self, control: Any, model: Model, secant: Secant | None, space: Space, u: Tree, first: Any
     ) -> tuple[Any, Any, Any, Any, Secant | None]:
         """Return the next step before and after it is clipped to the bounds, the control, its curvature, the secant."""
 
-        def finish(move: Any) -> Any:
+        def finish(move: Tree) -> Any:
             return move if space.bounds is None else space.clip(u + move) - u
 
         def plain(_: Any) -> Any:
@@ -247,11 +248,11 @@ class ResidualSolver(Solver):
         del problem
         return state.value
 
-    def _space(self, problem: Any, x: Any, args: tuple[Any, ...]) -> Space:
+    def _space(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Space:
         return Space(problem, x, args)
 
 
-def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Any, state: State, args: tuple[Any, ...]) -> Any:
+def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> Any:
     """Return one Gauss-Newton step, a differentiable function."""
     space = Space(problem, x, args)
     algebra = solver.algebra(space.size)
@@ -266,7 +267,7 @@ def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Any, state: State
 class Region(NamedTuple):
     """A trust region: its radius, and the length of the last step; constants of differentiation."""
 
-    radius: Any
+    radius: Scalar
     length: Any
 
     def accepted_by_bound(self, ratio: Any, state: State, whole: Any) -> tuple[Region, Any]:
@@ -286,7 +287,7 @@ class Region(NamedTuple):
         radius = jnp.where(good, jnp.maximum(radius, 2 * self.length), radius)
         return self._replace(radius=radius), jnp.where(bad, cut, jnp.where(good, 2.0, 1.0))
 
-    def first(self, model: Model, u: Any, first: Any) -> Region:
+    def first(self, model: Model, u: Tree, first: Any) -> Region:
         """Return the region with its first radius, in units of the scaled starting point."""
         start = trees.norm(model.scale * jax.lax.stop_gradient(u))
         # from zero, in units of the residuals that the columns have to do with
@@ -299,7 +300,7 @@ class Region(NamedTuple):
         return Region(jnp.where(first, jnp.minimum(self.radius, length), self.radius), length)
 
 
-def _idle(idle: Any, accept: Any, actual: Any, error: Any, value: Any) -> Any:
+def _idle(idle: Scalar, accept: Any, actual: Any, error: Scalar, value: Any) -> Any:
     """Return the number of steps without progress, and the error to be halved: progress is either, or a decrease."""
     count, least = idle[0], idle[1]
     progress = accept & ((actual > 10 * relative_rounding(value)) | (error <= 0.5 * least))

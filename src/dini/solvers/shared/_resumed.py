@@ -13,6 +13,7 @@ from ... import trees
 from ...checks.records import record
 from ...loop import threshold
 from ...status import Status
+from ...trees import Tree
 
 
 @record
@@ -44,7 +45,7 @@ class Resumed:
         """Return nothing: the state may hold the objective of earlier arguments."""
         del problem, state
 
-    def init(self, problem: Any, x: Any, *args: Any) -> Any:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state to go on from, without the failure that it may have ended with.
 
         A state that meets the stopping test is believed where the problem's condition holds as well. One of another
@@ -77,7 +78,7 @@ class Counted:
             raise AttributeError(name)
         return getattr(self.solver, name)
 
-    def step(self, problem: Any, x: Any, state: Any, *args: Any) -> Any:
+    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Take a step, also from a point that meets the test."""
         return self.solver.untested().step(problem, x, state, *args)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...loop import met
 from ...status import Status
+from ...trees import Scalar, Tree
 from .._base import infinity, running
 from . import _steps
 
@@ -26,18 +27,18 @@ class State(NamedTuple):
     what the method remembers of Jacobians; and what is known of the units, see :class:`Known`.
     """
 
-    error: Any
-    merit: Any
-    residual: Any
-    direction: Any
-    move: Any
+    error: Scalar
+    merit: Scalar
+    residual: Tree
+    direction: Tree
+    move: Tree
     predicted: Any
-    radius: Any
+    radius: Scalar
     cauchy: Any
     decrease: Any
     bent: Any
     memory: Any
-    steps: Any
+    steps: Scalar
     extent: Any
     scales: Any
     status: Any
@@ -61,7 +62,7 @@ class Known(NamedTuple):
     long: Any
 
     @classmethod
-    def nothing(cls, x: Any) -> Any:
+    def nothing(cls, x: Tree) -> Any:
         """Return what is known before the first evaluation."""
         return jnp.zeros(len(cls._fields), trees.real_dtype(x))
 
@@ -69,7 +70,7 @@ class Known(NamedTuple):
         """Return one array, a constant of differentiation."""
         return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
 
-    def stiffer(self, stiff: Any, units: Any, error: Any, eps: Any) -> Known:
+    def stiffer(self, stiff: Any, units: Any, error: Scalar, eps: Any) -> Known:
         """Return what is known with a curvature that is seen elsewhere."""
         stiff, error = jax.lax.stop_gradient((stiff, error))
         larger = stiff > self.stiff
@@ -81,7 +82,7 @@ class Known(NamedTuple):
         )
         return self._replace(stiff=stiff, noise=noise, floor=floor)
 
-    def rounded(self, error: Any, eps: Any) -> Any:
+    def rounded(self, error: Scalar, eps: Any) -> Any:
         """Return whether rounding alone can have made a step from a point fail.
 
         Where the Jacobian is singular at a root, ``F`` has become rounding of what it was long before steps are short.
@@ -89,7 +90,7 @@ class Known(NamedTuple):
         quiet = (self.noise <= _steps.NOISE) | (error <= 100 * eps * self.steepest)
         return quiet & (self.measure <= eps**0.375)
 
-    def settled(self, error: Any, eps: Any) -> Any:
+    def settled(self, error: Scalar, eps: Any) -> Any:
         """Return whether a point from which no step succeeds is a root."""
         return self.rounded(error, eps) | ((self.noise <= _steps.NOISE) & (self.measure <= _steps.LONG))
 
@@ -101,18 +102,18 @@ class Event(NamedTuple):
     Jacobian at this point shows whether it is a root or a place where ``F`` levels off.
     """
 
-    x: Any
-    residual: Any
+    x: Tree
+    residual: Tree
     first: Any
     accept: Any
     needed: Any
-    move: Any
+    move: Tree
     change: Any
     slow: Any
     doubtful: Any
 
 
-def start(x: Any, memory: Any) -> State:
+def start(x: Tree, memory: Any) -> State:
     """Return the state before the first step, which only evaluates the function."""
     inf = infinity(x)
     zero, nothing = trees.zeros_like(x), jnp.zeros_like(inf)
@@ -140,9 +141,9 @@ def start(x: Any, memory: Any) -> State:
 def advance(
     solver: Any,
     problem: Any,
-    x: Any,
+    x: Tree,
     state: State,
-    args: tuple[Any, ...],
+    args: tuple[Tree, ...],
     direct: Callable[[Event, Any, Any], tuple[Any, Any, Any, Any]],
     *,
     exact: bool = True,
@@ -225,7 +226,7 @@ def advance(
     )  # fmt: skip
 
 
-def _noise(error: Any, stiff: Any, size: Any, eps: Any) -> Any:
+def _noise(error: Scalar, stiff: Any, size: Any, eps: Any) -> Any:
     """Return an error in units of its rounding, at a point of some size; infinity where no curvature is known."""
     made_of = eps * stiff * size
     return jnp.where(made_of > 0, error / jnp.where(made_of > 0, made_of, 1), jnp.inf)
@@ -235,10 +236,10 @@ def after_step(
     old: Known,
     accept: Any,
     first: Any,
-    move: Any,
+    move: Tree,
     change: Any,
     units: Any,
-    error: Any,
+    error: Scalar,
     before: Any,
     eps: Any,
     *,
@@ -274,7 +275,7 @@ def after_step(
 
 
 def before_step(
-    known: Known, fresh: Any, direction: Any, units: Any, error: Any, eps: Any, *, exact: bool = True
+    known: Known, fresh: Any, direction: Tree, units: Any, error: Scalar, eps: Any, *, exact: bool = True
 ) -> Known:
     """Return what a step shows that is to be taken, where it is made of the Jacobian at this very point, ``fresh``.
 
@@ -295,7 +296,7 @@ def before_step(
 
 
 def _path(
-    direction: Any, cauchy: Any, decrease: Any, merit: Any, radius: Any, usable: Any, far: Any
+    direction: Tree, cauchy: Any, decrease: Any, merit: Scalar, radius: Scalar, usable: Any, far: Any
 ) -> tuple[Any, Any]:
     """Return the point of the path at a distance, and the decrease of half the squared norm that it promises."""
     near = trees.norm(cauchy).astype(radius.dtype)

@@ -36,6 +36,7 @@ import jax.numpy as jnp
 
 from ... import trees
 from ...status import Status
+from ...trees import Scalar, Tree
 
 #: units of rounding below which nothing is asked for
 _ROUNDING = 10
@@ -78,7 +79,7 @@ class Scales(NamedTuple):
     least: Any
 
 
-def unknown(x: Any) -> jax.Array:
+def unknown(x: Tree) -> jax.Array:
     """Return what is known before the first evaluation."""
     return jnp.zeros(len(Scales._fields), trees.real_dtype(x))
 
@@ -89,7 +90,7 @@ def learned(
     squared: Any,
     changed: Any,
     size: Any,
-    error: Any,
+    error: Scalar,
     eps: Any,
     along: Any = None,
     *,
@@ -155,7 +156,7 @@ def learned(
     return jnp.stack([scale, floor, soft, stiff, extent, steepest, origin, moved, least]).astype(scales.dtype)
 
 
-def run_away(scales: jax.Array, size: Any, error: Any, eps: Any) -> Any:
+def run_away(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
     """Return whether the iterates run away from a point of norm ``size``, where the norm of ``g`` is ``error``."""
     now = Scales(*scales)
     long = (now.soft * error > _LONG * size) & (now.moved > _LONG * size)
@@ -164,7 +165,7 @@ def run_away(scales: jax.Array, size: Any, error: Any, eps: Any) -> Any:
     return farthest & (vanished | ((now.origin > 0) & (eps**2 * size > now.origin)))
 
 
-def settled(scales: jax.Array, value: Any, error: Any) -> Any:
+def settled(scales: jax.Array, value: Any, error: Scalar) -> Any:
     r"""Return whether the decrease that is left, :math:`\tau \|g\|^2 / 2`, drowns in the rounding of the value.
 
     What a long step would gain is not known by :math:`\tau`.
@@ -197,7 +198,7 @@ def ending(
     return jnp.where(runs, Status.DIVERGED, status).astype(jnp.int32)
 
 
-def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Any, eps: Any) -> jax.Array:
+def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Scalar, eps: Any) -> jax.Array:
     r"""Return what is known after an evaluation, where the error is a distance in the units of the unknown.
 
     Such is the residual :math:`T(x) - x` of a fixed point, whose scale is the size of the point. But it must be beside
@@ -243,6 +244,6 @@ def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     return jnp.stack([known, _ROUNDING * eps * here, *rest]).astype(scales.dtype)
 
 
-def norm(x: Any) -> Any:
+def norm(x: Tree) -> Any:
     """Return the norm of a point, a constant of differentiation."""
     return trees.norm(jax.lax.stop_gradient(x))

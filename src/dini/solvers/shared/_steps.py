@@ -38,6 +38,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...trees import Scalar, Tree
 
 #: units of rounding below which nothing is asked for
 ROUNDING = 10
@@ -49,18 +50,18 @@ LONG = 1e-2
 WORKED = 0.5
 
 
-def nowhere(x: Any) -> Any:
+def nowhere(x: Tree) -> Any:
     """Return the largest sizes before the first point."""
     return jax.tree.map(lambda u: jnp.zeros(u.shape, jnp.finfo(u.dtype).dtype), x)
 
 
-def extended(extent: Any, x: Any, accept: Any) -> Any:
+def extended(extent: Any, x: Tree, accept: Any) -> Any:
     """Return the largest size so far of each element, with those of another point that is taken."""
     x = jax.lax.stop_gradient(x)
     return jax.tree.map(lambda e, u: jnp.where(accept, jnp.maximum(e, jnp.abs(u).astype(e.dtype)), e), extent, x)
 
 
-def sizes(x: Any, extent: Any, eps: Any) -> Any:
+def sizes(x: Tree, extent: Any, eps: Any) -> Any:
     """Return what counts as the size of each element."""
     x = jax.lax.stop_gradient(x)
     share = eps**0.5 * trees.max_abs(x)
@@ -79,13 +80,13 @@ def longest(step: Any, size: Any) -> Any:
     return functools.reduce(jnp.maximum, parts) if parts else jnp.zeros(())
 
 
-def run_away(x: Any, extent: Any, last: Any, ahead: Any) -> Any:
+def run_away(x: Tree, extent: Any, last: Any, ahead: Any) -> Any:
     """Return whether an element that has never been larger has moved far, and wants to move about as far again.
 
     The steps to a singular solution get shorter, by a fixed factor.
     """
 
-    def one(u: Any, e: Any, s: Any, p: Any) -> Any:
+    def one(u: Tree, e: Any, s: Any, p: Any) -> Any:
         u, s, p = (jnp.abs(v) for v in (u, s, p))
         return jnp.any((u > 0) & (u >= 0.99 * e) & (s > LONG * u) & (p > LONG * u) & (p >= 0.85 * s))
 
@@ -94,20 +95,20 @@ def run_away(x: Any, extent: Any, last: Any, ahead: Any) -> Any:
     return functools.reduce(jnp.logical_or, parts) if parts else jnp.zeros((), bool)
 
 
-def beside(move: Any, size: Any, wanted: Any) -> Any:
+def beside(move: Tree, size: Any, wanted: Any) -> Any:
     """Return the relative length of a trial step; from a point of no size, beside the step that was ``wanted``."""
     wanted = trees.norm(jax.lax.stop_gradient(wanted))
     share = trees.norm(jax.lax.stop_gradient(move)) / jnp.where(wanted > 0, wanted, 1)
     return jnp.where(trees.max_abs(size) > 0, longest(move, size), share)
 
 
-def leaps(move: Any, x: Any, extent: Any, eps: Any) -> Any:
+def leaps(move: Tree, x: Tree, extent: Any, eps: Any) -> Any:
     """Return whether a step is longer than the point from which it leads, if that is not zero."""
     size = sizes(x, extent, eps)
     return (longest(move, size) > 1) & (trees.max_abs(size) > 0)
 
 
-def scale_of(error: Any, measure: Any, eps: Any) -> Any:
+def scale_of(error: Scalar, measure: Any, eps: Any) -> Any:
     """Return the scale at which a relative error of ``measure`` shows as ``error``; zero where nothing is known."""
     return jnp.where(jnp.isfinite(measure), error / jnp.maximum(measure, eps**2), 0)
 

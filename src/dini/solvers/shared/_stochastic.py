@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...trees import Scalar, Tree
 from .._base import Solver, infinity
 from ._lengths import proximal_residual
 
@@ -18,7 +19,7 @@ class Stochastic(Solver):
     composite = True
     error_before_step = True
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise for a penalty: steps of this kind have no proximal operator."""
         super().check(problem, x)
         penalty = getattr(problem, "penalty", None)
@@ -36,30 +37,30 @@ class MomentumState(NamedTuple):
     counts the steps.
     """
 
-    error: Any
-    step_size: Any
-    velocity: Any
+    error: Scalar
+    step_size: Scalar
+    velocity: Tree
     value: Any
     aux: Any
-    steps: Any
+    steps: Scalar
     scales: Any
 
     @classmethod
-    def first(cls, problem: Any, x: Any, args: tuple[Any, ...], step_size: Any) -> MomentumState:
+    def first(cls, problem: Any, x: Tree, args: tuple[Tree, ...], step_size: Scalar | float) -> MomentumState:
         """Return the state before the first step."""
         inf = infinity(x)
         seen = unseen(problem, x, args)
         return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), *seen)
 
 
-def unseen(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+def unseen(problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     """Return value, auxiliary output, number of steps and scales before the first step: infinity, and zeros."""
     shapes = jax.eval_shape(problem.aux, x, *args) if problem.has_aux else None
     aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return infinity(x), aux, jnp.zeros((), jnp.int32), jnp.zeros(2, trees.real_dtype(x))
 
 
-def evaluate(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+def evaluate(problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
     """Return the objective, its gradient and the auxiliary output, of one evaluation."""
     if not problem.has_aux:
         return *problem.value_and_gradient(x, *args), None
@@ -68,7 +69,7 @@ def evaluate(problem: Any, x: Any, args: tuple[Any, ...]) -> tuple[Any, Any, Any
     return value, gradient, jax.tree.map(jnp.asarray, problem.aux(x, *args))
 
 
-def steepest(scales: jax.Array, error: Any) -> jax.Array:
+def steepest(scales: jax.Array, error: Scalar) -> jax.Array:
     """Return what the error is compared with: a tenth of the largest one so far.
 
     Gradients on batches differ by more than the steps between them: no curvature is to be learned from that.
@@ -77,7 +78,7 @@ def steepest(scales: jax.Array, error: Any) -> jax.Array:
     return scales.at[0].max(jnp.where(jnp.isfinite(error), 0.1 * error, 0))
 
 
-def optimality(problem: Any, x: Any, value: Any, gradient: Any) -> jax.Array:
+def optimality(problem: Any, x: Tree, value: Any, gradient: Tree) -> jax.Array:
     """Return the norm of the gradient, or the residual of the proximal gradient step where there is a constraint.
 
     NaN where the objective is not finite, which its gradient need not show.

@@ -12,6 +12,7 @@ from ... import trees
 from ...loop import accuracy, threshold
 from ...numerics.working_sets import Elements, dispatch, sizes
 from ...status import Status
+from ...trees import Scalar, Tree
 from ...trees.products import dot, vdot
 from .._base import Solver, infinity, running
 from . import _scales
@@ -22,9 +23,9 @@ from ._lengths import residual_step
 class State(NamedTuple):
     """Carried from step to step: the coordinates that were free, and the damping of the model."""
 
-    error: Any
+    error: Scalar
     free: Any
-    damping: Any
+    damping: Scalar
     moved: Any
     scales: Any
     status: Any
@@ -120,7 +121,7 @@ class WorkingSet(Solver):
         """
         raise NotImplementedError
 
-    def check(self, problem: Any, x: Any) -> None:
+    def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the constraint or penalty treats each element on its own."""
         super().check(problem, x)
         for kind in ("constraint", "penalty"):
@@ -135,7 +136,7 @@ class WorkingSet(Solver):
             if self.needs_convex and not getattr(part, "convex", True):
                 raise ValueError(f"{self.name} needs a convex penalty: {part.name} is not. Use CoordinateDescent.")
 
-    def init(self, problem: Any, x: Any, *args: Any) -> State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
@@ -143,16 +144,16 @@ class WorkingSet(Solver):
             inf, ravel_pytree(x)[0] != 0, jnp.zeros_like(inf), jnp.zeros_like(inf), _scales.unknown(x), running()
         )
 
-    def step(self, problem: Any, x: Any, state: State, *args: Any) -> tuple[Any, State]:
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step on a working set."""
         return self._advance(problem, x, state, args, always=not self.stops)
 
-    def differentiable_step(self, problem: Any, x: Any, state: State, *args: Any) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one step, also where ``x`` is a solution already."""
         return self._advance(problem, x, state, args, always=True)[0]
 
     def _advance(
-        self, problem: Any, x: Any, state: State, args: tuple[Any, ...], *, always: bool = False
+        self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...], *, always: bool = False
     ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(x)
         part = Elements.of(problem, x)
