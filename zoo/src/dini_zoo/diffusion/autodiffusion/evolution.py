@@ -157,9 +157,10 @@ def evolve[C: Hashable](
     unseen(lambda: space.random(random), population - len(start), start)
     value(start)
     exhausted = False
+    best: list[C] = []
+    pick = lambda: best[random.integers(len(best))]
     for _ in range(generations):
-        best = [one for _, one in archive()]
-        pick = lambda: best[random.integers(len(best))]
+        best[:] = [one for _, one in archive()]
         children: list[C] = []
         unseen(lambda: space.mutate(random, pick(), mutation), mutants, children)
         unseen(lambda: space.cross(random, pick(), pick()), crossovers, children)

@@ -124,7 +124,7 @@ def headline(result: Result) -> str:
     one = result.searches[0]
     best = min(one.spacings.values())
     return (
-        f"{one.count} steps: Fréchet distance {one.reported:.2f} with the steps found, {one.spacings['stride']:.2f} with "
+        f"{one.count} steps: Fréchet distance {one.reported:.2f} with those found, {one.spacings['stride']:.2f} with "
         f"DDIM's, {best:.2f} with the best spacing"
     )
 

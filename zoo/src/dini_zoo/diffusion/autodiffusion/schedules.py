@@ -18,9 +18,9 @@ def spaced(name: str, chain: Chain, count: int, *, rho: float = 7.0) -> tuple[in
     Parameters
     ----------
     name
-        `"stride"`: :math:`i \lfloor T / K \rfloor`, DDIM's; `"linspace"` and `"quadratic"`: :math:`u` and :math:`u^2` times
-        the last index, with :math:`u` from 0 to 1; `"log SNR"` and `"Karras"`: the steps nearest to equal distances of
-        :math:`\log(\alpha / \sigma)` and of :math:`(\sigma / \alpha)^{1/\rho}` between the ends.
+        `"stride"`: :math:`i \lfloor T / K \rfloor`, DDIM's; `"linspace"` and `"quadratic"`: :math:`u` and :math:`u^2`
+        times the last index, with :math:`u` from 0 to 1; `"log SNR"` and `"Karras"`: the steps nearest to equal distances
+        of :math:`\log(\alpha / \sigma)` and of :math:`(\sigma / \alpha)^{1/\rho}` between the ends.
     chain
         The chain.
     count

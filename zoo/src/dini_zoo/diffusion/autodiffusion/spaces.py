@@ -58,7 +58,7 @@ class StepSpace:
 
 @dataclass(frozen=True)
 class LayerSpace:
-    """Which layers are left out, so many in all of `steps` times `layers`; `ValueError` unless one can be and one stays.
+    """Which layers are left out, `off` of `steps` times `layers`; `ValueError` unless one is left out and one stays.
 
     A candidate is a tuple of indices that rise, `step * layers + layer`. :meth:`gates` makes it an array of ones and
     zeros.
@@ -172,7 +172,7 @@ def search_schedule(
 ) -> SearchResult:
     """Evolve candidates, and have the best of them judged anew by fresh samples.
 
-    The least of many noisy figures is too small. A final with other noise, and more samples, chooses without that error.
+    The least of many noisy figures is too small. A final with other noise and more samples chooses without that error.
 
     Parameters
     ----------
