@@ -2,8 +2,8 @@
 
 `search_schedule` evolves sets of steps (`StepSpace`), masks of layers (`LayerSpace`) or both (`JointSpace`) by any
 figure, such as `SampleDistance`, Fréchet's distance of samples from the data; `evolve` is the loop behind it, for any
-discrete search. `learn_times` follows the distance's gradient instead, through the sampler. The experiment is in `study`, what it
-prints and draws in `report`.
+discrete search. `learn_times` follows the distance's gradient instead, through the sampler. The experiment is in
+`study`, what it prints and draws in `report`.
 """
 
 from .evolution import Evolution, evolve

@@ -19,8 +19,8 @@ def spaced(name: str, chain: Chain, count: int, *, rho: float = 7.0) -> tuple[in
     ----------
     name
         `"stride"`: :math:`i \lfloor T / K \rfloor`, DDIM's; `"linspace"` and `"quadratic"`: :math:`u` and :math:`u^2`
-        times the last index, with :math:`u` from 0 to 1; `"log SNR"` and `"Karras"`: the steps nearest to equal distances
-        of :math:`\log(\alpha / \sigma)` and of :math:`(\sigma / \alpha)^{1/\rho}` between the ends.
+        times the last index, with :math:`u` from 0 to 1; `"log SNR"` and `"Karras"`: the steps nearest to equal
+        distances of :math:`\log(\alpha / \sigma)` and of :math:`(\sigma / \alpha)^{1/\rho}` between the ends.
     chain
         The chain.
     count
