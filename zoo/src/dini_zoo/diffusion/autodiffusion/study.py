@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dini_zoo.kit.run import Run
+from dini_zoo.kit.run import Phase, Run
 
 from ..digits import Recipe, trained
 from . import digits
@@ -30,10 +30,12 @@ class Settings:
     blocks: int = 6
     counts: tuple[int, ...] = (4, 6)
     """Numbers of steps."""
-    generations: int = 10
-    """Of each search of steps."""
+    generations: int = 6
+    """Of the search of the first number of steps, on DDIM and on a second network."""
+    other_generations: int = 4
+    """Of the other searches of steps."""
     population: int = 50
-    layer_generations: int = 7
+    layer_generations: int = 5
     layer_population: int = 40
     off: tuple[int, ...] = (4, 8)
     """How many layers are left out of the last number of steps."""
@@ -56,6 +58,7 @@ class Settings:
             blocks=2,
             counts=(2,),
             generations=1,
+            other_generations=1,
             population=4,
             layer_generations=1,
             layer_population=4,
@@ -106,16 +109,17 @@ def run(settings: Settings, run: Run) -> Result:
         "layers": settings.samples // 2,
     }
     judges = digits.Judges(network, run.key("judges"), sizes)
-    options = {"generations": settings.generations, "population": settings.population}
-    tries = settings.population * (settings.generations + 1)
-    searches = run.each(
-        "steps",
-        settings.counts,
-        lambda count, phase: digits.search(
-            judges, count, run.random("steps", count), compare=count == first, advance=phase.advance, **options
-        ),
-        tries,
-    )
+    options = {"generations": settings.other_generations, "population": settings.population}
+    tries = settings.population * (settings.other_generations + 1)
+
+    def steps(count: int, phase: Phase) -> digits.Search:
+        chosen = options | ({"generations": settings.generations} if count == first else {})
+        compare = count == first
+        return digits.search(
+            judges, count, run.random("steps", count), compare=compare, advance=phase.advance, **chosen
+        )
+
+    searches = run.each("steps", settings.counts, steps, settings.population * (settings.generations + 1))
     learned = run.part(
         "gradient",
         lambda _: digits.learn(
@@ -153,7 +157,7 @@ def run(settings: Settings, run: Run) -> Result:
             tries,
         )
         borrowed = other["report"](searches[0].steps)
-    transfer = second_network(settings, run, searches[0], sizes, options) if settings.transfer else None
+    transfer = second_network(settings, run, searches[0], sizes) if settings.transfer else None
     z = jax.random.normal(run.key("images"), (20, digits.PIXELS))
     stride = spaced("stride", digits.chain(), first)
     images = {
@@ -163,12 +167,11 @@ def run(settings: Settings, run: Run) -> Result:
     return Result(settings, searches, learned, layers, plugged, borrowed, transfer, images)
 
 
-def second_network(
-    settings: Settings, run: Run, first: digits.Search, sizes: dict[str, int], options: dict[str, int]
-) -> Transfer:
+def second_network(settings: Settings, run: Run, first: digits.Search, sizes: dict[str, int]) -> Transfer:
     """Train once more with another seed, and search there too."""
     recipe = Recipe(steps=settings.training, width=settings.width, blocks=settings.blocks, seed=settings.seed + 1)
     judges = digits.Judges(trained(run, recipe).network, run.key("transfer"), sizes)
+    options = {"generations": settings.generations, "population": settings.population}
     own = run.part(
         "transfer",
         lambda phase: digits.search(
