@@ -64,7 +64,7 @@ def learn_times(
     """
     at_least("max_steps", max_steps, 1)
     start = logits_of(times, last)
-    objective = lambda logits: value(increasing_times(logits, last))
+    objective = jax.jit(lambda logits: value(increasing_times(logits, last)))
     found = dini.minimize(objective, start, solver=dini.BFGS(max_steps=max_steps), on_failure="ignore")
     return LearnedTimes(
         increasing_times(found.x, last),
