@@ -59,8 +59,8 @@ def learn_times(
     Examples
     --------
     >>> found = learn_times(lambda t: jnp.sum((t - jnp.array([0.2, 0.5])) ** 2), jnp.array([0.4, 0.8]))
-    >>> print(found.times.round(2))
-    [0.2 0.5]
+    >>> print(", ".join(f"{t:.2f}" for t in found.times))
+    0.20, 0.50
     """
     at_least("max_steps", max_steps, 1)
     start = logits_of(times, last)

@@ -19,13 +19,19 @@ type Off = tuple[int, ...]
 
 @dataclass(frozen=True)
 class StepSpace:
-    """Sets of `count` different steps of `steps`, as tuples that rise; `ValueError` unless 1 ≤ count ≤ steps."""
+    """Sets of `count` different steps of `steps`, as tuples that rise; `ValueError` unless 1 ≤ count ≤ steps.
+
+    A step that changes becomes any other one, as in the paper; with `reach`, half of the time one that is at most so far
+    from it, which finds the last few places of an optimum.
+    """
 
     steps: int
     count: int
+    reach: int = 0
 
     def __post_init__(self) -> None:
         at_least("count", self.count, 1)
+        at_least("reach", self.reach, 0)
         if self.count > self.steps:
             raise ValueError(f"count must be at most steps, {self.steps}: given {self.count}.")
 
@@ -46,6 +52,9 @@ class StepSpace:
         for i in range(self.count):
             if random.random() < probability:
                 free = np.setdiff1d(np.arange(self.steps), found)
+                if self.reach and random.random() < 0.5:
+                    near = free[np.abs(free - found[i]) <= self.reach]
+                    free = near if len(near) else free
                 found[i] = int(random.choice(free))
         return tuple(sorted(found))
 
