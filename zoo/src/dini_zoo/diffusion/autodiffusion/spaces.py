@@ -21,7 +21,7 @@ type Off = tuple[int, ...]
 class StepSpace:
     """Sets of `count` different steps of `steps`, as tuples that rise; `ValueError` unless 1 ≤ count ≤ steps.
 
-    A step that changes becomes any other one, as in the paper; with `reach`, half of the time one that is at most so far
+    A step that changes becomes any other one, as in the paper; with `reach`, half of the time one at most so far
     from it, which finds the last few places of an optimum.
     """
 

@@ -36,10 +36,10 @@ class Residual(eqx.Module):
 
     def __init__(self, size: int, *, width: int = 128, key: Array):
         at_least("width", width, 1)
-        sizes = (size, width, width, size)
-        keys = jax.random.split(key, 3)
-        self.weights = tuple(normal_init(k, n, m) for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True))
-        self.offsets = tuple(jnp.zeros(n) for n in sizes[1:])
+        one, other = jax.random.split(key)
+        # at first a point is its own reconstruction: displacements are as small as the noise's variance
+        self.weights = (normal_init(one, width, size), normal_init(other, width, width), jnp.zeros((size, width)))
+        self.offsets = (jnp.zeros(width), jnp.zeros(width), jnp.zeros(size))
 
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         """Of points."""
