@@ -17,6 +17,8 @@ from .losses import score_from_reconstruction
 from .optima import linear_reconstruction, rcae_on_grid, score_matching_loss
 
 GRID = (-5.0, 5.0, 8001)
+#: Among which one is chosen.
+SCALES = (0.02, 2.0)
 
 
 def mixture() -> GaussianMixture:
@@ -84,7 +86,7 @@ class Bandwidth:
     """The same by central differences."""
     start_error: float
     error: float
-    """Relative errors of the score, before and after."""
+    """Relative errors of the score, before and after, between the least and the greatest point."""
     truth: float
     """The error with the scale that a search along the true errors finds best."""
 
@@ -106,14 +108,18 @@ def bandwidth(key: Array, points: int, start: float = 0.8, bumps: int = 24) -> B
     @jax.jit
     def error(log_s: Any) -> Array:
         true = mixture().score(test)
-        return jnp.sqrt(jnp.sum((fitted(log_s, x)(test) - true) ** 2) / jnp.sum(true**2))
+        # beyond the data nothing holds the bumps, and one point there would outweigh all others
+        inside = (test >= x.min()) & (test <= x.max())
+        gap = jnp.where(inside, fitted(log_s, x)(test) - true, 0.0)
+        return jnp.sqrt(jnp.sum(gap**2) / jnp.sum(jnp.where(inside, true, 0.0) ** 2))
 
     first = jnp.log(jnp.asarray(start))
-    best = dini.minimize(loss, first, x, others).x
+    low, high = jnp.log(SCALES[0]), jnp.log(SCALES[1])
+    best = dini.minimize(loss, first, x, others, constraint=dini.sets.Box(low, high)).x
     slope = jax.jit(jax.grad(loss))(first, x, others)
     value, step = jax.jit(loss), 1e-4
     difference = (value(first + step, x, others) - value(first - step, x, others)) / (2 * step)
-    grid = np.asarray(jax.jit(jax.vmap(error))(jnp.linspace(np.log(0.02), np.log(2.0), 60)))
+    grid = np.asarray(jax.jit(jax.vmap(error))(jnp.linspace(low, high, 60)))
     return Bandwidth(
         float(jnp.exp(best)),
         float(slope),

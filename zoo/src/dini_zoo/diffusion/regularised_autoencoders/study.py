@@ -22,7 +22,7 @@ class Settings:
 
     seed: int = 0
     line_scales: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
-    bandwidth_points: int = 300
+    bandwidth_points: int = 1000
     """Of the data with which a scale is chosen."""
     denoising_scales: tuple[float, ...] = (0.5, 0.3, 0.1)
     contractive_scales: tuple[float, ...] = (0.5, 0.1)
