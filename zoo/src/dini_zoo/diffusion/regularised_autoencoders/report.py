@@ -58,10 +58,12 @@ def line_table(result: Result) -> Table:
         [f"{s:g}", f"{r:.5f}", f"{one:.5f}", f"{other:.5f}"]
         for s, r, one, other in zip(line.scales, line.at_zero, line.contractive, line.denoising, strict=True)
     ]
-    caption = (
-        f"The scale by the derivative of score matching: {chosen.scale:.3f}, with an error of {chosen.error:.3f} "
-        f"({chosen.start_error:.3f} at the start; the least with any scale {chosen.truth:.3f})."
-    )
+    caption = ""
+    if chosen:
+        caption = (
+            f"The scale by the derivative of score matching: {chosen.scale:.3f}, with an error of {chosen.error:.3f} "
+            f"({chosen.start_error:.3f} at the start; the least with any scale {chosen.truth:.3f})."
+        )
     title = "On the line: error of the score of the two optima"
     return Table(title, ("s", "r(0), contractive", "contractive", "denoising"), rows, caption)
 
@@ -125,9 +127,9 @@ def checks(result: Result) -> Iterator[Check]:
     ratio = line.contractive[at[0.1]] / line.contractive[at[0.05]] if {0.1, 0.05} <= at.keys() else None
     yield Check("line: contractive error, s / half of it", ratio, reference=3.61, paper="4, as s → 0", form=".2f")
     chosen = result.bandwidth
-    gap = abs(chosen.slope / chosen.difference - 1)
+    gap = abs(chosen.slope / chosen.difference - 1) if chosen else None
     yield Check("scale's derivative against differences", gap, at_most(1e-6), form=".1e")
-    yield Check("chosen scale: error / least error", chosen.error / chosen.truth, form=".2f")
+    yield Check("chosen scale: error / least error", chosen.error / chosen.truth if chosen else None, form=".2f")
     fits = {(one.objective, one.scale): one for one in result.fits}
 
     def error(objective: str, s: float, kind: str) -> float | None:

@@ -23,7 +23,7 @@ class Settings:
     seed: int = 0
     line_scales: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05)
     bandwidth_points: int = 1000
-    """Of the data with which a scale is chosen."""
+    """Of the data with which a scale is chosen; with 0 none is."""
     denoising_scales: tuple[float, ...] = (0.5, 0.3, 0.1)
     contractive_scales: tuple[float, ...] = (0.5, 0.1)
     training: int = 4000
@@ -47,7 +47,7 @@ class Settings:
     def tiny(cls) -> Self:
         return cls(
             line_scales=(0.4,),
-            bandwidth_points=40,
+            bandwidth_points=0,
             denoising_scales=(0.3,),
             contractive_scales=(),
             training=2,
@@ -69,7 +69,7 @@ class Result:
 
     settings: Settings
     line: line.Line
-    bandwidth: line.Bandwidth
+    bandwidth: line.Bandwidth | None
     fits: list[plane.Fit]
     kernel_estimate: float
     walks: list[plane.Walk]
@@ -84,9 +84,11 @@ def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
     run.plan({"line": 10, "plane": 60, "chains": 60, "digits, training": 10, "digits": 15})
 
-    def exact(_: Phase) -> tuple[line.Line, line.Bandwidth]:
+    def exact(_: Phase) -> tuple[line.Line, line.Bandwidth | None]:
         with jax.enable_x64(True):
-            return line.errors(settings.line_scales), line.bandwidth(run.key("bandwidth"), settings.bandwidth_points)
+            count = settings.bandwidth_points
+            chosen = line.bandwidth(run.key("bandwidth"), count) if count else None
+            return line.errors(settings.line_scales), chosen
 
     errors, bandwidth = run.part("line", exact)
     options = {"steps": settings.training, "batch": settings.batch, "width": settings.width}
