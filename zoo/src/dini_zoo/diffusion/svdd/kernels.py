@@ -1,0 +1,241 @@
+r"""The reverse of a diffusion in steps, as kernels that draw several candidates of the next point.
+
+Levels go from :math:`T`, noise, to 0, data. A kernel has `steps`, :math:`T`, and the methods of :class:`Kernel`. Points
+have a first axis for the batch; candidates have a second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..chains import Chain
+from ..checking import decreasing, known, not_negative, positive
+from ..masked import filled, revealed, token_probabilities
+from ..processes import Field
+
+
+class Kernel(Protocol):
+    r"""What is sampled: :math:`p(x_{t-1} \mid x_t)` for levels :math:`t` from `steps` to 1."""
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+        ...
+
+    def start(self, key: Array, n: int) -> Array:
+        """So many points at the last level."""
+        ...
+
+    def predict(self, x: Array, t: Any) -> Any:
+        """What the network says of points at a level: its one call in a step."""
+        ...
+
+    def draw(self, key: Array, x: Array, predicted: Any, t: Any, n: int) -> Array:
+        """Candidates `(batch, n, ...)` of the points at level `t - 1`."""
+        ...
+
+    def complete(self, x: Array, predicted: Any, key: Array | None = None) -> Array:
+        """The data that are predicted; where they are discrete, with a key a random guess."""
+        ...
+
+
+class GaussianReverse(eqx.Module):
+    r"""The reverse of a chain with a data prediction: ancestral sampling (:math:`\eta = 1`), or with less noise.
+
+    Parameters
+    ----------
+    chain
+        The levels.
+    data
+        A function `(x, time)` of a batch and one of the chain's times: the data prediction.
+    shape
+        Of a single point.
+    eta
+        Multiplies the noise of :meth:`Chain.reverse`.
+    last_std
+        Of noise that is added in the last step. Without it its candidates are all alike, and it is not guided.
+
+    Raises
+    ------
+    ValueError
+        For a negative `eta` or `last_std`.
+    """
+
+    chain: Chain
+    data: Field
+    shape: tuple[int, ...] = eqx.field(static=True)
+    eta: Any
+    last_std: Any
+
+    def __init__(self, chain: Chain, data: Field, shape: tuple[int, ...], *, eta: Any = 1.0, last_std: Any = 0.0):
+        not_negative("eta", eta)
+        not_negative("last_std", last_std)
+        self.chain, self.data, self.shape, self.eta, self.last_std = chain, data, tuple(shape), eta, last_std
+
+    @property
+    def steps(self) -> int:
+        """The chain's."""
+        return len(self.chain)
+
+    @property
+    def random(self) -> bool:
+        """Whether candidates differ: there is noise in some step."""
+        settings = (self.eta, self.last_std)
+        return any(not known(one) or one > 0 for one in settings)
+
+    def start(self, key: Array, n: int) -> Array:
+        """Standard normal points."""
+        return jax.random.normal(key, (n, *self.shape))
+
+    def predict(self, x: Array, t: Any) -> Array:
+        """The data prediction."""
+        return self.data(x, self.chain.times[jnp.maximum(t - 1, 0)])
+
+    def law(self, x: Array, predicted: Array, t: Any) -> tuple[Array, Array]:
+        """Mean and standard deviation of the next points."""
+        mean, std = self.chain.reverse(x, predicted, t - 1, self.eta)
+        return mean, jnp.where(t == 1, self.last_std, std)
+
+    def draw(self, key: Array, x: Array, predicted: Array, t: Any, n: int) -> Array:
+        """Candidates."""
+        mean, std = self.law(x, predicted, t)
+        noise = jax.random.normal(key, (len(x), n, *x.shape[1:]), x.dtype)
+        return (mean[:, None] + std * noise).astype(x.dtype)
+
+    def complete(self, x: Array, predicted: Array, key: Array | None = None) -> Array:
+        """The data prediction itself."""
+        return predicted
+
+
+class MaskedReverse(eqx.Module):
+    r"""The reverse of a masked diffusion of sequences, each hidden token revealed independently.
+
+    Parameters
+    ----------
+    denoise
+        A function `(x, m)` of sequences `(n, L)` and the probability of a mask at their level: logits `(n, L, K)`.
+        What is said of tokens that are seen does not count.
+    masks
+        These probabilities at levels 0 to `T`, the first one zero, rising.
+    length
+        Of a sequence, :math:`L`.
+    mask
+        The number of a hidden token, :math:`K`.
+
+    Raises
+    ------
+    ValueError
+        For masks that do not rise from zero, to at most one.
+    """
+
+    denoise: Field
+    masks: Float[Array, " T1"]
+    length: int = eqx.field(static=True)
+    mask: int = eqx.field(static=True)
+
+    def __init__(self, denoise: Field, masks: Any, length: int, mask: int):
+        self.denoise, self.masks, self.length, self.mask = denoise, jnp.asarray(masks), length, mask
+        if self.masks.ndim != 1 or len(self.masks) < 2:
+            raise ValueError(f"masks must be a vector for levels 0 to T, T at least 1: given shape {self.masks.shape}.")
+        decreasing("the chance that a token is seen", None if not known(masks) else 1 - self.masks)
+        if known(masks) and not (self.masks[0] == 0 and self.masks[-1] <= 1):
+            raise ValueError(f"masks must rise from 0 to at most 1: given {masks}.")
+
+    @property
+    def steps(self) -> int:
+        """As many as there are levels above the data's."""
+        return len(self.masks) - 1
+
+    @property
+    def random(self) -> bool:
+        """Candidates differ."""
+        return True
+
+    def start(self, key: Array, n: int) -> Int[Array, "n L"]:
+        """Sequences with nothing to be seen."""
+        return jnp.full((n, self.length), self.mask)
+
+    def predict(self, x: Array, t: Any) -> Float[Array, "n L K"]:
+        """The probabilities of each token."""
+        return token_probabilities(self.denoise(x, self.masks[t]), x, mask=self.mask)
+
+    def draw(self, key: Array, x: Array, predicted: Array, t: Any, n: int) -> Array:
+        """Candidates."""
+        uniform = jax.random.uniform(key, (len(x), n, self.length), predicted.dtype)
+        stay = self.masks[t - 1] / self.masks[t]
+        return revealed(uniform, x[:, None], predicted[:, None], stay, mask=self.mask)
+
+    def complete(self, x: Array, predicted: Array, key: Array | None = None) -> Array:
+        """Hidden tokens as is most probable, or drawn."""
+        return filled(x, predicted, mask=self.mask, key=key)
+
+
+class Guided(eqx.Module):
+    r"""Gradient guidance: the kernel's mean is moved by :math:`s_t^2 \nabla v_t(x_t) / a`.
+
+    For values that have a gradient, such as a :class:`PosteriorMean`'s of a smooth reward: a method of its own, and a
+    proposal for :func:`svdd_sample`, which corrects it by `log_ratio`.
+
+    Parameters
+    ----------
+    kernel
+        The kernel.
+    value
+        Of points and their level.
+    temperature
+        :math:`a > 0`.
+    """
+
+    kernel: GaussianReverse
+    value: Callable[[Array, Any], Array]
+    temperature: Any
+
+    def __init__(self, kernel: GaussianReverse, value: Callable[[Array, Any], Array], temperature: Any):
+        positive("temperature", temperature)
+        self.kernel, self.value, self.temperature = kernel, value, temperature
+
+    @property
+    def steps(self) -> int:
+        """The kernel's."""
+        return self.kernel.steps
+
+    @property
+    def random(self) -> bool:
+        """As the kernel."""
+        return self.kernel.random
+
+    def start(self, key: Array, n: int) -> Array:
+        """As the kernel."""
+        return self.kernel.start(key, n)
+
+    def predict(self, x: Array, t: Any) -> tuple[Array, Array]:
+        """The data prediction, and the gradient of the value."""
+        slope = jax.grad(lambda x: jnp.sum(self.value(x, t)))(x)
+        return self.kernel.predict(x, t), slope
+
+    def _shift(self, predicted: tuple[Array, Array], std: Array) -> Array:
+        return std**2 / self.temperature * predicted[1]
+
+    def draw(self, key: Array, x: Array, predicted: tuple[Array, Array], t: Any, n: int) -> Array:
+        """Candidates."""
+        shift = self._shift(predicted, self.kernel.law(x, predicted[0], t)[1])
+        return self.kernel.draw(key, x, predicted[0], t, n) + shift[:, None]
+
+    def complete(self, x: Array, predicted: tuple[Array, Array], key: Array | None = None) -> Array:
+        """As the kernel."""
+        return self.kernel.complete(x, predicted[0], key)
+
+    def log_ratio(self, x: Array, predicted: tuple[Array, Array], candidates: Array, t: Any) -> Float[Array, "n m"]:
+        """The log density of the kernel less that of the guided one, of candidates."""
+        mean, std = self.kernel.law(x, predicted[0], t)
+        shift = self._shift(predicted, std)[:, None]
+        z = candidates - mean[:, None] - shift / 2
+        # without noise there is no shift, and so no difference
+        ratio = -(z * shift) / jnp.where(std > 0, std, 1.0) ** 2
+        return jnp.sum(ratio, axis=tuple(range(2, candidates.ndim)))
