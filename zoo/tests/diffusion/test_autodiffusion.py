@@ -28,6 +28,7 @@ from dini_zoo.diffusion.autodiffusion import (
     spaced,
 )
 from dini_zoo.diffusion.autodiffusion.experiment import experiment
+from dini_zoo.diffusion.autodiffusion.study import Settings
 from dini_zoo.diffusion.chains import Chain
 from dini_zoo.diffusion.distances import Moments, frechet_distance
 from dini_zoo.diffusion.networks import ResidualNetwork
@@ -249,4 +250,4 @@ def test_examples(module):
 
 @pytest.mark.slow
 def test_bars_of_the_full_run():
-    assert_bars_met("autodiffusion", experiment)
+    assert_bars_met("autodiffusion", experiment, Settings(transfer=True))
