@@ -320,3 +320,16 @@ def test_failures_are_raised_in_words():
     assert caught.value.status == Status.DUAL_INFEASIBLE
     with pytest.raises(dini.SolveError, match=r"NOT_CONVEX.*positive semidefinite"):
         solve(Q=-jnp.eye(1), lower=0.0, upper=1.0)
+
+
+def test_the_state_of_other_data_is_not_taken():
+    """The state holds the program: one of another would lead to that one's solution."""
+    (one, *_), (other, x, _) = program(0), program(2)
+    programs = [dini.QuadraticProgram(**{name: jnp.asarray(data[name]) for name in NAMES}) for data in (one, other)]
+    start = programs[0].start()
+    how = {"on_failure": "ignore", "return_state": True}
+    begun = dini.solve(programs[0], dini.InteriorPoint(max_steps=3), start, **how)
+    found = dini.solve(programs[1], dini.InteriorPoint(max_steps=100), start, state=begun.state, **how)
+    np.testing.assert_allclose(found.x.primal, x, atol=1e-9)
+    again = dini.solve(programs[0], dini.InteriorPoint(max_steps=100), start, state=begun.state, **how)
+    assert again.stats.steps < dini.solve(programs[0], dini.InteriorPoint(), start).stats.steps

@@ -182,6 +182,12 @@ class InteriorPoint(Solver):
         least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 
+    def accepts_state(self, problem: Any, x: Tree, state: State) -> jax.Array:
+        """Return whether the state is one of this program: it holds the data."""
+        del x
+        same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (scaled(problem), state.data)), strict=True)]
+        return functools.reduce(jnp.logical_and, same)
+
     def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:
         """Return a linear solver that holds the factor of the step onto the active set."""
         data, guess = state.data, state.guess
