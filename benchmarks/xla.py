@@ -19,6 +19,8 @@ from report import digits, one_core, table, write
 ROUNDS = 3
 #: which workloads a place is for
 PLACES = {
+    "quasi-Newton: value": ("BFGS Powell", "L-BFGS Powell", "BFGS trigonometric"),
+    "gradient descent: value": ("gradient descent Powell", "gradient descent trigonometric"),
     "BFGS: products": ("BFGS wood", "BFGS trigonometric", "BFGS 100"),
     "elimination": ("Newton 4", "Newton batch", "Gauss-Newton batch"),
     "pivots": ("root 4", "root batch"),
@@ -40,6 +42,12 @@ def wood(x):
     a, b, c, d = x
     valleys = 100 * (b - a**2) ** 2 + (1 - a) ** 2 + 90 * (d - c**2) ** 2 + (1 - c) ** 2
     return valleys + 10.1 * ((b - 1) ** 2 + (d - 1) ** 2) + 19.8 * (b - 1) * (d - 1)
+
+
+def powell(x):
+    """Return the extended function."""
+    a, b, c, d = x[0::4], x[1::4], x[2::4], x[3::4]
+    return jnp.sum((a + 10 * b) ** 2 + 5 * (c - d) ** 2 + (b - 2 * c) ** 4 + 10 * (a - d) ** 4)
 
 
 def trigonometric(x):
@@ -71,6 +79,16 @@ def workloads():
     return {
         "BFGS 100": (minimize(dini.BFGS(), rosenbrock), -jnp.ones(100)),
         "BFGS wood": (minimize(dini.BFGS(), wood), jnp.array([-3.0, -1.0, -3.0, -1.0])),
+        "BFGS Powell": (minimize(dini.BFGS(), powell), jnp.tile(jnp.array([3.0, -1.0, 0.0, 1.0]), 25)),
+        "L-BFGS Powell": (minimize(dini.LBFGS(), powell), jnp.tile(jnp.array([3.0, -1.0, 0.0, 1.0]), 25)),
+        "gradient descent Powell": (
+            minimize(dini.GradientDescent(max_steps=200), powell),
+            jnp.tile(jnp.array([3.0, -1.0, 0.0, 1.0]), 25),
+        ),
+        "gradient descent trigonometric": (
+            minimize(dini.GradientDescent(max_steps=200), trigonometric),
+            jnp.full(50, 0.02),
+        ),
         "BFGS trigonometric": (minimize(dini.BFGS(), trigonometric), jnp.full(50, 0.02)),
         "Gauss-Newton batch": (jax.vmap(full), starts(2)),
         "Newton 4": (newton, 0.5 * jnp.ones(4)),

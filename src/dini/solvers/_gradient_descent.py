@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees
+from .. import trees, xla
 from ..checks.settings import require_positive
 from ..conditions._descent import inverse_curvature
 from ..functions import as_function
@@ -131,7 +131,7 @@ class GradientDescent(Solver):
             return trees.axpy(-eta, gradient, x), new
 
         trial = trees.axpy(-state.step_size, state.gradient, x)
-        value, gradient = problem.value_and_gradient(trial, *args)
+        value, gradient = xla.once(problem.value_and_gradient(trial, *args), "gradient descent: value")
         value = value.astype(state.value.dtype)
         # of the start that is the first trial nothing is known
         first = state.steps == 0

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ... import trees
+from ... import trees, xla
 from ...loop import met, threshold
 from ...status import Status
 from ...trees import Scalar, Tree
@@ -102,7 +102,7 @@ class QuasiNewton(Solver):
         old = self.line_search.bracket(*old)
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
-        value, gradient = problem.value_and_gradient(trial, *args)
+        value, gradient = xla.once(problem.value_and_gradient(trial, *args), "quasi-Newton: value")
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
         size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
