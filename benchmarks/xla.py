@@ -46,7 +46,7 @@ def wood(x):
 
 def powell(x):
     """Return the extended function."""
-    a, b, c, d = x[0::4], x[1::4], x[2::4], x[3::4]
+    a, b, c, d = x.reshape(-1, 4).T
     return jnp.sum((a + 10 * b) ** 2 + 5 * (c - d) ** 2 + (b - 2 * c) ** 4 + 10 * (a - d) ** 4)
 
 
