@@ -26,11 +26,11 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import scipy.optimize  # noqa: E402
-from dini.solvers._first_then import FirstThen  # noqa: E402
 from mgh_functions import FUNCTIONS  # noqa: E402
 
 import dini  # noqa: E402
 from dini.defaults import Default  # noqa: E402
+from dini.solvers.shared._first_then import FirstThen  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 LIMIT = 2000

@@ -1,4 +1,4 @@
-"""What each place of `dini/xla.py` buys: the same solve with it and without.
+"""What each place of `src/dini/xla.py` buys: the same solve with it and without.
 
     python benchmarks/xla.py
 

@@ -217,9 +217,9 @@ def iterate(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor:
 
     A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
     whose steps may make the point worse returns the best one when it fails. A solver for a fixed number of steps
-    (:class:`dini.solvers._resumed.Counted`) takes these.
+    (:class:`dini.solvers.shared._resumed.Counted`) takes these.
     """
-    if getattr(solver, "count", None) is not None:
+    if getattr(solver, "steps_to_take", None) is not None:
         return _take(problem, solver, x, args, monitor)
     start = begin(problem, solver, x, args, monitor)
     body = lambda now: proceed(problem, solver, now, args, monitor)
@@ -235,12 +235,12 @@ def _take(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: A
     """Take so many steps, whatever a test says; one that is not finite is not taken, and the last."""
 
     def body(now: Outcome) -> Outcome:
-        going = _going(now) & (now.steps < solver.count)
-        new = _advance(problem, solver, now, args, monitor, solver.count, going)
+        going = _going(now) & (now.steps < solver.steps_to_take)
+        new = _advance(problem, solver, now, args, monitor, solver.steps_to_take, going)
         return new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
 
     start = _start(problem, solver, x, args, monitor)
-    end = jax.lax.while_loop(lambda now: _going(now) & (now.steps < solver.count), body, start)
+    end = jax.lax.while_loop(lambda now: _going(now) & (now.steps < solver.steps_to_take), body, start)
     return _believed(problem, solver, _asked_for(end), args)
 
 

@@ -165,7 +165,8 @@ def solve(
     ----------
     problem
         What is solved: :class:`dini.Minimize`, :class:`dini.LeastSquares`, :class:`dini.Root`,
-        :class:`dini.FixedPoint`, :class:`dini.Composite`.
+        :class:`dini.FixedPoint`, :class:`dini.Composite`, :class:`dini.QuadraticProgram`,
+        :class:`dini.NonlinearProgram`.
     solver
         How: a solver of :mod:`dini.solvers`, or a function ``(problem, init, *args) -> x``.
     init
@@ -225,7 +226,9 @@ def solve(
         check_on_failure(on_failure)
     if not isinstance(differentiation, Differentiation):  # pyright: ignore[reportUnnecessaryIsInstance]
         given = f"the class {differentiation.__name__}" if isinstance(differentiation, type) else repr(differentiation)
-        raise TypeError(f"differentiation must be Implicit(), OneStep() or Unrolled(): given {given}.")
+        raise TypeError(
+            f"differentiation must be Implicit(), OneStep(), Unrolled() or another mode of dini's: given {given}."
+        )
     if monitor is not None:
         check_monitor(monitor)
     if state is not None or time_limit is not None:
@@ -421,8 +424,8 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Tree = None, nam
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite or NonlinearProgram: given "
-            f"{problem!r}. For a plain function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
+            "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite, QuadraticProgram or "
+            f"NonlinearProgram: given {problem!r}. For a plain function use dini.minimize, dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         raise TypeError(

@@ -31,7 +31,7 @@ FLOORS = [
     (("conditions",), "optimality mappings, a few lines of mathematics each"),
     (("problems", "solution"), "a function, its parts, its condition; what comes back"),
     (("loop", "monitors"), "the one loop that drives all solvers, and watching it from outside"),
-    (("differentiation",), "the rule, the only place that knows `custom_jvp`, and the modes"),
+    (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),
     (("defaults",), "the choice of who does not choose"),
     (("solve",), "the road"),

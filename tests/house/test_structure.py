@@ -62,7 +62,7 @@ def test_the_compiler_has_one_place():
     assert users == {"xla.py"}
 
 
-def test_only_the_engine_knows_custom_rules():
+def test_custom_rules_are_few_and_known():
     """custom_jvp appears in the engine and where a part has a rule of its own; custom_vjp nowhere."""
     users = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if "jax.custom_jvp" in p.read_text()}
     assert users == {

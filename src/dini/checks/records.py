@@ -1,4 +1,4 @@
-"""What problems, sets, penalties, solvers and conditions are: frozen dataclasses of settings, as pytrees."""
+"""What problems, sets, penalties, conditions, modes and solvers are: frozen dataclasses of settings, as pytrees."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ..trees import Tree
 
 
 class Condition:
-    """Base of the conditions; subclasses are frozen dataclasses registered as pytrees."""
+    """Base of the conditions; subclasses stand under the decorator ``record``."""
 
     #: whether the derivative of the condition has the kinks of the problem's projection or proximal operator
     kinked: bool = True

@@ -84,7 +84,7 @@ def implicit(
     Parameters
     ----------
     run
-        The solver, a pure function (see :class:`dini.hoist`). It is called through the rule at every order of
+        The solver, a pure function (see :class:`dini.functions.hoist`). It is called through the rule at every order of
         differentiation.
     constants
         What the solver uses and the condition does not; it has no derivative.

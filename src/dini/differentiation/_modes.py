@@ -29,7 +29,7 @@ from ._unrolled import LEAST, MOST, RUNAWAY, tested_unrolled
 
 
 class Differentiation:
-    """Base of the modes; subclasses are frozen dataclasses registered as pytrees."""
+    """Base of the modes; subclasses stand under the decorator ``record``."""
 
     def run(
         self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
@@ -282,8 +282,8 @@ class Unrolled(Differentiation):
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)
         steps = self.steps
-        if getattr(solver, "count", None) is not None:
-            steps, solver = solver.count, solver.solver
+        if getattr(solver, "steps_to_take", None) is not None:
+            steps, solver = solver.steps_to_take, solver.solver
         outcome = iterate_differentiably(problem, solver, x, args, monitor, steps=steps, checkpoint=self.checkpoint)
         return _mark(self._tested(outcome, problem, solver, x, args, on_failure, steps), on_failure)
 
@@ -331,7 +331,7 @@ def _last_steps(
 ) -> Outcome:
     """Solve as a constant, and take so many plain steps more, which are differentiated."""
     _require_step(solver, "Unrolled(last=...)")
-    total = getattr(solver, "count", None)
+    total = getattr(solver, "steps_to_take", None)
     before = solver if total is None else solver.fewer(count)
     outcome = constant(partial(_forward, monitor=monitor), problem, before, x, args)
     again = lambda x, _: (solver.differentiable_step(problem, x, outcome.state, *args), None)

@@ -19,7 +19,7 @@ from ..trees import Tree
 
 
 class Penalty(Separable):
-    """Base of the penalties; subclasses are frozen dataclasses registered as pytrees."""
+    """Base of the penalties; subclasses stand under the decorator ``record``."""
 
     #: whether the penalty is a convex function; if not, its proximal operator need not be nonexpansive
     convex: bool = True

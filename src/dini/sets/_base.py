@@ -21,7 +21,7 @@ from ._scalar import norm
 
 
 class Set(Separable):
-    """Base of the sets; subclasses are frozen dataclasses registered as pytrees."""
+    """Base of the sets; subclasses stand under the decorator ``record``."""
 
     #: whether the set is convex; if not, its projection need not be unique or nonexpansive
     convex: bool = True

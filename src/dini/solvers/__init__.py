@@ -1,4 +1,4 @@
-"""How a problem is solved: one method a file, all of one shape (``init``, ``step``, an error against ``tol``)."""
+"""How a problem is solved: one method a file, all of one shape (``init``, ``step``, an error, a test)."""
 
 from typing import TYPE_CHECKING
 

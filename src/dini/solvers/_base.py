@@ -15,7 +15,16 @@ from .. import trees
 from ..checks.hints import missing_method
 from ..checks.records import record
 from ..checks.settings import require_count, require_number, require_positive
-from ..problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root, check_unknown
+from ..problems import (
+    Composite,
+    FixedPoint,
+    LeastSquares,
+    Minimize,
+    NonlinearProgram,
+    QuadraticProgram,
+    Root,
+    check_unknown,
+)
 from ..status import Status
 from ..trees import Tree
 from .shared._by_hand import by_hand
@@ -27,7 +36,8 @@ class Solver:
 
     This is all that the rest of dini knows of a solver. A subclass, under the decorator :func:`dini.solver`, defines
     :meth:`init` and :meth:`step`; everything else has a default: the attributes below, which may be properties of the
-    settings, and the methods :meth:`check`, :meth:`accepts_state`, :meth:`last_value`, :meth:`derivative_solver`.
+    settings, and the methods :meth:`check`, :meth:`accepts_state`, :meth:`last_value`, :meth:`derivative_solver` and
+    :meth:`untested`.
 
     A state is a named tuple with a scalar field ``error``, an optimality measure (infinity before the first step), and,
     where the solver can detect its own failure, a field ``status``. A solve ends where
@@ -37,7 +47,7 @@ class Solver:
     The scale is the error of a point that is wrong by as much as the solution's own size, so that ``rtol`` is about
     the relative error of ``x``, in whatever units the problem is stated; the steps show it. The rounding is what a few
     units in the last place of ``x`` do to the error. A field ``scales`` of the state holds both; without one the error
-    is taken for a relative one, with the scale one.
+    is taken for a relative one, with the scale one and no rounding. With ``rtol=0``, ``atol`` is all that counts.
     One step evaluates the problem's function about once, so that no loop hides in it: a line search spreads its
     trials over steps.
 
@@ -257,6 +267,8 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _suggest(problem: Any) -> str:
+    if isinstance(problem, QuadraticProgram):
+        return "Use InteriorPoint."
     if isinstance(problem, NonlinearProgram):
         return "Use NonlinearInteriorPoint."
     if isinstance(problem, Composite):

@@ -1,4 +1,4 @@
-"""What a step of Gauss and Newton shows of the units of residuals and unknowns, see :mod:`dini.solvers._steps`."""
+"""What a step of Gauss and Newton shows of the units of residuals and unknowns, see ``_steps.py``."""
 
 from __future__ import annotations
 

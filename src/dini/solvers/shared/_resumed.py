@@ -63,7 +63,7 @@ class Counted:
     """A solver that takes exactly so many steps. All else is the solver's own."""
 
     solver: Any
-    count: int = field(metadata={"static": True})
+    steps_to_take: int = field(metadata={"static": True})
 
     #: a point that meets the stopping test is moved on
     stops = False
@@ -71,10 +71,10 @@ class Counted:
     @property
     def max_steps(self) -> int:
         """The number of steps."""
-        return self.count
+        return self.steps_to_take
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("solver", "count"):
+        if name.startswith("__") or name in ("solver", "steps_to_take"):
             raise AttributeError(name)
         return getattr(self.solver, name)
 
@@ -84,7 +84,7 @@ class Counted:
 
     def fewer(self, count: int) -> Counted:
         """Return the solver that takes so many steps less."""
-        return dataclasses.replace(self, count=self.count - count)
+        return dataclasses.replace(self, steps_to_take=self.steps_to_take - count)
 
 
 def fitting(state: Any, fresh: Any, solver: Any) -> Any:
