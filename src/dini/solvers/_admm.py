@@ -48,17 +48,17 @@ class ADMM(Solver):
 
     .. math::
         \begin{aligned}
-        x &\leftarrow \arg\min_x f(x) + \langle y, Kx\rangle + \tfrac\rho2\|Kx - z\|^2, \\
-        v &= \alpha Kx + (1 - \alpha) z, \\
-        z &\leftarrow \mathrm{prox}_{h/\rho}(v + y/\rho), \\
-        y &\leftarrow y + \rho(v - z).
+        x &\leftarrow \arg\min_x f(x) + \langle y, Kx\rangle + \tfrac\rho2\|Kx - z\|^2, \qquad (1) \\
+        v &= \alpha Kx + (1 - \alpha) z, \qquad (2) \\
+        z &\leftarrow \mathrm{prox}_{h/\rho}(v + y/\rho), \qquad (3) \\
+        y &\leftarrow y + \rho(v - z). \qquad (4)
         \end{aligned}
 
-    The first line is one linear system with the matrix :math:`\nabla^2 f + \rho K^\top K`, which must be positive
-    definite: up to ``dense_limit`` unknowns it is factorized once (and again when :math:`\rho` changes), above it is
-    solved by conjugate gradients. Every 25 steps :math:`\rho` is changed where one residual is more than three times
-    the other. The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`w (Kx - z)` together, with the
-    weight and the scale of :class:`CondatVu`'s.
+    (1) is one linear system with the matrix :math:`\nabla^2 f + \rho K^\top K`, which must be positive definite: up to
+    ``dense_limit`` unknowns it is factorized once (and again when :math:`\rho` changes), above it is solved by
+    conjugate gradients. Every 25 steps :math:`\rho` is changed where one residual is more than three times the other.
+    The error is the norm of :math:`\nabla f(x) + K^\top y` and :math:`w (Kx - z)` together, with the weight and the
+    scale of :class:`CondatVu`'s.
 
     A ``g`` goes behind the operator: ``h`` a :class:`dini.penalties.Product` and ``K`` with the identity as one output.
 
@@ -159,6 +159,7 @@ class ADMM(Solver):
         """Take one step."""
         rho, z, y = state.weight, state.copy, x.dual
         pull = lambda v: problem.adjoint(v, x.primal, *args)
+        # (1), from the last x on: (f'' + rho K'K) move = right = -(f'(x) + K'(y + rho (K x - z)))
         away = trees.axpy(rho, trees.sub(state.image, z), y)
         right = trees.neg(trees.add(state.gradient, pull(away)))
         if state.factor is None:
@@ -172,9 +173,12 @@ class ADMM(Solver):
         primal = trees.add(x.primal, move)
         image, gradient = problem.image(primal, *args), problem.smooth_gradient(primal, *args)
 
+        # (2): v = relaxed, K x = image
         relaxed = trees.add(trees.scale(self.relaxation, image), trees.scale(1 - self.relaxation, z))
         argument = trees.axpy(1 / rho, y, relaxed)
+        # (3): the new z = copy
         copy = problem.outer_prox(argument, 1 / rho)
+        # (4), since argument = v + y / rho
         dual = trees.scale(rho, trees.sub(argument, copy))
 
         adjoint = pull(dual)

@@ -43,11 +43,18 @@ class State(NamedTuple):
 class Anderson(Solver):
     r"""Anderson acceleration of :math:`x = T(x)`, types I and II.
 
-    With residuals :math:`r_k = T(x_k) - x_k` and the differences :math:`\Delta R, \Delta X` of the last ``history``
-    steps, the next point is :math:`x_k + \beta r_k - (\Delta X + \beta \Delta R)\gamma`. Type II minimizes
-    :math:`\|r_k - \Delta R\gamma\|`; type I solves :math:`\Delta X^\top (r_k - \Delta R\gamma) = 0`, as Broyden's good
-    method. The differences are scaled to unit length, and in type II directions that are dependent to working precision
-    are left out of the small least-squares problem, so that no ridge blurs it.
+    With the differences :math:`\Delta X` of points and :math:`\Delta R` of residuals in the last ``history`` steps,
+
+    .. math::
+        \begin{aligned}
+        r_k &= T(x_k) - x_k, \qquad (1) \\
+        \gamma &= \arg\min_\gamma \|r_k - \Delta R\gamma\| \quad\text{(type II)}, \qquad (2) \\
+        0 &= \Delta X^\top (r_k - \Delta R\gamma) \quad\text{(type I, as Broyden's good method)}, \qquad (3) \\
+        x_{k+1} &= x_k + \beta r_k - (\Delta X + \beta \Delta R)\gamma . \qquad (4)
+        \end{aligned}
+
+    The differences are scaled to unit length, and in type II directions that are dependent to working precision are
+    left out of the small least-squares problem, so that no ridge blurs it.
 
     Where the residual is not finite or exceeds ``growth`` times the smallest so far, the differences are dropped, the
     method goes back to the best point, and mixes with half the :math:`\beta` from there. The error is :math:`\|T(x) -
@@ -117,6 +124,7 @@ class Anderson(Solver):
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once and mix."""
+        # (1): r_k = residual
         residual = trees.sub(problem.map(x, *args), x)
         dtype = state.error.dtype
         error = trees.norm(residual).astype(dtype)
@@ -132,7 +140,7 @@ class Anderson(Solver):
         factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
         beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
         if self.type == 2:
-            # what the next point takes of a difference; the factor changes only where all of them are forgotten
+            # what (4) takes of a difference; the factor changes only where all of them are forgotten
             move = trees.axpy(beta, change, move)
         points = _stored.put(state.points, slot, move, known)
         residuals = _stored.put(state.residuals, slot, change, known)
@@ -147,8 +155,10 @@ class Anderson(Solver):
         gram = jnp.where(here[None, :], column[:, None], jnp.where(here[:, None], row, state.gram)).astype(dtype)
         used = jnp.arange(self.history, dtype=jnp.int32) < jnp.where(lost | full, 0, state.count)
         right = _stored.products(residuals if self.type == 2 else points, residual)
+        # (2): gram = dR'dR, right = dR'r_k; (3): gram = dX'dR, right = dX'r_k
         gamma = self._weights(gram, squares, right, used).astype(dtype)
 
+        # (4): taken = (dX + beta dR) gamma; in type II points holds dX + beta dR, in type I dX
         taken = _stored.combine(points, gamma, x)
         if self.type == 1:
             taken = trees.axpy(beta, _stored.combine(residuals, gamma, x), taken)
@@ -175,6 +185,7 @@ class Anderson(Solver):
         sizes = jnp.diagonal(gram) if self.type == 2 else jnp.where(used, squares[1], 0)
         scale = jnp.where(sizes > 0, jax.lax.rsqrt(jnp.where(sizes > 0, sizes, 1)), 0)
         if self.type == 2:
+            # (2), its normal equations with columns of length one
             return scale * _least_norm(gram * scale[None, :] * scale[:, None], right * scale)
         lengths = jnp.where(used, squares[0], 0)
         rows = jnp.where(lengths > 0, jax.lax.rsqrt(jnp.where(lengths > 0, lengths, 1)), 0)
@@ -183,6 +194,7 @@ class Anderson(Solver):
         # signed like the diagonal, so that the shift does not cancel it
         shift = _shift(matrix) * jnp.where(jnp.diagonal(matrix) < 0, -1, 1)
         matrix = matrix + jnp.diag(jnp.where(used, shift, 1.0)).astype(matrix.dtype)
+        # (3)
         return scale * jnp.linalg.solve(matrix, jnp.where(used, right * rows, 0))
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:

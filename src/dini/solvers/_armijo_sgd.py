@@ -25,14 +25,18 @@ class ArmijoSGD(Stochastic):
 
     .. math::
         \begin{aligned}
-        f_b(x^+) &\le f_b(x) - \tfrac{c}{\eta}\|x - x^+\|^2, \\
-        x^+ &= \Pi_C(x - \eta\nabla f_b(x)) ,
+        f_b(x^+) &\le f_b(x) - \tfrac{c}{\eta}\|x - x^+\|^2, \qquad (1) \\
+        x^+ &= \Pi_C(x - \eta\nabla f_b(x)) , \qquad (2)
         \end{aligned}
 
     which without constraint is Armijo's condition (where the two values differ by rounding errors only, the mean of the
-    gradients at both ends gives their difference); then the momentum :math:`\beta v` of the last move is added. Where a
-    model can fit all batches at once (interpolation), this converges like gradient descent on all data. The trials of a
-    step are made on its batch, in the step. The error is that of :class:`OptaxSolver`, at the point before the step.
+    gradients at both ends gives their difference). The new point has the momentum of the last move ``v`` as well,
+
+    .. math:: \Pi_C(x^+ + \beta v) . \qquad (3)
+
+    Where a model can fit all batches at once (interpolation), this converges like gradient descent on all data. The
+    trials of a step are made on its batch, in the step. The error is that of :class:`OptaxSolver`, at the point before
+    the step.
 
     Parameters
     ----------
@@ -93,8 +97,10 @@ class ArmijoSGD(Stochastic):
         error = optimality(problem, x, value, gradient).astype(dtype)
         first = jnp.minimum(self.growth * state.step_size, self.max_step_size)
         eta, found = self._search(problem, x, value, gradient, first.astype(dtype), args)
+        # (2): x^+ = new
         new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
         if self.momentum:
+            # (3): v = velocity
             new = problem.prox(trees.axpy(self.momentum, state.velocity, new), 1.0)
         scales = steepest(state.scales, error)
         new = trees.where(met(self, x, error, scales), x, new)
@@ -112,6 +118,7 @@ class ArmijoSGD(Stochastic):
 
         def trial(now: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
             eta = now[0]
+            # (2): x^+ = new
             new = problem.prox(trees.axpy(-eta, gradient, x), 1.0)
             move = trees.sub(new, x)
             squared = trees.vdot(move, move)
@@ -124,6 +131,7 @@ class ArmijoSGD(Stochastic):
             # a difference of values that is as small as rounding says nothing; the mean of the slopes does
             change = jax.lax.cond(needed > slack, lambda: problem.value(new, *args) - value, slopes)
             moves = needed > 0
+            # (1): change = f_b(x^+) - f_b(x), needed = c |x - x^+|^2 / eta
             enough = (change <= -needed) & moves
             # where nothing moves any more, or nothing is finite, no shorter step helps
             going = ~enough & moves & jnp.isfinite(value) & (eta > least)

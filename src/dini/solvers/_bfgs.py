@@ -33,9 +33,17 @@ class Inverse(NamedTuple):
 class BFGS(QuasiNewton):
     r"""BFGS with a line search, for small unknowns: it keeps ``d**2`` numbers.
 
-    The inverse Hessian starts as :math:`\frac{s^\top y}{y^\top y} I`, or as the true one, and takes rank-two updates,
-    :math:`H \leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top` with :math:`\rho = 1/s^\top y`, at
-    the cost of one product with ``H``. Line search and error are those of :class:`LBFGS`.
+    The inverse Hessian starts as in (1), or as the true one, and takes rank-two updates with the steps ``s`` and the
+    changes ``y`` of the gradient, at the cost of one product with ``H``:
+
+    .. math::
+        \begin{aligned}
+        H &= \frac{s^\top y}{y^\top y} I, \qquad (1) \\
+        H &\leftarrow (I - \rho s y^\top) H (I - \rho y s^\top) + \rho s s^\top, \quad \rho = 1/s^\top y, \qquad (2) \\
+        p &= -H g . \qquad (3)
+        \end{aligned}
+
+    Line search and error are those of :class:`LBFGS`.
 
     Parameters
     ----------
@@ -100,16 +108,17 @@ class BFGS(QuasiNewton):
         flat_g, unravel = ravel_pytree(g)
         s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
+        # (1): H = scale I; the matrix of no pairs is the identity
         scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
         hg = scale * dot(model.matrix, flat)
         hg, hy = xla.once((hg, hg + scale * old), "BFGS: products")
         with_g_and_y = lambda v: inner_products([flat, y], v)
         weight = rho * (1 + rho * with_g_and_y(hy)[1])
         cross = rho * (hy[:, None] * s[None, :])
-        # H - u s' - s u' with the vector u below would be shorter, but fused multiply-adds make it unsymmetric: in
-        # single precision that costs many a solution
+        # (2), multiplied out; H - u s' - s u' with the vector u below would be shorter, but fused multiply-adds make it
+        # unsymmetric: in single precision that costs many a solution
         matrix = scale * model.matrix - cross - cross.T + weight * (s[:, None] * s[None, :])
-        # the same update applied to the product with g
+        # (3): p = -product, by (2) applied to the product with g
         u = rho * hy - weight / 2 * s
         product = hg - gram.sg * u - with_g_and_y(u)[0] * s
         direction = unravel(-product.astype(flat_g.dtype))

@@ -15,9 +15,13 @@ class Bisection(Bracketing):
     r"""Bisection, for scalar equations and arrays of them.
 
     Element ``i`` of the residual must depend on element ``i`` of the unknown alone, be continuous, and have different
-    signs at the ends of the bracket; the brackets of all elements are halved side by side, and the values at the end
-    tell where the equations are coupled. The error is the largest half width, a bound of the distance to a root. The
-    first step evaluates the lower ends, the second the upper ends, the third the starting point where it lies inside.
+    signs at the ends ``a`` and ``b`` of the bracket. The brackets of all elements are halved side by side,
+
+    .. math:: x = a + \tfrac12 (b - a), \qquad (1)
+
+    and the values at the end tell where the equations are coupled. The error is the largest half width, a bound of the
+    distance to a root. The first step evaluates the lower ends, the second the upper ends, the third the starting point
+    where it lies inside.
 
     Parameters
     ----------
@@ -39,4 +43,5 @@ class Bisection(Bracketing):
 
     def _propose(self, state: State, tol: Any) -> Any:
         del tol
+        # (1); the rest of it, and which end x replaces, is (1) and (2) of the base
         return jnp.full_like(state.a, 0.5)

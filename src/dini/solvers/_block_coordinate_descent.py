@@ -34,14 +34,21 @@ class State(NamedTuple):
 
 @solver
 class BlockCoordinateDescent(Solver):
-    r"""Cyclic block proximal gradient, :math:`x_j \leftarrow \mathrm{prox}_{\eta_j g_j}(x_j - \eta_j [\nabla f(x)]_j)`.
+    r"""Cyclic block proximal gradient.
+
+    .. math::
+        \begin{aligned}
+        x_j^+ &= \mathrm{prox}_{\eta_j g_j}(x_j - \eta_j [\nabla f(x)]_j), \qquad (1) \\
+        1/\eta_j &= \sigma (\|a_j\|^2 L_z + L_x), \qquad (2) \\
+        z &\leftarrow z + a_j (x_j^+ - x_j)^\top . \qquad (3)
+        \end{aligned}
 
     Blocks are the rows of an array where the objective is a :class:`dini.LinearComposite`, which keeps
-    :math:`z = A^\top x` up to date so that an epoch costs about two gradients; otherwise the leaves of the unknown,
-    each at the cost of a gradient. One step is one epoch. Each block's step size is one over the curvature of the
-    objective along it (:math:`\|a_j\|^2` times the largest curvature in ``z``, plus that in ``x`` where there is any,
-    all factors of the objective included), doubled for all blocks and the epoch undone if the objective rises. The
-    error is :math:`\|(x_j - x_j^+)/\eta_j\|_2` over the epoch.
+    :math:`z = A^\top x` up to date by (3) so that an epoch costs about two gradients; otherwise the leaves of the
+    unknown, each at the cost of a gradient. One step is one epoch. Each block's step size is one over the curvature of
+    the objective along it (for rows (2), with the largest curvatures :math:`L_z` in ``z`` and :math:`L_x` in ``x``,
+    where there is any, all factors of the objective included). If the objective rises, :math:`\sigma`, at first one, is
+    doubled and the epoch undone. The error is :math:`\|(x_j - x_j^+)/\eta_j\|_2` over the epoch.
 
     Parameters
     ----------
@@ -153,6 +160,7 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
     # without curvature in x this part of the gradient is the same all along the epoch
     direct = None if fun.curved(z, x, *args) else in_x(z, x)
     top = curvature(lambda u: jax.grad(fun.outer)(u, x, *args), z)
+    # (2): sigma = safety, L_z = top, a_j = matrix[j]
     tops = safety * top * jnp.sum(matrix * matrix, axis=1)
     if direct is None:
         tops = tops + safety * curvature(lambda u: in_x(z, u), x)
@@ -164,12 +172,14 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
         row, eta = matrix[i], step_sizes[i]
         gradient = dot(row, jax.grad(fun.outer)(z, x, *args))
         gradient = gradient + (in_x(z, x)[i] if direct is None else direct[i])
+        # (1): j = i, x_j^+ = new
         forward = x[i] - eta * gradient
         if problem.constraint is not None:
             new = part.row(i, x).project(forward)
         else:
             new = forward if part is None else part.row(i, x).prox(forward, eta)
         move = new - x[i]
+        # (3)
         z = z + (jnp.outer(row, move) if x.ndim == 2 else row * move)
         return x.at[i].set(new), z, error + jnp.sum((move / eta) ** 2) + swallowed(x[i], forward, new, gradient)
 
@@ -191,6 +201,7 @@ def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) ->
 
         eta = _inverse(safety * curvature(gradient, leaf)).astype(leaf.dtype)
         slope = gradient(leaf)
+        # (1): x_j = leaf, x_j^+ = new
         forward = leaf - eta * slope
         new = jax.tree.leaves(problem.prox(at(forward), eta))[j]
         squared = squared + jnp.sum(((new - leaf) / eta) ** 2) + swallowed(leaf, forward, new, slope)

@@ -47,11 +47,30 @@ class Memory(NamedTuple):
 class Broyden(Solver):
     r"""Broyden's good method in limited memory, for roots and fixed points.
 
-    The Jacobian is updated by :math:`B \leftarrow B + (y - B s)\,s^\top / s^\top s` after each step ``s`` with change
-    ``y`` of the residual; the updates are kept as pairs of vectors, and are dropped when there are more than
-    ``history`` of them or a step fails. Of an unknown of no more than ``history`` numbers the inverse Jacobian itself
-    is updated, which is less work and needs no dropping. Steps are safeguarded as those of :class:`dini.Newton`. Each
-    trial is one step and one evaluation of the function. The error is :math:`\|F\|_2`.
+    The direction, and the update of the Jacobian after a step ``s`` with change ``y`` of the residual, are
+
+    .. math::
+        \begin{aligned}
+        p &= -B^{-1} F(x), \qquad (1) \\
+        B &\leftarrow B + \frac{(y - B s)\, s^\top}{s^\top s} . \qquad (2)
+        \end{aligned}
+
+    The updates are kept as pairs of vectors, the columns of ``Z`` and ``S``, and are dropped when there are more than
+    ``history`` of them or a step fails:
+
+    .. math::
+        \begin{aligned}
+        B &= B_0 (I + Z S^\top), \quad z = \frac{B_0^{-1} (y - B s)}{s^\top s}, \qquad (3) \\
+        B^{-1} &= \bigl(I - Z (I + S^\top Z)^{-1} S^\top\bigr) B_0^{-1} . \qquad (4)
+        \end{aligned}
+
+    Of an unknown of no more than ``history`` numbers the inverse Jacobian :math:`H = B^{-1}` itself is updated, which
+    is less work and needs no dropping:
+
+    .. math:: H \leftarrow H + \frac{(s - H y)\, s^\top H}{s^\top H y} . \qquad (5)
+
+    Steps are safeguarded as those of :class:`dini.Newton`. Each trial is one step and one evaluation of the function.
+    The error is :math:`\|F\|_2`.
 
     Parameters
     ----------
@@ -131,7 +150,7 @@ class Broyden(Solver):
             base = jax.lax.cond(fresh, lambda _: base_at(event), lambda _: memory.base, None)
             slots = jnp.arange(self.history, dtype=jnp.int32)
             along = jnp.where(slots < memory.count, _stored.products(memory.s, event.move), 0)
-            # what the inverse makes of the new column: B_0^{-1} (y - B s) / s's
+            # (2) as (3), what the inverse makes of the new column: s = event.move, y = event.change
             image = apply(memory.base, event.change)
             left = trees.sub(trees.sub(image, event.move), _stored.combine(memory.z, along, image))
             squared = trees.vdot(event.move, event.move)
@@ -149,6 +168,7 @@ class Broyden(Solver):
             p = apply(base, trees.neg(event.residual))
             used = slots < count
             small = jnp.eye(self.history, dtype=gram.dtype) + jnp.where(used[:, None] & used[None, :], gram, 0)
+            # (1) by (4): p was -B_0^{-1} F, gram = S'Z
             weights = jnp.linalg.solve(small, jnp.where(used, _stored.products(stored_s, p), 0))
             memory = Memory(base, stored_z, stored_s, gram.astype(memory.gram.dtype), count)
             # a multiple of the identity at the start knows one direction
@@ -174,8 +194,10 @@ def _direct(
     hy, sh = product(memory.matrix, y), product(memory.matrix.T, s)
     along = dot(s, hy)
     regular = jnp.abs(along) > jnp.finfo(dtype).eps * jnp.sqrt(dot(s, s) * dot(hy, hy))
+    # (2) as (5): H = memory.matrix, H y = hy, s'H = sh
     updated = memory.matrix + (s - hy)[:, None] * (sh / jnp.where(regular, along, 1))[None, :]
     take = event.accept & ~fresh & regular & jnp.all(jnp.isfinite(updated))
     matrix = jnp.where(take, updated, base)
     count = jnp.where(fresh, 0, memory.count + take.astype(memory.count.dtype))
+    # (1): B^{-1} = matrix
     return unravel(-product(matrix, residual).astype(flat.dtype)), Inverse(matrix, count), failed, fresh

@@ -16,8 +16,20 @@ class Chandrupatla(Bracketing):
     r"""Chandrupatla's method, for scalar equations and arrays of them.
 
     Inverse quadratic interpolation where the last three points say that the function is nearly straight, bisection
-    otherwise: as safe as :class:`dini.Bisection`, superlinear, and in most cases faster than Brent's method. Brackets,
-    their ends, and the error are those of :class:`dini.Bisection`.
+    otherwise: as safe as :class:`dini.Bisection`, superlinear, and in most cases faster than Brent's method. The trial
+    is :math:`a + t (b - a)`, with the last point ``a``, the end ``b`` on the other side of the root and the point ``c``
+    that the bracket has lost. Where (2) holds ``t`` is that of (3), and else one half:
+
+    .. math::
+        \begin{aligned}
+        \xi &= \frac{a - b}{c - b}, \quad \phi = \frac{f_a - f_b}{f_c - f_b}, \qquad (1) \\
+        \phi^2 &< \xi, \quad (1 - \phi)^2 < 1 - \xi, \qquad (2) \\
+        t &= \frac{f_a}{f_b - f_a} \frac{f_c}{f_b - f_c}
+        + \frac{c - a}{b - a} \frac{f_a}{f_c - f_a} \frac{f_b}{f_c - f_b} . \qquad (3)
+        \end{aligned}
+
+    A trial keeps a distance of half the tolerance from both ends. Brackets, their ends, and the error are those of
+    :class:`dini.Bisection`.
 
     Parameters
     ----------
@@ -45,9 +57,12 @@ class Chandrupatla(Bracketing):
     def _propose(self, state: State, tol: Any) -> Any:
         a, b, c, at_a, at_b, at_c = state.a, state.b, state.c, state.at_a, state.at_b, state.at_c
         safe = lambda d: jnp.where(d != 0, d, 1)
+        # (1): f_a = at_a, f_b = at_b, f_c = at_c
         xi = (a - b) / safe(c - b)
         phi = (at_a - at_b) / safe(at_c - at_b)
+        # (2)
         straight = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi) & (c != b) & (at_c != at_b) & (at_c != at_a)
+        # (3): t = inverse
         inverse = at_a / safe(at_b - at_a) * at_c / safe(at_b - at_c)
         inverse = inverse + (c - a) / safe(b - a) * at_a / safe(at_c - at_a) * at_b / safe(at_c - at_b)
         share = jnp.where(straight & jnp.isfinite(inverse), inverse, 0.5)

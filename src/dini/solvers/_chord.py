@@ -58,9 +58,13 @@ def apply_inverse(factor: Any, tree: Tree) -> Any:
 class Chord(Solver):
     r"""The chord method, Newton's with a Jacobian that is kept, for roots and fixed points.
 
-    The Jacobian is factorized at the start and again only where a step fails or reduces :math:`\|F\|` by less than a
-    factor of three (Shamanskii). Steps are safeguarded as those of :class:`dini.Newton`. Each trial is one step and one
-    evaluation of the function. The error is :math:`\|F\|_2`.
+    The direction is
+
+    .. math:: p_k = -F'(x_m)^{-1} F(x_k), \quad m \le k, \qquad (1)
+
+    where the Jacobian is factorized at the start and again only where a step fails or reduces :math:`\|F\|` by less
+    than a factor of three (Shamanskii). Steps are safeguarded as those of :class:`dini.Newton`. Each trial is one step
+    and one evaluation of the function. The error is :math:`\|F\|_2`.
 
     Parameters
     ----------
@@ -100,6 +104,7 @@ class Chord(Solver):
             factor, old = memory
             failed = ~event.accept & old
             refresh = failed | event.doubtful | (event.needed & (event.first | (event.slow & old)))
+            # (1): m = k where refresh holds
             factor = jax.lax.cond(refresh, lambda _: factorize(problem, event.x, args), lambda _: factor, None)
             # the factorization of this very point need not be renewed here
             old = jnp.where(refresh, False, old | event.accept)

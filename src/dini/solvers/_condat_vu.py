@@ -66,15 +66,24 @@ class CondatVu(Solver):
 
     .. math::
         \begin{aligned}
-        x^+ &= \mathrm{prox}_{\tau g}\bigl(x - \tau(\nabla f(x) + K^\top y)\bigr), \\
-        y^+ &= \mathrm{prox}_{\sigma h^*}\bigl(y + \sigma K(2x^+ - x)\bigr)
+        x^+ &= \mathrm{prox}_{\tau g}\bigl(x - \tau(\nabla f(x) + K^\top y)\bigr), \qquad (1) \\
+        y^+ &= \mathrm{prox}_{\sigma h^*}\bigl(y + \sigma K(2x^+ - x)\bigr), \qquad (2) \\
+        1/\tau &= L/2 + \sigma\|K\|^2, \qquad (3)
         \end{aligned}
 
-    with :math:`1/\tau = L/2 + \sigma\|K\|^2` and a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts
-    as the curvature of ``f`` at the start and is raised where the gradient turns out to change faster; :math:`\sigma`
-    moves until primal and dual residuals are of one size, relative to the gradients and the point, by less and less.
-    The error is the norm of the subgradients :math:`\partial g(x^+) + \nabla f(x^+) + K^\top y^+` and
-    :math:`w (\partial h^*(y^+) - Kx^+)` that the step leaves, where ``w`` is the size of the gradients over that of
+    (3) with a margin. :math:`\|K\|` is found by power iteration; :math:`L` starts as the curvature of ``f`` at the
+    start and is raised where the gradient turns out to change faster; :math:`\sigma` moves until primal and dual
+    residuals are of one size, relative to the gradients and the point, by less and less. The step leaves the
+    subgradients
+
+    .. math::
+        \begin{aligned}
+        \tfrac1\tau(x - x^+) - \nabla f(x) + \nabla f(x^+) - K^\top(y - y^+)
+        &\in \partial g(x^+) + \nabla f(x^+) + K^\top y^+, \qquad (4) \\
+        \tfrac1\sigma(y - y^+) - K(x - x^+) &\in \partial h^*(y^+) - Kx^+ . \qquad (5)
+        \end{aligned}
+
+    The error is the norm of (4) and ``w`` times (5) together, where ``w`` is the size of the gradients over that of
     :math:`Kx`, so that both are in units of a gradient. Its scale is the size of the gradients.
 
     A step costs one gradient of ``f``, one product with ``K`` and one with its adjoint, and no linear system.
@@ -144,16 +153,20 @@ class CondatVu(Solver):
         """Take one step."""
         dtype = state.error.dtype
         sigma, smoothness = state.dual_step, state.smoothness
+        # (3): L = smoothness, |K| = norm
         tau = _SAFE / jnp.maximum(smoothness / 2 + sigma * state.norm**2, jnp.finfo(dtype).tiny)
         slope = trees.add(state.gradient, state.adjoint)
+        # (1): x^+ = primal
         primal = problem.inner_prox(trees.axpy(-tau, slope, x.primal), tau)
         image = problem.image(primal, *args)
+        # (2): K (2 x^+ - x) = ahead, y^+ = dual
         ahead = trees.sub(trees.scale(2, image), state.image)
         dual = problem.conjugate_prox(trees.axpy(sigma, ahead, x.dual), sigma)
 
         gradient = problem.smooth_gradient(primal, *args)
         adjoint = problem.adjoint(dual, primal, *args)
         move, change = trees.sub(x.primal, primal), trees.sub(state.gradient, gradient)
+        # (4) = left, (5) = below
         left = trees.sub(trees.scale(1 / tau, move), trees.add(change, trees.sub(state.adjoint, adjoint)))
         below = trees.sub(trees.scale(1 / sigma, trees.sub(x.dual, dual)), trees.sub(state.image, image))
         p, d = trees.norm(left).astype(dtype), trees.norm(below).astype(dtype)

@@ -32,11 +32,22 @@ class CoordinateDescent(WorkingSet):
     r"""Cyclic coordinate descent with working sets and extrapolation, for elementwise penalties and sets.
 
     For generalized linear models with l1-type penalties, also nonconvex ones, and for quadratic programs on a box. The
-    working set and its model are those of :class:`ProximalNewton`; the model is minimized by epochs of
-    :math:`u_j \leftarrow \mathrm{prox}_{g_j / H_{jj}}(u_j - (Hd + \nabla f)_j / H_{jj})`, with the gradient kept up to
-    date by a row of the block of ``H``, which is made once a step. After five epochs their points are extrapolated
-    (Anderson), where that lowers the value. Each update is an operation of its own, which makes it slow on
-    accelerators; for convex penalties :class:`ProximalNewton` takes fewer and larger operations.
+    working set and its model are those of :class:`ProximalNewton`; the model is minimized by epochs over its elements,
+
+    .. math::
+        \begin{aligned}
+        u_j^+ &= \mathrm{prox}_{g_j / H_{jj}}(u_j - r_j / H_{jj}), \qquad (1) \\
+        r &\leftarrow r + (u_j^+ - u_j) H_{j:} , \qquad (2)
+        \end{aligned}
+
+    with its gradient :math:`r = H(u - x) + \nabla f(x)` and the block ``H`` of the Hessian, which is made once a step.
+    After :math:`M = 5` epochs their points are extrapolated (Anderson), where that lowers the value: with the
+    differences :math:`u^{(i)} - u^{(i-1)}` as columns of ``U``,
+
+    .. math:: u = \sum_{i=1}^M c_i u^{(i)}, \quad c = \frac{(U^\top U)^{-1} 1}{1^\top (U^\top U)^{-1} 1} . \qquad (3)
+
+    Each update is an operation of its own, which makes it slow on accelerators; for convex penalties
+    :class:`ProximalNewton` takes fewer and larger operations.
 
     Parameters
     ----------
@@ -81,7 +92,9 @@ class CoordinateDescent(WorkingSet):
             u, slope = carry
             at = every[j][None]
             eta = step_sizes[at]
+            # (1): u_j^+ = new, r = slope, 1 / H_jj = eta
             new = fixed.part.rows(at).prox(u[at] - eta * slope[at], eta)
+            # (2)
             return u.at[at].set(new), slope + (new - u[at])[0] * fixed.hessian[j]
 
         def epoch(carry: tuple[jax.Array, jax.Array], _: Any) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
@@ -92,6 +105,7 @@ class CoordinateDescent(WorkingSet):
             (u, slope), points = jax.lax.scan(epoch, (now.u, now.slope), None, length=_HISTORY)
             points = jnp.concatenate([now.u[None], points])
             moves = points[1:] - points[:-1]
+            # (3): gram = U'U, with a trace of the identity; u = far
             gram = dot(moves, moves.T)
             gram = gram + 1e-12 * (jnp.trace(gram) + jnp.finfo(u.dtype).tiny) * jnp.eye(_HISTORY, dtype=u.dtype)
             weights = jnp.linalg.solve(gram, jnp.ones(_HISTORY, u.dtype))

@@ -45,9 +45,18 @@ class State(NamedTuple):
 class Dogleg(Solver):
     r"""Powell's dogleg: a trust region along the path over the steepest-descent to the Newton point.
 
-    With a positive definite model ``B`` of the Hessian, the path leads from the point to the minimizer
-    :math:`-\frac{g^\top g}{g^\top B g} g` along the gradient and on to the Newton point :math:`-B^{-1} g`; the move is
-    where it leaves the trust region. The radius follows the ratio of actual to predicted decrease; a rejected move is
+    With a positive definite model ``B`` of the Hessian, the path leads from the point to the minimizer :math:`p^U`
+    along the gradient and on to the Newton point :math:`p^B`; the move ``p`` is where it leaves the trust region, or
+    its end:
+
+    .. math::
+        \begin{aligned}
+        p^U &= -\frac{g^\top g}{g^\top B g} g, \quad p^B = -B^{-1} g, \qquad (1) \\
+        p &= p^U + t (p^B - p^U), \quad \|p\| = \Delta, \qquad (2) \\
+        \rho &= \frac{f(x) - f(x + p)}{-g^\top p - \tfrac12 p^\top B p} . \qquad (3)
+        \end{aligned}
+
+    The radius :math:`\Delta` follows the ratio :math:`\rho` of actual to predicted decrease; a rejected move is
     replaced by one on the same path. ``B`` is kept dense, so that this is for small unknowns. Each trial is one step.
     The error is :math:`\|\nabla f\|_2`.
 
@@ -55,7 +64,8 @@ class Dogleg(Solver):
     ----------
     hessian
         ``"exact"``: the Hessian, with the absolute values of its eigenvalues where it is not positive definite;
-        ``"bfgs"``: its BFGS approximation, from gradients alone.
+        ``"bfgs"``: its BFGS approximation, from gradients alone,
+        :math:`B \leftarrow B - B s s^\top B / s^\top B s + y y^\top / s^\top y`, (4).
     radius
         The first radius. Default: the norm of the start, or a length that its value and gradient show.
     rtol, atol
@@ -112,6 +122,7 @@ class Dogleg(Solver):
         first, eps = jnp.isinf(state.value), trees.eps(x)
         slack = jnp.where(first, 0, relative_rounding(state.value))
         slope = dot(state.gradient, state.move)
+        # (3): p = state.move, B = state.hessian
         predicted = -(slope + dot(0.5 * state.move, dot(state.hessian, state.move)))
         # near the rounding error of the values the ratio tends to one
         actual = state.value - value
@@ -145,6 +156,7 @@ class Dogleg(Solver):
                 model, newton = model_positive(materialize(exact, x)[0].astype(dtype), gradient)
             else:
                 model, newton = hessian, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
+            # (1): p^U = steepest, p^B = -newton
             steepest = -(size**2) / dot(gradient, dot(model, gradient)) * gradient
             return model, steepest, -newton
 
@@ -182,6 +194,7 @@ def _bfgs(
     keep = accept & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(dot(s, s) * yy))
     fresh = yy / jnp.where(keep, sy, 1) * jnp.eye(len(s), dtype=hessian.dtype)
     hessian = jnp.where(keep & (count == 0), fresh, hessian)
+    # (4): B = hessian, B s = hs
     hs = dot(hessian, s)
     shs = dot(s, hs)
     rank_two = y[:, None] * y[None, :] / jnp.where(keep, sy, 1) - hs[:, None] * hs[None, :] / jnp.where(keep, shs, 1)
@@ -193,7 +206,7 @@ def _path(steepest: jax.Array, newton: jax.Array, radius: jax.Array) -> jax.Arra
     leg = newton - steepest
     short, cross, long = dot(steepest, steepest), dot(steepest, leg), dot(leg, leg)
     room = jnp.maximum(radius**2 - short, 0)
-    # the positive root of |steepest + t leg| = radius
+    # (2): t = room / (cross + root), the positive root of |steepest + t leg| = radius
     root = jnp.sqrt(jnp.maximum(cross**2 + long * room, jnp.finfo(radius.dtype).tiny))
     along = steepest + jax.lax.stop_gradient(room / (cross + root)) * leg
     cut = jax.lax.stop_gradient(radius / jnp.sqrt(jnp.maximum(short, jnp.finfo(radius.dtype).tiny))) * steepest

@@ -21,9 +21,18 @@ class DoglegLeastSquares(ResidualSolver):
 
     The step is the Gauss-Newton step where it lies in the trust region, else the end of the path that leads along the
     gradient to the minimum of the quadratic model there, and from it towards the Gauss-Newton step, at the boundary of
-    the region. One factorization a step, of the undamped matrix. Lengths are measured in units of the largest norms of
-    the Jacobian's columns so far. Each trial is one step. The error is that of :class:`dini.LevenbergMarquardt`, and
-    bounds are kept in the same way.
+    the region. In the unknowns :math:`q = D p`, with the gradient :math:`g = D^{-1} J^\top r`,
+
+    .. math::
+        \begin{aligned}
+        q_N &= -(D^{-1} J^\top J D^{-1})^{-1} g, \qquad (1) \\
+        q_C &= -\frac{\|g\|^2}{\|J D^{-1} g\|^2} g, \qquad (2) \\
+        q &= q_C + t (q_N - q_C), \quad \|q\| = \Delta . \qquad (3)
+        \end{aligned}
+
+    One factorization a step, of the undamped matrix. The diagonal ``D`` has the largest norms of the Jacobian's columns
+    so far. Each trial is one step. The error is that of :class:`dini.LevenbergMarquardt`, and bounds are kept in the
+    same way.
 
     Parameters
     ----------
@@ -61,8 +70,10 @@ class DoglegLeastSquares(ResidualSolver):
     def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Region]:
         region = control.first(model, u, first)
         radius = region.radius
+        # (1): q_N = newton, g = model.slope
         newton, _ = model.step(jnp.zeros_like(radius))
         squared = jnp.sum(model.slope**2)
+        # (2): q_C = cauchy
         curve = model.curvature(model.inverse_scale * model.slope)
         cauchy = -squared / jnp.where(curve > 0, curve, 1) * model.slope
         far = trees.norm(cauchy)
@@ -70,7 +81,7 @@ class DoglegLeastSquares(ResidualSolver):
         usable = jnp.all(jnp.isfinite(newton))
         newton = jnp.where(usable, newton, cauchy)
         along = newton - cauchy
-        # |cauchy + t along| = radius, in the form that does not cancel
+        # (3): |cauchy + t along| = radius, in the form that does not cancel
         a, b, c = jnp.sum(along**2), jnp.sum(cauchy * along), jnp.maximum(radius**2 - far**2, 0)
         root = jnp.sqrt(jnp.maximum(b**2 + a * c, 0))
         t = jnp.where(b > 0, c / jnp.where(b > 0, b + root, 1), (root - b) / jnp.where(a > 0, a, 1))

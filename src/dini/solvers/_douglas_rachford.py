@@ -33,13 +33,14 @@ class DouglasRachford(Solver):
 
     .. math::
         \begin{aligned}
-        x &= \mathrm{prox}_{\gamma g}(z), \\
-        u &= \mathrm{prox}_{\gamma h}(2x - z - \gamma\nabla f(x)), \\
-        z &\leftarrow z + u - x .
+        x &= \mathrm{prox}_{\gamma g}(z), \qquad (1) \\
+        u &= \mathrm{prox}_{\gamma h}(2x - z - \gamma\nabla f(x)), \qquad (2) \\
+        y &= (2x - z - \gamma\nabla f(x) - u)/\gamma \in \partial h(u), \qquad (3) \\
+        z &\leftarrow z + u - x, \qquad (4)
         \end{aligned}
 
-    The dual variable is :math:`(2x - z - \gamma\nabla f(x) - u)/\gamma \in \partial h(u)`. The error is
-    :math:`\|x - u\|_2 / \gamma`, the residual of the saddle point in units of a gradient.
+    where ``y`` is the dual variable. The error is :math:`\|x - u\|_2 / \gamma`, the residual of the saddle point in
+    units of a gradient.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ class DouglasRachford(Solver):
                 top = curvature(lambda u: problem.smooth_gradient(u, *args), x.primal).astype(inf.dtype)
             step_size = jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0)
         gamma = jnp.asarray(step_size, inf.dtype)
-        # the point whose step has the dual variable of the start
+        # the point whose step has the dual variable of the start: (3) with u = x, solved for z
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
         return State(inf, trees.axpy(-gamma, slope, x.primal), gamma, _scales.unknown(x))
 
@@ -104,16 +105,20 @@ class DouglasRachford(Solver):
         """Take one step."""
         gamma, z = state.step_size, state.point
         del x
+        # (1): x = primal
         primal = problem.inner_prox(z, gamma)
         slope = problem.smooth_gradient(primal, *args)
         argument = trees.axpy(-gamma, slope, trees.sub(trees.scale(2, primal), z))
+        # (2): u = second
         second = problem.outer_prox(argument, gamma)
+        # (3): y = dual
         dual = trees.scale(1 / gamma, trees.sub(argument, second))
         move = trees.sub(second, primal)
         error = trees.norm(move).astype(gamma.dtype) / gamma
         # the point beside which the two copies of x agree, and the gradients that it is balanced by
         size = jnp.maximum(_scales.norm(primal) / gamma, jnp.maximum(_scales.norm(slope), _scales.norm(dual)))
         scales = _scales.of_parts(state.scales, size, trees.eps(primal))
+        # (4): u - x = move
         return PrimalDual(primal, dual), State(error, trees.add(z, move), gamma, scales)
 
     def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:

@@ -24,7 +24,9 @@ class State(NamedTuple):
 
 @solver
 class FixedPointIteration(Solver):
-    r"""Picard's iteration with relaxation, :math:`x \leftarrow (1 - \omega) x + \omega T(x)`.
+    r"""Picard's iteration with relaxation.
+
+    .. math:: x \leftarrow (1 - \omega) x + \omega T(x) . \qquad (1)
 
     The error is :math:`\|T(x) - x\|_2` at the point before the step.
 
@@ -68,6 +70,7 @@ class FixedPointIteration(Solver):
         last = jnp.where(jnp.isfinite(state.error), state.error, 0)
         pair = (self.relaxation * last) ** 2, jnp.where(last > 0, (error - last) ** 2, 0)
         scales = _scales.of_point(state.scales, *pair, size, error, trees.eps(x))
+        # (1): T(x) - x = move
         return trees.axpy(self.relaxation, move, x), State(error, scales)
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:

@@ -39,12 +39,22 @@ class State(NamedTuple):
 class FrankWolfe(Solver):
     r"""Frank-Wolfe (conditional gradient) with away steps, for sets over which linear functions are easy to minimize.
 
-    ``x`` is a mixture of vertices :math:`s = \arg\min_{p \in C}\langle\nabla f(x), p\rangle`. A step goes towards the
-    next vertex, or away from the one with the largest inner product, whichever promises more; on polytopes this
-    converges linearly for strongly convex ``f``. The step along :math:`d` is :math:`\min(\langle -\nabla f, d\rangle /
-    (L\|d\|^2), \gamma_{\max})` with a curvature ``L`` that doubles where the quadratic bound fails (the step is not
-    taken then) and shrinks by a tenth where it holds. Where rounding hides the decrease, the bound is tested by the
-    gradients at both ends instead. Only the start is projected, and iterates are sparse in vertices.
+    ``x`` is a mixture of vertices :math:`a` with weights :math:`\alpha_a`. A step goes towards the next vertex ``s``,
+    or away from the one with the largest inner product, ``v``, whichever promises more; on polytopes this converges
+    linearly for strongly convex ``f``:
+
+    .. math::
+        \begin{aligned}
+        s &= \arg\min_{p \in C}\langle\nabla f(x), p\rangle, \quad
+        v = \arg\max_{a : \alpha_a > 0}\langle\nabla f(x), a\rangle, \qquad (1) \\
+        (d, \gamma_{\max}) &= (s - x, 1) \text{ or } (x - v, \alpha_v / (1 - \alpha_v)), \qquad (2) \\
+        \gamma &= \min\Bigl(\frac{\langle -\nabla f(x), d\rangle}{L\|d\|^2}, \gamma_{\max}\Bigr), \qquad (3) \\
+        f(x + \gamma d) &\le f(x) + \gamma \langle\nabla f(x), d\rangle + \tfrac12 \gamma^2 L \|d\|^2 . \qquad (4)
+        \end{aligned}
+
+    The curvature ``L`` doubles where the bound (4) fails (the step is not taken then) and shrinks by a tenth where it
+    holds. Where rounding hides the decrease, the bound is tested by the gradients at both ends instead. Only the start
+    is projected, and iterates are sparse in vertices.
     The error is the Frank-Wolfe gap :math:`\langle\nabla f(x), x - s\rangle`, a bound on :math:`f(x) - f^*` for convex
     ``f``: in units of the objective, so its square root measures the distance to the solution.
 
@@ -125,6 +135,7 @@ class FrankWolfe(Solver):
         atoms, weights = state.atoms, state.weights
         x = trees.where(state.steps == 0, jax.tree.map(lambda a: a[0], atoms), x)
         value, gradient = problem.value_and_gradient(x, *args)
+        # (1): s = vertex, v = atoms[away]
         vertex = problem.constraint.minimize_linear(gradient)
         rows = [a.reshape(self.atoms, -1) for a in jax.tree.leaves(atoms)]
         flat = [g.reshape(-1) for g in jax.tree.leaves(gradient)]
@@ -135,6 +146,7 @@ class FrankWolfe(Solver):
         forward = gap >= scores[away] - here
 
         weight = weights[away]
+        # (2): d = direction, gamma_max = longest, alpha_v = weight
         direction = trees.where(forward, trees.sub(vertex, x), jax.tree.map(lambda u, a: u - a[away], x, atoms))
         slope = -trees.vdot(gradient, direction).astype(dtype)
         squared = trees.vdot(direction, direction).astype(dtype)
@@ -143,6 +155,7 @@ class FrankWolfe(Solver):
         curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
         curvature = self._measured(state, gradient, curvature)
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
+        # (3): gamma = step_size, L = curvature
         # where the vertex is the point itself, the slope is rounding and may have the wrong sign
         step_size = jnp.clip(slope / jnp.maximum(curvature * squared, tiny), 0, longest)
         placed, freed, place = self._place(atoms, weights, vertex)
@@ -156,6 +169,7 @@ class FrankWolfe(Solver):
         stepped = jnp.where(total > 0, stepped / jnp.where(total > 0, total, 1), weights)
         # a long step away from an atom that is nearly the point itself would carry rounding out of the set
         new = trees.where(forward, trees.axpy(step_size, direction, x), _mixture(atoms, stepped))
+        # the right-hand side of (4)
         bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
         # rounding of the value, and of the point that it belongs to
         blurred = trees.vdot(jax.tree.map(jnp.abs, gradient), jax.tree.map(jnp.abs, x)).astype(dtype)

@@ -1,4 +1,16 @@
-"""What the methods that enclose roots of scalar functions share."""
+r"""What the methods that enclose roots of scalar functions share.
+
+With the last point ``a``, the end ``b`` on the other side of the root, and the share ``t`` that the method chooses,
+
+.. math::
+    \begin{aligned}
+    x &= a + t (b - a), \qquad (1) \\
+    (a, b, c) &\leftarrow \begin{cases} (x, b, a) & \text{where } f(x) \text{ has the sign of } f(a), \\
+    (x, a, b) & \text{else,} \end{cases} \qquad (2)
+    \end{aligned}
+
+where ``c`` is the point that the bracket has lost. The error is half the width of the widest bracket.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +137,7 @@ class Bracketing(Solver):
         values = ravel_pytree(problem.residual(unravel(state.trial.astype(flat.dtype)), *args))[0].astype(dtype)
         k = state.steps
         same = jnp.sign(values) == jnp.sign(state.at_a)
-        # the new point takes the place of the end on its side; the end that is left goes to c
+        # (2): the new point takes the place of the end on its side; the end that is left goes to c
         moved = State(
             state.error,
             state.trial,
@@ -162,6 +174,7 @@ class Bracketing(Solver):
         whole = jnp.where(relative > 0, jnp.max(half) / jnp.where(relative > 0, relative, 1), jnp.max(scale))
         scales = jnp.stack([whole, jnp.zeros_like(whole)])
         share = jnp.asarray(self._propose(now, rtol * scale + atol), dtype)
+        # (1): t = share, x = trial
         trial = now.a + share * (now.b - now.a)
         # the caller's starting point is the first inner trial where it lies inside
         inside = (flat - now.a.astype(flat.dtype)) * (flat - now.b.astype(flat.dtype)) < 0

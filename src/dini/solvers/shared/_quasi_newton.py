@@ -1,4 +1,18 @@
-"""What methods with a line search along a descent direction share: everything but their model of the Hessian."""
+r"""What methods with a line search along a descent direction share: everything but their model of the Hessian.
+
+With a model :math:`H_k` of the inverse Hessian, gradients :math:`g_k` and the line search's :math:`\alpha_k`,
+
+.. math::
+    \begin{aligned}
+    p_k &= -H_k g_k, \qquad (1) \\
+    x_{k+1} &= x_k + \alpha_k p_k, \qquad (2) \\
+    s_k &= x_{k+1} - x_k, \quad y_k = g_{k+1} - g_k . \qquad (3)
+    \end{aligned}
+
+The model takes in a pair of (3) where :math:`y_k` is more than rounding of the gradients and the curvature is positive,
+
+.. math:: s_k^\top y_k > \epsilon \|s_k\| \|y_k\| . \qquad (4)
+"""
 
 from __future__ import annotations
 
@@ -100,9 +114,11 @@ class QuasiNewton(Solver):
         dtype = state.error.dtype
         best, idle, steps, exact, *old = state.search
         old = self.line_search.bracket(*old)
+        # (2): alpha_k = old.trial, p_k = state.direction, x_{k+1} = trial
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
         value, gradient = xla.once(problem.value_and_gradient(trial, *args), "quasi-Newton: value")
+        # (3): y_k = y, s_k = s; g_{k+1} = gradient
         value, y = value.astype(dtype), trees.sub(gradient, state.gradient)
         gram = _gram(s, y, gradient, dtype)
         size = trees.sqrt(gram.gg)  # whose derivative at zero is zero
@@ -130,8 +146,10 @@ class QuasiNewton(Solver):
 
         # a change of the gradient that drowns in its rounding says nothing
         told = gram.yy > _scales.drowning_share(eps) ** 2 * gram.gg
+        # (4)
         curved = told & (gram.sy > eps * jnp.sqrt(gram.ss * gram.yy))
         keep = accept & ~first & curved
+        # (1): the next p_k = direction, slope = g_k'p_k
         model, direction, slope = self._renew(state.model, s, y, gradient, state.direction, gram, keep, accept)
         # a direction that does not descend means that the pairs are worn out
         restart = restart | (accept & ~(slope < 0))
