@@ -50,8 +50,8 @@ class ProximalNewton(WorkingSet):
     model (1) on it. The model's minimizer is the zero of (2), found by semismooth Newton steps (3), each one Cholesky
     factorization: the active elements move to the minimizer of the face, and are stopped where they reach a kink (zero,
     or a bound); of some fractions of that step and of steps that move each element on its own the one with the lowest
-    value is taken. So the Lasso is solved to rounding in a handful of factorizations of the
-    size of its support. Where the objective does not fall as the model says, ``H`` is damped.
+    value is taken. So the Lasso is solved to rounding in a handful of factorizations of the size of its support. Where
+    the objective does not fall as the model says, ``H`` is damped.
 
     Only a block of the Hessian is needed: objectives :class:`dini.LinearComposite` and :class:`dini.Quadratic` give it
     at the cost of a matrix product; for others it is one Hessian product an element. The error is :math:`\|x -
