@@ -67,12 +67,17 @@ class Progress(NamedTuple):
 class GaussNewton(Solver):
     r"""Gauss-Newton with a watchdog, for least squares, roots and fixed points.
 
-    Full steps :math:`x \leftarrow x - (J^\top J)^{-1} J^\top r` are taken as they come, also uphill, as long as one of
-    the next ``patience`` of them is lower than the last accepted point; otherwise the method goes back to that point
-    and shortens its step until the objective falls (Armijo). So it keeps the speed of the undamped method, which often
-    goes over a ridge to a solution close by, and does not diverge. Each trial is one step. The error is :math:`\|J^\top
-    r\|_2`; of a root :math:`\|F\|_2`. Where the Jacobian has not full rank or nearly so,
-    :class:`dini.LevenbergMarquardt` does better.
+    .. math::
+        \begin{aligned}
+        x &\leftarrow x + t p, \qquad J^\top J\,p = -J^\top r, \qquad (1) \\
+        f(x^+) &\le f(x) + 10^{-4}\, t\, \nabla f(x)^\top p \qquad (2)
+        \end{aligned}
+
+    Full steps, :math:`t = 1`, are taken as they come, also uphill, as long as one of the next ``patience`` points
+    :math:`x^+` meets Armijo's condition (2) with the last accepted point ``x``; otherwise the method goes back to ``x``
+    and shortens ``t`` until (2) holds. So it keeps the speed of the undamped method, which often goes over a ridge to a
+    solution close by, and does not diverge. Each trial is one step. The error is :math:`\|J^\top r\|_2`; of a root
+    :math:`\|F\|_2`. Where the Jacobian has not full rank or nearly so, :class:`dini.LevenbergMarquardt` does better.
 
     Parameters
     ----------
@@ -140,6 +145,7 @@ class GaussNewton(Solver):
         first = jnp.isinf(old.value)
         size = space.error(at, trial).astype(space.dtype)
         finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
+        # (2): t = step_size; slope is that of f along p
         lower = at.value <= old.value + 1e-4 * old.step_size * old.slope
         # where the decrease drowns in rounding, the optimality measure decides
         drowned = jnp.abs(at.value - old.value) <= relative_rounding(old.value)
@@ -184,6 +190,7 @@ class GaussNewton(Solver):
         factor = jnp.where(bend > 0, -0.5 * t * old.slope / jnp.where(bend > 0, bend, 1), 0.5)
         factor = jnp.where(finite & (old.astray == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
         t = jax.lax.stop_gradient(jnp.where(accept | stray, 1.0, t * factor)).astype(space.dtype)
+        # (1): offset = t p; one step uphill is added to those before it
         offset = jnp.where(accept, move, jnp.where(stray, state.offset + move, t * direction))
         # who went astray in vain keeps to the descent until a full step is one
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
@@ -226,6 +233,7 @@ class GaussNewton(Solver):
         store = algebra.build(jacobian, at.residuals)
         norms = algebra.norms(store, at.gradient, space, trial)
         model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
+        # (1): p = move
         move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
         return move, dot(at.gradient, move), norms
 
@@ -248,5 +256,6 @@ class GaussNewton(Solver):
         status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)
         error = jnp.where(far, largest, error)
         move = jnp.clip(move, -largest, largest)
+        # (1) with t = 1
         trial_after = jnp.clip(trial + move, -largest, largest)
         return space.unravel(trial), FullSteps(error, trial_after, extent, move, scales, status)

@@ -49,10 +49,17 @@ def at_rest(problem: Any, x: Tree, args: tuple[Tree, ...], resting: Any, step_si
 
 @solver
 class GradientDescent(Solver):
-    r"""Gradient descent, :math:`x \leftarrow x - \eta \nabla f(x)`.
+    r"""Gradient descent.
 
-    Without ``step_size``, a Barzilai-Borwein step is tried and halved until the sufficient-decrease (Armijo) condition
-    holds; each trial is one step. The error is :math:`\|\nabla f\|_2`.
+    .. math::
+        \begin{aligned}
+        x &\leftarrow x - \eta g, \qquad g = \nabla f(x), \qquad (1) \\
+        \eta &= \frac{s^\top s}{s^\top y}, \qquad s = x - x_{\text{last}}, \quad y = g - g_{\text{last}}, \qquad (2) \\
+        f(x - \eta g) &\le f(x) - 10^{-4} \eta \|g\|^2 \qquad (3)
+        \end{aligned}
+
+    Without ``step_size``, the Barzilai-Borwein step (2) is tried and halved until the sufficient-decrease (Armijo)
+    condition (3) holds; each trial is one step. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -128,18 +135,22 @@ class GradientDescent(Solver):
             scales = _scales.learned(state.scales, True, squared, changed, size, error, eps, along, leaps=True)
             status = jnp.where(_scales.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
             new = State(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
+            # (1)
             return trees.axpy(-eta, gradient, x), new
 
+        # (1): eta = step_size
         trial = trees.axpy(-state.step_size, state.gradient, x)
         value, gradient = xla.once(problem.value_and_gradient(trial, *args), "gradient descent: value")
         value = value.astype(state.value.dtype)
         # of the start that is the first trial nothing is known
         first = state.steps == 0
         squared = jnp.where(first, 0, state.error**2).astype(value.dtype)
+        # (3): squared = ||g||^2
         bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(state.value)
         new_norm, size = trees.norms(gradient, trial)
         finite = jnp.isfinite(value) & jnp.isfinite(new_norm)
         change = trees.sub(gradient, state.gradient)
+        # (2): s'y = curvature, with s = -step_size * g_last
         curvature = -state.step_size * trees.vdot(state.gradient, change)
         # where rounding hides the decrease, the slopes at both ends tell it: their mean is that of a parabola
         falls = curvature <= (2 - 2e-4) * state.step_size * squared
@@ -153,7 +164,7 @@ class GradientDescent(Solver):
         home = probe & met(self, x, state.error, scales)
         accept = accept & ~home
 
-        # Barzilai-Borwein: the step that fits the secant condition best; growth is limited where it is not positive
+        # (2): the step that fits the secant condition best; growth is limited where the curvature is not positive
         secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
         # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
         fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)

@@ -40,9 +40,19 @@ class Pairs(NamedTuple):
 class LBFGS(QuasiNewton):
     r"""Limited-memory BFGS with a line search.
 
-    The inverse Hessian is kept as :math:`\gamma I` corrected by the last ``history`` pairs, in compact form: a step
-    costs four products with an ``history``-by-``d`` matrix. The line search (by default one for the weak Wolfe
-    conditions) takes one trial a step of the solver. The error is :math:`\|\nabla f\|_2`.
+    .. math::
+        \begin{aligned}
+        x &\leftarrow x - t H \nabla f(x), \\
+        H &= \gamma I + \begin{pmatrix} S & \gamma Y \end{pmatrix}
+        \begin{pmatrix} R^{-\top} (D + \gamma Y^\top Y) R^{-1} & -R^{-\top} \\ -R^{-1} & 0 \end{pmatrix}
+        \begin{pmatrix} S^\top \\ \gamma Y^\top \end{pmatrix}, \qquad (1) \\
+        \gamma &= s^\top y / y^\top y, \qquad (2)
+        \end{aligned}
+
+    with the last ``history`` steps ``s`` and changes of the gradient ``y`` as the columns of ``S`` and ``Y``, the upper
+    triangle ``R`` of :math:`S^\top Y` and its diagonal ``D``. A step costs four products with an ``history``-by-``d``
+    matrix. The line search for ``t`` (by default one for the weak Wolfe conditions) takes one trial a step of the
+    solver. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -93,7 +103,7 @@ class LBFGS(QuasiNewton):
     ) -> tuple[Pairs, Any, Any]:
         r"""Store the pair in place of the oldest, then apply the compact form.
 
-        :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
+        (1) is :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
         :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
         """
         del old
@@ -113,12 +123,14 @@ class LBFGS(QuasiNewton):
         inverse = jnp.where(col, column[:, None], jnp.where(row, 0, model.inverse))
         yy = jnp.where(col, cross[:, None], jnp.where(row, cross[None, :], model.yy))
         diagonal = jnp.where(new_here, curvature, model.diagonal)
+        # (2)
         gamma = jnp.where(keep, curvature / jnp.where(squared > 0, squared, 1), model.gamma)
         p = jnp.where(new_here, shrink * gram.sg, with_g[:, 0])
         q = jnp.where(new_here, shrink * gram.yg, with_g[:, 1])
 
         products = jnp.where(accept, jnp.stack([p, q], axis=1), model.products)
 
+        # (1): p = S'g, q = Y'g, yy = Y'Y, inverse = R^-1; top and -gamma u are the weights of S and Y
         u = dot(inverse, p)
         top = dot(diagonal * u + gamma * (dot(yy, u) - q), inverse)
         weights = jnp.stack([top, -gamma * u], axis=1).reshape(-1)

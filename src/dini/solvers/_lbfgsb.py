@@ -60,12 +60,20 @@ class State(NamedTuple):
 class LBFGSB(BoxSolver):
     r"""L-BFGS-B: limited-memory BFGS for smooth functions with bounds :math:`l \le x \le u`.
 
-    With the compact model :math:`B = \theta I - W M W^\top` of the Hessian, an iteration follows the projected
-    gradient path :math:`P(x - t g)` to the first local minimum of the model (the generalized Cauchy point; the path
-    bends at a breakpoint for each bound that it meets), then minimizes the model over the variables that are free
-    there, projects the result onto the bounds, and searches along the line to it. All breakpoints are judged at once,
-    from cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. The
-    error is :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the
+    .. math::
+        \begin{aligned}
+        B &= \theta I - W M W^\top, \qquad \theta = y^\top y / s^\top y, \qquad (1) \\
+        x^c &= P(x - t^* g), \qquad (2) \\
+        \hat d &= -Z (Z^\top B Z)^{-1} Z^\top \bigl(g + B (x^c - x)\bigr), \qquad (3) \\
+        x &\leftarrow x + t d, \qquad d = P(x^c + \hat d) - x \qquad (4)
+        \end{aligned}
+
+    With the compact model (1) of the Hessian, an iteration follows the projected gradient path :math:`P(x - t g)` to
+    the first local minimum of the model (the generalized Cauchy point; the path bends at a breakpoint for each bound
+    that it meets), then minimizes the model over the variables that are free there (:math:`Z^\top` picks them),
+    projects the result onto the bounds, and searches along the line to it. All breakpoints are judged at once, from
+    cumulative sums in their order, so that no loop hides in a step; a trial of the line search is one step. The error
+    is :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the
     curvature, if that is more than one.
 
     Without a constraint this is L-BFGS with a denser algebra.
@@ -122,6 +130,7 @@ class LBFGSB(BoxSolver):
         box, flat = box_of(problem, x), flatten(x)
         best, idle, steps, longest, *old = state.search
         old = self.line_search.bracket(*old)
+        # (4): t = old.trial
         trial = box.project(flat + old.trial * state.direction)
         value, gradient = value_and_gradient(problem, box, trial, args)
         s, y = trial - flat, gradient - state.gradient
@@ -229,7 +238,7 @@ def _take_in(model: Pairs, s: Any, y: Any, gram: Gram, keep: Any) -> Pairs:
         jnp.where(column, squares[:, None], jnp.where(row, squares[None, :], model.squared)),
         jnp.where(column, 0, jnp.where(row, products[0][None, :], model.lower)),
         jnp.where(put, shrink**2 * gram.sy, model.diagonal),
-        jnp.where(keep, gram.yy / jnp.where(keep, gram.sy, 1), model.theta),
+        jnp.where(keep, gram.yy / jnp.where(keep, gram.sy, 1), model.theta),  # (1)
         model.count + keep.astype(jnp.int32),
     )
 
@@ -260,6 +269,7 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     inverse, scale = _compact(model)
     rows, theta = model.store.reshape(len(scale), -1), model.theta
     unit, _ = swept(inverse)
+    # (1): W' = rows, the pairs as they are, and M = m for these
     m = theta * scale[:, None] * unit * scale[None, :]
     cauchy = _cauchy_point(box, x, gradient, theta, rows, m)
     free = (cauchy > box.lower) & (cauchy < box.upper)
@@ -270,7 +280,9 @@ def _direction(model: Pairs, box: Box, x: jax.Array, gradient: jax.Array) -> tup
     inner = jnp.where(free[None, :], rows, 0)
     system, _ = swept(inverse - scale[:, None] * dot(inner, inner.T) * scale[None, :])
     weights = scale * dot(system, scale * dot(inner, reduced))
+    # (3): Z'(g + B (x^c - x)) = reduced
     step = -jnp.where(free, reduced + dot(weights, inner), 0) / theta
+    # (4); where that does not descend, the share of the step that the bounds leave, as in the first paper
     projected = box.project(cauchy + step) - x
     truncated = move + jax.lax.stop_gradient(jnp.minimum(box.longest(cauchy, step), 1)) * step
     plain = box.project(x - gradient / theta) - x
@@ -289,7 +301,7 @@ def _cauchy_point(
     :math:`D_j = d_j^\top d_j`, :math:`p_j = W^\top d_j` and :math:`c_j = W^\top z_j`, where :math:`z_j` is the way up
     to it, the model's slope and curvature there are
 
-    .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j.
+    .. math:: f'_j = (\theta t_j - 1) D_j - p_j^\top M c_j, \qquad f''_j = \theta D_j - p_j^\top M p_j. \qquad (5)
     """
     bound = jnp.where(gradient < 0, box.upper, box.lower)
     meets = (gradient != 0) & jnp.isfinite(bound)
@@ -310,6 +322,7 @@ def _cauchy_point(
     known = jnp.pad(finite, (1, 0), constant_values=True)
     c = sums[len(moving) :] + start[None, :] * p
     mp = dot(m, p)
+    # (5): t_j = start, D_j = squared
     slope = (theta * start - 1) * squared - jnp.sum(mp * c, 0)
     bend = theta * squared - jnp.sum(mp * p, 0)
     # the model is convex: what rounding makes of its curvature must not turn it around
@@ -318,5 +331,6 @@ def _cauchy_point(
     next_end = jnp.pad(ends, (0, 1), constant_values=jnp.inf)
     stop = known & ((slope >= 0) | (start + ahead <= next_end))
     j = jnp.argmax(stop)
+    # (2): t* = t
     t = start[j] + ahead[j]
     return jnp.where(breaks <= t, jnp.where(steps != 0, bound, x), box.project(x + t * steps))

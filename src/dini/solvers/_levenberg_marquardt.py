@@ -28,9 +28,20 @@ class Control(NamedTuple):
 class LevenbergMarquardt(ResidualSolver):
     r"""Levenberg-Marquardt, for least squares with or without bounds, roots, and fixed points.
 
-    A step solves :math:`(J^\top J + \mu D^2)\,p = -J^\top r`, where ``D`` holds the largest norms of the Jacobian's
-    columns so far. Each trial is one step. The error is :math:`\|J^\top r\|_2`; with bounds that of the projected
-    gradient :math:`x - \mathrm{proj}(x - J^\top r)`; of a root :math:`\|F\|_2`.
+    .. math::
+        \begin{aligned}
+        (J^\top J + \mu D^2)\,p &= -J^\top r, \qquad (1) \\
+        \mu &\leftarrow \mu \max\bigl(\tfrac13, 1 - (2\varrho - 1)^3\bigr), \quad \nu \leftarrow 2, \qquad
+        \text{or after a failure} \quad \mu \leftarrow \mu\nu, \quad \nu \leftarrow 2\nu, \qquad (2) \\
+        \mu &\leftarrow \mu + \frac{\|q\| - \Delta}{\Delta}\, \frac{\|q\|^2}{q^\top A^{-1} q}, \qquad q = D p, \quad
+        A = D^{-1} J^\top J D^{-1} + \mu I, \qquad (3) \\
+        (J^\top J + \mu D^2)\,a &= -\tfrac12 J^\top r''(p, p) \qquad (4)
+        \end{aligned}
+
+    A step ``p`` solves (1), where ``D`` holds the largest norms of the Jacobian's columns so far; (2) and (3) are the
+    two strategies for :math:`\mu`, (4) is the geodesic acceleration. Each trial is one step. The error is
+    :math:`\|J^\top r\|_2`; with bounds that of the projected gradient :math:`x - \mathrm{proj}(x - J^\top r)`; of a
+    root :math:`\|F\|_2`.
 
     With bounds, unknowns that lie on one and would leave are held, and the step of the others is clipped.
 
@@ -39,10 +50,11 @@ class LevenbergMarquardt(ResidualSolver):
     damping
         The initial :math:`\mu` of Nielsen's strategy: more stays nearer to the start, and takes more steps.
     strategy
-        ``"nielsen"``: :math:`\mu` follows the ratio of actual to predicted decrease; after a failure it is at least
-        the model's curvature along the step, :math:`p^\top B p / \|D p\|^2`. ``"trust region"``: :math:`\mu` is
-        such that :math:`\|D p\|` is the radius of a trust region, or zero where the Gauss-Newton step lies inside
-        (Moré); two Newton iterations on that equation, which start at the last :math:`\mu`, are made in a step.
+        ``"nielsen"``, (2): :math:`\mu` follows the ratio :math:`\varrho` of actual to predicted decrease, clipped to
+        [0, 1]; after a failure it is at least the model's curvature along the step, :math:`p^\top B p / \|D p\|^2`.
+        ``"trust region"``: :math:`\mu` is such that :math:`\|D p\|` is the radius :math:`\Delta` of a trust region, or
+        zero where the Gauss-Newton step lies inside (Moré); two Newton iterations (3) on that equation, which start at
+        the last :math:`\mu`, are made in a step.
     linear_solver
         ``"cholesky"`` of the normal equations; ``"qr"`` of the damped Jacobian, twice the cost, which does not square
         the condition number; ``"cg"``, conjugate gradients on the normal equations with products alone. Default,
@@ -52,8 +64,8 @@ class LevenbergMarquardt(ResidualSolver):
         the Jacobian (NL2SOL), is added to :math:`J^\top J` wherever it predicts better, so that problems with large
         residuals take few steps too; with Cholesky only. ``"gauss-newton"``: never.
     geodesic
-        Whether to add the geodesic acceleration, the second-order correction along the step. It costs two evaluations
-        of the residuals' derivatives a step and helps in narrow curved valleys.
+        Whether to add the geodesic acceleration ``a``, the second-order correction along the step. It costs two
+        evaluations of the residuals' derivatives a step and helps in narrow curved valleys.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
@@ -108,6 +120,7 @@ class LevenbergMarquardt(ResidualSolver):
 
     def _judged(self, control: Control, accept: Any, ratio: Any, state: State) -> Control:
         if self._nielsen:
+            # (2): varrho = ratio, nu = growth
             shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
             grown = jnp.maximum(control.damping * control.growth, _bend(state))
             damping = jnp.where(accept, control.damping * shrink, grown)
@@ -118,12 +131,14 @@ class LevenbergMarquardt(ResidualSolver):
 
     def _propose(self, control: Control, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Control]:
         if self._nielsen:
+            # (1): mu = damping, D p = step
             step, solve = model.step(control.damping)
         else:
             step, solve, control = _in_region(control, model, u, first)
         move = model.inverse_scale * step
         if self.geodesic:
             bend = model.masked(space.bend(u, move)) * model.inverse_scale
+            # (4): a = correction
             correction = -0.5 * model.inverse_scale * solve(bend)
             # where the correction is large, the second-order model of the path is not to be trusted
             small = jnp.sum((model.scale * correction) ** 2) <= 0.375**2 * jnp.sum((model.scale * move) ** 2)
@@ -159,11 +174,12 @@ def _in_region(control: Control, model: Model, u: Tree, first: Any) -> tuple[Any
         q, solve = model.step(damping)
         length = jnp.sqrt(jnp.sum(q**2))
         excess = length - radius
-        # Newton's method on 1 / radius - 1 / length, which is almost linear in the damping
+        # (3), Newton's method on 1 / radius - 1 / length, which is almost linear in the damping
         curve = jnp.sum(q * solve(q)) / jnp.where(length > 0, length, 1)
         change = excess / radius * length / jnp.where(curve > 0, curve, 1)
         damping = jnp.clip(damping + jnp.where(jnp.abs(excess) <= 0.1 * radius, 0, change), 0.1 * damping, top)
     damping = jax.lax.stop_gradient(jnp.where(inside, 0, damping))
+    # (1)
     step, solve = model.step(damping)
     length = trees.norm(jax.lax.stop_gradient(step))
     long = length > 1.5 * radius

@@ -40,12 +40,18 @@ class State(NamedTuple):
 
 @solver
 class MirrorDescent(Solver):
-    r"""Mirror descent, :math:`x \leftarrow \mathrm{proj}^\varphi_C(\nabla\varphi(x) - \eta\nabla f(x))`.
+    r"""Mirror descent.
+
+    .. math::
+        \begin{aligned}
+        x^+ &= \mathrm{proj}^\varphi_C(\nabla\varphi(x) - \eta\nabla f(x)), \qquad (1) \\
+        f(x^+) &\le f(x) + \langle\nabla f(x), x^+ - x\rangle + D_\varphi(x^+, x)/\eta \qquad (2)
+        \end{aligned}
 
     The geometry includes the constraint: with :class:`dini.conditions.KL` (the default) and a constraint
     :class:`dini.sets.Simplex` this is the exponentiated-gradient method. Without ``step_size`` the step is found by
-    backtracking on :math:`f(x^+) \le f(x) + \langle\nabla f(x), x^+ - x\rangle + D_\varphi(x^+, x)/\eta`; where
-    rounding hides whether that holds, the step is halved where the next gradient shows more curvature.
+    backtracking on (2); where rounding hides whether that holds, the step is halved where the next gradient shows more
+    curvature.
     The error is the Euclidean residual :math:`\|x - \mathrm{proj}_C(x - \eta \nabla f(x))\|_2 / \eta` of the problem's
     own condition, with :math:`\eta = \|x\| / \|\nabla f\|`, so slow convergence towards the boundary shows.
 
@@ -120,6 +126,7 @@ class MirrorDescent(Solver):
             gradient = problem.gradient(x, *args)
             last = jax.lax.stop_gradient((x, gradient))
             eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
+            # (1)
             new = self.geometry.step(x, gradient, eta, problem.constraint)
             accept, step_size, status = jnp.asarray(True), eta, state.status
             unsure = state.unsure
@@ -133,10 +140,12 @@ class MirrorDescent(Solver):
             far = self.geometry.divergence(last[0], state.last[0]) + self.geometry.divergence(state.last[0], last[0])
             rise = trees.vdot(*trees.sub(last, state.last)).astype(dtype)
             eta, _ = shortened(eta, state.unsure, rise, far.astype(dtype))
+            # (1)
             new = self.geometry.step(x, gradient, eta, problem.constraint)
             new_value = problem.value(new, *args)
             slope = trees.vdot(gradient, trees.sub(new, x))
             gap = self.geometry.divergence(new, x) / eta
+            # (2), which holds where excess <= 0; gap = D / eta
             excess = new_value - (value + slope + gap)
             enough, tested = accepted_by_bound(excess, gap, value, state.steps == 0)
             # a test that drowns in rounding says nothing about a longer step

@@ -40,14 +40,22 @@ class State(NamedTuple):
 class NelderMead(BoxSolver):
     r"""The simplex method of Nelder and Mead, for few unknowns and functions without a useful gradient.
 
-    The worst of ``d + 1`` vertices is reflected in the centroid of the others, then the simplex expands, contracts or
-    shrinks, with the coefficients of Gao and Han, which depend on the dimension: expansion :math:`1 + 2/d`,
-    contraction :math:`3/4 - 1/(2d)`, shrinkage :math:`1 - 1/d`. Only values are used; where they are NaN, they count
-    as infinite. Bounds are kept by clipping. Each evaluation is one step. The error is the largest distance of a
-    vertex from the best one, beside the size of the point, or the largest difference of their values, beside the value
-    (and beside the root of the unit roundoff of the largest difference so far). Where it falls below the tolerance, the
-    method starts again from a fresh, smaller simplex, ``restarts`` times, since simplices can collapse before a minimum
-    (at a bound, say), and again for as long as that finds better points.
+    .. math::
+        \begin{aligned}
+        x_{d+1} &\leftarrow \bar x + \kappa (\bar x - x_{d+1}), \qquad \kappa \in \{1, \beta, \gamma, -\gamma\},
+        \qquad (1) \\
+        x_i &\leftarrow x_1 + \delta (x_i - x_1), \qquad (2) \\
+        \beta &= 1 + 2/d, \qquad \gamma = 3/4 - 1/(2d), \qquad \delta = 1 - 1/d \qquad (3)
+        \end{aligned}
+
+    The worst of ``d + 1`` vertices is reflected in the centroid :math:`\bar x` of the others, then the simplex expands
+    or contracts (1), outside or inside, or shrinks (2), with the coefficients of Gao and Han, which depend on the
+    dimension. Only values are used; where they are NaN, they count as infinite. Bounds are kept by clipping. Each
+    evaluation is one step. The error is the largest distance of a vertex from the best one, beside the size of the
+    point, or the largest difference of their values, beside the value (and beside the root of the unit roundoff of the
+    largest difference so far). Where it falls below the tolerance, the method starts again from a fresh, smaller
+    simplex, ``restarts`` times, since simplices can collapse before a minimum (at a bound, say), and again for as long
+    as that finds better points.
 
     The points do not depend smoothly on parameters, so there is no unrolling; the implicit derivative of the solution
     needs a gradient there.
@@ -111,9 +119,11 @@ class NelderMead(BoxSolver):
         box = box_of(problem, x)
         simplex, values, phase, vertex = state.simplex, state.values, state.phase, state.vertex
         d = simplex.shape[1]
+        # (3): beta, gamma, delta
         expand, contract, shrink = (1 + 2 / d, 0.75 - 0.5 / d, 1 - 1 / d) if d > 1 else (2.0, 0.5, 0.5)
         center = jnp.mean(simplex[:-1], 0)
         away = center - simplex[-1]
+        # (1): kappa = reach
         reach = jnp.asarray([0.0, 1.0, expand, contract, -contract], simplex.dtype)[phase]
         fill = phase == _FILL
         point = jnp.where(fill, simplex[vertex], box.project(center + reach * away))
@@ -137,6 +147,7 @@ class NelderMead(BoxSolver):
         here = (jnp.arange(d + 1, dtype=jnp.int32) == vertex) & fill
         simplex = jnp.where((last & replace)[:, None], point[None, :], simplex)
         values = jnp.where((last & replace) | here, value_kept, values)
+        # (2)
         shrunk = jax.vmap(box.project)(simplex[:1] + shrink * (simplex - simplex[:1]))
         simplex = jnp.where(poor, shrunk, simplex)
         values = jnp.where(poor & (jnp.arange(d + 1, dtype=jnp.int32) > 0), jnp.inf, values)

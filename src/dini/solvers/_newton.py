@@ -47,13 +47,19 @@ class State(NamedTuple):
 class Newton(Solver):
     r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
-    Roots: :math:`x \leftarrow x - [\partial F(x)]^{-1} F(x)` where that step reduces :math:`\|F\|`. Where it does not,
-    or the Jacobian is singular, a path is followed that bends from the Newton step to steepest descent of
-    :math:`\|F\|^2` (Powell's dogleg) inside a region that shrinks and grows; the products with the Jacobian that this
-    needs are computed only then. Minima: Newton's direction for :math:`\nabla f`; where the Hessian is not positive
-    definite, the absolute values of its eigenvalues are used, so that the direction descends (above 512 unknowns, and
-    with a ``linear_solver``: the direction is turned around where it ascends). The step starts at one and is halved
-    until ``f`` decreases sufficiently. Each trial is one step. The error is :math:`\|F\|_2`, of minima
+    .. math::
+        \begin{aligned}
+        x &\leftarrow x - [\partial F(x)]^{-1} F(x), \qquad (1) \\
+        x &\leftarrow x + t d, \qquad \nabla^2 f(x)\, d = -\nabla f(x), \qquad (2) \\
+        f(x + t d) &\le f(x) + 10^{-4}\, t\, \nabla f(x)^\top d \qquad (3)
+        \end{aligned}
+
+    Roots: (1) where that step reduces :math:`\|F\|`. Where it does not, or the Jacobian is singular, a path is followed
+    that bends from the Newton step to steepest descent of :math:`\|F\|^2` (Powell's dogleg) inside a region that
+    shrinks and grows; the products with the Jacobian that this needs are computed only then. Minima: (2); where the
+    Hessian is not positive definite, the absolute values of its eigenvalues are used, so that the direction descends
+    (above 512 unknowns, and with a ``linear_solver``: the direction is turned around where it ascends). The step ``t``
+    starts at one and is halved until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of minima
     :math:`\|\nabla f\|_2`.
 
     Parameters
@@ -110,11 +116,12 @@ class Newton(Solver):
 
     def _descend(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
         dtype = state.error.dtype
+        # (2): t = step_size, d = direction
         trial = trees.axpy(state.step_size, state.direction, x)
         merit, gradient = problem.value_and_gradient(trial, *args)
         merit, size = merit.astype(dtype), trees.norm(gradient).astype(dtype)
         first, eps = state.steps == 0, trees.eps(x)
-        # near a minimum the decrease drowns in its rounding error
+        # (3); near a minimum the decrease drowns in its rounding error
         bound = state.merit + 1e-4 * state.step_size * state.slope + relative_rounding(state.merit)
         finite = jnp.isfinite(merit) & jnp.isfinite(size)
         promised = -state.step_size * state.slope
@@ -155,6 +162,7 @@ class Newton(Solver):
     def _direction(self, problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
+            # (2)
             hessian, flat, unravel = materialize(matvec, residual)
             solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
@@ -177,7 +185,7 @@ class Newton(Solver):
         function = problem.gradient if minimum else problem.residual
         matvec = linear.Linearized(lambda u: function(u, *args), x)
         name = f"the Newton step of {problem.name}"
-        # what is known of a root's Jacobian is a user's word
+        # (1), or (2) with t = 1; what is known of a root's Jacobian is a user's word
         solve = solve_known if minimum else linear.solve
         step = solve(matvec, matvec.value, structure=problem.structure, solver=self.linear_solver, name=name)
         return trees.sub(x, step)

@@ -1,7 +1,8 @@
 r"""Newton's method for equations and fixed points: the part of :class:`dini.Newton` that knows no objective.
 
-:math:`x \leftarrow x - [\partial F(x)]^{-1} F(x)` where that step reduces :math:`\|F\|`; elsewhere Powell's dogleg, in
-``shared/_root_path.py``.
+.. math:: x \leftarrow x - [\partial F(x)]^{-1} F(x) \qquad (1)
+
+where that step reduces :math:`\|F\|`; elsewhere Powell's dogleg, in ``shared/_root_path.py``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def newton_direction(
     matvec = linear.Linearized(lambda u: problem.residual(u, *args), x)
     if linear_solver is None and trees.size(x) <= PIVOTED:
         jacobian, flat, unravel = materialize(matvec, residual)
+        # (1)
         return unravel(solve_pivoted(jacobian, -flat)), jnp.asarray(True)
+    # (1)
     structure = problem.structure
     direction = solve_known(matvec, trees.neg(residual), structure=structure, solver=linear_solver, on_failure="ignore")
     # an iterative solver makes nothing of a residual that is orthogonal to the range

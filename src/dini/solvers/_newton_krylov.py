@@ -68,11 +68,18 @@ class State(NamedTuple):
 class NewtonKrylov(Solver):
     r"""Newton's method with GMRES inside, matrix-free, for large systems of equations and fixed points.
 
-    The Newton system is solved only as far as it pays: to the relative residual :math:`\eta = 0.9\,(\|F\| /
-    \|F_{\text{last}}\|)^2` (Eisenstat and Walker's second choice). One step is one product with the Jacobian or one
-    trial along the direction, whose length is cut until :math:`\|F\|` falls sufficiently. The error is
-    :math:`\|F\|_2`. GMRES that starts again looks along the last four corrections, too (loose GMRES), which restarting
-    alone would make again and again.
+    .. math::
+        \begin{aligned}
+        x &\leftarrow x + t s, \qquad \lambda \|F(x)\| = \|F(x) + F'(x) s\| \le \eta \|F(x)\|, \qquad (1) \\
+        \eta &= 0.9\, \bigl(\|F(x)\| / \|F(x_{\text{last}})\|\bigr)^2, \qquad (2) \\
+        \|F(x + t s)\| &\le \bigl(1 - 10^{-4}\, t\, (1 - \lambda)\bigr) \|F(x)\| \qquad (3)
+        \end{aligned}
+
+    The Newton system is solved only as far as it pays: to the relative residual (2), Eisenstat and Walker's second
+    choice, with their safeguard :math:`\eta \ge 0.9\, \eta_{\text{last}}^2` where that is more than a tenth. One step
+    is one product with the Jacobian or one trial along the direction, whose length ``t`` is cut until (3) holds. The
+    error is :math:`\|F\|_2`. GMRES that starts again looks along the last four corrections, too (loose GMRES), which
+    restarting alone would make again and again.
 
     For a preconditioner, use :class:`dini.Newton` with ``linear_solver=dini.linear.GMRES(...)``. A discretized
     differential equation, whose Krylov spaces grow with the grid, wants ``Newton(linear_solver=dini.linear.Sparse())``.
@@ -140,6 +147,7 @@ class NewtonKrylov(Solver):
         dtype = state.error.dtype
         m = state.u.size
         trying = state.step_size > 0
+        # (1): t = step_size, s = direction
         point = trees.axpy(state.step_size, state.direction, x)
         # the first cycle of a system is Krylov's, all others end with the corrections before them
         augmented = jnp.where(state.cycles > 0, jnp.minimum(jnp.minimum(state.kept, _LOOSE), m // 2), 0)
@@ -153,6 +161,7 @@ class NewtonKrylov(Solver):
         size = trees.norm(residual).astype(dtype)
         first = state.steps == 0
         finite = jnp.isfinite(size)
+        # (3): lambda = left
         enough = size <= (1 - 1e-4 * state.step_size * (1 - state.left)) * state.error
         accept = trying & (first | (finite & enough))
         lost = trying & first & ~finite
@@ -165,6 +174,7 @@ class NewtonKrylov(Solver):
         known, unsure = after_step(old, accept, first, move, change, units, error, state.error, eps, each=False)
         unsure = met(self, x, error, unsure)
         ratio = jnp.where(accept & ~first, size / jnp.where(state.error > 0, state.error, 1), 0)
+        # (2): eta = forcing
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
@@ -198,6 +208,7 @@ class NewtonKrylov(Solver):
         basis = _put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
         count = jnp.where(begins, 0, state.count + grows.astype(state.count.dtype))
 
+        # (1): the norm of the linear residual is rest
         target = forcing * error
         full = (count == m) | exhausted
         cycles = jnp.where(again, 0, state.cycles + (grows & full).astype(state.cycles.dtype))
@@ -320,14 +331,18 @@ def _with_product(
     r"""Return the state of a cycle's least-squares problem with one product more where the condition holds.
 
     The products have the coefficients :math:`H` in the basis: a row :math:`h`, above an upper triangular :math:`T`,
-    which is kept transposed. The residual of :math:`\beta e_1 - H y` is :math:`\beta (1, -u) / (1 + u^\top u)`, where
-    :math:`T^\top u = h`: one element more for each product.
+    which is kept transposed. The least residual :math:`\beta e_1 - H y` is that of
+
+    .. math:: T y = \beta u / (1 + u^\top u), \qquad T^\top u = h, \qquad (4)
+
+    and equal to :math:`\beta (1, -u) / (1 + u^\top u)`: one element of ``u`` more for each product.
     """
     here = jnp.arange(u.size, dtype=jnp.int32) == count
     eps = jnp.finfo(u.dtype).eps
     # the pivot of a space that is exhausted is rounding, and so may be what it divides
     pivot = jnp.maximum(height, eps * size)
     below = column[1:]
+    # (4): the new element of u
     last = column[0] - dot(below, u)
     last = jnp.where((height <= 10 * eps * size) & (jnp.abs(last) <= 100 * eps * size), 0, last)
     last = last / jnp.where(pivot > 0, pivot, 1)
@@ -342,5 +357,6 @@ def _weights(triangle: Any, u: Tree, start: Any, count: Any) -> Any:
     # the other rows are those of an earlier cycle
     used = (jnp.arange(u.size, dtype=jnp.int32) < count)[:, None]
     matrix = jnp.where(used, triangle, jnp.eye(u.size, dtype=u.dtype))
+    # (4): beta = start
     right = start * u / (1 + dot(u, u))
     return jax.scipy.linalg.solve_triangular(matrix, right, trans=1, lower=True, check_finite=False)

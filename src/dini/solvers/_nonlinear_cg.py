@@ -28,12 +28,17 @@ class Last(NamedTuple):
 class NonlinearCG(QuasiNewton):
     r"""Nonlinear conjugate gradients: the memory of gradient descent, and often the pace of L-BFGS.
 
-    The direction is :math:`d \leftarrow -g + \beta d`. With :math:`y = g - g_{\text{old}}`, the formulas are
+    .. math::
+        \begin{aligned}
+        x &\leftarrow x + t d, \qquad d \leftarrow -g + \beta d, \qquad (1) \\
+        \beta &= \max\Bigl(\Bigl(y - 2 d \frac{y^\top y}{d^\top y}\Bigr)^\top \frac{g}{d^\top y},
+        \frac{-1}{\|d\| \min(0.01, \|g_{\text{old}}\|)}\Bigr), \qquad (2) \\
+        \beta &= \max(0, g^\top y / g_{\text{old}}^\top g_{\text{old}}), \qquad (3) \\
+        \beta &= \max(0, g^\top y / d^\top y), \qquad (4)
+        \end{aligned}
 
-    - ``"hager-zhang"``: :math:`\beta = \left(y - 2 d \frac{y^\top y}{d^\top y}\right)^\top \frac{g}{d^\top y}`, not
-      below :math:`-1 / (\|d\| \min(0.01, \|g_{\text{old}}\|))`; each direction descends,
-    - ``"polak-ribiere"``: :math:`\beta = \max(0, g^\top y / g_{\text{old}}^\top g_{\text{old}})`,
-    - ``"hestenes-stiefel"``: :math:`\beta = \max(0, g^\top y / d^\top y)`.
+    with :math:`y = g - g_{\text{old}}`: (2) is ``"hager-zhang"``, with which each direction descends, (3)
+    ``"polak-ribiere"``, (4) ``"hestenes-stiefel"``.
 
     A direction that does not descend, or one step that meets no positive curvature, starts again from the gradient.
     Each trial of the line search is one step. The error is :math:`\|\nabla f\|_2`.
@@ -87,23 +92,30 @@ class NonlinearCG(QuasiNewton):
     def _renew(
         self, model: Last, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
     ) -> tuple[Last, Any, Any]:
-        r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size."""
+        r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size.
+
+        So :math:`w = \beta / t`, and the last direction is :math:`d = s / t`.
+        """
         del old
         safe = lambda v: jnp.where(keep, v, 1)
         sy = safe(gram.sy)
         # the step size, by which a step is longer than its direction
         t = jnp.sqrt(safe(gram.ss) / model.direction)
         if self.formula == "hager-zhang":
+            # (2): model.direction = ||d||^2, model.gradient = ||g_old||^2
             weight = (gram.yg - 2 * gram.yy * gram.sg / sy) / sy
             floor = -1 / (jnp.sqrt(model.direction * jnp.minimum(1e-4, model.gradient)) * t)
             weight = jnp.maximum(weight, floor)
         elif self.formula == "polak-ribiere":
+            # (3)
             weight = jnp.maximum(gram.yg / (model.gradient * t), 0)
         else:
+            # (4)
             weight = jnp.maximum(gram.yg / sy, 0)
         # A constant of differentiation: with constant coefficients the derivative follows the same recurrence as the
         # iterates and converges with them, while the coefficients' own derivatives would lag behind.
         weight = jax.lax.stop_gradient(jnp.where(keep, weight, 0))
+        # (1)
         direction = trees.axpy(weight, s, trees.neg(g))
         squared = gram.gg - 2 * weight * gram.sg + weight**2 * gram.ss
         last = Last(

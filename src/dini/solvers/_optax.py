@@ -40,12 +40,13 @@ def _optax() -> Any:
 class OptaxSolver(Stochastic):
     r"""An optax transformation as a solver with a stopping test, on all data or on a stream of batches.
 
-    A step is ``updates = transformation.update(gradient, ...)`` and ``x + updates``, projected onto the constraint if
-    there is one. Transformations that need the objective get it (``value``, ``grad``, ``value_fn`` and ``grad_fn``), so
-    ``optax.lbfgs()``, ``optax.polyak_sgd()`` and ``optax.contrib.sam(..., opaque_mode=True)`` work. The error is the
-    norm of the gradient, with a constraint :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with
-    :math:`\eta = \|x\| / \|\nabla f\|`, at the point before the step; its scale is a tenth of the largest one so far.
-    A point that meets the test is not moved.
+    .. math:: x \leftarrow \Pi_C(x + u) \qquad (1)
+
+    with ``u`` from ``transformation.update(gradient, ...)``, projected where there is a constraint. Transformations
+    that need the objective get it (``value``, ``grad``, ``value_fn`` and ``grad_fn``), so ``optax.lbfgs()``,
+    ``optax.polyak_sgd()`` and ``optax.contrib.sam(..., opaque_mode=True)`` work. The error is the norm of the gradient,
+    with a constraint :math:`\|x - \Pi_C(x - \eta \nabla f)\|_2 / \eta` with :math:`\eta = \|x\| / \|\nabla f\|`, at the
+    point before the step; its scale is a tenth of the largest one so far. A point that meets the test is not moved.
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
@@ -104,6 +105,7 @@ class OptaxSolver(Stochastic):
             "grad_fn": lambda u, _: problem.gradient(u, *args),
         }
         updates, inner = self._own(update, gradient, state.inner, x, **_taken(update, offered))
+        # (1): u = updates
         new = problem.prox(optax.apply_updates(x, updates), 1.0)
         error = optimality(problem, x, value, gradient).astype(state.error.dtype)
         scales = steepest(state.scales, error)

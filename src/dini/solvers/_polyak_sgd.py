@@ -22,8 +22,8 @@ class PolyakSGD(Stochastic):
 
     .. math::
         \begin{aligned}
-        x &\leftarrow \Pi_C(x - \eta\nabla f_b(x) + \beta v), \\
-        \eta &= \min\Bigl(\frac{f_b(x) - f_b^*}{c\,\|\nabla f_b(x)\|^2}, \eta_{\max}\Bigr)
+        x &\leftarrow \Pi_C(x - \eta\nabla f_b(x) + \beta v), \qquad (1) \\
+        \eta &= \min\Bigl(\frac{f_b(x) - f_b^*}{c\,\|\nabla f_b(x)\|^2}, \eta_{\max}\Bigr) \qquad (2)
         \end{aligned}
 
     with ``v`` the last move. No step size is tuned: :math:`f_b^*`, the smallest value of the objective on the batch, is
@@ -78,10 +78,12 @@ class PolyakSGD(Stochastic):
         value, gradient, aux = evaluate(problem, x, args)
         squared = trees.vdot(gradient, gradient).astype(dtype)
         above = jnp.maximum(value.astype(dtype) - self.lower_bound, 0)
+        # (2): above = f_b - f_b^*, squared = ||grad f_b||^2
         positive = squared > 0
         ratio = jnp.where(positive, above / (self.scale * jnp.where(positive, squared, 1)), 0)
         # a constant of differentiation, as all step sizes that a rule finds
         eta = jax.lax.stop_gradient(jnp.minimum(ratio, self.max_step_size)).astype(dtype)
+        # (1): v = velocity
         new = trees.axpy(jnp.asarray(self.momentum), state.velocity, trees.axpy(-eta, gradient, x))
         error = optimality(problem, x, value, gradient).astype(dtype)
         scales = steepest(state.scales, error)

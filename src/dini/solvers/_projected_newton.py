@@ -41,13 +41,22 @@ class State(NamedTuple):
 class ProjectedNewton(BoxSolver):
     r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.
 
-    Coordinates that are within :math:`\epsilon = \min(10^{-3}, \|P(x - \nabla f) - x\|)` of a bound towards which the
-    function falls are active; the others are free. The direction solves the Newton system of the free coordinates
-    (with the absolute eigenvalues where it is indefinite) and is a gradient step in the active ones. Trials are
-    :math:`P(x + t d)` with ``t`` halved from one until the function decreases sufficiently; each trial is one step.
-    At a nondegenerate solution the active set settles and the convergence is quadratic. The error is
-    :math:`\|P(x - \nabla f) - x\|_2`, where the room to a bound counts in units of the gradient: times the curvature,
-    if that is more than one.
+    .. math::
+        \begin{aligned}
+        A &= \{i : x_i \le l_i + \epsilon,\ g_i > 0\} \cup \{i : x_i \ge u_i - \epsilon,\ g_i < 0\}, \qquad (1) \\
+        H_{FF}\, d_F &= -g_F, \qquad d_A = -\eta g_A, \qquad (2) \\
+        x(t) &= P(x + t d), \qquad (3) \\
+        f(x(t)) &\le f(x) + 10^{-4} \Bigl(t \sum_{i \in F} g_i d_i + \sum_{i \in A} g_i (x_i(t) - x_i)\Bigr) \qquad (4)
+        \end{aligned}
+
+    Coordinates that are close to a bound towards which the function falls are active, ``A``; the others are free,
+    ``F``. The room :math:`\epsilon` is a thousandth of the coordinates' root mean square, or :math:`\tau\|P(x - \nabla
+    f) - x\|` if that is less, with the largest inverse curvature :math:`\tau` of the last steps. The direction solves
+    the Newton system of the free coordinates (with the absolute eigenvalues where it is indefinite) and is a gradient
+    step in the active ones. Trials are (3) with ``t`` halved from one until (4) holds; each trial is one step. At a
+    nondegenerate solution the active set settles and the convergence is quadratic. The error is :math:`\|P(x - \nabla
+    f) - x\|_2`, where the room to a bound counts in units of the gradient: times the curvature, if that is more than
+    one.
 
     Parameters
     ----------
@@ -90,6 +99,7 @@ class ProjectedNewton(BoxSolver):
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         box, flat = box_of(problem, x), flatten(x)
+        # (3): t = step_size
         trial = box.project(flat + state.step_size * state.direction)
         value, gradient = value_and_gradient(problem, box, trial, args)
         s, y = trial - flat, gradient - state.gradient
@@ -97,7 +107,7 @@ class ProjectedNewton(BoxSolver):
         ss, yy = squares(s, y)
         curvature = secant_curvature(s, y, gradient, ss, yy)
         size = trees.norm(box.projected_gradient(trial, gradient, curvature))
-        # what the free coordinates promise along the line, and the active ones along the bent path
+        # (4): what the free coordinates promise along the line, and the active ones along the bent path
         free = state.step_size * jnp.where(state.free, state.gradient * state.direction, 0)
         promise = jnp.sum(jnp.where(state.free, free, state.gradient * (trial - flat)))
         slack = relative_rounding(state.value)
@@ -114,6 +124,7 @@ class ProjectedNewton(BoxSolver):
             # active is what lies within the next step of a bound, and a thousandth of the point
             near, soft = 1e-3 * extent / flat.size**0.5, _scales.Scales(*scales).soft
             near = jnp.where(soft > 0, jnp.minimum(near, soft * size), near)
+            # (1): epsilon = near; ~free is A
             low, high = trial <= box.lower + near, trial >= box.upper - near
             free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
             return self._direction(problem, box, trial, gradient, free, length, args), free, jnp.ones_like(value)
@@ -156,7 +167,7 @@ class ProjectedNewton(BoxSolver):
         hessian = linear.Linearized(lambda u: flatten(problem.gradient(box.unravel(u), *args)), x)
         if self.linear_solver is None and x.size <= linear.DENSE_LIMIT:
             matrix = materialize(hessian, x)[0]
-            # the active coordinates keep the scale of the others
+            # (2): the active coordinates keep the scale of the others, eta = 1 / scale
             scale = jnp.max(jnp.abs(jnp.diagonal(matrix)))
             scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
             both = free[:, None] & free[None, :]
@@ -164,6 +175,7 @@ class ProjectedNewton(BoxSolver):
             step = -solve_positive(held, gradient)[0]
             # of a Hessian that is zero, or not finite, the gradient is left
             return jnp.where(jnp.all(jnp.isfinite(step)), step, -length * gradient)
+        # (2): eta = length
         reduced = lambda v: jnp.where(free, hessian(jnp.where(free, v, 0)), v)
         step = descent(reduced, jnp.where(free, gradient, 0), "positive definite", self.linear_solver)
         return jnp.where(free, step, -length * gradient)

@@ -41,12 +41,20 @@ class State(NamedTuple):
 
 @solver
 class ProximalGradient(Solver):
-    r"""Proximal gradient, :math:`x \leftarrow \mathrm{prox}_{\eta g}(y - \eta \nabla f(y))`, accelerated.
+    r"""Proximal gradient, accelerated.
 
-    ``y`` is the point extrapolated by Nesterov's momentum (FISTA), restarted where the momentum points uphill.
+    .. math::
+        \begin{aligned}
+        x^+ &= \mathrm{prox}_{\eta g}(y - \eta \nabla f(y)), \qquad (1) \\
+        y^+ &= x^+ + \frac{t - 1}{t^+} (x^+ - x), \qquad t^+ = \tfrac12 \bigl(1 + \sqrt{1 + 4 t^2}\bigr), \qquad (2) \\
+        (y - x^+)^\top (x^+ - x) &> 0 \quad \Rightarrow \quad t = 1, \qquad (3) \\
+        f(x^+) &\le f(y) + \nabla f(y)^\top (x^+ - y) + \frac{1}{2\eta} \|x^+ - y\|^2 \qquad (4)
+        \end{aligned}
+
+    ``y`` is the point extrapolated by Nesterov's momentum (FISTA), restarted (3) where the momentum points uphill.
     Without ``step_size`` it is found by backtracking: it grows by a tenth after each accepted trial and is halved
-    after a trial where the quadratic upper bound fails; each trial is one step. Where rounding hides whether it does,
-    the trial is accepted, and the step is halved where the next gradient shows more curvature. The error is
+    after a trial where the quadratic upper bound (4) fails; each trial is one step. Where rounding hides whether it
+    does, the trial is accepted, and the step is halved where the next gradient shows more curvature. The error is
     :math:`\|y - x\| / \eta`, which bounds the norm of the gradient mapping at the returned point.
 
     Parameters
@@ -137,6 +145,7 @@ class ProximalGradient(Solver):
             eta, steep = shortened(
                 jax.lax.stop_gradient(eta).astype(dtype), state.unsure & (state.steps > 1), rise, room
             )
+        # (1): x^+ = new
         forward = trees.axpy(-eta, gradient, y)
         new = problem.prox(forward, eta)
         move = trees.sub(new, y)
@@ -150,6 +159,7 @@ class ProximalGradient(Solver):
         else:
             new_value = problem.value(new, *args)
             gap, slack = squared / (2 * eta), relative_rounding(value)
+            # (4), which holds where excess <= 0; gap is the last term
             excess = new_value - (value + trees.vdot(gradient, move) + gap)
             accept, tested = accepted_by_bound(excess, gap, value, jnp.isinf(state.error))
             # the first step is short, whatever rounding makes of its value, or brings the start into the set
@@ -171,8 +181,10 @@ class ProximalGradient(Solver):
         scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise, leaps=True)
         if self.acceleration:
             step = trees.sub(new, x)
+            # (3): t = momentum
             uphill = trees.vdot(trees.sub(y, new), step) > 0
             momentum = jnp.where(uphill, 1.0, state.momentum)
+            # (2): t^+ = grown
             grown = 0.5 * (1 + jnp.sqrt(1 + 4 * momentum**2))
             factor = jnp.where(uphill, 0.0, (momentum - 1) / grown)
             extrapolated = trees.axpy(factor, step, new)
@@ -199,7 +211,7 @@ class ProximalGradient(Solver):
 class ProjectedGradient(ProximalGradient):
     r"""Projected gradient, :math:`x \leftarrow \mathrm{proj}_C(y - \eta \nabla f(y))`.
 
-    This is :class:`ProximalGradient` for problems with a constraint.
+    This is :class:`ProximalGradient` for problems with a constraint, its (1) with the projection.
 
     Examples
     --------

@@ -37,14 +37,21 @@ class _Inner(NamedTuple):
 class ProximalNewton(WorkingSet):
     r"""Proximal Newton with working sets, for a smooth function plus an elementwise convex penalty or set.
 
+    .. math::
+        \begin{aligned}
+        u^\star &= \arg\min_u\ \tfrac12 d^\top H d + \nabla f(x)^\top d + g(u), \qquad d = u - x, \qquad (1) \\
+        r(u) &= \mathrm{prox}_{D^{-1}g}\bigl(u - D^{-1}(Hd + \nabla f(x))\bigr) - u, \qquad D = \mathrm{diag}\,H,
+        \qquad (2) \\
+        \bigl(I - K (I - D^{-1} H)\bigr)\, \Delta u &= r(u), \qquad K = \partial\,\mathrm{prox}_{D^{-1}g} \qquad (3)
+        \end{aligned}
+
     A step computes the gradient, takes a working set (the elements that are not held by a kink of the penalty, and
     those that violate the optimality condition most, at most as many more as there are) and minimizes the quadratic
-    model :math:`\tfrac12 d^\top H d + \nabla f^\top d + g(x + d)` on it. The model's minimizer is the zero of :math:`u
-    - \mathrm{prox}_{D^{-1}g}(u - D^{-1}(Hd + \nabla f))` with :math:`D = \mathrm{diag}\,H`, found by semismooth Newton
-    steps, each one Cholesky factorization: the active elements move to the minimizer of the face, and are stopped where
-    they reach a kink (zero, or a bound); of some fractions of that step and of steps that move each element on its own
-    the one with the lowest value is taken. So the Lasso is solved to rounding in a handful of factorizations of the
-    size of its support. Where the objective does not fall as the model says, ``H`` is damped.
+    model (1) on it. The model's minimizer is the zero of (2), found by semismooth Newton steps (3), each one Cholesky
+    factorization: the active elements move to the minimizer of the face, and are stopped where they reach a kink (zero,
+    or a bound); of some fractions of that step and of steps that move each element on its own the one with the lowest
+    value is taken. So the Lasso is solved to rounding in a handful of factorizations of the size of its support. Where
+    the objective does not fall as the model says, ``H`` is damped.
 
     Only a block of the Hessian is needed: objectives :class:`dini.LinearComposite` and :class:`dini.Quadratic` give it
     at the cost of a matrix product; for others it is one Hessian product an element. The error is :math:`\|x -
@@ -105,8 +112,10 @@ class ProximalNewton(WorkingSet):
         def body(now: _Inner) -> _Inner:
             u, slope = now.u, now.slope
             near, kept = fixed.part.slope(u - step_sizes * slope, step_sizes)
+            # (2): r(u) = single, and kept is the diagonal K
             single = near - u
             system = NewtonStep.at(fixed, kept, step_sizes)
+            # (3): the rows of the active elements, those with K > 0, times D / K
             newton = system.step(fixed, single)
             side = jnp.where(u != 0, u, near)
             tried = jnp.concatenate(
@@ -118,6 +127,7 @@ class ProximalNewton(WorkingSet):
                 ]
             )
             slopes = fixed.gradient[None, :] + dot(tried - fixed.x[None, :], fixed.hessian)
+            # (1)
             values = jax.vmap(fixed.value)(tried, slopes)
             best = lowest(values, relative_rounding(now.value))
             u, slope, value = tried[best], slopes[best], values[best]

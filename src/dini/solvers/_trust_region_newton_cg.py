@@ -40,11 +40,22 @@ class State(NamedTuple):
 class TrustRegionNewtonCG(Solver):
     r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).
 
-    The move minimizes the model :math:`g^\top z + \tfrac12 z^\top H z` over :math:`\|z\|_2 \le \Delta` by conjugate
-    gradients, which stop at :math:`\|Hz + g\| \le \min(0.5, \sqrt{\|g\|})\,\|g\|`, at the boundary, or along a
-    direction of negative curvature there. The radius follows the ratio of actual to predicted decrease; a move that is
-    rejected is shortened, which needs no new products. Only Hessian-vector products are computed. A step of the solver
-    is one product or one evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
+    .. math::
+        \begin{aligned}
+        \min_z\ & m(z) = g^\top z + \tfrac12 z^\top H z \quad \text{over} \quad \|z\|_2 \le \Delta, \qquad (1) \\
+        z &\leftarrow z + \alpha d, \quad r \leftarrow r + \alpha H d, \quad d \leftarrow -r + \beta d, \quad
+        \alpha = \frac{r^\top r}{d^\top H d}, \quad \beta = \frac{r^\top r}{r_{\text{last}}^\top r_{\text{last}}},
+        \qquad (2) \\
+        \|r\| &= \|Hz + g\| \le \min\bigl(0.5, \sqrt{\|g\| / G}\bigr)\,\|g\|, \qquad (3) \\
+        \varrho &= \frac{f(x) - f(x + z)}{-m(z)}, \qquad (4) \\
+        z &\leftarrow \tau z, \qquad \tau = \frac{-g^\top z}{2 (f(x + z) - f(x) - g^\top z)} \qquad (5)
+        \end{aligned}
+
+    The move minimizes the model (1) by conjugate gradients (2), which stop at (3), with the largest norm ``G`` of a
+    gradient so far, at the boundary, or along a direction of negative curvature there. The radius follows the ratio (4)
+    of actual to predicted decrease; a move that is rejected is shortened (5), to a half or less but a tenth at least,
+    which needs no new products. Only Hessian-vector products are computed. A step of the solver is one product or one
+    evaluation of function and gradient. The error is :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
@@ -108,6 +119,7 @@ class TrustRegionNewtonCG(Solver):
         room = jnp.maximum(radius**2 - zz, 0)
         reach = room / (zd + jnp.sqrt(jnp.maximum(zd**2 + dd * room, jnp.finfo(radius.dtype).tiny)))
         reach = jnp.where(dd > 0, reach, 0)
+        # (2): alpha = plain, r'r = squared
         plain = squared / jnp.where(bends, curvature, 1)
         boundary = ~bends | (plain >= reach)
         # As in other methods the coefficients are constants of differentiation: the derivative follows the recurrence.
@@ -115,10 +127,11 @@ class TrustRegionNewtonCG(Solver):
         move, residual = trees.axpy(length, d, z), trees.axpy(length, product, state.residual)
         new = dot(residual, residual)
         size = jnp.sqrt(dot(state.gradient, state.gradient))
-        # as exactly as the gradient is small beside the largest one, so that convergence is superlinear
+        # (3): as exactly as the gradient is small beside the largest one, so that convergence is superlinear
         steepest = _scales.Scales(*state.scales).steepest
         share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
         done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (count + 1 >= trees.size(x))
+        # (2): beta = growth
         growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
         return state._replace(
             solving=~done,
@@ -141,6 +154,7 @@ class TrustRegionNewtonCG(Solver):
         slack = jnp.where(first, 0, relative_rounding(state.value))
         slope = dot(state.gradient, state.move)
         change = trees.sub(state.residual, state.gradient)
+        # (4): -m(z) = predicted, H z = change
         predicted = -(slope + 0.5 * dot(state.move, change))
         # near the rounding error of the values the ratio tends to one
         actual = state.value - value
@@ -151,7 +165,7 @@ class TrustRegionNewtonCG(Solver):
         accept = first | (finite & (ratio > 1e-4))
         length = trees.norm(state.move).astype(dtype)
         grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
-        # a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
+        # (5): a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
         parabola = -0.5 * slope / (value - state.value - slope)
         shorter = jnp.where((parabola > 0.1) & (parabola < 0.5), parabola, jnp.where(parabola >= 0.5, 0.5, 0.1))
         shorter = jax.lax.stop_gradient(shorter)

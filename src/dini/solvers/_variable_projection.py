@@ -65,6 +65,7 @@ class Separated(Space):
         without = lambda _: factorized(jnp.where(spare[None, :], 0, columns), jnp.where(spare, 1, floor))
         q, triangle = jax.lax.cond(jnp.any(spare), without, lambda _: (q, triangle), None)
         q = q[: r.size]
+        # (1): u = a, and q times triangle is Phi with its columns scaled
         c = -jax.scipy.linalg.solve_triangular(triangle, dot(q.T, r), check_finite=False) / scale
         unit = jax.lax.stop_gradient(trees.norm(r)) * jnp.where(norms > 0, 1 / scale, 0)
         return c, lambda v: dot(q, dot(q.T, v)), unit
@@ -99,6 +100,7 @@ class Separated(Space):
         c, project, _ = self.coefficients(u)
         push = jax.linearize(lambda s: self.joint(s, c), u)[1]
         rows = images(push, u)
+        # (2)
         return jax.vmap(lambda v: v - project(v))(rows)
 
 
@@ -106,19 +108,26 @@ class Separated(Space):
 class VariableProjection(LevenbergMarquardt):
     r"""Variable projection for residuals that are linear (affine) in a part of the unknown.
 
-    The unknown is a pair or dictionary of ``a`` and a linear part ``c`` with :math:`r(a, c) = r(a, 0) + \Phi(a)\, c`.
-    For each ``a`` the best ``c`` is found by a QR factorization, and :class:`dini.LevenbergMarquardt` minimizes what is
-    left as a function of ``a`` alone. The start of ``c`` has no influence, the steps are fewer, and the problem is
-    better conditioned than in both parts together. The error is the norm of the gradient in all unknowns, so a residual
-    that is not linear in ``c`` is never reported as solved. Derivatives are those of the problem in both parts.
+    .. math::
+        \begin{aligned}
+        r(a, c) &= r(a, 0) + \Phi(a)\, c, \qquad c(a) = -\Phi(a)^+ r(a, 0), \qquad (1) \\
+        \min_a\ & \tfrac12 \|r(a, c(a))\|^2, \qquad J = (I - \Phi \Phi^+)\, \partial_a r(a, c(a)) \qquad (2)
+        \end{aligned}
+
+    The unknown is a pair or dictionary of ``a`` and a linear part ``c``. For each ``a`` the best ``c`` (1) is found by
+    a QR factorization, and :class:`dini.LevenbergMarquardt` minimizes what is left as a function of ``a`` alone (2),
+    where :math:`\partial_a` leaves ``c`` as it is. The start of ``c`` has no influence, the steps are fewer, and the
+    problem is better conditioned than in both parts together. The error is the norm of the gradient in all unknowns, so
+    a residual that is not linear in ``c`` is never reported as solved. Derivatives are those of the problem in both
+    parts.
 
     Parameters
     ----------
     linear
         Where the linear part stands in the unknown: the key of a dictionary or the index of a tuple.
     approximation
-        Of the Jacobian: ``"kaufman"`` leaves out the term that is proportional to the residual; ``"none"`` is that of
-        Golub and Pereyra, at about twice the cost.
+        Of the Jacobian: ``"kaufman"``, the ``J`` of (2), leaves out the term that is proportional to the residual;
+        ``"none"`` is that of Golub and Pereyra, at about twice the cost.
     damping, strategy, linear_solver, hessian, geodesic, rtol, atol, max_steps
         As for :class:`dini.LevenbergMarquardt`, for the steps in ``a``.
 
