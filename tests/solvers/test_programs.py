@@ -333,3 +333,25 @@ def test_the_state_of_other_data_is_not_taken():
     np.testing.assert_allclose(found.x.primal, x, atol=1e-9)
     again = dini.solve(programs[0], dini.InteriorPoint(max_steps=100), start, state=begun.state, **how)
     assert again.stats.steps < dini.solve(programs[0], dini.InteriorPoint(), start).stats.steps
+
+
+def test_each_row_is_judged_beside_its_own_terms():
+    """A large element of the unknown hides no violation of a row that it is not in; not solved is not wrong."""
+    single = lambda data: {name: jnp.asarray(value, jnp.float32) for name, value in data.items()}
+    rows = {"Q": np.eye(3), "c": [-100, -1, -1], "A": [[0, 1, 1]], "b": [0.1], "lower": 0.0}
+    with jax.enable_x64(False):
+        solution = dini.quadratic_program(**single(rows), on_failure="ignore")
+        assert solution.status == Status.CONVERGED
+        np.testing.assert_allclose(solution.x, [100, 0.05, 0.05], rtol=1e-3)
+        # separable ones, whose solution is cut off by bounds
+        rng = np.random.default_rng(0)
+        c, upper = (
+            rng.choice([-1, 1], (100, 4)) * 10 ** rng.uniform(-1, 4, (100, 4)),
+            10 ** rng.uniform(-1, 3, (100, 4)),
+        )
+        run = lambda c, upper: dini.quadratic_program(Q=jnp.eye(4), c=c, lower=0.0, upper=upper, on_failure="ignore")
+        batch = jax.jit(jax.vmap(run))(jnp.asarray(c, jnp.float32), jnp.asarray(upper, jnp.float32))
+    right = np.isclose(batch.x, np.clip(-c, 0, upper), rtol=1e-2, atol=1e-4).all(1)
+    solved = np.asarray(batch.status) == Status.CONVERGED
+    assert right[solved].all()
+    assert solved.mean() > 0.8

@@ -157,9 +157,9 @@ class Solver:
         object.__setattr__(endless, "stops", False)
         return endless
 
-    def accepts_state(self, problem: Any, x: Tree, state: Any) -> Any:
-        """Return whether the state of an earlier solve can be one of this problem and point."""
-        del problem, x, state
+    def accepts_state(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
+        """Return whether the state of an earlier solve can be one of this problem, its arguments and this point."""
+        del problem, x, state, args
         return True
 
     def last_value(self, problem: Any, state: Any) -> Any:

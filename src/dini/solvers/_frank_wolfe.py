@@ -121,8 +121,9 @@ class FrankWolfe(Solver):
         none, scales = jnp.zeros((), jnp.int32), jnp.zeros(3, inf.dtype)
         return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, none, scales, running())
 
-    def accepts_state(self, problem: Any, x: Tree, state: State) -> jax.Array:
+    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
+        del args
         room = trees.eps(x) ** 0.5
         mixed = _mixture(state.atoms, state.weights)
         outside = jax.vmap(problem.constraint.residual)(state.atoms)

@@ -129,6 +129,13 @@ class InteriorPoint(Solver):
 
         # rows whose multipliers are larger than their slacks are tried as equations
         active = jnp.where(guess.on, guess.active, jnp.where(data.live, central.v[n:] > central.s, data.fixed))
+        if len(data.signs) == 2:
+            up, low = data.ends[0], data.ends[1]
+            d = central.v[n:] - central.s
+            both = active[up:low] & active[low:] & ~data.fixed[up:low]
+            higher = d[up:low] >= d[low:]
+            active = active.at[low:].set(active[low:] & ~(both & higher))
+            active = active.at[up:low].set(active[up:low] & ~(both & ~higher))
         base = central.v / central.tau
         base = jnp.concatenate([base[:n], jnp.where(active, base[n:], 0)])
         point, (forces,) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base[n:])
@@ -150,6 +157,9 @@ class InteriorPoint(Solver):
         moved = newton.moved(to, reach)
         fine = trees.all_finite(moved)
         found = base + onto
+        for sign, first in zip(data.signs, data.ends[:-1], strict=True):
+            here = active[first : first + n]
+            found = found.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], found[:n]))
         slack = jnp.where(active, 0, data.offset[n:] - data.rows(found[:n]))
         end, _ = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))
         miss = end.error(data)
@@ -182,9 +192,9 @@ class InteriorPoint(Solver):
         least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 
-    def accepts_state(self, problem: Any, x: Tree, state: State) -> jax.Array:
+    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
-        del x
+        del x, args
         same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (scaled(problem), state.data)), strict=True)]
         return functools.reduce(jnp.logical_and, same)
 

@@ -45,8 +45,10 @@ class Point(NamedTuple):
         # multipliers that cancel leave rounding errors of their own
         slope = functools.reduce(jnp.maximum, terms)
         stationary = stationary / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
-        own = jnp.maximum(jnp.abs(image[n:]), jnp.abs(data.offset[n:]))
-        broken = jnp.max(jnp.abs(rows) / jnp.maximum(own, jnp.maximum(reach, eps**0.5)), initial=0)
+        own = jnp.concatenate([dot(jnp.abs(data.matrix), jnp.abs(x)), *(jnp.abs(x) for _ in data.signs)])
+        own = jnp.maximum(own, jnp.abs(data.offset[n:]))
+        over = jnp.maximum(jnp.abs(rows) - 4 * eps * reach, 0)
+        broken = jnp.max(over / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(reach, eps**0.5)), 1), initial=0)
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.offset[:n], x)))
         gap = jnp.abs(vdot(jnp.where(data.live, s, 0), w)) / jnp.maximum(value, eps**0.5)
         wrong = negative / jnp.maximum(jnp.maximum(slope, many), eps**0.5)

@@ -55,7 +55,9 @@ class Resumed:
         state = fitting(self.state, fresh, self.solver)
         tol = threshold(self.solver, x, getattr(state, "scales", None))
         stale = (state.error <= tol) & ~(problem.condition.error(problem, x, *args) <= 100 * tol)
-        return running(trees.where(stale | ~jnp.asarray(self.solver.accepts_state(problem, x, state)), fresh, state))
+        return running(
+            trees.where(stale | ~jnp.asarray(self.solver.accepts_state(problem, x, state, *args)), fresh, state)
+        )
 
 
 @record
