@@ -323,6 +323,7 @@ def test_hock_and_schittkowski(dtype):
             np.testing.assert_allclose(found, problem.solution, atol=1e-6, err_msg=problem.name)
 
 
+@pytest.mark.thorough  # four programs, 15 s of CPU
 def test_what_is_not_a_number_and_a_state_of_other_arguments_are_told():
     program = dini.NonlinearProgram(lambda x: jnp.sum((x + 2) ** 2), lower=jnp.array([jnp.nan, 0.0]))
     found = dini.solve(program, dini.NonlinearInteriorPoint(), program.start(jnp.zeros(2)), on_failure="ignore")
@@ -332,7 +333,6 @@ def test_what_is_not_a_number_and_a_state_of_other_arguments_are_told():
     a, other = jnp.array([3.0, 4.0]), jnp.array([4.0, -3.0])
     start, solver = nearest.start(jnp.ones(2), a), dini.NonlinearInteriorPoint()
     count = int(dini.solve(nearest, solver, start, a).stats.steps)
-    for steps in (count - 2, count - 1, count):
-        begun = dini.solve(nearest, solver, start, a, steps=steps, return_state=True)
-        went_on = dini.solve(nearest, solver, begun.x, other, state=begun.state)
-        np.testing.assert_allclose(went_on.x.primal, other / 5, atol=1e-6)
+    begun = dini.solve(nearest, solver, start, a, steps=count - 1, return_state=True)
+    went_on = dini.solve(nearest, solver, begun.x, other, state=begun.state)
+    np.testing.assert_allclose(went_on.x.primal, other / 5, atol=1e-6)

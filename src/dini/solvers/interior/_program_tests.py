@@ -45,13 +45,25 @@ class Point(NamedTuple):
         # multipliers that cancel leave rounding errors of their own
         slope = functools.reduce(jnp.maximum, terms)
         stationary = stationary / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
+        # and each row beside its own terms, but for what rounding does beside the largest (Oettli and Prager 1964)
+        beside = lambda rows, noise, own: jnp.max(
+            jnp.maximum(jnp.abs(rows) - 4 * eps * noise, 0)
+            / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
+            initial=0,
+        )
+        pulls = dot(jnp.abs(data.matrix).T, jnp.abs(w[: data.matrix.shape[0]]))
+        pulls = pulls + sum((jnp.abs(w[i : i + n]) for i in data.ends[:-1]), jnp.zeros_like(x))
+        pulls = pulls + dot(jnp.abs(data.quadratic), jnp.abs(x)) + jnp.abs(data.offset[:n])
+        stationary = jnp.maximum(stationary, beside(left[:n], slope, pulls))
         own = jnp.concatenate([dot(jnp.abs(data.matrix), jnp.abs(x)), *(jnp.abs(x) for _ in data.signs)])
         own = jnp.maximum(own, jnp.abs(data.offset[n:]))
-        over = jnp.maximum(jnp.abs(rows) - 4 * eps * reach, 0)
-        broken = jnp.max(over / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(reach, eps**0.5)), 1), initial=0)
+        broken = beside(rows, reach, own)
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.offset[:n], x)))
         gap = jnp.abs(vdot(jnp.where(data.live, s, 0), w)) / jnp.maximum(value, eps**0.5)
         wrong = negative / jnp.maximum(jnp.maximum(slope, many), eps**0.5)
+        pushes = jnp.where(data.live, jnp.minimum(w, 0), 0)
+        for first in data.ends[:-1]:
+            wrong = jnp.maximum(wrong, beside(pushes[first : first + n], slope, pulls))
         return jnp.maximum(jnp.maximum(stationary, broken), jnp.maximum(gap, wrong))
 
 
