@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,9 @@ import numpy as np
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), object, np.dtype, np.ufunc, types.CodeType)
 #: compared by value
 _VALUES = (bytes, bool, int, str, jax.tree_util.PyTreeDef)
+#: their functions and modules do not change. That a package is installed is not enough: a user's own may be, and what
+#: it reads may change
+_LIBRARIES = sys.stdlib_module_names | {"dini", "equinox", "jax", "jaxlib", "lineax", "numpy", "optax", "scipy"}
 _MISSING = object()
 #: arrays of up to this many numbers are watched for changes in place
 _SMALL = 32
@@ -29,15 +31,6 @@ _MOST = 64
 
 def _root(value: Any) -> str:
     return str(getattr(value, "__module__", None)).partition(".")[0]
-
-
-@functools.cache
-def _installed(root: str) -> bool:
-    """Return whether a package is this one, Python's or an installed one, whose functions are taken not to change."""
-    if root == __name__.partition(".")[0] or root in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(root), "__file__", None)
-    return file is not None and not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -62,7 +55,7 @@ class Captured:
         while todo and self.known:
             place, names = todo.pop()
             if type(place) is types.FunctionType:
-                names = () if _installed(_root(place)) else _names(place.__code__)
+                names = () if _root(place) in _LIBRARIES else _names(place.__code__)
             if (id(place), names) in seen or _constant(place):
                 continue
             seen.add((id(place), names))
@@ -136,11 +129,11 @@ def _constant(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.size > _SMALL or value.dtype == object
     if isinstance(value, types.ModuleType):
-        return _installed(value.__name__.partition(".")[0])
+        return value.__name__.partition(".")[0] in _LIBRARIES
     if isinstance(value, types.BuiltinFunctionType):
         return isinstance(value.__self__, types.ModuleType | None)
     if isinstance(value, type):
-        return _installed(_root(value))
+        return _root(value) in _LIBRARIES
     return _root(type(value)) == "jaxlib"  # what jax.jit has made follows JAX's rule
 
 

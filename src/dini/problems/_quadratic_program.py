@@ -46,7 +46,8 @@ class QuadraticProgram(Problem):
     G, h
         Of shapes ``(p, n)`` and ``(p,)``; infinite elements of ``h`` are no bounds.
     lower, upper
-        Numbers or vectors of shape ``(n,)``; infinite elements are no bounds, equal ones hold the unknown.
+        Numbers or vectors of shape ``(n,)``; infinite elements (``jnp.inf``, no
+        large number) are no bounds, equal ones hold the unknown.
 
     Raises
     ------

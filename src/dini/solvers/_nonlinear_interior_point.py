@@ -59,6 +59,9 @@ class NonlinearInteriorPoint(Solver):
     The functions are evaluated strictly within the bounds; a start outside is moved there. Matrices are dense: up to a
     few hundred unknowns and constraints.
 
+    Violations are measured beside what a move of the whole point by its own size does to a constraint: where elements
+    of ``x`` differ by many orders of magnitude, state the small ones in larger units.
+
     Parameters
     ----------
     rtol, atol
