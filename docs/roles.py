@@ -1,4 +1,4 @@
-"""Let docstrings keep the field's reStructuredText roles: turn them into Markdown when the site is built."""
+"""What the site needs to read the source: reStructuredText roles as Markdown, and which classes are dataclasses."""
 
 import re
 import textwrap
@@ -27,6 +27,28 @@ class Roles(griffe.Extension):
         for member in obj.members.values():
             if isinstance(member, griffe.Object):
                 self._rewrite(member)
+
+
+class Records(griffe.Extension):
+    """Tells the built-in extension for dataclasses that ``@record`` and ``@solver`` make them: pages show the fields.
+
+    It reads the source without running it, and `typing.dataclass_transform` means nothing to it.
+    """
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Mark the dataclasses of `pkg`; the built-in extension, which comes last, writes their constructors."""
+        self._mark(pkg)
+
+    def _mark(self, obj: griffe.Object) -> None:
+        if isinstance(obj, griffe.Class):
+            for decorator in obj.decorators[:]:
+                called = decorator.value.canonical_path if isinstance(decorator.value, griffe.Expr) else ""
+                if called.rsplit(".", 1)[-1] in {"record", "solver"} and "init=False" not in str(decorator.value):
+                    dataclass = griffe.ExprName("dataclasses.dataclass")
+                    obj.decorators.append(griffe.Decorator(dataclass, lineno=decorator.lineno, endlineno=None))
+        for member in obj.members.values():
+            if isinstance(member, griffe.Object):
+                self._mark(member)
 
 
 def markdown(text: str, obj: griffe.Object) -> str:
