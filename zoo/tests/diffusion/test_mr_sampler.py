@@ -127,7 +127,7 @@ def test_velocity_is_converted_as_the_specification_says():
 
 def test_errors_fall_with_the_order():
     """On a mixture with a perfect network: slopes between 160 and 320 calls, and targets that agree."""
-    found = planes.converge(jax.random.key(0), (160, 320), (), 64)
+    found = planes.converge(jax.random.key(0), (160, 320), (), 64, draws=1)
     slope = lambda name: np.log2(found.errors[name][0] / found.errors[name][1])
     for name, (order, _, _) in planes.RULES.items():
         assert abs(slope(name) - order) < 0.15, name
@@ -233,5 +233,4 @@ def test_examples(module):
 
 @pytest.mark.slow
 def test_bars_of_the_full_run():
-    # one of 512 points ends in another mode: the page tells of it
-    assert_bars_met("mr-sampler", experiment, but=("order 2, 40 calls / Euler, 600",))
+    assert_bars_met("mr-sampler", experiment)

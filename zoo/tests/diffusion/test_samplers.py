@@ -213,6 +213,25 @@ def test_ddim_of_normal_data_is_a_product():
     np.testing.assert_allclose(jnp.sum((jnp.sqrt(c) - found) ** 2), 0.1508019, atol=5e-8)
 
 
+def test_samplers_have_derivatives_in_their_times():
+    """Of a chain whose last level is free of noise, and of the exponential rules: against central differences."""
+    process, x = VPSDE(), jnp.array([[0.3, -1.2]])
+    along = jnp.array([0.5, -1.0, 0.3])
+    data = lambda x, t: jnp.tanh(x) * process.alpha(t) + t
+
+    def ends(h, times=jnp.array([0.1, 0.4, 0.9])):
+        times = times + h * along
+        chain = Chain.of_process(process, times)
+        drawn = [chain_sample(jax.random.key(0), x, chain, data, eta=eta) for eta in (0.0, 0.7, 1.0)]
+        down = times[::-1]
+        rule = multistep_rule(process.alpha(down), process.sigma(down), order=2)
+        drawn.append(multistep_sample(None, x, data, down, rule))
+        return jnp.concatenate(drawn)
+
+    slopes, differences = jax.jit(lambda h: (jax.jacfwd(ends)(0.0), (ends(h) - ends(-h)) / (2 * h)))(1e-5)
+    np.testing.assert_allclose(slopes, differences, rtol=1e-6, atol=1e-9)
+
+
 # flows
 
 
@@ -286,6 +305,25 @@ def test_frechet_distance_has_its_closed_form():
     np.testing.assert_allclose(frechet_distance(flat, Moments(m1, np.eye(5))), 4.0, rtol=1e-9)
     x = random.normal(size=(50, 5))
     np.testing.assert_allclose(Moments.of(x).covariance, np.cov(x.T), rtol=1e-10)
+
+
+def test_frechet_distance_has_a_gradient_where_coordinates_are_constant():
+    """Equal eigenvalues, here three that are zero, are no obstacle: against central differences, in both arguments."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    mask = jnp.array([1.0, 1, 0, 1, 0, 0])
+    x, y, along = (mask * jax.random.normal(key, (40, 6)) for key in keys)
+    x, y = x @ jnp.diag(jnp.arange(1.0, 7)), y + 0.3 * mask
+    of_first = lambda h: frechet_distance(Moments.of(x + h * along), Moments.of(y))
+    of_second = lambda h: frechet_distance(Moments.of(x), Moments.of(y + h * along))
+
+    @jax.jit
+    def slopes(h):
+        pairs = [(jax.grad(f)(0.0), (f(h) - f(-h)) / (2 * h)) for f in (of_first, of_second)]
+        return jnp.array(pairs)
+
+    found = slopes(1e-5)
+    np.testing.assert_allclose(found[:, 0], found[:, 1], rtol=1e-7)
+
 
 
 def test_sliced_and_energy_distances_agree_with_peers():

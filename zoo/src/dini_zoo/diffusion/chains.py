@@ -23,6 +23,11 @@ from .checking import decreasing, known, not_negative
 from .processes import Field, Process
 
 
+def _root(x: Array) -> Array:
+    """The square root, 0 below 0, where the derivative is 0 too: the first level's is the constant 1."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
+
+
 class Chain(eqx.Module):
     r"""The levels :math:`\bar\alpha` of a chain, and the times that a network is given at them.
 
@@ -86,7 +91,7 @@ class Chain(eqx.Module):
     def posterior_std(self, i: Any, eta: Any = 1.0) -> Array:
         r""":math:`\eta` times the standard deviation of :math:`x_{i-1}` given :math:`x_i` and :math:`x_0`."""
         level, before = self.alpha_bar[i], self.before[i]
-        return eta * jnp.sqrt(jnp.maximum((1 - before) / (1 - level) * (1 - level / before), 0.0))
+        return eta * _root((1 - before) / (1 - level) * (1 - level / before))
 
     def reverse(self, x: Array, data: Array, i: Any, eta: Any = 1.0) -> tuple[Array, Array]:
         r"""Mean and standard deviation of :math:`x_{i-1}`, with :math:`x_0` predicted.
@@ -99,7 +104,7 @@ class Chain(eqx.Module):
         """
         level, before, std = self.alpha_bar[i], self.before[i], self.posterior_std(i, eta)
         noise = (x - jnp.sqrt(level) * data) / jnp.sqrt(1 - level)
-        return jnp.sqrt(before) * data + jnp.sqrt(jnp.maximum(1 - before - std**2, 0.0)) * noise, std
+        return jnp.sqrt(before) * data + _root(1 - before - std**2) * noise, std
 
 
 def chain_sample(key: Array | None, x: Float[Array, "n ..."], chain: Chain, data: Field, *, eta: Any = 0.0) -> Array:

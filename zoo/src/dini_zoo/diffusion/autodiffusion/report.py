@@ -139,6 +139,7 @@ def draw(result: Result) -> Figure:
     colors = dict.fromkeys(one.spacings, pictures.QUIET) | {"gradient": pictures.RIVAL, "searched": pictures.METHOD}
     pictures.bars(bars, figures, form="{:.2f}", colors=colors)
     bars.set_title(f"{one.count} steps: Fréchet distance of samples")
+    bars.tick_params(axis="x", labelsize=8)
     for search, color in zip(result.searches, pictures.COLORS, strict=False):
         course.plot(range(1, 1 + len(search.history)), search.history, color=color, label=f"{search.count} steps")
     if one.random is not None:

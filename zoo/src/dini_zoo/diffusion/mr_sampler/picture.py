@@ -16,7 +16,7 @@ from .study import Result
 def draw(result: Result) -> Figure:
     """Convergence, distances by calls, and restored digits."""
     figure = pictures.canvas("Mean-reverting diffusion, in reverse with few calls of the network", width=15, height=5.5)
-    left, middle, right = figure.subplots(1, 3)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
     for name, values in errors(result).items():
         color = pictures.QUIET if name == EULER else pictures.COLORS[int(name.split()[1].rstrip(",")) - 1]
         style = "-" if name == EULER or "," not in name else ":" if "published" in name else "--"
@@ -43,7 +43,8 @@ def draw(result: Result) -> Figure:
     middle.set_xticks(one.calls, map(str, one.calls))
     middle.minorticks_off()
     middle.set_title("digits restored: Fréchet distance,\nsteps equidistant in time")
-    middle.legend(fontsize=8, handlelength=3.5, loc=(0.42, 0.42))
+    middle.set_ylim(top=60 * one.distances[UNSTRIDED]["t"][0])  # room for the legend
+    middle.legend(fontsize=8, handlelength=3.5, ncols=2, loc="upper center")
 
     stacked = np.concatenate([np.clip(images, 0, 1).reshape(-1, 8, 8) for images in one.shown.values()])
     columns = len(next(iter(one.shown.values())))

@@ -24,7 +24,8 @@ class Settings:
     euler_calls: tuple[int, ...] = (100, 600)
     """Further ones of Euler's rule."""
     points: int = 512
-    """In the plane."""
+    """In the plane, of each draw."""
+    draws: int = 5
     training: int = 5000
     """Steps of the network for digits."""
     width: int = 256
@@ -41,6 +42,7 @@ class Settings:
             convergence_calls=(3,),
             euler_calls=(),
             points=4,
+            draws=2,
             training=2,
             width=16,
             blocks=1,
@@ -67,8 +69,8 @@ def run(settings: Settings, run: Run) -> Result:
 
     def convergence() -> planes.Convergence:
         with jax.enable_x64(True):
-            key = run.key("plane")
-            return planes.converge(key, settings.convergence_calls, settings.euler_calls, settings.points)
+            calls, more = settings.convergence_calls, settings.euler_calls
+            return planes.converge(run.key("plane"), calls, more, settings.points, settings.draws)
 
     found = run.part("convergence", lambda _: convergence())
     fitted = run.part(
