@@ -64,7 +64,7 @@ def load(path: pathlib.Path) -> dict[tuple[str, str], dict[str, dict[str, dict]]
 
 def on_jax(name: str) -> bool:
     """Return whether a peer is a solver in JAX other than dini."""
-    return name.startswith(("jax", "optimistix", "optax"))
+    return name.startswith(("jax", "optimistix", "optax", "qpax"))
 
 
 def met(records: dict[str, dict]) -> bool:
