@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
 from .checks.hints import missing_name as _missing_name
+from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .deferred import deferred as _deferred
 from .differentiation import (
@@ -26,6 +27,7 @@ from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
 from .problems import (
     Composite,
+    ConeProgram,
     FixedPoint,
     LeastSquares,
     LinearComposite,
@@ -53,6 +55,7 @@ from .solvers import (
     Chandrupatla,
     Chord,
     CondatVu,
+    ConicInteriorPoint,
     CoordinateDescent,
     Dogleg,
     DoglegLeastSquares,
@@ -106,6 +109,9 @@ __all__ = [
     "Chord",
     "Composite",
     "CondatVu",
+    "ConeProgram",
+    "ConeSolution",
+    "ConicInteriorPoint",
     "CoordinateDescent",
     "DerivativeError",
     "Differentiation",
@@ -161,6 +167,7 @@ __all__ = [
     "batch_solve",
     "certified",
     "conditions",
+    "cone_program",
     "custom_fixed_point",
     "custom_root",
     "fixed_point",

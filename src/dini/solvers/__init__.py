@@ -14,6 +14,7 @@ from ._broyden import Broyden
 from ._chandrupatla import Chandrupatla
 from ._chord import Chord
 from ._condat_vu import ChambollePock, CondatVu
+from ._conic_interior_point import ConicInteriorPoint
 from ._coordinate_descent import CoordinateDescent
 from ._dogleg import Dogleg
 from ._dogleg_least_squares import DoglegLeastSquares
@@ -57,6 +58,7 @@ __all__ = [
     "Chandrupatla",
     "Chord",
     "CondatVu",
+    "ConicInteriorPoint",
     "CoordinateDescent",
     "Dogleg",
     "DoglegLeastSquares",
