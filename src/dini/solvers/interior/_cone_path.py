@@ -169,15 +169,19 @@ class Newton(NamedTuple):
         last = at.tau * at.kappa + share * to.tau * to.kappa - center
         return Aim(sigma, layout.join(parts, at.s), last)
 
-    def reach(self, layout: Layout, to: Central, near: float) -> jax.Array:
-        """Return how far a direction can be followed, at most by one."""
+    def reach(self, layout: Layout, to: Central, stay: float) -> jax.Array:
+        """Return how far a direction can be followed, at most by one; ``stay`` of the way to the boundary.
+
+        The cones without a formula stay near the central path, also on the predictor's way: where that leads too far
+        away, the corrector centers more.
+        """
         at = self.at
         fall = jnp.maximum(jnp.maximum(-to.tau / at.tau, -to.kappa / at.kappa), 1e-3)
         for group, scaling in zip(layout.groups, self.scalings, strict=True):
             if scaling is not None and group.cone.symmetric:
                 args = [group.of(v) for v in (at.s, at.z, to.s, to.z)]
                 fall = jnp.maximum(fall, jnp.max(jax.vmap(group.cone.reach)(scaling, *args)))
-        far = jnp.minimum(1 / fall, 1) if near == 0 else jnp.minimum(_STAY / fall, 1)
+        far = jnp.minimum(stay / fall, 1)
         others = [group for group in layout.cones if not group.cone.symmetric]
         if not others:
             return far
@@ -188,7 +192,7 @@ class Newton(NamedTuple):
             good = jnp.asarray(True)
             for group in others:
                 inside, own = group.each(group.cone.near, group.of(new.s), group.of(new.z))
-                good = good & jnp.all(inside & (own >= near * mean))
+                good = good & jnp.all(inside & (own >= _NEAR * mean))
             return good
 
         lengths = far * _SHORTER ** jnp.arange(_TRIALS, dtype=far.dtype)
@@ -202,12 +206,12 @@ class Newton(NamedTuple):
             aim, *_ = now
             v, left = system.solve(self.right(aim), rounds)
             to = self.direction(aim, H, v, left)
-            reach = self.reach(layout, to, 0)
+            reach = self.reach(layout, to, 1)
             return self.corrected(layout, to, reach), to
 
         start = self.aim(), jax.tree.map(jnp.zeros_like, self.at)
         _, to = jax.lax.fori_loop(0, 2, one, start)
-        reach = self.reach(layout, to, _NEAR)
+        reach = self.reach(layout, to, _STAY)
         new = jax.tree.map(lambda u, du: u + reach * du, self.at, to)
         # any multiple is as good; so that none overflows
         return trees.scale(1 / jnp.maximum(new.tau, new.kappa), new), reach
