@@ -7,6 +7,7 @@ from .batches import batch_solve
 from .checks.hints import missing_name as _missing_name
 from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
+from .cvxpy_programs import CvxpyProgram, from_cvxpy
 from .deferred import deferred as _deferred
 from .differentiation import (
     Auto,
@@ -64,6 +65,7 @@ from .solvers import (
     FrankWolfe,
     GaussNewton,
     GradientDescent,
+    HostConeSolver,
     InteriorPoint,
     LevenbergMarquardt,
     MirrorDescent,
@@ -113,6 +115,7 @@ __all__ = [
     "ConeSolution",
     "ConicInteriorPoint",
     "CoordinateDescent",
+    "CvxpyProgram",
     "DerivativeError",
     "Differentiation",
     "Dogleg",
@@ -123,6 +126,7 @@ __all__ = [
     "FrankWolfe",
     "GaussNewton",
     "GradientDescent",
+    "HostConeSolver",
     "Implicit",
     "InteriorPoint",
     "JacobianFree",
@@ -170,6 +174,7 @@ __all__ = [
     "cone_program",
     "custom_fixed_point",
     "custom_root",
+    "from_cvxpy",
     "fixed_point",
     "least_squares",
     "linear",

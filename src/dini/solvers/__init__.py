@@ -24,6 +24,7 @@ from ._frank_wolfe import FrankWolfe
 from ._function import Function
 from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
+from ._host_cone_solver import HostConeSolver
 from ._interior_point import InteriorPoint
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
@@ -69,6 +70,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "HagerZhang",
+    "HostConeSolver",
     "InteriorPoint",
     "LevenbergMarquardt",
     "LineSearch",
