@@ -33,7 +33,17 @@ FAMILIES = {
     "power": (("z", 1), ("p", 3), ("p", 3), ("n", 2)),
     "all": (("z", 2), ("n", 2), ("q", 3), ("s", 3), ("e", 3), ("p", 3)),
 }
-KINDS = ("strict", "semidefinite", "linear", "degenerate", "redundant", "scaled rows", "scaled units", "infeasible", "unbounded")
+KINDS = (
+    "strict",
+    "semidefinite",
+    "linear",
+    "degenerate",
+    "redundant",
+    "scaled rows",
+    "scaled units",
+    "infeasible",
+    "unbounded",
+)
 NAMES = ("P", "c", "A", "b")
 ALPHAS = (0.3, 0.75)
 #: a residual above this, relative to its terms, is a wrong "optimal"
@@ -197,7 +207,9 @@ def clarabel(d, family, tight=False):
     if tight:
         settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
     order = np.array(order)
-    found = clarabel.DefaultSolver(sp.csc_matrix(np.triu(P)), c, sp.csc_matrix(A[order]), b[order], cones, settings).solve()
+    found = clarabel.DefaultSolver(
+        sp.csc_matrix(np.triu(P)), c, sp.csc_matrix(A[order]), b[order], cones, settings
+    ).solve()
     y = np.zeros(len(b))
     y[order] = np.array(found.z)
     x = np.array(found.x)
@@ -230,8 +242,12 @@ def timed(lanes, rng):
         start = time.perf_counter()
         theirs = [clarabel(d, family, tight=True) for d in programs]
         beside = time.perf_counter() - start
-        far = [np.abs(out.x[i] - x).max() / np.abs(x).max() for i, (said, x, _) in enumerate(theirs) if said == "Solved"]
-        ours = [residual(d, family, np.asarray(out.x[i]), np.asarray(out.multipliers[i])) for i, d in enumerate(programs)]
+        far = [
+            np.abs(out.x[i] - x).max() / np.abs(x).max() for i, (said, x, _) in enumerate(theirs) if said == "Solved"
+        ]
+        ours = [
+            residual(d, family, np.asarray(out.x[i]), np.asarray(out.multipliers[i])) for i, d in enumerate(programs)
+        ]
         print(
             f"{name:13s} {lanes} programs: first call {first:.1f} s, then {1e3 * again / lanes:.2f} ms each, Clarabel "
             f"{1e3 * beside / lanes:.2f} ms each; points at most {max(far):.1e} apart ({len(far)} compared), "

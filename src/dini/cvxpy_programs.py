@@ -58,10 +58,8 @@ class CvxpyProgram:
     def program(self, *values: Any) -> ConeProgram:
         """Return the cone program at values of the parameters."""
         if len(values) != len(self.parameters):
-            raise TypeError(
-                f"This program has {len(self.parameters)} parameters ({', '.join(name for name, _ in self.parameters)}): "
-                f"given {len(values)} values."
-            )
+            names = ", ".join(name for name, _ in self.parameters)
+            raise TypeError(f"This program has the parameters {names}: given {len(values)} values.")
         arrays = [jnp.asarray(value) for value in values]
         for (name, shape), array in zip(self.parameters, arrays, strict=True):
             if array.shape != shape:
@@ -254,5 +252,3 @@ def _check(problem: Any, parameters: Sequence[Any], variables: Sequence[Any], cp
     for variable in problem.variables():
         if variable.is_complex() or variable.attributes["integer"] or variable.attributes["boolean"]:
             raise ValueError(f"from_cvxpy takes real variables: {variable.name()} is complex, integer or boolean.")
-
-

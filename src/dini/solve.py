@@ -434,8 +434,8 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Tree = None, nam
     if not isinstance(problem, Problem):
         raise TypeError(
             "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite, QuadraticProgram, "
-            f"ConeProgram or NonlinearProgram: given {problem!r}. For a plain function use dini.minimize, dini.least_squares, "
-            "dini.root or dini.fixed_point."
+            f"ConeProgram or NonlinearProgram: given {problem!r}. For a plain function use dini.minimize, "
+            "dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         raise TypeError(

@@ -130,7 +130,7 @@ class ConicInteriorPoint(Solver):
         """Take one step: along the central path, or of Newton's method on the natural map."""
         del x, args
         layout, data, central, trial = _layout(problem), state.data, state.central, state.trial
-        dtype, n, eps = data.c.dtype, data.n, jnp.finfo(data.c.dtype).eps
+        dtype, eps = data.c.dtype, jnp.finfo(data.c.dtype).eps
         tol = jnp.asarray(accuracy(self, data.c), dtype)
         exact = jnp.minimum(_EXACT * eps, tol)
 

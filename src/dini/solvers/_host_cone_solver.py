@@ -77,7 +77,9 @@ class HostConeSolver(Solver):
         self._check_settings(tol)
         require_choice("HostConeSolver's method", self.method, ("clarabel", "scs"))
         if importlib.util.find_spec(self.method) is None:
-            raise ImportError(f"HostConeSolver({self.method!r}) needs the package {self.method}, which is not installed.")
+            raise ImportError(
+                f"HostConeSolver({self.method!r}) needs the package {self.method}, which is not installed."
+            )
 
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the solver can solve the problem."""

@@ -91,11 +91,9 @@ class BarrierCone:
 class ExponentialCone(BarrierCone):
     r"""The cone :math:`y e^{x/y} \le z` with :math:`f = -\log(y \log(z/y) - x) - \log y - \log z`.
 
-    Its conjugate's gradient comes down to :math:`w + \log(1 + w) = z_2/a + 1 - \log(a/z_3)` with :math:`a = -z_1`, whose
-    left side is concave: Newton's method from below is monotone.
+    Its conjugate's gradient comes down to :math:`w + \log(1 + w) = z_2/a + 1 - \log(a/z_3)` with :math:`a = -z_1`,
+    whose left side is concave: Newton's method from below is monotone.
     """
-
-    kind = "exponential"
 
     def center(self, size: int, dtype: Any, alpha: Any) -> jax.Array:
         """Return the point whose barrier has the gradient minus itself."""
@@ -138,14 +136,12 @@ class ExponentialCone(BarrierCone):
 
 
 class PowerCone(BarrierCone):
-    r"""The cone :math:`x^\alpha y^{1-\alpha} \ge |z|` with :math:`f = -\log(x^{2\alpha} y^{2(1-\alpha)} - z^2) -
-    (1-\alpha) \log x - \alpha \log y`.
+    r"""The cone :math:`x^\alpha y^{1-\alpha} \ge |z|`.
 
-    Its conjugate's gradient comes down to one equation in the logarithm of :math:`g - 1` with :math:`g =
-    x^{2\alpha} y^{2(1-\alpha)} / (x^{2\alpha} y^{2(1-\alpha)} - z^2)`, which is decreasing.
+    Its barrier is :math:`f = -\log(x^{2\alpha} y^{2(1-\alpha)} - z^2) - (1-\alpha) \log x - \alpha \log y`. The
+    conjugate's gradient comes down to one equation in the logarithm of :math:`g - 1` with :math:`g = x^{2\alpha}
+    y^{2(1-\alpha)} / (x^{2\alpha} y^{2(1-\alpha)} - z^2)`, which is decreasing.
     """
-
-    kind = "power"
 
     def center(self, size: int, dtype: Any, alpha: Any) -> jax.Array:
         """Return the point whose barrier has the gradient minus itself."""
@@ -177,7 +173,6 @@ class PowerCone(BarrierCone):
 
         end = jnp.asarray(jnp.log(jnp.finfo(z.dtype).max) / 3, z.dtype)
         more = jnp.exp(bracketed_root(fun, -end, end))
-        g = 1 + more
         last = -jnp.sign(z[2]) * 2 * more / size
         return jnp.stack([(2 * alpha * more + 1 + alpha) / one, (2 * beta * more + 2 - alpha) / two, last])
 

@@ -17,7 +17,13 @@ from ...sets._blocks import Block, blocks
 from ._barrier_cones import ExponentialCone, PowerCone
 from ._symmetric_cones import NonNegativeCone, SecondOrderCone, SemidefiniteCone
 
-_CONES = {cone.kind: cone for cone in (NonNegativeCone(), SecondOrderCone(), SemidefiniteCone(), ExponentialCone(), PowerCone())}
+_CONES: dict[str, Any] = {
+    "nonnegative": NonNegativeCone(),
+    "second-order": SecondOrderCone(),
+    "semidefinite": SemidefiniteCone(),
+    "exponential": ExponentialCone(),
+    "power": PowerCone(),
+}
 _ORDER = ("zero", "nonnegative", "second-order", "semidefinite", "exponential", "power")
 
 
@@ -159,5 +165,3 @@ class Layout:
     def projection_blocks(self, v: jax.Array) -> list[jax.Array]:
         """Return the derivatives of the projections, of shape ``(count, size, size)`` for each group."""
         return [group.each(jax.jacfwd(group.project), group.of(v)) for group in self.groups]
-
-

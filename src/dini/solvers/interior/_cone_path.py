@@ -111,9 +111,7 @@ class Newton(NamedTuple):
             group.each(group.cone.scaling, group.of(at.s), group.of(at.z)) if group.cone is not None else None
             for group in layout.groups
         ]
-        residual = jnp.concatenate(
-            [point.curved + point.forces + at.tau * data.c, point.rows + at.s - at.tau * data.b]
-        )
+        residual = jnp.concatenate([point.curved + point.forces + at.tau * data.c, point.rows + at.s - at.tau * data.b])
         last = at.kappa + vdot(at.x, point.curved) / at.tau + vdot(data.c, at.x) + vdot(data.b, at.z)
         return cls(data, at, point.curved, scalings, residual, last)
 

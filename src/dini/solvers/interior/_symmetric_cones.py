@@ -33,7 +33,6 @@ class Scaling(NamedTuple):
 class NonNegativeCone:
     """Nonnegative numbers: the scaling is ``s / z``."""
 
-    kind = "nonnegative"
     symmetric = True
 
     def degree(self, size: int) -> int:
@@ -73,9 +72,8 @@ def _root(v: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 class SecondOrderCone:
-    r"""The second-order cone: :math:`W = \eta (2 v v^\top - J)`, a scaled reflection in a vector, and :math:`H = W^2`."""
+    r"""The second-order cone: :math:`H = W^2 = \eta^2 (2 w w^\top - J)` with ``w`` of determinant one."""
 
-    kind = "second-order"
     symmetric = True
 
     def degree(self, size: int) -> int:
@@ -136,12 +134,11 @@ class SecondOrderCone:
 class SemidefiniteCone:
     r"""Semidefinite matrices: :math:`W(Z) = R^\top Z R` with :math:`R^\top Z R = R^{-1} S R^{-\top} = \Lambda`."""
 
-    kind = "semidefinite"
     symmetric = True
 
     def degree(self, size: int) -> int:
         """Return the order of the matrix."""
-        return int(round(((8 * size + 1) ** 0.5 - 1) / 2))
+        return round(((8 * size + 1) ** 0.5 - 1) / 2)
 
     def center(self, size: int, dtype: Any, alpha: Any) -> jax.Array:
         """Return the identity."""
