@@ -61,6 +61,7 @@ def eigenvalue_program(M):
     d = blank()
     d["P"][0] = 0
     d["c"][0] = 1
+    d["A"][ZERO[0], 3] = 1  # an equation that says nothing would have no multiplier
     d["A"][MATRIX, 0], d["b"][MATRIX] = (-1, 0, -1), -np.array([M[0, 0], 2**0.5 * M[1, 0], M[1, 1]])
     return d
 
@@ -100,6 +101,7 @@ def stacked(programs):
     return {name: jnp.stack([jnp.asarray(d[name]) for d in programs]) for name in NAMES}
 
 
+@pytest.mark.may_cost(50)  # both programs of the tests below are compiled here
 def test_closed_forms():
     """A norm, an eigenvalue, an entropy, a product: the points, and their derivatives by hand."""
     M, a = np.array([[1.0, 2.0], [2.0, -1.0]]), np.array([0.3, -0.4])
@@ -158,9 +160,20 @@ def test_agrees_with_clarabel():
         np.testing.assert_allclose(solution.x[i], x, atol=1e-6)
 
 
-@pytest.mark.may_cost(20)
-def test_derivatives_are_those_of_differences():
-    """In all data at once, of a point, of multipliers and of the value, in float64; the modes agree."""
+def test_gradients_are_those_of_differences():
+    """In all data at once, exponents included, in float64."""
+    made, rng = [random_program(seed)[0] for seed in (0, 3, 4, 5)], np.random.default_rng(1)
+    data, cotangent = stacked(made), jnp.asarray(rng.standard_normal((4, N)))
+    along = {name: jnp.asarray(rng.standard_normal(value.shape)) for name, value in data.items()}
+    at = lambda t: jnp.sum(cotangent * solved({name: data[name] + t * along[name] for name in NAMES}).x, axis=1)
+    gradient, step = gradients(data, cotangent), 1e-5
+    ours = sum(jnp.sum((gradient[name] * along[name]).reshape(4, -1), axis=1) for name in NAMES)
+    np.testing.assert_allclose(ours, (at(step) - at(-step)) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.thorough
+def test_forward_mode_is_that_of_differences():
+    """Of a point, of multipliers, of slacks and of the value; the modes agree. Gradients are tested more cheaply."""
     data = {name: jnp.asarray(value) for name, value in random_program(3)[0].items()}
     rng = np.random.default_rng(1)
     along = {name: jnp.asarray(rng.standard_normal(value.shape)) for name, value in data.items()}
@@ -181,17 +194,21 @@ def test_derivatives_are_those_of_differences():
     np.testing.assert_allclose(forward, sum(jnp.vdot(pulled[name], along[name]) for name in NAMES), rtol=1e-8)
 
 
-@pytest.mark.may_cost(20)
+@pytest.mark.may_cost(15)
 def test_second_derivatives():
-    """Forward over reverse, beside differences of gradients."""
-    data = {name: jnp.asarray(value) for name, value in random_program(3)[0].items()}
-    rng = np.random.default_rng(2)
-    db, dA = jnp.asarray(rng.standard_normal(17)), jnp.asarray(rng.standard_normal((17, N)))
+    """Forward over reverse, beside differences of gradients: of a second-order and an exponential cone."""
+    rng = np.random.default_rng(3)
+    cone = ConeProduct([SecondOrder(), Exponential()], [3, 3])
+    P, A, v, dA, db = (jnp.asarray(rng.standard_normal(shape)) for shape in ((3, 3), (6, 3), 6, (6, 3), 6))
+    s = cone.project(v)
+    c = -(P.T @ P @ jnp.ones(3) + A.T @ (s - v))
 
     @jax.jit
     def curved(t):
-        loss = lambda b, A: jnp.sum(program(data | {"b": b, "A": A}).x ** 3)
-        at = lambda t: jax.grad(loss, argnums=(0, 1))(data["b"] + t * db, data["A"] + t * dA)
+        def loss(b, A):
+            return jnp.sum(dini.cone_program(P=P.T @ P, c=c, A=A, b=b, cone=cone).x ** 3)
+
+        at = lambda t: jax.grad(loss, argnums=(0, 1))(A @ jnp.ones(3) + s + t * db, A + t * dA)
         return jax.jvp(at, (t,), (1.0,))
 
     _, second = curved(0.0)
@@ -266,7 +283,7 @@ def test_units_do_not_decide(length, objective, rows):
         np.testing.assert_allclose(ours[name] * factors[name], theirs[name], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.may_cost(20)
+@pytest.mark.thorough
 def test_single_precision():
     """Status, points and derivatives in float32, beside float64."""
     data = stacked([random_program(seed)[0] for seed in (0, 4, 6, 7, 8, 9)])
