@@ -145,15 +145,14 @@ class ConicInteriorPoint(Solver):
         newton = Newton.of(data, layout, central, point)
         eye = jnp.eye(layout.size, dtype=dtype)
 
-        def natural() -> tuple[jax.Array, jax.Array]:
-            D = layout.dense(layout.projection_blocks(start_v), dtype)
-            return eye - D, D
+        def natural() -> jax.Array:
+            return eye - layout.dense(layout.projection_blocks(start_v), dtype)
 
-        E, G = jax.lax.cond(face, natural, lambda: (eye, layout.dense(newton.blocks(layout), dtype)))
+        E = jax.lax.cond(face, natural, lambda: layout.dense(newton.blocks(layout), dtype))
         single = dtype != jnp.float64
-        system = System.of(data, E, G, eps**0.6)
+        system = System.of(data, E, eye - E, eps**0.6)
         rounds = 3 if single else 2
-        moved, reach = newton.step(layout, system, jnp.where(face, 0, G), rounds)
+        moved, reach = newton.step(layout, system, rounds)
         found, miss = _onto(data, layout, system, start_x, start_v, rounds)
 
         fine = trees.all_finite(moved) & (reach > 0)

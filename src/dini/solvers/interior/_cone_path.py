@@ -5,17 +5,19 @@ Both solve systems with the matrix
 .. math:: K(E, G) = \begin{pmatrix} P & A^\top E \\ A & -G \end{pmatrix} .
 
 Along the path, with the scaling ``H`` of slacks and multipliers (:mod:`._symmetric_cones`, :mod:`._barrier_cones`),
-:math:`E = I` and :math:`G = H`. For residuals ``r`` times :math:`1 - \sigma` and the complementarity :math:`d_s,
+:math:`E = (I + H)^{-1}` and :math:`G = I - E = H E`, so that no element is large however unlike the two are, and
+:math:`\Delta z = E u`. For residuals ``r`` times :math:`1 - \sigma` and the complementarity :math:`d_s,
 d_\kappa`, with :math:`\xi = x/\tau`,
 
 .. math::
     \begin{aligned}
-    K v_1 &= -(1 - \sigma) r + (0, d_s), \qquad K v_2 = (-c, b), \\
+    K (x_1, u_1) &= -(1 - \sigma) r + (0, d_s), \qquad K (x_2, u_2) = (-c, b), \\
     \Delta\tau &= \frac{(1 - \sigma) r_\tau - d_\kappa / \tau + (2 P \xi + c, b)^\top v_1}
-    {\kappa / \tau + \|x_2 - \xi\|_P^2 + \|z_2\|_H^2}, \qquad \Delta v = v_1 + \Delta\tau\, v_2,
+    {\kappa / \tau + \|x_2 - \xi\|_P^2 + z_2^\top G u_2}, \qquad \Delta v = v_1 + \Delta\tau\, v_2,
     \end{aligned}
 
-:math:`\Delta s = -d_s - H \Delta z` and :math:`\Delta\kappa = -(d_\kappa + \kappa \Delta\tau) / \tau`.
+with :math:`v_i = (x_i, E u_i)`, :math:`\Delta s = -d_s - G \Delta u` and
+:math:`\Delta\kappa = -(d_\kappa + \kappa \Delta\tau) / \tau`.
 
 Onto the solution, a step is Newton's for the natural map, in :math:`v = s - z` with :math:`s = \Pi(v)`: with
 :math:`D = \Pi'(v)`, :math:`E = I - D` and :math:`G = D`, the system is as regular as the program, and the step
@@ -55,6 +57,8 @@ class Central(NamedTuple):
 class System(NamedTuple):
     """A factorized matrix :math:`K(E, G)`."""
 
+    E: jax.Array
+    G: jax.Array
     matrix: jax.Array
     factor: Any
     rows: jax.Array
@@ -67,7 +71,7 @@ class System(NamedTuple):
         moved = matrix + jnp.diag(jnp.concatenate([jnp.full(n, shift), jnp.full(m, -shift)]))
         rows = jnp.max(jnp.abs(moved), axis=1, initial=0)
         rows = jnp.where(rows > 0, rows, 1)
-        return cls(matrix, jax.scipy.linalg.lu_factor(moved / rows[:, None], check_finite=False), rows)
+        return cls(E, G, matrix, jax.scipy.linalg.lu_factor(moved / rows[:, None], check_finite=False), rows)
 
     def solve(self, right: jax.Array, rounds: int) -> tuple[jax.Array, jax.Array]:
         """Return the solutions for some columns after rounds of refinement, and what they leave."""
@@ -116,12 +120,14 @@ class Newton(NamedTuple):
         return cls(data, at, point.curved, scalings, residual, last)
 
     def blocks(self, layout: Layout) -> list[jax.Array]:
-        """Return the blocks of ``H``; zero for equations."""
-        dtype = self.at.x.dtype
-        return [
-            jnp.zeros((group.count, 1, 1), dtype) if scaling is None else scaling.matrix
-            for group, scaling in zip(layout.groups, self.scalings, strict=True)
-        ]
+        """Return the blocks of ``E``; one for equations."""
+        dtype, parts = self.at.x.dtype, list[jax.Array]()
+        for group, scaling in zip(layout.groups, self.scalings, strict=True):
+            moved = jnp.eye(group.size, dtype=dtype) + (0 if scaling is None else scaling.matrix)
+            moved = jnp.broadcast_to(moved, (group.count, group.size, group.size))
+            inverse = 1 / moved if group.size == 1 else jnp.linalg.inv(moved)
+            parts.append(0.5 * (inverse + jnp.swapaxes(inverse, 1, 2)))
+        return parts
 
     def aim(self) -> Aim:
         """Return what the predictor aims at: the end of the path."""
@@ -134,19 +140,20 @@ class Newton(NamedTuple):
         first = -(1 - aim.sigma) * self.residual
         return jnp.stack([first.at[n:].add(aim.slacks), jnp.concatenate([-self.data.c, self.data.b])], axis=1)
 
-    def direction(self, aim: Aim, H: jax.Array, v: jax.Array, left: jax.Array) -> Central:
+    def direction(self, aim: Aim, system: System, v: jax.Array, left: jax.Array) -> Central:
         """Return the direction that belongs to a solved system, and to what that leaves."""
         data, at, n = self.data, self.at, self.data.n
-        x, z = v[:n, 1], v[n:, 1]
+        duals = dot(system.E, v[n:])
+        x, z = v[:n, 1], duals[:, 1]
         apart = x - at.x / at.tau
         # of a program without a solution, the constant part may have none: what it misses counts as well
         missed = vdot(x, left[:n, 1]) - vdot(z, left[n:, 1])
-        curvature = vdot(apart, dot(data.P, apart)) + vdot(z, dot(H, z)) + jnp.maximum(missed, 0)
-        along = vdot(data.c, v[:n, 0]) + vdot(data.b, v[n:, 0]) + 2 * vdot(self.curved, v[:n, 0]) / at.tau
+        curvature = vdot(apart, dot(data.P, apart)) + vdot(z, dot(system.G, v[n:, 1])) + jnp.maximum(missed, 0)
+        along = vdot(data.c, v[:n, 0]) + vdot(data.b, duals[:, 0]) + 2 * vdot(self.curved, v[:n, 0]) / at.tau
         dtau = ((1 - aim.sigma) * self.last - aim.last / at.tau + along) / (at.kappa / at.tau + curvature)
         dv = v[:, 0] + dtau * v[:, 1]
-        ds = -aim.slacks - dot(H, dv[n:])
-        return Central(dv[:n], dv[n:], ds, dtau, -(aim.last + at.kappa * dtau) / at.tau)
+        ds = -aim.slacks - dot(system.G, dv[n:])
+        return Central(dv[:n], duals[:, 0] + dtau * z, ds, dtau, -(aim.last + at.kappa * dtau) / at.tau)
 
     def corrected(self, layout: Layout, to: Central, reach: jax.Array) -> Aim:
         """Return what the corrector aims at, after a predictor that reaches so far."""
@@ -197,13 +204,13 @@ class Newton(NamedTuple):
         good = jax.vmap(allowed)(lengths)
         return jnp.where(jnp.any(good), lengths[jnp.argmax(good)], 0)
 
-    def step(self, layout: Layout, system: System, H: jax.Array, rounds: int) -> tuple[Central, jax.Array]:
+    def step(self, layout: Layout, system: System, rounds: int) -> tuple[Central, jax.Array]:
         """Return the next point, and how far the step went: a predictor, and a corrector with the same matrix."""
 
         def one(_: Any, now: Any) -> Any:
             aim, *_ = now
             v, left = system.solve(self.right(aim), rounds)
-            to = self.direction(aim, H, v, left)
+            to = self.direction(aim, system, v, left)
             reach = self.reach(layout, to, 1)
             return self.corrected(layout, to, reach), to
 
