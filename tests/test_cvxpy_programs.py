@@ -49,11 +49,10 @@ def test_a_point_and_two_derivatives():
     assert float(w[2]) == pytest.approx(0.5, abs=1e-12)
 
 
-@pytest.mark.may_cost(20)
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["clarabel", "scs"])
-@pytest.mark.by_default("each")
 def test_solvers_on_the_host(method):
-    """Under jit and vmap, with the gradient of the solver on the device."""
+    """Under jit and vmap, with the gradient of the solver on the device. The pages hold Clarabel by default."""
     layer = dini.from_cvxpy(*portfolio())
     host = dini.HostConeSolver(method)
     batch = jnp.stack([R, 2 * R])
@@ -69,9 +68,12 @@ def test_solvers_on_the_host(method):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.may_cost(15)
+@pytest.mark.thorough
 def test_matrices_exponentials_and_attributes():
-    """A semidefinite variable with its symmetry, an exponential cone, a quadratic term, a parameter that is a number."""
+    """A semidefinite variable with its symmetry, an exponential cone, a quadratic term, a parameter that is a number.
+
+    Each cone is tested more cheaply where programs are solved.
+    """
     X, t, a, M = cp.Variable((2, 2), PSD=True), cp.Variable(), cp.Parameter(nonneg=True), cp.Parameter((2, 2))
     objective = cp.sum_squares(X - M) + cp.exp(t) - a * t
     given = cp.Problem(cp.Minimize(objective), [cp.trace(X) == 1]), [M, a], [X, t]
@@ -87,7 +89,7 @@ def test_matrices_exponentials_and_attributes():
 def test_what_does_not_fit_is_refused():
     problem, parameters, variables = portfolio()
     a, x = cp.Parameter(nonneg=True), cp.Variable()
-    with pytest.raises(TypeError, match="must be a cvxpy.Problem"):
+    with pytest.raises(TypeError, match=r"must be a cvxpy\.Problem"):
         dini.from_cvxpy(1.0, parameters, variables)
     with pytest.raises(TypeError, match=r"must hold all of the problem's"):
         dini.from_cvxpy(problem, parameters[:1], variables)

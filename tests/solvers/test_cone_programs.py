@@ -12,7 +12,7 @@ from dini import Status
 from dini.sets import ConeProduct, DualCone, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
 
 NAMES = ("P", "c", "A", "b", "alpha")
-N, SIZES = 4, (1, 1, 3, 3, 3, 3, 3)
+N, SIZES = 8, (1, 1, 3, 3, 3, 3, 3)
 ZERO, POSITIVE, NORM, MATRIX, EXP, OTHER, POWER = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
 #: slacks inside of all cones: where the rows of a cone are zero, it says nothing
 INSIDE = np.array([0, 1, 1, 0, 0, 1, 0, 1, -1, 1, 1, -1, 1, 1, 1, 1, 0.0])
@@ -30,16 +30,23 @@ def program(data, **how):
 
 @jax.jit
 @jax.vmap
+def both(data, cotangent):
+    """Return the solution and the gradient of a linear function of it: tests of these shapes share one program."""
+
+    def loss(data):
+        solution = program(data)
+        return jnp.vdot(cotangent, solution.x), solution
+
+    (_, solution), gradient = jax.value_and_grad(loss, has_aux=True)(data)
+    return solution, gradient
+
+
 def solved(data):
-    """All tests with these shapes share one program."""
-    return program(data, on_failure="ignore")
+    return both(data, jnp.ones((len(data["c"]), N), data["c"].dtype))[0]
 
 
-@jax.jit
-@jax.vmap
 def gradients(data, cotangent):
-    """Return the gradient of a linear function of the solution."""
-    return jax.grad(lambda data: jnp.vdot(cotangent, program(data).x))(data)
+    return both(data, cotangent)[1]
 
 
 def blank(alpha=0.5):
@@ -69,8 +76,8 @@ def eigenvalue_program(M):
 def entropy_program(a):
     """The most of entropy plus a linear term on the simplex, at softmax(a); unknowns are p and t <= -p log p."""
     d = blank()
-    d["P"][:] = 0
-    d["c"] = -np.concatenate([a, np.ones(2)])
+    d["P"][:4] = 0
+    d["c"][:4] = -np.concatenate([a, np.ones(2)])
     d["A"][ZERO[0], :2], d["b"][ZERO[0]] = 1, 1
     for i, rows in enumerate((EXP, OTHER)):
         d["A"][rows[0], 2 + i], d["A"][rows[1], i], d["b"][rows] = -1, -1, (0, 0, 1)
@@ -88,9 +95,12 @@ def product_program(alpha, budget):
 
 
 def random_program(seed, *, linear=False):
-    """Return a program around a strictly complementary solution, and that."""
+    """Return a program around a strictly complementary solution on the curved part of each cone, and that."""
     rng = np.random.default_rng(seed)
-    x, half, A, v = (rng.standard_normal(shape) for shape in ((N,), (N, N), (17, N), (17,)))
+    x, half, A = (rng.standard_normal(shape) for shape in ((N,), (N, N), (17, N)))
+    v = 0.3 * rng.standard_normal(17)
+    v[ZERO], v[POSITIVE], v[NORM[0]], v[MATRIX[0]], v[MATRIX[2]] = 0.7, (-1) ** seed, 0, 1, -1
+    v[EXP], v[OTHER], v[POWER] = v[EXP] + (0, 1, -1), v[OTHER] + (1, 0.5, 0), v[POWER] + (0, 0, 1)
     s = np.asarray(cone(0.4).project(jnp.asarray(v)))
     P = 0 * half if linear else half @ half.T + 0.1 * np.eye(N)
     d = {"P": P, "c": -(P @ x + A.T @ (s - v)), "A": A, "b": A @ x + s, "alpha": np.array(0.4)}
@@ -101,7 +111,7 @@ def stacked(programs):
     return {name: jnp.stack([jnp.asarray(d[name]) for d in programs]) for name in NAMES}
 
 
-@pytest.mark.may_cost(50)  # both programs of the tests below are compiled here
+@pytest.mark.may_cost(50)  # the program of the tests below is compiled here
 def test_closed_forms():
     """A norm, an eigenvalue, an entropy, a product: the points, and their derivatives by hand."""
     M, a = np.array([[1.0, 2.0], [2.0, -1.0]]), np.array([0.3, -0.4])
@@ -110,7 +120,7 @@ def test_closed_forms():
     assert (solution.status == Status.CONVERGED).all()
     top, p = 5**0.5, np.exp(a) / np.exp(a).sum()
     truth = [[2**0.5, 1, 1, 0], [top, 0, 0, 0], [*p, *(-p * np.log(p))], [0.6, 1.4, 2 * 0.3**0.3 * 0.7**0.7, 0]]
-    np.testing.assert_allclose(solution.x, truth, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(solution.x, np.pad(truth, ((0, 0), (0, N - 4))), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(solution.value[1], top, rtol=1e-13)
 
     first = np.zeros((4, N))
@@ -126,7 +136,7 @@ def test_closed_forms():
 
 
 def test_solutions_that_are_known():
-    """Points, multipliers and slacks of programs that were built around them, linear ones among them."""
+    """Points, multipliers and slacks of programs that were built around them."""
     made = [random_program(seed) for seed in range(4)]
     solution = solved(stacked([data for data, *_ in made]))
     assert (solution.status == Status.CONVERGED).all()
@@ -138,7 +148,7 @@ def test_solutions_that_are_known():
 
 def by_clarabel(d):
     settings = clarabel.DefaultSettings()
-    settings.verbose, settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = False, 1e-11, 1e-11, 1e-11
+    settings.verbose, settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = False, 1e-9, 1e-9, 1e-9
     order = np.arange(17)  # two by two, both triangles are one
     exponential = clarabel.ExponentialConeT()
     cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(1), clarabel.SecondOrderConeT(3)]
@@ -228,13 +238,12 @@ def infeasible():
 
 def unbounded():
     d, x, _ = random_program(2, linear=True)
-    ray = np.array([1.0, -1, 2, 0.5])
+    ray = np.array([1.0, -1, 2, 0.5, 0, 1, -2, 0])
     d["A"] -= np.outer(d["A"] @ ray + INSIDE, ray) / (ray @ ray)
     d["b"], d["c"] = d["A"] @ x + INSIDE, -ray
     return d
 
 
-@pytest.mark.may_cost(12)
 def test_bad_lanes_are_told_apart_and_the_others_are_as_alone():
     """A batch with an infeasible, an unbounded, a nonconvex and a NaN lane."""
     good, other = random_program(0)[0], random_program(6)[0]
@@ -294,8 +303,9 @@ def test_single_precision():
     np.testing.assert_allclose(solution.x, truth.x, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_duals_of_cones():
-    """The projection onto a cone and its polar add up to the point (Moreau)."""
+    """The projection onto a cone and its polar add up to the point (Moreau): other coordinates of what is tested above."""
 
     @jax.jit
     def parts(v):

@@ -123,8 +123,8 @@ class Newton(NamedTuple):
         """Return the blocks of ``E``; one for equations."""
         dtype, parts = self.at.x.dtype, list[jax.Array]()
         for group, scaling in zip(layout.groups, self.scalings, strict=True):
-            moved = jnp.eye(group.size, dtype=dtype) + (0 if scaling is None else scaling.matrix)
-            moved = jnp.broadcast_to(moved, (group.count, group.size, group.size))
+            moved = jnp.broadcast_to(jnp.eye(group.size, dtype=dtype), (group.count, group.size, group.size))
+            moved = moved if scaling is None else moved + scaling.matrix
             inverse = 1 / moved if group.size == 1 else jnp.linalg.inv(moved)
             parts.append(0.5 * (inverse + jnp.swapaxes(inverse, 1, 2)))
         return parts
