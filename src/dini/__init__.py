@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
 from .checks.hints import missing_name as _missing_name
+from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
+from .cvxpy_programs import CvxpyProgram, from_cvxpy
 from .deferred import deferred as _deferred
 from .differentiation import (
     Auto,
@@ -26,6 +28,7 @@ from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp
 from .problems import (
     Composite,
+    ConeProgram,
     FixedPoint,
     LeastSquares,
     LinearComposite,
@@ -53,6 +56,7 @@ from .solvers import (
     Chandrupatla,
     Chord,
     CondatVu,
+    ConicInteriorPoint,
     CoordinateDescent,
     Dogleg,
     DoglegLeastSquares,
@@ -61,6 +65,7 @@ from .solvers import (
     FrankWolfe,
     GaussNewton,
     GradientDescent,
+    HostConeSolver,
     InteriorPoint,
     LevenbergMarquardt,
     MirrorDescent,
@@ -106,7 +111,11 @@ __all__ = [
     "Chord",
     "Composite",
     "CondatVu",
+    "ConeProgram",
+    "ConeSolution",
+    "ConicInteriorPoint",
     "CoordinateDescent",
+    "CvxpyProgram",
     "DerivativeError",
     "Differentiation",
     "Dogleg",
@@ -117,6 +126,7 @@ __all__ = [
     "FrankWolfe",
     "GaussNewton",
     "GradientDescent",
+    "HostConeSolver",
     "Implicit",
     "InteriorPoint",
     "JacobianFree",
@@ -161,9 +171,11 @@ __all__ = [
     "batch_solve",
     "certified",
     "conditions",
+    "cone_program",
     "custom_fixed_point",
     "custom_root",
     "fixed_point",
+    "from_cvxpy",
     "least_squares",
     "linear",
     "losses",

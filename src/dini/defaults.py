@@ -18,13 +18,23 @@ from .differentiation import Implicit
 from .functions.costs import Cost, cost, reached
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
+from .problems import (
+    Composite,
+    ConeProgram,
+    FixedPoint,
+    LeastSquares,
+    Minimize,
+    NonlinearProgram,
+    QuadraticProgram,
+    Root,
+)
 from .solvers import (
     BFGS,
     LBFGS,
     LBFGSB,
     Anderson,
     CondatVu,
+    ConicInteriorPoint,
     GaussNewton,
     InteriorPoint,
     LevenbergMarquardt,
@@ -86,13 +96,14 @@ _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
 _NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
 _INTERIOR_POINT = Choice(InteriorPoint(), "InteriorPoint()")
+_CONIC_INTERIOR_POINT = Choice(ConicInteriorPoint(), "ConicInteriorPoint()")
 
 
 @record
 class Default(Solver):
     """The choice of a verb, which is made where the problem is traced."""
 
-    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram, QuadraticProgram)
+    solves = (Minimize, LeastSquares, Root, FixedPoint, Composite, NonlinearProgram, QuadraticProgram, ConeProgram)
     composite = True
     max_steps: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -113,6 +124,8 @@ class Default(Solver):
             return _NONLINEAR_INTERIOR_POINT
         if isinstance(problem, QuadraticProgram):
             return _INTERIOR_POINT
+        if isinstance(problem, ConeProgram):
+            return _CONIC_INTERIOR_POINT
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
 
 

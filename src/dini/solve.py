@@ -26,7 +26,16 @@ from .functions import UserFunction, recognised
 from .functions.traces import untraced
 from .loop import Outcome
 from .monitors import Monitor, check_monitor
-from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
+from .problems import (
+    Composite,
+    ConeProgram,
+    FixedPoint,
+    LeastSquares,
+    Minimize,
+    NonlinearProgram,
+    QuadraticProgram,
+    Root,
+)
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .solution import CHOICES, Solution, failure
@@ -35,7 +44,7 @@ from .solvers.shared._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
 from .trees import Tree
 
-Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram | QuadraticProgram
+Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram | QuadraticProgram | ConeProgram
 
 _IMPLICIT = Implicit()
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
@@ -165,7 +174,7 @@ def solve(
     ----------
     problem
         What is solved: :class:`dini.Minimize`, :class:`dini.LeastSquares`, :class:`dini.Root`,
-        :class:`dini.FixedPoint`, :class:`dini.Composite`, :class:`dini.QuadraticProgram`,
+        :class:`dini.FixedPoint`, :class:`dini.Composite`, :class:`dini.QuadraticProgram`, :class:`dini.ConeProgram`,
         :class:`dini.NonlinearProgram`.
     solver
         How: a solver of :mod:`dini.solvers`, or a function ``(problem, init, *args) -> x``.
@@ -424,9 +433,9 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Tree = None, nam
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     if not isinstance(problem, Problem):
         raise TypeError(
-            "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite, QuadraticProgram or "
-            f"NonlinearProgram: given {problem!r}. For a plain function use dini.minimize, dini.least_squares, "
-            "dini.root or dini.fixed_point."
+            "problem must be a Minimize, LeastSquares, Root, FixedPoint, Composite, QuadraticProgram, "
+            f"ConeProgram or NonlinearProgram: given {problem!r}. For a plain function use dini.minimize, "
+            "dini.least_squares, dini.root or dini.fixed_point."
         ) from error
     if callable(init) and jax.tree_util.treedef_is_leaf(jax.tree.structure(init)):
         raise TypeError(

@@ -37,7 +37,8 @@ FLOORS = [
     (("solve",), "the road"),
     (("batches", "iterators"), "the road for batches of problems and for streams of data"),
     (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
-    (("convex", "verbs"), "the doors to the road; that of quadratic programs is `convex`"),
+    (("conic", "convex", "verbs"), "the doors to the road; those of programs are `convex` (quadratic) and `conic`"),
+    (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 

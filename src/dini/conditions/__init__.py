@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..checks.hints import missing_name as _missing_name
 from ._active import ActiveConstraints, margins
 from ._base import Condition, Given, Residual, as_condition, fixed_point
+from ._cone_program import ConeKKT
 from ._conic import ConicResidual
 from ._descent import (
     BlockProximalGradient,
@@ -35,6 +36,7 @@ __all__ = [
     "ActiveConstraints",
     "BlockProximalGradient",
     "Condition",
+    "ConeKKT",
     "ConicResidual",
     "ConvexHull",
     "Geometry",

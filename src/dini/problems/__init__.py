@@ -2,6 +2,7 @@
 
 from ._base import Problem, check_unknown
 from ._composite import Composite, PrimalDual
+from ._cone_program import ConeProgram
 from ._fixed_point import FixedPoint
 from ._least_squares import LeastSquares
 from ._linear_composite import LinearComposite
@@ -14,6 +15,7 @@ from ._root import Root
 
 __all__ = [
     "Composite",
+    "ConeProgram",
     "FixedPoint",
     "LeastSquares",
     "LinearComposite",

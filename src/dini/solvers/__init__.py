@@ -14,6 +14,7 @@ from ._broyden import Broyden
 from ._chandrupatla import Chandrupatla
 from ._chord import Chord
 from ._condat_vu import ChambollePock, CondatVu
+from ._conic_interior_point import ConicInteriorPoint
 from ._coordinate_descent import CoordinateDescent
 from ._dogleg import Dogleg
 from ._dogleg_least_squares import DoglegLeastSquares
@@ -23,6 +24,7 @@ from ._frank_wolfe import FrankWolfe
 from ._function import Function
 from ._gauss_newton import GaussNewton
 from ._gradient_descent import GradientDescent
+from ._host_cone_solver import HostConeSolver
 from ._interior_point import InteriorPoint
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
@@ -57,6 +59,7 @@ __all__ = [
     "Chandrupatla",
     "Chord",
     "CondatVu",
+    "ConicInteriorPoint",
     "CoordinateDescent",
     "Dogleg",
     "DoglegLeastSquares",
@@ -67,6 +70,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "HagerZhang",
+    "HostConeSolver",
     "InteriorPoint",
     "LevenbergMarquardt",
     "LineSearch",

@@ -17,6 +17,7 @@ from ..checks.records import record
 from ..checks.settings import require_count, require_number, require_positive
 from ..problems import (
     Composite,
+    ConeProgram,
     FixedPoint,
     LeastSquares,
     Minimize,
@@ -269,6 +270,8 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
 def _suggest(problem: Any) -> str:
     if isinstance(problem, QuadraticProgram):
         return "Use InteriorPoint."
+    if isinstance(problem, ConeProgram):
+        return "Use ConicInteriorPoint."
     if isinstance(problem, NonlinearProgram):
         return "Use NonlinearInteriorPoint."
     if isinstance(problem, Composite):

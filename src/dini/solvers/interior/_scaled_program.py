@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -157,7 +158,7 @@ def regularization(size: int, dtype: Any) -> float:
     return 4 * math.sqrt(max(size, 4) * float(jnp.finfo(dtype).eps))
 
 
-def _power(size: jax.Array) -> jax.Array:
+def power(size: jax.Array) -> jax.Array:
     """Return the power of two next to a positive number, one for zero."""
     known = (size > 0) & jnp.isfinite(size)
     power = jnp.round(jnp.log2(jnp.where(known, size, 1))).astype(jnp.int32)
@@ -165,12 +166,15 @@ def _power(size: jax.Array) -> jax.Array:
     return jnp.ldexp(jnp.ones_like(size), power)
 
 
-def _equilibrated(system: jax.Array) -> jax.Array:
-    """Return the scales of the rows and columns of a symmetric matrix."""
+def equilibrated(system: jax.Array, together: Callable[[jax.Array], jax.Array] = lambda sizes: sizes) -> jax.Array:
+    """Return the scales of the rows and columns of a symmetric matrix.
+
+    ``together`` gives rows that must have one scale one size, the largest.
+    """
     size = abs(system)
 
     def largest(scales: jax.Array) -> jax.Array:
-        return scales * jnp.max(size * scales[None, :], axis=1, initial=0)
+        return together(scales * jnp.max(size * scales[None, :], axis=1, initial=0))
 
     def uneven(now: tuple[Any, Any, Any]) -> jax.Array:
         count, _, sizes = now
@@ -178,14 +182,14 @@ def _equilibrated(system: jax.Array) -> jax.Array:
 
     def scale(now: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         count, scales, sizes = now
-        scales = scales * _power(1 / jnp.sqrt(jnp.where(sizes > 0, sizes, 1)))
+        scales = scales * power(1 / jnp.sqrt(jnp.where(sizes > 0, sizes, 1)))
         return count + 1, scales, largest(scales)
 
     start = jnp.ones_like(system[0])
     return jax.lax.while_loop(uneven, scale, (0, start, largest(start)))[1]
 
 
-def _mean_size(v: jax.Array) -> jax.Array:
+def mean_size(v: jax.Array) -> jax.Array:
     """Return the geometric mean of the finite elements that are not zero; zero where there are none."""
     there = jnp.isfinite(v) & (v != 0)
     logs = jnp.where(there, jnp.log2(jnp.where(there, jnp.abs(v), 1)), 0)
@@ -200,7 +204,7 @@ def scaled(problem: Any) -> Scaled:
     m, k = 0 if problem.A is None else problem.A.shape[0], C.shape[0]
     Q = jnp.zeros((n, n), dtype) if problem.Q is None else 0.5 * (problem.Q + problem.Q.T)
     system = jnp.block([[Q, C.T], [C, jnp.zeros((k, k), dtype)]])
-    scales = _equilibrated(system)
+    scales = equilibrated(system)
     system = scales[:, None] * system * scales[None, :]
     D, E = scales[:n], scales[n:]
     h = [part * E[i : i + part.size] for part, i in ((problem.b, 0), (problem.h, m)) if part is not None]
@@ -245,12 +249,12 @@ def _sizes(Q: Any, c: jax.Array, h: jax.Array, live: jax.Array, fixed: jax.Array
     """
     largest = lambda v: jnp.max(jnp.abs(v), initial=0)
     forced = largest(jnp.where(fixed, h, jnp.where(live & jnp.isfinite(h), jnp.minimum(h, 0), 0)))
-    away, slope, curved = _mean_size(jnp.where(live, h, jnp.inf)), largest(c), largest(Q)
+    away, slope, curved = mean_size(jnp.where(live, h, jnp.inf)), largest(c), largest(Q)
     step = jnp.where(curved > 0, slope / jnp.where(curved > 0, curved, 1), 0)
     step = jnp.where((step > 0) & ((away == 0) | (step < away)), step, away)
-    length = _power(jnp.where(forced > 0, jnp.maximum(forced, jnp.where(curved > 0, step, 0)), step))
+    length = power(jnp.where(forced > 0, jnp.maximum(forced, jnp.where(curved > 0, step, 0)), step))
     term = jnp.maximum(curved * length, slope)
-    return length, _power(1 / jnp.where(term > 0, term * length, 1))
+    return length, power(1 / jnp.where(term > 0, term * length, 1))
 
 
 class Factor(NamedTuple):

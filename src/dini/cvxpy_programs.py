@@ -1,0 +1,254 @@
+"""Problems that are stated in CVXPY, as differentiable functions of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .checks.records import record
+from .conic import ConeSolution, cone_program
+from .problems import ConeProgram
+from .sets import ConeProduct, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
+
+
+class _Tensor(NamedTuple):
+    """A sparse matrix that maps parameters, with a one at the end, to an array of data."""
+
+    rows: Any
+    columns: Any
+    values: Any
+
+    @classmethod
+    def of(cls, matrix: Any) -> _Tensor:
+        entries = matrix.tocoo()
+        return cls(np.asarray(entries.row), np.asarray(entries.col), np.asarray(entries.data, float))
+
+    def apply(self, vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Return the array, whose elements stand column by column."""
+        flat = jnp.zeros(int(np.prod(shape)), vector.dtype)
+        flat = flat.at[self.rows].add(self.values.astype(vector.dtype) * vector[self.columns])
+        return flat.reshape(shape[::-1]).T
+
+
+@record
+class CvxpyProgram:
+    """What :func:`dini.from_cvxpy` returns: call it with the values of the parameters.
+
+    ``program(*values)`` returns the :class:`dini.ConeProgram` at these values, ``solution(*values)`` its
+    :class:`dini.ConeSolution`, and ``variables_of(x)`` the variables at its point. All are differentiable functions.
+    """
+
+    c: Any
+    A: Any
+    P: Any
+    recovery: Any
+    offsets: Any
+    cone: Any
+    size: tuple[int, int] = field(metadata={"static": True})
+    places: tuple[int, ...] = field(metadata={"static": True})
+    parameters: tuple[tuple[str, tuple[int, ...]], ...] = field(metadata={"static": True})
+    variables: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
+    solver: Any = None
+
+    def program(self, *values: Any) -> ConeProgram:
+        """Return the cone program at values of the parameters."""
+        if len(values) != len(self.parameters):
+            names = ", ".join(name for name, _ in self.parameters)
+            raise TypeError(f"This program has the parameters {names}: given {len(values)} values.")
+        arrays = [jnp.asarray(value) for value in values]
+        for (name, shape), array in zip(self.parameters, arrays, strict=True):
+            if array.shape != shape:
+                raise ValueError(f"Parameter {name} must have the shape {shape}: given {array.shape}.")
+            if jnp.iscomplexobj(array):
+                raise TypeError(f"Parameter {name} must be real: given {array.dtype}.")
+        dtype = jnp.result_type(float, *arrays)
+        vector = jnp.zeros(sum(array.size for array in arrays) + 1, dtype).at[-1].set(1)
+        for place, array in zip(self.places, arrays, strict=True):
+            vector = jax.lax.dynamic_update_slice(vector, jnp.ravel(array.T).astype(dtype), (place,))
+        n, m = self.size
+        c = self.c.apply(vector, (n + 1,))[:n]
+        rows = self.A.apply(vector, (m, n + 1))
+        P = None if self.P is None else self.P.apply(vector, (n, n))
+        return ConeProgram(P, c, -rows[:, :n], rows[:, n], self.cone)
+
+    def solution(self, *values: Any, **how: Any) -> ConeSolution:
+        """Return the solution of the cone program; ``how`` are keywords of :func:`dini.cone_program`."""
+        problem = self.program(*values)
+        data = {"P": problem.P, "c": problem.c, "A": problem.A, "b": problem.b, "cone": problem.cone}
+        return cone_program(**data, **({"solver": self.solver} | how))
+
+    def variables_of(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        """Return the variables at a point of the cone program."""
+        found: list[jax.Array] = []
+        for shape, recovery, offset in zip(self.variables, self.recovery, self.offsets, strict=True):
+            found.append(recovery.apply_to(x, shape) + offset.astype(x.dtype))
+        return tuple(found)
+
+    def __call__(self, *values: Any, **how: Any) -> tuple[jax.Array, ...]:
+        """Return the values of the variables."""
+        return self.variables_of(self.solution(*values, **how).x)
+
+
+class _Recovery(NamedTuple):
+    """A sparse matrix that maps the unknown to a variable."""
+
+    rows: Any
+    columns: Any
+    values: Any
+
+    def apply_to(self, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Return the variable, whose elements stand column by column."""
+        return _Tensor(*self).apply(x, shape)
+
+
+def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any], solver: Any = None) -> CvxpyProgram:
+    r"""Return a problem that is stated in CVXPY as a differentiable function of its parameters.
+
+    CVXPY takes it once to a cone program whose data are affine functions of the parameters, which it can where the
+    problem follows its rules for parametrized programs (DPP); bounds and attributes of variables become rows. The
+    function solves that program on the device, under ``jit``, ``vmap`` and on accelerators, and is differentiated in
+    every mode and order, as :func:`dini.cone_program` is.
+
+    Parameters
+    ----------
+    problem
+        A ``cvxpy.Problem``: convex, real, without integer variables.
+    parameters
+        All ``cvxpy.Parameter`` of the problem, in the order in which values are passed.
+    variables
+        The ``cvxpy.Variable`` whose values are returned, in this order.
+    solver
+        A solver of cone programs. Default: :class:`dini.ConicInteriorPoint`. :class:`dini.HostConeSolver` calls
+        Clarabel or SCS on the host.
+
+    Returns
+    -------
+    CvxpyProgram
+        Call it with the values of the parameters.
+
+    Raises
+    ------
+    TypeError
+        Where something else than CVXPY's objects is given, or a parameter of the problem is missing.
+    ValueError
+        Where the problem is not convex by CVXPY's rules for parametrized programs, has integer or complex variables, or
+        a variable is not one of its.
+
+    References
+    ----------
+    Agrawal, Amos, Barratt, Boyd, Diamond, Kolter, "Differentiable convex optimization layers", NeurIPS 2019 (arXiv
+    1910.12430).
+
+    Examples
+    --------
+    >>> import cvxpy as cp, dini, jax, jax.numpy as jnp
+    >>> x, a = cp.Variable(2, nonneg=True), cp.Parameter(2)
+    >>> nearest = cp.Problem(cp.Minimize(cp.norm(x - a)), [cp.sum(x) == 1])
+    >>> layer = dini.from_cvxpy(nearest, [a], [x])
+    >>> print(layer(jnp.array([1.0, 0.5]))[0].round(3))
+    [0.75 0.25]
+    """
+    import cvxpy as cp
+    from cvxpy.reductions.solution import Solution as Found
+
+    _check(problem, parameters, variables, cp)
+    unset = [parameter for parameter in parameters if parameter.value is None]
+    try:
+        for parameter in unset:  # CVXPY evaluates the data once
+            parameter.value = parameter.project(np.zeros(parameter.shape))
+        data, chain, inverse = problem.get_problem_data(solver=cp.SCS)
+    finally:
+        for parameter in unset:
+            parameter.value = None
+    compiled = data[cp.settings.PARAM_PROB]
+    n, m = int(compiled.x.size), int(compiled.constr_size)
+    place_of = {key: place for key, place in compiled.param_id_to_col.items() if key in compiled.param_id_to_size}
+    others = [compiled.id_to_param[key].name() for key in place_of if key not in {p.id for p in parameters}]
+    if others:
+        raise ValueError(
+            f"from_cvxpy's parameters must not have attributes that reduce their size (symmetric, diag, sparsity), and "
+            f"be real: given {', '.join(p.name() for p in parameters)}, of which CVXPY makes {', '.join(others)}."
+        )
+    # a parameter that the problem does not use stands behind the others
+    width, places = sum(p.size for p in parameters), list[int]()
+    end = max((place + compiled.param_id_to_size[key] for key, place in place_of.items()), default=0)
+    for parameter in parameters:
+        if parameter.id in place_of:
+            places.append(int(place_of[parameter.id]))
+        else:
+            places.append(end)
+            end += parameter.size
+
+    def tensor(matrix: Any) -> _Tensor:
+        """Move the constants to the end of the parameters."""
+        rows, columns, values = _Tensor.of(matrix)
+        last = matrix.shape[1] - 1
+        return _Tensor(rows, np.where(columns == last, width, columns), values)
+
+    dims = data["dims"]
+    cones: list[Any] = [Zero(), NonNegative(), *(SecondOrder() for _ in dims.soc)]
+    sizes = [dims.zero, dims.nonneg, *dims.soc]
+    cones += [PositiveSemidefinite("vector") for _ in dims.psd] + [Exponential()]
+    sizes += [k * (k + 1) // 2 for k in dims.psd] + [3 * dims.exp]
+    cones += [Power(float(alpha)) for alpha in dims.p3d]
+    sizes += [3 for _ in dims.p3d]
+    kept = [i for i, size in enumerate(sizes) if size]
+    cone = ConeProduct([cones[i] for i in kept], [int(sizes[i]) for i in kept])
+
+    def recovered(x: np.ndarray) -> list[np.ndarray]:
+        """Return the variables by CVXPY's own way back."""
+        found = Found(cp.OPTIMAL, 0.0, {inverse[-1][cp.reductions.solvers.solver.Solver.VAR_ID]: x}, {}, {})
+        for reduction, back in zip(chain.reductions[-2::-1], inverse[-2::-1], strict=True):
+            found = reduction.invert(found, back)
+        return [np.asarray(found.primal_vars[v.id], float).flatten(order="F") for v in variables]
+
+    offsets = recovered(np.zeros(n))
+    images = [recovered(unit) for unit in np.eye(n)]
+    recovery: list[_Recovery] = []
+    for i, offset in enumerate(offsets):
+        matrix = np.stack([image[i] - offset for image in images], axis=1)
+        rows, columns = np.nonzero(matrix)
+        recovery.append(_Recovery(rows, columns, matrix[rows, columns]))
+    shaped = [np.reshape(o, v.shape, order="F") for o, v in zip(offsets, variables, strict=True)]
+    return CvxpyProgram(
+        tensor(compiled.q),
+        tensor(compiled.A),
+        None if compiled.P is None or compiled.P.nnz == 0 else tensor(compiled.P),
+        tuple(recovery),
+        tuple(shaped),
+        cone,
+        (n, m),
+        tuple(places),
+        tuple((p.name(), tuple(p.shape)) for p in parameters),
+        tuple(tuple(v.shape) for v in variables),
+        solver,
+    )
+
+
+def _check(problem: Any, parameters: Sequence[Any], variables: Sequence[Any], cp: Any) -> None:
+    """Raise where a problem, its parameters or variables are not what they should be."""
+    if not isinstance(problem, cp.Problem):
+        raise TypeError(f"from_cvxpy's problem must be a cvxpy.Problem: given {type(problem).__name__}.")
+    for name, given, kind in (("parameters", parameters, cp.Parameter), ("variables", variables, cp.Variable)):
+        if not isinstance(given, list | tuple) or not all(isinstance(one, kind) for one in given):
+            raise TypeError(f"from_cvxpy's {name} must be a list of cvxpy.{kind.__name__}: given {given!r}.")
+    if not problem.is_dcp(dpp=True):
+        raise ValueError(
+            "from_cvxpy needs a problem that is convex by CVXPY's rules for parametrized programs (problem.is_dcp("
+            f"dpp=True)): given one that is {'convex, but not so parametrized' if problem.is_dcp() else 'not convex'}. "
+            "A product of parameters becomes a parameter of its own."
+        )
+    missing = [p.name() for p in problem.parameters() if p.id not in {given.id for given in parameters}]
+    if missing:
+        raise TypeError(f"from_cvxpy's parameters must hold all of the problem's: {', '.join(missing)} missing.")
+    for variable in variables:
+        if variable.id not in {v.id for v in problem.variables()}:
+            raise ValueError(f"from_cvxpy's variables must be the problem's: {variable.name()} is not.")
+    for variable in problem.variables():
+        if variable.is_complex() or variable.attributes["integer"] or variable.attributes["boolean"]:
+            raise ValueError(f"from_cvxpy takes real variables: {variable.name()} is complex, integer or boolean.")

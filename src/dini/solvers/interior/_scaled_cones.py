@@ -1,0 +1,133 @@
+r"""A cone program in units of its own, and how far a point is from a solution.
+
+As in :mod:`._scaled_program`: with :math:`x = \beta D \hat x`, rows times ``E`` (one number for the rows of a cone that
+is not a product) and the objective times :math:`\varphi`, all powers of two,
+
+.. math:: \hat P = \varphi \beta^2 D P D, \quad \hat c = \varphi \beta D c, \quad \hat A = E A D, \quad
+          \hat b = E b / \beta, \quad y = E \hat y / (\varphi \beta) .
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...problems._composite import PrimalDual
+from ...trees.products import dot, vdot
+from ._cone_layout import Layout
+from ._scaled_program import equilibrated, mean_size, power
+
+
+class ScaledCones(NamedTuple):
+    """The data in the program's own units, with the rows in the layout's order."""
+
+    P: jax.Array
+    c: jax.Array
+    A: jax.Array
+    b: jax.Array
+    columns: jax.Array
+    scales: jax.Array
+    length: jax.Array
+    objective: jax.Array
+
+    @property
+    def n(self) -> int:
+        """The number of unknowns."""
+        return self.c.size
+
+    def point(self, layout: Layout, x: jax.Array, z: jax.Array) -> PrimalDual:
+        """Return a point in the user's units."""
+        units = self.units(layout)
+        return PrimalDual(x * units[0], layout.outward(z * units[1]))
+
+    def units(self, layout: Layout) -> tuple[jax.Array, jax.Array]:
+        """Return the units of the unknown and of the multipliers, in the layout's order."""
+        del layout
+        return self.columns * self.length, self.scales / (self.objective * self.length)
+
+
+def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
+    """Return a program in its own units."""
+    c, n, dtype = problem.c, problem.c.size, problem.c.dtype
+    A, b = layout.inward(problem.A), layout.inward(problem.b)
+    P = jnp.zeros((n, n), dtype) if problem.P is None else 0.5 * (problem.P + problem.P.T)
+    system = jnp.block([[P, A.T], [A, jnp.zeros((layout.size, layout.size), dtype)]])
+    together = lambda sizes: jnp.concatenate([sizes[:n], layout.together(sizes[n:])])
+    scales = equilibrated(system, together)
+    system = scales[:, None] * system * scales[None, :]
+    D, E = scales[:n], scales[n:]
+    P, A, b, c = system[:n, :n], system[n:, :n], E * b, D * c
+    length, objective = _sizes(P, c, b, layout)
+    return ScaledCones(objective * length**2 * P, objective * length * c, A, b / length, D, E, length, objective)
+
+
+def _sizes(P: jax.Array, c: jax.Array, b: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
+    """Return the size of the unknown, and what the objective is multiplied by.
+
+    What is not in the cone at zero forces the unknown away from there, and shows its size. Where nothing does, it is
+    that of a step along the gradient or, if that is less, of the right-hand sides.
+    """
+    largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+    forced = largest(layout.project(b) - b)
+    away, slope, curved = mean_size(jnp.where(b == 0, jnp.inf, b)), largest(c), largest(P)
+    step = jnp.where(curved > 0, slope / jnp.where(curved > 0, curved, 1), 0)
+    step = jnp.where((step > 0) & ((away == 0) | (step < away)), step, away)
+    length = power(jnp.where(forced > 0, jnp.maximum(forced, jnp.where(curved > 0, step, 0)), step))
+    term = jnp.maximum(curved * length, slope)
+    return length, power(1 / jnp.where(term > 0, term * length, 1))
+
+
+class ConePoint(NamedTuple):
+    """A point with its slacks, and products with it."""
+
+    x: jax.Array
+    z: jax.Array
+    s: jax.Array
+    curved: jax.Array
+    forces: jax.Array
+    rows: jax.Array
+
+    @classmethod
+    def of(cls, data: ScaledCones, x: jax.Array, z: jax.Array, s: jax.Array) -> ConePoint:
+        """Evaluate a point."""
+        return cls(x, z, s, dot(data.P, x), dot(data.A.T, z), dot(data.A, x))
+
+    def error(self, data: ScaledCones, layout: Layout, scale: Any = 1) -> jax.Array:
+        """Return the largest residual of the conditions, each beside its terms, and the gap beside the value.
+
+        Slacks and multipliers are in their cones. ``scale`` is what the point is to be divided by.
+        """
+        x, z, s, curved, forces, rows = (part / scale for part in self)
+        eps = jnp.finfo(x.dtype).eps
+        largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+        left, broken = curved + data.c + forces, rows + s - data.b
+        slope = jnp.maximum(jnp.maximum(largest(curved), largest(data.c)), largest(forces))
+        many, reach = largest(z), largest(x)
+        stationary = largest(left) / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
+        # and each row beside its own terms, but for what rounding does beside the largest (Oettli and Prager 1964)
+        beside = lambda rows, noise, own: jnp.max(
+            jnp.maximum(jnp.abs(rows) - 4 * eps * noise, 0)
+            / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
+            initial=0,
+        )
+        sizes = jnp.abs(data.A)
+        pulls = dot(sizes.T, jnp.abs(z)) + dot(jnp.abs(data.P), jnp.abs(x)) + jnp.abs(data.c)
+        stationary = jnp.maximum(stationary, beside(left, slope, pulls))
+        own = layout.together(jnp.maximum(dot(sizes, jnp.abs(x)), jnp.abs(data.b)))
+        value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.c, x)))
+        gap = jnp.abs(vdot(s, z)) / jnp.maximum(value, eps**0.5)
+        return jnp.maximum(jnp.maximum(stationary, beside(broken, reach, own)), gap)
+
+    def certificates(self, data: ScaledCones) -> tuple[jax.Array, jax.Array]:
+        r"""Return how far ``z`` is from showing that no point is feasible, and ``x`` that there is no lower bound.
+
+        The first has :math:`A^\top z = 0` and :math:`b^\top z < 0`, the second :math:`Px = 0`, :math:`-Ax \in K` and
+        :math:`c^\top x < 0`: what should be zero is measured by the number that is negative.
+        """
+        largest = lambda v: jnp.max(jnp.abs(v), initial=0)
+        below, falls = -vdot(data.b, self.z), -vdot(data.c, self.x)
+        far = lambda left, ahead: jnp.where(ahead > 0, left / jnp.where(ahead > 0, ahead, 1), jnp.inf)
+        broken = jnp.maximum(largest(self.curved), largest(self.rows + self.s))
+        return far(largest(self.forces), below), far(broken, falls)
