@@ -39,6 +39,7 @@ CHOICES = (
     "Anderson()",
     "NonlinearInteriorPoint()",
     "InteriorPoint()",
+    "OperatorSplitting()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from .. import trees
 from ..checks.records import record
 from ..conditions._program import ProgramKKT, margins
+from ..linear._matrices import LinearMap, as_map, as_matrix, densified, is_function, is_sparse
 from ..trees import Tree
 from ..trees.products import dot, vdot
 from ._base import Problem
@@ -19,6 +21,7 @@ from ._composite import PrimalDual
 from ._multipliers import Multipliers
 
 _SHAPES = {"Q": "(n, n)", "c": "(n,)", "A": "(m, n)", "b": "(m,)", "G": "(p, n)", "h": "(p,)"}
+_MATRICES = ("Q", "A", "G")
 
 
 @record
@@ -27,7 +30,10 @@ class QuadraticProgram(Problem):
 
     .. math:: \min_x \tfrac12 x^\top Q x + c^\top x \quad \text{subject to} \quad Ax = b,\; Gx \le h,\; l \le x \le u
 
-    ``Q`` is positive semidefinite; without it this is a linear program. Every part may be missing. The unknown is the
+    ``Q`` is positive semidefinite; without it this is a linear program. Every part may be missing. Each matrix is an
+    array, a sparse matrix (JAX's ``BCOO`` or ``BCSR``, SciPy's), or a linear map: a function ``x -> A x`` of vectors,
+    or an operator of Lineax; derivatives are those in the elements that are stored, and in what a function closes over.
+    Matrices that are not arrays are never made ones, except by :class:`dini.InteriorPoint`. The unknown is the
     pair ``(primal, dual)`` of ``x`` and its :class:`dini.Multipliers`, with which stationarity is
 
     .. math:: Q x + c + A^\top y + G^\top z + \mu = 0 ,
@@ -38,7 +44,7 @@ class QuadraticProgram(Problem):
     Parameters
     ----------
     Q
-        Of shape ``(n, n)``; its symmetric part counts.
+        Of shape ``(n, n)``; its symmetric part counts. Where it is a function, ``c`` must be there.
     c
         Of shape ``(n,)``; zero where it is missing.
     A, b
@@ -84,11 +90,12 @@ class QuadraticProgram(Problem):
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         for name, value in given.items():
-            given[name] = _array(name, value)
+            given[name] = _part(name, value)
         for matrix, offset in (("A", "b"), ("G", "h")):
             if (matrix in given) != (offset in given):
                 there, missing = (matrix, offset) if matrix in given else (offset, matrix)
                 raise TypeError(f"QuadraticProgram's {there} needs {missing}: given {there} alone.")
+        maps = {name: given.pop(name) for name in _MATRICES if is_function(given.get(name))}
         n = _unknowns(given)
         sizes = {"n": n, "m": given["b"].size if "b" in given else 0, "p": given["h"].size if "h" in given else 0}
         for name, shape in _SHAPES.items():
@@ -108,7 +115,10 @@ class QuadraticProgram(Problem):
                     )
                 given[name] = jnp.broadcast_to(given[name], (n,))
         for name, value in given.items():
-            object.__setattr__(self, name, value.astype(dtype))
+            object.__setattr__(self, name, value if value.dtype == dtype else value.astype(dtype))
+        for name, value in maps.items():
+            rows = {"Q": n, "A": sizes["m"], "G": sizes["p"]}[name]
+            object.__setattr__(self, name, as_map(f"QuadraticProgram's {name}", value, (rows, n), dtype))
         _require_ordered(self.lower, self.upper)
 
     @property
@@ -134,7 +144,7 @@ class QuadraticProgram(Problem):
 
     def gradient(self, x: jax.Array) -> jax.Array:
         """Return the gradient of the objective at a vector."""
-        return self.c if self.Q is None else 0.5 * (dot(self.Q, x) + dot(x, self.Q)) + self.c
+        return self.c if self.Q is None else 0.5 * (dot(self.Q, x) + dot(self.Q.T, x)) + self.c
 
     def objective(self, x: Tree, *args: Tree) -> jax.Array:
         """Return the objective."""
@@ -166,9 +176,21 @@ class QuadraticProgram(Problem):
         return jnp.min(jnp.abs(y), initial=jnp.inf)
 
     def closed(self, x: Tree, *args: Tree) -> QuadraticProgram:
-        """Return the problem, which closes over nothing, checked at ``x``."""
+        """Return the problem with all that its linear maps close over made explicit, checked at ``x``."""
         self.check(x, *args)
-        return self
+        maps = {name: part.closed() for name, part in self._matrices.items() if isinstance(part, LinearMap)}
+        return dataclasses.replace(self, **maps) if maps else self
+
+    @property
+    def _matrices(self) -> dict[str, Any]:
+        """The matrices by their names."""
+        return {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
+
+    @property
+    def dense(self) -> QuadraticProgram:
+        """The program with its matrices as arrays; of a linear map by products with all unit vectors."""
+        arrays = {name: densified(part, self.c.dtype) for name, part in self._matrices.items()}
+        return dataclasses.replace(self, **arrays)
 
     def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``x`` is a pair like :meth:`start`."""
@@ -177,8 +199,12 @@ class QuadraticProgram(Problem):
         trees.require_same("The starting point", x, self.start(), "problem.start()")
 
 
-def _array(name: str, value: Any) -> jax.Array:
-    """Return a part of the data as an array of real floating-point numbers."""
+def _part(name: str, value: Any) -> Any:
+    """Return a part of the data as an array of real floating-point numbers; a matrix may be another thing."""
+    if name in _MATRICES:
+        value = as_matrix(f"QuadraticProgram's {name}", value)
+        if is_sparse(value) or isinstance(value, LinearMap) or is_function(value):
+            return value
     try:
         array = jnp.asarray(value)
     except TypeError:

@@ -33,6 +33,7 @@ from ._newton import Newton
 from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
 from ._nonlinear_interior_point import NonlinearInteriorPoint
+from ._operator_splitting import OperatorSplitting
 from ._optax import OptaxSolver
 from ._polyak_sgd import PolyakSGD
 from ._projected_newton import ProjectedNewton
@@ -76,6 +77,7 @@ __all__ = [
     "NewtonKrylov",
     "NonlinearCG",
     "NonlinearInteriorPoint",
+    "OperatorSplitting",
     "OptaxSolver",
     "PolyakSGD",
     "ProjectedGradient",

@@ -106,7 +106,7 @@ class InteriorPoint(Solver):
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: the method has a starting point of its own."""
         del x, args
-        data = scaled(problem)
+        data = scaled(problem.dense)
         n, dtype = data.n, data.offset.dtype
         one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         v = jnp.concatenate([jnp.zeros(n, dtype), data.live.astype(dtype)])
@@ -195,7 +195,9 @@ class InteriorPoint(Solver):
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
         del x, args
-        same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (scaled(problem), state.data)), strict=True)]
+        same = [
+            jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (scaled(problem.dense), state.data)), strict=True)
+        ]
         return functools.reduce(jnp.logical_and, same)
 
     def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from ...linear._matrices import absolute
 from ...trees import Tree
 from ...trees.products import dot, vdot
 from ._scaled_program import Scaled
@@ -51,11 +52,11 @@ class Point(NamedTuple):
             / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
             initial=0,
         )
-        pulls = dot(jnp.abs(data.matrix).T, jnp.abs(w[: data.matrix.shape[0]]))
+        pulls = absolute(data.matrix.T, w[: data.matrix.shape[0]])
         pulls = pulls + sum((jnp.abs(w[i : i + n]) for i in data.ends[:-1]), jnp.zeros_like(x))
-        pulls = pulls + dot(jnp.abs(data.quadratic), jnp.abs(x)) + jnp.abs(data.offset[:n])
+        pulls = pulls + absolute(data.quadratic, x) + jnp.abs(data.offset[:n])
         stationary = jnp.maximum(stationary, beside(left[:n], slope, pulls))
-        own = jnp.concatenate([dot(jnp.abs(data.matrix), jnp.abs(x)), *(jnp.abs(x) for _ in data.signs)])
+        own = jnp.concatenate([absolute(data.matrix, x), *(jnp.abs(x) for _ in data.signs)])
         own = jnp.maximum(own, jnp.abs(data.offset[n:]))
         broken = beside(rows, reach, own)
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.offset[:n], x)))
