@@ -18,10 +18,11 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
 from .interior._active_kkt import ActiveKKT, held_alike
-from .interior._program_tests import Point, certificates
+from .interior._program_tests import Point
 from .interior._scaled_program import Factor, Scaled, scaled
+from .splitting._certificates import proofs
 from .splitting._face import FaceKKT, concave, face_point
-from .splitting._split_rows import Intervals, Iterate, advanced, image, imbalance, of_intervals, of_rows
+from .splitting._split_rows import Intervals, Iterate, advanced, image, of_intervals, of_rows, residuals
 from .splitting._split_systems import system_of
 
 #: the relative error below which the active rows are tried, and how much less it must be for the same rows again
@@ -85,11 +86,12 @@ class OperatorSplitting(Solver):
     the solve with ``DUAL_INFEASIBLE`` or ``PRIMAL_INFEASIBLE``; and where the active rows have settled, the equations
     that they make are solved: if the solution is one of the program, it is returned, exact to rounding.
 
-    (1) is factorized where all matrices are arrays or there are at most ``dense_limit`` unknowns. Otherwise no matrix
-    is made: (1) is solved by conjugate gradients from the last solution on, the equations of the active rows and the
-    system of the derivative by MINRES. The data are scaled by powers of two, those of linear maps by estimates from
-    products with random vectors. A negative curvature of ``Q`` is looked for by Lanczos' method, which sees large ones
-    only.
+    (1) is factorized where all matrices are arrays or there are at most ``dense_limit`` unknowns. Otherwise it is
+    solved by conjugate gradients from the last solution on. The equations of the active rows and the system of the
+    derivative are then factorized on the host, by SuperLU, where all matrices are sparse; where one is a linear map no
+    matrix is made, and they are solved by MINRES, whose number of steps grows with the condition number. The data are
+    scaled by powers of two, those of linear maps by estimates from products with random vectors. A negative curvature
+    of ``Q`` is looked for by Lanczos' method, which sees large ones only.
 
     Where to start matters: ``x`` and the multipliers of a program nearby save steps.
 
@@ -191,11 +193,14 @@ class OperatorSplitting(Solver):
         away = point.error(data)
         active = jnp.where(data.live, point.v[n:] > point.s, data.fixed)
         active = _one_of_two(data, active, point.v[n:] - point.s)
-        empty, endless = self._certificates(data, at, before)
+        change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
+        proof, empty, endless = proofs(data, change)
 
-        late = away <= tol
-        settled = jnp.all(active == state.face.active) & (away <= _TRY)
-        new = jnp.any(active != state.face.tried) | (away <= _AGAIN * state.face.error)
+        # rows whose terms are next to nothing say little of the distance
+        primal, dual = residuals(data, at)
+        rough, late = jnp.maximum(primal, dual), away <= tol
+        settled = jnp.all(active == state.face.active) & (rough <= _TRY)
+        new = jnp.any(active != state.face.tried) | (rough <= _AGAIN * state.face.error)
         due = late | (settled & new)
         trial = self._tried(data, point.v, active, due, tol, late)
         fits = (trial.error <= jnp.minimum(_EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (trial.error <= tol))
@@ -203,7 +208,9 @@ class OperatorSplitting(Solver):
         inside = late & state.convex
 
         least = 0.1 * jnp.finfo(away.dtype).eps ** 0.5
-        status = jnp.where(endless <= least, Status.DUAL_INFEASIBLE, Status.RUNNING)
+        # along a ray the objective falls without bound where a point satisfies the constraints
+        feasible = primal <= jnp.finfo(away.dtype).eps ** 0.25
+        status = jnp.where(feasible & (endless <= least), Status.DUAL_INFEASIBLE, Status.RUNNING)
         status = jnp.where(empty <= least, Status.PRIMAL_INFEASIBLE, status)
         status = jnp.where(state.convex, status, Status.NOT_CONVEX)
         status = jnp.where(exact | inside, Status.RUNNING, status).astype(jnp.int32)
@@ -211,19 +218,18 @@ class OperatorSplitting(Solver):
 
         shown = jnp.where(exact, trial.v, point.v)
         shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
-        change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
-        shown = _or_certificate(data, shown, change, status)
+        shown = _or_certificate(data, shown, proof, status)
 
-        ratio = imbalance(data, at)
+        ratio = primal / jnp.maximum(dual, jnp.finfo(dual.dtype).tiny)
         far = (ratio > _UNBALANCED) | (ratio * _UNBALANCED < 1)
-        change = far & jnp.isfinite(ratio) & (ratio > 0) & ~exact
+        change = far & jnp.isfinite(ratio) & (ratio > 0)
         rho = jnp.clip(state.rho * jnp.sqrt(ratio), 1 / _WEIGHTS, _WEIGHTS)
         rho = jnp.where(change, rho, state.rho)
         system = jax.lax.cond(change, lambda: system_of(data, rows.weights(rho)), lambda: state.system)
         face = Face(
             active,
             jnp.where(due, active, state.face.tried),
-            jnp.where(due, away, state.face.error),
+            jnp.where(due, rough, state.face.error),
             trial.factor,
             exact & trial.regular,
         )
@@ -234,13 +240,6 @@ class OperatorSplitting(Solver):
         v = jnp.concatenate([x, of_rows(data, y)])
         slack = jnp.where(data.live, jnp.maximum(data.offset[data.n :] - data.rows(x), 0), 0)
         return Point.of(data, v, slack)[0]
-
-    def _certificates(self, data: Scaled, at: Iterate, before: Iterate) -> tuple[Any, Any]:
-        """Return how far the last changes of the multipliers and of the unknown are from certificates."""
-        dx, dy = at.x - before.x, of_rows(data, at.y - before.y)
-        top = lambda v: jnp.where(trees.max_abs(v) > 0, trees.max_abs(v), 1)
-        change = jnp.concatenate([dx / top(dx), dy / top(dy)])
-        return certificates(data, Point.of(data, change, jnp.zeros_like(dy))[0])
 
     def _tried(self, data: Scaled, v: jax.Array, active: jax.Array, due: Any, tol: Any, late: Any) -> _Trial:
         """Solve the equations of the active rows, and of those that their solution shows, where it is due."""

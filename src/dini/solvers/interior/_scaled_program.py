@@ -134,8 +134,8 @@ class Scaled(NamedTuple):
         """Return a point of the user's units as a vector; the multiplier of a bound goes to that of its sign."""
         own = jax.tree.map(jnp.divide, point, self.units(point))
         rows = [part for part in (own.dual.equality, own.dual.inequality) if part is not None]
-        sides = [jnp.maximum(sign * own.dual.bounds, 0) for sign in self.signs]
-        return jnp.concatenate([own.primal, *rows, *sides])
+        w = jnp.concatenate([*rows, *(sign * own.dual.bounds for sign in self.signs), jnp.zeros(0, own.primal.dtype)])
+        return jnp.concatenate([own.primal, jnp.where(self.fixed, w, jnp.where(self.live, jnp.maximum(w, 0), 0))])
 
     def units(self, like: PrimalDual) -> PrimalDual:
         r"""Return the units of a point's parts; :math:`\varphi` times these are one over those of residuals."""

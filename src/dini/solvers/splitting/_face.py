@@ -1,4 +1,4 @@
-"""The equations of the active rows of a large quadratic program, solved by MINRES."""
+"""The equations of the active rows of a large quadratic program: factorized on the host, or solved by MINRES."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ...linear._protocol import Matvec, Structure
 from ...trees import Tree
 from ..interior._active_kkt import relative_size
 from ..interior._scaled_program import Scaled
+from ._face_on_host import on_host, solve_on_host
 
 #: the accuracy of one solve by MINRES, and how often what it leaves is solved for again
 _RTOL, _ROUNDS = 1e-8, 3
@@ -48,12 +49,19 @@ def _preconditioner(data: Scaled, active: jax.Array) -> Any:
 
 def on_face(data: Scaled, active: jax.Array, right: jax.Array) -> jax.Array:
     """Solve the equations of the active rows once; rows that are not active are zero on both sides."""
+    if on_host(data):
+        return solve_on_host(data, active, right[:, None])[:, 0]
     keep = jnp.concatenate([jnp.ones(data.n, bool), active])
     matvec = lambda v: jnp.where(keep, data.product(jnp.where(keep, v, 0)), 0)
     solver = _minres(right.size, right.dtype, _preconditioner(data, active))
     top = trees.max_abs(right)
     unit = jnp.where(top > 0, top, 1)
     return unit * solver(matvec, jnp.where(keep, right, 0) / unit, "symmetric")[0]
+
+
+def _rounds(data: Scaled) -> int:
+    """Return how often what is left of the equations is solved for: a factorization has been refined already."""
+    return 2 if on_host(data) else _ROUNDS
 
 
 def face_point(data: Scaled, active: jax.Array, base: jax.Array) -> jax.Array:
@@ -64,7 +72,7 @@ def face_point(data: Scaled, active: jax.Array, base: jax.Array) -> jax.Array:
         left = jnp.where(keep, data.offset - data.product(v), 0)
         return v + on_face(data, active, left)
 
-    return jax.lax.fori_loop(0, _ROUNDS, refine, jnp.where(keep, base, 0))
+    return jax.lax.fori_loop(0, _rounds(data), refine, jnp.where(keep, base, 0))
 
 
 def concave(data: Scaled) -> jax.Array:
@@ -76,10 +84,11 @@ def concave(data: Scaled) -> jax.Array:
 
 @record
 class FaceKKT:
-    """The linear system of the derivative at a point whose active rows are known, by MINRES.
+    """The linear system of the derivative at a point whose active rows are known.
 
-    No matrix is made. What is left is solved for again with the map that is to be solved. As a consistent system shows
-    nothing of its singularity, one with a random right-hand side is solved beside it.
+    Sparse matrices are factorized on the host; otherwise no matrix is made, and the solver is MINRES. What is left is
+    solved for again with the map that is to be solved. As a consistent system shows nothing of its singularity, one
+    with a random right-hand side is solved beside it.
     """
 
     data: Scaled
@@ -91,14 +100,11 @@ class FaceKKT:
         """Return the solver at a point, with the active rows of the problem's condition."""
         held = active_rows(problem, x)
         parts = [] if held.inequality is None else [held.inequality]
-        parts += [
-            part for bound, part in ((problem.upper, held.upper), (problem.lower, held.lower)) if bound is not None
-        ]
+        parts += [] if problem.upper is None else [held.upper]
+        parts += [] if problem.lower is None else [held.lower]
         equalities = data.fixed[: data.fixed.size - sum(part.size for part in parts)]
         active = jnp.concatenate([equalities, *parts])
-        if len(data.signs) == 2:  # of two bounds that are one, the second one holds the unknown
-            n, start = data.n, active.size - 2 * data.n
-            active = active.at[start : start + n].set(active[start : start + n] & ~active[start + n :])
+        # of two bounds that are one, the upper one is a row
         return cls(data, active & data.used)
 
     def prepared(self, matvec: Matvec, like: Tree) -> FaceKKT:
@@ -119,7 +125,7 @@ class FaceKKT:
             step = on_face(self.data, self.active, self.data.residual(left))
             return trees.add(w, self.data.step(step, left, self.active))
 
-        w = jax.lax.fori_loop(0, _ROUNDS, refine, trees.zeros_like(b))
+        w = jax.lax.fori_loop(0, _rounds(self.data), refine, trees.zeros_like(b))
         return w, self.singular
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:

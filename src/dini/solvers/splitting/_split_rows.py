@@ -35,7 +35,10 @@ class Intervals(NamedTuple):
             return cls(lower, high)
         free = jnp.full(data.n, jnp.inf, side.dtype)
         ends = {sign: high[i : i + data.n] for sign, i in zip(data.signs, data.ends[:-1], strict=True)}
-        return cls(jnp.concatenate([lower, -ends.get(-1, free)]), jnp.concatenate([high[:first], ends.get(1, free)]))
+        low, top = -ends.get(-1, free), ends.get(1, free)
+        # equal bounds are one row, the upper one
+        low = jnp.where(data.fixed[data.ends[0] : data.ends[1]], top, low) if len(data.signs) == 2 else low
+        return cls(jnp.concatenate([lower, low]), jnp.concatenate([high[:first], top]))
 
     def project(self, v: jax.Array) -> jax.Array:
         """Return the nearest point within the intervals."""
@@ -75,8 +78,8 @@ def squares(data: Scaled, weights: jax.Array) -> jax.Array:
 def of_rows(data: Scaled, y: jax.Array) -> jax.Array:
     """Return multipliers of the intervals as those of the rows of :class:`Scaled`, with the signs that these have."""
     first = data.matrix.shape[0]
-    own = jnp.where(data.fixed[:first], y[:first], jnp.maximum(y[:first], 0))
-    return jnp.concatenate([own, *(jnp.maximum(sign * y[first:], 0) for sign in data.signs)])
+    w = jnp.concatenate([y[:first], *(sign * y[first:] for sign in data.signs)])
+    return jnp.where(data.fixed, w, jnp.where(data.live, jnp.maximum(w, 0), 0))
 
 
 def of_intervals(data: Scaled, w: jax.Array) -> jax.Array:
@@ -99,7 +102,7 @@ class Iterate(NamedTuple):
 
 
 def advanced(data: Scaled, rows: Intervals, weights: jax.Array, alpha: float, solve: Any, at: Iterate) -> Iterate:
-    r"""Return the point after one step of the splitting, with the numbers of its equations in the solver's docstring."""
+    r"""Return the point after one iteration, whose equations have the numbers of the solver's docstring."""
     gradient = -data.offset[: data.n]
     # (1)
     x = solve(SIGMA * at.x - gradient + pulled(data, weights * at.z - at.y), at.before)
@@ -113,12 +116,11 @@ def advanced(data: Scaled, rows: Intervals, weights: jax.Array, alpha: float, so
     return Iterate(alpha * x + (1 - alpha) * at.x, z, y, x)
 
 
-def imbalance(data: Scaled, at: Iterate) -> jax.Array:
-    """Return the residual of the constraints over that of stationarity, each relative to its terms."""
+def residuals(data: Scaled, at: Iterate) -> tuple[Scalar, Scalar]:
+    """Return the residuals of the constraints and of stationarity, each beside the largest of all its terms."""
     top = lambda *vs: jnp.max(jnp.stack([jnp.max(jnp.abs(v), initial=0) for v in vs]))
     tiny = jnp.finfo(at.x.dtype).tiny
     rows, bend, force = image(data, at.x), dot(data.quadratic, at.x), pulled(data, at.y)
     primal = top(rows - at.z) / jnp.maximum(top(rows, at.z), tiny)
     gradient = data.offset[: data.n]
-    dual = top(bend - gradient + force) / jnp.maximum(top(bend, force, gradient), tiny)
-    return primal / jnp.maximum(dual, tiny)
+    return primal, top(bend - gradient + force) / jnp.maximum(top(bend, force, gradient), tiny)

@@ -1,4 +1,4 @@
-"""The linear systems of the splitting: factorized where the program is small, by conjugate gradients where it is large."""
+"""The linear systems of the splitting: factorized in small programs, by conjugate gradients in large ones."""
 
 from __future__ import annotations
 
