@@ -136,11 +136,21 @@ class QuadraticProgram(Problem):
         """The derivative of the condition is symmetric."""
         return "symmetric"
 
-    def start(self) -> PrimalDual:
-        """Return a starting point, zero."""
+    def start(self, x: Any = None, multipliers: Any = None) -> PrimalDual:
+        """Return a starting point, zero where nothing is given: a vector, and multipliers of an earlier solution."""
         zero = lambda part: None if part is None else np.zeros(part.shape, part.dtype)
         bounded = self.lower is not None or self.upper is not None
-        return PrimalDual(zero(self.c), Multipliers(zero(self.b), zero(self.h), zero(self.c) if bounded else None))
+        dual = Multipliers(zero(self.b), zero(self.h), zero(self.c) if bounded else None)
+        if multipliers is not None:
+            multipliers = Multipliers(*multipliers) if isinstance(multipliers, tuple) else multipliers
+            multipliers = jax.tree.map(lambda part: jnp.asarray(part, self.c.dtype), multipliers)
+            trees.require_same("The multipliers", multipliers, dual, "the program's constraints")
+            dual = multipliers
+        if x is None:
+            return PrimalDual(zero(self.c), dual)
+        x = jnp.asarray(x, self.c.dtype)
+        trees.require_same("x0", x, self.c, "the unknown")
+        return PrimalDual(x, dual)
 
     def gradient(self, x: jax.Array) -> jax.Array:
         """Return the gradient of the objective at a vector."""

@@ -6,6 +6,7 @@ from ..checks.hints import missing_name as _missing_name
 from ._admm import ADMM
 from ._anderson import Anderson
 from ._armijo_sgd import ArmijoSGD
+from ._augmented_lagrangian import AugmentedLagrangian
 from ._base import Solver, solver
 from ._bfgs import BFGS
 from ._bisection import Bisection
@@ -50,6 +51,7 @@ __all__ = [
     "LBFGSB",
     "Anderson",
     "ArmijoSGD",
+    "AugmentedLagrangian",
     "Backtracking",
     "Bisection",
     "BlockCoordinateDescent",
