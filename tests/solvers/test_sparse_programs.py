@@ -100,45 +100,45 @@ def test_sparse_programs_have_the_solutions_they_were_built_for():
 
 
 @pytest.mark.may_cost(20)
-def test_derivatives_in_what_is_stored():
-    """By MINRES or on the host, in forward and reverse mode, beside those of the dense program."""
+@pytest.mark.parametrize("form", ["sparse", pytest.param("maps", marks=pytest.mark.thorough)])
+def test_derivatives_in_what_is_stored(form):
+    """On the host or by MINRES, in forward and reverse mode, beside those of the dense program."""
     data, *_ = program(0)
     rng = np.random.default_rng(0)
     along = {name: jnp.asarray(rng.standard_normal(value.shape)) for name, value in data.items()}
-    dense = lambda data: dini.quadratic_program(**data)
-    parts = lambda solution: (solution.x, solution.multipliers)
+    made = as_sparse if form == "sparse" else as_maps
 
     @jax.jit
     def both(data, along):
         found = []
-        for solve in (dense, lambda data: split(as_sparse(data)), lambda data: split(as_maps(data))):
-            value, tangent = jax.jvp(lambda data: parts(solve(data)), (data,), (along,))
-            pulled = jax.vjp(lambda data: parts(solve(data)), data)[1](value)[0]
-            found.append((value, tangent, pulled))
+        for solve in (lambda data: dini.quadratic_program(**data), lambda data: split(made(data))):
+            point = lambda data, solve=solve: (lambda s: (s.x, s.multipliers))(solve(data))
+            value, push = jax.linearize(point, data)
+            pulled = jax.linear_transpose(push, data)(value)[0]
+            found.append((value, push(along), pulled))
         return found
 
-    truth, *others = both(data, along)
+    truth, ours = both(data, along)
     for name in ("lower", "upper"):  # of a bound that is none, nothing is asked
-        truth[2][name] = jnp.where(jnp.isfinite(data[name]), truth[2][name], 0)
-    for found in others:
-        for name in ("lower", "upper"):
+        for found in (truth, ours):
             found[2][name] = jnp.where(jnp.isfinite(data[name]), found[2][name], 0)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8), found, truth)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8), ours, truth)
 
 
+@pytest.mark.may_cost(12)
 def test_the_verb_chooses_by_size_and_the_forms_agree():
     """Small programs are solved with arrays; every form of a matrix is one program."""
     data, x, _ = program(0)
-    operators = data | {name: lineax.MatrixLinearOperator(data[name]) for name in "QAG"}
-    forms = [
-        data | {"A": BCSR.fromdense(data["A"]), "G": sp.csr_matrix(np.asarray(data["G"]))},
-        as_maps(data),
-        operators,
-    ]
-    for form in forms:
-        solution = dini.quadratic_program(**form)
-        assert solution.solver == "InteriorPoint()"
-        np.testing.assert_allclose(solution.x, x, rtol=1e-10, atol=1e-11)
+    mixed = {
+        "Q": lambda x: data["Q"] @ x,
+        "A": BCSR.fromdense(data["A"]),
+        "G": sp.csr_matrix(np.asarray(data["G"])),
+    }
+    solution = dini.quadratic_program(**(data | mixed))
+    assert solution.solver == "InteriorPoint()"
+    np.testing.assert_allclose(solution.x, x, rtol=1e-10, atol=1e-11)
+    operator = dini.QuadraticProgram(**(data | {"G": lineax.MatrixLinearOperator(data["G"])}))
+    np.testing.assert_allclose(operator.dense.G, data["G"])
     large = BCOO.fromdense(jnp.ones((1, 600)))
     found = dini.quadratic_program(Q=lambda x: x, c=-jnp.ones(600), A=large, b=jnp.ones(1))
     assert found.solver == "OperatorSplitting()"
@@ -157,18 +157,15 @@ def test_a_warm_start_saves_steps():
     assert warm.stats.steps < again.stats.steps
 
 
+@pytest.mark.thorough  # two programs, 12 s of CPU
 def test_what_is_not_convex_or_singular_is_told():
     """A large negative curvature of a map, and a linear program with many solutions, which has no derivative."""
     with pytest.raises(dini.SolveError, match="NOT_CONVEX"):
         dini.quadratic_program(Q=lambda x: -x, c=jnp.ones(600), lower=0.0, upper=1.0)
-    total = BCOO.fromdense(jnp.ones((1, 3)))
-    flat = lambda c: split({"c": c, "A": total, "b": jnp.ones(1), "lower": 0.0}).x[0]
-    solve = lambda c: dini.quadratic_program(
-        c=c, A=total, b=jnp.ones(1), lower=0.0, solver=dini.OperatorSplitting(dense_limit=0)
-    ).x[0]
-    assert np.isfinite(flat(jnp.ones(3)))
+    data = {"A": BCOO.fromdense(jnp.ones((1, 3))), "b": jnp.ones(1), "lower": 0.0}
+    solver = dini.OperatorSplitting(dense_limit=0)
     with pytest.raises(dini.DerivativeError):
-        jax.grad(solve)(jnp.ones(3))
+        jax.grad(lambda c: dini.quadratic_program(c=c, **data, solver=solver).x[0])(jnp.ones(3))
 
 
 @pytest.mark.parametrize(

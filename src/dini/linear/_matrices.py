@@ -246,10 +246,10 @@ def stacked(first: Any, second: Any) -> Any:
         return Stacked(first, second)
     (m, n), (p, _) = first.shape, second.shape
     data = jnp.concatenate([first.data, second.data])
-    below = second.indices + jnp.array([m, 0], second.indices.dtype)
+    below = second.indices + jnp.array([[m, 0]], second.indices.dtype)
     # what pads a matrix has an index past its end, which would be a row of the other
-    pad = (first.indices >= jnp.array([m, n])).any(1)
-    own = jnp.where(pad[:, None], jnp.array([m + p, n], first.indices.dtype), first.indices)
+    pad = (first.indices >= jnp.array([[m, n]], first.indices.dtype)).any(1)
+    own = jnp.where(pad[:, None], jnp.array([[m + p, n]], first.indices.dtype), first.indices)
     return type(first)((data, jnp.concatenate([own, below])), shape=(m + p, n))
 
 

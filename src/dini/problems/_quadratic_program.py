@@ -21,6 +21,8 @@ from ._composite import PrimalDual
 from ._multipliers import Multipliers
 
 _SHAPES = {"Q": "(n, n)", "c": "(n,)", "A": "(m, n)", "b": "(m,)", "G": "(p, n)", "h": "(p,)"}
+#: bounds from here on are none, as other solvers and the files of programs have it
+_NONE = 1e20
 _MATRICES = ("Q", "A", "G")
 
 
@@ -50,10 +52,10 @@ class QuadraticProgram(Problem):
     A, b
         Of shapes ``(m, n)`` and ``(m,)``; dependent rows are allowed.
     G, h
-        Of shapes ``(p, n)`` and ``(p,)``; infinite elements of ``h`` are no bounds.
+        Of shapes ``(p, n)`` and ``(p,)``; infinite elements of ``h``, and those of ``1e20`` or more, are no bounds.
     lower, upper
-        Numbers or vectors of shape ``(n,)``; infinite elements (``jnp.inf``, no
-        large number) are no bounds, equal ones hold the unknown.
+        Numbers or vectors of shape ``(n,)``; infinite elements, and those of ``1e20`` or more in absolute value, are no
+        bounds; equal ones hold the unknown. State a program with such lengths in larger units.
 
     Raises
     ------
@@ -89,6 +91,8 @@ class QuadraticProgram(Problem):
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
+        if not given:
+            raise TypeError("QuadraticProgram needs data: given none.")
         for name, value in given.items():
             given[name] = _part(name, value)
         for matrix, offset in (("A", "b"), ("G", "h")):
@@ -114,6 +118,10 @@ class QuadraticProgram(Problem):
                         f"{given[name].shape}."
                     )
                 given[name] = jnp.broadcast_to(given[name], (n,))
+        for name, sign in (("h", 1), ("upper", 1), ("lower", -1)):
+            if name in given:
+                value = given[name]
+                given[name] = jnp.where(sign * value >= _NONE, jnp.asarray(sign * jnp.inf, value.dtype), value)
         for name, value in given.items():
             object.__setattr__(self, name, value if value.dtype == dtype else value.astype(dtype))
         for name, value in maps.items():
@@ -229,8 +237,6 @@ def _unknowns(given: dict[str, jax.Array]) -> int:
     for name in ("c", "Q", "A", "G", "lower", "upper"):
         if name in given and given[name].ndim == len(_SHAPES.get(name, "(n,)").split(", ")) and given[name].ndim:
             return given[name].shape[-1]
-    if not given:
-        raise TypeError("QuadraticProgram needs data: given none.")
     raise ValueError(
         "QuadraticProgram's data must show the number n of unknowns, for example by c of shape (n,): given "
         f"{ {name: value.shape for name, value in given.items()} }."

@@ -18,7 +18,7 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
 from .interior._active_kkt import ActiveKKT, held_alike
-from .interior._program_tests import Point
+from .interior._program_tests import Point, or_certificate
 from .interior._scaled_program import Factor, Scaled, scaled
 from .splitting._certificates import proofs
 from .splitting._face import FaceKKT, concave, face_point
@@ -139,6 +139,8 @@ class OperatorSplitting(Solver):
     solves = (QuadraticProgram,)
     composite = True
     differentiable = False
+    #: what stands in the last point, also where there is no solution, is what is shown
+    monotone = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -213,12 +215,15 @@ class OperatorSplitting(Solver):
         status = jnp.where(feasible & (endless <= least), Status.DUAL_INFEASIBLE, Status.RUNNING)
         status = jnp.where(empty <= least, Status.PRIMAL_INFEASIBLE, status)
         status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(exact | inside, Status.RUNNING, status).astype(jnp.int32)
+        status = jnp.where(exact | inside, Status.RUNNING, status)
+        contradiction = jnp.any(data.impossible)
+        status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
+        exact, inside = exact & ~contradiction, inside & ~contradiction
         error = jnp.where(exact, trial.error, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
 
         shown = jnp.where(exact, trial.v, point.v)
         shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
-        shown = _or_certificate(data, shown, proof, status)
+        shown = or_certificate(data, shown, proof, status)
 
         ratio = primal / jnp.maximum(dual, jnp.finfo(dual.dtype).tiny)
         far = (ratio > _UNBALANCED) | (ratio * _UNBALANCED < 1)
@@ -311,11 +316,3 @@ def _by_factor(data: Scaled, active: jax.Array, base: jax.Array) -> tuple[Factor
     move = factor.refined(data, left, steps[:, 0], jnp.asarray(True), rounds)
     rest = factor.left(data, steps[:, 1])
     return factor, base + move, trees.max_abs(jnp.where(keep, rest, 0)) <= 1e-3 * trees.max_abs(probe)
-
-
-def _or_certificate(data: Scaled, v: jax.Array, change: jax.Array, status: Any) -> jax.Array:
-    """Return the point to show: a certificate where there is no solution."""
-    primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
-    shown = jnp.where(jnp.concatenate([jnp.broadcast_to(dual, (data.n,)), primal & data.used]), change, 0)
-    top = trees.max_abs(shown)
-    return jnp.where(primal | dual, shown / jnp.where(top > 0, top, 1), v)

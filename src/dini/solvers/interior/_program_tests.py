@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from ... import trees
 from ...linear._matrices import absolute
+from ...status import Status
 from ...trees import Tree
 from ...trees.products import dot, vdot
 from ._scaled_program import Scaled
@@ -87,3 +89,14 @@ def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
     ahead = jnp.stack([-vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:]), vdot(data.offset[:n], at.v[:n])])
     far = jnp.where(ahead > 0, jnp.stack([forces, broken]) / jnp.where(ahead > 0, ahead, 1), jnp.inf)
     return far[0], far[1]
+
+
+def or_certificate(data: Scaled, v: Tree, proof: Tree, status: Any) -> Any:
+    """Return the point to show: a certificate, of size one, where there is no solution."""
+    primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
+    # a row that no point satisfies is the proof alone
+    alone = data.impossible.astype(proof.dtype)
+    w = jnp.where(jnp.any(data.impossible), alone, jnp.where(data.used, proof[data.n :], 0))
+    shown = jnp.concatenate([jnp.where(dual, proof[: data.n], 0), jnp.where(primal, w, 0)])
+    top = trees.max_abs(shown)
+    return jnp.where(primal | dual, shown / jnp.where(top > 0, top, 1), v)

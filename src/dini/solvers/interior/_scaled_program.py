@@ -59,6 +59,8 @@ class Scaled(NamedTuple):
     offset: jax.Array
     live: jax.Array
     fixed: jax.Array
+    #: rows that no point satisfies: their right-hand side is minus infinity
+    impossible: jax.Array
     columns: jax.Array
     scales: jax.Array
     length: jax.Array
@@ -245,7 +247,8 @@ def scaled(problem: Any) -> Scaled:
     h = jnp.concatenate(h) if h else jnp.zeros(0, dtype)
     # NaN is a bound, which will be seen
     fixed = jnp.arange(h.size) < m
-    live = (h != jnp.inf) & ~fixed
+    impossible = (h == -jnp.inf) & ~fixed
+    live = (h != jnp.inf) & ~fixed & ~impossible
     if problem.upper is not None and problem.lower is not None:
         equal = problem.upper == problem.lower
         fixed = fixed.at[h.size - 2 * n : h.size - n].set(equal)
@@ -263,6 +266,7 @@ def scaled(problem: Any) -> Scaled:
         jnp.concatenate([-objective * length * D * c, h]),
         live,
         fixed,
+        impossible,
         D,
         E,
         length,
