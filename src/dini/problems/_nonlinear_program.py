@@ -53,8 +53,8 @@ class NonlinearProgram(Problem):
     equality, inequality
         ``h(x, *args)`` and ``g(x, *args)``, arrays or any trees of arrays; ``None`` where there are none.
     lower, upper
-        Bounds: numbers, arrays, or trees of them like ``x``; infinite (or 1e20 and more) where an element has none. The solvers evaluate
-        the functions within the bounds only.
+        Bounds: numbers, arrays, or trees of them like ``x``; infinite (or 1e20 and more) where an element has none.
+        The solvers evaluate the functions within the bounds only.
     has_aux
         Whether ``fun`` returns an auxiliary output.
 

@@ -250,7 +250,7 @@ def scaled(problem: Any) -> Scaled:
     impossible = (h == -jnp.inf) & ~fixed
     live = (h != jnp.inf) & ~fixed & ~impossible
     if problem.upper is not None and problem.lower is not None:
-        equal = problem.upper == problem.lower
+        equal = (problem.upper == problem.lower) & jnp.isfinite(problem.upper)
         fixed = fixed.at[h.size - 2 * n : h.size - n].set(equal)
         live = live & ~jnp.concatenate([jnp.zeros(h.size - 2 * n, bool), equal, equal])
     length, objective = _sizes(Q, D * c, h, live, fixed)

@@ -100,8 +100,12 @@ class Rows:
         values, terms = self._terms(x, jnp.abs(x))
         values, terms = values * units.weights(), terms * units.weights()
         c = values[1:]
-        # where all terms vanish with the constraint, a violation is as large as they are
-        own = jnp.maximum(terms[1:], eps**0.25)
+        # where all terms vanish with the constraint, a violation is as large as they are: what a move of the whole
+        # point by its size does counts a little
+        size = jnp.where(top(x) > 0, top(x), units.length)
+        whole = self._terms(x, jnp.full_like(x, size))[1] * units.weights()
+        own = jnp.maximum(jnp.maximum(terms, eps**0.25 * whole)[1:], jnp.finfo(x.dtype).tiny)
+        rows = whole[1:] * units.length / size
         over = jnp.where(self.equal, jnp.abs(c), jnp.maximum(c, 0)) / own
         back = jax.vjp(lambda u: self.values(u) * units.weights(), x)[1]
         pull = lambda first, rest: back(jnp.concatenate([jnp.asarray([first], x.dtype), rest]))[0] * units.length
@@ -113,15 +117,14 @@ class Rows:
         free = jnp.where(held, 0, gradient + bounds)
         bounds = jnp.where(held, -gradient, bounds)
         lagrangian = lambda u: dot(jnp.concatenate([jnp.ones(1, x.dtype), y]), self.values(u) * units.weights())
-        away = trees.signs(x) * jnp.where(top(x) > 0, top(x), units.length)
-        bend = jax.jvp(jax.grad(lagrangian), (x,), (away,))[1] * units.length
+        bend = jax.jvp(jax.grad(lagrangian), (x,), (size * trees.signs(x),))[1] * units.length
         # where no force is left, that of a point which is wrong by its own size
-        size = jnp.max(jnp.stack([top(slope), top(force), top(y * terms[1:]), top(bounds), top(bend)]))
-        size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
-        products = jnp.where(self.equal, 0, y * c) / size
-        error = jnp.max(jnp.stack([top(over), top(free) / size, top(products)]))
+        most = jnp.max(jnp.stack([top(slope), top(force), top(y * rows), top(bounds), top(bend)]))
+        most = jnp.where((most > 0) & jnp.isfinite(most), most, 1)
+        products = jnp.where(self.equal, 0, y * c) * units.length / (most * size)
+        error = jnp.max(jnp.stack([top(over), top(free) / most, top(products)]))
         away = self.pushed(c)
         up = pull(0, away)
         blocked = (low & (up > 0)) | (high & (up < 0))
-        level = top(jnp.where(blocked, 0, up)) / jnp.maximum(top(away * terms[1:]), jnp.finfo(x.dtype).tiny)
+        level = top(jnp.where(blocked, 0, up)) / jnp.maximum(top(away * rows), jnp.finfo(x.dtype).tiny)
         return Measured(error, top(over), level, bounds)
