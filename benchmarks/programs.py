@@ -2,8 +2,9 @@
 
     uv run python benchmarks/programs.py --batches 40 --lanes 25
 
-Each batch has one shape and one kind; its lanes are solved at once. A program is built so that it is known whether it
-has a solution. "Optimal" is tested by the conditions themselves, in float64 on the host: feasibility, signs,
+``--form factorized`` solves them by OperatorSplitting with factorized arrays, ``sparse`` and ``maps`` with matrices as
+``BCOO`` and as functions. Each batch has one shape and one kind; its lanes are solved at once. It is known of a program
+whether it has a solution. "Optimal" is tested by the conditions themselves, in float64 on the host: feasibility, signs,
 stationarity and the duality gap, each relative to its terms. What fails that test is a wrong "optimal".
 """
 
@@ -13,10 +14,12 @@ import argparse
 import collections
 import sys
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import BCOO
 
 import dini
 
@@ -104,6 +107,15 @@ def program(kind: str, n: int, m: int, p: int, rng: np.random.Generator) -> dict
     return dict(zip(NAMES, (Q, c, A, b, G, h, lower, upper), strict=True))
 
 
+def in_form(data: dict[str, jax.Array], form: str) -> dict[str, Any]:
+    """Return the data with their matrices in another form, all elements stored."""
+    if form == "sparse":
+        return data | {name: BCOO.fromdense(v, nse=v.size) for name, v in data.items() if name in "QAG"}
+    if form == "maps":
+        return data | {name: partial(jnp.matmul, v) for name, v in data.items() if name in "QAG"}
+    return dict(data)
+
+
 def residual(d: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, z: np.ndarray, mu: np.ndarray) -> float:
     """Return the largest relative residual of the optimality conditions."""
     Q, c, A, b, G, h, lower, upper = (d[name] for name in NAMES)
@@ -156,7 +168,9 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=30, help="unknowns")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--form", default="dense", choices=("dense", "factorized", "sparse", "maps"))
     parser.add_argument("--float32", action="store_true")
+    parser.add_argument("--steps", type=int, default=250, help="limit on OperatorSplitting's steps")
     parser.add_argument("--no-clarabel", action="store_true")
     parser.add_argument("--show", action="store_true", help="print what is wrong or not solved")
     args = parser.parse_args()
@@ -165,7 +179,12 @@ def main() -> None:
 
     @partial(jax.jit, static_argnums=0)
     def solved(form: tuple[str, ...], data: list[jax.Array]) -> dini.ProgramSolution:
-        one = lambda *a: dini.quadratic_program(**dict(zip(form, a, strict=True)), on_failure="ignore")
+        def one(*given: jax.Array) -> dini.ProgramSolution:
+            parts = in_form(dict(zip(form, given, strict=True)), args.form)
+            limit = 512 if args.form == "factorized" else 0
+            solver = None if args.form == "dense" else dini.OperatorSplitting(dense_limit=limit, max_steps=args.steps)
+            return dini.quadratic_program(**parts, solver=solver, on_failure="ignore")
+
         return jax.vmap(one)(*data)
 
     ours, theirs = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)

@@ -11,6 +11,7 @@ from jax.tree_util import register_pytree_with_keys  # pyright: ignore[reportUnk
 from .conditions._program import active_rows
 from .defaults import Default
 from .differentiation import Differentiation, Implicit
+from .linear._matrices import has_map
 from .problems import QuadraticProgram
 from .solution import Solution, flatten, flatten_with_keys
 from .solve import solve
@@ -104,6 +105,8 @@ def quadratic_program(
     h: Any = None,
     lower: Any = None,
     upper: Any = None,
+    x0: Any = None,
+    multipliers: Any = None,
     solver: Solver | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
@@ -115,7 +118,9 @@ def quadratic_program(
     Every part may be missing: without ``Q`` this is a linear program, without inequalities and bounds one linear
     system. The solution is a differentiable function of all data, in every mode and order; see
     :class:`dini.QuadraticProgram` for the data and :func:`dini.solve` for the rest. Without ``solver``, it is
-    :class:`dini.InteriorPoint`.
+    :class:`dini.InteriorPoint`; for more than 512 unknowns or rows with a matrix that is sparse or a linear map,
+    :class:`dini.OperatorSplitting`. ``solution.solver`` says which. ``x0`` and ``multipliers``, those of a program
+    nearby, are where the latter starts; an interior point method has a start of its own.
 
     Returns
     -------
@@ -144,11 +149,14 @@ def quadratic_program(
      [ 0.   0.   0. ]]
     """
     problem = QuadraticProgram(Q, c, A, b, G, h, lower, upper)
+    start = problem.start(x0, multipliers)
     found = solve(
         problem,
         _DEFAULT if solver is None else solver,
-        problem.start(),
+        start,
         differentiation=differentiation,
         on_failure=on_failure,
     )
-    return ProgramSolution(found.x.primal, found.figures, _parts(problem, found.x), multipliers=found.x.dual)
+    # a function of the user's is one of its own at each call
+    parts = _parts.__wrapped__ if has_map(problem) else _parts
+    return ProgramSolution(found.x.primal, found.figures, parts(problem, found.x), multipliers=found.x.dual)

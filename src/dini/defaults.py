@@ -16,6 +16,7 @@ from . import linear, trees
 from .checks.records import record
 from .differentiation import Implicit
 from .functions.costs import Cost, cost, reached
+from .linear._matrices import is_dense
 from .linear._sparse import narrow
 from .linear._sparsity_rules import sparse_only
 from .problems import (
@@ -40,6 +41,7 @@ from .solvers import (
     LevenbergMarquardt,
     Newton,
     NonlinearInteriorPoint,
+    OperatorSplitting,
     ProjectedNewton,
     ProximalGradient,
     Solver,
@@ -69,6 +71,8 @@ _TINY = 8
 _FULL_STEPS = 100
 #: where so many steps may be in vain, residuals are no larger arrays than this, and have no loops
 _CHEAP = 256
+#: a program of up to so many unknowns and rows is solved with arrays for its matrices
+_SMALL_PROGRAM = 512
 _ONE_FACTORIZATION = "one factorization by Sparse(), or else LBFGS()"
 
 
@@ -97,6 +101,7 @@ _ANDERSON = Choice(Anderson(), "Anderson()")
 _NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
 _INTERIOR_POINT = Choice(InteriorPoint(), "InteriorPoint()")
 _CONIC_INTERIOR_POINT = Choice(ConicInteriorPoint(), "ConicInteriorPoint()")
+_OPERATOR_SPLITTING = Choice(OperatorSplitting(), "OperatorSplitting()")
 
 
 @record
@@ -123,7 +128,7 @@ class Default(Solver):
         if isinstance(problem, NonlinearProgram):
             return _NONLINEAR_INTERIOR_POINT
         if isinstance(problem, QuadraticProgram):
-            return _INTERIOR_POINT
+            return _program(problem)
         if isinstance(problem, ConeProgram):
             return _CONIC_INTERIOR_POINT
         return _ANDERSON if isinstance(problem, FixedPoint) else _CONDAT_VU
@@ -187,6 +192,14 @@ def _root(problem: Root, x: Tree, args: tuple[Tree, ...]) -> Choice:
     if solver is None:
         return _NEWTON
     return Choice(Newton(linear_solver=solver), "Newton(linear_solver=Sparse())", solver)
+
+
+def _program(problem: QuadraticProgram) -> Choice:
+    parts = [part for part in (problem.Q, problem.A, problem.G) if part is not None]
+    rows = sum(part.shape[0] for part in (problem.A, problem.G) if part is not None)
+    # a matrix that is small enough costs less as an array than a hundred steps without it
+    small = max(problem.c.size, rows) <= _SMALL_PROGRAM
+    return _INTERIOR_POINT if small or all(map(is_dense, parts)) else _OPERATOR_SPLITTING
 
 
 class _Seen(NamedTuple):

@@ -40,6 +40,7 @@ CHOICES = (
     "NonlinearInteriorPoint()",
     "InteriorPoint()",
     "ConicInteriorPoint()",
+    "OperatorSplitting()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not

@@ -336,3 +336,15 @@ def test_what_is_not_a_number_and_a_state_of_other_arguments_are_told():
     begun = dini.solve(nearest, solver, start, a, steps=count - 1, return_state=True)
     went_on = dini.solve(nearest, solver, begun.x, other, state=begun.state)
     np.testing.assert_allclose(went_on.x.primal, other / 5, atol=1e-6)
+
+
+@pytest.mark.may_cost(8)
+def test_a_large_element_hides_no_violation():
+    """Elements that differ by 1e7: each constraint is judged beside its own terms, and one without any is kept, too."""
+    target = jnp.array([1e5, 1e-2, 2e-2, 0.0])
+    solution = dini.minimize(
+        lambda x: jnp.sum(((x - target) / jnp.array([1e5, 1e-2, 1e-2, 1.0])) ** 2),
+        jnp.array([1e5, 0.0, 0.0, 1.0]),
+        equality=lambda x: jnp.stack([x[1] + x[2] - 0.02, x[3]]),
+    )
+    np.testing.assert_allclose(solution.x, [1e5, 5e-3, 1.5e-2, 0.0], rtol=1e-7, atol=1e-12)

@@ -355,3 +355,16 @@ def test_each_row_is_judged_beside_its_own_terms():
     solved = np.asarray(batch.status) == Status.CONVERGED
     assert right[solved].all()
     assert solved.mean() > 0.8
+
+
+@pytest.mark.may_cost(8)
+def test_large_bounds_are_none_and_impossible_ones_are_told():
+    """A bound of 1e20 is none, as in other solvers; a right-hand side of minus infinity, which no point satisfies."""
+    data = {name: jnp.asarray(value) for name, value in program(3)[0].items()}
+    free = {"lower": data["lower"].at[3].set(-1e20), "h": data["h"].at[2].set(3e20)}
+    none = {"lower": data["lower"].at[3].set(-jnp.inf), "h": data["h"].at[2].set(jnp.inf)}
+    impossible = [{"h": data["h"].at[1].set(-jnp.inf)}, {"upper": data["upper"].at[3].set(-jnp.inf)}]
+    found = solved(stacked([data | change for change in (free, none, *impossible)]))
+    assert [Status(int(end)).name for end in found.status] == ["CONVERGED"] * 2 + ["PRIMAL_INFEASIBLE"] * 2
+    np.testing.assert_array_equal(found.x[0], found.x[1])
+    np.testing.assert_array_equal(found.multipliers.inequality[2] > 0, [False, True, False])

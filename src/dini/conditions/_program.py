@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..linear._matrices import is_dense, largest_terms
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Condition
@@ -110,7 +111,10 @@ def _units(problem: Any, x: Tree) -> _Units:
 
 
 def _row_sizes(matrix: Any) -> jax.Array:
-    size = jnp.max(jnp.abs(matrix), axis=1, initial=0)
+    if is_dense(matrix):
+        size = jnp.max(jnp.abs(matrix), axis=1, initial=0)
+    else:
+        size = largest_terms(matrix, jnp.ones(matrix.shape[1], matrix.dtype))
     return jnp.where(size > 0, size, 1)
 
 

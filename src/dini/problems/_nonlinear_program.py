@@ -21,6 +21,8 @@ from ._minimize import check_scalar
 from ._multipliers import Multipliers
 
 _KINDS = ("equality", "inequality")
+#: bounds from here on are none
+_NONE = 1e20
 
 
 @record
@@ -51,8 +53,8 @@ class NonlinearProgram(Problem):
     equality, inequality
         ``h(x, *args)`` and ``g(x, *args)``, arrays or any trees of arrays; ``None`` where there are none.
     lower, upper
-        Bounds: numbers, arrays, or trees of them like ``x``; infinite where an element has none. The solvers evaluate
-        the functions within the bounds only.
+        Bounds: numbers, arrays, or trees of them like ``x``; infinite (or 1e20 and more) where an element has none.
+        The solvers evaluate the functions within the bounds only.
     has_aux
         Whether ``fun`` returns an auxiliary output.
 
@@ -145,9 +147,11 @@ class NonlinearProgram(Problem):
     def bounds(self, x: Tree) -> tuple[Any, Any]:
         """Return the bounds as trees like ``x``, infinite where there are none."""
         spread = lambda bound: map_with(lambda leaf, b: jnp.broadcast_to(b, leaf.shape), x, bound)
-        return spread(-jnp.inf if self.lower is None else self.lower), spread(
-            jnp.inf if self.upper is None else self.upper
-        )
+        lower = spread(-jnp.inf if self.lower is None else self.lower)
+        upper = spread(jnp.inf if self.upper is None else self.upper)
+        # large numbers mean none in other solvers' programs
+        lower = jax.tree.map(lambda b: jnp.where(b <= -_NONE, jnp.asarray(-jnp.inf, b.dtype), b), lower)
+        return lower, jax.tree.map(lambda b: jnp.where(b >= _NONE, jnp.asarray(jnp.inf, b.dtype), b), upper)
 
     def pulled(self, x: Tree, multipliers: Multipliers, *args: Tree) -> tuple[Any, tuple[Any, Any]]:
         r"""Return :math:`\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda`, and ``(h, g)``.

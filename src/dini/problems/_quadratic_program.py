@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from .. import trees
 from ..checks.records import record
 from ..conditions._program import ProgramKKT, margins
+from ..linear._matrices import LinearMap, as_map, as_matrix, densified, is_function, is_sparse
 from ..trees import Tree
 from ..trees.products import dot, vdot
 from ._base import Problem
@@ -19,6 +21,9 @@ from ._composite import PrimalDual
 from ._multipliers import Multipliers
 
 _SHAPES = {"Q": "(n, n)", "c": "(n,)", "A": "(m, n)", "b": "(m,)", "G": "(p, n)", "h": "(p,)"}
+#: bounds from here on are none, as other solvers and the files of programs have it
+_NONE = 1e20
+_MATRICES = ("Q", "A", "G")
 
 
 @record
@@ -27,7 +32,10 @@ class QuadraticProgram(Problem):
 
     .. math:: \min_x \tfrac12 x^\top Q x + c^\top x \quad \text{subject to} \quad Ax = b,\; Gx \le h,\; l \le x \le u
 
-    ``Q`` is positive semidefinite; without it this is a linear program. Every part may be missing. The unknown is the
+    ``Q`` is positive semidefinite; without it this is a linear program. Every part may be missing. Each matrix is an
+    array, a sparse matrix (JAX's ``BCOO`` or ``BCSR``, SciPy's), or a linear map: a function ``x -> A x`` of vectors,
+    or an operator of Lineax; derivatives are those in the elements that are stored, and in what a function closes over.
+    Matrices that are not arrays are never made ones, except by :class:`dini.InteriorPoint`. The unknown is the
     pair ``(primal, dual)`` of ``x`` and its :class:`dini.Multipliers`, with which stationarity is
 
     .. math:: Q x + c + A^\top y + G^\top z + \mu = 0 ,
@@ -38,16 +46,16 @@ class QuadraticProgram(Problem):
     Parameters
     ----------
     Q
-        Of shape ``(n, n)``; its symmetric part counts.
+        Of shape ``(n, n)``; its symmetric part counts. Where it is a function, ``c`` must be there.
     c
         Of shape ``(n,)``; zero where it is missing.
     A, b
         Of shapes ``(m, n)`` and ``(m,)``; dependent rows are allowed.
     G, h
-        Of shapes ``(p, n)`` and ``(p,)``; infinite elements of ``h`` are no bounds.
+        Of shapes ``(p, n)`` and ``(p,)``; infinite elements of ``h``, and those of ``1e20`` or more, are no bounds.
     lower, upper
-        Numbers or vectors of shape ``(n,)``; infinite elements (``jnp.inf``, no
-        large number) are no bounds, equal ones hold the unknown.
+        Numbers or vectors of shape ``(n,)``; infinite elements, and those of ``1e20`` or more in absolute value, are no
+        bounds; equal ones hold the unknown. State a program with such lengths in larger units.
 
     Raises
     ------
@@ -83,12 +91,15 @@ class QuadraticProgram(Problem):
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
+        if not given:
+            raise TypeError("QuadraticProgram needs data: given none.")
         for name, value in given.items():
-            given[name] = _array(name, value)
+            given[name] = _part(name, value)
         for matrix, offset in (("A", "b"), ("G", "h")):
             if (matrix in given) != (offset in given):
                 there, missing = (matrix, offset) if matrix in given else (offset, matrix)
                 raise TypeError(f"QuadraticProgram's {there} needs {missing}: given {there} alone.")
+        maps = {name: given.pop(name) for name in _MATRICES if is_function(given.get(name))}
         n = _unknowns(given)
         sizes = {"n": n, "m": given["b"].size if "b" in given else 0, "p": given["h"].size if "h" in given else 0}
         for name, shape in _SHAPES.items():
@@ -107,8 +118,15 @@ class QuadraticProgram(Problem):
                         f"{given[name].shape}."
                     )
                 given[name] = jnp.broadcast_to(given[name], (n,))
+        for name, sign in (("h", 1), ("upper", 1), ("lower", -1)):
+            if name in given:
+                value = given[name]
+                given[name] = jnp.where(sign * value >= _NONE, jnp.asarray(sign * jnp.inf, value.dtype), value)
         for name, value in given.items():
-            object.__setattr__(self, name, value.astype(dtype))
+            object.__setattr__(self, name, value if value.dtype == dtype else value.astype(dtype))
+        for name, value in maps.items():
+            rows = {"Q": n, "A": sizes["m"], "G": sizes["p"]}[name]
+            object.__setattr__(self, name, as_map(f"QuadraticProgram's {name}", value, (rows, n), dtype))
         _require_ordered(self.lower, self.upper)
 
     @property
@@ -126,15 +144,25 @@ class QuadraticProgram(Problem):
         """The derivative of the condition is symmetric."""
         return "symmetric"
 
-    def start(self) -> PrimalDual:
-        """Return a starting point, zero."""
+    def start(self, x: Any = None, multipliers: Any = None) -> PrimalDual:
+        """Return a starting point, zero where nothing is given: a vector, and multipliers of an earlier solution."""
         zero = lambda part: None if part is None else np.zeros(part.shape, part.dtype)
         bounded = self.lower is not None or self.upper is not None
-        return PrimalDual(zero(self.c), Multipliers(zero(self.b), zero(self.h), zero(self.c) if bounded else None))
+        dual = Multipliers(zero(self.b), zero(self.h), zero(self.c) if bounded else None)
+        if multipliers is not None:
+            multipliers = Multipliers(*multipliers) if isinstance(multipliers, tuple) else multipliers
+            multipliers = jax.tree.map(lambda part: jnp.asarray(part, self.c.dtype), multipliers)
+            trees.require_same("The multipliers", multipliers, dual, "the program's constraints")
+            dual = multipliers
+        if x is None:
+            return PrimalDual(zero(self.c), dual)
+        x = jnp.asarray(x, self.c.dtype)
+        trees.require_same("x0", x, self.c, "the unknown")
+        return PrimalDual(x, dual)
 
     def gradient(self, x: jax.Array) -> jax.Array:
         """Return the gradient of the objective at a vector."""
-        return self.c if self.Q is None else 0.5 * (dot(self.Q, x) + dot(x, self.Q)) + self.c
+        return self.c if self.Q is None else 0.5 * (dot(self.Q, x) + dot(self.Q.T, x)) + self.c
 
     def objective(self, x: Tree, *args: Tree) -> jax.Array:
         """Return the objective."""
@@ -166,9 +194,21 @@ class QuadraticProgram(Problem):
         return jnp.min(jnp.abs(y), initial=jnp.inf)
 
     def closed(self, x: Tree, *args: Tree) -> QuadraticProgram:
-        """Return the problem, which closes over nothing, checked at ``x``."""
+        """Return the problem with all that its linear maps close over made explicit, checked at ``x``."""
         self.check(x, *args)
-        return self
+        maps = {name: part.closed() for name, part in self._matrices.items() if isinstance(part, LinearMap)}
+        return dataclasses.replace(self, **maps) if maps else self
+
+    @property
+    def _matrices(self) -> dict[str, Any]:
+        """The matrices by their names."""
+        return {name: getattr(self, name) for name in _MATRICES if getattr(self, name) is not None}
+
+    @property
+    def dense(self) -> QuadraticProgram:
+        """The program with its matrices as arrays; of a linear map by products with all unit vectors."""
+        arrays = {name: densified(part, self.c.dtype) for name, part in self._matrices.items()}
+        return dataclasses.replace(self, **arrays)
 
     def check(self, x: Tree, *args: Tree) -> None:
         """Raise unless ``x`` is a pair like :meth:`start`."""
@@ -177,8 +217,12 @@ class QuadraticProgram(Problem):
         trees.require_same("The starting point", x, self.start(), "problem.start()")
 
 
-def _array(name: str, value: Any) -> jax.Array:
-    """Return a part of the data as an array of real floating-point numbers."""
+def _part(name: str, value: Any) -> Any:
+    """Return a part of the data as an array of real floating-point numbers; a matrix may be another thing."""
+    if name in _MATRICES:
+        value = as_matrix(f"QuadraticProgram's {name}", value)
+        if is_sparse(value) or isinstance(value, LinearMap) or is_function(value):
+            return value
     try:
         array = jnp.asarray(value)
     except TypeError:
@@ -193,8 +237,6 @@ def _unknowns(given: dict[str, jax.Array]) -> int:
     for name in ("c", "Q", "A", "G", "lower", "upper"):
         if name in given and given[name].ndim == len(_SHAPES.get(name, "(n,)").split(", ")) and given[name].ndim:
             return given[name].shape[-1]
-    if not given:
-        raise TypeError("QuadraticProgram needs data: given none.")
     raise ValueError(
         "QuadraticProgram's data must show the number n of unknowns, for example by c of shape (n,): given "
         f"{ {name: value.shape for name, value in given.items()} }."

@@ -6,6 +6,7 @@ from ..checks.hints import missing_name as _missing_name
 from ._admm import ADMM
 from ._anderson import Anderson
 from ._armijo_sgd import ArmijoSGD
+from ._augmented_lagrangian import AugmentedLagrangian
 from ._base import Solver, solver
 from ._bfgs import BFGS
 from ._bisection import Bisection
@@ -35,6 +36,7 @@ from ._newton import Newton
 from ._newton_krylov import NewtonKrylov
 from ._nonlinear_cg import NonlinearCG
 from ._nonlinear_interior_point import NonlinearInteriorPoint
+from ._operator_splitting import OperatorSplitting
 from ._optax import OptaxSolver
 from ._polyak_sgd import PolyakSGD
 from ._projected_newton import ProjectedNewton
@@ -51,6 +53,7 @@ __all__ = [
     "LBFGSB",
     "Anderson",
     "ArmijoSGD",
+    "AugmentedLagrangian",
     "Backtracking",
     "Bisection",
     "BlockCoordinateDescent",
@@ -80,6 +83,7 @@ __all__ = [
     "NewtonKrylov",
     "NonlinearCG",
     "NonlinearInteriorPoint",
+    "OperatorSplitting",
     "OptaxSolver",
     "PolyakSGD",
     "ProjectedGradient",

@@ -17,7 +17,7 @@ from ..trees import Scalar, Tree
 from ._base import Solver, solver
 from .interior._active_kkt import ActiveKKT, held_alike
 from .interior._central_path import Central, Newton, solved
-from .interior._program_tests import Point, certificates
+from .interior._program_tests import Point, certificates, or_certificate
 from .interior._scaled_program import Factor, Scaled, scaled
 
 #: the error at which the active set is guessed for the first time, how often it is then, and altogether
@@ -106,7 +106,7 @@ class InteriorPoint(Solver):
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: the method has a starting point of its own."""
         del x, args
-        data = scaled(problem)
+        data = scaled(problem.dense)
         n, dtype = data.n, data.offset.dtype
         one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         v = jnp.concatenate([jnp.zeros(n, dtype), data.live.astype(dtype)])
@@ -177,12 +177,15 @@ class InteriorPoint(Solver):
         status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
         status = jnp.where(lost & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
         status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(accepted | inside, Status.RUNNING, status).astype(jnp.int32)
+        status = jnp.where(accepted | inside, Status.RUNNING, status)
+        contradiction = jnp.any(data.impossible)
+        status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
+        accepted, inside = accepted & ~contradiction, inside & ~contradiction
         error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
 
         shown = jnp.where(accepted, found, central.v / central.tau)
         shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
-        shown = _or_ray(data, central, shown, status)
+        shown = or_certificate(data, shown, central.v, status)
         central = trees.where(face | inside | ~fine, central, moved)
         # the next trial takes what is violated for active, and lets go what pulls
         again = face & ~accepted & (guess.count + 1 < trials)
@@ -195,18 +198,12 @@ class InteriorPoint(Solver):
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
         del x, args
-        same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (scaled(problem), state.data)), strict=True)]
+        same = [
+            jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (scaled(problem.dense), state.data)), strict=True)
+        ]
         return functools.reduce(jnp.logical_and, same)
 
     def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:
         """Return a linear solver that holds the factor of the step onto the active set."""
         data, guess = state.data, state.guess
         return ActiveKKT(data, guess.factor, guess.known & held_alike(problem, x, data, guess.factor.shares > 0))
-
-
-def _or_ray(data: Scaled, central: Central, v: Tree, status: Any) -> Any:
-    """Return the point to show: a certificate where there is no solution."""
-    primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
-    ray = jnp.where(jnp.concatenate([jnp.broadcast_to(dual, (data.n,)), primal & data.used]), central.v, 0)
-    top = trees.max_abs(ray)
-    return jnp.where(primal | dual, ray / jnp.where(top > 0, top, 1), v)

@@ -53,14 +53,11 @@ class NonlinearInteriorPoint(Solver):
 
     Near a solution the inequalities are sorted into active and inactive, and Newton's method for their equations takes
     over: then multipliers of inactive constraints are exactly zero, and the last digits are right. The error is the
-    largest relative one: a violation counts beside the change of its constraint where the point moves by its own size,
-    what is left of the forces (the gradients times their multipliers) beside the largest of them.
+    largest relative one: a violation counts beside the terms of its own constraint, the sum of :math:`|\partial_i c|
+    |x_i|`, what is left of the forces (the gradients times their multipliers) beside the largest of them.
 
     The functions are evaluated strictly within the bounds; a start outside is moved there. Matrices are dense: up to a
     few hundred unknowns and constraints.
-
-    Violations are measured beside what a move of the whole point by its own size does to a constraint: where elements
-    of ``x`` differ by many orders of magnitude, state the small ones in larger units.
 
     Parameters
     ----------

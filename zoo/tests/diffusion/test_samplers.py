@@ -219,8 +219,8 @@ def test_samplers_have_derivatives_in_their_times():
     along = jnp.array([0.5, -1.0, 0.3])
     data = lambda x, t: jnp.tanh(x) * process.alpha(t) + t
 
-    def ends(h, times=jnp.array([0.1, 0.4, 0.9])):
-        times = times + h * along
+    def ends(h):
+        times = jnp.array([0.1, 0.4, 0.9]) + h * along
         chain = Chain.of_process(process, times)
         drawn = [chain_sample(jax.random.key(0), x, chain, data, eta=eta) for eta in (0.0, 0.7, 1.0)]
         down = times[::-1]
@@ -323,7 +323,6 @@ def test_frechet_distance_has_a_gradient_where_coordinates_are_constant():
 
     found = slopes(1e-5)
     np.testing.assert_allclose(found[:, 0], found[:, 1], rtol=1e-7)
-
 
 
 def test_sliced_and_energy_distances_agree_with_peers():

@@ -72,18 +72,23 @@ class ActiveKKT:
         return w, singular & ~self.known
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
-        """Return the size of a residual beside the right-hand side, in the program's units, in which both have one.
-
-        Rounding errors of a large solution count as none.
-        """
-        units = self.data.units(b)
-        size = trees.max_abs(jax.tree.map(jnp.divide, w, units)) / self.data.objective
-        size = jnp.maximum(trees.max_abs(_times(units, b)), trees.eps(b) ** 0.5 * size)
-        return trees.max_abs(_times(units, left)) / jnp.where(size > 0, size, 1)
+        """Return the size of a residual beside the right-hand side, in the program's units."""
+        return relative_size(self.data, left, b, w)
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.5
+
+
+def relative_size(data: Scaled, left: Any, b: Any, w: Tree) -> jax.Array:
+    """Return the size of a residual beside the right-hand side, in the program's units, in which both have one.
+
+    Rounding errors of a large solution count as none.
+    """
+    units = data.units(b)
+    size = trees.max_abs(jax.tree.map(jnp.divide, w, units)) / data.objective
+    size = jnp.maximum(trees.max_abs(_times(units, b)), trees.eps(b) ** 0.5 * size)
+    return trees.max_abs(_times(units, left)) / jnp.where(size > 0, size, 1)
 
 
 def _times(units: Any, tree: Tree) -> Any:

@@ -107,9 +107,9 @@ def violated(constraints: jax.Array, slack: jax.Array, view: View) -> jax.Array:
 def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     r"""Return the errors of a point.
 
-    They are relative: a violation to the change of its constraint where the point moves by its own size, a force that
-    is left over to the largest one and to that of a point which is wrong by its size, a product of force and slack to
-    both.
+    They are relative: a violation to the terms of its own constraint, :math:`\sum_i |\partial_i c| |x_i|`, but for what
+    rounding does beside the change of the constraint where the point moves by its size; a force that is left over to
+    the largest one and to that of a point which is wrong by its size; a product of force and slack to both.
     """
     eps = jnp.finfo(point.x.dtype).eps
     # a point that runs away is near nothing, however small errors are beside it
@@ -121,12 +121,12 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     force = jnp.maximum(force, jnp.maximum(top(point.lower), top(point.upper)))
     force = jnp.where(force > 0, force, 1)
     # a gradient that vanishes with its constraint says nothing of a distance
-    reach = jnp.maximum(rows * size, eps**0.5)
+    reach = jnp.maximum(jnp.maximum(dot(jnp.abs(at.slopes), jnp.abs(point.x)), eps**0.5 * rows * size), eps**0.5)
+    noise = 4 * eps * rows * size
     equal, values = at.constraints[: view.equalities], at.constraints[view.equalities :]
     y, row = point.y[view.equalities :], rows[view.equalities :]
-    violation = jnp.maximum(
-        top(equal / reach[: view.equalities]), top(jnp.maximum(values, 0) / reach[view.equalities :])
-    )
+    over = jnp.maximum(jnp.concatenate([jnp.abs(equal), values]) - noise, 0)
+    violation = top(over / reach)
     low, high = box.gaps(point.x)
     gradient = jnp.where(box.fixed, 0, lagrangian(at, point))
     parts = [

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from ... import trees
+from ...linear._matrices import absolute
+from ...status import Status
 from ...trees import Tree
 from ...trees.products import dot, vdot
 from ._scaled_program import Scaled
@@ -51,11 +54,11 @@ class Point(NamedTuple):
             / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
             initial=0,
         )
-        pulls = dot(jnp.abs(data.matrix).T, jnp.abs(w[: data.matrix.shape[0]]))
+        pulls = absolute(data.matrix.T, w[: data.matrix.shape[0]])
         pulls = pulls + sum((jnp.abs(w[i : i + n]) for i in data.ends[:-1]), jnp.zeros_like(x))
-        pulls = pulls + dot(jnp.abs(data.quadratic), jnp.abs(x)) + jnp.abs(data.offset[:n])
+        pulls = pulls + absolute(data.quadratic, x) + jnp.abs(data.offset[:n])
         stationary = jnp.maximum(stationary, beside(left[:n], slope, pulls))
-        own = jnp.concatenate([dot(jnp.abs(data.matrix), jnp.abs(x)), *(jnp.abs(x) for _ in data.signs)])
+        own = jnp.concatenate([absolute(data.matrix, x), *(jnp.abs(x) for _ in data.signs)])
         own = jnp.maximum(own, jnp.abs(data.offset[n:]))
         broken = beside(rows, reach, own)
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.offset[:n], x)))
@@ -86,3 +89,14 @@ def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
     ahead = jnp.stack([-vdot(jnp.where(data.used, data.offset[n:], 0), at.v[n:]), vdot(data.offset[:n], at.v[:n])])
     far = jnp.where(ahead > 0, jnp.stack([forces, broken]) / jnp.where(ahead > 0, ahead, 1), jnp.inf)
     return far[0], far[1]
+
+
+def or_certificate(data: Scaled, v: Tree, proof: Tree, status: Any) -> Any:
+    """Return the point to show: a certificate, of size one, where there is no solution."""
+    primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
+    # a row that no point satisfies is the proof alone
+    alone = data.impossible.astype(proof.dtype)
+    w = jnp.where(jnp.any(data.impossible), alone, jnp.where(data.used, proof[data.n :], 0))
+    shown = jnp.concatenate([jnp.where(dual, proof[: data.n], 0), jnp.where(primal, w, 0)])
+    top = trees.max_abs(shown)
+    return jnp.where(primal | dual, shown / jnp.where(top > 0, top, 1), v)

@@ -82,6 +82,10 @@ class View:
         values = (self._problem.value(PrimalDual(x, None), *self._args), *self._problem.constraints(x, *self._args))
         return jnp.concatenate([ravel_pytree(part)[0].astype(self.dtype) for part in values])
 
+    def flat(self, x: Tree) -> jax.Array:
+        """Return an unknown of the problem as a vector."""
+        return ravel_pytree(x)[0].astype(self.dtype)
+
     def values(self, u: jax.Array, units: Units) -> jax.Array:
         """Return the objective and the constraints."""
         return self._vector(units.length * u) * units.weights()

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ...problems._composite import PrimalDual
 from ...trees.products import dot, vdot
 from ._cone_layout import Layout
-from ._scaled_program import equilibrated, mean_size, power
+from ._scaled_program import equilibrated, mean_size, power, terms_of
 
 
 class ScaledCones(NamedTuple):
@@ -55,7 +55,7 @@ def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
     P = jnp.zeros((n, n), dtype) if problem.P is None else 0.5 * (problem.P + problem.P.T)
     system = jnp.block([[P, A.T], [A, jnp.zeros((layout.size, layout.size), dtype)]])
     together = lambda sizes: jnp.concatenate([sizes[:n], layout.together(sizes[n:])])
-    scales = equilibrated(system, together)
+    scales = equilibrated(terms_of(system), jnp.ones_like(system[0]), together)
     system = scales[:, None] * system * scales[None, :]
     D, E = scales[:n], scales[n:]
     P, A, b, c = system[:n, :n], system[n:, :n], E * b, D * c

@@ -28,6 +28,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...linear._matrices import (
+    absolute,
+    is_dense,
+    is_sparse,
+    largest_terms,
+    nothing,
+    stacked,
+    symmetric,
+    weighted,
+)
 from ...problems._composite import PrimalDual
 from ...problems._quadratic_program import Multipliers
 from ...trees.products import dot
@@ -38,17 +48,19 @@ _ROUNDS = 12
 
 
 class Scaled(NamedTuple):
-    """The data in the program's own units; columns stand side by side in products."""
+    """The data in the program's own units; columns stand side by side in products (of arrays)."""
 
-    quadratic: jax.Array
+    quadratic: Any
     #: :math:`C` without the rows of bounds
-    matrix: jax.Array
-    #: :math:`Q + \rho I`
-    base: jax.Array
+    matrix: Any
+    #: :math:`Q + \rho I`, where :math:`Q` is an array
+    base: Any
     #: :math:`(-c, h)`
     offset: jax.Array
     live: jax.Array
     fixed: jax.Array
+    #: rows that no point satisfies: their right-hand side is minus infinity
+    impossible: jax.Array
     columns: jax.Array
     scales: jax.Array
     length: jax.Array
@@ -120,6 +132,13 @@ class Scaled(NamedTuple):
         )
         return PrimalDual(x * self.columns * self.length, dual)
 
+    def vector(self, point: PrimalDual) -> jax.Array:
+        """Return a point of the user's units as a vector; the multiplier of a bound goes to that of its sign."""
+        own = jax.tree.map(jnp.divide, point, self.units(point))
+        rows = [part for part in (own.dual.equality, own.dual.inequality) if part is not None]
+        w = jnp.concatenate([*rows, *(sign * own.dual.bounds for sign in self.signs), jnp.zeros(0, own.primal.dtype)])
+        return jnp.concatenate([own.primal, jnp.where(self.fixed, w, jnp.where(self.live, jnp.maximum(w, 0), 0))])
+
     def units(self, like: PrimalDual) -> PrimalDual:
         r"""Return the units of a point's parts; :math:`\varphi` times these are one over those of residuals."""
         share, many = self.objective * self.length, 0 if self.equalities is None else self.equalities.shape[0]
@@ -166,15 +185,23 @@ def power(size: jax.Array) -> jax.Array:
     return jnp.ldexp(jnp.ones_like(size), power)
 
 
-def equilibrated(system: jax.Array, together: Callable[[jax.Array], jax.Array] = lambda sizes: sizes) -> jax.Array:
+def terms_of(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """Return the function that gives the largest element of each row of a matrix, with weights of the columns."""
+    size = abs(matrix)
+    return lambda weights: jnp.max(size * weights[None, :], axis=1, initial=0)
+
+
+def equilibrated(
+    terms: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+    together: Callable[[jax.Array], jax.Array] = lambda sizes: sizes,
+) -> jax.Array:
     """Return the scales of the rows and columns of a symmetric matrix.
 
-    ``together`` gives rows that must have one scale one size, the largest.
+    ``terms`` returns the largest element of each row, with weights of the columns; ``together`` gives rows that must
+    have one scale one size, the largest.
     """
-    size = abs(system)
-
-    def largest(scales: jax.Array) -> jax.Array:
-        return together(scales * jnp.max(size * scales[None, :], axis=1, initial=0))
+    largest = lambda scales: together(scales * terms(scales))
 
     def uneven(now: tuple[Any, Any, Any]) -> jax.Array:
         count, _, sizes = now
@@ -185,7 +212,6 @@ def equilibrated(system: jax.Array, together: Callable[[jax.Array], jax.Array] =
         scales = scales * power(1 / jnp.sqrt(jnp.where(sizes > 0, sizes, 1)))
         return count + 1, scales, largest(scales)
 
-    start = jnp.ones_like(system[0])
     return jax.lax.while_loop(uneven, scale, (0, start, largest(start)))[1]
 
 
@@ -196,40 +222,60 @@ def mean_size(v: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(there), jnp.exp2(jnp.sum(logs) / jnp.maximum(jnp.sum(there), 1)), 0)
 
 
+def _assembled(Q: Any, C: Any) -> tuple[jax.Array, Any, Any]:
+    """Return the scales of the KKT matrix, and its scaled blocks."""
+    n, k = Q.shape[0], C.shape[0]
+    if is_dense(Q) and is_dense(C):
+        system = jnp.block([[Q, C.T], [C, jnp.zeros((k, k), Q.dtype)]])
+        scales = equilibrated(terms_of(system), jnp.ones_like(system[0]))
+        system = scales[:, None] * system * scales[None, :]
+        return scales, system[:n, :n], system[n:, :n]
+
+    def terms_of_parts(weights: jax.Array) -> jax.Array:
+        upper = jnp.maximum(largest_terms(Q, weights[:n]), largest_terms(C.T, weights[n:]))
+        return jnp.concatenate([upper, largest_terms(C, weights[:n])])
+
+    scales = equilibrated(terms_of_parts, jnp.ones(n + k, Q.dtype))
+    return scales, weighted(scales[:n], Q, scales[:n]), weighted(scales[n:], C, scales[:n])
+
+
 def scaled(problem: Any) -> Scaled:
     """Return a program in its own units."""
     c, n, dtype = problem.c, problem.c.size, problem.c.dtype
     parts = [part for part in (problem.A, problem.G) if part is not None]
-    C = jnp.concatenate(parts) if parts else jnp.zeros((0, n), dtype)
-    m, k = 0 if problem.A is None else problem.A.shape[0], C.shape[0]
-    Q = jnp.zeros((n, n), dtype) if problem.Q is None else 0.5 * (problem.Q + problem.Q.T)
-    system = jnp.block([[Q, C.T], [C, jnp.zeros((k, k), dtype)]])
-    scales = equilibrated(system)
-    system = scales[:, None] * system * scales[None, :]
+    C = functools.reduce(stacked, parts) if parts else jnp.zeros((0, n), dtype)
+    m = 0 if problem.A is None else problem.A.shape[0]
+    if problem.Q is not None:
+        Q = symmetric(problem.Q)
+    else:
+        Q = jnp.zeros((n, n), dtype) if is_dense(C) else nothing(n, n, dtype)
+    scales, Q, C = _assembled(Q, C)
     D, E = scales[:n], scales[n:]
     h = [part * E[i : i + part.size] for part, i in ((problem.b, 0), (problem.h, m)) if part is not None]
     h += [sign * bound / D for sign, bound in ((1, problem.upper), (-1, problem.lower)) if bound is not None]
     h = jnp.concatenate(h) if h else jnp.zeros(0, dtype)
     # NaN is a bound, which will be seen
     fixed = jnp.arange(h.size) < m
-    live = (h != jnp.inf) & ~fixed
+    impossible = (h == -jnp.inf) & ~fixed
+    live = (h != jnp.inf) & ~fixed & ~impossible
     if problem.upper is not None and problem.lower is not None:
-        equal = problem.upper == problem.lower
+        equal = (problem.upper == problem.lower) & jnp.isfinite(problem.upper)
         fixed = fixed.at[h.size - 2 * n : h.size - n].set(equal)
         live = live & ~jnp.concatenate([jnp.zeros(h.size - 2 * n, bool), equal, equal])
-    length, objective = _sizes(system[:n, :n], D * c, h, live, fixed)
-    Q = objective * length**2 * system[:n, :n]
+    length, objective = _sizes(Q, D * c, h, live, fixed)
+    share = objective * length**2
+    Q = share * Q if is_dense(Q) else weighted(jnp.full(n, share), Q, jnp.ones(n, dtype))
     h = jnp.where(live | fixed, h / length, 1)
-    delta = regularization(n, dtype)
-    base = Q + delta * jnp.eye(n, dtype=dtype)
+    base = Q + regularization(n, dtype) * jnp.eye(n, dtype=dtype) if is_dense(Q) else None
     there = lambda part: None if part is None else ()
     return Scaled(
         Q,
-        system[n:, :n],
+        C,
         base,
         jnp.concatenate([-objective * length * D * c, h]),
         live,
         fixed,
+        impossible,
         D,
         E,
         length,
@@ -241,6 +287,12 @@ def scaled(problem: Any) -> Scaled:
     )
 
 
+def _largest_element(matrix: Any) -> jax.Array:
+    if is_dense(matrix) or is_sparse(matrix):
+        return jnp.max(jnp.abs(matrix if is_dense(matrix) else matrix.data), initial=0)
+    return jnp.max(absolute(matrix, jnp.ones(matrix.shape[1], matrix.dtype)), initial=0)
+
+
 def _sizes(Q: Any, c: jax.Array, h: jax.Array, live: jax.Array, fixed: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the size of the unknown, and what the objective is multiplied by.
 
@@ -249,7 +301,7 @@ def _sizes(Q: Any, c: jax.Array, h: jax.Array, live: jax.Array, fixed: jax.Array
     """
     largest = lambda v: jnp.max(jnp.abs(v), initial=0)
     forced = largest(jnp.where(fixed, h, jnp.where(live & jnp.isfinite(h), jnp.minimum(h, 0), 0)))
-    away, slope, curved = mean_size(jnp.where(live, h, jnp.inf)), largest(c), largest(Q)
+    away, slope, curved = mean_size(jnp.where(live, h, jnp.inf)), largest(c), _largest_element(Q)
     step = jnp.where(curved > 0, slope / jnp.where(curved > 0, curved, 1), 0)
     step = jnp.where((step > 0) & ((away == 0) | (step < away)), step, away)
     length = power(jnp.where(forced > 0, jnp.maximum(forced, jnp.where(curved > 0, step, 0)), step))

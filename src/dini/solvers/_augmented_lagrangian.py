@@ -1,0 +1,207 @@
+"""The method of multipliers for nonlinear programs: any solver of minima inside."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .. import trees
+from ..checks.settings import require_positive
+from ..loop import Outcome, iterate, threshold
+from ..problems import Minimize, NonlinearProgram
+from ..sets import Box
+from ..status import Status
+from ..trees import Scalar, Tree
+from ._base import Solver, solver
+from ._function import Function
+from ._lbfgs import LBFGS
+from ._lbfgsb import LBFGSB
+from .interior._program_view import Units, View, start_length
+from .shared._penalized import Augmented, Rows
+
+#: the weight at the start, its factor where the violation has not fallen by the second number, and the largest one
+_START, _GROWTH, _ENOUGH, _HEAVIEST = 10.0, 10.0, 0.25, 1e10
+#: multipliers are kept below this, in units of the start
+_MOST = 1e8
+#: the accuracy of the first minimum, and by how much that of the next is better
+_FIRST, _BETTER = 1e-2, 0.1
+#: of a violation that is smallest among its neighbours, what is left of its gradient
+_LEVEL = 1e-4
+#: so many steps without gain are the end
+_PATIENCE = 8
+
+
+class State(NamedTuple):
+    """Carried from step to step, in units of the start."""
+
+    error: Scalar
+    status: Any
+    units: Units
+    y: Any
+    rho: Scalar
+    violation: Scalar
+    accuracy: Scalar
+    least: Scalar
+    idle: Any
+
+
+@solver
+class AugmentedLagrangian(Solver):
+    r"""The augmented Lagrangian method, for :class:`dini.NonlinearProgram`.
+
+    Each step minimizes
+
+    .. math:: f(x) + \frac\rho2 \Bigl(\Bigl\|h(x) + \frac\nu\rho\Bigr\|^2
+              + \Bigl\|\max\Bigl(g(x) + \frac\lambda\rho, 0\Bigr)\Bigr\|^2\Bigr)
+
+    within the bounds, by any solver of dini's for :class:`dini.Minimize`, and then sets :math:`\nu \leftarrow \nu +
+    \rho h(x)` and :math:`\lambda \leftarrow \max(\lambda + \rho g(x), 0)`. The weight :math:`\rho` becomes ten times
+    larger where violations have not fallen to a quarter. The first minimum is taken to two digits, each one after to
+    one more.
+
+    No matrix is made of the constraints, so that programs may be as large as the inner solver allows. The multipliers
+    of inactive constraints are exactly zero. The error is the largest relative one: a violation counts beside the terms
+    of its own constraint, :math:`(\sum_i (\partial_i c)^2 x_i^2)^{1/2}` (estimated by products with random vectors),
+    what is left of the forces beside the largest of them. Where the weight has grown and the violation alone is at a
+    minimum, the program is infeasible at least locally: ``Status.LOCALLY_INFEASIBLE``.
+
+    Parameters
+    ----------
+    solver
+        What solves for each minimum: a solver of :class:`dini.Minimize`, with bounds one that keeps them. Default:
+        :class:`dini.LBFGSB` with bounds, :class:`dini.LBFGS` without. Its ``rtol`` is set in each step.
+    weight
+        :math:`\rho` at the start, where objective and constraints are in units of the start.
+    rtol, atol, tol
+        See :class:`dini.Solver`.
+    max_steps
+        Limit on the number of minima.
+
+    References
+    ----------
+    Birgin and Martínez, "Practical augmented Lagrangian methods for constrained optimization", SIAM 2014. Nocedal and
+    Wright, "Numerical optimization", 2006, chapter 17.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> solution = dini.minimize(
+    ...     lambda x: x[0] + x[1], jnp.zeros(2), inequality=lambda x: x @ x - 2.0,
+    ...     solver=dini.AugmentedLagrangian(dini.BFGS()),
+    ... )
+    >>> print(solution.x.round(3), solution.multipliers.inequality.round(3))
+    [-1. -1.] 0.5
+    """
+
+    solver: Any = None
+    weight: Any = _START
+    max_steps: int = field(default=100, metadata={"static": True})
+
+    solves = (NonlinearProgram,)
+    composite = True
+    differentiable = False
+
+    def __post_init__(self, tol: Any) -> None:
+        self._check_settings(tol)
+        require_positive("AugmentedLagrangian's weight", self.weight)
+        if self.solver is None:
+            return
+        if not isinstance(self.solver, Solver) or isinstance(self.solver, Function):
+            raise TypeError(
+                "AugmentedLagrangian's solver must be a solver of dini's that takes steps, such as dini.LBFGS(): given "
+                f"{self.solver!r}."
+            )
+        if Minimize not in self.solver.solves:
+            raise TypeError(
+                f"AugmentedLagrangian's solver must be one for Minimize: given {self.solver.name}. Use LBFGS, LBFGSB, "
+                "Newton or ProjectedNewton."
+            )
+
+    def check(self, problem: Any, x: Tree) -> None:
+        """Raise unless the inner solver keeps the bounds, if there are any."""
+        super().check(problem, x)
+        if self.solver is not None and problem.bounded and not self.solver.composite:
+            raise TypeError(
+                f"AugmentedLagrangian's solver must keep the bounds of {problem.name}: {self.solver.name} cannot. Use "
+                "LBFGSB or ProjectedNewton."
+            )
+
+    def _inner(self, problem: Any) -> Solver:
+        """Return the solver of the minima."""
+        if self.solver is not None:
+            return self.solver
+        return LBFGSB() if problem.bounded else LBFGS()
+
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+        """Return the state before the first step, which takes the multipliers of the start."""
+        view = View(problem, x, args)
+        dtype = view.dtype
+        rows = Rows(view)
+        start = jnp.clip(view.start, view.lower, view.upper)
+        length = start_length(view).astype(dtype)
+        units = rows.units(start, jnp.where(length > 0, length, 1))
+        one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
+        y = rows.multipliers(x.dual) * units.objective / units.constraints
+        running, infinity = zero + Status.RUNNING, jnp.full((), jnp.inf, dtype)
+        rho = jnp.asarray(self.weight, dtype)
+        return State(infinity, running, units, y, rho, infinity, one * _FIRST, infinity, zero)
+
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+        """Minimize the augmented Lagrangian, and move the multipliers."""
+        view = View(problem, x, args)
+        rows, units, dtype = Rows(view), state.units, view.dtype
+        tol = threshold(self, x.primal).astype(dtype)
+        inner = self._inner(problem)
+        found = self._minimum(problem, inner, x.primal, args, state)
+        bad = (found.status == Status.DIVERGED) | (found.status == Status.NONFINITE)
+        primal = trees.where(bad, x.primal, found.x)
+
+        flat = view.flat(primal)
+        values = rows.values(flat) * units.weights()
+        c, y, rho = values[1:], state.y, state.rho
+        shifted = rows.pushed(c + y / rho)
+        moved = jnp.clip(rho * shifted, -_MOST, _MOST)
+        known = rows.measured(flat, moved, units)
+        # an inequality is as far from its end as its slack or its multiplier
+        gap = jnp.where(rows.equal, jnp.abs(c), jnp.abs(jnp.maximum(c, -y / rho)))
+        violation = jnp.max(gap, initial=0)
+        less = violation <= _ENOUGH * state.violation
+        fine = ~bad & (less | (violation <= 0.1 * tol))
+        heavier = jnp.minimum(rho * _GROWTH, jnp.maximum(_HEAVIEST, rho))
+        y = jnp.where(bad, state.y, moved)
+        rho_next = jnp.where(fine, rho, heavier)
+
+        error = jnp.where(bad, state.error, known.error)
+        done = error <= tol
+        level = (known.level <= _LEVEL) & (known.violation > jnp.maximum(100 * tol, 1e-6))
+        heavy = rho >= 1e4 * self.weight
+        gain = error < 0.5 * state.least
+        idle = jnp.where(gain | bad, 0, state.idle + 1)
+        status = jnp.where((idle >= _PATIENCE) | (bad & (rho >= _HEAVIEST)), Status.STALLED, Status.RUNNING)
+        status = jnp.where(bad & (rho >= _HEAVIEST), found.status, status)
+        status = jnp.where(level & heavy & ~bad & ~less, Status.LOCALLY_INFEASIBLE, status)
+        status = jnp.where(done, Status.RUNNING, status).astype(jnp.int32)
+        accuracy = jnp.where(bad, state.accuracy, jnp.maximum(_BETTER * state.accuracy, 0.1 * tol))
+        least = jnp.minimum(state.least, error)
+        tree = view.tree(flat / units.length, units, y, known.bounds)
+        new = State(error.astype(state.error.dtype), status, units, y, rho_next, violation, accuracy, least, idle)
+        return tree, new
+
+    def _minimum(self, problem: Any, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
+        """Minimize the augmented Lagrangian, as exactly as is asked for at this step."""
+        constraint = Box(*problem.bounds(x)) if problem.bounded else None
+        inside = x if constraint is None else constraint.project(x)
+        penalized = Minimize(Augmented(problem, state.units, state.y, state.rho), constraint)
+        inner = copy.copy(inner)  # its settings are numbers that are traced by now
+        object.__setattr__(inner, "rtol", state.accuracy.astype(trees.real_dtype(x)))
+        object.__setattr__(inner, "atol", None)
+        inner.check(penalized, inside)
+        return iterate(penalized, inner, inside, args)
+
+    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+        """Return whether the state can be one of these arguments: one that is done vouches for its own."""
+        tol = threshold(self, x.primal)
+        return (state.error > tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)

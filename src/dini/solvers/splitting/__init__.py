@@ -1,0 +1,1 @@
+"""What the operator splitting of quadratic programs is made of."""

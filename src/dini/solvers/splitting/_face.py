@@ -1,0 +1,137 @@
+"""The equations of the active rows of a large quadratic program: factorized on the host, or solved by MINRES."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ...checks.records import record
+from ...conditions._program import active_rows
+from ...linear import MINRES, ritz_values
+from ...linear._matrices import column_squares, diagonal
+from ...linear._protocol import Matvec, Structure
+from ...trees import Tree
+from ..interior._active_kkt import relative_size
+from ..interior._scaled_program import Scaled
+from ._face_on_host import on_host, solve_on_host
+
+#: the accuracy of one solve by MINRES, and how often what it leaves is solved for again
+_RTOL, _ROUNDS = 1e-8, 3
+_RTOL_SINGLE = 1e-4
+#: steps of MINRES at most, for each unknown and altogether
+_STEPS, _MOST = 10, 20_000
+#: what is left of a random right-hand side where the equations are taken for singular
+_SINGULAR = 1e-2
+#: a negative curvature beside the largest one, and the number of products that look for one
+_NEGATIVE, _LOOK = 1e-6, 30
+
+
+def _minres(size: int, dtype: Any, precondition: Any) -> MINRES:
+    rtol = _RTOL if dtype == jnp.float64 else _RTOL_SINGLE
+    return MINRES(rtol=rtol, max_steps=min(_STEPS * size + 100, _MOST), preconditioner=precondition)
+
+
+def _preconditioner(data: Scaled, active: jax.Array) -> Any:
+    """Return the inverse of the diagonal of the quadratic term with the squares of the rows, and of what is left."""
+    held = active.astype(data.offset.dtype)
+    first, n = data.matrix.shape[0], data.n
+    weights = held[:first]
+    bounds = sum((held[i : i + n] for i in data.ends[:-1]), jnp.zeros(n, held.dtype))
+    own = jnp.maximum(diagonal(data.quadratic), 0) + column_squares(data.matrix, weights) + bounds
+    own = jnp.where(own > 0, own, 1)
+    rows = jnp.concatenate([column_squares(data.matrix.T, 1 / own), *(1 / own for _ in data.signs)])
+    scales = jnp.concatenate([own, jnp.where(rows > 0, rows, 1)])
+    return lambda r: r / scales
+
+
+def on_face(data: Scaled, active: jax.Array, right: jax.Array) -> jax.Array:
+    """Solve the equations of the active rows once; rows that are not active are zero on both sides."""
+    if on_host(data):
+        return solve_on_host(data, active, right[:, None])[:, 0]
+    keep = jnp.concatenate([jnp.ones(data.n, bool), active])
+    matvec = lambda v: jnp.where(keep, data.product(jnp.where(keep, v, 0)), 0)
+    solver = _minres(right.size, right.dtype, _preconditioner(data, active))
+    top = trees.max_abs(right)
+    unit = jnp.where(top > 0, top, 1)
+    return unit * solver(matvec, jnp.where(keep, right, 0) / unit, "symmetric")[0]
+
+
+def _rounds(data: Scaled) -> int:
+    """Return how often what is left of the equations is solved for: a factorization has been refined already."""
+    return 2 if on_host(data) else _ROUNDS
+
+
+def face_point(data: Scaled, active: jax.Array, base: jax.Array) -> jax.Array:
+    """Return the point where the active rows hold with equality, from one nearby on."""
+    keep = jnp.concatenate([jnp.ones(data.n, bool), active])
+
+    def refine(_: Any, v: jax.Array) -> jax.Array:
+        left = jnp.where(keep, data.offset - data.product(v), 0)
+        return v + on_face(data, active, left)
+
+    return jax.lax.fori_loop(0, _rounds(data), refine, jnp.where(keep, base, 0))
+
+
+def concave(data: Scaled) -> jax.Array:
+    """Return whether a direction of negative curvature was found, by the values of Lanczos' method."""
+    values = ritz_values(lambda v: data.quadratic @ v, jnp.zeros(data.n, data.offset.dtype), _LOOK)
+    least = _NEGATIVE if values.dtype == jnp.float64 else _NEGATIVE**0.5
+    return values[0] < -least * jnp.max(jnp.abs(values))
+
+
+@record
+class FaceKKT:
+    """The linear system of the derivative at a point whose active rows are known.
+
+    Sparse matrices are factorized on the host; otherwise no matrix is made, and the solver is MINRES. What is left is
+    solved for again with the map that is to be solved. As a consistent system shows nothing of its singularity, one
+    with a random right-hand side is solved beside it.
+    """
+
+    data: Scaled
+    active: Any
+    singular: Any = None
+
+    @classmethod
+    def at(cls, problem: Any, x: Tree, data: Scaled) -> FaceKKT:
+        """Return the solver at a point, with the active rows of the problem's condition."""
+        held = active_rows(problem, x)
+        parts = [] if held.inequality is None else [held.inequality]
+        parts += [] if problem.upper is None else [held.upper]
+        parts += [] if problem.lower is None else [held.lower]
+        equalities = data.fixed[: data.fixed.size - sum(part.size for part in parts)]
+        active = jnp.concatenate([equalities, *parts])
+        # of two bounds that are one, the upper one is a row
+        return cls(data, active & data.used)
+
+    def prepared(self, matvec: Matvec, like: Tree) -> FaceKKT:
+        """Return the solver with what it knows of the system's singularity."""
+        del matvec, like
+        keep = jnp.concatenate([jnp.ones(self.data.n, bool), self.active])
+        probe = jnp.where(keep, trees.varied(self.data.offset), 0)
+        v = on_face(self.data, self.active, probe)
+        left = probe - jnp.where(keep, self.data.product(v), 0)
+        return FaceKKT(self.data, self.active, ~(trees.norm(left) <= _SINGULAR * trees.norm(probe)))
+
+    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution and whether the system looks singular."""
+        del structure
+
+        def refine(_: Any, w: Tree) -> Any:
+            left = trees.sub(b, matvec(w))
+            step = on_face(self.data, self.active, self.data.residual(left))
+            return trees.add(w, self.data.step(step, left, self.active))
+
+        w = jax.lax.fori_loop(0, _rounds(self.data), refine, trees.zeros_like(b))
+        return w, self.singular
+
+    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
+        """Return the size of a residual beside the right-hand side, in the program's units."""
+        return relative_size(self.data, left, b, w)
+
+    def accept(self, eps: float) -> float:
+        """Return the relative residual up to which a solution is believed."""
+        return eps**0.5

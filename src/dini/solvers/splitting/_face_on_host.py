@@ -1,0 +1,100 @@
+"""The equations of the active rows of a sparse quadratic program, factorized on the host by SuperLU through SciPy."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...linear._matrices import is_sparse
+from ..interior._scaled_program import Scaled
+
+#: what takes the place of zero on the diagonal, and how often what that changed is taken away
+_SOFT, _ROUNDS = 1e-10, 12
+
+
+def on_host(data: Scaled) -> bool:
+    """Return whether the matrices are sparse, so that the host can factorize their elements."""
+    return is_sparse(data.quadratic) and is_sparse(data.matrix)
+
+
+def solve_on_host(data: Scaled, active: jax.Array, right: jax.Array) -> jax.Array:
+    """Solve the equations of the active rows for some columns; rows that are not active are zero on both sides.
+
+    They are factorized in float64, regularized by a small number on the diagonal, whose effect refinement takes away:
+    where rows depend on one another, one of the solutions is found.
+    """
+    dtype = np.dtype(right.dtype)
+    # as bits: a callback runs in a thread of its own, where JAX may take the numbers for float32
+    bits = lambda v: jax.lax.bitcast_convert_type(v, jnp.uint32)
+    parts = bits(data.quadratic.data), data.quadratic.indices, bits(data.matrix.data), data.matrix.indices
+    run = functools.partial(_solved, data.n, data.matrix.shape[0], tuple(data.signs), dtype)
+    out = jax.ShapeDtypeStruct(bits(right).shape, jnp.uint32)
+    found = jax.pure_callback(run, out, *parts, active, bits(right), vmap_method="sequential")
+    return jax.lax.bitcast_convert_type(found, right.dtype)
+
+
+def _solved(n: int, first: int, signs: tuple[int, ...], dtype: np.dtype, *given: Any) -> np.ndarray:
+    def floats(bits: Any) -> np.ndarray:
+        array = np.ascontiguousarray(bits).view(dtype)
+        return (array[..., 0] if dtype.itemsize > 4 else array).astype(np.float64)
+
+    q, at_q, c, at_c, active, b = map(np.asarray, given)
+    right = floats(b)
+    keep = np.concatenate([np.ones(n, bool), active])
+    found = np.zeros_like(right)
+    system = _system(n, first, signs, keep, (floats(q), at_q), (floats(c), at_c))
+    found[keep] = _refined(system, n, right[keep])
+    found = found.astype(dtype)
+    return np.ascontiguousarray(found)[..., None].view(np.uint32) if dtype.itemsize > 4 else found.view(np.uint32)
+
+
+def _system(
+    n: int, first: int, signs: tuple[int, ...], keep: np.ndarray, quadratic: tuple[Any, Any], matrix: tuple[Any, Any]
+) -> Any:
+    """Return the matrix of the active rows."""
+    sparse = importlib.import_module("scipy.sparse")
+    place = np.cumsum(keep) - 1
+    (q, at_q), (c, at_c) = quadratic, matrix
+    inside = (at_q < n).all(1)
+    rows, columns, values = [at_q[inside, 0]], [at_q[inside, 1]], [q[inside]]
+    inside = (at_c[:, 0] < first) & (at_c[:, 1] < n)
+    at_c, c = at_c[inside], c[inside]
+    held = keep[n + at_c[:, 0]]
+    sides = [(n + at_c[held, 0], at_c[held, 1], c[held])]
+    for i, sign in enumerate(signs):
+        start = n + first + i * n
+        own = np.flatnonzero(keep[start : start + n])
+        sides.append((start + own, own, np.full(own.size, float(sign))))
+    for row, column, value in sides:
+        rows += [place[row], place[column]]
+        columns += [place[column], place[row]]
+        values += [value, value]
+    size = int(keep.sum())
+    entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+    return sparse.csc_matrix(entries, (size, size))
+
+
+def _refined(system: Any, n: int, right: np.ndarray) -> np.ndarray:
+    """Return the solution for some columns, as good as refinement makes it."""
+    sparse, linalg = map(importlib.import_module, ("scipy.sparse", "scipy.sparse.linalg"))
+    if not np.isfinite(system.data).all() or not np.isfinite(right).all():
+        return np.full_like(right, np.nan)
+    soft = np.full(system.shape[0], -_SOFT)
+    soft[:n] = _SOFT
+    factor = linalg.splu((system + sparse.diags(soft)).tocsc())
+    found, left = np.zeros_like(right), right
+    for _ in range(_ROUNDS):
+        better = found + factor.solve(left)
+        rest = right - system @ better
+        if not np.abs(rest).max(initial=0) < np.abs(left).max(initial=0):
+            break
+        done = np.abs(rest).max(initial=0) > 0.5 * np.abs(left).max(initial=0)
+        found, left = better, rest
+        if done:
+            break
+    return found
