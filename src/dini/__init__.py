@@ -84,7 +84,7 @@ from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
 
 if TYPE_CHECKING:
-    from . import certified, losses, perturbed, testing
+    from . import bilevel, certified, losses, perturbed, testing
 
 __version__ = "0.1.0"
 
@@ -159,6 +159,7 @@ __all__ = [
     "Unrolled",
     "VariableProjection",
     "batch_solve",
+    "bilevel",
     "certified",
     "conditions",
     "custom_fixed_point",
@@ -184,7 +185,7 @@ __all__ = [
 ]
 
 #: modules that nothing else here needs, which are imported when somebody names them
-_LATE = ("certified", "losses", "perturbed", "testing")
+_LATE = ("bilevel", "certified", "losses", "perturbed", "testing")
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 

@@ -38,6 +38,7 @@ FLOORS = [
     (("batches", "iterators"), "the road for batches of problems and for streams of data"),
     (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
     (("convex", "verbs"), "the doors to the road; that of quadratic programs is `convex`"),
+    (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 
