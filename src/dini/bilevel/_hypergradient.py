@@ -23,6 +23,7 @@ from ..functions.traces import untraced
 from ..linear import CG, DENSE_LIMIT, GMRES, Auto
 from ..linear._krylov import closed_solver
 from ..problems._base import Problem
+from ..reports import KEEP, forget, policy, reviewed
 from ..solution import Solution
 from ..solve import as_solver, solve
 from ..status import OnFailure, Status, check_on_failure
@@ -107,7 +108,7 @@ def value_and_hypergradient(
     theta
         The outer unknown, a tree of real arrays.
     x
-        Where the inner solver starts, if there is no ``state``.
+        Where the inner solver starts, if there is no ``state``; of a program, a pair like ``problem.start()``.
     outer_args, inner_args
         Data, which have no derivative.
     solver
@@ -170,14 +171,14 @@ def value_and_hypergradient(
         x = _started(state, x)
     check_outer("outer", outer, x, theta, *outer_args)
     chosen = _DEFAULT if solver is None else as_solver(solver)
-    task = _Task(as_function(outer, "outer"), inner, chosen, differentiation, tuple(outer_args), tuple(inner_args))
+    task = Task(as_function(outer, "outer"), inner, chosen, differentiation, tuple(outer_args), tuple(inner_args))
     given = (task, theta, x, state)
     if not untraced() or not all_arrays(given) or on_failure == "warn":
-        return _evaluate(*given, certify, on_failure)
+        return evaluate(*given, certify, on_failure)
     found = _compiled(*given, certify, "ignore" if on_failure == "ignore" else "nan")
     sound = int(found.solution.status) in _SOUND and bool(trees.all_finite(found.gradient))
     # of a failure, the evaluation that is not compiled says what it was
-    return found if sound or on_failure != "raise" else _evaluate(*given, certify, on_failure)
+    return found if sound or on_failure != "raise" else evaluate(*given, certify, on_failure)
 
 
 _DEFAULT = Default()
@@ -194,7 +195,7 @@ def _started(state: Warm, x: Tree) -> Any:
 
 
 @record
-class _Task:
+class Task:
     """What is evaluated."""
 
     outer: Any
@@ -239,8 +240,8 @@ class _Task:
         return linearize(x, parameters(leaves)), Parameters(leaves, parameters)
 
 
-def _evaluate(
-    task: _Task, theta: Tree, x: Tree, state: Warm | None, certify: bool, on_failure: OnFailure
+def evaluate(
+    task: Task, theta: Tree, x: Tree, state: Warm | None, certify: bool, on_failure: OnFailure
 ) -> Hypergradient:
     """Evaluate: by the adjoint system in the mode ``Implicit``, and through the solve in others."""
     mode = task.mode
@@ -255,8 +256,13 @@ def _evaluate(
         gradient = guarded(gradient, certificate, on_failure, task.name(theta))
     else:
         value, (v, direct) = jax.value_and_grad(task.value, argnums=(0, 1))(solution.x, theta)
-        forward = lambda b: solve_real(at, b, linear_solver, on_failure, task.name(theta))
+        # outside of jit a failure is raised here, not by the program of the linear solve
+        kept = policy(on_failure, theta, x, state) if untraced() else on_failure
+        forward = lambda b: solve_real(at, b, linear_solver, kept, task.name(theta))
+        if kept == KEEP:
+            forget()
         adjoint = trees.neg(jax.linear_transpose(forward, v)(v)[0])
+        adjoint = reviewed(adjoint) if kept == KEEP else adjoint
         pull = jax.vjp(parameters.apply(at, solution.x), parameters.moving)[1]
         gradient, certificate = trees.add(jax.tree.leaves(direct), pull(adjoint)[0]), None
     gradient = jax.tree.unflatten(jax.tree.structure(theta), gradient)
@@ -264,10 +270,10 @@ def _evaluate(
     return Hypergradient(value, gradient, Warm(solution.x, adjoint), solution, certificate)
 
 
-_compiled = jax.jit(_evaluate, static_argnums=(4, 5))
+_compiled = jax.jit(evaluate, static_argnums=(4, 5))
 
 
-def _through(task: _Task, theta: Tree, x: Tree, certify: bool, on_failure: OnFailure) -> Hypergradient:
+def _through(task: Task, theta: Tree, x: Tree, certify: bool, on_failure: OnFailure) -> Hypergradient:
     """Return the gradient that a mode makes, and what the adjoint system says of it."""
 
     def run(theta: Tree) -> Any:
@@ -285,7 +291,7 @@ def _through(task: _Task, theta: Tree, x: Tree, certify: bool, on_failure: OnFai
 
 
 def _certified(
-    task: _Task, theta: Tree, at: Linearization, parameters: Parameters, linear_solver: Any, given: Any = None
+    task: Task, theta: Tree, at: Linearization, parameters: Parameters, linear_solver: Any, given: Any = None
 ) -> tuple[Any, list[Any], Certificate]:
     """Return the adjoint, the gradient's leaves (or those that are given), and their certificate."""
     structure = jax.tree.structure(theta)
