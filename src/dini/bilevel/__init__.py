@@ -2,6 +2,7 @@
 
 from ._adjoints import LinearSGD, Plane, RandomTerm
 from ._batches import Batch, Batches
+from ._criteria import k_fold, leave_one_out, sure
 from ._estimators import SAGA, SGD, SPIDER, STORM, Estimator
 from ._first_order import BOME, F2SA
 from ._hoag import HOAG
@@ -40,5 +41,8 @@ __all__ = [
     "Stochastic",
     "SubBiO",
     "Warm",
+    "k_fold",
+    "leave_one_out",
+    "sure",
     "value_and_hypergradient",
 ]

@@ -1,7 +1,7 @@
-"""How a step of a bilevel method moves its adjoint towards the solution of the adjoint system.
+r"""How a step of a bilevel method moves its adjoint towards the solution of the adjoint system.
 
-The adjoint solves :math:`H v = -\\nabla_1 f` with :math:`H = \\nabla_{11}^2 g`. Each method is given the direction
-:math:`D_v = H v + \\nabla_1 f` and products with ``H`` on batches.
+The adjoint solves :math:`H v = -\nabla_1 f` with :math:`H = \nabla_{11}^2 g`. Each method is given the direction
+:math:`D_v = H v + \nabla_1 f` and products with ``H`` on batches.
 """
 
 from __future__ import annotations

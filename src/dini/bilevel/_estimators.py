@@ -74,9 +74,8 @@ def _require_numbered(name: str, *batches: Any) -> None:
     for which, batch in zip(("outer", "inner"), batches, strict=True):
         if batch is not None and not isinstance(batch, Batch):
             raise TypeError(
-                f"{name} needs numbered batches, since it remembers each: give dini.bilevel.Batches(data, size)[number] "
-                f"or .draw(key) as the {which} batch, or None for an objective without batches. Given "
-                f"{trees.describe(batch)}."
+                f"{name} needs numbered batches, since it remembers each: give those of dini.bilevel.Batches(data, size) "
+                f"as the {which} batch, or None for an objective without batches. Given {trees.describe(batch)}."
             )
 
 

@@ -48,8 +48,8 @@ class F2SA(Method):
     .. math::
         \begin{aligned}
         \nabla h &\approx \lambda\,(\nabla \ell_\nu - \nabla \ell_0) =
-            \nabla_2 f(x_\nu, \theta) + \lambda\,(\nabla_2 g(x_\nu, \theta) - \nabla_2 g(x_0, \theta)), && \text{order 1}\\
-        \nabla h &\approx \tfrac{\lambda}{2}\,(\nabla \ell_\nu - \nabla \ell_{-\nu}), && \text{order 2}
+            \nabla_2 f(x_\nu, \theta) + \lambda\,(\nabla_2 g(x_\nu, \theta) - \nabla_2 g(x_0, \theta)), && (1) \\
+        \nabla h &\approx \tfrac{\lambda}{2}\,(\nabla \ell_\nu - \nabla \ell_{-\nu}), && (2)
         \end{aligned}
 
     whose errors are of the first and of the second order in :math:`1/\lambda`. The minima are followed by
@@ -208,9 +208,8 @@ class BOME(Method):
         if not isinstance(self.problem, Bilevel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"problem must be a dini.bilevel.Bilevel: given {type(self.problem).__name__}.")
         if getattr(self.problem.inner, "composite", False):
-            raise ValueError(
-                f"BOME takes an inner problem without constraint and penalty: given {self.problem.inner.name}."
-            )
+            name = self.problem.inner.name
+            raise ValueError(f"BOME takes an inner problem without constraint and penalty: given {name}.")
         object.__setattr__(self, "inner_step", as_rule("inner_step", self.inner_step))
         sized = self.problem.penalty is not None
         object.__setattr__(self, "outer_step", as_rule("outer_step", self.outer_step, sized=sized))

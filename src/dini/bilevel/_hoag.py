@@ -55,6 +55,8 @@ class HOAG(Method):
     tolerance
         :math:`\varepsilon_k`, a number or a function of the step's number, relative. Default: :math:`0.1 \cdot 0.9^k`,
         down to the square root of the unit roundoff.
+    differentiation
+        A mode. Another one than :class:`dini.Implicit` ends where its own gradient vanishes.
     constraint
         A set of :mod:`dini.sets`, onto which ``theta`` is projected.
 
@@ -84,6 +86,7 @@ class HOAG(Method):
     solver: Any = field(default_factory=LBFGS)
     outer_step: Any = None
     tolerance: Any = _shrinking
+    differentiation: Any = field(default_factory=Implicit)
     constraint: Any = None
 
     def __post_init__(self) -> None:
@@ -135,7 +138,7 @@ class HOAG(Method):
         open_rtol = isinstance(solver, Solver) and solver.rtol is None and solver.atol is None
         if open_rtol:
             solver = dataclasses.replace(solver, rtol=rtol)
-        task = Task(self.outer, self.inner, solver, Implicit(), _data(outer), _data(inner))
+        task = Task(self.outer, self.inner, solver, self.differentiation, _data(outer), _data(inner))
         return evaluate(task, theta, state.x, Warm(state.x, state.v), False, "ignore")
 
     def _projected(self, theta: Tree) -> Any:

@@ -50,7 +50,7 @@ class State(NamedTuple):
 
 
 class Method:
-    """Base of the bilevel methods: settings with ``init`` and ``step``; subclasses stand under the decorator ``record``.
+    """Base of the bilevel methods: settings with ``init`` and ``step``, under the decorator ``record``.
 
     A subclass has a field ``problem`` and defines ``_remembered``, ``_advance`` and ``batches``.
     """

@@ -1,7 +1,7 @@
-"""Named stochastic bilevel methods: settings of :class:`Stochastic`, each with its update and its source.
+r"""Named stochastic bilevel methods: settings of :class:`Stochastic`, each with its update and its source.
 
-Symbols are those of :class:`Bilevel`: the unknowns :math:`x` and :math:`\\theta`, the adjoint :math:`v`, and the
-directions :math:`D_x, D_v, D_\\theta`; a hat is an estimate on batches.
+Symbols are those of :class:`Bilevel`: the unknowns :math:`x` and :math:`\theta`, the adjoint :math:`v`, and the
+directions :math:`D_x, D_v, D_\theta`; a hat is an estimate on batches.
 """
 
 from __future__ import annotations

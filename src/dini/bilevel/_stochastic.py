@@ -17,7 +17,7 @@ from ._batches import part
 from ._estimators import SGD, Estimator, Terms
 from ._loop import Method, State
 from ._problem import Bilevel, Point
-from ._rules import as_rule
+from ._rules import Transformation, as_rule
 
 _ALL = ("x", "v", "theta")
 
@@ -105,21 +105,21 @@ class Stochastic(Method):
         set_rule("inner_step", as_rule("inner_step", self.inner_step, sized=composite))
         penalized = self.problem.penalty is not None
         set_rule("outer_step", as_rule("outer_step", self.outer_step, sized=penalized))
-        if composite and self.adjoint_step is not None:
+        own = self.adjoint_step is not None and self.adjoint_step is not self.inner_step
+        if composite and own:
             raise ValueError(
                 f"The adjoint of {inner.name} takes steps of the inner length, since both belong to one proximal map: "
                 "leave adjoint_step out."
             )
-        own = self.adjoint_step is not None
         set_rule("adjoint_step", as_rule("adjoint_step", self.adjoint_step if own else self.inner_step))
         if composite and not isinstance(self.adjoint, LinearSGD):
             raise ValueError(
-                f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given {inner.name} "
-                "with a constraint or penalty. Use LinearSGD()."
+                f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given "
+                f"{inner.name} with a constraint or penalty. Use LinearSGD()."
             )
         if not hasattr(self.adjoint, "run"):
             raise TypeError(f"adjoint must be LinearSGD(), RandomTerm() or Plane(): given {self.adjoint!r}.")
-        if not isinstance(self.adjoint, LinearSGD) and not hasattr(self.adjoint_step, "value"):
+        if not isinstance(self.adjoint, LinearSGD) and isinstance(self.adjoint_step, Transformation):
             raise ValueError(
                 f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
             )
