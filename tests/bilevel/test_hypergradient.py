@@ -116,7 +116,7 @@ def test_a_bad_lane_is_marked_and_the_others_are_not():
         found = value_and_hypergradient(target, inner, theta, jnp.zeros(2), solver=dini.Newton())
         return found.gradient, found.solution.status
 
-    gradient, status = lanes(np.array([2.0, -1.0, 0.0, 4.0]))
+    gradient, status = map(np.asarray, lanes(np.array([2.0, -1.0, 0.0, 4.0])))
     np.testing.assert_allclose(gradient[[0, 3]], -4 / np.array([8.0, 64.0]), rtol=1e-10)
     assert np.isnan(gradient[2])
     assert status[2] != dini.Status.CONVERGED

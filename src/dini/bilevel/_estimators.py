@@ -74,7 +74,7 @@ def _require_numbered(name: str, *batches: Any) -> None:
     for which, batch in zip(("outer", "inner"), batches, strict=True):
         if batch is not None and not isinstance(batch, Batch):
             raise TypeError(
-                f"{name} needs numbered batches, since it remembers each: give those of dini.bilevel.Batches(data, size) "
+                f"{name} remembers each batch, and needs numbered ones: give those of dini.bilevel.Batches(data, size) "
                 f"as the {which} batch, or None for an objective without batches. Given {trees.describe(batch)}."
             )
 

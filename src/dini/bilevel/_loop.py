@@ -13,7 +13,7 @@ from ..functions import all_arrays
 from ..functions.traces import untraced
 from ..status import Status
 from ..trees import Tree
-from ._batches import Batches
+from ._batches import Batches, part
 from ._checks import require_real
 from ._problem import Bilevel
 
@@ -60,7 +60,7 @@ class Method:
     def init(self, theta: Tree, x: Tree, outer_batch: Any = None, inner_batch: Any = None) -> State:
         """Return the state before the first step; batches show the shapes, or what is remembered of all of them."""
         theta, x = require_real("theta", theta), require_real("x", x)
-        self.problem.check(x, theta, outer_batch, inner_batch)
+        self.problem.check(x, theta, part(outer_batch, 0), part(inner_batch, 0))
         return self._started(theta, x, outer_batch, inner_batch)
 
     def _started(self, theta: Tree, x: Tree, outer_batch: Any, inner_batch: Any) -> State:
