@@ -91,7 +91,7 @@ from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
 
 if TYPE_CHECKING:
-    from . import certified, losses, perturbed, testing
+    from . import bilevel, certified, losses, perturbed, testing
 
 __version__ = "0.1.0"
 
@@ -173,6 +173,7 @@ __all__ = [
     "Unrolled",
     "VariableProjection",
     "batch_solve",
+    "bilevel",
     "certified",
     "conditions",
     "cone_program",
@@ -200,7 +201,7 @@ __all__ = [
 ]
 
 #: modules that nothing else here needs, which are imported when somebody names them
-_LATE = ("certified", "losses", "perturbed", "testing")
+_LATE = ("bilevel", "certified", "losses", "perturbed", "testing")
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 

@@ -39,6 +39,7 @@ FLOORS = [
     (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
     (("conic", "convex", "verbs"), "the doors to the road; those of programs are `convex` (quadratic) and `conic`"),
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
+    (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 

@@ -1,0 +1,48 @@
+"""Bilevel problems: an outer objective at the solution of an inner problem."""
+
+from ._adjoints import LinearSGD, Plane, RandomTerm
+from ._batches import Batch, Batches
+from ._criteria import k_fold, leave_one_out, sure
+from ._estimators import SAGA, SGD, SPIDER, STORM, Estimator
+from ._first_order import BOME, F2SA
+from ._hoag import HOAG
+from ._hypergradient import Hypergradient, Warm, value_and_hypergradient
+from ._loop import Method, State
+from ._presets import FSLA, MASOBA, SABA, SOBA, SRBA, TTSA, AmIGO, StocBiO, SubBiO
+from ._problem import Bilevel
+from ._stochastic import Stochastic
+
+__all__ = [
+    "BOME",
+    "F2SA",
+    "FSLA",
+    "HOAG",
+    "MASOBA",
+    "SABA",
+    "SAGA",
+    "SGD",
+    "SOBA",
+    "SPIDER",
+    "SRBA",
+    "STORM",
+    "TTSA",
+    "AmIGO",
+    "Batch",
+    "Batches",
+    "Bilevel",
+    "Estimator",
+    "Hypergradient",
+    "LinearSGD",
+    "Method",
+    "Plane",
+    "RandomTerm",
+    "State",
+    "StocBiO",
+    "Stochastic",
+    "SubBiO",
+    "Warm",
+    "k_fold",
+    "leave_one_out",
+    "sure",
+    "value_and_hypergradient",
+]

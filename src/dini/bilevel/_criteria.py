@@ -1,0 +1,226 @@
+"""Criteria by which hyperparameters are chosen: cross-validation, and what is known in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import trees
+from ..checks.hints import explained
+from ..checks.settings import require_count
+from ..defaults import Default
+from ..differentiation import Differentiation, Implicit
+from ..functions import as_function
+from ..solve import as_solver, solve
+from ..status import OnFailure, check_on_failure
+from ..trees import Tree
+from ..trees.products import dot
+from ._checks import require_real
+
+_IMPLICIT, _DEFAULT = Implicit(), Default()
+
+
+@explained
+def k_fold(
+    loss: Callable[..., Any],
+    inner: Any,
+    theta: Tree,
+    x: Tree,
+    data: Tree,
+    *,
+    folds: int = 5,
+    solver: Any = None,
+    differentiation: Differentiation = _IMPLICIT,
+    on_failure: OnFailure = "raise",
+) -> jax.Array:
+    r"""Return the mean loss of cross-validation, a differentiable function of hyperparameters.
+
+    .. math:: h(\theta) = \frac1n \sum_{k=1}^K |V_k|\, \ell(x_k(\theta), \theta, V_k), \qquad
+              x_k(\theta) \text{ solves the inner problem on all samples but } V_k .
+
+    The samples are split in their order into ``folds`` parts, whose sizes differ by one at most; shuffle them before if
+    their order means something. Folds of one size are fitted in one ``vmap``.
+
+    Parameters
+    ----------
+    loss
+        ``loss(x, theta, samples)``: the mean over the samples, one real number.
+    inner
+        A problem of dini's whose functions take ``(x, theta, samples)``, or a function of ``theta`` that returns one
+        whose functions take ``(x, samples)``.
+    theta
+        The hyperparameters.
+    x
+        Where the solver starts in each fold.
+    data
+        A tree of arrays with a leading axis of the samples.
+    folds
+        :math:`K \ge 2`.
+    solver, differentiation, on_failure
+        As in :func:`dini.solve`. Where a fold fails the value and its derivative are NaN, but with
+        ``"ignore"``.
+
+    Returns
+    -------
+    jax.Array
+        One number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For data without one leading axis, and fewer samples than folds.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> X, y = jnp.eye(6), jnp.ones(6)
+    >>> mean = lambda w, t, d: jnp.mean((d - w) ** 2) + jnp.exp(t) * w**2
+    >>> loss = lambda w, t, d: jnp.mean((d - w) ** 2)
+    >>> score = lambda t: dini.bilevel.k_fold(loss, dini.Minimize(mean), t, 0.0, jnp.arange(6.0), folds=3)
+    >>> print(score(-9.0).round(3), jax.grad(score)(-9.0).round(4))
+    6.25 -0.0005
+    """
+    require_count("k_fold's folds", folds, 2)
+    check_on_failure(on_failure)
+    theta, x = require_real("theta", theta), require_real("x", x)
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
+    if len(lengths) != 1 or lengths == {()}:
+        given = trees.describe(data)
+        raise TypeError(f"k_fold's data must be arrays with one leading axis, that of the samples: given {given}.")
+    (samples,) = lengths.pop()
+    if samples < folds:
+        raise ValueError(f"k_fold needs a sample for each fold: given {samples} samples and folds={folds}.")
+    chosen = _DEFAULT if solver is None else as_solver(solver)
+    loss = as_function(loss, "loss")
+    policy: Any = "ignore" if on_failure == "ignore" else "nan"
+
+    def fold(left: Any, kept: Any) -> Any:
+        pick = lambda rows: jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
+        problem, args = (inner(theta), ()) if not hasattr(inner, "condition") else (inner, (theta,))
+        how: dict[str, Any] = {"differentiation": differentiation, "on_failure": policy}
+        solution = solve(problem, chosen, x, *args, pick(kept), **how)
+        value = loss(solution.x, theta, pick(left))
+        return value if policy == "ignore" else jnp.where(solution.status == 0, value, jnp.nan)
+
+    parts = np.array_split(np.arange(samples), folds)
+    total: Any = 0.0
+    for size in sorted({part.size for part in parts}):
+        left = np.stack([part for part in parts if part.size == size])
+        kept = np.stack([np.setdiff1d(np.arange(samples), rows) for rows in left])
+        total = total + size * jnp.sum(jax.vmap(fold)(left, kept))
+    return total / samples
+
+
+def _smoother(X: Any, y: Any, penalty: Any) -> tuple[Any, Any, Any]:
+    r"""Return the residual :math:`y - S y` of a ridge regression and the diagonal of ``S``."""
+    X, y, penalty = jnp.asarray(X), jnp.asarray(y), jnp.asarray(penalty)
+    if X.ndim != 2 or y.shape != X.shape[:1] or penalty.shape not in ((), X.shape[1:]):
+        raise ValueError(
+            "The criteria of a ridge regression take X of shape (n, p), y of shape (n,) and penalty of shape () or "
+            f"(p,): given {X.shape}, {y.shape} and {penalty.shape}."
+        )
+    penalty = jnp.broadcast_to(penalty, X.shape[1:])
+    if X.shape[1] <= X.shape[0]:
+        factor = jnp.linalg.cholesky(dot(X.T, X) + jnp.diag(penalty))
+        half = jax.scipy.linalg.solve_triangular(factor, X.T, lower=True)
+        fitted, diagonal = dot(half.T, dot(half, y)), jnp.sum(half**2, axis=0)
+    else:
+        # by the dual: S = I - (I + X P^-1 X^T)^-1
+        kernel = dot(X / penalty[None], X.T)
+        inverse = jnp.linalg.inv(jnp.eye(X.shape[0], dtype=kernel.dtype) + kernel)
+        fitted, diagonal = y - dot(inverse, y), 1 - jnp.diagonal(inverse)
+    return y - fitted, diagonal, y
+
+
+def leave_one_out(X: Any, y: Any, penalty: Any) -> jax.Array:
+    r"""Return the mean squared error of leave-one-out cross-validation of a ridge regression, in closed form.
+
+    The regression minimizes :math:`\tfrac12 \|X w - y\|^2 + \tfrac12 \sum_j \lambda_j w_j^2`. Its fit is :math:`S y`
+    with :math:`S = X (X^\top X + \Lambda)^{-1} X^\top`, and without sample ``i`` its error there is :math:`(y_i - (S
+    y)_i) / (1 - S_{ii})`. So
+
+    .. math:: h(\lambda) = \frac1n \sum_i \Bigl(\frac{y_i - (S y)_i}{1 - S_{ii}}\Bigr)^2 .
+
+    Parameters
+    ----------
+    X
+        Of shape ``(n, p)``.
+    y
+        Of shape ``(n,)``.
+    penalty
+        :math:`\lambda`, a number or of shape ``(p,)``; positive: pass ``jnp.exp(theta)``.
+
+    Returns
+    -------
+    jax.Array
+        One number, a differentiable function of all three; NaN where the fit interpolates a sample or the penalty is
+        so small that the matrix is singular.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit.
+
+    References
+    ----------
+    Allen, "The relationship between variable selection and data augmentation and a method for prediction",
+    Technometrics 1974.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> X, y = jnp.array([[1.0], [2.0], [3.0]]), jnp.array([1.0, 2.0, 4.0])
+    >>> print(dini.bilevel.leave_one_out(X, y, jnp.exp(-2.0)).round(3))
+    0.51
+    """
+    residual, diagonal, _ = _smoother(X, y, penalty)
+    rest = 1 - diagonal
+    # what is left of one minus one is rounding
+    rest = jnp.where(rest > 4 * rest.size * jnp.finfo(rest.dtype).eps, rest, jnp.nan)
+    return jnp.mean((residual / rest) ** 2)
+
+
+def sure(X: Any, y: Any, penalty: Any, noise: Any) -> jax.Array:
+    r"""Return Stein's unbiased estimate of the risk of a ridge regression, in closed form.
+
+    For :math:`y = \mu + \varepsilon` with noise of standard deviation :math:`\sigma`, the mean of
+
+    .. math:: h(\lambda) = \frac1n \bigl(\|y - S y\|^2 - n \sigma^2 + 2 \sigma^2 \operatorname{tr} S\bigr)
+
+    is the mean of :math:`\tfrac1n \|S y - \mu\|^2`, with ``S`` as in :func:`leave_one_out`.
+
+    Parameters
+    ----------
+    X, y, penalty
+        As in :func:`leave_one_out`.
+    noise
+        :math:`\sigma`.
+
+    Returns
+    -------
+    jax.Array
+        One number, a differentiable function of all four.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit.
+
+    References
+    ----------
+    Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 1981.
+
+    Examples
+    --------
+    >>> import dini, jax.numpy as jnp
+    >>> X, y = jnp.array([[1.0], [2.0], [3.0]]), jnp.array([1.0, 2.0, 4.0])
+    >>> print(dini.bilevel.sure(X, y, 1.0, 0.5).round(3))
+    0.055
+    """
+    residual, diagonal, y = _smoother(X, y, penalty)
+    noise = jnp.asarray(noise, y.dtype)
+    return jnp.mean(residual**2) - noise**2 + 2 * noise**2 * jnp.sum(diagonal) / y.size

@@ -1,0 +1,89 @@
+"""Criteria: closed forms against refits and random noise, folds against a loop, gradients against differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import bilevel
+
+rng = np.random.default_rng(1)
+
+
+def refits(X, y, penalty):
+    errors = []
+    for i in range(y.size):
+        rest = np.arange(y.size) != i
+        w = np.linalg.solve(X[rest].T @ X[rest] + np.diag(penalty), X[rest].T @ y[rest])
+        errors.append(y[i] - X[i] @ w)
+    return np.mean(np.square(errors))
+
+
+@pytest.mark.parametrize("shape", [(12, 4), (6, 9)])
+def test_leave_one_out_is_that_of_refits(shape):
+    X, y, theta = rng.standard_normal(shape), rng.standard_normal(shape[0]), rng.standard_normal(shape[1])
+    value, gradient = jax.value_and_grad(lambda t: bilevel.leave_one_out(X, y, jnp.exp(t)))(theta)
+    np.testing.assert_allclose(value, refits(X, y, np.exp(theta)), rtol=1e-9)
+    step = 1e-5 * np.eye(shape[1])
+    slopes = [(refits(X, y, np.exp(theta + e)) - refits(X, y, np.exp(theta - e))) / 2e-5 for e in step]
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_leave_one_out_has_the_units_of_its_data(scale):
+    X, y = rng.standard_normal((12, 4)), rng.standard_normal(12)
+    scaled = bilevel.leave_one_out(scale * X, scale * y, scale**2 * np.ones(4))
+    np.testing.assert_allclose(scaled, scale**2 * refits(X, y, np.ones(4)), rtol=1e-9)
+
+
+def test_a_fit_that_interpolates_has_no_leave_one_out():
+    assert np.isnan(bilevel.leave_one_out(np.eye(3), np.ones(3), 0.0))
+    assert np.isnan(bilevel.leave_one_out(np.ones((3, 2)), np.ones(3), 0.0))
+
+
+def test_sure_is_the_risk_in_the_mean():
+    X, mean, sigma, penalty = rng.standard_normal((10, 3)), rng.standard_normal(10), 0.7, np.array([0.5, 2.0, 1.0])
+    Y = mean + sigma * rng.standard_normal((20000, 10))
+    S = X @ np.linalg.solve(X.T @ X + np.diag(penalty), X.T)
+    risk = np.mean((Y @ S.T - mean) ** 2, axis=1)
+    estimate = jax.jit(jax.vmap(lambda y: bilevel.sure(X, y, penalty, sigma)))(Y)
+    gap = estimate - risk
+    assert abs(np.mean(gap)) < 4 * np.std(gap) / np.sqrt(20000)
+    assert np.std(gap) / np.sqrt(20000) < 0.01 * np.mean(risk)
+
+
+@pytest.mark.parametrize("folds", [3, 4])
+def test_folds_are_those_of_a_loop(folds):
+    X, y = rng.standard_normal((15, 3)), rng.standard_normal(15)
+    theta = np.array([0.1, -0.5, 0.4])
+
+    def ridge(w, theta, data):
+        return 0.5 * jnp.sum((data[0] @ w - data[1]) ** 2) + 0.5 * jnp.sum(jnp.exp(theta) * w**2)
+
+    loss = lambda w, theta, data: jnp.mean((data[0] @ w - data[1]) ** 2)
+    how = {"folds": folds, "solver": dini.Newton()}
+    score = jax.jit(lambda t: bilevel.k_fold(loss, dini.Minimize(ridge), t, np.zeros(3), (X, y), **how))
+
+    def by_loop(theta):
+        total = 0
+        for left in np.array_split(np.arange(15), folds):
+            kept = np.setdiff1d(np.arange(15), left)
+            w = np.linalg.solve(X[kept].T @ X[kept] + np.diag(np.exp(theta)), X[kept].T @ y[kept])
+            total += np.sum((X[left] @ w - y[left]) ** 2)
+        return total / 15
+
+    np.testing.assert_allclose(score(theta), by_loop(theta), rtol=1e-9)
+    slopes = [(by_loop(theta + e) - by_loop(theta - e)) / 2e-5 for e in 1e-5 * np.eye(3)]
+    np.testing.assert_allclose(jax.grad(score)(theta), slopes, rtol=1e-6)
+
+
+def test_doors():
+    fit = dini.Minimize(lambda w, t, d: jnp.sum(w**2))
+    score = lambda data, **how: bilevel.k_fold(lambda w, t, d: jnp.sum(w), fit, 1.0, 0.0, data, **how)
+    with pytest.raises(TypeError, match="one leading axis"):
+        score((np.zeros(3), np.zeros(4)))
+    with pytest.raises(ValueError, match="a sample for each fold"):
+        score(np.zeros(3), folds=4)
+    with pytest.raises(ValueError, match="X of shape"):
+        bilevel.sure(np.zeros((3, 2)), np.zeros(2), 1.0, 1.0)

@@ -1,0 +1,146 @@
+"""What the methods share: doors, constraints on both levels, batches in turn, lanes, transformations of optax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dini
+from dini import bilevel
+
+rng = np.random.default_rng(3)
+A, B = rng.standard_normal((9, 4)), 0.4 * rng.standard_normal((4, 3))
+y, target = rng.standard_normal(9), rng.standard_normal(4)
+
+
+def inner(x, theta):
+    return 0.5 * jnp.mean((A @ x - y) ** 2) + 0.5 * jnp.sum(x**2) - x @ (B @ theta)
+
+
+def outer(x, theta):
+    return 0.5 * jnp.sum((x - target) ** 2) + 0.2 * jnp.sum(theta**2)
+
+
+# an optimum where no more than the bounds of these is active is no kink of the outer objective
+ASIDE = np.random.default_rng(11).standard_normal(4)
+PARTS = {
+    "bounds": (dini.Minimize(inner, constraint=dini.sets.NonNegative()), {"constraint": dini.sets.Box(-0.1, 0.3)}),
+    "ball": (dini.Minimize(inner, constraint=dini.sets.L2Ball(0.2)), {}),
+    "l1": (dini.Minimize(inner, penalty=dini.penalties.L1(0.3)), {"penalty": dini.penalties.L1(0.05)}),
+}
+
+
+@pytest.mark.parametrize(("name", "method"), [("bounds", "SOBA"), ("ball", "SOBA"), ("l1", "AmIGO")])
+def test_parts_on_both_levels_are_kept_and_differentiated(name, method):
+    """The end is a stationary point by the exact hypergradient of the other door."""
+    problem, of_theta = PARTS[name]
+    objective = lambda x, theta: 0.5 * jnp.sum((x - ASIDE) ** 2) + 0.2 * jnp.sum(theta**2)
+    made = getattr(bilevel, method)(bilevel.Bilevel(objective, problem, **of_theta), inner_step=0.3, outer_step=0.1)
+    state = made.run(made.init(np.zeros(3), np.zeros(4)), 2000)
+    solver = dini.ProximalGradient(tol=1e-12, max_steps=5000)
+    exact = bilevel.value_and_hypergradient(objective, problem, state.theta, np.zeros(4), solver=solver)
+    np.testing.assert_allclose(state.x, exact.solution.x, atol=1e-9)
+    moved = made.problem.prox(state.theta - 0.1 * exact.gradient, 0.1)
+    np.testing.assert_allclose(moved, state.theta, atol=1e-9)
+    active = np.any(state.x == 0) if name != "ball" else abs(np.linalg.norm(state.x) - 0.2) < 1e-9
+    assert active, "the case shows nothing where no constraint is active"
+
+
+def test_any_transformation_of_optax_on_either_level():
+    problem = bilevel.Bilevel(outer, inner)
+    rate = optax.exponential_decay(0.1, 100, 0.6)
+    method = bilevel.SOBA(problem, inner_step=optax.sgd(0.3, momentum=0.5), outer_step=optax.adam(rate))
+    state = method.run(method.init(np.zeros(3), np.zeros(4)), 1500)
+    exact = bilevel.value_and_hypergradient(outer, dini.Minimize(inner), state.theta, np.zeros(4))
+    assert np.linalg.norm(exact.gradient) < 1e-5
+
+
+def test_the_parts_of_a_step_use_batches_in_turn():
+    """One step of AmIGO by hand, with a batch of its own for each part."""
+    data = bilevel.Batches(np.arange(1.0, 7.0), 1)
+    g = lambda x, t, batch: 0.5 * batch[0] * jnp.sum(x**2) - t * jnp.sum(x)
+    f = lambda x, t, batch: 0.5 * jnp.sum((x - batch[0]) ** 2) + 0.5 * t**2
+    method = bilevel.AmIGO(bilevel.Bilevel(f, g), inner_step=0.1, outer_step=0.2, inner_steps=2, adjoint_steps=2)
+    assert method.batches == (3, 5)
+    state = method.init(1.0, np.array([2.0]), data[np.array([0])], data[np.array([0])])
+    state = method.step(state, data[np.array([0, 1, 2])], data[np.array([1, 2, 3, 4, 5])])
+    theta, x, v = 1.0, 2.0, 0.0
+    for a in (2.0, 3.0):
+        x -= 0.1 * (a * x - theta)
+    for a, b in ((4.0, 1.0), (5.0, 2.0)):
+        v -= 0.1 * (a * v + x - b)
+    np.testing.assert_allclose([state.x[0], state.v[0]], [x, v], rtol=1e-12)
+    np.testing.assert_allclose(state.theta, theta - 0.2 * (theta - v), rtol=1e-12)
+
+
+def test_a_lane_that_overflows_is_marked_and_stays_where_it_was():
+    problem = bilevel.Bilevel(outer, inner)
+
+    @jax.jit
+    @jax.vmap
+    def lanes(length):
+        method = bilevel.SOBA(problem, inner_step=length, outer_step=0.1)
+        return method.run(method.init(jnp.zeros(3), jnp.zeros(4)), 600)
+
+    state = lanes(np.array([0.3, 1e30, 0.2]))
+    assert list(state.status) == [dini.Status.RUNNING, dini.Status.NONFINITE, dini.Status.RUNNING]
+    np.testing.assert_allclose(state.theta[0], state.theta[2], atol=1e-6)
+    assert np.all(np.isfinite(state.theta))
+    assert state.steps[1] < 600 == state.steps[0]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_units_do_not_decide_where_there_is_no_learning_rate(scale):
+    def end(unit):
+        fit = dini.Minimize(lambda x, t: unit * inner(x / unit, t / unit))
+        method = bilevel.HOAG(lambda x, t: unit**2 * outer(x / unit, t / unit), fit)
+        return method.run(method.init(unit * np.ones(3), np.zeros(4)), 30).theta / unit
+
+    np.testing.assert_allclose(end(scale), end(1.0), rtol=1e-3)
+
+
+def test_single_precision():
+    problem = bilevel.Bilevel(outer, inner)
+    method = bilevel.SOBA(problem, inner_step=0.3, outer_step=0.1)
+    state = method.run(method.init(np.zeros(3, np.float32), np.zeros(4, np.float32)), 600)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state[:4])} == {np.dtype(np.float32)}
+    exact = bilevel.value_and_hypergradient(outer, dini.Minimize(inner), np.float64(state.theta), np.zeros(4))
+    assert np.linalg.norm(exact.gradient) < 1e-5
+
+
+SOBA = {"inner_step": 0.1, "outer_step": 0.1}
+SMOOTH, BOUNDED = bilevel.Bilevel(outer, inner), bilevel.Bilevel(outer, PARTS["bounds"][0])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: bilevel.Bilevel(outer, 3), TypeError, "inner must be a function"),
+        (lambda: bilevel.Bilevel(outer, inner, dini.penalties.L1(1.0)), TypeError, "constraint must be an object"),
+        (lambda: bilevel.SOBA(outer, **SOBA), TypeError, "problem must be a dini.bilevel.Bilevel"),
+        (lambda: bilevel.SOBA(SMOOTH, inner_step=-1.0, outer_step=1.0), ValueError, "inner_step must be positive"),
+        (lambda: bilevel.SOBA(SMOOTH, inner_step=1.0, outer_step="a"), TypeError, "outer_step must be a number"),
+        (lambda: bilevel.SOBA(BOUNDED, **SOBA, adjoint_step=0.2), ValueError, "leave adjoint_step out"),
+        (lambda: bilevel.SubBiO(BOUNDED, **SOBA), ValueError, "Plane solves the adjoint system of a smooth"),
+        (lambda: bilevel.BOME(BOUNDED, 0.1, 0.1), ValueError, "without constraint and penalty"),
+        (lambda: bilevel.Stochastic(SMOOTH, 0.1, 0.1, inner_steps=2), ValueError, "Pass simultaneous=False"),
+        (lambda: bilevel.MASOBA(SMOOTH, **SOBA, average=0.0), ValueError, "average must be in"),
+        (lambda: bilevel.SABA(SMOOTH, **SOBA).init(np.zeros(3), np.zeros(4), np.ones(2)), TypeError, "takes"),
+        (lambda: bilevel.SOBA(SMOOTH, **SOBA).init(np.arange(3), np.zeros(4)), TypeError, "theta must be"),
+        (lambda: bilevel.Batches(np.zeros(7), 2), ValueError, "must divide the number of samples"),
+        (lambda: bilevel.Batches((np.zeros(6), np.zeros(4)), 2), TypeError, "one leading axis"),
+        (lambda: bilevel.SPIDER(0), ValueError, "period must be at least 1"),
+        (lambda: bilevel.F2SA(SMOOTH, 0.1, 0.1, 10.0, order=3), ValueError, "order must be one of 1, 2"),
+    ],
+)
+def test_doors(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_numbered_batches_are_asked_for():
+    f, g = (lambda x, t, b: outer(x, t) + 0 * jnp.sum(b)), (lambda x, t, b: inner(x, t) + 0 * jnp.sum(b))
+    method = bilevel.SABA(bilevel.Bilevel(f, g), **SOBA)
+    with pytest.raises(TypeError, match="SAGA remembers each batch"):
+        method.init(np.zeros(3), np.zeros(4), np.ones(2), np.ones(2))
