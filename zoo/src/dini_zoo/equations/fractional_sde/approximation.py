@@ -12,8 +12,8 @@ approximated by
 .. math::
     \hat B(t) = \sum_{k=1}^K \omega_k \big(Y_k(t) - Y_k(0)\big), \qquad dY_k = -\gamma_k Y_k\, dt + dW,
 
-where :math:`Y(0)` has the stationary law (type I) or is zero (type II). The weights minimise :math:`\int_0^T E (B - \hat
-B)^2 dt`: they solve :math:`A \omega = b(H)`, both known in closed form.
+where :math:`Y(0)` has the stationary law (type I) or is zero (type II). The weights minimise
+:math:`\int_0^T E (B - \hat B)^2 dt`: they solve :math:`A \omega = b(H)`, both known in closed form.
 
 References
 ----------
@@ -183,7 +183,7 @@ def normal_vector(gamma: np.ndarray, hurst: float, horizon: float, kind: Kind) -
 
 
 def scaled_upper_gamma(a: float, x: np.ndarray) -> np.ndarray:
-    r""":math:`e^x\, Q(a, x)`, with Lentz' continued fraction where the product would be of a large and a small number."""
+    r""":math:`e^x\, Q(a, x)`, by Lentz' continued fraction where that is a product of a large and a small one."""
     x = np.asarray(x, np.float64)
     near = np.minimum(x, 30.0)
     direct = special.gammaincc(a, near) * np.exp(near)

@@ -46,8 +46,8 @@ class Bridge:
 def exact(kind: Kind, hurst: float) -> tuple[float, float | None]:
     """The evidence, and the posterior's variance at half of the time.
 
-    Of type I it is the evidence given the start of the noise's processes, in the mean over it: that start keeps its prior
-    law. The variance is then another one than the prior's covariance says.
+    Of type I it is the evidence given the start of the noise's processes, in the mean over it: that start keeps its
+    prior law. The variance is then another one than the prior's covariance says.
     """
     speeds = ou_speeds(5)
     omega, gamma = optimal_weights(speeds, hurst, HORIZON, kind), np.asarray(speeds)

@@ -84,6 +84,6 @@ def levy_area_of(solver: diffrax.AbstractSolver) -> type[Any]:
     least = getattr(solver, "minimal_levy_area", diffrax.AbstractBrownianIncrement)
     if issubclass(least, diffrax.AbstractSpaceTimeTimeLevyArea):
         return diffrax.SpaceTimeTimeLevyArea
-    return (
-        diffrax.SpaceTimeLevyArea if issubclass(least, diffrax.AbstractSpaceTimeLevyArea) else diffrax.BrownianIncrement
-    )
+    if issubclass(least, diffrax.AbstractSpaceTimeLevyArea):
+        return diffrax.SpaceTimeLevyArea
+    return diffrax.BrownianIncrement

@@ -4,8 +4,8 @@ r"""Equations with fractional noise: terms for any of diffrax' SDE solvers, samp
     dX = b(X, t)\, dt + s(X, t)\, d\hat B, \qquad d\hat B = -\sum_k \omega_k \gamma_k Y_k\, dt + w\, dW,
     \qquad w = \sum_k \omega_k .
 
-Each dimension has a Brownian motion of its own, which its processes :math:`Y_k` share. Under the posterior :math:`dW` is
-:math:`u\, dt + dW`, with a control :math:`u(X, Y, t)`; by Girsanov's theorem
+Each dimension has a Brownian motion of its own, which its processes :math:`Y_k` share. Under the posterior :math:`dW`
+is :math:`u\, dt + dW`, with a control :math:`u(X, Y, t)`; by Girsanov's theorem
 
 .. math:: \mathrm{KL}(Q \| P) = E_Q\, \tfrac12 \int |u|^2 dt .
 

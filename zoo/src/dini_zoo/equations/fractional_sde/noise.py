@@ -75,8 +75,8 @@ class MarkovNoise(eqx.Module):
     def ahead(self, tau: Any) -> tuple[Float[Array, K], Float[Array, ""], Float[Array, ""]]:
         r"""The law of :math:`\hat B(t + \tau) - \hat B(t)` given :math:`Y(t)`.
 
-        Its mean is :math:`\sum_k c_k Y_k(t)` with :math:`c_k = \omega_k (e^{-\gamma_k \tau} - 1)`. Returns :math:`c`, the
-        weight :math:`\kappa(\tau) = \sum_k \omega_k e^{-\gamma_k \tau}` of a shock at `t`, and the variance
+        Its mean is :math:`\sum_k c_k Y_k(t)` with :math:`c_k = \omega_k (e^{-\gamma_k \tau} - 1)`. Returns :math:`c`,
+        the weight :math:`\kappa(\tau) = \sum_k \omega_k e^{-\gamma_k \tau}` of a shock at `t`, and the variance
         :math:`V = \int_0^\tau \kappa(s)^2 ds`. The integral is a quadrature of 40 points, dense where the fastest
         process decays: its terms are positive, where the double sum of exponentials would cancel.
         """

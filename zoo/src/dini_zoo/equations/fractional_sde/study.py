@@ -34,7 +34,7 @@ class Settings:
     """To learn the index from."""
     seeds: int = 3
     """Trainings of each index, with other random numbers."""
-    training: int = 400
+    training: int = 500
     batch: int = 32
     looks: int = 8
     """Paths for each sequence by which the bound is measured."""
