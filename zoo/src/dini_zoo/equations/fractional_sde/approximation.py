@@ -220,9 +220,8 @@ class WeightTable:
     --------
     >>> import jax
     >>> table = WeightTable(ou_speeds(5), 1.0, "II")
-    >>> print(jax.vmap(table)(jnp.array([0.25, 0.5])).round(1))
-    [[ 44.2 -60.9  21.   -3.7   2.7]
-     [  0.    0.    0.    0.    1. ]]
+    >>> print(jax.jit(table)(0.25).round(1))
+    [ 44.2 -60.9  21.   -3.7   2.7]
     """
 
     speeds: tuple[float, ...]
