@@ -174,7 +174,8 @@ def time_grid(
     if kind == "time":
         return jnp.linspace(last, first, steps + 1)
     if kind == "quadratic":
-        return jnp.linspace(last**0.5, first**0.5, steps + 1) ** 2
-    inner = process.time_of(jnp.linspace(process.log_snr(last), process.log_snr(first), steps + 1)[1:-1])
+        inner = jnp.linspace(last**0.5, first**0.5, steps + 1)[1:-1] ** 2
+    else:
+        inner = process.time_of(jnp.linspace(process.log_snr(last), process.log_snr(first), steps + 1)[1:-1])
     # the ends are those that were asked for, to the last bit
     return jnp.concatenate([jnp.asarray([last], inner.dtype), inner, jnp.asarray([first], inner.dtype)])
