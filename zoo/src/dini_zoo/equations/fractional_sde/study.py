@@ -30,6 +30,8 @@ class Settings:
     coarse: int = 400
     """Steps of a bridge, and below many."""
     fine: int = 1600
+    hursts: tuple[float, ...] = tuple(case.hurst for case in learning.CASES)
+    """The indices that are learned."""
     sequences: int = 512
     """To learn the index from."""
     seeds: int = 3
@@ -51,7 +53,8 @@ class Settings:
             parts=("bridges", "learning"),
             paths=20,
             coarse=80,
-            fine=160,
+            fine=80,
+            hursts=(0.7,),
             sequences=8,
             seeds=1,
             training=2,
@@ -157,7 +160,8 @@ def learned(settings: Settings, run: Run) -> list[learning.Learned]:
             advance=phase.advance,
         )
 
-    return run.each("learning", learning.CASES, one, settings.training)
+    cases = [case for case in learning.CASES if case.hurst in settings.hursts]
+    return run.each("learning", cases, one, settings.training)
 
 
 def videos(settings: Settings, run: Run, data: np.ndarray, test: np.ndarray) -> list[moving.Outcome]:
