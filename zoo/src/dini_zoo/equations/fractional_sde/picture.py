@@ -44,8 +44,8 @@ def courses(learned: list[Learned], axes: Any) -> None:
     """Indices in training."""
     for one, color in zip(learned, pictures.COLORS, strict=False):
         steps = np.linspace(0, 1, one.courses.shape[-1])
-        pictures.band(axes, steps, one.courses, color=color, label="variational")
-        axes.axhline(one.likelihood.hurst, color=color, ls="--", lw=1.2, label="exact likelihood")
+        pictures.band(axes, steps, one.courses, color=color, label=f"{one.case.hurst:g}, variational")
+        axes.axhline(one.likelihood.hurst, color=color, ls="--", lw=1.2, label=f"{one.case.hurst:g}, exact likelihood")
         axes.axhline(one.case.hurst, color=pictures.INK, ls=":", lw=1.2)
     axes.set_xlabel("share of training (dotted: the truth)")
     axes.set_title("the Hurst index")
