@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .checking import decreasing, known, not_negative
+from ..kit.checking import decreasing, known, not_negative
 from .processes import Field, Process
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .checking import at_least, positive
+from ..kit.checking import at_least, positive
 from .processes import Field, Process
 
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .checking import positive
+from ..kit.checking import positive
 from .mixtures import GaussianMixture
 from .processes import beside
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .checking import at_least, positive
+from ..kit.checking import at_least, positive
 from .processes import Field
 
 

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 import dini
 
-from .checking import at_least, known, one_of, positive, same_shape
+from ..kit.checking import at_least, known, one_of, positive, same_shape
 from .processes import Field, Process
 
 type Curve = Callable[[Any], Any]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .checking import known, positive
+from ..kit.checking import known, positive
 from .processes import Field, Process
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .checking import one_of
+from ..kit.checking import one_of
 from .processes import Field, Process, beside
 
 PREDICTIONS = ("noise", "data", "score", "velocity")

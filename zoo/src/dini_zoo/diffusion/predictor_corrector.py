@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .checking import at_least, known, positive
+from ..kit.checking import at_least, known, positive
 from .processes import VESDE, VPSDE, Field, Process, SubVPSDE
 
 

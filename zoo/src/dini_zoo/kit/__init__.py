@@ -10,6 +10,7 @@
 | `measure` | compiled programs, their memory, and their times in turns |
 | `modes` | a derivative in several modes of differentiation: error, time, memory; central differences |
 | `data` | data sets that need no download, as samples and splits |
+| `checking` | checks of arguments: positive, increasing, of one shape |
 | `pictures` | one palette, one style, bands, bars, mosaics |
 | `results` | a run's results as JSON |
 | `registry`, `cli`, `pages`, `new` | finding systems, the command line, generated pages, a new system's skeleton |

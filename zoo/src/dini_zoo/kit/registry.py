@@ -51,6 +51,8 @@ class Entry:
     folder: Path
     extra: str = ""
     """The extra of the distribution `dini-zoo` that it needs."""
+    uses: str = ""
+    """Another field whose modules it imports, such as its processes and data: never that field's systems."""
 
     @property
     def field(self) -> str:
@@ -79,16 +81,17 @@ class Entry:
             ) from error
 
     def source(self) -> str:
-        """A digest of the code that its figures come from: its own, its field's, the kit's and dini's."""
+        """A digest of the code that its figures come from: its own, its fields', the kit's and dini's."""
         from importlib.util import find_spec
 
         library = find_spec("dini")
         assert library is not None
         assert library.origin is not None
         found = hashlib.sha256()
-        field = (path for path in sorted(self.folder.parent.glob("*.py")))
+        fields = (self.folder.parent, *([ROOT / self.uses] if self.uses else []))
+        modules = (path for folder in fields for path in sorted(folder.glob("*.py")))
         folders = (self.folder, ROOT / "kit", Path(library.origin).parent)
-        for path in (*field, *(path for folder in folders for path in sorted(folder.rglob("*.py")))):
+        for path in (*modules, *(path for folder in folders for path in sorted(folder.rglob("*.py")))):
             found.update(path.read_bytes())
         return found.hexdigest()
 
@@ -114,7 +117,7 @@ def _entry(path: Path) -> Entry:
         return Entry(**told, folder=path.parent)
     except (TypeError, tomllib.TOMLDecodeError) as error:
         raise BrokenSystemError(
-            f"{path} must give `name`, `title`, `summary` and `paper` (and `extra`, if there is one): {error}"
+            f"{path} must give `name`, `title`, `summary` and `paper` (`extra` and `uses` if there are such): {error}"
         ) from error
 
 

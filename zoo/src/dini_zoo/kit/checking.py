@@ -48,3 +48,9 @@ def decreasing(name: str, values: Any) -> None:
     """Raise `ValueError` unless numbers that are known fall strictly."""
     if known(values) and not np.all(np.diff(np.asarray(values)) < 0):
         raise ValueError(f"{name} must fall from each to the next: given {np.asarray(values)}.")
+
+
+def increasing(name: str, values: Any) -> None:
+    """Raise `ValueError` unless numbers that are known rise strictly."""
+    if known(values) and not np.all(np.diff(np.asarray(values)) > 0):
+        raise ValueError(f"{name} must rise from each to the next: given {np.asarray(values)}.")
