@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..checking import at_least
+from dini_zoo.kit.checking import at_least
 
 #: How often as many tries as children are wanted are made to find one that was not seen.
 TRIES = 10

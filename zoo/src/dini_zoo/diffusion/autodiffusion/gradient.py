@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import dini
-
-from ..checking import at_least
+from dini_zoo.kit.checking import at_least
 
 
 def increasing_times(logits: Float[Array, " K1"], last: Any = 1.0) -> Float[Array, " K"]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from dini_zoo.kit.checking import at_least, one_of
+
 from ..chains import Chain
-from ..checking import at_least, one_of
 
 SPACINGS = ("stride", "linspace", "quadratic", "log SNR", "Karras")
 

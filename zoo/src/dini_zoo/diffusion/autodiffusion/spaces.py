@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checking import at_least
+from dini_zoo.kit.checking import at_least
+
 from .evolution import Evolution, Space, evolve
 
 type Steps = tuple[int, ...]

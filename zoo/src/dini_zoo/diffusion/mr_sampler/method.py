@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import at_least, decreasing, one_of, same_shape
+from dini_zoo.kit.checking import at_least, decreasing, one_of, same_shape
+
 from ..exponential import Kind, Rule, Target, multistep_rule, multistep_sample
 from ..mean_reverting import MeanRevertingSDE
 from ..predictions import convert

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import at_least, positive
+from dini_zoo.kit.checking import at_least, positive
 
 #: A function of a batch `(n, d)`.
 type Reconstruction = Callable[[Array], Array]

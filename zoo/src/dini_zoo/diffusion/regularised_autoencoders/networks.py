@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import at_least, one_of, positive
+from dini_zoo.kit.checking import at_least, one_of, positive
+
 from ..networks import normal_init
 
 #: Nonlinearities, and a function of which each is the derivative.

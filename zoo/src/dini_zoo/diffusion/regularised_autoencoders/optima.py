@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-
-from ..checking import known, not_negative, one_of, positive
+from dini_zoo.kit.checking import known, not_negative, one_of, positive
 
 
 def rcae_on_grid(log_density: Callable[[Array], Array], grid: Float[Array, " n"], s: Any) -> Float[Array, " n"]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..checking import at_least, one_of, positive, same_shape
+from dini_zoo.kit.checking import at_least, one_of, positive, same_shape
 
 type Score = Callable[[Array], Array]
 #: From a key and points, where to go, and the log density of the way back less that of the way there.

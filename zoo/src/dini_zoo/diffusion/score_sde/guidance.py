@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..checking import known
+from dini_zoo.kit.checking import known
+
 from ..predictor_corrector import Project
 from ..processes import Field, Process
 

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import at_least, one_of, positive
+from dini_zoo.kit.checking import at_least, one_of, positive
+
 from ..processes import Field, Process, beside
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import not_negative, positive
+from dini_zoo.kit.checking import not_negative, positive
 
 
 def drift_bound(gap: Any, eps: Any) -> Float[Array, ""]:

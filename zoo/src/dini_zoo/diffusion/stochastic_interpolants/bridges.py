@@ -30,8 +30,8 @@ import optax
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least, positive, same_shape
 
-from ..checking import at_least, positive, same_shape
 from ..interpolants import CustomInterpolant, brownian
 
 

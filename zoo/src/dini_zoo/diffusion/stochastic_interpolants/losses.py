@@ -27,7 +27,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import same_shape
+from dini_zoo.kit.checking import same_shape
+
 from ..interpolants import Interpolant
 from ..processes import Field, beside
 

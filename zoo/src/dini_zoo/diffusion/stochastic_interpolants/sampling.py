@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..checking import at_least, known, not_negative, one_of, positive
+from dini_zoo.kit.checking import at_least, known, not_negative, one_of, positive
+
 from ..flows import carried_log_density, integrate, signs, with_divergence
 from ..processes import Field
 from .fields import Fields

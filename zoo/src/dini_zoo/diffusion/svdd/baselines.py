@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..checking import at_least, positive
+from dini_zoo.kit.checking import at_least, positive
+
 from .decoding import Decoded, Invalid, checked, log_weights, start_key_of
 from .kernels import Kernel
 from .values import Reward, Value

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..checking import at_least, not_negative, one_of, positive
+from dini_zoo.kit.checking import at_least, not_negative, one_of, positive
+
 from .kernels import Guided, Kernel
 from .values import PosteriorMean, Value
 

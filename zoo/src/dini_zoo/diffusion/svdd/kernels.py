@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dini_zoo.kit.checking import decreasing, known, not_negative, positive
+
 from ..chains import Chain
-from ..checking import decreasing, known, not_negative, positive
 from ..masked import filled, revealed, token_probabilities
 from ..processes import Field
 

@@ -17,8 +17,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import at_least, one_of, positive
+
 from ...kit.training import Trainer
-from ..checking import at_least, one_of, positive
 from .kernels import Kernel
 
 type Reward = Callable[[Array], Array]
