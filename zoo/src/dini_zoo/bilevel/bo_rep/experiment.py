@@ -11,4 +11,5 @@ experiment = Experiment(
     checks=report.checks,
     figure=report.draw,
     headline=report.headline,
+    precision="single",
 )

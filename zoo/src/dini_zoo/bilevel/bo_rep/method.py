@@ -183,7 +183,7 @@ class BOREP:
         x, z = state.x, state.z
         due = (state.k > 0) & (state.k % self.period == 0)
         stay = lambda y: (y, jnp.asarray(False))
-        y, projected = jax.lax.cond(due, lambda y: self._lower(x, y, data_inner), stay, state.y)
+        y, projected = jax.lax.cond(due, lambda y: self.inner_update(x, y, data_inner), stay, state.y)
         upper = self.oracles.upper(x, y, data_outer)
         Hz = self.oracles.hessian(x, y, z, batch(self.inner_steps))
         solve = lambda z, Hz, b: z - _as(self.nu, z) * (Hz + _as(self.damping, z) * z - b)
@@ -207,8 +207,11 @@ class BOREP:
             finite=finite,
         ), length(h)
 
-    def _lower(self, x: Tree, y: Tree, data_inner: Any) -> tuple[Tree, Array]:
-        """Projected gradient steps, the average of their points, and whether one left the ball."""
+    def inner_update(self, x: Tree, y: Tree, data_inner: Any) -> tuple[Tree, Array]:
+        """The average of `N` projected gradient steps from `y`, and whether one left the ball.
+
+        `data_inner` has a batch for each step in front; what follows them is not looked at.
+        """
 
         def step(carried: Any, given: Any) -> Any:
             v, mean, outside = carried

@@ -1,4 +1,7 @@
-"""What is measured: the derivative of the validation loss, implicit and unrolled, beside its closed form."""
+"""The paper's claims: steps of one length where gradients explode, and the cleaning of data by a recurrent network.
+
+The bars are those of the specification that this experiment reproduces.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-import dini
-from dini_zoo.kit.modes import Way, compare
 from dini_zoo.kit.run import Run
 
-from .method import fit, validation_loss
-
-IMPLICIT, UNROLLED = "implicit", "unrolled"
+from ..data import noisy_digits
+from . import cleaning, toy
 
 
 @dataclass(frozen=True)
@@ -23,57 +21,84 @@ class Settings:
     """What the experiment can be told."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the data."""
-    points: int = 60
-    """To learn from, and as many to validate on."""
-    features: int = 20
-    steps: int = 300
-    """Of gradient descent."""
-    theta: float = 1.0
-    """The logarithm of the strength at which the derivative is taken."""
-    rounds: int = 10
-    """Turns in which derivatives are timed."""
+    """Of the oracles' noise, of networks and of their batches. The data are those of the specification."""
+    toy_steps: int = 3000
+    toy_etas: tuple[float, ...] = (0.01, 0.03)
+    """Step lengths; parts are left out at the first."""
+    toy_rates: tuple[float, ...] = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    """Of steps that are not normalized."""
+    ablation: bool = True
+    """Whether parts of the method are left out one by one, on the toy."""
+    train: int = 1000
+    validation: int = 300
+    share: float = 0.4
+    """Of the training labels that are wrong."""
+    parts: int = 8
+    """In which the network reads an image."""
+    units: int = 32
+    batch: int = 128
+    steps: int = 3000
+    """Of cleaning."""
+    every: int = 100
+    """Steps between two looks at the test sample."""
+    etas: tuple[float, ...] = (0.1,)
+    rates: tuple[float, ...] = (1.0, 10.0, 100.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(seeds=(0,), points=8, features=3, steps=20, rounds=1)
+        return cls(
+            seeds=(0,),
+            toy_steps=20,
+            toy_etas=(0.03,),
+            toy_rates=(1e-5,),
+            ablation=False,
+            train=60,
+            validation=20,
+            parts=1,
+            units=3,
+            batch=8,
+            steps=4,
+            every=2,
+            rates=(),
+        )
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found: for each seed the derivative in each mode."""
+    """What was found."""
 
     settings: Settings
-    ways: list[dict[str, Way]]
+    direction: float
+    """The distance of the direction at the exact inner variables from that of dini's implicit hypergradient."""
+    courses: list[toy.Course]
+    cleaned: list[cleaning.Cleaned]
 
-    def errors(self, name: str) -> list[float]:
-        """A mode's relative errors, seed by seed."""
-        return [ways[name].error for ways in self.ways]
+    def course(self, name: str, rate: float | None = None) -> toy.Course | None:
+        """The toy's variant of this name, and of this rate if one is given."""
+        found = (one for one in self.courses if one.variant.name == name and rate in (None, one.variant.rate))
+        return next(found, None)
+
+    def best(self, name: str) -> toy.Course:
+        """Of a baseline's rates, the one that ends at the least slope."""
+        return min((one for one in self.courses if one.variant.name == name), key=lambda one: one.final)
+
+    def network(self, name: str, rate: float | None = None) -> cleaning.Cleaned | None:
+        """What a method made of the digits; of several rates the most accurate, if none is given."""
+        found = [one for one in self.cleaned if one.name == name and rate in (None, one.rate)]
+        return max(found, key=lambda one: one.accuracy[:, -1].mean(), default=None)
 
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    modes = {IMPLICIT: dini.Implicit(), UNROLLED: dini.Unrolled(steps=settings.steps, checkpoint=False)}
+    run.plan({"toy": 15, "cleaning": 100})
+    keys = lambda name: jax.numpy.stack([run.key(name, seed) for seed in settings.seeds])
+    variants = toy.variants(settings.toy_etas, settings.toy_rates, ablation=settings.ablation)
+    courses = run.part("toy", lambda _: toy.solve(variants, keys("toy"), settings.toy_steps))
 
-    def one(seed: int, _: object) -> dict[str, Way]:
-        random = run.random("data", seed)
-        X = random.normal(size=(2, settings.points, settings.features))
-        y = X[..., 0] + 0.5 * random.normal(size=X.shape[:2])
+    def clean(_: object) -> list[cleaning.Cleaned]:
+        digits = noisy_digits(settings.train, settings.validation, settings.share)
+        task = cleaning.Task(digits, settings.parts, settings.units, settings.batch)
+        how = {"steps": settings.steps, "every": settings.every}
+        return cleaning.clean(task, keys("cleaning"), etas=settings.etas, rates=settings.rates, **how)
 
-        def value(theta: jax.Array, mode: dini.Differentiation) -> jax.Array:
-            w = fit(theta, X[0], y[0], steps=settings.steps, differentiation=mode)
-            return validation_loss(w, X[1], y[1])
-
-        truth = closed_form(settings.theta, X, y)
-        return compare(value, modes, jnp.asarray(settings.theta), truth=truth, rounds=settings.rounds)
-
-    return Result(settings, run.each("derivatives", settings.seeds, one))
-
-
-def closed_form(theta: float, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The derivative of the validation loss from linear algebra alone."""
-    strength = np.exp(theta)
-    H = X[0].T @ X[0] + strength * np.eye(X.shape[-1])
-    w = np.linalg.solve(H, X[0].T @ y[0])
-    dw = -np.linalg.solve(H, strength * w)
-    return np.asarray(2 * np.mean((X[1] @ w - y[1]) * (X[1] @ dw)))
+    return Result(settings, toy.direction_error(), courses, run.part("cleaning", clean))
