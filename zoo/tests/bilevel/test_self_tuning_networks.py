@@ -17,7 +17,6 @@ from dini_zoo.bilevel.self_tuning_networks import (
     HyperEmbedding,
     HyperLinear,
     HyperSpace,
-    HyperState,
     best_response_hypergradient,
     hyperize,
     layers,
@@ -27,7 +26,8 @@ from dini_zoo.bilevel.self_tuning_networks import (
     settle,
     space,
 )
-#Xfrom dini_zoo.bilevel.self_tuning_networks.experiment import experiment
+
+# Xfrom dini_zoo.bilevel.self_tuning_networks.experiment import experiment
 
 SMALL = ridge.Task(
     np.array([[1.0, 2], [0, 1], [-1, 1], [2, 0]]),
@@ -111,6 +111,8 @@ def test_gated_activations_are_those_of_explicit_weights():
         np.testing.assert_allclose(layer(given, h[0])[0], explicit[0], atol=1e-6)
     table = HyperEmbedding(10, 4, n_hyper=3, key=keys[5])
     np.testing.assert_allclose(table(jnp.array([1, 7, 1, 0, 9]), h)[1], table.at(h[1])(jnp.array(7)), atol=1e-12)
+    free = HyperConv(2, 3, 3, n_hyper=3, key=keys[4], use_bias=False)
+    np.testing.assert_allclose(free(images, h)[1], free.at(h[1])(images[1]), atol=1e-6)
     bare = HyperLinear(4, 7, 3, key=keys[3], use_bias=False)
     np.testing.assert_allclose(bare(x, h)[2], bare.at(h[2])(x[2]), atol=1e-12)
 
@@ -121,7 +123,9 @@ def test_without_gates_a_layer_is_plain_and_the_center_has_no_slope():
     layer = eqx.tree_at(lambda one: one.gates, layer, jnp.zeros_like(layer.gates))
     x = jnp.ones((6, 4))
     np.testing.assert_allclose(layer(x, jnp.ones((6, 2))), jax.vmap(layer.elementary)(x), atol=1e-14)
-    stn = STN(layer, None, lambda m, numbers, x: jnp.mean(m(x, numbers) ** 2), hypers, optax.sgd(0.1), optax.sgd(0.1), 6)
+    stn = STN(
+        layer, None, lambda m, numbers, x: jnp.mean(m(x, numbers) ** 2), hypers, optax.sgd(0.1), optax.sgd(0.1), 6
+    )
     state = stn.init(layer, hypers.init(0.5))
     _, slope = stn.hyper_gradient(state, x, jax.random.key(1))
     assert not np.any(slope.center)
@@ -211,7 +215,10 @@ def test_a_loss_that_is_not_finite_stops_its_lane_alone():
         (lambda: HyperSpace([Hyper("a", 0.0), Hyper("a", 1.0)]), "a name of its own"),
         (lambda: HyperSpace([Hyper("a", 0.0)]).init(0.0), "deviation must be positive"),
         (lambda: HyperLinear(2, 2, 0, key=jax.random.key(0)), "n_hyper must be at least 1"),
-        (lambda: HyperLinear(2, 2, 3, key=jax.random.key(0), name="first")(jnp.ones(2), jnp.ones(2)), "The layer first"),
+        (
+            lambda: HyperLinear(2, 2, 3, key=jax.random.key(0), name="first")(jnp.ones(2), jnp.ones(2)),
+            "The layer first",
+        ),
         (lambda: hyperize(jnp.ones(2), 1, jax.random.key(0)), "model has no layer"),
         (lambda: STN(None, None, None, None, None, None, 0), "batch must be at least 1"),
         (lambda: STN(None, None, None, None, None, None, 1, entropy=-1.0), "entropy must be zero or more"),
@@ -220,7 +227,6 @@ def test_a_loss_that_is_not_finite_stops_its_lane_alone():
 def test_bad_input_is_told(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-    assert HyperState(1, 2).scale == 2
 
 
 @pytest.mark.parametrize("module", [layers, method, space], ids=lambda module: module.__name__)

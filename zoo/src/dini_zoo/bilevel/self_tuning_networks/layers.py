@@ -68,9 +68,11 @@ class _HyperLayer(eqx.Module):
         if biases is None:
             return layer
         shape = self.elementary.bias.shape
-        return eqx.tree_at(
-            lambda layer: layer.bias, layer, self.elementary.bias + biases.reshape(shape) * self.hyper.bias
-        )
+        return eqx.tree_at(_bias, layer, self.elementary.bias + biases.reshape(shape) * self.hyper.bias)
+
+
+def _bias(layer: Any) -> Any:
+    return layer.bias
 
 
 class HyperLinear(_HyperLayer):
@@ -167,7 +169,7 @@ class HyperConv(_HyperLayer):
         if np.ndim(x) == 3:
             return self(x[None], h)[0]
         over_space = lambda gate: gate[..., None, None]
-        bare = lambda layer: jax.vmap(eqx.tree_at(lambda one: one.bias, layer, None, is_leaf=lambda leaf: leaf is None))
+        bare = lambda layer: jax.vmap(layer if layer.bias is None else eqx.tree_at(_bias, layer, 0 * layer.bias))
         weights, biases = self.gated(h)
         y = bare(self.elementary)(x) + over_space(weights) * bare(self.hyper)(x)
         return y if biases is None else y + self.elementary.bias + over_space(biases) * self.hyper.bias
@@ -249,7 +251,9 @@ def hyperize(model: Any, n_hyper: int, key: Array, *, center: Any = 0.0) -> Any:
     """
     paths = [path for path, node in jax.tree.leaves_with_path(model, is_leaf=_is_plain) if _is_plain(node)]
     if not paths:
-        raise ValueError("model has no layer of eqx.nn that can answer to hyperparameters: Linear, Conv2d or Embedding.")
+        raise ValueError(
+            "model has no layer of eqx.nn that can answer to hyperparameters: Linear, Conv2d or Embedding."
+        )
     keys = dict(zip(map(jax.tree_util.keystr, paths), jax.random.split(key, len(paths)), strict=True))
 
     def answering(path: Any, node: Any) -> Any:
