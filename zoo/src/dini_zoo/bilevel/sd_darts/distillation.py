@@ -1,7 +1,8 @@
 r"""Distillation of a network from its own past: several snapshots vote.
 
 .. math:: q = \frac1M \sum_m \operatorname{softmax}(z_m / \tau), \qquad
-          L_{\text{SD}} = \tau^2 \, \frac1n \sum_i \sum_c q_{ic} ( \log q_{ic} - \log \operatorname{softmax}(z_i / \tau)_c ) .
+          L_{\text{SD}} = \frac{\tau^2}{n} \sum_{i, c} q_{ic}
+          ( \log q_{ic} - \log \operatorname{softmax}(z_i / \tau)_c ) .
 
 To first order this is the Fisher length of the path since the snapshots: it penalizes fast change, and so sharpness.
 

@@ -13,8 +13,8 @@ approximation of the inverse: its series has one term, :math:`K + 1`, or is a so
 
 References
 ----------
-H. Liu, K. Simonyan, Y. Yang, "DARTS: differentiable architecture search", ICLR 2019 (arXiv 1806.09055). M. Zhang, S. Su,
-S. Pan, X. Chang, E. Abbasnejad, R. Haffari, "iDARTS: differentiable architecture search with stochastic implicit
+H. Liu, K. Simonyan, Y. Yang, "DARTS: differentiable architecture search", ICLR 2019 (arXiv 1806.09055). M. Zhang, S.
+Su, S. Pan, X. Chang, E. Abbasnejad, R. Haffari, "iDARTS: differentiable architecture search with stochastic implicit
 gradients", ICML 2021.
 """
 

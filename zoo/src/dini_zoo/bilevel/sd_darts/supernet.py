@@ -1,6 +1,7 @@
 r"""A supernet: a graph whose edges mix several operations.
 
-.. math:: h_j = \sum_{i < j} \sum_o p_o^{(i, j)} \, o(h_i), \qquad p^{(i, j)} = \operatorname{softmax}(\alpha^{(i, j)}) .
+.. math:: h_j = \sum_{i < j} \sum_o p_o^{(i, j)} \, o(h_i), \qquad
+          p^{(i, j)} = \operatorname{softmax}(\alpha^{(i, j)}) .
 
 The mixture :math:`\alpha` is a tree of its own beside the weights, a row for each edge.
 
@@ -117,7 +118,7 @@ class MixedOp(eqx.Module):
         """Their sum with these weights."""
         if len(self.operations) != np.shape(weights)[-1]:
             raise ValueError(
-                f"weights must have one number for each of {len(self.operations)} operations: given {np.shape(weights)}."
+                f"weights must have a number for each of {len(self.operations)} operations: given {np.shape(weights)}."
             )
         return sum(weights[o] * operation(x) for o, operation in enumerate(self.operations))
 

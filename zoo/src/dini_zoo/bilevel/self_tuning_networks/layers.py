@@ -1,4 +1,4 @@
-r"""Layers whose weights answer to hyperparameters: a second set of weights, each row gated by a linear function of them.
+r"""Layers whose weights answer to hyperparameters: a second set of weights, its rows gated by linear functions of them.
 
 .. math:: W(\lambda) = W_{\text{elem}} + \operatorname{diag}(V \lambda) \, W_{\text{hyper}}, \qquad
           b(\lambda) = b_{\text{elem}} + (C \lambda) \odot b_{\text{hyper}} .
@@ -51,8 +51,8 @@ class _HyperLayer(eqx.Module):
         """The gates of weights and of biases."""
         if np.ndim(h) not in (1, 2) or np.shape(h)[-1] != self.gates.shape[1]:
             raise ValueError(
-                f"The layer {self.name} takes {self.gates.shape[1]} hyperparameters, or a row of them for each example: "
-                f"given the shape {np.shape(h)}."
+                f"The layer {self.name} takes {self.gates.shape[1]} hyperparameters, or a row of them for each "
+                f"example: given the shape {np.shape(h)}."
             )
         found = (h - jax.lax.stop_gradient(self.center)) @ self.gates.T
         if getattr(self.elementary, "bias", None) is None:

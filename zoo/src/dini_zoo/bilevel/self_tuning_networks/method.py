@@ -8,8 +8,8 @@ regularization :math:`f` and the validation loss without it :math:`F`, in the pl
 .. math:: \min_\phi \; E_\epsilon f(\lambda + \epsilon, \hat w_\phi(\lambda + \epsilon)), \qquad
           \min_{\lambda, \sigma} \; E_\epsilon F(\hat w_\phi(\lambda + \epsilon)) - \tau \, \text{Ent}(\sigma) .
 
-The second derivative passes through the model alone, and none of the training loss in :math:`\lambda` is taken: rates of
-random masks and whole numbers may be tuned.
+The second derivative passes through the model alone, and none of the training loss in :math:`\lambda` is taken: rates
+of random masks and whole numbers may be tuned.
 
 References
 ----------

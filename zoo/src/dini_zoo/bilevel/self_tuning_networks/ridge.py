@@ -58,7 +58,7 @@ def implicit_value(lam: Any, task: Task) -> Array:
 
 
 def affine_response(lam: Any, sigma: Any, task: Task) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
-    r"""The best response of the form :math:`a + B \epsilon` to the mean of :math:`f` over :math:`\epsilon`: `a` and `B`.
+    r"""The best response of the form :math:`a + B \epsilon` to the mean of :math:`f` over the distribution.
 
     .. math:: (G + q) a + q \sigma^2 B = X^\top t, \qquad
               q \sigma^2 a + (\sigma^2 G + q (\sigma^2 + \sigma^4)) B = 0,
