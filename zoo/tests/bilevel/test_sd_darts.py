@@ -68,12 +68,12 @@ def test_hypergradients_of_a_quadratic_are_their_closed_forms(quadratic):
         np.testing.assert_allclose(scaled, size * exact, rtol=1e-8)
 
 
-def test_conjugate_gradients_tell_of_a_saddle(quadratic):
+def test_conjugate_gradients_tell_of_flat_directions(quadratic):
     _, w, a, _, _, validation = quadratic
-    saddle = lambda w, a, _: 0.5 * (w[0] ** 2 - w[1] ** 2 + w[2] ** 2 + w[3] ** 2) + w @ a
+    flat = lambda w, a, _: 0.5 * w[0] ** 2 + w @ a
     with pytest.raises(dini.DerivativeError):
-        arch_gradient(saddle, validation, w, a, None, None, mode="cg")
-    finite = arch_gradient(saddle, validation, w, a, None, None, mode="cg", damping=1.5)
+        arch_gradient(flat, validation, w, a, None, None, mode="cg")
+    finite = arch_gradient(flat, validation, w, a, None, None, mode="cg", damping=1.5)
     np.testing.assert_allclose(finite[0], 0.2 * a[0] - 1 / 2.5 * (w[0] - quadratic[3][0]), atol=1e-9)
 
 

@@ -112,5 +112,6 @@ def arch_gradient(
         inverse = dini.linear.Series(1 if mode == "second" else terms + 1, xi)
     condition = lambda w, alpha: jax.grad(train)(w, alpha, batch_train)
     # the point is where training is, not a minimum: what the product says is all that is asked for
-    (through,) = dini.root_vjp(condition, w, (alpha,), cotangent, inverse, structure="symmetric")
+    structure = "positive definite" if mode == "cg" else "symmetric"
+    (through,) = dini.root_vjp(condition, w, (alpha,), cotangent, inverse, structure=structure)
     return jax.tree.map(lambda a, b: a + b, direct, through)

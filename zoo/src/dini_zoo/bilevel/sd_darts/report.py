@@ -29,7 +29,7 @@ def tables(result: Result) -> Sequence[Table]:
             "The supernet at the end of the search",
             ("search", "λ max", "ascent", "test, %", "inherited, %"),
             rows,
-            f"{seeds} seeds, mean and interval of 95 %. λ max: of the Hessian of the training loss. Ascent: the climb of "
+            f"{seeds} seeds, mean and interval of 95 %. λ max: of the training loss. Ascent: the climb of "
             f"the validation loss along a step of {result.settings.radius:g}. Inherited: the derived network with the "
             "supernet's weights.",
         ),

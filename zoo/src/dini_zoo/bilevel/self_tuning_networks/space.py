@@ -93,7 +93,7 @@ class HyperState(NamedTuple):
 
 
 def deviation(scale: Float[Array, " h"]) -> Float[Array, " h"]:
-    r""":math:`\sigma`, the softplus of what is trained, from 0.01 to 3: it neither collapses nor grows without bound."""
+    r""":math:`\sigma`, the softplus of what is trained, from 0.01 to 3: it neither collapses nor explodes."""
     return jnp.clip(jax.nn.softplus(scale), NARROWEST, WIDEST)
 
 
@@ -145,7 +145,7 @@ class HyperSpace:
         return {one.name: one.constrain(numbers[..., i]) for i, one in enumerate(self.hypers)}
 
     def perturb(self, state: HyperState, key: Array, batch: int) -> Float[Array, "batch h"]:
-        """Unconstrained numbers around the present ones, a row for each example; equal where they may not differ."""
+        """Numbers around the present ones, a row for each example; equal ones where they may not differ."""
         noise = jax.random.normal(key, (batch, len(self.hypers)), state.center.dtype)
         apart = np.array([one.per_example for one in self.hypers])
         return state.center + deviation(state.scale) * jnp.where(apart, noise, noise[0])
