@@ -31,13 +31,8 @@ def _number(value: float) -> str:
 
 def toy_table(result: Result) -> Table:
     """The method, what is left of it, and the baselines at their best rates."""
-    names = dict.fromkeys(one.variant.name for one in result.courses)
-    shown: list[Course | None] = []
-    for name in names:
-        if name in ("SOBA", "MA-SOBA"):
-            shown += [None, result.best(name)]
-        else:
-            shown += [one for one in result.courses if one.variant.name == name]
+    shown: list[Course | None] = [one for one in result.courses if one.variant.name not in ("SOBA", "MA-SOBA")]
+    shown += [None, *result.rivals]
     rows: list[list[str] | None] = []
     for one in shown:
         if one is None:
@@ -81,8 +76,8 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check(f"{at}: Φ", first and float(first.phi.max()), below(1.7), "1.643-1.653", form=".4g")
     yield Check("toy, η = 0.03: steps to 0.3", second and second.reached(0.3), at_most(800), "476-482", form=".0f")
     for name, reference in (("SOBA", 1.6), ("MA-SOBA", 11)):
-        least = result.best(name).final
-        yield Check(f"toy, {name}: ‖∇Φ‖, best rate", least, above(1), reference)
+        least = result.best(name)
+        yield Check(f"toy, {name}: ‖∇Φ‖, best rate", least and least.final, above(1), reference)
     ours, rival = result.network(BO_REP, 0.1), result.network(MA_SOBA)
     uniform = result.network(UNIFORM)
     gain = _difference(ours, uniform)
@@ -101,11 +96,10 @@ def _difference(one: Cleaned | None, other: Cleaned | None) -> float | None:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    ours, rival = result.courses[0], min((result.best("SOBA"), result.best("MA-SOBA")), key=lambda one: one.final)
-    return (
-        f"a slope of 1.5e5 falls to {_number(ours.final)}; without normalized steps to {_number(rival.final)}, at the "
-        f"best of {len(result.settings.toy_rates)} rates"
-    )
+    ours, rival = result.courses[0], min((one.final for one in result.rivals), default=None)
+    rates = len(result.settings.toy_rates)
+    beside = "" if rival is None else f"; without normalized steps to {_number(rival)}, at the best of {rates} rates"
+    return f"a slope of 1.5e5 falls to {_number(ours.final)}{beside}"
 
 
 def draw(result: Result) -> Figure:
@@ -121,8 +115,8 @@ def draw(result: Result) -> Figure:
 
 def _slopes(axes: Any, result: Result) -> None:
     shown = [one for one in result.courses if one.variant.name == BO_REP]
-    shown += [result.best("SOBA"), result.best("MA-SOBA")]
-    colors = (*(pictures.METHOD, pictures.FOURTH, pictures.THIRD)[: len(shown) - 2], pictures.RIVAL, pictures.ALARM)
+    colors = (*(pictures.METHOD, pictures.FOURTH, pictures.THIRD)[: len(shown)], pictures.RIVAL, pictures.ALARM)
+    shown += result.rivals
     for one, color in zip(shown, colors, strict=False):
         steps = np.arange(one.slope.shape[1])
         label = f"{one.variant.name}, {one.variant.rate:g}"

@@ -50,7 +50,7 @@ class Settings:
             seeds=(0,),
             toy_steps=20,
             toy_etas=(0.03,),
-            toy_rates=(1e-5,),
+            toy_rates=(),
             ablation=False,
             train=60,
             validation=20,
@@ -78,9 +78,14 @@ class Result:
         found = (one for one in self.courses if one.variant.name == name and rate in (None, one.variant.rate))
         return next(found, None)
 
-    def best(self, name: str) -> toy.Course:
+    def best(self, name: str) -> toy.Course | None:
         """Of a baseline's rates, the one that ends at the least slope."""
-        return min((one for one in self.courses if one.variant.name == name), key=lambda one: one.final)
+        return min((one for one in self.courses if one.variant.name == name), key=lambda one: one.final, default=None)
+
+    @property
+    def rivals(self) -> list[toy.Course]:
+        """Both baselines at their best rates."""
+        return [one for one in map(self.best, ("SOBA", "MA-SOBA")) if one is not None]
 
     def network(self, name: str, rate: float | None = None) -> cleaning.Cleaned | None:
         """What a method made of the digits; of several rates the most accurate, if none is given."""
