@@ -1,1 +1,1 @@
-"""Bilevel learning: outer objectives over the solutions of inner ones. What its systems share stands in modules here."""
+"""Bilevel learning: outer objectives over the solutions of inner ones. What systems share stands in modules here."""

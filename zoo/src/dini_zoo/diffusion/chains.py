@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..kit.checking import decreasing, known, not_negative
+from dini_zoo.kit.checking import decreasing, known, not_negative
+
 from .processes import Field, Process
 
 

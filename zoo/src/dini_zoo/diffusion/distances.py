@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import at_least
+from dini_zoo.kit.checking import at_least
 
 
 class Moments(NamedTuple):

@@ -30,7 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..kit.checking import decreasing, known, one_of
+from dini_zoo.kit.checking import decreasing, known, one_of
+
 from .processes import Field, Process
 
 type Kind = Literal["ode", "sde"]

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import at_least, positive
+from dini_zoo.kit.checking import at_least, positive
+
 from .processes import Field, Process
 
 

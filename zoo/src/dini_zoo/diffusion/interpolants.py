@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import positive
+from dini_zoo.kit.checking import positive
+
 from .mixtures import GaussianMixture
 from .processes import beside
 

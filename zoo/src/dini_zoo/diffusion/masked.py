@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..kit.checking import at_least, positive
+from dini_zoo.kit.checking import at_least, positive
+
 from .processes import Field
 
 

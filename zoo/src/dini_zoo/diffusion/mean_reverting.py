@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
+from dini_zoo.kit.checking import at_least, known, one_of, positive, same_shape
 
-from ..kit.checking import at_least, known, one_of, positive, same_shape
 from .processes import Field, Process
 
 type Curve = Callable[[Any], Any]

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..kit.checking import known, positive
+from dini_zoo.kit.checking import known, positive
+
 from .processes import Field, Process
 
 

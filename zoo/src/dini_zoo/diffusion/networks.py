@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import at_least
+from dini_zoo.kit.checking import at_least
 
 
 def normal_init(key: Array, rows: int, columns: int) -> Float[Array, "rows columns"]:

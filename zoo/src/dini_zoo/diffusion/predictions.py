@@ -16,7 +16,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import one_of
+from dini_zoo.kit.checking import one_of
+
 from .processes import Field, Process, beside
 
 PREDICTIONS = ("noise", "data", "score", "velocity")

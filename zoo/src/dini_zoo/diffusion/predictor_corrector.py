@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import at_least, known, positive
+from dini_zoo.kit.checking import at_least, known, positive
+
 from .processes import VESDE, VPSDE, Field, Process, SubVPSDE
 
 

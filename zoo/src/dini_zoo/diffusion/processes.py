@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kit.checking import positive
+from dini_zoo.kit.checking import positive
 
 #: What can be sampled: a function of a batch of points `(n, ...)` and of a time, a number or one for each point.
 type Field = Callable[[Any, Any], Any]

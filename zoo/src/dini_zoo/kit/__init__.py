@@ -9,6 +9,7 @@
 | `seeds` | `Estimate`, `Paired`: one form of a mean, its interval, and a difference |
 | `measure` | compiled programs, their memory, and their times in turns |
 | `modes` | a derivative in several modes of differentiation: error, time, memory; central differences |
+| `checking` | settings at the door: errors that name the argument |
 | `data` | data sets that need no download, as samples and splits |
 | `checking` | checks of arguments: positive, increasing, of one shape |
 | `pictures` | one palette, one style, bands, bars, mosaics |
