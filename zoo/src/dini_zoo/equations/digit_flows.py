@@ -231,6 +231,7 @@ def plain(training: Training) -> Solve:
 
 def recorded(training: Training, kind: Any) -> Solve:
     """The mean of an estimate over the accepted steps as a penalty."""
+
     def solve(field: NeuralField, X: Array, given: Given, key: Array) -> Flowed:
         del key
         solution, heuristics = solve_recorded(
@@ -251,4 +252,3 @@ def recorded(training: Training, kind: Any) -> Solve:
         return Flowed(solution.ys[0], heuristic_penalty(heuristics, kind), solution.stats["num_steps"])
 
     return solve
-

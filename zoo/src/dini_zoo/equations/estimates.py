@@ -62,9 +62,7 @@ def rms(tree: PyTree) -> Float[Array, ""]:
     return jnp.where(usable, scale * root, largest)
 
 
-def scaled_error(
-    error: PyTree, y0: PyTree, y1: PyTree, *, rtol: Any, atol: Any, norm: Norm = rms
-) -> Float[Array, ""]:
+def scaled_error(error: PyTree, y0: PyTree, y1: PyTree, *, rtol: Any, atol: Any, norm: Norm = rms) -> Float[Array, ""]:
     r"""The error estimate of a step in units of what is tolerated, :math:`E`.
 
     Parameters
