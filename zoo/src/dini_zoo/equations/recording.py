@@ -38,6 +38,10 @@ from .estimates import (
 from .wrappers import WatchingSolver, with_state, without_state
 
 
+#: What a solve saves, and how it is differentiated, if nothing else is asked for.
+AT_END, THROUGH_STEPS = diffrax.SaveAt(t1=True), diffrax.RecursiveCheckpointAdjoint()
+
+
 class SolverHeuristics(eqx.Module):
     """Sums and greatest values of a solver's estimates over its accepted steps.
 
@@ -147,9 +151,9 @@ def solve_recorded(
     rtol: Any,
     atol: Any,
     stiffness: bool = True,
-    saveat: diffrax.SaveAt = diffrax.SaveAt(t1=True),
+    saveat: diffrax.SaveAt = AT_END,
     stepsize_controller: diffrax.AbstractStepSizeController[Any, Any] | None = None,
-    adjoint: diffrax.AbstractAdjoint = diffrax.RecursiveCheckpointAdjoint(),
+    adjoint: diffrax.AbstractAdjoint = THROUGH_STEPS,
     norm: Norm = rms,
     **options: Any,
 ) -> tuple[diffrax.Solution, SolverHeuristics]:
