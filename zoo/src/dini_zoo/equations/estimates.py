@@ -43,8 +43,8 @@ def rms(tree: PyTree) -> Float[Array, ""]:
 
     Examples
     --------
-    >>> print(rms({"a": jnp.array([3e-30, 0.0]), "b": jnp.array([4e-30, 0.0])}))
-    2.5e-30
+    >>> print(f"{rms({'a': jnp.array([3e-30, 0.0]), 'b': jnp.array([4e-30, 0.0])}):.2e}")
+    2.50e-30
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     count = sum(leaf.size for leaf in leaves)

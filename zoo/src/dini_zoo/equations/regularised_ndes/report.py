@@ -119,12 +119,11 @@ def checks(result: Result) -> Iterator[Check]:
     bars = {3.0: (0.85, -0.01, 9 / 11.8, 0.006), 10.0: (0.7, -0.025, 6.5 / 11.4, -0.0135)}
     for weight, (most, least, steps, gain) in bars.items():
         found = result.noise(weight, tolerance)
-        both = bool(found and base)
-        ratio = float(np.mean([one.steps for one in found]) / np.mean([one.steps for one in base])) if both else None
+        ratio, change = None, None
+        if found and base:
+            ratio = float(np.mean([one.steps for one in found]) / np.mean([one.steps for one in base]))
+            change = float(np.mean([one.accuracy for one in found]) - np.mean([one.accuracy for one in base]))
         yield Check(f"SDE, weight {weight:g}: steps / without", ratio, at_most(most), steps, "0.6", form=".2f")
-        change = (
-            float(np.mean([one.accuracy for one in found]) - np.mean([one.accuracy for one in base])) if both else None
-        )
         yield Check(f"SDE, weight {weight:g}: accuracy - without", change, at_least(least), gain, form="+.4f")
 
 
