@@ -83,7 +83,7 @@ def scaled_error(error: PyTree, y0: PyTree, y1: PyTree, *, rtol: Any, atol: Any,
 
     Examples
     --------
-    >>> print(scaled_error(jnp.array([1e-3, 0.0]), jnp.ones(2), jnp.zeros(2), rtol=1e-3, atol=0.0).round(4))
+    >>> print(f"{scaled_error(jnp.array([1e-3, 0.0]), jnp.ones(2), jnp.zeros(2), rtol=1e-3, atol=0.0):.4f}")
     0.7071
     """
 
@@ -180,7 +180,7 @@ def stage_stiffness(
 
     difference = jax.tree.map(jnp.subtract, *map(stage, pair[::-1]))
     rates = jax.tree.map(lambda k: k[pair[1]] - k[pair[0]], k)
-    return _quotient(rates, difference, y1, t1 - t0, norm)
+    return _quotient(rates, difference, y1, jnp.abs(t1 - t0), norm)
 
 
 def _quotient(rates: PyTree, difference: PyTree, y: PyTree, h: Any, norm: Norm) -> Array:
@@ -266,7 +266,7 @@ def initial_step(
     Examples
     --------
     >>> h = initial_step(lambda t, z, args: -z, 0.0, jnp.ones(3), None, 1e-6, 1e-6, 5)
-    >>> print(h.round(4))
+    >>> print(f"{h:.4f}")
     0.0289
     """
     tolerances(rtol, atol)

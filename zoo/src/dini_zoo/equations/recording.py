@@ -37,7 +37,6 @@ from .estimates import (
 )
 from .wrappers import WatchingSolver, with_state, without_state
 
-
 #: What a solve saves, and how it is differentiated, if nothing else is asked for.
 AT_END, THROUGH_STEPS = diffrax.SaveAt(t1=True), diffrax.RecursiveCheckpointAdjoint()
 
@@ -187,12 +186,14 @@ def solve_recorded(
     Examples
     --------
     >>> term = diffrax.ODETerm(lambda t, y, args: -args * y)
-    >>> def penalty(rate):
+    >>> @jax.jit
+    ... @jax.value_and_grad
+    ... def penalty(rate):
     ...     _, heuristics = solve_recorded(
     ...         term, diffrax.Tsit5(), 0.0, 1.0, None, jnp.ones(2), rate, rtol=1e-4, atol=1e-4
     ...     )
     ...     return heuristic_penalty(heuristics, "stiffness", agg="max") * heuristics.stability
-    >>> value, slope = jax.value_and_grad(penalty)(3.0)
+    >>> value, slope = penalty(3.0)
     >>> print(f"{value:.3f} {slope:.3f}")
     3.000 1.000
     """
