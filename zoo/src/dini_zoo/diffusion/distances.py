@@ -55,7 +55,7 @@ def _overlap(A: Float[Array, "d d"], B: Float[Array, "d d"]) -> Float[Array, ""]
     r""":math:`\mathrm{tr} (A^{1/2} B A^{1/2})^{1/2}`, symmetric in the two.
 
     With its own derivative, :math:`\tfrac12 \langle B^{1/2} (B^{1/2} A B^{1/2})^{-1/2} B^{1/2}, dA \rangle` and the
-    same for :math:`B`: that of eigenvectors divides by zero where eigenvalues are equal, as those of constant pixels are.
+    same for :math:`B`: that of eigenvectors divides by zero where eigenvalues are equal, as constant pixels' are.
     """
     root = _root(A)
     return jnp.sum(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(root @ B @ root), 0.0)))
