@@ -305,7 +305,7 @@ def test_single_precision():
 
 @pytest.mark.thorough
 def test_duals_of_cones():
-    """The projection onto a cone and its polar add up to the point (Moreau): other coordinates of what is tested above."""
+    """The projection onto a cone and its polar add up to the point (Moreau): the cones above in other coordinates."""
 
     @jax.jit
     def parts(v):
