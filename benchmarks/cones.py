@@ -226,9 +226,10 @@ def solved(name, data):
     return jax.vmap(one)(*data)
 
 
-def timed(lanes, rng):
+def timed(names, lanes, rng):
     """Print the time of a batch, and the distance from Clarabel's points."""
-    for name, family in FAMILIES.items():
+    for name in names:
+        family = FAMILIES[name]
         project = jax.jit(cone_of(family).project)
         n = 6
         programs = [program("strict", family, lambda v, p=project: np.asarray(p(v)), n, rng) for _ in range(lanes)]
@@ -272,7 +273,7 @@ def main() -> None:
     wrong = 1e-3 if args.float32 else WRONG
     rng = np.random.default_rng(args.seed)
     if args.times:
-        return timed(args.lanes, rng)
+        return timed(args.families.split(","), args.lanes, rng)
 
     ours, theirs = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
     steps = collections.defaultdict(list)

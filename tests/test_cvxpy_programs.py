@@ -14,7 +14,7 @@ S = np.array([[0.2, 0.0, 0.0], [0.1, 0.3, 0.0], [0.0, 0.1, 0.25]])
 
 def portfolio():
     """A problem with a second-order cone, an equation, and bounds that are lifted out of the constraints."""
-    w, returns, spread = cp.Variable(3, bounds=[0, 0.5]), cp.Parameter(3), cp.Parameter((3, 3))
+    w, returns, spread = cp.Variable(3, bounds=[0.05, 0.5]), cp.Parameter(3), cp.Parameter((3, 3))
     problem = cp.Problem(cp.Maximize(returns @ w - cp.norm(spread @ w)), [cp.sum(w) == 1])
     return problem, [returns, spread], [w]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, NamedTuple
@@ -153,9 +154,8 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     >>> print(layer(jnp.array([1.0, 0.5]))[0].round(3))
     [0.75 0.25]
     """
-    import cvxpy as cp
-    from cvxpy.reductions.solution import Solution as Found
-
+    cp: Any = importlib.import_module("cvxpy")
+    found_as: Any = importlib.import_module("cvxpy.reductions.solution").Solution
     _check(problem, parameters, variables, cp)
     unset = [parameter for parameter in parameters if parameter.value is None]
     try:
@@ -198,14 +198,27 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     cones += [Power(float(alpha)) for alpha in dims.p3d]
     sizes += [3 for _ in dims.p3d]
     kept = [i for i, size in enumerate(sizes) if size]
-    cone = ConeProduct([cones[i] for i in kept], [int(sizes[i]) for i in kept])
+    cone = ConeProduct([cones[i] for i in kept], tuple(int(sizes[i]) for i in kept))
+
+    attributes: Any = importlib.import_module("cvxpy.reductions.cvx_attr2constr")
+    unknown = inverse[-1][importlib.import_module("cvxpy.reductions.solvers.solver").Solver.VAR_ID]
 
     def recovered(x: np.ndarray) -> list[np.ndarray]:
-        """Return the variables by CVXPY's own way back."""
-        found = Found(cp.OPTIMAL, 0.0, {inverse[-1][cp.reductions.solvers.solver.Solver.VAR_ID]: x}, {}, {})
+        """Return the variables by CVXPY's own way back, without its last projection onto bounds, which is not linear."""
+        found = found_as(cp.OPTIMAL, 0.0, {unknown: x}, {}, {})
         for reduction, back in zip(chain.reductions[-2::-1], inverse[-2::-1], strict=True):
-            found = reduction.invert(found, back)
-        return [np.asarray(found.primal_vars[v.id], float).flatten(order="F") for v in variables]
+            if isinstance(reduction, attributes.CvxAttr2Constr) and back:
+                reduced, full, _ = back
+                whole = lambda key, values=found.primal_vars, reduced=reduced, full=full: (
+                    attributes.recover_value_for_leaf(full[key], values[reduced[key].id], project=False)
+                )
+                kept = {key: whole(key) for key in full if reduced[key].id in found.primal_vars}
+                found = found_as(cp.OPTIMAL, 0.0, kept, {}, {})
+            else:
+                found = reduction.invert(found, back)
+        dense = [found.primal_vars[v.id] for v in variables]
+        dense = [value.toarray() if hasattr(value, "toarray") else value for value in dense]
+        return [np.asarray(value, float).flatten(order="F") for value in dense]
 
     offsets = recovered(np.zeros(n))
     images = [recovered(unit) for unit in np.eye(n)]

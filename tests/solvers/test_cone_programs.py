@@ -12,7 +12,7 @@ from dini import Status
 from dini.sets import ConeProduct, DualCone, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
 
 NAMES = ("P", "c", "A", "b", "alpha")
-N, SIZES = 8, (1, 1, 3, 3, 3, 3, 3)
+LANES, N, SIZES = 6, 8, (1, 1, 3, 3, 3, 3, 3)
 ZERO, POSITIVE, NORM, MATRIX, EXP, OTHER, POWER = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
 #: slacks inside of all cones: where the rows of a cone are zero, it says nothing
 INSIDE = np.array([0, 1, 1, 0, 0, 1, 0, 1, -1, 1, 1, -1, 1, 1, 1, 1, 0.0])
@@ -42,11 +42,11 @@ def both(data, cotangent):
 
 
 def solved(data):
-    return both(data, jnp.ones((len(data["c"]), N), data["c"].dtype))[0]
+    return both(data, jnp.ones((LANES, N), data["c"].dtype))[0]
 
 
 def gradients(data, cotangent):
-    return both(data, cotangent)[1]
+    return both(data, jnp.pad(jnp.asarray(cotangent), ((0, LANES - len(cotangent)), (0, 0)), mode="edge"))[1]
 
 
 def blank(alpha=0.5):
@@ -108,6 +108,8 @@ def random_program(seed, *, linear=False):
 
 
 def stacked(programs):
+    """Return a batch of one size, whose last lanes are the last program."""
+    programs = [*programs, *[programs[-1]] * (LANES - len(programs))]
     return {name: jnp.stack([jnp.asarray(d[name]) for d in programs]) for name in NAMES}
 
 
@@ -120,7 +122,7 @@ def test_closed_forms():
     assert (solution.status == Status.CONVERGED).all()
     top, p = 5**0.5, np.exp(a) / np.exp(a).sum()
     truth = [[2**0.5, 1, 1, 0], [top, 0, 0, 0], [*p, *(-p * np.log(p))], [0.6, 1.4, 2 * 0.3**0.3 * 0.7**0.7, 0]]
-    np.testing.assert_allclose(solution.x, np.pad(truth, ((0, 0), (0, N - 4))), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(solution.x[:4], np.pad(truth, ((0, 0), (0, N - 4))), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(solution.value[1], top, rtol=1e-13)
 
     first = np.zeros((4, N))
@@ -148,7 +150,7 @@ def test_solutions_that_are_known():
 
 def by_clarabel(d):
     settings = clarabel.DefaultSettings()
-    settings.verbose, settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = False, 1e-9, 1e-9, 1e-9
+    settings.verbose, settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = False, 1e-11, 1e-11, 1e-11
     order = np.arange(17)  # two by two, both triangles are one
     exponential = clarabel.ExponentialConeT()
     cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(1), clarabel.SecondOrderConeT(3)]
@@ -166,7 +168,8 @@ def test_agrees_with_clarabel():
     solution = solved(stacked(programs))
     for i, d in enumerate(programs):
         said, x = by_clarabel(d)
-        assert (Status(int(solution.status[i])).name, said) == ("CONVERGED", "Solved")
+        assert Status(int(solution.status[i])) == Status.CONVERGED
+        assert said in ("Solved", "AlmostSolved")  # as far as it gets: it is asked for more than it may reach
         np.testing.assert_allclose(solution.x[i], x, atol=1e-6)
 
 
@@ -175,10 +178,11 @@ def test_gradients_are_those_of_differences():
     made, rng = [random_program(seed)[0] for seed in (0, 3, 4, 5)], np.random.default_rng(1)
     data, cotangent = stacked(made), jnp.asarray(rng.standard_normal((4, N)))
     along = {name: jnp.asarray(rng.standard_normal(value.shape)) for name, value in data.items()}
-    at = lambda t: jnp.sum(cotangent * solved({name: data[name] + t * along[name] for name in NAMES}).x, axis=1)
+    at = lambda t: jnp.sum(cotangent * solved({name: data[name] + t * along[name] for name in NAMES}).x[:4], axis=1)
     gradient, step = gradients(data, cotangent), 1e-5
-    ours = sum(jnp.sum((gradient[name] * along[name]).reshape(4, -1), axis=1) for name in NAMES)
-    np.testing.assert_allclose(ours, (at(step) - at(-step)) / (2 * step), rtol=1e-6, atol=1e-7)
+    ours = sum(jnp.sum((gradient[name] * along[name]).reshape(LANES, -1), axis=1)[:4] for name in NAMES)
+    differences = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step)
+    np.testing.assert_allclose(ours, differences, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.thorough
@@ -274,6 +278,7 @@ def test_bad_lanes_are_told_apart_and_the_others_are_as_alone():
     assert np.isnan(solution.ray[0]).all()
 
 
+@pytest.mark.may_cost(15)
 @pytest.mark.parametrize(
     ("length", "objective", "rows"), [(1e-6, 1e6, 1e6), (1e6, 1e-6, 1e6), (1e6, 1e6, 1e-6), (1e-6, 1e-6, 1e-6)]
 )
@@ -305,7 +310,7 @@ def test_single_precision():
 
 @pytest.mark.thorough
 def test_duals_of_cones():
-    """The projection onto a cone and its polar add up to the point (Moreau): other coordinates of what is tested above."""
+    """The projection onto a cone and its polar add up to the point (Moreau): the cones above in other coordinates."""
 
     @jax.jit
     def parts(v):

@@ -108,7 +108,7 @@ class ConeProgram(Problem):
                 dual(cone)  # raises for what is no cone
             except TypeError as error:
                 raise TypeError(f"ConeProgram's cone: {error}") from None
-            cone = ConeProduct([cone], [m])
+            cone = ConeProduct([cone], (m,))
         if sum(cone.sizes) != m:
             raise ValueError(
                 f"ConeProgram's cone must have as many elements as A has rows, m = {m}: given sizes {cone.sizes}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from ._exponential import Exponential
 from ._matrix import PositiveSemidefinite
 from ._power import Power
 
-Kind = Literal["free", "zero", "nonnegative", "second-order", "semidefinite", "exponential", "power"]
-
 
 class Block(NamedTuple):
     """One elementary cone over consecutive elements.
@@ -21,7 +19,7 @@ class Block(NamedTuple):
     Attributes
     ----------
     kind
-        Which cone it is.
+        Which cone it is: free, zero, nonnegative, second-order, semidefinite, exponential or power.
     first, size
         Where its elements begin, and how many there are.
     cone
@@ -30,7 +28,7 @@ class Block(NamedTuple):
         Whether it is the dual of an exponential or power cone.
     """
 
-    kind: Kind
+    kind: str
     first: int
     size: int
     cone: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import field
@@ -155,9 +156,8 @@ def _places(part: Block, *, by_columns: bool) -> list[int]:
 
 
 def _clarabel(P: Any, c: Any, A: Any, b: Any, order: Any, alphas: Any, accuracy: float) -> Any:
-    import clarabel
-    import scipy.sparse as sp
-
+    clarabel: Any = importlib.import_module("clarabel")
+    sp: Any = importlib.import_module("scipy.sparse")
     exponent = iter(alphas)
     make = {
         "zero": clarabel.ZeroConeT,
@@ -180,9 +180,8 @@ def _clarabel(P: Any, c: Any, A: Any, b: Any, order: Any, alphas: Any, accuracy:
 
 
 def _scs(P: Any, c: Any, A: Any, b: Any, order: Any, alphas: Any, accuracy: float) -> Any:
-    import scipy.sparse as sp
-    import scs
-
+    scs: Any = importlib.import_module("scs")
+    sp: Any = importlib.import_module("scipy.sparse")
     rows = [i for part in order for i in _places(part, by_columns=False)]
     count = lambda kind: sum(part.kind == kind for part in order)
     cones = {

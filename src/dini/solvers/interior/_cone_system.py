@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 from ... import trees
