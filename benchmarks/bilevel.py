@@ -33,7 +33,7 @@ import dini  # noqa: E402
 from dini import bilevel  # noqa: E402
 
 SIZE = 48
-OUTER_STEPS = (0.1, 1.0, 10.0)
+OUTER_STEPS = {"penalties": (1.0, 10.0), "cleaning": (10.0, 100.0)}
 LEVELS = (1e-1, 1e-2, 1e-3)
 
 
@@ -121,7 +121,18 @@ def by_dini(task: Task) -> dict[str, Any]:
         run = jax.jit(lambda method, state, steps: method.run(state, steps), static_argnums=2)
         return method.init(task.theta0, task.x0), partial(run, method), lambda state: state.theta
 
-    return found | {"dini HOAG": (hoag, 1)}
+    fit = dini.Minimize(task.inner)
+
+    @jax.jit
+    def both(theta: Any, state: Any) -> Any:
+        held_out, train = (task.held_out,), (task.train,)
+        how: dict[str, Any] = {"outer_args": held_out, "inner_args": train, "state": state, "on_failure": "ignore"}
+        at = bilevel.value_and_hypergradient(task.outer, fit, theta, task.x0, **how)
+        return at.value, at.gradient, at.state
+
+    cold = bilevel.Warm(jnp.asarray(task.x0), jnp.zeros_like(task.x0))
+    lbfgs = partial(by_scipy, task, both, cold, lambda found: found)
+    return found | {"dini HOAG": (hoag, 1), "dini, L-BFGS of SciPy": (lbfgs, 0)}
 
 
 def in_plain_jax(task: Task) -> dict[str, Any]:
@@ -209,28 +220,31 @@ def by_jaxopt(task: Task) -> dict[str, Any]:
 
     both = jax.jit(jax.value_and_grad(outer, has_aux=True))
 
-    def lbfgs(limit: float) -> list[tuple[float, Any]]:
-        """SciPy's L-BFGS on JAXopt's hypergradient, which is compiled."""
-        from scipy.optimize import minimize
-
-        x = jnp.asarray(task.x0)
-        jax.block_until_ready(both(task.theta0, x))
-        began, points = time.process_time(), [(0.0, task.theta0)]
-
-        def fun(theta: Any) -> Any:
-            nonlocal x
-            (value, x), gradient = both(theta, x)
-            return float(value), np.asarray(gradient)
-
-        def seen(theta: Any) -> None:
-            points.append((time.process_time() - began, theta.copy()))
-            if points[-1][0] > limit:
-                raise StopIteration
-
-        minimize(fun, task.theta0, jac=True, method="L-BFGS-B", callback=seen)
-        return points
-
+    lbfgs = partial(by_scipy, task, both, jnp.asarray(task.x0), lambda found: (found[0][0], found[1], found[0][1]))
     return {"JAXopt gradient descent": (plain, 1), "JAXopt, L-BFGS of SciPy": (lbfgs, 0)}
+
+
+def by_scipy(task: Task, both: Any, start: Any, parts: Any, limit: float) -> list[tuple[float, Any]]:
+    """Return the points of SciPy's L-BFGS with a compiled hypergradient, which starts at its last state."""
+    from scipy.optimize import minimize
+
+    carry = start
+    carry = parts(jax.block_until_ready(both(task.theta0, carry)))[2]
+    jax.block_until_ready(both(task.theta0, carry))
+    carry, began, points = start, time.process_time(), [(0.0, task.theta0)]
+
+    def fun(theta: Any) -> Any:
+        nonlocal carry
+        value, gradient, carry = parts(both(theta, carry))
+        return float(value), np.asarray(gradient)
+
+    def seen(theta: Any) -> None:
+        points.append((time.process_time() - began, theta.copy()))
+        if points[-1][0] > limit:
+            raise StopIteration
+
+    minimize(fun, task.theta0, jac=True, method="L-BFGS-B", callback=seen)
+    return points
 
 
 def recorded(start: Any, chunk: int, step: float, limit: float) -> list[tuple[float, Any]]:
@@ -267,7 +281,7 @@ def measure(task: Task, limit: float, only: str) -> tuple[dict[str, Any], float]
     for name, (start, chunk) in methods.items():
         if only not in name:
             continue
-        grid = (0.0,) if name in ("dini HOAG", "JAXopt, L-BFGS of SciPy") else OUTER_STEPS
+        grid = (0.0,) if chunk == 0 or name == "dini HOAG" else OUTER_STEPS[task.name]
         for step in grid:
             points = recorded(start, chunk, step, limit)
             losses, x = [], jnp.asarray(task.x0)

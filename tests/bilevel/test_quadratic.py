@@ -156,6 +156,23 @@ def test_hoag_needs_no_learning_rate():
     assert off(state.theta) < 1e-6
 
 
+def test_an_evolution_strategy_follows_the_gradient_in_the_mean():
+    target = lambda x, t: outer(x, t, c)
+    fit = dini.Minimize(lambda x, t: inner(x, t, (A, B)))
+    theta = np.array([0.3, -0.2, 0.1])
+    M = np.linalg.solve(H, C)
+    exact = M.T @ (M @ theta - mean) + 0.1 * theta
+
+    @jax.jit
+    def moved(seed):
+        how = {"solver": dini.Newton(), "sigma": 0.1, "pairs": 4000, "seed": seed}
+        method = bilevel.EvolutionStrategy(target, fit, 1.0, **how)
+        return theta - method.step(method.init(theta, np.zeros(P))).theta
+
+    # a quadratic function's smoothed gradient is its own; a pair's error is about as large as the gradient
+    assert np.linalg.norm(moved(0) - exact) < 5 * np.linalg.norm(exact) * np.sqrt(P / 4000)
+
+
 MODES = {"one step": (dini.OneStep(), 1), "truncated": (dini.Unrolled(last=3), 3)}
 
 

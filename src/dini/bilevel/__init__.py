@@ -4,6 +4,7 @@ from ._adjoints import LinearSGD, Plane, RandomTerm
 from ._batches import Batch, Batches
 from ._criteria import k_fold, leave_one_out, sure
 from ._estimators import SAGA, SGD, SPIDER, STORM, Estimator
+from ._evolution import EvolutionStrategy
 from ._first_order import BOME, F2SA
 from ._hoag import HOAG
 from ._hypergradient import Hypergradient, Warm, value_and_hypergradient
@@ -31,6 +32,7 @@ __all__ = [
     "Batches",
     "Bilevel",
     "Estimator",
+    "EvolutionStrategy",
     "Hypergradient",
     "LinearSGD",
     "Method",
