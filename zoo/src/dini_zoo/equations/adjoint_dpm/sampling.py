@@ -201,6 +201,9 @@ def _scanned(solver: diffrax.AbstractSolver, term: Any, grid: Array, y: Array, a
         y, _, _, state, _ = solver.step(term, *ends, y, args, state, made_jump=False)
         return (y, state), None
 
+    if isinstance(solver, diffrax.AbstractRungeKutta) and solver.scan_kind is None:
+        # else diffrax keeps the stages' values alone, and calls the network again on the way back
+        solver = eqx.tree_at(lambda solver: solver.scan_kind, solver, "lax", is_leaf=lambda leaf: leaf is None)
     state = solver.init(term, grid[0], grid[1], y, args)
     (y, _), _ = jax.lax.scan(step, (y, state), (grid[:-1], grid[1:]))
     return y
