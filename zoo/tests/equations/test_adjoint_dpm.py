@@ -1,5 +1,6 @@
 """Gradients through samplers: exact steps, schedules, the adjoint beside differences, bad input."""
 
+import dataclasses
 import doctest
 import itertools
 
@@ -9,7 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_bars_met
+from outputs import assert_bars_met, assert_drawn, performed
 
 from dini_zoo.diffusion.processes import VESDE, VPSDE, SubVPSDE
 from dini_zoo.equations.adjoint_dpm import (
@@ -266,6 +267,17 @@ def test_bad_input_is_named(call, match):
 def test_the_examples_of_docstrings(module):
     with jax.enable_x64(False):
         assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.thorough
+@pytest.mark.may_cost(60)  # four adjoints are compiled
+def test_all_parts_of_the_experiment_run():
+    settings = experiment.settings.tiny()
+    done = performed("adjoint-dpm", experiment, dataclasses.replace(settings, parts=experiment.settings().parts))
+    assert_drawn(experiment.draw(done.result))
+    assert done.result.attack.largest <= settings.radius + 1e-6
+    (fixed,) = done.result.closed.fixed
+    assert done.result.closed.adaptive[fixed.spread] < 5e-6
 
 
 @pytest.mark.slow
