@@ -112,6 +112,14 @@ def test_a_euler_step_is_ddim():
         np.testing.assert_allclose(found, a * m + b / d * (X - c * m), rtol=1e-12)
 
 
+def test_a_plain_scan_takes_the_steps_of_the_solver():
+    """Of a method with many stages, on a coarse grid."""
+    process = VPSDE()
+    given = (bent, PARAMS, CONDITION, X, process, time_grid(process, 3))
+    one, other = (sample_pf_ode(*given, solver=diffrax.Tsit5(), adjoint=adjoint) for adjoint in ("direct", "stored"))
+    np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
 def test_normal_data_have_the_derivatives_of_the_specification():
     """Exact figures; adaptive steps both ways come within 5e-6."""
     process = VPSDE()
@@ -247,6 +255,7 @@ def sampled(**options):
         (lambda: sampled(noise=np.ones((3, 2), int)), "noise must hold floats"),
         (lambda: sampled(adjoint="exact"), "adjoint must be one of"),
         (lambda: sampled(adjoint="direct", rtol=1e-3), "adjoint must be another"),
+        (lambda: sampled(adjoint="direct", solver=diffrax.Kvaerno3()), "solver must be an explicit"),
         (lambda: sampled(rtol=0.0), "rtol must be positive"),
         (lambda: time_grid(VPSDE(), 0), "steps must be at least 1"),
         (lambda: time_grid(VPSDE(), 3, first=0.0), "first must be positive"),
