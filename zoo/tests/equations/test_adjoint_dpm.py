@@ -1,5 +1,6 @@
 """Gradients through samplers: exact steps, schedules, the adjoint beside differences, bad input."""
 
+import dataclasses
 import doctest
 import itertools
 
@@ -9,7 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_bars_met
+from outputs import assert_bars_met, assert_drawn, performed
 
 from dini_zoo.diffusion.processes import VESDE, VPSDE, SubVPSDE
 from dini_zoo.equations.adjoint_dpm import (
@@ -109,6 +110,14 @@ def test_a_euler_step_is_ddim():
         found = sample_pf_ode(point, m, None, X, process, times, solver=diffrax.Euler(), adjoint="direct")
         a, b, c, d = process.alpha(times[-1]), process.sigma(times[-1]), process.alpha(1.0), process.sigma(1.0)
         np.testing.assert_allclose(found, a * m + b / d * (X - c * m), rtol=1e-12)
+
+
+def test_a_plain_scan_takes_the_steps_of_the_solver():
+    """Of a method with many stages, on a coarse grid."""
+    process = VPSDE()
+    given = (bent, PARAMS, CONDITION, X, process, time_grid(process, 3))
+    one, other = (sample_pf_ode(*given, solver=diffrax.Tsit5(), adjoint=adjoint) for adjoint in ("direct", "stored"))
+    np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_normal_data_have_the_derivatives_of_the_specification():
@@ -246,6 +255,7 @@ def sampled(**options):
         (lambda: sampled(noise=np.ones((3, 2), int)), "noise must hold floats"),
         (lambda: sampled(adjoint="exact"), "adjoint must be one of"),
         (lambda: sampled(adjoint="direct", rtol=1e-3), "adjoint must be another"),
+        (lambda: sampled(adjoint="direct", solver=diffrax.Kvaerno3()), "solver must be an explicit"),
         (lambda: sampled(rtol=0.0), "rtol must be positive"),
         (lambda: time_grid(VPSDE(), 0), "steps must be at least 1"),
         (lambda: time_grid(VPSDE(), 3, first=0.0), "first must be positive"),
@@ -266,6 +276,17 @@ def test_bad_input_is_named(call, match):
 def test_the_examples_of_docstrings(module):
     with jax.enable_x64(False):
         assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.thorough
+@pytest.mark.may_cost(60)  # four adjoints are compiled
+def test_all_parts_of_the_experiment_run():
+    settings = experiment.settings.tiny()
+    done = performed("adjoint-dpm", experiment, dataclasses.replace(settings, parts=experiment.settings().parts))
+    assert_drawn(experiment.draw(done.result))
+    assert done.result.attack.largest <= settings.radius + 1e-6
+    (fixed,) = done.result.closed.fixed
+    assert done.result.closed.adaptive[fixed.spread] < 5e-6
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def measure(spreads: tuple[float, ...], counts: tuple[int, ...]) -> Closed:
                 grids = (time_grid(process, steps, first=FIRST, kind=kind) for kind in ("logsnr", "time"))
                 both = [fun(noise, m, spread, grid) for fun, grid in zip((clock, time), grids, strict=True)]
                 errors = [(float(np.max(np.abs(found - x))), distance(slope, slopes[0])) for (_, found), slope in both]
-                fixed.append(Fixed(spread, steps, *zip(*errors, strict=True)))  # pyright: ignore[reportArgumentType]
+                fixed.append(Fixed(spread, steps, *zip(*errors, strict=True)))
             ends = time_grid(process, 1, first=FIRST)
             found = tight(noise, m, spread, ends)
             adaptive[spread] = max(distance(one, truth) for one, truth in zip(found, slopes, strict=True))

@@ -200,7 +200,7 @@ def attack(
     images = {name: drawn(one) for name, one in found.items()}
     missed = {name: tuple(1 - share for share in judged(models.classifier, x, labels)) for name, x in images.items()}
     largest = float(jnp.max(jnp.abs(found["attacked"] - noise)))
-    return Attack(**missed, largest=largest, images={name: np.asarray(x[:12]) for name, x in images.items()})  # pyright: ignore[reportArgumentType]
+    return Attack(**missed, largest=largest, images={name: np.asarray(x[:12]) for name, x in images.items()})
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def costs(
         times = time_grid(process, count)
 
         def value(at: Any, adjoint: str, times: Array = times) -> Array:
-            x = sample_pf_ode(predict, at["weights"], at["embedding"], at["noise"], process, times, adjoint=adjoint)  # pyright: ignore[reportArgumentType]
+            x = sample_pf_ode(predict, at["weights"], at["embedding"], at["noise"], process, times, adjoint=adjoint)
             return jnp.mean(scores(models.classifier, x, TARGET))
 
         names = ("backsolve", "direct")

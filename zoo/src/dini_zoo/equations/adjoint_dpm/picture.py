@@ -44,12 +44,16 @@ def draw(result: Result) -> Figure:
 
 def clocks(result: Result, axes: Any) -> None:
     """The gradient's error by the spread of normal data."""
+    if result.closed is None:
+        return
     count = result.closed.fixed[0].steps
     chosen = [one for one in result.closed.fixed if one.steps == count]
     spreads = [one.spread for one in chosen]
     for i, (name, color) in enumerate((("clock ρ", pictures.METHOD), ("time t", pictures.RIVAL))):
         axes.loglog(spreads, [one.gradient[i] for one in chosen], "o-", color=color, label=f"{name}: gradient")
         axes.loglog(spreads, [one.sample[i] for one in chosen], "s--", color=color, label=f"{name}: sample")
+    axes.set_xticks(spreads, [f"{spread:g}" for spread in spreads])
+    axes.minorticks_off()
     axes.set_xlabel("standard deviation of the data")
     axes.set_title(f"error of {count} steps, normal data")
     axes.legend(fontsize=9)
@@ -61,6 +65,8 @@ def costs(found: list[Cost], angles: Any, memory: Any) -> None:
     for name, color in zip(found[0].cosines if found else (), pictures.COLORS, strict=False):
         gap = [max(1 - one.cosines[name], 1e-9) for one in found]
         angles.loglog(steps, gap, "o-", color=color, label=name)
+    angles.set_xticks(steps, [str(count) for count in steps])
+    angles.minorticks_off()
     angles.set_xlabel("steps")
     angles.set_title("1 - cosine of the adjoint's gradient to the exact one")
     for name, color in COLORS.items():

@@ -99,7 +99,8 @@ def sample_pf_ode(
     ------
     ValueError
         For times that do not fall or do not end above 0, a prediction of another shape than `x`, whole numbers in
-        `params` or `condition`, another `adjoint`, `"direct"` with `rtol`, and `rtol` or `atol` that are not positive.
+        `params` or `condition`, another `adjoint`, `"direct"` with `rtol` or an implicit solver, and `rtol` or `atol`
+        that are not positive.
 
     Examples
     --------
@@ -145,7 +146,7 @@ def sample_pf_ode(
     if adjoint == "direct":
         if rtol is not None:
             raise ValueError('adjoint must be another than "direct" with rtol: adaptive steps have no fixed number.')
-        y = _scanned(solver, diffrax.ODETerm(velocity), grid, y, args)
+        y = _scanned(solver, velocity, grid, y, args)
     else:
         y = diffrax.diffeqsolve(
             diffrax.ODETerm(velocity),
@@ -193,17 +194,33 @@ def _adjoint(
     return diffrax.RecursiveCheckpointAdjoint(checkpoints=None if adjoint == "checkpoint" else max_steps)
 
 
-def _scanned(solver: diffrax.AbstractSolver, term: Any, grid: Array, y: Array, args: Any) -> Array:
-    """The solver's steps one after another, as JAX differentiates them by itself."""
+def _scanned(solver: diffrax.AbstractSolver, velocity: Any, grid: Array, y: Array, args: Any) -> Array:
+    """The steps of an explicit Runge-Kutta method one after another, as JAX differentiates them by itself.
 
-    def step(carried: Any, ends: Any) -> Any:
-        y, state = carried
-        y, _, _, state, _ = solver.step(term, *ends, y, args, state, made_jump=False)
-        return (y, state), None
+    diffrax' own steps would keep the stages' values alone, and call the network again on the way back.
+    """
+    if isinstance(solver, diffrax.Euler):
+        nodes, rows, weights = (), (), (1.0,)
+    elif isinstance(solver, diffrax.AbstractERK):
+        tableau = solver.tableau
+        nodes, rows, weights = tuple(tableau.c), tuple(map(tuple, tableau.a_lower)), tuple(tableau.b_sol)
+    else:
+        raise ValueError(f'solver must be an explicit Runge-Kutta method with adjoint="direct": given {solver}.')
 
-    state = solver.init(term, grid[0], grid[1], y, args)
-    (y, _), _ = jax.lax.scan(step, (y, state), (grid[:-1], grid[1:]))
-    return y
+    def moved(y: Array, h: Array, row: Any, slopes: list[Array]) -> Array:
+        return y + h * sum(float(a) * slope for a, slope in zip(row, slopes, strict=True) if a)
+
+    def step(y: Array, ends: tuple[Array, Array]) -> tuple[Array, None]:
+        start, end = ends
+        h = end - start
+        slopes = [velocity(start, y, args)]
+        for c, row in zip(nodes, rows, strict=True):
+            # a last stage is at the end to the last bit
+            s = end if c == 1 else start + float(c) * h
+            slopes.append(velocity(s, moved(y, h, row, slopes), args))
+        return moved(y, h, weights, slopes), None
+
+    return jax.lax.scan(step, y, (grid[:-1], grid[1:]))[0]
 
 
 def guided(predict: Predictor, weight: Any, unconditional: Any) -> Predictor:

@@ -70,7 +70,9 @@ def ou_speeds(count: int, fastest: float = 20.0, slowest: float | None = None) -
     return tuple(map(float, np.geomspace(slowest, fastest, count)))
 
 
-def optimal_weights(speeds: Sequence[float], hurst: float, horizon: float, kind: Kind = "II") -> Float[np.ndarray, K]:
+def optimal_weights(
+    speeds: Sequence[float], hurst: float, horizon: float, kind: Kind = "II"
+) -> Float[np.ndarray, " K"]:
     r"""The weights :math:`\omega` that minimise :math:`\int_0^T E (B - \hat B)^2 dt`, in double precision.
 
     Parameters
@@ -170,7 +172,7 @@ def normal_matrix(gamma: np.ndarray, horizon: float, kind: Kind) -> Float[np.nda
     return _bent(total * horizon) / total**2
 
 
-def normal_vector(gamma: np.ndarray, hurst: float, horizon: float, kind: Kind) -> Float[np.ndarray, K]:
+def normal_vector(gamma: np.ndarray, hurst: float, horizon: float, kind: Kind) -> Float[np.ndarray, " K"]:
     r""":math:`b_k = \int_0^T E B(t) (Y_k(t) - Y_k(0))\, dt`."""
     a, x = hurst + 0.5, gamma * horizon
     # in units in which the speed is one; P and Q are the regularised incomplete gamma functions
@@ -236,7 +238,7 @@ class WeightTable:
         """Of the Chebyshev polynomials."""
         return _coefficients(self)
 
-    def __call__(self, hurst: Float[Array, ""]) -> Float[Array, K]:
+    def __call__(self, hurst: Float[Array, ""]) -> Float[Array, " K"]:
         """The weights. They are NaN for an index that is outside of the table and not known in time; else it raises."""
         if known(hurst) and not LOWEST <= hurst <= HIGHEST:
             raise ValueError(
@@ -286,7 +288,7 @@ def fbm_covariance(hurst: float, s: Any, t: Any, kind: Kind = "II") -> Float[np.
     return early**a * safe ** (hurst - 0.5) / (a * special.gamma(a) ** 2) * series
 
 
-def ma_covariance(speeds: Any, weights: Float[Array, K], s: Any, t: Any, kind: Kind = "II") -> Float[Array, ...]:
+def ma_covariance(speeds: Any, weights: Float[Array, " K"], s: Any, t: Any, kind: Kind = "II") -> Float[Array, ...]:
     r""":math:`E \hat B(s) \hat B(t)`, a function of JAX that is differentiable in the weights.
 
     It is a sum of products of weights: where these are large and of both signs, take double precision. A speed of zero

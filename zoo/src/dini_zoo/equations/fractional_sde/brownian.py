@@ -35,14 +35,14 @@ class GridBrownianPath(diffrax.AbstractBrownianPath):
     (2,)
     """
 
-    grid: Float[Array, n]
+    grid: Float[Array, " n"]
     normals: tuple[Float[Array, "m ..."], ...]
     """Standard normal numbers for each interval: of the increments, and of their areas."""
     levy_area: type[Any] = eqx.field(static=True)
 
     def __init__(
         self,
-        grid: Float[Array, n],
+        grid: Float[Array, " n"],
         shape: tuple[int, ...],
         dtype: Any = None,
         *,

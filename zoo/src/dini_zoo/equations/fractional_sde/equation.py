@@ -40,7 +40,7 @@ EULER_LIMIT = 0.5
 class State(NamedTuple):
     """What the solver carries, for one path."""
 
-    x: Float[Array, D]
+    x: Float[Array, " D"]
     y: Float[Array, "D K"]
     kl: Float[Array, ""]
     r""":math:`\tfrac12 \int |u|^2 dt` so far."""
@@ -91,7 +91,7 @@ class FractionalSDE(eqx.Module):
     noise: MarkovNoise
     control: Callable[[Array, Array, Any, Any], Array] | None = None
 
-    def initial(self, key: Array, x0: Float[Array, D]) -> State:
+    def initial(self, key: Array, x0: Float[Array, " D"]) -> State:
         """The state of a path from `x0`: the noise's processes start with their own law."""
         zero = jnp.zeros((), x0.dtype)
         return State(x0, self.noise.start(key, len(x0), x0.dtype), zero, zero)
@@ -141,8 +141,8 @@ class FractionalSDE(eqx.Module):
     def sample(
         self,
         key: Array,
-        x0: Float[Array, D],
-        ts: Float[Array, n],
+        x0: Float[Array, " D"],
+        ts: Float[Array, " n"],
         *,
         steps: int,
         posterior: bool = False,
@@ -169,7 +169,7 @@ class FractionalSDE(eqx.Module):
         ------
         ValueError
             For times that do not rise, no steps, a control that is missing, and where a step of Euler's method is
-            half of the fastest process' time or longer.
+            half of the fastest process' time or longer. Of times that are not known in time, Equinox' error says so.
         """
         increasing("ts", ts)
         at_least("steps", steps, 1)
@@ -177,15 +177,10 @@ class FractionalSDE(eqx.Module):
         if posterior and self.control is None:
             raise ValueError("The posterior needs a control: given none.")
         solver = diffrax.Euler() if solver is None else solver
-        if isinstance(solver, diffrax.Euler) and known(ts):
-            largest = float(np.max(np.diff(np.asarray(ts))) / steps * max(self.noise.speeds))
-            if largest >= EULER_LIMIT:
-                raise ValueError(
-                    f"steps must be so many that one, times the fastest speed {max(self.noise.speeds):g}, is below "
-                    f"{EULER_LIMIT} with Euler's method: given {largest:.2g}, with {steps} between two times."
-                )
-        for_start, for_path = jax.random.split(key)
         ts = jnp.asarray(ts, x0.dtype)
+        if isinstance(solver, diffrax.Euler):
+            ts = _fine_enough(ts, steps, max(self.noise.speeds))
+        for_start, for_path = jax.random.split(key)
         # ends are those of `ts` to the last bit: a control may ask which observation is next
         inner = ts[:-1, None] + jnp.diff(ts)[:, None] * (jnp.arange(steps, dtype=ts.dtype) / steps)
         grid = jnp.append(inner.reshape(-1), ts[-1])
@@ -210,8 +205,8 @@ class FractionalSDE(eqx.Module):
     def elbo(
         self,
         key: Array,
-        x0: Float[Array, D],
-        ts: Float[Array, n],
+        x0: Float[Array, " D"],
+        ts: Float[Array, " n"],
         log_likelihood: Callable[[Float[Array, "n D"]], Float[Array, ""]],
         *,
         steps: int,
@@ -234,3 +229,18 @@ class FractionalSDE(eqx.Module):
         path = self.sample(key, x0, ts, steps=steps, posterior=True, **options)
         bound = log_likelihood(path.x) - path.kl
         return bound - path.martingale if low_variance else bound
+
+
+def _fine_enough(ts: Float[Array, " n"], steps: int, fastest: float) -> Float[Array, " n"]:
+    """The times, if steps between them are short enough for Euler's method."""
+    told = (
+        f"steps must be so many that one times the fastest speed, {fastest:g}, is below {EULER_LIMIT} (Euler's method)"
+    )
+    if known(ts):
+        largest = float(np.max(np.diff(np.asarray(ts))) / steps * fastest)
+        if largest >= EULER_LIMIT:
+            raise ValueError(f"{told}: given {largest:.2g}, with {steps} between two times.")
+        return ts
+    return eqx.error_if(
+        ts, jnp.max(jnp.diff(ts)) / steps * fastest >= EULER_LIMIT, f"{told}: given {steps} between two."
+    )

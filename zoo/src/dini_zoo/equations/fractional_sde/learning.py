@@ -99,7 +99,7 @@ class Fit(eqx.Module):
         last = lambda network: (network.layers[-1].weight, network.layers[-1].bias)
         self.network = eqx.tree_at(last, network, tuple(map(jnp.zeros_like, last(network))))
 
-    def control(self, x: Array, y: Array, t: Any, observations: Float[Array, 8]) -> Array:
+    def control(self, x: Array, y: Array, t: Any, observations: Float[Array, " 8"]) -> Array:
         """Towards the next observation."""
         times = jnp.asarray(TIMES, x.dtype)
         # at the time of an observation the next one is the one after
@@ -117,7 +117,7 @@ class Fit(eqx.Module):
         raw = jnp.where(self.free, self.noise.raw, jax.lax.stop_gradient(self.noise.raw))
         return eqx.tree_at(lambda fit: fit.noise.raw, self, raw)
 
-    def elbo(self, observations: Float[Array, 8], key: Array, steps: int) -> Float[Array, ""]:
+    def elbo(self, observations: Float[Array, " 8"], key: Array, steps: int) -> Float[Array, ""]:
         """Of one sequence, by one path."""
         sde = FractionalSDE(lambda x, t: jnp.zeros_like(x), lambda x, t: jnp.ones_like(x), self.noise, self.control)
         ts = jnp.concatenate([jnp.zeros(1), jnp.asarray(TIMES)])

@@ -29,7 +29,7 @@ class MarkovNoise(eqx.Module):
 
     @property
     @abstractmethod
-    def weights(self) -> Float[Array, K]:
+    def weights(self) -> Float[Array, " K"]:
         r""":math:`\omega`."""
 
     @property
@@ -51,7 +51,7 @@ class MarkovNoise(eqx.Module):
         root = _root(1 / (gamma[:, None] + gamma))
         return jax.random.normal(key, shape, dtype) @ jnp.asarray(root.T, dtype)
 
-    def paths(self, key: Array, ts: Float[np.ndarray, n], dims: int) -> Float[Array, "n D"]:
+    def paths(self, key: Array, ts: Float[np.ndarray, " n"], dims: int) -> Float[Array, "n D"]:
         r"""Exact samples of :math:`\hat B` at times that rise from 0 on, one for each dimension.
 
         Raises `ValueError` for other times. They must be known when the function is traced.
@@ -72,7 +72,7 @@ class MarkovNoise(eqx.Module):
         _, ys = jax.lax.scan(step, start, (decays, roots, jax.random.split(for_steps, len(ts))))
         return (ys - start) @ self.weights.astype(start.dtype)
 
-    def ahead(self, tau: Any) -> tuple[Float[Array, K], Float[Array, ""], Float[Array, ""]]:
+    def ahead(self, tau: Any) -> tuple[Float[Array, " K"], Float[Array, ""], Float[Array, ""]]:
         r"""The law of :math:`\hat B(t + \tau) - \hat B(t)` given :math:`Y(t)`.
 
         Its mean is :math:`\sum_k c_k Y_k(t)` with :math:`c_k = \omega_k (e^{-\gamma_k \tau} - 1)`. Returns :math:`c`,
@@ -118,7 +118,7 @@ class FixedNoise(MarkovNoise):
         return self.given_speeds
 
     @property
-    def weights(self) -> Float[Array, K]:
+    def weights(self) -> Float[Array, " K"]:
         return jnp.asarray(self.given_weights, jnp.result_type(float))
 
     @property
@@ -191,7 +191,7 @@ class FractionalNoise(MarkovNoise):
         return self.table.speeds
 
     @property
-    def weights(self) -> Float[Array, K]:
+    def weights(self) -> Float[Array, " K"]:
         omega = self.table(self.hurst)
         return omega / jnp.sqrt(variance_scale(self.hurst, self.kind)) if self.unit_variance else omega
 
@@ -231,8 +231,8 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def gaussian_bridge_control(
-    noise: MarkovNoise, x: Float[Array, D], y: Float[Array, "D K"], tau: Any, target: Any, std: Any
-) -> Float[Array, D]:
+    noise: MarkovNoise, x: Float[Array, " D"], y: Float[Array, "D K"], tau: Any, target: Any, std: Any
+) -> Float[Array, " D"]:
     r"""The exact control of :math:`dX = d\hat B` towards one observation :math:`o \sim N(X(t + \tau), s^2)`.
 
     .. math:: u^\star = \kappa\, \frac{o - x - \sum_k c_k y_k}{V + s^2}

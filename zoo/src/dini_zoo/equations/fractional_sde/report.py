@@ -120,7 +120,7 @@ def bridge_checks(bridges: list[Bridge]) -> Iterator[Check]:
     if not bridges:
         yield Check("bridges", None)
         return
-    coarse, *fine = bridges
+    coarse, *fine = bridges  # the first two are of one noise
     for one in fine:
         name = f"bridge {one.kind}, {one.hurst:g}"
         exact, reference = BRIDGES[one.kind, one.hurst]

@@ -25,6 +25,8 @@ class Settings:
     seed: int = 0
     parts: tuple[str, ...] = ("bridges", "learning", "video")
     """What is done beside the approximation's error."""
+    kinds: tuple[Kind, ...] = ("II", "I")
+    """Types of noise in bridges."""
     paths: int = 20_000
     """Bridges."""
     coarse: int = 400
@@ -50,7 +52,8 @@ class Settings:
     @classmethod
     def tiny(cls) -> Self:
         return cls(
-            parts=("bridges", "learning"),
+            parts=("bridges",),
+            kinds=("II",),
             paths=20,
             coarse=80,
             fine=80,
@@ -132,13 +135,8 @@ def noises(run: Run) -> dict[str, np.ndarray]:
 
 def bridges(settings: Settings, run: Run) -> list[bridge.Bridge]:
     """Of both types, rough and smooth."""
-    wanted: list[tuple[Kind, float, int]] = [
-        ("II", 0.3, settings.coarse),
-        ("II", 0.3, settings.fine),
-        ("II", 0.7, settings.fine),
-        ("I", 0.3, settings.fine),
-        ("I", 0.7, settings.fine),
-    ]
+    wanted = [(settings.kinds[0], 0.3, settings.coarse)]
+    wanted += [(kind, hurst, settings.fine) for kind in settings.kinds for hurst in (0.3, 0.7)]
     key = run.key("bridges")
     return run.each("bridges", wanted, lambda one, _: bridge.cross(*one, settings.paths, key))
 

@@ -75,8 +75,8 @@ class VideoSDE(eqx.Module):
     field: eqx.nn.MLP
     scale: eqx.nn.MLP
     force: eqx.nn.MLP
-    start_mean: Float[Array, D]
-    start_log_variance: Float[Array, D]
+    start_mean: Float[Array, " D"]
+    start_log_variance: Float[Array, " D"]
     interval: float = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
@@ -115,15 +115,15 @@ class VideoSDE(eqx.Module):
         self.start_mean, self.start_log_variance = jnp.zeros(dims), jnp.zeros(dims)
         self.interval, self.steps = interval, steps
 
-    def drift(self, x: Float[Array, D], t: Any) -> Float[Array, D]:
+    def drift(self, x: Float[Array, " D"], t: Any) -> Float[Array, " D"]:
         """At most 4 in each direction."""
         return 4 * jnp.tanh(self.field(x))
 
-    def diffusion(self, x: Float[Array, D], t: Any) -> Float[Array, D]:
+    def diffusion(self, x: Float[Array, " D"], t: Any) -> Float[Array, " D"]:
         """Of each entry by its own network."""
         return jax.nn.softplus(eqx.filter_vmap(lambda network, x: network(x[None])[0])(self.scale, x))
 
-    def control(self, x: Array, y: Array, t: Any, context: Float[Array, "n f"]) -> Float[Array, D]:
+    def control(self, x: Array, y: Array, t: Any, context: Float[Array, "n f"]) -> Float[Array, " D"]:
         """From the state, the noise's processes, and the context between two frames."""
         place = jnp.clip(t / self.interval, 0, len(context) - 1)
         i = jnp.minimum(place.astype(int), len(context) - 2)
@@ -135,7 +135,7 @@ class VideoSDE(eqx.Module):
         """The latent equation."""
         return FractionalSDE(self.drift, self.diffusion, self.noise, self.control)
 
-    def times(self, frames: int) -> Float[Array, n]:
+    def times(self, frames: int) -> Float[Array, " n"]:
         """Of the frames."""
         return self.interval * jnp.arange(frames)
 
