@@ -39,7 +39,8 @@ def method_table(result: Result) -> Table:
     settings = result.settings
     caption = (
         f"Calls of the network in one solve of all test images with tolerance {min(settings.tolerances):g}, seed by "
-        f"seed, and on average in a solve of training, {settings.steps} steps. Times of the fastest seed, without compilation. Strong: "
+        f"seed, and on average in a solve of training, {settings.steps} steps. "
+        "Times of the fastest seed, without compilation. Strong: "
         f"weights {settings.strong_weights[0]:g} to {settings.strong_weights[1]:g} in place of "
         f"{settings.weights[0]:g} to {settings.weights[1]:g}; so, too, the initial step."
     )
