@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 import dini
 
-#: One Newton step less than this is not worth a step's error.
+#: So accurate that the root's error is nothing beside the step's.
 NEWTON = dini.Newton(rtol=1e-10, max_steps=50)
 
 
@@ -18,9 +18,9 @@ class ThetaMethod(diffrax.AbstractSolver[Any]):
 
     .. math:: z_1 = z_0 + h \, \big( (1 - \theta) f(t_0, z_0) + \theta f(t_1, z_1) \big) ,
 
-    Euler's backward step at :math:`\theta = 1`, the trapezoidal rule at :math:`\tfrac12`. The root is found by dini, and
-    the derivative of a step is the implicit one: exact in every mode and order, whatever the steps of the root's solver
-    were, and no memory is kept of them.
+    Euler's backward step at :math:`\theta = 1`, the trapezoidal rule at :math:`\tfrac12`. The root is found by dini,
+    and the derivative of a step is the implicit one: exact in every mode and order, whatever the steps of the root's
+    solver were, and no memory is kept of them.
 
     It has no error estimate; `diffrax.HalfSolver(ThetaMethod())` makes one for adaptive steps, and is recorded and
     penalized as any solver. A root that is not found ends the solve with `diffrax.RESULTS.nonlinear_divergence`.
