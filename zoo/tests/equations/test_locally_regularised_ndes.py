@@ -31,7 +31,7 @@ TERM = diffrax.ODETerm(lambda t, z, W: jnp.tanh(W @ z) - z * jnp.sin(3 * t))
 
 
 def solved(key, W, z0=Z0, **options):
-    options = {"rtol": 1e-5, "atol": 1e-5, "max_steps": 64} | options
+    options = {"rtol": 1e-5, "atol": 1e-5, "max_steps": 128} | options
     t0, t1 = options.pop("span", (0.0, 2.0))
     return locally_regularised_solve(key, TERM, SOLVER, t0, t1, None, z0, W, **options)
 
@@ -167,13 +167,22 @@ def test_the_first_step_is_diffrax_own():
 @pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["unbiased", "biased"])
 def test_any_adjoint_serves(mode):
-    def loss(W, adjoint):
-        found = solved(jax.random.key(2), W, mode=mode, adjoint=adjoint, rtol=1e-8, atol=1e-8, max_steps=128)
-        return jnp.sum(found.solution.ys**2) + found.penalty
+    @partial(jax.jit, static_argnums=1)
+    def slope(W, adjoint, tolerance):
+        def loss(W):
+            found = solved(jax.random.key(2), W, mode=mode, adjoint=adjoint, rtol=tolerance, atol=tolerance)
+            return jnp.sum(found.solution.ys**2) + found.penalty
 
-    expected = jax.grad(loss)(W, diffrax.RecursiveCheckpointAdjoint())
-    np.testing.assert_allclose(jax.grad(loss)(W, diffrax.DirectAdjoint()), expected, rtol=1e-9)
-    np.testing.assert_allclose(jax.grad(loss)(W, diffrax.BacksolveAdjoint()), expected, rtol=1e-5, atol=1e-7)
+        return jax.grad(loss)(W)
+
+    through, direct, backward = (
+        diffrax.RecursiveCheckpointAdjoint(),
+        diffrax.DirectAdjoint(),
+        diffrax.BacksolveAdjoint(),
+    )
+    # an error estimate of 1e-8 is known to 1e-8 of itself
+    np.testing.assert_allclose(slope(W, direct, 1e-5), slope(W, through, 1e-5), rtol=1e-9)
+    np.testing.assert_allclose(slope(W, backward, 1e-8), slope(W, through, 1e-8), rtol=1e-5)
 
 
 @pytest.mark.thorough

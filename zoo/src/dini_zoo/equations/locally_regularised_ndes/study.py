@@ -90,7 +90,7 @@ class Fitted:
     """Evaluations of a solve, at each step of training."""
     loss: Float[np.ndarray, " steps"]
     seconds: float
-    """Of training, without compilation."""
+    """Of the processor for training, without compilation."""
 
     @property
     def own(self) -> Tested:

@@ -98,7 +98,7 @@ class Fitted:
     course: Int[np.ndarray, " steps"]
     """Evaluations of a solve, at each step of training."""
     seconds: float
-    """Of training, without compilation."""
+    """Of the processor for training, without compilation."""
     times: float
     """Of a prediction of all test images at the tolerance of training, in seconds."""
 
