@@ -42,11 +42,14 @@ def test_a_point_and_two_derivatives():
     along = np.array([1.0, -0.5, 0.3])
     for r in (R, R + np.array([0, 0, 0.3])):
         w, _, gradient, second = all_of(r, along)
-        np.testing.assert_allclose(w, by_cvxpy(*given, (r, S))[0], atol=1e-7)
+        np.testing.assert_allclose(w, by_cvxpy(*given, (r, S))[0], atol=1e-6)
         (_, up, g_up, _), (_, down, g_down, _) = all_of(r + 1e-5 * along, along), all_of(r - 1e-5 * along, along)
         np.testing.assert_allclose(gradient @ along, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
         np.testing.assert_allclose(second, (g_up - g_down) / 2e-5, rtol=1e-5, atol=1e-6)
+    # at the bound one direction is left, along which nothing is gained
     assert float(w[2]) == pytest.approx(0.5, abs=1e-12)
+    left = np.array([1.0, -1.0, 0.0])
+    assert r @ left == pytest.approx((S @ left) @ (S @ w) / np.linalg.norm(S @ w), abs=1e-12)
 
 
 @pytest.mark.thorough

@@ -204,7 +204,7 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     unknown = inverse[-1][importlib.import_module("cvxpy.reductions.solvers.solver").Solver.VAR_ID]
 
     def recovered(x: np.ndarray) -> list[np.ndarray]:
-        """Return the variables by CVXPY's own way back, without its last projection onto bounds, which is not linear."""
+        """Return the variables by CVXPY's own way back, without its projection onto bounds, which is not linear."""
         found = found_as(cp.OPTIMAL, 0.0, {unknown: x}, {}, {})
         for reduction, back in zip(chain.reductions[-2::-1], inverse[-2::-1], strict=True):
             if isinstance(reduction, attributes.CvxAttr2Constr) and back:
