@@ -82,7 +82,6 @@ def _unflatten(aux: None, children: Any) -> ProgramSolution:
 register_pytree_with_keys(ProgramSolution, flatten_with_keys, _unflatten, flatten)
 
 
-@jax.jit
 def _parts(problem: QuadraticProgram, x: Tree) -> ProgramParts:
     """Return what belongs to a solution beside its point."""
     point = x.primal
@@ -93,6 +92,9 @@ def _parts(problem: QuadraticProgram, x: Tree) -> ProgramParts:
     known = lambda slack, active: None if slack is None else active
     active = Rows(held.inequality, known(upper, held.upper), known(lower, held.lower))
     return ProgramParts(Rows(inequality, upper, lower), active)
+
+
+_compiled_parts = jax.jit(_parts)
 
 
 def quadratic_program(
@@ -158,5 +160,5 @@ def quadratic_program(
         on_failure=on_failure,
     )
     # a function of the user's is one of its own at each call
-    parts = _parts.__wrapped__ if has_map(problem) else _parts
+    parts = _parts if has_map(problem) else _compiled_parts
     return ProgramSolution(found.x.primal, found.figures, parts(problem, found.x), multipliers=found.x.dual)

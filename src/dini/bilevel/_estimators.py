@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
-from ..checks.settings import require_between, require_count
+from ..checks.settings import require_count
 from ._batches import Batch, Batches
+from ._checks import require_share
 from ._problem import Bilevel, Point
 
 
@@ -249,7 +250,7 @@ class STORM(Estimator):
     eta: Any = 0.1
 
     def __post_init__(self) -> None:
-        require_between("STORM's eta", 1 - jnp.asarray(self.eta), 0, 1, or_low=True)
+        require_share("STORM's eta", self.eta)
 
     def init(self, terms: Terms, point: Point, outer: Any, inner: Any) -> Any:
         """Return the start of a path."""

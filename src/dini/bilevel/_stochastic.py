@@ -10,10 +10,11 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
-from ..checks.settings import require_between, require_count, require_positive
+from ..checks.settings import require_count, require_positive
 from ..trees import Tree
 from ._adjoints import Adjoint, LinearSGD
 from ._batches import part
+from ._checks import require_share
 from ._estimators import SGD, Estimator, Terms
 from ._loop import Method, State
 from ._problem import Bilevel, Point
@@ -128,7 +129,7 @@ class Stochastic(Method):
             if not (isinstance(given, Estimator) or (given is None and name == "outer_estimator")):
                 raise TypeError(f"{name} must be SGD(), SAGA(), SPIDER() or STORM(): given {given!r}.")
         require_count("inner_steps", self.inner_steps)
-        require_between("average", 1 - jnp.asarray(self.average), 0, 1, or_low=True)
+        require_share("average", self.average)
         if self.radius is not None:
             require_positive("radius", self.radius)
         once = self.inner_steps == 1 and self.adjoint == LinearSGD()

@@ -46,7 +46,8 @@ class LinearMap:
     @property
     def shape(self) -> tuple[int, int]:
         """The numbers of rows and columns."""
-        return self.size[::-1] if self.flipped else self.size
+        rows, columns = self.size
+        return (columns, rows) if self.flipped else (rows, columns)
 
     @property
     def T(self) -> LinearMap:
@@ -178,9 +179,9 @@ def as_matrix(name: str, value: Any) -> Any:
     """
     if hasattr(value, "to_bcoo"):  # BCSR
         value = value.to_bcoo()
-    elif hasattr(value, "tocoo") and not isinstance(value, jax.Array):  # SciPy's
+    elif hasattr(value, "tocoo"):  # SciPy's
         value = deferred("jax.experimental.sparse").BCOO.from_scipy_sparse(value)
-    if is_sparse(value):
+    if is_sparse(value) and not is_dense(value):
         if value.n_batch or value.n_dense or value.ndim != 2:
             raise TypeError(
                 f"{name} must be a sparse matrix without batch or dense dimensions: given {value!r}. Use vmap for a "

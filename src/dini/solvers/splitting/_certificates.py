@@ -22,7 +22,7 @@ _STEPS, _ROUNDS = 200, 2
 
 def _nearest(apply: Any, back: Any, v: jax.Array, going: jax.Array) -> jax.Array:
     """Return the nearest vector to ``v`` that a linear map takes to zero, where that is asked for."""
-    tol = jnp.finfo(v.dtype).eps
+    tol = float(jnp.finfo(v.dtype).eps)
 
     def one(now: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
         count, v = now

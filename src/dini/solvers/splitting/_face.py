@@ -14,6 +14,7 @@ from ...linear import MINRES, ritz_values
 from ...linear._matrices import column_squares, diagonal
 from ...linear._protocol import Matvec, Structure
 from ...trees import Tree
+from ...trees.products import dot
 from ..interior._active_kkt import relative_size
 from ..interior._scaled_program import Scaled
 from ._face_on_host import on_host, solve_on_host
@@ -77,7 +78,7 @@ def face_point(data: Scaled, active: jax.Array, base: jax.Array) -> jax.Array:
 
 def concave(data: Scaled) -> jax.Array:
     """Return whether a direction of negative curvature was found, by the values of Lanczos' method."""
-    values = ritz_values(lambda v: data.quadratic @ v, jnp.zeros(data.n, data.offset.dtype), _LOOK)
+    values = ritz_values(lambda v: dot(data.quadratic, v), jnp.zeros(data.n, data.offset.dtype), _LOOK)
     least = _NEGATIVE if values.dtype == jnp.float64 else _NEGATIVE**0.5
     return values[0] < -least * jnp.max(jnp.abs(values))
 

@@ -90,7 +90,7 @@ def _refined(system: Any, n: int, right: np.ndarray) -> np.ndarray:
     found, left = np.zeros_like(right), right
     for _ in range(_ROUNDS):
         better = found + factor.solve(left)
-        rest = right - system @ better
+        rest = right - system.dot(better)
         if not np.abs(rest).max(initial=0) < np.abs(left).max(initial=0):
             break
         done = np.abs(rest).max(initial=0) > 0.5 * np.abs(left).max(initial=0)
