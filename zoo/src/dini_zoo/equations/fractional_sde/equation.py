@@ -168,8 +168,9 @@ class FractionalSDE(eqx.Module):
         Raises
         ------
         ValueError
-            For times that do not rise, no steps, a control that is missing, `ItoMilstein`, and where a step of Euler's method is
-            half of the fastest process' time or longer. Of times that are not known in time, Equinox' error says so.
+            For times that do not rise, no steps, a control that is missing, `ItoMilstein`, and where a step of
+            Euler's method is half of the fastest process' time or longer. Of times that are not known in time, Equinox'
+            error says so.
         """
         increasing("ts", ts)
         at_least("steps", steps, 1)
@@ -179,7 +180,7 @@ class FractionalSDE(eqx.Module):
         solver = diffrax.Euler() if solver is None else solver
         if isinstance(solver, diffrax.ItoMilstein):
             raise ValueError(
-                "solver must be another than ItoMilstein, which differentiates the diffusion's matrix, and here it is a "
+                "solver must be another than ItoMilstein, which differentiates the diffusion's matrix: here it is a "
                 "function. Take Euler for Ito's integral, StratonovichMilstein for the other."
             )
         ts = jnp.asarray(ts, x0.dtype)
