@@ -1,4 +1,4 @@
-r"""Equations with fractional noise: terms for diffrax' SDE solvers (all but ItoMilstein), samples, and the evidence bound.
+r"""Equations with fractional noise: terms for diffrax' SDE solvers but ItoMilstein, samples, and the evidence bound.
 
 .. math::
     dX = b(X, t)\, dt + s(X, t)\, d\hat B, \qquad d\hat B = -\sum_k \omega_k \gamma_k Y_k\, dt + w\, dW,
