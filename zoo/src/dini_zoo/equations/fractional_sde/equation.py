@@ -1,4 +1,4 @@
-r"""Equations with fractional noise: terms for any of diffrax' SDE solvers, samples, and the evidence bound.
+r"""Equations with fractional noise: terms for diffrax' SDE solvers but ItoMilstein, samples, and the evidence bound.
 
 .. math::
     dX = b(X, t)\, dt + s(X, t)\, d\hat B, \qquad d\hat B = -\sum_k \omega_k \gamma_k Y_k\, dt + w\, dW,
@@ -160,7 +160,7 @@ class FractionalSDE(eqx.Module):
             As for :meth:`terms`.
         solver
             One of diffrax' for SDEs; `Euler` if it is not given. With a `diffusion` that depends on `x` it decides
-            between Ito's integral (`Euler`, `ItoMilstein`) and Stratonovich's (`EulerHeun`, `Heun`,
+            between Ito's integral (`Euler`) and Stratonovich's (`EulerHeun`, `Heun`,
             `StratonovichMilstein`, ...), which differ: the approximate noise has a Brownian part.
         adjoint
             One of diffrax'; checkpoints if it is not given, all of them if the steps are few.
@@ -168,8 +168,9 @@ class FractionalSDE(eqx.Module):
         Raises
         ------
         ValueError
-            For times that do not rise, no steps, a control that is missing, and where a step of Euler's method is
-            half of the fastest process' time or longer. Of times that are not known in time, Equinox' error says so.
+            For times that do not rise, no steps, a control that is missing, `ItoMilstein`, and where a step of
+            Euler's method is half of the fastest process' time or longer. Of times that are not known in time, Equinox'
+            error says so.
         """
         increasing("ts", ts)
         at_least("steps", steps, 1)
@@ -177,6 +178,11 @@ class FractionalSDE(eqx.Module):
         if posterior and self.control is None:
             raise ValueError("The posterior needs a control: given none.")
         solver = diffrax.Euler() if solver is None else solver
+        if isinstance(solver, diffrax.ItoMilstein):
+            raise ValueError(
+                "solver must be another than ItoMilstein, which differentiates the diffusion's matrix: here it is a "
+                "function. Take Euler for Ito's integral, StratonovichMilstein for the other."
+            )
         ts = jnp.asarray(ts, x0.dtype)
         if isinstance(solver, diffrax.Euler):
             ts = _fine_enough(ts, steps, max(self.noise.speeds))

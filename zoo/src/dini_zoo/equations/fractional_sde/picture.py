@@ -49,7 +49,8 @@ def courses(learned: list[Learned], axes: Any) -> None:
         axes.axhline(one.case.hurst, color=pictures.INK, ls=":", lw=1.2)
     axes.set_xlabel("share of training (dotted: the truth)")
     axes.set_title("the Hurst index")
-    axes.legend(fontsize=8)
+    if learned:
+        axes.legend(fontsize=8)
 
 
 def bounds(learned: list[Learned], axes: Any) -> None:
