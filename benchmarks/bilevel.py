@@ -329,7 +329,10 @@ def main() -> None:
         f"a column is the CPU time from which on a share of that gap is left. {given.limit:g} s each."
     )
     report.write(
-        f"bilevel_{given.task}", f"Bilevel methods: {given.task}", " ".join(["python", *sys.argv]), body + note
+        f"bilevel_{given.task}",
+        f"Bilevel methods: {given.task}",
+        " ".join(["python", "benchmarks/bilevel.py", *sys.argv[1:]]),
+        body + note,
     )
     draw(given.task, kept, best)
 
