@@ -42,8 +42,10 @@ class HostConeSolver(Solver):
         ``"clarabel"`` or ``"scs"``, which must be installed.
     accuracy
         What the solver is asked for.
-    rtol, atol, tol
-        See :class:`dini.Solver`; of the conditions at its point.
+    rtol
+        How large the error of the program's conditions may be at the point that comes back, relative to their terms.
+    atol, tol
+        See :class:`dini.Solver`.
 
     Raises
     ------
@@ -65,6 +67,8 @@ class HostConeSolver(Solver):
     [1. 2.]
     """
 
+    # what solvers on the host reach of these conditions, which are not those that they stop by
+    rtol: Any = 1e-5
     method: Literal["clarabel", "scs"] = field(default="clarabel", metadata={"static": True})
     accuracy: float = field(default=1e-9, metadata={"static": True})
     max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
