@@ -107,7 +107,7 @@ class HostConeSolver(Solver):
         like = lambda shape, kind: jax.ShapeDtypeStruct(shape, kind)
         out = like(problem.c.shape, dtype), like(problem.b.shape, dtype), like((), jnp.int32)
         forms = tuple(block._replace(cone=None) for block in parts)
-        run = _Run(self.method, self.accuracy, forms)
+        run = _Run(self.method, self.accuracy, forms, str(dtype))
         data = P, problem.c, problem.A, problem.b, [jnp.asarray(alpha, dtype) for alpha in exponents]
         point, dual, status = jax.pure_callback(run, out, *data, vmap_method="sequential")
         found = PrimalDual(point, dual)
@@ -128,9 +128,11 @@ class _Run(NamedTuple):
     method: str
     accuracy: float
     parts: tuple[Block, ...]
+    #: of what is returned: the thread of a callback may not know of 64 bits
+    dtype: str
 
     def __call__(self, P: Any, c: Any, A: Any, b: Any, exponents: Any) -> tuple[Any, Any, Any]:
-        dtype = np.asarray(c).dtype
+        dtype = np.dtype(self.dtype)
         P, c, A, b = (np.asarray(part, np.float64) for part in (P, c, A, b))
         lost = np.full(c.shape, np.nan, dtype), np.full(b.shape, np.nan, dtype), np.int32(Status.NONFINITE)
         if not all(np.isfinite(part).all() for part in (P, c, A, b)):
