@@ -67,10 +67,10 @@ class HostConeSolver(Solver):
     [1. 2.]
     """
 
-    # what solvers on the host reach of these conditions, which are not those that they stop by
-    rtol: Any = 1e-5
     method: Literal["clarabel", "scs"] = field(default="clarabel", metadata={"static": True})
     accuracy: float = field(default=1e-9, metadata={"static": True})
+    # what solvers on the host reach of these conditions, which are not those that they stop by
+    rtol: Any = field(default=1e-5, kw_only=True)
     max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     solves = (ConeProgram,)
