@@ -42,8 +42,10 @@ class HostConeSolver(Solver):
         ``"clarabel"`` or ``"scs"``, which must be installed.
     accuracy
         What the solver is asked for.
-    rtol, atol, tol
-        See :class:`dini.Solver`; of the conditions at its point.
+    rtol
+        How large the error of the program's conditions may be at the point that comes back, relative to their terms.
+    atol, tol
+        See :class:`dini.Solver`.
 
     Raises
     ------
@@ -67,6 +69,8 @@ class HostConeSolver(Solver):
 
     method: Literal["clarabel", "scs"] = field(default="clarabel", metadata={"static": True})
     accuracy: float = field(default=1e-9, metadata={"static": True})
+    # what solvers on the host reach of these conditions, which are not those that they stop by
+    rtol: Any = field(default=1e-5, kw_only=True)
     max_steps: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     solves = (ConeProgram,)
@@ -103,7 +107,7 @@ class HostConeSolver(Solver):
         like = lambda shape, kind: jax.ShapeDtypeStruct(shape, kind)
         out = like(problem.c.shape, dtype), like(problem.b.shape, dtype), like((), jnp.int32)
         forms = tuple(block._replace(cone=None) for block in parts)
-        run = _Run(self.method, self.accuracy, forms)
+        run = _Run(self.method, self.accuracy, forms, str(dtype))
         data = P, problem.c, problem.A, problem.b, [jnp.asarray(alpha, dtype) for alpha in exponents]
         point, dual, status = jax.pure_callback(run, out, *data, vmap_method="sequential")
         found = PrimalDual(point, dual)
@@ -124,9 +128,11 @@ class _Run(NamedTuple):
     method: str
     accuracy: float
     parts: tuple[Block, ...]
+    #: of what is returned: the thread of a callback may not know of 64 bits
+    dtype: str
 
     def __call__(self, P: Any, c: Any, A: Any, b: Any, exponents: Any) -> tuple[Any, Any, Any]:
-        dtype = np.asarray(c).dtype
+        dtype = np.dtype(self.dtype)
         P, c, A, b = (np.asarray(part, np.float64) for part in (P, c, A, b))
         lost = np.full(c.shape, np.nan, dtype), np.full(b.shape, np.nan, dtype), np.int32(Status.NONFINITE)
         if not all(np.isfinite(part).all() for part in (P, c, A, b)):
