@@ -4,6 +4,7 @@ import doctest
 from functools import partial
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,7 +168,7 @@ def test_the_first_step_is_diffrax_own():
 @pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["unbiased", "biased"])
 def test_any_adjoint_serves(mode):
-    @partial(jax.jit, static_argnums=1)
+    @eqx.filter_jit
     def slope(W, adjoint, tolerance):
         def loss(W):
             found = solved(jax.random.key(2), W, mode=mode, adjoint=adjoint, rtol=tolerance, atol=tolerance)
