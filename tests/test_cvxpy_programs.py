@@ -49,7 +49,7 @@ def test_a_point_and_two_derivatives():
     # at the bound one direction is left, along which nothing is gained
     assert float(w[2]) == pytest.approx(0.5, abs=1e-12)
     left = np.array([1.0, -1.0, 0.0])
-    assert r @ left == pytest.approx((S @ left) @ (S @ w) / np.linalg.norm(S @ w), abs=1e-12)
+    assert r @ left == pytest.approx(float((S @ left) @ (S @ w) / np.linalg.norm(S @ w)), abs=1e-12)
 
 
 @pytest.mark.thorough

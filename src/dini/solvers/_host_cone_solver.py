@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checks.settings import require_choice
+from ..functions.host import call_on_host
 from ..problems import ConeProgram, PrimalDual
 from ..sets._blocks import Block, blocks
 from ..status import Status
@@ -107,9 +108,9 @@ class HostConeSolver(Solver):
         like = lambda shape, kind: jax.ShapeDtypeStruct(shape, kind)
         out = like(problem.c.shape, dtype), like(problem.b.shape, dtype), like((), jnp.int32)
         forms = tuple(block._replace(cone=None) for block in parts)
-        run = _Run(self.method, self.accuracy, forms, str(dtype))
+        run = _Run(self.method, self.accuracy, forms)
         data = P, problem.c, problem.A, problem.b, [jnp.asarray(alpha, dtype) for alpha in exponents]
-        point, dual, status = jax.pure_callback(run, out, *data, vmap_method="sequential")
+        point, dual, status = call_on_host(run, out, *data)
         found = PrimalDual(point, dual)
         error = problem.condition.error(problem, found)
         failed = (status == Status.PRIMAL_INFEASIBLE) | (status == Status.DUAL_INFEASIBLE) | ~jnp.isfinite(error)
@@ -128,20 +129,17 @@ class _Run(NamedTuple):
     method: str
     accuracy: float
     parts: tuple[Block, ...]
-    #: of what is returned: the thread of a callback may not know of 64 bits
-    dtype: str
 
     def __call__(self, P: Any, c: Any, A: Any, b: Any, exponents: Any) -> tuple[Any, Any, Any]:
-        dtype = np.dtype(self.dtype)
         P, c, A, b = (np.asarray(part, np.float64) for part in (P, c, A, b))
-        lost = np.full(c.shape, np.nan, dtype), np.full(b.shape, np.nan, dtype), np.int32(Status.NONFINITE)
+        lost = np.full(c.shape, np.nan), np.full(b.shape, np.nan), int(Status.NONFINITE)
         if not all(np.isfinite(part).all() for part in (P, c, A, b)):
             return lost
         order = _order(self.parts)
         alphas = [float(alpha) for alpha in exponents]
         call: Callable[..., Any] = _clarabel if self.method == "clarabel" else _scs
         x, y, status = call(P, c, A, b, order, alphas, self.accuracy)
-        return x.astype(dtype), y.astype(dtype), np.int32(status)
+        return x, y, int(status)
 
 
 def _order(parts: tuple[Block, ...]) -> list[Block]:

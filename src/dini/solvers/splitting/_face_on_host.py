@@ -7,9 +7,9 @@ import importlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ...functions.host import call_on_host
 from ...linear._matrices import is_sparse
 from ..interior._scaled_program import Scaled
 
@@ -28,29 +28,21 @@ def solve_on_host(data: Scaled, active: jax.Array, right: jax.Array) -> jax.Arra
     They are factorized in float64, regularized by a small number on the diagonal, whose effect refinement takes away:
     where rows depend on one another, one of the solutions is found.
     """
-    dtype = np.dtype(right.dtype)
-    # as bits: a callback runs in a thread of its own, where JAX may take the numbers for float32
-    bits = lambda v: jax.lax.bitcast_convert_type(v, jnp.uint32)
-    parts = bits(data.quadratic.data), data.quadratic.indices, bits(data.matrix.data), data.matrix.indices
-    run = functools.partial(_solved, data.n, data.matrix.shape[0], tuple(data.signs), dtype)
-    out = jax.ShapeDtypeStruct(bits(right).shape, jnp.uint32)
-    found = jax.pure_callback(run, out, *parts, active, bits(right), vmap_method="sequential")
-    return jax.lax.bitcast_convert_type(found, right.dtype)
+    run = functools.partial(_solved, data.n, data.matrix.shape[0], tuple(data.signs))
+    blocks = [(part.data, part.indices) for part in (data.quadratic, data.matrix)]
+    return call_on_host(run, jax.ShapeDtypeStruct(right.shape, right.dtype), *blocks, active, right)
 
 
-def _solved(n: int, first: int, signs: tuple[int, ...], dtype: np.dtype, *given: Any) -> np.ndarray:
-    def floats(bits: Any) -> np.ndarray:
-        array = np.ascontiguousarray(bits).view(dtype)
-        return (array[..., 0] if dtype.itemsize > 4 else array).astype(np.float64)
-
-    q, at_q, c, at_c, active, b = map(np.asarray, given)
-    right = floats(b)
+def _solved(
+    n: int, first: int, signs: tuple[int, ...], quadratic: Any, matrix: Any, active: np.ndarray, right: np.ndarray
+) -> np.ndarray:
+    (q, at_q), (c, at_c) = quadratic, matrix
+    q, c, right = (part.astype(np.float64) for part in (q, c, right))
     keep = np.concatenate([np.ones(n, bool), active])
     found = np.zeros_like(right)
-    system = _system(n, first, signs, keep, (floats(q), at_q), (floats(c), at_c))
+    system = _system(n, first, signs, keep, (q, at_q), (c, at_c))
     found[keep] = _refined(system, n, right[keep])
-    found = found.astype(dtype)
-    return np.ascontiguousarray(found)[..., None].view(np.uint32) if dtype.itemsize > 4 else found.view(np.uint32)
+    return found
 
 
 def _system(
