@@ -165,6 +165,7 @@ def residual(d, family, x, y):
     top = lambda *vs: max((np.abs(v).max() for v in vs if np.size(v)), default=0.0)
     left = P @ x + c + A.T @ y
     worst = top(left) / max(top(P @ x, c, A.T @ y), 1e-300)
+    # no vector is farther from a cone than it is long
     s = b - A @ x
     for letter, rows, alpha in blocks(family):
         own = max(np.abs(b[rows]).max(), (np.abs(A[rows]) @ np.abs(x)).max(), 1e-300)
@@ -172,10 +173,10 @@ def residual(d, family, x, y):
             worst = max(worst, np.abs(s[rows]).max() / own)
             continue
         size = max(np.abs(s[rows]).max(), 1e-300)
-        worst = max(worst, outside(letter, s[rows], alpha, False) * size / own)
+        worst = max(worst, min(outside(letter, s[rows], alpha, False), 1) * size / own)
         pulls = max(top(y[rows]), 1e-300)
         weight = np.abs(A[rows]).max() * pulls / max(top(P @ x, c, A.T @ y), np.abs(A[rows]).max() * pulls, 1e-300)
-        worst = max(worst, outside(letter, y[rows], alpha, True) * weight)
+        worst = max(worst, min(outside(letter, y[rows], alpha, True), 1) * weight)
     gap = s @ y
     return max(worst, abs(gap) / max(abs(x @ P @ x), abs(c @ x), abs(b @ y), 1e-300))
 

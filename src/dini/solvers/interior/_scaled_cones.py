@@ -107,18 +107,29 @@ class ConePoint(NamedTuple):
         many, reach = largest(z), largest(x)
         stationary = largest(left) / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
         # and each row beside its own terms, but for what rounding does beside the largest (Oettli and Prager 1964)
-        beside = lambda rows, noise, own: jnp.max(
-            jnp.maximum(jnp.abs(rows) - 4 * eps * noise, 0)
+        beside = lambda rows, rounding, noise, own: jnp.max(
+            jnp.maximum(jnp.abs(rows) - 4 * eps * noise - rounding, 0)
             / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
             initial=0,
         )
         sizes = jnp.abs(data.A)
         pulls = dot(sizes.T, jnp.abs(z)) + dot(jnp.abs(data.P), jnp.abs(x)) + jnp.abs(data.c)
-        stationary = jnp.maximum(stationary, beside(left, slope, pulls))
+        # slacks and multipliers come from their difference, and have its rounding: where all of a row's are zero, too
+        lost = 16 * eps * layout.together(jnp.abs(s) + jnp.abs(z))
+        least = eps**0.75
+        rounding = jnp.minimum(dot(sizes.T, lost), least * slope)
+        stationary = jnp.maximum(stationary, beside(left, rounding, slope, pulls))
         own = layout.together(jnp.maximum(dot(sizes, jnp.abs(x)), jnp.abs(data.b)))
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.c, x)))
         gap = jnp.abs(vdot(s, z)) / jnp.maximum(value, eps**0.5)
-        return jnp.maximum(jnp.maximum(stationary, beside(broken, reach, own)), gap)
+        return jnp.maximum(jnp.maximum(stationary, beside(broken, jnp.minimum(lost, least * reach), reach, own)), gap)
+
+    def natural(self, layout: Layout, scale: Any) -> jax.Array:
+        r"""Return how far the slacks are from :math:`\Pi_K(s - z)`, beside the largest of what the point is made of."""
+        s, z, rows = self.s / scale, self.z / scale, self.rows / scale
+        size = jnp.max(jnp.abs(jnp.stack([s, rows])), initial=0)
+        left = jnp.max(jnp.abs(s - layout.project(s - z)), initial=0)
+        return left / jnp.where(size > 0, size, 1)
 
     def certificates(self, data: ScaledCones) -> tuple[jax.Array, jax.Array]:
         r"""Return how far ``z`` is from showing that no point is feasible, and ``x`` that there is no lower bound.
