@@ -93,7 +93,7 @@ def test_leave_one_out_with_a_small_penalty(shape):
         inverse = np.linalg.inv(np.float64(X) @ np.float64(X).T / penalty + np.eye(6))
         exact = np.mean((inverse @ y / np.diag(inverse)) ** 2)
         np.testing.assert_allclose(bilevel.leave_one_out(X, y, penalty), exact, rtol=1e-3)
-    np.testing.assert_allclose(exact, refits(X, y, np.full(shape[1], penalty)), rtol=1e-3)
+    np.testing.assert_allclose(exact, refits(np.float64(X), np.float64(y), np.full(shape[1], penalty)), rtol=1e-3)
 
 
 def test_a_rank_that_single_precision_cannot_tell_has_no_leave_one_out():
@@ -115,7 +115,7 @@ def test_a_fold_that_fails_is_told_of():
     how = {"folds": 3, "solver": dini.GradientDescent(step_size=1e-3, max_steps=2)}
     score = lambda t, policy: bilevel.k_fold(loss, fit, t, 0.0, np.arange(6.0), **how, on_failure=policy)
     for taken in (score, jax.grad(score)):
-        with pytest.raises(dini.SolveError, match="folds, .*MAX_STEPS"):
+        with pytest.raises(dini.SolveError, match=r"folds, .*MAX_STEPS"):
             taken(0.5, "raise")
     with pytest.warns(dini.SolveWarning, match="MAX_STEPS"):
         assert np.isnan(score(0.5, "warn"))

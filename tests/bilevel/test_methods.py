@@ -161,9 +161,9 @@ def test_other_batches_than_those_of_the_table_are_refused():
     method = bilevel.SABA(bilevel.Bilevel(f, g), **SOBA)
     six, three = bilevel.Batches(np.arange(6.0), 1), bilevel.Batches(np.arange(6.0), 2)
     state = method.init(np.zeros(3), np.zeros(4), three[0], six[0])
-    with pytest.raises(ValueError, match="SAGA remembers the batches that init was given, 6 of them.* one of 3"):
+    with pytest.raises(ValueError, match=r"SAGA remembers the batches that init was given, 6 of them.* one of 3"):
         method.step(state, three[0], three[0])
-    with pytest.raises(ValueError, match="3 of them.* one of 6"):
+    with pytest.raises(ValueError, match=r"3 of them.* one of 6"):
         method.run(state, 2, six, six, jax.random.key(0))
 
 

@@ -14,8 +14,8 @@ from ..checks.hints import explained
 from ..checks.settings import positive, require_all_positive, require_count
 from ..defaults import Default
 from ..differentiation import Differentiation, Implicit
-from ..functions import as_function
 from ..differentiation._guards import mark, times
+from ..functions import as_function
 from ..problems._base import Problem
 from ..reports import without_tangent
 from ..solution import failure
@@ -107,6 +107,7 @@ def k_fold(
 
     def fold(left: Any, kept: Any) -> Any:
         pick = lambda rows: jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
+        problem: Any
         problem, args = (inner, (theta,)) if isinstance(inner, Problem) else (inner(theta), ())
         if not isinstance(problem, Problem):
             raise TypeError(f"k_fold's inner must return a problem of dini's: given {type(problem).__name__}.")

@@ -118,9 +118,9 @@ class HOAG(Method):
         if self.outer_step is not None:
             return trees.zeros_like(x), self.outer_step.init(theta)
         # where the next evaluation is, the objective and the gradient where a trial was taken, the length of the next
-        # trial, and whether the evaluation is one again, after a trial that was not taken
+        # trial, whether the evaluation is one again, after a trial that was not taken, and where the gradient is from
         unknown, zero = jnp.full((), jnp.inf, dtype), jnp.zeros((), dtype)
-        return trees.zeros_like(x), (theta, unknown, trees.zeros_like(theta), zero, jnp.zeros((), bool))
+        return trees.zeros_like(x), (theta, unknown, trees.zeros_like(theta), zero, jnp.zeros((), bool), theta)
 
     def _advance(self, state: State, outer: Any, inner: Any) -> State:
         dtype = state.error.dtype
@@ -163,14 +163,15 @@ class HOAG(Method):
     def _tried(self, state: State, at: Tree, found: Any, bad: Any, rtol: Any) -> State:
         """Return the state after an evaluation: where a trial is taken, the next one's length is of the gradients."""
         dtype = state.error.dtype
-        _, value, gradient, length, again = state.memory
+        _, value, gradient, length, again, anchor = state.memory
         new, slope = found.value.astype(dtype), found.gradient
         first = ~jnp.isfinite(value)
         slack = rtol * jnp.abs(jnp.where(first, 0, value))
         sound = ~bad & jnp.isfinite(new) & trees.all_finite((slope, found.state))
         # of the point that is kept, the new value holds, be it above the old one or not
         taken = sound & (first | again | (new <= value + slack))
-        moved, changed = trees.sub(at, state.theta), trees.sub(slope, gradient)
+        # the gradient has changed since the point from which on the inner solution stood still
+        moved, changed = trees.sub(at, anchor), trees.sub(slope, gradient)
         bend = trees.vdot(moved, changed)
         square = trees.vdot(moved, moved)
         # the first step moves by a tenth of the point's size, or by a tenth
@@ -179,8 +180,8 @@ class HOAG(Method):
         # where the tolerance lets the inner solution and the gradient stand, a trial says nothing of the objective
         same = trees.max_abs(trees.sub(found.state.x, state.x)) == 0
         same &= trees.norm(changed) <= 16 * trees.eps(slope) * steepness
-        straight = jnp.where(same & (square > 0), length, 2 * length)
-        longer = jnp.where((bend > 0) & ~(same & (square > 0)), square / jnp.where(bend > 0, bend, 1), straight)
+        still = same & (square > 0)
+        longer = jnp.where((bend > 0) & ~still, square / jnp.where(bend > 0, bend, 1), jnp.where(still, 1, 2) * length)
         longer = jnp.clip(longer, 0.1 * length, 10 * length)
         longer = jnp.where(first, start, jnp.where(again, length, longer))
         length = jnp.where(taken, longer, 0.25 * length)
@@ -194,7 +195,8 @@ class HOAG(Method):
         v = trees.where(sound, found.state.adjoint, state.v)
         # where the first trial fails there is nothing to go back to, nor where the point that is kept does
         error = jnp.where((first | again) & ~taken, jnp.nan, error).astype(dtype)
-        memory = trees.where(taken, trial, theta), value, gradient, length, ~taken
+        anchor = trees.where(taken & ~still, at, anchor)
+        memory = trees.where(taken, trial, theta), value, gradient, length, ~taken, anchor
         return state._replace(theta=theta, x=x, v=v, error=error, memory=memory)
 
 
