@@ -237,12 +237,11 @@ def test_hoag_takes_no_adjoint_that_is_not_solved():
     steep = dini.Minimize(lambda x, t: 0.5 * jnp.sum(d * (x - t) ** 2))
     flat = dini.Minimize(lambda x, t: (jnp.sum(x) - jnp.sum(t)) ** 2)
     target = lambda x, t: 0.5 * jnp.sum((x - jnp.arange(x.size)) ** 2)
-    for step in (0.1, None):
-        for fit, mode in ((steep, slow), (flat, dini.Implicit())):
-            method = bilevel.HOAG(target, fit, dini.BFGS(), step, differentiation=mode)
-            size = 20 if fit is steep else 2
-            state = method.step(method.init(np.ones(size), np.zeros(size)))
-            assert state.status == dini.Status.NONFINITE
+    for step, fit, mode in ((None, steep, slow), (0.1, flat, dini.Implicit())):
+        method = bilevel.HOAG(target, fit, dini.BFGS(), step, differentiation=mode)
+        size = 20 if fit is steep else 2
+        state = method.step(method.init(np.ones(size), np.zeros(size)))
+        assert state.status == dini.Status.NONFINITE
 
 
 def test_the_error_of_hoag_is_that_of_the_projected_gradient():

@@ -19,11 +19,12 @@ from ..functions import as_function
 from ..problems._base import Problem
 from ..reports import without_tangent
 from ..solution import failure
-from ..solve import as_solver, solve
+from ..solve import as_solver
 from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree
 from ..trees.products import dot
 from ._checks import check_outer, require_real
+from ._hypergradient import Task
 
 _IMPLICIT, _DEFAULT = Implicit(), Default()
 
@@ -107,14 +108,10 @@ def k_fold(
 
     def fold(left: Any, kept: Any) -> Any:
         pick = lambda rows: jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
-        problem: Any
-        problem, args = (inner, (theta,)) if isinstance(inner, Problem) else (inner(theta), ())
-        if not isinstance(problem, Problem):
-            raise TypeError(f"k_fold's inner must return a problem of dini's: given {type(problem).__name__}.")
-        how: dict[str, Any] = {"differentiation": differentiation, "on_failure": policy}
-        solution = solve(problem, chosen, x, *args, pick(kept), **how)
-        check_outer("loss", loss, solution.x, theta, pick(left))
-        return times(mark(solution.status, policy), loss(solution.x, theta, pick(left))), solution.figures
+        task = Task(loss, inner, chosen, differentiation, (pick(left),), (pick(kept),))
+        solution = task.solved(theta, x, policy)
+        check_outer("loss", loss, solution.x, theta, *task.outer_args)
+        return times(mark(solution.status, policy), task.value(solution.x, theta)), solution.figures
 
     parts = np.array_split(np.arange(samples), folds)
     total: Any = 0.0
