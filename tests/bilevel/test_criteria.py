@@ -78,6 +78,52 @@ def test_folds_are_those_of_a_loop(folds):
     np.testing.assert_allclose(jax.grad(score)(theta), slopes, rtol=1e-6)
 
 
+def test_integer_data_are_numbers():
+    X, y = np.array([[1, 2], [3, 5], [2, 2]]), np.array([1, 2, 4])
+    for fun in (lambda X, y: bilevel.sure(X, y, 1, 0.5), lambda X, y: bilevel.leave_one_out(X, y, 0.5)):
+        np.testing.assert_allclose(fun(X, y), fun(1.0 * X, 1.0 * y), rtol=1e-12)
+    assert bilevel.sure(np.float32(X), y, 1, 0.5).dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (6, 6)])
+def test_leave_one_out_with_a_small_penalty(shape):
+    """The limit of a small penalty needs no small differences: the residual and I - S are an inverse."""
+    X, y = np.float32(rng.standard_normal(shape)), np.float32(rng.standard_normal(shape[0]))
+    for penalty in (1e-2, 1e-4, 1e-5, 1e-7):
+        inverse = np.linalg.inv(np.float64(X) @ np.float64(X).T / penalty + np.eye(6))
+        exact = np.mean((inverse @ y / np.diag(inverse)) ** 2)
+        np.testing.assert_allclose(bilevel.leave_one_out(X, y, penalty), exact, rtol=1e-3)
+    np.testing.assert_allclose(exact, refits(np.float64(X), np.float64(y), np.full(shape[1], penalty)), rtol=1e-3)
+
+
+def test_a_rank_that_single_precision_cannot_tell_has_no_leave_one_out():
+    X = np.float32(rng.standard_normal((6, 9)))
+    assert np.isnan(bilevel.leave_one_out(np.concatenate([X, X[:1]]), np.ones(7, np.float32), 1e-7))
+
+
+def test_penalties_are_not_negative():
+    X, y = np.eye(3), np.ones(3)
+    for fun in (lambda p: bilevel.leave_one_out(X, y, p), lambda p: bilevel.sure(X, y, p, 1.0)):
+        with pytest.raises(ValueError, match="penalty must be nonnegative"):
+            fun(np.array([1.0, -0.5, 1.0]))
+        assert np.isnan(jax.jit(fun)(-0.5))
+
+
+def test_a_fold_that_fails_is_told_of():
+    fit = dini.Minimize(lambda w, t, d: jnp.mean((d - w) ** 2) + t * w**2)
+    loss = lambda w, t, d: jnp.mean((d - w) ** 2)
+    how = {"folds": 3, "solver": dini.GradientDescent(step_size=1e-3, max_steps=2)}
+    score = lambda t, policy: bilevel.k_fold(loss, fit, t, 0.0, np.arange(6.0), **how, on_failure=policy)
+    with pytest.raises(dini.SolveError, match=r"folds, .*MAX_STEPS"):
+        jax.grad(score)(0.5, "raise")
+    with pytest.warns(dini.SolveWarning, match="MAX_STEPS"):
+        assert np.isnan(score(0.5, "warn"))
+    marked = lambda t: score(t, "nan")
+    every = lambda t: (jax.jvp(marked, (t,), (1.0,)), jax.grad(marked)(t), jax.vmap(score, (0, None))(t[None], "raise"))
+    assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(jax.jit(every)(0.5)))
+    assert np.isfinite(score(0.5, "ignore"))
+
+
 def test_doors():
     fit = dini.Minimize(lambda w, t, d: jnp.sum(w**2))
     score = lambda data, **how: bilevel.k_fold(lambda w, t, d: jnp.sum(w), fit, 1.0, 0.0, data, **how)
@@ -85,5 +131,9 @@ def test_doors():
         score((np.zeros(3), np.zeros(4)))
     with pytest.raises(ValueError, match="a sample for each fold"):
         score(np.zeros(3), folds=4)
+    with pytest.raises(TypeError, match="objective of loss must return one real"):
+        bilevel.k_fold(lambda w, t, d: d - w, fit, 1.0, 0.0, np.zeros(6))
+    with pytest.raises(TypeError, match="inner must return a problem"):
+        bilevel.k_fold(lambda w, t, d: jnp.sum(w), lambda t: t, 1.0, 0.0, np.zeros(6))
     with pytest.raises(ValueError, match="X of shape"):
         bilevel.sure(np.zeros((3, 2)), np.zeros(2), 1.0, 1.0)

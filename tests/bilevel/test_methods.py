@@ -1,5 +1,7 @@
 """What the methods share: doors, constraints on both levels, batches in turn, lanes, transformations of optax."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,6 +114,7 @@ def test_single_precision():
 
 
 SOBA = {"inner_step": 0.1, "outer_step": 0.1}
+ODD = {"estimator": bilevel.STORM(), "simultaneous": False}
 SMOOTH, BOUNDED = bilevel.Bilevel(outer, inner), bilevel.Bilevel(outer, PARTS["bounds"][0])
 
 
@@ -125,6 +128,11 @@ SMOOTH, BOUNDED = bilevel.Bilevel(outer, inner), bilevel.Bilevel(outer, PARTS["b
         (lambda: bilevel.SOBA(SMOOTH, inner_step=1.0, outer_step="a"), TypeError, "outer_step must be a number"),
         (lambda: bilevel.SOBA(BOUNDED, **SOBA, adjoint_step=0.2), ValueError, "leave adjoint_step out"),
         (lambda: bilevel.SubBiO(BOUNDED, **SOBA), ValueError, "Plane solves the adjoint system of a smooth"),
+        (
+            lambda: bilevel.Stochastic(SMOOTH, **SOBA, adjoint=bilevel.Plane(), **ODD),
+            ValueError,
+            "no estimator corrects",
+        ),
         (lambda: bilevel.BOME(BOUNDED, 0.1, 0.1), ValueError, "without constraint and penalty"),
         (lambda: bilevel.Stochastic(SMOOTH, 0.1, 0.1, inner_steps=2), ValueError, "Pass simultaneous=False"),
         (lambda: bilevel.MASOBA(SMOOTH, **SOBA, average=0.0), ValueError, "average must be in"),
@@ -146,3 +154,100 @@ def test_numbered_batches_are_asked_for():
     method = bilevel.SABA(bilevel.Bilevel(f, g), **SOBA)
     with pytest.raises(TypeError, match="SAGA remembers each batch"):
         method.init(np.zeros(3), np.zeros(4), np.ones(2), np.ones(2))
+
+
+def test_other_batches_than_those_of_the_table_are_refused():
+    f, g = (lambda x, t, b: outer(x, t) + 0 * jnp.sum(b)), (lambda x, t, b: inner(x, t) + 0 * jnp.sum(b))
+    method = bilevel.SABA(bilevel.Bilevel(f, g), **SOBA)
+    six, three = bilevel.Batches(np.arange(6.0), 1), bilevel.Batches(np.arange(6.0), 2)
+    state = method.init(np.zeros(3), np.zeros(4), three[0], six[0])
+    with pytest.raises(ValueError, match=r"SAGA remembers the batches that init was given, 6 of them.* one of 3"):
+        method.step(state, three[0], three[0])
+    with pytest.raises(ValueError, match=r"3 of them.* one of 6"):
+        method.run(state, 2, six, six, jax.random.key(0))
+
+
+def test_batches_are_a_sequence():
+    batches = bilevel.Batches(np.arange(6.0), 2)
+    assert len(batches) == 3
+    np.testing.assert_array_equal([batch.data for batch in batches], np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(batches[-1].data, [4.0, 5.0])
+    np.testing.assert_array_equal(jax.jit(lambda i: batches[i].data)(1), [2.0, 3.0])
+    for number in (3, -4, np.array([0, 3])):
+        with pytest.raises(IndexError, match="There are 3 batches"):
+            batches[number]
+    for number in (1.0, True, slice(2), np.array([0.0])):
+        with pytest.raises(TypeError, match="numbered by integers"):
+            batches[number]
+
+
+BOX = dini.sets.Box(-1.0, 1.0)
+
+
+@pytest.mark.parametrize("level", ["outer", "inner"])
+def test_a_projection_hides_no_infinite_direction(level):
+    """The root has an infinite slope at zero, which a box makes a finite step of."""
+    root = lambda x, t: jnp.sum(jnp.sqrt(t if level == "outer" else x + 1)) + jnp.sum((x - t) ** 2)
+    square = lambda x, t: jnp.sum((x - t) ** 2)
+    f, g = (root, square) if level == "outer" else (square, root)
+    problem = bilevel.Bilevel(f, dini.Minimize(g, constraint=BOX), constraint=BOX)
+    t, x = np.array([0.0 if level == "outer" else 0.5]), np.array([-1.0])
+    methods = [bilevel.SOBA(problem, **SOBA), bilevel.F2SA(problem, 0.1, 0.1, 10.0)]
+    if level == "outer":
+        methods += [bilevel.HOAG(f, dini.Minimize(g), outer_step=step, constraint=BOX) for step in (0.1, None)]
+    for method in methods:
+        state = method.step(method.init(t, x))
+        assert state.status == dini.Status.NONFINITE
+        np.testing.assert_array_equal(state.theta, t)
+
+
+def test_an_adjoint_step_that_was_left_out_follows_the_inner_one():
+    method = bilevel.SOBA(SMOOTH, inner_step=0.4, outer_step=0.1)
+    replaced, other = (
+        dataclasses.replace(method, inner_step=0.01),
+        bilevel.SOBA(SMOOTH, inner_step=0.01, outer_step=0.1),
+    )
+    start = np.ones(3), np.ones(4)
+    states = [m.step(m.init(*start)) for m in (replaced, other)]
+    np.testing.assert_array_equal(states[0].v, states[1].v)
+    assert np.any(states[0].v != method.step(method.init(*start)).v)
+
+
+STIFF = jnp.array([1.0, 1e3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_hoag_keeps_no_promise_of_a_coarse_tolerance(dtype):
+    """The soft direction's inner solution stands still where the tolerance is coarse; the end is at one."""
+    stiff = dini.Minimize(lambda x, t: 0.5 * jnp.sum(STIFF.astype(t.dtype) * (x - t) ** 2))
+    method = bilevel.HOAG(lambda x, t: 0.5 * jnp.sum((x - 1) ** 2), stiff)
+    state = method.run(method.init(np.full(2, 5, dtype), np.ones(2, dtype)), 1000)
+    unit = np.sqrt(np.finfo(dtype).eps)
+    assert state.status == dini.Status.RUNNING
+    np.testing.assert_allclose(state.theta, 1, atol=unit)
+    # an inner solution is off by the tolerance, and the error with it
+    assert abs(state.error - np.linalg.norm(state.theta - 1)) < 10 * unit
+    assert state.error < 10 * unit
+
+
+def test_hoag_takes_no_adjoint_that_is_not_solved():
+    # neither two steps of conjugate gradients nor a singular Hessian give one
+    slow = dini.Implicit(linear_solver=dini.linear.CG(max_steps=2))
+    d = np.geomspace(1, 1e3, 20)
+    steep = dini.Minimize(lambda x, t: 0.5 * jnp.sum(d * (x - t) ** 2))
+    flat = dini.Minimize(lambda x, t: (jnp.sum(x) - jnp.sum(t)) ** 2)
+    target = lambda x, t: 0.5 * jnp.sum((x - jnp.arange(x.size)) ** 2)
+    for step, fit, mode in ((None, steep, slow), (0.1, flat, dini.Implicit())):
+        method = bilevel.HOAG(target, fit, dini.BFGS(), step, differentiation=mode)
+        size = 20 if fit is steep else 2
+        state = method.step(method.init(np.ones(size), np.zeros(size)))
+        assert state.status == dini.Status.NONFINITE
+
+
+def test_the_error_of_hoag_is_that_of_the_projected_gradient():
+    fit, target = dini.Minimize(lambda x, t: jnp.sum((x - t) ** 2)), lambda x, t: jnp.sum((x - 3) ** 2)
+    for step in (0.1, optax.sgd(0.1), None):
+        method = bilevel.HOAG(target, fit, outer_step=step, constraint=BOX)
+        state = method.run(method.init(np.zeros(2), np.zeros(2)), 60)
+        np.testing.assert_allclose(state.theta, 1)
+        assert state.error == 0

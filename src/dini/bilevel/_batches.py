@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import trees
 from ..checks.records import record
-from ..checks.settings import require_count
+from ..checks.settings import known, require_count
 from ..trees import Tree
 
 
@@ -31,8 +33,9 @@ class Batches:
 
     Raises
     ------
-    TypeError, ValueError
-        Where the data have no common leading axis, or the size does not divide it.
+    TypeError, ValueError, IndexError
+        Where the data have no common leading axis, or the size does not divide it; of ``batches[number]``, where a
+        number is no integer, or there is no such batch.
 
     Examples
     --------
@@ -69,9 +72,25 @@ class Batches:
         """The number of batches."""
         return jax.tree.leaves(self.data)[0].shape[0]
 
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Return the batches one by one."""
+        return (self[number] for number in range(self.count))
+
     def __getitem__(self, number: Any) -> Batch:
-        """Return a batch, or several for a vector of numbers."""
-        return Batch(jnp.asarray(number, jnp.int32), self)
+        """Return a batch, or several for a vector of numbers; negative ones count from the end."""
+        known_now = known(number)
+        given = np.asarray(number) if known_now else number
+        if not np.issubdtype(given.dtype, np.integer):
+            raise TypeError(f"Batches are numbered by integers, or a vector of them: given {number!r}.")
+        if known_now:
+            if np.any((given < -self.count) | (given >= self.count)):
+                raise IndexError(f"There are {self.count} batches, from number 0: given {number}.")
+            given = given % self.count
+        return Batch(jnp.asarray(given, jnp.int32), self)
 
     def draw(self, key: Any, count: int | None = None) -> Batch:
         """Return a batch at random, or ``count`` independent ones, which the parts of a step use in turn."""

@@ -11,15 +11,20 @@ import numpy as np
 
 from .. import trees
 from ..checks.hints import explained
-from ..checks.settings import require_count
+from ..checks.settings import positive, require_all_positive, require_count
 from ..defaults import Default
 from ..differentiation import Differentiation, Implicit
+from ..differentiation._guards import mark, times
 from ..functions import as_function
-from ..solve import as_solver, solve
-from ..status import OnFailure, check_on_failure
+from ..problems._base import Problem
+from ..reports import without_tangent
+from ..solution import failure
+from ..solve import as_solver
+from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree
 from ..trees.products import dot
-from ._checks import require_real
+from ._checks import check_outer, require_real
+from ._hypergradient import Task
 
 _IMPLICIT, _DEFAULT = Implicit(), Default()
 
@@ -61,8 +66,8 @@ def k_fold(
     folds
         :math:`K \ge 2`.
     solver, differentiation, on_failure
-        As in :func:`dini.solve`. Where a fold fails the value and its derivative are NaN, but with
-        ``"ignore"``.
+        As in :func:`dini.solve`: by default a fold that fails raises. Where nothing is raised, the value and its
+        derivative are NaN, but with ``"ignore"``.
 
     Returns
     -------
@@ -71,8 +76,11 @@ def k_fold(
 
     Raises
     ------
+    SolveError
+        Where a fold was not solved (under ``jit``, JAX wraps it in its own exception; under ``vmap`` the lane is NaN).
     TypeError, ValueError
-        For data without one leading axis, and fewer samples than folds.
+        For data without one leading axis, fewer samples than folds, a loss that is not one real number, and an
+        ``inner`` that returns no problem.
 
     Examples
     --------
@@ -100,40 +108,56 @@ def k_fold(
 
     def fold(left: Any, kept: Any) -> Any:
         pick = lambda rows: jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], data)
-        problem, args = (inner(theta), ()) if not hasattr(inner, "condition") else (inner, (theta,))
-        how: dict[str, Any] = {"differentiation": differentiation, "on_failure": policy}
-        solution = solve(problem, chosen, x, *args, pick(kept), **how)
-        value = loss(solution.x, theta, pick(left))
-        return value if policy == "ignore" else jnp.where(solution.status == 0, value, jnp.nan)
+        task = Task(loss, inner, chosen, differentiation, (pick(left),), (pick(kept),))
+        solution = task.solved(theta, x, policy)
+        check_outer("loss", loss, solution.x, theta, *task.outer_args)
+        return times(mark(solution.status, policy), task.value(solution.x, theta)), solution.figures
 
     parts = np.array_split(np.arange(samples), folds)
     total: Any = 0.0
+    ended = []
     for size in sorted({part.size for part in parts}):
         left = np.stack([part for part in parts if part.size == size])
         kept = np.stack([np.setdiff1d(np.arange(samples), rows) for rows in left])
-        total = total + size * jnp.sum(jax.vmap(fold)(left, kept))
-    return total / samples
+        values, figures = jax.vmap(fold)(left, kept)
+        total = total + size * jnp.sum(values)
+        ended.append(without_tangent(figures))
+    # in the vmap of the folds a failure is a mark: it is told of here
+    figures = jnp.concatenate(ended)
+    failed = (figures[:, 0] != Status.CONVERGED) & (figures[:, 0] != Status.STOPPED)
+    name = f"In one of k_fold's folds, {inner.name if isinstance(inner, Problem) else 'the inner problem'}"
+    report = lambda first: failure(first, problem=name, solver=chosen.name)
+    return guard(total / samples, jnp.any(failed), report, (figures[jnp.argmax(failed)],), on_failure)
 
 
-def _smoother(X: Any, y: Any, penalty: Any) -> tuple[Any, Any, Any]:
-    r"""Return the residual :math:`y - S y` of a ridge regression and the diagonal of ``S``."""
-    X, y, penalty = jnp.asarray(X), jnp.asarray(y), jnp.asarray(penalty)
+def _smoother(X: Any, y: Any, penalty: Any, noise: Any = 0.0) -> tuple[Any, Any, Any, Any]:
+    r"""Return the residual :math:`y - S y` of a ridge regression, the diagonal of ``I - S``, its rounding, the noise.
+
+    All are of one floating-point type, that of the four arguments together.
+    """
+    require_all_positive("penalty", penalty, or_zero=True)
+    given = [jnp.asarray(array) if isinstance(array, list | tuple) else array for array in (X, y, penalty, noise)]
+    dtype = jnp.result_type(*given, 0.0)
+    X, y, penalty, noise = (jnp.asarray(array, dtype) for array in given)
+    penalty = positive(penalty, or_zero=True)
     if X.ndim != 2 or y.shape != X.shape[:1] or penalty.shape not in ((), X.shape[1:]):
         raise ValueError(
             "The criteria of a ridge regression take X of shape (n, p), y of shape (n,) and penalty of shape () or "
             f"(p,): given {X.shape}, {y.shape} and {penalty.shape}."
         )
     penalty = jnp.broadcast_to(penalty, X.shape[1:])
-    if X.shape[1] <= X.shape[0]:
+    eps = jnp.finfo(dtype).eps
+    if X.shape[1] < X.shape[0]:
         factor = jnp.linalg.cholesky(dot(X.T, X) + jnp.diag(penalty))
         half = jax.scipy.linalg.solve_triangular(factor, X.T, lower=True)
-        fitted, diagonal = dot(half.T, dot(half, y)), jnp.sum(half**2, axis=0)
-    else:
-        # by the dual: S = I - (I + X P^-1 X^T)^-1
-        kernel = dot(X / penalty[None], X.T)
-        inverse = jnp.linalg.inv(jnp.eye(X.shape[0], dtype=kernel.dtype) + kernel)
-        fitted, diagonal = y - dot(inverse, y), 1 - jnp.diagonal(inverse)
-    return y - fitted, diagonal, y
+        # what is left of one minus one is rounding
+        return y - dot(half.T, dot(half, y)), 1 - jnp.sum(half**2, axis=0), 4 * y.size * eps, noise
+    # by the dual: I - S = (I + X P^-1 X^T)^-1, small numbers that are no differences of large ones
+    matrix = jnp.eye(X.shape[0], dtype=dtype) + dot(X / penalty[None], X.T)
+    inverse = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), jnp.eye(X.shape[0], dtype=dtype))
+    rest = jnp.diagonal(inverse)
+    # an inverse is off by the unit roundoff times the matrix' norm times the square of its own
+    return dot(inverse, y), rest, 4 * y.size * eps * jnp.max(jnp.diagonal(matrix)) * jnp.max(rest) ** 2, noise
 
 
 def leave_one_out(X: Any, y: Any, penalty: Any) -> jax.Array:
@@ -152,18 +176,19 @@ def leave_one_out(X: Any, y: Any, penalty: Any) -> jax.Array:
     y
         Of shape ``(n,)``.
     penalty
-        :math:`\lambda`, a number or of shape ``(p,)``; positive: pass ``jnp.exp(theta)``.
+        :math:`\lambda`, a number or of shape ``(p,)``; positive: pass ``jnp.exp(theta)``. (Where there are fewer
+        columns than samples, some may be zero.)
 
     Returns
     -------
     jax.Array
-        One number, a differentiable function of all three; NaN where the fit interpolates a sample or the penalty is
-        so small that the matrix is singular.
+        One number, a differentiable function of all three; NaN where the fit interpolates a sample, the penalty is so
+        small that the matrix is singular, or a traced one is negative.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit.
+        For shapes that do not fit, and a negative penalty.
 
     References
     ----------
@@ -177,10 +202,8 @@ def leave_one_out(X: Any, y: Any, penalty: Any) -> jax.Array:
     >>> print(dini.bilevel.leave_one_out(X, y, jnp.exp(-2.0)).round(3))
     0.51
     """
-    residual, diagonal, _ = _smoother(X, y, penalty)
-    rest = 1 - diagonal
-    # what is left of one minus one is rounding
-    rest = jnp.where(rest > 4 * rest.size * jnp.finfo(rest.dtype).eps, rest, jnp.nan)
+    residual, rest, rounding, _ = _smoother(X, y, penalty)
+    rest = jnp.where(rest > rounding, rest, jnp.nan)
     return jnp.mean((residual / rest) ** 2)
 
 
@@ -203,12 +226,12 @@ def sure(X: Any, y: Any, penalty: Any, noise: Any) -> jax.Array:
     Returns
     -------
     jax.Array
-        One number, a differentiable function of all four.
+        One number, a differentiable function of all four; NaN where a traced penalty is negative.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit.
+        For shapes that do not fit, and a negative penalty.
 
     References
     ----------
@@ -221,6 +244,5 @@ def sure(X: Any, y: Any, penalty: Any, noise: Any) -> jax.Array:
     >>> print(dini.bilevel.sure(X, y, 1.0, 0.5).round(3))
     0.055
     """
-    residual, diagonal, y = _smoother(X, y, penalty)
-    noise = jnp.asarray(noise, y.dtype)
-    return jnp.mean(residual**2) - noise**2 + 2 * noise**2 * jnp.sum(diagonal) / y.size
+    residual, rest, _, noise = _smoother(X, y, penalty, noise)
+    return jnp.mean(residual**2) - noise**2 + 2 * noise**2 * jnp.mean(1 - rest)

@@ -80,6 +80,16 @@ def _require_numbered(name: str, *batches: Any) -> None:
             )
 
 
+def _require_table(table: Any, batch: Batch) -> None:
+    """Raise unless a table has a row for each batch."""
+    rows, count = jax.tree.leaves(table)[0].shape[0], batch.source.count
+    if rows != count:
+        raise ValueError(
+            f"SAGA remembers the batches that init was given, {rows} of them: a step was given one of {count}. Pass "
+            "batches of the same dini.bilevel.Batches to init and to step, or call init again."
+        )
+
+
 class Estimator:
     """Base of the estimators; subclasses stand under the decorator ``record``."""
 
@@ -157,6 +167,8 @@ class SAGA(Estimator):
             if batch is None:
                 return new, memory
             table, mean = memory
+            if jax.tree.leaves(table):
+                _require_table(table, batch)
             old = jax.tree.map(lambda rows: rows[batch.number], table)
             change = trees.sub(new, old)
             table = jax.tree.map(lambda rows, row: rows.at[batch.number].set(row), table, new)

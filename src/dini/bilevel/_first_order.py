@@ -13,7 +13,7 @@ from ..checks.records import record
 from ..checks.settings import require_choice, require_count, require_positive
 from ..trees import Tree
 from ._batches import arguments, part
-from ._loop import Method, State
+from ._loop import Method, State, visible
 from ._problem import Bilevel
 from ._rules import as_rule
 
@@ -33,7 +33,7 @@ def _moved(problem: Bilevel, outer_step: Any, state: State, direction: Tree, rul
     theta = problem.prox(theta, length)
     error = trees.norm(direction)
     if problem.constraint is not None or problem.penalty is not None:
-        error = trees.norm(trees.sub(theta, state.theta)) / length
+        error = visible(trees.norm(trees.sub(theta, state.theta)) / length, direction)
     return theta, rule, error.astype(state.error.dtype)
 
 
@@ -130,7 +130,7 @@ class F2SA(Method):
             along = problem.inner.gradient(x, theta, *arguments(part(inner, turn)))
             along = trees.axpy(weight, _outer_gradient(problem, x, theta, part(outer, turn))[0], along)
             x, rule = self.inner_step.step(x, along, rule, state.steps)
-            return problem.inner.prox(x, self.inner_step.length(state.steps)), rule
+            return visible(problem.inner.prox(x, self.inner_step.length(state.steps)), along), rule
 
         def both(turn: Any, carry: Any) -> Any:
             above, below, first, second = carry

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..checks.settings import positive
 from ..differentiation import Implicit
 from ..functions import as_function
 from ..problems._base import Problem
@@ -19,8 +20,8 @@ from ..status import Status
 from ..trees import Tree
 from ._checks import check_outer, require_real
 from ._hypergradient import Task, Warm, evaluate
-from ._loop import Method, State
-from ._rules import as_rule
+from ._loop import Method, State, visible
+from ._rules import Schedule, as_rule
 
 
 def _shrinking(count: Any) -> Any:
@@ -33,13 +34,14 @@ class HOAG(Method):
     r"""Gradient descent on :math:`h(\theta) = f(x^*(\theta), \theta)`, with hypergradients of increasing accuracy.
 
     Step ``k`` solves the inner problem from its last solution to the tolerance :math:`\varepsilon_k`, the adjoint
-    system from its last solution to the same, and moves :math:`\theta` along the hypergradient that these give. It
-    converges where the tolerances have a finite sum.
+    system, to its linear solver's own tolerance and from its last solution where that is iterative, and moves
+    :math:`\theta` along the hypergradient that these give. It converges where the tolerances have a finite sum.
 
     Without ``outer_step`` no learning rate is chosen: a step is tried, of the length that the last two gradients
     suggest (Barzilai and Borwein's), and taken if the outer objective has not grown, up to the tolerance; otherwise the
-    next trial, from where the last one was taken, is a quarter as long. A trial is a step, and ``state.theta`` is the
-    last point that was taken.
+    next trial, from where the last one was taken, is a quarter as long. In between, a step evaluates again where the
+    last one was taken, to the tolerance of the day: what a coarser one has promised there, no point may ever keep. A
+    trial is a step, and ``state.theta`` is the last point that was taken.
 
     Parameters
     ----------
@@ -62,9 +64,10 @@ class HOAG(Method):
 
     Notes
     -----
-    ``state.x`` is the inner solution, ``state.v`` the adjoint, ``state.error`` the norm of the hypergradient. An inner
-    solve that fails counts as a trial that is not taken; with an ``outer_step`` the loop stops there, with the status
-    ``NONFINITE``.
+    ``state.x`` is the inner solution, ``state.v`` the adjoint, ``state.error`` the norm of the hypergradient (of its
+    projected step over the length, where there is a constraint). A trial at which the inner problem or the adjoint
+    system cannot be solved is not taken; where the last point that was taken is such a one itself at a smaller
+    tolerance, and with an ``outer_step`` at any failure, the loop stops with the status ``NONFINITE``.
 
     References
     ----------
@@ -114,22 +117,30 @@ class HOAG(Method):
         dtype = trees.real_dtype(theta)
         if self.outer_step is not None:
             return trees.zeros_like(x), self.outer_step.init(theta)
-        # the point of the last trial, the objective and the gradient where one was taken, the length of the next
+        # where the next evaluation is, the objective and the gradient where a trial was taken, the length of the next
+        # trial, whether the evaluation is one again, after a trial that was not taken, and where the gradient is from
         unknown, zero = jnp.full((), jnp.inf, dtype), jnp.zeros((), dtype)
-        return trees.zeros_like(x), (theta, unknown, trees.zeros_like(theta), zero)
+        return trees.zeros_like(x), (theta, unknown, trees.zeros_like(theta), zero, jnp.zeros((), bool), theta)
 
     def _advance(self, state: State, outer: Any, inner: Any) -> State:
         dtype = state.error.dtype
         floor = trees.eps(state.x) ** 0.5
-        rtol = jnp.maximum(jnp.asarray(self.tolerance.length(state.steps), dtype), floor)
+        rule = self.tolerance
+        rtol = rule.value(state.steps) if isinstance(rule, Schedule) else rule.length(state.steps)
+        # a schedule that goes to zero may underflow
+        rtol = jnp.maximum(positive(jnp.asarray(rtol, dtype), or_zero=True), floor)
         at = state.theta if self.outer_step is not None else state.memory[0]
         found = self._evaluate(at, state, outer, inner, rtol)
-        bad = found.solution.status != Status.CONVERGED
+        bad = (found.solution.status != Status.CONVERGED) | jnp.isnan(rtol)
         if self.outer_step is not None:
             gradient = trees.where(bad, trees.scale(jnp.nan, found.gradient), found.gradient)
             theta, rule = self.outer_step.step(state.theta, gradient, state.memory, state.steps)
             theta = self._projected(theta)
-            error = trees.norm(gradient).astype(dtype)
+            error = trees.norm(gradient)
+            if self.constraint is not None:
+                length = self.outer_step.length(state.steps)
+                error = self._mapped(state.theta, gradient, length)[1]
+            error = error.astype(dtype)
             return state._replace(theta=theta, x=found.state.x, v=found.state.adjoint, error=error, memory=rule)
         return self._tried(state, at, found, bad, rtol)
 
@@ -139,41 +150,54 @@ class HOAG(Method):
         if open_rtol:
             solver = dataclasses.replace(solver, rtol=rtol)
         task = Task(self.outer, self.inner, solver, self.differentiation, _data(outer), _data(inner))
-        return evaluate(task, theta, state.x, Warm(state.x, state.v), False, "ignore")
+        return evaluate(task, theta, state.x, Warm(state.x, state.v), False, "nan")
 
     def _projected(self, theta: Tree) -> Any:
         return theta if self.constraint is None else self.constraint.project(theta)
 
+    def _mapped(self, theta: Tree, gradient: Tree, length: Any) -> tuple[Any, Any]:
+        """Return the projected point of a step, and how far it is over the length."""
+        point = self._projected(trees.axpy(-jnp.asarray(length), gradient, theta))
+        return point, visible(trees.norm(trees.sub(point, theta)) / length, gradient)
+
     def _tried(self, state: State, at: Tree, found: Any, bad: Any, rtol: Any) -> State:
-        """Return the state after a trial: where it is taken, the length of the next comes from the gradients."""
+        """Return the state after an evaluation: where a trial is taken, the next one's length is of the gradients."""
         dtype = state.error.dtype
-        _, value, gradient, length = state.memory
+        _, value, gradient, length, again, anchor = state.memory
         new, slope = found.value.astype(dtype), found.gradient
         first = ~jnp.isfinite(value)
         slack = rtol * jnp.abs(jnp.where(first, 0, value))
-        sound = ~bad & jnp.isfinite(new) & trees.all_finite(slope)
-        taken = sound & (first | (new <= value + slack))
-        moved, changed = trees.sub(at, state.theta), trees.sub(slope, gradient)
+        sound = ~bad & jnp.isfinite(new) & trees.all_finite((slope, found.state))
+        # of the point that is kept, the new value holds, be it above the old one or not
+        taken = sound & (first | again | (new <= value + slack))
+        # the gradient has changed since the point from which on the inner solution stood still
+        moved, changed = trees.sub(at, anchor), trees.sub(slope, gradient)
         bend = trees.vdot(moved, changed)
         square = trees.vdot(moved, moved)
         # the first step moves by a tenth of the point's size, or by a tenth
         size, steepness = trees.norm(at), trees.norm(slope)
         start = 0.1 * jnp.where(size > 0, size, 1) / jnp.where(steepness > 0, steepness, 1)
-        longer = jnp.where(bend > 0, square / jnp.where(bend > 0, bend, 1), 2 * length)
+        # where the tolerance lets the inner solution and the gradient stand, a trial says nothing of the objective
+        same = trees.max_abs(trees.sub(found.state.x, state.x)) == 0
+        same &= trees.norm(changed) <= 16 * trees.eps(slope) * steepness
+        still = same & (square > 0)
+        longer = jnp.where((bend > 0) & ~still, square / jnp.where(bend > 0, bend, 1), jnp.where(still, 1, 2) * length)
         longer = jnp.clip(longer, 0.1 * length, 10 * length)
-        length = jnp.where(taken, jnp.where(first, start, longer), 0.25 * length)
+        longer = jnp.where(first, start, jnp.where(again, length, longer))
+        length = jnp.where(taken, longer, 0.25 * length)
         theta = trees.where(taken, at, state.theta)
         gradient = trees.where(taken, slope, gradient)
         value = jnp.where(taken, new, value)
-        trial = self._projected(trees.axpy(-length, gradient, theta))
+        trial, error = self._mapped(theta, gradient, length)
+        if self.constraint is None:
+            error = trees.norm(gradient)
         x = trees.where(sound, found.state.x, state.x)
         v = trees.where(sound, found.state.adjoint, state.v)
-        error = trees.norm(gradient)
-        if self.constraint is not None:
-            error = trees.norm(trees.sub(trial, theta)) / length
-        # where the first trial fails there is nothing to go back to
-        error = jnp.where(first & ~taken, jnp.nan, error).astype(dtype)
-        return state._replace(theta=theta, x=x, v=v, error=error, memory=(trial, value, gradient, length))
+        # where the first trial fails there is nothing to go back to, nor where the point that is kept does
+        error = jnp.where((first | again) & ~taken, jnp.nan, error).astype(dtype)
+        anchor = trees.where(taken & ~still, at, anchor)
+        memory = trees.where(taken, trial, theta), value, gradient, length, ~taken, anchor
+        return state._replace(theta=theta, x=x, v=v, error=error, memory=memory)
 
 
 def _data(batch: Any) -> tuple[Any, ...]:

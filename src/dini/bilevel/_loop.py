@@ -102,6 +102,14 @@ class Method:
         raise NotImplementedError
 
 
+def visible(tree: Tree, direction: Tree) -> Any:
+    """Return what a projection has made of a step, and NaN where the direction was not finite.
+
+    A projection may make a finite point of a step that is not.
+    """
+    return trees.where(trees.all_finite(direction), tree, trees.scale(jnp.nan, tree))
+
+
 def _compilable(*given: Any) -> bool:
     """Return whether a program can be kept: nothing is traced, and all are arrays."""
     return untraced() and all_arrays(given)

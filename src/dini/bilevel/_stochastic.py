@@ -16,7 +16,7 @@ from ._adjoints import Adjoint, LinearSGD
 from ._batches import part
 from ._checks import require_share
 from ._estimators import SGD, Estimator, Terms
-from ._loop import Method, State
+from ._loop import Method, State, visible
 from ._problem import Bilevel, Point
 from ._rules import Transformation, as_rule
 
@@ -53,13 +53,14 @@ class Stochastic(Method):
     inner_step, adjoint_step, outer_step
         :math:`\rho`, :math:`\rho_v`, :math:`\gamma`: numbers, functions of the step's number, or transformations of
         optax. ``adjoint_step`` is by default ``inner_step``, as it is where the inner problem has a constraint or
-        penalty.
+        penalty (``None`` in the field, whatever ``inner_step`` is replaced by).
     inner_steps
         Inner steps in each step.
     adjoint
         :class:`LinearSGD`, :class:`RandomTerm` or :class:`Plane`.
     estimator
-        :class:`SGD`, :class:`SAGA`, :class:`SPIDER` or :class:`STORM`, of all directions.
+        :class:`SGD`, :class:`SAGA`, :class:`SPIDER` or :class:`STORM`, of all directions; :class:`RandomTerm` and
+        :class:`Plane` take ``SGD()``.
     outer_estimator
         Another one for the outer direction.
     average
@@ -106,13 +107,13 @@ class Stochastic(Method):
         set_rule("inner_step", as_rule("inner_step", self.inner_step, sized=composite))
         penalized = self.problem.penalty is not None
         set_rule("outer_step", as_rule("outer_step", self.outer_step, sized=penalized))
-        own = self.adjoint_step is not None and self.adjoint_step is not self.inner_step
-        if composite and own:
+        if composite and self.adjoint_step is not None:
             raise ValueError(
                 f"The adjoint of {inner.name} takes steps of the inner length, since both belong to one proximal map: "
                 "leave adjoint_step out."
             )
-        set_rule("adjoint_step", as_rule("adjoint_step", self.adjoint_step if own else self.inner_step))
+        if self.adjoint_step is not None:
+            set_rule("adjoint_step", as_rule("adjoint_step", self.adjoint_step))
         if composite and not isinstance(self.adjoint, LinearSGD):
             raise ValueError(
                 f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given "
@@ -120,7 +121,7 @@ class Stochastic(Method):
             )
         if not hasattr(self.adjoint, "run"):
             raise TypeError(f"adjoint must be LinearSGD(), RandomTerm() or Plane(): given {self.adjoint!r}.")
-        if not isinstance(self.adjoint, LinearSGD) and isinstance(self.adjoint_step, Transformation):
+        if not isinstance(self.adjoint, LinearSGD) and isinstance(self._adjoint_rule, Transformation):
             raise ValueError(
                 f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
             )
@@ -128,6 +129,12 @@ class Stochastic(Method):
             given = getattr(self, name)
             if not (isinstance(given, Estimator) or (given is None and name == "outer_estimator")):
                 raise TypeError(f"{name} must be SGD(), SAGA(), SPIDER() or STORM(): given {given!r}.")
+        if not isinstance(self.adjoint, LinearSGD) and not isinstance(self.estimator, SGD):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} takes products on the step's own batches, which no estimator corrects: "
+                f"given estimator={self.estimator!r}. Use adjoint=LinearSGD(), or estimator=SGD() with an "
+                "outer_estimator."
+            )
         require_count("inner_steps", self.inner_steps)
         require_share("average", self.average)
         if self.radius is not None:
@@ -138,6 +145,10 @@ class Stochastic(Method):
                 "simultaneous=True takes one step of each kind: given "
                 f"inner_steps={self.inner_steps} and adjoint={self.adjoint!r}. Pass simultaneous=False."
             )
+
+    @property
+    def _adjoint_rule(self) -> Any:
+        return self.inner_step if self.adjoint_step is None else self.adjoint_step
 
     @property
     def batches(self) -> tuple[int, int]:
@@ -159,7 +170,7 @@ class Stochastic(Method):
         outer, inner = part(outer, 0), part(inner, 0)
         point = Point(x, trees.zeros_like(x), theta)
         seen = [self._estimator(p).init(Terms(self.problem, p), point, outer, inner) for p in self._phases()]
-        rules = self.inner_step.init(x), self.adjoint_step.init(x), self.outer_step.init(theta)
+        rules = self.inner_step.init(x), self._adjoint_rule.init(x), self.outer_step.init(theta)
         return point.v, (seen, rules, trees.zeros_like(theta))
 
     def _advance(self, state: State, outer: Any, inner: Any) -> State:
@@ -211,7 +222,7 @@ class Stochastic(Method):
             b = self.problem.outer_terms(here, part(outer, turn))["v"]
             return self.problem.inner_terms(here, part(inner, self.inner_steps + turn))["v"], b
 
-        length = jnp.asarray(self.adjoint_step.length(state.steps))
+        length = jnp.asarray(self._adjoint_rule.length(state.steps))
         v, memory = self.adjoint.run(point.v, Adjoint(move, product, length, (of_v, second), state.steps))
         of_v, second = memory
         point = point._replace(v=self._short(v))
@@ -223,10 +234,11 @@ class Stochastic(Method):
 
     def _inner_move(self, point: Point, direction: Tree, rule: Any, count: Any) -> tuple[Any, Any]:
         x, rule = self.inner_step.step(point.x, direction, rule, count)
-        return self.problem.inner.prox(x, self.inner_step.length(count)), rule
+        x = self.problem.inner.prox(x, self.inner_step.length(count))
+        return visible(x, direction), rule
 
     def _adjoint_move(self, point: Point, directions: dict[str, Any], rule: Any, count: Any) -> tuple[Any, Any]:
-        v, rule = self.adjoint_step.step(point.v, directions["v"], rule, count)
+        v, rule = self._adjoint_rule.step(point.v, directions["v"], rule, count)
         inner = self.problem.inner
         if getattr(inner, "composite", False):
             length = self.inner_step.length(count)
@@ -247,6 +259,6 @@ class Stochastic(Method):
         theta = self.problem.prox(theta, length)
         error = trees.norm(mean)
         if self.problem.constraint is not None or self.problem.penalty is not None:
-            error = trees.norm(trees.sub(theta, state.theta)) / length
+            error = visible(trees.norm(trees.sub(theta, state.theta)) / length, mean)
         error = error.astype(state.error.dtype)
         return state._replace(theta=theta, x=x, v=v, error=error, memory=(seen, (first, second, third), mean))
