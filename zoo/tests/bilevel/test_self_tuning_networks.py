@@ -211,9 +211,7 @@ def test_a_slope_that_is_not_finite_is_told_though_the_loss_is():
         (lambda model, numbers, given, batch, key: norm(model), none),
         (plain, lambda model, numbers, batch: norm(0 * numbers)),
     ):
-        stn = STN(
-            jnp.zeros(2), train, valid, HyperSpace([Hyper("rate", 0.3)]), optax.sgd(0.1), optax.sgd(0.1), batch=4
-        )
+        stn = STN(jnp.zeros(2), train, valid, HyperSpace([Hyper("rate", 0.3)]), optax.sgd(0.1), optax.sgd(0.1), batch=4)
         start = stn.init(jnp.zeros(2), stn.space.init(0.5))
         trained, value, _ = jax.jit(stn.train_step)(start, None, jax.random.key(0))
         tuned = jax.jit(stn.hyper_step)(start, None, jax.random.key(0))
