@@ -180,15 +180,14 @@ def normal_vector(gamma: np.ndarray, hurst: float, horizon: float, kind: Kind) -
     r""":math:`b_k = \int_0^T E B(t) (Y_k(t) - Y_k(0))\, dt`."""
     a, x = hurst + 0.5, gamma * horizon
     # in units in which the speed is one; P and Q are the regularised incomplete gamma functions
-    if kind == "II":
-        value = x * special.gammainc(a, x) - a * special.gammainc(a + 1, x)
-    else:
-        value = _correlated(a, x)
-    return value / gamma ** (a + 1)
+    scale = gamma ** -(a + 1)
+    if kind == "I":
+        return scale * _correlated(a, x)
+    return scale * (x * special.gammainc(a, x) - a * special.gammainc(a + 1, x))
 
 
 def _correlated(a: float, x: np.ndarray) -> np.ndarray:
-    r""":math:`2x - x^a / \Gamma(a + 1) + e^{-x} - e^x Q(a, x)`, by its series below one, where all that is large cancels."""
+    r""":math:`2x - x^a / \Gamma(a + 1) + e^{-x} - e^x Q(a, x)`, by a series where that cancels."""
     far = np.maximum(x, 1.0)
     value = 2 * far - far**a / special.gamma(a + 1) + np.exp(-far) - scaled_upper_gamma(a, far)
     # eˣ P(a, x) = xᵃ Σ xⁿ / Γ(a + 1 + n), whose first term is the power; what else there is makes 2 (x - sinh x)
