@@ -190,6 +190,37 @@ def test_bounds_and_whole_numbers():
     assert float(entropy) == pytest.approx(4 * np.log(0.5 * np.sqrt(2 * np.pi * np.e)), rel=1e-12)
 
 
+def test_a_whole_number_starts_at_itself():
+    for dtype in (jnp.float32, jnp.float64):
+        for high in (100.0, 8.0, 1e4, np.inf):
+            for init in range(1, 8):
+                one = Hyper("n", float(init), (0.0, high), discrete=True)
+                assert float(one.constrain(jnp.asarray(one.start, dtype))) == init
+        for bounds in ((-np.inf, np.inf), (-7.5, 3.2)):
+            for init in (-3.0, 0.0, 3.0):
+                one = Hyper("n", init, bounds, discrete=True)
+                assert float(one.constrain(jnp.asarray(one.start, dtype))) == init
+
+
+def test_a_slope_that_is_not_finite_is_told_though_the_loss_is():
+    """The norm at zero, as a training loss and as a validation loss: nothing moves, and `finite` says so."""
+    norm = lambda model: jnp.sqrt(jnp.sum(model**2))
+    plain = lambda model, numbers, given, batch, key: jnp.sum(model**2)
+    none = lambda model, numbers, batch: jnp.sum(numbers**2)
+    for train, valid in (
+        (lambda model, numbers, given, batch, key: norm(model), none),
+        (plain, lambda model, numbers, batch: norm(0 * numbers)),
+    ):
+        stn = STN(jnp.zeros(2), train, valid, HyperSpace([Hyper("rate", 0.3)]), optax.sgd(0.1), optax.sgd(0.1), batch=4)
+        start = stn.init(jnp.zeros(2), stn.space.init(0.5))
+        trained, value, _ = jax.jit(stn.train_step)(start, None, jax.random.key(0))
+        tuned = jax.jit(stn.hyper_step)(start, None, jax.random.key(0))
+        assert np.isfinite(value)
+        assert (bool(trained.finite), bool(tuned.finite)) == ((False, True) if valid is none else (True, False))
+        for state in (trained, tuned):
+            assert np.all(np.isfinite(np.concatenate([state.params, *state.hyper])))
+
+
 def test_a_loss_that_is_not_finite_stops_its_lane_alone():
     hypers = HyperSpace([Hyper("rate", 0.3, (0.0, 0.9))])
     train = lambda model, numbers, given, batch, key: batch * jnp.sum(model**2)
@@ -213,7 +244,9 @@ def test_a_loss_that_is_not_finite_stops_its_lane_alone():
         (lambda: Hyper("a", 0.0, (-np.inf, 1.0)), "bounds of a must be two increasing"),
         (lambda: HyperSpace([]), "at least one"),
         (lambda: HyperSpace([Hyper("a", 0.0), Hyper("a", 1.0)]), "a name of its own"),
-        (lambda: HyperSpace([Hyper("a", 0.0)]).init(0.0), "deviation must be positive"),
+        (lambda: HyperSpace([Hyper("a", 0.0)]).init(0.0), "deviation must be between 0.01 and 3: given 0.0"),
+        (lambda: HyperSpace([Hyper("a", 0.0)]).init(5.0), "deviation must be between 0.01 and 3: given 5.0"),
+        (lambda: HyperSpace([Hyper("a", 0.0)]).init(1e-3), "deviation must be between"),
         (lambda: HyperLinear(2, 2, 0, key=jax.random.key(0)), "n_hyper must be at least 1"),
         (
             lambda: HyperLinear(2, 2, 3, key=jax.random.key(0), name="first")(jnp.ones(2), jnp.ones(2)),

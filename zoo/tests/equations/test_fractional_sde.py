@@ -1,6 +1,7 @@
 """Fractional noise: coefficients by quadrature, laws in closed form, bridges whose evidence is known, bad input."""
 
 import dataclasses
+import decimal
 import doctest
 
 import diffrax
@@ -68,6 +69,47 @@ def test_the_scaled_incomplete_gamma_function_has_no_seam():
         # Γ(a) eˣ Q(a, x) = ∫ (x + u)^(a - 1) e^-u du
         truth = [integrate.quad(lambda u, x=x, a=a: (x + u) ** (a - 1) * np.exp(-u), 0, np.inf)[0] for x in x]
         np.testing.assert_allclose(approximation.scaled_upper_gamma(a, x) * special.gamma(a), truth, rtol=1e-8)
+
+
+def exactly(a, x):
+    """With sixty digits `2x + exp(-x) - exp(x)`, and `Γ(a + 1) exp(x) P(a, x) - xᵃ`, by its series."""
+    with decimal.localcontext(prec=60):
+        a, x = decimal.Decimal(a), decimal.Decimal(x)
+        terms = [decimal.Decimal(1)]
+        for n in range(1, 200):
+            terms.append(terms[-1] * x / (a + n))
+        return float(2 * x + (-x).exp() - x.exp()), float(x**a * sum(terms[1:]))
+
+
+@pytest.mark.parametrize("hurst", [0.02, 0.3, 0.5, 0.9, 0.98])
+def test_slow_speeds_lose_no_digits(hurst):
+    """Sixty digits against the vector of type I, on both sides of the seam of its series."""
+    x = np.array([1e-9, 1e-6, 1e-3, 0.1, 0.7, 0.999999, 1.0, 1.000001, 1.5, 6.0])
+    odd, rest = np.transpose([exactly(hurst + 0.5, float(one)) for one in x])
+    truth = odd + rest / special.gamma(hurst + 1.5)
+    for T in (1e-6, 1.0, 1e6):
+        found = approximation.normal_vector(x / T, hurst, T, "I") * (x / T) ** (hurst + 1.5)
+        np.testing.assert_allclose(found, truth, rtol=1e-12)
+
+
+def test_wide_ranges_and_short_horizons_leave_errors_between_zero_and_one():
+    """Of a rounded index too, and of the table with its derivative."""
+    wide = ou_speeds(20, 1e6)
+    assert abs(relative_error(wide, 0.8, 1.0, "I") / 0.0031 - 1) < 0.02
+    for kind in ("I", "II"):
+        for horizon in (1e-6, 1.0, 1e6):
+            for hurst in (0.05, 0.3, 0.8, 0.97):
+                assert -1e-9 < relative_error(wide, hurst, horizon, kind) < 1, (kind, horizon, hurst)
+                assert -1e-9 < relative_error(SPEEDS, hurst, horizon, kind) < 1, (kind, horizon, hurst)
+    for rounded in (np.float32(0.8), jnp.float32(0.8)):
+        exact = optimal_weights(SPEEDS, float(rounded), 1.0, "I")
+        np.testing.assert_allclose(optimal_weights(SPEEDS, rounded, 1.0, "I"), exact, rtol=1e-12)
+        assert relative_error(SPEEDS, rounded, 1.0, "I") == relative_error(SPEEDS, float(rounded), 1.0, "I")
+    table = WeightTable(SPEEDS, 1e-3, "I")
+    weights, slope = jax.jit(lambda H: jax.jvp(table, (H,), (jnp.ones_like(H),)))(jnp.asarray(0.8))
+    above, truth, below = (optimal_weights(SPEEDS, 0.8 + h, 1e-3, "I") for h in (1e-4, 0, -1e-4))
+    np.testing.assert_allclose(weights, truth, atol=1e-6 * np.abs(truth).max(), rtol=0)
+    np.testing.assert_allclose(slope, (above - below) / 2e-4, atol=1e-4 * np.abs(slope).max(), rtol=0)
 
 
 def test_errors_of_the_approximation_are_those_of_the_specification():

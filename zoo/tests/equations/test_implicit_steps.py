@@ -56,6 +56,24 @@ def test_a_root_that_is_not_found_is_told():
     assert solution.result == diffrax.RESULTS.nonlinear_divergence
 
 
+def test_a_lane_without_a_root_spoils_no_other():
+    """Values and derivatives of the lanes beside it are those that each has alone."""
+    # z = 1.2 + z² - a has no real solution for a < 0.95
+    term = diffrax.ODETerm(lambda t, z, a: z**2 - a)
+
+    def end(a):
+        z, *_, result = ThetaMethod().step(term, 0.0, 1.0, jnp.asarray(1.2), a, None, False)
+        return z, result == diffrax.RESULTS.successful
+
+    levels = np.array([1.0, -5.0, np.nan, 2.0])
+    (found, success), slopes = jax.jit(jax.vmap(jax.value_and_grad(end, has_aux=True)))(levels)
+    assert list(np.asarray(success)) == [True, False, False, True]
+    for i in (0, 3):
+        truth = 0.5 + np.sqrt(levels[i] - 1.2 + 0.25)
+        np.testing.assert_allclose(found[i], truth, rtol=1e-9)
+        np.testing.assert_allclose(slopes[i], 1 / (2 * truth - 1), rtol=1e-8)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match=r"theta must be in \(0, 1\]: given 0.0"):
         ThetaMethod(0.0)

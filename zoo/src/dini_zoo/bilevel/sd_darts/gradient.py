@@ -112,6 +112,7 @@ def arch_gradient(
         inverse = dini.linear.Series(1 if mode == "second" else terms + 1, xi)
     condition = lambda w, alpha: jax.grad(train)(w, alpha, batch_train)
     # the point is where training is, not a minimum: what the product says is all that is asked for
-    structure = "positive definite" if mode == "cg" else "symmetric"
+    # a series has no use for symmetry: to declare it would add a test of it, two fifths of the program
+    structure = "positive definite" if mode == "cg" else None
     (through,) = dini.root_vjp(condition, w, (alpha,), cotangent, inverse, structure=structure)
     return jax.tree.map(lambda a, b: a + b, direct, through)

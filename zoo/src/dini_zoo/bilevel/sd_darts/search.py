@@ -126,16 +126,16 @@ class Search:
         )
         updates, alpha_optimizer = self.alpha_optimizer.update(slope, state.alpha_optimizer, state.alpha)
         alpha = optax.apply_updates(state.alpha, updates)
-        plain = lambda w: jax.grad(self.loss)(w, alpha, batch_train)
+        slope = jax.grad(self.loss)(state.w, alpha, batch_train)
 
-        def distilled(w: Tree) -> Tree:
-            whole = lambda w: (
-                self.loss(w, alpha, batch_train) + self.strength * self.taught(w, alpha, batch_train, state.teachers)
+        def distilled() -> Tree:
+            lesson = jax.grad(self.taught)(state.w, alpha, batch_train, state.teachers)
+            return jax.tree.map(
+                lambda plain, taught: plain + jnp.asarray(self.strength, plain.dtype) * taught, slope, lesson
             )
-            return jax.grad(whole)(w)
 
         on = (state.t >= self.teachers * self.interval) & (jnp.asarray(self.strength) > 0)
-        slope = jax.lax.cond(on, distilled, plain, state.w)
+        slope = jax.lax.cond(on, distilled, lambda: slope)
         updates, optimizer = self.optimizer.update(slope, state.optimizer, state.w)
         w = optax.apply_updates(state.w, updates)
         buffer = TeacherBuffer(self.teachers)

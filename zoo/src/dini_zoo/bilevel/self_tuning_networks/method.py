@@ -46,7 +46,8 @@ class STNState(NamedTuple):
     optimizer: Any
     hyper_optimizer: Any
     finite: Bool[Array, ""]
-    """Whether all losses were finite so far; from the first that is not, nothing changes any more."""
+    """Whether losses, weights and hyperparameters were finite so far; from the first that is not, nothing changes any
+    more."""
 
 
 class Course(NamedTuple):
@@ -219,8 +220,10 @@ class STN:
 
 
 def _unless_lost(new: STNState, old: STNState, value: Array) -> STNState:
-    """The new state, if the loss was finite and always has been."""
+    """The new state, if it and the loss are finite and always have been: a finite loss may have a slope that is not."""
     finite = old.finite & jnp.isfinite(value)
+    for leaf in jax.tree.leaves((new.params, new.hyper)):
+        finite &= jnp.all(jnp.isfinite(leaf))
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     return kept._replace(finite=finite)
 

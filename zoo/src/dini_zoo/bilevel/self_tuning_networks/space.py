@@ -17,8 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import positive
-
 #: The deviations that the distribution may have.
 NARROWEST, WIDEST = 1e-2, 3.0
 
@@ -37,7 +35,8 @@ class Hyper:
         Between two finite ones it is a sigmoid of the unconstrained number, above one a softplus, without any that
         number itself.
     discrete
-        Whether it is rounded down. No derivative of the training loss in it is taken, so that it may be.
+        Whether it is rounded down. No derivative of the training loss in it is taken, so that it may be. A whole `init`
+        starts half a unit up, or midway to an upper bound that is nearer: at itself rounding errors would decide.
     per_example
         Whether it may differ within a batch, as a dropout rate may and a weight decay may not.
 
@@ -67,13 +66,16 @@ class Hyper:
     def start(self) -> float:
         """The unconstrained number of `init`."""
         low, high = self.bounds
+        init = float(self.init)
+        if self.discrete and init == np.floor(init):
+            init += min(0.5, (high - init) / 2)
         if np.isfinite(high):
-            share = (self.init - low) / (high - low)
+            share = (init - low) / (high - low)
             return float(np.log(share) - np.log1p(-share))
         if np.isfinite(low):
-            away = self.init - low
+            away = init - low
             return float(away + np.log(-np.expm1(-away)))
-        return float(self.init)
+        return init
 
     def constrain(self, number: Array) -> Array:
         """The hyperparameter of an unconstrained number."""
@@ -135,8 +137,15 @@ class HyperSpace:
             raise ValueError(f"hypers must be at least one, each with a name of its own: given {names}.")
 
     def init(self, deviation: float = 0.5) -> HyperState:
-        """The hyperparameters' initial values, and the same deviation for each."""
-        positive("deviation", deviation)
+        """The hyperparameters' initial values, and the same deviation for each.
+
+        Raises
+        ------
+        ValueError
+            Unless the deviation is between 0.01 and 3: at these ends and beyond it has no derivative.
+        """
+        if not NARROWEST < deviation < WIDEST:
+            raise ValueError(f"deviation must be between {NARROWEST:g} and {WIDEST:g}: given {deviation}.")
         center = jnp.array([one.start for one in self.hypers])
         return HyperState(center, jnp.full_like(center, deviation + np.log(-np.expm1(-deviation))))
 

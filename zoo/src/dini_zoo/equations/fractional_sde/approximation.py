@@ -44,6 +44,8 @@ KINDS = ("I", "II")
 LOWEST, HIGHEST, NODES = 0.02, 0.98, 24
 #: Eigenvalues of the scaled system below this share of the greatest are noise.
 CUT_OFF = 1e-13
+#: What rounding may take a relative error below zero.
+NEGATIVE = 1e-8
 
 
 def ou_speeds(count: int, fastest: float = 20.0, slowest: float | None = None) -> tuple[float, ...]:
@@ -97,25 +99,27 @@ def optimal_weights(
     >>> print([round(float(weight), 1) for weight in weights])
     [44.2, -60.9, 21.0, -3.7, 2.7]
     """
-    gamma = _checked(speeds, hurst, horizon, kind)
+    gamma, hurst, horizon = _checked(speeds, hurst, horizon, kind), float(hurst), float(horizon)
     return _solve(normal_matrix(gamma, horizon, kind), normal_vector(gamma, hurst, horizon, kind))
 
 
 def relative_error(speeds: Sequence[float], hurst: float, horizon: float, kind: Kind = "II") -> float:
     r"""What the optimal weights leave: :math:`\int_0^T E (B - \hat B)^2 dt \,/ \int_0^T E B^2 dt`.
 
-    It is a difference of nearly equal numbers where the approximation is good: below about 1e-10 it is rounding.
+    It is a difference of nearly equal numbers where the approximation is good: below about 1e-10 it is rounding. It is
+    NaN where the numbers are so bad that it is below zero by more.
 
     Examples
     --------
     >>> print(f"{relative_error(ou_speeds(5), 0.7, 1.0, 'I'):.3f} {relative_error(ou_speeds(5), 0.7, 1.0):.0e}")
     0.098 1e-04
     """
-    gamma, T = _checked(speeds, hurst, horizon, kind), horizon
+    gamma, hurst, T = _checked(speeds, hurst, horizon, kind), float(hurst), float(horizon)
     A, b = normal_matrix(gamma, T, kind), normal_vector(gamma, hurst, T, kind)
     omega = _solve(A, b)
     whole = variance_scale(hurst, kind) * T ** (2 * hurst + 1) / (2 * hurst + 1)
-    return float((whole - 2 * b @ omega + omega @ A @ omega) / whole)
+    found = (whole - 2 * b @ omega + omega @ A @ omega) / whole
+    return float(found) if found > -NEGATIVE else float("nan")
 
 
 def variance_scale(hurst: Any, kind: Kind) -> Any:
@@ -176,12 +180,21 @@ def normal_vector(gamma: np.ndarray, hurst: float, horizon: float, kind: Kind) -
     r""":math:`b_k = \int_0^T E B(t) (Y_k(t) - Y_k(0))\, dt`."""
     a, x = hurst + 0.5, gamma * horizon
     # in units in which the speed is one; P and Q are the regularised incomplete gamma functions
-    if kind == "II":
-        value = x * special.gammainc(a, x) - a * special.gammainc(a + 1, x)
-    else:
-        power = x**a / special.gamma(a + 1)
-        value = 2 * x - power + np.exp(-x) - scaled_upper_gamma(a, x)
-    return value / gamma ** (a + 1)
+    scale = gamma ** -(a + 1)
+    if kind == "I":
+        return scale * _correlated(a, x)
+    return scale * (x * special.gammainc(a, x) - a * special.gammainc(a + 1, x))
+
+
+def _correlated(a: float, x: np.ndarray) -> np.ndarray:
+    r""":math:`2x - x^a / \Gamma(a + 1) + e^{-x} - e^x Q(a, x)`, by a series where that cancels."""
+    far = np.maximum(x, 1.0)
+    value = 2 * far - far**a / special.gamma(a + 1) + np.exp(-far) - scaled_upper_gamma(a, far)
+    # eˣ P(a, x) = xᵃ Σ xⁿ / Γ(a + 1 + n), whose first term is the power; what else there is makes 2 (x - sinh x)
+    near = np.minimum(x, 1.0)
+    rest = sum(near**n / special.gamma(a + 1 + n) for n in range(1, 20))
+    odd = sum(near ** (2 * k + 1) / special.factorial(2 * k + 1) for k in range(1, 10))
+    return np.where(x < 1, near**a * rest - 2 * odd, value)
 
 
 def scaled_upper_gamma(a: float, x: np.ndarray) -> np.ndarray:
