@@ -114,3 +114,29 @@ def test_what_does_not_fit_is_refused():
         layer(R[:2], S)
     with pytest.raises(ValueError, match="method"):
         dini.HostConeSolver("simplex")
+
+
+@pytest.mark.thorough
+@pytest.mark.may_cost(40)  # the program of three kinds of cones is compiled
+def test_rows_whose_multipliers_are_all_zero_do_not_hide_the_solution():
+    """A matrix's inverse as the minimum of -log det X + tr SX: a column of its data touches inactive rows alone."""
+    X, S = cp.Variable((2, 2), PSD=True), cp.Parameter((2, 2))
+    layer = dini.from_cvxpy(cp.Problem(cp.Minimize(-cp.log_det(X) + cp.trace(S @ X))), [S], [X])
+    weights = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+
+    def of_layer(S):
+        solution = layer.solution(S, on_failure="ignore")
+        value = layer.variables_of(solution.x)[0]
+        return jnp.sum(weights * value), (value, solution.status)
+
+    truth = lambda S: jnp.linalg.inv(0.5 * (S + S.T))
+    rng = np.random.default_rng(0)
+    roots = rng.standard_normal((20, 2, 2))
+    near = np.array([[2.0, 0.3], [0.3, 1.0]]) + 1e-5 * rng.standard_normal((20, 2, 2))
+    many = jnp.asarray(np.concatenate([roots @ roots.mT + 0.1 * np.eye(2), near]))
+    (_, (found, status)), slopes = jax.jit(jax.vmap(jax.value_and_grad(of_layer, has_aux=True)))(many)
+    expected = jax.vmap(jax.grad(lambda S: jnp.sum(weights * truth(S))))(many)
+    assert np.all(status == dini.Status.CONVERGED)
+    size = lambda v: jnp.max(jnp.abs(v), axis=(1, 2))
+    assert np.all(size(found - jax.vmap(truth)(many)) < 1e-10 * size(found))
+    assert np.all(size(slopes - expected) < 1e-9 * size(expected))

@@ -84,7 +84,8 @@ _EXPLANATIONS = {
     Status.DUAL_INFEASIBLE: "The objective falls without bound along a ray that was found, on which all "
     "constraints hold. Check the sign of the objective, and bound the unknown or add a quadratic term.",
     Status.NOT_CONVEX: "The quadratic term has a direction of negative curvature, so that the program is not convex: "
-    "its `Q` must be positive semidefinite. Check its sign, or use a solver for nonlinear problems.",
+    "its `Q` (a cone program's `P`) must be positive semidefinite. Check its sign, or use a solver for nonlinear "
+    "problems.",
     Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation "
     "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
     "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
