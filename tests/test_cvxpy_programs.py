@@ -68,7 +68,8 @@ def test_solvers_on_the_host(method):
 
     ours, theirs = both(batch)
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        # the derivative at the host's point, which curved cones let it know to about the root of its accuracy
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.thorough
