@@ -36,7 +36,7 @@ class HostConeSolver(Solver):
     It works under ``jit``, ``grad`` and ``vmap`` (one program after another), and is differentiated as every solver
     is. The point is tested by the program's own conditions; where they do not hold, the solve has failed. Cones that
     the solver does not have are refused: duals of exponential and power cones. Derivatives are those at its point,
-    which in curved cones is often right to four or five digits only: :class:`dini.ConicInteriorPoint` gives all of them.
+    which in curved cones is often right to four or five digits only; :class:`dini.ConicInteriorPoint` gives all.
 
     Parameters
     ----------
