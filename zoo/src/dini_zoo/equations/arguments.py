@@ -1,36 +1,18 @@
-"""Arguments of this field's methods, looked at before anything is computed of them."""
+"""Tolerances and intervals, looked at before anything is computed of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
-import jax
 import numpy as np
 
-
-def known(value: Any) -> bool:
-    """Whether a value is a number that can be looked at, and not one of a program that is being traced."""
-    return not isinstance(value, jax.core.Tracer) and value is not None and np.asarray(value).dtype.kind in "biuf"
-
-
-def one_of(name: str, value: Any, choices: Collection[str]) -> None:
-    """Raise `ValueError` unless a value is one of several words."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}: given {value!r}.")
-
-
-def positive(name: str, value: Any) -> None:
-    """Raise `ValueError` unless a number that is known is positive and finite."""
-    if known(value) and not (np.all(np.asarray(value) > 0) and np.all(np.isfinite(value))):
-        raise ValueError(f"{name} must be positive and finite: given {value}.")
+from ..kit.checking import known, not_negative
 
 
 def tolerances(rtol: Any, atol: Any) -> None:
     """Raise `ValueError` unless both are zero or more and finite, and not both zero."""
     for name, value in (("rtol", rtol), ("atol", atol)):
-        if known(value) and not (np.all(np.asarray(value) >= 0) and np.all(np.isfinite(value))):
-            raise ValueError(f"{name} must be zero or more, and finite: given {value}.")
+        not_negative(name, value)
     if known(rtol) and known(atol) and not np.any(np.asarray(rtol) + np.asarray(atol) > 0):
         raise ValueError("rtol and atol must not both be zero: errors are measured in units of atol + rtol |y|.")
 

@@ -30,7 +30,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from .arguments import positive, tolerances
+from ..kit.checking import positive
+from .arguments import tolerances
 
 #: A norm of a tree of arrays.
 Norm = Callable[[Any], Any]

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .arguments import interval, known, one_of, tolerances
+from ..kit.checking import known, one_of
+from .arguments import interval, tolerances
 from .estimates import (
     Norm,
     equal_stages,

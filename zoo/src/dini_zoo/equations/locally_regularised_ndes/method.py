@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..arguments import interval, known, one_of, positive, tolerances
+from ...kit.checking import known, one_of, positive
+from ..arguments import interval, tolerances
 from ..estimates import (
     Norm,
     initial_step,
