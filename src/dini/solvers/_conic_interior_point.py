@@ -76,7 +76,10 @@ class ConicInteriorPoint(Solver):
     the end, Newton's method on :math:`s = \Pi_K(s - y)` is tried; where it converges, the point is exact to rounding.
 
     One step factorizes one matrix of the size of ``x`` and ``y`` together. The data are scaled inside by powers of two.
-    The error is the largest residual of the optimality conditions, relative to their terms.
+    The error is the largest residual of the optimality conditions, relative to their terms. Where Newton's method does
+    not converge, which happens at degenerate solutions, a point of the path is returned once its error is below the
+    tolerance: slacks and multipliers are in their cones then, and :math:`s = \Pi_K(s - y)` holds to a hundred
+    tolerances.
 
     Parameters
     ----------

@@ -145,6 +145,13 @@ def test_samples_on_few_steps_have_the_closed_form_s_distance(figures):
     assert np.all(np.diff(np.asarray(found.times)) > 0)
 
 
+def test_a_value_without_a_gradient_is_told():
+    """Two equal numbers under a root: finite, and its gradient is not."""
+    rough = lambda t: jnp.sqrt(jnp.sum((t - t[0]) ** 2) * 0) + jnp.sum(t)
+    with pytest.raises(FloatingPointError, match="learn_times"):
+        learn_times(rough, jnp.array([0.3, 0.6]))
+
+
 def test_gates():
     """All on: the network bit by bit. Off in one step: that step alone has fewer layers."""
     network = ResidualNetwork(4, width=8, blocks=2, key=jax.random.key(0))

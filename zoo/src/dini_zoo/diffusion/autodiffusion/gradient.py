@@ -55,6 +55,13 @@ def learn_times(
     max_steps
         At most so many steps.
 
+    Raises
+    ------
+    FloatingPointError
+        Where the value or its gradient is not finite.
+    ValueError
+        Unless the times rise strictly between 0 and `last`, and for less than one step.
+
     Examples
     --------
     >>> found = learn_times(lambda t: jnp.sum((t - jnp.array([0.2, 0.5])) ** 2), jnp.array([0.4, 0.8]))
@@ -65,6 +72,12 @@ def learn_times(
     start = logits_of(times, last)
     objective = jax.jit(lambda logits: value(increasing_times(logits, last)))
     found = dini.minimize(objective, start, solver=dini.BFGS(max_steps=max_steps), on_failure="ignore")
+    # the limit on steps is the caller's own, but a value without a derivative is a fault
+    if int(found.status) == dini.Status.NONFINITE:
+        raise FloatingPointError(
+            "learn_times met a value or a gradient that is not finite: `value` must have a derivative at the "
+            "times where it starts and at those on the way."
+        )
     return LearnedTimes(
         increasing_times(found.x, last),
         float(objective(found.x)),
