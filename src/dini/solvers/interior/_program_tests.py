@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ... import trees
@@ -48,12 +49,6 @@ class Point(NamedTuple):
         # multipliers that cancel leave rounding errors of their own
         slope = functools.reduce(jnp.maximum, terms)
         stationary = stationary / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
-        # and each row beside its own terms, but for what rounding does beside the largest (Oettli and Prager 1964)
-        beside = lambda rows, noise, own: jnp.max(
-            jnp.maximum(jnp.abs(rows) - 4 * eps * noise, 0)
-            / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
-            initial=0,
-        )
         pulls = absolute(data.matrix.T, w[: data.matrix.shape[0]])
         pulls = pulls + sum((jnp.abs(w[i : i + n]) for i in data.ends[:-1]), jnp.zeros_like(x))
         pulls = pulls + absolute(data.quadratic, x) + jnp.abs(data.offset[:n])
@@ -68,6 +63,16 @@ class Point(NamedTuple):
         for first in data.ends[:-1]:
             wrong = jnp.maximum(wrong, beside(pushes[first : first + n], slope, pulls))
         return jnp.maximum(jnp.maximum(stationary, broken), jnp.maximum(gap, wrong))
+
+
+def beside(rows: jax.Array, noise: Any, own: jax.Array, rounding: Any = 0) -> jax.Array:
+    """Return the largest residual of some rows, each beside its own terms (Oettli and Prager 1964).
+
+    ``noise`` is the largest number of which rounding errors come, ``rounding`` are others that are known of each row.
+    """
+    eps = jnp.finfo(rows.dtype).eps
+    left = jnp.maximum(jnp.abs(rows) - 4 * eps * noise - rounding, 0)
+    return jnp.max(left / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1), initial=0)
 
 
 def _largest(rows: Any) -> Any:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ...problems._composite import PrimalDual
 from ...trees.products import dot, vdot
 from ._cone_layout import Layout
+from ._program_tests import beside
 from ._scaled_program import equilibrated, mean_size, power, terms_of
 
 
@@ -106,23 +107,17 @@ class ConePoint(NamedTuple):
         slope = jnp.maximum(jnp.maximum(largest(curved), largest(data.c)), largest(forces))
         many, reach = largest(z), largest(x)
         stationary = largest(left) / jnp.maximum(slope, eps**0.5 * jnp.maximum(1, many))
-        # and each row beside its own terms, but for what rounding does beside the largest (Oettli and Prager 1964)
-        beside = lambda rows, rounding, noise, own: jnp.max(
-            jnp.maximum(jnp.abs(rows) - 4 * eps * noise - rounding, 0)
-            / jnp.where(own > 0, jnp.maximum(own, eps * jnp.maximum(noise, eps**0.5)), 1),
-            initial=0,
-        )
         sizes = jnp.abs(data.A)
         pulls = dot(sizes.T, jnp.abs(z)) + dot(jnp.abs(data.P), jnp.abs(x)) + jnp.abs(data.c)
         # slacks and multipliers come from their difference, and have its rounding: where all of a row's are zero, too
         lost = 16 * eps * layout.together(jnp.abs(s) + jnp.abs(z))
         least = eps**0.75
         rounding = jnp.minimum(dot(sizes.T, lost), least * slope)
-        stationary = jnp.maximum(stationary, beside(left, rounding, slope, pulls))
+        stationary = jnp.maximum(stationary, beside(left, slope, pulls, rounding))
         own = layout.together(jnp.maximum(dot(sizes, jnp.abs(x)), jnp.abs(data.b)))
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.c, x)))
         gap = jnp.abs(vdot(s, z)) / jnp.maximum(value, eps**0.5)
-        return jnp.maximum(jnp.maximum(stationary, beside(broken, jnp.minimum(lost, least * reach), reach, own)), gap)
+        return jnp.maximum(jnp.maximum(stationary, beside(broken, reach, own, jnp.minimum(lost, least * reach))), gap)
 
     def natural(self, layout: Layout, scale: Any) -> jax.Array:
         r"""Return how far the slacks are from :math:`\Pi_K(s - z)`, beside the largest of what the point is made of."""
