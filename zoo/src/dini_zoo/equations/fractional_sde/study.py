@@ -46,8 +46,8 @@ class Settings:
     """Steps between observations, relative to the specification's."""
     clips: int = 600
     test_clips: int = 200
-    video_training: int = 1000
-    video_width: int = 64
+    video_training: int = 2500
+    video_width: int = 128
 
     @classmethod
     def tiny(cls) -> Self:
@@ -105,7 +105,7 @@ class Result:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"bridges": 15, "learning": 70, "video, fractional": 50, "video, Brownian": 40})
+    run.plan({"bridges": 15, "learning": 120, "video, fractional": 95, "video, Brownian": 75})
     random = run.random("clips")
     data, test = moving.clips(random, settings.clips), moving.clips(random, settings.test_clips)
     asked = lambda name: name in settings.parts
