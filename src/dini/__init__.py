@@ -91,7 +91,7 @@ from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
 
 if TYPE_CHECKING:
-    from . import bilevel, certified, losses, perturbed, testing
+    from . import adapters, bilevel, certified, compat, losses, perturbed, testing
 
 __version__ = "0.1.0"
 
@@ -172,9 +172,11 @@ __all__ = [
     "TrustRegionNewtonCG",
     "Unrolled",
     "VariableProjection",
+    "adapters",
     "batch_solve",
     "bilevel",
     "certified",
+    "compat",
     "conditions",
     "cone_program",
     "custom_fixed_point",
@@ -201,7 +203,7 @@ __all__ = [
 ]
 
 #: modules that nothing else here needs, which are imported when somebody names them
-_LATE = ("bilevel", "certified", "losses", "perturbed", "testing")
+_LATE = ("adapters", "bilevel", "certified", "compat", "losses", "perturbed", "testing")
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 

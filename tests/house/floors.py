@@ -39,7 +39,9 @@ FLOORS = [
     (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
     (("conic", "convex", "verbs"), "the doors to the road; those of programs are `convex` (quadratic) and `conic`"),
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
+    (("adapters",), "other people's solvers as solvers of dini's problems"),
     (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),
+    (("compat",), "JAXopt's names over this house"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 

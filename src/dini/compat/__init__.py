@@ -1,0 +1,5 @@
+"""Other libraries' names over this house."""
+
+from . import jaxopt
+
+__all__ = ["jaxopt"]
