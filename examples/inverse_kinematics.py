@@ -1,4 +1,4 @@
-"""Draw how an arm follows targets under a ceiling: python examples/inverse_kinematics.py nonlinear-programs.png."""
+"""Draw how an arm follows targets under a ceiling: python examples/inverse_kinematics.py inverse_kinematics.png."""
 
 import sys
 
@@ -33,6 +33,7 @@ def above(angles, target):
     return joints(angles)[1, 1] - CEILING
 
 
+# --8<-- [start:solve]
 def angles_for(target):
     """Return the angles of least effort, and the multiplier of the ceiling."""
     start = jnp.array([0.5, 0.5, 0.5])
@@ -41,12 +42,16 @@ def angles_for(target):
     return solution.x, solution.multipliers.inequality
 
 
+# --8<-- [end:solve]
+
+
 def main():
     """Solve for five targets, with derivatives, and draw them where a file is named."""
+    # --8<-- [start:batch]
     targets = jnp.stack([jnp.linspace(0.8, 2.2, 5), jnp.full(5, 1.0)], axis=1)
-    slopes, (angles, prices) = jax.jit(
-        jax.vmap(jax.jacfwd(lambda t: (lambda s: (s[0], s))(angles_for(t)), has_aux=True))
-    )(targets)
+    angles, prices = jax.jit(jax.vmap(angles_for))(targets)
+    slopes = jax.jit(jax.vmap(jax.jacfwd(lambda target: angles_for(target)[0])))(targets)
+    # --8<-- [end:batch]
     for target, price, slope in zip(targets, prices, slopes, strict=True):
         print(
             f"target {target.round(2)}: the ceiling costs {price:.3f}, d angles / d target_x = {slope[:, 0].round(2)}"

@@ -18,6 +18,7 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gallery
 import jax
 import pytest
 
@@ -129,8 +130,18 @@ def test_example(script):
     as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))
 
 
-def test_there_are_examples():
-    assert EXAMPLES
+def test_gallery():
+    """Each page has a head, its script and its picture, and says enough; no picture is left over."""
+    entries = dict(gallery.entries())
+    assert entries
+    for name in entries:
+        page = (gallery.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+        assert f"]({name}.png)" in page, f"{name} does not show its picture"
+        assert (gallery.FOLDER / f"{name}.png").exists(), f"{name} has no picture"
+        assert ROOT / "examples" / f"{name}.py" in EXAMPLES, f"{name} has no script"
+        assert f"python examples/{name}.py {name}.png" in page, f"{name} does not say how its picture is made"
+        assert len(re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE).split()) > 120, f"{name} is short"
+    assert {picture.stem for picture in gallery.FOLDER.glob("*.png")} == set(entries)
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -112,7 +112,8 @@ def _shown(entry: Entry) -> str:
     return f"[![{name}: picture of the experiment](pictures/{entry.name}.png)](pictures/{entry.name}.png)\n\n"
 
 
-def _anchor(entry: Entry) -> str:
+def anchor(entry: Entry) -> str:
+    """The address of a system within the page of its field."""
     return re.sub(r"[^a-z0-9]+", "-", entry.name.lower()).strip("-")
 
 
@@ -132,7 +133,7 @@ def gallery() -> str:
         lines += [f"## [{field.title}]({field.name}.md)", ""]
         for entry in field.systems:
             lines += [
-                f"### [{entry.title}]({field.name}.md#{_anchor(entry)}) {{ #{_anchor(entry)} }}",
+                f"### [{entry.title}]({field.name}.md#{anchor(entry)}) {{ #{anchor(entry)} }}",
                 "",
                 f"{entry.summary} *{entry.paper}*",
                 "",
@@ -155,9 +156,9 @@ def field_page(field: Field) -> str:
     parts = [field.introduction.strip()]
     for entry in field.systems:
         parts += [
-            f"## {entry.title} {{ #{_anchor(entry)} }}",
+            f"## {entry.title} {{ #{anchor(entry)} }}",
             entry.page.strip(),
-            f"### What the experiment shows {{ #{_anchor(entry)}-figures }}",
+            f"### What the experiment shows {{ #{anchor(entry)}-figures }}",
             _sentence(entry),
             _shown(entry) + figure_table(entry),
             f"```console\n$ uv run dini run {entry.name}\n```",
