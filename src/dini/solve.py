@@ -263,8 +263,8 @@ def solve(
             run = _solve if outside or on_failure != "raise" else _solve_by_python
             settings = (resumed, differentiation, monitor, on_failure, return_state, never)
             solution = recognised.call(run, _made, (problem, init, args), *settings)
-    except (TypeError, ValueError, AttributeError) as error:
-        _explain_manual(error)
+    except Exception as error:
+        _explain_mesh(error)
         if isinstance(error, TypeError):
             explain(error, problem, args, init=init)
         _explain_list(error, init)
@@ -419,13 +419,21 @@ def as_solver(solver: Any) -> Solver:
     )
 
 
-def _explain_manual(error: Exception) -> None:
-    """Say how to call a solve inside of ``shard_map``, where JAX refuses its loops."""
-    if re.search(r"\bpvary\b|\bvma\b|manual ax", str(error)):
+def _explain_mesh(error: Exception) -> None:
+    """Say how to call a solve where JAX refuses how its arrays are split: in ``shard_map``, over explicit axes."""
+    text = str(error)
+    if re.search(r"\bpvary\b|\bvma\b|manual ax", text):
         raise TypeError(
             "A solve inside of jax.shard_map needs shard_map(..., check_vma=False): its loops start from values that "
             "are the same on all devices and go on with values that are not, which JAX refuses while it checks for "
             "that. (Or leave shard_map out: a solve of sharded arrays under jit works as it is.)"
+        ) from error
+    if type(error).__name__ == "ShardingTypeError" or re.search(r"AxisType.Explicit|Resource axis|\d@\w+[,\]]", text):
+        raise TypeError(
+            "Over the explicit axes of a mesh only the data of a solve may be split, not its unknown, residuals of "
+            "several arrays or the lanes of a batch: what is computed from these JAX wants to be told of at every "
+            "operation. Make the axes automatic, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): "
+            "the same program runs."
         ) from error
 
 

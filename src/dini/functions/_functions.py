@@ -45,11 +45,15 @@ class Module:
     arrays: list[Any]
     skeleton: _Skeleton = field(metadata={"static": True})
 
-    def __call__(self, *args: Tree) -> Any:
-        """Call the object with its arrays put back."""
+    def restored(self) -> Any:
+        """Return the object with its arrays put back."""
         arrays = iter(self.arrays)
         leaves = [next(arrays) if leaf is _HOLE else leaf for leaf in self.skeleton.static]
-        return jax.tree.unflatten(self.skeleton.treedef, leaves)(*args)
+        return jax.tree.unflatten(self.skeleton.treedef, leaves)
+
+    def __call__(self, *args: Tree) -> Any:
+        """Call the object with its arrays put back."""
+        return self.restored()(*args)
 
 
 class UserFunction(Partial):

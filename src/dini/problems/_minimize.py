@@ -17,6 +17,7 @@ from ..penalties._constrained import constrained, no_operator
 from ..sets import Set
 from ..trees import Tree
 from ._base import Problem, hessian_block
+from ._own_gradient import OwnGradient
 
 
 def check_part(owner: str, what: str, part: Any, kind: type) -> None:
@@ -114,7 +115,8 @@ class Minimize(Problem):
     ----------
     fun
         ``f(x, *args)``, one real number (with ``has_aux``: a pair of it and any pytree). It may be an object that is
-        called so and has a method ``value_and_gradient(x, *args)``, which is then asked for both.
+        called so and has a method ``value_and_gradient(x, *args)``, which is then asked for both; a wrong one is
+        believed.
     constraint
         A set of :mod:`dini.sets`.
     penalty
@@ -150,6 +152,8 @@ class Minimize(Problem):
 
     def __post_init__(self) -> None:
         self._wrap()
+        if callable(self.fun):
+            object.__setattr__(self, "fun", OwnGradient.of(self.fun))
         for what, kind, part in (("constraint", Set, self.constraint), ("penalty", Penalty, self.penalty)):
             if part is not None:
                 check_part(type(self).__name__, what, part, kind)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,15 +18,51 @@ import numpy as np
 __all__ = ["dot", "inner_products", "largest", "squares", "summed", "tensordot", "vdot"]
 
 
+def _spec(array: Any) -> tuple[Any, ...] | None:
+    """Return over which axes of an explicit mesh an array's dimensions are split; ``None`` where over none."""
+    sharding = getattr(jax.typeof(array), "sharding", None)
+    spec = tuple(getattr(sharding, "spec", ()))
+    return (*spec, *[None] * (np.ndim(array) - len(spec))) if any(spec) else None
+
+
+def _contracted(a: Any, b: Any, first: Sequence[int], second: Sequence[int]) -> dict[str, Any]:
+    """Return what says how a product is split, where explicit axes leave that to us: as what is left of its factors.
+
+    The sum over a dimension that is split is one sum on each device and one over the devices: nothing is gathered.
+    """
+    specs = _spec(a), _spec(b)
+    if specs == (None, None):
+        return {}
+    left, right = (
+        (None,) * np.ndim(array) if spec is None else spec for array, spec in zip((a, b), specs, strict=True)
+    )
+    if not any((*(left[i] for i in first), *(right[i] for i in second))):
+        return {}
+    kept = [s for i, s in enumerate(left) if i not in first], [s for i, s in enumerate(right) if i not in second]
+    return {"out_sharding": jax.sharding.PartitionSpec(*kept[0], *kept[1])}
+
+
 def dot(a: Any, b: Any) -> Any:
     """Return the product of matrices and vectors, ``a @ b``; a sparse matrix of JAX's has one of its own."""
     if isinstance(a, jax.Array | np.ndarray) and isinstance(b, jax.Array | np.ndarray):
-        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+        flat = np.ndim(a) <= 2 and np.ndim(b) <= 2
+        split = _contracted(a, b, [np.ndim(a) - 1], [max(np.ndim(b) - 2, 0)]) if flat else {}
+        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **split)
     return a @ b
 
 
-vdot = partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
-tensordot = partial(jnp.tensordot, precision=jax.lax.Precision.HIGHEST)
+def vdot(a: Any, b: Any) -> jax.Array:
+    """Return the inner product of two arrays, the first conjugated."""
+    if _spec(a) is not None or _spec(b) is not None:
+        return tensordot(jnp.conj(a), b, np.ndim(a))
+    return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def tensordot(a: Any, b: Any, axes: int) -> jax.Array:
+    """Return the sum over the last ``axes`` dimensions of ``a`` and the first of ``b``."""
+    split = _contracted(a, b, range(np.ndim(a) - axes, np.ndim(a)), range(axes))
+    return jnp.tensordot(a, b, axes, precision=jax.lax.Precision.HIGHEST, **split)
+
 
 #: sums of up to this many numbers are one loop
 _TREE = 32
