@@ -426,14 +426,14 @@ def _explain_mesh(error: Exception) -> None:
         raise TypeError(
             "A solve inside of jax.shard_map needs shard_map(..., check_vma=False): its loops start from values that "
             "are the same on all devices and go on with values that are not, which JAX refuses while it checks for "
-            "that. (Or leave shard_map out: a solve of sharded arrays under jit works as it is.)"
+            "that. Where fun has a collective, such as psum, leave shard_map out: a solve of sharded arrays under jit "
+            "works as it is."
         ) from error
     if type(error).__name__ == "ShardingTypeError" or re.search(r"AxisType.Explicit|Resource axis|\d@\w+[,\]]", text):
         raise TypeError(
-            "Over the explicit axes of a mesh only the data of a solve may be split, not its unknown, residuals of "
-            "several arrays or the lanes of a batch: what is computed from these JAX wants to be told of at every "
-            "operation. Make the axes automatic, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): "
-            "the same program runs."
+            "Over the explicit axes of a mesh only the data of an objective may be split, not an unknown, residuals or "
+            "the lanes of a batch: what is computed from these JAX wants to be told of at every operation. Make the "
+            "axes automatic, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): the same program runs."
         ) from error
 
 
