@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--samples 262144] [--features 64] [--repeat 5]
 
-On a CPU, `XLA_FLAGS=--xla_force_host_platform_device_count=8` makes eight devices of it, which share its cores: the times
-say then what splitting costs, not what it saves. For each way the table has the first call (with compilation), the
+On a CPU, `XLA_FLAGS=--xla_force_host_platform_device_count=8` makes eight devices of it, which share its cores: then
+the times say what splitting costs, not what it saves. For each way the table has the first call (with compilation), the
 median of the others, the largest error of the solution beside a solve in float64 on one device, and that of its
 derivative in the strength of the penalty.
 """

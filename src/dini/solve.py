@@ -433,7 +433,8 @@ def _explain_mesh(error: Exception) -> None:
         raise TypeError(
             "Over the explicit axes of a mesh only the data of an objective may be split, not an unknown, residuals or "
             "the lanes of a batch: what is computed from these JAX wants to be told of at every operation. Make the "
-            "axes automatic, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): the same program runs."
+            "axes automatic, jax.make_mesh(shape, names, axis_types=(jax.sharding.AxisType.Auto,)): the same program "
+            "runs."
         ) from error
 
 
