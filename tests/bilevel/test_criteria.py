@@ -53,6 +53,50 @@ def test_sure_is_the_risk_in_the_mean():
     assert np.std(gap) / np.sqrt(20000) < 0.01 * np.mean(risk)
 
 
+def test_monte_carlo_sure_is_the_risk_of_a_lasso_in_the_mean_and_so_is_its_slope():
+    """Over many draws of the noise: against the risk, which knows the mean, and its slope by differences.
+
+    The estimate is that of observations with a variance larger by the squared step: with 0.1, three hundredths.
+    """
+    X, sigma, strength = rng.standard_normal((12, 4)), 0.6, 2.0
+    mean = X @ np.array([1.5, -1.0, 0.0, 0.0])
+
+    def fit(t):
+        loss = lambda w, y: 0.5 * jnp.sum((X @ w - y) ** 2)
+        how = dini.ProximalGradient(rtol=1e-9)
+        penalty = dini.penalties.L1(t)
+        return lambda y: X @ dini.minimize(loss, jnp.zeros(4), y, penalty=penalty, solver=how, on_failure="nan").x
+
+    def both(y, key):
+        estimate = lambda t: bilevel.monte_carlo_sure(fit(t), y, sigma, key, step=0.1, samples=2)
+        risk = lambda t: jnp.mean((fit(t)(y) - mean) ** 2)
+        step = 1e-4
+        slope = (risk(strength + step) - risk(strength - step)) / (2 * step)
+        return *jax.value_and_grad(estimate)(strength), risk(strength), slope
+
+    draws = 3000
+    Y = mean + sigma * rng.standard_normal((draws, 12))
+    value, gradient, risk, slope = jax.jit(jax.vmap(both))(Y, jax.random.split(jax.random.key(3), draws))
+    for estimate, truth in ((value, risk), (gradient, slope)):
+        gap = np.asarray(estimate - truth)
+        assert np.isfinite(gap).all()
+        assert abs(np.mean(gap)) < 4 * np.std(gap) / np.sqrt(draws)
+    assert np.std(value - risk) / np.sqrt(draws) < 0.05 * np.mean(risk)
+
+
+def test_monte_carlo_sure_of_a_ridge_regression_is_near_the_closed_form():
+    X, y, key = rng.standard_normal((40, 3)), rng.standard_normal(40), jax.random.key(0)
+    smoother = X @ np.linalg.solve(X.T @ X + 2.0 * np.eye(3), X.T)
+    found = jax.jit(lambda y: bilevel.monte_carlo_sure(lambda y: smoother @ y, y, 0.5, key, samples=4000))(y)
+    # the traces' deviation is the root of twice the squared norm over the samples
+    deviation = 2 * 0.25 / 40 * np.sqrt(2 * np.sum(smoother**2) / 4000)
+    assert abs(found - bilevel.sure(X, y, 2.0, 0.5)) < 4 * deviation
+    with pytest.raises(ValueError, match="shape of y"):
+        bilevel.monte_carlo_sure(lambda y: y[:2], y, 0.5, key)
+    with pytest.raises(ValueError, match="noise"):
+        bilevel.monte_carlo_sure(lambda y: y, y, -1.0, key)
+
+
 @pytest.mark.parametrize("folds", [3, 4])
 def test_folds_are_those_of_a_loop(folds):
     X, y = rng.standard_normal((15, 3)), rng.standard_normal(15)

@@ -60,6 +60,7 @@ UNBIASED = {
     "AmIGO": bilevel.AmIGO(PROBLEM, **HOW, inner_steps=3, adjoint_steps=3),
     "FSLA": bilevel.FSLA(PROBLEM, **HOW, eta=0.3),
     "SubBiO": bilevel.SubBiO(PROBLEM, **HOW),
+    "LancBiO": bilevel.LancBiO(PROBLEM, **HOW, size=2),
 }
 
 
@@ -101,6 +102,30 @@ def test_a_series_that_is_cut_off_ends_where_its_bias_says():
     state = ended(method, 400)
     assert off(state.theta, end(SERIES(0.5, 4))) < 1e-9
     assert off(state.theta) > 1e-3
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_a_krylov_space_is_that_of_conjugate_gradients(scale):
+    """Where nothing moves, step `k` has the adjoint of `k` conjugate gradient steps, in any units, and stays."""
+    values = scale * np.linspace(1.0, 30.0, 6)
+    G = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    G = (G * values) @ G.T
+    b = rng.standard_normal(6)
+    adjoint, v = bilevel.Lanczos(size=8), jnp.zeros(6)
+    memory, found = (adjoint.start(v), ()), []
+    for _ in range(8):
+        given = bilevel._adjoints.Adjoint(None, lambda v, _: (G @ v, -b), 0.0, memory, 0)
+        v, memory = adjoint.run(v, given)
+        found.append(v)
+    x, r = np.zeros(6), b
+    p = r
+    for k in range(6):
+        x = x + (r @ r) / (p @ G @ p) * p
+        old, r = r, r - (r @ r) / (p @ G @ p) * (G @ p)
+        p = r + (r @ r) / (old @ old) * p
+        np.testing.assert_allclose(found[k], x, rtol=1e-6, atol=1e-9 / scale)
+    for v in found[5:]:
+        np.testing.assert_allclose(v, np.linalg.solve(G, b), rtol=1e-9, atol=1e-12 / scale)
 
 
 def test_one_random_term_is_the_series_in_the_mean():

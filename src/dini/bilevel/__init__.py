@@ -1,15 +1,15 @@
 """Bilevel problems: an outer objective at the solution of an inner problem."""
 
-from ._adjoints import LinearSGD, Plane, RandomTerm
+from ._adjoints import Lanczos, LinearSGD, Plane, RandomTerm
 from ._batches import Batch, Batches
-from ._criteria import k_fold, leave_one_out, sure
+from ._criteria import k_fold, leave_one_out, monte_carlo_sure, sure
 from ._estimators import SAGA, SGD, SPIDER, STORM, Estimator
 from ._evolution import EvolutionStrategy
 from ._first_order import BOME, F2SA
 from ._hoag import HOAG
 from ._hypergradient import Hypergradient, Warm, value_and_hypergradient
 from ._loop import Method, State
-from ._presets import FSLA, MASOBA, SABA, SOBA, SRBA, TTSA, AmIGO, StocBiO, SubBiO
+from ._presets import FSLA, MASOBA, SABA, SOBA, SRBA, TTSA, AmIGO, LancBiO, StocBiO, SubBiO
 from ._problem import Bilevel
 from ._stochastic import Stochastic
 
@@ -34,6 +34,8 @@ __all__ = [
     "Estimator",
     "EvolutionStrategy",
     "Hypergradient",
+    "LancBiO",
+    "Lanczos",
     "LinearSGD",
     "Method",
     "Plane",
@@ -45,6 +47,7 @@ __all__ = [
     "Warm",
     "k_fold",
     "leave_one_out",
+    "monte_carlo_sure",
     "sure",
     "value_and_hypergradient",
 ]

@@ -17,6 +17,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count
 from ..trees import Tree
+from ..trees.products import tensordot
 
 
 class Adjoint(NamedTuple):
@@ -179,3 +180,101 @@ def _unit(v: Tree) -> Any:
     v = trees.scale(1 / jnp.where(top > 0, top, 1), v)
     length = trees.norm(v)
     return trees.scale(1 / jnp.where(length > 0, length, 1), v)
+
+
+class _Basis(NamedTuple):
+    """A Krylov space: its origin, an orthonormal basis with zeros behind, the next vector, ``T``, the dimension."""
+
+    base: Any
+    rows: Any
+    following: Any
+    matrix: jax.Array
+    count: jax.Array
+
+
+@record
+class Lanczos:
+    r"""The adjoint of a Krylov space that grows by one dimension a step, and begins anew when it has ``size``.
+
+    From an adjoint :math:`\bar v` on, with the residual :math:`r = b - H \bar v` of the present batch and an
+    orthonormal basis :math:`Q_j`, which Lanczos' recurrence extends by one product with the present ``H``,
+
+    .. math:: v = \bar v + Q_j T_j^{-1} Q_j^\top r, \qquad T_j = Q_j^\top H Q_j \text{ (tridiagonal)} .
+
+    After ``size`` steps the adjoint becomes :math:`\bar v`. Where ``H`` and ``b`` stand still, the steps are those of
+    conjugate gradients; where they move slowly, the basis of earlier steps still serves. It costs two products with
+    ``H`` in a step, and no length of steps. It is meant for exact or large batches: the entries of ``T`` are of
+    different batches.
+
+    Parameters
+    ----------
+    size
+        The largest dimension; as many vectors such as the adjoint are kept.
+
+    References
+    ----------
+    Yang, Yin, Zhang, Zhou, Wen, "LancBiO: dynamic Lanczos-aided bilevel optimization via Krylov subspace", ICLR 2025
+    (arXiv 2404.03331), algorithm LancBiO. Here the basis is orthogonalized anew in each step.
+
+    Examples
+    --------
+    >>> import dini
+    >>> dini.bilevel.Lanczos(size=5).steps
+    1
+    """
+
+    size: int = field(default=10, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        require_count("Lanczos's size", self.size)
+
+    @property
+    def steps(self) -> int:
+        """How many batches a step uses."""
+        return 1
+
+    def start(self, v: Tree) -> Any:
+        """Return what is kept from step to step: an empty space, which begins at the first step."""
+        rows = jax.tree.map(lambda leaf: jnp.zeros((self.size, *leaf.shape), leaf.dtype), v)
+        matrix = jnp.zeros((self.size, self.size), trees.real_dtype(v))
+        return _Basis(v, rows, trees.zeros_like(v), matrix, jnp.asarray(self.size, jnp.int32))
+
+    def run(self, v: Tree, given: Adjoint) -> tuple[Any, Any]:
+        """Return the next adjoint, and the memory with the larger space."""
+        kept, rule = given.memory
+        anew = kept.count == self.size
+        base = trees.where(anew, v, kept.base)
+        image, b = given.product(base, 0)
+        residual = trees.neg(trees.add(b, image))
+        rows = trees.where(anew, trees.zeros_like(kept.rows), kept.rows)
+        matrix = jnp.where(anew, 0, kept.matrix)
+        place = jnp.where(anew, 0, kept.count)
+        vector = trees.where(anew, _unit(residual), kept.following)
+
+        image = given.product(vector, 0)[0]
+        rows = jax.tree.map(lambda r, q: r.at[place].set(q), rows, vector)
+        # by the symmetry of T: what the recurrence knows of the row before, and the new diagonal entry
+        along = _coordinates(rows, image).astype(matrix.dtype)
+        matrix = matrix.at[place].set(along).at[:, place].set(along)
+        rest = trees.sub(image, _combination(along, rows))
+        rest = trees.sub(rest, _combination(_coordinates(rows, rest), rows))
+        # what is left of a vector within the space is rounding
+        exhausted = trees.norm(rest) <= 100 * trees.eps(v) * trees.norm(image)
+        following = trees.where(exhausted, trees.zeros_like(rest), _unit(rest))
+
+        there = jnp.diagonal(matrix) != 0
+        system = jnp.where(there[:, None] & there[None], matrix, jnp.eye(self.size, dtype=matrix.dtype))
+        weights = jnp.linalg.solve(system, jnp.where(there, _coordinates(rows, residual), 0).astype(matrix.dtype))
+        new = trees.add(base, _combination(jnp.where(there, weights, 0), rows))
+        return new, (_Basis(base, rows, following, matrix, place + 1), rule)
+
+
+def _coordinates(rows: Tree, v: Tree) -> Any:
+    """Return the inner products of stored vectors with one."""
+    parts = jax.tree.map(lambda r, leaf: tensordot(r, leaf, leaf.ndim), rows, v)
+    return sum(jax.tree.leaves(parts))
+
+
+def _combination(weights: Any, rows: Tree) -> Any:
+    """Return the sum of stored vectors with weights."""
+    return jax.tree.map(lambda r: tensordot(weights.astype(r.dtype), r, 1), rows)

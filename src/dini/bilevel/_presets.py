@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._adjoints import LinearSGD, Plane, RandomTerm
+from ._adjoints import Lanczos, LinearSGD, Plane, RandomTerm
 from ._estimators import SAGA, SPIDER, STORM
 from ._problem import Bilevel
 from ._stochastic import Stochastic
@@ -178,3 +178,22 @@ def SubBiO(
     (arXiv 2404.03331).
     """
     return Stochastic(problem, inner_step, outer_step, adjoint_step, inner_steps, Plane(), simultaneous=False)
+
+
+def LancBiO(
+    problem: Bilevel,
+    *,
+    inner_step: Any,
+    outer_step: Any,
+    adjoint_step: Any = None,
+    inner_steps: int = 1,
+    size: int = 10,
+) -> Stochastic:
+    r"""Return the method whose adjoint is of a Krylov space that grows from step to step: :class:`Lanczos`.
+
+    References
+    ----------
+    Yang, Yin, Zhang, Zhou, Wen, "LancBiO: dynamic Lanczos-aided bilevel optimization via Krylov subspace", ICLR 2025
+    (arXiv 2404.03331).
+    """
+    return Stochastic(problem, inner_step, outer_step, adjoint_step, inner_steps, Lanczos(size), simultaneous=False)

@@ -39,7 +39,8 @@ class Stochastic(Method):
 
     where the hats are estimates of an :class:`Estimator`. With ``simultaneous`` all three directions are taken at the
     same point, on the same batches, from one product. Named methods are presets of it: :func:`SOBA`, :func:`SABA`,
-    :func:`SRBA`, :func:`MASOBA`, :func:`AmIGO`, :func:`StocBiO`, :func:`FSLA`, :func:`TTSA`, :func:`SubBiO`.
+    :func:`SRBA`, :func:`MASOBA`, :func:`AmIGO`, :func:`StocBiO`, :func:`FSLA`, :func:`TTSA`, :func:`SubBiO`,
+    :func:`LancBiO`.
 
     A step is ``state = method.step(state, outer_batch, inner_batch)``; batches are what the objectives take, or
     numbered ones of :class:`Batches`. Of a :class:`Batch` with several numbers, the parts of a step use one each, in
@@ -57,10 +58,10 @@ class Stochastic(Method):
     inner_steps
         Inner steps in each step.
     adjoint
-        :class:`LinearSGD`, :class:`RandomTerm` or :class:`Plane`.
+        :class:`LinearSGD`, :class:`RandomTerm`, :class:`Plane` or :class:`Lanczos`.
     estimator
-        :class:`SGD`, :class:`SAGA`, :class:`SPIDER` or :class:`STORM`, of all directions; :class:`RandomTerm` and
-        :class:`Plane` take ``SGD()``.
+        :class:`SGD`, :class:`SAGA`, :class:`SPIDER` or :class:`STORM`, of all directions; :class:`RandomTerm`,
+        :class:`Plane` and :class:`Lanczos` take ``SGD()``.
     outer_estimator
         Another one for the outer direction.
     average
@@ -120,7 +121,7 @@ class Stochastic(Method):
                 f"{inner.name} with a constraint or penalty. Use LinearSGD()."
             )
         if not hasattr(self.adjoint, "run"):
-            raise TypeError(f"adjoint must be LinearSGD(), RandomTerm() or Plane(): given {self.adjoint!r}.")
+            raise TypeError(f"adjoint must be LinearSGD(), RandomTerm(), Plane() or Lanczos(): given {self.adjoint!r}.")
         if not isinstance(self.adjoint, LinearSGD) and isinstance(self._adjoint_rule, Transformation):
             raise ValueError(
                 f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
@@ -170,6 +171,9 @@ class Stochastic(Method):
         outer, inner = part(outer, 0), part(inner, 0)
         point = Point(x, trees.zeros_like(x), theta)
         seen = [self._estimator(p).init(Terms(self.problem, p), point, outer, inner) for p in self._phases()]
+        start = getattr(self.adjoint, "start", None)
+        if start is not None:  # in place of an estimator's memory, which plain batches do without
+            seen[self._phases().index(("v",))] = start(point.v)
         rules = self.inner_step.init(x), self._adjoint_rule.init(x), self.outer_step.init(theta)
         return point.v, (seen, rules, trees.zeros_like(theta))
 

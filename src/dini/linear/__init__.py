@@ -13,6 +13,7 @@ from ._dense import Dense
 from ._gmres import GMRES
 from ._krylov import LSMR, BiCGStab, Lineax
 from ._minres import MINRES
+from ._nystrom import Nystrom
 from ._pattern import Pattern
 from ._preconditioner import Preconditioner
 from ._protocol import LinearSolver, Structure
@@ -40,6 +41,7 @@ __all__ = [
     "Lineax",
     "MinimumNorm",
     "NotSparse",
+    "Nystrom",
     "Pattern",
     "Preconditioner",
     "Reduction",

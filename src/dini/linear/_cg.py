@@ -78,7 +78,9 @@ class CG(ShortRecurrence):
         return self._run(matvec, b, lambda s: ~enough(s.x, s.rest))
 
     def _run(self, matvec: Matvec, b: Any, unfinished: Callable[[_State], jax.Array]) -> tuple[Any, jax.Array]:
-        x = _conjugate_gradients(matvec, self.precondition, *self.start(matvec, b), unfinished, self.steps(b))
+        x = _conjugate_gradients(
+            matvec, self.preconditioning(matvec, b), *self.start(matvec, b), unfinished, self.steps(b)
+        )
         return x, ~trees.all_finite(x)
 
     def reduced(self) -> CG:

@@ -17,6 +17,7 @@ from ..checks.records import record
 from ..deferred import deferred
 from ..functions import UserFunction
 from ..trees import Tree
+from ._nystrom import Nystrom
 from ._preconditioner import as_preconditioner, fitted
 from ._protocol import Matvec, Structure
 
@@ -62,7 +63,7 @@ def _in_one_dtype(call: Any) -> Any:
         flat, unravel = ravel_pytree(b)
         flattened = lambda fun: lambda v: ravel_pytree(fun(unravel(v)))[0].astype(flat.dtype)
         changes: dict[str, Any] = {}
-        if getattr(self, "preconditioner", None) is not None:
+        if not isinstance(getattr(self, "preconditioner", None), Nystrom | None):
             changes["preconditioner"] = flattened(self.preconditioner)
         if getattr(self, "x0", None) is not None:
             changes["x0"] = ravel_pytree(fitted(matvec, self.x0, b))[0].astype(flat.dtype)
@@ -133,6 +134,11 @@ class Krylov:
     def precondition(self, r: Any) -> Any:
         """Apply the preconditioner, where there is one."""
         return r if self.preconditioner is None else self.preconditioner(r)
+
+    def preconditioning(self, matvec: Matvec, b: Any) -> Any:
+        """Return the function that applies the preconditioner, where it is made of the map too."""
+        own = self.preconditioner
+        return own.of(matvec, b) if isinstance(own, Nystrom) else self.precondition
 
     def _by_lineax(self, method: Any, matvec: Matvec, b: Any, structure: Structure, **settings: Any) -> Any:
         options: dict[str, Any] = {}

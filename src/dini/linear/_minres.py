@@ -72,7 +72,8 @@ class MINRES(ShortRecurrence):
                 "MINRES needs a symmetric linear map; this condition declares no structure. Use GMRES(), BiCGStab() "
                 "or Dense(), or declare the symmetry (symmetric=True of a Root, say)."
             )
-        x = _minres(matvec, self.precondition, *self.start(matvec, b), self.target(b), self.steps(b))
+        precondition = self.preconditioning(matvec, b)
+        x = _minres(matvec, precondition, *self.start(matvec, b), self.target(b), self.steps(b))
         return x, ~trees.all_finite(x)
 
 

@@ -13,6 +13,7 @@ from .. import trees
 from ..checks.records import record
 from ..functions import as_function, close
 from ..trees import Tree
+from ._nystrom import Nystrom
 from ._protocol import Matvec
 
 
@@ -79,7 +80,7 @@ class Preconditioner:
 
 def as_preconditioner(given: Any) -> Any:
     """Return a preconditioner for a function, for an object with the function ``transposed``, or for one as it is."""
-    if given is None or isinstance(given, Preconditioner) or not callable(given):
+    if given is None or isinstance(given, Preconditioner | Nystrom) or not callable(given):
         return given
     return Preconditioner(given, getattr(given, "transposed", None))
 
