@@ -94,6 +94,7 @@ def by_dini(task: Task) -> dict[str, Any]:
         "FSLA": lambda step: bilevel.FSLA(problem, **rate, outer_step=step),
         "TTSA": lambda step: bilevel.TTSA(problem, **rate, outer_step=step),
         "SubBiO": lambda step: bilevel.SubBiO(problem, **rate, outer_step=step),
+        "LancBiO": lambda step: bilevel.LancBiO(problem, **rate, outer_step=step),
         "F2SA": lambda step: bilevel.F2SA(problem, task.length, step, 100.0, 1),
         "F2SA, order 2": lambda step: bilevel.F2SA(problem, task.length, step, 100.0, 2),
     }
