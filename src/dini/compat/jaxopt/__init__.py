@@ -3,5 +3,6 @@
 from . import base
 from ._base import OptStep
 from ._first_order import GradientDescent, ProjectedGradient, ProximalGradient
+from ._quasi_newton import BFGS, LBFGS, LBFGSB, NonlinearCG
 
-__all__ = ["GradientDescent", "OptStep", "ProjectedGradient", "ProximalGradient", "base"]
+__all__ = ["BFGS", "LBFGS", "LBFGSB", "GradientDescent", "NonlinearCG", "OptStep", "ProjectedGradient", "ProximalGradient", "base"]

@@ -177,7 +177,7 @@ class IterativeSolver(Solver):
         return Updates(self.init_state, self.update, atol=self.tol, max_steps=self.maxiter)
 
     def _state(self, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        """Return the state for users: of the number of iterations, dini's state, auxiliary output, value and gradient."""
+        """Return the state for users; ``known`` are value and gradient."""
         del iter_num, aux, known
         return iteration.state
 
@@ -224,10 +224,11 @@ class IterativeSolver(Solver):
         )
         if untraced() and not ended(solution.status):
             status = Status(int(np.max(np.asarray(solution.status))))
+            why = "Raise maxiter or tol." if status == Status.MAX_STEPS else status.explanation
             warnings.warn(
-                f"jaxopt.{name} ended without meeting its stopping test ({status.name}: {status.explanation} "
-                f"maxiter={self.maxiter}, tol={self.tol}). The last point is returned, and its derivative need not be "
-                "that of a solution: see state.error and state.status.",
+                f"jaxopt.{name} ended without meeting its stopping test: {status.name}, with maxiter={self.maxiter} "
+                f"and tol={self.tol}. {why} The last point is returned, and its derivative need not be that of a "
+                "solution: see state.error and state.status.",
                 SolveWarning,
                 stacklevel=2,
             )
