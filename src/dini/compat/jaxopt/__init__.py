@@ -2,7 +2,21 @@
 
 from . import base
 from ._base import OptStep
+from ._block_coordinate_descent import BlockCoordinateDescent
 from ._first_order import GradientDescent, ProjectedGradient, ProximalGradient
+from ._mirror_descent import MirrorDescent
 from ._quasi_newton import BFGS, LBFGS, LBFGSB, NonlinearCG
 
-__all__ = ["BFGS", "LBFGS", "LBFGSB", "GradientDescent", "NonlinearCG", "OptStep", "ProjectedGradient", "ProximalGradient", "base"]
+__all__ = [
+    "BFGS",
+    "LBFGS",
+    "LBFGSB",
+    "BlockCoordinateDescent",
+    "GradientDescent",
+    "MirrorDescent",
+    "NonlinearCG",
+    "OptStep",
+    "ProjectedGradient",
+    "ProximalGradient",
+    "base",
+]

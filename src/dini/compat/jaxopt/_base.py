@@ -153,6 +153,10 @@ class IterativeSolver(Solver):
     verbose: Any = False
     unroll: AutoOrBoolean = "auto"
 
+    def __post_init__(self) -> None:
+        if self.jit:
+            self.update = jax.jit(self.update)
+
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state before the first iteration."""
         raise NotImplementedError
@@ -281,6 +285,9 @@ class DiniSolver(IterativeSolver):
     lead: ClassVar[int] = 1
     maxls: int = 0
     has_aux: bool = False
+
+    def __post_init__(self) -> None:
+        """Leave ``update`` as it is: what it calls is compiled."""
 
     def _problem(self, hyperparams: Any) -> Any:
         """Return the problem."""
