@@ -36,10 +36,8 @@ class _ProximalMethod(DiniSolver):
     stepsize: Any
     acceleration: bool
 
-    @property
-    def lead(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Number of steps of the first iteration."""
-        return 2 if self.acceleration else 3
+    def _lead(self) -> int:
+        return (2 if self.acceleration else 3) if self._adaptive() else 1
 
     def _adaptive(self) -> bool:
         return not callable(self.stepsize) and bool(self.stepsize <= 0)

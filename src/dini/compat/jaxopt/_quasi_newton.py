@@ -93,8 +93,6 @@ class LbfgsbState(NamedTuple):
 class _Searching(DiniSolver):
     """What methods with a line search have in common."""
 
-    lead = 3
-
     fun: Callable[..., Any]
     value_and_grad: Any
     has_aux: bool
@@ -120,6 +118,9 @@ class _Searching(DiniSolver):
 
     def _fixed(self) -> bool:
         return callable(self.stepsize) or bool(self.stepsize > 0)
+
+    def _lead(self) -> int:
+        return 2 if self._fixed() else 3
 
     def _settings(self) -> dict[str, Any]:
         settings = {"atol": self.tol, "max_steps": max(self.maxiter, 1)}
