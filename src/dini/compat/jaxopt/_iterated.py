@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import field
 from functools import reduce
 from typing import Any, NamedTuple
@@ -67,7 +66,11 @@ class Iterated(Solver):
         """The method's."""
         return self.method.name
 
-    solves = property(lambda self: self.method.solves)  # pyright: ignore[reportAssignmentType]
+    @property
+    def solves(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The method's, which an object that is being copied has not got yet."""
+        return self.__dict__["method"].solves if "method" in self.__dict__ else Solver.solves
+
     composite = property(lambda self: self.method.composite)  # pyright: ignore[reportAssignmentType]
     monotone = property(lambda self: self.method.monotone)  # pyright: ignore[reportAssignmentType]
     error_before_step = property(lambda self: self.method.error_before_step)  # pyright: ignore[reportAssignmentType]
@@ -82,7 +85,9 @@ class Iterated(Solver):
 
     def untested(self) -> Any:
         """Return the solver for a fixed number of iterations."""
-        return dataclasses.replace(super().untested(), method=self.method.untested())
+        endless = super().untested()
+        object.__setattr__(endless, "method", self.method.untested())
+        return endless
 
     def last_value(self, problem: Any, state: Iteration) -> Any:
         """Return the method's."""
