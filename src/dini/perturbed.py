@@ -71,9 +71,9 @@ class Perturbed:
         How many, even (at least 4) with antithetic pairs.
     noise
         ``"gumbel"`` (centered: the perturbed argmax is then the softmax of :math:`\theta/\sigma`, and
-        :math:`F_\sigma` is :math:`\sigma \log\sum_i e^{\theta_i/\sigma}`), ``"gaussian"``, or an object with the methods
-        ``sample(key, shape)`` and ``log_prob(z)``, the logarithm of the density elementwise up to a constant. One array
-        is then perturbed by ``sample`` of the key itself.
+        :math:`F_\sigma` is :math:`\sigma \log\sum_i e^{\theta_i/\sigma}`), ``"gaussian"``, or an object with the
+        methods ``sample(key, shape)`` and ``log_prob(z)``, the logarithm of the density elementwise up to a constant.
+        One array is then perturbed by ``sample`` of the key itself.
     antithetic
         Whether samples come in pairs.
 

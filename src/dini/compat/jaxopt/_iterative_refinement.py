@@ -28,6 +28,9 @@ class IterativeRefinementState(NamedTuple):
     num_solve_eval: Any = 0
 
 
+_SOLVE = functools.partial(solve_gmres, ridge=1e-6)
+
+
 @dataclass(eq=False)
 class IterativeRefinement(IterativeSolver):
     r"""Iterative refinement: :math:`x \leftarrow x + \bar A^{-1} (b - A x)`, with :math:`\bar A` near ``A``.
@@ -64,7 +67,7 @@ class IterativeRefinement(IterativeSolver):
 
     matvec_A: Any = None
     matvec_A_bar: Any = None
-    solve: Callable[..., Any] = functools.partial(solve_gmres, ridge=1e-6)
+    solve: Callable[..., Any] = _SOLVE
     maxiter: int = 10
     tol: Any = 1e-7
     verbose: Any = False

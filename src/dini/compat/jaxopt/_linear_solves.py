@@ -149,9 +149,7 @@ def solve_normal_cg(matvec: Matvec, b: Tree, ridge: Any = None, init: Any = None
     return _iterative(linear.CG, normal, rhs, ridge, "solve_normal_cg", "positive definite", init=init, **kwargs)
 
 
-def solve_gmres(
-    matvec: Matvec, b: Tree, ridge: Any = None, init: Any = None, tol: float = 1e-5, **kwargs: Any
-) -> Any:
+def solve_gmres(matvec: Matvec, b: Tree, ridge: Any = None, init: Any = None, tol: float = 1e-5, **kwargs: Any) -> Any:
     """Solve by restarted GMRES, for any regular map: see :class:`dini.linear.GMRES`.
 
     Parameters

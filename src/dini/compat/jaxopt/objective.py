@@ -136,9 +136,8 @@ class _MulticlassLinearSvmDual(CompositeLinearFunction):
     """
 
     def subfun(self, predictions: Any, l2reg: Any, data: tuple[Any, Any]) -> jax.Array:
-        """Return the quadratic term, of :math:`X^\top \beta`."""
-        X, Y = data
-        rest = self.make_linop(l2reg, data).matvec(Y) - predictions
+        r"""Return the quadratic term, of :math:`X^\top \beta`."""
+        rest = self.make_linop(l2reg, data).matvec(data[1]) - predictions
         return 0.5 / l2reg * vdot(rest, rest)
 
     def make_linop(self, l2reg: Any, data: tuple[Any, Any]) -> LinearOperator:

@@ -1,4 +1,4 @@
-"""JAXopt's perturbed optimizers, by :class:`dini.perturbed.Perturbed`, with JAXopt's noise: the same key, the same draw.
+"""JAXopt's perturbed optimizers, by :class:`dini.perturbed.Perturbed`, with JAXopt's noise: one key, one draw.
 
 Values are JAXopt's to rounding. Derivatives are of every order, in the input and in ``sigma``, and have less variance:
 the mean of the other samples is subtracted from each, whatever ``control_variate``.
@@ -51,7 +51,7 @@ def make_perturbed_argmax(
     noise: Any = _GUMBEL,
     control_variate: bool = False,
 ) -> Callable[..., Any]:
-    r"""Return ``(x, key) -> `` the mean of ``argmax_fun`` at :math:`x + \sigma Z`, a differentiable function of ``x``.
+    r"""Return ``(x, key) ->`` the mean of ``argmax_fun`` at :math:`x + \sigma Z`, a differentiable function of ``x``.
 
     Parameters
     ----------
@@ -84,8 +84,9 @@ def make_perturbed_argmax(
 def make_perturbed_max(
     argmax_fun: Callable[..., Any], num_samples: int = 1000, sigma: Any = 0.1, noise: Any = _GUMBEL
 ) -> Callable[..., Any]:
-    r"""Return ``(x, key) -> `` the mean of :math:`\langle y(x + \sigma Z), x + \sigma Z \rangle`, ``argmax_fun`` being ``y``.
+    r"""Return ``(x, key) ->`` the mean of :math:`\langle y(x + \sigma Z), x + \sigma Z \rangle`.
 
+    ``argmax_fun`` is ``y``.
     Its gradient is :func:`make_perturbed_argmax`, of the same parameters.
 
     Examples
@@ -109,7 +110,7 @@ def make_perturbed_fun(
     noise: Any = _GUMBEL,
     control_variate: bool = False,
 ) -> Callable[..., Any]:
-    r"""Return ``(x, key) -> `` the mean of ``fun`` at :math:`x + \sigma Z`, for a function with any output.
+    r"""Return ``(x, key) ->`` the mean of ``fun`` at :math:`x + \sigma Z`, for a function with any output.
 
     The parameters are those of :func:`make_perturbed_argmax`.
 

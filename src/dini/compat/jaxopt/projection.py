@@ -179,7 +179,9 @@ def projection_l1_sphere(x: jax.Array, value: Any = 1.0) -> jax.Array:
 
 @onto(_l1_ball)
 def projection_l1_ball(x: jax.Array, max_value: Any = 1.0) -> jax.Array:
-    r"""Return the projection onto :math:`\{\|y\|_1 \le r\}`, with ``max_value`` as ``r``: see :class:`dini.sets.L1Ball`.
+    r"""Return the projection onto :math:`\{\|y\|_1 \le r\}`, with ``max_value`` as ``r``.
+
+    See :class:`dini.sets.L1Ball`.
 
     Examples
     --------
@@ -363,10 +365,10 @@ def kl_projection_transport(
     make_solver: Callable[..., Any] | None = None,
     use_semi_dual: bool = True,
 ) -> jax.Array:
-    r"""Return :math:`\arg\min_P \mathrm{KL}(P, e^S)` over :math:`\{P 1 = a, P^\top 1 = b\}`, with ``marginals = (a, b)``.
+    r"""Return :math:`\arg\min_P \mathrm{KL}(P, e^S)` over :math:`\{P 1 = a, P^\top 1 = b\}`.
 
-    The entropy-regularized optimal transport plan for the similarities ``S``, ``sim_matrix``. The rest is as for
-    :func:`projection_transport`.
+    ``marginals`` is ``(a, b)``. This is the entropy-regularized optimal transport plan for the similarities ``S``,
+    ``sim_matrix``. The rest is as for :func:`projection_transport`.
 
     Examples
     --------
