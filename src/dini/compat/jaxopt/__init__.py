@@ -16,8 +16,15 @@ from . import (
 from ._base import OptStep
 from ._first_order import GradientDescent, ProjectedGradient, ProximalGradient
 from ._iterative_refinement import IterativeRefinement
+from ._osqp import OSQP, BoxOSQP
+from ._small_programs import BoxCDQP, CvxpyQP, EqualityConstrainedQP
 
 __all__ = [
+    "OSQP",
+    "BoxCDQP",
+    "BoxOSQP",
+    "CvxpyQP",
+    "EqualityConstrainedQP",
     "GradientDescent",
     "IterativeRefinement",
     "OptStep",
