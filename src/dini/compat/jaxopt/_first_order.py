@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ... import solvers, trees
 from ...problems import Minimize
 from ._base import AutoOrBoolean, DiniSolver
-from ._objective import Given, constraint, objective, penalty, prox_none
+from ._objective import Given, constraint, objective, penalty
+from .prox import prox_none
 
 
 class ProxGradState(NamedTuple):

@@ -12,6 +12,7 @@ from ...functions import as_function, close, function_name
 from ...penalties import Custom as CustomPenalty
 from ...sets import Custom as CustomSet
 from ...trees import Tree
+from .prox import prox_none
 
 #: positional and keyword arguments of a call
 Given = tuple[tuple[Any, ...], dict[str, Any]]
@@ -100,12 +101,6 @@ class Projection:
     def __call__(self, x: Tree) -> Any:
         """Return the projection."""
         return self.fun(x, self.hyperparams)
-
-
-def prox_none(x: Tree, hyperparams: Any = None, scale: float = 1.0) -> Any:
-    """Return ``x``: the proximal operator of zero."""
-    del hyperparams, scale
-    return x
 
 
 def penalty(prox: Any, hyperparams: Any) -> Any:

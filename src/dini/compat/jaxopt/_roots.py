@@ -226,5 +226,3 @@ class Broyden(DiniSolver):
         """Return the residual."""
         problem, given = self._stated(*args, **kwargs)
         return problem.residual(params, given)
-
-
