@@ -11,6 +11,7 @@ from ...problems import LeastSquares
 from ._base import AutoOrBoolean, DiniSolver
 from ._iterated import residuals_at
 from ._objective import Given, bound
+from .linear_solve import solve_cg
 
 
 class GaussNewtonState(NamedTuple):
@@ -177,7 +178,7 @@ class LevenbergMarquardt(_LeastSquares):
     tol: Any = 1e-3
     xtol: Any = 1e-3
     gtol: Any = 1e-3
-    solver: Any = "auto"
+    solver: Any = solve_cg
     geodesic: bool = False
     verbose: Any = False
     jac_fun: Callable[..., Any] | None = None
@@ -216,4 +217,4 @@ class LevenbergMarquardt(_LeastSquares):
         return {"damping_factor": method.control.damping, "increase_factor": method.control.growth}
 
 
-_ALGEBRA = {"auto": "auto", "cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}
+_ALGEBRA = {"cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}

@@ -280,7 +280,7 @@ class NonlinearCG(_Searching):
     Parameters
     ----------
     method
-        ``"polak-ribiere"``, ``"hestenes-stiefel"`` or ``"hager-zhang"``; ``"fletcher-reeves"`` warns and takes the last.
+        ``"polak-ribiere"``, ``"hestenes-stiefel"`` or ``"hager-zhang"``, which ``"fletcher-reeves"`` takes with a warning.
 
     Examples
     --------

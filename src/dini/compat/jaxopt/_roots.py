@@ -144,8 +144,8 @@ class Bisection(DiniSolver):
             signs = [np.sign(np.asarray(value[0] if self.has_aux else value)) for value in values]
             if np.any(signs[0] * signs[1] > 0):
                 raise ValueError(
-                    f"Bisection's function has no change of sign between lower={self.lower} and upper={self.upper}: its "
-                    f"values there are {values[0]} and {values[1]}. Widen the bracket."
+                    f"Bisection's function has no change of sign between lower={self.lower} and upper={self.upper}: "
+                    f"its values there are {values[0]} and {values[1]}. Widen the bracket."
                 )
         return super().run(init_params, *args, **kwargs)
 
