@@ -21,13 +21,15 @@ from ...functions.traces import untraced
 from ...loop import Outcome
 from ...monitors import Callback
 from ...problems import Root
-from ...solve import on_reals, solve
+from ...reports import without_tangent
+from ...solve import solve
 from ...solvers import Solver as Method
 from ...solvers import solver
 from ...status import SolveWarning, Status
 from ...trees import Tree
 from ._iterated import Iterated, Iteration, advanced, begun, ended
 from ._objective import Given, bound
+from .implicit_diff import custom_root
 
 AutoOrBoolean = str | bool
 
@@ -220,38 +222,30 @@ class IterativeSolver(Solver):
         problem, given = self._posed(*args, **kwargs)
         start = self._start(init_params, given)
         if not self.jit:
-            return self._run_in_python(start, args, kwargs)
-        name, solver = type(self).__name__, self._solver()
-        counted = not isinstance(self.tol, jax.core.Tracer) and np.ndim(self.tol) == 0 and float(self.tol) == 0
+            in_python = self._run_in_python
+            if self.implicit_diff:
+                in_python = custom_root(self.optimality_fun, True, self.implicit_diff_solve)(in_python)
+            return in_python(start, *args, **kwargs)
         solution = solve(
             problem,
-            solver,
+            self._solver(),
             start,
             given,
             differentiation=self._differentiation(),
             on_failure="ignore",
-            monitor=Callback(_Printed(name)) if self.verbose else None,
+            monitor=Callback(_Printed(type(self).__name__)) if self.verbose else None,
             return_state=True,
-            # without a test, iterations are what is asked for
-            steps=self.maxiter if counted and self.maxiter > 0 else None,
+            steps=self.maxiter if self._counted() else None,
         )
-        if untraced() and not ended(solution.status):
-            status = Status(int(np.max(np.asarray(solution.status))))
-            why = "Raise maxiter or tol." if status == Status.MAX_STEPS else status.explanation
-            warnings.warn(
-                f"jaxopt.{name} ended without meeting its stopping test: {status.name}, with maxiter={self.maxiter} "
-                f"and tol={self.tol}. {why} The last point is returned, and its derivative need not be that of a "
-                "solution: see state.error and state.status.",
-                SolveWarning,
-                stacklevel=2,
-            )
+        if untraced() and self.maxiter > 0:
+            self._told(solution.status, stacklevel=3)
         aux = solution.aux
         if isinstance(solution.state, Iteration):
             aux = getattr(solution.state.method, "aux", aux)
         state = self._measured(self._state(solution.stats.steps, solution.state, aux), problem, solution.x, given)
         return OptStep(solution.x, _ended_with(state, solution))
 
-    def _run_in_python(self, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OptStep:
+    def _run_in_python(self, params: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Iterate in a loop of Python's, in which the user's functions see values."""
         with jax.disable_jit():
             step = OptStep(params, self.init_state(params, *args, **kwargs))
@@ -259,7 +253,34 @@ class IterativeSolver(Solver):
                 step = self.update(step.params, step.state, *args, **kwargs)
                 if bool(jnp.all(step.state.error <= self.tol)):
                     break
-        return step
+        known = without_tangent(step.state.error)
+        met = bool(np.all(np.asarray(known) <= self.tol))
+        status = jnp.asarray(Status.CONVERGED if met else Status.MAX_STEPS, jnp.int32)
+        if not self._counted():
+            self._told(status, stacklevel=4)
+        state = step.state
+        if "status" in getattr(state, "_fields", ()):
+            state = state._replace(status=status)
+        return OptStep(step.params, state)
+
+    def _counted(self) -> bool:
+        """Return whether there is no stopping test: then iterations are what is asked for."""
+        known = not isinstance(self.tol, jax.core.Tracer) and np.ndim(self.tol) == 0
+        return known and float(self.tol) == 0 and self.maxiter > 0
+
+    def _told(self, status: Any, stacklevel: int) -> None:
+        """Warn unless a known status is that of a run that met its test."""
+        if ended(status):
+            return
+        worst = Status(int(np.max(np.asarray(status))))
+        why = "Raise maxiter or tol." if worst == Status.MAX_STEPS else worst.explanation
+        warnings.warn(
+            f"jaxopt.{type(self).__name__} ended without meeting its stopping test: {worst.name}, with "
+            f"maxiter={self.maxiter} and tol={self.tol}. {why} The last point is returned, and its derivative need not "
+            "be that of a solution: see state.error and state.status.",
+            SolveWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _ended_with(state: Any, solution: Any) -> Any:
@@ -348,7 +369,7 @@ class DiniSolver(IterativeSolver):
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state before the first iteration."""
         problem, given = self._stated(*args, **kwargs)
-        problem, params = on_reals(problem, self._start(init_params, given))
+        params = self._start(init_params, given)
         known = begun(self._solver(), problem, params, given)
         return self._measured(self._state(jnp.zeros((), jnp.int32), *known), problem, params, given)
 
@@ -356,11 +377,9 @@ class DiniSolver(IterativeSolver):
         """Return point and state after one iteration."""
         problem, given = self._stated(*args, **kwargs)
         params = self._start(params, given)
-        complex_unknown = trees.has_complex(params)
-        problem, params = on_reals(problem, params)
         params, iteration, aux = advanced(self._stepper(), problem, params, self._resumed(state), given)
         new = self._measured(self._state(state.iter_num + 1, iteration, aux), problem, params, given)
-        step = OptStep(trees.from_real(params) if complex_unknown else params, new)
+        step = OptStep(params, new)
         if self.verbose:
             self.log_info(step.state)
         return step

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ... import trees
 from ...loop import allowed
+from ...solve import on_reals
 from ...solvers import Solver, solver
 from ...solvers.shared._by_hand import by_hand
 from ...status import Status
@@ -109,21 +111,22 @@ class Iterated(Solver):
         start = state.steps
         most = jnp.where(start == 0, self.trials + self.lead - 1, self.trials)
 
-        def going(now: tuple[Any, Iteration]) -> Any:
-            point, at = now
+        def going(now: tuple[Any, Iteration, Any]) -> Any:
+            point, at, before = now
             running = (at.status == Status.RUNNING) & ~((at.error <= allowed(self, point, at)) & self.stops)
             taken = at.steps - start
-            early = (start == 0) & (taken < self.lead)
-            return (taken == 0) | (running & (early | _same(point, x)) & (taken < most))
+            return (taken == 0) | (running & (at.steps < self.lead)) | (running & _same(point, before) & (taken < most))
 
-        def one(now: tuple[Any, Iteration]) -> tuple[Any, Iteration]:
+        def one(now: tuple[Any, Iteration, Any]) -> tuple[Any, Iteration, Any]:
             point, method = self.method.step(problem, now[0], now[1].method, *args)
-            return point, _around(method, now[1].steps + 1)
+            at = _around(method, now[1].steps + 1)
+            # a step that only probes is no move
+            return point, at, trees.where(at.steps < self.lead, point, now[2])
 
         if not self.bounded:
-            return jax.lax.while_loop(going, one, (x, state))
+            return jax.lax.while_loop(going, one, (x, state, x))[:2]
         body = lambda now, _: (jax.lax.cond(going(now), one, lambda same: same, now), None)
-        return jax.lax.scan(body, (x, state), None, length=self.trials + self.lead - 1)[0]
+        return jax.lax.scan(body, (x, state, x), None, length=self.trials + self.lead - 1)[0][:2]
 
 
 def _around(method: Any, steps: Any) -> Iteration:
@@ -141,6 +144,7 @@ def _same(point: Tree, other: Tree) -> Any:
 @by_hand
 def begun(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, Any, Any]:
     """Return the first state, the auxiliary output and, of an objective, value and gradient at the start."""
+    problem, x = on_reals(problem, x)
     state = solver.init(problem, x, *args)
     known = problem.value_and_gradient(x, *args) if hasattr(problem, "value_and_gradient") else None
     return state, _aux(problem, x, state, args), known
@@ -149,8 +153,11 @@ def begun(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, A
 @by_hand
 def advanced(solver: Any, problem: Any, x: Tree, state: Iteration, *args: Tree) -> tuple[Any, Iteration, Any]:
     """Return the point and the state after one iteration, and the auxiliary output there."""
+    complex_unknown = trees.has_complex(x)
+    problem, x = on_reals(problem, x)
     x, state = solver.step(problem, x, state, *args)
-    return x, state, _aux(problem, x, state, args)
+    aux = _aux(problem, x, state, args)
+    return trees.from_real(x) if complex_unknown else x, state, aux
 
 
 def _aux(problem: Any, x: Tree, state: Iteration, args: tuple[Tree, ...]) -> Any:

@@ -280,7 +280,7 @@ class NonlinearCG(_Searching):
     Parameters
     ----------
     method
-        ``"polak-ribiere"``, ``"hestenes-stiefel"`` or ``"hager-zhang"``, which ``"fletcher-reeves"`` takes with a warning.
+        ``"polak-ribiere"``, ``"hestenes-stiefel"`` or ``"hager-zhang"``; ``"fletcher-reeves"`` warns and is the last.
 
     Examples
     --------
