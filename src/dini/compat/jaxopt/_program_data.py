@@ -133,7 +133,7 @@ def solved(settings: Settings, problem: QuadraticProgram, primal: Any = None, mu
     x, dual = jax.tree.map(lambda u: u * jnp.where(nowhere, jnp.nan, 1).astype(u.dtype), tuple(found.x))
     if untraced():
         _told(settings, Status(int(np.max(np.asarray(status)))))
-    codes = jnp.full(len(Status), UNSOLVED).at[jnp.asarray(_CODES[0])].set(jnp.asarray(_CODES[1]))
+    codes = jnp.full(len(Status), UNSOLVED, jnp.int32).at[jnp.asarray(_CODES[0])].set(jnp.asarray(_CODES[1]))
     end = End(x, dual, codes[status], found.stats.steps, jnp.zeros((), x.dtype))
     return end._replace(error=_error(problem, end))
 
