@@ -1,3 +1,5 @@
-"""Other people's solvers as solvers of dini's problems, and derivatives at points that somebody hands in."""
+"""Other people's solvers as solvers of dini's problems, each imported when it is used."""
 
-__all__: list[str] = []
+from ._scipy import SciPy
+
+__all__ = ["SciPy"]

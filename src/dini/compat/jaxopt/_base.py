@@ -153,6 +153,10 @@ class IterativeSolver(Solver):
     verbose: Any = False
     unroll: AutoOrBoolean = "auto"
 
+    def __post_init__(self) -> None:
+        if self.jit:
+            self.update = jax.jit(self.update)
+
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state before the first iteration."""
         raise NotImplementedError
@@ -172,12 +176,21 @@ class IterativeSolver(Solver):
         """Return the problem of a call, and the arguments of its function."""
         return Root(bound(self.optimality_fun, "optimality_fun")), (args, kwargs)
 
+    def _posed(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
+        """Return what ``run`` solves."""
+        return self._stated(*args, **kwargs)
+
+    def _measured(self, state: Any, problem: Any, x: Any, given: Given) -> Any:
+        """Return a state with what is to be evaluated at its point."""
+        del problem, x, given
+        return state
+
     def _solver(self) -> Any:
         """Return the solver of dini's."""
         return Updates(self.init_state, self.update, atol=self.tol, max_steps=self.maxiter)
 
     def _state(self, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        """Return the state for users: of the number of iterations, dini's state, auxiliary output, value and gradient."""
+        """Return the state for users; ``known`` are value and gradient."""
         del iter_num, aux, known
         return iteration.state
 
@@ -204,7 +217,7 @@ class IterativeSolver(Solver):
         ``vmap`` it warns; everywhere ``state.status`` tells, one of :class:`dini.Status` (of a user's own solver,
         ``state.error``).
         """
-        problem, given = self._stated(*args, **kwargs)
+        problem, given = self._posed(*args, **kwargs)
         start = self._start(init_params, given)
         if not self.jit:
             return self._run_in_python(start, args, kwargs)
@@ -224,14 +237,18 @@ class IterativeSolver(Solver):
         )
         if untraced() and not ended(solution.status):
             status = Status(int(np.max(np.asarray(solution.status))))
+            why = "Raise maxiter or tol." if status == Status.MAX_STEPS else status.explanation
             warnings.warn(
-                f"jaxopt.{name} ended without meeting its stopping test ({status.name}: {status.explanation} "
-                f"maxiter={self.maxiter}, tol={self.tol}). The last point is returned, and its derivative need not be "
-                "that of a solution: see state.error and state.status.",
+                f"jaxopt.{name} ended without meeting its stopping test: {status.name}, with maxiter={self.maxiter} "
+                f"and tol={self.tol}. {why} The last point is returned, and its derivative need not be that of a "
+                "solution: see state.error and state.status.",
                 SolveWarning,
                 stacklevel=2,
             )
-        state = self._state(solution.stats.steps, solution.state, solution.aux)
+        aux = solution.aux
+        if isinstance(solution.state, Iteration):
+            aux = getattr(solution.state.method, "aux", aux)
+        state = self._measured(self._state(solution.stats.steps, solution.state, aux), problem, solution.x, given)
         return OptStep(solution.x, _ended_with(state, solution))
 
     def _run_in_python(self, params: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OptStep:
@@ -271,7 +288,7 @@ class StochasticSolver(IterativeSolver):
 class DiniSolver(IterativeSolver):
     """Base of JAXopt's own solvers: a problem, a solver of dini's, and the fields of a state.
 
-    A subclass defines :meth:`_problem` and :meth:`_method`, and has a ``state_type`` with the fields of JAXopt's state
+    A subclass defines :meth:`_stated` and :meth:`_method`, and has a ``state_type`` with the fields of JAXopt's state
     (those that it can know), ``status`` and ``solver_state``.
     """
 
@@ -281,9 +298,8 @@ class DiniSolver(IterativeSolver):
     maxls: int = 0
     has_aux: bool = False
 
-    def _problem(self, hyperparams: Any) -> Any:
-        """Return the problem."""
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        """Leave ``update`` as it is: what it calls is compiled."""
 
     def _method(self) -> Method:
         """Return the solver of dini's."""
@@ -292,6 +308,14 @@ class DiniSolver(IterativeSolver):
     def _searches(self) -> bool:
         """Return whether one iteration may take several steps."""
         return self.maxls > 0
+
+    def _lead(self) -> int:
+        """Return how many steps the first iteration takes at least."""
+        return self.lead
+
+    def _resumed(self, state: Any) -> Iteration:
+        """Return dini's state in one of JAXopt's."""
+        return state.solver_state
 
     def _fields(self, method: Any) -> dict[str, Any]:
         """Return what the state of dini's solver tells of the fields of JAXopt's."""
@@ -302,15 +326,18 @@ class DiniSolver(IterativeSolver):
         }
 
     def _solver(self) -> Iterated:
-        trials, lead = (self.maxls, self.lead) if self._searches() else (1, 1)
-        return Iterated(self._method(), self.maxiter, trials, lead, self._unrolled())
+        trials = max(self.maxls, 1) if self._searches() else 1
+        return Iterated(self._method(), self.maxiter, trials, self._lead(), self._unrolled())
 
-    def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
-        return self._problem(None), (args, kwargs)
+    def _stepper(self) -> Iterated:
+        """Return the solver for iterations by hand."""
+        return self._solver()
 
     def _state(self, iter_num: Any, iteration: Iteration, aux: Any = None, known: Any = None) -> Any:
         if iteration is None:  # nothing was unknown
             return None
+        if isinstance(iteration, UpdatesState):
+            return iteration.state
         fields = self._fields(iteration.method)
         if known is not None:
             fields |= dict(zip(("value", "grad"), known, strict=True))
@@ -323,7 +350,7 @@ class DiniSolver(IterativeSolver):
         problem, given = self._stated(*args, **kwargs)
         problem, params = on_reals(problem, self._start(init_params, given))
         known = begun(self._solver(), problem, params, given)
-        return self._state(jnp.zeros((), jnp.int32), *known)
+        return self._measured(self._state(jnp.zeros((), jnp.int32), *known), problem, params, given)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""
@@ -331,15 +358,15 @@ class DiniSolver(IterativeSolver):
         params = self._start(params, given)
         complex_unknown = trees.has_complex(params)
         problem, params = on_reals(problem, params)
-        params, iteration, aux = advanced(self._solver(), problem, params, state.solver_state, given)
-        params = trees.from_real(params) if complex_unknown else params
-        step = OptStep(params, self._state(state.iter_num + 1, iteration, aux))
+        params, iteration, aux = advanced(self._stepper(), problem, params, self._resumed(state), given)
+        new = self._measured(self._state(state.iter_num + 1, iteration, aux), problem, params, given)
+        step = OptStep(trees.from_real(params) if complex_unknown else params, new)
         if self.verbose:
             self.log_info(step.state)
         return step
 
 
-class _UpdatesState(NamedTuple):
+class UpdatesState(NamedTuple):
     """The error and the user's state."""
 
     error: Any
@@ -362,13 +389,13 @@ class Updates(Method):
             if callable(getattr(self, name)):
                 object.__setattr__(self, name, as_function(getattr(self, name), name))
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> _UpdatesState:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> UpdatesState:
         """Return the user's first state."""
         del problem
         positional, keyword = args[0]
         return _with_error(self.start(x, *positional, **keyword), trees.real_dtype(x))
 
-    def step(self, problem: Any, x: Tree, state: _UpdatesState, *args: Tree) -> tuple[Any, _UpdatesState]:
+    def step(self, problem: Any, x: Tree, state: UpdatesState, *args: Tree) -> tuple[Any, UpdatesState]:
         """Call the user's update."""
         del problem
         positional, keyword = args[0]
@@ -377,5 +404,5 @@ class Updates(Method):
         return x, _with_error(new, state.error.dtype)
 
 
-def _with_error(state: Any, dtype: Any) -> _UpdatesState:
-    return _UpdatesState(jnp.asarray(state.error, dtype), jax.tree.map(jnp.asarray, state))
+def _with_error(state: Any, dtype: Any) -> UpdatesState:
+    return UpdatesState(jnp.asarray(state.error, dtype), jax.tree.map(jnp.asarray, state))

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ... import solvers, trees
 from ...problems import Minimize
 from ._base import AutoOrBoolean, DiniSolver
-from ._objective import Given, constraint, objective, penalty, prox_none
+from ._objective import Given, constraint, objective, penalty
+from .prox import prox_none
 
 
 class ProxGradState(NamedTuple):
@@ -36,10 +37,8 @@ class _ProximalMethod(DiniSolver):
     stepsize: Any
     acceleration: bool
 
-    @property
-    def lead(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Number of steps of the first iteration."""
-        return 2 if self.acceleration else 3
+    def _lead(self) -> int:
+        return (2 if self.acceleration else 3) if self._adaptive() else 1
 
     def _adaptive(self) -> bool:
         return not callable(self.stepsize) and bool(self.stepsize <= 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import field
 from functools import reduce
 from typing import Any, NamedTuple
@@ -67,7 +66,11 @@ class Iterated(Solver):
         """The method's."""
         return self.method.name
 
-    solves = property(lambda self: self.method.solves)  # pyright: ignore[reportAssignmentType]
+    @property
+    def solves(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The method's, which an object that is being copied has not got yet."""
+        return self.__dict__["method"].solves if "method" in self.__dict__ else Solver.solves
+
     composite = property(lambda self: self.method.composite)  # pyright: ignore[reportAssignmentType]
     monotone = property(lambda self: self.method.monotone)  # pyright: ignore[reportAssignmentType]
     error_before_step = property(lambda self: self.method.error_before_step)  # pyright: ignore[reportAssignmentType]
@@ -82,7 +85,9 @@ class Iterated(Solver):
 
     def untested(self) -> Any:
         """Return the solver for a fixed number of iterations."""
-        return dataclasses.replace(super().untested(), method=self.method.untested())
+        endless = super().untested()
+        object.__setattr__(endless, "method", self.method.untested())
+        return endless
 
     def last_value(self, problem: Any, state: Iteration) -> Any:
         """Return the method's."""
@@ -102,13 +107,14 @@ class Iterated(Solver):
             x, method = self.method.step(problem, x, state.method, *args)
             return x, _around(method, state.steps + 1)
         start = state.steps
+        most = jnp.where(start == 0, self.trials + self.lead - 1, self.trials)
 
         def going(now: tuple[Any, Iteration]) -> Any:
             point, at = now
             running = (at.status == Status.RUNNING) & ~((at.error <= allowed(self, point, at)) & self.stops)
             taken = at.steps - start
             early = (start == 0) & (taken < self.lead)
-            return (taken == 0) | (running & (early | _same(point, x)) & (taken < self.trials + self.lead))
+            return (taken == 0) | (running & (early | _same(point, x)) & (taken < most))
 
         def one(now: tuple[Any, Iteration]) -> tuple[Any, Iteration]:
             point, method = self.method.step(problem, now[0], now[1].method, *args)
@@ -117,7 +123,7 @@ class Iterated(Solver):
         if not self.bounded:
             return jax.lax.while_loop(going, one, (x, state))
         body = lambda now, _: (jax.lax.cond(going(now), one, lambda same: same, now), None)
-        return jax.lax.scan(body, (x, state), None, length=self.trials + self.lead)[0]
+        return jax.lax.scan(body, (x, state), None, length=self.trials + self.lead - 1)[0]
 
 
 def _around(method: Any, steps: Any) -> Iteration:
@@ -137,14 +143,27 @@ def begun(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, A
     """Return the first state, the auxiliary output and, of an objective, value and gradient at the start."""
     state = solver.init(problem, x, *args)
     known = problem.value_and_gradient(x, *args) if hasattr(problem, "value_and_gradient") else None
-    return state, problem.aux(x, *args), known
+    return state, _aux(problem, x, state, args), known
 
 
 @by_hand
 def advanced(solver: Any, problem: Any, x: Tree, state: Iteration, *args: Tree) -> tuple[Any, Iteration, Any]:
     """Return the point and the state after one iteration, and the auxiliary output there."""
     x, state = solver.step(problem, x, state, *args)
-    return x, state, problem.aux(x, *args)
+    return x, state, _aux(problem, x, state, args)
+
+
+def _aux(problem: Any, x: Tree, state: Iteration, args: tuple[Tree, ...]) -> Any:
+    """Return the auxiliary output, of the step where the method keeps it."""
+    return state.method.aux if hasattr(state.method, "aux") else problem.aux(x, *args)
+
+
+@by_hand
+def residuals_at(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Any, Any]:
+    """Return the residuals of a least-squares problem and the gradient."""
+    del solver
+    x = jax.lax.stop_gradient(x)
+    return problem.residuals(x, *args), problem.gradient(x, *args)
 
 
 def ended(status: Any) -> bool:

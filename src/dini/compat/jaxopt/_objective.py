@@ -12,6 +12,7 @@ from ...functions import as_function, close, function_name
 from ...penalties import Custom as CustomPenalty
 from ...sets import Custom as CustomSet
 from ...trees import Tree
+from .prox import prox_none
 
 #: positional and keyword arguments of a call
 Given = tuple[tuple[Any, ...], dict[str, Any]]
@@ -38,8 +39,8 @@ class Bound:
 class Evaluated:
     """An objective whose gradient the user gives: ``both`` returns ``(value, gradient)``.
 
-    With ``has_aux`` the value is a pair ``(value, aux)``. ``alone`` returns what stands in the place of the value, where
-    that is to be had without the gradient.
+    With ``has_aux`` the value is a pair ``(value, aux)``. ``alone`` returns what stands in the place of the value,
+    where that is to be had without the gradient.
     """
 
     both: Any
@@ -100,12 +101,6 @@ class Projection:
     def __call__(self, x: Tree) -> Any:
         """Return the projection."""
         return self.fun(x, self.hyperparams)
-
-
-def prox_none(x: Tree, hyperparams: Any = None, scale: float = 1.0) -> Any:
-    """Return ``x``: the proximal operator of zero."""
-    del hyperparams, scale
-    return x
 
 
 def penalty(prox: Any, hyperparams: Any) -> Any:

@@ -1,0 +1,284 @@
+"""SciPy's solvers."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import trees
+from ..checks.records import record
+from ..checks.settings import require_choice, require_count
+from ..problems import FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
+from ..problems._recovered import recovered
+from ..solvers.shared._box import bounds_of, has_bounds
+from ..status import Status
+from ..trees import Tree
+from ..trees.products import vdot
+from . import _scipy_routines as routines
+from ._adapter import Adapter, flattened, frozen_options, package, raveled
+from ._conversation import Found, converse
+from ._linear_programs import linear_program
+
+#: for each kind of problem its methods, by SciPy's names in lower case
+MINIMIZE = (
+    *("nelder-mead", "powell", "cg", "bfgs", "newton-cg", "l-bfgs-b", "tnc", "cobyla", "cobyqa", "slsqp"),
+    *("trust-constr", "dogleg", "trust-ncg", "trust-exact", "trust-krylov"),
+)
+SCALAR = ("brent", "bounded", "golden")
+ROOT = (
+    *("hybr", "lm", "broyden1", "broyden2", "anderson", "linearmixing", "diagbroyden", "excitingmixing", "krylov"),
+    "df-sane",
+)
+LEAST_SQUARES = ("trf", "dogbox", "lm")
+LINEAR = ("highs", "highs-ds", "highs-ipm")
+#: of the methods that minimize: those that take bounds, constraints, no gradients, products with the Hessian, or it
+_BOUNDED = ("nelder-mead", "powell", "l-bfgs-b", "tnc", "cobyla", "cobyqa", "slsqp", "trust-constr")
+_CONSTRAINED = ("cobyla", "cobyqa", "slsqp", "trust-constr")
+_VALUES = ("nelder-mead", "powell", "cobyla", "cobyqa")
+_PRODUCTS = ("newton-cg", "trust-ncg", "trust-krylov")
+_MATRICES = ("dogleg", "trust-exact", "trust-constr")
+
+
+@record
+class SciPy(Adapter):
+    r"""SciPy's solvers, for problems of dini's.
+
+    The function is SciPy's to call, but computed by JAX in the compiled program: the solve works under ``jit``,
+    ``vmap`` (lane by lane, each with a state of its own) and on accelerators, and is differentiated as every other.
+    Gradients, Jacobians, Hessians and products with Hessians are JAX's, and given to each method that takes them.
+
+    ======================================================= ========================================================
+    problem                                                 methods
+    ======================================================= ========================================================
+    :class:`dini.Minimize`                                  ``"bfgs"``, ``"cg"``, ``"newton-cg"``, ``"dogleg"``,
+                                                            ``"trust-ncg"``, ``"trust-exact"``, ``"trust-krylov"``;
+                                                            with bounds as well ``"l-bfgs-b"``, ``"tnc"``,
+                                                            ``"slsqp"``, ``"trust-constr"``; without gradients
+                                                            ``"nelder-mead"``, ``"powell"``, ``"cobyla"``,
+                                                            ``"cobyqa"``
+    the same, of one unknown                                ``"brent"``, ``"golden"``; ``"bounded"`` in an interval
+    :class:`dini.NonlinearProgram`                          ``"slsqp"``, ``"trust-constr"``, ``"cobyqa"``,
+                                                            ``"cobyla"``
+    :class:`dini.LeastSquares`                              ``"trf"``, ``"dogbox"`` (with bounds and losses),
+                                                            ``"lm"``
+    :class:`dini.Root`, :class:`dini.FixedPoint`            ``"hybr"``, ``"lm"``, ``"broyden1"``, ``"broyden2"``,
+                                                            ``"anderson"``, ``"krylov"``, ``"df-sane"``, ...
+    :class:`dini.QuadraticProgram` without ``Q``            ``"highs"``, ``"highs-ds"``, ``"highs-ipm"``
+    ======================================================= ========================================================
+
+    What SciPy returns must satisfy the problem's own condition, whatever SciPy says of it; multipliers of nonlinear
+    programs are found by least squares at its point.
+
+    Parameters
+    ----------
+    method
+        By SciPy's name; upper and lower case are the same.
+    options
+        SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. By default dini asks for as
+        much as can be had: tolerances are relative to the problem's own scales, as far as SciPy lets them be.
+    rtol
+        How well the problem's condition must hold at the point that comes back, see :class:`dini.solvers.Function`.
+        Default: the fourth root of the unit roundoff.
+    atol, tol
+        See :class:`dini.Solver`.
+    max_steps
+        Limit on the number of evaluations.
+
+    Raises
+    ------
+    ImportError
+        Where SciPy is not installed.
+    TypeError, ValueError
+        For a method that SciPy has not, or a problem that the method cannot solve.
+
+    References
+    ----------
+    Virtanen et al., "SciPy 1.0: fundamental algorithms for scientific computing in Python", Nature Methods 2020.
+
+    Examples
+    --------
+    >>> import dini, jax, jax.numpy as jnp
+    >>> solver = dini.adapters.SciPy("bfgs")
+    >>> loss = lambda x, a: jnp.sum(jnp.cosh(x) - a * x)
+    >>> print(jax.jit(jax.jacobian(lambda a: dini.minimize(loss, jnp.zeros(2), a, solver=solver).x))(jnp.array([0.0, 1.0])))
+    [[1.         0.        ]
+     [0.         0.70710677]]
+    """
+
+    method: str = field(metadata={"static": True})
+    options: Any = field(default=None, metadata={"static": True})
+    max_steps: int = field(default=10_000, metadata={"static": True}, kw_only=True)
+
+    solves = (Minimize, LeastSquares, Root, FixedPoint, NonlinearProgram, QuadraticProgram)
+
+    def __post_init__(self, tol: Any = None) -> None:
+        self._check_settings(tol)
+        require_count("SciPy's max_steps", self.max_steps)
+        if not isinstance(self.method, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"SciPy's method must be a name: given {self.method!r}.")
+        object.__setattr__(self, "method", self.method.lower())
+        known = dict.fromkeys((*MINIMIZE, *SCALAR, *ROOT, *LEAST_SQUARES, *LINEAR))
+        require_choice("SciPy's method", self.method, tuple(known))
+        object.__setattr__(self, "options", frozen_options("SciPy", self.options))
+        package("SciPy", "scipy")
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return f"SciPy({self.method!r})"
+
+    def check(self, problem: Any, x: Tree) -> None:
+        """Raise unless the method solves the problem."""
+        super().check(problem, x)
+        able = self._able(problem, x)
+        if self.method not in able:
+            raise TypeError(f"{self.name} does not solve {problem.name}: the methods that do are {', '.join(able)}.")
+        penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
+        if penalty is not None:
+            raise TypeError(f"{self.name} takes no penalty: given {penalty.name}. Use ProximalGradient.")
+        if constraint is not None and not has_bounds(constraint):
+            raise TypeError(
+                f"{self.name} takes bounds as constraint (dini.sets.Box and its like): given {constraint.name}. State "
+                "others by equality= and inequality=, or use ProjectedGradient."
+            )
+
+    def _able(self, problem: Any, x: Tree) -> tuple[str, ...]:
+        """Return the methods for a problem."""
+        bounded = getattr(problem, "constraint", None) is not None
+        if isinstance(problem, Minimize):
+            scalar = (("bounded",) if bounded else ("brent", "golden")) if trees.size(x) == 1 else ()
+            return (*(_BOUNDED if bounded else MINIMIZE), *scalar)
+        if isinstance(problem, NonlinearProgram):
+            constrained = problem.equality is not None or problem.inequality is not None
+            return _CONSTRAINED if constrained else _BOUNDED if problem.bounded else MINIMIZE
+        if isinstance(problem, LeastSquares):
+            return ("trf", "dogbox") if bounded or problem.loss is not None else LEAST_SQUARES
+        if isinstance(problem, QuadraticProgram):
+            if problem.Q is not None and self.method in LINEAR:
+                raise TypeError(
+                    f"{self.name} solves linear programs: given one with Q. Use dini.adapters.QPSolvers or InteriorPoint."
+                )
+            return LINEAR
+        return ROOT
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
+        return self.method, self.options, self.max_steps
+
+    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+        """Solve by SciPy."""
+        if isinstance(problem, QuadraticProgram):
+            return linear_program(problem, x, self.method, self.options, self.max_steps)
+        if isinstance(problem, NonlinearProgram):
+            return self._program(problem, x, args)
+        if isinstance(problem, LeastSquares):
+            return self._least_squares(problem, x, args)
+        if isinstance(problem, Minimize):
+            return self._minimum(problem, x, args)
+        flat, unravel = flattened(x)
+        residual = lambda v: raveled(problem.residual(unravel(v), *args), flat.dtype)
+        kinds = (residual, lambda v: jnp.ravel(jax.jacfwd(residual)(v)))
+        routine = routines.Root(*self._settings, _accuracy(flat))
+        found = converse(routine, kinds, flat.size, self.max_steps, flat)
+        return unravel(found.vector), found
+
+    def _minimum(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+        flat, unravel = flattened(x)
+        value = lambda v: problem.value(unravel(v), *args).astype(flat.dtype)
+        lower, upper = (flattened(bound)[0].astype(flat.dtype) for bound in bounds_of(problem.constraint, x))
+        if self.method in SCALAR:
+            scalar = routines.MinimizeScalar(*self._settings, _accuracy(flat))
+            found = converse(scalar, (lambda v: value(v)[None],), 1, self.max_steps, flat, lower, upper)
+            return unravel(found.vector), found
+        gradient = lambda v: raveled(problem.gradient(unravel(v), *args), flat.dtype)
+
+        def first(v: jax.Array) -> jax.Array:
+            if self.method in _VALUES:
+                return value(v)[None]
+            both = problem.value_and_gradient(unravel(v), *args)
+            return jnp.concatenate([both[0].astype(flat.dtype)[None], raveled(both[1], flat.dtype)])
+
+        kinds, width, second = [first], flat.size, None
+        if self.method in _PRODUCTS:
+            n, second, width = flat.size, "product", 2 * flat.size
+            kinds.append(lambda v: jax.jvp(gradient, (v[:n],), (v[n:],))[1])
+        elif self.method in _MATRICES:
+            second = "matrix"
+            kinds.append(lambda v: jnp.ravel(jax.jacfwd(gradient)(v)))
+        bounded = problem.constraint is not None
+        order = self.method not in _VALUES
+        routine = routines.Minimize(*self._settings, _accuracy(flat), order, second, bounded, 0, 0)
+        slope = _slope(gradient, flat)
+        found = converse(routine, kinds, width, self.max_steps, flat, lower, upper, slope)
+        return unravel(found.vector[: flat.size]), found
+
+    def _least_squares(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+        flat, unravel = flattened(x)
+        residuals = lambda v: raveled(problem.residuals(unravel(v), *args), flat.dtype)
+        lower, upper = (flattened(bound)[0].astype(flat.dtype) for bound in bounds_of(problem.constraint, x))
+        loss = problem.loss
+
+        def first(v: jax.Array) -> jax.Array:
+            found = residuals(v)
+            if loss is None:
+                return found
+            squares, ones = jnp.square(found), jnp.ones_like(found)
+            slopes = lambda s: jax.jvp(loss, (s,), (ones,))
+            (rho, slope), (_, curved) = jax.jvp(slopes, (squares,), (ones,))
+            return jnp.concatenate([found, rho, slope, curved])
+
+        rows = jax.eval_shape(residuals, flat).size
+        jacobian = jax.jacfwd(residuals) if flat.size <= rows else jax.jacrev(residuals)
+        kinds = (first, lambda v: jnp.ravel(jacobian(v)))
+        slope = _slope(lambda v: raveled(problem.gradient(unravel(v), *args), flat.dtype), flat)
+        routine = routines.LeastSquares(*self._settings, _accuracy(flat), rows, loss is not None)
+        found = converse(routine, kinds, flat.size, self.max_steps, flat, lower, upper, slope)
+        return unravel(found.vector), found
+
+    def _program(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+        flat, unravel = flattened(x.primal)
+        n, dtype = flat.size, flat.dtype
+        lower, upper = (flattened(bound)[0].astype(dtype) for bound in problem.bounds(x.primal))
+        value = lambda v: problem.value(x._replace(primal=unravel(v)), *args).astype(dtype)
+        parts = lambda v: tuple(raveled(part, dtype) for part in problem.constraints(unravel(v), *args))
+        counts = tuple(part.size for part in jax.eval_shape(parts, flat))
+
+        def first(v: jax.Array) -> jax.Array:
+            pieces = [value(v), *parts(v)]
+            if self.method not in _VALUES:
+                pieces.append(jax.grad(value)(v))
+                pieces += [jnp.ravel(j) for j in jax.jacrev(parts)(v)]
+            return jnp.concatenate([jnp.ravel(piece) for piece in pieces])
+
+        def second(v: jax.Array) -> jax.Array:
+            weight, multipliers = v[n], v[n + 1 :]
+            lagrangian = lambda u: weight * value(u) + vdot(multipliers, jnp.concatenate(parts(u)))
+            return jnp.ravel(jax.hessian(lagrangian)(v[:n]))
+
+        kinds, width, kind = [first], n, None
+        if self.method == "trust-constr":
+            kinds, width, kind = [first, second], n + 1 + sum(counts), "lagrangian"
+        elif self.method in _PRODUCTS:
+            gradient = jax.grad(value)
+            kinds, width, kind = [first, lambda v: jax.jvp(gradient, (v[:n],), (v[n:],))[1]], 2 * n, "product"
+        elif self.method in _MATRICES:
+            kinds, kind = [first, lambda v: jnp.ravel(jax.hessian(value)(v))], "matrix"
+        order = self.method not in _VALUES
+        routine = routines.Minimize(*self._settings, _accuracy(flat), order, kind, problem.bounded, *counts)
+        slope = _slope(jax.grad(value), flat)
+        found = converse(routine, kinds, width, self.max_steps, flat, lower, upper, slope)
+        return recovered(problem, unravel(found.vector[:n]), *args), found
+
+
+def _accuracy(x: jax.Array) -> float:
+    """Return the relative accuracy that is asked of SciPy."""
+    return float(jnp.finfo(x.dtype).eps) ** 0.625
+
+
+def _slope(gradient: Any, x: jax.Array) -> jax.Array:
+    """Return the size of a gradient that is not small: at the start, or by its change along it."""
+    first, change = jax.jvp(gradient, (x,), (x,))
+    return trees.max_abs((first, change))
