@@ -14,7 +14,6 @@ M = RNG.normal(size=(4, 4))
 Q, c = M @ M.T + np.eye(4), RNG.normal(size=4)
 A, b, G, h = RNG.normal(size=(1, 4)), np.array([0.3]), RNG.normal(size=(3, 4)), np.array([0.1, 0.2, 0.3])
 DATA = {"params_obj": (Q, c), "params_eq": (A, b), "params_ineq": (G, h)}
-ARRAYS = jax.tree.map(jnp.asarray, DATA)
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +46,21 @@ VARIANTS = {
 def test_programs(name, truth):
     """Solution, multipliers and the derivative in all data, of each way to say what the program is."""
     solver = VARIANTS[name]()
-    init = solver.init_params(jnp.zeros(4), **ARRAYS) if name == "function" else None
+    init = solver.init_params(jnp.zeros(4), **DATA) if name == "function" else None
 
     def value(data):
         solution = solver.run(init, **data).params
         return jnp.sum(jnp.sin(solution.primal)) + jnp.sum(solution.dual_eq) ** 2, solution
 
-    (_, solution), slopes = jax.jit(jax.value_and_grad(value, has_aux=True))(ARRAYS)
+    (_, solution), slopes = jax.jit(jax.value_and_grad(value, has_aux=True))(DATA)
     for ours, theirs in zip(solution, truth, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     if name != "arrays":
         return
-    assert solver.l2_optimality_error(solution, **ARRAYS) < 1e-12
+    assert solver.l2_optimality_error(solution, **DATA) < 1e-12
     # differences in a direction of all data at once
     move = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape), DATA)
-    far = lambda t: value(jax.tree.map(lambda leaf, d: leaf + t * d, ARRAYS, move))[0]
+    far = lambda t: value(jax.tree.map(lambda leaf, d: leaf + t * d, DATA, move))[0]
     expected = (jax.jit(far)(1e-5) - jax.jit(far)(-1e-5)) / 2e-5
     along = sum(np.vdot(u, v) for u, v in zip(jax.tree.leaves(slopes), jax.tree.leaves(move), strict=True))
     np.testing.assert_allclose(along, expected, rtol=1e-6)
@@ -71,8 +70,8 @@ def test_the_ways_have_one_derivative():
     slopes = []
     for name, make in VARIANTS.items():
         solver = make()
-        init = solver.init_params(jnp.zeros(4), **ARRAYS) if name == "function" else None
-        slopes.append(jax.grad(lambda data, s=solver, i=init: s.run(i, **data).params.primal[0])(ARRAYS))
+        init = solver.init_params(jnp.zeros(4), **DATA) if name == "function" else None
+        slopes.append(jax.grad(lambda data, s=solver, i=init: s.run(i, **data).params.primal[0])(DATA))
     for other in slopes[1:]:
         for u, v in zip(jax.tree.leaves(other), jax.tree.leaves(slopes[0]), strict=True):
             np.testing.assert_allclose(u, v, atol=1e-12)
@@ -100,7 +99,7 @@ def test_the_box_form(truth):
         lambda t: solver.run(None, *boxed[:2], tuple(bound.at[0].add(t) for bound in boxed[2])).params.primal[0]
     )
     in_b = jax.jacobian(
-        lambda b: jaxopt.OSQP().run(None, ARRAYS["params_obj"], (A, b), ARRAYS["params_ineq"]).params.primal
+        lambda b: jaxopt.OSQP().run(None, DATA["params_obj"], (A, b), DATA["params_ineq"]).params.primal
     )
     np.testing.assert_allclose(moved(0.0), in_b(jnp.asarray(b))[:, 0], atol=1e-10)
 
@@ -146,7 +145,7 @@ def test_equations_alone(kind):
     settings = {"products": {"matvec_Q": product, "matvec_A": product}, "function": {"fun": quadratic}}.get(kind, {})
     solver = jaxopt.EqualityConstrainedQP(**settings)
     init = jaxopt.base.KKTSolution(jnp.zeros(4), jnp.zeros(2)) if kind == "function" else None
-    step = solver.run(init, params_obj=ARRAYS["params_obj"], params_eq=(jnp.asarray(twice), jnp.asarray(right)))
+    step = solver.run(init, params_obj=DATA["params_obj"], params_eq=(jnp.asarray(twice), jnp.asarray(right)))
     assert step.state is None
     np.testing.assert_allclose(step.params.primal, x, atol=1e-10)
     np.testing.assert_allclose(twice.T @ step.params.dual_eq, -(Q @ x + c), atol=1e-9)
@@ -157,7 +156,7 @@ def test_boxes_by_coordinate_descent():
     x = cp.Variable(4)
     cp.Problem(cp.Minimize(0.5 * cp.quad_form(x, Q) + c @ x), [x >= low, x <= high]).solve(solver=cp.CLARABEL)
     solver = jaxopt.BoxCDQP(tol=1e-10)
-    step = solver.run(jnp.zeros(4), params_obj=ARRAYS["params_obj"], params_ineq=(low, high))
+    step = solver.run(jnp.zeros(4), params_obj=DATA["params_obj"], params_ineq=(low, high))
     np.testing.assert_allclose(step.params, x.value, atol=1e-6)
     assert solver.l2_optimality_error(step.params, (Q, c), (low, high)) < 1e-9
     # elements at a bound move with it, the others with the rest of the gradient
@@ -168,8 +167,8 @@ def test_boxes_by_coordinate_descent():
     np.testing.assert_allclose(J, expected, atol=1e-9)
 
 
-IMPOSSIBLE = {"params_obj": (jnp.eye(2), jnp.zeros(2)), "params_eq": (jnp.ones((2, 2)), jnp.array([0.0, 1.0]))}
-ENDLESS = {"params_obj": (jnp.zeros((1, 1)), jnp.ones(1)), "params_ineq": (jnp.ones((1, 1)), jnp.ones(1))}
+IMPOSSIBLE = {"params_obj": (np.eye(2), np.zeros(2)), "params_eq": (np.ones((2, 2)), np.array([0.0, 1.0]))}
+ENDLESS = {"params_obj": (np.zeros((1, 1)), np.ones(1)), "params_ineq": (np.ones((1, 1)), np.ones(1))}
 
 
 @pytest.mark.parametrize(("data", "status"), [(IMPOSSIBLE, 3), (ENDLESS, 2)], ids=["infeasible", "unbounded"])
