@@ -243,7 +243,7 @@ class BoxOSQP(IterativeSolver):
         start = problem.start(*self._started(init_params, program))
         inner = self._method().init(problem, start)
         step = start.primal, start.dual.equality, jnp.zeros((), jnp.int32)
-        error, status = jnp.full((), jnp.inf, problem.c.dtype), jnp.full((), UNSOLVED)
+        error, status = jnp.full((), jnp.inf, problem.c.dtype), jnp.full((), UNSOLVED, jnp.int32)
         return self._stated_as(step, program, error, status, jnp.asarray(self.rho_start, problem.c.dtype), inner)
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -260,7 +260,7 @@ class BoxOSQP(IterativeSolver):
         status = jnp.where(inner.status == Status.DUAL_INFEASIBLE, DUAL_INFEASIBLE, UNSOLVED)
         status = jnp.where(inner.status == Status.PRIMAL_INFEASIBLE, PRIMAL_INFEASIBLE, status)
         status = jnp.where((status == UNSOLVED) & (error <= self.tol), SOLVED, status)
-        new = new._replace(error=error, status=status)
+        new = new._replace(error=error, status=status.astype(jnp.int32))
         if self.verbose:
             self.log_info(new)
         return OptStep(self._solution(at.primal, at.dual.equality, program), new)

@@ -133,14 +133,16 @@ def solved(settings: Settings, problem: QuadraticProgram, primal: Any = None, mu
     x, dual = jax.tree.map(lambda u: u * jnp.where(nowhere, jnp.nan, 1).astype(u.dtype), tuple(found.x))
     if untraced():
         _told(settings, Status(int(np.max(np.asarray(status)))))
-    codes = jnp.full(len(Status), UNSOLVED).at[jnp.asarray(_CODES[0])].set(jnp.asarray(_CODES[1]))
-    end = End(x, dual, codes[status], found.stats.steps, jnp.zeros((), x.dtype))
+    end = End(x, dual, jnp.asarray(_CODES)[status], found.stats.steps, jnp.zeros((), x.dtype))
     return end._replace(error=_error(problem, end))
 
 
-_CODES = (
-    (Status.CONVERGED, Status.DUAL_INFEASIBLE, Status.PRIMAL_INFEASIBLE),
-    (SOLVED, DUAL_INFEASIBLE, PRIMAL_INFEASIBLE),
+#: JAXopt's number of each status
+_CODES = np.full(len(Status), UNSOLVED, np.int32)
+_CODES[[Status.CONVERGED, Status.DUAL_INFEASIBLE, Status.PRIMAL_INFEASIBLE]] = (
+    SOLVED,
+    DUAL_INFEASIBLE,
+    PRIMAL_INFEASIBLE,
 )
 
 

@@ -177,7 +177,8 @@ def ridge_regression(params: jax.Array, l2reg: Any, data: tuple[Any, Any]) -> ja
 def multiclass_logreg_with_intercept(params: tuple[Any, Any], data: tuple[Any, Any]) -> jax.Array:
     """Return the mean multiclass logistic loss of ``X W + b`` for classes ``y``, with ``params = (W, b)``."""
     W, b = params
-    return multiclass_logreg.subfun(dot(jnp.asarray(data[0]), jnp.asarray(W)) + b, data)
+    predictions = dot(jnp.asarray(data[0]), jnp.asarray(W))
+    return multiclass_logreg.subfun(predictions + jnp.broadcast_to(b, predictions.shape), data)
 
 
 def l2_multiclass_logreg(W: jax.Array, l2reg: Any, data: tuple[Any, Any]) -> jax.Array:
