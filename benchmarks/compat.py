@@ -350,7 +350,8 @@ def main():
     text = (
         "Solution and Jacobian by reverse mode in one call, both libraries by the same lines, with tight tolerances.\n"
         "All differences are relative; the truth is a closed form (of the Lasso and of non-negative least squares\n"
-        "that on the support). Times are medians of interleaved rounds in the compiled program (SciPy's of plain calls).\n\n"
+        "that on the support). Times are medians of interleaved rounds in the compiled program (SciPy's of plain\n"
+        "calls).\n\n"
         + table(header, rows)
     )
     if not given.only:
