@@ -99,7 +99,7 @@ def _multipliers(at: _Local) -> tuple[jax.Array, jax.Array, jax.Array]:
     def solved(active: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the multipliers of unit rows, and those of the bounds."""
         free = ~(high | low)
-        matrix = jnp.where(active[:, None] & free, rows, 0)
+        matrix = jnp.where(active[:, None] & free[None], rows, 0)
         found = jnp.linalg.lstsq(matrix.T, jnp.where(free, -at.gradient, 0))[0] if rows.shape[0] else norms
         found = jnp.where(active, found, 0).astype(dtype)
         return found, jnp.where(free, 0, -at.gradient - dot(rows.T, found))
