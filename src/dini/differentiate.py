@@ -163,4 +163,3 @@ def _paired(problem: Any, x: Any, args: tuple[Tree, ...], multipliers: Any) -> P
         return recovered(problem, x, *args)
     multipliers = Multipliers(*multipliers) if isinstance(multipliers, tuple) else multipliers
     return PrimalDual(x, jax.tree.map(jnp.asarray, multipliers))
-

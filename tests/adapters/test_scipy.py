@@ -11,7 +11,17 @@ from dini.testing import battery
 
 A = jnp.array([[0.3, 1.0], [2.0, -1.0], [5.0, 0.1]])
 #: methods whose points are as good as the gradient is; the others see values only
-WITH_GRADIENTS = ["bfgs", "l-bfgs-b", "newton-cg", "tnc", "slsqp", "trust-constr", "dogleg", "trust-ncg", "trust-krylov"]
+WITH_GRADIENTS = [
+    "bfgs",
+    "l-bfgs-b",
+    "newton-cg",
+    "tnc",
+    "slsqp",
+    "trust-constr",
+    "dogleg",
+    "trust-ncg",
+    "trust-krylov",
+]
 WITH_GRADIENTS += ["trust-exact", "cg"]
 VALUES_ONLY = ["nelder-mead", "powell", "cobyla", "cobyqa"]
 
@@ -44,7 +54,13 @@ def test_minima_with_bounds(method):
 
     def nearest(t):
         box = dini.sets.Box(0.0, t[1])
-        return dini.minimize(lambda x, y: jnp.sum((x - y) ** 2), jnp.full(2, 0.5), t[:1] * jnp.array([1.0, 0.2]), constraint=box, solver=SciPy(method)).x
+        return dini.minimize(
+            lambda x, y: jnp.sum((x - y) ** 2),
+            jnp.full(2, 0.5),
+            t[:1] * jnp.array([1.0, 0.2]),
+            constraint=box,
+            solver=SciPy(method),
+        ).x
 
     got = jax.jit(jax.jacobian(nearest))(jnp.array([3.0, 1.0]))
     near(got, jnp.array([[0.0, 1.0], [0.2, 0.0]]), 1e-6)
@@ -61,7 +77,9 @@ def test_nonlinear_programs(method):
         found = dini.minimize(lambda x, a: jnp.sum((x - a) ** 2), jnp.full(2, 0.7), a, **constraints, solver=solver)
         return found.x, found.multipliers
 
-    values = lambda solver: jax.jit(jax.vmap(lambda a: (solve(a, solver), jax.jacrev(lambda a: solve(a, solver)[0])(a))))
+    values = lambda solver: jax.jit(
+        jax.vmap(lambda a: (solve(a, solver), jax.jacrev(lambda a: solve(a, solver)[0])(a)))
+    )
     ((x, dual), J), ((x0, dual0), J0) = values(SciPy(method))(a), values(dini.NonlinearInteriorPoint())(a)
     near(x, x0, 1e-8)
     near(J, J0, 1e-8)
@@ -204,9 +222,9 @@ def test_the_same_solve_twice_in_a_program():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="method must be one of 'nelder-mead'.*given 'levenberg'"):
+    with pytest.raises(ValueError, match=r"method must be one of 'nelder-mead'.*given 'levenberg'"):
         SciPy("levenberg")
-    with pytest.raises(TypeError, match="options must be a dictionary.*gtol"):
+    with pytest.raises(TypeError, match=r"options must be a dictionary.*gtol"):
         SciPy("bfgs", {"gtol": jnp.ones(2)})
     with pytest.raises(TypeError, match=r"SciPy\('bfgs'\) does not solve Root.*hybr"):
         dini.root(lambda x: x, 1.0, solver=SciPy("bfgs"))
@@ -227,7 +245,8 @@ BATTERY = [
 #: on a narrow road: what the road is made of is tested with dini's own solvers
 DEFAULT = ("SciPy('bfgs')-tree-Implicit-derivatives", "SciPy('trf')-bounded_residuals-Implicit-float32")
 CELLS = [
-    pytest.param(check, id=check.name, marks=[] if check.name in DEFAULT else [pytest.mark.thorough]) for check in BATTERY
+    pytest.param(check, id=check.name, marks=[] if check.name in DEFAULT else [pytest.mark.thorough])
+    for check in BATTERY
 ]
 
 

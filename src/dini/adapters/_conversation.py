@@ -94,9 +94,7 @@ Routine = Callable[..., tuple[Any, int]]
 class _Session:
     """One solve on the host: its thread, and all of its questions, so that each is a function of its number alone."""
 
-    def __init__(
-        self, routine: Routine, sizes: tuple[int, ...], limit: int, given: tuple[Any, ...], reply: np.ndarray
-    ):
+    def __init__(self, routine: Routine, sizes: tuple[int, ...], limit: int, given: tuple[Any, ...], reply: np.ndarray):
         self._replies: SimpleQueue[Any] = SimpleQueue()
         self._arrived: SimpleQueue[Any] = SimpleQueue()
         self._lock = threading.Lock()

@@ -91,7 +91,9 @@ class MPAX(Adapter):
         """Raise unless the program has rows."""
         super().check(problem, x)
         if problem.A is None and problem.G is None:
-            raise TypeError("MPAX takes programs with equalities or inequalities: given one without. Use InteriorPoint.")
+            raise TypeError(
+                "MPAX takes programs with equalities or inequalities: given one without. Use InteriorPoint."
+            )
 
     def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve the program."""
@@ -119,7 +121,9 @@ class MPAX(Adapter):
         ended = (mpax.r2HPDHG if self.method == "r2hpdhg" else mpax.raPDHG)(**settings).optimize(program)
         primal, dual = ended.primal_solution.astype(dtype), ended.dual_solution.astype(dtype)
         y, z = -dual[: b.size], jnp.maximum(dual[b.size :], 0)
-        point = PrimalDual(primal, Multipliers(None if problem.A is None else y, None if problem.G is None else z, x.dual.bounds))
+        point = PrimalDual(
+            primal, Multipliers(None if problem.A is None else y, None if problem.G is None else z, x.dual.bounds)
+        )
         if x.dual.bounds is not None:
             # what the bounds hold is what is left of the gradient
             left = problem.gradient(primal)

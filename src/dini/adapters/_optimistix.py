@@ -35,7 +35,7 @@ _ARRAY = "an array stands here"
 
 @record
 class Optimistix(Adapter):
-    r"""A solver object of Optimistix for dini's problems: a minimiser, least-squares solver, root or fixed-point finder.
+    r"""A solver object of Optimistix: a minimiser, a solver of least squares, a root or fixed-point finder.
 
     What Optimistix offers for a kind of problem is offered here: least squares by minimisers, equations by solvers of
     least squares and minimisers, fixed points by all. Constraints, penalties and robust losses are none of its (a

@@ -33,7 +33,7 @@ _NONE = 1e20
 
 @record
 class Pounce(Adapter):
-    r"""An interior point method with a filter on the host, for :class:`dini.NonlinearProgram` and :class:`dini.Minimize`.
+    r"""An interior point method with a filter, for :class:`dini.NonlinearProgram` and :class:`dini.Minimize`.
 
     By POUNCE, a port of Ipopt to Rust, or by Ipopt itself through cyipopt, which has the same interface. Gradients,
     Jacobians and the Hessian of the Lagrangian are computed in the compiled program, as for
@@ -170,7 +170,9 @@ class _Run(NamedTuple):
             cl=below,
             cu=np.zeros(sum(counts)),
         )
-        settings = {"print_level": 0, "sb": "yes", "tol": float(accuracy), "max_iter": self.limit} | dict(self.options)
+        settings: dict[str, Any] = {"print_level": 0, "sb": "yes", "tol": float(accuracy), "max_iter": self.limit}
+        # a point a little outside of its bounds is none that the condition takes for one at them
+        settings |= {"bound_relax_factor": 0.0} | dict(self.options)
         for name, setting in settings.items():
             program.add_option(name, setting)
         point, told = program.solve(np.clip(x0, lower, upper))

@@ -49,9 +49,7 @@ class Known:
         if self._point is None or not np.array_equal(point, self._point):
             reply = self._ask(FIRST, point)
             ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
-            self._parts = [
-                part.reshape(shape) for part, shape in zip(np.split(reply, ends), self._shapes, strict=True)
-            ]
+            self._parts = [part.reshape(shape) for part, shape in zip(np.split(reply, ends), self._shapes, strict=True)]
             self._point = point.copy()
         return self._parts
 
@@ -248,4 +246,3 @@ class LeastSquares(NamedTuple):
         options |= dict(self.options)
         found = _optimize().least_squares(residuals, x0, jac=jacobian, method=self.method, **options)
         return found.x, _end(found)
-

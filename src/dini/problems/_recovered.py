@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,8 @@ class _Trial(NamedTuple):
 def recovered(problem: NonlinearProgram | QuadraticProgram, x: Tree, *args: Tree) -> PrimalDual:
     r"""Return a point with the multipliers that leave least of the Lagrangian's gradient.
 
-    .. math:: \min_{\nu,\, \lambda \ge 0,\, w} \|\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda + w\|
+    .. math:: \min_{\nu,\, \lambda \ge 0,\, w}
+        \|\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda + w\|
 
     over the inequalities and bounds that are met to the cube root of the rounding unit, by least squares of smallest
     norm; of those that would pull, the strongest is left out, one after the other. Constant of differentiation.
