@@ -16,7 +16,7 @@ def loss(x, a):
     return jnp.sum(jnp.cosh(x) - a * x)
 
 
-A = jnp.array([0.3, 2.0])
+A = np.array([0.3, 2.0])
 
 
 def test_a_minimum():
@@ -72,7 +72,7 @@ def test_units(unit):
     assert dini.differentiate(problem, (unit * jnp.arcsinh(A)).astype(jnp.float32), A.astype(jnp.float32)).success
 
 
-PROGRAM = {"A": jnp.ones((1, 3)), "b": jnp.ones(1), "lower": 0.0, "upper": 0.6}
+PROGRAM = {"A": np.ones((1, 3)), "b": np.ones(1), "lower": 0.0, "upper": 0.6}
 
 
 def test_a_quadratic_program_whose_multipliers_are_not_known():

@@ -12,7 +12,7 @@ import dini
 from dini.adapters import NLopt, Optimistix, Pounce, SciPy
 from dini.testing import battery
 
-A = jnp.array([[0.3, 1.0], [2.0, -1.0]])
+A = np.array([[0.3, 1.0], [2.0, -1.0]])
 TIGHT = {"rtol": 1e-11, "atol": 1e-11}
 
 

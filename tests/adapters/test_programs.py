@@ -14,19 +14,19 @@ RNG = np.random.default_rng(0)
 HALF = RNG.normal(size=(5, 5))
 #: a program with an equality, inequalities and bounds, of which some are active
 DATA = {
-    "Q": jnp.asarray(HALF @ HALF.T + np.eye(5)),
-    "A": jnp.asarray(RNG.normal(size=(1, 5))),
-    "b": jnp.array([0.3]),
-    "G": jnp.asarray(RNG.normal(size=(3, 5))),
-    "h": jnp.asarray(RNG.normal(size=3) + 1.0),
+    "Q": HALF @ HALF.T + np.eye(5),
+    "A": RNG.normal(size=(1, 5)),
+    "b": np.array([0.3]),
+    "G": RNG.normal(size=(3, 5)),
+    "h": RNG.normal(size=3) + 1.0,
     "lower": -0.5,
     "upper": 0.5,
 }
-C = jnp.asarray(RNG.normal(size=(2, 5)))
+C = RNG.normal(size=(2, 5))
 STATUS = {
-    "PRIMAL_INFEASIBLE": {"c": jnp.ones(2), "A": jnp.ones((1, 2)), "b": jnp.array([-1.0]), "lower": 0.0},
-    "DUAL_INFEASIBLE": {"c": -jnp.ones(2), "G": jnp.array([[1.0, -1.0]]), "h": jnp.ones(1), "lower": 0.0},
-    "NOT_CONVEX": {"Q": -jnp.eye(2), "c": jnp.ones(2), "lower": 0.0, "upper": 1.0},
+    "PRIMAL_INFEASIBLE": {"c": np.ones(2), "A": np.ones((1, 2)), "b": np.array([-1.0]), "lower": 0.0},
+    "DUAL_INFEASIBLE": {"c": -np.ones(2), "G": np.array([[1.0, -1.0]]), "h": np.ones(1), "lower": 0.0},
+    "NOT_CONVEX": {"Q": -np.eye(2), "c": np.ones(2), "lower": 0.0, "upper": 1.0},
 }
 
 

@@ -60,8 +60,11 @@ class Ask:
         self._session, self._sizes, self._limit = session, sizes, limit
         self._start, self._first = start, reply
         self._count, self._least, self._slope = 0, np.inf, np.inf
+        self._idle = 0
         self.lost = False
         self.best: np.ndarray | None = None
+        #: after so many questions without a better point there is none
+        self.patience: int | None = None
 
     def __call__(self, kind: int, *parts: Any) -> np.ndarray:
         """Return the reply to a question."""
@@ -71,6 +74,9 @@ class Ask:
         if kind == 0 and np.array_equal(vector, self._start):
             return self._seen(kind, self._first)
         self._count += 1
+        self._idle += 1
+        if self.patience is not None and self._idle > self.patience:
+            raise Stop(Status.STALLED)
         return self._seen(kind, self._session.ask(_Question(kind, vector, int(Status.RUNNING))))
 
     def _seen(self, kind: int, reply: np.ndarray) -> np.ndarray:
@@ -85,6 +91,7 @@ class Ask:
         alike = value <= self._least + rounding and slope < self._slope
         if self.best is None or value < self._least - rounding or alike:
             self._least, self._slope, self.best = min(value, self._least), slope, np.array(point, float)
+            self._idle = 0
 
 
 #: a call of a host's solver, hashable: ``routine(ask, *given)`` returns what it has found and a status

@@ -45,7 +45,8 @@ class NLopt(Adapter):
         NLopt's name, such as ``"LD_LBFGS"``, ``"LD_MMA"``, ``"LN_COBYLA"``, ``"LN_BOBYQA"``.
     options
         NLopt's settings by the names of its ``set_...`` methods, as a dictionary: ``ftol_rel``, ``xtol_rel``,
-        ``maxtime``, ``initial_step``, ... Default: ``xtol_rel`` as small as makes sense.
+        ``maxtime``, ``initial_step``, ... Without any, ``xtol_rel`` is as small as makes sense, and the problem is
+        handed over in units that its start shows.
     local
         The algorithm inside of ``"AUGLAG"``, ``"MLSL"`` and their like.
     max_steps
@@ -120,7 +121,7 @@ class NLopt(Adapter):
 
     def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by NLopt."""
-        view = View.of(problem, x, args)
+        view = View.of(problem, x, args, scaled=not self.options)
         smooth = "D_" in (self.local or self.algorithm)[:3] or self.algorithm[:3] in ("LD_", "GD_")
         routine = _Run(self.algorithm, self.local, self.options, self.max_steps, view.accuracy, smooth, *view.counts)
         kinds = (view.first if smooth else view.values,)
@@ -174,16 +175,24 @@ class _Run(NamedTuple):
         solver.set_lower_bounds(lower)
         solver.set_upper_bounds(upper)
         solver.set_maxeval(self.limit)
+        start = np.clip(x0, lower, upper)
         if self.equalities:
-            solver.add_equality_mconstraint(rows(0), np.zeros(self.equalities))
+            solver.add_equality_mconstraint(rows(0), self._tolerances(known(start), 0, start))
         if self.inequalities:
-            solver.add_inequality_mconstraint(rows(1), np.zeros(self.inequalities))
+            solver.add_inequality_mconstraint(rows(1), self._tolerances(known(start), 1, start))
         try:
-            point = solver.optimize(np.clip(x0, lower, upper))
+            point = solver.optimize(start)
         except (nlopt.RoundoffLimited, RuntimeError):  # no step makes it better, or none is found
             return ask.best, Status.STALLED
         spent = solver.last_optimize_result() == nlopt.MAXEVAL_REACHED
         return point, Status.MAX_STEPS if spent else Status.RUNNING
+
+    def _tolerances(self, parts: list[np.ndarray], i: int, start: np.ndarray) -> np.ndarray:
+        """Return what counts as satisfied of each constraint: a share of its terms at the start."""
+        terms = np.abs(parts[1 + i])
+        if self.smooth:
+            terms = np.maximum(terms, np.abs(parts[4 + i]) @ np.abs(start))
+        return self.accuracy * terms
 
     def _made(self, nlopt: Any, algorithm: str, n: int, x0: Any) -> Any:
         """Return an object of an algorithm with its settings."""

@@ -45,7 +45,7 @@ class Pounce(Adapter):
     backend
         ``"pounce"`` (the package pounce-solver) or ``"cyipopt"``.
     options
-        Ipopt's options, as a dictionary.
+        Ipopt's options, as a dictionary. Without any, the problem is handed over in units that its start shows.
     max_steps
         Limit on the number of evaluations.
     rtol
@@ -96,7 +96,7 @@ class Pounce(Adapter):
 
     def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by POUNCE."""
-        view = View.of(problem, x, args)
+        view = View.of(problem, x, args, scaled=not self.options)
         routine = _Run(self.backend, self.options, self.max_steps, *view.counts)
         width = view.start.size + 1 + sum(view.counts)
         given = view.start, view.lower, view.upper, jnp.asarray(view.accuracy, view.start.dtype)

@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_choice, require_count
 from ..problems import FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
+from ..solvers.interior._scaled_program import power
 from ..solvers.shared._box import has_bounds
 from ..trees import Tree
 from . import _scipy_routines as routines
@@ -75,8 +76,10 @@ class SciPy(Adapter):
     method
         By SciPy's name; upper and lower case are the same.
     options
-        SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. By default dini asks for as
-        much as can be had: tolerances are relative to the problem's own scales, as far as SciPy lets them be.
+        SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. Without any, dini asks for
+        as much as can be had, and hands the problem over in units that its start shows: the unknown divided by its
+        size, the objective by its slope (a power of two each), so that SciPy's absolute numbers (first steps, radii,
+        tolerances) have no units. With options, the problem is handed over as it is.
     rtol
         How well the problem's condition must hold at the point that comes back, see :class:`dini.solvers.Function`.
         Default: the fourth root of the unit roundoff.
@@ -174,13 +177,14 @@ class SciPy(Adapter):
         if isinstance(problem, LeastSquares):
             return self._least_squares(problem, x, args)
         if isinstance(problem, Minimize | NonlinearProgram):
-            return self._minimum(View.of(problem, x, args))
+            return self._minimum(View.of(problem, x, args, scaled=not self.options))
         flat, unravel = flattened(x)
-        residual = lambda v: raveled(problem.residual(unravel(v), *args), flat.dtype)
+        length = power(trees.max_abs(flat)) if not self.options else jnp.ones((), flat.dtype)
+        residual = lambda v: raveled(problem.residual(unravel(v * length), *args), flat.dtype)
         kinds = (residual, lambda v: jnp.ravel(jax.jacfwd(residual)(v)))
         routine = routines.Root(*self._settings, _accuracy(flat))
-        found = converse(routine, kinds, flat.size, self.max_steps, flat)
-        return unravel(found.vector), found
+        found = converse(routine, kinds, flat.size, self.max_steps, flat / length)
+        return unravel(found.vector * length), found
 
     def _minimum(self, view: View) -> tuple[Any, Found]:
         n, given = view.start.size, (view.start, view.lower, view.upper)
@@ -203,7 +207,7 @@ class SciPy(Adapter):
     def _least_squares(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         flat, unravel = flattened(x)
         residuals = lambda v: raveled(problem.residuals(unravel(v), *args), flat.dtype)
-        view, loss = View.of(problem, x, args), problem.loss
+        view, loss = View.of(problem, x, args, scaled=False), problem.loss
 
         def first(v: jax.Array) -> jax.Array:
             found = residuals(v)

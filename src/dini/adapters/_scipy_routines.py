@@ -14,6 +14,9 @@ from ._conversation import Ask
 #: kinds of questions: a value (with what is of first order beside it), and a matrix or a product of second order
 FIRST, SECOND = 0, 1
 
+#: questions after which a method with gradients that finds nothing better is at its end
+_PATIENCE = 200
+
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -75,6 +78,9 @@ class Minimize(NamedTuple):
         optimize, n = _optimize(), x0.size
         counts = self.equalities, self.inequalities
         known, turn = Known.of(ask, n, counts, self.first_order), itertools.count()
+
+        # a trust region that rounding errors shrink goes on shrinking
+        ask.patience = _PATIENCE if self.first_order else None
 
         def value(x: Any) -> float:
             parts = known(x)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..problems import NonlinearProgram
 from ..problems._recovered import recovered
+from ..solvers.interior._scaled_program import power
 from ..solvers.shared._box import bounds_of
 from ..trees import Tree
 from ..trees.products import vdot
@@ -21,7 +22,9 @@ from ._faces import on_face
 class View(NamedTuple):
     """A problem with bounds, and with equalities and inequalities where it is a nonlinear program.
 
-    ``counts`` are the numbers of equalities and inequalities.
+    The unknown is divided by ``length``, the objective by ``weight``: so a solver's absolute numbers (a first step, a
+    radius, a tolerance) have the meaning that its author had in mind. ``slope`` is the size of a gradient that is not
+    small, ``counts`` are the numbers of equalities and inequalities.
     """
 
     problem: Any
@@ -30,19 +33,31 @@ class View(NamedTuple):
     unravel: Callable[[jax.Array], Any]
     lower: jax.Array
     upper: jax.Array
+    length: jax.Array
+    weight: jax.Array
+    slope: jax.Array
     counts: tuple[int, int]
 
     @classmethod
-    def of(cls, problem: Any, x: Tree, args: tuple[Tree, ...]) -> View:
-        """Return a problem's view at a starting point."""
+    def of(cls, problem: Any, x: Tree, args: tuple[Tree, ...], *, scaled: bool) -> View:
+        """Return a problem's view at a starting point; ``scaled`` in units that this shows, or else in its own."""
         program = isinstance(problem, NonlinearProgram)
         point = x.primal if program else x
         flat, unravel = flattened(point)
         both = problem.bounds(point) if program else bounds_of(problem.constraint, point)
         lower, upper = (flattened(bound)[0].astype(flat.dtype) for bound in both)
-        view = cls(problem, args, flat, unravel, lower, upper, (0, 0))
+        one = jnp.ones((), flat.dtype)
+        length = power(trees.max_abs(flat)) if scaled else one
+        inside = lambda v: unravel(v * length)
+        ends = (part / length for part in (flat, lower, upper))
+        start, low, high = ends
+        view = cls(problem, args, start, inside, low, high, length, one, one, (0, 0))
         equality, inequality = jax.eval_shape(view.constraints, flat)
-        return view._replace(counts=(equality.size, inequality.size))
+        # at the start, or by its change along it
+        first, change = jax.jvp(view.gradient, (start,), (start,))
+        slope = trees.max_abs((first, change))
+        weight = power(slope) if scaled else one
+        return view._replace(weight=weight, slope=slope / weight, counts=(equality.size, inequality.size))
 
     @property
     def bounded(self) -> bool:
@@ -58,14 +73,14 @@ class View(NamedTuple):
 
     def value(self, v: jax.Array) -> jax.Array:
         """Return the objective."""
-        return self.problem.value(self._unknown(v), *self.args).astype(v.dtype)
+        return self.problem.value(self._unknown(v), *self.args).astype(v.dtype) / self.weight
 
     def value_and_gradient(self, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the objective and its gradient."""
         if isinstance(self.problem, NonlinearProgram):
             return jax.value_and_grad(self.value)(v)
         value, gradient = self.problem.value_and_gradient(self.unravel(v), *self.args)
-        return value.astype(v.dtype), raveled(gradient, v.dtype)
+        return value.astype(v.dtype) / self.weight, raveled(gradient, v.dtype) * (self.length / self.weight)
 
     def gradient(self, v: jax.Array) -> jax.Array:
         """Return the gradient of the objective."""
@@ -109,12 +124,6 @@ class View(NamedTuple):
         weight, multipliers = v[n], v[n + 1 : n + 1 + sum(self.counts)]
         weighted = lambda u: weight * self.value(u) + vdot(multipliers, jnp.concatenate(self.constraints(u)))
         return jnp.ravel(jax.hessian(weighted)(v[:n]))
-
-    @property
-    def slope(self) -> jax.Array:
-        """The size of a gradient that is not small: that at the start, or its change along it."""
-        first, change = jax.jvp(self.gradient, (self.start,), (self.start,))
-        return trees.max_abs((first, change))
 
     @property
     def accuracy(self) -> float:

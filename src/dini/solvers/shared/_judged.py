@@ -32,8 +32,11 @@ def judged(
     if rtol is None:
         rtol = trees.eps(start) ** 0.25 if solver.atol is None else 0.0
     tol = rtol * scale + (0.0 if solver.atol is None else solver.atol)
-    unseen = jnp.where(jnp.isfinite(error), Status.CONDITION, Status.NONFINITE)
-    end = unseen if status is None else jnp.where(status == Status.RUNNING, unseen, status)
+    status = jnp.asarray(Status.RUNNING if status is None else status)
+    end = jnp.where(status == Status.RUNNING, Status.CONDITION, status)
+    # what is no number is more to the point than that nothing went on
+    blind = (status == Status.RUNNING) | (status == Status.STALLED)
+    end = jnp.where(blind & ~jnp.isfinite(error), Status.NONFINITE, end)
     end = jnp.where(error <= tol, Status.CONVERGED, end).astype(jnp.int32)
     return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
 
