@@ -140,7 +140,7 @@ def test_what_is_refused():
     with pytest.raises(TypeError, match="multipliers belong to a program"):
         dini.differentiate(problem, A, A, multipliers=jnp.ones(1))
     program = dini.QuadraticProgram(Q=jnp.eye(3), c=jnp.ones(3), **PROGRAM)
-    with pytest.raises((TypeError, ValueError), match="multipliers"):
+    with pytest.raises((TypeError, ValueError), match=r"starting point must have.*Multipliers"):
         dini.differentiate(program, jnp.ones(3) / 3, multipliers=dini.Multipliers(jnp.ones(2), None, None))
     with pytest.raises((TypeError, ValueError), match=r"x0|unknown"):
         dini.differentiate(program, jnp.ones(2))

@@ -72,10 +72,11 @@ def test_sparse_programs(solver):
     """A chain x_i - x_{i+1} / 2 <= h_i, all of whose rows are active: x and its derivative by one solve."""
     n = 6
     chain = np.eye(n) - 0.5 * np.eye(n, k=1)
+    sparse = BCOO.fromdense(jnp.asarray(chain))
 
     def solve(h):
         # every element is worth something, and bounded by the chain alone
-        return dini.quadratic_program(c=-jnp.ones(n), G=BCOO.fromdense(chain), h=h, lower=0.0, solver=solver).x
+        return dini.quadratic_program(c=-jnp.ones(n), G=sparse, h=h, lower=0.0, solver=solver).x
 
     near(solve(jnp.ones(n)), np.linalg.solve(chain, np.ones(n)), 1e-8)
     near(jax.jit(jax.jacobian(solve))(jnp.ones(n)), np.linalg.inv(chain), 1e-8)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 #: whose warnings
-_MODULES = r"scipy\.|qpsolvers\.|dini\.adapters\."
+_MODULES = r"scipy\.|qpsolvers\.|osqp\.|proxsuite\.|scs\.|highspy|clarabel|dini\.adapters\."
 _door, _depth = threading.Lock(), [0]
 
 
