@@ -92,7 +92,7 @@ OPTIMISTIX = {
 }
 
 
-@pytest.mark.by_default("minimize-BFGS", "root-Bisection")
+@pytest.mark.by_default("minimize-BFGS-", "root-Bisection-")
 @pytest.mark.parametrize(
     ("kind", "solver", "options"),
     [

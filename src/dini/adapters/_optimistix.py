@@ -83,12 +83,15 @@ class Optimistix(Adapter):
     composite: ClassVar[bool] = False
 
     def __post_init__(self, tol: Any = None) -> None:
-        self._check_settings(tol)
-        require_count("Optimistix's max_steps", self.max_steps)
         package("Optimistix", "optimistix")
         object.__setattr__(self, "options", frozen_options("Optimistix", self.options))
-        if isinstance(self.solver, Partial):
-            return
+        if not isinstance(self.solver, Partial):
+            object.__setattr__(self, "solver", self._taken_apart())
+        self._check_settings(tol)
+        require_count("Optimistix's max_steps", self.max_steps)
+
+    def _taken_apart(self) -> Partial:
+        """Return the solver as its arrays and a function that makes it of them."""
         if not isinstance(self.solver, self._kinds["every"]):
             given = f"the class {self.solver.__name__}" if isinstance(self.solver, type) else repr(self.solver)
             raise TypeError(
@@ -99,7 +102,7 @@ class Optimistix(Adapter):
         is_array = [isinstance(leaf, jax.Array) or not isinstance(leaf, Hashable) for leaf in leaves]
         rest = tuple(_ARRAY if array else leaf for leaf, array in zip(leaves, is_array, strict=True))
         arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
-        object.__setattr__(self, "solver", Partial(_Rebuild(treedef, rest), arrays))
+        return Partial(_Rebuild(treedef, rest), arrays)
 
     @property
     def name(self) -> str:
