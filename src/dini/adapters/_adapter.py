@@ -1,4 +1,4 @@
-"""The shape of an adapter: a solver that finds a point elsewhere, which is then held against the problem's condition."""
+"""The shape of an adapter: a point is found elsewhere, and held against the problem's own condition."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..functions.host import call_on_host
 from ..status import Status
+from ._quiet import quiet
 
 #: sessions that have ended and numbers in their questions that are kept, and the seconds that they are kept in any case
 _SESSIONS, _NUMBERS, _KEPT = 10_000, 10_000_000, 10.0
@@ -55,26 +56,42 @@ class Ask:
     It remembers the best point, which is what was found where the routine does not come to its own end.
     """
 
-    def __init__(self, session: _Session, sizes: tuple[int, ...], limit: int):
+    def __init__(self, session: _Session, sizes: tuple[int, ...], limit: int, start: np.ndarray, reply: np.ndarray):
         self._session, self._sizes, self._limit = session, sizes, limit
-        self._count, self._least = 0, np.inf
+        self._start, self._first = start, reply
+        self._count, self._least, self._slope = 0, np.inf, np.inf
+        self._idle = 0
         self.lost = False
         self.best: np.ndarray | None = None
+        #: after so many questions without a better point there is none
+        self.patience: int | None = None
 
     def __call__(self, kind: int, *parts: Any) -> np.ndarray:
         """Return the reply to a question."""
         if self._count >= self._limit:
             raise Stop(Status.MAX_STEPS)
-        self._count += 1
         vector = np.concatenate([np.ravel(np.asarray(part, float)) for part in parts])
-        reply = self._session.ask(_Question(kind, vector, int(Status.RUNNING)))[: self._sizes[kind]]
+        if kind == 0 and np.array_equal(vector, self._start):
+            return self._seen(kind, self._first)
+        self._count += 1
+        self._idle += 1
+        if self.patience is not None and self._idle > self.patience:
+            raise Stop(Status.STALLED)
+        return self._seen(kind, self._session.ask(_Question(kind, vector, int(Status.RUNNING))))
+
+    def _seen(self, kind: int, reply: np.ndarray) -> np.ndarray:
+        reply = reply[: self._sizes[kind]].copy()
         self.lost |= not np.isfinite(reply).all()
         return reply
 
-    def note(self, merit: float, point: Any) -> None:
-        """Remember a point if it is the best so far."""
-        if self.best is None or merit < self._least:
-            self._least, self.best = (merit if np.isfinite(merit) else np.inf), np.array(point, float)
+    def note(self, value: float, point: Any, slope: float = 0.0) -> None:
+        """Remember a point if it is the best so far: of values that differ by rounding, the least slope counts."""
+        value, slope = (part if np.isfinite(part) else np.inf for part in (value, slope))
+        rounding = 1e-13 * abs(self._least) if np.isfinite(self._least) else 0.0
+        alike = value <= self._least + rounding and slope < self._slope
+        if self.best is None or value < self._least - rounding or alike:
+            self._least, self._slope, self.best = min(value, self._least), slope, np.array(point, float)
+            self._idle = 0
 
 
 #: a call of a host's solver, hashable: ``routine(ask, *given)`` returns what it has found and a status
@@ -84,13 +101,13 @@ Routine = Callable[..., tuple[Any, int]]
 class _Session:
     """One solve on the host: its thread, and all of its questions, so that each is a function of its number alone."""
 
-    def __init__(self, routine: Routine, sizes: tuple[int, ...], limit: int, given: tuple[Any, ...]):
+    def __init__(self, routine: Routine, sizes: tuple[int, ...], limit: int, given: tuple[Any, ...], reply: np.ndarray):
         self._replies: SimpleQueue[Any] = SimpleQueue()
         self._arrived: SimpleQueue[Any] = SimpleQueue()
         self._lock = threading.Lock()
         self._questions: list[_Question] = []
         self.used = time.monotonic()
-        ask = Ask(self, sizes, limit)
+        ask = Ask(self, sizes, limit, given[0], reply)
         threading.Thread(target=self._work, args=(routine, ask, given), daemon=True).start()
         self._wait()
 
@@ -112,15 +129,17 @@ class _Session:
     def _work(self, routine: Routine, ask: Ask, given: tuple[Any, ...]) -> None:
         """Run the routine, in the thread."""
         try:
-            vector, status = routine(ask, *given)
+            with quiet():
+                vector, status = routine(ask, *given)
         except Stop as stop:
             vector, status = ask.best, stop.args[0]
         except BaseException as error:
-            # of numbers that are none, many things may come
-            if not (ask.lost or isinstance(error, np.linalg.LinAlgError)):
+            # of numbers that are none, many things may come; some libraries look for them
+            lost = ask.lost or (isinstance(error, ValueError) and "NaN" in str(error))
+            if not (lost or isinstance(error, np.linalg.LinAlgError)):
                 self._arrived.put(error)
                 return
-            vector, status = ask.best, Status.NONFINITE if ask.lost else Status.SINGULAR
+            vector, status = ask.best, Status.NONFINITE if lost else Status.SINGULAR
         vector = np.zeros(0) if vector is None else np.ravel(np.asarray(vector, float))
         self._arrived.put(_Question(-1, vector, int(status)))
 
@@ -178,25 +197,28 @@ def _padded(question: _Question, width: int) -> tuple[Any, Any, Any]:
     return np.int32(question.kind), vector, np.int32(question.status)
 
 
-class _Start(NamedTuple):
+class _Turn(NamedTuple):
+    """One callback: brings the reply to a question of a session, and returns the next one.
+
+    The reply to the question of nobody (session zero) is that of the start, and begins one: so that lanes of a batch
+    whose replies differ have a session each, and those that are alike in everything share one.
+    """
+
     routine: Routine
     sizes: tuple[int, ...]
     limit: int
     width: int
 
-    def __call__(self, *given: Any) -> tuple[Any, ...]:
-        session = _Session(self.routine, self.sizes, self.limit, tuple(np.asarray(part, float) for part in given))
-        return np.int32(_begin(session)), *_padded(session.first, self.width)
-
-
-class _Next(NamedTuple):
-    width: int
-
-    def __call__(self, session: Any, number: Any, reply: Any) -> tuple[Any, ...]:
-        going = _sessions.get(int(session))
+    def __call__(self, session: Any, number: Any, reply: Any, *given: Any) -> tuple[Any, ...]:
+        session, reply = int(session), np.asarray(reply, float)
+        if session == 0:
+            parts = tuple(np.array(part, float) for part in given)
+            begun = _Session(self.routine, self.sizes, self.limit, parts, reply)
+            return np.int32(_begin(begun)), *_padded(begun.first, self.width)
+        going = _sessions.get(session)
         if going is None:
             raise RuntimeError("A solve on the host was given up, since nobody went on with it for an hour.")
-        return _padded(going.after(int(number), np.asarray(reply, float)), self.width)
+        return np.int32(session), *_padded(going.after(int(number), reply), self.width)
 
 
 class _Talk(NamedTuple):
@@ -229,25 +251,25 @@ def converse(
     limit
         How many questions it may ask.
     given
-        Arrays, of which the first has the type of all; whatever the replies depend on shows in them, or in the first
-        reply: so that lanes of a batch have a session each.
+        Arrays of one type, of which the first is the starting point.
     """
     dtype = given[0].dtype
     vector = jax.ShapeDtypeStruct((width,), dtype)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
+    whole = jax.ShapeDtypeStruct((), jnp.int32)
     sizes = tuple(jax.eval_shape(reply, vector).size for reply in kinds)
     padded = [
         lambda v, reply=reply, size=size: jnp.pad(reply(v).astype(dtype), (0, max(sizes) - size))
         for reply, size in zip(kinds, sizes, strict=True)
     ]
-    start = call_on_host(_Start(routine, sizes, limit, width), (number, number, vector, number), *given)
+    turn, out = _Turn(routine, sizes, limit, width), (whole, whole, vector, whole)
 
     def more(now: _Talk) -> _Talk:
-        reply = jax.lax.switch(jnp.maximum(now.kind, 0), padded, now.vector)
-        asked = call_on_host(_Next(width), (number, vector, number), now.session, now.number, reply)
-        return _Talk(now.session, now.number + (now.kind >= 0), *asked)
+        reply = jax.lax.switch(now.kind, padded, now.vector) if len(kinds) > 1 else padded[0](now.vector)
+        session, *asked = call_on_host(turn, out, now.session, now.number, reply, *given)
+        return _Talk(session, jnp.where(now.session == 0, 0, now.number + 1), *asked)
 
-    session, kind, asked, status = start
-    first = _Talk(session, jnp.zeros((), jnp.int32), kind, asked, status)
+    zero = jnp.zeros((), jnp.int32)
+    start = jnp.pad(given[0], (0, width - given[0].size))
+    first = _Talk(zero, zero, zero, start, zero + Status.RUNNING)
     end = jax.lax.while_loop(lambda now: now.kind >= 0, more, first)
-    return Found(end.vector, end.number, end.status)
+    return Found(end.vector, end.number + 1, end.status)

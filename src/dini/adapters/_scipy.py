@@ -12,15 +12,14 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_choice, require_count
 from ..problems import FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
-from ..problems._recovered import recovered
-from ..solvers.shared._box import bounds_of, has_bounds
-from ..status import Status
+from ..solvers.interior._scaled_program import power
+from ..solvers.shared._box import has_bounds
 from ..trees import Tree
-from ..trees.products import vdot
 from . import _scipy_routines as routines
 from ._adapter import Adapter, flattened, frozen_options, package, raveled
 from ._conversation import Found, converse
 from ._linear_programs import linear_program
+from ._views import View
 
 #: for each kind of problem its methods, by SciPy's names in lower case
 MINIMIZE = (
@@ -77,8 +76,10 @@ class SciPy(Adapter):
     method
         By SciPy's name; upper and lower case are the same.
     options
-        SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. By default dini asks for as
-        much as can be had: tolerances are relative to the problem's own scales, as far as SciPy lets them be.
+        SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. Without any, dini asks for
+        as much as can be had, and hands the problem over in units that its start shows: the unknown divided by its
+        size, the objective by its slope (a power of two each), so that SciPy's absolute numbers (first steps, radii,
+        tolerances) have no units. With options, the problem is handed over as it is.
     rtol
         How well the problem's condition must hold at the point that comes back, see :class:`dini.solvers.Function`.
         Default: the fourth root of the unit roundoff.
@@ -103,9 +104,10 @@ class SciPy(Adapter):
     >>> import dini, jax, jax.numpy as jnp
     >>> solver = dini.adapters.SciPy("bfgs")
     >>> loss = lambda x, a: jnp.sum(jnp.cosh(x) - a * x)
-    >>> print(jax.jit(jax.jacobian(lambda a: dini.minimize(loss, jnp.zeros(2), a, solver=solver).x))(jnp.array([0.0, 1.0])))
-    [[1.         0.        ]
-     [0.         0.70710677]]
+    >>> minimum = lambda a: dini.minimize(loss, jnp.zeros(2), a, solver=solver).x
+    >>> print(jax.jit(jax.jacobian(minimum))(jnp.array([0.0, 1.0])).round(3))
+    [[1.    0.   ]
+     [0.    0.707]]
     """
 
     method: str = field(metadata={"static": True})
@@ -159,7 +161,7 @@ class SciPy(Adapter):
         if isinstance(problem, QuadraticProgram):
             if problem.Q is not None and self.method in LINEAR:
                 raise TypeError(
-                    f"{self.name} solves linear programs: given one with Q. Use dini.adapters.QPSolvers or InteriorPoint."
+                    f"{self.name} solves linear programs: given one with Q. Use QPSolvers or InteriorPoint."
                 )
             return LINEAR
         return ROOT
@@ -172,54 +174,40 @@ class SciPy(Adapter):
         """Solve by SciPy."""
         if isinstance(problem, QuadraticProgram):
             return linear_program(problem, x, self.method, self.options, self.max_steps)
-        if isinstance(problem, NonlinearProgram):
-            return self._program(problem, x, args)
         if isinstance(problem, LeastSquares):
             return self._least_squares(problem, x, args)
-        if isinstance(problem, Minimize):
-            return self._minimum(problem, x, args)
+        if isinstance(problem, Minimize | NonlinearProgram):
+            return self._minimum(View.of(problem, x, args, scaled=not self.options))
         flat, unravel = flattened(x)
-        residual = lambda v: raveled(problem.residual(unravel(v), *args), flat.dtype)
+        length = power(trees.max_abs(flat)) if not self.options else jnp.ones((), flat.dtype)
+        residual = lambda v: raveled(problem.residual(unravel(v * length), *args), flat.dtype)
         kinds = (residual, lambda v: jnp.ravel(jax.jacfwd(residual)(v)))
         routine = routines.Root(*self._settings, _accuracy(flat))
-        found = converse(routine, kinds, flat.size, self.max_steps, flat)
-        return unravel(found.vector), found
+        found = converse(routine, kinds, flat.size, self.max_steps, flat / length)
+        return unravel(found.vector * length), found
 
-    def _minimum(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
-        flat, unravel = flattened(x)
-        value = lambda v: problem.value(unravel(v), *args).astype(flat.dtype)
-        lower, upper = (flattened(bound)[0].astype(flat.dtype) for bound in bounds_of(problem.constraint, x))
+    def _minimum(self, view: View) -> tuple[Any, Found]:
+        n, given = view.start.size, (view.start, view.lower, view.upper)
         if self.method in SCALAR:
-            scalar = routines.MinimizeScalar(*self._settings, _accuracy(flat))
-            found = converse(scalar, (lambda v: value(v)[None],), 1, self.max_steps, flat, lower, upper)
-            return unravel(found.vector), found
-        gradient = lambda v: raveled(problem.gradient(unravel(v), *args), flat.dtype)
-
-        def first(v: jax.Array) -> jax.Array:
-            if self.method in _VALUES:
-                return value(v)[None]
-            both = problem.value_and_gradient(unravel(v), *args)
-            return jnp.concatenate([both[0].astype(flat.dtype)[None], raveled(both[1], flat.dtype)])
-
-        kinds, width, second = [first], flat.size, None
-        if self.method in _PRODUCTS:
-            n, second, width = flat.size, "product", 2 * flat.size
-            kinds.append(lambda v: jax.jvp(gradient, (v[:n],), (v[n:],))[1])
-        elif self.method in _MATRICES:
-            second = "matrix"
-            kinds.append(lambda v: jnp.ravel(jax.jacfwd(gradient)(v)))
-        bounded = problem.constraint is not None
+            scalar = routines.MinimizeScalar(*self._settings, view.accuracy)
+            found = converse(scalar, (view.values,), n, self.max_steps, *given)
+            return view.solution(found.vector), found
         order = self.method not in _VALUES
-        routine = routines.Minimize(*self._settings, _accuracy(flat), order, second, bounded, 0, 0)
-        slope = _slope(gradient, flat)
-        found = converse(routine, kinds, width, self.max_steps, flat, lower, upper, slope)
-        return unravel(found.vector[: flat.size]), found
+        kinds, width, second = [view.first if order else view.values], n, None
+        if self.method in _PRODUCTS:
+            kinds, width, second = [*kinds, view.product], 2 * n, "product"
+        elif self.method in _MATRICES and not sum(view.counts):
+            kinds, second = [*kinds, view.hessian], "matrix"
+        elif self.method in _MATRICES:
+            kinds, width, second = [*kinds, view.lagrangian], n + 1 + sum(view.counts), "lagrangian"
+        routine = routines.Minimize(*self._settings, view.accuracy, order, second, view.bounded, *view.counts)
+        found = converse(routine, kinds, width, self.max_steps, *given, view.slope)
+        return view.solution(found.vector), found
 
     def _least_squares(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         flat, unravel = flattened(x)
         residuals = lambda v: raveled(problem.residuals(unravel(v), *args), flat.dtype)
-        lower, upper = (flattened(bound)[0].astype(flat.dtype) for bound in bounds_of(problem.constraint, x))
-        loss = problem.loss
+        view, loss = View.of(problem, x, args, scaled=False), problem.loss
 
         def first(v: jax.Array) -> jax.Array:
             found = residuals(v)
@@ -233,52 +221,11 @@ class SciPy(Adapter):
         rows = jax.eval_shape(residuals, flat).size
         jacobian = jax.jacfwd(residuals) if flat.size <= rows else jax.jacrev(residuals)
         kinds = (first, lambda v: jnp.ravel(jacobian(v)))
-        slope = _slope(lambda v: raveled(problem.gradient(unravel(v), *args), flat.dtype), flat)
         routine = routines.LeastSquares(*self._settings, _accuracy(flat), rows, loss is not None)
-        found = converse(routine, kinds, flat.size, self.max_steps, flat, lower, upper, slope)
+        found = converse(routine, kinds, flat.size, self.max_steps, flat, view.lower, view.upper, view.slope)
         return unravel(found.vector), found
-
-    def _program(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
-        flat, unravel = flattened(x.primal)
-        n, dtype = flat.size, flat.dtype
-        lower, upper = (flattened(bound)[0].astype(dtype) for bound in problem.bounds(x.primal))
-        value = lambda v: problem.value(x._replace(primal=unravel(v)), *args).astype(dtype)
-        parts = lambda v: tuple(raveled(part, dtype) for part in problem.constraints(unravel(v), *args))
-        counts = tuple(part.size for part in jax.eval_shape(parts, flat))
-
-        def first(v: jax.Array) -> jax.Array:
-            pieces = [value(v), *parts(v)]
-            if self.method not in _VALUES:
-                pieces.append(jax.grad(value)(v))
-                pieces += [jnp.ravel(j) for j in jax.jacrev(parts)(v)]
-            return jnp.concatenate([jnp.ravel(piece) for piece in pieces])
-
-        def second(v: jax.Array) -> jax.Array:
-            weight, multipliers = v[n], v[n + 1 :]
-            lagrangian = lambda u: weight * value(u) + vdot(multipliers, jnp.concatenate(parts(u)))
-            return jnp.ravel(jax.hessian(lagrangian)(v[:n]))
-
-        kinds, width, kind = [first], n, None
-        if self.method == "trust-constr":
-            kinds, width, kind = [first, second], n + 1 + sum(counts), "lagrangian"
-        elif self.method in _PRODUCTS:
-            gradient = jax.grad(value)
-            kinds, width, kind = [first, lambda v: jax.jvp(gradient, (v[:n],), (v[n:],))[1]], 2 * n, "product"
-        elif self.method in _MATRICES:
-            kinds, kind = [first, lambda v: jnp.ravel(jax.hessian(value)(v))], "matrix"
-        order = self.method not in _VALUES
-        routine = routines.Minimize(*self._settings, _accuracy(flat), order, kind, problem.bounded, *counts)
-        slope = _slope(jax.grad(value), flat)
-        found = converse(routine, kinds, width, self.max_steps, flat, lower, upper, slope)
-        return recovered(problem, unravel(found.vector[:n]), *args), found
 
 
 def _accuracy(x: jax.Array) -> float:
     """Return the relative accuracy that is asked of SciPy."""
     return float(jnp.finfo(x.dtype).eps) ** 0.625
-
-
-def _slope(gradient: Any, x: jax.Array) -> jax.Array:
-    """Return the size of a gradient that is not small: at the start, or by its change along it."""
-    first, change = jax.jvp(gradient, (x,), (x,))
-    return trees.max_abs((first, change))

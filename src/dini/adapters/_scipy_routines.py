@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ from ._conversation import Ask
 
 #: kinds of questions: a value (with what is of first order beside it), and a matrix or a product of second order
 FIRST, SECOND = 0, 1
+
+#: questions after which a method with gradients that finds nothing better is at its end
+_PATIENCE = 200
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -28,7 +32,7 @@ def _end(result: Any) -> int:
     return Status.MAX_STEPS if any(word in message for word in ("maximum", "limit", "exceeded")) else Status.STALLED
 
 
-class _Known:
+class Known:
     """The parts of the reply at the last point: SciPy asks for a value and its derivatives one by one."""
 
     def __init__(self, ask: Ask, *shapes: tuple[int, ...]):
@@ -36,14 +40,19 @@ class _Known:
         self._point: np.ndarray | None = None
         self._parts: list[np.ndarray] = []
 
+    @classmethod
+    def of(cls, ask: Ask, n: int, counts: tuple[int, int], smooth: bool) -> Known:
+        """Return the value, the equalities and the inequalities, and where they are smooth the derivatives of all."""
+        shapes: list[tuple[int, ...]] = [(), *((m,) for m in counts)]
+        return cls(ask, *shapes, *([(n,), *((m, n) for m in counts)] if smooth else []))
+
     def __call__(self, x: Any) -> list[np.ndarray]:
+        """Return the parts at a point."""
         point = np.asarray(x, float)
         if self._point is None or not np.array_equal(point, self._point):
             reply = self._ask(FIRST, point)
             ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])[:-1]
-            self._parts = [
-                part.reshape(shape) for part, shape in zip(np.split(reply, ends), self._shapes, strict=True)
-            ]
+            self._parts = [part.reshape(shape) for part, shape in zip(np.split(reply, ends), self._shapes, strict=True)]
             self._point = point.copy()
         return self._parts
 
@@ -68,14 +77,16 @@ class Minimize(NamedTuple):
         """Minimize."""
         optimize, n = _optimize(), x0.size
         counts = self.equalities, self.inequalities
-        shapes: list[tuple[int, ...]] = [(), *((m,) for m in counts)]
-        shapes += [(n,), *((m, n) for m in counts)] if self.first_order else []
-        known = _Known(ask, *shapes)
+        known, turn = Known.of(ask, n, counts, self.first_order), itertools.count()
+
+        # a trust region that rounding errors shrink goes on shrinking
+        ask.patience = _PATIENCE if self.first_order else None
 
         def value(x: Any) -> float:
             parts = known(x)
-            violation = np.abs(parts[1]).sum() + np.maximum(parts[2], 0).sum()
-            ask.note(float(parts[0]) if violation == 0 else np.inf, x)
+            slope = np.abs(parts[3]).max(initial=0) if self.first_order else 0.0
+            # with constraints, the last point is as good as any
+            ask.note(-next(turn) if sum(counts) else float(parts[0]), x, float(slope))
             return float(parts[0])
 
         given: dict[str, Any] = {}
@@ -97,7 +108,7 @@ class Minimize(NamedTuple):
         found = optimize.minimize(value, x0, method=self.method, options=options, **given)
         return found.x, _end(found)
 
-    def _constraint(self, optimize: Any, known: _Known, ask: Ask, n: int, i: int) -> Any:
+    def _constraint(self, optimize: Any, known: Known, ask: Ask, n: int, i: int) -> Any:
         """Return the equalities or the inequalities."""
         given: dict[str, Any] = {}
         count = (self.equalities, self.inequalities)[i]
@@ -223,7 +234,7 @@ class LeastSquares(NamedTuple):
             return found
 
         def loss(squares: Any) -> np.ndarray:
-            return min(seen, key=lambda one: float(np.abs(one[0] - squares).max(initial=0)))[1]
+            return min(seen, key=lambda one: float(np.abs(one[0] - squares).max(initial=0)))[1].copy()
 
         options = {
             "ftol": None if self.method != "lm" else 1e-15,
@@ -241,4 +252,3 @@ class LeastSquares(NamedTuple):
         options |= dict(self.options)
         found = _optimize().least_squares(residuals, x0, jac=jacobian, method=self.method, **options)
         return found.x, _end(found)
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,8 @@ class _Trial(NamedTuple):
 def recovered(problem: NonlinearProgram | QuadraticProgram, x: Tree, *args: Tree) -> PrimalDual:
     r"""Return a point with the multipliers that leave least of the Lagrangian's gradient.
 
-    .. math:: \min_{\nu,\, \lambda \ge 0,\, w} \|\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda + w\|
+    .. math:: \min_{\nu,\, \lambda \ge 0,\, w}
+        \|\nabla_1 f + (\partial_1 h)^\top \nu + (\partial_1 g)^\top \lambda + w\|
 
     over the inequalities and bounds that are met to the cube root of the rounding unit, by least squares of smallest
     norm; of those that would pull, the strongest is left out, one after the other. Constant of differentiation.
@@ -99,7 +100,7 @@ def _multipliers(at: _Local) -> tuple[jax.Array, jax.Array, jax.Array]:
     def solved(active: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the multipliers of unit rows, and those of the bounds."""
         free = ~(high | low)
-        matrix = jnp.where(active[:, None] & free, rows, 0)
+        matrix = jnp.where(active[:, None] & free[None], rows, 0)
         found = jnp.linalg.lstsq(matrix.T, jnp.where(free, -at.gradient, 0))[0] if rows.shape[0] else norms
         found = jnp.where(active, found, 0).astype(dtype)
         return found, jnp.where(free, 0, -at.gradient - dot(rows.T, found))

@@ -32,11 +32,12 @@ def judged(
     if rtol is None:
         rtol = trees.eps(start) ** 0.25 if solver.atol is None else 0.0
     tol = rtol * scale + (0.0 if solver.atol is None else solver.atol)
-    given_up = Status.CONDITION if status is None else jnp.where(status == Status.RUNNING, Status.CONDITION, status)
-    lost = given_up if status is not None else Status.NONFINITE
-    lost = jnp.where(lost == Status.CONDITION, Status.NONFINITE, lost)
-    end = jnp.where(error <= tol, Status.CONVERGED, given_up)
-    end = jnp.where(jnp.isfinite(error), end, lost).astype(jnp.int32)
+    status = jnp.asarray(Status.RUNNING if status is None else status)
+    end = jnp.where(status == Status.RUNNING, Status.CONDITION, status)
+    # what is no number is more to the point than that nothing went on
+    blind = (status == Status.RUNNING) | (status == Status.STALLED)
+    end = jnp.where(blind & ~jnp.isfinite(error), Status.NONFINITE, end)
+    end = jnp.where(error <= tol, Status.CONVERGED, end).astype(jnp.int32)
     return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
 
 
@@ -44,9 +45,7 @@ def _scale(problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the residual of a point that is wrong by its own size."""
     away, size, first = trees.varied(start), trees.norm(x), trees.norm(start)
     size = jnp.where(size > 0, size, jnp.where(first > 0, first, 1)) / jnp.maximum(trees.norm(away), trees.eps(start))
-    far, near = (
-        problem.condition.error(problem, trees.axpy(share * size, away, x), *args) for share in (1, 0.1)
-    )
+    far, near = (problem.condition.error(problem, trees.axpy(share * size, away, x), *args) for share in (1, 0.1))
     # a point where the residual has grown exponentially vouches for nothing
     scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
     return jnp.where(jnp.isfinite(scale), scale, 0)
