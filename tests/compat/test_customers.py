@@ -111,19 +111,19 @@ def group_prox(params, strength, scaling=1.0):
     return params[0] * (factor @ masks), params[1]
 
 
-@pytest.mark.parametrize("penalty", ["lasso", "group lasso"])
-def test_nemos_sparse_fits(penalty):
+@pytest.mark.parametrize(("penalty", "strength"), [("lasso", 0.3), ("group lasso", 0.4)])
+def test_nemos_sparse_fits(penalty, strength):
     """At the solution, a step of the proximal gradient goes nowhere; and the fit has a derivative in its strength."""
     lasso = lambda params, strength, scaling=1.0: (jaxopt.prox.prox_lasso(params[0], strength, scaling), params[1])
     prox = lasso if penalty == "lasso" else group_prox
     fit = lambda strength: Adapter("ProximalGradient", strength, prox, tol=1e-9, maxiter=5000).run(START, X, Y)[0]
-    params, slope = jax.jvp(fit, (0.3,), (1.0,))
+    params, slope = jax.jvp(fit, (strength,), (1.0,))
     gradient = jax.grad(lambda p: poisson(p, X, Y)[0])(params)
-    step = prox(jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), 0.3, 0.1)
+    step = prox(jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), strength, 0.1)
     np.testing.assert_allclose(step[0], params[0], atol=1e-8)
     np.testing.assert_allclose(step[1], params[1], atol=1e-8)
     assert 0 < np.count_nonzero(params[0]) < 4
-    difference = (fit(0.3 + 1e-4)[0] - fit(0.3 - 1e-4)[0]) / 2e-4
+    difference = (fit(strength + 1e-4)[0] - fit(strength - 1e-4)[0]) / 2e-4
     np.testing.assert_allclose(slope[0], difference, atol=1e-5)
 
 
