@@ -166,11 +166,11 @@ class BoxOSQP(IterativeSolver):
         low, high = map(full, params_ineq)
         free = jnp.full(n, jnp.inf, dtype)
         if callable(Q):
-            whole_Q = lambda v: jnp.concatenate([Q(v[:n]), jnp.zeros(m, dtype)])
+            whole_Q: Any = lambda v: jnp.concatenate([jnp.asarray(Q(v[:n])), jnp.zeros(m, dtype)])
         else:
             whole_Q = jnp.zeros((n + m, n + m), dtype).at[:n, :n].set(Q)
         if callable(A):
-            whole_A = lambda v: A(v[:n]) - v[n:]
+            whole_A: Any = lambda v: A(v[:n]) - v[n:]
         else:
             whole_A = jnp.concatenate([A, -jnp.eye(m, dtype=dtype)], axis=1)
         problem = QuadraticProgram(
@@ -232,7 +232,7 @@ class BoxOSQP(IterativeSolver):
         return OptStep(self._solution(end.primal, end.dual.equality, program), state)
 
     def _method(self) -> OperatorSplitting:
-        return OperatorSplitting(self.rho_start, self.momentum, block=1)
+        return OperatorSplitting(weight=self.rho_start, relaxation=self.momentum, block=1)
 
     def init_state(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, init_params: Any, params_obj: Any, params_eq: Any, params_ineq: Any
