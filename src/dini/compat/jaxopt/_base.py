@@ -319,9 +319,6 @@ class DiniSolver(IterativeSolver):
     maxls: int = 0
     has_aux: bool = False
 
-    def __post_init__(self) -> None:
-        """Leave ``update`` as it is: what it calls is compiled."""
-
     def _method(self) -> Method:
         """Return the solver of dini's."""
         raise NotImplementedError

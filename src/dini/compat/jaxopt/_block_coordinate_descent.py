@@ -180,6 +180,7 @@ class BlockCoordinateDescent(DiniSolver):
                 f"BlockCoordinateDescent's fun must be one of jaxopt.objective's composite linear functions: given "
                 f"{self.fun!r}, which has no {' and no '.join(missing)}."
             )
+        super().__post_init__()
 
     def _method(self) -> Any:
         return Epochs(atol=self.tol, max_steps=max(self.maxiter, 1))

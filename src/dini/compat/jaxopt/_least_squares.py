@@ -202,6 +202,7 @@ class LevenbergMarquardt(_LeastSquares):
                 f"LevenbergMarquardt's solver must be one of {', '.join(map(repr, _ALGEBRA))} or a function: given "
                 f"{self.solver!r}."
             )
+        super().__post_init__()
 
     def _method(self) -> Any:
         algebra = "auto" if callable(self.solver) else _ALGEBRA[self.solver]

@@ -112,6 +112,7 @@ class _Searching(DiniSolver):
                 f"{self.linesearch_init!r}."
             )
         self._search()
+        super().__post_init__()
 
     def _search(self) -> solvers.LineSearch:
         return named_search(type(self).__name__, self.linesearch, self.condition)

@@ -188,6 +188,7 @@ class ArmijoSGD(_Stochastic):
                 'ArmijoSGD\'s reset_option must be "increase", "goldstein" or "conservative": given '
                 f"{self.reset_option!r}."
             )
+        super().__post_init__()
 
     def _searches(self) -> bool:
         return False
@@ -249,6 +250,7 @@ class PolyakSGD(_Stochastic):
     def __post_init__(self) -> None:
         if self.variant not in ("SPS_max", "SPS+"):
             raise ValueError(f'PolyakSGD\'s variant must be "SPS_max" or "SPS+": given {self.variant!r}.')
+        super().__post_init__()
 
     def _method(self) -> Any:
         most = jnp.inf if self.variant == "SPS+" else self.max_stepsize
