@@ -17,7 +17,7 @@ from ...penalties import Penalty
 from ...problems import LinearComposite, Minimize
 from ...solvers import BlockCoordinateDescent as Method
 from ...solvers import solver
-from ...solvers._block_coordinate_descent import State, _rows_epoch
+from ...solvers._block_coordinate_descent import State, _rows_epoch  # pyright: ignore[reportPrivateUsage]
 from ...trees import Tree
 from ...trees.products import dot
 from ._base import AutoOrBoolean, DiniSolver

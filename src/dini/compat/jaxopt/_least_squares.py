@@ -205,9 +205,9 @@ class LevenbergMarquardt(_LeastSquares):
         super().__post_init__()
 
     def _method(self) -> Any:
-        algebra = "auto" if callable(self.solver) else _ALGEBRA[self.solver]
+        algebra: Any = "auto" if callable(self.solver) else _ALGEBRA[self.solver]
         return solvers.LevenbergMarquardt(
-            self.damping_parameter,
+            damping=self.damping_parameter,
             linear_solver="cholesky" if self.materialize_jac and algebra == "auto" else algebra,
             geodesic=self.geodesic,
             atol=self.tol if self.stop_criterion == "grad-l2-norm" else self.gtol,
@@ -218,4 +218,4 @@ class LevenbergMarquardt(_LeastSquares):
         return {"damping_factor": method.control.damping, "increase_factor": method.control.growth}
 
 
-_ALGEBRA = {"cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}
+_ALGEBRA: dict[str, Any] = {"cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}

@@ -195,7 +195,7 @@ class ArmijoSGD(_Stochastic):
 
     def _method(self) -> Any:
         return solvers.ArmijoSGD(
-            self.max_stepsize,
+            max_step_size=self.max_stepsize,
             aggressiveness=1 - self.aggressiveness,
             decrease=self.decrease_factor,
             growth=1.0 if self.reset_option == "conservative" else self.increase_factor,
@@ -254,8 +254,8 @@ class PolyakSGD(_Stochastic):
 
     def _method(self) -> Any:
         most = jnp.inf if self.variant == "SPS+" else self.max_stepsize
-        settings = {"momentum": self.momentum, "atol": self.tol, "max_steps": max(self.maxiter, 1)}
-        return solvers.PolyakSGD(most, self.fun_min, **settings)
+        settings: dict[str, Any] = {"momentum": self.momentum, "atol": self.tol, "max_steps": max(self.maxiter, 1)}
+        return solvers.PolyakSGD(max_step_size=most, lower_bound=self.fun_min, **settings)
 
 
 @dataclass(eq=False)
@@ -293,7 +293,7 @@ class OptaxSolver(_Stochastic):
     state_type = OptaxState
 
     def _method(self) -> Any:
-        return solvers.OptaxSolver(self.opt, atol=self.tol, max_steps=max(self.maxiter, 1))
+        return solvers.OptaxSolver(transformation=self.opt, atol=self.tol, max_steps=max(self.maxiter, 1))
 
     def _fields(self, method: Any) -> dict[str, Any]:
         return {"value": method.value, "internal_state": method.inner}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 
 from ... import trees
 from ...differentiation import custom_root as decorator
