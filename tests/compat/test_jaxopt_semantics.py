@@ -125,7 +125,7 @@ def test_loops_of_python():
     settings = {"jit": False, "stepsize": 0.3, "acceleration": False, "tol": 1e-6}
     for solver in (
         jaxopt.GradientDescent(branches, implicit_diff=False, **settings),
-        jaxopt.GradientDescent(lambda w, a: jnp.sum((w - a) ** 2), **settings),
+        jaxopt.GradientDescent(branches, **settings),
     ):
         slope = jax.grad(lambda a, solver=solver: jnp.sum(solver.run(ZERO, a).params))(3.0)
         np.testing.assert_allclose(slope, 2.0, rtol=1e-5)
