@@ -266,6 +266,8 @@ def test_streams(name):
         return params, state
 
     solver = getattr(jaxopt, name)(fun, *more, has_aux=True, maxiter=200, pre_update=before)
+    state = solver.init_state(ZERO, strength=0.0, data=next(batches()))
+    assert tuple(map(int, state.aux)) == (8, 2)
     params, state = solver.run_iterator(ZERO, batches(), strength=0.0)
     np.testing.assert_allclose(params, [1.0, -2.0], atol=1e-3)
     assert state.iter_num == 200

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ... import solvers
 from ...problems import Minimize
 from ._base import AutoOrBoolean, DiniSolver, IterativeSolver, OptStep, StochasticSolver
-from ._iterated import Iterated, Iteration
+from ._iterated import Iterated, Iteration, aux_at
 from ._objective import Given, objective
 
 
@@ -93,8 +93,9 @@ class _Stochastic(DiniSolver, StochasticSolver):
         """Return the state before the first iteration."""
         problem, given = self._stated(*args, **kwargs)
         start = self._start(init_params, given)
-        iteration = self._stepper().init(problem, start, given)
-        return self._state(jnp.zeros((), jnp.int32), iteration, iteration.method.aux)
+        solver = self._stepper()
+        aux = aux_at(solver, problem, start, given) if self.has_aux else None
+        return self._state(jnp.zeros((), jnp.int32), solver.init(problem, start, given), aux)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""

@@ -104,7 +104,8 @@ def _by_values(condition: Callable[..., Any], x: Tree, given: Any, known: Any, s
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         raise TypeError(
             "The optimality condition asks for the values of its arguments (it branches on them, say), so that it "
-            "cannot be traced, and its solution has first derivatives only. Write it with jax.numpy (jnp.where, lax.cond)."
+            "cannot be traced, and its solution has first derivatives only. Write it with jax.numpy (jnp.where, "
+            "lax.cond)."
         )
     at = lambda u: condition(u, *known[0], **known[1])
     matvec = lambda v: jax.jvp(at, (x,), (v,))[1]
