@@ -98,3 +98,18 @@ def test_products():
     np.testing.assert_allclose(bars[1], exact, rtol=1e-8)
     with pytest.raises(ValueError, match="same length"):
         implicit_diff.root_jvp(F, x, (X, Y, 0.5), (X,))
+
+
+def test_a_condition_that_cannot_be_traced():
+    """With known values a condition may branch on its unknown; its second derivative is refused."""
+
+    def branches(x, a):
+        return x**2 - a if x[0] > 0 else x
+
+    root = implicit_diff.custom_root(branches)(lambda init, a: jnp.asarray(np.sqrt(np.asarray(a))))
+    a = jnp.array([4.0, 9.0])
+    for mode in (jax.jacrev, jax.jacfwd):
+        slope = mode(lambda a: root(None, a))(a) if mode is jax.jacfwd else jax.vjp(lambda a: root(None, a), a)[1](a)[0]
+        np.testing.assert_allclose(slope if slope.ndim == 1 else slope @ a, [1.0, 1.5], rtol=1e-10)
+    with pytest.raises(TypeError, match="first derivatives only"):
+        jax.jvp(lambda a: jax.jvp(lambda a: root(None, a), (a,), (a,))[1], (a,), (a,))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -149,7 +150,7 @@ class IterativeSolver(Solver):
 
     maxiter: int
     tol: Any
-    jit: bool = True
+    jit: Any = True
     implicit_diff: bool = True
     implicit_diff_solve: Any = None
     verbose: Any = False
@@ -189,7 +190,7 @@ class IterativeSolver(Solver):
 
     def _solver(self) -> Any:
         """Return the solver of dini's."""
-        return Updates(self.init_state, self.update, atol=self.tol, max_steps=self.maxiter)
+        return Updates(start=self.init_state, advance=self.update, atol=self.tol, max_steps=self.maxiter)
 
     def _state(self, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
         """Return the state for users; ``known`` are value and gradient."""
@@ -319,9 +320,6 @@ class DiniSolver(IterativeSolver):
     maxls: int = 0
     has_aux: bool = False
 
-    def __post_init__(self) -> None:
-        """Leave ``update`` as it is: what it calls is compiled."""
-
     def _method(self) -> Method:
         """Return the solver of dini's."""
         raise NotImplementedError
@@ -348,13 +346,19 @@ class DiniSolver(IterativeSolver):
 
     def _solver(self) -> Iterated:
         trials = max(self.maxls, 1) if self._searches() else 1
-        return Iterated(self._method(), self.maxiter, trials, self._lead(), self._unrolled())
+        return Iterated(
+            method=self._method(),
+            max_steps=self.maxiter,
+            trials=trials,
+            lead=self._lead(),
+            bounded=self._unrolled(),
+        )
 
     def _stepper(self) -> Iterated:
         """Return the solver for iterations by hand."""
         return self._solver()
 
-    def _state(self, iter_num: Any, iteration: Iteration, aux: Any = None, known: Any = None) -> Any:
+    def _state(self, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
         if iteration is None:  # nothing was unknown
             return None
         if isinstance(iteration, UpdatesState):

@@ -17,7 +17,7 @@ from ...penalties import Penalty
 from ...problems import LinearComposite, Minimize
 from ...solvers import BlockCoordinateDescent as Method
 from ...solvers import solver
-from ...solvers._block_coordinate_descent import State, _rows_epoch
+from ...solvers._block_coordinate_descent import State, _rows_epoch  # pyright: ignore[reportPrivateUsage]
 from ...trees import Tree
 from ...trees.products import dot
 from ._base import AutoOrBoolean, DiniSolver
@@ -180,6 +180,7 @@ class BlockCoordinateDescent(DiniSolver):
                 f"BlockCoordinateDescent's fun must be one of jaxopt.objective's composite linear functions: given "
                 f"{self.fun!r}, which has no {' and no '.join(missing)}."
             )
+        super().__post_init__()
 
     def _method(self) -> Any:
         return Epochs(atol=self.tol, max_steps=max(self.maxiter, 1))

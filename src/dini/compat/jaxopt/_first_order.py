@@ -51,7 +51,7 @@ class _ProximalMethod(DiniSolver):
 
     def _method(self) -> Any:
         return solvers.ProximalGradient(
-            self._step_size(), self.acceleration, atol=self.tol, max_steps=max(self.maxiter, 1)
+            step_size=self._step_size(), acceleration=self.acceleration, atol=self.tol, max_steps=max(self.maxiter, 1)
         )
 
     def _fields(self, method: Any) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class GradientDescent(ProximalGradient):
     def _method(self) -> Any:
         if self.acceleration:
             return super()._method()
-        return solvers.GradientDescent(self._step_size(), atol=self.tol, max_steps=max(self.maxiter, 1))
+        return solvers.GradientDescent(step_size=self._step_size(), atol=self.tol, max_steps=max(self.maxiter, 1))
 
     def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Minimize(self._objective(), has_aux=self.has_aux), (args, kwargs)

@@ -152,7 +152,9 @@ class AndersonAcceleration(_FixedPoint):
     state_type = AndersonState
 
     def _method(self) -> Any:
-        return solvers.Anderson(self.history_size, self.beta, atol=self.tol, max_steps=max(self.maxiter, 1))
+        return solvers.Anderson(
+            history=self.history_size, mixing=self.beta, atol=self.tol, max_steps=max(self.maxiter, 1)
+        )
 
 
 @dataclass(eq=False)
@@ -212,7 +214,7 @@ class AndersonWrapper(IterativeSolver):
     def _accelerated(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Return the map of an iteration, with the solver's new state, and the method."""
         step = lambda x: tuple(self.solver.update(x, inner, *args, **kwargs))
-        method = solvers.Anderson(self.history_size, self.beta, atol=0.0, max_steps=max(self.maxiter, 1))
+        method = solvers.Anderson(history=self.history_size, mixing=self.beta, atol=0.0, max_steps=max(self.maxiter, 1))
         return FixedPoint(step, has_aux=True), method
 
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:

@@ -166,6 +166,13 @@ def _aux(problem: Any, x: Tree, state: Iteration, args: tuple[Tree, ...]) -> Any
 
 
 @by_hand
+def aux_at(solver: Any, problem: Any, x: Tree, *args: Tree) -> Any:
+    """Return the auxiliary output at a point."""
+    del solver
+    return problem.aux(x, *args)
+
+
+@by_hand
 def residuals_at(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Any, Any]:
     """Return the residuals of a least-squares problem and the gradient."""
     del solver

@@ -202,11 +202,12 @@ class LevenbergMarquardt(_LeastSquares):
                 f"LevenbergMarquardt's solver must be one of {', '.join(map(repr, _ALGEBRA))} or a function: given "
                 f"{self.solver!r}."
             )
+        super().__post_init__()
 
     def _method(self) -> Any:
-        algebra = "auto" if callable(self.solver) else _ALGEBRA[self.solver]
+        algebra: Any = "auto" if callable(self.solver) else _ALGEBRA[self.solver]
         return solvers.LevenbergMarquardt(
-            self.damping_parameter,
+            damping=self.damping_parameter,
             linear_solver="cholesky" if self.materialize_jac and algebra == "auto" else algebra,
             geodesic=self.geodesic,
             atol=self.tol if self.stop_criterion == "grad-l2-norm" else self.gtol,
@@ -217,4 +218,4 @@ class LevenbergMarquardt(_LeastSquares):
         return {"damping_factor": method.control.damping, "increase_factor": method.control.growth}
 
 
-_ALGEBRA = {"cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}
+_ALGEBRA: dict[str, Any] = {"cholesky": "cholesky", "lu": "cholesky", "qr": "qr", "inv": "cholesky"}

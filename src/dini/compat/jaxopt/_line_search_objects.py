@@ -82,7 +82,7 @@ class IterativeLineSearch(IterativeSolver):
         start = (jnp.zeros((), jnp.int32), params, value, grad, inf, no, no, aux)
         return LineSearchState(*start, value, slope, bracket, evaluations, evaluations)
 
-    def update(
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         stepsize: Any,
         state: LineSearchState,
@@ -121,7 +121,7 @@ class IterativeLineSearch(IterativeSolver):
             self.log_info(new, additional_info={"Stepsize": stepsize, "Objective Value": new_value})
         return LineSearchStep(jnp.where(done | failed, stepsize, bracket.trial), new)
 
-    def run(
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         init_stepsize: Any,
         params: Tree,
@@ -192,7 +192,7 @@ class BacktrackingLineSearch(IterativeLineSearch):
     decrease_factor: float = 0.8
     max_stepsize: Any = 1.0
     verbose: Any = False
-    jit: AutoOrBoolean = "auto"
+    jit: Any = "auto"
     unroll: AutoOrBoolean = "auto"
 
     def search(self) -> solvers.LineSearch:
@@ -242,7 +242,7 @@ class ZoomLineSearch(IterativeLineSearch):
     maxiter: int = 30
     max_stepsize: Any = None
     verbose: Any = False
-    jit: AutoOrBoolean = "auto"
+    jit: Any = "auto"
     unroll: AutoOrBoolean = "auto"
 
     def search(self) -> solvers.LineSearch:
@@ -282,7 +282,7 @@ class HagerZhangLineSearch(IterativeLineSearch):
     shrinkage_factor: float = 0.66
     max_stepsize: Any = 1.0
     verbose: Any = False
-    jit: AutoOrBoolean = "auto"
+    jit: Any = "auto"
     unroll: AutoOrBoolean = "auto"
 
     def search(self) -> solvers.LineSearch:

@@ -59,7 +59,7 @@ class _FixedLength:
     step_size: Any
 
     def __post_init__(self, tol: Any) -> None:
-        super().__post_init__(tol)
+        super().__post_init__(tol)  # pyright: ignore[reportAttributeAccessIssue]
         object.__setattr__(self, "line_search", Fixed())
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "stepsize"))

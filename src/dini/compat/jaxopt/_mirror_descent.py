@@ -69,7 +69,7 @@ class MirrorDescent(IterativeSolver):
     """
 
     fun: Callable[..., Any]
-    projection_grad: Callable[..., Any] | None
+    projection_grad: Any
     stepsize: Any
     maxiter: int = 500
     tol: Any = 1e-2
@@ -106,8 +106,8 @@ class MirrorDescent(IterativeSolver):
         gradient, aux = self._gradient(params, args, kwargs)
         new = self.projection_grad(params, gradient, eta, hyperparams_proj)
         error = trees.norm(trees.sub(new, params)).astype(state.error.dtype) / eta
-        counts = (count + 1 for count in state[3:6])
-        state = MirrorDescentState(state.iter_num + 1, error, aux, *counts, state.status)
+        once_more = {name: getattr(state, name) + 1 for name in ("iter_num", *state._fields[3:6])}
+        state = state._replace(error=error, aux=aux, **once_more)
         if self.verbose:
             self.log_info(state, error_name="Distance btw Iterates")
         return OptStep(new, state)

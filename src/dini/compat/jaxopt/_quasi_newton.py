@@ -14,7 +14,6 @@ from ...problems import Minimize
 from ...sets import Box
 from ...status import SolveWarning, Status
 from ._base import AutoOrBoolean, DiniSolver
-from ._iterated import Iteration
 from ._line_searches import FixedBFGS, FixedLBFGS, named_search
 from ._objective import Given, objective
 
@@ -112,6 +111,7 @@ class _Searching(DiniSolver):
                 f"{self.linesearch_init!r}."
             )
         self._search()
+        super().__post_init__()
 
     def _search(self) -> solvers.LineSearch:
         return named_search(type(self).__name__, self.linesearch, self.condition)
@@ -134,7 +134,7 @@ class _Searching(DiniSolver):
         # search: best, idle, steps, value or longest step, and the bracket, whose first number is the next step
         return {"value": method.value, "grad": method.gradient, "stepsize": method.search[..., 4]}
 
-    def _state(self, iter_num: Any, iteration: Iteration, aux: Any = None, known: Any = None) -> Any:
+    def _state(self, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
         state = super()._state(iter_num, iteration, aux, known)
         if iteration is None:
             return state
@@ -331,7 +331,7 @@ class NonlinearCG(_Searching):
 
     def _method(self) -> Any:
         formula = "hager-zhang" if self.method == "fletcher-reeves" else self.method
-        return solvers.NonlinearCG(formula, **self._settings())
+        return solvers.NonlinearCG(formula=formula, **self._settings())
 
     def _fields(self, method: Any) -> dict[str, Any]:
         return super()._fields(method) | {"descent_direction": method.direction}
@@ -392,7 +392,7 @@ class LBFGSB(_Searching):
             )
 
     def _method(self) -> Any:
-        return solvers.LBFGSB(self.history_size, **self._settings())
+        return solvers.LBFGSB(history=self.history_size, **self._settings())
 
     def _fields(self, method: Any) -> dict[str, Any]:
         return super()._fields(method) | {"theta": method.model.theta}

@@ -114,7 +114,7 @@ class Bisection(DiniSolver):
     lead = 3
 
     def _method(self) -> Any:
-        return SmallValue(self.lower, self.upper, atol=self.tol, max_steps=max(self.maxiter, 1))
+        return SmallValue(lower=self.lower, upper=self.upper, atol=self.tol, max_steps=max(self.maxiter, 1))
 
     def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
         return Root(bound(self.optimality_fun, "optimality_fun"), has_aux=self.has_aux), (args, kwargs)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ... import solvers
 from ...problems import Minimize
 from ._base import AutoOrBoolean, DiniSolver, IterativeSolver, OptStep, StochasticSolver
-from ._iterated import Iterated, Iteration
+from ._iterated import Iterated, Iteration, aux_at
 from ._objective import Given, objective
 
 
@@ -93,8 +93,9 @@ class _Stochastic(DiniSolver, StochasticSolver):
         """Return the state before the first iteration."""
         problem, given = self._stated(*args, **kwargs)
         start = self._start(init_params, given)
-        iteration = self._stepper().init(problem, start, given)
-        return self._state(jnp.zeros((), jnp.int32), iteration, iteration.method.aux)
+        solver = self._stepper()
+        aux = aux_at(solver, problem, start, given) if self.has_aux else None
+        return self._state(jnp.zeros((), jnp.int32), solver.init(problem, start, given), aux)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""
@@ -188,13 +189,14 @@ class ArmijoSGD(_Stochastic):
                 'ArmijoSGD\'s reset_option must be "increase", "goldstein" or "conservative": given '
                 f"{self.reset_option!r}."
             )
+        super().__post_init__()
 
     def _searches(self) -> bool:
         return False
 
     def _method(self) -> Any:
         return solvers.ArmijoSGD(
-            self.max_stepsize,
+            max_step_size=self.max_stepsize,
             aggressiveness=1 - self.aggressiveness,
             decrease=self.decrease_factor,
             growth=1.0 if self.reset_option == "conservative" else self.increase_factor,
@@ -249,11 +251,12 @@ class PolyakSGD(_Stochastic):
     def __post_init__(self) -> None:
         if self.variant not in ("SPS_max", "SPS+"):
             raise ValueError(f'PolyakSGD\'s variant must be "SPS_max" or "SPS+": given {self.variant!r}.')
+        super().__post_init__()
 
     def _method(self) -> Any:
         most = jnp.inf if self.variant == "SPS+" else self.max_stepsize
-        settings = {"momentum": self.momentum, "atol": self.tol, "max_steps": max(self.maxiter, 1)}
-        return solvers.PolyakSGD(most, self.fun_min, **settings)
+        settings: dict[str, Any] = {"momentum": self.momentum, "atol": self.tol, "max_steps": max(self.maxiter, 1)}
+        return solvers.PolyakSGD(max_step_size=most, lower_bound=self.fun_min, **settings)
 
 
 @dataclass(eq=False)
@@ -291,7 +294,7 @@ class OptaxSolver(_Stochastic):
     state_type = OptaxState
 
     def _method(self) -> Any:
-        return solvers.OptaxSolver(self.opt, atol=self.tol, max_steps=max(self.maxiter, 1))
+        return solvers.OptaxSolver(transformation=self.opt, atol=self.tol, max_steps=max(self.maxiter, 1))
 
     def _fields(self, method: Any) -> dict[str, Any]:
         return {"value": method.value, "internal_state": method.inner}

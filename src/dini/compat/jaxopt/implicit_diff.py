@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
-from ... import trees
+from ... import linear, trees
 from ...differentiation import custom_root as decorator
 from ...differentiation import root_jvp as product
 from ...differentiation import root_vjp as transposed_product
@@ -77,7 +80,11 @@ def custom_root(
                 del args, kwargs
                 return solution
 
-            x = decorator(condition, linear_solver=solve, on_failure="warn")(found)(*args, **kwargs)
+            try:
+                x = decorator(condition, linear_solver=solve, on_failure="warn")(found)(*args, **kwargs)
+            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+                # a condition that asks for values has no program; its values are known here
+                x = _by_values(condition, solution, (args, kwargs), (known_args, known_kwargs), solve)
             if not has_aux:
                 return x
             return type(known)(x, *known[1:]) if hasattr(known, "_fields") else (x, *known[1:])
@@ -85,6 +92,28 @@ def custom_root(
         return differentiable
 
     return decorate
+
+
+def _by_values(condition: Callable[..., Any], x: Tree, given: Any, known: Any, solve: Any) -> Any:
+    r"""Return a known solution with its first derivative, of a condition that cannot be traced.
+
+    Of :math:`x - A^{-1} (F(x, \theta) - F(x, \theta_0))` at :math:`\theta = \theta_0` the value is :math:`x`, and the
+    derivative :math:`-A^{-1} \partial_2 F`. That of second order would lack the derivative of :math:`A`.
+    """
+    leaves = [leaf.primal for leaf in jax.tree.leaves(given) if hasattr(leaf, "primal")]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise TypeError(
+            "The optimality condition asks for the values of its arguments (it branches on them, say), so that it "
+            "cannot be traced, and its solution has first derivatives only. Write it with jax.numpy (jnp.where, "
+            "lax.cond)."
+        )
+    at = lambda u: condition(u, *known[0], **known[1])
+    matvec = lambda v: jax.jvp(at, (x,), (v,))[1]
+    change = trees.sub(condition(x, *given[0], **given[1]), at(x))
+    flat, unravel = ravel_pytree(x)
+    columns = [ravel_pytree(matvec(unravel(unit)))[0] for unit in jnp.eye(flat.size, dtype=flat.dtype)]
+    moved = linear.solve(jnp.stack(columns, axis=1), ravel_pytree(change)[0], solver=solve, on_failure="warn")
+    return trees.sub(x, unravel(moved))
 
 
 class _Whole:
