@@ -9,6 +9,7 @@ from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .cvxpy_programs import CvxpyProgram, from_cvxpy
 from .deferred import deferred as _deferred
+from .differentiate import differentiate
 from .differentiation import (
     Auto,
     Choice,
@@ -181,6 +182,7 @@ __all__ = [
     "cone_program",
     "custom_fixed_point",
     "custom_root",
+    "differentiate",
     "fixed_point",
     "from_cvxpy",
     "least_squares",

@@ -13,8 +13,10 @@ import numpy as np
 
 from .checks.records import record
 from .conic import ConeSolution, cone_program
-from .problems import ConeProgram
+from .convex import ProgramSolution, quadratic_program
+from .problems import ConeProgram, QuadraticProgram
 from .sets import ConeProduct, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
+from .sets._blocks import blocks
 
 
 class _Tensor(NamedTuple):
@@ -77,11 +79,17 @@ class CvxpyProgram:
         P = None if self.P is None else self.P.apply(vector, (n, n))
         return ConeProgram(P, c, -rows[:, :n], rows[:, n], self.cone)
 
-    def solution(self, *values: Any, **how: Any) -> ConeSolution:
-        """Return the solution of the cone program; ``how`` are keywords of :func:`dini.cone_program`."""
+    def solution(self, *values: Any, **how: Any) -> ConeSolution | ProgramSolution:
+        """Return the solution of the program; ``how`` are keywords of :func:`dini.cone_program`.
+
+        By a solver of quadratic programs, it is a :class:`dini.ProgramSolution`.
+        """
         problem = self.program(*values)
+        how = {"solver": self.solver} | how
+        if _of_quadratic_programs(how["solver"]):
+            return quadratic_program(**_quadratic(problem, how["solver"].name), **how)
         data = {"P": problem.P, "c": problem.c, "A": problem.A, "b": problem.b, "cone": problem.cone}
-        return cone_program(**data, **({"solver": self.solver} | how))
+        return cone_program(**data, **how)
 
     def variables_of(self, x: jax.Array) -> tuple[jax.Array, ...]:
         """Return the variables at a point of the cone program."""
@@ -93,6 +101,30 @@ class CvxpyProgram:
     def __call__(self, *values: Any, **how: Any) -> tuple[jax.Array, ...]:
         """Return the values of the variables."""
         return self.variables_of(self.solution(*values, **how).x)
+
+
+def _of_quadratic_programs(solver: Any) -> bool:
+    """Return whether a solver takes quadratic programs, and no others of cones."""
+    kinds = getattr(solver, "solves", ())
+    return QuadraticProgram in kinds and ConeProgram not in kinds
+
+
+def _quadratic(problem: ConeProgram, solver: str) -> dict[str, Any]:
+    """Return the data of a quadratic program that is stated as a cone program, or raise if it is none."""
+    rows: dict[str, list[Any]] = {"zero": [], "nonnegative": []}
+    for part in blocks(problem.cone, problem.b.size):
+        if part.kind not in rows:
+            raise TypeError(
+                f"{solver} solves quadratic programs, with equalities and inequalities: this problem has a cone of the "
+                f"kind {part.kind}. Use ConicInteriorPoint, or HostConeSolver."
+            )
+        rows[part.kind].append(np.arange(part.first, part.first + part.size))
+    data: dict[str, Any] = {"Q": problem.P, "c": problem.c}
+    for kind, matrix, offset in (("zero", "A", "b"), ("nonnegative", "G", "h")):
+        if rows[kind]:
+            here = np.concatenate(rows[kind])
+            data |= {matrix: problem.A[here], offset: problem.b[here]}
+    return data
 
 
 class _Recovery(NamedTuple):
@@ -125,7 +157,8 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
         The ``cvxpy.Variable`` whose values are returned, in this order.
     solver
         A solver of cone programs. Default: :class:`dini.ConicInteriorPoint`. :class:`dini.HostConeSolver` calls
-        Clarabel or SCS on the host.
+        Clarabel or SCS on the host. Where the problem is a linear or a quadratic program, a solver of these
+        (:class:`dini.InteriorPoint`, or on the host :class:`dini.adapters.QPSolvers`: OSQP, ProxQP, HiGHS, ...).
 
     Returns
     -------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,18 @@ from .functions import as_function
 from .trees import Tree
 
 __all__ = ["Perturbed", "one_hot_argmax", "ranks"]
+
+
+class Noise(Protocol):
+    """Noise of a caller's own."""
+
+    def sample(self, key: Any, shape: tuple[int, ...], /) -> jax.Array:
+        """Return noise of a shape."""
+        ...
+
+    def log_prob(self, z: jax.Array, /) -> jax.Array:
+        """Return the logarithm of the density, elementwise, up to a constant."""
+        ...
 
 
 @record
@@ -59,14 +71,17 @@ class Perturbed:
         How many, even (at least 4) with antithetic pairs.
     noise
         ``"gumbel"`` (centered: the perturbed argmax is then the softmax of :math:`\theta/\sigma`, and
-        :math:`F_\sigma` is :math:`\sigma \log\sum_i e^{\theta_i/\sigma}`) or ``"gaussian"``.
+        :math:`F_\sigma` is :math:`\sigma \log\sum_i e^{\theta_i/\sigma}`), ``"gaussian"``, or an object with the
+        methods ``sample(key, shape)`` and ``log_prob(z)``, the logarithm of the density elementwise up to a constant.
+        One array is then perturbed by ``sample`` of the key itself.
     antithetic
         Whether samples come in pairs.
 
     Raises
     ------
     ValueError
-        Where ``sigma`` is not positive, ``samples`` are too few or odd, or ``noise`` is unknown.
+        Where ``sigma`` is not positive, ``samples`` are too few or odd, ``noise`` is unknown, or one of the caller's is
+        asked for antithetic pairs.
     TypeError
         Where ``theta`` is not floating-point, or a maximizer's output does not have the shapes of ``theta``.
 
@@ -91,7 +106,7 @@ class Perturbed:
     fun: Any
     sigma: Any = 1.0
     samples: int = field(default=1000, metadata={"static": True})
-    noise: Literal["gumbel", "gaussian"] = field(default="gumbel", metadata={"static": True})
+    noise: Literal["gumbel", "gaussian"] | Noise = field(default="gumbel", metadata={"static": True})
     antithetic: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -101,7 +116,12 @@ class Perturbed:
         require_count("Perturbed's samples", self.samples, 4 if self.antithetic else 2)
         if self.antithetic and self.samples % 2:
             raise ValueError(f"Perturbed's samples must be even with antithetic pairs: given {self.samples}.")
-        require_choice("Perturbed's noise", self.noise, ("gumbel", "gaussian"))
+        if not (hasattr(self.noise, "sample") and hasattr(self.noise, "log_prob")):
+            require_choice("Perturbed's noise", self.noise, ("gumbel", "gaussian"))
+        elif self.antithetic:
+            raise ValueError(
+                "Perturbed knows antithetic pairs of its own noise alone: pass antithetic=False with a noise of yours."
+            )
 
     def __call__(self, key: Any, theta: Tree) -> Any:
         r"""Return the estimate of :math:`y_\sigma(\theta)` that a random key gives."""
@@ -154,13 +174,23 @@ class Perturbed:
     def _sample(self, key: Any, theta: Tree, sigma: jax.Array) -> tuple[Any, Any]:
         """Return the perturbed points, held in place, and the outputs there."""
         leaves, treedef = jax.tree.flatten(theta)
-        draw = _gumbel if self.noise == "gumbel" else _gaussian
-        keys = jax.random.split(key, len(leaves)) if leaves else []
-        noise = [draw(k, (self.samples, *u.shape), u.dtype, self.antithetic) for k, u in zip(keys, leaves, strict=True)]
+        own = len(leaves) == 1 and not isinstance(self.noise, str)
+        keys = [key] if own else jax.random.split(key, len(leaves)) if leaves else []
+        noise = [self._draw(k, (self.samples, *u.shape), u.dtype) for k, u in zip(keys, leaves, strict=True)]
         points = [u[None] + sigma.astype(u.dtype) * z for u, z in zip(leaves, noise, strict=True)]
         points = jax.lax.stop_gradient(jax.tree.unflatten(treedef, points))
         outputs = jax.vmap(self.fun, axis_size=self.samples)(points)
         return points, outputs
+
+    def _draw(self, key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        if not isinstance(self.noise, str):
+            return self.noise.sample(key, shape).astype(dtype)
+        return (_gumbel if self.noise == "gumbel" else _gaussian)(key, shape, dtype, self.antithetic)
+
+    def _log_density(self, z: jax.Array) -> jax.Array:
+        if not isinstance(self.noise, str):
+            return self.noise.log_prob(z)
+        return -z - jnp.euler_gamma - jnp.exp(-z - jnp.euler_gamma) if self.noise == "gumbel" else -z * z / 2
 
     def _weights(self, points: Any, theta: Tree, sigma: jax.Array) -> jax.Array:
         """Return weights of one, whose derivatives are those of the points' densities."""
@@ -168,8 +198,7 @@ class Perturbed:
         def one(x: jax.Array, u: jax.Array) -> jax.Array:
             s = sigma.astype(u.dtype)
             z = _noise(x, u, s)
-            log = -z - jnp.euler_gamma - jnp.exp(-z - jnp.euler_gamma) if self.noise == "gumbel" else -z * z / 2
-            return jnp.sum(log - jnp.log(s), axis=tuple(range(1, z.ndim)))
+            return jnp.sum(self._log_density(z) - jnp.log(s), axis=tuple(range(1, z.ndim)))
 
         parts = jax.tree.leaves(jax.tree.map(one, points, theta))
         log = trees.total(parts) if parts else jnp.zeros(self.samples)

@@ -36,7 +36,10 @@ FLOORS = [
     (("defaults",), "the choice of who does not choose"),
     (("solve",), "the road"),
     (("batches", "iterators"), "the road for batches of problems and for streams of data"),
-    (("certified", "one_sided"), "derivatives with an estimate of their error; derivatives at kinks"),
+    (
+        ("certified", "differentiate", "one_sided"),
+        "derivatives with an estimate of their error; at points that are handed in; at kinks",
+    ),
     (("conic", "convex", "verbs"), "the doors to the road; those of programs are `convex` (quadratic) and `conic`"),
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
     (("adapters",), "other people's solvers as solvers of dini's problems"),

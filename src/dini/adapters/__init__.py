@@ -1,3 +1,11 @@
-"""Other people's solvers as solvers of dini's problems, and derivatives at points that somebody hands in."""
+"""Other people's solvers as solvers of dini's problems, each imported when it is used."""
 
-__all__: list[str] = []
+from ..solvers import OptaxSolver
+from ._mpax import MPAX
+from ._nlopt import NLopt
+from ._optimistix import Optimistix
+from ._pounce import Pounce
+from ._qpsolvers import QPSolvers
+from ._scipy import SciPy
+
+__all__ = ["MPAX", "NLopt", "OptaxSolver", "Optimistix", "Pounce", "QPSolvers", "SciPy"]

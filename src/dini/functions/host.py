@@ -47,7 +47,7 @@ def call_on_host(fun: Callable[..., Tree], out: Tree, *given: Tree) -> Any:
     wanted, end = jax.tree.flatten(out)
 
     def run(*leaves: Any) -> list[np.ndarray]:
-        arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
+        arrays = [np.ascontiguousarray(leaf).reshape(np.shape(leaf)) for leaf in leaves]
         arrays = [
             array.view(np.float64)[..., 0] if dtype == np.float64 else array.astype(dtype, copy=False)
             for array, dtype in zip(arrays, types, strict=True)

@@ -15,7 +15,7 @@ from ..sets import project_simplex
 from ..trees import Tree
 
 
-def _operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[jax.Array, jax.Array]:
+def operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[jax.Array, jax.Array]:
     """Return scores and targets of one shape; integer targets are classes along ``axis`` (or zeros and ones)."""
     # on the host: within a program, a comparison of known targets is not known
     given = np.asarray(target) if known(target) else None
@@ -152,7 +152,7 @@ def softmax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) ->
     >>> print(jax.grad(softmax_loss)(jnp.array([0.0, 0.0]), 1))
     [ 0.5 -0.5]
     """
-    scores, target = _operands("softmax_loss", scores, target, axis)
+    scores, target = operands("softmax_loss", scores, target, axis)
     scores, rest, infinite = _centered(scores, target, axis)
     scores = _possible(scores, jnp.isneginf(scores) & (target == 0))
     most = jax.nn.logsumexp(scores, axis=axis)
@@ -190,7 +190,7 @@ def logistic_loss(score: Float[Array, "*shape"], target: Any) -> jax.Array:
     >>> print(jax.grad(logistic_loss)(0.0, 1))
     -0.5
     """
-    score, target = _operands("logistic_loss", score, target, None)
+    score, target = operands("logistic_loss", score, target, None)
     # of the two classes, the one that is less likely: beside the other, the terms would cancel
     other = target > 0.5
     score, target = jnp.where(other, -score, score), jnp.where(other, 1 - target, target)
@@ -241,7 +241,7 @@ def sparsemax_loss(scores: Float[Array, "*shape"], target: Any, axis: int = -1) 
     >>> print(sparsemax_loss(jnp.array([2.0, 0.5, 0.0]), 0), sparsemax_loss(jnp.array([1.0, 1.0]), 0))
     0.0 0.25
     """
-    scores, target = _operands("sparsemax_loss", scores, target, axis)
+    scores, target = operands("sparsemax_loss", scores, target, axis)
     scores, rest, infinite = _centered(scores, target, axis)
     excluded = jnp.isneginf(scores)
     # infinite where the target has a share in an excluded class; otherwise how many scores are the largest
@@ -307,7 +307,7 @@ def binary_sparsemax_loss(score: Float[Array, "*shape"], target: Any) -> jax.Arr
     >>> print(binary_sparsemax_loss(jnp.array([1.5, 0.0, -1.0]), jnp.array([1, 1, 1])))
     [0.   0.25 1.  ]
     """
-    score, target = _operands("binary_sparsemax_loss", score, target, None)
+    score, target = operands("binary_sparsemax_loss", score, target, None)
     inside, above = (score > -1) & (score < 1), score >= 1
     # the same as squares and products, which do not cancel where the prediction is right
     middle = (jnp.where(inside, score, 0) - (2 * target - 1)) ** 2 / 4

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
-
 from .. import trees
 from ..checks.records import record
 from ..functions import function_name
 from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
-from ..status import Status
 from ..trees import Tree
 from ._base import Solver
+from .shared._judged import judged
 
 
 @record
@@ -60,17 +58,4 @@ class Function(Solver):
         """Call the function and test what it returns."""
         solution = self.fun(problem, x, *args)
         trees.require_same(f"The solution returned by {self.name}", solution, x, "init")
-        away, size, start = trees.varied(x), trees.norm(solution), trees.norm(x)
-        size = jnp.where(size > 0, size, jnp.where(start > 0, start, 1)) / jnp.maximum(trees.norm(away), trees.eps(x))
-        moved = lambda share: trees.axpy(share * size, away, solution)
-        error, far, near = (problem.condition.error(problem, u, *args) for u in (solution, moved(1), moved(0.1)))
-        # a point where the residual has grown exponentially vouches for nothing
-        scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
-        scale = jnp.where(jnp.isfinite(scale), scale, 0)
-        rtol = self.rtol
-        if rtol is None:
-            rtol = trees.eps(x) ** 0.25 if self.atol is None else 0.0
-        tol = rtol * scale + (0.0 if self.atol is None else self.atol)
-        status = jnp.where(error <= tol, Status.CONVERGED, Status.CONDITION)
-        status = jnp.where(jnp.isfinite(error), status, Status.NONFINITE).astype(jnp.int32)
-        return Outcome(solution, (), jnp.ones((), jnp.int32), status, error, tol=tol)
+        return judged(self, problem, solution, x, args)

@@ -1,0 +1,51 @@
+"""What a solver that takes no steps has found, held against the problem's own condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ... import trees
+from ...loop import Outcome
+from ...problems import ConeProgram, NonlinearProgram, QuadraticProgram
+from ...status import Status
+from ...trees import Tree
+
+#: the conditions of these measure their error relative to their own terms
+_RELATIVE = (QuadraticProgram, ConeProgram, NonlinearProgram)
+
+
+def judged(
+    solver: Any, problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...], steps: Any = 1, status: Any = None
+) -> Outcome:
+    """Return the outcome of a solve that says it has ended at ``x``.
+
+    The norm of the condition's residual must be at most ``rtol`` times that at a point which is away by the size of
+    ``x`` (by that of ``start`` where ``x`` is zero, by one where both are), or ten times that at a tenth of this
+    distance, if it is smaller. A residual of ``atol`` is always good enough. ``status`` is why the solver gave up,
+    where it did: it counts where the condition does not hold.
+    """
+    error = problem.condition.error(problem, x, *args)
+    scale = 1.0 if isinstance(problem, _RELATIVE) else _scale(problem, x, start, args)
+    rtol = solver.rtol
+    if rtol is None:
+        rtol = trees.eps(start) ** 0.25 if solver.atol is None else 0.0
+    tol = rtol * scale + (0.0 if solver.atol is None else solver.atol)
+    status = jnp.asarray(Status.RUNNING if status is None else status)
+    end = jnp.where(status == Status.RUNNING, Status.CONDITION, status)
+    # what is no number is more to the point than that nothing went on
+    blind = (status == Status.RUNNING) | (status == Status.STALLED)
+    end = jnp.where(blind & ~jnp.isfinite(error), Status.NONFINITE, end)
+    end = jnp.where(error <= tol, Status.CONVERGED, end).astype(jnp.int32)
+    return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
+
+
+def _scale(problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...]) -> Any:
+    """Return the residual of a point that is wrong by its own size."""
+    away, size, first = trees.varied(start), trees.norm(x), trees.norm(start)
+    size = jnp.where(size > 0, size, jnp.where(first > 0, first, 1)) / jnp.maximum(trees.norm(away), trees.eps(start))
+    far, near = (problem.condition.error(problem, trees.axpy(share * size, away, x), *args) for share in (1, 0.1))
+    # a point where the residual has grown exponentially vouches for nothing
+    scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
+    return jnp.where(jnp.isfinite(scale), scale, 0)
