@@ -134,7 +134,13 @@ class Minimize(NamedTuple):
             "l-bfgs-b": {"ftol": 0.0, "maxfun": limit, **small},
             "tnc": {"gtol": gradient, "ftol": 0.0, "xtol": 0.0, "maxfun": limit},
             "cobyla": {"tol": length, "catol": length, "maxiter": limit, "rhobeg": size or 1.0},
-            "cobyqa": {"final_tr_radius": length, "initial_tr_radius": size or 1.0, "maxfev": limit, "maxiter": limit},
+            # of values alone, a point is known to the square root of their rounding errors
+            "cobyqa": {
+                "final_tr_radius": 1e-8 * (size or 1.0),
+                "initial_tr_radius": size or 1.0,
+                "maxfev": limit,
+                "maxiter": limit,
+            },
             "slsqp": {"ftol": 1e-300, "maxiter": limit},
             "trust-constr": {"gtol": gradient, "xtol": 1e-3 * length, "barrier_tol": self.accuracy, "maxiter": limit},
         }
