@@ -217,7 +217,7 @@ def _in_units(data: Unpacked, Q: Any) -> tuple[Unpacked, Any, _Units]:
     length = float(_power(length))
     price = float(_power(max(largest(data.c), length * largest(Q))))
     inverse = lambda size: importlib.import_module("scipy.sparse").diags_array(1 / size)
-    divided = lambda part, size: part if part is None else inverse(size) @ part
+    divided = lambda part, size: part if part is None else inverse(size).dot(part)
     scaled = data._replace(
         Q=None if data.Q is None else Q * (length / price),
         c=data.c / price,
