@@ -113,12 +113,14 @@ class MPAX(Adapter):
         rows = A, b, -G, -h, full(problem.lower, -jnp.inf), full(problem.upper, jnp.inf)
         quadratic = problem.Q is not None
         given = (parts["Q"], problem.c, *rows) if quadratic else (problem.c, *rows)
-        program = (mpax.create_qp if quadratic else mpax.create_lp)(*given, use_sparse_matrix=sparse)
-        # of data that are not known yet, MPAX cannot tell
-        program = dataclasses.replace(program, is_lp=not quadratic)
         settings = {"eps_abs": self.accuracy, "eps_rel": self.accuracy, "iteration_limit": self.max_steps}
         settings |= dict(self.options)
-        ended = (mpax.r2HPDHG if self.method == "r2hpdhg" else mpax.raPDHG)(**settings).optimize(program)
+        # its programs promote shapes and types in silence
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            program = (mpax.create_qp if quadratic else mpax.create_lp)(*given, use_sparse_matrix=sparse)
+            # of data that are not known yet, MPAX cannot tell
+            program = dataclasses.replace(program, is_lp=not quadratic)
+            ended = (mpax.r2HPDHG if self.method == "r2hpdhg" else mpax.raPDHG)(**settings).optimize(program)
         primal, dual = ended.primal_solution.astype(dtype), ended.dual_solution.astype(dtype)
         y, z = -dual[: b.size], jnp.maximum(dual[b.size :], 0)
         point = PrimalDual(
