@@ -56,7 +56,9 @@ def test_minima_by_nlopt(algorithm):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("solver", [NLopt("LD_SLSQP"), NLopt("LN_COBYLA"), NLopt("AUGLAG"), Pounce()], ids=str)
+@pytest.mark.parametrize(
+    "solver", [NLopt("LD_SLSQP"), NLopt("LN_COBYLA"), NLopt("AUGLAG"), Pounce()], ids=lambda one: one.name
+)
 def test_nonlinear_programs(solver):
     circle(solver)
 

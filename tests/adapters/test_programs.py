@@ -55,9 +55,15 @@ def test_quadratic_programs(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("method", ["r2hpdhg", "rapdhg"])
-def test_quadratic_programs_by_mpax(method):
-    near(solved(MPAX(method), DATA, C), solved(dini.InteriorPoint(), DATA, C))
+def test_quadratic_programs_by_mpax():
+    near(solved(MPAX(), DATA, C), solved(dini.InteriorPoint(), DATA, C))
+
+
+@pytest.mark.thorough
+def test_a_wrong_success_of_mpax_is_caught():
+    """Its Halpern method calls a point outside of the bounds optimal."""
+    status = lambda c: dini.quadratic_program(c=c, **DATA, solver=MPAX("r2hpdhg"), on_failure="ignore").status
+    assert status(C[0]) == dini.Status.CONDITION
 
 
 @pytest.mark.thorough

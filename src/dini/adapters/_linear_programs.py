@@ -10,7 +10,7 @@ import numpy as np
 from ..problems import PrimalDual, QuadraticProgram
 from ..status import Status
 from ._conversation import Found
-from ._program_data import HostSolution, ProgramData, Unpacked
+from ._program_data import HostSolution, ProgramData, Unpacked, finite_rows, in_units
 
 #: how ``linprog`` ends
 _ENDS = {1: Status.MAX_STEPS, 2: Status.PRIMAL_INFEASIBLE, 3: Status.DUAL_INFEASIBLE, 4: Status.STALLED}
@@ -30,11 +30,13 @@ class _LinProg(NamedTuple):
         return self.form.packed(data, self._solved(data) if data.finite else HostSolution(status=Status.NONFINITE))
 
     def _solved(self, data: Unpacked) -> HostSolution:
-        kept = slice(None) if data.h is None else np.isfinite(data.h)
+        # tolerances are absolute numbers
+        data, units = in_units(data)
+        kept, G, h = finite_rows(data)
         found = importlib.import_module("scipy.optimize").linprog(
             data.c,
-            A_ub=None if data.G is None else data.G[kept],
-            b_ub=None if data.G is None else data.h[kept],
+            A_ub=G,
+            b_ub=h,
             A_eq=data.A,
             b_eq=data.b,
             bounds=np.stack([data.lower, data.upper], axis=1),
@@ -46,12 +48,11 @@ class _LinProg(NamedTuple):
             return HostSolution(steps=found.nit, status=status)
         # SciPy's are derivatives of the value, which falls where a constraint is loosened
         y = None if data.A is None else -found.eqlin.marginals
-        z = None
-        if data.G is not None:
-            z = np.zeros(data.h.size)
+        z = None if data.h is None else np.zeros(data.h.size)
+        if z is not None and h is not None:
             z[kept] = -found.ineqlin.marginals
         w = -(found.lower.marginals + found.upper.marginals)
-        return HostSolution(found.x, y, z, w, found.nit, status)
+        return units.back(HostSolution(found.x, y, z, w, found.nit, status))
 
 
 def linear_program(

@@ -41,7 +41,9 @@ class MPAX(Adapter):
     Parameters
     ----------
     method
-        ``"r2hpdhg"``, the reflected restarted Halpern method, or ``"rapdhg"``, the restarted average one.
+        ``"r2hpdhg"``, the reflected restarted Halpern method, or ``"rapdhg"``, the restarted average one. Default: the
+        first for linear programs, the second with ``Q``, where the first may stop at points outside of the bounds
+        (which the status shows).
     options
         Settings of MPAX's solver, by its names, as a dictionary.
     accuracy
@@ -71,7 +73,7 @@ class MPAX(Adapter):
     [0.6 0.4 0. ]
     """
 
-    method: Literal["r2hpdhg", "rapdhg"] = field(default="r2hpdhg", metadata={"static": True})
+    method: Literal["r2hpdhg", "rapdhg"] | None = field(default=None, metadata={"static": True})
     options: Any = field(default=None, metadata={"static": True})
     accuracy: float = field(default=1e-6, metadata={"static": True}, kw_only=True)
     max_steps: int = field(default=100_000, metadata={"static": True}, kw_only=True)
@@ -81,7 +83,7 @@ class MPAX(Adapter):
 
     def __post_init__(self, tol: Any = None) -> None:
         self._check_settings(tol)
-        require_choice("MPAX's method", self.method, ("r2hpdhg", "rapdhg"))
+        require_choice("MPAX's method", self.method, (None, "r2hpdhg", "rapdhg"))
         require_positive("MPAX's accuracy", self.accuracy)
         require_count("MPAX's max_steps", self.max_steps)
         object.__setattr__(self, "options", frozen_options("MPAX", self.options))
@@ -113,12 +115,15 @@ class MPAX(Adapter):
         rows = A, b, -G, -h, full(problem.lower, -jnp.inf), full(problem.upper, jnp.inf)
         quadratic = problem.Q is not None
         given = (parts["Q"], problem.c, *rows) if quadratic else (problem.c, *rows)
-        program = (mpax.create_qp if quadratic else mpax.create_lp)(*given, use_sparse_matrix=sparse)
-        # of data that are not known yet, MPAX cannot tell
-        program = dataclasses.replace(program, is_lp=not quadratic)
         settings = {"eps_abs": self.accuracy, "eps_rel": self.accuracy, "iteration_limit": self.max_steps}
         settings |= dict(self.options)
-        ended = (mpax.r2HPDHG if self.method == "r2hpdhg" else mpax.raPDHG)(**settings).optimize(program)
+        # its programs promote shapes and types in silence
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            program = (mpax.create_qp if quadratic else mpax.create_lp)(*given, use_sparse_matrix=sparse)
+            # of data that are not known yet, MPAX cannot tell
+            program = dataclasses.replace(program, is_lp=not quadratic)
+            average = quadratic if self.method is None else self.method == "rapdhg"
+            ended = (mpax.raPDHG if average else mpax.r2HPDHG)(**settings).optimize(program)
         primal, dual = ended.primal_solution.astype(dtype), ended.dual_solution.astype(dtype)
         y, z = -dual[: b.size], jnp.maximum(dual[b.size :], 0)
         point = PrimalDual(

@@ -191,7 +191,7 @@ class _Run(NamedTuple):
         """Return what counts as satisfied of each constraint: a share of its terms at the start."""
         terms = np.abs(parts[1 + i])
         if self.smooth:
-            terms = np.maximum(terms, np.abs(parts[4 + i]) @ np.abs(start))
+            terms = np.maximum(terms, np.dot(np.abs(parts[4 + i]), np.abs(start)))
         return self.accuracy * terms
 
     def _made(self, nlopt: Any, algorithm: str, n: int, x0: Any) -> Any:

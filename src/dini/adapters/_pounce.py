@@ -88,9 +88,10 @@ class Pounce(Adapter):
         """Raise unless the problem is one of smooth functions and bounds."""
         super().check(problem, x)
         penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
-        if penalty is not None or (constraint is not None and not has_bounds(constraint)):
+        part = constraint if penalty is None else penalty
+        if part is not None and (part is penalty or not has_bounds(part)):
             raise TypeError(
-                f"Pounce takes smooth functions and bounds: given {(penalty or constraint).name}. State constraints by "
+                f"Pounce takes smooth functions and bounds: given {part.name}. State constraints by "
                 "equality= and inequality=, or use ProximalGradient."
             )
 

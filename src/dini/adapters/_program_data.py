@@ -103,3 +103,69 @@ class ProgramData(NamedTuple):
         x, y, z = like(found.x, data.c), like(found.y, data.b), like(found.z, data.h)
         w = like(found.w, data.c) if self.bounded else None
         return x, y, z, w, np.int32(found.steps), np.int32(found.status)
+
+
+class Units(NamedTuple):
+    """A length, a price, and what the rows of the equalities and the inequalities were divided by."""
+
+    length: float
+    price: float
+    equalities: Any
+    inequalities: Any
+
+    def back(self, found: HostSolution) -> HostSolution:
+        """Return a solution in the program's own units."""
+        y = None if found.y is None else self.price * np.asarray(found.y) / self.equalities
+        z = None if found.z is None else self.price * found.z / self.inequalities
+        x, w = self.length * np.asarray(found.x), self.price * np.asarray(found.w)
+        return found._replace(x=x, y=y, z=z, w=w)
+
+
+def _power(size: Any) -> Any:
+    """Return the power of two next to a positive number, one for zero."""
+    known = (size > 0) & np.isfinite(size)
+    return np.ldexp(1.0, np.round(np.log2(np.where(known, size, 1.0))).astype(int))
+
+
+def in_units(data: Unpacked) -> tuple[Unpacked, Units]:
+    """Return a program whose numbers are about one, and the way back.
+
+    With :math:`x = L u` for a length :math:`L`, a price :math:`p`, and rows divided by their largest elements.
+    """
+    largest = lambda part: float(np.abs(part.data if hasattr(part, "tocsc") else part).max(initial=0))
+    rows = [None if part is None else _power(_row_sizes(part)) for part in (data.A, data.G)]
+    sides = [None if side is None else side / size for side, size in zip((data.b, data.h), rows, strict=True)]
+    ends = [*sides, data.lower, data.upper]
+    length = max((float(np.abs(end[np.isfinite(end)]).max(initial=0)) for end in ends if end is not None), default=0.0)
+    curved = 0.0 if data.Q is None else largest(data.Q)
+    if length == 0 and curved > 0:
+        length = largest(data.c) / curved
+    length = float(_power(length))
+    price = float(_power(max(largest(data.c), length * curved)))
+    inverse = lambda size: importlib.import_module("scipy.sparse").diags_array(1 / size)
+    divided = lambda part, size: part if part is None else inverse(size).dot(part)
+    scaled = data._replace(
+        Q=None if data.Q is None else data.Q * (length / price),
+        c=data.c / price,
+        A=divided(data.A, rows[0]),
+        G=divided(data.G, rows[1]),
+        b=None if sides[0] is None else sides[0] / length,
+        h=None if sides[1] is None else sides[1] / length,
+        lower=data.lower / length,
+        upper=data.upper / length,
+    )
+    return scaled, Units(length, price, *rows)
+
+
+def _row_sizes(matrix: Any) -> np.ndarray:
+    size = abs(matrix).max(axis=1)
+    return np.ravel(size.toarray() if hasattr(size, "toarray") else size).astype(float)
+
+
+def finite_rows(data: Unpacked) -> tuple[Any, Any, Any]:
+    """Return which inequalities are some, and these: their matrix and limits, ``None`` where there are none."""
+    G, h = data.G, data.h
+    if G is None or h is None:
+        return slice(None), None, None
+    kept = np.isfinite(h)
+    return kept, (G[kept] if kept.any() else None), (h[kept] if kept.any() else None)

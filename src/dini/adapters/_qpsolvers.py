@@ -15,7 +15,7 @@ from ..trees import Tree
 from ._adapter import Adapter, frozen_options, package
 from ._conversation import Found
 from ._faces import face_solver, on_face
-from ._program_data import HostSolution, ProgramData, Unpacked
+from ._program_data import HostSolution, ProgramData, Unpacked, finite_rows, in_units
 from ._quiet import quiet
 
 #: how each solver is told the accuracy; of others the default stands
@@ -149,12 +149,11 @@ class _Run(NamedTuple):
         Q = sparse.csc_matrix((n, n)) if data.Q is None else 0.5 * (data.Q + data.Q.T)
         if not _convex(Q):
             return HostSolution(status=Status.NOT_CONVEX)
-        data, Q, units = _in_units(data, Q)
-        kept = slice(None) if data.h is None else np.isfinite(data.h)
-        G, h = (None, None) if data.G is None else (data.G[kept], data.h[kept])
-        if h is not None and not h.size:
-            G, h = None, None
-        matrices = [None if part is None else part for part in (Q, G, data.A)]
+        # solvers stop by absolute numbers
+        data, units = in_units(data._replace(Q=None if data.Q is None else Q))
+        Q = Q if data.Q is None else data.Q
+        kept, G, h = finite_rows(data)
+        matrices: list[Any] = [Q, G, data.A]
         dense = not any(hasattr(part, "tocsc") for part in (data.Q, data.A, data.G))
         if dense and self.solver in known.dense_solvers:
             matrices = [part.toarray() if hasattr(part, "toarray") else part for part in matrices]
@@ -166,7 +165,7 @@ class _Run(NamedTuple):
         settings = dict.fromkeys(_ACCURACY.get(self.solver, ()), accuracy)
         settings |= _MORE.get(self.solver, {}) | dict(self.options)
         found = known.solve_problem(problem, solver=self.solver, initvals=start / units.length, **settings)
-        told = None if found.found else _nothing(data, kept)
+        told = None if found.found else _nothing(data)
         if told is not None and (told.status != Status.STALLED or found.x is None):
             return told
         z = None
@@ -178,62 +177,6 @@ class _Run(NamedTuple):
         w = np.zeros(n) if found.z_box is None or not np.size(found.z_box) else found.z_box
         end = HostSolution(found.x, y, z, w, 1, Status.RUNNING if found.found else Status.STALLED)
         return units.back(end)
-
-
-class _Units(NamedTuple):
-    """A length, a price, and what the rows of the equalities and the inequalities were divided by."""
-
-    length: float
-    price: float
-    equalities: Any
-    inequalities: Any
-
-    def back(self, found: HostSolution) -> HostSolution:
-        """Return a solution in the program's own units."""
-        y = None if found.y is None else self.price * np.asarray(found.y) / self.equalities
-        z = None if found.z is None else self.price * found.z / self.inequalities
-        x, w = self.length * np.asarray(found.x), self.price * np.asarray(found.w)
-        return found._replace(x=x, y=y, z=z, w=w)
-
-
-def _power(size: Any) -> Any:
-    """Return the power of two next to a positive number, one for zero."""
-    known = (size > 0) & np.isfinite(size)
-    return np.ldexp(1.0, np.round(np.log2(np.where(known, size, 1.0))).astype(int))
-
-
-def _in_units(data: Unpacked, Q: Any) -> tuple[Unpacked, Any, _Units]:
-    """Return a program whose numbers are about one: solvers stop by absolute ones.
-
-    With :math:`x = L u` for a length :math:`L`, a price :math:`p`, and rows divided by their largest elements.
-    """
-    largest = lambda part: float(np.abs(part.data if hasattr(part, "tocsc") else part).max(initial=0))
-    rows = [None if part is None else _power(_row_sizes(part)) for part in (data.A, data.G)]
-    sides = [None if side is None else side / size for side, size in zip((data.b, data.h), rows, strict=True)]
-    ends = [*sides, data.lower, data.upper]
-    length = max((float(np.abs(end[np.isfinite(end)]).max(initial=0)) for end in ends if end is not None), default=0.0)
-    if length == 0 and largest(Q) > 0:
-        length = largest(data.c) / largest(Q)
-    length = float(_power(length))
-    price = float(_power(max(largest(data.c), length * largest(Q))))
-    inverse = lambda size: importlib.import_module("scipy.sparse").diags_array(1 / size)
-    divided = lambda part, size: part if part is None else inverse(size) @ part
-    scaled = data._replace(
-        Q=None if data.Q is None else Q * (length / price),
-        c=data.c / price,
-        A=divided(data.A, rows[0]),
-        G=divided(data.G, rows[1]),
-        b=None if sides[0] is None else sides[0] / length,
-        h=None if sides[1] is None else sides[1] / length,
-        lower=data.lower / length,
-        upper=data.upper / length,
-    )
-    return scaled, Q * (length / price), _Units(length, price, *rows)
-
-
-def _row_sizes(matrix: Any) -> np.ndarray:
-    size = abs(matrix).max(axis=1)
-    return np.ravel(size.toarray() if hasattr(size, "toarray") else size).astype(float)
 
 
 def _convex(Q: Any) -> bool:
@@ -249,10 +192,10 @@ def _convex(Q: Any) -> bool:
     return True
 
 
-def _nothing(data: Unpacked, kept: Any) -> HostSolution:
+def _nothing(data: Unpacked) -> HostSolution:
     """Tell why a solver found nothing: by a point that satisfies the constraints, or a ray, by linear programs."""
     linprog = importlib.import_module("scipy.optimize").linprog
-    G, h = (None, None) if data.G is None else (data.G[kept], data.h[kept])
+    _, G, h = finite_rows(data)
     bounds = np.stack([data.lower, data.upper], axis=1)
     there = linprog(np.zeros(data.c.size), A_ub=G, b_ub=h, A_eq=data.A, b_eq=data.b, bounds=bounds)
     if there.status == 2:

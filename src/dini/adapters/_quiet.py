@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def _show() -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Hide warnings of other libraries' solvers while one runs, in whatever thread.
 
     ``warnings.catch_warnings`` puts back what was there when it was entered: of two threads, the one that ends last

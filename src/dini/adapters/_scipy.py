@@ -167,7 +167,7 @@ class SciPy(Adapter):
         return ROOT
 
     @property
-    def _settings(self) -> tuple[Any, ...]:
+    def _settings(self) -> tuple[str, Any, int]:
         return self.method, self.options, self.max_steps
 
     def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:

@@ -123,7 +123,8 @@ class Minimize(NamedTuple):
     def _accurate(self, x0: Any, slope: float, size: float) -> dict[str, Any]:
         """Return options by which a method goes on as long as it gains anything; SciPy's own are absolute numbers."""
         method, limit = self.method, self.limit
-        gradient, length = max(self.accuracy * slope, 1e-300), self.accuracy * (size or 1.0)
+        gradient, unit = max(self.accuracy * slope, 1e-300), size or 1.0
+        length = self.accuracy * unit
         small = {"gtol": gradient, "maxiter": limit}
         every = {
             "nelder-mead": {"xatol": length, "fatol": 1e-300, "maxiter": limit, "maxfev": limit},
@@ -133,8 +134,9 @@ class Minimize(NamedTuple):
             "newton-cg": {"xtol": 0.0, "maxiter": limit},
             "l-bfgs-b": {"ftol": 0.0, "maxfun": limit, **small},
             "tnc": {"gtol": gradient, "ftol": 0.0, "xtol": 0.0, "maxfun": limit},
-            "cobyla": {"tol": length, "catol": length, "maxiter": limit, "rhobeg": size or 1.0},
-            "cobyqa": {"final_tr_radius": length, "initial_tr_radius": size or 1.0, "maxfev": limit, "maxiter": limit},
+            "cobyla": {"tol": length, "catol": length, "maxiter": limit, "rhobeg": unit},
+            # of values alone, a point is known to the square root of their rounding errors
+            "cobyqa": {"final_tr_radius": 1e-8 * unit, "initial_tr_radius": unit, "maxfev": limit, "maxiter": limit},
             "slsqp": {"ftol": 1e-300, "maxiter": limit},
             "trust-constr": {"gtol": gradient, "xtol": 1e-3 * length, "barrier_tol": self.accuracy, "maxiter": limit},
         }
@@ -228,7 +230,7 @@ class LeastSquares(NamedTuple):
         def residuals(x: Any) -> np.ndarray:
             reply = ask(FIRST, x)
             found, losses = reply[:m], reply[m:].reshape(-1, m) if self.lossy else reply[m:]
-            ask.note(float(losses[0].sum() if self.lossy else found @ found), x)
+            ask.note(float(losses[0].sum() if self.lossy else np.dot(found, found)), x)
             seen.append((found**2, losses))
             del seen[:-3]
             return found
@@ -236,7 +238,7 @@ class LeastSquares(NamedTuple):
         def loss(squares: Any) -> np.ndarray:
             return min(seen, key=lambda one: float(np.abs(one[0] - squares).max(initial=0)))[1].copy()
 
-        options = {
+        options: dict[str, Any] = {
             "ftol": None if self.method != "lm" else 1e-15,
             "xtol": 1e-15,
             "gtol": max(self.accuracy * float(slope), 1e-300),

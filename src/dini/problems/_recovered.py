@@ -38,7 +38,7 @@ class _Trial(NamedTuple):
     low: jax.Array
     multipliers: jax.Array
     bounds: jax.Array
-    count: jax.Array
+    steps: jax.Array
     done: jax.Array
 
 
@@ -126,7 +126,7 @@ def _multipliers(at: _Local) -> tuple[jax.Array, jax.Array, jax.Array]:
             now.low & keep[second:],
             found,
             w,
-            now.count + 1,
+            now.steps + 1,
             done,
         )
 
@@ -138,6 +138,6 @@ def _multipliers(at: _Local) -> tuple[jax.Array, jax.Array, jax.Array]:
     high, low = high & ~(both & ~nearer), low & ~(both & nearer)
     first = _Trial(active, high, low, start, jnp.zeros_like(at.x), zero, jnp.asarray(False))
     most = rows.shape[0] + 2 * at.x.size
-    end = jax.lax.while_loop(lambda now: ~now.done & (now.count <= most), again, first)
+    end = jax.lax.while_loop(lambda now: ~now.done & (now.steps <= most), again, first)
     found = end.multipliers / norms
     return found[:m], jnp.maximum(found[m:], 0), end.bounds
