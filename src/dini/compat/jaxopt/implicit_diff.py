@@ -19,6 +19,7 @@ from ...differentiation import root_vjp as transposed_product
 from ...functions.traces import untraced
 from ...reports import without_tangent
 from ...trees import Tree
+from ...trees.products import dot
 
 __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 
@@ -84,7 +85,7 @@ def custom_root(
                 x = decorator(condition, linear_solver=solve, on_failure="warn")(found)(*args, **kwargs)
             except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
                 # a condition that asks for values has no program; its values are known here
-                x = _by_values(condition, solution, (args, kwargs), (known_args, known_kwargs), solve)
+                x = _by_values(condition, solution, (args[1:], kwargs), (known_args[1:], known_kwargs), solve)
             if not has_aux:
                 return x
             return type(known)(x, *known[1:]) if hasattr(known, "_fields") else (x, *known[1:])
@@ -112,7 +113,8 @@ def _by_values(condition: Callable[..., Any], x: Tree, given: Any, known: Any, s
     change = trees.sub(condition(x, *given[0], **given[1]), at(x))
     flat, unravel = ravel_pytree(x)
     columns = [ravel_pytree(matvec(unravel(unit)))[0] for unit in jnp.eye(flat.size, dtype=flat.dtype)]
-    moved = linear.solve(jnp.stack(columns, axis=1), ravel_pytree(change)[0], solver=solve, on_failure="warn")
+    matrix = jnp.stack(columns, axis=1)
+    moved = linear.solve(lambda v: dot(matrix, v), ravel_pytree(change)[0], solver=solve, on_failure="warn")
     return trees.sub(x, unravel(moved))
 
 
