@@ -6,10 +6,12 @@ import copy
 from dataclasses import field
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_positive
+from ..linear import DENSE_LIMIT
 from ..loop import Outcome, iterate, threshold
 from ..problems import Minimize, NonlinearProgram
 from ..sets import Box
@@ -19,6 +21,7 @@ from ._base import Solver, solver
 from ._function import Function
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
+from .interior._active_newton import Refined, refined
 from .interior._program_view import Units, View, start_length
 from .shared._penalized import Augmented, Rows
 
@@ -32,6 +35,8 @@ _FIRST, _BETTER = 1e-2, 0.1
 _LEVEL = 1e-4
 #: so many steps without gain are the end
 _PATIENCE = 8
+#: the error below which the equations of the active constraints are solved
+_NEAR = 1e-3
 
 
 class State(NamedTuple):
@@ -169,6 +174,7 @@ class AugmentedLagrangian(Solver):
         gap = jnp.where(rows.equal, jnp.abs(c), jnp.abs(jnp.maximum(c, -y / rho)))
         violation = jnp.max(gap, initial=0)
         less = violation <= _ENOUGH * state.violation
+        flat, moved, known = self._refined(rows, units, Refined(flat, moved, known), ~bad, tol)
         fine = ~bad & (less | (violation <= 0.1 * tol))
         heavier = jnp.minimum(rho * _GROWTH, jnp.maximum(_HEAVIEST, rho))
         y = jnp.where(bad, state.y, moved)
@@ -189,6 +195,15 @@ class AugmentedLagrangian(Solver):
         tree = view.tree(flat / units.length, units, y, known.bounds)
         new = State(error.astype(state.error.dtype), status, units, y, rho_next, violation, accuracy, least, idle)
         return tree, new
+
+    def _refined(self, rows: Rows, units: Units, start: Refined, fine: Any, tol: Any) -> Refined:
+        """Return a point by Newton's method for the equations of the active constraints, where that is nearer."""
+        view = rows.view
+        if view.unknowns + view.rows > DENSE_LIMIT:
+            return start
+        measured = lambda x, y: rows.measured(x, y, units)
+        near = fine & (start.known.error <= _NEAR)
+        return jax.lax.cond(near, lambda: refined(view, units, start, measured, tol), lambda: start)
 
     def _minimum(self, problem: Any, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
         """Minimize the augmented Lagrangian, as exactly as is asked for at this step."""
