@@ -58,14 +58,23 @@ def units_at(problem: Any, x: Tree, *args: Tree) -> Any:
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[1])(flat)
         rows = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
         forces.append(trees.max_abs(jax.tree.map(jnp.multiply, rows, dual.inequality)))
+    if problem.part is not None:
+        # what a set or a penalty holds, the gradients of the constraints push against
+        forces.append(trees.max_abs(problem.pulled(primal, dual, *args)[0]))
     size = trees.max_abs(primal)
     size = jnp.where(size > 0, size, 1)
     # where no force is left, that of a point which is wrong by its own size
-    along = trees.scale(size, trees.signs(primal))
+    along = trees.scale(size, trees.scattered(primal))
     curved = jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1]
     forces.append(trees.max_abs(curved))
     force = jnp.max(jnp.stack([f.astype(flat.dtype) for f in forces]))
     return jnp.where(force > 0, force, 1), size, rows
+
+
+def step_of(units: Any) -> Any:
+    """Return the step size of a proximal step in which the largest force moves the point by its own size."""
+    force, size, _ = units
+    return size / force
 
 
 @record
@@ -77,9 +86,11 @@ class ActiveConstraints(Condition):
 
     .. math:: F = \bigl(\nabla_1 L,\; h,\; a \circ g + (1 - a) \circ \lambda,\; a \circ (x - b) + (1 - a) \circ w\bigr)
 
-    where :math:`b` is the bound that is active.
+    where :math:`b` is the bound that is active. With a set or a penalty in place of bounds, the first part is
+    :math:`\eta^{-1} (x - \mathrm{prox}_{\eta g}(x - \eta \nabla_1 L))`, where :math:`\eta` is the size of ``x``
+    over the largest force.
 
-    Its derivative is symmetric, and invertible where the gradients of the active constraints are independent and the
+    Its derivative is symmetric (with a set or a penalty it is not), and invertible where the gradients of the active constraints are independent and the
     Hessian of the Lagrangian is definite on their tangent space. A constraint is active where its multiplier, as a
     share of the largest force on ``x``, is more than its slack, as a share of the size of ``x``; where both vanish, the
     solution has one-sided derivatives only. What is active at ``x`` is held fixed around it.
@@ -105,9 +116,8 @@ class ActiveConstraints(Condition):
         return dataclasses.replace(self, active=other.active, step_size=other.step_size)
 
     def structure(self, problem: Any) -> Any:
-        """Return that the derivative is symmetric."""
-        del problem
-        return "symmetric"
+        """Return that the derivative is symmetric, where nothing is projected."""
+        return "symmetric" if problem.part is None else None
 
     def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residuals, a tree like ``x``."""
@@ -131,10 +141,15 @@ class ActiveConstraints(Condition):
                 lambda a, b, lo, hi, u: jnp.where(a, lo, jnp.where(b, hi, u)), low, high, lower, upper, primal
             )
             rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
+        if problem.part is not None:
+            eta = step_of(self.step_size)
+            gradient = trees.scale(1 / eta, trees.sub(primal, problem.part_prox(trees.axpy(-eta, gradient, primal), eta)))
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
-        r"""Return the largest violation of the conditions, relative to the force and the size of the point.
+        r"""Return the largest violation of the conditions: of a constraint beside its own terms, of a force beside the largest.
+
+        The terms of a constraint are :math:`\sum_i |\partial_i c| |x_i|`.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
         """
@@ -145,14 +160,19 @@ class ActiveConstraints(Condition):
         equal, values = problem.constraints(primal, *args)
         flat, unravel = jax.flatten_util.ravel_pytree(primal)
         parts = [trees.max_abs(left.primal) / force]
+        jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args))(flat)
+        least = trees.eps(primal) ** 0.5 * size
+
+        def own(c: jax.Array, slopes: jax.Array) -> jax.Array:
+            """Return a violation beside the terms of its own constraint."""
+            row = jnp.sqrt(jnp.sum(jnp.square(slopes), axis=-1))
+            return _ratio(c, jnp.maximum(jnp.abs(slopes) @ jnp.abs(flat), least * row))
+
         if equal is not None:
-            jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[0])(flat)
-            slopes = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
-            parts.append(trees.max_abs(jax.tree.map(_ratio, equal, slopes)) / size)
+            parts.append(trees.max_abs(jax.tree.map(own, equal, jacobian[0])))
         if values is not None:
-            over = jax.tree.map(lambda g, row: _ratio(jnp.maximum(g, 0), row), values, rows)
-            slack = jax.tree.map(lambda a, g, row: jnp.where(a, _ratio(g, row), 0), settled.active[0], values, rows)
-            parts += [trees.max_abs(over) / size, trees.max_abs(slack) / size]
+            over = jax.tree.map(lambda g, a, j: own(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1])
+            parts.append(trees.max_abs(over))
             wrong = jax.tree.map(
                 lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
             )

@@ -14,6 +14,7 @@ from ..checks.settings import require_positive
 from ..linear import DENSE_LIMIT
 from ..loop import Outcome, iterate, threshold
 from ..problems import Minimize, NonlinearProgram
+from ..penalties import Scaled
 from ..sets import Box
 from ..status import Status
 from ..trees import Scalar, Tree
@@ -21,6 +22,8 @@ from ._base import Solver, solver
 from ._function import Function
 from ._lbfgs import LBFGS
 from ._lbfgsb import LBFGSB
+from ._proximal_gradient import ProximalGradient
+from ._proximal_newton import ProximalNewton
 from .interior._active_newton import Refined, refined
 from .interior._program_view import Units, View, start_length
 from .shared._penalized import Augmented, Rows
@@ -128,17 +131,27 @@ class AugmentedLagrangian(Solver):
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the inner solver keeps the bounds, if there are any."""
         super().check(problem, x)
-        if self.solver is not None and problem.bounded and not self.solver.composite:
+        if self.solver is None or self.solver.composite:
+            return
+        if problem.bounded:
             raise TypeError(
                 f"AugmentedLagrangian's solver must keep the bounds of {problem.name}: {self.solver.name} cannot. Use "
                 "LBFGSB or ProjectedNewton."
             )
+        if problem.part is not None:
+            raise TypeError(
+                f"AugmentedLagrangian's solver must keep the {problem.part.name} of {problem.name}: {self.solver.name} "
+                "cannot. Use ProximalGradient or, for what treats each element on its own, ProximalNewton."
+            )
 
-    def _inner(self, problem: Any) -> Solver:
+    def _inner(self, problem: Any, x: Tree) -> Solver:
         """Return the solver of the minima."""
         if self.solver is not None:
             return self.solver
-        return LBFGSB() if problem.bounded else LBFGS()
+        if problem.part is None:
+            return LBFGSB() if problem.bounded else LBFGS()
+        newton = problem.part.elementwise and problem.part.convex and trees.size(x) <= DENSE_LIMIT
+        return ProximalNewton() if newton else ProximalGradient()
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which takes the multipliers of the start."""
@@ -159,7 +172,7 @@ class AugmentedLagrangian(Solver):
         view = View(problem, x, args)
         rows, units, dtype = Rows(view), state.units, view.dtype
         tol = threshold(self, x.primal).astype(dtype)
-        inner = self._inner(problem)
+        inner = self._inner(problem, x.primal)
         found = self._minimum(problem, inner, x.primal, args, state)
         bad = (found.status == Status.DIVERGED) | (found.status == Status.NONFINITE)
         primal = trees.where(bad, x.primal, found.x)
@@ -199,17 +212,16 @@ class AugmentedLagrangian(Solver):
     def _refined(self, rows: Rows, units: Units, start: Refined, fine: Any, tol: Any) -> Refined:
         """Return a point by Newton's method for the equations of the active constraints, where that is nearer."""
         view = rows.view
-        if view.unknowns + view.rows > DENSE_LIMIT:
-            return start
         measured = lambda x, y: rows.measured(x, y, units)
         near = fine & (start.known.error <= _NEAR)
         return jax.lax.cond(near, lambda: refined(view, units, start, measured, tol), lambda: start)
 
     def _minimum(self, problem: Any, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
         """Minimize the augmented Lagrangian, as exactly as is asked for at this step."""
-        constraint = Box(*problem.bounds(x)) if problem.bounded else None
+        constraint = Box(*problem.bounds(x)) if problem.bounded else problem.constraint
         inside = x if constraint is None else constraint.project(x)
-        penalized = Minimize(Augmented(problem, state.units, state.y, state.rho), constraint)
+        penalty = None if problem.penalty is None else Scaled(problem.penalty, state.units.objective)
+        penalized = Minimize(Augmented(problem, state.units, state.y, state.rho), constraint, penalty)
         inner = copy.copy(inner)  # its settings are numbers that are traced by now
         object.__setattr__(inner, "rtol", state.accuracy.astype(trees.real_dtype(x)))
         object.__setattr__(inner, "atol", None)

@@ -86,6 +86,15 @@ class NonlinearInteriorPoint(Solver):
     composite = True
     differentiable = False
 
+    def check(self, problem: Any, x: Tree) -> None:
+        """Raise where there is a set or a penalty beside the functions."""
+        super().check(problem, x)
+        if problem.part is not None:
+            raise TypeError(
+                f"{self.name} keeps bounds and functions: given {problem.name} with {problem.part.name}. Use "
+                "AugmentedLagrangian, or write it as equalities and inequalities."
+            )
+
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the functions."""
         view = View(problem, x, args)

@@ -1,4 +1,14 @@
-"""Newton's method for the equations of the active constraints, from a point nearby."""
+r"""Newton's method for the equations of the active constraints, from a point nearby.
+
+In units of the start, with the constraints that are active and their multipliers :math:`y`, and the bounds that are
+active held fixed, one step solves the linearization of
+
+.. math:: \nabla f(u) + J(u)^\top y = 0, \qquad c(u) - \delta (y - \bar y) = 0
+
+where :math:`\delta` is tiny, so that multipliers are defined where gradients are dependent. With a set or a penalty the
+first part is :math:`\eta^{-1} (u - \mathrm{prox}_{\eta g}(u - \eta (\nabla f + J^\top y)))`, and the step a semismooth
+one.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._interior_state import Box, Mode, Point, descent
-from ._program_view import Derivatives, Units, View
+from ...linear import DENSE_LIMIT, GMRES, MINRES, Dense
+from ...trees.products import dot
+from ._interior_state import softness
+from ._program_view import Units, View
 
 #: so many steps, each of which has to leave so much of the error of the last
 _STEPS, _LESS = 6, 0.1
@@ -29,13 +41,13 @@ def refined(
     """Return a point with a smaller error, or the one that is given.
 
     What is active is what has a multiplier larger than its slack, in units of the start. ``measured(x, y)`` returns the
-    error and the multipliers of the bounds; a step that does not reduce the error by much is not taken.
+    error, the multipliers of the bounds and a proximal step size; a step that does not reduce the error by much is not
+    taken.
     """
-    box = Box(view.lower / units.length, view.upper / units.length)
 
     def step(now: tuple[Refined, Any, Any]) -> tuple[Refined, Any, Any]:
         at, _, count = now
-        x, y = _stepped(view, units, box, at)
+        x, y = _stepped(view, units, at)
         known = measured(x, y)
         within = at.known.error <= tol
         better = known.error < jnp.where(within, 1, _LESS) * at.known.error
@@ -48,21 +60,36 @@ def refined(
     return jax.lax.while_loop(going, step, first)[0]
 
 
-def _stepped(view: View, units: Units, box: Box, at: Refined) -> tuple[jax.Array, jax.Array]:
+def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Array]:
     """Return the point and the multipliers after one step."""
-    u = at.x / units.length
-    one = jnp.ones((), u.dtype)
-    values, jacobian = view.values(u, units), view.jacobian(u, units)
-    here = Derivatives(values, jacobian, view.hessian(u, units, one, at.y))
-    slack, z = jnp.maximum(-values[1 + view.equalities :], 0), at.y[view.equalities :]
-    lower, upper = jnp.maximum(-at.known.bounds, 0), jnp.maximum(at.known.bounds, 0)
-    point = Point(u, slack, at.y, z, lower, upper)
-    polish = Mode(restore=False, polish=True, mu=0 * one, prox=0 * one, exact=False)
-    moved = descent(view, here, point, box, polish, 0 * one)[0].step
-    low, high = box.gaps(u)
-    # an element that is held stands on its bound to the last digit
-    x = jnp.clip(at.x + units.length * moved.x, view.lower, view.upper)
-    x = jnp.where(box.fixed | (box.low & (lower > low)), view.lower, x)
-    x = jnp.where(box.high & (upper > high), view.upper, x)
-    held = jnp.where(z > slack, jnp.maximum(z + moved.y[view.equalities :], 0), 0)
-    return x, jnp.concatenate([(at.y + moved.y)[: view.equalities], held])
+    u, eta = at.x / units.length, at.known.step_size
+    # the same step size in units of the point and the objective
+    own = eta / (units.length**2 * units.objective)
+    pins = (at.known.bounds != 0) | (view.lower >= view.upper)
+    slack = -view.values(u, units)[1:]
+    equal = jnp.arange(view.rows) < view.equalities
+    keep = equal | (at.y > slack)
+    held = jnp.where(keep, at.y, 0)
+    gives = softness(u.dtype)
+
+    def equations(w: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        v, y = w
+        v = jnp.where(pins, u, v)
+
+        def lagrangian(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+            values = view.values(v, units)
+            return values[0] + dot(jnp.where(keep, y, 0), values[1:]), values
+
+        force, values = jax.grad(lagrangian, has_aux=True)(v)
+        if view.part is not None:
+            force = (v - view.prox(units.length * (v - own * force), eta) / units.length) / own
+        return jnp.where(pins, w[0] - u, force), jnp.where(keep, values[1:] - gives * (y - held), y)
+
+    left, product = jax.linearize(equations, (u, at.y))
+    symmetric = None if view.part is not None else "symmetric"
+    solver = Dense() if view.unknowns + view.rows <= DENSE_LIMIT else (MINRES() if symmetric else GMRES())
+    du, dy = solver(product, jax.tree.map(jnp.negative, left), symmetric)[0]
+    x = jnp.where(pins, at.x, jnp.clip(at.x + units.length * du, view.lower, view.upper))
+    y = at.y + dy
+    y = jnp.where(equal, y, jnp.where(keep, jnp.maximum(y, 0), 0))
+    return (x if view.part is None else view.settled(x, y, units, eta)), y
