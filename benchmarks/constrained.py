@@ -3,6 +3,9 @@
     python benchmarks/constrained.py
     python benchmarks/constrained.py --solvers dini --measure-only
 
+Each problem is measured in a process of limited memory that serves many of them; what ends that process is a miss of
+its solver. What was measured is kept in a folder, and not measured again: an interrupted run goes on where it was.
+
 The set is fixed by a rule: all constrained minimization problems of sif2jax with at most 50 variables and at most 50
 constraints (without the bounds) at their default parameters, whose functions are at most 3,000 operations of JAX (sums
 that are unrolled into more take minutes to compile), from their standard starting points. A run is solved if,
@@ -18,7 +21,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +44,8 @@ import numpy as np  # noqa: E402
 import dini  # noqa: E402
 
 LARGEST, BUDGET, OPERATIONS = 50, 1000, 3000
+#: bytes of memory that a process may ask for and those with which it is replaced, and seconds of CPU for one solver
+MEMORY, FULL, SECONDS = 6 * 2**30, 2 * 2**30, 300
 FEASIBLE, STATIONARY, ACTIVE = 1e-6, 1e-5, 1e-3
 COMMAND = "python benchmarks/constrained.py"
 
@@ -231,22 +239,45 @@ SOLVERS: dict[str, Callable[[Task], dict]] = {
 }
 
 
-def measure(raw: pathlib.Path, chosen: tuple[str, ...], only: tuple[str, ...]) -> dict[str, dict[str, dict]]:
-    """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet."""
-    names = [name for name in SOLVERS if not chosen or name.startswith(chosen)]
-    files = {name: raw / f"{name}.jsonl" for name in names}
-    done = {
-        name: {r["problem"]: r for r in map(json.loads, path.read_text().splitlines())} if path.is_file() else {}
-        for name, path in files.items()
-    }
+def records(path: pathlib.Path) -> dict[str, dict]:
+    """Return what a file holds, by problem."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {record["problem"]: record for record in map(json.loads, lines)}
+
+
+def chosen(raw: pathlib.Path, solvers: tuple[str, ...]) -> dict[str, pathlib.Path]:
+    """Return the files of the solvers whose names begin as asked for."""
+    return {name: raw / f"{name}.jsonl" for name in SOLVERS if not solvers or name.startswith(solvers)}
+
+
+def keep(path: pathlib.Path, record: dict) -> None:
+    """Write a record down, and say it."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    verdict = "solved" if record["solved"] else "MISSED"
+    shown = f"{record['violation']:.1e} {record['left']:.1e} {record['evaluations']} {record['status']}"
+    print(record["problem"], path.stem, verdict, shown, record["seconds"], file=sys.stderr, flush=True)
+
+
+def serve(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Run what is not in the raw folder yet, until all is done or the memory is full."""
+    files = chosen(raw, solvers)
+    done = {name: records(path) for name, path in files.items()}
+    left_out = records(raw / "left out.jsonl")
     for problem, make in tasks().items():
-        missing = [name for name in names if problem not in done[name] and (not only or problem in only)]
-        task = make() if missing else None
-        if task and operations(task) > OPERATIONS:
-            print(problem, "left out: too long a program", file=sys.stderr, flush=True)
+        missing = [name for name in files if problem not in done[name] and (not only or problem in only)]
+        if not missing or problem in left_out:
+            continue
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > FULL:
+            sys.exit(AGAIN)
+        (raw / "current.json").write_text(json.dumps([problem, None]))
+        task = make()
+        if operations(task) > OPERATIONS:
+            leave_out(raw, problem, "too long a program")
             continue
         for name in missing:
-            start = time.perf_counter()
+            (raw / "current.json").write_text(json.dumps([problem, name]))
+            start = time.process_time()
             try:
                 end = SOLVERS[name](task)
                 violation, left = task.errors(end["x"])
@@ -255,17 +286,69 @@ def measure(raw: pathlib.Path, chosen: tuple[str, ...], only: tuple[str, ...]) -
             except Exception as failure:
                 end, violation, left = {"evaluations": BUDGET, "claims": False}, np.inf, np.inf
                 end["status"] = f"{type(failure).__name__}: {failure}"[:80]
-            ok = violation <= FEASIBLE and left <= STATIONARY
-            record = {"problem": problem, **end, "violation": violation, "left": left, "solved": bool(ok)}
-            record["seconds"] = round(time.perf_counter() - start, 2)
-            done[name][problem] = record
-            with files[name].open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            shown = f"{violation:.1e} {left:.1e} {end['evaluations']} {end['status']} {record['seconds']}"
-            print(problem, name, "solved" if ok else "MISSED", shown, file=sys.stderr, flush=True)
-        if missing:
-            jax.clear_caches()
-    return done
+            ok = bool(violation <= FEASIBLE and left <= STATIONARY)
+            seconds = round(time.process_time() - start, 2)
+            found = {"violation": violation, "left": left, "solved": ok, "seconds": seconds}
+            keep(files[name], {"problem": problem, **end, **found})
+        jax.clear_caches()
+
+
+def leave_out(raw: pathlib.Path, problem: str, why: str) -> None:
+    """Write down that a problem is none of the set."""
+    with (raw / "left out.jsonl").open("a") as file:
+        file.write(json.dumps({"problem": problem, "why": why}) + "\n")
+    print(problem, "left out:", why, file=sys.stderr, flush=True)
+
+
+#: how a process says that another one should go on
+AGAIN = 3
+
+
+def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> dict[str, dict[str, dict]]:
+    """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet in processes of its own."""
+    files, current = chosen(raw, solvers), raw / "current.json"
+    command = [sys.executable, __file__, "--serve", "--raw", str(raw)]
+    command += ["--solvers", ",".join(solvers), "--problems", ",".join(only)]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    while True:
+        current.unlink(missing_ok=True)
+        process = subprocess.Popen(command, preexec_fn=limit)
+        since, begun = "", 0.0
+        while process.poll() is None:
+            time.sleep(1)
+            now = current.read_text() if current.is_file() else ""
+            used = cpu_seconds(process.pid)
+            if now != since:
+                since, begun = now, used
+            elif now and used - begun > SECONDS:
+                process.kill()
+        if process.returncode == 0:
+            break
+        if process.returncode == AGAIN:
+            continue
+        if not since:
+            raise RuntimeError(f"The process ended with {process.returncode} before the first problem.")
+        problem, name = json.loads(since)
+        if name is None:
+            leave_out(raw, problem, "its functions alone took too much memory or time")
+            continue
+        status = f"more than {SECONDS} s or {MEMORY // 2**30} GiB"
+        miss = {"violation": np.inf, "left": np.inf, "solved": False, "seconds": SECONDS}
+        keep(files[name], {"problem": problem, "evaluations": BUDGET, "claims": False, "status": status, **miss})
+    left_out = records(raw / "left out.jsonl")
+    return {
+        name: {problem: record for problem, record in records(path).items() if problem not in left_out}
+        for name, path in files.items()
+    }
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long a process has computed, zero where it has ended."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rows(results: dict[str, dict[str, dict]]) -> list[list[str]]:
@@ -287,12 +370,16 @@ def main() -> None:
     parser.add_argument("--problems", default="", help="run only these (comma-separated)")
     parser.add_argument("--raw", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "dini-constrained")
     parser.add_argument("--measure-only", action="store_true", help="fill the raw folder and write nothing")
+    parser.add_argument("--serve", action="store_true", help="measure in this process (what the others are made by)")
     args = parser.parse_args()
     import sif2jax  # noqa: F401 (its import turns on double precision)
 
     jax.config.update("jax_enable_x64", True)
     args.raw.mkdir(parents=True, exist_ok=True)
     split = lambda text: tuple(filter(None, text.split(",")))
+    if args.serve:
+        serve(args.raw, split(args.solvers), split(args.problems))
+        return
     results = measure(args.raw, split(args.solvers), split(args.problems))
     header = ["solver", "solved", "share", "median evaluations", "claimed, and not solved"]
     body = table(header, rows(results))

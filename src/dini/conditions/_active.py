@@ -143,7 +143,9 @@ class ActiveConstraints(Condition):
             rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
         if problem.part is not None:
             eta = step_of(self.step_size)
-            gradient = trees.scale(1 / eta, trees.sub(primal, problem.part_prox(trees.axpy(-eta, gradient, primal), eta)))
+            gradient = trees.scale(
+                1 / eta, trees.sub(primal, problem.part_prox(trees.axpy(-eta, gradient, primal), eta))
+            )
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
@@ -171,7 +173,9 @@ class ActiveConstraints(Condition):
         if equal is not None:
             parts.append(trees.max_abs(jax.tree.map(own, equal, jacobian[0])))
         if values is not None:
-            over = jax.tree.map(lambda g, a, j: own(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1])
+            over = jax.tree.map(
+                lambda g, a, j: own(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1]
+            )
             parts.append(trees.max_abs(over))
             wrong = jax.tree.map(
                 lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
