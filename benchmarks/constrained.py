@@ -120,15 +120,21 @@ class Task:
         return violation, float(np.abs(full @ y - target).max() / force)
 
 
-def tasks() -> dict[str, Callable[[], Task]]:
-    """Return the problems by name, in the order of the package."""
+def tasks(raw: pathlib.Path) -> dict[str, Callable[[], Task]]:
+    """Return the problems by name, in the order of the package; to count constraints takes minutes, and is done once."""
     import sif2jax
 
-    found = {}
-    for problem in sif2jax.constrained_minimisation_problems:
-        if problem.num_variables() <= LARGEST and sum(map(int, problem.num_constraints()[:2])) <= LARGEST:
-            found[problem.name] = lambda problem=problem: Task(problem)
-    return found
+    names = raw / "names.json"
+    if not names.is_file():
+        small = [
+            problem.name
+            for problem in sif2jax.constrained_minimisation_problems
+            if problem.num_variables() <= LARGEST and sum(map(int, problem.num_constraints()[:2])) <= LARGEST
+        ]
+        names.write_text(json.dumps(small))
+    small = set(json.loads(names.read_text()))
+    each = sif2jax.constrained_minimisation_problems
+    return {problem.name: lambda problem=problem: Task(problem) for problem in each if problem.name in small}
 
 
 def operations(task: Task) -> int:
@@ -264,7 +270,7 @@ def serve(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) ->
     files = chosen(raw, solvers)
     done = {name: records(path) for name, path in files.items()}
     left_out = records(raw / "left out.jsonl")
-    for problem, make in tasks().items():
+    for problem, make in tasks(raw).items():
         missing = [name for name in files if problem not in done[name] and (not only or problem in only)]
         if not missing or problem in left_out:
             continue
@@ -307,6 +313,7 @@ AGAIN = 3
 def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> dict[str, dict[str, dict]]:
     """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet in processes of its own."""
     files, current = chosen(raw, solvers), raw / "current.json"
+    tasks(raw)
     command = [sys.executable, __file__, "--serve", "--raw", str(raw)]
     command += ["--solvers", ",".join(solvers), "--problems", ",".join(only)]
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -90,10 +90,11 @@ class ActiveConstraints(Condition):
     :math:`\eta^{-1} (x - \mathrm{prox}_{\eta g}(x - \eta \nabla_1 L))`, where :math:`\eta` is the size of ``x``
     over the largest force.
 
-    Its derivative is symmetric (with a set or a penalty it is not), and invertible where the gradients of the active constraints are independent and the
-    Hessian of the Lagrangian is definite on their tangent space. A constraint is active where its multiplier, as a
-    share of the largest force on ``x``, is more than its slack, as a share of the size of ``x``; where both vanish, the
-    solution has one-sided derivatives only. What is active at ``x`` is held fixed around it.
+    Its derivative is symmetric (with a set or a penalty it is not), and invertible where the gradients of the active
+    constraints are independent and the Hessian of the Lagrangian is definite on their tangent space. A constraint is
+    active where its multiplier, as a share of the largest force on ``x``, is more than its slack, as a share of the
+    size of ``x``; where both vanish, the solution has one-sided derivatives only. What is active at ``x`` is held fixed
+    around it.
     """
 
     active: Any = None
@@ -149,9 +150,10 @@ class ActiveConstraints(Condition):
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
-        r"""Return the largest violation of the conditions: of a constraint beside its own terms, of a force beside the largest.
+        r"""Return the largest violation of the conditions, relative.
 
-        The terms of a constraint are :math:`\sum_i |\partial_i c| |x_i|`.
+        That of a constraint counts beside its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force beside the
+        largest.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
         """

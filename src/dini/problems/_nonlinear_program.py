@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import conditions, trees
 from ..checks.records import record
 from ..checks.settings import require_ordered
+from ..conditions._active import step_of
 from ..functions import as_function, close
 from ..numerics.separable import map_with, require_broadcast, smallest
 from ..penalties import Penalty
@@ -122,7 +123,12 @@ class NonlinearProgram(Problem):
                 "constraint=dini.sets.Box(lower, upper), where their sum is known, or as inequalities."
             )
         if self.constraint is not None and self.penalty is not None:
-            join(self)
+            try:
+                join(self)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} Beside equality= and inequality= the two are not split: write one of them as functions."
+                ) from None
         # what is known here is traced in a solve
         if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
             for low, high in zip(*map(jax.tree.leaves, (self.lower, self.upper)), strict=True):
@@ -208,7 +214,7 @@ class NonlinearProgram(Problem):
         rest = None
         if self.part is not None:
             gradient = self.pulled(x.primal, x.dual, *args)[0]
-            before = trees.axpy(-conditions.step_of(step_size), gradient, x.primal)
+            before = trees.axpy(-step_of(step_size), gradient, x.primal)
             rest = trees.scale(1 / step_size[1], before)
         return conditions.margins(self, x, step_size, *args), jnp.ones((), trees.real_dtype(x.primal)), rest
 
@@ -217,8 +223,8 @@ class NonlinearProgram(Problem):
         margins, whole, rest = x
         if rest is not None:
             size = step_size[1]
-            rest = trees.scale(1 / size, self.part_prox(trees.scale(size, rest), conditions.step_of(step_size)))
-        return jax.tree.map(lambda m: jnp.maximum(m, 0), (margins, whole)) + (rest,)
+            rest = trees.scale(1 / size, self.part_prox(trees.scale(size, rest), step_of(step_size)))
+        return (*jax.tree.map(lambda m: jnp.maximum(m, 0), (margins, whole)), rest)
 
     def kink_distance(self, y: Any, step_size: Any) -> jax.Array:
         """Return how far the nearest inequality or bound is from neither being active nor inactive."""
@@ -229,9 +235,8 @@ class NonlinearProgram(Problem):
         if self.constraint is not None:
             own = self.constraint.kink_distance(before)
         else:
-            own = self.penalty.kink_distance(before, conditions.step_of(step_size))
-        # NaN, where the distance is not known, passes unless something else is nearer than any doubt
-        return jnp.where(least > 0, jnp.minimum(own / size, least), least)
+            own = self.penalty.kink_distance(before, step_of(step_size))
+        return jnp.minimum(own / size, least)
 
     def closed(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""

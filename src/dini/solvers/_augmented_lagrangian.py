@@ -13,8 +13,8 @@ from .. import trees
 from ..checks.settings import require_positive
 from ..linear import DENSE_LIMIT
 from ..loop import Outcome, iterate, threshold
-from ..problems import Minimize, NonlinearProgram
 from ..penalties import Scaled
+from ..problems import Minimize, NonlinearProgram
 from ..sets import Box
 from ..status import Status
 from ..trees import Scalar, Tree
