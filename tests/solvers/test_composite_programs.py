@@ -85,7 +85,7 @@ def test_lanes_and_single_precision():
     np.testing.assert_allclose(x[2], a[2], atol=1e-4)
 
 
-@pytest.mark.may_cost(8)
+@pytest.mark.thorough  # two solvers, 11 s of CPU
 def test_a_set_is_as_good_as_the_functions_that_describe_it():
     """On the simplex with an inequality; the interior point has an equality and bounds in place of the set."""
     fun, ball = lambda x, c: jnp.sum((x - c[:3]) ** 2) + jnp.prod(x + 1), lambda x, c: jnp.sum(x**2) - c[3]
