@@ -121,7 +121,7 @@ class Task:
 
 
 def tasks(raw: pathlib.Path) -> dict[str, Callable[[], Task]]:
-    """Return the problems by name, in the order of the package; to count constraints takes minutes, and is done once."""
+    """Return the problems by name, in the order of the package; to count constraints takes minutes, once."""
     import sif2jax
 
     names = raw / "names.json"
@@ -313,7 +313,6 @@ AGAIN = 3
 def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> dict[str, dict[str, dict]]:
     """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet in processes of its own."""
     files, current = chosen(raw, solvers), raw / "current.json"
-    tasks(raw)
     command = [sys.executable, __file__, "--serve", "--raw", str(raw)]
     command += ["--solvers", ",".join(solvers), "--problems", ",".join(only)]
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -379,8 +378,6 @@ def main() -> None:
     parser.add_argument("--measure-only", action="store_true", help="fill the raw folder and write nothing")
     parser.add_argument("--serve", action="store_true", help="measure in this process (what the others are made by)")
     args = parser.parse_args()
-    import sif2jax  # noqa: F401 (its import turns on double precision)
-
     jax.config.update("jax_enable_x64", True)
     args.raw.mkdir(parents=True, exist_ok=True)
     split = lambda text: tuple(filter(None, text.split(",")))

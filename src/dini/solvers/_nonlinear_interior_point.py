@@ -35,7 +35,6 @@ from .interior._kkt_system import Factor
 from .interior._last_kkt import LastKKT
 from .interior._program_view import Derivatives, Units, View, start_length
 
-
 #: from this size on, a few products cost less than assembling and factorizing another matrix
 _WORTHWHILE = 64
 
