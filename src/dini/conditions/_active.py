@@ -11,12 +11,17 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..linear import DENSE_LIMIT
 from ..trees import Tree
 from ._base import Condition
 
 
+def _nonzero(a: jax.Array) -> jax.Array:
+    return jnp.where(a > 0, a, 1)
+
+
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-    return a / jnp.where(b > 0, b, 1)
+    return a / _nonzero(b)
 
 
 def margins(problem: Any, x: Tree, units: Any, *args: Tree) -> tuple[Any, Any, Any]:
@@ -148,6 +153,40 @@ class ActiveConstraints(Condition):
                 1 / eta, trees.sub(primal, problem.part_prox(trees.axpy(-eta, gradient, primal), eta))
             )
         return x._replace(primal=gradient, dual=dual._replace(**rest))
+
+    def sound(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        r"""Return whether the Hessian of the Lagrangian is positive definite on the active constraints' tangent space.
+
+        With the projector :math:`P` onto it, and a positive :math:`\sigma`, where :math:`P H P + \sigma (I - P)` is.
+        Above the sizes at which matrices are made, and with a set or a penalty, nothing is said.
+        """
+        if problem.part is not None or trees.size(x) > DENSE_LIMIT:
+            return True
+        general, low, high = self.active
+        x, problem, args = jax.lax.stop_gradient((x, problem, args))
+        flat, unravel = jax.flatten_util.ravel_pytree(x.primal)
+        ravel = lambda tree: jax.flatten_util.ravel_pytree(tree)[0].astype(flat.dtype)
+        hessian = jax.jacfwd(lambda u: ravel(problem.pulled(unravel(u), x.dual, *args)[0]))(flat)
+        rows = jax.jacfwd(lambda u: ravel(problem.constraints(unravel(u), *args)))(flat)
+        equalities = rows.shape[0] - ravel(general).size
+        tight = jnp.concatenate([jnp.ones(equalities, bool), ravel(general) > 0])
+        pins = jnp.zeros(flat.size, bool) if low is None else (ravel(low) > 0) | (ravel(high) > 0)
+        # units of the unknown in which rows of the Hessian are of one size
+        size = jnp.max(jnp.abs(hessian), axis=1, initial=0)
+        unit = 1 / jnp.sqrt(jnp.where(size > 0, size, jnp.where(jnp.max(size) > 0, jnp.max(size), 1)))
+        hessian = hessian * unit[:, None] * unit[None, :]
+        rows = jnp.where(tight[:, None] & ~pins[None, :], rows * unit[None, :], 0)
+        rows = rows / _nonzero(jnp.sqrt(jnp.sum(jnp.square(rows), axis=1)))[:, None]
+        # an orthonormal basis of the gradients, up to those that are dependent: these make the system singular
+        values, vectors = jnp.linalg.eigh(rows.T @ rows)
+        kept = values > flat.size * trees.eps(flat) * _nonzero(jnp.max(values, initial=0))
+        normal = jnp.where(kept[None, :], vectors, 0)
+        tangent = jnp.diag(jnp.where(pins, 0, 1).astype(flat.dtype)) - normal @ normal.T
+        sigma = _nonzero(jnp.max(jnp.abs(hessian), initial=0))
+        matrix = tangent @ (0.5 * (hessian + hessian.T)) @ tangent + sigma * (
+            jnp.eye(flat.size, dtype=flat.dtype) - tangent
+        )
+        return jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix))) | ~jnp.all(jnp.isfinite(matrix))
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         r"""Return the largest violation of the conditions, relative.
