@@ -65,13 +65,19 @@ class AugmentedLagrangian(Solver):
     .. math:: f(x) + \frac\rho2 \Bigl(\Bigl\|h(x) + \frac\nu\rho\Bigr\|^2
               + \Bigl\|\max\Bigl(g(x) + \frac\lambda\rho, 0\Bigr)\Bigr\|^2\Bigr)
 
-    within the bounds, by any solver of dini's for :class:`dini.Minimize`, and then sets :math:`\nu \leftarrow \nu +
+    within the bounds, or with the set and the penalty of the program, by any solver of dini's for
+    :class:`dini.Minimize`, and then sets :math:`\nu \leftarrow \nu +
     \rho h(x)` and :math:`\lambda \leftarrow \max(\lambda + \rho g(x), 0)`. The weight :math:`\rho` becomes ten times
     larger where violations have not fallen to a quarter. The first minimum is taken to two digits, each one after to
     one more.
 
-    No matrix is made of the constraints, so that programs may be as large as the inner solver allows. The multipliers
-    of inactive constraints are exactly zero. The error is the largest relative one: a violation counts beside the terms
+    Where the relative error is below 1e-3, Newton's method for the equations of the active constraints is tried (a
+    semismooth one with a set or a penalty), and its steps are taken where each leaves a tenth of the error: so the last
+    digits do not wait for the inner solver, which finds fewer of them the larger the weight is.
+
+    Up to 512 unknowns and constraints these equations are factorized; above, and in all other steps, no matrix is made,
+    so that programs may be as large as the inner solver allows. The multipliers of inactive constraints are exactly
+    zero. The error is the largest relative one: a violation counts beside the terms
     of its own constraint, :math:`(\sum_i (\partial_i c)^2 x_i^2)^{1/2}` (estimated by products with random vectors),
     what is left of the forces beside the largest of them. Where the weight has grown and the violation alone is at a
     minimum, the program is infeasible at least locally: ``Status.LOCALLY_INFEASIBLE``.
@@ -79,8 +85,10 @@ class AugmentedLagrangian(Solver):
     Parameters
     ----------
     solver
-        What solves for each minimum: a solver of :class:`dini.Minimize`, with bounds one that keeps them. Default:
-        :class:`dini.LBFGSB` with bounds, :class:`dini.LBFGS` without. Its ``rtol`` is set in each step.
+        What solves for each minimum: a solver of :class:`dini.Minimize` that keeps what there is beside the functions.
+        Default: :class:`dini.LBFGS`; :class:`dini.LBFGSB` with bounds; with a set or a penalty
+        :class:`dini.ProximalGradient`, or :class:`dini.ProximalNewton` where that is convex, treats each element on its
+        own, and there are up to 512. Its ``rtol`` is set in each step.
     weight
         :math:`\rho` at the start, where objective and constraints are in units of the start.
     rtol, atol, tol
@@ -102,6 +110,15 @@ class AugmentedLagrangian(Solver):
     ... )
     >>> print(solution.x.round(3), solution.multipliers.inequality.round(3))
     [-1. -1.] 0.5
+
+    A point with few elements, whose cubes have a given sum:
+
+    >>> solution = dini.minimize(
+    ...     lambda x: 0.5 * jnp.sum((x - jnp.array([2.0, 0.1])) ** 2), jnp.ones(2),
+    ...     equality=lambda x: jnp.sum(x**3) - 1.0, penalty=dini.penalties.L1(0.5),
+    ... )
+    >>> print(solution.x.round(3))
+    [1. 0.]
     """
 
     solver: Any = None
