@@ -71,7 +71,7 @@ def test_multipliers_of_zero_are_named():
 
 
 def test_a_violation_counts_beside_its_own_terms():
-    """Elements that differ by 1e7: a constraint among the small ones is wrong by its own size, and the error says so."""
+    """Elements that differ by 1e7: a constraint among the small ones is wrong by its own size, and that is said."""
     problem = dini.NonlinearProgram(lambda x: jnp.sum(x**2), equality=lambda x: x[1] + x[2] - 0.02)
     at = PrimalDual(jnp.array([1e5, 0.01, 0.02]), multipliers(0.0))
     error = lambda at: problem.condition.error(problem, at)
