@@ -310,8 +310,8 @@ def leave_out(raw: pathlib.Path, problem: str, why: str) -> None:
 AGAIN = 3
 
 
-def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> dict[str, dict[str, dict]]:
-    """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet in processes of its own."""
+def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Run what is not in the raw folder yet, in processes of its own."""
     files, current = chosen(raw, solvers), raw / "current.json"
     command = [sys.executable, __file__, "--serve", "--raw", str(raw)]
     command += ["--solvers", ",".join(solvers), "--problems", ",".join(only)]
@@ -341,10 +341,14 @@ def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) 
         status = f"more than {SECONDS} s or {MEMORY // 2**30} GiB"
         miss = {"violation": np.inf, "left": np.inf, "solved": False, "seconds": SECONDS}
         keep(files[name], {"problem": problem, "evaluations": BUDGET, "claims": False, "status": status, **miss})
+
+
+def kept(raw: pathlib.Path, solvers: tuple[str, ...]) -> dict[str, dict[str, dict]]:
+    """Return ``{solver: {problem: record}}``, of the problems of the set."""
     left_out = records(raw / "left out.jsonl")
     return {
         name: {problem: record for problem, record in records(path).items() if problem not in left_out}
-        for name, path in files.items()
+        for name, path in chosen(raw, solvers).items()
     }
 
 
@@ -358,15 +362,39 @@ def cpu_seconds(pid: int) -> float:
 
 
 def rows(results: dict[str, dict[str, dict]]) -> list[list[str]]:
-    """Return one row a solver, the best first."""
+    """Return one row a solver, the best first, over the problems that all of them have tried."""
     found = []
-    for name, records in results.items():
-        solved = [r for r in records.values() if r["solved"]]
+    tried = set.intersection(*map(set, results.values()))
+    for name, every in results.items():
+        counted = {problem: record for problem, record in every.items() if problem in tried}
+        solved = [r for r in counted.values() if r["solved"]]
         median = np.median([r["evaluations"] for r in solved]) if solved else np.nan
-        wrong = sum(r["claims"] and not r["solved"] for r in records.values())
-        found.append((len(solved), name, len(records), median, wrong))
+        wrong = sum(r["claims"] and not r["solved"] for r in counted.values())
+        found.append((len(solved), name, len(counted), median, wrong))
     found.sort(key=lambda row: (-row[0], row[1]))
     return [[n, f"{s} of {of}", f"{s / max(of, 1):.1%}", f"{median:.0f}", str(w)] for s, n, of, median, w in found]
+
+
+def missed(results: dict[str, dict[str, dict]]) -> str:
+    """Return which problems dini has missed, and who has solved them."""
+    ours = next((name for name in results if name.startswith("dini")), None)
+    if ours is None:
+        return ""
+    lines = []
+    for problem, record in results[ours].items():
+        if not record["solved"]:
+            others = [name for name, each in results.items() if each.get(problem, {}).get("solved")]
+            lines.append([problem, record["status"], ", ".join(others) or "nobody"])
+    return table(["missed by dini", "its status", "solved by"], lines)
+
+
+def coverage(raw: pathlib.Path, results: dict[str, dict[str, dict]]) -> str:
+    """Return how many problems of the rule were tried by all solvers, and how many are left out."""
+    names, left_out = json.loads((raw / "names.json").read_text()), records(raw / "left out.jsonl")
+    tried = len(set.intersection(*map(set, results.values())))
+    rest = len(names) - len(left_out) - tried
+    text = f"{len(names)} problems are small enough, {len(left_out)} of them are too long as programs."
+    return text if not rest else f"{text} {rest} are not measured yet: they are in no count above."
 
 
 def main() -> None:
@@ -376,6 +404,7 @@ def main() -> None:
     parser.add_argument("--problems", default="", help="run only these (comma-separated)")
     parser.add_argument("--raw", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "dini-constrained")
     parser.add_argument("--measure-only", action="store_true", help="fill the raw folder and write nothing")
+    parser.add_argument("--write-only", action="store_true", help="write the table of what is measured so far")
     parser.add_argument("--serve", action="store_true", help="measure in this process (what the others are made by)")
     args = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -384,9 +413,11 @@ def main() -> None:
     if args.serve:
         serve(args.raw, split(args.solvers), split(args.problems))
         return
-    results = measure(args.raw, split(args.solvers), split(args.problems))
+    if not args.write_only:
+        measure(args.raw, split(args.solvers), split(args.problems))
+    results = kept(args.raw, split(args.solvers))
     header = ["solver", "solved", "share", "median evaluations", "claimed, and not solved"]
-    body = table(header, rows(results))
+    body = f"{table(header, rows(results))}\n\n{missed(results)}\n\n{coverage(args.raw, results)}"
     if args.measure_only:
         print(body)
         return
