@@ -13,6 +13,7 @@ from .. import trees
 from ..checks.records import record
 from ..linear import DENSE_LIMIT
 from ..trees import Tree
+from ..trees.products import dot
 from ._base import Condition
 
 
@@ -178,12 +179,12 @@ class ActiveConstraints(Condition):
         rows = jnp.where(tight[:, None] & ~pins[None, :], rows * unit[None, :], 0)
         rows = rows / _nonzero(jnp.sqrt(jnp.sum(jnp.square(rows), axis=1)))[:, None]
         # an orthonormal basis of the gradients, up to those that are dependent: these make the system singular
-        values, vectors = jnp.linalg.eigh(rows.T @ rows)
+        values, vectors = jnp.linalg.eigh(dot(rows.T, rows))
         kept = values > flat.size * trees.eps(flat) * _nonzero(jnp.max(values, initial=0))
         normal = jnp.where(kept[None, :], vectors, 0)
-        tangent = jnp.diag(jnp.where(pins, 0, 1).astype(flat.dtype)) - normal @ normal.T
+        tangent = jnp.diag(jnp.where(pins, 0, 1).astype(flat.dtype)) - dot(normal, normal.T)
         sigma = _nonzero(jnp.max(jnp.abs(hessian), initial=0))
-        matrix = tangent @ (0.5 * (hessian + hessian.T)) @ tangent + sigma * (
+        matrix = dot(dot(tangent, 0.5 * (hessian + hessian.T)), tangent) + sigma * (
             jnp.eye(flat.size, dtype=flat.dtype) - tangent
         )
         return jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix))) | ~jnp.all(jnp.isfinite(matrix))
@@ -209,7 +210,7 @@ class ActiveConstraints(Condition):
         def own(c: jax.Array, slopes: jax.Array) -> jax.Array:
             """Return a violation beside the terms of its own constraint."""
             row = jnp.sqrt(jnp.sum(jnp.square(slopes), axis=-1))
-            return _ratio(c, jnp.maximum(jnp.abs(slopes) @ jnp.abs(flat), least * row))
+            return _ratio(c, jnp.maximum(dot(jnp.abs(slopes), jnp.abs(flat)), least * row))
 
         if equal is not None:
             parts.append(trees.max_abs(jax.tree.map(own, equal, jacobian[0])))
