@@ -390,7 +390,7 @@ def missed(results: dict[str, dict[str, dict]]) -> str:
 
 def coverage(raw: pathlib.Path, results: dict[str, dict[str, dict]]) -> str:
     """Return how many problems of the rule were tried by all solvers, and how many are left out."""
-    names, left_out = json.loads((raw / "names.json").read_text()), records(raw / "left out.jsonl")
+    names, left_out = set(json.loads((raw / "names.json").read_text())), records(raw / "left out.jsonl")
     tried = len(set.intersection(*map(set, results.values())))
     rest = len(names) - len(left_out) - tried
     text = f"{len(names)} problems are small enough, {len(left_out)} of them are too long as programs."
