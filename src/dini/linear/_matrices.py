@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
