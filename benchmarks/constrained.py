@@ -3,6 +3,9 @@
     python benchmarks/constrained.py
     python benchmarks/constrained.py --solvers dini --measure-only
 
+Each problem is measured in a process of limited memory that serves many of them; what ends that process is a miss of
+its solver. What was measured is kept in a folder, and not measured again: an interrupted run goes on where it was.
+
 The set is fixed by a rule: all constrained minimization problems of sif2jax with at most 50 variables and at most 50
 constraints (without the bounds) at their default parameters, whose functions are at most 3,000 operations of JAX (sums
 that are unrolled into more take minutes to compile), from their standard starting points. A run is solved if,
@@ -18,7 +21,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +44,8 @@ import numpy as np  # noqa: E402
 import dini  # noqa: E402
 
 LARGEST, BUDGET, OPERATIONS = 50, 1000, 3000
+#: bytes of memory that a process may ask for and those with which it is replaced, and seconds of CPU for one solver
+MEMORY, FULL, SECONDS = 6 * 2**30, 2 * 2**30, 300
 FEASIBLE, STATIONARY, ACTIVE = 1e-6, 1e-5, 1e-3
 COMMAND = "python benchmarks/constrained.py"
 
@@ -112,15 +120,21 @@ class Task:
         return violation, float(np.abs(full @ y - target).max() / force)
 
 
-def tasks() -> dict[str, Callable[[], Task]]:
-    """Return the problems by name, in the order of the package."""
+def tasks(raw: pathlib.Path) -> dict[str, Callable[[], Task]]:
+    """Return the problems by name, in the order of the package; to count constraints takes minutes, once."""
     import sif2jax
 
-    found = {}
-    for problem in sif2jax.constrained_minimisation_problems:
-        if problem.num_variables() <= LARGEST and sum(map(int, problem.num_constraints()[:2])) <= LARGEST:
-            found[problem.name] = lambda problem=problem: Task(problem)
-    return found
+    names = raw / "names.json"
+    if not names.is_file():
+        small = [
+            problem.name
+            for problem in sif2jax.constrained_minimisation_problems
+            if problem.num_variables() <= LARGEST and sum(map(int, problem.num_constraints()[:2])) <= LARGEST
+        ]
+        names.write_text(json.dumps(small))
+    small = set(json.loads(names.read_text()))
+    each = sif2jax.constrained_minimisation_problems
+    return {problem.name: lambda problem=problem: Task(problem) for problem in each if problem.name in small}
 
 
 def operations(task: Task) -> int:
@@ -231,22 +245,45 @@ SOLVERS: dict[str, Callable[[Task], dict]] = {
 }
 
 
-def measure(raw: pathlib.Path, chosen: tuple[str, ...], only: tuple[str, ...]) -> dict[str, dict[str, dict]]:
-    """Return ``{solver: {problem: record}}``, running what is not in the raw folder yet."""
-    names = [name for name in SOLVERS if not chosen or name.startswith(chosen)]
-    files = {name: raw / f"{name}.jsonl" for name in names}
-    done = {
-        name: {r["problem"]: r for r in map(json.loads, path.read_text().splitlines())} if path.is_file() else {}
-        for name, path in files.items()
-    }
-    for problem, make in tasks().items():
-        missing = [name for name in names if problem not in done[name] and (not only or problem in only)]
-        task = make() if missing else None
-        if task and operations(task) > OPERATIONS:
-            print(problem, "left out: too long a program", file=sys.stderr, flush=True)
+def records(path: pathlib.Path) -> dict[str, dict]:
+    """Return what a file holds, by problem."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {record["problem"]: record for record in map(json.loads, lines)}
+
+
+def chosen(raw: pathlib.Path, solvers: tuple[str, ...]) -> dict[str, pathlib.Path]:
+    """Return the files of the solvers whose names begin as asked for."""
+    return {name: raw / f"{name}.jsonl" for name in SOLVERS if not solvers or name.startswith(solvers)}
+
+
+def keep(path: pathlib.Path, record: dict) -> None:
+    """Write a record down, and say it."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    verdict = "solved" if record["solved"] else "MISSED"
+    shown = f"{record['violation']:.1e} {record['left']:.1e} {record['evaluations']} {record['status']}"
+    print(record["problem"], path.stem, verdict, shown, record["seconds"], file=sys.stderr, flush=True)
+
+
+def serve(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Run what is not in the raw folder yet, until all is done or the memory is full."""
+    files = chosen(raw, solvers)
+    done = {name: records(path) for name, path in files.items()}
+    left_out = records(raw / "left out.jsonl")
+    for problem, make in tasks(raw).items():
+        missing = [name for name in files if problem not in done[name] and (not only or problem in only)]
+        if not missing or problem in left_out:
+            continue
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > FULL:
+            sys.exit(AGAIN)
+        (raw / "current.json").write_text(json.dumps([problem, None]))
+        task = make()
+        if operations(task) > OPERATIONS:
+            leave_out(raw, problem, "too long a program")
             continue
         for name in missing:
-            start = time.perf_counter()
+            (raw / "current.json").write_text(json.dumps([problem, name]))
+            start = time.process_time()
             try:
                 end = SOLVERS[name](task)
                 violation, left = task.errors(end["x"])
@@ -255,29 +292,109 @@ def measure(raw: pathlib.Path, chosen: tuple[str, ...], only: tuple[str, ...]) -
             except Exception as failure:
                 end, violation, left = {"evaluations": BUDGET, "claims": False}, np.inf, np.inf
                 end["status"] = f"{type(failure).__name__}: {failure}"[:80]
-            ok = violation <= FEASIBLE and left <= STATIONARY
-            record = {"problem": problem, **end, "violation": violation, "left": left, "solved": bool(ok)}
-            record["seconds"] = round(time.perf_counter() - start, 2)
-            done[name][problem] = record
-            with files[name].open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            shown = f"{violation:.1e} {left:.1e} {end['evaluations']} {end['status']} {record['seconds']}"
-            print(problem, name, "solved" if ok else "MISSED", shown, file=sys.stderr, flush=True)
-        if missing:
-            jax.clear_caches()
-    return done
+            ok = bool(violation <= FEASIBLE and left <= STATIONARY)
+            seconds = round(time.process_time() - start, 2)
+            found = {"violation": violation, "left": left, "solved": ok, "seconds": seconds}
+            keep(files[name], {"problem": problem, **end, **found})
+        jax.clear_caches()
+
+
+def leave_out(raw: pathlib.Path, problem: str, why: str) -> None:
+    """Write down that a problem is none of the set."""
+    with (raw / "left out.jsonl").open("a") as file:
+        file.write(json.dumps({"problem": problem, "why": why}) + "\n")
+    print(problem, "left out:", why, file=sys.stderr, flush=True)
+
+
+#: how a process says that another one should go on
+AGAIN = 3
+
+
+def measure(raw: pathlib.Path, solvers: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Run what is not in the raw folder yet, in processes of its own."""
+    files, current = chosen(raw, solvers), raw / "current.json"
+    command = [sys.executable, __file__, "--serve", "--raw", str(raw)]
+    command += ["--solvers", ",".join(solvers), "--problems", ",".join(only)]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    while True:
+        current.unlink(missing_ok=True)
+        process = subprocess.Popen(command, preexec_fn=limit)
+        since, begun = "", 0.0
+        while process.poll() is None:
+            time.sleep(1)
+            now = current.read_text() if current.is_file() else ""
+            used = cpu_seconds(process.pid)
+            if now != since:
+                since, begun = now, used
+            elif now and used - begun > SECONDS:
+                process.kill()
+        if process.returncode == 0:
+            break
+        if process.returncode == AGAIN:
+            continue
+        if not since:
+            raise RuntimeError(f"The process ended with {process.returncode} before the first problem.")
+        problem, name = json.loads(since)
+        if name is None:
+            leave_out(raw, problem, "its functions alone took too much memory or time")
+            continue
+        status = f"more than {SECONDS} s or {MEMORY // 2**30} GiB"
+        miss = {"violation": np.inf, "left": np.inf, "solved": False, "seconds": SECONDS}
+        keep(files[name], {"problem": problem, "evaluations": BUDGET, "claims": False, "status": status, **miss})
+
+
+def kept(raw: pathlib.Path, solvers: tuple[str, ...]) -> dict[str, dict[str, dict]]:
+    """Return ``{solver: {problem: record}}``, of the problems of the set."""
+    left_out = records(raw / "left out.jsonl")
+    return {
+        name: {problem: record for problem, record in records(path).items() if problem not in left_out}
+        for name, path in chosen(raw, solvers).items()
+    }
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long a process has computed, zero where it has ended."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rows(results: dict[str, dict[str, dict]]) -> list[list[str]]:
-    """Return one row a solver, the best first."""
+    """Return one row a solver, the best first, over the problems that all of them have tried."""
     found = []
-    for name, records in results.items():
-        solved = [r for r in records.values() if r["solved"]]
+    tried = set.intersection(*map(set, results.values()))
+    for name, every in results.items():
+        counted = {problem: record for problem, record in every.items() if problem in tried}
+        solved = [r for r in counted.values() if r["solved"]]
         median = np.median([r["evaluations"] for r in solved]) if solved else np.nan
-        wrong = sum(r["claims"] and not r["solved"] for r in records.values())
-        found.append((len(solved), name, len(records), median, wrong))
+        wrong = sum(r["claims"] and not r["solved"] for r in counted.values())
+        found.append((len(solved), name, len(counted), median, wrong))
     found.sort(key=lambda row: (-row[0], row[1]))
     return [[n, f"{s} of {of}", f"{s / max(of, 1):.1%}", f"{median:.0f}", str(w)] for s, n, of, median, w in found]
+
+
+def missed(results: dict[str, dict[str, dict]]) -> str:
+    """Return which problems dini has missed, and who has solved them."""
+    ours = next((name for name in results if name.startswith("dini")), None)
+    if ours is None:
+        return ""
+    lines = []
+    for problem, record in results[ours].items():
+        if not record["solved"]:
+            others = [name for name, each in results.items() if each.get(problem, {}).get("solved")]
+            lines.append([problem, record["status"], ", ".join(others) or "nobody"])
+    return table(["missed by dini", "its status", "solved by"], lines)
+
+
+def coverage(raw: pathlib.Path, results: dict[str, dict[str, dict]]) -> str:
+    """Return how many problems of the rule were tried by all solvers, and how many are left out."""
+    names, left_out = set(json.loads((raw / "names.json").read_text())), records(raw / "left out.jsonl")
+    tried = len(set.intersection(*map(set, results.values())))
+    rest = len(names) - len(left_out) - tried
+    text = f"{len(names)} problems are small enough, {len(left_out)} of them are too long as programs."
+    return text if not rest else f"{text} {rest} are not measured yet: they are in no count above."
 
 
 def main() -> None:
@@ -287,15 +404,20 @@ def main() -> None:
     parser.add_argument("--problems", default="", help="run only these (comma-separated)")
     parser.add_argument("--raw", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "dini-constrained")
     parser.add_argument("--measure-only", action="store_true", help="fill the raw folder and write nothing")
+    parser.add_argument("--write-only", action="store_true", help="write the table of what is measured so far")
+    parser.add_argument("--serve", action="store_true", help="measure in this process (what the others are made by)")
     args = parser.parse_args()
-    import sif2jax  # noqa: F401 (its import turns on double precision)
-
     jax.config.update("jax_enable_x64", True)
     args.raw.mkdir(parents=True, exist_ok=True)
     split = lambda text: tuple(filter(None, text.split(",")))
-    results = measure(args.raw, split(args.solvers), split(args.problems))
+    if args.serve:
+        serve(args.raw, split(args.solvers), split(args.problems))
+        return
+    if not args.write_only:
+        measure(args.raw, split(args.solvers), split(args.problems))
+    results = kept(args.raw, split(args.solvers))
     header = ["solver", "solved", "share", "median evaluations", "claimed, and not solved"]
-    body = table(header, rows(results))
+    body = f"{table(header, rows(results))}\n\n{missed(results)}\n\n{coverage(args.raw, results)}"
     if args.measure_only:
         print(body)
         return

@@ -34,6 +34,7 @@ from .solvers import (
     LBFGS,
     LBFGSB,
     Anderson,
+    AugmentedLagrangian,
     CondatVu,
     ConicInteriorPoint,
     GaussNewton,
@@ -99,6 +100,7 @@ _QUICK_STEPS = Choice(
 _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
 _NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
+_AUGMENTED_LAGRANGIAN = Choice(AugmentedLagrangian(), "AugmentedLagrangian()")
 _INTERIOR_POINT = Choice(InteriorPoint(), "InteriorPoint()")
 _CONIC_INTERIOR_POINT = Choice(ConicInteriorPoint(), "ConicInteriorPoint()")
 _OPERATOR_SPLITTING = Choice(OperatorSplitting(), "OperatorSplitting()")
@@ -126,7 +128,7 @@ class Default(Solver):
         if isinstance(problem, Root):
             return _root(problem, x, args)
         if isinstance(problem, NonlinearProgram):
-            return _NONLINEAR_INTERIOR_POINT
+            return _NONLINEAR_INTERIOR_POINT if problem.part is None else _AUGMENTED_LAGRANGIAN
         if isinstance(problem, QuadraticProgram):
             return _program(problem)
         if isinstance(problem, ConeProgram):

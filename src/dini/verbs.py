@@ -39,24 +39,15 @@ def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
     return solver is None or isinstance(solver, Solver)
 
 
-def _bounds_beside(constraint: Any, penalty: Any, x0: Tree) -> tuple[Any, Any]:
-    """Return the bounds beside constraints that are functions, or raise where there is something else beside them."""
-    if penalty is not None:
-        raise ValueError(
-            f"minimize takes no penalty beside equality= and inequality=: given {penalty!r}. State it by inequalities "
-            "(|x| <= t as x - t <= 0 and -x - t <= 0, with t among the unknowns), or the constraints as a set of "
-            "dini.sets."
-        )
-    if constraint is None:
-        return None, None
-    check_part("minimize", "constraint", constraint, Set)
-    if not has_bounds(constraint):
-        raise ValueError(
-            f"Beside equality= and inequality=, minimize's constraint must be made of bounds: given {constraint.name}. "
-            "Write the set as equalities and inequalities (a ball as jnp.sum(x**2) - radius**2 <= 0, say)."
-        )
-    constraint.check(check_unknown(x0))
-    return bounds_of(constraint, check_unknown(x0))
+def _beside(constraint: Any, penalty: Any, x0: Tree) -> dict[str, Any]:
+    """Return the bounds, or the set and the penalty, beside constraints that are functions."""
+    if constraint is not None:
+        check_part("minimize", "constraint", constraint, Set)
+        constraint.check(check_unknown(x0))
+        if penalty is None and has_bounds(constraint):
+            lower, upper = bounds_of(constraint, check_unknown(x0))
+            return {"lower": lower, "upper": upper}
+    return {"constraint": constraint, "penalty": penalty}
 
 
 @functools.partial(explained, solver="BFGS")
@@ -89,10 +80,11 @@ def minimize(
       narrow band, and ``LBFGS`` where that is not positive definite;
     * with bounds :class:`dini.ProjectedNewton` for at most 32 unknowns and :class:`dini.LBFGSB` for more;
     * with another constraint or a penalty :class:`dini.ProximalGradient`;
-    * with ``equality`` or ``inequality`` :class:`dini.NonlinearInteriorPoint`.
+    * with ``equality`` or ``inequality`` :class:`dini.NonlinearInteriorPoint`, and :class:`dini.AugmentedLagrangian`
+      with a penalty, or a constraint that is not made of bounds, beside them.
 
     ``equality(x, *args)`` must vanish and ``inequality(x, *args)`` must not be positive: functions that return arrays
-    or trees of them, beside which the constraint may be made of bounds (a :class:`dini.NonlinearProgram`). Their
+    or trees of them, beside which there may be a constraint and a penalty (a :class:`dini.NonlinearProgram`). Their
     multipliers are ``solution.multipliers``.
 
     A constraint and a penalty together: where the proximal operator of their sum is known
@@ -119,8 +111,8 @@ def minimize(
     how: dict[str, Any] = {"on_failure": on_failure, "monitor": monitor, "return_state": return_state, "state": state}
     how |= {"time_limit": time_limit, "steps": steps}
     if equality is not None or inequality is not None:
-        lower, upper = _bounds_beside(constraint, penalty, x0)
-        program = NonlinearProgram(fun, equality, inequality, lower, upper, has_aux)
+        beside = _beside(constraint, penalty, x0)
+        program = NonlinearProgram(fun, equality, inequality, has_aux=has_aux, **beside)
         start = program.start(check_unknown(x0), *args)
         pair = solve(program, solver or _DEFAULT, start, *args, differentiation=differentiation, **how)
         return dataclasses.replace(pair, x=pair.x.primal, multipliers=pair.x.dual)

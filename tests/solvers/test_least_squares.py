@@ -347,3 +347,12 @@ def test_a_gradient_that_has_underflown_is_no_solution(solver, start):
     assert abs(jnp.tanh(solution.x) - 0.5) <= 0.5
     if start == 3.0:
         np.testing.assert_allclose(solution.x, np.arctanh(0.5), rtol=1e-6)
+
+
+def test_full_steps_do_not_come_to_rest_at_infinity():
+    """Residuals that level off: what moves by its own size and changes nothing is no solution, wherever it stops."""
+    level = lambda x, c: x / jnp.sqrt(1 + x * x) - c
+    residuals = lambda x, c: jnp.stack([level(x[0], c), level(x[0] + x[1], 0.5 * c), x[1] - 1.0])
+    problem, solver = dini.LeastSquares(residuals), dini.GaussNewton(patience=None)
+    solve = jax.jit(lambda x, c: dini.solve(problem, solver, x, c, on_failure="ignore").status)
+    assert solve(jnp.array([10.0, 5.0]), 2.0) != dini.Status.CONVERGED

@@ -184,3 +184,26 @@ def test_what_is_not_convex_or_singular_is_told():
 def test_matrices_that_do_not_fit_are_refused(data, error, said):
     with pytest.raises(error, match=said):
         dini.quadratic_program(**data)
+
+
+def test_a_function_that_is_not_linear_is_no_matrix():
+    """One that is curved, or has a constant, is refused; where only values of a program tell, nothing is solved."""
+
+    def made(A):
+        return dini.QuadraticProgram(Q=jnp.eye(2), c=jnp.ones(2), A=A, b=jnp.ones(1))
+
+    with pytest.raises(TypeError, match="A must be a linear function"):
+        made(lambda x: x[:1] ** 2)
+    with pytest.raises(ValueError, match=r"A must be a linear function.*right-hand side"):
+        made(lambda x: x[:1] + x[1:] - 1.0)
+
+    @jax.jit
+    def solved(offset):
+        problem = made(lambda x: x[:1] + x[1:] - offset)
+        solution = dini.solve(problem, dini.OperatorSplitting(), problem.start(), on_failure="ignore")
+        return solution.x.primal, solution.status
+
+    x, status = solved(0.0)
+    np.testing.assert_allclose(x, [0.5, 0.5], atol=1e-8)
+    assert status == dini.Status.CONVERGED
+    assert solved(1.0)[1] != dini.Status.CONVERGED

@@ -11,12 +11,18 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..linear import DENSE_LIMIT
 from ..trees import Tree
+from ..trees.products import dot
 from ._base import Condition
 
 
+def _nonzero(a: jax.Array) -> jax.Array:
+    return jnp.where(a > 0, a, 1)
+
+
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
-    return a / jnp.where(b > 0, b, 1)
+    return a / _nonzero(b)
 
 
 def margins(problem: Any, x: Tree, units: Any, *args: Tree) -> tuple[Any, Any, Any]:
@@ -58,14 +64,23 @@ def units_at(problem: Any, x: Tree, *args: Tree) -> Any:
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[1])(flat)
         rows = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
         forces.append(trees.max_abs(jax.tree.map(jnp.multiply, rows, dual.inequality)))
+    if problem.part is not None:
+        # what a set or a penalty holds, the gradients of the constraints push against
+        forces.append(trees.max_abs(problem.pulled(primal, dual, *args)[0]))
     size = trees.max_abs(primal)
     size = jnp.where(size > 0, size, 1)
     # where no force is left, that of a point which is wrong by its own size
-    along = trees.scale(size, trees.signs(primal))
+    along = trees.scale(size, trees.scattered(primal))
     curved = jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1]
     forces.append(trees.max_abs(curved))
     force = jnp.max(jnp.stack([f.astype(flat.dtype) for f in forces]))
     return jnp.where(force > 0, force, 1), size, rows
+
+
+def step_of(units: Any) -> Any:
+    """Return the step size of a proximal step in which the largest force moves the point by its own size."""
+    force, size, _ = units
+    return size / force
 
 
 @record
@@ -77,12 +92,15 @@ class ActiveConstraints(Condition):
 
     .. math:: F = \bigl(\nabla_1 L,\; h,\; a \circ g + (1 - a) \circ \lambda,\; a \circ (x - b) + (1 - a) \circ w\bigr)
 
-    where :math:`b` is the bound that is active.
+    where :math:`b` is the bound that is active. With a set or a penalty in place of bounds, the first part is
+    :math:`\eta^{-1} (x - \mathrm{prox}_{\eta g}(x - \eta \nabla_1 L))`, where :math:`\eta` is the size of ``x``
+    over the largest force.
 
-    Its derivative is symmetric, and invertible where the gradients of the active constraints are independent and the
-    Hessian of the Lagrangian is definite on their tangent space. A constraint is active where its multiplier, as a
-    share of the largest force on ``x``, is more than its slack, as a share of the size of ``x``; where both vanish, the
-    solution has one-sided derivatives only. What is active at ``x`` is held fixed around it.
+    Its derivative is symmetric (with a set or a penalty it is not), and invertible where the gradients of the active
+    constraints are independent and the Hessian of the Lagrangian is definite on their tangent space. A constraint is
+    active where its multiplier, as a share of the largest force on ``x``, is more than its slack, as a share of the
+    size of ``x``; where both vanish, the solution has one-sided derivatives only. What is active at ``x`` is held fixed
+    around it.
     """
 
     active: Any = None
@@ -105,9 +123,8 @@ class ActiveConstraints(Condition):
         return dataclasses.replace(self, active=other.active, step_size=other.step_size)
 
     def structure(self, problem: Any) -> Any:
-        """Return that the derivative is symmetric."""
-        del problem
-        return "symmetric"
+        """Return that the derivative is symmetric, where nothing is projected."""
+        return "symmetric" if problem.part is None else None
 
     def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
         """Return the residuals, a tree like ``x``."""
@@ -131,10 +148,52 @@ class ActiveConstraints(Condition):
                 lambda a, b, lo, hi, u: jnp.where(a, lo, jnp.where(b, hi, u)), low, high, lower, upper, primal
             )
             rest["bounds"] = choose(either, trees.sub(primal, bound), dual.bounds)
+        if problem.part is not None:
+            eta = step_of(self.step_size)
+            gradient = trees.scale(
+                1 / eta, trees.sub(primal, problem.part_prox(trees.axpy(-eta, gradient, primal), eta))
+            )
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
+    def sound(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        r"""Return whether the Hessian of the Lagrangian is positive definite on the active constraints' tangent space.
+
+        With the projector :math:`P` onto it, and a positive :math:`\sigma`, where :math:`P H P + \sigma (I - P)` is.
+        Above the sizes at which matrices are made, and with a set or a penalty, nothing is said.
+        """
+        if problem.part is not None or trees.size(x) > DENSE_LIMIT:
+            return True
+        general, low, high = self.active
+        x, problem, args = jax.lax.stop_gradient((x, problem, args))
+        flat, unravel = jax.flatten_util.ravel_pytree(x.primal)
+        ravel = lambda tree: jax.flatten_util.ravel_pytree(tree)[0].astype(flat.dtype)
+        hessian = jax.jacfwd(lambda u: ravel(problem.pulled(unravel(u), x.dual, *args)[0]))(flat)
+        rows = jax.jacfwd(lambda u: ravel(problem.constraints(unravel(u), *args)))(flat)
+        equalities = rows.shape[0] - ravel(general).size
+        tight = jnp.concatenate([jnp.ones(equalities, bool), ravel(general) > 0])
+        pins = jnp.zeros(flat.size, bool) if low is None else (ravel(low) > 0) | (ravel(high) > 0)
+        # units of the unknown in which rows of the Hessian are of one size
+        size = jnp.max(jnp.abs(hessian), axis=1, initial=0)
+        unit = 1 / jnp.sqrt(jnp.where(size > 0, size, jnp.where(jnp.max(size) > 0, jnp.max(size), 1)))
+        hessian = hessian * unit[:, None] * unit[None, :]
+        rows = jnp.where(tight[:, None] & ~pins[None, :], rows * unit[None, :], 0)
+        rows = rows / _nonzero(jnp.sqrt(jnp.sum(jnp.square(rows), axis=1)))[:, None]
+        # an orthonormal basis of the gradients, up to those that are dependent: these make the system singular
+        values, vectors = jnp.linalg.eigh(dot(rows.T, rows))
+        kept = values > flat.size * trees.eps(flat) * _nonzero(jnp.max(values, initial=0))
+        normal = jnp.where(kept[None, :], vectors, 0)
+        tangent = jnp.diag(jnp.where(pins, 0, 1).astype(flat.dtype)) - dot(normal, normal.T)
+        sigma = _nonzero(jnp.max(jnp.abs(hessian), initial=0))
+        matrix = dot(dot(tangent, 0.5 * (hessian + hessian.T)), tangent) + sigma * (
+            jnp.eye(flat.size, dtype=flat.dtype) - tangent
+        )
+        return jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix))) | ~jnp.all(jnp.isfinite(matrix))
+
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
-        r"""Return the largest violation of the conditions, relative to the force and the size of the point.
+        r"""Return the largest violation of the conditions, relative.
+
+        That of a constraint counts beside its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force beside the
+        largest.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
         """
@@ -145,14 +204,21 @@ class ActiveConstraints(Condition):
         equal, values = problem.constraints(primal, *args)
         flat, unravel = jax.flatten_util.ravel_pytree(primal)
         parts = [trees.max_abs(left.primal) / force]
+        jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args))(flat)
+        least = trees.eps(primal) ** 0.5 * size
+
+        def own(c: jax.Array, slopes: jax.Array) -> jax.Array:
+            """Return a violation beside the terms of its own constraint."""
+            row = jnp.sqrt(jnp.sum(jnp.square(slopes), axis=-1))
+            return _ratio(c, jnp.maximum(dot(jnp.abs(slopes), jnp.abs(flat)), least * row))
+
         if equal is not None:
-            jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args)[0])(flat)
-            slopes = jax.tree.map(lambda j: jnp.sqrt(jnp.sum(jnp.square(j), axis=-1)), jacobian)
-            parts.append(trees.max_abs(jax.tree.map(_ratio, equal, slopes)) / size)
+            parts.append(trees.max_abs(jax.tree.map(own, equal, jacobian[0])))
         if values is not None:
-            over = jax.tree.map(lambda g, row: _ratio(jnp.maximum(g, 0), row), values, rows)
-            slack = jax.tree.map(lambda a, g, row: jnp.where(a, _ratio(g, row), 0), settled.active[0], values, rows)
-            parts += [trees.max_abs(over) / size, trees.max_abs(slack) / size]
+            over = jax.tree.map(
+                lambda g, a, j: own(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1]
+            )
+            parts.append(trees.max_abs(over))
             wrong = jax.tree.map(
                 lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
             )

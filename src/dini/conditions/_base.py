@@ -55,6 +55,11 @@ class Condition:
         """Return the derivative of ``F`` in ``x`` as a linear function, and a positive semidefinite stand-in."""
         return Linearized(lambda u: self(problem, u, *args), x), None
 
+    def sound(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        """Return whether the point can be what the problem asks for, as far as its derivative does not tell."""
+        del problem, x, args
+        return True
+
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual, in units of the gradient where there is one."""
         return trees.norm(self.at(problem, x, *args)(problem, x, *args))

@@ -251,6 +251,8 @@ def _judge(
     ``missed`` times the inverse's norm bounds the part of the error that the correction's own linear system left out.
     """
     eps = trees.eps(at.x)
+    # a stationary point of a Lagrangian that is no minimum has a regular system
+    flagged = flagged | ~jnp.asarray(at.sound())
     # each solve is a bound of the inverse from below
     inverse_norm = jnp.nanmax(jnp.stack([_ratio(newton.length, newton.residual), *inverse]))
     if system.dense:

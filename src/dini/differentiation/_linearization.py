@@ -41,6 +41,8 @@ class Linearization(NamedTuple):
         The problem's projection or proximal operator, or ``None`` where nothing is projected.
     declared
         Whether the structure is what a user says, and not what mathematics says.
+    sound
+        Returns whether the point can be a solution, for certificates: a stationary point may be no minimum.
     """
 
     x: Tree
@@ -50,6 +52,7 @@ class Linearization(NamedTuple):
     reduction: Reduction | None = None
     kinks: Kinks | None = None
     declared: bool = False
+    sound: Callable[[], Any] = lambda: True
 
     def system(self, linear_solver: Any) -> System:
         """Return the linear system of the derivative."""
@@ -107,4 +110,5 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
             lambda y: problem.kink_distance(y, step),
         )
     declared = getattr(problem, "symmetric", False)
-    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared)
+    sound = lambda: settled.sound(problem, x, *args)
+    return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound)

@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -214,7 +215,39 @@ def as_map(name: str, value: Any, shape: tuple[int, int], dtype: Any) -> LinearM
             f"{name} must map {trees.describe(like)} to a vector of {shape[0]} elements of the same type: given "
             f"{trees.describe(out)}."
         )
-    return LinearMap(fun, shape, jnp.dtype(dtype))
+    return LinearMap(_linear(name, fun, like), shape, jnp.dtype(dtype))
+
+
+@record
+class _IfLinear:
+    """A function times one, or NaN where it is not linear."""
+
+    fun: Any
+    one: Any
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the product."""
+        return self.one * self.fun(x)
+
+
+def _linear(name: str, fun: Any, like: Any) -> Any:
+    """Return a function, or raise where it is not linear; where only a program's values tell, its products are NaN."""
+    try:
+        jax.eval_shape(lambda x: jax.linear_transpose(fun, x)(fun(x)), like)
+    except (AssertionError, NotImplementedError) as error:
+        raise TypeError(
+            f"{name} must be a linear function, made of operations that JAX can transpose, and is not: {error}. For "
+            "equations and inequalities that are not linear use dini.minimize(fun, x0, equality=..., inequality=...)."
+        ) from error
+    offset = jnp.max(jnp.abs(fun(jnp.zeros(like.shape, like.dtype))), initial=0)
+    if isinstance(offset, jax.core.Tracer):
+        return _IfLinear(fun, jnp.where(offset == 0, 1, jnp.nan).astype(like.dtype))
+    if offset != 0:
+        raise ValueError(
+            f"{name} must be a linear function: that of zero has elements of size {float(offset):.1e}. Take what does "
+            "not depend on the unknown over to the right-hand side."
+        )
+    return fun
 
 
 def nothing(rows: int, columns: int, dtype: Any) -> Any:

@@ -12,12 +12,15 @@ import jax.numpy as jnp
 from .. import conditions, trees
 from ..checks.records import record
 from ..checks.settings import require_ordered
+from ..conditions._active import step_of
 from ..functions import as_function, close
 from ..numerics.separable import map_with, require_broadcast, smallest
+from ..penalties import Penalty
+from ..sets import Set
 from ..trees import Tree
 from ._base import Problem
 from ._composite import PrimalDual
-from ._minimize import check_scalar
+from ._minimize import check_part, check_scalar, join
 from ._multipliers import Multipliers
 
 _KINDS = ("equality", "inequality")
@@ -57,13 +60,18 @@ class NonlinearProgram(Problem):
         The solvers evaluate the functions within the bounds only.
     has_aux
         Whether ``fun`` returns an auxiliary output.
+    constraint, penalty
+        A set of :mod:`dini.sets` that ``x`` is in, and a penalty of :mod:`dini.penalties` that is added to ``f``, in
+        place of bounds: for :class:`dini.AugmentedLagrangian`, which keeps them as :class:`dini.Minimize` does. The
+        first equation is then that of a proximal step, and the set's own multiplier is not returned.
 
     Raises
     ------
     TypeError
         Where a function is none, or does not return real floating-point numbers.
     ValueError
-        Where bounds do not fit ``x``, or a lower one is above the upper one.
+        Where bounds do not fit ``x``, or a lower one is above the upper one, where there are bounds beside a set or a
+        penalty, and where the proximal operator of a set and a penalty together is not known.
 
     References
     ----------
@@ -93,6 +101,8 @@ class NonlinearProgram(Problem):
     lower: Any = None
     upper: Any = None
     has_aux: bool = field(default=False, metadata={"static": True})
+    constraint: Any = None
+    penalty: Any = None
 
     composite = True
     #: nothing is known of the Jacobian of another condition
@@ -104,6 +114,21 @@ class NonlinearProgram(Problem):
             part = getattr(self, kind)
             if part is not None:
                 object.__setattr__(self, kind, as_function(part, f"NonlinearProgram's {kind}"))
+        for what, kind in (("constraint", Set), ("penalty", Penalty)):
+            if getattr(self, what) is not None:
+                check_part("NonlinearProgram", what, getattr(self, what), kind)
+        if self.part is not None and self.bounded:
+            raise ValueError(
+                f"NonlinearProgram takes bounds or {self.part.name}, and not both: give the bounds as a set, "
+                "constraint=dini.sets.Box(lower, upper), where their sum is known, or as inequalities."
+            )
+        if self.constraint is not None and self.penalty is not None:
+            try:
+                join(self)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} Beside equality= and inequality= the two are not split: write one of them as functions."
+                ) from None
         # what is known here is traced in a solve
         if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
             for low, high in zip(*map(jax.tree.leaves, (self.lower, self.upper)), strict=True):
@@ -119,6 +144,15 @@ class NonlinearProgram(Problem):
         """Whether there are bounds."""
         return self.lower is not None or self.upper is not None
 
+    @property
+    def part(self) -> Any:
+        """The set or the penalty beside the functions, or ``None``."""
+        return self.constraint if self.constraint is not None else self.penalty
+
+    def part_prox(self, x: Tree, step_size: Any) -> Any:
+        """Return the projection of a primal variable onto the set, or the proximal point of the penalty."""
+        return self.part.project(x) if self.constraint is not None else self.part.prox(x, step_size)
+
     def start(self, x: Tree, *args: Tree) -> PrimalDual:
         """Return a starting point: ``x``, and multipliers of zero."""
         x = trees.strong(jax.tree.map(jnp.asarray, x))
@@ -132,8 +166,9 @@ class NonlinearProgram(Problem):
         return self._output(x.primal, *args)
 
     def objective(self, x: PrimalDual, *args: Tree) -> jax.Array:
-        """Return the objective ``f``."""
-        return self._output(x.primal, *args)
+        """Return the objective ``f``, with the penalty."""
+        value = self._output(x.primal, *args)
+        return value if self.penalty is None else value + self.penalty.value(x.primal)
 
     def aux(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the auxiliary output of ``fun``."""
@@ -171,21 +206,37 @@ class NonlinearProgram(Problem):
         return gradient, both
 
     def prox_argument(self, x: PrimalDual, step_size: Any, *args: Tree) -> Any:
-        """Return how far each inequality and bound is active, and one, the whole of which these are shares.
+        """Return how far each inequality and bound is active, one, the whole of which these are shares, and the rest.
 
-        ``step_size`` stands for the units of that.
+        ``step_size`` stands for the units of that. The rest is the point before the proximal step, in units of the
+        whole point, where there is a set or a penalty.
         """
-        return conditions.margins(self, x, step_size, *args), jnp.ones((), trees.real_dtype(x.primal))
+        rest = None
+        if self.part is not None:
+            gradient = self.pulled(x.primal, x.dual, *args)[0]
+            before = trees.axpy(-step_of(step_size), gradient, x.primal)
+            rest = trees.scale(1 / step_size[1], before)
+        return conditions.margins(self, x, step_size, *args), jnp.ones((), trees.real_dtype(x.primal)), rest
 
     def prox(self, x: Tree, step_size: Any) -> Any:
-        """Return the positive part of the margins of activity, as a tree like them."""
-        del step_size
-        return jax.tree.map(lambda m: jnp.maximum(m, 0), x)
+        """Return the positive part of the margins of activity, and the proximal point, as a tree like ``x``."""
+        margins, whole, rest = x
+        if rest is not None:
+            size = step_size[1]
+            rest = trees.scale(1 / size, self.part_prox(trees.scale(size, rest), step_of(step_size)))
+        return (*jax.tree.map(lambda m: jnp.maximum(m, 0), (margins, whole)), rest)
 
     def kink_distance(self, y: Any, step_size: Any) -> jax.Array:
         """Return how far the nearest inequality or bound is from neither being active nor inactive."""
-        del step_size
-        return smallest(jax.tree.map(jnp.abs, y[0]), y[0])
+        least = smallest(jax.tree.map(jnp.abs, y[0]), y[0])
+        if self.part is None:
+            return least
+        size, before = step_size[1], trees.scale(step_size[1], y[2])
+        if self.constraint is not None:
+            own = self.constraint.kink_distance(before)
+        else:
+            own = self.penalty.kink_distance(before, step_of(step_size))
+        return jnp.minimum(own / size, least)
 
     def closed(self, x: PrimalDual, *args: Tree) -> Any:
         """Return the problem with all closures made explicit, checked at ``x``."""
@@ -198,6 +249,9 @@ class NonlinearProgram(Problem):
         self._check_functions(x.primal, args)
         parts = {kind: getattr(self, kind) for kind in _KINDS}
         closed = {kind: None if part is None else close(part, x.primal, *args) for kind, part in parts.items()}
+        for what in ("constraint", "penalty"):
+            part = getattr(self, what)
+            closed[what] = None if part is None else part.closed(x.primal)
         problem = dataclasses.replace(self, fun=close(self.fun, x.primal, *args), **closed)
         problem.check(x, *args)
         return problem
@@ -224,5 +278,7 @@ class NonlinearProgram(Problem):
             bound = getattr(self, what)
             if bound is not None:
                 require_broadcast("NonlinearProgram", what, bound, x.primal)
+        if self.part is not None:
+            self.part.check(x.primal)
         needed = jax.eval_shape(lambda u: self.start(u, *args), x.primal)
         trees.require_same("The multipliers in init", x.dual, needed.dual, "the constraints")

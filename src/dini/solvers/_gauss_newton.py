@@ -250,7 +250,11 @@ class GaussNewton(Solver):
         scales = self._judged(space, at, trial, extent, norms, move, error, at.value, Known(*state.scales))
         told = Known(*scales)
         # an error within the tolerance would be a success, whatever the status
-        far = space.minimum & ~(finite & (told.length < 1)) & met(self, trial, error, scales)
+        far = ~(finite & (told.length < 1))
+        # where residuals have levelled off, an unknown that moves by its own size changes them by less than rounding
+        sway = norms * _steps.sizes(trial, extent, trees.eps(trial))
+        far |= (at.value > 0) & (jnp.min(sway, initial=jnp.inf) <= trees.eps(trial) * jnp.sqrt(2 * at.value))
+        far &= space.minimum & met(self, trial, error, scales)
         runs = told.run_away(trial, extent, state.last, move)
         status = jnp.where(runs, Status.DIVERGED, state.status)
         status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)

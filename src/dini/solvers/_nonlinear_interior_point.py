@@ -30,9 +30,13 @@ from .interior._interior_rules import (
     restoring,
     tried,
 )
-from .interior._interior_state import POLISH, RESTORE, Direction, Point, measures
+from .interior._interior_state import POLISH, RESTORE, Direction, Point, active, measures
 from .interior._kkt_system import Factor
+from .interior._last_kkt import LastKKT
 from .interior._program_view import Derivatives, Units, View, start_length
+
+#: from this size on, a few products cost less than assembling and factorizing another matrix
+_WORTHWHILE = 64
 
 
 @solver
@@ -85,6 +89,15 @@ class NonlinearInteriorPoint(Solver):
     solves = (NonlinearProgram,)
     composite = True
     differentiable = False
+
+    def check(self, problem: Any, x: Tree) -> None:
+        """Raise where there is a set or a penalty beside the functions."""
+        super().check(problem, x)
+        if problem.part is not None:
+            raise TypeError(
+                f"{self.name} keeps bounds and functions: given {problem.name} with {problem.part.name}. Use "
+                "AugmentedLagrangian, or write it as equalities and inequalities."
+            )
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the functions."""
@@ -141,6 +154,14 @@ class NonlinearInteriorPoint(Solver):
         tol = threshold(self, x.primal)
         return (state.measured > 1.02 * tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)
 
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> LastKKT | None:
+        """Return a linear solver that holds the factor of the last step onto the active constraints."""
+        view = View(problem, x, ())
+        if view.unknowns + view.rows < _WORTHWHILE:
+            return None
+        keep, pins = active(view, state.point, box_of(view, state.units))
+        return LastKKT(state.at, state.factor, keep, pins, state.units, state.mode == POLISH)
+
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         view, old = View(problem, x, args), state
@@ -171,6 +192,8 @@ class NonlinearInteriorPoint(Solver):
         no = rejected(view, old, trial, infeasible)
         mode = next_mode(old, state, trial, no, infeasible, back, better)
         entering = (mode == RESTORE) & ~was_restoring
+        # the factor at the end is that of the active constraints
+        mode = jnp.where(done, POLISH, mode)
         state = restoring(view, old, state, trial, entering)
         fruitless = no.given_up & ~infeasible & state.last_try
         state = state._replace(

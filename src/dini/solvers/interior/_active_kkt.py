@@ -6,15 +6,14 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 from ... import trees
 from ...checks.records import record
 from ...conditions._program import active_rows
-from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
 from ...trees import Tree
+from ._own_factor import or_eliminated, own_factor, times
 from ._scaled_program import Factor, Scaled
 
 
@@ -36,26 +35,13 @@ class ActiveKKT:
         """Return the solver with the map's own factorization where it is needed."""
         if self.general is not None:
             return self
-
-        def factorize(_: Any) -> Any:
-            units = self.data.units(like)
-            product = lambda v: _times(units, matvec(_times(units, v)))
-            made = Dense("lu").factorize(product, like, None)
-            return jnp.asarray(True), made.factor, made.rows, made.singular
-
-        nothing = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(factorize, 0))
-        # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
-        start = (self.known, *nothing[1:])
-        general = jax.lax.while_loop(lambda now: ~now[0], factorize, start)[1:]
+        general = own_factor(self.known, self.data.units(like), matvec, like)
         return dataclasses.replace(self, general=general)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the matrix looks singular."""
         del structure
-        factor, rows, singular = self.general
-        units = self.data.units(b)
-        flat, unravel = jax.flatten_util.ravel_pytree(_times(units, b))
-        rounds = 2 if flat.dtype == jnp.float64 else 6
+        rounds = 2 if trees.real_dtype(b) == jnp.float64 else 6
 
         def refine(_: Any, w: Tree) -> Any:
             left = trees.sub(b, matvec(w))
@@ -63,13 +49,9 @@ class ActiveKKT:
             step = self.factor.rough(self.data, own[:, None])[:, 0]
             return trees.add(w, self.data.step(step, left, self.factor.shares > 0))
 
-        def eliminate(_: Any) -> Any:
-            w = unravel(jax.scipy.linalg.lu_solve(factor, flat / rows, check_finite=False))
-            return jnp.asarray(True), _times(units, w)
-
         w = jax.lax.fori_loop(0, rounds, refine, trees.zeros_like(b))
-        w = jax.lax.while_loop(lambda now: ~now[0], eliminate, (self.known, w))[1]
-        return w, singular & ~self.known
+        w = or_eliminated(self.known, self.general, self.data.units(b), b, w)
+        return w, self.general[2] & ~self.known
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
         """Return the size of a residual beside the right-hand side, in the program's units."""
@@ -87,12 +69,8 @@ def relative_size(data: Scaled, left: Any, b: Any, w: Tree) -> jax.Array:
     """
     units = data.units(b)
     size = trees.max_abs(jax.tree.map(jnp.divide, w, units)) / data.objective
-    size = jnp.maximum(trees.max_abs(_times(units, b)), trees.eps(b) ** 0.5 * size)
-    return trees.max_abs(_times(units, left)) / jnp.where(size > 0, size, 1)
-
-
-def _times(units: Any, tree: Tree) -> Any:
-    return jax.tree.map(jnp.multiply, units, tree)
+    size = jnp.maximum(trees.max_abs(times(units, b)), trees.eps(b) ** 0.5 * size)
+    return trees.max_abs(times(units, left)) / jnp.where(size > 0, size, 1)
 
 
 def held_alike(problem: Any, x: Tree, data: Scaled, active: jax.Array) -> jax.Array:

@@ -206,6 +206,13 @@ class _Rows(NamedTuple):
     moves: Any
 
 
+def active(view: View, point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
+    """Return which constraints are tight, of a polished step, and which elements stand at their bounds."""
+    low, high = box.gaps(point.x)
+    keep = jnp.concatenate([jnp.ones(view.equalities, bool), point.z > point.slack])
+    return keep, box.fixed | (box.low & (point.lower > low)) | (box.high & (point.upper > high))
+
+
 def _rows(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, residual: jax.Array) -> _Rows:
     """Return what a step's system is made of, for given residuals of the constraints."""
     restore, polish, mu, prox, _ = mode
@@ -213,16 +220,16 @@ def _rows(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, resid
     low, high = box.gaps(point.x)
     # of a polished step, bounds and slacks are either gone or tight
     tight_low, tight_high = box.low & (point.lower > low), box.high & (point.upper > high)
-    active = point.z > point.slack
+    tight, pins = active(view, point, box)
     moves = jnp.where(tight_low, -low, jnp.where(tight_high, high, 0))
     curve = lambda z, gap: jnp.where(polish, 0, jnp.where(restore, mu / gap**2, z / gap))
     force = jnp.where(box.high, mu / high, 0) - jnp.where(box.low, mu / low, 0)
     stiff = jnp.where(polish, 1, jnp.where(restore, mu / point.slack**2 + prox, point.z / point.slack))
-    keep = jnp.concatenate([jnp.ones(equalities, bool), ~polish | active])
+    keep = ~jnp.asarray(polish) | tight
     y = jnp.where(restore, 0, point.y)
     pull = (y[equalities:] - mu / point.slack) / stiff
     residual = jnp.where(polish, at.constraints, residual - padded(pull, view))
-    own = jnp.where(polish, jnp.where(active, 0, 1), 1 / stiff)
+    own = jnp.where(polish, jnp.where(tight[equalities:], 0, 1), 1 / stiff)
     gives = jnp.where(restore, 1, softness(dtype)).astype(dtype)
     return _Rows(
         jnp.where(box.low, curve(point.lower, low), 0) + jnp.where(box.high, curve(point.upper, high), 0),
@@ -231,7 +238,7 @@ def _rows(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, resid
         jnp.where(keep, residual, -point.y),
         keep,
         padded(own, view) + jnp.where(keep, gives, 0),
-        box.fixed | (polish & (tight_low | tight_high)),
+        box.fixed | (polish & pins),
         jnp.where(polish & ~box.fixed, moves, 0),
     )
 

@@ -77,6 +77,27 @@ class View:
         """The number of constraints, without the bounds."""
         return self.equalities + self.inequalities
 
+    @property
+    def part(self) -> Any:
+        """The set or the penalty beside the functions, or ``None``."""
+        return self._problem.part
+
+    def prox(self, x: jax.Array, step_size: Any) -> jax.Array:
+        """Return the projection or the proximal point of a vector, in the problem's own units."""
+        return self.flat(self._problem.part_prox(self._unravel(x.astype(self._like)), step_size.astype(self._like)))
+
+    def settled(self, x: jax.Array, y: jax.Array, units: Units, step_size: Any) -> jax.Array:
+        """Return a point whose elements are those of its proximal point, where that is next to them.
+
+        So a kink of the penalty is met to the last digit; a point beside the set is projected.
+        """
+        if self._problem.constraint is not None:
+            return self.prox(x, step_size)
+        lagrangian = lambda v: dot(jnp.concatenate([jnp.ones(1, x.dtype), y]), self.values(v / units.length, units))
+        near = self.prox(x - step_size / units.objective * jax.grad(lagrangian)(x), step_size)
+        size = jnp.max(jnp.abs(x), initial=0)
+        return jnp.where(jnp.abs(near - x) <= 100 * jnp.finfo(x.dtype).eps * size, near, x)
+
     def _vector(self, u: jax.Array) -> jax.Array:
         x = self._unravel(u.astype(self._like))
         values = (self._problem.value(PrimalDual(x, None), *self._args), *self._problem.constraints(x, *self._args))

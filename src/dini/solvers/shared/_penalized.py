@@ -46,12 +46,16 @@ def _pushed(v: jax.Array, equal: jax.Array) -> jax.Array:
 
 
 class Measured(NamedTuple):
-    """The largest relative error, the violation, how level it is, and the multipliers of the bounds."""
+    """The largest relative error, the violation, how level it is, the bounds' multipliers, and a step size.
+
+    The step size is that of a proximal step in which the largest force moves the point by its own size.
+    """
 
     error: Scalar
     violation: Scalar
     level: Scalar
     bounds: Any
+    step_size: Any
 
 
 class Rows:
@@ -79,7 +83,7 @@ class Rows:
         """Return units in which a move of the whole point by its size changes every function by about one."""
         probe = jnp.where(x != 0, jnp.abs(x), length)
         values, terms = self._terms(x, probe)
-        bend = jax.jvp(jax.grad(lambda u: self.values(u)[0]), (x,), (length * trees.signs(x),))[1]
+        bend = jax.jvp(jax.grad(lambda u: self.values(u)[0]), (x,), (length * trees.scattered(x),))[1]
         curved = length * jnp.max(jnp.abs(bend), initial=0)
         size = terms.at[0].max(jnp.where(jnp.isfinite(curved), curved, 0))
         size = jnp.where(size > 0, size, jnp.where(values != 0, jnp.abs(values), 1))
@@ -117,14 +121,23 @@ class Rows:
         free = jnp.where(held, 0, gradient + bounds)
         bounds = jnp.where(held, -gradient, bounds)
         lagrangian = lambda u: dot(jnp.concatenate([jnp.ones(1, x.dtype), y]), self.values(u) * units.weights())
-        bend = jax.jvp(jax.grad(lagrangian), (x,), (size * trees.signs(x),))[1] * units.length
+        bend = jax.jvp(jax.grad(lagrangian), (x,), (size * trees.scattered(x),))[1] * units.length
         # where no force is left, that of a point which is wrong by its own size
         most = jnp.max(jnp.stack([top(slope), top(force), top(y * rows), top(bounds), top(bend)]))
         most = jnp.where((most > 0) & jnp.isfinite(most), most, 1)
+        eta = units.length * units.objective * size / most
+        if view.part is not None:
+            # what is left of a force that a set or a penalty holds moves the point by a proximal step
+            ahead = view.prox(x - eta / (units.length * units.objective) * gradient, eta)
+            free = (x - ahead) / size * most
         products = jnp.where(self.equal, 0, y * c) * units.length / (most * size)
         error = jnp.max(jnp.stack([top(over), top(free) / most, top(products)]))
         away = self.pushed(c)
         up = pull(0, away)
         blocked = (low & (up > 0)) | (high & (up < 0))
-        level = top(jnp.where(blocked, 0, up)) / jnp.maximum(top(away * rows), jnp.finfo(x.dtype).tiny)
-        return Measured(error, top(over), level, bounds)
+        steep = jnp.maximum(top(away * rows), jnp.finfo(x.dtype).tiny)
+        level = top(jnp.where(blocked, 0, up)) / steep
+        if view.part is not None:
+            # a penalty alone would never hold a violation: only where it is infinite
+            level = top(x - view.prox(x - size / steep * up, jnp.finfo(x.dtype).tiny * eta)) / size
+        return Measured(error, top(over), level, bounds, eta)
