@@ -1,0 +1,65 @@
+"""A step onto the face of a quadratic program on which some rows hold with equality, and how good its end is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ._program_tests import Point
+from ._scaled_program import Factor, Scaled
+
+#: a point whose error is below so many units in the last place is exact
+EXACT = 1e4
+
+
+class OnFace(NamedTuple):
+    """The solution of the equations of some rows, with the slacks of the others and its error as a solution."""
+
+    v: jax.Array
+    slack: jax.Array
+    error: jax.Array
+
+
+def one_of_two(data: Scaled, active: jax.Array, margin: jax.Array) -> jax.Array:
+    """Return active rows of which no unknown has its upper and its lower bound, the one that is further beyond."""
+    if len(data.signs) < 2:
+        return active
+    up, low = data.ends[0], data.ends[1]
+    both = active[up:low] & active[low:]
+    higher = (margin[up:low] >= margin[low:]) | data.fixed[up:low]
+    return active.at[up:low].set(active[up:low] & ~(both & ~higher)).at[low:].set(active[low:] & ~(both & higher))
+
+
+def by_factor(data: Scaled, active: jax.Array, base: jax.Array) -> tuple[Factor, jax.Array, jax.Array]:
+    """Return the factorized equations of the active rows, their solution, and whether they are regular."""
+    n = data.n
+    keep = jnp.concatenate([jnp.ones(n, bool), active])
+    factor = Factor.of(data, jnp.zeros_like(data.offset[n:]), active)
+    left = jnp.where(keep, data.offset - data.product(base), 0)
+    probe = jnp.where(keep, trees.varied(base), 0)
+    steps = factor.rough(data, jnp.stack([left, probe], axis=1))
+    rounds = 2 if base.dtype == jnp.float64 else 3
+    move = factor.refined(data, left, steps[:, 0], jnp.asarray(True), rounds)
+    rest = factor.left(data, steps[:, 1])
+    return factor, base + move, trees.max_abs(jnp.where(keep, rest, 0)) <= 1e-3 * trees.max_abs(probe)
+
+
+def judged(data: Scaled, active: jax.Array, found: jax.Array) -> OnFace:
+    """Return a solution of the equations of the active rows, exactly on its bounds, beside the whole program."""
+    n = data.n
+    for sign, first in zip(data.signs, data.ends[:-1], strict=True):
+        here = active[first : first + n]
+        found = found.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], found[:n]))
+    slack = jnp.where(active, 0, data.offset[n:] - data.rows(found[:n]))
+    end, _ = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))
+    return OnFace(found, slack, end.error(data))
+
+
+def convex_up_to_rounding(data: Scaled) -> Any:
+    """Return whether the quadratic term is positive semidefinite; what is not finite is seen elsewhere."""
+    shift = jnp.finfo(data.offset.dtype).eps ** 0.75 * jnp.eye(data.n, dtype=data.offset.dtype)
+    factor = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
+    return jnp.all(jnp.isfinite(factor)) | ~jnp.all(jnp.isfinite(data.quadratic))
