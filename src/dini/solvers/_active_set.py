@@ -17,8 +17,8 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, solver
-from .interior._active_kkt import ActiveKKT, held_alike
-from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, judged, one_of_two
+from .interior._face_kkt import FaceFactorKKT
+from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, on_bounds, one_of_two
 from .interior._program_tests import Point, certificates, or_certificate
 from .interior._scaled_program import Factor, Scaled, regularization, scaled
 
@@ -135,25 +135,30 @@ class ActiveSet(Solver):
         data, n = state.data, state.data.n
         tol = jnp.asarray(accuracy(self, data.offset), data.offset.dtype)
         new = _proximal(state)
-        point, _ = Point.of(data, new, _slack(data, new))
-        away = point.error(data)
-
-        active = jnp.where(data.live, new[n:] > 0, data.fixed)
+        # of an objective that is zero, what rounding leaves is no multiplier
+        active = jnp.where(data.live, new[n:] > jnp.finfo(new.dtype).eps ** 2, data.fixed)
         active = one_of_two(data, active, new[n:])
         factor, found, regular = by_factor(data, active, jnp.concatenate([new[:n], jnp.where(active, new[n:], 0)]))
-        onto = judged(data, active, found)
-
-        late = away <= tol
-        exact = (onto.error <= jnp.minimum(EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (onto.error <= tol))
-        contradiction = jnp.any(data.impossible)
-        exact, inside = (good & state.convex & ~contradiction for good in (exact, late))
+        found = on_bounds(data, active, found)
         # of steps without end, the change is a certificate
         change = new - state.center
         change = jnp.concatenate([change[:n], jnp.where(data.live, jnp.maximum(change[n:], 0), change[n:])])
-        top = trees.max_abs
-        proof = change / jnp.where(top(change) > 0, top(change), 1)
-        empty, endless = certificates(data, Point.of(data, proof, jnp.zeros_like(change[n:]))[0])
-        gain = functools.reduce(jnp.minimum, (away, onto.error, empty, endless))
+        top = trees.max_abs(change)
+        proof = change / jnp.where(top > 0, top, 1)
+
+        def judged(v: jax.Array) -> tuple[Any, Any]:
+            point, _ = Point.of(data, v, jnp.where(data.live, jnp.maximum(data.offset[n:] - data.rows(v[:n]), 0), 0))
+            return point.error(data), certificates(data, point)
+
+        # three points by one program, which compiles once
+        (away, miss, _), proofs = jax.vmap(judged)(jnp.stack([new, found, proof]))
+        empty, endless = (far[2] for far in proofs)
+
+        late = away <= tol
+        exact = (miss <= jnp.minimum(EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (miss <= tol))
+        contradiction = jnp.any(data.impossible)
+        exact, inside = (good & state.convex & ~contradiction for good in (exact, late))
+        gain = functools.reduce(jnp.minimum, (away, miss, empty, endless))
         idle = jnp.where(gain < 0.9 * state.least, 0, state.idle + 1)
         least = 0.1 * jnp.finfo(away.dtype).eps ** 0.5
         status = jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING)
@@ -162,9 +167,9 @@ class ActiveSet(Solver):
         status = jnp.where(state.convex, status, Status.NOT_CONVEX)
         status = jnp.where(exact | inside, Status.RUNNING, status)
         status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
-        error = jnp.where(exact, onto.error, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
+        error = jnp.where(exact, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
 
-        shown = jnp.where(exact, onto.v, new)
+        shown = jnp.where(exact, found, new)
         shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
         shown = or_certificate(data, shown, proof, status)
         return data.point(shown), state._replace(
@@ -183,19 +188,14 @@ class ActiveSet(Solver):
         both = map(jax.tree.leaves, (scaled(problem.dense), state.data))
         return functools.reduce(jnp.logical_and, [jnp.all(a == b) for a, b in zip(*both, strict=True)])
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> FaceFactorKKT:
         """Return a linear solver that holds the factor of the step onto the face."""
-        data, factor = state.data, state.factor
-        return ActiveKKT(data, factor, state.known & held_alike(problem, x, data, factor.shares > 0))
+        return FaceFactorKKT.at(problem, x, state.data, state.factor, state.known)
 
 
 def _first(data: Scaled) -> int:
     """Return how many rows are equalities, whatever the data: these come first."""
     return 0 if data.equalities is None else data.equalities.shape[0]
-
-
-def _slack(data: Scaled, v: jax.Array) -> jax.Array:
-    return jnp.where(data.live, jnp.maximum(data.offset[data.n :] - data.rows(v[: data.n]), 0), 0)
 
 
 def _proximal(state: State) -> jax.Array:

@@ -1,26 +1,17 @@
-"""A step onto the face of a quadratic program on which some rows hold with equality, and how good its end is."""
+"""A step onto the face of a quadratic program: some of its rows are taken for equations."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ... import trees
-from ._program_tests import Point
 from ._scaled_program import Factor, Scaled
 
 #: a point whose error is below so many units in the last place is exact
 EXACT = 1e4
-
-
-class OnFace(NamedTuple):
-    """The solution of the equations of some rows, with the slacks of the others and its error as a solution."""
-
-    v: jax.Array
-    slack: jax.Array
-    error: jax.Array
 
 
 def one_of_two(data: Scaled, active: jax.Array, margin: jax.Array) -> jax.Array:
@@ -47,15 +38,13 @@ def by_factor(data: Scaled, active: jax.Array, base: jax.Array) -> tuple[Factor,
     return factor, base + move, trees.max_abs(jnp.where(keep, rest, 0)) <= 1e-3 * trees.max_abs(probe)
 
 
-def judged(data: Scaled, active: jax.Array, found: jax.Array) -> OnFace:
-    """Return a solution of the equations of the active rows, exactly on its bounds, beside the whole program."""
+def on_bounds(data: Scaled, active: jax.Array, v: jax.Array) -> jax.Array:
+    """Return a point with its unknowns exactly on their active bounds."""
     n = data.n
     for sign, first in zip(data.signs, data.ends[:-1], strict=True):
         here = active[first : first + n]
-        found = found.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], found[:n]))
-    slack = jnp.where(active, 0, data.offset[n:] - data.rows(found[:n]))
-    end, _ = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))
-    return OnFace(found, slack, end.error(data))
+        v = v.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], v[:n]))
+    return v
 
 
 def convex_up_to_rounding(data: Scaled) -> Any:
