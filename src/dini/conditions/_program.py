@@ -44,7 +44,7 @@ class ProgramKKT(Condition):
         """Return the residual, a tree like ``x``."""
         del args
         point, dual = x
-        active = active_rows(problem, jax.lax.stop_gradient(x))
+        active = self.active(problem, jax.lax.stop_gradient(x))
         stationary = problem.gradient(point)
         equal, left, at_bounds = None, None, None
         if problem.A is not None:
@@ -64,6 +64,10 @@ class ProgramKKT(Condition):
             stationary = stationary + jnp.where(held, dual.bounds, 0)
         return type(x)(stationary, type(dual)(equal, left, at_bounds))
 
+    def active(self, problem: Any, x: Tree) -> _Active:
+        """Return which inequalities and bounds hold with equality at a point."""
+        return active_rows(problem, x)
+
     def structure(self, problem: Any) -> Any:
         """Return what is known: the derivative is symmetric."""
         del problem
@@ -74,6 +78,18 @@ class ProgramKKT(Condition):
         stationary, others = self(problem, x, *args)
         units = _units(problem, x)
         return jnp.maximum(trees.max_abs(stationary) / units.slope, trees.max_abs(others) / units.length)
+
+
+@record
+class HeldKKT(ProgramKKT):
+    """The same conditions where it is known of some inequalities that they hold with equality, and go on to do so."""
+
+    held: Any
+
+    def active(self, problem: Any, x: Tree) -> _Active:
+        """Return which inequalities and bounds hold with equality at a point."""
+        active = active_rows(problem, x)
+        return active if self.held is None else active._replace(inequality=active.inequality | self.held)
 
 
 def _finite(use: jax.Array, bound: Any) -> jax.Array:

@@ -82,6 +82,9 @@ def dual_pivots(D: Float[Array, "p p"], r: Float[Array, " p"], rows: Bool[Array,
     [2. 0.] [ True False] True
     """
     p, eps = r.size, jnp.finfo(r.dtype).eps
+    zero = jnp.zeros((), jnp.int32)
+    if not p:
+        return Pivots(r, rows, zero, zero == 0)
     places = jnp.arange(p)
     # a row is as far violated as its plane is away
     length = jnp.sqrt(jnp.diagonal(D))
@@ -93,7 +96,6 @@ def dual_pivots(D: Float[Array, "p p"], r: Float[Array, " p"], rows: Bool[Array,
         pending = now.entering < p
         a = jnp.where(pending, now.entering, jnp.argmax(score))
         going = pending | (score[a] > 0)
-        here = places == a
         column = S[a]
         pivot = column[a]
         full = jnp.where(pivot > 0, -values[a] / jnp.where(pivot > 0, pivot, 1), jnp.inf)
@@ -120,7 +122,6 @@ def dual_pivots(D: Float[Array, "p p"], r: Float[Array, " p"], rows: Bool[Array,
         swept = S - scaled[:, None] * c[None, :]
         swept = jnp.where(there[:, None], edge[None, :], jnp.where(there[None, :], edge[:, None], swept))
         swept = jnp.where(there[:, None] & there[None, :], -1 / p_k, swept)
-        del here
         return _Table(
             jnp.where(swap, swept, S),
             jnp.where(swap, values, now.values),
@@ -132,10 +133,7 @@ def dual_pivots(D: Float[Array, "p p"], r: Float[Array, " p"], rows: Bool[Array,
             ~going | lost,
         )
 
-    zero = jnp.zeros((), jnp.int32)
-    start = _Table(
-        D, r, jnp.zeros(p, bool), zero + p, jnp.zeros((), r.dtype), jnp.abs(r), zero, jnp.asarray(False)
-    )
+    start = _Table(D, r, jnp.zeros(p, bool), zero + p, jnp.zeros((), r.dtype), jnp.abs(r), zero, zero > 0)
     end = jax.lax.while_loop(lambda now: ~now.done & (now.count < limit), step, start)
     w = jnp.where(end.held, end.values, 0)
     return Pivots(w, end.held, end.count, end.done)

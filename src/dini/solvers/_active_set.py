@@ -168,8 +168,10 @@ class ActiveSet(Solver):
         status = jnp.where(exact | inside, Status.RUNNING, status)
         status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
         error = jnp.where(exact, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
+        # a term that is not convex may have no factor
+        error = jnp.where(state.convex, error, jnp.inf)
 
-        shown = jnp.where(exact, found, new)
+        shown = jnp.where(state.convex, jnp.where(exact, found, new), state.center)
         shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
         shown = or_certificate(data, shown, proof, status)
         return data.point(shown), state._replace(

@@ -17,7 +17,7 @@ from ._active_kkt import held_alike, relative_size
 from ._scaled_program import Factor, Scaled
 
 #: rounds of refinement in double and in single precision, and where the system is not known to be regular
-_ROUNDS, _ROUNDS_SINGLE, _MORE = 2, 6, 30
+_ROUNDS, _ROUNDS_SINGLE, _MORE = 3, 6, 30
 #: what is left of a fixed right-hand side where a system is taken for singular
 _SINGULAR = 1e-3
 
