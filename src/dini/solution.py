@@ -41,6 +41,7 @@ CHOICES = (
     "InteriorPoint()",
     "ConicInteriorPoint()",
     "OperatorSplitting()",
+    "ActiveSet()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not
