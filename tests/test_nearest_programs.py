@@ -80,7 +80,8 @@ def test_shifts_are_the_least_ones():
         G = np.vstack([np.eye(2, 3), -np.ones((1, 3)) * [1, 1, 0]]) + 0.1 * rng.standard_normal((3, 3)) * [1, 1, 0]
         made.append(program(G=G, h=-rng.uniform(0.5, 1, 3)))
     factors = lambda u: {"b": u, "h": u, "lower": u, "upper": u, "c": u}
-    scaled = [{name: part * factors(u).get(name, 1) for name, part in d.items()} for d, u in zip(made, units, strict=True)]
+    in_units = lambda d, u: {name: part * factors(u).get(name, 1) for name, part in d.items()}
+    scaled = [in_units(d, u) for d, u in zip(made, units, strict=True)]
     _, found = solved(stacked(scaled))
     assert np.asarray(found.status).tolist() == [0] * 4
     for i, (d, u) in enumerate(zip(made, units, strict=True)):
@@ -94,6 +95,6 @@ def test_shifts_are_the_least_ones():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(TypeError, match="given neither A nor G"):
         dini.quadratic_program(Q=jnp.eye(1), lower=0.0, nearest_feasible=True)
+    rows = {"A": jnp.ones((1, 1)), "b": jnp.ones(1)}
     with pytest.raises(ValueError, match="needs differentiation=Implicit"):
-        one_step = dini.OneStep()
-        dini.quadratic_program(c=jnp.ones(1), A=jnp.ones((1, 1)), b=jnp.ones(1), nearest_feasible=True, differentiation=one_step)
+        dini.quadratic_program(**rows, nearest_feasible=True, differentiation=dini.OneStep())

@@ -6,10 +6,10 @@ program in the unknown and the shift,
 .. math:: \min_{x, t_b, t_h} \tfrac12 \|t_b\|^2 + \tfrac12 \|t_h\|^2 \quad \text{subject to} \quad
           Ax - t_b = b,\; Gx - t_h \le h,\; l \le x \le u ,
 
-whose shift is unique and whose ``x`` need not be; then the program is solved with these right-hand sides. The moved rows
-hold with equality at every feasible point of the second program, since the forces :math:`A^\top t_b + G^\top t_h` of the
-first one are balanced by the bounds, and they are dependent: its multipliers are not unique, and the derivative is
-solved for as such. A shift that is all rounding is none.
+whose shift is unique and whose ``x`` need not be; then the program is solved with these right-hand sides. The moved
+rows hold with equality at every feasible point of the second program, since the forces :math:`A^\top t_b + G^\top t_h`
+of the first one are balanced by the bounds, and they are dependent: its multipliers are not unique, and the derivative
+is solved for as such. A shift that is all rounding is none.
 """
 
 from __future__ import annotations

@@ -91,7 +91,11 @@ def residuals(data, solution):
     finite = lambda bound: np.where(np.isfinite(bound), bound, x)
     broken = times(A, x) - b, np.maximum(times(G, x) - h, 0), np.maximum(x - finite(upper), 0)
     broken = (*broken, np.maximum(finite(lower) - x, 0))
-    wrong = np.minimum(z, 0), np.where(np.isinf(upper), np.maximum(mu, 0), 0), np.where(np.isinf(lower), mu.clip(max=0), 0)
+    wrong = (
+        np.minimum(z, 0),
+        np.where(np.isinf(upper), np.maximum(mu, 0), 0),
+        np.where(np.isinf(lower), mu.clip(max=0), 0),
+    )
     products = z * (h - times(G, x)), mu.clip(min=0) * (finite(upper) - x), mu.clip(max=0) * (x - finite(lower))
     slope, length = top(*terms), np.maximum(top(x, b), 1e-300)
     parts = top(sum(terms)) / slope, top(*broken) / length, top(*wrong) / slope, top(*products) / (slope * length)
@@ -161,7 +165,9 @@ def test_thousands_of_random_programs():
         kinds, data = batch(seed, 60)
         _, solution = solved(data)
         good = np.asarray([kind in FEASIBLE for kind in kinds])
-        wrong = [k for k, end in zip(kinds, np.asarray(solution.status).tolist(), strict=True) if end not in EXPECTED[k]]
+        wrong = [
+            k for k, end in zip(kinds, np.asarray(solution.status).tolist(), strict=True) if end not in EXPECTED[k]
+        ]
         assert not wrong
         assert residuals(data, solution)[good].max() <= RTOL
 

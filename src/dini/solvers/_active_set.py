@@ -24,6 +24,8 @@ from .interior._scaled_program import Factor, Scaled, regularization, scaled
 
 #: after so many steps without gain the method has stalled
 _PATIENCE = 8
+#: most rounds of refinement on a face, in double and in single precision
+_ROUNDS = 10, 40
 #: pivots of one step: for each row, and beside
 _PIVOTS, _MORE = 10, 100
 
@@ -138,7 +140,8 @@ class ActiveSet(Solver):
         # of an objective that is zero, what rounding leaves is no multiplier
         active = jnp.where(data.live, new[n:] > jnp.finfo(new.dtype).eps ** 2, data.fixed)
         active = one_of_two(data, active, new[n:])
-        factor, found, regular = by_factor(data, active, jnp.concatenate([new[:n], jnp.where(active, new[n:], 0)]))
+        base = jnp.concatenate([new[:n], jnp.where(active, new[n:], 0)])
+        factor, found, regular = by_factor(data, active, base, _ROUNDS)
         found = on_bounds(data, active, found)
         # of steps without end, the change is a certificate
         change = new - state.center

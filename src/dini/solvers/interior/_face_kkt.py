@@ -40,7 +40,9 @@ class FaceFactorKKT:
         known = known & held_alike(problem, x, data, factor.shares > 0)
         theirs = active_rows(problem, x)
         parts = [] if problem.G is None else [theirs.inequality]
-        parts += [part for bound, part in ((problem.upper, theirs.upper), (problem.lower, theirs.lower)) if bound is not None]
+        parts += [
+            part for bound, part in ((problem.upper, theirs.upper), (problem.lower, theirs.lower)) if bound is not None
+        ]
         rows = data.fixed
         if parts:
             held = jnp.concatenate(parts)
