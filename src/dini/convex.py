@@ -135,9 +135,10 @@ def quadratic_program(
     Every part may be missing: without ``Q`` this is a linear program, without inequalities and bounds one linear
     system. The solution is a differentiable function of all data, in every mode and order; see
     :class:`dini.QuadraticProgram` for the data and :func:`dini.solve` for the rest. Without ``solver``, it is
-    :class:`dini.InteriorPoint`; for more than 512 unknowns or rows with a matrix that is sparse or a linear map,
+    :class:`dini.ActiveSet` for up to 64 unknowns, and 64 inequalities and bounds, :class:`dini.InteriorPoint` for more;
+    for more than 512 unknowns or rows with a matrix that is sparse or a linear map,
     :class:`dini.OperatorSplitting`. ``solution.solver`` says which. ``x0`` and ``multipliers``, those of a program
-    nearby, are where the latter starts; an interior point method has a start of its own.
+    nearby, are where the latter starts; the others have a start of their own.
 
     With ``nearest_feasible=True``, a program that no point satisfies is replaced by the nearest one that has a
     solution: ``b`` and ``h`` are moved by the shift of least length, in their own units, with which some point
