@@ -145,6 +145,7 @@ def test_random_programs_of_all_kinds_end_as_they_must():
     lanes = np.flatnonzero([kind in ("infeasible", "contradiction") for kind in kinds])
     y, z, mu = (np.asarray(part)[lanes] for part in solution.multipliers)
     A, b, G, h, low, up = (np.asarray(data[name])[lanes] for name in ("A", "b", "G", "h", "lower", "upper"))
+    low, up = (np.where(np.isfinite(bound), bound, 0) for bound in (low, up))
     force = np.einsum("kij,ki->kj", A, y) + np.einsum("kij,ki->kj", G, z) + mu
     claim = np.sum(b * y, 1) + np.sum(h * z, 1) + np.sum(np.where(mu > 0, mu * up, np.where(mu < 0, mu * low, 0)), 1)
     assert z.min() >= 0
