@@ -22,5 +22,5 @@ def test_pivots_solve_the_complementarity_problem():
     assert np.asarray(end.w).min() >= 0
     assert not np.asarray(end.w)[~np.asarray(there)].any()
     assert np.abs(slack * end.w).max() <= 1e-8 * np.asarray(end.w).max()
-    assert int(end.count[0]) == 1
+    assert int(end.pivots[0]) == 1
     assert not bool(dual_pivots(D[1], r[1] - 1, jnp.ones(6, bool), 1).done)

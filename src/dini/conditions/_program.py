@@ -76,7 +76,7 @@ class ProgramKKT(Condition):
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the largest residual, of stationarity beside the gradient's terms and of the others beside ``x``."""
         stationary, others = self(problem, x, *args)
-        units = _units(problem, x)
+        units = units_of(problem, x)
         return jnp.maximum(trees.max_abs(stationary) / units.slope, trees.max_abs(others) / units.length)
 
 
@@ -104,7 +104,8 @@ class _Units(NamedTuple):
     slope: jax.Array
 
 
-def _units(problem: Any, x: Tree) -> _Units:
+def units_of(problem: Any, x: Tree) -> _Units:
+    """Return what is large in a program at a point."""
     point, dual = x
     slope = trees.max_abs((problem.gradient(jnp.zeros_like(point)), problem.gradient(point)))
     if problem.A is not None:
@@ -137,7 +138,7 @@ def _row_sizes(matrix: Any) -> jax.Array:
 def _excess(problem: Any, x: Tree) -> _Active:
     """Return multipliers less slacks, both in the units of the unknown; minus infinity where there is no bound."""
     point, dual = x
-    units = _units(problem, x)
+    units = units_of(problem, x)
     share = units.length / units.slope
     free = jnp.full(point.shape, -jnp.inf, point.dtype)
     inequality, upper, lower = None, free, free
@@ -166,4 +167,4 @@ def margins(problem: Any, x: Tree) -> jax.Array:
     """Return the multipliers less the slacks of all constraints that can change, in the units of the unknown."""
     parts = [jnp.ravel(part) for part in jax.tree.leaves(_excess(problem, x))]
     excess = jnp.concatenate(parts)
-    return jnp.where(jnp.isfinite(excess), excess, _units(problem, x).length)
+    return jnp.where(jnp.isfinite(excess), excess, units_of(problem, x).length)

@@ -15,7 +15,7 @@ from ..checks.settings import require_positive
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Condition
-from ._program import _units
+from ._program import units_of
 
 #: passes of Newton's method, shares of a step that are tried in each, and the error at which it has arrived
 _PASSES, _SHARES, _ARRIVED = 100, 12, 0.6
@@ -195,7 +195,7 @@ class _Pairs(NamedTuple):
 
 def _on_path(problem: Any, x: Any, mu: jax.Array) -> Any:
     """Return the point of the central path near a solution, NaN where Newton's method does not arrive."""
-    units, rows = _units(problem, x), _Rows.of(problem)
+    units, rows = units_of(problem, x), _Rows.of(problem)
     n, dtype = x.primal.size, x.primal.dtype
     Q = jnp.zeros((n, n), dtype) if problem.Q is None else 0.5 * (problem.Q + problem.Q.T)
     A, b = (jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)) if problem.A is None else (problem.A, problem.b)

@@ -18,7 +18,7 @@ class Pivots(NamedTuple):
 
     w: Float[Array, " p"]
     held: Bool[Array, " p"]
-    count: Int[Array, ""]
+    pivots: Int[Array, ""]
     done: Bool[Array, ""]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 from ... import trees
