@@ -3,9 +3,10 @@
     uv run python benchmarks/programs.py --batches 40 --lanes 25
 
 ``--form factorized`` solves them by OperatorSplitting with factorized arrays, ``sparse`` and ``maps`` with matrices as
-``BCOO`` and as functions. Each batch has one shape and one kind; its lanes are solved at once. It is known of a program
-whether it has a solution. "Optimal" is tested by the conditions themselves, in float64 on the host: feasibility, signs,
-stationarity and the duality gap, each relative to its terms. What fails that test is a wrong "optimal".
+``BCOO`` and as functions; ``--solver ActiveSet`` solves dense ones by another solver than the verb's. Each batch has
+one shape and one kind; its lanes are solved at once. It is known of a program whether it has a solution. "Optimal" is
+tested by the conditions themselves, in float64 on the host: feasibility, signs, stationarity and the duality gap, each
+relative to its terms. What fails that test is a wrong "optimal".
 """
 
 from __future__ import annotations
@@ -170,6 +171,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--form", default="dense", choices=("dense", "factorized", "sparse", "maps"))
     parser.add_argument("--float32", action="store_true")
+    parser.add_argument("--solver", default="", help="of dense ones; default: the verb's choice")
     parser.add_argument("--steps", type=int, default=250, help="limit on OperatorSplitting's steps")
     parser.add_argument("--no-clarabel", action="store_true")
     parser.add_argument("--show", action="store_true", help="print what is wrong or not solved")
@@ -182,7 +184,9 @@ def main() -> None:
         def one(*given: jax.Array) -> dini.ProgramSolution:
             parts = in_form(dict(zip(form, given, strict=True)), args.form)
             limit = 512 if args.form == "factorized" else 0
-            solver = None if args.form == "dense" else dini.OperatorSplitting(dense_limit=limit, max_steps=args.steps)
+            solver = getattr(dini, args.solver)() if args.solver else None
+            if args.form != "dense":
+                solver = dini.OperatorSplitting(dense_limit=limit, max_steps=args.steps)
             return dini.quadratic_program(**parts, solver=solver, on_failure="ignore")
 
         return jax.vmap(one)(*data)

@@ -12,6 +12,7 @@ from .conditions._program import active_rows
 from .defaults import Default
 from .differentiation import Differentiation, Implicit
 from .linear._matrices import has_map
+from .nearest_programs import Nearest, Shift, nearest, second
 from .problems import QuadraticProgram
 from .solution import Solution, flatten, flatten_with_keys
 from .solve import solve
@@ -36,6 +37,7 @@ class ProgramParts(NamedTuple):
 
     slacks: Rows
     active: Rows
+    shift: Shift | None = None
 
 
 class ProgramSolution(Solution):
@@ -64,6 +66,18 @@ class ProgramSolution(Solution):
     def active(self) -> Rows:
         """Which inequalities and bounds hold with equality: those whose multipliers are larger than their slacks."""
         return self.aux.active
+
+    @property
+    def shift(self) -> Shift | None:
+        """By how much ``b`` and ``h`` were moved, with ``nearest_feasible=True``; ``None`` without."""
+        return self.aux.shift
+
+    @property
+    def shifted(self) -> Any:
+        """Whether they were moved: whether this is the solution of another program, since the given one has none."""
+        shift = self.aux.shift
+        none = jnp.zeros(jnp.shape(self.status), bool)
+        return none if shift is None else shift.size > 0
 
     @property
     def ray(self) -> Any:
@@ -112,6 +126,7 @@ def quadratic_program(
     solver: Solver | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
+    nearest_feasible: bool = False,
 ) -> ProgramSolution:
     r"""Minimize a convex quadratic function under linear constraints.
 
@@ -120,9 +135,20 @@ def quadratic_program(
     Every part may be missing: without ``Q`` this is a linear program, without inequalities and bounds one linear
     system. The solution is a differentiable function of all data, in every mode and order; see
     :class:`dini.QuadraticProgram` for the data and :func:`dini.solve` for the rest. Without ``solver``, it is
-    :class:`dini.InteriorPoint`; for more than 512 unknowns or rows with a matrix that is sparse or a linear map,
+    :class:`dini.ActiveSet` for up to 64 unknowns, and 64 inequalities and bounds, :class:`dini.InteriorPoint` for more;
+    for more than 512 unknowns or rows with a matrix that is sparse or a linear map,
     :class:`dini.OperatorSplitting`. ``solution.solver`` says which. ``x0`` and ``multipliers``, those of a program
-    nearby, are where the latter starts; an interior point method has a start of its own.
+    nearby, are where the latter starts; the others have a start of their own.
+
+    With ``nearest_feasible=True``, a program that no point satisfies is replaced by the nearest one that has a
+    solution: ``b`` and ``h`` are moved by the shift of least length, in their own units, with which some point
+    satisfies all rows and the bounds (these are kept), and the objective is minimized on those points,
+
+    .. math:: (t_b, t_h) = \arg\min \|t\|^2 \;\text{over}\; Ax = b + t_b,\; Gx \le h + t_h,\; l \le x \le u .
+
+    ``solution.shift`` says by how much, ``solution.shifted`` whether at all. It is differentiated with the shift; in
+    the matrices that is right as long as their rank does not change: where dependent rows contradict one another, a
+    derivative in these rows does not exist, which forward mode sees.
 
     Returns
     -------
@@ -149,9 +175,21 @@ def quadratic_program(
     [[ 0.5 -0.5  0. ]
      [-0.5  0.5  0. ]
      [ 0.   0.   0. ]]
+
+    Two demands that contradict one another, ``x >= 2`` and ``x <= 1``, and what is nearest to both:
+
+    >>> G, h = jnp.array([[-1.0], [1.0]]), jnp.array([-2.0, 1.0])
+    >>> middle = dini.quadratic_program(Q=jnp.eye(1), G=G, h=h, nearest_feasible=True)
+    >>> print(middle.x, middle.shift.inequality, middle.shifted)
+    [1.5] [0.5 0.5] True
     """
     problem = QuadraticProgram(Q, c, A, b, G, h, lower, upper)
     start = problem.start(x0, multipliers)
+    first: Nearest | None = None
+    if nearest_feasible:
+        first = nearest(problem, differentiation, on_failure)
+        problem, differentiation = first.problem, second(first, differentiation)
+        solver = first.solver if solver is None else solver
     found = solve(
         problem,
         _DEFAULT if solver is None else solver,
@@ -161,4 +199,7 @@ def quadratic_program(
     )
     # a function of the user's is one of its own at each call
     parts = _parts if has_map(problem) else _compiled_parts
-    return ProgramSolution(found.x.primal, found.figures, parts(problem, found.x), multipliers=found.x.dual)
+    aux, figures = parts(problem, found.x), found.figures
+    if first is not None:
+        aux, figures = aux._replace(shift=first.shift), first.judged(figures)
+    return ProgramSolution(found.x.primal, figures, aux, multipliers=found.x.dual)

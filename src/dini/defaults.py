@@ -33,6 +33,7 @@ from .solvers import (
     BFGS,
     LBFGS,
     LBFGSB,
+    ActiveSet,
     Anderson,
     AugmentedLagrangian,
     CondatVu,
@@ -72,6 +73,8 @@ _TINY = 8
 _FULL_STEPS = 100
 #: where so many steps may be in vain, residuals are no larger arrays than this, and have no loops
 _CHEAP = 256
+#: of programs with up to so many unknowns, and inequalities and bounds, the face is found by pivots: f4 of benchmarks/
+_PIVOTED = 64
 #: a program of up to so many unknowns and rows is solved with arrays for its matrices
 _SMALL_PROGRAM = 512
 _ONE_FACTORIZATION = "one factorization by Sparse(), or else LBFGS()"
@@ -101,6 +104,7 @@ _CONDAT_VU = Choice(CondatVu(), "CondatVu()")
 _ANDERSON = Choice(Anderson(), "Anderson()")
 _NONLINEAR_INTERIOR_POINT = Choice(NonlinearInteriorPoint(), "NonlinearInteriorPoint()")
 _AUGMENTED_LAGRANGIAN = Choice(AugmentedLagrangian(), "AugmentedLagrangian()")
+_ACTIVE_SET = Choice(ActiveSet(), "ActiveSet()")
 _INTERIOR_POINT = Choice(InteriorPoint(), "InteriorPoint()")
 _CONIC_INTERIOR_POINT = Choice(ConicInteriorPoint(), "ConicInteriorPoint()")
 _OPERATOR_SPLITTING = Choice(OperatorSplitting(), "OperatorSplitting()")
@@ -199,6 +203,10 @@ def _root(problem: Root, x: Tree, args: tuple[Tree, ...]) -> Choice:
 def _program(problem: QuadraticProgram) -> Choice:
     parts = [part for part in (problem.Q, problem.A, problem.G) if part is not None]
     rows = sum(part.shape[0] for part in (problem.A, problem.G) if part is not None)
+    bounds = sum(problem.c.size for part in (problem.lower, problem.upper) if part is not None)
+    pairs = bounds + (0 if problem.G is None else problem.G.shape[0])
+    if max(problem.c.size, pairs) <= _PIVOTED:
+        return _ACTIVE_SET
     # a matrix that is small enough costs less as an array than a hundred steps without it
     small = max(problem.c.size, rows) <= _SMALL_PROGRAM
     return _INTERIOR_POINT if small or all(map(is_dense, parts)) else _OPERATOR_SPLITTING

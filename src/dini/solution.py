@@ -42,6 +42,7 @@ CHOICES = (
     "ConicInteriorPoint()",
     "OperatorSplitting()",
     "AugmentedLagrangian()",
+    "ActiveSet()",
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not

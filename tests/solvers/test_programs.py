@@ -21,14 +21,14 @@ N, M, P = 4, 1, 3
 @jax.vmap
 def solved(data):
     """All tests with these shapes share one program."""
-    return dini.quadratic_program(**data, on_failure="ignore")
+    return dini.quadratic_program(**data, solver=dini.InteriorPoint(), on_failure="ignore")
 
 
 @jax.jit
 @jax.vmap
 def gradients(data, cotangent):
     """Return the gradient of a linear function of the solution."""
-    loss = lambda data: jnp.vdot(cotangent, dini.quadratic_program(**data).x)
+    loss = lambda data: jnp.vdot(cotangent, dini.quadratic_program(**data, solver=dini.InteriorPoint()).x)
     return jax.grad(loss)(data)
 
 

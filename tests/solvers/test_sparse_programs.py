@@ -135,7 +135,7 @@ def test_the_verb_chooses_by_size_and_the_forms_agree():
         "G": sp.csr_matrix(np.asarray(data["G"])),
     }
     solution = dini.quadratic_program(**(data | mixed))
-    assert solution.solver == "InteriorPoint()"
+    assert solution.solver == "ActiveSet()"
     np.testing.assert_allclose(solution.x, x, rtol=1e-10, atol=1e-11)
     operator = dini.QuadraticProgram(**(data | {"G": lineax.MatrixLinearOperator(data["G"])}))
     np.testing.assert_allclose(operator.dense.G, data["G"])

@@ -26,6 +26,7 @@ from ._geometry import KL, Geometry
 from ._kkt import KKT, multipliers, quadratic_program
 from ._polyhedral import ConvexHull
 from ._program import ProgramKKT
+from ._relaxed_program import RelaxedKKT
 from ._saddle_point import SaddlePoint
 from ._smoothed import PerturbedProximalGradient, SmoothedProximalGradient
 from ._variational import VariationalInequality
@@ -47,6 +48,7 @@ __all__ = [
     "ProgramKKT",
     "ProjectedGradient",
     "ProximalGradient",
+    "RelaxedKKT",
     "Residual",
     "SaddlePoint",
     "SmoothedProximalGradient",

@@ -44,7 +44,7 @@ class ProgramKKT(Condition):
         """Return the residual, a tree like ``x``."""
         del args
         point, dual = x
-        active = active_rows(problem, jax.lax.stop_gradient(x))
+        active = self.active(problem, jax.lax.stop_gradient(x))
         stationary = problem.gradient(point)
         equal, left, at_bounds = None, None, None
         if problem.A is not None:
@@ -64,6 +64,10 @@ class ProgramKKT(Condition):
             stationary = stationary + jnp.where(held, dual.bounds, 0)
         return type(x)(stationary, type(dual)(equal, left, at_bounds))
 
+    def active(self, problem: Any, x: Tree) -> _Active:
+        """Return which inequalities and bounds hold with equality at a point."""
+        return active_rows(problem, x)
+
     def structure(self, problem: Any) -> Any:
         """Return what is known: the derivative is symmetric."""
         del problem
@@ -72,8 +76,20 @@ class ProgramKKT(Condition):
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the largest residual, of stationarity beside the gradient's terms and of the others beside ``x``."""
         stationary, others = self(problem, x, *args)
-        units = _units(problem, x)
+        units = units_of(problem, x)
         return jnp.maximum(trees.max_abs(stationary) / units.slope, trees.max_abs(others) / units.length)
+
+
+@record
+class HeldKKT(ProgramKKT):
+    """The same conditions where it is known of some inequalities that they hold with equality, and go on to do so."""
+
+    held: Any
+
+    def active(self, problem: Any, x: Tree) -> _Active:
+        """Return which inequalities and bounds hold with equality at a point."""
+        active = active_rows(problem, x)
+        return active if self.held is None else active._replace(inequality=active.inequality | self.held)
 
 
 def _finite(use: jax.Array, bound: Any) -> jax.Array:
@@ -88,7 +104,8 @@ class _Units(NamedTuple):
     slope: jax.Array
 
 
-def _units(problem: Any, x: Tree) -> _Units:
+def units_of(problem: Any, x: Tree) -> _Units:
+    """Return what is large in a program at a point."""
     point, dual = x
     slope = trees.max_abs((problem.gradient(jnp.zeros_like(point)), problem.gradient(point)))
     if problem.A is not None:
@@ -121,7 +138,7 @@ def _row_sizes(matrix: Any) -> jax.Array:
 def _excess(problem: Any, x: Tree) -> _Active:
     """Return multipliers less slacks, both in the units of the unknown; minus infinity where there is no bound."""
     point, dual = x
-    units = _units(problem, x)
+    units = units_of(problem, x)
     share = units.length / units.slope
     free = jnp.full(point.shape, -jnp.inf, point.dtype)
     inequality, upper, lower = None, free, free
@@ -150,4 +167,4 @@ def margins(problem: Any, x: Tree) -> jax.Array:
     """Return the multipliers less the slacks of all constraints that can change, in the units of the unknown."""
     parts = [jnp.ravel(part) for part in jax.tree.leaves(_excess(problem, x))]
     excess = jnp.concatenate(parts)
-    return jnp.where(jnp.isfinite(excess), excess, _units(problem, x).length)
+    return jnp.where(jnp.isfinite(excess), excess, units_of(problem, x).length)

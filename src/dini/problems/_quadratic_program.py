@@ -35,7 +35,8 @@ class QuadraticProgram(Problem):
     ``Q`` is positive semidefinite; without it this is a linear program. Every part may be missing. Each matrix is an
     array, a sparse matrix (JAX's ``BCOO`` or ``BCSR``, SciPy's), or a linear map: a function ``x -> A x`` of vectors,
     or an operator of Lineax; derivatives are those in the elements that are stored, and in what a function closes over.
-    Matrices that are not arrays are never made ones, except by :class:`dini.InteriorPoint`. The unknown is the
+    Matrices that are not arrays are never made ones, except by :class:`dini.InteriorPoint` and
+    :class:`dini.ActiveSet`. The unknown is the
     pair ``(primal, dual)`` of ``x`` and its :class:`dini.Multipliers`, with which stationarity is
 
     .. math:: Q x + c + A^\top y + G^\top z + \mu = 0 ,

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..checks.hints import missing_name as _missing_name
+from ._active_set import ActiveSet
 from ._admm import ADMM
 from ._anderson import Anderson
 from ._armijo_sgd import ArmijoSGD
@@ -51,6 +52,7 @@ __all__ = [
     "BFGS",
     "LBFGS",
     "LBFGSB",
+    "ActiveSet",
     "Anderson",
     "ArmijoSGD",
     "AugmentedLagrangian",

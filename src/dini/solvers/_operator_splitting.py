@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees
 from ..checks.settings import require_between, require_count, require_positive
 from ..linear import DENSE_LIMIT
 from ..linear._matrices import is_dense
@@ -18,6 +17,7 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
 from .interior._active_kkt import ActiveKKT, held_alike
+from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, on_bounds, one_of_two
 from .interior._program_tests import Point, or_certificate
 from .interior._scaled_program import Factor, Scaled, scaled
 from .splitting._certificates import proofs
@@ -27,8 +27,8 @@ from .splitting._split_systems import system_of
 
 #: the relative error below which the active rows are tried, and how much less it must be for the same rows again
 _TRY, _AGAIN, _TRIALS = 1e-2, 0.1, 3
-#: a face whose point has an error below so many units in the last place is exact
-_EXACT = 1e4
+#: most rounds of refinement on a face, in double and in single precision
+_ROUNDS = 2, 3
 #: the balance of the residuals that calls for another weight, and the range of weights
 _UNBALANCED, _WEIGHTS = 5.0, 1e6
 
@@ -170,9 +170,7 @@ class OperatorSplitting(Solver):
         else:
             zero = jnp.zeros_like(data.offset[n:])
             factor = Factor(jnp.zeros((n, n), dtype), zero, zero)
-            shift = jnp.finfo(dtype).eps ** 0.75 * jnp.eye(n, dtype=dtype)
-            convex = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
-            convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.quadratic))
+            convex = convex_up_to_rounding(data)
         no = jnp.zeros_like(data.live)
         infinity = jnp.full((), jnp.inf, dtype)
         face = Face(no, no, infinity, factor, jnp.asarray(False))
@@ -194,7 +192,7 @@ class OperatorSplitting(Solver):
         point = self._point(data, at.x, at.y)
         away = point.error(data)
         active = jnp.where(data.live, point.v[n:] > point.s, data.fixed)
-        active = _one_of_two(data, active, point.v[n:] - point.s)
+        active = one_of_two(data, active, point.v[n:] - point.s)
         change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
         proof, empty, endless = proofs(data, change)
 
@@ -205,7 +203,7 @@ class OperatorSplitting(Solver):
         new = jnp.any(active != state.face.tried) | (rough <= _AGAIN * state.face.error)
         due = late | (settled & new)
         trial = self._tried(data, point.v, active, due, tol, late)
-        fits = (trial.error <= jnp.minimum(_EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (trial.error <= tol))
+        fits = (trial.error <= jnp.minimum(EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (trial.error <= tol))
         exact = due & fits & state.convex
         inside = late & state.convex
 
@@ -249,7 +247,7 @@ class OperatorSplitting(Solver):
     def _tried(self, data: Scaled, v: jax.Array, active: jax.Array, due: Any, tol: Any, late: Any) -> _Trial:
         """Solve the equations of the active rows, and of those that their solution shows, where it is due."""
         n, eps = data.n, jnp.finfo(v.dtype).eps
-        enough = jnp.where(late, tol, jnp.minimum(_EXACT * eps, tol))
+        enough = jnp.where(late, tol, jnp.minimum(EXACT * eps, tol))
 
         def one(now: _Trial) -> _Trial:
             base = jnp.concatenate([now.v[:n], jnp.where(now.active, now.v[n:], 0)])
@@ -257,14 +255,12 @@ class OperatorSplitting(Solver):
                 factor, regular = None, jnp.asarray(True)
                 found = face_point(data, now.active, base)
             else:
-                factor, found, regular = _by_factor(data, now.active, base)
-            for sign, first in zip(data.signs, data.ends[:-1], strict=True):
-                here = now.active[first : first + n]
-                found = found.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], found[:n]))
+                factor, found, regular = by_factor(data, now.active, base, _ROUNDS)
+            found = on_bounds(data, now.active, found)
             slack = jnp.where(now.active, 0, data.offset[n:] - data.rows(found[:n]))
             error = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))[0].error(data)
             nearby = jnp.where(data.live, found[n:] > slack, data.fixed)
-            nearby = _one_of_two(data, nearby, found[n:] - slack)
+            nearby = one_of_two(data, nearby, found[n:] - slack)
             done = error <= enough
             following = jnp.where(done, now.active, nearby)
             return _Trial(now.count + 1, following, found, error, factor, regular)
@@ -292,27 +288,3 @@ class OperatorSplitting(Solver):
         if data.base is None:
             return FaceKKT.at(problem, x, data)
         return ActiveKKT(data, face.factor, face.known & held_alike(problem, x, data, face.factor.shares > 0))
-
-
-def _one_of_two(data: Scaled, active: jax.Array, margin: jax.Array) -> jax.Array:
-    """Return active rows of which no unknown has its upper and its lower bound, the one that is further beyond."""
-    if len(data.signs) < 2:
-        return active
-    up, low = data.ends[0], data.ends[1]
-    both = active[up:low] & active[low:]
-    higher = (margin[up:low] >= margin[low:]) | data.fixed[up:low]
-    return active.at[up:low].set(active[up:low] & ~(both & ~higher)).at[low:].set(active[low:] & ~(both & higher))
-
-
-def _by_factor(data: Scaled, active: jax.Array, base: jax.Array) -> tuple[Factor, jax.Array, jax.Array]:
-    """Return the factorized equations of the active rows, their solution, and whether they are regular."""
-    n = data.n
-    keep = jnp.concatenate([jnp.ones(n, bool), active])
-    factor = Factor.of(data, jnp.zeros_like(data.offset[n:]), active)
-    left = jnp.where(keep, data.offset - data.product(base), 0)
-    probe = jnp.where(keep, trees.varied(base), 0)
-    steps = factor.rough(data, jnp.stack([left, probe], axis=1))
-    rounds = 2 if base.dtype == jnp.float64 else 3
-    move = factor.refined(data, left, steps[:, 0], jnp.asarray(True), rounds)
-    rest = factor.left(data, steps[:, 1])
-    return factor, base + move, trees.max_abs(jnp.where(keep, rest, 0)) <= 1e-3 * trees.max_abs(probe)
