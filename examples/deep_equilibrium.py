@@ -1,4 +1,4 @@
-"""A classifier whose layer is a fixed point: python examples/deep_equilibrium.py deep_equilibrium.png [--full]."""
+"""A classifier whose layer is a fixed point: python examples/deep_equilibrium.py deep_equilibrium.png."""
 
 import sys
 
@@ -6,18 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn import datasets, linear_model, neural_network
+from sklearn import datasets, linear_model, neural_network, utils
 
 import dini
 
 jax.config.update("jax_enable_x64", True)
 
-WIDTH, FULL = 40, "--full" in sys.argv
-STEPS = 400 if FULL else 60
+WIDTH, STEPS, TRAIN = 40, 200, 1200
 
-pixels, digits = datasets.load_digits(return_X_y=True)
+pixels, digits = utils.shuffle(*datasets.load_digits(return_X_y=True), random_state=0)
 x, y = jnp.array(pixels / 16), jnp.array(digits)
-TRAIN = 1200
 
 
 # --8<-- [start:model]
