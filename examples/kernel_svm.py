@@ -45,9 +45,12 @@ def validation_loss(t):
 
 
 # --8<-- [end:machine]
+LIMITS = dini.sets.Box(jnp.log(jnp.array([1e-3, 0.1])), jnp.log(jnp.array([1.0, 1e3])))
+
+
 def tuned(start, steps=30):
-    """Return the points, values and slopes along BFGS, step by step."""
-    problem, solver = dini.Minimize(validation_loss), dini.BFGS(rtol=1e-4)
+    """Return the points that L-BFGS-B takes, step by step."""
+    problem, solver = dini.Minimize(validation_loss, constraint=LIMITS), dini.LBFGSB()
     t, state = start, solver.init(problem, start)
     along = [t]
     for _ in range(steps):
@@ -80,7 +83,7 @@ def main():
     before, after = value_and_slope(start)[0], value_and_slope(best)[0]
     gamma, C = jnp.exp(best)
     print(f"validation loss {before:.4f} -> {after:.4f} in {len(along) - 1} steps, at gamma {gamma:.2g} and C {C:.2g}")
-    grid = {"gamma": np.geomspace(1e-4, 1, 9), "C": np.geomspace(0.1, 1000, 9)}
+    grid = {"gamma": np.geomspace(1e-3, 1, 9), "C": np.geomspace(0.1, 1000, 9)}
     split = model_selection.PredefinedSplit(np.isin(rest, TRAIN) * -1)
     searched = model_selection.GridSearchCV(svm.SVC(), grid, cv=split, refit=False).fit(X[rest], y[rest])
     by_grid = jnp.log(jnp.array([searched.best_params_["gamma"], searched.best_params_["C"]]))
@@ -94,14 +97,14 @@ def main():
 
 
 def draw(path, along, by_grid):
-    """Draw the validation loss over both logarithms, with the way of BFGS."""
+    """Draw the validation loss over both logarithms, with the way of L-BFGS-B."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     plt.rcParams["font.size"] = 12
-    gammas, Cs = jnp.log(10.0) * jnp.linspace(-4, 0, 17), jnp.log(10.0) * jnp.linspace(-1, 3, 17)
+    gammas, Cs = jnp.log(10.0) * jnp.linspace(-3, 0, 17), jnp.log(10.0) * jnp.linspace(-1, 3, 17)
     points = jnp.stack(jnp.meshgrid(gammas, Cs), axis=-1).reshape(-1, 2)
     losses = jax.jit(lambda t: jax.lax.map(validation_loss, t))(points).reshape(17, 17)
     figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
@@ -109,9 +112,9 @@ def draw(path, along, by_grid):
     filled = axis.contourf(jnp.exp(gammas), jnp.exp(Cs), losses, levels=levels, cmap="cividis_r")
     figure.colorbar(filled, label="validation loss", format="%.2f")
     axis.plot(*jnp.exp(along).T, "o-", color="white", linewidth=3, markersize=7)
-    axis.plot(*jnp.exp(along).T, "o-", color="#D55E00", linewidth=1.5, markersize=5, label="BFGS")
+    axis.plot(*jnp.exp(along).T, "o-", color="#D55E00", linewidth=1.5, markersize=5, label="L-BFGS-B")
     axis.plot(*jnp.exp(by_grid), "s", color="#56B4E9", markersize=9, label="best of a grid, by accuracy")
-    axis.set(xscale="log", yscale="log", xlabel="gamma", ylabel="C", xlim=(1e-4, 1), ylim=(0.1, 1e3))
+    axis.set(xscale="log", yscale="log", xlabel="gamma", ylabel="C", xlim=(1e-3, 1), ylim=(0.1, 1e3))
     axis.set_title("Width and C, by hypergradients")
     axis.legend(fontsize=10, loc="lower left")
     figure.savefig(path, dpi=120)
