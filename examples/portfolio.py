@@ -5,7 +5,6 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from sklearn import linear_model
 
 import dini
@@ -54,16 +53,12 @@ def loss(model, risk, signals, returns):
 # --8<-- [end:layer]
 value_and_slope = jax.jit(jax.value_and_grad(loss))
 worth = jax.jit(lambda *given: jnp.mean(jax.vmap(utility, (0, 0, None))(*given)))
-ADAM = optax.adam(0.02)
 
 
-def trained(model, risk, signals, returns, steps=60):
-    """Return the model after steps of Adam on the utility of the past."""
-    state, update = ADAM.init(model), jax.jit(ADAM.update)
-    for _ in range(steps):
-        updates, state = update(value_and_slope(model, risk, signals, returns)[1], state)
-        model = optax.apply_updates(model, updates)
-    return model
+@jax.jit
+def trained(model, risk, signals, returns):
+    """Return the model after thirty steps of L-BFGS on the utility of the past."""
+    return dini.minimize(loss, model, risk, signals, returns, solver=dini.LBFGS(), steps=30).x
 
 
 def regrets(degree, seed):
