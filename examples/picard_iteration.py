@@ -53,6 +53,7 @@ def by_diffrax(rates):
         rates,
         saveat=diffrax.SaveAt(ts=times),
         stepsize_controller=diffrax.PIDController(rtol=1e-12, atol=1e-12),
+        adjoint=diffrax.ForwardMode(),
     ).ys.T
 
 

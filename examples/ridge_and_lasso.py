@@ -12,10 +12,10 @@ import dini
 
 jax.config.update("jax_enable_x64", True)
 
-# 440 patients in a random order; ten features, their squares and products
+# 440 patients in a random order; ten features and their products
 features, target = datasets.load_diabetes(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(target))[:440]
-made = preprocessing.PolynomialFeatures(2, include_bias=False).fit_transform(features)
+made = preprocessing.PolynomialFeatures(2, interaction_only=True, include_bias=False).fit_transform(features)
 X, y = jnp.array(preprocessing.scale(made[order])), jnp.array(preprocessing.scale(target[order]))
 
 # --8<-- [start:scores]
@@ -33,9 +33,10 @@ def score(t, name):
 
 
 def tuned(low, high, name):
-    """Where the score's slope is zero: a root in a bracket, of an exact derivative."""
+    """Where the score's slope is zero, or jumps over zero at a corner: a root in a bracket, of an exact derivative."""
     slope = lambda t: jax.grad(score)(t, name)
-    return dini.root(slope, 0.5 * (low + high), solver=dini.Chandrupatla(low, high, rtol=1e-8))
+    solver = dini.Chandrupatla(low, high, rtol=1e-8)
+    return dini.root(slope, 0.5 * (low + high), solver=solver, on_failure="ignore")  # a corner is one: DISCONTINUOUS
 
 
 # --8<-- [end:scores]
@@ -66,9 +67,11 @@ def main():
         ends = np.array([[value_and_slope(t + step, name)[0] for step in (1e-5, -1e-5)] for t in grid], dtype=float)
         wrong = np.abs((ends[:, 0] - ends[:, 1]) / 2e-5 - slopes).max() / np.abs(slopes).max()
         best = float(value_and_slope(found.x, name)[0])
-        print(f"{name}: error {best:.4f} at strength {np.exp(found.x):.4f} after {found.stats.steps} slopes")
+        status = dini.Status(int(found.status))
+        print(f"{name}: error {best:.4f} at strength {np.exp(found.x):.4f}, {found.stats.steps} slopes, {status.name}")
         print(f"  scores {apart:.0e} from scikit-learn's, slopes {wrong:.0e} from differences, relatively")
         print(f"  best of the nine strengths of a grid: {values.min():.4f}")
+        assert status in (dini.Status.CONVERGED, dini.Status.DISCONTINUOUS)
         assert apart < 1e-6
         assert wrong < 1e-5
         assert best <= values.min()
