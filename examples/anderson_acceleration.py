@@ -39,7 +39,7 @@ def epoch(w, strength):
 
 def accelerated(loop, start, strength, solver):
     """Return what a loop converges to, for a solver of fixed points."""
-    return dini.fixed_point(loop, start, strength, solver=solver, monitor=dini.Record(5000))
+    return dini.fixed_point(loop, start, strength, solver=solver, monitor=dini.Record(20_000))
 
 
 # --8<-- [end:loops]
@@ -67,12 +67,12 @@ def closed_form(name, w, strength):
 def main():
     """Run both loops plainly and accelerated, check solutions and derivatives, and draw where a file is named."""
     solvers = {
-        "plain": dini.FixedPointIteration(rtol=1e-9, max_steps=5000),
-        "accelerated": dini.Anderson(rtol=1e-9, history=8, max_steps=5000),
+        "plain": dini.FixedPointIteration(rtol=0.0, atol=1e-10, max_steps=20_000),
+        "accelerated": dini.Anderson(rtol=0.0, atol=1e-10, history=8, max_steps=20_000),
     }
     histories = {}
     for name, loop, start, strength in (
-        ("gradient descent", descent, jnp.zeros(Z.shape[1]), 1e-3),
+        ("gradient descent", descent, jnp.zeros(Z.shape[1]), 1e-2),
         ("coordinate descent", epoch, jnp.zeros(X.shape[1]), 1e-3),
     ):
         for how, solver in solvers.items():
