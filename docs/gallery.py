@@ -30,7 +30,7 @@ GROUPS = [
 GRID = "<!-- grid -->"
 #: in `index.md`
 ROW = "<!-- some of the gallery -->"
-SHOWN = ["lasso_path_gradient", "predictive_control", "inverse_kinematics", "logistic_hypergradient"]
+SHOWN = ["lasso_path_gradient", "predictive_control", "inverse_kinematics", "kernel_svm"]
 HEAD = re.compile(r"\A---\n(.*?)\n---\n+# ([^\n]+)\n", re.DOTALL)
 
 
