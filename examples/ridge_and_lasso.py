@@ -60,9 +60,12 @@ def main():
     curves = {}
     for name, (low, high) in {"ridge": (-6.0, 4.0), "Lasso": (-5.0, -1.0)}.items():
         value_and_slope = jax.jit(jax.value_and_grad(score), static_argnums=1)
-        found = jax.jit(tuned, static_argnums=2)(low, high, name)
         grid = np.linspace(low, high, 9)
         values, slopes = np.array([value_and_slope(t, name) for t in grid], dtype=float).T
+        # the least of a coarse grid has its neighbor on the side where the slope says that the score falls
+        least = int(values.argmin())
+        left = least - 1 if slopes[least] > 0 else least
+        found = jax.jit(tuned, static_argnums=2)(grid[left], grid[left + 1], name)
         apart = np.abs(values - peers(name, np.exp(grid))).max()
         ends = np.array([[value_and_slope(t + step, name)[0] for step in (1e-5, -1e-5)] for t in grid], dtype=float)
         wrong = np.abs((ends[:, 0] - ends[:, 1]) / 2e-5 - slopes).max() / np.abs(slopes).max()
