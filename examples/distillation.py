@@ -32,7 +32,7 @@ def inner(W, images):
 
 def classifier(images):
     """Return the classifier that is trained on the images alone."""
-    return dini.minimize(inner, jnp.zeros((64, 10)), images, solver=dini.LBFGS(rtol=1e-6)).x
+    return dini.minimize(inner, jnp.zeros((64, 10)), images, solver=dini.LBFGS(rtol=1e-9)).x
 
 
 def outer(images, x, y):
@@ -45,8 +45,9 @@ def check(images):
     """Return the relative error of a hypergradient along a direction, against differences."""
     direction = jax.random.normal(jax.random.key(0), images.shape)
     along = jnp.sum(value_and_slope(images, x[:TRAIN], y[:TRAIN])[1] * direction)
-    ends = [value_and_slope(images + step * direction, x[:TRAIN], y[:TRAIN])[0] for step in (1e-3, -1e-3)]
-    return abs(float((ends[0] - ends[1]) / 2e-3 / along) - 1)
+    value = lambda step: value_and_slope(images + step * direction, x[:TRAIN], y[:TRAIN])[0]
+    wide, narrow = ((value(step) - value(-step)) / (2 * step) for step in (1e-3, 5e-4))
+    return abs(float((4 * narrow - wide) / 3 / along) - 1)  # the error of order two cancels
 
 
 value_and_slope = jax.jit(jax.value_and_grad(outer))
