@@ -67,7 +67,7 @@ def main():
         print(f"{name:26s} {taken:5d} steps, objective {found.value:.6f}")
         histories[name] = found.history["value"][:taken]
         assert found.value < 1.02 * other
-    precise = dini.LBFGSB(rtol=1e-9, max_steps=4000)
+    precise = dini.ProjectedNewton(rtol=1e-9)
     at = jax.jit(factors)(t, found.x, precise).x
     value_and_slope = jax.jit(jax.value_and_grad(reconstruction))
     value, slope = value_and_slope(t, at, precise)

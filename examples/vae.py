@@ -95,7 +95,7 @@ def main():
     images = np.asarray(x, dtype=float)
     for name, model in (
         ("a normal law", mixture.GaussianMixture(1, reg_covar=1e-3)),
-        ("a mixture of ten", mixture.GaussianMixture(10, reg_covar=1e-3, random_state=0)),
+        ("a mixture of ten", mixture.GaussianMixture(10, reg_covar=1e-3, max_iter=1000, random_state=0)),
     ):
         print(f"log likelihood under {name}: {model.fit(images[:TRAIN]).score(images[TRAIN:]):.1f} nats")
     assert check() < 1e-5
