@@ -28,7 +28,7 @@ def attack(model, x, y, radius, steps):
     """Return the change of an image, no pixel by more than the radius, that is worst for a classifier."""
     gain = lambda change: -cross_entropy(model, x + change, y)
     problem = dini.Minimize(gain, constraint=dini.sets.Box(-radius, radius))
-    return dini.solve(problem, dini.ProjectedGradient(), jnp.zeros_like(x), steps=steps).x
+    return dini.solve(problem, dini.FrankWolfe(), jnp.zeros_like(x), steps=steps).x
 
 
 def robust_loss(model, x, y, radius, steps):
