@@ -77,7 +77,7 @@ def row() -> str:
     """A few pages as cards, side by side, for the site's first page."""
     about = dict(entries())
     made = (card(f"gallery/{name}/", f"gallery/{name}.png", about[name]["title"], "") for name in SHOWN)
-    return f'<div class="grid-of-cards">{"".join(made)}</div>'
+    return f'<div class="grid-of-cards row-of-cards">{"".join(made)}</div>'
 
 
 def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
