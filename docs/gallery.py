@@ -28,6 +28,9 @@ GROUPS = [
 ]
 #: in `gallery/index.md`
 GRID = "<!-- grid -->"
+#: in `index.md`
+ROW = "<!-- some of the gallery -->"
+SHOWN = ["lasso_path_gradient", "predictive_control", "inverse_kinematics", "kernel_svm"]
 HEAD = re.compile(r"\A---\n(.*?)\n---\n+# ([^\n]+)\n", re.DOTALL)
 
 
@@ -50,7 +53,7 @@ def card(link: str, picture: str, title: str, summary: str) -> str:
     """A picture with its title and a sentence, all of it a link."""
     return (
         f'<a class="card" href="{link}"><img src="{picture}" alt="" loading="lazy">'
-        f"<strong>{html.escape(title)}</strong><span>{html.escape(summary)}</span></a>"
+        f"<strong>{html.escape(title)}</strong>{f'<span>{html.escape(summary)}</span>' if summary else ''}</a>"
     )
 
 
@@ -70,9 +73,21 @@ def grid() -> str:
     )
 
 
+def row() -> str:
+    """A few pages as cards, side by side, for the site's first page."""
+    about = dict(entries())
+    made = (card(f"gallery/{name}/", f"gallery/{name}.png", about[name]["title"], "") for name in SHOWN)
+    return f'<div class="grid-of-cards row-of-cards">{"".join(made)}</div>'
+
+
 def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
-    """Put the grid where `gallery/index.md` asks for it."""
-    return markdown.replace(GRID, grid()) if page.file.src_uri == "gallery/index.md" else markdown
+    """Put the grid where `gallery/index.md` asks for it, and a row where the site's first page does."""
+    match page.file.src_uri:
+        case "gallery/index.md":
+            return markdown.replace(GRID, grid())
+        case "index.md":
+            return markdown.replace(ROW, row())
+    return markdown
 
 
 def on_config(config: Any, **_: Any) -> Any:
