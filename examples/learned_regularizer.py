@@ -1,4 +1,4 @@
-"""Learn filters whose responses a deblurred image keeps small: python examples/learned_regularizer.py learned_regularizer.png.
+"""Learn filters that restore blurred images: python examples/learned_regularizer.py learned_regularizer.png.
 
 With `--full` for more patches and more steps.
 """
