@@ -130,13 +130,13 @@ def main():
     """Tune three regularizers, print what they restore of other patches, and draw one where a file is named."""
     jax.config.update("jax_enable_x64", True)
     full = "--full" in sys.argv
-    train, test = patches(16 if full else 4, 24, 0)
+    train, test = patches(8 if full else 4, 24, 0)
     given, seen = observed(train, 0), observed(test, 1)
     if full:
         off = gradient_error(jnp.full(24, -5.0), train[:2], given[:2])
         print(f"hypergradient against a difference: {off:.1e} relative")
         assert off < 1e-5
-    steps = 40 if full else 10
+    steps = 25 if full else 8
     thetas = {total_variation: tuned(total_variation, jnp.array(-5.0), train, given, steps)}
     thetas[weighted_cosines] = tuned(weighted_cosines, jnp.full(24, -6.0), train, given, steps)
     if full:
