@@ -159,7 +159,8 @@ def draw(path, theta):
 
     plt.rcParams["font.size"] = 12
     figure, axes = plt.subplots(3, 6, figsize=(6.4, 3.6), layout="constrained")
-    images = data(0)[0][0]
+    X, y = data(0)[0]
+    images = [X[jnp.argmax(y == digit)] for digit in (2, 4, 7)]
     for row, key in zip(range(3), jax.random.split(jax.random.key(5), 3), strict=True):
         draws = jax.random.normal(key, (5, 69))
         copies = [augmented(images[row], jnp.exp(theta[:6]), now).reshape(8, 8) for now in draws]

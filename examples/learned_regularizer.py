@@ -85,6 +85,9 @@ def error(x, theta, truth):
 
 
 # --8<-- [end:problem]
+
+
+# --8<-- [start:tune]
 def tuned(regularizer, start, truth, given, steps):
     """Return the parameters of a regularizer after some steps of descent with hypergradients."""
     method = dini.bilevel.HOAG(error, restoration(regularizer))
@@ -94,6 +97,7 @@ def tuned(regularizer, start, truth, given, steps):
     return state.theta
 
 
+# --8<-- [end:tune]
 def restored(regularizer, theta, given):
     """Return the images that the inner problem makes of blurred ones."""
     solver = dini.LBFGS(rtol=1e-3, max_steps=2000)
