@@ -3,6 +3,7 @@
 With `--full` for more patches and more steps.
 """
 
+import functools
 import sys
 
 import jax
@@ -98,12 +99,11 @@ def tuned(regularizer, start, truth, given, steps):
 
 
 # --8<-- [end:tune]
+@functools.partial(jax.jit, static_argnums=0)
 def restored(regularizer, theta, given):
     """Return the images that the inner problem makes of blurred ones."""
     solver = dini.LBFGS(rtol=1e-3, max_steps=2000)
-    return jax.jit(lambda theta, given: dini.solve(restoration(regularizer), solver, given, theta, given).x)(
-        theta, given
-    )
+    return dini.solve(restoration(regularizer), solver, given, theta, given).x
 
 
 def observed(truth, seed):
