@@ -142,7 +142,7 @@ class ConicInteriorPoint(Solver):
         point = ConePoint.of(data, central.x, central.z, central.s)
         away = point.error(data, layout, central.tau)
         late = away <= tol
-        face = trial.on | (away <= jnp.maximum(trial.bar, tol))
+        face = trial.on | (away <= trial.bar)
         start_x = jnp.where(trial.on, trial.x, central.x / central.tau)
         start_v = jnp.where(trial.on, trial.v, (central.s - central.z) / central.tau)
 
@@ -167,7 +167,8 @@ class ConicInteriorPoint(Solver):
         ended = face & ~accepted & ~going & state.convex
         accepted = accepted | (ended & (miss <= tol) & (late | (miss <= away)))
         # where cones are curved, a small gap says that the point is good to its root: it must be good itself
-        inside = ended & late & ~accepted & (point.natural(layout, central.tau) <= _LOOSE * tol)
+        bent = point.natural(layout, central.tau)
+        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~accepted & (bent <= _LOOSE * tol)
 
         empty, endless = point.certificates(data)
         gain = functools.reduce(jnp.minimum, (away, empty, endless))
