@@ -155,7 +155,9 @@ class ConicInteriorPoint(Solver):
 
         E = jax.lax.cond(face, natural, lambda: layout.dense(newton.blocks(layout), dtype))
         single = dtype != jnp.float64
-        system = System.of(data, E, eye - E, eps**0.6)
+        # well below the path's own small singular values, which fall with the mean complementarity
+        mean = jnp.vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
+        system = System.of(data, E, eye - E, jnp.clip(0.01 * mean, eps**0.8, eps**0.6))
         rounds = 3 if single else 2
         moved, reach = newton.step(layout, system, rounds)
         found, miss = _onto(data, layout, system, start_x, start_v, rounds)

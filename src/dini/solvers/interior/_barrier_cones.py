@@ -81,10 +81,13 @@ class BarrierCone:
 
     def correction(self, at: Scaling, s: jax.Array, z: jax.Array, ds: jax.Array, dz: jax.Array, alpha: Any) -> Any:
         r"""Return the higher-order term of a step, :math:`-\tfrac12 H f'''(s)[\Delta s, f''(s)^{-1} \Delta z]`."""
-        del z
         along = dot(at.rest, dz)
         twice = lambda s: jax.jvp(lambda s: self.gradient(s, alpha), (s,), (along,))[1]
-        term = -0.5 * dot(at.matrix, jax.jvp(twice, (s,), (ds,))[1])
+        push = -0.5 * jax.jvp(twice, (s,), (ds,))[1]
+        term = dot(at.matrix, push)
+        # the barrier is self-concordant: a longer term is one of rounding, or of a step that cannot be followed
+        length, most = vdot(push, term), vdot(s, z)
+        term = jnp.where(length > most, jnp.sqrt(most / jnp.where(length > most, length, 1)), 1) * term
         return jnp.where(jnp.all(jnp.isfinite(term)), term, 0)
 
 

@@ -13,20 +13,26 @@ from ...checks.records import record
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
 from ...trees import Tree
+from ...trees.products import dot
 from ._cone_layout import Layout
 from ._scaled_cones import scaled_cones
 
 
 @record
 class ConeSystem:
-    """Factorization by LU with rows and columns in the units in which all of a program is of size one.
+    r"""Factorization by LU with rows and columns in the units in which all of a program is of size one.
 
     ``right`` are the units of the unknown, ``left`` what residuals are multiplied by; ``transposed`` exchanges them.
+
+    Where rows that are tight depend on one another, multipliers are not unique and the matrix is singular. Its null
+    space, and that of its transpose, are then :math:`\{(0, \dot y): A^\top \dot y = 0,\, D \dot y = 0\}`: the
+    derivative of ``x`` is well defined, and that of the multipliers is taken to be the shortest, by a singular value
+    decomposition. In general the null space is a product of one of ``x`` and one of ``y``, as :math:`0 \preceq D
+    \preceq I`; with a part in ``x`` the solution is not unique, and the system is called singular.
     """
 
     right: Any
     left: Any
-    factor: Any = None
 
     @classmethod
     def of(cls, problem: Any) -> ConeSystem:
@@ -42,16 +48,32 @@ class ConeSystem:
 
     def transposed(self) -> ConeSystem:
         """Return the solver for the transposed system."""
-        return dataclasses.replace(self, right=self.left, left=self.right, factor=None)
+        return dataclasses.replace(self, right=self.left, left=self.right)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether the matrix looks singular."""
+        """Return the solution and whether there is none, or many for ``x``."""
         del structure
         product = lambda v: _times(self.left, matvec(_times(self.right, v)))
         factor = Dense("lu").factorize(product, b, None)
-        w = factor.solve(_times(self.left, b))
-        w = trees.add(w, factor.solve(trees.sub(_times(self.left, b), product(w))))
-        return _times(self.right, w), factor.singular
+        own = _times(self.left, b)
+        w = factor.solve(own)
+        w = trees.add(w, factor.solve(trees.sub(own, product(w))))
+        matrix, unknowns = factor.matrix, jnp.size(b.primal)
+        pivots = jnp.abs(jnp.diagonal(factor.factor[0]))
+        # what rounding leaves of a dependent row is larger than what a factorization calls zero
+        loose = factor.singular | ~(jnp.min(pivots) > jnp.finfo(matrix.dtype).eps ** 0.75 * jnp.max(pivots))
+
+        def shortest(_: Any) -> Any:
+            made, many = _shortest(matrix, factor.flat(own), unknowns)
+            return jnp.asarray(False), factor.unravel(made), many
+
+        # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
+        needed = loose & jnp.all(jnp.isfinite(matrix))
+        start = needed, w, loose & ~needed
+        _, w, many = jax.lax.while_loop(lambda now: now[0], shortest, start)
+        w = _times(self.right, w)
+        missed = self.relative(trees.sub(matvec(w), b), b, w)
+        return w, many | (loose & ~(missed <= self.accept(trees.eps(b))))
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
         """Return the size of a residual beside the right-hand side, in the program's units.
@@ -65,6 +87,16 @@ class ConeSystem:
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.375
+
+
+def _shortest(matrix: jax.Array, b: jax.Array, unknowns: int) -> tuple[jax.Array, jax.Array]:
+    """Return the shortest solution with the least residual, and whether the null space has a part in ``x``."""
+    left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+    kept = values > matrix.shape[0] * jnp.finfo(matrix.dtype).eps * values[0]
+    w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, b))
+    # the trace of the projection onto that part, which is a whole number
+    share = jnp.sum(jnp.where(kept, 0, jnp.sum(jnp.square(right[:, :unknowns]), axis=1)))
+    return w, share > 0.5
 
 
 def _times(units: Any, tree: Tree) -> Any:
