@@ -181,12 +181,16 @@ class ConicInteriorPoint(Solver):
         status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
         status = jnp.where(lost & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
         status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(accepted | inside, Status.RUNNING, status).astype(jnp.int32)
+        alone = jnp.any(data.impossible)
+        accepted, inside = accepted & ~alone, inside & ~alone
+        status = jnp.where(accepted | inside, Status.RUNNING, status)
+        status = jnp.where(alone, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
         error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
 
         shown = (central.x / central.tau, central.z / central.tau)
         shown = trees.where(accepted, (found.x, found.z), shown)
-        shown = _or_ray(central, shown, status)
+        proof = jnp.where(alone, data.impossible.astype(dtype), central.z)
+        shown = _or_ray(central.x, proof, shown, status)
         central = trees.where(face | ~fine, central, moved)
         bar = jnp.where(face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
         zero = jnp.zeros_like(trial.count)
@@ -233,9 +237,9 @@ def _onto(
     return found, found.error(data, layout)
 
 
-def _or_ray(central: Central, shown: tuple[jax.Array, jax.Array], status: Any) -> tuple[jax.Array, jax.Array]:
+def _or_ray(x: jax.Array, z: jax.Array, shown: tuple[jax.Array, jax.Array], status: Any) -> tuple[jax.Array, jax.Array]:
     """Return the point to show: a certificate where there is no solution."""
     primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
-    ray = jnp.where(dual, central.x, 0), jnp.where(primal, central.z, 0)
+    ray = jnp.where(dual, x, 0), jnp.where(primal, z, 0)
     top = trees.max_abs(ray)
     return trees.where(primal | dual, trees.scale(1 / jnp.where(top > 0, top, 1), ray), shown)
