@@ -138,7 +138,7 @@ class _Run(NamedTuple):
         lost = np.full(c.shape, np.nan), np.full(b.shape, np.nan), int(Status.NONFINITE)
         never = [part.first for part in self.parts if part.kind == "nonnegative" and b[part.first] == -np.inf]
         if never:  # a row that no point satisfies is the proof alone
-            return lost[0], np.eye(b.size)[never[0]], int(Status.PRIMAL_INFEASIBLE)
+            return np.zeros(c.shape), np.eye(b.size)[never[0]], int(Status.PRIMAL_INFEASIBLE)
         if not all(np.isfinite(part).all() for part in (P, c, A, b)):
             return lost
         order = _order(self.parts)
