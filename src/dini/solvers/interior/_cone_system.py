@@ -30,9 +30,9 @@ class ConeSystem:
     space, and that of its transpose, are then :math:`\{(0, \dot y): A^\top \dot y = 0,\, D \dot y = 0\}`: the
     derivative of ``x`` is well defined, and that of the multipliers is taken to be the shortest, by a singular value
     decomposition. In general the null space is a product of one of ``x`` and one of ``y``, as :math:`0 \preceq D
-    \preceq I`; with a part in ``x`` the solution is not unique, and the system is called singular. So is, in reverse mode, one whose
-    null space has a part in other rows than equations: where one of these moves alone, the solution has a kink, and a
-    gradient does not tell which of them move. In forward mode the right-hand side tells.
+    \preceq I`; with a part in ``x`` the solution is not unique, and the system is called singular. So is, in reverse
+    mode, one whose null space has a part in other rows than equations: where one of these moves alone, the solution has
+    a kink, and a gradient does not tell which of them move. In forward mode the right-hand side tells.
     """
 
     right: Any
