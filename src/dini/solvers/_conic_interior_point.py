@@ -14,7 +14,7 @@ from ..loop import accuracy
 from ..problems import ConeProgram
 from ..status import Status
 from ..trees import Scalar, Tree
-from ..trees.products import dot
+from ..trees.products import dot, vdot
 from ._base import Solver, solver
 from .interior._cone_layout import Layout
 from .interior._cone_path import Central, Newton, System
@@ -156,7 +156,7 @@ class ConicInteriorPoint(Solver):
         E = jax.lax.cond(face, natural, lambda: layout.dense(newton.blocks(layout), dtype))
         single = dtype != jnp.float64
         # well below the path's own small singular values, which fall with the mean complementarity
-        mean = jnp.vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
+        mean = vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
         system = System.of(data, E, eye - E, jnp.clip(0.01 * mean, eps**0.8, eps**0.6))
         rounds = 3 if single else 2
         moved, reach = newton.step(layout, system, rounds)
