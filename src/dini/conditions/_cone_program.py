@@ -17,15 +17,25 @@ from ._base import Condition
 
 
 class Shares(NamedTuple):
-    """What multipliers are multiplied by to be like slacks, and what both are divided by to be like ``x``."""
+    """What multipliers are multiplied by to be like slacks, and what both are divided by to be like ``x``.
+
+    ``room`` are the slacks of inequalities that are none.
+    """
 
     force: Any
     rows: Any
+    room: Any
+
+
+def _slacks(problem: Any, x: Tree, share: Shares) -> jax.Array:
+    # an infinite right-hand side would spoil derivatives
+    finite = jnp.where(problem.live, problem.b, 0)
+    return jnp.where(problem.live, finite - dot(problem.A, x.primal), share.room)
 
 
 def natural_argument(problem: Any, x: Tree, share: Shares) -> jax.Array:
     """Return the slacks less the multipliers in the units of ``x``, the argument of the projection."""
-    return (problem.b - dot(problem.A, x.primal) - share.force * x.dual) / share.rows
+    return (_slacks(problem, x, share) - share.force * x.dual) / share.rows
 
 
 @record
@@ -83,7 +93,7 @@ class ConeKKT(Condition):
         settled = self.at(problem, x, *args)
         share = settled.step_size
         stationary = problem.gradient(x.primal) + dot(problem.A.T, x.dual)
-        slacks = problem.b - dot(problem.A, x.primal)
+        slacks = _slacks(problem, x, share)
         return type(x)(stationary, slacks - share.rows * problem.cone.project(natural_argument(problem, x, share)))
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
@@ -98,7 +108,8 @@ def _units(problem: Any, x: Tree) -> tuple[jax.Array, jax.Array, Shares]:
     point, y = x
     m = y.size
     ids = block_of_rows(problem.cone, m)
-    rows = jnp.max(jnp.abs(problem.A), axis=1, initial=0)
+    live = problem.live
+    rows = jnp.where(live, jnp.max(jnp.abs(problem.A), axis=1, initial=0), 0)
     # vectors of a cone have one unit
     together = lambda v: jax.ops.segment_max(v, ids, int(ids[-1]) + 1)[ids] if m else v
     one = lambda size: jnp.where(size > 0, size, 1)
@@ -108,8 +119,8 @@ def _units(problem: Any, x: Tree) -> tuple[jax.Array, jax.Array, Shares]:
         jnp.max(rows * jnp.abs(y), initial=0),
     )
     length = trees.max_abs(point)
-    own = jnp.where(problem.b != 0, jnp.abs(problem.b), jnp.inf) / rows
+    own = jnp.where(live & (problem.b != 0), jnp.abs(problem.b), jnp.inf) / rows
     least = jnp.min(own, initial=jnp.inf)
     length = jnp.where(length > 0, length, jnp.where(jnp.isfinite(least), least, 0))
     length, slope = one(length), one(slope)
-    return length, slope, Shares(rows**2 * length / slope, rows)
+    return length, slope, Shares(rows**2 * length / slope, rows, jnp.where(live, 0, length * rows))

@@ -20,6 +20,8 @@ from ._base import Problem
 from ._composite import PrimalDual
 
 _SHAPES = {"P": "(n, n)", "c": "(n,)", "A": "(m, n)", "b": "(m,)"}
+#: right-hand sides of inequalities from here on are none, as in quadratic programs
+_NONE = 1e20
 
 
 @record
@@ -40,7 +42,9 @@ class ConeProgram(Problem):
     c
         Of shape ``(n,)``; zero where it is missing.
     A, b
-        Of shapes ``(m, n)`` and ``(m,)``.
+        Of shapes ``(m, n)`` and ``(m,)``; dependent rows are allowed. In rows of :class:`dini.sets.NonNegative`,
+        infinite elements of ``b``, and those of ``1e20`` or more, are no constraints, and no point satisfies one of
+        minus infinity.
     cone
         The cone of the slacks: :class:`dini.sets.Zero` (equations), :class:`dini.sets.NonNegative` (inequalities),
         :class:`dini.sets.SecondOrder`, :class:`dini.sets.PositiveSemidefinite`, :class:`dini.sets.Exponential`,
@@ -115,6 +119,26 @@ class ConeProgram(Problem):
             )
         blocks(cone, m)  # raises for what is not solved
         object.__setattr__(self, "cone", cone)
+        rows, b = self._inequalities, self.b
+        for sign in (1, -1):
+            b = jnp.where(rows & (sign * b >= _NONE), jnp.asarray(sign * jnp.inf, b.dtype), b)
+        object.__setattr__(self, "b", b)
+
+    @property
+    def _inequalities(self) -> np.ndarray:
+        """Which rows are inequalities between numbers."""
+        parts = blocks(self.cone, self.b.size)
+        return np.array([part.kind == "nonnegative" for part in parts for _ in range(part.size)], bool)
+
+    @property
+    def live(self) -> jax.Array:
+        """Which rows say anything: not inequalities whose right-hand side is infinite."""
+        return ~(self._inequalities & (self.b == jnp.inf))
+
+    @property
+    def impossible(self) -> jax.Array:
+        """Which inequalities no point satisfies, because their right-hand side is minus infinity."""
+        return self._inequalities & (self.b == -jnp.inf)
 
     @property
     def name(self) -> str:

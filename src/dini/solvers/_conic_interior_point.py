@@ -14,7 +14,7 @@ from ..loop import accuracy
 from ..problems import ConeProgram
 from ..status import Status
 from ..trees import Scalar, Tree
-from ..trees.products import dot
+from ..trees.products import dot, vdot
 from ._base import Solver, solver
 from .interior._cone_layout import Layout
 from .interior._cone_path import Central, Newton, System
@@ -142,7 +142,7 @@ class ConicInteriorPoint(Solver):
         point = ConePoint.of(data, central.x, central.z, central.s)
         away = point.error(data, layout, central.tau)
         late = away <= tol
-        face = trial.on | (away <= jnp.maximum(trial.bar, tol))
+        face = trial.on | (away <= trial.bar)
         start_x = jnp.where(trial.on, trial.x, central.x / central.tau)
         start_v = jnp.where(trial.on, trial.v, (central.s - central.z) / central.tau)
 
@@ -155,7 +155,9 @@ class ConicInteriorPoint(Solver):
 
         E = jax.lax.cond(face, natural, lambda: layout.dense(newton.blocks(layout), dtype))
         single = dtype != jnp.float64
-        system = System.of(data, E, eye - E, eps**0.6)
+        # well below the path's own small singular values, which fall with the mean complementarity
+        mean = vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
+        system = System.of(data, E, eye - E, jnp.clip(0.01 * mean, eps**0.8, eps**0.6))
         rounds = 3 if single else 2
         moved, reach = newton.step(layout, system, rounds)
         found, miss = _onto(data, layout, system, start_x, start_v, rounds)
@@ -167,7 +169,8 @@ class ConicInteriorPoint(Solver):
         ended = face & ~accepted & ~going & state.convex
         accepted = accepted | (ended & (miss <= tol) & (late | (miss <= away)))
         # where cones are curved, a small gap says that the point is good to its root: it must be good itself
-        inside = ended & late & ~accepted & (point.natural(layout, central.tau) <= _LOOSE * tol)
+        bent = point.natural(layout, central.tau)
+        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~accepted & (bent <= _LOOSE * tol)
 
         empty, endless = point.certificates(data)
         gain = functools.reduce(jnp.minimum, (away, empty, endless))
@@ -178,12 +181,16 @@ class ConicInteriorPoint(Solver):
         status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
         status = jnp.where(lost & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
         status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(accepted | inside, Status.RUNNING, status).astype(jnp.int32)
+        alone = jnp.any(data.impossible)
+        accepted, inside = accepted & ~alone, inside & ~alone
+        status = jnp.where(accepted | inside, Status.RUNNING, status)
+        status = jnp.where(alone, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
         error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
 
         shown = (central.x / central.tau, central.z / central.tau)
         shown = trees.where(accepted, (found.x, found.z), shown)
-        shown = _or_ray(central, shown, status)
+        proof = jnp.where(alone, data.impossible.astype(dtype), central.z)
+        shown = _or_ray(central.x, proof, shown, status)
         central = trees.where(face | ~fine, central, moved)
         bar = jnp.where(face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
         zero = jnp.zeros_like(trial.count)
@@ -230,9 +237,9 @@ def _onto(
     return found, found.error(data, layout)
 
 
-def _or_ray(central: Central, shown: tuple[jax.Array, jax.Array], status: Any) -> tuple[jax.Array, jax.Array]:
+def _or_ray(x: jax.Array, z: jax.Array, shown: tuple[jax.Array, jax.Array], status: Any) -> tuple[jax.Array, jax.Array]:
     """Return the point to show: a certificate where there is no solution."""
     primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
-    ray = jnp.where(dual, central.x, 0), jnp.where(primal, central.z, 0)
+    ray = jnp.where(dual, x, 0), jnp.where(primal, z, 0)
     top = trees.max_abs(ray)
     return trees.where(primal | dual, trees.scale(1 / jnp.where(top > 0, top, 1), ray), shown)

@@ -110,7 +110,9 @@ class HostConeSolver(Solver):
         out = like(problem.c.shape, dtype), like(problem.b.shape, dtype), like((), jnp.int32)
         forms = tuple(block._replace(cone=None) for block in parts)
         run = _Run(self.method, self.accuracy, forms)
-        data = P, problem.c, problem.A, problem.b, [jnp.asarray(alpha, dtype) for alpha in exponents]
+        # of a row that is no constraint, 0 <= 1 is solved
+        A, b = jnp.where(problem.live[:, None], problem.A, 0), jnp.where(problem.live, problem.b, 1)
+        data = P, problem.c, A, b, [jnp.asarray(alpha, dtype) for alpha in exponents]
         point, dual, status = call_on_host(run, out, *data)
         found = PrimalDual(point, dual)
         error = problem.condition.error(problem, found)
@@ -134,6 +136,9 @@ class _Run(NamedTuple):
     def __call__(self, P: Any, c: Any, A: Any, b: Any, exponents: Any) -> tuple[Any, Any, Any]:
         P, c, A, b = (np.asarray(part, np.float64) for part in (P, c, A, b))
         lost = np.full(c.shape, np.nan), np.full(b.shape, np.nan), int(Status.NONFINITE)
+        never = [part.first for part in self.parts if part.kind == "nonnegative" and b[part.first] == -np.inf]
+        if never:  # a row that no point satisfies is the proof alone
+            return np.zeros(c.shape), np.eye(b.size)[never[0]], int(Status.PRIMAL_INFEASIBLE)
         if not all(np.isfinite(part).all() for part in (P, c, A, b)):
             return lost
         order = _order(self.parts)

@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...linear._small import eliminated
 from ...sets._scalar import bracketed_root
 from ...trees.products import dot, vdot
 from ._symmetric_cones import Scaling
@@ -41,6 +40,10 @@ class BarrierCone:
 
     def gradient(self, s: jax.Array, alpha: Any) -> jax.Array:
         """Return the gradient of the barrier."""
+        raise NotImplementedError
+
+    def inverse_hessian(self, s: jax.Array, alpha: Any) -> jax.Array:
+        """Return the inverse of the barrier's second derivative, whose condition no factorization would bear."""
         raise NotImplementedError
 
     def conjugate(self, z: jax.Array, alpha: Any) -> jax.Array:
@@ -60,31 +63,32 @@ class BarrierCone:
     def scaling(self, s: jax.Array, z: jax.Array, alpha: Any) -> Scaling:
         """Return the scaling of a point."""
         eps = jnp.finfo(s.dtype).eps
-        hessian = jax.jacfwd(self.gradient)(s, alpha)
-        solve, _ = eliminated(hessian)
+        inverse = self.inverse_hessian(s, alpha)
         of_s, of_z = self.conjugate(z, alpha), -self.gradient(s, alpha)
         mu = vdot(s, z) / 3
         apart_s, apart_z = s - mu * of_s, z - mu * of_z
         gap = vdot(apart_s, apart_z)
         p, r = jnp.cross(s, of_s), jnp.cross(z, of_z)
         along = vdot(p, r) ** 2
-        last = mu * along / vdot(p, solve(p))
-        inverse = jax.vmap(solve)(jnp.eye(3, dtype=s.dtype))
-        plain = 0.5 * (inverse + inverse.T) / mu
+        last = mu * along / vdot(p, dot(inverse, p))
+        plain = inverse / mu
         outer = lambda v, by: v[:, None] * v[None, :] / by
         # on the central path the pairs are one
         off = (gap > eps**0.5 * mu) & (last > 0) & jnp.isfinite(last)
         safe = lambda value: jnp.where(off, value, 1)
         exact = outer(s, 3 * mu) + outer(apart_s, safe(gap)) + outer(r, safe(last))
         good = off & jnp.all(jnp.isfinite(exact))
-        return Scaling(jnp.where(good, exact, plain), of_s, 0.5 * (inverse + inverse.T))
+        return Scaling(jnp.where(good, exact, plain), of_s, inverse)
 
     def correction(self, at: Scaling, s: jax.Array, z: jax.Array, ds: jax.Array, dz: jax.Array, alpha: Any) -> Any:
         r"""Return the higher-order term of a step, :math:`-\tfrac12 H f'''(s)[\Delta s, f''(s)^{-1} \Delta z]`."""
-        del z
         along = dot(at.rest, dz)
         twice = lambda s: jax.jvp(lambda s: self.gradient(s, alpha), (s,), (along,))[1]
-        term = -0.5 * dot(at.matrix, jax.jvp(twice, (s,), (ds,))[1])
+        push = -0.5 * jax.jvp(twice, (s,), (ds,))[1]
+        term = dot(at.matrix, push)
+        # the barrier is self-concordant: a longer term is one of rounding, or of a step that cannot be followed
+        length, most = vdot(push, term), vdot(s, z)
+        term = jnp.where(length > most, jnp.sqrt(most / jnp.where(length > most, length, 1)), 1) * term
         return jnp.where(jnp.all(jnp.isfinite(term)), term, 0)
 
 
@@ -107,6 +111,22 @@ class ExponentialCone(BarrierCone):
         ratio = jnp.log(z / y)
         left = y * ratio - x
         return jnp.stack([1 / left, -(ratio - 1) / left - 1 / y, -(y / left + 1) / z])
+
+    def inverse_hessian(self, s: jax.Array, alpha: Any) -> jax.Array:
+        r"""Return the inverse of the barrier's second derivative.
+
+        With :math:`\psi = y \log(z/y) - x`, its gradient ``g`` and :math:`w = (0, 1, -y/z)`, the second derivative is
+        :math:`g g^\top / \psi^2 + w w^\top / (y \psi) + \mathrm{diag}(0, y^{-2}, z^{-2})`: in the coordinates
+        :math:`(g^\top v, v_2, v_3)` the first term stands apart, and the rest is inverted by hand.
+        """
+        del alpha
+        x, y, z = s
+        ratio, zero = jnp.log(z / y), jnp.zeros_like(x)
+        left = y * ratio - x
+        share, mixed = (left + y) / (left + 2 * y), y / (left + 2 * y)
+        rest = jnp.stack([jnp.stack([y * y * share, y * z * mixed]), jnp.stack([y * z * mixed, z * z * share])])
+        back = jnp.stack([jnp.stack([ratio - 1, y / z]), jnp.stack([zero + 1, zero]), jnp.stack([zero, zero + 1])])
+        return dot(back, dot(rest, back.T)).at[0, 0].add(left**2)
 
     def _rest(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         positive = (z[0] < 0) & (z[2] > 0)
@@ -155,6 +175,31 @@ class PowerCone(BarrierCone):
         left = (root - z) * (root + z)
         g = root**2 / left
         return jnp.stack([-(2 * alpha * g + 1 - alpha) / x, -(2 * (1 - alpha) * g + alpha) / y, 2 * z / left])
+
+    def inverse_hessian(self, s: jax.Array, alpha: Any) -> jax.Array:
+        r"""Return the inverse of the barrier's second derivative.
+
+        In the coordinates :math:`(v_1 / x, v_2 / y, v_3)`, with ``g`` as above, :math:`\beta = 1 - \alpha`,
+        :math:`a = (\alpha, \beta)` and :math:`e = 2 g / (2 g - 1)`, the Schur complement of the last element is the sum
+
+        .. math:: S = 2 g \alpha \beta \begin{pmatrix} 1 & -1 \ -1 & 1 \end{pmatrix} + e\, a a^\top
+                  + \mathrm{diag}(\beta, \alpha), \quad
+                  \det S = \alpha \beta + 2 g \alpha \beta (1 + e) + e (\alpha^3 + \beta^3) .
+        """
+        x, y, z = s
+        beta = 1 - alpha
+        root = jnp.exp(alpha * jnp.log(x) + beta * jnp.log(y))
+        left = (root - z) * (root + z)
+        g = root**2 / left
+        e, steep = 2 * g / (2 * g - 1), 2 * g * alpha * beta
+        determinant = alpha * beta + steep * (1 + e) + e * (alpha**3 + beta**3)
+        first, second = steep + e * alpha**2 + beta, steep + e * beta**2 + alpha
+        mixed = steep - e * alpha * beta
+        rest = jnp.stack([jnp.stack([second, mixed]), jnp.stack([mixed, first])]) / determinant
+        zero = jnp.zeros_like(x)
+        back = [jnp.stack([x, zero]), jnp.stack([zero, y]), z * e * jnp.stack([alpha, beta])]
+        back = jnp.stack(back).astype(s.dtype)
+        return dot(back, dot(rest.astype(s.dtype), back.T)).at[2, 2].add(left / (2 * (2 * g - 1)))
 
     def conjugate(self, z: jax.Array, alpha: Any) -> jax.Array:
         """Return the point at which the barrier has the gradient ``-z``."""

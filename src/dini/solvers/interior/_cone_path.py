@@ -81,8 +81,8 @@ class System(NamedTuple):
             step = jax.scipy.linalg.lu_solve(self.factor, left / self.rows[:, None], check_finite=False)
             new = v + step
             after = right - dot(self.matrix, new)
-            # of a singular matrix, a solution that grows is no better
-            better = trees.max_abs(after) < trees.max_abs(left)
+            # of a singular matrix, a solution that grows is no better; columns may be of unlike sizes
+            better = jnp.max(jnp.abs(after), axis=0) < jnp.max(jnp.abs(left), axis=0)
             return (jnp.where(better, new, v), jnp.where(better, after, left)), None
 
         start = jnp.zeros_like(right), right

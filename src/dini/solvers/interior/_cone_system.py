@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -12,21 +13,32 @@ from ... import trees
 from ...checks.records import record
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
+from ...sets._blocks import blocks
 from ...trees import Tree
+from ...trees.products import dot
 from ._cone_layout import Layout
 from ._scaled_cones import scaled_cones
 
 
 @record
 class ConeSystem:
-    """Factorization by LU with rows and columns in the units in which all of a program is of size one.
+    r"""Factorization by LU with rows and columns in the units in which all of a program is of size one.
 
     ``right`` are the units of the unknown, ``left`` what residuals are multiplied by; ``transposed`` exchanges them.
+
+    Where rows that are tight depend on one another, multipliers are not unique and the matrix is singular. Its null
+    space, and that of its transpose, are then :math:`\{(0, \dot y): A^\top \dot y = 0,\, D \dot y = 0\}`: the
+    derivative of ``x`` is well defined, and that of the multipliers is taken to be the shortest, by a singular value
+    decomposition. In general the null space is a product of one of ``x`` and one of ``y``, as :math:`0 \preceq D
+    \preceq I`; with a part in ``x`` the solution is not unique, and the system is called singular. So is, in reverse
+    mode, one whose null space has a part in other rows than equations: where one of these moves alone, the solution has
+    a kink, and a gradient does not tell which of them move. In forward mode the right-hand side tells.
     """
 
     right: Any
     left: Any
-    factor: Any = None
+    equations: Any
+    reverse: bool = field(default=False, metadata={"static": True})
 
     @classmethod
     def of(cls, problem: Any) -> ConeSystem:
@@ -38,20 +50,39 @@ class ConeSystem:
         spread = lambda v: jnp.ones(layout.given, v.dtype).at[layout.order].set(v)
         right = type(start)(x, spread(z))
         left = type(start)(data.objective * x, spread(data.scales / data.length))
-        return cls(right, left)
+        kinds = [part.kind == "zero" for part in blocks(problem.cone, layout.given) for _ in range(part.size)]
+        return cls(right, left, jnp.array(kinds, bool))
 
     def transposed(self) -> ConeSystem:
         """Return the solver for the transposed system."""
-        return dataclasses.replace(self, right=self.left, left=self.right, factor=None)
+        return dataclasses.replace(self, right=self.left, left=self.right, reverse=not self.reverse)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether the matrix looks singular."""
+        """Return the solution and whether there is none, or many for ``x``."""
         del structure
         product = lambda v: _times(self.left, matvec(_times(self.right, v)))
         factor = Dense("lu").factorize(product, b, None)
-        w = factor.solve(_times(self.left, b))
-        w = trees.add(w, factor.solve(trees.sub(_times(self.left, b), product(w))))
-        return _times(self.right, w), factor.singular
+        own = _times(self.left, b)
+        w = factor.solve(own)
+        w = trees.add(w, factor.solve(trees.sub(own, product(w))))
+        matrix = factor.matrix
+        pivots = jnp.abs(jnp.diagonal(factor.factor[0]))
+        # what rounding leaves of a dependent row is larger than what a factorization calls zero
+        loose = factor.singular | ~(jnp.min(pivots) > jnp.finfo(matrix.dtype).eps ** 0.75 * jnp.max(pivots))
+
+        def shortest(_: Any) -> Any:
+            of_x = jnp.ones(jnp.size(b.primal), bool)
+            others = ~self.equations if self.reverse else jnp.zeros_like(self.equations)
+            made, many = _shortest(matrix, factor.flat(own), jnp.concatenate([of_x, others]))
+            return jnp.asarray(False), factor.unravel(made), many
+
+        # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
+        needed = loose & jnp.all(jnp.isfinite(matrix))
+        start = needed, w, loose & ~needed
+        _, w, many = jax.lax.while_loop(lambda now: now[0], shortest, start)
+        w = _times(self.right, w)
+        missed = self.relative(trees.sub(matvec(w), b), b, w)
+        return w, many | (loose & ~(missed <= self.accept(trees.eps(b))))
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
         """Return the size of a residual beside the right-hand side, in the program's units.
@@ -65,6 +96,16 @@ class ConeSystem:
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.375
+
+
+def _shortest(matrix: jax.Array, b: jax.Array, wrong: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the shortest solution with the least residual, and whether the null space has a part that is wrong."""
+    left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
+    kept = values > matrix.shape[0] * jnp.finfo(matrix.dtype).eps * values[0]
+    w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, b))
+    # rounding leaves the root of this
+    share = jnp.sum(jnp.where(kept, 0, jnp.sum(jnp.square(jnp.where(wrong, right, 0)), axis=1)))
+    return w, share > jnp.finfo(matrix.dtype).eps ** 0.5
 
 
 def _times(units: Any, tree: Tree) -> Any:

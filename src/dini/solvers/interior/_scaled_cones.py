@@ -32,6 +32,8 @@ class ScaledCones(NamedTuple):
     scales: jax.Array
     length: jax.Array
     objective: jax.Array
+    #: rows that no point satisfies: their right-hand side is minus infinity
+    impossible: jax.Array
 
     @property
     def n(self) -> int:
@@ -52,7 +54,10 @@ class ScaledCones(NamedTuple):
 def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
     """Return a program in its own units."""
     c, n, dtype = problem.c, problem.c.size, problem.c.dtype
-    A, b = layout.inward(problem.A), layout.inward(problem.b)
+    # of a row that is no constraint, or that no point satisfies, 0 <= 1 is solved
+    used = problem.live & ~problem.impossible
+    A, b = layout.inward(jnp.where(used[:, None], problem.A, 0)), layout.inward(jnp.where(used, problem.b, 0))
+    blank = ~used[layout.order]
     P = jnp.zeros((n, n), dtype) if problem.P is None else 0.5 * (problem.P + problem.P.T)
     system = jnp.block([[P, A.T], [A, jnp.zeros((layout.size, layout.size), dtype)]])
     together = lambda sizes: jnp.concatenate([sizes[:n], layout.together(sizes[n:])])
@@ -61,7 +66,9 @@ def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
     D, E = scales[:n], scales[n:]
     P, A, b, c = system[:n, :n], system[n:, :n], E * b, D * c
     length, objective = _sizes(P, c, b, layout)
-    return ScaledCones(objective * length**2 * P, objective * length * c, A, b / length, D, E, length, objective)
+    b = jnp.where(blank, 1, b / length)
+    impossible = problem.impossible[layout.order]
+    return ScaledCones(objective * length**2 * P, objective * length * c, A, b, D, E, length, objective, impossible)
 
 
 def _sizes(P: jax.Array, c: jax.Array, b: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:

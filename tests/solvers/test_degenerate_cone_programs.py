@@ -1,0 +1,190 @@
+"""Cone programs with dependent rows, rows that say nothing, solutions that are not unique."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import Status
+from dini.sets import ConeProduct, NonNegative, SecondOrder, Zero
+
+#: two equations, and two that follow from them, with errors of rounding
+ROWS = np.array([[1.0, 1, 1], [1, -1, 0.3]])
+MIX = np.array([[1.0, 0], [0, 1], [1 / 3, 2 / 7], [-0.1, 1.7]])
+
+
+def data(seed, length=1.0, objective=1.0, rows=1.0):
+    """Return a program in given units: its sides are those of two equations."""
+    rng = np.random.default_rng(seed)
+    half = rng.standard_normal((3, 3))
+    P = (half.T @ half + np.eye(3)) * objective / length**2
+    return {
+        "P": P,
+        "c": rng.standard_normal(3) * objective / length,
+        "A": ROWS * rows / length,
+        "b": rng.standard_normal(2) * rows,
+        "apart": np.array(0.0),
+    }
+
+
+def dependent(d):
+    """Return the solution with four rows for two equations; ``apart`` makes them contradict one another."""
+    mix = jnp.asarray(MIX, d["c"].dtype)
+    b = mix @ d["b"] + d["apart"] * jnp.array([0.0, 0, 1, 0], d["c"].dtype)
+    return dini.cone_program(P=d["P"], c=d["c"], A=mix @ d["A"], b=b, cone=Zero(), on_failure="ignore")
+
+
+def closed_form(d):
+    """Return the point by the two equations alone."""
+    P, A = 0.5 * (d["P"] + d["P"].T), d["A"]
+    system = jnp.block([[P, A.T], [A, jnp.zeros((2, 2))]])
+    return jnp.linalg.solve(system, jnp.concatenate([-d["c"], d["b"]]))[:3]
+
+
+@jax.jit
+@jax.vmap
+def all_modes(d, along):
+    """Return the solution, the gradient of the sum of its squares over their size, and the derivative along a line."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(closed_form(d))))
+    at = lambda solve: lambda d: jnp.sum(jnp.square(solve(d) / size))
+    strict = dependent_point
+    solution = dependent(d)
+    ours = jax.grad(at(strict))(d), jax.jvp(strict, (d,), (along,))[1]
+    truth = jax.grad(at(closed_form))(d), jax.jvp(closed_form, (d,), (along,))[1]
+    return solution.x, solution.status, closed_form(d), ours, truth
+
+
+def dependent_point(d):
+    mix = jnp.asarray(MIX, d["c"].dtype)
+    b = mix @ d["b"] + d["apart"] * jnp.array([0.0, 0, 1, 0], d["c"].dtype)
+    return dini.cone_program(P=d["P"], c=d["c"], A=mix @ d["A"], b=b, cone=Zero()).x
+
+
+@pytest.mark.may_cost(15)
+def test_dependent_equations_have_the_derivatives_of_the_independent_ones():
+    """In all data, both modes, any units; a lane whose equations contradict one another is told apart."""
+    units = [(1, 1, 1), (1e6, 1e-6, 1), (1e-6, 1, 1e6), (1e-6, 1e6, 1e-6)]
+    made = [data(i, *map(float, some)) for i, some in enumerate(units)]
+    made.append(data(7) | {"apart": np.array(1.0)})
+    lanes = jax.tree.map(lambda *vs: jnp.asarray(np.stack(vs)), *made)
+    rng = np.random.default_rng(9)
+    along = jax.tree.map(lambda v: jnp.asarray(rng.standard_normal(v.shape)) * v, lanes)
+    x, status, point, ours, truth = all_modes(lanes, along)
+    assert [Status(int(end)).name for end in status] == ["CONVERGED"] * 4 + ["PRIMAL_INFEASIBLE"]
+    size = jnp.max(jnp.abs(point), axis=1, keepdims=True)
+    np.testing.assert_allclose((x / size)[:4], (point / size)[:4], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose((ours[1] / size)[:4], (truth[1] / size)[:4], rtol=1e-8, atol=1e-9)
+    for name in ("P", "c", "A", "b"):
+        many = jnp.abs(lanes[name]).reshape(5, -1).max(axis=1).reshape(5, *[1] * (lanes[name].ndim - 1))
+        np.testing.assert_allclose(
+            (ours[0][name] * many)[:4], (truth[0][name] * many)[:4], rtol=1e-7, atol=1e-8, err_msg=name
+        )
+    assert jnp.isnan(ours[0]["c"][4]).any()
+    assert jnp.isnan(ours[1][4]).any()
+
+
+def test_dependent_equations_in_single_precision():
+    """The same in float32."""
+    d = jax.tree.map(lambda v: jnp.asarray(v, np.float32), data(3))
+    slope = jax.jit(jax.grad(lambda d: jnp.sum(dependent_point(d) ** 3)))(d)
+    truth = jax.grad(lambda d: jnp.sum(closed_form(d) ** 3))(jax.tree.map(jnp.asarray, data(3)))
+    for name in ("P", "c", "A", "b"):
+        assert slope[name].dtype == np.float32
+        np.testing.assert_allclose(slope[name], truth[name], rtol=2e-3, atol=2e-3)
+
+
+def test_rows_given_twice():
+    """An inequality and a second-order cone, each in two sets of units: the derivative is that of one.
+
+    Where one of the two moves alone, the solution has a kink: a gradient, which does not know what moves, is refused.
+    """
+
+    def point(p, *, twice):
+        # min c^T x with x_1 >= p, |(x_2, x_3)| <= 2 - x_1
+        A = jnp.array([[-1.0, 0, 0], [1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
+        b = jnp.array([0.0, 2.0, 0, 0]) - p * jnp.array([1.0, 0, 0, 0])
+        cones, sizes = [NonNegative(), SecondOrder()], [1, 3]
+        if twice:
+            A, b = jnp.concatenate([A, 1e3 * A]), jnp.concatenate([b, 1e3 * b])
+            cones, sizes = cones * 2, sizes * 2
+        c = jnp.array([1.0, 0.3, -0.4])
+        return dini.cone_program(c=c, A=A, b=b, cone=ConeProduct(cones, sizes)).x
+
+    p = jnp.array(0.5)
+    x = jax.jit(lambda p: point(p, twice=True))(p)
+    np.testing.assert_allclose(x, [0.5, -0.6 * 1.5, 0.8 * 1.5], rtol=1e-7)
+    slope = jax.jit(lambda p: jax.jacfwd(point)(p, twice=True))(p)
+    np.testing.assert_allclose(slope, [1.0, 0.6, -0.8], rtol=1e-6)
+    with pytest.raises(dini.DerivativeError, match="singular"):
+        jax.jacrev(point)(p, twice=True)
+
+
+def test_a_solution_that_is_not_unique_has_no_derivative():
+    """Of min x_1 + x_2 on a segment of the simplex every point is a solution: neither mode gives a number."""
+
+    def point(c, b):
+        A = jnp.array([[1.0, 1.0], [-1.0, 0], [0, -1.0]])
+        return dini.cone_program(
+            c=c, A=A, b=b * jnp.array([1.0, 0, 0]), cone=ConeProduct([Zero(), NonNegative()], [1, 2])
+        ).x
+
+    with pytest.raises(dini.DerivativeError, match="singular"):
+        jax.jacrev(point)(jnp.ones(2), 1.0)
+    # a direction along which the equations of the derivative have a solution, and many
+    with pytest.raises(dini.DerivativeError, match="singular"):
+        jax.jacfwd(lambda b: point(jnp.ones(2), b))(1.0)
+
+
+def test_a_direction_out_of_the_feasible_programs_has_no_derivative():
+    """Where one of two equal equations moves alone, no point is left."""
+    point = lambda b: dini.cone_program(P=jnp.eye(2), A=jnp.ones((2, 2)), b=b, cone=Zero()).x
+    with pytest.raises(dini.DerivativeError, match="singular"):
+        jax.jacfwd(point)(jnp.ones(2))
+
+
+@jax.jit
+@jax.vmap
+def limited(p, b):
+    """Return the projection of ``p`` onto ``x <= b``, and its gradient; the second of three sides is ``b``."""
+
+    def loss(p, b):
+        sides = 3 * jnp.max(jnp.abs(p)) * jnp.ones(3)
+        sides = sides.at[1].set(b)
+        solution = dini.cone_program(P=jnp.eye(3), c=-p, A=jnp.eye(3), b=sides, cone=NonNegative())
+        return jnp.sum(solution.x**2), solution
+
+    (_, solution), slopes = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(p, b)
+    return solution, slopes
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_infinite_right_hand_sides(unit):
+    """No constraint above, no point below; values that are only known when the program runs."""
+    p = jnp.tile(jnp.array([1.0, 5.0, -2.0]), (5, 1))
+    b = jnp.array([1.0, jnp.inf, 1e25, -jnp.inf, jnp.nan])
+    solution, (slope, of_side) = limited(unit * p, jnp.where(jnp.abs(b) < 1e20, unit * b, b))
+    names = [Status(int(end)).name for end in solution.status]
+    assert names == ["CONVERGED"] * 3 + ["PRIMAL_INFEASIBLE", "NONFINITE"]
+    np.testing.assert_allclose(solution.x[:3] / unit, [[1, 1, -2], [1, 5, -2], [1, 5, -2]], rtol=1e-12)
+    np.testing.assert_allclose(solution.multipliers[:3] / unit, [[0, 4, 0], [0, 0, 0], [0, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(slope[:3] / unit, [[2, 0, -4], [2, 10, -4], [2, 10, -4]], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(of_side[:3] / unit, [2, 0, 0], atol=1e-12)
+    assert solution.multipliers[3, 1] > 0
+    assert (solution.multipliers[3] == 0).tolist() == [True, False, True]  # a proof of any size
+    assert jnp.isnan(slope[3:]).any(axis=1).all()
+
+
+def test_hosts_take_infinite_right_hand_sides():
+    """As the solver on the device does; a NaN lane and one without a point do not touch the others."""
+
+    def solve(b):
+        problem = {"P": jnp.eye(2), "c": jnp.array([-1.0, -2.0]), "A": jnp.eye(2), "cone": NonNegative()}
+        return dini.cone_program(**problem, b=b, solver=dini.HostConeSolver("clarabel"), on_failure="ignore")
+
+    b = jnp.array([[0.5, 9.0], [0.5, jnp.inf], [-jnp.inf, 1.0], [jnp.nan, 1.0], [0.5, 0.5]])
+    solution = jax.jit(jax.vmap(solve))(b)
+    names = [Status(int(end)).name for end in solution.status]
+    assert names == ["CONVERGED", "CONVERGED", "PRIMAL_INFEASIBLE", "NONFINITE", "CONVERGED"]
+    np.testing.assert_allclose(solution.x[jnp.array([0, 1, 4])], [[0.5, 2], [0.5, 2], [0.5, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(solution.multipliers[2], [1.0, 0])
