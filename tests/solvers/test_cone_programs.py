@@ -148,21 +148,6 @@ def test_solutions_that_are_known():
         np.testing.assert_allclose(solution.slacks[i], data["b"] - data["A"] @ x, atol=1e-9)
 
 
-def test_columns_given_twice_do_not_end_the_path():
-    """Solutions are not unique, and Newton's last steps do not converge: the path itself leads to the known value."""
-    twice = np.kron(np.array([[1.0, 1.0], [0.0, 0.0]]), np.eye(N // 2))
-    made, values = [], []
-    for seed in range(LANES):
-        d, x, y = random_program(seed)
-        s, A, P = d["b"] - d["A"] @ x, d["A"] @ twice, twice.T @ d["P"] @ twice
-        d |= {"P": P, "A": A, "b": A @ x + s, "c": -(P @ x + A.T @ y)}
-        made.append(d)
-        values.append(0.5 * x @ P @ x + d["c"] @ x)
-    solution = solved(stacked(made))
-    assert (solution.status == Status.CONVERGED).all()
-    np.testing.assert_allclose(solution.value, values, rtol=1e-6)
-
-
 def by_clarabel(d):
     settings = clarabel.DefaultSettings()
     settings.verbose, settings.tol_gap_abs, settings.tol_gap_rel, settings.tol_feas = False, 1e-11, 1e-11, 1e-11
