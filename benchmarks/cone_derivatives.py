@@ -3,10 +3,10 @@
     python benchmarks/cone_derivatives.py --diffcp PYTHON
 
 ``PYTHON`` has diffcp and Clarabel (``uv pip install diffcp clarabel`` in an environment of its own); without it that
-column is left out. The programs are those of ``cones.py`` with a linear objective, at generic points: of a random
-linear function of the solution, the gradient in ``A``, ``b`` and ``c``. Differences are of fourth order, along one
-random direction. Errors are relative to the norm of the gradient. Both libraries differentiate at points of their own:
-dini's are exact to rounding, diffcp's those of Clarabel at 1e-12.
+column is left out. The programs are those of ``cones.py`` with a strictly convex objective, whose solutions are unique:
+of a random linear function of the solution, the gradient in ``A``, ``b`` and ``c``. Differences are of fourth order,
+along one random direction. Errors are relative to the norm of the gradient. Both libraries differentiate at points of
+their own: dini's are exact to rounding, diffcp's those of Clarabel at 1e-12.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ import diffcp, numpy as np
 from scipy import sparse
 out = []
 for task in json.load(open(sys.argv[1])):
-    A, b, c, g = (np.array(task[k]) for k in ("A", "b", "c", "g"))
+    P, A, b, c, g = (np.array(task[k]) for k in ("P", "A", "b", "c", "g"))
     try:
         x, y, s, _, back = diffcp.solve_and_derivative(
-            sparse.csc_matrix(A), b, c, task["cones"], mode="dense", solve_method="Clarabel",
+            sparse.csc_matrix(A), b, c, task["cones"], P=sparse.csc_matrix(P), mode="dense", solve_method="Clarabel",
             tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
         start = time.perf_counter()
-        dA, db, dc = back(g, np.zeros_like(y), np.zeros_like(s))
+        dA, db, dc = back(g, np.zeros_like(y), np.zeros_like(s))[:3]
         took = time.perf_counter() - start
         out.append({"x": list(x), "A": dA.toarray().tolist(), "b": list(db), "c": list(dc), "time": took})
     except Exception as error:
@@ -85,15 +85,15 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
     onto = jax.jit(cones.cone_of(family).project)
     cone = cones.cone_of(family)
     project = lambda v: np.asarray(onto(v), float)
-    made = [cones.program("linear", family, project, UNKNOWNS, rng) for _ in range(count)]
+    made = [cones.program("strict", family, project, UNKNOWNS, rng) for _ in range(count)]
     along = [{key: rng.standard_normal(np.shape(d[key])) for key in "Abc"} for d in made]
     g = rng.standard_normal((count, UNKNOWNS))
 
     @jax.jit
     @jax.vmap
-    def both(A, b, c, g):
+    def both(P, A, b, c, g):
         def loss(A, b, c):
-            found = dini.cone_program(c=c, A=A, b=b, cone=cone, on_failure="nan")
+            found = dini.cone_program(P=P, c=c, A=A, b=b, cone=cone, on_failure="nan")
             return g @ found.x, found.status
 
         (value, status), slopes = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(A, b, c)
@@ -102,14 +102,15 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
     moved = lambda t: [
         jnp.asarray(np.stack([d[k] + t * v[k] for d, v in zip(made, along, strict=True)])) for k in "Abc"
     ]
+    P = jnp.asarray(np.stack([d["P"] for d in made]))
     start = time.perf_counter()
-    _, status, slopes = jax.block_until_ready(both(*moved(0.0), g))
+    _, status, slopes = jax.block_until_ready(both(P, *moved(0.0), g))
     first = time.perf_counter() - start
     start = time.perf_counter()
-    jax.block_until_ready(both(*moved(0.0), g))
+    jax.block_until_ready(both(P, *moved(0.0), g))
     again = (time.perf_counter() - start) / count
     h = 1e-6
-    value = {t: both(*moved(t * h), g)[0] for t in (1, -1, 2, -2)}
+    value = {t: both(P, *moved(t * h), g)[0] for t in (1, -1, 2, -2)}
     truth = (8 * (value[1] - value[-1]) - (value[2] - value[-2])) / (12 * h)
     slopes = dict(zip("Abc", map(np.asarray, slopes), strict=True))
     size = np.sqrt(sum(np.sum(v.reshape(count, -1) ** 2, axis=1) for v in slopes.values()))
@@ -123,6 +124,7 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
         order, named = sorted_rows(family)
         tasks = [
             {
+                "P": d["P"].tolist(),
                 "A": d["A"][order].tolist(),
                 "b": d["b"][order].tolist(),
                 "c": d["c"].tolist(),

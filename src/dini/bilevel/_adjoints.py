@@ -189,7 +189,7 @@ class _Basis(NamedTuple):
     rows: Any
     following: Any
     matrix: jax.Array
-    count: jax.Array
+    dimension: jax.Array
 
 
 @record
@@ -242,13 +242,13 @@ class Lanczos:
     def run(self, v: Tree, given: Adjoint) -> tuple[Any, Any]:
         """Return the next adjoint, and the memory with the larger space."""
         kept, rule = given.memory
-        anew = kept.count == self.size
+        anew = kept.dimension == self.size
         base = trees.where(anew, v, kept.base)
         image, b = given.product(base, 0)
         residual = trees.neg(trees.add(b, image))
         rows = trees.where(anew, trees.zeros_like(kept.rows), kept.rows)
         matrix = jnp.where(anew, 0, kept.matrix)
-        place = jnp.where(anew, 0, kept.count)
+        place = jnp.where(anew, 0, kept.dimension)
         vector = trees.where(anew, _unit(residual), kept.following)
 
         image = given.product(vector, 0)[0]

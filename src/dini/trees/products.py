@@ -58,9 +58,10 @@ def vdot(a: Any, b: Any) -> jax.Array:
     return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def tensordot(a: Any, b: Any, axes: int) -> jax.Array:
-    """Return the sum over the last ``axes`` dimensions of ``a`` and the first of ``b``."""
-    split = _contracted(a, b, range(np.ndim(a) - axes, np.ndim(a)), range(axes))
+def tensordot(a: Any, b: Any, axes: int | tuple[Sequence[int], Sequence[int]]) -> jax.Array:
+    """Return the sum over the last ``axes`` dimensions of ``a`` and the first of ``b``, or over named pairs."""
+    pairs = (range(np.ndim(a) - axes, np.ndim(a)), range(axes)) if isinstance(axes, int) else axes
+    split = _contracted(a, b, *pairs)
     return jnp.tensordot(a, b, axes, precision=jax.lax.Precision.HIGHEST, **split)
 
 
