@@ -144,7 +144,7 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
                 slopes["c"][i] - found["c"],
             ]
             far.append(np.sqrt(sum(np.sum(np.square(v)) for v in apart)) / size[i])
-        row += [f"{np.median(far):.0e}, {np.max(far):.0e}", str(failed)]
+        row += [f"{np.median(far):.0e}, {np.max(far):.0e}" if far else "", str(failed)]
     return row
 
 
