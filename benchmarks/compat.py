@@ -351,8 +351,7 @@ def main():
         "Solution and Jacobian by reverse mode in one call, both libraries by the same lines, with tight tolerances.\n"
         "All differences are relative; the truth is a closed form (of the Lasso and of non-negative least squares\n"
         "that on the support). Times are medians of interleaved rounds in the compiled program (SciPy's of plain\n"
-        "calls).\n\n"
-        + table(header, rows)
+        "calls).\n\n" + table(header, rows)
     )
     if not given.only:
         write("compat", "JAXopt beside dini.compat.jaxopt", "python benchmarks/compat.py", text)
