@@ -184,7 +184,7 @@ class _Run(NamedTuple):
             return ask.best, Status.STALLED
         except nlopt.invalid_argument as error:
             raise TypeError(
-                f"NLopt({self.algorithm!r}) refuses the problem or its settings ({solver.get_errmsg() or 'no reason'}): "
+                f"NLopt refuses {self.algorithm} for this problem or its settings ({solver.get_errmsg()}): "
                 "global algorithms need bounds that are finite, others an inner algorithm (local=)."
             ) from error
         spent = solver.last_optimize_result() == nlopt.MAXEVAL_REACHED

@@ -241,7 +241,8 @@ class LeastSquares(NamedTuple):
         options: dict[str, Any] = {
             "ftol": None if self.method != "lm" else 1e-15,
             "xtol": 1e-15,
-            "gtol": max(self.accuracy * float(slope), 1e-300),
+            # MINPACK's is a cosine, and takes no less
+            "gtol": max(self.accuracy * float(slope), 1e-300) if self.method != "lm" else 1e-15,
             "x_scale": "jac",
             "max_nfev": self.limit,
         }
