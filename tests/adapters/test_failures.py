@@ -73,7 +73,7 @@ def test_an_error_of_the_user_s_while_a_host_waits():
     "solver", [SciPy("slsqp"), NLopt("LD_SLSQP"), Pounce(max_steps=1000)], ids=lambda one: one.name
 )
 def test_units_of_constraints(solver):
-    """The corner of a circle and a line, with lengths and constraints a million times smaller and larger, in float32."""
+    """A corner of a circle and a line, in lengths and constraints a million times smaller and larger, in float32."""
 
     def solve(u, w):
         corner = {

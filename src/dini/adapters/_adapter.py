@@ -48,9 +48,7 @@ def require_bounds(name: str, problem: Any) -> None:
     """Raise unless a problem has no penalty, and no constraint but bounds and functions."""
     penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
     if penalty is not None:
-        raise TypeError(
-            f"{name} takes smooth functions and bounds, no penalty: given {penalty.name}. Use ProximalGradient."
-        )
+        raise TypeError(f"{name} takes smooth functions and bounds: given {penalty.name}. Use ProximalGradient.")
     if constraint is not None and not has_bounds(constraint):
         raise TypeError(
             f"{name} takes bounds as constraint (dini.sets.Box and its like): given {constraint.name}. State "

@@ -77,8 +77,8 @@ class SciPy(Adapter):
     options
         SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. Without any, dini asks for
         as much as can be had, and hands the problem over in units that its start shows: the unknown divided by its
-        size, the objective and constraints by their slopes (powers of two), so that SciPy's absolute numbers (first steps, radii,
-        tolerances) have no units. With options, the problem is handed over as it is.
+        size, the objective and the constraints by their slopes (powers of two), so that SciPy's absolute numbers
+        (first steps, radii, tolerances) have no units. With options, the problem is handed over as it is.
     rtol
         How well the problem's condition must hold at the point that comes back, see :class:`dini.solvers.Function`.
         Default: the fourth root of the unit roundoff.
