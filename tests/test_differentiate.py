@@ -144,3 +144,19 @@ def test_what_is_refused():
         dini.differentiate(program, jnp.ones(3) / 3, multipliers=dini.Multipliers(jnp.ones(2), None, None))
     with pytest.raises((TypeError, ValueError), match=r"x0|unknown"):
         dini.differentiate(program, jnp.ones(2))
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+def test_squares_that_single_precision_has_not(size):
+    """The residual's square is zero or infinity in float32, which is no reason to believe or to refuse a point."""
+    problem, a = dini.Root(lambda x, a: x**2 - a**2), jnp.float32(size)
+    status = jax.jit(lambda x: dini.differentiate(problem, x, a, on_failure="ignore").status)
+    assert status(a) == dini.Status.CONVERGED
+    assert status(1.1 * a) == dini.Status.CONDITION
+
+
+def test_an_unknown_of_another_shape_than_the_programs():
+    program = dini.QuadraticProgram(Q=jnp.eye(2), c=jnp.ones(2))
+    for wrong in ([-1.0, -1.0], jnp.ones(3)):
+        with pytest.raises(TypeError, match=r"x must have the structure.*the unknown of the program|x must have"):
+            dini.differentiate(program, wrong)

@@ -31,7 +31,7 @@ from .solve import Problem, solve
 from .solvers import Solver
 from .solvers.shared._judged import judged
 from .status import OnFailure
-from .trees import Tree
+from .trees import Tree, require_same
 
 _IMPLICIT = Implicit()
 
@@ -147,7 +147,10 @@ def differentiate(
             raise TypeError("differentiate needs the multipliers of a cone program: give multipliers=.")
         x = PrimalDual(check_unknown(x, "x"), check_unknown(multipliers, "multipliers"))
     elif not whole and isinstance(problem, programs):
-        x = _paired(problem, check_unknown(x, "x"), args, multipliers)
+        x = check_unknown(x, "x")
+        if isinstance(problem, QuadraticProgram):
+            require_same("x", x, problem.c, "the unknown of the program")
+        x = _paired(problem, x, args, multipliers)
     how: dict[str, Any] = {"differentiation": differentiation, "on_failure": on_failure}
     found = solve(problem, _HandedIn(rtol=rtol, atol=atol), x, *args, **how)
     if whole or not isinstance(found.x, PrimalDual):

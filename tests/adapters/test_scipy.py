@@ -213,6 +213,12 @@ def test_units(unit):
         near(jax.jacobian(lambda a, u=u, v=v: solve(a, u, v))(A[1]) / u, jnp.diag(1 / jnp.sqrt(1 + A[1] ** 2)), 1e-7)
 
 
+def test_units_of_least_squares_by_minpack():
+    """A gradient that is no longer small may be less than the least tolerance that MINPACK takes."""
+    fit = lambda a, v: dini.least_squares(lambda x: v * (jnp.exp(x) - a), jnp.zeros(1), solver=SciPy("lm")).x
+    near(jax.jit(jax.vmap(fit, (None, 0)))(np.array([1.0, 3.0]), np.array([1e-6, 1e6])), np.log([[2.0], [2.0]]), 1e-8)
+
+
 def test_the_lanes_of_a_batch_of_starts():
     """Only the starting points differ."""
     solve = lambda x0: dini.root(lambda x: x**2 - 4.0, x0, solver=SciPy("hybr")).x

@@ -95,6 +95,12 @@ def test_monte_carlo_sure_of_a_ridge_regression_is_near_the_closed_form():
         bilevel.monte_carlo_sure(lambda y: y[:2], y, 0.5, key)
     with pytest.raises(ValueError, match="noise"):
         bilevel.monte_carlo_sure(lambda y: y, y, -1.0, key)
+    with pytest.raises(ValueError, match="noise must be one number: given shape"):
+        bilevel.monte_carlo_sure(lambda y: y, y, np.ones(40), key)
+    with pytest.raises(ValueError, match="step must be one number: given shape"):
+        bilevel.monte_carlo_sure(lambda y: y, y, 0.5, key, step=np.ones(40))
+    with pytest.raises(TypeError, match="y must be real numbers: given complex"):
+        bilevel.monte_carlo_sure(lambda y: y, y + 1j, 0.5, key)
 
 
 @pytest.mark.parametrize("folds", [3, 4])

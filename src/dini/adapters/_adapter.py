@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..loop import Outcome
 from ..solvers import Solver
+from ..solvers.shared._box import has_bounds
 from ..solvers.shared._judged import judged
 from ..trees import Tree
 from ._conversation import Found
@@ -41,6 +42,18 @@ class Adapter(Solver):
         problem, start, args = jax.lax.stop_gradient((problem, x, args))
         point, found = self.found(problem, start, args)
         return judged(self, problem, point, start, args, found.steps, found.status)
+
+
+def require_bounds(name: str, problem: Any) -> None:
+    """Raise unless a problem has no penalty, and no constraint but bounds and functions."""
+    penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
+    if penalty is not None:
+        raise TypeError(f"{name} takes smooth functions and bounds: given {penalty.name}. Use ProximalGradient.")
+    if constraint is not None and not has_bounds(constraint):
+        raise TypeError(
+            f"{name} takes bounds as constraint (dini.sets.Box and its like): given {constraint.name}. State "
+            "others by equality= and inequality=, or use ProjectedGradient."
+        )
 
 
 def package(owner: str, name: str, install: str | None = None) -> Any:

@@ -63,21 +63,40 @@ class Ask:
         self._idle = 0
         self.lost = False
         self.best: np.ndarray | None = None
+        #: why it was told to stop, which a library may not pass on
+        self.stopped: Status | None = None
         #: after so many questions without a better point there is none
         self.patience: int | None = None
 
     def __call__(self, kind: int, *parts: Any) -> np.ndarray:
         """Return the reply to a question."""
-        if self._count >= self._limit:
-            raise Stop(Status.MAX_STEPS)
+        if self.stopped is not None or self._count >= self._limit:
+            raise self.stop(self.stopped or Status.MAX_STEPS)
         vector = np.concatenate([np.ravel(np.asarray(part, float)) for part in parts])
         if kind == 0 and np.array_equal(vector, self._start):
             return self._seen(kind, self._first)
         self._count += 1
         self._idle += 1
         if self.patience is not None and self._idle > self.patience:
-            raise Stop(Status.STALLED)
-        return self._seen(kind, self._session.ask(_Question(kind, vector, int(Status.RUNNING))))
+            raise self.stop(Status.STALLED)
+        reply = self._session.ask(_Question(kind, vector, int(Status.RUNNING)))
+        if reply is None:
+            raise self.stop(Status.STOPPED)
+        return self._seen(kind, reply)
+
+    def stop(self, status: Status) -> Stop:
+        """Return what ends the routine."""
+        self.stopped = status
+        return Stop(status)
+
+    def unknown(self, kind: int) -> np.ndarray:
+        """Return the reply of a function that is no number anywhere."""
+        return np.full(self._sizes[kind], np.nan)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was asked that the start does not tell."""
+        return self._count > 0
 
     def _seen(self, kind: int, reply: np.ndarray) -> np.ndarray:
         reply = reply[: self._sizes[kind]].copy()
@@ -131,25 +150,33 @@ class _Session:
         try:
             with quiet():
                 vector, status = routine(ask, *given)
+            status = status if ask.stopped is None else ask.stopped
         except Stop as stop:
             vector, status = ask.best, stop.args[0]
         except BaseException as error:
             # of numbers that are none, many things may come; some libraries look for them
             lost = ask.lost or (isinstance(error, ValueError) and "NaN" in str(error))
-            if not (lost or isinstance(error, np.linalg.LinAlgError)):
+            # on its way, a library gives up by such errors as well; before that, they are of its settings
+            failed = ask.begun and isinstance(error, ArithmeticError | RuntimeError | ValueError)
+            if ask.stopped is not None:
+                status = ask.stopped
+            elif lost:
+                status = Status.NONFINITE
+            elif isinstance(error, np.linalg.LinAlgError):
+                status = Status.SINGULAR
+            elif failed:
+                status = Status.STALLED
+            else:
                 self._arrived.put(error)
                 return
-            vector, status = ask.best, Status.NONFINITE if lost else Status.SINGULAR
+            vector = ask.best
         vector = np.zeros(0) if vector is None else np.ravel(np.asarray(vector, float))
         self._arrived.put(_Question(-1, vector, int(status)))
 
-    def ask(self, question: _Question) -> np.ndarray:
-        """Ask, in the thread, and return the reply."""
+    def ask(self, question: _Question) -> np.ndarray | None:
+        """Ask, in the thread, and return the reply, ``None`` where there is none any more."""
         self._arrived.put(question)
-        reply = self._replies.get()
-        if reply is None:
-            raise Stop(Status.STOPPED)
-        return reply
+        return self._replies.get()
 
     def _wait(self) -> None:
         arrived = self._arrived.get()

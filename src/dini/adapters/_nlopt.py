@@ -12,10 +12,9 @@ import numpy as np
 from ..checks.records import record
 from ..checks.settings import require_count
 from ..problems import Minimize, NonlinearProgram
-from ..solvers.shared._box import has_bounds
 from ..status import Status
 from ..trees import Tree
-from ._adapter import Adapter, frozen_options, package
+from ._adapter import Adapter, frozen_options, package, require_bounds
 from ._conversation import Ask, Found, converse
 from ._scipy_routines import Known
 from ._views import View
@@ -104,13 +103,12 @@ class NLopt(Adapter):
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the algorithm solves the problem."""
         super().check(problem, x)
-        penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
-        if penalty is not None:
-            raise TypeError(f"{self.name} takes no penalty: given {penalty.name}. Use ProximalGradient.")
-        if constraint is not None and not has_bounds(constraint):
+        require_bounds(self.name, problem)
+        bounded = problem.bounded if isinstance(problem, NonlinearProgram) else problem.constraint is not None
+        if self.algorithm[0] == "G" and not bounded:
             raise TypeError(
-                f"{self.name} takes bounds as constraint (dini.sets.Box and its like): given {constraint.name}. State "
-                "others by equality= and inequality=, or use ProjectedGradient."
+                f"{self.name} searches a box: given {problem.name} without bounds. Give finite ones, as constraint= or "
+                "lower= and upper=, or use a local algorithm (LD_LBFGS)."
             )
         method = self.algorithm.partition("_")[2] if self.algorithm[0] in "GL" else self.algorithm
         for kind, able in (("equality", _BOTH), ("inequality", (*_BOTH, *_INEQUALITIES))):
@@ -182,8 +180,13 @@ class _Run(NamedTuple):
             solver.add_inequality_mconstraint(rows(1), self._tolerances(known(start), 1, start))
         try:
             point = solver.optimize(start)
-        except (nlopt.RoundoffLimited, RuntimeError):  # no step makes it better, or none is found
+        except (nlopt.RoundoffLimited, nlopt.runtime_error, RuntimeError):  # no step makes it better, or none is found
             return ask.best, Status.STALLED
+        except nlopt.invalid_argument as error:
+            raise TypeError(
+                f"NLopt refuses {self.algorithm} for this problem or its settings ({solver.get_errmsg()}): "
+                "global algorithms need bounds that are finite, others an inner algorithm (local=)."
+            ) from error
         spent = solver.last_optimize_result() == nlopt.MAXEVAL_REACHED
         return point, Status.MAX_STEPS if spent else Status.RUNNING
 

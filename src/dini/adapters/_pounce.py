@@ -12,11 +12,10 @@ import numpy as np
 from ..checks.records import record
 from ..checks.settings import require_choice, require_count
 from ..problems import Minimize, NonlinearProgram
-from ..solvers.shared._box import has_bounds
 from ..status import Status
 from ..trees import Tree
-from ._adapter import Adapter, frozen_options, package
-from ._conversation import Ask, Found, converse
+from ._adapter import Adapter, frozen_options, package, require_bounds
+from ._conversation import Ask, Found, Stop, converse
 from ._scipy_routines import SECOND, Known
 from ._views import View
 
@@ -87,13 +86,7 @@ class Pounce(Adapter):
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the problem is one of smooth functions and bounds."""
         super().check(problem, x)
-        penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
-        part = constraint if penalty is None else penalty
-        if part is not None and (part is penalty or not has_bounds(part)):
-            raise TypeError(
-                f"Pounce takes smooth functions and bounds: given {part.name}. State constraints by "
-                "equality= and inequality=, or use ProximalGradient."
-            )
+        require_bounds(self.name, problem)
 
     def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by POUNCE."""
@@ -109,9 +102,16 @@ class _Functions:
     """The callbacks that Ipopt's interface asks for."""
 
     def __init__(self, ask: Ask, n: int, counts: tuple[int, int]):
-        self._ask, self._n = ask, n
-        self._known = Known.of(ask, n, counts, smooth=True)
+        self._asked, self._n = ask, n
+        self._known = Known.of(self._ask, n, counts, smooth=True)
         self._rows = sum(counts)
+
+    def _ask(self, kind: int, *parts: Any) -> np.ndarray:
+        """Return a reply; no numbers where there is none: an error would be printed and asked again."""
+        try:
+            return self._asked(kind, *parts)
+        except Stop:
+            return self._asked.unknown(kind)
 
     def objective(self, x: Any) -> float:
         """Return the value."""
@@ -144,9 +144,9 @@ class _Functions:
         return np.tril_indices(self._n)
 
     def intermediate(self, *figures: Any) -> bool:
-        """Go on."""
+        """Return whether to go on."""
         del figures
-        return True
+        return self._asked.stopped is None
 
 
 class _Run(NamedTuple):

@@ -13,10 +13,9 @@ from ..checks.records import record
 from ..checks.settings import require_choice, require_count
 from ..problems import FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
 from ..solvers.interior._scaled_program import power
-from ..solvers.shared._box import has_bounds
 from ..trees import Tree
 from . import _scipy_routines as routines
-from ._adapter import Adapter, flattened, frozen_options, package, raveled
+from ._adapter import Adapter, flattened, frozen_options, package, raveled, require_bounds
 from ._conversation import Found, converse
 from ._linear_programs import linear_program
 from ._views import View
@@ -78,8 +77,8 @@ class SciPy(Adapter):
     options
         SciPy's options of the method (of ``least_squares`` its keywords), as a dictionary. Without any, dini asks for
         as much as can be had, and hands the problem over in units that its start shows: the unknown divided by its
-        size, the objective by its slope (a power of two each), so that SciPy's absolute numbers (first steps, radii,
-        tolerances) have no units. With options, the problem is handed over as it is.
+        size, the objective and the constraints by their slopes (powers of two), so that SciPy's absolute numbers
+        (first steps, radii, tolerances) have no units. With options, the problem is handed over as it is.
     rtol
         How well the problem's condition must hold at the point that comes back, see :class:`dini.solvers.Function`.
         Default: the fourth root of the unit roundoff.
@@ -138,14 +137,7 @@ class SciPy(Adapter):
         able = self._able(problem, x)
         if self.method not in able:
             raise TypeError(f"{self.name} does not solve {problem.name}: the methods that do are {', '.join(able)}.")
-        penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
-        if penalty is not None:
-            raise TypeError(f"{self.name} takes no penalty: given {penalty.name}. Use ProximalGradient.")
-        if constraint is not None and not has_bounds(constraint):
-            raise TypeError(
-                f"{self.name} takes bounds as constraint (dini.sets.Box and its like): given {constraint.name}. State "
-                "others by equality= and inequality=, or use ProjectedGradient."
-            )
+        require_bounds(self.name, problem)
 
     def _able(self, problem: Any, x: Tree) -> tuple[str, ...]:
         """Return the methods for a problem."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +36,13 @@ def _end(result: Any) -> int:
 class Known:
     """The parts of the reply at the last point: SciPy asks for a value and its derivatives one by one."""
 
-    def __init__(self, ask: Ask, *shapes: tuple[int, ...]):
+    def __init__(self, ask: Callable[..., np.ndarray], *shapes: tuple[int, ...]):
         self._ask, self._shapes = ask, shapes
         self._point: np.ndarray | None = None
         self._parts: list[np.ndarray] = []
 
     @classmethod
-    def of(cls, ask: Ask, n: int, counts: tuple[int, int], smooth: bool) -> Known:
+    def of(cls, ask: Callable[..., np.ndarray], n: int, counts: tuple[int, int], smooth: bool) -> Known:
         """Return the value, the equalities and the inequalities, and where they are smooth the derivatives of all."""
         shapes: list[tuple[int, ...]] = [(), *((m,) for m in counts)]
         return cls(ask, *shapes, *([(n,), *((m, n) for m in counts)] if smooth else []))
@@ -241,7 +242,8 @@ class LeastSquares(NamedTuple):
         options: dict[str, Any] = {
             "ftol": None if self.method != "lm" else 1e-15,
             "xtol": 1e-15,
-            "gtol": max(self.accuracy * float(slope), 1e-300),
+            # MINPACK's is a cosine, and takes no less
+            "gtol": max(self.accuracy * float(slope), 1e-300) if self.method != "lm" else 1e-15,
             "x_scale": "jac",
             "max_nfev": self.limit,
         }

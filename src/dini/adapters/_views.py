@@ -22,9 +22,9 @@ from ._faces import on_face
 class View(NamedTuple):
     """A problem with bounds, and with equalities and inequalities where it is a nonlinear program.
 
-    The unknown is divided by ``length``, the objective by ``weight``: so a solver's absolute numbers (a first step, a
-    radius, a tolerance) have the meaning that its author had in mind. ``slope`` is the size of a gradient that is not
-    small, ``counts`` are the numbers of equalities and inequalities.
+    The unknown is divided by ``length``, the objective by ``weight``, the constraints by ``rows``: so a solver's
+    absolute numbers (a first step, a radius, a tolerance) have the meaning that its author had in mind. ``slope`` is
+    the size of a gradient that is not small, ``counts`` are the numbers of equalities and inequalities.
     """
 
     problem: Any
@@ -35,6 +35,7 @@ class View(NamedTuple):
     upper: jax.Array
     length: jax.Array
     weight: jax.Array
+    rows: tuple[Any, Any]
     slope: jax.Array
     counts: tuple[int, int]
 
@@ -51,13 +52,24 @@ class View(NamedTuple):
         inside = lambda v: unravel(v * length)
         ends = (part / length for part in (flat, lower, upper))
         start, low, high = ends
-        view = cls(problem, args, start, inside, low, high, length, one, one, (0, 0))
+        view = cls(problem, args, start, inside, low, high, length, one, (one, one), one, (0, 0))
         equality, inequality = jax.eval_shape(view.constraints, flat)
         # at the start, or by its change along it
         first, change = jax.jvp(view.gradient, (start,), (start,))
         slope = trees.max_abs((first, change))
         weight = power(slope) if scaled else one
-        return view._replace(weight=weight, slope=slope / weight, counts=(equality.size, inequality.size))
+        view = view._replace(weight=weight, slope=slope / weight, counts=(equality.size, inequality.size))
+        return view._replace(rows=view._row_sizes()) if scaled and sum(view.counts) else view
+
+    def _row_sizes(self) -> Any:
+        """Return the sizes of the constraints and of their gradients at the start, powers of two."""
+        values = self.constraints(self.start)
+        sizes = lambda value, jacobian: power(jnp.maximum(jnp.abs(value), jnp.max(jnp.abs(jacobian), axis=1)))
+        return tuple(map(sizes, values, self._jacobians(self.start)))
+
+    def _jacobians(self, v: jax.Array) -> Any:
+        """Return the Jacobians of the constraints."""
+        return (jax.jacrev if sum(self.counts) < v.size else jax.jacfwd)(self.constraints)(v)
 
     @property
     def bounded(self) -> bool:
@@ -92,7 +104,8 @@ class View(NamedTuple):
             nothing = jnp.zeros(0, v.dtype)
             return nothing, nothing
         equality, inequality = self.problem.constraints(self.unravel(v), *self.args)
-        return raveled(equality, v.dtype), raveled(inequality, v.dtype)
+        first, second = self.rows
+        return raveled(equality, v.dtype) / first, raveled(inequality, v.dtype) / second
 
     def first(self, v: jax.Array) -> jax.Array:
         """Return the objective and the constraints, their gradient and their Jacobians."""
@@ -100,8 +113,7 @@ class View(NamedTuple):
         value, gradient = self.value_and_gradient(v)
         parts = [value[None], *self.constraints(v), gradient]
         if sum(self.counts):
-            jacobian = jax.jacrev if sum(self.counts) < v.size else jax.jacfwd
-            parts += map(jnp.ravel, jacobian(self.constraints)(v))
+            parts += map(jnp.ravel, self._jacobians(v))
         return jnp.concatenate(parts)
 
     def values(self, v: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import trees
 from ..checks.hints import explained
-from ..checks.settings import positive, require_all_positive, require_count
+from ..checks.settings import positive, require_all_positive, require_count, require_number
 from ..defaults import Default
 from ..differentiation import Differentiation, Implicit
 from ..differentiation._guards import mark, times
@@ -21,7 +21,7 @@ from ..reports import without_tangent
 from ..solution import failure
 from ..solve import as_solver
 from ..status import OnFailure, Status, check_on_failure, guard
-from ..trees import Tree
+from ..trees import Tree, describe
 from ..trees.products import dot
 from ._checks import check_outer, require_real
 from ._hypergradient import Task
@@ -308,13 +308,15 @@ def monte_carlo_sure(
     True True
     """
     require_count("monte_carlo_sure's samples", samples)
-    require_all_positive("noise", noise)
+    for name, setting in (("noise", noise), ("step", step)):
+        require_number(f"monte_carlo_sure's {name}", setting)
+        require_all_positive(name, setting)
     y = jnp.asarray(y)
+    if jnp.iscomplexobj(y) or not y.size:
+        raise TypeError(f"monte_carlo_sure's y must be real numbers: given {describe(y)}.")
     y = y.astype(jnp.result_type(y, noise, 0.0))
     if step is None:
         step = 2 * jnp.asarray(noise, y.dtype) / y.size**0.3
-    else:
-        require_all_positive("step", step)
     fitted = jnp.asarray(fit(y))
     if fitted.shape != y.shape:
         raise ValueError(f"fit must return an array of the shape of y: given {fitted.shape} for {y.shape}.")

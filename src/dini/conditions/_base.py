@@ -62,7 +62,7 @@ class Condition:
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual, in units of the gradient where there is one."""
-        return trees.norm(self.at(problem, x, *args)(problem, x, *args))
+        return trees.sized_norm(self.at(problem, x, *args)(problem, x, *args))
 
 
 @record

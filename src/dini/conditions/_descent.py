@@ -115,7 +115,7 @@ class ProximalGradient(Condition):
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual divided by the step size."""
         ready = self.at(problem, x, *args)
-        return trees.norm(ready(problem, x, *args)) / ready.step_size
+        return trees.sized_norm(ready(problem, x, *args)) / ready.step_size
 
     def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative in ``x`` and its positive semidefinite reduction, if the problem is convex."""

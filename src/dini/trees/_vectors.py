@@ -115,6 +115,13 @@ def norm(a: Tree) -> jax.Array:
     return sqrt(vdot(a, a))
 
 
+def sized_norm(a: Tree) -> jax.Array:
+    """Return the norm of a tree whose squares may be no numbers of its type: too large, or too small."""
+    top = max_abs(a)
+    unit = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
+    return unit * norm(jax.tree.map(lambda leaf: leaf / unit.astype(leaf.real.dtype), a))
+
+
 def norms(*vectors: Tree) -> list[jax.Array]:
     """Return the norms of some trees of one kind, in a program that is quicker to compile than one for each.
 

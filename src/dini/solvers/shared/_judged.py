@@ -43,7 +43,7 @@ def judged(
 
 def _scale(problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the residual of a point that is wrong by its own size."""
-    away, size, first = trees.varied(start), trees.norm(x), trees.norm(start)
+    away, size, first = trees.varied(start), trees.sized_norm(x), trees.sized_norm(start)
     size = jnp.where(size > 0, size, jnp.where(first > 0, first, 1)) / jnp.maximum(trees.norm(away), trees.eps(start))
     far, near = (problem.condition.error(problem, trees.axpy(share * size, away, x), *args) for share in (1, 0.1))
     # a point where the residual has grown exponentially vouches for nothing
