@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ... import trees
 from ...trees import Tree
-from ...trees.products import dot, vdot
+from ...trees.products import tensordot, vdot
 
 __all__ = [
     "broadcast_pytrees",
@@ -125,7 +125,7 @@ def tree_dot(tree_x: Tree, tree_y: Tree) -> Tree:
         x, y = jnp.asarray(x), jnp.asarray(y)
         if not x.ndim or not y.ndim:
             return x * y
-        return dot(x, y) if x.ndim <= 2 and y.ndim <= 2 else jnp.dot(x, y, precision=jax.lax.Precision.HIGHEST)
+        return tensordot(x, jnp.moveaxis(y, max(y.ndim - 2, 0), 0), 1)
 
     return jax.tree.map(one, tree_x, tree_y)
 
