@@ -71,7 +71,8 @@ class RelaxedKKT(Condition):
 
     >>> import dini, jax, jax.numpy as jnp
     >>> relaxed = dini.Implicit(condition=dini.conditions.RelaxedKKT(mu=1e-4))
-    >>> solve = lambda p: dini.quadratic_program(Q=jnp.eye(1), c=jnp.array([-p]), lower=0.0, differentiation=relaxed).x[0]
+    >>> one = lambda c: dini.quadratic_program(Q=jnp.eye(1), c=c, lower=0.0, differentiation=relaxed)
+    >>> solve = lambda p: one(jnp.array([-p])).x[0]
     >>> print(float(solve(0.0)), float(jax.grad(solve)(0.0).round(3)), float(jax.grad(solve)(1.0).round(3)))
     0.0 0.5 1.0
     """

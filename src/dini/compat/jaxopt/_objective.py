@@ -12,6 +12,7 @@ from ...functions import as_function, close, function_name
 from ...penalties import Custom as CustomPenalty
 from ...sets import Custom as CustomSet
 from ...trees import Tree
+from ._known import known
 from .prox import prox_none
 
 #: positional and keyword arguments of a call
@@ -106,21 +107,21 @@ class Projection:
 def penalty(prox: Any, hyperparams: Any) -> Any:
     """Return the penalty of a proximal operator, or ``None`` for that of zero.
 
-    A proximal operator that is one of a known penalty says so by a function ``prox.penalty(hyperparams)``.
+    A proximal operator that is one of a known penalty says so by a mark of its own.
     """
-    known = getattr(prox, "penalty", None)
+    make = known(prox, "penalty")
     if prox is prox_none:
         return None
-    if known is not None:
-        return known(hyperparams)
+    if make is not None:
+        return make(hyperparams)
     return CustomPenalty(prox=Proximal(as_function(prox, "prox"), _arrays(hyperparams)))
 
 
 def constraint(projection: Any, hyperparams: Any) -> Any:
-    """Return the set of a projection; one onto a known set says so by a function ``projection.set(hyperparams)``."""
-    known = getattr(projection, "set", None)
-    if known is not None:
-        return known(hyperparams)
+    """Return the set of a projection; one onto a known set says so by a mark of its own."""
+    make = known(projection, "set")
+    if make is not None:
+        return make(hyperparams)
     return CustomSet(Projection(as_function(projection, "projection"), _arrays(hyperparams)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ... import penalties
 from ...trees import Tree
-from ._known import of, or_one
+from ._known import known, of, or_one
 
 __all__ = [
     "make_prox_from_projection",
@@ -171,5 +171,5 @@ def make_prox_from_projection(projection: Callable[..., Any]) -> Callable[..., A
         del scaling
         return projection(x, hyperparams)
 
-    known = getattr(projection, "set", None)
-    return prox if known is None else of(lambda hyperparams: penalties.Indicator(known(hyperparams)))(prox)
+    make = known(projection, "set")
+    return prox if make is None else of(lambda hyperparams: penalties.Indicator(make(hyperparams)))(prox)

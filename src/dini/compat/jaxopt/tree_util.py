@@ -125,7 +125,7 @@ def tree_dot(tree_x: Tree, tree_y: Tree) -> Tree:
         x, y = jnp.asarray(x), jnp.asarray(y)
         if not x.ndim or not y.ndim:
             return x * y
-        return tensordot(x, y, ((x.ndim - 1,), (max(y.ndim - 2, 0),)))
+        return tensordot(x, jnp.moveaxis(y, max(y.ndim - 2, 0), 0), 1)
 
     return jax.tree.map(one, tree_x, tree_y)
 
