@@ -236,3 +236,22 @@ def test_what_it_says():
         dini.quadratic_program(Q=jnp.eye(2), A=jnp.ones((2, 2)), b=jnp.array([0.0, 1.0]), solver=dini.ActiveSet())
     with pytest.raises(TypeError, match="ActiveSet solves problems of the kinds QuadraticProgram"):
         dini.minimize(lambda x: x**2, 1.0, solver=dini.ActiveSet())
+
+
+def test_solutions_that_are_not_unique_have_no_gradient():
+    """The multipliers of a vertex on a face of solutions are zero up to rounding: its derivative would be one of many."""
+    rng, programs = np.random.default_rng(5), []
+    for _ in range(400):
+        data = program("linear", rng)
+        # integers, of which rounding makes multipliers of about one unit in the last place
+        A, G = rng.integers(-2, 3, (M, N)).astype(float), rng.integers(-2, 3, (P, N)).astype(float)
+        x, y, z = rng.integers(-2, 3, N), rng.integers(-2, 3, M), np.arange(P) == 0
+        c = -(A.T @ y + G.T @ z)
+        bounds = {"lower": x - rng.integers(0, 3, N) * 1.0, "upper": x + rng.integers(1, 3, N) * 1.0}
+        slack = np.where(z, 0, rng.integers(0, 3, P))
+        programs.append(data | {"A": A, "G": G, "b": A @ x, "h": G @ x + slack, "c": c} | bounds)
+    gradient, solution = solved(stacked(programs))
+    good = np.asarray(solution.status) == Status.CONVERGED
+    assert good.mean() > 0.95
+    # a program whose rows leave room: another solution is found by an objective of another sign
+    assert not np.isfinite(np.asarray(gradient["c"])[good]).all(axis=-1).any()
