@@ -183,25 +183,29 @@ def active_rows(problem: Any, x: Tree) -> _Active:
 def _rounding(problem: Any, x: Tree) -> tuple[Any, Any] | None:
     """Return what rounding may leave of multipliers of inequalities and bounds; ``None`` for maps, whose terms hide.
 
-    Each is what the gradient's terms leave in the elements that the multiplier pulls at.
+    Each is what the gradient's terms leave in the elements that the multiplier pulls at. An element whose terms are
+    multipliers alone may hold nothing but rounding errors, and says nothing of a row; a bound that balances rows which
+    are rounding is one, too.
     """
     point, dual = x
     matrices = [matrix for matrix in (problem.Q, problem.A, problem.G) if matrix is not None]
     if not all(is_dense(matrix) or is_sparse(matrix) for matrix in matrices):
         return None
-    pulls = jnp.abs(problem.c)
+    given = jnp.abs(problem.c)
     if problem.Q is not None:
-        pulls = pulls + 0.5 * (absolute(problem.Q, point) + absolute(problem.Q.T, point))
-    for matrix, own in ((problem.A, dual.equality), (problem.G, dual.inequality)):
-        if matrix is not None:
-            pulls = pulls + absolute(matrix.T, own)
-    if dual.bounds is not None:
-        pulls = pulls + jnp.abs(dual.bounds)
+        given = given + 0.5 * (absolute(problem.Q, point) + absolute(problem.Q.T, point))
+    pulls = given if dual.bounds is None else given + jnp.abs(dual.bounds)
+    rows = [(M, w) for M, w in ((problem.A, dual.equality), (problem.G, dual.inequality)) if M is not None]
+    for matrix, own in rows:
+        pulls = pulls + absolute(matrix.T, own)
     noise = _ROUNDING * jnp.finfo(pulls.dtype).eps * pulls
-    if problem.G is None:
-        return None, noise
-    share = largest_terms(problem.G, jnp.where(noise > 0, 1 / jnp.where(noise > 0, noise, 1), 0))
-    return jnp.where(share > 0, 1 / jnp.where(share > 0, share, 1), 0), noise
+    inverse = lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+    weights = jnp.where(given > 0, inverse(noise), 0)
+    of_rows = [inverse(largest_terms(matrix, weights)) for matrix, _ in rows]
+    balanced = jnp.zeros_like(noise)
+    for (matrix, own), least in zip(rows, of_rows, strict=True):
+        balanced = balanced + absolute(matrix.T, jnp.where(jnp.abs(own) <= least, own, 0))
+    return (None if problem.G is None else of_rows[-1]), noise + 2 * balanced
 
 
 def margins(problem: Any, x: Tree) -> jax.Array:
