@@ -240,7 +240,7 @@ def test_what_it_says():
 
 
 def test_solutions_that_are_not_unique_have_no_gradient():
-    """The multipliers of a vertex among many solutions are zero up to rounding: its derivative is that of one of them."""
+    """A vertex among many solutions has multipliers that are zero up to rounding, and no derivative of its own."""
     rng, programs = np.random.default_rng(5), []
     for _ in range(400):
         data = program("linear", rng)
