@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import dini
 from dini import Status
@@ -236,3 +237,28 @@ def test_what_it_says():
         dini.quadratic_program(Q=jnp.eye(2), A=jnp.ones((2, 2)), b=jnp.array([0.0, 1.0]), solver=dini.ActiveSet())
     with pytest.raises(TypeError, match="ActiveSet solves problems of the kinds QuadraticProgram"):
         dini.minimize(lambda x: x**2, 1.0, solver=dini.ActiveSet())
+
+
+def test_solutions_that_are_not_unique_have_no_gradient():
+    """A vertex among many solutions has multipliers that are zero up to rounding, and no derivative of its own."""
+    rng, programs = np.random.default_rng(5), []
+    for _ in range(400):
+        data = program("linear", rng)
+        # integers, of which rounding makes multipliers of about one unit in the last place
+        A, G = rng.integers(-2, 3, (M, N)).astype(float), rng.integers(-2, 3, (P, N)).astype(float)
+        x, y, z = rng.integers(-2, 3, N), rng.integers(-2, 3, M), np.arange(P) == 0
+        c = -(A.T @ y + G.T @ z)
+        bounds = {"lower": x - rng.integers(0, 3, N) * 1.0, "upper": x + rng.integers(1, 3, N) * 1.0}
+        slack = np.where(z, 0, rng.integers(0, 3, P))
+        programs.append(data | {"A": A, "G": G, "b": A @ x, "h": G @ x + slack, "c": c} | bounds)
+    gradient, solution = solved(stacked(programs))
+    good = np.asarray(solution.status) == Status.CONVERGED
+    assert good.mean() > 0.95
+    # none is known to have one solution only, most have more: where there is a gradient, HiGHS must find no other
+    objective = np.arange(1.0, N + 1)
+    for i in np.flatnonzero(good & np.isfinite(np.asarray(gradient["c"])).all(axis=-1)):
+        data, x = programs[i], np.asarray(solution.x[i])
+        rows, sides = np.vstack([data["G"], data["c"]]), np.append(data["h"], data["c"] @ x + 1e-9)
+        bounds = np.stack([data["lower"], data["upper"]], axis=1)
+        ends = [scipy.optimize.linprog(s * objective, rows, sides, data["A"], data["b"], bounds) for s in (1, -1)]
+        assert -ends[0].fun - ends[1].fun < 1e-6, (i, data)

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
-from ..linear._matrices import is_dense, largest_terms
+from ..linear._matrices import absolute, is_dense, is_sparse, largest_terms
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Condition
+
+#: a multiplier of fewer units in the last place of the gradient's terms is what rounding leaves of zero
+_ROUNDING = 16
 
 
 class _Active(NamedTuple):
@@ -158,9 +161,51 @@ def _excess(problem: Any, x: Tree) -> _Active:
 
 
 def active_rows(problem: Any, x: Tree) -> _Active:
-    """Return which inequalities and bounds hold with equality at a point."""
-    excess = _excess(problem, x)
-    return jax.tree.map(lambda e: e > 0, excess)
+    """Return which inequalities and bounds hold with equality at a point.
+
+    A multiplier that is all rounding is zero, and what it belongs to is not active: where it were, a program with many
+    solutions would have the derivative of one of them.
+    """
+    excess, noise = _excess(problem, x), _rounding(problem, x)
+    if noise is None:
+        return jax.tree.map(lambda e: e > 0, excess)
+    dual, (of_rows, of_bounds) = x.dual, noise
+    inequality, upper, lower = (None if e is None else e > 0 for e in excess)
+    if inequality is not None:
+        inequality = inequality & (dual.inequality > of_rows)
+    if dual.bounds is not None:
+        # equal bounds hold whatever the multiplier
+        upper = upper & ((dual.bounds > of_bounds) | (excess.upper == jnp.inf))
+        lower = lower & ((-dual.bounds > of_bounds) | (excess.lower == jnp.inf))
+    return _Active(inequality, upper, lower)
+
+
+def _rounding(problem: Any, x: Tree) -> tuple[Any, Any] | None:
+    """Return what rounding may leave of multipliers of inequalities and bounds; ``None`` for maps, whose terms hide.
+
+    Each is what the gradient's terms leave in the elements that the multiplier pulls at. An element whose terms are
+    multipliers alone may hold nothing but rounding errors, and says nothing of a row; a bound that balances rows which
+    are rounding is one, too.
+    """
+    point, dual = x
+    matrices = [matrix for matrix in (problem.Q, problem.A, problem.G) if matrix is not None]
+    if not all(is_dense(matrix) or is_sparse(matrix) for matrix in matrices):
+        return None
+    given = jnp.abs(problem.c)
+    if problem.Q is not None:
+        given = given + 0.5 * (absolute(problem.Q, point) + absolute(problem.Q.T, point))
+    pulls = given if dual.bounds is None else given + jnp.abs(dual.bounds)
+    rows = [(M, w) for M, w in ((problem.A, dual.equality), (problem.G, dual.inequality)) if M is not None]
+    for matrix, own in rows:
+        pulls = pulls + absolute(matrix.T, own)
+    noise = _ROUNDING * jnp.finfo(pulls.dtype).eps * pulls
+    inverse = lambda size: jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+    weights = jnp.where(given > 0, inverse(noise), 0)
+    of_rows = [inverse(largest_terms(matrix, weights)) for matrix, _ in rows]
+    balanced = jnp.zeros_like(noise)
+    for (matrix, own), least in zip(rows, of_rows, strict=True):
+        balanced = balanced + absolute(matrix.T, jnp.where(jnp.abs(own) <= least, own, 0))
+    return (None if problem.G is None else of_rows[-1]), noise + 2 * balanced
 
 
 def margins(problem: Any, x: Tree) -> jax.Array:
