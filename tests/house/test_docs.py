@@ -124,7 +124,7 @@ def test_docstring_examples(name):
     assert runner.failures == 0, printed.getvalue()
 
 
-@pytest.mark.may_cost(30)
+@pytest.mark.may_cost(60)
 @pytest.mark.parametrize("script", EXAMPLES, ids=name_of)
 def test_example(script):
     as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))
