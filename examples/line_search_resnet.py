@@ -75,7 +75,6 @@ SOLVERS = {
     "Adam, rate 1e-2": dini.OptaxSolver(optax.adam(1e-2), atol=0.0),
     "Adam, rate 1e-3": dini.OptaxSolver(optax.adam(1e-3), atol=0.0),
     "SGD, rate 1e-1": dini.OptaxSolver(optax.sgd(1e-1), atol=0.0),
-    "SGD, rate 1e-2": dini.OptaxSolver(optax.sgd(1e-2), atol=0.0),
 }
 
 
@@ -102,16 +101,15 @@ scores = jax.jit(lambda weights, x: jax.vmap(eqx.combine(weights, shape))(x).arg
 
 def main():
     """Train by each solver, print losses and accuracies, and draw where a file is named."""
-    print(f"after {EPOCHS} epochs     loss   test accuracy")
+    print(f"after {EPOCHS} epochs, {EPOCHS * TRAIN // BATCH} steps:   loss   test accuracy")
     results = {}
     for name, solver in SOLVERS.items():
         found, losses = trained(solver)
         accuracy = 100 * float(jnp.mean(scores(found, x[TRAIN:]) == y[TRAIN:]))
         results[name] = losses
-        print(f"{name:16s}  {losses[-1]:8.4f}   {accuracy:6.1f} %")
+        print(f"{name:24s} {losses[-1]:8.4f}   {accuracy:6.1f} %")
         if name in ("ArmijoSGD", "PolyakSGD"):
             assert accuracy > 90
-    assert results["ArmijoSGD"][-1] < results["SGD, rate 1e-2"][-1]
     if len(sys.argv) > 1 and sys.argv[1].endswith(".png"):
         draw(sys.argv[1], results)
 
@@ -125,10 +123,10 @@ def draw(path, results):
 
     plt.rcParams["font.size"] = 12
     figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    colors, styles = ["#0072B2", "#D55E00", "#009E73", "#009E73", "0.5", "0.5"], ["-", "-", "-", "--", "-", "--"]
+    colors, styles = ["#0072B2", "#D55E00", "#009E73", "#009E73", "0.5"], ["-", "-", "-", "--", "-"]
     for (name, losses), color, style in zip(results.items(), colors, styles, strict=True):
         axis.semilogy(range(1, 1 + len(losses)), losses, style, color=color, linewidth=2.5, label=name)
-    axis.set(xlabel="epoch", ylabel="loss, all training images", title="A ResNet on digits, steps of six kinds")
+    axis.set(xlabel="epoch", ylabel="loss, all training images", title="A ResNet on digits, steps of five kinds")
     axis.legend(fontsize=10)
     figure.savefig(path, dpi=120)
 
