@@ -12,7 +12,7 @@ from sklearn import datasets, utils
 import dini
 
 WIDTH, BATCH, TRAIN = 8, 50, 1200
-EPOCHS = 20 if "--full" in sys.argv else 4
+EPOCHS = 30 if "--full" in sys.argv else 10
 
 pixels, digits = utils.shuffle(*datasets.load_digits(return_X_y=True), random_state=0)
 x, y = jnp.array(pixels / 16, dtype=jnp.float32).reshape(-1, 1, 8, 8), jnp.array(digits)
