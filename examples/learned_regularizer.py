@@ -166,7 +166,7 @@ def main():
     thetas[weighted_cosines] = tuned(weighted_cosines, jnp.full(24, -6.0), 0.2, train, given, 40 if full else 12)
     if full:
         start = jnp.diag(jnp.exp(thetas[weighted_cosines]) / SCALE)
-        thetas[learned_filters] = tuned(learned_filters, start, 0.003, train, given, 40)
+        thetas[learned_filters] = tuned(learned_filters, start, 0.02, train, given, 40)
         for regularizer in (weighted_cosines, learned_filters):
             off = gradient_error(regularizer, thetas[regularizer], train[:1], given[:1])
             print(f"hypergradient of {regularizer.__name__} against a difference: {off:.1e} relative")
