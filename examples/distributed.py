@@ -98,7 +98,8 @@ def main():
     print(f"its slope in log strength {slope:.6f} and {other_slope:.6f}, apart by {abs(other_slope / slope - 1):.0e}")
     ends = [program(LOG_STRENGTH + h, *split)[0][0] for h in (1e-4, -1e-4)]
     wrong = abs(float((ends[0] - ends[1]) / 2e-4 / other_slope) - 1)
-    peer = linear_model.LogisticRegression(C=np.exp(-LOG_STRENGTH) / TRAIN, fit_intercept=False, tol=1e-9, max_iter=5000)
+    how = {"fit_intercept": False, "tol": 1e-9, "max_iter": 5000}
+    peer = linear_model.LogisticRegression(C=np.exp(-LOG_STRENGTH) / TRAIN, **how)
     apart = np.abs(peer.fit(*WHOLE[:2]).coef_.T - other_w).max() / np.abs(other_w).max()
     print(f"{wrong:.0e} from differences; weights {apart:.0e} of the largest from scikit-learn's")
     print(f"collectives in the program of the slope, bytes: {moved(program)}")
