@@ -124,7 +124,18 @@ def test_docstring_examples(name):
     assert runner.failures == 0, printed.getvalue()
 
 
-@pytest.mark.may_cost(30)
+# of the gallery's scripts some of the cheaper ones, of each group at least one
+@pytest.mark.may_cost(60)
+@pytest.mark.by_default(
+    "examples/anderson_acceleration.py",
+    "examples/inverse_kinematics.py",
+    "examples/lasso_path_gradient.py",
+    "examples/logistic_hypergradient.py",
+    "examples/nonnegative_factorization.py",
+    "examples/picard_iteration.py",
+    "examples/ridge_and_lasso.py",
+    "examples/sudoku_layer.py",
+)
 @pytest.mark.parametrize("script", EXAMPLES, ids=name_of)
 def test_example(script):
     as_a_user(lambda: runpy.run_path(str(script), run_name="__main__"))
