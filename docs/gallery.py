@@ -40,6 +40,8 @@ def head(page: Path) -> dict[str, str]:
     given = dict(re.findall(r"^(\w+): *(.+)$", match[1], re.MULTILINE)) if match else {}
     if not match or given.get("group") not in GROUPS or "summary" not in given:
         raise ValueError(f"{page.name} must begin with its group (one of {GROUPS}), its summary and its title.")
+    if ": " in given["summary"]:
+        raise ValueError(f"{page.name} has a colon in its summary, which YAML reads as another key: say it without.")
     return {"title": match[2].strip(), **given}
 
 
