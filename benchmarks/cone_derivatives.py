@@ -3,10 +3,12 @@
     python benchmarks/cone_derivatives.py --diffcp PYTHON
 
 ``PYTHON`` has diffcp and Clarabel (``uv pip install diffcp clarabel`` in an environment of its own); without it that
-column is left out. The programs are those of ``cones.py`` with a strictly convex objective, whose solutions are unique:
-of a random linear function of the solution, the gradient in ``A``, ``b`` and ``c``. Differences are of fourth order,
-along one random direction. Errors are relative to the norm of the gradient. Both libraries differentiate at points of
-their own: dini's are exact to rounding, diffcp's those of Clarabel at 1e-12.
+column is left out. The programs are those of ``cones.py`` with a strictly convex objective and more unknowns than rows,
+so that solutions and multipliers are unique; the quadratic objective is the height of one more second-order cone, for
+diffcp, whose exact modes take linear objectives. Of a random linear function of the solution, the gradient in ``A``,
+``b`` and ``c`` (of the rows without that cone's). Differences are of fourth order, along one random direction. Errors
+are relative to the norm of the gradient. Both libraries differentiate at points of their own: dini's are exact to
+rounding, diffcp's those of Clarabel at 1e-12.
 """
 
 from __future__ import annotations
@@ -29,8 +31,7 @@ import numpy as np  # noqa: E402
 
 import dini  # noqa: E402
 
-#: where a solution is not unique, or a perturbed program has none, dini says so, and it is left out
-UNKNOWNS = 6
+UNKNOWNS = 16
 FAMILIES = ("second-order", "semidefinite", "exponential")
 #: the order of cones that diffcp needs
 ORDER = "znqse"
@@ -40,10 +41,10 @@ import diffcp, numpy as np
 from scipy import sparse
 out = []
 for task in json.load(open(sys.argv[1])):
-    P, A, b, c, g = (np.array(task[k]) for k in ("P", "A", "b", "c", "g"))
+    A, b, c, g = (np.array(task[k]) for k in ("A", "b", "c", "g"))
     try:
         x, y, s, _, back = diffcp.solve_and_derivative(
-            sparse.csc_matrix(A), b, c, task["cones"], P=sparse.csc_matrix(P), mode="dense", solve_method="Clarabel",
+            sparse.csc_matrix(A), b, c, task["cones"], mode="dense", solve_method="Clarabel",
             tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
         start = time.perf_counter()
         dA, db, dc = back(g, np.zeros_like(y), np.zeros_like(s))[:3]
@@ -79,21 +80,38 @@ def sorted_rows(family) -> tuple[np.ndarray, dict]:
     return np.array(rows), named | {"ep": len(sizes["e"])}
 
 
+def linear(program: dict) -> dict:
+    """Return a program with the linear objective ``c @ x + t`` where ``t`` is at least ``x @ P @ x / 2``."""
+    A, n = program["A"], UNKNOWNS
+    root = np.linalg.cholesky(program["P"]).T
+    # |(t - 1, sqrt(2) R x)| <= t + 1
+    height = np.zeros((n + 2, n + 1))
+    height[:2, -1] = -1
+    height[2:, :n] = -np.sqrt(2) * root
+    both = np.concatenate([np.concatenate([A, np.zeros((len(A), 1))], axis=1), height])
+    side = np.concatenate([program["b"], [1.0, -1.0], np.zeros(n)])
+    return {"A": both, "b": side, "c": np.append(program["c"], 1.0)}
+
+
 def measured(name: str, count: int, python: str | None) -> list[str]:
     """Return the row of one family."""
-    family, rng = cones.FAMILIES[name], np.random.default_rng(0)
-    onto = jax.jit(cones.cone_of(family).project)
+    bare, rng = cones.FAMILIES[name], np.random.default_rng(0)
+    onto = jax.jit(cones.cone_of(bare).project)
+    family = (*bare, ("q", UNKNOWNS + 2))
     cone = cones.cone_of(family)
     project = lambda v: np.asarray(onto(v), float)
-    made = [cones.program("strict", family, project, UNKNOWNS, rng) for _ in range(count)]
+    made = [linear(cones.program("strict", bare, project, UNKNOWNS, rng)) for _ in range(count)]
     along = [{key: rng.standard_normal(np.shape(d[key])) for key in "Abc"} for d in made]
-    g = rng.standard_normal((count, UNKNOWNS))
+    rows = sum(size for _, size in bare)
+    for one in along:  # the objective's own cone stays as it is
+        one["A"][rows:], one["b"][rows:], one["A"][:, -1], one["c"][-1] = 0, 0, 0, 0
+    g = np.concatenate([rng.standard_normal((count, UNKNOWNS)), np.zeros((count, 1))], axis=1)
 
     @jax.jit
     @jax.vmap
-    def both(P, A, b, c, g):
+    def both(A, b, c, g):
         def loss(A, b, c):
-            found = dini.cone_program(P=P, c=c, A=A, b=b, cone=cone, on_failure="nan")
+            found = dini.cone_program(c=c, A=A, b=b, cone=cone, on_failure="nan")
             return g @ found.x, found.status
 
         (value, status), slopes = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(A, b, c)
@@ -102,15 +120,14 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
     moved = lambda t: [
         jnp.asarray(np.stack([d[k] + t * v[k] for d, v in zip(made, along, strict=True)])) for k in "Abc"
     ]
-    P = jnp.asarray(np.stack([d["P"] for d in made]))
     start = time.perf_counter()
-    _, status, slopes = jax.block_until_ready(both(P, *moved(0.0), g))
+    _, status, slopes = jax.block_until_ready(both(*moved(0.0), g))
     first = time.perf_counter() - start
     start = time.perf_counter()
-    jax.block_until_ready(both(P, *moved(0.0), g))
+    jax.block_until_ready(both(*moved(0.0), g))
     again = (time.perf_counter() - start) / count
     h = 1e-6
-    value = {t: both(P, *moved(t * h), g)[0] for t in (1, -1, 2, -2)}
+    value = {t: both(*moved(t * h), g)[0] for t in (1, -1, 2, -2)}
     truth = (8 * (value[1] - value[-1]) - (value[2] - value[-2])) / (12 * h)
     slopes = dict(zip("Abc", map(np.asarray, slopes), strict=True))
     size = np.sqrt(sum(np.sum(v.reshape(count, -1) ** 2, axis=1) for v in slopes.values()))
@@ -124,7 +141,6 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
         order, named = sorted_rows(family)
         tasks = [
             {
-                "P": d["P"].tolist(),
                 "A": d["A"][order].tolist(),
                 "b": d["b"][order].tolist(),
                 "c": d["c"].tolist(),
@@ -139,7 +155,8 @@ def measured(name: str, count: int, python: str | None) -> list[str]:
                 failed += "error" in found
                 continue
             apart = [
-                slopes["A"][i][order] - found["A"],
+                # diffcp's derivative has the sparsity of the matrix
+                np.where(made[i]["A"][order] == 0, 0, slopes["A"][i][order] - np.array(found["A"])),
                 slopes["b"][i][order] - found["b"],
                 slopes["c"][i] - found["c"],
             ]

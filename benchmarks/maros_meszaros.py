@@ -4,8 +4,8 @@
 
 The objectives are those of the table in Maros, Mészáros, "A repository of convex quadratic programming problems",
 Optimization Methods and Software 1999. A program counts as solved if the value is that of the table to 1e-5 (of one
-plus its size; the table has eight digits, sif2jax not always the same constants: then Clarabel's value decides, and
-both are shown) and no constraint misses by more than 1e-8 of its largest term.
+plus its size, or Clarabel's, where a constant of sif2jax is another) and no constraint misses by more than 1e-8 of its
+largest term.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pathlib
 import sys
 import time
 import types
+from collections.abc import Callable
 
 from report import one_core, table, write
 
@@ -53,6 +54,10 @@ VALUES = {
     "DUALC8": 1.83093588e04,
     "KSIP": 5.75797941e-01,
 }
+#: rows that sif2jax gives as what is at most zero, against its own rule, ``slice(None)`` for all
+REVERSED = {"HS76": slice(2), "ZECEVIC2": slice(None)}
+#: the upper sides of ranges, which it leaves out: the first rows are at most these
+UPPER = {"HS118": np.tile([13.0, 14.0, 13.0], 4)}
 FOLDERS = "_quadratic_problems", "_constrained_minimisation"
 SIF2JAX = pathlib.Path(str(importlib.util.find_spec("sif2jax").origin)).parent
 
@@ -71,6 +76,21 @@ def load(name: str) -> Task:
     raise FileNotFoundError(name)
 
 
+def inequality(task: Task) -> Callable[[jax.Array], jax.Array]:
+    """Return the rows that must not be positive, those of the published program."""
+
+    def rows(x: jax.Array) -> jax.Array:
+        found = task.inequality(x)
+        if task.name in REVERSED:
+            found = found.at[REVERSED[task.name]].multiply(-1)
+        if task.name in UPPER:
+            upper = UPPER[task.name]
+            found = jnp.concatenate([found, -found[: upper.size] - upper])
+        return found
+
+    return rows
+
+
 def program(task: Task) -> dict[str, np.ndarray]:
     """Return the matrices of a problem whose objective is quadratic, and whose constraints are affine."""
     zero = jnp.zeros_like(task.start)
@@ -78,7 +98,7 @@ def program(task: Task) -> dict[str, np.ndarray]:
     Q = jax.jit(jax.hessian(task.fun))
     np.testing.assert_allclose(Q(zero), Q(other), err_msg=f"{task.name} is not quadratic")
     data = {"Q": Q(zero), "c": jax.grad(task.fun)(zero)}
-    for matrix, side, rows in (("A", "b", task.equality), ("G", "h", task.inequality)):
+    for matrix, side, rows in (("A", "b", task.equality), ("G", "h", inequality(task))):
         jacobian = jax.jit(jax.jacrev(rows))
         np.testing.assert_allclose(jacobian(zero), jacobian(other), err_msg=f"{task.name} is not affine")
         if jacobian(zero).shape[0]:
