@@ -164,7 +164,7 @@ def main():
     train, test = patches(8 if full else 4, 24, 0)
     given, seen = observed(train, 0), observed(test, 1)
     thetas = {total_variation: best_total_variation(train, given, 0.25 if full else 0.5)}
-    thetas[weighted_cosines] = tuned(weighted_cosines, jnp.full(24, -6.0), 0.2, train, given, 30 if full else 12)
+    thetas[weighted_cosines] = tuned(weighted_cosines, jnp.full(24, -6.0), 0.2, train, given, 30)
     if full:
         start = jnp.diag(jnp.exp(thetas[weighted_cosines]) / STRENGTH)
         thetas[learned_filters] = tuned(learned_filters, start, 0.01, train, given, 30)
