@@ -11,6 +11,12 @@ from dini import bilevel
 rng = np.random.default_rng(1)
 
 
+@pytest.fixture(autouse=True)
+def same_data_in_any_order(monkeypatch):
+    """Each test begins with the same random numbers, whichever ran before it."""
+    monkeypatch.setitem(globals(), "rng", np.random.default_rng(1))
+
+
 def refits(X, y, penalty):
     errors = []
     for i in range(y.size):
