@@ -52,7 +52,6 @@ VALUES = {
     "DUALC2": 3.55130769e03,
     "DUALC5": 4.27232327e02,
     "DUALC8": 1.83093588e04,
-    "KSIP": 5.75797941e-01,
 }
 #: rows that sif2jax gives as what is at most zero, against its own rule, ``slice(None)`` for all
 REVERSED = {"HS76": slice(2), "ZECEVIC2": slice(None)}
