@@ -40,7 +40,6 @@ def finish(*processes):
         "least_squares",
         "default:explicit",
         "lasso:explicit",
-        "least_squares:explicit",
     ],
 )
 def test_eight_devices(solve):

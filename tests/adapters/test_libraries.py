@@ -171,10 +171,12 @@ def test_a_package_that_is_missing(monkeypatch, make, missing, install):
         make()
 
 
+# with x64 on, Optimistix' Levenberg-Marquardt has float64 in its state, and raises an error of its own for float32
 CELLS = [
     pytest.param(check, id=check.name, marks=pytest.mark.thorough)
     for solver in (Optimistix(optx.LevenbergMarquardt(**TIGHT)), NLopt("LD_SLSQP"), Pounce())
     for check in battery(solver, without=["complex distance"] if isinstance(solver, Optimistix) else [])
+    if not (isinstance(solver, Optimistix) and check.name.endswith("float32"))
 ]
 
 
