@@ -267,7 +267,8 @@ def solve(
         _explain_mesh(error)
         if isinstance(error, TypeError):
             explain(error, problem, args, init=init)
-        _explain_list(error, init)
+        if isinstance(error, TypeError | ValueError | AttributeError):
+            _explain_list(error, init)
         raise
     if on_failure == "ignore":
         return solution

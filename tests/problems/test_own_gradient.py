@@ -1,5 +1,7 @@
 """Objectives with a gradient of their own: it is taken, not that of the value, which here has none."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -60,6 +62,32 @@ def test_the_gradient_of_an_object_is_taken(kind, solver):
     curvature = 2.0 + 3 * x**2
     np.testing.assert_allclose(by_scale, (TARGET - x) / curvature, atol=1e-7)
     np.testing.assert_allclose(by_target, np.diag(2.0 / curvature), atol=1e-7)
+
+
+def test_a_bound_keyword_and_a_copied_attribute():
+    """Keywords are bound to both; a wrapper's copy of another function's attribute is no method of its own."""
+
+    class Scaled(Plain):
+        def __call__(self, x, *, scale):
+            return _value(x, scale, self.target)
+
+        def value_and_gradient(self, x, *, scale):
+            return _value(x, scale, self.target), _gradient(x, scale, self.target)
+
+    x = dini.minimize(functools.partial(Scaled(TARGET), scale=2.0), jnp.zeros(3)).x
+    np.testing.assert_allclose(_gradient(x, 2.0, TARGET), 0, atol=1e-7)
+
+    def original(x):
+        return jnp.sum((x - 1) ** 2)
+
+    original.value_and_gradient = lambda x: (original(x), 2 * (x - 1))
+    wrapped = functools.wraps(original)(lambda x: original(3 * x))
+    np.testing.assert_allclose(dini.minimize(wrapped, jnp.zeros(3)).x, 1 / 3, rtol=1e-6)
+
+
+def test_a_failure_from_a_list_is_told_as_a_failure():
+    with pytest.raises(dini.SolveError):
+        dini.minimize(lambda x: jnp.exp(x[0]) + x[1] ** 4, [0.0, 1.0], solver=dini.GradientDescent(max_steps=2))
 
 
 def test_by_hand_and_with_an_auxiliary_output():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from ..checks.records import record
@@ -23,9 +24,10 @@ class OwnGradient:
     def of(cls, fun: Any) -> Any:
         """Return an objective with its own gradient where it has one that its wrapper hides, else the objective."""
         if isinstance(fun, UserFunction):
-            # arguments that are bound to it come first, where the method has the unknown
-            own = None if fun.args or fun.keywords else getattr(fun.func, "value_and_gradient", None)
-            return cls(fun, as_function(own, "value_and_gradient")) if callable(own) else fun
+            # a method of the object's class: an attribute of a function may be another's, which a wrapper copied
+            if fun.args or not callable(getattr(type(fun.func), "value_and_gradient", None)):
+                return fun
+            return cls(fun, as_function(partial(fun.func.value_and_gradient, **fun.keywords), "value_and_gradient"))
         inside = fun.restored() if isinstance(fun, Module) else fun
         hidden = isinstance(fun, Module) or not hasattr(fun, "close")
         return cls(fun) if hidden and callable(getattr(inside, "value_and_gradient", None)) else fun
