@@ -27,7 +27,8 @@ class OwnGradient:
             # a method of the object's class: an attribute of a function may be another's, which a wrapper copied
             if fun.args or not callable(getattr(type(fun.func), "value_and_gradient", None)):
                 return fun
-            return cls(fun, as_function(partial(fun.func.value_and_gradient, **fun.keywords), "value_and_gradient"))
+            own: Any = fun.func
+            return cls(fun, as_function(partial(own.value_and_gradient, **fun.keywords), "value_and_gradient"))
         inside = fun.restored() if isinstance(fun, Module) else fun
         hidden = isinstance(fun, Module) or not hasattr(fun, "close")
         return cls(fun) if hidden and callable(getattr(inside, "value_and_gradient", None)) else fun
