@@ -65,3 +65,9 @@ def test_the_gradient_is_the_users(name):
     np.testing.assert_allclose(slope, np.diag(moves), atol=1e-6)
     own = solver.optimality_fun(jnp.asarray(expected), *before, TARGET)
     np.testing.assert_allclose(own, np.zeros(2), atol=1e-12)
+
+
+def test_a_function_that_returns_no_gradient_is_refused():
+    solver = jaxopt.LBFGS(lambda x: jnp.sum(x**2), value_and_grad=True)
+    with pytest.raises(TypeError, match="must return the pair"):
+        solver.run(jnp.ones(3))

@@ -55,12 +55,21 @@ class Evaluated:
 
     def __call__(self, x: Tree, given: Given) -> Any:
         """Return the value, or the pair of it and the auxiliary output."""
-        return self.both(x, given)[0] if self.alone is None else self.alone(x, given)
+        return self._pair(x, given)[0] if self.alone is None else self.alone(x, given)
 
     def value_and_gradient(self, x: Tree, given: Given) -> Any:
         """Return the value and its gradient."""
-        value, gradient = self.both(x, given)
+        value, gradient = self._pair(x, given)
         return (value[0] if self.has_aux else value), gradient
+
+    def _pair(self, x: Tree, given: Given) -> Any:
+        found = self.both(x, given)
+        if not (isinstance(found, tuple | list) and len(found) == 2):
+            raise TypeError(
+                f"With value_and_grad, {self.name} must return the pair (value, gradient), as jax.value_and_grad does: "
+                f"it returned {type(found).__name__}. Leave value_and_grad out where it returns the value alone."
+            )
+        return found
 
     def close(self, x: Tree, given: Given) -> Evaluated:
         """Return the objective with everything that its functions close over made explicit."""
