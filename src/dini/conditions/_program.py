@@ -164,19 +164,26 @@ def active_rows(problem: Any, x: Tree) -> _Active:
     """Return which inequalities and bounds hold with equality at a point.
 
     A multiplier that is all rounding is zero, and what it belongs to is not active: where it were, a program with many
-    solutions would have the derivative of one of them.
+    solutions would have the derivative of one of them. What the point violates, by more than rounding, is active
+    whatever its multiplier, so that the residual has the violation.
     """
     excess, noise = _excess(problem, x), _rounding(problem, x)
     if noise is None:
         return jax.tree.map(lambda e: e > 0, excess)
-    dual, (of_rows, of_bounds) = x.dual, noise
+    (point, dual), (of_rows, of_bounds) = x, noise
+    least = _ROUNDING * jnp.finfo(point.dtype).eps * units_of(problem, x).length
     inequality, upper, lower = (None if e is None else e > 0 for e in excess)
     if inequality is not None:
-        inequality = inequality & (dual.inequality > of_rows)
+        outside = dot(problem.G, point) - problem.h > least * _row_sizes(problem.G)
+        inequality = inequality & ((dual.inequality > of_rows) | outside)
     if dual.bounds is not None:
         # equal bounds hold whatever the multiplier
-        upper = upper & ((dual.bounds > of_bounds) | (excess.upper == jnp.inf))
-        lower = lower & ((-dual.bounds > of_bounds) | (excess.lower == jnp.inf))
+        if problem.upper is not None:
+            outside = point - problem.upper > least
+            upper = upper & ((dual.bounds > of_bounds) | outside | (excess.upper == jnp.inf))
+        if problem.lower is not None:
+            outside = problem.lower - point > least
+            lower = lower & ((-dual.bounds > of_bounds) | outside | (excess.lower == jnp.inf))
     return _Active(inequality, upper, lower)
 
 
