@@ -21,6 +21,9 @@ from ._materialize import materialize
 from ._protocol import Matvec, Structure
 from ._system import DENSE_LIMIT, System
 
+#: passes of balancing: each takes the root of what is uneven
+_BALANCING = 8
+
 
 class _Shifted:
     """The map ``w -> A w + strength w``."""
@@ -256,8 +259,12 @@ class UniquePart(MinimumNorm):
     So are systems of a primal variable with multipliers that are not unique: any of them will do, and the shortest are
     taken. It is no convention, since the system counts as singular where the null space of :math:`A` moves the first
     part: by the singular vectors of a dense matrix, and above 512 unknowns by what :class:`LSMR` leaves of one vector.
+
+    With ``balanced``, a dense matrix is scaled to rows and columns of unit largest element before: for data whose units
+    are unlike, where no element is what rounding has left of others.
     """
 
+    balanced: bool = field(default=False, metadata={"static": True})
     back: bool = field(default=False, metadata={"static": True})
 
     singular = "singular: the solution is not unique"
@@ -278,10 +285,27 @@ class UniquePart(MinimumNorm):
             left = trees.norm(rest[0]) / trees.norm(probe[0])
             return w, flagged | ~(left <= trees.eps(b) ** 0.25)
         matrix, flat, unravel = materialize(matvec, b)
+        rows, columns = _balance(matrix) if self.balanced else (jnp.ones_like(flat), jnp.ones_like(flat))
+        matrix = rows[:, None] * matrix * columns[None, :]
         left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
         cutoff = flat.size * jnp.finfo(matrix.dtype).eps if self.cutoff is None else self.cutoff
         kept = values > cutoff * values[0]
-        w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, flat))
+        w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, rows * flat))
         null = left.T if self.back else right
         moved = jnp.max(jnp.where(kept[:, None], 0, jnp.abs(null[:, :first])), initial=0)
-        return unravel(w), ~(jnp.all(jnp.isfinite(w)) & (moved <= jnp.finfo(matrix.dtype).eps ** 0.5))
+        return unravel(columns * w), ~(jnp.all(jnp.isfinite(w)) & (moved <= jnp.finfo(matrix.dtype).eps ** 0.5))
+
+
+def _balance(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return powers of two for rows and columns with which all largest elements are about one (Ruiz 2001)."""
+
+    def pass_(_: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        rows, columns = now
+        size = jnp.abs(matrix * rows[:, None] * columns[None, :])
+        shrunk = lambda axis: 1 / jnp.sqrt(jnp.where((top := jnp.max(size, axis=axis)) > 0, top, 1))
+        return rows * shrunk(1), columns * shrunk(0)
+
+    ones = jnp.ones_like(matrix[0])
+    scales = lax.fori_loop(0, _BALANCING, pass_, (jnp.ones_like(matrix[:, 0]), ones))
+    nearest = lambda v: jnp.ldexp(jnp.ones_like(v), jnp.round(jnp.log2(v)).astype(jnp.int32))
+    return nearest(scales[0]), nearest(scales[1])
