@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..checks.records import record
@@ -23,6 +24,8 @@ from ._system import DENSE_LIMIT, System
 
 #: passes of balancing: each takes the root of what is uneven
 _BALANCING = 8
+#: corrections of what is found by singular vectors
+_CORRECTIONS = 2
 
 
 class _Shifted:
@@ -260,21 +263,44 @@ class UniquePart(MinimumNorm):
     taken. It is no convention, since the system counts as singular where the null space of :math:`A` moves the first
     part: by the singular vectors of a dense matrix, and above 512 unknowns by what :class:`LSMR` leaves of one vector.
 
-    With ``balanced``, a dense matrix is scaled to rows and columns of unit largest element before: for data whose units
-    are unlike, where no element is what rounding has left of others.
+    With ``balanced``, a dense matrix is scaled to rows and columns of unit largest element before, and residuals are
+    measured so: for data whose units are unlike, where no element is what rounding has left of others. ``scales`` are
+    those of rows and columns, once they are known.
     """
 
     balanced: bool = field(default=False, metadata={"static": True})
+    scales: Any = None
     back: bool = field(default=False, metadata={"static": True})
 
     singular = "singular: the solution is not unique"
 
     def transposed(self) -> MinimumNorm:
         """Return the solver of the transposed system, of the same null space."""
-        return dataclasses.replace(self, back=not self.back)
+        scales = None if self.scales is None else self.scales[::-1]
+        return dataclasses.replace(self, back=not self.back, scales=scales)
+
+    def prepared(self, matvec: Matvec, like: Tree) -> UniquePart:
+        """Return the solver with the scales of a map that is to be balanced."""
+        if not self.balanced or self.scales is not None or trees.size(like) > DENSE_LIMIT:
+            return self
+        return dataclasses.replace(self, scales=_balance(materialize(matvec, like)[0]))
+
+    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
+        """Return the size of a residual beside the right-hand side, in the scales where there are some.
+
+        There, rounding errors of a large solution count as none.
+        """
+        if self.scales is None:
+            return trees.norm(left) / trees.norm(b)
+        rows, columns = self.scales
+        size = lambda tree, weights: jnp.max(jnp.abs(weights * ravel_pytree(tree)[0]), initial=0)
+        beside = jnp.maximum(size(b, rows), trees.eps(b) ** 0.5 * size(w, 1 / columns))
+        return size(left, rows) / jnp.where(beside > 0, beside, 1)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the shortest ``w``, and whether its first part is not unique."""
+        if self.balanced and self.scales is None and trees.size(b) <= DENSE_LIMIT:
+            return self.prepared(matvec, b)(matvec, b, structure)
         first = trees.size(b[0])
         if trees.size(b) > DENSE_LIMIT:
             w, flagged = LSMR()(matvec, b, structure)
@@ -285,12 +311,18 @@ class UniquePart(MinimumNorm):
             left = trees.norm(rest[0]) / trees.norm(probe[0])
             return w, flagged | ~(left <= trees.eps(b) ** 0.25)
         matrix, flat, unravel = materialize(matvec, b)
-        rows, columns = _balance(matrix) if self.balanced else (jnp.ones_like(flat), jnp.ones_like(flat))
+        rows, columns = (jnp.ones_like(flat),) * 2 if self.scales is None else self.scales
         matrix = rows[:, None] * matrix * columns[None, :]
         left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
         cutoff = flat.size * jnp.finfo(matrix.dtype).eps if self.cutoff is None else self.cutoff
         kept = values > cutoff * values[0]
-        w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, rows * flat))
+        inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
+        shortest = lambda side: dot(right.T, inverse * dot(left.T, side))
+        side = rows * flat
+        w = shortest(side)
+        # singular vectors are exact beside the largest elements alone
+        for _ in range(_CORRECTIONS):
+            w = w + shortest(side - dot(matrix, w))
         null = left.T if self.back else right
         moved = jnp.max(jnp.where(kept[:, None], 0, jnp.abs(null[:, :first])), initial=0)
         return unravel(columns * w), ~(jnp.all(jnp.isfinite(w)) & (moved <= jnp.finfo(matrix.dtype).eps ** 0.5))
