@@ -95,6 +95,8 @@ def test_shifts_are_the_least_ones():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(TypeError, match="given neither A nor G"):
         dini.quadratic_program(Q=jnp.eye(1), lower=0.0, nearest_feasible=True)
+    with pytest.raises(dini.SolveError, match="not solved by ActiveSet: PRIMAL_INFEASIBLE"):
+        dini.quadratic_program(Q=jnp.eye(1), G=jnp.ones((1, 1)), h=jnp.array([-jnp.inf]), nearest_feasible=True)
     rows = {"A": jnp.ones((1, 1)), "b": jnp.ones(1)}
     with pytest.raises(ValueError, match="needs differentiation=Implicit"):
         dini.quadratic_program(**rows, nearest_feasible=True, differentiation=dini.OneStep())

@@ -68,6 +68,11 @@ class Nearest(NamedTuple):
 class _LeastShift(ActiveSet):
     """The search for the least shift, which a point that needs none ends."""
 
+    @property
+    def name(self) -> str:
+        """The name for messages: the method's."""
+        return "ActiveSet"
+
     def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Take one step; its point without a shift is the solution where it satisfies all rows and bounds."""
         x, state = ActiveSet.step(self, problem, x, state, *args)
