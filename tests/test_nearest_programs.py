@@ -95,6 +95,56 @@ def test_shifts_are_the_least_ones():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(TypeError, match="given neither A nor G"):
         dini.quadratic_program(Q=jnp.eye(1), lower=0.0, nearest_feasible=True)
+    with pytest.raises(dini.SolveError, match="not solved by ActiveSet: PRIMAL_INFEASIBLE"):
+        dini.quadratic_program(Q=jnp.eye(1), G=jnp.ones((1, 1)), h=jnp.array([-jnp.inf]), nearest_feasible=True)
     rows = {"A": jnp.ones((1, 1)), "b": jnp.ones(1)}
     with pytest.raises(ValueError, match="needs differentiation=Implicit"):
         dini.quadratic_program(**rows, nearest_feasible=True, differentiation=dini.OneStep())
+
+
+@jax.jit
+@jax.vmap
+def values(data):
+    """Return how the solve ended, the point, and the shift."""
+    found = dini.quadratic_program(**data, nearest_feasible=True, on_failure="ignore")
+    return found.status, found.x, found.shift
+
+
+@pytest.mark.thorough
+def test_a_program_that_has_a_solution_is_unchanged():
+    """Random ones: all forces of the first search are rounding errors, which ended it as stalled."""
+    made = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, half, A, G = (rng.standard_normal(shape) for shape in (N, (N, N), (1, N), (3, N)))
+        rows = {"A": A, "b": A @ x, "G": G, "h": G @ x + rng.uniform(0, 1, 3)}
+        bounds = {"lower": x - rng.uniform(0.5, 2, N), "upper": x + rng.uniform(0.5, 2, N)}
+        made.append(program(Q=half @ half.T, c=rng.standard_normal(N), **rows, **bounds))
+    status, x, shift = values(stacked(made))
+    assert not status.any()
+    assert not shift.equality.any()
+    assert not shift.inequality.any()
+    plain = jax.jit(jax.vmap(lambda data: dini.quadratic_program(**data).x))(stacked(made))
+    np.testing.assert_allclose(x, plain, atol=1e-9)
+
+
+def test_units_do_not_decide():
+    """Of the objective, the unknown and the rows: with a shift, and its derivatives, and without one."""
+    apart, beyond, own = program(h=[-1.0, -1.0, 9.0]), program(upper=[20.0, 20.0, 0.25]), program()
+    units = [(u if i == 0 else 1, u if i == 1 else 1, u if i == 2 else 1) for i in range(3) for u in (1e-6, 1e6)]
+    parts = {"Q": (1, -2, 0), "c": (1, -1, 0), "A": (0, 0, 1), "b": (0, 1, 1), "G": (0, 0, 1), "h": (0, 1, 1)}
+    parts |= {"lower": (0, 1, 0), "upper": (0, 1, 0)}
+    size = lambda name, unit: np.prod([u**k for u, k in zip(unit, parts[name], strict=True)])
+    in_units = lambda data, unit: {name: part * size(name, unit) for name, part in data.items()}
+    first = solved(stacked([apart, beyond, own, own]))
+    for unit in units:
+        (dx, db, dh), found = solved(stacked([in_units(data, unit) for data in (apart, beyond, own, own)]))
+        assert not found.status.any()
+        length, row = unit[1], unit[1] * unit[2]
+        np.testing.assert_allclose(found.x / length, first[1].x, atol=1e-9, err_msg=str(unit))
+        for ours, known in zip(found.shift, first[1].shift, strict=True):
+            np.testing.assert_allclose(ours / row, known, atol=1e-9, err_msg=str(unit))
+        for name in ("b", "h", "c"):
+            for ours, known, own_unit in zip((dx, db, dh), first[0], (length, row, row), strict=True):
+                change = ours[name] * size(name, unit) / own_unit
+                np.testing.assert_allclose(change, known[name], atol=1e-7, err_msg=f"{unit} {name}")

@@ -117,6 +117,22 @@ def test_units(unit):
     near(dear, base, 1e-7)
 
 
+def test_rows_of_unlike_units_in_single_precision():
+    """What rounding leaves of rows of a million is no violation; single rows and all of them."""
+    c, data = 3 * np.random.default_rng(1).normal(size=(12, 5)), DATA | {"h": np.full(3, 0.01)}
+    exact = jax.jit(jax.vmap(lambda c: dini.quadratic_program(c=c, **data)))(c)
+    assert exact.active.inequality.any(axis=0).all()
+    with jax.enable_x64(False):
+        one = lambda c, data: dini.quadratic_program(c=c, **data, solver=QPSolvers("clarabel"), on_failure="ignore")
+        solve = jax.jit(jax.vmap(one, (0, None)))
+        for size in ([1e6, 1e6, 1e6], [1e6, 1.0, 1e-6], [1e-6, 1e-6, 1e-6]):
+            rows = {"G": data["G"] * np.array(size)[:, None], "h": data["h"] * np.array(size)}
+            single = {name: jnp.asarray(part, jnp.float32) for name, part in (data | rows).items()}
+            found = solve(jnp.asarray(c, jnp.float32), single)
+            assert not found.status.any(), size
+            near(found.x, exact.x, 1e-5)
+
+
 def test_a_solver_that_stops_early_is_caught():
     early = QPSolvers("scs", {"max_iters": 3, "acceleration_lookback": 0})
     found = dini.quadratic_program(c=C[0], **DATA, solver=early, on_failure="ignore")

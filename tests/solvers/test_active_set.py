@@ -173,6 +173,30 @@ def test_thousands_of_random_programs():
         assert residuals(data, solution)[good].max() <= RTOL
 
 
+@pytest.mark.thorough
+def test_what_no_point_satisfies_is_told():
+    """Of random data without structure about half; HiGHS says which. Some certificates ended as stalled."""
+    rng, made = np.random.default_rng(5), []
+    for _ in range(400):
+        half, whole = rng.integers(-2, 3, (N, N)).astype(float), lambda *shape: rng.integers(-1, 2, shape).astype(float)
+        half[rng.integers(0, N + 1) :] = 0
+        limits = rng.choice([np.inf, 0, 1, 2], (2, N))
+        G = rng.standard_normal((P, N)) if rng.random() < 0.5 else whole(P, N)
+        parts = half.T @ half, rng.standard_normal(N), whole(M, N), whole(M), G, rng.standard_normal(P) + 0.5
+        made.append(dict(zip(NAMES, (*parts, -limits[0], limits[1]), strict=True)))
+    _, found = solved(stacked(made))
+    status, nowhere = np.asarray(found.status), []
+    for d in made:
+        rows = {"A_ub": d["G"], "b_ub": d["h"], "A_eq": d["A"], "b_eq": d["b"]}
+        ends = np.stack([d["lower"], d["upper"]], axis=1)
+        nowhere.append(scipy.optimize.linprog(np.zeros(N), **rows, bounds=ends).status == 2)
+    nowhere = np.array(nowhere)
+    assert 100 < nowhere.sum() < 350
+    told = np.isin(status, [Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE])
+    assert told[nowhere].mean() >= 0.99
+    assert not (status[~nowhere] == Status.PRIMAL_INFEASIBLE).any()
+
+
 def test_gradients_are_those_of_differences():
     """Of all data, for programs whose solutions are strictly complementary."""
     kinds, data = batch(1, 60)

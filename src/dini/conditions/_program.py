@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -77,10 +78,23 @@ class ProgramKKT(Condition):
         return "symmetric"
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
-        """Return the largest residual, of stationarity beside the gradient's terms and of the others beside ``x``."""
-        stationary, others = self(problem, x, *args)
-        units = units_of(problem, x)
-        return jnp.maximum(trees.max_abs(stationary) / units.slope, trees.max_abs(others) / units.length)
+        """Return the largest residual beside what is large in the program: in units of the unknown, or of the gradient.
+
+        A row is divided by its largest element; the multiplier of one that is not active is a force, and measured as
+        one. So neither units nor the size of a row decide.
+        """
+        stationary, (equal, left, at_bounds) = self(problem, x, *args)
+        units, active = units_of(problem, x), self.active(problem, x)
+        largest = [trees.max_abs(stationary) / units.slope]
+        if equal is not None:
+            largest.append(trees.max_abs(equal / _lengths(problem.A, problem.b, units)))
+        if left is not None:
+            lengths, forces = _lengths(problem.G, problem.h, units), units.slope / _row_sizes(problem.G)
+            largest.append(trees.max_abs(left / jnp.where(active.inequality, lengths, forces)))
+        if at_bounds is not None:
+            held = active.upper | active.lower
+            largest.append(trees.max_abs(at_bounds / jnp.where(held, units.length, units.slope)))
+        return functools.reduce(jnp.maximum, largest)
 
 
 @record
@@ -116,6 +130,9 @@ def units_of(problem: Any, x: Tree) -> _Units:
     if dual.bounds is not None:
         slope = jnp.maximum(slope, trees.max_abs(dual.bounds))
     length = trees.max_abs(point)
+    if problem.A is not None:
+        # a point of zero is wrong by what it is to be
+        length = jnp.where(length > 0, length, jnp.max(jnp.abs(problem.b) / _row_sizes(problem.A), initial=0))
     for bound in (problem.lower, problem.upper):
         if bound is not None:
             least = jnp.min(jnp.where(jnp.isfinite(bound) & (bound != 0), jnp.abs(bound), jnp.inf))
@@ -130,12 +147,23 @@ def units_of(problem: Any, x: Tree) -> _Units:
     return _Units(one(length), one(slope))
 
 
+def _lengths(matrix: Any, side: Any, units: _Units) -> jax.Array:
+    """Return what rows are large beside; of one without elements, what it is to be."""
+    size = _largest_elements(matrix)
+    return jnp.where(size > 0, size * units.length, jnp.where(side != 0, jnp.abs(side), 1))
+
+
 def _row_sizes(matrix: Any) -> jax.Array:
+    size = _largest_elements(matrix)
+    return jnp.where(size > 0, size, 1)
+
+
+def _largest_elements(matrix: Any) -> jax.Array:
     if is_dense(matrix):
         size = jnp.max(jnp.abs(matrix), axis=1, initial=0)
     else:
         size = largest_terms(matrix, jnp.ones(matrix.shape[1], matrix.dtype))
-    return jnp.where(size > 0, size, 1)
+    return size
 
 
 def _excess(problem: Any, x: Tree) -> _Active:

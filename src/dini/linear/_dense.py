@@ -32,6 +32,12 @@ def _sizes(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
     return jnp.where(rows > 0, rows, 1)
 
 
+def symmetric_scales(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
+    """Return what rows and columns of a symmetric matrix are divided by to have largest elements of about one."""
+    scales = jnp.sqrt(_sizes(matrix))
+    return scales * jnp.sqrt(_sizes(matrix / scales[:, None] / scales[None, :]))
+
+
 def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:
     """Return whether elimination has left nothing but rounding errors of a diagonal element of a Cholesky factor."""
     # no scaling of the unknowns changes the ratio
@@ -121,9 +127,7 @@ class Dense:
         rows, columns = _sizes(matrix), None
         if structure == "symmetric":
             # blocks of unlike units, as of a Hessian and constraints, by one scale of a row and its column
-            columns = jnp.sqrt(rows)
-            columns = columns * jnp.sqrt(_sizes(matrix / columns[:, None] / columns[None, :]))
-            rows = columns
+            rows = columns = symmetric_scales(matrix)
         scaled = matrix / rows[:, None] if columns is None else matrix / rows[:, None] / columns[None, :]
         factor = jax.scipy.linalg.lu_factor(scaled, check_finite=False)
         return DenseFactor(matrix, factor, rows, unravel, columns=columns)

@@ -9,17 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..trees import Tree
 from ..trees.products import dot
-from ._dense import Dense
+from ._dense import Dense, symmetric_scales
 from ._krylov import LSMR, closed_solver, wrap_linear_solver
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
 from ._system import DENSE_LIMIT, System
+
+#: corrections of what is found by singular vectors
+_CORRECTIONS = 2
 
 
 class _Shifted:
@@ -256,8 +260,14 @@ class UniquePart(MinimumNorm):
     So are systems of a primal variable with multipliers that are not unique: any of them will do, and the shortest are
     taken. It is no convention, since the system counts as singular where the null space of :math:`A` moves the first
     part: by the singular vectors of a dense matrix, and above 512 unknowns by what :class:`LSMR` leaves of one vector.
+
+    With ``balanced``, a symmetric matrix is scaled before, each row and its column by one power of two, and residuals
+    are measured so: for data of unlike units, where no element is what rounding has left of others. ``scales`` are
+    these, once they are known.
     """
 
+    balanced: bool = field(default=False, metadata={"static": True})
+    scales: Any = None
     back: bool = field(default=False, metadata={"static": True})
 
     singular = "singular: the solution is not unique"
@@ -266,8 +276,29 @@ class UniquePart(MinimumNorm):
         """Return the solver of the transposed system, of the same null space."""
         return dataclasses.replace(self, back=not self.back)
 
+    def prepared(self, matvec: Matvec, like: Tree) -> UniquePart:
+        """Return the solver with the scales of a map that is to be balanced."""
+        if not self.balanced or self.scales is not None or trees.size(like) > DENSE_LIMIT:
+            return self
+        sizes = symmetric_scales(materialize(matvec, like)[0])
+        powers = jnp.round(jnp.log2(sizes)).astype(jnp.int32)
+        return dataclasses.replace(self, scales=jnp.ldexp(jnp.ones_like(sizes), -powers))
+
+    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
+        """Return the size of a residual beside a right-hand side of unit norm, in the scales where there are some.
+
+        There, rounding errors of a large solution count as none.
+        """
+        if self.scales is None:
+            return trees.norm(left)
+        size = lambda tree, weights: jnp.max(jnp.abs(weights * ravel_pytree(tree)[0]), initial=0)
+        beside = jnp.maximum(size(b, self.scales), trees.eps(b) ** 0.5 * size(w, 1 / self.scales))
+        return size(left, self.scales) / jnp.where(beside > 0, beside, 1)
+
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the shortest ``w``, and whether its first part is not unique."""
+        if self.balanced and self.scales is None and trees.size(b) <= DENSE_LIMIT:
+            return self.prepared(matvec, b)(matvec, b, structure)
         first = trees.size(b[0])
         if trees.size(b) > DENSE_LIMIT:
             w, flagged = LSMR()(matvec, b, structure)
@@ -278,10 +309,18 @@ class UniquePart(MinimumNorm):
             left = trees.norm(rest[0]) / trees.norm(probe[0])
             return w, flagged | ~(left <= trees.eps(b) ** 0.25)
         matrix, flat, unravel = materialize(matvec, b)
+        scales = jnp.ones_like(flat) if self.scales is None else self.scales
+        matrix = scales[:, None] * matrix * scales[None, :]
         left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
         cutoff = flat.size * jnp.finfo(matrix.dtype).eps if self.cutoff is None else self.cutoff
         kept = values > cutoff * values[0]
-        w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, flat))
+        inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
+        shortest = lambda side: dot(right.T, inverse * dot(left.T, side))
+        side = scales * flat
+        w = shortest(side)
+        # singular vectors are exact beside the largest elements alone
+        for _ in range(_CORRECTIONS):
+            w = w + shortest(side - dot(matrix, w))
         null = left.T if self.back else right
         moved = jnp.max(jnp.where(kept[:, None], 0, jnp.abs(null[:, :first])), initial=0)
-        return unravel(w), ~(jnp.all(jnp.isfinite(w)) & (moved <= jnp.finfo(matrix.dtype).eps ** 0.5))
+        return unravel(scales * w), ~(jnp.all(jnp.isfinite(w)) & (moved <= jnp.finfo(matrix.dtype).eps ** 0.5))

@@ -148,6 +148,11 @@ class ActiveSet(Solver):
         change = jnp.concatenate([change[:n], jnp.where(data.live, jnp.maximum(change[n:], 0), change[n:])])
         top = trees.max_abs(change)
         proof = change / jnp.where(top > 0, top, 1)
+        # multipliers that only just add up to nothing: the face's system takes away what is left of their forces
+        forces = jnp.concatenate([-data.back(proof[n:]), jnp.zeros_like(proof[n:])])
+        mended = proof[n:] + factor.rough(data, forces[:, None])[n:, 0]
+        mended = jnp.where(data.live, jnp.maximum(mended, 0), mended)
+        proof = jnp.concatenate([proof[:n], jnp.where(active, mended, proof[n:])])
 
         def judged(v: jax.Array) -> tuple[Any, Any]:
             point, _ = Point.of(data, v, jnp.where(data.live, jnp.maximum(data.offset[n:] - data.rows(v[:n]), 0), 0))

@@ -141,8 +141,11 @@ class InteriorPoint(Solver):
         point, (forces,) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base[n:])
         away = point.error(data, central.tau)
         late = away <= tol
-        trials = jnp.where(late, _GUESSES, _FIRST)
-        face = guess.on | ((away <= jnp.maximum(_EARLY, tol)) & (guess.count < trials))
+        # before it gives up: of a solution whose elements vanish one faster than the other, or whose system is nearly
+        # singular, the active rows may be plain where the point's own residuals stay
+        last = state.idle >= _PATIENCE - 1
+        trials = jnp.where(late | last, _GUESSES, _FIRST)
+        face = guess.on | (((away <= jnp.maximum(_EARLY, tol)) | last) & (guess.count < trials))
 
         newton = Newton.of(data, central, point)
         rows = jnp.where(face, active, data.used)
@@ -170,7 +173,7 @@ class InteriorPoint(Solver):
         inside = ~face & late & state.convex
         empty, endless = certificates(data, point)
         gain = functools.reduce(jnp.minimum, (away, empty, endless))
-        idle = jnp.where((gain < 0.9 * state.least) | face, 0, state.idle + 1)
+        idle = jnp.where((gain < 0.9 * state.least) | (face & ~last), 0, jnp.where(face, state.idle, state.idle + 1))
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
         lost, least = central.tau < central.kappa, 0.1 * jnp.finfo(dtype).eps ** 0.5
