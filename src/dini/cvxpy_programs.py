@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .checks.records import record
-from .checks.settings import known, positive
+from .checks.settings import known
 from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .problems import ConeProgram, QuadraticProgram
@@ -117,10 +117,13 @@ def _value(name: str, shape: tuple[int, ...], sign: int, value: Any) -> jax.Arra
         raise TypeError(f"Parameter {name} must be real: given {array.dtype}.")
     if sign == 0:
         return array
-    if known(array) and np.any(sign * np.asarray(array) < 0):
-        raise ValueError(f"Parameter {name} must not be {'negative' if sign > 0 else 'positive'}: given {value}.")
-    array = array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-    return sign * positive(sign * array, or_zero=True)
+    wrong = sign * array < 0
+    if known(wrong):
+        if np.any(wrong):
+            raise ValueError(f"Parameter {name} must not be {'negative' if sign > 0 else 'positive'}: given {value}.")
+        return array
+    # a product, whose derivative is NaN, too
+    return array * jnp.where(wrong, jnp.nan, 1).astype(jnp.result_type(float, array))
 
 
 def _of_quadratic_programs(solver: Any) -> bool:
