@@ -137,7 +137,7 @@ def triangle(v):
 
 
 def outside(letter, v, alpha, dual):
-    """Return by how much a vector violates its cone's inequality, beside its own size."""
+    """Return how far at most a vector is from its cone, beside its own size."""
     top = max(np.abs(v).max(), 1e-300)
     v = v / top
     if letter == "z":
@@ -148,15 +148,25 @@ def outside(letter, v, alpha, dual):
         return max(np.linalg.norm(v[1:]) - v[0], 0)
     if letter == "s":
         return max(-np.linalg.eigvalsh(triangle(v))[0], 0)
+    # the curved cones are steep near their edges: the shortest of some ways into the cone counts, not the height
+    # that is missing
     x, y, w = v
     if letter == "e":
         if dual:
-            u = max(-x, 1e-12)
-            return max(x, -w, u * np.exp(min(y / -u - 1, 700)) - w, 0) if u > 1e-12 else max(x, -y, -w, 0)
-        return max(-y, y * np.exp(min(x / y, 700)) - w, 0) if y > 1e-12 else max(-y, x, -w, 0)
+            x, y = x - y, -x
+        return min(
+            (max(-y, y * np.exp(min(x / y, 700)) - w, 0) if y > 1e-300 else np.inf),
+            (max(x - y * np.log(w / y), 0) if min(y, w) > 1e-300 else np.inf),
+            max(-y, y, x, -w, 0),
+        )
     if dual:
         x, y = x / alpha, y / (1 - alpha)
-    return max(-x, -y, abs(w) - max(x, 0) ** alpha * max(y, 0) ** (1 - alpha), 0)
+    a, b, w = max(x, 0), max(y, 0), abs(w)
+    ways = [w - a**alpha * b ** (1 - alpha)]
+    if w > 0:
+        ways += [(w / b ** (1 - alpha)) ** (1 / alpha) - a] if b > 0 else []
+        ways += [(w / a**alpha) ** (1 / (1 - alpha)) - b] if a > 0 else []
+    return max(-x, -y, min(ways), 0)
 
 
 def residual(d, family, x, y):

@@ -108,7 +108,13 @@ def test_what_does_not_fit_is_refused():
     integer = cp.Variable(integer=True)
     with pytest.raises(ValueError, match="integer"):
         dini.from_cvxpy(cp.Problem(cp.Minimize(integer), [integer >= 1]), [], [integer])
+    with pytest.raises(ValueError, match="is given twice"):
+        dini.from_cvxpy(problem, [*parameters, parameters[0]], variables)
+    with pytest.raises(ValueError, match="no constraints and the objective is linear"):
+        dini.from_cvxpy(cp.Problem(cp.Minimize(x)), [], [x])
     layer = dini.from_cvxpy(problem, parameters, variables)
+    with pytest.raises(TypeError, match="array of real numbers: given None"):
+        layer(R, None)
     with pytest.raises(TypeError, match="given 1 values"):
         layer(R)
     with pytest.raises(ValueError, match=r"must have the shape \(3,\): given \(2,\)"):
@@ -141,3 +147,33 @@ def test_rows_whose_multipliers_are_all_zero_do_not_hide_the_solution():
     size = lambda v: jnp.max(jnp.abs(v), axis=(1, 2))
     assert np.all(size(found - jax.vmap(truth)(many)) < 1e-10 * size(found))
     assert np.all(size(slopes - expected) < 1e-9 * size(expected))
+
+
+@pytest.mark.may_cost(15)
+def test_values_of_an_excluded_sign_are_seen():
+    """With ``a |x| <= 2 a - 1`` and negative ``a``, ``|x|`` is bounded from below: CVXPY's program is another one."""
+    x, a, b = cp.Variable(2), cp.Parameter(nonneg=True, name="a"), cp.Parameter(2)
+    given = cp.Problem(cp.Minimize(cp.sum_squares(x - b)), [a * cp.norm(x) <= 2 * a - 1]), [a, b], [x]
+    layer = dini.from_cvxpy(*given)
+    far = jnp.array([3.0, -4.0])
+    with pytest.raises(ValueError, match=r"Parameter a must not be negative: given -1\.0"):
+        layer(-1.0, far)
+
+    @jax.jit
+    @jax.vmap
+    def lanes(a):
+        def loss(a):
+            solution = layer.solution(a, far)
+            return jnp.sum(layer.variables_of(solution.x)[0]), solution
+
+        (value, solution), slope = jax.value_and_grad(loss, has_aux=True)(a)
+        return solution.status, value, slope
+
+    # the length is 2 - 1 / a: at 0.25 no point is left
+    status, value, slope = lanes(jnp.array([1.0, -1.0, 0.25, 2.0]))
+    assert [dini.Status(int(end)).name for end in status] == [
+        "CONVERGED", "NONFINITE", "PRIMAL_INFEASIBLE", "CONVERGED",
+    ]  # fmt: skip
+    np.testing.assert_allclose(value[jnp.array([0, 3])], [-0.2, -0.3], rtol=1e-9)
+    np.testing.assert_allclose(slope[jnp.array([0, 3])], [-0.2, -0.05], rtol=1e-8)
+    np.testing.assert_array_equal(np.isnan(slope[jnp.array([1, 2])]), True)

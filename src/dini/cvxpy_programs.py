@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .checks.records import record
+from .checks.settings import known
 from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .problems import ConeProgram, QuadraticProgram
@@ -44,6 +45,8 @@ class CvxpyProgram:
 
     ``program(*values)`` returns the :class:`dini.ConeProgram` at these values, ``solution(*values)`` its
     :class:`dini.ConeSolution`, and ``variables_of(x)`` the variables at its point. All are differentiable functions.
+    The solution's ``value`` is that of the cone program: without constants, and the negative of what is maximized.
+    A value of a sign that its parameter excludes raises; where it is traced, the status is ``NONFINITE``.
     """
 
     c: Any
@@ -54,21 +57,17 @@ class CvxpyProgram:
     cone: Any
     size: tuple[int, int] = field(metadata={"static": True})
     places: tuple[int, ...] = field(metadata={"static": True})
-    parameters: tuple[tuple[str, tuple[int, ...]], ...] = field(metadata={"static": True})
+    #: name, shape and sign of each: 1 and -1 where elements must not be negative, or positive, and 0
+    parameters: tuple[tuple[str, tuple[int, ...], int], ...] = field(metadata={"static": True})
     variables: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
     solver: Any = None
 
     def program(self, *values: Any) -> ConeProgram:
         """Return the cone program at values of the parameters."""
         if len(values) != len(self.parameters):
-            names = ", ".join(name for name, _ in self.parameters)
+            names = ", ".join(name for name, *_ in self.parameters)
             raise TypeError(f"This program has the parameters {names}: given {len(values)} values.")
-        arrays = [jnp.asarray(value) for value in values]
-        for (name, shape), array in zip(self.parameters, arrays, strict=True):
-            if array.shape != shape:
-                raise ValueError(f"Parameter {name} must have the shape {shape}: given {array.shape}.")
-            if jnp.iscomplexobj(array):
-                raise TypeError(f"Parameter {name} must be real: given {array.dtype}.")
+        arrays = [_value(*parameter, value) for parameter, value in zip(self.parameters, values, strict=True)]
         dtype = jnp.result_type(float, *arrays)
         vector = jnp.zeros(sum(array.size for array in arrays) + 1, dtype).at[-1].set(1)
         for place, array in zip(self.places, arrays, strict=True):
@@ -101,6 +100,30 @@ class CvxpyProgram:
     def __call__(self, *values: Any, **how: Any) -> tuple[jax.Array, ...]:
         """Return the values of the variables."""
         return self.variables_of(self.solution(*values, **how).x)
+
+
+def _value(name: str, shape: tuple[int, ...], sign: int, value: Any) -> jax.Array:
+    """Return the value of a parameter; where it has the wrong sign, raise or, of a traced one, return NaN.
+
+    The problem is convex for values of the declared sign alone: that of others has been relaxed to another problem.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"Parameter {name} must be an array of real numbers: given {value!r}.") from None
+    if array.shape != shape:
+        raise ValueError(f"Parameter {name} must have the shape {shape}: given {array.shape}.")
+    if jnp.iscomplexobj(array):
+        raise TypeError(f"Parameter {name} must be real: given {array.dtype}.")
+    if sign == 0:
+        return array
+    wrong = sign * array < 0
+    if known(wrong):
+        if np.any(wrong):
+            raise ValueError(f"Parameter {name} must not be {'negative' if sign > 0 else 'positive'}: given {value}.")
+        return array
+    # a product, whose derivative is NaN, too
+    return array * jnp.where(wrong, jnp.nan, 1).astype(jnp.result_type(float, array))
 
 
 def _of_quadratic_programs(solver: Any) -> bool:
@@ -171,7 +194,7 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
         Where something else than CVXPY's objects is given, or a parameter of the problem is missing.
     ValueError
         Where the problem is not convex by CVXPY's rules for parametrized programs, has integer or complex variables, or
-        a variable is not one of its.
+        no constraints and a linear objective, a variable is not one of its, or a parameter is given twice.
 
     References
     ----------
@@ -195,6 +218,11 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
         for parameter in unset:  # CVXPY evaluates the data once
             parameter.value = parameter.project(np.zeros(parameter.shape))
         data, chain, inverse = problem.get_problem_data(solver=cp.SCS)
+    except cp.error.SolverError as error:
+        raise ValueError(
+            f"from_cvxpy found no cone program, CVXPY says: {error} It makes none where there are no constraints and "
+            "the objective is linear, which has no minimum or is constant."
+        ) from None
     finally:
         for parameter in unset:
             parameter.value = None
@@ -270,7 +298,7 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
         cone,
         (n, m),
         tuple(places),
-        tuple((p.name(), tuple(p.shape)) for p in parameters),
+        tuple((p.name(), tuple(p.shape), int(p.is_nonneg()) - int(p.is_nonpos())) for p in parameters),
         tuple(tuple(v.shape) for v in variables),
         solver,
     )
@@ -289,6 +317,9 @@ def _check(problem: Any, parameters: Sequence[Any], variables: Sequence[Any], cp
             f"dpp=True)): given one that is {'convex, but not so parametrized' if problem.is_dcp() else 'not convex'}. "
             "A product of parameters becomes a parameter of its own."
         )
+    twice = {p.name() for p in parameters if sum(p.id == other.id for other in parameters) > 1}
+    if twice:
+        raise ValueError(f"from_cvxpy's parameters must be different ones: {', '.join(sorted(twice))} is given twice.")
     missing = [p.name() for p in problem.parameters() if p.id not in {given.id for given in parameters}]
     if missing:
         raise TypeError(f"from_cvxpy's parameters must hold all of the problem's: {', '.join(missing)} missing.")

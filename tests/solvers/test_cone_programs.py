@@ -107,6 +107,16 @@ def random_program(seed, *, linear=False):
     return d, x, s - v
 
 
+def rough_program(seed):
+    """Return a program whose unknowns appear twice, and whose multipliers are many: all cones are at their boundary."""
+    rng = np.random.default_rng(seed)
+    half, A, v, x = (rng.standard_normal(shape) for shape in ((N, N), (17, N), 17, N))
+    half[:, N // 2 :], A[:, N // 2 :] = half[:, : N // 2], A[:, : N // 2]
+    s = np.asarray(cone(0.4).project(jnp.asarray(v)))
+    P = half.T @ half
+    return {"P": P, "c": -(P @ x + A.T @ (s - v)), "A": A, "b": A @ x + s, "alpha": np.array(0.4)}
+
+
 def stacked(programs):
     """Return a batch of one size, whose last lanes are the last program."""
     programs = [*programs, *[programs[-1]] * (LANES - len(programs))]
@@ -147,6 +157,22 @@ def test_solutions_that_are_known():
         np.testing.assert_allclose(solution.x[i], x, rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(solution.multipliers[i], y, rtol=1e-8, atol=1e-9)
         np.testing.assert_allclose(solution.slacks[i], data["b"] - data["A"] @ x, atol=1e-9)
+
+
+@pytest.mark.may_cost(50)
+def test_solutions_that_are_not_unique():
+    """Points and multipliers that are not unique: each is solved exactly. The method has stalled in all of them."""
+    made = [rough_program(seed) for seed in (11, 30, 45, 46, 48, 52)]
+    solution = solved(stacked(made))
+    assert (solution.status == Status.CONVERGED).all()
+    for i, d in enumerate(made):
+        x, y, s = (np.asarray(part[i]) for part in (solution.x, solution.multipliers, solution.slacks))
+        # the multipliers are in the dual cone, as far as Moreau's decomposition says, and orthogonal to the slacks
+        onto = lambda v: np.asarray(cone(0.4).project(jnp.asarray(v)))
+        np.testing.assert_allclose(onto(s), s, atol=1e-11)
+        np.testing.assert_allclose(onto(-y), 0, atol=1e-11)
+        np.testing.assert_allclose(d["P"] @ x + d["c"] + d["A"].T @ y, 0, atol=1e-11)
+        assert abs(s @ y) < 1e-11
 
 
 def by_clarabel(d):

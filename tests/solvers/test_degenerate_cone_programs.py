@@ -94,13 +94,14 @@ def test_dependent_equations_in_single_precision():
         np.testing.assert_allclose(slope[name], truth[name], rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.may_cost(20)
 def test_rows_given_twice():
-    """An inequality and a second-order cone, each in two sets of units: the derivative is that of one.
+    """An inequality and a second-order cone, each in two sets of units: the derivative is that of one, in both modes.
 
-    Where one of the two moves alone, the solution has a kink: a gradient, which does not know what moves, is refused.
+    Where one of the two moves alone, the solution has a kink: a certificate tells that the multipliers are many.
     """
 
-    def point(p, *, twice):
+    def point(p, *, twice, **how):
         # min c^T x with x_1 >= p, |(x_2, x_3)| <= 2 - x_1
         A = jnp.array([[-1.0, 0, 0], [1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
         b = jnp.array([0.0, 2.0, 0, 0]) - p * jnp.array([1.0, 0, 0, 0])
@@ -109,15 +110,72 @@ def test_rows_given_twice():
             A, b = jnp.concatenate([A, 1e3 * A]), jnp.concatenate([b, 1e3 * b])
             cones, sizes = cones * 2, sizes * 2
         c = jnp.array([1.0, 0.3, -0.4])
-        return dini.cone_program(c=c, A=A, b=b, cone=ConeProduct(cones, sizes)).x
+        return dini.cone_program(c=c, A=A, b=b, cone=ConeProduct(cones, sizes), **how).x
 
     p = jnp.array(0.5)
     x = jax.jit(lambda p: point(p, twice=True))(p)
     np.testing.assert_allclose(x, [0.5, -0.6 * 1.5, 0.8 * 1.5], rtol=1e-7)
     slope = jax.jit(lambda p: jax.jacfwd(point)(p, twice=True))(p)
     np.testing.assert_allclose(slope, [1.0, 0.6, -0.8], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.jacrev(lambda p: point(p, twice=True)))(p), slope, rtol=1e-6)
+    with pytest.raises(dini.DerivativeError, match="ILL_CONDITIONED"):
+        jax.grad(lambda p: point(p, twice=True, differentiation=dini.Implicit(certify=True))[0])(p)
+
+
+@jax.jit
+@jax.vmap
+def corner(p, slopes, length, rows):
+    """Return the corner ``p`` of three sides, its derivatives in both modes, and the second one of a loss."""
+
+    def point(p, slopes):
+        A = jnp.stack([jnp.array([1.0, 0]), jnp.array([0, 1.0]), slopes]).astype(p.dtype)
+        A = A * (rows * jnp.array([1.0, 3.0, 0.1]) / length)[:, None].astype(p.dtype)
+        data = {"c": -jnp.array([2.0, 3.0], p.dtype) / length, "A": A, "b": A @ p, "cone": NonNegative()}
+        return dini.cone_program(**data).x
+
+    loss = lambda p: jnp.sum((point(p, slopes) / length) ** 3)
+    second = jax.jvp(jax.grad(loss), (p,), (length * jnp.ones_like(p),))[1] * length
+    return point(p, slopes), jax.jacfwd(point)(p, slopes), jax.jacrev(point, argnums=(0, 1))(p, slopes), second
+
+
+@pytest.mark.may_cost(20)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_three_sides_through_a_corner(dtype):
+    """The sides follow the corner: it is the solution whatever the third one's slopes, with one multiplier too many."""
+    length, rows = jnp.array([1.0, 1e6, 1e-6, 1e3], dtype), jnp.array([1.0, 1e6, 1e6, 1e-6], dtype)
+    p = length[:, None] * jnp.array([[1.0, 2.0], [-3.0, 0.5], [0.2, 0.1], [1.0, -1.0]], dtype)
+    slopes = jnp.array([[1.0, 1.0], [1.0, 2.0], [0.5, 0.3], [2.0, 2.0]], dtype)
+    x, forward, (reverse, of_slopes), second = corner(p, slopes, length, rows)
+    close = {np.float64: 1e-9, np.float32: 1e-3}[dtype]
+    np.testing.assert_allclose(x / length[:, None], p / length[:, None], rtol=close)
+    for slope in (forward, reverse):
+        np.testing.assert_allclose(slope, np.broadcast_to(np.eye(2), (4, 2, 2)), atol=close)
+    np.testing.assert_allclose(of_slopes / length[:, None, None], 0, atol=close)
+    np.testing.assert_allclose(second, 6 * p / length[:, None], rtol=10 * close, atol=10 * close)
+
+
+@pytest.mark.may_cost(15)
+def test_gradients_of_what_is_unique_where_an_unknown_appears_twice():
+    """Of their sum, of the others and of the value: beside the program with one; of one of the two there is none."""
+
+    def program(p, *, twice):
+        B = jnp.array([[1.0, 1.0, 0.0], [0.0, 0.3, 1.0]])[:, 0 if twice else 1 :]
+        B = B.at[1, 0].set(0.3)
+        data = {"P": B.T @ B, "c": -B.T @ p, "A": jnp.concatenate([jnp.zeros((1, B.shape[1])), -B])}
+        return dini.cone_program(**data, b=jnp.array([1.5, 0, 0]), cone=SecondOrder())
+
+    def parts(p, twice):
+        solution = program(p, twice=twice)
+        return jnp.stack([jnp.sum(solution.x[:-1]), solution.x[-1], solution.value])
+
+    p = jnp.array([2.0, -1.0])
+    (ours, slope), (truth, true_slope) = (
+        jax.jit(lambda p, twice=twice: (parts(p, twice), jax.jacrev(parts)(p, twice)))(p) for twice in (True, False)
+    )
+    np.testing.assert_allclose(ours, truth, rtol=1e-9)
+    np.testing.assert_allclose(slope, true_slope, rtol=1e-8, atol=1e-10)
     with pytest.raises(dini.DerivativeError, match="singular"):
-        jax.jacrev(point)(p, twice=True)
+        jax.grad(lambda p: program(p, twice=True).x[0])(p)
 
 
 def test_a_solution_that_is_not_unique_has_no_derivative():

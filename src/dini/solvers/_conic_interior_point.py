@@ -74,6 +74,8 @@ class ConicInteriorPoint(Solver):
     without bound (``DUAL_INFEASIBLE``: ``x.primal`` is the ray). Steps are scaled as Nesterov and Todd's in
     non-negative, second-order and semidefinite cones, and as Dahl and Andersen's in exponential and power cones. Near
     the end, Newton's method on :math:`s = \Pi_K(s - y)` is tried; where it converges, the point is exact to rounding.
+    Its matrix is regularized in proportion to the residual, so that it converges also where solutions or multipliers
+    are not unique.
 
     One step factorizes one matrix of the size of ``x`` and ``y`` together. The data are scaled inside by powers of two.
     The error is the largest residual of the optimality conditions, relative to their terms. Where Newton's method does
@@ -93,7 +95,8 @@ class ConicInteriorPoint(Solver):
     Goulart and Chen, "Clarabel: an interior-point solver for conic programs with quadratic objectives", 2024 (arXiv
     2405.12762). Dahl and Andersen, "A primal-dual interior-point algorithm for nonsymmetric exponential-cone
     optimization", Math. Program. 2022. Busseti, Moursi, Boyd, "Solution refinement at regular points of conic
-    problems", Computational Optimization and Applications, 2019.
+    problems", Computational Optimization and Applications, 2019. Yamashita and Fukushima, "The proximal point algorithm
+    with genuine superlinear convergence for the monotone complementarity problem", SIAM J. Optim. 2001.
 
     Examples
     --------
@@ -157,10 +160,15 @@ class ConicInteriorPoint(Solver):
         single = dtype != jnp.float64
         # well below the path's own small singular values, which fall with the mean complementarity
         mean = vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
-        system = System.of(data, E, eye - E, jnp.clip(0.01 * mean, eps**0.8, eps**0.6))
+        shift = jnp.clip(0.01 * mean, eps**0.8, eps**0.6)
+        # where the solution or its multipliers are not unique, the natural map's matrix is singular: moved apart by a
+        # share of the residual, a step is no longer than the way to a solution, and converges as fast
+        left = _natural_residual(data, layout, start_x, start_v)
+        shift = jnp.where(face, jnp.clip(0.1 * trees.max_abs(left), eps**0.8, eps**0.4), shift)
+        system = System.of(data, E, eye - E, shift)
         rounds = 3 if single else 2
         moved, reach = newton.step(layout, system, rounds)
-        found, miss = _onto(data, layout, system, start_x, start_v, rounds)
+        found, miss = _onto(data, layout, system, (start_x, start_v), left, rounds)
 
         fine = trees.all_finite(moved) & (reach > 0)
         accepted = face & state.convex & (miss <= exact)
@@ -222,14 +230,17 @@ def _layout(problem: Any) -> Layout:
     return Layout(problem.cone, problem.b.size)
 
 
+def _natural_residual(data: ScaledCones, layout: Layout, x: jax.Array, v: jax.Array) -> jax.Array:
+    """Return what the natural map leaves at a point, with the slacks less the multipliers."""
+    s = layout.project(v)
+    return jnp.concatenate([dot(data.P, x) + data.c + dot(data.A.T, s - v), dot(data.A, x) + s - data.b])
+
+
 def _onto(
-    data: ScaledCones, layout: Layout, system: System, x: jax.Array, v: jax.Array, rounds: int
+    data: ScaledCones, layout: Layout, system: System, at: tuple[jax.Array, jax.Array], left: jax.Array, rounds: int
 ) -> tuple[ConePoint, jax.Array]:
     """Return the point after one step of Newton's method on the natural map, and its error."""
-    n = data.n
-    s = layout.project(v)
-    z = s - v
-    left = jnp.concatenate([dot(data.P, x) + data.c + dot(data.A.T, z), dot(data.A, x) + s - data.b])
+    n, (x, v) = data.n, at
     step, _ = system.solve(-left[:, None], rounds)
     x, v = x + step[:n, 0], v - step[n:, 0]
     s = layout.project(v)

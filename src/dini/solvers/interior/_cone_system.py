@@ -13,7 +13,6 @@ from ... import trees
 from ...checks.records import record
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
-from ...sets._blocks import blocks
 from ...trees import Tree
 from ...trees.products import dot
 from ._cone_layout import Layout
@@ -26,18 +25,22 @@ class ConeSystem:
 
     ``right`` are the units of the unknown, ``left`` what residuals are multiplied by; ``transposed`` exchanges them.
 
-    Where rows that are tight depend on one another, multipliers are not unique and the matrix is singular. Its null
-    space, and that of its transpose, are then :math:`\{(0, \dot y): A^\top \dot y = 0,\, D \dot y = 0\}`: the
-    derivative of ``x`` is well defined, and that of the multipliers is taken to be the shortest, by a singular value
-    decomposition. In general the null space is a product of one of ``x`` and one of ``y``, as :math:`0 \preceq D
-    \preceq I`; with a part in ``x`` the solution is not unique, and the system is called singular. So is, in reverse
-    mode, one whose null space has a part in other rows than equations: where one of these moves alone, the solution has
-    a kink, and a gradient does not tell which of them move. In forward mode the right-hand side tells.
+    Where rows that are tight depend on one another, multipliers are not unique and the matrix is singular; so it is
+    where the solution is not unique. As :math:`0 \preceq D \preceq I`, the null space is that of the transpose,
+
+    .. math:: \{\dot x: P \dot x = 0,\, A \dot x = 0\} \times \{\dot y: A^\top \dot y = 0,\, D \dot y = 0\} .
+
+    In forward mode, the derivative of ``x`` is well defined if the first factor is zero and the right-hand side is in
+    the range, which it is along a change of the data that leaves all of these rows tight. That of the multipliers is
+    taken to be the shortest. In reverse mode the range tells whether a loss depends on what is not unique. Where it
+    does not, all adjoints give the same derivative along every change that forward mode accepts; the shortest one is
+    taken. (Where one of two equal rows moves alone, the solution has a kink. Of the right-hand sides forward mode alone
+    sees that, and the certificate tells that the matrix is singular.) What is out of the range is called singular, by a
+    singular value decomposition.
     """
 
     right: Any
     left: Any
-    equations: Any
     reverse: bool = field(default=False, metadata={"static": True})
 
     @classmethod
@@ -50,15 +53,14 @@ class ConeSystem:
         spread = lambda v: jnp.ones(layout.given, v.dtype).at[layout.order].set(v)
         right = type(start)(x, spread(z))
         left = type(start)(data.objective * x, spread(data.scales / data.length))
-        kinds = [part.kind == "zero" for part in blocks(problem.cone, layout.given) for _ in range(part.size)]
-        return cls(right, left, jnp.array(kinds, bool))
+        return cls(right, left)
 
     def transposed(self) -> ConeSystem:
         """Return the solver for the transposed system."""
         return dataclasses.replace(self, right=self.left, left=self.right, reverse=not self.reverse)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether there is none, or many for ``x``."""
+        """Return the solution and whether there is none, or in forward mode many for ``x``."""
         del structure
         product = lambda v: _times(self.left, matvec(_times(self.right, v)))
         factor = Dense("lu").factorize(product, b, None)
@@ -71,10 +73,8 @@ class ConeSystem:
         loose = factor.singular | ~(jnp.min(pivots) > jnp.finfo(matrix.dtype).eps ** 0.75 * jnp.max(pivots))
 
         def shortest(_: Any) -> Any:
-            of_x = jnp.ones(jnp.size(b.primal), bool)
-            others = ~self.equations if self.reverse else jnp.zeros_like(self.equations)
-            made, many = _shortest(matrix, factor.flat(own), jnp.concatenate([of_x, others]))
-            return jnp.asarray(False), factor.unravel(made), many
+            made, many = _shortest(matrix, factor.flat(own), jnp.size(b.primal))
+            return jnp.asarray(False), factor.unravel(made), many & (not self.reverse)
 
         # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
         needed = loose & jnp.all(jnp.isfinite(matrix))
@@ -98,13 +98,13 @@ class ConeSystem:
         return eps**0.375
 
 
-def _shortest(matrix: jax.Array, b: jax.Array, wrong: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the shortest solution with the least residual, and whether the null space has a part that is wrong."""
+def _shortest(matrix: jax.Array, b: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+    """Return the shortest solution with the least residual, and whether the first ``n`` are not unique."""
     left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
     kept = values > matrix.shape[0] * jnp.finfo(matrix.dtype).eps * values[0]
     w = dot(right.T, jnp.where(kept, 1 / jnp.where(kept, values, 1), 0) * dot(left.T, b))
     # rounding leaves the root of this
-    share = jnp.sum(jnp.where(kept, 0, jnp.sum(jnp.square(jnp.where(wrong, right, 0)), axis=1)))
+    share = jnp.sum(jnp.where(kept, 0, jnp.sum(jnp.square(right[:, :n]), axis=1)))
     return w, share > jnp.finfo(matrix.dtype).eps ** 0.5
 
 
