@@ -252,9 +252,9 @@ class GaussNewton(Solver):
         told = Known(*scales)
         # an error within the tolerance would be a success, whatever the status
         far = ~(finite & (told.length < 1))
-        # where residuals have levelled off, an unknown that moves by its own size changes them by no more than rounding,
-        # which is that of their terms: then its step is rounding as well, and may be short; conjugate gradients lose it
-        # beside the others long before
+        # where residuals have levelled off, an unknown that moves by its own size changes them by no more than rounding
+        # does, which is that of their terms: then its step is rounding as well, and may be short; conjugate gradients
+        # lose it beside the others long before
         sway = self._sway(space, algebra, state.start, trial, extent, norms)
         level = trees.eps(trial) ** (0.5 if algebra is ALGEBRA["cg"] else 0.75)
         far |= (at.value > 0) & (sway <= level * jnp.sqrt(2 * at.value))
