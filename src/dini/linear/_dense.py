@@ -19,6 +19,9 @@ from ..trees.products import dot
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
 
+#: passes of equilibration, which leave a factor of two where units are 24 digits apart
+_PASSES = 6
+
 
 def _diagonal(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
     """Return the diagonal, by a slice: XLA fuses that with what follows, unlike the gather of ``jnp.diagonal``."""
@@ -30,6 +33,15 @@ def _sizes(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
     """Return the largest elements of the rows, one for a row of zeros."""
     rows = jnp.max(jnp.abs(matrix), axis=1)
     return jnp.where(rows > 0, rows, 1)
+
+
+def _equilibrated(matrix: Float[Array, "d d"], rows: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Return the scales of a symmetric matrix' rows and columns after which the largest elements are near one.
+
+    Each pass halves the number of digits by which they differ (Ruiz 2001); ``rows`` are the largest elements.
+    """
+    more = lambda _, s: s * jnp.sqrt(_sizes(matrix / s[:, None] / s[None, :]))
+    return jax.lax.fori_loop(0, _PASSES, more, jnp.sqrt(rows))
 
 
 def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:
@@ -121,9 +133,7 @@ class Dense:
         rows, columns = _sizes(matrix), None
         if structure == "symmetric":
             # blocks of unlike units, as of a Hessian and constraints, by one scale of a row and its column
-            columns = jnp.sqrt(rows)
-            columns = columns * jnp.sqrt(_sizes(matrix / columns[:, None] / columns[None, :]))
-            rows = columns
+            rows = columns = _equilibrated(matrix, rows)
         scaled = matrix / rows[:, None] if columns is None else matrix / rows[:, None] / columns[None, :]
         factor = jax.scipy.linalg.lu_factor(scaled, check_finite=False)
         return DenseFactor(matrix, factor, rows, unravel, columns=columns)
