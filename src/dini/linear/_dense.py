@@ -19,8 +19,8 @@ from ..trees.products import dot
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
 
-#: passes of equilibration, which leave a factor of two where units are 24 digits apart
-_PASSES = 6
+#: passes of equilibration after the first, which leave less than one of 24 digits
+_PASSES = 4
 
 
 def _diagonal(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
@@ -40,8 +40,10 @@ def _equilibrated(matrix: Float[Array, "d d"], rows: Float[Array, " d"]) -> Floa
 
     Each pass halves the number of digits by which they differ (Ruiz 2001); ``rows`` are the largest elements.
     """
-    more = lambda _, s: s * jnp.sqrt(_sizes(matrix / s[:, None] / s[None, :]))
-    return jax.lax.fori_loop(0, _PASSES, more, jnp.sqrt(rows))
+    largest = lambda t: jnp.max(jnp.abs(matrix) * t[None, :], axis=1)
+    less = lambda size: jnp.where(size > 0, jax.lax.rsqrt(size), 1)
+    inverse = jax.lax.fori_loop(0, _PASSES, lambda _, t: t * less(t * largest(t)), jax.lax.rsqrt(rows))
+    return 1 / inverse
 
 
 def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:
