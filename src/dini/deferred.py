@@ -1,7 +1,9 @@
-"""What takes long to import, imported when it is first needed: Lineax, jaxtyping, `jax.extend`.
+"""What takes long to import, imported when it is first needed: Lineax and jaxtyping.
 
 Together they take as long as half of JAX. Lineax solves by ``LSMR`` and where a user names one of its solvers; shapes
-in annotations are strings until somebody reads them; and `jax.extend` brings Pallas.
+in annotations are strings until somebody reads them. `jax.extend` is not among them: it brings Pallas, which adds
+settings to those by which JAX knows a compiled program, and what was being traced would be compiled again at its second
+call.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.extend.core
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int
@@ -45,4 +48,4 @@ def deferred(name: str) -> Any:
 
 def is_literal(atom: Any) -> bool:
     """Return whether an operand in a jaxpr is a number that is written there, and no variable."""
-    return isinstance(atom, deferred("jax.extend.core").Literal)
+    return isinstance(atom, jax.extend.core.Literal)

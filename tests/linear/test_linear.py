@@ -422,3 +422,23 @@ def test_patterns_in_mixed_and_in_half_precision():
     large = jnp.asarray(1e4, jnp.float32)
     w = solve(lambda w: (large + 2) * w - large * w, jnp.ones(100, jnp.float32), linear.Diagonal())
     np.testing.assert_allclose(w, 0.5, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_units_of_blocks_do_not_make_a_symmetric_matrix_singular(dtype):
+    """A Hessian, a constraint, a bound and a constraint that is not active, with lengths of 1e-6 to 1e6."""
+    natural = np.zeros((6, 6))
+    natural[:3, :3] = [[4.0, 1.0, 0.0], [1.0, 3.0, -1.0], [0.0, -1.0, 5.0]]
+    natural[3, :3] = natural[:3, 3] = [1.0, -2.0, 0.5]
+    natural[4, 2] = natural[2, 4] = natural[5, 5] = 1.0
+    w = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.25])
+    for length in (1e-6, 1.0, 1e6):
+        # with the unknown in other units, multipliers of constraints stay, that of the bound is a force
+        units = np.array([length, length, length, 1.0, 1 / length, 1.0])
+        matrix = jnp.asarray(natural / units[:, None] / units[None, :], dtype)
+        matrix = matrix.at[5, 5].set(1.0).at[4, 2].set(1.0).at[2, 4].set(1.0)
+        found, singular = dini.linear.Dense()(
+            lambda v, matrix=matrix: matrix @ v, jnp.asarray(natural @ w / units, dtype), "symmetric"
+        )
+        assert not singular
+        np.testing.assert_allclose(found / units, w, rtol=1e-4 if dtype == jnp.float32 else 1e-10)

@@ -131,3 +131,21 @@ def test_hock_and_schittkowski(problem):
     np.testing.assert_allclose(solution.value, problem.value, rtol=1e-8, atol=1e-8)
     if problem.solution is not None:
         np.testing.assert_allclose(solution.x.primal, problem.solution, atol=1e-7)
+
+
+@pytest.mark.may_cost(6)
+def test_nothing_is_believed_on_the_way_to_infinity():
+    """Without a lower bound: far away any slope is small beside the forces, and any violation beside the point."""
+
+    def end(t):
+        # t: which of three; a slope along a line, a violation beside another element, a slope beside growing forces
+        fun = lambda x: jnp.stack(
+            [(x[0] - x[1]) ** 2 - 3 * (x[0] + x[1]), x[0] + x[1], (x[1] ** 2 - x[0] ** 2) / 2 - 3 * x[0]]
+        )
+        rows = lambda x: jnp.stack([x[0] - x[1] - 0.5, x[0] ** 2 + 1, x[0] - x[1]])
+        return dini.minimize(
+            lambda x: t @ fun(x), jnp.ones(2), equality=lambda x: t @ rows(x), solver=SOLVER, on_failure="ignore"
+        )
+
+    found = jax.jit(jax.vmap(end))(jnp.eye(3))
+    assert not found.success.any()

@@ -354,5 +354,24 @@ def test_full_steps_do_not_come_to_rest_at_infinity():
     level = lambda x, c: x / jnp.sqrt(1 + x * x) - c
     residuals = lambda x, c: jnp.stack([level(x[0], c), level(x[0] + x[1], 0.5 * c), x[1] - 1.0])
     problem, solver = dini.LeastSquares(residuals), dini.GaussNewton(patience=None)
-    solve = jax.jit(lambda x, c: dini.solve(problem, solver, x, c, on_failure="ignore").status)
-    assert solve(jnp.array([10.0, 5.0]), 2.0) != dini.Status.CONVERGED
+    solve = jax.jit(jax.vmap(lambda x, c: dini.solve(problem, solver, x, c, on_failure="ignore"), (0, None)))
+    assert solve(jnp.array([[10.0, 5.0]]), 2.0).status != dini.Status.CONVERGED
+    # rounding errors make up the gradient there, and the step; what does end at a solution does so as ever
+    starts = jnp.stack(jnp.meshgrid(jnp.arange(-12.0, 13.0), jnp.arange(-9.0, 10.0, 1.5)), -1).reshape(-1, 2)
+    found = solve(starts, 1.0)
+    assert found.success.sum() > 50
+    np.testing.assert_allclose(found.x[found.success], [[1.674, 0.981]] * int(found.success.sum()), atol=1e-3)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("algebra", ["qr", "cg"])
+def test_no_algebra_comes_to_rest_at_infinity(algebra, dtype):
+    """Conjugate gradients do not see that an unknown far away still moves."""
+    level = lambda x, c: x / jnp.sqrt(1 + x * x) - c
+    residuals = lambda x, c: jnp.stack([level(x[0], c), level(x[0] + x[1], 0.5 * c), x[1] - 1.0])
+    problem, solver = dini.LeastSquares(residuals), dini.GaussNewton(patience=None, linear_solver=algebra)
+    starts = jnp.stack(jnp.meshgrid(jnp.arange(-12.0, 13.0), jnp.arange(-9.0, 10.0, 1.5)), -1).reshape(-1, 2)
+    found = jax.vmap(lambda x: dini.solve(problem, solver, x, 1.0, on_failure="ignore"))(starts.astype(dtype))
+    assert found.success.sum() > 50
+    assert jnp.abs(found.x[found.success]).max() < 2

@@ -346,3 +346,29 @@ def test_a_large_element_hides_no_violation():
         equality=lambda x: jnp.stack([x[1] + x[2] - 0.02, x[3]]),
     )
     np.testing.assert_allclose(solution.x, [1e5, 5e-3, 1.5e-2, 0.0], rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.may_cost(14)
+def test_multipliers_that_cancel_hide_no_error():
+    """A sphere as an equality and an inequality: of both, multipliers grow, and what else is active is met as ever."""
+    sphere = lambda x, a: jnp.sum(x**2) - 1.0
+
+    def nearest(a, start):
+        return dini.minimize(
+            lambda x, a: 0.5 * jnp.sum((x - a) ** 2),
+            start,
+            a,
+            equality=sphere,
+            inequality=lambda x, a: jnp.stack([sphere(x, a), x[0] - 0.5]),
+            constraint=dini.sets.Box(-1.0, 3.0),
+            on_failure="ignore",
+        )
+
+    rng = np.random.default_rng(0)
+    a, start = rng.normal(size=(2, 300, 3))
+    a[:, 0] = np.abs(a[:, 0]) + 4
+    found = jax.jit(jax.vmap(nearest))(jnp.asarray(a), jnp.asarray(start))
+    ring = np.sqrt(0.75) * a[:, 1:] / np.linalg.norm(a[:, 1:], axis=1, keepdims=True)
+    done = np.asarray(found.success)
+    assert done.sum() >= 290
+    np.testing.assert_allclose(found.x[done], np.c_[np.full(300, 0.5), ring][done], atol=1e-7)

@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import jax.core
-
-from ..deferred import deferred
+import jax.extend.core
 
 
 def _state() -> Any:
-    return deferred("jax.extend.core").get_opaque_trace_state()
+    return jax.extend.core.get_opaque_trace_state()
 
 
 @cache

@@ -204,13 +204,17 @@ class AugmentedLagrangian(Solver):
         gap = jnp.where(rows.equal, jnp.abs(c), jnp.abs(jnp.maximum(c, -y / rho)))
         violation = jnp.max(gap, initial=0)
         less = violation <= _ENOUGH * state.violation
-        flat, moved, known = self._refined(rows, units, Refined(flat, moved, known), ~bad, tol)
+        start = Refined(flat, moved, known, jnp.zeros((), bool))
+        flat, moved, known, leaps = self._refined(rows, units, start, ~bad, tol)
         fine = ~bad & (less | (violation <= 0.1 * tol))
         heavier = jnp.minimum(rho * _GROWTH, jnp.maximum(_HEAVIEST, rho))
         y = jnp.where(bad, state.y, moved)
         rho_next = jnp.where(fine, rho, heavier)
 
-        error = jnp.where(bad, state.error, known.error)
+        # on the way to infinity, forces that grow dwarf the one that is left
+        length, eps = jnp.max(jnp.abs(flat), initial=0) / units.length, jnp.finfo(dtype).eps
+        astray = (length > 1 / eps) | (leaps & (length > eps**-0.25))
+        error = jnp.where(bad, state.error, jnp.where(astray, jnp.maximum(known.error, 1), known.error))
         done = error <= tol
         level = (known.level <= _LEVEL) & (known.violation > jnp.maximum(100 * tol, 1e-6))
         heavy = rho >= 1e4 * self.weight
@@ -219,6 +223,7 @@ class AugmentedLagrangian(Solver):
         status = jnp.where((idle >= _PATIENCE) | (bad & (rho >= _HEAVIEST)), Status.STALLED, Status.RUNNING)
         status = jnp.where(bad & (rho >= _HEAVIEST), found.status, status)
         status = jnp.where(level & heavy & ~bad & ~less, Status.LOCALLY_INFEASIBLE, status)
+        status = jnp.where(~bad & (length > 1 / eps), Status.DIVERGED, status)
         status = jnp.where(done, Status.RUNNING, status).astype(jnp.int32)
         accuracy = jnp.where(bad, state.accuracy, jnp.maximum(_BETTER * state.accuracy, 0.1 * tol))
         least = jnp.minimum(state.least, error)

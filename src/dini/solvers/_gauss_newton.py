@@ -40,9 +40,10 @@ class State(NamedTuple):
 
 
 class FullSteps(NamedTuple):
-    """Carried where all steps are full: the next trial, and the step that leads there."""
+    """Carried where all steps are full: the start, the next trial, and the step that leads there."""
 
     error: Scalar
+    start: Any
     trial: Tree
     extent: Any
     last: Any
@@ -128,7 +129,7 @@ class GaussNewton(Solver):
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
         scales = jnp.zeros(len(Known._fields), space.dtype)
         if self.patience is None:
-            return FullSteps(inf, space.point, nothing, nothing, scales, running())
+            return FullSteps(inf, space.point, space.point, nothing, nothing, scales, running())
         zero = jnp.zeros_like(inf)
         progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
         return State(inf, nothing, nothing, progress, nothing, scales, running())
@@ -251,9 +252,12 @@ class GaussNewton(Solver):
         told = Known(*scales)
         # an error within the tolerance would be a success, whatever the status
         far = ~(finite & (told.length < 1))
-        # where residuals have levelled off, an unknown that moves by its own size changes them by less than rounding
-        sway = norms * _steps.sizes(trial, extent, trees.eps(trial))
-        far |= (at.value > 0) & (jnp.min(sway, initial=jnp.inf) <= trees.eps(trial) * jnp.sqrt(2 * at.value))
+        # where residuals have levelled off, an unknown that moves by its own size changes them by no more than rounding
+        # does, which is that of their terms: then its step is rounding as well, and may be short; conjugate gradients
+        # lose it beside the others long before
+        sway = self._sway(space, algebra, state.start, trial, extent, norms)
+        level = trees.eps(trial) ** (0.5 if algebra is ALGEBRA["cg"] else 0.75)
+        far |= (at.value > 0) & (sway <= level * jnp.sqrt(2 * at.value))
         far &= space.minimum & met(self, trial, error, scales)
         runs = told.run_away(trial, extent, state.last, move)
         status = jnp.where(runs, Status.DIVERGED, state.status)
@@ -262,4 +266,19 @@ class GaussNewton(Solver):
         move = jnp.clip(move, -largest, largest)
         # (1) with t = 1
         trial_after = jnp.clip(trial + move, -largest, largest)
-        return space.unravel(trial), FullSteps(error, trial_after, extent, move, scales, status)
+        return space.unravel(trial), FullSteps(error, state.start, trial_after, extent, move, scales, status)
+
+    def _sway(self, space: Space, algebra: Any, start: Any, u: Tree, extent: Any, norms: Any) -> Any:
+        """Return by how much the residuals change, to first order, where an unknown moves by its own size.
+
+        Of all unknowns the least; without a matrix, that of those together which have become many times larger than
+        they were, or than the start where they were zero.
+        """
+        u, start, extent, norms = jax.lax.stop_gradient((u, start, extent, norms))
+        eps = trees.eps(u)
+        if algebra is not ALGEBRA["cg"]:
+            return jnp.min(norms * _steps.sizes(u, extent, eps), initial=jnp.inf)
+        before = jnp.where(start != 0, jnp.abs(start), trees.max_abs(start))
+        ran = (before > 0) & (jnp.abs(u) > eps**-0.25 * before)
+        pushed = trees.norm(jax.lax.stop_gradient(space.products(u)[0](jnp.where(ran, u, 0))))
+        return jnp.where(jnp.any(ran), pushed, jnp.inf)

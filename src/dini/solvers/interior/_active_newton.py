@@ -28,11 +28,15 @@ _STEPS, _LESS = 6, 0.1
 
 
 class Refined(NamedTuple):
-    """A point in the problem's own units, its multipliers in those of the start, and what was measured there."""
+    """A point in the problem's own units, its multipliers in those of the start, and what was measured there.
+
+    ``leaps`` tells whether Newton's method would go farther from it than its own size.
+    """
 
     x: Any
     y: Any
     known: Any
+    leaps: Any
 
 
 def refined(
@@ -47,11 +51,12 @@ def refined(
 
     def step(now: tuple[Refined, Any, Any]) -> tuple[Refined, Any, Any]:
         at, _, count = now
-        x, y = _stepped(view, units, at)
+        x, y, leaps = _stepped(view, units, at)
         known = measured(x, y)
         within = at.known.error <= tol
         better = known.error < jnp.where(within, 1, _LESS) * at.known.error
-        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), Refined(x, y, known), at)
+        at = at._replace(leaps=leaps)
+        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), Refined(x, y, known, leaps), at)
         # within the tolerance one more step takes the last digits
         return kept, better & ~within, count + 1
 
@@ -60,8 +65,8 @@ def refined(
     return jax.lax.while_loop(going, step, first)[0]
 
 
-def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Array]:
-    """Return the point and the multipliers after one step."""
+def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the point and the multipliers after one step, and whether it is longer than the point."""
     u, eta = at.x / units.length, at.known.step_size
     # the same step size in units of the point and the objective
     own = eta / (units.length**2 * units.objective)
@@ -92,4 +97,5 @@ def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Arra
     x = jnp.where(pins, at.x, jnp.clip(at.x + units.length * du, view.lower, view.upper))
     y = at.y + dy
     y = jnp.where(equal, y, jnp.where(keep, jnp.maximum(y, 0), 0))
-    return (x if view.part is None else view.settled(x, y, units, eta)), y
+    leaps = ~(jnp.max(jnp.abs(du), initial=0) <= jnp.max(jnp.abs(u), initial=0))
+    return (x if view.part is None else view.settled(x, y, units, eta)), y, leaps

@@ -117,9 +117,11 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     rows = jnp.sqrt(jnp.sum(jnp.square(at.slopes), axis=1))
     top = lambda v: jnp.max(jnp.abs(v), initial=0)
     curved = jnp.minimum(top(at.hessian) * size, eps**-0.25)
-    force = jnp.maximum(jnp.maximum(top(at.gradient), top(point.y * rows)), curved)
-    force = jnp.maximum(force, jnp.maximum(top(point.lower), top(point.upper)))
-    force = jnp.where(force > 0, force, 1)
+    net = jnp.maximum(jnp.maximum(top(at.gradient), curved), jnp.maximum(top(point.lower), top(point.upper)))
+    force = jnp.maximum(net, top(point.y * rows))
+    # of dependent gradients, multipliers that cancel may be as large as they like: what they leave holds the point
+    net = jnp.maximum(net, eps**0.5 * force)
+    force, net = jnp.where(force > 0, force, 1), jnp.where(net > 0, net, 1)
     # a gradient that vanishes with its constraint says nothing of a distance
     reach = jnp.maximum(jnp.maximum(dot(jnp.abs(at.slopes), jnp.abs(point.x)), eps**0.5 * rows * size), eps**0.5)
     noise = 4 * eps * rows * size
@@ -133,11 +135,11 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
         violation,
         top(gradient) / force,
         top(jnp.minimum(y, 0) * row) / force,
-        top(y * values) / (force * size),
-        top(jnp.where(box.low, point.lower * low, 0)) / (force * size),
-        top(jnp.where(box.high, point.upper * high, 0)) / (force * size),
+        top(y * values) / (net * size),
+        top(jnp.where(box.low, point.lower * low, 0)) / (net * size),
+        top(jnp.where(box.high, point.upper * high, 0)) / (net * size),
     ]
-    return Measures(jnp.max(jnp.stack(parts)), violation, force, size)
+    return Measures(jnp.max(jnp.stack(parts)), violation, net, size)
 
 
 def barrier_error(view: View, at: Derivatives, point: Point, box: Box, mu: jax.Array) -> jax.Array:

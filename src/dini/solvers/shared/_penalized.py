@@ -107,6 +107,8 @@ class Rows:
         # where all terms vanish with the constraint, a violation is as large as they are: what a move of the whole
         # point by its size does counts a little
         size = jnp.where(top(x) > 0, top(x), units.length)
+        # a point that runs away is near nothing, however small errors are beside it
+        size = jnp.minimum(size, eps**-0.25 * units.length)
         whole = self._terms(x, jnp.full_like(x, size))[1] * units.weights()
         own = jnp.maximum(jnp.maximum(terms, eps**0.25 * whole)[1:], jnp.finfo(x.dtype).tiny)
         rows = whole[1:] * units.length / size
