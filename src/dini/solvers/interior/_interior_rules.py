@@ -142,6 +142,9 @@ def tried(view: View, state: State, box: Box) -> Trial:
     point, mu, share, slope = moved(state, box), state.mu, state.share, state.plain.slope
     values = view.values(point.x, state.units)
     finite = jnp.all(jnp.isfinite(values))
+    # a slack that falls short of its constraint's is made as long: that violates nothing, and takes the barrier down
+    held = (state.mode == POLISH) | (state.mode == RESTORE) | ~finite
+    point = point._replace(slack=jnp.where(held, point.slack, jnp.maximum(point.slack, -values[1 + view.equalities :])))
     before = _merits(view, state.at.values, state.point, box, mu)
     after = _merits(view, values, point, box, mu)
     rounding = relative_rounding(before[1])

@@ -63,10 +63,13 @@ def correction(
 ) -> tuple[jax.Array, jax.Array]:
     r"""Return the smallest :math:`\delta` of a few that makes the step descend, and whether there is one.
 
-    ``last`` is what was needed before. Stiff constraints count no stiffer than a Cholesky factorization can bear.
+    ``last`` is what was needed before; the largest sum of a row is enough, however much that was. Stiff constraints
+    count no stiffer than a Cholesky factorization can bear.
     """
     size = jnp.max(jnp.abs(hessian), initial=0)
     size = jnp.where(size > 0, size, 1)
+    enough = jnp.max(jnp.sum(jnp.abs(hessian), axis=1), initial=0)
+    enough = jnp.where(enough > 0, enough, 1)
     squares = jnp.sum(jnp.square(slopes), axis=1)
     cap = jnp.finfo(hessian.dtype).eps ** (-1 / 3) * size / jnp.where(squares > 0, squares, 1)
     weights = jnp.minimum(1 / softness, cap)
@@ -80,7 +83,7 @@ def correction(
     def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         shift = now[0]
         known = last > 0
-        first = jnp.where(known, jnp.maximum(_LESS * last, 1e-16 * size), _FIRST * size)
+        first = jnp.where(known, jnp.clip(_LESS * last, 1e-16 * size, enough), _FIRST * size)
         shift = jnp.where(shift > 0, jnp.where(known, _GROWTH, _FAST) * shift, first)
         return shift, definite(shift)
 
