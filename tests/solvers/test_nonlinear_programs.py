@@ -377,7 +377,9 @@ def test_multipliers_that_cancel_hide_no_error():
 def test_curved_constraints_that_are_far_from_tight_hold_up_nothing():
     """Down a slope without end, and across exponential functions whose curvature is far larger than what is needed."""
     down = dini.minimize(lambda x: x[0], jnp.array([10.0]), inequality=lambda x: -(x**2) - 1, on_failure="ignore")
-    assert (down.status, down.stats.steps < 40) == (dini.Status.DIVERGED, True)
+    assert down.status == dini.Status.DIVERGED
+    assert down.stats.steps < 40
     rows = lambda x: jnp.stack([x[2] - x[0] ** 2 - x[1] ** 4, x[2] - (2 - x[0]) ** 2, x[2] - 2 * jnp.exp(x[1] - x[0])])
     across = dini.minimize(lambda x: x[2], jnp.array([1.0, -0.1, 0.0]), inequality=rows, on_failure="ignore")
-    assert across.stats.steps < 100 and not across.success
+    assert not across.success
+    assert across.stats.steps < 100
