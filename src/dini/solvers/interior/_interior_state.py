@@ -116,12 +116,18 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     size = jnp.clip(jnp.max(jnp.abs(point.x), initial=0), eps**0.25, eps**-0.25)
     rows = jnp.sqrt(jnp.sum(jnp.square(at.slopes), axis=1))
     top = lambda v: jnp.max(jnp.abs(v), initial=0)
-    curved = jnp.minimum(top(at.hessian) * size, eps**-0.25)
+    # elements of unlike size move by their own
+    own = jnp.maximum(jnp.abs(point.x), eps**0.5 * size)
+    curves = dot(jnp.abs(at.hessian), own)
+    curved = jnp.minimum(top(curves), eps**-0.25)
     net = jnp.maximum(jnp.maximum(top(at.gradient), curved), jnp.maximum(top(point.lower), top(point.upper)))
     force = jnp.maximum(net, top(point.y * rows))
     # of dependent gradients, multipliers that cancel may be as large as they like: what they leave holds the point
     net = jnp.maximum(net, eps**0.5 * force)
     force, net = jnp.where(force > 0, force, 1), jnp.where(net > 0, net, 1)
+    # what a product of force and slack is beside: the largest of forces and their elements, whose units do not matter
+    work = jnp.maximum(jnp.maximum(jnp.abs(at.gradient), jnp.minimum(curves, eps**-0.25)), point.lower + point.upper)
+    work = jnp.clip(top(work * own), eps**0.5 * net * size, net * size)
     # a gradient that vanishes with its constraint says nothing of a distance
     reach = jnp.maximum(jnp.maximum(dot(jnp.abs(at.slopes), jnp.abs(point.x)), eps**0.5 * rows * size), eps**0.5)
     noise = 4 * eps * rows * size
@@ -135,9 +141,9 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
         violation,
         top(gradient) / force,
         top(jnp.minimum(y, 0) * row) / force,
-        top(y * values) / (net * size),
-        top(jnp.where(box.low, point.lower * low, 0)) / (net * size),
-        top(jnp.where(box.high, point.upper * high, 0)) / (net * size),
+        top(y * values) / work,
+        top(jnp.where(box.low, point.lower * low, 0)) / work,
+        top(jnp.where(box.high, point.upper * high, 0)) / work,
     ]
     return Measures(jnp.max(jnp.stack(parts)), violation, net, size)
 
