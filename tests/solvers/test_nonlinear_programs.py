@@ -383,3 +383,21 @@ def test_curved_constraints_that_are_far_from_tight_hold_up_nothing():
     across = dini.minimize(lambda x: x[2], jnp.array([1.0, -0.1, 0.0]), inequality=rows, on_failure="ignore")
     assert not across.success
     assert across.stats.steps < 100
+
+
+def test_small_elements_beside_large_ones_are_right():
+    """Chemical equilibrium (problem 112 of Hock and Schittkowski): elements of 7e-4 to 0.8, all forces in balance."""
+    c = jnp.array([-6.089, -17.164, -34.054, -5.914, -24.721, -14.986, -24.1, -10.708, -26.662, -22.179])
+    rows = np.zeros((3, 10))
+    rows[0, [0, 1, 2, 5, 9]] = 1, 2, 2, 1, 1
+    rows[1, [3, 4, 5, 6]] = 1, 2, 1, 1
+    rows[2, [2, 6, 7, 8, 9]] = 1, 1, 1, 2, 1
+    fun = lambda x: x @ (c + jnp.log(x / x.sum()))
+    solution = dini.minimize(
+        fun,
+        jnp.full(10, 0.1),
+        equality=lambda x: rows @ x - jnp.array([2.0, 1, 1]),
+        constraint=dini.sets.Box(1e-6, 2.0),
+    )
+    np.testing.assert_allclose(solution.value, -47.76109086, rtol=1e-9)
+    np.testing.assert_allclose(jax.grad(fun)(solution.x), -solution.multipliers.equality @ rows, rtol=1e-9)

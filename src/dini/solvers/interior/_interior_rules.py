@@ -236,7 +236,7 @@ def next_barrier(
 ) -> State:
     """Return the state with the barrier's weight for the next step, and with its filter."""
     eps = jnp.finfo(view.dtype).eps
-    floor = jnp.maximum(0.1 * tol, eps) * known.force * known.size
+    floor = jnp.maximum(0.1 * tol, eps) * known.work
     mu = state.mu
     for _ in range(3):
         near = descends & (barrier_error(view, state.at, state.point, box, mu) <= _ENOUGH * mu)

@@ -79,8 +79,7 @@ class Measures(NamedTuple):
 
     error: Scalar
     violation: Any
-    force: Any
-    size: Any
+    work: Any
 
 
 def padded(inequalities: jax.Array, view: View) -> jax.Array:
@@ -109,7 +108,8 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
 
     They are relative: a violation to the terms of its own constraint, :math:`\sum_i |\partial_i c| |x_i|`, but for what
     rounding does beside the change of the constraint where the point moves by its size; a force that is left over to
-    the largest one and to that of a point which is wrong by its size; a product of force and slack to both.
+    the largest one and to that of a point which is wrong by its size; a product of force and slack to the largest
+    one of force and element.
     """
     eps = jnp.finfo(point.x.dtype).eps
     # a point that runs away is near nothing, however small errors are beside it
@@ -145,7 +145,7 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
         top(jnp.where(box.low, point.lower * low, 0)) / work,
         top(jnp.where(box.high, point.upper * high, 0)) / work,
     ]
-    return Measures(jnp.max(jnp.stack(parts)), violation, net, size)
+    return Measures(jnp.max(jnp.stack(parts)), violation, work)
 
 
 def barrier_error(view: View, at: Derivatives, point: Point, box: Box, mu: jax.Array) -> jax.Array:
