@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from report import one_core, table, write
+from report import one_core, table
 
 one_core()
 
@@ -157,19 +157,12 @@ def missed(results: dict[str, dict[str, dict]]) -> str:
     return table(["missed by dini", "its status", "solved by"], lines)
 
 
-def main() -> None:
-    """Measure, and write the table."""
-    run = Run(__file__, SOLVERS, __doc__.splitlines()[0])
-    results = run.results()
-    if results is None:
-        return
+def body(results: dict[str, dict[str, dict]]) -> str:
+    """Return the tables."""
     header = ["solver", "solved", "share", "median evaluations", "claimed, and not solved"]
-    body = f"{table(header, rows(results))}\n\n{missed(results)}\n\n{run.coverage(results)}"
-    if run.args.measure_only:
-        print(body)
-        return
-    write("constrained", "CUTEst's small constrained problems: solved within 1,000 evaluations", COMMAND, body)
+    return f"{table(header, rows(results))}\n\n{missed(results)}"
 
 
 if __name__ == "__main__":
-    main()
+    title = "CUTEst's small constrained problems: solved within 1,000 evaluations"
+    Run(__file__, SOLVERS, __doc__.splitlines()[0]).report("constrained", title, COMMAND, body)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import zlib
 
-from report import one_core, table, write
+from report import one_core, table
 
 one_core()
 
@@ -112,22 +112,17 @@ def wrong(records: dict[str, dict]) -> str:
     return table(["problem", "verdict", "error"], lines) if lines else ""
 
 
-def main() -> None:
-    """Measure, and write the table."""
-    run = Run(__file__, {"derivative": derivative}, __doc__.splitlines()[0])
-    results = run.results()
-    if results is None:
-        return
+def body(results: dict[str, dict[str, dict]]) -> str:
+    """Return the tables, and how many problems have no derivative."""
     records = results["derivative"]
     missed = sum(r["status"].startswith(NO_SOLUTION) for r in records.values())
     other = sum("truth" not in r for r in records.values()) - missed
-    body = f"{counted(records)}\n\n{wrong(records)}\n\n{run.coverage(results)} Of these {missed} were not solved"
-    body += f", {other} ended by an error, or took too much time or memory." if other else "."
-    if run.args.measure_only:
-        print(body)
-        return
-    write("constrained_derivatives", "CUTEst's small constrained problems: derivatives", COMMAND, body)
+    rest = f"{missed} problems were not solved, {other} ended by an error or took too much time or memory."
+    return f"{counted(records)}\n\n{wrong(records)}\n\n{rest}"
 
 
 if __name__ == "__main__":
-    main()
+    title = "CUTEst's small constrained problems: derivatives"
+    Run(__file__, {"derivative": derivative}, __doc__.splitlines()[0]).report(
+        "constrained_derivatives", title, COMMAND, body
+    )

@@ -26,6 +26,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+from report import write
 
 import dini
 
@@ -163,11 +164,20 @@ class Run:
         jax.config.update("jax_enable_x64", True)
         self.raw.mkdir(parents=True, exist_ok=True)
 
-    def results(self) -> dict[str, dict[str, dict]] | None:
-        """Measure, and return ``{name: {problem: record}}``; in a process that serves, ``None``."""
+    def report(self, name: str, title: str, command: str, body: Callable[[dict[str, dict[str, dict]]], str]) -> None:
+        """Measure, and write or print what ``body`` makes of the records; a process that serves only measures."""
         if self.args.serve:
             self._serve()
-            return None
+            return
+        results = self._results()
+        text = f"{body(results)}\n\n{self._coverage(results)}"
+        if self.args.measure_only:
+            print(text)
+        else:
+            write(name, title, command, text)
+
+    def _results(self) -> dict[str, dict[str, dict]]:
+        """Measure, and return ``{name: {problem: record}}``."""
         if not self.args.write_only:
             self._measure()
         left_out = records(self.left_out)
@@ -252,7 +262,7 @@ class Run:
             miss = {"violation": np.inf, "left": np.inf, "solved": False, "seconds": SECONDS}
             self._keep(name, {"problem": problem, "evaluations": BUDGET, "claims": False, "status": status, **miss})
 
-    def coverage(self, results: dict[str, dict[str, dict]]) -> str:
+    def _coverage(self, results: dict[str, dict[str, dict]]) -> str:
         """Return how many problems of the rule were tried by all solvers, and how many are left out."""
         names, left_out = set(json.loads((self.raw / "names.json").read_text())), records(self.left_out)
         tried = len(set.intersection(*map(set, results.values())))
