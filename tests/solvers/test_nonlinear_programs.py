@@ -401,3 +401,24 @@ def test_small_elements_beside_large_ones_are_right():
     )
     np.testing.assert_allclose(solution.value, -47.76109086, rtol=1e-9)
     np.testing.assert_allclose(jax.grad(fun)(solution.x), -solution.multipliers.equality @ rows, rtol=1e-9)
+
+
+def test_unknowns_of_unlike_units_are_no_less_right():
+    """Each element in a unit of its own, of 1e-6 to 1e6: what is called a solution is the same one."""
+    fun = lambda x: jnp.sum((x - jnp.array([1.0, 2, 3])) ** 2) + jnp.sum((x - 1) ** 4)
+
+    def solved(unit):
+        found = dini.minimize(
+            lambda u: fun(u / unit),
+            0.5 * unit,
+            inequality=lambda u: u[0] / unit[0] + u[1] / unit[1] - 2.5,
+            constraint=dini.sets.Box(-10 * unit, 10 * unit),
+            on_failure="ignore",
+        )
+        return found.x / unit, found.success
+
+    rng = np.random.default_rng(0)
+    units = 10 ** np.concatenate([np.zeros((1, 3)), rng.uniform(-3, 3, (60, 3)), rng.uniform(-6, 6, (60, 3))])
+    x, success = jax.jit(jax.vmap(solved))(jnp.asarray(units))
+    assert success[:61].sum() > 55
+    np.testing.assert_allclose(x[success], np.broadcast_to(x[0], (int(success.sum()), 3)), atol=1e-5)

@@ -108,8 +108,8 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
 
     They are relative: a violation to the terms of its own constraint, :math:`\sum_i |\partial_i c| |x_i|`, but for what
     rounding does beside the change of the constraint where the point moves by its size; a force that is left over to
-    the largest one and to that of a point which is wrong by its size; a product of force and slack to the largest
-    one of force and element.
+    the largest one and to that of a point which is wrong by its size; a product of force and slack, or of what is left
+    over and its element, to the largest one of force and element.
     """
     eps = jnp.finfo(point.x.dtype).eps
     # a point that runs away is near nothing, however small errors are beside it
@@ -117,7 +117,7 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     rows = jnp.sqrt(jnp.sum(jnp.square(at.slopes), axis=1))
     top = lambda v: jnp.max(jnp.abs(v), initial=0)
     # elements of unlike size move by their own
-    own = jnp.maximum(jnp.abs(point.x), eps**0.5 * size)
+    own = jnp.maximum(jnp.abs(point.x), eps * size)
     curves = dot(jnp.abs(at.hessian), own)
     curved = jnp.minimum(top(curves), eps**-0.25)
     net = jnp.maximum(jnp.maximum(top(at.gradient), curved), jnp.maximum(top(point.lower), top(point.upper)))
@@ -127,7 +127,7 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     force, net = jnp.where(force > 0, force, 1), jnp.where(net > 0, net, 1)
     # what a product of force and slack is beside: the largest of forces and their elements, whose units do not matter
     work = jnp.maximum(jnp.maximum(jnp.abs(at.gradient), jnp.minimum(curves, eps**-0.25)), point.lower + point.upper)
-    work = jnp.clip(top(work * own), eps**0.5 * net * size, net * size)
+    work = jnp.clip(top(work * own), eps * net * size, net * size)
     # a gradient that vanishes with its constraint says nothing of a distance
     reach = jnp.maximum(jnp.maximum(dot(jnp.abs(at.slopes), jnp.abs(point.x)), eps**0.5 * rows * size), eps**0.5)
     noise = 4 * eps * rows * size
@@ -140,6 +140,7 @@ def measures(view: View, at: Derivatives, point: Point, box: Box) -> Measures:
     parts = [
         violation,
         top(gradient) / force,
+        top(gradient * point.x) / work,
         top(jnp.minimum(y, 0) * row) / force,
         top(y * values) / work,
         top(jnp.where(box.low, point.lower * low, 0)) / work,
