@@ -72,6 +72,25 @@ def test_units(unit):
     assert dini.differentiate(problem, (unit * jnp.arcsinh(A)).astype(jnp.float32), A.astype(jnp.float32)).success
 
 
+@pytest.mark.parametrize("kind", ["minimum", "quadratic program", "nonlinear program"])
+def test_unlike_units(kind):
+    """An element that is wrong by a tenth of itself is seen, however small its gradient is beside another one."""
+    unit, t = np.array([1e3, 1.0, 1e-3]), np.array([0.7, -0.4, 0.9])
+    squares = lambda x: 0.5 * jnp.sum((x / unit - t) ** 2)
+    row = np.ones(3) / unit
+    solution = unit * (t + (1 - t.sum()) / 3)
+    if kind == "minimum":
+        problem, solution = dini.Minimize(squares), unit * t
+    elif kind == "quadratic program":
+        problem = dini.QuadraticProgram(Q=np.diag(unit**-2), c=-t / unit, A=row[None], b=np.ones(1))
+    else:
+        problem = dini.NonlinearProgram(squares, equality=lambda x: row @ x - 1)
+    # the second one moves along the constraint
+    points = solution + np.array([[0.0, 0, 0], [0.1, -0.1, 0], [0, 0.1, -0.1]]) * unit
+    found = jax.vmap(lambda x: dini.differentiate(problem, x, on_failure="ignore").success)(points)
+    assert found.tolist() == [True, False, False]
+
+
 PROGRAM = {"A": np.ones((1, 3)), "b": np.ones(1), "lower": 0.0, "upper": 0.6}
 
 

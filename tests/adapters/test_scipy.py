@@ -213,6 +213,21 @@ def test_units(unit):
         near(jax.jacobian(lambda a, u=u, v=v: solve(a, u, v))(A[1]) / u, jnp.diag(1 / jnp.sqrt(1 + A[1] ** 2)), 1e-7)
 
 
+def test_unlike_units():
+    """Conjugate gradients that have hardly moved an element whose gradient is small beside another's."""
+    quartic = lambda x: jnp.sum((x - jnp.array([1.0, 2, 3])) ** 2) + jnp.sum((x - 1) ** 4)
+    solver = SciPy("CG")
+
+    def solved(unit):
+        found = dini.minimize(lambda u: quartic(u / unit), 0.5 * unit, solver=solver, on_failure="ignore")
+        return found.x / unit, found.success
+
+    units = 10 ** np.concatenate([np.zeros((1, 3)), np.random.default_rng(1).uniform(-3, 3, (16, 3))])
+    x, success = jax.jit(jax.vmap(solved))(units)
+    assert success.sum() > 8
+    np.testing.assert_allclose(x[success], np.broadcast_to(x[0], (int(success.sum()), 3)), atol=1e-3)
+
+
 def test_units_of_least_squares_by_minpack():
     """A gradient that is no longer small may be less than the least tolerance that MINPACK takes."""
     fit = lambda a, v: dini.least_squares(lambda x: v * (jnp.exp(x) - a), jnp.zeros(1), solver=SciPy("lm")).x

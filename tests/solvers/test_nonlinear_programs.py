@@ -415,10 +415,13 @@ def test_unknowns_of_unlike_units_are_no_less_right():
             constraint=dini.sets.Box(-10 * unit, 10 * unit),
             on_failure="ignore",
         )
-        return found.x / unit, found.success
+        return found.x / unit, found.status
 
     rng = np.random.default_rng(0)
-    units = 10 ** np.concatenate([np.zeros((1, 3)), rng.uniform(-3, 3, (60, 3)), rng.uniform(-6, 6, (60, 3))])
-    x, success = jax.jit(jax.vmap(solved))(jnp.asarray(units))
-    assert success[:61].sum() > 55
+    units = 10 ** np.concatenate([np.zeros((1, 3)), rng.uniform(-3, 3, (30, 3)), rng.uniform(-6, 6, (40, 3))])
+    x, status = jax.jit(jax.vmap(solved))(jnp.asarray(units))
+    success = status == dini.Status.CONVERGED
+    # a small element that is in the way of the constraint does not make it infeasible
+    assert not (status == dini.Status.LOCALLY_INFEASIBLE).any()
+    assert success[:31].sum() > 28
     np.testing.assert_allclose(x[success], np.broadcast_to(x[0], (int(success.sum()), 3)), atol=1e-5)

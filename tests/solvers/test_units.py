@@ -206,3 +206,46 @@ def test_tolerances():
         dini.LBFGS(tol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="LBFGS's rtol"):
         dini.LBFGS(rtol=-1.0)
+
+
+@pytest.mark.by_default("LBFGS", "ProximalGradient", "LBFGSB")
+@pytest.mark.parametrize(
+    ("solver", "least"),
+    [
+        pytest.param(dini.LBFGS(), 120, id="LBFGS"),
+        pytest.param(dini.BFGS(), 120, id="BFGS"),
+        pytest.param(dini.TrustRegionNewtonCG(), 120, id="TrustRegionNewtonCG"),
+        pytest.param(dini.NonlinearCG(), 80, id="NonlinearCG"),
+        pytest.param(dini.GradientDescent(max_steps=1000), 20, id="GradientDescent"),
+        pytest.param(dini.ProximalGradient(max_steps=1000), 20, id="ProximalGradient"),
+        pytest.param(dini.ProximalNewton(), 70, id="ProximalNewton"),
+        pytest.param(dini.LBFGSB(max_steps=500), 80, id="LBFGSB"),
+        pytest.param(dini.ProjectedNewton(), 80, id="ProjectedNewton"),
+    ],
+)
+def test_unlike_units(solver, least):
+    """Each element in a unit of its own, of 1e-3 to 1e3: what is called a solution is the same one.
+
+    A step of the whole point says nothing of an element whose gradient is a millionth of another's.
+    """
+    quartic = lambda x: jnp.sum((x - jnp.array([1.0, 2.0])) ** 2) + jnp.sum((x - 1) ** 4)
+    valley = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+    how = {"solver": solver, "on_failure": "ignore"}
+
+    def solved(unit, valleys):
+        start = jnp.where(valleys, jnp.array([-1.2, 1.0]), 0.5) * unit
+        fun = lambda u, v: jnp.where(v, valley(u / unit), quartic(u / unit))
+        parts = {}
+        if isinstance(solver, dini.LBFGSB | dini.ProjectedNewton):
+            parts["constraint"] = sets.Box(-3 * unit, 1.3 * unit)
+        elif solver.composite:
+            parts["penalty"] = penalties.L1(1e-2 / unit)
+        found = dini.minimize(fun, start, valleys, **parts, **how)
+        return found.x / unit, found.success
+
+    units = 10 ** np.concatenate([np.zeros((1, 2)), np.random.default_rng(0).uniform(-3, 3, (60, 2))])
+    x, success = jax.jit(jax.vmap(jax.vmap(solved, (0, None)), (None, 0)))(jnp.asarray(units), jnp.array([False, True]))
+    assert success.sum() >= least
+    assert success[:, 0].all()
+    for lanes, known in zip(x, success, strict=True):
+        np.testing.assert_allclose(lanes[known], np.broadcast_to(lanes[0], lanes[known].shape), atol=1e-4)

@@ -193,7 +193,7 @@ class ActiveConstraints(Condition):
         r"""Return the largest violation of the conditions, relative.
 
         That of a constraint counts beside its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force beside the
-        largest.
+        largest, and what it does where its element moves by its own size, beside the largest force times its element.
 
         Unlike the norm of ``F``, it sees an inequality that is violated, and a multiplier with the wrong sign.
         """
@@ -203,26 +203,30 @@ class ActiveConstraints(Condition):
         primal, dual = x.primal, x.dual
         equal, values = problem.constraints(primal, *args)
         flat, unravel = jax.flatten_util.ravel_pytree(primal)
-        parts = [trees.max_abs(left.primal) / force]
+        work = self._work(problem, x, *args)
+        own = jax.tree.map(lambda f, u: f * u, left.primal, primal)
+        parts = [trees.max_abs(left.primal) / force, trees.max_abs(own) / work]
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args))(flat)
         least = trees.eps(primal) ** 0.5 * size
 
-        def own(c: jax.Array, slopes: jax.Array) -> jax.Array:
+        def beside(c: jax.Array, slopes: jax.Array) -> jax.Array:
             """Return a violation beside the terms of its own constraint."""
             row = jnp.sqrt(jnp.sum(jnp.square(slopes), axis=-1))
             return _ratio(c, jnp.maximum(dot(jnp.abs(slopes), jnp.abs(flat)), least * row))
 
         if equal is not None:
-            parts.append(trees.max_abs(jax.tree.map(own, equal, jacobian[0])))
+            parts.append(trees.max_abs(jax.tree.map(beside, equal, jacobian[0])))
         if values is not None:
             over = jax.tree.map(
-                lambda g, a, j: own(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1]
+                lambda g, a, j: beside(jnp.where(a, g, jnp.maximum(g, 0)), j), values, settled.active[0], jacobian[1]
             )
             parts.append(trees.max_abs(over))
             wrong = jax.tree.map(
                 lambda a, m, row: jnp.where(a, jnp.minimum(m, 0), m) * row, settled.active[0], dual.inequality, rows
             )
             parts.append(trees.max_abs(wrong) / force)
+            idle = jax.tree.map(lambda a, m, g: jnp.where(a, 0, m * g), settled.active[0], dual.inequality, values)
+            parts.append(trees.max_abs(idle) / work)
         if dual.bounds is not None:
             lower, upper = problem.bounds(primal)
             over = jax.tree.map(lambda lo, hi, u: jnp.maximum(jnp.maximum(lo - u, u - hi), 0), lower, upper, primal)
@@ -236,3 +240,18 @@ class ActiveConstraints(Condition):
             tight = jax.tree.map(lambda a, b, gap: jnp.where(a | b, gap, 0), *settled.active[1:], left.dual.bounds)
             parts += [trees.max_abs(over) / size, trees.max_abs(tight) / size, trees.max_abs(wrong) / force]
         return jnp.max(jnp.stack(parts))
+
+    def _work(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
+        """Return the largest force times the element that it pulls at."""
+        force, size, _ = units_at(problem, x, *args)
+        primal, dual, eps = x.primal, x.dual, trees.eps(x.primal)
+        own = jax.tree.map(lambda u: jnp.maximum(jnp.abs(u), eps * size), primal)
+        along = jax.tree.map(jnp.multiply, own, trees.scattered(primal))
+        free = jax.tree.map(jnp.zeros_like, dual)
+        forces = [
+            problem.pulled(primal, free, *args)[0],
+            jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1],
+        ]
+        forces += [] if dual.bounds is None else [dual.bounds]
+        most = [trees.max_abs(jax.tree.map(jnp.multiply, each, own)) for each in forces]
+        return jnp.clip(jnp.max(jnp.stack(most)), eps * force * size, force * size)

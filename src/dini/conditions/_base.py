@@ -60,6 +60,10 @@ class Condition:
         del problem, x, args
         return True
 
+    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        """Return the residual in units of a gradient, where it is one, ``None`` elsewhere."""
+        del problem, x, args
+
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual, in units of the gradient where there is one."""
         return trees.sized_norm(self.at(problem, x, *args)(problem, x, *args))

@@ -65,6 +65,10 @@ class Stationary(Condition):
         """Return the gradient of the smooth part."""
         return problem.gradient(x, *args)
 
+    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        """Return the gradient."""
+        return problem.gradient(x, *args)
+
     def structure(self, problem: Any) -> Any:
         """Return that the Hessian is positive definite, where the problem's condition is this one."""
         return problem.structure or "symmetric"
@@ -111,6 +115,11 @@ class ProximalGradient(Condition):
         """Return the residual of the fixed point."""
         forward = trees.axpy(-jnp.asarray(self.step_size), problem.gradient(x, *args), x)
         return trees.sub(x, self.prox(problem, forward))
+
+    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        """Return the residual divided by the step size."""
+        ready = self.at(problem, x, *args)
+        return trees.scale(1 / ready.step_size, ready(problem, x, *args))
 
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual divided by the step size."""

@@ -100,6 +100,10 @@ class GaussNewton(Condition):
         """Return the derivative of the base, with the Gauss-Newton matrix."""
         return self.base.linearize(_Frozen(problem, x, args), x, *args)
 
+    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+        """Return those of the base."""
+        return self.base.forces(problem, x, *args)
+
     def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
         """Return the error of the base."""
         return self.base.error(problem, x, *args)

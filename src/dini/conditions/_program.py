@@ -81,19 +81,30 @@ class ProgramKKT(Condition):
         """Return the largest residual beside what is large in the program: in units of the unknown, or of the gradient.
 
         A row is divided by its largest element; the multiplier of one that is not active is a force, and measured as
-        one. So neither units nor the size of a row decide.
+        one. So neither units nor the size of a row decide. Nor do units of single elements: a row counts beside its own
+        terms as well, and what a force that is left does where its element moves by its size, or a multiplier over its
+        slack, beside the largest term of the gradient times its element.
         """
         stationary, (equal, left, at_bounds) = self(problem, x, *args)
-        units, active = units_of(problem, x), self.active(problem, x)
-        largest = [trees.max_abs(stationary) / units.slope]
+        units, active, point = units_of(problem, x), self.active(problem, x), x.primal
+        work = _work(problem, x, units)
+        largest = [trees.max_abs(stationary) / units.slope, trees.max_abs(stationary * point) / work]
         if equal is not None:
-            largest.append(trees.max_abs(equal / _lengths(problem.A, problem.b, units)))
+            largest.append(trees.max_abs(equal / _lengths(problem.A, problem.b, units, point)))
         if left is not None:
-            lengths, forces = _lengths(problem.G, problem.h, units), units.slope / _row_sizes(problem.G)
+            lengths, forces = _lengths(problem.G, problem.h, units, point), units.slope / _row_sizes(problem.G)
             largest.append(trees.max_abs(left / jnp.where(active.inequality, lengths, forces)))
+            beyond = _beyond(dot(problem.G, point), problem.h)
+            largest.append(trees.max_abs(x.dual.inequality * beyond) / work)
         if at_bounds is not None:
             held = active.upper | active.lower
-            largest.append(trees.max_abs(at_bounds / jnp.where(held, units.length, units.slope)))
+            # an element at its bound is as large as that; of a bound that is zero, what is small is not known
+            own = jnp.where(point != at_bounds, jnp.abs(point - at_bounds), units.length)
+            own = jnp.clip(own, trees.eps(point) ** 0.25 * units.length, units.length)
+            largest.append(trees.max_abs(at_bounds / jnp.where(held, own, units.slope)))
+            mu = x.dual.bounds
+            beyond = jnp.where(mu > 0, _beyond(point, problem.upper), _beyond(point, problem.lower))
+            largest.append(trees.max_abs(mu * beyond) / work)
         return functools.reduce(jnp.maximum, largest)
 
 
@@ -147,10 +158,37 @@ def units_of(problem: Any, x: Tree) -> _Units:
     return _Units(one(length), one(slope))
 
 
-def _lengths(matrix: Any, side: Any, units: _Units) -> jax.Array:
-    """Return what rows are large beside; of one without elements, what it is to be."""
+def _lengths(matrix: Any, side: Any, units: _Units, point: jax.Array) -> jax.Array:
+    """Return what rows are large beside, their own terms at a point; of one without elements, what it is to be."""
     size = _largest_elements(matrix)
-    return jnp.where(size > 0, size * units.length, jnp.where(side != 0, jnp.abs(side), 1))
+    whole = size * units.length
+    terms = absolute(matrix, point) + jnp.where(jnp.isfinite(side), jnp.abs(side), 0)
+    # where all of its elements are to be zero, a row is wrong by little
+    terms = jnp.clip(terms, trees.eps(point) ** 0.25 * whole, whole)
+    return jnp.where(size > 0, terms, jnp.where(side != 0, jnp.abs(side), 1))
+
+
+def _beyond(value: jax.Array, bound: Any) -> jax.Array:
+    """Return how far values are beyond bounds, zero where there is none."""
+    if bound is None:
+        return jnp.zeros_like(value)
+    there = jnp.isfinite(bound)
+    return jnp.where(there, value - _finite(there, bound), 0)
+
+
+def _work(problem: Any, x: Tree, units: _Units) -> jax.Array:
+    """Return the largest term of the gradient times the element that it pulls at."""
+    point, dual = x
+    terms = jnp.abs(problem.c)
+    if problem.Q is not None:
+        terms = jnp.maximum(terms, absolute(problem.Q, point))
+    for matrix, multipliers in ((problem.A, dual.equality), (problem.G, dual.inequality)):
+        if matrix is not None:
+            terms = jnp.maximum(terms, absolute(matrix.T, multipliers))
+    if dual.bounds is not None:
+        terms = jnp.maximum(terms, jnp.abs(dual.bounds))
+    whole = units.slope * units.length
+    return jnp.clip(trees.max_abs(terms * point), trees.eps(point) ** 0.5 * whole, whole)
 
 
 def _row_sizes(matrix: Any) -> jax.Array:

@@ -79,8 +79,9 @@ class AugmentedLagrangian(Solver):
     so that programs may be as large as the inner solver allows. The multipliers of inactive constraints are exactly
     zero. The error is the largest relative one: a violation counts beside the terms
     of its own constraint, :math:`(\sum_i (\partial_i c)^2 x_i^2)^{1/2}` (estimated by products with random vectors),
-    what is left of the forces beside the largest of them. Where the weight has grown and the violation alone is at a
-    minimum, the program is infeasible at least locally: ``Status.LOCALLY_INFEASIBLE``.
+    what is left of the forces beside the largest of them, and times its element beside the largest such product. Where
+    the weight has grown and the violation alone is at a minimum, the program is infeasible at least locally:
+    ``Status.LOCALLY_INFEASIBLE``.
 
     Parameters
     ----------

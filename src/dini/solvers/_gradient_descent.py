@@ -132,7 +132,10 @@ class GradientDescent(Solver):
             squared = jnp.where(known, (state.step_size * jnp.where(known, state.error, 0)) ** 2, 0)
             along = -state.step_size * trees.vdot(state.gradient, change)
             changed = trees.vdot(change, change)
-            scales = _scales.learned(state.scales, True, squared, changed, size, error, eps, along, leaps=True)
+            last = trees.scale(jnp.where(known, -state.step_size, 0), state.gradient)
+            each = _scales.elements(x, gradient, last, change)
+            pair = squared, changed
+            scales = _scales.learned(state.scales, True, *pair, size, error, eps, along, leaps=True, each=each)
             status = jnp.where(_scales.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
             new = State(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
             # (1)
@@ -159,7 +162,9 @@ class GradientDescent(Solver):
         probe = state.steps == 1
         accept = first | (finite & ((value <= bound) | (hidden & (falls | probe))))
         seen = jnp.where(first, 0, state.step_size**2 * squared), trees.vdot(change, change)
-        scales = _scales.learned(state.scales, accept & finite, *seen, size, new_norm, eps, curvature, leaps=True)
+        each = _scales.elements(trial, gradient, trees.sub(trial, x), change)
+        known = state.scales, accept & finite, *seen, size, new_norm, eps, curvature
+        scales = _scales.learned(*known, leaps=True, each=each)
         # and may show that the start is a solution
         home = probe & met(self, x, state.error, scales)
         accept = accept & ~home
@@ -174,7 +179,7 @@ class GradientDescent(Solver):
         still = seen[1] <= (_scales.drowning_share(eps) * now.stiff * now.extent) ** 2
         fresh = jnp.where(still & ~probe & (squared > 0), state.step_size, fresh)
         fresh = jnp.where(probe & ~told & (squared > 0), cold_length(_scales.Scales(*scales), size, new_norm), fresh)
-        start = probe_length(value, size, new_norm, eps)
+        start = probe_length(value, size, new_norm, eps, each.slope)
         if not self.stops:
             start = at_rest(problem, trial, args, first & (new_norm == 0), start)
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With

@@ -137,7 +137,8 @@ class LBFGSB(BoxSolver):
         ss, sy = inner_products([s, y], s)
         (yy,) = squares(y)
         along = dot(gradient, state.direction)
-        size = trees.norm(box.projected_gradient(trial, gradient, secant_curvature(s, y, gradient, ss, yy)))
+        left = box.projected_gradient(trial, gradient, secant_curvature(s, y, gradient, ss, yy))
+        size = trees.norm(left)
         first = jnp.isinf(state.value)
         slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
         fits, bracket = self.line_search.judge(old, state.value, value, along, hidden, longest)
@@ -147,7 +148,8 @@ class LBFGSB(BoxSolver):
         # a trial that meets the stopping test need not satisfy the search
         # nor does the one that only probes the curvature
         eps, extent = trees.eps(x), trees.norm(trial)
-        seen = _scales.learned(state.scales, finite, ss, jnp.where(first, 0, yy), extent, size, eps, sy, leaps=True)
+        pair, each = (ss, jnp.where(first, 0, yy)), _scales.elements(trial, left, s, y)
+        seen = _scales.learned(state.scales, finite, *pair, extent, size, eps, sy, leaps=True, each=each)
         solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
         # the first step, which is short, may show that the start is a solution
         home = (steps == 1) & met(self, x, state.error, seen)

@@ -106,7 +106,8 @@ class ProjectedNewton(BoxSolver):
         first, eps = state.steps == 0, trees.eps(x)
         ss, yy = squares(s, y)
         curvature = secant_curvature(s, y, gradient, ss, yy)
-        size = trees.norm(box.projected_gradient(trial, gradient, curvature))
+        left = box.projected_gradient(trial, gradient, curvature)
+        size = trees.norm(left)
         # (4): what the free coordinates promise along the line, and the active ones along the bent path
         free = state.step_size * jnp.where(state.free, state.gradient * state.direction, 0)
         promise = jnp.sum(jnp.where(state.free, free, state.gradient * (trial - flat)))
@@ -116,7 +117,8 @@ class ProjectedNewton(BoxSolver):
         accept = first | (finite & ((value <= state.value + 1e-4 * promise + slack) | shown))
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
         extent = trees.norm(trial)
-        scales = _scales.learned(state.scales, accept, ss, jnp.where(first, 0, yy), extent, size, eps, dot(s, y))
+        pair, each = (ss, jnp.where(first, 0, yy)), _scales.elements(trial, left, s, y)
+        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, dot(s, y), each=each)
 
         def renew() -> tuple[Any, Any, Any]:
             length = cold_length(_scales.Scales(*scales), extent, size)

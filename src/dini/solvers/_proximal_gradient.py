@@ -17,7 +17,7 @@ from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import at_rest, schedule_value
 from .shared import _scales
-from .shared._acceptance import accepted_by_bound, relative_rounding, shortened, swallowed
+from .shared._acceptance import accepted_by_bound, relative_rounding, shortened, unmoved
 from .shared._lengths import natural_length, probe_length
 
 
@@ -134,7 +134,7 @@ class ProximalGradient(Solver):
             # the first step only probes the curvature, the second one fits it; both are constants of differentiation,
             # as all step sizes that a search finds
             value_seen = jax.lax.stop_gradient(value)
-            probe = probe_length(value_seen, size, slope, eps).astype(dtype)
+            probe = probe_length(value_seen, size, slope, eps, _scales.slope_of_elements(*last)).astype(dtype)
             if not self.stops:
                 probe = at_rest(problem, y, args, first & (slope == 0), probe)
             told = (rise > 0) & (changed > (_scales.drowning_share(eps) * slope) ** 2)
@@ -150,8 +150,8 @@ class ProximalGradient(Solver):
         new = problem.prox(forward, eta)
         move = trees.sub(new, y)
         squared = trees.vdot(move, move).astype(dtype)
-        lost_to_rounding = swallowed(y, forward, new, gradient).astype(dtype)
-        error = trees.sqrt(squared / eta**2 + lost_to_rounding)
+        lost_to_rounding = unmoved(y, forward, new, gradient)
+        error = trees.sqrt(squared / eta**2 + trees.vdot(lost_to_rounding, lost_to_rounding).astype(dtype))
 
         if value is None:
             accept, unsure = jnp.asarray(True), state.unsure
@@ -178,7 +178,8 @@ class ProximalGradient(Solver):
             error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
         known = jnp.isfinite(error)
-        scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise, leaps=True)
+        each = _scales.elements(y, trees.sub(lost_to_rounding, trees.scale(1 / eta, move)), apart, change)
+        scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise, leaps=True, each=each)
         if self.acceleration:
             step = trees.sub(new, x)
             # (3): t = momentum

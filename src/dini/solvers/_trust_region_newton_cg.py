@@ -177,7 +177,8 @@ class TrustRegionNewtonCG(Solver):
         radius = jax.lax.stop_gradient(jnp.where(first, start, radius)).astype(dtype)
         y = trees.sub(gradient, state.gradient)
         pair = length**2, jnp.where(first, 0, dot(y, y))
-        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, dot(state.move, y))
+        each = _scales.elements(trial, gradient, state.move, y)
+        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, dot(state.move, y), each=each)
 
         gain = (actual > slack) | (size < 0.99 * best)
         idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)

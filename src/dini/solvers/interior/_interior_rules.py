@@ -43,6 +43,8 @@ _BARRIER, _FALLS, _PROX = 0.1, 0.3, 1e-3
 #: the relative error at which the equations of the active constraints are tried, and how much less it is next time
 POLISH_AT, LATER = 1e-3, 1e-2
 _UNBOUNDED = 1e20
+#: what a move may take away of a violation that is stationary, as a share of its square
+_TAKEN = 1e-3
 #: how much more curved than steep the objective may be at the start, in its own units
 _CURVED = 1e4
 
@@ -344,10 +346,13 @@ def stuck(view: View, state: State, box: Box) -> jax.Array:
     size = jnp.maximum(jnp.max(jnp.abs(state.point.x), initial=0), eps**0.25)
     low, high = box.gaps(state.point.x)
     room = jnp.where(slope > 0, jnp.where(box.low, low, size), jnp.where(box.high, high, size))
+    # of elements of unlike size, a move by their own takes none of the violation away
+    own = jnp.where(box.fixed, 0, jnp.minimum(room, jnp.abs(state.point.x)))
+    level = jnp.max(jnp.abs(slope) * own, initial=0) <= _TAKEN * dot(wrong, wrong)
     slope = jnp.where(box.fixed, 0, slope * jnp.minimum(room / size, 1))
     # gradients that vanish themselves count beside those at the start
     scale = jnp.max(dot(jnp.abs(wrong), jnp.maximum(jnp.abs(state.at.slopes), 1)), initial=0)
-    return jnp.max(jnp.abs(slope), initial=0) <= eps**0.375 * scale
+    return level & (jnp.max(jnp.abs(slope), initial=0) <= eps**0.375 * scale)
 
 
 def ending(

@@ -89,8 +89,8 @@ def shortened(step_size: Scalar, unsure: Any, rise: Any, room: Any) -> tuple[Any
     return jnp.where(steep, jnp.clip(fits, 1e-3 * step_size, 0.5 * step_size), step_size), steep
 
 
-def swallowed(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
-    r"""Return the squared length of the part of a gradient that rounding has kept from moving the point.
+def unmoved(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
+    r"""Return the part of a gradient that rounding has kept from moving the point, zero elsewhere.
 
     A gradient step, ``forward``, that is short beside the rounding error of ``x`` leaves elements as they are, or as
     they are after the proximal step to ``new``; an error that is measured by the move, :math:`\|\Delta x\| / \eta`,
@@ -99,7 +99,12 @@ def swallowed(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
 
     def one(u: jax.Array, v: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
         short = jnp.abs(v - u) <= 2 * jnp.finfo(u.dtype).eps * jnp.abs(u)
-        return jnp.sum(jnp.where(short & ((v == u) | (w == u)), g * g, 0))
+        return jnp.where(short & ((v == u) | (w == u)), g, 0)
 
-    parts = jax.tree.leaves(jax.tree.map(one, x, forward, new, gradient))
+    return jax.tree.map(one, x, forward, new, gradient)
+
+
+def swallowed(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
+    """Return the squared length of :func:`unmoved`."""
+    parts = [jnp.sum(part * part) for part in jax.tree.leaves(unmoved(x, forward, new, gradient))]
     return trees.total(parts) if parts else jnp.zeros(())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from ... import trees
@@ -11,6 +12,7 @@ from ...loop import Outcome
 from ...problems import ConeProgram, NonlinearProgram, QuadraticProgram
 from ...status import Status
 from ...trees import Tree
+from ._scales import slope_of_elements
 
 #: the conditions of these measure their error relative to their own terms
 _RELATIVE = (QuadraticProgram, ConeProgram, NonlinearProgram)
@@ -23,11 +25,12 @@ def judged(
 
     The norm of the condition's residual must be at most ``rtol`` times that at a point which is away by the size of
     ``x`` (by that of ``start`` where ``x`` is zero, by one where both are), or ten times that at a tenth of this
-    distance, if it is smaller. A residual of ``atol`` is always good enough. ``status`` is why the solver gave up,
-    where it did: it counts where the condition does not hold.
+    distance, if it is smaller. Where it is a gradient, what the function loses as elements move by their own size
+    counts as well, which does not depend on their units (see ``_scales.py``). A residual of ``atol`` is always good
+    enough. ``status`` is why the solver gave up, where it did: it counts where the condition does not hold.
     """
     error = problem.condition.error(problem, x, *args)
-    scale = 1.0 if isinstance(problem, _RELATIVE) else _scale(problem, x, start, args)
+    scale = 1.0 if isinstance(problem, _RELATIVE) else _scale(problem, x, start, args, error)
     rtol = solver.rtol
     if rtol is None:
         rtol = trees.eps(start) ** 0.25 if solver.atol is None else 0.0
@@ -41,11 +44,21 @@ def judged(
     return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
 
 
-def _scale(problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...]) -> Any:
-    """Return the residual of a point that is wrong by its own size."""
+def _scale(problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...], error: Any) -> Any:
+    """Return the residual of a point that is wrong by its own size, or by less where elements are of unlike units."""
     away, size, first = trees.varied(start), trees.sized_norm(x), trees.sized_norm(start)
     size = jnp.where(size > 0, size, jnp.where(first > 0, first, 1)) / jnp.maximum(trees.norm(away), trees.eps(start))
     far, near = (problem.condition.error(problem, trees.axpy(share * size, away, x), *args) for share in (1, 0.1))
     # a point where the residual has grown exponentially vouches for nothing
     scale = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
-    return jnp.where(jnp.isfinite(scale), scale, 0)
+    scale = jnp.where(jnp.isfinite(scale), scale, 0)
+    own = jax.tree.map(lambda u, s: jnp.abs(u) * s, x, trees.varied(x))
+    losses, settled = [], problem.condition.at(problem, x, *args)
+    for share in (0, 1, 0.1):
+        forces = settled.forces(problem, trees.axpy(share, own, x), *args)
+        if forces is None:
+            return scale
+        losses.append(slope_of_elements(x, forces))
+    loss, far, near = losses
+    work = jnp.minimum(*(jnp.where(jnp.isfinite(each), each, jnp.inf) for each in (far, 10 * near)))
+    return jnp.where((loss > 0) & (work > 0), jnp.minimum(scale, work / jnp.where(loss > 0, loss, 1) * error), scale)

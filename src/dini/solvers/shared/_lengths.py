@@ -22,13 +22,17 @@ def natural_length(value: Any, size: Any, slope: Scalar) -> Any:
     return jnp.where(size > 0, size, jnp.where((ahead > 0) & jnp.isfinite(ahead), ahead, 1))
 
 
-def probe_length(value: Any, size: Any, slope: Scalar, eps: Any) -> Any:
-    """Return the step size of a first step along minus a gradient, which shows the curvature there.
+def probe_length(value: Any, size: Any, slope: Scalar, eps: Any, elements: Any) -> Any:
+    r"""Return the step size of a first step along minus a gradient, which shows the curvature there.
 
-    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`. Any other length would be
-    one in the units of the unknown.
+    It moves the point by the cube root of the unit roundoff of the :func:`natural_length`, or, where that is the size
+    of the point but the gradient is that of smaller ``elements``, of :math:`\sum_i |g_i x_i| / \|g\|`. Any other length
+    would be one in the units of the unknown.
     """
-    return eps**PROBE * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
+    whole = size * slope
+    share = elements / jnp.where(whole > 0, whole, 1)
+    share = jnp.where(share > 0, jnp.clip(share, eps**0.25, 1), 1)
+    return eps**PROBE * share * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
 
 
 def cold_length(scales: Scales, size: Any, slope: Scalar) -> Any:

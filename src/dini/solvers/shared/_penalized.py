@@ -127,13 +127,18 @@ class Rows:
         # where no force is left, that of a point which is wrong by its own size
         most = jnp.max(jnp.stack([top(slope), top(force), top(y * rows), top(bounds), top(bend)]))
         most = jnp.where((most > 0) & jnp.isfinite(most), most, 1)
+        # elements of unlike size move by their own: what a force does beside the largest of forces times elements
+        each = jnp.maximum(jnp.abs(x), eps * size)
+        curves = jax.jvp(jax.grad(lagrangian), (x,), (each * trees.scattered(x),))[1] * units.length
+        work = top(jnp.maximum(jnp.maximum(jnp.abs(slope), jnp.abs(curves)), jnp.abs(bounds)) * each)
+        work = jnp.where(jnp.isfinite(work), jnp.clip(work, eps * most * size, most * size), most * size)
         eta = units.length * units.objective * size / most
         if view.part is not None:
             # what is left of a force that a set or a penalty holds moves the point by a proximal step
             ahead = view.prox(x - eta / (units.length * units.objective) * gradient, eta)
             free = (x - ahead) / size * most
-        products = jnp.where(self.equal, 0, y * c) * units.length / (most * size)
-        error = jnp.max(jnp.stack([top(over), top(free) / most, top(products)]))
+        products = jnp.where(self.equal, 0, y * c) * units.length
+        error = jnp.max(jnp.stack([top(over), top(free) / most, top(free * x) / work, top(products) / work]))
         away = self.pushed(c)
         up = pull(0, away)
         blocked = (low & (up > 0)) | (high & (up < 0))

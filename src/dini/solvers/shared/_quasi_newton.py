@@ -131,9 +131,9 @@ class QuasiNewton(Solver):
         fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         # a trial that meets the stopping test need not satisfy the search, and neither does the one that only probes
-        seen = _scales.learned(
-            state.scales, finite, gram.ss, jnp.where(first, 0, gram.yy), extent, size, eps, gram.sy, leaps=True
-        )
+        pair = gram.ss, jnp.where(first, 0, gram.yy)
+        each = _scales.elements(trial, gradient, s, y)
+        seen = _scales.learned(state.scales, finite, *pair, extent, size, eps, gram.sy, leaps=True, each=each)
         solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
         shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
         shown &= slope >= 0.9 * old.slope
@@ -167,7 +167,7 @@ class QuasiNewton(Solver):
         scales = jnp.where(accept | home, seen, state.scales)
         here = jnp.where(accept, extent, _scales.norm(x).astype(dtype))
         cold_start = cold_length(_scales.Scales(*scales), here, error)
-        cold_start = jnp.where(first, probe_length(value, here, error, eps), cold_start)
+        cold_start = jnp.where(first, probe_length(value, here, error, eps, each.slope), cold_start)
         start = jnp.where(cold, cold_start, self._first_trial(old, slope)).astype(dtype)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)

@@ -21,6 +21,18 @@ way to it says what is small.
 **The floor of rounding**: moving ``x`` by a few units in its last place changes ``g`` by about
 :math:`\epsilon \|x\| \max \|y\| / \|s\|`. What is below cannot be made smaller, and counts as converged.
 
+**Unlike units**: where a step of the whole point sees nothing of one element, because another is a million times
+larger, the test above is met while that one is wrong. What does not depend on the units of the elements is
+:math:`\sum_i |g_i x_i|`, of a gradient: what the function loses to first order where elements move by their own size.
+It must be small as well, beside the curvature of such moves,
+
+.. math:: \sum_i |g_i x_i| \le \text{rtol} \cdot W, \qquad
+          W = \max \frac{(\sum_i |y_i s_i|)^2}{\sum_i |y_i s_i| (s_i / x_i)^2} ,
+
+with the maximum over the steps, forgotten as above. For one element ``W`` is
+:math:`|y_i / s_i|\, x_i^2`, and elements without curvature do not count. In like units it asks for nothing more than
+the first test.
+
 **No minimum**: where a function falls forever, as an exponential or a likelihood of separable classes does, its
 gradient vanishes too. But the steps do not: where ``g`` has fallen by a factor of :math:`\epsilon` and the last step
 and the one that it asks for, :math:`\tau \|g\|`, are still beyond a hundredth of ``X``, at the largest point so far,
@@ -77,6 +89,49 @@ class Scales(NamedTuple):
     moved: Any
     #: the smallest error so far
     least: Any
+    #: in each element's own unit, the curvature of moves and their slope at the last point
+    work: Any
+    slope: Any
+
+
+class Elements(NamedTuple):
+    """What gradients and steps are in each element's own unit: the slope of a move, and a move's curvature."""
+
+    slope: Any
+    work: Any
+
+
+def slope_of_elements(x: Tree, gradient: Tree) -> jax.Array:
+    r"""Return :math:`\sum_i |g_i x_i|`."""
+    dtype = trees.real_dtype(x)
+    parts = jax.tree.map(lambda u, g: jnp.sum(jnp.abs(g).astype(dtype) * jnp.abs(u).astype(dtype)), x, gradient)
+    return trees.total([jnp.zeros((), dtype), *jax.tree.leaves(parts)])
+
+
+def elements(x: Tree, gradient: Tree, s: Tree, y: Tree) -> Elements:
+    r"""Return :math:`\sum_i |g_i x_i|`, and the last step's ``W`` of above, zero where it shows none.
+
+    The unit of an element is its size before or after the step, whichever is larger.
+    """
+    vectors = jax.lax.stop_gradient((x, gradient, s, y))
+    dtype = trees.real_dtype(x)
+    sums = [(jnp.zeros((), dtype),) * 3]
+    for leaves in zip(*map(jax.tree.leaves, vectors), strict=True):
+        before = jnp.abs(leaves[0] - leaves[2]).astype(dtype)
+        size, g, move, change = (jnp.abs(leaf).astype(dtype) for leaf in leaves)
+        unit = jnp.maximum(size, before)
+        share = jnp.where(unit > 0, move / jnp.where(unit > 0, unit, 1), 0)
+        bend = move * change
+        sums.append(_sums(size * g, bend, bend * share**2))
+    slope, bend, rest = map(trees.total, zip(*sums, strict=True))
+    return Elements(slope, jnp.where(rest > 0, bend * (bend / jnp.where(rest > 0, rest, 1)), 0))
+
+
+def _sums(*terms: jax.Array) -> Any:
+    """Return the sums of some arrays of one shape, in one loop: that is half to compile."""
+    zeros = [jnp.zeros((), term.dtype) for term in terms]
+    add = lambda a, b: [u + v for u, v in zip(a, b, strict=True)]
+    return jax.lax.reduce(list(terms), zeros, add, tuple(range(terms[0].ndim)))
 
 
 def unknown(x: Tree) -> jax.Array:
@@ -95,6 +150,7 @@ def learned(
     along: Any = None,
     *,
     leaps: bool = False,
+    each: Elements | None = None,
 ) -> jax.Array:
     r"""Return what is known after an evaluation.
 
@@ -116,6 +172,8 @@ def learned(
     leaps
         Whether a step may be much longer than a model of the curvature says: a leap may end where a function that
         falls forever has become flat. After a long step, only a further one shows whether the point is a solution.
+    each
+        The same in each element's own unit, for a gradient.
     """
     old = Scales(*scales)
     given = jax.lax.stop_gradient((squared, changed, size, error))
@@ -152,8 +210,17 @@ def learned(
     floor = jnp.where(short & (soft * error <= _LONG * here), _ROUNDING * eps * stiff * size, 0)
     if leaps:
         scale = jnp.where(short, scale, 0)
+    work, slope = share * old.work, jnp.zeros_like(old.slope)
+    if each is not None:
+        slope, seen = (jnp.asarray(v, scales.dtype) for v in each)
+        work = jnp.where(known & jnp.isfinite(seen), jnp.maximum(seen, work), work)
+        # as bounds of the error: it is as much smaller as the slope must be
+        allowed = jnp.where((work > 0) & (slope > 0), work / jnp.where(slope > 0, slope, 1) * error, jnp.inf)
+        scale, floor = jnp.minimum(scale, allowed), jnp.minimum(floor, _ROUNDING * eps * allowed)
+        slope = jnp.where(accept, slope, old.slope)
     scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
-    return jnp.stack([scale, floor, soft, stiff, extent, steepest, origin, moved, least]).astype(scales.dtype)
+    new = Scales(scale, floor, soft, stiff, extent, steepest, origin, moved, least, work, slope)
+    return jnp.stack(new).astype(scales.dtype)
 
 
 def run_away(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
@@ -171,7 +238,10 @@ def settled(scales: jax.Array, value: Any, error: Scalar) -> Any:
     What a long step would gain is not known by :math:`\tau`.
     """
     now = Scales(*scales)
-    hidden = 0.5 * now.soft * error**2 <= 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    drowns = 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    known = now.work > 0
+    here = jnp.where(known, 0.5 * now.slope * (now.slope / jnp.where(known, now.work, 1)), 0)
+    hidden = (0.5 * now.soft * error**2 <= drowns) & (here <= drowns)
     return hidden & (now.soft * error <= _LONG * now.extent)
 
 
@@ -240,8 +310,8 @@ def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
     here = jnp.maximum(size, eps**0.25 * steepest)
     known = _MARGIN * here
-    rest = (old.soft, old.stiff, old.extent, steepest, old.origin, old.moved, old.least)
-    return jnp.stack([known, _ROUNDING * eps * here, *rest]).astype(scales.dtype)
+    new = old._replace(scale=known, floor=_ROUNDING * eps * here, steepest=steepest)
+    return jnp.stack(new).astype(scales.dtype)
 
 
 def norm(x: Tree) -> Any:

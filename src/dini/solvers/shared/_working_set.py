@@ -16,17 +16,21 @@ from ...trees import Scalar, Tree
 from ...trees.products import dot, vdot
 from .._base import Solver, infinity, running
 from . import _scales
-from ._acceptance import relative_rounding
+from ._acceptance import relative_rounding, unmoved
 from ._lengths import residual_step
 
 
 class State(NamedTuple):
-    """Carried from step to step: the coordinates that were free, and the damping of the model."""
+    """Carried from step to step: the coordinates that were free, and the damping of the model.
+
+    ``moved`` is the length of the last step, ``work`` the curvature of a move of its elements by their own size.
+    """
 
     error: Scalar
     free: Any
     damping: Scalar
     moved: Any
+    work: Any
     scales: Any
     status: Any
 
@@ -140,9 +144,8 @@ class WorkingSet(Solver):
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
-        return State(
-            inf, ravel_pytree(x)[0] != 0, jnp.zeros_like(inf), jnp.zeros_like(inf), _scales.unknown(x), running()
-        )
+        zero = jnp.zeros_like(inf)
+        return State(inf, ravel_pytree(x)[0] != 0, zero, zero, zero, _scales.unknown(x), running())
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step on a working set."""
@@ -166,13 +169,20 @@ class WorkingSet(Solver):
 
         fixed, slopes = jax.lax.stop_gradient((flat, gradient))
         eta = residual_step(fixed, slopes, convex=part.convex)
-        near, kept = part.slope(fixed - eta * slopes, eta)
-        violation = jnp.abs(fixed - near) / eta
+        forward = fixed - eta * slopes
+        near, kept = part.slope(forward, eta)
+        violation = jnp.abs(fixed - near) / eta + jnp.abs(unmoved(fixed, forward, near, slopes))
         error = jnp.linalg.norm(violation)
         # the error is that of the point before the step: the last one led to it
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         pair, eps = (state.moved**2, change**2), trees.eps(x)
-        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps)
+        # a step in the whole point's unit would end at a kink of an element that is much smaller, whatever pulls at it
+        steep = jnp.linalg.norm(slopes)
+        own = eps**0.25 * jnp.abs(fixed) / jnp.where(steep > 0, steep, 1)
+        own = jnp.where(own > 0, own, eta)
+        pulled = jnp.abs(fixed - part.slope(fixed - own * slopes, own)[0]) / own
+        each = _scales.Elements(_scales.slope_of_elements(fixed, pulled), state.work)
+        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, each=each)
         tol = threshold(self, x, scales)
         # where no scale is known, as exactly as the error falls in a step of a method that converges fast
         rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)
@@ -190,7 +200,7 @@ class WorkingSet(Solver):
         order = jax.lax.top_k(jnp.where(old & fits, jnp.inf, score), choices[-1])[1]
         start = value + part.value(flat)
 
-        def move(k: int, flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        def move(k: int, flat: jax.Array) -> tuple[jax.Array, ...]:
             rows = order[:k]
             hessian = problem.hessian_block(unravel(flat), rows, *args)
             scale = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.diagonal(hessian))))
@@ -200,14 +210,16 @@ class WorkingSet(Solver):
             some = self.minimize_model(model)
             final = jax.lax.stop_gradient(some)
             gain = model.value(final, model.slope(final)) - model.part.value(model.x)
-            return flat.at[rows].set(some), gain, scale, jnp.zeros_like(state.free).at[rows].set(True)
+            reach = jnp.maximum(jnp.abs(final), jnp.abs(fixed[rows]))
+            work = dot(reach, dot(jnp.abs(jax.lax.stop_gradient(hessian)), reach))
+            return flat.at[rows].set(some), gain, scale, work, jnp.zeros_like(state.free).at[rows].set(True)
 
-        def stay(flat: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        def stay(flat: jax.Array) -> tuple[jax.Array, ...]:
             zero = jnp.zeros((), flat.dtype)
-            return flat, zero, zero, state.free
+            return flat, zero, zero, zero, state.free
 
         done = (error <= tol) & (not always)
-        new, gain, scale, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
+        new, gain, scale, work, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
         objective = problem.value(unravel(new), *args) + part.value(new)
         slack = relative_rounding(start)
         accept = objective <= start + jnp.minimum(1e-4 * gain, 0) + slack
@@ -225,6 +237,7 @@ class WorkingSet(Solver):
             jnp.where(accept, (wanted & state.free) | used, state.free),
             damping.astype(dtype),
             jax.lax.stop_gradient(jnp.where(accept, trees.norm(new - flat), 0)).astype(dtype),
+            work.astype(dtype),
             scales,
             jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
         )
