@@ -123,7 +123,7 @@ def elements(x: Tree, gradient: Tree, s: Tree, y: Tree) -> Elements:
         share = jnp.where(unit > 0, move / jnp.where(unit > 0, unit, 1), 0)
         bend = move * change
         sums.append(_sums(size * g, bend, bend * share**2))
-    slope, bend, rest = map(trees.total, zip(*sums, strict=True))
+    slope, bend, rest = (trees.total(list(each)) for each in zip(*sums, strict=True))
     return Elements(slope, jnp.where(rest > 0, bend * (bend / jnp.where(rest > 0, rest, 1)), 0))
 
 
