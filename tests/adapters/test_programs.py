@@ -95,6 +95,23 @@ def test_programs_without_a_solution(name):
     assert dini.Status(int(found.status)).name == name
 
 
+def test_curvatures_of_zero_and_of_unlike_size():
+    """A quadratic term of zeros is convex; a negative curvature is seen beside one that is much larger."""
+    rest = {
+        "c": np.array([1.0, 2.0]),
+        "A": np.ones((1, 2)),
+        "b": np.ones(1),
+        "lower": 0.0,
+        "solver": QPSolvers("clarabel"),
+    }
+    solve = jax.jit(
+        jax.vmap(lambda Q: (lambda s: (s.status, s.x))(dini.quadratic_program(Q=Q, on_failure="ignore", **rest)))
+    )
+    status, x = solve(np.stack([np.zeros((2, 2)), np.array([[1e6, 2.0], [2.0, 1e-6]]), np.array([[0.0, 1], [1, 0]])]))
+    assert [dini.Status(int(s)).name for s in status] == ["CONVERGED", "NOT_CONVEX", "NOT_CONVEX"]
+    near(x[0], np.array([1.0, 0.0]))
+
+
 def test_a_bad_lane_is_alone():
     """Of a batch, one program has no point, one data that are no numbers."""
     total = jnp.array([[1.0], [-1.0], [jnp.nan], [2.0]])

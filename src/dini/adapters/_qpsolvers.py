@@ -185,8 +185,13 @@ def _convex(Q: Any) -> bool:
         return True
     full = Q.toarray() if hasattr(Q, "toarray") else Q
     largest = np.abs(full).max(initial=0)
+    if largest == 0:
+        return True
+    # in units in which all curvatures are one: a negative one is no rounding error of another that is larger
+    diagonal = np.diagonal(full)
+    unit = 1 / np.sqrt(np.where(diagonal > 0, diagonal, largest))
     try:
-        np.linalg.cholesky(full + 1e-11 * max(largest, 1e-300) * len(full) * np.eye(len(full)))
+        np.linalg.cholesky(unit[:, None] * full * unit + 1e-11 * len(full) * np.eye(len(full)))
     except np.linalg.LinAlgError:
         return False
     return True
