@@ -27,11 +27,10 @@ larger, the test above is met while that one is wrong. What does not depend on t
 It must be small as well, beside the curvature of such moves,
 
 .. math:: \sum_i |g_i x_i| \le \text{rtol} \cdot W, \qquad
-          W = \max \frac{(\sum_i |y_i s_i|)^2}{\sum_i |y_i s_i| (s_i / x_i)^2} ,
+          W = \max \frac{(\sum_i |y_i x_i|)^2}{\sum_i |y_i s_i|} ,
 
-with the maximum over the steps, forgotten as above. For one element ``W`` is
-:math:`|y_i / s_i|\, x_i^2`, and elements without curvature do not count. In like units it asks for nothing more than
-the first test.
+with the maximum over the steps, forgotten as above. For one element ``W`` is :math:`|y_i / s_i|\, x_i^2`, and elements
+that are zero do not count. In like units it asks for nothing more than the first test.
 
 **No minimum**: where a function falls forever, as an exponential or a likelihood of separable classes does, its
 gradient vanishes too. But the steps do not: where ``g`` has fallen by a factor of :math:`\epsilon` and the last step
@@ -49,6 +48,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...status import Status
 from ...trees import Scalar, Tree
+from ...trees.products import inner_products, vdot
 
 #: units of rounding below which nothing is asked for
 _ROUNDING = 10
@@ -115,23 +115,13 @@ def elements(x: Tree, gradient: Tree, s: Tree, y: Tree) -> Elements:
     """
     vectors = jax.lax.stop_gradient((x, gradient, s, y))
     dtype = trees.real_dtype(x)
-    sums = [(jnp.zeros((), dtype),) * 3]
+    sums = [[jnp.zeros((), dtype)] * 3]
     for leaves in zip(*map(jax.tree.leaves, vectors), strict=True):
         before = jnp.abs(leaves[0] - leaves[2]).astype(dtype)
         size, g, move, change = (jnp.abs(leaf).astype(dtype) for leaf in leaves)
-        unit = jnp.maximum(size, before)
-        share = jnp.where(unit > 0, move / jnp.where(unit > 0, unit, 1), 0)
-        bend = move * change
-        sums.append(_sums(size * g, bend, bend * share**2))
-    slope, bend, rest = (trees.total(list(each)) for each in zip(*sums, strict=True))
-    return Elements(slope, jnp.where(rest > 0, bend * (bend / jnp.where(rest > 0, rest, 1)), 0))
-
-
-def _sums(*terms: jax.Array) -> Any:
-    """Return the sums of some arrays of one shape, in one loop: that is half to compile."""
-    zeros = [jnp.zeros((), term.dtype) for term in terms]
-    add = lambda a, b: [u + v for u, v in zip(a, b, strict=True)]
-    return jax.lax.reduce(list(terms), zeros, add, tuple(range(terms[0].ndim)))
+        sums.append([vdot(g, size), *inner_products([jnp.maximum(size, before), move], change)])
+    slope, whole, bend = (trees.total(list(each)) for each in zip(*sums, strict=True))
+    return Elements(slope, jnp.where(bend > 0, whole * (whole / jnp.where(bend > 0, bend, 1)), 0))
 
 
 def unknown(x: Tree) -> jax.Array:
