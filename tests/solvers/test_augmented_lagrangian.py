@@ -133,7 +133,6 @@ def test_hock_and_schittkowski(problem):
         np.testing.assert_allclose(solution.x.primal, problem.solution, atol=1e-7)
 
 
-@pytest.mark.may_cost(6)
 def test_nothing_is_believed_on_the_way_to_infinity():
     """Without a lower bound: far away any slope is small beside the forces, and any violation beside the point."""
 
