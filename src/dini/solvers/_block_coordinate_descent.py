@@ -13,10 +13,10 @@ from ..conditions import curvature
 from ..problems import LinearComposite
 from ..status import Status
 from ..trees import Scalar, Tree
-from ..trees.products import dot
+from ..trees.products import dot, vdot
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
-from .shared._acceptance import relative_rounding, swallowed
+from .shared._acceptance import relative_rounding, unmoved
 
 
 class State(NamedTuple):
@@ -118,7 +118,7 @@ class BlockCoordinateDescent(Solver):
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one epoch."""
         epoch = _rows_epoch if isinstance(problem.fun, LinearComposite) else _leaves_epoch
-        new, step_sizes, error = epoch(problem, x, state.safety, args)
+        new, step_sizes, error, each = epoch(problem, x, state.safety, args)
         dtype = state.error.dtype
         value = problem.objective(new, *args).astype(dtype)
         accept = value <= state.value + relative_rounding(state.value)
@@ -129,7 +129,7 @@ class BlockCoordinateDescent(Solver):
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         taken = accept & jnp.isfinite(error)
         pair, size, moved = (state.moved**2, change**2), _scales.norm(new), _scales.norm(trees.sub(new, x))
-        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True)
+        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True, each=each)
         new_state = State(
             jnp.where(accept | jnp.isnan(error), error, state.error).astype(dtype),
             jnp.where(accept, value, state.value),
@@ -152,7 +152,7 @@ def _inverse(top: Any) -> Any:
     return jax.lax.stop_gradient(jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0))
 
 
-def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
+def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     fun = problem.fun
     matrix = jnp.asarray(fun.matrix(*args))
     z = dot(matrix.T, x)
@@ -167,8 +167,8 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
     step_sizes = _inverse(tops).astype(x.dtype)
     part = problem.constraint if problem.constraint is not None else problem.penalty
 
-    def block(i: Any, carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        x, z, error = carry
+    def block(i: Any, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, z, squared, slope = carry
         row, eta = matrix[i], step_sizes[i]
         gradient = dot(row, jax.grad(fun.outer)(z, x, *args))
         gradient = gradient + (in_x(z, x)[i] if direct is None else direct[i])
@@ -181,16 +181,20 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
         move = new - x[i]
         # (3)
         z = z + (jnp.outer(row, move) if x.ndim == 2 else row * move)
-        return x.at[i].set(new), z, error + jnp.sum((move / eta) ** 2) + swallowed(x[i], forward, new, gradient)
+        left = jnp.abs(move / eta) + jnp.abs(unmoved(x[i], forward, new, gradient))
+        return x.at[i].set(new), z, squared + jnp.sum(left**2), slope + jnp.sum(jnp.abs(left * x[i]))
 
-    start = (x, z, jnp.zeros((), x.dtype))
-    new, _, squared = jax.lax.fori_loop(0, x.shape[0], block, start)
-    return new, step_sizes, jnp.sqrt(jnp.where(squared > 0, squared, 1)) * (squared > 0)
+    zero = jnp.zeros((), x.dtype)
+    new, _, squared, slope = jax.lax.fori_loop(0, x.shape[0], block, (x, z, zero, zero))
+    # the curvature of each row's own moves
+    work = vdot(tops, jnp.sum((x * x).reshape(x.shape[0], -1), axis=1))
+    return new, step_sizes, trees.sqrt(squared), _scales.Elements(slope, work)
 
 
-def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
+def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     leaves, treedef = jax.tree.flatten(x)
-    sizes, squared = [], jnp.zeros((), trees.real_dtype(x))
+    zero = jnp.zeros((), trees.real_dtype(x))
+    sizes, squared, slopes, work = [], zero, zero, zero
     for j, leaf in enumerate(leaves):
 
         def at(u: Tree, j: int = j) -> Any:
@@ -204,8 +208,12 @@ def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) ->
         # (1): x_j = leaf, x_j^+ = new
         forward = leaf - eta * slope
         new = jax.tree.leaves(problem.prox(at(forward), eta))[j]
-        squared = squared + jnp.sum(((new - leaf) / eta) ** 2) + swallowed(leaf, forward, new, slope)
+        left = jnp.abs((new - leaf) / eta) + jnp.abs(unmoved(leaf, forward, new, slope))
+        squared = squared + jnp.sum(left**2)
+        own = jnp.maximum(jnp.abs(leaf), jnp.abs(new))
+        bend = jax.jvp(gradient, (leaf,), (own * trees.scattered(leaf),))[1]
+        slopes, work = slopes + _scales.slope_of_elements(leaf, left), work + _scales.slope_of_elements(own, bend)
         leaves[j] = new
         sizes.append(eta.astype(squared.dtype))
-    error = trees.sqrt(squared)
-    return jax.tree.unflatten(treedef, leaves), jax.tree.unflatten(treedef, sizes), error
+    each = _scales.Elements(slopes, work)
+    return jax.tree.unflatten(treedef, leaves), jax.tree.unflatten(treedef, sizes), trees.sqrt(squared), each

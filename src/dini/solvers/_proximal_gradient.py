@@ -154,7 +154,7 @@ class ProximalGradient(Solver):
         error = trees.sqrt(squared / eta**2 + trees.vdot(lost_to_rounding, lost_to_rounding).astype(dtype))
 
         if value is None:
-            accept, unsure = jnp.asarray(True), state.unsure
+            accept, unsure, known = jnp.asarray(True), state.unsure, jnp.asarray(True)
             step_size, status = eta, state.status
         else:
             new_value = problem.value(new, *args)
@@ -177,9 +177,12 @@ class ProximalGradient(Solver):
             known = accept & (tested | (state.unsure & ~steep) | first)
             error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
-        known = jnp.isfinite(error)
-        each = _scales.elements(y, trees.sub(lost_to_rounding, trees.scale(1 / eta, move)), apart, change)
-        scales = _scales.learned(state.scales, known, room, changed, size, error, eps, rise, leaps=True, each=each)
+        left = jax.tree.map(lambda m, g: jnp.abs(m / eta) + jnp.abs(g), move, lost_to_rounding)
+        each = _scales.elements(y, left, apart, change)
+        # where the error stays, so does what goes with it
+        each = each._replace(slope=jnp.where(known, each.slope, _scales.Scales(*state.scales).slope))
+        seen = state.scales, jnp.isfinite(error), room, changed, size, error, eps, rise
+        scales = _scales.learned(*seen, leaps=True, each=each)
         if self.acceleration:
             step = trees.sub(new, x)
             # (3): t = momentum
@@ -196,7 +199,9 @@ class ProximalGradient(Solver):
             # the curvature may show that the start was a solution: the point goes back to it, or stays
             home = (state.steps == 1) & met(self, x, state.error, scales)
             new, accept = trees.where(home, state.last[0], new), accept | home
-            extrapolated, error = trees.where(home, new, extrapolated), jnp.where(home, state.error, error)
+            # a hair less than before: the loop takes the point whose error has fallen, and not the one that only probed
+            error = jnp.where(home, (1 - eps) * state.error, error)
+            extrapolated = trees.where(home, new, extrapolated)
             new = trees.where(first & met(self, x, error, scales), x, new)
         x = trees.where(accept, new, x)
         extrapolated = trees.where(accept, extrapolated, y)

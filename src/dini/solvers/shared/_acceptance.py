@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ... import trees
 from ...trees import Scalar, Tree
 
 #: accepted steps without gain after which a method has stalled
@@ -102,9 +101,3 @@ def unmoved(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
         return jnp.where(short & ((v == u) | (w == u)), g, 0)
 
     return jax.tree.map(one, x, forward, new, gradient)
-
-
-def swallowed(x: Tree, forward: Any, new: Any, gradient: Tree) -> Any:
-    """Return the squared length of :func:`unmoved`."""
-    parts = [jnp.sum(part * part) for part in jax.tree.leaves(unmoved(x, forward, new, gradient))]
-    return trees.total(parts) if parts else jnp.zeros(())

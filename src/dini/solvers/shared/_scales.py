@@ -202,7 +202,7 @@ def learned(
         scale = jnp.where(short, scale, 0)
     work, slope = share * old.work, jnp.zeros_like(old.slope)
     if each is not None:
-        slope, seen = (jnp.asarray(v, scales.dtype) for v in each)
+        slope, seen = (jnp.asarray(v, scales.dtype) for v in jax.lax.stop_gradient(each))
         work = jnp.where(known & jnp.isfinite(seen), jnp.maximum(seen, work), work)
         # as bounds of the error: it is as much smaller as the slope must be
         allowed = jnp.where((work > 0) & (slope > 0), work / jnp.where(slope > 0, slope, 1) * error, jnp.inf)
