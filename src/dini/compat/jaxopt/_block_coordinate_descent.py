@@ -118,7 +118,7 @@ class Epochs(Method):
         fun, dtype = problem.fun, state.error.dtype
         matrix = jnp.asarray(fun.matrix(*args))
         steepness = lambda x: curvature(lambda u: jax.grad(fun.outer)(u, x, *args), dot(matrix.T, x))
-        new, step_sizes, error = _rows_epoch(problem, x, state.safety, args)
+        new, step_sizes, error, _ = _rows_epoch(problem, x, state.safety, args)
         accept = steepness(new) <= 1.5 * state.safety * steepness(x)
         accept = jax.lax.stop_gradient(accept) | ~jnp.isfinite(error)
         kept = state._replace(
