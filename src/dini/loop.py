@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import trees
+from . import claims, trees
 from .problems import FixedPoint
 from .status import Status
 from .trees import Tree
@@ -176,11 +176,16 @@ def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Tree, ...], mon
     return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
 
 
-def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
-    """Return what the loop of :func:`iterate` leaves behind."""
-    if getattr(solver, "monotone", False):
-        return _believed(problem, solver, end._replace(value=_left_behind(problem, solver, end)), args)
-    return _believed(problem, solver, _settle(end), args)
+def conclude(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+    """Return what the loop of :func:`iterate` leaves behind, which has started at ``x``."""
+    monotone = getattr(solver, "monotone", False)
+    end = end._replace(value=_left_behind(problem, solver, end)) if monotone else _settle(end)
+    return _examined(problem, solver, x, _believed(problem, solver, end, args), args)
+
+
+def _examined(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+    """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
+    return end._replace(status=claims.status(problem, tolerances(solver, end.x)[0], x, end, args))
 
 
 def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
@@ -223,7 +228,8 @@ def iterate(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor:
         return _take(problem, solver, x, args, monitor)
     start = begin(problem, solver, x, args, monitor)
     body = lambda now: proceed(problem, solver, now, args, monitor)
-    return conclude(problem, solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start), args)
+    end = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start)
+    return conclude(problem, solver, x, end, args)
 
 
 def _going(now: Outcome) -> jax.Array:

@@ -12,13 +12,13 @@ from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
 from ...loop import met
 from ...problems import FixedPoint, LeastSquares, Root
+from ...sets._boxes import has_bounds
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
 from .._base import Solver, infinity, running
 from . import _steps
 from ._acceptance import doubtful_difference, relative_rounding
-from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
 from ._residual_scales import Known, known
 from ._structured_secant import Secant
