@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from dini_zoo.diffusion import chains, distances, exponential, flows, predictor_corrector
-from dini_zoo.diffusion.chains import Chain, chain_sample
+from dini_zoo.diffusion import distances, exponential, flows, predictor_corrector
 from dini_zoo.diffusion.distances import Moments, energy_distance, frechet_distance, sliced_wasserstein, two_sample_test
 from dini_zoo.diffusion.exponential import log_snr_grid, multistep_rule, multistep_sample
 from dini_zoo.diffusion.mixtures import GaussianMixture, score_of
@@ -89,12 +88,6 @@ def test_what_samplers_refuse():
         multistep_rule(jnp.array([0.5, 0.1]), jnp.array([0.5, 0.9]))
     with pytest.raises(ValueError, match="last sigma must be positive"):
         multistep_rule(jnp.array([0.1, 1.0]), jnp.array([0.9, 0.0]), solve="noise")
-    with pytest.raises(ValueError, match="alpha_bar must fall"):
-        Chain([0.1, 0.5])
-    with pytest.raises(ValueError, match="steps must rise"):
-        Chain([0.9, 0.5]).respaced([0, 2])
-    with pytest.raises(ValueError, match="needs a key"):
-        chain_sample(None, jnp.zeros((1, 1)), Chain([0.9, 0.5]), score, eta=1.0)
 
 
 # exponential integrators
@@ -360,7 +353,7 @@ def test_the_two_sample_test_has_its_level():
 
 
 @pytest.mark.parametrize(
-    "module", [chains, distances, exponential, flows, predictor_corrector], ids=lambda module: module.__name__
+    "module", [distances, exponential, flows, predictor_corrector], ids=lambda module: module.__name__
 )
 def test_examples(module):
     with jax.enable_x64(False):
