@@ -216,6 +216,17 @@ def test_custom_paths_have_the_derivatives_of_linear_ones():
     np.testing.assert_allclose(*values, rtol=1e-10)
     with pytest.raises(ValueError, match="must be x1 at time 1"):
         CustomInterpolant(lambda t, x0, x1: x0, brownian()).check_ends(x0, x1)
+    # the door is the loss, also while it is compiled and where the ends that are given hide the fault
+    short = CustomInterpolant(lambda t, x0, x1: x0 + 0.9 * t[:, None] * (x1 - x0), brownian())
+    for loss in (joint_loss, jax.jit(joint_loss, static_argnums=(0, 1))):
+        with pytest.raises(ValueError, match="must be x1 at time 1"):
+            loss(model, short, x0, x0, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"gamma_squared of an interpolant must be 0 .*: given \[0.0, 1.0"):
+        CustomInterpolant(lambda t, x0, x1: x0, lambda t: t)
+    # a path that is being learned is not known yet
+    learned = lambda a: CustomInterpolant(lambda t, x0, x1: (1 - a * t)[:, None] * x0 + t[:, None] * x1, brownian())
+    slope = jax.grad(lambda a: joint_loss(model, learned(a), x0, x1, jax.random.key(0)))(1.0)
+    assert np.isfinite(slope)
 
 
 # samplers, densities, bounds
@@ -376,6 +387,10 @@ def test_what_is_refused():
         (lambda: Fields.of_noise(linear(), lambda x, t: x), "one-sided interpolant or the mirror"),
         (lambda: GaussianMixtureFields(linear(), ends()[0], noise_levels.base(2)), "one dimension"),
         (lambda: gaussian_bridge(jnp.eye(1), jnp.eye(1), 0.0), "eps must be positive"),
+        (lambda: gaussian_bridge(jnp.diag(jnp.array([1.0, -1.0])), jnp.eye(2), 0.5), "A must be positive definite"),
+        (lambda: gaussian_bridge(1e6 * jnp.eye(2), 1e-6 * jnp.diag(jnp.array([1.0, -1.0])), 0.5), "B must be positive"),
+        (lambda: gaussian_bridge(jnp.diag(jnp.array([1.0, 0.0])), jnp.eye(2), 0.5), "A must be positive definite"),
+        (lambda: gaussian_bridge(jnp.array([[1.0, 0.5], [0.0, 1.0]]), jnp.eye(2), 0.5), "A must be a symmetric"),
         (lambda: optimal_variance_path(1.0, -1.0, 0.5), "b must be positive"),
     ):
         with pytest.raises(ValueError, match=word):
