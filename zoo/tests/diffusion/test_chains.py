@@ -46,6 +46,9 @@ def test_noise_of_a_step(chain):
     assert small[0] == large[0] == 0
     for kind in (False, True):
         np.testing.assert_allclose(chain.noise_std(i, 0.5, large=kind, last=True)[0], 0.5 * chain.posterior_std(1))
+    # the last steps of the heads of continuous speculative decoding
+    for betas, figure in ((linear_betas(10, 0.02, 0.5), 0.1264), (cosine_betas(6), 0.2365), (cosine_betas(10), 0.144)):
+        assert abs(Chain.of_betas(betas).noise_std(0, last=True) - figure) < 5e-4
     with pytest.raises(ValueError, match="the chain has one step alone"):
         Chain([0.5]).noise_std(0, last=True)
 
