@@ -1,13 +1,10 @@
 """Masked diffusion: the loss of any curve is one integral, and what is not finite stays hidden."""
 
-import doctest
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dini_zoo.diffusion import masked
 from dini_zoo.diffusion.masked import (
     cosine_mask,
     filled,
@@ -60,8 +57,3 @@ def test_what_is_not_finite_stays_hidden():
     ):
         assert found[0, 0] == MASK
         assert found[0, 1] < MASK
-
-
-def test_examples():
-    with jax.enable_x64(False):
-        assert doctest.testmod(masked).failed == 0

@@ -187,6 +187,32 @@ def test_losses_have_their_minima_at_the_exact_fields():
         assert beside.mean() > 10 * (beside - exactly).std() / np.sqrt(60) + 0.05
 
 
+def test_the_noise_of_a_one_sided_interpolant_is_its_start():
+    """Ends N(0, 1) and N(1, 1/4): the exact denoiser is the minimizer of the loss, and gives the exact velocity."""
+    interpolant, n = one_sided_vp(), 200_000
+    x0, x1 = jax.random.normal(jax.random.key(0), (2, n, 1))
+    x1 = 1 + x1 / 2
+
+    def noise(x, t):
+        at = interpolant.at(t)
+        a, b = at.alpha, at.beta
+        return (a / (a**2 + b**2 / 4)).reshape(-1, 1) * (x - b.reshape(-1, 1))
+
+    value = lambda c: denoiser_loss(lambda x, t: noise(x, t) + c * jnp.cos(x), interpolant, x0, x1, jax.random.key(1))
+    slopes = jax.jit(jax.vmap(jax.grad(value)))(jnp.array([0.0, 0.3]))
+    assert abs(slopes[0]) < 0.01 < 0.1 < slopes[1]
+    joint = jax.jit(
+        lambda c: joint_loss(lambda x, t: (jnp.zeros_like(x), noise(x, t) + c), interpolant, x0, x1, jax.random.key(1))
+    )
+    assert min(joint(0.1), joint(-0.1)) > joint(0.0)
+    law = GaussianMixtureFields(
+        interpolant, GaussianMixture([1.0], [[0.0]], [1.0]), GaussianMixture([1.0], [[1.0]], [0.25])
+    )
+    x = jnp.linspace(-1.0, 2.0, 5)[:, None]
+    found = Fields.of_noise(interpolant, noise)
+    np.testing.assert_allclose(found.velocity(x, 0.4), law.velocity(x, 0.4), rtol=1e-9)
+
+
 @pytest.mark.thorough  # of a variance, not of a value
 def test_the_antithetic_loss_stays_small_at_the_ends():
     """Without the other sign of the noise the score's loss has far more variance."""
