@@ -15,6 +15,9 @@ from .problems import FixedPoint
 from .status import Status
 from .trees import Tree
 
+#: a solver that sees nothing but rounding left may be so many times above its tolerance: the rounding of a gradient in
+#: single precision is some ten times what is asked for by default, and what is far above is no solution
+ROUNDED = 1e3
 #: how steps that were asked for may end
 _NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)
 
@@ -91,8 +94,9 @@ def _status(solver: Any, x: Tree, old: Any, state: Any, steps: Any, max_steps: i
     own, tol = getattr(state, "status", None), allowed(solver, x, state)
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
-        # a solver sees when nothing is left but rounding: an end, and a solution if there is a test
-        own = jnp.where((own == Status.CONVERGED) & ~asked(solver, x), Status.STALLED, own)
+        # a solver sees when nothing is left but rounding: an end, and a solution if there is a test that is nearly met
+        near = asked(solver, x) & (state.error <= ROUNDED * tol)
+        own = jnp.where((own == Status.CONVERGED) & ~near, Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
     # infinity stands for an error that is not known yet, until one has been; beside an infinite scale it is one
     lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & (jnp.isfinite(old.error) | ~jnp.isfinite(tol)))
