@@ -334,7 +334,7 @@ class NonlinearCG(_Searching):
         return solvers.NonlinearCG(formula=formula, **self._settings())
 
     def _fields(self, method: Any) -> dict[str, Any]:
-        return super()._fields(method) | {"descent_direction": method.direction}
+        return super()._fields(method) | {"descent_direction": trees.from_real(method.direction)}
 
 
 @dataclass(eq=False)
