@@ -61,6 +61,8 @@ def test_gradients_of_complex_unknowns_in_states():
     z, state = solver.update(z, state)
     np.testing.assert_allclose(state.grad, jax.grad(fun)(z), rtol=1e-10)
     assert state.descent_direction.dtype == complex
+    descent = jaxopt.GradientDescent(fun)
+    assert descent.update(z, descent.init_state(z)).state.velocity.dtype == complex
 
 
 def test_backtracking_asks_for_the_strong_wolfe_conditions():
@@ -89,6 +91,23 @@ def test_bfgs_with_steps_of_given_length_starts_at_the_identity():
     point, state = jax.jit(solver.run)(jnp.zeros(2))
     np.testing.assert_allclose(point, x, rtol=1e-8)
     np.testing.assert_allclose(state.H, H, rtol=1e-8)
+
+
+@pytest.mark.parametrize("use_gamma", [True, False])
+def test_lbfgs_with_steps_of_given_length(use_gamma):
+    """The iterations of the textbook: of all pairs, those of BFGS from a multiple of the identity."""
+    x, pairs, gradient = np.zeros(2), [], jax.grad(rosenbrock)
+    for _ in range(12):
+        s, y = pairs[-1] if pairs else (np.ones(2), np.ones(2))
+        H = np.eye(2) * (s @ y / (y @ y) if use_gamma and pairs else 1)
+        for s, y in pairs[-3:]:
+            V = np.eye(2) - np.outer(s, y) / (s @ y)
+            H = V @ H @ V.T + np.outer(s, s) / (s @ y)
+        move = -1e-3 * H @ gradient(x)
+        pairs.append((move, gradient(x + move) - gradient(x)))
+        x = x + move
+    solver = jaxopt.LBFGS(rosenbrock, stepsize=1e-3, maxiter=12, tol=0.0, history_size=3, use_gamma=use_gamma)
+    np.testing.assert_allclose(jax.jit(solver.run)(jnp.zeros(2)).params, x, rtol=1e-8)
 
 
 def test_a_state_keeps_its_types():

@@ -59,7 +59,7 @@ class _ProximalMethod(DiniSolver):
     def _fields(self, method: Any) -> dict[str, Any]:
         fields = {"stepsize": method.step_size, "t": jnp.ones_like(method.step_size)}
         if self.acceleration:
-            fields |= {"velocity": method.extrapolated, "t": method.momentum}
+            fields |= {"velocity": trees.from_real(method.extrapolated), "t": method.momentum}
         return fields
 
     def _objective(self) -> Any:

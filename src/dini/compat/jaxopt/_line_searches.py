@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -73,9 +73,13 @@ class _FixedLength:
 
 @solver
 class FixedLBFGS(_FixedLength, solvers.LBFGS):
-    """L-BFGS with steps of given length."""
+    """L-BFGS with steps of given length, whose pairs change the identity itself where it is not ``scaled``."""
 
     step_size: Any = None
+    scaled: bool = field(default=True, metadata={"static": True})
+
+    def _scaling(self, curvature: Any, squared: Any) -> Any:
+        return super()._scaling(curvature, squared) if self.scaled else jnp.ones_like(squared)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step."""
