@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
@@ -294,7 +294,7 @@ def _ended_with(state: Any, solution: Any) -> Any:
 
 
 @contextmanager
-def evaluating_the_start(owner: str) -> Iterator[None]:
+def evaluating_the_start(owner: str) -> Generator[None]:
     """Say of a ``TypeError`` for a missing argument that ``init_state`` takes those of ``update``."""
     try:
         yield

@@ -92,7 +92,7 @@ class FixedBFGS(_FixedLength, solvers.BFGS):
 
     step_size: Any = None
 
-    def _renew(self, model: Any, *rest: Any) -> Any:
+    def _renew(self, model: Any, *rest: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         # a model with a pair is not scaled by its first one
         return super()._renew(model._replace(count=jnp.maximum(model.count, 1)), *rest)
 
