@@ -1,14 +1,18 @@
 """What tests cost: seconds of CPU, of this process and of those that it started. A list, by which nothing ever fails.
 
 Wall time says little where other programs run, and CPU time is that of a machine: a limit would fail on a slower one.
+
+`--list-dear` adds the tests that it names at the end to `tests/dear.txt`, by which they are thorough from then on.
+`@pytest.mark.may_cost(seconds)` keeps a dear test in the default run, where nothing cheaper tests that thing.
 """
 
 import os
 
 import pytest
+from by_default import LIST, listed
 
-#: beyond this a test of the default run is listed at the end; `@pytest.mark.may_cost(seconds)` says that more is known
-DEAR = 2.0
+#: beyond this a test of the default run is dear
+DEAR = 1.0
 #: so many of them
 _LISTED = 20
 #: the stages, in words
@@ -19,6 +23,10 @@ _start = pytest.StashKey[float]()
 
 def _spent():
     return sum(os.times()[:4])
+
+
+def pytest_addoption(parser):
+    parser.addoption("--list-dear", action="store_true", help="add the dear tests of this run to tests/dear.txt")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -52,7 +60,25 @@ def pytest_terminal_summary(terminalreporter):
     if dear:
         together = sum(by_default[name] for name in dear)
         terminalreporter.line(
-            f"{together:6.0f}  {len(dear)} of the default run that take above {DEAR:.0f}, the dearest first:"
+            f"{together:6.0f}  {len(dear)} of the default run that take above {DEAR:.0f} each, the dearest first:"
         )
         for name in dear[:_LISTED]:
             terminalreporter.line(f"{by_default[name]:8.1f}  {name}")
+    if terminalreporter.config.option.list_dear:
+        add_to_list({name: by_default[name] for name in dear}, by_default)
+
+
+def add_to_list(dear, by_default, path=LIST):
+    """Add tests with their seconds to the list; of each file the cheapest test stays in the default run."""
+    cost, all_of = {}, {}
+    for name, seconds in by_default.items():
+        test = name.split("[")[0]
+        cost[test] = max(seconds, cost.get(test, 0.0))
+        all_of.setdefault(test.split("::")[0], set()).add(test)
+    tests = {name.split("[")[0] for name in dear}
+    stay = {min(of, key=cost.get) for of in all_of.values() if of <= tests}
+    known = listed(path) | {test: f"{cost[test]:.1f}" for test in tests - stay}
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    path.write_text(
+        "\n".join([*head, *(f"{known[name]:>6}  {name}" for name in sorted(known))]) + "\n", encoding="utf-8"
+    )

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-#: names of tests, or of single cases, each with the seconds of CPU that it took when it was listed
+#: names of tests, each behind the seconds of CPU that it took when it was listed
 LIST = Path(__file__).with_name("dear.txt")
 
 
 def listed(path=LIST):
-    """Return the names of the list."""
+    """Return the names of the list, each with the seconds beside it, as text."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return {line.split()[1] for line in lines if line.strip() and not line.startswith("#")}
+    return {name: seconds for seconds, name in (line.split(maxsplit=1) for line in lines if not line.startswith("#"))}
 
 
 def test_of(item):
@@ -83,7 +83,7 @@ def chosen(items, mark, whole):
 def pytest_collection_modifyitems(config, items):
     dear, tests = listed(), {}
     for item in items:
-        if test_of(item) in dear or item.nodeid in dear:
+        if test_of(item) in dear:
             item.add_marker("thorough")
         mark = item.get_closest_marker("by_default")
         marked = item.get_closest_marker("slow") or item.get_closest_marker("thorough")
