@@ -102,6 +102,24 @@ class Checker(doctest.OutputChecker):
         return super().check_output(want, got, optionflags) or same(got, want)
 
 
+# one of each package
+@pytest.mark.by_default(
+    "dini.adapters._scipy",
+    "dini.bilevel._problem",
+    "dini.compat.jaxopt._base",
+    "dini.conditions._base",
+    "dini.conic",
+    "dini.convex",
+    "dini.differentiation._modes",
+    "dini.linear._solve",
+    "dini.losses._robust",
+    "dini.penalties._base",
+    "dini.problems._minimize",
+    "dini.sets._base",
+    "dini.solvers._base",
+    "dini.testing._check_gradient",
+    "dini.verbs",
+)
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     runner, printed = doctest.DocTestRunner(Checker()), io.StringIO()
