@@ -206,7 +206,6 @@ def separable(x, y):
     return jnp.exp(-T[:, None] * x["rates"][None, :]) @ x["weights"] - y
 
 
-@pytest.mark.may_cost(20)  # two solvers in a batch, alone and joint
 @pytest.mark.by_default("none")
 @pytest.mark.parametrize("approximation", ["kaufman", "none"])
 def test_variable_projection_is_the_joint_solution_with_its_derivative(approximation):

@@ -279,7 +279,6 @@ def test_the_examples_of_docstrings(module):
 
 
 @pytest.mark.thorough
-@pytest.mark.may_cost(60)  # four adjoints are compiled
 def test_all_parts_of_the_experiment_run():
     settings = experiment.settings.tiny()
     done = performed("adjoint-dpm", experiment, dataclasses.replace(settings, parts=experiment.settings().parts))
