@@ -15,8 +15,8 @@ from .problems import FixedPoint
 from .status import Status
 from .trees import Tree
 
-#: a solver that sees nothing but rounding left may be so many times above its tolerance: the rounding of a gradient in
-#: single precision is some ten times what is asked for by default, and what is far above is no solution
+#: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, which
+#: curvatures only estimate: what is further above is no solution
 ROUNDED = 1e3
 #: how steps that were asked for may end
 _NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)
@@ -95,7 +95,9 @@ def _status(solver: Any, x: Tree, old: Any, state: Any, steps: Any, max_steps: i
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
         # a solver sees when nothing is left but rounding: an end, and a solution if there is a test that is nearly met
-        near = asked(solver, x) & (state.error <= ROUNDED * tol)
+        scales = getattr(state, "scales", None)
+        floor = 0 if scales is None else scales[1]
+        near = asked(solver, x) & (state.error <= ROUNDED * jnp.maximum(tol, floor))
         own = jnp.where((own == Status.CONVERGED) & ~near, Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
     # infinity stands for an error that is not known yet, until one has been; beside an infinite scale it is one
