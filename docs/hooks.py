@@ -37,7 +37,7 @@ def on_config(config: Any, **_: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, /, *, config: Any, **_: Any) -> str:
-    """Say where the repository and its issues are: at the address that `mkdocs.yml` has as `repo_url`, if it has one."""
+    """Say where the repository and its issues are: at the address that `mkdocs.yml` has as `repo_url`, if any."""
     if config.repo_url:
         address = config.repo_url.rstrip("/")
         issues, repository = f"Open an issue in [the tracker]({address}/issues).", f"It is at [{address}]({address})."

@@ -55,7 +55,7 @@ def test_float64_is_advised_so_by_derivatives_and_projections():
         assert "float64" not in says[1]
     for dtype in (np.float32, np.float64):
         with pytest.raises(dini.DerivativeError, match="singular") as caught:
-            dini.linear.solve(lambda v: jnp.ones((2, 2), dtype) @ v, jnp.array([1, 2], dtype))
+            dini.linear.solve(lambda v: jnp.ones((2, 2), v.dtype) @ v, jnp.array([1, 2], dtype))
         assert ("compute in float64" in str(caught.value)) == (dtype == np.float32)
 
 
@@ -101,7 +101,9 @@ def test_divergence_on_a_bounded_set_is_not_called_running_away():
 
 
 @pytest.mark.by_default("OperatorSplitting")
-@pytest.mark.parametrize("solver", [dini.OperatorSplitting, dini.InteriorPoint, dini.ActiveSet], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "solver", [dini.OperatorSplitting, dini.InteriorPoint, dini.ActiveSet], ids=lambda s: s.__name__
+)
 def test_bounds_that_exclude_each_other_are_infeasible(solver):
     """Outside of `jit` they are refused at the door; inside, no number of steps helps."""
     upper = jnp.array([0.0, 1.0])

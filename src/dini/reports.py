@@ -59,7 +59,7 @@ def _compiled_program() -> Generator[None]:
     yield
 
 
-_nobody = _compiled_program()
+_nobody: Any = _compiled_program()
 
 
 def first_of_all(failure: Exception) -> Exception:

@@ -255,8 +255,8 @@ def _message(figures: np.ndarray) -> str:
         return "The steps that were asked for were taken."
     if end == Status.CONVERGED and _choice(figures) == JUDGED:
         return (
-            "The point satisfies the problem's condition to `rtol`, which for points from outside of dini is by default "
-            "the fourth root of the unit roundoff: looser than that of dini's solvers."
+            "The point satisfies the problem's condition to `rtol`, which for points from outside of dini is by "
+            "default the fourth root of the unit roundoff: looser than that of dini's solvers."
         )
     return for_precision(end.explanation, figures.dtype)
 

@@ -77,10 +77,10 @@ _EXPLANATIONS = {
     "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
     "sufficient accuracy.",
     Status.DIVERGED: "The steps lead away from a solution. Where nothing bounds the iterates they run away: the "
-    "objective falls without bound, or its gradient vanishes at infinity only. Within bounds, too, the optimality error "
-    "may grow beyond all measure, as at a kink or a pole, or vanish beside what it was before, though nothing is solved. "
-    "Check the sign of the objective and that it has a minimum (a penalty gives it one), reduce a step size that you "
-    "have set, or start closer to the solution.",
+    "objective falls without bound, or its gradient vanishes at infinity only. Within bounds, too, the optimality "
+    "error may grow beyond all measure, as at a kink or a pole, or vanish beside what it was before, though nothing is "
+    "solved. Check the sign of the objective and that it has a minimum (a penalty gives it one), reduce a step size "
+    "that you have set, or start closer to the solution.",
     Status.STEP_TOO_SMALL: "The solver's step became smaller than the rounding error of `x` before its stopping test. "
     "The function may not be smooth or not be differentiated right there, or the tolerance is too small for its "
     f"rounding errors: loosen `rtol`{_PRECISELY}.",
@@ -92,7 +92,8 @@ _EXPLANATIONS = {
     "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
     Status.STOPPED: "A callback stopped the solve before its stopping test.",
     Status.PRIMAL_INFEASIBLE: "No point satisfies all constraints: a lower bound is above its upper one, or a "
-    "combination of constraints, whose multipliers were found, contradicts itself. Loosen or drop constraints, or add a slack variable with a price to them.",
+    "combination of constraints, whose multipliers were found, contradicts itself. Loosen or drop constraints, or add "
+    "a slack variable with a price to them.",
     Status.DUAL_INFEASIBLE: "The objective falls without bound along a ray that was found, on which all "
     "constraints hold. Check the sign of the objective, and bound the unknown or add a quadratic term.",
     Status.NOT_CONVEX: "The quadratic term has a direction of negative curvature, so that the program is not convex: "
