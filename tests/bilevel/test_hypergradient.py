@@ -133,13 +133,18 @@ def test_failures_are_raised():
 
 @pytest.mark.parametrize("size", [2, 600])
 def test_a_maximum_and_a_saddle_of_the_inner_problem_are_called_so(size):
-    """Both of the dense and of the matrix-free system, with a certificate and without; a flat minimum is something else."""
+    """By the dense system and the matrix-free one, with a certificate and without; a flat minimum is neither."""
     second = np.arange(size) == 1
     cases = {"maximum": (-np.ones(size), "NO_MINIMUM"), "saddle": (np.where(second, -1e-3, 1.0), "NO_MINIMUM")}
     cases["flat"] = np.where(second, 0.0, 1.0), "ILL_CONDITIONED" if size == 2 else "LINEAR_SOLVE"
     cases["minimum"] = np.ones(size), "RELIABLE"
     at = lambda d, **how: value_and_hypergradient(
-        lambda x, t: jnp.sum(x), INNER_QUADRATIC, (np.ones(size), d), np.ones(size), solver=dini.GradientDescent(), **how
+        lambda x, t: jnp.sum(x),
+        INNER_QUADRATIC,
+        (np.ones(size), d),
+        np.ones(size),
+        solver=dini.GradientDescent(),
+        **how,
     )
     for d, verdict in cases.values():
         found = at(d, certify=True, on_failure="ignore")

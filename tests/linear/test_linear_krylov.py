@@ -143,7 +143,7 @@ def test_conjugate_gradients_make_no_needless_products():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_conjugate_gradients_tell_of_negative_curvature_in_any_units(dtype):
-    """A small residual of an indefinite system is no derivative of a minimum; what is definite or flat is left alone."""
+    """A small residual of an indefinite system is no derivative of a minimum; what is definite or flat passes."""
     d, b = np.linspace(1, 3, 30), jnp.asarray(vector(d=30), dtype)
     cases = {"definite": (d, False), "maximum": (-d, True), "saddle": (np.where(np.arange(30) == 7, -0.1, d), True)}
     solve = jax.jit(jax.vmap(lambda d: linear.CG()(lambda w: d * w, b, "positive definite")[1]))

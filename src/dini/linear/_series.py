@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
-from ..trees import Tree
 from ._krylov import wrap_linear_solver
 from ._protocol import LinearSolver, Matvec, Structure
 from ._system import choose
@@ -27,9 +26,9 @@ class Series:
 
     Its error is :math:`(I - \lambda A)^k A^{-1} b`. It is meant to be one: how small the residual is decides nothing.
     What counts as a failure is a series that diverges, so that the sum is of the size of its last term and has nothing
-    to do with the inverse, and a result that is not finite. It diverges where the terms :math:`r_i = (I - \lambda A)^i b`
-    have grown to twice ``b``, or have grown at all and turn around, :math:`\langle r_{k-2}, r_{k-1} \rangle <
-    -\|r_{k-2}\|^2`: then :math:`\lambda` is more than two over a curvature. (A little growth without that is of a
+    to do with the inverse, and a result that is not finite. It diverges where the terms :math:`r_i = (I - \lambda A)^i
+    b` have grown to twice ``b``, or have grown at all by steps that are too long, :math:`\|\lambda A r_{k-2}\| > 2
+    \|r_{k-2}\|`: then :math:`\lambda` is more than two over a curvature. (A little growth without that is of a
     slightly negative curvature, and harmless in a few terms.)
 
     Parameters
@@ -51,8 +50,8 @@ class Series:
     def singular(self) -> str:
         """What is said of the map where the series fails."""
         return (
-            f"not one for a series of {self.terms} terms, which grow: the damping must be less than two over its largest "
-            "eigenvalue, and there may be no eigenvalue below zero (of a fixed point, the map must contract)"
+            f"not one for a series of {self.terms} terms, which grow: the damping must be less than two over its "
+            "largest eigenvalue, and there may be no eigenvalue below zero (of a fixed point, the map must contract)"
         )
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
@@ -66,7 +65,7 @@ class Series:
 
         w, last, before = jax.lax.fori_loop(1, self.terms, body, (trees.scale(self.damping, b), b, b))
         length, size = trees.norm(last), trees.norm(b)
-        overshot = (length > size) & (trees.vdot(before, last) < -trees.vdot(before, before))
+        overshot = (length > size) & (trees.norm(trees.sub(before, last)) > 2 * trees.norm(before))
         return w, (length > _GROWTH * size) | overshot | ~trees.all_finite(w)
 
     def accept(self, eps: float) -> float:

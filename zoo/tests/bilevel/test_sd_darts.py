@@ -88,7 +88,9 @@ def test_a_saddle_and_a_series_that_diverges_are_no_gradient():
     with pytest.raises(dini.DerivativeError, match="damping must be less than two over its largest"):
         found(steep, mode="implicit", xi=1.0)
     np.testing.assert_allclose(found(steep, mode="implicit", xi=1 / 300, terms=0), 1 / 300)
-    np.testing.assert_allclose(found(steep, mode="second", xi=1.0), 1.0)  # the derivative of a step, whatever its length
+    np.testing.assert_allclose(
+        found(steep, mode="second", xi=1.0), 1.0
+    )  # the derivative of a step, whatever its length
     lanes = jax.vmap(lambda d: found(d, mode="cg"))(jnp.stack([steep, saddle]))
     np.testing.assert_allclose(lanes[0], [1, 1 / 300], rtol=1e-6)
     assert np.all(np.isnan(lanes[1]))
