@@ -214,7 +214,7 @@ def test_batches_of_two_sizes_end_where_all_samples_do(name):
     rng = np.random.default_rng(5)
     a, c = 1 + rng.random(11), rng.standard_normal((11, 2))
     g = lambda x, t, b: jnp.mean(0.5 * b * (x[0] ** 2 + x[1] ** 2)) - x @ t
-    f = lambda x, t, b: 0.5 * jnp.mean(jnp.sum((x - b) ** 2, axis=1)) + 0.05 * t @ t
+    f = lambda x, t, b: 0.5 * jnp.mean(jnp.sum((x[None] - b) ** 2, axis=1)) + 0.05 * t @ t
     problem, how = bilevel.Bilevel(f, g), {"inner_step": 0.3, "outer_step": 0.05}
     inner, outer = bilevel.Batches(a, 4), bilevel.Batches(c, 3)
     # x = t / mean(a), and t minimizes |t / A - C|^2 / 2 + .05 t^2
@@ -239,7 +239,7 @@ def test_methods_that_solve_take_batches():
     c = np.arange(6.0)
     fit = dini.Minimize(lambda x, t, b: jnp.sum((x - t) ** 2) + 0 * jnp.sum(b))
     target = lambda x, t, b: jnp.mean((x - b) ** 2)
-    whole, halves, uneven = (bilevel.Batches(c, size) for size in (6, 3, 4))
+    whole, halves, uneven = bilevel.Batches(c, 6), bilevel.Batches(c, 3), bilevel.Batches(np.arange(7.0), 4)
     for method in (bilevel.HOAG(target, fit), bilevel.EvolutionStrategy(target, fit, 0.3, 0.1)):
         state = method.init(np.zeros(1), np.zeros(1), whole[0], whole[0])
         state = method.run(state, 30, whole, whole, jax.random.key(0))

@@ -21,7 +21,7 @@ class Batches:
     r"""Data that are split into batches, by their leading axis and in their order.
 
     Where the size divides the number of samples ``n``, all batches are as large. Where it does not, there are as few
-    batches as can be of at most that size, and they are as even as can be: of two sizes that differ by one (442 samples
+    batches as can be of at most that size, as even as can be: of one size, or of two that differ by one (442 samples
     by 30 are 7 batches of 30 and 8 of 29). Nothing is left out and nothing counts twice: with :math:`n_i` samples in
     batch ``i``, an objective that is the mean over all samples is
 
