@@ -166,3 +166,15 @@ def test_a_loop_that_solves_says_where_to_look():
     for method in (hoag, noisy):
         with pytest.raises(dini.SolveError, match="value_and_hypergradient"):
             method.run(method.init(np.ones(2), np.zeros(2)), 3)
+
+
+def test_a_run_is_differentiable_though_its_figures_are_constants():
+    """The end is where the target is, and does not depend on what is remembered of the way."""
+
+    def end(a, constraint=None):
+        problem = bilevel.Bilevel(lambda x, t: jnp.sum((x - a) ** 2), SQUARE, constraint)
+        method = bilevel.SOBA(problem, inner_step=0.4, outer_step=0.1)
+        return jnp.sum(method.run(method.init(jnp.zeros(2), jnp.zeros(2)), 300).theta)
+
+    for given in (None, dini.sets.Box(-9.0, 9.0)):
+        np.testing.assert_allclose(jax.jit(jax.grad(lambda a, given=given: end(a, given)))(1.0), 2, rtol=1e-6)

@@ -127,4 +127,7 @@ class EvolutionStrategy(Method):
         new = state._replace(theta=theta, x=x, error=error, residual=errors[0], memory=rule)
         return Moved(new, errors[0], direction)
 
-    remedy = SOLVED
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        return SOLVED

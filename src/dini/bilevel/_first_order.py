@@ -246,5 +246,12 @@ class BOME(Method):
         x, second = self.outer_step.step(state.x, along_x, second, state.steps)
         theta, third, error = _moved(problem, self.outer_step, state, along_theta, third)
         memory = first, second, third
-        new = state._replace(theta=theta, x=x, v=x_hat, error=error, residual=trees.sized_norm(in_x), memory=memory)
+        new = state._replace(
+            theta=theta,
+            x=x,
+            v=x_hat,
+            error=error,
+            residual=trees.sized_norm(jax.lax.stop_gradient(in_x)),
+            memory=memory,
+        )
         return Moved(new, in_x, along_theta)

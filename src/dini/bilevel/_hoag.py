@@ -209,7 +209,10 @@ class HOAG(Method):
         memory = trees.where(taken, trial, theta), value, gradient, length, ~taken, anchor
         return state._replace(theta=theta, x=x, v=v, error=error, memory=memory), gradient
 
-    remedy = SOLVED
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        return SOLVED
 
 
 def data_of(batch: Any) -> tuple[Any, ...]:

@@ -144,12 +144,14 @@ class Method:
         theta, x, v, error, residual = guard(points, failed, report, (figures,), on_failure)
         return end._replace(theta=theta, x=x, v=v, error=error, residual=residual)
 
-    #: what to do where a run fails
-    remedy = (
-        "Take shorter steps: those of x must be less than two over the largest eigenvalue of the inner Hessian, and "
-        "those of v as well; those of theta leave x and v time to follow. Start where both objectives are finite, and "
-        "bound theta by a constraint."
-    )
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        return (
+            "Take shorter steps: those of x must be less than two over the largest eigenvalue of the inner Hessian, "
+            "those of v as well; those of theta leave x and v time to follow. Start where both objectives are finite, "
+            "and bound theta by a constraint."
+        )
 
     @property
     def batches(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .. import trees
@@ -32,8 +33,10 @@ def residual(
     falls as ``t`` grows, since a set is no longer than it is, and grows to the norm of the projected gradient as ``t``
     goes to zero. So ``t`` is as small as rounding allows: a move by the square root of the unit roundoff times the size
     of the point, whatever the length of the steps. ``moved``, where the step has led, tells the units of a point that
-    is zero, and ``length`` is where the search for ``t`` begins with a penalty, whose slope is not known.
+    is zero, and ``length`` is where the search for ``t`` begins with a penalty, whose slope is not known. It is a
+    constant of differentiation.
     """
+    point, direction, moved, length = jax.lax.stop_gradient((point, direction, moved, length))
     slope = trees.sized_norm(direction)
     if prox is None:
         return slope
@@ -93,6 +96,7 @@ class Reach(NamedTuple):
 
     def after(self, *pairs: tuple[Any, Tree]) -> tuple[Reach, Any]:
         """Return what is known after a step, of each unknown's gradient and value, and whether one diverged."""
+        pairs = jax.lax.stop_gradient(pairs)
         rows = [jnp.stack([trees.max_abs(slope), trees.max_abs(u)]) for slope, u in pairs]
         now = jnp.stack(rows).astype(self.largest.dtype)
         early = self.count < _FIRST

@@ -12,7 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..trees import Tree
-from ._adjoints import Adjoint, LinearSGD
+from ._adjoints import Adjoint, Lanczos, LinearSGD
 from ._batches import part
 from ._checks import require_share
 from ._estimators import SGD, Estimator, Terms
@@ -148,6 +148,13 @@ class Stochastic(Method):
                 "simultaneous=True takes one step of each kind: given "
                 f"inner_steps={self.inner_steps} and adjoint={self.adjoint!r}. Pass simultaneous=False."
             )
+
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        if isinstance(self.adjoint, Lanczos):
+            return f"Lanczos is meant for exact or large batches: take larger ones, or LinearSGD(). {super().remedy}"
+        return super().remedy
 
     @property
     def _adjoint_rule(self) -> Any:
