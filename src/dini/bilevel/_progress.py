@@ -18,9 +18,11 @@ _FIRST = 10
 def visible(tree: Tree, direction: Tree) -> Any:
     """Return what a projection has made of a step, and NaN where the direction was not finite.
 
-    A projection may make a finite point of a step that is not.
+    A projection may make a finite point of a step that is not. (No product with NaN, which in reverse mode would meet
+    the zero cotangent of the branch that is not taken.)
     """
-    return trees.where(trees.all_finite(direction), tree, trees.scale(jnp.nan, tree))
+    lost = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), tree)
+    return trees.where(trees.all_finite(direction), tree, lost)
 
 
 def residual(
