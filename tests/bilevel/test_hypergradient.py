@@ -157,6 +157,15 @@ def test_a_maximum_and_a_saddle_of_the_inner_problem_are_called_so(size):
 INNER_QUADRATIC = dini.Minimize(lambda x, t: 0.5 * jnp.sum(t[1] * (x - t[0]) ** 2))
 
 
+def test_a_compiled_evaluation_warns_whichever_part_is_used():
+    """The gradient of this quadratic does not depend on the solution, which XLA then leaves out."""
+    fit = dini.Minimize(lambda x, t: 0.5 * jnp.sum(jnp.array([1.0, 30.0]) * (x - t) ** 2))
+    how = {"solver": dini.GradientDescent(max_steps=2), "on_failure": "warn"}
+    at = jax.jit(lambda t: value_and_hypergradient(lambda x, t: jnp.sum(x), fit, t, np.zeros(2), **how).gradient)
+    with pytest.warns(dini.SolveWarning, match="MAX_STEPS"):
+        np.testing.assert_allclose(at(np.ones(2)), 1, rtol=1e-6)
+
+
 def test_second_derivatives_are_right():
     def gradient(theta):
         return value_and_hypergradient(outer, dini.Minimize(ridge), theta, np.zeros(4), solver=dini.Newton()).gradient
