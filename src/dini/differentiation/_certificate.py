@@ -32,6 +32,7 @@ import numpy as np
 
 from .. import trees, xla
 from ..linear import Solved, System
+from ..linear._condition import indefinite
 from ..linear._system import Rough
 from ..status import OnFailure, guard
 from ..trees import Tree
@@ -254,6 +255,7 @@ def _judge(
     ``missed`` times the inverse's norm bounds the part of the error that the correction's own linear system left out.
     """
     eps = trees.eps(at.x)
+    no_minimum = indefinite(system, flagged)
     # a stationary point of a Lagrangian that is no minimum has a regular system
     flagged = flagged | ~jnp.asarray(at.sound())
     # each solve is a bound of the inverse from below
@@ -321,6 +323,7 @@ def _judge(
         # a pivot of zero is seen by a factorization only; iterative solvers just fail
         (failed, Verdict.LINEAR_SOLVE),
         (flagged & system.dense, Verdict.ILL_CONDITIONED),
+        (no_minimum, Verdict.NO_MINIMUM),
         (~finite, Verdict.NONFINITE),
     ):
         verdict = jnp.where(bad, what, verdict)

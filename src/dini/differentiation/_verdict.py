@@ -25,6 +25,7 @@ class Verdict(enum.IntEnum):
     ILL_CONDITIONED = 3
     TIE = 4
     NONFINITE = 5
+    NO_MINIMUM = 6
 
     @property
     def explanation(self) -> str:
@@ -46,6 +47,9 @@ _EXPLANATIONS = {
     "at its threshold), where it has one-sided derivatives only. Ask for a one-sided or a smoothed derivative.",
     Verdict.NONFINITE: "The condition, its derivative or the cotangent is NaN or infinite. Look for NaN with "
     "`jax.debug_nans`.",
+    Verdict.NO_MINIMUM: "The Hessian has a direction of negative curvature: the point is a maximum or a saddle of the "
+    "objective, and not the minimum that was asked for. Check the objective's sign, start elsewhere, or use a solver "
+    "that leaves saddles (dini.TrustRegionNewtonCG); where a stationary point is meant, state it as a dini.Root.",
 }
 
 
@@ -144,4 +148,5 @@ _STATUS = {
     Verdict.ILL_CONDITIONED: Status.SINGULAR,
     Verdict.TIE: Status.SINGULAR,
     Verdict.NONFINITE: Status.NONFINITE,
+    Verdict.NO_MINIMUM: Status.CONDITION,
 }
