@@ -99,10 +99,18 @@ def figure_table(entry: Entry) -> str:
     made = found["versions"]
     lines += [
         "",
-        f"Made by `dini run {entry.name}` in {found['seconds']:.0f} s, with dini {made['dini']} and JAX {made['jax']}. "
+        f"Made by `dini run {entry.name}` in {_seconds(found)}, with dini {made['dini']} and JAX {made['jax']}. "
         "Reference: the specification's figure, made with other code.",
     ]
     return "\n".join(lines)
+
+
+def _seconds(found: dict[str, Any]) -> str:
+    """What a run took, and what of it is the time of parts that it remembered from earlier ones."""
+    earlier = found.get("remembered", {})
+    if not earlier:
+        return f"{found['seconds']:.0f} s"
+    return f"{found['seconds']:.0f} s ({', '.join(earlier)}: {sum(earlier.values()):.0f} s, in an earlier run)"
 
 
 def _shown(entry: Entry) -> str:
