@@ -166,7 +166,7 @@ def test_of_numbers_that_cannot_be_nothing_plausible_comes():
         effective_batch_size: [(nan, 100), (8, nan), (8, 4), (0.5, 4)],
         critical_batch_size: [(-1.0, 2.0), (nan, 2.0), (2.0, -1.0)],
         max_learning_rate: [(-1.0, 2.0, 8, 100), (2.0, -2.0, 8, 100), (2.0, 2.0, 8, 4)],
-        heavy_ball: [(1.0, 4.0, 1.0), (nan, 1.0, 1.0), (4.0, -1.0, 1.0), (4.0, 1.0, -1.0)],
+        heavy_ball: [(1.0, 4.0, 1.0), (nan, 1.0, 1.0), (4.0, -1.0, 1.0)],
     }
     for function, given in cases.items():
         columns = [jnp.asarray(column, float) for column in zip(*given, strict=True)]

@@ -372,8 +372,8 @@ def test_bad_input_is_refused(data, model):
         "K must be a square": lambda: make(K[:3], Y, 1.0),
         "K must be symmetric": lambda: make(K + np.triu(K, 1) * 1e-4, Y, 1.0),
         "K must be symmetric and finite": lambda: kernel_ridge_fit(np.full((2, 2), np.nan), np.ones(2), 1.0),
-        "K must be positive semidefinite: the eigenvalues of K are from -2": lambda: make(low, Y, 9.0),
-        "K must be positive semidefinite: its eigenvalues are from -2": lambda: kernel_ridge_fit(low, Y, 9.0),
+        "K must be positive semidefinite: the eigenvalues of K are from -1": lambda: make(low, Y, 9.0),
+        "K must be positive semidefinite: its eigenvalues are from -1": lambda: kernel_ridge_fit(low, Y, 9.0),
         "gamma must be zero or more": lambda: gaussian_kernel(K, K, -1.0),
         "Y must have": lambda: make(K, Y[:3], 1.0),
         "ridge must not be negative": lambda: make(K, Y, -1.0),
@@ -430,8 +430,8 @@ def test_a_kernel_ridge_problem_without_a_minimum_is_refused(linear_solver):
     assert value(beta + np.array([1.0, -1.0])) < value(beta)
     with pytest.raises(ValueError, match="semidefinite"):
         kernel_ridge_fit(K, Y, 4.0, linear_solver=linear_solver)
-    with pytest.raises(Exception, match="kernel ridge regression was not solved"):
-        jax.block_until_ready(jax.jit(lambda K: kernel_ridge_fit(K, Y, 4.0, linear_solver=linear_solver).fitted)(K))
+    # under jit it is no number
+    assert np.all(np.isnan(jax.jit(lambda K: kernel_ridge_fit(K, Y, 4.0, linear_solver=linear_solver).fitted)(K)))
     # of zeros, and of one direction, there is one
     for K in (np.zeros((2, 2)), np.ones((2, 2))):
         np.testing.assert_allclose(

@@ -74,9 +74,10 @@ def kernel_ridge_fit(
     ValueError
         If shapes do not fit, `K` is not symmetric or not positive semidefinite, so that the problem has no minimum,
         `ridge` is negative, or is zero where `K` is singular, or a weight is not positive. Values are looked at where
-        they are known: outside of `jit`, and not under a derivative.
+        they are known: outside of `jit`, and not under a derivative. Elsewhere the fit to a `K` that is no kernel is
+        not a number.
     DerivativeError
-        If the system was not solved, as with a negative `ridge` or an indefinite `K` under `jit`.
+        If the system was not solved, as with a negative `ridge` under `jit`.
 
     Examples
     --------
@@ -91,8 +92,6 @@ def kernel_ridge_fit(
     if (known := values(sound)) is not None and not known:
         d = np.linalg.eigvalsh(np.asarray(K))
         raise ValueError(f"K must be positive semidefinite: its eigenvalues are from {d[0]:.1e} to {d[-1]:.1e}.")
-    # under jit nobody can be told; a system that has no number is not solved
-    K = jnp.where(sound, K, jnp.nan)
     if linear_solver is None:
         _require_regular(K, ridge)
     root = square_root(weights, Y)
@@ -105,7 +104,8 @@ def kernel_ridge_fit(
         return dini.linear.solve(matvec, y, **how, name="kernel ridge regression")
 
     solve = column if Y.ndim == 1 else jax.vmap(column, in_axes=1, out_axes=1)
-    dual_coef = root * solve(root * Y)
+    # under jit nobody can be told: what would be wrong is not a number, nor is a derivative of it
+    dual_coef = root * solve(root * Y) * jnp.where(sound, 1.0, jnp.nan).astype(Y.dtype)
     return KernelRidgeFit(dual_coef, K @ dual_coef)
 
 

@@ -139,7 +139,8 @@ def minimize_surrogate(
         search, and the first one only looks.
     steps
         How many at most, counted from the one that moves the parameters first; the number may be known only when the
-        program runs.
+        program runs. Where a method builds a model of the curvature, as L-BFGS does, that one is a short probe of it:
+        give these three or more.
     tol
         The steps end where the solver's error, the norm of the gradient for most, was at most this.
     state
