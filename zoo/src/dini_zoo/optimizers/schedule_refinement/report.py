@@ -221,8 +221,8 @@ def headline(result: Result) -> str:
     """The one figure that matters."""
     swept = result.noises["early"].swept
     ours, theirs = (Estimate.of(swept[name].excess[swept[name].best]) for name in (REFINED, LINEAR))
-    apart = Paired.of(result.fresh[REFINED], result.fresh[LINEAR], scale=1e3)
-    return (
-        f"excess where noise fades: {ours:.4f} by the refined schedule, {theirs:.4f} by linear decay; on fresh digits "
-        f"the refined one's is greater by {apart:.1f}‰"
-    )
+    text = f"excess where noise fades: {ours:.4f} by the refined schedule, {theirs:.4f} by linear decay"
+    if result.fresh:
+        apart = Paired.of(result.fresh[REFINED], result.fresh[LINEAR], scale=1e3)
+        text += f"; on fresh digits 1000 (refined - linear) is {apart:.1f}"
+    return text
