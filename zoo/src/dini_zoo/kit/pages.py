@@ -107,10 +107,10 @@ def figure_table(entry: Entry) -> str:
 
 def _seconds(found: dict[str, Any]) -> str:
     """What a run took, and what of it is the time of parts that it remembered from earlier ones."""
-    earlier = found.get("remembered", {})
-    if not earlier:
-        return f"{found['seconds']:.0f} s"
-    return f"{found['seconds']:.0f} s ({', '.join(earlier)}: {sum(earlier.values()):.0f} s, in an earlier run)"
+    text, earlier = f"{found['seconds']:.0f} s", found.get("remembered")
+    if earlier is None:  # a record from before these were counted
+        return f"{text} (not counting trainings that it may have remembered)"
+    return f"{text} ({', '.join(earlier)}: {sum(earlier.values()):.0f} s, in an earlier run)" if earlier else text
 
 
 def _shown(entry: Entry) -> str:
