@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+import dini
 from dini_zoo.optimizers.adadagrad import Batches, BatchSizeController, GrowingBatch, adagrad_norm
 from dini_zoo.optimizers.batch_size_scaling import hessian_noise, lanczos_learning_rate
 from dini_zoo.optimizers.curvature import gauss_newton_operator, hessian_operator
@@ -20,6 +21,7 @@ from dini_zoo.optimizers.optimistic_omd import (
     optimistic_online_newton,
 )
 from dini_zoo.optimizers.schedule_refinement import last_iterate_transform
+from dini_zoo.optimizers.target_surrogates import SSO, per_example
 
 X = np.random.default_rng(0).normal(size=(12, 2))
 MODEL = eqx.nn.MLP(2, 1, 3, 1, key=jax.random.key(0))
@@ -71,3 +73,16 @@ def test_what_the_error_says_to_do_works():
         state, step = loop.step(state, X, batches)
         losses.append(step.loss)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_target_surrogates_take_a_module_as_it_is():
+    """The activation is no array, and stays what it is."""
+    batch = X, X[:, 0] * X[:, 1]
+    predict = lambda model, batch: jax.vmap(model)(batch[0])[:, 0]
+    square = lambda z, batch: (z - batch[1]) ** 2 / 2
+    value = lambda model: float(jnp.mean(square(predict(model, batch), batch)))
+    for carry, inner in ((False, dini.LBFGS()), (True, optax.adam(0.1))):
+        sso = SSO(predict, per_example(square), 1.0, 5, inner, carry=carry)
+        trained, state, _ = sso.run(MODEL, [batch] * 3)
+        assert value(trained) < 0.9 * value(MODEL)
+        assert int(state.count) == 3

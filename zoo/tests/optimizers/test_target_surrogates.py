@@ -3,7 +3,6 @@
 import doctest
 import importlib
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -328,18 +327,6 @@ def test_where_nothing_can_move_the_steps_end(tall):
         assert not info.inner.moved
     with pytest.raises(ValueError, match=r"lower_bound must be below zero.*given 0\.0"):
         SSO(linear, per_example(square), 1.0, inner=dini.PolyakSGD())
-
-
-def test_a_model_of_equinox_is_taken_as_it_is(tall):
-    """Its activation is no array, and stays what it is."""
-    model = eqx.nn.MLP(3, 1, 4, 1, key=jax.random.key(0))
-    predict = lambda model, batch: jax.vmap(model)(batch[0])[:, 0]
-    value = lambda model: float(jnp.mean(square(predict(model, tall), tall)))
-    for carry, inner in ((False, dini.LBFGS()), (True, optax.adam(0.1))):
-        sso = SSO(predict, per_example(square), 1.0, 5, inner, carry=carry)
-        trained, state, _ = sso.run(model, [tall] * 3)
-        assert value(trained) < 0.9 * value(model)
-        assert int(state.count) == 3
 
 
 def test_one_inner_step_of_sgd_is_stochastic_gradient_descent_and_its_state_goes_on(tall):

@@ -193,7 +193,7 @@ class Run:
         self.remembered: dict[str, float] = {}
         """What of it was remembered from earlier runs, by phase."""
         self._memory, self._plan = memory, {}
-        self._depth, self._bar, self._said = 0, None, 0.0
+        self._depth, self._bar, self._said, self._lock = 0, None, 0.0, threading.Lock()
         if memory is not None and not resume:
             memory.clear()
 
@@ -317,7 +317,7 @@ class Run:
         `pairs` two items are done at a time: programs that are too small for two cores leave one idle.
         """
         items = list(enumerate(items))
-        counted, lock = 0.0, threading.Lock()
+        counted = 0.0
         with self.phase(name, len(items) * (steps or 1)) as phase:
 
             def one(numbered: tuple[int, U]) -> T:
@@ -327,7 +327,7 @@ class Run:
                 found = self._recall(part, name)
                 if found is None:
                     value = fun(item, phase)
-                    with lock:  # of two that are done at a time each second counts once
+                    with self._lock:  # of two that are done at a time each second counts once
                         seconds, counted = phase.seconds - counted, phase.seconds
                     self._remember(part, value, seconds)
                 if found is not None or not steps:
@@ -339,8 +339,9 @@ class Run:
     def _recall(self, part: str, phase: str) -> Remembered | None:
         found = None if self._memory is None else self._memory.load(part)
         if found is not None:
-            for times in (self.phases, self.remembered):
-                times[phase] = times.get(phase, 0.0) + found.seconds
+            with self._lock:
+                for times in (self.phases, self.remembered):
+                    times[phase] = times.get(phase, 0.0) + found.seconds
         return found
 
     def _remember(self, part: str, value: Any, seconds: float) -> None:
