@@ -105,14 +105,15 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    free, ours = (_ends([one.own.evaluations for one in result.flows[name]]) for name in (VANILLA, UNBIASED))
-    right = [_mean(result.flows[name], lambda one: one.own.accuracy) for name in (VANILLA, UNBIASED)]
+    free, ours = (_ends([f"{one.own.evaluations}" for one in result.flows[name]]) for name in (VANILLA, UNBIASED))
+    plain, right = (_ends([f"{one.own.accuracy:.1%}" for one in result.flows[name]]) for name in (VANILLA, UNBIASED))
     return (
-        f"digits: {ours} network calls a solve in place of {free}, mean accuracy "
-        f"{right[1]:.1%} ({right[0]:.1%}); seeds: {len(result.flows[VANILLA])}"
+        f"digits: {ours} network calls a solve in place of {free}, accuracy {right} ({plain}); "
+        f"seeds: {len(result.flows[VANILLA])}"
     )
 
 
-def _ends(values: Sequence[int]) -> str:
-    """The least and the greatest."""
-    return f"{min(values)}" if len(set(values)) == 1 else f"{min(values)} to {max(values)}"
+def _ends(shown: Sequence[str]) -> str:
+    """The least and the greatest of some figures that are written alike."""
+    least, most = (pick(shown, key=lambda one: float(one.rstrip("%"))) for pick in (min, max))
+    return least if least == most else f"{least} to {most}"
