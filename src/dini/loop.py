@@ -15,8 +15,8 @@ from .problems import FixedPoint
 from .status import Status
 from .trees import Tree
 
-#: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, which
-#: curvatures only estimate: what is further above is no solution
+#: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, an
+#: estimate: what is further above is no solution
 ROUNDED = 1e3
 #: how steps that were asked for may end
 _NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)

@@ -119,6 +119,11 @@ def test_what_cannot_be_is_refused():
     trainer = Trainer(loss, optax.sgd(0.1), steps=6, batch=1)
     with pytest.raises(ValueError, match="order must have a row for each of the 6 steps"):
         trainer(line(jax.random.key(0)), (X, Y), key=jax.random.key(0), order=[[0]])
+    # JAX takes the last example in the place of one that is not there
+    with pytest.raises(ValueError, match="order must be from 0 to 4: given 0 to 5"):
+        trainer(line(jax.random.key(0)), (X, Y), key=jax.random.key(0), order=[[0], [5], [1], [2], [3], [4]])
+    with pytest.raises(ValueError, match="data must have arrays with an axis of examples in front, as long in each"):
+        trainer(line(jax.random.key(0)), (X, Y[:4]), key=jax.random.key(0))
 
 
 def test_a_loss_that_is_not_finite_is_told():

@@ -16,6 +16,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
+from .checking import one_length, within
+
 
 @dataclass(frozen=True)
 class Course[M]:
@@ -164,7 +166,8 @@ class Trainer[M]:
         """Train a model on `data`, a tree of arrays with the examples along their first axes.
 
         `order`, an array of shape `(steps, batch)`, says which examples each step sees; else the key draws it, and with
-        it a key for each step, which `step_keys` replaces.
+        it a key for each step, which `step_keys` replaces. Raises `ValueError` where the arrays differ in length, or an
+        index is of no example.
         `state` is the optimizer's, if training goes on, and `carried` the first state of a loss that has one. `advance`
         is told of every few steps taken.
         """
@@ -206,11 +209,11 @@ class Trainer[M]:
         if order is not None:
             if len(order) != self.steps:
                 raise ValueError(f"order must have a row for each of the {self.steps} steps: given {np.shape(order)}.")
+            within("order", order, one_length("data", data))
             return jnp.asarray(order), keys
         if data is None or self.batch is None:
             return jnp.zeros((self.steps, 0), int), keys
-        count = len(jax.tree.leaves(data)[0])
-        return _batches(for_order, count, self.batch, self.steps), keys
+        return _batches(for_order, one_length("data", data), self.batch, self.steps), keys
 
     def _chunk(self, model: M, state: Any, average: Any, memory: Any, data: Any, order: Array, keys: Array) -> Any:
         params, static = eqx.partition(model, eqx.is_inexact_array)
