@@ -20,6 +20,10 @@ from ...trees.products import dot
 from ._box import box_of, projected_gradient
 
 
+#: a promise to so few unknowns is made with a matrix, once, where the steps are not
+_FEW = 64
+
+
 def as_vector(tree: Tree) -> jax.Array:
     """Return a tree of residuals as one real vector."""
     flat = ravel_pytree(tree)[0]
@@ -190,6 +194,10 @@ class Model:
         solve = self.factor(damping)
         return solve(-self.slope), solve
 
+    def promised(self) -> tuple[Any, Any]:
+        r"""Return the decrease that an undamped step promises, :math:`\tfrac12 g^\top (J^\top J)^{-1} g`, and ``D``."""
+        return 0.5 * dot(self.slope, self.factor(jnp.zeros((), self.slope.dtype))(self.slope)), self.scale
+
     def curvature(self, p: Any) -> Any:
         r"""Return :math:`\|J p\|^2` for a step in the unknowns."""
         raise NotImplementedError
@@ -198,7 +206,7 @@ class Model:
 class NormalEquations(Model):
     """Cholesky of :math:`J^T J`, the fastest; the store is that matrix."""
 
-    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space, u: Tree):
+    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space | None = None, u: Tree = None):
         super().__init__(gradient, scale, free)
         del space, u
         self.gram = store
@@ -339,6 +347,15 @@ class MatrixFree(Model):
             )
 
         return solve
+
+    def promised(self) -> tuple[Any, Any]:
+        """Return the decrease that an undamped step promises; of many unknowns no more than the products show."""
+        if self.slope.size > _FEW:
+            return super().promised()
+        jacobian = images(self.push, self.gradient)
+        norms = jnp.sqrt(jnp.sum(jacobian**2, -1))
+        few = NormalEquations(product(jacobian, jacobian.T), self.gradient, jnp.where(norms > 0, norms, 1), self.free)
+        return few.promised()
 
     def curvature(self, p: Any) -> Any:
         """Return the squared norm of the product."""

@@ -70,6 +70,25 @@ def _relative(move: Tree, sizes: Any) -> Any:
     return jnp.where(sizes > 0, p / jnp.where(sizes > 0, sizes, 1), jnp.where(p == 0, 0.0, jnp.inf))
 
 
+def unfinished(
+    space: Space, u: Tree, norms: Any, promised: Any, value: Any, rtol: Any, units: Any
+) -> Any:
+    r"""Return whether a point is no solution, because a step of Gauss and Newton from it promises too much.
+
+    Whatever the units of unknowns and residuals are, that step promises to take a share of the value that is the square
+    of the cosine between the residuals and the range of the Jacobian. A share of ``rtol`` is nothing; no relative error
+    of the point bounds it where the Jacobian is nearly singular. Residuals that vanish are in that range until they are
+    rounding: less than so many ``units`` of what they are made of is nothing either (Gauss and Newton are off by the
+    square of ``rtol`` once it is the relative error).
+    """
+    if not space.minimum:
+        return jnp.zeros((), bool)
+    u, norms, promised, value = jax.lax.stop_gradient((u, norms, promised, value))
+    eps = jnp.finfo(space.dtype).eps
+    rounding = units * jnp.maximum(eps, rtol**2) * _norm(norms * u)
+    return ~(promised <= jnp.maximum(jnp.maximum(rtol, eps) * value, 0.5 * rounding**2))
+
+
 def known(
     space: Space,
     u: Tree,

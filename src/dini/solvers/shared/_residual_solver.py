@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
-from ...loop import met
+from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
 from ...status import Status
 from ...trees import Scalar, Tree
@@ -20,7 +20,7 @@ from . import _steps
 from ._acceptance import doubtful_difference, relative_rounding
 from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
-from ._residual_scales import Known, known
+from ._residual_scales import Known, known, unfinished
 from ._structured_secant import Secant
 
 #: radius of the first trust region, in units of the scaled starting point
@@ -205,6 +205,18 @@ class ResidualSolver(Solver):
         runs = accept & ~solved & now.run_away(u, extent, last, ahead)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
+        # whatever the scales say, what promises more is no solution
+        ends = status == Status.CONVERGED
+
+        def promises(_: Any) -> Any:
+            exact = algebra(store, gradient, jnp.where(norms > 0, norms, 1), model.free, space, u)
+            rtol, units = tolerances(self, x)[0], jnp.where(ends, _steps.NOISE, _steps.ROUNDING)
+            promised, columns = exact.promised()
+            return unfinished(space, u, columns, promised, value, rtol, units)
+
+        more = jax.lax.cond(ends | met(self, x, error, now), promises, lambda _: jnp.zeros((), bool), None)
+        now = now._replace(scale=jnp.where(more, 0, now.scale), floor=jnp.where(more, 0, now.floor))
+        status = jnp.where(more & ends, jnp.where(stalled, Status.STALLED, state.status), status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
