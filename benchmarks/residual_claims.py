@@ -30,7 +30,6 @@ import numpy as np  # noqa: E402
 import scipy.optimize  # noqa: E402
 
 import dini  # noqa: E402
-import dini.compat.jaxopt as jaxopt_names  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
@@ -86,7 +85,9 @@ def runs(fun, solver, linear, dtype):
         problem, first = dini.LeastSquares(residuals), start / units
         if isinstance(solver, dini.VariableProjection):
             others = np.array([i for i in range(start.shape[0]) if i not in linear])
-            joined = lambda x: jnp.zeros(start.shape, dtype).at[np.array(linear)].set(x["linear"]).at[others].set(x["a"])
+            joined = lambda x: (
+                jnp.zeros(start.shape, dtype).at[np.array(linear)].set(x["linear"]).at[others].set(x["a"])
+            )
             problem = dini.LeastSquares(lambda x: residuals(joined(x)))
             first = {"a": first[others], "linear": jnp.zeros(size, dtype)}
         if solver is None:

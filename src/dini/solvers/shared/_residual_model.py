@@ -19,7 +19,6 @@ from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ._box import box_of, projected_gradient
 
-
 #: a promise to so few unknowns is made with a matrix, once, where the steps are not
 _FEW = 64
 
@@ -78,6 +77,13 @@ class Space:
             return None
         low, high = self.bounds
         return ~(((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0)))
+
+    def yielding(self, u: Tree, gradient: Tree, norms: Any) -> Any:
+        """Return where bounds leave at least half of the step that an unknown makes by itself."""
+        if self.bounds is None:
+            return None
+        step = -gradient / jnp.where(norms > 0, norms, 1) ** 2
+        return jnp.abs(self.clip(u + step) - u) >= 0.5 * jnp.abs(step)
 
     def error(self, at: Point, u: Tree) -> Any:
         """Return the optimality measure: the norm of the (projected) gradient, or of a root's residual."""
@@ -194,9 +200,13 @@ class Model:
         solve = self.factor(damping)
         return solve(-self.slope), solve
 
-    def promised(self) -> tuple[Any, Any]:
-        r"""Return the decrease that an undamped step promises, :math:`\tfrac12 g^\top (J^\top J)^{-1} g`, and ``D``."""
-        return 0.5 * dot(self.slope, self.factor(jnp.zeros((), self.slope.dtype))(self.slope)), self.scale
+    def promised(self, step: Any = None) -> tuple[Any, Any]:
+        r"""Return the decrease that an undamped step promises, :math:`\tfrac12 g^\top (J^\top J)^{-1} g`, and ``D``.
+
+        ``step`` is that step in the scaled variables, where it is known.
+        """
+        step = self.factor(jnp.zeros((), self.slope.dtype))(-self.slope) if step is None else step
+        return -0.5 * dot(self.slope, step), self.scale
 
     def curvature(self, p: Any) -> Any:
         r"""Return :math:`\|J p\|^2` for a step in the unknowns."""
@@ -348,10 +358,10 @@ class MatrixFree(Model):
 
         return solve
 
-    def promised(self) -> tuple[Any, Any]:
+    def promised(self, step: Any = None) -> tuple[Any, Any]:
         """Return the decrease that an undamped step promises; of many unknowns no more than the products show."""
         if self.slope.size > _FEW:
-            return super().promised()
+            return super().promised(step)
         jacobian = images(self.push, self.gradient)
         norms = jnp.sqrt(jnp.sum(jacobian**2, -1))
         few = NormalEquations(product(jacobian, jacobian.T), self.gradient, jnp.where(norms > 0, norms, 1), self.free)

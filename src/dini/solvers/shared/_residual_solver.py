@@ -20,7 +20,7 @@ from . import _steps
 from ._acceptance import doubtful_difference, relative_rounding
 from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
-from ._residual_scales import Known, known, unfinished
+from ._residual_scales import Known, known, promised_beyond
 from ._structured_secant import Secant
 
 #: radius of the first trust region, in units of the scaled starting point
@@ -189,7 +189,7 @@ class ResidualSolver(Solver):
         idle = _idle(state.idle, accept, actual, error, value)
         held = model.masked(gradient)
         learned = None if secant is None else (secant.used, scale)
-        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old.steepest, astray, learned)
+        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old, astray, learned)
         # a step that is damped further says less of the same point
         now = now.kept(accept, old)
         now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
@@ -208,15 +208,17 @@ class ResidualSolver(Solver):
         # whatever the scales say, what promises more is no solution
         ends = status == Status.CONVERGED
 
-        def promises(_: Any) -> Any:
-            exact = algebra(store, gradient, jnp.where(norms > 0, norms, 1), model.free, space, u)
-            rtol, units = tolerances(self, x)[0], jnp.where(ends, _steps.NOISE, _steps.ROUNDING)
-            promised, columns = exact.promised()
-            return unfinished(space, u, columns, promised, value, rtol, units)
+        def beyond(_: Any) -> Any:
+            free = space.yielding(u, gradient, norms)
+            model = algebra(store, gradient, jnp.where(norms > 0, norms, 1), free, space, u)
+            promised, columns = model.promised()
+            return promised_beyond(space, u, now.start, promised, columns, value, tolerances(self, x)[0])
 
-        more = jax.lax.cond(ends | met(self, x, error, now), promises, lambda _: jnp.zeros((), bool), None)
-        now = now._replace(scale=jnp.where(more, 0, now.scale), floor=jnp.where(more, 0, now.floor))
-        status = jnp.where(more & ends, jnp.where(stalled, Status.STALLED, state.status), status).astype(jnp.int32)
+        nothing = jnp.zeros((), space.dtype)
+        left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
+        now = now.doubted(left > _steps.ROUNDING)
+        refused = jnp.where(stalled, Status.STALLED, state.status)
+        status = jnp.where(ends & (left > _steps.NOISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
