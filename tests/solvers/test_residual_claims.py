@@ -45,7 +45,10 @@ def meyer(kind):
 @pytest.mark.parametrize("kind", STARTS)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_a_claim_is_a_minimum(name, kind, dtype):
-    """The value in double precision is the certified one, to what the rounding of the residuals leaves."""
+    """The value in double precision is the certified one, to what the rounding of the residuals leaves.
+
+    In single precision 30 units of it, of terms 100,000 times the residuals, are a fifth of the value.
+    """
     fun, solver = meyer(kind), SOLVERS[name]
 
     def run(start):
@@ -57,7 +60,7 @@ def test_a_claim_is_a_minimum(name, kind, dtype):
     least = LEAST * (1e-6 if kind == "scaled" else 1)
     values = np.array([0.5 * np.sum(np.asarray(fun(jnp.asarray(point, jnp.float64))) ** 2) for point in np.asarray(x)])
     claimed = np.asarray(status) == Status.CONVERGED
-    assert np.all(values[claimed] <= least * (1.1 if dtype == jnp.float32 else 1 + 1e-6)), (values, status)
+    assert np.all(values[claimed] <= least * (1.2 if dtype == jnp.float32 else 1 + 1e-6)), (values, status)
 
 
 def test_the_least_is_found_from_the_start_of_the_paper():

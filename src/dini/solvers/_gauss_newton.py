@@ -187,10 +187,10 @@ class GaussNewton(Solver):
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
         told = Known(*scales)
         short = t * told.length <= 1e-2 * eps
-        done = told.settled(space, value) & (left <= _steps.NOISE)
+        done = told.settled(space, value) & (left <= _steps.PROMISE)
         stalled = jnp.where(done, Status.CONVERGED, Status.STALLED)
         status = jnp.where(~accept & ~stray & short, stalled, state.status)
-        lost = ~accept & (old.astray == 0) & seen.rounded(space, old.value) & (left <= _steps.NOISE)
+        lost = ~accept & (old.astray == 0) & seen.rounded(space, old.value) & (left <= _steps.PROMISE)
         status = jnp.where(lost, Status.CONVERGED, status)
         runs = accept & told.run_away(u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)

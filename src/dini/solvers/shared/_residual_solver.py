@@ -218,7 +218,7 @@ class ResidualSolver(Solver):
         left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
         now = now.doubted(left > _steps.ROUNDING)
         refused = jnp.where(stalled, Status.STALLED, state.status)
-        status = jnp.where(ends & (left > _steps.NOISE), refused, status).astype(jnp.int32)
+        status = jnp.where(ends & (left > _steps.PROMISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
