@@ -1,10 +1,11 @@
 """Nonlinear problems of NIST's Statistical Reference Datasets, from their published models, data and starts.
 
 ``FUNCTIONS`` maps a name to ``(residuals, starts, linear, certified)``: both starting points, the places of the
-parameters in which the model is linear, and the certified residual sum of squares, which shows that the data are those
-of NIST (``tests/solvers/test_residual_claims.py``). Those of more than 60 observations are left out, but for ENSO; MGH09, MGH10 and MGH17 are the functions of
-Kowalik and Osborne, Meyer, and Osborne of Moré, Garbow and Hillstrom, from NIST's starts.
+parameters in which the model is linear, and the certified residual sum of squares. Those of more than 60 observations
+are left out, but for ENSO; MGH09, MGH10 and MGH17 are the functions of Kowalik and Osborne, Meyer, and Osborne of Moré,
+Garbow and Hillstrom, from NIST's starts.
 """
+# ruff: noqa: E501
 
 from __future__ import annotations
 
