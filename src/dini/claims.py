@@ -39,11 +39,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from . import trees
 from .functions.costs import cost
-from .problems import Minimize
+from .problems import LeastSquares, Minimize
 from .sets._boxes import bounds_of, has_bounds
 from .status import Status
 from .trees import Tree
@@ -61,14 +62,17 @@ FARTHER = 1.35
 _HALVINGS, _NEAREST = 12, 1e-9
 
 
-def status(problem: Any, rtol: Any, start: Tree, end: Any, args: tuple[Tree, ...]) -> Any:
+def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tuple[Tree, ...]) -> Any:
     """Return the status of an end, where ``CONVERGED`` stays only where the claim stands.
 
     ``UNLIKE_UNITS`` takes its place where a step in the elements' own units leads further down, ``DIVERGED`` where the
     function has no minimum where it was followed. Of objectives that have no products with their Hessian, or that hold
-    a loop of unknown length (a solve, say), nothing is seen.
+    a loop of unknown length (a solve, say), nothing is seen. Solvers of residuals have a test of their own, of what a
+    Gauss-Newton step promises.
     """
-    if not isinstance(problem, Minimize) or problem.penalty is not None:
+    if not isinstance(problem, Minimize | LeastSquares) or Minimize not in getattr(solver, "solves", ()):
+        return end.status
+    if getattr(problem, "penalty", None) is not None:
         return end.status
     if problem.constraint is not None and not has_bounds(problem.constraint):
         return end.status

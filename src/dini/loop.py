@@ -191,7 +191,7 @@ def conclude(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree,
 
 def _examined(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
-    return end._replace(status=claims.status(problem, tolerances(solver, end.x)[0], x, end, args))
+    return end._replace(status=claims.status(problem, solver, tolerances(solver, end.x)[0], x, end, args))
 
 
 def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
