@@ -9,17 +9,21 @@ that a symmetric scaling makes equal,
 
 .. math:: \sum_j (H_{ij})^2 / (w_i w_j) = 1 , \qquad (1)
 
-which a few products of the Hessian with random signs find (Bradley and Murray). The step of steepest descent with every
-element in its own unit, :math:`p_i = -g_i / w_i`, and its length by the curvature along it,
+which a few products of the Hessian with random signs find (Bradley and Murray). A few steps of conjugate gradients on
 
-.. math:: \alpha = -g^\top p / p^\top H p , \qquad (2)
+.. math:: H p = -g , \qquad (2)
 
-do not depend on the units of the elements. If the objective at :math:`x + \alpha p` is lower than at ``x`` by more than
+preconditioned by the :math:`w_i`, do not depend on the units of the elements. If :math:`x + p`, or an eighth of that
+step, is lower than ``x`` by more than
 
-.. math:: \text{rtol} \cdot \max\Big(f(x_0) - f(x),\; \tfrac{1}{2} \sum_i w_i x_i^2\Big) , \qquad (3)
+.. math:: \text{rtol} \cdot \max\big(f(x_0) - f(x),\; \min(|f(x)|, e)\big) + 10\, \text{rtol}^2 e, \qquad
+          e = \tfrac{1}{2} \sum_i w_i x_i^2 , \qquad (3)
 
-what the run has gained and what the point itself weighs, then ``x`` is no minimum to that tolerance. Since a lower
-point is shown, no solution is refused by an estimate that is off.
+what the run has gained, what the value itself is worth to a start beside the solution, and what an error of the point
+within its tolerance weighs, then ``x`` is no minimum. Of residuals, whose value counts from zero, a hundredth of the
+value is too much as well. Neither is a point a minimum where the one found is lower at all, and farther away than any
+tolerance allows, :math:`\|p\| > 10^{-2} \|x\|`: steps may not have seen the softest direction of a narrow valley. Since
+a lower point is shown, no solution is refused by an estimate that is off.
 
 **No minimum.** A function that falls for ever, as :math:`e^{-x}` does, has a gradient that vanishes as well. Let
 :math:`v = x - x_0` be the way from the start, and ``q`` its elements that nothing holds any more,
@@ -53,6 +57,10 @@ from .trees import Tree
 ROUNDS = 6
 #: the share of a gain, or of a slope, that counts as nothing
 NOTHING = 1e-6
+#: steps of conjugate gradients
+STEPS = 8
+#: a lower point that is farther away than this share of the size of the point, and so many tolerances, is another one
+FAR, TOLERANCES = 1e-2, 100
 #: a difference of two values is known to so many units of rounding
 ROUNDING = 32
 #: what is left of a gain at the two places that are compared, and the factor between these
@@ -65,7 +73,7 @@ _HALVINGS, _NEAREST = 12, 1e-9
 def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tuple[Tree, ...]) -> Any:
     """Return the status of an end, where ``CONVERGED`` stays only where the claim stands.
 
-    ``UNLIKE_UNITS`` takes its place where a step in the elements' own units leads further down, ``DIVERGED`` where the
+    ``NO_MINIMUM`` takes its place where a step in the elements' own units leads further down, ``DIVERGED`` where the
     function has no minimum where it was followed. Of objectives that have no products with their Hessian, or that hold
     a loop of unknown length (a solve, say), nothing is seen. Solvers of residuals have a test of their own, of what a
     Gauss-Newton step promises.
@@ -103,42 +111,56 @@ class _Curvature(NamedTuple):
 
     #: (1), as the factors of a scaling, which are one where no product has reached
     scales: Tree
-    #: the step of steepest descent in the elements' own units, the slope and the curvature along it
-    down: Tree
-    slope: Any
-    bend: Any
+    #: the solution of (2), the next direction, what is left of the right-hand side, and its square
+    step: Tree
+    along: Tree
+    left: Tree
+    square: Any
     #: the last direction times its product, element by element: at the end, that of the way from the start
     parts: Tree
 
 
 def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
-    """Return what products with random signs, down and along the way show.
+    """Return what products with random signs, those of conjugate gradients and one along the way show.
 
     They are steps of one loop, since a program is compiled as often as it is written down.
     """
     dtype = trees.real_dtype(x)
+    last = ROUNDS + min(STEPS, trees.size(x))
 
     def fit(s: Any, v: Any) -> Any:
         row = s * jnp.abs(v).astype(dtype)
         known = (row > 0) & jnp.isfinite(row)
         return jnp.where(known, s * jax.lax.rsqrt(jnp.where(known, row, 1)), s)
 
-    def descent(g: Any, s: Any, u: Any, low: Any = -jnp.inf, high: Any = jnp.inf) -> Any:
-        held = (s == 1) | ((u <= low) & (g > 0)) | ((u >= high) & (g < 0))
-        return jnp.where(held, 0, -g * jnp.square(s)).astype(g.dtype)
+    def free(r: Any, u: Any, low: Any, high: Any) -> Any:
+        return jnp.where(((u <= low) & (r < 0)) | ((u >= high) & (r > 0)), 0, r)
 
     def one(k: Any, now: _Curvature) -> _Curvature:
+        learns, begins = k < ROUNDS, k == ROUNDS - 1
         signs = jax.tree.map(lambda s, z, u: (s * z).astype(u.dtype), now.scales, _signs(x, k), x)
-        along = trees.where(k < ROUNDS, signs, trees.where(k == ROUNDS, now.down, way))
+        along = trees.where(learns, signs, trees.where(k < last, now.along, way))
         gradient, product = program(x, along)
-        scales = trees.where(k < ROUNDS, jax.tree.map(fit, now.scales, product), now.scales)
-        down = jax.tree.map(descent, gradient, scales, x, *(bounds or ()))
-        bend = jnp.where(k <= ROUNDS, trees.vdot(along, product), now.bend)
-        return _Curvature(scales, down, -trees.vdot(gradient, down), bend, jax.tree.map(jnp.multiply, along, product))
+        scales = trees.where(learns, jax.tree.map(fit, now.scales, product), now.scales)
 
-    zero, none = trees.zeros_like(x), jnp.zeros((), dtype)
-    fresh = _Curvature(jax.tree.map(lambda u: jnp.ones(u.shape, dtype), x), zero, none, none, zero)
-    return jax.lax.fori_loop(0, ROUNDS + 2, one, fresh)
+        bend = trees.vdot(along, product)
+        # where the curvature is not positive, the first step is one in the elements' own units, and the last
+        length = jnp.where(bend > 0, now.square / jnp.where(bend > 0, bend, 1), 1) * (k >= ROUNDS)
+        step = trees.where(k < last, trees.axpy(length, along, now.step), now.step)
+        rest = trees.neg(gradient) if bounds is None else jax.tree.map(free, trees.neg(gradient), x, *bounds)
+        left = trees.where(begins, rest, trees.axpy(-length, product, now.left))
+        if bounds is not None:  # what a bound holds stays
+            left = jax.tree.map(lambda r, g: jnp.where(g == 0, 0, r), left, rest)
+        units = jax.tree.map(lambda r, s: jnp.where(s == 1, 0, r * jnp.square(s)).astype(r.dtype), left, scales)
+        square = jnp.where(begins | (bend > 0), trees.vdot(left, units), 0)
+        turn = jnp.where(begins | (now.square <= 0), 0, square / jnp.where(now.square > 0, now.square, 1))
+        return _Curvature(
+            scales, step, trees.axpy(turn, along, units), left, square, jax.tree.map(jnp.multiply, along, product)
+        )
+
+    zero = trees.zeros_like(x)
+    ones = jax.tree.map(lambda u: jnp.ones(u.shape, dtype), x)
+    return jax.lax.fori_loop(0, last + 1, one, _Curvature(ones, zero, zero, zero, jnp.zeros((), dtype), zero))
 
 
 def _signs(x: Tree, k: Any) -> Any:
@@ -155,20 +177,18 @@ def _signs(x: Tree, k: Any) -> Any:
 def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the status that the curvature at a point leaves, and values of the objective at a few others.
 
-    These are the start, the point, the end of the step down, and both ends of the way that nothing holds; halvings
-    between two places of it follow where these may show something.
+    These are the start, the point, both ends of the way that nothing holds, and two on the step down; halvings between
+    two places of that way follow where they may show something.
     """
     dtype = trees.real_dtype(x)
     bounds = None if problem.constraint is None else bounds_of(problem.constraint, x)
     way = trees.sub(x, start)
     found = _curvature(program, x, way, bounds)
-    # (2); along a direction without positive curvature, one step in the elements' own units
-    alpha = jnp.where(found.bend > 0, found.slope / jnp.where(found.bend > 0, found.bend, 1), 1)
-    shares = jnp.asarray([[-1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]], dtype)
+    shares = jnp.asarray([[-1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 0, 1], [0, 1, 0], [0, 1 / 8, 0]], dtype)
 
     def value(f: Any, share: Any) -> Any:
         loose = lambda v, part: jnp.where(jnp.abs(part) <= NOTHING * (f[0] - f[1]), v, 0)
-        point = trees.axpy(share[0], way, trees.axpy(share[1] * alpha, found.down, x))
+        point = trees.axpy(share[0], way, trees.axpy(share[1], found.step, x))
         point = trees.axpy(share[2], jax.tree.map(loose, way, found.parts), point)
         point = point if bounds is None else jax.tree.map(jnp.clip, point, *bounds)
         return problem.value(point, *args).astype(dtype)
@@ -177,8 +197,8 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
         return ROUNDING * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(f[0]), jnp.abs(f[1]))
 
     def unheld(f: Any) -> Any:
-        worth = f[3] - f[1]
-        return (worth > blur(f) / LEFT[1]) & (f[4] - f[1] <= LEFT[0] * worth)
+        worth = f[2] - f[1]
+        return (worth > blur(f) / LEFT[1]) & (f[3] - f[1] <= LEFT[0] * worth)
 
     def step(now: Any) -> Any:
         k, f, ends = now
@@ -186,7 +206,7 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
         middle = jnp.sqrt(jnp.prod(ends[place]))
         halves = k >= len(shares)
         f_k = value(f, jnp.where(halves, jnp.stack([0 * middle, 0 * middle, middle - 1]), shares[k]))
-        above = f_k - f[1] > jnp.asarray(LEFT, dtype)[place] * (f[3] - f[1])
+        above = f_k - f[1] > jnp.asarray(LEFT, dtype)[place] * (f[2] - f[1])
         ends = ends.at[jnp.where(halves, place, 2), jnp.where(above, 0, 1)].set(middle, mode="drop")
         return k + 1, f.at[k].set(f_k, mode="drop"), ends
 
@@ -202,7 +222,12 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
     _, f, ends = jax.lax.while_loop(going, step, nothing)
     weight = jax.tree.map(lambda s, u: jnp.sum(jnp.square(jnp.where(s == 1, 0, u.astype(dtype) / s))), found.scales, x)
     own = 0.5 * trees.total(jax.tree.leaves(weight))
+    gain = f[1] - jnp.minimum(f[4], f[5]) - blur(f)
     # (3)
-    unlike = f[1] - f[2] > jnp.where(rtol > 0, rtol, jnp.inf) * jnp.maximum(f[0] - f[1], own) + blur(f)
-    seen = jnp.where(unlike, Status.UNLIKE_UNITS, Status.CONVERGED)
+    nothing = rtol * jnp.maximum(f[0] - f[1], jnp.minimum(own, jnp.abs(f[1]))) + 10 * rtol**2 * own
+    if isinstance(problem, LeastSquares):
+        nothing = jnp.minimum(nothing, jnp.maximum(jnp.maximum(FAR, rtol) * f[1], rtol**2 * own))
+    more = (gain > nothing) & (rtol > 0)
+    far = (gain > 0) & (trees.norm(found.step) > jnp.maximum(TOLERANCES * rtol, FAR) * trees.norm(x)) & (rtol > 0)
+    seen = jnp.where(more | far, Status.NO_MINIMUM, Status.CONVERGED)
     return jnp.where(unheld(f) & (ends[1, 1] > FARTHER * ends[0, 1]), Status.DIVERGED, seen).astype(jnp.int32)

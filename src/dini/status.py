@@ -44,7 +44,7 @@ class Status(enum.IntEnum):
     DUAL_INFEASIBLE = 14
     NOT_CONVEX = 15
     LOCALLY_INFEASIBLE = 16
-    UNLIKE_UNITS = 17
+    NO_MINIMUM = 17
 
     @property
     def explanation(self) -> str:
@@ -103,10 +103,12 @@ _EXPLANATIONS = {
     Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation "
     "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
     "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
-    Status.UNLIKE_UNITS: "The stopping test was met, and yet a step with each element of the unknown in a unit of its "
-    "own lowers the objective by more than the tolerance allows: beside the gradient of some elements, that of others "
-    "is too small to be seen. Measure the unknown in units in which its elements are alike (fun(units * z) of z), or "
-    "use a solver that computes the Hessian, such as Newton or TrustRegionNewtonCG.",
+    Status.NO_MINIMUM: "The stopping test was met, and yet conjugate gradients with each element of the unknown in a "
+    "unit of its own lead to a point that is lower by more than the tolerance allows, or far away: beside the gradient "
+    "of "
+    "some elements or directions, that of others is too small to be seen. Measure the unknown in units in which its "
+    "elements are alike (fun(units * z) of z), or use a solver that computes the Hessian, such as Newton or "
+    "TrustRegionNewtonCG.",
 }
 
 

@@ -9,6 +9,8 @@ import pytest
 from scipy import linalg, stats
 
 from dini_zoo.diffusion import distances, exponential, flows, predictor_corrector
+from dini_zoo.diffusion.chain_sampling import chain_sample
+from dini_zoo.diffusion.chains import Chain
 from dini_zoo.diffusion.distances import Moments, energy_distance, frechet_distance, sliced_wasserstein, two_sample_test
 from dini_zoo.diffusion.exponential import log_snr_grid, multistep_rule, multistep_sample
 from dini_zoo.diffusion.mixtures import GaussianMixture, score_of
