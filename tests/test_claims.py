@@ -43,8 +43,16 @@ FLAT = [
     lambda x: jnp.maximum(jnp.abs(x - 1) - 0.5, 0.0) ** 2,
     lambda x: jnp.where(x < 2.0, (x - 2.0) ** 2, 0.0) + 1e3,
 ]
-FEW = [dini.BFGS(), dini.LBFGS(), dini.GradientDescent(), dini.NonlinearCG()]
-MORE = [dini.Newton(), dini.TrustRegionNewtonCG(), dini.ProjectedNewton(), dini.LBFGSB(), dini.Dogleg()]
+FEW = [dini.BFGS(), dini.LBFGS()]
+MORE = [
+    dini.GradientDescent(),
+    dini.NonlinearCG(),
+    dini.Newton(),
+    dini.TrustRegionNewtonCG(),
+    dini.ProjectedNewton(),
+    dini.LBFGSB(),
+    dini.Dogleg(),
+]
 SOLVERS = [*FEW, *(pytest.param(solver, marks=pytest.mark.thorough) for solver in MORE)]
 
 
@@ -126,6 +134,26 @@ def test_flat_minima_are_minima(solver):
     solution = lanes(FLAT, solver, jnp.asarray([-5.0, 0.0, 0.9]))
     assert not (np.asarray(solution.status) == Status.DIVERGED).any()
     assert not (np.asarray(solution.status) == Status.NO_MINIMUM).any()
+
+
+@pytest.mark.parametrize("solver", [dini.ProjectedNewton(), dini.LBFGSB()], ids=lambda solver: solver.name)
+def test_what_a_bound_stops_does_not_run_away(solver):
+    """A steep exponential within a box has its minimum in a corner."""
+    fun = lambda x: jnp.sum(jnp.exp(20 * x))
+    found = dini.minimize(fun, jnp.zeros(2), constraint=dini.sets.Box(-1.0, 1.0), solver=solver, on_failure="ignore")
+    assert found.status == Status.CONVERGED
+    np.testing.assert_array_equal(found.x, [-1.0, -1.0])
+
+
+@pytest.mark.parametrize("solver", [dini.LBFGS(), dini.Dogleg()], ids=lambda solver: solver.name)
+def test_meyers_problem_in_single_precision(solver):
+    """A narrow valley, whose value has hardly fallen when a gradient in single precision is small."""
+    measured = np.array([34780, 28610, 23650, 19630, 16370, 13720, 11540, 9744, 8261, 7030, 6005, 5147, 4427, 3820,
+                         3307, 2872.0], np.float32)  # fmt: skip
+    times = np.arange(50, 126, 5).astype(np.float32)
+    residuals = lambda x: x[0] * jnp.exp(x[1] / (times + x[2])) - measured
+    found = dini.least_squares(residuals, np.float32([0.02, 4000, 250]), solver=solver, on_failure="ignore")
+    assert found.status != Status.CONVERGED or found.value < 50
 
 
 def test_the_message_names_the_remedy():

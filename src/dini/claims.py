@@ -182,13 +182,16 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
     """
     dtype = trees.real_dtype(x)
     bounds = None if problem.constraint is None else bounds_of(problem.constraint, x)
-    way = trees.sub(x, start)
+    back = way = trees.sub(x, start)
+    if bounds is not None:  # what a bound stops needs nothing else that holds it
+        ahead = jax.tree.map(jnp.clip, trees.add(x, way), *bounds)
+        way = jax.tree.map(lambda v, a, u: jnp.where(jnp.abs(a - u) >= 0.5 * jnp.abs(v), v, 0), way, ahead, x)
     found = _curvature(program, x, way, bounds)
     shares = jnp.asarray([[-1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 0, 1], [0, 1, 0], [0, 1 / 8, 0]], dtype)
 
     def value(f: Any, share: Any) -> Any:
         loose = lambda v, part: jnp.where(jnp.abs(part) <= NOTHING * (f[0] - f[1]), v, 0)
-        point = trees.axpy(share[0], way, trees.axpy(share[1], found.step, x))
+        point = trees.axpy(share[0], back, trees.axpy(share[1], found.step, x))
         point = trees.axpy(share[2], jax.tree.map(loose, way, found.parts), point)
         point = point if bounds is None else jax.tree.map(jnp.clip, point, *bounds)
         return problem.value(point, *args).astype(dtype)

@@ -191,7 +191,7 @@ class LBFGSB(BoxSolver):
         start = jnp.where(first, eps**_scales.PROBE, 1.0)
         fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & ~known) | lost_patience(idle, steps)
-        ends = {"status": state.status, "accept": accept, "stalled": stalled}
+        ends = {"status": state.status, "accept": accept, "stalled": stalled, "held": box.holds(gradient)}
         status = _scales.ending(scales, (value, extent, error), eps, **ends)
         status = jnp.where(unbounded(bracket), Status.DIVERGED, status)
         search = [jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True)]

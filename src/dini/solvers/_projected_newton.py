@@ -141,7 +141,7 @@ class ProjectedNewton(BoxSolver):
         tiny = ~accept & (moved <= 1e-2 * eps * trees.norm(flat))
         # a step that rounding swallows is the next one as well
         tiny |= accept & ~first & jnp.all(trial == flat)
-        ends = {"status": status, "accept": accept, "stalled": False, "tiny": tiny}
+        ends = {"status": status, "accept": accept, "stalled": False, "tiny": tiny, "held": box.holds(gradient)}
         status = _scales.ending(scales, (jnp.where(accept, value, state.value), extent, error), eps, **ends)
         new = State(
             error,

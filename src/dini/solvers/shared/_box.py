@@ -32,6 +32,10 @@ class Box(NamedTuple):
         """Return what is left of the negative gradient at the bounds, zero at a solution."""
         return projected_gradient(x, gradient, self.lower, self.upper, curvature)
 
+    def holds(self, gradient: Tree) -> Any:
+        """Return whether there is a bound wherever a gradient leads down."""
+        return ~jnp.any(jnp.isinf(jnp.where(gradient > 0, self.lower, self.upper)) & (gradient != 0))
+
     def longest(self, x: Tree, direction: Tree) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
         room = jnp.where(direction > 0, self.upper - x, self.lower - x)

@@ -244,8 +244,9 @@ def ending(
     accept: Any,
     stalled: Any,
     tiny: Any = False,
+    held: Any = False,
 ) -> jax.Array:
-    """Return the status after a step.
+    """Return the status after a step; where bounds have ``held`` the point, it cannot run away.
 
     ``point`` is the value, the norm and the error of the last accepted point. A method that has ``stalled``, or whose
     step has become ``tiny``, has converged where nothing is left to gain.
@@ -254,7 +255,7 @@ def ending(
     done = settled(scales, value, error)
     status = jnp.where(stalled, jnp.where(done, Status.CONVERGED, Status.STALLED), status)
     status = jnp.where(tiny, jnp.where(done, Status.CONVERGED, Status.STEP_TOO_SMALL), status)
-    runs = accept & run_away(scales, size, error, eps)
+    runs = accept & ~jnp.asarray(held) & run_away(scales, size, error, eps)
     return jnp.where(runs, Status.DIVERGED, status).astype(jnp.int32)
 
 
