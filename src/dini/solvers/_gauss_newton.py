@@ -220,7 +220,7 @@ class GaussNewton(Solver):
         told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
         promised, columns = promise
         left = promised_beyond(space, u, told.start, promised, columns, at.value, tolerances(self, u)[0])
-        return told.doubted(left > _steps.ROUNDING), left
+        return told.doubted(~(left <= _steps.ROUNDING)), left
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
         """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""
@@ -231,7 +231,7 @@ class GaussNewton(Solver):
         # (1): p = move
         step = model.step(jnp.zeros((), space.dtype))[0]
         move = model.inverse_scale * step
-        return move, dot(at.gradient, move), norms, model.promised(step)
+        return move, dot(at.gradient, move), norms, model.promised(norms, step)
 
     def _full_step(self, space: Space, algebra: Any, state: FullSteps) -> tuple[Any, FullSteps]:
         """Go to the next point, and solve for the step from there."""

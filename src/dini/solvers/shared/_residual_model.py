@@ -200,13 +200,16 @@ class Model:
         solve = self.factor(damping)
         return solve(-self.slope), solve
 
-    def promised(self, step: Any = None) -> tuple[Any, Any]:
-        r"""Return the decrease that an undamped step promises, :math:`\tfrac12 g^\top (J^\top J)^{-1} g`, and ``D``.
+    def promised(self, norms: Any, step: Any = None) -> tuple[Any, Any]:
+        r"""Return the decrease that an undamped step promises, :math:`\tfrac12 g^\top (J^\top J)^{-1} g`, and the norms.
 
-        ``step`` is that step in the scaled variables, where it is known.
+        ``norms`` are those of the Jacobian's columns, zero for a column of zeros, as far as they are known.
+        ``step`` is that step in the scaled variables, where it is known; else it is damped by the unit roundoff, which
+        leaves directions of which the Jacobian knows nothing where they are.
         """
-        step = self.factor(jnp.zeros((), self.slope.dtype))(-self.slope) if step is None else step
-        return -0.5 * dot(self.slope, step), self.scale
+        damping = jnp.asarray(jnp.finfo(self.slope.dtype).eps, self.slope.dtype)
+        step = self.factor(damping)(-self.slope) if step is None else step
+        return -0.5 * dot(self.slope, step), norms
 
     def curvature(self, p: Any) -> Any:
         r"""Return :math:`\|J p\|^2` for a step in the unknowns."""
@@ -358,14 +361,14 @@ class MatrixFree(Model):
 
         return solve
 
-    def promised(self, step: Any = None) -> tuple[Any, Any]:
+    def promised(self, norms: Any, step: Any = None) -> tuple[Any, Any]:
         """Return the decrease that an undamped step promises; of many unknowns no more than the products show."""
         if self.slope.size > _FEW:
-            return super().promised(step)
+            return super().promised(norms, step)
         jacobian = images(self.push, self.gradient)
         norms = jnp.sqrt(jnp.sum(jacobian**2, -1))
         few = NormalEquations(product(jacobian, jacobian.T), self.gradient, jnp.where(norms > 0, norms, 1), self.free)
-        return few.promised()
+        return few.promised(norms)
 
     def curvature(self, p: Any) -> Any:
         """Return the squared norm of the product."""

@@ -211,14 +211,14 @@ class ResidualSolver(Solver):
         def beyond(_: Any) -> Any:
             free = space.yielding(u, gradient, norms)
             model = algebra(store, gradient, jnp.where(norms > 0, norms, 1), free, space, u)
-            promised, columns = model.promised()
+            promised, columns = model.promised(norms)
             return promised_beyond(space, u, now.start, promised, columns, value, tolerances(self, x)[0])
 
         nothing = jnp.zeros((), space.dtype)
         left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
-        now = now.doubted(left > _steps.ROUNDING)
+        now = now.doubted(~(left <= _steps.ROUNDING))
         refused = jnp.where(stalled, Status.STALLED, state.status)
-        status = jnp.where(ends & (left > _steps.PROMISE), refused, status).astype(jnp.int32)
+        status = jnp.where(ends & ~(left <= _steps.PROMISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
