@@ -28,9 +28,9 @@ type OnFailure = Literal["raise", "nan"]
 MAX_PROPOSALS = 100_000
 
 FAILED = (
-    "A token could not be drawn from the residual: its density ratio is NaN (is the standard deviation of the last step "
-    "zero, or a mean not finite?), or no proposal was accepted. The published rule rejects drafts for which there is no "
-    "residual; with the exact rule, raise `max_proposals`. `on_failure='nan'` returns NaN there and counts."
+    "A token could not be drawn: its density ratio is NaN (is the standard deviation of the last step zero, or a mean "
+    "not finite?), or no proposal for the residual was accepted. The published rule rejects drafts for which there is "
+    "no residual; with the exact rule, raise `max_proposals`. `on_failure='nan'` returns NaN there and counts."
 )
 UNEQUAL = "A reflection needs equal standard deviations of draft and target: take the rejection loop instead."
 

@@ -67,10 +67,7 @@ def shifted(tokens: Float[Array, "L 1"]) -> Float[Array, "L 1"]:
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "x": lambda x: x.mean(axis=1),
     "square": lambda x: ((x - 0.5) ** 2).mean(axis=1),
-    **{
-        f"lag {k}": (lambda x, k=k: ((x[:, :-k] - 0.5) * (x[:, k:] - 0.5)).mean(axis=1))
-        for k in range(1, 5)
-    },
+    **{f"lag {k}": (lambda x, k=k: ((x[:, :-k] - 0.5) * (x[:, k:] - 0.5)).mean(axis=1)) for k in range(1, 5)},
 }
 
 

@@ -5,8 +5,8 @@ tokens, and with a draft that costs the share :math:`c` of the target that over 
 
 References
 ----------
-Wang, Zhang, Ding, Yang, Li and Xiang, "Continuous speculative decoding for autoregressive image generation", 2024 (arXiv
-2411.11925).
+Wang, Zhang, Ding, Yang, Li and Xiang, "Continuous speculative decoding for autoregressive image generation", 2024
+(arXiv 2411.11925).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Model(NamedTuple):
     """An autoregressive model of vectors: a trunk that reads what is there, and a head that draws the next token."""
 
     trunk: Callable[[Float[Array, "L d"]], Any]
-    """Contexts of all positions of a sequence at once, trees of arrays `(L, ...)`. That of position `i` may depend on the
-    tokens before `i` alone: those from `i` on are not yet known, and what stands there means nothing."""
+    """Contexts of all positions of a sequence at once, trees of arrays `(L, ...)`. That of position `i` may depend on
+    the tokens before `i` alone: those from `i` on are not yet known, and what stands there means nothing."""
     head: Head
 
 
@@ -150,7 +150,9 @@ def speculative_decode(
     if not 0 <= prefill <= 1:
         raise ValueError(f"prefill must be a share, from 0 to 1: given {prefill}.")
     if residual == "reflection" and (rule == "published" or not known(relax) or np.any(np.asarray(relax) != 1)):
-        raise ValueError("A reflection draws the residual of the exact rule alone, with relax 1: take the rejection loop.")
+        raise ValueError(
+            "A reflection draws the residual of the exact rule alone, with relax 1: take the rejection loop."
+        )
     draft, target, prefix = constant((draft, target, _fitting(draft.head, target.head, prefix)))
     for_prefill, for_turns = jax.random.split(key)
     there = len(prefix)
@@ -203,7 +205,7 @@ def sequential_decode(
 def _drawn(
     key: Array, model: Model, tokens: Array, start: Any, noise: Float[Array, "n T d"]
 ) -> tuple[LastStep, Array, Array]:
-    """Draw tokens one after the other: their laws, they, and the sequence with them; what is beyond its end is dropped."""
+    """Draw tokens one after the other: their laws, they, and the sequence with them. What is beyond its end is lost."""
 
     def step(tokens: Array, given: Any) -> Any:
         j, xi, last = given

@@ -2,13 +2,14 @@
 
 from dini_zoo.kit.experiment import Experiment
 
-from . import report, study
+from . import picture, report, study
 
 experiment = Experiment(
     settings=study.Settings,
     run=study.run,
     tables=report.tables,
     checks=report.checks,
-    figure=report.draw,
+    figure=picture.draw,
     headline=report.headline,
+    precision="single",
 )

@@ -5,8 +5,8 @@ can be equal is the overlap :math:`A = \int \min(q, p)`. For one covariance it i
 
 .. math:: A = 2\, \Phi\big(-\tfrac12 |S^{-1} (\mu_q - \mu_p)|\big),
 
-and a coupling that attains it keeps :math:`x \sim q` with probability :math:`\min(1, p(x) / q(x))`, and else reflects it
-at the hyperplane halfway between the means.
+and a coupling that attains it keeps :math:`x \sim q` with probability :math:`\min(1, p(x) / q(x))`, and else reflects
+it at the hyperplane halfway between the means.
 
 References
 ----------
@@ -45,7 +45,9 @@ class Gaussian(eqx.Module):
     def __init__(self, mean: Any, std: Any):
         self.mean, self.std = jnp.asarray(mean), jnp.asarray(std)
         if self.mean.ndim != 1:
-            raise ValueError(f"mean must be a vector: given shape {self.mean.shape}; `jax.vmap` maps over more of them.")
+            raise ValueError(
+                f"mean must be a vector: given shape {self.mean.shape}; `jax.vmap` maps over more of them."
+            )
         same_shape("std", self.std, "mean", self.mean.shape)
         positive("std", std)
 

@@ -85,8 +85,8 @@ class GaussianHead(eqx.Module):
         at_least("size", size, 1)
         if len(chain) < 2:
             raise ValueError(
-                "A head needs two steps or more: the last one takes its noise from the one before it, and without noise "
-                "there tokens have no density."
+                "A head needs two steps or more: the last one takes its noise from the one before it, and without "
+                "noise there tokens have no density."
             )
         positive("temperature (tokens without noise in the last step have no density)", temperature)
         self.chain, self.predictor, self.size, self.temperature = chain, predictor, size, temperature

@@ -1,8 +1,8 @@
 r"""One check of a draft by the target: which tokens stay, and what takes the place of the others.
 
 Given the noise :math:`\xi` of a diffusion head, which both models share, a token's law is a Gaussian under either. So
-speculative sampling of these two, conditional on :math:`\xi`, has the target's law given :math:`\xi`, and without it: this
-is the *exact* rule, with the ratio :math:`r = p_\xi(x) / q_\xi(x)`. The *published* rule multiplies it by
+speculative sampling of these two, conditional on :math:`\xi`, has the target's law given :math:`\xi`, and without it:
+this is the *exact* rule, with the ratio :math:`r = p_\xi(x) / q_\xi(x)`. The *published* rule multiplies it by
 
 .. math:: \Sigma = \prod_{t = 2}^{T} \det S_t^q / \det S_t^p,
 
@@ -58,6 +58,13 @@ class Rule(eqx.Module):
         else:
             y, count, failed = rejection(key, ratio, other.sample, needed, self.max_proposals)
         return jnp.where(failed | jnp.isnan(ratio(x)), jnp.nan, y), count
+
+    def __call__(self, key: Array, x: Array, q: LastStep, p: LastStep) -> tuple[Array, Array, Array]:
+        """A single token: the draft or a draw of the residual, whether it is the draft, and proposals."""
+        for_test, for_residual = jax.random.split(key)
+        accepted = accepts(for_test, self.ratio(q, p)(x))
+        other, proposals = self.resampled(for_residual, x, q, p, ~accepted)
+        return jnp.where(accepted, x, other), accepted, proposals
 
 
 class Checked(NamedTuple):
