@@ -157,16 +157,16 @@ def worst(
 
 def token_checks(tokens: list[Tokens]) -> Iterator[Check]:
     """The bars on single tokens."""
-    yield worst("token: accepted", [one.aligned for one in tokens], between(0.63, 0.66), 0.644, ".3f")
+    yield worst("accepted", [one.aligned for one in tokens], between(0.63, 0.66), 0.644, ".3f")
     ratios = [one.aligned / max(one.unaligned, 1e-9) for one in tokens]
-    yield worst("token: shared / own noise", ratios, at_least(3), 3.37, ".2f", "0.30 / 0.07")
+    yield worst("accepted, shared / own", ratios, at_least(3), 3.37, ".2f", "0.30 / 0.07")
     for name, reference in (("rejection", 0.0017), ("reflection", 0.0018), ("unaligned", 0.0030)):
-        yield worst(f"token: KS, {name}", [one.distances[name] for one in tokens], below(0.006), reference, ".4f")
-    yield worst("token: KS, draft", [one.distances["draft"] for one in tokens], above(0.05), 0.0566, ".4f")
+        yield worst(f"KS, {name}", [one.distances[name] for one in tokens], below(0.006), reference, ".4f")
+    yield worst("KS, draft alone", [one.distances["draft"] for one in tokens], above(0.05), 0.0566, ".4f")
     name = "other variances, exact"
-    yield worst(f"token: KS, {name}", [one.distances[name] for one in tokens], below(0.006), "", ".4f")
+    yield worst("KS, other S, exact rule", [one.distances[name] for one in tokens], below(0.006), "", ".4f")
     published = [one.distances["other variances, published"] for one in tokens]
-    yield Check("token: KS, other variances, published", min(published), form=".4f")
+    yield Check("KS, other S, published rule", min(published), form=".4f")
 
 
 def sequence_checks(sequences: list[list[Case]]) -> Iterator[Check]:
@@ -193,17 +193,17 @@ def digit_checks(result: Result, images: list[Images]) -> Iterator[Check]:
     """The bars on digits."""
     gamma = result.settings.gamma
     over = lambda value: [value(one) / max(one.floors) for one in images]
-    yield worst("digits: speculative / floor", over(lambda one: one.decoded), at_most(1.25), 0.86, ".2f", "2.36 / 2.35")
-    yield worst("digits: unaligned / floor", over(lambda one: one.unaligned), at_most(1.25), 0.78, ".2f")
-    yield worst("digits: draft / floor", over(lambda one: one.draft), at_least(2), 3.5, ".2f")
+    yield worst("digits, FD: ours / floor", over(lambda one: one.decoded), at_most(1.25), 0.86, ".2f", "2.36 / 2.35")
+    yield worst("digits, FD: unaligned", over(lambda one: one.unaligned), at_most(1.25), 0.78, ".2f")
+    yield worst("digits, FD: draft", over(lambda one: one.draft), at_least(2), 3.5, ".2f")
     yield worst("digits: tokens a call", [one.per_call[gamma] for one in images], at_least(1.2), 1.34, ".2f")
     accepted = [one.acceptance[gamma] for one in images]
     yield Check("digits: accepted", float(np.mean(accepted)), None, 0.293, "0.30", ".3f")
     ratios = [one.acceptance_unaligned[gamma] / one.acceptance[gamma] for one in images]
-    yield worst("digits: accepted, own / shared noise", ratios, at_most(0.6), 0.41, ".2f", "0.14 / 0.32")
+    yield worst("digits: own / shared", ratios, at_most(0.6), 0.41, ".2f", "0.14 / 0.32")
     if images[0].larger:
-        yield Check("digits, larger draft: accepted", images[0].larger[0], None, 0.388, form=".3f")
-        yield Check("digits, larger draft: tokens a call", images[0].larger[1], None, 1.51, form=".2f")
+        yield Check("larger draft: accepted", images[0].larger[0], None, 0.388, form=".3f")
+        yield Check("larger draft: a call", images[0].larger[1], None, 1.51, form=".2f")
 
 
 def headline(result: Result) -> str:
