@@ -15,7 +15,7 @@ from scipy import integrate, stats
 from dini.sets import TransportationPolytope
 
 from .acceptance import MAX_PROPOSALS
-from .gaussians import Gaussian
+from .gaussians import Gaussian, log_ratio, reflected
 from .heads import LastStep
 from .verification import Rule
 
@@ -85,14 +85,27 @@ def tried(program: Callable[..., Any], key: Array, sigma: float, relax: float, d
     return Tried(sigma, relax, found, predicted, float(proposals.mean()))
 
 
-def reflection_plan(law: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
-    """The coupling of a law on a grid with its mirror image: what both have stays, and the rest is reflected."""
-    kept = np.minimum(law, law[::-1])
-    return np.diag(kept) + np.fliplr(np.diag(law - kept))
+def on_a_grid(distance: float, points: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The probabilities of a standard normal law cut down to a grid, and the grid: symmetric about `distance / 2`."""
+    grid = np.linspace(-4, 4 + distance, points)
+    law = stats.norm.pdf(grid)
+    return law / law.sum(), grid
+
+
+def reflection_plan(law: Float[np.ndarray, " n"], grid: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
+    """What acceptance and reflection make of a law on a grid: probabilities of a draft and the token it becomes."""
+    with jax.enable_x64(True):
+        q, p = (Gaussian(np.array([mean]), np.ones(1)) for mean in (0.0, grid[0] + grid[-1]))
+        accepted = np.exp(np.minimum(jax.vmap(lambda x: log_ratio(q, p, x))(grid[:, None]), 0.0))
+        images = np.asarray(jax.vmap(lambda x: reflected(q, p, x))(grid[:, None]))[:, 0]
+    plan = np.diag(law * accepted)
+    places = np.argmin(np.abs(images[:, None] - grid), axis=1)
+    plan[np.arange(len(grid)), places] += law * (1 - accepted)
+    return plan
 
 
 def transport_plan(law: Float[np.ndarray, " n"], grid: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
-    r"""The optimal transport of the same two laws for the cost :math:`|x - y|^{1/2}`, by dini.
+    r"""The optimal transport of a law on a grid to its mirror image for the cost :math:`|x - y|^{1/2}`, by dini.
 
     For a cost that is strictly concave in the distance what two laws have in common stays, and on a line the rest is
     carried across: the plan is unique. It is the projection of :math:`-C / \epsilon` onto the couplings, which for a
@@ -102,10 +115,3 @@ def transport_plan(law: Float[np.ndarray, " n"], grid: Float[np.ndarray, " n"]) 
         cost = np.sqrt(np.abs(grid[:, None] - grid))
         couplings = TransportationPolytope(jnp.asarray(law), jnp.asarray(law[::-1]))
         return np.asarray(couplings.project(jnp.asarray(-300.0 * cost)))
-
-
-def on_a_grid(distance: float, points: int) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """A normal law, and the points halfway between which and its mirror image it is cut into."""
-    edges = np.linspace(-4, 4 + distance, points + 1)
-    law = np.diff(stats.norm.cdf(edges))
-    return law / law.sum(), (edges[1:] + edges[:-1]) / 2

@@ -138,7 +138,7 @@ def pairs_of(settings: Settings, run: Run) -> tuple[list[pair.Tried], Coupling]:
         ]
         distance = 1.2
         law, grid = pair.on_a_grid(distance, 37)
-        plan, ours = pair.transport_plan(law, grid), pair.reflection_plan(law)
+        plan, ours = pair.transport_plan(law, grid), pair.reflection_plan(law, grid)
         with jax.enable_x64(True):
             q, p = (Gaussian(np.array([mean]), np.ones(1)) for mean in (0.0, distance))
             closed = float(overlap(q, p))
