@@ -153,11 +153,11 @@ def speculative_decode(
         raise ValueError(
             "A reflection draws the residual of the exact rule alone, with relax 1: take the rejection loop."
         )
-    draft, target, prefix = constant((draft, target, _fitting(draft.head, target.head, prefix)))
+    draft, target, prefix = constant((draft, target, prefix))
     for_prefill, for_turns = jax.random.split(key)
     there = len(prefix)
     first = there + int(np.ceil(prefill * (length - there)))
-    begun = sequential_decode(for_prefill, target, prefix, length, until=first)
+    begun = _fitting(draft.head, target.head, sequential_decode(for_prefill, target, prefix, length, until=first))
     test = Rule(rule, residual, max_proposals, relax)
     check = left_to_right if verification == "left to right" else in_place
 
@@ -225,15 +225,15 @@ def _check(head: Head, prefix: Array, length: int) -> None:
     at_least("length", length, len(prefix))
 
 
-def _fitting(draft: Head, target: Head, prefix: Array) -> Array:
-    """The prefix, with an error where two heads of traced schedules have different ones."""
+def _fitting(draft: Head, target: Head, tokens: Array) -> Array:
+    """The tokens, with an error where the heads' schedules are traced and differ."""
     if draft.noise_shape != target.noise_shape:
         raise ValueError(
             f"The heads of draft and target share their noise, (steps, size): given {draft.noise_shape} and "
             f"{target.noise_shape}."
         )
     if not (isinstance(draft, GaussianHead) and isinstance(target, GaussianHead)):
-        return prefix
+        return tokens
     for name, one, other in (
         ("schedules", draft.chain.alpha_bar, target.chain.alpha_bar),
         ("temperatures", draft.temperature, target.temperature),
@@ -244,5 +244,5 @@ def _fitting(draft: Head, target: Head, prefix: Array) -> Array:
             if differ:
                 raise ValueError(f"{text} Given {one} and {other}.")
         else:
-            prefix = eqx.error_if(prefix, differ, text)
-    return prefix
+            tokens = eqx.error_if(tokens, differ, text)
+    return tokens
