@@ -1,5 +1,6 @@
 """Continuous speculative decoding: exact checks of laws and counts, closed forms, what must not change, bad input."""
 
+import dataclasses
 import doctest
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_bars_met
+from outputs import assert_bars_met, assert_drawn, assert_fits, performed
 from scipy import integrate, stats
 
 from dini_zoo.diffusion.chain_sampling import chain_sample
@@ -30,6 +31,7 @@ from dini_zoo.generative.continuous_speculative_decoding import (
     speculative_decode,
 )
 from dini_zoo.generative.continuous_speculative_decoding.experiment import experiment
+from dini_zoo.generative.continuous_speculative_decoding.study import PARTS
 
 
 def line(mean, std):
@@ -386,8 +388,11 @@ def test_bad_input_of_the_decoder():
     class Bare:
         noise_shape = (3, 2)
 
+        def __init__(self, std=1.0):
+            self.std = std
+
         def last_step(self, noise, context):
-            return noise[0], jnp.ones(2)
+            return noise[0], jnp.full(2, self.std)
 
     for match, call in {
         r"share their noise, .* given \(4, 2\) and \(3, 2\)": lambda: decode(Model(shifted, longer)),
@@ -407,6 +412,9 @@ def test_bad_input_of_the_decoder():
     traced = jax.jit(lambda last: decode(Model(shifted, GaussianHead(betas(last), head(0.5).predictor, 2))).tokens)
     with pytest.raises(Exception, match="The schedules of draft and target"):
         jax.block_until_ready(traced(0.6))
+    silent = jax.jit(lambda std: decode(Model(shifted, Bare(std))).tokens)
+    with pytest.raises(Exception, match="is the standard deviation of the last step zero"):
+        jax.block_until_ready(silent(0.0))
     bad = Model(lambda tokens: shifted(tokens).at[3].set(jnp.nan), head(0.5))
     found = jax.jit(lambda key: speculative_decode(key, bad, bad, none, 6, on_failure="nan"))(key)
     assert np.all(np.isfinite(found.tokens[:3]))
@@ -422,6 +430,18 @@ def test_examples(module):
         found = doctest.testmod(module)
     assert found.attempted
     assert not found.failed
+
+
+@pytest.mark.thorough
+@pytest.mark.may_cost(60)
+def test_all_parts_run():
+    """Small, with every table, check and panel."""
+    settings = dataclasses.replace(experiment.settings.tiny(), parts=PARTS)
+    done = performed("continuous-speculative-decoding", experiment, settings)
+    assert len(done.record.tables) == len(PARTS)
+    assert_fits([*done.record.tables, done.record.verdict.table()])
+    assert all(check.ours is not None and np.isfinite(check.ours) for check in done.record.verdict.checks)
+    assert_drawn(experiment.draw(done.result))
 
 
 @pytest.mark.slow

@@ -39,7 +39,8 @@ class Head(Protocol):
         ...
 
     def last_step(self, noise: Float[Array, "T d"], context: Any) -> LastStep:
-        r"""Its law given the noise :math:`\xi_T, \dots, \xi_1`, in rows."""
+        r"""Its law given the noise :math:`\xi_T, \dots, \xi_1`, in rows. For the exact rule a pair of mean and standard
+        deviations will do."""
         ...
 
 

@@ -61,7 +61,7 @@ class Settings:
     def tiny(cls) -> Self:
         return cls(
             seeds=(0,),
-            parts=("pair", "sequences"),
+            parts=("sequences",),
             draws=500,
             tokens=100,
             sequences=40,
