@@ -57,7 +57,8 @@ class Images:
     draft_to_data: float
     acceptance: dict[int, float]
     """By draft length."""
-    acceptance_unaligned: dict[int, float]
+    acceptance_unaligned: float
+    """With one draft length, each network with noise of its own."""
     per_call: dict[int, float]
     """Tokens for each call of the target, by draft length."""
     larger: tuple[float, float] | None
@@ -111,8 +112,8 @@ class Programs(NamedTuple):
     """Of a draft, a target and keys, by draft length and whether the noise is shared."""
 
 
-def programs(gammas: tuple[int, ...]) -> Programs:
-    """Samplers of many keys."""
+def programs(gammas: tuple[int, ...], gamma: int) -> Programs:
+    """Samplers of many keys: by all draft lengths, and by one of them without shared noise."""
     levels, none = chain(), jnp.zeros((0, ROWS))
 
     def alone(network: RowModel, keys: Array) -> Array:
@@ -127,7 +128,7 @@ def programs(gammas: tuple[int, ...]) -> Programs:
 
         return eqx.filter_jit(fun)
 
-    pairs = [(gamma, aligned) for gamma in gammas for aligned in (True, False)]
+    pairs = [*((count, True) for count in sorted({*gammas, gamma})), (gamma, False)]
     return Programs(eqx.filter_jit(alone), {pair: both(*pair) for pair in pairs})
 
 
@@ -157,7 +158,7 @@ def drawn(programs: Programs, networks: Networks, key: Array, *, n: int, gamma: 
         target_to_data=to(reference, data),
         draft_to_data=to(small, data),
         acceptance={count: accepted(found) for (count, aligned), found in decoded.items() if aligned},
-        acceptance_unaligned={count: accepted(found) for (count, aligned), found in decoded.items() if not aligned},
+        acceptance_unaligned=accepted(decoded[gamma, False]),
         per_call={count: per_call(found) for (count, aligned), found in decoded.items() if aligned},
         larger=larger,
         cost=networks.draft.products(STEPS) / networks.target.products(STEPS),

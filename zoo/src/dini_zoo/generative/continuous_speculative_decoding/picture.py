@@ -18,15 +18,15 @@ from .tokens import Tokens
 
 def draw(result: Result) -> Figure:
     """Acceptance and tokens for each call by draft length, distances, the coupling; digits."""
-    figure = pictures.canvas("Drafts of a small model, checked by a large one: its law, in fewer calls", height=8.5)
-    above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    figure = pictures.canvas("Drafts of a small model, checked by a large one: its law, in fewer calls", height=7)
+    above, below = figure.subfigures(2, 1, height_ratios=(2.9, 1))
     accepted, calls, distances, plan = above.subplots(1, 4)
     panels = below.subplots(1, 3)
     length = result.settings.length
     if result.sequences:
         draw_sequences(accepted, calls, result.sequences, length)
     if result.images:
-        draw_digits(accepted, calls, result.images)
+        draw_digits(accepted, calls, result.images, result.settings.gamma)
         for axes, (name, images) in zip(panels, result.images[0].shown.items(), strict=True):
             axes.imshow(pictures.mosaic(np.clip(images, -1, 1), 10, low=-1, high=1))
             axes.set_title(name)
@@ -35,8 +35,8 @@ def draw(result: Result) -> Figure:
         calls.set_title("tokens for each call of the target\n(dotted: independent acceptances)")
         for axes in (accepted, calls):
             axes.set_xlabel("draft length γ")
-            axes.legend(fontsize=8)
-        accepted.set_ylim(0)
+        accepted.legend(fontsize=8, loc="upper right")
+        accepted.set_ylim(0, 0.85)
     if result.tokens:
         draw_distances(distances, result.tokens)
     if result.coupling:
@@ -71,13 +71,14 @@ def expected(acceptance: Any, gamma: int) -> float:
     return float(np.sum(acceptance ** np.arange(gamma + 1)))
 
 
-def draw_digits(accepted: Any, calls: Any, images: list[Images]) -> None:
+def draw_digits(accepted: Any, calls: Any, images: list[Images], gamma: int) -> None:
     """Of the networks."""
     gammas = list(images[0].acceptance)
     shared = [list(one.acceptance.values()) for one in images]
-    own = [list(one.acceptance_unaligned.values()) for one in images]
     pictures.band(accepted, gammas, shared, color=pictures.RIVAL, label="digits, shared noise")
-    pictures.band(accepted, gammas, own, color=pictures.RIVAL, label="digits, noise of their own", ls="--")
+    for one in images:
+        label = "digits, noise of their own" if one is images[0] else None
+        accepted.plot(gamma, one.acceptance_unaligned, "x", color=pictures.RIVAL, label=label)
     per_call = [list(one.per_call.values()) for one in images]
     pictures.band(calls, gammas, per_call, color=pictures.RIVAL, label="digits, shared noise")
 

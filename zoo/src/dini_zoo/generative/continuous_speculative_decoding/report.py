@@ -101,7 +101,7 @@ def digit_table(result: Result, images: list[Images]) -> Table:
             [f"accepted, γ = {count}", of(lambda one, count=count: one.acceptance[count])]
             for count in images[0].acceptance
         ),
-        [f"accepted, unaligned, γ = {gamma}", of(lambda one: one.acceptance_unaligned[gamma])],
+        [f"accepted, unaligned, γ = {gamma}", of(lambda one: one.acceptance_unaligned)],
         *(
             [f"tokens a call, γ = {count}", of(lambda one, count=count: one.per_call[count])]
             for count in images[0].per_call
@@ -145,14 +145,13 @@ def pair_checks(pairs: list[Tried], coupling: Coupling) -> Iterator[Check]:
 def worst(
     quantity: str, values: Sequence[float], bar: Bar, reference: float | str, form: str, paper: str = ""
 ) -> Check:
-    """The value that is nearest to missing its bar, and beside it the range of the seeds."""
+    """The value that is nearest to missing its bar."""
     middle = (bar.low + bar.high) / 2
     if np.isfinite(middle):
         value = max(values, key=lambda one: abs(one - middle))
     else:
         value = max(values) if np.isfinite(bar.high) else min(values)
-    shown = f"{min(values):{form}} to {max(values):{form}}" if len(values) > 1 else ""
-    return Check(quantity, value, bar, reference, paper, form, shown)
+    return Check(quantity, value, bar, reference, paper, form)
 
 
 def token_checks(tokens: list[Tokens]) -> Iterator[Check]:
@@ -199,7 +198,7 @@ def digit_checks(result: Result, images: list[Images]) -> Iterator[Check]:
     yield worst("digits: tokens a call", [one.per_call[gamma] for one in images], at_least(1.2), 1.34, ".2f")
     accepted = [one.acceptance[gamma] for one in images]
     yield Check("digits: accepted", float(np.mean(accepted)), None, 0.293, "0.30", ".3f")
-    ratios = [one.acceptance_unaligned[gamma] / one.acceptance[gamma] for one in images]
+    ratios = [one.acceptance_unaligned / one.acceptance[gamma] for one in images]
     yield worst("digits: own / shared", ratios, at_most(0.6), 0.41, ".2f", "0.14 / 0.32")
     if images[0].larger:
         yield Check("larger draft: accepted", images[0].larger[0], None, 0.388, form=".3f")

@@ -109,7 +109,7 @@ class Result:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"pair": 15, "tokens": 20, "sequences": 60, "training digits": 110, "digits": 30})
+    run.plan({"pair": 5, "tokens": 15, "sequences": 70, "training digits": 75, "digits": 50})
     done = lambda name: name in settings.parts
     pairs, coupling = pairs_of(settings, run) if done("pair") else (None, None)
     of_tokens = of_sequences = of_images = None
@@ -158,7 +158,7 @@ def sequences_of(settings: Settings, run: Run) -> list[list[Case]]:
             programs, random_key, n=settings.sequences, length=settings.length, compared=settings.compared, phase=phase
         )
 
-    return run.each("sequences", settings.seeds, fun, len(programs))
+    return run.each("sequences", settings.seeds, fun, len(programs), pairs=True)
 
 
 def digits_of(settings: Settings, run: Run) -> list[Images]:
@@ -171,7 +171,7 @@ def digits_of(settings: Settings, run: Run) -> list[Images]:
         return images.train(recipe, trainers, run.key("training", seed), larger=larger, advance=phase.advance)
 
     networks = run.each("training digits", settings.seeds, train, 2 * settings.training, pairs=True)
-    programs = images.programs(settings.image_gammas)
+    programs = images.programs(settings.image_gammas, settings.gamma)
 
     def draw(numbered: tuple[int, Networks], phase: Phase) -> Images:
         seed, found = numbered

@@ -49,7 +49,7 @@ def program() -> Callable[[Array], Any]:
     )
 
     def token(key: Array) -> Any:
-        keys = jax.random.split(key, 9)
+        keys = jax.random.split(key, 10)
         y = jax.random.normal(keys[0], (1,))
         noise, other = (jax.random.normal(key, draft.noise_shape) for key in keys[1:3])
         q, p, independent = draft.last_step(noise, y), target.last_step(noise, y), target.last_step(other, y)
@@ -63,7 +63,7 @@ def program() -> Callable[[Array], Any]:
             "other variances, exact": exact(keys[7], wide, law, p),
             "other variances, published": published(keys[7], wide, law, p),
         }
-        alone = target.sample(keys[8], jax.random.normal(jax.random.fold_in(keys[8], 1), (1,)))
+        alone = target.sample(keys[8], jax.random.normal(keys[9], (1,)))
         shared = overlap(Gaussian(q.mean, q.std), Gaussian(p.mean, p.std))
         return tried, x, alone, shared, jnp.exp(law.log_scale - p.log_scale)
 
