@@ -11,7 +11,6 @@ from outputs import assert_bars_met
 
 from dini_zoo.diffusion.autodiffusion import (
     SPACINGS,
-    JointSpace,
     LayerSpace,
     SampleDistance,
     StepSpace,
@@ -92,7 +91,8 @@ def figures():
 def test_optima_by_enumeration_are_found(figures):
     """The specification's figures, and a search of at most 600 evaluations for each.
 
-    Of three steps the paper's mutations alone end within two percent in 27 seeds of 30; with near ones as well in all.
+    Of three steps the paper's mutations alone (`reach=0`) find the optimum in half of the seeds, near ones as well in
+    nearly all.
     """
     best = [(sorted((figures(steps), steps) for steps in combinations(range(T), K)))[:2] for K in (1, 2)]
     assert best[0][0][1] == (7,)
@@ -107,7 +107,7 @@ def test_optima_by_enumeration_are_found(figures):
     for seed in range(3):
         for K, optimum in ((1, 0.1896981), (2, 0.1508019), (3, 0.1198884)):
             stride = spaced("stride", levels(), K)
-            found = evolve(np.random.default_rng(seed), StepSpace(T, K, 5 if K == 3 else 0), many, first=[stride])
+            found = evolve(np.random.default_rng(seed), StepSpace(T, K), many, first=[stride])
             assert found.evaluations <= 600
             assert found.value <= optimum * (1.02 if K == 3 else 1 + 1e-6)
             assert np.all(np.diff(found.history) <= 0)
@@ -145,6 +145,25 @@ def test_samples_on_few_steps_have_the_closed_form_s_distance(figures):
     assert np.all(np.diff(np.asarray(found.times)) > 0)
 
 
+def test_distances_of_one_shape_share_a_program():
+    """With other noise there is no compilation anew. With the root known the distance is the same."""
+    traced = []
+
+    def model(x, t, gates):
+        traced.append(t)
+        return 0.5 * x
+
+    truth = Moments(jnp.zeros(3), jnp.diag(jnp.array([1.0, 2.0, 0.5])))
+    noise = [jax.random.normal(jax.random.key(seed), (50, 3)) for seed in range(2)]
+    one, other = (SampleDistance(levels(), model, z, truth) for z in noise)
+    one((5, 12))
+    count = len(traced)
+    assert one((5, 12)) != other((5, 12))
+    assert len(traced) == count
+    moments = Moments.of(ddim(levels().respaced(jnp.array([5, 12])), noise[0], model))
+    np.testing.assert_allclose(one((5, 12)), frechet_distance(moments, truth), rtol=1e-10)
+
+
 def test_a_value_without_a_gradient_is_told():
     """Two equal numbers under a root: finite, and its gradient is not."""
     rough = lambda t: jnp.sqrt(jnp.sum((t - t[0]) ** 2) * 0) + jnp.sum(t)
@@ -169,9 +188,7 @@ def test_gates():
         dpm_solver(chain, x, model, gates)
 
 
-@pytest.mark.parametrize(
-    "space", [StepSpace(9, 4, 2), LayerSpace(3, 4, 5), JointSpace(9, 3, 4, 5)], ids=lambda space: type(space).__name__
-)
+@pytest.mark.parametrize("space", [StepSpace(9, 4, 2), LayerSpace(3, 4, 5)], ids=lambda space: type(space).__name__)
 def test_children_belong_to_the_space(space):
     random = np.random.default_rng(0)
     seen = set()
@@ -180,17 +197,24 @@ def test_children_belong_to_the_space(space):
         children = (one, space.mutate(random, one, 0.5), space.cross(random, one, other))
         assert space.mutate(random, one, 0.0) == one
         for child in filter(None, children):
-            parts = child if isinstance(space, JointSpace) else (child,)
-            for part in parts:
-                assert list(part) == sorted(set(part))
-            if not isinstance(space, JointSpace):
-                assert len(child) == (4 if isinstance(space, StepSpace) else 5)
-            if not isinstance(space, StepSpace):
+            assert list(child) == sorted(set(child))
+            assert len(child) == (4 if isinstance(space, StepSpace) else 5)
+            if isinstance(space, LayerSpace):
                 gates = space.gates(child)
                 assert gates.shape == (3, 4)
                 assert np.sum(gates == 0) == 5
             seen.add(child)
     assert len(seen) <= space.size
+
+
+def test_a_step_moves_near_half_of_the_time():
+    """Without a reach of one's own: three, or three hundredths of the steps; the paper's changes know no distance."""
+    random = np.random.default_rng(0)
+    moves = lambda space: np.array([abs(space.mutate(random, (500,), 1.0)[0] - 500) for _ in range(400)])
+    share = lambda space, far: np.mean(moves(space) <= far)
+    assert 0.45 < share(StepSpace(1000, 1), 30) < 0.62
+    assert share(StepSpace(1000, 1, reach=0), 30) < 0.12
+    assert 0.45 < share(StepSpace(1000, 1, reach=3), 3) < 0.6
 
 
 def test_values_that_are_not_finite_are_counted_and_not_chosen():
@@ -219,7 +243,6 @@ def test_a_set_in_another_order_is_the_same_set():
     for wrong in ((1, 1), (1,), (1, 4), (-1, 2)):
         with pytest.raises(ValueError, match="2 different numbers from 0 to 3"):
             evolve(np.random.default_rng(0), StepSpace(4, 2), value, first=[wrong])
-    assert JointSpace(4, 2, 3, 2).canonical(([2, 0], (5, 1))) == ((0, 2), (1, 5))
 
 
 def test_a_final_chooses_with_fresh_noise():

@@ -430,6 +430,20 @@ def test_examples(module):
         assert doctest.testmod(module).failed == 0
 
 
+def test_the_divergence_is_that_of_blurred_laws():
+    """Of a normal law and samples of a shifted one: |shift|^2 / 2 over the blurred variance, and nothing unshifted."""
+    law = GaussianMixture([0.5, 0.5], np.zeros((2, 2)), [1.0, 1.0])
+    for_x, for_at, for_blur = jax.random.split(jax.random.key(0), 3)
+    n = 4000
+    x, at = law.sample(for_x, n), law.sample(for_at, 2000)
+    x = x - x.mean(axis=0)  # the sample's own mean would add 0.008 to the divergence
+    blurred = 1 + n ** (-1 / 3)
+    assert float(noise_levels.divergence(law, x, for_blur, at)) < 0.02
+    found = noise_levels.divergence(law, x + jnp.array([0.5, 0.0]), for_blur, at)
+    # three percent of noise of 2000 points, and some 0.005 of the sample's
+    np.testing.assert_allclose(found, 0.125 / blurred, rtol=0.15)
+
+
 @pytest.mark.slow
 def test_bars_of_the_full_run():
     # with two seeds the ratio for much noise is below its bar: the page says why

@@ -33,39 +33,44 @@ class Moments(NamedTuple):
         return cls(mean, away.T @ away / (len(features) - 1))
 
 
-def frechet_distance(one: Moments, other: Moments) -> Float[Array, ""]:
+def frechet_distance(one: Moments, other: Moments, *, root: Float[Array, "d d"] | None = None) -> Float[Array, ""]:
     r"""Fréchet's distance of two normal laws, which is their squared Wasserstein distance.
 
     .. math:: \|m_1 - m_2\|^2 + \mathrm{tr}\big(C_1 + C_2 - 2 (C_1^{1/2} C_2 C_1^{1/2})^{1/2}\big)
 
     by symmetric eigenvalues. Of samples it is too large by about the trace over their number: compare equal numbers. It
     has a first derivative where directions that vary in one law vary in the other, be they fewer than all.
+
+    `root` is the :func:`square_root` of the other's covariance, for many distances to one law: its eigenvectors are the
+    dearest part.
     """
-    spread = jnp.trace(one.covariance + other.covariance) - 2 * _overlap(one.covariance, other.covariance)
+    known = square_root(other.covariance) if root is None else root
+    overlap = _overlap(one.covariance, other.covariance, jax.lax.stop_gradient(known))
+    spread = jnp.trace(one.covariance + other.covariance) - 2 * overlap
     return jnp.sum((one.mean - other.mean) ** 2) + spread
 
 
-def _root(C: Float[Array, "d d"]) -> Float[Array, "d d"]:
+def square_root(C: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The symmetric root of a covariance, by its eigenvalues; what is below zero counts as zero."""
     values, vectors = jnp.linalg.eigh(C)
     return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))) @ vectors.T
 
 
 @jax.custom_jvp
-def _overlap(A: Float[Array, "d d"], B: Float[Array, "d d"]) -> Float[Array, ""]:
-    r""":math:`\mathrm{tr} (A^{1/2} B A^{1/2})^{1/2}`, symmetric in the two.
+def _overlap(A: Float[Array, "d d"], B: Float[Array, "d d"], root: Float[Array, "d d"]) -> Float[Array, ""]:
+    r""":math:`\mathrm{tr} (B^{1/2} A B^{1/2})^{1/2}`, symmetric in the two, with :math:`B^{1/2}` given.
 
     With its own derivative, :math:`\tfrac12 \langle B^{1/2} (B^{1/2} A B^{1/2})^{-1/2} B^{1/2}, dA \rangle` and the
     same for :math:`B`: that of eigenvectors divides by zero where eigenvalues are equal, as constant pixels' are.
     """
-    root = _root(A)
-    return jnp.sum(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(root @ B @ root), 0.0)))
+    return jnp.sum(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(root @ A @ root), 0.0)))
 
 
 @_overlap.defjvp
 def _(primals: Any, tangents: Any) -> Any:
     slope = jnp.zeros(())
-    for C, D, dC in zip(primals, primals[::-1], tangents, strict=True):
-        root = _root(D)
+    A, B, known = primals
+    for C, root, dC in ((A, known, tangents[0]), (B, square_root(A), tangents[1])):
         values, vectors = jnp.linalg.eigh(root @ C @ root)
         kept = values > jnp.finfo(values.dtype).eps * len(values) * jnp.max(values)
         inverse = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from ..chains import Chain
 from ..digits import PIXELS, dequantised, load
-from ..distances import Moments, frechet_distance
+from ..distances import Moments, frechet_distance, square_root
 from ..networks import ResidualNetwork
 from ..predictions import convert
 from ..processes import VPSDE
@@ -141,10 +141,11 @@ def learn(network: ResidualNetwork, key: Array, count: int, *, samples: int, fre
     """From the quadratic spacing, by quasi-Newton steps through the sampler."""
     for_truth, for_noise, for_fresh = jax.random.split(key, 3)
     moments, model, process = truth(for_truth), DigitModel(network), VPSDE()
+    root = square_root(moments.covariance)
 
     def distance(times: Array, z: Array) -> Array:
         x = ddim(Chain.of_process(process, times), z, model)
-        return frechet_distance(Moments.of(x), moments)
+        return frechet_distance(Moments.of(x), moments, root=root)
 
     z = jax.random.normal(for_noise, (samples, PIXELS))
     start = (jnp.asarray(spaced("quadratic", chain(), count)) + 1) / STEPS

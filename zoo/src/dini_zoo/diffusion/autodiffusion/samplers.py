@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from ..chain_sampling import chain_sample
 from ..chains import Chain
-from ..distances import Moments, frechet_distance
+from ..distances import Moments, frechet_distance, square_root
 from ..exponential import multistep_rule, multistep_sample
 from .schedules import checked_steps
 
@@ -68,6 +68,27 @@ def dpm_solver(chain: Chain, z: Float[Array, "n ..."], model: Model, gates: None
     return multistep_sample(None, z, lambda x, t: model(x, t, None), times, rule)
 
 
+def _themselves(x: Array) -> Array:
+    return x
+
+
+# one program for each number of steps and of samples, whoever asks; the model's arrays are given, not constants
+@eqx.filter_jit
+def _distance(
+    sampler: Sampler,
+    features: Callable[[Array], Array],
+    chain: Chain,
+    model: Any,
+    z: Array,
+    truth: Moments,
+    root: Array,
+    steps: Array,
+    gates: Any,
+) -> Array:
+    x = sampler(chain.respaced(steps), z, model, gates)
+    return frechet_distance(Moments.of(features(x)), truth, root=root)
+
+
 class SampleDistance:
     r"""Fréchet's distance of samples on a set of steps from the data; the same noise for every set.
 
@@ -95,18 +116,14 @@ class SampleDistance:
         truth: Moments,
         *,
         sampler: Sampler = ddim,
-        features: Callable[[Array], Array] = lambda x: x,
+        features: Callable[[Array], Array] = _themselves,
     ):
         self.chain, self.model, self.z, self.truth = chain, model, z, truth
         self.sampler, self.features = sampler, features
-        # one compilation for each number of steps; the model's arrays are given, not constants
-        self._program = eqx.filter_jit(self._distance)
-
-    def _distance(self, model: Any, z: Array, steps: Array, gates: Any) -> Array:
-        x = self.sampler(self.chain.respaced(steps), z, model, gates)
-        return frechet_distance(Moments.of(self.features(x)), self.truth)
+        self._root = square_root(truth.covariance)
 
     def __call__(self, steps: Any, gates: Any = None) -> float:
         """Of a set of steps; `ValueError` for steps that repeat or are out of range."""
         at: Int[np.ndarray, " K"] = np.array(checked_steps(steps, len(self.chain)))
-        return float(self._program(self.model, self.z, jnp.asarray(at), gates))
+        given = (self.chain, self.model, self.z, self.truth, self._root, jnp.asarray(at), gates)
+        return float(_distance(self.sampler, self.features, *given))

@@ -1,4 +1,4 @@
-"""What is searched: sets of steps, masks of layers, both at once."""
+"""What is searched: sets of steps, masks of layers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ type Off = tuple[int, ...]
 class StepSpace:
     """Sets of `count` different steps of `steps`, as tuples that rise; `ValueError` unless 1 ≤ count ≤ steps.
 
-    A step that changes becomes any other one, as in the paper; with `reach`, half of the time one at most so far
-    from it, which finds the last few places of an optimum.
+    A step that changes becomes any other one, as in the paper; half of the time one at most `reach` away, which finds
+    the last few places of an optimum. If it is not given, `reach` is 3, or three hundredths of the steps where that is
+    more; with 0 all of the changes are the paper's.
     """
 
     steps: int
     count: int
-    reach: int = 0
+    reach: int | None = None
 
     def __post_init__(self) -> None:
         at_least("count", self.count, 1)
-        at_least("reach", self.reach, 0)
+        if self.reach is not None:
+            at_least("reach", self.reach, 0)
         if self.count > self.steps:
             raise ValueError(f"count must be at most steps, {self.steps}: given {self.count}.")
 
@@ -57,11 +59,12 @@ class StepSpace:
         if self.count == self.steps:
             return one
         found = list(one)
+        reach = max(3, round(0.03 * self.steps)) if self.reach is None else self.reach
         for i in range(self.count):
             if random.random() < probability:
                 free = np.setdiff1d(np.arange(self.steps), found)
-                if self.reach and random.random() < 0.5:
-                    near = free[np.abs(free - found[i]) <= self.reach]
+                if reach and random.random() < 0.5:
+                    near = free[np.abs(free - found[i]) <= reach]
                     free = near if len(near) else free
                 found[i] = int(random.choice(free))
         return tuple(sorted(found))
@@ -98,7 +101,8 @@ class LayerSpace:
 
     @property
     def _places(self) -> StepSpace:
-        return StepSpace(self.steps * self.layers, self.off)
+        # layers beside each other are no more alike than others
+        return StepSpace(self.steps * self.layers, self.off, reach=0)
 
     def gates(self, one: Off) -> np.ndarray:
         """1 where a layer stays, `(steps, layers)`."""
@@ -122,56 +126,6 @@ class LayerSpace:
         """So many of those that either leaves out."""
         union = sorted(set(one) | set(other))
         return tuple(sorted(random.choice(union, self.off, replace=False).tolist()))
-
-
-@dataclass(frozen=True)
-class JointSpace:
-    """Steps, and in each of them a share of the layers left out: at least `off` in all.
-
-    A candidate is a pair of a set of steps and a tuple with the layers that each of them leaves out.
-    """
-
-    steps: int
-    count: int
-    layers: int
-    off: int
-
-    def __post_init__(self) -> None:
-        StepSpace(self.steps, self.count)
-        LayerSpace(self.count, self.layers, self.off)
-
-    @property
-    def size(self) -> float:
-        """How many pairs there are."""
-        return StepSpace(self.steps, self.count).size * LayerSpace(self.count, self.layers, self.off).size
-
-    def gates(self, one: tuple[Steps, Off]) -> np.ndarray:
-        """1 where a layer stays, `(count, layers)`, for the steps in their order."""
-        return LayerSpace(self.count, self.layers, self.off).gates(one[1])
-
-    def canonical(self, one: tuple[Any, Any]) -> tuple[Steps, Off]:
-        """A pair whose tuples rise, layers as of the sorted steps; `ValueError` for one that is none of these."""
-        layers = LayerSpace(self.count, self.layers, self.off)
-        return StepSpace(self.steps, self.count).canonical(one[0]), layers.canonical(one[1])
-
-    def random(self, random: np.random.Generator) -> tuple[Steps, Off]:
-        """Any pair."""
-        layers = LayerSpace(self.count, self.layers, self.off)
-        return StepSpace(self.steps, self.count).random(random), layers.random(random)
-
-    def mutate(self, random: np.random.Generator, one: tuple[Steps, Off], probability: float) -> tuple[Steps, Off]:
-        """Steps and layers, each with the probability."""
-        layers = LayerSpace(self.count, self.layers, self.off)
-        steps = StepSpace(self.steps, self.count).mutate(random, one[0], probability)
-        return steps, layers.mutate(random, one[1], probability)
-
-    def cross(
-        self, random: np.random.Generator, one: tuple[Steps, Off], other: tuple[Steps, Off]
-    ) -> tuple[Steps, Off] | None:
-        """Steps of either, and layers that either leaves out."""
-        steps = StepSpace(self.steps, self.count).cross(random, one[0], other[0])
-        layers = LayerSpace(self.count, self.layers, self.off).cross(random, one[1], other[1])
-        return None if steps is None else (steps, layers)
 
 
 @dataclass(frozen=True)

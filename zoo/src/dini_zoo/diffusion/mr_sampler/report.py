@@ -112,7 +112,8 @@ def headline(result: Result) -> str:
     one = result.restored
     at = one.calls.index(10) if 10 in one.calls else 0
     ours, rival, last = (one.distances[name]["λ"] for name in ("SDE-2", "Euler-SDE", "SDE-2"))
+    fewest = f"; in {one.calls[0]} calls {ours[0]:.3f}, Euler {rival[0]:.3f}" if at else ""
     return (
         f"digits restored in {one.calls[at]} calls: distance {ours[at]:.3f}, Euler {rival[at]:.3f}; "
-        f"in {one.calls[-1]} calls {last[-1]:.3f}"
+        f"in {one.calls[-1]} calls {last[-1]:.3f}{fewest}"
     )

@@ -196,7 +196,7 @@ def headline(result: Result) -> str:
     exact = next(one for one in result.walks if one.rule == "exact" and one.step == walk.step)
     return (
         f"chains by the score alone ({walk.rule}) end {walk.distance:.3f} from the law, "
-        f"by the density itself {exact.distance:.3f}"
+        f"by the density itself {exact.distance:.3f}; one training a scale"
     )
 
 

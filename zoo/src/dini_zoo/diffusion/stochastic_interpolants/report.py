@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from dini_zoo.kit.seeds import Estimate
+from dini_zoo.kit.seeds import Estimate, Paired
 from dini_zoo.kit.tables import Check, Table, at_least, at_most
 
 from .study import Result
@@ -64,14 +65,23 @@ def divergences(result: Result) -> dict[float, list[float]]:
 
 def level_table(result: Result) -> Table:
     """Divergences by the level of noise."""
-    rows = [[f"{level:g}", f"{Estimate.of(values):.5f}"] for level, values in divergences(result).items()]
+    found = divergences(result)
+    ratios = [""] + [_ratio(found[level], found[before]) for before, level in pairwise(found)]
+    rows = [[f"{one:g}", f"{Estimate.of(found[one]):.5f}", ratio] for one, ratio in zip(found, ratios, strict=True)]
     floor = Estimate.of([value for one in result.levels for value in one.floor])
     caption = (
-        f"Two exact samples: {floor:.5f}. Seeds: {len(result.settings.seeds)}, of {result.settings.many_keys} keys."
+        f"An exact sample: {floor:.5f}. Seeds: {len(result.settings.seeds)}, of {result.settings.many_keys} keys. "
+        "Ratio: the geometric mean over seeds and keys, which share their noise, and its interval."
     )
-    return Table(
-        f"{result.settings.dimension} dimensions, short training: divergence", ("noise", "mean"), rows, caption
-    )
+    columns = ("noise", "mean", "ratio to the one above")
+    return Table(f"{result.settings.dimension} dimensions, short training: divergence", columns, rows, caption)
+
+
+def _ratio(one: list[float], other: list[float]) -> str:
+    """The geometric mean of ratios in pairs, and its interval."""
+    found = Paired.of(np.log(one), np.log(other)).difference
+    spread = "" if np.isnan(found.width) else f", {np.exp(found.low):.2f} to {np.exp(found.high):.2f}"
+    return f"{np.exp(found.mean):.2f}{spread}"
 
 
 def bridge_table(result: Result) -> Table:
@@ -125,9 +135,9 @@ def checks(result: Result) -> Iterator[Check]:
 def headline(result: Result) -> str:
     """The one figure that matters."""
     one = result.transport
-    gaps = [np.mean(ours) for ours in one.learned]
-    least = int(np.argmin(gaps))
+    gaps = [Estimate.of(ours) for ours in one.learned]
+    least, most = (int(find([gap.mean for gap in gaps])) for find in (np.argmin, np.argmax))
     return (
         f"one learned pair of fields: sliced distance {gaps[least]:.3f} (noise {one.levels[least]:g}) to "
-        f"{max(gaps):.3f} (noise {one.levels[int(np.argmax(gaps))]:g})"
+        f"{gaps[most]:.3f} (noise {one.levels[most]:g}), of {len(one.learned[least])} keys"
     )
