@@ -1,0 +1,78 @@
+r"""What a stationary point must show beside a small error before it is called a minimum.
+
+Errors are relative, and a force can be small beside others for two reasons that are none of a minimum. On the way to an
+infimum at infinity it vanishes, and so does its curvature: Newton's steps do not become shorter. At a saddle, a maximum
+or an inflection it is zero, and the Lagrangian is lower beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...trees.products import dot
+from ._kkt_system import pinned, stiffened
+from ._program_view import Derivatives, Units, View
+
+#: Newton's steps towards a solution become shorter by more than this factor, also where the objective is flat to order
+#: twenty; those towards infinity keep their length (``exp(-x)``), lose a share that falls (``exp(-x^2)``), or grow
+_SHRINKS = 0.95
+#: a step that leaves more than this share of the last one is one of a singular system
+_SINGULAR = 0.1
+#: by which powers of the unit roundoff, times its size, a point is moved to look for a lower one
+_LOOKS = 1 / 4, 1 / 6, 1 / 8
+#: a fall counts beside so many times what the slope that is left explains, and so many units in the last place
+_SLOPES, _ROUNDING = 2, 64
+
+
+class Pace(NamedTuple):
+    """Whether Newton's steps go on and on, and whether they are those of a singular system."""
+
+    drifts: Any
+    slow: Any
+
+
+def pace(last: jax.Array, new: jax.Array, x: jax.Array) -> Pace:
+    """Return what two of Newton's steps in a row say of the point between them."""
+    eps = jnp.finfo(x.dtype).eps
+    # a step that is one of rounding says nothing
+    noise = jnp.maximum(eps**0.375 * jnp.abs(x), 16 * eps * jnp.max(jnp.abs(x), initial=0))
+    on = (jnp.abs(new) > noise) & (jnp.abs(new) >= _SHRINKS * jnp.abs(last)) & (last != 0)
+    top = lambda v: jnp.max(jnp.abs(v), initial=0)
+    return Pace(jnp.any(on), (top(new) > _SINGULAR * top(last)) & (top(last) > 0))
+
+
+def lower_beside(
+    view: View, units: Units, at: Derivatives, x: jax.Array, y: jax.Array, keep: jax.Array, pins: jax.Array, step: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Return whether the Lagrangian is lower beside a stationary point, and where, all in units of the start.
+
+    It is looked for in the direction of least curvature on the tangent space of the constraints that are held
+    (``keep``, ``pins``), and along a ``step`` of Newton's method, which leads along the kernel of a singular system.
+    The others must hold there.
+    """
+    eps, size = jnp.finfo(x.dtype).eps, jnp.maximum(1, jnp.max(jnp.abs(x), initial=0))
+    held, kept, _ = pinned(at.hessian, jnp.where(keep[:, None], at.slopes, 0), pins, jnp.zeros_like(x))
+    gram = stiffened(held, kept, jnp.full(view.rows, eps, x.dtype))
+    safe = jnp.where(jnp.all(jnp.isfinite(gram)), gram, 0)
+    ways = jnp.stack([jnp.linalg.eigh(safe, symmetrize_input=False)[1][:, 0], step])
+    ways = jnp.where(jnp.isfinite(ways) & ~pins, ways, 0)
+    most = jnp.max(jnp.abs(ways), axis=1, keepdims=True)
+    ways = ways / jnp.where(most > 0, most, 1)
+    reach = size * jnp.asarray([eps**power for power in _LOOKS], x.dtype)
+    moves = (reach[:, None, None] * jnp.concatenate([ways, -ways])).reshape(-1, x.size)
+    ends = jnp.clip(x + moves, view.lower / units.length, view.upper / units.length)
+    weights = jnp.concatenate([jnp.ones(1, x.dtype), jnp.where(keep, y, 0)])
+    # a map, which compiles the functions once more and not for a batch
+    there = jax.lax.map(lambda end: view.values(end, units), ends)
+    fall = dot(at.values, weights) - dot(there, weights)
+    force = at.gradient + dot(weights[1:], at.slopes)
+    terms = dot(jnp.abs(at.jacobian).T, jnp.abs(weights)) + dot(jnp.abs(at.hessian), jnp.abs(x))
+    noise = jnp.abs(at.values[0]) + dot(terms, jnp.abs(x))
+    slope = jnp.abs(dot(ends - x, force))
+    inside = jnp.all(keep | (there[:, 1:] <= jnp.maximum(at.constraints, 0)), axis=1)
+    good = inside & (fall > _SLOPES * slope + _ROUNDING * eps * noise)
+    best = jnp.argmax(jnp.where(good, fall, -jnp.inf))
+    return jnp.any(good), ends[best]
