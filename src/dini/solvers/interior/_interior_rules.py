@@ -162,6 +162,8 @@ def looked_again(view: View, old: State, state: State, box: Box, done: jax.Array
     last, new = old.direction.step.x, state.direction.step.x
     seen = pace(last, new, state.point.x)
     seen = jax.tree.map(lambda a, b: jnp.where(lost, a, (old.mode == POLISH) & b), old.pace, seen)
+    # where forces have vanished with their curvature, there is no step any more
+    seen = seen._replace(drifts=seen.drifts | (old.pace.drifts & ~state.definite))
     odd = done & ~seen.drifts & (~state.definite | seen.slow)
     keep, pins = active(view, state.point, box)
 
