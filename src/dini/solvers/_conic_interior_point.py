@@ -187,21 +187,21 @@ class ConicInteriorPoint(Solver):
         going = face & ~accepted & (trial.count + 1 < _NEWTON) & (miss <= 0.5 * trial.error)
         # where Newton's method ends above the tolerance of an exact point, the better of the two is taken
         ended = face & ~accepted & ~going & state.convex
-        accepted = accepted | (ended & (miss <= tol) & (late | (miss <= away)) & stays)
+        good = ended & (miss <= tol) & (late | (miss <= away)) & stays
         # where cones are curved, a small gap says that the point is good to its root: it must be good itself
         bent = point.natural(layout, central.tau)
-        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~accepted & (bent <= _LOOSE * tol)
-        pace = pace._replace(refused=pace.refused | (inside & pace.drifts))
-        # one that ran away may be slower by chance: only Newton's method is believed then
-        inside &= ~pace.refused
+        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
+        pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
+        # a path that ran away may be slower by chance: only an exact point is believed then
+        accepted, inside = accepted | (good & ~pace.refused), inside & ~pace.refused
 
         empty, endless = point.certificates(data)
         gain = functools.reduce(jnp.minimum, (away, empty, endless))
         # along a long path errors fall last, complementarity first
         whole = (vdot(central.s, central.z) + central.tau * central.kappa) / (layout.degree + 1)
         nearer = (whole < 0.5 * state.whole) & (whole > eps**2)
-        gains = ((gain < 0.9 * state.least) | nearer) & ~pace.refused
-        idle = jnp.where(gains | face, 0, state.idle + 1)
+        gains = ((gain < 0.9 * state.least) | nearer | face) & ~pace.refused
+        idle = jnp.where(gains, 0, state.idle + 1)
         failed = jnp.where(pace.refused, Status.DIVERGED, Status.STALLED)
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), failed, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
