@@ -48,7 +48,8 @@ class CvxpyProgram:
     """What :func:`dini.from_cvxpy` returns: call it with the values of the parameters.
 
     ``program(*values)`` returns the :class:`dini.ConeProgram` at these values, ``solution(*values)`` its
-    :class:`dini.ConeSolution` (a :class:`dini.ProgramSolution` of a linear or a quadratic program), and ``variables_of(x)`` the variables at its point. All are differentiable functions.
+    :class:`dini.ConeSolution` (a :class:`dini.ProgramSolution` of a linear or a quadratic program), and
+    ``variables_of(x)`` the variables at its point. All are differentiable functions.
     The solution's ``value`` is that of the cone program: without constants, and the negative of what is maximized.
     A value of a sign that its parameter excludes raises; where it is traced, the status is ``NONFINITE``.
     """

@@ -15,7 +15,7 @@ INTERIOR, LAGRANGIAN = dini.NonlinearInteriorPoint(), dini.AugmentedLagrangian()
 def falling(x, k):
     """Return one of some functions that fall for ever where ``x[0] >= 0``, beside one that has a minimum."""
     t = x[0]
-    some = [jnp.exp(-t), jax.nn.softplus(-t), jax.nn.sigmoid(-t), jnp.exp(-(t**2)), -jnp.tanh(t), 1 / (1 + t)]
+    some = [jnp.exp(-t), jax.nn.softplus(-t), jax.nn.sigmoid(-t), jnp.exp(-(t**2)), 1 / (1 + t)]
     return jnp.stack(some)[k] + x[1] ** 2
 
 
@@ -23,9 +23,9 @@ def test_no_infimum_at_infinity_is_a_minimum():
     """Forces vanish on the way there, beside the rounding of an element that has come to rest."""
     program = dini.NonlinearProgram(falling, inequality=lambda x, k: -x[0])
     solve = lambda k: dini.solve(program, INTERIOR, program.start(jnp.ones(2), k), k, on_failure="ignore").status
-    ends = np.asarray(jax.jit(jax.vmap(solve))(jnp.arange(6)))
+    ends = np.asarray(jax.jit(jax.vmap(solve))(jnp.arange(5)))
     assert Status.CONVERGED not in ends
-    assert (ends[:5] == Status.DIVERGED).all()
+    assert (ends == Status.DIVERGED).all()
 
 
 def bent(x, k):

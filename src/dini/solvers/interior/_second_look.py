@@ -58,12 +58,13 @@ def lower_beside(
     gram = stiffened(held, kept, jnp.full(view.rows, eps, x.dtype))
     safe = jnp.where(jnp.all(jnp.isfinite(gram)), gram, 0)
     ways = jnp.stack([jnp.linalg.eigh(safe, symmetrize_input=False)[1][:, 0], step])
-    ways = jnp.where(jnp.isfinite(ways) & ~pins, ways, 0)
+    ways = jnp.where(jnp.isfinite(ways) & ~pins[None], ways, 0)
     most = jnp.max(jnp.abs(ways), axis=1, keepdims=True)
     ways = ways / jnp.where(most > 0, most, 1)
     reach = size * jnp.asarray([eps**power for power in _LOOKS], x.dtype)
-    moves = (reach[:, None, None] * jnp.concatenate([ways, -ways])).reshape(-1, x.size)
-    ends = jnp.clip(x + moves, view.lower / units.length, view.upper / units.length)
+    moves = (reach[:, None, None] * jnp.concatenate([ways, -ways])[None]).reshape(-1, x.size)
+    lower, upper = view.lower / units.length, view.upper / units.length
+    ends = jnp.clip(x[None] + moves, lower[None], upper[None])
     weights = jnp.concatenate([jnp.ones(1, x.dtype), jnp.where(keep, y, 0)])
     # a map, which compiles the functions once more and not for a batch
     there = jax.lax.map(lambda end: view.values(end, units), ends)
@@ -71,8 +72,8 @@ def lower_beside(
     force = at.gradient + dot(weights[1:], at.slopes)
     terms = dot(jnp.abs(at.jacobian).T, jnp.abs(weights)) + dot(jnp.abs(at.hessian), jnp.abs(x))
     noise = jnp.abs(at.values[0]) + dot(terms, jnp.abs(x))
-    slope = jnp.abs(dot(ends - x, force))
-    inside = jnp.all(keep | (there[:, 1:] <= jnp.maximum(at.constraints, 0)), axis=1)
+    slope = jnp.abs(dot(ends - x[None], force))
+    inside = jnp.all(keep[None] | (there[:, 1:] <= jnp.maximum(at.constraints, 0)[None]), axis=1)
     good = inside & (fall > _SLOPES * slope + _ROUNDING * eps * noise)
     best = jnp.argmax(jnp.where(good, fall, -jnp.inf))
     return jnp.any(good), ends[best]
