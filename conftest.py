@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import jax
 import pytest
 
-pytest_plugins = ("budget", "by_default", "pytester")
+pytest_plugins = ("by_default", "budget", "pytester")
 
 #: Linux allows a process some 65,000 mappings, and a compiled program takes several: beyond, XLA fails to compile
 _MAPS, _MANY = Path("/proc/self/maps"), 30_000

@@ -97,5 +97,6 @@ def on_config(config: Any, **_: Any) -> Any:
     groups: dict[str, list[dict[str, str]]] = {}
     for name, about in entries():
         groups.setdefault(about["group"], []).append({about["title"]: f"gallery/{name}.md"})
-    config.nav.insert(2, {"Gallery": ["gallery/index.md", *({title: made} for title, made in groups.items())]})
+    before = next(place for place, entry in enumerate(config.nav) if "API" in entry)
+    config.nav.insert(before, {"Gallery": ["gallery/index.md", *({title: made} for title, made in groups.items())]})
     return config

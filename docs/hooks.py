@@ -24,8 +24,8 @@ TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 HEADING = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 ROW = re.compile(r"<tr>.*?</tr>", re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
-#: in `report.md`
-ISSUES = "<!-- issues -->"
+#: in `report.md` and in `index.md`
+ISSUES, REPOSITORY = "<!-- issues -->", "<!-- repository -->"
 
 
 def on_config(config: Any, **_: Any) -> Any:
@@ -37,13 +37,15 @@ def on_config(config: Any, **_: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, /, *, config: Any, **_: Any) -> str:
-    """Say where issues are: at the address of the repository, where `mkdocs.yml` has it as `repo_url`."""
-    there = (
-        f"Open an issue in [the tracker]({config.repo_url.rstrip('/')}/issues)."
-        if config.repo_url
-        else "Open an issue where the repository is: in a checkout, `git remote get-url origin` prints its address."
-    )
-    return markdown.replace(ISSUES, there)
+    """Say where the repository and its issues are: at the address that `mkdocs.yml` has as `repo_url`, if any."""
+    if config.repo_url:
+        address = config.repo_url.rstrip("/")
+        issues, repository = f"Open an issue in [the tracker]({address}/issues).", f"It is at [{address}]({address})."
+    else:
+        asked = "`git remote get-url origin` prints its address"
+        issues = f"Open an issue where the repository is: in a checkout, {asked}."
+        repository = f"It is in the repository that you have a checkout of: {asked}."
+    return markdown.replace(ISSUES, issues).replace(REPOSITORY, repository)
 
 
 def on_files(files: Any, /, *, config: Any) -> Any:

@@ -1,29 +1,32 @@
-"""What a test of the default run may cost: seconds of CPU, of this process and of those that it started.
+"""What tests cost: seconds of CPU, of this process and of those that it started. A list, by which nothing ever fails.
 
-`@pytest.mark.may_cost(seconds)` allows more, where a test cannot be divided.
+Wall time says little where other programs run, and CPU time is that of a machine: a limit would fail on a slower one.
+
+`--list-dear` adds the tests that it names at the end to `tests/dear.txt`, by which they are thorough from then on.
+`@pytest.mark.may_cost(seconds)` keeps a dear test in the default run, where nothing cheaper tests that thing.
 """
 
 import os
 
 import pytest
+from by_default import LIST, listed
 
-#: beyond the first a test is listed at the end of a run, beyond the second it fails
-DEAR, TOO_DEAR = 2.0, 10.0
+#: beyond this a test of the default run is dear
+DEAR = 1.0
 #: so many of them
 _LISTED = 20
-_REMEDY = """\
-{name} took {seconds:.1f} s of CPU. It may take {most:.0f}, and should take less than {dear:.0f}.
-Nearly all of this is compilation, as a rule. What helps:
-- one `jax.jit` around the body, values as arguments of it and not as constants, shapes as small as the claim allows,
-- a program that is shared with the tests beside it,
-- of many cases a few: `@pytest.mark.by_default("each")`, the others are then thorough,
-- `@pytest.mark.thorough`, with the reason beside it, where a cheaper test holds most of the same."""
+#: the stages, in words
+_STAGES = {False: "the default run", True: "thorough and slow tests"}
 
 _start = pytest.StashKey[float]()
 
 
 def _spent():
     return sum(os.times()[:4])
+
+
+def pytest_addoption(parser):
+    parser.addoption("--list-dear", action="store_true", help="add the dear tests of this run to tests/dear.txt")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -35,25 +38,47 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    marked = item.get_closest_marker("slow") or item.get_closest_marker("thorough")
-    if report.when == "call" and not marked and not os.environ.get("DINI_TEST_OPTIMIZED"):
-        seconds = _spent() - item.stash[_start]
-        report.user_properties.append(("cpu", round(seconds, 2)))
+    if report.when == "call":
+        waits = bool(item.get_closest_marker("slow") or item.get_closest_marker("thorough"))
         allowed = item.get_closest_marker("may_cost")
-        most = allowed.args[0] if allowed else TOO_DEAR
-        if report.passed and seconds > most:
-            report.outcome = "failed"
-            report.longrepr = _REMEDY.format(name=item.nodeid, seconds=seconds, most=most, dear=DEAR)
+        report.user_properties.append(("cpu", (round(_spent() - item.stash[_start], 2), waits)))
+        report.user_properties.append(("may cost", allowed.args[0] if allowed else DEAR))
     return report
 
 
 def pytest_terminal_summary(terminalreporter):
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    cost = {report.nodeid: dict(report.user_properties).get("cpu", 0) for report in reports if report.when == "call"}
-    dear = sorted((name for name in cost if cost[name] > DEAR), key=cost.get, reverse=True)
+    told = {report.nodeid: dict(report.user_properties) for report in reports if report.when == "call"}
+    stages = {waits: {name: one["cpu"][0] for name, one in told.items() if one["cpu"][1] == waits} for waits in _STAGES}
+    by_default = stages[False]
+    dear = sorted((name for name in by_default if by_default[name] > told[name]["may cost"]), key=by_default.get)[::-1]
+    if told:
+        terminalreporter.section("seconds of CPU")
+    for waits, cost in stages.items():
+        if cost:
+            terminalreporter.line(f"{sum(cost.values()):6.0f}  {_STAGES[waits]}: {len(cost)} tests")
     if dear:
-        total, of_all = sum(cost[name] for name in dear), sum(cost.values())
-        terminalreporter.section(f"more than {DEAR:.0f} s of CPU")
-        terminalreporter.line(f"{len(dear)} tests, together {total:.0f} s of {of_all:.0f} s. The dearest:")
+        together = sum(by_default[name] for name in dear)
+        terminalreporter.line(
+            f"{together:6.0f}  {len(dear)} of the default run that take above {DEAR:.0f} each, the dearest first:"
+        )
         for name in dear[:_LISTED]:
-            terminalreporter.line(f"{cost[name]:6.1f}  {name}")
+            terminalreporter.line(f"{by_default[name]:8.1f}  {name}")
+    if terminalreporter.config.option.list_dear:
+        add_to_list({name: by_default[name] for name in dear}, by_default)
+
+
+def add_to_list(dear, by_default, path=LIST):
+    """Add tests with their seconds to the list; of each file the cheapest test stays in the default run."""
+    cost, all_of = {}, {}
+    for name, seconds in by_default.items():
+        test = name.split("[")[0]
+        cost[test] = max(seconds, cost.get(test, 0.0))
+        all_of.setdefault(test.split("::")[0], set()).add(test)
+    tests = {name.split("[")[0] for name in dear}
+    stay = {min(of, key=cost.get) for of in all_of.values() if of <= tests}
+    known = listed(path) | {test: f"{cost[test]:.1f}" for test in tests - stay}
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    path.write_text(
+        "\n".join([*head, *(f"{known[name]:>6}  {name}" for name in sorted(known))]) + "\n", encoding="utf-8"
+    )

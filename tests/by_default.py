@@ -1,16 +1,34 @@
-"""Which cases of a parametrized test the default run takes: the others are `thorough`.
+"""Which tests, and which cases of a parametrized test, the default run takes: the others are `thorough`.
 
-`@pytest.mark.by_default(...)` on a test (or as a module's `pytestmark`) says which:
+`tests/dear.txt` lists tests that a newcomer need not wait for. Of the others,
+`@pytest.mark.by_default(...)` on a test (or as a module's `pytestmark`) says which cases are taken:
 
 - `"each"`: so few cases that every value of every parameter is in one of them,
 - `"pairs"`: so few that every two values of two parameters meet in one of them,
+- `"once"`: of all tests of a module that have this mark together, so few that each test, and each value of each
+  parameter, is in one,
 - a number: so many, the first ones,
 - names: the cases of these ids; `without=[...]`: all but the cases of these ids.
 """
 
 import itertools
+from pathlib import Path
 
 import pytest
+
+#: names of tests, each behind the seconds of CPU that it took when it was listed
+LIST = Path(__file__).with_name("dear.txt")
+
+
+def listed(path=LIST):
+    """Return the names of the list, each with the seconds beside it, as text."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: seconds for seconds, name in (line.split(maxsplit=1) for line in lines if not line.startswith("#"))}
+
+
+def test_of(item):
+    """Return the name of the test of which an item is a case."""
+    return item.nodeid.split("[")[0]
 
 
 def but(names, dear):
@@ -24,12 +42,16 @@ def but(names, dear):
 def covering(cells, strength):
     """Return the places of cells that hold every combination of `strength` parameters' values that there is.
 
-    `cells` are tuples of values' places. Greedy, and the first of several that are as good: the same at each call.
+    `cells` are tuples of values' places.
     """
-    held = [set(itertools.combinations(enumerate(cell), min(strength, len(cell)))) for cell in cells]
+    return fewest([set(itertools.combinations(enumerate(cell), min(strength, len(cell)))) for cell in cells])
+
+
+def fewest(held):
+    """Return the places of few sets whose union is that of all. Greedy, and the first of several that are as good."""
     missing, chosen = set().union(*held), []
     while missing:
-        best = max(range(len(cells)), key=lambda at: len(held[at] & missing))
+        best = max(range(len(held)), key=lambda at: len(held[at] & missing))
         missing -= held[best]
         chosen.append(best)
     return sorted(chosen)
@@ -38,6 +60,9 @@ def covering(cells, strength):
 def chosen(items, mark, whole):
     """Return those of one test's cases that are run by default; of what is named, all must exist in a `whole` test."""
     kept, without = mark.args, mark.kwargs.get("without", ())
+    if kept == ("once",):
+        values = lambda item: {(name, id(value)) for name, value in item.callspec.params.items()}
+        return [items[at] for at in fewest([{test_of(item)} | values(item) for item in items])]
     if kept in (("each",), ("pairs",)):
         # a value is one object in all cases that have it
         cells = [tuple(map(id, item.callspec.params.values())) for item in items]
@@ -56,12 +81,15 @@ def chosen(items, mark, whole):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    tests = {}
+    dear, tests = listed(), {}
     for item in items:
+        if test_of(item) in dear:
+            item.add_marker("thorough")
         mark = item.get_closest_marker("by_default")
         marked = item.get_closest_marker("slow") or item.get_closest_marker("thorough")
         if mark is not None and hasattr(item, "callspec") and not marked:
-            tests.setdefault(item.nodeid.split("[")[0], (mark, []))[1].append(item)
+            of = item.path if mark.args == ("once",) else test_of(item)
+            tests.setdefault(of, (mark, []))[1].append(item)
     # of a test whose cases are asked for one by one, each is there that is named
     whole = not any("[" in argument for argument in config.args)
     for mark, cases in tests.values():

@@ -314,6 +314,28 @@ def test_an_unknown_far_larger_than_the_parameters(center):
     assert verdict(certificate) == Verdict.UNCONVERGED
 
 
+@pytest.mark.parametrize("mode", ["jvp", "vjp"])
+def test_an_element_in_a_larger_unit_than_the_others(mode):
+    """An element that is all wrong, and a millionth of the others, is no solution; a solution of zero is one."""
+    units = jnp.asarray([1.0, 1.0, 1e-6])
+    problem = dini.Minimize(lambda x, a: jnp.sum((x / units - a) ** 2))
+
+    @jax.jit
+    def verdict(x, a):
+        if mode == "jvp":
+            return dini.certified.jvp(problem, x, (a,), (1.0,), on_failure="ignore")[1].verdict
+        return dini.certified.vjp(problem, x, (a,), jnp.ones(3), on_failure="ignore")[1].verdict
+
+    for x, a, want in (
+        ([1.0, 1.0, 0.0], 1.0, Verdict.UNCONVERGED),
+        ([1.0, 1.0, 2e-6], 1.0, Verdict.UNCONVERGED),
+        ([1.0, 1.0, 1e-6], 1.0, Verdict.RELIABLE),
+        ([1.0, 1.0, 1.001e-6], 1.0, Verdict.RELIABLE),
+        ([1e-17, 0.0, 1e-20], 0.0, Verdict.RELIABLE),
+    ):
+        assert verdict(jnp.asarray(x), a) == want, x
+
+
 def test_messages_and_the_policy():
     problem = dini.Minimize(bound, constraint=dini.sets.NonNegative())
     args = (jnp.zeros(1),)

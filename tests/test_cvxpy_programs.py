@@ -124,7 +124,6 @@ def test_what_does_not_fit_is_refused():
 
 
 @pytest.mark.thorough
-@pytest.mark.may_cost(40)  # the program of three kinds of cones is compiled
 def test_rows_whose_multipliers_are_all_zero_do_not_hide_the_solution():
     """A matrix's inverse as the minimum of -log det X + tr SX: a column of its data touches inactive rows alone."""
     X, S = cp.Variable((2, 2), PSD=True), cp.Parameter((2, 2))
@@ -149,7 +148,6 @@ def test_rows_whose_multipliers_are_all_zero_do_not_hide_the_solution():
     assert np.all(size(slopes - expected) < 1e-9 * size(expected))
 
 
-@pytest.mark.may_cost(15)
 def test_values_of_an_excluded_sign_are_seen():
     """With ``a |x| <= 2 a - 1`` and negative ``a``, ``|x|`` is bounded from below: CVXPY's program is another one."""
     x, a, b = cp.Variable(2), cp.Parameter(nonneg=True, name="a"), cp.Parameter(2)

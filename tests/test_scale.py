@@ -48,14 +48,12 @@ def test_eight_devices(solve):
 
 
 @pytest.mark.thorough
-@pytest.mark.may_cost(30)
 def test_what_gathers_is_seen():
     """Residuals of several arrays become one vector, for which XLA collects the Jacobian: the test above can fail."""
     assert finish(start("gathers")) >= 6 * 1024
 
 
 @pytest.mark.thorough
-@pytest.mark.may_cost(60)
 def test_two_processes():
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -63,7 +61,6 @@ def test_two_processes():
     assert finish(*(start("default", port, number) for number in (0, 1))) <= 64
 
 
-@pytest.mark.may_cost(30)
 @pytest.mark.parametrize("what", ["by_hand", "refused"])
 def test_loops_and_refusals(what):
     finish(start(what))

@@ -216,7 +216,7 @@ def _work(operands: Any, solver: Any, flags: tuple[bool, ...], width: int, chunk
 
     def finish(given: Any, end: Outcome) -> Outcome:
         problem, x, args = given
-        return conclude(problem.closed(x, *args), solver, end, args)._replace(state=())
+        return conclude(problem.closed(x, *args), solver, x, end, args)._replace(state=())
 
     started, stepped = jax.vmap(start, in_axes=(axes,)), jax.vmap(step, in_axes=(axes, 0))
     finished = jax.vmap(finish, in_axes=(axes, 0))

@@ -29,6 +29,7 @@ from .problems import (
     QuadraticProgram,
     Root,
 )
+from .sets._boxes import has_bounds
 from .solvers import (
     BFGS,
     LBFGS,
@@ -48,7 +49,6 @@ from .solvers import (
     ProximalGradient,
     Solver,
 )
-from .solvers.shared._box import has_bounds
 from .solvers.shared._first_then import FirstThen
 from .solvers.shared._quadratic_step import QuadraticStep
 from .solvers.shared._resumed import Counted, Resumed

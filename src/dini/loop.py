@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import trees
+from . import claims, trees
 from .problems import FixedPoint
 from .status import Status
 from .trees import Tree
 
+#: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, an
+#: estimate: what is further above is no solution
+ROUNDED = 1e3
 #: how steps that were asked for may end
 _NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)
 
@@ -91,8 +94,11 @@ def _status(solver: Any, x: Tree, old: Any, state: Any, steps: Any, max_steps: i
     own, tol = getattr(state, "status", None), allowed(solver, x, state)
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
-        # a solver sees when nothing is left but rounding: an end, and a solution if there is a test
-        own = jnp.where((own == Status.CONVERGED) & ~asked(solver, x), Status.STALLED, own)
+        # a solver sees when nothing is left but rounding: an end, and a solution if there is a test that is nearly met
+        scales = getattr(state, "scales", None)
+        floor = 0 if scales is None else scales[1]
+        near = asked(solver, x) & (state.error <= ROUNDED * jnp.maximum(tol, floor))
+        own = jnp.where((own == Status.CONVERGED) & ~near, Status.STALLED, own)
         status = jnp.where(own != Status.RUNNING, own, status)
     # infinity stands for an error that is not known yet, until one has been; beside an infinite scale it is one
     lost = jnp.isnan(state.error) | (jnp.isinf(state.error) & (jnp.isfinite(old.error) | ~jnp.isfinite(tol)))
@@ -176,11 +182,16 @@ def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Tree, ...], mon
     return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
 
 
-def conclude(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
-    """Return what the loop of :func:`iterate` leaves behind."""
-    if getattr(solver, "monotone", False):
-        return _believed(problem, solver, end._replace(value=_left_behind(problem, solver, end)), args)
-    return _believed(problem, solver, _settle(end), args)
+def conclude(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+    """Return what the loop of :func:`iterate` leaves behind, which has started at ``x``."""
+    monotone = getattr(solver, "monotone", False)
+    end = end._replace(value=_left_behind(problem, solver, end)) if monotone else _settle(end)
+    return _examined(problem, solver, x, _believed(problem, solver, end, args), args)
+
+
+def _examined(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+    """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
+    return end._replace(status=claims.status(problem, solver, tolerances(solver, end.x)[0], x, end, args))
 
 
 def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
@@ -223,7 +234,8 @@ def iterate(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor:
         return _take(problem, solver, x, args, monitor)
     start = begin(problem, solver, x, args, monitor)
     body = lambda now: proceed(problem, solver, now, args, monitor)
-    return conclude(problem, solver, jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start), args)
+    end = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start)
+    return conclude(problem, solver, x, end, args)
 
 
 def _going(now: Outcome) -> jax.Array:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Generator
 from functools import cache
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -46,12 +48,28 @@ def forget() -> None:
         _kept.clear()
 
 
-def _raise_kept() -> None:
+def _take_kept() -> Exception | None:
     with _lock:
         failure = _kept[0] if _kept else None
         _kept.clear()
-    if failure is not None:
-        raise failure
+    return failure
+
+
+def _compiled_program() -> Generator[None]:
+    yield
+
+
+_nobody: Any = _compiled_program()
+
+
+def first_of_all(failure: Exception) -> Exception:
+    """Return an exception to be raised in a callback, whose message comes first in the text of JAX's.
+
+    That text names all callers of the traceback's last frame before the message. Those of a callback are JAX's own and
+    tell nothing of the cause, so the traceback is made to end in a frame that nobody has called.
+    """
+    frame = _nobody.gi_frame
+    return failure.with_traceback(TracebackType(None, frame, max(frame.f_lasti, 0), frame.f_lineno))
 
 
 def by_python() -> bool:
@@ -93,7 +111,9 @@ def reviewed(tree: Tree) -> Any:
 
 def _look(*values: Any) -> list[Any]:
     jax.block_until_ready(values)
-    _raise_kept()
+    failure = _take_kept()
+    if failure is not None:
+        raise failure
     return list(values)
 
 
@@ -105,7 +125,9 @@ def _in_a_program(*values: jax.Array) -> list[jax.Array]:
         return out
 
     def look(_: Any) -> np.ndarray:
-        _raise_kept()
+        failure = _take_kept()
+        if failure is not None:
+            raise first_of_all(failure)
         return np.ones((), np.float32)
 
     some = [jnp.ravel(out[i])[:1] for i in places]

@@ -15,12 +15,14 @@ import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys  # pyright: ignore[reportUnknownVariableType]
 
 from . import trees
-from .status import SolveError, Status
+from .status import SolveError, Status, for_precision
 from .trees import Tree
 
 _NAMES = ("x", "figures", "aux", "state", "history", "multipliers")
 #: status, steps, error, tolerance, value, what was chosen
 _FIGURES = 6
+#: what stands in the place of a choice where the solver takes no steps, and its point was held against the condition
+JUDGED = "a point from elsewhere"
 #: what a verb may choose, in the order of the numbers that stand for it; zero where the caller gave a solver
 CHOICES = (
     "",
@@ -43,6 +45,7 @@ CHOICES = (
     "OperatorSplitting()",
     "AugmentedLagrangian()",
     "ActiveSet()",
+    JUDGED,
 )
 
 #: what other libraries call the parts of a solution, or have and dini has not
@@ -140,7 +143,7 @@ class Solution:
     ) -> Solution:
         """Build a solution from its figures.
 
-        ``tol`` is what the error was compared with, if that is known, ``chosen`` what a verb has chosen.
+        ``tol`` is what the error was compared with, NaN where that is not known, ``chosen`` what a verb has chosen.
         """
         dtype = jnp.float64 if jnp.float64 in (error.dtype, getattr(value, "dtype", None)) else jnp.float32
         constants = [jnp.asarray(figure, dtype) for figure in (status, steps, error, tol)]  # pyright: ignore[reportUnknownMemberType]
@@ -235,9 +238,14 @@ def _unflatten(aux: None, children: Any) -> Solution:
 register_pytree_with_keys(Solution, flatten_with_keys, _unflatten, flatten)
 
 
-def _chosen(figures: np.ndarray) -> str | None:
+def _choice(figures: np.ndarray) -> str:
     number = figures[..., 5].max(initial=0)
-    return (CHOICES[int(number)] if np.isfinite(number) else None) or None
+    return CHOICES[int(number)] if np.isfinite(number) else ""
+
+
+def _chosen(figures: np.ndarray) -> str | None:
+    choice = _choice(figures)
+    return None if choice in ("", JUDGED) else choice
 
 
 def _message(figures: np.ndarray) -> str:
@@ -245,16 +253,23 @@ def _message(figures: np.ndarray) -> str:
     end = Status(int(np.max(lanes[:, 0], initial=0)))
     if end == Status.CONVERGED and np.isinf(lanes[:, 3]).any():
         return "The steps that were asked for were taken."
-    return end.explanation
+    if end == Status.CONVERGED and _choice(figures) == JUDGED:
+        return (
+            "The point satisfies the problem's condition to `rtol`, which for points from outside of dini is by "
+            "default the fourth root of the unit roundoff: looser than that of dini's solvers."
+        )
+    return for_precision(end.explanation, figures.dtype)
 
 
 def _numbers(values: np.ndarray, show: Callable[[Any], str]) -> str:
+    """Return a number, or the range of many, and how many are none."""
     if values.size == 1:
         return show(values.flat[0])
-    if not values.size:
-        return "none"
-    low, high = np.min(values), np.max(values)
-    return show(low) if low == high else f"{show(low)} to {show(high)}"
+    finite = values[np.isfinite(values)]
+    low, high = (np.min(finite), np.max(finite)) if finite.size else (0.0, 0.0)
+    known = [show(low) if low == high else f"{show(low)} to {show(high)}"] if finite.size else []
+    others = Counter(str(value) for value in values[~np.isfinite(values)])
+    return ", ".join(known + [f"{count} {name}" for name, count in others.items()]) or "none"
 
 
 def _shown(tree: Tree) -> str:
@@ -282,8 +297,8 @@ def _described(solution: Solution) -> str:
         rows["error"] = _numbers(figures[..., 2], lambda error: f"{error:.1e}")
         if (chosen := _chosen(figures)) is not None:
             rows["solver"] = chosen
-        tol = figures[..., 3]
-        if np.isfinite(tol).all():
+        tol = figures[..., 3][np.isfinite(figures[..., 3])]
+        if tol.size:
             rows["error"] += f" (tolerance {_numbers(tol, lambda t: f'{t:.1e}')})"
         rows["value"] = _numbers(
             figures[..., 4], lambda value: str(float(value)) if float(value).is_integer() else f"{value:.9g}"
@@ -299,11 +314,13 @@ def _described(solution: Solution) -> str:
 
 def failure(figures: Any, *, problem: str, solver: str) -> SolveError:
     """Build the exception for a failed solve from its figures."""
-    status, steps, error, tol, *_ = np.asarray(figures)
-    end, solver = Status(int(status)), _chosen(np.asarray(figures)) or solver
+    figures = np.asarray(figures)
+    status, steps, error, tol, *_ = figures
+    end, solver = Status(int(status)), _chosen(figures) or solver
+    test = "tolerance not known yet" if np.isnan(tol) else f"tolerance {float(tol):.1e}"
     return SolveError(
         f"{problem} was not solved by {solver}: {end.name} after {int(steps)} steps, "
-        f"optimality error {float(error):.3e}, tolerance {float(tol):.1e}. {end.explanation} "
+        f"optimality error {float(error):.3e}, {test}. {for_precision(end.explanation, figures.dtype)} "
         'To get the last point and its status instead, pass on_failure="ignore".',
         end,
     )

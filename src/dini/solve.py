@@ -24,7 +24,7 @@ from .differentiation._guards import refused
 from .differentiation._value import objective_at
 from .functions import UserFunction, recognised
 from .functions.traces import untraced
-from .loop import Outcome
+from .loop import Outcome, asked
 from .monitors import Monitor, check_monitor
 from .problems import (
     Composite,
@@ -38,7 +38,7 @@ from .problems import (
 )
 from .problems import check_unknown as _check_unknown
 from .reports import KEEP, forget, policy, reviewed, without_tangent
-from .solution import CHOICES, Solution, failure
+from .solution import CHOICES, JUDGED, Solution, failure
 from .solvers import Function, Solver
 from .solvers.shared._resumed import Counted, Resumed
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, check_on_failure, guard
@@ -99,6 +99,10 @@ def _solve(
     aux, value = problem.aux(outcome.x, *args), objective_at(problem, outcome.x, args, outcome.value)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
     tol = jnp.nan if outcome.tol is None else outcome.tol
+    if hasattr(solver, "run") and not chosen:
+        chosen = JUDGED
+    else:  # a tolerance of zero that was not asked for is one whose scale the steps have not shown
+        tol = jnp.where(asked(solver, x) & (tol == 0), jnp.nan, tol)
     rest = {"aux": aux, "state": state, "history": history}
     solution = Solution.of(x, outcome.status, outcome.steps, outcome.error, tol, value, chosen, **rest)
     return replace(solution, figures=xla.in_this_thread(solution.figures, never))

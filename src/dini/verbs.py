@@ -17,10 +17,10 @@ from .penalties._constrained import constrained
 from .problems import Composite, FixedPoint, LeastSquares, Minimize, NonlinearProgram, Root, check_unknown
 from .problems._minimize import check_part
 from .sets import Set
+from .sets._boxes import bounds_of, has_bounds
 from .solution import Solution
 from .solve import solve
 from .solvers import Function, Solver
-from .solvers.shared._box import bounds_of, has_bounds
 from .status import OnFailure
 from .trees import Tree
 

@@ -48,7 +48,6 @@ def solved(solver, data, batch):
     return jax.jit(jax.vmap(both))(batch)
 
 
-@pytest.mark.may_cost(30)
 @pytest.mark.by_default("osqp")
 @pytest.mark.parametrize("name", ["osqp", "proxqp", "clarabel", "highs", "scs"])
 def test_quadratic_programs(name):

@@ -131,6 +131,41 @@ def test_failures_are_raised():
         value_and_hypergradient(outer, dini.Minimize(ridge), THETA, np.zeros(4), solver=slow)
 
 
+@pytest.mark.parametrize("size", [2, 600])
+def test_a_maximum_and_a_saddle_of_the_inner_problem_are_called_so(size):
+    """By the dense system and the matrix-free one, with a certificate and without; a flat minimum is neither."""
+    second = np.arange(size) == 1
+    cases = {"maximum": (-np.ones(size), "NO_MINIMUM"), "saddle": (np.where(second, -1e-3, 1.0), "NO_MINIMUM")}
+    cases["flat"] = np.where(second, 0.0, 1.0), "ILL_CONDITIONED" if size == 2 else "LINEAR_SOLVE"
+    cases["minimum"] = np.ones(size), "RELIABLE"
+    at = lambda d, **how: value_and_hypergradient(
+        lambda x, t: jnp.sum(x),
+        INNER_QUADRATIC,
+        (np.ones(size), d),
+        np.ones(size),
+        solver=dini.GradientDescent(),
+        **how,
+    )
+    for d, verdict in cases.values():
+        found = at(d, certify=True, on_failure="ignore")
+        assert dini.certified.Verdict(int(found.certificate.verdict)).name == verdict
+    assert "negative curvature" in dini.certified.Verdict.NO_MINIMUM.explanation
+    with pytest.raises(dini.DerivativeError, match="not positive definite"):
+        at(cases["saddle"][0])
+
+
+INNER_QUADRATIC = dini.Minimize(lambda x, t: 0.5 * jnp.sum(t[1] * (x - t[0]) ** 2))
+
+
+def test_a_compiled_evaluation_warns_whichever_part_is_used():
+    """The gradient of this quadratic does not depend on the solution, which XLA then leaves out."""
+    fit = dini.Minimize(lambda x, t: 0.5 * jnp.sum(jnp.array([1.0, 30.0]) * (x - t) ** 2))
+    how = {"solver": dini.GradientDescent(max_steps=2), "on_failure": "warn"}
+    at = jax.jit(lambda t: value_and_hypergradient(lambda x, t: jnp.sum(x), fit, t, np.zeros(2), **how).gradient)
+    with pytest.warns(dini.SolveWarning, match="MAX_STEPS"):
+        np.testing.assert_allclose(at(np.ones(2)), 1, rtol=1e-6)
+
+
 def test_second_derivatives_are_right():
     def gradient(theta):
         return value_and_hypergradient(outer, dini.Minimize(ridge), theta, np.zeros(4), solver=dini.Newton()).gradient

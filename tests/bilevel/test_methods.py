@@ -84,7 +84,7 @@ def test_a_lane_that_overflows_is_marked_and_stays_where_it_was():
     @jax.vmap
     def lanes(length):
         method = bilevel.SOBA(problem, inner_step=length, outer_step=0.1)
-        return method.run(method.init(jnp.zeros(3), jnp.zeros(4)), 600)
+        return method.run(method.init(jnp.zeros(3), jnp.zeros(4)), 600, on_failure="ignore")
 
     state = lanes(np.array([0.3, 1e30, 0.2]))
     assert list(state.status) == [dini.Status.RUNNING, dini.Status.NONFINITE, dini.Status.RUNNING]
@@ -138,7 +138,7 @@ SMOOTH, BOUNDED = bilevel.Bilevel(outer, inner), bilevel.Bilevel(outer, PARTS["b
         (lambda: bilevel.MASOBA(SMOOTH, **SOBA, average=0.0), ValueError, "average must be in"),
         (lambda: bilevel.SABA(SMOOTH, **SOBA).init(np.zeros(3), np.zeros(4), np.ones(2)), TypeError, "takes"),
         (lambda: bilevel.SOBA(SMOOTH, **SOBA).init(np.arange(3), np.zeros(4)), TypeError, "theta must be"),
-        (lambda: bilevel.Batches(np.zeros(7), 2), ValueError, "must divide the number of samples"),
+        (lambda: bilevel.Batches(np.zeros(7), 8), ValueError, "size must be at most the number of samples"),
         (lambda: bilevel.Batches((np.zeros(6), np.zeros(4)), 2), TypeError, "one leading axis"),
         (lambda: bilevel.SPIDER(0), ValueError, "period must be at least 1"),
         (lambda: bilevel.F2SA(SMOOTH, 0.1, 0.1, 10.0, order=3), ValueError, "order must be one of 1, 2"),
@@ -179,6 +179,76 @@ def test_batches_are_a_sequence():
     for number in (1.0, True, slice(2), np.array([0.0])):
         with pytest.raises(TypeError, match="numbered by integers"):
             batches[number]
+
+
+def test_any_size_of_batches_is_unbiased():
+    """Two sizes that differ by one: the mean over draws is that over all samples, and nothing is left out."""
+    data = np.random.default_rng(5).standard_normal(11) ** 3
+    batches = bilevel.Batches({"a": data, "b": np.arange(11)}, 4)
+    assert [len(batch.data["b"]) for batch in batches] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate([batch.data["b"] for batch in batches]), np.arange(11))
+    np.testing.assert_allclose([batches.share(i) for i in range(3)], [4 / 11, 4 / 11, 3 / 11])
+    for samples, size in ((442, 30), (569, 64), (5, 4), (7, 6), (9, 9), (7, 1)):
+        sizes = [len(batch.data) for batch in bilevel.Batches(np.zeros(samples), size)]
+        assert sum(sizes) == samples
+        assert len(sizes) == -(-samples // size)
+        assert max(sizes) <= size
+        assert max(sizes) - min(sizes) <= 1
+
+    mean = lambda batch: batch.given_to(lambda d: jnp.mean(d["a"]))
+    numbers = np.asarray(batches.draw(jax.random.key(0), 30000).number)
+    often = np.bincount(numbers) / 30000
+    assert np.all(np.abs(often - [4 / 11, 4 / 11, 3 / 11]) < 5 * np.sqrt(0.24 / 30000))
+    means = jax.jit(jax.vmap(lambda i: mean(batches[i])))(np.arange(3))
+    np.testing.assert_allclose(means, [np.mean(data[:4]), np.mean(data[4:8]), np.mean(data[8:])])
+    np.testing.assert_allclose(np.dot(means, [4 / 11, 4 / 11, 3 / 11]), np.mean(data))
+    np.testing.assert_allclose(jax.jit(lambda i: mean(batches[i]))(2), means[2])
+    with pytest.raises(TypeError, match="of two sizes"):
+        jax.jit(lambda i: batches[i].data["a"])(1)
+
+
+@pytest.mark.parametrize("name", ["SOBA", "SABA", "SRBA", "F2SA", "BOME", "LancBiO"])
+@pytest.mark.by_default(2)
+def test_batches_of_two_sizes_end_where_all_samples_do(name):
+    """The optimum of 11 samples by 4, which no weight of a sample other than one in eleven has."""
+    rng = np.random.default_rng(5)
+    a, c = 1 + rng.random(11), rng.standard_normal((11, 2))
+    g = lambda x, t, b: jnp.mean(0.5 * b * (x[0] ** 2 + x[1] ** 2)) - x @ t
+    f = lambda x, t, b: 0.5 * jnp.mean(jnp.sum((x[None] - b) ** 2, axis=1)) + 0.05 * t @ t
+    problem, how = bilevel.Bilevel(f, g), {"inner_step": 0.3, "outer_step": 0.05}
+    inner, outer = bilevel.Batches(a, 4), bilevel.Batches(c, 3)
+    # x = t / mean(a), and t minimizes |t / A - C|^2 / 2 + .05 t^2
+    A, optimum = np.mean(a), np.mean(c, axis=0) * np.mean(a) / (1 + 0.1 * np.mean(a) ** 2)
+    exact = {"SABA": {}, "SRBA": {"period": 4, "radius": 100.0}}
+    method = {
+        "SOBA": lambda: bilevel.SOBA(problem, inner_step=0.02, outer_step=0.005),
+        "SABA": lambda: bilevel.SABA(problem, **how),
+        "SRBA": lambda: bilevel.SRBA(problem, **how, period=4, radius=100.0),
+        "F2SA": lambda: bilevel.F2SA(problem, 0.02, 0.005, 100.0, 2),
+        "BOME": lambda: bilevel.BOME(problem, 0.02, 0.005),
+        "LancBiO": lambda: bilevel.LancBiO(problem, inner_step=0.02, outer_step=0.005),
+    }[name]()
+    state = method.init(np.zeros(2), np.zeros(2), outer[0], inner[0])
+    state = method.run(state, 3000, outer, inner, jax.random.key(0))
+    np.testing.assert_allclose(state.theta, optimum, atol=1e-6 if name in exact else 0.2)
+    np.testing.assert_allclose(state.x, optimum / A, atol=1e-6 if name in exact else 0.2)
+
+
+def test_methods_that_solve_take_batches():
+    """Their functions get the samples, as those of the others do; of two sizes they cannot be."""
+    c = np.arange(6.0)
+    fit = dini.Minimize(lambda x, t, b: jnp.sum((x - t) ** 2) + 0 * jnp.sum(b))
+    target = lambda x, t, b: jnp.mean((x - b) ** 2)
+    whole, halves, uneven = bilevel.Batches(c, 6), bilevel.Batches(c, 3), bilevel.Batches(np.arange(7.0), 4)
+    for method in (bilevel.HOAG(target, fit), bilevel.EvolutionStrategy(target, fit, 0.3, 0.1)):
+        state = method.init(np.zeros(1), np.zeros(1), whole[0], whole[0])
+        state = method.run(state, 30, whole, whole, jax.random.key(0))
+        np.testing.assert_allclose(state.theta, 2.5, atol=1e-3)
+    method = bilevel.HOAG(target, fit, outer_step=0.1)
+    state = method.init(np.zeros(1), np.zeros(1), halves[0], halves[0])
+    assert np.isfinite(method.run(state, 3, halves, halves, jax.random.key(0)).theta)
+    with pytest.raises(TypeError, match="of two sizes"):
+        method.run(state, 3, uneven, uneven, jax.random.key(0))
 
 
 BOX = dini.sets.Box(-1.0, 1.0)

@@ -208,6 +208,6 @@ def test_other_modes_end_where_their_bias_says(name):
     at = {"outer": lambda x, t: outer(x, t, c), "inner": dini.Minimize(lambda x, t: inner(x, t, (A, B)))}
     solver = dini.GradientDescent(step_size=0.5, rtol=1e-11, max_steps=1000)
     method = bilevel.HOAG(**at, solver=solver, outer_step=0.5, differentiation=mode)
-    state = method.run(method.init(np.zeros(P), np.zeros(P)), 200)
+    state = method.run(method.init(np.zeros(P), np.zeros(P)), 100)
     assert off(state.theta, end(SERIES(0.5, terms))) < 1e-7
     assert off(state.theta) > 1e-2

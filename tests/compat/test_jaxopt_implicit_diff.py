@@ -113,3 +113,30 @@ def test_a_condition_that_cannot_be_traced():
         np.testing.assert_allclose(slope if slope.ndim == 1 else slope @ a, [1.0, 1.5], rtol=1e-10)
     with pytest.raises(TypeError, match="first derivatives only"):
         jax.jvp(lambda a: jax.jvp(lambda a: root(None, a), (a,), (a,))[1], (a,), (a,))
+
+
+@pytest.mark.parametrize("solver", [by_numpy, by_jax])
+def test_a_solver_that_takes_any_names(solver):
+    """Names tell which argument is which, in any order; JAXopt matched them to the condition's too."""
+    ridge = implicit_diff.custom_root(F)(lambda init, **given: solver(init, **given))
+    for run in (lambda s: ridge(None, X=X, y=Y, strength=s), lambda s: ridge(None, strength=s, y=Y, X=X)):
+        np.testing.assert_allclose(run(0.5), closed(0.5))
+        for mode in (jax.jacrev, jax.jacfwd):
+            np.testing.assert_allclose(mode(run)(0.5), jax.jacrev(closed)(0.5), rtol=1e-8)
+        if solver is by_jax:
+            np.testing.assert_allclose(jax.jit(run)(0.5), closed(0.5))
+            np.testing.assert_allclose(jax.jit(jax.jacrev(run))(0.5), jax.jacrev(closed)(0.5), rtol=1e-8)
+
+
+def test_names_that_do_not_fit():
+    """A condition may take any names as well; one that does not take a name of the solver's is refused."""
+
+    def by_names(init, *, X, y, strength):
+        return by_jax(init, X, y, strength)
+
+    ridge = implicit_diff.custom_root(lambda x, **given: F(x, **given))(by_names)
+    slope = jax.jacrev(lambda s: ridge(None, X=X, y=Y, strength=s))(0.5)
+    np.testing.assert_allclose(slope, jax.jacrev(closed)(0.5), rtol=1e-8)
+    more = implicit_diff.custom_root(F)(lambda init, **given: by_jax(init, X, Y, given["strength"]))
+    with pytest.raises(TypeError, match="cannot be matched"):
+        jax.jacrev(lambda s: more(None, X=X, y=Y, strength=s, more=s))(0.5)

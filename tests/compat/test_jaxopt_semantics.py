@@ -286,6 +286,35 @@ def test_updates_of_batches_move_on():
     assert state.error < 1e-3
 
 
+@pytest.mark.parametrize("name", ["GradientDescent", "ProximalGradient", "ProjectedGradient", "AndersonWrapper"])
+def test_a_state_that_needs_no_data(name):
+    """JAXopt's loops by hand may start without the function's arguments, where the state says nothing of it."""
+    fun = jaxopt.objective.least_squares
+    solver = {
+        "GradientDescent": jaxopt.GradientDescent(fun),
+        "ProximalGradient": jaxopt.ProximalGradient(fun, jaxopt.prox.prox_lasso),
+        "ProjectedGradient": jaxopt.ProjectedGradient(fun, jaxopt.projection.projection_non_negative),
+        "AndersonWrapper": jaxopt.AndersonWrapper(jaxopt.GradientDescent(fun, stepsize=0.2)),
+    }[name]
+    more = (0.0,) if name == "ProximalGradient" else (None,) if name == "ProjectedGradient" else ()
+    params, state = ZERO, solver.init_state(ZERO, *more)
+    for _ in range(3):
+        params, state = solver.update(params, state, *more, data=(X, Y))
+    again, whole = ZERO, solver.init_state(ZERO, *more, data=(X, Y))
+    for _ in range(3):
+        again, whole = solver.update(again, whole, *more, data=(X, Y))
+    assert fun(params, (X, Y)) < 0.5 * fun(ZERO, (X, Y))
+    np.testing.assert_array_equal(params, again)
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "LBFGSB", "GaussNewton", "ArmijoSGD"])
+def test_a_state_that_needs_data_says_so(name):
+    settings = {"has_aux": True} if name == "ArmijoSGD" else {}
+    solver = getattr(jaxopt, name)(jaxopt.objective.least_squares, **settings)
+    with pytest.raises(TypeError, match=f"{name}.init_state evaluates the function .*: 'data' is missing"):
+        solver.init_state(ZERO)
+
+
 def test_states_of_optax_may_be_changed():
     opt = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
     solver = jaxopt.OptaxSolver(lambda w: 0.5 * jnp.sum((w - Y) ** 2), opt)

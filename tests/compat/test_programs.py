@@ -84,7 +84,6 @@ def test_derivatives_of_programs():
 BOX = (Q, c), np.concatenate([A, G]), (np.concatenate([b, np.full(3, -np.inf)]), np.concatenate([b, h]))
 
 
-@pytest.mark.may_cost(30)
 def test_the_box_form(truth):
     """Equations as equal bounds; the multipliers of both bounds are the parts of one."""
     solver = jaxopt.BoxOSQP()

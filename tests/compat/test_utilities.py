@@ -33,6 +33,8 @@ def test_arithmetic_of_trees():
     np.testing.assert_allclose(tu.tree_l2_norm(U), np.linalg.norm(u))
     np.testing.assert_allclose(tu.tree_l2_norm(U, squared=True), u @ u)
     np.testing.assert_allclose(tu.tree_inf_norm(U), abs(u).max())
+    assert tu.tree_inf_norm([jnp.array([-3.0, 2.0]), jnp.zeros((0, 2))]) == 3
+    assert tu.tree_inf_norm(jnp.zeros(0)) == 0
     assert np.all(flat(tu.tree_zeros_like(U)) == 0)
     assert np.all(flat(tu.tree_ones_like(U)) == 1)
     assert np.all(flat(jax.grad(tu.tree_l2_norm)(tu.tree_zeros_like(U))) == 0)

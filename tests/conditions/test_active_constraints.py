@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import dini
 from dini.certified import Verdict
@@ -22,7 +21,6 @@ def multipliers(equality=None, inequality=None, bounds=None):
     return Multipliers(part(equality), part(inequality), part(bounds))
 
 
-@pytest.mark.may_cost(8)
 def test_a_stationary_point_that_is_no_minimum_is_named():
     """On a circle, the nearest point and the farthest; in a plane, a saddle of two negative curvatures; at a bound."""
     a = jnp.array([3.0, 4.0])
@@ -41,7 +39,6 @@ def test_a_stationary_point_that_is_no_minimum_is_named():
     assert verdict(saddle, [0.0, -0.5], multipliers(bounds=[0.0, 0.0]), 1.0) == Verdict.ILL_CONDITIONED
 
 
-@pytest.mark.may_cost(8)
 def test_dependent_gradients_are_named():
     """Of an inequality and a bound that is the same, of an equality and an inequality, of three lines in a plane."""
     square = lambda x, a: jnp.sum((x - a) ** 2)
@@ -54,7 +51,6 @@ def test_dependent_gradients_are_named():
     assert verdict(lines, [1.0, 1.0], multipliers(None, [1.0, 1.0, 1.0]), a) == Verdict.ILL_CONDITIONED
 
 
-@pytest.mark.may_cost(8)
 def test_multipliers_of_zero_are_named():
     """Of an inequality, of a bound, of one inequality among two, in other units."""
     square = lambda x, a: jnp.sum((x - a) ** 2)

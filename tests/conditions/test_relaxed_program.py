@@ -75,7 +75,6 @@ def test_the_point_is_the_minimum_with_a_barrier():
         assert z[2] == 0
 
 
-@pytest.mark.may_cost(20)
 def test_derivatives_are_those_of_differences_of_the_relaxed_point():
     """In all data, of the point and of the multipliers; reverse mode is the transpose."""
     data = stacked([program(1), program(2), program(1)])

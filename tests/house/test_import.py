@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 SCRIPT = """
 import sys
 from typing import get_type_hints
@@ -55,7 +53,6 @@ for name, program in programs.items():
 """
 
 
-@pytest.mark.may_cost(20)  # a Python of its own, and three programs
 def test_nothing_that_is_imported_late_makes_jax_compile_a_program_again():
     run = subprocess.run([sys.executable, "-W", "error", "-c", AGAIN], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,9 +1,14 @@
-"""The default run: which cases of a test it takes, and what a test may cost."""
+"""The default run: which tests and cases it takes, and what they cost."""
 
+import ast
 import itertools
+from pathlib import Path
 
 import pytest
-from by_default import covering
+from budget import add_to_list
+from by_default import covering, listed
+
+ROOT = Path(__file__).parents[2]
 
 KEPT = {
     '"each"': {"x-1", "y-2", "x-3"},
@@ -60,6 +65,50 @@ def test_names_that_are_no_cases(run):
     result.stderr.fnmatch_lines(['*takes "each", "pairs", *of these: *\'y-3\'*unknown are *x-4*'])
 
 
+def test_each_test_and_each_value_once(run):
+    text = """
+import pytest
+
+pytestmark = pytest.mark.by_default("once")
+numbers = pytest.mark.parametrize("number", [1, 2, 3])
+
+@numbers
+def test_one(number): pass
+@numbers
+def test_two(number): pass
+@pytest.mark.by_default(2)
+@numbers
+def test_three(number): pass
+def test_four(): pass
+"""
+    lines = run(text, "-m", "not thorough", "--collect-only").outlines
+    taken = [line.split("::")[1] for line in lines if "::" in line]
+    assert taken == ["test_one[1]", "test_one[3]", "test_two[2]", "test_three[1]", "test_three[2]", "test_four"]
+
+
+def functions(path):
+    """The tests of a file, and of these the ones without a mark that they are not in the default run."""
+    tests = [
+        node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    waits = lambda test: {"pytest.mark.slow", "pytest.mark.thorough"} & set(map(ast.unparse, test.decorator_list))
+    return {test.name for test in tests}, {test.name for test in tests if not waits(test)}
+
+
+def test_the_list_names_tests_and_leaves_some_of_each_file():
+    """A test that has another name now, or is gone, is listed no more; of every file something is tested by default."""
+    names = set()
+    for path in sorted([*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("zoo/tests/**/test_*.py")]):
+        name_of = lambda test, path=path: f"{path.relative_to(ROOT).as_posix()}::{test}"
+        tests, by_default = (set(map(name_of, found)) for found in functions(path))
+        names |= tests
+        assert by_default - listed().keys() or not by_default, f"{path.name}: all its tests are thorough"
+    unknown = sorted(name for name in listed() if name not in names)
+    assert not unknown, "these are no tests: take them off tests/dear.txt, or correct their names"
+
+
 SPIN = """
 import pytest, time
 
@@ -70,21 +119,34 @@ def spin(seconds):
 
 def test_cheap(): pass
 def test_dear(): spin(0.15)
-def test_too_dear(): spin(0.4)
+def test_dearer(): spin(0.4)
 @pytest.mark.may_cost(5)
-def test_allowed(): spin(0.4)
+def test_known(): spin(0.4)
 @pytest.mark.thorough
 def test_thorough(): spin(0.4)
 """
 
 
-def test_what_a_test_may_cost(run, monkeypatch):
+def test_what_is_dear_is_listed_and_passes(run, monkeypatch):
     monkeypatch.setattr("budget.DEAR", 0.1)
-    monkeypatch.setattr("budget.TOO_DEAR", 0.3)
-    monkeypatch.delenv("DINI_TEST_OPTIMIZED", raising=False)
     result = run(SPIN)
-    result.assert_outcomes(passed=4, failed=1)
-    result.stdout.fnmatch_lines(["*test_too_dear took 0.* s of CPU*", "3 tests, together *", "*test_dear"])
-    assert "test_thorough" not in str(result.stdout)
-    monkeypatch.setenv("DINI_TEST_OPTIMIZED", "1")
-    run(SPIN).assert_outcomes(passed=5)
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(
+        [
+            "*the default run: 4 tests",
+            "*thorough and slow tests: 1 tests",
+            "*2 of the default run*",
+            "*test_dearer",
+            "*test_dear",
+        ]
+    )
+    assert not {"test_known", "test_thorough"} & set(str(result.stdout).split("::"))
+
+
+def test_what_is_dear_is_added_to_the_list(tmp_path):
+    path = tmp_path / "dear.txt"
+    path.write_text("# head\n   9.0  x.py::test_known\n")
+    cost = {"x.py::test_dear[1]": 0.1, "x.py::test_dear[2]": 3.0, "x.py::test_cheap": 0.1, "y.py::test_all": 2.0}
+    add_to_list({name: cost[name] for name in cost if cost[name] > 1}, cost, path)
+    assert path.read_text() == "# head\n   3.0  x.py::test_dear\n   9.0  x.py::test_known\n"
+    assert listed(path) == {"x.py::test_known": "9.0", "x.py::test_dear": "3.0"}

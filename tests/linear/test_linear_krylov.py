@@ -141,6 +141,43 @@ def test_conjugate_gradients_make_no_needless_products():
         linear.solve(lambda w: 0 * w, vector(d=30), structure="positive definite", solver=linear.CG())
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_conjugate_gradients_tell_of_negative_curvature_in_any_units(dtype):
+    """A small residual of an indefinite system is no derivative of a minimum; what is definite or flat passes."""
+    d, b = np.linspace(1, 3, 30), jnp.asarray(vector(d=30), dtype)
+    cases = {"definite": (d, False), "maximum": (-d, True), "saddle": (np.where(np.arange(30) == 7, -0.1, d), True)}
+    solve = jax.jit(jax.vmap(lambda d: linear.CG()(lambda w: d * w, b, "positive definite")[1]))
+    for unit in (1e-6, 1.0, 1e6):
+        rows = jnp.asarray(unit * np.stack([given for given, _ in cases.values()]), dtype)
+        assert list(np.asarray(solve(rows))) == [told for _, told in cases.values()]
+    # flat where the right-hand side is zero: consistent
+    d, b = jnp.asarray(np.where(np.arange(30) < 5, 0, d), dtype), b.at[:5].set(0)
+    assert not linear.CG()(lambda w: d * w, b, "positive definite")[1]
+    with pytest.raises(dini.DerivativeError, match="not positive definite"):
+        linear.solve(lambda w: rows[2] * w, b, structure="positive definite", solver=linear.CG())
+
+
+def test_a_series_that_diverges_is_no_approximation():
+    d, b = jnp.array([1.0, 10.0]), jnp.array([1.0, 1.0])
+    solved = lambda damping, terms, d: linear.solve(lambda w: d * w, b, solver=linear.Series(terms, damping))
+    for unit in (1e-6, 1.0, 1e6):
+        for terms in (2, 3, 30):
+            for times in (0.05, 0.15):  # half a contraction, and most of one
+                want = (1 - (1 - times * d) ** terms) / (unit * d)
+                np.testing.assert_allclose(solved(times / unit, terms, unit * d), want, rtol=1e-12)
+            for times in (0.35, 1.0, 100.0):
+                with pytest.raises(dini.DerivativeError, match=r"series of .* terms, which grow"):
+                    solved(times / unit, terms, unit * d)
+    # one term is no series, and a slightly negative curvature does little in a few
+    np.testing.assert_allclose(solved(100.0, 1, d), [100.0, 100.0])
+    assert np.all(np.isfinite(solved(0.1, 3, jnp.array([-0.5, 1.0]))))
+    with pytest.raises(dini.DerivativeError, match="the map must contract"):
+        solved(1.0, 5, jnp.array([-2.0, 1.0]))
+    # a lane that diverges disturbs no other
+    lanes = jax.vmap(lambda damping: solved(damping, 4, d))(jnp.array([0.05, 3.0]))
+    assert list(np.asarray(jnp.isfinite(lanes).all(axis=1))) == [True, False]
+
+
 @pytest.mark.parametrize(("d", "condition"), [(30, 1e5), (600, 1e3)])
 def test_conjugate_gradients_in_float32_end_at_the_level_of_rounding(d, condition):
     """A recurrence that restarts itself there can diverge and end in NaN."""

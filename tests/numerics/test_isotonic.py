@@ -8,6 +8,9 @@ from scipy.optimize import isotonic_regression as reference
 
 from dini.numerics.isotonic import isotonic_regression
 
+# a case's programs are its own: each case in one test, each test with one case
+pytestmark = pytest.mark.by_default("once")
+
 run = jax.jit(isotonic_regression, static_argnames=("increasing", "axis"))
 KINDS = {
     "noise": lambda n, rng: rng.standard_normal(n),

@@ -16,6 +16,9 @@ from catalogue_penalties import CASES
 import dini
 from dini import penalties, sets
 
+# a case's programs are its own: each case in one test, each test with one case
+pytestmark = pytest.mark.by_default("once")
+
 STEP = 0.9
 settings = hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
 #: one of each kind: in the default run the others' proximal operators are tested, and all else on these

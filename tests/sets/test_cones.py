@@ -14,6 +14,9 @@ from catalogue_sets import derivatives, inner, project
 import dini
 from dini import sets
 
+# a case's programs are its own: each case in one test, each test with one case
+pytestmark = pytest.mark.by_default("once")
+
 RNG = np.random.default_rng(3)
 
 

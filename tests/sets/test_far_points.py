@@ -11,6 +11,9 @@ import pytest
 
 from dini import penalties, sets
 
+# a case's programs are its own: each case in one test, each test with one case
+pytestmark = pytest.mark.by_default("once")
+
 RNG = np.random.default_rng(5)
 X = np.array([3.0, -1.0, 2.0])
 U, V = np.linalg.qr(RNG.standard_normal((3, 3)))[0], np.linalg.qr(RNG.standard_normal((3, 3)))[0]

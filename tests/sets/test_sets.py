@@ -17,6 +17,9 @@ from catalogue_sets import CASES, derivatives, inner, project
 from dini import penalties, sets
 from dini.sets._transport import _euclidean_dual
 
+# a case's programs are its own: each case in one test, each test with one case
+pytestmark = pytest.mark.by_default("once")
+
 SAME_SUMS = next(case.consistent for case in CASES if case.name == "transportation polytope")
 NAMES = {case.name: case for case in CASES}
 #: the first is that of all other tests, whose programs it shares

@@ -122,7 +122,6 @@ def batch(seed, each):
     return kinds, stacked([program(kind, rng) for kind in kinds])
 
 
-@pytest.mark.may_cost(16)
 def test_random_programs_of_all_kinds_end_as_they_must():
     """No wrong "optimal": those that have a solution satisfy the conditions to rounding, the others have their status.
 
@@ -233,7 +232,6 @@ def test_units_do_not_decide(length, objective, rows):
         np.testing.assert_allclose(given, plain[name][lanes], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.may_cost(16)
 def test_single_precision():
     """Ends and residuals in float32; what is lost is not called optimal."""
     kinds, data = batch(3, 60)

@@ -39,7 +39,6 @@ def test_closed_form_and_its_derivatives_in_any_units():
         np.testing.assert_allclose(y_r * size, -length / radius**2, rtol=1e-6)
 
 
-@pytest.mark.may_cost(8)
 def test_lanes_of_all_kinds():
     """Solved with and without active constraints, infeasible, not a number, without a lower bound; bounds beside."""
 
@@ -114,7 +113,6 @@ def test_the_door():
 
 
 @pytest.mark.thorough  # a program of its own for each
-@pytest.mark.may_cost(40)
 @pytest.mark.parametrize("problem", hs.PROBLEMS, ids=[problem.name for problem in hs.PROBLEMS])
 def test_hock_and_schittkowski(problem):
     """All are solved to the last digits, which the inner solver alone does not reach in ten of them."""

@@ -42,7 +42,6 @@ def differences(fun, arguments, h=1e-6):
     return found
 
 
-@pytest.mark.may_cost(8)
 def test_a_penalty_beside_an_equality_in_any_units():
     """Point, multiplier and derivatives, with lengths a million times smaller and larger; exact zeros."""
 
@@ -62,7 +61,6 @@ def test_a_penalty_beside_an_equality_in_any_units():
             np.testing.assert_allclose(one, other.reshape(one.shape), atol=1e-8)
 
 
-@pytest.mark.may_cost(8)
 def test_lanes_and_single_precision():
     """A lane whose constraints no point satisfies spoils no other."""
 
@@ -113,7 +111,6 @@ def test_inner_solvers(inner):
     np.testing.assert_allclose(found.x, sparse_by_hand(CENTER, TOTAL, STRENGTH)[:4], atol=1e-8)
 
 
-@pytest.mark.may_cost(8)
 def test_ties_are_named():
     """On a kink of the penalty, and of a constraint; beside both the derivative is reliable."""
     problem = dini.NonlinearProgram(

@@ -123,7 +123,6 @@ def stacked(programs):
     return {name: jnp.stack([jnp.asarray(d[name]) for d in programs]) for name in NAMES}
 
 
-@pytest.mark.may_cost(50)  # the program of the tests below is compiled here
 def test_closed_forms():
     """A norm, an eigenvalue, an entropy, a product: the points, and their derivatives by hand."""
     M, a = np.array([[1.0, 2.0], [2.0, -1.0]]), np.array([0.3, -0.4])
@@ -147,7 +146,6 @@ def test_closed_forms():
     np.testing.assert_allclose(gradient["alpha"][3], 2.0, rtol=1e-9)
 
 
-@pytest.mark.may_cost(50)
 def test_solutions_that_are_known():
     """Points, multipliers and slacks of programs that were built around them."""
     made = [random_program(seed) for seed in range(4)]
@@ -159,7 +157,6 @@ def test_solutions_that_are_known():
         np.testing.assert_allclose(solution.slacks[i], data["b"] - data["A"] @ x, atol=1e-9)
 
 
-@pytest.mark.may_cost(50)
 def test_solutions_that_are_not_unique():
     """Points and multipliers that are not unique: each is solved exactly. The method has stalled in all of them."""
     made = [rough_program(seed) for seed in (11, 30, 45, 46, 48, 52)]
@@ -237,7 +234,6 @@ def test_forward_mode_is_that_of_differences():
     np.testing.assert_allclose(forward, sum(jnp.vdot(pulled[name], along[name]) for name in NAMES), rtol=1e-8)
 
 
-@pytest.mark.may_cost(40)
 def test_second_derivatives():
     """Forward over reverse, beside differences of gradients: of a second-order and an exponential cone."""
     rng = np.random.default_rng(3)
@@ -277,7 +273,6 @@ def unbounded():
     return d
 
 
-@pytest.mark.may_cost(50)
 def test_bad_lanes_are_told_apart_and_the_others_are_as_alone():
     """A batch with an infeasible, an unbounded, a nonconvex and a NaN lane."""
     good, other = random_program(0)[0], random_program(6)[0]
@@ -308,7 +303,6 @@ def test_bad_lanes_are_told_apart_and_the_others_are_as_alone():
     assert np.isnan(solution.ray[0]).all()
 
 
-@pytest.mark.may_cost(40)
 @pytest.mark.parametrize(
     ("length", "objective", "rows"), [(1e-6, 1e6, 1e6), (1e6, 1e-6, 1e6), (1e6, 1e6, 1e-6), (1e-6, 1e-6, 1e-6)]
 )
@@ -352,7 +346,6 @@ def test_duals_of_cones():
     np.testing.assert_allclose(parts(v), v + polar, atol=1e-12)
 
 
-@pytest.mark.may_cost(40)
 def test_a_point_on_two_faces_is_a_tie():
     """The distance to a point has no derivative at the point, and the certificate says so; elsewhere it is exact."""
     certified = dini.Implicit(certify=True)

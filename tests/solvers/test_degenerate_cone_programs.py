@@ -61,7 +61,6 @@ def dependent_point(d):
     return dini.cone_program(P=d["P"], c=d["c"], A=mix @ d["A"], b=b, cone=Zero()).x
 
 
-@pytest.mark.may_cost(15)
 def test_dependent_equations_have_the_derivatives_of_the_independent_ones():
     """In all data, both modes, any units; a lane whose equations contradict one another is told apart."""
     units = [(1, 1, 1), (1e6, 1e-6, 1), (1e-6, 1, 1e6), (1e-6, 1e6, 1e-6)]
@@ -94,7 +93,6 @@ def test_dependent_equations_in_single_precision():
         np.testing.assert_allclose(slope[name], truth[name], rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.may_cost(20)
 def test_rows_given_twice():
     """An inequality and a second-order cone, each in two sets of units: the derivative is that of one, in both modes.
 
@@ -138,7 +136,6 @@ def corner(p, slopes, length, rows):
     return point(p, slopes), jax.jacfwd(point)(p, slopes), jax.jacrev(point, argnums=(0, 1))(p, slopes), second
 
 
-@pytest.mark.may_cost(20)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_three_sides_through_a_corner(dtype):
     """The sides follow the corner: it is the solution whatever the third one's slopes, with one multiplier too many."""
@@ -154,7 +151,6 @@ def test_three_sides_through_a_corner(dtype):
     np.testing.assert_allclose(second, 6 * p / length[:, None], rtol=10 * close, atol=10 * close)
 
 
-@pytest.mark.may_cost(15)
 def test_gradients_of_what_is_unique_where_an_unknown_appears_twice():
     """Of their sum, of the others and of the value: beside the program with one; of one of the two there is none."""
 

@@ -160,7 +160,8 @@ def test_full_steps_are_resumed_where_they_were():
     )  # fmt: skip
     rest = dini.solve(dini.LeastSquares(rosenbrock), dini.GaussNewton(patience=None), first.x, state=first.state)
     np.testing.assert_allclose(rest.x, 1)
-    assert rest.stats.steps == 1
+    # the third step leaves 4e-13, more than rounding
+    assert rest.stats.steps == 2
     # a gradient that is small where the units are is not yet a solution
     slight = dini.LeastSquares(lambda x: 1e-9 * (x - 10.0))
     np.testing.assert_allclose(dini.solve(slight, dini.GaussNewton(patience=None), jnp.zeros(1)).x, 10)
@@ -169,7 +170,7 @@ def test_full_steps_are_resumed_where_they_were():
 def test_a_watchdog_goes_over_the_ridge_and_comes_back():
     problem = dini.LeastSquares(rosenbrock)
     start = jnp.array([-1.2, 1.0])
-    assert dini.solve(problem, dini.GaussNewton(), start).stats.steps == 3
+    assert dini.solve(problem, dini.GaussNewton(), start).stats.steps == 4
     monotone = dini.solve(problem, dini.GaussNewton(patience=0), start)
     assert monotone.stats.steps > 10
     np.testing.assert_allclose(monotone.x, 1.0, atol=1e-8)
@@ -206,7 +207,6 @@ def separable(x, y):
     return jnp.exp(-T[:, None] * x["rates"][None, :]) @ x["weights"] - y
 
 
-@pytest.mark.may_cost(20)  # two solvers in a batch, alone and joint
 @pytest.mark.by_default("none")
 @pytest.mark.parametrize("approximation", ["kaufman", "none"])
 def test_variable_projection_is_the_joint_solution_with_its_derivative(approximation):

@@ -127,7 +127,6 @@ def test_derivatives_are_those_of_differences():
     np.testing.assert_allclose(forward, reverse, rtol=1e-9)
 
 
-@pytest.mark.may_cost(10)
 def test_second_derivatives():
     """The Hessian of a function of the solution, forward over reverse, beside differences of gradients."""
     data = {name: jnp.asarray(value) for name, value in program(3)[0].items()}
@@ -166,7 +165,6 @@ def unbounded(seed):
     return data
 
 
-@pytest.mark.may_cost(12)
 def test_bad_lanes_are_told_apart_and_the_others_are_as_alone():
     """A batch with an infeasible, an unbounded, a nonconvex and a NaN lane (traps 10 and 15)."""
     good, other = program(4)[0], program(6)[0]
@@ -357,7 +355,6 @@ def test_each_row_is_judged_beside_its_own_terms():
     assert solved.mean() > 0.8
 
 
-@pytest.mark.may_cost(8)
 def test_large_bounds_are_none_and_impossible_ones_are_told():
     """A bound of 1e20 is none, as in other solvers; a right-hand side of minus infinity, which no point satisfies."""
     data = {name: jnp.asarray(value) for name, value in program(3)[0].items()}

@@ -68,7 +68,6 @@ def sparse_solution(data):
     return point(data)[1]
 
 
-@pytest.mark.may_cost(10)
 def test_sparse_programs_have_the_solutions_they_were_built_for():
     """Points and multipliers, exact to rounding; certificates where there is no solution; units do not decide."""
     for seed, kind in ((0, "strict"), (1, "strict"), (2, "linear"), (3, "linear")):
@@ -99,7 +98,6 @@ def test_sparse_programs_have_the_solutions_they_were_built_for():
     assert max(np.abs(data["A"] @ solution.ray).max(), (data["G"] @ solution.ray).max()) < 1e-7
 
 
-@pytest.mark.may_cost(20)
 @pytest.mark.parametrize("form", ["sparse", pytest.param("maps", marks=pytest.mark.thorough)])
 def test_derivatives_in_what_is_stored(form):
     """On the host or by MINRES, in forward and reverse mode, beside those of the dense program."""
@@ -125,7 +123,6 @@ def test_derivatives_in_what_is_stored(form):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8), ours, truth)
 
 
-@pytest.mark.may_cost(12)
 def test_the_verb_chooses_by_size_and_the_forms_agree():
     """Small programs are solved with arrays; every form of a matrix is one program."""
     data, x, _ = program(0)

@@ -1,7 +1,7 @@
 """The battery: every solver on every problem that it takes, in every mode, under every transformation.
 
-The default run has the cells in which every solver, every case, every mode and every transformation appears. Those that
-differ in kind are thorough, the others are slow.
+The default run has the cells in which every solver, and with one of them every mode and every transformation appears.
+Those in which every case appears and that differ in kind are thorough, the others are slow.
 """
 
 import pytest
@@ -95,21 +95,21 @@ def of_kinds(checks):
         yield new or representative or (implicit and plain and not alias and check.case.name in KINDS)
 
 
-#: with these, on a smooth and on a nonsmooth road, every mode and every transformation appears in the default run
-ON_BOTH_ROADS = ("Newton", "ProximalGradient")
+#: with this one every mode and every transformation appears in the default run
+IN_EVERY_MODE = "Newton"
 
 
 def marks(checks):
-    """Yield the marks of each cell: none where a solver, case, mode or transformation is met for the first time."""
+    """Yield the marks of each cell: none where a solver, mode or transformation is met for the first time."""
     seen = set()
     for check, kept in zip(checks, of_kinds(checks), strict=True):
         if not kept:
             yield [pytest.mark.slow]
             continue
         if check.transformation == "derivatives" and isinstance(check.differentiation, dini.Implicit):
-            met = {id(check.solver), check.case.name}
-        elif check.solver.name in ON_BOTH_ROADS:
-            met = {(check.solver.name, type(check.differentiation), check.transformation)}
+            met = {id(check.solver)}
+        elif check.solver.name == IN_EVERY_MODE:
+            met = {(type(check.differentiation), check.transformation)}
         else:
             met = set()
         yield [] if met - seen else [pytest.mark.thorough]

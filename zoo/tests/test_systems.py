@@ -20,6 +20,12 @@ ZOO = registry.ROOT
 SOURCES = sorted(ZOO.rglob("*.py"))
 
 each_system = pytest.mark.parametrize("entry", SYSTEMS, ids=lambda entry: entry.name)
+#: what is compiled anew for each system: by default for the first of each field
+FIRST = {entry.field: entry for entry in reversed(SYSTEMS)}.values()
+one_of_each_field = pytest.mark.parametrize(
+    "entry",
+    [pytest.param(entry, id=entry.name, marks=[] if entry in FIRST else [pytest.mark.thorough]) for entry in SYSTEMS],
+)
 
 
 def loaded(entry):
@@ -34,8 +40,7 @@ def figures(result):
     return plain(result, times=False)
 
 
-@pytest.mark.may_cost(30)  # a whole experiment: on a loaded machine the dearest take twice their five to nine seconds
-@each_system
+@one_of_each_field
 def test_the_tiny_run(entry):
     experiment = loaded(entry)
     done = performed(entry.name, experiment, experiment.settings.tiny())
@@ -65,7 +70,7 @@ def test_the_settings_are_options(entry):
         settings.tiny().anything = 0
 
 
-@each_system
+@one_of_each_field
 def test_the_example_of_the_page_runs(entry):
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", entry.page, re.DOTALL | re.MULTILINE))
     expected = re.findall(r"# ->[ ]?(.*)$", code, re.MULTILINE)

@@ -13,8 +13,8 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..loop import Outcome
+from ..sets._boxes import has_bounds
 from ..solvers import Solver
-from ..solvers.shared._box import has_bounds
 from ..solvers.shared._judged import judged
 from ..trees import Tree
 from ._conversation import Found

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from .. import trees
 from ..problems import NonlinearProgram
 from ..problems._recovered import recovered
+from ..sets._boxes import bounds_of
 from ..solvers.interior._scaled_program import power
-from ..solvers.shared._box import bounds_of
 from ..trees import Tree
 from ..trees.products import vdot
 from ._adapter import flattened, raveled

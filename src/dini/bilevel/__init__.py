@@ -11,6 +11,7 @@ from ._hypergradient import Hypergradient, Warm, value_and_hypergradient
 from ._loop import Method, State
 from ._presets import FSLA, MASOBA, SABA, SOBA, SRBA, TTSA, AmIGO, LancBiO, StocBiO, SubBiO
 from ._problem import Bilevel
+from ._progress import Reach
 from ._stochastic import Stochastic
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Method",
     "Plane",
     "RandomTerm",
+    "Reach",
     "State",
     "StocBiO",
     "Stochastic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import field
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count
-from ._batches import Batch, Batches
+from ._batches import Batch
 from ._checks import require_share
 from ._problem import Bilevel, Point
 
@@ -61,14 +62,18 @@ def _mean(half: Callable[[Any], Any], batch: Any) -> Any:
     """Return the mean over all batches of a source."""
     if not isinstance(batch, Batch):
         return half(batch)
-    source: Batches = batch.source
 
-    def add(total: Any, number: Any) -> tuple[Any, None]:
-        return trees.add(total, half(source[number])), None
+    def share(piece: Any, share: float) -> Any:
+        add = lambda total, data: (trees.add(total, half(data)), None)
+        shapes = jax.eval_shape(half, jax.tree.map(lambda leaf: leaf[0], piece))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return trees.scale(share, jax.lax.scan(add, zero, piece)[0])
 
-    zero = jax.tree.map(jnp.zeros_like, half(source[0]))
-    total = jax.lax.scan(add, zero, jnp.arange(source.count))[0]
-    return trees.scale(1 / source.count, total)
+    return _sum([share(*piece) for piece in batch.source.pieces])
+
+
+def _sum(parts: list[Any]) -> Any:
+    return functools.reduce(trees.add, parts)
 
 
 def _require_numbered(name: str, *batches: Any) -> None:
@@ -129,10 +134,11 @@ class SAGA(Estimator):
 
     With :math:`D_i` the term of batch ``i`` and :math:`w_i` the point where it was last seen,
 
-    .. math:: D_i(u) - D_i(w_i) + \frac1n \sum_j D_j(w_j) ,
+    .. math:: D_i(u) - D_i(w_i) + \sum_j p_j D_j(w_j) ,
 
-    which is unbiased, and exact in the limit. The first table is of the starting point, by one pass over all batches.
-    The batches must be numbered (:class:`Batches`); the table holds a direction for each.
+    where :math:`p_j` is the share of the samples in batch ``j``, which is unbiased, and exact in the limit. The first
+    table is of the starting point, by one pass over all batches. The batches must be numbered (:class:`Batches`); the
+    table holds a direction for each.
 
     References
     ----------
@@ -152,9 +158,11 @@ class SAGA(Estimator):
         def half(fun: Callable[..., Any], batch: Any) -> Any:
             if batch is None:
                 return ()
-            numbers = jnp.arange(batch.source.count)
-            table = jax.lax.map(lambda number: fun(point, batch.source[number]), numbers)
-            return table, jax.tree.map(lambda rows: jnp.mean(rows, axis=0), table)
+            pieces = batch.source.pieces
+            tables = [jax.lax.map(lambda data: fun(point, data), piece) for piece, _ in pieces]
+            totals = [jax.tree.map(lambda rows: jnp.sum(rows, axis=0), table) for table in tables]
+            mean = _sum([trees.scale(share, total) for total, (_, share) in zip(totals, pieces, strict=True)])
+            return jax.tree.map(lambda *rows: jnp.concatenate(rows), *tables), mean
 
         return tuple(half(fun, batch) for fun, batch in zip(terms.halves, (outer, inner), strict=True))
 
@@ -172,7 +180,10 @@ class SAGA(Estimator):
             old = jax.tree.map(lambda rows: rows[batch.number], table)
             change = trees.sub(new, old)
             table = jax.tree.map(lambda rows, row: rows.at[batch.number].set(row), table, new)
-            return trees.add(change, mean), (table, trees.axpy(1 / batch.source.count, change, mean))
+            return trees.add(change, mean), (
+                table,
+                trees.axpy(jnp.asarray(batch.source.share(batch.number)), change, mean),
+            )
 
         pairs = zip(terms.halves, (outer, inner), memory, strict=True)
         (a, first), (b, second) = (half(*given) for given in pairs)

@@ -20,8 +20,9 @@ from ..solvers import LBFGS
 from ..status import Status
 from ..trees import Tree
 from ._checks import check_outer, require_real
+from ._hoag import SOLVED, data_of
 from ._hypergradient import Task
-from ._loop import Method, State
+from ._loop import Method, Moved, State
 from ._rules import as_rule
 
 
@@ -87,7 +88,7 @@ class EvolutionStrategy(Method):
     def init(self, theta: Tree, x: Tree, outer_batch: Any = None, inner_batch: Any = None) -> State:
         """Return the state before the first step; batches are the data."""
         theta, x = require_real("theta", theta), require_real("x", x)
-        check_outer("outer", self.outer, x, theta, *(() if outer_batch is None else (outer_batch,)))
+        check_outer("outer", self.outer, x, theta, *data_of(outer_batch))
         return self._started(theta, x, outer_batch, inner_batch)
 
     @property
@@ -99,21 +100,21 @@ class EvolutionStrategy(Method):
         del outer, inner
         return trees.zeros_like(x), self.outer_step.init(theta)
 
-    def _advance(self, state: State, outer: Any, inner: Any) -> State:
-        data = tuple(() if batch is None else (batch,) for batch in (outer, inner))
-        task = Task(self.outer, self.inner, self.solver, Implicit(), *data)
+    def _advance(self, state: State, outer: Any, inner: Any) -> Moved:
+        task = Task(self.outer, self.inner, self.solver, Implicit(), data_of(outer), data_of(inner))
         flat, unravel = ravel_pytree(state.theta)
         key = jax.random.fold_in(jax.random.key(self.seed), state.steps)
         noise = jax.random.normal(key, (self.pairs, flat.size), flat.dtype)
 
-        def looked_at(point: Any) -> tuple[Any, Any, Any]:
+        def looked_at(point: Any) -> tuple[Any, ...]:
             theta = unravel(point)
             solution = task.solved(theta, state.x, "ignore")
-            return task.value(solution.x, theta), solution.x, solution.status == Status.CONVERGED
+            solved = solution.status == Status.CONVERGED
+            return task.value(solution.x, theta), solution.x, solved, solution.stats.error
 
         shift = jnp.asarray(self.sigma, flat.dtype) * noise
         here = flat[None]
-        values, points, solved = jax.vmap(looked_at)(jnp.concatenate([here, here + shift, here - shift]))
+        values, points, solved, errors = jax.vmap(looked_at)(jnp.concatenate([here, here + shift, here - shift]))
         above, below = values[1 : 1 + self.pairs], values[1 + self.pairs :]
         sound = solved[1 : 1 + self.pairs] & solved[1 + self.pairs :] & jnp.isfinite(above - below)
         slope = jnp.where(sound, above - below, 0) / (2 * self.sigma)
@@ -123,4 +124,10 @@ class EvolutionStrategy(Method):
         x = jax.tree.map(lambda rows: rows[0], points)
         x = trees.where(solved[0], x, state.x)
         error = trees.norm(direction).astype(state.error.dtype)
-        return state._replace(theta=theta, x=x, error=error, memory=rule)
+        new = state._replace(theta=theta, x=x, error=error, residual=errors[0], memory=rule)
+        return Moved(new, errors[0], direction)
+
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        return SOLVED

@@ -12,28 +12,23 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_choice, require_count, require_positive
 from ..trees import Tree
-from ._batches import arguments, part
-from ._loop import Method, State, visible
+from ._batches import on_batch, part
+from ._loop import Method, Moved, State
 from ._problem import Bilevel
+from ._progress import visible
 from ._rules import as_rule
 
 
-def _outer_gradient(problem: Bilevel, x: Tree, theta: Tree, batch: Any) -> tuple[Any, Any]:
-    return jax.grad(problem.outer, argnums=(0, 1))(x, theta, *arguments(batch))
-
-
 def _inner_gradient(problem: Bilevel, x: Tree, theta: Tree, batch: Any) -> tuple[Any, Any]:
-    return jax.grad(problem.inner.value, argnums=(0, 1))(x, theta, *arguments(batch))
+    return on_batch(lambda *args: jax.grad(problem.inner.value, argnums=(0, 1))(x, theta, *args), batch)
 
 
 def _moved(problem: Bilevel, outer_step: Any, state: State, direction: Tree, rule: Any) -> Any:
-    """Return the next outer point, the state of its rule, and the norm of the step over its length."""
+    """Return the next outer point, the state of its rule, and the norm of the (projected) gradient."""
     theta, rule = outer_step.step(state.theta, direction, rule, state.steps)
     length = outer_step.length(state.steps)
     theta = problem.prox(theta, length)
-    error = trees.norm(direction)
-    if problem.constraint is not None or problem.penalty is not None:
-        error = visible(trees.norm(trees.sub(theta, state.theta)) / length, direction)
+    error = visible(problem.outer_error(state.theta, direction, theta, length), direction)
     return theta, rule, error.astype(state.error.dtype)
 
 
@@ -119,39 +114,44 @@ class F2SA(Method):
         rule = self.inner_step.init(x)
         return (x, x), (rule, rule, self.outer_step.init(theta))
 
-    def _advance(self, state: State, outer: Any, inner: Any) -> State:
+    def _advance(self, state: State, outer: Any, inner: Any) -> Moved:
         above, below = state.v
         first, second, third = state.memory
         theta, problem = state.theta, self.problem
         nu = 1 / jnp.asarray(self.multiplier.length(state.steps))
         down = -nu if self.order == 2 else jnp.zeros_like(nu)
 
-        def descend(x: Tree, weight: Any, rule: Any, turn: Any) -> tuple[Any, Any]:
-            along = problem.inner.gradient(x, theta, *arguments(part(inner, turn)))
-            along = trees.axpy(weight, _outer_gradient(problem, x, theta, part(outer, turn))[0], along)
+        def descend(x: Tree, weight: Any, rule: Any, turn: Any) -> Any:
+            before = x
+            along = problem.slope(x, theta, part(inner, turn))
+            along = trees.axpy(weight, problem.outer_gradient(x, theta, part(outer, turn))[0], along)
             x, rule = self.inner_step.step(x, along, rule, state.steps)
-            return visible(problem.inner.prox(x, self.inner_step.length(state.steps)), along), rule
+            return visible(problem.inner.prox(x, self.inner_step.length(state.steps)), along), rule, (before, along)
 
         def both(turn: Any, carry: Any) -> Any:
-            above, below, first, second = carry
-            above, first = descend(above, nu, first, turn)
-            below, second = descend(below, down, second, turn)
-            return above, below, first, second
+            above, below, first, second, _ = carry
+            above, first, up = descend(above, nu, first, turn)
+            below, second, low = descend(below, down, second, turn)
+            return above, below, first, second, (up, low)
 
-        carry = above, below, first, second
-        above, below, first, second = jax.lax.fori_loop(0, self.inner_steps, both, carry)
+        carry = above, below, first, second, ((above, above), (below, below))
+        above, below, first, second, (up, low) = jax.lax.fori_loop(0, self.inner_steps, both, carry)
+        length = self.inner_step.length(state.steps)
+        residual = jnp.maximum(problem.inner_residual(up, above, length), problem.inner_residual(low, below, length))
         last = part(outer, self.inner_steps), part(inner, self.inner_steps)
-        upper = _outer_gradient(problem, above, theta, last[0])[1]
+        upper = problem.outer_gradient(above, theta, last[0])[1]
         change = trees.sub(
             _inner_gradient(problem, above, theta, last[1])[1], _inner_gradient(problem, below, theta, last[1])[1]
         )
         if self.order == 2:
-            upper = trees.scale(0.5, trees.add(upper, _outer_gradient(problem, below, theta, last[0])[1]))
+            upper = trees.scale(0.5, trees.add(upper, problem.outer_gradient(below, theta, last[0])[1]))
             x, direction = trees.scale(0.5, trees.add(above, below)), trees.axpy(0.5 / nu, change, upper)
         else:
             x, direction = below, trees.axpy(1 / nu, change, upper)
         theta, third, error = _moved(problem, self.outer_step, state, direction, third)
-        return state._replace(theta=theta, x=x, v=(above, below), error=error, memory=(first, second, third))
+        memory = first, second, third
+        new = state._replace(theta=theta, x=x, v=(above, below), error=error, residual=residual, memory=memory)
+        return Moved(new, (up[1], low[1]), direction)
 
 
 @record
@@ -225,18 +225,18 @@ class BOME(Method):
         del outer, inner
         return x, (self.inner_step.init(x), self.outer_step.init(x), self.outer_step.init(theta))
 
-    def _advance(self, state: State, outer: Any, inner: Any) -> State:
+    def _advance(self, state: State, outer: Any, inner: Any) -> Moved:
         problem, theta = self.problem, state.theta
         first, second, third = state.memory
 
         def descend(turn: Any, carry: Any) -> Any:
             x, rule = carry
-            along = problem.inner.gradient(x, theta, *arguments(part(inner, turn)))
+            along = problem.slope(x, theta, part(inner, turn))
             return self.inner_step.step(x, along, rule, state.steps)
 
         x_hat, _ = jax.lax.fori_loop(0, self.inner_steps, descend, (state.x, first))
         last = part(inner, self.inner_steps)
-        of_f = _outer_gradient(problem, state.x, theta, part(outer, 0))
+        of_f = problem.outer_gradient(state.x, theta, part(outer, 0))
         in_x, in_theta = _inner_gradient(problem, state.x, theta, last)
         of_q = in_x, trees.sub(in_theta, _inner_gradient(problem, x_hat, theta, last)[1])
         squared = trees.vdot(of_q, of_q)
@@ -245,4 +245,13 @@ class BOME(Method):
         along_x, along_theta = trees.axpy(multiplier, of_q, of_f)
         x, second = self.outer_step.step(state.x, along_x, second, state.steps)
         theta, third, error = _moved(problem, self.outer_step, state, along_theta, third)
-        return state._replace(theta=theta, x=x, v=x_hat, error=error, memory=(first, second, third))
+        memory = first, second, third
+        new = state._replace(
+            theta=theta,
+            x=x,
+            v=x_hat,
+            error=error,
+            residual=trees.sized_norm(jax.lax.stop_gradient(in_x)),
+            memory=memory,
+        )
+        return Moved(new, in_x, along_theta)

@@ -18,10 +18,19 @@ from ..solve import as_solver
 from ..solvers import LBFGS, Solver
 from ..status import Status
 from ..trees import Tree
+from ._batches import arguments, part
 from ._checks import check_outer, require_real
 from ._hypergradient import Task, Warm, evaluate
-from ._loop import Method, State, visible
+from ._loop import Method, Moved, State
+from ._progress import residual
 from ._rules import Schedule, as_rule
+
+#: what to do where a method fails that solves its inner problems
+SOLVED = (
+    "The inner problem or its adjoint system could not be solved, or an objective is not finite: "
+    "dini.bilevel.value_and_hypergradient(outer, inner, state.theta, state.x), at the last sound state, says which and "
+    "why. Take shorter outer steps, bound theta by a constraint, or start elsewhere."
+)
 
 
 def _shrinking(count: Any) -> Any:
@@ -64,8 +73,8 @@ class HOAG(Method):
 
     Notes
     -----
-    ``state.x`` is the inner solution, ``state.v`` the adjoint, ``state.error`` the norm of the hypergradient (of its
-    projected step over the length, where there is a constraint). A trial at which the inner problem or the adjoint
+    ``state.x`` is the inner solution, ``state.residual`` its error, ``state.v`` the adjoint, ``state.error`` the norm
+    of the hypergradient (projected, where there is a constraint). A trial at which the inner problem or the adjoint
     system cannot be solved is not taken; where the last point that was taken is such a one itself at a smaller
     tolerance, and with an ``outer_step`` at any failure, the loop stops with the status ``NONFINITE``.
 
@@ -104,7 +113,7 @@ class HOAG(Method):
     def init(self, theta: Tree, x: Tree, outer_batch: Any = None, inner_batch: Any = None) -> State:
         """Return the state before the first step; batches are the data."""
         theta, x = require_real("theta", theta), require_real("x", x)
-        check_outer("outer", self.outer, x, theta, *_data(outer_batch))
+        check_outer("outer", self.outer, x, theta, *data_of(outer_batch))
         return self._started(theta, x, outer_batch, inner_batch)
 
     @property
@@ -122,7 +131,7 @@ class HOAG(Method):
         unknown, zero = jnp.full((), jnp.inf, dtype), jnp.zeros((), dtype)
         return trees.zeros_like(x), (theta, unknown, trees.zeros_like(theta), zero, jnp.zeros((), bool), theta)
 
-    def _advance(self, state: State, outer: Any, inner: Any) -> State:
+    def _advance(self, state: State, outer: Any, inner: Any) -> Moved:
         dtype = state.error.dtype
         floor = trees.eps(state.x) ** 0.5
         rule = self.tolerance
@@ -136,32 +145,34 @@ class HOAG(Method):
             gradient = trees.where(bad, trees.scale(jnp.nan, found.gradient), found.gradient)
             theta, rule = self.outer_step.step(state.theta, gradient, state.memory, state.steps)
             theta = self._projected(theta)
-            error = trees.norm(gradient)
-            if self.constraint is not None:
-                length = self.outer_step.length(state.steps)
-                error = self._mapped(state.theta, gradient, length)[1]
-            error = error.astype(dtype)
-            return state._replace(theta=theta, x=found.state.x, v=found.state.adjoint, error=error, memory=rule)
-        return self._tried(state, at, found, bad, rtol)
+            error = self._error(state.theta, gradient, theta).astype(dtype)
+            new = state._replace(theta=theta, x=found.state.x, v=found.state.adjoint, error=error, memory=rule)
+        else:
+            new, gradient = self._tried(state, at, found, bad, rtol)
+        left = jnp.asarray(found.solution.stats.error, dtype)
+        return Moved(new._replace(residual=left), left, gradient)
 
     def _evaluate(self, theta: Tree, state: State, outer: Any, inner: Any, rtol: Any) -> Any:
         solver = self.solver
         open_rtol = isinstance(solver, Solver) and solver.rtol is None and solver.atol is None
         if open_rtol:
             solver = dataclasses.replace(solver, rtol=rtol)
-        task = Task(self.outer, self.inner, solver, self.differentiation, _data(outer), _data(inner))
+        task = Task(self.outer, self.inner, solver, self.differentiation, data_of(outer), data_of(inner))
         return evaluate(task, theta, state.x, Warm(state.x, state.v), False, "nan")
 
     def _projected(self, theta: Tree) -> Any:
         return theta if self.constraint is None else self.constraint.project(theta)
 
-    def _mapped(self, theta: Tree, gradient: Tree, length: Any) -> tuple[Any, Any]:
-        """Return the projected point of a step, and how far it is over the length."""
-        point = self._projected(trees.axpy(-jnp.asarray(length), gradient, theta))
-        return point, visible(trees.norm(trees.sub(point, theta)) / length, gradient)
+    def _error(self, theta: Tree, gradient: Tree, moved: Tree) -> Any:
+        """Return the norm of the gradient, projected where there is a constraint."""
+        prox = None if self.constraint is None else lambda theta, _: self._projected(theta)
+        return residual(prox, theta, gradient, moved, 1.0, penalized=False)
 
-    def _tried(self, state: State, at: Tree, found: Any, bad: Any, rtol: Any) -> State:
-        """Return the state after an evaluation: where a trial is taken, the next one's length is of the gradients."""
+    def _tried(self, state: State, at: Tree, found: Any, bad: Any, rtol: Any) -> tuple[State, Any]:
+        """Return the state after an evaluation, and its gradient.
+
+        Where a trial is taken, the next one's length is of the gradients.
+        """
         dtype = state.error.dtype
         _, value, gradient, length, again, anchor = state.memory
         new, slope = found.value.astype(dtype), found.gradient
@@ -188,17 +199,22 @@ class HOAG(Method):
         theta = trees.where(taken, at, state.theta)
         gradient = trees.where(taken, slope, gradient)
         value = jnp.where(taken, new, value)
-        trial, error = self._mapped(theta, gradient, length)
-        if self.constraint is None:
-            error = trees.norm(gradient)
+        trial = self._projected(trees.axpy(-jnp.asarray(length), gradient, theta))
+        error = self._error(theta, gradient, trial)
         x = trees.where(sound, found.state.x, state.x)
         v = trees.where(sound, found.state.adjoint, state.v)
         # where the first trial fails there is nothing to go back to, nor where the point that is kept does
         error = jnp.where((first | again) & ~taken, jnp.nan, error).astype(dtype)
         anchor = trees.where(taken & ~still, at, anchor)
         memory = trees.where(taken, trial, theta), value, gradient, length, ~taken, anchor
-        return state._replace(theta=theta, x=x, v=v, error=error, memory=memory)
+        return state._replace(theta=theta, x=x, v=v, error=error, memory=memory), gradient
+
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        return SOLVED
 
 
-def _data(batch: Any) -> tuple[Any, ...]:
-    return () if batch is None else (batch,)
+def data_of(batch: Any) -> tuple[Any, ...]:
+    """Return what the functions of a method that solves get of a batch."""
+    return arguments(part(batch, 0))

@@ -24,9 +24,9 @@ from ..linear import CG, DENSE_LIMIT, GMRES, Auto
 from ..linear._krylov import closed_solver
 from ..problems._base import Problem
 from ..reports import KEEP, forget, policy, reviewed
-from ..solution import Solution
+from ..solution import Solution, failure
 from ..solve import as_solver, solve
-from ..status import OnFailure, Status, check_on_failure
+from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree
 from ._checks import check_outer, require_real
 
@@ -221,7 +221,18 @@ class Task:
     def solved(self, theta: Tree, x: Tree, on_failure: OnFailure) -> Solution:
         """Solve the inner problem."""
         problem, args = self.problem(theta)
-        return solve(problem, self.solver, x, *args, differentiation=self.mode, on_failure=on_failure)
+        policy: OnFailure = "ignore" if on_failure == "warn" else on_failure
+        return solve(problem, self.solver, x, *args, differentiation=self.mode, on_failure=policy)
+
+    def warned(self, found: Hypergradient, theta: Tree, on_failure: OnFailure) -> Hypergradient:
+        """Return what was found, with a warning of a failed solve that comes whichever part of it is used."""
+        if on_failure != "warn":
+            return found
+        status, name = found.solution.status, self.problem(theta)[0].name
+        failed = (status != Status.CONVERGED) & (status != Status.STOPPED)
+        report = lambda figures: failure(figures, problem=name, solver=self.solver.name)
+        value, gradient = guard((found.value, found.gradient), failed, report, (found.solution.figures,), "warn")
+        return found._replace(value=value, gradient=gradient)
 
     def value(self, x: Tree, theta: Tree) -> Any:
         """Return the outer objective."""
@@ -267,7 +278,8 @@ def evaluate(
         gradient, certificate = trees.add(jax.tree.leaves(direct), pull(adjoint)[0]), None
     gradient = jax.tree.unflatten(jax.tree.structure(theta), gradient)
     gradient = times(mark(solution.status, on_failure), gradient)
-    return Hypergradient(value, gradient, Warm(solution.x, adjoint), solution, certificate)
+    found = Hypergradient(value, gradient, Warm(solution.x, adjoint), solution, certificate)
+    return task.warned(found, theta, on_failure)
 
 
 _compiled = jax.jit(evaluate, static_argnums=(4, 5))
@@ -287,7 +299,8 @@ def _through(task: Task, theta: Tree, x: Tree, certify: bool, on_failure: OnFail
         given = leading(jax.tree.leaves(gradient))
         adjoint, _, certificate = _certified(task, theta, at, parameters, None, given)
         gradient = guarded(gradient, certificate, on_failure, task.name(theta))
-    return Hypergradient(value, gradient, Warm(solution.x, adjoint), solution, certificate)
+    found = Hypergradient(value, gradient, Warm(solution.x, adjoint), solution, certificate)
+    return task.warned(found, theta, on_failure)
 
 
 def _certified(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +12,12 @@ from .. import trees
 from ..checks.settings import require_count
 from ..functions import all_arrays
 from ..functions.traces import untraced
-from ..status import Status
+from ..status import OnFailure, Report, SolveError, Status, check_on_failure, guard
 from ..trees import Tree
 from ._batches import Batches, part
 from ._checks import require_real
 from ._problem import Bilevel
+from ._progress import Reach
 
 
 class State(NamedTuple):
@@ -30,23 +32,39 @@ class State(NamedTuple):
     v
         The adjoint; what a method without one keeps in its place.
     error
-        Norm of the last estimate of the gradient (of its proximal map, where there is a constraint or penalty).
+        Norm of the last estimate of the gradient; where there is a constraint or penalty, of its projected or proximal
+        gradient, in the same units and whatever the length of the steps is.
+    residual
+        The same of the inner problem: the norm of the last (proximal) gradient in ``x``, or the error of the last inner
+        solve. An ``error`` says little where this one is large.
     steps
         Number of steps.
     status
-        A :class:`dini.Status`: ``RUNNING``, or ``NONFINITE`` after a step that is not finite, which is not taken and
-        after which nothing moves.
+        A :class:`dini.Status`: ``RUNNING``; ``NONFINITE`` after a step that is not finite, ``DIVERGED`` where an
+        unknown runs away (see :class:`Reach`). Such a step is not taken, and nothing moves any more.
     memory
         What estimators and rules remember.
+    reach
+        The :class:`Reach` of ``x``, ``v`` and ``theta``.
     """
 
     theta: Tree
     x: Tree
     v: Tree
     error: Any
+    residual: Any
     steps: Any
     status: Any
     memory: Any
+    reach: Any
+
+
+class Moved(NamedTuple):
+    """What a method has made of a state: the next one, the inner and the outer gradient that it was made with."""
+
+    state: State
+    inner: Tree
+    outer: Tree
 
 
 class Method:
@@ -74,10 +92,43 @@ class Method:
         return taken(self, state, outer_batch, inner_batch)
 
     def run(
-        self, state: State, steps: int, outer: Batches | None = None, inner: Batches | None = None, key: Any = None
+        self,
+        state: State,
+        steps: int,
+        outer: Batches | None = None,
+        inner: Batches | None = None,
+        key: Any = None,
+        *,
+        on_failure: OnFailure = "raise",
     ) -> State:
-        """Take so many steps in one compiled loop, on batches that are drawn at random."""
+        """Take so many steps in one compiled loop, on batches that are drawn at random.
+
+        Parameters
+        ----------
+        state
+            From :meth:`init`, or of an earlier run.
+        steps
+            How many.
+        outer, inner
+            The data of either objective, or ``None`` where it takes none.
+        key
+            A random key, for the batches.
+        on_failure
+            What to do where a step is not finite or an unknown runs away, as in :func:`dini.solve`: ``"raise"`` (under
+            ``vmap``, NaN in the lanes that failed), ``"warn"``, ``"nan"``, or ``"ignore"``, which returns the last
+            state that was sound, to be told by its ``status``.
+
+        Raises
+        ------
+        SolveError
+            Where a step is not finite, or an unknown runs away (under ``jit``, JAX wraps it in its own exception).
+        TypeError, ValueError
+            For input that does not fit.
+        """
         require_count("steps", steps)
+        check_on_failure(on_failure)
+        if not isinstance(state, State):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"state must be what init, step or run have returned: given {type(state).__name__}.")
         for name, batches in (("outer", outer), ("inner", inner)):
             if batches is not None and not isinstance(batches, Batches):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(
@@ -86,7 +137,21 @@ class Method:
         if key is None and (outer is not None or inner is not None):
             raise TypeError("key must be a random key, such as jax.random.key(0), for batches are drawn: given None.")
         taken = _run_compiled if _compilable(self, state, outer, inner) else _run
-        return taken(self, state, steps, outer, inner, key)
+        end = taken(self, state, steps, outer, inner, key)
+        figures = jnp.stack([jnp.asarray(figure, end.error.dtype) for figure in (end.status, end.steps, end.residual)])
+        failed, report = end.status != Status.RUNNING, _Failure(type(self).__name__, self.remedy)
+        points = end.theta, end.x, end.v, end.error, end.residual
+        theta, x, v, error, residual = guard(points, failed, report, (figures,), on_failure)
+        return end._replace(theta=theta, x=x, v=v, error=error, residual=residual)
+
+    @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        return (
+            "Take shorter steps: those of x must be less than two over the largest eigenvalue of the inner Hessian, "
+            "those of v as well; those of theta leave x and v time to follow. Start where both objectives are finite, "
+            "and bound theta by a constraint."
+        )
 
     @property
     def batches(self) -> tuple[int, int]:
@@ -97,17 +162,27 @@ class Method:
         """Return the first adjoint and memory."""
         raise NotImplementedError
 
-    def _advance(self, state: State, outer: Any, inner: Any) -> State:
+    def _advance(self, state: State, outer: Any, inner: Any) -> Moved:
         """Return the next state, whatever its numbers are."""
         raise NotImplementedError
 
 
-def visible(tree: Tree, direction: Tree) -> Any:
-    """Return what a projection has made of a step, and NaN where the direction was not finite.
+@dataclass(frozen=True)
+class _Failure(Report):
+    method: str
+    remedy: str
 
-    A projection may make a finite point of a step that is not.
-    """
-    return trees.where(trees.all_finite(direction), tree, trees.scale(jnp.nan, tree))
+    def __call__(self, *figures: Any) -> SolveError:
+        """Return the exception."""
+        status, steps, residual = figures[0]
+        end = Status(int(status))
+        seen = "the unknowns run away" if end == Status.DIVERGED else "a step became NaN or infinite"
+        return SolveError(
+            f"{self.method} has failed: {end.name}, {seen} after {int(steps)} steps, where the inner problem's "
+            f"residual was {float(residual):.1e}. {self.remedy} To get the last sound state instead, pass "
+            'on_failure="ignore".',
+            end,
+        )
 
 
 def _compilable(*given: Any) -> bool:
@@ -117,19 +192,25 @@ def _compilable(*given: Any) -> bool:
 
 def _init(method: Method, theta: Tree, x: Tree, outer: Any, inner: Any) -> State:
     v, memory = method._remembered(theta, x, outer, inner)  # pyright: ignore[reportPrivateUsage]
-    error = jnp.full((), jnp.inf, trees.real_dtype(theta))
+    unknown = jnp.full((), jnp.inf, trees.real_dtype(theta))
     running = jnp.asarray(Status.RUNNING, jnp.int32)
-    return State(theta, x, v, error, jnp.zeros((), jnp.int32), running, memory)
+    reach = Reach.start(x, v, theta)
+    return State(theta, x, v, unknown, unknown, jnp.zeros((), jnp.int32), running, memory, reach)
 
 
 def _step(method: Method, state: State, outer: Any, inner: Any) -> State:
-    new = method._advance(state, outer, inner)  # pyright: ignore[reportPrivateUsage]
-    points = new.theta, new.x, new.v, new.error
-    sound = trees.all_finite(points) & (state.status == Status.RUNNING)
-    # a step that is not finite is not taken; what is remembered of it is never looked at again
-    theta, x, v, error = trees.where(sound, points, (state.theta, state.x, state.v, state.error))
-    status = jnp.where(sound, state.status, Status.NONFINITE).astype(jnp.int32)
-    return State(theta, x, v, error, state.steps + sound.astype(jnp.int32), status, new.memory)
+    new, along_x, along_theta = method._advance(state, outer, inner)  # pyright: ignore[reportPrivateUsage]
+    points = new.theta, new.x, new.v, new.error, jnp.asarray(new.residual, state.residual.dtype)
+    running, finite = state.status == Status.RUNNING, trees.all_finite(points[:4])
+    reach, diverged = state.reach.after((along_x, new.x), (along_theta, new.v), (along_theta, new.theta))
+    sound = running & finite & ~diverged
+    # a step that failed is not taken; what is remembered of it is never looked at again
+    old = state.theta, state.x, state.v, state.error, state.residual
+    theta, x, v, error, residual = trees.where(sound, points, old)
+    failed = jnp.where(finite, Status.DIVERGED, Status.NONFINITE)
+    status = jnp.where(sound | ~running, state.status, failed).astype(jnp.int32)
+    steps = state.steps + sound.astype(jnp.int32)
+    return State(theta, x, v, error, residual, steps, status, new.memory, reach)
 
 
 def _run(method: Method, state: State, steps: int, outer: Any, inner: Any, key: Any) -> State:

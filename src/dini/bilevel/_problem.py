@@ -13,8 +13,9 @@ from ..problems import LeastSquares, Minimize
 from ..problems._minimize import check_part
 from ..sets import Set
 from ..trees import Tree
-from ._batches import arguments
+from ._batches import example, on_batch
 from ._checks import check_outer
+from ._progress import residual
 
 
 class Point(NamedTuple):
@@ -102,29 +103,50 @@ class Bilevel:
 
     def check(self, x: Tree, theta: Tree, outer: Any, inner: Any) -> None:
         """Raise unless the objectives fit the unknowns and their batches."""
-        check_outer("outer", self.outer, x, theta, *arguments(outer))
-        self.inner.check(x, theta, *arguments(inner))
+        check_outer("outer", self.outer, x, theta, *example(outer))
+        self.inner.check(x, theta, *example(inner))
         for given in (self.constraint, self.penalty):
             if given is not None:
                 given.check(theta)
 
     def outer_terms(self, point: Point, batch: Any) -> dict[str, Any]:
         """Return what the outer objective on a batch gives to the directions."""
-        args = arguments(batch)
-        along_x, along_theta = jax.grad(self.outer, argnums=(0, 1))(point.x, point.theta, *args)
+        along_x, along_theta = self.outer_gradient(point.x, point.theta, batch)
         return {"v": along_x, "theta": along_theta}
+
+    def outer_gradient(self, x: Tree, theta: Tree, batch: Any) -> Any:
+        """Return the outer objective's partial gradients on a batch."""
+        return on_batch(lambda *args: jax.grad(self.outer, argnums=(0, 1))(x, theta, *args), batch)
+
+    def slope(self, x: Tree, theta: Tree, batch: Any) -> Any:
+        """Return the gradient of the inner objective's smooth part in the inner unknown, on a batch."""
+        return on_batch(lambda *args: self.inner.gradient(x, theta, *args), batch)
 
     def inner_gradient(self, point: Point, batch: Any) -> dict[str, Any]:
         """Return the inner gradient on a batch."""
-        return {"x": self.inner.gradient(point.x, point.theta, *arguments(batch))}
+        return {"x": self.slope(point.x, point.theta, batch)}
 
     def inner_terms(self, point: Point, batch: Any) -> dict[str, Any]:
         """Return what the inner objective on a batch gives to the directions."""
-        args = arguments(batch)
+        return on_batch(lambda *args: self._products(point, args), batch)
+
+    def _products(self, point: Point, args: tuple[Any, ...]) -> dict[str, Any]:
         gradient, pull = jax.vjp(lambda x, theta: self.inner.gradient(x, theta, *args), point.x, point.theta)
         # the Hessian is symmetric: its product and the cross product are one transposed product
         hessian, cross = pull(point.v)
         return {"x": gradient, "v": hessian, "theta": cross}
+
+    def outer_error(self, theta: Tree, direction: Tree, moved: Tree, length: Any) -> Any:
+        """Return the norm of an outer gradient, projected where there is a constraint or penalty."""
+        prox = None if self.constraint is None and self.penalty is None else self.prox
+        return residual(prox, theta, direction, moved, length, penalized=self.penalty is not None)
+
+    def inner_residual(self, step: tuple[Tree, Tree], moved: Tree, length: Any) -> Any:
+        """Return the same of an inner step, which is where it began and its gradient."""
+        x, direction = step
+        prox = self.inner.prox if getattr(self.inner, "composite", False) else None
+        penalized = getattr(self.inner, "penalty", None) is not None
+        return residual(prox, x, direction, moved, length, penalized=penalized)
 
     def prox(self, theta: Tree, step_size: Any) -> Any:
         """Return the proximal point of the outer penalty, or the projection onto the outer constraint."""

@@ -12,12 +12,13 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..trees import Tree
-from ._adjoints import Adjoint, LinearSGD
+from ._adjoints import Adjoint, Lanczos, LinearSGD
 from ._batches import part
 from ._checks import require_share
 from ._estimators import SGD, Estimator, Terms
-from ._loop import Method, State, visible
+from ._loop import Method, Moved, State
 from ._problem import Bilevel, Point
+from ._progress import visible
 from ._rules import Transformation, as_rule
 
 _ALL = ("x", "v", "theta")
@@ -45,7 +46,8 @@ class Stochastic(Method):
     A step is ``state = method.step(state, outer_batch, inner_batch)``; batches are what the objectives take, or
     numbered ones of :class:`Batches`. Of a :class:`Batch` with several numbers, the parts of a step use one each, in
     turn (``method.batches`` says how many there are); any other batch serves all parts. The methods have no stopping
-    test: ``state.error`` is the norm of the last estimate, and ``state.status`` tells where a step was not finite.
+    test: ``state.error`` is the norm of the last estimate, ``state.residual`` that of the inner gradient, and
+    ``state.status`` tells where a step was not finite or an unknown runs away.
 
     Parameters
     ----------
@@ -148,6 +150,13 @@ class Stochastic(Method):
             )
 
     @property
+    def remedy(self) -> str:
+        """What to do where a run fails."""
+        if isinstance(self.adjoint, Lanczos):
+            return f"Lanczos is meant for exact or large batches: take larger ones, or LinearSGD(). {super().remedy}"
+        return super().remedy
+
+    @property
     def _adjoint_rule(self) -> Any:
         return self.inner_step if self.adjoint_step is None else self.adjoint_step
 
@@ -177,11 +186,11 @@ class Stochastic(Method):
         rules = self.inner_step.init(x), self._adjoint_rule.init(x), self.outer_step.init(theta)
         return point.v, (seen, rules, trees.zeros_like(theta))
 
-    def _advance(self, state: State, outer: Any, inner: Any) -> State:
+    def _advance(self, state: State, outer: Any, inner: Any) -> Moved:
         advance = self._together if self.simultaneous else self._in_turn
         return advance(state, outer, inner)
 
-    def _together(self, state: State, outer: Any, inner: Any) -> State:
+    def _together(self, state: State, outer: Any, inner: Any) -> Moved:
         point, (seen, rules, mean) = Point(state.x, state.v, state.theta), state.memory
         outer, inner = part(outer, 0), part(inner, 0)
         directions: dict[str, Any] = {}
@@ -193,23 +202,26 @@ class Stochastic(Method):
             kept.append(memory)
         x, first = self._inner_move(point, directions["x"], rules[0], state.steps)
         v, second = self._adjoint_move(point, directions, rules[1], state.steps)
-        return self._outer_move(state, x, v, directions["theta"], (kept, (first, second, rules[2]), mean))
+        memory = kept, (first, second, rules[2]), mean
+        return self._outer_move(state, x, v, directions["theta"], memory, (point.x, directions["x"]))
 
-    def _in_turn(self, state: State, outer: Any, inner: Any) -> State:
+    def _in_turn(self, state: State, outer: Any, inner: Any) -> Moved:
         (of_x, of_v, of_theta), (first, second, third), mean = state.memory
         point = Point(state.x, state.v, state.theta)
         on_x, on_v, on_theta = (Terms(self.problem, parts) for parts in self._phases())
 
         def descend(turn: Any, carry: Any) -> Any:
-            x, memory, rule = carry
+            x, memory, rule, _ = carry
             here = point._replace(x=x)
             found, memory = self.estimator.estimate(on_x, memory, here, part(outer, 0), part(inner, turn))
             x, rule = self._inner_move(here, found["x"], rule, state.steps)
-            return x, memory, rule
+            return x, memory, rule, (here.x, found["x"])
 
-        carry = point.x, of_x, first
+        carry = point.x, of_x, first, (point.x, point.x)
         many = self.inner_steps > 1
-        x, of_x, first = jax.lax.fori_loop(0, self.inner_steps, descend, carry) if many else descend(0, carry)
+        x, of_x, first, last_step = (
+            jax.lax.fori_loop(0, self.inner_steps, descend, carry) if many else descend(0, carry)
+        )
         point = point._replace(x=x)
 
         def move(v: Tree, memory: Any, turn: Any) -> Any:
@@ -234,7 +246,7 @@ class Stochastic(Method):
         estimator = self._estimator(("theta",))
         found, of_theta = estimator.estimate(on_theta, of_theta, point, *last)
         memory = [of_x, of_v, of_theta], (first, second, third), mean
-        return self._outer_move(state, point.x, point.v, found["theta"], memory)
+        return self._outer_move(state, point.x, point.v, found["theta"], memory, last_step)
 
     def _inner_move(self, point: Point, direction: Tree, rule: Any, count: Any) -> tuple[Any, Any]:
         x, rule = self.inner_step.step(point.x, direction, rule, count)
@@ -255,14 +267,16 @@ class Stochastic(Method):
             return v
         return trees.scale(jnp.minimum(1, self.radius / jnp.maximum(trees.norm(v), self.radius)), v)
 
-    def _outer_move(self, state: State, x: Tree, v: Tree, direction: Tree, memory: Any) -> State:
+    def _outer_move(self, state: State, x: Tree, v: Tree, direction: Tree, memory: Any, last_step: Any) -> Moved:
+        """Return the state after an outer step; ``last_step`` is where the last inner one began, and its direction."""
         seen, (first, second, third), mean = memory
         mean = trees.axpy(jnp.asarray(self.average), trees.sub(direction, mean), mean)
         theta, third = self.outer_step.step(state.theta, mean, third, state.steps)
         length = self.outer_step.length(state.steps)
         theta = self.problem.prox(theta, length)
-        error = trees.norm(mean)
-        if self.problem.constraint is not None or self.problem.penalty is not None:
-            error = visible(trees.norm(trees.sub(theta, state.theta)) / length, mean)
-        error = error.astype(state.error.dtype)
-        return state._replace(theta=theta, x=x, v=v, error=error, memory=(seen, (first, second, third), mean))
+        error = self.problem.outer_error(state.theta, mean, theta, length).astype(state.error.dtype)
+        residual = self.problem.inner_residual(last_step, x, self.inner_step.length(state.steps))
+        memory = seen, (first, second, third), mean
+        return Moved(
+            state._replace(theta=theta, x=x, v=v, error=error, residual=residual, memory=memory), last_step[1], mean
+        )

@@ -275,11 +275,20 @@ def _takes(fun: Any, name: str) -> bool:
         return False
 
 
+#: what is said of a function where :func:`dini.testing.check_gradient` takes a problem
+CHECKED = (
+    "check_gradient compares the derivative of a solution with finite differences, and needs a problem, a solver and a "
+    "starting point: check_gradient(dini.Minimize(fun), dini.LBFGS(), x0, *args). The gradient of a function that "
+    "solves nothing is checked by jax.test_util.check_grads(fun, (x,), order=1)."
+)
+
+#: what is said where a starting point is missing, by the owner or by the argument's name
 _START = {
     "x0": "{owner} needs a starting point, whose shape is the unknown's: dini.{owner}(fun, x0, *args) with "
     "x0=jnp.zeros(n), say.",
     "init": "{owner} needs a problem, a solver and a starting point: dini.solve(dini.Minimize(fun), dini.LBFGS(), x0, "
     "*args). dini.minimize(fun, x0, *args) chooses the solver.",
+    "check_gradient": CHECKED,
 }
 
 
@@ -306,8 +315,9 @@ def explained[Function: Callable[..., Any]](
             if misused is not None:
                 raise TypeError(f"{str(error).replace(f'{function.__qualname__}()', owner)}. {misused}") from None
             missing = _MISSING.search(str(error))
-            if missing is not None and missing[1] in _START:
-                raise TypeError(_START[missing[1]].format(owner=owner)) from None
+            start = None if missing is None else _START.get(owner, _START.get(missing[1]))
+            if start is not None:
+                raise TypeError(start.format(owner=owner)) from None
             found = _UNKNOWN.search(str(error))
             if found is None:
                 raise

@@ -32,6 +32,7 @@ import numpy as np
 
 from .. import trees, xla
 from ..linear import Solved, System
+from ..linear._condition import indefinite
 from ..linear._system import Rough
 from ..status import OnFailure, guard
 from ..trees import Tree
@@ -65,12 +66,15 @@ class _Correction(NamedTuple):
     nearby: Any
     #: what the step's own linear solve left of the residual
     unsolved: jax.Array
+    #: the step's product with the condition: of a minimum, twice what the step would gain, whatever the units
+    gain: jax.Array
 
     @classmethod
     def at(cls, x: Tree, here: Any, step: Solved) -> _Correction:
         """Return what there is to know of a step, which solves the linearized condition up to its residual."""
         length, residual = trees.norm(step.w), trees.norm(here)
-        return cls(residual, length, trees.sub(x, step.w), step.residual * residual)
+        gain = jnp.abs(trees.vdot(here, step.w))
+        return cls(residual, length, trees.sub(x, step.w), step.residual * residual, gain)
 
     def inverse(self, least: jax.Array) -> jax.Array:
         """Return a bound of the inverse's norm from below, from a smaller one."""
@@ -251,6 +255,7 @@ def _judge(
     ``missed`` times the inverse's norm bounds the part of the error that the correction's own linear system left out.
     """
     eps = trees.eps(at.x)
+    no_minimum = indefinite(system, flagged)
     # a stationary point of a Lagrangian that is no minimum has a regular system
     flagged = flagged | ~jnp.asarray(at.sound())
     # each solve is a bound of the inverse from below
@@ -289,6 +294,10 @@ def _judge(
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
     size = trees.norm(at.x)
     astray = ~(solution_error <= TOLERANCE * size + eps**0.25)
+    if at.structure == "positive definite":
+        # a short step may be all of an element in a larger unit than the others; beside its own curvature it is not
+        weight = jnp.abs(trees.vdot(newton.nearby, at.matvec(newton.nearby)))
+        astray = astray | ((newton.length <= TOLERANCE * size) & (newton.gain > TOLERANCE**2 * weight))
     # a step that rounding does not explain and that leads no nearer leads nowhere
     astray = astray | (~near & (newton.length > _EXPLAINED * eps * condition * size + eps**0.25))
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
@@ -314,6 +323,7 @@ def _judge(
         # a pivot of zero is seen by a factorization only; iterative solvers just fail
         (failed, Verdict.LINEAR_SOLVE),
         (flagged & system.dense, Verdict.ILL_CONDITIONED),
+        (no_minimum, Verdict.NO_MINIMUM),
         (~finite, Verdict.NONFINITE),
     ):
         verdict = jnp.where(bad, what, verdict)

@@ -47,8 +47,6 @@ def _arguments(
     bound = solver_signature.bind(*args, **kwargs)
     bound.apply_defaults()
     positional, keyword = bound.args[1:], bound.kwargs
-    kinds = [{p.kind for p in s.parameters.values()} for s in (solver_signature, signature)]
-    one_sided = (inspect.Parameter.VAR_KEYWORD in kinds[0]) != (inspect.Parameter.VAR_KEYWORD in kinds[1])
     try:
         signature.bind(None, *positional, **keyword)
         # the same names in another order would be matched to one another by their places
@@ -56,7 +54,7 @@ def _arguments(
             [p.name for p in s.parameters.values() if p.kind in _PLACED][1:] for s in (solver_signature, signature)
         ]
         shuffled = names[0] != names[1] and sorted(names[0]) == sorted(names[1])
-        fits = not (one_sided and keyword) and not shuffled
+        fits = not shuffled
     except TypeError:
         fits = False
     if not fits:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..status import DerivativeError, Status
+from ..status import DerivativeError, Status, for_precision
 
 #: A verdict is good up to this estimated relative error of the derivative.
 TOLERANCE = 1e-2
@@ -25,6 +25,7 @@ class Verdict(enum.IntEnum):
     ILL_CONDITIONED = 3
     TIE = 4
     NONFINITE = 5
+    NO_MINIMUM = 6
 
     @property
     def explanation(self) -> str:
@@ -40,12 +41,15 @@ _EXPLANATIONS = {
     Verdict.LINEAR_SOLVE: "The linear system of the derivative was not solved to its tolerance. Give another "
     "`linear_solver`, more steps or a preconditioner, or compute in float64.",
     Verdict.ILL_CONDITIONED: "The linear system of the derivative is singular or so ill-conditioned that rounding "
-    "errors spoil its solution. Compute in float64, add a ridge to the problem or use dini.linear.Ridge, or ask for "
-    "the minimum-norm derivative.",
+    "errors spoil its solution. Add a ridge to the problem, use dini.linear.Ridge or ask for the minimum-norm "
+    "derivative, or compute in float64.",
     Verdict.TIE: "The solution sits at a kink (a constraint that is active with a zero multiplier, a proximal operator "
     "at its threshold), where it has one-sided derivatives only. Ask for a one-sided or a smoothed derivative.",
     Verdict.NONFINITE: "The condition, its derivative or the cotangent is NaN or infinite. Look for NaN with "
     "`jax.debug_nans`.",
+    Verdict.NO_MINIMUM: "The Hessian has a direction of negative curvature: the point is a maximum or a saddle of the "
+    "objective, and not the minimum that was asked for. Check the objective's sign, start elsewhere, or use a solver "
+    "that leaves saddles (dini.TrustRegionNewtonCG); where a stationary point is meant, state it as a dini.Root.",
 }
 
 
@@ -116,7 +120,11 @@ class Certificate(NamedTuple):
     @property
     def message(self) -> str:
         """The verdict in words; of concrete values only, the worst lane's under ``vmap``."""
-        return Verdict(int(np.max(np.asarray(self.figures)[..., 6]))).explanation
+        return _explained(np.asarray(self.figures))
+
+
+def _explained(figures: np.ndarray) -> str:
+    return for_precision(Verdict(int(np.max(figures[..., 6]))).explanation, figures.dtype)
 
 
 def failure(figures: Any, name: str) -> DerivativeError:
@@ -124,7 +132,7 @@ def failure(figures: Any, name: str) -> DerivativeError:
     c = Certificate(np.asarray(figures))
     verdict = Verdict(int(c.verdict))
     return DerivativeError(
-        f"The derivative of {name} is not to be trusted: {verdict.name}. {verdict.explanation} "
+        f"The derivative of {name} is not to be trusted: {verdict.name}. {_explained(c.figures)} "
         f"(estimated relative error of the derivative {c.error:.1e}, distance to the solution {c.solution_error:.1e}, "
         f"optimality residual {c.residual:.1e}, relative residual of the linear system {c.linear_residual:.1e}, "
         f"condition number {c.condition:.1e}, distance to the nearest kink {c.margin:.1e}.) "
@@ -140,4 +148,5 @@ _STATUS = {
     Verdict.ILL_CONDITIONED: Status.SINGULAR,
     Verdict.TIE: Status.SINGULAR,
     Verdict.NONFINITE: Status.NONFINITE,
+    Verdict.NO_MINIMUM: Status.CONDITION,
 }

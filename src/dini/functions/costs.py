@@ -54,11 +54,14 @@ class Cost(NamedTuple):
         Elements of the largest array.
     loops
         Whether there is a loop.
+    unbounded
+        Whether there is one of unknown length.
     """
 
     products: float
     largest: int
     loops: bool = False
+    unbounded: bool = False
 
 
 def cost(jaxpr: Any, inputs: list[bool]) -> Cost:
@@ -69,7 +72,7 @@ def cost(jaxpr: Any, inputs: list[bool]) -> Cost:
 def _walk(jaxpr: Any, inputs: list[bool]) -> tuple[list[bool], Cost]:
     entered = {v for v, enters in zip(jaxpr.invars, inputs, strict=True) if enters}
     enter = lambda atoms: [not is_literal(v) and v in entered for v in atoms]
-    products, largest, loops = 0.0, 0, False
+    products, largest, loops, unbounded = 0.0, 0, False, False
     for eqn in jaxpr.eqns:
         enters = enter(eqn.invars)
         if not any(enters):
@@ -84,9 +87,10 @@ def _walk(jaxpr: Any, inputs: list[bool]) -> tuple[list[bool], Cost]:
             entered.update(v for v in jaxpr.outvars if not is_literal(v))
         products += spent.products
         loops |= spent.loops or eqn.primitive.name in ("scan", "while")
+        unbounded |= spent.unbounded or eqn.primitive.name == "while"
         largest = max(largest, spent.largest, *(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars))
         entered.update(v for v, out in zip(eqn.outvars, outputs, strict=True) if out)
-    return enter(jaxpr.outvars), Cost(products, largest, loops)
+    return enter(jaxpr.outvars), Cost(products, largest, loops, unbounded)
 
 
 def _own(eqn: Any, enters: list[bool]) -> Cost:
@@ -109,9 +113,8 @@ def _own(eqn: Any, enters: list[bool]) -> Cost:
     if not spent:
         return Cost(0, 0)
     total = max(part.products for part in spent) if name == "cond" else sum(part.products for part in spent)
-    return Cost(
-        total * eqn.params.get("length", 1), max(part.largest for part in spent), any(part.loops for part in spent)
-    )
+    loops, unbounded = any(part.loops for part in spent), any(part.unbounded for part in spent)
+    return Cost(total * eqn.params.get("length", 1), max(part.largest for part in spent), loops, unbounded)
 
 
 def _parts(params: dict[str, Any]) -> list[Any]:

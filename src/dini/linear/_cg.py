@@ -24,6 +24,8 @@ class _State(NamedTuple):
     p: Any  # search direction
     slope: Any  # <r, P r>
     rest: Any  # norm of the residual
+    top: Any  # largest size of a curvature so far
+    bent: Any  # whether one was negative
     steps: Any
 
 
@@ -32,8 +34,10 @@ class CG(ShortRecurrence):
     """Conjugate gradients, for positive definite maps.
 
     Each step costs one product and minimizes the error, in the norm of the map, over one more dimension of the Krylov
-    space. It stops at the residual that its recurrence gives, which is near the true one up to rounding errors. Called
-    directly it has no derivative in reverse mode; :func:`solve` has.
+    space. It stops at the residual that its recurrence gives, which is near the true one up to rounding errors. A
+    search direction of negative curvature, beyond rounding, shows that the map is not positive definite: the solve has
+    failed, be the residual small or not (the point of an indefinite Hessian is no minimum). Called directly it has no
+    derivative in reverse mode; :func:`solve` has.
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ class CG(ShortRecurrence):
     """
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether it failed (is not finite); refuses a map not declared positive definite."""
+        """Return the solution and whether it failed; refuses a map not declared positive definite."""
         if structure != "positive definite":
             raise ValueError(
                 f"CG needs a positive definite linear map; this condition declares {structure or 'no structure'}. "
@@ -78,10 +82,10 @@ class CG(ShortRecurrence):
         return self._run(matvec, b, lambda s: ~enough(s.x, s.rest))
 
     def _run(self, matvec: Matvec, b: Any, unfinished: Callable[[_State], jax.Array]) -> tuple[Any, jax.Array]:
-        x = _conjugate_gradients(
+        end = _conjugate_gradients(
             matvec, self.preconditioning(matvec, b), *self.start(matvec, b), unfinished, self.steps(b)
         )
-        return x, ~trees.all_finite(x)
+        return end.x, end.bent | ~trees.all_finite(end.x)
 
     def reduced(self) -> CG:
         """Return the solver for a positive semidefinite system that stands for the one which it was made for."""
@@ -96,9 +100,12 @@ class CG(ShortRecurrence):
 
 def _conjugate_gradients(
     matvec: Matvec, precondition: Any, x: Tree, r: Any, unfinished: Callable[[_State], jax.Array], max_steps: int
-) -> Any:
-    z = precondition(r)
-    start = _State(x, r, z, trees.vdot(r, z), trees.norm(r), jnp.zeros((), jnp.int32))
+) -> _State:
+    z, rest = precondition(r), trees.norm(r)
+    slope = trees.vdot(r, z)
+    start = _State(x, r, z, slope, rest, jnp.zeros_like(slope), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+    # what rounding makes of a curvature of zero is a few units in the last place of the largest
+    rounding = trees.eps(r) ** 0.75
 
     def running(s: _State) -> jax.Array:
         # the slope is zero where a singular map or preconditioner allows no further step
@@ -108,11 +115,15 @@ def _conjugate_gradients(
         image = matvec(s.p)
         bend = trees.vdot(s.p, image)
         flat = bend == 0
+        # the signs of the curvatures are those of the map on the Krylov space (Sylvester's law of inertia)
+        square = trees.vdot(s.p, s.p)
+        top = jnp.maximum(s.top, jnp.abs(bend) / jnp.where(square > 0, square, 1))
+        bent = s.bent | (bend < -rounding * top * square)
         length = jnp.where(flat, 0, s.slope / jnp.where(flat, 1, bend))
         x = trees.axpy(length, s.p, s.x)
         r = trees.axpy(-length, image, s.r)
         z = precondition(r)
         slope = jnp.where(flat, 0, trees.vdot(r, z))
-        return _State(x, r, trees.axpy(slope / s.slope, s.p, z), slope, trees.norm(r), s.steps + 1)
+        return _State(x, r, trees.axpy(slope / s.slope, s.p, z), slope, trees.norm(r), top, bent, s.steps + 1)
 
-    return lax.while_loop(running, step, start).x
+    return lax.while_loop(running, step, start)

@@ -14,9 +14,13 @@ from ..checks.settings import require_count
 from ..deferred import Array, Float
 from ..trees import Tree
 from ..trees.products import dot
+from ._dense import symmetric_scales
 from ._krylov import Krylov
 from ._protocol import Matvec, Structure
 from ._system import System
+
+#: products that look for a negative curvature
+_LOOKS = 20
 
 
 def condition_estimate(
@@ -132,6 +136,27 @@ def ritz_values(matvec: Matvec, like: Tree, steps: int = 20) -> Float[Array, " s
     alpha = jnp.where(done, alpha[0], alpha)
     beta = beta[:-1]
     return jnp.linalg.eigvalsh(jnp.diag(alpha) + jnp.diag(beta, 1) + jnp.diag(beta, -1))
+
+
+def indefinite(system: System, flagged: jax.Array) -> jax.Array:
+    """Return whether a map that should be positive definite has a negative curvature beyond rounding.
+
+    It is looked at where the system's solver has ``flagged`` a failure. Of a matrix, rows and columns are scaled, which
+    changes the sign of no eigenvalue, so that units hide none.
+    """
+    if system.structure != "positive definite":
+        return jnp.zeros((), bool)
+    product, like = system.product, system.like
+    if system.dense:
+        matrix = system.factor.matrix
+        like = lax.cond(flagged, symmetric_scales, lambda m: jnp.ones_like(m[0]), matrix)
+        product = lambda w, scales=like: dot(matrix, w / scales) / scales
+
+    def look(like: Tree) -> jax.Array:
+        values = ritz_values(product, like, _LOOKS)
+        return values[0] < -(trees.eps(like) ** 0.75) * jnp.maximum(values[-1], -values[0])
+
+    return lax.cond(flagged, look, lambda _: jnp.zeros((), bool), like)
 
 
 def _singular_ritz_values(matvec: Matvec, back: Matvec, like: Tree, steps: int) -> Float[Array, " steps"]:

@@ -12,25 +12,31 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
-from ..trees import Tree
 from ._krylov import wrap_linear_solver
 from ._protocol import LinearSolver, Matvec, Structure
 from ._system import choose
+
+#: growth of the terms up to which a series is taken for one that is merely cut off
+_GROWTH = 2.0
 
 
 @record
 class Series:
     r"""The truncated Neumann series :math:`A^{-1} \approx \lambda \sum_{i<k} (I - \lambda A)^i`, an approximation.
 
-    Its error is :math:`(I - \lambda A)^k A^{-1} b`. It is meant to be one: the residual decides nothing, and only a
-    result that is not finite counts as a failure.
+    Its error is :math:`(I - \lambda A)^k A^{-1} b`. It is meant to be one: how small the residual is decides nothing.
+    What counts as a failure is a series that diverges, so that the sum is of the size of its last term and has nothing
+    to do with the inverse, and a result that is not finite. It diverges where the terms :math:`r_i = (I - \lambda A)^i
+    b` have grown to twice ``b``, or have grown at all by steps that are too long, :math:`\|\lambda A r_{k-2}\| > 2
+    \|r_{k-2}\|`: then :math:`\lambda` is more than two over a curvature. (A little growth without that is of a
+    slightly negative curvature, and harmless in a few terms.)
 
     Parameters
     ----------
     terms
-        ``k``; ``k - 1`` products.
+        ``k``; ``k - 1`` products. One term is :math:`\lambda b` and never diverges.
     damping
-        :math:`\lambda`.
+        :math:`\lambda`; less than two over the largest eigenvalue of a symmetric map.
     """
 
     terms: int = field(default=10, metadata={"static": True})
@@ -40,15 +46,27 @@ class Series:
         require_count("Series' terms", self.terms)
         require_positive("Series' damping", self.damping)
 
+    @property
+    def singular(self) -> str:
+        """What is said of the map where the series fails."""
+        return (
+            f"not one for a series of {self.terms} terms, which grow: the damping must be less than two over its "
+            "largest eigenvalue, and there may be no eigenvalue below zero (of a fixed point, the map must contract)"
+        )
+
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the sum and whether it is not finite."""
+        """Return the sum and whether the series diverges."""
         del structure
 
-        def body(_: Any, w: Tree) -> Any:
-            return trees.axpy(self.damping, trees.sub(b, matvec(w)), w)
+        def body(_: Any, carry: Any) -> Any:
+            w, last, _ = carry
+            r = trees.sub(b, matvec(w))
+            return trees.axpy(self.damping, r, w), r, last
 
-        w = jax.lax.fori_loop(1, self.terms, body, trees.scale(self.damping, b))
-        return w, ~trees.all_finite(w)
+        w, last, before = jax.lax.fori_loop(1, self.terms, body, (trees.scale(self.damping, b), b, b))
+        length, size = trees.norm(last), trees.norm(b)
+        overshot = (length > size) & (trees.norm(trees.sub(before, last)) > 2 * trees.norm(before))
+        return w, (length > _GROWTH * size) | overshot | ~trees.all_finite(w)
 
     def accept(self, eps: float) -> float:
         """Return infinity: an approximation is asked for."""

@@ -14,7 +14,7 @@ from .. import trees
 from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced
 from ..reports import forget, policy, reviewed
-from ..status import DerivativeError, OnFailure, Report, Status, guard
+from ..status import DerivativeError, OnFailure, Report, Status, for_precision, guard
 from ..trees import Tree
 from ._krylov import wrap_linear_solver
 from ._protocol import Matvec, Structure
@@ -154,16 +154,20 @@ def solve_known(
 
     def report(figures: Any) -> DerivativeError:
         residual, singular = figures
-        cause = "it did not reach its tolerance"
-        if singular:
-            cause = f"its matrix is {meaning}{no_minimum}"
+        missed = f"the relative residual is {float(residual):.2e}"
+        if singular:  # of a singular system, a solution of many (or of one nearby) may have a small residual
+            cause, seen = f"its matrix is {meaning}{no_minimum}", f"{missed}, which shows nothing here"
+        else:
+            cause, seen = "it did not reach its tolerance", f"{missed}, accepted up to {accept:.1e}"
+        remedy = for_precision(
+            "Add a small regularization to the problem or choose another `linear_solver` (MinimumNorm() for the "
+            "shortest of many derivatives), or compute in float64.",
+            figures.dtype,
+        )
         return DerivativeError(
-            f"The linear system of the derivative of {name} was not solved: {cause} "
-            f"(method {method}, relative residual {float(residual):.2e}, accepted up to {accept:.1e}). "
-            "The solution may not be unique or may not depend smoothly on the parameters there. Add a small "
-            "regularization to the problem, compute in float64, choose another `linear_solver` (MinimumNorm() for the "
-            "shortest of many derivatives), or, if a derivative that may be wrong is acceptable, pass "
-            'on_failure="ignore".',
+            f"The linear system of the derivative of {name} was not solved: {cause} (method {method}; {seen}). "
+            f"The solution may not be unique or may not depend smoothly on the parameters there. {remedy} If a "
+            'derivative that may be wrong is acceptable, pass on_failure="ignore".',
             Status.SINGULAR,
         )
 

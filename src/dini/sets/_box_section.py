@@ -13,7 +13,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import known, require_ordered
 from ..numerics.separable import leaves_like, map_with, require_broadcast, smallest
-from ..status import SolveError, Status
+from ..status import SolveError, Status, for_precision
 from ..trees import Tree
 from ._base import Set, believed, require_real
 
@@ -233,8 +233,9 @@ def _failure(empty: Any, missed: Any) -> Exception:
         return ValueError(
             "BoxSection is empty: no point between the bounds satisfies the equation, or a parameter is NaN."
         )
+    remedy = for_precision("scale them down, or compute in float64.", missed.dtype)
     return SolveError(
         f"The projection onto the BoxSection was not found: it misses the equation by {float(missed):.1e}. The "
-        "elements are too large beside the bounds for their precision: compute in float64.",
+        f"elements are too large beside the bounds for their precision: {remedy}",
         Status.SINGULAR,
     )

@@ -18,7 +18,7 @@ from ..checks.records import record
 from ..checks.settings import known
 from ..deferred import Array, Bool, Float, Int
 from ..numerics.separable import smallest
-from ..status import SolveError, Status
+from ..status import SolveError, Status, for_precision
 from ..trees import Tree
 from ..trees.products import dot
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
@@ -365,8 +365,9 @@ class Polyhedron(Set):
 def _failure(outcome: Any, missed: Any) -> Exception:
     if outcome == _EMPTY:
         return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
+    remedy = for_precision("drop them, or compute in float64.", missed.dtype)
     return SolveError(
         f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
-        "(relative). Rows at a very small angle to one another may have been lost: drop them, or compute in float64.",
+        f"(relative). Rows at a very small angle to one another may have been lost: {remedy}",
         Status.MAX_STEPS if outcome == _RUNNING else Status.SINGULAR,
     )

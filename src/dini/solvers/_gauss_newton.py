@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_choice, require_count
 from ..linear._small import SMALL
-from ..loop import met
+from ..loop import met, tolerances
 from ..problems import FixedPoint, LeastSquares, Root
 from ..status import Status
 from ..trees import Scalar, Tree
@@ -20,7 +20,7 @@ from ._base import Solver, infinity, running, solver
 from .shared import _steps
 from .shared._acceptance import doubtful_difference, relative_rounding
 from .shared._residual_model import ALGEBRA, Space
-from .shared._residual_scales import Known, known
+from .shared._residual_scales import Known, known, promised_beyond
 from .shared._residual_solver import default_algebra
 
 
@@ -54,7 +54,8 @@ class FullSteps(NamedTuple):
 class Progress(NamedTuple):
     """The accepted point's value and slope, the step size, and the full steps without a decrease since then.
 
-    ``allowed`` is how many of these there may be. All are floats.
+    ``allowed`` is how many of these there may be, ``left`` what the next step promises (:func:`promised_beyond`). All
+    are floats.
     """
 
     value: Any
@@ -62,6 +63,7 @@ class Progress(NamedTuple):
     step_size: Scalar
     astray: Any
     allowed: Any
+    left: Any
 
 
 @solver
@@ -131,7 +133,7 @@ class GaussNewton(Solver):
         if self.patience is None:
             return FullSteps(inf, space.point, space.point, nothing, nothing, scales, running())
         zero = jnp.zeros_like(inf)
-        progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience))
+        progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience, inf))
         return State(inf, nothing, nothing, progress, nothing, scales, running())
 
     def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
@@ -159,31 +161,18 @@ class GaussNewton(Solver):
 
         u, eps = jnp.where(accept, trial, space.point), trees.eps(x)
         extent, seen = _steps.extended(state.extent, u, accept), Known(*state.scales)
-        # the last step may tell that none from here is needed
-        moved = _steps.longest(state.offset, _steps.sizes(u, extent, eps))
-        left = _steps.left_after(moved, size / jnp.where(state.error > 0, state.error, 1))
-        brief = _steps.scale_of(error, jnp.where(accept & ~first, left, jnp.inf), eps), jnp.zeros_like(error)
 
-        solved = jnp.zeros((), bool)
         value = jnp.where(accept, at.value, old.value)
-        solve = lambda _: self._solved(space, algebra, at, trial)
-        judge = lambda move, norms: self._judged(space, at, trial, extent, norms, move, error, value, seen)
-        if at.jacobian is not None:
-            move, slope, norms = solve(None)
-            now = judge(move, norms)
-        else:
-            solved = accept & met(self, x, error, brief)
-            needed = (accept | stray) & ~solved
-            last = state.direction, old.slope, state.scales
 
-            def renew(_: Any) -> tuple[Any, Any, Any]:
-                move, slope, norms = solve(None)
-                return move, slope, judge(move, norms)
+        def renew(_: Any) -> tuple[Any, Any, Any, Any]:
+            move, slope, norms, promise = self._solved(space, algebra, at, trial)
+            told, left = self._judged(space, at, trial, extent, norms, move, error, value, seen, promise)
+            return move, slope, left, told.packed(space.dtype)
 
-            move, slope, now = jax.lax.cond(needed, renew, lambda _: last, None)
-        scales = jnp.where(accept, now, state.scales)
-        scales = jnp.where(solved, scales.at[:2].set(jnp.stack(brief)), scales)
-        direction, slope = trees.where(accept, (move, slope), (state.direction, old.slope))
+        last = state.direction, old.slope, old.left, state.scales
+        new = renew(None) if at.jacobian is not None else jax.lax.cond(accept | stray, renew, lambda _: last, None)
+        move = new[0]
+        direction, slope, left, scales = trees.where(accept, new, last)
 
         # back to the accepted point: half the step, then what a parabola through the values asks for
         t = old.step_size
@@ -198,14 +187,16 @@ class GaussNewton(Solver):
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
         told = Known(*scales)
         short = t * told.length <= 1e-2 * eps
-        stalled = jnp.where(told.settled(space, value), Status.CONVERGED, Status.STALLED)
+        done = told.settled(space, value) & (left <= _steps.PROMISE)
+        stalled = jnp.where(done, Status.CONVERGED, Status.STALLED)
         status = jnp.where(~accept & ~stray & short, stalled, state.status)
-        status = jnp.where(~accept & (old.astray == 0) & seen.rounded(space, old.value), Status.CONVERGED, status)
-        runs = accept & ~solved & told.run_away(u, extent, state.offset, direction)
+        lost = ~accept & (old.astray == 0) & seen.rounded(space, old.value) & (left <= _steps.PROMISE)
+        status = jnp.where(lost, Status.CONVERGED, status)
+        runs = accept & told.run_away(u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(offset, offset)), status, Status.SINGULAR).astype(jnp.int32)
         astray = jnp.where(stray, old.astray + 1, 0)
-        parts = Progress(value, slope, t, astray, allowed)
+        parts = Progress(value, slope, t, astray, allowed, left)
         progress = jnp.stack([part.astype(space.dtype) for part in parts])
         return trees.where(accept, space.unravel(trial), x), State(
             error, direction, offset, progress, extent, scales, status
@@ -222,34 +213,39 @@ class GaussNewton(Solver):
         error: Scalar,
         value: Any,
         seen: Known,
-    ) -> Any:
+        promise: Any,
+    ) -> tuple[Known, Any]:
         # that of a full step is its slope
         curvature = -dot(at.gradient, move)
-        told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen.steepest, 0.0)
-        return told.packed(space.dtype)
+        told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
+        promised, columns = promise
+        left = promised_beyond(space, u, told.start, promised, columns, at.value, tolerances(self, u)[0])
+        return told.doubted(left > _steps.ROUNDING), left
 
-    def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any]:
-        """Return the Gauss-Newton step from a point, its slope, and the norms of the Jacobian's columns."""
+    def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
+        """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""
         jacobian = space.jacobian(trial) if at.jacobian is None and algebra is not ALGEBRA["cg"] else at.jacobian
         store = algebra.build(jacobian, at.residuals)
         norms = algebra.norms(store, at.gradient, space, trial)
         model = algebra(store, at.gradient, jnp.where(norms > 0, norms, 1), None, space, trial)
         # (1): p = move
-        move = model.inverse_scale * model.step(jnp.zeros((), space.dtype))[0]
-        return move, dot(at.gradient, move), norms
+        step = model.step(jnp.zeros((), space.dtype))[0]
+        move = model.inverse_scale * step
+        return move, dot(at.gradient, move), norms, model.promised(step)
 
     def _full_step(self, space: Space, algebra: Any, state: FullSteps) -> tuple[Any, FullSteps]:
         """Go to the next point, and solve for the step from there."""
         trial = state.trial
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
-        move, _, norms = self._solved(space, algebra, at, trial)
+        move, _, norms, promise = self._solved(space, algebra, at, trial)
         error = space.error(at, trial).astype(space.dtype)
         # a column of zeros, of an exponential that has underflowed say, leaves its unknown undetermined
         determined = move if algebra is ALGEBRA["cg"] else jnp.where(norms > 0, move, jnp.inf)
         finite, largest = jnp.isfinite(dot(determined, determined)), jnp.finfo(space.dtype).max
         extent = _steps.extended(state.extent, trial, jnp.isfinite(error))
-        scales = self._judged(space, at, trial, extent, norms, move, error, at.value, Known(*state.scales))
-        told = Known(*scales)
+        seen = Known(*state.scales)
+        told, _ = self._judged(space, at, trial, extent, norms, move, error, at.value, seen, promise)
+        scales = told.packed(space.dtype)
         # an error within the tolerance would be a success, whatever the status
         far = ~(finite & (told.length < 1))
         # where residuals have levelled off, an unknown that moves by its own size changes them by no more than rounding

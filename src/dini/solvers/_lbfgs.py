@@ -98,6 +98,10 @@ class LBFGS(QuasiNewton):
         inverse = jnp.where(forget, 0, model.inverse)
         return model._replace(count=count, inverse=inverse, gamma=jnp.where(forget, 1, model.gamma))
 
+    def _scaling(self, curvature: Any, squared: Any) -> Any:
+        """Return the multiple of the identity below the pairs, from the newest of them."""
+        return curvature / jnp.where(squared > 0, squared, 1)
+
     def _renew(
         self, model: Pairs, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
     ) -> tuple[Pairs, Any, Any]:
@@ -124,7 +128,7 @@ class LBFGS(QuasiNewton):
         yy = jnp.where(col, cross[:, None], jnp.where(row, cross[None, :], model.yy))
         diagonal = jnp.where(new_here, curvature, model.diagonal)
         # (2)
-        gamma = jnp.where(keep, curvature / jnp.where(squared > 0, squared, 1), model.gamma)
+        gamma = jnp.where(keep, self._scaling(curvature, squared), model.gamma)
         p = jnp.where(new_here, shrink * gram.sg, with_g[:, 0])
         q = jnp.where(new_here, shrink * gram.yg, with_g[:, 1])
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
+from ..checks.hints import CHECKED, explained
 from ..differentiation import Differentiation, Implicit, Unrolled
-from ..solve import solve
+from ..solve import Problem, solve
 from ..solvers import Solver
 
 
@@ -72,6 +73,7 @@ class GradientCheck:
         return "\n".join(lines)
 
 
+@explained
 def check_gradient(
     problem: Any,
     solver: Any,
@@ -108,6 +110,11 @@ def check_gradient(
     seed
         Of the random directions.
 
+    Raises
+    ------
+    TypeError
+        For a function in the place of a problem, or without a solver and a starting point.
+
     Examples
     --------
     >>> import dini, jax.numpy as jnp
@@ -117,6 +124,8 @@ def check_gradient(
     >>> report.ok
     True
     """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a Minimize, LeastSquares, Root or the like: given {problem!r}. {CHECKED}")
     mode = Implicit() if differentiation is None else differentiation
     with jax.enable_x64(True):
         widen = lambda leaf: jnp.asarray(np.asarray(leaf)).astype(_wide(leaf)) if trees.is_inexact(leaf) else leaf

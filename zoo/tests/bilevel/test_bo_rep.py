@@ -160,6 +160,34 @@ def test_a_small_radius_is_met_and_told():
     np.testing.assert_allclose(project_to_ball({"a": jnp.array([2.0])}, {"a": jnp.array([1.0])}, 0.5)["a"], 1.5)
 
 
+def test_a_compiled_run_warns_of_a_small_radius():
+    solver = BOREP(LEVELS, normalized_momentum(0.2), nu=0.25, gamma=0.3, radius=1e-3)
+    run = jax.jit(lambda state: solver.run(state, lambda key: (None, None), jax.random.key(0), steps=9))
+    with pytest.warns(dini.SolveWarning, match="100% of the updates.*radius 0.001"):
+        jax.block_until_ready(run(solver.init(X0, A @ X0)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_run_to_huge_numbers_is_not_called_finite(dtype):
+    """Steps that are too long for the inner problem, for the linear system, and for the outer one; none overflows."""
+    levels = Oracles(lambda x, y, _: 0.5 * jnp.sum((y - 1) ** 2), lambda x, y, _: 0.5 * jnp.sum((y - x) ** 2))
+    start = np.array([3.0, 1.0], dtype)
+
+    @jax.jit
+    @jax.vmap
+    def run(rate, nu, gamma):
+        solver = soba(levels, rate, nu=nu, gamma=gamma)
+        state = solver.init(start, start + 1)
+        return solver.run(state, lambda key: (None, None), jax.random.key(0), steps=150)
+
+    rates = {"good": (0.1, 0.5, 0.5), "inner": (0.01, 0.5, 2.5), "system": (0.01, 2.5, 0.5), "outer": (4.0, 0.5, 0.5)}
+    found = run(*np.array(list(rates.values()), dtype).T)
+    assert list(np.asarray(found.finite)) == [True, False, False, False]
+    # nothing moves from then on, long before the numbers overflow
+    assert np.max(np.abs(np.stack([found.x, found.y, found.z]))) < 1e3 / np.finfo(dtype).eps
+    np.testing.assert_allclose(found.x[0], 1, rtol=1e-3)
+
+
 def test_refinement_in_stages_is_better_than_its_last_gradient():
     gradient = lambda y, key: Q @ (y - c) + jax.random.normal(key, (2,))
     refine = lambda key: epoch_sgd(gradient, jnp.array([8.0, -8.0]), key, step=0.2, steps=20, stages=6, radius=20.0)

@@ -77,6 +77,25 @@ def test_conjugate_gradients_tell_of_flat_directions(quadratic):
     np.testing.assert_allclose(finite[0], 0.2 * a[0] - 1 / 2.5 * (w[0] - quadratic[3][0]), atol=1e-9)
 
 
+def test_a_saddle_and_a_series_that_diverges_are_no_gradient():
+    """Alone an error, in a batch the lane's own mark."""
+    train = lambda w, a, d: 0.5 * jnp.sum(d * w**2) - jnp.sum(a * w)
+    found = lambda d, **how: arch_gradient(train, lambda w, a, _: jnp.sum(w), jnp.ones(2), jnp.ones(2), d, None, **how)
+    saddle, steep = jnp.array([1.0, -2.0]), jnp.array([1.0, 300.0])
+    with pytest.raises(dini.DerivativeError, match="not positive definite"):
+        found(saddle, mode="cg")
+    np.testing.assert_allclose(found(saddle, mode="cg", damping=3.0), [1 / 4, 1.0], rtol=1e-9)
+    with pytest.raises(dini.DerivativeError, match="damping must be less than two over its largest"):
+        found(steep, mode="implicit", xi=1.0)
+    np.testing.assert_allclose(found(steep, mode="implicit", xi=1 / 300, terms=0), 1 / 300)
+    np.testing.assert_allclose(
+        found(steep, mode="second", xi=1.0), 1.0
+    )  # the derivative of a step, whatever its length
+    lanes = jax.vmap(lambda d: found(d, mode="cg"))(jnp.stack([steep, saddle]))
+    np.testing.assert_allclose(lanes[0], [1, 1 / 300], rtol=1e-6)
+    assert np.all(np.isnan(lanes[1]))
+
+
 def small_net(rectifier=jax.nn.softplus, n_nodes=2):
     operations = list(dense_operations(8, rectifier=rectifier).values())
     net = SuperNet(6, 8, 3, n_nodes=n_nodes, operations=operations, key=jax.random.key(0))

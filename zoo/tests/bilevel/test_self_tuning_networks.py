@@ -262,6 +262,29 @@ def test_bad_input_is_told(make, message):
         make()
 
 
+def test_a_batch_of_another_length_is_told():
+    """Also one of a single row, and one of a single image, which would be repeated without a word."""
+    loss = lambda model, numbers, *rest: jnp.mean(model(rest[-2] if len(rest) > 1 else rest[0], numbers) ** 2)
+    model = HyperLinear(3, 1, 1, key=jax.random.key(0))
+    train = lambda model, numbers, given, batch, key: loss(model, numbers, batch)
+    stn = STN(model, train, loss, HyperSpace([Hyper("rate", 0.3)]), optax.sgd(0.1), optax.sgd(0.1), batch=4)
+    state = stn.init(model, stn.space.init(0.5))
+    for rows in (5, 1):
+        with pytest.raises(ValueError, match=rf"a training batch.*given batch=4 and arrays with {rows} rows"):
+            stn.train_step(state, jnp.ones((rows, 3)), jax.random.key(0))
+        with pytest.raises(ValueError, match="a validation batch"):
+            stn.hyper_step(state, jnp.ones((rows, 3)), jax.random.key(0))
+        with pytest.raises(ValueError, match=rf"given {rows} examples and hyperparameters of the shape \(4, 1\)"):
+            model(jnp.ones((rows, 3)), jnp.ones((4, 1)))
+    assert model(jnp.ones((4, 3)), jnp.ones((4, 1))).shape == model(jnp.ones((4, 3)), jnp.ones(1)).shape == (4, 1)
+    image = layers.HyperConv(1, 2, 3, n_hyper=1, padding=1, key=jax.random.key(0))
+    for rows in ((), (5,)):
+        with pytest.raises(ValueError, match="examples and hyperparameters"):
+            image(jnp.ones((*rows, 1, 8, 8)), jnp.ones((4, 1)))
+    with pytest.raises(ValueError, match="examples and hyperparameters"):
+        layers.HyperEmbedding(9, 2, n_hyper=1, key=jax.random.key(0))(jnp.arange(5), jnp.ones((4, 1)))
+
+
 @pytest.mark.parametrize("module", [layers, method, space], ids=lambda module: module.__name__)
 def test_examples(module):
     with jax.enable_x64(False):

@@ -203,6 +203,25 @@ def test_values_that_are_not_finite_are_counted_and_not_chosen():
         evolve(np.random.default_rng(0), space, lambda sets: [np.inf] * len(sets), generations=0)
 
 
+def test_a_set_in_another_order_is_the_same_set():
+    """It is valued once, in the form that the space has."""
+    valued = []
+
+    def value(sets):
+        valued.extend(sets)
+        return [float(sum(one)) for one in sets]
+
+    first = [(3, 1), [1, 3], np.array([3, 1])]
+    found = evolve(np.random.default_rng(0), StepSpace(4, 2), value, first=first, population=6, parents=6, mutants=0,
+                   crossovers=0, generations=2)  # fmt: skip
+    assert len(valued) == len(set(valued)) == found.evaluations == 6
+    assert valued[0] == (1, 3)
+    for wrong in ((1, 1), (1,), (1, 4), (-1, 2)):
+        with pytest.raises(ValueError, match="2 different numbers from 0 to 3"):
+            evolve(np.random.default_rng(0), StepSpace(4, 2), value, first=[wrong])
+    assert JointSpace(4, 2, 3, 2).canonical(([2, 0], (5, 1))) == ((0, 2), (1, 5))
+
+
 def test_a_final_chooses_with_fresh_noise():
     """Of two that the search cannot tell apart."""
     value = lambda one: float(one[0] > 1)

@@ -190,6 +190,11 @@ def test_chains_have_the_law_that_they_should_have():
     broken = lambda x, y: jnp.where(y[:, 0] > 0, jnp.nan, 0.0)
     found = metropolis_hastings(jax.random.key(0), x0, broken, random_walk(0.5), steps=5, radius=1.0)
     assert found.invalid > 0
+    for infinite in (jnp.inf, -jnp.inf):
+        broken = lambda x, y, infinite=infinite: jnp.where(y[:, 0] > 0, infinite, 0.0)
+        endless = metropolis_hastings(jax.random.key(0), x0, broken, random_walk(0.5), steps=5, radius=1.0)
+        assert endless.invalid == found.invalid
+        np.testing.assert_array_equal(endless.x, found.x)
     assert np.all((found.x <= 0) & (found.x >= -1))
 
 

@@ -187,6 +187,32 @@ def test_losses_have_their_minima_at_the_exact_fields():
         assert beside.mean() > 10 * (beside - exactly).std() / np.sqrt(60) + 0.05
 
 
+def test_the_noise_of_a_one_sided_interpolant_is_its_start():
+    """Ends N(0, 1) and N(1, 1/4): the exact denoiser is the minimizer of the loss, and gives the exact velocity."""
+    interpolant, n = one_sided_vp(), 200_000
+    x0, x1 = jax.random.normal(jax.random.key(0), (2, n, 1))
+    x1 = 1 + x1 / 2
+
+    def noise(x, t):
+        at = interpolant.at(t)
+        a, b = at.alpha, at.beta
+        return (a / (a**2 + b**2 / 4)).reshape(-1, 1) * (x - b.reshape(-1, 1))
+
+    value = lambda c: denoiser_loss(lambda x, t: noise(x, t) + c * jnp.cos(x), interpolant, x0, x1, jax.random.key(1))
+    slopes = jax.jit(jax.vmap(jax.grad(value)))(jnp.array([0.0, 0.3]))
+    assert abs(slopes[0]) < 0.01 < 0.1 < slopes[1]
+    joint = jax.jit(
+        lambda c: joint_loss(lambda x, t: (jnp.zeros_like(x), noise(x, t) + c), interpolant, x0, x1, jax.random.key(1))
+    )
+    assert min(joint(0.1), joint(-0.1)) > joint(0.0)
+    law = GaussianMixtureFields(
+        interpolant, GaussianMixture([1.0], [[0.0]], [1.0]), GaussianMixture([1.0], [[1.0]], [0.25])
+    )
+    x = jnp.linspace(-1.0, 2.0, 5)[:, None]
+    found = Fields.of_noise(interpolant, noise)
+    np.testing.assert_allclose(found.velocity(x, 0.4), law.velocity(x, 0.4), rtol=1e-9)
+
+
 @pytest.mark.thorough  # of a variance, not of a value
 def test_the_antithetic_loss_stays_small_at_the_ends():
     """Without the other sign of the noise the score's loss has far more variance."""
@@ -216,6 +242,17 @@ def test_custom_paths_have_the_derivatives_of_linear_ones():
     np.testing.assert_allclose(*values, rtol=1e-10)
     with pytest.raises(ValueError, match="must be x1 at time 1"):
         CustomInterpolant(lambda t, x0, x1: x0, brownian()).check_ends(x0, x1)
+    # the door is the loss, also while it is compiled and where the ends that are given hide the fault
+    short = CustomInterpolant(lambda t, x0, x1: x0 + 0.9 * t[:, None] * (x1 - x0), brownian())
+    for loss in (joint_loss, jax.jit(joint_loss, static_argnums=(0, 1))):
+        with pytest.raises(ValueError, match="must be x1 at time 1"):
+            loss(model, short, x0, x0, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"gamma_squared of an interpolant must be 0 .*: given \[0.0, 1.0"):
+        CustomInterpolant(lambda t, x0, x1: x0, lambda t: t)
+    # a path that is being learned is not known yet
+    learned = lambda a: CustomInterpolant(lambda t, x0, x1: (1 - a * t)[:, None] * x0 + t[:, None] * x1, brownian())
+    slope = jax.grad(lambda a: joint_loss(model, learned(a), x0, x1, jax.random.key(0)))(1.0)
+    assert np.isfinite(slope)
 
 
 # samplers, densities, bounds
@@ -376,6 +413,10 @@ def test_what_is_refused():
         (lambda: Fields.of_noise(linear(), lambda x, t: x), "one-sided interpolant or the mirror"),
         (lambda: GaussianMixtureFields(linear(), ends()[0], noise_levels.base(2)), "one dimension"),
         (lambda: gaussian_bridge(jnp.eye(1), jnp.eye(1), 0.0), "eps must be positive"),
+        (lambda: gaussian_bridge(jnp.diag(jnp.array([1.0, -1.0])), jnp.eye(2), 0.5), "A must be positive definite"),
+        (lambda: gaussian_bridge(1e6 * jnp.eye(2), 1e-6 * jnp.diag(jnp.array([1.0, -1.0])), 0.5), "B must be positive"),
+        (lambda: gaussian_bridge(jnp.diag(jnp.array([1.0, 0.0])), jnp.eye(2), 0.5), "A must be positive definite"),
+        (lambda: gaussian_bridge(jnp.array([[1.0, 0.5], [0.0, 1.0]]), jnp.eye(2), 0.5), "A must be a symmetric"),
         (lambda: optimal_variance_path(1.0, -1.0, 0.5), "b must be positive"),
     ):
         with pytest.raises(ValueError, match=word):

@@ -12,7 +12,8 @@ from outputs import assert_bars_met
 from scipy import stats
 
 from dini_zoo.diffusion import masked
-from dini_zoo.diffusion.chains import Chain, chain_sample
+from dini_zoo.diffusion.chain_sampling import chain_sample
+from dini_zoo.diffusion.chains import Chain
 from dini_zoo.diffusion.svdd import (
     GaussianReverse,
     Guided,

@@ -379,7 +379,6 @@ def test_the_examples_of_docstrings(module):
 
 
 @pytest.mark.thorough
-@pytest.mark.may_cost(60)  # several trainings are compiled
 def test_all_parts_of_the_experiment_run():
     settings = dataclasses.replace(experiment.settings.tiny(), parts=("learning", "video"), seeds=2)
     done = performed("fractional-sde", experiment, settings)

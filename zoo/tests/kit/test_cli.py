@@ -111,17 +111,41 @@ def dini(capsys):
 def test_list_shows_systems_by_field_without_importing_them(dini):
     found = dini("list")
     assert found.code == 0
-    for text in ("parabola-fit", "Fits a parabola.", "Nobody, Parabolas, 2000", "Cannot be [imported].", "Curves and"):
+    for text in ("parabola-fit", "Parabolas", "Absent", "Curves and"):
         assert text in found.out
+    for text in ("Parabolas", "Fits a parabola.", "Nobody, Parabolas, 2000", "Cannot be [imported]."):
+        assert text in dini("list", "--full").out
     assert "parabola-fit" in dini("list", "curves").out
     wrong = dini("list", "cures")
     assert wrong.code == 2
     assert "no field 'cures'" in wrong.err
 
 
-def test_list_cuts_no_name_in_a_narrow_terminal(dini, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    assert " parabola-fit " in dini("list").out
+@pytest.mark.parametrize("columns", [20, 80])
+def test_list_has_a_line_for_each_system_and_cuts_no_name(dini, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    heading, *lines = dini("list").out.splitlines()
+    assert heading == "curves: Curves and lines"
+    assert [row.split()[0] for row in lines] == ["parabola-fit", "absent"]
+    assert all(row.endswith("…") == (columns < 80) for row in lines)
+    if columns > len("  parabola-fit  "):
+        assert max(map(len, lines)) <= columns
+    full = dini("list", "--full").out
+    assert "Nobody, Parabolas, 2000" in " ".join(full.split())
+
+
+def test_run_without_a_name_shows_what_can_be_run(dini):
+    found = dini("run")
+    assert found.code == 0
+    for text in ("dini run NAME", "parabola-fit", "absent", "curves", "all"):
+        assert text in found.out
+    assert found.err == ""
+    assert dini().out == dini("--help").out
+
+
+def test_the_package_is_a_program():
+    found = subprocess.run([sys.executable, "-m", "dini_zoo", "list"], check=True, capture_output=True, text=True)
+    assert "  svm " in found.stdout
 
 
 def test_list_does_not_import_jax():
@@ -212,7 +236,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(dini):
     assert CALLS == ["first"]
     found = dini("run", "parabola-fit", "--points", "9", "--resume")
     assert found.code == 0
-    assert "counting: remembered" in found.out
+    assert "counting: remembered, " in found.out
+    assert "in earlier runs, whose parts were remembered." in found.out
     assert "\n9 points\n" in found.out
     assert CALLS == ["first"]
     # without being asked to, nothing is remembered

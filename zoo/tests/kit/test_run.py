@@ -1,6 +1,7 @@
 """A run's context: keys, phases, memory."""
 
 import io
+import pickle
 from types import SimpleNamespace
 
 import equinox as eqx
@@ -82,9 +83,44 @@ def test_finished_parts_are_remembered(tmp_path):
 
 
 def test_memory_knows_the_code_it_was_made_with(tmp_path):
-    Memory("name", {}, source="old", root=tmp_path).save("part", 1)
-    assert Memory("name", {}, source="old", root=tmp_path).load("part") == (True, 1)
-    assert Memory("name", {}, source="new", root=tmp_path).load("part") == (False, None)
+    Memory("name", {}, source="old", root=tmp_path).save("part", 1, 2.5)
+    assert Memory("name", {}, source="old", root=tmp_path).load("part") == (1, 2.5)
+    assert Memory("name", {}, source="new", root=tmp_path).load("part") is None
+
+
+def test_what_was_remembered_took_its_time(monkeypatch, tmp_path):
+    """A run that finds its trainings done has not shown that they take no time."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+
+    def went(seconds):
+        clock[0] += seconds
+        return seconds
+
+    def go(resume):
+        run = Run(settings(), memory=Memory("name", {}, source="x", root=tmp_path), resume=resume)
+        run.part("training", lambda _: went(40))
+        run.each("seeds", (2, 3), lambda item, _: went(item))
+        shared = {"source": "s", "among": "all", "recipe": {}}
+        run.shared("network", fun=lambda _: went(100), **shared)
+        with run.phase("timing"):
+            went(1)
+        return run
+
+    first, second, third = go(False), go(True), go(False)
+    assert first.phases == second.phases == third.phases == {"training": 40, "seeds": 5, "network": 100, "timing": 1}
+    assert first.remembered == {}
+    assert second.remembered == {"training": 40, "seeds": 5, "network": 100}
+    # the network serves all runs, also those that begin anew
+    assert third.remembered == {"network": 100}
+
+
+def test_what_was_written_without_its_time_is_made_anew(tmp_path):
+    memory = Memory("name", {}, root=tmp_path)
+    memory.save("part", 1, 2.5)
+    (path,) = memory.folder.iterdir()
+    path.write_bytes(pickle.dumps(("part", 1)))
+    assert memory.load("part") is None
 
 
 def test_what_is_not_data_is_refused(tmp_path):
@@ -96,7 +132,5 @@ def test_what_is_not_data_is_refused(tmp_path):
 def test_a_model_is_remembered_with_its_functions(tmp_path):
     model = eqx.nn.Sequential([eqx.nn.MLP(2, 2, 3, 1, jax.nn.silu, key=jax.random.key(0)), eqx.nn.Lambda(jax.nn.relu)])
     memory = Memory("name", {}, root=tmp_path)
-    memory.save("model", model)
-    known, found = memory.load("model")
-    assert known
-    np.testing.assert_array_equal(found(np.ones(2)), model(np.ones(2)))
+    memory.save("model", model, 1.0)
+    np.testing.assert_array_equal(memory.load("model").value(np.ones(2)), model(np.ones(2)))

@@ -119,6 +119,11 @@ def test_what_cannot_be_is_refused():
     trainer = Trainer(loss, optax.sgd(0.1), steps=6, batch=1)
     with pytest.raises(ValueError, match="order must have a row for each of the 6 steps"):
         trainer(line(jax.random.key(0)), (X, Y), key=jax.random.key(0), order=[[0]])
+    # JAX takes the last example in the place of one that is not there
+    with pytest.raises(ValueError, match="order must be from 0 to 4: given 0 to 5"):
+        trainer(line(jax.random.key(0)), (X, Y), key=jax.random.key(0), order=[[0], [5], [1], [2], [3], [4]])
+    with pytest.raises(ValueError, match="data must have arrays with an axis of examples in front, as long in each"):
+        trainer(line(jax.random.key(0)), (X, Y[:4]), key=jax.random.key(0))
 
 
 def test_a_loss_that_is_not_finite_is_told():
@@ -126,3 +131,41 @@ def test_a_loss_that_is_not_finite_is_told():
     model = eqx.tree_at(lambda model: model.bias, line(jax.random.key(0)), jnp.zeros(1))
     with pytest.raises(FloatingPointError, match="not finite at step 1 of 4"):
         trainer(model, key=jax.random.key(0))
+
+
+def test_a_loss_carries_a_state_of_its_own():
+    """A running mean of the data that each step saw: alone and side by side, with figures and without."""
+    x = jnp.arange(12.0)
+    model = {"a": jnp.array(2.0)}
+
+    def loss(model, batch, key, mean):
+        mean = mean + 0.5 * (jnp.mean(batch) - mean)
+        return (model["a"] - mean) ** 2, mean
+
+    def with_figures(model, batch, key, mean):
+        value, mean = loss(model, batch, key, mean)
+        return value, (mean, jnp.max(batch))
+
+    order = jnp.arange(12).reshape(6, 2)
+    means, a, found = [], 2.0, 1.0
+    for row in np.asarray(x)[np.asarray(order)]:
+        found += 0.5 * (row.mean() - found)
+        means.append((a - found) ** 2)
+        a -= 0.1 * 2 * (a - found)
+    for fun, aux in ((loss, False), (with_figures, True)):
+        trainer = Trainer(fun, optax.sgd(0.1), steps=6, batch=2, every=3, carries=True, aux=aux)
+        course = trainer(model, x, key=jax.random.key(0), order=order, carried=jnp.array(1.0))
+        np.testing.assert_allclose(course.loss, means, rtol=1e-12)
+        np.testing.assert_allclose((course.model["a"], course.carried), (a, found), rtol=1e-12)
+        if aux:
+            np.testing.assert_array_equal(course.aux, [1, 3, 5, 7, 9, 11])
+    both = trainer.together(
+        {"a": jnp.array([2.0, 5.0])},
+        x,
+        keys=jax.random.split(jax.random.key(0), 2),
+        order=jnp.stack([order, order]),
+        carried=jnp.array([1.0, 3.0]),
+    )
+    assert both.lane(0).carried == course.carried != both.lane(1).carried
+    with pytest.raises(ValueError, match="carries=True and no first state"):
+        trainer(model, x, key=jax.random.key(0))

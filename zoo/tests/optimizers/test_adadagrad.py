@@ -316,6 +316,17 @@ def test_passes_and_fresh_samples():
         Batches(10, np.random.default_rng(0), length=4).draw(5)
 
 
+def test_batches_are_those_of_the_data():
+    """JAX clamps an index that is too large: the last example would be seen again and again, without a word."""
+    loop = GrowingBatch(lambda w, x: jnp.sum((w - x) ** 2), optax.sgd(0.1), BatchSizeController(4, 40), None)
+    state = loop.init(jnp.zeros(()))
+    for count in (50, 30):
+        with pytest.raises(ValueError, match=rf"of the 40 examples of the data: given Batches\({count}\)"):
+            loop.step(state, jnp.zeros(40), Batches(count, np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="as long in each"):
+        loop.step(state, (jnp.zeros(40), jnp.zeros(30)), Batches(40, np.random.default_rng(0)))
+
+
 def test_a_step_is_taken_before_its_batch_is_tested():
     x = jnp.asarray(np.random.default_rng(0).normal(3.0, 1.0, 40))
     schedule = lambda samples: -0.1 * (1 + samples)

@@ -119,7 +119,15 @@ def test_scaling_rules():
             lambda: batch_extreme_eigenvalues(1.0, -1.0, 2.0, 40, 30),
             "batch_size must be at most num_data, 30: given 40",
         ),
+        (lambda: batch_extreme_eigenvalues(np.nan, -1.0, 2.0, 4), "largest must be a number: given nan"),
+        (lambda: batch_extreme_eigenvalues(1.0, np.nan, 2.0, 4), "smallest must be a number: given nan"),
+        (lambda: batch_extreme_eigenvalues(1.0, -1.0, np.nan, 4), "noise must be at least 0: given nan"),
+        (lambda: batch_extreme_eigenvalues(1.0, -1.0, 2.0, 4, np.nan), "num_data must be at least 1: given nan"),
+        (lambda: overlap(np.nan, 2.0, 4), "spike must be a number: given nan"),
+        (lambda: covariance_top_eigenvalue(np.nan, 1.0, 1.0), "spike must be a number: given nan"),
+        (lambda: hessian_noise(lambda w, x: w @ w * x, jnp.ones(2), jnp.ones(3), jnp.zeros(2)), "direction must be"),
         (lambda: max_learning_rate(-1.0, 2.0, 4), "largest must be positive"),
+        (lambda: scale_learning_rate(-0.1, 8, 32), "learning_rate must be positive"),
         (lambda: covariance_top_eigenvalue(1.0, 0.0, 1.0), "bulk must be positive"),
         (lambda: scale_learning_rate(0.1, 8, 32, "adam"), "kind must be 'sgd' or 'adaptive': given 'adam'"),
         (lambda: scale_learning_rate(0.1, 8, 32, largest=1.0), "both largest and noise"),
@@ -138,6 +146,35 @@ def test_scaling_rules():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_of_numbers_that_cannot_be_nothing_plausible_comes():
+    """Inside of a program nobody can raise: a comparison with NaN is false, and the other branch has a number."""
+    nan = np.nan
+    cases = {
+        batch_extreme_eigenvalues: [
+            (nan, nan, 2.0, 8, 100),
+            (3.0, -1.0, nan, 8, 100),
+            (3.0, -1.0, 2.0, nan, 100),
+            (3.0, -1.0, 2.0, 8, nan),
+            (3.0, -1.0, 2.0, 8, 4),
+            (3.0, -1.0, 2.0, 0.5, 4),
+            (3.0, -1.0, -2.0, 8, 100),
+        ],
+        overlap: [(nan, 2.0, 8, 100), (3.0, nan, 8, 100), (3.0, 2.0, 8, 4), (0.0, nan, 8, 100)],
+        covariance_top_eigenvalue: [(nan, 1.0, 0.5), (3.0, nan, 0.5), (3.0, 1.0, nan), (3.0, -1.0, 0.5)],
+        effective_batch_size: [(nan, 100), (8, nan), (8, 4), (0.5, 4)],
+        critical_batch_size: [(-1.0, 2.0), (nan, 2.0), (2.0, -1.0)],
+        max_learning_rate: [(-1.0, 2.0, 8, 100), (2.0, -2.0, 8, 100), (2.0, 2.0, 8, 4)],
+        heavy_ball: [(1.0, 4.0, 1.0), (nan, 1.0, 1.0), (4.0, -1.0, 1.0)],
+    }
+    for function, given in cases.items():
+        columns = [jnp.asarray(column, float) for column in zip(*given, strict=True)]
+        for found in jax.tree.leaves(jax.jit(jax.vmap(function))(*columns)):
+            assert np.all(np.isnan(found)), function
+    # a start and its noise, however small, are of one length
+    loss, data = (lambda w, a: 0.5 * jnp.sum(a * w**2)), jnp.array([[1.0, 5.0], [3.0, 5.0]])
+    assert float(hessian_noise(loss, jnp.zeros(2), data, jnp.array([1e-200, 0.0]))) == pytest.approx(1.0)
 
 
 def test_the_heavy_ball_converges_at_polyaks_rate():

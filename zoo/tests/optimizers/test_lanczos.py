@@ -152,6 +152,23 @@ def test_hessians_as_operators():
         np.testing.assert_allclose(ours.ravel(), dense, rtol=1e-11)
 
 
+@pytest.mark.parametrize("wrong", ["operator", "start", "zero"])
+def test_what_is_no_number_is_not_taken_for_an_exhausted_space(wrong):
+    """Its residual is none either: with a residual of zero NaN would be an eigenvalue that is exact."""
+    d = jnp.array([1.0, 2.0, jnp.nan if wrong == "operator" else 3.0, 4.0])
+    start = {"operator": jnp.ones(4), "start": jnp.array([1.0, jnp.nan, 1.0, 1.0]), "zero": jnp.zeros(4)}[wrong]
+    for pair in jax.jit(lambda start: extremes(lambda v: d * v, start, 4))(start):
+        assert np.isnan(pair.value)
+        assert np.isnan(pair.residual)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_length_of_the_start_does_not_count(scale):
+    d = jnp.array([1.0, 2.0, 4.0], jnp.float32)
+    found = jax.jit(lambda start: ritz(lanczos(lambda v: d * v, start, 3)))(jnp.full(3, scale, jnp.float32))
+    np.testing.assert_allclose(found.values, d, rtol=1e-5)
+
+
 def test_bad_input():
     double = lambda v: 2 * v
     with pytest.raises(ValueError, match="num_steps must be at least 1: given 0"):

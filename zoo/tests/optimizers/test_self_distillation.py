@@ -372,7 +372,9 @@ def test_bad_input_is_refused(data, model):
         "K must be a square": lambda: make(K[:3], Y, 1.0),
         "K must be symmetric": lambda: make(K + np.triu(K, 1) * 1e-4, Y, 1.0),
         "K must be symmetric and finite": lambda: kernel_ridge_fit(np.full((2, 2), np.nan), np.ones(2), 1.0),
-        "K must be positive semidefinite": lambda: make(low, Y, 9.0),
+        "K must be positive semidefinite: the eigenvalues of K are from -1": lambda: make(low, Y, 9.0),
+        "K must be positive semidefinite: its eigenvalues are from -1": lambda: kernel_ridge_fit(low, Y, 9.0),
+        "gamma must be zero or more": lambda: gaussian_kernel(K, K, -1.0),
         "Y must have": lambda: make(K, Y[:3], 1.0),
         "ridge must not be negative": lambda: make(K, Y, -1.0),
         "ridge must be one number": lambda: make(K, Y, np.ones(2)),
@@ -406,6 +408,35 @@ def test_under_jit_a_model_that_would_be_wrong_is_no_number(data):
     lopsided, indefinite = data.K + np.triu(data.K, 1) * 1e-4, data.K - 2 * np.eye(N)
     for K, strength in ((lopsided, 0.1), (indefinite, 9.0), (np.ones((N, N)), 0.0), (np.ones((N, N)), -0.1)):
         assert np.all(np.isnan(fitted(K, strength)))
+
+
+def test_an_eigenvalue_below_zero_by_more_than_rounding_is_no_zero():
+    """Beside a small ridge it decides the solution, and its sign."""
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    K = Q @ np.diag([1.0, 1, 1, 1, 1, -1e-7]) @ Q.T
+    K, Y = (K + K.T) / 2, np.arange(6.0)
+    for fit in (SelfDistillation.from_kernel, kernel_ridge_fit):
+        with pytest.raises(ValueError, match=r"semidefinite: .* from -1\.0e-07 to 1\.0e\+00"):
+            fit(K, Y, 1e-9)
+    assert np.all(np.isnan(jax.jit(lambda K: SelfDistillation.from_kernel(K, Y, 1e-9).steps(jnp.ones(1)).fitted)(K)))
+
+
+@pytest.mark.parametrize("linear_solver", [None, dini.linear.CG()])
+def test_a_kernel_ridge_problem_without_a_minimum_is_refused(linear_solver):
+    """The system of an indefinite kernel has a solution beside a large ridge: it is no minimizer."""
+    K, Y = np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([1.0, -1.0])
+    beta = np.linalg.solve(K + 4 * np.eye(2), Y)
+    value = lambda beta: 0.5 * np.sum((Y - K @ beta) ** 2) + 2 * beta @ K @ beta
+    assert value(beta + np.array([1.0, -1.0])) < value(beta)
+    with pytest.raises(ValueError, match="semidefinite"):
+        kernel_ridge_fit(K, Y, 4.0, linear_solver=linear_solver)
+    # under jit it is no number
+    assert np.all(np.isnan(jax.jit(lambda K: kernel_ridge_fit(K, Y, 4.0, linear_solver=linear_solver).fitted)(K)))
+    # of zeros, and of one direction, there is one
+    for K in (np.zeros((2, 2)), np.ones((2, 2))):
+        np.testing.assert_allclose(
+            kernel_ridge_fit(K, Y, 4.0, linear_solver=linear_solver).dual_coef, np.linalg.solve(K + 4 * np.eye(2), Y)
+        )
 
 
 def test_single_precision_refuses_a_ridge_that_it_cannot_tell_from_zero():

@@ -300,6 +300,35 @@ def test_every_inner_solver_comes_to_the_surrogates_minimum(inner, wide):
     assert bool(info.finite)
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [dini.LBFGS(), dini.TrustRegionNewtonCG(), dini.NelderMead(), dini.LevenbergMarquardt(), optax.sgd(0.1), Armijo()],
+    ids=lambda inner: type(inner).__name__,
+)
+def test_one_inner_step_moves(inner, tall):
+    """Solvers of dini first look at where they are, and some trials are in vain: neither is a step of the method."""
+    w = jnp.array([0.3, -0.2, 0.5])
+    given = {"eta": 1.0, "inner": inner, "tol": 0.0}
+    run = jax.jit(lambda w, m: sso_step(linear, w, tall, per_example(square), steps=m, **given)[::2])
+    (new, info), (_, three) = run(w, 1), run(w, 3)
+    assert not np.array_equal(new, w)
+    assert bool(info.inner.moved)
+    assert (int(info.inner.steps), int(three.inner.steps)) == (1, 3)
+    # the count begins with the first move
+    looks = int(info.inner.evaluations)
+    if not isinstance(inner, Armijo):
+        assert int(three.inner.evaluations) == looks + 2
+
+
+def test_where_nothing_can_move_the_steps_end(tall):
+    w = jnp.linalg.lstsq(tall[0], tall[1])[0]
+    for inner in (dini.LBFGS(), Armijo()):
+        _, _, info = sso_step(linear, w, tall, lambda z, _: 0 * z, eta=1.0, inner=inner, steps=5)
+        assert not info.inner.moved
+    with pytest.raises(ValueError, match=r"lower_bound must be below zero.*given 0\.0"):
+        SSO(linear, per_example(square), 1.0, inner=dini.PolyakSGD())
+
+
 def test_one_inner_step_of_sgd_is_stochastic_gradient_descent_and_its_state_goes_on(tall):
     """Momentum that is carried from batch to batch is that of optax on the losses."""
     rule = optax.sgd(0.1, momentum=0.9)
@@ -389,6 +418,16 @@ def test_bad_input_is_refused(tall):
         target_surrogate(linear, w, tall, jnp.zeros(9), 1.0, jnp.array([-1.0]))
     with pytest.raises(ValueError, match="needs the index"):
         sso_step(linear, w, tall, per_example(square), eta=1.0, metric=AdaGrad(examples=9))
+    adagrad = SSO(linear, per_example(square), 1.0, metric=AdaGrad(examples=8))
+    state = adagrad.init(w, tall)
+    with pytest.raises(ValueError, match="index must be from 0 to 7: given 0 to 8"):
+        adagrad.update(w, state, tall, jnp.arange(9))
+    for wrong in (jnp.mean, jnp.sum):
+        loss = lambda z, batch, wrong=wrong: wrong(square(z, batch))
+        with pytest.raises(ValueError, match=r"9 examples, neither their mean nor their sum: given shape \(\)"):
+            sso_step(linear, w, tall, per_example(loss), eta=1.0)
+        with pytest.raises(ValueError, match="neither their mean nor their sum"):
+            sso_step(linear, w, tall, per_example(square), eta=TargetSearch(), loss=loss)
     with pytest.raises(ValueError, match="between 0 and 1"):
         target_armijo(jnp.sum, w, w, 1.0, factor=1.0)
     with pytest.raises(ValueError, match="at least one batch"):
@@ -406,6 +445,14 @@ def test_gradients_that_are_not_finite_move_nothing(tall):
     assert after.metric.squares == 0
     with pytest.raises(FloatingPointError, match="batch 0"):
         sso.run(w, [tall])
+
+
+def test_an_example_that_is_not_there_moves_nothing(tall):
+    """An index that a program computes cannot be looked at: JAX would take the last example's sums."""
+    sso, w = SSO(linear, per_example(square), 1.0, metric=AdaGrad(examples=8)), jnp.ones(3)
+    new, _, info = jax.jit(sso.update)(w, sso.init(w, tall), tall, jnp.arange(9))
+    assert not info.finite
+    np.testing.assert_array_equal(new, w)
 
 
 def test_a_diagonal_metric_broadcasts(tall):

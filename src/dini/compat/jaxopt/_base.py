@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -28,7 +30,7 @@ from ...solvers import Solver as Method
 from ...solvers import solver
 from ...status import SolveWarning, Status
 from ...trees import Tree
-from ._iterated import Iterated, Iteration, advanced, begun, ended
+from ._iterated import Iterated, Iteration, advanced, begun, begun_evaluated, ended
 from ._objective import Given, bound
 from .implicit_diff import custom_root
 
@@ -291,6 +293,21 @@ def _ended_with(state: Any, solution: Any) -> Any:
     return state._replace(status=solution.status)
 
 
+@contextmanager
+def evaluating_the_start(owner: str) -> Generator[None]:
+    """Say of a ``TypeError`` for a missing argument that ``init_state`` takes those of ``update``."""
+    try:
+        yield
+    except TypeError as error:
+        missing = re.search(r"missing .*argument(s?): (.*)", str(error))
+        if missing is None:
+            raise
+        raise TypeError(
+            f"{owner}.init_state evaluates the function at the start and takes the arguments that update takes: "
+            f"{missing[2]} {'are' if missing[1] else 'is'} missing."
+        ) from error
+
+
 class StochasticSolver(IterativeSolver):
     """Base of the solvers that take one iteration on each batch of data, the keyword argument ``data``."""
 
@@ -366,6 +383,9 @@ class DiniSolver(IterativeSolver):
         fields = self._fields(iteration.method)
         if known is not None:
             fields |= dict(zip(("value", "grad"), known, strict=True))
+        if "grad" in fields:
+            # of a complex unknown, JAX's gradient is the conjugate of the pair of both derivatives
+            fields["grad"] = jax.tree.map(jnp.conj, trees.from_real(fields["grad"]))
         fields |= {"iter_num": iter_num, "error": iteration.error, "aux": aux, "num_fun_eval": iteration.steps}
         fields |= {"status": iteration.status, "solver_state": iteration}
         return self.state_type(**{name: fields[name] for name in self.state_type._fields if name in fields})
@@ -374,8 +394,11 @@ class DiniSolver(IterativeSolver):
         """Return the state before the first iteration."""
         problem, given = self._stated(*args, **kwargs)
         params = self._start(init_params, given)
-        known = begun(self._solver(), problem, params, given)
-        return self._measured(self._state(jnp.zeros((), jnp.int32), *known), problem, params, given)
+        # a state without gradient says nothing of the function, and needs none of its arguments
+        start = begun_evaluated if "grad" in self.state_type._fields else begun
+        with evaluating_the_start(type(self).__name__):
+            known = start(self._solver(), problem, params, given)
+            return self._measured(self._state(jnp.zeros((), jnp.int32), *known), problem, params, given)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from ... import solvers, trees
 from ...problems import Minimize
 from ._base import AutoOrBoolean, DiniSolver
@@ -55,9 +57,9 @@ class _ProximalMethod(DiniSolver):
         )
 
     def _fields(self, method: Any) -> dict[str, Any]:
-        fields = {"stepsize": method.step_size}
+        fields = {"stepsize": method.step_size, "t": jnp.ones_like(method.step_size)}
         if self.acceleration:
-            fields |= {"velocity": method.extrapolated, "t": method.momentum}
+            fields |= {"velocity": trees.from_real(method.extrapolated), "t": method.momentum}
         return fields
 
     def _objective(self) -> Any:

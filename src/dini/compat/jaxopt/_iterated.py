@@ -142,12 +142,18 @@ def _same(point: Tree, other: Tree) -> Any:
 
 
 @by_hand
-def begun(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, Any, Any]:
-    """Return the first state, the auxiliary output and, of an objective, value and gradient at the start."""
+def begun(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, Any]:
+    """Return the first state and the auxiliary output."""
     problem, x = on_reals(problem, x)
     state = solver.init(problem, x, *args)
-    known = problem.value_and_gradient(x, *args) if hasattr(problem, "value_and_gradient") else None
-    return state, _aux(problem, x, state, args), known
+    return state, _aux(problem, x, state, args)
+
+
+@by_hand
+def begun_evaluated(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, Any, Any]:
+    """Return the first state, the auxiliary output, and value and gradient of an objective at the start."""
+    problem, x = on_reals(problem, x)
+    return *begun(solver, problem, x, *args), problem.value_and_gradient(x, *args)
 
 
 @by_hand

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,13 +70,13 @@ class IterativeLineSearch(IterativeSolver):
     ) -> LineSearchState:
         """Return the state before the first trial; what is not given of the start is evaluated."""
         problem, given = self._problem(), (tuple(fun_args), dict(fun_kwargs or {}))
-        evaluations = jnp.zeros((), jnp.int32)
+        params, evaluations = trees.inexact(params), jnp.zeros((), jnp.int32)
         if value is None or grad is None:
             value, grad = problem.value_and_gradient(params, given)
             evaluations = evaluations + 1
         value = jnp.asarray(value)
-        direction = trees.neg(grad) if descent_direction is None else descent_direction
-        slope = trees.vdot(grad, direction).astype(value.dtype)
+        direction = _steepest(grad) if descent_direction is None else trees.inexact(descent_direction)
+        slope = _slope(grad, direction, value)
         bracket = self.search().begin(jnp.asarray(init_stepsize, value.dtype), value, slope)
         inf, no = jnp.full_like(value, jnp.inf), jnp.zeros((), bool)
         aux = problem.aux(params, given)
@@ -96,18 +97,18 @@ class IterativeLineSearch(IterativeSolver):
         """Try one step size; the next one is returned, or the same where it is accepted."""
         del value
         problem, given = self._problem(), (tuple(fun_args), dict(fun_kwargs or {}))
+        params = trees.inexact(params)
         if descent_direction is None:
-            start_grad = state.grad if grad is None else grad
-            if grad is None:  # the state's gradient is that of the last trial
-                start_grad = problem.gradient(params, given)
-            descent_direction = trees.neg(start_grad)
+            # the state's gradient is that of the last trial
+            descent_direction = _steepest(problem.gradient(params, given) if grad is None else grad)
+        descent_direction = trees.inexact(descent_direction)
         longest = None if self.max_stepsize is None else jnp.asarray(self.max_stepsize, state.value.dtype)
         stepsize = jnp.asarray(stepsize, state.value.dtype)
         stepsize = stepsize if longest is None else jnp.minimum(stepsize, longest)
         point = trees.axpy(stepsize, descent_direction, params)
         new_value, new_grad = problem.value_and_gradient(point, given)
         new_value = new_value.astype(state.value.dtype)
-        slope = trees.vdot(new_grad, descent_direction).astype(state.value.dtype)
+        slope = _slope(new_grad, descent_direction, state.value)
         bracket = state.bracket._replace(trial=stepsize)
         slack = jnp.finfo(state.value.dtype).eps * jnp.abs(state.value_init)
         done, bracket = self.search().judge(bracket, state.value_init, new_value, slope, slack, longest)
@@ -136,10 +137,21 @@ class IterativeLineSearch(IterativeSolver):
         state = self.init_state(init_stepsize, params, *given)
         stepsize = jnp.asarray(init_stepsize, state.value.dtype)
         if descent_direction is None:
-            given = (value, grad, trees.neg(state.grad), fun_args, fun_kwargs)
+            given = (value, grad, _steepest(state.grad), fun_args, fun_kwargs)
         start = LineSearchStep(stepsize, state)
         going = lambda now: ~now.state.done & ~now.state.failed
-        return jax.lax.while_loop(going, lambda now: self.update(now.stepsize, now.state, params, *given), start)
+        with nullcontext() if self.jit else jax.disable_jit():
+            return jax.lax.while_loop(going, lambda now: self.update(now.stepsize, now.state, params, *given), start)
+
+
+def _steepest(gradient: Tree) -> Tree:
+    """Return the direction of steepest descent; of a complex unknown, JAX's gradient is the conjugate of the ascent."""
+    return jax.tree.map(lambda g: -jnp.conj(g), gradient)
+
+
+def _slope(gradient: Tree, direction: Tree, value: Any) -> Any:
+    """Return the slope of the function along a direction."""
+    return trees.vdot(jax.tree.map(jnp.conj, gradient), direction).astype(value.dtype)
 
 
 @dataclass(eq=False)
@@ -169,7 +181,9 @@ class BacktrackingLineSearch(IterativeLineSearch):
         Longest step.
     verbose
         Whether to print a line for each trial.
-    jit, unroll
+    jit
+        Whether to compile; with ``False``, the loop is Python's.
+    unroll
         Taken for JAXopt's sake.
 
     Examples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from ...trees import Tree
 
 #: what each condition of a backtracking search asks for
 CONDITIONS = {
-    None: solvers.Backtracking(),
     "armijo": solvers.Backtracking(),
     "wolfe": solvers.WeakWolfe(),
     "strong-wolfe": solvers.StrongWolfe(),
@@ -28,13 +27,14 @@ def named_search(owner: str, name: Any, condition: Any = None, curvature: float 
     """Return the line search of a name, or of one of JAXopt's objects."""
     if hasattr(name, "search"):
         return name.search()
-    if name == "zoom":
+    # JAXopt's backtracking asks for these conditions too
+    if name == "zoom" or (name == "backtracking" and condition is None):
         return solvers.StrongWolfe(curvature=curvature)
     if name == "hager-zhang":
         return solvers.HagerZhang()
     if name == "backtracking":
         if condition not in CONDITIONS:
-            known = ", ".join(repr(each) for each in CONDITIONS if each)
+            known = ", ".join(map(repr, CONDITIONS))
             raise ValueError(f"{owner}'s condition must be one of {known}: given {condition!r}.")
         return CONDITIONS[condition]
     raise ValueError(
@@ -73,9 +73,13 @@ class _FixedLength:
 
 @solver
 class FixedLBFGS(_FixedLength, solvers.LBFGS):
-    """L-BFGS with steps of given length."""
+    """L-BFGS with steps of given length, whose pairs change the identity itself where it is not ``scaled``."""
 
     step_size: Any = None
+    scaled: bool = field(default=True, metadata={"static": True})
+
+    def _scaling(self, curvature: Any, squared: Any) -> Any:
+        return super()._scaling(curvature, squared) if self.scaled else jnp.ones_like(squared)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step."""
@@ -84,9 +88,13 @@ class FixedLBFGS(_FixedLength, solvers.LBFGS):
 
 @solver
 class FixedBFGS(_FixedLength, solvers.BFGS):
-    """BFGS with steps of given length."""
+    """BFGS with steps of given length, whose first model is the identity, not scaled."""
 
     step_size: Any = None
+
+    def _renew(self, model: Any, *rest: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # a model with a pair is not scaled by its first one
+        return super()._renew(model._replace(count=jnp.maximum(model.count, 1)), *rest)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step."""

@@ -181,7 +181,7 @@ class LBFGS(_Searching):
     history_size
         Number of pairs of differences.
     use_gamma
-        Taken for JAXopt's sake; the model is always scaled.
+        Whether the model is scaled, with a ``stepsize``; with a line search it always is.
     implicit_diff
         Whether to differentiate the condition (``True``) or the iterations.
     implicit_diff_solve
@@ -228,8 +228,9 @@ class LBFGS(_Searching):
     state_type = LbfgsState
 
     def _method(self) -> Any:
-        kind = FixedLBFGS if self._fixed() else solvers.LBFGS
-        return kind(history=self.history_size, **self._settings())
+        if self._fixed():
+            return FixedLBFGS(history=self.history_size, scaled=self.use_gamma, **self._settings())
+        return solvers.LBFGS(history=self.history_size, **self._settings())
 
 
 @dataclass(eq=False)
@@ -334,7 +335,7 @@ class NonlinearCG(_Searching):
         return solvers.NonlinearCG(formula=formula, **self._settings())
 
     def _fields(self, method: Any) -> dict[str, Any]:
-        return super()._fields(method) | {"descent_direction": method.direction}
+        return super()._fields(method) | {"descent_direction": trees.from_real(method.direction)}
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ... import solvers
 from ...problems import Minimize
-from ._base import AutoOrBoolean, DiniSolver, IterativeSolver, OptStep, StochasticSolver
+from ._base import AutoOrBoolean, DiniSolver, IterativeSolver, OptStep, StochasticSolver, evaluating_the_start
 from ._iterated import Iterated, Iteration, aux_at
 from ._objective import Given, objective
 
@@ -94,7 +94,8 @@ class _Stochastic(DiniSolver, StochasticSolver):
         problem, given = self._stated(*args, **kwargs)
         start = self._start(init_params, given)
         solver = self._stepper()
-        aux = aux_at(solver, problem, start, given) if self.has_aux else None
+        with evaluating_the_start(type(self).__name__):
+            aux = aux_at(solver, problem, start, given) if self.has_aux else None
         return self._state(jnp.zeros((), jnp.int32), solver.init(problem, start, given), aux)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:

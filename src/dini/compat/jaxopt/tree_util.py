@@ -160,8 +160,9 @@ def tree_ones_like(tree_x: Tree) -> Tree:
 
 
 def tree_inf_norm(tree_x: Tree) -> jax.Array:
-    """Return the largest absolute value."""
-    return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree_x)])
+    """Return the largest absolute value, which is zero where there is no element."""
+    largest = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree_x) if jnp.size(leaf)]
+    return functools.reduce(jnp.maximum, largest) if largest else jnp.zeros(())
 
 
 def tree_where(cond: Any, a: Any, b: Any) -> Any:

@@ -59,7 +59,7 @@ class Scaled(NamedTuple):
     offset: jax.Array
     live: jax.Array
     fixed: jax.Array
-    #: rows that no point satisfies: their right-hand side is minus infinity
+    #: rows that no point satisfies: their right-hand side is minus infinity, or they are bounds that exclude each other
     impossible: jax.Array
     columns: jax.Array
     scales: jax.Array
@@ -257,6 +257,9 @@ def scaled(problem: Any) -> Scaled:
     # NaN is a bound, which will be seen
     fixed = jnp.arange(h.size) < m
     impossible = (h == -jnp.inf) & ~fixed
+    if problem.upper is not None and problem.lower is not None:
+        crossed = problem.lower > problem.upper
+        impossible = impossible | jnp.concatenate([jnp.zeros(h.size - 2 * n, bool), crossed, crossed])
     live = (h != jnp.inf) & ~fixed & ~impossible
     if problem.upper is not None and problem.lower is not None:
         equal = (problem.upper == problem.lower) & jnp.isfinite(problem.upper)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ... import trees
-from ...sets import Product, Set
+from ...sets._boxes import bounds_of, has_bounds
 from ...trees import Tree
 from ...trees.products import squares
 from .._base import Solver
@@ -63,25 +63,6 @@ def secant_curvature(s: Any, y: Any, gradient: Tree, ss: Any, yy: Any) -> Any:
     overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
     told = yy > drowning_share(jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
     return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
-
-
-def has_bounds(constraint: Any) -> bool:
-    """Return whether a constraint is a box: bounds on each element, or a product of such sets."""
-    if isinstance(constraint, Product):
-        return all(map(has_bounds, jax.tree.leaves(constraint.sets, is_leaf=lambda node: isinstance(node, Set))))
-    return hasattr(constraint, "bounds")
-
-
-def bounds_of(constraint: Any, x: Tree) -> tuple[Any, Any]:
-    """Return lower and upper bounds as two trees like ``x``."""
-    if constraint is None:
-        full = lambda value: jax.tree.map(lambda u: jnp.full_like(u, value), x)
-        return full(-jnp.inf), full(jnp.inf)
-    if isinstance(constraint, Product):
-        is_set = lambda node: isinstance(node, Set)
-        side = lambda i: jax.tree.map(lambda part, u: bounds_of(part, u)[i], constraint.sets, x, is_leaf=is_set)
-        return side(0), side(1)
-    return constraint.bounds(x)
 
 
 def box_of(problem: Any, x: Tree) -> Box:

@@ -50,7 +50,7 @@ class FirstThen(Solver):
         start = start._replace(status=jnp.where(done, Status.CONVERGED, start.status).astype(jnp.int32))
         going = lambda now: now.status == Status.RUNNING
         end = jax.lax.while_loop(going, lambda now: proceed(problem, self.then, now, args), start)
-        safe = conclude(problem, self.then, end, args)
+        safe = conclude(problem, self.then, x, end, args)
         dtype = safe.error.dtype
         pick = lambda ours, theirs: trees.where(done, ours, theirs)
         return Outcome(

@@ -19,6 +19,9 @@ from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ._box import box_of, projected_gradient
 
+#: a promise to so few unknowns is made with a matrix, once, where the steps are not
+_FEW = 64
+
 
 def as_vector(tree: Tree) -> jax.Array:
     """Return a tree of residuals as one real vector."""
@@ -74,6 +77,13 @@ class Space:
             return None
         low, high = self.bounds
         return ~(((u <= low) & (gradient > 0)) | ((u >= high) & (gradient < 0)))
+
+    def yielding(self, u: Tree, gradient: Tree, norms: Any) -> Any:
+        """Return where bounds leave at least half of the step that an unknown makes by itself."""
+        if self.bounds is None:
+            return None
+        step = -gradient / jnp.where(norms > 0, norms, 1) ** 2
+        return jnp.abs(self.clip(u + step) - u) >= 0.5 * jnp.abs(step)
 
     def error(self, at: Point, u: Tree) -> Any:
         """Return the optimality measure: the norm of the (projected) gradient, or of a root's residual."""
@@ -190,6 +200,14 @@ class Model:
         solve = self.factor(damping)
         return solve(-self.slope), solve
 
+    def promised(self, step: Any = None) -> tuple[Any, Any]:
+        r"""Return the decrease that an undamped step promises, :math:`\tfrac12 g^\top (J^\top J)^{-1} g`, and ``D``.
+
+        ``step`` is that step in the scaled variables, where it is known.
+        """
+        step = self.factor(jnp.zeros((), self.slope.dtype))(-self.slope) if step is None else step
+        return -0.5 * dot(self.slope, step), self.scale
+
     def curvature(self, p: Any) -> Any:
         r"""Return :math:`\|J p\|^2` for a step in the unknowns."""
         raise NotImplementedError
@@ -198,7 +216,7 @@ class Model:
 class NormalEquations(Model):
     """Cholesky of :math:`J^T J`, the fastest; the store is that matrix."""
 
-    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space, u: Tree):
+    def __init__(self, store: Any, gradient: Tree, scale: Any, free: Any, space: Space | None = None, u: Tree = None):
         super().__init__(gradient, scale, free)
         del space, u
         self.gram = store
@@ -339,6 +357,15 @@ class MatrixFree(Model):
             )
 
         return solve
+
+    def promised(self, step: Any = None) -> tuple[Any, Any]:
+        """Return the decrease that an undamped step promises; of many unknowns no more than the products show."""
+        if self.slope.size > _FEW:
+            return super().promised(step)
+        jacobian = images(self.push, self.gradient)
+        norms = jnp.sqrt(jnp.sum(jacobian**2, -1))
+        few = NormalEquations(product(jacobian, jacobian.T), self.gradient, jnp.where(norms > 0, norms, 1), self.free)
+        return few.promised()
 
     def curvature(self, p: Any) -> Any:
         """Return the squared norm of the product."""

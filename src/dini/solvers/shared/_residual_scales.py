@@ -34,6 +34,8 @@ class Known(NamedTuple):
     vanished: Any
     #: how far what is not an unknown of the steps is from where it belongs
     astray: Any
+    #: the value of the first point
+    start: Any
 
     def packed(self, dtype: Any) -> Any:
         """Return one array, a constant of differentiation."""
@@ -43,6 +45,10 @@ class Known(NamedTuple):
         """Return what is known with the old words on the point, except where ``renew`` holds."""
         of_point = ("scale", "floor", "measure", "hidden", "noise")
         return self._replace(**{name: jnp.where(renew, getattr(self, name), getattr(old, name)) for name in of_point})
+
+    def doubted(self, doubt: Any) -> Known:
+        """Return what is known without a scale and a floor where there is ``doubt``: no error meets a test then."""
+        return self._replace(scale=jnp.where(doubt, 0, self.scale), floor=jnp.where(doubt, 0, self.floor))
 
     def run_away(self, u: Tree, extent: Any, last: Any, ahead: Any) -> Any:
         """Return whether residuals fall forever."""
@@ -70,6 +76,29 @@ def _relative(move: Tree, sizes: Any) -> Any:
     return jnp.where(sizes > 0, p / jnp.where(sizes > 0, sizes, 1), jnp.where(p == 0, 0.0, jnp.inf))
 
 
+def promised_beyond(space: Space, u: Tree, start: Any, promised: Any, norms: Any, value: Any, rtol: Any) -> Any:
+    r"""Return what a Gauss-Newton step still promises: its length in residuals, in units of their rounding.
+
+    Whatever the units of unknowns and residuals are, the step promises to take a share of the value that is the square
+    of the cosine between the residuals and the range of the Jacobian. A share of ``rtol`` is nothing, so that it is
+    zero. Residuals that vanish are in that range to the end, until they are rounding: :math:`\epsilon` times what they
+    are made of, the sizes of the unknowns times the ``norms`` of the columns. So is what is left of the residuals of
+    the ``start`` (a value), of which the Jacobian may have lost sight at a singular solution. In place of
+    :math:`\epsilon` stands the square of ``rtol`` where that is more: by so much a step is off from a point that is off
+    by ``rtol``. Nothing here grows with the error on the way: a scale that does forgives anything.
+    """
+    if not space.minimum:  # residuals that are to vanish promise all they are
+        return jnp.zeros((), space.dtype)
+    u, start, promised, norms, value = jax.lax.stop_gradient((u, start, promised, norms, value))
+    eps = jnp.finfo(space.dtype).eps
+    digits = jnp.maximum(eps, rtol**2)
+    unit = digits * _norm(norms * u)
+    length = jnp.sqrt(2 * jnp.maximum(promised, 0))
+    units = jnp.where(unit > 0, length / jnp.where(unit > 0, unit, 1), jnp.inf)
+    nothing = jnp.maximum(jnp.maximum(rtol, eps) * value, digits**2 * jnp.abs(start))
+    return jnp.where(promised <= nothing, 0, units).astype(space.dtype)
+
+
 def known(
     space: Space,
     u: Tree,
@@ -81,7 +110,7 @@ def known(
     error: Scalar,
     value: Any,
     curvature: Any,
-    steepest: Any,
+    old: Known,
     astray: Any,
     learned: Any = None,
 ) -> Known:
@@ -89,8 +118,8 @@ def known(
 
     ``raw`` is the step before it is clipped to bounds: close to one, a clipped step is short anywhere. ``gradient`` has
     zeros where unknowns are held, ``norms`` are those of the Jacobian's columns here, ``curvature`` that of the model
-    along the step, ``astray`` what :class:`Point` knows of the rest of the unknown; ``learned`` tells whether an
-    estimate of the curvature is part of it, and the largest norms of the columns so far.
+    along the step, ``old`` what was known before, ``astray`` what :class:`Point` knows of the rest of the unknown;
+    ``learned`` tells whether an estimate of the curvature is part of it, and the largest norms of the columns so far.
     """
     given = (u, norms, gradient, raw, move, error, value, curvature, astray)
     u, norms, gradient, raw, move, error, value, curvature, astray = jax.lax.stop_gradient(given)
@@ -122,7 +151,8 @@ def known(
         measure = jnp.where(hidden >= 0.25 * value, measure, jnp.inf)
     quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
     scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), largest(norms) * _norm(u))
-    steepest = jnp.where(jnp.isfinite(error), jnp.maximum(steepest, error), steepest)
+    steepest = jnp.where(jnp.isfinite(error), jnp.maximum(old.steepest, error), old.steepest)
     floor = jnp.where(quiet, error, 0)
     vanished = (error <= eps * steepest).astype(error.dtype)
-    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, vanished, astray)
+    start = jnp.where(old.start > 0, old.start, value)
+    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, vanished, astray, start)

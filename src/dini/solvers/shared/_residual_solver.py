@@ -10,17 +10,17 @@ import jax.numpy as jnp
 from ... import trees
 from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
-from ...loop import met
+from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
+from ...sets._boxes import has_bounds
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
 from .._base import Solver, infinity, running
 from . import _steps
 from ._acceptance import doubtful_difference, relative_rounding
-from ._box import has_bounds
 from ._residual_model import ALGEBRA, Model, Space
-from ._residual_scales import Known, known
+from ._residual_scales import Known, known, promised_beyond
 from ._structured_secant import Secant
 
 #: radius of the first trust region, in units of the scaled starting point
@@ -189,7 +189,7 @@ class ResidualSolver(Solver):
         idle = _idle(state.idle, accept, actual, error, value)
         held = model.masked(gradient)
         learned = None if secant is None else (secant.used, scale)
-        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old.steepest, astray, learned)
+        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old, astray, learned)
         # a step that is damped further says less of the same point
         now = now.kept(accept, old)
         now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
@@ -205,6 +205,20 @@ class ResidualSolver(Solver):
         runs = accept & ~solved & now.run_away(u, extent, last, ahead)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
+        # whatever the scales say, what promises more is no solution
+        ends = status == Status.CONVERGED
+
+        def beyond(_: Any) -> Any:
+            free = space.yielding(u, gradient, norms)
+            model = algebra(store, gradient, jnp.where(norms > 0, norms, 1), free, space, u)
+            promised, columns = model.promised()
+            return promised_beyond(space, u, now.start, promised, columns, value, tolerances(self, x)[0])
+
+        nothing = jnp.zeros((), space.dtype)
+        left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
+        now = now.doubted(left > _steps.ROUNDING)
+        refused = jnp.where(stalled, Status.STALLED, state.status)
+        status = jnp.where(ends & (left > _steps.PROMISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,

@@ -92,8 +92,8 @@ def adjoint(
     Raises
     ------
     DerivativeError
-        Where the system was not solved, as where `g` is flat in a direction of `y` in which `f` is not. One that is
-        solved where `g` has a saddle is a solution of the equation, and no derivative of a minimum.
+        Where the system was not solved, as where `g` is flat in a direction of `y` in which `f` is not; where
+        conjugate gradients find a direction of negative curvature, so that `y` is no minimum.
     """
     solver = dini.linear.CG() if linear_solver is None else linear_solver
     return dini.linear.solve(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
-from sklearn import datasets, svm
+from sklearn import datasets, neural_network, svm
 
 from ..kit.run import Phase, Run
 from ..kit.training import Trainer
@@ -40,6 +40,11 @@ class Digits(NamedTuple):
     def centered(self) -> Float[np.ndarray, "n 64"]:
         """In [-1, 1], each level in the middle of its interval."""
         return (self.pixels + 0.5) / LEVELS * 2 - 1
+
+    @property
+    def unit(self) -> Float[np.ndarray, "n 64"]:
+        """In [0, 1], black and white at the ends."""
+        return self.pixels / (LEVELS - 1)
 
 
 @functools.cache
@@ -67,6 +72,32 @@ def judge() -> svm.SVC:
     """A classifier of clean images, fitted to those to train with: it tells what a drawn image shows."""
     train, _ = load()
     return svm.SVC(gamma="scale").fit(train.centered, train.labels)
+
+
+class NetworkJudge(NamedTuple):
+    """A classifier with one hidden layer, and what that layer sees in images: features for Fréchet's distance.
+
+    The scale of a distance in these features depends on how the classifier was fitted: compare ratios.
+    """
+
+    classifier: neural_network.MLPClassifier
+
+    def labels(self, x: Any) -> Int[np.ndarray, " n"]:
+        """What images in [0, 1] show."""
+        return self.classifier.predict(np.asarray(x, float))
+
+    def features(self, x: Float[Array, "n 64"]) -> Float[Array, "n 64"]:
+        """The hidden layer after its rectifiers, of images in [0, 1]; differentiable."""
+        W, b = self.classifier.coefs_[0], self.classifier.intercepts_[0]
+        return jax.nn.relu(x @ jnp.asarray(W, x.dtype) + jnp.asarray(b, x.dtype))
+
+
+@functools.cache
+def network_judge(seed: int = 0) -> NetworkJudge:
+    """A network of 64 hidden units, fitted to the images to train with, in [0, 1]."""
+    train, _ = load()
+    classifier = neural_network.MLPClassifier((64,), max_iter=500, random_state=seed)
+    return NetworkJudge(classifier.fit(train.unit, train.labels))
 
 
 PROCESSES: dict[str, Callable[[], Process]] = {"VP": VPSDE, "sub-VP": SubVPSDE}

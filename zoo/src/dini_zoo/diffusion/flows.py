@@ -8,6 +8,7 @@ The divergence is exact, with one directional derivative for each dimension, or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -136,15 +137,21 @@ def log_likelihood(
     key: Array | None = None,
     probes: int = 1,
     end: Any = 1e-3,
+    prior: Callable[[Array], Array] | None = None,
     **options: Any,
 ) -> Float[Array, " n"]:
     r"""The logarithm of the density of the probability flow at time `end`, for each point.
 
     .. math:: \log p(x) = \log p_1(x(1)) + \int_{end}^1 \mathrm{div}\, F\, dt,
 
-    with the density of `process.prior_sample` for :math:`p_1`. Exact up to the solver if no `key` is given; with one,
-    the divergence is estimated with so many `probes`. `options` are those of :func:`integrate`.
+    with `prior`, a function of a batch, for :math:`\log p_1`: that of `process.prior_sample` if none is given, which
+    has mean zero. A law that has a mean is given by it, such as a mixture's `diffused(...).log_prob`. Exact up to the
+    solver if no `key` is given; with one, the divergence is estimated with so many `probes`. `options` are those of
+    :func:`integrate`. Raises `ValueError` for a prior that does not return a number for each point.
     """
     chosen = None if key is None else signs(key, probes, x.shape, x.dtype)
     last, change = carried_log_density(process.reverse(score, ode=True), x, end, 1.0, probes=chosen, **options)
-    return process.prior_logp(last) + change
+    logs = process.prior_logp(last) if prior is None else jnp.asarray(prior(last))
+    if logs.shape != (len(x),):
+        raise ValueError(f"prior must return a number for each of the {len(x)} points: it gave shape {logs.shape}.")
+    return logs + change

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import positive
+from dini_zoo.kit.checking import known, positive
 
 from .mixtures import GaussianMixture
 from .processes import beside
@@ -217,10 +218,30 @@ class CustomInterpolant(eqx.Module):
         is part of the pytree.
     gamma_squared
         :math:`\gamma^2`.
+
+    Raises
+    ------
+    ValueError
+        For a :math:`\gamma` that is not 0 at the ends; where paths are sampled, in a loss for one, for a path that does
+        not go from :math:`x_0` to :math:`x_1`.
     """
 
     path: Callable[[Any, Array, Array], Array]
     gamma_squared: Curve = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        with jax.ensure_compile_time_eval():
+            noise = [float(self.gamma_squared(jnp.asarray(end))) for end in (0.0, 1.0)]
+        if max(map(abs, noise)) > 1e-6:
+            raise ValueError(f"gamma_squared of an interpolant must be 0 at times 0 and 1: given {noise}.")
+
+    def _check_path(self, x0: Array, x1: Array) -> None:
+        """As `check_ends`, with random ends of these shapes, where the path is known while a program is traced."""
+        with jax.ensure_compile_time_eval():
+            random = np.random.default_rng(0)
+            ends = [jnp.asarray(random.normal(size=one.shape), one.dtype) for one in (x0, x1)]
+            if all(known(self.path(jnp.full(len(x0), end, x0.dtype), *ends)) for end in (0.0, 1.0)):
+                self.check_ends(*ends)
 
     def check_ends(self, x0: Array, x1: Array) -> None:
         """Raise `ValueError` unless the path goes from `x0` to `x1`, and the noise is zero there."""
@@ -250,6 +271,7 @@ class CustomInterpolant(eqx.Module):
 
     def sample(self, t: Any, x0: Array, x1: Array, z: Array) -> Array:
         """The point of the path at a time, for each pair of ends and each noise."""
+        self._check_path(x0, x1)
         return self.mean(t, x0, x1) + beside(self.gamma_at(t)[0], z) * z
 
 

@@ -12,15 +12,42 @@ models", NeurIPS 2024 (arXiv 2406.07524).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dini_zoo.kit.checking import at_least, positive
 
 from .processes import Field
+
+#: The probability of a mask at a time, from 0 at time 0 to 1 at time 1.
+type Curve = Callable[[Any], Any]
+
+
+def linear_mask(t: Any) -> Any:
+    r""":math:`m(t) = t`."""
+    return t
+
+
+def cosine_mask(t: Any) -> Any:
+    r""":math:`m(t) = \sin(\pi t / 2)`: the reverse reveals few tokens at first, and most of them late."""
+    return jnp.sin(0.5 * jnp.pi * t)
+
+
+def power_mask(power: float) -> Curve:
+    r""":math:`m(t) = t^p`."""
+    positive("power", power)
+    return lambda t: t**power
+
+
+def masks_of(curve: Curve, steps: int) -> Float[Array, " T1"]:
+    """Probabilities of a mask at levels 0 to `steps`, whose times are in equal steps from 0 to 1."""
+    at_least("steps", steps, 1)
+    return curve(jnp.linspace(0.0, 1.0, steps + 1))
 
 
 def linear_masks(steps: int, *, highest: float = 1.0) -> Float[Array, " T1"]:
@@ -40,12 +67,15 @@ def token_probabilities(
 def filled(
     x: Int[Array, "... L"], probabilities: Float[Array, "... L K"], *, mask: int, key: Array | None = None
 ) -> Int[Array, "... L"]:
-    """The sequence with each hidden token replaced: by the most probable one, or with a key by a random one."""
+    """The sequence with each hidden token replaced: by the most probable one, or with a key by a random one.
+
+    Where probabilities are not finite the token stays hidden.
+    """
     if key is None:
         tokens = jnp.argmax(probabilities, axis=-1)
     else:
         tokens = jax.random.categorical(key, jnp.log(probabilities), axis=-1)
-    return jnp.where(x == mask, tokens.astype(x.dtype), x)
+    return jnp.where((x == mask) & jnp.all(jnp.isfinite(probabilities), axis=-1), tokens.astype(x.dtype), x)
 
 
 def revealed(
@@ -58,32 +88,42 @@ def revealed(
 ) -> Int[Array, "... L"]:
     """One step of the reverse: a hidden token stays so with probability `stay`, else it is drawn.
 
-    `uniform` are uniform random numbers, one for each token; `x` and `probabilities` broadcast against them.
+    `uniform` are uniform random numbers, one for each token; `x` and `probabilities` broadcast against them. Where
+    probabilities are not finite the token stays hidden, also in the last step: a mask in a result is no number to use.
     """
     reach = jnp.cumsum(probabilities, axis=-1)
     # what is left of the number that decided on the mask is uniform again
     within = (uniform - stay) / jnp.maximum(1 - stay, jnp.finfo(uniform.dtype).tiny)
     token = jnp.sum(within[..., None] * reach[..., -1:] >= reach[..., :-1], axis=-1).astype(x.dtype)
-    return jnp.where((x == mask) & (uniform >= stay), token, x)
+    return jnp.where((x == mask) & (uniform >= stay) & jnp.isfinite(reach[..., -1]), token, x)
 
 
 def masked_loss(
-    denoise: Field, x0: Int[Array, "n L"], key: Array, *, mask: int, first: float = 1e-3
+    denoise: Field, x0: Int[Array, "n L"], key: Array, *, mask: int, first: float = 1e-3, curve: Curve = linear_mask
 ) -> Float[Array, ""]:
-    r"""A bound of the negative log-likelihood of a sequence, a mean over sequences, for masks with chance :math:`t`.
+    r"""A bound of the negative log-likelihood of a sequence, a mean over sequences, for masks with chance :math:`m(t)`.
 
-    .. math:: E_{t}\; \frac{1}{t} \sum_{l:\, x_t^l \text{ hidden}} -\log p_\theta(x_0^l \mid x_t)
+    .. math:: E_{t}\; \frac{m'(t)}{m(t)} \sum_{l:\, x_t^l \text{ hidden}} -\log p_\theta(x_0^l \mid x_t)
+
+    Its value does not depend on the curve, the variance of its estimate does.
 
     Parameters
     ----------
     denoise
-        A function `(x, t)` of sequences `(n, L)` with masks and times `(n,)`: logits `(n, L, K)`.
+        A function `(x, m)` of sequences `(n, L)` with masks and the probabilities `(n,)` of one: logits `(n, L, K)`.
     x0
         Tokens from 0 to `K - 1`.
     key
         Of the times, stratified in `(first, 1)`, and of the masks.
     mask
         The number of a hidden token, `K`.
+    curve
+        :math:`m`, rising from 0 to 1: :func:`linear_mask`, :func:`cosine_mask`, :func:`power_mask` or another one.
+
+    Raises
+    ------
+    ValueError
+        For a curve that is not 0 and 1 at the ends.
 
     Examples
     --------
@@ -95,9 +135,14 @@ def masked_loss(
     positive("first", first)
     n = len(x0)
     at_least("the number of sequences", n, 1)
+    with jax.ensure_compile_time_eval():
+        ends = [float(curve(jnp.asarray(end))) for end in (0.0, 1.0)]
+    if not np.allclose(ends, (0.0, 1.0), atol=1e-3):
+        raise ValueError(f"curve must be the chance of a mask, 0 at time 0 and 1 at time 1: given {ends}.")
     for_times, for_masks = jax.random.split(key)
     t = first + (1 - first) * (jnp.arange(n) + jax.random.uniform(for_times)) / n
-    hidden = jax.random.uniform(for_masks, x0.shape) < t[:, None]
-    logits = denoise(jnp.where(hidden, mask, x0), t)
+    m, slope = jax.jvp(curve, (t,), (jnp.ones_like(t),))
+    hidden = jax.random.uniform(for_masks, x0.shape) < m[:, None]
+    logits = denoise(jnp.where(hidden, mask, x0), m)
     of_token = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), x0[..., None], axis=-1)[..., 0]
-    return -jnp.mean(jnp.sum(jnp.where(hidden, of_token, 0.0), axis=-1) / t)
+    return -jnp.mean(jnp.sum(jnp.where(hidden, of_token, 0.0), axis=-1) * slope / m)

@@ -1,11 +1,14 @@
-r"""Networks of a point and a time: residual layers for 8×8 images as vectors, and for points of a few dimensions.
+r"""Networks of a point and a time: residual layers for 8×8 images as vectors, layers for a chain's steps, for few
+dimensions, and any other network in their form.
 
-Both take a batch at once, `x` of shape `(..., d)` and `t` a number or an array of the batch's shape: for one time its
-features are computed once.
+All take a batch at once, `x` of shape `(..., d)` and `t` a number or an array of the batch's shape: for one time its
+features are computed once. Samplers call them with a number, losses with a time for each point; `Timed` makes a network
+that takes one form take both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -25,6 +28,17 @@ def time_features(t: Any, count: int, highest: float = 1000.0) -> Float[Array, "
     """Sines and cosines of `t`, `count` in all, at frequencies from 1 to `highest` in geometric steps."""
     frequencies = jnp.geomspace(1.0, highest, count // 2)
     angles = jnp.asarray(t)[..., None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def step_features(t: Any, count: int, slowest: float = 1e-4) -> Float[Array, "... f"]:
+    r"""Sines and cosines of a chain's step, `count` in all: :math:`\sin, \cos(t\, r^{k / h})`, :math:`h` half of them.
+
+    :math:`k` is from 0 to :math:`h - 1` and :math:`r` is `slowest`. `t` is the step of the chain that was trained on,
+    from 0 to some thousand, also where samplers skip most of them.
+    """
+    half = count // 2
+    angles = jnp.asarray(t)[..., None] * slowest ** (jnp.arange(half) / half)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
@@ -167,3 +181,104 @@ class PointNetwork(eqx.Module):
         for W, b in zip(self.weights[1:], self.offsets[1:], strict=True):
             h = h + jax.nn.silu(h @ W.T + b)
         return tuple(jnp.split(h @ self.outlet.T + self.outlet_offset, self.outputs, axis=-1))
+
+
+class StepNetwork(eqx.Module):
+    r"""A plain network of a point, a condition and a step: silu layers on all three side by side.
+
+    Parameters
+    ----------
+    size
+        Numbers in a point.
+    condition
+        Numbers in a condition, such as a reconstruction: zeros where none is given.
+    width, depth
+        Of the hidden layers, and how many.
+    outputs
+        As many as `size` if it is not given.
+    features
+        Sines and cosines of the step: :func:`step_features`.
+    key
+        Of the weights, in `depth + 1` linear layers.
+
+    Examples
+    --------
+    >>> network = StepNetwork(64, condition=64, key=jax.random.key(0))
+    >>> network(jnp.zeros((5, 64)), 999, jnp.ones((5, 64))).shape, network(jnp.zeros((5, 64)), jnp.arange(5)).shape
+    ((5, 64), (5, 64))
+    """
+
+    layers: tuple[eqx.nn.Linear, ...]
+    condition: int = eqx.field(static=True)
+    features: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        condition: int = 0,
+        width: int = 256,
+        depth: int = 3,
+        outputs: int | None = None,
+        features: int = 32,
+        key: Array,
+    ):
+        at_least("width", width, 1)
+        at_least("depth", depth, 1)
+        widths = (size + condition + features, *[width] * depth, size if outputs is None else outputs)
+        keys = jax.random.split(key, depth + 1)
+        self.layers = tuple(
+            eqx.nn.Linear(n, m, key=key) for n, m, key in zip(widths[:-1], widths[1:], keys, strict=True)
+        )
+        self.condition, self.features = condition, features
+
+    def __call__(
+        self, x: Float[Array, "... d"], t: Any, condition: Float[Array, "... c"] | None = None
+    ) -> Float[Array, "... o"]:
+        """What the network says of points at a step or at one each."""
+        told = step_features(t, self.features).astype(x.dtype)
+        given = jnp.zeros(self.condition, x.dtype) if condition is None else condition
+        if given.shape[-1] != self.condition:
+            raise ValueError(f"condition must have {self.condition} numbers a point: given shape {given.shape}.")
+        h = jnp.concatenate(
+            [jnp.broadcast_to(one, (*x.shape[:-1], one.shape[-1])) for one in (x, given, told)], axis=-1
+        )
+        for layer in self.layers[:-1]:
+            h = jax.nn.silu(h @ layer.weight.T + layer.bias)
+        return h @ self.layers[-1].weight.T + self.layers[-1].bias
+
+
+class Timed(eqx.Module):
+    r"""A network that takes times in one form, as one that takes a number and a time for each point alike.
+
+    Parameters
+    ----------
+    network
+        Called with points `(n, ...)`, times `(n,)` and what else is given.
+    single
+        Whether it is called with a single point, a number and a single one of what else is given instead, as Equinox'
+        layers are: it is mapped over the batch.
+
+    Raises
+    ------
+    ValueError
+        Where called with times that are neither a number nor one for each point.
+
+    Examples
+    --------
+    >>> mlp = eqx.nn.MLP(3, 2, 16, 1, key=jax.random.key(0))
+    >>> score = Timed(lambda x, t: mlp(jnp.append(x, t)), single=True)
+    >>> score(jnp.zeros((5, 2)), 0.5).shape, score(jnp.zeros((5, 2)), jnp.ones(5)).shape
+    ((5, 2), (5, 2))
+    """
+
+    network: Callable[..., Any]
+    single: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, x: Float[Array, "n ..."], t: Any, *others: Any) -> Any:
+        """What the network says of points at a time or at one each."""
+        t = jnp.asarray(t)
+        if t.shape not in ((), (len(x),)):
+            raise ValueError(f"t must be a number, or one for each of the {len(x)} points: given shape {t.shape}.")
+        network = jax.vmap(self.network) if self.single else self.network
+        return network(x, jnp.broadcast_to(t, (len(x),)), *others)

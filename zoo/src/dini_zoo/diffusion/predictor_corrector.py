@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import at_least, known, positive
+from dini_zoo.kit.checking import at_least, known, positive, same_shape
 
 from .processes import VESDE, VPSDE, Field, Process, SubVPSDE
 
@@ -115,8 +115,8 @@ class Langevin(NamedTuple):
 
     .. math:: x \leftarrow x + e\, s(x, t) + \sqrt{2 e}\, z, \qquad e = 2 a_i (r\, \|z\| / \|s\|)^2
 
-    with means of the norms over the batch. :math:`a_i = 1 - \beta_i` for VP and sub-VP, 1 for other processes. The law
-    that they leave is off by about :math:`r^2`, however many steps there are.
+    with means of the norms over the batch, and :math:`e = 0` where the score is zero. :math:`a_i = 1 - \beta_i` for VP
+    and sub-VP, 1 for other processes. The law they leave is off by about :math:`r^2`, however many steps there are.
     """
 
     snr: float = 0.16
@@ -135,7 +135,9 @@ class Langevin(NamedTuple):
         norms = [jnp.sqrt(jnp.sum(one.reshape(len(one), -1) ** 2, axis=1)) for one in (z, score)]
         if not self.per_sample:
             norms = [jnp.mean(one, keepdims=True) for one in norms]
-        e = 2 * scale * (self.snr * norms[0] / norms[1]) ** 2
+        # where the score is zero no size has the ratio, and no step is taken
+        found = norms[1] > 0
+        e = jnp.where(found, 2 * scale * (self.snr * norms[0] / jnp.where(found, norms[1], 1.0)) ** 2, 0.0)
         return e.reshape(e.shape + (1,) * (score.ndim - 1))
 
 
@@ -177,7 +179,7 @@ def pc_sample(
     num_steps
         Times, equidistant from 1 to `end`.
     end
-        Where it stops: some 1e-3 for VP and sub-VP, 1e-5 for VE.
+        Where it stops, above 0 and below 1: some 1e-3 for VP and sub-VP, 1e-5 for VE.
     start
         Points at time 1; drawn if they are not given.
     project
@@ -188,9 +190,12 @@ def pc_sample(
     Raises
     ------
     ValueError
-        For fewer than two steps, a ratio that is not positive, and a predictor that the process does not have.
+        For fewer than two steps, an end that is not within (0, 1), a ratio that is not positive, a predictor that the
+        process does not have, and a score whose shape is not that of the points.
     """
     at_least("num_steps", num_steps, 2)
+    if known(end) and not 0 < end < 1:
+        raise ValueError(f"end must be within (0, 1), where the reverse equation holds: given {end}.")
     if corrector is not None:
         positive("snr", corrector.snr)
         at_least("steps of the corrector", corrector.steps, 0)
@@ -203,6 +208,11 @@ def pc_sample(
     times = jnp.linspace(1.0, end, num_steps, dtype=x.dtype)
     project = project or (lambda key, x, mean, t: (x, mean))
 
+    def slope(x: Array, t: Any) -> Array:
+        found = score(x, t)
+        same_shape("the score", found, "the points", x.shape)
+        return found
+
     def advance(carried: tuple[Array, Array], given: Any) -> Any:
         x, mean = carried
         t, following, index, key = given
@@ -214,7 +224,7 @@ def pc_sample(
             def correct(carried: tuple[Array, Array], key: Array) -> Any:
                 x, mean = carried
                 noise, known = jax.random.split(key)
-                z, s = jax.random.normal(noise, x.shape, x.dtype), score(x, t)
+                z, s = jax.random.normal(noise, x.shape, x.dtype), slope(x, t)
                 e = corrector.size(scale, s, z)
                 mean = x + e * s
                 return project(known, mean + jnp.sqrt(2 * e) * z, mean, t), None
@@ -223,7 +233,7 @@ def pc_sample(
         if predictor is not None:
             rule = predictor(process, step)
             noise, known = jax.random.split(for_predictor)
-            mean = (rule.keep * x + rule.score * score(x, t)).astype(x.dtype)
+            mean = (rule.keep * x + rule.score * slope(x, t)).astype(x.dtype)
             moved = (mean + rule.noise * jax.random.normal(noise, x.shape, x.dtype)).astype(x.dtype)
             x, mean = project(known, moved, mean, t)
         return (x, mean), None

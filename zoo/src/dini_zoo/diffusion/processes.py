@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import positive
 
-#: What can be sampled: a function of a batch of points `(n, ...)` and of a time, a number or one for each point.
+#: What can be sampled: a function of a batch of points `(n, ...)` and of a time, a number or one for each point. Losses
+#: call it with times `(n,)`, samplers with a number; `networks.Timed` makes what takes one of the two take both.
 type Field = Callable[[Any, Any], Any]
 
 

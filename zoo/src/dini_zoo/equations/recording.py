@@ -292,7 +292,7 @@ def steer_end_time(key: Array, t1: Any, b: float, t0: Any = 0.0) -> Float[Array,
     """
     if not 0 < b < np.inf:
         raise ValueError(f"b must be positive and finite: given {b}.")
-    if known(t0) and known(t1) and b >= abs(np.asarray(t1) - np.asarray(t0)):
+    if known(t0) and known(t1) and not b < abs(np.asarray(t1) - np.asarray(t0)):
         raise ValueError(f"b must be less than the length of the solve, {abs(t1 - t0)}: given {b}.")
     t1 = jnp.asarray(t1, jnp.result_type(float))
     return t1 + b * jax.random.uniform(key, dtype=t1.dtype, minval=-1.0, maxval=1.0)

@@ -9,9 +9,8 @@
 | `seeds` | `Estimate`, `Paired`: one form of a mean, its interval, and a difference |
 | `measure` | compiled programs, their memory, and their times in turns |
 | `modes` | a derivative in several modes of differentiation: error, time, memory; central differences |
-| `checking` | settings at the door: errors that name the argument |
+| `checking` | arguments at the door: positive, finite, of one shape, parameters; errors that name them |
 | `data` | data sets that need no download, as samples and splits |
-| `checking` | checks of arguments: positive, increasing, of one shape |
 | `pictures` | one palette, one style, bands, bars, mosaics |
 | `results` | a run's results as JSON |
 | `registry`, `cli`, `pages`, `new` | finding systems, the command line, generated pages, a new system's skeleton |

@@ -13,15 +13,16 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from . import registry
 
 USAGE = """\
 Experiments that show the claims of published methods, built on dini.
 
-  dini list [FIELD]         the systems, field by field
+  dini list [FIELD]         the systems, a line each; `--full` shows what each does, and its paper
   dini run NAME [OPTIONS]   run one; `dini run NAME --help` shows its options
   dini run all [OPTIONS]    run all of them, or those of a field: `dini run FIELD`
   dini new NAME FIELD       lay out a new system that passes the tests
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = {"list": _list, "run": _run, "new": _new, "pages": _pages}
     if not given or given[0] in ("-h", "--help"):
         print(USAGE, end="")
-        sys.exit(0 if given else MISUSED)
+        sys.exit(0)
     try:
         if given[0] not in commands:
             raise Refusal(f"There is no command {given[0]!r}. There are: {', '.join(commands)}.")
@@ -94,32 +95,49 @@ class List:
 
     field: Annotated[str, tyro.conf.Positional] = ""
     """A field; all if it is not given."""
+    full: bool = False
+    """Show what each system shows to its last word, and its paper, in several lines."""
 
 
 def _list(given: Sequence[str]) -> int:
-    asked = _options(List, given, "list", "Show the systems, what each shows, and its paper.")
+    asked = _options(List, given, "list", "Show the systems, field by field.")
     known = registry.fields()
     names = [field.name for field in known]
     if asked.field and asked.field not in names:
         raise Refusal(f"There is no field {asked.field!r}. There are: {', '.join(names)}.")
-    shown = [field for field in known if field.systems and asked.field in ("", field.name)]
-    table = Table("name", "shows", "paper")
-    # a name is there to be typed: it is never cut
-    table.columns[0].min_width = max((len(entry.name) for field in shown for entry in field.systems), default=1)
-    for field in shown:
-        table.add_section()
-        table.add_row(f"[bold]{escape(field.name)}[/]", f"[bold]{escape(field.title)}[/]", "")
-        for entry in field.systems:
-            table.add_row(*map(escape, (entry.name, entry.summary, entry.paper)))
-    Console().print(table)
+    _show(Console(), [field for field in known if field.systems and asked.field in ("", field.name)], full=asked.full)
     return 0
+
+
+def _show(console: Console, shown: Sequence[registry.Field], *, full: bool = False) -> None:
+    """The systems of some fields: a line each, or all that they say of themselves."""
+    width = max((len(entry.name) for field in shown for entry in field.systems), default=1)
+    for field in shown:
+        console.print(Text(f"{field.name}: {field.title}", style="bold"), soft_wrap=True)
+        for entry in field.systems:
+            # a name is there to be typed: it is never cut
+            name, room = f"  {entry.name:<{width}}  ", max(console.width - width - 4, 1)
+            if not full:
+                text = Text(entry.title)
+                text.truncate(room, overflow="ellipsis")
+                console.print(Text(name) + text, soft_wrap=True)
+                continue
+            console.print(Text(f"  {entry.name}"), soft_wrap=True)
+            for told in (entry.title, entry.summary, entry.paper):
+                console.print(Padding(Text(told), (0, 0, 0, 6)))
 
 
 # run
 
 
 def _run(given: Sequence[str]) -> int:
-    if not given or given[0] in ("-h", "--help"):
+    if not given:
+        print(
+            "`dini run NAME` runs a system, a field, or `all`; `dini run NAME --help` shows the options. There are:\n"
+        )
+        _show(Console(), [field for field in registry.fields() if field.systems])
+        return 0
+    if given[0] in ("-h", "--help"):
         _options(HowToRun, ["--help"], "run NAME", "Run an experiment: NAME is a system, a field, or `all`.")
     name, options = given[0], list(given[1:])
     groups = {field.name: field.systems for field in registry.fields()} | {"all": registry.systems()}
@@ -209,7 +227,9 @@ def show(
     if how.save is not None:
         for path in save(how.save, entry.name, experiment, done):
             console.print(f"Saved {path}.", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Took {record.seconds:.1f} s.", highlight=False)
+    earlier = sum(record.remembered.values())
+    told = f", {earlier:.1f} s of it in earlier runs, whose parts were remembered" if earlier else ""
+    console.print(f"Took {record.seconds:.1f} s{told}.", highlight=False)
     if counts is not None:
         counts.update({verdict: record.verdict.count(verdict) for verdict in (MET, MISS, ABSENT)})
     return record.verdict.count(MISS)

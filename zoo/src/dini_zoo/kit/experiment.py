@@ -90,7 +90,8 @@ def perform(name: str, experiment: Experiment[Any, Any], settings: Any, run: Run
         verdict=verdict,
         tables=tables,
         phases=run.phases,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - start + sum(run.remembered.values()),
+        remembered=run.remembered,
         versions=versions(),
     )
     return Performed(result, record)

@@ -99,10 +99,18 @@ def figure_table(entry: Entry) -> str:
     made = found["versions"]
     lines += [
         "",
-        f"Made by `dini run {entry.name}` in {found['seconds']:.0f} s, with dini {made['dini']} and JAX {made['jax']}. "
+        f"Made by `dini run {entry.name}` in {_seconds(found)}, with dini {made['dini']} and JAX {made['jax']}. "
         "Reference: the specification's figure, made with other code.",
     ]
     return "\n".join(lines)
+
+
+def _seconds(found: dict[str, Any]) -> str:
+    """What a run took, and what of it is the time of parts that it remembered from earlier ones."""
+    text, earlier = f"{found['seconds']:.0f} s", found.get("remembered")
+    if earlier is None:  # a record from before these were counted
+        return f"{text} (not counting trainings that it may have remembered)"
+    return f"{text} ({', '.join(earlier)}: {sum(earlier.values()):.0f} s, in an earlier run)" if earlier else text
 
 
 def _shown(entry: Entry) -> str:

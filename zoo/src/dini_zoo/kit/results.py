@@ -90,8 +90,11 @@ class Record:
     verdict: Verdict
     tables: Sequence[Table]
     phases: dict[str, float]
-    """What each took, in seconds."""
+    """What each took, in seconds, with what its remembered parts took when they were made."""
     seconds: float
+    """What all of it took, counted alike."""
+    remembered: dict[str, float]
+    """What of it was remembered from earlier runs, by phase."""
     versions: dict[str, str]
 
     def json(self) -> dict[str, Any]:
@@ -105,6 +108,7 @@ class Record:
             "tables": plain(self.tables),
             "phases": {name: round(seconds, 2) for name, seconds in self.phases.items()},
             "seconds": round(self.seconds, 1),
+            "remembered": {name: round(seconds, 2) for name, seconds in self.remembered.items()},
             "versions": self.versions,
         }
         return plain(found)

@@ -14,12 +14,13 @@ import operator
 import os
 import pickle
 import shutil
+import threading
 import time
 import types
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import jax
@@ -61,6 +62,14 @@ class _Pickler(cloudpickle.Pickler):
         return super().reducer_override(obj)
 
 
+class Remembered(NamedTuple):
+    """A part that an earlier run has finished."""
+
+    value: Any
+    seconds: float
+    """What it took then."""
+
+
 class Memory:
     """Finished parts of one experiment with one setting, in a folder.
 
@@ -75,23 +84,24 @@ class Memory:
     def _path(self, part: str) -> Path:
         return self.folder / f"{zlib.crc32(part.encode()):08x}.pickle"
 
-    def load(self, part: str) -> tuple[bool, Any]:
-        """Whether the part is there, and it."""
+    def load(self, part: str) -> Remembered | None:
+        """The part, or `None` if it is not there."""
         path = self._path(part)
         if not path.exists():
-            return False, None
+            return None
         with path.open("rb") as file:
-            name, value = pickle.load(file)
-        return name == part, value
+            name, *found = pickle.load(file)
+        # what was written before times were is made anew
+        return Remembered(*found) if name == part and len(found) == 2 else None
 
-    def save(self, part: str, value: Any) -> None:
-        """Write a part, all or nothing."""
+    def save(self, part: str, value: Any, seconds: float) -> None:
+        """Write a part and what it took, all or nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(part)
         beside = path.with_suffix(f".{os.getpid()}")
         try:
             buffer = io.BytesIO()
-            _Pickler(buffer).dump((part, value))
+            _Pickler(buffer).dump((part, value, seconds))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
                 f"The part {part!r} of a run must be data that can be written to a file, such as arrays and models in "
@@ -179,9 +189,11 @@ class Run:
         self.settings = settings
         self.console = console or Console(file=io.StringIO())
         self.phases: dict[str, float] = {}
-        """What each phase took, in seconds."""
+        """What each phase took, in seconds, with what its remembered parts took when they were made."""
+        self.remembered: dict[str, float] = {}
+        """What of it was remembered from earlier runs, by phase."""
         self._memory, self._plan = memory, {}
-        self._depth, self._bar, self._said = 0, None, 0.0
+        self._depth, self._bar, self._said, self._lock = 0, None, 0.0, threading.Lock()
         if memory is not None and not resume:
             memory.clear()
 
@@ -265,13 +277,13 @@ class Run:
 
         The value must be data: numbers, strings, arrays, models, and containers and dataclasses of them.
         """
-        known, value = self._recall(name)
-        if known:
-            self.note(f"{name}: remembered{self._left()}")
-            return value
+        found = self._recall(name, name)
+        if found is not None:
+            self.note(f"{name}: remembered, {_spent(found.seconds)} when it was made{self._left()}")
+            return found.value
         with self.phase(name, total) as phase:
             value = fun(phase)
-        self._remember(name, value)
+        self._remember(name, value, phase.seconds)
         return value
 
     def shared[T](
@@ -305,24 +317,33 @@ class Run:
         `pairs` two items are done at a time: programs that are too small for two cores leave one idle.
         """
         items = list(enumerate(items))
+        counted = 0.0
         with self.phase(name, len(items) * (steps or 1)) as phase:
 
             def one(numbered: tuple[int, U]) -> T:
+                nonlocal counted
                 i, item = numbered
                 part = f"{name}/{i}"
-                known, value = self._recall(part)
-                if not known:
+                found = self._recall(part, name)
+                if found is None:
                     value = fun(item, phase)
-                    self._remember(part, value)
-                if known or not steps:
+                    with self._lock:  # of two that are done at a time each second counts once
+                        seconds, counted = phase.seconds - counted, phase.seconds
+                    self._remember(part, value, seconds)
+                if found is not None or not steps:
                     phase.advance(steps or 1)
-                return value
+                return value if found is None else found.value
 
             return side_by_side(one, items) if pairs else [one(item) for item in items]
 
-    def _recall(self, part: str) -> tuple[bool, Any]:
-        return (False, None) if self._memory is None else self._memory.load(part)
+    def _recall(self, part: str, phase: str) -> Remembered | None:
+        found = None if self._memory is None else self._memory.load(part)
+        if found is not None:
+            with self._lock:
+                for times in (self.phases, self.remembered):
+                    times[phase] = times.get(phase, 0.0) + found.seconds
+        return found
 
-    def _remember(self, part: str, value: Any) -> None:
+    def _remember(self, part: str, value: Any, seconds: float) -> None:
         if self._memory is not None:
-            self._memory.save(part, value)
+            self._memory.save(part, value, seconds)

@@ -16,6 +16,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
+from .checking import one_length, within
+
 
 @dataclass(frozen=True)
 class Course[M]:
@@ -32,6 +34,8 @@ class Course[M]:
     """What `watch` returned, before training and after every so many steps."""
     state: Any
     """The optimizer's."""
+    carried: Any
+    """What the loss carried from step to step, after the last one."""
     seconds: float
     """What the steps took. The first few, which may wait for a compilation, count as the others do."""
 
@@ -39,7 +43,8 @@ class Course[M]:
         """One of several models that were trained side by side."""
         pick = lambda tree: jax.tree.map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, tree)
         return Course(
-            *map(pick, (self.model, self.average, self.loss, self.aux, self.watched, self.state)), self.seconds
+            *map(pick, (self.model, self.average, self.loss, self.aux, self.watched, self.state, self.carried)),
+            self.seconds,
         )
 
 
@@ -85,6 +90,10 @@ class Trainer[M]:
         The decay of an exponential moving average of the weights, such as 0.999.
     aux
         Whether `loss` returns a pair.
+    carries
+        Whether the loss has a state of its own, such as a running mean: `loss(model, batch, key, carried)` returns
+        the pair of its value and the next state, with `aux` its value and the pair of state and figures. It has no
+        derivative, and the same shapes in each step. `gradient` is given it too.
     finite
         Whether to raise `FloatingPointError` where a loss is not finite. A training that is meant to diverge sets it
         to False.
@@ -104,16 +113,17 @@ class Trainer[M]:
 
     def __init__(
         self,
-        loss: Callable[[M, Any, Array], Any],
+        loss: Callable[..., Any],
         optimizer: optax.GradientTransformation,
         *,
         steps: int,
         batch: int | None = None,
         every: int | None = None,
         watch: Callable[[M], Any] | None = None,
-        gradient: Callable[[M, Any, Array], Any] | None = None,
+        gradient: Callable[..., Any] | None = None,
         average: float | None = None,
         aux: bool = False,
+        carries: bool = False,
         finite: bool = True,
     ):
         if steps < 1:
@@ -125,16 +135,17 @@ class Trainer[M]:
         self.loss, self.steps, self.batch, self.every = loss, steps, batch, every
         self.optimizer = optax.with_extra_args_support(optimizer)
         self.watch, self.average, self.finite = watch, average, finite
-        derivative = eqx.filter_value_and_grad(loss, has_aux=aux)
+        pair = aux or carries
+        derivative = eqx.filter_value_and_grad(loss, has_aux=pair)
 
-        def slope(model: M, batch: Any, key: Array) -> Any:
-            found, gradient = derivative(model, batch, key)
-            return (found if aux else (found, None)), gradient
+        def slope(model: M, batch: Any, key: Array, *carried: Any) -> Any:
+            found, gradient = derivative(model, batch, key, *carried)
+            return (found if pair else (found, None)), gradient
 
         self._slope = gradient or slope
-        self._aux, self._first = aux, threading.Lock()
+        self._aux, self._carries, self._first = aux, carries, threading.Lock()
         self._one = eqx.filter_jit(self._chunk)
-        lanes = (eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), None, 0, 0)
+        lanes = (eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), eqx.if_array(0), None, 0, 0)
         self._many = eqx.filter_jit(eqx.filter_vmap(self._chunk, in_axes=lanes))
         # what is compiled already is shared with others who watch in the same way
         self._look = watch if watch is None or hasattr(watch, "lower") else eqx.filter_jit(watch)
@@ -149,18 +160,21 @@ class Trainer[M]:
         order: Any = None,
         step_keys: Any = None,
         state: Any = None,
+        carried: Any = None,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> Course[M]:
         """Train a model on `data`, a tree of arrays with the examples along their first axes.
 
         `order`, an array of shape `(steps, batch)`, says which examples each step sees; else the key draws it, and with
-        it a key for each step, which `step_keys` replaces.
-        `state` is the optimizer's, if training goes on. `advance` is told of every few steps taken.
+        it a key for each step, which `step_keys` replaces. Raises `ValueError` where the arrays differ in length, or an
+        index is of no example.
+        `state` is the optimizer's, if training goes on, and `carried` the first state of a loss that has one. `advance`
+        is told of every few steps taken.
         """
         state = self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)) if state is None else state
         order, keys = self._drawn(key, data, order)
         keys = keys if step_keys is None else step_keys
-        return self._train(self._one, self._look, (model, state), data, order, keys, advance)
+        return self._train(self._one, self._look, (model, state, carried), data, order, keys, advance)
 
     def together(
         self,
@@ -170,17 +184,19 @@ class Trainer[M]:
         keys: Array,
         order: Any = None,
         state: Any = None,
+        carried: Any = None,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> Course[M]:
         """Train several models side by side: `eqx.filter_vmap(make)(keys)` makes them, an axis in front of each array.
 
         All see the same data, each with a key of its own, and so in an order of its own. `state` is the optimizer's, as
         :meth:`initial` makes it: with `optax.inject_hyperparams` each may have a learning rate of its own in it.
+        `carried` has an axis for the models in front as well.
         """
         state = self.initial(models) if state is None else state
         drawn = [self._drawn(key, data, None if order is None else order[i]) for i, key in enumerate(keys)]
         orders, step_keys = (jnp.stack(parts) for parts in zip(*drawn, strict=True))
-        return self._train(self._many, self._looks, (models, state), data, orders, step_keys, advance)
+        return self._train(self._many, self._looks, (models, state, carried), data, orders, step_keys, advance)
 
     def initial(self, models: M) -> Any:
         """The optimizer's state for several models side by side."""
@@ -193,39 +209,49 @@ class Trainer[M]:
         if order is not None:
             if len(order) != self.steps:
                 raise ValueError(f"order must have a row for each of the {self.steps} steps: given {np.shape(order)}.")
+            within("order", order, one_length("data", data))
             return jnp.asarray(order), keys
         if data is None or self.batch is None:
             return jnp.zeros((self.steps, 0), int), keys
-        count = len(jax.tree.leaves(data)[0])
-        return _batches(for_order, count, self.batch, self.steps), keys
+        return _batches(for_order, one_length("data", data), self.batch, self.steps), keys
 
-    def _chunk(self, model: M, state: Any, average: Any, data: Any, order: Array, keys: Array) -> Any:
+    def _chunk(self, model: M, state: Any, average: Any, memory: Any, data: Any, order: Array, keys: Array) -> Any:
         params, static = eqx.partition(model, eqx.is_inexact_array)
 
         def step(carried: Any, given: Any) -> Any:
-            params, state, average = carried
+            params, state, average, memory = carried
+            told = (memory,) if self._carries else ()
             indices, key = given
             batch = jax.tree.map(lambda leaf: leaf[indices], data) if indices.size else data
             model = eqx.combine(params, static)
-            (value, aux), slope = self._slope(model, batch, key)
+            (value, aux), slope = self._slope(model, batch, key, *told)
 
             def value_of(params: Any) -> Array:
-                found = self.loss(eqx.combine(params, static), batch, key)
-                return found[0] if self._aux else found
+                found = self.loss(eqx.combine(params, static), batch, key, *told)
+                return found[0] if self._aux or self._carries else found
 
             updates, state = self.optimizer.update(slope, state, params, value=value, grad=slope, value_fn=value_of)
             params = optax.apply_updates(params, updates)
             if average is not None:
                 average = jax.tree.map(lambda a, p: self.average * a + (1 - self.average) * p, average, params)
-            return (params, state, average), (value, aux)
+            if self._carries:
+                memory, aux = aux if self._aux else (aux, None)
+            return (params, state, average, memory), (value, aux)
 
-        (params, state, average), (values, aux) = jax.lax.scan(step, (params, state, average), (order, keys))
-        return eqx.combine(params, static), state, average, values, aux
+        start = (params, state, average, memory)
+        (params, state, average, memory), (values, aux) = jax.lax.scan(step, start, (order, keys))
+        return eqx.combine(params, static), state, average, memory, values, aux
 
     def _train(
-        self, chunk: Any, look: Any, start: tuple[M, Any], data: Any, order: Array, keys: Array, advance: Any
+        self, chunk: Any, look: Any, start: tuple[M, Any, Any], data: Any, order: Array, keys: Array, advance: Any
     ) -> Course[M]:
-        model, state = start
+        model, state, memory = start
+        if (memory is not None) != self._carries:
+            raise ValueError(
+                f"A loss with a state of its own needs `carries=True` and its first state as `carried`: given "
+                f"carries={self._carries} and {'no' if memory is None else 'a'} first state."
+            )
+        memory = jax.tree.map(jnp.asarray, memory)
         data = jax.tree.map(jnp.asarray, data)
         average = None if self.average is None else eqx.filter(model, eqx.is_inexact_array)
         static = eqx.filter(model, eqx.is_inexact_array, inverse=True)
@@ -235,11 +261,11 @@ class Trainer[M]:
         values, auxes, seconds = [], [], []
         for i in range(0, self.steps, self.every):
             part = (slice(None), slice(i, i + self.every)) if lanes else slice(i, i + self.every)
-            given = (model, state, average, data, order[part], keys[part])
+            given = (model, state, average, memory, data, order[part], keys[part])
             begin = time.perf_counter()
             # threads that share a trainer compile its program once
             with self._first if not i else contextlib.nullcontext():
-                model, state, average, value, aux = chunk(*given)
+                model, state, average, memory, value, aux = chunk(*given)
                 values.append(np.asarray(value))
             seconds.append(time.perf_counter() - begin)
             auxes.append(jax.tree.map(np.asarray, aux))
@@ -258,6 +284,7 @@ class Trainer[M]:
             aux=jax.tree.map(joined, *auxes),
             watched=jax.tree.map(lambda *parts: np.stack(parts, axis=axis), *watched) if watched else None,
             state=state,
+            carried=memory,
             # the first part may have been compiled: it counts as the others do
             seconds=len(seconds) * (sum(seconds[1:]) / (len(seconds) - 1) if len(seconds) > 1 else seconds[0]),
         )

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
+from ..kit.checking import trainable
+
 Tree = Any
 
 
@@ -22,7 +24,7 @@ def hessian_operator(loss: Callable[..., Array], params: Tree, *arguments: Any) 
         `loss(params, *arguments)`: a number, with second derivatives. A network with kinks, such as ReLU, has them
         almost everywhere.
     params
-        Where.
+        Where: a tree of arrays of floats. Raises `TypeError` if it holds anything else, as an Equinox module may.
     arguments
         Such as a batch.
 
@@ -33,6 +35,7 @@ def hessian_operator(loss: Callable[..., Array], params: Tree, *arguments: Any) 
     >>> print(product(jnp.array([1.0, 0.0])))
     [12.  6.]
     """
+    trainable("params", params)
     _, product = jax.linearize(jax.grad(lambda params: loss(params, *arguments)), params)
     return product
 
@@ -52,7 +55,7 @@ def gauss_newton_operator(
     loss
         `loss(scores)`: a number.
     params
-        Where.
+        As in :func:`hessian_operator`.
     arguments
         Such as a batch.
 
@@ -63,6 +66,7 @@ def gauss_newton_operator(
     >>> print(product(jnp.array([1.0, 0.0])))
     [4. 2.]
     """
+    trainable("params", params)
     scores, forward = jax.linearize(lambda params: outputs(params, *arguments), params)
     backward = jax.linear_transpose(forward, params)
     curvature = hessian_operator(loss, scores)

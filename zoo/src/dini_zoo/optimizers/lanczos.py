@@ -26,6 +26,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..kit.checking import trainable
+
 Tree = Any
 Matvec = Callable[[Tree], Tree]
 
@@ -125,14 +127,29 @@ def _scaled(factor: Array, v: Tree) -> Tree:
     return jax.tree.map(lambda a: factor.astype(a.dtype) * a, v)
 
 
+def unit(name: str, v: Tree) -> Tree:
+    """A vector divided by its length, in at least single precision; `name` is what it is called where it is zero.
+
+    Raises `ValueError` for a vector that is seen to be zero or not finite; one that is traced becomes NaN.
+    """
+    v = jax.tree.map(_raised, v)
+    # the largest entry is divided out first: the squares of tiny ones are none
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(v)]))
+    if not isinstance(largest, jax.core.Tracer) and not 0 < largest < jnp.inf:
+        raise ValueError(f"{name} must be finite and not zero: its largest entry is {largest}.")
+    scaled = jax.tree.map(lambda leaf: leaf / largest.astype(leaf.dtype), v)
+    return _scaled(1 / _norm(scaled), scaled)
+
+
 def random_direction(key: Array, like: Tree) -> Tree:
     """A random vector of length one, like a tree of arrays, all directions alike."""
+    trainable("like", like)
     leaves, structure = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
     drawn = [
         jax.random.normal(key, jnp.shape(leaf), _raised(leaf).dtype) for key, leaf in zip(keys, leaves, strict=True)
     ]
-    return _scaled(1 / _norm(drawn), jax.tree.unflatten(structure, drawn))
+    return unit("direction", jax.tree.unflatten(structure, drawn))
 
 
 def lanczos(matvec: Matvec, start: Tree, num_steps: int, *, reorthogonalize: bool = True) -> Lanczos:
@@ -143,7 +160,7 @@ def lanczos(matvec: Matvec, start: Tree, num_steps: int, *, reorthogonalize: boo
     matvec
         The operator: a linear, symmetric function of trees like `start`.
     start
-        A vector that is not zero, of any length.
+        A vector that is not zero, of any length: an array of floats, or a tree of them.
     num_steps
         Of products; no more are taken than there are unknowns.
     reorthogonalize
@@ -154,7 +171,7 @@ def lanczos(matvec: Matvec, start: Tree, num_steps: int, *, reorthogonalize: boo
     ------
     ValueError
         For less than one step, a start that is seen to be zero or not finite, numbers that are not real, an operator
-        that returns another tree.
+        that returns another tree. An operator that returns NaN makes NaN of the values and of their residuals.
 
     Examples
     --------
@@ -168,6 +185,7 @@ def lanczos(matvec: Matvec, start: Tree, num_steps: int, *, reorthogonalize: boo
         raise ValueError(f"num_steps must be at least 1: given {num_steps}.")
     dtypes = jax.tree.map(lambda leaf: jnp.asarray(leaf).dtype, start)
     shapes = jax.eval_shape(matvec, start)
+    first = unit("start", start)
     start = jax.tree.map(_raised, start)
     if jax.tree.structure(shapes) != jax.tree.structure(start) or any(
         a.shape != b.shape for a, b in zip(jax.tree.leaves(shapes), jax.tree.leaves(start), strict=True)
@@ -175,10 +193,8 @@ def lanczos(matvec: Matvec, start: Tree, num_steps: int, *, reorthogonalize: boo
         raise ValueError(f"matvec must return a tree like start: given {shapes} for {jax.tree.map(jnp.shape, start)}.")
     size = sum(leaf.size for leaf in jax.tree.leaves(start))
     num_steps = min(num_steps, size)
-    length = _norm(start)
-    if not isinstance(length, jax.core.Tracer) and not 0 < length < jnp.inf:
-        raise ValueError(f"start must be finite and not zero: given a vector of length {length}.")
-    eps = jnp.finfo(length.dtype).eps
+    kind = jnp.result_type(*jax.tree.leaves(first))
+    eps = jnp.finfo(kind).eps
 
     def apply(v: Tree) -> Tree:
         given = jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), v, dtypes)
@@ -195,14 +211,13 @@ def lanczos(matvec: Matvec, start: Tree, num_steps: int, *, reorthogonalize: boo
             for _ in range(2):
                 w = jax.tree.map(jnp.subtract, w, _combined(_dots(basis, w), basis))
         left = _norm(w)
-        # what rounding leaves of a space that is exhausted is no direction
-        there = left > 100 * eps * whole
+        # what rounding leaves of a space that is exhausted is no direction; NaN is none either, and to be seen
+        there = ~(left <= 100 * eps * whole)
         beta = jnp.where(there, left, 0)
         return (basis, v, _scaled(jnp.where(there, 1 / jnp.where(there, left, 1), 0), w), beta), (alpha, beta)
 
     basis = jax.tree.map(lambda leaf: jnp.zeros((num_steps, *leaf.shape), leaf.dtype), start)
-    first = _scaled(1 / jnp.where(length > 0, length, 1), start)
-    carried = (basis, jax.tree.map(jnp.zeros_like, first), first, jnp.zeros((), length.dtype))
+    carried = (basis, jax.tree.map(jnp.zeros_like, first), first, jnp.zeros((), kind))
     (basis, *_), (alphas, betas) = lax.scan(step, carried, jnp.arange(num_steps))
     # vectors are there up to the first that had no length left
     ended = jnp.cumsum(betas[:-1] == 0) > 0
@@ -247,7 +262,7 @@ def extremes(matvec: Matvec, start: Tree, num_steps: int = 30) -> Extremes:
     found = lanczos(matvec, start, num_steps)
     of = ritz(found)
     # what an exhausted space has not is no end of the spectrum: it lies between
-    there = jnp.isfinite(of.residuals)
+    there = of.residuals != jnp.inf
     last = jnp.argmax(jnp.where(there, of.values, -jnp.inf))
     first = jnp.argmin(jnp.where(there, of.values, jnp.inf))
     return Extremes(_pair(found, of, last), _pair(found, of, first))

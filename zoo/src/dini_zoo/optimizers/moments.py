@@ -21,6 +21,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..kit.checking import one_length, trainable
+
 Tree = Any
 
 
@@ -83,17 +85,6 @@ def _raised(leaf: Array) -> Array:
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
-def _length(batch: Tree, name: str) -> int:
-    """The common length of a tree's first axes."""
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
-    lengths = {shape[0] if shape else None for shape in shapes}
-    if len(lengths) != 1 or None in lengths:
-        raise ValueError(f"{name} must have arrays with an axis of examples in front, as long in each: given {shapes}.")
-    (length,) = lengths
-    assert length is not None
-    return length
-
-
 def _checked(weights: Any, length: int) -> Array | None:
     if weights is not None and np.shape(weights) != (length,):
         raise ValueError(f"weights must have one number for each of the {length} examples: given {np.shape(weights)}.")
@@ -145,7 +136,7 @@ def moments(estimates: Tree, weights: Float[Array, " b"] | None = None) -> Momen
     ValueError
         If the first axes differ, or the weights are not one for each estimate.
     """
-    length = _length(estimates, "estimates")
+    length = one_length("estimates", estimates)
     weights = _checked(weights, length)
     if weights is None:
         weights = jnp.ones(length)
@@ -242,7 +233,7 @@ def accumulate(
     >>> print(found.count, found.mean, found.variance)
     10.0 9.0 36.666668
     """
-    length = _length(batch, "batch")
+    length = one_length("batch", batch)
     weights = _checked(weights, length)
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch must be at least 1: given {micro_batch}.")
@@ -288,9 +279,14 @@ def gradient_moments(
         `loss(params, example)`: a number. The batch's loss must be the mean of these: a network that mixes its
         examples, as batch normalization does, has no gradients of single ones.
     params
-        Where.
+        Where: a tree of arrays of floats.
     batch, weights, micro_batch
         As in :func:`accumulate`.
+
+    Raises
+    ------
+    TypeError
+        If `params` holds anything else, as an Equinox module with its activation does.
 
     Examples
     --------
@@ -299,7 +295,7 @@ def gradient_moments(
     >>> print(found.mean, found.variance, value)
     -3.0 7.0 6.8333335
     """
-
+    trainable("params", params)
     params = varying_like(params, batch)
 
     def both(example: Any) -> tuple[Tree, Array]:
@@ -336,6 +332,7 @@ def directional_moments(
     >>> print(found.mean, found.variance)
     2.0 2.0
     """
+    trainable("params", params)
     params = varying_like(jax.tree.map(jnp.asarray, params), batch)
     direction = varying_like(jax.tree.map(lambda p, u: jnp.asarray(u, p.dtype), params, direction), batch)
     slope = lambda example: jax.jvp(lambda at: loss(at, example), (params,), (direction,))[1]

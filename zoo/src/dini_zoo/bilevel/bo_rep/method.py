@@ -20,7 +20,6 @@ Balasubramanian, "Optimal algorithms for stochastic bilevel optimization under r
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -31,7 +30,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from dini_zoo.kit.checking import at_least, known, not_negative, one_of, positive
+import dini
+from dini.status import guard
+from dini_zoo.kit.checking import at_least, not_negative, one_of, positive
 
 from ..oracles import Oracles
 from .momentum import length
@@ -58,7 +59,10 @@ class BOREPState(NamedTuple):
     projected: Int[Array, ""]
     """Of these, in how many a step left the ball."""
     finite: Bool[Array, ""]
-    """Whether all numbers were finite so far; from the first step whose are not, the variables stay as they were."""
+    """Whether all numbers were finite so far, and no variable ran away; from the first step on where this fails, the
+    variables stay as they were."""
+    reach: dini.bilevel.Reach
+    """What shows that one runs away."""
 
 
 class BilevelSolution(NamedTuple):
@@ -75,7 +79,7 @@ class BilevelSolution(NamedTuple):
 
     @property
     def finite(self) -> Bool[Array, ""]:
-        """Whether no number on the way was NaN or infinite."""
+        """Whether no number on the way was NaN or infinite, and no variable ran away (:class:`dini.bilevel.Reach`)."""
         return self.state.finite
 
     @property
@@ -162,7 +166,8 @@ class BOREP:
         z = jax.tree.map(jnp.zeros_like, y) if z is None else _floats("z", z)
         _require_like("z", z, "y", y)
         zero, finite = jnp.zeros((), jnp.int32), jnp.asarray(True)
-        return BOREPState(x, y, z, self.optimizer.init(x), zero, zero + lower_calls, zero, zero, finite)
+        reach = dini.bilevel.Reach.start(x, y, z)
+        return BOREPState(x, y, z, self.optimizer.init(x), zero, zero + lower_calls, zero, zero, finite, reach)
 
     def update(self, state: BOREPState, data_outer: Any, data_inner: Any) -> BOREPState:
         """Take one step.
@@ -182,8 +187,8 @@ class BOREP:
         _require_batches(data_inner, self.inner_steps + 2)
         x, z = state.x, state.z
         due = (state.k > 0) & (state.k % self.period == 0)
-        stay = lambda y: (y, jnp.asarray(False))
-        y, projected = jax.lax.cond(due, lambda y: self.inner_update(x, y, data_inner), stay, state.y)
+        stay = lambda y: (y, jnp.asarray(False), jax.tree.map(jnp.zeros_like, y))
+        y, projected, slope = jax.lax.cond(due, lambda y: self._inner_update(x, y, data_inner), stay, state.y)
         upper = self.oracles.upper(x, y, data_outer)
         Hz = self.oracles.hessian(x, y, z, batch(self.inner_steps))
         solve = lambda z, Hz, b: z - _as(self.nu, z) * (Hz + _as(self.damping, z) * z - b)
@@ -192,7 +197,8 @@ class BOREP:
         h = jax.tree.map(jnp.subtract, upper.x, crossed)
         steps, optimizer = self.optimizer.update(h, state.optimizer, x)
         moved = (optax.apply_updates(x, steps), y, new_z, optimizer)
-        finite = state.finite & _finite((moved, h))
+        reach, diverged = state.reach.after((h, moved[0]), (slope, y), (h, new_z))
+        finite = state.finite & _finite((moved, h)) & ~diverged
         keep = lambda new, old: jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
         x, y, z, optimizer = keep(moved, (state.x, state.y, state.z, state.optimizer))
         return BOREPState(
@@ -205,6 +211,7 @@ class BOREP:
             periods=state.periods + due,
             projected=state.projected + projected,
             finite=finite,
+            reach=reach,
         ), length(h)
 
     def inner_update(self, x: Tree, y: Tree, data_inner: Any) -> tuple[Tree, Array]:
@@ -212,21 +219,26 @@ class BOREP:
 
         `data_inner` has a batch for each step in front; what follows them is not looked at.
         """
+        return self._inner_update(x, y, data_inner)[:2]
+
+    def _inner_update(self, x: Tree, y: Tree, data_inner: Any) -> tuple[Tree, Array, Tree]:
+        """The same, and the last gradient."""
 
         def step(carried: Any, given: Any) -> Any:
-            v, mean, outside = carried
+            v, mean, outside, _ = carried
             t, data = given
             slope = self.oracles.lower(x, v, data)
             moved = jax.tree.map(lambda v, d: v - _as(self.gamma, v) * d, v, slope)
             v, left = within(moved, y, self.radius)
             mean = jax.tree.map(lambda m, v: m + (v - m) / t.astype(v.dtype), mean, v)
-            return (v, mean, outside | left), None
+            slope = jax.tree.map(lambda d, v: d.astype(v.dtype), slope, v)
+            return (v, mean, outside | left, slope), None
 
         lower = jax.tree.map(lambda leaf: leaf[: self.inner_steps], data_inner)
         counts = jnp.arange(1, self.inner_steps + 1)
         # average and points have the types of y whatever the oracle's noise has
-        (_, mean, outside), _ = jax.lax.scan(step, (y, y, jnp.asarray(False)), (counts, lower))
-        return mean, outside
+        (_, mean, outside, slope), _ = jax.lax.scan(step, (y, y, jnp.asarray(False), y), (counts, lower))
+        return mean, outside, slope
 
     def refine(self, state: BOREPState, data_outer: Any, data_inner: Any, steps: int) -> BOREPState:
         """So many further steps of the linear system, at the variables as they are: for a start far from its solution.
@@ -272,8 +284,9 @@ class BOREP:
 
         Warns
         -----
-        UserWarning
-            Where more than half of the inner updates left their ball, outside of `jax.jit` and `jax.vmap`.
+        SolveWarning
+            Where more than half of the inner updates left their ball, also of a compiled program; not under `jax.vmap`,
+            where `projected` of the solution says so for each lane.
         """
         every = steps if every is None else every
         at_least("steps", steps, 1)
@@ -292,19 +305,15 @@ class BOREP:
         state, (h, watched) = jax.lax.scan(chunk, state, keys)
         watched = jax.tree.map(lambda one, rest: jnp.concatenate([jnp.asarray(one)[None], rest]), first, watched)
         found = BilevelSolution(state.x, state.y, state.z, state, watched, h.reshape(-1))
-        self.warn(found)
-        return found
+        figures = found.projected, jnp.asarray(self.radius)
+        return found._replace(x=guard(found.x, found.projected > 0.5, _narrow, figures, "warn"))
 
-    def warn(self, found: BilevelSolution) -> None:
-        """Warn where more than half of the inner updates of a run left their ball; for runs in compiled programs."""
-        share = found.projected
-        if known(share) and np.any(np.asarray(share) > 0.5):
-            warnings.warn(
-                f"{np.max(np.asarray(share)):.0%} of the updates of the inner variable left the ball of radius "
-                f"{self.radius} around its last value: it may not follow its solution. Give a larger radius, a shorter "
-                "period, or a smaller outer step.",
-                stacklevel=3,
-            )
+
+def _narrow(share: Any, radius: Any) -> Exception:
+    return dini.SolveError(
+        f"{float(share):.0%} of the updates of the inner variable left the ball of radius {float(radius):g} around its "
+        "last value: it may not follow its solution. Give a larger radius, a shorter period, or a smaller outer step."
+    )
 
 
 def soba(oracles: Oracles, rate: optax.ScalarOrSchedule, *, nu: Any, gamma: Any, damping: Any = 0.0) -> BOREP:

@@ -76,7 +76,8 @@ def arch_gradient(
     ValueError
         For settings out of range.
     DerivativeError
-        Where conjugate gradients did not solve the system.
+        Where conjugate gradients did not solve the system, or found it indefinite; where the series of `"implicit"`
+        diverges. Under `jax.vmap` the gradient of such a lane is NaN.
 
     Examples
     --------

@@ -47,12 +47,17 @@ class _HyperLayer(eqx.Module):
         self.gates = GATES * jax.random.normal(key, (rows * (1 + biased), n_hyper), elementary.weight.dtype)
         self.center = jnp.broadcast_to(jnp.asarray(center, elementary.weight.dtype), (n_hyper,))
 
-    def gated(self, h: Float[Array, "*n h"]) -> tuple[Array, Array | None]:
-        """The gates of weights and of biases."""
+    def gated(self, h: Float[Array, "*n h"], examples: int | None = None) -> tuple[Array, Array | None]:
+        """The gates of weights and of biases, for a batch of so many examples."""
         if np.ndim(h) not in (1, 2) or np.shape(h)[-1] != self.gates.shape[1]:
             raise ValueError(
                 f"The layer {self.name} takes {self.gates.shape[1]} hyperparameters, or a row of them for each "
                 f"example: given the shape {np.shape(h)}."
+            )
+        if np.ndim(h) == 2 and examples is not None and examples != np.shape(h)[0]:
+            raise ValueError(
+                f"The layer {self.name} takes a row of hyperparameters for each example, or a vector for all of them: "
+                f"given {examples} examples and hyperparameters of the shape {np.shape(h)}."
             )
         found = (h - jax.lax.stop_gradient(self.center)) @ self.gates.T
         if getattr(self.elementary, "bias", None) is None:
@@ -119,7 +124,7 @@ class HyperLinear(_HyperLayer):
 
     def __call__(self, x: Float[Array, "*n i"], h: Float[Array, "*m h"]) -> Float[Array, "*n o"]:
         """The layer at `x`, one example or a batch, with hyperparameters for all of it or for each example."""
-        weights, biases = self.gated(h)
+        weights, biases = self.gated(h, np.shape(x)[0] if np.ndim(x) > 1 else None)
         y = x @ self.elementary.weight.T + weights * (x @ self.hyper.weight.T)
         return y if biases is None else y + self.elementary.bias + biases * self.hyper.bias
 
@@ -170,7 +175,7 @@ class HyperConv(_HyperLayer):
             return self(x[None], h)[0]
         over_space = lambda gate: gate[..., None, None]
         bare = lambda layer: jax.vmap(layer if layer.bias is None else eqx.tree_at(_bias, layer, 0 * layer.bias))
-        weights, biases = self.gated(h)
+        weights, biases = self.gated(h, np.shape(x)[0])
         y = bare(self.elementary)(x) + over_space(weights) * bare(self.hyper)(x)
         return y if biases is None else y + self.elementary.bias + over_space(biases) * self.hyper.bias
 
@@ -212,7 +217,8 @@ class HyperEmbedding(_HyperLayer):
 
     def __call__(self, i: Array, h: Float[Array, "*m h"]) -> Float[Array, "*n d"]:
         """The rows of these numbers."""
-        return self.elementary.weight[i] + self.gated(h)[0] * self.hyper.weight[i]
+        examples = np.shape(i)[0] if np.ndim(i) else None
+        return self.elementary.weight[i] + self.gated(h, examples)[0] * self.hyper.weight[i]
 
     def at(self, h: Float[Array, " h"]) -> eqx.nn.Embedding:
         """The plain layer for these hyperparameters."""

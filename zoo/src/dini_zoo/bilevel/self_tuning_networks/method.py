@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
@@ -79,7 +80,7 @@ class STN:
     optimizer, hyper_optimizer
         Optax transformations, of the model and of the distribution.
     batch
-        How many hyperparameters are drawn in a step, one for each example.
+        How many hyperparameters are drawn in a step, one for each example: as many as a batch of either sample has.
     train_steps, valid_steps
         Steps of each kind in a cycle.
     entropy
@@ -90,7 +91,7 @@ class STN:
     Raises
     ------
     ValueError
-        For settings out of range.
+        For settings out of range; of a step, for a batch none of whose arrays has so many rows.
     """
 
     like: Any
@@ -126,6 +127,7 @@ class STN:
 
     def train_step(self, state: STNState, batch: Any, key: Array) -> tuple[STNState, Array, Array]:
         """One step of the model; also the loss, and the numbers that were drawn."""
+        self._require_length("a training batch", batch)
         for_numbers, for_loss = jax.random.split(key)
         numbers = self.space.perturb(state.hyper, for_numbers, self.batch)
 
@@ -140,6 +142,7 @@ class STN:
 
     def hyper_gradient(self, state: STNState, batch: Any, key: Array) -> tuple[Array, HyperState]:
         """The second objective and its gradient in center and scale."""
+        self._require_length("a validation batch", batch)
 
         def objective(hyper: HyperState) -> Array:
             center = jnp.broadcast_to(hyper.center, (self.batch, len(hyper.center)))
@@ -148,6 +151,15 @@ class STN:
             return value - self.entropy * perturbation_entropy(hyper.scale) * self.tune_deviation
 
         return jax.value_and_grad(objective)(state.hyper)
+
+    def _require_length(self, name: str, batch: Any) -> None:
+        """Raise where arrays of a batch have rows, and none as many as hyperparameters are drawn."""
+        rows = [np.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+        if rows and self.batch not in rows:
+            raise ValueError(
+                f"batch must be the number of examples in {name}, for each of which hyperparameters are drawn: given "
+                f"batch={self.batch} and arrays with {', '.join(map(str, sorted(set(rows))))} rows."
+            )
 
     def hyper_step(self, state: STNState, batch: Any, key: Array) -> STNState:
         """One step of the distribution."""

@@ -28,6 +28,10 @@ class Space[C: Hashable](Protocol):
         """How many there are."""
         ...
 
+    def canonical(self, one: C) -> C:
+        """One that a user gave, in its one form; `ValueError` where it is none of them."""
+        ...
+
     def random(self, random: np.random.Generator) -> C:
         """Any of them."""
         ...
@@ -91,7 +95,7 @@ def evolve[C: Hashable](
     evaluate
         Values of several candidates, less is better. What is not finite counts as infinite.
     first
-        Candidates to start with.
+        Candidates to start with, in any form.
     population, parents, mutants, crossovers, generations
         Candidates in a population, how many of the best have children, and how many of the children are of either kind.
         With `g` generations there are at most `(g + 1) * population` evaluations.
@@ -103,7 +107,7 @@ def evolve[C: Hashable](
     Raises
     ------
     ValueError
-        For counts out of range, and where no value was finite.
+        For counts out of range, a first candidate that is none of the space's, and where no value was finite.
 
     Examples
     --------
@@ -150,7 +154,7 @@ def evolve[C: Hashable](
             history.append(min(seen[one], history[-1] if history else np.inf))
         advance(len(candidates))
 
-    start = list(dict.fromkeys(first))[:population]
+    start = list(dict.fromkeys(map(space.canonical, first)))[:population]
     if start:
         half = max((population - len(start)) // 2, 0)
         unseen(lambda: space.mutate(random, start[0], first_mutation), half, start)

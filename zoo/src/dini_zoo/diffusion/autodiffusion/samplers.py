@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..chains import Chain, chain_sample
+from ..chain_sampling import chain_sample
+from ..chains import Chain
 from ..distances import Moments, frechet_distance
 from ..exponential import multistep_rule, multistep_sample
 from .schedules import checked_steps

@@ -41,6 +41,13 @@ class StepSpace:
         """How many sets there are."""
         return comb(self.steps, self.count)
 
+    def canonical(self, one: Any) -> Steps:
+        """A set in any order, as a tuple that rises; `ValueError` for steps that repeat, lack or are out of range."""
+        found = tuple(sorted(int(step) for step in one))
+        if len(set(found)) != self.count or len(found) != self.count or not 0 <= found[0] <= found[-1] < self.steps:
+            raise ValueError(f"A candidate is {self.count} different numbers from 0 to {self.steps - 1}: given {one}.")
+        return found
+
     def random(self, random: np.random.Generator) -> Steps:
         """Any set."""
         return tuple(sorted(random.choice(self.steps, self.count, replace=False).tolist()))
@@ -99,6 +106,10 @@ class LayerSpace:
         found[list(one)] = 0.0
         return found.reshape(self.steps, self.layers)
 
+    def canonical(self, one: Any) -> Off:
+        """A mask in any order, as a tuple that rises; `ValueError` for one that is none of these."""
+        return self._places.canonical(one)
+
     def random(self, random: np.random.Generator) -> Off:
         """Any mask."""
         return self._places.random(random)
@@ -137,6 +148,11 @@ class JointSpace:
     def gates(self, one: tuple[Steps, Off]) -> np.ndarray:
         """1 where a layer stays, `(count, layers)`, for the steps in their order."""
         return LayerSpace(self.count, self.layers, self.off).gates(one[1])
+
+    def canonical(self, one: tuple[Any, Any]) -> tuple[Steps, Off]:
+        """A pair whose tuples rise, layers as of the sorted steps; `ValueError` for one that is none of these."""
+        layers = LayerSpace(self.count, self.layers, self.off)
+        return StepSpace(self.steps, self.count).canonical(one[0]), layers.canonical(one[1])
 
     def random(self, random: np.random.Generator) -> tuple[Steps, Off]:
         """Any pair."""

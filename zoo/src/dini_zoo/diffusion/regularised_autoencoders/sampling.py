@@ -97,7 +97,7 @@ class Chains(NamedTuple):
     acceptance: Float[Array, ""]
     """The share of steps that were taken."""
     invalid: Any
-    """How many steps were refused because a ratio was not a number."""
+    """How many steps were refused because a ratio was not a finite number."""
     furthest: Float[Array, ""]
     """The greatest absolute coordinate on the way: of a chain that ran away it is huge."""
 
@@ -131,7 +131,8 @@ def metropolis_hastings(
     Returns
     -------
     Chains
-        Their last points. A ratio that is not a number is a refusal, and is counted.
+        Their last points. A ratio that is not a finite number is a refusal, and is counted: of a density that is
+        zero beyond a border, each proposal there.
 
     Examples
     --------
@@ -150,7 +151,8 @@ def metropolis_hastings(
         for_proposal, for_decision = jax.random.split(key)
         y, correction = proposal(for_proposal, x)
         gain = log_ratio(x, y) + correction
-        wrong = jnp.isnan(gain)
+        # an infinite one is an overflow as well: it would be taken for sure, or leave no trace
+        wrong = ~jnp.isfinite(gain)
         inside = jnp.sum(y**2, axis=-1) <= radius**2
         # one minus a uniform number is never zero
         chance = jnp.log1p(-jax.random.uniform(for_decision, gain.shape, gain.dtype))

@@ -10,13 +10,18 @@ from ..interpolants import (
     CustomInterpolant,
     GaussianMixtureFields,
     LinearInterpolant,
+    brownian,
+    bump,
     encoding_decoding,
     linear,
     mirror,
     one_sided_linear,
     one_sided_trig,
     one_sided_vp,
+    sigmoids,
+    sine,
     trig,
+    zero,
 )
 from .bounds import best_noise, drift_bound, loss_bound
 from .bridges import Bridge, gaussian_bridge, optimal_variance_path, path_energy, schrodinger_bridge
@@ -31,6 +36,8 @@ __all__ = [
     "GaussianMixtureFields",
     "LinearInterpolant",
     "best_noise",
+    "brownian",
+    "bump",
     "denoiser_loss",
     "drift_bound",
     "drift_loss",
@@ -50,6 +57,9 @@ __all__ = [
     "sample_sde",
     "schrodinger_bridge",
     "score_loss",
+    "sigmoids",
+    "sine",
     "trig",
     "velocity_loss",
+    "zero",
 ]

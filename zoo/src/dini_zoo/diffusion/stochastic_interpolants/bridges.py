@@ -26,18 +26,33 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import at_least, positive, same_shape
+from dini_zoo.kit.checking import at_least, known, positive, same_shape
 
 from ..interpolants import CustomInterpolant, brownian
 
 
 def _root(A: Array) -> Array:
     values, vectors = jnp.linalg.eigh(A)
-    return (vectors * jnp.sqrt(values)) @ vectors.T
+    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))) @ vectors.T
+
+
+def _covariance(name: str, A: Array, *, singular: bool) -> None:
+    """Raise `ValueError` for a known matrix that is no covariance, to rounding."""
+    if not known(A):
+        return
+    kind = "semidefinite" if singular else "definite"
+    matrix = np.asarray(A)
+    small = len(matrix) * np.finfo(matrix.dtype).eps * np.max(np.abs(matrix), initial=0.0)
+    if matrix.ndim != 2 or not np.all(np.isfinite(matrix)) or np.max(np.abs(matrix - matrix.T)) > 8 * small:
+        raise ValueError(f"{name} must be a symmetric matrix of finite numbers: given {matrix}.")
+    least = np.linalg.eigvalsh(matrix)[0]
+    if least < -small or (not singular and least <= small):
+        raise ValueError(f"{name} must be positive {kind}: given {matrix}, whose least eigenvalue is {least:.2e}.")
 
 
 def gaussian_bridge(A: Float[Array, "d d"], B: Float[Array, "d d"], eps: Any) -> Callable[[Any], Float[Array, "d d"]]:
@@ -48,11 +63,14 @@ def gaussian_bridge(A: Float[Array, "d d"], B: Float[Array, "d d"], eps: Any) ->
         C = \tfrac12 (A^{1/2} D A^{-1/2} - 2 \epsilon I), \quad
         D = (4 A^{1/2} B A^{1/2} + 4 \epsilon^2 I)^{1/2}.
 
-    Raises `ValueError` for an :math:`\epsilon` that is not positive, and matrices of different shapes.
+    Raises `ValueError` for an :math:`\epsilon` that is not positive, matrices of different shapes, and matrices that
+    are not symmetric, :math:`A` positive definite and :math:`B` semidefinite.
     """
     positive("eps", eps)
     same_shape("B", B, "A", jnp.shape(A))
-    A, B = jnp.asarray(A), jnp.asarray(B)
+    A, B = jnp.asarray(A, jnp.result_type(float)), jnp.asarray(B, jnp.result_type(float))
+    _covariance("A", A, singular=False)
+    _covariance("B", B, singular=True)
     unit, root = jnp.eye(len(A)), _root(A)
     D = _root(4 * root @ B @ root + 4 * eps**2 * unit)
     C = 0.5 * (root @ D @ jnp.linalg.inv(root) - 2 * eps * unit)

@@ -127,17 +127,26 @@ def denoiser_loss(
 ) -> Float[Array, ""]:
     r"""The loss of :math:`\eta = E[z \mid x_t]`, the noise; see `velocity_loss`.
 
+    Of a one-sided interpolant the noise is :math:`x_0`, :math:`\eta = E[x_0 \mid x_t]`, which `Fields.of_noise` takes.
     Raises `ValueError` for an interpolant without noise.
     """
     _has_noise(interpolant, "denoiser")
-    return _loss(model, interpolant, x0, x1, key, antithetic, lambda t, x0, x1, z: z)
+    return _loss(model, interpolant, x0, x1, key, antithetic, lambda t, x0, x1, z: _noise(interpolant, x0, z))
+
+
+def _noise(interpolant: Interpolant, x0: Array, z: Array) -> Array:
+    """What a denoiser tells of."""
+    return x0 if getattr(interpolant, "one_sided", False) else z
 
 
 def _has_noise(interpolant: Interpolant, what: str) -> None:
+    if what == "denoiser" and getattr(interpolant, "one_sided", False):
+        return
     with jax.ensure_compile_time_eval():
         if not bool(interpolant.gamma_squared(jnp.asarray(0.4)) > 0):
             raise ValueError(
-                f"An interpolant with gamma = 0 has no {what}: given one. Take a gamma, or the velocity alone."
+                f"An interpolant with gamma = 0 has no {what}: given one. Take a gamma, or the velocity alone; "
+                "a one-sided one has a denoiser."
             )
 
 
@@ -153,7 +162,7 @@ def joint_loss(
 
     def target(t: Array, x0: Array, x1: Array, z: Array) -> Array:
         velocity = interpolant.mean_dot(t, x0, x1) + _moved_noise(interpolant, t, z)
-        return jnp.concatenate([velocity, z], axis=-1)
+        return jnp.concatenate([velocity, _noise(interpolant, x0, z)], axis=-1)
 
     def both(x: Array, t: Any) -> Array:
         return jnp.concatenate(model(x, t), axis=-1)

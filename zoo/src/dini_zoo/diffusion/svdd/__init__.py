@@ -6,9 +6,10 @@ own) and keeps one by its value: the reward of the predicted data (`PosteriorMea
 compared with. The experiment is in `study`, what it prints and draws in `report` and `picture`.
 """
 
-from .baselines import best_of_n, rollouts, sample, smc_sample
+from ..kernels import GaussianReverse, MaskedReverse, rollouts, sample
+from .baselines import best_of_n, smc_sample
 from .decoding import Decoded, Selected, svdd_sample, svdd_step
-from .kernels import GaussianReverse, Guided, MaskedReverse
+from .guided import Guided
 from .values import LearnedValue, PosteriorMean, fit_mc_value, host_reward
 
 __all__ = [

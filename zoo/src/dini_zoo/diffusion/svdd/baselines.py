@@ -1,4 +1,4 @@
-"""What decoding is compared with, at the same interface: no guidance, the best of several, sequential Monte Carlo."""
+"""What decoding is compared with, at the same interface: the best of several, sequential Monte Carlo."""
 
 from __future__ import annotations
 
@@ -10,29 +10,9 @@ from jaxtyping import Array
 
 from dini_zoo.kit.checking import at_least, positive
 
-from .decoding import Decoded, Invalid, checked, log_weights, start_key_of
-from .kernels import Kernel
+from ..kernels import Kernel, sample
+from .decoding import Decoded, Invalid, checked, log_weights
 from .values import Reward, Value
-
-
-def rollouts(key: Array, kernel: Kernel, batch: int) -> Array:
-    """Points of all levels `(T + 1, batch, ...)` of samples without guidance, the data in front."""
-    at_least("batch", batch, 1)
-
-    def step(x: Array, given: Any) -> Any:
-        t, key = given
-        new = kernel.draw(key, x, kernel.predict(x, t), t, 1)[:, 0]
-        return new, new
-
-    x = kernel.start(start_key_of(key, kernel.steps), batch)
-    given = (jnp.arange(kernel.steps, 0, -1), jax.random.split(key, kernel.steps))
-    _, path = jax.lax.scan(step, x, given)
-    return jnp.concatenate([path[::-1], x[None]])
-
-
-def sample(key: Array, kernel: Kernel, batch: int) -> Array:
-    """Samples without guidance."""
-    return rollouts(key, kernel, batch)[0]
 
 
 def best_of_n(key: Array, kernel: Kernel, reward: Reward, *, batch: int, n: int, invalid: Invalid = "raise") -> Decoded:

@@ -13,12 +13,12 @@ from jaxtyping import Array
 from ..chains import Chain
 from ..digits import LEVELS, PIXELS, load
 from ..distances import Moments, frechet_distance
+from ..kernels import GaussianReverse, sample
 from ..networks import ResidualNetwork
 from ..predictions import converted
 from ..processes import VPSDE
-from .baselines import best_of_n, sample, smc_sample
+from .baselines import best_of_n, smc_sample
 from .decoding import svdd_sample
-from .kernels import GaussianReverse
 from .values import PosteriorMean, host_reward
 
 

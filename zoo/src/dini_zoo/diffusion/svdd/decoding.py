@@ -25,7 +25,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dini_zoo.kit.checking import at_least, not_negative, one_of, positive
 
-from .kernels import Guided, Kernel
+from ..kernels import Kernel, start_key_of
+from .guided import Guided
 from .values import PosteriorMean, Value
 
 type Invalid = Literal["raise", "reject"]
@@ -284,8 +285,3 @@ def svdd_sample(
     levels = jnp.arange(T, 0, -1)
     (x, _, wrong), values = jax.lax.scan(step, (x, predicted, wrong), (levels, keys, extra[:T]))
     return Decoded(x, values[-1], wrong)
-
-
-def start_key_of(key: Array, steps: int) -> Array:
-    """The key of the first points; those of the steps are split from `key` itself."""
-    return jax.random.fold_in(key, steps + 1)

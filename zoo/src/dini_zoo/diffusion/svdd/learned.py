@@ -14,11 +14,11 @@ import optax
 from jaxtyping import Array
 
 from ...kit.training import Trainer
+from ..kernels import MaskedReverse, rollouts, sample
 from ..masked import linear_masks, masked_loss
 from ..networks import normal_init
-from .baselines import best_of_n, rollouts, sample, smc_sample
+from .baselines import best_of_n, smc_sample
 from .decoding import svdd_sample
-from .kernels import MaskedReverse
 from .values import LearnedValue, PosteriorMean, fit_mc_value
 from .words import MASK, SYMBOLS, TOKENS, MarkovChain, reward
 

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float
 
 from ..chains import Chain
 from ..distances import sliced_wasserstein
+from ..kernels import GaussianReverse, sample
 from ..mixtures import GaussianMixture
 from ..processes import Field
-from .baselines import sample
 from .decoding import svdd_sample
-from .kernels import GaussianReverse, Guided
+from .guided import Guided
 from .values import PosteriorMean, Value
 
 #: The reward's slope, and the temperature.

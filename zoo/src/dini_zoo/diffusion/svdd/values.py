@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from dini_zoo.kit.checking import at_least, one_of, positive
 
 from ...kit.training import Trainer
-from .kernels import Kernel
+from ..kernels import Kernel
 
 type Reward = Callable[[Array], Array]
 type Value = Callable[[Array, Any], Array]

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..kernels import MaskedReverse
 from ..masked import linear_masks
 from .baselines import best_of_n, smc_sample
 from .decoding import svdd_sample
-from .kernels import MaskedReverse
 from .values import PosteriorMean
 
 TOKENS, LENGTH = 4, 6

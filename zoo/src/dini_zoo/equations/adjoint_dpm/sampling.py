@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dini_zoo.diffusion.processes import Process
-from dini_zoo.kit.checking import decreasing, one_of, positive
+from dini_zoo.kit.checking import decreasing, finite, one_of, positive
 
 from .schedules import noise_ratio, time_of_ratio
 
@@ -99,8 +99,8 @@ def sample_pf_ode(
     ------
     ValueError
         For times that do not fall or do not end above 0, a prediction of another shape than `x`, whole numbers in
-        `params` or `condition`, another `adjoint`, `"direct"` with `rtol` or an implicit solver, and `rtol` or `atol`
-        that are not positive.
+        `params` or `condition`, a NaN or an infinity in these or in `noise`, another `adjoint`, `"direct"` with `rtol`
+        or an implicit solver, and `rtol` or `atol` that are not positive.
 
     Examples
     --------
@@ -167,7 +167,8 @@ def sample_pf_ode(
 
 
 def _floats(name: str, tree: Any) -> Any:
-    """A tree whose arrays and numbers are floats, as arrays."""
+    """A tree whose arrays and numbers are floats, as arrays, and finite as far as they are known."""
+    finite(name, tree)
 
     def leaf(value: Any) -> Any:
         if isinstance(value, int | float | complex):

@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import at_least, one_of, positive
+from dini_zoo.kit.checking import at_least, finite, one_of, positive, same_shape
 
 
 class Ascent(NamedTuple):
@@ -17,12 +18,18 @@ class Ascent(NamedTuple):
 
     noise: Float[Array, "n ..."]
     losses: Float[Array, "steps n"]
-    """Of each sample, before each step."""
+    """Of each sample, before each step. From one that is not finite on, the sample's noise is NaN."""
 
 
 def clip_perturbation(noise: Float[Array, "n ..."], center: Float[Array, "n ..."], radius: float) -> Array:
-    """The nearest point to `noise` of which no number is further than `radius` from that of `center`."""
+    """The nearest point to `noise` of which no number is further than `radius` from that of `center`.
+
+    Raises `ValueError` for a `radius` that is not positive and for numbers that are not finite, or of unlike shapes.
+    """
     positive("radius", radius)
+    finite("noise", noise)
+    finite("center", center)
+    same_shape("noise", noise, "center", np.shape(center))
     return jnp.clip(noise, center - radius, center + radius)
 
 
@@ -52,7 +59,8 @@ def ascend_noise(
     Raises
     ------
     ValueError
-        Without a step, for a `rate` or `radius` that is not positive, and another `rule`.
+        Without a step, for a `rate` or `radius` that is not positive, another `rule`, a NaN or an infinity in `noise`,
+        and where `loss` does not return one number for each sample.
 
     Examples
     --------
@@ -63,15 +71,23 @@ def ascend_noise(
     at_least("steps", steps, 1)
     positive("rate", rate)
     one_of("rule", rule, ("sign", "normalized"))
+    finite("noise", noise)
 
     def step(x: Array, _: Any) -> tuple[Array, Array]:
         losses, pull = jax.vjp(loss, x)
+        if jnp.shape(losses) != (len(x),):
+            raise ValueError(
+                f"loss must return one number for each of the {len(x)} samples: given shape {jnp.shape(losses)}."
+            )
         (slope,) = pull(jnp.ones_like(losses))
         if rule == "sign":
             direction = jnp.sign(slope)
         else:
             length = jnp.sqrt(jnp.sum(slope**2, axis=tuple(range(1, x.ndim)), keepdims=True))
             direction = slope / jnp.where(length > 0, length, 1.0)
+        # there is no way up from a loss that is no number, though its gradient may be some
+        each = (slice(None), *(None,) * (x.ndim - 1))
+        direction = jnp.where(jnp.isfinite(losses)[each], direction, jnp.nan)
         return clip_perturbation(x + rate * direction, noise, radius), losses
 
     return Ascent(*jax.lax.scan(step, noise, length=steps))

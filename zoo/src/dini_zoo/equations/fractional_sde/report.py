@@ -170,8 +170,8 @@ def headline(result: Result) -> str:
     if not result.learned:
         return "the index was not learned in this run"
     one = result.learned[0]
-    gain = Paired.of(one.bounds, one.half_bounds).difference.mean
+    ours, brownian = Estimate.of(one.bounds), Estimate.of(one.half_bounds)
     return (
-        f"a Hurst index of {one.case.hurst:g} is learned as {np.mean(one.hursts):.2f} (exact likelihood "
-        f"{one.likelihood.hurst:.2f}); {gain:.2f} nats over Brownian"
+        f"a Hurst index of {one.case.hurst:g} is learned as {Estimate.of(one.hursts):.3f} (exact likelihood "
+        f"{one.likelihood.hurst:.3f}); bound {ours:.3f} nats, Brownian {brownian:.3f}"
     )

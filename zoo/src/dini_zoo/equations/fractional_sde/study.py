@@ -105,7 +105,7 @@ class Result:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"bridges": 15, "learning": 120, "video, fractional": 95, "video, Brownian": 75})
+    run.plan({"bridges": 15, "learning": 50, "video": 70})
     random = run.random("clips")
     data, test = moving.clips(random, settings.clips), moving.clips(random, settings.test_clips)
     asked = lambda name: name in settings.parts
@@ -159,15 +159,15 @@ def learned(settings: Settings, run: Run) -> list[learning.Learned]:
         )
 
     cases = [case for case in learning.CASES if case.hurst in settings.hursts]
-    return run.each("learning", cases, one, settings.training)
+    # the programs are too small for two cores: both cases at a time
+    return run.each("learning", cases, one, settings.training, pairs=True)
 
 
 def videos(settings: Settings, run: Run, data: np.ndarray, test: np.ndarray) -> list[moving.Outcome]:
-    """With fractional noise and without."""
+    """With fractional noise and without, both at a time."""
+    size = {"steps": settings.video_training, "width": settings.video_width}
 
-    def train(name: str, noise: MarkovNoise) -> moving.Outcome:
-        size = {"steps": settings.video_training, "width": settings.video_width}
-        fun = lambda phase: moving.train(name, noise, data, test, run.key("video"), **size, advance=phase.advance)
-        return run.part(f"video, {name}", fun, settings.video_training)
+    def train(item: tuple[str, MarkovNoise], phase: Phase) -> moving.Outcome:
+        return moving.train(*item, data, test, run.key("video"), **size, advance=phase.advance)
 
-    return [train(name, noise) for name, noise in moving.noises().items()]
+    return run.each("video", moving.noises().items(), train, settings.video_training, pairs=True)

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from dini_zoo.kit.seeds import Estimate
 from dini_zoo.kit.tables import Check, Table, at_least, at_most, between, duration
 
-from .study import BACKSOLVE, BIASED, GLOBAL, INITIAL, UNBIASED, VANILLA, Fitted, Result
+from .study import BACKSOLVE, BIASED, GLOBAL, INITIAL, TIMED, UNBIASED, VANILLA, Fitted, Result
 
 #: Errors of the flow's end are compared with so many evaluations: ours with the first, the rival's with the second.
 FEW, RIVAL_FEW = 20, 26
@@ -24,23 +23,29 @@ def _mean(models: Sequence[Fitted], of: Callable[[Fitted], float]) -> float:
     return float(np.mean([of(one) for one in models]))
 
 
+def _seconds(models: Sequence[Fitted]) -> float | None:
+    """Of a training, in the mean; `None` where they were not timed."""
+    known = [one.seconds for one in models if one.seconds is not None]
+    return float(np.mean(known)) if known else None
+
+
 def method_table(result: Result) -> Table:
     """Every method with the tolerance that the tests' tightest is."""
     rows = [
         [
             name,
             ", ".join(str(one.own.evaluations) for one in models),
-            f"{Estimate.of(one.own.accuracy for one in models).mean:.1%}",
+            ", ".join(f"{one.own.accuracy:.1%}" for one in models),
             f"{_mean(models, lambda one: float(one.course.mean())):.0f}",
-            duration(_mean(models, lambda one: one.seconds)),
+            "" if (seconds := _seconds(models)) is None else duration(seconds),
         ]
         for name, models in result.flows.items()
     ]
     settings = result.settings
     caption = (
-        f"Calls of the network in one solve of all test images with tolerance {min(settings.tolerances):g}, seed by "
-        f"seed, and on average in a solve of training, {settings.steps} steps. "
-        "Training: processor time, without compilation. Strong: "
+        f"Calls of the network in one solve of all test images with tolerance {min(settings.tolerances):g}, and "
+        f"accuracy, seed by seed; calls on average in a solve of training, {settings.steps} steps. "
+        f"Training: processor time, without compilation; only {' and '.join(TIMED)} trained alone. Strong: "
         f"weights {settings.strong_weights[0]:g} to {settings.strong_weights[1]:g} in place of "
         f"{settings.weights[0]:g} to {settings.weights[1]:g}; so, too, the initial step."
     )
@@ -80,8 +85,8 @@ def checks(result: Result) -> Iterator[Check]:
         yield Check(f"{name}: calls / vanilla", ours, at_most(0.733), ratio, "0.556 to 0.733", form=".2f")
         change = None if models is None else _mean(models, accuracy) - _mean(free, accuracy)
         yield Check(f"{name}: accuracy - vanilla", change, at_least(-0.01), gain, form="+.4f")
-    models = result.flows.get(UNBIASED)
-    time = None if models is None else _mean(models, lambda one: one.seconds) / _mean(free, lambda one: one.seconds)
+    ours, theirs = _seconds(result.flows.get(UNBIASED, [])), _seconds(free)
+    time = None if ours is None or theirs is None else ours / theirs
     yield Check("unbiased: training time / vanilla", time, at_most(1.15), 12.5 / 14, form=".2f")
     models, first = result.flows.get(INITIAL), free[: len(result.flows.get(INITIAL, []))]
     ours = None if models is None else _mean(models, calls) / _mean(first, calls)
@@ -100,6 +105,15 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    free, ours = (_mean(result.flows[name], lambda one: one.own.evaluations) for name in (VANILLA, UNBIASED))
-    right = [_mean(result.flows[name], lambda one: one.own.accuracy) for name in (VANILLA, UNBIASED)]
-    return f"digits: {ours:.0f} network calls a solve in place of {free:.0f}, accuracy {right[1]:.1%} ({right[0]:.1%})"
+    free, ours = (_ends([f"{one.own.evaluations}" for one in result.flows[name]]) for name in (VANILLA, UNBIASED))
+    plain, right = (_ends([f"{one.own.accuracy:.1%}" for one in result.flows[name]]) for name in (VANILLA, UNBIASED))
+    return (
+        f"digits: {ours} network calls a solve in place of {free}, accuracy {right} ({plain}); "
+        f"seeds: {len(result.flows[VANILLA])}"
+    )
+
+
+def _ends(shown: Sequence[str]) -> str:
+    """The least and the greatest of some figures that are written alike."""
+    least, most = (pick(shown, key=lambda one: float(one.rstrip("%"))) for pick in (min, max))
+    return least if least == most else f"{least} to {most}"

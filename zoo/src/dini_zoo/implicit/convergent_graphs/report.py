@@ -121,5 +121,10 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    errors = ", ".join(f"{found.medians[0]:.3f} {name}" for name, found in result.path.items())
-    return f"RMSE of rewards along a path, median of {len(result.settings.seeds)} seeds: {errors}"
+    names = list(result.path)
+    errors = "; ".join(
+        f"{found.medians[0]:.3f} ({min(found.test):.3f} to {max(found.test):.3f}) {name}"
+        for name, found in result.path.items()
+        if name in (names[0], names[-1])  # the deepest of each kind
+    )
+    return f"RMSE of rewards along a path, median and range of {len(result.settings.seeds)} seeds: {errors}"

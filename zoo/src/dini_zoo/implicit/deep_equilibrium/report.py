@@ -142,6 +142,6 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    accuracy = "; ".join(f"{name} {100 * np.mean(found):.1f} %" for name, found in result.seeds.items())
+    accuracy = "; ".join(f"{name} {Estimate.of(found):.3f}" for name, found in result.seeds.items())
     errors = ", ".join(f"{name} {way.errors[-1]:.0e}" for name, way in result.ways.items() if name in result.seeds)
     return f"test accuracy {accuracy}; relative error of a gradient after training: {errors}"

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dini_zoo.kit.seeds import Paired
 from dini_zoo.kit.tables import Check, Table, above, at_least, at_most, below, duration
 
 from .study import HARD, MIXTURE, SOFT, Result
@@ -196,9 +195,8 @@ def checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    errors = ", ".join(f"{100 * learned.mean:.1f} % {name}" for name, learned in result.learned.items())
+    errors = ", ".join(f"{learned.estimate:.3f} {name}" for name, learned in result.learned.items())
     text = f"relative error {errors}"
     if {HARD, MIXTURE} <= result.learned.keys():
-        gain = Paired.of(result.learned[HARD].by_seed, result.learned[MIXTURE].by_seed, scale=100)
-        text += f"; experts better with {gain.wins} of {len(result.settings.seeds)} seeds, by {gain:.1f} points"
+        text += f"; experts better with {result.gain.wins} of {len(result.settings.seeds)} seeds"
     return text

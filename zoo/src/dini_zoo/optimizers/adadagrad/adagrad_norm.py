@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from ...kit.checking import trainable
 from .sizes import require_positive
 
 
@@ -38,6 +39,7 @@ def scale_by_adagrad_norm(initial_accumulator: float = 1e-2) -> optax.GradientTr
     require_positive("initial_accumulator", initial_accumulator)
 
     def init(params: Any) -> AdagradNormState:
+        trainable("params", params)
         # in at least single precision: in half of it the sum would soon stop growing
         dtype = jnp.result_type(jnp.float32, *(jnp.asarray(leaf).real.dtype for leaf in jax.tree.leaves(params)))
         return AdagradNormState(jnp.asarray(initial_accumulator, dtype))

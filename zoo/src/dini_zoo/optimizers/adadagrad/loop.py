@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from ...kit.checking import one_length, trainable
 from ..moments import Moments, Tree, directional_moments, gradient_moments
 from .controller import Batches, BatchSizeController, Control
 
@@ -93,14 +94,22 @@ class GrowingBatch:
         self._step = jax.jit(self._taken, static_argnames="due")
 
     def init(self, params: Tree) -> Training:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Raises `TypeError` if `params` holds anything else than arrays of floats, as an Equinox module may.
+        """
+        trainable("params", params)
         return Training(params, self.optimizer.init(params), self.controller.init(), 0)
 
     def step(self, state: Training, data: Tree, batches: Batches) -> tuple[Training, Step]:
         """One step on the next batch of `data`, a tree of arrays with the examples along their first axes.
 
-        Raises `ValueError` where the test meets gradients that are not finite.
+        Raises `ValueError` where `batches` are of another number of examples than `data` has, and where the test meets
+        gradients that are not finite.
         """
+        count = one_length("data", data)
+        if batches.count != count:
+            raise ValueError(f"batches must be of the {count} examples of the data: given Batches({batches.count}).")
         size = int(state.control.size)
         indices, weights = batches.draw(size)
         due = self.test is not None and bool(self.controller.due(state.control))

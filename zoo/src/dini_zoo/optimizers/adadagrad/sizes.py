@@ -142,7 +142,8 @@ def _consistent(found: Moments, along: Moments) -> None:
     if not concrete(found, along):
         return
     norm = float(jnp.sqrt(found.squared_norm))
-    if abs(float(along.mean) - norm) > 1e-3 * (norm + float(jnp.sqrt(along.deviations))) or along.count != found.count:
+    near = abs(float(along.mean) - norm) <= 1e-3 * (norm + float(jnp.sqrt(along.deviations)))
+    if not near or along.count != found.count:
         raise ValueError(
             "along must be the moments of the same estimates' inner products with `found.direction`: their mean is "
             f"then {norm:.6g}, their number {found.count:g}; given {float(along.mean):.6g} and {along.count:g}."

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..curvature import hessian_operator
-from ..lanczos import random_direction
+from ..lanczos import random_direction, unit
 from ..moments import accumulate, varying_like
 
 Number = Float[Array, "..."] | float
@@ -37,6 +37,31 @@ def require(name: str, value: Any, holds: Callable[[np.ndarray], Any], needed: s
         return
     if not np.all(holds(np.asarray(value))):
         raise ValueError(f"{name} must be {needed}: given {value}.")
+
+
+def number(name: str, value: Any, holds: Callable[[Any], Any], needed: str) -> Array:
+    """A number as an array, or `ValueError` if it is not as needed; a traced one that is not becomes NaN.
+
+    A comparison with NaN is false, and the branch that it leads to may well have a plausible value.
+    """
+    require(name, value, holds, needed)
+    value = jnp.asarray(value, float)
+    return jnp.where(holds(value), value, jnp.nan)
+
+
+def there(value: Any) -> Any:
+    """Whether numbers are any: false of NaN alone."""
+    return value == value
+
+
+def positive(value: Any) -> Any:
+    """Whether numbers are greater than zero."""
+    return value > 0
+
+
+def not_negative(value: Any) -> Any:
+    """Whether numbers are zero or more."""
+    return value >= 0
 
 
 def effective_batch_size(batch_size: Number, num_data: Number | None = None) -> Array:
@@ -52,21 +77,23 @@ def effective_batch_size(batch_size: Number, num_data: Number | None = None) -> 
     Raises
     ------
     ValueError
-        For a batch smaller than one or larger than the data.
+        For a batch smaller than one or larger than the data. Of numbers that are traced the result is then NaN, here
+        and in the other functions of this package.
 
     Examples
     --------
     >>> print(effective_batch_size(100), effective_batch_size(100, 200), effective_batch_size(200, 200))
     100.0 200.0 inf
     """
-    require("batch_size", batch_size, lambda b: b >= 1, "at least 1")
-    b = jnp.asarray(batch_size, float)
+    b = number("batch_size", batch_size, lambda b: b >= 1, "at least 1")
     if num_data is None:
         return b
+    data = number("num_data", num_data, lambda data: data >= 1, "at least 1")
     if not isinstance(num_data, jax.core.Tracer):
         require("batch_size", batch_size, lambda b: b <= np.asarray(num_data), f"at most num_data, {num_data}")
-    left = 1 / b - 1 / jnp.asarray(num_data, float)
-    return jnp.where(left > 0, 1 / jnp.where(left > 0, left, 1), jnp.inf)
+    left = 1 / b - 1 / data
+    whole = jnp.where(b == data, jnp.inf, jnp.nan)
+    return jnp.where(left > 0, 1 / jnp.where(left > 0, left, 1), whole)
 
 
 def batch_extreme_eigenvalues(
@@ -94,7 +121,7 @@ def batch_extreme_eigenvalues(
     Raises
     ------
     ValueError
-        For a negative noise, and as in :func:`effective_batch_size`.
+        For a negative noise, eigenvalues or a noise that are NaN, and as in :func:`effective_batch_size`.
 
     Examples
     --------
@@ -104,16 +131,17 @@ def batch_extreme_eigenvalues(
     3.521 -2.542
     3.033 -1.565
     """
-    require("noise", noise, lambda noise: noise >= 0, "at least 0")
-    spread = jnp.asarray(noise, float) / effective_batch_size(batch_size, num_data)
+    spread = number("noise", noise, not_negative, "at least 0") / effective_batch_size(batch_size, num_data)
     edge = 2 * jnp.sqrt(spread)
 
     def beyond(spike: Array) -> Array:
         """Of an eigenvalue with its sign turned positive, if it has one."""
         outside = spike > jnp.sqrt(spread)
-        return jnp.where(outside, spike + spread / jnp.where(outside, spike, 1), edge)
+        pushed = jnp.where(outside, spike + spread / jnp.where(outside, spike, 1), edge)
+        return jnp.where(there(spike), pushed, jnp.nan)
 
-    return beyond(jnp.asarray(largest, float)), -beyond(-jnp.asarray(smallest, float))
+    top = beyond(number("largest", largest, there, "a number"))
+    return top, -beyond(-number("smallest", smallest, there, "a number"))
 
 
 def overlap(spike: Number, noise: Number, batch_size: Number, num_data: Number | None = None) -> Array:
@@ -127,10 +155,10 @@ def overlap(spike: Number, noise: Number, batch_size: Number, num_data: Number |
     >>> print(overlap(3.0, 100.0, 64), overlap(3.0, 100.0, 8))
     0.8263889 0.0
     """
-    require("noise", noise, lambda noise: noise >= 0, "at least 0")
-    square = jnp.asarray(spike, float) ** 2
-    spread = jnp.asarray(noise, float) / effective_batch_size(batch_size, num_data)
-    return jnp.maximum(1 - spread / jnp.where(square > 0, square, 1), 0) * (square > 0)
+    square = number("spike", spike, there, "a number") ** 2
+    spread = number("noise", noise, not_negative, "at least 0") / effective_batch_size(batch_size, num_data)
+    left = jnp.where(square > 0, jnp.maximum(1 - spread / jnp.where(square > 0, square, 1), 0), 0 * spread)
+    return jnp.where(there(square), left, jnp.nan)
 
 
 def covariance_top_eigenvalue(spike: Number, bulk: Number, ratio: Number) -> Array:
@@ -151,19 +179,19 @@ def covariance_top_eigenvalue(spike: Number, bulk: Number, ratio: Number) -> Arr
     Raises
     ------
     ValueError
-        For a bulk or a ratio that is not positive.
+        For a bulk or a ratio that is not positive, and a spike that is NaN.
 
     Examples
     --------
     >>> print(covariance_top_eigenvalue(5.0, 1.0, 0.5), covariance_top_eigenvalue(1.2, 1.0, 0.25))
     5.625 2.25
     """
-    require("bulk", bulk, lambda bulk: bulk > 0, "positive")
-    require("ratio", ratio, lambda ratio: ratio > 0, "positive")
-    spike, bulk, root = (jnp.asarray(x, float) for x in (spike, bulk, jnp.sqrt(jnp.asarray(ratio, float))))
+    bulk, ratio = (number(name, x, positive, "positive") for name, x in (("bulk", bulk), ("ratio", ratio)))
+    spike, root = number("spike", spike, there, "a number"), jnp.sqrt(ratio)
     outside = spike > bulk * (1 + root)
     apart = jnp.where(outside, spike - bulk, 1)
-    return jnp.where(outside, spike * (1 + root**2 * bulk / apart), bulk * (1 + root) ** 2)
+    found = jnp.where(outside, spike * (1 + root**2 * bulk / apart), bulk * (1 + root) ** 2)
+    return jnp.where(there(spike), found, jnp.nan)
 
 
 def hessian_noise(
@@ -188,7 +216,7 @@ def hessian_noise(
     loss
         `loss(params, example)`: a number.
     params
-        Where.
+        Where: a tree of arrays of floats.
     data
         A tree of arrays with the examples along their first axes.
     direction
@@ -203,7 +231,8 @@ def hessian_noise(
     Raises
     ------
     ValueError
-        Without a direction and a key, and for both; for less than one probe.
+        Without a direction and a key, and for both; for less than one probe; for a direction that is seen to be zero
+        or not finite.
 
     Examples
     --------
@@ -221,13 +250,9 @@ def hessian_noise(
     params = varying_like(params, data)
 
     def along(v: Tree) -> Array:
-        v = varying_like(v, data)
+        v = varying_like(unit("direction", v), data)
         found = accumulate(lambda one: hessian_operator(loss, params, one)(v), data, micro_batch=micro_batch)
-        deviations, squares = (
-            sum(jnp.sum(fun(leaf)) for leaf in jax.tree.leaves(tree))
-            for fun, tree in ((lambda leaf: leaf, found.deviations), (jnp.square, v))
-        )
-        return deviations / found.count / squares
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(found.deviations)) / found.count
 
     if direction is not None:
         return along(direction)

@@ -23,9 +23,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ...kit.checking import trainable
 from ..curvature import hessian_operator
 from ..lanczos import lanczos, random_direction, ritz
-from .eigenvalues import Number, require
+from .eigenvalues import Number, number, positive, require
 
 Tree = Any
 
@@ -53,18 +54,18 @@ def heavy_ball(largest: Number, bulk: Number, safety: float = 1.0) -> HeavyBall:
     Raises
     ------
     ValueError
-        For numbers that are not positive, and for a `bulk` above `largest`.
+        For numbers that are not positive, and for a `bulk` above `largest`. Of traced numbers the result is then NaN.
 
     Examples
     --------
     >>> print("{:.4f} {:.4f}".format(*heavy_ball(4.0, 1.0)))
     0.4444 0.1111
     """
-    require("bulk", bulk, lambda bulk: bulk > 0, "positive")
-    require("safety", safety, lambda safety: safety > 0, "positive")
+    safety, bulk = number("safety", safety, positive, "positive"), number("bulk", bulk, positive, "positive")
     if not isinstance(bulk, jax.core.Tracer):
         require("largest", largest, lambda largest: largest >= bulk, f"at least bulk, {bulk}")
-    above, below = jnp.sqrt(jnp.asarray(largest, float)), jnp.sqrt(jnp.asarray(bulk, float))
+    largest = jnp.asarray(largest, float)
+    above, below = jnp.sqrt(jnp.where(largest >= bulk, largest, jnp.nan)), jnp.sqrt(bulk)
     return HeavyBall(4 * safety / (above + below) ** 2, ((above - below) / (above + below)) ** 2)
 
 
@@ -155,6 +156,7 @@ def lanczos_learning_rate(
         raise ValueError(f"rule must be 'heavy_ball' or 'rayleigh': given {rule!r}.")
 
     def init(params: Tree) -> LearnerState:
+        trainable("params", params)
         number = lambda value: jnp.asarray(value, jnp.float32)
         return LearnerState(
             jax.tree.map(jnp.zeros_like, params),

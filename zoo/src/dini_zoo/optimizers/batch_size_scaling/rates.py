@@ -17,7 +17,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .eigenvalues import Number, effective_batch_size, require
+from .eigenvalues import Number, effective_batch_size, not_negative, number, positive
 
 
 def critical_batch_size(largest: Number, noise: Number) -> Array:
@@ -28,9 +28,11 @@ def critical_batch_size(largest: Number, noise: Number) -> Array:
     >>> print(critical_batch_size(2.0, 12.0))
     3.0
     """
-    require("largest", largest, lambda largest: largest > 0, "positive")
-    require("noise", noise, lambda noise: noise >= 0, "at least 0")
-    return jnp.asarray(noise, float) / jnp.asarray(largest, float) ** 2
+    largest, noise = (
+        number("largest", largest, positive, "positive"),
+        number("noise", noise, not_negative, "at least 0"),
+    )
+    return noise / largest**2
 
 
 def max_learning_rate(largest: Number, noise: Number, batch_size: Number, num_data: Number | None = None) -> Array:
@@ -55,9 +57,10 @@ def max_learning_rate(largest: Number, noise: Number, batch_size: Number, num_da
     >>> print([f"{max_learning_rate(2.0, 12.0, b):.3f}" for b in (1, 3, 300)])
     ['0.250', '0.500', '0.990']
     """
-    require("largest", largest, lambda largest: largest > 0, "positive")
-    require("noise", noise, lambda noise: noise >= 0, "at least 0")
-    largest = jnp.asarray(largest, float)
+    largest, noise = (
+        number("largest", largest, positive, "positive"),
+        number("noise", noise, not_negative, "at least 0"),
+    )
     return 2 / (largest + noise / (effective_batch_size(batch_size, num_data) * largest))
 
 
@@ -112,7 +115,7 @@ def scale_learning_rate(
     if kind == "adaptive" and largest is not None:
         raise ValueError("largest and noise are of SGD's rule: that of adaptive methods has no use for them.")
     old, new = effective_batch_size(old_batch_size), effective_batch_size(new_batch_size)
-    rate = jnp.asarray(learning_rate, float)
+    rate = number("learning_rate", learning_rate, positive, "positive")
     if kind == "adaptive":
         return rate * jnp.sqrt(new / old)
     if largest is None or noise is None:

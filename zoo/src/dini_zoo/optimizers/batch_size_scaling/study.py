@@ -101,7 +101,7 @@ class Settings:
     """What the experiment can be told."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of weights and batches."""
+    """Of weights and batches, of the Hessians and of the learner: the stable rates are of runs of their own."""
     matrices: Matrices = Matrices()
     hessian: Hessian = Hessian()
     stability: Stability = Stability()

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from ...kit.checking import trainable
+
 #: `friction(previous, gradient)`, for one leaf of the parameters.
 Friction = Callable[[Array, Array], Any]
 
@@ -122,6 +124,7 @@ def scale_by_diffgrad(
     coefficient = abs_sigmoid if friction is None else friction
 
     def init(params: optax.Params) -> DiffgradState:
+        trainable("params", params)
         return DiffgradState(
             count=jnp.zeros([], jnp.int32),
             mu=jax.tree.map(lambda p: jnp.zeros_like(p, dtype=mu_dtype), params),

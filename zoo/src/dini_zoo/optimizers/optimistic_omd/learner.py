@@ -33,6 +33,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from ...kit.checking import trainable
 from .geometry import Euclidean, inside
 from .steps import StepRule
 
@@ -161,7 +162,8 @@ def check_set(constraint: Any) -> None:
 
 
 def floating(x: Any) -> Any:
-    """A point whose numbers are floats."""
+    """A point whose numbers are floats, or `TypeError` if it holds anything else than numbers."""
+    trainable("x", jax.tree.map(lambda leaf: float(leaf) if isinstance(leaf, int) else leaf, x))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1.0, x)
 
 

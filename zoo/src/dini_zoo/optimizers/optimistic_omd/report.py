@@ -196,7 +196,8 @@ def _moving_checks(result: Result) -> Iterator[Check]:
 def headline(result: Result) -> str:
     """The one figure that matters."""
     ours, plain = (result.games[name] for name in (OPTIMISTIC, PLAIN))
+    worst = f" ({ours.last[1:, -1].max():.2g} at the worst of the other starts)" if len(ours.last) > 1 else ""
     return (
-        f"last duality gap of a game {ours.last[0, -1]:.2g} after {result.settings.rounds} rounds of the optimistic "
-        f"learner, {plain.last[0, -1]:.2g} of OGD"
+        f"last duality gap of a game after {result.settings.rounds} rounds: {ours.last[0, -1]:.2g} of the optimistic "
+        f"learner{worst}, {plain.last[0, -1]:.2g} of OGD"
     )

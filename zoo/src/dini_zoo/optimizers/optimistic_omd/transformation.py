@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from ...kit.checking import trainable
 from .steps import adaptive_variation
 
 
@@ -58,6 +59,7 @@ def optimistic_adaptive_gd(scale: Any, G: Any, L: Any) -> optax.GradientTransfor
     rule = adaptive_variation(scale, G, L)
 
     def init(params: Any) -> OptimisticState:
+        trainable("params", params)
         nothing = jax.tree.map(jnp.zeros_like, params)
         return OptimisticState(rule.init(params), nothing, jnp.zeros((), jnp.int32))
 

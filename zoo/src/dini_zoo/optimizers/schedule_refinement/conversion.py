@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from ...kit.checking import trainable
 from .checking import positive
 
 
@@ -105,6 +106,7 @@ def last_iterate_transform(base: optax.GradientTransformation, weights: Any) -> 
     shares = jnp.asarray(_tails(weights if isinstance(weights, jax.Array) else np.asarray(weights, float)), w.dtype)
 
     def init(params: optax.Params) -> LastIterateState:
+        trainable("params", params)
         # a copy: a program may be given the parameters' memory and the state's to write over
         return LastIterateState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, params), inner.init(params))
 

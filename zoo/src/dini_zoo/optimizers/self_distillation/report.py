@@ -180,10 +180,11 @@ def _network_checks(result: Result) -> Iterator[Check]:
 
 def headline(result: Result) -> str:
     """The one figure that matters."""
-    alphas = [one.alpha for one in result.networks]
     values = _accuracies(result)
-    means = {name: float(np.mean(one)) for name, one in values.items()}
+    ours, teacher = (Estimate.of(values[name], scale=100) for name in ("estimated α", "teacher"))
+    gain = Paired.of(values["estimated α"], values["teacher"], scale=100)
+    clear = "" if gain.clear else ", no clear difference"
     return (
-        f"networks on digits with {result.settings.label_noise:.0%} wrong labels: {means['estimated α']:.1%} with the "
-        f"estimated α ({np.mean(alphas):.2f}), teacher {means['teacher']:.1%}"
+        f"networks on digits with {result.settings.label_noise:.0%} wrong labels: {ours:.2f} % with the estimated α, "
+        f"teacher {teacher:.2f} %: {gain:.2f} points{clear}"
     )

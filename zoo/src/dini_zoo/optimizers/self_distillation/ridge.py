@@ -19,6 +19,8 @@ from jaxtyping import Array, Float
 
 import dini
 
+from ...kit.checking import not_negative
+
 Scalar = Float[Array, ""] | float
 #: Of each point one number or a row of them.
 Targets = Float[Array, "n *c"]
@@ -64,13 +66,16 @@ def kernel_ridge_fit(
         :math:`w`, of the squared errors; ones if they are not given.
     linear_solver
         One of :mod:`dini.linear`'s for each column; Cholesky's factorization if it is not given. For very many points
-        take `dini.linear.CG()`.
+        take `dini.linear.CG()`: then no factorization says whether `K` is semidefinite, but that two points alone must
+        be.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, `K` is not symmetric, `ridge` is negative, or is zero where `K` is singular, or a weight
-        is not positive. Values are looked at where they are known: outside of `jit`, and not under a derivative.
+        If shapes do not fit, `K` is not symmetric or not positive semidefinite, so that the problem has no minimum,
+        `ridge` is negative, or is zero where `K` is singular, or a weight is not positive. Values are looked at where
+        they are known: outside of `jit`, and not under a derivative. Elsewhere the fit to a `K` that is no kernel is
+        not a number.
     DerivativeError
         If the system was not solved, as with a negative `ridge` under `jit`.
 
@@ -83,6 +88,10 @@ def kernel_ridge_fit(
     0.897 -0.667
     """
     K, Y, ridge, weights = checked(K, Y, ridge, weights)
+    sound = _minors(K) if linear_solver is not None else _semidefinite(K)
+    if (known := values(sound)) is not None and not known:
+        d = np.linalg.eigvalsh(np.asarray(K))
+        raise ValueError(f"K must be positive semidefinite: its eigenvalues are from {d[0]:.1e} to {d[-1]:.1e}.")
     if linear_solver is None:
         _require_regular(K, ridge)
     root = square_root(weights, Y)
@@ -95,7 +104,8 @@ def kernel_ridge_fit(
         return dini.linear.solve(matvec, y, **how, name="kernel ridge regression")
 
     solve = column if Y.ndim == 1 else jax.vmap(column, in_axes=1, out_axes=1)
-    dual_coef = root * solve(root * Y)
+    # under jit nobody can be told: what would be wrong is not a number, nor is a derivative of it
+    dual_coef = root * solve(root * Y) * jnp.where(sound, 1.0, jnp.nan).astype(Y.dtype)
     return KernelRidgeFit(dual_coef, K @ dual_coef)
 
 
@@ -110,7 +120,11 @@ def squared_distances(X: Float[Array, "m p"], Z: Float[Array, "n p"]) -> Float[A
 
 
 def gaussian_kernel(X: Float[Array, "m p"], Z: Float[Array, "n p"], gamma: Scalar) -> Float[Array, "m n"]:
-    r""":math:`k(x, z) = \exp(-\gamma \|x - z\|^2)` for the rows of `X` and of `Z`."""
+    r""":math:`k(x, z) = \exp(-\gamma \|x - z\|^2)` for the rows of `X` and of `Z`.
+
+    Raises `ValueError` for a negative `gamma`, with which it is no kernel, and for points of unlike dimensions.
+    """
+    not_negative("gamma", gamma)
     return jnp.exp(-gamma * squared_distances(X, Z))
 
 
@@ -154,6 +168,35 @@ def square_root(weights: Array | None, like: Array) -> Array:
 def asymmetry(kind: Any) -> float:
     """By how much of its size a kernel may differ from its transpose: by rounding."""
     return max(1e-8, 4 * float(jnp.finfo(kind).eps))
+
+
+def rounding(K: Array) -> Array:
+    """By how much an eigenvalue of a kernel may be below zero: by the rounding of the greatest, of which it is told."""
+    return max(10, len(K)) * float(jnp.finfo(K.dtype).eps)
+
+
+@jax.jit
+def _semidefinite(K: Array) -> Array:
+    """Whether a matrix is symmetric and has no eigenvalue below zero, both up to rounding."""
+    K = jax.lax.stop_gradient(K)
+    size = jnp.max(jnp.sum(jnp.abs(K), axis=1))
+    # of a matrix of zeros the shift must not be zero
+    shift = jnp.where(size > 0, rounding(K) * size, 1.0)
+    factor = jnp.linalg.cholesky(K + shift * jnp.eye(len(K), dtype=K.dtype))
+    return jnp.all(jnp.isfinite(factor)) & _symmetric(K)
+
+
+@jax.jit
+def _minors(K: Array) -> Array:
+    """Whether a matrix is symmetric and semidefinite on each pair of points: what that takes of all, not enough."""
+    K = jax.lax.stop_gradient(K)
+    d = jnp.diag(K)
+    bounds = (1 + rounding(K)) * jnp.outer(d, d)
+    return jnp.all(d >= 0) & jnp.all((bounds >= K**2) | jnp.eye(len(K), dtype=bool)) & _symmetric(K)
+
+
+def _symmetric(K: Array) -> Array:
+    return jnp.max(jnp.abs(K - K.T)) <= asymmetry(K.dtype) * jnp.max(jnp.abs(K))
 
 
 def _require_regular(K: Array, ridge: Array) -> None:

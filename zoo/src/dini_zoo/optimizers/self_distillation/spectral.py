@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 import dini
 
 from .mixing import distillation_targets, optimal_mixing_weight, require_shares
-from .ridge import KernelRidgeFit, Scalar, Targets, asymmetry, checked, square_root, values
+from .ridge import KernelRidgeFit, Scalar, Targets, asymmetry, checked, rounding, square_root, values
 
 
 class Steps(NamedTuple):
@@ -110,7 +110,7 @@ class SelfDistillation(eqx.Module):
             raise ValueError(
                 f"ridge must be large enough for K + ridge I to be regular in {d.dtype}: given {ridge:.1e}, and {ends}."
             )
-        return cls(K, Y, ridge, weights, d, V)
+        return cls(K, Y, ridge, weights, jnp.where(d > 0, d, 0.0), V)
 
     def spectral_filter(self, alphas: ArrayLike) -> Float[Array, "T n"]:
         r"""The factor :math:`b^{(t)}_k` of each step and eigenvalue, from the greatest to the least."""
@@ -205,12 +205,12 @@ def _decomposed(K: Array, ridge: Array, weights: Array | None) -> tuple[Array, .
     d, V = jnp.linalg.eigh(root * K * jnp.ravel(root))
     d, V = d[::-1], jax.lax.stop_gradient(V[:, ::-1])
     symmetric = jnp.max(jnp.abs(K - K.T)) <= asymmetry(K.dtype) * jnp.max(jnp.abs(K))
-    indefinite = ~(d[-1] >= -max(1e-6, len(d) * eps) * d[0])
+    indefinite = ~(d[-1] >= -rounding(K) * d[0])
     # in the rounding of the greatest one
-    lost = ~(jnp.maximum(d[-1], 0) + ridge > 10 * eps * d[0])
+    lost = ~(d[-1] + ridge > 10 * eps * d[0])
     # under jit nobody can be told: what would be wrong is not a number
     V = jnp.where(symmetric & ~indefinite & ~lost, V, jnp.nan)
-    return jnp.where(d > 0, d, 0.0), V, indefinite, lost
+    return d, V, indefinite, lost
 
 
 @jax.jit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,6 +31,21 @@ def require_positive(name: str, value: Any, *, scalar: bool = False) -> None:
         raise ValueError(f"{name} must be one number: given shape {np.shape(value)}.")
     if known(value) and not np.all((np.asarray(value) > 0) & np.isfinite(np.asarray(value))):
         raise ValueError(f"{name} must be positive and finite: given {value}.")
+
+
+def losses(loss: Callable[[Targets, Any], Any], z: Targets, batch: Any) -> Float[Array, " b"]:
+    """The losses of some targets, or `ValueError` if there is not one number for each example.
+
+    A mean and a sum are both one number, and steps for the one are too small or too large for the other by the number
+    of examples.
+    """
+    found, count = loss(z, batch), len(jax.tree.leaves(z)[0])
+    if jnp.shape(found) != (count,):
+        raise ValueError(
+            f"loss must return one number for each of the {count} examples, neither their mean nor their sum: given "
+            f"shape {jnp.shape(found)} in place of {(count,)}."
+        )
+    return found
 
 
 def require_like(gradients: Targets, targets: Targets) -> None:

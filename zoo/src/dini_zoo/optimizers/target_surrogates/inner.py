@@ -10,15 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 import dini
 
-from .checks import require_positive
+from .checks import known, require_positive
 from .surrogate import Surrogate
 
 #: Above what any step size is.
 _LONG = 1e12
+
+#: So many looks and trials before anything moves are enough to halve a step until it changes no number.
+_LOOKS = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Inner(NamedTuple):
     """What the inner steps did."""
 
     steps: Int[Array, ""]
-    """How many were taken."""
+    """How many were taken, from the one on that moved the parameters first."""
     evaluations: Int[Array, ""]
     """Evaluations of the model, with or without its derivative: a step each, and the trials of a search within it.
 
@@ -71,12 +74,19 @@ class Inner(NamedTuple):
     """
     error: Float[Array, ""]
     """The solver's own measure of how far from a minimum it was when it took its last step."""
+    moved: Bool[Array, ""]
+    """Whether the parameters are others than before: not so at a minimum, and where every trial was in vain."""
 
 
 def as_solver(inner: Any) -> dini.Solver:
     """The solver that is meant by a solver of dini, an optimizer of optax, or `Armijo`."""
     if isinstance(inner, Armijo):
         return inner.solver
+    if isinstance(inner, dini.PolyakSGD) and known(inner.lower_bound) and not inner.lower_bound < 0:
+        raise ValueError(
+            "PolyakSGD's lower_bound must be below zero, which is a surrogate's value where the steps begin: given "
+            f"{inner.lower_bound}. It would not move."
+        )
     if isinstance(inner, dini.Solver) and not hasattr(inner, "run"):
         return inner
     if isinstance(inner, optax.GradientTransformation):
@@ -128,7 +138,9 @@ def minimize_surrogate(
         A solver of dini, an optimizer of optax, or `Armijo`. A step of most solvers of dini is one trial of their line
         search, and the first one only looks.
     steps
-        How many at most; the number may be known only when the program runs.
+        How many at most, counted from the one that moves the parameters first; the number may be known only when the
+        program runs. Where a method builds a model of the curvature, as L-BFGS does, that one is a short probe of it:
+        give these three or more.
     tol
         The steps end where the solver's error, the norm of the gradient for most, was at most this.
     state
@@ -145,15 +157,28 @@ def minimize_surrogate(
     none = jnp.zeros((), jnp.int32)
 
     def going(now: Any) -> Array:
-        return (now[0] < steps) & ~(now[3].error <= tol)
+        return (now[0] < steps) & ((now[0] > 0) | (now[1] < _LOOKS)) & ~(now[4].error <= tol)
 
     def step(now: Any) -> Any:
-        count, evaluations, x, before = now
+        count, looks, evaluations, x, before = now
         new, after = solver.step(problem, x, before)
-        return count + 1, evaluations + evaluated(solver, before, after), new, after
+        begun = (count > 0) | _moved(new, x)
+        return (
+            count + begun.astype(count.dtype),
+            looks + 1 - begun.astype(looks.dtype),
+            evaluations + evaluated(solver, before, after),
+            new,
+            after,
+        )
 
-    count, evaluations, x, last = jax.lax.while_loop(going, step, (none, none, params, first))
-    return x, last, Inner(count, evaluations, last.error)
+    count, _, evaluations, x, last = jax.lax.while_loop(going, step, (none, none, none, params, first))
+    return x, last, Inner(count, evaluations, last.error, _moved(x, params))
+
+
+def _moved(new: Any, old: Any) -> Bool[Array, ""]:
+    """Whether two trees of arrays differ."""
+    differ = [jnp.any(one != other) for one, other in zip(*map(jax.tree.leaves, (new, old)), strict=True)]
+    return jnp.any(jnp.stack(differ))
 
 
 def evaluated(solver: dini.Solver, before: Any, after: Any) -> Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .checks import Targets, known, require_like, require_positive
+from .checks import Targets, known, losses, require_like, require_positive
 from .inner import Armijo, Inner, as_solver, begin, carries, minimize_surrogate, stated
 from .stepsizes import TargetSearch
 from .surrogate import as_metric, target_surrogate
@@ -53,8 +53,11 @@ class Info(NamedTuple):
 
 
 def per_example(loss: Callable[[Targets, Any], Array]) -> Callable[[Targets, Any], Targets]:
-    """The gradients of a loss that returns one number for each example, or their sum."""
-    return jax.grad(lambda z, batch: jnp.sum(loss(z, batch)))
+    """The gradients of a loss that returns one number for each example.
+
+    Raises `ValueError` where it returns anything else, such as their mean.
+    """
+    return jax.grad(lambda z, batch: jnp.sum(losses(loss, z, batch)))
 
 
 class SSO(eqx.Module):
@@ -75,12 +78,12 @@ class SSO(eqx.Module):
         :math:`m`, the number of inner steps.
     inner
         What takes them: `Armijo`, a solver of dini with its line search, or an optimizer of optax. A solver's own limit
-        on steps does not count.
+        on steps does not count, nor do its looks and trials before the parameters first move; see `minimize_surrogate`.
     metric
         As for `target_surrogate`, or `NewtonDiagonal`, or `AdaGrad`.
     loss
-        The losses of given targets, :math:`(z, \text{batch}) \mapsto` one number for each example, or their sum; only
-        a `TargetSearch` needs it.
+        The losses of given targets, :math:`(z, \text{batch}) \mapsto` one number for each example; only a
+        `TargetSearch` needs it.
     tol
         Inner steps end where the inner solver's error was at most this.
     carry
@@ -148,8 +151,11 @@ class SSO(eqx.Module):
         return hasattr(self.metric, "update")
 
     def init(self, params: Any, batch: Any) -> State:
-        """The state before the first batch, of which only the shapes count."""
-        shapes = jax.eval_shape(self.predict, params, batch)
+        """The state before the first batch, of which only the shapes count.
+
+        `params` may hold what is not an array, as an Equinox module with its activation does.
+        """
+        shapes = eqx.filter_eval_shape(self.predict, params, batch)
         z = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         none, dtype = jnp.zeros((), jnp.int32), jnp.result_type(*jax.tree.leaves(z))
         searched = isinstance(self.eta, TargetSearch)
@@ -223,7 +229,7 @@ class SSO(eqx.Module):
             eta = jnp.asarray(self._scheduled(state.count), state.eta.dtype)
             return eta, jnp.asarray(True), eta
         assert self.loss is not None
-        whole = lambda z: jnp.sum(self.loss(z, batch))  # pyright: ignore[reportOptionalCall]
+        whole = lambda z: jnp.sum(losses(self.loss, z, batch))  # pyright: ignore[reportArgumentType]
         found = self.eta.search(whole, z, gradients, state.eta)
         eta = found.eta.astype(state.eta.dtype)
         return eta, found.found, jnp.where(found.found, eta, state.eta)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ...kit.checking import within
 from .checks import Targets, require_positive, total
 
 
@@ -141,7 +142,8 @@ class AdaGrad(eqx.Module):
     Raises
     ------
     ValueError
-        Where there is no example, the floor is not positive, or a batch comes without its index.
+        Where there is no example, the floor is not positive, or a batch comes without its index or with one that is
+        out of range; a traced one that is too large moves nothing.
     """
 
     examples: int | None = eqx.field(default=None, static=True)
@@ -170,5 +172,8 @@ class AdaGrad(eqx.Module):
             return Diagonal(jax.tree.map(lambda u: self.floor + jnp.sqrt(one), z)), Accumulated(one)
         if index is None:
             raise ValueError("AdaGrad with examples needs the index of each example of the batch: given none.")
+        within("index", index, self.examples)
+        # an index that nobody could look at must not become that of the last example
+        own = lambda acc: acc.at[index].get(mode="fill", fill_value=jnp.nan)
         sums = jax.tree.map(lambda acc, new: acc.at[index].add(new), state.squares, squares)
-        return Diagonal(jax.tree.map(lambda acc: self.floor + jnp.sqrt(acc[index]), sums)), Accumulated(sums)
+        return Diagonal(jax.tree.map(lambda acc: self.floor + jnp.sqrt(own(acc)), sums)), Accumulated(sums)

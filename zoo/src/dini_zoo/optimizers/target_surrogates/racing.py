@@ -151,9 +151,13 @@ class Contest:
 
     def __init__(self, task: Task, inner: Armijo, starts: Sequence[Any], items: Sequence[Any]):
         self.starts, self.items = list(starts), list(items)
-        self._task, self._inner = task, inner
         self._method = jax.jit(lambda *given: surrogates(task, inner, *given))
         self._search = jax.jit(lambda params, items: line_search(task, inner, params, items))
+        # a program for each search, which serves all seeds
+        self._searched = jax.jit(
+            lambda params, items, steps, search: surrogates(task, inner, params, items, search, steps),
+            static_argnames="search",
+        )
         runs = jax.vmap(lambda *given: descent(task, *given), (None, None, 0, 0))
         self._descents = jax.jit(jax.vmap(runs, (0, 0, None, None)))
 
@@ -163,8 +167,7 @@ class Contest:
 
     def searched(self, search: TargetSearch, steps: int, seed: int) -> tuple[Any, int, float]:
         """The same with a search in target space, and the last step size that it has found."""
-        run = jax.jit(lambda params, items, steps: surrogates(self._task, self._inner, params, items, search, steps))
-        return self._numbers(run(self.starts[seed], self.items[seed], steps))
+        return self._numbers(self._searched(self.starts[seed], self.items[seed], steps, search=search))
 
     @staticmethod
     def _numbers(found: tuple[Any, Array, Array]) -> tuple[Any, int, float]:

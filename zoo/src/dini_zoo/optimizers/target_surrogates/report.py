@@ -154,6 +154,7 @@ def headline(result: Result) -> str:
     batch = max(result.digits)
     races, name = result.digits[batch], sso(result.settings.digits_steps[-1])
     return (
-        f"training loss on digits {races[name].final.mean():.3g} with {result.settings.digits_steps[-1]} inner steps a "
-        f"gradient; Adam {races[ADAM].final.mean():.3g}, gradient descent {races[SGD].final.mean():.3g}"
+        f"training loss on digits {Estimate.of(races[name].final):.4f} with {result.settings.digits_steps[-1]} inner "
+        f"steps a gradient; Adam {Estimate.of(races[ADAM].final):.4f}, gradient descent "
+        f"{Estimate.of(races[SGD].final):.4f}"
     )

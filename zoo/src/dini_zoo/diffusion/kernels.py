@@ -6,7 +6,6 @@ have a first axis for the batch; candidates have a second one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import equinox as eqx
@@ -14,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import decreasing, known, not_negative, positive
+from dini_zoo.kit.checking import at_least, decreasing, known, not_negative
 
-from ..chains import Chain
-from ..masked import filled, revealed, token_probabilities
-from ..processes import Field
+from .chains import Chain
+from .masked import filled, revealed, token_probabilities
+from .processes import Field
 
 
 class Kernel(Protocol):
@@ -177,66 +176,26 @@ class MaskedReverse(eqx.Module):
         return filled(x, predicted, mask=self.mask, key=key)
 
 
-class Guided(eqx.Module):
-    r"""Gradient guidance: the kernel's mean is moved by :math:`s_t^2 \nabla v_t(x_t) / a`.
+def start_key_of(key: Array, steps: int) -> Array:
+    """The key of the first points; those of the steps are split from `key` itself."""
+    return jax.random.fold_in(key, steps + 1)
 
-    For values that have a gradient, such as a :class:`PosteriorMean`'s of a smooth reward: a method of its own, and a
-    proposal for :func:`svdd_sample`, which corrects it by `log_ratio`.
 
-    Parameters
-    ----------
-    kernel
-        The kernel.
-    value
-        Of points and their level.
-    temperature
-        :math:`a > 0`.
-    """
+def rollouts(key: Array, kernel: Kernel, batch: int) -> Array:
+    """Points of all levels `(T + 1, batch, ...)` of samples without guidance, the data in front."""
+    at_least("batch", batch, 1)
 
-    kernel: GaussianReverse
-    value: Callable[[Array, Any], Array]
-    temperature: Any
+    def step(x: Array, given: Any) -> Any:
+        t, key = given
+        new = kernel.draw(key, x, kernel.predict(x, t), t, 1)[:, 0]
+        return new, new
 
-    def __init__(self, kernel: GaussianReverse, value: Callable[[Array, Any], Array], temperature: Any):
-        positive("temperature", temperature)
-        self.kernel, self.value, self.temperature = kernel, value, temperature
+    x = kernel.start(start_key_of(key, kernel.steps), batch)
+    given = (jnp.arange(kernel.steps, 0, -1), jax.random.split(key, kernel.steps))
+    _, path = jax.lax.scan(step, x, given)
+    return jnp.concatenate([path[::-1], x[None]])
 
-    @property
-    def steps(self) -> int:
-        """The kernel's."""
-        return self.kernel.steps
 
-    @property
-    def random(self) -> bool:
-        """As the kernel."""
-        return self.kernel.random
-
-    def start(self, key: Array, n: int) -> Array:
-        """As the kernel."""
-        return self.kernel.start(key, n)
-
-    def predict(self, x: Array, t: Any) -> tuple[Array, Array]:
-        """The data prediction, and the gradient of the value."""
-        slope = jax.grad(lambda x: jnp.sum(self.value(x, t)))(x)
-        return self.kernel.predict(x, t), slope
-
-    def _shift(self, predicted: tuple[Array, Array], std: Array) -> Array:
-        return std**2 / self.temperature * predicted[1]
-
-    def draw(self, key: Array, x: Array, predicted: tuple[Array, Array], t: Any, n: int) -> Array:
-        """Candidates."""
-        shift = self._shift(predicted, self.kernel.law(x, predicted[0], t)[1])
-        return self.kernel.draw(key, x, predicted[0], t, n) + shift[:, None]
-
-    def complete(self, x: Array, predicted: tuple[Array, Array], key: Array | None = None) -> Array:
-        """As the kernel."""
-        return self.kernel.complete(x, predicted[0], key)
-
-    def log_ratio(self, x: Array, predicted: tuple[Array, Array], candidates: Array, t: Any) -> Float[Array, "n m"]:
-        """The log density of the kernel less that of the guided one, of candidates."""
-        mean, std = self.kernel.law(x, predicted[0], t)
-        shift = self._shift(predicted, std)[:, None]
-        z = candidates - mean[:, None] - shift / 2
-        # without noise there is no shift, and so no difference
-        ratio = -(z * shift) / jnp.where(std > 0, std, 1.0) ** 2
-        return jnp.sum(ratio, axis=tuple(range(2, candidates.ndim)))
+def sample(key: Array, kernel: Kernel, batch: int) -> Array:
+    """Samples without guidance."""
+    return rollouts(key, kernel, batch)[0]

@@ -1,0 +1,68 @@
+"""What promises a decrease is no solution: Meyer's problem, whose relative errors looked small where nothing was found.
+
+``benchmarks/residual_claims.py`` asks all problems of Moré, Garbow and Hillstrom, and of NIST, in the same way.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini import Status
+
+MEYER = [34780.0, 28610, 23650, 19630, 16370, 13720, 11540, 9744, 8261, 7030, 6005, 5147, 4427, 3820, 3307, 2872]
+#: half the certified sum of squares (NIST, MGH10)
+LEAST = 0.5 * 87.945855171
+STARTS = {
+    "raw": [[0.02, 4000, 250], [0.2, 4e4, 2500], [0, 0, 0]],
+    "scaled": [[40, 50, 30], [20, 20, 20], [8.85, 4, 2.5]],
+}
+SOLVERS = {
+    "default": None,
+    "levenberg": dini.LevenbergMarquardt(),
+    "region": dini.LevenbergMarquardt(strategy="trust region"),
+    "qr": dini.LevenbergMarquardt(linear_solver="qr"),
+    "cg": dini.LevenbergMarquardt(linear_solver="cg"),
+    "dogleg": dini.DoglegLeastSquares(),
+    "gauss-newton": dini.GaussNewton(),
+}
+
+
+def meyer(kind):
+    """Return the residuals in the units of the paper, or with the unknowns and the data in other ones."""
+    step = np.arange(1.0, 17.0)
+    if kind == "raw":
+        return lambda x: (
+            x[0] * jnp.exp(x[1] / (x[2] + jnp.asarray(45 + 5 * step, x.dtype))) - jnp.asarray(MEYER, x.dtype)
+        )
+    time, data = 0.45 + 0.05 * step, np.array(MEYER) / 1000
+    return lambda x: x[0] * jnp.exp(10 * x[1] / (x[2] + jnp.asarray(time, x.dtype)) - 13) - jnp.asarray(data, x.dtype)
+
+
+@pytest.mark.by_default("float32-scaled-levenberg", "float64-raw-cg")
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("kind", STARTS)
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_a_claim_is_a_minimum(name, kind, dtype):
+    """The value in double precision is the certified one, to what the rounding of the residuals leaves.
+
+    In single precision 30 units of it, of terms 100,000 times the residuals, are a fifth of the value.
+    """
+    fun, solver = meyer(kind), SOLVERS[name]
+
+    def run(start):
+        options = {} if solver is None else {"solver": solver}
+        found = dini.least_squares(fun, start, on_failure="ignore", **options)
+        return found.x, found.status
+
+    x, status = jax.jit(jax.vmap(run))(jnp.asarray(STARTS[kind], dtype))
+    least = LEAST * (1e-6 if kind == "scaled" else 1)
+    values = np.array([0.5 * np.sum(np.asarray(fun(jnp.asarray(point, jnp.float64))) ** 2) for point in np.asarray(x)])
+    claimed = np.asarray(status) == Status.CONVERGED
+    assert np.all(values[claimed] <= least * (1.2 if dtype == jnp.float32 else 1 + 1e-6)), (values, status)
+
+
+def test_the_least_is_found_from_the_start_of_the_paper():
+    found = dini.least_squares(meyer("raw"), jnp.array([0.02, 4000.0, 250.0]))
+    np.testing.assert_allclose(0.5 * np.sum(meyer("raw")(found.x) ** 2), LEAST, rtol=1e-9)

@@ -1,0 +1,159 @@
+"""A claim to have found a minimum: unlike units, functions without a minimum, and what must not be refused."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dini
+from dini.status import Status
+
+UNITS = [(1.0, 1e6, 1e-6), (1.0, 1e-6, 1e6), (1.0, 1e5, 1e-7), (1.0, 1.0, 1.0)]
+#: functions of one element that fall for ever, to a bound or without one
+ENDLESS = [
+    lambda x: jax.nn.sigmoid(-x),
+    lambda x: -jnp.tanh(x),
+    lambda x: jnp.exp(-x),
+    lambda x: jnp.logaddexp(0.0, -x),
+    lambda x: 1e-6 * jax.nn.sigmoid(-1e3 * x),
+    lambda x: 1 / (1 + jnp.exp(x)) ** 2,
+    lambda x: -jax.scipy.special.erf(x),
+    lambda x: jnp.exp(-jnp.square(x + 0.5)),
+    lambda x: 1 / (1 + jnp.square(x + 0.5)),
+    lambda x: -jnp.arctan(x),
+    lambda x: -x / jnp.sqrt(1 + x**2),
+    lambda x: 7.0 - 3 * jnp.tanh(0.1 * x) ** 3 - jnp.tanh(x),
+    lambda x: jnp.exp(-jnp.logaddexp(0.0, x)),
+    lambda x: jnp.log1p(jnp.exp(-2 * x)) + 1e3,
+    lambda x: -x,
+    lambda x: -jnp.logaddexp(0.0, x),
+    lambda x: -jnp.log1p(x**2) - 0.1 * x,
+    lambda x: -(x**2) + 0.1 * x,
+    lambda x: x - jnp.sqrt(1 + x**2),
+    lambda x: jax.nn.sigmoid(-x) + jnp.exp(-0.5 * x),
+]
+#: functions of one element with a minimum that is flat, or a set of minima
+FLAT = [
+    lambda x: jnp.maximum(1 - x, 0.0) ** 2,
+    lambda x: jnp.maximum(1 - x, 0.0) ** 3,
+    lambda x: (x - 1) ** 4,
+    lambda x: (x - 1) ** 6,
+    lambda x: jnp.maximum(jnp.abs(x - 1) - 0.5, 0.0) ** 2,
+    lambda x: jnp.where(x < 2.0, (x - 2.0) ** 2, 0.0) + 1e3,
+]
+FEW = [dini.BFGS(), dini.LBFGS(), dini.GradientDescent(), dini.NonlinearCG()]
+MORE = [dini.Newton(), dini.TrustRegionNewtonCG(), dini.ProjectedNewton(), dini.LBFGSB(), dini.Dogleg()]
+SOLVERS = [*FEW, *(pytest.param(solver, marks=pytest.mark.thorough) for solver in MORE)]
+
+
+def lanes(functions, solver, starts, beside=0):
+    """Solve from every start, each function in a lane of its own; other elements have a minimum."""
+
+    @jax.jit
+    @jax.vmap
+    def run(which, start):
+        fun = lambda x, which: jax.lax.switch(which, functions, x[0]) + 0.5 * jnp.sum((x[1:] - 1.0) ** 2)
+        x = jnp.concatenate([start[None], jnp.zeros(beside, start.dtype)])
+        return dini.minimize(fun, x, which, solver=solver, on_failure="ignore")
+
+    which = jnp.repeat(jnp.arange(len(functions)), len(starts))
+    return run(which, jnp.tile(starts, len(functions)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, pytest.param(jnp.float32, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_unlike_units_from_zero(solver, dtype):
+    """What a minimum of 0 is called is one, in whatever units its elements are."""
+    units = jnp.asarray(np.concatenate([np.array(UNITS), np.ones((len(UNITS), 4))], axis=1), dtype)
+
+    @jax.jit
+    @jax.vmap
+    def run(units):
+        fun = lambda x, units: jnp.sum((x / units - 1) ** 2) + 0.1 * jnp.sum((x / units - 1) ** 4)
+        return dini.minimize(fun, jnp.zeros_like(units), units, solver=solver, on_failure="ignore")
+
+    solution = run(units)
+    claimed = np.asarray(solution.status) == Status.CONVERGED
+    assert np.asarray(solution.value)[claimed].max() < (1e-8 if dtype == jnp.float64 else 1e-3)
+    assert claimed[-1]
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [dini.ProjectedNewton(), pytest.param(dini.LBFGSB(), marks=pytest.mark.thorough)],
+    ids=lambda solver: solver.name,
+)
+def test_unlike_units_within_bounds(solver):
+    """Rosenbrock's function within a box, with every element in a unit of its own."""
+    units = jnp.asarray([(1e6, 1e-6, 1.0), (1e-6, 1e6, 1.0), (1.0, 1e4, 1e-4), (1.0, 1.0, 1.0)])
+
+    @jax.jit
+    @jax.vmap
+    def run(units):
+        def fun(x, units):
+            z = x / units
+            return jnp.sum(100 * (z[1:] - z[:-1] ** 2) ** 2 + (1 - z[:-1]) ** 2)
+
+        box = dini.sets.Box(-2 * units, jnp.asarray([0.5, 2.0, 2.0]) * units)
+        found = dini.minimize(fun, -1.2 * units, units, constraint=box, solver=solver, on_failure="ignore")
+        return found.x / units, found.value, found.status
+
+    points, values, status = map(np.asarray, run(units))
+    claimed = status == Status.CONVERGED
+    assert claimed[-1]
+    assert np.abs(values[claimed] - values[-1]).max() < 1e-6
+    np.testing.assert_allclose(points[claimed], np.broadcast_to(points[-1], points[claimed].shape), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, pytest.param(jnp.float32, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_no_minimum(solver, dtype):
+    """Functions that fall for ever, alone and beside elements that have a minimum."""
+    starts = jnp.asarray([0.0, 1.0, 2.0], dtype)
+    slopes = np.abs(np.stack([jax.vmap(jax.grad(fun))(starts) for fun in ENDLESS]))
+    # from where a function has been flat to rounding from the start, nothing can be seen of it
+    falls = (slopes > 1e-3 * slopes[:, :1]).ravel()
+    for beside in (0, 2):
+        claimed = np.asarray(lanes(ENDLESS, solver, starts, beside).status) == Status.CONVERGED
+        assert not (claimed & falls).any(), np.flatnonzero(claimed & falls)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_flat_minima_are_minima(solver):
+    """A set of minima, and one that is flatter than a parabola, are not taken for a function without end."""
+    solution = lanes(FLAT, solver, jnp.asarray([-5.0, 0.0, 0.9]))
+    assert not (np.asarray(solution.status) == Status.DIVERGED).any()
+    assert not (np.asarray(solution.status) == Status.UNLIKE_UNITS).any()
+
+
+def test_the_message_names_the_remedy():
+    units = jnp.asarray([1.0, 1e6, 1e-6])
+    with pytest.raises(dini.SolveError, match="units \\* z"):
+        dini.minimize(lambda x: jnp.sum((x / units - 1) ** 4 + (x / units - 1) ** 2), jnp.zeros(3), solver=dini.LBFGS())
+
+
+def test_a_claim_far_above_its_tolerance_is_none():
+    """A solver that says it has converged is believed near its tolerance only."""
+
+    @dini.solver
+    class Boastful(dini.Solver):
+        size: float = 1.0
+        max_steps = 5
+
+        def init(self, problem, x, *args):
+            return _State(jnp.asarray(jnp.inf), jnp.asarray(Status.RUNNING, jnp.int32))
+
+        def step(self, problem, x, state, *args):
+            return x, _State(jnp.asarray(self.size), jnp.asarray(Status.CONVERGED, jnp.int32))
+
+    fun = lambda x: jnp.sum(x**2)
+    for size, status in ((1e-7, Status.CONVERGED), (1.0, Status.STALLED)):
+        found = dini.minimize(fun, jnp.ones(2) * 0, solver=Boastful(size), on_failure="ignore")
+        assert found.status == status
+
+
+class _State(NamedTuple):
+    error: object
+    status: object
