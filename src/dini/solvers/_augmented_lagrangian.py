@@ -26,7 +26,7 @@ from ._proximal_gradient import ProximalGradient
 from ._proximal_newton import ProximalNewton
 from .interior._active_newton import Refined, refined
 from .interior._program_view import Derivatives, Units, View, start_length
-from .interior._second_look import lower_beside
+from .interior._second_look import lower_beside, once
 from .shared._penalized import Augmented, Rows
 
 #: the weight at the start, its factor where the violation has not fallen by the second number, and the largest one
@@ -257,7 +257,7 @@ class AugmentedLagrangian(Solver):
             lower, there = lower_beside(view, units, at, u, y, keep, pins, end.step)
             return lower, jnp.where(lower, units.length * there, end.x)
 
-        return jax.lax.cond(done, look, lambda: none)
+        return once(done, look, none)
 
     def _minimum(self, problem: Any, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
         """Minimize the augmented Lagrangian, as exactly as is asked for at this step."""

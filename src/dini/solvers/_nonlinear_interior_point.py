@@ -140,7 +140,8 @@ class NonlinearInteriorPoint(Solver):
         point, at = jax.tree.map(lambda a, b: jnp.where(lost, b, a), (point, at), (kept, state.at))
         measured = jnp.where(look & ~lost, known.error, state.measured)
 
-        state = state._replace(point=point, at=at, units=units, measured=measured)
+        start = state.start / (units.length / state.units.length)
+        state = state._replace(point=point, at=at, units=units, measured=measured, start=start)
         infeasible = known.violation > tol
         descends = trial.accept & (~was_restoring | back)
         state = next_barrier(view, old, state, box, known, tol, trial, descends)

@@ -32,7 +32,7 @@ from ._interior_state import (
 )
 from ._kkt_system import Factor
 from ._program_view import Derivatives, Units, View, first_units, start_length
-from ._second_look import Pace, lower_beside, pace
+from ._second_look import Pace, levels_off, lower_beside, once, pace
 
 # The constants of Waechter and Biegler (2006), sections 2 to 4, where nothing else is said.
 START_MU, PUSH = 0.1, 1e-2
@@ -85,6 +85,8 @@ class State(NamedTuple):
     #: of the last two steps onto the active constraints, and how often a stationary point was left for a lower one
     pace: Any
     left: Any
+    #: the point where it began
+    start: Any
     mode: Any
     steps: Scalar
     status: Any
@@ -148,6 +150,7 @@ def begun(view: View, units: Units, start: jax.Array, error: jax.Array, left: ja
         definite=~no,
         pace=Pace(no, no),
         left=left,
+        start=start,
         mode=jnp.zeros((), jnp.int32),
         steps=jnp.zeros((), jnp.int32),
         status=jnp.asarray(Status.RUNNING, jnp.int32),
@@ -167,10 +170,15 @@ def looked_again(view: View, old: State, state: State, box: Box, done: jax.Array
     odd = done & ~seen.drifts & (~state.definite | seen.slow)
     keep, pins = active(view, state.point, box)
 
-    def look() -> tuple[jax.Array, jax.Array]:
-        return lower_beside(view, state.units, state.at, state.point.x, state.point.y, keep, pins, new)
+    def look() -> tuple[jax.Array, jax.Array, jax.Array]:
+        x, units, at = state.point.x, state.units, state.at
+        lower, start = lower_beside(view, units, at, x, state.point.y, keep, pins, new)
+        return lower, start, levels_off(view, units, at, x, state.start, keep)
 
-    lower, start = jax.lax.cond(odd, look, lambda: (jnp.zeros((), bool), state.point.x))
+    no = jnp.zeros((), bool)
+    lower, start, level = once(odd, look, (no, state.point.x, no))
+    seen = seen._replace(drifts=seen.drifts | level)
+    lower = lower & ~level
     status = jnp.where(done & seen.drifts, Status.DIVERGED, state.status)
     status = jnp.where(lower & (old.left >= _LEAVES), Status.STALLED, status).astype(jnp.int32)
     again = begun(view, state.units, start, state.error, old.left + 1)
