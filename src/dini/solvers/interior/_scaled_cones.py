@@ -22,6 +22,8 @@ from ._scaled_program import equilibrated, mean_size, power, terms_of
 
 #: the share of the cost below which that of unknowns held by equations is left out
 _OPEN = 1e-4
+#: from this power of the unit roundoff on, a share of the objective that violated rows move it by is an error
+_WORTH = 0.375
 
 
 class ScaledCones(NamedTuple):
@@ -154,6 +156,10 @@ class ConePoint(NamedTuple):
         own = layout.together(jnp.maximum(dot(sizes, jnp.abs(x)), jnp.abs(data.b)))
         value = jnp.maximum(jnp.abs(vdot(x, curved)), jnp.abs(vdot(data.c, x)))
         gap = jnp.abs(vdot(s, z)) / jnp.maximum(value, eps**0.5)
+        # what is no more than rounding of a row is worth something beside a multiplier that is large
+        terms = vdot(jnp.abs(z), dot(sizes, jnp.abs(x)) + jnp.abs(data.b))
+        moved = jnp.abs(vdot(z, broken)) / jnp.where(terms > 0, terms, 1)
+        gap = jnp.maximum(gap, jnp.where(moved > eps**_WORTH, moved, 0))
         return jnp.maximum(jnp.maximum(stationary, beside(broken, reach, own, jnp.minimum(lost, least * reach))), gap)
 
     def natural(self, layout: Layout, scale: Any) -> jax.Array:

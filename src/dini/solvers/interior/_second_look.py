@@ -1,8 +1,8 @@
 r"""What a stationary point must show beside a small error before it is called a minimum.
 
 Errors are relative, and a force can be small beside others for two reasons that are none of a minimum. On the way to an
-infimum at infinity it vanishes, and so does its curvature: Newton's steps do not become shorter, until both underflow. At a
-saddle, a maximum or an inflection it is zero, and the Lagrangian is lower beside it.
+infimum at infinity it vanishes, and so does its curvature: Newton's steps do not become shorter, until both underflow.
+At a saddle, a maximum or an inflection it is zero, and the Lagrangian is lower beside it.
 """
 
 from __future__ import annotations
