@@ -39,12 +39,17 @@ class _Tensor(NamedTuple):
         return flat.reshape(shape[::-1]).T
 
 
+#: the kinds of cones that are equalities and inequalities
+_LINEAR = {"zero", "nonnegative"}
+
+
 @record
 class CvxpyProgram:
     """What :func:`dini.from_cvxpy` returns: call it with the values of the parameters.
 
     ``program(*values)`` returns the :class:`dini.ConeProgram` at these values, ``solution(*values)`` its
-    :class:`dini.ConeSolution`, and ``variables_of(x)`` the variables at its point. All are differentiable functions.
+    :class:`dini.ConeSolution` (a :class:`dini.ProgramSolution` of a linear or a quadratic program), and
+    ``variables_of(x)`` the variables at its point. All are differentiable functions.
     The solution's ``value`` is that of the cone program: without constants, and the negative of what is maximized.
     A value of a sign that its parameter excludes raises; where it is traced, the status is ``NONFINITE``.
     """
@@ -81,12 +86,14 @@ class CvxpyProgram:
     def solution(self, *values: Any, **how: Any) -> ConeSolution | ProgramSolution:
         """Return the solution of the program; ``how`` are keywords of :func:`dini.cone_program`.
 
-        By a solver of quadratic programs, it is a :class:`dini.ProgramSolution`.
+        Of a linear or a quadratic program, unless a solver of cone programs is given, it is that of
+        :func:`dini.quadratic_program`: a :class:`dini.ProgramSolution`.
         """
         problem = self.program(*values)
         how = {"solver": self.solver} | how
-        if _of_quadratic_programs(how["solver"]):
-            return quadratic_program(**_quadratic(problem, how["solver"].name), **how)
+        kinds = {part.kind for part in blocks(problem.cone, problem.b.size)}
+        if _of_quadratic_programs(how["solver"]) or (how["solver"] is None and kinds <= _LINEAR):
+            return quadratic_program(**_quadratic(problem, getattr(how["solver"], "name", "")), **how)
         data = {"P": problem.P, "c": problem.c, "A": problem.A, "b": problem.b, "cone": problem.cone}
         return cone_program(**data, **how)
 
@@ -179,9 +186,10 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     variables
         The ``cvxpy.Variable`` whose values are returned, in this order.
     solver
-        A solver of cone programs. Default: :class:`dini.ConicInteriorPoint`. :class:`dini.HostConeSolver` calls
-        Clarabel or SCS on the host. Where the problem is a linear or a quadratic program, a solver of these
-        (:class:`dini.InteriorPoint`, or on the host :class:`dini.adapters.QPSolvers`: OSQP, ProxQP, HiGHS, ...).
+        A solver of cone programs, or where the problem is a linear or a quadratic program, of these (on the host
+        :class:`dini.adapters.QPSolvers`: OSQP, ProxQP, HiGHS, ...). Default: that of :func:`dini.quadratic_program`
+        for linear and quadratic programs, :class:`dini.ConicInteriorPoint` for others. :class:`dini.HostConeSolver`
+        calls Clarabel or SCS on the host.
 
     Returns
     -------

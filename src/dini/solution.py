@@ -65,6 +65,9 @@ _ELSEWHERE = {
     "njev": "The number of steps is solution.stats.steps; a step evaluates the function and its gradient about once.",
 }
 
+#: the verb has no second try: compiling another method doubles the first call of each program
+_ANOTHER = "Another method may solve this program: pass `solver=InteriorPoint()`. "
+
 _UNPACKED = (
     "A Solution is one object and no tuple (x, state): take solution.x, and with return_state=True solution.state. "
     "Also: solution.value, solution.status, solution.stats, solution.aux, solution.history."
@@ -318,9 +321,10 @@ def failure(figures: Any, *, problem: str, solver: str) -> SolveError:
     status, steps, error, tol, *_ = figures
     end, solver = Status(int(status)), _chosen(figures) or solver
     test = "tolerance not known yet" if np.isnan(tol) else f"tolerance {float(tol):.1e}"
+    other = _ANOTHER if solver.startswith("ActiveSet") and end in (Status.STALLED, Status.MAX_STEPS) else ""
     return SolveError(
         f"{problem} was not solved by {solver}: {end.name} after {int(steps)} steps, "
-        f"optimality error {float(error):.3e}, {test}. {for_precision(end.explanation, figures.dtype)} "
+        f"optimality error {float(error):.3e}, {test}. {for_precision(end.explanation, figures.dtype)} {other}"
         'To get the last point and its status instead, pass on_failure="ignore".',
         end,
     )

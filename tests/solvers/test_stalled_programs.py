@@ -47,3 +47,16 @@ def test_support_vectors_of_a_nearly_singular_kernel():
             np.abs(np.where(x == 0, np.minimum(slope, 0), np.where(x == upper, np.maximum(slope, 0), slope))).max()
             <= 1e-9 * size
         )
+
+
+@pytest.mark.thorough
+def test_where_the_active_set_stalls_its_message_names_a_solver_that_does_not():
+    """A quadratic term of 1e7 beside prices of one; the least value in rational arithmetic is 1 - 1.25e-8."""
+    Q = np.array([[1e7, 2e7, 0], [2e7, 4e7, 0], [0, 0, 0]])
+    G = np.array([[3.0, -1, -1], [0, -1, 1], [3, -3, -3], [0, 0, -3], [-3, -1, -2]])
+    h, lower = np.array([-5.0, -2, -4, 3, 9]), np.array([-2.0, -np.inf, -1])
+    data = {"Q": Q, "c": np.array([2.0, 2, -3]), "G": G, "h": h, "lower": lower}
+    with pytest.raises(dini.SolveError, match=r"pass `solver=InteriorPoint\(\)`"):
+        dini.quadratic_program(**data)
+    found = dini.quadratic_program(**data, solver=dini.InteriorPoint())
+    np.testing.assert_allclose(found.value, 1 - 1.25e-8, rtol=1e-12)

@@ -25,7 +25,8 @@ from ._lbfgsb import LBFGSB
 from ._proximal_gradient import ProximalGradient
 from ._proximal_newton import ProximalNewton
 from .interior._active_newton import Refined, refined
-from .interior._program_view import Units, View, start_length
+from .interior._program_view import Derivatives, Units, View, start_length
+from .interior._second_look import lower_beside, once
 from .shared._penalized import Augmented, Rows
 
 #: the weight at the start, its factor where the violation has not fallen by the second number, and the largest one
@@ -205,8 +206,8 @@ class AugmentedLagrangian(Solver):
         gap = jnp.where(rows.equal, jnp.abs(c), jnp.abs(jnp.maximum(c, -y / rho)))
         violation = jnp.max(gap, initial=0)
         less = violation <= _ENOUGH * state.violation
-        start = Refined(flat, moved, known, jnp.zeros((), bool))
-        flat, moved, known, leaps = self._refined(rows, units, start, ~bad, tol)
+        end = self._refined(rows, units, Refined.of(flat, moved, known), ~bad, tol)
+        flat, moved, known = end.x, end.y, end.known
         fine = ~bad & (less | (violation <= 0.1 * tol))
         heavier = jnp.minimum(rho * _GROWTH, jnp.maximum(_HEAVIEST, rho))
         y = jnp.where(bad, state.y, moved)
@@ -214,8 +215,10 @@ class AugmentedLagrangian(Solver):
 
         # on the way to infinity, forces that grow dwarf the one that is left
         length, eps = jnp.max(jnp.abs(flat), initial=0) / units.length, jnp.finfo(dtype).eps
-        astray = (length > 1 / eps) | (leaps & (length > eps**-0.25))
+        astray = (length > 1 / eps) | (end.leaps & (length > eps**-0.25)) | end.drifts
         error = jnp.where(bad, state.error, jnp.where(astray, jnp.maximum(known.error, 1), known.error))
+        lower, flat = self._looked(rows, units, end, error <= tol)
+        error = jnp.where(lower, jnp.maximum(error, 2 * tol), error)
         done = error <= tol
         level = (known.level <= _LEVEL) & (known.violation > jnp.maximum(100 * tol, 1e-6))
         heavy = rho >= 1e4 * self.weight
@@ -224,7 +227,7 @@ class AugmentedLagrangian(Solver):
         status = jnp.where((idle >= _PATIENCE) | (bad & (rho >= _HEAVIEST)), Status.STALLED, Status.RUNNING)
         status = jnp.where(bad & (rho >= _HEAVIEST), found.status, status)
         status = jnp.where(level & heavy & ~bad & ~less, Status.LOCALLY_INFEASIBLE, status)
-        status = jnp.where(~bad & (length > 1 / eps), Status.DIVERGED, status)
+        status = jnp.where(~bad & ((length > 1 / eps) | (end.drifts & (known.error <= tol))), Status.DIVERGED, status)
         status = jnp.where(done, Status.RUNNING, status).astype(jnp.int32)
         accuracy = jnp.where(bad, state.accuracy, jnp.maximum(_BETTER * state.accuracy, 0.1 * tol))
         least = jnp.minimum(state.least, error)
@@ -238,6 +241,23 @@ class AugmentedLagrangian(Solver):
         measured = lambda x, y: rows.measured(x, y, units)
         near = fine & (start.known.error <= _NEAR)
         return jax.lax.cond(near, lambda: refined(view, units, start, measured, tol), lambda: start)
+
+    def _looked(self, rows: Rows, units: Units, end: Refined, done: Any) -> tuple[Any, jax.Array]:
+        """Return whether it is lower beside a point that would be claimed, and the point to go on from."""
+        view, none = rows.view, (jnp.zeros((), bool), end.x)
+        if view.part is not None or view.unknowns + view.rows > DENSE_LIMIT:
+            return none
+        u, y = end.x / units.length, end.y
+
+        def look() -> tuple[jax.Array, jax.Array]:
+            hessian = view.hessian(u, units, jnp.ones((), u.dtype), y)
+            at = Derivatives(view.values(u, units), view.jacobian(u, units), hessian)
+            keep = rows.equal | (y > -at.constraints)
+            pins = (end.known.bounds != 0) | (view.lower >= view.upper)
+            lower, there = lower_beside(view, units, at, u, y, keep, pins, end.step)
+            return lower, jnp.where(lower, units.length * there, end.x)
+
+        return once(done, look, none)
 
     def _minimum(self, problem: Any, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
         """Minimize the augmented Lagrangian, as exactly as is asked for at this step."""

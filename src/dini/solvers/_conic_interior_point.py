@@ -19,6 +19,7 @@ from ._base import Solver, solver
 from .interior._cone_layout import Layout
 from .interior._cone_path import Central, Newton, System
 from .interior._cone_system import ConeSystem
+from .interior._path_pace import Pace, at_rest, paced, runs_on
 from .interior._scaled_cones import ConePoint, ScaledCones, scaled_cones
 
 #: at which error Newton's method is tried for the first time, and by how much better the point must be for the next
@@ -30,7 +31,7 @@ _EXACT = 1e3
 #: how many tolerances the natural residual may be where Newton's method does not converge: at degenerate solutions
 _LOOSE = 100
 #: after so many steps without gain the method has stalled
-_PATIENCE = 15
+_PATIENCE = 40
 
 
 class Trial(NamedTuple):
@@ -42,6 +43,8 @@ class Trial(NamedTuple):
     v: Any
     error: Any
     bar: Any
+    #: the last step of the unknown
+    step: Any
 
 
 class State(NamedTuple):
@@ -52,9 +55,12 @@ class State(NamedTuple):
     data: ScaledCones
     central: Central
     convex: Any
+    #: the least error or distance of a certificate so far, and the complementarity when it last counted
     least: Any
+    whole: Any
     idle: Scalar
     trial: Trial
+    pace: Pace
 
 
 @solver
@@ -131,8 +137,10 @@ class ConicInteriorPoint(Solver):
         convex = jax.lax.linalg.cholesky(data.P + shift, symmetrize_input=False)
         convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.P))
         infinity = jnp.full((), jnp.inf, dtype)
-        trial = Trial(zero > 0, zero, central.x, central.s, infinity, jnp.full((), _EARLY, dtype))
-        return State(infinity, zero + Status.RUNNING, data, central, convex, infinity, zero, trial)
+        bar = jnp.full((), _EARLY, dtype)
+        trial = Trial(zero > 0, zero, central.x, central.s, infinity, bar, jnp.full_like(central.x, jnp.inf))
+        running, pace = zero + Status.RUNNING, at_rest(central.x)
+        return State(infinity, running, data, central, convex, infinity, infinity, zero, trial, pace)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step: along the central path, or of Newton's method on the natural map."""
@@ -160,6 +168,7 @@ class ConicInteriorPoint(Solver):
         single = dtype != jnp.float64
         # well below the path's own small singular values, which fall with the mean complementarity
         mean = vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
+        pace = paced(state.pace, central.x / central.tau, mean, away <= _EARLY)
         shift = jnp.clip(0.01 * mean, eps**0.8, eps**0.6)
         # where the solution or its multipliers are not unique, the natural map's matrix is singular: moved apart by a
         # share of the residual, a step is no longer than the way to a solution, and converges as fast
@@ -171,19 +180,30 @@ class ConicInteriorPoint(Solver):
         found, miss = _onto(data, layout, system, (start_x, start_v), left, rounds)
 
         fine = trees.all_finite(moved) & (reach > 0)
-        accepted = face & state.convex & (miss <= exact)
+        # a step that is as long as the last one leads to no solution, however small an error is there
+        last = jnp.where(trial.on, trial.step, pace.move)
+        stays = ~runs_on(found.x - start_x, last, found.x)
+        accepted = face & state.convex & (miss <= exact) & stays
         going = face & ~accepted & (trial.count + 1 < _NEWTON) & (miss <= 0.5 * trial.error)
         # where Newton's method ends above the tolerance of an exact point, the better of the two is taken
         ended = face & ~accepted & ~going & state.convex
-        accepted = accepted | (ended & (miss <= tol) & (late | (miss <= away)))
+        good = ended & (miss <= tol) & (late | (miss <= away)) & stays
         # where cones are curved, a small gap says that the point is good to its root: it must be good itself
         bent = point.natural(layout, central.tau)
-        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~accepted & (bent <= _LOOSE * tol)
+        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
+        pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
+        # a path that ran away may be slower by chance: only an exact point is believed then
+        accepted, inside = accepted | (good & ~pace.refused), inside & ~pace.refused
 
         empty, endless = point.certificates(data)
         gain = functools.reduce(jnp.minimum, (away, empty, endless))
-        idle = jnp.where((gain < 0.9 * state.least) | face, 0, state.idle + 1)
-        status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
+        # along a long path errors fall last, complementarity first
+        whole = (vdot(central.s, central.z) + central.tau * central.kappa) / (layout.degree + 1)
+        nearer = (whole < 0.5 * state.whole) & (whole > eps**2)
+        gains = ((gain < 0.9 * state.least) | nearer | face) & ~pace.refused
+        idle = jnp.where(gains, 0, state.idle + 1)
+        failed = jnp.where(pace.refused, Status.DIVERGED, Status.STALLED)
+        status = jnp.where((idle >= _PATIENCE) | ~(fine | face), failed, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
         lost, least = central.tau < central.kappa, 0.1 * eps**0.5
         status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
@@ -209,9 +229,11 @@ class ConicInteriorPoint(Solver):
             found.s - found.z,
             jnp.where(going, miss, jnp.inf).astype(dtype),
             bar,
+            found.x - start_x,
         )
-        least = jnp.minimum(state.least, gain)
-        return data.point(layout, *shown), State(error, status, data, central, state.convex, least, idle, trial)
+        state = state._replace(error=error, status=status, central=central, idle=idle, trial=trial, pace=pace)
+        least, whole = jnp.minimum(state.least, gain), jnp.where(nearer, whole, state.whole)
+        return data.point(layout, *shown), state._replace(least=least, whole=whole)
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""

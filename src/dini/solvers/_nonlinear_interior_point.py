@@ -11,17 +11,15 @@ import jax.numpy as jnp
 from ..loop import threshold
 from ..problems import NonlinearProgram
 from ..trees import Tree
-from ._base import Solver, infinity, running, solver
-from .interior import _filter
+from ._base import Solver, infinity, solver
 from .interior._interior_rules import (
     LATER,
-    POLISH_AT,
-    PUSH,
-    START_MU,
     State,
+    begun,
     box_of,
     ending,
     evaluated,
+    looked_again,
     next_barrier,
     next_mode,
     recentred,
@@ -30,10 +28,9 @@ from .interior._interior_rules import (
     restoring,
     tried,
 )
-from .interior._interior_state import POLISH, RESTORE, Direction, Point, active, measures
-from .interior._kkt_system import Factor
+from .interior._interior_state import POLISH, RESTORE, active, measures
 from .interior._last_kkt import LastKKT
-from .interior._program_view import Derivatives, Units, View, start_length
+from .interior._program_view import Units, View, start_length
 
 #: from this size on, a few products cost less than assembling and factorizing another matrix
 _WORTHWHILE = 64
@@ -102,52 +99,10 @@ class NonlinearInteriorPoint(Solver):
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the functions."""
         view = View(problem, x, args)
-        dtype, n, m, inequalities = view.dtype, view.unknowns, view.rows, view.inequalities
-        zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
-        length = start_length(view).astype(dtype)
-        units = Units(jnp.where(length > 0, length, one), one, jnp.ones(m, dtype))
-        box = box_of(view, units)
-        lean = lambda has: jnp.where(has, one, 0)
-        at = Derivatives(jnp.zeros(1 + m, dtype), jnp.zeros((1 + m, n), dtype), jnp.zeros((n, n), dtype))
-        point = Point(
-            box.inside(view.start / units.length, one * PUSH),
-            jnp.ones(inequalities, dtype),
-            jnp.zeros(m, dtype),
-            jnp.ones(inequalities, dtype),
-            lean(box.low),
-            lean(box.high),
-        )
-        still = Direction(jax.tree.map(jnp.zeros_like, point), zero, zero, zero)
-        factor = Factor(
-            jnp.zeros((n + m, n + m), dtype),
-            jnp.zeros((n + m, n + m), dtype),
-            jnp.zeros(n + m, jnp.int32),
-            jnp.ones(n + m, dtype),
-        )
-        return State(
-            error=infinity(x),
-            point=point,
-            at=at,
-            units=units,
-            measured=jnp.full((), jnp.inf, dtype),
-            mu=one * START_MU,
-            direction=still,
-            plain=still,
-            share=zero,
-            factor=factor,
-            shift=zero,
-            residual=jnp.zeros(m, dtype),
-            corrections=jnp.zeros((), jnp.int32),
-            filter=_filter.empty(dtype),
-            first_violation=one,
-            left_at=zero,
-            restoring_mu=zero,
-            polish_at=one * POLISH_AT,
-            last_try=jnp.zeros((), bool),
-            mode=jnp.zeros((), jnp.int32),
-            steps=jnp.zeros((), jnp.int32),
-            status=running(),
-        )
+        zero, one = jnp.zeros((), view.dtype), jnp.ones((), view.dtype)
+        length = start_length(view).astype(view.dtype)
+        units = Units(jnp.where(length > 0, length, one), one, jnp.ones(view.rows, view.dtype))
+        return begun(view, units, view.start / units.length, infinity(x), zero.astype(jnp.int32))
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state can be one of these arguments: one that is nearly done vouches for its own."""
@@ -185,7 +140,8 @@ class NonlinearInteriorPoint(Solver):
         point, at = jax.tree.map(lambda a, b: jnp.where(lost, b, a), (point, at), (kept, state.at))
         measured = jnp.where(look & ~lost, known.error, state.measured)
 
-        state = state._replace(point=point, at=at, units=units, measured=measured)
+        start = state.start / (units.length / state.units.length)
+        state = state._replace(point=point, at=at, units=units, measured=measured, start=start)
         infeasible = known.violation > tol
         descends = trial.accept & (~was_restoring | back)
         state = next_barrier(view, old, state, box, known, tol, trial, descends)
@@ -204,7 +160,8 @@ class NonlinearInteriorPoint(Solver):
         needed = trial.accept | polishing | entering | (mode == POLISH)
         state = renewed(view, old, state, box, trial, no, needed)
         failed = (fruitless | (lost & old.last_try)) & ~done
-        status = ending(view, old, state, known, tol, box, failed)
+        state = state._replace(status=ending(view, old, state, known, tol, box, failed))
+        done, state = looked_again(view, old, state, box, done, lost)
         # the test is met where the last digits are right as well
         held = jnp.maximum(measured, 1.01 * tol + jnp.finfo(view.dtype).tiny)
         error = jnp.where(done | jnp.isnan(measured), measured, held).astype(old.error.dtype)
@@ -212,4 +169,4 @@ class NonlinearInteriorPoint(Solver):
         error = jnp.where(jnp.any(jnp.isnan(view.lower) | jnp.isnan(view.upper)), jnp.nan, error)
         end = state.point
         tree = view.tree(end.x, units, end.y, end.upper - end.lower)
-        return tree, state._replace(error=error, steps=old.steps + 1, status=status)
+        return tree, state._replace(error=error)

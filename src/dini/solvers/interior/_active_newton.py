@@ -22,6 +22,7 @@ from ...linear import DENSE_LIMIT, GMRES, MINRES, Dense
 from ...trees.products import dot
 from ._interior_state import softness
 from ._program_view import Units, View
+from ._second_look import pace
 
 #: so many steps, each of which has to leave so much of the error of the last
 _STEPS, _LESS = 6, 0.1
@@ -30,13 +31,22 @@ _STEPS, _LESS = 6, 0.1
 class Refined(NamedTuple):
     """A point in the problem's own units, its multipliers in those of the start, and what was measured there.
 
-    ``leaps`` tells whether Newton's method would go farther from it than its own size.
+    ``leaps`` tells whether Newton's method would go farther from it than its own size, ``drifts`` whether its steps
+    become no shorter; ``step`` is the last one that was taken.
     """
 
     x: Any
     y: Any
     known: Any
     leaps: Any
+    drifts: Any
+    step: Any
+
+    @classmethod
+    def of(cls, x: Any, y: Any, known: Any) -> Refined:
+        """Return a point before the first step."""
+        no = jnp.zeros((), bool)
+        return cls(x, y, known, no, no, jnp.zeros_like(x))
 
 
 def refined(
@@ -51,22 +61,24 @@ def refined(
 
     def step(now: tuple[Refined, Any, Any]) -> tuple[Refined, Any, Any]:
         at, _, count = now
-        x, y, leaps = _stepped(view, units, at)
+        x, y, leaps, singular = _stepped(view, units, at)
+        step = (x - at.x) / units.length
+        drifts = pace(at.step, step, at.x / units.length).drifts & ~singular
         known = measured(x, y)
         within = at.known.error <= tol
         better = known.error < jnp.where(within, 1, _LESS) * at.known.error
-        at = at._replace(leaps=leaps)
-        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), Refined(x, y, known, leaps), at)
-        # within the tolerance one more step takes the last digits
-        return kept, better & ~within, count + 1
+        at = at._replace(leaps=leaps, drifts=drifts)
+        kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), Refined(x, y, known, leaps, drifts, step), at)
+        # within the tolerance one more step takes the last digits; two show whether they become shorter
+        return kept, better & (~within | (count == 0)), count + 1
 
     going = lambda now: now[1] & (now[2] < _STEPS)
     first = start, jnp.isfinite(start.known.error), jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(going, step, first)[0]
 
 
-def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the point and the multipliers after one step, and whether it is longer than the point."""
+def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return the point and the multipliers after one step, whether it is longer than the point, or of no system."""
     u, eta = at.x / units.length, at.known.step_size
     # the same step size in units of the point and the objective
     own = eta / (units.length**2 * units.objective)
@@ -93,9 +105,9 @@ def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Arra
     left, product = jax.linearize(equations, (u, at.y))
     symmetric = None if view.part is not None else "symmetric"
     solver = Dense() if view.unknowns + view.rows <= DENSE_LIMIT else (MINRES() if symmetric else GMRES())
-    du, dy = solver(product, jax.tree.map(jnp.negative, left), symmetric)[0]
+    (du, dy), singular = solver(product, jax.tree.map(jnp.negative, left), symmetric)
     x = jnp.where(pins, at.x, jnp.clip(at.x + units.length * du, view.lower, view.upper))
     y = at.y + dy
     y = jnp.where(equal, y, jnp.where(keep, jnp.maximum(y, 0), 0))
     leaps = ~(jnp.max(jnp.abs(du), initial=0) <= jnp.max(jnp.abs(u), initial=0))
-    return (x if view.part is None else view.settled(x, y, units, eta)), y, leaps
+    return (x if view.part is None else view.settled(x, y, units, eta)), y, leaps, singular

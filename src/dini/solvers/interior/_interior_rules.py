@@ -18,9 +18,11 @@ from ._interior_state import (
     POLISH,
     RESTORE,
     Box,
+    Direction,
     Measures,
     Mode,
     Point,
+    active,
     barrier,
     barrier_error,
     corrected,
@@ -28,7 +30,9 @@ from ._interior_state import (
     estimated,
     violated,
 )
+from ._kkt_system import Factor
 from ._program_view import Derivatives, Units, View, first_units, start_length
+from ._second_look import Pace, levels_off, lower_beside, once, pace
 
 # The constants of Waechter and Biegler (2006), sections 2 to 4, where nothing else is said.
 START_MU, PUSH = 0.1, 1e-2
@@ -45,6 +49,8 @@ POLISH_AT, LATER = 1e-3, 1e-2
 _UNBOUNDED = 1e20
 #: what a move may take away of a violation that is stationary, as a share of its square
 _TAKEN = 1e-3
+#: how often a stationary point beside which it is lower is left
+_LEAVES = 10
 #: how much more curved than steep the objective may be at the start, in its own units
 _CURVED = 1e4
 
@@ -74,6 +80,13 @@ class State(NamedTuple):
     restoring_mu: Any
     polish_at: Any
     last_try: Any
+    #: of the last system, whether its Hessian was positive definite on the constraints' tangent space
+    definite: Any
+    #: of the last two steps onto the active constraints, and how often a stationary point was left for a lower one
+    pace: Any
+    left: Any
+    #: the point where it began
+    start: Any
     mode: Any
     steps: Scalar
     status: Any
@@ -96,6 +109,82 @@ class Trial(NamedTuple):
 def box_of(view: View, units: Units) -> Box:
     """Return the bounds in units of the start."""
     return Box(view.lower / units.length, view.upper / units.length)
+
+
+def begun(view: View, units: Units, start: jax.Array, error: jax.Array, left: jax.Array) -> State:
+    """Return the state before the first step from a start, which only evaluates the functions there."""
+    dtype, n, m, inequalities = view.dtype, view.unknowns, view.rows, view.inequalities
+    zero, one, no = jnp.zeros((), dtype), jnp.ones((), dtype), jnp.zeros((), bool)
+    box = box_of(view, units)
+    lean = lambda has: jnp.where(has, one, 0)
+    point = Point(
+        box.inside(start, one * PUSH),
+        jnp.ones(inequalities, dtype),
+        jnp.zeros(m, dtype),
+        jnp.ones(inequalities, dtype),
+        lean(box.low),
+        lean(box.high),
+    )
+    still = Direction(jax.tree.map(jnp.zeros_like, point), zero, zero, zero)
+    matrix = jnp.zeros((n + m, n + m), dtype)
+    return State(
+        error=error,
+        point=point,
+        at=Derivatives(jnp.zeros(1 + m, dtype), jnp.zeros((1 + m, n), dtype), jnp.zeros((n, n), dtype)),
+        units=units,
+        measured=jnp.full((), jnp.inf, dtype),
+        mu=one * START_MU,
+        direction=still,
+        plain=still,
+        share=zero,
+        factor=Factor(matrix, matrix, jnp.zeros(n + m, jnp.int32), jnp.ones(n + m, dtype)),
+        shift=zero,
+        residual=jnp.zeros(m, dtype),
+        corrections=jnp.zeros((), jnp.int32),
+        filter=_filter.empty(dtype),
+        first_violation=one,
+        left_at=zero,
+        restoring_mu=zero,
+        polish_at=one * POLISH_AT,
+        last_try=no,
+        definite=~no,
+        pace=Pace(no, no),
+        left=left,
+        start=start,
+        mode=jnp.zeros((), jnp.int32),
+        steps=jnp.zeros((), jnp.int32),
+        status=jnp.asarray(Status.RUNNING, jnp.int32),
+    )
+
+
+def looked_again(view: View, old: State, state: State, box: Box, done: jax.Array, lost: jax.Array) -> tuple[Any, State]:
+    """Return whether a point that passes the test may be claimed, and the state, which goes on where it may not.
+
+    A point that is none of rest is the end all the same: nothing is left by which a later one could be told from it.
+    """
+    last, new = old.direction.step.x, state.direction.step.x
+    seen = pace(last, new, state.point.x)
+    seen = jax.tree.map(lambda a, b: jnp.where(lost, a, (old.mode == POLISH) & b), old.pace, seen)
+    # where forces have vanished with their curvature, there is no step any more
+    seen = seen._replace(drifts=seen.drifts | (old.pace.drifts & ~state.definite))
+    odd = done & ~seen.drifts & (~state.definite | seen.slow)
+    keep, pins = active(view, state.point, box)
+
+    def look() -> tuple[jax.Array, jax.Array, jax.Array]:
+        x, units, at = state.point.x, state.units, state.at
+        lower, start = lower_beside(view, units, at, x, state.point.y, keep, pins, new)
+        return lower, start, levels_off(view, units, at, x, state.start, keep)
+
+    no = jnp.zeros((), bool)
+    lower, start, level = once(odd, look, (no, state.point.x, no))
+    seen = seen._replace(drifts=seen.drifts | level)
+    lower = lower & ~level
+    status = jnp.where(done & seen.drifts, Status.DIVERGED, state.status)
+    status = jnp.where(lower & (old.left >= _LEAVES), Status.STALLED, status).astype(jnp.int32)
+    again = begun(view, state.units, start, state.error, old.left + 1)
+    again = again._replace(status=status)
+    state = state._replace(pace=seen, status=status, steps=old.steps + 1)
+    return done & ~seen.drifts & ~lower, jax.tree.map(lambda a, b: jnp.where(lower, a, b), again, state)
 
 
 def _merits(view: View, values: jax.Array, point: Point, box: Box, mu: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -178,7 +267,8 @@ def evaluated(view: View, state: State, trial: Trial, back: jax.Array) -> tuple[
     old = state.units
     jacobian = view.jacobian(point.x, old)
     own = first_units(trial.values, jacobian / old.length, start_length(view).astype(point.x.dtype))
-    units = jax.tree.map(lambda new, kept: jnp.where(first, new, kept), own, old)
+    # one that begins again keeps them
+    units = jax.tree.map(lambda new, kept: jnp.where(first & (state.left == 0), new, kept), own, old)
     ratio, longer = units.weights() / old.weights(), units.length / old.length
     values, jacobian = trial.values * ratio, jacobian * ratio[:, None] * longer
     box = box_of(view, units)
@@ -316,6 +406,7 @@ def renewed(view: View, old: State, state: State, box: Box, trial: Trial, no: Re
             plain=direction,
             share=direction.primal,
             factor=factor,
+            definite=shift == 0,
             shift=jnp.where((shift > 0) & ~polish & ~restore, shift, state.shift),
             residual=left,
             corrections=jnp.zeros((), jnp.int32),

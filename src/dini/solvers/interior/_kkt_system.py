@@ -58,22 +58,26 @@ def assembled(hessian: jax.Array, slopes: jax.Array, softness: jax.Array) -> jax
     return jnp.block([[hessian, slopes.T], [slopes, -jnp.diag(softness)]])
 
 
+def stiffened(hessian: jax.Array, slopes: jax.Array, softness: jax.Array) -> jax.Array:
+    r"""Return :math:`H + J^\top D^{-1} J`, with constraints no stiffer than a Cholesky factorization can bear."""
+    size = jnp.max(jnp.abs(hessian), initial=0)
+    squares = jnp.sum(jnp.square(slopes), axis=1)
+    cap = jnp.finfo(hessian.dtype).eps ** (-1 / 3) * jnp.where(size > 0, size, 1) / jnp.where(squares > 0, squares, 1)
+    return hessian + dot(slopes.T * jnp.minimum(1 / softness, cap)[None, :], slopes)
+
+
 def correction(
     hessian: jax.Array, slopes: jax.Array, softness: jax.Array, last: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     r"""Return the smallest :math:`\delta` of a few that makes the step descend, and whether there is one.
 
-    ``last`` is what was needed before; the largest sum of a row is enough, however much that was. Stiff constraints
-    count no stiffer than a Cholesky factorization can bear.
+    ``last`` is what was needed before; the largest sum of a row is enough, however much that was.
     """
     size = jnp.max(jnp.abs(hessian), initial=0)
     size = jnp.where(size > 0, size, 1)
     enough = jnp.max(jnp.sum(jnp.abs(hessian), axis=1), initial=0)
     enough = jnp.where(enough > 0, enough, 1)
-    squares = jnp.sum(jnp.square(slopes), axis=1)
-    cap = jnp.finfo(hessian.dtype).eps ** (-1 / 3) * size / jnp.where(squares > 0, squares, 1)
-    weights = jnp.minimum(1 / softness, cap)
-    gram = hessian + dot(slopes.T * weights[None, :], slopes)
+    gram = stiffened(hessian, slopes, softness)
     eye = jnp.eye(len(hessian), dtype=hessian.dtype)
 
     def definite(shift: jax.Array) -> jax.Array:
