@@ -57,6 +57,8 @@ from .trees import Tree
 ROUNDS = 6
 #: the share of a gain, or of a slope, that counts as nothing
 NOTHING = 1e-6
+#: the factor of an element that no product has reached: a number that none has by itself
+_FRESH = 1.2345
 #: steps of conjugate gradients
 STEPS = 8
 #: a lower point that is farther away than this share of the size of the point, and so many tolerances, is another one
@@ -109,7 +111,7 @@ def _linearized(gradient: Any, x: Tree) -> Any:
 class _Curvature(NamedTuple):
     """What products with the Hessian have shown; a loop's carry."""
 
-    #: (1), as the factors of a scaling, which are one where no product has reached
+    #: (1), as the factors of a scaling, `_FRESH` where no product has reached
     scales: Tree
     #: the solution of (2), the next direction, what is left of the right-hand side, and its square
     step: Tree
@@ -151,7 +153,7 @@ def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
         left = trees.where(begins, rest, trees.axpy(-length, product, now.left))
         if bounds is not None:  # what a bound holds stays
             left = jax.tree.map(lambda r, g: jnp.where(g == 0, 0, r), left, rest)
-        units = jax.tree.map(lambda r, s: jnp.where(s == 1, 0, r * jnp.square(s)).astype(r.dtype), left, scales)
+        units = jax.tree.map(lambda r, s: jnp.where(s == _FRESH, 0, r * jnp.square(s)).astype(r.dtype), left, scales)
         square = jnp.where(begins | (bend > 0), trees.vdot(left, units), 0)
         turn = jnp.where(begins | (now.square <= 0), 0, square / jnp.where(now.square > 0, now.square, 1))
         return _Curvature(
@@ -159,8 +161,8 @@ def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
         )
 
     zero = trees.zeros_like(x)
-    ones = jax.tree.map(lambda u: jnp.ones(u.shape, dtype), x)
-    return jax.lax.fori_loop(0, last + 1, one, _Curvature(ones, zero, zero, zero, jnp.zeros((), dtype), zero))
+    fresh = jax.tree.map(lambda u: jnp.full(u.shape, _FRESH, dtype), x)
+    return jax.lax.fori_loop(0, last + 1, one, _Curvature(fresh, zero, zero, zero, jnp.zeros((), dtype), zero))
 
 
 def _signs(x: Tree, k: Any) -> Any:
@@ -223,7 +225,9 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
         jnp.asarray([[_NEAREST, 1], [_NEAREST, 1]], dtype),
     )
     _, f, ends = jax.lax.while_loop(going, step, nothing)
-    weight = jax.tree.map(lambda s, u: jnp.sum(jnp.square(jnp.where(s == 1, 0, u.astype(dtype) / s))), found.scales, x)
+    weight = jax.tree.map(
+        lambda s, u: jnp.sum(jnp.square(jnp.where(s == _FRESH, 0, u.astype(dtype) / s))), found.scales, x
+    )
     own = 0.5 * trees.total(jax.tree.leaves(weight))
     gain = f[1] - jnp.minimum(f[4], f[5]) - blur(f)
     # (3)
