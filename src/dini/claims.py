@@ -147,7 +147,8 @@ def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
 
         bend = trees.vdot(along, product)
         # where the curvature is not positive, the first step is one in the elements' own units, and the last
-        length = jnp.where(bend > 0, now.square / jnp.where(bend > 0, bend, 1), 1) * (k >= ROUNDS)
+        length = jnp.where(bend > 0, now.square / jnp.where(bend > 0, bend, 1), 1)
+        length = jnp.where(learns, 0, length)
         step = trees.where(k < last, trees.axpy(length, along, now.step), now.step)
         rest = trees.neg(gradient) if bounds is None else jax.tree.map(free, trees.neg(gradient), x, *bounds)
         left = trees.where(begins, rest, trees.axpy(-length, product, now.left))
