@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dini_zoo.diffusion.chain_sampling import chain_sample
 from dini_zoo.diffusion.chains import Chain, spaced
-from dini_zoo.diffusion.digits import network_judge
+from dini_zoo.diffusion.digits import PIXELS, network_judge
 from dini_zoo.diffusion.networks import StepNetwork
 
 from ..autoencoders import VAE, sample_code
@@ -28,6 +27,8 @@ MIXTURE, NORMAL, CODES = "mixture", "N(0, I)", "images' codes"
 PRIORS = (MIXTURE, NORMAL, CODES)
 NOISY, COARSE = "noisy", "coarse"
 VAE_ALONE = "VAE alone"
+#: Images in a row of the picture.
+SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Networks:
     vae: VAE
     plain: StepNetwork
     first: Refiner
-    second: Refiner
+    second: Refiner | None
 
 
 @dataclass(frozen=True)
@@ -82,30 +83,47 @@ def codes(key: Array, vae: VAE, count: int, components: int) -> dict[str, Array]
     }
 
 
-def degraded(key: Array, vae: VAE, kind: str) -> Any:
-    """An autoencoder whose images have noise of a fifth of their range, or a mean in place of 2 × 2 pixels."""
+def degraded(key: Array, x: Array, kind: str) -> Array:
+    """Images with noise of a fifth of their range, or a mean in place of 2 × 2 pixels."""
+    if kind == NOISY:
+        return x + 0.2 * jax.random.normal(key, x.shape, x.dtype)
+    means = x.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4), keepdims=True)
+    return jnp.broadcast_to(means, (len(x), 4, 2, 4, 2)).reshape(x.shape)
 
-    def decode(z: Array) -> Array:
-        x = vae.decode(z)
-        if kind == NOISY:
-            return x + 0.2 * jax.random.normal(key, x.shape, x.dtype)
-        means = x.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4), keepdims=True)
-        return jnp.broadcast_to(means, (len(x), 4, 2, 4, 2)).reshape(x.shape)
 
-    return SimpleNamespace(encode=vae.encode, decode=decode)
+#: What decodes images that are decoded already: one program refines them, wherever they come from.
+AS_THEY_ARE: Any = SimpleNamespace(decode=lambda x: x)
 
 
 @eqx.filter_jit
-def draw(networks: Any, chain: Chain, z: dict[str, Array], key: Array) -> dict[tuple[str, str], Array]:
-    """Images in [0, 1] of every method by DDIM, all from one start."""
-    vae, plain, first, second = networks
-    start = jax.random.normal(key, (len(z[MIXTURE]), 64))
-    by = lambda refiner, prior, vae=vae: refine(None, z[prior], vae, refiner, chain, start=start)
-    alone = chain_sample(None, start, chain, plain, predicts="noise", clip=(-1.0, 1.0))
-    found = {(PLAIN, ""): alone, (SECOND, MIXTURE): by(second, MIXTURE), (SECOND, NORMAL): by(second, NORMAL)}
-    found |= {(FIRST, prior): by(first, prior) for prior in PRIORS}
-    found |= {(f"{FIRST}, {kind}", MIXTURE): by(first, MIXTURE, degraded(key, vae, kind)) for kind in (NOISY, COARSE)}
-    return {name: unit(x) for name, x in found.items()}
+def refined(refiner: Refiner, chain: Chain, xhat: Array, start: Array) -> Array:
+    """Images in [0, 1] of decoded ones, by DDIM."""
+    return unit(refine(None, xhat, AS_THEY_ARE, refiner, chain, start=start))
+
+
+class Draws:
+    """All methods at a number of steps, from one start."""
+
+    def __init__(self, networks: Networks, decoded: dict[str, Array], key: Array):
+        self.networks, self.decoded = networks, decoded
+        self._degraded = {kind: degraded(key, decoded[MIXTURE], kind) for kind in (NOISY, COARSE)}
+
+    def first(self, chain: Chain, start: Array, prior: str = MIXTURE) -> Array:
+        """The first formulation."""
+        return refined(self.networks.first, chain, self.decoded[prior], start)
+
+    def all(self, chain: Chain, start: Array) -> dict[tuple[str, str], Array]:
+        """By method and prior."""
+        # without a code, the network is given zeros: in [-1, 1] the middle of the range
+        nothing = jnp.full_like(start, 0.5)
+        found = {(PLAIN, ""): refined(Refiner(self.networks.plain), chain, nothing, start)}
+        found |= {(FIRST, prior): self.first(chain, start, prior) for prior in PRIORS}
+        if self.networks.second is not None:
+            for prior in (MIXTURE, NORMAL):
+                found[SECOND, prior] = refined(self.networks.second, chain, self.decoded[prior], start)
+        for kind, xhat in self._degraded.items():
+            found[f"{FIRST}, {kind}", MIXTURE] = refined(self.networks.first, chain, xhat, start)
+        return found
 
 
 def sample(
@@ -115,32 +133,28 @@ def sample(
     data, test = images()
     judge = network_judge(seed)
     reference = Reference.of(judge, data)
-    for_codes, for_start, for_pairs, for_rows = jax.random.split(key, 4)
-    vae = networks.vae
-    z = codes(for_codes, vae, count, components)
-    scores = [Score(VAE_ALONE, prior, None, reference.quality(vae.decode(z[prior]))) for prior in PRIORS]
-    given = (vae, networks.plain, networks.first, networks.second)
-    drawn = {}
-    for n in counts:
-        drawn[n] = draw(given, chain.respaced(spaced(len(chain), n)), z, for_start)
-        scores += [Score(*name, n, reference.quality(x)) for name, x in drawn[n].items()]
-    order = np.random.default_rng(seed).permutation(len(data))
-    one, other = (data[half] for half in np.array_split(order, 2))
+    for_codes, for_start, for_other, for_noise, for_rows = jax.random.split(key, 5)
+    z = codes(for_codes, networks.vae, count, components)
+    draws = Draws(networks, {prior: networks.vae.decode(one) for prior, one in z.items()}, for_noise)
+    start, other = (jax.random.normal(key, (count, PIXELS)) for key in (for_start, for_other))
+    drawn = {n: draws.all(chain.respaced(spaced(len(chain), n)), start) for n in counts}
     at = middle(counts)
-    again = draw(given, chain.respaced(spaced(len(chain), at)), z, for_pairs)[FIRST, MIXTURE]
-    labels = judge.labels(drawn[at][FIRST, MIXTURE])
-    turned = {**z, MIXTURE: jnp.roll(z[MIXTURE], 1, axis=0)}
-    others = draw(given, chain.respaced(spaced(len(chain), at)), turned, for_start)[FIRST, MIXTURE]
     few = chain.respaced(spaced(len(chain), at))
+    label = lambda start: judge.labels(draws.first(few, start))
+    labels = judge.labels(drawn[at][FIRST, MIXTURE])
+    # one start for all: its neighbor has another code
+    alike = label(jnp.broadcast_to(start[:1], start.shape))
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(data)), 2)
     return Samples(
-        scores=scores,
-        halves=Reference.of(judge, one).quality(other),
+        scores=[Score(VAE_ALONE, prior, None, reference.quality(x)) for prior, x in draws.decoded.items()]
+        + [Score(*name, n, reference.quality(x)) for n in counts for name, x in drawn[n].items()],
+        halves=Reference.of(judge, data[halves[0]]).quality(data[halves[1]]),
         variance=reference.quality(data).variance,
-        same_code=float(np.mean(labels == judge.labels(again))),
-        same_noise=float(np.mean(labels == judge.labels(others))),
+        same_code=float(np.mean(labels == label(other))),
+        same_noise=float(np.mean(alike == np.roll(alike, 1))),
         rows=rows(networks, few, for_rows, test)
-        | {name: np.asarray(drawn[at][name, prior])[:20] for name, prior in ((PLAIN, ""), (FIRST, MIXTURE))}
-        | {VAE_ALONE: np.asarray(vae.decode(z[MIXTURE]))[:20]},
+        | {name: np.asarray(drawn[at][name, prior])[:SHOWN] for name, prior in ((PLAIN, ""), (FIRST, MIXTURE))}
+        | {VAE_ALONE: np.asarray(draws.decoded[MIXTURE])[:SHOWN]},
     )
 
 
@@ -151,24 +165,22 @@ def middle(counts: Sequence[int]) -> int:
 
 def rows(networks: Networks, few: Chain, key: Array, test: np.ndarray) -> dict[str, np.ndarray]:
     """Images to test with, decoded and refined; and a walk between the codes of the first two with one noise."""
-    x = jnp.asarray(test[:10])
+    x = jnp.asarray(test[:SHOWN])
     z, _ = networks.vae.encode(x)
-    walk = z[0] + jnp.linspace(0.0, 1.0, 10)[:, None] * (z[1] - z[0])
-    draw = lambda z, shared: unit(refine(key, z, networks.vae, networks.first, few, shared=shared))
-    found = {
-        "images": x,
-        "decoded": networks.vae.decode(z),
-        "refined": draw(z, False),
-        "walk": draw(walk, True),
-    }
-    return {name: np.asarray(one) for name, one in found.items()}
+    walk = z[0] + jnp.linspace(0.0, 1.0, SHOWN)[:, None] * (z[1] - z[0])
+    xhat = networks.vae.decode(jnp.concatenate([z, walk]))
+    start = jax.random.normal(key, (SHOWN, PIXELS))
+    start = jnp.concatenate([start, jnp.broadcast_to(start[:1], start.shape)])
+    found = refined(networks.first, few, xhat, start)
+    parts = {"images": x, "decoded": xhat[:SHOWN], "refined": found[:SHOWN], "walk": found[SHOWN:]}
+    return {name: np.asarray(one) for name, one in parts.items()}
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """Images that were not trained with, from their codes and the noise that inversion finds: mean squared errors' roots.
+    """Roots of mean squared errors of images in [-1, 1], from their codes and the noise that inversion finds.
 
-    Numbers in [-1, 1].
+    The images are among those to test with.
     """
 
     steps: int
@@ -179,22 +191,23 @@ class Inversion:
 
 
 def invert(networks: Networks, chain: Chain, *, counts: Sequence[int], count: int) -> list[Inversion]:
-    """There and back in both ways."""
-    x = centered(jnp.asarray(images()[1][:count]))
-    vae, refiner = networks.vae, networks.first
-    z, _ = vae.encode(unit(x))
+    """There and back in both ways, in double precision: what rounding adds grows on the way to the noise."""
 
     @eqx.filter_jit
-    def errors(refiner: Refiner, vae: VAE, few: Chain, x: Array, z: Array) -> Array:
-        found = []
+    def errors(refiner: Refiner, vae: VAE, few: Chain, x: Array) -> Array:
+        z, found = vae.encode(unit(x))[0], []
         for method in ("one step", "fixed point"):
             start = recover(x, z, vae, refiner, few, method=method)
             back = refine(None, z, vae, refiner, few, start=start, clip=None)
             found.append(jnp.sqrt(jnp.mean((back - x) ** 2)))
         return jnp.stack([*found, jnp.sqrt(jnp.mean(start**2))])
 
-    few = lambda n: chain.respaced(spaced(len(chain), n))
-    return [Inversion(n, *map(float, errors(refiner, vae, few(n), x, z))) for n in counts]
+    with jax.enable_x64(True):
+        double = lambda leaf: jnp.asarray(leaf, float) if eqx.is_inexact_array(leaf) else leaf
+        refiner, vae, chain = jax.tree.map(double, (networks.first, networks.vae, chain))
+        x = centered(jnp.asarray(images()[1][:count], float))
+        few = lambda n: chain.respaced(spaced(len(chain), n))
+        return [Inversion(n, *map(float, errors(refiner, vae, few(n), x))) for n in counts]
 
 
 def reconstruction(networks: Networks) -> float:

@@ -1,4 +1,4 @@
-"""Networks of the experiment: an autoencoder of digits, refiners in both formulations, and a diffusion without a code."""
+"""Networks of the experiment: autoencoders of digits, refiners in both formulations, a diffusion without a code."""
 
 from __future__ import annotations
 
