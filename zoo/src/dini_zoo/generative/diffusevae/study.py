@@ -36,7 +36,7 @@ class Settings:
     samples: int = 2000
     counts: tuple[int, ...] = (2, 4, 5, 10, 50)
     """Steps of DDIM, each a divisor of 1000."""
-    inversions: tuple[int, ...] = (10, 50, 200)
+    inversions: tuple[int, ...] = (10, 50, 100)
     """Steps of the inversion; with none there is none."""
     inverted: int = 100
     """Images that are inverted."""
