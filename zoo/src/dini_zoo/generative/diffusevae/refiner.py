@@ -161,7 +161,7 @@ def refine(
     guidance
         See :meth:`Refiner.model`.
     shared
-        Whether all codes have one start and one noise, so that the image is a function of the code.
+        Whether the key draws one start and one noise for all codes, so that the image is a function of the code.
     clip
         Bounds of the predicted data; `None` for none.
     options
