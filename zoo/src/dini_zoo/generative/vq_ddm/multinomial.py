@@ -111,6 +111,7 @@ class MultinomialDiffusion(eqx.Module):
 
     Examples
     --------
+    >>> from dini_zoo.generative.vq_ddm import cosine_alphas
     >>> diffusion = MultinomialDiffusion.of_alphas(cosine_alphas(10), 4)
     >>> told = jax.nn.one_hot(jnp.array([[1]]), 4)
     >>> print(jnp.exp(diffusion.posterior_logits(jnp.log(told), jnp.array([[2]]), 5)).round(4))
@@ -287,6 +288,7 @@ class MultinomialDiffusion(eqx.Module):
 
         Examples
         --------
+        >>> from dini_zoo.generative.vq_ddm import cosine_alphas
         >>> diffusion = MultinomialDiffusion.of_alphas(cosine_alphas(20), 3)
         >>> z0 = jnp.zeros((4000, 2), int)
         >>> loss = diffusion.loss(lambda z, t: jnp.zeros((*z.shape, 3)), jax.random.key(0), z0)

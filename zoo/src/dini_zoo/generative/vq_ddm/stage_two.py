@@ -44,6 +44,7 @@ class Recipe:
     """Of the other's."""
     batch: int
     width: int
+    layers: int
     cross_entropy: float = 0.05
     rate: float = 2e-3
 
@@ -77,8 +78,8 @@ class Trainers:
         """One of the two networks, on codes."""
         for_weights, for_training = jax.random.split(key)
         causal = kind == RASTER
-        width = self.recipe.width
-        network = Transformer(self.recipe.codes, POSITIONS, causal=causal, width=width, key=for_weights)
+        shape = {"width": self.recipe.width, "layers": self.recipe.layers}
+        network = Transformer(self.recipe.codes, POSITIONS, causal=causal, **shape, key=for_weights)
         return (self.raster if causal else self.diffusion)(network, z, key=for_training, advance=advance).model
 
 

@@ -52,6 +52,8 @@ class Settings:
     """Of the autoregressive model's training."""
     width: int = 64
     """Of both transformers."""
+    layers: int = 2
+    """Of both transformers."""
     draws: int = 2
     """Of each completion."""
 
@@ -69,6 +71,7 @@ class Settings:
             diffusion_steps=2,
             raster_steps=2,
             width=8,
+            layers=1,
             draws=1,
         )
 
@@ -112,24 +115,27 @@ class Result:
 
 #: Images on the picture.
 SHOWN = 6
+SMALL, LARGE = "small", "large"
 
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
-    run.plan({"tokenizers": 60, "large codebook": 40, "networks": 70, "completion": 30, "k-means": 5})
+    run.plan({"tokenizers": 80, "networks": 80, "completion": 20, "k-means": 10})
+    common = (settings.tuning, settings.features, settings.batch)
+    trainers = {
+        SMALL: stage_one.Trainers.of(stage_one.Recipe(settings.codes, settings.steps, *common)),
+        LARGE: stage_one.Trainers.of(stage_one.Recipe(settings.large_codes, settings.large_steps, *common)),
+    }
+    # the longest first, two at a time
+    items = [(LARGE, seed) for seed in settings.large_seeds] + [(SMALL, seed) for seed in settings.seeds]
 
-    def tokenized(name: str, codes: int, steps: int, seeds: tuple[int, ...]) -> list[Tokenized]:
-        recipe = stage_one.Recipe(codes, steps, settings.tuning, settings.features, settings.batch)
-        trainers = stage_one.Trainers.of(recipe)
-        one = lambda seed, phase: stage_one.tokenize(trainers, run.key(name, seed), phase.advance)
-        return run.each(name, seeds, one, trainers.steps)
+    def tokenized(item: tuple[str, int], phase: Phase) -> Tokenized:
+        kind, seed = item
+        return stage_one.tokenize(trainers[kind], run.key("tokenizer", kind, seed), phase.advance)
 
-    small = tokenized("tokenizers", settings.codes, settings.steps, settings.seeds)
-    large = (
-        tokenized("large codebook", settings.large_codes, settings.large_steps, settings.large_seeds)
-        if settings.large_seeds
-        else []
-    )
+    steps = sum(trainers[kind].steps for kind, _ in items) // len(items)
+    found = run.each("tokenizers", items, tokenized, steps, pairs=True)
+    large, small = found[: len(settings.large_seeds)], found[len(settings.large_seeds) :]
     recipe = stage_two.Recipe(
         settings.codes,
         settings.levels,
@@ -137,27 +143,28 @@ def run(settings: Settings, run: Run) -> Result:
         settings.raster_steps,
         settings.batch // 2,
         settings.width,
+        settings.layers,
     )
-    trainers = stage_two.Trainers.of(recipe)
-
-    def train(seed: tuple[int, int], phase: Phase) -> dict[str, Transformer]:
-        at, name = seed
-        return {
-            kind: trainers.train(kind, small[at].train, run.key(kind, name), phase.advance)
-            for kind in (DIFFUSION, RASTER)
-        }
-
+    both = stage_two.Trainers.of(recipe)
     numbered = list(enumerate(settings.seeds))
-    networks = run.each("networks", numbered, train, settings.diffusion_steps + settings.raster_steps)
+    kinds = [(i, seed, kind) for i, seed in numbered for kind in (DIFFUSION, RASTER)]
 
-    def complete(seed: tuple[int, int], phase: Phase) -> Completed:
-        at, name = seed
+    def train(item: tuple[int, int, str], phase: Phase) -> Transformer:
+        i, seed, kind = item
+        return both.train(kind, small[i].train, run.key(kind, seed), phase.advance)
+
+    steps = (settings.diffusion_steps + settings.raster_steps) // 2
+    trained = run.each("networks", kinds, train, steps, pairs=True)
+    networks = [dict(zip((DIFFUSION, RASTER), trained[2 * i : 2 * i + 2], strict=True)) for i, _ in numbered]
+
+    def complete(item: tuple[int, int], phase: Phase) -> Completed:
+        i, seed = item
         return stage_two.complete(
             recipe,
-            small[at].tokenizer,
-            networks[at],
-            small[at].test,
-            run.key("completion", name),
+            small[i].tokenizer,
+            networks[i],
+            small[i].test,
+            run.key("completion", seed),
             draws=settings.draws,
             shown=SHOWN,
             advance=phase.advance,
@@ -165,9 +172,9 @@ def run(settings: Settings, run: Run) -> Result:
 
     completed = run.each("completion", numbered, complete, 2 * len(stage_two.MASKS))
 
-    def meet(seed: tuple[int, int], _: Phase) -> Meeting:
-        at, name = seed
-        return meeting(run.key("k-means", name), small[at], settings)
+    def meet(item: tuple[int, int], _: Phase) -> Meeting:
+        i, seed = item
+        return meeting(run.key("k-means", seed), small[i], settings)
 
     meetings = run.each("k-means", numbered, meet)
     return Result(settings, small, large, completed, meetings, stage_one.pixels()[1][:SHOWN])
