@@ -114,7 +114,7 @@ def test_the_bound_by_enumeration():
             told = jnp.broadcast_to(jnp.log(data), (9, 1, 3))
             logits = diffusion.denoised_logits(told, z_t, t) if posterior else told
             noised = jnp.take_along_axis(diffusion.q_logits(diffusion.log_onehot(z0), t)[:, 0], z_t, axis=1)
-            return jnp.sum(data[z0[:, 0]] * jnp.exp(noised[:, 0]) * diffusion.terms(logits, z0, z_t, t))
+            return jnp.sum(jnp.asarray(data)[z0[:, 0]] * jnp.exp(noised[:, 0]) * diffusion.terms(logits, z0, z_t, t))
 
         return sum(float(term(t)) for t in range(steps)) + diffusion.prior, diffusion
 
@@ -140,7 +140,7 @@ def test_the_bound_by_enumeration_of_many_steps():
         def term(t, told, diffusion=diffusion, z0=z0, z_t=z_t):
             noised = jnp.take_along_axis(diffusion.q_logits(diffusion.log_onehot(z0), t)[:, 0], z_t, axis=1)
             terms = diffusion.terms(jnp.broadcast_to(told, (9, 1, 3)), z0, z_t, t)
-            return jnp.sum(data[z0[:, 0]] * jnp.exp(noised[:, 0]) * terms)
+            return jnp.sum(jnp.asarray(data)[z0[:, 0]] * jnp.exp(noised[:, 0]) * terms)
 
         total = sum(float(term(t, jnp.asarray(told))) for t in range(steps)) + diffusion.prior
         np.testing.assert_allclose(total, expected, atol=2e-9)
@@ -224,7 +224,7 @@ def test_the_loss_estimates_the_bound():
 
 
 def test_what_is_not_finite_shows():
-    """A network that fails in one sequence spoils it alone, and what is known stays; codes that are none have no law."""
+    """A network that fails in one sequence spoils it alone; what is known stays; what is no code has no law."""
     diffusion = of(5, 3)
 
     def network(z, t):
