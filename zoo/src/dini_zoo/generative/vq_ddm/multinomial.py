@@ -114,7 +114,7 @@ class MultinomialDiffusion(eqx.Module):
     >>> from dini_zoo.generative.vq_ddm import cosine_alphas
     >>> diffusion = MultinomialDiffusion.of_alphas(cosine_alphas(10), 4)
     >>> told = jax.nn.one_hot(jnp.array([[1]]), 4)
-    >>> print(jnp.exp(diffusion.posterior_logits(jnp.log(told), jnp.array([[2]]), 5)).round(4))
+    >>> print(np.exp(diffusion.posterior_logits(jnp.log(told), jnp.array([[2]]), 5)).round(4))
     [[[0.0302 0.316  0.6235 0.0302]]]
     """
 
@@ -290,9 +290,9 @@ class MultinomialDiffusion(eqx.Module):
         --------
         >>> from dini_zoo.generative.vq_ddm import cosine_alphas
         >>> diffusion = MultinomialDiffusion.of_alphas(cosine_alphas(20), 3)
-        >>> z0 = jnp.zeros((4000, 2), int)
+        >>> z0 = jnp.zeros((40_000, 2), int)
         >>> loss = diffusion.loss(lambda z, t: jnp.zeros((*z.shape, 3)), jax.random.key(0), z0)
-        >>> bool(abs(loss - 2 * jnp.log(3.0)) < 0.1)  # uniform guesses: log 3 for each of two codes
+        >>> bool(abs(loss - 2 * jnp.log(3.0)) < 0.15)  # uniform guesses: log 3 for each of two codes
         True
         """
         not_negative("cross_entropy", cross_entropy)
