@@ -127,7 +127,7 @@ def test_re_building():
         rebuild_codebook(jax.random.key(0), np.repeat(X[:3], 5, axis=0), 8)
     with pytest.raises(ValueError, match="features must be finite"):
         rebuild_codebook(jax.random.key(0), X * np.nan, 8)
-    with pytest.raises(ValueError, match="5 centres need as many features or more: given 4"):
+    with pytest.raises(ValueError, match="5 centers need as many features or more: given 4"):
         kmeans(X[:4], X[:5])
 
 
@@ -138,7 +138,7 @@ def test_the_tokenizer():
     padded = np.pad(np.arange(64.0).reshape(8, 8), 1)
     for i, j in ((0, 0), (1, 2), (3, 3)):
         np.testing.assert_array_equal(seen[i, j], padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4])
-    model = Tokenizer(6, 3, widths=(4, 5), key=jax.random.key(0))
+    model = Tokenizer(6, 3, widths=(4, 16), key=jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (7, 64))
     # an entry at one place is seen in its own block of pixels and in those beside it
     entries = jnp.zeros((2, 16, 3)).at[1, 5].set(1.0)

@@ -1,11 +1,11 @@
 r"""k-means as a fixed point, solved and differentiated by dini, and a codebook's re-building with it.
 
-Lloyd's map takes centres to the means of the features that are nearest to each,
+Lloyd's map takes centers to the means of the features that are nearest to each,
 
 .. math:: T(C, X)_k = \frac{1}{|S_k|} \sum_{i \in S_k} X_i, \qquad S_k = \{i : k = \arg\min_j \|X_i - C_j\|^2\},
 
-and a centre that is nearest to none to itself. The sets do not change near a fixed point without ties, so
-:math:`\partial T / \partial C = 0` there: the derivative of the centres in the features is that of means, and Newton's
+and a center that is nearest to none to itself. The sets do not change near a fixed point without ties, so
+:math:`\partial T / \partial C = 0` there: the derivative of the centers in the features is that of means, and Newton's
 method would be Lloyd's.
 
 References
@@ -36,11 +36,11 @@ class Clusters(NamedTuple):
     centers: Float[Array, "K d"]
     """With derivatives in the features."""
     labels: Int[Array, " P"]
-    """The centre that is nearest to each feature."""
+    """The center that is nearest to each feature."""
     sizes: Int[Array, " K"]
-    """How many features each centre has; 0 for one that stayed where it began."""
+    """How many features each center has; 0 for one that stayed where it began."""
     inertia: Float[Array, ""]
-    """The sum of squared distances to the nearest centres."""
+    """The sum of squared distances to the nearest centers."""
     steps: Int[Array, ""]
     """Of the solver."""
     status: Array
@@ -48,7 +48,7 @@ class Clusters(NamedTuple):
 
 
 def lloyd_map(centers: Float[Array, "K d"], features: Float[Array, "P d"]) -> Float[Array, "K d"]:
-    """The means of the features nearest to each centre; a centre without features stays."""
+    """The means of the features nearest to each center; a center without features stays."""
     chosen = jax.nn.one_hot(nearest(features, centers), len(centers), dtype=features.dtype)
     sizes = jnp.sum(chosen, axis=0)[:, None]
     # sums of what is far from zero would lose digits
@@ -71,11 +71,11 @@ def kmeans(
     Parameters
     ----------
     features
-        As many as centres or more.
+        As many as centers or more.
     start
-        Where the centres begin. The result depends on it, but has no derivative in it.
+        Where the centers begin. The result depends on it, but has no derivative in it.
     max_steps
-        Limit on the iterations: they end by themselves when no feature changes its centre.
+        Limit on the iterations: they end by themselves when no feature changes its center.
     differentiation
         `dini.Implicit()` if it is not given.
     on_failure
@@ -84,7 +84,7 @@ def kmeans(
     Raises
     ------
     ValueError
-        For fewer features than centres, shapes that do not fit, and numbers that are not finite.
+        For fewer features than centers, shapes that do not fit, and numbers that are not finite.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def kmeans(
             f"features must be of shape (P, d) and start of shape (K, d): given {features.shape} and {start.shape}."
         )
     if len(features) < len(start):
-        raise ValueError(f"{len(start)} centres need as many features or more: given {len(features)}.")
+        raise ValueError(f"{len(start)} centers need as many features or more: given {len(features)}.")
     finite("features", features)
     finite("start", start)
     found = dini.fixed_point(

@@ -351,8 +351,8 @@ class MultinomialDiffusion(eqx.Module):
             For a mask or codes that do not fit the shape or each other, codes out of range, a mask of numbers.
         """
         mask, codes = self._given(shape, known, mask)
-        if isinstance(steps, int):
-            steps = last_of_strides(len(self), steps)
+        if steps is not None and np.ndim(steps) == 0:
+            steps = last_of_strides(len(self), int(steps))
         chain = self if steps is None else self.respaced(steps)
         z = jax.random.randint(jax.random.fold_in(key, len(chain)), shape, 0, self.categories)
 

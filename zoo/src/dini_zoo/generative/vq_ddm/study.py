@@ -90,7 +90,7 @@ class Meeting:
     seconds: float
     their_seconds: float
     implicit: float
-    """The relative error of a derivative of all centres, against central differences."""
+    """The relative error of a derivative of all centers, against central differences."""
     one_step: float
 
 
