@@ -1,0 +1,1 @@
+"""Differentiable physics and control. What its systems share stands in modules here."""
