@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dini
+from dini import claims
 from dini.status import Status
 
 UNITS = [(1.0, 1e6, 1e-6), (1.0, 1e-6, 1e6), (1.0, 1e5, 1e-7), (1.0, 1.0, 1.0)]
@@ -120,12 +121,19 @@ def test_unlike_units_within_bounds(solver):
 def test_no_minimum(solver, dtype):
     """Functions that fall for ever, alone and beside elements that have a minimum."""
     starts = jnp.asarray([0.0, 1.0, 2.0], dtype)
-    slopes = np.abs(np.stack([jax.vmap(jax.grad(fun))(starts) for fun in ENDLESS]))
-    # from where a function has been flat to rounding from the start, nothing can be seen of it
-    falls = (slopes > 1e-3 * slopes[:, :1]).ravel()
+    values, after, slopes = (
+        np.stack([jax.vmap(of(fun))(starts) for fun in ENDLESS]).ravel()
+        for of in (lambda fun: fun, lambda fun: lambda x: fun(x + 30), lambda fun: lambda x: abs(jax.grad(fun)(x)))
+    )
+    # from where a function has been flat from the start, nothing can be seen of it
+    falls = slopes > 1e-3 * np.repeat(slopes[:: len(starts)], len(starts))
     for beside in (0, 2):
+        # nor where the last ten-thousandth of its fall is rounding: the look's limit, which `docs/failures.md` states
+        hidden = claims.ROUNDING * jnp.finfo(dtype).eps * np.maximum(np.abs(values + beside / 2), np.abs(after))
+        seen = falls & (claims.LEFT[1] * (values - after) > hidden)
         claimed = np.asarray(lanes(ENDLESS, solver, starts, beside).status) == Status.CONVERGED
-        assert not (claimed & falls).any(), np.flatnonzero(claimed & falls)
+        assert seen.mean() > 0.6
+        assert not (claimed & seen).any(), np.flatnonzero(claimed & seen)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
@@ -134,6 +142,25 @@ def test_flat_minima_are_minima(solver):
     solution = lanes(FLAT, solver, jnp.asarray([-5.0, 0.0, 0.9]))
     assert not (np.asarray(solution.status) == Status.DIVERGED).any()
     assert not (np.asarray(solution.status) == Status.NO_MINIMUM).any()
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+def test_a_minimum_after_a_long_fall_is_one(solver):
+    """The exponential losses of a far start are a thousand times its tail's; the gradient says that it ends."""
+    slopes, starts = (
+        jnp.ravel(grid) for grid in jnp.meshgrid(jnp.logspace(-6, -1, 6), jnp.asarray([0.0, -3.0, -10.0]))
+    )
+
+    @jax.jit
+    @jax.vmap
+    def run(slope, start):
+        fun = lambda x, slope: jnp.exp(-x[0]) + slope * x[0] + 0.5 * (x[1] - 1) ** 2
+        return dini.minimize(fun, jnp.stack([start, 0 * start]), slope, solver=solver, on_failure="ignore")
+
+    solution = run(slopes, starts)
+    assert not (np.asarray(solution.status) == Status.DIVERGED).any()
+    claimed = np.asarray(solution.status) == Status.CONVERGED
+    np.testing.assert_allclose(solution.x[claimed, 0], -jnp.log(slopes)[claimed], rtol=1e-3)
 
 
 @pytest.mark.parametrize("solver", [dini.ProjectedNewton(), dini.LBFGSB()], ids=lambda solver: solver.name)

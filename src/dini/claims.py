@@ -28,10 +28,12 @@ a lower point is shown, no solution is refused by an estimate that is off.
 **No minimum.** A function that falls for ever, as :math:`e^{-x}` does, has a gradient that vanishes as well. Let
 :math:`v = x - x_0` be the way from the start, and ``q`` its elements that nothing holds any more,
 :math:`|v_i (H v)_i| \le \delta (f(x_0) - f(x))`. Where the way of these elements was worth something,
-:math:`\Delta = f(x - q) - f(x)`, and the objective is no higher at :math:`x + q`, the way is looked at: an end that is
-reached at :math:`t_e` is approached as :math:`(t_e - t)^k`, so that the last hundredth and the last ten-thousandth of
-the gain are left at nearly the same place. Of a function that only tends to its bound, the second lies farther out by a
-factor: 2 for an exponential, 1.4 for a Gaussian, 100 for :math:`1/x`.
+:math:`\Delta = f(x - q) - f(x)`, the objective is no higher at :math:`x + q`, and a Newton step along the way is a part
+of it that shows, :math:`-g \cdot q \ge \eta\, q \cdot H q` (at a minimum it is as short as the tolerance is small;
+that of :math:`e^{-x}` has the length one wherever it is taken), the way is looked at: an end that is reached at
+:math:`t_e` is approached as :math:`(t_e - t)^k`, so that the last hundredth and the last ten-thousandth of the gain are
+left at nearly the same place. Of a function that only tends to its bound, the second lies farther out by a factor: 2
+for an exponential, 1.4 for a Gaussian, 100 for :math:`1/x`.
 
 References
 ----------
@@ -55,8 +57,10 @@ from .trees import Tree
 
 #: products that find the units: each takes the square root of what is wrong with them, and 24 decades become a third
 ROUNDS = 6
-#: the share of a gain, or of a slope, that counts as nothing
-NOTHING = 1e-6
+#: the share of a gain that counts as nothing
+NOTHING = 1e-4
+#: the power of rounding that is the shortest Newton step, as a share of the way, of a function that falls for ever
+SHORTEST = 0.25
 #: the factor of an element that no product has reached: a number that none has by itself
 _FRESH = 1.2345
 #: steps of conjugate gradients
@@ -118,8 +122,9 @@ class _Curvature(NamedTuple):
     along: Tree
     left: Tree
     square: Any
-    #: the last direction times its product, element by element: at the end, that of the way from the start
+    #: the last direction, at the end that of the way from the start, times its product and times the gradient
     parts: Tree
+    slopes: Tree
 
 
 def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
@@ -157,13 +162,12 @@ def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
         units = jax.tree.map(lambda r, s: jnp.where(s == _FRESH, 0, r * jnp.square(s)).astype(r.dtype), left, scales)
         square = jnp.where(begins | (bend > 0), trees.vdot(left, units), 0)
         turn = jnp.where(begins | (now.square <= 0), 0, square / jnp.where(now.square > 0, now.square, 1))
-        return _Curvature(
-            scales, step, trees.axpy(turn, along, units), left, square, jax.tree.map(jnp.multiply, along, product)
-        )
+        parts, slopes = (jax.tree.map(jnp.multiply, along, by) for by in (product, gradient))
+        return _Curvature(scales, step, trees.axpy(turn, along, units), left, square, parts, slopes)
 
     zero = trees.zeros_like(x)
     fresh = jax.tree.map(lambda u: jnp.full(u.shape, _FRESH, dtype), x)
-    return jax.lax.fori_loop(0, last + 1, one, _Curvature(fresh, zero, zero, zero, jnp.zeros((), dtype), zero))
+    return jax.lax.fori_loop(0, last + 1, one, _Curvature(fresh, zero, zero, zero, jnp.zeros((), dtype), zero, zero))
 
 
 def _signs(x: Tree, k: Any) -> Any:
@@ -192,10 +196,12 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
     found = _curvature(program, x, way, bounds)
     shares = jnp.asarray([[-1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 0, 1], [0, 1, 0], [0, 1 / 8, 0]], dtype)
 
+    def loose(f: Any, of: Tree) -> Tree:
+        return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= NOTHING * (f[0] - f[1]), v, 0), of, found.parts)
+
     def value(f: Any, share: Any) -> Any:
-        loose = lambda v, part: jnp.where(jnp.abs(part) <= NOTHING * (f[0] - f[1]), v, 0)
         point = trees.axpy(share[0], back, trees.axpy(share[1], found.step, x))
-        point = trees.axpy(share[2], jax.tree.map(loose, way, found.parts), point)
+        point = trees.axpy(share[2], loose(f, way), point)
         point = point if bounds is None else jax.tree.map(jnp.clip, point, *bounds)
         return problem.value(point, *args).astype(dtype)
 
@@ -204,7 +210,11 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
 
     def unheld(f: Any) -> Any:
         worth = f[2] - f[1]
-        return (worth > blur(f) / LEFT[1]) & (f[3] - f[1] <= LEFT[0] * worth)
+        slope, bend = (
+            trees.total(jax.tree.leaves(jax.tree.map(jnp.sum, loose(f, of)))) for of in (found.slopes, found.parts)
+        )
+        ends = (bend > blur(f)) & (-slope < trees.eps(x) ** SHORTEST * bend)
+        return (worth > blur(f) / LEFT[1]) & (f[3] - f[1] <= LEFT[0] * worth) & ~ends
 
     def step(now: Any) -> Any:
         k, f, ends = now

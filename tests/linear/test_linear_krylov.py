@@ -137,7 +137,7 @@ def test_conjugate_gradients_make_no_needless_products():
     singular, failed = linear.CG()(lambda w: 0 * w, vector(d=30), "positive definite")
     assert not singular.any()
     assert not failed
-    with pytest.raises(Exception, match=r"residual 1\.00e\+00"):
+    with pytest.raises(Exception, match=r"residual is 1\.00e\+00"):
         linear.solve(lambda w: 0 * w, vector(d=30), structure="positive definite", solver=linear.CG())
 
 

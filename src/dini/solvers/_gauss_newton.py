@@ -109,7 +109,7 @@ class GaussNewton(Solver):
     >>> problem = dini.LeastSquares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]))
     >>> solution = dini.solve(problem, dini.GaussNewton(), jnp.array([-1.2, 1.0]))
     >>> print(solution.x.round(2), solution.stats.steps)
-    [1. 1.] 3
+    [1. 1.] 4
     """
 
     # with 30, more of Moré, Garbow and Hillstrom's problems are solved than with 4 to 20
