@@ -75,6 +75,11 @@ FARTHER = 1.35
 #: halvings, on a logarithmic scale of the way, that find a place; where the search begins
 _HALVINGS, _NEAREST = 12, 1e-9
 
+#: where the objective is asked: at the start, the point, both ends of the way that nothing holds, and twice on the step
+#: down; as shares of the way from the start, of that step, and of the way that nothing holds
+_SHARES = ((-1, 0, 0), (0, 0, 0), (0, 0, -1), (0, 0, 1), (0, 1, 0), (0, 1 / 8, 0))
+_START, _HERE, _BEFORE, _BEYOND, _DOWN, _EIGHTH = range(len(_SHARES))
+
 
 def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tuple[Tree, ...]) -> Any:
     """Return the status of an end, where ``CONVERGED`` stays only where the claim stands.
@@ -182,70 +187,88 @@ def _signs(x: Tree, k: Any) -> Any:
 
 
 def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tuple[Tree, ...]) -> Any:
-    """Return the status that the curvature at a point leaves, and values of the objective at a few others.
-
-    These are the start, the point, both ends of the way that nothing holds, and two on the step down; halvings between
-    two places of that way follow where they may show something.
-    """
-    dtype = trees.real_dtype(x)
+    """Return the status that the curvature at a point leaves, and values of the objective at a few others."""
     bounds = None if problem.constraint is None else bounds_of(problem.constraint, x)
-    back = way = trees.sub(x, start)
-    if bounds is not None:  # what a bound stops needs nothing else that holds it
-        ahead = jax.tree.map(jnp.clip, trees.add(x, way), *bounds)
-        way = jax.tree.map(lambda v, a, u: jnp.where(jnp.abs(a - u) >= 0.5 * jnp.abs(v), v, 0), way, ahead, x)
+    back = trees.sub(x, start)
+    way = _way(x, back, bounds)
     found = _curvature(program, x, way, bounds)
-    shares = jnp.asarray([[-1, 0, 0], [0, 0, 0], [0, 0, -1], [0, 0, 1], [0, 1, 0], [0, 1 / 8, 0]], dtype)
+    dtype = trees.real_dtype(x)
 
-    def loose(f: Any, of: Tree) -> Tree:
-        return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= NOTHING * (f[0] - f[1]), v, 0), of, found.parts)
-
-    def value(f: Any, share: Any) -> Any:
-        point = trees.axpy(share[0], back, trees.axpy(share[1], found.step, x))
-        point = trees.axpy(share[2], loose(f, way), point)
+    def value(f: Any, shares: Any) -> Any:
+        point = trees.axpy(shares[0], back, trees.axpy(shares[1], found.step, x))
+        point = trees.axpy(shares[2], _loose(f, way, found), point)
         point = point if bounds is None else jax.tree.map(jnp.clip, point, *bounds)
         return problem.value(point, *args).astype(dtype)
 
-    def blur(f: Any) -> Any:
-        return ROUNDING * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(f[0]), jnp.abs(f[1]))
+    f, places = _values(value, lambda f: _unheld(f, found), dtype)
+    gain = f[_HERE] - jnp.minimum(f[_DOWN], f[_EIGHTH]) - _blur(f)
+    more = gain > _nothing(f, found, x, rtol, isinstance(problem, LeastSquares))
+    far = (gain > 0) & (trees.norm(found.step) > jnp.maximum(TOLERANCES * rtol, FAR) * trees.norm(x))
+    seen = jnp.where((more | far) & (rtol > 0), Status.NO_MINIMUM, Status.CONVERGED)
+    endless = _unheld(f, found) & (places[1] > FARTHER * places[0])
+    return jnp.where(endless, Status.DIVERGED, seen).astype(jnp.int32)
 
-    def unheld(f: Any) -> Any:
-        worth = f[2] - f[1]
-        slope, bend = (
-            trees.total(jax.tree.leaves(jax.tree.map(jnp.sum, loose(f, of)))) for of in (found.slopes, found.parts)
-        )
-        ends = (bend > blur(f)) & (-slope < trees.eps(x) ** SHORTEST * bend)
-        return (worth > blur(f) / LEFT[1]) & (f[3] - f[1] <= LEFT[0] * worth) & ~ends
+
+def _way(x: Tree, back: Tree, bounds: Any) -> Tree:
+    """Return the way from the start but for the elements that a bound stops, which need nothing else to hold them."""
+    if bounds is None:
+        return back
+    ahead = jax.tree.map(jnp.clip, trees.add(x, back), *bounds)
+    return jax.tree.map(lambda v, a, u: jnp.where(jnp.abs(a - u) >= 0.5 * jnp.abs(v), v, 0), back, ahead, x)
+
+
+def _values(value: Any, unheld: Any, dtype: Any) -> tuple[Any, Any]:
+    """Return the objective at the places of :data:`_SHARES`, and where what is left of the gain comes to `LEFT`.
+
+    These are sought, by halvings, only where they may show something. One loop, with the objective written down once.
+    """
+    count = len(_SHARES)
 
     def step(now: Any) -> Any:
         k, f, ends = now
-        place = (k - len(shares)) // _HALVINGS
+        place = (k - count) // _HALVINGS
         middle = jnp.sqrt(jnp.prod(ends[place]))
-        halves = k >= len(shares)
-        f_k = value(f, jnp.where(halves, jnp.stack([0 * middle, 0 * middle, middle - 1]), shares[k]))
-        above = f_k - f[1] > jnp.asarray(LEFT, dtype)[place] * (f[2] - f[1])
+        halves = k >= count
+        f_k = value(
+            f, jnp.where(halves, jnp.stack([0 * middle, 0 * middle, middle - 1]), jnp.asarray(_SHARES, dtype)[k])
+        )
+        above = f_k - f[_HERE] > jnp.asarray(LEFT, dtype)[place] * (f[_BEFORE] - f[_HERE])
         ends = ends.at[jnp.where(halves, place, 2), jnp.where(above, 0, 1)].set(middle, mode="drop")
         return k + 1, f.at[k].set(f_k, mode="drop"), ends
 
     def going(now: Any) -> Any:
         k, f, _ = now
-        return (k < len(shares)) | ((k < len(shares) + 2 * _HALVINGS) & unheld(f))
+        return (k < count) | ((k < count + 2 * _HALVINGS) & unheld(f))
 
-    nothing = (
-        jnp.zeros((), jnp.int32),
-        jnp.zeros(len(shares), dtype),
-        jnp.asarray([[_NEAREST, 1], [_NEAREST, 1]], dtype),
+    ends = jnp.asarray([[_NEAREST, 1], [_NEAREST, 1]], dtype)
+    _, f, ends = jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), jnp.zeros(count, dtype), ends))
+    return f, jnp.stack([ends[0, 0], ends[1, 1]])
+
+
+def _blur(f: Any) -> Any:
+    return ROUNDING * jnp.finfo(f.dtype).eps * jnp.maximum(jnp.abs(f[_START]), jnp.abs(f[_HERE]))
+
+
+def _loose(f: Any, of: Tree, found: _Curvature) -> Tree:
+    """Return the elements of a tree that nothing holds, and zeros."""
+    nothing = NOTHING * (f[_START] - f[_HERE])
+    return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= nothing, v, 0), of, found.parts)
+
+
+def _unheld(f: Any, found: _Curvature) -> Any:
+    """Return whether the way of the loose elements was worth something, leads no higher, and does not end here."""
+    worth = f[_BEFORE] - f[_HERE]
+    slope, bend = (
+        trees.total(jax.tree.leaves(jax.tree.map(jnp.sum, _loose(f, of, found)))) for of in (found.slopes, found.parts)
     )
-    _, f, ends = jax.lax.while_loop(going, step, nothing)
-    weight = jax.tree.map(
-        lambda s, u: jnp.sum(jnp.square(jnp.where(s == _FRESH, 0, u.astype(dtype) / s))), found.scales, x
-    )
-    own = 0.5 * trees.total(jax.tree.leaves(weight))
-    gain = f[1] - jnp.minimum(f[4], f[5]) - blur(f)
-    # (3)
-    nothing = rtol * jnp.maximum(f[0] - f[1], jnp.minimum(own, jnp.abs(f[1]))) + 10 * rtol**2 * own
-    if isinstance(problem, LeastSquares):
-        nothing = jnp.minimum(nothing, jnp.maximum(jnp.maximum(FAR, rtol) * f[1], rtol**2 * own))
-    more = (gain > nothing) & (rtol > 0)
-    far = (gain > 0) & (trees.norm(found.step) > jnp.maximum(TOLERANCES * rtol, FAR) * trees.norm(x)) & (rtol > 0)
-    seen = jnp.where(more | far, Status.NO_MINIMUM, Status.CONVERGED)
-    return jnp.where(unheld(f) & (ends[1, 1] > FARTHER * ends[0, 1]), Status.DIVERGED, seen).astype(jnp.int32)
+    ends = (bend > _blur(f)) & (-slope < jnp.finfo(f.dtype).eps ** SHORTEST * bend)
+    return (worth > _blur(f) / LEFT[1]) & (f[_BEYOND] - f[_HERE] <= LEFT[0] * worth) & ~ends
+
+
+def _nothing(f: Any, found: _Curvature, x: Tree, rtol: Any, from_zero: bool) -> Any:
+    """Return the decrease (3) that is none, of values that may count from zero."""
+    weigh = lambda s, u: jnp.sum(jnp.square(jnp.where(s == _FRESH, 0, u.astype(f.dtype) / s)))
+    own = 0.5 * trees.total(jax.tree.leaves(jax.tree.map(weigh, found.scales, x)))
+    here = jnp.abs(f[_HERE])
+    nothing = rtol * jnp.maximum(f[_START] - f[_HERE], jnp.minimum(own, here)) + 10 * rtol**2 * own
+    return jnp.minimum(nothing, jnp.maximum(jnp.maximum(FAR, rtol) * here, rtol**2 * own)) if from_zero else nothing
