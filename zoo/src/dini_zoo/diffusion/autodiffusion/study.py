@@ -119,7 +119,9 @@ def run(settings: Settings, run: Run) -> Result:
             judges, count, run.random("steps", count), compare=compare, advance=phase.advance, **chosen
         )
 
-    searches = run.each("steps", settings.counts, steps, settings.population * (settings.generations + 1))
+    # the first number of steps is searched twice: by evolution, and by as many random sets
+    both = 2 * settings.population * (settings.generations + 1) + tries * (len(settings.counts) - 1)
+    searches = run.each("steps", settings.counts, steps, both // len(settings.counts))
     learned = run.part(
         "gradient",
         lambda _: digits.learn(

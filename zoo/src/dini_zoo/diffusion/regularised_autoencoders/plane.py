@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from ...kit.seeds import Estimate
 from ...kit.training import Trainer
 from ..distances import sliced_wasserstein
 from ..mixtures import GaussianMixture
@@ -32,7 +33,7 @@ def mixture() -> GaussianMixture:
 def train(
     objective: str,
     s: float,
-    key: Array,
+    keys: Array,
     draw: Callable[[Array, int], Array],
     size: int,
     *,
@@ -40,28 +41,30 @@ def train(
     batch: int,
     width: int,
     advance: Callable[[int], None],
-) -> Residual:
-    """Train a residual network on points that `draw(key, n)` draws anew in every step."""
+) -> list[Residual]:
+    """Train a residual network for each key, side by side, on points that `draw(key, n)` draws anew in every step."""
 
     def loss(model: Residual, _: Any, key: Array) -> Array:
         for_points, for_noise = jax.random.split(key)
         x = draw(for_points, batch)
         return dae_loss(model, x, s, for_noise) if objective == DAE else rcae_loss(model, x, s)
 
-    for_weights, for_training = jax.random.split(key)
+    for_weights, for_training = jax.vmap(jax.random.split, out_axes=1)(keys)
     trainer = Trainer(loss, optax.adam(optax.cosine_decay_schedule(3e-3, steps)), steps=steps)
-    return trainer(Residual(size, width=width, key=for_weights), key=for_training, advance=advance).model
+    models = eqx.filter_vmap(lambda key: Residual(size, width=width, key=key))(for_weights)
+    course = trainer.together(models, keys=for_training, advance=advance)
+    return [course.lane(i).model for i in range(len(keys))]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Relative errors of a trained score on clean points."""
+    """Relative errors of trained scores on clean points, over the trainings."""
 
     objective: str
     scale: float
-    clean: float
+    clean: Estimate
     """To the score of the data."""
-    smoothed: float
+    smoothed: Estimate
     """To that of the noisy data."""
     between: float
     """Of the one from the other."""
@@ -79,9 +82,11 @@ def _errors(model: Residual, s: Any, x: Array) -> tuple[Array, Array, Array]:
     return relative(ours, clean), relative(ours, smoothed), relative(smoothed, clean)
 
 
-def judge(model: Residual, objective: str, s: float, key: Array, points: int) -> Fit:
+def judge(models: list[Residual], objective: str, s: float, key: Array, points: int) -> Fit:
     """On fresh points."""
-    return Fit(objective, s, *map(float, _errors(model, jnp.float32(s), mixture().sample(key, points))))
+    x = mixture().sample(key, points)
+    clean, smoothed, between = np.array([_errors(model, jnp.float32(s), x) for model in models], float).T
+    return Fit(objective, s, Estimate.of(clean), Estimate.of(smoothed), float(between[0]))
 
 
 def kernel_estimate(key: Array, points: int, s: float) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dini_zoo.kit import pictures
+from dini_zoo.kit.seeds import Estimate
 from dini_zoo.kit.tables import Check, Table, above, at_least, at_most, below, between
 
 from . import plane
@@ -71,12 +72,19 @@ def line_table(result: Result) -> Table:
 def plane_table(result: Result) -> Table:
     """Errors of trained scores."""
     rows = [
-        [f"{one.objective}, s = {one.scale:g}", f"{one.smoothed:.3f}", f"{one.clean:.3f}", f"{one.between:.3f}"]
+        [
+            f"{one.objective}, s = {one.scale:g}",
+            f"{one.smoothed:.3f}",
+            one.smoothed.range,
+            f"{one.clean:.3f}",
+            f"{one.between:.3f}",
+        ]
         for one in result.fits
     ]
-    rows.append([f"kernel density, s = {result.settings.walk_scale:g}", f"{result.kernel_estimate:.3f}", "", ""])
-    columns = ("", "to noisy data's", "to the data's", "these two")
-    return Table("In the plane: error of the score", columns, rows)
+    rows.append([f"kernel density, s = {result.settings.walk_scale:g}", f"{result.kernel_estimate:.3f}", "", "", ""])
+    columns = ("", "to noisy data's", "from, to", "to the data's", "these two")
+    caption = f"{result.settings.trainings} trainings of each: mean, 95% interval, least and greatest."
+    return Table("In the plane: error of the score", columns, rows, caption)
 
 
 def walk_table(result: Result) -> Table:
@@ -132,7 +140,7 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("chosen scale: error / least error", chosen.error / chosen.truth if chosen else None, form=".2f")
     fits = {(one.objective, one.scale): one for one in result.fits}
 
-    def error(objective: str, s: float, kind: str) -> float | None:
+    def error(objective: str, s: float, kind: str) -> Estimate | None:
         return getattr(fits[objective, s], kind) if (objective, s) in fits else None
 
     bars = (
@@ -145,11 +153,11 @@ def checks(result: Result) -> Iterator[Check]:
     for objective, s, kind, bar in bars:
         reference = PLANE[objective, s][kind == "clean"]
         words = "noisy data's" if kind == "smoothed" else "data's"
-        yield Check(
-            f"{objective}, s = {s:g}: to the {words} score", error(objective, s, kind), bar, reference, form=".3f"
-        )
+        found = error(objective, s, kind)
+        ours, shown = (None, "") if found is None else (found.mean, f"{found:.3f}")
+        yield Check(f"{objective}, s = {s:g}: to the {words} score", ours, bar, reference, form=".3f", shown=shown)
     best = error(DAE, 0.3, "smoothed") if result.settings.walk_scale == 0.3 else None
-    gain = None if best is None else result.kernel_estimate - best
+    gain = None if best is None else result.kernel_estimate - best.mean
     yield Check("kernel density − denoising, s = 0.3", gain, above(0), 0.16, form=".3f")
     yield from walk_checks(result)
     yield from digit_checks(result)
@@ -196,7 +204,7 @@ def headline(result: Result) -> str:
     exact = next(one for one in result.walks if one.rule == "exact" and one.step == walk.step)
     return (
         f"chains by the score alone ({walk.rule}) end {walk.distance:.3f} from the law, "
-        f"by the density itself {exact.distance:.3f}; one training a scale"
+        f"by the density itself {exact.distance:.3f}"
     )
 
 
@@ -214,8 +222,15 @@ def draw(result: Result) -> Figure:
     for objective, color in ((DAE, pictures.METHOD), (RCAE, pictures.RIVAL)):
         mine = [one for one in result.fits if one.objective == objective]
         scales = [one.scale for one in mine]
-        fits.plot(scales, [one.smoothed for one in mine], "o-", color=color, label=f"{objective}, to noisy data's")
-        fits.plot(scales, [one.clean for one in mine], "o--", color=color, label=f"{objective}, to the data's")
+        for kind, style, words in (("smoothed", "o-", "noisy data's"), ("clean", "o--", "the data's")):
+            found = [getattr(one, kind) for one in mine]
+            fits.plot(scales, [one.mean for one in found], style, color=color, label=f"{objective}, to {words}")
+        least, most = (
+            zip(*((min(one.smoothed.values), max(one.smoothed.values)) for one in mine), strict=True)
+            if mine
+            else ((), ())
+        )
+        fits.vlines(scales, least, most, color=color)
     fits.axhline(result.kernel_estimate, color=pictures.QUIET, ls=":", label="kernel density")
     fits.set_xlabel("scale of the noise")
     fits.set_title("the plane: relative error of trained scores")

@@ -26,6 +26,8 @@ class Settings:
     """Of the data with which a scale is chosen; with 0 none is."""
     denoising_scales: tuple[float, ...] = (0.5, 0.3, 0.1)
     contractive_scales: tuple[float, ...] = (0.5, 0.1)
+    trainings: int = 3
+    """Networks of each objective and scale in the plane, whose errors are reported with their spread."""
     training: int = 4000
     """Steps of each network."""
     batch: int = 256
@@ -50,6 +52,7 @@ class Settings:
             bandwidth_points=0,
             denoising_scales=(0.3,),
             contractive_scales=(),
+            trainings=2,
             training=2,
             batch=16,
             width=8,
@@ -99,9 +102,9 @@ def run(settings: Settings, run: Run) -> Result:
 
     def fit(which: tuple[str, float], phase: Phase) -> tuple[plane.Residual, plane.Fit]:
         objective, s = which
-        key = run.key("training", objective, f"{s}")
-        network = plane.train(objective, s, key, mixture.sample, 2, advance=phase.advance, **options)
-        return network, plane.judge(network, objective, s, run.key("points"), settings.points)
+        keys = jax.random.split(run.key("training", objective, f"{s}"), settings.trainings)
+        networks = plane.train(objective, s, keys, mixture.sample, 2, advance=phase.advance, **options)
+        return networks[0], plane.judge(networks, objective, s, run.key("points"), settings.points)
 
     fitted = run.each("plane", models, fit, settings.training)
     walker = dict(zip(models, (network for network, _ in fitted), strict=True))[plane.DAE, settings.walk_scale]
@@ -124,8 +127,8 @@ def run(settings: Settings, run: Run) -> Result:
     network = run.part(
         "digits, training",
         lambda phase: plane.train(
-            plane.DAE, s, run.key("digits"), draw, images.COMPONENTS, advance=phase.advance, **options
-        ),
+            plane.DAE, s, run.key("digits")[None], draw, images.COMPONENTS, advance=phase.advance, **options
+        )[0],
         settings.training,
     )
     digits = run.part(
