@@ -58,6 +58,11 @@ class Queries(eqx.Module):
         """
 
     @property
+    def partitions(self) -> tuple[bool, ...]:
+        """Of each level whether every row is in a cell."""
+        return (True,) * len(self.sizes)
+
+    @property
     def num_queries(self) -> int:
         """`q`, of all levels."""
         return sum(self.sizes)
@@ -187,6 +192,11 @@ class Predicates(Queries):
         super().__init__(cells.domain, cells.sizes, cells.workloads)
         self.cells = cells
 
+    @property
+    def partitions(self) -> tuple[bool, ...]:
+        """None is."""
+        return (False,) * len(self.sizes)
+
     @abc.abstractmethod
     def holds(self, reals: Float[Array, "*batch r"]) -> Bool[Array, "*batch L"]:
         """Whether each level's condition holds for the real values of a row."""
@@ -270,6 +280,11 @@ class Union(Queries):
             tuple(int(start) + w for start, one in zip(starts, parts, strict=False) for w in one.workloads),
         )
         self.parts = parts
+
+    @property
+    def partitions(self) -> tuple[bool, ...]:
+        """Those of the parts, one after the other."""
+        return tuple(one for part in self.parts for one in part.partitions)
 
     def cell_index(self, rows: Float[Array, "*batch d"]) -> Int[Array, "*batch L"]:
         """Those of all parts."""

@@ -1,0 +1,241 @@
+r"""The search: a synthetic table whose answers are near the targets, by random changes of single cells.
+
+Of a row only the cells matter that it is in. A candidate changes one value of one row, so that in each level at most one
+count falls and one rises; with counts `c` and targets `t` of `N` rows, a level whose cell changes adds
+
+.. math:: \bigl[2 (c_{new} - t_{new}) + 1\bigr] + \bigl[1 - 2 (c_{old} - t_{old})\bigr]
+
+to :math:`N^2` times the fitness. A generation costs a look at every level for each candidate, however many queries or
+rows there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dini_zoo.kit.checking import at_least, finite, not_negative, same_shape
+
+from .domains import Domain
+from .queries import Queries
+
+
+@dataclass(frozen=True)
+class Operators:
+    """How candidates are made: each is the table with one value of one row changed.
+
+    Raises
+    ------
+    ValueError
+        For a negative number, or no candidate at all.
+    """
+
+    mutations: int = 50
+    """Candidates whose new value is uniform over the column's domain."""
+    crossovers: int = 50
+    """Candidates whose new value is that of another row in the same column."""
+    noise: float = 0.05
+    """Standard deviation of normal noise on real values that are copied, which then are clipped to `[0, 1]`. The paper's
+    code has 1, which puts most of them at the ends."""
+
+    def __post_init__(self) -> None:
+        at_least("mutations", self.mutations, 0)
+        at_least("crossovers", self.crossovers, 0)
+        at_least("mutations + crossovers", self.mutations + self.crossovers, 1)
+        not_negative("noise", self.noise)
+
+
+class Found(NamedTuple):
+    """What a search ends with."""
+
+    rows: Float[Array, "N d"]
+    fitness: Float[Array, " blocks+1"]
+    """The squared error of all measured queries: of the start, then after each block of `N` generations, the last of
+    which may be shorter. After a search that stopped early, its last value again."""
+    generations: Int[Array, ""]
+    """How many there were."""
+    accepted: Int[Array, ""]
+    """In how many the best candidate was better than the table."""
+
+
+class State(NamedTuple):
+    """A table on its way."""
+
+    rows: Float[Array, "N d"]
+    cells: Int[Array, "N L"]
+    """The query of each level that each row answers."""
+    counts: Int[Array, " q+1"]
+    """How many rows answer each query."""
+    accepted: Int[Array, ""]
+
+
+def start(queries: Queries, rows: Float[Array, "N d"]) -> State:
+    """The state of a table, counted from its rows."""
+    return State(rows, queries.flat_index(rows), queries.counts(rows), jnp.zeros((), jnp.int32))
+
+
+def step(
+    key: jax.Array,
+    queries: Queries,
+    targets: Float[Array, " q"],
+    weights: Float[Array, " q"],
+    state: State,
+    operators: Operators,
+) -> State:
+    """One generation: the best of the candidates replaces the table if it is strictly better."""
+    n = len(state.rows)
+    off = state.counts[:-1] - n * targets
+    rise, fall = (jnp.append(weights * (1 + sign * 2 * off), 0) for sign in (1, -1))
+    at, column, value = candidates(key, queries.domain, state.rows, operators)
+    changed = state.rows[at].at[jnp.arange(len(at)), column].set(value)
+    old, new = state.cells[at], queries.flat_index(changed)
+    gain = jnp.sum(jnp.where(old == new, 0, rise[new] + fall[old]), axis=1)
+    best = jnp.argmin(gain)
+    better = gain[best] < 0
+    i, moved = at[best], better & (old[best] != new[best])
+    rows = state.rows.at[i, column[best]].set(jnp.where(better, value[best], state.rows[i, column[best]]))
+    cells = state.cells.at[i].set(jnp.where(moved, new[best], old[best]))
+    counts = state.counts.at[old[best]].add(-moved.astype(jnp.int32)).at[new[best]].add(moved.astype(jnp.int32))
+    return State(rows, cells, counts, state.accepted + better)
+
+
+def candidates(
+    key: jax.Array, domain: Domain, rows: Float[Array, "N d"], operators: Operators
+) -> tuple[Int[Array, " p"], Int[Array, " p"], Float[Array, " p"]]:
+    """Of each candidate the row, the column and the new value; mutations first."""
+    m, p = operators.mutations, operators.mutations + operators.crossovers
+    n, d = rows.shape
+    places, values, noise = jax.random.split(key, 3)
+    at, column, other = (
+        # a uniform number times a count may round up to the count
+        jnp.minimum((u * count).astype(jnp.int32), count - 1)
+        for u, count in zip(jax.random.uniform(places, (3, p), rows.dtype), (n, d, n), strict=True)
+    )
+    size = jnp.array(domain.sizes)[column]
+    u = jax.random.uniform(values, (m,), rows.dtype)
+    drawn = jnp.where(size[:m] > 0, jnp.minimum(jnp.floor(u * size[:m]), size[:m] - 1), u)
+    copied = rows[other[m:], column[m:]]
+    shaken = jnp.clip(copied + operators.noise * jax.random.normal(noise, (p - m,), rows.dtype), 0, 1)
+    return at, column, jnp.concatenate([drawn, jnp.where(size[m:] > 0, copied, shaken)]).astype(rows.dtype)
+
+
+def fitness(
+    queries: Queries, targets: Float[Array, " q"], weights: Float[Array, " q"], state: State
+) -> Float[Array, ""]:
+    """The squared error of the state's answers, from its counts."""
+    return jnp.sum(weights * (state.counts[:-1] / len(state.rows) - targets) ** 2)
+
+
+def genetic_search(
+    key: jax.Array,
+    queries: Queries,
+    targets: Float[Array, " q"],
+    num_rows: int = 1000,
+    generations: int = 20_000,
+    *,
+    weights: Float[Array, " q"] | None = None,
+    init: Float[Array, "num_rows d"] | None = None,
+    operators: Operators = Operators(),
+    stop: float | None = 1e-4,
+) -> Found:
+    r"""Search for a table `X` of `num_rows` rows that minimizes :math:`\sum_q w_q (q(X) - t_q)^2`.
+
+    Each generation draws candidates (`Operators`), and the best one replaces the table if it is strictly better. No
+    derivative is needed, so that queries may be steps. It looks at no data but the targets: it may be run as often as one
+    likes, with any key but the measurements'. It can be compiled, and mapped over keys, targets and weights.
+
+    Parameters
+    ----------
+    key
+        For the start and the candidates.
+    queries
+        Those that the targets answer.
+    targets
+        `t`, shares of rows. They need not be consistent, in which case no table reaches them.
+    num_rows
+        `N`: the answers of a table are multiples of `1/N`.
+    generations
+        At most so many; with none the start is returned.
+    weights
+        `w`, one for each query if they are not given; a query with weight zero does not count.
+    init
+        The start; by default rows that are uniform over the domain.
+    operators
+        How candidates are made.
+    stop
+        After each `num_rows` generations the search ends if they brought the fitness down by less than this share of it;
+        with `None` it never does.
+
+    Returns
+    -------
+    Found
+        Rows, the fitness on the way, how many generations there were.
+
+    Raises
+    ------
+    ValueError
+        Where `num_rows` is less than one, `generations` or a weight is negative, a shape does not fit, or a target that
+        is known is not finite.
+
+    References
+    ----------
+    Liu, Tang, Vietri and Wu, "Generating private synthetic data with genetic algorithms", ICML 2023 (arXiv 2306.03257).
+    """
+    at_least("num_rows", num_rows, 1)
+    at_least("generations", generations, 0)
+    q, d = (queries.num_queries,), len(queries.domain.columns)
+    same_shape("targets", targets, "the queries", q)
+    finite("targets", targets)
+    weights = jnp.ones(q) if weights is None else jnp.asarray(weights)
+    same_shape("weights", weights, "the queries", q)
+    not_negative("weights", weights)
+    if stop is not None:
+        not_negative("stop", stop)
+    if init is None:
+        init_key, key = jax.random.split(key)
+        init = queries.domain.uniform(init_key, (num_rows,))
+    same_shape("init", init, "num_rows rows of the domain", (num_rows, d))
+    finite("init", init)
+    rows = jnp.asarray(init)
+    of_rows = lambda one: jnp.asarray(one, rows.dtype)
+    return _search(
+        key, queries, of_rows(targets), of_rows(weights), rows, None if stop is None else of_rows(stop), generations, operators
+    )
+
+
+@partial(jax.jit, static_argnames=("generations", "operators"))
+def _search(
+    key: jax.Array,
+    queries: Queries,
+    targets: jax.Array,
+    weights: jax.Array,
+    rows: jax.Array,
+    stop: jax.Array | None,
+    generations: int,
+    operators: Operators,
+) -> Found:
+    n = len(rows)
+    blocks = -(-generations // n)
+    state = start(queries, rows)
+    trace = jnp.full(blocks + 1, fitness(queries, targets, weights, state))
+
+    def block(carry: tuple[jax.Array, jax.Array, State, jax.Array]) -> tuple[jax.Array, jax.Array, State, jax.Array]:
+        i, trace, state, _ = carry
+        one = lambda t, state: step(jax.random.fold_in(key, t), queries, targets, weights, state, operators)
+        state = jax.lax.fori_loop(i * n, jnp.minimum((i + 1) * n, generations), one, state)
+        # counted anew: a row on the very edge of a half-space may round to either side of it
+        state = start(queries, state.rows)._replace(accepted=state.accepted)
+        now = fitness(queries, targets, weights, state)
+        over = jnp.asarray(False) if stop is None else trace[i] - now < stop * trace[i]
+        trace = jnp.where(jnp.arange(blocks + 1) > i, now, trace)
+        return i + 1, trace, state, over
+
+    going = lambda carry: (carry[0] < blocks) & ~carry[3]
+    i, trace, state, _ = jax.lax.while_loop(going, block, (jnp.zeros((), jnp.int32), trace, state, jnp.asarray(False)))
+    return Found(state.rows, trace, jnp.minimum(i * n, generations), state.accepted)
+
