@@ -57,6 +57,10 @@ class Queries(eqx.Module):
         and conditions are multiplied. As the sharpness grows this tends to the truth wherever no value is on an edge.
         """
 
+    def soft_answers(self, table: Relaxed, sharpness: Float[Array, ""] | float) -> Float[Array, " q"]:
+        """The mean of `soft` over the relaxed rows."""
+        return jnp.mean(self.soft(table, sharpness), axis=0)
+
     @property
     def partitions(self) -> tuple[bool, ...]:
         """Of each level whether every row is in a cell."""
@@ -214,6 +218,17 @@ class Predicates(Queries):
         """The condition's sigmoids times the categories' probabilities."""
         return self.softly(table.reals, sharpness)[:, self.level_of] * self.cells.soft(table, sharpness)
 
+    def soft_answers(self, table: Relaxed, sharpness: Float[Array, ""] | float) -> Float[Array, " q"]:
+        """The mean of `soft`; with cells of one column as a product of matrices, whose derivatives are cheap."""
+        if self.cells.columns.shape[1] != 1:
+            return super().soft_answers(table, sharpness)
+        sizes = np.array(self.domain.sizes)
+        onehot = jnp.concatenate(table.probabilities, axis=1)
+        each = self.softly(table.reals, sharpness).T @ onehot / len(onehot)
+        cell = np.arange(self.num_queries) - self.offsets[self.level_of]
+        starts = jnp.asarray(np.cumsum(sizes) - sizes)[self.cells.columns[:, 0]]
+        return each[self.level_of, starts[self.level_of] + cell]
+
 
 class Prefixes(Predicates):
     """Categorical cells of rows whose real values are below thresholds; see `prefix_queries`."""
@@ -232,7 +247,10 @@ class Prefixes(Predicates):
 
     def softly(self, reals: Float[Array, "m r"], sharpness: Float[Array, ""] | float) -> Float[Array, "m L"]:
         """The product of sigmoids."""
-        return jnp.prod(jax.nn.sigmoid(sharpness * (self.thresholds - reals[..., self.columns])), axis=-1)
+        # a product with unit vectors in place of an index, whose derivative would be a slow scatter
+        pick = jax.nn.one_hot(self.columns, reals.shape[1], dtype=reals.dtype)
+        below = (jax.nn.sigmoid(sharpness * (self.thresholds[:, j] - reals @ pick[:, j].T)) for j in range(pick.shape[1]))
+        return math.prod(below, start=jnp.ones(()))
 
 
 class HalfSpaces(Predicates):
@@ -251,7 +269,7 @@ class HalfSpaces(Predicates):
 
     def softly(self, reals: Float[Array, "m r"], sharpness: Float[Array, ""] | float) -> Float[Array, "m L"]:
         """The sigmoid of the distance."""
-        return jax.nn.sigmoid(sharpness * self._beyond(reals))
+        return jax.nn.sigmoid(sharpness * (reals @ self.normals.T - self.heights))
 
     def _beyond(self, reals: Float[Array, "*batch r"]) -> Float[Array, "*batch L"]:
         # term by term: a product of matrices rounds otherwise for one row than for many
@@ -293,6 +311,10 @@ class Union(Queries):
     def soft(self, table: Relaxed, sharpness: Float[Array, ""] | float) -> Float[Array, "m q"]:
         """Those of all parts."""
         return jnp.concatenate([one.soft(table, sharpness) for one in self.parts], axis=-1)
+
+    def soft_answers(self, table: Relaxed, sharpness: Float[Array, ""] | float) -> Float[Array, " q"]:
+        """Those of all parts."""
+        return jnp.concatenate([one.soft_answers(table, sharpness) for one in self.parts])
 
 
 def categorical_marginals(domain: Domain, k: int = 2) -> Marginals:

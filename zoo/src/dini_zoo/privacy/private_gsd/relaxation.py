@@ -153,7 +153,7 @@ def squared_error(
     table: Relaxed, queries: Queries, targets: Float[Array, " q"], weights: Float[Array, " q"], tau: Float[Array, ""]
 ) -> Float[Array, ""]:
     """What a stage minimizes."""
-    return jnp.sum(weights * (jnp.mean(queries.soft(table, tau), axis=0) - targets) ** 2)
+    return jnp.sum(weights * (queries.soft_answers(table, tau) - targets) ** 2)
 
 
 @partial(jax.jit, static_argnames=("optimizer", "steps"))
