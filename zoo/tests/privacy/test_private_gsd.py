@@ -1,16 +1,16 @@
-"""Private-GSD: sensitivities attacked, exact noise and its bill, incremental counts, the search, baselines, bad input."""
+"""Private-GSD: sensitivities attacked, noise and its bill, incremental counts, the search, baselines, bad input."""
 
 import dataclasses
 import math
 
-import dini
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_bars_met, performed
+from outputs import assert_bars_met, assert_drawn, assert_fits, performed
 from scipy import stats
 
+import dini
 from dini_zoo.privacy.accounting import cdp_rho
 from dini_zoo.privacy.ledger import GaussianRelease, privacy_spent
 from dini_zoo.privacy.private_gsd import (
@@ -38,6 +38,7 @@ from dini_zoo.privacy.private_gsd import (
     select_and_measure,
 )
 from dini_zoo.privacy.private_gsd.experiment import experiment
+from dini_zoo.privacy.private_gsd.study import PARTS
 
 SMALL = Domain.of({"a": Categorical(3), "x": Real(-2, 6), "b": Categorical(2), "y": Real()})
 FAMILIES = {
@@ -67,7 +68,7 @@ def table():
 
 def by_hand(row, name):
     """The cells that a row is in, by the definitions: (columns, bins) and numbers of bins."""
-    bin_of = lambda j, b: int(row[j]) if SMALL.sizes[j] else min(int(math.floor(row[j] * b)), b - 1)
+    bin_of = lambda j, b: int(row[j]) if SMALL.sizes[j] else min(math.floor(row[j] * b), b - 1)
     if name == "categorical":
         return [int(row[0]) * 2 + int(row[2])]
     if name == "binary tree":
@@ -131,7 +132,9 @@ def neighbors():
 
         def moved(i):
             # the neighbor's answers from its own rows
-            counts = np.bincount(np.delete(cells, [*range(n, len(cells)), at[i]], axis=0).ravel(), minlength=len(before) + 1)
+            counts = np.bincount(
+                np.delete(cells, [*range(n, len(cells)), at[i]], axis=0).ravel(), minlength=len(before) + 1
+            )
             counts += np.bincount(cells[n + i], minlength=len(before) + 1)
             return counts[:-1] / n - before
 
@@ -146,7 +149,12 @@ def test_no_neighbor_is_further_than_the_sensitivity(neighbors):
     assert np.all(norms <= stated * (1 + 1e-12))
     # the score of a choice: the largest error of a workload
     assert np.max(np.abs(moved)) <= 1 / n + 1e-12
-    full = np.array([all(size > 1 for size, w in zip(ALL.sizes, ALL.workloads, strict=True) if w == v) for v in range(ALL.num_workloads)])
+    full = np.array(
+        [
+            all(size > 1 for size, w in zip(ALL.sizes, ALL.workloads, strict=True) if w == v)
+            for v in range(ALL.num_workloads)
+        ]
+    )
     np.testing.assert_allclose(norms.max(axis=0)[full], stated[full], rtol=1e-12)
     assert stated[1] == pytest.approx(math.sqrt(2 * 2) / n)
     assert full.sum() >= 20
@@ -185,7 +193,9 @@ def test_the_noise_is_as_large_as_the_ledger_says(table):
     """Of every workload its own, and the bill is the budget."""
     rho = 0.02
     found = measure_one_shot(jax.random.key(0), table, ALL, rho)
-    np.testing.assert_allclose(found.sigmas, ALL.l2_sensitivity(400) * math.sqrt(ALL.num_workloads / (2 * rho)), rtol=1e-12)
+    np.testing.assert_allclose(
+        found.sigmas, ALL.l2_sensitivity(400) * math.sqrt(ALL.num_workloads / (2 * rho)), rtol=1e-12
+    )
     z = np.asarray(found.noisy - ALL.answers(table.rows)) / found.sigmas[ALL.workload_of]
     assert stats.kstest(z, "norm").pvalue > 1e-3
     # workloads of sensitivities apart have noise of one law after division
@@ -200,7 +210,7 @@ def test_the_noise_is_as_large_as_the_ledger_says(table):
 
 
 def test_a_choice_follows_the_exponential_mechanism():
-    """Of two scores the greater one wins with probability 1 / (1 + exp(-gap / scale)); of three pairs, as their sums."""
+    """Of two scores the greater one wins with probability 1 / (1 + exp(-gap / scale)); two of three."""
     scale, gap, draws = 0.2, 0.3, 20_000
     keys = jax.random.split(jax.random.key(0), draws)
     first = jax.vmap(lambda key: gumbel_top_k(key, jnp.array([0.0, gap]), 1, scale))(keys)
@@ -299,9 +309,7 @@ def test_candidates_stay_in_the_domain():
 
 def test_the_search(targets):
     """It never gets worse, stops, repeats itself by key, alone and in a batch, and leaves a bad lane to itself."""
-    run = jax.jit(
-        lambda key, targets: genetic_search(key, ALL, targets, 20, 190, operators=Operators(5, 5), stop=1e-3)
-    )
+    run = jax.jit(lambda key, targets: genetic_search(key, ALL, targets, 20, 190, operators=Operators(5, 5), stop=1e-3))
     keys = jax.random.split(jax.random.key(3), 3)
     one = run(keys[0], targets)
     assert np.all(np.diff(one.fitness) <= 1e-12)
@@ -448,7 +456,7 @@ def test_tables_have_their_units():
     table = Table.of(values, SMALL)
     np.testing.assert_allclose(table.rows[:, 1], [0, 1, 0.5])
     np.testing.assert_allclose(table.values, values, rtol=1e-12)
-    clipped = Table.of(values + [[0, 5, 0, 5]], SMALL, clip=True)
+    clipped = Table.of(values + np.array([0, 5, 0, 5]), SMALL, clip=True)
     np.testing.assert_allclose(clipped.values[:, 1], [3, 6, 6])
     assert table.select(["y", "a"]).domain.sizes == (0, 3)
     np.testing.assert_array_equal(table.select(["y", "a"]).rows, table.rows[:, [3, 0]])
@@ -493,7 +501,9 @@ def test_bad_input(table, targets):
         "workloads must differ": lambda: measure_one_shot(key, table, ALL, 1.0, [1, 1]),
         "table must have the domain": lambda: measure_one_shot(key, other, ALL, 1.0),
         r"given again \[0\]": lambda: once.joined(once),
-        "count must be at most the number of workloads left": lambda: select_and_measure(key, table, once, table, 1.0, 99),
+        "count must be at most the number of workloads left": lambda: select_and_measure(
+            key, table, once, table, 1.0, 99
+        ),
         "project must be one of": lambda: once.targets("simplex"),
         "epsilon must be positive": lambda: fit(0.0),
         "delta must be between 0 and 1": lambda: fit(delta=1.0),
@@ -527,11 +537,14 @@ def test_the_bars_at_full_scale():
 
 
 @pytest.mark.thorough
-def test_three_seeds_of_two_parts_run():
-    """Where a table has spreads, and what was left out is not measured."""
+@pytest.mark.may_cost(60)
+def test_all_parts_run():
+    """Small, with every table, check and panel."""
     settings = dataclasses.replace(
-        experiment.settings.tiny(), seeds=(0, 1), parts=("learning", "graphical"), mirror_steps=5
+        experiment.settings.tiny(), epsilons=(1.0, 10.0), conditions=5, parts=PARTS, mirror_steps=5
     )
-    record = performed("private-gsd", experiment, settings).record
-    assert len(record.tables) == 2
-    assert {check.ours is None for check in record.verdict.checks if check.quantity.startswith("pairs")} == {True}
+    done = performed("private-gsd", experiment, settings)
+    assert len(done.record.tables) == len(PARTS)
+    assert_fits([*done.record.tables, done.record.verdict.table()])
+    assert all(check.ours is not None and np.isfinite(check.ours) for check in done.record.verdict.checks)
+    assert_drawn(experiment.draw(done.result))

@@ -1,7 +1,7 @@
 """Tables of categorical and real columns, with bounds that are public.
 
-A column's values are known before the data are: bounds or categories that are read off a sensitive table tell of it, and
-no budget pays for that.
+A column's values are known before the data are: bounds or categories that are read off a sensitive table tell of it,
+and no budget pays for that.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ class Table:
         Raises
         ------
         ValueError
-            Where the shape does not fit, there is no row, or a value is not in its column's domain: NaN, a number that is
-            no category, a real value out of bounds. What is raised depends on the data: it is for their owner's eyes.
+            Where the shape does not fit, there is no row, or a value is not in its column's domain: NaN, a number that
+            is no category, a real value out of bounds. What is raised depends on the data: it is for their owner's
+            eyes.
         """
         values = np.asarray(values, float)
         if values.ndim != 2 or values.shape[1] != len(domain.columns) or not len(values):

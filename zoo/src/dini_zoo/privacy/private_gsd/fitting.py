@@ -15,7 +15,7 @@ from ..ledger import Ledger, privacy_spent
 from .domains import Table
 from .measuring import Measurements, Projection, measure_one_shot, select_and_measure
 from .queries import Queries
-from .search import Found, Operators, genetic_search
+from .search import DEFAULT, Found, Operators, genetic_search
 
 type Mode = Literal["one_shot", "adaptive", "hybrid"]
 
@@ -56,15 +56,16 @@ def fit_private_gsd(
     first: Sequence[int] = (),
     num_rows: int = 1000,
     generations: int = 20_000,
-    operators: Operators = Operators(),
+    operators: Operators = DEFAULT,
     stop: float | None = 1e-4,
     project: Projection = "clip",
 ) -> Fit:
     r"""Fit a synthetic table to noisy answers of a sensitive one, with :math:`(\varepsilon, \delta)`-privacy in all.
 
-    The budget is :math:`\rho`, the greatest whose zero-concentrated privacy implies what is asked for (`cdp_rho`), and it
-    is spent to the end. Only measurements look at the table: the search may be done again with `genetic_search` and
-    `Fit.measurements`. What is not accounted for is the choice of all arguments here: they must not depend on the table.
+    The budget is :math:`\rho`, the greatest whose zero-concentrated privacy implies what is asked for (`cdp_rho`), and
+    it is spent to the end. Only measurements look at the table: the search may be done again with `genetic_search` and
+    `Fit.measurements`. What is not accounted for is the choice of all arguments here: they must not depend on the
+    table.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The baseline of graphical models (Private-PGM), by its authors' library: categorical columns and small cliques alone."""
+"""The baseline of graphical models (Private-PGM), by its authors' library: categorical columns, small cliques."""
 
 from __future__ import annotations
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dini.sets import project_simplex
 from jaxtyping import Array, Bool, Float, Int
 
+from dini.sets import project_simplex
 from dini_zoo.kit.checking import at_least, one_of, positive, within
 
 from ..accounting import gaussian_sigma
@@ -40,7 +40,7 @@ class Measurements:
     """As measured; zero where nothing was."""
     sigmas: Float[np.ndarray, " w"]
     """The noise's standard deviation by workload, infinite where nothing was measured."""
-    ledger: Ledger = Ledger()
+    ledger: Ledger = field(default_factory=Ledger)
 
     @classmethod
     def none(cls, queries: Queries) -> Measurements:
@@ -88,9 +88,7 @@ class Measurements:
         if len(twice):
             raise ValueError(f"other must measure workloads that were not yet: given again {twice.tolist()}.")
         sigmas = np.minimum(self.sigmas, other.sigmas)
-        return Measurements(
-            self.queries, self.noisy + other.noisy, sigmas, self.ledger.add(*other.ledger.releases)
-        )
+        return Measurements(self.queries, self.noisy + other.noisy, sigmas, self.ledger.add(*other.ledger.releases))
 
 
 def _consistent(queries: Queries, noisy: jax.Array) -> jax.Array:
@@ -151,7 +149,8 @@ def measure_one_shot(
 
 
 def gumbel_scale(rho: float, count: int, n: int) -> float:
-    r"""The scale of Gumbel noise by which the `count` best of scores with sensitivity `1/n` are chosen for `rho` of zCDP.
+    r"""The scale of Gumbel noise by which the `count` best of scores with sensitivity `1/n` are chosen for `rho` of
+    zCDP.
 
     One after the other, these are `count` choices by exponential mechanisms (Durfee and Rogers, NeurIPS 2019), each of
     which is :math:`\varepsilon_0`-private with noise of scale :math:`2 / (n \varepsilon_0)` and
@@ -224,7 +223,9 @@ def select_and_measure(
     chosen = np.asarray(gumbel_top_k(choice, scores, count, gumbel_scale(rho / 2, count, len(table))))
     found = measure_one_shot(noise, table, queries, rho / 2, chosen)
     selection = ConcentratedRelease("selection", rho / 2 / count, count)
-    return measurements.joined(Measurements(queries, found.noisy, found.sigmas, Ledger((selection,)).add(*found.ledger.releases)))
+    return measurements.joined(
+        Measurements(queries, found.noisy, found.sigmas, Ledger((selection,)).add(*found.ledger.releases))
+    )
 
 
 def errors(queries: Queries, table: Table, synthetic: Table) -> Float[Array, " w"]:

@@ -1,8 +1,8 @@
 """Families of statistical queries, as the cells into which rows fall.
 
-A query is the share of rows in a cell. Cells of one *level* are disjoint, such as all cells of one marginal: a row is in
-one of them or in none. A *workload* is measured as one, and has one level or several. Everything after this module needs
-of a row only the cell of each level.
+A query is the share of rows in a cell. Cells of one *level* are disjoint, such as all cells of one marginal: a row is
+in one of them or in none. A *workload* is measured as one, and has one level or several. Everything after this module
+needs of a row only the cell of each level.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ class Queries(eqx.Module):
     def l2_sensitivity(self, n: int) -> Float[np.ndarray, " w"]:
         r"""How far the answers of each workload can move, in the Euclidean norm, when one of `n` rows is replaced.
 
-        Of a level with disjoint cells, a row adds $1/n$ to one answer or to none. A replacement takes that away and adds
-        the like elsewhere: the squares of a level add up to $2/n^2$ at most, and over the `k` levels of a workload to
-        $2k/n^2$, so that the bound is $\sqrt{2k}/n$. It is attained where both rows are in different cells of every level.
+        Of a level with disjoint cells, a row adds $1/n$ to one answer or to none. A replacement takes that away and
+        adds the like elsewhere: the squares of a level add up to $2/n^2$ at most, and over the `k` levels of a workload
+        to $2k/n^2$, so that the bound is $\sqrt{2k}/n$. It is attained where both rows are in different cells of every
+        level.
         """
         at_least("n", n, 1)
         return np.sqrt(2 * np.bincount(self.workloads)) / n
@@ -125,7 +126,8 @@ class Queries(eqx.Module):
             raise ValueError(
                 f"rows must have shape (n, {len(self.domain.columns)}) with at least one row: given {jnp.shape(rows)}."
             )
-        return self.counts(rows)[:-1] / len(rows)
+        rows = jnp.asarray(rows)
+        return self.counts(rows)[:-1].astype(rows.dtype) / len(rows)
 
 
 class Marginals(Queries):
@@ -188,7 +190,8 @@ class Marginals(Queries):
 
 
 class Predicates(Queries):
-    """The cells of a marginal of categorical columns, for those rows alone for which a condition on real values holds."""
+    """The cells of a marginal of categorical columns, for those rows alone for which a condition on real values
+    holds."""
 
     cells: Marginals
 
@@ -249,7 +252,9 @@ class Prefixes(Predicates):
         """The product of sigmoids."""
         # a product with unit vectors in place of an index, whose derivative would be a slow scatter
         pick = jax.nn.one_hot(self.columns, reals.shape[1], dtype=reals.dtype)
-        below = (jax.nn.sigmoid(sharpness * (self.thresholds[:, j] - reals @ pick[:, j].T)) for j in range(pick.shape[1]))
+        below = (
+            jax.nn.sigmoid(sharpness * (self.thresholds[:, j] - reals @ pick[:, j].T)) for j in range(pick.shape[1])
+        )
         return math.prod(below, start=jnp.ones(()))
 
 
@@ -333,7 +338,8 @@ def categorical_marginals(domain: Domain, k: int = 2) -> Marginals:
 def mixed_marginals(
     domain: Domain, k: int = 2, bins: Sequence[int] = (2, 4, 8, 16, 32), *, separate: bool = False
 ) -> Marginals:
-    """All cells of every subset of `k` columns with a real one among them, real columns cut in as many bins as `bins` says.
+    """All cells of every subset of `k` columns with a real one among them, real columns cut in as many bins as `bins`
+    says.
 
     Parameters
     ----------
@@ -344,8 +350,8 @@ def mixed_marginals(
     bins
         One level for each number.
     separate
-        Whether each level is a workload of its own, of sensitivity `sqrt(2)/n`, or (the default, a binary tree) all of a
-        subset's levels are one, of sensitivity `sqrt(2 len(bins))/n`.
+        Whether each level is a workload of its own, of sensitivity `sqrt(2)/n`, or (the default, a binary tree) all of
+        a subset's levels are one, of sensitivity `sqrt(2 len(bins))/n`.
 
     Raises
     ------

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-import dini
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from dini.sets import Box, Product, Simplex
 from jaxtyping import Array, Float, Int
 
+import dini
+from dini.sets import Box, Product, Simplex
 from dini_zoo.kit.checking import at_least, finite, not_negative, positive, same_shape
 
 from .domains import Domain
@@ -53,9 +53,9 @@ def relaxed_projection(
 ) -> Projected:
     r"""Minimize :math:`\sum_q w_q (\tilde q_\tau(X) - t_q)^2` over relaxed tables `X` for a growing sharpness `τ`.
 
-    `q̃` is `Queries.soft`, on average over relaxed rows. Each stage starts where the one before has ended. After each, so
-    many rows as `oversample` says are drawn from every relaxed one; those of the stage whose exact answers have the least
-    error are returned.
+    `q̃` is `Queries.soft`, on average over relaxed rows. Each stage starts where the one before has ended. After each,
+    so many rows as `oversample` says are drawn from every relaxed one; those of the stage whose exact answers have the
+    least error are returned.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def relaxed_projection(
     oversample
         Rows for each relaxed one.
     optimizer
-        Steps on logits, the first of a column fixed at zero, and on real values, which are clipped to `[0, 1]` after each.
-        By default `optax.adam(0.05)`.
+        Steps on logits, the first of a column fixed at zero, and on real values, which are clipped to `[0, 1]` after
+        each. By default `optax.adam(0.05)`.
     solver
         In its place, one of dini's for problems with a constraint, such as `dini.ProjectedGradient(max_steps=400)`: it
         works on the simplices and the box themselves, and its own `max_steps` count.

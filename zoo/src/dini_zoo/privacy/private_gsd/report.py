@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -78,9 +79,9 @@ def marginals_table(result: Result) -> Table:
     )
     rows += [[name, *cells(errors), "", "", "", ""] for name, errors in told]
     caption = (
-        f"Means over seeds {result.settings.seeds}; average and largest over queries. On the simplex: the table fitted to "
-        "answers that were projected. Below, not private: as many rows of the data as the table has, each column shuffled by "
-        "itself, and rows without data."
+        f"Means over seeds {result.settings.seeds}; average and largest over queries. On the simplex: the "
+        "table fitted to answers that were projected. Below, not private: as many rows of the data as the table has, "
+        "each column shuffled by itself, and rows without data."
     )
     columns = ("", "table", "max", "noisy", "max", "on simplex", "max")
     return Table("Pairs of columns: errors of a table and of noisy answers", columns, rows, caption)
@@ -95,8 +96,8 @@ def conditions_table(result: Result) -> Table:
         flat = [mean(of(errors)) for errors in told for of in (averages, largest)]
         rows.append([f"{kind}, {epsilon:g}", *flat])
     caption = (
-        f"Class and ε. Means over seeds {result.settings.seeds}; average and largest over queries. RAP++ by Adam, and by "
-        "dini's projected gradients with as many steps, from the same noise."
+        f"Class and ε. Means over seeds {result.settings.seeds}; average and largest over queries. RAP++ by Adam, "
+        "and by dini's projected gradients with as many steps, from the same noise."
     )
     columns = ("", "table", "max", "RAP++", "max", "by dini", "max", "noisy", "max")
     return Table("Conditions on real values: errors", columns, rows, caption)
@@ -115,9 +116,9 @@ def adaptive_table(result: Result) -> Table:
     rows.append(["all of them at once", *cells([one.everything for one in result.adaptive])])
     first = result.adaptive[0]
     caption = (
-        f"{result.settings.per_round} of {result.settings.pool} half-spaces a round, seeds {result.settings.adaptive_seeds}. "
-        f"Spent: ρ = {first.spent:.6f} of {first.rho:.6f}, ε = {first.epsilon:.4f}; Gumbel noise of scale {first.scale:.5f}, "
-        f"normal noise of {first.sigma:.5f}."
+        f"{result.settings.per_round} of {result.settings.pool} half-spaces a round, seeds "
+        f"{result.settings.adaptive_seeds}. Spent: ρ = {first.spent:.6f} of {first.rho:.6f}, ε = {first.epsilon:.4f}; "
+        f"Gumbel noise of scale {first.scale:.5f}, normal noise of {first.sigma:.5f}."
     )
     return Table("Adaptive rounds, ε = 1: errors over all half-spaces", ("", "average", "max"), rows, caption)
 
@@ -136,8 +137,8 @@ def learning_table(result: Result) -> Table:
         for target in TARGETS
     ]
     caption = (
-        f"Logistic regression, macro-F1 on a fifth of the people, which was held out; seeds {result.settings.seeds}. Only the "
-        "column of the table is private."
+        f"Logistic regression, macro-F1 on a fifth of the people, which was held out; seeds {result.settings.seeds}. "
+        "Only the column of the table is private."
     )
     columns = ("predicted", "data", "table, ε = 1", "rows of the data", "columns apart")
     return Table("Learning from a synthetic table", columns, rows, caption)
@@ -161,7 +162,13 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def worst(
-    name: str, values: Sequence[float], bar: Bar | None, reference: float | str, form: str = ".3g", *, least: bool = False
+    name: str,
+    values: Sequence[float],
+    bar: Bar | None,
+    reference: float | str,
+    form: str = ".3g",
+    *,
+    least: bool = False,
 ) -> Check:
     """A bar for every seed: the worst one's figure counts."""
     ours = (min if least else max)(values) if values else None
@@ -183,7 +190,9 @@ def checks(result: Result) -> Iterator[Check]:
     yield from marginals_checks(result)
     yield from conditions_checks(result)
     yield from adaptive_checks(result)
-    scores = lambda target: ratios([one.table[target] for one in result.learning], [one.real[target] for one in result.learning])
+    scores = lambda target: ratios(
+        [one.table[target] for one in result.learning], [one.real[target] for one in result.learning]
+    )
     yield worst("F1 of marr / that of data", scores("marr"), at_least(0.95), 0.744 / 0.750, least=True)
     yield worst("F1 of nodegree / that of data", scores("nodegree"), at_least(0.75), 0.781 / 0.961, least=True)
     yield from graphical_checks(result)
@@ -201,9 +210,12 @@ def marginals_checks(result: Result) -> Iterator[Check]:
     ours = of_means(largest(table), largest(rows)) if table else None
     yield Check("pairs, ε 1: max / rows of the data", ours, below(0.5), "0.2 to 0.4")
     yield worst("pairs, ε 10: max", largest(each.table for each in ten), at_most(0.005), 0.0026)
-    by_budget = [[np.mean(of([one.table for one in at(result, e)])) for of in (averages, largest)] for e in
-                 sorted(result.settings.epsilons) if at(result, e)]
-    steps = [b / a for one, other in zip(by_budget, by_budget[1:], strict=False) for a, b in zip(one, other, strict=True)]
+    by_budget = [
+        [np.mean(of([one.table for one in at(result, e)])) for of in (averages, largest)]
+        for e in sorted(result.settings.epsilons)
+        if at(result, e)
+    ]
+    steps = [b / a for one, other in itertools.pairwise(by_budget) for a, b in zip(one, other, strict=True)]
     ours = float(max(steps)) if steps else None
     yield Check("pairs: error / that of the next smaller ε", ours, below(1), "0.15 to 0.4")
 
@@ -260,7 +272,12 @@ def graphical_checks(result: Result) -> Iterator[Check]:
         (averages, "average", 1.2, 0.00081 / 0.00075, 0.00081 / 0.00115),
         (largest, "max", 1.3, 0.0048 / 0.0049, 0.0048 / 0.0060),
     ):
-        yield Check(f"categorical: {name} / graphical model", of_means(pick(of, "table"), pick(of, "model")), at_most(bar), model)
+        yield Check(
+            f"categorical: {name} / graphical model",
+            of_means(pick(of, "table"), pick(of, "model")),
+            at_most(bar),
+            model,
+        )
         yield Check(f"categorical: {name} / noisy", of_means(pick(of, "table"), pick(of, "noisy")), below(1), noisy)
 
 

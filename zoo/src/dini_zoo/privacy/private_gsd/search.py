@@ -1,7 +1,7 @@
 r"""The search: a synthetic table whose answers are near the targets, by random changes of single cells.
 
-Of a row only the cells matter that it is in. A candidate changes one value of one row, so that in each level at most one
-count falls and one rises; with counts `c` and targets `t` of `N` rows, a level whose cell changes adds
+Of a row only the cells matter that it is in. A candidate changes one value of one row, so that in each level at most
+one count falls and one rises; with counts `c` and targets `t` of `N` rows, a level whose cell changes adds
 
 .. math:: \bigl[2 (c_{new} - t_{new}) + 1\bigr] + \bigl[1 - 2 (c_{old} - t_{old})\bigr]
 
@@ -40,14 +40,17 @@ class Operators:
     crossovers: int = 50
     """Candidates whose new value is that of another row in the same column."""
     noise: float = 0.05
-    """Standard deviation of normal noise on real values that are copied, which then are clipped to `[0, 1]`. The paper's
-    code has 1, which puts most of them at the ends."""
+    """Standard deviation of normal noise on real values that are copied, which then are clipped to `[0, 1]`. The
+    paper's code has 1, which puts most of them at the ends."""
 
     def __post_init__(self) -> None:
         at_least("mutations", self.mutations, 0)
         at_least("crossovers", self.crossovers, 0)
         at_least("mutations + crossovers", self.mutations + self.crossovers, 1)
         not_negative("noise", self.noise)
+
+
+DEFAULT = Operators()
 
 
 class Found(NamedTuple):
@@ -128,7 +131,7 @@ def fitness(
     queries: Queries, targets: Float[Array, " q"], weights: Float[Array, " q"], state: State
 ) -> Float[Array, ""]:
     """The squared error of the state's answers, from its counts."""
-    return jnp.sum(weights * (state.counts[:-1] / len(state.rows) - targets) ** 2)
+    return jnp.sum(weights * (state.counts[:-1].astype(state.rows.dtype) / len(state.rows) - targets) ** 2)
 
 
 def genetic_search(
@@ -140,14 +143,14 @@ def genetic_search(
     *,
     weights: Float[Array, " q"] | None = None,
     init: Float[Array, "num_rows d"] | None = None,
-    operators: Operators = Operators(),
+    operators: Operators = DEFAULT,
     stop: float | None = 1e-4,
 ) -> Found:
     r"""Search for a table `X` of `num_rows` rows that minimizes :math:`\sum_q w_q (q(X) - t_q)^2`.
 
     Each generation draws candidates (`Operators`), and the best one replaces the table if it is strictly better. No
-    derivative is needed, so that queries may be steps. It looks at no data but the targets: it may be run as often as one
-    likes, with any key but the measurements'. It can be compiled, and mapped over keys, targets and weights.
+    derivative is needed, so that queries may be steps. It looks at no data but the targets: it may be run as often as
+    one likes, with any key but the measurements'. It can be compiled, and mapped over keys, targets and weights.
 
     Parameters
     ----------
@@ -168,8 +171,8 @@ def genetic_search(
     operators
         How candidates are made.
     stop
-        After each `num_rows` generations the search ends if they brought the fitness down by less than this share of it;
-        with `None` it never does.
+        After each `num_rows` generations the search ends if they brought the fitness down by less than this share of
+        it; with `None` it never does.
 
     Returns
     -------
@@ -204,7 +207,14 @@ def genetic_search(
     rows = jnp.asarray(init)
     of_rows = lambda one: jnp.asarray(one, rows.dtype)
     return _search(
-        key, queries, of_rows(targets), of_rows(weights), rows, None if stop is None else of_rows(stop), generations, operators
+        key,
+        queries,
+        of_rows(targets),
+        of_rows(weights),
+        rows,
+        None if stop is None else of_rows(stop),
+        generations,
+        operators,
     )
 
 
@@ -238,4 +248,3 @@ def _search(
     going = lambda carry: (carry[0] < blocks) & ~carry[3]
     i, trace, state, _ = jax.lax.while_loop(going, block, (jnp.zeros((), jnp.int32), trace, state, jnp.asarray(False)))
     return Found(state.rows, trace, jnp.minimum(i * n, generations), state.accepted)
-

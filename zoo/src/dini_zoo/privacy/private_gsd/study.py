@@ -15,8 +15,8 @@ from dini_zoo.kit.run import Phase, Run
 from . import parts as of
 from .census import FEW, census, parted
 from .domains import Table
-from .parts import Budget, searched
 from .measuring import measure_one_shot
+from .parts import Budget, searched
 from .queries import half_space_queries, prefix_queries
 
 MARGINALS, CONDITIONS, ADAPTIVE, LEARNING, GRAPHICAL = PARTS = (
@@ -78,7 +78,7 @@ class Settings:
             rounds=2,
             per_round=2,
             round_generations=100,
-            parts=(MARGINALS, CONDITIONS, ADAPTIVE, LEARNING),
+            parts=(MARGINALS, LEARNING),
         )
 
 
