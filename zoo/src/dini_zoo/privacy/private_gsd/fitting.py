@@ -121,6 +121,8 @@ def fit_private_gsd(
     delta = 1 / len(table) ** 2 if delta is None else delta
     at_least("num_rows", num_rows, 1)
     secret, public = jax.random.split(key)
+    if len(first) and mode != "hybrid":
+        raise ValueError(f"first must only be given for the mode 'hybrid': given {list(first)} for {mode!r}.")
     shots = list(first) if mode == "hybrid" else None
     later = 0
     if mode != "one_shot":
