@@ -77,11 +77,13 @@ class State(NamedTuple):
     accepted: Int[Array, ""]
 
 
+@jax.jit
 def start(queries: Queries, rows: Float[Array, "N d"]) -> State:
     """The state of a table, counted from its rows."""
     return State(rows, queries.flat_index(rows), queries.counts(rows), jnp.zeros((), jnp.int32))
 
 
+@partial(jax.jit, static_argnames="operators")
 def step(
     key: jax.Array,
     queries: Queries,
@@ -107,6 +109,7 @@ def step(
     return State(rows, cells, counts, state.accepted + better)
 
 
+@partial(jax.jit, static_argnames=("domain", "operators"))
 def candidates(
     key: jax.Array, domain: Domain, rows: Float[Array, "N d"], operators: Operators
 ) -> tuple[Int[Array, " p"], Int[Array, " p"], Float[Array, " p"]]:
