@@ -174,7 +174,7 @@ def genetic_search(
     operators
         How candidates are made.
     stop
-        After each `num_rows` generations the search ends if they brought the fitness down by less than this share of
+        After each `num_rows` generations the search ends if they brought the fitness down by no more than this share of
         it; with `None` it never does.
 
     Returns
@@ -244,7 +244,7 @@ def _search(
         # counted anew: a row on the very edge of a half-space may round to either side of it
         state = start(queries, state.rows)._replace(accepted=state.accepted)
         now = fitness(queries, targets, weights, state)
-        over = jnp.asarray(False) if stop is None else trace[i] - now < stop * trace[i]
+        over = jnp.asarray(False) if stop is None else trace[i] - now <= stop * trace[i]
         trace = jnp.where(jnp.arange(blocks + 1) > i, now, trace)
         return i + 1, trace, state, over
 
