@@ -512,7 +512,7 @@ def test_bad_input(table):
         "rounds × per_round must be at most the number of workloads that are left, 28: given 32": lambda: fit(
             rounds=8, per_round=4
         ),
-        "number of workloads must be at least 1: given 0": lambda: fit(mode="hybrid", rounds=1),
+        "workloads in first must be at least 1: given 0": lambda: fit(mode="hybrid", rounds=1),
         "first must only be given for the mode 'hybrid'": lambda: fit(first=[0]),
         "num_rows must be at least 1": lambda: go(0),
         "generations must be at least 0": lambda: go(5, -1),

@@ -123,6 +123,8 @@ def fit_private_gsd(
     secret, public = jax.random.split(key)
     if len(first) and mode != "hybrid":
         raise ValueError(f"first must only be given for the mode 'hybrid': given {list(first)} for {mode!r}.")
+    if mode == "hybrid":
+        at_least("The number of workloads in first", len(first), 1)
     shots = list(first) if mode == "hybrid" else None
     later = 0
     if mode != "one_shot":
