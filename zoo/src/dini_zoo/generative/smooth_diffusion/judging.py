@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+import dini
 from dini_zoo.diffusion.chain_sampling import chain_invert, chain_loss, chain_sample
 from dini_zoo.diffusion.chains import Chain, spaced
 from dini_zoo.diffusion.digits import PIXELS, NetworkJudge, network_judge
@@ -23,6 +24,8 @@ from .training import images
 
 #: Walks in the picture, and draws of the noise for each image in the loss.
 SHOWN, DRAWS = 3, 20
+#: Of fixed points: what is not found in so many steps mostly is not in ten times as many.
+SOLVER = dini.Anderson(max_steps=100)
 
 
 def unit(x: Any) -> Any:
@@ -102,7 +105,9 @@ def exactly_back(network: StepNetwork, chain: Chain, x: Array) -> Array:
     """As `there_and_back`, by fixed points, each image by itself: not a number where one of them was not found."""
 
     def error(x: Array) -> Array:
-        z = chain_invert(x[None], chain, network, predicts="noise", method="fixed point", on_failure="nan")
+        z = chain_invert(
+            x[None], chain, network, predicts="noise", method="fixed point", solver=SOLVER, on_failure="nan"
+        )
         return jnp.mean((chain_sample(None, z, chain, network, predicts="noise") - x) ** 2)
 
     return jax.vmap(error)(x)
@@ -112,6 +117,16 @@ def exactly_back(network: StepNetwork, chain: Chain, x: Array) -> Array:
 def noise_error(network: StepNetwork, chain: Chain, x: Array, key: Array) -> Array:
     """The loss of a noise predictor, over several draws."""
     return jnp.mean(jax.lax.map(lambda key: chain_loss(network, chain, x, key), jax.random.split(key, DRAWS)))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the samples' figures are to be read beside."""
+
+    distance: float
+    """Fréchet's, of one half of the images to train with to the other."""
+    diversity: float
+    """The mean distance of two of them."""
 
 
 def features(judge: NetworkJudge, x: Any) -> Moments:
@@ -145,7 +160,7 @@ def judged(
     inversion_steps: int,
     inverted: int,
     exact: int,
-) -> list[Judged]:
+) -> tuple[list[Judged], Data]:
     """All networks by the same noises, and by a classifier of the seed's own."""
     data = images()[0]
     judge = network_judge(seed)
@@ -174,4 +189,8 @@ def judged(
             shown=np.asarray(walk(sampler, z0, z1, jnp.linspace(0.0, 1.0, 11))[:, :SHOWN]).swapaxes(0, 1),
         )
 
-    return [one(network) for network in networks]
+    halves = np.array_split(np.random.default_rng(seed).permutation(unit(data)), 2)
+    with jax.enable_x64(True):
+        between = float(frechet_distance(*(features(judge, half) for half in halves)))
+    away = lambda x: float(np.mean(np.linalg.norm(x - np.roll(x, 1, axis=0), axis=1)))
+    return [one(network) for network in networks], Data(between, away(unit(data)))

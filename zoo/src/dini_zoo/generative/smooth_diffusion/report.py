@@ -100,7 +100,11 @@ def quality_table(result: Result) -> Table:
         (lambda one: one.arcs.length, ".2f"),
         (loss, ".4f"),
     )
-    caption = f"Fréchet distance of {result.settings.samples} samples in features of a classifier: ratios only."
+    half, two = (np.mean([getattr(one, name) for one in result.data]) for name in ("distance", "diversity"))
+    caption = (
+        f"Fréchet distance of {result.settings.samples} samples in features of a classifier: ratios only. Half of the "
+        f"data is {half:.2f} from the other half; two images of the data are {two:.2f} apart."
+    )
     columns = ("", "Fréchet", "two samples", "walk's length", "noise loss")
     return Table("Quality", columns, rows(result, lambda j: estimates(j, figures)), caption)
 

@@ -11,7 +11,7 @@ from typing import Self
 from dini_zoo.diffusion.chains import Chain, scaled_linear_betas
 from dini_zoo.kit.run import Phase, Run
 
-from .judging import Judged, judged
+from .judging import Data, Judged, judged
 from .training import Budget, Trainings, Tuned
 
 
@@ -86,6 +86,7 @@ class Result:
     base: list[Judged]
     tunings: list[list[Tuning]]
     """By seed, then by weight in the order of the settings."""
+    data: list[Data]
 
 
 def run(settings: Settings, run: Run) -> Result:
@@ -115,7 +116,7 @@ def run(settings: Settings, run: Run) -> Result:
     both = [(i, weight) for i in range(len(seeds)) for weight in weights]
     tuned = run.each("adapters", both, tune, settings.tuning, pairs=True)
 
-    def judge(i: int, _: Phase) -> list[Judged]:
+    def judge(i: int, _: Phase) -> tuple[list[Judged], Data]:
         own = tuned[len(weights) * i :][: len(weights)]
         return judged(
             [bases[i], *(one.network for one in own)],
@@ -136,6 +137,6 @@ def run(settings: Settings, run: Run) -> Result:
             Tuning(weight, one.norm, one.spread, figures)
             for weight, one, figures in zip(weights, tuned[len(weights) * i :][: len(weights)], rest, strict=True)
         ]
-        for i, (_, *rest) in enumerate(found)
+        for i, ((_, *rest), _) in enumerate(found)
     ]
-    return Result(settings, [first for first, *_ in found], tunings)
+    return Result(settings, [first for (first, *_), _ in found], tunings, [data for _, data in found])

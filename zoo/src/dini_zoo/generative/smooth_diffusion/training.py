@@ -44,8 +44,6 @@ class Tuned:
     norm: float
     spread: float
     """The standard deviation over the batch, relative to the mean."""
-    target: float
-    """The running mean at the end."""
 
 
 class Trainings:
@@ -96,4 +94,4 @@ class Trainings:
         start = (base, jnp.asarray(weight, jnp.float32), VariationEMA())
         course = self._tuned(made, self._data, key=for_steps, carried=start, advance=advance)
         mean, std = (np.mean(one[-self._tail :]) for one in (course.aux.mean, course.aux.std))
-        return Tuned(adapters.merge(base, course.model), float(mean), float(std / mean), float(course.carried[2].mean))
+        return Tuned(adapters.merge(base, course.model), float(mean), float(std / mean))
