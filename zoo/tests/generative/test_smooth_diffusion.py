@@ -168,6 +168,7 @@ def test_the_loss_is_differentiated_through_its_gradient(chain):
     def loss(made, weight):
         return smooth_loss(adapters.apply(network, made), chain, x0, key, state, weight=weight)
 
+    @jax.jit
     def written_out(made):
         """From the definitions."""
         model = adapters.merge(network, made)
@@ -265,19 +266,32 @@ def test_walks_of_an_orthogonal_map_are_even():
     Q, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (6, 6)))
     z0, z1 = jax.random.normal(jax.random.key(1), (2, 5, 6))
     r = jnp.linspace(0.0, 1.0, 11)
-    std = lambda z0, z1, kind: measures.Smoothness.of(neighbor_distances(walk(lambda z: z @ Q, z0, z1, r, kind))).std
-    unit = lambda z: z / jnp.linalg.norm(z, axis=1, keepdims=True)
-    assert std(unit(z0), unit(z1), "slerp") < 1e-12
-    assert std(z0, z1, "lerp") < 1e-12
-    assert std(z0, z1, "slerp") > 1e-3
+
+    @jax.jit
+    def stds(z0, z1):
+        std = lambda *given: measures.Smoothness.of(neighbor_distances(walk(lambda z: z @ Q, *given))).std
+        u0, u1 = (z / jnp.linalg.norm(z, axis=1, keepdims=True) for z in (z0, z1))
+        return std(u0, u1, r, "slerp"), std(z0, z1, r, "lerp"), std(z0, z1, r, "slerp")
+
+    arcs, lines, others = stds(z0, z1)
+    assert arcs < 1e-12
+    assert lines < 1e-12
+    assert others > 1e-3
 
 
 def test_the_figures_of_a_walk():
     """Against NumPy; a sampler that has one image alone gets no figure without a unit."""
     sampler = lambda z: jnp.stack([jnp.sin(z), z**2], axis=-1)
-    found = interpolation_std(sampler, jax.random.key(0), 7, (3,), steps=4)
-    z0, z1 = jax.random.normal(jax.random.key(0), (2, 7, 3))
-    images = walk(sampler, z0, z1, jnp.linspace(0, 1, 6))
+    key = jax.random.key(0)
+
+    @jax.jit
+    def both(key):
+        z0, z1 = jax.random.normal(key, (2, 7, 3))
+        alike = interpolation_std(lambda z: jnp.zeros_like(z), key, 7, (3,))
+        found = interpolation_std(sampler, key, 7, (3,), steps=4)
+        return found, alike, (z0, z1), walk(sampler, z0, z1, jnp.linspace(0, 1, 6))
+
+    found, alike, (z0, z1), images = both(key)
     assert images.shape == (6, 7, 3, 2)
     np.testing.assert_allclose(images[0], sampler(z0), atol=1e-12)
     np.testing.assert_allclose(images[-1], sampler(z1), atol=1e-12)
@@ -285,7 +299,6 @@ def test_the_figures_of_a_walk():
     np.testing.assert_allclose(found.distances, d, rtol=1e-12)
     expected = d.std(axis=1).mean(), (d.std(axis=1) / d.mean(axis=1)).mean(), d.sum(axis=1).mean()
     np.testing.assert_allclose(found[:3], expected, rtol=1e-12)
-    alike = interpolation_std(lambda z: jnp.zeros_like(z), jax.random.key(0), 7, (3,))
     assert alike.std == 0
     assert np.isnan(alike.variation)
 
@@ -294,8 +307,13 @@ def test_walks_spaced_anew():
     """On a straight line whose speed changes they are even up to the curve between two images."""
     sampler = lambda z: z[:, :1] ** 3
     z0, z1 = jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [3.0]])
-    first = neighbor_distances(walk(sampler, z0, z1, jnp.linspace(0, 1, 201), "lerp"))
-    again = neighbor_distances(walk(sampler, z0, z1, even_ratios(first), "lerp"))
+
+    @jax.jit
+    def twice(z0, z1):
+        first = neighbor_distances(walk(sampler, z0, z1, jnp.linspace(0, 1, 201), "lerp"))
+        return first, neighbor_distances(walk(sampler, z0, z1, even_ratios(first), "lerp"))
+
+    first, again = twice(z0, z1)
     assert np.all(np.std(first, axis=1) / np.mean(first, axis=1) > 0.5)
     assert np.all(np.std(again, axis=1)[1:] / np.mean(again, axis=1)[1:] < 1e-3)
     np.testing.assert_allclose(np.sum(again, axis=1), (1.0, 26.0), rtol=1e-12)

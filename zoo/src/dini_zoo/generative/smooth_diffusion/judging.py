@@ -52,6 +52,18 @@ class Walks:
 
 
 @dataclass(frozen=True)
+class FixedPoints:
+    """Images there and back by fixed points, in double precision."""
+
+    found: float
+    """The share of images whose fixed points were all found, of which the errors are."""
+    error: float | None
+    """The mean squared error; `None` where there is no such image."""
+    one_step: float | None
+    """Of the same images, by one step a level."""
+
+
+@dataclass(frozen=True)
 class Inversion:
     """Mean squared errors of images in [-1, 1], there and back by DDIM."""
 
@@ -59,12 +71,8 @@ class Inversion:
     """By one step a level, of images that were trained with."""
     unseen: float
     """Of images that were not."""
-    exact: float
-    """By fixed points, of those among the unseen whose fixed points were all found."""
-    one_step: float
-    """Of the same images, by one step a level."""
-    found: float
-    """Their share."""
+    fixed: FixedPoints | None
+    """Of some of these."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,19 @@ class Judged:
 def sampled(network: StepNetwork, chain: Chain, z: Array) -> Array:
     """Images in [0, 1] of noises, by DDIM without clipping."""
     return unit(chain_sample(None, z, chain, network, predicts="noise"))
+
+
+@eqx.filter_jit
+def walked(
+    network: StepNetwork, chain: Chain, key: Array, pairs: int
+) -> tuple[Smoothness, Smoothness, Smoothness, Array]:
+    """Arcs, lines, arcs spaced anew, and the images on the first arcs."""
+    sampler = lambda z: unit(chain_sample(None, z, chain, network, predicts="noise"))
+    arcs, lines = (interpolation_std(sampler, key, pairs, (PIXELS,), kind=kind) for kind in ("slerp", "lerp"))
+    z0, z1 = jax.random.normal(key, (2, pairs, PIXELS))  # as interpolation_std draws them
+    even = Smoothness.of(neighbor_distances(walk(sampler, z0, z1, even_ratios(arcs.distances))))
+    shown = walk(sampler, z0[:SHOWN], z1[:SHOWN], jnp.linspace(0.0, 1.0, 11))
+    return arcs, lines, even, shown.swapaxes(0, 1)
 
 
 @eqx.filter_jit
@@ -139,13 +160,19 @@ def inversion(network: StepNetwork, few: Chain, count: int, exact: int) -> Inver
     """Of `count` images that were trained with, all others, and `exact` of these by fixed points."""
     seen, unseen = images()
     error = lambda x: float(jnp.mean(there_and_back(network, few, jnp.asarray(x))))
+    fixed = fixed_points(network, few, unseen[:exact]) if exact else None
+    return Inversion(error(seen[:count]), error(unseen), fixed)
+
+
+def fixed_points(network: StepNetwork, few: Chain, x: np.ndarray) -> FixedPoints:
+    """In double precision: what rounding adds grows on the way to the noise."""
     with jax.enable_x64(True):
         double = lambda leaf: jnp.asarray(leaf, float) if eqx.is_inexact_array(leaf) else leaf
-        wide, chain, x = jax.tree.map(double, (network, few, jnp.asarray(unseen[:exact], float)))
-        fixed, usual = (np.asarray(one(wide, chain, x)) for one in (exactly_back, there_and_back))
+        wide = jax.tree.map(double, (network, few, jnp.asarray(x, float)))
+        fixed, usual = (np.asarray(one(*wide)) for one in (exactly_back, there_and_back))
     found = np.isfinite(fixed)
-    mean = lambda errors: float(np.mean(errors[found])) if found.any() else float("nan")
-    return Inversion(error(seen[:count]), error(unseen), mean(fixed), mean(usual), float(np.mean(found)))
+    mean = lambda errors: float(np.mean(errors[found])) if found.any() else None
+    return FixedPoints(float(np.mean(found)), mean(fixed), mean(usual))
 
 
 def judged(
@@ -169,24 +196,21 @@ def judged(
     few, fewer = (chain.respaced(spaced(len(chain), n)) for n in (steps, inversion_steps))
     for_pairs, for_samples, for_loss = jax.random.split(key, 3)
     start = jax.random.normal(for_samples, (samples, PIXELS))
-    z0, z1 = jax.random.normal(for_pairs, (2, pairs, PIXELS))  # as interpolation_std draws them
 
     def one(network: StepNetwork) -> Judged:
-        sampler = lambda z: sampled(network, few, z)
-        arcs, lines = (interpolation_std(sampler, for_pairs, pairs, (PIXELS,), kind=kind) for kind in ("slerp", "lerp"))
-        even = neighbor_distances(walk(sampler, z0, z1, even_ratios(arcs.distances)))
-        x = sampler(start)
+        arcs, lines, even, shown = walked(network, few, for_pairs, pairs)
+        x = sampled(network, few, start)
         with jax.enable_x64(True):
             distance = float(frechet_distance(known, features(judge, x)))
         return Judged(
             arcs=Walks.of(arcs),
             lines=Walks.of(lines),
-            even=Walks.of(Smoothness.of(even)),
+            even=Walks.of(even),
             distance=distance,
             diversity=float(jnp.mean(jnp.linalg.norm(x - jnp.roll(x, 1, axis=0), axis=1))),
             loss=float(noise_error(network, chain, jnp.asarray(data), for_loss)),
             inversion=inversion(network, fewer, inverted, exact),
-            shown=np.asarray(walk(sampler, z0, z1, jnp.linspace(0.0, 1.0, 11))[:, :SHOWN]).swapaxes(0, 1),
+            shown=np.asarray(shown),
         )
 
     halves = np.array_split(np.random.default_rng(seed).permutation(unit(data)), 2)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from dini_zoo.kit import pictures
 from dini_zoo.kit.seeds import Estimate
 
-from .report import distance, of_weight, seen, std
+from .report import distance, of_weight, seen, std, unseen
 from .study import Result
 
 
@@ -54,7 +54,7 @@ def draw(result: Result) -> Figure:
         (control, pictures.RIVAL, "control"),
         (ours, pictures.METHOD, f"λ={settings.weight:g}"),
     ):
-        for name, error in (("trained with", seen), ("others", lambda one: one.inversion.unseen)):
+        for name, error in (("trained with", seen), ("others", unseen)):
             values[f"{label}, {name}"] = Estimate.of(error(one) for one in judged)
             colors[f"{label}, {name}"] = color
     pictures.bars(inversion, values, form="{:.4f}", colors=colors)

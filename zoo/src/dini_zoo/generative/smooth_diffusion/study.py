@@ -55,10 +55,10 @@ class Settings:
             rank=2,
             steps=2,
             inversion_steps=2,
-            pairs=4,
-            samples=80,
-            inverted=4,
-            exact=2,
+            pairs=8,
+            samples=88,  # as many as there are on the walks, and below as many as are not trained with
+            inverted=297,
+            exact=0,
         )
 
     @property
