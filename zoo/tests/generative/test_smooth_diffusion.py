@@ -48,15 +48,17 @@ def small(x, t):
 @pytest.mark.parametrize("predicts", ["noise", "velocity", "data"])
 def test_the_norm_of_normal_data(chain, predicts):
     """Exact check 1: the norm is f |y|, with the network that is exact for N(0, 1/4), by whatever it predicts."""
-    i = jnp.array([250, 500, 999])
-    known = (0.1353299872, 0.1199661101, 0.0170462762)
+    i = jnp.array([250, 500, 999, 0])
+    level = chain.alpha_bar[0]
+    first = jnp.sqrt(level) * (1 - level) * 0.25 / (level * 0.25 + 1 - level)
+    known = (0.1353299872, 0.1199661101, 0.0170462762, first)
 
     def exact(x, t):
         level = chain.alpha_bar[t][:, None]
         noise = jnp.sqrt(1 - level) * x / (level * 0.25 + 1 - level)
         return convert(noise, x, *jnp.sqrt(jnp.stack([level, 1 - level])), "noise", predicts)
 
-    x0, noise, y = jax.random.normal(jax.random.key(0), (3, 3, 2))
+    x0, noise, y = jax.random.normal(jax.random.key(0), (3, 4, 2))
     scale = jnp.sqrt(1 - chain.alpha_bar[i])
     predicted = data_of_noise(exact, chain, x0, i, predicts=predicts)
     v, said = variation_norm(predicted, noise, scale=scale, direction=y, has_aux=True)

@@ -100,7 +100,7 @@ def variation_norm(
     if direction is None:
         if key is None:
             raise ValueError("Directions are drawn: give a key, or the directions themselves.")
-        direction = jax.random.normal(key, predicted.shape, predicted.dtype) / np.sqrt(predicted.size / n)
+        direction = jax.random.normal(key, predicted.shape, predicted.dtype) / np.sqrt(np.prod(predicted.shape[1:]))
     same_shape("direction", direction, "the predictions", predicted.shape)
     (slope,) = pull(jnp.asarray(direction, predicted.dtype))
     slope = _wide(slope)
@@ -271,6 +271,6 @@ def smooth_loss(
     penalty, state = variation_penalty(v, state, decay, stop_gradient_target=stop_gradient_target, axis_name=axis_name)
     x = chain.noised(x0, noise, i)
     wanted = convert(noise, x, jnp.sqrt(level), jnp.sqrt(1 - level), "noise", predicts)
-    base = jnp.mean(_wide(said - wanted) ** 2)
+    base = jnp.mean((_wide(said) - _wide(wanted)) ** 2)
     parts = Parts(base, penalty, jnp.mean(v), jnp.std(v))
     return base + weight * penalty, (state, parts)
