@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-import dini
 from dini_zoo.diffusion.chain_sampling import chain_invert, chain_loss, chain_sample
 from dini_zoo.diffusion.chains import Chain, spaced
 from dini_zoo.diffusion.digits import PIXELS, NetworkJudge, network_judge
@@ -23,9 +22,7 @@ from .measures import Smoothness, even_ratios, interpolation_std, neighbor_dista
 from .training import images
 
 #: Walks in the picture, and draws of the noise for each image in the loss.
-SHOWN, DRAWS = 3, 20
-#: Of fixed points: what is not found in so many steps mostly is not in ten times as many.
-SOLVER = dini.Anderson(max_steps=100)
+SHOWN, DRAWS = 5, 20
 
 
 def unit(x: Any) -> Any:
@@ -126,9 +123,7 @@ def exactly_back(network: StepNetwork, chain: Chain, x: Array) -> Array:
     """As `there_and_back`, by fixed points, each image by itself: not a number where one of them was not found."""
 
     def error(x: Array) -> Array:
-        z = chain_invert(
-            x[None], chain, network, predicts="noise", method="fixed point", solver=SOLVER, on_failure="nan"
-        )
+        z = chain_invert(x[None], chain, network, predicts="noise", method="fixed point", on_failure="nan")
         return jnp.mean((chain_sample(None, z, chain, network, predicts="noise") - x) ** 2)
 
     return jax.vmap(error)(x)

@@ -39,8 +39,9 @@ def draw(result: Result) -> Figure:
     profile.set_xlabel("steps of a walk, the greatest first")
     profile.set_title("distance of neighbors over their mean")
     profile.legend()
+    others = iter((pictures.THIRD, pictures.FOURTH, pictures.ALARM, pictures.QUIET))
     for weight in settings.weights:
-        color = {settings.weight: pictures.METHOD, 0.0: pictures.RIVAL}.get(weight, pictures.THIRD)
+        color = {settings.weight: pictures.METHOD, 0.0: pictures.RIVAL}.get(weight) or next(others, pictures.INK)
         judged = of_weight(result, weight)
         x, y = [std(one) for one in judged], [distance(one) for one in judged]
         trade.plot(x, y, "o", color=color, ms=6, label="control" if weight == 0 else f"λ = {weight:g}")
