@@ -89,7 +89,8 @@ class DoglegLeastSquares(ResidualSolver):
         short = -radius / jnp.where(squared > 0, trees.sqrt(squared), 1) * model.slope
         step = jnp.where(far >= radius, short, bent)
         step = jnp.where(jnp.sum(newton**2) <= radius**2, newton, step)
-        return model.inverse_scale * step, region.walked(step, first)
+        move = model.inverse_scale * step
+        return move, move, region.walked(step, first)
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""

@@ -220,7 +220,7 @@ class GaussNewton(Solver):
         told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
         promised, columns = promise
         left = promised_beyond(space, u, told.start, promised, columns, at.value, tolerances(self, u)[0])
-        return told.doubted(~(left <= _steps.ROUNDING)), left
+        return told.doubted(~(left <= _steps.NEARLY_NOTHING)), left
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
         """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""
