@@ -12,6 +12,7 @@ from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
 from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
+from ...residual_claims import NEARLY_NOTHING, PROMISE
 from ...sets._boxes import has_bounds
 from ...status import Status
 from ...trees import Scalar, Tree
@@ -97,9 +98,7 @@ class ResidualSolver(Solver):
         raise NotImplementedError
 
     def _propose(self, control: Any, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Any]:
-        """Return the model's step, the next move, which may be corrected for what the model knows nothing of, and
-        the control with what they took.
-        """
+        """Return the model's step, the move, which may be corrected for what the model misses, and the control."""
         raise NotImplementedError
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
@@ -221,9 +220,9 @@ class ResidualSolver(Solver):
 
         nothing = jnp.zeros((), space.dtype)
         left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
-        now = now.doubted(~(left <= _steps.NEARLY_NOTHING))
+        now = now.doubted(~(left <= NEARLY_NOTHING))
         refused = jnp.where(stalled, Status.STALLED, state.status)
-        status = jnp.where(ends & ~(left <= _steps.PROMISE), refused, status).astype(jnp.int32)
+        status = jnp.where(ends & ~(left <= PROMISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
