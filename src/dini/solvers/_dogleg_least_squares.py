@@ -67,7 +67,7 @@ class DoglegLeastSquares(ResidualSolver):
     def _judged(self, control: Region, accept: Any, ratio: Any, state: State) -> Region:
         return control.accepted_by_bound(ratio, state, control.length < control.radius)[0]
 
-    def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Region]:
+    def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Region]:
         region = control.first(model, u, first)
         radius = region.radius
         # (1): q_N = newton, g = model.slope
