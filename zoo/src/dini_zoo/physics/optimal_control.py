@@ -1,4 +1,4 @@
-"""The best controls of a mean field, chosen beforehand: by shooting, or as a nonlinear program of states and controls."""
+"""The best controls of a mean field, chosen beforehand: by shooting, or as a program of states and controls."""
 
 from __future__ import annotations
 
