@@ -136,9 +136,8 @@ def fit_mean_field(
     Raises
     ------
     ValueError
-        Where shapes do not fit, a number is not finite, or fewer steps are left than there are coefficients a species.
-    dini.SolveError
-        Where the steps do not determine the coefficients, or nearly do not: controls must excite the population.
+        Where shapes do not fit, a number is not finite, or the steps that are left do not determine the coefficients
+        (where they can be looked at: not in a program that is being traced).
     """
     k = data.x.shape[-1]
     scale = jnp.asarray(scale, float)
@@ -149,16 +148,16 @@ def fit_mean_field(
     not_negative("least", least)
     finite("data", data)
     features = math.comb(k + degree, degree)
-    if known(data.x):
-        count = int(np.sum(np.all(np.asarray(data.x) >= least, axis=1)))
-        at_least(f"the number of steps from counts of at least {least:g}", count, features)
+    model = lambda coefficients: LotkaVolterraMap(coefficients, scale, tuple(controlled), degree)
+    if known(data.x) and known(data.u):
+        many = np.all(np.asarray(data.x) >= least, axis=1)
+        at_least(f"the number of steps from counts of at least {least:g}", int(np.sum(many)), features)
+        _require_excitation(model(jnp.zeros((k, features))), data.x[many], data.u[many])
 
     def residual(coefficients: Array, data: Transitions) -> Array:
         # the map before its kink at zero: linear in the coefficients
-        model = LotkaVolterraMap(coefficients, scale, tuple(controlled), degree)
-
         def one(x: Array, u: Array, after: Array) -> Array:
-            left = model.thinned(x, u)
+            left = model(coefficients).thinned(x, u)
             predicted = left * (1 + coefficients @ monomials(left / scale, degree))
             return jnp.where(jnp.all(x >= least), (predicted - after) / scale, 0.0)
 
@@ -167,6 +166,21 @@ def fit_mean_field(
     start = jnp.zeros((k, features), data.x.dtype)
     found = dini.least_squares(residual, start, data, solver=dini.GaussNewton())
     return LotkaVolterraMap(found.x, scale, tuple(controlled), degree)
+
+
+def _require_excitation(model: LotkaVolterraMap, x: Array, u: Array) -> None:
+    """Raise where steps from these counts do not tell all coefficients of a species apart."""
+    left = jax.vmap(model.thinned)(x, u)
+    features = np.asarray(jax.vmap(lambda z: monomials(z, model.degree))(left / model.scale), np.float64)
+    for i in range(left.shape[1]):
+        columns = np.asarray(left, np.float64)[:, i, None] * features
+        size = np.linalg.norm(columns, axis=0)
+        rank = int(np.linalg.matrix_rank(columns / np.where(size > 0, size, 1.0)))
+        if rank < columns.shape[1]:
+            raise ValueError(
+                f"data must determine the {columns.shape[1]} coefficients of each species: given counts that tell "
+                f"{rank} of those of species {i} apart. Excite the population with controls, or lower degree."
+            )
 
 
 def explained_increments(g: Any, data: Transitions) -> Float[Array, " k"]:
