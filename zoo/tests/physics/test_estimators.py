@@ -147,6 +147,7 @@ def test_the_values_are_those_of_sheep_and_wolves():
         identical(meadow, g, policy, 10)
 
 
+@pytest.mark.thorough
 def test_a_window_cuts_the_derivative():
     """After each window it starts anew: as if the counts there were given."""
     abm, key, steps = Duplicating(birth=0.5), jax.random.key(0), 4
