@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dini_zoo.physics import mean_field, policies
+from dini_zoo.physics.digital_twin_control import MetabolicPathway
+from dini_zoo.physics.estimators import corrected_rollout, mean_field_rollout
 from dini_zoo.physics.mean_field import (
     LotkaVolterraMap,
     Transitions,
@@ -17,7 +19,7 @@ from dini_zoo.physics.mean_field import (
     random_controls,
 )
 from dini_zoo.physics.optimal_control import open_loop_optimal_control
-from dini_zoo.physics.policies import TrackingCost
+from dini_zoo.physics.policies import Schedule, TrackingCost
 
 SCALE = (200.0, 80.0)
 
@@ -142,10 +144,9 @@ def test_a_plan_and_its_derivative(law):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("hold", "segment"), [(1, 1), (2, 3)])
-def test_collocation_finds_the_plan_of_shooting(law, hold, segment):
+def test_collocation_finds_the_plan_of_shooting(law):
     """And has its derivative, whose matrix has the states in it."""
-    count, h = 6, 1e-5
+    count, hold, segment, h = 6, 2, 3, 1e-5
 
     @jax.jit
     def both(factor):
@@ -161,6 +162,36 @@ def test_collocation_finds_the_plan_of_shooting(law, hold, segment):
     slopes = jax.jacfwd(both)(1.0)
     np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(slopes[1], (both(1 + h)[1] - both(1 - h)[1]) / (2 * h), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.thorough
+def test_a_plan_is_tuned_by_what_the_population_does():
+    """The model's rate is wrong. How the population's cost follows that rate, through the plan: as differences say.
+
+    Without inhibition the corrected derivative of a linear cost is exact, and that of the mean.
+    """
+    count, weights, key = 12, jnp.linspace(0.1, 1.0, 12), jax.random.key(0)
+    population = MetabolicPathway(inhibition=jnp.inf, capacity=128)
+    wanted = TrackingCost(jnp.full((count, 1), 6.0), jnp.arange(count) >= 4, species=(1,), effort=1e-4)
+
+    def planned(rate):
+        g = MetabolicPathway(rates=jnp.stack([rate, 0.5, 0.5, 0.3]), inhibition=jnp.inf).mean_field
+        bounds = {"lower": jnp.zeros(1), "upper": 60.0, "hold": 3}
+        return open_loop_optimal_control(g, jnp.zeros(4), wanted, count, **bounds).u
+
+    def transferred(rate):
+        path = corrected_rollout(population, population.mean_field, Schedule(planned(rate)), key, count)
+        return weights @ path.x[1:, 1]
+
+    def on_average(rate):
+        return (
+            weights @ mean_field_rollout(population.mean_field, Schedule(planned(rate)), jnp.zeros(4), count)[0][1:, 1]
+        )
+
+    slope, h = jax.jit(jax.grad(transferred))(1.3), 1e-5
+    mean = jax.jit(on_average)
+    np.testing.assert_allclose(slope, (mean(1.3 + h) - mean(1.3 - h)) / (2 * h), rtol=1e-5)
+    assert abs(slope) > 1
 
 
 def test_bad_plans(law):

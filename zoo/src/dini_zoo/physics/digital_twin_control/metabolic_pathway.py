@@ -24,8 +24,8 @@ def _array(value: Any) -> Array:
 
 def advances(x: Float[Array, " 4"], rates: Float[Array, " 4"], constant: Any, power: Any, dt: float) -> Array:
     """The probability with which a molecule of each species advances in a step: `1 - exp(-k_i(x) dt)`."""
-    inhibited = rates.at[0].divide(1 + (x[3] / constant) ** power)
-    return -jnp.expm1(-inhibited * dt)
+    free = jnp.concatenate([jnp.reciprocal(1 + (x[3:] / constant) ** power), jnp.ones(SPECIES - 1, x.dtype)])
+    return -jnp.expm1(-rates * free * dt)
 
 
 class Cell(NamedTuple):

@@ -85,7 +85,7 @@ def bars(axes: Any, result: Result) -> None:
             continue
         values[short] = float(np.mean(found))
         colors[short] = COLORS.get(name, pictures.PALE)
-    pictures.bars(axes, values, colors=colors, log=True, form="{:.2g}")
+    pictures.bars(axes, values, colors=colors, log=True, form="{:.3g}")
     axes.tick_params(axis="x", labelsize=8)
     axes.set_title("sheep and wolves: cost, mean over seeds")
 
