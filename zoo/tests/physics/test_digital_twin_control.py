@@ -210,11 +210,11 @@ def test_the_stationary_mean_of_the_pathway():
     with jax.enable_x64(False):
         abm = MetabolicPathway(inhibition=jnp.inf, capacity=288)
         runs = jax.jit(jax.vmap(lambda key: simulate(abm, constant([24.0], steps), key, steps)))
-        path = runs(jax.random.split(jax.random.key(0), 256))
+        path = runs(jax.random.split(jax.random.key(0), 128))
     last = np.asarray(path.x[:, -1], np.float64)
-    assert np.all(np.abs(last.mean(axis=0) - expected) < 3 * last.std(axis=0, ddof=1) / 16)
+    assert np.all(np.abs(last.mean(axis=0) - expected) < 3 * last.std(axis=0, ddof=1) / np.sqrt(128))
     # and counts are those of independent molecules
-    assert np.all(np.abs(last.var(axis=0) / expected - 1) < 0.36)
+    assert np.all(np.abs(last.var(axis=0) / expected - 1) < 0.5)
     assert np.max(path.state.overflow) == 0
 
 
@@ -282,6 +282,20 @@ def test_bad_input():
         TrackingCost(jnp.ones((3, 1)), jnp.ones(3, bool), (0, 1))
     with pytest.raises(ValueError, match="counted must have an entry for each of the 3"):
         TrackingCost(jnp.ones((3, 1)), jnp.ones(2, bool), (0,))
+    with pytest.raises(ValueError, match="counted must have a step that counts"):
+        TrackingCost(jnp.ones((3, 1)), jnp.zeros(3, bool), (0,))
+    cost = TrackingCost(jnp.ones((3, 1)), jnp.ones(3, bool), (2,))
+    with pytest.raises(ValueError, match="species must be from 0 to 1: given 2 to 2"):
+        cost(jnp.ones((3, 2)), jnp.ones((3, 1)))
+    with pytest.raises(ValueError, match="x must have a row for each of the 3 steps"):
+        cost(jnp.ones((1, 3)), jnp.ones((1, 1)))
+    for abm in (meadow(), MetabolicPathway(capacity=4)):
+        with pytest.raises(ValueError, match="control must have the shape of the"):
+            jax.eval_shape(lambda abm=abm: abm.step(abm.init(jax.random.key(0)), jnp.ones(3), jax.random.key(0)))
+    with pytest.raises(ValueError, match="inhibition must be positive"):
+        MetabolicPathway(inhibition=0.0)
+    with pytest.raises(ValueError, match="birth must be zero or more"):
+        meadow(birth=(-0.1, 0.0))
     with pytest.raises(ValueError, match="reference must have 3 numbers: given 2"):
         Inputs((1.0,), 3, (1.0, 2.0))
 

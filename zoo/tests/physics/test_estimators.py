@@ -162,6 +162,24 @@ def test_a_window_cuts_the_derivative():
     assert np.all(whole < 0)
 
 
+@pytest.mark.thorough
+def test_scores_of_both_populations():
+    """Of one step, in closed form: `N (1 - u) P(no starving)` sheep without food, `u dt` molecules."""
+    meadow = GrassSheepWolves(
+        side=5, sheep=40, wolves=0, capacity=(40, 1), food=(0.0, 0.0), birth=(0.0, 0.0), start_energy=(8.0, 1.0)
+    )
+    pathway = MetabolicPathway(capacity=32)
+    for abm, u, truth in ((meadow, [0.3, 0.5], [-40 * 7 / 8, 0.0]), (pathway, [30.0], [0.1])):
+
+        @jax.jit
+        def slopes(u, abm=abm):
+            scored = lambda u, key: score_function_loss(abm, Schedule(u), lambda x, u: x[-1, 0], key, 1, runs=20)
+            return jax.vmap(jax.grad(scored), (None, 0))(u, jax.random.split(jax.random.key(0), 200))[:, 0]
+
+        width = within(slopes(jnp.array([u])), np.array(truth))
+        assert width[0] < 0.1 * abs(truth[0])
+
+
 def test_straight_through():
     for surrogate in (3.7, 1e9, -1e-9):
         with jax.enable_x64(False):
@@ -191,6 +209,9 @@ def test_bad_input():
         score_function_loss(abm, policy, cost, key, 4, runs=1)
     with pytest.raises(TypeError, match="abm must have log_probability"):
         score_function_loss(object(), policy, cost, key, 4, runs=2)
+    for run in (simulate, lambda abm, policy, key, steps: corrected_rollout(abm, lambda x, u: x, policy, key, steps)):
+        with pytest.raises(ValueError, match="steps must be at most 4, those that the policy is for: given 5"):
+            run(abm, policy, key, 5)
     with pytest.raises(ValueError, match="window must be at least 1"):
         corrected_rollout(abm, lambda x, u: x, policy, key, 4, window=0)
 

@@ -100,6 +100,10 @@ def test_bad_fits(law):
         fit(data, scale=(1.0,))
     with pytest.raises(ValueError, match=r"data\.u must have the shape of data.x and controlled"):
         fit(data, controlled=(0, 1))
+    with pytest.raises(ValueError, match="controlled must be from 0 to 1: given 2 to 2"):
+        fit(data, controlled=(2,))
+    with pytest.raises(ValueError, match="coefficients must have 2 rows, as scale has, of 6 numbers"):
+        LotkaVolterraMap(jnp.zeros((2, 5)), SCALE, (1,))
     with pytest.raises(ValueError, match="scale must be positive"):
         fit(data, scale=(0.0, 1.0))
 

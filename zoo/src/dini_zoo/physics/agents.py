@@ -171,6 +171,14 @@ def step_keys(key: Array) -> tuple[Array, Callable[[Any], Array]]:
     return start, lambda t: jax.random.fold_in(steps, t)
 
 
+def check_horizon(policy: Any, steps: int) -> None:
+    """Raise where a policy that knows how many steps it is for is asked for more."""
+    at_least("steps", steps, 1)
+    horizon = getattr(policy, "horizon", None)
+    if horizon is not None and steps > horizon:
+        raise ValueError(f"steps must be at most {horizon}, those that the policy is for: given {steps}.")
+
+
 def simulate(abm: ABM, policy: Policy, key: Array, steps: int) -> Trajectory:
     """Simulate a population under a policy; to be differentiated, see :mod:`~dini_zoo.physics.estimators`.
 
@@ -184,8 +192,13 @@ def simulate(abm: ABM, policy: Policy, key: Array, steps: int) -> Trajectory:
         The same key gives the same trajectory.
     steps
         How many.
+
+    Raises
+    ------
+    ValueError
+        Where a policy with a `horizon`, such as a schedule, is asked for more steps.
     """
-    at_least("steps", steps, 1)
+    check_horizon(policy, steps)
     start, of_step = step_keys(key)
     state = abm.init(start)
 

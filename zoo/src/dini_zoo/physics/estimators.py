@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from dini_zoo.kit.checking import at_least, same_shape
 
-from .agents import ABM, Policy, Trajectory, step_keys
+from .agents import ABM, Policy, Trajectory, check_horizon, step_keys
 
 MeanFieldMap = Callable[[Float[Array, " k"], Float[Array, " m"]], Float[Array, " k"]]
 """`g(x, u)`: about the mean of the counts after a step."""
@@ -79,7 +79,7 @@ def corrected_rollout(
     Böttcher, Fonseca and Laubenbacher, "Control of medical digital twins with artificial neural networks",
     arXiv 2403.13851, has the idea; the estimator is that of this library's specification.
     """
-    at_least("steps", steps, 1)
+    check_horizon(policy, steps)
     if window is not None:
         at_least("window", window, 1)
     stop = jax.lax.stop_gradient
@@ -105,7 +105,7 @@ def mean_field_rollout(
     g: MeanFieldMap, policy: Policy, x0: Float[Array, " k"], steps: int
 ) -> tuple[Float[Array, "T+1 k"], Float[Array, "T m"]]:
     """The counts and controls of a mean field under a policy, from `x0` on."""
-    at_least("steps", steps, 1)
+    check_horizon(policy, steps)
 
     def tick(x: Array, t: Array) -> Any:
         u = policy(x, t)
@@ -140,6 +140,7 @@ def score_function_loss(
         At least two.
     """
     at_least("runs", runs, 2)
+    check_horizon(policy, steps)
     if not hasattr(abm, "log_probability"):
         raise TypeError(f"abm must have log_probability(state, control, after): given a {type(abm).__name__}.")
     stop = jax.lax.stop_gradient

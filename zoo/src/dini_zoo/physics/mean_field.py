@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import dini
-from dini_zoo.kit.checking import at_least, finite, known, not_negative, positive, same_shape
+from dini_zoo.kit.checking import at_least, finite, known, not_negative, positive, same_shape, within
 
 from .agents import ABM, Trajectory, simulate
 from .policies import Schedule
@@ -63,6 +63,15 @@ class LotkaVolterraMap(eqx.Module):
     scale: Float[Array, " k"] = eqx.field(converter=_array)
     controlled: tuple[int, ...] = eqx.field(static=True)
     degree: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self) -> None:
+        k = self.scale.shape[-1]
+        within("controlled", self.controlled, k)
+        if self.coefficients.shape[-2:] != (k, math.comb(k + self.degree, self.degree)):
+            raise ValueError(
+                f"coefficients must have {k} rows, as scale has, of {math.comb(k + self.degree, self.degree)} numbers: "
+                f"given the shape {self.coefficients.shape}."
+            )
 
     def thinned(self, x: Float[Array, " k"], u: Float[Array, " m"]) -> Float[Array, " k"]:
         """The counts after the removals."""

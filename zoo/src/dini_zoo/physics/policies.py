@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from dini_zoo.kit.checking import at_least, not_negative, positive
+from dini_zoo.kit.checking import at_least, known, not_negative, positive, within
 from dini_zoo.kit.training import Trainer
 
 from .agents import ABM, Policy, Trajectory, simulate
@@ -24,6 +24,11 @@ class Schedule(eqx.Module):
     """Controls that were chosen beforehand, whatever the counts: those of step `t` are row `t`."""
 
     u: Float[Array, "T m"]
+
+    @property
+    def horizon(self) -> int:
+        """`T`."""
+        return self.u.shape[-2]
 
     def __call__(self, x: Any, t: Any) -> Float[Array, " m"]:
         """The control of a step."""
@@ -112,6 +117,11 @@ class Controller(eqx.Module):
         new = [leaf for pair in zip(weights, biases, strict=True) for leaf in pair]
         self.network = eqx.tree_at(parts, network, new)
 
+    @property
+    def horizon(self) -> int | None:
+        """The number of steps that there is a reference for; none without one."""
+        return self.inputs.horizon if self.inputs.reference else None
+
     def __call__(self, x: Float[Array, " k"], t: Any) -> Float[Array, " m"]:
         """The control of step `t`."""
         return jnp.asarray(self.most, x.dtype) * jax.nn.sigmoid(self.network(self.inputs(x, t)))
@@ -155,9 +165,16 @@ class TrackingCost(eqx.Module):
                 f"counted must have an entry for each of the {self.target.shape[0]} steps of target: given the shape "
                 f"{self.counted.shape}."
             )
+        if known(self.counted) and not np.any(self.counted):
+            raise ValueError("counted must have a step that counts: given none.")
 
     def __call__(self, x: Float[Array, "T k"], u: Float[Array, "T m"]) -> Float[Array, ""]:
         """The cost of the counts after each step, and of the controls."""
+        within("species", self.species, x.shape[1])
+        if x.shape[0] != self.target.shape[0]:
+            raise ValueError(
+                f"x must have a row for each of the {self.target.shape[0]} steps of target: given {x.shape}."
+            )
         seen = x[:, jnp.array(self.species, int)]
         missed = jnp.sum(((seen - self.target) / self.target) ** 2, axis=1)
         tracking = jnp.sum(jnp.where(self.counted, missed, 0.0)) / jnp.sum(self.counted)

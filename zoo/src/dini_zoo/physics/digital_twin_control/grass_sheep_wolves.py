@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least
+from dini_zoo.kit.checking import at_least, not_negative, same_shape
 
 from ..agents import AgentArrays, first_in_cell
 from ..estimators import binomial_log_probability
@@ -110,6 +110,8 @@ class GrassSheepWolves(eqx.Module):
     def __check_init__(self) -> None:
         at_least("side", self.side, 1)
         at_least("regrowth", self.regrowth, 1)
+        not_negative("birth", self.birth)
+        not_negative("start_energy", self.start_energy)
         for name, count, slots in zip(("sheep", "wolves"), (self.sheep, self.wolves), self.capacity, strict=True):
             at_least(name, count, 0)
             if count > slots:
@@ -141,6 +143,7 @@ class GrassSheepWolves(eqx.Module):
 
     def step(self, state: Meadow, control: Float[Array, " 2"], key: Array) -> Meadow:
         """One step, with probabilities of removal as the control."""
+        same_shape("control", control, "the controls", (2,))
         # one draw for all: each program of random bits costs a second to compile
         chance = jax.random.uniform(key, (3, sum(self.capacity)))
         for_sheep, for_wolves = chance[:, : self.capacity[0]], chance[:, self.capacity[0] :]

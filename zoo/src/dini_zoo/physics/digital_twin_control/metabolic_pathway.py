@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dini_zoo.kit.checking import at_least, positive
+from dini_zoo.kit.checking import at_least, known, not_negative, positive, same_shape
 
 from ..agents import AgentArrays
 from ..estimators import binomial_log_probability
@@ -86,6 +86,9 @@ class MetabolicPathway(eqx.Module):
         at_least("capacity", self.capacity, 1)
         at_least("draws", self.draws, 1)
         positive("dt", self.dt)
+        not_negative("rates", self.rates)
+        if known(self.inhibition) and not self.inhibition > 0:
+            raise ValueError(f"inhibition must be positive: given {self.inhibition}.")
         if self.rates.shape[-1:] != (SPECIES,):
             raise ValueError(f"rates must be {SPECIES} numbers: given the shape {self.rates.shape}.")
 
@@ -102,6 +105,7 @@ class MetabolicPathway(eqx.Module):
 
     def step(self, state: Cell, control: Float[Array, " 1"], key: Array) -> Cell:
         """One step, with the inflow in molecules per time as the control."""
+        same_shape("control", control, "the inflow", (1,))
         chance = jax.random.uniform(key, (self.capacity + self.draws,))
         x, molecules = self.observe(state), state.molecules
         pace = advances(x, self.rates, self.inhibition, self.power, self.dt)
