@@ -123,8 +123,8 @@ def checks(result: Result) -> Iterator[Check]:
 
     divided = lambda one, other: [a / b for a, b in zip(one, other, strict=True)]
     yield of_worst("sheep, wolves: cost, through population", ours, at_most(0.06), "0.023 to 0.038", ".4f")
-    yield of_worst("sheep, wolves: … / best constant", [one / best for one in ours], at_most(0.4), "0.15 to 0.23")
-    yield of_worst("sheep, wolves: … / through mean field", divided(ours, rival), at_most(0.25), "0.05 to 0.12")
+    yield of_worst("sheep, wolves: this / best constant", [one / best for one in ours], at_most(0.4), "0.15 to 0.23")
+    yield of_worst("sheep, wolves: this / through mean field", divided(ours, rival), at_most(0.25), "0.05 to 0.12")
     names = evolutions(result)
     evolved = [min(each) for each in zip(*(costs(scores, name) for name in names), strict=True)] if names else []
     yield of_worst("best CMA-ES / through population", divided(evolved, ours) if evolved else [], at_least(1.5), 4.1)
@@ -139,12 +139,12 @@ def checks(result: Result) -> Iterator[Check]:
         bar = at_most(0.12) if scores is result.pathways.nominal else None
         yield of_worst(f"pathway, {told}: error of feedback", feedback, bar, references[0], ".3f")
         yield of_worst(
-            f"pathway, {told}: … / best constant", [one / best for one in feedback], at_most(bounds[0]), references[1]
+            f"pathway, {told}: this / best constant", [one / best for one in feedback], at_most(bounds[0]), references[1]
         )
         yield of_worst(
-            f"pathway, {told}: … / open loop", divided(feedback, open_loop), at_most(bounds[1]), references[2]
+            f"pathway, {told}: this / open loop", divided(feedback, open_loop), at_most(bounds[1]), references[2]
         )
-        yield of_worst(f"pathway, {told}: … / through mean field", divided(feedback, mean_field), None, "0.99 to 1.02")
+        yield of_worst(f"pathway, {told}: this / through mean field", divided(feedback, mean_field), None, "0.99 to 1.02")
     lost = max(one.overflow for one in (*result.predators.scores, *result.pathways.nominal, *result.pathways.changed))
     yield Check("births, arrivals without a slot", lost, at_most(0), 0, form=".0f")
 
