@@ -139,12 +139,17 @@ def checks(result: Result) -> Iterator[Check]:
         bar = at_most(0.12) if scores is result.pathways.nominal else None
         yield of_worst(f"pathway, {told}: error of feedback", feedback, bar, references[0], ".3f")
         yield of_worst(
-            f"pathway, {told}: this / best constant", [one / best for one in feedback], at_most(bounds[0]), references[1]
+            f"pathway, {told}: this / best constant",
+            [one / best for one in feedback],
+            at_most(bounds[0]),
+            references[1],
         )
         yield of_worst(
             f"pathway, {told}: this / open loop", divided(feedback, open_loop), at_most(bounds[1]), references[2]
         )
-        yield of_worst(f"pathway, {told}: this / through mean field", divided(feedback, mean_field), None, "0.99 to 1.02")
+        yield of_worst(
+            f"pathway, {told}: this / through mean field", divided(feedback, mean_field), None, "0.99 to 1.02"
+        )
     lost = max(one.overflow for one in (*result.predators.scores, *result.pathways.nominal, *result.pathways.changed))
     yield Check("births, arrivals without a slot", lost, at_most(0), 0, form=".0f")
 
