@@ -73,9 +73,7 @@ def surface_contact(
     return penalty_force(distance, normal, velocities, penalty)
 
 
-def contact_energy(
-    surface: Surface, points: Float[Array, "n 3"], kn: Any, areas: Any = 1.0
-) -> Float[Array, ""]:
+def contact_energy(surface: Surface, points: Float[Array, "n 3"], kn: Any, areas: Any = 1.0) -> Float[Array, ""]:
     r"""The potential :math:`\tfrac12 k_n \sum A \min(s, 0)^2`, whose forces are those of :func:`penalty_force` at rest.
 
     ``areas`` makes of a stiffness by area one by node.

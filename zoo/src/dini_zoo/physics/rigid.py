@@ -1,8 +1,8 @@
 r"""One rigid body in space: pose, twist, and steps under forces at points.
 
 .. math::
-    m \dot v = f, \qquad I \dot\omega = \tau - \omega \times I \omega, \qquad \dot p = v, \qquad \dot R = [\omega]_\times
-    R,
+    m \dot v = f, \qquad I \dot\omega = \tau - \omega \times I \omega, \qquad \dot p = v, \qquad
+    \dot R = [\omega]_\times R,
 
 in the world's axes, with :math:`I = R I_0 R^\top`. A step is semi-implicit: velocities first, then positions with the
 new velocities, the rotation by the exponential map.

@@ -82,7 +82,7 @@ class Statics(eqx.Module):
         free = np.asarray(free)
         if free.dtype != bool or free.shape not in ((mesh.count,), (mesh.count, 3)):
             raise ValueError(
-                f"free must be a mask of shape {(mesh.count,)} or {(mesh.count, 3)}: given {free.shape} of {free.dtype}."
+                f"free must be a mask of shape {(mesh.count,)} or {(mesh.count, 3)}: given {free.shape}, {free.dtype}."
             )
         free = np.broadcast_to(free[:, None], (mesh.count, 3)) if free.ndim == 1 else free
         if not free.any() or free.all():
@@ -130,6 +130,10 @@ class Statics(eqx.Module):
         """The problem for dini, of the free coordinates with the load as its argument."""
         return dini.Minimize(self)
 
+    def under(self, load: Load) -> dini.Minimize:
+        """The problem under one load, whose values are parameters wherever they come from."""
+        return dini.Minimize(Loaded(self, load))
+
     @property
     def linear_solver(self) -> dini.linear.Sparse:
         """What solves with the Hessian, for the solution and for its derivative."""
@@ -163,8 +167,23 @@ class Statics(eqx.Module):
         return self.positions(found.x, load.positions), found
 
 
+class Loaded(eqx.Module):
+    """The potential under one load, and its gradient."""
+
+    statics: Statics
+    load: Load
+
+    def __call__(self, unknown: Float[Array, " unknowns"]) -> Float[Array, ""]:
+        """The potential."""
+        return self.statics(unknown, self.load)
+
+    def value_and_gradient(self, unknown: Float[Array, " unknowns"]) -> tuple[Array, Array]:
+        """The potential and its gradient."""
+        return self.statics.value_and_gradient(unknown, self.load)
+
+
 def static_equilibrium(
-    mesh: TetMesh, free: Bool[Any, "nodes *axes"], load: Load, init: Float[Array, "nodes 3"], **options: Any
+    mesh: TetMesh, free: Bool[Any, nodes * axes], load: Load, init: Float[Array, "nodes 3"], **options: Any
 ) -> Float[Array, "nodes 3"]:
     """Equilibrium positions of a body, as :meth:`Statics.solve` finds them, with implicit derivatives by the load."""
     return Statics.of(mesh, free).solve(load, init, **options)[0]

@@ -73,7 +73,9 @@ class TetMesh(eqx.Module):
         volumes = signed_volumes(nodes, tets)
         longest = np.max(np.linalg.norm(nodes[tets] - nodes[tets[:, :1]], axis=-1), axis=1)
         if np.any(flat := ~(np.abs(volumes) > 1e-9 * longest**3)):
-            raise ValueError(f"Each tetrahedron must have a volume: {flat.sum()} are flat, {np.argmax(flat)} the first.")
+            raise ValueError(
+                f"Each tetrahedron must have a volume: {flat.sum()} are flat, {np.argmax(flat)} the first."
+            )
         turned = volumes < 0
         tets[turned] = tets[turned][:, [0, 2, 1, 3]]
         edges = np.swapaxes(nodes[tets[:, 1:]] - nodes[tets[:, :1]], 1, 2)
@@ -102,7 +104,7 @@ class TetMesh(eqx.Module):
             self.surface, self.corners,
         )  # fmt: skip
 
-    def gather(self, corners: Float[Array, "tets 4 *k"]) -> Float[Array, "nodes *k"]:
+    def gather(self, corners: Float[Array, "tets 4 *k"]) -> Float[Array, nodes * k]:
         """The sum over the corners of tetrahedra that meet at each node."""
         flat = corners.reshape(-1, *corners.shape[2:])
         padded = jnp.concatenate([flat, jnp.zeros_like(flat[:1])])

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dini_zoo.kit.checking import known
+
 from .sensor import Parameters, Rollout, TactileSim
 
 
@@ -26,7 +28,14 @@ def mismatch(ours: Rollout, truth: Rollout) -> Float[Array, ""]:
 def calibration_loss(
     sim: TactileSim, controls: Float[Array, "steps 3"], observed: Rollout, parameters: Parameters
 ) -> Callable[[Float[Array, " 3"]], Float[Array, ""]]:
-    """The mismatch as a function of the logarithms of ``E``, ``kn`` and ``mu_f``; other parameters are given."""
+    """The mismatch as a function of the logarithms of ``E``, ``kn`` and ``mu_f``; other parameters are given.
+
+    Raises ``ValueError`` where the observations are known and show no contact: there is nothing to learn from them.
+    """
+    for name in ("force", "markers"):
+        seen = getattr(observed, name)
+        if known(seen) and not np.any(np.asarray(seen)):
+            raise ValueError(f"observed must show a contact: given {name} of zero throughout. Press deeper.")
 
     def loss(logarithms: Float[Array, " 3"]) -> Float[Array, ""]:
         E, kn, mu_f = jnp.exp(logarithms)

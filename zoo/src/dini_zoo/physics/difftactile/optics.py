@@ -1,4 +1,4 @@
-r"""What a camera sees of a surface that is lit by colored lamps: a network from pixel and normal to the change in color.
+r"""What a camera sees of a surface under colored lamps: a network from pixel and normal to the change in color.
 
 .. math:: \Delta c = \operatorname{MLP}(u, v, n_x, n_y, n_z), \qquad \mathbb{R}^5 \to \mathbb{R}^3
 
@@ -60,7 +60,7 @@ def pixel_normals(
     Returns
     -------
     tuple
-        The normals, and one for pixels that lie in a triangle, zero for the others, whose normal is that of the nearest.
+        The normals, and one for pixels that lie in a triangle, zero for others, whose normal is that of the nearest.
     """
     a, b, c = jnp.moveaxis(seen[triangles], 1, 0)
     doubled = _cross(b - a, c - a)
