@@ -1,7 +1,8 @@
 r"""A cable of particles, by position-based dynamics.
 
 Particles move freely for a step and are then pulled back to constraints: neighbors at their distance ``length``, next
-neighbors at twice that, which resists bending. For a pair at the distance ``d`` with the direction ``n`` from the first to the second,
+neighbors at twice that, which resists bending. For a pair at the distance ``d``, with the direction ``n`` from the
+first to the second,
 
 .. math::
     \Delta p_i = \kappa\, w_i \frac{d - d_0}{w_i + w_j + \alpha / \Delta t^2}\, n, \qquad

@@ -57,7 +57,7 @@ def penalty_force(
     square = jnp.sum(tangential * tangential, axis=-1)
     slides = square > penalty.cutoff**2
     speed = jnp.sqrt(jnp.where(slides, square, 1))
-    # of no depth there is no friction, and 0 / 0 is nowhere: the viscous branch is zero by the limit
+    # the smaller of two viscosities: what is below the cutoff has neither, and no division by its speed
     drag = jnp.where(slides, jnp.minimum(penalty.kt, penalty.mu_f * pressed / speed), 0)
     return pressed[..., None] * normal - drag[..., None] * tangential
 

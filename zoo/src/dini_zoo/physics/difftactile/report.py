@@ -130,7 +130,7 @@ def calibration_checks(searches: list[Calibrated]) -> Iterator[Check]:
     apart = np.array([np.abs(one.gradient - one.differences) / np.abs(one.differences) for one in searches])
     for i, name in enumerate(NAMES):
         yield Check(f"gradient in {name} − differences", float(apart[:, i].max()), at_most(0.03), form=".1e")
-    yield Check("loss at the specification's start", float(searches[0].course[0]), None, 0.485, form=".3f")
+    yield Check("loss at the first start", float(searches[0].course[0]), None, 0.485, form=".3f")
     yield Check("loss after", float(max(one.course[-1] for one in searches)), None, 1.9e-3, form=".1e")
     for i, name in enumerate(NAMES):
         values = [float(one.ratios[i]) for one in searches]
