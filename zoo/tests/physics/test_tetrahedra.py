@@ -20,11 +20,16 @@ def test_the_stress_is_the_slope_of_the_energy_and_linear_elasticity_for_small_s
     E, nu = 8e3, 0.43
     mu, lam = lame_stable(E, nu)
     F = jnp.eye(3) + 0.3 * jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 3)))
-    slope = jax.vmap(jax.grad(lambda F: stable_neo_hookean_energy(F, mu, lam)))(F)
-    np.testing.assert_allclose(stable_neo_hookean(F, mu, lam), slope, rtol=1e-10)
-    np.testing.assert_allclose(stable_neo_hookean(jnp.eye(3), mu, lam), 0, atol=1e-11)
-    assert stable_neo_hookean_energy(jnp.eye(3), mu, lam) == 0
-    stiffness = jax.jacobian(lambda F: stable_neo_hookean(F, mu, lam))(jnp.eye(3))
+    energy, stress = (lambda F, law=law: law(F, mu, lam) for law in (stable_neo_hookean_energy, stable_neo_hookean))
+
+    @jax.jit
+    def run(F, rest):
+        return jax.vmap(jax.grad(energy))(F), stress(F), stress(rest), energy(rest), jax.jacobian(stress)(rest)
+
+    slope, found, at_rest, nothing, stiffness = run(F, jnp.eye(3))
+    np.testing.assert_allclose(found, slope, rtol=1e-10)
+    np.testing.assert_allclose(at_rest, 0, atol=1e-11)
+    assert nothing == 0
     eye, (shear, bulk) = np.eye(3), lame(E, nu)
     same, turned = np.einsum("ik,jl->ijkl", eye, eye), np.einsum("il,jk->ijkl", eye, eye)
     np.testing.assert_allclose(
@@ -48,20 +53,26 @@ def test_affine_displacements():
     mesh = block_mesh((0, 0, 0), (1.0, 2.0, 3.0), (3, 3, 3))
     A = jnp.eye(3) + 0.2 * jnp.asarray(np.random.default_rng(1).normal(size=(3, 3)))
     x = mesh.nodes @ A.T + jnp.array([3.0, -2.0, 1.0])
-    np.testing.assert_allclose(tetrahedra.deformation_gradients(mesh, x), np.broadcast_to(A, (162, 3, 3)), atol=1e-12)
-    forces = internal_forces(mesh, x, *lame_stable(1.0, 0.3))
+    bent = x + 0.1 * jnp.sin(3 * mesh.nodes)
+
+    @jax.jit
+    def run(x, bent):
+        slope = jax.grad(lambda x: elastic_energy(mesh, x, 1.0, 2.0))(bent)
+        forces = internal_forces(mesh, x, *lame_stable(1.0, 0.3)), internal_forces(mesh, bent, 1.0, 2.0)
+        return tetrahedra.deformation_gradients(mesh, x), *forces, slope
+
+    gradients, forces, bent_forces, slope = run(x, bent)
+    np.testing.assert_allclose(gradients, np.broadcast_to(A, (162, 3, 3)), atol=1e-12)
     inner = np.setdiff1d(np.arange(mesh.count), mesh.surface)
     assert len(inner) == 8
     np.testing.assert_allclose(forces[inner], 0, atol=1e-12)
     assert jnp.abs(forces).max() > 1e-3
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-12)
-    bent = x + 0.1 * jnp.sin(3 * mesh.nodes)
-    slope = jax.grad(lambda x: elastic_energy(mesh, x, 1.0, 2.0))(bent)
-    np.testing.assert_allclose(internal_forces(mesh, bent, 1.0, 2.0), -slope, atol=1e-12)
+    np.testing.assert_allclose(bent_forces, -slope, atol=1e-12)
 
 
 def test_what_a_mesh_knows():
-    mesh = block_mesh((0, 0, 0), (2.0, 1.0, 1.0), (4, 2, 2))
+    mesh = block_mesh((0, 0, 0), (2.0, 1.0, 1.0), (2, 1, 2))
     np.testing.assert_allclose([mesh.volumes.sum(), mesh.masses(3.0).sum(), mesh.areas().sum()], [2, 6, 10])
     a, b, c = np.moveaxis(np.asarray(mesh.nodes)[mesh.surface], 1, 0)
     # surfaces are closed and look outward: their volume by the divergence theorem
@@ -72,13 +83,17 @@ def test_what_a_mesh_knows():
     statics = Statics.of(mesh, free)
     x = mesh.nodes + 0.01 * jnp.sin(5 * mesh.nodes)
     load = Load(x, 1.0, 2.0)
-    hessian = jax.jacobian(lambda u: statics.value_and_gradient(u, load)[1])(statics.unknown(x))
+
+    @jax.jit
+    def run(u):
+        slope = lambda u: statics.value_and_gradient(u, load)[1]
+        return jax.jacfwd(slope)(u), slope(u), jax.grad(statics)(u, load)
+
+    hessian, own, slope = run(statics.unknown(x))
     outside = np.ones(hessian.shape, bool)
     outside[statics.pattern.rows, statics.pattern.columns] = False
     assert jnp.abs(hessian[outside]).max() == 0
-    np.testing.assert_allclose(
-        jax.grad(statics)(statics.unknown(x), load), statics.value_and_gradient(statics.unknown(x), load)[1], atol=1e-12
-    )
+    np.testing.assert_allclose(own, slope, atol=1e-12)
 
 
 def test_a_dome():
@@ -123,11 +138,12 @@ def test_a_turned_tetrahedron_is_turned_back():
 
 def test_free_fall_and_vibration():
     """Exact check 7: fall by the closed form of the steps, and energy that is kept over ten periods."""
-    mesh = block_mesh((0, 0, 0), (2.0, 1.0, 1.0), (2, 1, 1))
+    mesh = block_mesh((0, 0, 0), (2.0, 1.0, 1.0), (4, 1, 1))
     mu, lam = lame_stable(100.0, 0.3)
     masses = mesh.masses(1.0)
-    dt = 0.5 * elastic_limit(mesh, mu, lam, 1.0)
-    gravity = jnp.array([0.0, 0.0, -981.0])
+    # half of the limit or less, and so small that a period is sampled well enough for its mean
+    dt = 0.25 * elastic_limit(mesh, mu, lam, 1.0)
+    gravity = jnp.array([0.0, 0.0, -1.0])
 
     @jax.jit
     def run(x, v, acceleration):
@@ -142,7 +158,7 @@ def test_free_fall_and_vibration():
     still = jnp.zeros_like(mesh.nodes)
     fallen, _ = run(mesh.nodes, still, gravity)
     np.testing.assert_allclose(
-        fallen.x - mesh.nodes, np.broadcast_to(gravity * dt**2 * 2000 * 2001 / 2, (12, 3)), rtol=1e-9
+        fallen.x - mesh.nodes, np.broadcast_to(gravity * dt**2 * 2000 * 2001 / 2, (20, 3)), atol=1e-9
     )
     _, (energy, length) = run(mesh.nodes * jnp.array([1.02, 1.0, 1.0]), still, 0 * gravity)
     # the lowest longitudinal wave of a bar of length 2 has the period 4 / c
@@ -166,6 +182,7 @@ def reaction(statics, x, load, nodes, axis):
     return -statics.forces(x, load)[nodes, axis].sum()
 
 
+@pytest.mark.thorough
 def test_uniaxial_tension():
     """Exact check 2: the modulus and the ratio of a block on rollers."""
     mesh = block_mesh((0, 0, 0), (4.0, 2.0, 2.0), (4, 2, 2))
