@@ -255,7 +255,7 @@ def test_dents():
 
 @pytest.mark.thorough
 def test_all_parts_in_small():
-    settings = dataclasses.replace(experiment.settings.tiny(), parts=("control", "optics", "equilibrium", "dome"))
+    settings = dataclasses.replace(experiment.settings.tiny(), parts=("calibration", "control", "equilibrium", "dome"))
     done = performed("difftactile", experiment, settings)
     assert_fits([*done.record.tables, done.record.verdict.table()])
     assert_drawn(experiment.draw(done.result))

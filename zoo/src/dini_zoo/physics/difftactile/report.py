@@ -174,4 +174,7 @@ def headline(result: Result) -> str:
         one = result.calibration.searches[0]
         found = ", ".join(ratios(one.ratios))
         return f"E, kn, μ_f over the truth after {len(one.course) - 1} gradients: {found}"
-    return "neither calibration nor control was done"
+    if result.optics:
+        one = result.optics[0]
+        return f"Colors of a dent by the network: error {one.network:.4f} of the range, linear {one.linear:.4f}"
+    return "only the equilibrium was found"

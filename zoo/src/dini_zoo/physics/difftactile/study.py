@@ -70,7 +70,7 @@ class Settings:
     def tiny(cls) -> Self:
         return cls(
             seeds=(0,),
-            parts=("calibration",),
+            parts=("optics",),
             cells=(2, 2, 1),
             controls=4,
             substeps=10,
