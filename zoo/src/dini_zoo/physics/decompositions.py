@@ -69,7 +69,7 @@ def _signed(F: Any, B: list[Any]) -> Any:
 
 
 @jax.custom_jvp
-def svd(F: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Float[Array, "d"], Float[Array, "d d"]]:
+def svd(F: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Float[Array, " d"], Float[Array, "d d"]]:
     r"""The decomposition :math:`F = U \operatorname{diag}(\sigma) V^\top` with *rotations* :math:`U` and :math:`V`.
 
     The absolute values fall, and where :math:`\det F < 0` the last singular value is negative. Where two vanish,
@@ -103,7 +103,7 @@ def _svd_jvp(primals: Any, tangents: Any) -> Any:
     return found, (U @ P, jnp.diagonal(A), V @ Q)
 
 
-def singular_values(F: Float[Array, "d d"]) -> Float[Array, "d"]:
+def singular_values(F: Float[Array, "d d"]) -> Float[Array, " d"]:
     r"""The singular values of :func:`svd`, with the derivative :math:`d\sigma_i = u_i^\top\, dF\, v_i`.
 
     It is finite wherever no two vanish. Where two are equal, a single sorted value has a kink, and this is the
@@ -151,7 +151,7 @@ def polar(F: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return polar_and_values(F)[0]
 
 
-def polar_and_values(F: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Float[Array, "d"]]:
+def polar_and_values(F: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Float[Array, " d"]]:
     """The rotation of :func:`polar` and the :func:`singular_values`, by one decomposition."""
     U, s, V = svd(F)
     return _rotation(F, U @ V.T), _values(F, U, s, V)
@@ -180,7 +180,7 @@ def _rotation_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def isotropic(
-    values: Callable[..., Float[Array, "d"]], F: Float[Array, "d d"], *parameters: Any
+    values: Callable[..., Float[Array, " d"]], F: Float[Array, "d d"], *parameters: Any
 ) -> Float[Array, "d d"]:
     r"""The isotropic function :math:`\Phi(F) = U \operatorname{diag}(\varphi(\sigma)) V^\top` of a matrix.
 

@@ -128,7 +128,7 @@ def _von_mises_stretches(sigma: Any, mu: Any, yield_stress: Any) -> Any:
     return jnp.exp(e - _shortened(deviator, size, size - yield_stress / (2 * mu)))
 
 
-def von_mises_projection(e: Float[Array, "d"], radius: Any) -> Float[Array, "d"]:
+def von_mises_projection(e: Float[Array, " d"], radius: Any) -> Float[Array, " d"]:
     r"""The Euclidean projection of strains onto :math:`\{e : |\hat e| \le r\}`, by dini's sets and their derivatives.
 
     In axes of which one is the mean's direction, the cylinder is the product of a line and a ball. The von Mises
@@ -147,7 +147,7 @@ def _mean_and_deviator(d: int) -> np.ndarray:
 
 
 def friction_slope(angle: Any) -> Any:
-    r"""The cone's slope :math:`\alpha = \sqrt{2/3}\; 2 \sin\varphi / (3 - \sin\varphi)` of a friction angle in degrees."""
+    r"""The slope :math:`\alpha = \sqrt{2/3}\; 2 \sin\varphi / (3 - \sin\varphi)` of a friction angle in degrees."""
     sine = jnp.sin(jnp.deg2rad(angle))
     return math.sqrt(2 / 3) * 2 * sine / (3 - sine)
 
@@ -157,8 +157,8 @@ def drucker_prager_return(F: Matrix, mu: Any, lam: Any, angle: Any = 25.0) -> Ma
 
     Where :math:`\sum e \ge 0`, :math:`e \leftarrow 0`. Else with
     :math:`\delta = |\hat e| + \frac{d \lambda + 2 \mu}{2 \mu} \alpha \sum e` and the slope :math:`\alpha` of
-    :func:`friction_slope`, :math:`e \leftarrow e - \max(\delta, 0)\, \hat e / |\hat e|`. The volume stays, so that this is
-    no projection onto the cone. The law between is :func:`hencky`. Singular values below `LEAST_STRETCH` are taken for it.
+    :func:`friction_slope`, :math:`e \leftarrow e - \max(\delta, 0)\, \hat e / |\hat e|`. The volume stays, so that this
+    is no projection onto the cone. It goes with :func:`hencky`. Singular values below `LEAST_STRETCH` are taken for it.
 
     Raises `ValueError` unless `mu` is positive, `lam` at least zero and the `angle`, in degrees, between 0 and 90.
     """

@@ -1,7 +1,7 @@
 r"""The material point method (MLS-MPM with affine transfers) in two and three dimensions, differentiable by JAX.
 
-Particles carry mass and deformation; momentum is balanced on a grid of `n` nodes an axis over the unit cube, node :math:`i`
-at :math:`i / n`. One step with quadratic B-splines :math:`w_{ip}` and arms :math:`d_{ip} = x_i - x_p`:
+Particles carry mass and deformation; momentum is balanced on a grid of `n` nodes an axis over the unit cube, node
+:math:`i` at :math:`i / n`. One step with quadratic B-splines :math:`w_{ip}` and arms :math:`d_{ip} = x_i - x_p`:
 
 .. math::
     m_i = \sum_p w_{ip} m_p, \qquad
@@ -12,8 +12,8 @@ at :math:`i / n`. One step with quadratic B-splines :math:`w_{ip}` and arms :mat
     v_p = \sum_i w_{ip} v_i, \qquad C_p = \tfrac{4}{\Delta x^2} \sum_i w_{ip} v_i d_{ip}^\top, \qquad
     x_p \leftarrow x_p + \Delta t\, v_p, \qquad F_p \leftarrow (I + \Delta t\, C_p) F_p,
 
-with the Kirchhoff stress :math:`\tau` and the *undeformed* volume :math:`V`. Lengths are in units of the cube, which the
-other units must fit: with meters, :math:`\tau` is in pascal and the density in kilograms per cubic meter.
+with the Kirchhoff stress :math:`\tau` and the *undeformed* volume :math:`V`. Lengths are in units of the cube, which
+the other units must fit: with meters, :math:`\tau` is in pascal and the density in kilograms per cubic meter.
 
 References
 ----------
@@ -47,7 +47,7 @@ class MPMConfig:
     n
         Nodes an axis.
     dt
-        Seconds a step. Elastic waves must not cross a cell in one: see :func:`dini_zoo.physics.rollouts.courant_number`.
+        Seconds a step. Elastic waves must not cross a cell in it: see `courant_number` of the rollouts.
     gravity
         The acceleration; its length is the number of dimensions, 2 or 3.
     bound
@@ -207,7 +207,7 @@ def beyond_the_grid(config: MPMConfig, x: Float[Array, "p dim"]) -> Int[Array, "
 
 def to_grid(
     config: MPMConfig, particles: Particles, at: Stencil, state: MPMState, stress: Float[Array, "p dim dim"]
-) -> tuple[Float[Array, "nodes"], Float[Array, "nodes dim"]]:
+) -> tuple[Float[Array, " nodes"], Float[Array, "nodes dim"]]:
     """Mass and momentum of each node, before gravity."""
     dtype = state.x.dtype
     count = len(state.x)
@@ -223,7 +223,7 @@ def to_grid(
 
 
 def grid_velocity(
-    config: MPMConfig, mass: Float[Array, "nodes"], momentum: Float[Array, "nodes dim"]
+    config: MPMConfig, mass: Float[Array, " nodes"], momentum: Float[Array, "nodes dim"]
 ) -> Float[Array, "nodes dim"]:
     """Velocities of nodes after gravity and walls."""
     # what has a mass of rounding only is empty: its velocity would be noise, and has no derivative in float32
@@ -262,15 +262,16 @@ def step(config: MPMConfig, particles: Particles, state: MPMState, stress: Float
     return MPMState(x, v, C, state.F + config.dt * C @ state.F)
 
 
-def linear_momentum(particles: Particles, state: MPMState) -> Float[Array, "dim"]:
+def linear_momentum(particles: Particles, state: MPMState) -> Float[Array, " dim"]:
     """The sum of mass times velocity."""
     return jnp.sum(jnp.asarray(particles.mass)[..., None] * state.v, axis=0)
 
 
-def angular_momentum(config: MPMConfig, particles: Particles, state: MPMState) -> Float[Array, "..."]:
+def angular_momentum(config: MPMConfig, particles: Particles, state: MPMState) -> Array:
     r"""About the origin, with the part of the affine fields, which a step keeps together with the orbital part:
 
-    .. math:: \sum_p m_p \big[ x_p \times v_p + \tfrac{\Delta x^2}{4} (C_{32} - C_{23}, C_{13} - C_{31}, C_{21} - C_{12}) \big].
+    .. math:: \sum_p m_p \big[ x_p \times v_p
+        + \tfrac{\Delta x^2}{4} (C_{32} - C_{23}, C_{13} - C_{31}, C_{21} - C_{12}) \big].
 
     A vector in space, a number in the plane.
     """

@@ -34,8 +34,8 @@ from ..materials import Material
 type Matrix = Float[Array, "d d"]
 
 
-def invariants(F: Matrix) -> Float[Array, "k"]:
-    r"""The features :math:`z`, zero for rotations and the same for :math:`QF` as for :math:`F`: 13 in space, 7 in the plane."""
+def invariants(F: Matrix) -> Float[Array, " k"]:
+    r"""The features :math:`z`, zero for rotations, the same for :math:`QF` as for :math:`F`: 13, in the plane 7."""
     return _invariants(F, singular_values(F))
 
 
@@ -44,7 +44,7 @@ def _invariants(F: Matrix, sigma: Any) -> Any:
     return jnp.concatenate([sigma - 1, C.ravel(), (determinant(F) - 1)[None]])
 
 
-def displacement_gradient(F: Matrix) -> Float[Array, "k"]:
+def displacement_gradient(F: Matrix) -> Float[Array, " k"]:
     r"""The features :math:`F - I`, which know nothing of rotations."""
     return (F - jnp.eye(len(F), dtype=F.dtype)).ravel()
 
@@ -53,15 +53,15 @@ class Layers(eqx.Module):
     """A multilayer perceptron with exact GELU and weights by Glorot's uniform law; biases, if any, start at zero."""
 
     weights: list[Float[Array, "m n"]]
-    biases: list[Float[Array, "m"]] | None
+    biases: list[Float[Array, " m"]] | None
 
     def __init__(self, key: Array, sizes: tuple[int, ...], *, biased: bool = False):
-        init = jax.nn.initializers.glorot_uniform(in_axis=1, out_axis=0)
+        init = jax.nn.initializers.glorot_uniform(in_axis=1, out_axis=0, dtype=jnp.result_type(float))
         keys = jax.random.split(key, len(sizes) - 1)
-        self.weights = [init(k, (m, n), jnp.float_) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+        self.weights = [init(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True)]
         self.biases = [jnp.zeros(m) for m in sizes[1:]] if biased else None
 
-    def __call__(self, x: Float[Array, "n"]) -> Float[Array, "m"]:
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " m"]:
         for i, W in enumerate(self.weights):
             x = jax.nn.gelu(x, approximate=False) if i else x
             x = W @ x

@@ -11,7 +11,7 @@ the mean over particles and components. :math:`k` grows while the law becomes be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ def motion(config: MPMConfig, particles: Particles, state: MPMState, material: M
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), state, states)
 
 
-def position_error(x: Float[Array, "... p d"], reference: Float[Array, "... p d"]) -> Float[Array, "..."]:
+def position_error(x: Float[Array, "... p d"], reference: Float[Array, "... p d"]) -> Array:
     """The mean square of what positions are apart, over particles and components."""
     return jnp.mean((x - reference) ** 2, axis=(-2, -1))
 
@@ -134,6 +134,9 @@ class LawTrainer:
             return Trainer(loss, optimizer, steps=epochs)
 
         self._trainers = [trainer(*stage) for stage in curriculum.stages]
+        self._first = lambda material, reference: segment_loss(
+            config, particles, reference, material, curriculum.stages[0][0]
+        )
 
     def __call__(
         self,
@@ -154,12 +157,11 @@ class LawTrainer:
             losses.append(course.loss)
         return Trained(materials, np.concatenate(losses, axis=1))
 
+    def loss(self, material: Material, reference: MPMState) -> Float[Array, ""]:
+        """Of one material, with the first stage's segments."""
+        return jax.jit(self._first)(material, reference)
+
 
 def lane(materials: Material, i: int) -> Material:
     """One of several materials side by side."""
     return jax.tree.map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, materials)
-
-
-def lengths(curriculum: Curriculum) -> Sequence[int]:
-    """The length of segments at each epoch."""
-    return [length for length, epochs in curriculum.stages for _ in range(epochs)]
