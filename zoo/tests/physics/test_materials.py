@@ -67,6 +67,7 @@ def test_polar_has_the_derivative_of_a_root():
     )
 
 
+@pytest.mark.thorough
 def test_a_root_finder_of_dini_finds_the_rotation():
     F = I + 0.2 * np.random.default_rng(2).normal(size=(3, 3))
     found = dini.root(decompositions._away_from_polar, jnp.eye(3), jnp.asarray(F)).x

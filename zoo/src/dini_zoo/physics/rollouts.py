@@ -41,12 +41,12 @@ class Rollout(NamedTuple):
 
         Raises `FloatingPointError` where a state is not finite, and `ValueError` where the time step is too long.
         """
-        if not np.all(self.courant <= 1):
+        if np.any(self.courant > 1):
             raise ValueError(
                 f"The time step is too long for this material: elastic waves go {np.max(self.courant):.3g} cells in "
                 "a step, and must go less than one (less than 0.3 to be safe). Take a smaller dt."
             )
-        if not np.all(self.finite):
+        if not np.all(self.finite & np.isfinite(self.courant)):
             raise FloatingPointError(
                 "The simulation is not finite: the elastic law has no stress for what the deformation became. Take a "
                 "smaller dt, a law that resists compression, or, for one that is not trained yet, shorter rollouts."
