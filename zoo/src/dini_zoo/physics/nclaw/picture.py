@@ -68,6 +68,8 @@ def over_time(axis: Any, result: Result) -> None:
     axis.axvline(result.settings.steps, color=pictures.PALE, lw=1)
     for name, (color, ls) in LINES.items():
         runs = np.sqrt([one.over_time for one in errors_of(result.laws, name)])
+        if not len(runs):
+            continue
         pictures.band(axis, np.arange(1, runs.shape[1] + 1), runs, color=color, label=name, ls=ls)
     axis.set_yscale("log")
     axis.set_ylim(bottom=1e-5)

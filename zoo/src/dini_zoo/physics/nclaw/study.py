@@ -28,6 +28,7 @@ SEEN = ((1.0, -1.5, -2.0), (4.0, 4.0, 4.0))
 UNSEEN = (((-1.0, -2.0, 0.5), (-3.0, 1.0, 2.0)), ((2.0, -3.0, 2.0), (1.0, 5.0, -4.0)))
 INVARIANT, PLAIN, FREE, HALF, FIFTH = "invariant network", "plain network", "stress-free", "E 50 % low", "E 20 % low"
 NOISE = 1e-3
+RIVALS = (PLAIN, FREE, HALF, FIFTH)
 PARTS = ("laws", "plasticine", "identification")
 
 
@@ -38,6 +39,8 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     parts: tuple[str, ...] = PARTS
     """What is done."""
+    compared: tuple[str, ...] = RIVALS
+    """What learned laws are compared with."""
     nodes: int = 12
     """Of the grid, an axis."""
     side: int = 6
@@ -64,6 +67,7 @@ class Settings:
         return cls(
             seeds=(0,),
             parts=("laws",),
+            compared=(HALF,),
             nodes=8,
             side=2,
             steps=4,
@@ -209,12 +213,10 @@ class Judge:
 
 def laws_of(settings: Settings, scene: Scene, run: Run) -> Laws:
     """Train networks of both kinds, and roll them and what they are compared with out."""
-    known = {
-        FREE: Material(stress_free),
-        # arrays: one program serves all moduli
-        HALF: jelly(jnp.array(0.5 * YOUNG), jnp.array(POISSON)),
-        FIFTH: jelly(jnp.array(0.8 * YOUNG), jnp.array(POISSON)),
-    }
+    # arrays: one program serves all moduli
+    low = lambda factor: jelly(jnp.array(factor * YOUNG), jnp.array(POISSON))
+    laws = {FREE: Material(stress_free), HALF: low(0.5), FIFTH: low(0.8)}
+    known = {name: law for name, law in laws.items() if name in settings.compared}
 
     true = jelly(YOUNG, POISSON)
 
@@ -237,7 +239,7 @@ def laws_of(settings: Settings, scene: Scene, run: Run) -> Laws:
         materials = materials_of(settings, keys, plain=kind == PLAIN)
         return trainer(materials, references[0], keys=keys, advance=phase.advance)
 
-    kinds = (INVARIANT, PLAIN)
+    kinds = (INVARIANT, PLAIN) if PLAIN in settings.compared else (INVARIANT,)
     trained = dict(zip(kinds, run.each("training", kinds, train, curriculum.epochs, pairs=True), strict=True))
 
     def judged(_: Phase) -> Laws:
@@ -247,7 +249,7 @@ def laws_of(settings: Settings, scene: Scene, run: Run) -> Laws:
         half = references[1].x.shape[0] - 1
         steps = tuple(sorted({half // 16, half // 8, half // 4, half // 2, half} - {0}))
         shown = {"reference": np.asarray(references[1].x[np.array(steps)])}
-        for name, material in ((INVARIANT, lane(trained[INVARIANT].materials, 0)), (HALF, known[HALF])):
+        for name, material in ((INVARIANT, lane(trained[INVARIANT].materials, 0)), (HALF, laws[HALF])):
             shown[name] = np.asarray(judge.positions_of(material)[1][np.array(steps) - 1])
         return Laws(
             known={name: judge(material) for name, material in known.items()},
