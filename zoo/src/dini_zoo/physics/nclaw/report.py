@@ -58,8 +58,8 @@ def error_table(result: Result, laws: Laws) -> Table:
         rows.append([name, *(spread(list(values)) for values in columns)])
     caption = (
         f"Over {steps} steps of the motion trained with, {2 * steps} of the others; the network's seeds "
-        f"{result.settings.seeds} from the least to the greatest. In the references, particles were {laws.clamped} times "
-        "beyond the last nodes of an upper face."
+        f"{result.settings.seeds} from the least to the greatest. In the references, particles were "
+        f"{laws.clamped} times beyond the last nodes of an upper face."
     )
     return Table("Mean square error of positions", ("law", "seen", "unseen 1", "unseen 2"), rows, caption)
 
