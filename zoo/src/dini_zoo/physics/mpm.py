@@ -101,7 +101,8 @@ class MPMConfig:
     @cached_property
     def offsets(self) -> Int[np.ndarray, "k dim"]:
         """The nodes of a particle's stencil, from its first one."""
-        return np.array(list(itertools.product(range(3), repeat=self.dim)))
+        # of one type in either precision: JAX keeps constants of compiled programs by their identity
+        return np.array(list(itertools.product(range(3), repeat=self.dim)), np.int32)
 
     @cached_property
     def walls(self) -> tuple[Bool[np.ndarray, "nodes dim"], Bool[np.ndarray, "nodes dim"]]:
@@ -194,8 +195,8 @@ def stencil(config: MPMConfig, x: Float[Array, "p dim"]) -> Stencil:
     axis_weights = jnp.stack([(1.5 - f) ** 2 / 2, 0.75 - (f - 1) ** 2, (f - 0.5) ** 2 / 2], axis=1)
     along = [axis_weights[:, config.offsets[:, a], a] for a in range(config.dim)]
     weights = along[0] * along[1] if config.dim == 2 else along[0] * along[1] * along[2]
-    index = jnp.clip(base.astype(int)[:, None, :] + config.offsets, 0, config.n - 1)
-    strides = config.n ** np.arange(config.dim - 1, -1, -1)
+    index = jnp.clip(base.astype(jnp.int32)[:, None, :] + config.offsets, 0, config.n - 1)
+    strides = config.n ** np.arange(config.dim - 1, -1, -1, dtype=np.int32)
     return Stencil(index @ strides, weights, f)
 
 

@@ -99,22 +99,27 @@ def by_least_squares(observed: Observed, start: np.ndarray) -> tuple[Found, Any]
     return _found("dini.least_squares, E and ν", solution.x, count, observed, jax.jit(observed.loss)), solution.x
 
 
-def by_evolution(observed: Observed, start: np.ndarray, simulations: int, *, seed: int, spread: float = 0.3) -> Found:
-    """CMA-ES with its own settings, by the package `cma`."""
+def by_evolution(
+    observed: Observed, start: np.ndarray, counts: tuple[int, ...], *, seed: int, spread: float = 0.3
+) -> list[Found]:
+    """CMA-ES with its own settings, by the package `cma`: the best of so many first simulations, for each count.
+
+    A simulation that is not finite is as bad as any can be.
+    """
     loss = jax.jit(observed.loss)
-    options = {"seed": seed + 1, "verbose": -9, "maxfevals": simulations}
-    strategy = cma.CMAEvolutionStrategy(start, spread, options)
-    used, best, least = 0, start, np.inf
-    while used < simulations and not strategy.stop(ignore_list=["maxfevals"]):
+    strategy = cma.CMAEvolutionStrategy(start, spread, {"seed": seed + 1, "verbose": -9})
+    tried, losses = [], []
+    while len(tried) < max(counts) and not strategy.stop():
         asked = strategy.ask()
-        values = [float(loss(jnp.asarray(one))) for one in asked]
-        values = [value if np.isfinite(value) else 1e12 for value in values]
-        for one, value in zip(asked[: simulations - used], values, strict=False):
-            if value < least:
-                best, least = one, value
-        used += len(asked)
-        strategy.tell(asked, values)
-    return _found("CMA-ES, E and ν", best, simulations, observed, loss)
+        found = [float(loss(jnp.asarray(one))) for one in asked]
+        strategy.tell(asked, [value if np.isfinite(value) else np.finfo(float).max for value in found])
+        tried += asked
+        losses += found
+    best = [tried[int(np.nanargmin(losses[:count]))] for count in counts]
+    return [
+        _found("CMA-ES, E and ν", one, min(count, len(tried)), observed, loss)
+        for one, count in zip(best, counts, strict=True)
+    ]
 
 
 def modulus_error(observed: Observed, theta: Array, noise: float) -> tuple[float, float]:

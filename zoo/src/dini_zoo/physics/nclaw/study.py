@@ -59,8 +59,8 @@ class Settings:
     """Steps of the motion that moduli are identified from."""
     adam: int = 40
     """Steps of Adam in the identification."""
-    evolution: tuple[int, ...] = (40, 200)
-    """Simulations of CMA-ES."""
+    evolution: tuple[int, ...] = (40, 120)
+    """Simulations of CMA-ES, for each seed."""
 
     @classmethod
     def tiny(cls) -> Self:
@@ -297,9 +297,9 @@ def identified_of(settings: Settings, scene: Scene, run: Run) -> Identified:
                 squares,
                 by_adam(observed, both, only_E=False, steps=settings.adam),
                 *(
-                    by_evolution(observed, both, count, seed=seed)
-                    for count in settings.evolution
+                    one
                     for seed in settings.seeds
+                    for one in by_evolution(observed, both, settings.evolution, seed=seed)
                 ),
             ]
             return Identified(found, modulus_error(observed, theta, NOISE))

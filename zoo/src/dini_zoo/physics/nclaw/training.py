@@ -159,7 +159,7 @@ class LawTrainer:
 
     def loss(self, material: Material, reference: MPMState) -> Float[Array, ""]:
         """Of one material, with the first stage's segments."""
-        return jax.jit(self._first)(material, reference)
+        return eqx.filter_jit(self._first)(material, reference)
 
 
 def lane(materials: Material, i: int) -> Material:
