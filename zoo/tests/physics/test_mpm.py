@@ -180,17 +180,6 @@ def test_checkpoints_change_nothing_and_derivatives_are_right():
     np.testing.assert_allclose(roll.final.x, roll.recorded[-1])
 
 
-def test_one_configuration_serves_both_precisions():
-    config = MPMConfig(8, 1e-3, gravity=(0.0, -9.8))
-    for precise, dtype in ((False, jnp.float32), (True, jnp.float64)):
-        with jax.enable_x64(precise):
-            particles, state = cube(config, 0.4, 0.6, 2)
-            roll = jax.jit(
-                lambda state, particles=particles: simulate(config, particles, state, lambda F: 0 * F, steps=2)
-            )
-            assert roll(state).final.x.dtype == dtype
-
-
 def test_a_quarter_turn_and_a_mirror():
     config = MPMConfig(12, 1e-3, gravity=(0.0, 0.0), bound=0)
     particles, state = cube(config, 0.4, 0.65, 4)
