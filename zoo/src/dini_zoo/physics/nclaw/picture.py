@@ -43,12 +43,12 @@ def strips(figure: Any, laws: Laws) -> None:
     for row, name in zip(axes, names, strict=True):
         for axis, step, x, truth in zip(row, laws.shown_steps, laws.shown[name], laws.shown["reference"], strict=True):
             order = np.argsort(x[:, 2])
-            axis.scatter(*x[order, :2].T, c=height[order], s=9, cmap=pictures.UNSIGNED, lw=0)
+            axis.scatter(*x[order, :2].T, c=height[order], s=12, cmap=pictures.UNSIGNED, lw=0)
             if name != "reference":
                 off = np.sqrt(np.mean((x - truth) ** 2))
                 axis.set_xlabel(f"off by {off:.3f}", fontsize=9)
-            axis.set_xlim(0, 1)
-            axis.set_ylim(0, 0.9)
+            axis.set_xlim(-0.1, 1.1)
+            axis.set_ylim(0.1, 0.95)
             axis.set_aspect("equal")
             axis.grid(False)
             axis.set_xticks([])

@@ -246,8 +246,8 @@ def laws_of(settings: Settings, scene: Scene, run: Run) -> Laws:
         judge = Judge(settings, scene, references)
         lanes = range(len(settings.seeds))
         untrained = materials_of(settings, keys)
-        half = references[1].x.shape[0] - 1
-        steps = tuple(sorted({half // 16, half // 8, half // 4, half // 2, half} - {0}))
+        last = 2 * settings.steps
+        steps = tuple(sorted({max(1, last * eighths // 8) for eighths in (1, 2, 3, 4, 6, 8)}))
         shown = {"reference": np.asarray(references[1].x[np.array(steps)])}
         for name, material in ((INVARIANT, lane(trained[INVARIANT].materials, 0)), (HALF, laws[HALF])):
             shown[name] = np.asarray(judge.positions_of(material)[1][np.array(steps) - 1])
