@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dini_zoo.physics import materials, mpm, rollouts
+from dini_zoo.physics import decompositions, materials, mpm, rollouts
 from dini_zoo.physics.mpm import MPMConfig, MPMState, Particles
 from dini_zoo.physics.rollouts import simulate
 
@@ -269,3 +269,25 @@ def test_the_courant_number_is_that_of_pressure_waves():
     for material in (materials.jelly(1e6, 0.2), materials.sand(1e6, 0.2)):
         found = rollouts.courant_number(config, Particles(1.0, 1e3), material.elasticity)
         np.testing.assert_allclose(found, 5e-4 * 20 * np.sqrt((lam + 2 * mu) / 1e3), rtol=1e-12)
+
+
+@pytest.mark.thorough
+def test_a_rollout_differentiates_through_a_root_of_dini_in_each_particle():
+    """The rotation by `dini.custom_root`, within vmap, checkpoint, scan and jit, beside the closed rule."""
+    config = MPMConfig(10, 1e-3, gravity=(0.0, -9.8), bound=2)
+    particles, state = cube(config, 0.22, 0.5, 3, np.array([1.0, -3.0]))
+    _, lam = materials.lame(1e5, 0.2)
+
+    def moved(mu, rotation):
+        def law(F):
+            J = decompositions.determinant(F)
+            return 2 * mu * (F - rotation(F)) @ F.T + lam * J * (J - 1) * jnp.eye(2)
+
+        return jnp.sum(simulate(config, particles, state, law, steps=30, checkpoint=5).final.x ** 2)
+
+    found = [
+        jax.jit(jax.value_and_grad(lambda mu, rotation=rotation: moved(mu, rotation)))(4e4)
+        for rotation in (decompositions.polar, decompositions.polar_root)
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
+    assert found[0][1] != 0
