@@ -187,13 +187,18 @@ class MultiONet(eqx.Module):
 
     def grid(self, x: Float[Array, "n p"], beta: Float[Array, "m d"]) -> Float[Array, "m n *out"]:
         """At each point for each code; what happens at a point depends on that point alone."""
-        trunk = jax.vmap(self.trunk)(x)[-self.num_products :]
-        branch = jax.vmap(self.branch)(beta)[-self.num_products :]
-        found = sum(
-            w * jnp.einsum("np,m...p->mn...", t, b) for w, t, b in zip(self.weights, trunk, branch, strict=True)
-        )
-        found = found * (self.scale / self.num_products) + self.offset
+        found = jnp.einsum("nq,m...q->mn...", self.basis(x), self.features(beta)) + self.offset
         return found if self.last is None else found @ self.last.weight.T + self.last.bias
+
+    def basis(self, x: Float[Array, "n p"]) -> Float[Array, "n q"]:
+        """What the trunk brings into the sum: the layers of all products side by side, with their weights."""
+        layers = jax.vmap(self.trunk)(x)[-self.num_products :]
+        weighted = [w * t for w, t in zip(self.weights, layers, strict=True)]
+        return jnp.concatenate(weighted, axis=-1) * (self.scale / self.num_products)
+
+    def features(self, beta: Float[Array, "m d"]) -> Float[Array, "m *channels q"]:
+        """What the branch brings into it."""
+        return jnp.concatenate(jax.vmap(self.branch)(beta)[-self.num_products :], axis=-1)
 
 
 class DeepONet(MultiONet):
@@ -235,11 +240,50 @@ class Scaled(eqx.Module):
 
     def grid(self, x: Float[Array, "n p"], beta: Float[Array, "m d"]) -> Float[Array, "m n *out"]:
         """At each point for each code."""
-        found = self.scale * self.net.grid(x, beta)
-        if self.boundary is None:
-            return found
-        factor = self.boundary(x)
+        found, factor = self.net.grid(x, beta), self._factor(x)
         return found * factor.reshape(factor.shape + (1,) * (found.ndim - 2))
+
+    def basis(self, x: Float[Array, "n p"]) -> Float[Array, "n q"]:
+        """As of the net, in units."""
+        return self._factor(x)[:, None] * self.net.basis(x)
+
+    def _factor(self, x: Float[Array, "n p"]) -> Float[Array, " n"]:
+        return self.scale * (jnp.ones(len(x), x.dtype) if self.boundary is None else self.boundary(x))
+
+
+class Tabulated(eqx.Module):
+    """A net of numbers at points that stay: the trunk is evaluated once, and of a code only the branch.
+
+    Where the same points are met by many codes one after the other, as in a sampler, this is what costs least.
+    """
+
+    branch: MultiONet
+    values: Float[Array, "n q+1"]
+    slopes: Float[Array, "n q+1 p"]
+
+    def __init__(self, net: MultiONet | Scaled, x: Float[Array, "n p"]):
+        inner = net.net if isinstance(net, Scaled) else net
+        if inner.last is not None:
+            raise ValueError("net must be one of numbers, without out_features: given a net of vectors.")
+
+        def columns(x: Array) -> Array:
+            factor = net._factor(x) if isinstance(net, Scaled) else jnp.ones(len(x), x.dtype)
+            return jnp.concatenate([net.basis(x), (factor * inner.offset)[:, None]], axis=-1)
+
+        pushed = [jax.jvp(columns, (x,), (jnp.broadcast_to(e, x.shape),)) for e in jnp.eye(x.shape[-1], dtype=x.dtype)]
+        self.branch, self.values = inner, pushed[0][0]
+        self.slopes = jnp.stack([slope for _, slope in pushed], axis=-1)
+
+    def _features(self, beta: Float[Array, "m d"]) -> Float[Array, "m q+1"]:
+        return jnp.concatenate([self.branch.features(beta), jnp.ones((len(beta), 1), beta.dtype)], axis=-1)
+
+    def value(self, beta: Float[Array, "m d"]) -> Float[Array, "m n"]:
+        """At each point for each code."""
+        return self._features(beta) @ self.values.T
+
+    def slope(self, beta: Float[Array, "m d"]) -> Float[Array, "m n p"]:
+        """The gradient in the point there."""
+        return jnp.einsum("nqp,mq->mnp", self.slopes, self._features(beta))
 
 
 def vanishing(x: Float[Array, "n p"]) -> Float[Array, " n"]:

@@ -102,10 +102,13 @@ class Darcy(eqx.Module):
 
         `flow` is :math:`s` or :math:`a \nabla u`, a field of vectors.
         """
-        integrand = lambda x, v, dv: jnp.sum(flow(x) * dv, axis=-1)
-        left, right = weak_residual(integrand, centers, self.radius, self.rule), self._right(centers)
-        unit = right if self.flux is None else self.flux * self.rule.mean(self.rule.v)
-        return (left - right) / unit
+        return self.balance_of(flow(ball_points(centers, self.radius, self.rule)), centers)
+
+    def balance_of(self, flow: Float[Array, "m j k d"], centers: Float[Array, "j d"]) -> Float[Array, "m j"]:
+        """The same from the flow's values at the nodes of each ball."""
+        left = weak_residual(lambda x, v, dv: jnp.sum(flow * dv, axis=-1), centers, self.radius, self.rule)
+        right = self._right(centers)
+        return (left - right) / (right if self.flux is None else self.flux * self.rule.mean(self.rule.v))
 
     def primal(self, u: Field, a: Field, centers: Float[Array, "j d"]) -> Float[Array, "m j"]:
         r"""The balance of :math:`a \nabla u`, from fields of numbers."""
@@ -114,8 +117,17 @@ class Darcy(eqx.Module):
     def mixed(self, u: Field, s: Field, a: Field, centers: Float[Array, "j d"]) -> Mixed:
         """Both residuals, from a field of numbers, one of vectors, and the medium."""
         x = ball_points(centers, self.radius, self.rule)
-        flow, (_, slope) = s(x), value_and_slope(u, x)
-        return Mixed(flow - a(x)[..., None] * slope, self.balance(lambda _: flow, centers))
+        return self.mixed_of(value_and_slope(u, x)[1], s(x), a(x), centers)
+
+    def mixed_of(
+        self,
+        slope: Float[Array, "m j k d"],
+        flow: Float[Array, "m j k d"],
+        a: Float[Array, "m j k"],
+        centers: Float[Array, "j d"],
+    ) -> Mixed:
+        r"""The same from values at the nodes of each ball: of :math:`\nabla u`, :math:`s` and :math:`a`."""
+        return Mixed(flow - a[..., None] * slope, self.balance_of(flow, centers))
 
     def virtual(self, found: Mixed) -> Float[Array, "m r"]:
         """The weighted residuals in a row for each case, of whose squares half is the energy."""

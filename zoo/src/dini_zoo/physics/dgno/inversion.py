@@ -61,7 +61,7 @@ class LatentProblem(eqx.Module):
     noise
         The deviation of what was observed, in the field's units.
     virtual
-        Weighted residuals `(m, r)` of `(model, beta)`, with centers that are fixed; none if it is not given.
+        Weighted residuals `(m, r)` of codes `(m, d)`, with centers that are fixed; none if it is not given.
     prior
         The precision of :math:`z`.
     """
@@ -69,7 +69,7 @@ class LatentProblem(eqx.Module):
     model: GenerativeOperator
     observations: Observations
     noise: Any
-    virtual: Callable[[GenerativeOperator, Array], Array] | None = None
+    virtual: Callable[[Array], Array] | None = None
     prior: Any = 1.0
 
     def __check_init__(self) -> None:
@@ -82,7 +82,7 @@ class LatentProblem(eqx.Module):
         off = (self.observations.predicted(self.model, beta) - self.observations.u) / self.noise
         parts = [jnp.sqrt(self.prior) * z, off]
         if self.virtual is not None:
-            parts.append(self.virtual(self.model, beta[None])[0])
+            parts.append(self.virtual(beta[None])[0])
         return jnp.concatenate(parts)
 
     def energy(self, z: Float[Array, " d"]) -> Float[Array, ""]:

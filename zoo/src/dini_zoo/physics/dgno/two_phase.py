@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import at_least
 
+from ..operators import Tabulated
 from ..random_fields import at_cells, cell_centers
-from ..weak_forms import sample_centers
+from ..weak_forms import ball_points, sample_centers
 from .darcy import Darcy, Field
 from .generative import GenerativeOperator, phase_loss, phase_targets
 
@@ -101,3 +102,31 @@ class TwoPhase(eqx.Module):
     ) -> Float[Array, "m r"]:
         """The same with the decoded medium, for inversions."""
         return self.virtual(model, beta, centers, self.relaxed(model, beta))
+
+
+class Located(eqx.Module):
+    """The virtual observables of decoded media at centers that stay, on a line: what a sampler evaluates often.
+
+    It gives what :meth:`TwoPhase.virtual_relaxed` does, with the trunks evaluated once.
+    """
+
+    flow: TwoPhase
+    centers: Float[Array, "j 1"]
+    logit: Tabulated
+    u: Tabulated
+    s: Tabulated
+
+    def __init__(self, flow: TwoPhase, model: GenerativeOperator, centers: Float[Array, "j 1"]):
+        if len(flow.shape) != 1:
+            raise ValueError(f"flow must be on a line, where the flux is a number: given cells {flow.shape}.")
+        x = ball_points(centers, flow.darcy.radius, flow.darcy.rule).reshape(-1, 1)
+        self.flow, self.centers = flow, centers
+        self.logit, self.u, self.s = (Tabulated(model.decoders[name], x) for name in ("logit", "u", "s"))
+
+    def virtual(self, beta: Float[Array, "m d"]) -> Float[Array, "m r"]:
+        """The weighted residuals, a row for each code."""
+        darcy, flow = self.flow.darcy, self.flow
+        at_nodes = lambda found: found.reshape(len(beta), len(self.centers), -1)
+        a = flow.low + (flow.high - flow.low) * jax.nn.sigmoid(at_nodes(self.logit.value(beta)))
+        slope, flux = at_nodes(self.u.slope(beta))[..., None], at_nodes(self.s.value(beta))[..., None]
+        return darcy.virtual(darcy.mixed_of(slope, flux, a, self.centers))
