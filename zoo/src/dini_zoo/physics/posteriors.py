@@ -183,12 +183,15 @@ def nuts(
 ) -> Samples:
     """Draws by the No-U-Turn sampler of blackjax, whose steps and masses adapt in each chain's warm-up.
 
+    It moves in coordinates in which `start` is the standard normal law: where that is near the posterior, directions in
+    which much is known and those in which nothing is cost alike.
+
     Parameters
     ----------
     energy
         Of one point.
     start
-        A law from which each chain's start is drawn, such as Laplace's.
+        A law such as Laplace's, from which each chain's start is drawn.
     key
         Of all that is random.
     warmup, draws
@@ -212,12 +215,13 @@ def nuts(
     at_least("draws", draws, 4)
     at_least("chains", chains, 2)
     finite("start", start)
-    log_density = lambda z: -energy(z)
+    point = lambda xi: start.mean + start.root @ xi
+    log_density = lambda xi: -energy(point(xi))
     warm = blackjax.window_adaptation(blackjax.nuts, log_density)
 
-    def chain(key: Array, z: Array) -> Any:
+    def chain(key: Array, xi: Array) -> Any:
         for_warmup, for_draws = jax.random.split(key)
-        (state, found), _ = warm.run(for_warmup, z, warmup)
+        (state, found), _ = warm.run(for_warmup, xi, warmup)
         kernel = blackjax.nuts(log_density, **found).step
 
         def step(state: Any, key: Array) -> Any:
@@ -227,7 +231,9 @@ def nuts(
         return jax.lax.scan(step, state, jax.random.split(for_draws, draws))[1]
 
     for_start, for_chains = jax.random.split(key)
-    z, divergent, count = jax.vmap(chain)(jax.random.split(for_chains, chains), start.draw(for_start, chains))
+    first = jax.random.normal(for_start, (chains, len(start.mean)), start.mean.dtype)
+    xi, divergent, count = jax.vmap(chain)(jax.random.split(for_chains, chains), first)
+    z = xi @ start.root.T + start.mean
     rhat = blackjax.diagnostics.potential_scale_reduction(z)
     size = blackjax.diagnostics.effective_sample_size(z)
     return Samples(z, divergent, rhat, size, jnp.mean(count.astype(z.dtype)))

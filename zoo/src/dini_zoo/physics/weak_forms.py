@@ -17,6 +17,7 @@ functions of minimal degree", Adv. Comput. Math. 1995.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,13 @@ def bump(y: Float[Array, "*n d"]) -> Float[Array, "*n"]:
 TestFunction = Callable[[Float[Array, "*n d"]], Float[Array, "*n"]]
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def _tested(nodes: Array, weights: Array, test: TestFunction) -> tuple[Array, Array, Array]:
+    """The test function, its gradient, and what the rule makes of their identity."""
+    v, slope = jax.vmap(jax.value_and_grad(test))(nodes)
+    return v, slope, -(weights @ jnp.sum(nodes * slope, axis=-1)) / (nodes.shape[-1] * (weights @ v))
+
+
 class BallRule(eqx.Module):
     """Nodes in the unit ball with weights that sum to one, and a test function with its gradient there."""
 
@@ -88,23 +96,18 @@ class BallRule(eqx.Module):
     weights: Float[Array, " k"]
     v: Float[Array, " k"]
     slope: Float[Array, "k d"]
+    kappa: Float[Array, ""]
+    r""":math:`-\langle y \cdot \nabla v \rangle / (d \langle v \rangle)`: one, but for the rule's error."""
 
     def __init__(self, nodes: Any, weights: Any, test: TestFunction = wendland):
         self.nodes = jnp.asarray(nodes, float)
-        self.weights = jnp.asarray(weights, float) / np.sum(weights)
-        self.v = test(self.nodes)
-        self.slope = jax.vmap(jax.grad(test))(self.nodes)
+        self.weights = jnp.asarray(np.asarray(weights) / np.sum(weights), float)
+        self.v, self.slope, self.kappa = _tested(self.nodes, self.weights, test)
 
     @property
     def dim(self) -> int:
         """The ball's dimension."""
         return self.nodes.shape[-1]
-
-    @property
-    def kappa(self) -> Float[Array, ""]:
-        r""":math:`-\langle y \cdot \nabla v \rangle / (d \langle v \rangle)`: one, but for the rule's error."""
-        along = jnp.sum(self.nodes * self.slope, axis=-1)
-        return -(self.weights @ along) / (self.dim * (self.weights @ self.v))
 
     def mean(self, values: Float[Array, "*n k"]) -> Float[Array, "*n"]:
         """The mean over the ball of what was evaluated at the nodes."""

@@ -146,3 +146,14 @@ def descended(model: GenerativeOperator | None, flow: TwoPhase, given: Cases, ke
     """
     found = _descended(model, flow, jnp.asarray(given.which), jnp.asarray(given.observed), key, size, steps)
     return Found(*map(np.asarray, found))
+
+
+@eqx.filter_jit
+def _fields(model: GenerativeOperator, flow: TwoPhase, a: Array) -> tuple[Array, Array]:
+    beta = model.encode(a)
+    return flow.relaxed(model, beta)(flow.mesh), model.decode("u", nodes(a.shape[1]), beta)
+
+
+def pictured(model: GenerativeOperator, given: Cases, flow: TwoPhase) -> Found:
+    """What the model decodes of the media themselves."""
+    return Found(*map(np.asarray, _fields(model, flow, jnp.asarray(given.a))))
