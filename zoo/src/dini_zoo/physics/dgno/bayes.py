@@ -45,6 +45,10 @@ class Task(NamedTuple):
         u, noise = jnp.asarray(given.observed, float), jnp.asarray(given.noise, float)
         return cls(Located(flow, model, flow.draw(key)), model, x, u, noise)
 
+    def first(self, count: int) -> Task:
+        """So many of them."""
+        return self._replace(x=self.x[:count], u=self.u[:count], noise=self.noise[:count])
+
     def problem(self, x: Array, u: Array, noise: Any, weight: Any = 1.0) -> LatentProblem:
         """One of them, with the residuals' energy times `weight`."""
         virtual = lambda beta: jnp.sqrt(weight) * self.located.virtual(beta)
@@ -94,8 +98,9 @@ class Budget:
     warmup: int
     draws: int
     chains: int
+    tuned: int
+    """Cases whose noise is tuned, and in how many steps."""
     tuning: int
-    """Steps in which the noise is tuned."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +203,7 @@ def study(
         inverted = {w: judged(Found(*map(np.asarray, _fields(task, z))), given, flow) for w, (z, _) in points.items()}
         z, status = points[1.0]
         advance(1)
-        few = subset(given, budget.cases)
-        short = task._replace(x=task.x[: budget.cases], u=task.u[: budget.cases], noise=task.noise[: budget.cases])
+        few, short = subset(given, budget.cases), task.first(budget.cases)
         ways: dict[str, Callable[[Any, Gaussian, Array], Any]] = {
             LAPLACE: lambda energy, start, key: start,
             VARIATIONAL: lambda energy, start, key: mean_field(energy, start, key, steps=budget.variational).law,
@@ -213,7 +217,7 @@ def study(
             told, bands[method] = law(short, few, method, found, keys[2])
             laws.append(told)
             advance(1)
-        noise, slope = tuned(task, size, budget.tuning)
+        noise, slope = tuned(task.first(budget.tuned), size, budget.tuning)
         advance(1)
         return Bayes(
             inverted[1.0],

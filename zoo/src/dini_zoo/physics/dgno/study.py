@@ -59,9 +59,11 @@ class Settings:
     """Draws of NUTS that are thrown away, and below those that are kept, of each chain."""
     draws: int = 150
     chains: int = 2
-    tuning: int = 15
-    """Steps of HOAG on the noise."""
-    weights: tuple[float, ...] = (0.01, 0.1, 10.0, 100.0)
+    tuned: int = 3
+    """Cases whose noise is tuned."""
+    tuning: int = 10
+    """Steps of HOAG on it."""
+    weights: tuple[float, ...] = (0.1, 10.0)
     """Of the residuals, times that of the training."""
 
     @classmethod
@@ -150,7 +152,13 @@ def run(settings: Settings, run: Run) -> Result:
     inverted = run.each("inversions", seeds, invert, 4)
     middle = np.full_like(tasks[seeds[0]].a, (flow.low + flow.high) / 2)
     budget = Budget(
-        settings.laws, settings.variational, settings.warmup, settings.draws, settings.chains, settings.tuning
+        settings.laws,
+        settings.variational,
+        settings.warmup,
+        settings.draws,
+        settings.chains,
+        settings.tuned,
+        settings.tuning,
     )
 
     def laws(seed: int, phase: Phase) -> Bayes:
