@@ -1,4 +1,4 @@
-"""DGNO: exact checks, residuals at exact solutions, the loss by its parts, inversions and their derivatives, bad input.
+"""DGNO: exact checks, residuals at exact solutions, the loss by its parts, inversions, derivatives, bad input.
 
 Test functions, nets and posteriors have their checks in `test_weak_forms.py`, `test_operators.py`, `test_posteriors.py`.
 """
@@ -32,7 +32,7 @@ from dini_zoo.physics.dgno import (
     virtual_observable_loss,
 )
 from dini_zoo.physics.dgno.experiment import experiment
-from dini_zoo.physics.dgno.training import DEEP, DIRECT, KINDS, MULTI, Sizes, Trainers, media, problem, start
+from dini_zoo.physics.dgno.training import DEEP, DIRECT, MULTI, Sizes, Trainers, media, problem, start
 from dini_zoo.physics.layered import solve_layered
 from dini_zoo.physics.random_fields import at_cells
 from dini_zoo.physics.weak_forms import gauss_rule, grid_rule
@@ -82,25 +82,42 @@ def exact_fields(a):
     return pressure, flux, lambda x: at_cells(a, x, (n,))
 
 
-@pytest.mark.parametrize("make", [lambda: grid_rule(11, 1), lambda: gauss_rule(6, 1)], ids=["grid", "gauss"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: grid_rule(11, 1), id="grid"),
+        pytest.param(lambda: gauss_rule(6, 1), id="gauss", marks=pytest.mark.thorough),
+    ],
+)
 def test_both_residuals_vanish_at_the_exact_solution_of_a_medium_with_jumps(make):
     rule = make()
     a = jnp.where(jax.random.bernoulli(jax.random.key(0), shape=(3, 8)), 10.0, 5.0)
-    u, s, medium = exact_fields(a)
     centers = jnp.array([[0.1], [0.37], [0.5], [0.93]])
     darcy = Darcy(rule, 0.05, 10.0)
-    found = darcy.mixed(u, s, medium, centers)
+
+    @jax.jit
+    def residuals(a, factor):
+        u, s, medium = exact_fields(a)
+        found = darcy.mixed(u, lambda x: factor * s(x), medium, centers)
+        absolute = Darcy(rule, 0.05, 10.0, flux=2.0).balance(lambda x: factor * s(x), centers)
+        return (
+            found,
+            absolute,
+            0.5 * jnp.sum(darcy.virtual(found) ** 2, axis=1),
+            s(centers[:, None] + 0.05 * rule.nodes),
+        )
+
+    found = residuals(a, 1.0)[0]
     assert found.constitutive.shape == (3, 4, len(rule.v), 1)
     np.testing.assert_allclose(found.constitutive, 0, atol=1e-12)
     np.testing.assert_allclose(found.balance, 0, atol=1e-12)
-    # a flux with another source, and a pressure of another medium, leave what they should
-    off = darcy.mixed(u, lambda x: 1.1 * s(x), medium, centers)
+    # a flux of another source leaves what it should
+    off, absolute, energy, flux = residuals(a, 1.1)
     np.testing.assert_allclose(off.balance, 0.1, rtol=1e-10)
-    np.testing.assert_allclose(off.constitutive, 0.1 * s(centers[:, None] + 0.05 * rule.nodes), rtol=1e-9)
-    absolute = Darcy(rule, 0.05, 10.0, flux=2.0).mixed(u, lambda x: 1.1 * s(x), medium, centers)
-    np.testing.assert_allclose(absolute.balance, 0.1 * rule.kappa * 10 / 2, rtol=1e-9)
-    energy = 0.5 * jnp.sum(darcy.virtual(off) ** 2, axis=1)
-    by_hand = 2 * jnp.mean(rule.mean(off.constitutive[..., 0] ** 2), axis=1) + 100 * jnp.mean(off.balance**2, axis=1)
+    np.testing.assert_allclose(off.constitutive, 0.1 * flux, rtol=1e-9)
+    np.testing.assert_allclose(absolute, 0.1 * rule.kappa * 10 / 2, rtol=1e-9)
+    one = np.asarray(off.constitutive)[..., 0] ** 2 @ np.asarray(rule.weights)
+    by_hand = 2 * one.mean(1) + 100 * np.mean(np.asarray(off.balance) ** 2, axis=1)
     np.testing.assert_allclose(energy, by_hand, rtol=1e-12)
 
 
@@ -123,30 +140,29 @@ def test_the_loss_by_its_parts(small):
     a, key = jnp.asarray(a[:4]), jax.random.key(3)
 
     @jax.jit
-    def parts():
+    def everything():
         virtual = lambda model, beta, key: flow.virtual(model, beta, flow.draw(key), flow.medium(a))
         labels = Labels("u", flow.mesh, jnp.ones((4, 8)), 0.5)
-        return virtual_observable_loss(
+        found = virtual_observable_loss(
             model, a, key, reconstruction=flow.reconstruction, virtual=virtual, labels=labels
         )
+        # what the residuals need by hand: slopes of each pair of a point and a code
+        beta = jnp.tanh(jax.vmap(model.encoder)(a))
+        centers = flow.draw(jax.random.split(key)[1])
+        x = (centers[:, None] + 0.05 * flow.darcy.rule.nodes).reshape(-1, 1)
+        slope = jax.vmap(lambda b: jax.vmap(jax.grad(lambda p: model.decoders["u"](p, b)))(x))(beta)[..., 0]
+        fields = [model.decode(name, flow.mesh, model.encode(a)) for name in ("logit", "u")]
+        return found, x, slope, model.decode("s", x, beta), fields
 
-    loss, found = parts()
-    assert loss == sum(found)
-    beta = model.encode(a)
-    np.testing.assert_allclose(beta, np.tanh(jax.vmap(model.encoder)(a)), rtol=1e-12)
-    logit = model.decode("logit", flow.mesh, beta)
+    (loss, found), x, slope, flux, (logit, u) = jax.tree.map(np.asarray, everything())
+    np.testing.assert_allclose(loss, sum(found), rtol=1e-14)
     entropy = np.mean(np.where(a > 7, np.log1p(np.exp(-logit)), np.log1p(np.exp(logit))))
     np.testing.assert_allclose(found.reconstruction, entropy, rtol=1e-10)
-    off = np.sum((model.decode("u", flow.mesh, beta) - 1) ** 2, axis=1) / 0.5**2 / 2
-    np.testing.assert_allclose(found.labels, np.mean(off), rtol=1e-12)
-    # the residuals by hand: slopes of each pair of a point and a code
-    centers = flow.draw(jax.random.split(key)[1])
-    x = (centers[:, None] + 0.05 * flow.darcy.rule.nodes).reshape(-1, 1)
-    slope = jax.vmap(lambda b: jax.vmap(jax.grad(lambda p: model.decoders["u"](p, b)))(x))(beta)[..., 0]
-    flux = model.decode("s", x, beta)
-    one = np.mean((flux - np.where(np.asarray(at_cells(a, x, (8,))) > 7, 10, 5) * slope) ** 2)
-    rule = flow.darcy.rule
-    left = np.mean(np.reshape(flux, (4, 4, -1)) * rule.slope[:, 0] / 0.05, axis=-1)
+    np.testing.assert_allclose(found.labels, np.mean(np.sum((u - 1) ** 2, axis=1)) / 0.5**2 / 2, rtol=1e-12)
+    medium = np.asarray(a)[:, np.floor(8 * x[:, 0]).astype(int)]
+    one = np.mean((flux - medium * slope) ** 2)
+    rule = jax.tree.map(np.asarray, flow.darcy.rule)
+    left = np.mean(flux.reshape(4, 4, -1) * rule.slope[:, 0] / 0.05, axis=-1)
     two = np.mean((left / (rule.kappa * 10 * np.mean(rule.v)) - 1) ** 2)
     np.testing.assert_allclose(found.virtual, 2 * one + 100 * two, rtol=1e-9)
 
@@ -187,31 +203,38 @@ def test_points_that_stay_are_evaluated_once(small):
     flow, _, model = small
     centers, beta = flow.draw(jax.random.key(7)), jnp.tanh(jax.random.normal(jax.random.key(8), (2, 3)))
     model = eqx.tree_at(lambda one: one.decoders["u"].net.offset, model, 0.3)
-    found = Located(flow, model, centers).virtual(beta)
-    np.testing.assert_allclose(found, flow.virtual_relaxed(model, beta, centers), rtol=1e-11, atol=1e-12)
+    found, by_field = jax.jit(
+        lambda beta: (Located(flow, model, centers).virtual(beta), flow.virtual_relaxed(model, beta, centers))
+    )(beta)
+    np.testing.assert_allclose(found, by_field, rtol=1e-11, atol=1e-12)
 
 
 def test_the_most_probable_latent_is_scipys(small):
     flow, _, model = small
     task = inverse(flow, model)
-    found = invert(task, jnp.zeros(3))
+
+    @jax.jit
+    def everything(start):
+        found = invert(task, start, "laplace", on_failure="nan")
+        # the three terms of the energy
+        off = (task.observations.predicted(model, jnp.tanh(found.z)) - task.observations.u) / 0.05
+        rows = flow.virtual_relaxed(model, jnp.tanh(found.z)[None], flow.draw(jax.random.key(7)))
+        by_hand = 0.5 * (jnp.sum(found.z**2) + jnp.sum(off**2) + jnp.sum(rows**2))
+        return found.z, found.energy, by_hand, found.law.covariance @ jax.hessian(task.energy)(found.z)
+
+    z, value, by_hand, unit = everything(jnp.zeros(3))
+    np.testing.assert_allclose(value, by_hand, rtol=1e-10)
+    np.testing.assert_allclose(unit, np.eye(3), atol=1e-8)
     energy = jax.jit(jax.value_and_grad(task.energy))
     # there are several minima: SciPy starts near the one that was found
-    near = np.asarray(found.z) + 0.02
+    near = np.asarray(z) + 0.02
     other = optimize.minimize(lambda z: tuple(map(np.asarray, energy(z))), near, jac=True, method="BFGS")
-    np.testing.assert_allclose(found.energy, other.fun, rtol=1e-9)
-    np.testing.assert_allclose(found.z, other.x, atol=1e-4)
-    law = invert(task, found.z, "laplace").law
-    np.testing.assert_allclose(law.covariance @ jax.hessian(task.energy)(found.z), np.eye(3), atol=1e-8)
-    # the three terms of the energy
-    beta = jnp.tanh(found.z)
-    off = np.sum((task.observations.predicted(model, beta) - task.observations.u) ** 2) / 0.05**2
-    rows = flow.virtual_relaxed(model, beta[None], flow.draw(jax.random.key(7)))
-    np.testing.assert_allclose(found.energy, 0.5 * (np.sum(found.z**2) + off + np.sum(rows**2)), rtol=1e-10)
+    np.testing.assert_allclose(value, other.fun, rtol=1e-9)
+    np.testing.assert_allclose(z, other.x, atol=1e-4)
 
 
 def test_the_most_probable_latent_is_differentiated_in_noise_and_prior(small):
-    """What is held out, as a function of the logarithms of noise and prior: the hypergradient by dini, by differences."""
+    """An error held out, by the logarithms of noise and prior: dini's hypergradient and differences."""
     flow, _, model = small
     held_out = Observations(jnp.array([[0.3], [0.6]]), jnp.array([0.15, 0.21]))
     solver = dini.LevenbergMarquardt(rtol=1e-12, atol=1e-12)
@@ -250,7 +273,8 @@ def test_adam_descends():
     assert values[0] == 2
 
 
-@pytest.mark.parametrize("kind", [pytest.param(DEEP, marks=pytest.mark.thorough), DIRECT])
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", [DEEP, DIRECT])
 def test_the_baselines_train(kind):
     with jax.enable_x64(False):
         trainers = Trainers(SIZES)
@@ -260,40 +284,39 @@ def test_the_baselines_train(kind):
         standard = lambda model: getattr(model.encoder, "standard", model.encoder)
         # what standardizes is data
         np.testing.assert_array_equal(standard(course.model).mean, data.train.mean(0))
-    assert len(KINDS) == 3
 
 
 def test_bad_input_is_refused(small):
-    flow, a, model = small
+    flow, _, model = small
     with pytest.raises(ValueError, match=r"a must have two values, 5.0 and 10.0: given others, from 5 to 7"):
         phase_targets(jnp.array([5.0, 7.0]), 5.0, 10.0)
-    with pytest.raises(ValueError, match="a must be finite"):
+    with pytest.raises(ValueError, match=r"a must be finite"):
         phase_targets(jnp.array([5.0, jnp.nan]), 5.0, 10.0)
-    with pytest.raises(ValueError, match="deviation must be positive and finite: given 0"):
+    with pytest.raises(ValueError, match=r"deviation must be positive and finite: given 0"):
         gaussian_loss(jnp.ones(2), jnp.ones(2), 0.0)
-    with pytest.raises(ValueError, match="source must not vanish where balances are relative to it: given 0"):
+    with pytest.raises(ValueError, match=r"source must not vanish where balances are relative to it: given 0"):
         Darcy(grid_rule(11, 1), 0.05, 0.0)
-    with pytest.raises(ValueError, match="radius must be positive and finite: given 0"):
+    with pytest.raises(ValueError, match=r"radius must be positive and finite: given 0"):
         Darcy(grid_rule(11, 1), 0.0)
-    with pytest.raises(ValueError, match="low and high must be positive and rise: given 10.0 and 5.0"):
+    with pytest.raises(ValueError, match=r"low and high must be positive and rise: given 10.0 and 5.0"):
         TwoPhase(Darcy(grid_rule(11, 1), 0.05), (8,), 10.0, 5.0)
     with pytest.raises(ValueError, match=r"shape must have a number of cells for each of the 1 axes"):
         TwoPhase(Darcy(grid_rule(11, 1), 0.05), (8, 8))
-    with pytest.raises(ValueError, match="decoders must be at least one, by name: given none"):
+    with pytest.raises(ValueError, match=r"decoders must be at least one, by name: given none"):
         GenerativeOperator(model.encoder, {})
-    with pytest.raises(ValueError, match="name must be one of 'logit', 's', 'u': given 'p'|name must be one of"):
+    with pytest.raises(ValueError, match=r"name must be one of .*: given 'p'"):
         model.decode("p", flow.mesh, jnp.zeros((1, 3)))
     with pytest.raises(ValueError, match=r"observations must be points \(p, dim\) and a value of each"):
         Observations(jnp.zeros((3, 1)), jnp.zeros(2))
-    with pytest.raises(ValueError, match="observations must be finite"):
+    with pytest.raises(ValueError, match=r"observations must be finite"):
         Observations(jnp.zeros((2, 1)), jnp.array([0.0, jnp.nan]))
-    with pytest.raises(ValueError, match="noise must be positive and finite: given 0"):
+    with pytest.raises(ValueError, match=r"noise must be positive and finite: given 0"):
         inverse(flow, model, noise=0.0)
-    with pytest.raises(ValueError, match="method must be one of 'map', 'laplace', 'vi', 'nuts': given 'mcmc'"):
+    with pytest.raises(ValueError, match=r"method must be one of 'map', 'laplace', 'vi', 'nuts': given 'mcmc'"):
         invert(inverse(flow, model), jnp.zeros(3), "mcmc")
-    with pytest.raises(ValueError, match="key must be given for 'nuts', which draws: given None"):
+    with pytest.raises(ValueError, match=r"key must be given for 'nuts', which draws: given None"):
         invert(inverse(flow, model), jnp.zeros(3), "nuts")
-    with pytest.raises(ValueError, match="a must be positive"):
+    with pytest.raises(ValueError, match=r"a must be positive"):
         solve_layered(jnp.array([1.0, 0.0]))
 
 

@@ -52,9 +52,7 @@ def test_the_grid_is_each_point_for_each_code():
     trunk, branch = layers(KEYS[0], 2), layers(KEYS[1], 4)
     x, beta = jax.random.uniform(KEYS[2], (3, 2)), jax.random.normal(KEYS[3], (2, 4))
     net = MultiONet(trunk, branch, 2)
-    by_hand = [
-        [sum(0.5 * trunk(p)[k] @ branch(b)[k] for k in (-2, -1)) / 2 / np.sqrt(6) for p in x] for b in beta
-    ]
+    by_hand = [[sum(0.5 * trunk(p)[k] @ branch(b)[k] for k in (-2, -1)) / 2 / np.sqrt(6) for p in x] for b in beta]
     np.testing.assert_allclose(net.grid(x, beta), by_hand, rtol=1e-13)
     scaled = Scaled(net, 3.0, vanishing)
     np.testing.assert_allclose(scaled(x[1], beta[1]), 3 * np.prod(np.sin(np.pi * x[1])) * by_hand[1][1], rtol=1e-13)
@@ -84,15 +82,15 @@ def test_nets_that_do_not_fit_are_refused():
     for l in (0, 3, 4):
         with pytest.raises(ValueError, match=f"num_products must be from 1 to 2, less than the layers: given {l}"):
             MultiONet(trunk, branch, l)
-    with pytest.raises(ValueError, match="trunk and branch must be of as many layers, as wide"):
+    with pytest.raises(ValueError, match=r"trunk and branch must be of as many layers, as wide"):
         MultiONet(trunk, layers(KEYS[1], 4, depth=4), 1)
-    with pytest.raises(ValueError, match="out_features needs a branch with channels"):
+    with pytest.raises(ValueError, match=r"out_features needs a branch with channels"):
         MultiONet(trunk, branch, 1, 2)
-    with pytest.raises(ValueError, match="key must be that of the last map"):
+    with pytest.raises(ValueError, match=r"key must be that of the last map"):
         MultiONet(trunk, layers(KEYS[1], 4, channels=5), 1, 2)
-    with pytest.raises(ValueError, match="trunk must have no channels"):
+    with pytest.raises(ValueError, match=r"trunk must have no channels"):
         MultiONet(layers(KEYS[0], 2, channels=2), branch, 1)
-    with pytest.raises(ValueError, match="width must be at least 1: given 0"):
+    with pytest.raises(ValueError, match=r"width must be at least 1: given 0"):
         Layers(2, 0, 3, tanh_sin, key=KEYS[0])
 
 
@@ -106,11 +104,11 @@ def test_a_random_field_has_its_covariance():
     few = KarhunenLoeve.of(points, squared_exponential(0.3), 4)
     assert few.modes.shape == (12, 4)
     assert 0.99 < few.explained < 1
-    with pytest.raises(ValueError, match="terms must be at most the number of points, 12: given 13"):
+    with pytest.raises(ValueError, match=r"terms must be at most the number of points, 12: given 13"):
         KarhunenLoeve.of(points, exponential(0.3), 13)
-    with pytest.raises(ValueError, match="covariance must be positive semidefinite on the points"):
+    with pytest.raises(ValueError, match=r"covariance must be positive semidefinite on the points"):
         KarhunenLoeve.of(points, lambda d: 1.0 * (d < 0.15), 3)
-    with pytest.raises(ValueError, match="length must be positive and finite: given 0"):
+    with pytest.raises(ValueError, match=r"length must be positive and finite: given 0"):
         squared_exponential(0.0)
 
 
@@ -121,7 +119,7 @@ def test_a_point_has_the_value_of_its_cell():
     corners = jnp.array([[0.0, 0.0], [1.0, 1.0], [0.34, 0.5]])
     np.testing.assert_array_equal(at_cells(a, corners, (3, 2))[0], (0, 5, 3))
     np.testing.assert_array_equal(two_phase(jnp.array([-1.0, 2.0]), 5, 10), (5, 10))
-    with pytest.raises(ValueError, match="shape must be that of the cells"):
+    with pytest.raises(ValueError, match=r"shape must be that of the cells"):
         at_cells(a, corners, (2, 2))
 
 

@@ -59,9 +59,9 @@ def test_laplaces_covariance_is_dinis_linear_response():
 def test_mean_field_has_the_mean_and_the_diagonal_of_the_precision():
     """The nearest law with independent coordinates has the variances 1 / H_ii, too small ones."""
     start = Gaussian(jnp.zeros(3), jnp.eye(3))
-    found = jax.jit(lambda key: mean_field(linear, start, key, steps=2000, draws=8, rate=0.05))(jax.random.key(0))
+    found = jax.jit(lambda key: mean_field(linear, start, key, steps=1000, draws=100, rate=0.05))(jax.random.key(0))
     np.testing.assert_allclose(found.law.mean, MEAN, atol=5e-3)
-    np.testing.assert_allclose(found.law.deviation, 1 / np.sqrt(np.diag(H)), rtol=0.02)
+    np.testing.assert_allclose(found.law.deviation, 1 / np.sqrt(np.diag(H)), rtol=0.03)
     gap = 0.5 * (np.log(np.diag(H)).sum() - np.linalg.slogdet(H)[1])
     assert abs(np.mean(found.bound[-200:]) - (negative_log_evidence(linear, MEAN) + gap)) < 0.02
 
@@ -82,17 +82,17 @@ def test_nuts_draws_from_the_law():
 
 def test_bad_input_is_refused(monkeypatch):
     law = Gaussian(jnp.zeros(3), jnp.eye(3))
-    with pytest.raises(ValueError, match="z must be a minimum of the energy with curvature .* eigenvalues from -"):
+    with pytest.raises(ValueError, match=r"z must be a minimum of the energy with curvature .* eigenvalues from -"):
         laplace(lambda z: linear(z) - 4 * z[0] ** 2, MEAN)
     bad = jax.jit(lambda z: laplace(lambda z: linear(z) - 4 * z[0] ** 2, z).root)(MEAN)
     assert np.any(np.isnan(bad))
-    with pytest.raises(ValueError, match="The energy's Hessian must be finite"):
+    with pytest.raises(ValueError, match=r"The energy's Hessian must be finite"):
         laplace(lambda z: jnp.sum(jnp.sqrt(z)), jnp.zeros(2))
-    with pytest.raises(ValueError, match="draws must be even, they are in pairs: given 3"):
+    with pytest.raises(ValueError, match=r"draws must be even, they are in pairs: given 3"):
         mean_field(linear, law, jax.random.key(0), draws=3)
-    with pytest.raises(ValueError, match="chains must be at least 2: given 1"):
+    with pytest.raises(ValueError, match=r"chains must be at least 2: given 1"):
         nuts(linear, law, jax.random.key(0), chains=1)
-    with pytest.raises(ValueError, match="start must be finite"):
+    with pytest.raises(ValueError, match=r"start must be finite"):
         nuts(linear, eqx.tree_at(lambda one: one.mean, law, jnp.full(3, jnp.nan)), jax.random.key(0))
     monkeypatch.setitem(sys.modules, "blackjax", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'dini-zoo\[sampling\]'"):
@@ -112,6 +112,7 @@ def sets(count, noise, seed=0):
     return scale, y
 
 
+@pytest.mark.thorough
 def test_the_hypergradient_is_that_of_differences():
     data = sets(2, 0.3)
     criterion, inner = evidence(residual, lambda theta: 20 * theta, data), inner_problem(residual, data)
@@ -131,15 +132,16 @@ def test_the_hypergradient_is_that_of_differences():
         assert found.certificate.reliable
 
 
+@pytest.mark.thorough
 def test_the_evidence_finds_the_noise():
     data = sets(12, 0.3)
     criterion, inner = evidence(residual, lambda theta: 20 * theta, data), inner_problem(residual, data)
-    found = tune(criterion, inner, jnp.asarray(0.0), jnp.zeros((12, 3)), steps=12)
+    found = tune(criterion, inner, jnp.asarray(0.0), jnp.zeros((12, 3)), steps=25)
     # 240 observations, of which 36 numbers are fitted: five percent is one deviation
     assert abs(np.exp(found.theta) / 0.3 - 1) < 0.15
     assert abs(found.gradient) < 1e-3
-    assert len(found.path) == 12
-    with pytest.raises(ValueError, match="steps must be at least 1: given 0"):
+    assert len(found.path) == 25
+    with pytest.raises(ValueError, match=r"steps must be at least 1: given 0"):
         tune(criterion, inner, jnp.asarray(0.0), jnp.zeros((12, 3)), steps=0)
 
 

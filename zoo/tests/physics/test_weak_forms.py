@@ -1,4 +1,4 @@
-"""Test functions, rules and weak residuals: the specification's numbers, exact solutions of three equations, bad input."""
+"""Test functions, rules and weak residuals: the specification's numbers, exact solutions, bad input."""
 
 import doctest
 
@@ -75,9 +75,7 @@ def test_the_manufactured_solution():
     @jax.jit
     def residual(radius, kappa):
         slope = lambda x: value_and_slope(u, x)[1]
-        left = weak_residual(
-            lambda x, v, dv: (1 + x[..., 0]) * jnp.sum(slope(x) * dv, axis=-1), center, radius, rule
-        )
+        left = weak_residual(lambda x, v, dv: (1 + x[..., 0]) * jnp.sum(slope(x) * dv, axis=-1), center, radius, rule)
         right = weak_residual(lambda x, v, dv: source(x) * v, center, radius, rule)
         return left[0] / right[0] - kappa
 
@@ -94,6 +92,7 @@ def test_burgers_equation_in_weak_form():
     centers = jnp.array([[-0.4], [0.1], [0.7]])
     rule = gauss_rule(6, 1)
 
+    @jax.jit
     def residual(radius, nu):
         def integrand(x, v, dv):
             u, slope = value_and_slope(lambda x: wave(x[..., 0], 0.3), x)
@@ -102,7 +101,7 @@ def test_burgers_equation_in_weak_form():
 
         return weak_residual(integrand, centers, radius, rule)
 
-    assert jnp.max(jnp.abs(residual(0.1, nu))) < 1e-14
+    assert jnp.max(jnp.abs(residual(0.1, nu))) < 1e-12
     assert jnp.max(jnp.abs(residual(0.1, 1.1 * nu))) > 1e-3
 
 
@@ -131,19 +130,19 @@ def test_the_gradient_of_a_field_is_of_each_point_alone():
 
 def test_bad_input_is_refused():
     key, rule = jax.random.key(0), grid_rule(7, 2)
-    with pytest.raises(ValueError, match="radius must be less than half of each side of the box: given 0.5"):
+    with pytest.raises(ValueError, match=r"radius must be less than half of each side of the box: given 0.5"):
         sample_centers(key, 4, 0.5)
-    with pytest.raises(ValueError, match="radius must be positive and finite: given -0.1"):
+    with pytest.raises(ValueError, match=r"radius must be positive and finite: given -0.1"):
         sample_centers(key, 4, -0.1)
-    with pytest.raises(ValueError, match="low and high must be corners of a box"):
+    with pytest.raises(ValueError, match=r"low and high must be corners of a box"):
         sample_centers(key, 4, 0.1, (0.0,), (1.0, 1.0))
     with pytest.raises(ValueError, match=r"centers must have shape \(j, 2\), as the rule has: given \(4, 1\)"):
         weak_residual(lambda x, v, dv: v, jnp.zeros((4, 1)), 0.1, rule)
     with pytest.raises(ValueError, match=r"integrand must return values at \(4, 25\) points"):
         weak_residual(lambda x, v, dv: v, jnp.zeros((4, 2)), 0.1, rule)
-    with pytest.raises(ValueError, match="dim must be 1, 2 or 3: given 4"):
+    with pytest.raises(ValueError, match=r"dim must be 1, 2 or 3: given 4"):
         gauss_rule(4, 4)
-    with pytest.raises(ValueError, match="count must be at least 3: given 2"):
+    with pytest.raises(ValueError, match=r"count must be at least 3: given 2"):
         grid_rule(2, 1)
 
 

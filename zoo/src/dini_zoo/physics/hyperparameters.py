@@ -1,14 +1,13 @@
 r"""A noise, a prior or another weight of an inverse problem, tuned through the solution of the problem.
 
-For each of `m` sets of data the unknowns are those of least energy, :math:`z^* = \arg\min_z \tfrac12 |r(z, \theta)|^2`, which
-dini solves; :math:`\theta` minimizes a function of :math:`(z^*(\theta), \theta)`, whose derivative dini takes through the
-solution. All sets share :math:`\theta`. There are two such functions: minus the logarithm of the evidence, by Laplace's
-method, for what belongs to a density, such as a noise; and the error at observations that were held out.
+For each of `m` sets of data the unknowns are those of least energy, :math:`z^* = \arg\min_z \tfrac12 |r(z,
+\theta)|^2`, which dini solves; :math:`\theta` minimizes a function of :math:`(z^*(\theta), \theta)`, whose derivative
+dini takes through the solution. All sets share :math:`\theta`. There are two such functions: minus the logarithm of
+the evidence, by Laplace's method, for what belongs to a density, such as a noise; and the error at observations that
+were held out.
 
-References
-----------
-MacKay, "Bayesian interpolation", Neural Computation 1992. Pedregosa, "Hyperparameter optimization with approximate gradient",
-ICML 2016 (arXiv 1602.02355).
+References ---------- MacKay, "Bayesian interpolation", Neural Computation 1992. Pedregosa, "Hyperparameter
+optimization with approximate gradient", ICML 2016 (arXiv 1602.02355).
 """
 
 from __future__ import annotations

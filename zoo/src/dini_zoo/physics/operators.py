@@ -1,7 +1,7 @@
 r"""Neural operators that are products of two networks: DeepONet, and MultiONet with products of several layers.
 
-An operator maps a function, of which :math:`\beta` is a code, to a function of :math:`x`. A trunk sees :math:`x`, a branch
-sees :math:`\beta`, and their layers meet only in inner products,
+An operator maps a function, of which :math:`\beta` is a code, to a function of :math:`x`. A trunk sees :math:`x`, a
+branch sees :math:`\beta`, and their layers meet only in inner products,
 
 .. math:: G(x, \beta) = \frac1l \sum_{k = L - l + 1}^{L} w_k\, s\, \langle t_k(x), b_k(\beta) \rangle + c .
 
@@ -88,7 +88,7 @@ class Layers(eqx.Module):
         zeroed = [eqx.tree_at(lambda one: one.bias, layer, jnp.zeros_like(layer.bias)) for layer in maps]
         self.maps, self.activation, self.width, self.channels = tuple(zeroed), activation, width, channels
 
-    def __call__(self, x: Float[Array, " inputs"]) -> list[Float[Array, "..."]]:
+    def __call__(self, x: Float[Array, " inputs"]) -> list[Float[Array, ...]]:
         """All layers, from the first."""
         first, *others = self.maps
         x = self.activation(first(x))

@@ -1,14 +1,12 @@
 r"""What is known of a few unknowns after data were seen: Laplace's method, variational inference, and NUTS.
 
-A posterior is given by its energy :math:`E(z) = -\log p(z \mid \text{data})` up to a constant. Its most probable point is
-the minimum of :math:`E`, which `dini.minimize` finds, or `dini.least_squares` where :math:`E = \tfrac12 |r|^2`: a function of
-all that the energy depends on. What is here is the spread around it.
+A posterior is given by its energy :math:`E(z) = -\log p(z \mid \text{data})` up to a constant. Its most probable point
+is the minimum of :math:`E`, which `dini.minimize` finds, or `dini.least_squares` where :math:`E = \tfrac12 |r|^2`: a
+function of all that the energy depends on. What is here is the spread around it.
 
-References
-----------
-MacKay, "Bayesian interpolation", Neural Computation 1992: Laplace's method and the evidence. Kucukelbir et al., "Automatic
-differentiation variational inference", JMLR 2017. Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, here as blackjax
-has it.
+References ---------- MacKay, "Bayesian interpolation", Neural Computation 1992: Laplace's method and the evidence.
+Kucukelbir et al., "Automatic differentiation variational inference", JMLR 2017. Hoffman and Gelman, "The No-U-Turn
+sampler", JMLR 2014, here as blackjax has it.
 """
 
 from __future__ import annotations
@@ -76,7 +74,7 @@ def laplace(energy: Energy, z: Float[Array, " d"]) -> Gaussian:
     """
     H = jax.hessian(energy)(z)
     _positive_definite(H)
-    # H = U U' with U an upper triangle, which is Cholesky's factor of H in the reverse order: the root is U^-T, a lower one
+    # H = U U' with an upper triangle U, Cholesky's factor in the reverse order: the root is U^-T, a lower one
     flip = lambda M: M[::-1, ::-1]
     reverse = jnp.linalg.cholesky(flip(H))
     inverse = flip(jax.scipy.linalg.solve_triangular(reverse, jnp.eye(len(z), dtype=H.dtype), lower=True))
@@ -86,8 +84,8 @@ def laplace(energy: Energy, z: Float[Array, " d"]) -> Gaussian:
 def negative_log_evidence(energy: Energy, z: Float[Array, " d"]) -> Float[Array, ""]:
     r"""Laplace's :math:`-\log \int e^{-E} \approx E(z) + \tfrac12 \log \det \nabla^2 E(z) - \tfrac d2 \log 2 \pi`.
 
-    At the minimum; differentiable in it and in what the energy holds, so that a noise or a prior can be tuned. Where the
-    Hessian is not positive definite it is NaN.
+    At the minimum; differentiable in it and in what the energy holds, so that a noise or a prior can be tuned. Where
+    the Hessian is not positive definite it is NaN.
     """
     root = jnp.linalg.cholesky(jax.hessian(energy)(z))
     return energy(z) + jnp.sum(jnp.log(jnp.diagonal(root))) - 0.5 * len(z) * jnp.log(2 * jnp.pi)
@@ -137,7 +135,9 @@ def mean_field(
         mean, log = params
         half = jax.random.normal(key, (draws // 2, d), dtype)
         xi = jnp.concatenate([half, -half])
-        return jnp.mean(jax.vmap(energy)(mean + jnp.exp(log) * xi)) - jnp.sum(log) - 0.5 * d * jnp.log(2 * jnp.pi * jnp.e)
+        return (
+            jnp.mean(jax.vmap(energy)(mean + jnp.exp(log) * xi)) - jnp.sum(log) - 0.5 * d * jnp.log(2 * jnp.pi * jnp.e)
+        )
 
     def step(carried: Any, key: Array) -> Any:
         params, state = carried

@@ -1,6 +1,7 @@
 r"""Gaussian random fields on given points, by the leading terms of their Karhunen-Loève expansion.
 
-.. math:: g = \sum_{i \le k} \sqrt{\lambda_i}\, \xi_i\, \phi_i, \qquad \xi \sim N(0, I), \quad C \phi_i = \lambda_i \phi_i ,
+.. math:: g = \sum_{i \le k} \sqrt{\lambda_i}\, \xi_i\, \phi_i, \qquad \xi \sim N(0, I), \quad C \phi_i = \lambda_i
+\phi_i ,
 
 where :math:`C` is the matrix of the covariance between the points. A medium of two phases is the field's sign.
 """

@@ -1,18 +1,17 @@
 r"""Residuals of partial differential equations in weak form, against test functions on small balls.
 
-A test function :math:`v_j(x) = v((x - x_j) / R)` vanishes where :math:`|x - x_j| \ge R`, so that an integration by parts
-has no boundary, and an equation :math:`-\nabla\!\cdot s = f` becomes :math:`\langle s \cdot \nabla v_j \rangle =
-\langle f v_j \rangle`: a derivative less, which is what a coefficient with jumps needs. :math:`\langle \cdot \rangle` is a
-mean over the ball, by a :class:`BallRule`.
+A test function :math:`v_j(x) = v((x - x_j) / R)` vanishes where :math:`|x - x_j| \ge R`, so that an integration by
+parts has no boundary, and an equation :math:`-\nabla\!\cdot s = f` becomes :math:`\langle s \cdot \nabla v_j \rangle =
+\langle f v_j \rangle`: a derivative less, which is what a coefficient with jumps needs. :math:`\langle \cdot \rangle`
+is a mean over the ball, by a :class:`BallRule`.
 
-A rule is not exact: on a grid :math:`-\sum y \cdot \nabla v \ne d \sum v`, and what is solved is the equation with a source
-that is off by this ratio, whatever the training. It is the rule's `kappa`, and belongs before :math:`\langle f v_j \rangle`.
+A rule is not exact: on a grid :math:`-\sum y \cdot \nabla v \ne d \sum v`, and what is solved is the equation with a
+source that is off by this ratio, whatever the training. It is the rule's `kappa`, and belongs before :math:`\langle f
+v_j \rangle`.
 
-References
-----------
-Zang and Koutsourelakis, "DGenNO", J. Comput. Phys. 538 (2025), arXiv 2502.06250. Zang et al., "ParticleWNN", 2023 (arXiv
-2305.12433), for test functions on balls. Wendland, "Piecewise polynomial, positive definite and compactly supported radial
-functions of minimal degree", Adv. Comput. Math. 1995.
+References ---------- Zang and Koutsourelakis, "DGenNO", J. Comput. Phys. 538 (2025), arXiv 2502.06250. Zang et al.,
+"ParticleWNN", 2023 (arXiv 2305.12433), for test functions on balls. Wendland, "Piecewise polynomial, positive definite
+and compactly supported radial functions of minimal degree", Adv. Comput. Math. 1995.
 """
 
 from __future__ import annotations
@@ -119,8 +118,9 @@ def grid_rule(count: int, dim: int, test: TestFunction = wendland) -> BallRule:
 
     Examples
     --------
-    >>> print(grid_rule(11, 1).nodes.shape, grid_rule(7, 2).kappa.round(4))
-    (9, 1) 0.9876
+    >>> rule = grid_rule(7, 2)
+    >>> rule.nodes.shape, f"{rule.kappa:.4f}"
+    ((25, 2), '0.9876')
     """
     at_least("count", count, 3)
     at_least("dim", dim, 1)

@@ -1,10 +1,10 @@
 """One code that generates an equation's input and its solution, trained by residuals alone, and inverted in the code.
 
-`GenerativeOperator` has an encoder and decoders, `virtual_observable_loss` trains it; `Darcy` has the residuals, `TwoPhase`
-a medium with jumps. `LatentProblem` and `invert` go from a few values of the solution to the code, by dini's least squares,
-Laplace's method, variational inference or NUTS; `descend` is the published procedure. The nets are in the field's
-`operators`, test functions in `weak_forms`, laws in `posteriors`, the tuning of a noise in `hyperparameters`. The experiment
-is in `study`, what it prints in `report`.
+`GenerativeOperator` has an encoder and decoders, `virtual_observable_loss` trains it; `Darcy` has the residuals,
+`TwoPhase` a medium with jumps. `LatentProblem` and `invert` go from a few values of the solution to the code, by
+dini's least squares, Laplace's method, variational inference or NUTS; `descend` is the published procedure. The nets
+are in the field's `operators`, test functions in `weak_forms`, laws in `posteriors`, the tuning of a noise in
+`hyperparameters`. The experiment is in `study`, what it prints in `report`.
 """
 
 from .darcy import Darcy, Mixed

@@ -8,7 +8,7 @@ Mixed, for an :math:`a` with jumps, with a flux :math:`s` of its own: neither :m
 
 .. math:: R_1 = s - a \nabla u, \qquad R_{2, j} = \langle s \cdot \nabla v_j \rangle - \kappa \langle f v_j \rangle .
 
-Balances are relative to :math:`\kappa \langle f v_j \rangle`, or to a flux that is given where :math:`f` vanishes somewhere.
+Balances are relative to :math:`\kappa \langle f v_j \rangle`, or to a flux that is given where :math:`f` vanishes.
 """
 
 from __future__ import annotations

@@ -3,16 +3,15 @@ r"""A code from which both an equation's input and its solution are generated, t
 For a code :math:`\beta = \tanh z` decoders give the input :math:`a(x; \beta)` and the solution :math:`u(x; \beta)`. Of
 unlabelled inputs and of residuals :math:`r_j` that were "observed" to be zero, the density is
 
-.. math:: \log p(a, R = 0, z) = \log p(z) + \log p(a \mid \beta) - \tfrac12 \sum_j \lambda_j r_j(\beta)^2 + \text{const},
+.. math:: \log p(a, R = 0, z) = \log p(z) + \log p(a \mid \beta) - \tfrac12 \sum_j \lambda_j r_j(\beta)^2 +
+\text{const},
 
-and with an encoder for :math:`q(z \mid a)` the bound of the evidence is the loss: a reconstruction and weighted squares of
-residuals. With :math:`q` a point, as in the published code, nothing else; with a normal law its divergence from
-:math:`N(0, I)` beside them.
+and with an encoder for :math:`q(z \mid a)` the bound of the evidence is the loss: a reconstruction and weighted
+squares of residuals. With :math:`q` a point, as in the published code, nothing else; with a normal law its divergence
+from :math:`N(0, I)` beside them.
 
-References
-----------
-Zang and Koutsourelakis, "DGenNO: a novel physics-aware neural operator for solving forward and inverse PDE problems based
-on deep, generative probabilistic modeling", J. Comput. Phys. 538 (2025), arXiv 2502.06250.
+References ---------- Zang and Koutsourelakis, "DGenNO: a novel physics-aware neural operator for solving forward and
+inverse PDE problems based on deep, generative probabilistic modeling", J. Comput. Phys. 538 (2025), arXiv 2502.06250.
 """
 
 from __future__ import annotations
@@ -125,8 +124,8 @@ def virtual_observable_loss(
     reconstruction
         :math:`-\log p(a \mid \beta)` of `(model, beta, a)`, one number for each input.
     virtual
-        :math:`\sqrt{\lambda_j}\, r_j` of `(model, beta, key)`, a row for each code: half of their squares are summed. The
-        centers that its key draws are the same for all inputs.
+        :math:`\sqrt{\lambda_j}\, r_j` of `(model, beta, key)`, a row for each code: half of their squares are summed.
+        The centers that its key draws are the same for all inputs.
     labels
         Adds :math:`-\log p(u \mid \beta)`, half the squares of what is off by the deviation.
     """
@@ -160,7 +159,9 @@ def phase_targets(a: Float[Array, "*n"], low: float, high: float) -> Float[Array
     finite("a", a)
     told = (a - low) / (high - low)
     if known(told) and not np.all(np.minimum(np.abs(np.asarray(told)), np.abs(np.asarray(told) - 1)) < 1e-5):
-        raise ValueError(f"a must have two values, {low} and {high}: given others, from {np.min(a):g} to {np.max(a):g}.")
+        raise ValueError(
+            f"a must have two values, {low} and {high}: given others, from {np.min(a):g} to {np.max(a):g}."
+        )
     return told
 
 

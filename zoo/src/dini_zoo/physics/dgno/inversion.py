@@ -2,11 +2,12 @@ r"""Inverse problems in the space of codes: from a few noisy values of the solut
 
 The energy of a code :math:`\beta = \tanh z`, given :math:`u` at some points with noise :math:`\sigma`,
 
-.. math:: E(z) = \tfrac\pi2 |z|^2 + \tfrac{1}{2 \sigma^2} \sum_i (u(x_i; \beta) - u_i)^2 + \tfrac12 \sum_j \lambda_j r_j(\beta)^2 ,
+.. math:: E(z) = \tfrac\pi2 |z|^2 + \tfrac{1}{2 \sigma^2} \sum_i (u(x_i; \beta) - u_i)^2
+    + \tfrac12 \sum_j \lambda_j r_j(\beta)^2 ,
 
-is half of a sum of squares: dini's least squares find its minimum, Laplace's method, variational inference or NUTS what
-else is likely. :math:`\pi` is the prior's precision. The published code descends another objective by Adam, with centers
-that are drawn anew at each step: :func:`descend`.
+is half of a sum of squares: dini's least squares find its minimum, Laplace's method, variational inference or NUTS
+what else is likely. :math:`\pi` is the prior's precision. The published code descends another objective by Adam, with
+centers that are drawn anew at each step: :func:`descend`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ def judged(found: Found, given: Cases, flow: TwoPhase) -> Inverted:
     """The errors of what was found."""
     middle = (flow.low + flow.high) / 2
     right = (found.a > middle) == (given.a > middle)
-    return Inverted(float(relative(found.a, given.a).mean()), float(right.mean()), float(relative(found.u, given.u).mean()))
+    return Inverted(
+        float(relative(found.a, given.a).mean()), float(right.mean()), float(relative(found.u, given.u).mean())
+    )
 
 
 def candidate(
@@ -139,7 +141,9 @@ def _descended(
     return jax.vmap(one)(which, observed, jax.random.split(key, len(which)))
 
 
-def descended(model: GenerativeOperator | None, flow: TwoPhase, given: Cases, key: Array, size: int, steps: int) -> Found:
+def descended(
+    model: GenerativeOperator | None, flow: TwoPhase, given: Cases, key: Array, size: int, steps: int
+) -> Found:
     """The published procedure for all cases: Adam on the relative misfit, residuals at fresh centers, and a small norm.
 
     The unknowns, so many as `size`, are those of :func:`candidate`.

@@ -76,7 +76,9 @@ def bars(axes: Any, errors: dict[str, list[float]], colors: dict[str, str]) -> N
         values = errors[name]
         axes.barh(i, np.mean(values), color=colors.get(name, pictures.RIVAL), height=0.6)
         axes.plot(values, np.full(len(values), i), "o", color=pictures.INK, ms=4, alpha=0.6)
-        axes.annotate(f" {np.mean(values):.3f}", (max(values), i), va="center", xytext=(4, 0), textcoords="offset points")
+        axes.annotate(
+            f" {np.mean(values):.3f}", (max(values), i), va="center", xytext=(4, 0), textcoords="offset points"
+        )
     axes.set_yticks(range(len(names)), names)
     axes.grid(False, axis="y")
     axes.margins(x=0.15)

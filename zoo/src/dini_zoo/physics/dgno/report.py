@@ -105,11 +105,13 @@ def law_table(result: Result) -> Table:
             ]
         )
     drawn = of_law(result, NUTS)
+    rhat = max(law.rhat or 0 for law in drawn)
+    lost = np.mean([law.divergent or 0 for law in drawn])
+    cost = np.mean([law.gradients or 0 for law in drawn])
     count = result.settings.laws * len(result.bayes)
     caption = (
         f"Means over {count} cases. Covered: pressures where nothing was observed that are within 95 percent of draws. "
-        f"NUTS: R-hat at most {max(law.rhat or 0 for law in drawn):.2f}, {np.mean([law.divergent or 0 for law in drawn]):.1%} "
-        f"of draws diverged, {np.mean([law.gradients or 0 for law in drawn]):.0f} gradients a draw."
+        f"NUTS: R-hat at most {rhat:.2f}, {lost:.1%} of draws diverged, {cost:.0f} gradients a draw."
     )
     return Table(
         "Laws of the latent: errors of their means", ("law", "medium", "pressure", "covered", "Brier"), rows, caption

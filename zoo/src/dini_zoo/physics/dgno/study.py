@@ -17,7 +17,7 @@ from ..layered import solve_layered
 from . import bayes
 from .bayes import Bayes, Budget
 from .measures import Cases, Forward, Found, Inverted, cases, descended, forward, judged, pictured
-from .training import DEEP, DIRECT, KINDS, MULTI, SOURCE, Data, Sizes, Trainers, media
+from .training import DEEP, KINDS, MULTI, SOURCE, Data, Sizes, Trainers, media
 
 EXACT, CONSTANT = "exact solver", "constant"
 #: Whose unknown is a latent; of the others it is a logit in each cell.

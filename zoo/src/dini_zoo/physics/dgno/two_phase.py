@@ -1,14 +1,14 @@
 r"""Darcy's flow through a medium of two phases, by a model with decoders `"logit"`, `"u"` and `"s"`.
 
-The logit is of the upper phase; :math:`u` is the pressure, :math:`s` the flux, a field of vectors. In training a point has
-the phase of its cell; in an inversion the medium is :math:`a_0 + (a_1 - a_0)\, \sigma(\text{logit})`, which has a derivative.
+The logit is of the upper phase; :math:`u` is the pressure, :math:`s` the flux, a field of vectors. In training a point
+has the phase of its cell; in an inversion the medium is :math:`a_0 + (a_1 - a_0)\, \sigma(\text{logit})`, which has a
+derivative.
 """
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import at_least
