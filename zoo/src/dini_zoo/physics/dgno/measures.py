@@ -29,6 +29,14 @@ def nodes(n: int) -> Float[Array, "n+1 1"]:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A medium, between the phases, and the pressure, in rows."""
+
+    a: Float[np.ndarray, "m n"]
+    u: Float[np.ndarray, "m n+1"]
+
+
+@dataclass(frozen=True)
 class Forward:
     """Means over the media to test with."""
 
@@ -40,20 +48,24 @@ class Forward:
 
 
 @eqx.filter_jit
-def _decoded(model: GenerativeOperator, a: Array, flow: TwoPhase) -> tuple[Array, Array | None]:
+def _decoded(model: GenerativeOperator, flow: TwoPhase, a: Array) -> tuple[Array, Array]:
     beta = model.encode(a)
     u = model.decode("u", nodes(a.shape[1]), beta)
-    return u, model.decode("logit", flow.mesh, beta) if "logit" in model.decoders else None
+    return flow.relaxed(model, beta)(flow.mesh) if "logit" in model.decoders else a, u
+
+
+def decoded(model: GenerativeOperator, data: Data, flow: TwoPhase) -> Found:
+    """The media to test with and their pressures, as a model has them; media as they are, where it decodes none."""
+    return Found(*map(np.asarray, _decoded(model, flow, jnp.asarray(data.test))))
 
 
 def forward(model: GenerativeOperator, data: Data, flow: TwoPhase) -> Forward:
     """Errors of a trained model."""
-    u, logit = _decoded(model, jnp.asarray(data.test), flow)
-    middle = (flow.low + flow.high) / 2
+    found, middle = decoded(model, data, flow), (flow.low + flow.high) / 2
     mean = np.asarray(solve_layered(jnp.asarray(data.train), SOURCE).u).mean(0)
     return Forward(
-        float(relative(u, data.u).mean()),
-        None if logit is None else float(np.mean((np.asarray(logit) > 0) == (data.test > middle))),
+        float(relative(found.u, data.u).mean()),
+        float(np.mean((found.a > middle) == (data.test > middle))) if "logit" in model.decoders else None,
         float(relative(mean, data.u).mean()),
     )
 
@@ -78,14 +90,6 @@ def cases(data: Data, count: int, observations: int, snr: float, random: np.rand
     noise = np.sqrt(np.mean(u**2, axis=1)) * 10 ** (-snr / 20)
     observed = np.take_along_axis(u, which, 1) + noise[:, None] * random.normal(size=which.shape)
     return Cases(a, u, which, observed.astype(a.dtype), noise)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What an inversion found: the medium, between the phases, and the pressure, in rows."""
-
-    a: Float[np.ndarray, "m n"]
-    u: Float[np.ndarray, "m n+1"]
 
 
 @dataclass(frozen=True)
@@ -150,14 +154,3 @@ def descended(
     """
     found = _descended(model, flow, jnp.asarray(given.which), jnp.asarray(given.observed), key, size, steps)
     return Found(*map(np.asarray, found))
-
-
-@eqx.filter_jit
-def _fields(model: GenerativeOperator, flow: TwoPhase, a: Array) -> tuple[Array, Array]:
-    beta = model.encode(a)
-    return flow.relaxed(model, beta)(flow.mesh), model.decode("u", nodes(a.shape[1]), beta)
-
-
-def pictured(model: GenerativeOperator, given: Cases, flow: TwoPhase) -> Found:
-    """What the model decodes of the media themselves."""
-    return Found(*map(np.asarray, _fields(model, flow, jnp.asarray(given.a))))

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from dini_zoo.kit import pictures
 
 from .bayes import NUTS, VARIATIONAL
-from .report import UNKNOWN
+from .report import UNKNOWN, unknowns
 from .study import CONSTANT, EXACT, Result
-from .training import DIRECT, KINDS, MULTI
+from .training import DIRECT, MULTI
 
 
 def draw(result: Result) -> Figure:
@@ -37,7 +37,7 @@ def draw(result: Result) -> Figure:
     right.set_title("their pressures: none was seen in training")
     for one in (left, right):
         one.legend()
-    errors = {kind: [seed[kind].u for seed in result.forwards] for kind in KINDS}
+    errors = {kind: [seed[kind].u for seed in result.forwards] for kind in result.settings.kinds}
     errors["mean of solutions"] = [seed[MULTI].mean_field for seed in result.forwards]
     colors = {MULTI: pictures.METHOD, "mean of solutions": pictures.QUIET}
     bars(axes[0, 2], errors, colors)
@@ -60,7 +60,7 @@ def draw(result: Result) -> Figure:
     right.set_title("and the pressure")
     for one in (left, right):
         one.legend(fontsize=8)
-    errors = {UNKNOWN[name]: [seed[name].a for seed in result.inversions] for name in (*KINDS, EXACT, CONSTANT)}
+    errors = {text: [seed[name].a for seed in result.inversions] for name, text in unknowns(result).items()}
     colors = {UNKNOWN[MULTI]: pictures.METHOD, UNKNOWN[CONSTANT]: pictures.QUIET, UNKNOWN[DIRECT]: pictures.ALARM}
     bars(axes[1, 2], errors, colors)
     axes[1, 2].set_title("medium from the pressure: relative error")

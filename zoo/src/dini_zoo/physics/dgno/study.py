@@ -16,7 +16,7 @@ from dini_zoo.kit.run import Phase, Run
 from ..layered import solve_layered
 from . import bayes
 from .bayes import Bayes, Budget
-from .measures import Cases, Forward, Found, Inverted, cases, descended, forward, judged, pictured
+from .measures import Cases, Forward, Found, Inverted, cases, decoded, descended, forward, judged
 from .training import DEEP, KINDS, MULTI, SOURCE, Data, Sizes, Trainers, media
 
 EXACT, CONSTANT = "exact solver", "constant"
@@ -30,6 +30,8 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of data, weights and noise."""
+    kinds: tuple[str, ...] = KINDS
+    """Networks: `MultiONet` and what it is compared with."""
     cells: int = 64
     train: int = 400
     """Media to train with, and below to test with."""
@@ -70,6 +72,7 @@ class Settings:
     def tiny(cls) -> Self:
         return cls(
             seeds=(0,),
+            kinds=(MULTI,),
             cells=8,
             train=12,
             test=4,
@@ -130,7 +133,10 @@ def run(settings: Settings, run: Run) -> Result:
     trainers, seeds = Trainers(settings.sizes), settings.seeds
     flow = trainers.flow
     data = {seed: media(run.key("media", seed), settings.sizes, flow) for seed in seeds}
-    wanted = [(seed, kind) for seed in seeds for kind in KINDS]
+    kinds = settings.kinds
+    if MULTI not in kinds or not set(kinds) <= set(KINDS):
+        raise ValueError(f"kinds must be of {KINDS}, and {MULTI} among them: given {kinds}.")
+    wanted = [(seed, kind) for seed in seeds for kind in kinds]
 
     def train(which: tuple[int, str], phase: Phase) -> Any:
         seed, kind = which
@@ -141,7 +147,7 @@ def run(settings: Settings, run: Run) -> Result:
 
     def invert(seed: int, phase: Phase) -> dict[str, Found]:
         found = {}
-        for name in (*KINDS, EXACT):
+        for name in (*kinds, EXACT):
             size = settings.latent if name in LATENT else settings.cells
             model = None if name == EXACT else trained[seed, name]
             key = run.key("centers", seed)
@@ -149,7 +155,7 @@ def run(settings: Settings, run: Run) -> Result:
             phase.advance()
         return found
 
-    inverted = run.each("inversions", seeds, invert, 4)
+    inverted = run.each("inversions", seeds, invert, len(kinds) + 1)
     middle = np.full_like(tasks[seeds[0]].a, (flow.low + flow.high) / 2)
     budget = Budget(
         settings.laws,
@@ -178,13 +184,13 @@ def run(settings: Settings, run: Run) -> Result:
     constant = Found(middle, np.asarray(solve_layered(jnp.asarray(middle), SOURCE).u))
     return Result(
         settings,
-        [{kind: forward(trained[seed, kind], data[seed], flow) for kind in KINDS} for seed in seeds],
+        [{kind: forward(trained[seed, kind], data[seed], flow) for kind in kinds} for seed in seeds],
         [
             {name: judged(one, tasks[seed], flow) for name, one in {**inverted[i], CONSTANT: constant}.items()}
             for i, seed in enumerate(seeds)
         ],
         found,
-        Shown(tasks[first], pictured(trained[first, MULTI], tasks[first], flow), inverted[0]),
+        Shown(tasks[first], decoded(trained[first, MULTI], data[first], flow), inverted[0]),
     )
 
 

@@ -61,10 +61,14 @@ def media(key: Array, sizes: Sizes, flow: TwoPhase) -> Data:
     with jax.enable_x64(True):
         points = cell_centers(flow.shape)
         field = KarhunenLoeve.of(points, squared_exponential(LENGTH), min(TERMS, sizes.cells))
-        a = two_phase(field.sample(key, sizes.train + sizes.test), flow.low, flow.high)
-        test = a[sizes.train :]
-        u = solve_layered(test, SOURCE).u
-        return Data(*(np.asarray(one, np.float32) for one in (a[: sizes.train], test, u)))
+
+        @jax.jit
+        def drawn(key: Array) -> tuple[Array, Array]:
+            a = two_phase(field.sample(key, sizes.train + sizes.test), flow.low, flow.high)
+            return a, solve_layered(a[sizes.train :], SOURCE).u
+
+        a, u = (np.asarray(one, np.float32) for one in drawn(key))
+        return Data(a[: sizes.train], a[sizes.train :], u)
 
 
 class Standard(eqx.Module):
