@@ -57,13 +57,13 @@ class Settings:
     """Cases of which laws of the latent are found; with none there are none, and no noise is tuned."""
     variational: int = 500
     """Steps of variational inference."""
-    warmup: int = 150
+    warmup: int = 100
     """Draws of NUTS that are thrown away, and below those that are kept, of each chain."""
     draws: int = 150
     chains: int = 2
-    tuned: int = 3
+    tuned: int = 2
     """Cases whose noise is tuned."""
-    tuning: int = 10
+    tuning: int = 8
     """Steps of HOAG on it."""
     weights: tuple[float, ...] = (0.1, 10.0)
     """Of the residuals, times that of the training."""
