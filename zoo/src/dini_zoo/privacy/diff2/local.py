@@ -33,7 +33,7 @@ from ..ledger import Ledger
 from .budget import LocalNoise, local_spent
 from .clipping import Clients, Vectors, tree_norm, weighted_sum
 from .estimator import Diff2Estimator, EstimatorState, noise_std, noisy
-from .loops import Descent, Public, nothing, add, descend
+from .loops import Descent, Public, add, descend, nothing
 
 
 def draw_batch(key: Array, clients: Clients, client: Any, batch: int) -> Int[Array, " b"]:

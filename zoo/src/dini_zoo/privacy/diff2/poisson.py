@@ -33,7 +33,7 @@ from ..accounting import budget, gaussian_mu
 from ..ledger import Ledger, SampledRelease, privacy_spent
 from .clipping import Vectors, weighted_sum
 from .estimator import noise_std, noisy
-from .loops import Descent, Public, nothing, add, descend
+from .loops import Descent, Public, add, descend, nothing
 
 
 def _rate(rate: float) -> None:
