@@ -215,7 +215,7 @@ def _by_dp_accounting(ledger: Ledger, delta: float, accountant: Accountant) -> f
     if accountant == "rdp":
         from dp_accounting import rdp
 
-        # of sampled batches whole orders are exact or cheap, the others an interpolation or a series that may not converge
+        # of sampled batches: between whole orders there are an interpolation and a series that need not converge
         sampled = any(isinstance(release, SampledRelease) for release in ledger.releases)
         counted: Any = rdp.RdpAccountant(ORDERS if sampled else None, neighboring_relation=relation)
     else:
