@@ -99,11 +99,19 @@ class Clipped(NamedTuple):
 
 
 def tree_norm(tree: Any) -> Array:
-    """The Euclidean norm over all of a tree's leaves, without squares that overflow or vanish."""
+    """The Euclidean norm over all of a tree's leaves, without squares that overflow or vanish.
+
+    Numbers are scaled by one of three powers of two and not by the largest of them: its reciprocal may be so small that
+    a processor takes it for zero. A norm beyond the largest number is infinite.
+    """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+    leaves = [leaf.astype(dtype) for leaf in leaves]
     most = jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]).max()
-    unit = jnp.where(most > 0, most, 1.0)
-    return most * jnp.sqrt(sum(jnp.sum((leaf / unit) ** 2) for leaf in leaves))
+    border, power = (2.0**400, 2.0**600) if dtype == jnp.float64 else (2.0**40, 2.0**90)
+    scale = jnp.where(most > border, 1 / power, jnp.where(most < 1 / border, power, 1.0)).astype(dtype)
+    back = jnp.where(most > border, power, jnp.where(most < 1 / border, 1 / power, 1.0)).astype(dtype)
+    return back * jnp.sqrt(sum(jnp.sum((leaf * scale) ** 2) for leaf in leaves))
 
 
 def _factor(vector: Any, max_norm: Any) -> tuple[Any, Array, Array, Array]:

@@ -113,8 +113,8 @@ def _visits_table(result: Result) -> Table:
     private = [path.norms[-1] for path in result.private]
     caption = (
         f"Rounds until {GRADIENT} is at most {TARGET:g}, without noise, {result.settings.clients} clients that take "
-        f"turns. With privacy, ε = {min(result.settings.epsilons):g}, local steps end at {Estimate.of(private):.1e} after "
-        f"{result.settings.private_rounds} rounds."
+        f"turns. With privacy, ε = {min(result.settings.epsilons):g}, local steps end at {Estimate.of(private):.1e} "
+        f"after {result.settings.private_rounds} rounds."
     )
     return Table("Local steps", ("", *(f"clients {one}" for one in divisions)), rows, caption)
 
