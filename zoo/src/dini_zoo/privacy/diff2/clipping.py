@@ -38,7 +38,7 @@ type Vectors = Callable[[Any, Any], Any]
 class Clients(eqx.Module):
     """Records of several clients, one behind the other."""
 
-    data: PyTree[Array, " T"]
+    data: PyTree[Array, " T"] = eqx.field(converter=lambda data: jax.tree.map(jnp.asarray, data))
     """Arrays with an axis of all `n` records in front."""
     sizes: tuple[int, ...] = eqx.field(static=True)
     r""":math:`n_p`, public numbers."""
