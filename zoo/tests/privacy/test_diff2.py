@@ -329,6 +329,7 @@ def test_local_noise_and_its_ledger():
     assert [one.multiplier for one in ledger.releases] == [0.5 * 9, 2.0 * 9, 4.0 * 1.5]
 
 
+@pytest.mark.thorough
 def test_the_local_budget():
     told = {"rounds": 6, "restart_every": 3, "n_min_total": 400}
     told |= {"batch": 20, "smallest": 200, "steps": 4, "visits": 3}
