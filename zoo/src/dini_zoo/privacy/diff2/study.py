@@ -16,7 +16,7 @@ from ..ledger import privacy_spent
 from .budget import Noise, calibrate, calibrate_local, local_spent, spent
 from .poisson import calibrate_poisson
 from .problems import Problem, generated, health
-from .runs import DIFF2, Outcome, Setting, descent, poisson
+from .runs import DIFF2, DP_GD, Outcome, Setting, descent, poisson
 from .visits import Path, by_gradient, by_local_steps, divided, privately
 
 
