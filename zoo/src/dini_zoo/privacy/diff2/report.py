@@ -85,7 +85,8 @@ def tables(result: Result) -> list[Table]:
         found.append(Table("Rounds tuned as well", columns, _rows(result.tuned, rounds=True), caption))
     columns = ("", "ε", "T", "C₁", GRADIENT, "f − f*", "clipped")
     caption = f"{settings.health_records} records, {settings.health_rounds} rounds, {settings.health_seeds} seeds."
-    found.append(Table("Observed records: randhie", columns, _rows(result.health), caption))
+    if result.health:
+        found.append(Table("Observed records: randhie", columns, _rows(result.health), caption))
     found.append(_visits_table(result))
     found.append(_accounts_table(result))
     return found
@@ -113,9 +114,13 @@ def _visits_table(result: Result) -> Table:
     private = [path.norms[-1] for path in result.private]
     caption = (
         f"Rounds until {GRADIENT} is at most {TARGET:g}, without noise, {result.settings.clients} clients that take "
-        f"turns. With privacy, ε = {min(result.settings.epsilons):g}, local steps end at {Estimate.of(private):.1e} "
-        f"after {result.settings.private_rounds} rounds."
+        "turns."
     )
+    if private:
+        caption += (
+            f" With privacy, ε = {min(result.settings.epsilons):g}, local steps end at {Estimate.of(private):.1e} after "
+            f"{result.settings.private_rounds} rounds."
+        )
     return Table("Local steps", ("", *(f"clients {one}" for one in divisions)), rows, caption)
 
 
@@ -157,11 +162,11 @@ def checks(result: Result) -> Iterator[Check]:
     mine = sorted(
         (one for one in result.health if one.setting.method == DIFF2), key=lambda one: one.setting.restart_every
     )
-    longest = mine[-1]
+    shortest, longest = (mine[0], mine[-1]) if mine else (None, None)
     yield Check(f"randhie: {GRADIENT}", ratio(longest, theirs), at_most(0.4), 2.9 / 13.7, form=".2f")
     theirs_value = best(result.health, DP_GD, smallest, "gap")
     yield Check("randhie: f − f*", ratio(longest, theirs_value, "gap"), at_most(0.5), 2.2 / 8.6, form=".2f")
-    yield Check("randhie: the shortest interval", ratio(mine[0], theirs), at_least(0.8), 14.4 / 13.7, form=".2f")
+    yield Check("randhie: the shortest interval", ratio(shortest, theirs), at_least(0.8), 14.4 / 13.7, form=".2f")
     yield from _local_checks(result)
     yield from _account_checks(result)
 
@@ -187,7 +192,7 @@ def _local_checks(result: Result) -> Iterator[Check]:
 
 
 def _account_checks(result: Result) -> Iterator[Check]:
-    closed, exact, local = result.accounts
+    closed, exact, *local = result.accounts
     yield Check(
         "ε of the closed form / asked, Rényi", closed.found["rdp"] / closed.target, at_most(1), 0.794, form=".3f"
     )
@@ -195,7 +200,8 @@ def _account_checks(result: Result) -> Iterator[Check]:
     yield Check(
         "ε of the exact noise / asked, loss", exact.found["pld"] / exact.target, at_most(1.001), 1.0, form=".4f"
     )
-    yield Check("ε of local steps / asked, Rényi", local.found["rdp"] / local.target, at_most(1), form=".4f")
+    found = local[0].found["rdp"] / local[0].target if local else None
+    yield Check("ε of local steps / asked, Rényi", found, at_most(1), form=".4f")
 
 
 def headline(result: Result) -> str:
@@ -215,7 +221,8 @@ def draw(result: Result) -> Figure:
     _utility(panels[0, 0], result)
     _curves(panels[0, 1], result)
     _intervals(panels[0, 2], result.given, min(result.settings.epsilons), "generated records: the interval's part")
-    _intervals(panels[1, 0], result.health, min(result.settings.epsilons), "observed records (randhie)")
+    if result.health:
+        _intervals(panels[1, 0], result.health, min(result.settings.epsilons), "observed records (randhie)")
     _local(panels[1, 1], result)
     _kinds(panels[1, 2], result)
     return figure
@@ -295,7 +302,8 @@ def _kinds(axes: Any, result: Result) -> None:
     for one in result.sampled:
         found[f"DP-SGD {one.setting.rounds}"] = Estimate.of(one.gradient)
     rounds = result.settings.private_rounds
-    found[f"local {rounds}"] = Estimate.of(path.norms[-1] for path in result.private)
+    if result.private:
+        found[f"local {rounds}"] = Estimate.of(path.norms[-1] for path in result.private)
     colors = {
         name: pictures.RIVAL
         if name.startswith(DP_GD)

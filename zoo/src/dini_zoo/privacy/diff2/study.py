@@ -33,7 +33,7 @@ class Settings:
     tuned: tuple[int, ...] = (100, 300, 1000)
     """Other numbers of rounds, among which each method takes its best one; with none there is no such comparison."""
     health_seeds: int = 5
-    """Of the noise on observed data, from the first seed on."""
+    """Of the noise on observed data, from the first seed on; with none these are left out."""
     health_records: int = 16_000
     """At most 20 190."""
     health_rounds: int = 1500
@@ -44,7 +44,7 @@ class Settings:
     local_rounds: int = 400
     """At most so many, of one step each; with local steps as many fewer."""
     private_rounds: int = 30
-    """Of the private run with local steps."""
+    """Of the private run with local steps; with none it is left out."""
 
     @classmethod
     def tiny(cls) -> Self:
@@ -54,14 +54,12 @@ class Settings:
             records=200,
             rounds=30,
             tuned=(),
-            health_seeds=1,
-            health_records=200,
-            health_rounds=20,
+            health_seeds=0,
             clients=2,
             batch=20,
             local_steps=(2,),
             local_rounds=8,
-            private_rounds=4,
+            private_rounds=0,
         )
 
     def interval(self, share: int) -> int:
@@ -151,7 +149,10 @@ def run(settings: Settings, run: Run) -> Result:
             "local steps": 12,
         }
     )
-    problem, observed = run.part("data", lambda _: (generated(settings.records), health(settings.health_records)))
+    problem, observed = run.part(
+        "data",
+        lambda _: (generated(settings.records), health(settings.health_records) if settings.health_seeds else None),
+    )
 
     def outcomes(name: str, problem: Problem, all_settings: list[Setting], seeds: tuple[int, ...]) -> list[Outcome]:
         def one(setting: Setting, _: Phase) -> Outcome:
@@ -179,7 +180,7 @@ def run(settings: Settings, run: Run) -> Result:
     ]
     tuned = outcomes("their best", problem, chosen, settings.seeds)
     seeds = tuple(settings.seeds[0] + i for i in range(settings.health_seeds))
-    on_health = outcomes("randhie", observed, health_settings(settings), seeds)
+    on_health = [] if observed is None else outcomes("randhie", observed, health_settings(settings), seeds)
     visits = run.part("local steps", lambda _: _visits(settings, problem, run))
     private, accounts = run.part("accounts", lambda _: _private(settings, problem, run))
     return Result(settings, given, stochastic, tuned, on_health, visits, private, accounts)
@@ -234,6 +235,8 @@ def _private(settings: Settings, problem: Problem, run: Run) -> tuple[list[Path]
         ledger = spent(Noise(*noise), rounds, interval, n)
         found = {name: privacy_spent(ledger, delta, name) for name in ("gaussian", "rdp", "pld")}
         accounts.append(Account(f"{DIFF2}-GD, {method.replace('_', ' ')}", epsilon, found))
+    if not settings.private_rounds:
+        return [], accounts
     told = {"rounds": settings.private_rounds, "restart_every": max(1, settings.private_rounds // 3)}
     steps = settings.local_steps[len(settings.local_steps) // 2]
     cost = {"n_min_total": n, "batch": settings.batch, "smallest": smallest, "steps": steps}
