@@ -15,7 +15,8 @@ changes, by at most :math:`2 C` since both of its values lie in the ball of radi
 :math:`1 / (P n_p)`. So :math:`\|u - u'\| \le 2 C / (P \min_p n_p)`, for any function :math:`g` at all, and the bound
 is attained by two opposite vectors longer than :math:`C` in the smallest client. It needs that the weights do not
 depend on how records fall into chunks: sums are divided once, by :math:`n_p`. A vector whose norm is no finite number
-counts as zero, which lies in the ball.
+counts as zero, which lies in the ball; so does one that is longer than the radius by 37 orders of magnitude in single
+precision, where the quotient of the two is no ordinary number.
 """
 
 from __future__ import annotations
@@ -117,11 +118,14 @@ def tree_norm(tree: Any) -> Array:
 def _factor(vector: Any, max_norm: Any) -> tuple[Any, Array, Array, Array]:
     """One record's vector, what shortens it, whether it is shortened, and whether it was lost and is zero now."""
     norm = tree_norm(vector)
-    lost = ~jnp.isfinite(norm)
+    factor = max_norm / jnp.where(norm > max_norm, norm, 1)
+    # so much longer than the radius that their quotient is no ordinary number: it might be taken for zero
+    vast = (norm > max_norm) & (max_norm > 0) & (factor < jnp.finfo(norm.dtype).tiny)
+    lost = ~jnp.isfinite(norm) | vast
     long = (norm > max_norm) & ~lost
     return (
         jax.tree.map(lambda leaf: jnp.where(lost, 0, leaf), vector),
-        jnp.where(long, max_norm / jnp.where(long, norm, 1), 1).astype(norm.dtype),
+        jnp.where(long, factor, 1).astype(norm.dtype),
         long,
         lost,
     )

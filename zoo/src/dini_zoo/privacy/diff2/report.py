@@ -118,8 +118,8 @@ def _visits_table(result: Result) -> Table:
     )
     if private:
         caption += (
-            f" With privacy, ε = {min(result.settings.epsilons):g}, local steps end at {Estimate.of(private):.1e} after "
-            f"{result.settings.private_rounds} rounds."
+            f" With privacy, ε = {min(result.settings.epsilons):g}, local steps end at {Estimate.of(private):.1e} "
+            f"after {result.settings.private_rounds} rounds."
         )
     return Table("Local steps", ("", *(f"clients {one}" for one in divisions)), rows, caption)
 
