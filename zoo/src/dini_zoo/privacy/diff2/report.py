@@ -220,7 +220,7 @@ def draw(result: Result) -> Figure:
     panels = figure.subplots(2, 3)
     _utility(panels[0, 0], result)
     _curves(panels[0, 1], result)
-    _intervals(panels[0, 2], result.given, min(result.settings.epsilons), "generated records: the interval's part")
+    _intervals(panels[0, 2], result.given, min(result.settings.epsilons), "generated records: longer intervals")
     if result.health:
         _intervals(panels[1, 0], result.health, min(result.settings.epsilons), "observed records (randhie)")
     _local(panels[1, 1], result)
@@ -271,6 +271,9 @@ def _intervals(axes: Any, outcomes: Sequence[Outcome], epsilon: float, title: st
             axes, theirs.gradient, color=pictures.RIVAL, label=f"{DP_GD}, C₁ = {theirs.setting.gradient_clip:g}"
         )
     axes.set(xscale="log", yscale="log", xlabel="rounds between restarts", title=title)
+    at = [one.setting.restart_every for one in mine]
+    axes.set_xticks(at, [str(one) for one in at])
+    axes.xaxis.set_minor_formatter("")
     axes.legend(fontsize=9)
 
 
