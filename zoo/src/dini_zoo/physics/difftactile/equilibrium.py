@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,7 @@ from dini_zoo.kit.run import Run
 
 from .calibration import relative_error
 from .scenes import START, TRUTH, PressedBlock, PressedDome
-
-if TYPE_CHECKING:
-    from .study import Settings
+from .settings import Settings
 
 _STEP = 1e-4
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,7 @@ from dini_zoo.kit.run import Phase, Run
 from dini_zoo.kit.training import Trainer
 
 from .optics import OpticalMLP, dents, linear_fit
-
-if TYPE_CHECKING:
-    from .study import Settings
+from .settings import Settings
 
 
 @dataclass(frozen=True)
