@@ -44,8 +44,9 @@ FLAT = [
     lambda x: jnp.maximum(jnp.abs(x - 1) - 0.5, 0.0) ** 2,
     lambda x: jnp.where(x < 2.0, (x - 2.0) ** 2, 0.0) + 1e3,
 ]
-FEW = [dini.BFGS(), dini.LBFGS()]
+FEW = [dini.LBFGS()]
 MORE = [
+    dini.BFGS(),
     dini.GradientDescent(),
     dini.NonlinearCG(),
     dini.Newton(),

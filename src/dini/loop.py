@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import claims, trees
+from . import claims, residual_claims, trees
 from .problems import FixedPoint
 from .status import Status
 from .trees import Tree
@@ -191,7 +191,9 @@ def conclude(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree,
 
 def _examined(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
-    return end._replace(status=claims.status(problem, solver, tolerances(solver, end.x)[0], x, end, args))
+    rtol = tolerances(solver, end.x)[0]
+    seen = claims.status(problem, solver, rtol, x, end, args)
+    return end._replace(status=residual_claims.status(problem, solver, rtol, x, end.x, seen, args))
 
 
 def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:

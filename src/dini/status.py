@@ -104,11 +104,10 @@ _EXPLANATIONS = {
     "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
     "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
     Status.NO_MINIMUM: "The stopping test was met, and yet conjugate gradients with each element of the unknown in a "
-    "unit of its own lead to a point that is lower by more than the tolerance allows, or far away: beside the gradient "
-    "of "
-    "some elements or directions, that of others is too small to be seen. Measure the unknown in units in which its "
-    "elements are alike (fun(units * z) of z), or use a solver that computes the Hessian, such as Newton or "
-    "TrustRegionNewtonCG.",
+    "unit of its own lead to a point that is lower by more than the tolerance allows, or far away, or a step of Gauss "
+    "and Newton promises one: beside the gradient of some elements or directions, that of others is too small to be "
+    "seen. Measure the unknown in units in which its elements are alike (fun(units * z) of z), or use a solver that "
+    "computes the Hessian, such as Newton or TrustRegionNewtonCG, of residuals LevenbergMarquardt.",
 }
 
 

@@ -191,3 +191,22 @@ def test_doors(change, error, words):
     given = {"outer": outer, "inner": dini.Minimize(ridge), "theta": THETA, "x": np.zeros(4)} | change
     with pytest.raises(error, match=words):
         value_and_hypergradient(**given)
+
+
+def test_functions_that_are_made_anew_are_compiled_once(caplog):
+    """In a loop of the user's own they are other objects each time, and read other arrays."""
+    found, compiled = [], []
+    with jax.log_compiles():
+        for shift in (0.0, 1.0, 2.0, 3.0):
+            target = jnp.asarray(held_out + shift)
+            mismatch = lambda x, theta, target=target: jnp.sum((x - target) ** 2)
+            fit = lambda theta: dini.Minimize(lambda x: ridge(x, theta))
+            caplog.clear()
+            found.append(value_and_hypergradient(mismatch, fit, jnp.asarray(THETA), jnp.zeros(4), certify=True))
+            told = [record.message for record in caplog.records if "Finished XLA compilation" in record.message]
+            compiled.append(sum("jit(_compiled)" in line or "jit(evaluate)" in line for line in told))
+    assert compiled == [1, 0, 0, 0]
+    x = found[0].solution.x
+    np.testing.assert_allclose(
+        [at.value for at in found], [np.sum((x - held_out - s) ** 2) for s in range(4)], rtol=1e-6
+    )

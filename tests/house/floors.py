@@ -30,7 +30,7 @@ FLOORS = [
     (("losses",), "losses with their derivatives"),
     (("conditions",), "optimality mappings, a few lines of mathematics each"),
     (("problems", "solution"), "a function, its parts, its condition; what comes back"),
-    (("claims",), "what a claim to have found a minimum must stand"),
+    (("claims", "residual_claims"), "what a claim to have found a minimum must stand"),
     (("loop", "monitors"), "the one loop that drives all solvers, and watching it from outside"),
     (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),

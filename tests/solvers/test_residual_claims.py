@@ -26,6 +26,9 @@ SOLVERS = {
     "cg": dini.LevenbergMarquardt(linear_solver="cg"),
     "dogleg": dini.DoglegLeastSquares(),
     "gauss-newton": dini.GaussNewton(),
+    "geodesic": dini.LevenbergMarquardt(geodesic=True),
+    "lbfgs": dini.LBFGS(),
+    "bfgs": dini.BFGS(),
 }
 
 
@@ -40,14 +43,14 @@ def meyer(kind):
     return lambda x: x[0] * jnp.exp(10 * x[1] / (x[2] + jnp.asarray(time, x.dtype)) - 13) - jnp.asarray(data, x.dtype)
 
 
-@pytest.mark.by_default("float32-scaled-levenberg", "float64-raw-cg")
+@pytest.mark.by_default("float32-scaled-levenberg", "float64-raw-cg", "float32-scaled-lbfgs")
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("kind", STARTS)
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_a_claim_is_a_minimum(name, kind, dtype):
     """The value in double precision is the certified one, to what the rounding of the residuals leaves.
 
-    In single precision 30 units of it, of terms 100,000 times the residuals, are a fifth of the value.
+    In single precision ten units of it, of terms 100,000 times the residuals, are a fiftieth of the value.
     """
     fun, solver = meyer(kind), SOLVERS[name]
 
@@ -60,9 +63,19 @@ def test_a_claim_is_a_minimum(name, kind, dtype):
     least = LEAST * (1e-6 if kind == "scaled" else 1)
     values = np.array([0.5 * np.sum(np.asarray(fun(jnp.asarray(point, jnp.float64))) ** 2) for point in np.asarray(x)])
     claimed = np.asarray(status) == Status.CONVERGED
-    assert np.all(values[claimed] <= least * (1.2 if dtype == jnp.float32 else 1 + 1e-6)), (values, status)
+    assert np.all(values[claimed] <= least * (1.025 if dtype == jnp.float32 else 1 + 1e-6)), (values, status)
 
 
 def test_the_least_is_found_from_the_start_of_the_paper():
     found = dini.least_squares(meyer("raw"), jnp.array([0.02, 4000.0, 250.0]))
     np.testing.assert_allclose(0.5 * np.sum(meyer("raw")(found.x) ** 2), LEAST, rtol=1e-9)
+
+
+@pytest.mark.parametrize("strategy", ["nielsen", pytest.param("trust region", marks=pytest.mark.thorough)])
+def test_geodesic_acceleration_takes_the_valley_in_few_steps(strategy):
+    """MINPACK, whose columns are scaled as here, makes 179, 1038 and 123 evaluations."""
+    fun, solver = meyer("scaled"), dini.LevenbergMarquardt(geodesic=True, strategy=strategy)
+    run = lambda start: dini.least_squares(fun, start, solver=solver, on_failure="ignore")
+    found = jax.jit(jax.vmap(run))(jnp.asarray(STARTS["scaled"], float))
+    assert not found.status.any()
+    assert np.all(np.asarray(found.stats.steps) <= [500, 400, 60])

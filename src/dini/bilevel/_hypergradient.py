@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from ..differentiation._certificate import first, guarded, leading, reverse
 from ..differentiation._guards import mark, times
 from ..differentiation._linearization import Linearization, Parameters, linearize
 from ..differentiation._tangents import solve_real
-from ..functions import all_arrays, as_function
+from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced
 from ..linear import CG, DENSE_LIMIT, GMRES, Auto
 from ..linear._krylov import closed_solver
@@ -175,7 +176,7 @@ def value_and_hypergradient(
     given = (task, theta, x, state)
     if not untraced() or not all_arrays(given) or on_failure == "warn":
         return evaluate(*given, certify, on_failure)
-    found = _compiled(*given, certify, "ignore" if on_failure == "ignore" else "nan")
+    found = recognised.call(_compiled, _made, given, certify, "ignore" if on_failure == "ignore" else "nan")
     sound = int(found.solution.status) in _SOUND and bool(trees.all_finite(found.gradient))
     # of a failure, the evaluation that is not compiled says what it was
     return found if sound or on_failure != "raise" else evaluate(*given, certify, on_failure)
@@ -282,7 +283,22 @@ def evaluate(
     return task.warned(found, theta, on_failure)
 
 
-_compiled = jax.jit(evaluate, static_argnums=(4, 5))
+def _made(task: Task, theta: Tree, x: Tree, state: Warm | None) -> Any:
+    """Return what is evaluated with all closures made explicit: what a function returns at some ``theta``, too."""
+    if isinstance(task.inner, Problem):
+        inner = task.inner.closed(x, theta, *task.inner_args)
+    else:
+        inner = close(lambda theta: task.problem(theta)[0].closed(x, *task.inner_args), theta)
+    outer = close(task.outer, x, theta, *task.outer_args)
+    return dataclasses.replace(task, outer=outer, inner=inner), theta, x, state
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _compiled(
+    program: recognised.Program, consts: list[Any], leaves: list[Any], certify: bool, on_failure: OnFailure
+) -> Hypergradient:
+    task, theta, x, state = program.made(consts, leaves)
+    return evaluate(task, theta, x, state, certify, on_failure)
 
 
 def _through(task: Task, theta: Tree, x: Tree, certify: bool, on_failure: OnFailure) -> Hypergradient:

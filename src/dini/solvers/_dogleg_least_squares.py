@@ -67,7 +67,7 @@ class DoglegLeastSquares(ResidualSolver):
     def _judged(self, control: Region, accept: Any, ratio: Any, state: State) -> Region:
         return control.accepted_by_bound(ratio, state, control.length < control.radius)[0]
 
-    def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Region]:
+    def _propose(self, control: Region, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Region]:
         region = control.first(model, u, first)
         radius = region.radius
         # (1): q_N = newton, g = model.slope
@@ -89,7 +89,8 @@ class DoglegLeastSquares(ResidualSolver):
         short = -radius / jnp.where(squared > 0, trees.sqrt(squared), 1) * model.slope
         step = jnp.where(far >= radius, short, bent)
         step = jnp.where(jnp.sum(newton**2) <= radius**2, newton, step)
-        return model.inverse_scale * step, region.walked(step, first)
+        move = model.inverse_scale * step
+        return move, move, region.walked(step, first)
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""

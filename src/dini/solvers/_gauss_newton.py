@@ -13,6 +13,7 @@ from ..checks.settings import require_choice, require_count
 from ..linear._small import SMALL
 from ..loop import met, tolerances
 from ..problems import FixedPoint, LeastSquares, Root
+from ..residual_claims import NEARLY_NOTHING, PROMISE
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
@@ -187,10 +188,10 @@ class GaussNewton(Solver):
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
         told = Known(*scales)
         short = t * told.length <= 1e-2 * eps
-        done = told.settled(space, value) & (left <= _steps.PROMISE)
+        done = told.settled(space, value) & (left <= PROMISE)
         stalled = jnp.where(done, Status.CONVERGED, Status.STALLED)
         status = jnp.where(~accept & ~stray & short, stalled, state.status)
-        lost = ~accept & (old.astray == 0) & seen.rounded(space, old.value) & (left <= _steps.PROMISE)
+        lost = ~accept & (old.astray == 0) & seen.rounded(space, old.value) & (left <= PROMISE)
         status = jnp.where(lost, Status.CONVERGED, status)
         runs = accept & told.run_away(u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)
@@ -220,7 +221,7 @@ class GaussNewton(Solver):
         told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
         promised, columns = promise
         left = promised_beyond(space, u, told.start, promised, columns, at.value, tolerances(self, u)[0])
-        return told.doubted(~(left <= _steps.ROUNDING)), left
+        return told.doubted(~(left <= NEARLY_NOTHING)), left
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
         """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""

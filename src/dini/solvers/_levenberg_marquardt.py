@@ -38,10 +38,10 @@ class LevenbergMarquardt(ResidualSolver):
         (J^\top J + \mu D^2)\,a &= -\tfrac12 J^\top r''(p, p) \qquad (4)
         \end{aligned}
 
-    A step ``p`` solves (1), where ``D`` holds the largest norms of the Jacobian's columns so far; (2) and (3) are the
-    two strategies for :math:`\mu`, (4) is the geodesic acceleration. Each trial is one step. The error is
-    :math:`\|J^\top r\|_2`; with bounds that of the projected gradient :math:`x - \mathrm{proj}(x - J^\top r)`; of a
-    root :math:`\|F\|_2`.
+    A step ``p`` solves (1), where ``D`` holds the norms of the Jacobian's columns, or 0.95 of its last value where that
+    is more; (2) and (3) are the two strategies for :math:`\mu`, (4) is the geodesic acceleration. Each trial is one
+    step. The error is :math:`\|J^\top r\|_2`; with bounds that of the projected gradient
+    :math:`x - \mathrm{proj}(x - J^\top r)`; of a root :math:`\|F\|_2`.
 
     With bounds, unknowns that lie on one and would leave are held, and the step of the others is clipped.
 
@@ -122,14 +122,16 @@ class LevenbergMarquardt(ResidualSolver):
         if self._nielsen:
             # (2): varrho = ratio, nu = growth
             shrink = jnp.maximum(1 / 3, 1 - (2 * jnp.clip(ratio, 0, 1) - 1) ** 3)
-            grown = jnp.maximum(control.damping * control.growth, _bend(state))
+            grown = control.damping * control.growth
+            if not self.geodesic:  # the last step is the model's own
+                grown = jnp.maximum(grown, _bend(state))
             damping = jnp.where(accept, control.damping * shrink, grown)
             return control._replace(damping=damping, growth=jnp.where(accept, 2.0, 2 * control.growth))
         region, factor = control.region.accepted_by_bound(ratio, state, control.damping == 0)
         # a larger region asks for less damping
         return control._replace(region=region, damping=control.damping / factor)
 
-    def _propose(self, control: Control, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Control]:
+    def _propose(self, control: Control, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Control]:
         if self._nielsen:
             # (1): mu = damping, D p = step
             step, solve = model.step(control.damping)
@@ -142,8 +144,8 @@ class LevenbergMarquardt(ResidualSolver):
             correction = -0.5 * model.inverse_scale * solve(bend)
             # where the correction is large, the second-order model of the path is not to be trusted
             small = jnp.sum((model.scale * correction) ** 2) <= 0.375**2 * jnp.sum((model.scale * move) ** 2)
-            move = jnp.where(small, move + correction, move)
-        return move, control
+            return move, jnp.where(small, move + correction, move), control
+        return move, move, control
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""

@@ -161,7 +161,7 @@ class NonlinearInteriorPoint(Solver):
         state = renewed(view, old, state, box, trial, no, needed)
         failed = (fruitless | (lost & old.last_try)) & ~done
         state = state._replace(status=ending(view, old, state, known, tol, box, failed))
-        done, state = looked_again(view, old, state, box, done, lost)
+        done, state = looked_again(view, old, state, box, done, lost, tol)
         # the test is met where the last digits are right as well
         held = jnp.maximum(measured, 1.01 * tol + jnp.finfo(view.dtype).tiny)
         error = jnp.where(done | jnp.isnan(measured), measured, held).astype(old.error.dtype)

@@ -38,6 +38,12 @@ def test_the_schedule_has_the_specified_figures(chain):
     assert cosine_betas(50)[-1] == 0.999
 
 
+def test_the_root_hides_no_number_that_is_none():
+    x = jnp.array([-1.0, 0.0, 4.0, jnp.nan])
+    np.testing.assert_array_equal(chains.root(x), (0.0, 0.0, 2.0, np.nan))
+    np.testing.assert_array_equal(jax.vmap(jax.grad(chains.root))(x[:3]), (0.0, 0.0, 0.25))
+
+
 def test_noise_of_a_step(chain):
     i = jnp.arange(4)
     small, large = chain.noise_std(i), chain.noise_std(i, large=True)

@@ -1,4 +1,4 @@
-"""The exact curve, zero-concentrated and Rényi privacy against integrals, other precision and dp-accounting; ledgers."""
+"""The exact curve, concentrated and Rényi privacy against integrals, other precision and dp-accounting; ledgers."""
 
 import doctest
 import math
@@ -118,6 +118,8 @@ def test_adding_up():
     one = Ledger().add(GaussianRelease("all", (5 / 9 + 1 / 16) ** -0.5))
     assert several.rho == pytest.approx(one.rho, rel=1e-14)
     assert privacy_spent(several, 1e-6) == pytest.approx(privacy_spent(one, 1e-6), rel=1e-12)
+    # without noise nothing is private
+    assert math.isinf(privacy_spent(one.add(GaussianRelease("d", 0.0)), 1e-6))
     assert Ledger().add(GaussianRelease("a", 3.0)) == Ledger((GaussianRelease("a", 3.0),))
 
 
@@ -144,8 +146,8 @@ def test_bad_input():
 
 
 def test_bad_ledgers():
-    with pytest.raises(ValueError, match="multiplier must be positive"):
-        GaussianRelease("a", 0.0)
+    with pytest.raises(ValueError, match="multiplier must be zero or more"):
+        GaussianRelease("a", -1.0)
     with pytest.raises(ValueError, match="count must be at least 0"):
         GaussianRelease("a", 1.0, -1)
     with pytest.raises(ValueError, match="batch must be above 0 and at most 10: given 11"):

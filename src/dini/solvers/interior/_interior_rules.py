@@ -157,7 +157,9 @@ def begun(view: View, units: Units, start: jax.Array, error: jax.Array, left: ja
     )
 
 
-def looked_again(view: View, old: State, state: State, box: Box, done: jax.Array, lost: jax.Array) -> tuple[Any, State]:
+def looked_again(
+    view: View, old: State, state: State, box: Box, done: jax.Array, lost: jax.Array, tol: jax.Array
+) -> tuple[Any, State]:
     """Return whether a point that passes the test may be claimed, and the state, which goes on where it may not.
 
     A point that is none of rest is the end all the same: nothing is left by which a later one could be told from it.
@@ -167,22 +169,22 @@ def looked_again(view: View, old: State, state: State, box: Box, done: jax.Array
     seen = jax.tree.map(lambda a, b: jnp.where(lost, a, (old.mode == POLISH) & b), old.pace, seen)
     # where forces have vanished with their curvature, there is no step any more
     seen = seen._replace(drifts=seen.drifts | (old.pace.drifts & ~state.definite))
-    odd = done & ~seen.drifts & (~state.definite | seen.slow)
+    # of a batch, lanes that have ended go through the steps of the others
+    ended = old.error <= tol
+    odd = done & ~ended & ~seen.drifts & (~state.definite | seen.slow)
     keep, pins = active(view, state.point, box)
 
-    def look() -> tuple[jax.Array, jax.Array, jax.Array]:
-        x, units, at = state.point.x, state.units, state.at
-        lower, start = lower_beside(view, units, at, x, state.point.y, keep, pins, new)
-        return lower, start, levels_off(view, units, at, x, state.start, keep)
-
-    no = jnp.zeros((), bool)
-    lower, start, level = once(odd, look, (no, state.point.x, no))
+    x, units, at = state.point.x, state.units, state.at
+    look = lambda: lower_beside(view, units, at, x, state.point.y, keep, pins, new)
+    lower, start = once(odd, look, (jnp.zeros((), bool), x))
+    level = levels_off(view, units, at, x, state.start, keep, odd)
     seen = seen._replace(drifts=seen.drifts | level)
     lower = lower & ~level
     status = jnp.where(done & seen.drifts, Status.DIVERGED, state.status)
     status = jnp.where(lower & (old.left >= _LEAVES), Status.STALLED, status).astype(jnp.int32)
     again = begun(view, state.units, start, state.error, old.left + 1)
-    again = again._replace(status=status)
+    # the first step renews the matrices
+    again = again._replace(status=status, at=state.at, factor=state.factor)
     state = state._replace(pace=seen, status=status, steps=old.steps + 1)
     return done & ~seen.drifts & ~lower, jax.tree.map(lambda a, b: jnp.where(lower, a, b), again, state)
 

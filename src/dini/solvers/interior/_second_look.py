@@ -57,7 +57,9 @@ def once(needed: jax.Array, look: Callable[[], Any], otherwise: Any) -> Any:
     return jax.lax.while_loop(lambda now: now[0], body, (needed, otherwise))[1]
 
 
-def levels_off(view: View, units: Units, at: Derivatives, x: jax.Array, start: jax.Array, keep: jax.Array) -> jax.Array:
+def levels_off(
+    view: View, units: Units, at: Derivatives, x: jax.Array, start: jax.Array, keep: jax.Array, needed: jax.Array
+) -> jax.Array:
     """Return whether the objective came to rest by underflow, on a way that it would go on falling along for ever.
 
     The way is that of the elements without force and curvature, which no constraint holds. See :mod:`dini.claims`:
@@ -66,11 +68,15 @@ def levels_off(view: View, units: Units, at: Derivatives, x: jax.Array, start: j
     felt = (at.gradient != 0) | jnp.any(at.hessian != 0, axis=0) | jnp.any(keep[:, None] & (at.slopes != 0), axis=0)
     way = jnp.where(felt, 0, x - start)
     places = jnp.concatenate([jnp.zeros(1, x.dtype), _FACTOR ** -jnp.arange(_PLACES, dtype=x.dtype)])
-    falls = jax.lax.map(lambda share: view.values(x - (1 - share) * way, units)[0], places) - at.values[0]
-    worth, falls = falls[0], falls[1:]
-    passed = lambda left: jnp.sum(jnp.cumprod(falls <= left * worth, dtype=jnp.int32))
-    seen = worth > ROUNDING * jnp.finfo(x.dtype).eps * jnp.abs(at.values[0]) / LEFT[1]
-    return seen & (passed(LEFT[0]) >= passed(LEFT[1]) + _TAIL)
+
+    def look() -> jax.Array:
+        falls = jax.lax.map(lambda share: view.values(x - (1 - share) * way, units)[0], places) - at.values[0]
+        worth, falls = falls[0], falls[1:]
+        passed = lambda left: jnp.sum(jnp.cumprod(falls <= left * worth, dtype=jnp.int32))
+        seen = worth > ROUNDING * jnp.finfo(x.dtype).eps * jnp.abs(at.values[0]) / LEFT[1]
+        return seen & (passed(LEFT[0]) >= passed(LEFT[1]) + _TAIL)
+
+    return once(needed & jnp.any(way != 0), look, jnp.zeros((), bool))
 
 
 def lower_beside(

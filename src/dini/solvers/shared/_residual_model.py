@@ -15,12 +15,10 @@ from ...linear._materialize import images
 from ...linear._small import positive_definite_solver, product
 from ...linear._solve import solve_known
 from ...problems import LeastSquares
+from ...residual_claims import FEW
 from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ._box import box_of, projected_gradient
-
-#: a promise to so few unknowns is made with a matrix, once, where the steps are not
-_FEW = 64
 
 
 def as_vector(tree: Tree) -> jax.Array:
@@ -363,7 +361,7 @@ class MatrixFree(Model):
 
     def promised(self, norms: Any, step: Any = None) -> tuple[Any, Any]:
         """Return the decrease that an undamped step promises; of many unknowns no more than the products show."""
-        if self.slope.size > _FEW:
+        if self.slope.size > FEW:
             return super().promised(norms, step)
         jacobian = images(self.push, self.gradient)
         norms = jnp.sqrt(jnp.sum(jacobian**2, -1))

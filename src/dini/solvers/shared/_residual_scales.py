@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ... import residual_claims
 from ...trees import Scalar, Tree
 from ...trees.products import largest, summed
 from . import _steps
@@ -77,26 +78,10 @@ def _relative(move: Tree, sizes: Any) -> Any:
 
 
 def promised_beyond(space: Space, u: Tree, start: Any, promised: Any, norms: Any, value: Any, rtol: Any) -> Any:
-    r"""Return what a Gauss-Newton step still promises: its length in residuals, in units of their rounding.
-
-    Whatever the units of unknowns and residuals are, the step promises to take a share of the value that is the square
-    of the cosine between the residuals and the range of the Jacobian. A share of ``rtol`` is nothing, so that it is
-    zero. Residuals that vanish are in that range to the end, until they are rounding: :math:`\epsilon` times what they
-    are made of, the sizes of the unknowns times the ``norms`` of the columns. So is what is left of the residuals of
-    the ``start`` (a value), of which the Jacobian may have lost sight at a singular solution. In place of
-    :math:`\epsilon` stands the square of ``rtol`` where that is more: by so much a step is off from a point that is off
-    by ``rtol``. Nothing here grows with the error on the way: a scale that does forgives anything.
-    """
+    """Return what a Gauss-Newton step still promises, see :mod:`dini.residual_claims`."""
     if not space.minimum:  # residuals that are to vanish promise all they are
         return jnp.zeros((), space.dtype)
-    u, start, promised, norms, value = jax.lax.stop_gradient((u, start, promised, norms, value))
-    eps = jnp.finfo(space.dtype).eps
-    digits = jnp.maximum(eps, rtol**2)
-    unit = digits * _norm(norms * u)
-    length = jnp.sqrt(2 * jnp.maximum(promised, 0))
-    units = jnp.where(unit > 0, length / jnp.where(unit > 0, unit, 1), jnp.inf)
-    nothing = jnp.maximum(jnp.maximum(rtol, eps) * value, digits**2 * jnp.abs(start))
-    return jnp.where(promised <= nothing, 0, units).astype(space.dtype)
+    return residual_claims.promised_beyond(u, start, promised, norms, value, rtol)
 
 
 def known(

@@ -12,6 +12,7 @@ from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
 from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
+from ...residual_claims import NEARLY_NOTHING, PROMISE
 from ...sets._boxes import has_bounds
 from ...status import Status
 from ...trees import Scalar, Tree
@@ -27,6 +28,8 @@ from ._structured_secant import Secant
 FIRST_RADIUS = 100.0
 #: steps that change the objective by rounding errors only, without a smaller gradient, before a solver gives up
 _IDLE = 50
+#: what is kept of the scale of a column at each step that is taken
+_KEPT = 0.95
 #: unknowns of up to this many numbers are solved for with a matrix by default
 _DENSE = 2048
 
@@ -94,8 +97,8 @@ class ResidualSolver(Solver):
         """Return the control after a trial."""
         raise NotImplementedError
 
-    def _propose(self, control: Any, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any]:
-        """Return the next move and the control with what it took."""
+    def _propose(self, control: Any, model: Model, space: Space, u: Tree, first: Any) -> tuple[Any, Any, Any]:
+        """Return the model's step, the move, which may be corrected for what the model misses, and the control."""
         raise NotImplementedError
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
@@ -165,9 +168,9 @@ class ResidualSolver(Solver):
             solved = met(self, x, error, brief)
             needed = accept & ~solved
             store, jacobian = jax.lax.cond(needed, renew, lambda _: last, None)
-        # the largest norms so far keep the steps from growing where a column has become small
+        # the largest norms lately keep the steps from growing where a column has become small
         norms = algebra.norms(store, gradient, space, u)
-        scale = jax.lax.stop_gradient(jnp.maximum(state.scale, norms))
+        scale = jax.lax.stop_gradient(_remembered(state.scale, norms, accept))
         control = jax.lax.stop_gradient(self._judged(state.control, accept, ratio, state))
         control = trees.where(first, state.control, control)
         model = algebra(store, gradient, jnp.where(scale > 0, scale, 1), space.free(u, gradient), space, u)
@@ -183,13 +186,14 @@ class ResidualSolver(Solver):
             matrix = jnp.where(accept & ~first, secant.updated(state.move, change, wanted), secant.matrix)
             used = secant.chosen(actual, predicted) & ~first
             secant = secant._replace(matrix=matrix, jacobian=jacobian, used=used)
-        raw, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
-        predicted = -dot(gradient, move) - 0.5 * curvature
+        raw, step, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
+        # a correction takes the step to where the model's decrease is found: to the model it would be a loss
+        predicted = -dot(gradient, step) - 0.5 * curvature
         value = jnp.where(accept, at.value, state.value)
         idle = _idle(state.idle, accept, actual, error, value)
         held = model.masked(gradient)
         learned = None if secant is None else (secant.used, scale)
-        now = known(space, u, extent, norms, held, raw, move, error, value, curvature, old, astray, learned)
+        now = known(space, u, extent, norms, held, raw, step, error, value, curvature, old, astray, learned)
         # a step that is damped further says less of the same point
         now = now.kept(accept, old)
         now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
@@ -216,9 +220,9 @@ class ResidualSolver(Solver):
 
         nothing = jnp.zeros((), space.dtype)
         left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
-        now = now.doubted(~(left <= _steps.ROUNDING))
+        now = now.doubted(~(left <= NEARLY_NOTHING))
         refused = jnp.where(stalled, Status.STALLED, state.status)
-        status = jnp.where(ends & ~(left <= _steps.PROMISE), refused, status).astype(jnp.int32)
+        status = jnp.where(ends & ~(left <= PROMISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
         new = State(
             error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
@@ -228,34 +232,34 @@ class ResidualSolver(Solver):
 
     def _next(
         self, control: Any, model: Model, secant: Secant | None, space: Space, u: Tree, first: Any
-    ) -> tuple[Any, Any, Any, Any, Secant | None]:
-        """Return the next step before and after it is clipped to the bounds, the control, its curvature, the secant."""
+    ) -> tuple[Any, Any, Any, Any, Any, Secant | None]:
+        """Return the next step before and after it is clipped to the bounds, the move, the control and the rest.
+
+        The rest is the curvature along the step, and the secant.
+        """
 
         def finish(move: Tree) -> Any:
             return move if space.bounds is None else space.clip(u + move) - u
 
-        def plain(_: Any) -> Any:
-            raw, after = self._propose(control, model, space, u, first)
-            return raw, finish(raw), after
+        def proposed(by: Model) -> Any:
+            raw, move, after = self._propose(control, by, space, u, first)
+            return raw, finish(raw), finish(move), after
 
+        plain = lambda _: proposed(model)
         if secant is None:
-            raw, move, control = plain(None)
-            return raw, move, control, model.curvature(move), None
+            raw, step, move, control = plain(None)
+            return raw, step, move, control, model.curvature(step), None
         full = model.with_hessian(secant.matrix)
-
-        def estimated(_: Any) -> Any:
-            raw, after = self._propose(control, full, space, u, first)
-            return raw, finish(raw), after
-
-        raw, move, after = jax.lax.cond(secant.used, estimated, plain, None)
+        raw, step, move, after = jax.lax.cond(secant.used, lambda _: proposed(full), plain, None)
         # where the estimate makes the matrix indefinite the step is that of Gauss and Newton
-        convex = jnp.isfinite(dot(move, move)) & (full.curvature(move) > 0) & (full.decrease(move) > 0)
+        convex = jnp.isfinite(dot(move, move)) & (full.curvature(step) > 0) & (full.decrease(step) > 0)
         used = secant.used & convex
-        raw, move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: (raw, move, after), None)
-        curvatures = model.curvature(move), full.curvature(move)
+        last = raw, step, move, after
+        raw, step, move, control = jax.lax.cond(secant.used & ~convex, plain, lambda _: last, None)
+        curvatures = model.curvature(step), full.curvature(step)
         curvature = jnp.where(used, curvatures[1], curvatures[0])
-        unused = -dot(model.gradient, move) - 0.5 * jnp.where(used, curvatures[0], curvatures[1])
-        return raw, move, control, curvature, secant._replace(used=used, other=unused)
+        unused = -dot(model.gradient, step) - 0.5 * jnp.where(used, curvatures[0], curvatures[1])
+        return raw, step, move, control, curvature, secant._replace(used=used, other=unused)
 
     def last_value(self, problem: Any, state: State) -> Any:
         """Return the objective at the last accepted point."""
@@ -276,6 +280,16 @@ def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Tree, state: Stat
     model = algebra(algebra.build(at.jacobian, at.residuals), at.gradient, scale, free, space, space.point)
     move = model.factor(jnp.zeros((), space.dtype))(-model.slope) * model.inverse_scale
     return space.unravel(space.clip(space.point + move))
+
+
+def _remembered(scale: Any, norms: Any, accept: Any) -> Any:
+    """Return the largest norms of the columns lately, each beside what is remembered of those before.
+
+    Those far back are forgotten: a column that was huge once, where an unknown was next to zero, would hold its unknown
+    for ever. A column of zeros has no unit to forget the last one for.
+    """
+    alive = norms > jnp.sqrt(jnp.finfo(norms.dtype).tiny)
+    return jnp.maximum(jnp.where(accept & alive, _KEPT * scale, scale), norms)
 
 
 class Region(NamedTuple):

@@ -44,8 +44,6 @@ from ...trees import Scalar, Tree
 ROUNDING = 10
 #: units of rounding within which a step that fails has met rounding
 NOISE = 1000
-#: units of rounding that a step may promise from a point where steps fail, and that be a solution
-PROMISE = 30
 #: a step that is longer than this share of the point is no step close to a solution
 LONG = 1e-2
 #: a step has worked where it lowers the error by so much

@@ -83,7 +83,7 @@ def spaced(length: int, count: int, kind: Literal["uniform", "quad"] = "uniform"
 
 def root(x: Array) -> Array:
     """The square root, 0 below 0, where the derivative is 0 too: the first level's is the constant 1."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
+    return jnp.where(x <= 0, 0.0, jnp.sqrt(jnp.where(x <= 0, 1.0, x)))
 
 
 class Chain(eqx.Module):

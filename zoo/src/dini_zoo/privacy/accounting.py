@@ -2,9 +2,9 @@ r"""What releases cost in privacy: the exact curve of Gaussian noise, zero-conce
 
 A mechanism is :math:`(\varepsilon, \delta)`-private if :math:`P(M(D) \in S) \le e^\varepsilon P(M(D') \in S) + \delta`
 for all events :math:`S` and all neighbors :math:`D, D'`. Everything here counts in *noise multipliers*
-:math:`z = \sigma / \Delta`: the standard deviation of normal noise over the sensitivity :math:`\Delta`, the most by which
-two neighbors' answers differ in the Euclidean norm. What neighbors are is said where :math:`\Delta` is proved, and once
-in the :class:`Ledger`. Nothing here looks at data.
+:math:`z = \sigma / \Delta`: the standard deviation of normal noise over the sensitivity :math:`\Delta`, the most by
+which two neighbors' answers differ in the Euclidean norm. What neighbors are is said where :math:`\Delta` is proved,
+and once in the `Ledger` of `ledger.py`. Nothing here looks at data.
 
 Several normal mechanisms with :math:`z_1, z_2, \dots`, each chosen in view of earlier outcomes, are together no worse
 than a single one with :math:`1 / z^2 = \sum_i 1 / z_i^2`; with :math:`\mu = 1 / z` its exact curve is
@@ -16,10 +16,10 @@ than a single one with :math:`1 / z^2 = \sum_i 1 / z_i^2`; with :math:`\mu = 1 /
 
 References
 ----------
-Balle and Wang, "Improving the Gaussian mechanism for differential privacy", ICML 2018 (arXiv 1805.06530). Dong, Roth and
-Su, "Gaussian differential privacy", JRSS B 2022 (arXiv 1905.02383). Bun and Steinke, "Concentrated differential privacy",
-TCC 2016 (arXiv 1605.02065). Canonne, Kamath and Steinke, "The discrete Gaussian for differential privacy", NeurIPS 2020
-(arXiv 2004.00010), for the conversion. Mironov, "Rényi differential privacy", CSF 2017 (arXiv 1702.07476).
+Balle and Wang, "Improving the Gaussian mechanism for differential privacy", ICML 2018 (arXiv 1805.06530). Dong, Roth
+and Su, "Gaussian differential privacy", JRSS B 2022 (arXiv 1905.02383). Bun and Steinke, "Concentrated differential
+privacy", TCC 2016 (arXiv 1605.02065). Canonne, Kamath and Steinke, "The discrete Gaussian for differential privacy",
+NeurIPS 2020 (arXiv 2004.00010), for the conversion. Mironov, "Rényi differential privacy", CSF 2017 (arXiv 1702.07476).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _smallest(holds: Callable[[float], bool], start: float) -> float:
 
 
 def gaussian_sigma(rho: float, sensitivity: float) -> float:
-    r"""The standard deviation :math:`\Delta / \sqrt{2 \rho}` of normal noise that costs `rho` of zero-concentrated privacy.
+    r"""The standard deviation :math:`\Delta / \sqrt{2 \rho}` of normal noise that costs `rho`.
 
     Raises `ValueError` where one of the two is not positive.
     """

@@ -1,9 +1,9 @@
 r"""A ledger of releases: what has left the trusted server, and what it cost in sum.
 
 Accountants: `"gaussian"`, the exact curve, where all is plain normal noise; `"zcdp"`, where all has a
-:math:`\rho` of zero-concentrated privacy; `"rdp"` and `"pld"`, those of the library dp-accounting (the extra `privacy`),
-which know sampled batches. Composition is adaptive: what is released later may depend on what was released before, but
-the number of releases and their multipliers must not depend on the data.
+:math:`\rho` of zero-concentrated privacy; `"rdp"` and `"pld"`, those of the library dp-accounting (the extra
+`privacy`), which know sampled batches. Composition is adaptive: what is released later may depend on what was released
+before, but the number of releases and their multipliers must not depend on the data.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..kit.checking import at_least, one_of, positive
+from ..kit.checking import at_least, not_negative, one_of
 from .accounting import cdp_epsilon, gaussian_epsilon, probability
 
 type Accountant = Literal["gaussian", "zcdp", "rdp", "pld"]
 type Neighbors = Literal["replace_one", "add_or_remove_one"]
 
 ACCOUNTANTS: tuple[Accountant, ...] = ("gaussian", "zcdp", "rdp", "pld")
+#: Of Rényi's divergences of sampled batches.
+ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512)
 NEIGHBORS: tuple[Neighbors, ...] = ("replace_one", "add_or_remove_one")
 
 
@@ -28,18 +30,20 @@ class GaussianRelease:
 
     name: str
     multiplier: float
-    """:math:`z`: the noise's standard deviation over the sensitivity."""
+    """:math:`z`: the noise's standard deviation over the sensitivity; of 0 nothing is private."""
     count: int = 1
     """How many of them."""
 
     def __post_init__(self) -> None:
-        positive("multiplier", self.multiplier)
+        not_negative("multiplier", self.multiplier)
         at_least("count", self.count, 0)
 
     @property
     def rho(self) -> float:
         r""":math:`1 / (2 z^2)` for each."""
-        return self.count / (2 * self.multiplier**2)
+        if not self.count:
+            return 0.0
+        return self.count / (2 * self.multiplier**2) if self.multiplier else math.inf
 
     def event(self) -> Any:
         """As dp-accounting has it."""
@@ -58,7 +62,7 @@ class ConcentratedRelease:
     count: int = 1
 
     def __post_init__(self) -> None:
-        positive("each", self.each)
+        not_negative("each", self.each)
         at_least("count", self.count, 0)
 
     @property
@@ -89,7 +93,7 @@ class SampledRelease:
     count: int = 1
 
     def __post_init__(self) -> None:
-        positive("multiplier", self.multiplier)
+        not_negative("multiplier", self.multiplier)
         at_least("count", self.count, 0)
         at_least("population", self.population, 1)
         if not 0 < self.batch <= self.population:
@@ -168,14 +172,14 @@ def privacy_spent(ledger: Ledger, delta: float, accountant: Accountant = "gaussi
     delta
         Between 0 and 1; below one over the number of records, if it is to promise anything.
     accountant
-        `"gaussian"` is exact for plain normal noise. `"zcdp"` is for all but sampled batches. `"rdp"` is for everything.
-        `"pld"` discretizes the law of the privacy loss, and is for all but a `ConcentratedRelease` and batches without
-        replacement.
+        `"gaussian"` is exact for plain normal noise. `"zcdp"` is for all but sampled batches. `"rdp"` is for
+        everything. `"pld"` discretizes the law of the privacy loss, and is for all but a `ConcentratedRelease` and
+        batches without replacement.
 
     Returns
     -------
     float
-        :math:`\varepsilon`; 0 of an empty ledger.
+        :math:`\varepsilon`; 0 of an empty ledger, infinite where something has no noise.
 
     Raises
     ------
@@ -186,8 +190,11 @@ def privacy_spent(ledger: Ledger, delta: float, accountant: Accountant = "gaussi
     """
     probability("delta", delta)
     one_of("accountant", accountant, ACCOUNTANTS)
-    if not any(release.count for release in ledger.releases):
+    released = [release for release in ledger.releases if release.count]
+    if not released:
         return 0.0
+    if any(not isinstance(release, ConcentratedRelease) and release.multiplier == 0 for release in released):
+        return math.inf
     if accountant == "gaussian":
         for release in ledger.releases:
             if not isinstance(release, GaussianRelease):
@@ -208,7 +215,9 @@ def _by_dp_accounting(ledger: Ledger, delta: float, accountant: Accountant) -> f
     if accountant == "rdp":
         from dp_accounting import rdp
 
-        counted: Any = rdp.RdpAccountant(neighboring_relation=relation)
+        # of sampled batches: between whole orders there are an interpolation and a series that need not converge
+        sampled = any(isinstance(release, SampledRelease) for release in ledger.releases)
+        counted: Any = rdp.RdpAccountant(ORDERS if sampled else None, neighboring_relation=relation)
     else:
         from dp_accounting import pld
 
