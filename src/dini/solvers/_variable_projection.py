@@ -158,7 +158,8 @@ class VariableProjection(LevenbergMarquardt):
 
     solves = (LeastSquares,)
     composite = False
-    # a Gauss-Newton step of the reduced problem is not the derivative's map
+    # a Gauss-Newton step of the reduced problem is not the derivative's map: for `OneStep` there is none, as `Solver`'s
+    # contract has it, where the class above has a method
     differentiable_step = None  # type: ignore[assignment]
 
     def __post_init__(self, tol: Any) -> None:

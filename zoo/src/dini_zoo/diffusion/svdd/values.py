@@ -171,7 +171,7 @@ def fit_mc_value[M](
 
     def measured(model: M, given: tuple[Array, Array, Array], key: Array) -> Array:
         x, t, r = given
-        gap = r - model(x, t)  # type: ignore[operator]
+        gap = r - model(x, t)
         if loss == "mean":
             return jnp.mean(gap**2)
         u = jnp.minimum(sharpness * gap, STEEPEST)

@@ -87,7 +87,7 @@ class Trainers:
 
 def pixels() -> tuple[Float[np.ndarray, "n 64"], Float[np.ndarray, "m 64"]]:
     """Images to train and to test with, in [0, 1]."""
-    return tuple(part.unit.astype(np.float32) for part in load())  # type: ignore[return-value]
+    return tuple(part.unit.astype(np.float32) for part in load())
 
 
 @eqx.filter_jit
