@@ -96,7 +96,7 @@ def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tu
     if problem.constraint is not None and not has_bounds(problem.constraint):
         return end.status
     x, start, args = jax.lax.stop_gradient((end.x, start, args))
-    program = _linearized(lambda u: problem.gradient(u, *args), x)
+    program = linearized(lambda u: problem.gradient(u, *args), x)
     if program is None:
         return end.status
     claimed = (end.status == Status.CONVERGED) & trees.all_finite(x)
@@ -105,10 +105,10 @@ def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tu
     return jnp.where(claimed, seen, end.status).astype(jnp.int32)
 
 
-def _linearized(gradient: Any, x: Tree) -> Any:
-    """Return the gradient and its derivative's product as one program, unless there is none or it is too dear."""
+def linearized(fun: Any, x: Tree) -> Any:
+    """Return a function and its derivative's product as one program, unless there is none or it is too dear."""
     try:
-        both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(gradient, (u,), (v,)), return_shape=True)(x, x)
+        both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(fun, (u,), (v,)), return_shape=True)(x, x)
     except Exception:  # no forward mode: a call of the host, say, or a rule for reverse mode only
         return None
     if cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
