@@ -1,0 +1,1 @@
+"""Probabilistic programs and their inference. What its systems share stands in modules here."""
