@@ -27,6 +27,44 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..kit.checking import at_least, known, not_negative, positive
+from .policies import Network, polyak, squash
+
+
+class Actor(eqx.Module):
+    r"""A deterministic policy in the box :math:`[-c, c]`: :math:`\mu(s) = c \tanh(f(s))`.
+
+    Raises `ValueError` for a bound that is not positive.
+    """
+
+    network: Callable[[Array], Array]
+    """:math:`f`, such as a `Network` whose last scale is small."""
+    bound: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self) -> None:
+        positive("bound", self.bound)
+
+    def __call__(self, state: Float[Array, " s"]) -> Float[Array, " a"]:
+        """The action for one state."""
+        return squash(self.network(state), self.bound)
+
+
+class Critic(eqx.Module):
+    """A value of a state and an action, from a network that takes them one behind the other and has one output."""
+
+    network: Callable[[Array], Array]
+
+    def __call__(self, state: Float[Array, " s"], action: Float[Array, " a"]) -> Float[Array, ""]:
+        """The value of one state and one action."""
+        return self.network(jnp.concatenate([state, action]))[0]
+
+
+def actor_and_critics(
+    key: Array, observations: int, actions: int, hidden: tuple[int, ...] = (64, 64), *, bound: float = 1.0
+) -> tuple[Actor, Critic]:
+    """Networks of these layers with rectified units, and an actor that begins near zero; the critics are twins."""
+    one, other = jax.random.split(key)
+    actor = Actor(Network((observations, *hidden, actions), one, last_scale=0.01), bound)
+    return actor, twins(lambda key: Critic(Network((observations + actions, *hidden, 1), key)), other)
 
 
 class Batch(NamedTuple):
@@ -224,13 +262,9 @@ class TD3:
         return state._replace(
             actor=actor,
             actor_optimizer=optimizer,
-            target_actor=self._nearer(state.target_actor, actor),
-            target_critics=self._nearer(state.target_critics, state.critics),
+            target_actor=polyak(state.target_actor, actor, self.polyak),
+            target_critics=polyak(state.target_critics, state.critics, self.polyak),
         )
-
-    def _nearer(self, target: Any, followed: Any) -> Any:
-        move = lambda old, new: old + self.polyak * (new - old) if eqx.is_inexact_array(old) else old
-        return jax.tree.map(move, target, followed)
 
 
 def _descended(optimizer: optax.GradientTransformation, slope: Any, memory: Any, module: Any) -> tuple[Any, Any]:

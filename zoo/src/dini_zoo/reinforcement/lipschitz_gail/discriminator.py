@@ -12,17 +12,19 @@ probability.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...kit.checking import at_least, known, not_negative, one_length, one_of, positive
-from ..lipschitz import KINDS, Kind, gradient_penalty, interpolate_points
+from ..lipschitz import KINDS, Kind, euclidean, gradient_penalty, interpolate_points
+from ..policies import Network
 
 Tree = Any
 Form = Literal["minimax", "sum", "clipped"]
@@ -166,3 +168,69 @@ def imitation_reward(score: Float[Array, " *shape"], form: Form = "minimax") -> 
     if form == "minimax":
         return jax.nn.softplus(score)
     return -jnp.log(jax.nn.sigmoid(-score) + 1e-8)
+
+
+class Discriminator(eqx.Module):
+    r"""A score of states and actions: a network on both, whose hidden layers may be divided by their spectral norms.
+
+    .. math:: D(s, a) = f(s, a), \qquad W_l \to W_l / |W_l|_2 \quad (l < L).
+
+    The norm is :math:`u^\top W v` with the singular vectors of the power iteration, which the module carries and
+    `refreshed` moves; derivatives take the vectors for constants, which is exact where they have converged. The head is
+    not divided, so that it alone says how steep the score is.
+    """
+
+    network: Network
+    vectors: tuple[Float[Array, " n"], ...] | None
+    """:math:`u` of each hidden layer; none where layers are as they are."""
+
+    def __init__(
+        self,
+        observations: int,
+        actions: int,
+        hidden: Sequence[int] = (64, 64),
+        *,
+        key: Array,
+        spectral: bool = False,
+        slope: float = 0.1,
+    ) -> None:
+        for_network, for_vectors = jax.random.split(key)
+        sizes = (observations + actions, *hidden, 1)
+        self.network = Network(sizes, for_network, activation=partial(jax.nn.leaky_relu, negative_slope=slope), last_scale=0.01)
+        keys = jax.random.split(for_vectors, len(hidden))
+        self.vectors = tuple(_unit(jax.random.normal(one, (size,))) for one, size in zip(keys, hidden, strict=True)) if spectral else None
+
+    def __call__(self, point: tuple[Float[Array, " s"], Float[Array, " a"]]) -> Float[Array, ""]:
+        """The score of one state and action."""
+        return self._normalized().network(jnp.concatenate(point))[0]
+
+    def refreshed(self, steps: int = 5) -> Self:
+        """With vectors so many power steps on; the same where there are none."""
+        if self.vectors is None:
+            return self
+
+        def moved(layer: eqx.nn.Linear, u: Array) -> Array:
+            W = jax.lax.stop_gradient(layer.weight)
+            return jax.lax.fori_loop(0, steps, lambda _, u: _unit(W @ (W.T @ u)), u)
+
+        vectors = tuple(map(moved, self.network.layers, self.vectors))
+        return eqx.tree_at(lambda tree: tree.vectors, self, vectors)
+
+    def _normalized(self) -> Self:
+        if self.vectors is None:
+            return self
+
+        def divided(layer: eqx.nn.Linear, u: Array) -> Array:
+            u = jax.lax.stop_gradient(u)
+            v = jax.lax.stop_gradient(_unit(layer.weight.T @ u))
+            return layer.weight / (u @ layer.weight @ v)
+
+        hidden = self.network.layers[: len(self.vectors)]
+        weights = [divided(layer, u) for layer, u in zip(hidden, self.vectors, strict=True)]
+        return eqx.tree_at(lambda tree: [layer.weight for layer in tree.network.layers[: len(weights)]], self, weights)
+
+
+def _unit(vector: Array) -> Array:
+    """The vector at length one; of zeros it is zeros."""
+    length = euclidean(vector)
+    return vector / jnp.where(length > 0, length, 1.0)

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Int
 
 from ...kit.checking import at_least, known, not_negative
@@ -114,3 +116,63 @@ class SmoothDynamics:
         # equal penalties above zero have no deviation: the factor is the floor, as for any that differ little
         ratio = jnp.where(recent.count > 1, steep / jnp.where(deviation > 0, deviation, jnp.finfo(steep.dtype).tiny), steep)
         return recent, jnp.clip(jnp.exp(-ratio), self.floor, 1.0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same factor always; raises `ValueError` outside of (0, 1]."""
+
+    kappa: float | Array = 1.0
+
+    def __post_init__(self) -> None:
+        precondition_reward(jnp.zeros(()), self.kappa)
+
+    def init(self, key: Array) -> tuple[()]:
+        """Nothing is carried."""
+        return ()
+
+    def update(self, memory: tuple[()], states: Array, actions: Array, next_states: Array) -> tuple[tuple[()], Any]:
+        """The factor."""
+        return memory, self.kappa
+
+
+class Modeled(NamedTuple):
+    """A model of the dynamics on its way."""
+
+    model: Any
+    optimizer: Any
+    recent: Recent
+
+
+@dataclass(frozen=True)
+class LearnedDynamics:
+    """The factor of `SmoothDynamics`, of a model of the dynamics that is learned beside the policy.
+
+    Parameters
+    ----------
+    make
+        `make(key)`: an Equinox module that takes one state and one action, and predicts the next state.
+    optimizer
+        An optax transformation.
+    smooth
+        How the factor is made of the model's slope.
+    """
+
+    make: Callable[[Array], Any]
+    optimizer: optax.GradientTransformation
+    smooth: SmoothDynamics = SmoothDynamics()  # noqa: RUF009 - frozen
+
+    def init(self, key: Array) -> Modeled:
+        """The first model."""
+        model = self.make(key)
+        return Modeled(model, self.optimizer.init(eqx.filter(model, eqx.is_inexact_array)), self.smooth.init())
+
+    def update(self, memory: Modeled, states: Array, actions: Array, next_states: Array) -> tuple[Modeled, Array]:
+        """One step of the model on a batch, and the factor for it."""
+        error = lambda model: jnp.mean((jax.vmap(model)(states, actions) - next_states) ** 2)
+        updates, optimizer = self.optimizer.update(
+            eqx.filter_grad(error)(memory.model), memory.optimizer, eqx.filter(memory.model, eqx.is_inexact_array)
+        )
+        model = eqx.apply_updates(memory.model, updates)
+        recent, kappa = self.smooth(memory.recent, model, states, actions)
+        return Modeled(model, optimizer, recent), kappa
