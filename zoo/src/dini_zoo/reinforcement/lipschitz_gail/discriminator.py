@@ -72,9 +72,7 @@ class Penalty:
     ) -> Float[Array, ""]:
         r""":math:`\lambda\,\mathrm{GP}` at points that the key draws."""
         points = interpolate_points(key, policy_batch, expert_batch, self.kind, shared=self.shared, std=self.std)
-        return self.weight * gradient_penalty(
-            score_fn, params, points, target=self.target, one_sided=self.one_sided
-        )
+        return self.weight * gradient_penalty(score_fn, params, points, target=self.target, one_sided=self.one_sided)
 
 
 def bernoulli_entropy(score: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
@@ -92,7 +90,7 @@ def discriminator_loss(
     *,
     entropy: float = 1e-3,
     label_smoothing: tuple[float, float] | None = (0.7, 1.2),
-    penalty: Penalty | None = Penalty(),  # noqa: B008 - frozen
+    penalty: Penalty | None = Penalty(),
 ) -> Float[Array, ""]:
     r"""The loss :math:`L` of a discriminator on a batch.
 
@@ -196,9 +194,15 @@ class Discriminator(eqx.Module):
     ) -> None:
         for_network, for_vectors = jax.random.split(key)
         sizes = (observations + actions, *hidden, 1)
-        self.network = Network(sizes, for_network, activation=partial(jax.nn.leaky_relu, negative_slope=slope), last_scale=0.01)
+        self.network = Network(
+            sizes, for_network, activation=partial(jax.nn.leaky_relu, negative_slope=slope), last_scale=0.01
+        )
         keys = jax.random.split(for_vectors, len(hidden))
-        self.vectors = tuple(_unit(jax.random.normal(one, (size,))) for one, size in zip(keys, hidden, strict=True)) if spectral else None
+        self.vectors = (
+            tuple(_unit(jax.random.normal(one, (size,))) for one, size in zip(keys, hidden, strict=True))
+            if spectral
+            else None
+        )
 
     def __call__(self, point: tuple[Float[Array, " s"], Float[Array, " a"]]) -> Float[Array, ""]:
         """The score of one state and action."""

@@ -180,9 +180,7 @@ class Learner:
         """The learned reward of a batch, without the factor."""
         return imitation_reward(jax.vmap(discriminator)((states, actions)), self.form)
 
-    def learn(
-        self, state: LearnerState, key: Array, demonstrations: Demonstrations
-    ) -> tuple[LearnerState, Figures]:
+    def learn(self, state: LearnerState, key: Array, demonstrations: Demonstrations) -> tuple[LearnerState, Figures]:
         """One step of the actor-critic and one of the discriminator."""
         for_runs, for_agent, for_expert, for_loss = jax.random.split(key, 4)
         runs = state.replay.sample_runs(for_runs, self.batch, self.returns)
@@ -264,7 +262,7 @@ def imitate[W](
     at_least("warmup", warmup, learner.returns)
     if every < 1 or steps <= warmup or (steps - warmup) % every:
         raise ValueError(
-            f"every must divide the steps behind the warmup, {steps - warmup}, of which there must be some: given {every}."
+            f"every must divide the steps behind the warmup, {steps - warmup}, and there must be some: given {every}."
         )
     for_warmup, for_steps = jax.random.split(key)
     collected = lambda state, key: (learner.collect(state, key, uniform=True), None)

@@ -114,7 +114,9 @@ class SmoothDynamics:
         mean = jnp.sum(jnp.where(there, recent.values, 0.0)) / seen
         deviation = jnp.sqrt(jnp.sum(jnp.where(there, (recent.values - mean) ** 2, 0.0)) / seen)
         # equal penalties above zero have no deviation: the factor is the floor, as for any that differ little
-        ratio = jnp.where(recent.count > 1, steep / jnp.where(deviation > 0, deviation, jnp.finfo(steep.dtype).tiny), steep)
+        ratio = jnp.where(
+            recent.count > 1, steep / jnp.where(deviation > 0, deviation, jnp.finfo(steep.dtype).tiny), steep
+        )
         return recent, jnp.clip(jnp.exp(-ratio), self.floor, 1.0)
 
 
@@ -134,6 +136,17 @@ class Constant:
     def update(self, memory: tuple[()], states: Array, actions: Array, next_states: Array) -> tuple[tuple[()], Any]:
         """The factor."""
         return memory, self.kappa
+
+
+class Model(eqx.Module):
+    r"""A model of the dynamics that predicts how the state changes: :math:`\hat f(s, a) = s + g(s, a)`."""
+
+    network: Callable[[Array], Array]
+    """:math:`g`, of both one behind the other."""
+
+    def __call__(self, state: Float[Array, " s"], action: Float[Array, " a"]) -> Float[Array, " s"]:
+        """The next state."""
+        return state + self.network(jnp.concatenate([state, action]))
 
 
 class Modeled(NamedTuple):
@@ -160,7 +173,7 @@ class LearnedDynamics:
 
     make: Callable[[Array], Any]
     optimizer: optax.GradientTransformation
-    smooth: SmoothDynamics = SmoothDynamics()  # noqa: RUF009 - frozen
+    smooth: SmoothDynamics = SmoothDynamics()
 
     def init(self, key: Array) -> Modeled:
         """The first model."""

@@ -1,4 +1,4 @@
-"""The claim: rewards with a penalty on their slope and without, by seed; what else bounds the slope; few demonstrations.
+"""The claim: rewards with a penalty on their slope and without, by seed; other bounds of it; few demonstrations.
 
 The bars are those of the specification that this experiment reproduces.
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +19,12 @@ from jaxtyping import Array
 from dini_zoo.kit.run import Phase, Run
 
 from ..lipschitz import Kind, local_lipschitz
+from ..policies import Network
 from ..td3 import TD3, actor_and_critics, first_of
 from .cloning import clone
 from .discriminator import Discriminator, Penalty
 from .learner import Learner, LearnerState, imitate
-from .preconditioning import Constant
+from .preconditioning import Constant, LearnedDynamics, Model, SmoothDynamics
 from .task import DISCOUNT, HORIZON, SHOWN, Task, make
 
 #: Where the actor is said to be saturated: so far out in the box.
@@ -51,8 +51,10 @@ class Settings:
     """The slope that it allows."""
     kappa: float = 0.5
     """The factor of the preconditioned reward."""
+    threshold: float = 2.0
+    """The slope of learned dynamics above which they lower the factor; the published one is 9."""
     others: bool = True
-    """Whether other penalties and spectral normalization are learned with, too."""
+    """Whether other penalties, spectral normalization and learned dynamics are shown, too."""
     shown: tuple[int, ...] = (1, 2)
     """Numbers of the expert's episodes, beside all of them."""
     cloning_steps: int = 2000
@@ -69,17 +71,28 @@ class Variant:
     """A way to learn the reward."""
 
     name: str
-    penalty: Kind | None
+    kind: Kind | None = "wgan"
+    """Where the penalty is; without it the program has none."""
+    penalized: bool = True
+    """Whether its weight is not zero."""
     kappa: float = 1.0
     spectral: bool = False
+    modeled: bool = False
+    """Whether learned dynamics make a factor."""
     shown: int = SHOWN
     """Of the expert's episodes."""
 
+    @property
+    def program(self) -> tuple[Kind | None, bool, bool]:
+        """What variants have in common that are compiled once."""
+        return self.kind, self.spectral, self.modeled
 
-PLAIN, WGAN, HALF, DRAGAN, NAGARD, SPECTRAL = (
+
+PLAIN, WGAN, CONSTANT, MODELED, DRAGAN, NAGARD, SPECTRAL = (
     "no penalty",
     "wgan",
-    "wgan, κ",
+    "wgan, constant κ",
+    "wgan, modeled κ",
     "dragan",
     "nagard",
     "spectral norm",
@@ -88,10 +101,16 @@ PLAIN, WGAN, HALF, DRAGAN, NAGARD, SPECTRAL = (
 
 def variants(settings: Settings) -> list[Variant]:
     """All that are learned with, the claim's first."""
-    found = [Variant(PLAIN, None), Variant(WGAN, "wgan"), Variant(HALF, "wgan", kappa=settings.kappa)]
+    found = [Variant(PLAIN, penalized=False), Variant(WGAN), Variant(CONSTANT, kappa=settings.kappa)]
     if settings.others:
         found += [Variant(DRAGAN, "dragan"), Variant(NAGARD, "nagard"), Variant(SPECTRAL, None, spectral=True)]
-    return found + [Variant(f"{WGAN}, {shown} shown", "wgan", shown=shown) for shown in settings.shown]
+        found += [Variant(MODELED, modeled=True)]
+    return found + [Variant(shown_name(shown), shown=shown) for shown in settings.shown]
+
+
+def shown_name(shown: int) -> str:
+    """The variant's name that is shown so many of the expert's episodes."""
+    return WGAN if shown == SHOWN else f"{WGAN}, {shown} shown"
 
 
 class Look(NamedTuple):
@@ -119,6 +138,8 @@ class Outcome:
     """Steps of the environment."""
     looks: Look
     """Arrays `(seeds, looks)`."""
+    kappa: np.ndarray
+    """The mean factor of the reward between two looks, by seed."""
 
     def final(self, of: str) -> np.ndarray:
         """At the end, by seed."""
@@ -154,26 +175,28 @@ def look(task: Task, state: LearnerState) -> Look:
     )
 
 
-def program(settings: Settings, task: Task, penalty: Kind | None, spectral: bool) -> Callable[..., Look]:
-    """All seeds side by side, compiled once for all factors and numbers of episodes."""
+def program(settings: Settings, task: Task, kind: Kind | None, spectral: bool, modeled: bool) -> Callable[..., Any]:
+    """All seeds side by side, compiled once for all weights, factors and numbers of episodes."""
     adam, hidden = optax.adam(1e-3), (settings.hidden, settings.hidden)
-    there = None if penalty is None else Penalty(penalty, settings.weight, settings.target)
+    model = lambda key: Model(Network((6, *hidden, 4), key, last_scale=0.01))
 
-    def one(key: Array, kappa: Array, count: Array) -> Look:
+    def one(key: Array, weight: Array, kappa: Array, count: Array) -> tuple[Look, Array]:
         for_agent, for_discriminator, for_start, for_steps = jax.random.split(key, 4)
         learner = Learner(
             task.environment,
             TD3(adam, adam),
             optax.adam(5e-4),
             discount=DISCOUNT,
-            penalty=there,
-            preconditioner=Constant(kappa),
+            penalty=None if kind is None else Penalty(kind, weight, settings.target),
+            preconditioner=LearnedDynamics(model, adam, SmoothDynamics(settings.threshold))
+            if modeled
+            else Constant(kappa),
             batch=settings.batch,
         )
         agent = actor_and_critics(for_agent, 4, 2, hidden)
         discriminator = Discriminator(4, 2, hidden, key=for_discriminator, spectral=spectral)
         start = learner.init(for_start, *agent, discriminator, capacity=settings.steps)
-        return imitate(
+        found = imitate(
             learner,
             for_steps,
             start,
@@ -182,9 +205,10 @@ def program(settings: Settings, task: Task, penalty: Kind | None, spectral: bool
             warmup=settings.warmup,
             watch=functools.partial(look, task),
             every=settings.every,
-        ).watched
+        )
+        return found.watched, found.figures.kappa
 
-    return jax.jit(jax.vmap(one, in_axes=(0, None, None)))
+    return jax.jit(jax.vmap(one, in_axes=(0, None, None, None)))
 
 
 def clones(settings: Settings, task: Task) -> Callable[..., Array]:
@@ -206,14 +230,16 @@ def run(settings: Settings, run: Run) -> Result:
     run.plan({"task": 2, "learners": 25 * len(all_variants), "behavior cloning": 10})
     task = run.part("task", lambda _: make())
     keys = jnp.stack([run.key("training", seed) for seed in settings.seeds])
-    kinds = dict.fromkeys((variant.penalty, variant.spectral) for variant in all_variants)
+    kinds = dict.fromkeys(variant.program for variant in all_variants)
     programs = {kind: program(settings, task, *kind) for kind in kinds}
     at = np.arange(settings.warmup, settings.steps, settings.every) + settings.every
 
     def learned(variant: Variant, _: Phase) -> Outcome:
-        done = programs[variant.penalty, variant.spectral]
-        looks = done(keys, jnp.asarray(variant.kappa), jnp.asarray(variant.shown * HORIZON))
-        return Outcome(variant, at, jax.tree.map(np.asarray, looks))
+        weight = settings.weight if variant.penalized else 0.0
+        looks, kappa = programs[variant.program](
+            keys, jnp.asarray(weight), jnp.asarray(variant.kappa), jnp.asarray(variant.shown * HORIZON)
+        )
+        return Outcome(variant, at, jax.tree.map(np.asarray, looks), np.asarray(kappa))
 
     outcomes = run.each("learners", all_variants, learned, pairs=True)
     cloning = clones(settings, task)
