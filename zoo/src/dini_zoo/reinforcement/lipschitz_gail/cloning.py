@@ -25,8 +25,10 @@ def clone(
 ) -> Any:
     r"""An actor after so many steps on :math:`\mathbb{E} |\mu(s) - a|^2` over the demonstrations that are shown.
 
-    Raises `ValueError` for fewer than one step, and an empty batch.
+    Raises `ValueError` for demonstrations without actions, fewer than one step, and an empty batch.
     """
+    if demonstrations.action is None:
+        raise ValueError("The demonstrations must have actions to be cloned: given states alone.")
     at_least("steps", steps, 1)
     at_least("batch", batch, 1)
     params, static = eqx.partition(actor, eqx.is_inexact_array)

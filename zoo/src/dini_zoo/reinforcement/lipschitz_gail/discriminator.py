@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 from ...kit.checking import at_least, known, not_negative, one_length, one_of, positive
 from ..lipschitz import KINDS, Kind, euclidean, gradient_penalty, interpolate_points
 from ..policies import Network
+from .absorbing import still
 
 Tree = Any
 Form = Literal["minimax", "sum", "clipped"]
@@ -107,25 +108,25 @@ def discriminator_loss(
     entropy
         :math:`\eta`.
     label_smoothing
-        The ends of the interval of the expert's labels. All are one if it is not given. Its middle must be between zero
-        and one, since else no score is best.
+        The ends of the interval of the expert's labels. All are one if it is not given. Its middle must be above
+        zero and at most one: beyond that the loss has no lower end.
     penalty
         On the slope; none if it is `None`.
 
     Raises
     ------
     ValueError
-        For empty batches, labels whose middle is not between zero and one, a negative weight of the entropy; with a
-        penalty, for batches that are not of the same shapes.
+        For empty batches, labels whose middle is not above zero and at most one, a negative weight of the entropy; and
+        with a penalty for batches that are not of the same shapes.
     """
     for name, batch in (("policy_batch", policy_batch), ("expert_batch", expert_batch)):
         at_least(f"the number of examples of {name}", one_length(name, batch), 1)
     not_negative("entropy", entropy)
     if label_smoothing is not None:
         low, high = label_smoothing
-        if known(low) and known(high) and not (low <= high and 0 < low + high < 2):
+        if known(low) and known(high) and not (low <= high and 0 < low + high <= 2):
             raise ValueError(
-                "label_smoothing must be an interval (low, high) whose middle is between 0 and 1: "
+                "label_smoothing must be an interval (low, high) whose middle is above 0 and at most 1: "
                 f"given {label_smoothing}."
             )
     score = jax.vmap(partial(score_fn, params))
@@ -182,6 +183,9 @@ class Discriminator(eqx.Module):
     vectors: tuple[Float[Array, " n"], ...] | None
     """:math:`u` of each hidden layer; none where layers are as they are."""
 
+    absorbing: bool = eqx.field(static=True)
+    """Whether actions in the absorbing state are left out: see `absorbing`."""
+
     def __init__(
         self,
         observations: int,
@@ -191,7 +195,9 @@ class Discriminator(eqx.Module):
         key: Array,
         spectral: bool = False,
         slope: float = 0.1,
+        absorbing: bool = False,
     ) -> None:
+        self.absorbing = absorbing
         for_network, for_vectors = jax.random.split(key)
         sizes = (observations + actions, *hidden, 1)
         self.network = Network(
@@ -206,7 +212,10 @@ class Discriminator(eqx.Module):
 
     def __call__(self, point: tuple[Float[Array, " s"], Float[Array, " a"]]) -> Float[Array, ""]:
         """The score of one state and action."""
-        return self._normalized().network(jnp.concatenate(point))[0]
+        state, action = point
+        if self.absorbing:
+            action = still(state, action)
+        return self.normalized().network(jnp.concatenate([state, action]))[0]
 
     def refreshed(self, steps: int = 5) -> Self:
         """With vectors so many power steps on; the same where there are none."""
@@ -220,7 +229,8 @@ class Discriminator(eqx.Module):
         vectors = tuple(map(moved, self.network.layers, self.vectors))
         return eqx.tree_at(lambda tree: tree.vectors, self, vectors)
 
-    def _normalized(self) -> Self:
+    def normalized(self) -> Self:
+        """With hidden layers divided by their norms: the network that the score is of."""
         if self.vectors is None:
             return self
 

@@ -27,44 +27,54 @@ from .preconditioning import Constant, LearnedDynamics, precondition_reward
 
 
 class Demonstrations(NamedTuple):
-    """What the expert did: states and actions, an example a row."""
+    """What the expert did, an example a row."""
 
     state: Float[Array, "n s"]
-    action: Float[Array, "n a"]
+    action: Float[Array, "n a"] | None = None
+    """Needed unless rewards are of states alone."""
+    next_state: Float[Array, "n s"] | None = None
+    """Needed where rewards are of states alone."""
     count: int | Int[Array, ""] | None = None
     """So many of the first examples are shown; all if it is not given."""
 
-    def checked(self, environment: Environment) -> Demonstrations:
+    def checked(self, environment: Environment, *, state_only: bool = False) -> Demonstrations:
         """The demonstrations, if they are of this environment.
 
-        Raises `ValueError` where there are none, their numbers of columns are not the environment's, something is not
-        finite, an action is outside of the box, or `count` is not from one to their number.
+        Raises `ValueError` where there are none, what is needed is missing, their numbers of columns are not the
+        environment's, something is not finite, an action is outside of the box, or `count` is not from one to their
+        number.
         """
-        for name, array, columns in (
-            ("state", self.state, environment.observations),
-            ("action", self.action, environment.actions),
-        ):
-            if np.ndim(array) != 2 or np.shape(array)[1] != columns or not len(array) or len(array) != len(self.state):
+        second = ("next_state", self.next_state, environment.observations)
+        if not state_only:
+            second = ("action", self.action, environment.actions)
+        for name, array, columns in (("state", self.state, environment.observations), second):
+            shape = np.shape(array)
+            if array is None or len(shape) != 2 or shape[1] != columns or not 0 < shape[0] == len(self.state):
                 raise ValueError(
                     f"The demonstrations' {name} must be a matrix of {columns} columns with a row for each of at least "
-                    f"one example: given the shape {np.shape(array)}, beside {np.shape(self.state)[0]} states."
+                    f"one example: given {'none' if array is None else f'the shape {shape}'}, beside "
+                    f"{np.shape(self.state)[0]} states."
                 )
             finite(f"The demonstrations' {name}", array)
+        bound = environment.bound
         largest = np.max(np.abs(self.action)) if known(self.action) else 0.0
-        if environment.bound is not None and largest > environment.bound * (1 + 1e-6):
+        if bound is not None and largest > bound * (1 + 1e-6):
             raise ValueError(
-                f"The demonstrations' actions must be within [-{environment.bound:g}, {environment.bound:g}]: "
-                f"given one of size {largest:g}."
+                f"The demonstrations' actions must be within [-{bound:g}, {bound:g}]: given one of size {largest:g}."
             )
         if known(self.count) and not 1 <= self.count <= len(self.state):
             raise ValueError(f"count must be from 1 to {len(self.state)}: given {self.count}.")
         return self
 
-    def sample(self, key: Array, size: int) -> tuple[Array, Array]:
+    def points(self, *, state_only: bool = False) -> tuple[Array, Array]:
+        """All examples as a discriminator sees them."""
+        return self.state, self.next_state if state_only else self.action
+
+    def sample(self, key: Array, size: int, *, state_only: bool = False) -> tuple[Array, Array]:
         """A batch of those that are shown, drawn with replacement."""
         count = len(self.state) if self.count is None else self.count
         chosen = jax.random.randint(key, (size,), 0, count)
-        return self.state[chosen], self.action[chosen]
+        return jax.tree.map(lambda rows: jnp.asarray(rows)[chosen], self.points(state_only=state_only))
 
 
 class LearnerState(NamedTuple):
@@ -115,6 +125,8 @@ class Learner:
         The standard deviation of the noise on actions.
     returns
         Over how many steps a return is summed before the critics' value follows.
+    state_only
+        Whether the reward is of a state and the next one, :math:`D(s, s')`, and not of a state and an action.
     power_steps
         A step, for a discriminator with spectral normalization.
 
@@ -136,6 +148,7 @@ class Learner:
     batch: int = 64
     exploration: float = 0.1
     returns: int = 1
+    state_only: bool = False
     power_steps: int = 5
 
     def __post_init__(self) -> None:
@@ -176,9 +189,13 @@ class Learner:
         running, seen = self.environment.advance(for_step, state.running, action)
         return state._replace(running=running, replay=state.replay.add(seen))
 
-    def reward(self, discriminator: Discriminator, states: Array, actions: Array) -> Array:
-        """The learned reward of a batch, without the factor."""
-        return imitation_reward(jax.vmap(discriminator)((states, actions)), self.form)
+    def points(self, seen: Transition) -> tuple[Array, Array]:
+        """Transitions as the discriminator sees them."""
+        return seen.observation, seen.next_observation if self.state_only else seen.action
+
+    def reward(self, discriminator: Discriminator, points: tuple[Array, Array]) -> Array:
+        """The learned reward of a batch of points, without the factor."""
+        return imitation_reward(jax.vmap(discriminator)(points), self.form)
 
     def learn(self, state: LearnerState, key: Array, demonstrations: Demonstrations) -> tuple[LearnerState, Figures]:
         """One step of the actor-critic and one of the discriminator."""
@@ -188,14 +205,14 @@ class Learner:
         states, actions = first.observation, first.action
         memory, kappa = self.preconditioner.update(state.preconditioner, states, actions, first.next_observation)
 
-        rewards = jax.vmap(lambda s, a: self.reward(state.discriminator, s, a))(runs.observation, runs.action)
+        rewards = jax.vmap(lambda points: self.reward(state.discriminator, points))(self.points(runs))
         rewards = precondition_reward(rewards, kappa)
         several = jax.vmap(n_step, in_axes=(0, 0, 0, 0, None))
         told = several(rewards, runs.next_observation, runs.terminal, runs.truncated, self.discount)
         agent, shown = self.agent.update(state.agent, for_agent, Batch(states, actions, *told))
 
-        expert = demonstrations.sample(for_expert, self.batch)
-        loss, slope = eqx.filter_value_and_grad(self._loss)(state.discriminator, for_loss, (states, actions), expert)
+        expert = demonstrations.sample(for_expert, self.batch, state_only=self.state_only)
+        loss, slope = eqx.filter_value_and_grad(self._loss)(state.discriminator, for_loss, self.points(first), expert)
         updates, optimizer = self.optimizer.update(
             slope, state.optimizer, eqx.filter(state.discriminator, eqx.is_inexact_array)
         )
@@ -258,7 +275,7 @@ def imitate[W](
         For demonstrations that are not of the environment, fewer steps of warming up than a return has, and an `every`
         that does not divide the other steps.
     """
-    demonstrations = demonstrations.checked(learner.environment)
+    demonstrations = demonstrations.checked(learner.environment, state_only=learner.state_only)
     at_least("warmup", warmup, learner.returns)
     if every < 1 or steps <= warmup or (steps - warmup) % every:
         raise ValueError(

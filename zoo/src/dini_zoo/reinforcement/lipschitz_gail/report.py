@@ -68,8 +68,8 @@ def slope_table(result: Result) -> Table:
             ]
         )
     caption = (
-        "Largest slopes on the demonstrations, over seeds: of the reward without its factor κ, and of a critic. Growth: "
-        " the reward's slope at the end over that halfway, mean of seeds."
+        "Largest slopes on the demonstrations, over seeds: of the reward without its factor κ, and of a critic. "
+        "Growth: the reward's slope at the end over that halfway, mean of seeds."
     )
     return Table("How steep it is", ("reward", "|∇r|", "growth", "D(e)", "|∇Q|", "κ"), rows, caption)
 
