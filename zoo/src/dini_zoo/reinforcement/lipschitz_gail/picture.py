@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dini_zoo.kit import pictures
-from dini_zoo.kit.seeds import Estimate
 
 from .study import CONSTANT, DRAGAN, MODELED, NAGARD, PLAIN, SPECTRAL, WGAN, Result, shown_name
 
@@ -46,7 +45,8 @@ def reward_slopes(axes: Any, result: Result) -> None:
             axes.plot(one.at, line, color=color, lw=1.2, label=name if i == 0 else None)
     axes.axhline(result.settings.target, color=pictures.INK, lw=1, ls=":", label="what the penalty allows")
     axes.set(yscale="log", xlabel="step", title="largest slope of the reward on the demonstrations, by seed")
-    axes.legend(fontsize=9)
+    axes.set_ylim(top=5 * axes.get_ylim()[1])
+    axes.legend(fontsize=9, ncols=3, loc="upper left")
 
 
 def scores_over_steps(axes: Any, result: Result) -> None:
@@ -58,11 +58,17 @@ def scores_over_steps(axes: Any, result: Result) -> None:
         for i, line in enumerate(one.looks.score):
             axes.plot(one.at, line, color=COLORS[name], lw=1.2, label=name if i == 0 else None)
     axes.axhline(1.0, color=pictures.INK, lw=1, ls=":", label="expert")
+    scale_of_scores(axes)
+    axes.set(xlabel="step", title="score by seed: 1 is the expert, 0 no action at all")
+    axes.legend(fontsize=9, ncols=4, loc="upper left")
+
+
+def scale_of_scores(axes: Any) -> None:
+    """Linear where scores are between the two ends, logarithmic where they are far below."""
     axes.set_yscale("symlog", linthresh=1.0, linscale=1.5)
     axes.set_yticks([1, 0.5, 0, -1, -10, -100], ["1", "0.5", "0", "−1", "−10", "−100"])
     axes.minorticks_off()
-    axes.set(xlabel="step", title="score by seed: 1 is the expert, 0 no action at all")
-    axes.legend(fontsize=9, loc="lower right")
+    axes.set_ylim(top=4)
 
 
 def values(axes: Any, result: Result) -> None:
@@ -78,6 +84,9 @@ def values(axes: Any, result: Result) -> None:
         xlabel="slope of the reward, times its factor κ",
         title="largest slope of the learned value, a dot a seed",
     )
+    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_minor_formatter("")
     axes.legend(fontsize=9)
 
 
@@ -92,12 +101,10 @@ def few(axes: Any, result: Result) -> None:
             elif shown_name(count) in result.outcomes:
                 found.append(result.outcomes[shown_name(count)].final("score"))
         at = np.arange(len(found)) + shift
-        estimates = [Estimate.of(one) for one in found]
-        axes.errorbar(
-            at, [one.mean for one in estimates], [one.width for one in estimates], color=color, capsize=4, label=name
-        )
-        axes.plot(np.repeat(at, len(found[0])), np.ravel(found), "o", color=color, ms=4, alpha=0.6)
+        axes.plot(at, [one.mean() for one in found], color=color, label=name)
+        axes.plot(np.repeat(at, len(found[0])), np.ravel(found), "o", color=color, ms=5, alpha=0.6)
     axes.axhline(1.0, color=pictures.INK, lw=1, ls=":")
     axes.set_xticks(range(len(shown)), [str(count) for count in shown])
-    axes.set(xlabel="the expert's episodes that are shown", title="score at the end: mean, its 95 % interval, seeds")
-    axes.legend(fontsize=9)
+    axes.set(xlabel="the expert's episodes that are shown", title="score at the end: seeds, and their mean")
+    scale_of_scores(axes)
+    axes.legend(fontsize=9, ncols=2, loc="upper left")

@@ -41,13 +41,17 @@ def spread(values: np.ndarray, form: str = ".2f") -> str:
 
 def score_table(result: Result) -> Table:
     """The score of each seed at the end."""
-    rows = [[name, *scores(one.final("score"))] for name, one in result.outcomes.items() if one.variant.shown == SHOWN]
-    rows.append([CLONING, *scores(result.cloned[SHOWN])])
+    rows = [
+        [name, *scores(one.final("score")), f"{one.final('saturated').max():.0%}"]
+        for name, one in result.outcomes.items()
+        if one.variant.shown == SHOWN
+    ]
+    rows.append([CLONING, *scores(result.cloned[SHOWN]), ""])
     caption = (
         f"After {result.settings.steps} steps; 1 is the expert's mean return, {result.expert:.3f}, and 0 that of no "
-        f"action, {result.idle:.2f}."
+        f"action, {result.idle:.2f}. Saturated: actions on the demonstrations at the box's edge, the most of a seed."
     )
-    return Table("Score of each seed, sorted", ("reward", "seeds", "mean"), rows, caption)
+    return Table("Score of each seed, sorted", ("reward", "seeds", "mean", "saturated"), rows, caption)
 
 
 def slope_table(result: Result) -> Table:
@@ -133,9 +137,12 @@ def checks(result: Result) -> Iterator[Check]:
     yield Check("no penalty: least |∇r| of a seed", steep.min(), at_least(20), 35, form=".0f")
     ratio = (steep / wgan.final("reward_slope")).min()
     yield Check("|∇r|, no penalty / wgan, least", ratio, at_least(25), "55 to 160", form=".0f")
-    slopes = [one.final("value_slope").mean() for one in (half, wgan)]
-    yield Check("mean |∇Q|, constant κ / wgan", slopes[0] / slopes[1], at_most(0.75), 0.53, form=".2f")
+    value = lambda one: one.final("value_slope").mean()
+    yield Check("mean |∇Q|, constant κ / wgan", value(half) / value(wgan), at_most(0.75), 0.53, form=".2f")
     yield Check("constant κ: mean score", half.final("score").mean(), at_least(0.85), 0.94, form=".2f")
+    modeled = result.outcomes.get(MODELED)
+    found = None if modeled is None else value(modeled) / value(wgan)
+    yield Check("mean |∇Q|, modeled κ / wgan", found, None, form=".2f")
     yield Check("no penalty: seeds below 0.7", int(np.sum(plain.final("score") < 0.7)), None, 3, form="d")
     yield Check("no penalty: growth of |∇r|", growth(plain), None, form=".2f")
     for name, reference in ((DRAGAN, 0.97), (SPECTRAL, 0.95), (NAGARD, ""), (MODELED, "")):

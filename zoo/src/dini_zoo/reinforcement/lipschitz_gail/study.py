@@ -226,8 +226,15 @@ def clones(settings: Settings, task: Task) -> Callable[..., Array]:
 
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
+    # inside of compiled programs nobody looks at numbers
+    Penalty("wgan", settings.weight, settings.target)
+    Constant(settings.kappa)
+    if not all(1 <= shown <= SHOWN for shown in settings.shown):
+        raise ValueError(
+            f"shown must be from 1 to {SHOWN}, the number of the expert's episodes: given {settings.shown}."
+        )
     all_variants = variants(settings)
-    run.plan({"task": 2, "learners": 25 * len(all_variants), "behavior cloning": 10})
+    run.plan({"task": 2, "learners": 15 * len(all_variants), "behavior cloning": 6})
     task = run.part("task", lambda _: make())
     keys = jnp.stack([run.key("training", seed) for seed in settings.seeds])
     kinds = dict.fromkeys(variant.program for variant in all_variants)
