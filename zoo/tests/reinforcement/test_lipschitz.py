@@ -75,6 +75,9 @@ def test_points_are_where_they_are_said_to_be():
     states, actions = interpolate_points(key, p, e)
     assert np.all(states[:, :1] == states)
     assert np.all(actions == states[:, :1])
+    mixed = interpolate_points(key, (p[0], np.float32(p[1])), (e[0], np.float32(e[1])))
+    assert mixed[1].dtype == np.float32
+    np.testing.assert_allclose(mixed[0][:, 0], mixed[1][:, 0], atol=1e-6)
     apart, other = interpolate_points(key, p, e, shared=False)
     assert np.all(apart[:, :1] == apart)
     assert np.all(other[:, :1] == other)
@@ -142,7 +145,7 @@ def test_the_rigorous_bound_holds_where_the_published_one_does_not():
 
 def test_bounds_over_a_horizon_and_where_there_is_none():
     q = 0.9 * 0.8 * np.sqrt(1 + 0.5**2)
-    for n in (1, 2, 30):
+    for n in (1, 30):
         found = lipschitz_bound(2.0, 0.8, 0.5, 0.9, n)
         np.testing.assert_allclose(found, 2 * (1 - q**n) / (1 - q), rtol=1e-12)
         np.testing.assert_allclose(

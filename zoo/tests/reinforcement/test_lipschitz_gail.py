@@ -205,6 +205,7 @@ def test_learned_dynamics_are_as_steep_as_the_true_ones():
     np.testing.assert_allclose(kappa, 0.7)
 
 
+@pytest.mark.thorough
 def test_normalized_layers_have_spectral_norm_one():
     plain = Discriminator(3, 2, (6, 5), key=jax.random.key(0))
     assert plain.refreshed() is plain

@@ -109,15 +109,20 @@ def test_a_step_descends_and_moves_the_actor_every_second_time():
 
 
 def test_networks_begin_near_zero_and_stay_in_the_box():
-    actor, critics = actor_and_critics(jax.random.key(0), 3, 2, (8,), bound=2.0)
     states = np.random.default_rng(0).normal(size=(9, 3))
-    actions = jax.vmap(actor)(states)
+
+    @jax.jit
+    def found(key):
+        actor, critics = actor_and_critics(key, 3, 2, (8,), bound=2.0)
+        actions = jax.vmap(actor)(states)
+        return actions, twin_values(critics, states, actions), jax.vmap(first_of(critics))(states, actions)
+
+    actions, values, first = found(jax.random.key(0))
     assert actions.shape == (9, 2)
     assert np.abs(actions).max() < 0.2
     assert np.abs(Actor(lambda s: 1e3 * s, 2.0)(states[0])).max() == 2
-    values = twin_values(critics, states, actions)
     assert values.shape == (2, 9)
-    np.testing.assert_allclose(jax.vmap(first_of(critics))(states, actions), values[0], rtol=1e-6)
+    np.testing.assert_allclose(first, values[0], rtol=1e-6)
     assert np.abs(values[0] - values[1]).max() > 0.1
     assert twins(lambda key: Linear(jax.random.normal(key, (1, 2))), jax.random.key(0)).K.shape == (2, 1, 2)
 

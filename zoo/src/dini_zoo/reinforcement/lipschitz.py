@@ -158,10 +158,12 @@ def interpolate_points(
     at_least("the number of examples", count, 1)
     leaves, structure = jax.tree.flatten(policy_batch)
     if kind == "wgan":
-        keys = [key] * len(leaves) if shared else jax.random.split(key, len(leaves))
+        # numbers of several precisions may be drawn otherwise in each: one draw for all
+        draw = lambda key: jax.random.uniform(key, (count,), jnp.result_type(*leaves))
+        drawn = [draw(key)] * len(leaves) if shared else map(draw, jax.random.split(key, len(leaves)))
         along = [
-            jax.random.uniform(one, (count,) + (1,) * (np.ndim(leaf) - 1), jnp.result_type(leaf))
-            for one, leaf in zip(keys, leaves, strict=True)
+            u.astype(jnp.result_type(leaf)).reshape((count,) + (1,) * (np.ndim(leaf) - 1))
+            for u, leaf in zip(drawn, leaves, strict=True)
         ]
         mix = lambda u, p, e: u * p + (1 - u) * e
         return jax.tree.map(mix, jax.tree.unflatten(structure, along), policy_batch, expert_batch)
