@@ -143,7 +143,7 @@ def checks(result: Result) -> Iterator[Check]:
     modeled = result.outcomes.get(MODELED)
     found = None if modeled is None else value(modeled) / value(wgan)
     yield Check("mean |∇Q|, modeled κ / wgan", found, None, form=".2f")
-    yield Check("no penalty: seeds below 0.7", int(np.sum(plain.final("score") < 0.7)), None, 3, form="d")
+    yield Check("no penalty: seeds below 0.7", int(np.sum(~(plain.final("score") >= 0.7))), None, 3, form="d")
     yield Check("no penalty: growth of |∇r|", growth(plain), None, form=".2f")
     for name, reference in ((DRAGAN, 0.97), (SPECTRAL, 0.95), (NAGARD, ""), (MODELED, "")):
         one = result.outcomes.get(name)
