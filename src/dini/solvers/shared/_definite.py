@@ -99,7 +99,8 @@ def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Fact
         unfinished = lambda now: now[2] & (now[0] < _LAST_SHIFT)
         return jax.lax.while_loop(unfinished, renew, (jnp.zeros((), values.dtype), step, bad))[1], ~bad
 
-    step, known = jax.lax.custom_linear_solve(matvec, trees.neg(gradient), solved, solved, symmetric=True, has_aux=True)
+    found: Any = jax.lax.custom_linear_solve(matvec, trees.neg(gradient), solved, solved, symmetric=True, has_aux=True)
+    step, known = found
     return _descending(step, gradient), Factor(values, known)
 
 
