@@ -19,8 +19,9 @@ type Divergence = Literal["pearson_chi2", "reverse_kl"]
 r""":math:`f(x) = (x - 1)^2`, whose weights are zero from :math:`y = -2` down, or :math:`f(x) = x \log x`."""
 DIVERGENCES: tuple[str, ...] = get_args(Divergence.__value__)
 
-type Weight = Literal["relu", "conjugate"]
-r"""Of actions in behavior cloning: :math:`\max(y, 0)`, as the published code has it, or :math:`w(y)`, as the paper."""
+type Weight = Literal["relu", "conjugate", "uniform"]
+r"""Of actions in behavior cloning: :math:`\max(y, 0)`, as the published code has it, :math:`w(y)`, as the paper, or one
+for all, which is plain behavior cloning."""
 WEIGHTS: tuple[str, ...] = get_args(Weight.__value__)
 
 
@@ -78,6 +79,8 @@ def action_weights(residuals: Array, weight: Weight = "relu", divergence: Diverg
     """
     one_of("weight", weight, WEIGHTS)
     conjugate = conjugate_f(divergence)
+    if weight == "uniform":
+        return jnp.ones_like(residuals)
     if weight == "conjugate":
         return conjugate.weight(residuals)
     if divergence != "pearson_chi2":

@@ -27,7 +27,7 @@ update", ICLR 2024.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import equinox as eqx
 import jax
@@ -37,6 +37,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from dini_zoo.kit.checking import finite, known, not_negative, one_length, one_of, trainable
 
+from ..environments import Transition
 from ..gradient_surgery import combine
 from ..grids import discount_factor
 from .conjugates import Divergence, conjugate_f
@@ -52,15 +53,15 @@ EPS = 1e-10
 class Transitions(eqx.Module):
     """Recorded transitions, one behind the other; raises `ValueError` for none, unequal lengths, or rewards like NaN.
 
-    States and actions may be trees of arrays with the records along their first axes. `terminal` says where the episode
-    *ended*; a record that was merely cut is not terminal. `weight` is the frequency of each record, up to a factor; one
-    for each if it is not given.
+    Observations and actions may be trees of arrays with the records along their first axes. `terminal` says where the
+    process was *over*; a record that was merely cut is not terminal. `weight` is the frequency of each record, up to a
+    factor; one for each if it is not given.
     """
 
-    state: PyTree[Array]
+    observation: PyTree[Array]
     action: PyTree[Array]
     reward: Float[Array, " n"]
-    next_state: PyTree[Array]
+    next_observation: PyTree[Array]
     terminal: Bool[Array, " n"]
     weight: Float[Array, " n"] | None = None
 
@@ -74,10 +75,22 @@ class Transitions(eqx.Module):
         if self.weight is not None:
             not_negative("weight", self.weight)
 
-    def without(self, cut: Bool[np.ndarray, " n"]) -> Transitions:
-        """All records but those that the logger cut; with them go the states that only a bootstrap reaches."""
-        kept = ~np.asarray(cut)
-        return jax.tree.map(lambda leaf: leaf[kept], self)
+    @classmethod
+    def of(cls, seen: Transition, *, drop_truncated: bool = False) -> Self:
+        """Records of an environment. Those that were cut keep their bootstrap, unless they are dropped.
+
+        With them go the states that only a bootstrap reaches, which are what the backward gradient is there for.
+        """
+        kept = ~np.asarray(seen.truncated) if drop_truncated else slice(None)
+        parts = (seen.observation, seen.action, seen.reward, seen.next_observation, seen.terminal)
+        return cls(*jax.tree.map(lambda leaf: leaf[kept], parts))
+
+    def shares(self, axis_name: str | None = None) -> Float[Array, " n"]:
+        """The weight of each record in a mean over the data; over all parts of a batch that is divided."""
+        reward = jnp.asarray(self.reward)
+        weight = jnp.ones_like(reward) if self.weight is None else jnp.asarray(self.weight, reward.dtype)
+        whole = jnp.sum(weight)
+        return weight / (whole if axis_name is None else jax.lax.psum(whole, axis_name))
 
     def rows(self, indices: Array) -> Transitions:
         """Some of the records."""
@@ -165,10 +178,8 @@ def dice_gradients(
     one_of("mode", mode, MODES)
     trainable("params", params)
     conjugate = conjugate_f(divergence)
-    reward = jnp.asarray(batch.reward)
-    weight = jnp.ones_like(reward) if batch.weight is None else jnp.asarray(batch.weight, reward.dtype)
+    reward, weight = jnp.asarray(batch.reward), batch.shares(axis_name)
     total = lambda tree: tree if axis_name is None else jax.lax.psum(tree, axis_name)
-    weight = weight / total(jnp.sum(weight))
 
     def mean(values: Array) -> Array:
         """Over the data, and over an ensemble."""
@@ -189,22 +200,22 @@ def dice_gradients(
     def dual(here: Array, there: Array) -> Array:
         return lam * mean(conjugate.value(residual(here, there)))
 
-    fixed_here = lowest(jax.lax.stop_gradient(values_of(target_params, batch.state)))
-    fixed_there = lowest(jax.lax.stop_gradient(values_of(target_params, batch.next_state)))
+    fixed_here = lowest(jax.lax.stop_gradient(values_of(target_params, batch.observation)))
+    fixed_there = lowest(jax.lax.stop_gradient(values_of(target_params, batch.next_observation)))
 
     def first_part(params: Any) -> tuple[Array, Array]:
         """The first term: its value; and the residuals."""
-        here = values_of(params, batch.state)
+        here = values_of(params, batch.observation)
         return (1 - lam) * mean(here), here
 
     def forward_part(params: Any) -> Array:
-        return dual(values_of(params, batch.state), fixed_there)
+        return dual(values_of(params, batch.observation), fixed_there)
 
     def backward_part(params: Any) -> Array:
-        return eta * dual(fixed_here, values_of(params, batch.next_state))
+        return eta * dual(fixed_here, values_of(params, batch.next_observation))
 
     def true_part(params: Any) -> Array:
-        return dual(values_of(params, batch.state), lowest(values_of(params, batch.next_state)))
+        return dual(values_of(params, batch.observation), lowest(values_of(params, batch.next_observation)))
 
     (level, here), first = jax.value_and_grad(first_part, has_aux=True)(params)
     value, forward = jax.value_and_grad(forward_part)(params)
