@@ -66,9 +66,9 @@ def _split(gradient: Any, reference: Any, eps: Any) -> tuple[Any, Array, Array]:
 
 
 def project_orthogonal(gradient: Any, reference: Any, eps: Any = 0.0) -> Any:
-    r"""What of a gradient is orthogonal to a reference: :math:`g - \frac{\langle g, r \rangle}{\max(\langle r, r \rangle, \epsilon)}\, r`.
+    r"""What of a gradient is orthogonal to a reference, over all leaves of the trees at once.
 
-    The inner products run over all leaves of the trees, not leaf by leaf.
+    .. math:: g - \frac{\langle g, r \rangle}{\max(\langle r, r \rangle, \epsilon)}\, r
 
     Parameters
     ----------
@@ -164,6 +164,4 @@ def combined_gradient(
     [1. 1.]
     """
     trainable("params", params)
-    return combine(
-        jax.grad(main)(params, *args), jax.grad(added)(params, *args), mode, eps=eps, leafwise=leafwise
-    )
+    return combine(jax.grad(main)(params, *args), jax.grad(added)(params, *args), mode, eps=eps, leafwise=leafwise)

@@ -1,16 +1,17 @@
-r"""Decision problems with finitely many states, and grid worlds: exact values and exact occupancies, no sample anywhere.
+r"""Decision problems with finitely many states, and grid worlds: exact values and occupancies, no sample anywhere.
 
 A problem has transitions :math:`P(s' | s, a)`, expected rewards :math:`r(s, a)` and a discount :math:`\gamma`. Where
 :math:`\sum_{s'} P(s' | s, a) < 1`, the rest is the probability that the episode *ends* there: a terminal state has no
 row and no value. A record that a logger cut is no end: its next state keeps its place in :math:`P`.
 
 Of a policy :math:`\pi(a | s)` the values solve :math:`V = r_\pi + \gamma P_\pi V`, the discounted occupancies
-:math:`d(s) = (1 - \gamma) \mu(s) + \gamma \sum_{s_0} d(s_0) P_\pi(s | s_0)`: a linear system each. The optimal values are
-a root of :math:`V - \max_a (r + \gamma P V)`, by Newton's method, whose steps are those of policy iteration.
+:math:`d(s) = (1 - \gamma) \mu(s) + \gamma \sum_{s_0} d(s_0) P_\pi(s | s_0)`: a linear system each. The optimal values
+are a root of :math:`V - \max_a (r + \gamma P V)`, by Newton's method, whose steps are those of policy iteration.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,8 +113,13 @@ def propagated(
     at_least("steps", steps, 0)
     probabilities("start", start)
     moves = chain(transitions, policy)
-    step = lambda now, _: (now @ moves, now)
-    last, before = jax.lax.scan(step, jnp.asarray(start, moves.dtype), length=steps)
+    return _powers(moves, jnp.asarray(start, moves.dtype), steps)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _powers(moves: Array, start: Array, steps: int) -> Array:
+    """The start times each power of a matrix."""
+    last, before = jax.lax.scan(lambda now, _: (now @ moves, now), start, length=steps)
     return jnp.concatenate([before, last[None]])
 
 

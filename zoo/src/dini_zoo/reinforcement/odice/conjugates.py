@@ -1,4 +1,4 @@
-r"""Regularizers :math:`D_f`, as what the dual needs of them: the conjugate of :math:`f` on :math:`x \ge 0`, and its slope.
+r"""Regularizers :math:`D_f`, as what the dual needs of them: the conjugate of :math:`f` on :math:`x \ge 0`, its slope.
 
 .. math:: f^*(y) = \max_{x \ge 0}\, x y - f(x), \qquad w(y) = f^{*\prime}(y) \ge 0.
 

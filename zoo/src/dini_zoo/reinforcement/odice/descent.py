@@ -1,4 +1,4 @@
-"""Adam along a mode's gradient, on all records at once: nothing in it is random. Its settings may be arrays, for lanes."""
+"""Adam along a mode's gradient, on all records at once: nothing in it is random, and settings may be arrays."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ def descend(
 ) -> Descended:
     """Full-batch Adam with a step size that falls linearly to zero, or stays; `target_rate` is of the slow copy."""
     adam = optax.scale_by_adam()
-    told = {"mode": mode, "lam": lam, "gamma": gamma, "eta": eta}
+
+    @jax.jit  # traced once, though it is called in two places
+    def slope(params: Any, target: Any) -> tuple[Any, Aux]:
+        return dice_gradients(value_fn, params, target, batch, mode=mode, lam=lam, gamma=gamma, eta=eta)
 
     def step(carried: Any, number: Array) -> tuple[Any, None]:
         params, target, state = carried
-        gradient, _ = dice_gradients(value_fn, params, target, batch, **told)
+        gradient, _ = slope(params, target)
         updates, state = adam.update(gradient, state)
         rate = learning_rate * (1 - number / steps if decay else 1.0)
         params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
@@ -53,6 +56,6 @@ def descend(
 
     start = (params, params, adam.init(params))
     (params, target, _), _ = jax.lax.scan(step, start, jnp.arange(steps))
-    gradient, aux = dice_gradients(value_fn, params, target, batch, **told)
+    gradient, aux = slope(params, target)
     largest = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]).max()
     return Descended(params, target, largest, aux)

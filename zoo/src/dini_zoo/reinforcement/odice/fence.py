@@ -20,6 +20,7 @@ from dini_zoo.kit.checking import one_of
 from ..grids import Grid, propagated, toward_goal, visits
 from .conjugates import Weight, action_weights
 from .gradients import Transitions
+from .tabular import weighted_policy
 
 SIZE, SEEN = 9, 6
 START, GOAL = (8, 4), (0, 4)
@@ -31,6 +32,16 @@ type Fence = Literal["cut", "dropped", "none"]
 """Moves into the columns that the log does not see: recorded as the last ones, left out, or such that they stay."""
 
 
+class Compact(NamedTuple):
+    """Recorded cells as a decision problem of their own."""
+
+    cells: Int[np.ndarray, " S"]
+    transitions: Float[np.ndarray, "S 4 S"]
+    rewards: Float[np.ndarray, "S 4"]
+    frequencies: Float[np.ndarray, "S 4"]
+    start: Float[np.ndarray, " S"]
+
+
 class Outcome(NamedTuple):
     """What a policy does in the true world within `STEPS` steps."""
 
@@ -38,7 +49,7 @@ class Outcome(NamedTuple):
     mud: float
     """The probability of having been caught."""
     steps: float
-    """The mean number of steps, of those who arrive."""
+    """The mean number of steps to the goal, `STEPS` for those who do not arrive."""
     cells: Float[np.ndarray, " S"]
     """The expected number of times in each cell, and in the goal at the end."""
 
@@ -108,33 +119,36 @@ class Fenced:
         entered = np.bincount(self.open.next_cell[self.frequencies > 0], minlength=self.open.count) > 0
         return entered & ~self.left & ~self.open.mask(frozenset([GOAL]))
 
-    def truth(self, scale: float = 1.0, gamma: float = GAMMA) -> Float[np.ndarray, " S"]:
-        """The values of the shortest way, for each cell that is left in the data."""
-        way = self.world.distance[self.left]
-        return -scale * (1 - gamma ** (way - 1)) / (1 - gamma)
+    def truth(self, scale: float = 1.0, *, through_mud: bool = False) -> Float[np.ndarray, " n"]:
+        """The values of the shortest way for each cell that is left in the data, in the true world or without mud."""
+        way = (self.open if through_mud else self.world).distance[self.left]
+        return -scale * (1 - GAMMA ** (way - 1)) / (1 - GAMMA)
 
-    def error(self, values: Array, scale: float = 1.0) -> float:
+    def error(self, values: Array, scale: float = 1.0, *, through_mud: bool = False) -> float:
         """Root mean square, over the cells that are left in the data; a regularizer's bias is part of it."""
-        return float(np.sqrt(np.mean((np.asarray(values)[self.left] - self.truth(scale)) ** 2)))
+        off = np.asarray(values)[self.left] - self.truth(scale, through_mud=through_mud)
+        return float(np.sqrt(np.mean(off**2)))
+
+    def compact(self, scale: float = 1.0, *, endless: bool = False) -> Compact:
+        """The recorded cells alone as a decision problem; `endless`: from the goal on to the start, and so for ever.
+
+        A move that was not recorded stays, and has no frequency. Raises `ValueError` where cells dangle.
+        """
+        if self.dangling.any():
+            raise ValueError(f"fence must leave no cell dangling for a problem of its own: given {self.fence!r}.")
+        cells = np.flatnonzero(self.left)
+        after = np.where(self.frequencies > 0, self.open.next_cell, np.arange(self.open.count)[:, None])[cells]
+        arrived = after == self.open.cell(*GOAL)
+        start = self.open.first[cells]
+        transitions = (after[..., None] == cells) + (arrived[..., None] * start if endless else 0.0)
+        rewards = np.where(arrived, 0.0, -scale)
+        return Compact(cells, transitions.astype(float), rewards, self.frequencies[cells], start)
 
     def policy(self, residuals: Array, weight: Weight = "conjugate") -> Float[np.ndarray, "S 4"]:
-        """Weighted behavior cloning in closed form, from the residual of each record.
-
-        Where all weights of a cell vanish it is the behavior, where there is no data any move.
-        """
-        cells, moves = np.nonzero(self.frequencies)
-        return self.cloned(cells, moves, np.asarray(action_weights(residuals, weight)))
-
-    def cloned(
-        self, cells: Int[np.ndarray, " n"], moves: Int[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
-    ) -> Float[np.ndarray, "S 4"]:
-        """The policy of some weights."""
-        table = np.zeros_like(self.frequencies)
-        table[cells, moves] = weights
-        found = self.frequencies * table
-        for fallback in (self.frequencies, np.ones_like(found)):
-            found = np.where(found.sum(axis=1, keepdims=True) > 0, found, fallback)
-        return found / found.sum(axis=1, keepdims=True)
+        """Weighted behavior cloning in closed form, from the residual of each record; see `weighted_policy`."""
+        weights = np.zeros_like(self.frequencies)
+        weights[self.frequencies > 0] = action_weights(jnp.asarray(residuals), weight)
+        return np.asarray(weighted_policy(jnp.asarray(self.frequencies), jnp.asarray(weights)))
 
     def outcome(self, policy: Float[np.ndarray, "S 4"]) -> Outcome:
         """Exact propagation in the true world."""
@@ -144,9 +158,9 @@ class Fenced:
         stays = np.where(np.arange(world.count)[:, None] == goal, goal, world.next_cell)
         moves = jnp.eye(world.count)[stays]
         path = np.asarray(propagated(moves, jnp.asarray(policy), jnp.asarray(world.first), STEPS))
-        arrived = np.diff(path[:, goal])
         success = float(path[-1, goal])
-        steps = float(np.arange(1, STEPS + 1) @ arrived / success) if success > 0 else np.inf
+        # a step is taken as long as the goal is not reached
+        steps = float(np.sum(1 - path[:-1, goal]))
         cells = path.sum(axis=0)
         cells[goal] = success
         return Outcome(success, float(path[-1, world.mask(MUD)].sum()), steps, cells)

@@ -143,9 +143,7 @@ class Learner:
     def init(self, value_params: Any, policy_params: Any) -> State:
         """The state before the first step; the copy begins as the value function."""
         value_state, policy_state = self.value_optimizer.init(value_params), self.policy_optimizer.init(policy_params)
-        return State(
-            value_params, value_params, policy_params, value_state, policy_state, jnp.zeros((), jnp.int32)
-        )
+        return State(value_params, value_params, policy_params, value_state, policy_state, jnp.zeros((), jnp.int32))
 
 
 def odice_step(learner: Learner, state: State, batch: Transitions) -> tuple[State, Report]:

@@ -13,11 +13,11 @@ the solution is that of
   Bellman flow :math:`\sum_a d u = \frac{1 - \lambda}{\lambda} d + \gamma \sum d u P`;
 * ``"semi"``: :math:`(1 - \lambda) d + g_f = 0`, a root, where the mean weight of each state is
   :math:`(1 - \lambda) / \lambda`;
-* ``"orthogonal"``: :math:`(1 - \lambda) d + g_f + g_b - \frac{\langle g_b, g_f \rangle}{\langle g_f, g_f \rangle} g_f = 0`,
-  a root, and the minimizer of nothing.
+* ``"orthogonal"``: a root of the update of `dice_gradients` with :math:`\bar V = V`, and the minimizer of nothing.
 
 A state that occurs only as a next state has no term of the first two kinds, and its value would be any: each state must
-be left in the data. Where `P` is random, the residual is the expected one; a loss of sampled triples is a larger number.
+be left in the data. Where `P` is random, the residual is the expected one, as in the dual; a loss of sampled triples is
+larger than that.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def solve_dice_tabular(
     divergence: Divergence = "pearson_chi2",
     start: Float[Array, " S"] | None = None,
 ) -> Dual:
-    r"""Solve the dual by `dini.minimize` or `dini.root`: derivatives in `P`, `r`, `d`, `lam`, `gamma`, `eta` are implicit.
+    r"""Solve the dual by `dini.minimize` or `dini.root`: derivatives in all arrays and numbers are implicit.
 
     Parameters
     ----------
