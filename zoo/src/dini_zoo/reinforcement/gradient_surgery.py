@@ -47,7 +47,7 @@ def inner(one: Any, other: Any) -> Float[Array, ""]:
 def _unit(tree: Any) -> tuple[Any, Array]:
     """A tree over its largest entry, and that entry: squares of the former neither overflow nor vanish."""
     most = jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(tree)]).max()
-    most = jax.lax.stop_gradient(jnp.where(most > 0, most, jnp.ones_like(most)))
+    most = jax.lax.stop_gradient(jnp.where(most == 0, 1.0, most))
     return jax.tree.map(lambda leaf: leaf / most, tree), most
 
 
@@ -56,12 +56,12 @@ def _split(gradient: Any, reference: Any, eps: Any) -> tuple[Any, Array, Array]:
     unit, scale = _unit(reference)
     own, own_scale = _unit(gradient)
     square, product = inner(unit, unit), inner(own, unit)
-    # zero over zero is no multiple at all
+    # zero over zero is no multiple at all; what is not a number stays so
     floor = jnp.maximum(square, (jnp.sqrt(jnp.asarray(eps, square.dtype)) / scale) ** 2)
-    ratio = jnp.where(floor > 0, product / jnp.where(floor > 0, floor, 1.0), 0.0)
+    ratio = jnp.where(floor == 0, 0.0, product / jnp.where(floor == 0, 1.0, floor))
     rest = jax.tree.map(lambda g, u: own_scale * (g - ratio * u), own, unit)
     length = jnp.sqrt(square) * jnp.sqrt(inner(own, own))
-    cosine = jnp.where(length > 0, product / jnp.where(length > 0, length, 1.0), 0.0)
+    cosine = jnp.where(length == 0, 0.0, product / jnp.where(length == 0, 1.0, length))
     return rest, ratio * (own_scale / scale), jax.lax.stop_gradient(cosine)
 
 
