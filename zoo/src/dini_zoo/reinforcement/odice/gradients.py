@@ -49,6 +49,8 @@ MODES: tuple[str, ...] = get_args(Mode.__value__)
 #: The published guard of the projection, on the squared norm of the forward gradient.
 EPS = 1e-10
 
+NO_RECORDS = "transitions must hold at least one record: given none."
+
 
 class Transitions(eqx.Module):
     """Recorded transitions, one behind the other; raises `ValueError` for none, unequal lengths, or rewards like NaN.
@@ -67,10 +69,8 @@ class Transitions(eqx.Module):
 
     def __check_init__(self) -> None:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if getattr(self, name) is not None}
-        if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(data)):
-            return  # a tree of something else: JAX makes those
         if one_length("transitions", data) == 0:
-            raise ValueError("transitions must hold at least one record: given none.")
+            raise ValueError(NO_RECORDS)
         finite("reward", self.reward)
         if self.weight is not None:
             not_negative("weight", self.weight)
@@ -88,6 +88,8 @@ class Transitions(eqx.Module):
     def shares(self, axis_name: str | None = None) -> Float[Array, " n"]:
         """The weight of each record in a mean over the data; over all parts of a batch that is divided."""
         reward = jnp.asarray(self.reward)
+        if not len(reward):
+            raise ValueError(NO_RECORDS)
         weight = jnp.ones_like(reward) if self.weight is None else jnp.asarray(self.weight, reward.dtype)
         whole = jnp.sum(weight)
         return weight / (whole if axis_name is None else jax.lax.psum(whole, axis_name))
