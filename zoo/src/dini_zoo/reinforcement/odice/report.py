@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dini_zoo.kit.seeds import Estimate
+import numpy as np
+
 from dini_zoo.kit.tables import Bar, Check, Table, at_least, at_most
 
 from .fence import Fence
@@ -153,18 +154,23 @@ def trained_table(title: str, several: list[Trained], result: Result) -> Table:
         weights = {"conjugate": "paper's", "relu": "code's", "uniform": "one"}[one.weight]
         name = "behavior cloning" if one.weight == "uniform" else NAMES[one.mode]
         spread = f"{min(one.dangling):.1f} to {max(one.dangling):.1f}" if one.weight != "uniform" else ""
-        error = f"{Estimate.of(one.error).mean:.2f}" if one.weight != "uniform" else ""
-        shown = " ".join(f"{value:.2f}".removeprefix("0") for value in success)
-        rows.append([name, weights, f"{one.scale:g}", shown, error, spread])
+        error = f"{np.mean(one.error):.2f}" if one.weight != "uniform" else ""
+        ends = [f"{end(success):.3f}" for end in (min, max)]
+        rows.append([name, weights, f"{one.scale:g}", *ends, f"{_good(success)}", error, spread])
     settings = result.settings
-    caption = f"Success of each of {settings.keys} keys, {settings.network_steps} full steps."
+    caption = f"Success of {settings.keys} keys, {settings.network_steps} full steps."
     if several is result.batches:
         caption = (
-            f"Success of each of {settings.batch_keys} keys; {settings.records} records, {settings.batch_steps} steps "
+            f"Success of {settings.batch_keys} keys; {settings.records} records, {settings.batch_steps} steps "
             f"of {settings.batch} records."
         )
-    columns = ("method", "weights", "scale", "success", "RMSE", "dangling")
+    columns = ("method", "weights", "scale", "worst", "best", "≥ .9", "RMSE", "dangling")
     return Table(title, columns, rows, caption, left=2)
+
+
+def _good(success: list[float]) -> int:
+    """How many keys arrive nearly always."""
+    return sum(value >= 0.9 for value in success)
 
 
 def checks(result: Result) -> Iterator[Check]:
@@ -225,7 +231,7 @@ def _network_checks(result: Result) -> Iterator[Check]:
     ours, theirs = found.get("orthogonal"), found.get("semi")
     yield Check("networks, orthogonal: worst key", ours and min(ours), at_least(0.9), 0.925, form=".3f")
     yield Check("networks, semi-gradient: worst key", theirs and min(theirs), None, 0.0, form=".3f")
-    counts = [None if one is None else sum(value >= 0.9 for value in one) for one in (ours, theirs)]
+    counts = [None if one is None else _good(one) for one in (ours, theirs)]
     yield Check("networks, semi-gradient: keys ≥ .9", counts[1], None, 6, form=".0f")
     bar = None if counts[1] is None else at_least(counts[1])
     yield Check("networks, orthogonal: keys ≥ .9", counts[0], bar, 8, form=".0f")
