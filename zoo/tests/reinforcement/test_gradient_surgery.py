@@ -65,7 +65,7 @@ def test_references_that_vanish_and_the_published_guard():
 def test_the_derivative_is_that_of_the_plain_formula():
     plain = lambda g, r: g - (g @ r) / (r @ r) * r
     for argnums in (0, 1):
-        found, expected = (jax.jacfwd(f, argnums)(ADDED, MAIN) for f in (project_orthogonal, plain))
+        found, expected = (jax.jit(jax.jacfwd(f, argnums))(ADDED, MAIN) for f in (project_orthogonal, plain))
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
