@@ -77,7 +77,8 @@ def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Fact
 
     Where the Hessian ``H`` is not positive definite, :math:`H + \tau D` is factorized in its place, with the least
     :math:`\tau` of a geometric series that makes it so (Nocedal and Wright, "Numerical optimization", 2006, algorithm
-    3.3). The diagonal ``D`` is what the rows and columns are to be divided by for largest elements of one, so that
+    3.3). Of dense matrices, the absolute values of the eigenvalues take fewer steps through narrow valleys (of Moré,
+    Garbow and Hillstrom's functions 2240 beside 2773), and a sparse one's eigenvalues are too dear. The diagonal ``D`` is what the rows and columns are to be divided by for largest elements of one, so that
     units of the unknowns do not matter.
     """
     pattern = solver.pattern
