@@ -1,12 +1,24 @@
 """The dual of a small problem solved to the end, the fenced grid, and the experiment."""
 
+import doctest
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from outputs import assert_bars_met, assert_drawn, assert_fits, performed
 
-from dini_zoo.reinforcement.odice import conjugate_f, dice_gradients, return_sensitivity, solve_dice_tabular
+from dini_zoo.reinforcement import gradient_surgery
+from dini_zoo.reinforcement.odice import (
+    Transitions,
+    conjugate_f,
+    conjugates,
+    dice_gradients,
+    learning,
+    return_sensitivity,
+    solve_dice_tabular,
+    tabular,
+)
 from dini_zoo.reinforcement.odice.experiment import experiment
 from dini_zoo.reinforcement.odice.fence import GAMMA, GOAL, STEPS, Fenced
 from dini_zoo.reinforcement.odice.study import Settings
@@ -61,8 +73,6 @@ def test_the_solutions_of_the_specification(mode):
 
 def test_the_descent_runs_into_the_orthogonal_root():
     """From zero and from the semi-gradient solution alike, with the copy at the values."""
-    from dini_zoo.reinforcement.odice import Transitions
-
     states, actions = (one.ravel() for one in np.indices((3, 2)))
     parts = (states, actions, REWARDS.ravel(), NEXT.ravel(), np.zeros(6, bool), DATA.ravel())
     batch = Transitions(*map(jnp.asarray, parts))
@@ -194,7 +204,14 @@ def test_the_mechanism_shows_without_a_random_number():
     np.testing.assert_allclose([theirs.paper.mud, theirs.code.mud, theirs.error], [1.0, 1.0, 4.0], atol=0.01)
 
 
-# the experiment
+# examples and the experiment
+
+
+@pytest.mark.parametrize("module", [gradient_surgery, conjugates, learning, tabular])
+def test_examples(module):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
 
 
 @pytest.mark.thorough
