@@ -188,7 +188,7 @@ def test_learned_dynamics_are_as_steep_as_the_true_ones():
     made = LearnedDynamics(lambda key: Model(Network([6, 4], key)), optax.adam(1e-2), SmoothDynamics(threshold=2.0))
     random = np.random.default_rng(0)
 
-    @jax.jit
+    @eqx.filter_jit
     def update(memory, s, a):
         return made.update(memory, s, a, jax.vmap(lambda s, a: task.dynamics((s, a)))(s, a))
 
