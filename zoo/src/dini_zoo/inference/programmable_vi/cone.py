@@ -18,8 +18,8 @@ from jax.scipy.special import logsumexp
 from scipy import integrate, stats
 
 from .distributions import Normal, Uniform
-from .generative import Choices, gen
-from .importance import Algorithm, ImportanceSampler, Target, given, marginal
+from .generative import Choices, GenerativeFunction, gen
+from .importance import Algorithm, ImportanceSampler, Target, given
 from .objectives import elbo, hvi_elbo, iwelbo
 from .sites import sample
 
@@ -72,6 +72,10 @@ class Midpoints(Algorithm):
 
 
 XY = ("x", "y")
+MIDPOINTS = "ring, midpoints"
+#: From where the mean-field guide starts: apart from the ring's axis, too.
+MEAN_FIELD = ((0.0, 0.0, 1.0, 1.0), (3.0, 0.0, 1.0, 1.0))
+RING = ((0.0, 0.0),)
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,27 @@ class Objective:
 
     name: str
     program: Callable[[Array], Array]
-    start: tuple[float, ...]
+    starts: tuple[tuple[float, ...], ...]
 
 
 def objectives(points: int) -> dict[str, Objective]:
     """All of them; `points` are those of the midpoint rule."""
-    start, flat = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0)
-    inner = ImportanceSampler(5)
+    inner, exact = ImportanceSampler(5), Midpoints("u", points)
+    hierarchical = lambda **told: lambda params: hvi_elbo(POSTERIOR, ring, params, selection=XY, **told)
     found = (
-        Objective("ELBO", lambda params: elbo(POSTERIOR, mean_field, params), start),
-        Objective("IWELBO(5)", lambda params: iwelbo(POSTERIOR, mean_field, params, n=5), start),
-        Objective("HVI", lambda params: hvi_elbo(POSTERIOR, ring, params, selection=XY), flat),
-        Objective("IWHVI(5,1)", lambda params: hvi_elbo(POSTERIOR, ring, params, selection=XY, algorithm=inner), flat),
-        Objective(
-            "DIWHVI(5,5)", lambda params: hvi_elbo(POSTERIOR, ring, params, selection=XY, algorithm=inner, n=5), flat
-        ),
-        Objective("ring, midpoints", lambda params: elbo(POSTERIOR, marginal(XY, ring, Midpoints("u", points)), params), flat),
+        Objective("ELBO", lambda params: elbo(POSTERIOR, mean_field, params), MEAN_FIELD),
+        Objective("IWELBO(5)", lambda params: iwelbo(POSTERIOR, mean_field, params, n=5), MEAN_FIELD),
+        Objective("HVI", hierarchical(), RING),
+        Objective("IWHVI(5,1)", hierarchical(algorithm=inner), RING),
+        Objective("DIWHVI(5,5)", hierarchical(algorithm=inner, n=5), RING),
+        Objective(MIDPOINTS, hierarchical(algorithm=exact), RING),
     )
     return {one.name: one for one in found}
+
+
+def guide_of(name: str) -> GenerativeFunction:
+    """The guide of an objective."""
+    return mean_field if name in ("ELBO", "IWELBO(5)") else ring
 
 
 def log_evidence() -> float:

@@ -124,7 +124,11 @@ def _typed(values: Sequence[Any], like: Sequence[Any]) -> list[Array]:
 
 
 def _scan(params: Any, values: Sequence[Any], key: Array, pure: bool) -> tuple[list[Any], Any, Any]:
-    body, n, m = params["jaxpr"], params["num_consts"], params["num_carry"]
+    body = params["jaxpr"]
+    if "num_consts" in params:
+        n, m = params["num_consts"], params["num_carry"]
+    else:  # from JAX 0.12 on a tree says which operands are what
+        n, m, _ = (len(list(one)) for one in params["ft_in"].unpack())
     consts, carried, rows = values[:n], values[n : n + m], values[n + m :]
     like = getattr(body, "jaxpr", body).invars[n : n + m]
 

@@ -131,7 +131,7 @@ def gen(program: Callable[..., Any]) -> GenerativeFunction:
     ...     return sample(Normal(), x, 1.0, address="y")
     >>> log_density, y = model.assess({"x": 1.0, "y": 2.0}, 3.0)
     >>> print(f"{log_density:.4f}", float(y))
-    -3.4921 2.0
+    -3.4920 2.0
     >>> sorted(model.simulate(jax.random.key(0), 3.0).choices)
     ['x', 'y']
     """
