@@ -66,9 +66,8 @@ def test_enumeration_is_exact_to_second_order():
     program = lambda p: jnp.where(sample(Bernoulli(), p), 0.0, -p / 2)
     estimate = lambda p: expectation(program).estimate(KEY, p)
     p = 0.3
-    assert estimate(p) == pytest.approx(-(1 - p) * p / 2, abs=1e-15)
-    assert jax.grad(estimate)(p) == pytest.approx(p - 0.5, abs=1e-15)
-    assert jax.hessian(estimate)(p) == pytest.approx(1.0, abs=1e-15)
+    found = jax.jit(lambda p: (estimate(p), jax.grad(estimate)(p), jax.hessian(estimate)(p)))(p)
+    assert np.array(found) == pytest.approx([-(1 - p) * p / 2, p - 0.5, 1.0], abs=1e-15)
 
 
 def reinforce_with_baselines(n):
@@ -139,17 +138,18 @@ def bake_off(n):
         assert_mean(values, value)
         assert_mean(gradients, gradient)
     spread = {name: float(np.std(one[1])) for name, one in found.items()}
-    assert spread["enumeration"] < spread["REINFORCE"] < spread["measure-valued"]
+    assert spread["enumeration"] < spread["REINFORCE"] < spread["measures"]
     return spread
 
 
+@pytest.mark.thorough
 def test_three_estimators_of_one_gradient():
     bake_off(20_000)
 
 
 @pytest.mark.thorough
 def test_the_estimators_spreads():
-    reference = {"enumeration": 1.376, "REINFORCE": 2.047, "measure-valued": 2.654}
+    reference = {"enumeration": 1.376, "REINFORCE": 2.047, "measures": 2.654}
     assert bake_off(200_000) == pytest.approx(reference, rel=0.05)
 
 
@@ -165,6 +165,7 @@ def test_an_argmin_in_the_rest_of_a_program_keeps_its_implicit_derivative():
     assert_mean(gradients[1], (m**2 + 1) / (2 * (1 + a) ** 2))
 
 
+@pytest.mark.thorough
 def test_an_argmin_of_an_argmin_is_differentiated_through():
     """The objective reads the argmin itself, so that its derivative is not the envelope's."""
 
@@ -293,6 +294,7 @@ def test_costs_are_added_wherever_they_are():
     assert_mean(gradients, 2 * t + 5)
 
 
+@pytest.mark.thorough
 def test_averages_of_a_strategy():
     program = lambda n: lambda m: sample(Normal(average(n, reinforce())), m, 1.0) ** 2 + sample(Normal(), m, 1.0)
     found = estimates({"one": program(1), "four": program(4)}, 10_000, 0.7)
@@ -302,6 +304,7 @@ def test_averages_of_a_strategy():
     assert np.var(found["one"][1]) / np.var(found["four"][1]) == pytest.approx(4, rel=0.15)
 
 
+@pytest.mark.thorough
 def test_what_a_program_closes_over_is_differentiated():
     def loss(t):
         strategy = reinforce(1 + t**2)  # a baseline may be computed, too
@@ -327,6 +330,7 @@ def test_the_implicit_derivative_is_the_samplers():
     np.testing.assert_allclose(found["implicit"][1], found["pathwise"][1], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_a_mixture_has_the_implicit_derivative():
     """Its sampler has none; the second derivative is exact as well."""
     parts = lambda t: dist.Normal(jnp.stack([-t[0], t[1]]), jnp.stack([t[1], t[0]]))
@@ -345,6 +349,7 @@ def test_a_mixture_has_the_implicit_derivative():
         assert_mean(second[:, 0], 2.0)
 
 
+@pytest.mark.thorough
 def test_objects_of_numpyro_are_distributions():
     def program(t):
         x = sample(dist.Laplace(t, 1.0))  # pathwise
@@ -392,16 +397,20 @@ def test_values_have_the_precision_of_their_parameters(double):
             assert jnp.issubdtype(b.dtype, jnp.integer)
             return jnp.where(b, y, x**2)
 
-        value, gradient = jax.jit(expectation(program).value_and_grad_estimate)(jax.random.key(1), jnp.asarray(0.5, kind))
+        value, gradient = jax.jit(expectation(program).value_and_grad_estimate)(
+            jax.random.key(1), jnp.asarray(0.5, kind)
+        )
         assert value.dtype == gradient.dtype == kind
         assert np.isfinite(gradient)
 
 
+@pytest.mark.thorough
 def test_single_precision_stays_so_where_double_is_on():
     value = expectation(lambda t: sample(Normal(reinforce()), t, 1.0)).estimate(KEY, jnp.float32(0.5))
     assert value.dtype == jnp.float32
 
 
+@pytest.mark.thorough
 def test_examples():
     for module in (of_expectation, generative):
         with jax.enable_x64(False):
@@ -414,7 +423,7 @@ def test_examples():
 
 
 def test_outside_of_an_interpreter_a_choice_raises():
-    with pytest.raises(RuntimeError, match="site 'x'.*expectation"):
+    with pytest.raises(RuntimeError, match=r"site 'x'.*expectation"):
         sample(Normal(), 0.0, 1.0, address="x")
     with pytest.raises(RuntimeError, match="expectation"):
         jax.jit(lambda: sample(Normal(), 0.0, 1.0))()
@@ -425,22 +434,22 @@ def test_outside_of_an_interpreter_a_choice_raises():
 @pytest.mark.parametrize(
     ("choose", "error", "words"),
     [
-        (lambda: sample(Normal(enumerate_()), 0.0, 1.0, address="x"), TypeError, "site 'x' .*cannot be listed"),
-        (lambda: sample(Bernoulli(reparam()), 0.5, address="x"), TypeError, "site 'x' .*not move smoothly"),
-        (lambda: sample(Gamma(measure_valued()), 1.0, 1.0, address="x"), TypeError, "site 'x'"),
+        (lambda: sample(Normal(enumerate_()), 0.0, 1.0, address="x"), TypeError, r"site 'x' .*cannot be listed"),
+        (lambda: sample(Bernoulli(reparam()), 0.5, address="x"), TypeError, r"site 'x' .*not move smoothly"),
+        (lambda: sample(Gamma(measure_valued()), 1.0, 1.0, address="x"), TypeError, r"site 'x'"),
         (lambda: sample(Poisson(implicit()), 1.0, address="x"), TypeError, "distribution function"),
-        (lambda: sample(MvNormal(implicit()), jnp.zeros(2), jnp.eye(2), address="x"), TypeError, "site 'x'"),
+        (lambda: sample(MvNormal(implicit()), jnp.zeros(2), jnp.eye(2), address="x"), TypeError, r"site 'x'"),
         (lambda: sample(Uniform(reinforce()), 0.0, 1.0, address="x"), TypeError, "support of the site 'x'"),
-        (lambda: sample(Normal(), 0.0, address="x"), TypeError, "site 'x' .*needs 2 parameters.*given 1"),
-        (lambda: sample(Normal(), jnp.zeros(2), jnp.ones(3), address="x"), ValueError, "site 'x'"),
-        (lambda: sample(Normal(), "one", 1.0, address="x"), TypeError, "site 'x'"),
+        (lambda: sample(Normal(), 0.0, address="x"), TypeError, r"site 'x' .*needs 2 parameters.*given 1"),
+        (lambda: sample(Normal(), jnp.zeros(2), jnp.ones(3), address="x"), ValueError, r"site 'x'"),
+        (lambda: sample(Normal(), "one", 1.0, address="x"), TypeError, r"site 'x'"),
         (lambda: sample("Normal", 0.0, 1.0), TypeError, "must be one of"),
         (lambda: sample(Normal, 0.0, 1.0), TypeError, "must be one of"),
-        (lambda: sample(from_library(mixture(), reparam()), address="x"), TypeError, "site 'x'"),
-        (lambda: sample(Normal(), 0.0, -1.0, address="x"), ValueError, "site 'x' .*scale positive.*-1"),
-        (lambda: sample(Bernoulli(), 1.2, address="x"), ValueError, "site 'x' .*from 0 to 1.*1.2"),
-        (lambda: sample(Categorical(), jnp.array([0.5, 0.6]), address="x"), ValueError, "site 'x' .*sum 1"),
-        (lambda: sample(dist.Normal(0.0, -1.0, validate_args=False), address="x"), ValueError, "site 'x'"),
+        (lambda: sample(from_library(mixture(), reparam()), address="x"), TypeError, r"site 'x'"),
+        (lambda: sample(Normal(), 0.0, -1.0, address="x"), ValueError, r"site 'x' .*scale positive.*-1"),
+        (lambda: sample(Bernoulli(), 1.2, address="x"), ValueError, r"site 'x' .*from 0 to 1.*1.2"),
+        (lambda: sample(Categorical(), jnp.array([0.5, 0.6]), address="x"), ValueError, r"site 'x' .*sum 1"),
+        (lambda: sample(dist.Normal(0.0, -1.0, validate_args=False), address="x"), ValueError, r"site 'x'"),
         (lambda: sample(Bernoulli(), jnp.full(13, 0.5), address="x"), ValueError, r"site 'x' .*2\^13"),
         (lambda: sample(Bernoulli(reinforce(jnp.ones(2))), 0.5, address="x"), ValueError, "baseline"),
     ],
@@ -477,8 +486,10 @@ def test_enumerations_one_after_the_other_have_a_limit():
 
 @pytest.mark.parametrize("strategy", [enumerate_(), measure_valued(), average(2, reinforce())], ids=str)
 def test_a_loop_refuses_strategies_that_branch(strategy):
-    program = lambda: jax.lax.scan(lambda c, _: (c + sample(Bernoulli(strategy), 0.5, address="b"), None), 0, None, 3)[0] * 1.0
-    with pytest.raises(NotImplementedError, match="site 'b' .*loop.*unroll"):
+    program = lambda: (
+        jax.lax.scan(lambda c, _: (c + sample(Bernoulli(strategy), 0.5, address="b"), None), 0, None, 3)[0] * 1.0
+    )
+    with pytest.raises(NotImplementedError, match=r"site 'b' .*loop.*unroll"):
         expectation(program).estimate(KEY)
 
 
@@ -493,12 +504,12 @@ def test_derivatives_that_do_not_exist_raise():
             jax.jacfwd(jax.jit(first), argnums=other)(KEY, 0.3, 2.0)
     # a derivative inside of the program would go around the strategy
     inside = lambda t: jax.grad(lambda t: sample(Normal(), t, 1.0, address="x") ** 2)(t)
-    with pytest.raises(NotImplementedError, match="site 'x' .*inside of itself"):
+    with pytest.raises(NotImplementedError, match=r"site 'x' .*inside of itself"):
         expectation(inside).estimate(KEY, 0.3)
     # a rule of somebody's own would be lost
     ruled = jax.custom_jvp(lambda t: sample(Normal(), t, 1.0, address="x"))
     ruled.defjvps(lambda t_dot, out, t: t_dot)
-    with pytest.raises(NotImplementedError, match="site 'x' .*custom_jvp"):
+    with pytest.raises(NotImplementedError, match=r"site 'x' .*custom_jvp"):
         expectation(ruled).estimate(KEY, 0.3)
     with pytest.raises(NotImplementedError, match="`simulate` has no derivative"):
         jax.grad(lambda t: simulate(KEY, lambda t: sample(Normal(), t, 1.0), t))(0.3)

@@ -1,7 +1,7 @@
 r"""One choice with two values, estimated in several ways, beside the exact gradient.
 
-:math:`b \sim` Bernoulli of :math:`p = 1/(1 + e^{-t})`, :math:`x \sim N(t, 1)` if b, else :math:`N(-2t, 1)`; the value is
-:math:`\sin x + 3` if b, else :math:`x^2`.
+:math:`b \sim` Bernoulli of :math:`p = 1/(1 + e^{-t})`, :math:`x \sim N(t, 1)` if b, else :math:`N(-2t, 1)`; the value
+is :math:`\sin x + 3` if b, else :math:`x^2`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AT = 0.4
 STRATEGIES: dict[str, Strategy] = {
     "enumeration": enumerate_(),
     "REINFORCE": reinforce(),
-    "measure-valued": measure_valued(),
+    "measures": measure_valued(),
 }
 
 

@@ -65,7 +65,7 @@ class Midpoints(Algorithm):
 
     def log_evidence(self, target: Target) -> Array:
         points = (jnp.arange(self.n) + 0.5) / self.n
-        return logsumexp(jax.vmap(lambda u: target.log_density({self.address: u}))(points)) - jnp.log(self.n)
+        return logsumexp(jax.vmap(lambda u: target.log_density({self.address: u}))(points)) - np.log(self.n)
 
     def log_evidence_with(self, target: Target, choices: Choices) -> Array:
         return self.log_evidence(target)
@@ -110,4 +110,6 @@ def guide_of(name: str) -> GenerativeFunction:
 def log_evidence() -> float:
     """The exact :math:`\\log p(z = 5)`, by quadrature over r, whose density is exponential with the mean 200."""
     density = lambda r: stats.norm.pdf(OBSERVED, r, 0.1 + r / 100) * np.exp(-r / (2 * SCALE**2)) / (2 * SCALE**2)
-    return float(np.log(integrate.quad(density, 0, 20, points=(4.5, OBSERVED, 5.5), epsabs=0, epsrel=1e-11, limit=200)[0]))
+    return float(
+        np.log(integrate.quad(density, 0, 20, points=(4.5, OBSERVED, 5.5), epsabs=0, epsrel=1e-11, limit=200)[0])
+    )

@@ -305,7 +305,7 @@ class Geometric(_Discrete):
 
 @_family
 class FromLibrary(Distribution):
-    """An object of NumPyro's with its parameters in it, or another pytree with ``sample(key)`` and ``log_prob(value)``."""
+    """An object of NumPyro's, or another pytree with ``sample(key)`` and ``log_prob(value)``; see `from_library`."""
 
     made: Any
     strategy: Strategy

@@ -58,8 +58,8 @@ def unknown(equation: Any) -> NotImplementedError:
     """What to raise at an equation that cannot be looked into."""
     told = ", ".join(site.where for site in choices(equation)) or "a cost"
     return NotImplementedError(
-        f"There is {told} inside of `{equation.primitive.name}`, whose own rules it would not survive: draw it outside, "
-        "and hand the value in."
+        f"There is {told} inside of `{equation.primitive.name}`, whose own rules it would not survive: draw it "
+        "outside, and hand the value in."
     )
 
 
@@ -153,7 +153,9 @@ def _while(params: Any, values: Sequence[Any], key: Array, pure: bool) -> tuple[
     for_cond, for_body, carried = values[:n], values[n : n + m], values[n + m :]
     cond, body = params["cond_jaxpr"], params["body_jaxpr"]
     if any(has_sites(one) for one in getattr(cond, "jaxpr", cond).eqns):
-        raise NotImplementedError("A choice stands in the condition of a `while_loop`: draw it in the body, and carry it.")
+        raise NotImplementedError(
+            "A choice stands in the condition of a `while_loop`: draw it in the body, and carry it."
+        )
     like = getattr(body, "jaxpr", body).invars[m:]
 
     def step(state: Any) -> Any:

@@ -21,7 +21,9 @@ def _traced(program: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, li
 
     def of_arrays(*arrays: Array) -> Any:
         given = iter(arrays)
-        return program(*jax.tree.unflatten(treedef, [next(given) if m else one for m, one in zip(moving, leaves)]))
+        return program(
+            *jax.tree.unflatten(treedef, [next(given) if m else one for m, one in zip(moving, leaves, strict=True)])
+        )
 
     operands = [jnp.asarray(leaf) for leaf, moves in zip(leaves, moving, strict=True) if moves]
     closed, shape = jax.make_jaxpr(of_arrays, return_shape=True)(*operands)
@@ -138,7 +140,10 @@ def simulate(key: Array, program: Callable[..., Any], *args: Any) -> Any:
     _check_key(key)
     closed, operands, shape = _traced(program, args)
     outs, score, _ = drawn(closed, operands, key, pure=True)
-    outs = [one + score.astype(one.dtype) if jnp.issubdtype(one.dtype, jnp.floating) else one for one in map(jnp.asarray, outs)]
+    outs = [
+        one + score.astype(one.dtype) if jnp.issubdtype(one.dtype, jnp.floating) else one
+        for one in map(jnp.asarray, outs)
+    ]
     inputs = [one for one in (*closed.consts, *operands) if jnp.issubdtype(jnp.result_type(one), jnp.floating)]
     return jax.tree.unflatten(jax.tree.structure(shape), _without_derivative(outs, inputs))
 

@@ -60,7 +60,9 @@ def fit(
 
     def step(carry: Any, key: Array) -> Any:
         params, state = carry
-        value, gradient = jax.tree.map(lambda one: jnp.mean(one, axis=0), estimates(jax.random.split(key, num_samples), params))
+        value, gradient = jax.tree.map(
+            lambda one: jnp.mean(one, axis=0), estimates(jax.random.split(key, num_samples), params)
+        )
         change, state = optimizer.update(jax.tree.map(jnp.negative, gradient), state, params)
         return (optax.apply_updates(params, change), state), value
 

@@ -45,7 +45,7 @@ class Trace(NamedTuple):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class GenerativeFunction:
-    """A program whose choices have addresses; see `gen`. As a distribution its value is the dictionary of its choices."""
+    """A program whose choices have addresses; see `gen`. As a distribution it is one of dictionaries of its choices."""
 
     program: Callable[..., Any]
 
@@ -87,8 +87,10 @@ class GenerativeFunction:
         return found.log_density, found.retval
 
     def importance(self, key: Array, constraints: Choices, *args: Any) -> tuple[dict[str, Any], Array, Any]:
-        """All choices, those that are not constrained drawn from the prior; the log-weight of the constraints given them;
-        and what is returned."""
+        """All choices, those that are not constrained drawn from the prior; the log-weight of the constraints; the return.
+
+        The weight is the density of the constraints given the choices before each.
+        """
         found = simulate(key, lambda constraints, *args: self.trace(*args, given=constraints), constraints, *args)
         return found.choices, found.log_density_of(constraints), found.retval
 
@@ -108,9 +110,9 @@ def gen(program: Callable[..., Any]) -> GenerativeFunction:
     Parameters
     ----------
     program
-        A function of arrays that draws by ``sample(distribution, *params, address="...")``. Choices may stand in `jax.jit`
-        and, with one axis more, in `jax.vmap`. How many there are must not depend on chance: choices in loops and branches
-        are refused.
+        A function of arrays that draws by ``sample(distribution, *params, address="...")``. Choices may stand in
+        `jax.jit` and, with one axis more, in `jax.vmap`. How many there are must not depend on chance: choices in loops
+        and branches are refused.
 
     Returns
     -------
@@ -141,7 +143,7 @@ def gen(program: Callable[..., Any]) -> GenerativeFunction:
 
 
 def traced(function: GenerativeFunction, args: Sequence[Any], given: Choices) -> Trace:
-    """Interpret a generative function: each choice has the given value or is drawn, as a choice of the program around."""
+    """Interpret a generative function: each choice has a given value or is drawn, as one of the program around."""
     found = _Recorder(function.name, given)
     retval = _interpreted(found, function, args)
     unknown = [name for name in given if name not in found.choices]
@@ -214,7 +216,9 @@ class _Recorder:
     def _fitting(self, name: str, value: Any, tree: Any, avals: Sequence[Any]) -> list[Array]:
         """The leaves of a given value, of the choice's types."""
         if jax.tree.structure(value) != tree:
-            raise ValueError(f"The choice {name!r} of {self.name} must be a tree {tree}: given {jax.tree.structure(value)}.")
+            raise ValueError(
+                f"The choice {name!r} of {self.name} must be a tree {tree}: given {jax.tree.structure(value)}."
+            )
         flat = [jnp.asarray(one) for one in jax.tree.leaves(value)]
         for one, aval in zip(flat, avals, strict=True):
             if one.shape != aval.shape:

@@ -1,7 +1,7 @@
 r"""Importance sampling as densities: `marginal`, `normalize`, and the algorithms behind them.
 
-A density that is estimated has two laws, which are not the same. With a value :math:`v` that the distribution itself drew,
-``random_weighted() -> (w, v)`` estimates the *reciprocal*, ``estimate_logpdf(v) -> w`` at any value the density:
+A density that is estimated has two laws, which are not the same. ``random_weighted() -> (w, v)`` estimates the
+*reciprocal* density of the value :math:`v` that it draws, ``estimate_logpdf(v) -> w`` the density of any value:
 
 .. math:: E[e^{-w} \mid v] = 1 / p(v), \qquad E[e^{w}] = p(v).
 
@@ -31,7 +31,7 @@ from .strategies import LIMIT, Strategy, reinforce
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Target:
-    r"""A generative function with some choices given: the unnormalized density :math:`\gamma(u) = p(u, v)` of the others."""
+    r"""A generative function with some choices given: the unnormalized density :math:`\gamma(u) = p(u, v)`."""
 
     model: GenerativeFunction
     args: tuple[Any, ...]
@@ -85,8 +85,8 @@ class ImportanceSampler(Algorithm):
     n
         Particles.
     proposal
-        A distribution over the target's choices: a generative function, or another program with a density. The prior if it
-        is not given: W is then the density of the constraints.
+        A distribution over the target's choices: a generative function, or another program with a density. The prior if
+        it is not given: W is then the density of the constraints.
     args
         The proposal's arguments; the constraints and the target's arguments if they are not given.
     """
@@ -121,25 +121,25 @@ class ImportanceSampler(Algorithm):
 
     def log_evidence(self, target: Target) -> Array:
         r""":math:`\log \frac1n \sum_j W(u_j)`, all particles fresh."""
-        return logsumexp(self._particles(target, self.n)[0]) - jnp.log(self.n)
+        return logsumexp(self._particles(target, self.n)[0]) - math.log(self.n)
 
     def log_evidence_with(self, target: Target, choices: Choices) -> Array:
         r""":math:`\log \frac1n (W(u) + \sum_{j \ge 2} W(u_j))`: the choices are one of the particles."""
         mine = self._log_weight(target, choices)[None]
         if self.n > 1:
             mine = jnp.concatenate([mine, self._particles(target, self.n - 1)[0]])
-        return logsumexp(mine) - jnp.log(self.n)
+        return logsumexp(mine) - math.log(self.n)
 
     def draw(self, target: Target, strategy: Strategy) -> tuple[Array, Choices]:
         """One of the particles, in proportion to their weights: sampling-importance-resampling."""
         log_weights, particles = self._particles(target, self.n)
-        return logsumexp(log_weights) - jnp.log(self.n), _chosen(log_weights, particles, strategy)
+        return logsumexp(log_weights) - math.log(self.n), _chosen(log_weights, particles, strategy)
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Enumerate(Algorithm):
-    """The exact sum over all values of the target's choices, whose supports must be finite and not depend on one another.
+    """The exact sum over all values of the target's choices, whose supports must be finite and independent.
 
     Parameters
     ----------
@@ -198,9 +198,7 @@ class Marginal:
         return self.algorithm.log_evidence(given(self.model, value, *args))
 
 
-def marginal(
-    selection: str | Sequence[str], model: GenerativeFunction, algorithm: Algorithm | None = None
-) -> Marginal:
+def marginal(selection: str | Sequence[str], model: GenerativeFunction, algorithm: Algorithm | None = None) -> Marginal:
     r"""The distribution of some choices of a generative function: the others, :math:`u`, are integrated out.
 
     Parameters
@@ -257,8 +255,8 @@ def normalize(target: Target, algorithm: Algorithm, strategy: Strategy | None = 
     Returns
     -------
     Normalized
-        A distribution of dictionaries of the target's choices, without parameters. Both laws of the module hold for every
-        n, but for the *sampler's own output* :math:`p_n(v) = \gamma(v) \, E[n / (W(v) + W_2 + \dots + W_n)]`, which
+        A distribution of dictionaries of the target's choices, without parameters. Both laws of the module hold for
+        every n, but for the *sampler's own output* :math:`p_n(v) = \gamma(v) \, E[n / (W(v) + W_2 + \dots + W_n)]`, which
         is the normalized target only as n grows; by enumeration it is.
     """
     return Normalized(target, algorithm, reinforce() if strategy is None else strategy)

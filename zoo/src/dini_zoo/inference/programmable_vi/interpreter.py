@@ -20,6 +20,7 @@ from .jaxprs import Environment, bind_again
 from .sites import sample_p, site_of
 from .strategies import LIMIT
 
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """What an interpretation carries on."""
@@ -123,13 +124,14 @@ def _branch(equation: Any, values: Sequence[Any], key: Array, rest: Continuation
         index, *operands = values
         # the continuation is done in each branch
         branches = [
-            lambda *operands, branch=branch: estimate(branch, operands, inner, rest.run) for branch in params["branches"]
+            lambda *operands, branch=branch: estimate(branch, operands, inner, rest.run)
+            for branch in params["branches"]
         ]
         return jax.lax.switch(index, branches, *operands)
     site = branching(equation)[0]
     if name in ("scan", "while"):
         raise NotImplementedError(
-            f"{site.where} is in a loop (`{name}`), and its strategy {type(site.strategy).__name__} calls the rest of the "
-            "program more than once: unroll the loop, or take `reparam()` or `reinforce()`."
+            f"{site.where} is in a loop (`{name}`), and its strategy {type(site.strategy).__name__} calls the rest of "
+            "the program more than once: unroll the loop, or take `reparam()` or `reinforce()`."
         )
     raise unknown(equation)

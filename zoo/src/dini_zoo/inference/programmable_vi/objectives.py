@@ -6,6 +6,7 @@ dictionaries of the target's choices: a generative function, or what `marginal` 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -68,7 +69,7 @@ def _log_weights(target: Target, guide: Any, args: Any, n: int) -> Array:
 
 
 def _log_mean(log_weights: Array) -> Array:
-    return logsumexp(log_weights) - jnp.log(log_weights.size)
+    return logsumexp(log_weights) - math.log(log_weights.size)
 
 
 def vimco(target: Target, guide: Any, *args: Any, n: int) -> Array:
@@ -107,13 +108,13 @@ def hvi_elbo(
 ) -> Array:
     """The bound with a hierarchical guide: its choices beyond the `selection` are integrated out by an `algorithm`.
 
-    With one particle from the prior this is hierarchical variational inference; with an `ImportanceSampler` of more, and n
-    outer particles, importance-weighted and doubly importance-weighted hierarchical inference.
+    With one particle from the prior this is hierarchical variational inference; with an `ImportanceSampler` of more, and
+    n outer particles, importance-weighted and doubly importance-weighted hierarchical inference.
 
     References
     ----------
-    Ranganath, Tran, Blei, "Hierarchical Variational Models", ICML 2016. Sobolev, Vetrov, "Importance Weighted Hierarchical
-    Variational Inference", NeurIPS 2019.
+    Ranganath, Tran, Blei, "Hierarchical Variational Models", ICML 2016. Sobolev, Vetrov, "Importance Weighted
+    Hierarchical Variational Inference", NeurIPS 2019.
     """
     return iwelbo(target, marginal(selection, guide, algorithm), *args, n=n)
 

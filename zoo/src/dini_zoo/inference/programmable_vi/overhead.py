@@ -48,7 +48,7 @@ def compare(key: Array, samples: int, rounds: int) -> Overhead:
     keys = jax.random.split(key, samples)
     through = expectation(lambda params: elbo(POSTERIOR, mean_field, params)).estimate
 
-    def gradient(estimate):  # noqa: ANN001, ANN202
+    def gradient(estimate):
         return jax.grad(lambda params, keys: jnp.mean(jax.vmap(estimate, (0, None))(keys, params)))
 
     programs = [measure.compile_program(gradient(one), params, keys) for one in (through, by_hand)]

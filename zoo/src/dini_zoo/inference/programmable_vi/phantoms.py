@@ -3,8 +3,8 @@ r"""Measure-valued derivatives: densities whose derivative is a weighted differe
 .. math:: \partial_\theta \, p_\theta(v) = c \, (p^+(v) - p^-(v)), \qquad
    \partial_\theta \, E[k(v)] = c \, (E[k(v^+)] - E[k(v^-)])
 
-The draws of a pair are coupled, to have less variance. Where one of the two is the distribution itself, the choice's own
-value serves. Of a choice with several elements each moves alone.
+The draws of a pair are coupled, to have less variance. Where one of the two is the distribution itself, the choice's
+own value serves. Of a choice with several elements each moves alone.
 
 References
 ----------
@@ -49,15 +49,14 @@ def poisson(key: Array, value: Array, rate: Array) -> list[Phantom]:
 
 
 def geometric(key: Array, value: Array, probs: Array) -> list[Phantom]:
-    r"""Of failures before the first success: :math:`\partial_p p(1-p)^v = (p_v - p^-_v)/p`, where :math:`v^- - 1` is the
-    sum of two independent ones."""
+    r""":math:`\partial_p \, p (1-p)^v = (p(v) - p^-(v)) / p`, where :math:`v^- - 1` is the sum of two such choices."""
     theta = jnp.broadcast_to(probs, value.shape)
     another = jax.random.geometric(key, theta).astype(value.dtype) - 1
     return [Phantom(theta, -1 / theta, value + another + 1, None)]
 
 
 def exponential(key: Array, value: Array, rate: Array) -> list[Phantom]:
-    r""":math:`\partial_\lambda \lambda e^{-\lambda x}` is :math:`1/\lambda` times the density less that of the sum of two."""
+    r""":math:`\partial_\lambda \, \lambda e^{-\lambda x} = (p(x) - p^-(x)) / \lambda`, the second of the sum of two."""
     theta = jnp.broadcast_to(rate, value.shape)
     return [Phantom(theta, -1 / theta, value + jax.random.exponential(key, value.shape, value.dtype) / theta, None)]
 

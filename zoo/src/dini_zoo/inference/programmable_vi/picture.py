@@ -77,7 +77,9 @@ def values(axes: Any, result: Result) -> None:
     colors = {**COLORS, **dict.fromkeys(theirs, pictures.PALE)}
     for i, (name, one) in enumerate({**theirs, **found}.items()):
         axes.plot(one.values, np.full(len(one.values), i), "o", color=colors[name], ms=7)
-        axes.annotate(f"{one.mean:.2f}", (one.mean, i), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(
+            f"{one.mean:.2f}", (one.mean, i), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9
+        )
     axes.axvline(result.evidence, color=pictures.INK, lw=1.2, ls="--")
     axes.set_yticks(range(len(theirs) + len(found)), [*theirs, *found])
     axes.margins(x=0.1, y=0.12)

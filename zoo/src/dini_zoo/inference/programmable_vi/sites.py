@@ -60,8 +60,8 @@ def sample(distribution: Any, *params: Any, address: str | None = None) -> Any:
         leaves = [jnp.asarray(leaf) for leaf in leaves]
     except TypeError as error:
         raise TypeError(
-            f"The parameters of {named(distribution, address)} must be arrays or numbers ({error}). An object of another "
-            "library must be a pytree of its parameters."
+            f"The parameters of {named(distribution, address)} must be arrays or numbers ({error}). An object of "
+            "another library must be a pytree of its parameters."
         ) from None
     if program:
 
@@ -265,4 +265,3 @@ def _map_program(axis: Any, values: Any, axes: Any, *, jaxpr: Any, sizes: tuple[
 batching.fancy_primitive_batchers[sample_p] = _map_sample
 batching.fancy_primitive_batchers[cost_p] = _map_cost
 batching.fancy_primitive_batchers[program_p] = _map_program
-

@@ -1,7 +1,7 @@
 r"""Strategies: how the derivative of an expectation over one random choice is estimated.
 
-Let :math:`k(v)` be the rest of a program after the choice :math:`v \sim p_\theta`, its *continuation*. A strategy returns
-an estimate of :math:`E[k(v)]` whose derivative is an unbiased estimate of the derivative, for plain `jax.grad`:
+Let :math:`k(v)` be the rest of a program after the choice :math:`v \sim p_\theta`, its *continuation*. A strategy
+returns an estimate of :math:`E[k(v)]` whose derivative is an unbiased estimate of the derivative, for plain `jax.grad`:
 
 =====================  =========================================================  ==========================
 `reparam`              :math:`k(T(\epsilon, \theta))`                             all orders
@@ -95,8 +95,8 @@ class Reparam(Strategy):
     def check(self, distribution: Any, params: tuple[Any, ...], where: str) -> None:
         if not distribution.pathwise:
             raise TypeError(
-                f"A draw at {where} does not move smoothly with its parameters: it has no derivative by reparametrization. "
-                "Take `reinforce()`, `enumerate_()`, `measure_valued()` or `implicit()`."
+                f"A draw at {where} does not move smoothly with its parameters: it has no derivative by "
+                "reparametrization. Take `reinforce()`, `enumerate_()`, `measure_valued()` or `implicit()`."
             )
 
     def draw(self, key: Array, site: Any) -> tuple[Array, Any, Any]:
@@ -257,8 +257,8 @@ class Implicit(Strategy):
             found = value = None
         if distribution.discrete or found is None or value is None or found.shape != value.shape:
             raise TypeError(
-                f"The implicit derivative needs the distribution function of scalar continuous choices, which {where} has "
-                "not. Take `reparam()` or `reinforce()`."
+                f"The implicit derivative needs the distribution function of scalar continuous choices, which {where} "
+                "has not. Take `reparam()` or `reinforce()`."
             )
 
     def draw(self, key: Array, site: Any) -> tuple[Array, Any, Any]:
@@ -328,10 +328,10 @@ def measure_valued() -> Strategy:
 
 
 def implicit() -> Strategy:
-    r"""The derivative of the root :math:`v` of :math:`F_\theta(v) = u`, with the distribution function F; solved by dini.
+    r"""The derivative of the root :math:`v` of :math:`F_\theta(v) = u`, F the distribution function; solved by dini.
 
-    It holds for scalar continuous distributions whose sampler has no derivative, such as mixtures. Where the density at a
-    draw is zero in floating point, the derivative is not a number.
+    It holds for scalar continuous distributions whose sampler has no derivative, such as mixtures. Where the density at
+    a draw is zero in floating point, the derivative is not a number.
     """
     return Implicit()
 
