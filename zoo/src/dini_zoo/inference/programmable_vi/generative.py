@@ -87,7 +87,7 @@ class GenerativeFunction:
         return found.log_density, found.retval
 
     def importance(self, key: Array, constraints: Choices, *args: Any) -> tuple[dict[str, Any], Array, Any]:
-        """All choices, those that are not constrained drawn from the prior; the log-weight of the constraints; the return.
+        """All choices, those that are not constrained drawn from the prior; the constraints' log-weight; the return.
 
         The weight is the density of the constraints given the choices before each.
         """

@@ -256,7 +256,7 @@ def normalize(target: Target, algorithm: Algorithm, strategy: Strategy | None = 
     -------
     Normalized
         A distribution of dictionaries of the target's choices, without parameters. Both laws of the module hold for
-        every n, but for the *sampler's own output* :math:`p_n(v) = \gamma(v) \, E[n / (W(v) + W_2 + \dots + W_n)]`, which
-        is the normalized target only as n grows; by enumeration it is.
+        every n, but for the *sampler's own output* :math:`p_n(v) = \gamma(v) \, E[n / (W(v) + W_2 + \dots + W_n)]`,
+        which tends to the normalized target as n grows; by enumeration it is that.
     """
     return Normalized(target, algorithm, reinforce() if strategy is None else strategy)

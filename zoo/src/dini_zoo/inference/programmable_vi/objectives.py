@@ -108,8 +108,8 @@ def hvi_elbo(
 ) -> Array:
     """The bound with a hierarchical guide: its choices beyond the `selection` are integrated out by an `algorithm`.
 
-    With one particle from the prior this is hierarchical variational inference; with an `ImportanceSampler` of more, and
-    n outer particles, importance-weighted and doubly importance-weighted hierarchical inference.
+    With one particle from the prior this is hierarchical variational inference; with an `ImportanceSampler` of more,
+    and n outer particles, importance-weighted and doubly importance-weighted hierarchical inference.
 
     References
     ----------

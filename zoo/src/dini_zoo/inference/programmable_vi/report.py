@@ -103,8 +103,8 @@ def _overheads(result: Result) -> Table:
 def checks(result: Result) -> Iterator[Check]:
     """The figures that have bars.
 
-    Of an objective it is the value of the seed and start that is farthest from the bar's middle; errors and distances are
-    in standard errors.
+    Of an objective it is the value of the seed and start that is farthest from the bar's middle; errors and distances
+    are in standard errors.
     """
     for name, (low, high, reference, paper) in VALUES.items():
         values = [value for one in of(result, name) for value in one.values]
