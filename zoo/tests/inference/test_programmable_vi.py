@@ -1,7 +1,5 @@
 """Programmable inference: strategies against closed forms, choices wherever they stand, derivatives that must raise."""
 
-import doctest
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +21,9 @@ from dini_zoo.inference.programmable_vi import (
     add_cost,
     average,
     bakeoff,
-    detached,
     enumerate_,
     expectation,
     from_library,
-    generative,
     implicit,
     measure_valued,
     reinforce,
@@ -35,7 +31,6 @@ from dini_zoo.inference.programmable_vi import (
     sample,
     simulate,
 )
-from dini_zoo.inference.programmable_vi import expectation as of_expectation
 
 KEY = jax.random.key(0)
 
@@ -410,15 +405,6 @@ def test_single_precision_stays_so_where_double_is_on():
     assert value.dtype == jnp.float32
 
 
-@pytest.mark.thorough
-def test_examples():
-    for module in (of_expectation, generative):
-        with jax.enable_x64(False):
-            found = doctest.testmod(__import__("sys").modules[module.__module__] if callable(module) else module)
-        assert found.attempted
-        assert not found.failed
-
-
 # what must raise
 
 
@@ -472,9 +458,9 @@ def test_a_support_that_moves_is_seen_in_an_object_too():
 def test_parameters_outside_of_their_domain_show_in_a_compiled_estimate():
     for strategy in (enumerate_(), reinforce(), measure_valued()):
         program = lambda p, s=strategy: sample(Bernoulli(s), p) * 2.0
-        value, gradient = jax.jit(expectation(program).value_and_grad_estimate)(KEY, 1.2)
-        assert np.isnan(value)
-        assert np.isnan(gradient)
+        estimate = jax.jit(jax.vmap(expectation(program).value_and_grad_estimate, (None, 0)))
+        for found in estimate(KEY, jnp.array([0.3, 1.2])):
+            np.testing.assert_array_equal(np.isnan(found), [False, True])
 
 
 def test_enumerations_one_after_the_other_have_a_limit():
@@ -542,13 +528,3 @@ def test_other_values_of_measures_are_not_followed_by_others():
 
     few, many = equations(3), equations(12)
     assert many < 16 * 2 * few  # as the square of the number, not as a power of two
-
-
-def test_what_is_detached_has_no_derivative_and_no_branches():
-    def program(t):
-        x = detached(lambda t: sample(Normal(), t, 1.0) + sample(Bernoulli(), t), t)
-        return x * t
-
-    values, gradients = estimates({"detached": program}, 4000, 0.4)["detached"]
-    assert_mean(values, 0.4 * 0.8)
-    np.testing.assert_allclose(gradients, values / 0.4)

@@ -1,8 +1,12 @@
 """Programmable inference: generative functions, both laws of estimated densities, objectives, fitting."""
 
+import doctest
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
@@ -15,6 +19,7 @@ from dini_zoo.inference.programmable_vi import (
     Normal,
     Poisson,
     cone,
+    detached,
     elbo,
     expectation,
     fit,
@@ -393,8 +398,6 @@ def test_fitting_finds_the_posterior():
     objective = lambda phi: elbo(target, one_normal, phi, sticking=True)
     found = jax.jit(lambda key: fit(objective, jnp.zeros(2), key=key, steps=300, num_samples=4, optimizer=None))(KEY)
     assert found.history.shape == (300,)
-    import optax
-
     found = fit(objective, jnp.zeros(2), key=KEY, steps=300, num_samples=4, optimizer=optax.adam(0.05))
     np.testing.assert_allclose(found.params, exact_guide(0.3), atol=1e-3)
     with pytest.raises(ValueError, match="at least 1"):
@@ -430,3 +433,24 @@ def test_the_interpreter_computes_what_one_writes_by_hand():
     hand = jax.value_and_grad(lambda params: overhead.by_hand(key, params))(params)
     assert float(through[0]) == pytest.approx(float(hand[0]), rel=1e-13)
     np.testing.assert_allclose(through[1], hand[1], rtol=1e-12)
+
+
+def test_what_is_detached_has_no_derivative():
+    """Nor have its choices branches."""
+
+    def program(t):
+        x = detached(lambda t: sample(Normal(), t, 1.0) + sample(Bernoulli(), t), t)
+        return x * t
+
+    values, slopes = gradients(program, 4000, 0.4)
+    assert_mean(values, 0.4 * 0.8)
+    np.testing.assert_allclose(slopes, values / 0.4)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["expectation", "generative"])
+def test_examples(name):
+    with jax.enable_x64(False):
+        found = doctest.testmod(importlib.import_module(f"dini_zoo.inference.programmable_vi.{name}"))
+    assert found.attempted
+    assert not found.failed

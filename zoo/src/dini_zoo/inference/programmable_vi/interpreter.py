@@ -63,12 +63,12 @@ class Continuation:
         """An estimate of the rest."""
         return self.run([value], dataclasses.replace(self.state, pure=self.state.pure or pure))
 
-    def times(self, evaluations: int) -> Continuation:
+    def times(self, evaluations: int, limit: int = LIMIT) -> Continuation:
         """The same, to be called so often. Raises `ValueError` where the program then enumerates too much."""
         total = self.state.evaluations * evaluations
-        if total > LIMIT:
+        if total > limit:
             raise ValueError(
-                f"The program's choices have {total} combined values to be enumerated, more than {LIMIT}: take another "
+                f"The program's choices have {total} combined values to be enumerated, more than {limit}: take another "
                 "strategy for some of them."
             )
         return Continuation(self.run, dataclasses.replace(self.state, evaluations=total))

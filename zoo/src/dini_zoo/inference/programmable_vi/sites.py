@@ -79,7 +79,8 @@ def sample(distribution: Any, *params: Any, address: str | None = None) -> Any:
     try:
         (value,) = sample_p.bind(*leaves, treedef=treedef, address=address, sizes=())
     except (TypeError, ValueError) as error:
-        raise type(error)(f"The parameters of {where} do not fit one another: {error}") from error
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"The parameters of {where} do not fit one another: {error}") from error
     return value
 
 

@@ -48,8 +48,8 @@ class Rest(Protocol):
         """
         ...
 
-    def times(self, evaluations: int) -> Rest:
-        """The same, to be called so often, which counts against the limit of enumerations."""
+    def times(self, evaluations: int, limit: int = LIMIT) -> Rest:
+        """The same, to be called so often. Raises `ValueError` where a program then calls more than `limit`."""
         ...
 
     def keyed(self, key: Array) -> Rest:
@@ -148,7 +148,7 @@ class Enumeration(Strategy):
 
     def estimate(self, key: Array, site: Any, rest: Rest) -> Array:
         values, probabilities = all_values(site, self.limit)
-        again = rest.times(len(values))
+        again = rest.times(len(values), self.limit)
         # the same key in all branches: what they have in common does not blur their differences
         found = jax.vmap(again)(values) if self.parallel else jnp.stack([again(value) for value in values])
         return jnp.sum(probabilities * found)
@@ -292,7 +292,11 @@ class Average(Strategy):
 
 
 def reparam() -> Strategy:
-    r"""The derivative of a draw :math:`v = T(\epsilon, \theta)` at given random numbers, where the sampler has one."""
+    r"""The derivative of a draw :math:`v = T(\epsilon, \theta)` at given random numbers, where the sampler has one.
+
+    The rest of the program must be continuous in the draw: a jump, such as at a comparison, moves with the parameters,
+    and no derivative of a draw sees it. There `reinforce` is right.
+    """
     return Reparam()
 
 
@@ -316,8 +320,7 @@ def enumerate_(*, parallel: bool = True, limit: int = LIMIT) -> Strategy:
     parallel
         Whether all continuations are one batch; else they are compiled one after another.
     limit
-        So many values a choice may have, all of its elements combined; the continuations of a program's enumerated
-        choices together may be 4096.
+        So many values the choice may have, all of its elements combined, times those of enumerated choices before it.
     """
     return Enumeration(parallel, limit)
 
