@@ -90,6 +90,7 @@ def test_a_joint_density_is_the_product_of_its_choices():
     assert by_x == pytest.approx(-0.3 / 1.5**2 + 2 - np.exp(0.3) + rest)
 
 
+@pytest.mark.thorough
 def test_simulation_and_importance_report_their_densities():
     constraints = {"n": 1, "ys": jnp.zeros(3)}
 
@@ -393,6 +394,7 @@ def test_a_particles_baseline_from_the_others():
         expectation(lambda: vimco(target, by_score, at, n=1)).estimate(KEY)
 
 
+@pytest.mark.thorough
 def test_fitting_finds_the_posterior():
     target = given(prior_and_data, {"y": Y}, 0.3)
     objective = lambda phi: elbo(target, one_normal, phi, sticking=True)
@@ -425,6 +427,7 @@ def test_a_prior_is_fitted_through_the_inner_optimum():
     assert float(jax.jit(jax.grad(outer))(0.3)) == pytest.approx(float(jax.grad(exact)(0.3)), abs=0.04)
 
 
+@pytest.mark.thorough
 def test_the_interpreter_computes_what_one_writes_by_hand():
     params, key = jnp.array((0.0, 2.2225, -1.275, -3.387)), jax.random.key(3)
     through = expectation(lambda params: elbo(cone.POSTERIOR, cone.mean_field, params)).value_and_grad_estimate(
