@@ -1,7 +1,7 @@
 """Persistent homology by several parameters at once, with derivatives: by scale and density, by several functions.
 
-`rips_lower_star`, `graph_filtration`, `cubical_filtration` and `simplicial_filtration` make filtrations, `signed_measure`
-and `multiparameter_landscape` are their descriptors, and `linear_functional`, `gaussian_vectorize`,
+`rips_lower_star`, `graph_filtration`, `cubical_filtration` and `simplicial_filtration` make filtrations;
+`signed_measure` and `multiparameter_landscape` are their descriptors; `linear_functional`, `gaussian_vectorize`,
 `sliced_wasserstein` and `kantorovich_rubinstein` make vectors and losses of these. An engine on the host (multipers, or
 a small one in NumPy) finds which value each coordinate is; all else is JAX. The experiment is in `study`, what it
 prints in `report`.

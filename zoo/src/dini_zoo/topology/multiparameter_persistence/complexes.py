@@ -101,6 +101,12 @@ class Ranked(NamedTuple):
     """By dimension, of shape `(S, n)`."""
     flag: int
 
+    @classmethod
+    def flag_of(cls, vertices: int, edges: np.ndarray, dimension: int) -> Ranked:
+        """All cliques of a graph at once, in one parameter."""
+        cells = [np.arange(vertices, dtype=np.int32)[:, None], edges.astype(np.int32)]
+        return cls(cells, [np.zeros((len(one), 1), np.int32) for one in cells], dimension)
+
 
 def ranked(filtration: Any, ranks: Any) -> Ranked:
     """The complex of a filtration with NumPy's arrays, given the ranks of its values, without what is not there."""
@@ -122,7 +128,7 @@ def ranked(filtration: Any, ranks: Any) -> Ranked:
 
 
 def cliques(complex: Ranked, dimension: int) -> Ranked:
-    """The complex with all cliques of up to `dimension + 1` vertices listed, each with the largest ranks of its edges."""
+    """The complex with all cliques of up to `dimension + 1` vertices listed: each comes with the last of its edges."""
     if not complex.flag:
         return complex
     vertices, edges = complex.cells[:2]
@@ -147,9 +153,8 @@ def facets(cells: list[np.ndarray], dimension: int) -> np.ndarray:
     """Of each simplex of a dimension the places of its facets, of shape `(S, dimension + 1)`; -1 where one lacks."""
     faces, simplices = cells[dimension - 1], cells[dimension]
     names = {tuple(face): i for i, face in enumerate(faces.tolist())}
-    found = [
-        [names.get((*one[:k], *one[k + 1 :]), -1) for k in range(dimension + 1)] for one in map(tuple, simplices.tolist())
-    ]
+    without = lambda one, k: names.get((*one[:k], *one[k + 1 :]), -1)
+    found = [[without(one, k) for k in range(dimension + 1)] for one in simplices.tolist()]
     return np.array(found, int).reshape(len(simplices), dimension + 1)
 
 
@@ -184,7 +189,8 @@ def all_cliques(filtration: Filtration) -> Filtration:
     for dimension in range(2, filtration.flag + 1):
         simplices = np.array(list(itertools.combinations(range(count), dimension + 1)), np.int32)
         simplices = simplices.reshape(-1, dimension + 1)
-        edges = place[tuple(simplices[:, list(pair)].T for pair in zip(*itertools.combinations(range(dimension + 1), 2), strict=True))]
+        pairs = list(itertools.combinations(range(dimension + 1), 2))
+        edges = np.stack([place[simplices[:, i], simplices[:, j]] for i, j in pairs], axis=1)
         cells.append(simplices)
         for mine in owners:
             mine.append(jnp.asarray(mine[1])[edges].reshape(len(simplices), -1))

@@ -13,15 +13,15 @@ line, :math:`\int |(\mu - \nu)((-\infty, t])| dt`, which needs a sort alone.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import dini
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dini.sets import TransportationPolytope
 from jaxtyping import Array, Bool, Float
 
+import dini
+from dini.sets import TransportationPolytope
 from dini_zoo.kit.checking import at_least, known
 
 from .measures import SignedMeasure

@@ -5,6 +5,7 @@ An engine is given ranks and returns ranks, and so knows nothing of values or de
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import warnings
 from typing import Any, Literal
@@ -37,15 +38,16 @@ def chosen(engine: Engine, parameters: int) -> tuple[str, int | None]:
     one_of("engine", engine, ENGINES)
     if engine == "numpy":
         if parameters > 2:
-            raise ValueError(f"engine must be 'multipers' for more than two parameters: given 'numpy' for {parameters}.")
+            raise ValueError(
+                f"engine must be 'multipers' for {parameters} parameters: given 'numpy', which has up to 2."
+            )
         return "numpy", None
     if has_multipers():
         return "multipers", None
     if engine == "multipers" or parameters > 2:
         raise ModuleNotFoundError(f"{INSTALL}.", name="multipers")
-    warnings.warn(
-        f"{INSTALL}. The NumPy engine is used, for complexes of at most {LARGEST} simplices.", RuntimeWarning, stacklevel=4
-    )
+    instead = f"The NumPy engine is used, for complexes of at most {LARGEST} simplices"
+    warnings.warn(f"{INSTALL}. {instead}.", RuntimeWarning, stacklevel=3)
     return "numpy", LARGEST
 
 
@@ -100,6 +102,7 @@ def _merged(places: np.ndarray, weights: np.ndarray) -> Points:
     return Points(unique[total != 0].astype(np.int32), total[total != 0].astype(np.int32))
 
 
+@functools.cache
 def _multipers() -> Any:
     with warnings.catch_warnings():
         # strings of its modules have escapes that Python warns of when it compiles them first

@@ -1,4 +1,4 @@
-r"""Points with a function, graphs, images, and any complex as filtrations, all with a derivative in what they are given.
+r"""Points with a function, graphs, images, and any complex as filtrations.
 
 Rips: an edge enters at its length :math:`|x_i - x_j|`, a clique with its last edge; a vertex at once. Lower star: a
 simplex enters with its last vertex. By both, :math:`f(\sigma) = (\max_{ij \subset \sigma} |x_i - x_j|, \max_{i \in
@@ -29,7 +29,7 @@ def _numbers(name: str, value: Any) -> Array:
     if known(array):
         wrong = int(np.sum(np.isnan(array) | np.isneginf(array)))
         if wrong:
-            raise ValueError(f"{name} must be numbers, or inf for what never enters: given {wrong} that are NaN or -inf.")
+            raise ValueError(f"{name} must be numbers, or inf for what never enters: given {wrong} of NaN or -inf.")
     return array
 
 
@@ -73,7 +73,8 @@ def rips_lower_star(
         than three parameters.
     """
     if (points is None) == (distances is None):
-        raise ValueError(f"Either points or distances must be given: given {'both' if distances is not None else 'none'}.")
+        given = "none" if points is None else "both"
+        raise ValueError(f"Either points or distances must be given: given {given}.")
     at_least("dimension", dimension, 1)
     if distances is None:
         points = _numbers("points", points)
@@ -81,8 +82,7 @@ def rips_lower_star(
             raise ValueError(f"points must be a matrix of finite numbers, a row for each: given shape {points.shape}.")
         count = points.shape[0]
         first, second = np.triu_indices(count, 1)
-        squares = jnp.sum((points[first] - points[second]) ** 2, axis=1)
-        lengths = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), jnp.where(squares == 0, 0, squares))
+        lengths = _lengths(points, first, second)
     else:
         distances = _numbers("distances", distances)
         if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
@@ -93,14 +93,16 @@ def rips_lower_star(
                 raise ValueError("distances must be symmetric and not negative, with a zero diagonal.")
         count = distances.shape[0]
         first, second = np.triu_indices(count, 1)
-        lengths = distances[first, second]
+        # below the floor nothing is in order
+        lengths = jnp.where(distances[first, second] < 0, jnp.nan, distances[first, second])
     at_least("the number of points", count, 1)
     if threshold is not None:
         positive("threshold", threshold)
         lengths = jnp.where(lengths > threshold, jnp.inf, lengths)
     vertices = np.arange(count, dtype=np.int32)[:, None]
     edges = np.stack([first, second], axis=1).astype(np.int32)
-    values, owners, floors = [lengths], [(np.full((count, 1), -1, np.int32), np.arange(len(edges), dtype=np.int32)[:, None])], [0.0]
+    values, floors = [lengths], [0.0]
+    owners = [(np.full((count, 1), -1, np.int32), np.arange(len(edges), dtype=np.int32)[:, None])]
     if function is not None:
         for column in _columns("function", function, count, "points"):
             values.append(column.astype(lengths.dtype))
@@ -108,6 +110,14 @@ def rips_lower_star(
             floors.append(None)
     _parameters("function", len(values))
     return Filtration(tuple(values), (vertices, edges), tuple(owners), tuple(floors), flag=dimension)
+
+
+@jax.jit
+def _lengths(points: Array, first: Array, second: Array) -> Array:
+    squares = jnp.sum((points[first] - points[second]) ** 2, axis=1)
+    # equal points: a root without a derivative
+    apart = squares != 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
 
 
 def _columns(name: str, values: Any, count: int, of: str) -> list[Array]:
@@ -119,7 +129,7 @@ def _columns(name: str, values: Any, count: int, of: str) -> list[Array]:
 
 
 def codensity(points: Float[Array, "n d"], bandwidth: Any) -> Float[Array, " n"]:
-    r"""Minus the logarithm of a kernel estimate of the density, :math:`-\log \frac1n \sum_j e^{-|x_i - x_j|^2 / 2 h^2}`.
+    r"""Minus the logarithm of a density, :math:`-\log \frac1n \sum_j e^{-|x_i - x_j|^2 / 2 h^2}`.
 
     As a function of points it makes dense ones enter first. Constants of the density are left out.
     """
@@ -191,7 +201,8 @@ def graph_batch(node_values: Float[Array, "B n p"], edges: Int[Array, "m 2"] | I
         As `graph_filtration`, and where node_values has other than three axes.
     """
     if np.ndim(node_values) != 3:
-        raise ValueError(f"node_values must have axes for graphs, nodes and functions: given shape {np.shape(node_values)}.")
+        given = np.shape(node_values)
+        raise ValueError(f"node_values must have axes for graphs, nodes and functions: given shape {given}.")
     batch, count, functions = np.shape(node_values)
     array = np if known(edges) else jnp
     edges = array.asarray(edges)
@@ -222,7 +233,8 @@ def cubical_filtration(images: Float[Array, "h w"] | Float[Array, "p h w"]) -> F
     array = _numbers("images", images)
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or min(array.shape[1:]) < 2:
-        raise ValueError(f"images must have the shape (h, w) or (p, h, w), of two pixels or more: given {np.shape(images)}.")
+        given = np.shape(images)
+        raise ValueError(f"images must have the shape (h, w) or (p, h, w), of two pixels or more: given {given}.")
     _parameters("images", array.shape[0])
     cells, owners = _squares(*array.shape[1:])
     columns = tuple(array.reshape(array.shape[0], -1))
@@ -270,7 +282,8 @@ def simplicial_filtration(simplices: Sequence[Sequence[int]], values: Float[Arra
     array = _numbers("values", values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[0] != len(simplices) or not len(simplices):
-        raise ValueError(f"values must have a row for each of the {len(simplices)} simplices: given shape {np.shape(values)}.")
+        given = np.shape(values)
+        raise ValueError(f"values must have a row for each of the {len(simplices)} simplices: given shape {given}.")
     _parameters("values", array.shape[1])
     named = [tuple(sorted(map(int, one))) for one in simplices]
     before: set[tuple[int, ...]] = set()
@@ -292,5 +305,6 @@ def simplicial_filtration(simplices: Sequence[Sequence[int]], values: Float[Arra
         dense = [np.unique(np.asarray(one), return_inverse=True)[1] + 1 for one in filtration.values]
         wrong = out_of_order(ranked(filtration, dense))
         if wrong is not None:
-            raise ValueError(f"values must not fall from a face to a simplex: given {wrong[0]} before a face in parameter {wrong[1]}.")
+            simplex, parameter = wrong
+            raise ValueError(f"values must not fall from a face to a simplex: {simplex} does in parameter {parameter}.")
     return filtration

@@ -1,6 +1,7 @@
 r"""Multiparameter persistence landscapes.
 
-.. math:: \lambda_k(x) = \sup\{\epsilon \ge 0 : \mathrm{rank}(H_i(K_{x - \epsilon v}) \to H_i(K_{x + \epsilon v})) \ge k\}
+.. math:: \lambda_k(x) = \sup\{\epsilon \ge 0 :
+    \mathrm{rank}(H_i(K_{x - \epsilon v}) \to H_i(K_{x + \epsilon v})) \ge k\}
 
 With the rank invariant's rectangles :math:`(b_j, d_j)` and weights :math:`w_j` the rank at :math:`\epsilon` is the
 weight of those with :math:`e_j(x) = \min_c \min\bigl((x_c - b_{jc}) / v_c, (d_{jc} - x_c) / v_c\bigr) > \epsilon`, so

@@ -107,16 +107,23 @@ def signed_measure(
         if known(values) and np.any(np.isnan(values) | np.isneginf(values)):
             raise ValueError(f"filtration must have numbers as values: given NaN or -inf in parameter {k}.")
     name, most = chosen(engine, filtration.parameters)
+    return _by_engine(filtration, name, most, int(degree), invariant, max_points)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _by_engine(
+    filtration: Filtration, engine: str, most: int | None, degree: int, invariant: str, room: int
+) -> SignedMeasure:
     orders = tuple(map(ordered, filtration.values, filtration.floors))
     width = filtration.parameters * (2 if invariant == "rank" else 1)
     shape = lambda *axes: jax.ShapeDtypeStruct(axes, np.int32)
-    host = functools.partial(_host, name, most, degree, invariant, max_points, filtration.flag, filtration.monotone)
-    shapes = (shape(max_points, width), shape(max_points), shape())
-    bare = Bare(filtration.cells, filtration.owners)
+    host = functools.partial(_host, engine, most, degree, invariant, room, filtration.flag, filtration.monotone)
     bad = _bad(filtration)
-    given = jax.lax.stop_gradient(([one.ranks for one in orders], bad))
-    places, weights, count = jax.pure_callback(host, shapes, *given, bare, vmap_method="sequential")
-    return _gathered(filtration, orders, places, weights, jnp.arange(max_points) < count, bad | (count < 0))
+    ranks = jax.lax.stop_gradient([one.ranks for one in orders])
+    bare = Bare(filtration.cells, filtration.owners)
+    shapes = (shape(room, width), shape(room), shape())
+    places, weights, count = jax.pure_callback(host, shapes, ranks, bad, bare, vmap_method="sequential")
+    return _gathered(filtration, orders, places, weights, jnp.arange(room) < count, bad | (count < 0))
 
 
 class Bare(NamedTuple):
@@ -195,6 +202,7 @@ def _gathered(
     )
 
 
+@jax.jit
 def _euler(filtration: Filtration) -> SignedMeasure:
     """A point for each simplex."""
     filtration = all_cliques(filtration)
@@ -211,21 +219,15 @@ def _euler(filtration: Filtration) -> SignedMeasure:
     signs = np.concatenate([np.full(one.shape[0], (-1) ** d) for d, one in enumerate(filtration.cells)])
     bad = _bad(filtration)
     if not filtration.monotone:
-        bad |= _falls(filtration, places)
+        ranks = jax.lax.stop_gradient([one.ranks for one in orders])
+        bare = Bare(filtration.cells, filtration.owners)
+        bad |= jax.pure_callback(_falls, jax.ShapeDtypeStruct((), bool), ranks, bare, vmap_method="sequential")
     return _gathered(filtration, orders, places, jnp.asarray(signs), there & ~bad, bad)
 
 
-def _falls(filtration: Filtration, places: Array) -> Bool[Array, ""]:
-    """Whether a simplex comes before a face of it; its cells are known."""
-    from .complexes import facets
-
-    cells = [np.asarray(one) for one in filtration.cells]
-    starts = np.cumsum([0, *map(len, cells)])
-    wrong = jnp.zeros((), bool)
-    for d in range(1, len(cells)):
-        faces = places[starts[d - 1] + facets(cells, d)]
-        wrong |= jnp.any(faces > places[starts[d] : starts[d + 1], None])
-    return wrong
+def _falls(ranks: Any, bare: Any) -> np.ndarray:
+    """Whether a simplex comes before a face of it, on the host."""
+    return np.array(out_of_order(ranked(Bare(bare[0], bare[1]), ranks)) is not None)
 
 
 def cumulative(measure: SignedMeasure, x: Float[Array, "*m n"]) -> Float[Array, "*m"]:
@@ -238,9 +240,7 @@ def cumulative(measure: SignedMeasure, x: Float[Array, "*m n"]) -> Float[Array, 
     return jnp.sum(jnp.where(below & measure.mask, measure.weights, 0), axis=-1) + _nan_if_bad(measure)
 
 
-def rank_function(
-    measure: SignedMeasure, x: Float[Array, "*m n"], y: Float[Array, "*m n"]
-) -> Float[Array, "*m"]:
+def rank_function(measure: SignedMeasure, x: Float[Array, "*m n"], y: Float[Array, "*m n"]) -> Float[Array, "*m"]:
     r"""The rank invariant at pairs :math:`x \le y`, from its measure: :math:`\sum_j w_j 1[b_j \le x] 1[y < d_j]`."""
     births, deaths = rectangles(measure)
     if np.shape(x)[-1] != births.shape[1] or np.shape(y)[-1] != births.shape[1]:
@@ -251,7 +251,7 @@ def rank_function(
 
 
 def rectangles(measure: SignedMeasure) -> tuple[Float[Array, "M n"], Float[Array, "M n"]]:
-    """The births and the deaths of a rank invariant's measure; raises `ValueError` where it has an odd number of columns."""
+    """The births and the deaths of a rank invariant's measure; `ValueError` if its columns are odd in number."""
     columns = measure.points.shape[1]
     if columns % 2:
         raise ValueError(f"measure must be a rank invariant's, of births and deaths: given {columns} columns.")
@@ -259,8 +259,9 @@ def rectangles(measure: SignedMeasure) -> tuple[Float[Array, "M n"], Float[Array
 
 
 def _same_columns(measure: SignedMeasure, name: str, x: Any) -> None:
-    if np.ndim(x) < 1 or np.shape(x)[-1] != measure.points.shape[1]:
-        raise ValueError(f"{name} must have {measure.points.shape[1]} columns, as the points have: given shape {np.shape(x)}.")
+    columns = measure.points.shape[1]
+    if np.ndim(x) < 1 or np.shape(x)[-1] != columns:
+        raise ValueError(f"{name} must have {columns} columns, as the points have: given shape {np.shape(x)}.")
 
 
 def _nan_if_bad(measure: SignedMeasure) -> Float[Array, ""]:

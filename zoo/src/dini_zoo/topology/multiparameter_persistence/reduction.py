@@ -163,3 +163,10 @@ def rank(complex: Ranked, degree: int) -> Points:
     kept = (0, 1, 2, 3) if one.parameters == 2 else (0, 2)
     places = np.stack([columns[i] for i in kept], axis=1)
     return Points(places.astype(np.int32), measure[tuple(found.T)].astype(np.int32))
+
+
+def betti(complex: Ranked, degree: int) -> int:
+    """The Betti number of all of a complex: cycles less boundaries, by ranks of whole boundary matrices."""
+    complex = cliques(complex, degree + 1)
+    ranks = [sum(pivot >= 0 for pivot in _pivots(_columns(complex, d))) for d in (degree, degree + 1)]
+    return len(complex.cells[degree]) - sum(ranks) if degree < len(complex.cells) else 0
