@@ -38,9 +38,7 @@ def chosen(engine: Engine, parameters: int) -> tuple[str, int | None]:
     one_of("engine", engine, ENGINES)
     if engine == "numpy":
         if parameters > 2:
-            raise ValueError(
-                f"engine must be 'multipers' for {parameters} parameters: given 'numpy', which has up to 2."
-            )
+            raise ValueError(f"engine must be 'multipers' for {parameters} parameters: given 'numpy', for up to 2.")
         return "numpy", None
     if has_multipers():
         return "multipers", None

@@ -132,6 +132,8 @@ def entropy(logits: Float[Array, " b"], labels: Float[Array, " b"]) -> Float[Arr
 class Learned:
     """What some starts on one set of graphs came to."""
 
+    seed: int
+    """Of the graphs."""
     parameters: int
     losses: np.ndarray
     """On the batch of each step, a row for each start."""
@@ -159,16 +161,25 @@ class Learner:
             return entropy(model(graphs.features, direct=self.direct), graphs.labels)
 
         self._trainer = Trainer(loss, optax.adam(rate), steps=steps, batch=batch)
-        self._logits = eqx.filter_jit(
-            eqx.filter_vmap(lambda model, x: model(x, direct=self.direct), in_axes=(eqx.if_array(0), None))
-        )
 
-    def __call__(self, keys: Array, train: Graphs, test: Graphs, advance: Callable[[int], None]) -> Learned:
-        starts = eqx.filter_vmap(lambda key: Classifier.create(key, self.parameters))(keys)
-        course = self._trainer.together(starts, train, keys=keys, advance=advance)
-        logits = [np.asarray(self._logits(course.model, jnp.asarray(one.features))) for one in (train, test)]
-        training = np.array([float(entropy(jnp.asarray(one), jnp.asarray(train.labels))) for one in logits[0]])
-        accuracy = np.mean((logits[1] > 0) == (test.labels > 0.5), axis=1)
-        best = course.lane(int(np.argmin(training))).model
-        entered = births(best.functions(jnp.asarray(test.features)))[:, 0]
-        return Learned(self.parameters, course.loss, training, accuracy, np.asarray(entered), test.labels)
+        def make(key: Array) -> Classifier:
+            return Classifier.create(key, parameters)
+
+        def judge(model: Classifier, train: Graphs, test: Graphs) -> Any:
+            """The training loss, the accuracy on test graphs, and where their planted cycles enter."""
+            logits = model(jnp.concatenate([train.features, test.features]), direct=self.direct)
+            fitted, told = logits[: len(train.labels)], logits[len(train.labels) :]
+            entered = births(model.functions(test.features))[:, 0]
+            return entropy(fitted, train.labels), jnp.mean((told > 0) == (test.labels > 0.5)), entered
+
+        self._make = eqx.filter_jit(eqx.filter_vmap(make))
+        self._judge = eqx.filter_jit(eqx.filter_vmap(judge, in_axes=(eqx.if_array(0), None, None)))
+
+    def __call__(
+        self, seed: int, keys: Array, train: Graphs, test: Graphs, advance: Callable[[int], None] = lambda _: None
+    ) -> Learned:
+        """Train a start for each key; `seed` is the graphs', for the record."""
+        course = self._trainer.together(self._make(keys), train, keys=keys, advance=advance)
+        training, accuracy, entered = map(np.asarray, self._judge(course.model, train, test))
+        best = entered[int(np.argmin(training))]
+        return Learned(seed, self.parameters, course.loss, training, accuracy, best, test.labels)

@@ -43,14 +43,14 @@ def graph_table(result: Result) -> Table:
     """By data seed and number of parameters."""
     rows = [
         [
-            str(result.settings.data_seeds[i // 2]),
+            str(one.seed),
             str(one.parameters),
             f"{one.training[one.kept]:.4f}",
             f"{one.accuracy[one.kept]:.3f}",
             f"{one.accuracy.min():.3f} to {one.accuracy.max():.3f}",
             f"{np.sum(one.training < LEARNED)} of {len(one.training)}",
         ]
-        for i, one in enumerate(result.graphs)
+        for one in result.graphs
     ]
     columns = ["data seed", "parameters", "training loss", "accuracy", "of all starts", "learned"]
     caption = (

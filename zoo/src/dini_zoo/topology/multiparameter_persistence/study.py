@@ -37,6 +37,8 @@ class Settings:
     rate: float = 0.01
     data_seeds: tuple[int, ...] = (0, 1, 2)
     """Of the graphs."""
+    parameters: tuple[int, ...] = (2, 1)
+    """Numbers of functions that are learned."""
     starts: int = 4
     """Of a network on one set of graphs: the one with the smallest training loss is kept."""
     train: int = 200
@@ -54,9 +56,10 @@ class Settings:
             points=8,
             steps=2,
             data_seeds=(0,),
+            parameters=(2,),
             starts=1,
-            train=16,
-            test=16,
+            train=8,
+            test=8,
             batch=8,
             graph_steps=2,
             pixels=4,
@@ -87,7 +90,7 @@ class Result:
     shown: list[Shown]
     """The first seed's cloud before and after, by two parameters."""
     graphs: list[Learned]
-    """By data seed, two parameters before one."""
+    """By data seed and number of parameters."""
 
 
 def run(settings: Settings, run: Run) -> Result:
@@ -105,17 +108,17 @@ def run(settings: Settings, run: Run) -> Result:
     clouds = {kind: moved[i :: len(KINDS)] for i, kind in enumerate(KINDS)}
     first = clouds[TWO][0]
     measures = run.part("measures", lambda _: [shown(points, settings.pixels) for points in (first.first, first.last)])
-    learners = {p: Learner(p, settings.graph_steps, settings.batch, settings.graph_rate) for p in (2, 1)}
+    learners = {p: Learner(p, settings.graph_steps, settings.batch, settings.graph_rate) for p in settings.parameters}
 
     def learn(item: tuple[int, int], phase: Phase) -> Learned:
         seed, parameters = item
         random = np.random.RandomState(seed)
         train, test = sampled(random, settings.train), sampled(random, settings.test)
         keys = jnp.stack([run.key("start", seed, i) for i in range(settings.starts)])
-        return learners[parameters](keys, train, test, phase.advance)
+        return learners[parameters](seed, keys, train, test, phase.advance)
 
-    pairs = [(seed, parameters) for seed in settings.data_seeds for parameters in (2, 1)]
-    learned = run.each("graphs", pairs, learn, settings.graph_steps, pairs=True)
+    tasks = [(seed, parameters) for seed in settings.data_seeds for parameters in settings.parameters]
+    learned = run.each("graphs", tasks, learn, settings.graph_steps, pairs=True)
     return Result(settings, exact, clouds, measures, learned)
 
 
