@@ -95,23 +95,29 @@ def sliced_wasserstein(
 def transport(mu: SignedMeasure, nu: SignedMeasure, *, on_failure: str = "raise") -> Transport:
     """The Kantorovich-Rubinstein distance with its plan; `on_failure="ignore"` says in `converged` what else raises."""
     points, weights = _together(mu, nu)
-    one_sided = lambda weights: jnp.where(weights > 0, weights, 0)
-    rows, columns = one_sided(weights), one_sided(-weights)
-    cost = jnp.sum(jnp.abs(points[:, None] - points[None]), axis=-1)
-    held, rows, columns = jax.lax.stop_gradient((cost, rows, columns))
-    masses = jnp.max(rows)
-    scale = jnp.max(jnp.where((rows[:, None] > 0) & (columns > 0), held, 0))
-    safe = lambda x: jnp.where(x > 0, x, 1)
-    held = jnp.where((rows[:, None] > 0) & (columns > 0), held / safe(scale), 0)
-    rows, columns = rows / safe(masses), columns / safe(masses)
-    # proximal points of a linear program: a step as long as the precision allows ends in a few
+    cost, *program, masses = _program(points, weights)
+    # proximal points of a linear program: with a step as long as the precision allows a few of them end it
     step = jnp.asarray(float(jnp.finfo(points.dtype).eps) ** -0.25, points.dtype)
-    start = rows[:, None] * columns / safe(jnp.sum(rows))
     solver = dini.FixedPointIteration(max_steps=1000)
-    found = dini.fixed_point(_proximal_step, start, held, rows, columns, step, solver=solver, on_failure=on_failure)
-    plan = jax.lax.stop_gradient(found.x) * safe(masses) + jnp.where(jnp.isnan(masses), jnp.nan, 0)
-    # a norm's corner at equal points: no pull
+    found = dini.fixed_point(
+        _proximal_step, *jax.lax.stop_gradient(program), step, solver=solver, on_failure=on_failure
+    )
+    plan = masses * jax.lax.stop_gradient(found.x)
     return Transport(jnp.sum(plan * cost), plan, found.status == 0)
+
+
+@jax.jit
+def _program(points: Array, weights: Array) -> tuple[Array, ...]:
+    """The costs; a plan to start from, costs and marginals in units of their own; the marginals' unit."""
+    rows, columns = jnp.maximum(weights, 0), jnp.maximum(-weights, 0)
+    apart = points[:, None] - points
+    # equal points do not pull
+    cost = jnp.sum(jnp.where(apart == 0, 0, jnp.abs(apart)), axis=-1)
+    unit = lambda x: jnp.where(jnp.max(x) > 0, jnp.max(x), 1)
+    masses = jax.lax.stop_gradient(unit(rows))
+    rows, columns = rows / masses, columns / masses
+    start = rows[:, None] * columns / unit(jnp.sum(rows))
+    return cost, start, cost / unit(cost), rows, columns, masses
 
 
 def _proximal_step(plan: Array, cost: Array, rows: Array, columns: Array, step: Array) -> Array:
