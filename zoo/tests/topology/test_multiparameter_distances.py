@@ -32,7 +32,7 @@ VALUES = np.array([[0, 0]] * 3 + [[1, 0], [0, 1], [1, 1], [2, 2]], float)
 
 def measure_of(points, weights, room=None, dtype=float):
     """Any measure, with room for more points."""
-    points = np.asarray(points, float).reshape(len(weights), -1)
+    points = np.asarray(points, float)
     room = room or len(weights)
     pad = room - len(weights)
     mask = np.arange(room) < len(weights)
@@ -49,8 +49,8 @@ def random_measure(random, births, deaths, room=None, dtype=float):
 
 @jax.jit
 def of_triangle(values, grid):
-    ranks = signed_measure(simplicial_filtration(TRIANGLE, values), 1, "rank", engine="numpy", max_points=8)
-    return landscape(ranks, (1, 2), grid)
+    filtration = simplicial_filtration(TRIANGLE, values)
+    return multiparameter_landscape(filtration, 1, (1, 2), grid, engine="numpy", max_points=8)
 
 
 def test_the_landscape_of_a_triangle():
@@ -60,8 +60,6 @@ def test_the_landscape_of_a_triangle():
     assert np.allclose(first, truth, atol=1e-15)
     assert np.sum(truth > 0) > 10
     assert not second.any()
-    same = multiparameter_landscape(simplicial_filtration(TRIANGLE, VALUES), 1, 1, grid, engine="numpy", max_points=8)
-    assert np.array_equal(same, first)
 
 
 @pytest.fixture(scope="module")
@@ -126,18 +124,18 @@ def matching(mu, nu):
 def test_the_transport_distance_is_a_matching(dtype):
     tolerance = {"float64": 1e-12, "float32": 2e-4}[dtype]
     random = np.random.RandomState(0)
-    for births, deaths in ((1, 0), (5, 5), (7, 3)):
-        mu, nu = random_measure(random, births, deaths, 12, dtype), random_measure(random, births, deaths, 12, dtype)
+    for births, deaths in ((1, 0), (3, 3), (4, 2)):
+        mu, nu = (random_measure(random, births, deaths, 6, dtype) for _ in range(2))
         found = transport(mu, nu)
         assert found.converged
         assert found.distance.dtype == dtype
         assert found.distance == pytest.approx(matching(mu, nu), rel=tolerance)
-        assert np.allclose(found.plan.sum(axis=1)[:12], np.maximum(mu.weights, 0), atol=1e-4)
+        assert np.allclose(found.plan.sum(axis=1)[:6], np.maximum(mu.weights, 0), atol=1e-4)
 
 
 def test_the_derivative_of_the_transport_distance_is_its_plan():
     random = np.random.RandomState(1)
-    mu, nu = random_measure(random, 3, 2, 6), random_measure(random, 4, 3, 8)
+    mu, nu = random_measure(random, 3, 2, 6), random_measure(random, 3, 2, 6)
     of = lambda points: kantorovich_rubinstein(mu._replace(points=points), nu)
     slope = jax.grad(of)(mu.points)
     h, direction = 1e-6, random.randn(6, 2)
@@ -169,17 +167,17 @@ def test_distances_of_a_measure_from_itself_and_of_empty_ones():
 def test_the_distance_is_stable():
     r"""At most the number of parameters times the sum of the changes of all simplices' values."""
     random = np.random.RandomState(3)
-    edges = np.array([(i, (i + 1) % 6) for i in range(6)] + [(0, 3)])
+    edges = np.array([(0, 1), (1, 2), (0, 2)])
 
     @jax.jit
     def of(values):
         filtration = graph_filtration(values, edges)
-        measures = [signed_measure(filtration, d, engine="numpy", max_points=14) for d in (0, 1)]
+        measures = [signed_measure(filtration, d, engine="numpy", max_points=6) for d in (0, 1)]
         return measures, jnp.concatenate([values, jnp.max(values[edges], axis=1)])
 
-    one = random.rand(6, 2)
+    one = random.rand(3, 2)
     for scale in (1e-3, 1.0):
-        other = one + scale * random.randn(6, 2)
+        other = one + scale * random.randn(3, 2)
         (ours, simplices), (theirs, moved) = of(one), of(other)
         for mu, nu in zip(ours, theirs, strict=True):
             assert 0 < kantorovich_rubinstein(mu, nu) <= 2 * np.abs(simplices - moved).sum()
@@ -211,20 +209,32 @@ def test_vectors_of_a_measure():
     centers = np.array([[0.0, 0.0], [1.0, 1.0]])
     bump = lambda p, c: np.exp(-np.sum((np.array(p) - c) ** 2) / (2 * 0.5**2))
     truth = [2 * bump((0, 1), c) - bump((1, 1), c) for c in centers]
-    assert gaussian_vectorize(mu, centers, 0.5) == pytest.approx(truth)
-    parts = gaussian_vectorize(mu, centers, 0.5, segments=jnp.array([0, 0, 1, 0, 0]), count=3)
+
+    @jax.jit
+    def of(points):
+        mine = mu._replace(points=points)
+        segments = jnp.array([0, 0, 1, 0, 0])
+        parts = gaussian_vectorize(mine, centers, 0.5, segments=segments, count=3)
+        integrals = (
+            # what is padded is not looked at, where a function has no value as little as elsewhere
+            linear_functional(mine, lambda p: jnp.log(p[1])),
+            linear_functional(mine.capped(3.0), lambda p: p[1]),
+            linear_functional(mine, lambda p: jnp.stack([p[0], p[0] ** 2, jnp.ones(())])),
+        )
+        return gaussian_vectorize(mine, centers, 0.5), parts, integrals
+
+    whole, parts, integrals = of(mu.points)
+    assert whole == pytest.approx(truth)
     assert parts.sum(axis=0) == pytest.approx(truth)
     assert parts[1] == pytest.approx([-bump((1, 1), c) for c in centers])
     assert not parts[2].any()
-    # what is padded is not looked at, where a function has no value as little as elsewhere
-    assert linear_functional(mu, lambda p: jnp.log(p[1])) == 0
-    assert linear_functional(mu.capped(3.0), lambda p: p[1]) == 2 + 3 - 1
-    slope = jax.grad(lambda points: gaussian_vectorize(mu._replace(points=points), centers, 0.5).sum())(mu.points)
+    assert integrals[:2] == (0, 2 + 3 - 1)
+    assert integrals[2] == pytest.approx([-1, -1, 1])
+    slope = jax.grad(lambda points: of(points)[0].sum())(mu.points)
     assert np.isfinite(slope).all()
-    rows = linear_functional(mu, lambda p: jnp.stack([p[0], p[0] ** 2, jnp.ones(())]))
-    assert rows == pytest.approx([-1, -1, 1])
 
 
+@pytest.mark.thorough
 def test_a_loss_moves_a_ring_of_points():
     """Births minus deaths of a square fall along its derivative, by scale and function."""
     square = np.array([[0.0, 0.0], [1.0, 0.0], [1.1, 1.0], [0.0, 1.2]])
@@ -268,8 +278,8 @@ def test_traced_measures_of_unequal_weight_are_nan():
     assert of(jnp.array([1.0, 0.0])) == 0
 
 
-def test_combinations_of_options_are_traced_once():
-    """Another point of the same shapes compiles nothing."""
+@pytest.mark.thorough
+def test_another_point_compiles_nothing():
     counted = itertools.count()
 
     @jax.jit

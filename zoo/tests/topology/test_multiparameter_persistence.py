@@ -227,7 +227,7 @@ def test_the_invariants_of_a_rips_complex_fit_together():
     assert np.array_equal(hilbert[0] - hilbert[1] + hilbert[2], euler)
 
 
-@pytest.mark.parametrize("functions", [1, 2])
+@pytest.mark.parametrize("functions", [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_a_batch_of_graphs_is_the_sum_and_its_cycles_enter_with_their_last_nodes(functions, multipers):
     graphs = sampled(np.random.RandomState(0), 4)
     model = jax.jit(Classifier.create, static_argnums=1)(jax.random.key(0), functions)

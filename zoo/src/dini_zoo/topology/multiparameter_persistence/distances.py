@@ -43,7 +43,7 @@ def _together(mu: SignedMeasure, nu: SignedMeasure) -> tuple[Array, Array]:
         columns = (mu.points.shape[1], nu.points.shape[1])
         raise ValueError(f"mu and nu must have points of as many coordinates: given {columns[0]} and {columns[1]}.")
     if known(mu.weights) and known(nu.weights):
-        totals = [float(one.total) for one in (mu, nu)]
+        totals = [float(np.asarray(one.weights).sum()) for one in (mu, nu)]
         if totals[0] != totals[1]:
             raise ValueError(f"mu and nu must have the same total weight: given {totals[0]:g} and {totals[1]:g}.")
     for name, one in (("mu", mu), ("nu", nu)):
