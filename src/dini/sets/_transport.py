@@ -129,7 +129,7 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
         new = (alpha + t * u, beta + t * v)
         short = lack(*new)
         # The last digits need not be reachable; earlier, an error that rises is on its way. From where little but
-        # rounding is left, a step may go anywhere.
+        # rounding is left, a step may go anywhere: one that is no better is not the end yet, five of them are.
         worse = (short[2] >= error) & ((short[2] < 1000 * tiny) | (error < 100 * tiny))
         stalls = jnp.where(worse, stalls + 1, 0)
         stalled = stalls >= 5
@@ -139,7 +139,8 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
     tiny = (m + n) * eps * scale
     alpha, beta = _threshold(Y, a), jnp.zeros(n, Y.dtype)
     short = lack(alpha, beta)
-    start = (jnp.zeros((), jnp.int32), alpha, beta, short, jnp.asarray(0.1, Y.dtype), jnp.zeros((), jnp.int32), ~(short[2] > tiny))
+    none = jnp.zeros((), jnp.int32)
+    start = (none, alpha, beta, short, jnp.asarray(0.1, Y.dtype), none, ~(short[2] > tiny))
     count, alpha, beta, *_ = jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 500), body, start)
     return alpha, beta, count
 
