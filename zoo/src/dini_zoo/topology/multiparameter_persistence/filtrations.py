@@ -151,22 +151,29 @@ def graph_filtration(node_values: Float[Array, " n"] | Float[Array, "n p"], edge
     Raises
     ------
     ValueError
-        Where an edge joins a node to itself, to one that is not there, or comes twice (where that is known); values
-        that are NaN; more than three functions.
+        Where an edge joins a node to itself, to one that is not there, or comes twice; values that are NaN; more than
+        three functions. A measure of traced edges that are wrong is NaN.
     """
     count = np.shape(node_values)[0] if np.ndim(node_values) else 0
     columns = _columns("node_values", node_values, count, "nodes")
     at_least("the number of nodes", count, 1)
     _parameters("node_values", len(columns))
-    return _lower_star(columns, (np.arange(count, dtype=np.int32)[:, None], _edges(edges, count)))
+    pairs, wrong = _edges(edges, count)
+    columns = [jnp.where(wrong, jnp.nan, one) for one in columns]
+    return _lower_star(columns, (np.arange(count, dtype=np.int32)[:, None], pairs))
 
 
-def _edges(edges: Any, count: int) -> Any:
-    """Pairs in ascending order."""
+def _edges(edges: Any, count: int) -> tuple[Any, Any]:
+    """Pairs in ascending order, and whether traced ones are none of a graph."""
     if np.ndim(edges) != 2 or np.shape(edges)[1] != 2:
         raise ValueError(f"edges must be pairs of nodes, of shape (m, 2): given shape {np.shape(edges)}.")
     if not known(edges):
-        return jnp.sort(jnp.asarray(edges, jnp.int32), axis=1)
+        pairs = jnp.sort(jnp.asarray(edges, jnp.int32), axis=1)
+        first, second = pairs.T
+        there = first >= 0
+        names = jnp.sort(jnp.where(there, first * count + second, -1 - jnp.arange(len(pairs))))
+        twice = jnp.any(names[1:] == names[:-1])
+        return pairs, twice | jnp.any(there & ((first == second) | (second >= count)))
     held = np.sort(np.asarray(edges), axis=1).astype(np.int32)
     there = held[(held >= 0).all(axis=1)]
     within("edges", there, count)
@@ -175,7 +182,7 @@ def _edges(edges: Any, count: int) -> Any:
         raise ValueError(f"edges must join different nodes: given {tuple(loops[0].tolist())}.")
     if len(np.unique(there, axis=0)) < len(there):
         raise ValueError("edges must be given once each: given one twice.")
-    return held
+    return held, False
 
 
 def _lower_star(columns: Sequence[Array], cells: tuple[Any, ...]) -> Filtration:
@@ -211,6 +218,8 @@ def graph_batch(node_values: Float[Array, "B n p"], edges: Int[Array, "m 2"] | I
     within("edges", np.maximum(edges, 0) if known(edges) else edges, count)
     shifts = count * np.arange(batch)[:, None, None]
     shifted = array.where((edges < 0).any(axis=-1, keepdims=True), -1, edges + shifts)
+    # a node of another graph is none: a loop is refused
+    shifted = array.where((edges >= count).any(axis=-1, keepdims=True), 0, shifted)
     return graph_filtration(jnp.reshape(node_values, (batch * count, functions)), shifted.reshape(-1, 2))
 
 

@@ -22,7 +22,7 @@ from dini_zoo.kit.checking import at_least, positive
 
 from .complexes import Filtration
 from .engines import Engine
-from .measures import SignedMeasure, rectangles, signed_measure
+from .measures import SignedMeasure, nan_if_bad, rectangles, signed_measure
 
 
 def landscape(
@@ -72,7 +72,7 @@ def landscape(
         first = jnp.argmax(enough, axis=1)
         found = sorted_ends[first]
         alive = jnp.any(enough, axis=1) & (found > 0)
-        return jnp.where(alive, jnp.where(alive, found, 0), 0) + jnp.sum(measure.weights * 0)
+        return jnp.where(alive, jnp.where(alive, found, 0), 0) + nan_if_bad(measure)
 
     found = jax.vmap(at, out_axes=1)(grid)
     return found[0] if isinstance(k, int | np.integer) else found

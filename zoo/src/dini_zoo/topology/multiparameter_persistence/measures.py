@@ -235,9 +235,9 @@ def cumulative(measure: SignedMeasure, x: Float[Array, "*m n"]) -> Float[Array, 
 
     A step function: its derivative is zero where it has one.
     """
-    _same_columns(measure, "x", x)
+    same_columns(measure, "x", x)
     below = jnp.all(measure.points <= jnp.asarray(x)[..., None, :], axis=-1)
-    return jnp.sum(jnp.where(below & measure.mask, measure.weights, 0), axis=-1) + _nan_if_bad(measure)
+    return jnp.sum(jnp.where(below & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(measure)
 
 
 def rank_function(measure: SignedMeasure, x: Float[Array, "*m n"], y: Float[Array, "*m n"]) -> Float[Array, "*m"]:
@@ -247,7 +247,7 @@ def rank_function(measure: SignedMeasure, x: Float[Array, "*m n"], y: Float[Arra
         raise ValueError(f"x and y must have {births.shape[1]} columns: given shapes {np.shape(x)} and {np.shape(y)}.")
     x, y = jnp.asarray(x)[..., None, :], jnp.asarray(y)[..., None, :]
     alive = jnp.all(births <= x, axis=-1) & jnp.all(y < deaths, axis=-1)
-    return jnp.sum(jnp.where(alive & measure.mask, measure.weights, 0), axis=-1) + _nan_if_bad(measure)
+    return jnp.sum(jnp.where(alive & measure.mask, measure.weights, 0), axis=-1) + nan_if_bad(measure)
 
 
 def rectangles(measure: SignedMeasure) -> tuple[Float[Array, "M n"], Float[Array, "M n"]]:
@@ -258,12 +258,13 @@ def rectangles(measure: SignedMeasure) -> tuple[Float[Array, "M n"], Float[Array
     return measure.points[:, : columns // 2], measure.points[:, columns // 2 :]
 
 
-def _same_columns(measure: SignedMeasure, name: str, x: Any) -> None:
+def same_columns(measure: SignedMeasure, name: str, x: Any) -> None:
+    """Raise `ValueError` unless rows of `x` have as many coordinates as the points."""
     columns = measure.points.shape[1]
     if np.ndim(x) < 1 or np.shape(x)[-1] != columns:
         raise ValueError(f"{name} must have {columns} columns, as the points have: given shape {np.shape(x)}.")
 
 
-def _nan_if_bad(measure: SignedMeasure) -> Float[Array, ""]:
+def nan_if_bad(measure: SignedMeasure) -> Float[Array, ""]:
     """NaN where the measure is."""
     return jnp.sum(measure.weights * 0)

@@ -14,7 +14,7 @@ from dini_zoo.kit.checking import positive
 
 from .complexes import Filtration
 from .engines import Engine
-from .measures import Invariant, SignedMeasure, _same_columns, signed_measure
+from .measures import Invariant, SignedMeasure, same_columns, signed_measure
 
 
 def linear_functional(measure: SignedMeasure, phi: Callable[[Array], Array]) -> Array:
@@ -55,7 +55,7 @@ def gaussian_vectorize(
     """
     positive("width", width)
     centers = jnp.asarray(centers, measure.points.dtype)
-    _same_columns(measure, "centers", centers)
+    same_columns(measure, "centers", centers)
     if (segments is None) != (count is None):
         raise ValueError("segments and count must be given together: given one of them.")
     kept = measure.mask & jnp.all(~jnp.isinf(measure.points), axis=1)
