@@ -120,7 +120,7 @@ def matching(mu, nu):
     return cost[linear_sum_assignment(cost)].sum()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.thorough), "float32"])
 def test_the_transport_distance_is_a_matching(dtype):
     tolerance = {"float64": 1e-12, "float32": 2e-4}[dtype]
     random = np.random.RandomState(0)

@@ -1,5 +1,6 @@
 """Signed measures: the specification's exact checks, engines against each other, ties, batches, what bad input gets."""
 
+import dataclasses
 import doctest
 import itertools
 import os
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from outputs import assert_bars_met
+from outputs import assert_bars_met, assert_drawn, assert_fits, performed
 
 from dini_zoo.topology.multiparameter_persistence import (
     codensity,
@@ -31,7 +32,7 @@ from dini_zoo.topology.multiparameter_persistence.clouds import MIDDLE, RADIUS, 
 from dini_zoo.topology.multiparameter_persistence.complexes import Ranked
 from dini_zoo.topology.multiparameter_persistence.experiment import experiment
 from dini_zoo.topology.multiparameter_persistence.graphs import EDGES, Classifier, births, sampled
-from dini_zoo.topology.multiparameter_persistence.study import exact_checks, reconstruction
+from dini_zoo.topology.multiparameter_persistence.study import PARTS, Settings, exact_checks, reconstruction
 
 TRIANGLE = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
 VALUES = np.array([[0, 0]] * 3 + [[1, 0], [0, 1], [1, 1], [2, 2]], float)
@@ -57,7 +58,7 @@ def triangle(values, degree, invariant, engine="numpy"):
     return signed_measure(simplicial_filtration(TRIANGLE, values), degree, invariant, **options)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "multipers"])
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("multipers", marks=pytest.mark.thorough)])
 def test_the_measures_of_a_triangle(engine, request):
     if engine == "multipers":
         request.getfixturevalue("multipers")
@@ -140,17 +141,16 @@ def test_each_coordinate_has_one_owner(multipers):
     assert measure.total == 0  # the complex is contractible at the top
 
 
-def test_one_parameter_is_the_barcode_of_ripser(multipers):
+@pytest.mark.parametrize("function", [None, pytest.param(np.zeros(24), marks=pytest.mark.thorough)], ids=str)
+def test_one_parameter_is_the_barcode_of_ripser(function, multipers):
     ripser = pytest.importorskip("ripser", reason="ripser is what barcodes are compared with")
     points, _ = circle()
     barcode = ripser.ripser(points, maxdim=1)["dgms"]
     assert barcode[1].tolist() == [pytest.approx([0.51574177, 1.57255033], abs=1e-6)]
-    for function in (None, np.zeros(24)):
-        filtration = rips_lower_star(points, function)
-        measure = as_dict(signed_measure(filtration, 1, max_points=64))
-        ends = {point[0]: weight for point, weight in measure.items()}
-        assert sorted(ends) == pytest.approx(barcode[1][0].tolist(), abs=1e-6)
-        assert [ends[end] for end in sorted(ends)] == [1, -1]
+    measure = as_dict(signed_measure(rips_lower_star(points, function), 1, max_points=64))
+    ends = {point[0]: weight for point, weight in measure.items()}
+    assert sorted(ends) == pytest.approx(barcode[1][0].tolist(), abs=1e-6)
+    assert [ends[end] for end in sorted(ends)] == [1, -1]
     bars = signed_measure(rips_lower_star(points), 0, "rank", max_points=64)
     assert np.sort(bars.points[bars.mask][:, 1]) == pytest.approx(np.sort(barcode[0][:, 1]), abs=1e-6)
 
@@ -281,7 +281,12 @@ def test_images_are_cubical_complexes():
     # pixels that touch at a corner are not joined
     corners = signed_measure(cubical_filtration([[0.0, 1.0], [2.0, 0.0]]), 0, engine="numpy", max_points=64)
     assert as_dict(corners) == {(0,): 2, (1,): -1}
-    two = np.stack([ring, ring.T + np.arange(5)])
+
+
+@pytest.mark.thorough
+def test_the_euler_characteristic_of_images():
+    ring = np.random.RandomState(0).rand(4, 5)
+    two = np.stack([ring, ring + np.arange(5)])
     euler = signed_measure(cubical_filtration(two), invariant="euler")
     assert euler.total == 1
     slope = jax.grad(lambda image: signed_measure(cubical_filtration(image), invariant="euler").points.sum())(ring)
@@ -454,6 +459,19 @@ def test_the_first_import_of_multipers_warns_of_nothing(multipers, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "multipers" not in done.stderr
+
+
+@pytest.mark.thorough
+def test_all_parts_of_a_tiny_run(multipers):
+    settings = dataclasses.replace(Settings.tiny(), parts=PARTS, parameters=(2, 1), starts=2)
+    done = performed("multiparameter-persistence", experiment, settings)
+    assert len(done.record.tables) == 3
+    assert_fits([*done.record.tables, done.record.verdict.table()])
+    assert_drawn(experiment.draw(done.result))
+    assert [check.verdict for check in done.record.verdict.checks][-4:] == ["met"] * 4
+    nothing = performed("multiparameter-persistence", experiment, dataclasses.replace(settings, parts=()))
+    assert not nothing.record.tables
+    assert {check.verdict for check in nothing.record.verdict.checks} == {"not measured"}
 
 
 @pytest.mark.slow

@@ -21,13 +21,13 @@ def draw(result: Result) -> Figure:
     figure = pictures.canvas("Losses on persistent homology by two parameters", height=9)
     axes = figure.subplots(2, 3)
     points(axes[0, 0], result)
-    top = max(float(one.landscape.max()) for one in result.shown)
-    for axis, one, when in zip(
-        axes[0, 1:], result.shown, ("before", f"after {result.settings.steps} steps"), strict=True
-    ):
+    top = max((float(one.landscape.max()) for one in result.shown), default=0)
+    whens = ("before", f"after {result.settings.steps} steps")
+    for axis, one, when in zip(axes[0, 1:], result.shown, whens, strict=False):
         image = measure(axis, one, top)
         axis.set_title(f"signed measure and landscape λ₁, {when}")
-    figure.colorbar(image, ax=axes[0, 2], label="λ₁, in half scales and whole levels")
+        if axis is axes[0, 2]:
+            figure.colorbar(image, ax=axis, label="λ₁, in half scales and whole levels")
     sides(axes[1, 0], result)
     births(axes[1, 1], result)
     starts(axes[1, 2], result)
@@ -36,7 +36,7 @@ def draw(result: Result) -> Figure:
 
 def points(axis: Any, result: Result) -> None:
     """One cloud before, and after by each loss."""
-    if not result.settings.seeds:
+    if not result.clouds[TWO]:
         return
     first = result.clouds[TWO][0].first
     axis.plot(*first.T, "o", color=pictures.QUIET, ms=4, label="before")
@@ -69,11 +69,13 @@ def measure(axis: Any, one: Shown, top: float) -> Any:
 
 def sides(axis: Any, result: Result) -> None:
     """The bounding box on the way, all seeds."""
-    for kind, clouds in result.clouds.items():
-        runs = np.array([one.sides for one in clouds])
-        pictures.band(axis, np.arange(runs.shape[1]), runs, color=COLORS[kind], label=kind)
     axis.set_title("longest side of the bounding box")
     axis.set_xlabel("step")
+    for kind, clouds in result.clouds.items():
+        if not clouds:
+            return
+        runs = np.array([one.sides for one in clouds])
+        pictures.band(axis, np.arange(runs.shape[1]), runs, color=COLORS[kind], label=kind)
     axis.legend(fontsize=8)
 
 
@@ -94,6 +96,10 @@ def births(axis: Any, result: Result) -> None:
 def starts(axis: Any, result: Result) -> None:
     """Every start's training loss and test accuracy."""
     axis.set_title("graphs: every start")
+    axis.set_xlabel("training loss")
+    axis.set_ylabel("accuracy on test graphs")
+    if not result.graphs:
+        return
     for parameters, color, name in ((2, pictures.METHOD, TWO), (1, pictures.RIVAL, ONE)):
         runs = by_parameters(result, parameters)
         if not runs:
@@ -103,6 +109,4 @@ def starts(axis: Any, result: Result) -> None:
             training, np.concatenate([one.accuracy for one in runs]), "o", color=color, ms=5, alpha=0.7, label=name
         )
     axis.set_xscale("log")
-    axis.set_xlabel("training loss")
-    axis.set_ylabel("accuracy on test graphs")
     axis.legend(fontsize=8)

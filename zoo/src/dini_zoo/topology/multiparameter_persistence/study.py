@@ -23,6 +23,7 @@ from .reduction import betti
 from .vectorizations import linear_functional
 
 KINDS = (TWO, ONE)
+PARTS = ("exact", "clouds", "graphs")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the clouds."""
+    parts: tuple[str, ...] = PARTS
+    """What is done."""
     points: int = 50
     steps: int = 400
     """Of Adam on a cloud; fewer do not tell the losses apart."""
@@ -53,6 +56,7 @@ class Settings:
     def tiny(cls) -> Self:
         return cls(
             seeds=(0,),
+            parts=("clouds",),
             points=8,
             steps=2,
             data_seeds=(0,),
@@ -81,10 +85,10 @@ class Exact:
 
 @dataclass(frozen=True)
 class Result:
-    """What was found."""
+    """What was found; `None` or nothing is what was not done."""
 
     settings: Settings
-    exact: Exact
+    exact: Exact | None
     clouds: dict[str, list[Moved]]
     """By the number of parameters, for each seed."""
     shown: list[Shown]
@@ -96,7 +100,19 @@ class Result:
 def run(settings: Settings, run: Run) -> Result:
     """Run the experiment."""
     run.plan({"exact checks": 4, "clouds": 55, "measures": 4, "graphs": 110})
-    exact = run.part("exact checks", lambda _: exact_checks())
+    done = lambda part: part in settings.parts
+    exact = run.part("exact checks", lambda _: exact_checks()) if done("exact") else None
+    clouds = moved_clouds(settings, run) if done("clouds") else {kind: [] for kind in KINDS}
+    first = clouds[TWO][:1]
+    measures = run.part(
+        "measures", lambda _: [shown(points, settings.pixels) for one in first for points in (one.first, one.last)]
+    )
+    graphs = learned_graphs(settings, run) if done("graphs") else []
+    return Result(settings, exact, clouds, measures, graphs)
+
+
+def moved_clouds(settings: Settings, run: Run) -> dict[str, list[Moved]]:
+    """Each seed's cloud by both losses."""
     movers = {kind: Mover(kind, settings.steps, settings.rate) for kind in KINDS}
 
     def move(item: tuple[str, int], phase: Phase) -> Moved:
@@ -105,9 +121,11 @@ def run(settings: Settings, run: Run) -> Result:
 
     items = [(kind, seed) for seed in settings.seeds for kind in KINDS]
     moved = run.each("clouds", items, move, settings.steps, pairs=True)
-    clouds = {kind: moved[i :: len(KINDS)] for i, kind in enumerate(KINDS)}
-    first = clouds[TWO][0]
-    measures = run.part("measures", lambda _: [shown(points, settings.pixels) for points in (first.first, first.last)])
+    return {kind: moved[i :: len(KINDS)] for i, kind in enumerate(KINDS)}
+
+
+def learned_graphs(settings: Settings, run: Run) -> list[Learned]:
+    """Networks of one function and of two on each set of graphs."""
     learners = {p: Learner(p, settings.graph_steps, settings.batch, settings.graph_rate) for p in settings.parameters}
 
     def learn(item: tuple[int, int], phase: Phase) -> Learned:
@@ -118,8 +136,7 @@ def run(settings: Settings, run: Run) -> Result:
         return learners[parameters](seed, keys, train, test, phase.advance)
 
     tasks = [(seed, parameters) for seed in settings.data_seeds for parameters in settings.parameters]
-    learned = run.each("graphs", tasks, learn, settings.graph_steps, pairs=True)
-    return Result(settings, exact, clouds, measures, learned)
+    return run.each("graphs", tasks, learn, settings.graph_steps, pairs=True)
 
 
 def exact_checks() -> Exact:
