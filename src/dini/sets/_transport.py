@@ -129,13 +129,14 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
         new = (alpha + t * u, beta + t * v)
         short = lack(*new)
         # The last digits need not be reachable; earlier, an error that rises is on its way. From where little but
-        # rounding is left, a step may go anywhere: one that is no better is not the end yet, five of them are.
+        # rounding is left, a step may go anywhere.
         worse = (short[2] >= error) & ((short[2] < 1000 * tiny) | (error < 100 * tiny))
-        stalls = jnp.where(worse, stalls + 1, 0)
-        stalled = stalls >= 5
-        alpha, beta = (jnp.where(stalled, *pair) for pair in zip((alpha, beta), new, strict=True))
-        return count + 1, alpha, beta, short, damping, stalls, ~(short[2] > tiny) | stalled
+        stalls = stalls + worse
+        alpha, beta = (jnp.where(stalls >= patience, *pair) for pair in zip((alpha, beta), new, strict=True))
+        return count + 1, alpha, beta, short, damping, stalls, ~(short[2] > tiny) | (stalls >= patience)
 
+    # in single precision a hundred times the rounding is far from the plan
+    patience = 1 if eps < 1e-10 else 5
     tiny = (m + n) * eps * scale
     alpha, beta = _threshold(Y, a), jnp.zeros(n, Y.dtype)
     short = lack(alpha, beta)
