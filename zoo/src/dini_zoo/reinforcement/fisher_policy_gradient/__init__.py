@@ -1,0 +1,1 @@
+"""Policy gradients whose momentum is carried along when the policy changes."""
