@@ -64,6 +64,7 @@ def fit_baseline(
     *,
     discount: Any,
     discount_from: Literal["start", "step"] = "start",
+    bootstrap: Callable[[Any], Any] | None = None,
     ridge: Any = 1e-2,
 ) -> Float[Array, " k"]:
     r"""The weights :math:`w` of a ridge regression of rewards to go on features.
@@ -74,7 +75,7 @@ def fit_baseline(
         :math:`\phi` as `features(t, observation)`.
     trajs
         Trajectories, mapped along their first axis. They must not be those that the baseline is then used for.
-    discount, discount_from
+    discount, discount_from, bootstrap
         As in :func:`rewards_to_go`.
     ridge
         :math:`\rho`, positive.
@@ -87,7 +88,7 @@ def fit_baseline(
     positive("ridge", ridge)
 
     def sums(traj: Any) -> tuple[Array, Array]:
-        gains = rewards_to_go(traj, discount=discount, discount_from=discount_from)
+        gains = rewards_to_go(traj, discount=discount, discount_from=discount_from, bootstrap=bootstrap)
         phi = jax.vmap(features)(jnp.arange(len(gains)), traj.observation)
         phi = jnp.where(traj.mask[:, None], phi, 0)
         return phi.T @ phi, phi.T @ gains

@@ -9,7 +9,7 @@ Of a trajectory :math:`\tau` of a policy :math:`\pi_\theta`, with reward sums th
           \mathbb{E}\, g = \nabla J, \quad \mathbb{E}\, B u = \nabla^2 J\, u .
 
 A trajectory is anything with the fields `observation`, `action`, `reward` and `mask`, each with time as the first axis;
-`mask` says which steps were played. Of several trajectories these functions are mapped by `jax.vmap`, and the mean is
+`mask` says which steps were played, as in :class:`dini_zoo.reinforcement.trajectories.Trajectory`. Of several trajectories these functions are mapped by `jax.vmap`, and the mean is
 taken afterwards: a mean of products is no product of means.
 """
 
@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dini_zoo.kit.checking import known, one_of, trainable
+from dini_zoo.kit.checking import known, trainable
 
+from ..trajectories import discounted_returns
 from .score import score_hvp
 
 LogProb = Callable[[Any, Any, Any], Any]
@@ -34,18 +35,24 @@ Baseline = Callable[[Any, Any], Any]
 
 
 def rewards_to_go(
-    traj: Any, *, discount: Any, discount_from: Literal["start", "step"] = "start"
+    traj: Any,
+    *,
+    discount: Any,
+    discount_from: Literal["start", "step"] = "start",
+    bootstrap: Callable[[Any], Any] | None = None,
 ) -> Float[Array, " T"]:
     r"""The sums :math:`\sum_{h \ge t} \gamma^h r_h` of what was played, or :math:`\sum_{h \ge t} \gamma^{h-t} r_h`.
 
     Parameters
     ----------
     traj
-        A trajectory.
+        One trajectory.
     discount
         :math:`\gamma`, above 0 and at most 1.
     discount_from
         From the first step on, or from each step itself.
+    bootstrap
+        As in :func:`policy_gradient`.
 
     Raises
     ------
@@ -53,17 +60,15 @@ def rewards_to_go(
         Where the discount is none, or the trajectory has no steps or several axes in its rewards.
     """
     _check(traj, discount)
-    one_of("discount_from", discount_from, ("start", "step"))
-    rewards = jnp.where(traj.mask, traj.reward, 0)
-
-    def back(later: Array, reward: Array) -> tuple[Array, Array]:
-        now = reward + discount * later
-        return now, now
-
-    from_step = jax.lax.scan(back, jnp.zeros((), rewards.dtype), rewards, reverse=True)[1]
-    if discount_from == "step":
-        return from_step
-    return from_step * discount ** jnp.arange(len(rewards))
+    value = 0.0
+    if bootstrap is not None:
+        # a trajectory that was over before, or with its last step, has nothing to come
+        open_ended = traj.mask[-1] & ~traj.terminal[-1]
+        last = jax.tree.map(lambda leaf: jnp.where(open_ended, leaf[-1], 0), traj.next_observation)
+        value = jnp.where(open_ended, bootstrap(last), 0)
+    return discounted_returns(
+        jnp.asarray(traj.reward), discount, mask=traj.mask, discount_from=discount_from, bootstrap=value
+    )
 
 
 def log_likelihood(log_prob: LogProb, params: Any, traj: Any) -> Float[Array, ""]:
@@ -88,6 +93,7 @@ def policy_gradient(
     baseline: Baseline | None = None,
     discount: Any,
     discount_from: Literal["start", "step"] = "start",
+    bootstrap: Callable[[Any], Any] | None = None,
 ) -> Any:
     r"""The estimate :math:`g = \nabla \Phi(\tau, \theta)` of the gradient of the expected discounted return.
 
@@ -106,7 +112,10 @@ def policy_gradient(
         :math:`\gamma`, above 0 and at most 1.
     discount_from
         Discount from the first step, which makes the estimate one of :math:`\nabla J`; or from each step, as most
-        programs do, which weighs late steps as early ones and estimates no gradient of a function.
+        programs do, which weighs late steps as early ones and estimates the gradient of no function.
+    bootstrap
+        The value :math:`v(s_H)` of what comes after the clock struck, a fixed function of an observation. It counts
+        where the last step was played and not terminal. Without it the objective ends with the horizon.
 
     Returns
     -------
@@ -120,7 +129,7 @@ def policy_gradient(
         Where the discount is none, or the trajectory has no steps or several axes in its rewards.
     """
     trainable("params", params)
-    return jax.grad(_surrogate(log_prob, traj, baseline, discount, discount_from))(params)
+    return jax.grad(_surrogate(log_prob, traj, baseline, discount, discount_from, bootstrap))(params)
 
 
 def policy_hvp(
@@ -132,6 +141,7 @@ def policy_hvp(
     baseline: Baseline | None = None,
     discount: Any,
     discount_from: Literal["start", "step"] = "start",
+    bootstrap: Callable[[Any], Any] | None = None,
 ) -> Any:
     r"""The estimate :math:`B u = (\nabla^2 \Phi)\, u + g\, \langle S, u \rangle` of the Hessian of :math:`J` times a vector.
 
@@ -140,7 +150,7 @@ def policy_hvp(
 
     Parameters
     ----------
-    log_prob, params, traj, baseline, discount, discount_from
+    log_prob, params, traj, baseline, discount, discount_from, bootstrap
         As in :func:`policy_gradient`.
     tangent
         :math:`u`, a tree like `params`.
@@ -157,16 +167,22 @@ def policy_hvp(
         As :func:`policy_gradient` does, and where `tangent` is no tree like `params`.
     """
     traj = jax.lax.stop_gradient(traj)
-    surrogate = _surrogate(log_prob, traj, baseline, discount, discount_from)
+    surrogate = _surrogate(log_prob, traj, baseline, discount, discount_from, bootstrap)
     return score_hvp(jax.grad(surrogate), lambda theta: log_likelihood(log_prob, theta, traj), params, tangent)
 
 
 def _surrogate(
-    log_prob: LogProb, traj: Any, baseline: Baseline | None, discount: Any, discount_from: Literal["start", "step"]
+    log_prob: LogProb,
+    traj: Any,
+    baseline: Baseline | None,
+    discount: Any,
+    discount_from: Literal["start", "step"],
+    bootstrap: Callable[[Any], Any] | None,
 ) -> Callable[[Any], Array]:
     """The function of the parameters that is differentiated."""
     traj = jax.lax.stop_gradient(traj)
-    gains = rewards_to_go(traj, discount=discount, discount_from=discount_from)
+    gains = rewards_to_go(traj, discount=discount, discount_from=discount_from, bootstrap=bootstrap)
+    gains = jax.lax.stop_gradient(gains)
     if baseline is not None:
         gains = gains - jax.lax.stop_gradient(jax.vmap(baseline)(jnp.arange(len(gains)), _played(traj)[0]))
     gains = jnp.where(traj.mask, gains, 0)

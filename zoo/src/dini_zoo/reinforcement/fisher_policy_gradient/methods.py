@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dini_zoo.kit.checking import known, positive
+from dini_zoo.kit.checking import known, not_negative, positive
 
 from .transport import transported_momentum
 
@@ -38,8 +38,7 @@ def decay(initial: Any, power: float) -> optax.Schedule:
     0.25
     """
     positive("initial", initial)
-    if not power >= 0:
-        raise ValueError(f"power must be zero or more: given {power}.")
+    not_negative("power", power)
     return lambda count: initial * (2 / (count + 2)) ** power
 
 

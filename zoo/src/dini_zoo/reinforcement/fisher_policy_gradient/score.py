@@ -21,16 +21,19 @@ import jax.numpy as jnp
 from dini_zoo.kit.checking import trainable
 
 
-def score_gradient(cost: Callable[[Any], Any], log_density: Callable[[Any], Any], params: Any, offset: Any = 0.0) -> Any:
-    r"""The gradient estimate :math:`g = \nabla_\theta \ell(z, \theta) + (\ell(z, \theta) - b)\, S(z, \theta)` of one sample.
+def score_gradient(
+    value_and_grad: Callable[[Any], tuple[Any, Any]], log_density: Callable[[Any], Any], params: Any, offset: Any = 0.0
+) -> Any:
+    r"""The gradient estimate :math:`g = \nabla_\theta \ell + (\ell - b)\, S` of one sample.
 
     It can itself be differentiated by the parameters, as :func:`score_hvp` does: the factor :math:`\ell` of the score
     is not held fixed.
 
     Parameters
     ----------
-    cost
-        :math:`\ell(z, \cdot)` of the sample, one real number.
+    value_and_grad
+        :math:`\ell(z, \theta)` and :math:`\nabla_\theta \ell(z, \theta)` of the sample as a function of :math:`\theta`: what
+        `jax.value_and_grad` makes, or value and gradient of `dini.bilevel.value_and_hypergradient`.
     log_density
         :math:`\log p_\theta(z)` as a function of :math:`\theta`, up to a constant, with the sample held fixed.
     params
@@ -52,18 +55,16 @@ def score_gradient(cost: Callable[[Any], Any], log_density: Callable[[Any], Any]
     For a normal sample with the mean :math:`\theta` and :math:`\ell = z^2`:
 
     >>> z = 2.0
-    >>> print(score_gradient(lambda t: z**2, lambda t: -0.5 * (z - t) ** 2, 0.5))
+    >>> print(score_gradient(jax.value_and_grad(lambda t: z**2 + 0 * t), lambda t: -0.5 * (z - t) ** 2, 0.5))
     6.0
     """
     trainable("params", params)
-    value, slope = jax.value_and_grad(lambda theta: jnp.asarray(cost(theta), float))(params)
+    value, slope = value_and_grad(params)
     score = jax.grad(log_density)(params)
     return jax.tree.map(lambda d, s: d + ((value - offset) * s).astype(d.dtype), slope, score)
 
 
-def score_hvp(
-    gradient: Callable[[Any], Any], log_density: Callable[[Any], Any], params: Any, tangent: Any
-) -> Any:
+def score_hvp(gradient: Callable[[Any], Any], log_density: Callable[[Any], Any], params: Any, tangent: Any) -> Any:
     r"""The estimate :math:`B u = (\nabla_\theta g)\, u + g\, \langle S, u \rangle` of a Hessian-vector product, of one sample.
 
     One derivative of `gradient` along :math:`u`, and one inner product: no matrix is formed. Both factors of the second

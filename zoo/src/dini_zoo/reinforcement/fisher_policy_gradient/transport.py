@@ -120,7 +120,9 @@ def transported_momentum(eta: optax.ScalarOrSchedule, *, corrected: bool) -> opt
     ) -> tuple[optax.Updates, TransportState]:
         del extra
         if params is None:
-            raise ValueError("update must be given the parameters, as its third argument: how they move is what counts.")
+            raise ValueError(
+                "update must be given the parameters, as its third argument: how they move is what counts."
+            )
         require_like("the gradient", updates, "the momentum", state.momentum)
         require_like("params", params, "the momentum", state.momentum)
         if corrected and transport is None:
