@@ -1,9 +1,10 @@
 """Policy gradients whose momentum is carried along when the policy changes.
 
-`policy_gradient` and `policy_hvp` are the estimates of one trajectory, `score_gradient` and `score_hvp` those of a sample of
-any law that depends on the parameters. `n_pg_igt`, `harpg`, `n_harpg` and `storm_pg` are optimizers for optax, made of
-`transported_momentum`; `igt_lookahead` and `harpg_midpoint` say where they want their samples. `search` is the loop. The
-experiment's problem is in `benchmark`, the experiment in `study`, what it prints in `report`.
+`policy_gradient` and `policy_hvp` are the estimates of one trajectory, `score_gradient` and `score_hvp` those of a
+sample of any law that depends on the parameters. `n_pg_igt`, `harpg`, `n_harpg` and `storm_pg` are optimizers for
+optax, made of `transported_momentum`; `igt_lookahead` and `harpg_midpoint` say where they want their samples. `search`
+is the loop. The experiment's problems are in `benchmark` and `collection`, the experiment in `study`, what it prints in
+`report`.
 """
 
 from .baselines import LinearBaseline, fit_baseline, quadratic_features

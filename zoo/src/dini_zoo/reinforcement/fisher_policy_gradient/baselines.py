@@ -37,7 +37,7 @@ class LinearBaseline(eqx.Module):
 
 
 def quadratic_features(horizon: int, discount: float) -> Features:
-    r"""Features :math:`\gamma^t\, (1, s_1^2, s_1 s_2, \ldots) \otimes (1, t/H, t^2/H^2)` for rewards that are quadratic.
+    r"""Features :math:`\gamma^t\, (1, s_1^2, s_1 s_2, \ldots) \otimes (1, t/H, t^2/H^2)` for quadratic rewards.
 
     Parameters
     ----------

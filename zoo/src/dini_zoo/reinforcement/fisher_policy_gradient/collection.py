@@ -1,8 +1,8 @@
 r"""A stochastic bilevel problem whose data depend on what is sought: where measurements are to be made, and how smooth.
 
-A learner is given some measurements, at sites that are drawn with probabilities :math:`p_k \propto e^{\theta_k}`, and fits a
-line to them by ridge regression with the strength :math:`e^\lambda`. Sought are the :math:`\theta_k` and :math:`\lambda` for which
-the line is good at all sites, in the mean over what is drawn:
+A learner is given some measurements, at sites that are drawn with probabilities :math:`p_k \propto e^{\theta_k}`, and
+fits a line to them by ridge regression with the strength :math:`e^\lambda`. Sought are the :math:`\theta_k` and
+:math:`\lambda` for which the line is good at all sites, in the mean over what is drawn:
 
 .. math:: J = \mathbb{E}_{z \sim p_\theta} \Bigl[ \tfrac{1}{K} \sum_k (\phi_k^\top w^\star - y_k)^2 \Bigr]
           + c \bigl(\|\theta\|^2 + \lambda^2\bigr), \qquad

@@ -2,15 +2,17 @@ r"""Estimates of the gradient and of Hessian-vector products of the expected ret
 
 Of a trajectory :math:`\tau` of a policy :math:`\pi_\theta`, with reward sums that are constants,
 
-.. math:: \Phi(\tau, \theta) = \sum_{t<H} \Bigl(\sum_{h=t}^{H-1} \gamma^h r_h - b(t, s_t)\Bigr) \log \pi_\theta(a_t \mid s_t), \qquad
+.. math:: \Phi(\tau, \theta) = \sum_{t<H} \Bigl(\sum_{h=t}^{H-1} \gamma^h r_h - b(t, s_t)\Bigr)
+          \log \pi_\theta(a_t \mid s_t), \qquad
           S = \sum_{t<H} \nabla \log \pi_\theta(a_t \mid s_t),
 
 .. math:: g = \nabla \Phi, \qquad B u = (\nabla^2 \Phi)\, u + g\, \langle S, u \rangle, \qquad
           \mathbb{E}\, g = \nabla J, \quad \mathbb{E}\, B u = \nabla^2 J\, u .
 
-A trajectory is anything with the fields `observation`, `action`, `reward` and `mask`, each with time as the first axis;
-`mask` says which steps were played, as in :class:`dini_zoo.reinforcement.trajectories.Trajectory`. Of several trajectories these functions are mapped by `jax.vmap`, and the mean is
-taken afterwards: a mean of products is no product of means.
+A trajectory is a :class:`dini_zoo.reinforcement.trajectories.Trajectory`, or anything with its fields `observation`,
+`action`, `reward` and `mask`, each with time as the first axis; `mask` says which steps were played. Of several
+trajectories these functions are mapped by `jax.vmap`, and the mean is taken afterwards: a mean of products is no
+product of means.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def log_likelihood(log_prob: LogProb, params: Any, traj: Any) -> Float[Array, ""
 
 
 def log_weight(log_prob: LogProb, params: Any, drawn_at: Any, traj: Any) -> Float[Array, ""]:
-    r""":math:`\log p(\tau \mid \theta) - \log p(\tau \mid \theta')` for a trajectory that was drawn at :math:`\theta'`."""
+    r""":math:`\log p(\tau \mid \theta) - \log p(\tau \mid \theta')` of a trajectory that was drawn at `drawn_at`."""
     traj = jax.lax.stop_gradient(traj)
     return jnp.sum(_log_probs(log_prob, params, traj) - _log_probs(log_prob, drawn_at, traj))
 
@@ -106,8 +108,8 @@ def policy_gradient(
     traj
         One trajectory of :math:`H` steps; a constant in all derivatives.
     baseline
-        :math:`b(t, s)` as `baseline(t, observation)`, in the units of the rewards to go; none by default. It must not be
-        fitted on the same trajectory, nor depend on :math:`\theta`.
+        :math:`b(t, s)` as `baseline(t, observation)`, in the units of the rewards to go; none by default. It must not
+        be fitted on the same trajectory, nor depend on :math:`\theta`.
     discount
         :math:`\gamma`, above 0 and at most 1.
     discount_from
@@ -143,7 +145,7 @@ def policy_hvp(
     discount_from: Literal["start", "step"] = "start",
     bootstrap: Callable[[Any], Any] | None = None,
 ) -> Any:
-    r"""The estimate :math:`B u = (\nabla^2 \Phi)\, u + g\, \langle S, u \rangle` of the Hessian of :math:`J` times a vector.
+    r"""The estimate :math:`B u = (\nabla^2 \Phi)\, u + g\, \langle S, u \rangle` of the Hessian of `J` times a vector.
 
     One derivative of a gradient along :math:`u`, and one inner product. Its variance grows with the square of the
     horizon times that of the return, so that a baseline is needed in practice.

@@ -43,9 +43,10 @@ def decay(initial: Any, power: float) -> optax.Schedule:
 
 
 def normalized() -> optax.GradientTransformation:
-    r"""The direction alone: :math:`d / \|d\|` with the norm over all leaves; zero for a zero, NaN where one is not finite.
+    r"""The direction alone: :math:`d / \|d\|` with the norm over all leaves.
 
-    It holds for numbers whose squares are too small or too large for their precision.
+    Of a zero it is zero, and NaN where something is not finite. It holds for numbers whose squares are too small or too
+    large for their precision.
 
     Examples
     --------
@@ -94,7 +95,8 @@ def n_pg_igt(
     Parameters
     ----------
     step
-        A number is :math:`\gamma_0` of the schedule :math:`\gamma_t = 2 \gamma_0 / (t + 2)`; a schedule is taken as it is.
+        A number is :math:`\gamma_0` of the schedule :math:`\gamma_t = 2 \gamma_0 / (t + 2)`; a schedule is taken as it
+        is.
     eta
         A number or a schedule. Default: :math:`\eta_t = (2 / (t + 2))^{4/5}`.
     maximize
@@ -139,7 +141,8 @@ def n_harpg(
     Parameters
     ----------
     step
-        A number is :math:`\gamma_0` of the schedule :math:`\gamma_t = 2 \gamma_0 / (t + 2)`; a schedule is taken as it is.
+        A number is :math:`\gamma_0` of the schedule :math:`\gamma_t = 2 \gamma_0 / (t + 2)`; a schedule is taken as it
+        is.
     eta
         A number or a schedule. Default: :math:`\eta_t = 2 / (t + 2)`.
     maximize
@@ -195,12 +198,12 @@ def storm_pg(
 def normalized_momentum(
     step: optax.ScalarOrSchedule, eta: optax.ScalarOrSchedule | None = None, *, maximize: bool = True
 ) -> optax.GradientTransformationExtraArgs:
-    """Momentum and steps of :func:`n_pg_igt`, with gradients drawn at the parameters themselves: what transport adds."""
+    """Momentum and steps of :func:`n_pg_igt` without transport: gradients are drawn at the parameters themselves."""
     return n_pg_igt(step, eta, maximize=maximize)
 
 
 def normalized_pg(step: optax.ScalarOrSchedule, *, maximize: bool = True) -> optax.GradientTransformationExtraArgs:
-    r"""Steps :math:`\gamma_t\, g / \|g\|`, without a memory. A number is :math:`\gamma_0` of :math:`2 \gamma_0 / (t + 2)`."""
+    r"""Steps :math:`\gamma_t\, g / \|g\|`; a number is :math:`\gamma_0` of :math:`2 \gamma_0 / (t + 2)`."""
     return n_pg_igt(step, 1.0, maximize=maximize)
 
 

@@ -69,9 +69,9 @@ def _errors_table(result: Result) -> Table:
             ]
         )
     caption = (
-        f"Squared error of the estimate to the exact gradient, median of {result.settings.seeds} seeds: means around a "
-        "tenth and at the end of the iterations, and the exponent of its decay. More: at the end, by other seeds. Ahead: "
-        "the longest way of the look-ahead, used or not."
+        f"Squared error of the estimate to the exact gradient, median of {result.settings.seeds} seeds: means around "
+        "a tenth and at the end of the iterations, and the exponent of its decay. More: at the end, by other seeds. "
+        "Ahead: the longest way of the look-ahead, used or not."
     )
     return Table("Estimates of the gradient", ("", "step", "at 10%", "end", "slope", "more", "ahead"), rows, caption)
 
@@ -85,8 +85,8 @@ def _gaps_table(result: Result) -> Table:
             cells = [label, f"{one.step:g}", f"{np.median(gaps):.1e}", f"{gaps.min():.0e}", f"{gaps.max():.0e}"]
             rows.append([*cells, str(int(np.sum(gaps >= LOST)))])
     caption = (
-        f"J* - J of the last parameters, {result.settings.seeds} seeds; the reference step first. Lost: seeds with a gap "
-        f"of {LOST:g} or more."
+        f"J* - J of the last parameters, {result.settings.seeds} seeds; the reference step first. Lost: seeds with a "
+        f"gap of {LOST:g} or more."
     )
     return Table("Gaps", ("", "step", "median", "min", "max", "lost"), rows, caption)
 
@@ -97,8 +97,8 @@ def _estimators_table(result: Result) -> Table:
     rows: list[list[str]] = [["g, exact", pair(one.gradient), ""], ["B u, exact", pair(one.hvp), ""]]
     rows += [[name, pair(mean), pair(deviation, ".2f")] for name, (mean, deviation) in one.found.items()]
     caption = (
-        f"Means of {result.settings.samples} trajectories at K = (0.3, 0.8), u = (1, -0.5). The trace of g's covariance is "
-        f"{one.spread:.0f}, with a baseline {one.spread_baseline:.0f}."
+        f"Means of {result.settings.samples} trajectories at K = (0.3, 0.8), u = (1, -0.5). The trace of g's "
+        f"covariance is {one.spread:.0f}, with a baseline {one.spread_baseline:.0f}."
     )
     return Table("Estimators at one point", ("", "mean", "standard error"), rows, caption)
 
@@ -124,8 +124,8 @@ def _bilevel_table(result: Result) -> Table:
         for one in result.bilevel
     ]
     caption = (
-        f"Where measurements are to be made: squared error of the hypergradient and gap, {result.settings.seeds} seeds, "
-        f"{result.settings.bilevel_iterations} iterations at step {result.bilevel[0].step:g}. No references, no bars."
+        f"Where measurements are to be made: squared error of the hypergradient and gap, {result.settings.seeds} "
+        f"seeds, {result.settings.bilevel_iterations} iterations at step {result.bilevel[0].step:g}. No bars."
     )
     return Table("A stochastic bilevel problem", ("", "at 10%", "end", "gap", "largest"), rows, caption)
 
@@ -206,9 +206,7 @@ def headline(result: Result) -> str:
         count = result.settings.seeds
         return f"{ratio(theirs.late(count), ours.late(count)):.3g}"
 
-    return (
-        f"error of N-PG-IGT's gradient: 1/{better(NPG)} of N-PG's, 1/{better(MOMENTUM)} of momentum's without transport"
-    )
+    return f"error of N-PG-IGT's gradient: 1/{better(NPG)} of N-PG's, 1/{better(MOMENTUM)} of untransported momentum's"
 
 
 def best_first(result: Result) -> list[Searched]:

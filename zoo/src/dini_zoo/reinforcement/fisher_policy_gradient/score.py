@@ -1,6 +1,7 @@
 r"""Gradients and curvatures of means over a law that depends on the parameters.
 
-Of :math:`J(\theta) = \mathbb{E}_{z \sim p_\theta}\, \ell(z, \theta)`, with the score :math:`S = \nabla_\theta \log p_\theta(z)`,
+Of :math:`J(\theta) = \mathbb{E}_{z \sim p_\theta}\, \ell(z, \theta)`, with the score
+:math:`S = \nabla_\theta \log p_\theta(z)`,
 
 .. math:: \nabla J = \mathbb{E}\,[g], \quad g = \nabla_\theta \ell + \ell\, S, \qquad
           \nabla^2 J\, u = \mathbb{E}\,[B u], \quad B u = (\nabla_\theta g)\, u + g\, \langle S, u \rangle .
@@ -32,8 +33,9 @@ def score_gradient(
     Parameters
     ----------
     value_and_grad
-        :math:`\ell(z, \theta)` and :math:`\nabla_\theta \ell(z, \theta)` of the sample as a function of :math:`\theta`: what
-        `jax.value_and_grad` makes, or value and gradient of `dini.bilevel.value_and_hypergradient`.
+        :math:`\ell(z, \theta)` and :math:`\nabla_\theta \ell(z, \theta)` of the sample as a function of
+        :math:`\theta`: what `jax.value_and_grad` makes, or value and gradient of
+        `dini.bilevel.value_and_hypergradient`.
     log_density
         :math:`\log p_\theta(z)` as a function of :math:`\theta`, up to a constant, with the sample held fixed.
     params
@@ -65,10 +67,11 @@ def score_gradient(
 
 
 def score_hvp(gradient: Callable[[Any], Any], log_density: Callable[[Any], Any], params: Any, tangent: Any) -> Any:
-    r"""The estimate :math:`B u = (\nabla_\theta g)\, u + g\, \langle S, u \rangle` of a Hessian-vector product, of one sample.
+    r"""The estimate :math:`B u = (\nabla_\theta g)\, u + g\, \langle S, u \rangle` of one sample.
 
-    One derivative of `gradient` along :math:`u`, and one inner product: no matrix is formed. Both factors of the second
-    term belong to the same sample, so means over samples are taken of what this returns, never of the factors.
+    It is one of the Hessian of :math:`J` times :math:`u`. One derivative of `gradient` along :math:`u`, and one inner
+    product: no matrix is formed. Both factors of the second term belong to the same sample, so means over samples are
+    taken of what this returns, never of the factors.
 
     Parameters
     ----------
@@ -102,8 +105,8 @@ def score_hvp(gradient: Callable[[Any], Any], log_density: Callable[[Any], Any],
     """
     trainable("params", params)
     require_like("tangent", tangent, "params", params)
-    tangent = jax.tree.map(lambda u, p: jnp.asarray(u, jnp.result_type(p)), tangent, params)
     params = jax.tree.map(jnp.asarray, params)
+    tangent = jax.tree.map(lambda u, p: jnp.asarray(u, p.dtype), tangent, params)
     (g, _), (moved, along) = jax.jvp(lambda theta: (gradient(theta), log_density(theta)), (params,), (tangent,))
     return jax.tree.map(lambda d, own: d + (own * along).astype(d.dtype), moved, g)
 

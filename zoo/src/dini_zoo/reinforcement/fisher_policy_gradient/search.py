@@ -120,8 +120,8 @@ def search(
 ) -> Found:
     r"""Search along estimates of a gradient.
 
-    What the task fits to samples, such as a policy's baseline, is first fitted on samples that are drawn for it before the
-    first iteration, as many as in one: without it the first curvatures may be too noisy to recover from. After each
+    What the task fits to samples, such as a policy's baseline, is first fitted on samples that are drawn for it before
+    the first iteration, as many as in one: without it the first curvatures may be too noisy to recover from. After each
     iteration it is `keep` of what it was, and the rest of what fits the samples of this iteration, so that no sample
     meets a baseline that has seen it.
 
@@ -161,7 +161,9 @@ def search(
 
     >>> from dini_zoo.reinforcement.fisher_policy_gradient import AtMidpoint, ScoreTask, n_harpg, search
     >>> task = ScoreTask(
-    ...     lambda key, t: t + jax.random.normal(key), lambda t, z: ((z - 1) ** 2, 0 * t), lambda t, z: -0.5 * (z - t) ** 2
+    ...     draw_one=lambda key, t: t + jax.random.normal(key),
+    ...     value_and_grad=lambda t, z: ((z - 1) ** 2, 0 * t),
+    ...     log_density=lambda t, z: -0.5 * (z - t) ** 2,
     ... )
     >>> found = search(task, n_harpg(1.0, maximize=False), AtMidpoint(), 0.0, jax.random.key(0), steps=200, samples=20)
     >>> print(bool(abs(found.params - 1) < 0.1), found.path.params.shape)

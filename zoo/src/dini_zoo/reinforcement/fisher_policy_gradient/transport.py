@@ -59,8 +59,9 @@ def transported_momentum(eta: optax.ScalarOrSchedule, *, corrected: bool) -> opt
     r"""The recursion :math:`d_t = (1 - \eta_t)(d_{t-1} + v_t) + \eta_t g_t` as a transformation of optax.
 
     It turns an estimate of the gradient into a better one and changes no sign: what follows in a chain makes a step
-    of it. `update(g, state, params, transport=v)` must be given the parameters :math:`\theta_t`, also where the gradient was
-    drawn at another point. It is linear, so nothing that is not finite is hidden: `state.finite` tells of it.
+    of it. `update(g, state, params, transport=v)` must be given the parameters :math:`\theta_t`, also where the
+    gradient was drawn at another point. It is linear, so nothing that is not finite is hidden: `state.finite` tells of
+    it.
 
     Parameters
     ----------
@@ -185,8 +186,8 @@ def igt_lookahead(params: optax.Params, state: Any) -> optax.Params:
 def lookahead_norm(params: optax.Params, state: Any) -> Float[Array, ""]:
     r"""How far :func:`igt_lookahead` is from the parameters.
 
-    It is :math:`\gamma_{t-1} (1 - \eta_t) / \eta_t` where steps are normalized, and shrinks slowly. With steps that are too long
-    the policy of that point may be unstable where that of the parameters is not.
+    It is :math:`\gamma_{t-1} (1 - \eta_t) / \eta_t` where steps are normalized, and shrinks slowly. With steps that are
+    too long the policy of that point may be unstable where that of the parameters is not.
     """
     ahead = igt_lookahead(params, state)
     return optax.tree.norm(optax.tree.sub(ahead, params))
@@ -202,7 +203,7 @@ class Midpoint(NamedTuple):
 
 
 def harpg_midpoint(key: Array, params: optax.Params, state: Any) -> Midpoint:
-    r"""A point of the last move: :math:`\theta_q = q \theta_t + (1 - q) \theta_{t-1}`, with :math:`q` uniform in [0, 1].
+    r"""A point of the last move: :math:`\theta_q = q \theta_t + (1 - q) \theta_{t-1}`, `q` uniform in [0, 1].
 
     With a second trajectory, drawn at this point, :math:`B(\tau', \theta_q)(\theta_t - \theta_{t-1})` has the mean
 
