@@ -330,7 +330,7 @@ def test_without_a_memory_the_methods_are_plain_ones():
         path = []
         for one in keys:
             path.append(K)
-            drawn = task.draw(jax.random.split(one, 3)[0] if split else one, K, 3)
+            drawn = task.draw(jax.random.split(one)[0] if split else one, K, 3)
             updates, state = optimizer.update(task.mean_gradient(K, drawn), state, K)
             K = optax.apply_updates(K, updates)
         return jnp.stack(path)

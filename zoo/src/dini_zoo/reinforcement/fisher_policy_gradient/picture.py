@@ -36,7 +36,7 @@ COLORS = {
     HARPG: pictures.ALARM,
     STILL: pictures.FOURTH,
     NEGATED: pictures.ALARM,
-    SCORELESS: pictures.RIVAL,
+    SCORELESS: pictures.INK,
 }
 
 

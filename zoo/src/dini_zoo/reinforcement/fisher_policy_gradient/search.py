@@ -57,21 +57,34 @@ class AtLookahead(Oracle):
         return Estimated(task.mean_gradient(ahead, samples, baseline), None, samples)
 
 
+def _product(task: Task, params: Any, sample: Any, tangent: Any, baseline: Any) -> Any:
+    return task.hvp(params, sample, tangent, baseline)
+
+
 @dataclass(frozen=True)
 class AtMidpoint(Oracle):
-    """Gradients at the parameters of half of the samples, and curvature along the last move of the other half."""
+    """Gradients at the parameters of half of the samples, and curvature along the last move of the other half.
 
-    hvp: Callable[..., Any] = Task.mean_hvp
-    """`hvp(task, params, samples, tangent, baseline)`."""
+    Each of the other half has a midpoint of its own: the mean is one of independent estimates.
+    """
+
+    hvp: Callable[..., Any] = _product
+    """`hvp(task, params, sample, tangent, baseline)`, of one sample."""
     least = 2
 
     def __call__(self, task: Task, key: Any, params: Any, state: Any, baseline: Any, count: int) -> Estimated:
         """Draw samples and make estimates of them."""
-        one, other, where = jax.random.split(key, 3)
-        middle = harpg_midpoint(where, params, state)
+        one, other = jax.random.split(key)
         samples = task.draw(one, params, count - count // 2)
-        others = task.draw(other, middle.params, count // 2)
-        transport = self.hvp(task, middle.params, others, middle.move, baseline)
+
+        def single(key: Any) -> tuple[Any, Any]:
+            where, onward = jax.random.split(key)
+            middle = harpg_midpoint(where, params, state)
+            sample = task.sample(onward, middle.params)
+            return sample, self.hvp(task, middle.params, sample, middle.move, baseline)
+
+        others, products = jax.vmap(single)(jax.random.split(other, count // 2))
+        transport = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), products)
         both = jax.tree.map(lambda *parts: jnp.concatenate(parts), samples, others)
         return Estimated(task.mean_gradient(params, samples, baseline), transport, both)
 

@@ -95,17 +95,17 @@ class Method:
     normalized: bool = True
 
 
-def _still(task: Task, params: Any, samples: Any, tangent: Any, baseline: Any) -> Any:
-    del task, params, samples, baseline
+def _still(task: Task, params: Any, sample: Any, tangent: Any, baseline: Any) -> Any:
+    del task, params, sample, baseline
     return jax.tree.map(jnp.zeros_like, tangent)
 
 
-def _negated(task: Task, params: Any, samples: Any, tangent: Any, baseline: Any) -> Any:
-    return jax.tree.map(jnp.negative, task.mean_hvp(params, samples, tangent, baseline))
+def _negated(task: Task, params: Any, sample: Any, tangent: Any, baseline: Any) -> Any:
+    return jax.tree.map(jnp.negative, task.hvp(params, sample, tangent, baseline))
 
 
-def _scoreless(task: Task, params: Any, samples: Any, tangent: Any, baseline: Any) -> Any:
-    return jax.jvp(lambda theta: task.mean_gradient(theta, samples, baseline), (params,), (tangent,))[1]
+def _scoreless(task: Task, params: Any, sample: Any, tangent: Any, baseline: Any) -> Any:
+    return jax.jvp(lambda theta: task.gradient(theta, sample, baseline), (params,), (tangent,))[1]
 
 
 METHODS = {

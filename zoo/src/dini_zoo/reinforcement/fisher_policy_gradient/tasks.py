@@ -50,10 +50,6 @@ class Task:
         """The mean of the samples' gradients."""
         return _mean(lambda sample: self.gradient(params, sample, baseline), samples)
 
-    def mean_hvp(self, params: Any, samples: Any, tangent: Any, baseline: Any = None) -> Any:
-        """The mean of the samples' Hessian-vector products."""
-        return _mean(lambda sample: self.hvp(params, sample, tangent, baseline), samples)
-
     def mean_change(self, params: Any, previous: Any, samples: Any, baseline: Any = None) -> Any:
         """The mean of the samples' changes of the gradient, by importance weights; see :func:`storm_transport`."""
 
