@@ -1,6 +1,8 @@
 """Transported momentum: its estimators against exact values, its recursions against what they must reduce to."""
 
-import equinox as eqx
+import doctest
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +10,13 @@ import optax
 import pytest
 from outputs import assert_bars_met
 
-import dini
-from dini_zoo.reinforcement.environments import Environment
 from dini_zoo.reinforcement.fisher_policy_gradient import (
     AtLookahead,
     AtMidpoint,
-    AtParameters,
     ByWeights,
     PolicyTask,
+    benchmark,
+    collection,
     decay,
     fit_baseline,
     harpg,
@@ -26,7 +27,6 @@ from dini_zoo.reinforcement.fisher_policy_gradient import (
     n_harpg,
     n_pg_igt,
     normalized,
-    normalized_pg,
     policy_gradient,
     policy_hvp,
     quadratic_features,
@@ -38,7 +38,6 @@ from dini_zoo.reinforcement.fisher_policy_gradient import (
     transported_momentum,
     vanilla_pg,
 )
-from dini_zoo.reinforcement.fisher_policy_gradient import benchmark
 from dini_zoo.reinforcement.fisher_policy_gradient.experiment import experiment
 from dini_zoo.reinforcement.linear_quadratic import expected_return
 from dini_zoo.reinforcement.trajectories import Trajectory, rollout
@@ -61,6 +60,7 @@ def test_the_exact_problem_is_the_specifications():
     np.testing.assert_allclose(curved[0], PRODUCT, atol=5e-9)
 
 
+@pytest.mark.thorough
 def test_the_optimum_by_minimize_and_by_root():
     found = benchmark.truth()
     np.testing.assert_allclose(found.optimum, (1.86212444, 2.06959584), atol=1e-8)
@@ -345,3 +345,156 @@ def test_without_a_memory_the_methods_are_plain_ones():
     assert len(np.unique(ours)) > 5
     np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(second, fourth)
+
+
+# numbers that are hard, and bad input
+
+
+def test_directions_of_small_large_and_no_gradients():
+    one = lambda tree: normalized().update(tree, optax.EmptyState())[0]
+    for size in (1e-30, 1.0, 1e30):
+        found = one({"a": jnp.array([3 * size], jnp.float32), "b": jnp.array(4 * size, jnp.float32)})
+        np.testing.assert_allclose([found["a"][0], found["b"]], [0.6, 0.8], rtol=1e-6)
+        assert found["b"].dtype == jnp.float32
+    np.testing.assert_array_equal(one(jnp.zeros(2)), [0, 0])
+    assert np.all(np.isnan(one(jnp.array([1.0, jnp.nan]))))
+
+
+def test_what_is_not_finite_is_told():
+    optimizer = n_pg_igt(0.3)
+    x = jnp.ones(2)
+    state = optimizer.init(x)
+    assert transport_state(state).finite
+    for gradient, finite in ((jnp.ones(2), True), (jnp.array([jnp.inf, 1.0]), False), (jnp.ones(2), False)):
+        _, state = optimizer.update(gradient, state, x)
+        assert bool(transport_state(state).finite) == finite
+    # so is a schedule that leaves its interval
+    optimizer = transported_momentum(lambda count: jnp.where(count > 15, 1.5, 0.5), corrected=False)
+    state = optimizer.init(x)
+    for t in range(18):
+        d, state = optimizer.update(x, state, x)
+        assert np.all(np.isfinite(d)) == (t <= 15)
+
+
+def test_one_bad_lane_leaves_the_others_alone():
+    task = PolicyTask(fields, benchmark.log_prob, 0.9, features=quadratic_features(4, 0.9))
+    starts = jnp.array([[[0.0, 0.0]], [[jnp.nan, 0.0]]])
+    lane = lambda start: search(task, storm_pg(0.3), ByWeights(), start, jax.random.key(0), steps=3, samples=2)
+    found = jax.jit(jax.vmap(lane))(starts)
+    assert np.all(np.isfinite(found.params[0]))
+    np.testing.assert_array_equal(found.path.finite[:, -1], [True, False])
+
+
+def test_the_look_ahead_and_its_length():
+    optimizer = transported_momentum(0.25, corrected=False)
+    x = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+    state = optimizer.init(x)
+    assert lookahead_norm(x, state) == 0
+    _, state = optimizer.update(x, state, x)
+    moved = jax.tree.map(lambda leaf: leaf + 1, x)
+    ahead = igt_lookahead(moved, state)
+    np.testing.assert_allclose(ahead["a"], moved["a"] + 3)
+    np.testing.assert_allclose(lookahead_norm(moved, state), 3 * np.sqrt(3))
+
+
+def test_the_baseline_is_a_ridge_regression():
+    features = lambda t, o: jnp.stack([jnp.ones(()), o[0], 1.0 * t])
+    # one with a NaN where nothing was played
+    trajs = jax.tree.map(lambda *parts: jnp.stack(parts), course((0, 0, 1)), course((0, 1, 0), np.nan))
+    found = jax.jit(lambda trajs: fit_baseline(features, trajs, discount=GAMMA, ridge=0.1))(trajs)
+    phi = np.array([(1, 1, 0), (1, 2, 1), (1, 3, 2), (1, 1, 0), (1, 2, 1)], float)
+    gains = [gain((0, 0, 1), 0), -0.7 * 0.6 + 0.49 * 5, 0.49 * 5, gain((0, 1, 0), 0), 0.7 * 2]
+    expected = np.linalg.solve(phi.T @ phi + 0.1 * np.eye(3), phi.T @ gains)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    assert quadratic_features(20, 0.9)(3, jnp.ones(2)).shape == (12,)
+
+
+def test_bad_input_is_refused():
+    x, traj = jnp.zeros(2), course((0, 0, 1))
+    plain, corrected = (transported_momentum(0.5, corrected=one) for one in (False, True))
+    state = plain.init(x)
+    estimate = lambda **how: policy_gradient(choice, THETA, how.pop("traj", traj), **({"discount": 0.9} | how))
+    bad = {
+        "eta must be": [lambda: n_pg_igt(0.1, 0.0), lambda: n_harpg(0.1, 1.5), lambda: harpg(0.1, lambda t: 1.0 + t)],
+        "step must be": [lambda: n_pg_igt(0.0), lambda: vanilla_pg(-1.0), lambda: storm_pg(lambda t: -0.1)],
+        "power must be": [lambda: decay(1.0, -1.0)],
+        "third argument": [lambda: plain.update(x, state)],
+        "the gradient must be": [lambda: plain.update(jnp.zeros(3), state, x), lambda: plain.update((x,), state, x)],
+        "given `transport`": [lambda: corrected.update(x, corrected.init(x), x)],
+        "no place": [lambda: plain.update(x, state, x, transport=x)],
+        "transport must be": [lambda: corrected.update(x, corrected.init(x), x, transport=jnp.zeros(3))],
+        "found 0": [lambda: igt_lookahead(x, optax.sgd(0.1).init(x))],
+        "discount must be": [lambda: estimate(discount=0.0), lambda: estimate(discount=1.1)],
+        "one trajectory": [lambda: estimate(traj=jax.tree.map(lambda leaf: leaf[None], traj))],
+        "at least one step": [lambda: estimate(traj=jax.tree.map(lambda leaf: leaf[:0], traj))],
+        "tangent must be": [lambda: policy_hvp(choice, THETA, traj, {"slope": 1.0}, discount=0.9)],
+        "samples must be": [lambda: search(benchmark.TASK, n_harpg(1.0), AtMidpoint(), x, None, steps=1, samples=1)],
+        "steps must be": [lambda: search(benchmark.TASK, n_harpg(1.0), AtMidpoint(), x, None, steps=0, samples=2)],
+        "ridge must be": [lambda: fit_baseline(lambda t, o: o, traj, discount=0.9, ridge=0.0)],
+        "horizon must be": [lambda: quadratic_features(0, 0.9)],
+    }
+    for words, calls in bad.items():
+        for call in calls:
+            with pytest.raises(ValueError, match=words):
+                call()
+    with pytest.raises(TypeError, match="floats"):
+        n_pg_igt(0.1).init(jnp.zeros(2, int))
+
+
+# dear ones
+
+
+@pytest.mark.thorough
+def test_means_over_all_measurements_are_exact():
+    """Of the stochastic bilevel problem: hypergradients by `dini.bilevel` with the score term."""
+    task, theta = collection.TASK, {"logits": np.array([0.3, -0.2, 0.1, 0.5]), "penalty": np.array(-0.4)}
+    u = {"logits": np.array([1.0, -0.5, 0.3, 2.0]), "penalty": np.array(0.7)}
+
+    def one(z):
+        weight = jnp.exp(collection.log_density(theta, z))
+        g, curved = jax.jvp(lambda t: task.gradient(t, z, 0.9), (theta,), (u,))
+        return jax.tree.map(lambda leaf: weight * leaf, (g, task.hvp(theta, z, u, 0.9), curved))
+
+    found = jax.jit(jax.vmap(one))(jnp.asarray(collection.OUTCOMES))
+    g, curved, scoreless = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found)
+    truth, product = jax.jit(lambda t, u: jax.jvp(jax.grad(collection.objective), (t,), (u,)))(theta, u)
+    for name in theta:
+        np.testing.assert_allclose(g[name], truth[name], atol=1e-7)
+        np.testing.assert_allclose(curved[name], product[name], atol=1e-7)
+    assert np.max(np.abs(scoreless["logits"] - product["logits"])) > 0.01
+
+
+@pytest.mark.thorough
+def test_a_value_after_the_clock_is_that_of_more_steps():
+    """The exact value of what is to come, in the place of as many steps again."""
+    problem, K = benchmark.problem(), jnp.asarray(AT)
+    later = lambda K, s: expected_return(problem, K, jnp.outer(s, s), benchmark.HORIZON, variance=1.0)
+    whole = lambda K: expected_return(problem, K, 0.25 * jnp.eye(2), 2 * benchmark.HORIZON, variance=1.0)
+
+    def one(key):
+        how = {"discount": benchmark.DISCOUNT, "bootstrap": lambda s: later(K, s)}
+        return policy_gradient(benchmark.log_prob, K, benchmark.sample(key, K), **how)[0]
+
+    keys = jax.random.split(jax.random.key(1), 2**16)
+    found = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=2**12))(keys))
+    # what comes later also depends on the later policy: that part is no part of the estimate
+    moments = lambda K: jax.vmap(lambda s: later(K, s))
+    traj = jax.jit(lambda keys: jax.lax.map(lambda key: benchmark.sample(key, K).next_observation[-1], keys))(keys)
+    rest = benchmark.DISCOUNT**benchmark.HORIZON * jax.grad(lambda L: jnp.mean(moments(L)(traj)))(K)[0]
+    expected = jax.grad(whole)(K)[0] - rest
+    assert np.all(np.abs(found.mean(axis=0) - expected) < 4 * found.std(axis=0) / 2**8)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["methods", "score", "search", "transport"])
+def test_examples(name):
+    module = importlib.import_module(f"dini_zoo.reinforcement.fisher_policy_gradient.{name}")
+    with jax.enable_x64(False):
+        found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+@pytest.mark.slow
+def test_the_bars_at_full_scale():
+    assert_bars_met("fisher-policy-gradient", experiment)
