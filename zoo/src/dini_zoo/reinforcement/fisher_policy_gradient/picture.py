@@ -74,7 +74,8 @@ def _errors(axes: Any, searched: Sequence[Searched], result: Result, count: int)
         axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
         axes.plot(x, middle, color=color, label=one.method)
     axes.set(xscale="log", yscale="log", xlabel="trajectories", ylabel="squared error")
-    axes.legend(fontsize=9, ncols=2)
+    if searched:
+        axes.legend(fontsize=9, ncols=2)
 
 
 def _gaps(axes: Any, result: Result) -> None:

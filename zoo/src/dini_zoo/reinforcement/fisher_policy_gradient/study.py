@@ -80,7 +80,7 @@ class Settings:
             trajectories=4,
             other_steps=(),
             other_plain_steps=(),
-            methods=(NPG, IGT),
+            methods=(IGT,),
             samples=64,
             bilevel_iterations=0,
         )
