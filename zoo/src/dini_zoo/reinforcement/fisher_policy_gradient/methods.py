@@ -113,6 +113,7 @@ def n_pg_igt(
 
     Examples
     --------
+    >>> from dini_zoo.reinforcement.fisher_policy_gradient import igt_lookahead
     >>> optimizer = n_pg_igt(0.5)
     >>> x = jnp.array([1.0, 1.0])
     >>> state = optimizer.init(x)
