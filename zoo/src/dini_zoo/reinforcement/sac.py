@@ -1,0 +1,194 @@
+r"""Soft actor-critic, for any policy: twin critics with targets, a learned temperature, steps that are pure functions.
+
+.. math::
+
+    y &= r + \gamma (1 - d) \bigl[\min_k \bar Q_k(s', a') - \alpha \log p(a' | s')\bigr], \qquad
+    L_Q = \sum_k \mathrm{mean}\,(Q_k(s, a) - y)^2, \\
+    L_\pi &= \mathrm{mean}_s \bigl[\alpha \log p(a | s) - \min_k Q_k(s, a)\bigr], \qquad
+    L_\alpha = -\log \alpha\; \mathrm{mean}\,(\log p + H_0).
+
+:math:`d` is one where the task has *ended*, and not where a time limit cut it off: there :math:`s'` has a value as any
+other state has. The policy's loss is an argument, so that mixtures and other policies run through the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from dini_zoo.kit.checking import positive
+
+
+class Transitions(NamedTuple):
+    """What a critic learns from, any number of steps at once."""
+
+    state: Float[Array, "... s"]
+    action: Float[Array, "... d"]
+    reward: Float[Array, "..."]
+    next_state: Float[Array, "... s"]
+    terminal: Float[Array, "..."]
+    """One, or true, where the task ended; a step that a time limit cut off has zero."""
+
+
+class TwinCritic(eqx.Module):
+    """Two critics, each a function of states and actions side by side, `(..., s + d)` to `(..., 1)`."""
+
+    first: Callable[[Any], Any]
+    second: Callable[[Any], Any]
+
+    def both(self, states: Float[Array, "... s"], actions: Float[Array, "... d"]) -> Float[Array, "2 ..."]:
+        """Both values."""
+        joined = jnp.concatenate([states, actions], axis=-1)
+        return jnp.stack([self.first(joined)[..., 0], self.second(joined)[..., 0]])
+
+    def __call__(self, states: Float[Array, "... s"], actions: Float[Array, "... d"]) -> Float[Array, "..."]:
+        """The smaller one of both values."""
+        return jnp.min(self.both(states, actions), axis=0)
+
+
+class PlainFigures(NamedTuple):
+    """What the plain policy's loss tells beside its value."""
+
+    log_prob: Float[Array, "..."]
+
+
+def plain_sample(policy: Any, key: Array, states: Float[Array, "... s"]) -> tuple[Any, Any]:
+    """An action and its log-density, from the policy's method `sample`, whose first two fields they are."""
+    action, log_prob, *_ = policy.sample(key, states)
+    return action, log_prob
+
+
+def plain_policy_loss(
+    policy: Any, q_fn: Callable[[Any, Any], Any], key: Array, states: Float[Array, "... s"], alpha: Any
+) -> tuple[Float[Array, ""], PlainFigures]:
+    r""":math:`\mathrm{mean}_s [\alpha \log p(a | s) - Q(s, a)]` for one differentiable sample of each state."""
+    action, log_prob = plain_sample(policy, key, states)
+    return jnp.mean(alpha * log_prob - q_fn(states, action)), PlainFigures(log_prob)
+
+
+class SACState(NamedTuple):
+    """All that training carries."""
+
+    policy: Any
+    critics: TwinCritic
+    targets: TwinCritic
+    log_alpha: Float[Array, ""]
+    policy_optimizer: Any
+    critic_optimizer: Any
+    alpha_optimizer: Any
+
+
+class SACInfo(NamedTuple):
+    """What a step tells."""
+
+    critic_loss: Float[Array, ""]
+    policy_loss: Float[Array, ""]
+    alpha: Float[Array, ""]
+    figures: Any
+    """The policy's loss's own."""
+
+
+@dataclass(frozen=True)
+class SAC:
+    r"""Soft actor-critic.
+
+    Parameters
+    ----------
+    optimizer
+        Of the policy, of the critics, and of the temperature: each has a state of its own.
+    discount
+        :math:`\gamma`, below one.
+    tau
+        The share of the critics that goes into their targets at each step.
+    target_entropy
+        :math:`H_0`, often minus the number of actions; without it the temperature stays as it is.
+    policy_loss
+        `policy_loss(policy, q_fn, key, states, alpha)`, the loss and figures that have `log_prob`.
+    sample
+        `sample(policy, key, states)`, an action and the log-density that enters critics' targets.
+
+    Raises
+    ------
+    ValueError
+        If the discount is not in [0, 1) or the share not in (0, 1].
+    """
+
+    optimizer: optax.GradientTransformation
+    discount: float = 0.99
+    tau: float = 5e-3
+    target_entropy: float | None = None
+    policy_loss: Callable[..., tuple[Any, Any]] = plain_policy_loss
+    sample: Callable[..., tuple[Any, Any]] = plain_sample
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"discount must be in [0, 1): given {self.discount}.")
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"tau must be in (0, 1]: given {self.tau}.")
+
+    def init(self, policy: Any, critics: TwinCritic, alpha: float = 1.0) -> SACState:
+        """The state before the first step; targets start as the critics."""
+        positive("alpha", alpha)
+        log_alpha = jnp.asarray(np.log(alpha), jnp.result_type(float))
+        start = lambda tree: self.optimizer.init(eqx.filter(tree, eqx.is_inexact_array))
+        return SACState(policy, critics, critics, log_alpha, start(policy), start(critics), start(log_alpha))
+
+    def targets(self, state: SACState, batch: Transitions, key: Array) -> Float[Array, " n"]:
+        """:math:`y`, without a derivative."""
+        action, log_prob = self.sample(state.policy, key, batch.next_state)
+        soft = state.targets(batch.next_state, action) - jnp.exp(state.log_alpha) * log_prob
+        # not a product: a task may end in a state whose value is not finite
+        onward = jnp.where(jnp.asarray(batch.terminal, bool), 0.0, self.discount * soft)
+        return jax.lax.stop_gradient(batch.reward + onward)
+
+    def fit_critics(self, state: SACState, states: Any, actions: Any, y: Any) -> tuple[SACState, Float[Array, ""]]:
+        """One step of the critics towards values `y`; targets stay."""
+
+        def loss(critics: TwinCritic) -> Float[Array, ""]:
+            return jnp.sum(jnp.mean((critics.both(states, actions) - y) ** 2, axis=-1))
+
+        value, slope = eqx.filter_value_and_grad(loss)(state.critics)
+        critics, optimizer = self._stepped(state.critics, slope, state.critic_optimizer)
+        return state._replace(critics=critics, critic_optimizer=optimizer), value
+
+    def follow(self, state: SACState) -> SACState:
+        """The critics' targets, a share nearer to them."""
+        nearer = lambda target, now: target + self.tau * (now - target) if eqx.is_inexact_array(target) else target
+        return state._replace(targets=jax.tree.map(nearer, state.targets, state.critics))
+
+    def fit_policy(self, state: SACState, states: Any, key: Array) -> tuple[SACState, Float[Array, ""], Any]:
+        """One step of the policy; the critics' parameters have no part in its gradient."""
+        alpha = jax.lax.stop_gradient(jnp.exp(state.log_alpha))
+        loss = lambda policy: self.policy_loss(policy, state.critics, key, states, alpha)
+        (value, figures), slope = eqx.filter_value_and_grad(loss, has_aux=True)(state.policy)
+        policy, optimizer = self._stepped(state.policy, slope, state.policy_optimizer)
+        return state._replace(policy=policy, policy_optimizer=optimizer), value, figures
+
+    def fit_temperature(self, state: SACState, log_prob: Any) -> SACState:
+        """One step of the temperature, which rises where entropy is below its target; none without a target."""
+        if self.target_entropy is None:
+            return state
+        slope = -jnp.mean(jax.lax.stop_gradient(log_prob) + self.target_entropy)
+        log_alpha, optimizer = self._stepped(state.log_alpha, slope, state.alpha_optimizer)
+        return state._replace(log_alpha=log_alpha, alpha_optimizer=optimizer)
+
+    def step(self, state: SACState, batch: Transitions, key: Array) -> tuple[SACState, SACInfo]:
+        """Critics, policy, temperature, targets, in this order: one step of each."""
+        for_target, for_policy = jax.random.split(key)
+        y = self.targets(state, batch, for_target)
+        state, critic_loss = self.fit_critics(state, batch.state, batch.action, y)
+        state, policy_loss, figures = self.fit_policy(state, batch.state, for_policy)
+        state = self.fit_temperature(state, figures.log_prob)
+        return self.follow(state), SACInfo(critic_loss, policy_loss, jnp.exp(state.log_alpha), figures)
+
+    def _stepped(self, model: Any, slope: Any, optimizer: Any) -> tuple[Any, Any]:
+        updates, optimizer = self.optimizer.update(slope, optimizer, eqx.filter(model, eqx.is_inexact_array))
+        return eqx.apply_updates(model, updates), optimizer
