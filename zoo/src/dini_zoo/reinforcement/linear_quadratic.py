@@ -1,0 +1,224 @@
+"""Linear systems with quadratic costs, where gains, values and gradients are known exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+import dini
+from dini_zoo.kit.checking import at_least, finite
+
+from .environments import Environment
+
+
+class LinearQuadratic(eqx.Module):
+    r"""A discounted linear-quadratic problem.
+
+    .. math:: s_{t+1} = A s_t + B a_t + w_t, \quad w_t \sim \mathcal N(0, W), \qquad
+              r_t = -(s_t^\top Q s_t + a_t^\top R a_t)
+
+    and the value of a policy is `J = E Σ_{t<H} γ^t r_t`.
+
+    Parameters
+    ----------
+    A, B
+        The system: `(n, n)` and `(n, m)`.
+    Q, R
+        The costs of a state, positive semidefinite, and of an action, positive definite.
+    W
+        The covariance of the noise; None for none.
+    discount
+        `γ` in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, entries that are not finite, or a discount outside of (0, 1].
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> integrator = LinearQuadratic(jnp.array([[1.0, 0.2], [0.0, 1.0]]), jnp.array([[0.0], [0.2]]),
+    ...                              jnp.diag(jnp.array([1.0, 0.1])), 0.1 * jnp.eye(1), discount=0.9)
+    >>> gain = riccati_gain(integrator)
+    >>> bool(spectral_radius(integrator, gain) < 1)
+    True
+    """
+
+    A: Float[Array, "n n"]
+    B: Float[Array, "n m"]
+    Q: Float[Array, "n n"]
+    R: Float[Array, "m m"]
+    W: Float[Array, "n n"] | None = None
+    discount: float | Array = 1.0
+
+    def __check_init__(self) -> None:
+        # a transformation of trees may put anything in the place of an array
+        if not all(hasattr(leaf, "shape") for leaf in (self.A, self.B, self.Q, self.R)):
+            return
+        n, m = self.B.shape[-2:]
+        for name, shape in {"A": (n, n), "Q": (n, n), "R": (m, m), "W": (n, n)}.items():
+            given = getattr(self, name)
+            if hasattr(given, "shape") and given.shape[-2:] != shape:
+                raise ValueError(f"{name} must have the shape {shape}, as B is {(n, m)}: given {given.shape}.")
+        finite("A, B, Q, R, W", (self.A, self.B, self.Q, self.R, self.W))
+        if isinstance(self.discount, float | int) and not 0 < self.discount <= 1:
+            raise ValueError(f"discount must be in (0, 1]: given {self.discount}.")
+
+
+def riccati_map(problem: LinearQuadratic, P: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    r"""One step of value iteration on the matrix of the cost to go, whose fixed point is the optimum.
+
+    .. math:: P \mapsto Q + \gamma A^\top P A
+              - \gamma A^\top P B\, (R + \gamma B^\top P B)^{-1}\, \gamma B^\top P A
+    """
+    A, B = problem.A, problem.B
+    return problem.Q + problem.discount * A.T @ P @ (A - B @ _gain(problem, P))
+
+
+def _gain(problem: LinearQuadratic, P: Array) -> Array:
+    """The best gain before a cost to go."""
+    A, B, discount = problem.A, problem.B, problem.discount
+    return jnp.linalg.solve(problem.R + discount * B.T @ P @ B, discount * B.T @ P @ A)
+
+
+def riccati_gain(problem: LinearQuadratic, **options: Any) -> Float[Array, "m n"]:
+    """The gain `K` of the best policy `a = -K s` without a horizon, by :func:`dini.fixed_point`.
+
+    It can be differentiated in all that the problem holds. The solver is plain iteration, which from `P = Q` on is
+    value iteration, and rises to the cost to go or without end: an accelerated one finds other fixed points of the map,
+    which are no costs. `options` are those of :func:`dini.fixed_point`. A system that no gain can steady (at its
+    discount) raises :class:`dini.SolveError`.
+    """
+    # what a steady loop still adds is as good as its rounding
+    tol = 10 * float(jnp.finfo(problem.Q.dtype).eps)
+    options = {"solver": dini.FixedPointIteration(tol=tol, max_steps=20_000)} | options
+    solved = dini.fixed_point(lambda P, problem: riccati_map(problem, P), problem.Q, problem, **options)
+    return _gain(problem, solved.x)
+
+
+def spectral_radius(problem: LinearQuadratic, K: Any) -> Float[Array, ""]:
+    """The largest modulus of an eigenvalue of `A - B K`: below one the loop is steady."""
+    return jnp.max(jnp.abs(jnp.linalg.eigvals(problem.A - problem.B @ K)))
+
+
+def expected_return(
+    problem: LinearQuadratic,
+    K: Float[Array, "m n"],
+    second_moment: Float[Array, "n n"],
+    horizon: int,
+    *,
+    variance: float | Array = 0.0,
+) -> Float[Array, ""]:
+    r"""The exact value of the policy `a = -K s + ξ`, `ξ ~ N(0, σ² I)`, by the recursion of the second moments.
+
+    .. math:: J = -\sum_{t<H} \gamma^t \left[ \operatorname{tr}((Q + K^\top R K) S_t) + \sigma^2 \operatorname{tr} R
+              \right], \qquad S_{t+1} = (A - BK) S_t (A - BK)^\top + \sigma^2 B B^\top + W
+
+    JAX differentiates it: the exact gradient and Hessian of a policy's value.
+
+    Parameters
+    ----------
+    problem, K
+        The problem and the gain.
+    second_moment
+        `S_0`, `E s_0 s_0^T`; of one start, `s s^T`.
+    horizon
+        `H`.
+    variance
+        `σ²`.
+
+    Raises
+    ------
+    ValueError
+        For a horizon below one.
+    """
+    at_least("horizon", horizon, 1)
+    loop = problem.A - problem.B @ K
+    cost = problem.Q + K.T @ problem.R @ K
+    noise = variance * problem.B @ problem.B.T + (0.0 if problem.W is None else problem.W)
+
+    def one(S: Any, t: Any) -> tuple[Any, Array]:
+        paid = jnp.trace(cost @ S) + variance * jnp.trace(problem.R)
+        return loop @ S @ loop.T + noise, problem.discount**t * paid
+
+    return -jnp.sum(jax.lax.scan(one, jnp.asarray(second_moment, loop.dtype), jnp.arange(horizon))[1])
+
+
+def environment(
+    problem: LinearQuadratic, start: Callable[[Any], Array], horizon: int, *, bound: float | None = None
+) -> Environment:
+    """The problem as an environment, whose states are seen as they are, and which never ends but by its clock.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    start
+        Draws a state: `start(key)`.
+    horizon
+        The steps of an episode.
+    bound
+        Actions are clipped to `[-bound, bound]` before they are paid for; None for none.
+    """
+    n, m = problem.B.shape
+    root = None if problem.W is None else jnp.linalg.cholesky(problem.W)
+
+    def reset(key: Any) -> tuple[Array, Array]:
+        state = start(key)
+        return state, state
+
+    def step(key: Any, state: Array, action: Array) -> tuple[Array, Array, Array, Array]:
+        if bound is not None:
+            action = jnp.clip(action, -bound, bound)
+        reward = -(state @ problem.Q @ state + action @ problem.R @ action)
+        after = problem.A @ state + problem.B @ action
+        if root is not None:
+            after = after + root @ jax.random.normal(key, (n,), after.dtype)
+        return after, after, reward, jnp.zeros((), bool)
+
+    return Environment(reset, step, horizon=horizon, observations=n, actions=m, bound=bound)
+
+
+def double_integrator(
+    dimension: int = 1,
+    *,
+    step: float = 0.2,
+    position_cost: float = 1.0,
+    velocity_cost: float = 0.1,
+    action_cost: float = 0.1,
+    noise: float = 0.0,
+    discount: float = 1.0,
+) -> LinearQuadratic:
+    r"""Masses that are accelerated, `s = (x, v)`: `x' = x + dt v`, `v' = v + dt a`, in several dimensions.
+
+    Parameters
+    ----------
+    dimension
+        Of the space.
+    step
+        `dt`.
+    position_cost, velocity_cost, action_cost
+        What `|x|²`, `|v|²` and `|a|²` cost.
+    noise
+        The variance of what is added to each entry of the state in a step.
+    discount
+        `γ`.
+    """
+    at_least("dimension", dimension, 1)
+    one = np.eye(dimension)
+    zero = np.zeros((dimension, dimension))
+    return LinearQuadratic(
+        jnp.asarray(np.block([[one, step * one], [zero, one]])),
+        jnp.asarray(np.block([[zero], [step * one]])),
+        jnp.asarray(np.diag([position_cost] * dimension + [velocity_cost] * dimension)),
+        jnp.asarray(action_cost * one),
+        jnp.asarray(noise * np.eye(2 * dimension)) if noise else None,
+        discount,
+    )
