@@ -33,13 +33,13 @@ def evaluation_contexts(count: int = 256) -> Float[np.ndarray, "n 2"]:
     return np.random.default_rng(0).standard_normal((count, 2))
 
 
-def heights(states: Float[Array, "... 2"]) -> Float[Array, "... 3"]:
+def heights(states: Float[Array, "*axes 2"]) -> Float[Array, "*axes 3"]:
     """Of the three bumps; the largest one is the most that any action gets."""
     g = jax.nn.sigmoid(4 * states[..., 0])
     return jnp.stack([jnp.full_like(g, TRAP), 0.3 + 0.7 * g, 0.3 + 0.7 * (1 - g)], axis=-1)
 
 
-def bumps(states: Float[Array, "... 2"], actions: Float[Array, "... 2"]) -> Float[Array, "... 3"]:
+def bumps(states: Float[Array, "*axes 2"], actions: Float[Array, "*axes 2"]) -> Float[Array, "*axes 3"]:
     """What each bump gives."""
     _check("states", states)
     _check("actions", actions)
@@ -48,12 +48,12 @@ def bumps(states: Float[Array, "... 2"], actions: Float[Array, "... 2"]) -> Floa
     return heights(states) * jnp.exp(-away / (2 * widths**2))
 
 
-def reward(states: Float[Array, "... 2"], actions: Float[Array, "... 2"]) -> Float[Array, "..."]:
+def reward(states: Float[Array, "*axes 2"], actions: Float[Array, "*axes 2"]) -> Float[Array, "*axes"]:
     """The reward of an action in a context, between 0 and 1; shapes broadcast but for the last axes."""
     return jnp.max(bumps(states, actions), axis=-1)
 
 
-def optimum(states: Float[Array, "... 2"]) -> Float[Array, "..."]:
+def optimum(states: Float[Array, "*axes 2"]) -> Float[Array, "*axes"]:
     """The reward of the best action: one of the bumps' tops, for they are too far apart to rise over each other's."""
     return jnp.max(heights(states), axis=-1)
 

@@ -26,34 +26,28 @@ from jaxtyping import Array, Float, Int
 
 from dini_zoo.kit.checking import at_least, finite, positive
 
-#: An action this close to the box's face, relative to it, is moved here before its density is taken.
-NEAREST_THE_FACE = 1e-6
-
-
-def log_squashing(u: Float[Array, "... d"]) -> Float[Array, "..."]:
-    r""":math:`\sum_d \log(1 - \tanh^2 u_d)`, as :math:`2 (\log 2 - u - \mathrm{softplus}(-2 u))`: exact for any u."""
-    return jnp.sum(2 * (np.log(2.0) - u - jax.nn.softplus(-2 * u)), axis=-1)
+from .policies import drawn_log_density, log_normal, squash, squashed_log_density, unsquash
 
 
 class Draws(NamedTuple):
     """One sample of each component."""
 
-    action: Float[Array, "... K d"]
-    latent: Float[Array, "... K d"]
+    action: Float[Array, "*axes K d"]
+    latent: Float[Array, "*axes K d"]
     """Before squashing."""
-    log_prob: Float[Array, "... K"]
+    log_prob: Float[Array, "*axes K"]
     r""":math:`\log p_i(a_i)`, of each component's sample under that component alone."""
 
 
 class Sample(NamedTuple):
     """One sample of the mixture."""
 
-    action: Float[Array, "... d"]
-    log_prob: Float[Array, "..."]
+    action: Float[Array, "*axes d"]
+    log_prob: Float[Array, "*axes"]
     """Under the mixture."""
-    component_log_prob: Float[Array, "..."]
+    component_log_prob: Float[Array, "*axes"]
     """Under the component that it was drawn from."""
-    component: Int[Array, "..."]
+    component: Int[Array, "*axes"]
 
 
 class Mixture(eqx.Module):
@@ -74,9 +68,9 @@ class Mixture(eqx.Module):
         If there is no component, shapes do not fit, a logit that is known is not finite, or the scale is not positive.
     """
 
-    logits: Float[Array, "... K"]
-    mean: Float[Array, "... K d"]
-    log_std: Float[Array, "... K d"]
+    logits: Float[Array, "*axes K"]
+    mean: Float[Array, "*axes K d"]
+    log_std: Float[Array, "*axes K d"]
     scale: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -97,71 +91,62 @@ class Mixture(eqx.Module):
         finite("logits", self.logits)
 
     @property
-    def log_weights(self) -> Float[Array, "... K"]:
+    def log_weights(self) -> Float[Array, "*axes K"]:
         r""":math:`\log w`."""
         return jax.nn.log_softmax(self.logits, axis=-1)
 
     @property
-    def weights(self) -> Float[Array, "... K"]:
+    def weights(self) -> Float[Array, "*axes K"]:
         r""":math:`w`."""
         return jax.nn.softmax(self.logits, axis=-1)
 
-    def squash(self, u: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    def squash(self, u: Float[Array, "*axes d"]) -> Float[Array, "*axes d"]:
         """The action of a latent."""
-        return u if self.scale is None else self.scale * jnp.tanh(u)
+        return u if self.scale is None else squash(u, self.scale)
 
-    def unsquash(self, action: Float[Array, "... d"]) -> Float[Array, "... d"]:
-        """The latent of an action; one at the box's face, or outside, is first moved to 1 - 1e-6 of the way to it."""
-        if self.scale is None:
-            return action
-        inside = 1 - NEAREST_THE_FACE
-        return jnp.arctanh(jnp.clip(action / self.scale, -inside, inside))
-
-    def _less_volume(self, log_normal: Any, u: Any) -> Any:
-        """The density of an action from its latent's."""
-        if self.scale is None:
-            return log_normal
-        return log_normal - log_squashing(u) - u.shape[-1] * np.log(self.scale)
+    def unsquash(self, action: Float[Array, "*axes d"]) -> Float[Array, "*axes d"]:
+        """The latent of an action; of one at the box's face, or outside, that of an action `EDGE` within it."""
+        return action if self.scale is None else unsquash(action, self.scale)
 
     def draw(self, key: Array) -> Draws:
         """One sample of each component, as a differentiable function of means and deviations."""
         z = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         u = self.mean + jnp.exp(self.log_std) * z
-        log_normal = -jnp.sum(z**2 / 2 + self.log_std + np.log(2 * np.pi) / 2, axis=-1)
-        return Draws(self.squash(u), u, self._less_volume(log_normal, u))
+        return Draws(self.squash(u), u, jnp.sum(drawn_log_density(z, u, self.log_std, self.scale), axis=-1))
 
-    def choose(self, key: Array) -> Int[Array, "..."]:
+    def choose(self, key: Array) -> Int[Array, "*axes"]:
         """A component for each state, drawn by the weights."""
         return jax.random.categorical(key, self.logits, axis=-1)
 
     def sample(self, key: Array) -> Sample:
         """A component drawn by the weights, and its sample."""
-        which, noise = jax.random.split(key)
-        draws, index = self.draw(noise), self.choose(which)
-        latent = pick(draws.latent, index)
-        return Sample(
-            pick(draws.action, index),
-            self.latent_log_prob(latent),
-            jnp.take_along_axis(draws.log_prob, index[..., None], axis=-1)[..., 0],
-            index,
-        )
+        for_component, for_noise = jax.random.split(key)
+        draws, index = self.draw(for_noise), self.choose(for_component)
+        one = lambda values: jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
+        return Sample(pick(draws.action, index), one(self.draws_log_prob(draws)), one(draws.log_prob), index)
 
-    def latent_component_log_prob(self, u: Float[Array, "... d"]) -> Float[Array, "... K"]:
+    def draws_log_prob(self, draws: Draws, *, hold_weights: bool = False) -> Float[Array, "*axes K"]:
+        """The mixture's log-density of each component's sample; weights may be held, so that no derivative has them."""
+        each = (self.mean[..., None, :, :], self.log_std[..., None, :, :])
+        under = _log_density(draws.latent[..., None, :], *each, self.scale)
+        # a sample's own component knows it better: from the noise, and not from the latent's last digits
+        own = np.eye(self.logits.shape[-1], dtype=bool)
+        log_weights = jax.lax.stop_gradient(self.log_weights) if hold_weights else self.log_weights
+        return jax.nn.logsumexp(log_weights[..., None, :] + jnp.where(own, draws.log_prob[..., None], under), axis=-1)
+
+    def latent_component_log_prob(self, u: Float[Array, "*axes d"]) -> Float[Array, "*axes K"]:
         """The log-density of an action, given before squashing, under each component."""
-        u = u[..., None, :]
-        z = (u - self.mean) * jnp.exp(-self.log_std)
-        log_normal = -jnp.sum(z**2 / 2 + self.log_std + np.log(2 * np.pi) / 2, axis=-1)
-        return self._less_volume(log_normal, u)
+        return _log_density(u[..., None, :], self.mean, self.log_std, self.scale)
 
-    def latent_log_prob(self, u: Float[Array, "... d"]) -> Float[Array, "..."]:
+    def latent_log_prob(self, u: Float[Array, "*axes d"]) -> Float[Array, "*axes"]:
         """The mixture's log-density of an action that is given before squashing."""
         return jax.nn.logsumexp(self.log_weights + self.latent_component_log_prob(u), axis=-1)
 
-    def component_log_prob(self, action: Float[Array, "... d"]) -> Float[Array, "... K"]:
+    def component_log_prob(self, action: Float[Array, "*axes d"]) -> Float[Array, "*axes K"]:
         """The log-density of an action under each component; see `unsquash` for actions at the box's face."""
         return self.latent_component_log_prob(self.unsquash(self._checked(action)))
 
-    def log_prob(self, action: Float[Array, "... d"]) -> Float[Array, "..."]:
+    def log_prob(self, action: Float[Array, "*axes d"]) -> Float[Array, "*axes"]:
         """The mixture's log-density of an action; see `unsquash` for actions at the box's face."""
         return self.latent_log_prob(self.unsquash(self._checked(action)))
 
@@ -173,7 +158,7 @@ class Mixture(eqx.Module):
             )
         return jnp.asarray(action)
 
-    def mode(self, key: Array | None = None) -> Float[Array, "... d"]:
+    def mode(self, key: Array | None = None) -> Float[Array, "*axes d"]:
         r""":math:`c \tanh \mu_i` of the component with the largest weight; with a key, of one drawn by the weights.
 
         It is the action of a component's mean, and not the point of largest density.
@@ -182,7 +167,13 @@ class Mixture(eqx.Module):
         return self.squash(pick(self.mean, index))
 
 
-def pick(values: Float[Array, "... K d"], index: Int[Array, "..."]) -> Float[Array, "... d"]:
+def _log_density(u: Array, mean: Array, log_std: Array, scale: float | None) -> Array:
+    """Of actions given before squashing, summed over their entries."""
+    found = log_normal(u, mean, log_std) if scale is None else squashed_log_density(u, mean, log_std, scale)
+    return jnp.sum(found, axis=-1)
+
+
+def pick(values: Float[Array, "*axes K d"], index: Int[Array, "*axes"]) -> Float[Array, "*axes d"]:
     """The entry of one component for each state."""
     return jnp.take_along_axis(values, index[..., None, None], axis=-2)[..., 0, :]
 
@@ -193,10 +184,9 @@ class GaussianMixturePolicy(eqx.Module):
     Parameters
     ----------
     trunk
-        From states `(..., s)` to `(..., 2 K d)`: the means and the log-deviations; with `log_std` to `(..., K d)`, the
-        means alone.
+        From a state to `2 K d` numbers, the means and the log-deviations; with `log_std` to `K d`, the means alone.
     gate
-        From states to the weights' logits, `(..., K)`.
+        From a state to the weights' logits, `K` numbers.
     components, action_size
         :math:`K` and :math:`d`.
     scale
@@ -244,34 +234,33 @@ class GaussianMixturePolicy(eqx.Module):
         self.scale, self.bounds = scale, bounds
         self.log_std = None if log_std is None else jnp.asarray(log_std)
 
-    def __call__(self, states: Float[Array, "... s"]) -> Mixture:
-        """The mixture at each state."""
-        out, logits = self.trunk(states), self.gate(states)
-        lead, each = np.shape(states)[:-1], self.components * self.action_size
-        self._expect("gate", logits, (*lead, self.components))
-        self._expect("trunk", out, (*lead, each if self.log_std is not None else 2 * each))
-        shape = (*lead, self.components, self.action_size)
-        mean = out[..., :each].reshape(shape)
-        log_std = out[..., each:].reshape(shape) if self.log_std is None else jnp.broadcast_to(self.log_std, shape)
-        return Mixture(logits, mean, jnp.clip(log_std, *self.bounds), self.scale)
+    def __call__(self, state: Float[Array, " s"]) -> Mixture:
+        """The mixture at a state; `jax.vmap` gives those of many as one."""
+        out, logits = self.trunk(state), self.gate(state)
+        each = self.components * self.action_size
+        self._expect("gate", logits, self.components)
+        self._expect("trunk", out, each if self.log_std is not None else 2 * each)
+        shape = (self.components, self.action_size)
+        log_std = out[each:].reshape(shape) if self.log_std is None else self.log_std
+        return Mixture(logits, out[:each].reshape(shape), jnp.clip(log_std, *self.bounds), self.scale)
 
     @staticmethod
-    def _expect(name: str, given: Any, shape: tuple[int, ...]) -> None:
-        if np.shape(given) != shape:
-            raise ValueError(f"The {name} must return an array of shape {shape}: given {np.shape(given)}.")
+    def _expect(name: str, given: Any, size: int) -> None:
+        if np.shape(given) != (size,):
+            raise ValueError(f"The {name} must return an array of shape {(size,)}: given {np.shape(given)}.")
 
-    def sample_all(self, key: Array, states: Float[Array, "... s"]) -> Draws:
+    def sample_all(self, key: Array, state: Float[Array, " s"]) -> Draws:
         """One sample of each component; see `Mixture.draw`."""
-        return self(states).draw(key)
+        return self(state).draw(key)
 
-    def sample(self, key: Array, states: Float[Array, "... s"]) -> Sample:
+    def sample(self, key: Array, state: Float[Array, " s"]) -> Sample:
         """One sample of the mixture."""
-        return self(states).sample(key)
+        return self(state).sample(key)
 
-    def log_prob(self, states: Float[Array, "... s"], action: Float[Array, "... d"]) -> Float[Array, "..."]:
-        """The mixture's log-density."""
-        return self(states).log_prob(action)
+    def log_prob(self, state: Float[Array, " s"], action: Float[Array, " d"]) -> Float[Array, ""]:
+        """The mixture's log-density of an action."""
+        return self(state).log_prob(action)
 
-    def mode(self, states: Float[Array, "... s"], key: Array | None = None) -> Float[Array, "... d"]:
+    def mode(self, state: Float[Array, " s"], key: Array | None = None) -> Float[Array, " d"]:
         """The action of the mean of the component with the largest weight, or with a key of one that is drawn."""
-        return self(states).mode(key)
+        return self(state).mode(key)

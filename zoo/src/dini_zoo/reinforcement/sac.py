@@ -7,7 +7,7 @@ r"""Soft actor-critic, for any policy: twin critics with targets, a learned temp
     L_\pi &= \mathrm{mean}_s \bigl[\alpha \log p(a | s) - \min_k Q_k(s, a)\bigr], \qquad
     L_\alpha = -\log \alpha\; \mathrm{mean}\,(\log p + H_0).
 
-:math:`d` is one where the task has *ended*, and not where a time limit cut it off: there :math:`s'` has a value as any
+:math:`d` is one where the process is over, and not where the clock cut an episode: there :math:`s'` has a value as any
 other state has. The policy's loss is an argument, so that mixtures and other policies run through the same step.
 """
 
@@ -26,52 +26,45 @@ from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import positive
 
-
-class Transitions(NamedTuple):
-    """What a critic learns from, any number of steps at once."""
-
-    state: Float[Array, "... s"]
-    action: Float[Array, "... d"]
-    reward: Float[Array, "..."]
-    next_state: Float[Array, "... s"]
-    terminal: Float[Array, "..."]
-    """One, or true, where the task ended; a step that a time limit cut off has zero."""
+from .environments import Transition
+from .policies import polyak
 
 
 class TwinCritic(eqx.Module):
-    """Two critics, each a function of states and actions side by side, `(..., s + d)` to `(..., 1)`."""
+    """Two critics, each from a state and an action side by side to one number in an array."""
 
     first: Callable[[Any], Any]
     second: Callable[[Any], Any]
 
-    def both(self, states: Float[Array, "... s"], actions: Float[Array, "... d"]) -> Float[Array, "2 ..."]:
+    def both(self, state: Float[Array, " s"], action: Float[Array, " d"]) -> Float[Array, " 2"]:
         """Both values."""
-        joined = jnp.concatenate([states, actions], axis=-1)
-        return jnp.stack([self.first(joined)[..., 0], self.second(joined)[..., 0]])
+        joined = jnp.concatenate([state, action])
+        return jnp.concatenate([self.first(joined), self.second(joined)])
 
-    def __call__(self, states: Float[Array, "... s"], actions: Float[Array, "... d"]) -> Float[Array, "..."]:
+    def __call__(self, state: Float[Array, " s"], action: Float[Array, " d"]) -> Float[Array, ""]:
         """The smaller one of both values."""
-        return jnp.min(self.both(states, actions), axis=0)
+        return jnp.min(self.both(state, action))
 
 
 class PlainFigures(NamedTuple):
     """What the plain policy's loss tells beside its value."""
 
-    log_prob: Float[Array, "..."]
+    log_prob: Float[Array, " n"]
 
 
-def plain_sample(policy: Any, key: Array, states: Float[Array, "... s"]) -> tuple[Any, Any]:
-    """An action and its log-density, from the policy's method `sample`, whose first two fields they are."""
-    action, log_prob, *_ = policy.sample(key, states)
+def plain_sample(policy: Any, key: Array, state: Float[Array, " s"]) -> tuple[Any, Any]:
+    """An action and its log-density: the first two of what the policy's method `sample` returns."""
+    action, log_prob, *_ = policy.sample(key, state)
     return action, log_prob
 
 
 def plain_policy_loss(
-    policy: Any, q_fn: Callable[[Any, Any], Any], key: Array, states: Float[Array, "... s"], alpha: Any
+    policy: Any, q_fn: Callable[[Any, Any], Any], key: Array, states: Float[Array, "n s"], alpha: Any
 ) -> tuple[Float[Array, ""], PlainFigures]:
     r""":math:`\mathrm{mean}_s [\alpha \log p(a | s) - Q(s, a)]` for one differentiable sample of each state."""
-    action, log_prob = plain_sample(policy, key, states)
-    return jnp.mean(alpha * log_prob - q_fn(states, action)), PlainFigures(log_prob)
+    sample = lambda key, state: plain_sample(policy, key, state)
+    actions, log_prob = jax.vmap(sample)(jax.random.split(key, len(states)), states)
+    return jnp.mean(alpha * log_prob - jax.vmap(q_fn)(states, actions)), PlainFigures(log_prob)
 
 
 class SACState(NamedTuple):
@@ -113,7 +106,7 @@ class SAC:
     policy_loss
         `policy_loss(policy, q_fn, key, states, alpha)`, the loss and figures that have `log_prob`.
     sample
-        `sample(policy, key, states)`, an action and the log-density that enters critics' targets.
+        `sample(policy, key, state)`, an action and the log-density that enters critics' targets.
 
     Raises
     ------
@@ -141,19 +134,20 @@ class SAC:
         start = lambda tree: self.optimizer.init(eqx.filter(tree, eqx.is_inexact_array))
         return SACState(policy, critics, critics, log_alpha, start(policy), start(critics), start(log_alpha))
 
-    def targets(self, state: SACState, batch: Transitions, key: Array) -> Float[Array, " n"]:
+    def targets(self, state: SACState, batch: Transition, key: Array) -> Float[Array, " n"]:
         """:math:`y`, without a derivative."""
-        action, log_prob = self.sample(state.policy, key, batch.next_state)
-        soft = state.targets(batch.next_state, action) - jnp.exp(state.log_alpha) * log_prob
-        # not a product: a task may end in a state whose value is not finite
-        onward = jnp.where(jnp.asarray(batch.terminal, bool), 0.0, self.discount * soft)
-        return jax.lax.stop_gradient(batch.reward + onward)
+        sample = lambda key, reached: self.sample(state.policy, key, reached)
+        actions, log_prob = jax.vmap(sample)(jax.random.split(key, len(batch.reward)), batch.next_observation)
+        soft = jax.vmap(state.targets)(batch.next_observation, actions) - jnp.exp(state.log_alpha) * log_prob
+        # not a product: a process may end in a state whose value is not finite
+        return jax.lax.stop_gradient(batch.reward + jnp.where(batch.terminal, 0.0, self.discount * soft))
 
     def fit_critics(self, state: SACState, states: Any, actions: Any, y: Any) -> tuple[SACState, Float[Array, ""]]:
         """One step of the critics towards values `y`; targets stay."""
 
         def loss(critics: TwinCritic) -> Float[Array, ""]:
-            return jnp.sum(jnp.mean((critics.both(states, actions) - y) ** 2, axis=-1))
+            off = jax.vmap(critics.both)(states, actions) - y[:, None]
+            return jnp.sum(jnp.mean(off**2, axis=0))
 
         value, slope = eqx.filter_value_and_grad(loss)(state.critics)
         critics, optimizer = self._stepped(state.critics, slope, state.critic_optimizer)
@@ -161,8 +155,7 @@ class SAC:
 
     def follow(self, state: SACState) -> SACState:
         """The critics' targets, a share nearer to them."""
-        nearer = lambda target, now: target + self.tau * (now - target) if eqx.is_inexact_array(target) else target
-        return state._replace(targets=jax.tree.map(nearer, state.targets, state.critics))
+        return state._replace(targets=polyak(state.targets, state.critics, self.tau))
 
     def fit_policy(self, state: SACState, states: Any, key: Array) -> tuple[SACState, Float[Array, ""], Any]:
         """One step of the policy; the critics' parameters have no part in its gradient."""
@@ -180,12 +173,12 @@ class SAC:
         log_alpha, optimizer = self._stepped(state.log_alpha, slope, state.alpha_optimizer)
         return state._replace(log_alpha=log_alpha, alpha_optimizer=optimizer)
 
-    def step(self, state: SACState, batch: Transitions, key: Array) -> tuple[SACState, SACInfo]:
+    def step(self, state: SACState, batch: Transition, key: Array) -> tuple[SACState, SACInfo]:
         """Critics, policy, temperature, targets, in this order: one step of each."""
         for_target, for_policy = jax.random.split(key)
         y = self.targets(state, batch, for_target)
-        state, critic_loss = self.fit_critics(state, batch.state, batch.action, y)
-        state, policy_loss, figures = self.fit_policy(state, batch.state, for_policy)
+        state, critic_loss = self.fit_critics(state, batch.observation, batch.action, y)
+        state, policy_loss, figures = self.fit_policy(state, batch.observation, for_policy)
         state = self.fit_temperature(state, figures.log_prob)
         return self.follow(state), SACInfo(critic_loss, policy_loss, jnp.exp(state.log_alpha), figures)
 

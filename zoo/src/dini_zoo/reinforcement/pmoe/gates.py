@@ -1,7 +1,7 @@
 r"""The gate's gradient by frequencies: which component's sample is best, and how often.
 
-For each state one action of each component is drawn, :math:`v_i = 1` for the one with the largest value and zero for the
-others. The gate is regressed on this indicator,
+For each state one action of each component is drawn, :math:`v_i = 1` for the one with the largest value and zero for
+the others. The gate is regressed on this indicator,
 
 .. math:: L = \mathrm{mean}_s\; \frac1K \sum_i \bigl(w_i(s) - v_i\bigr)^2,
 
@@ -24,7 +24,7 @@ from dini_zoo.kit.checking import finite, known, one_of, positive, same_shape
 GateLoss = Literal["squared", "cross-entropy"]
 
 
-def win_shares(q_values: Float[Array, "... K"]) -> Float[Array, "... K"]:
+def win_shares(q_values: Float[Array, "*axes K"]) -> Float[Array, "*axes K"]:
     r""":math:`v`: one for the largest value, zero for the others, without a derivative.
 
     Values that are equally large share the one among them: this is the expectation of a tie broken at random. A value
@@ -37,7 +37,7 @@ def win_shares(q_values: Float[Array, "... K"]) -> Float[Array, "... K"]:
 
 
 def frequency_gate_loss(
-    logits: Float[Array, "... K"], q_values: Float[Array, "... K"], *, kind: GateLoss = "squared"
+    logits: Float[Array, "*axes K"], q_values: Float[Array, "*axes K"], *, kind: GateLoss = "squared"
 ) -> Float[Array, ""]:
     r"""The gate's loss, the mean over states and components of :math:`(w_i - v_i)^2`.
 

@@ -1,9 +1,8 @@
 r"""Losses of a mixture policy: by frequencies, and by the estimators of the gate's gradient that it replaces.
 
-All have one form: `loss(policy, q_fn, key, states, alpha)` returns the loss, and figures beside it. `q_fn(states,
-actions)` is the value of actions; its own parameters are held where it is made, and get no gradient. Values of all
-components' samples are asked for at once, with an axis for components before the actions'. States may have any axes in
-front; a loss is the mean over them.
+All have one form: `loss(policy, q_fn, key, states, alpha)` returns the mean over states, of shape `(n, s)`, and figures
+beside it. `q_fn(state, action)` is the value of one action; its own parameters are no part of what the loss is
+differentiated by.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from jaxtyping import Array, Float
 
 from dini_zoo.kit.checking import one_of, positive
 
-from ..mixtures import Draws, GaussianMixturePolicy, Mixture
+from ..mixtures import Draws, GaussianMixturePolicy, Mixture, pick
 from .gates import GateLoss, frequency_gate_loss, win_shares
 
 type Values = Callable[[Any, Any], Any]
@@ -28,7 +27,7 @@ Entropy = Literal["component", "mixture"]
 class PolicyFigures(NamedTuple):
     """What a loss tells beside its value."""
 
-    log_prob: Float[Array, "..."]
+    log_prob: Float[Array, " n"]
     """Of the actions whose entropy counts, for a temperature's step."""
     weights: Float[Array, " K"]
     """The gate's, averaged over states."""
@@ -38,34 +37,29 @@ class PolicyFigures(NamedTuple):
     """By frequencies; zero for other estimators."""
 
 
-def _values(q_fn: Values, states: Any, actions: Float[Array, "... K d"]) -> Float[Array, "... K"]:
-    """Of one action for each component, with the states repeated."""
-    repeated = jnp.broadcast_to(states[..., None, :], (*actions.shape[:-1], states.shape[-1]))
-    return q_fn(repeated, actions)
+def _drawn(policy: GaussianMixturePolicy, key: Array, states: Any) -> tuple[Mixture, Draws]:
+    """The mixtures of all states, and a sample of each component; each state has a key of its own."""
+    mixture = jax.vmap(policy)(states)
+    return mixture, jax.vmap(Mixture.draw)(mixture, jax.random.split(key, len(states)))
 
 
 def _figures(mixture: Mixture, log_prob: Any, wins: Any = None, gate_loss: Any = 0.0) -> PolicyFigures:
-    over = tuple(range(mixture.logits.ndim - 1))
-    weights = jnp.mean(mixture.weights, axis=over)
-    wins = jnp.zeros_like(weights) if wins is None else jnp.mean(wins, axis=over)
+    weights = jnp.mean(mixture.weights, axis=0)
+    wins = jnp.zeros_like(weights) if wins is None else jnp.mean(wins, axis=0)
     return jax.lax.stop_gradient(PolicyFigures(log_prob, weights, wins, jnp.asarray(gate_loss)))
 
 
-def _log_probs(mixture: Mixture, draws: Draws, entropy: Entropy) -> Float[Array, "... K"]:
+def _log_probs(mixture: Mixture, draws: Draws, entropy: Entropy) -> Float[Array, "*axes K"]:
     """Of each component's sample: under that component, or under the mixture with its weights held."""
     one_of("entropy", entropy, ("component", "mixture"))
-    if entropy == "component":
-        return draws.log_prob
-    held = jax.lax.stop_gradient(mixture.logits)
-    spread = Mixture(held[..., None, :], mixture.mean[..., None, :, :], mixture.log_std[..., None, :, :], mixture.scale)
-    return spread.latent_log_prob(draws.latent)
+    return draws.log_prob if entropy == "component" else mixture.draws_log_prob(draws, hold_weights=True)
 
 
 def mixture_policy_loss(
     policy: GaussianMixturePolicy,
     q_fn: Values,
     key: Array,
-    states: Float[Array, "... s"],
+    states: Float[Array, "n s"],
     alpha: Any,
     *,
     backprop: Backprop = "max",
@@ -94,7 +88,7 @@ def mixture_policy_loss(
     key
         For the samples.
     states
-        Of shape `(..., s)`.
+        Of shape `(n, s)`.
     alpha
         :math:`\alpha`, the temperature.
     backprop
@@ -119,9 +113,8 @@ def mixture_policy_loss(
         If a setting has another name.
     """
     one_of("backprop", backprop, ("max", "all"))
-    mixture = policy(states)
-    draws = mixture.draw(key)
-    q_values = _values(q_fn, states, draws.action)
+    mixture, draws = _drawn(policy, key, states)
+    q_values = jax.vmap(jax.vmap(q_fn, (None, 0)))(states, draws.action)
     log_probs = _log_probs(mixture, draws, entropy)
     wins = win_shares(q_values)
     costs = alpha * log_probs - q_values
@@ -135,7 +128,7 @@ def gumbel_policy_loss(
     policy: GaussianMixturePolicy,
     q_fn: Values,
     key: Array,
-    states: Float[Array, "... s"],
+    states: Float[Array, "n s"],
     alpha: Any,
     *,
     temperature: float = 1.0,
@@ -146,34 +139,34 @@ def gumbel_policy_loss(
     in the derivative; :math:`a = \sum_i y_i a_i`, :math:`\log p = \sum_i y_i \log p_i(a_i)`.
     """
     positive("temperature", temperature)
-    mixture = policy(states)
     for_noise, for_gate = jax.random.split(key)
-    draws = mixture.draw(for_noise)
+    mixture, draws = _drawn(policy, for_noise, states)
     gumbel = jax.random.gumbel(for_gate, mixture.logits.shape, mixture.logits.dtype)
     soft = jax.nn.softmax((mixture.log_weights + gumbel) / temperature, axis=-1)
     hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype)
     y = jax.lax.stop_gradient(hard - soft) + soft
     log_prob = jnp.sum(y * draws.log_prob, axis=-1)
-    q_values = q_fn(states, jnp.sum(y[..., None] * draws.action, axis=-2))
+    q_values = jax.vmap(q_fn)(states, jnp.sum(y[..., None] * draws.action, axis=-2))
     return jnp.mean(alpha * log_prob - q_values), _figures(mixture, log_prob)
 
 
 def reinforce_policy_loss(
-    policy: GaussianMixturePolicy, q_fn: Values, key: Array, states: Float[Array, "... s"], alpha: Any
+    policy: GaussianMixturePolicy, q_fn: Values, key: Array, states: Float[Array, "n s"], alpha: Any
 ) -> tuple[Float[Array, ""], PolicyFigures]:
     r"""REINFORCE, for all parameters: :math:`-\log \pi(a | s)\, [Q - \alpha \log \pi - b]` with the action held.
 
     :math:`b` is the mean over states of what stands before it.
     """
-    mixture = policy(states)
-    latent = _sampled(mixture, key)
+    for_noise, for_gate = jax.random.split(key)
+    mixture, draws = _drawn(policy, for_noise, states)
+    latent = jax.lax.stop_gradient(pick(draws.latent, mixture.choose(for_gate)))
     log_prob = mixture.latent_log_prob(latent)
-    advantage = _centered(q_fn(states, mixture.squash(latent)) - alpha * log_prob)
+    advantage = _centered(jax.vmap(q_fn)(states, mixture.squash(latent)) - alpha * log_prob)
     return -jnp.mean(advantage * log_prob), _figures(mixture, log_prob)
 
 
 def score_ratio_policy_loss(
-    policy: GaussianMixturePolicy, q_fn: Values, key: Array, states: Float[Array, "... s"], alpha: Any
+    policy: GaussianMixturePolicy, q_fn: Values, key: Array, states: Float[Array, "n s"], alpha: Any
 ) -> tuple[Float[Array, ""], PolicyFigures]:
     r"""The gate by ratios of densities, components by their samples' derivatives.
 
@@ -183,13 +176,12 @@ def score_ratio_policy_loss(
     component that was drawn learns as in SAC. This is a reading of the paper's name for an estimator that it compares
     with, whose definition was not at hand.
     """
-    mixture = policy(states)
     for_noise, for_gate = jax.random.split(key)
-    draws, index = mixture.draw(for_noise), mixture.choose(for_gate)
-    chosen = jax.nn.one_hot(index, mixture.logits.shape[-1], dtype=mixture.logits.dtype)
-    own = jnp.sum(chosen * draws.log_prob, axis=-1)
-    q_values = q_fn(states, jnp.sum(chosen[..., None] * draws.action, axis=-2))
-    latent = jax.lax.stop_gradient(jnp.sum(chosen[..., None] * draws.latent, axis=-2))
+    mixture, draws = _drawn(policy, for_noise, states)
+    index = mixture.choose(for_gate)
+    own = jnp.take_along_axis(draws.log_prob, index[:, None], axis=-1)[:, 0]
+    q_values = jax.vmap(q_fn)(states, pick(draws.action, index))
+    latent = jax.lax.stop_gradient(pick(draws.latent, index))
     log_prob = mixture.latent_log_prob(latent)
     ratios = jnp.exp(mixture.latent_component_log_prob(latent) - log_prob[..., None])
     advantage = _centered(q_values - alpha * log_prob)
@@ -198,30 +190,23 @@ def score_ratio_policy_loss(
 
 
 def blended_policy_loss(
-    policy: GaussianMixturePolicy, q_fn: Values, key: Array, states: Float[Array, "... s"], alpha: Any
+    policy: GaussianMixturePolicy, q_fn: Values, key: Array, states: Float[Array, "n s"], alpha: Any
 ) -> tuple[Float[Array, ""], PolicyFigures]:
     r"""A plain mixture of experts: the action is the blend :math:`\sum_i w_i a_i`, whose density has one mode.
 
     The blend's density has no closed form: entropy counts as :math:`-\sum_i w_i \log p_i(a_i)`.
     """
-    mixture = policy(states)
-    draws = mixture.draw(key)
+    mixture, draws = _drawn(policy, key, states)
     log_prob = jnp.sum(mixture.weights * draws.log_prob, axis=-1)
-    return jnp.mean(alpha * log_prob - q_fn(states, blend(mixture, draws.action))), _figures(mixture, log_prob)
+    q_values = jax.vmap(q_fn)(states, blend(mixture, draws.action))
+    return jnp.mean(alpha * log_prob - q_values), _figures(mixture, log_prob)
 
 
-def blend(mixture: Mixture, actions: Float[Array, "... K d"]) -> Float[Array, "... d"]:
+def blend(mixture: Mixture, actions: Float[Array, "*axes K d"]) -> Float[Array, "*axes d"]:
     """One action for each component, averaged by the gate."""
     return jnp.sum(mixture.weights[..., None] * actions, axis=-2)
 
 
-def _sampled(mixture: Mixture, key: Array) -> Float[Array, "... d"]:
-    """A sample of the mixture before squashing, without a derivative."""
-    for_noise, for_gate = jax.random.split(key)
-    draws, index = mixture.draw(for_noise), mixture.choose(for_gate)
-    return jax.lax.stop_gradient(jnp.take_along_axis(draws.latent, index[..., None, None], axis=-2)[..., 0, :])
-
-
-def _centered(values: Float[Array, "..."]) -> Float[Array, "..."]:
+def _centered(values: Float[Array, " n"]) -> Float[Array, " n"]:
     """Less their mean, without a derivative."""
     return jax.lax.stop_gradient(values - jnp.mean(values))

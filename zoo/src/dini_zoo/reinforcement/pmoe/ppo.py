@@ -6,8 +6,8 @@ r"""The mixture of experts in PPO: the mixture's ratio, and a Q-network that ran
         + c_v L_V + L_Q + \mathrm{mean}_s \frac1K \sum_i (w_i - v_i)^2,
     \qquad \rho = \frac{\pi(a | s)}{\pi_{\mathrm{old}}(a | s)}.
 
-The gate has the surrogate's gradient as well as that of frequencies. :math:`L_V` is the larger one of the squared errors
-of the value and of the value clipped to :math:`\epsilon` around the old one, :math:`L_Q` the squared error of
+The gate has the surrogate's gradient as well as that of frequencies. :math:`L_V` is the larger one of the squared
+errors of the value and of the value clipped to :math:`\epsilon` around the old one, :math:`L_Q` the squared error of
 :math:`Q(s, a)` beside the return.
 """
 
@@ -34,17 +34,17 @@ class PPOModel(eqx.Module):
 
     policy: GaussianMixturePolicy
     value: Callable[[Any], Any]
-    """States `(..., s)` to `(..., 1)`."""
+    """From a state to one number in an array."""
     q: Callable[[Any], Any]
-    """States and actions side by side, `(..., s + d)` to `(..., 1)`."""
+    """From a state and an action side by side to one number in an array."""
 
-    def values(self, states: Float[Array, "... s"]) -> Float[Array, "..."]:
+    def state_value(self, state: Float[Array, " s"]) -> Float[Array, ""]:
         """V."""
-        return self.value(states)[..., 0]
+        return self.value(state)[0]
 
-    def q_values(self, states: Float[Array, "... s"], actions: Float[Array, "... d"]) -> Float[Array, "..."]:
+    def action_value(self, state: Float[Array, " s"], action: Float[Array, " d"]) -> Float[Array, ""]:
         """Q."""
-        return self.q(jnp.concatenate([states, actions], axis=-1))[..., 0]
+        return self.q(jnp.concatenate([state, action]))[0]
 
 
 class PPOBatch(NamedTuple):
@@ -114,20 +114,20 @@ class PPO:
 
     def loss(self, model: PPOModel, batch: PPOBatch, key: Array) -> tuple[Float[Array, ""], PPOFigures]:
         """The loss of a minibatch; the key is for the samples that are ranked."""
-        mixture = model.policy(batch.state)
+        mixture = jax.vmap(model.policy)(batch.state)
         ratio = jnp.exp(mixture.log_prob(batch.action) - batch.log_prob)
         advantage = batch.advantage
         if self.normalize:
             advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
         within = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         surrogate = -jnp.mean(jnp.minimum(ratio * advantage, within * advantage))
-        value = model.values(batch.state)
+        value = jax.vmap(model.state_value)(batch.state)
         near = batch.value + jnp.clip(value - batch.value, -self.clip, self.clip)
         of_value = jnp.mean(jnp.maximum((value - batch.returned) ** 2, (near - batch.returned) ** 2))
-        of_q = jnp.mean((model.q_values(batch.state, batch.action) - batch.returned) ** 2)
+        of_q = jnp.mean((jax.vmap(model.action_value)(batch.state, batch.action) - batch.returned) ** 2)
         draws = jax.lax.stop_gradient(mixture.draw(key))
-        repeated = jnp.broadcast_to(batch.state[:, None], (*draws.action.shape[:-1], batch.state.shape[-1]))
-        q_values = jax.lax.stop_gradient(model.q_values(repeated, draws.action))
+        ranked = jax.vmap(jax.vmap(model.action_value, (None, 0)))(batch.state, draws.action)
+        q_values = jax.lax.stop_gradient(ranked)
         of_gate = frequency_gate_loss(mixture.logits, q_values)
         whole = surrogate + self.value_coefficient * of_value + of_q + of_gate
         outside = jnp.mean(jnp.abs(ratio - 1) > self.clip)
