@@ -33,6 +33,11 @@ def evaluation_contexts(count: int = 256) -> Float[np.ndarray, "n 2"]:
     return np.random.default_rng(0).standard_normal((count, 2))
 
 
+def inside(actions: Float[Array, "*axes 2"]) -> Float[Array, "*axes 2"]:
+    """Actions, moved to the box's face where they are outside."""
+    return jnp.clip(actions, -1.0, 1.0)
+
+
 def heights(states: Float[Array, "*axes 2"]) -> Float[Array, "*axes 3"]:
     """Of the three bumps; the largest one is the most that any action gets."""
     g = jax.nn.sigmoid(4 * states[..., 0])

@@ -71,8 +71,9 @@ class SACState(NamedTuple):
     """All that training carries."""
 
     policy: Any
-    critics: TwinCritic
-    targets: TwinCritic
+    critics: Any
+    """`TwinCritic`, or where values are known any function of a state and an action."""
+    targets: Any
     log_alpha: Float[Array, ""]
     policy_optimizer: Any
     critic_optimizer: Any
@@ -127,7 +128,7 @@ class SAC:
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau must be in (0, 1]: given {self.tau}.")
 
-    def init(self, policy: Any, critics: TwinCritic, alpha: float = 1.0) -> SACState:
+    def init(self, policy: Any, critics: Any, alpha: float = 1.0) -> SACState:
         """The state before the first step; targets start as the critics."""
         positive("alpha", alpha)
         log_alpha = jnp.asarray(np.log(alpha), jnp.result_type(float))
@@ -185,3 +186,15 @@ class SAC:
     def _stepped(self, model: Any, slope: Any, optimizer: Any) -> tuple[Any, Any]:
         updates, optimizer = self.optimizer.update(slope, optimizer, eqx.filter(model, eqx.is_inexact_array))
         return eqx.apply_updates(model, updates), optimizer
+
+
+def scanned(step: Callable[[Any, Any], tuple[Any, Any]], carried: Any, given: Any) -> tuple[Any, Any]:
+    """`jax.lax.scan` for what carries models: their arrays are carried, and what is no array stays as it is."""
+    arrays, static = eqx.partition(carried, eqx.is_array)
+
+    def one(arrays: Any, given: Any) -> tuple[Any, Any]:
+        after, told = step(eqx.combine(arrays, static), given)
+        return eqx.filter(after, eqx.is_array), told
+
+    arrays, told = jax.lax.scan(one, arrays, given)
+    return eqx.combine(arrays, static), told
