@@ -59,9 +59,7 @@ class Trained(NamedTuple):
     """The root mean square of the critics' error for uniform actions; NaN where rewards are exact."""
 
 
-def make_policy(
-    key: Array, components: int, spread: float = 0.0, *, scale: float | None = 1.0
-) -> GaussianMixturePolicy:
+def make_policy(key: Array, components: int, spread: Any = 0.0, *, scale: float | None = 1.0) -> GaussianMixturePolicy:
     """The policy of all rows: a trunk of 64 and 64 units and a gate of 32, which begin near zero.
 
     Initial means are spread by normal numbers of this deviation, log-deviations begin at -0.3. Without a scale, which
@@ -115,11 +113,11 @@ def sac(budget: Budget, loss: Callable[..., Any]) -> SAC:
     return SAC(optax.adam(budget.rate), discount=0.0, policy_loss=loss)
 
 
-@functools.partial(jax.jit, static_argnames=("budget", "loss", "components", "spread", "blended"))
+@functools.partial(jax.jit, static_argnames=("budget", "loss", "components", "blended"))
 def with_exact_rewards(
-    keys: Array, *, budget: Budget, loss: Callable[..., Any], components: int, spread: float, blended: bool
+    keys: Array, spread: Any, *, budget: Budget, loss: Callable[..., Any], components: int, blended: bool
 ) -> Trained:
-    """Train a policy for each key, with the reward itself as Q."""
+    """Train a policy for each key, with the reward itself as Q, from initial means of this deviation."""
     core = sac(budget, loss)
 
     def one(key: Array) -> Trained:
@@ -197,8 +195,9 @@ def with_learned_critics(
         waiting, learning = (functools.partial(step, waits=waits) for waits in (True, False))
         carried, _ = scanned(waiting, carried, jax.random.split(for_alone, critics.alone))
         (state, _), rewards = scanned(learning, carried, jax.random.split(for_steps, budget.updates))
-        states = bandits.contexts(for_judge, 4096)
-        actions = jax.random.uniform(for_judge, states.shape, minval=-1.0)
+        for_states, for_actions = jax.random.split(jax.random.fold_in(for_judge, 0))
+        states = bandits.contexts(for_states, 4096)
+        actions = jax.random.uniform(for_actions, states.shape, minval=-1.0)
         off = jax.vmap(state.critics)(states, actions) - bandits.reward(states, actions)
         error = jnp.sqrt(jnp.mean(off**2))
         return judge(state.policy, for_judge, rewards, blended=False, critic_error=error)

@@ -16,7 +16,7 @@ from ..mixtures import GaussianMixturePolicy
 from ..policies import Network
 from ..replay import Replay
 from ..sac import SAC, TwinCritic, plain_sample, scanned
-from .losses import mixture_policy_loss
+from .losses import Backprop, Entropy, mixture_policy_loss
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ def component_sample(policy: GaussianMixturePolicy, key: Array, state: Array) ->
 
 
 def mixture_sac(
-    optimizer: optax.GradientTransformation, *, backprop: Any = "max", entropy: Any = "component", **options: Any
+    optimizer: optax.GradientTransformation,
+    *,
+    backprop: Backprop = "max",
+    entropy: Entropy = "component",
+    **options: Any,
 ) -> SAC:
     """SAC of a mixture of experts; `entropy` says which density enters critics' targets and the policy's loss.
 
@@ -67,11 +71,13 @@ def mixture_sac(
     return SAC(optimizer, policy_loss=loss, sample=sample, **options)
 
 
-@functools.partial(jax.jit, static_argnames=("environment", "budget", "components"))
-def control(keys: Array, *, environment: Environment, budget: ControlBudget, components: int) -> Controlled:
+@functools.partial(jax.jit, static_argnames=("environment", "budget", "components", "backprop"))
+def control(
+    keys: Array, *, environment: Environment, budget: ControlBudget, components: int, backprop: Backprop = "max"
+) -> Controlled:
     """Train for each key. With one component this is SAC."""
     size = environment.actions
-    core = mixture_sac(optax.adam(budget.rate), tau=budget.tau, target_entropy=-float(size))
+    core = mixture_sac(optax.adam(budget.rate), backprop=backprop, tau=budget.tau, target_entropy=-float(size))
 
     def one(key: Array) -> Controlled:
         for_trunk, for_gate, *for_critics, for_start, for_random, for_steps = jax.random.split(key, 7)

@@ -32,7 +32,9 @@ def win_shares(q_values: Float[Array, "*axes K"]) -> Float[Array, "*axes K"]:
     """
     q_values = jax.lax.stop_gradient(jnp.asarray(q_values))
     best = jnp.max(q_values, axis=-1, keepdims=True)
-    wins = (q_values == best).astype(q_values.dtype)
+    # a compiler may compute the values anew beside their maximum, rounded otherwise, and equal to it nowhere
+    first = jax.nn.one_hot(jnp.argmax(q_values, axis=-1), q_values.shape[-1], dtype=q_values.dtype)
+    wins = jnp.maximum(first, (q_values == best).astype(q_values.dtype))
     return jnp.where(jnp.isnan(best), jnp.nan, wins / jnp.sum(wins, axis=-1, keepdims=True))
 
 
@@ -79,9 +81,10 @@ def gate_fixed_point(
 ) -> Float[Array, " K"]:
     r"""The gate's logits where the expected gradient of its loss vanishes; their mean is zero.
 
-    The root of :math:`\nabla_\ell\, E L(\ell) + \bar\ell\, 1`: the gradient has no part along the ones, by which the
-    weights do not change, and the second term fixes it. At the root :math:`w = P`. The derivative in :math:`P`, and in
-    all that it is computed from, is the implicit function theorem's.
+    The root of :math:`\mathrm{diag}(w)^{-1} \nabla_\ell\, E L(\ell) + \bar\ell\, 1`. The gradient has a factor
+    :math:`w_i` in each entry, without which the logits of rare wins are found as well as others. It has no part along
+    the ones, by which the weights do not change; the second term fixes that. At the root :math:`w = P`. The derivative
+    in :math:`P`, and in all that it is computed from, is the implicit function theorem's.
 
     Parameters
     ----------
@@ -106,7 +109,10 @@ def gate_fixed_point(
             raise ValueError(f"win_probability must sum to one: given {float(jnp.sum(P))!r}.")
     start = jnp.zeros_like(P) if logits is None else jnp.asarray(logits, P.dtype)
     same_shape("logits", start, "win_probability", P.shape)
-    residual = lambda logits, P: jax.grad(expected_gate_loss)(logits, P) + jnp.mean(logits)
+
+    def residual(logits: Array, P: Array) -> Array:
+        return jax.grad(expected_gate_loss)(logits, P) / jax.nn.softmax(logits) + jnp.mean(logits)
+
     return dini.root(residual, start, P).x
 
 
@@ -129,16 +135,17 @@ def win_probability(mean: Float[Array, " K"], std: Float[Array, " K"]) -> Float[
     ValueError
         If shapes differ, or a mean or deviation that is known is not finite or not positive.
     """
-    mean, std = jnp.asarray(mean), jnp.asarray(std)
+    dtype = jnp.result_type(mean, std, jnp.float32)
+    mean, std = jnp.asarray(mean, dtype), jnp.asarray(std, dtype)
     if mean.ndim != 1 or mean.shape[0] < 1:
         raise ValueError(f"mean must have one axis, of at least one number: given shape {mean.shape}.")
     same_shape("std", std, "mean", mean.shape)
     finite("mean", mean)
     positive("std", std)
     # the rule is exact to rounding wherever the panels end, and so the ends need no derivative
-    ends = mean[:, None] + std[:, None] * np.arange(-_PANELS, _PANELS + 1)
+    ends = mean[:, None] + std[:, None] * jnp.arange(-_PANELS, _PANELS + 1, dtype=mean.dtype)
     ends = jax.lax.stop_gradient(jnp.sort(ends.reshape(-1)))
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = (jnp.asarray(one, mean.dtype) for one in np.polynomial.legendre.leggauss(_NODES))
     half = jnp.diff(ends)[:, None] / 2
     x = ends[:-1, None] + half * (1 + nodes)
     z = (x - mean[:, None, None]) / std[:, None, None]
