@@ -183,6 +183,7 @@ def test_a_policy_is_a_mixture_for_each_state():
     assert len(np.unique(np.round(means, 9), axis=0)) == 3
 
 
+@pytest.mark.thorough
 def test_one_component_is_the_squashed_gaussian():
     """The field's own, with the same network and key: to the last bit."""
     policy = networks(K=1, scale=2.0)

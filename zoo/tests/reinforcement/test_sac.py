@@ -110,6 +110,7 @@ def stepped(core, policy):
     return eqx.filter_jit(lambda policy: core.step(core.init(policy, critics), batch, jax.random.key(2)))(policy)
 
 
+@pytest.mark.thorough
 def test_a_step_of_a_mixture():
     """Everything moves, and stays finite; either density may enter the critics' targets."""
     *_, three = policies()
@@ -131,7 +132,7 @@ def test_a_step_of_one_gaussian():
     """The field's squashed Gaussian runs through the same step as mixtures do."""
     single, one, three = policies()
     for core, policy in ((SAC(optax.sgd(0.1), target_entropy=-2.0), single), (mixture_sac(optax.sgd(0.1)), one)):
-        state, info = stepped(core, policy)
+        _, info = stepped(core, policy)
         assert np.isfinite(info.critic_loss)
         assert np.isfinite(info.policy_loss)
         assert (info.alpha == 1) == (core.target_entropy is None)

@@ -16,6 +16,7 @@ from ..mixtures import GaussianMixturePolicy
 from ..policies import Network
 from ..replay import Replay
 from ..sac import SAC, TwinCritic, plain_sample, scanned
+from ..trajectories import episode_returns
 from .losses import Backprop, Entropy, mixture_policy_loss
 
 
@@ -47,6 +48,8 @@ class Controlled(NamedTuple):
     wins: Float[Array, "*axes K"]
     """How often each component's sample was the best one, over the last tenth of the updates."""
     weights: Float[Array, "*axes K"]
+    greedy: Float[Array, "*axes episodes"]
+    """Returns after the training, of the largest weight's mean."""
 
 
 def component_sample(policy: GaussianMixturePolicy, key: Array, state: Array) -> tuple[Array, Array]:
@@ -80,7 +83,7 @@ def control(
     core = mixture_sac(optax.adam(budget.rate), backprop=backprop, tau=budget.tau, target_entropy=-float(size))
 
     def one(key: Array) -> Controlled:
-        for_trunk, for_gate, *for_critics, for_start, for_random, for_steps = jax.random.split(key, 7)
+        for_trunk, for_gate, *for_critics, for_start, for_random, for_steps, for_greedy = jax.random.split(key, 8)
         hidden = [budget.hidden] * 2
         trunk = Network([environment.observations, *hidden, 2 * components * size], for_trunk, last_scale=1e-2)
         gate = Network([environment.observations, components], for_gate, last_scale=1e-2)
@@ -118,6 +121,8 @@ def control(
         reward, ended = (jnp.concatenate(both) for both in zip(first, then, strict=True))
         last = max(1, len(keys) // 10)
         wins, weights = (jnp.mean(share[-last:], axis=0) for share in shares)
-        return Controlled(reward, ended, jnp.exp(state.log_alpha), wins, weights)
+        mode = lambda _, seen: state.policy.mode(seen)
+        greedy = episode_returns(environment, mode, for_greedy, 10)
+        return Controlled(reward, ended, jnp.exp(state.log_alpha), wins, weights, greedy)
 
     return jax.vmap(one)(keys)

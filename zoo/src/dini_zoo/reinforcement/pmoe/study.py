@@ -134,6 +134,9 @@ class Task:
 
     name: str
     returns: list[np.ndarray]
+    """In the training, with sampled actions."""
+    greedy: np.ndarray
+    """After it, of the mean with the largest weight; the mean of each seed's episodes."""
     alpha: np.ndarray
     wins: np.ndarray
     weights: np.ndarray
@@ -231,7 +234,8 @@ def _control(settings: Settings, run: Run, keys: Any) -> list[Task]:
         told = {"environment": environment, "budget": budget, "components": components, "backprop": backprop}
         found = control(keys("control", seeds), **told)
         returns = [_returns(reward, ended) for reward, ended in zip(found.reward, found.ended, strict=True)]
-        return Task(name, returns, *(np.asarray(part, float) for part in (found.alpha, found.wins, found.weights)))
+        told = (found.greedy.mean(axis=1), found.alpha, found.wins, found.weights)
+        return Task(name, returns, *(np.asarray(part, float) for part in told))
 
     return run.each("control", (MAX, ALL, ONE), one, pairs=True)
 
