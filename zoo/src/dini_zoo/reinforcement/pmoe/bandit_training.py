@@ -94,18 +94,29 @@ def greedy(mixture: Mixture, *, blended: bool) -> Float[Array, "n 2"]:
     return blend(mixture, mixture.squash(mixture.mean)) if blended else mixture.mode()
 
 
-def judge(policy: GaussianMixturePolicy, key: Array, rewards: Array, *, blended: bool, **told: Any) -> Trained:
-    """What a trained policy is worth on the evaluation contexts."""
+@eqx.filter_jit
+def _judge(policy: GaussianMixturePolicy, key: Array, blended: bool) -> tuple[Any, ...]:
+    """The score, weights and shares of wins on the evaluation contexts, and the policy at those that are shown."""
     states = jnp.asarray(bandits.evaluation_contexts(), jnp.result_type(float))
     mixture = jax.vmap(policy)(states)
     score = jnp.mean(bandits.reward(states, bandits.inside(greedy(mixture, blended=blended))))
     draws = jax.vmap(mixture.draw)(jax.random.split(key, 32))
     ranked = bandits.reward(states[None, :, None], bandits.inside(draws.action))
     wins = jnp.mean(win_shares(ranked), axis=(0, 1))
-    points = max(count for count in range(1, POINTS + 1) if len(rewards) % count == 0)
-    curve = jnp.mean(rewards.reshape(points, -1), axis=1)
     shown = jax.vmap(policy)(jnp.asarray(SHOWN, states.dtype))
-    return Trained(score, curve, jnp.mean(mixture.weights, axis=0), wins, shown, **told)
+    return score, jnp.mean(mixture.weights, axis=0), wins, shown
+
+
+def judged(
+    policies: GaussianMixturePolicy, rewards: Array, *, blended: bool = False, critic_error: Any = np.nan
+) -> Trained:
+    """What trained policies are worth, an axis for seeds in front; rewards are of each seed and step of training."""
+    lane = lambda i: jax.tree.map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, policies)
+    each = [_judge(lane(i), jax.random.key(i), blended) for i in range(len(rewards))]
+    score, weights, wins, shown = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    points = max(count for count in range(1, POINTS + 1) if rewards.shape[1] % count == 0)
+    curve = np.mean(np.asarray(rewards).reshape(len(rewards), points, -1), axis=2)
+    return Trained(score, curve, weights, wins, shown, critic_error)
 
 
 def sac(budget: Budget, loss: Callable[..., Any]) -> SAC:
@@ -113,15 +124,18 @@ def sac(budget: Budget, loss: Callable[..., Any]) -> SAC:
     return SAC(optax.adam(budget.rate), discount=0.0, policy_loss=loss)
 
 
-@functools.partial(jax.jit, static_argnames=("budget", "loss", "components", "blended"))
+@eqx.filter_jit
 def with_exact_rewards(
-    keys: Array, spread: Any, *, budget: Budget, loss: Callable[..., Any], components: int, blended: bool
-) -> Trained:
-    """Train a policy for each key, with the reward itself as Q, from initial means of this deviation."""
+    keys: Array, spread: Array, *, budget: Budget, loss: Callable[..., Any], components: int, blended: bool
+) -> tuple[GaussianMixturePolicy, Array]:
+    """Train a policy for each key, with the reward itself as Q, from initial means of this deviation.
+
+    Returns the policies, and the mean reward of sampled actions at each update.
+    """
     core = sac(budget, loss)
 
-    def one(key: Array) -> Trained:
-        for_policy, for_steps, for_judge = jax.random.split(key, 3)
+    def one(key: Array) -> tuple[GaussianMixturePolicy, Array]:
+        for_policy, for_steps = jax.random.split(key)
         state = core.init(make_policy(for_policy, components, spread), bandits.reward, budget.alpha)
 
         def step(state: Any, key: Array) -> Any:
@@ -132,9 +146,9 @@ def with_exact_rewards(
             return state, jnp.mean(bandits.reward(states, actions))
 
         state, rewards = scanned(step, state, jax.random.split(for_steps, budget.updates))
-        return judge(state.policy, for_judge, rewards, blended=blended)
+        return state.policy, rewards
 
-    return jax.vmap(one)(keys)
+    return eqx.filter_vmap(one)(keys)
 
 
 @dataclass(frozen=True)
@@ -158,16 +172,20 @@ class Pair(NamedTuple):
     reward: Float[Array, "*axes"]
 
 
-@functools.partial(jax.jit, static_argnames=("budget", "critics", "loss", "components"))
+@eqx.filter_jit
 def with_learned_critics(
     keys: Array, *, budget: Budget, critics: CriticBudget, loss: Callable[..., Any], components: int
-) -> Trained:
-    """Train a policy for each key, with the smaller one of two critics as Q, which learn from a buffer of pairs."""
+) -> tuple[GaussianMixturePolicy, Array, Array]:
+    """Train a policy for each key, with the smaller one of two critics as Q, which learn from a buffer of pairs.
+
+    Returns the policies, rewards as `with_exact_rewards` does, and the critics' error: the root of its mean square for
+    uniform actions.
+    """
     core = sac(budget, loss)
     size = critics.start + critics.pairs * (critics.alone + budget.updates)
 
-    def one(key: Array) -> Trained:
-        for_policy, *for_critics, for_start, for_alone, for_steps, for_judge = jax.random.split(key, 7)
+    def one(key: Array) -> tuple[GaussianMixturePolicy, Array, Array]:
+        for_policy, *for_critics, for_start, for_alone, for_steps, for_error = jax.random.split(key, 7)
         twins = TwinCritic(*(Network([4, 128, 128, 1], key) for key in for_critics))
         state = core.init(make_policy(for_policy, components), twins, budget.alpha)
         zero = jnp.zeros(2)
@@ -195,14 +213,13 @@ def with_learned_critics(
         waiting, learning = (functools.partial(step, waits=waits) for waits in (True, False))
         carried, _ = scanned(waiting, carried, jax.random.split(for_alone, critics.alone))
         (state, _), rewards = scanned(learning, carried, jax.random.split(for_steps, budget.updates))
-        for_states, for_actions = jax.random.split(jax.random.fold_in(for_judge, 0))
+        for_states, for_actions = jax.random.split(for_error)
         states = bandits.contexts(for_states, 4096)
         actions = jax.random.uniform(for_actions, states.shape, minval=-1.0)
         off = jax.vmap(state.critics)(states, actions) - bandits.reward(states, actions)
-        error = jnp.sqrt(jnp.mean(off**2))
-        return judge(state.policy, for_judge, rewards, blended=False, critic_error=error)
+        return state.policy, rewards, jnp.sqrt(jnp.mean(off**2))
 
-    return jax.vmap(one)(keys)
+    return eqx.filter_vmap(one)(keys)
 
 
 @dataclass(frozen=True)
@@ -216,14 +233,17 @@ class PPOBudget:
     rate: float = 1e-3
 
 
-@functools.partial(jax.jit, static_argnames=("budget", "components"))
-def by_ppo(keys: Array, *, budget: PPOBudget, components: int) -> Trained:
-    """Train a policy for each key by PPO, for episodes of one step; actions are moved into the box."""
+@eqx.filter_jit
+def by_ppo(keys: Array, *, budget: PPOBudget, components: int) -> tuple[GaussianMixturePolicy, Array]:
+    """Train a policy for each key by PPO, for episodes of one step; actions are moved into the box.
+
+    Returns the policies, and the mean reward of each round.
+    """
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(budget.rate))
     core = PPO(optimizer, epochs=budget.epochs, batch=budget.batch)
 
-    def one(key: Array) -> Trained:
-        for_policy, for_value, for_q, for_rounds, for_judge = jax.random.split(key, 5)
+    def one(key: Array) -> tuple[GaussianMixturePolicy, Array]:
+        for_policy, for_value, for_q, for_rounds = jax.random.split(key, 4)
         value, q = Network([2, 64, 64, 1], for_value, last_scale=1.0), Network([4, 64, 64, 1], for_q, last_scale=1.0)
         model = PPOModel(make_policy(for_policy, components, scale=None), value, q)
 
@@ -239,6 +259,6 @@ def by_ppo(keys: Array, *, budget: PPOBudget, components: int) -> Trained:
             return (model, state), jnp.mean(rewards)
 
         (model, _), rewards = scanned(collect, (model, core.init(model)), jax.random.split(for_rounds, budget.rounds))
-        return judge(model.policy, for_judge, rewards, blended=False)
+        return model.policy, rewards
 
-    return jax.vmap(one)(keys)
+    return eqx.filter_vmap(one)(keys)

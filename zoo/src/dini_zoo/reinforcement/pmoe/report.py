@@ -120,7 +120,7 @@ def control_table(result: Result) -> Table:
         greedy = each(task.greedy, ".0f")
         cells.append([task.name, f"{Estimate.of(last):.0f}", each(last, ".0f"), greedy, each(task.wins[0], ".2f")])
     caption = (
-        f"{result.settings.control_steps} steps, episodes of 200, sampled actions: means of the last ten episodes, with "
+        f"{result.settings.control_steps} steps, episodes of 200, sampled actions: means of the last ten, with "
         "their 95 % interval over seeds. Greedy: ten episodes after the training, each seed. Wins: the first seed's, "
         "over the last tenth of the updates."
     )

@@ -25,6 +25,7 @@ from .bandit_training import (
     PPOBudget,
     Trained,
     by_ppo,
+    judged,
     with_exact_rewards,
     with_learned_critics,
 )
@@ -183,7 +184,8 @@ def run(settings: Settings, run: Run) -> Result:
             components = settings.components if row.several else 1
             told = {"budget": budget, "loss": row.loss, "components": components, "blended": row.blended}
             # the same keys for each row: it begins where the others of its size do, and sees the same contexts
-            return Outcome.of(row.name, with_exact_rewards(keys("exact", settings.seeds), spread, **told))
+            found = with_exact_rewards(keys("exact", settings.seeds), jnp.asarray(spread), **told)
+            return Outcome.of(row.name, judged(*found, blended=row.blended))
 
         chosen = [row for row in rows if row.name in settings.rows and done(name)]
         return run.each(name, chosen, one, pairs=True) if chosen else []
@@ -193,12 +195,13 @@ def run(settings: Settings, run: Run) -> Result:
         critics = CriticBudget(start=settings.start if start == WITH else 0, alone=settings.alone)
         components = settings.components if name == MAX else 1
         told = {"budget": budget, "critics": critics, "loss": mixture_policy_loss, "components": components}
-        return Outcome.of(name, with_learned_critics(keys("critics", few), **told))
+        *found, error = with_learned_critics(keys("critics", few), **told)
+        return Outcome.of(name, judged(*found, critic_error=error))
 
     def ppo(name: str, _: Phase) -> Outcome:
         components = settings.components if name == MAX else 1
         told = {"budget": PPOBudget(rounds=settings.rounds), "components": components}
-        return Outcome.of(name, by_ppo(keys("PPO", few), **told))
+        return Outcome.of(name, judged(*by_ppo(keys("PPO", few), **told)))
 
     fixed = run.part("fixed point", _fixed_point)
     exact, spread = on_bandit("exact", ROWS, 0.0), on_bandit("spread", ROWS[:5], settings.spread)
