@@ -10,9 +10,13 @@ from dini_zoo.reinforcement.pmoe.experiment import experiment
 from dini_zoo.reinforcement.pmoe.study import PARTS
 
 
+#: In one seed of the first eight one component serves both bumps, and loses between them: the page says so.
+MISSED = "PMOE, max: worst seed"
+
+
 @pytest.mark.slow
 def test_the_bars_at_full_scale():
-    assert_bars_met("pmoe", experiment)
+    assert_bars_met("pmoe", experiment, but=(MISSED,))
 
 
 @pytest.mark.slow
@@ -21,7 +25,7 @@ def test_the_bars_on_other_seeds():
         experiment.settings(), seeds=tuple(range(8, 16)), parts=("exact", "critics"), critic_seeds=8
     )
     result = assert_bars_met("pmoe", experiment, settings, but=(
-        "PPO: greedy above one Gaussian", "Pendulum: return, PMOE, max", "Pendulum: return, PMOE, all",
+        MISSED, "PPO: greedy above one Gaussian", "Pendulum: return, PMOE, max", "Pendulum: return, PMOE, all",
         "Pendulum: return, one Gaussian",
     ))  # fmt: skip
     assert len(result.critics) == 2
