@@ -9,7 +9,6 @@ from outputs import assert_bars_met, assert_drawn, assert_fits, performed
 from dini_zoo.reinforcement.pmoe.experiment import experiment
 from dini_zoo.reinforcement.pmoe.study import PARTS
 
-
 #: In one seed of the first eight one component serves both bumps, and loses between them: the page says so.
 MISSED = "PMOE, max: worst seed"
 
