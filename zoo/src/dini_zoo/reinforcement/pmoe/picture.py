@@ -30,7 +30,7 @@ COLORS = {
 def draw(result: Result) -> Figure:
     """Policies above, for three contexts; curves below."""
     rows = [row for row in result.exact if row.name in (MAX, ONE, ALL)]
-    figure = pictures.canvas("A bandit with a trap: what policies do", height=4 + 3.4 * len(rows) if rows else 5)
+    figure = pictures.canvas("A bandit with a trap: policies, each in its worst seed", height=4 + 3.4 * len(rows) if rows else 5)
     if not rows:
         curves(figure.subplots(1, 3), result)
         return figure
@@ -58,7 +58,7 @@ def worst(row: Outcome) -> int:
 
 
 def modes(axis: Any, row: Outcome, context: int, a: np.ndarray, grid: np.ndarray) -> None:
-    """The mixture's density as lines of equal height, and a dot at each component's mean, as large as its weight."""
+    """The mixture's density as lines of equal height, and a dot at each component's mean, larger with its weight."""
     pick = lambda values: jnp.asarray(values[worst(row), context])
     one = Mixture(pick(row.logits), pick(row.mean), pick(row.log_std), 1.0 if row.squashed else None)
     inside = jnp.asarray(np.clip(a.reshape(-1, 2), -0.995, 0.995))

@@ -55,6 +55,7 @@ class PPOBatch(NamedTuple):
     log_prob: Float[Array, " n"]
     """The mixture's, when the action was drawn."""
     advantage: Float[Array, " n"]
+    """Such as `trajectories.generalized_advantages` finds it, where time-outs keep their value."""
     returned: Float[Array, " n"]
     """What values learn: the advantage and the old value together."""
     value: Float[Array, " n"]
