@@ -30,7 +30,9 @@ COLORS = {
 def draw(result: Result) -> Figure:
     """Policies above, for three contexts; curves below."""
     rows = [row for row in result.exact if row.name in (MAX, ONE, ALL)]
-    figure = pictures.canvas("A bandit with a trap: policies, each in its worst seed", height=4 + 3.4 * len(rows) if rows else 5)
+    figure = pictures.canvas(
+        "A bandit with a trap: policies, each in its worst seed", height=4 + 3.4 * len(rows) if rows else 5
+    )
     if not rows:
         curves(figure.subplots(1, 3), result)
         return figure
