@@ -112,6 +112,16 @@ def squashed_log_density(u: Array, mean: Array, log_deviation: Array, bound: flo
     return log_normal(u, mean, log_deviation) - log_slope(u) - jnp.log(bound)
 
 
+def drawn_log_density(z: Array, u: Array, log_deviation: Array, bound: float | Array | None = 1.0) -> Array:
+    r"""As `squashed_log_density` for a sample `u = μ + σ z`, from `z` itself; without a bound, of `u`.
+
+    Where `σ` is below the last digits of `μ`, as single precision has it for `μ = 1` and `σ = 1e-8`, `z` cannot be had
+    back from `u`.
+    """
+    density = log_normal(z, jnp.zeros_like(z), jnp.zeros_like(z)) - log_deviation
+    return density if bound is None else density - log_slope(u) - jnp.log(bound)
+
+
 class SquashedGaussian(eqx.Module):
     r"""A Gaussian policy that is squashed into the box `[-c, c]`.
 
@@ -155,8 +165,9 @@ class SquashedGaussian(eqx.Module):
     def sample(self, key: Key[Array, ""], observation: Float[Array, " n"]) -> tuple[Array, Array]:
         """An action, differentiable in the parameters, and its log-density."""
         mean, log_deviation = self.moments(observation)
-        u = mean + jnp.exp(log_deviation) * jax.random.normal(key, mean.shape, mean.dtype)
-        return squash(u, self.bound), jnp.sum(squashed_log_density(u, mean, log_deviation, self.bound))
+        z = jax.random.normal(key, mean.shape, mean.dtype)
+        u = mean + jnp.exp(log_deviation) * z
+        return squash(u, self.bound), jnp.sum(drawn_log_density(z, u, log_deviation, self.bound))
 
     def log_probability(self, observation: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
         """The log-density of an action; on the edge of the box, of one `EDGE` within it."""
