@@ -1,4 +1,4 @@
-"""``dini.compat.jaxopt`` is another name of ``dini_jaxopt``: the same objects, or an error that says what to install."""
+"""``dini.compat.jaxopt`` is another name of ``dini_jaxopt``: the same objects, or an error that tells of it."""
 
 import importlib
 import subprocess
