@@ -15,16 +15,9 @@ from . import (
     tree_util,
 )
 from ._base import OptStep
-from ._block_coordinate_descent import BlockCoordinateDescent
-from ._first_order import GradientDescent, ProjectedGradient, ProximalGradient
-from ._fixed_points import AndersonAcceleration, AndersonWrapper, FixedPointIteration
 from ._iterative_refinement import IterativeRefinement
-from ._least_squares import GaussNewton, LevenbergMarquardt
-from ._line_search_objects import BacktrackingLineSearch, HagerZhangLineSearch, ZoomLineSearch
-from ._mirror_descent import MirrorDescent
+from ._line_searches import BacktrackingLineSearch, HagerZhangLineSearch, ZoomLineSearch
 from ._osqp import OSQP, BoxOSQP
-from ._quasi_newton import BFGS, LBFGS, LBFGSB, NonlinearCG
-from ._roots import Bisection, Broyden
 from ._scipy import (
     ScipyBoundedLeastSquares,
     ScipyBoundedMinimize,
@@ -32,8 +25,25 @@ from ._scipy import (
     ScipyMinimize,
     ScipyRootFinding,
 )
-from ._small_programs import BoxCDQP, CvxpyQP, EqualityConstrainedQP
-from ._stochastic import ArmijoSGD, OptaxSolver, PolyakSGD
+from ._small_programs import CvxpyQP, EqualityConstrainedQP
+from ._solvers import (
+    BFGS,
+    LBFGS,
+    LBFGSB,
+    AndersonAcceleration,
+    ArmijoSGD,
+    Broyden,
+    FixedPointIteration,
+    GaussNewton,
+    GradientDescent,
+    LevenbergMarquardt,
+    NonlinearCG,
+    OptaxSolver,
+    PolyakSGD,
+    ProjectedGradient,
+    ProximalGradient,
+)
+from ._special import AndersonWrapper, Bisection, BlockCoordinateDescent, BoxCDQP, MirrorDescent
 
 #: the modules that JAXopt has
 MODULES = (

@@ -9,13 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dini import trees
-from dini.loop import allowed
-from dini.solve import on_reals
-from dini.solvers import Solver, solver
-from dini.solvers.shared._by_hand import by_hand
-from dini.status import Status
-from dini.trees import Tree
+import dini
+from dini import Status
+from dini.extend import allowed, by_hand, on_reals, trees
 
 
 class Iteration(NamedTuple):
@@ -31,8 +27,8 @@ class Iteration(NamedTuple):
     steps: Any
 
 
-@solver
-class Iterated(Solver):
+@dini.solver
+class Iterated(dini.Solver):
     """A solver of dini's whose step is an iteration in JAXopt's sense.
 
     A line search of dini's takes one trial a step, and a rejected trial leaves the point where it is. Here the trials
@@ -71,7 +67,7 @@ class Iterated(Solver):
     @property
     def solves(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The method's, which an object that is being copied has not got yet."""
-        return self.__dict__["method"].solves if "method" in self.__dict__ else Solver.solves
+        return self.__dict__["method"].solves if "method" in self.__dict__ else dini.Solver.solves
 
     composite = property(lambda self: self.method.composite)  # pyright: ignore[reportAssignmentType]
     monotone = property(lambda self: self.method.monotone)  # pyright: ignore[reportAssignmentType]
@@ -81,7 +77,7 @@ class Iterated(Solver):
     differentiable = property(lambda self: self.method.differentiable)  # pyright: ignore[reportAssignmentType]
     adaptive = property(lambda self: self.method.adaptive)  # pyright: ignore[reportAssignmentType]
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Any, x: Any) -> None:
         """Raise unless the method can solve the problem."""
         self.method.check(problem, x)
 
@@ -95,15 +91,19 @@ class Iterated(Solver):
         """Return the method's."""
         return self.method.last_value(problem, state.method)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: Iteration) -> Any:
+    def readings(self, x: Any, state: Iteration) -> dict[str, Any]:
+        """Return what the method tells."""
+        return self.method.readings(x, state.method)
+
+    def derivative_solver(self, problem: Any, x: Any, state: Iteration) -> Any:
         """Return the method's."""
         return self.method.derivative_solver(problem, x, state.method)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> Iteration:
+    def init(self, problem: Any, x: Any, *args: Any) -> Iteration:
         """Return the state before the first iteration."""
         return _around(self.method.init(problem, x, *args), jnp.zeros((), jnp.int32))
 
-    def step(self, problem: Any, x: Tree, state: Iteration, *args: Tree) -> tuple[Any, Iteration]:
+    def step(self, problem: Any, x: Any, state: Iteration, *args: Any) -> tuple[Any, Iteration]:
         """Take one iteration."""
         if self.trials == self.lead == 1:
             x, method = self.method.step(problem, x, state.method, *args)
@@ -130,62 +130,57 @@ class Iterated(Solver):
 
 
 def _around(method: Any, steps: Any) -> Iteration:
-    status = getattr(method, "status", None)
-    status = jnp.zeros((), jnp.int32) + Status.RUNNING if status is None else status
-    return Iteration(method.error, status, getattr(method, "scales", None), method, steps)
+    running = jnp.zeros((), jnp.int32) + Status.RUNNING
+    return Iteration(method.error, getattr(method, "status", running), getattr(method, "scales", None), method, steps)
 
 
-def _same(point: Tree, other: Tree) -> Any:
+def _same(point: Any, other: Any) -> Any:
     """Return whether two points are equal; NaN is none."""
     equal = jax.tree.map(lambda u, v: jnp.all(u == v), point, other)
     return reduce(jnp.logical_and, jax.tree.leaves(equal), jnp.asarray(True))
 
 
 @by_hand
-def begun(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, Any]:
+def begun(solver: Any, problem: Any, x: Any, *args: Any) -> tuple[Iteration, Any]:
     """Return the first state and the auxiliary output."""
     problem, x = on_reals(problem, x)
     state = solver.init(problem, x, *args)
-    return state, _aux(problem, x, state, args)
+    return state, _aux(solver, problem, x, state, args)
 
 
 @by_hand
-def begun_evaluated(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Iteration, Any, Any]:
+def begun_evaluated(solver: Any, problem: Any, x: Any, *args: Any) -> tuple[Iteration, Any, Any]:
     """Return the first state, the auxiliary output, and value and gradient of an objective at the start."""
     problem, x = on_reals(problem, x)
     return *begun(solver, problem, x, *args), problem.value_and_gradient(x, *args)
 
 
 @by_hand
-def advanced(solver: Any, problem: Any, x: Tree, state: Iteration, *args: Tree) -> tuple[Any, Iteration, Any]:
+def advanced(solver: Any, problem: Any, x: Any, state: Iteration, *args: Any) -> tuple[Any, Iteration, Any]:
     """Return the point and the state after one iteration, and the auxiliary output there."""
     complex_unknown = trees.has_complex(x)
     problem, x = on_reals(problem, x)
     x, state = solver.step(problem, x, state, *args)
-    aux = _aux(problem, x, state, args)
+    aux = _aux(solver, problem, x, state, args)
     return trees.from_real(x) if complex_unknown else x, state, aux
 
 
-def _aux(problem: Any, x: Tree, state: Iteration, args: tuple[Tree, ...]) -> Any:
+def _aux(solver: Any, problem: Any, x: Any, state: Iteration, args: tuple[Any, ...]) -> Any:
     """Return the auxiliary output, of the step where the method keeps it."""
-    return state.method.aux if hasattr(state.method, "aux") else problem.aux(x, *args)
+    told = solver.readings(x, state)
+    return told["aux"] if "aux" in told else problem.aux(x, *args)
 
 
 @by_hand
-def aux_at(solver: Any, problem: Any, x: Tree, *args: Tree) -> Any:
+def aux_at(solver: Any, problem: Any, x: Any, *args: Any) -> Any:
     """Return the auxiliary output at a point."""
     del solver
     return problem.aux(x, *args)
 
 
 @by_hand
-def residuals_at(solver: Any, problem: Any, x: Tree, *args: Tree) -> tuple[Any, Any]:
+def residuals_at(solver: Any, problem: Any, x: Any, *args: Any) -> tuple[Any, Any]:
     """Return the residuals of a least-squares problem and the gradient."""
     del solver
     x = jax.lax.stop_gradient(x)
     return problem.residuals(x, *args), problem.gradient(x, *args)
-
-
-def ended(status: Any) -> bool:
-    """Return whether a known status is that of a solve that met its test, in all lanes."""
-    return bool(jnp.all((status == Status.CONVERGED) | (status == Status.STOPPED)))

@@ -1,29 +1,40 @@
-"""JAXopt's names of line searches as dini's, and steps of given length."""
+"""Line searches by JAXopt's names: those of solvers, and on their own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
+import dini
 from dini import solvers
-from dini.functions import as_function
-from dini.solvers import solver
-from dini.solvers._gradient_descent import schedule_value
-from dini.solvers.shared._quasi_newton import State
-from dini.trees import Tree
+from dini.extend import trees
+
+from ._base import IterativeSolver, LineSearchStep
+from ._objective import objective
+from ._table import solver_class
 
 #: what each condition of a backtracking search asks for
-CONDITIONS = {
-    "armijo": solvers.Backtracking(),
-    "wolfe": solvers.WeakWolfe(),
-    "strong-wolfe": solvers.StrongWolfe(),
-    "goldstein": solvers.WeakWolfe(),
+_CONDITIONS = {
+    "armijo": lambda c1, c2: solvers.Backtracking(c1),
+    "goldstein": solvers.WeakWolfe,
+    "wolfe": solvers.WeakWolfe,
+    "strong-wolfe": solvers.StrongWolfe,
 }
 
 
-def named_search(owner: str, name: Any, condition: Any = None, curvature: float = 0.9) -> solvers.LineSearch:
+def _backtracking(owner: str, condition: Any, c1: float = 1e-4, c2: float = 0.9) -> Any:
+    """Return a backtracking search for a condition."""
+    if condition not in _CONDITIONS:
+        known = ", ".join(map(repr, _CONDITIONS))
+        raise ValueError(f"{owner}'s condition must be one of {known}: given {condition!r}.")
+    return _CONDITIONS[condition](c1, c2)
+
+
+def named_search(owner: str, name: Any, condition: Any = None, curvature: float = 0.9) -> Any:
     """Return the line search of a name, or of one of JAXopt's objects."""
     if hasattr(name, "search"):
         return name.search()
@@ -33,69 +44,211 @@ def named_search(owner: str, name: Any, condition: Any = None, curvature: float 
     if name == "hager-zhang":
         return solvers.HagerZhang()
     if name == "backtracking":
-        if condition not in CONDITIONS:
-            known = ", ".join(map(repr, CONDITIONS))
-            raise ValueError(f"{owner}'s condition must be one of {known}: given {condition!r}.")
-        return CONDITIONS[condition]
+        return _backtracking(owner, condition)
     raise ValueError(
         f'{owner}\'s linesearch must be "backtracking", "zoom", "hager-zhang" or one of their objects: given {name!r}.'
     )
 
 
-@dataclass(frozen=True)
-class Fixed(solvers.LineSearch):
-    """Accept the first trial, whatever it is: for steps of given length."""
+class LineSearchState(NamedTuple):
+    """State of a line search: the trial point with its value and gradient, and whether it is accepted."""
 
-    decrease: float = 1e-4
-
-    def _judge(self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any) -> tuple[Any, Any]:
-        del start_value, slope, slack
-        return jnp.ones_like(value, bool), bracket
-
-
-class _FixedLength:
-    """Steps of given lengths along a quasi-Newton direction."""
-
-    step_size: Any
-
-    def __post_init__(self, tol: Any) -> None:
-        super().__post_init__(tol)  # pyright: ignore[reportAttributeAccessIssue]
-        object.__setattr__(self, "line_search", Fixed())
-        if callable(self.step_size):
-            object.__setattr__(self, "step_size", as_function(self.step_size, "stepsize"))
-
-    def _set(self, state: State) -> State:
-        """Return the state with the length of the next trial: the first one is the start itself."""
-        count = state.search[2]
-        length = jnp.asarray(schedule_value(self.step_size, count.astype(jnp.int32) - 1), count.dtype)
-        return state._replace(search=state.search.at[4].set(jnp.where(count == 0, 0, length)))
+    iter_num: Any
+    params: Any
+    value: Any
+    grad: Any
+    error: Any
+    done: Any
+    failed: Any
+    aux: Any = None
+    value_init: Any = None
+    slope_init: Any = None
+    bracket: Any = None
+    num_fun_eval: Any = 0
+    num_grad_eval: Any = 0
 
 
-@solver
-class FixedLBFGS(_FixedLength, solvers.LBFGS):
-    """L-BFGS with steps of given length, whose pairs change the identity itself where it is not ``scaled``."""
+class IterativeLineSearch(IterativeSolver):
+    """Base of the line searches: ``run`` returns a :class:`LineSearchStep`.
 
-    step_size: Any = None
-    scaled: bool = field(default=True, metadata={"static": True})
+    Along ``params + stepsize * descent_direction`` (by default minus the gradient) it looks for a step size that its
+    conditions accept, from ``init_stepsize`` on. A search that has found none says so in ``state.failed``.
+    """
 
-    def _scaling(self, curvature: Any, squared: Any) -> Any:
-        return super()._scaling(curvature, squared) if self.scaled else jnp.ones_like(squared)
+    fun: Callable[..., Any]
+    value_and_grad: Any
+    has_aux: bool
+    maxiter: int
+    max_stepsize: Any
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Take one step."""
-        return solvers.LBFGS.step(self, problem, x, self._set(state), *args)
+    def __post_init__(self) -> None:
+        self.search()
+
+    def search(self) -> Any:
+        """Return the line search of dini's."""
+        raise NotImplementedError
+
+    def _problem(self) -> Any:
+        return dini.Minimize(objective(self.fun, self.value_and_grad, self.has_aux), has_aux=self.has_aux)
+
+    def init_state(
+        self,
+        init_stepsize: Any,
+        params: Any,
+        value: Any = None,
+        grad: Any = None,
+        descent_direction: Any = None,
+        fun_args: Any = (),
+        fun_kwargs: Any = None,
+    ) -> LineSearchState:
+        """Return the state before the first trial; what is not given of the start is evaluated."""
+        problem, given = self._problem(), (tuple(fun_args), dict(fun_kwargs or {}))
+        params, evaluations = trees.inexact(params), jnp.zeros((), jnp.int32)
+        if value is None or grad is None:
+            value, grad = problem.value_and_gradient(params, given)
+            evaluations = evaluations + 1
+        value = jnp.asarray(value)
+        direction = _steepest(grad) if descent_direction is None else trees.inexact(descent_direction)
+        slope = _slope(grad, direction, value)
+        bracket = self.search().begin(jnp.asarray(init_stepsize, value.dtype), value, slope)
+        inf, no = jnp.full_like(value, jnp.inf), jnp.zeros((), bool)
+        aux = problem.aux(params, given)
+        start = (jnp.zeros((), jnp.int32), params, value, grad, inf, no, no, aux)
+        return LineSearchState(*start, value, slope, bracket, evaluations, evaluations)
+
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        stepsize: Any,
+        state: LineSearchState,
+        params: Any,
+        value: Any = None,
+        grad: Any = None,
+        descent_direction: Any = None,
+        fun_args: Any = (),
+        fun_kwargs: Any = None,
+    ) -> LineSearchStep:
+        """Try one step size; the next one is returned, or the same where it is accepted."""
+        del value
+        problem, given = self._problem(), (tuple(fun_args), dict(fun_kwargs or {}))
+        params = trees.inexact(params)
+        if descent_direction is None:
+            # the state's gradient is that of the last trial
+            descent_direction = _steepest(problem.gradient(params, given) if grad is None else grad)
+        descent_direction = trees.inexact(descent_direction)
+        longest = None if self.max_stepsize is None else jnp.asarray(self.max_stepsize, state.value.dtype)
+        stepsize = jnp.asarray(stepsize, state.value.dtype)
+        stepsize = stepsize if longest is None else jnp.minimum(stepsize, longest)
+        point = trees.axpy(stepsize, descent_direction, params)
+        new_value, new_grad = problem.value_and_gradient(point, given)
+        new_value = new_value.astype(state.value.dtype)
+        slope = _slope(new_grad, descent_direction, state.value)
+        bracket = state.bracket._replace(trial=stepsize)
+        slack = jnp.finfo(state.value.dtype).eps * jnp.abs(state.value_init)
+        done, bracket = self.search().judge(bracket, state.value_init, new_value, slope, slack, longest)
+        failed = ~done & (state.iter_num + 1 >= self.maxiter)
+        evaluations = state.num_fun_eval + 1
+        over = jnp.maximum(new_value - state.value_init - 1e-4 * stepsize * state.slope_init, 0)
+        error = jnp.where(done, 0.0, jnp.where(over > 0, over, jnp.abs(slope))).astype(state.error.dtype)
+        head = (state.iter_num + 1, point, new_value, new_grad, error, done, failed, problem.aux(point, given))
+        new = LineSearchState(*head, state.value_init, state.slope_init, bracket, evaluations, evaluations)
+        if self.verbose:
+            self.log_info(new, additional_info={"Stepsize": stepsize, "Objective Value": new_value})
+        return LineSearchStep(jnp.where(done | failed, stepsize, bracket.trial), new)
+
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        init_stepsize: Any,
+        params: Any,
+        value: Any = None,
+        grad: Any = None,
+        descent_direction: Any = None,
+        fun_args: Any = (),
+        fun_kwargs: Any = None,
+    ) -> LineSearchStep:
+        """Search from ``init_stepsize``, at most ``maxiter`` trials."""
+        given = (value, grad, descent_direction, fun_args, fun_kwargs)
+        state = self.init_state(init_stepsize, params, *given)
+        stepsize = jnp.asarray(init_stepsize, state.value.dtype)
+        if descent_direction is None:
+            given = (value, grad, _steepest(state.grad), fun_args, fun_kwargs)
+        start = LineSearchStep(stepsize, state)
+        going = lambda now: ~now.state.done & ~now.state.failed
+        with nullcontext() if self.jit else jax.disable_jit():
+            return jax.lax.while_loop(going, lambda now: self.update(now.stepsize, now.state, params, *given), start)
 
 
-@solver
-class FixedBFGS(_FixedLength, solvers.BFGS):
-    """BFGS with steps of given length, whose first model is the identity, not scaled."""
+def _steepest(gradient: Any) -> Any:
+    """Return the direction of steepest descent; of a complex unknown, JAX's gradient is the conjugate of the ascent."""
+    return jax.tree.map(lambda g: -jnp.conj(g), gradient)
 
-    step_size: Any = None
 
-    def _renew(self, model: Any, *rest: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # a model with a pair is not scaled by its first one
-        return super()._renew(model._replace(count=jnp.maximum(model.count, 1)), *rest)
+def _slope(gradient: Any, direction: Any, value: Any) -> Any:
+    """Return the slope of the function along a direction."""
+    return trees.vdot(jax.tree.map(jnp.conj, gradient), direction).astype(value.dtype)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Take one step."""
-        return solvers.BFGS.step(self, problem, x, self._set(state), *args)
+
+_START = "fun value_and_grad=False has_aux=False"
+_END = "verbose=False jit='auto' unroll='auto'"
+_SEARCH = {
+    "error": "which is zero where the conditions hold",
+    "about": {
+        "c1": "The constant of the sufficient decrease.",
+        "c2": "The constant of the slope.",
+        "maxiter": "Limit on the number of trials.",
+        "verbose": "Whether to print a line for each trial.",
+    },
+}
+
+BacktrackingLineSearch = solver_class(
+    "BacktrackingLineSearch",
+    IterativeLineSearch,
+    "A line search that shortens steps, by :class:`dini.solvers.Backtracking` and its kin.",
+    f"{_START} maxiter=30 tol=0.0 condition='strong-wolfe' c1=1e-4 c2=0.9 decrease_factor=0.8 max_stepsize=1.0 {_END}",
+    ignored="tol decrease_factor unroll",
+    **_SEARCH
+    | {
+        "about": _SEARCH["about"]
+        | {
+            "condition": "``'armijo'`` for a sufficient decrease; ``'wolfe'`` and ``'strong-wolfe'`` for slopes as well "
+            "(steps grow again where that is needed); ``'goldstein'`` is taken for ``'wolfe'``."
+        }
+    },
+    search=lambda self: _backtracking("BacktrackingLineSearch", self.condition, self.c1, self.c2),
+    example="""
+        >>> search = jaxopt.BacktrackingLineSearch(lambda x: jnp.sum(x**2), condition="armijo")
+        >>> stepsize, state = search.run(1.0, jnp.ones(2))
+        >>> print(stepsize, state.params, bool(state.failed))
+        0.5 [0. 0.] False
+    """,
+)
+
+ZoomLineSearch = solver_class(
+    "ZoomLineSearch",
+    IterativeLineSearch,
+    "A line search for the strong Wolfe conditions, by :class:`dini.solvers.StrongWolfe`.",
+    f"{_START} c1=1e-4 c2=0.9 c3=1e-6 rel_tol_cubic=0.2 rel_tol_quad=0.1 interval_threshold=1e-6 increase_factor=2.0 "
+    f"tol=0.0 maxiter=30 max_stepsize=None {_END}",
+    ignored="tol c3 rel_tol_cubic rel_tol_quad interval_threshold increase_factor unroll",
+    **_SEARCH,
+    search=lambda self: solvers.StrongWolfe(self.c1, self.c2),
+    example="""
+        >>> search = jaxopt.ZoomLineSearch(lambda x: jnp.sum(x**2), c2=0.1)
+        >>> print(search.run(1.0, jnp.ones(2)).stepsize)
+        0.5
+    """,
+)
+
+HagerZhangLineSearch = solver_class(
+    "HagerZhangLineSearch",
+    IterativeLineSearch,
+    "Hager and Zhang's line search, by :class:`dini.solvers.HagerZhang`.",
+    f"{_START} maxiter=30 tol=0.0 c1=0.1 c2=0.9 expansion_factor=5.0 shrinkage_factor=0.66 max_stepsize=1.0 {_END}",
+    ignored="tol expansion_factor unroll",
+    **_SEARCH | {"about": _SEARCH["about"] | {"shrinkage_factor": "``shrink`` of :class:`dini.solvers.HagerZhang`."}},
+    search=lambda self: solvers.HagerZhang(self.c1, self.c2, self.shrinkage_factor),
+    example="""
+        >>> search = jaxopt.HagerZhangLineSearch(lambda x: jnp.sum(x**2))
+        >>> print(bool(search.run(1.0, jnp.ones(2)).state.value < 2.0))
+        True
+    """,
+)

@@ -7,11 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dini.checks.records import record
-from dini.functions import as_function, close, function_name
-from dini.penalties import Custom as CustomPenalty
-from dini.sets import Custom as CustomSet
-from dini.trees import Tree
+import dini
+from dini.extend import as_function, close, function_name, record
 
 from ._known import known
 from .prox import prox_none
@@ -31,7 +28,7 @@ class Bound:
         """The user's name of it, for messages."""
         return function_name(self.fun)
 
-    def __call__(self, x: Tree, given: Given) -> Any:
+    def __call__(self, x: Any, given: Given) -> Any:
         """Call the function."""
         args, kwargs = given
         return self.fun(x, *args, **kwargs)
@@ -54,16 +51,16 @@ class Evaluated:
         """The user's name of it, for messages."""
         return function_name(self.both)
 
-    def __call__(self, x: Tree, given: Given) -> Any:
+    def __call__(self, x: Any, given: Given) -> Any:
         """Return the value, or the pair of it and the auxiliary output."""
         return self._pair(x, given)[0] if self.alone is None else self.alone(x, given)
 
-    def value_and_gradient(self, x: Tree, given: Given) -> Any:
+    def value_and_gradient(self, x: Any, given: Given) -> Any:
         """Return the value and its gradient."""
         value, gradient = self._pair(x, given)
         return (value[0] if self.has_aux else value), gradient
 
-    def _pair(self, x: Tree, given: Given) -> Any:
+    def _pair(self, x: Any, given: Given) -> Any:
         found = self.both(x, given)
         if not (isinstance(found, tuple | list) and len(found) == 2):
             raise TypeError(
@@ -72,7 +69,7 @@ class Evaluated:
             )
         return found
 
-    def close(self, x: Tree, given: Given) -> Evaluated:
+    def close(self, x: Any, given: Given) -> Evaluated:
         """Return the objective with everything that its functions close over made explicit."""
         alone = None if self.alone is None else close(self.alone, x, given)
         return Evaluated(close(self.both, x, given), alone, self.has_aux)
@@ -97,7 +94,7 @@ class Proximal:
     fun: Any
     hyperparams: Any
 
-    def __call__(self, x: Tree, step_size: Any) -> Any:
+    def __call__(self, x: Any, step_size: Any) -> Any:
         """Return the proximal point."""
         return self.fun(x, self.hyperparams, step_size)
 
@@ -109,7 +106,7 @@ class Projection:
     fun: Any
     hyperparams: Any
 
-    def __call__(self, x: Tree) -> Any:
+    def __call__(self, x: Any) -> Any:
         """Return the projection."""
         return self.fun(x, self.hyperparams)
 
@@ -124,7 +121,7 @@ def penalty(prox: Any, hyperparams: Any) -> Any:
         return None
     if make is not None:
         return make(hyperparams)
-    return CustomPenalty(prox=Proximal(as_function(prox, "prox"), _arrays(hyperparams)))
+    return dini.penalties.Custom(prox=Proximal(as_function(prox, "prox"), _arrays(hyperparams)))
 
 
 def constraint(projection: Any, hyperparams: Any) -> Any:
@@ -132,7 +129,7 @@ def constraint(projection: Any, hyperparams: Any) -> Any:
     make = known(projection, "set")
     if make is not None:
         return make(hyperparams)
-    return CustomSet(Projection(as_function(projection, "projection"), _arrays(hyperparams)))
+    return dini.sets.Custom(Projection(as_function(projection, "projection"), _arrays(hyperparams)))
 
 
 def _arrays(hyperparams: Any) -> Any:

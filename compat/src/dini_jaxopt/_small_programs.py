@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from dini import solvers, trees
-from dini.problems import Minimize, Quadratic
-from dini.sets import Box
-
-from ._base import AutoOrBoolean, DiniSolver, KKTSolution, OptStep, Solver
+from ._base import KKTSolution, OptStep, Solver
 from ._linear_solves import solve_gmres
-from ._objective import Given
 from ._osqp import kkt_residual
 from ._program_data import Settings, general, kkt, require_one_objective, solved
 
@@ -131,59 +126,3 @@ class CvxpyQP(Solver):
 
 #: iterations of the method of multipliers, as OSQP's default is
 _LIMIT = 4000
-
-
-class BoxCDQPState(NamedTuple):
-    """The state of :class:`BoxCDQP`."""
-
-    iter_num: Any
-    error: Any
-    status: Any = None
-    solver_state: Any = None
-
-
-@dataclass(eq=False)
-class BoxCDQP(DiniSolver):
-    r"""Quadratic programs on a box, :math:`\min_{l \le x \le u} \tfrac12 x^\top Q x + c^\top x`, by coordinate descent.
-
-    ``run(init_params, params_obj=(Q, c), params_ineq=(l, u))``, by :class:`dini.CoordinateDescent`. One iteration is
-    one of its steps, that is some rounds over the coordinates.
-
-    Parameters
-    ----------
-    maxiter
-        Limit on the number of iterations.
-    tol
-        Absolute tolerance on the norm of the gradient mapping.
-    verbose, implicit_diff, implicit_diff_solve, jit, unroll
-        As for all solvers.
-
-    Examples
-    --------
-    >>> import dini_jaxopt as jaxopt, jax.numpy as jnp
-    >>> Q, c = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([-4.0, 1.0])
-    >>> step = jaxopt.BoxCDQP().run(jnp.zeros(2), params_obj=(Q, c), params_ineq=(jnp.zeros(2), jnp.ones(2)))
-    >>> print(step.params)
-    [1. 0.]
-    """
-
-    maxiter: int = 500
-    tol: Any = 1e-4
-    verbose: Any = False
-    implicit_diff: bool = True
-    implicit_diff_solve: Any = None
-    jit: bool = True
-    unroll: AutoOrBoolean = "auto"
-
-    state_type = BoxCDQPState
-
-    def _method(self) -> Any:
-        return solvers.CoordinateDescent(atol=self.tol, max_steps=max(self.maxiter, 1))
-
-    def _stated(self, params_obj: Any, params_ineq: Any) -> tuple[Any, Given]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Minimize(Quadratic(*params_obj), constraint=Box(*params_ineq)), ((), {})
-
-    def optimality_fun(self, sol: Any, params_obj: Any, params_ineq: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the move of a projected gradient step of unit size."""
-        problem, given = self._stated(params_obj, params_ineq)
-        return trees.sub(problem.prox(trees.sub(sol, problem.gradient(sol, given)), 1.0), sol)
