@@ -1,7 +1,7 @@
 """What libraries on top of dini use besides its classes, as :mod:`jax.extend` is for JAX.
 
-Classes of problems, sets, penalties, conditions, modes and solvers are derived from those of their modules; here is what
-such a class, and a road of one's own through :func:`dini.solve`, is made with.
+Classes of problems, sets, penalties, conditions, modes and solvers are derived from those of their modules; here is
+what such a class, and a road of one's own through :func:`dini.solve`, is made with.
 """
 
 from __future__ import annotations

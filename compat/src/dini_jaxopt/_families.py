@@ -187,9 +187,7 @@ class Composite(Minimizer):
 
     def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
         if args and self.parameters in kwargs:
-            raise TypeError(
-                f"{type(self).__name__} got {self.parameters} twice: by its name, and before other arguments."
-            )
+            raise TypeError(f"{type(self).__name__} got {self.parameters} twice: by its name and by its place.")
         hyperparams = args[0] if args else kwargs.pop(self.parameters, None)
         return self._problem(**self._part(hyperparams)), (args[1:], kwargs)
 

@@ -209,7 +209,7 @@ BacktrackingLineSearch = solver_class(
     | {
         "about": _SEARCH["about"]
         | {
-            "condition": "``'armijo'`` for a sufficient decrease; ``'wolfe'`` and ``'strong-wolfe'`` for slopes as well "
+            "condition": "``'armijo'`` for a sufficient decrease; ``'wolfe'`` and ``'strong-wolfe'`` for slopes too "
             "(steps grow again where that is needed); ``'goldstein'`` is taken for ``'wolfe'``."
         }
     },

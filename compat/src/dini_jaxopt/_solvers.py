@@ -17,7 +17,7 @@ _OBJECTIVE = "fun value_and_grad=False has_aux=False"
 # ---------------------------------------------------------------------------------------------- steps along gradients
 
 _DESCENT = {
-    "text": "With ``stepsize`` a number or a function of the iteration, steps have this length; else they are searched.",
+    "text": "Steps have the length ``stepsize``, a number or a function of the iteration, or are searched.",
     "error": "the norm of the gradient mapping",
     "state": "stepsize error aux velocity t",
     "ignored": "decrease_factor",
@@ -65,7 +65,7 @@ class _Gradient(ProximalGradient):
 GradientDescent = solver_class(
     "GradientDescent",
     _Gradient,
-    "Gradient descent, by :class:`dini.ProximalGradient`, or by :class:`dini.GradientDescent` without ``acceleration``.",
+    "Gradient descent, by :class:`dini.ProximalGradient` or, without ``acceleration``, :class:`dini.GradientDescent`.",
     solver="ProximalGradient",
     about={"prox": "Not used."},
     **_DESCENT,
@@ -334,7 +334,8 @@ GaussNewton = solver_class(
     "GaussNewton",
     families.LeastSquares,
     r"Gauss-Newton, :math:`\min_x \tfrac12 \|r(x, \theta)\|^2`, by :class:`dini.GaussNewton`.",
-    f"residual_fun maxiter=30 tol=1e-5 implicit_diff=True implicit_diff_solve=None has_aux=False verbose=False {COMPILED}",
+    "residual_fun maxiter=30 tol=1e-5 implicit_diff=True implicit_diff_solve=None has_aux=False verbose=False "
+    f"{COMPILED}",
     ignored="unroll",
     state="residual value error gradient aux num_fun_eval",
     about=_RESIDUALS,

@@ -201,7 +201,7 @@ BlockCoordinateDescent = solver_class(
     ignored="unroll",
     state="error num_fun_eval",
     about={
-        "fun": "A function of ``jaxopt.objective``, or an object with its methods ``subfun``, ``make_linop`` and ``b``.",
+        "fun": "A function of ``jaxopt.objective``, or an object with methods ``subfun``, ``make_linop`` and ``b``.",
         "block_prox": "``block_prox(row, hyperparams_prox, scale)``, the proximal operator of one block.",
         "maxiter": "Limit on the number of epochs.",
     },

@@ -27,7 +27,7 @@ ARGUMENTS = {
     "implicit_diff": "Whether to differentiate the optimality condition (``True``) or the iterations.",
     "implicit_diff_solve": "A linear solver ``solve(matvec, b)`` for the derivative; by default dini chooses.",
     "jit": "Whether to compile; if not, the loop is Python's.",
-    "unroll": "Whether loops inside ``update`` are of fixed length: ``'auto'`` where the iterations are differentiated.",
+    "unroll": "Whether loops within ``update`` are of fixed length; ``'auto'``: where iterations are differentiated.",
 }
 #: the end of most signatures
 COMPILED = "jit=True unroll='auto'"
@@ -92,7 +92,7 @@ def solver_class(
     members |= {"solver_name": solver or name, "renamed": getattr(base, "renamed", {}) | pairs}
     if state:
         of_state = ["iter_num", *state.split(), "status", "solver_state"]
-        members["state_type"] = namedtuple("state_type", of_state, defaults=[None] * len(of_state))
+        members["state_type"] = namedtuple(f"{name}State", of_state, defaults=[None] * len(of_state))
     given = [
         (each, Any, dataclasses.field(default=default) if default is not dataclasses.MISSING else dataclasses.field())
         for each, default in parsed.items()
@@ -128,5 +128,6 @@ def _docstring(
         parts.append("\n".join(["Parameters\n----------", *lines]))
     if example:
         head = ">>> import dini_jaxopt as jaxopt, jax, jax.numpy as jnp"
-        parts.append("\n".join(["Examples\n--------", head, textwrap.dedent(example).strip()]))
+        lines = [line for line in textwrap.dedent(example).splitlines() if line]
+        parts.append("\n".join(["Examples\n--------", head, *lines]))
     return "\n\n".join(parts) + "\n"
