@@ -15,9 +15,8 @@ from . import (
     tree_util,
 )
 from ._base import OptStep
-from ._iterative_refinement import IterativeRefinement
 from ._line_searches import BacktrackingLineSearch, HagerZhangLineSearch, ZoomLineSearch
-from ._osqp import OSQP, BoxOSQP
+from ._programs import OSQP, BoxOSQP, CvxpyQP, EqualityConstrainedQP
 from ._scipy import (
     ScipyBoundedLeastSquares,
     ScipyBoundedMinimize,
@@ -25,7 +24,6 @@ from ._scipy import (
     ScipyMinimize,
     ScipyRootFinding,
 )
-from ._small_programs import CvxpyQP, EqualityConstrainedQP
 from ._solvers import (
     BFGS,
     LBFGS,
@@ -43,7 +41,14 @@ from ._solvers import (
     ProjectedGradient,
     ProximalGradient,
 )
-from ._special import AndersonWrapper, Bisection, BlockCoordinateDescent, BoxCDQP, MirrorDescent
+from ._special import (
+    AndersonWrapper,
+    Bisection,
+    BlockCoordinateDescent,
+    BoxCDQP,
+    IterativeRefinement,
+    MirrorDescent,
+)
 
 #: the modules that JAXopt has
 MODULES = (

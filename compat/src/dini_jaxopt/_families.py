@@ -215,10 +215,9 @@ class _Descent(Minimizer):
         return super()._method(step_size=step_size, acceleration=self.acceleration, **settings)
 
     def _fields(self, told: dict[str, Any]) -> dict[str, Any]:
-        momentum = {"t": told.get("momentum", 1.0), "velocity": told.get("extrapolated")}
-        return super()._fields(told) | (
-            momentum if self.acceleration else {"t": jnp.ones_like(told["step_size"]), "velocity": None}
-        )
+        plain = {"t": jnp.ones_like(told["step_size"]), "velocity": None}
+        moved = {"t": told.get("momentum"), "velocity": trees.from_real(told.get("extrapolated"))}
+        return super()._fields(told) | (moved if self.acceleration else plain)
 
 
 class Proximal(_Descent, Composite):

@@ -22,24 +22,24 @@ def known(fun: Any, kind: str) -> Callable[[Any], Any] | None:
     return mark.make if isinstance(mark, Mark) and mark.fun is fun else None
 
 
-def onto(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Mark a projection ``projection(x, hyperparams)`` as that onto the set ``make(hyperparams)``."""
+def mark(fun: Any, kind: str, make: Callable[[Any], Any]) -> None:
+    """Mark a function as that of the set or penalty ``make(hyperparams)``."""
+    setattr(fun, kind, Mark(fun, make))
 
-    def marked(fun: Any) -> Any:
-        fun.set = Mark(fun, make)
+
+def shows[Function](output: str, *code: str) -> Callable[[Function], Function]:
+    """Give a function an example: lines of code, the last of which is an expression that prints the output."""
+
+    def made(fun: Any) -> Any:
+        module = fun.__module__.rpartition(".")[2]
+        head = ["import jax, jax.numpy as jnp", f"from dini_jaxopt import {module}"]
+        lines = [f">>> {line}" for line in (*head, *code[:-1], f"print({code[-1]})")]
+        text = "\n".join(["Examples", "--------", *lines, *output.splitlines()])
+        indented = text.replace("\n", "\n    ")
+        fun.__doc__ = f"{fun.__doc__.rstrip()}\n\n    {indented}\n    "
         return fun
 
-    return marked
-
-
-def of(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Mark a proximal operator ``prox(x, hyperparams, scaling)`` as that of the penalty ``make(hyperparams)``."""
-
-    def marked(fun: Any) -> Any:
-        fun.penalty = Mark(fun, make)
-        return fun
-
-    return marked
+    return made
 
 
 def or_one(value: Any) -> Any:

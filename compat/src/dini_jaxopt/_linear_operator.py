@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dini.linear._matrices import is_sparse
-from dini.trees.products import dot
+from dini.extend import dot
 
 __all__ = ["LinearOperator"]
 
@@ -26,7 +25,7 @@ class LinearOperator:
     """
 
     def __init__(self, A: Any):
-        self.A = A if is_sparse(A) else jnp.asarray(A)
+        self.A = A if hasattr(A, "todense") else jnp.asarray(A)
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the matrix."""

@@ -17,15 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from dini import trees
-from dini.defaults import Default
-from dini.functions.traces import untraced
-from dini.problems import QuadraticProgram
-from dini.solve import solve
-from dini.solvers import OperatorSplitting
-from dini.status import SolveError, SolveWarning, Status
-from dini.trees import Tree
-from dini.trees.products import dot
+import dini
+from dini import SolveError, SolveWarning, Status
+from dini.extend import default_solver, dot, trees, untraced
 
 from ._base import KKTSolution, WarnedImplicit
 from .tree_util import tree_dot
@@ -34,6 +28,14 @@ from .tree_util import tree_dot
 UNSOLVED, SOLVED, DUAL_INFEASIBLE, PRIMAL_INFEASIBLE = range(4)
 #: ends of a solve at which there is no point
 _NOWHERE = (Status.PRIMAL_INFEASIBLE, Status.DUAL_INFEASIBLE, Status.NOT_CONVEX)
+#: JAXopt's number of each status
+_CODES = np.full(len(Status), UNSOLVED, np.int32)
+_CODES[[Status.CONVERGED, *_NOWHERE[1::-1]]] = SOLVED, DUAL_INFEASIBLE, PRIMAL_INFEASIBLE
+
+
+def flat(tree: Any) -> Any:
+    """Return a tree as a vector, and nothing as nothing."""
+    return None if tree is None else ravel_pytree(tree)[0]
 
 
 class Vectors(NamedTuple):
@@ -43,15 +45,19 @@ class Vectors(NamedTuple):
     unravel: Callable[[jax.Array], Any]
 
     @classmethod
-    def of(cls, tree: Tree) -> Vectors:
+    def of(cls, tree: Any) -> Vectors:
         """Return the vector of a tree, in floating-point numbers."""
         return cls(*ravel_pytree(trees.inexact(tree)))
+
+    @property
+    def tree(self) -> Any:
+        """The tree."""
+        return self.unravel(self.flat)
 
 
 def matrix(owner: str, matvec: Callable[..., Any] | None, params: Any, like: Vectors) -> Any:
     """Return a matrix of vectors: an array for arrays that act on vectors, a function for everything else."""
-    leaves = jax.tree.leaves(params)
-    x = like.unravel(like.flat)
+    leaves, x = jax.tree.leaves(params), like.tree
     if matvec is None:
         if params is None:
             raise ValueError(f"{owner} needs a tree of matrices, or its matvec: given None.")
@@ -63,17 +69,20 @@ def matrix(owner: str, matvec: Callable[..., Any] | None, params: Any, like: Vec
         if all(jnp.ndim(leaf) == 2 for leaf in leaves) and all(u.ndim == 1 for u in jax.tree.leaves(x)):
             return jnp.asarray(leaves[0]) if len(leaves) == 1 else jax.scipy.linalg.block_diag(*leaves)
     product = tree_dot if matvec is None else matvec
-    return lambda v: ravel_pytree(product(params, like.unravel(v)))[0]
+    return lambda v: flat(product(params, like.unravel(v)))
 
 
-def objective(
-    owner: str, fun: Callable[..., Any] | None, matvec: Any, params_obj: Any, x: Any
-) -> tuple[Any, jax.Array, Vectors]:
+def pair(owner: str, name: str, letters: str, given: Any) -> Any:
+    """Return a pair of parameters, or raise."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise ValueError(f"{owner}'s {name} must be a pair ({letters[0]}, {letters[1]}): given {given!r}.")
+    return given
+
+
+def objective(owner: str, fun: Any, matvec: Any, params_obj: Any, x: Any) -> tuple[Any, jax.Array, Vectors]:
     """Return ``Q``, ``c`` and the unknown's vectors; ``x`` is a tree like the unknown, where one is known."""
     if fun is None:
-        if not isinstance(params_obj, tuple | list) or len(params_obj) != 2:
-            raise ValueError(f"{owner}'s params_obj must be a pair (Q, c): given {params_obj!r}.")
-        params_Q, c = params_obj
+        params_Q, c = pair(owner, "params_obj", "Qc", params_obj)
         like = Vectors.of(c)
         return matrix(f"{owner}'s Q", matvec, params_Q, like), like.flat, like
     if x is None:
@@ -81,7 +90,7 @@ def objective(
             f"{owner} needs init_params (of init_params(x, ...)) where fun is given: only they say what the unknown is."
         )
     like = Vectors.of(x)
-    slope = lambda v: ravel_pytree(jax.grad(fun)(like.unravel(v), params_obj))[0]
+    slope = lambda v: flat(jax.grad(fun)(like.unravel(v), params_obj))
     c = slope(jnp.zeros_like(like.flat))
     return lambda v: slope(v) - c, c, like
 
@@ -90,6 +99,13 @@ def require_one_objective(owner: str, fun: Any, matvec_Q: Any) -> None:
     """Raise where the objective is given twice."""
     if fun is not None and matvec_Q is not None:
         raise ValueError(f"{owner} takes fun or matvec_Q, which both say what the objective is: given both.")
+
+
+def start_of(owner: str, fun: Any, init_x: Any, params_obj: Any) -> Any:
+    """Return ``init_x``, or zero for ``None``."""
+    if init_x is None and fun is not None:
+        raise ValueError(f"{owner}.init_params needs init_x where fun is given: only it says what x is.")
+    return trees.zeros_like(trees.inexact(params_obj[1])) if init_x is None else init_x
 
 
 class End(NamedTuple):
@@ -107,7 +123,7 @@ class Settings:
     """How a program is solved."""
 
     owner: str
-    maxiter: int
+    maxiter: int = 4000  # as OSQP's default is
     implicit_diff_solve: Any = None
     weight: Any = 0.1
     relaxation: float = 1.6
@@ -117,37 +133,26 @@ class Settings:
     told: bool = False
 
 
-def solved(settings: Settings, problem: QuadraticProgram, primal: Any = None, multipliers: Any = None) -> End:
+def solved(settings: Settings, problem: Any, primal: Any = None, multipliers: Any = None) -> End:
     """Solve a program: where there is no solution, all of it is NaN."""
     start = problem.start(primal, multipliers)
-    solver: Any = Default().chosen(problem, start, ()).solver
-    if isinstance(solver, OperatorSplitting):
+    solver = default_solver(problem, start)
+    if isinstance(solver, dini.OperatorSplitting):
         steps = math.ceil(settings.maxiter / solver.block)
         solver = dataclasses.replace(solver, weight=settings.weight, relaxation=settings.relaxation, max_steps=steps)
     else:
         solver = dataclasses.replace(solver, max_steps=min(settings.maxiter, solver.max_steps))
-    differentiation = WarnedImplicit(linear_solver=settings.implicit_diff_solve)
-    found = solve(problem, solver, start, differentiation=differentiation, on_failure="ignore")
-    status = found.status
-    nowhere = jnp.isin(status, jnp.asarray(_NOWHERE))
+    mode = WarnedImplicit(linear_solver=settings.implicit_diff_solve)
+    found = dini.solve(problem, solver, start, differentiation=mode, on_failure="ignore")
+    nowhere = jnp.isin(found.status, jnp.asarray(_NOWHERE))
     # by a product: the derivative of a point that is none is NaN, too
     x, dual = jax.tree.map(lambda u: u * jnp.where(nowhere, jnp.nan, 1).astype(u.dtype), tuple(found.x))
     if untraced():
-        _told(settings, Status(int(np.max(np.asarray(status)))))
-    end = End(x, dual, jnp.asarray(_CODES)[status], found.stats.steps, jnp.zeros((), x.dtype))
-    return end._replace(error=_error(problem, end))
+        _warn_unless_solved(settings, Status(int(np.max(np.asarray(found.status)))))
+    return End(x, dual, jnp.asarray(_CODES)[found.status], found.stats.steps, _error(problem, x, dual))
 
 
-#: JAXopt's number of each status
-_CODES = np.full(len(Status), UNSOLVED, np.int32)
-_CODES[[Status.CONVERGED, Status.DUAL_INFEASIBLE, Status.PRIMAL_INFEASIBLE]] = (
-    SOLVED,
-    DUAL_INFEASIBLE,
-    PRIMAL_INFEASIBLE,
-)
-
-
-def _told(settings: Settings, status: Status) -> None:
+def _warn_unless_solved(settings: Settings, status: Status) -> None:
     """Raise or warn where a program has no solution, or none was found."""
     if status == Status.CONVERGED:
         return
@@ -160,7 +165,7 @@ def _told(settings: Settings, status: Status) -> None:
         warnings.warn(f"{text} The returned point is NaN.", SolveWarning, stacklevel=4)
 
 
-def residuals(problem: QuadraticProgram, x: Any, equality: Any, inequality: Any) -> tuple[Any, Any, Any]:
+def residuals(problem: Any, x: Any, equality: Any, inequality: Any) -> tuple[Any, Any, Any]:
     """Return stationarity, the equations' residuals, and the products of the inequalities' with their multipliers."""
     stationarity = problem.gradient(x)
     missed = slack = None
@@ -175,13 +180,11 @@ def residuals(problem: QuadraticProgram, x: Any, equality: Any, inequality: Any)
     return stationarity, missed, slack
 
 
-def _error(problem: QuadraticProgram, end: End) -> jax.Array:
+def _error(problem: Any, x: Any, dual: Any) -> jax.Array:
     """Return the largest residual of stationarity and of the constraints, which is JAXopt's error."""
-    x, dual = jax.lax.stop_gradient((end.primal, end.dual))
+    x, dual = jax.lax.stop_gradient((x, dual))
     stationarity, missed, _ = residuals(problem, x, dual.equality, dual.inequality)
-    if dual.bounds is not None:
-        stationarity = stationarity + dual.bounds
-    parts = [jnp.abs(stationarity)]
+    parts = [jnp.abs(stationarity if dual.bounds is None else stationarity + dual.bounds)]
     if missed is not None:
         parts.append(jnp.abs(missed))
     if problem.G is not None:
@@ -191,35 +194,30 @@ def _error(problem: QuadraticProgram, end: End) -> jax.Array:
     return jnp.max(jnp.concatenate(parts))
 
 
-def unraveled(tree: Tree | None, flat: Any) -> Any:
-    """Return a vector in the structure of a tree, or ``None`` for no tree."""
-    return None if tree is None else Vectors.of(tree).unravel(flat)
-
-
-def general(
-    owner: str,
-    maps: tuple[Any, Any, Any, Any],
-    params_obj: Any,
-    params_eq: Any,
-    params_ineq: Any,
-    x: Any = None,
-) -> tuple[QuadraticProgram, Vectors]:
+def general(owner: str, maps: Any, params_obj: Any, params_eq: Any, params_ineq: Any, x: Any) -> tuple[Any, Vectors]:
     """Return the program of ``(Q, c)``, ``(A, b)`` and ``(G, h)``; ``maps`` are ``fun`` and the three products."""
     fun, matvec_Q, matvec_A, matvec_G = maps
     Q, c, like = objective(owner, fun, matvec_Q, params_obj, x)
     parts: dict[str, Any] = {}
-    for given, name, matvec, letters in ((params_eq, "A", matvec_A, "Ab"), (params_ineq, "G", matvec_G, "Gh")):
+    for given, name, matvec, letters in (
+        (params_eq, "params_eq", matvec_A, "Ab"),
+        (params_ineq, "params_ineq", matvec_G, "Gh"),
+    ):
         if given is not None:
-            if not isinstance(given, tuple | list) or len(given) != 2:
-                kind = "params_eq" if name == "A" else "params_ineq"
-                raise ValueError(f"{owner}'s {kind} must be a pair ({letters[0]}, {letters[1]}): given {given!r}.")
-            parts[letters[0]] = matrix(f"{owner}'s {name}", matvec, given[0], like)
-            parts[letters[1]] = Vectors.of(given[1]).flat
-    return QuadraticProgram(Q=Q, c=c, **parts), like
+            of_matrix, offset = pair(owner, name, letters, given)
+            parts[letters[0]] = matrix(f"{owner}'s {letters[0]}", matvec, of_matrix, like)
+            parts[letters[1]] = Vectors.of(offset).flat
+    return dini.QuadraticProgram(Q=Q, c=c, **parts), like
 
 
 def kkt(end: End, like: Vectors, params_eq: Any, params_ineq: Any) -> KKTSolution:
     """Return a solution in JAXopt's form."""
-    offsets = [None if given is None else given[1] for given in (params_eq, params_ineq)]
-    duals = zip(offsets, (end.dual.equality, end.dual.inequality), strict=True)
-    return KKTSolution(like.unravel(end.primal), *(unraveled(offset, dual) for offset, dual in duals))
+    duals = zip((params_eq, params_ineq), (end.dual.equality, end.dual.inequality), strict=True)
+    back = [None if given is None else Vectors.of(given[1]).unravel(dual) for given, dual in duals]
+    return KKTSolution(like.unravel(end.primal), *back)
+
+
+def kkt_residual(problem: Any, params: KKTSolution) -> KKTSolution:
+    """Return the optimality conditions of a program in the structure of its solution."""
+    parts = zip(params, residuals(problem, *map(flat, params)), strict=True)
+    return KKTSolution(*(None if tree is None else Vectors.of(tree).unravel(part) for tree, part in parts))

@@ -174,8 +174,10 @@ LBFGSB = solver_class(
     f"{_OBJECTIVE} maxiter=50 tol=1e-3 stepsize=0.0 linesearch='zoom' linesearch_init='increase' "
     "stop_if_linesearch_fails=False condition=None maxls=30 decrease_factor=None increase_factor=1.5 "
     f"{_STEPS} theta=1.0 history_size=10 use_gamma=True {_END}",
-    text="``run``, ``init_state`` and ``update`` take ``bounds``, a pair ``(lower, upper)``, before the function's "
-    "arguments. A state has the model's curvature as ``theta``.",
+    text=r"""
+        ``run``, ``init_state`` and ``update`` take ``bounds``, a pair ``(lower, upper)``, before the
+        function's arguments. A state has the model's curvature as ``theta``.
+    """,
     error="the norm of the projected gradient",
     renamed="history_size:history",
     state=f"value grad stepsize error theta aux {_SEARCHED}",
@@ -354,8 +356,10 @@ LevenbergMarquardt = solver_class(
     "solver=None geodesic=False verbose=False jac_fun=None materialize_jac=False implicit_diff=True "
     f"implicit_diff_solve=None has_aux=False {COMPILED}",
     defaults={"solver": solve_cg},
-    text="The first damping is relative to the squared norms of the Jacobian's columns, and rejected trials count as "
-    "iterations. A short step alone is no solution, and the Jacobian is JAX's.",
+    text=r"""
+        The first damping is relative to the squared norms of the Jacobian's columns, and rejected trials
+        count as iterations. A short step alone is no solution, and the Jacobian is JAX's.
+    """,
     renamed="damping_parameter:damping geodesic:geodesic",
     ignored="xtol jac_fun unroll",
     state="damping_factor increase_factor residual value error gradient aux num_fun_eval",

@@ -114,7 +114,7 @@ def _docstring(
     title: str, text: str, names: list[str], about: dict[str, str], ignored: list[str], error: str, example: str
 ) -> str:
     """Return a docstring with sections as NumPy has them."""
-    parts = [title, textwrap.fill(text, 110)] if text else [title]
+    parts = [title, textwrap.fill(" ".join(text.split()), 110)] if text else [title]
     entries, told = [], set(ignored)
     for key, words in about.items():  # several names with one meaning
         if "," in key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -19,7 +20,5 @@ def cond(cond: Any, if_fun: Callable[..., Any], else_fun: Callable[..., Any], *o
     >>> print(cond(True, lambda x: x + 1.0, lambda x: x - 1.0, 1.0, jit=False))
     2.0
     """
-    if jit:
-        return jax.lax.cond(cond, if_fun, else_fun, *operands)
-    with jax.disable_jit():
+    with nullcontext() if jit else jax.disable_jit():
         return jax.lax.cond(cond, if_fun, else_fun, *operands)

@@ -12,14 +12,9 @@ import jax.core
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from dini import linear, trees
-from dini.differentiation import custom_root as decorator
-from dini.differentiation import root_jvp as product
-from dini.differentiation import root_vjp as transposed_product
-from dini.functions.traces import untraced
-from dini.reports import without_tangent
-from dini.trees import Tree
-from dini.trees.products import dot
+import dini
+from dini import linear
+from dini.extend import dot, trees, untraced, without_tangent
 
 __all__ = ["custom_fixed_point", "custom_root", "root_jvp", "root_vjp"]
 
@@ -61,7 +56,7 @@ def custom_root(
 
     def decorate(solver_fun: Callable[..., Any]) -> Callable[..., Any]:
         whole = _Whole(solver_fun)
-        traced = decorator(condition, True, solve, on_failure="warn")(whole.split if has_aux else whole.single)
+        traced = dini.custom_root(condition, True, solve, on_failure="warn")(whole.split if has_aux else whole.single)
 
         @functools.wraps(solver_fun)
         def differentiable(*args: Any, **kwargs: Any) -> Any:
@@ -82,7 +77,7 @@ def custom_root(
                 return solution
 
             try:
-                x = decorator(condition, linear_solver=solve, on_failure="warn")(found)(*args, **kwargs)
+                x = dini.custom_root(condition, linear_solver=solve, on_failure="warn")(found)(*args, **kwargs)
             except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
                 # a condition that asks for values has no program; its values are known here
                 x = _by_values(condition, solution, (args[1:], kwargs), (known_args[1:], known_kwargs), solve)
@@ -95,7 +90,7 @@ def custom_root(
     return decorate
 
 
-def _by_values(condition: Callable[..., Any], x: Tree, given: Any, known: Any, solve: Any) -> Any:
+def _by_values(condition: Callable[..., Any], x: trees.Tree, given: Any, known: Any, solve: Any) -> Any:
     r"""Return a known solution with its first derivative, of a condition that cannot be traced.
 
     Of :math:`x - A^{-1} (F(x, \theta) - F(x, \theta_0))` at :math:`\theta = \theta_0` the value is :math:`x`, and the
@@ -139,7 +134,7 @@ class _Whole:
 
         self.split, self.single = split, single
 
-    def joined(self, x: Tree, rest: tuple[Any, ...]) -> Any:
+    def joined(self, x: trees.Tree, rest: tuple[Any, ...]) -> Any:
         """Return what the solver returns."""
         return self._kind(x, *rest) if hasattr(self._kind, "_fields") else (x, *rest)
 
@@ -177,7 +172,7 @@ def custom_fixed_point(
     """
 
     @functools.wraps(fixed_point_fun)
-    def optimality_fun(x: Tree, *args: Any, **kwargs: Any) -> Any:
+    def optimality_fun(x: trees.Tree, *args: Any, **kwargs: Any) -> Any:
         return trees.sub(fixed_point_fun(x, *args, **kwargs), x)
 
     return custom_root(optimality_fun, has_aux, solve, reference_signature)
@@ -185,8 +180,8 @@ def custom_fixed_point(
 
 def root_jvp(
     optimality_fun: Callable[..., Any],
-    sol: Tree,
-    args: tuple[Tree, ...],
+    sol: trees.Tree,
+    args: tuple[trees.Tree, ...],
     tangents: tuple[Any, ...],
     solve: Any = None,
 ) -> Any:
@@ -200,14 +195,14 @@ def root_jvp(
     """
     if len(args) != len(tangents):
         raise ValueError(f"args and tangents must have the same length: given {len(args)} and {len(tangents)}.")
-    return product(optimality_fun, sol, args, tangents, solve, on_failure="warn")
+    return dini.root_jvp(optimality_fun, sol, args, tangents, solve, on_failure="warn")
 
 
 def root_vjp(
     optimality_fun: Callable[..., Any],
-    sol: Tree,
-    args: tuple[Tree, ...],
-    cotangent: Tree,
+    sol: trees.Tree,
+    args: tuple[trees.Tree, ...],
+    cotangent: trees.Tree,
     solve: Any = None,
 ) -> tuple[Any, ...]:
     r"""Return the cotangents of ``args`` for a cotangent of a root, by :func:`dini.root_vjp`.
@@ -219,4 +214,4 @@ def root_vjp(
     >>> float(da), float(db)
     (0.25, 1.0)
     """
-    return transposed_product(optimality_fun, sol, args, cotangent, solve, on_failure="warn")
+    return dini.root_vjp(optimality_fun, sol, args, cotangent, solve, on_failure="warn")

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dini import losses, trees
-from dini.trees.products import dot, vdot
+from dini import losses
+from dini.extend import dot, trees, vdot
 
+from ._known import shows
 from ._linear_operator import LinearOperator
 
 __all__ = [
@@ -91,12 +92,8 @@ class _OfSamples(CompositeLinearFunction):
 class _LeastSquares(_OfSamples):
     r"""Return :math:`\frac{1}{2n} \|X W - y\|^2`, for ``W`` and ``y`` with one column or several.
 
-    Called as ``least_squares(W, (X, y))``.
-
-    Raises
-    ------
-    ValueError
-        Where ``y`` does not have the shape of ``X W``, with which it would be broadcast.
+    Called as ``least_squares(W, (X, y))``. Where ``y`` does not have the shape of ``X W``, with which it would be
+    broadcast, it raises ``ValueError``.
     """
 
     def subfun(self, predictions: Any, data: tuple[Any, Any]) -> jax.Array:
@@ -108,24 +105,26 @@ class _LeastSquares(_OfSamples):
         return 0.5 * jnp.mean((predictions - jnp.asarray(data[1])) ** 2)
 
 
-class _BinaryLogreg(_OfSamples):
+class _MeanLoss(_OfSamples):
+    """A mean of one of dini's losses."""
+
+    loss: Any
+
+    def subfun(self, predictions: Any, data: tuple[Any, Any]) -> jax.Array:
+        """Return the mean loss."""
+        return jnp.mean(self.loss(trees.inexact(predictions), data[1]))
+
+
+class _BinaryLogreg(_MeanLoss):
     """Return the mean logistic loss of ``X w`` for labels of zero and one. Called as ``binary_logreg(w, (X, y))``."""
 
-    curvature = 0.25
-
-    def subfun(self, predictions: Any, data: tuple[Any, Any]) -> jax.Array:
-        """Return the mean loss."""
-        return jnp.mean(losses.logistic_loss(trees.inexact(predictions), data[1]))
+    curvature, loss = 0.25, staticmethod(losses.logistic_loss)
 
 
-class _MulticlassLogreg(_OfSamples):
+class _MulticlassLogreg(_MeanLoss):
     """Return the mean multiclass logistic loss of ``X W`` for classes ``y``, as ``multiclass_logreg(W, (X, y))``."""
 
-    curvature = 0.5
-
-    def subfun(self, predictions: Any, data: tuple[Any, Any]) -> jax.Array:
-        """Return the mean loss."""
-        return jnp.mean(losses.softmax_loss(trees.inexact(predictions), data[1]))
+    curvature, loss = 0.5, staticmethod(losses.softmax_loss)
 
 
 class _MulticlassLinearSvmDual(CompositeLinearFunction):
@@ -162,16 +161,9 @@ multiclass_logreg = _MulticlassLogreg()
 multiclass_linear_svm_dual = _MulticlassLinearSvmDual()
 
 
+@shows("1.25", "objective.ridge_regression(jnp.ones(2), 1.0, (jnp.eye(2), jnp.array([2.0, 1.0])))")
 def ridge_regression(params: jax.Array, l2reg: Any, data: tuple[Any, Any]) -> jax.Array:
-    r"""Return :math:`\frac{1}{2n} \|X W - y\|^2 + \tfrac12 \lambda \|W\|^2`, with ``l2reg`` as :math:`\lambda`.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from dini_jaxopt import objective
-    >>> print(objective.ridge_regression(jnp.ones(2), 1.0, (jnp.eye(2), jnp.array([2.0, 1.0]))))
-    1.25
-    """
+    r"""Return :math:`\frac{1}{2n} \|X W - y\|^2 + \tfrac12 \lambda \|W\|^2`, with ``l2reg`` as :math:`\lambda`."""
     return least_squares(params, data) + 0.5 * l2reg * jnp.sum(jnp.asarray(params) ** 2)
 
 
@@ -187,16 +179,12 @@ def l2_multiclass_logreg(W: jax.Array, l2reg: Any, data: tuple[Any, Any]) -> jax
     return multiclass_logreg(W, data) + 0.5 * l2reg * jnp.sum(jnp.asarray(W) ** 2)
 
 
+@shows(
+    "1.0986",
+    "params, data = (jnp.zeros((2, 3)), jnp.zeros(3)), (jnp.ones((4, 2)), jnp.array([0, 1, 2, 0]))",
+    "objective.l2_multiclass_logreg_with_intercept(params, 1.0, data).round(4)",
+)
 def l2_multiclass_logreg_with_intercept(params: tuple[Any, Any], l2reg: Any, data: tuple[Any, Any]) -> jax.Array:
-    r"""Return the same for ``X W + b``, with ``params = (W, b)``; the intercept has no penalty.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp
-    >>> from dini_jaxopt import objective
-    >>> params, data = (jnp.zeros((2, 3)), jnp.zeros(3)), (jnp.ones((4, 2)), jnp.array([0, 1, 2, 0]))
-    >>> print(objective.l2_multiclass_logreg_with_intercept(params, 1.0, data).round(4))
-    1.0986
-    """
+    r"""Return the same for ``X W + b``, with ``params = (W, b)``; the intercept has no penalty."""
     W = jnp.asarray(params[0])
     return multiclass_logreg_with_intercept(params, data) + 0.5 * l2reg * jnp.sum(W**2)

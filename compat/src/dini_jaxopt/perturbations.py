@@ -14,7 +14,12 @@ import jax.numpy as jnp
 
 from dini.perturbed import Perturbed
 
+from ._known import shows
+
 __all__ = ["Gumbel", "Normal", "make_perturbed_argmax", "make_perturbed_fun", "make_perturbed_max"]
+
+_ARGMAX = "argmax = lambda x: jax.nn.one_hot(jnp.argmax(x), x.shape[0])"
+_AT = "x, key = jnp.array([0.0, 1.0, -1.0]), jax.random.key(0)"
 
 
 class Normal:
@@ -44,65 +49,12 @@ class Gumbel:
 _GUMBEL = Gumbel()
 
 
-def make_perturbed_argmax(
-    argmax_fun: Callable[..., Any],
-    num_samples: int = 1000,
-    sigma: Any = 0.1,
-    noise: Any = _GUMBEL,
-    control_variate: bool = False,
-) -> Callable[..., Any]:
-    r"""Return ``(x, key) ->`` the mean of ``argmax_fun`` at :math:`x + \sigma Z`, a differentiable function of ``x``.
-
-    Parameters
-    ----------
-    argmax_fun
-        From an array to an array of its shape.
-    num_samples
-        How many, at least two.
-    sigma
-        :math:`\sigma > 0`.
-    noise
-        :class:`Gumbel`, :class:`Normal`, or an object with their two methods.
-    control_variate
-        No effect: there always is one.
-
-    Examples
-    --------
-    >>> import jax, jax.numpy as jnp
-    >>> from dini_jaxopt import perturbations
-    >>> argmax = lambda x: jax.nn.one_hot(jnp.argmax(x), x.shape[0])
-    >>> soft = perturbations.make_perturbed_argmax(argmax, num_samples=10_000, sigma=1.0)
-    >>> x, key = jnp.array([0.0, 1.0, -1.0]), jax.random.key(0)
-    >>> print(abs(soft(x, key) - jax.nn.softmax(x)).max() < 0.02)
-    True
-    >>> print(abs(jax.jacobian(soft)(x, key) - jax.jacobian(jax.nn.softmax)(x)).max() < 0.05)
-    True
-    """
-    return make_perturbed_fun(argmax_fun, num_samples, sigma, noise, control_variate)
-
-
-def make_perturbed_max(
-    argmax_fun: Callable[..., Any], num_samples: int = 1000, sigma: Any = 0.1, noise: Any = _GUMBEL
-) -> Callable[..., Any]:
-    r"""Return ``(x, key) ->`` the mean of :math:`\langle y(x + \sigma Z), x + \sigma Z \rangle`.
-
-    ``argmax_fun`` is ``y``.
-    Its gradient is :func:`make_perturbed_argmax`, of the same parameters.
-
-    Examples
-    --------
-    >>> import jax, jax.numpy as jnp
-    >>> from dini_jaxopt import perturbations
-    >>> argmax = lambda x: jax.nn.one_hot(jnp.argmax(x), x.shape[0])
-    >>> top = perturbations.make_perturbed_max(argmax, num_samples=10_000, sigma=1.0)
-    >>> x, key = jnp.array([0.0, 1.0, -1.0]), jax.random.key(0)
-    >>> print(abs(top(x, key) - jax.nn.logsumexp(x) - jnp.euler_gamma) < 0.05)
-    True
-    """
-    averaged = _perturbed(argmax_fun, num_samples, sigma, noise)
-    return lambda inputs, rng: averaged.max(rng, inputs)
-
-
+@shows(
+    "True",
+    "step = lambda x: jnp.where(x > 0, 1.0, 0.0)",
+    "smooth = perturbations.make_perturbed_fun(step, 10_000, 1.0, perturbations.Normal())",
+    "abs(jax.grad(smooth)(0.0, jax.random.key(0)) - 0.3989) < 0.02",
+)
 def make_perturbed_fun(
     fun: Callable[..., Any],
     num_samples: int = 1000,
@@ -112,21 +64,48 @@ def make_perturbed_fun(
 ) -> Callable[..., Any]:
     r"""Return ``(x, key) ->`` the mean of ``fun`` at :math:`x + \sigma Z`, for a function with any output.
 
-    The parameters are those of :func:`make_perturbed_argmax`.
-
-    Examples
-    --------
-    >>> import jax, jax.numpy as jnp
-    >>> from dini_jaxopt import perturbations
-    >>> step = lambda x: jnp.where(x > 0, 1.0, 0.0)
-    >>> smooth = perturbations.make_perturbed_fun(step, 10_000, 1.0, perturbations.Normal())
-    >>> print(abs(jax.grad(smooth)(0.0, jax.random.key(0)) - 0.3989) < 0.02)
-    True
+    There are at least two samples ``Z`` of ``noise``, which is :class:`Gumbel`, :class:`Normal`, or an object with
+    their two methods. ``control_variate`` has no effect: there always is one.
     """
     del control_variate
-    averaged = _perturbed(fun, num_samples, sigma, noise)
+    averaged = Perturbed(fun, sigma, num_samples, noise, antithetic=False)
     return lambda inputs, rng: averaged(rng, inputs)
 
 
-def _perturbed(fun: Callable[..., Any], num_samples: int, sigma: Any, noise: Any) -> Perturbed:
-    return Perturbed(fun, sigma, num_samples, noise, antithetic=False)
+@shows(
+    "True",
+    _ARGMAX,
+    "soft = perturbations.make_perturbed_argmax(argmax, num_samples=10_000, sigma=1.0)",
+    _AT,
+    "abs(jax.jacobian(soft)(x, key) - jax.jacobian(jax.nn.softmax)(x)).max() < 0.05",
+)
+def make_perturbed_argmax(
+    argmax_fun: Callable[..., Any],
+    num_samples: int = 1000,
+    sigma: Any = 0.1,
+    noise: Any = _GUMBEL,
+    control_variate: bool = False,
+) -> Callable[..., Any]:
+    r"""Return ``(x, key) ->`` the mean of ``argmax_fun``, from an array to its like, at :math:`x + \sigma Z`.
+
+    The parameters are those of :func:`make_perturbed_fun`.
+    """
+    return make_perturbed_fun(argmax_fun, num_samples, sigma, noise, control_variate)
+
+
+@shows(
+    "True",
+    _ARGMAX,
+    "top = perturbations.make_perturbed_max(argmax, num_samples=10_000, sigma=1.0)",
+    _AT,
+    "abs(top(x, key) - jax.nn.logsumexp(x) - jnp.euler_gamma) < 0.05",
+)
+def make_perturbed_max(
+    argmax_fun: Callable[..., Any], num_samples: int = 1000, sigma: Any = 0.1, noise: Any = _GUMBEL
+) -> Callable[..., Any]:
+    r"""Return ``(x, key) ->`` the mean of :math:`\langle y(u), u \rangle`, :math:`u = x + \sigma Z`.
+
+    ``argmax_fun`` is ``y``. Its gradient is :func:`make_perturbed_argmax`, of the same parameters.
+    """
+    averaged = Perturbed(argmax_fun, sigma, num_samples, noise, antithetic=False)
+    return lambda inputs, rng: averaged.max(rng, inputs)
