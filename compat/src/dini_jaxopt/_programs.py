@@ -207,7 +207,7 @@ class _BoxForm(IterativeSolver):
 
 
 _MATRICES = {
-    "fun": "``fun(x, params_obj)``, quadratic and convex in ``x``, in place of ``Q`` and ``c``; it needs ``init_params``.",
+    "fun": "``fun(x, params_obj)``, quadratic and convex in ``x``, in place of ``Q`` and ``c``: with ``init_params``.",
     "jit": "Whether a program without a solution leaves NaN (``True``) or raises ``ValueError``.",
 }
 _KNOWN = "``matvec(params, x)``, where a matrix is known by its products: its place in the parameters is ``params``."
