@@ -14,7 +14,7 @@ from .defaults import Default
 from .functions import as_function, close, function_name
 from .functions.traces import untraced
 from .loop import allowed
-from .losses import _fenchel_young
+from .losses._fenchel_young import operands as targets
 from .reports import without_tangent
 from .solve import on_reals
 from .solvers.shared._by_hand import by_hand
@@ -38,8 +38,6 @@ __all__ = [
     "vdot",
     "without_tangent",
 ]
-
-targets = _fenchel_young.operands
 
 
 def default_solver(problem: Any, x: Tree, *args: Tree) -> Any:

@@ -79,7 +79,7 @@ class DiniSolver(IterativeSolver):
 
     def _iterated(self) -> Iterated:
         trials = max(self.maxls, 1) if self._searches() else 1
-        settings = {"trials": trials, "lead": self._lead(), "bounded": self._unrolled()}
+        settings: dict[str, Any] = {"trials": trials, "lead": self._lead(), "bounded": self._unrolled()}
         return Iterated(method=self._method(), max_steps=self.maxiter, **settings)
 
     def _solver(self) -> Any:

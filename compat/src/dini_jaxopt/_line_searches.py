@@ -189,7 +189,7 @@ def _slope(gradient: Any, direction: Any, value: Any) -> Any:
 
 _START = "fun value_and_grad=False has_aux=False"
 _END = "verbose=False jit='auto' unroll='auto'"
-_SEARCH = {
+_SEARCH: dict[str, Any] = {
     "error": "which is zero where the conditions hold",
     "about": {
         "c1": "The constant of the sufficient decrease.",

@@ -206,7 +206,7 @@ class _LeastSquares(ScipyWrapper):
 
 
 _FIELDS = "method=None dtype=None jit=True implicit_diff_solve=None has_aux=False"
-_ROW = {
+_ROW: dict[str, Any] = {
     "solver": "adapters.SciPy",
     "defaults": {"dtype": np.float64},
     "error": "SciPy's own; by default as much as can be had",

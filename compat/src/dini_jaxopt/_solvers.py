@@ -16,7 +16,7 @@ _OBJECTIVE = "fun value_and_grad=False has_aux=False"
 
 # ---------------------------------------------------------------------------------------------- steps along gradients
 
-_DESCENT = {
+_DESCENT: dict[str, Any] = {
     "text": "Steps have the length ``stepsize``, a number or a function of the iteration, or are searched.",
     "error": "the norm of the gradient mapping",
     "state": "stepsize error aux velocity t",
@@ -55,7 +55,7 @@ class _Gradient(ProximalGradient):
         return dini.GradientDescent(step_size=step_size, atol=self.tol, max_steps=max(self.maxiter, 1))
 
     def _stated(self, *args: Any, **kwargs: Any) -> tuple[Any, Given]:
-        return families.Minimizer._stated(self, *args, **kwargs)
+        return self._problem(), (args, kwargs)
 
     def optimality_fun(self, params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the gradient."""
@@ -98,7 +98,7 @@ ProjectedGradient = solver_class(
 
 # ------------------------------------------------------------------------------------------------------ line searches
 
-_SEARCH = {
+_SEARCH: dict[str, Any] = {
     "ignored": "linesearch_init increase_factor max_stepsize min_stepsize decrease_factor",
     "about": {
         "linesearch": "``'zoom'``, ``'hager-zhang'``, ``'backtracking'``, or one of their objects.",
@@ -106,6 +106,8 @@ _SEARCH = {
         "use_gamma": "Whether the model is scaled, with a ``stepsize``; with a line search it always is.",
     },
 }
+_LIMITED: dict[str, Any] = _SEARCH | {"ignored": f"{_SEARCH['ignored']} stop_if_linesearch_fails"}
+_WITH_BOUNDS: dict[str, Any] = _LIMITED | {"ignored": f"{_LIMITED['ignored']} theta use_gamma"}
 _SEARCHED = "failed_linesearch num_fun_eval num_grad_eval num_linesearch_iter"
 _STEPS = "max_stepsize=1.0 min_stepsize=1e-6"
 _END = f"{DIFFERENTIATED} verbose=False"
@@ -122,7 +124,7 @@ LBFGS = solver_class(
     f"{_STEPS} history_size=10 use_gamma=True {_END}",
     renamed="history_size:history",
     state=f"value grad stepsize error aux {_SEARCHED}",
-    **_SEARCH | {"ignored": f"{_SEARCH['ignored']} stop_if_linesearch_fails"},
+    **_LIMITED,
     example=_ROSENBROCK
     + """
         >>> params, state = jaxopt.LBFGS(rosenbrock, maxiter=100).run(jnp.zeros(2))
@@ -181,7 +183,7 @@ LBFGSB = solver_class(
     error="the norm of the projected gradient",
     renamed="history_size:history",
     state=f"value grad stepsize error theta aux {_SEARCHED}",
-    **_SEARCH | {"ignored": f"{_SEARCH['ignored']} stop_if_linesearch_fails theta use_gamma"},
+    **_WITH_BOUNDS,
     example=_ROSENBROCK
     + """
         >>> bounds = (jnp.full(2, -2.0), jnp.array([0.5, 2.0]))

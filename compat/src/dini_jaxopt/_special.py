@@ -190,7 +190,8 @@ class _Blocks(Composite):
         return super()._method(test="curvature", **settings)
 
     def _problem(self, **parts: Any) -> Any:
-        outer, matrix = Outer(as_function(self.fun.subfun, "subfun")), Matrix(as_function(self.fun.make_linop, "linop"))
+        fun: Any = self.fun
+        outer, matrix = Outer(as_function(fun.subfun, "subfun")), Matrix(as_function(fun.make_linop, "make_linop"))
         return dini.Minimize(dini.LinearComposite(outer, matrix), **parts)
 
     def _part(self, hyperparams: Any) -> dict[str, Any]:

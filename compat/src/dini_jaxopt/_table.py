@@ -92,7 +92,8 @@ def solver_class(
     members |= {"solver_name": solver or name, "renamed": getattr(base, "renamed", {}) | pairs}
     if state:
         of_state = ["iter_num", *state.split(), "status", "solver_state"]
-        members["state_type"] = namedtuple(f"{name}State", of_state, defaults=[None] * len(of_state))
+        nothing = [None] * len(of_state)
+        members["state_type"] = namedtuple(f"{name}State", of_state, defaults=nothing)  # pyright: ignore[reportUntypedNamedTuple]
     given = [
         (each, Any, dataclasses.field(default=default) if default is not dataclasses.MISSING else dataclasses.field())
         for each, default in parsed.items()

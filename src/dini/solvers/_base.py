@@ -33,7 +33,7 @@ from .shared._by_hand import by_hand
 
 #: what states tell by fields of these names
 _VECTORS = ("gradient", "direction", "velocity", "extrapolated")
-_READ = ("error", "status", "value", "aux", "step_size", "momentum", *_VECTORS)
+_READ = ("error", "status", "value", "aux", "step_size", "momentum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,8 @@ class Solver:
         [2. 2.] 0.25
         """
         told = {name: getattr(state, name) for name in _READ if hasattr(state, name)}
-        return told | {name: _in_structure(told[name], x) for name in _VECTORS if name in told}
+        vectors = {name: _in_structure(getattr(state, name, None), x) for name in _VECTORS}
+        return told | {name: vector for name, vector in vectors.items() if vector is not None}
 
     def __post_init__(self, tol: Any = None) -> None:  # noqa: RUF033  # a solver of a user's may have its own field tol
         self._check_settings(tol)
@@ -322,10 +323,11 @@ def _suggest(problem: Any) -> str:
 
 
 def _in_structure(vector: Any, x: Tree) -> Any:
-    """Return a vector, which a state may hold as one array, in the structure of the unknown."""
-    same = jax.tree.structure(vector) == jax.tree.structure(x)
-    same = same and list(map(jnp.shape, jax.tree.leaves(vector))) == list(map(jnp.shape, jax.tree.leaves(x)))
-    return vector if same else ravel_pytree(x)[1](vector)
+    """Return a vector, which a state may hold as one array, in the structure of the unknown; ``None`` for none."""
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+    if jax.tree.structure(vector) == jax.tree.structure(x) and shapes(vector) == shapes(x):
+        return vector
+    return ravel_pytree(x)[1](vector) if isinstance(vector, jax.Array) and vector.shape == (trees.size(x),) else None
 
 
 def infinity(x: Tree) -> Any:
