@@ -6,10 +6,13 @@ They were read from the installed package: the names that its modules define, an
 import dataclasses
 import importlib
 import inspect
+import pkgutil
+import re
 
 import pytest
 
 import dini_jaxopt as jaxopt
+from dini_jaxopt._table import TABLE
 
 NAMES = {
     "": (
@@ -239,6 +242,31 @@ def test_classes_take_the_same_arguments_in_the_same_order(name):
     for field, default, classes in DEFAULTS:
         if name in classes.split():
             assert defaults[field] == default, field
+
+
+def resolved(name):
+    """Return what a reference of a docstring names."""
+    found = pkgutil.resolve_name(name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_docstrings_say_what_becomes_of_each_argument(name):
+    made = TABLE[name]
+    assert made is getattr(jaxopt, name)
+    head, _, rest = made.__doc__.partition("Parameters\n----------\n")
+    rest = rest.partition("Examples\n--------\n")[0]
+    told = [each for line in rest.splitlines() if line and line[0] != " " for each in line.split(", ")]
+    assert sorted(told) == sorted(each.name for each in dataclasses.fields(made))
+    references = re.findall(r":(?:class|func):`(dini[.\w]*)`", made.__doc__)
+    assert all(map(resolved, references))
+    if name not in ("IterativeRefinement",):
+        assert any(reference in head for reference in references), "no class of dini is named"
+    solver = resolved(f"dini.{made.solver_name}") if made.renamed else None
+    for theirs, ours in made.renamed.items():
+        assert theirs in told
+        assert ours in inspect.signature(solver).parameters
 
 
 def test_objects_are_dataclasses_that_can_be_keys():

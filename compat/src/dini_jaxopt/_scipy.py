@@ -208,6 +208,7 @@ class _LeastSquares(ScipyWrapper):
 _FIELDS = "method=None dtype=None jit=True implicit_diff_solve=None has_aux=False"
 _ROW: dict[str, Any] = {
     "solver": "adapters.SciPy",
+    "text": "It runs through :class:`dini.adapters.SciPy`, also under ``jit`` and ``vmap``.",
     "defaults": {"dtype": np.float64},
     "error": "SciPy's own; by default as much as can be had",
     "about": {
@@ -218,6 +219,7 @@ _ROW: dict[str, Any] = {
         "loss": "``'linear'``, ``'soft_l1'``, ``'huber'``, ``'cauchy'`` or ``'arctan'``.",
     },
 }
+_INHERITED: dict[str, Any] = {name: _ROW[name] for name in ("solver", "text", "error")}
 _MINIMIZE = f"{_FIELDS} fun=None callback=None tol=None options=None maxiter=500 value_and_grad=False"
 _FIT = f"{_FIELDS} fun=None loss='linear' options=None use_jacrev=True"
 
@@ -241,8 +243,7 @@ ScipyBoundedMinimize = solver_class(
     ScipyMinimize,
     "``scipy.optimize.minimize`` with bounds: ``run(init_params, bounds, ...)``, a pair ``(lower, upper)``.",
     ignored="dtype jit",
-    solver="adapters.SciPy",
-    error=_ROW["error"],
+    **_INHERITED,
     bounded=True,
     example="""
         >>> solver = jaxopt.ScipyBoundedMinimize(fun=lambda x: jnp.sum((x - 2.0) ** 2), method="l-bfgs-b")
@@ -284,7 +285,7 @@ ScipyBoundedLeastSquares = solver_class(
     ScipyLeastSquares,
     "``scipy.optimize.least_squares`` with bounds: ``run(init_params, bounds, ...)``, a pair ``(lower, upper)``.",
     ignored="dtype jit use_jacrev",
-    solver="adapters.SciPy",
+    **_INHERITED,
     bounded=True,
     example="""
         >>> solver = jaxopt.ScipyBoundedLeastSquares(fun=lambda x, y: x - y)
