@@ -4,6 +4,8 @@ import importlib
 import subprocess
 import sys
 
+import pytest
+
 import dini
 import dini_jaxopt
 
@@ -34,6 +36,7 @@ else:
 """
 
 
+@pytest.mark.thorough
 def test_where_it_is_not_installed_an_error_says_so():
     run = subprocess.run([sys.executable, "-W", "error", "-c", ABSENT], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -104,7 +104,7 @@ def test_other_states_tell_their_error():
     assert solvers - seen == {"Function", "HostConeSolver", "Solver"}
 
 
-@pytest.mark.by_default("LBFGS", "LBFGSB", "GradientDescent-given", "OptaxSolver", "LevenbergMarquardt", "Bisection")
+@pytest.mark.by_default("GradientDescent-given", "OptaxSolver", "LBFGSB", "Bisection")
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_state_tells(name):
     solver, problem, needed = CASES[name]
