@@ -30,8 +30,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PACKAGES = (dini, dini_jaxopt)
 MODULES = [
-    "dini",
-    *(module.name for each in PACKAGES for module in pkgutil.walk_packages(each.__path__, f"{each.__name__}.")),
+    name
+    for each in PACKAGES
+    for name in (each.__name__, *(found.name for found in pkgutil.walk_packages(each.__path__, f"{each.__name__}.")))
+    if name != "dini.compat.jaxopt"  # which is dini_jaxopt
 ]
 PUBLIC = [dini, *(value for name in dini.__all__ if isinstance(value := getattr(dini, name), types.ModuleType))]
 
