@@ -304,11 +304,12 @@ class SparseDirect(_Direct):
 
     def with_nonzeros(self, values: jax.Array, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution of the system whose matrix has these nonzeros, and whether that looks singular."""
+        pattern: Any = self.pattern
         flat, unravel = _flat(b, values.dtype)
         # as bits: a callback runs in a thread of its own, where JAX may take the numbers for float32
         bits = jax.lax.bitcast_convert_type(flat, jnp.uint32)
         out = jax.ShapeDtypeStruct(bits.shape, jnp.uint32), jax.ShapeDtypeStruct((), np.bool_)
-        run = functools.partial(_on_host, self.pattern, structure == "positive definite", np.dtype(flat.dtype))
+        run = functools.partial(_on_host, pattern, structure == "positive definite", np.dtype(flat.dtype))
         values = jax.lax.bitcast_convert_type(values, jnp.uint32)
         w, flagged = jax.pure_callback(run, out, values, bits, vmap_method="expand_dims")
         return unravel(jax.lax.bitcast_convert_type(w, flat.dtype)), flagged
