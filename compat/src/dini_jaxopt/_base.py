@@ -173,9 +173,9 @@ class IterativeSolver(Solver):
         """Return the solver of dini's."""
         return Updates(start=self.init_state, advance=self.update, atol=self.tol, max_steps=self.maxiter)
 
-    def _told(self, solution: Any, problem: Any, given: Given) -> Any:
+    def _told(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
         """Return the state of a solution for users."""
-        del problem, given
+        del solver, problem, given
         state = solution.state.state
         return state._replace(status=solution.status) if "status" in getattr(state, "_fields", ()) else state
 
@@ -204,10 +204,10 @@ class IterativeSolver(Solver):
             if self.implicit_diff:
                 in_python = custom_root(self.optimality_fun, True, self.implicit_diff_solve)(in_python)
             return in_python(start, *args, **kwargs)
-        implicit = self.implicit_diff
+        implicit, solver = self.implicit_diff, self._solver()
         solution = dini.solve(
             problem,
-            self._solver(),
+            solver,
             start,
             given,
             differentiation=WarnedImplicit(linear_solver=self.implicit_diff_solve) if implicit else WarnedUnrolled(),
@@ -218,7 +218,7 @@ class IterativeSolver(Solver):
         )
         if untraced() and self.maxiter > 0:
             self._warn_unless_met(solution.status, stacklevel=3)
-        state = None if solution.state is None else self._told(solution, problem, given)  # nothing was unknown
+        state = None if solution.state is None else self._told(solution, solver, problem, given)  # nothing was unknown
         return OptStep(solution.x, state)
 
     def _run_in_python(self, params: Any, *args: Any, **kwargs: Any) -> OptStep:

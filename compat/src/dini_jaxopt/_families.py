@@ -89,9 +89,9 @@ class DiniSolver(IterativeSolver):
         """Return the solver for iterations by hand."""
         return self._iterated()
 
-    def _state(self, x: Any, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        """Return the state at a point for users; ``known`` are value and gradient."""
-        fields = self._fields(self._iterated().readings(trees.to_real(x), iteration))
+    def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
+        """Return the state for users, of what dini's tells; ``known`` are value and gradient."""
+        fields = self._fields(told)
         if known is not None:
             fields |= {"value": known[0], "grad": trees.from_real(known[1])}
         if "grad" in fields:
@@ -106,29 +106,31 @@ class DiniSolver(IterativeSolver):
         del problem, x, given
         return state
 
-    def _told(self, solution: Any, problem: Any, given: Given) -> Any:
+    def _told(self, solution: Any, solver: Any, problem: Any, given: Given) -> Any:
         if isinstance(solution.state, UpdatesState):
-            return super()._told(solution, problem, given)
-        told = self._iterated().readings(trees.to_real(solution.x), solution.state)
-        state = self._state(solution.x, solution.stats.steps, solution.state, told.get("aux", solution.aux))
+            return super()._told(solution, solver, problem, given)
+        told = solver.readings(trees.to_real(solution.x), solution.state)
+        state = self._state(told, solution.stats.steps, solution.state, told.get("aux", solution.aux))
         return self._measured(state, problem, solution.x, given)._replace(status=solution.status)
 
     def init_state(self, init_params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state before the first iteration."""
         problem, given = self._stated(*args, **kwargs)
-        params = self._start(init_params, given)
+        params, solver = self._start(init_params, given), self._solver()
         # a state without gradient says nothing of the function, and needs none of its arguments
         start = begun_evaluated if "grad" in self.state_type._fields else begun
         with evaluating_the_start(type(self).__name__):
-            known = start(self._solver(), problem, params, given)
-            return self._measured(self._state(params, jnp.zeros((), jnp.int32), *known), problem, params, given)
+            known = start(solver, problem, params, given)
+            told = solver.readings(trees.to_real(params), known[0])
+            return self._measured(self._state(told, jnp.zeros((), jnp.int32), *known), problem, params, given)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""
         problem, given = self._stated(*args, **kwargs)
-        params = self._start(params, given)
-        params, iteration, aux = advanced(self._stepper(), problem, params, self._resumed(state), given)
-        new = self._measured(self._state(params, state.iter_num + 1, iteration, aux), problem, params, given)
+        params, stepper = self._start(params, given), self._stepper()
+        params, iteration, aux = advanced(stepper, problem, params, self._resumed(state), given)
+        told = stepper.readings(trees.to_real(params), iteration)
+        new = self._measured(self._state(told, state.iter_num + 1, iteration, aux), problem, params, given)
         if self.verbose:
             self.log_info(new)
         return OptStep(params, new)
@@ -273,8 +275,8 @@ class Searching(Minimizer):
             return super()._method(step_size=self.stepsize, scaled=scaled, **settings)
         return super()._method(line_search=self._search(), **settings)
 
-    def _state(self, x: Any, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        state = super()._state(x, iter_num, iteration, aux, known)
+    def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
+        state = super()._state(told, iter_num, iteration, aux, known)
         failed = (iteration.status != Status.RUNNING) & (iteration.status != Status.CONVERGED)
         trials = jnp.maximum(iteration.steps - 1, 0)
         return state._replace(failed_linesearch=failed, num_grad_eval=iteration.steps, num_linesearch_iter=trials)
@@ -340,8 +342,8 @@ class Stochastic(Minimizer, StochasticSolver):
         # a batch whose gradient is small is no end
         return self._iterated().untested()
 
-    def _state(self, x: Any, iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
-        state = super()._state(x, iter_num, iteration, aux, known)
+    def _state(self, told: dict[str, Any], iter_num: Any, iteration: Any, aux: Any = None, known: Any = None) -> Any:
+        state = super()._state(told, iter_num, iteration, aux, known)
         if "internal_state" not in self.state_type._fields:
             return state
         # the transformation's state is in the state once, where a user may change it
@@ -361,7 +363,9 @@ class Stochastic(Minimizer, StochasticSolver):
         with evaluating_the_start(type(self).__name__):
             aux = aux_at(solver, problem, start, given) if self.has_aux else None
         # the value at the start is that of no step: the next one evaluates it
-        return self._state(start, jnp.zeros((), jnp.int32), solver.init(problem, start, given), aux)
+        iteration = solver.init(problem, start, given)
+        told = solver.readings(trees.to_real(start), iteration)
+        return self._state(told, jnp.zeros((), jnp.int32), iteration, aux)
 
     def update(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> OptStep:
         """Return point and state after one iteration."""

@@ -324,8 +324,10 @@ def _suggest(problem: Any) -> str:
 
 def _in_structure(vector: Any, x: Tree) -> Any:
     """Return a vector, which a state may hold as one array, in the structure of the unknown; ``None`` for none."""
-    shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-    if jax.tree.structure(vector) == jax.tree.structure(x) and shapes(vector) == shapes(x):
+    if vector is None:
+        return None
+    (leaves, structure), (like, needed) = jax.tree.flatten(vector), jax.tree.flatten(x)
+    if structure == needed and all(jnp.shape(a) == jnp.shape(b) for a, b in zip(leaves, like, strict=True)):
         return vector
     return ravel_pytree(x)[1](vector) if isinstance(vector, jax.Array) and vector.shape == (trees.size(x),) else None
 
