@@ -1,4 +1,4 @@
-"""JAXopt beside ``dini.compat.jaxopt``: the same calls, their solutions, their gradients, their times.
+"""JAXopt beside ``dini_jaxopt``: the same calls, their solutions, their gradients, their times.
 
 python benchmarks/compat.py [--only LBFGS] [--rounds 5]
 """
@@ -21,7 +21,7 @@ import jaxopt.linear_solve  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-import dini.compat.jaxopt as shim  # noqa: E402
+import dini_jaxopt as shim  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
@@ -354,7 +354,7 @@ def main():
         "calls).\n\n" + table(header, rows)
     )
     if not given.only:
-        write("compat", "JAXopt beside dini.compat.jaxopt", "python benchmarks/compat.py", text)
+        write("compat", "JAXopt beside dini_jaxopt", "python benchmarks/compat.py", text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""JAXopt's functions beside those of dini.compat.jaxopt: the largest differences of values and of derivatives.
+"""JAXopt's functions beside those of dini_jaxopt: the largest differences of values and of derivatives.
 
 Run with a Python that has JAXopt 0.8.5, in float64:
 
-    PYTHONPATH=src PYTHON_WITH_JAXOPT benchmarks/compat_functions.py [WORD ...]
+    PYTHONPATH=src:compat/src PYTHON_WITH_JAXOPT benchmarks/compat_functions.py [WORD ...]
 
 Every function is called on random inputs (`--draws`, default 20), under `jit`, and its derivative in all floating-point
 arguments is applied to a cotangent; words select functions. `violated` says by how much a constraint of the result is
@@ -320,9 +320,7 @@ def main():
         made = [make(rng) for _ in range(options.draws)]
         draws, extra = [args for args, _ in made], made[0][1]
         try:
-            sides = [measured(p, name, extra, draws, derivative, argnums) for p in ("dini.compat.jaxopt", "jaxopt")][
-                ::-1
-            ]
+            sides = [measured(p, name, extra, draws, derivative, argnums) for p in ("dini_jaxopt", "jaxopt")][::-1]
         except jax.errors.JaxRuntimeError as error:  # dini's came first
             print(f"{key:<58}  JAXopt's fails: {str(error).splitlines()[-1] or type(error).__name__}", flush=True)
             continue

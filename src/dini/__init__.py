@@ -93,7 +93,7 @@ from .status import DerivativeError, SolveError, SolveWarning, Status
 from .verbs import fixed_point, least_squares, minimize, root
 
 if TYPE_CHECKING:
-    from . import adapters, bilevel, certified, compat, losses, perturbed, testing
+    from . import adapters, bilevel, certified, compat, extend, losses, perturbed, testing
 
 __version__ = "0.1.0"
 
@@ -185,6 +185,7 @@ __all__ = [
     "custom_fixed_point",
     "custom_root",
     "differentiate",
+    "extend",
     "fixed_point",
     "from_cvxpy",
     "least_squares",
@@ -207,7 +208,7 @@ __all__ = [
 ]
 
 #: modules that nothing else here needs, which are imported when somebody names them
-_LATE = ("adapters", "bilevel", "certified", "compat", "losses", "perturbed", "testing")
+_LATE = ("adapters", "bilevel", "certified", "compat", "extend", "losses", "perturbed", "testing")
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 

@@ -47,7 +47,8 @@ FLOORS = [
     (("cvxpy_programs",), "problems that CVXPY states, as functions of their parameters"),
     (("adapters",), "other people's solvers as solvers of dini's problems"),
     (("bilevel",), "hypergradients, the outer loop with its parts, criteria"),
-    (("compat",), "JAXopt's names over this house"),
+    (("extend",), "what libraries on top use besides the classes"),
+    (("compat",), "another name of `dini_jaxopt`, JAXopt's names over this house, where it is installed"),
     (("testing",), "problems with known solutions, the battery, the gradient check"),
 ]
 

@@ -23,11 +23,18 @@ import jax
 import pytest
 
 import dini
+import dini_jaxopt
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-MODULES = ["dini", *(module.name for module in pkgutil.walk_packages(dini.__path__, "dini."))]
+PACKAGES = (dini, dini_jaxopt)
+MODULES = [
+    name
+    for each in PACKAGES
+    for name in (each.__name__, *(found.name for found in pkgutil.walk_packages(each.__path__, f"{each.__name__}.")))
+    if name != "dini.compat.jaxopt"  # which is dini_jaxopt
+]
 PUBLIC = [dini, *(value for name in dini.__all__ if isinstance(value := getattr(dini, name), types.ModuleType))]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -106,7 +113,6 @@ class Checker(doctest.OutputChecker):
 @pytest.mark.by_default(
     "dini.adapters._scipy",
     "dini.bilevel._problem",
-    "dini.compat.jaxopt._base",
     "dini.conditions._base",
     "dini.differentiation._modes",
     "dini.linear._solve",
@@ -117,6 +123,7 @@ class Checker(doctest.OutputChecker):
     "dini.solvers._base",
     "dini.testing._check_gradient",
     "dini.verbs",
+    "dini_jaxopt._base",
 )
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,9 @@ class Implicit(Differentiation):
     certify: bool = field(default=False, metadata={"static": True})
     hessian: Literal["exact", "gauss-newton"] = field(default="exact", metadata={"static": True})
 
+    #: whether a solver's own test is believed; a subclass that says no has the condition looked at again at the point
+    believes: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         require_choice("Implicit's hessian", self.hessian, ("exact", "gauss-newton"))
         if self.approximate and self.condition is not None:
@@ -143,7 +146,7 @@ class Implicit(Differentiation):
         if self.certify:
             return solve_certified
         # the solver's test is that of the problem's own condition, and of a convex one
-        known = self.condition is None and _convex(problem)
+        known = self.believes and self.condition is None and _convex(problem)
         return solve_tangent if known else solve_tangent_at_solution
 
     def _solver(self, condition: Any, problem: Any, solver: Any, x: Tree) -> Any:

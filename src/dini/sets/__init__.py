@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..checks.hints import missing_name as _missing_name
 from ..numerics.isotonic import isotonic_regression
 from ._affine import Affine, Halfspace, Hyperplane
-from ._balls import L1Ball, L2Ball
+from ._balls import L1Ball, L2Ball, project_l2_ball
 from ._base import Custom, Product, Set
 from ._bounds import Box, Hypercube, LInfBall, NonNegative
 from ._box_section import BoxSection
@@ -64,6 +64,7 @@ __all__ = [
     "TransportationPolytope",
     "Zero",
     "isotonic_regression",
+    "project_l2_ball",
     "project_simplex",
     "smat",
     "svec",

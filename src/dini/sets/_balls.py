@@ -32,6 +32,20 @@ def onto_ball(x: Tree, radius: Any) -> Any:
     return trees.where(outside, trees.scale(radius / jnp.where(outside, size, 1), unit), x)
 
 
+def project_l2_ball(x: Tree, radius: Any = 1.0) -> Any:
+    r"""Return the projection of a tree onto :math:`\{\|y\|_2 \le r\}`, where the radius may be zero as well.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from dini.sets import project_l2_ball
+    >>> print(project_l2_ball(jnp.array([3.0, 4.0]), 1.0).round(3), project_l2_ball(jnp.ones(2), 0.0))
+    [0.6 0.8] [0. 0.]
+    """
+    require_positive("project_l2_ball's radius", radius, or_zero=True)
+    return onto_ball(trees.inexact(x), positive(radius, or_zero=True))
+
+
 @record
 class L2Ball(Set):
     r"""The Euclidean ball :math:`\{x : \|x\|_2 \le r\}` of the whole unknown.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..checks.hints import missing_method
@@ -30,6 +31,10 @@ from ..status import Status
 from ..trees import Tree
 from .shared._by_hand import by_hand
 
+#: what states tell by fields of these names
+_VECTORS = ("gradient", "direction", "velocity", "extrapolated")
+_READ = ("error", "status", "value", "aux", "step_size", "momentum")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
@@ -37,8 +42,8 @@ class Solver:
 
     This is all that the rest of dini knows of a solver. A subclass, under the decorator :func:`dini.solver`, defines
     :meth:`init` and :meth:`step`; everything else has a default: the attributes below, which may be properties of the
-    settings, and the methods :meth:`check`, :meth:`accepts_state`, :meth:`last_value`, :meth:`derivative_solver` and
-    :meth:`untested`.
+    settings, and the methods :meth:`check`, :meth:`accepts_state`, :meth:`last_value`, :meth:`derivative_solver`,
+    :meth:`readings` and :meth:`untested`.
 
     A state is a named tuple with a scalar field ``error``, an optimality measure (infinity before the first step), and,
     where the solver can detect its own failure, a field ``status``. A solve ends where
@@ -174,6 +179,27 @@ class Solver:
         """Return a linear solver for the derivative at ``x``, made of what the steps have left behind, or ``None``."""
         del problem, x, state
 
+    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
+        """Return what the state at the point ``x`` tells, by name, however the method keeps it.
+
+        Always ``error``. Of the others those that the method has: ``status``; ``value``, ``gradient`` and ``aux`` (the
+        objective, its gradient and the auxiliary output, where the error is that of), ``step_size`` (of the next trial,
+        of a method with given steps that of the last one), ``direction``, ``velocity``, ``momentum`` and
+        ``extrapolated``; and what one family alone has, as the solver's own page says. Before the first step values are
+        infinity.
+
+        Examples
+        --------
+        >>> import dini, jax.numpy as jnp
+        >>> problem, solver, x = dini.Minimize(lambda x: jnp.sum(x**2)), dini.GradientDescent(0.25), jnp.ones(2)
+        >>> x, state = solver.step(problem, x, solver.init(problem, x))
+        >>> print(solver.readings(x, state)["gradient"], solver.readings(x, state)["step_size"])
+        [2. 2.] 0.25
+        """
+        told = {name: getattr(state, name) for name in _READ if hasattr(state, name)}
+        vectors = {name: _in_structure(getattr(state, name, None), x) for name in _VECTORS}
+        return told | {name: vector for name, vector in vectors.items() if vector is not None}
+
     def __post_init__(self, tol: Any = None) -> None:  # noqa: RUF033  # a solver of a user's may have its own field tol
         self._check_settings(tol)
 
@@ -294,6 +320,16 @@ def _suggest(problem: Any) -> str:
         FixedPoint: "FixedPointIteration, Anderson or Newton",
     }
     return f"Use {options.get(type(problem), 'a solver that fits it')}."
+
+
+def _in_structure(vector: Any, x: Tree) -> Any:
+    """Return a vector, which a state may hold as one array, in the structure of the unknown; ``None`` for none."""
+    if vector is None:
+        return None
+    (leaves, structure), (like, needed) = jax.tree.flatten(vector), jax.tree.flatten(x)
+    if structure == needed and all(jnp.shape(a) == jnp.shape(b) for a, b in zip(leaves, like, strict=True)):
+        return vector
+    return ravel_pytree(x)[1](vector) if isinstance(vector, jax.Array) and vector.shape == (trees.size(x),) else None
 
 
 def infinity(x: Tree) -> Any:

@@ -58,6 +58,11 @@ class BFGS(QuasiNewton):
         (where that is not positive definite, of the one with the absolute values of its eigenvalues). It costs as much
         as one step of :class:`Newton`, and saves most steps where the Hessian changes little, as those of regression
         problems do.
+    step_size
+        In place of a line search: the lengths of the steps, a constant or a function of the number of the step, used
+        without any test.
+    scaled
+        Whether the identity is scaled as in (1).
 
     References
     ----------
@@ -74,6 +79,8 @@ class BFGS(QuasiNewton):
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
     start: Literal["identity", "hessian"] = field(default="identity", metadata={"static": True})
+    step_size: Any = None
+    scaled: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -109,7 +116,8 @@ class BFGS(QuasiNewton):
         s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         # (1): H = scale I; the matrix of no pairs is the identity
-        scale = jnp.where(keep & (model.count == 0), gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
+        fresh = keep & (model.count == 0) & self.scaled
+        scale = jnp.where(fresh, gram.sy / jnp.where(gram.yy > 0, gram.yy, 1), 1)
         hg = scale * dot(model.matrix, flat)
         hg, hy = xla.once((hg, hg + scale * old), "BFGS: products")
         with_g_and_y = lambda v: inner_products([flat, y], v)
@@ -123,3 +131,7 @@ class BFGS(QuasiNewton):
         product = hg - gram.sg * u - with_g_and_y(u)[0] * s
         direction = unravel(-product.astype(flat_g.dtype))
         return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -with_g_and_y(product)[0]
+
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return what quasi-Newton methods tell, and ``inverse_hessian``."""
+        return super().readings(x, state) | {"inverse_hessian": state.model.matrix}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..checks.settings import require_choice
 from ..conditions import curvature
 from ..problems import LinearComposite
 from ..status import Status
@@ -48,7 +49,9 @@ class BlockCoordinateDescent(Solver):
     unknown, each at the cost of a gradient. One step is one epoch. Each block's step size is one over the curvature of
     the objective along it (for rows (2), with the largest curvatures :math:`L_z` in ``z`` and :math:`L_x` in ``x``,
     where there is any, all factors of the objective included). If the objective rises, :math:`\sigma`, at first one, is
-    doubled and the epoch undone. The error is :math:`\|(x_j - x_j^+)/\eta_j\|_2` over the epoch.
+    doubled and the epoch undone. With ``test="curvature"``, for penalties that are known by their proximal operators
+    alone, no value is asked for: an epoch of rows is undone where the curvature in ``z`` at its end is more than
+    :math:`1.5 \sigma` times that at its start. The error is :math:`\|(x_j - x_j^+)/\eta_j\|_2` over the epoch.
 
     Parameters
     ----------
@@ -56,6 +59,8 @@ class BlockCoordinateDescent(Solver):
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
         Limit on the number of epochs.
+    test
+        What tells that steps were too long: ``"value"`` or ``"curvature"``.
 
     References
     ----------
@@ -71,25 +76,36 @@ class BlockCoordinateDescent(Solver):
     """
 
     max_steps: int = field(default=1000, metadata={"static": True})
+    test: Literal["value", "curvature"] = field(default="value", metadata={"static": True})
 
     composite = True
-    monotone = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
+        require_choice("BlockCoordinateDescent's test", self.test, ("value", "curvature"))
+
+    @property
+    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether values are compared."""
+        return self.test == "value"
 
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the constraint or penalty splits over the blocks."""
         super().check(problem, x)
+        rows = isinstance(problem.fun, LinearComposite)
+        if self.test == "curvature" and not rows:
+            raise ValueError(
+                'BlockCoordinateDescent\'s test="curvature" needs a LinearComposite, whose blocks are rows: given '
+                f"{problem.name}."
+            )
         part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
         if part is None:
             return
-        if not getattr(part, "valued", True):
+        if self.test == "value" and not getattr(part, "valued", True):
             raise ValueError(
                 f"BlockCoordinateDescent compares values of the objective, and the penalty {part.name} has none. Write "
-                "dini.penalties.Custom(value, prox), or use ProximalGradient."
+                'dini.penalties.Custom(value, prox), pass test="curvature", or use ProximalGradient.'
             )
-        rows = isinstance(problem.fun, LinearComposite)
         if not (part.separates_rows(x) if rows else part.elementwise or len(jax.tree.leaves(x)) == 1):
             raise ValueError(
                 f"BlockCoordinateDescent needs a constraint or penalty that splits over its blocks, the "
@@ -117,6 +133,8 @@ class BlockCoordinateDescent(Solver):
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one epoch."""
+        if self.test == "curvature":
+            return self._by_curvature(problem, x, state, args)
         epoch = _rows_epoch if isinstance(problem.fun, LinearComposite) else _leaves_epoch
         new, step_sizes, error, each = epoch(problem, x, state.safety, args)
         dtype = state.error.dtype
@@ -141,6 +159,21 @@ class BlockCoordinateDescent(Solver):
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
         return trees.where(accept, new, x), new_state
+
+    def _by_curvature(self, problem: Any, x: jax.Array, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
+        fun = problem.fun
+        matrix = jnp.asarray(fun.matrix(*args))
+        steepness = lambda x: curvature(lambda z: jax.grad(fun.outer)(z, x, *args), dot(matrix.T, x))
+        new, step_sizes, error, _ = _rows_epoch(problem, x, state.safety, args)
+        accept = steepness(new) <= 1.5 * state.safety * steepness(x)
+        accept = jax.lax.stop_gradient(accept) | ~jnp.isfinite(error)
+        kept = state._replace(
+            error=jnp.where(accept, error, state.error).astype(state.error.dtype),
+            safety=jnp.where(accept, state.safety, 2 * state.safety),
+            step_sizes=step_sizes,
+            steps=state.steps + 1,
+        )
+        return trees.where(accept, new, x), kept
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain epoch."""

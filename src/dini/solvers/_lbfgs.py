@@ -64,6 +64,11 @@ class LBFGS(QuasiNewton):
         Limit on the number of steps, that is of function evaluations.
     line_search
         One of :mod:`dini.solvers`: ``WeakWolfe()``, ``StrongWolfe()``, ``HagerZhang()``, ``Backtracking()``.
+    step_size
+        In place of a line search: the lengths ``t`` of the steps, a constant or a function of the number of the step,
+        used without any test.
+    scaled
+        Whether :math:`\gamma` is (2), or one.
 
     References
     ----------
@@ -81,6 +86,8 @@ class LBFGS(QuasiNewton):
     history: int = field(default=10, metadata={"static": True})
     max_steps: int = field(default=2000, metadata={"static": True})
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
+    step_size: Any = None
+    scaled: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -100,7 +107,7 @@ class LBFGS(QuasiNewton):
 
     def _scaling(self, curvature: Any, squared: Any) -> Any:
         """Return the multiple of the identity below the pairs, from the newest of them."""
-        return curvature / jnp.where(squared > 0, squared, 1)
+        return curvature / jnp.where(squared > 0, squared, 1) if self.scaled else jnp.ones_like(squared)
 
     def _renew(
         self, model: Pairs, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any

@@ -207,6 +207,10 @@ class LBFGSB(BoxSolver):
         )
         return trees.where(accept, box.unravel(trial), x), kept
 
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        r"""Return what quasi-Newton methods tell, and :math:`\theta` as ``curvature``."""
+        return super().readings(x, state) | {"step_size": state.search[..., 4], "curvature": state.model.theta}
+
 
 def _forget(model: Pairs, forget: Any) -> Pairs:
     # what is left of the pairs themselves is never read

@@ -118,6 +118,11 @@ class LevenbergMarquardt(ResidualSolver):
         zero = jnp.zeros((), dtype)
         return Control(jnp.asarray(self.damping, dtype) if self._nielsen else zero, zero + 2, Region(zero, zero))
 
+    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
+        r"""Return what all tell, :math:`\mu` as ``damping`` and :math:`\nu` as ``growth``."""
+        control = state.control
+        return super().readings(x, state) | {"damping": control.damping, "growth": control.growth}
+
     def _judged(self, control: Control, accept: Any, ratio: Any, state: State) -> Control:
         if self._nielsen:
             # (2): varrho = ratio, nu = growth

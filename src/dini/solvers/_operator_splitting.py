@@ -155,6 +155,10 @@ class OperatorSplitting(Solver):
         small = problem.c.size <= self.dense_limit or all(map(is_dense, parts))
         return scaled(problem.dense if small else problem)
 
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        r"""Return what all tell, and :math:`\rho` as ``weight``."""
+        return super().readings(x, state) | {"weight": state.rho}
+
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, at ``x`` and its multipliers."""
         del args

@@ -50,7 +50,8 @@ class OptaxSolver(Stochastic):
 
     On batches, :func:`dini.run_iterator` feeds one to each step; by hand it is
     ``x, state = solver.step(problem, x, state, *args)`` with the batch in ``args``. Their gradients do not vanish, so
-    set ``atol=0`` and count steps.
+    set ``atol=0`` and count steps. The state's field ``inner`` is the transformation's own state, in the place of which
+    ``state._replace(inner=...)`` puts another one.
 
     Parameters
     ----------
@@ -111,6 +112,10 @@ class OptaxSolver(Stochastic):
         scales = steepest(state.scales, error)
         seen = value.astype(state.value.dtype), aux, state.steps + 1, scales
         return trees.where(met(self, x, error, scales), x, new), State(error, inner, *seen)
+
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return value and auxiliary output of the last batch, and the transformation's state as ``inner``."""
+        return super().readings(x, state) | {"inner": state.inner}
 
     def _own(self, call: Any, *args: Tree, **offered: Any) -> Any:
         """Call a function of the transformation, and say whose error it is."""

@@ -95,6 +95,15 @@ class Bracketing(Solver):
             jnp.zeros(2, inf.dtype), steps, running(),
         )  # fmt: skip
 
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return the two ends as ``bracket`` (the last point first), and ``bracket_values``."""
+        unravel = ravel_pytree(x)[1]
+        ends = unravel(state.a), unravel(state.b)
+        return super().readings(x, state) | {
+            "bracket": ends,
+            "bracket_values": (unravel(state.at_a), unravel(state.at_b)),
+        }
+
     def _propose(self, state: State, tol: Any) -> Any:
         """Return how far the next trial lies on the way from ``a`` to ``b``."""
         raise NotImplementedError

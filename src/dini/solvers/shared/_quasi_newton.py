@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees, xla
+from ...checks.settings import require_positive
+from ...functions import as_function
 from ...loop import met, threshold
 from ...status import Status
 from ...trees import Scalar, Tree
@@ -31,7 +33,7 @@ from .._base import Solver, infinity, running
 from . import _scales
 from ._acceptance import hidden_difference, kept_value, lost_patience, relative_rounding, shown_by_gradients
 from ._lengths import cold_length, probe_length
-from ._line_search import LineSearch, exhausted, require_line_search, unbounded
+from ._line_search import Given, LineSearch, exhausted, require_line_search, unbounded
 
 
 class State(NamedTuple):
@@ -69,14 +71,33 @@ class QuasiNewton(Solver):
     A model is a named tuple with a field ``count``, the number of pairs of differences that it has taken in.
     """
 
-    monotone = True
     adaptive = True
 
     line_search: LineSearch
+    #: lengths of the steps, for methods that take them
+    step_size: Any = None
+
+    @property
+    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the steps are tested."""
+        return self.step_size is None
 
     def _check_settings(self, tol: Any = None) -> None:
         super()._check_settings(tol)
         require_line_search(self.name, self.line_search)
+        require_positive(f"{self.name}'s step_size", self.step_size)
+        if callable(self.step_size):
+            object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
+
+    def _search(self) -> LineSearch:
+        return self.line_search if self.step_size is None else Given()
+
+    def _trial(self, bracket: Any, steps: Any) -> Any:
+        """Return the search with its next trial; that of the first step is the start itself."""
+        if self.step_size is None:
+            return bracket
+        length = self.step_size(steps.astype(jnp.int32) - 1) if callable(self.step_size) else self.step_size
+        return bracket._replace(trial=jnp.where(steps == 0, 0, jnp.asarray(length, steps.dtype)))
 
     def _empty(self, x: Tree, dtype: Any) -> Any:
         """Return the model that knows nothing."""
@@ -105,7 +126,7 @@ class QuasiNewton(Solver):
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
-        fresh = self.line_search.begin(0.0, inf, 0.0)
+        fresh = self._search().begin(0.0, inf, 0.0)
         search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *fresh])
         return State(inf, inf, zero, zero, search, self._empty(x, inf.dtype), _scales.unknown(x), running())
 
@@ -113,7 +134,8 @@ class QuasiNewton(Solver):
         """Evaluate the function at one trial point."""
         dtype = state.error.dtype
         best, idle, steps, exact, *old = state.search
-        old = self.line_search.bracket(*old)
+        line_search = self._search()
+        old = self._trial(line_search.bracket(*old), steps)
         # (2): alpha_k = old.trial, p_k = state.direction, x_{k+1} = trial
         s = trees.scale(old.trial, state.direction)
         trial = trees.add(x, s)
@@ -128,7 +150,7 @@ class QuasiNewton(Solver):
         # the first trial is the start itself
         slope = gram.sg / jnp.where(first, 1, old.trial)
         hidden = hidden_difference(state.value)
-        fits, bracket = self.line_search.judge(old, state.value, value, slope, hidden)
+        fits, bracket = line_search.judge(old, state.value, value, slope, hidden)
         finite = jnp.isfinite(value) & jnp.isfinite(size)
         # a trial that meets the stopping test need not satisfy the search, and neither does the one that only probes
         pair = gram.ss, jnp.where(first, 0, gram.yy)
@@ -169,7 +191,7 @@ class QuasiNewton(Solver):
         cold_start = cold_length(_scales.Scales(*scales), here, error)
         cold_start = jnp.where(first, probe_length(value, here, error, eps, each.slope), cold_start)
         start = jnp.where(cold, cold_start, self._first_trial(old, slope)).astype(dtype)
-        fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
+        fresh = line_search.begin(jax.lax.stop_gradient(start), value, slope)
         stalled = (failed & (state.model.count == 0)) | lost_patience(idle, steps)
         ends = {"status": state.status, "accept": accept, "stalled": stalled}
         status = _scales.ending(scales, (value, extent, error), eps, **ends)
@@ -185,6 +207,10 @@ class QuasiNewton(Solver):
             status.astype(jnp.int32),
         )
         return point, kept
+
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return the objective, its gradient, the next direction and the next trial's step size."""
+        return super().readings(x, state) | {"step_size": state.search[..., 4]}
 
     def last_value(self, problem: Any, state: State) -> Any:
         """Return the objective at the last accepted point."""

@@ -1,0 +1,186 @@
+"""dini's steps as JAXopt's iterations: one iteration is one step of the method with all trials of its line search."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from functools import reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import dini
+from dini import Status
+from dini.extend import allowed, by_hand, on_reals, trees
+
+
+class Iteration(NamedTuple):
+    """Carried from iteration to iteration: the method's own state, and how many of its steps were taken.
+
+    A step evaluates the problem's function about once.
+    """
+
+    error: Any
+    status: Any
+    scales: Any
+    method: Any
+    steps: Any
+
+
+@dini.solver
+class Iterated(dini.Solver):
+    """A solver of dini's whose step is an iteration in JAXopt's sense.
+
+    A line search of dini's takes one trial a step, and a rejected trial leaves the point where it is. Here the trials
+    go on until the point moves, the stopping test is met or the method says that it failed.
+
+    Parameters
+    ----------
+    method
+        The solver.
+    max_steps
+        Limit on the number of iterations.
+    trials
+        Limit on the number of steps within one iteration; with one the iterations are the solver's own steps.
+    lead
+        Number of steps that the first iteration takes at least: a start is evaluated, and its curvature probed.
+    bounded
+        Whether the trials are a loop of fixed length, which reverse mode can differentiate.
+    """
+
+    method: Any
+    max_steps: int = field(default=500, metadata={"static": True})
+    trials: int = field(default=1, metadata={"static": True})
+    lead: int = field(default=1, metadata={"static": True})
+    bounded: bool = field(default=False, metadata={"static": True})
+
+    def __post_init__(self, tol: Any) -> None:
+        object.__setattr__(self, "rtol", self.method.rtol)
+        object.__setattr__(self, "atol", self.method.atol)
+        super().__post_init__(tol)
+
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method.name
+
+    @property
+    def solves(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The method's, which an object that is being copied has not got yet."""
+        return self.__dict__["method"].solves if "method" in self.__dict__ else dini.Solver.solves
+
+    composite = property(lambda self: self.method.composite)  # pyright: ignore[reportAssignmentType]
+    monotone = property(lambda self: self.method.monotone)  # pyright: ignore[reportAssignmentType]
+    error_before_step = property(lambda self: self.method.error_before_step)  # pyright: ignore[reportAssignmentType]
+    gradient_only = property(lambda self: self.method.gradient_only)  # pyright: ignore[reportAssignmentType]
+    superlinear = property(lambda self: self.method.superlinear)  # pyright: ignore[reportAssignmentType]
+    differentiable = property(lambda self: self.method.differentiable)  # pyright: ignore[reportAssignmentType]
+    adaptive = property(lambda self: self.method.adaptive)  # pyright: ignore[reportAssignmentType]
+
+    def check(self, problem: Any, x: Any) -> None:
+        """Raise unless the method can solve the problem."""
+        self.method.check(problem, x)
+
+    def untested(self) -> Any:
+        """Return the solver for a fixed number of iterations."""
+        endless = super().untested()
+        object.__setattr__(endless, "method", self.method.untested())
+        return endless
+
+    def last_value(self, problem: Any, state: Iteration) -> Any:
+        """Return the method's."""
+        return self.method.last_value(problem, state.method)
+
+    def readings(self, x: Any, state: Iteration) -> dict[str, Any]:
+        """Return what the method tells."""
+        return self.method.readings(x, state.method)
+
+    def derivative_solver(self, problem: Any, x: Any, state: Iteration) -> Any:
+        """Return the method's."""
+        return self.method.derivative_solver(problem, x, state.method)
+
+    def init(self, problem: Any, x: Any, *args: Any) -> Iteration:
+        """Return the state before the first iteration."""
+        return _around(self.method.init(problem, x, *args), jnp.zeros((), jnp.int32))
+
+    def step(self, problem: Any, x: Any, state: Iteration, *args: Any) -> tuple[Any, Iteration]:
+        """Take one iteration."""
+        if self.trials == self.lead == 1:
+            x, method = self.method.step(problem, x, state.method, *args)
+            return x, _around(method, state.steps + 1)
+        start = state.steps
+        most = jnp.where(start == 0, self.trials + self.lead - 1, self.trials)
+
+        def going(now: tuple[Any, Iteration, Any]) -> Any:
+            point, at, before = now
+            running = (at.status == Status.RUNNING) & ~((at.error <= allowed(self, point, at)) & self.stops)
+            taken = at.steps - start
+            return (taken == 0) | (running & (at.steps < self.lead)) | (running & _same(point, before) & (taken < most))
+
+        def one(now: tuple[Any, Iteration, Any]) -> tuple[Any, Iteration, Any]:
+            point, method = self.method.step(problem, now[0], now[1].method, *args)
+            at = _around(method, now[1].steps + 1)
+            # a step that only probes is no move
+            return point, at, trees.where(at.steps < self.lead, point, now[2])
+
+        if not self.bounded:
+            return jax.lax.while_loop(going, one, (x, state, x))[:2]
+        body = lambda now, _: (jax.lax.cond(going(now), one, lambda same: same, now), None)
+        return jax.lax.scan(body, (x, state, x), None, length=self.trials + self.lead - 1)[0][:2]
+
+
+def _around(method: Any, steps: Any) -> Iteration:
+    running = jnp.zeros((), jnp.int32) + Status.RUNNING
+    return Iteration(method.error, getattr(method, "status", running), getattr(method, "scales", None), method, steps)
+
+
+def _same(point: Any, other: Any) -> Any:
+    """Return whether two points are equal; NaN is none."""
+    equal = jax.tree.map(lambda u, v: jnp.all(u == v), point, other)
+    return reduce(jnp.logical_and, jax.tree.leaves(equal), jnp.asarray(True))
+
+
+@by_hand
+def begun(solver: Any, problem: Any, x: Any, *args: Any) -> tuple[Iteration, Any]:
+    """Return the first state and the auxiliary output."""
+    problem, x = on_reals(problem, x)
+    state = solver.init(problem, x, *args)
+    return state, _aux(solver, problem, x, state, args)
+
+
+@by_hand
+def begun_evaluated(solver: Any, problem: Any, x: Any, *args: Any) -> tuple[Iteration, Any, Any]:
+    """Return the first state, the auxiliary output, and value and gradient of an objective at the start."""
+    problem, x = on_reals(problem, x)
+    return *begun(solver, problem, x, *args), problem.value_and_gradient(x, *args)
+
+
+@by_hand
+def advanced(solver: Any, problem: Any, x: Any, state: Iteration, *args: Any) -> tuple[Any, Iteration, Any]:
+    """Return the point and the state after one iteration, and the auxiliary output there."""
+    complex_unknown = trees.has_complex(x)
+    problem, x = on_reals(problem, x)
+    x, state = solver.step(problem, x, state, *args)
+    aux = _aux(solver, problem, x, state, args)
+    return trees.from_real(x) if complex_unknown else x, state, aux
+
+
+def _aux(solver: Any, problem: Any, x: Any, state: Iteration, args: tuple[Any, ...]) -> Any:
+    """Return the auxiliary output, of the step where the method keeps it."""
+    told = solver.readings(x, state)
+    return told["aux"] if "aux" in told else problem.aux(x, *args)
+
+
+@by_hand
+def aux_at(solver: Any, problem: Any, x: Any, *args: Any) -> Any:
+    """Return the auxiliary output at a point."""
+    del solver
+    return problem.aux(x, *args)
+
+
+@by_hand
+def residuals_at(solver: Any, problem: Any, x: Any, *args: Any) -> tuple[Any, Any]:
+    """Return the residuals of a least-squares problem and the gradient."""
+    del solver
+    x = jax.lax.stop_gradient(x)
+    return problem.residuals(x, *args), problem.gradient(x, *args)
