@@ -51,7 +51,7 @@ from ...trees import Scalar, Tree
 from ...trees.products import inner_products, vdot
 
 #: units of rounding below which nothing is asked for
-_ROUNDING = 10
+ROUNDING = 10
 #: units of rounding of a gradient in which a change of it drowns
 BLIND = 64
 #: the power of the unit roundoff by which a first step moves the point, to see the curvature: with the square root the
@@ -197,7 +197,7 @@ def learned(
     moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
     # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
     short = moved <= _LONG * here
-    floor = jnp.where(short & (soft * error <= _LONG * here), _ROUNDING * eps * stiff * size, 0)
+    floor = jnp.where(short & (soft * error <= _LONG * here), ROUNDING * eps * stiff * size, 0)
     if leaps:
         scale = jnp.where(short, scale, 0)
     work, slope = share * old.work, jnp.zeros_like(old.slope)
@@ -206,7 +206,7 @@ def learned(
         work = jnp.where(known & jnp.isfinite(seen), jnp.maximum(seen, work), work)
         # as bounds of the error: it is as much smaller as the slope must be
         allowed = jnp.where((work > 0) & (slope > 0), work / jnp.where(slope > 0, slope, 1) * error, jnp.inf)
-        scale, floor = jnp.minimum(scale, allowed), jnp.minimum(floor, _ROUNDING * eps * allowed)
+        scale, floor = jnp.minimum(scale, allowed), jnp.minimum(floor, ROUNDING * eps * allowed)
         slope = jnp.where(accept, slope, old.slope)
     scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
     new = Scales(scale, floor, soft, stiff, extent, steepest, origin, moved, least, work, slope)
@@ -286,7 +286,7 @@ def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Sc
     # a residual of zero is one below the rounding of the point
     near = old.soft * jnp.maximum(error, eps * size) <= _LONG * here
     known = jnp.where(near, here, 0)
-    new = old._replace(scale=known, floor=_ROUNDING * eps * known, origin=origin)
+    new = old._replace(scale=known, floor=ROUNDING * eps * known, origin=origin)
     return jnp.stack(new).astype(scales.dtype)
 
 
@@ -301,8 +301,14 @@ def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
     here = jnp.maximum(size, eps**0.25 * steepest)
     known = _MARGIN * here
-    new = old._replace(scale=known, floor=_ROUNDING * eps * here, steepest=steepest)
+    new = old._replace(scale=known, floor=ROUNDING * eps * here, steepest=steepest)
     return jnp.stack(new).astype(scales.dtype)
+
+
+def with_floor(scales: jax.Array, floor: Any) -> jax.Array:
+    """Return what is known, where an error of ``floor`` counts as zero as well."""
+    old = Scales(*scales)
+    return jnp.stack(old._replace(floor=jnp.maximum(old.floor, floor))).astype(scales.dtype)
 
 
 def norm(x: Tree) -> Any:
