@@ -86,7 +86,11 @@ def curves(axes: Any, result: Result) -> None:
         x = i + np.linspace(-0.25, 0.25, len(row.score))
         second.plot(x, row.score, "o", color=COLORS[row.name], ms=5)
     second.axhline(result.optimum, color=pictures.INK, lw=1, ls="--", label="optimum")
-    second.set_xticks(range(len(shown)), [row.name.replace(", ", "\n").replace(" ", "\n") for row in shown], fontsize=8)
+    second.set_xticks(
+        range(len(shown)),
+        [row.name.replace(", ", "\n").replace(" ", "\n").replace("-", "-\n") for row in shown],
+        fontsize=8,
+    )
     second.set_ylim(0.4, 1.0)
     third.set_title("Pendulum: return of an episode")
     third.set_xlabel("episode")
