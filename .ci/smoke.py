@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 import dini
 
-for name in ("dini", "dini_zoo"):
+for name in ("dini", "dini_zoo", "dini_learn"):
     at = importlib.metadata.distribution(name)
     package = importlib.resources.files(name)
     assert Path(str(package)).is_relative_to(sys.prefix), f"{name} is not the installed one: {package}"

@@ -1,0 +1,230 @@
+r"""The compiled programs: fits on folds, their held-out losses, and the derivatives of these in every penalty.
+
+Each solves, for a fit with weights :math:`a_i` of the samples,
+
+.. math:: x(\lambda, \mu) = \arg\min_x \sum_i a_i\, \ell(x^\top \tilde X_i, y_i) + \sum_j \lambda_j |x_j|
+          + \tfrac12 \sum_j \mu_j x_j^2, \qquad h = \sum_i b_i\, \ell(x^\top \tilde X_i, y_i),
+
+with other weights :math:`b_i` of the samples held out. The first column of :math:`\tilde X` is that of the intercept,
+whose penalties are zero. JAX knows a program by the shapes of what it is given: nothing else makes a new one.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import dini
+
+from ._losses import LOSSES
+
+#: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
+_LARGE = 300_000
+
+
+class Fits(NamedTuple):
+    """What a program returns, an entry for each fit.
+
+    Attributes
+    ----------
+    value
+        The held-out loss.
+    gradient
+        A pair: its derivatives in the penalties of absolute values and of squares, each like the coefficients.
+    x
+        The coefficients, that of the intercept first.
+    solved
+        Whether the inner solver converged.
+    error
+        The certificate's estimate of the gradient's error; NaN where none was asked for.
+    """
+
+    value: Any
+    gradient: Any
+    x: Any
+    solved: Any
+    error: Any
+
+
+def _each(one: Any, size: int, *fits: Any) -> Any:
+    """Return ``one(*fit)`` of each fit: side by side where they are small, one after the other where not."""
+    if size <= _LARGE:
+        return jax.vmap(one)(*fits)
+    return jax.lax.map(lambda fit: one(*fit), fits)
+
+
+def _penalty(kind: str, strengths: Any) -> Any:
+    """Return dini's penalty; with a ridge alone the problem is smooth, and is solved as one."""
+    l1, l2 = strengths
+    if kind == "l2":
+        return dini.penalties.Ridge(l2)
+    return dini.penalties.ElasticNet(l1, l2 / jnp.where(l1 > 0, l1, 1.0))
+
+
+def _judged(problem: Any, held: Any, strengths: Any, x0: Any, args: tuple[Any, ...], certify: bool) -> Fits:
+    """Solve one fit, and differentiate its held-out loss by the adjoint of its optimality condition."""
+    found = dini.bilevel.value_and_hypergradient(
+        held,
+        problem,
+        strengths,
+        x0,
+        inner_args=args,
+        solver=dini.ProximalNewton(largest=2048),
+        certify=certify,
+        on_failure="ignore",
+    )
+    status = found.solution.status
+    solved = (status == dini.Status.CONVERGED) | (status == dini.Status.STOPPED)
+    error = found.certificate.error if certify else jnp.full((), jnp.nan)
+    return Fits(found.value, found.gradient, found.state.x, solved, error)
+
+
+def _linear_loss(name: str) -> Any:
+    """Return the weighted loss of coefficients, which a solver sees through the design matrix."""
+    fun = LOSSES[name].fun
+
+    def total(z: Any, x: Any, X: Any, y: Any, weights: Any, setting: Any) -> Any:
+        value = jnp.sum(weights * fun(z[:-1], y, setting))
+        # the last row is that of the intercepts: a constant added to all of them changes no probability
+        return value + 0.5 * jnp.sum(z[-1]) ** 2 if name == "multinomial" else value
+
+    def matrix(X: Any, y: Any, weights: Any, setting: Any) -> Any:
+        first = jnp.zeros((1, X.shape[1]), X.dtype).at[0, 0].set(1.0 if name == "multinomial" else 0.0)
+        return jnp.concatenate([X, first]).T
+
+    return dini.LinearComposite(total, matrix)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def linear_fits(
+    name: str, kind: str, certify: bool, strengths: Any, x0: Any, train: Any, held: Any, X: Any, y: Any, setting: Any
+) -> Fits:
+    """Return fits of a loss by its name, on the design matrix itself."""
+    loss, objective = LOSSES[name].fun, _linear_loss(name)
+
+    def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+        problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s))
+        outer = lambda x, s: jnp.sum(held * loss(X @ x, y, setting))
+        return _judged(problem, outer, strengths, x0, (X, y, train, setting), certify)
+
+    return _each(one, X.size * len(train), strengths, x0, train, held)
+
+
+def _quadratic(moments: Any, strengths: Any, kind: str) -> Any:
+    """Return the problem of a squared loss whose second moments of (columns, target) are known."""
+    l1, l2 = strengths
+    square = dini.Quadratic(moments[:-1, :-1] + jnp.diag(l2), -moments[:-1, -1])
+    return dini.Minimize(square, penalty=None if kind == "l2" else dini.penalties.L1(l1))
+
+
+def _half_square(x: Any, moments: Any) -> Any:
+    ahead = jnp.append(x, -1.0)
+    return 0.5 * ahead @ moments @ ahead
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def moment_fits(kind: str, certify: bool, strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+    """Return fits of the squared loss, whose size is that of the columns whatever the number of samples."""
+
+    def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+        problem = lambda s: _quadratic(train, s, kind)
+        return _judged(problem, lambda x, s: _half_square(x, held), strengths, x0, (), certify)
+
+    return _each(one, train.size, strengths, x0, train, held)
+
+
+@jax.jit
+def ridge_moment_fits(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+    """Return the same without absolute values: a factorization each, no start needed."""
+
+    def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+        del x0
+
+        def value(strengths: Any) -> Any:
+            matrix = train[:-1, :-1] + jnp.diag(strengths[1])
+            x = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), train[:-1, -1])
+            return _half_square(x, held), x
+
+        (loss, x), gradient = jax.value_and_grad(value, has_aux=True)(strengths)
+        return Fits(loss, gradient, x, jnp.all(jnp.isfinite(x)), jnp.full((), jnp.nan))
+
+    return _each(one, train.size, strengths, x0, train, held)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def ridge_fits(
+    criterion: str, dual: bool, strengths: Any, train: Any, held: Any, X: Any, y: Any, noise: Any, intercept: Any
+) -> Fits:
+    """Return two entries for each fit: the criterion in closed form on its own samples, and its held-out loss.
+
+    With ``dual``, by matrices of the number of samples. Where the criterion is ``"cv"`` the first entry is that loss.
+    """
+    smoother = _dual_smoother if dual else _primal_smoother
+
+    def one(strengths: Any, train: Any, held: Any) -> Fits:
+        def value(strengths: Any) -> Any:
+            residual, rest, x = smoother(strengths[1], train, X, y, intercept)
+            total = jnp.sum(train)
+            away = jnp.sum(0.5 * held * (X @ x - y) ** 2)
+            if criterion == "loo":
+                own = 0.5 * jnp.sum((residual / rest) ** 2) / total
+            elif criterion == "sure":
+                own = 0.5 * (jnp.sum(residual**2) / total - noise**2)
+                own = own + noise**2 * jnp.sum(jnp.where(train > 0, 1 - rest, 0.0)) / total
+            else:
+                own = away
+            return own, (away, x)
+
+        (own, (away, x)), gradient = jax.value_and_grad(value, has_aux=True)(strengths)
+        still = jax.tree.map(jnp.zeros_like, gradient)
+        two = lambda a, b: jnp.stack([a, b])
+        solved = jnp.all(jnp.isfinite(x))
+        return Fits(
+            two(own, away), jax.tree.map(two, gradient, still), two(x, x), two(solved, solved), jnp.full(2, jnp.nan)
+        )
+
+    fits = _each(one, X.size * len(train), strengths, train, held)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), fits)
+
+
+def _inverse(matrix: Any) -> Any:
+    """Return the inverse of a positive definite matrix, whose derivative are products and no further solves."""
+    fixed = jax.lax.stop_gradient(matrix)
+    inverse = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(fixed), True), jnp.eye(len(matrix), dtype=matrix.dtype))
+    return inverse - inverse @ (matrix - fixed) @ inverse
+
+
+def _primal_smoother(l2: Any, weights: Any, X: Any, y: Any, intercept: Any) -> tuple[Any, Any, Any]:
+    """Return a ridge fit's weighted residual, the diagonal of one minus its smoother, and the coefficients."""
+    del intercept
+    root = jnp.sqrt(weights)
+    scaled = root[:, None] * X
+    inverse = _inverse(scaled.T @ scaled + jnp.diag(l2))
+    x = inverse @ (scaled.T @ (root * y))
+    return root * (y - X @ x), 1 - jnp.sum((scaled @ inverse) * scaled, axis=1), x
+
+
+def _dual_smoother(l2: Any, weights: Any, X: Any, y: Any, intercept: Any) -> tuple[Any, Any, Any]:
+    r"""Return the same by the samples: with :math:`s = \sqrt a`, :math:`R = (I + s X M^{-1} X^\top s)^{-1}`.
+
+    The intercept takes the direction of ``s`` out of what is left: :math:`I - S = R - R s s^\top R / (s^\top R s)`.
+    """
+    root = jnp.sqrt(weights)
+    rest = X[:, 1:]
+    scaled = root[:, None] * rest
+    matrix = jnp.eye(len(y), dtype=X.dtype) + (scaled / l2[None, 1:]) @ scaled.T
+    inverse = _inverse(matrix)
+    along = inverse @ root
+    size = jnp.where(intercept > 0, root @ along, 1.0)
+    level = intercept * (along @ (root * y)) / size
+    residual = inverse @ (root * (y - level))
+    x = (scaled.T @ residual) / l2[1:]
+    return residual, jnp.diagonal(inverse) - intercept * along**2 / size, jnp.append(level, x)
+
+
+def compilations() -> int:
+    """Return how many programs have been compiled in this process."""
+    return sum(f._cache_size() for f in (linear_fits, moment_fits, ridge_moment_fits, ridge_fits))
