@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ._displays import PathDisplay, PenaltiesDisplay
 from ._folds import Folds
-from ._inner import Inner, Spec
+from ._inner import Fitted, Inner, Spec
 from ._progress import Progress
 from ._strengths import Strengths
 from ._tuning import Tuned, Tuning
@@ -41,13 +41,24 @@ class Hypergradient(NamedTuple):
     error: float
 
 
+class Task(NamedTuple):
+    """Checked data, fits on them, the map to their penalties, folds, and folds that judge many penalties."""
+
+    X: Any
+    y: np.ndarray
+    weights: np.ndarray
+    inner: Inner
+    strengths: Strengths
+    folds: Folds
+    nested: list[Folds]
+
+
 class TunedEstimator(BaseEstimator):
     """Base of the estimators."""
 
-    _loss: ClassVar[str]
-    _mean: ClassVar[bool] = True
     _sparse: ClassVar[bool] = False
     _classifies: ClassVar[bool] = False
+    _grouped: bool = False
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "penalties": [StrOptions({"shared", "groups", "features"})],
@@ -131,22 +142,7 @@ class TunedEstimator(BaseEstimator):
             For input that does not fit.
         """
         self._validate_params()
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr" if self._sparse else False,
-            dtype=np.float64,
-            y_numeric=not self._classifies,
-        )
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        y = self._encoded(y)
-        targets = self._targets(y)
-        spec = self._spec(X, y, weights)
-        inner = Inner(spec, X, targets, weights)
-        columns = targets.shape[1]
-        strengths = Strengths.of(self.penalties, self._feature_groups(X), X.shape[1], columns, spec.kinds)
-        folds, nested = self._folds(X, y, groups, strengths.size > 1 and self.shrinkage == "auto")
+        X, y, weights, inner, strengths, folds, nested = self._task(X, y, sample_weight, groups)
         progress = Progress(type(self).__name__, self.verbose)
         tuning = Tuning(inner, strengths, self.max_iter, self.tol, progress)
         tuned = tuning.run(folds, nested, self.shrinkage)
@@ -160,20 +156,47 @@ class TunedEstimator(BaseEstimator):
             best = tuning.certified(best, strengths, folds)
         progress.done()
         each = strengths.expand(tuned.best.theta)
-        coef, intercept, solved = inner.coefficients(each, folds)
-        self._keep(spec, strengths, tuned, best, each, progress.count)
-        self._keep_coefficients(coef, intercept, X, targets, each)
-        self._warn(tuned, solved)
+        fitted = inner.coefficients(each, folds)
+        self._keep(spec, strengths, tuned, best, progress.count)
+        self._keep_coefficients(fitted, X, y, weights, each)
+        self._warn(tuned, fitted.solved)
         return self
+
+    def _task(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> Task:
+        """Return what is to be solved, from what was given to fit."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr" if self._sparse else False,
+            dtype=np.float64,
+            y_numeric=not self._classifies,
+            ensure_min_samples=2,
+        )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        y = self._encoded(y)
+        targets = self._targets(y)
+        spec = self._spec(X, y, weights)
+        of_features = self._groups_of(X)
+        grouped = spec.kind == "group"
+        inner = Inner(spec, X, targets, weights, of_features if grouped else None)
+        # the penalty of a group is that of its size
+        factor = np.sqrt(np.bincount(of_features)[of_features]) if grouped else None
+        strengths = Strengths.of(self.penalties, of_features, X.shape[1], targets.shape[1], spec.kinds, factor)
+        folds, nested = self._folds(X, y, groups, strengths.size > 1 and self.shrinkage == "auto")
+        return Task(X, y, weights, inner, strengths, folds, nested)
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
         return y
 
-    def _feature_groups(self, X: Any) -> np.ndarray | None:
-        if self.penalties != "groups":
+    def _groups_of(self, X: Any) -> np.ndarray | None:
+        """Return the number of the group of each feature, where they matter."""
+        if self.penalties != "groups" and not self._grouped:
             return None
         if self.feature_groups is None:
-            raise ValueError("penalties='groups' needs feature_groups, an array with the group of each feature.")
+            raise ValueError(
+                "feature_groups is needed, an array of shape (n_features,) with the group of each feature."
+            )
         given = np.asarray(self.feature_groups)
         if given.shape != (X.shape[1],):
             raise ValueError(
@@ -212,12 +235,10 @@ class TunedEstimator(BaseEstimator):
                 "In one of the splits a class has no sample to be fitted: use a stratified splitter, or fewer splits."
             )
 
-    def _keep(
-        self, spec: Spec, strengths: Strengths, tuned: Tuned, best: Any, each: np.ndarray, evaluations: int
-    ) -> None:
+    def _keep(self, spec: Spec, strengths: Strengths, tuned: Tuned, best: Any, evaluations: int) -> None:
         # the squared loss is told without its half
         unit = 2.0 if spec.loss == "squared" else 1.0
-        self.penalties_ = self._shown(each)
+        self.penalties_ = self._shown(strengths, tuned.best.theta)
         self.loss_ = unit * best.value
         gradient = unit * best.gradient.reshape(spec.kinds, strengths.size)
         self.hypergradient_ = Hypergradient(gradient, unit * best.error)
@@ -229,20 +250,19 @@ class TunedEstimator(BaseEstimator):
         self.path_ = {
             "phase": np.array([phase for phase, _ in tuned.trace]),
             "loss": unit * np.array([at.value for _, at in tuned.trace]),
-            "penalties": np.array(
-                [self._shown(own.expand(at.theta)) for own, (_, at) in zip(maps, tuned.trace, strict=True)]
-            ),
+            "penalties": np.array([self._shown(own, at.theta) for own, (_, at) in zip(maps, tuned.trace, strict=True)]),
             "gradient_norm": unit * np.array([np.linalg.norm(at.gradient) for _, at in tuned.trace]),
         }
 
-    def _shown(self, each: np.ndarray) -> np.ndarray:
-        """Return penalties of shape ``(kinds, features, columns)`` as they are told."""
-        columns = each[..., 0] if self.penalties != "classes" else np.swapaxes(each, 1, 2)
-        return columns[0] if len(columns) == 1 else columns
+    def _shown(self, strengths: Strengths, theta: np.ndarray) -> np.ndarray:
+        """Return penalties as they are told: of each feature, with a row for each class or kind where they differ."""
+        each = strengths._replace(factor=np.ones_like(strengths.factor)).expand(theta)
+        rows = np.swapaxes(each, 1, 2) if self.penalties == "classes" else each[..., 0]
+        return rows[0] if len(rows) == 1 else rows
 
-    def _keep_coefficients(self, coef: Any, intercept: Any, X: Any, targets: Any, each: np.ndarray) -> None:
-        self.coef_ = coef[:, 0]
-        self.intercept_ = float(intercept[0])
+    def _keep_coefficients(self, fitted: Fitted, X: Any, y: np.ndarray, weights: np.ndarray, each: np.ndarray) -> None:
+        self.coef_ = fitted.coef[:, 0]
+        self.intercept_ = float(fitted.intercept[0])
 
     def _warn(self, tuned: Tuned, solved: bool) -> None:
         if not (tuned.best.solved and solved):

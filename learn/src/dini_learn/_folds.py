@@ -57,8 +57,7 @@ class Folds(NamedTuple):
             return None
         return Folds(train, held, others / others.sum(), fit)
 
-    def everything(self, count: int | None = None) -> Folds:
+    def everything(self) -> Folds:
         """Return as many fits, all on all samples that count (so that the program is the same)."""
-        del count
         whole = np.ones_like(self.train)
         return Folds(whole, whole, self.share)

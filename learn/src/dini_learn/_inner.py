@@ -19,6 +19,10 @@ from ._strengths import Strengths
 _MOMENTS = 512
 
 
+#: losses of the difference between predictor and target alone
+_SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
+
+
 class Spec(NamedTuple):
     """What an estimator minimizes.
 
@@ -27,7 +31,7 @@ class Spec(NamedTuple):
     loss
         A name of the table of losses.
     kind
-        The penalty: ``"l1"``, ``"l2"`` or ``"elasticnet"``.
+        The penalty: ``"l1"``, ``"l2"``, ``"elasticnet"`` or ``"group"``.
     mean
         Whether the loss is the mean over the samples, or their sum.
     criterion
@@ -54,6 +58,15 @@ class Spec(NamedTuple):
         return 2 if self.kind == "elasticnet" else 1
 
 
+class Fitted(NamedTuple):
+    """Coefficients of shape ``(features, targets)``, intercepts, Huber's scale, and whether the solver converged."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    scale: float
+    solved: bool
+
+
 class Inner:
     """Fits of a specification on padded data.
 
@@ -67,9 +80,11 @@ class Inner:
         Of shape ``(samples, targets)``.
     weights
         Of the samples.
+    groups
+        Of a penalty of groups: the group of each feature.
     """
 
-    def __init__(self, spec: Spec, X: Any, y: np.ndarray, weights: np.ndarray):
+    def __init__(self, spec: Spec, X: Any, y: np.ndarray, weights: np.ndarray, groups: np.ndarray | None = None):
         self.spec, self.weights = spec, weights
         self.samples, self.features = X.shape
         self.targets = y.shape[1]
@@ -83,9 +98,14 @@ class Inner:
         # where there is an intercept, columns around their means are as good, and better conditioned
         centered = spec.intercept and not scipy.sparse.issparse(X)
         self.center = share @ X if centered else np.zeros(self.features)
-        self.level = share @ y if squared and spec.intercept else np.zeros(self.targets)
+        self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
         self.X, self.y = X - self.center if centered else X, y - self.level
-        self.columns = bucket(1 + self.features, COLUMNS)
+        # Huber's loss has a scale as its last coefficient
+        self.scaled = spec.loss == "huber"
+        self.columns = bucket(1 + self.features + self.scaled, COLUMNS)
+        self.place = np.arange(self.columns)
+        if groups is not None:
+            self.place[1 : 1 + self.features] = 1 + groups
         self.rows = bucket(self.samples, SAMPLES)
         self.dual = spec.kind == "l2" and squared and not self.by_moments and self.features > self.samples
         self.setting = np.asarray(spec.setting, float)
@@ -146,19 +166,24 @@ class Inner:
         return tuple(self._put(padded(part, len(part), self.rows)) for part in (train, held))
 
     def _strengths(self, each: np.ndarray, fits: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return penalties of absolute values and of squares for columns: none of the intercept, one of what is void.
+        """Return logarithms of the penalties of absolute values and of squares, for columns.
+
+        There is none of the intercept and of a scale, and one of what is void.
 
         ``each`` is of shape ``(kinds, features, targets)``.
         """
         shape = (self.columns, each.shape[2])
-        l1, l2 = np.zeros(shape), np.zeros(shape)
-        l2[1 + self.features :] = 1.0
-        l2[0] = 0.0 if self.spec.intercept else 1.0
+        l1, l2 = np.full(shape, -np.inf), np.full(shape, -np.inf)
+        l2[1 + self.features :] = 0.0
+        if not self.spec.intercept:
+            l2[0] = 0.0
+        if self.scaled:
+            l2[-1] = -np.inf
         place = slice(1, 1 + self.features)
-        if self.spec.kind in ("l1", "elasticnet"):
-            l1[place] = each[0]
+        if self.spec.kind != "l2":
+            l1[place] = np.log(each[0])
         if self.spec.kind in ("l2", "elasticnet"):
-            l2[place] = each[-1]
+            l2[place] = np.log(each[-1])
         spread = lambda part: np.broadcast_to(part[None], (fits, *shape))
         return spread(l1), spread(l2)
 
@@ -170,22 +195,28 @@ class Inner:
             found = []
             for place in range(1 if self.together else self.targets):
                 own = (l1, l2) if self.together else (l1[..., place], l2[..., place])
-                x0 = np.zeros(own[0].shape) if start is None else start[place]
+                x0 = self._start(own[0].shape) if start is None else start[place]
                 if self.by_moments:
                     if spec.kind == "l2" and not certify:
                         fits = _programs.ridge_moment_fits(own, x0, train, held)
                     else:
-                        fits = _programs.moment_fits(spec.kind, certify, own, x0, train, held)
+                        fits = _programs.moment_fits(spec.kind, certify, own, x0, train, held, self.place)
                 elif spec.loss == "squared" and spec.kind == "l2":
                     given = self.design, self.goals[place], spec.noise, float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, train, held, *given)
                 else:
-                    given = self.design, self.goals[place], self.setting
-                    # a ridge alone is smooth; both other penalties share a program
-                    kind = "l2" if spec.kind == "l2" else "elasticnet"
+                    given = self.design, self.goals[place], self.setting, self.place
+                    # a Lasso is an elastic net without squares
+                    kind = "elasticnet" if spec.kind == "l1" else spec.kind
                     fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, train, held, *given)
                 found.append(jax.device_get(fits))
         return found
+
+    def _start(self, shape: tuple[int, ...]) -> np.ndarray:
+        x0 = np.zeros(shape)
+        if self.scaled:
+            x0[:, -1] = self.spec.setting[1]
+        return x0
 
     def at(
         self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
@@ -199,7 +230,7 @@ class Inner:
         slopes = [self._slopes(fits) for fits in found]
         slopes = slopes[0] if self.together else np.concatenate(slopes, axis=-1)
         share, judge = folds.share, folds.judge
-        error = np.sum([fits.error for fits in found], axis=0)
+        error = np.max([fits.error for fits in found], axis=0)
         judged = float("nan")
         if self._paired:
             judged = judged if judge is None else float(value[1::2][judge])
@@ -207,9 +238,11 @@ class Inner:
         elif judge is not None:
             judged = float(value[judge])
         use = share > 0
-        gradient = strengths.pull(np.tensordot(share[use], slopes[use], 1), each)
+        gradient = strengths.pull(np.tensordot(share[use], slopes[use], 1))
         solved = all(bool(np.all(fits.solved)) for fits in found)
-        bound = float(share[use] @ error[use]) * float(np.max(each))
+        # relative to the length of each fit's own gradient
+        lengths = np.sqrt((slopes[use].reshape(int(use.sum()), -1) ** 2).sum(1))
+        bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
     @property
@@ -220,17 +253,18 @@ class Inner:
     def _slopes(self, fits: Any) -> np.ndarray:
         """Return derivatives in the penalties that are tuned, of shape ``(fits, kinds, features, targets)``."""
         l1, l2 = (np.asarray(part) for part in fits.gradient)
-        chosen = {"l1": [l1], "l2": [l2], "elasticnet": [l1, l2]}[self.spec.kind]
+        chosen = {"l2": [l2], "elasticnet": [l1, l2]}.get(self.spec.kind, [l1])
         some = np.stack([part[:, 1 : 1 + self.features] for part in chosen], axis=1)
         return some if self.together else some[..., None]
 
-    def coefficients(self, each: np.ndarray, folds: Folds, start: Any = None) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Return coefficients of shape ``(features, targets)`` and intercepts of the fits on all samples."""
+    def coefficients(self, each: np.ndarray, folds: Folds) -> Fitted:
+        """Return the fit on all samples."""
         found = self.fits(each, self.lanes(folds.everything()), None)
         x = found[0].x[0] if self.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         coef = x[1 : 1 + self.features]
-        return coef, (x[0] + self.level - self.center @ coef) * self.spec.intercept, solved
+        intercept = (x[0] + self.level - self.center @ coef) * self.spec.intercept
+        return Fitted(coef, intercept, float(x[-1, 0]) if self.scaled else float("nan"), solved)
 
     def scales(self) -> tuple[float, float]:
         """Return penalties that are about the largest of interest: of absolute values, and of squares."""

@@ -219,8 +219,7 @@ class TunedElasticNet(TunedRegressor):
 
     both kinds of penalties tuned. With one of each, :class:`sklearn.linear_model.ElasticNet` does the same with
     ``alpha`` :math:`= \lambda + \mu` and ``l1_ratio`` :math:`= \lambda / (\lambda + \mu)`. ``penalties_`` is of shape
-    ``(2, n_features)``, first :math:`\lambda`. Parameters and attributes are those of :class:`TunedRidge`; ``criterion``
-    is ``"cv"`` or ``"holdout"``.
+    ``(2, n_features)``, first :math:`\lambda`. Parameters and attributes are those of :class:`TunedLasso`.
     """
 
     _sparse = True

@@ -45,7 +45,7 @@ def _log_odds(mean: Any) -> Any:
     return np.log(mean / (1 - mean))
 
 
-def _softplus_multinomial(z: Any, y: Any, setting: Any) -> Any:
+def _multinomial(z: Any, y: Any, setting: Any) -> Any:
     del setting
     return jax.nn.logsumexp(z, axis=-1) - jnp.sum(y * z, axis=-1)
 
@@ -61,13 +61,30 @@ def _smooth_pinball(r: Any, quantile: Any, width: Any) -> Any:
     return (quantile - 0.5) * r + jnp.where(inside, parabola, 0.5 * jnp.abs(r))
 
 
+def huber(r: Any, scale: Any, weights: Any, limit: Any) -> Any:
+    r"""Return half of :math:`\sum_i a_i (\sigma + \sigma H(r_i / \sigma))`, infinite where the scale is not positive.
+
+    ``H`` is a square up to ``limit``, and goes on as a line.
+    """
+    positive = jnp.where(scale > 0, scale, 1.0)
+    size = jnp.abs(r) / positive
+    inside = size <= limit
+    terms = jnp.where(inside, jnp.where(inside, size, 0.0) ** 2, 2 * limit * size - limit**2)
+    return jnp.where(scale > 0, 0.5 * positive * jnp.sum(weights * (1 + terms)), jnp.inf)
+
+
+def _huber_slope(z: Any, y: Any, s: Any) -> Any:
+    r = z - y
+    return np.clip(r, -s[0] * s[1], s[0] * s[1])
+
+
 LOSSES: dict[str, Loss] = {
     "squared": Loss(lambda z, y, _: 0.5 * (z - y) ** 2, lambda z, y, _: z - y, _constant),
     "logistic": Loss(
         lambda z, y, _: jnp.logaddexp(0.0, z) - y * z, lambda z, y, _: expit(z) - y, _log_odds, curvature=0.25
     ),
     "multinomial": Loss(
-        _softplus_multinomial,
+        _multinomial,
         lambda z, y, _: softmax(z, axis=-1) - y,
         lambda mean: np.log(np.clip(mean, 1e-6, 1.0)),
         curvature=0.25,
@@ -91,6 +108,8 @@ LOSSES: dict[str, Loss] = {
         _constant,
         curvature=2.0,
     ),
+    # has a scale of its own, see `huber`; the settings are where squares end, and a scale to start at
+    "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s[0]), _huber_slope, _constant),
     # the settings are the quantile and the width within which the kink is rounded
     "pinball": Loss(
         lambda z, y, s: _smooth_pinball(y - z, s[0], s[1]),

@@ -1,4 +1,4 @@
-"""Sizes of compiled programs: data of about one size share a program, and are filled up with what counts for nothing."""
+"""Sizes of compiled programs: data of about one size share one, and are filled up with what counts for nothing."""
 
 from __future__ import annotations
 

@@ -5,8 +5,10 @@ Each solves, for a fit with weights :math:`a_i` of the samples,
 .. math:: x(\lambda, \mu) = \arg\min_x \sum_i a_i\, \ell(x^\top \tilde X_i, y_i) + \sum_j \lambda_j |x_j|
           + \tfrac12 \sum_j \mu_j x_j^2, \qquad h = \sum_i b_i\, \ell(x^\top \tilde X_i, y_i),
 
-with other weights :math:`b_i` of the samples held out. The first column of :math:`\tilde X` is that of the intercept,
-whose penalties are zero. JAX knows a program by the shapes of what it is given: nothing else makes a new one.
+with other weights :math:`b_i` of the samples held out. ``strengths`` are the logarithms of :math:`\lambda` and
+:math:`\mu`, minus infinity where there is no penalty, and derivatives are those in the logarithms. The first column of
+:math:`\tilde X` is that of the intercept. JAX knows a program by the shapes of what it is given: nothing else makes a new
+one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 
 import dini
 
-from ._losses import LOSSES
+from ._losses import LOSSES, huber
 
 #: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
 _LARGE = 300_000
@@ -33,13 +35,14 @@ class Fits(NamedTuple):
     value
         The held-out loss.
     gradient
-        A pair: its derivatives in the penalties of absolute values and of squares, each like the coefficients.
+        A pair: its derivatives in the logarithms of the penalties of absolute values and of squares, each like the
+        coefficients.
     x
         The coefficients, that of the intercept first.
     solved
         Whether the inner solver converged.
     error
-        The certificate's estimate of the gradient's error; NaN where none was asked for.
+        The certificate's estimate of the gradient's relative error; NaN where none was asked for.
     """
 
     value: Any
@@ -56,15 +59,47 @@ def _each(one: Any, size: int, *fits: Any) -> Any:
     return jax.lax.map(lambda fit: one(*fit), fits)
 
 
-def _penalty(kind: str, strengths: Any) -> Any:
+def _penalty(kind: str, strengths: Any, groups: Any) -> Any:
     """Return dini's penalty; with a ridge alone the problem is smooth, and is solved as one."""
-    l1, l2 = strengths
+    l1, l2 = map(jnp.exp, strengths)
     if kind == "l2":
         return dini.penalties.Ridge(l2)
+    if kind == "group":
+        return _group_penalty(l1, groups)
     return dini.penalties.ElasticNet(l1, l2 / jnp.where(l1 > 0, l1, 1.0))
 
 
-def _judged(problem: Any, held: Any, strengths: Any, x0: Any, args: tuple[Any, ...], certify: bool) -> Fits:
+def _group_penalty(l1: Any, groups: Any) -> Any:
+    r"""Return :math:`\sum_g \lambda_g \|x_g\|`, with the group of each row of ``x`` and its :math:`\lambda` beside it."""
+
+    def norms(x: Any) -> Any:
+        squares = jnp.sum((x * x).reshape(len(x), -1), axis=1)
+        total = jax.ops.segment_sum(squares, groups, len(x))[groups]
+        return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0).reshape(-1, *[1] * (x.ndim - 1))
+
+    def value(x: Any) -> Any:
+        size = norms(x)
+        return jnp.sum(jnp.where(size > 0, l1 * x * x / jnp.where(size > 0, size, 1.0), 0.0))
+
+    def prox(x: Any, step: Any) -> Any:
+        size = norms(x)
+        kept = size > step * l1
+        return x * jnp.where(kept, 1 - step * l1 / jnp.where(kept, size, 1.0), 0.0)
+
+    def kink(x: Any, step: Any) -> Any:
+        return jnp.min(jnp.where(l1 > 0, jnp.abs(norms(x) - step * l1), jnp.inf))
+
+    return dini.penalties.Custom(value, prox, kink)
+
+
+def _solver(kind: str) -> Any:
+    """Return dini's solver for a kind of penalty."""
+    if kind == "group":
+        return dini.ProximalGradient(max_steps=20_000)
+    return dini.ProximalNewton(largest=2048)
+
+
+def _judged(problem: Any, held: Any, strengths: Any, x0: Any, args: tuple[Any, ...], certify: bool, kind: str) -> Fits:
     """Solve one fit, and differentiate its held-out loss by the adjoint of its optimality condition."""
     found = dini.bilevel.value_and_hypergradient(
         held,
@@ -72,7 +107,7 @@ def _judged(problem: Any, held: Any, strengths: Any, x0: Any, args: tuple[Any, .
         strengths,
         x0,
         inner_args=args,
-        solver=dini.ProximalNewton(largest=2048),
+        solver=_solver(kind),
         certify=certify,
         on_failure="ignore",
     )
@@ -82,41 +117,71 @@ def _judged(problem: Any, held: Any, strengths: Any, x0: Any, args: tuple[Any, .
     return Fits(found.value, found.gradient, found.state.x, solved, error)
 
 
+def _total(name: str) -> Any:
+    """Return a weighted loss of the predictors ``z`` and the coefficients, of which Huber's has a scale, the last."""
+    fun = LOSSES[name].fun
+
+    def total(z: Any, x: Any, y: Any, weights: Any, setting: Any) -> Any:
+        if name == "huber":
+            return huber(z - y, x[-1], weights, setting[0])
+        return jnp.sum(weights * fun(z, y, setting))
+
+    return total
+
+
 def _linear_loss(name: str) -> Any:
-    """Return the weighted loss of coefficients, which a solver sees through the design matrix."""
+    """Return the loss as a solver sees it: through the design matrix, and one row more for what is no sample's."""
     fun = LOSSES[name].fun
 
     def total(z: Any, x: Any, X: Any, y: Any, weights: Any, setting: Any) -> Any:
+        del x, X
+        if name == "huber":
+            return huber(z[:-1] - y, z[-1], weights, setting[0])
         value = jnp.sum(weights * fun(z[:-1], y, setting))
-        # the last row is that of the intercepts: a constant added to all of them changes no probability
+        # a constant that is added to all intercepts changes no probability: their sum is zero
         return value + 0.5 * jnp.sum(z[-1]) ** 2 if name == "multinomial" else value
 
     def matrix(X: Any, y: Any, weights: Any, setting: Any) -> Any:
-        first = jnp.zeros((1, X.shape[1]), X.dtype).at[0, 0].set(1.0 if name == "multinomial" else 0.0)
-        return jnp.concatenate([X, first]).T
+        del y, weights, setting
+        row = jnp.zeros((1, X.shape[1]), X.dtype)
+        if name in ("huber", "multinomial"):
+            row = row.at[0, -1 if name == "huber" else 0].set(1.0)
+        return jnp.concatenate([X, row]).T
 
     return dini.LinearComposite(total, matrix)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def linear_fits(
-    name: str, kind: str, certify: bool, strengths: Any, x0: Any, train: Any, held: Any, X: Any, y: Any, setting: Any
+    name: str,
+    kind: str,
+    certify: bool,
+    strengths: Any,
+    x0: Any,
+    train: Any,
+    held: Any,
+    X: Any,
+    y: Any,
+    setting: Any,
+    groups: Any,
 ) -> Fits:
     """Return fits of a loss by its name, on the design matrix itself."""
-    loss, objective = LOSSES[name].fun, _linear_loss(name)
+    total, objective = _total(name), _linear_loss(name)
 
     def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
-        problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s))
-        outer = lambda x, s: jnp.sum(held * loss(X @ x, y, setting))
-        return _judged(problem, outer, strengths, x0, (X, y, train, setting), certify)
+        problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s, groups))
+        outer = lambda x, s: total(X @ x, x, y, held, setting)
+        return _judged(problem, outer, strengths, x0, (X, y, train, setting), certify, kind)
 
     return _each(one, X.size * len(train), strengths, x0, train, held)
 
 
-def _quadratic(moments: Any, strengths: Any, kind: str) -> Any:
+def _quadratic(moments: Any, strengths: Any, kind: str, groups: Any) -> Any:
     """Return the problem of a squared loss whose second moments of (columns, target) are known."""
-    l1, l2 = strengths
+    l1, l2 = map(jnp.exp, strengths)
     square = dini.Quadratic(moments[:-1, :-1] + jnp.diag(l2), -moments[:-1, -1])
+    if kind == "group":
+        return dini.Minimize(square, penalty=_group_penalty(l1, groups))
     return dini.Minimize(square, penalty=None if kind == "l2" else dini.penalties.L1(l1))
 
 
@@ -126,12 +191,12 @@ def _half_square(x: Any, moments: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def moment_fits(kind: str, certify: bool, strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+def moment_fits(kind: str, certify: bool, strengths: Any, x0: Any, train: Any, held: Any, groups: Any) -> Fits:
     """Return fits of the squared loss, whose size is that of the columns whatever the number of samples."""
 
     def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
-        problem = lambda s: _quadratic(train, s, kind)
-        return _judged(problem, lambda x, s: _half_square(x, held), strengths, x0, (), certify)
+        problem = lambda s: _quadratic(train, s, kind, groups)
+        return _judged(problem, lambda x, s: _half_square(x, held), strengths, x0, (), certify, kind)
 
     return _each(one, train.size, strengths, x0, train, held)
 
@@ -144,7 +209,7 @@ def ridge_moment_fits(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
         del x0
 
         def value(strengths: Any) -> Any:
-            matrix = train[:-1, :-1] + jnp.diag(strengths[1])
+            matrix = train[:-1, :-1] + jnp.diag(jnp.exp(strengths[1]))
             x = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), train[:-1, -1])
             return _half_square(x, held), x
 
@@ -166,7 +231,7 @@ def ridge_fits(
 
     def one(strengths: Any, train: Any, held: Any) -> Fits:
         def value(strengths: Any) -> Any:
-            residual, rest, x = smoother(strengths[1], train, X, y, intercept)
+            residual, rest, x = smoother(jnp.exp(strengths[1]), train, X, y, intercept)
             total = jnp.sum(train)
             away = jnp.sum(0.5 * held * (X @ x - y) ** 2)
             if criterion == "loo":

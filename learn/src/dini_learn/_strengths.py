@@ -49,12 +49,11 @@ class Strengths(NamedTuple):
         each = np.exp(theta.reshape(self.kinds, self.size))
         return each[:, self.index] * self.factor[None, :, None]
 
-    def pull(self, slopes: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-        """Return the gradient in ``theta`` from the derivatives in the penalties."""
-        logarithmic = slopes * strengths
+    def pull(self, slopes: np.ndarray) -> np.ndarray:
+        """Return the gradient in ``theta`` from the derivatives in the logarithms of the penalties."""
         gradient = np.zeros((self.kinds, self.size))
         for kind in range(self.kinds):
-            np.add.at(gradient[kind], self.index, logarithmic[kind])
+            np.add.at(gradient[kind], self.index, slopes[kind])
         return gradient.ravel()
 
     def spread(self, theta: np.ndarray) -> tuple[float, np.ndarray]:

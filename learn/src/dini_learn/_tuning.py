@@ -1,4 +1,4 @@
-"""The whole search of an estimator: one shared penalty first, then as many as are wanted, as far as data bear them out."""
+"""The whole search of an estimator: one shared penalty first, then as many as are wanted and as the data bear out."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ class Tuning:
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
         pull, curvature = inner.scales()
         ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
+        ranges["group"] = ranges["l1"]
         ranges["elasticnet"] = [(pull, _RANGE_L1), (curvature, (1e-6, 1e3))]
         self.ranges = np.log([[scale * low, scale * high] for scale, (low, high) in ranges[inner.spec.kind]])
 
@@ -117,7 +118,7 @@ class Tuning:
         return bool((np.abs(theta[:, None] - self.ranges) < 1e-8).any())
 
     def run(self, folds: Folds, nested: list[Folds], shrinkage: float | str) -> Tuned:
-        """Return the penalties that are tuned on folds; ``nested`` ones say how far many penalties are to be trusted."""
+        """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
         if self.strengths.size == 1 or not np.isfinite(one.best.value):
