@@ -1,4 +1,4 @@
-"""What a user meets: messages, warnings, wide and sparse and weighted data, groups, pictures, pipelines, JAX's absence."""
+"""What a user meets: messages, warnings, wide, sparse and weighted data, groups, pictures, pipelines, and no JAX."""
 
 import pickle
 import warnings
@@ -71,7 +71,6 @@ def test_sparse_is_dense():
 
 def test_groups_are_found_and_noise_is_not_fitted():
     design, y, groups = unequal(0)
-    fresh, target, _ = unequal(0, 2000)
     shared = dl.TunedRidge(**QUICK).fit(design, y)
     several = dl.TunedRidge(penalties="groups", feature_groups=groups, **QUICK).fit(design, y)
     assert np.isfinite(several.shrinkage_)
@@ -163,3 +162,21 @@ def test_certificate():
     model = dl.TunedRidge().fit(X, Y)
     assert 0 <= model.hypergradient_.error < 1e-6
     assert np.isnan(dl.TunedRidge(**QUICK).fit(X, Y).hypergradient_.error)
+
+
+@pytest.mark.parametrize(("criterion", "rows"), [("loo", 60), ("loo", 8), ("sure", 60)])
+def test_one_decomposition_is_as_good_as_many_factorizations(criterion, rows):
+    """The search in one penalty decomposes once; that in many factorizes at each point."""
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, rows)
+    model = dl.TunedRidge(criterion=criterion, penalties="features", noise=50.0, shrinkage=0.1)
+    _, _, _, inner, strengths, folds, _ = model._task(X[:rows], Y[:rows], weights, None)
+    one, lanes = strengths.shared(), inner.lanes(folds)
+    for level in (-1.0, 2.0):
+        by_one = inner.at(np.full(1, level), one, folds, lanes, {}, False)
+        by_many = inner.at(np.full(10, level), strengths, folds, lanes, {}, False)
+        assert by_one.value == pytest.approx(by_many.value, rel=1e-8)
+        assert by_one.gradient[0] == pytest.approx(by_many.gradient.sum(), rel=1e-6)
+        coef = inner.coefficients(one.expand(np.full(1, level)), folds)
+        theirs = Ridge(alpha=np.exp(level)).fit(X[:rows], Y[:rows], sample_weight=weights)
+        np.testing.assert_allclose(coef.coef[:, 0], theirs.coef_, rtol=1e-6)
+        np.testing.assert_allclose(coef.intercept[0], theirs.intercept_, rtol=1e-6)

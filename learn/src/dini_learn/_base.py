@@ -157,7 +157,7 @@ class TunedEstimator(BaseEstimator):
         progress.done()
         each = strengths.expand(tuned.best.theta)
         fitted = inner.coefficients(each, folds)
-        self._keep(spec, strengths, tuned, best, progress.count)
+        self._keep(inner.spec, strengths, tuned, best, progress.count)
         self._keep_coefficients(fitted, X, y, weights, each)
         self._warn(tuned, fitted.solved)
         return self

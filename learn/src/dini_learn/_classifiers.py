@@ -104,7 +104,8 @@ class TunedLogisticRegression(TunedClassifier):
         One penalty for all coefficients, one for each class, each group of features, or each feature. Not all go with
         ``penalty="group"``: ``"shared"`` and ``"groups"`` do.
     feature_groups, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify, verbose
-        As in :class:`TunedRidge`; ``criterion`` is ``"cv"`` or ``"holdout"``, and splits are stratified. So is ``random_state``.
+        As in :class:`TunedRidge`, and so is ``random_state``. ``criterion`` is ``"cv"`` or ``"holdout"``. Splits are
+        stratified.
 
     Attributes
     ----------

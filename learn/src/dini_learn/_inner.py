@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from ._folds import Folds
 from ._losses import LOSSES
 from ._padding import COLUMNS, SAMPLES, bucket, padded
 from ._search import At
+from ._spectrum import Spectrum
 from ._strengths import Strengths
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
@@ -114,11 +116,15 @@ class Inner:
         if self.by_moments:
             self.table = self._table()
         else:
-            self.design = np.zeros((self.rows, self.columns))
-            self.design[: self.samples, 0] = float(spec.intercept)
-            self.design[: self.samples, 1 : 1 + self.features] = self.X
-            self.design = self._put(self.design)
             self.goals = [self._put(padded(goal, *self._like(goal))) for goal in self._goals()]
+
+    @functools.cached_property
+    def design(self) -> Any:
+        """The padded columns: one, the features, what is void."""
+        found = np.zeros((self.rows, self.columns))
+        found[: self.samples, 0] = float(self.spec.intercept)
+        found[: self.samples, 1 : 1 + self.features] = self.X
+        return self._put(found)
 
     def _put(self, array: Any) -> Any:
         with jax.enable_x64(True):
@@ -222,6 +228,9 @@ class Inner:
         self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
     ) -> At:
         """Return the criterion at a point; ``state`` keeps where the next fits start."""
+        if self.closed and strengths.size == 1 and folds.judge is None:
+            value, slope = self._spectrum.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
+            return At(np.array(theta), value, np.array([slope]), np.nan, bool(np.isfinite(value)), np.nan)
         each = strengths.expand(theta)
         found = self.fits(each, lanes, state.get("x"), certify)
         if all(np.isfinite(fits.x).all() for fits in found):
@@ -245,6 +254,10 @@ class Inner:
         bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
+    @functools.cached_property
+    def _spectrum(self) -> Spectrum:
+        return Spectrum.of(self.X, self.y[:, 0], self.weights, self.spec.intercept)
+
     @property
     def _paired(self) -> bool:
         """Whether the program returns the criterion and the held-out loss by turns."""
@@ -259,6 +272,11 @@ class Inner:
 
     def coefficients(self, each: np.ndarray, folds: Folds) -> Fitted:
         """Return the fit on all samples."""
+        if self.closed and each.min() == each.max():
+            coef = self._spectrum.coefficients(float(each.max()))[:, None]
+            return Fitted(
+                coef, (self.level - self.center @ coef) * self.spec.intercept, np.nan, bool(np.isfinite(coef).all())
+            )
         found = self.fits(each, self.lanes(folds.everything()), None)
         x = found[0].x[0] if self.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)

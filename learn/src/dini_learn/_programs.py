@@ -7,8 +7,8 @@ Each solves, for a fit with weights :math:`a_i` of the samples,
 
 with other weights :math:`b_i` of the samples held out. ``strengths`` are the logarithms of :math:`\lambda` and
 :math:`\mu`, minus infinity where there is no penalty, and derivatives are those in the logarithms. The first column of
-:math:`\tilde X` is that of the intercept. JAX knows a program by the shapes of what it is given: nothing else makes a new
-one.
+:math:`\tilde X` is that of the intercept. JAX knows a program by the shapes of what it is given: nothing else makes a
+new one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _penalty(kind: str, strengths: Any, groups: Any) -> Any:
 
 
 def _group_penalty(l1: Any, groups: Any) -> Any:
-    r"""Return :math:`\sum_g \lambda_g \|x_g\|`, with the group of each row of ``x`` and its :math:`\lambda` beside it."""
+    r"""Return :math:`\sum_g \lambda_g \|x_g\|`, with the group of each row of ``x`` and :math:`\lambda` of each row."""
 
     def norms(x: Any) -> Any:
         squares = jnp.sum((x * x).reshape(len(x), -1), axis=1)
