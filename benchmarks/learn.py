@@ -170,7 +170,7 @@ def main():
     print("\n".join(lines), flush=True)
     second = [
         "",
-        f"Test error of a ridge regression, a part of the variance, tuned by leave-one-out on 40 % of the samples: mean "
+        f"Test error of a ridge regression, a part of the variance, by leave-one-out on 40 % of the samples: mean "
         f"and standard deviation over {settings.splits} splits, and differences to one penalty.",
         "",
         "| data | one penalty | by group | by feature | group minus one | feature minus one |",

@@ -146,10 +146,10 @@ class TunedEstimator(BaseEstimator):
         progress = Progress(type(self).__name__, self.verbose)
         tuning = Tuning(inner, strengths, self.max_iter, self.tol, progress)
         tuned = tuning.run(folds, nested, self.shrinkage)
-        if not np.isfinite(tuned.best.value):
+        if not tuned.best.finite:
             raise ValueError(
-                "The held-out loss is not finite at any penalty that was tried: X or y may be too large for float64, "
-                "or a fold cannot be fitted."
+                "The held-out loss or its derivative is not finite at any penalty that was tried: X or y may be too "
+                "large for float64, or a fold cannot be fitted."
             )
         best = tuned.best
         if self.certify and not inner.closed:

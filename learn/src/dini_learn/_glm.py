@@ -14,7 +14,7 @@ from ._base import TunedEstimator
 from ._inner import Spec
 from ._linear import TunedRegressor
 
-#: the kink of the quantile's loss is rounded within this part of the standard deviation of what is predicted
+#: the kink of the quantile's loss is rounded by this part of the standard deviation of what is predicted
 _ROUNDED = 0.05
 
 
@@ -232,8 +232,9 @@ class TunedQuantile(TunedRegressor):
               \rho_q(r) = \max(q r, (q - 1) r) .
 
     A solution of that is constant almost everywhere in the penalties, so there is nothing to descend along. The
-    penalties are those that minimize the held-out loss of fits whose :math:`\rho_q` is a parabola within a twentieth of
-    the standard deviation of ``y`` of its kink; ``loss_`` and ``path_`` are of these. Parameters and attributes are
+    penalties are those that minimize the held-out loss of fits with :math:`(q - 1) r + \tau \log(1 + e^{r / \tau})` for
+    :math:`\rho_q`, with a twentieth of the standard deviation of ``y`` for :math:`\tau`; ``loss_`` and ``path_`` are of
+    these. Parameters and attributes are
     those of :class:`TunedLasso`, and ``quantile``.
 
     References

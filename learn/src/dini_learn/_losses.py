@@ -54,13 +54,6 @@ def _tube(r: Any, width: Any) -> Any:
     return np.sign(r) * np.maximum(np.abs(r) - width, 0.0)
 
 
-def _smooth_pinball(r: Any, quantile: Any, width: Any) -> Any:
-    """Return the pinball loss of residuals, a parabola within ``width`` of its kink."""
-    inside = jnp.abs(r) < width
-    parabola = 0.25 * (jnp.where(inside, r, 0.0) ** 2 / width + width)
-    return (quantile - 0.5) * r + jnp.where(inside, parabola, 0.5 * jnp.abs(r))
-
-
 def huber(r: Any, scale: Any, weights: Any, limit: Any) -> Any:
     r"""Return half of :math:`\sum_i a_i (\sigma + \sigma H(r_i / \sigma))`, infinite where the scale is not positive.
 
@@ -110,10 +103,10 @@ LOSSES: dict[str, Loss] = {
     ),
     # has a scale of its own, see `huber`; the settings are where squares end, and a scale to start at
     "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s[0]), _huber_slope, _constant),
-    # the settings are the quantile and the width within which the kink is rounded
+    # the settings are the quantile and the width within which the kink is rounded: curved everywhere, if little
     "pinball": Loss(
-        lambda z, y, s: _smooth_pinball(y - z, s[0], s[1]),
-        lambda z, y, s: -((s[0] - 0.5) + 0.5 * np.clip((y - z) / s[1], -1.0, 1.0)),
+        lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),
+        lambda z, y, s: (1.0 - s[0]) - expit((y - z) / s[1]),
         _constant,
     ),
 }

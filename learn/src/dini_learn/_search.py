@@ -42,6 +42,11 @@ class At(NamedTuple):
     solved: bool
     error: float
 
+    @property
+    def finite(self) -> bool:
+        """Whether the criterion and its gradient are numbers."""
+        return bool(np.isfinite(self.value) and np.isfinite(self.gradient).all())
+
 
 class Found(NamedTuple):
     """Where a search ended, whether by itself, and the points that it took on its way."""
@@ -59,7 +64,7 @@ class _Enough(Exception):
 
 
 def _better(at: At, best: At | None) -> bool:
-    return np.isfinite(at.value) and (best is None or at.value < best.value)
+    return at.finite and (best is None or at.value < best.value)
 
 
 def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
@@ -71,7 +76,7 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
         seen.append(at)
         if best is None or _better(at, seen[best]):
             best, rises = place, 0
-        elif not np.isfinite(at.value) or at.value > _RISEN * seen[best].value:
+        elif not at.finite or at.value > _RISEN * seen[best].value:
             rises += 1
         if rises >= _RISES:
             break
@@ -109,8 +114,8 @@ def refine(evaluate: Evaluate, low: float, high: float, best: At, left: At | Non
         best = at if _better(at, best) else best
         if abs(at.gradient[0]) <= 1e-9 * abs(at.value):
             return Found(best, True, trace)
-        if not np.isfinite(at.value) or at.gradient[0] > 0:
-            high, ends[1] = point, at if np.isfinite(at.value) else None
+        if not at.finite or at.gradient[0] > 0:
+            high, ends[1] = point, at if at.finite else None
         else:
             low, ends[-1] = point, at
     return Found(best, False, trace)

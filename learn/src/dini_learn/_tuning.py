@@ -100,7 +100,7 @@ class Tuning:
             points = np.hstack([points, np.clip(points + ratio, *self.ranges[1])])
         place, seen = along_grid(evaluate, points)
         best = seen[place]
-        if not np.isfinite(best.value):
+        if not best.finite:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
             found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
@@ -121,7 +121,7 @@ class Tuning:
         """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
-        if self.strengths.size == 1 or not np.isfinite(one.best.value):
+        if self.strengths.size == 1 or not one.best.finite:
             return Tuned(one.best, np.inf, trace, one.finished, None, at_bound)
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
