@@ -10,9 +10,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 #: a search in one number ends at this width of its bracket, in logarithms
-_WIDTH = 1e-7
+_WIDTH = 1e-6
 #: or where its slopes promise no more than this part of the criterion
-_GAIN = 1e-12
+_GAIN = 1e-8
 _REFINEMENTS = 60
 #: a grid that has risen so often in a row, to so much more than its best, goes on no further
 _RISES, _RISEN = 6, 1.1
