@@ -29,6 +29,14 @@ with contextlib.redirect_stdout(io.StringIO()) as printed:
     exec(compile(block, sys.argv[1], "exec"), {})
 assert printed.getvalue().split() == want, f"the README's example prints {printed.getvalue()}"
 
+# dini-learn's first example is in its description
+block = re.search(r"^```python\n(.*?)^```", importlib.metadata.metadata("dini-learn")["Description"], re.DOTALL | re.M)[
+    1
+]
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    exec(compile(block, "dini-learn", "exec"), {})
+assert printed.getvalue().strip() == re.search(r"# -> (.*)", block)[1], f"dini-learn prints {printed.getvalue()}"
+
 # Lineax is imported by what needs it
 assert jnp.allclose(dini.linear.solve(lambda w: 2.0 * w, jnp.ones(2), solver=dini.linear.LSMR()), 0.5)
 print("dini", dini.__version__, *(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "numpy", "lineax")))

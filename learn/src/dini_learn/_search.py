@@ -162,4 +162,4 @@ def descend(
         )
         # where the line search ends at a kink there is nothing to descend along
         finished = True
-    return Found(best[0], finished and best[0] is not None, trace)
+    return Found(evaluate(start) if best[0] is None else best[0], finished and best[0] is not None, trace)
