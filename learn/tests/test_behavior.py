@@ -8,9 +8,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import scipy.sparse
+import sklearn
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.linear_model import Lasso, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -180,3 +181,34 @@ def test_one_decomposition_is_as_good_as_many_factorizations(criterion, rows):
         theirs = Ridge(alpha=np.exp(level)).fit(X[:rows], Y[:rows], sample_weight=weights)
         np.testing.assert_allclose(coef.coef[:, 0], theirs.coef_, rtol=1e-6)
         np.testing.assert_allclose(coef.intercept[0], theirs.intercept_, rtol=1e-6)
+
+
+def test_metadata_is_routed():
+    model = dl.TunedRidge(cv=GroupKFold(3), certify=False)
+    with sklearn.config_context(enable_metadata_routing=True):
+        asked = model.set_fit_request(groups=True, sample_weight=True).get_metadata_routing().fit.requests
+    assert asked == {"groups": True, "sample_weight": True}
+
+
+@pytest.mark.thorough
+def test_wide_data_and_grouped_classes():
+    """More features than samples, by the design matrix; a group that means nothing is left out of all classes."""
+    random = np.random.default_rng(0)
+    wide = random.normal(size=(40, 600))
+    y = wide[:, 0] - wide[:, 1] + 0.1 * random.normal(size=40)
+    model = dl.TunedLasso(certify=False).fit(wide, y)
+    theirs = Lasso(alpha=model.penalties_[0], tol=1e-12, max_iter=10**6).fit(wide, y)
+    np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-6)
+    factors = random.normal(size=(40, 3))
+    wide = factors @ random.normal(size=(3, 600)) + 0.5 * random.normal(size=(40, 600))
+    y = factors.sum(axis=1) + random.normal(size=40)
+    ridge = dl.TunedRidge(certify=False).fit(wide, y)
+    np.testing.assert_allclose(ridge.coef_, Ridge(alpha=ridge.penalties_[0]).fit(wide, y).coef_, atol=1e-9)
+
+    labels = np.digitize(X[:, 2], [-0.5, 0.5])
+    design = np.hstack([X[:, [2, 3]], random.normal(size=(len(Y), 4))])
+    groups = [0, 0, 1, 1, 1, 1]
+    model = dl.TunedLogisticRegression(penalty="group", penalties="groups", feature_groups=groups, shrinkage=0.01)
+    model.set_params(certify=False).fit(design, labels)
+    assert np.abs(model.coef_[:, 2:]).max() < 1e-2 * np.abs(model.coef_).max()
+    assert model.score(design, labels) > 0.9

@@ -180,11 +180,11 @@ class Inner:
         """
         shape = (self.columns, each.shape[2])
         l1, l2 = np.full(shape, -np.inf), np.full(shape, -np.inf)
-        l2[1 + self.features :] = 0.0
-        if not self.spec.intercept:
-            l2[0] = 0.0
-        if self.scaled:
-            l2[-1] = -np.inf
+        for part in (l1, l2):
+            part[1 + self.features :] = 0.0
+            part[0] = -np.inf if self.spec.intercept else 0.0
+            if self.scaled:
+                part[-1] = -np.inf
         place = slice(1, 1 + self.features)
         if self.spec.kind != "l2":
             l1[place] = np.log(each[0])
@@ -196,6 +196,8 @@ class Inner:
     def fits(self, each: np.ndarray, lanes: tuple[Any, Any], start: Any = None, certify: bool = False) -> list[Any]:
         """Return what the program finds, for each target that is fitted on its own."""
         spec, (train, held) = self.spec, lanes
+        # a Lasso is an elastic net without squares: they share programs
+        kind = "elasticnet" if spec.kind == "l1" else spec.kind
         with jax.enable_x64(True):
             l1, l2 = self._strengths(each, len(train))
             found = []
@@ -206,14 +208,12 @@ class Inner:
                     if spec.kind == "l2" and not certify:
                         fits = _programs.ridge_moment_fits(own, x0, train, held)
                     else:
-                        fits = _programs.moment_fits(spec.kind, certify, own, x0, train, held, self.place)
+                        fits = _programs.moment_fits(kind, certify, own, x0, train, held, self.place)
                 elif spec.loss == "squared" and spec.kind == "l2":
                     given = self.design, self.goals[place], spec.noise, float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, train, held, *given)
                 else:
                     given = self.design, self.goals[place], self.setting, self.place
-                    # a Lasso is an elastic net without squares
-                    kind = "elasticnet" if spec.kind == "l1" else spec.kind
                     fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, train, held, *given)
                 found.append(jax.device_get(fits))
         return found
@@ -292,7 +292,11 @@ class Inner:
         z = np.broadcast_to(loss.center(share @ self.y) if self.spec.intercept else 0.0, self.y.shape)
         pull = np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting)))
         squares = self.X.multiply(self.X) if scipy.sparse.issparse(self.X) else self.X**2
-        curvature = loss.curvature * np.asarray(squares.T @ weights).ravel()
+        curvature = np.asarray(squares.T @ weights).ravel()
+        if scipy.sparse.issparse(self.X) and self.spec.intercept:
+            # around the means, from which sparse columns are not taken
+            curvature = curvature - weights.sum() * (share @ self.X) ** 2
+        curvature = loss.curvature * curvature
         curvature = curvature[curvature > 0]
         tiny = np.finfo(float).tiny
         return max(float(pull.max()), tiny), float(curvature.mean()) if curvature.size else 1.0
