@@ -1,9 +1,11 @@
 """Dini-learn beside scikit-learn: time to a cross-validated loss, and held-out loss with many penalties.
 
-    python benchmarks/learn.py
+    python benchmarks/learn.py times
+    python benchmarks/learn.py held_out
 
-writes `results/learn.md`. Both sides have the same folds. Each fits twice, in turns and in one process: the first fit
-of dini-learn compiles. The loss is the criterion at the penalties that were chosen, of a rival as it tells it itself.
+write `results/learn_times.md` and `results/learn_held_out.md`. Both sides have the same folds. Each fits twice, in turns
+and in one process: the first fit of dini-learn compiles. The loss is the criterion at the penalties that were chosen, of
+a rival as it tells it itself.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from sklearn.preprocessing import PolynomialFeatures, scale
 
 import dini_learn as dl
 
-RESULT = Path(__file__).parent / "results" / "learn.md"
+RESULTS = Path(__file__).parent / "results"
 FOLDS, CLASSES = KFold(5), StratifiedKFold(5)
 RATIOS = [0.1, 0.5, 0.7, 0.9, 0.95, 0.99, 1.0]
 
@@ -58,14 +60,15 @@ def tasks(full):
     """Return names, data, ours, theirs, and how theirs tells its loss."""
     diabetes, cancer = load_diabetes(return_X_y=True), load_breast_cancer(return_X_y=True)
     digits = load_digits(return_X_y=True)
-    odd = (scale(digits[0]), digits[1] % 2)
-    data = {
-        "diabetes": (scale(diabetes[0]), diabetes[1]),
-        "diabetes, squares": squares()[:2],
-        "synthetic": synthetic(2000, 200),
-    }
+    data = {"diabetes": (scale(diabetes[0]), diabetes[1]), "synthetic": synthetic(2000, 200)}
+    classes = {"breast cancer": (scale(cancer[0]), cancer[1])}
     if full:
-        data |= {"synthetic, tall": synthetic(20_000, 500), "synthetic, wide": synthetic(500, 5000)}
+        data |= {
+            "diabetes, squares": squares()[:2],
+            "synthetic, tall": synthetic(20_000, 500),
+            "synthetic, wide": synthetic(500, 5000),
+        }
+        classes |= {"digits, odd or even": (scale(digits[0]), digits[1] % 2)}
     grid = np.logspace(-3, 5, 25)
     for name, (X, y) in data.items():
         ridge = lambda: linear_model.RidgeCV(alphas=grid)
@@ -80,7 +83,7 @@ def tasks(full):
         yield "lasso", 1, name, X, y, dl.TunedLasso(cv=FOLDS), linear_model.LassoCV(cv=FOLDS), lasso_loss
         net = linear_model.ElasticNetCV(l1_ratio=RATIOS, cv=FOLDS)
         yield "elastic net", 2, name, X, y, dl.TunedElasticNet(cv=FOLDS), net, lasso_loss
-    for name, (X, y) in {"breast cancer": (scale(cancer[0]), cancer[1]), "digits, odd or even": odd}.items():
+    for name, (X, y) in classes.items():
         logistic = linear_model.LogisticRegressionCV(
             Cs=10, cv=CLASSES, scoring="neg_log_loss", max_iter=1000, use_legacy_attributes=False
         )
@@ -153,34 +156,42 @@ def held_out(splits):
 def main():
     """Measure, print and write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true", help="without the largest data")
+    parser.add_argument("part", choices=["times", "held_out"])
+    parser.add_argument("--small", action="store_true", help="times: without the largest data")
     parser.add_argument("--splits", type=int, default=10)
     settings = parser.parse_args()
     warnings.simplefilter("ignore")
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("dini", "dini-learn", "jax", "scikit-learn"))
-    lines: list[str] = [
-        "# Dini-learn beside scikit-learn",
-        "",
-        f"Made by `python benchmarks/learn.py{' --small' if settings.small else ''} --splits {settings.splits}`.",
-        f"{versions}; CPU seconds of one thread. A bar is the largest ratio of second fits that is wished for.",
-        "",
-        "| model | data | first | second | rival, first | rival, second | ratio | bar | loss | rival's loss | |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    more = f"times{' --small' if settings.small else ''}" if settings.part == "times" else "held_out"
+    lines = [f"Made by `python benchmarks/learn.py {more}`; {versions}.", ""]
+    if settings.part == "times":
+        lines = [
+            "# Dini-learn beside scikit-learn: time",
+            "",
+            *lines,
+            "CPU seconds of one thread. A bar is the largest ratio of second fits that is wished for.",
+            "",
+            "| model | data | first | second | rival, first | rival, second | ratio | bar | loss | rival's loss | |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        rows = times(not settings.small)
+    else:
+        lines = [
+            "# Dini-learn: one penalty and many, on samples that are held out",
+            "",
+            *lines,
+            "Test error of a ridge regression, a part of the variance, tuned by leave-one-out on 40 % of the samples:",
+            f"mean and standard deviation over {settings.splits} splits, and differences to one penalty.",
+            "",
+            "| data | one penalty | by group | by feature | group minus one | feature minus one |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        rows = held_out(settings.splits)
     print("\n".join(lines), flush=True)
-    second = [
-        "",
-        f"Test error of a ridge regression, a part of the variance, by leave-one-out on 40 % of the samples: mean "
-        f"and standard deviation over {settings.splits} splits, and differences to one penalty.",
-        "",
-        "| data | one penalty | by group | by feature | group minus one | feature minus one |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for part in (times(not settings.small), second, held_out(settings.splits)):
-        for line in part:
-            print(line, flush=True)
-            lines.append(line)
-            RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for row in rows:
+        print(row, flush=True)
+        lines.append(row)
+        RESULTS.joinpath(f"learn_{settings.part}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
