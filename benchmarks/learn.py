@@ -3,9 +3,9 @@
     python benchmarks/learn.py times
     python benchmarks/learn.py held_out
 
-write `results/learn_times.md` and `results/learn_held_out.md`. Both sides have the same folds. Each fits twice, in turns
-and in one process: the first fit of dini-learn compiles. The loss is the criterion at the penalties that were chosen, of
-a rival as it tells it itself.
+write `results/learn_times.md` and `results/learn_held_out.md`. Both sides have the same folds. Each fits twice, in
+turns and in one process: the first fit of dini-learn compiles. The loss is the criterion at the penalties that were
+chosen, of a rival as it tells it itself.
 """
 
 import argparse
