@@ -183,7 +183,7 @@ class TunedEstimator(BaseEstimator):
         # the penalty of a group is that of its size
         factor = np.sqrt(np.bincount(of_features)[of_features]) if grouped else None
         strengths = Strengths.of(self.penalties, of_features, X.shape[1], targets.shape[1], spec.kinds, factor)
-        folds, nested = self._folds(X, y, groups, strengths.size > 1 and self.shrinkage == "auto")
+        folds, nested = self._folds(X, y, weights, groups, strengths.size > 1 and self.shrinkage == "auto")
         return Task(X, y, weights, inner, strengths, folds, nested)
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ class TunedEstimator(BaseEstimator):
             )
         return np.unique(given, return_inverse=True)[1]
 
-    def _folds(self, X: Any, y: np.ndarray, groups: Any, nest: bool) -> tuple[Folds, list[Folds]]:
+    def _folds(self, X: Any, y: np.ndarray, weights: np.ndarray, groups: Any, nest: bool) -> tuple[Folds, list[Folds]]:
         samples = X.shape[0]
         if self.criterion in ("loo", "sure"):
             whole = np.ones((1, samples), bool)
@@ -224,15 +224,15 @@ class TunedEstimator(BaseEstimator):
             splitter = check_cv(self.cv, y, classifier=self._classifies)
             folds = Folds.of(splitter.split(X, y, groups), samples)
         if self._classifies:
-            self._require_classes(folds, y)
+            self._require_classes(folds, y, weights)
         nested = [folds.nested(fit) for fit in range(min(len(folds.share), _NESTED))] if nest else []
         return folds, [part for part in nested if part is not None]
 
-    def _require_classes(self, folds: Folds, y: np.ndarray) -> None:
+    def _require_classes(self, folds: Folds, y: np.ndarray, weights: np.ndarray) -> None:
         classes = len(np.unique(y))
-        if any(len(np.unique(y[rows])) < classes for rows in folds.train):
+        if any(len(np.unique(y[rows & (weights > 0)])) < classes for rows in folds.train):
             raise ValueError(
-                "In one of the splits a class has no sample to be fitted: use a stratified splitter, or fewer splits."
+                "In one of the splits a class has no sample with a weight to be fitted: use a stratified splitter, or fewer splits."
             )
 
     def _keep(self, spec: Spec, strengths: Strengths, tuned: Tuned, best: Any, evaluations: int) -> None:

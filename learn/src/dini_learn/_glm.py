@@ -166,7 +166,8 @@ class TunedHuber(TunedRegressor):
               + \sum_j \lambda_j w_j^2 , \qquad
               H(r) = \begin{cases} r^2 & |r| \le \epsilon \\ 2 \epsilon |r| - \epsilon^2 & \text{else,} \end{cases}
 
-    in the scale :math:`\sigma` too (``scale_``), and the penalties minimize half of the mean of the same loss, with the
+    in the scale :math:`\sigma` too (``scale_``; one of zero, where most residuals vanish, is kept at about a ten-thousandth
+    of the median deviation of ``y``), and the penalties minimize half of the mean of the same loss, with the
     scale that was fitted, on samples that are held out. Parameters and attributes are those of :class:`TunedLasso`, and
     ``epsilon``.
 

@@ -164,11 +164,15 @@ class Inner:
         empty = (train.sum(1) <= 0) | (held.sum(1) <= 0)
         if empty.any():
             raise ValueError("In one of the folds all samples that are fitted, or held out, have a weight of zero.")
-        if self.spec.mean:
-            train = train / train.sum(1, keepdims=True)
-        held = held / held.sum(1, keepdims=True)
+        share, among = train.sum(1) if self.spec.mean else np.ones(len(train)), held.sum(1)
         if self.by_moments:
-            return self._put(self._moments(train)), self._put(self._moments(held))
+            judged = self._moments(held)
+            if (folds.train == ~folds.held).all():
+                fitted = self._moments(self.weights[None]) - judged
+            else:
+                fitted = self._moments(train)
+            return self._put(fitted / share[:, None, None]), self._put(judged / among[:, None, None])
+        train, held = train / share[:, None], held / among[:, None]
         return tuple(self._put(padded(part, len(part), self.rows)) for part in (train, held))
 
     def _strengths(self, each: np.ndarray, fits: int) -> tuple[np.ndarray, np.ndarray]:

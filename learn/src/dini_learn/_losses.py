@@ -54,16 +54,23 @@ def _tube(r: Any, width: Any) -> Any:
     return np.sign(r) * np.maximum(np.abs(r) - width, 0.0)
 
 
-def huber(r: Any, scale: Any, weights: Any, limit: Any) -> Any:
-    r"""Return half of :math:`\sum_i a_i (\sigma + \sigma H(r_i / \sigma))`, infinite where the scale is not positive.
+#: Huber's scale is kept from vanishing by this part of its start
+_LEAST = 1e-4
 
-    ``H`` is a square up to ``limit``, and goes on as a line.
+
+def huber(r: Any, scale: Any, weights: Any, setting: Any) -> Any:
+    r"""Return half of :math:`\sum_i a_i (\sigma + \sigma H(r_i / \sigma) + \tau^2 / \sigma)`, infinite for no scale.
+
+    ``H`` is a square up to a limit, and goes on as a line. Where more than half of the residuals vanish, so would the
+    scale: a :math:`\tau` that is small against its start keeps it positive.
     """
+    limit, least = setting[0], _LEAST * setting[1]
     positive = jnp.where(scale > 0, scale, 1.0)
     size = jnp.abs(r) / positive
     inside = size <= limit
     terms = jnp.where(inside, jnp.where(inside, size, 0.0) ** 2, 2 * limit * size - limit**2)
-    return jnp.where(scale > 0, 0.5 * positive * jnp.sum(weights * (1 + terms)), jnp.inf)
+    terms = 1 + terms + (least / positive) ** 2
+    return jnp.where(scale > 0, 0.5 * positive * jnp.sum(weights * terms), jnp.inf)
 
 
 def _huber_slope(z: Any, y: Any, s: Any) -> Any:
@@ -102,7 +109,7 @@ LOSSES: dict[str, Loss] = {
         curvature=2.0,
     ),
     # has a scale of its own, see `huber`; the settings are where squares end, and a scale to start at
-    "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s[0]), _huber_slope, _constant),
+    "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s), _huber_slope, _constant),
     # the settings are the quantile and the width within which the kink is rounded: curved everywhere, if little
     "pinball": Loss(
         lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),

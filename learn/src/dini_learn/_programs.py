@@ -24,7 +24,7 @@ import dini
 from ._losses import LOSSES, huber
 
 #: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
-_LARGE = 300_000
+_LARGE = 50_000
 #: the relative residual of a fit: derivatives of the criterion are to be good beside differences
 _ACCURACY = 1e-9
 
@@ -134,7 +134,7 @@ def _total(name: str) -> Any:
 
     def total(z: Any, x: Any, y: Any, weights: Any, setting: Any) -> Any:
         if name == "huber":
-            return huber(z - y, x[-1], weights, setting[0])
+            return huber(z - y, x[-1], weights, setting)
         return jnp.sum(weights * fun(z, y, setting))
 
     return total
@@ -147,7 +147,7 @@ def _linear_loss(name: str) -> Any:
     def total(z: Any, x: Any, X: Any, y: Any, weights: Any, setting: Any) -> Any:
         del x, X
         if name == "huber":
-            return huber(z[:-1] - y, z[-1], weights, setting[0])
+            return huber(z[:-1] - y, z[-1], weights, setting)
         value = jnp.sum(weights * fun(z[:-1], y, setting))
         # a constant that is added to all intercepts changes no probability: their sum is zero
         return value + 0.5 * jnp.sum(z[-1]) ** 2 if name == "multinomial" else value
