@@ -115,7 +115,7 @@ def test_messages():
         dl.TunedRidge(criterion="sure").fit(X[:8], Y[:8])
     with pytest.raises(ValueError, match="out of the valid range"):
         dl.TunedPoisson().fit(X, Y - 300)
-    with pytest.raises(ValueError, match="a class has no sample"):
+    with pytest.raises(ValueError, match="a class has no sample with a weight"):
         dl.TunedSVC(cv=[([0, 1], [2, 3])]).fit(X[:4], [0, 0, 1, 1])
     with pytest.raises(ValueError, match="penalty='group' goes with"):
         dl.TunedLogisticRegression(penalty="group", penalties="features", feature_groups=range(10)).fit(X, Y > 100)

@@ -232,7 +232,8 @@ class TunedEstimator(BaseEstimator):
         classes = len(np.unique(y))
         if any(len(np.unique(y[rows & (weights > 0)])) < classes for rows in folds.train):
             raise ValueError(
-                "In one of the splits a class has no sample with a weight to be fitted: use a stratified splitter, or fewer splits."
+                "In one of the splits a class has no sample with a weight to be fitted: use a stratified splitter, or "
+                "fewer splits."
             )
 
     def _keep(self, spec: Spec, strengths: Strengths, tuned: Tuned, best: Any, evaluations: int) -> None:

@@ -18,6 +18,12 @@ from ._linear import TunedRegressor
 _ROUNDED = 0.05
 
 
+def _deviation(y: np.ndarray, weights: np.ndarray) -> float:
+    """Return the standard deviation, one where there is none."""
+    share = weights / weights.sum()
+    return float(np.sqrt(share @ (y - share @ y) ** 2)) or 1.0
+
+
 class TunedGroupLasso(TunedRegressor):
     r"""The group Lasso, with one penalty or one for each group that are tuned by hypergradients.
 
@@ -166,10 +172,10 @@ class TunedHuber(TunedRegressor):
               + \sum_j \lambda_j w_j^2 , \qquad
               H(r) = \begin{cases} r^2 & |r| \le \epsilon \\ 2 \epsilon |r| - \epsilon^2 & \text{else,} \end{cases}
 
-    in the scale :math:`\sigma` too (``scale_``; one of zero, where most residuals vanish, is kept at about a ten-thousandth
-    of the median deviation of ``y``), and the penalties minimize half of the mean of the same loss, with the
-    scale that was fitted, on samples that are held out. Parameters and attributes are those of :class:`TunedLasso`, and
-    ``epsilon``.
+    in the scale :math:`\sigma` too, which is ``scale_`` (where most residuals vanish it would be zero, and is kept at
+    about a ten-thousandth of the standard deviation of ``y``). The penalties minimize half of the mean of the same loss,
+    with the scale that was fitted, on samples that are held out. Parameters and attributes are those of
+    :class:`TunedLasso`, and ``epsilon``.
 
     References
     ----------
@@ -215,8 +221,8 @@ class TunedHuber(TunedRegressor):
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        scale = float(np.median(np.abs(y - np.median(y)))) or float(np.std(y)) or 1.0
-        return Spec("huber", "l2", False, self.criterion, (float(self.epsilon), scale), intercept=self.fit_intercept)
+        setting = (float(self.epsilon), _deviation(y, weights))
+        return Spec("huber", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, fitted, X, y, weights, each):
         super()._keep_coefficients(fitted, X, y, weights, each)
@@ -282,7 +288,7 @@ class TunedQuantile(TunedRegressor):
         self.quantile = quantile
 
     def _spec(self, X, y, weights):
-        setting = (float(self.quantile), _ROUNDED * (float(np.std(y)) or 1.0))
+        setting = (float(self.quantile), _ROUNDED * _deviation(y, weights))
         return Spec("pinball", "l1", True, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, fitted, X, y, weights, each):
