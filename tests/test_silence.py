@@ -520,6 +520,12 @@ def test_what_meets_a_test_that_means_nothing_is_told_in_every_mode(mode):
     assert dini.minimize(hidden, 0.0, solver=dini.GradientDescent(step_size=0.1), **how).status == dini.Status.NONFINITE
 
 
+def test_a_start_at_the_fixed_point_zero_is_a_solution():
+    """Without a scale a residual of zero may be one that rounding ate, but zero has no rounding."""
+    found = dini.fixed_point(lambda x: x / 2, jnp.zeros(3), solver=dini.FixedPointIteration(), on_failure="ignore")
+    assert found.status == dini.Status.CONVERGED
+
+
 @pytest.mark.by_default(1)
 @pytest.mark.parametrize("solver", [dini.CoordinateDescent(), dini.ProximalNewton()])
 def test_an_objective_that_falls_without_end_leaves_a_finite_point(solver):

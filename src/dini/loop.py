@@ -216,9 +216,11 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
         tol, eps = allowed(solver, end.x, end.state), trees.eps(end.x)
-        # without a scale, a residual of zero is one of a map that moves the point by less than its rounding
-        lost = asked(solver, end.x) & (end.error <= 0)
-        hidden = jnp.where(tol > 0, eps * trees.max_abs(end.x) > 1e3 * tol, lost)
+        size = trees.max_abs(end.x)
+        # without a scale, a residual of zero is one of a map that moves the point by less than its rounding, which
+        # zero does not have
+        lost = asked(solver, end.x) & (end.error <= 0) & (size > 0)
+        hidden = jnp.where(tol > 0, eps * size > 1e3 * tol, lost)
         status = jnp.where(hidden, Status.DIVERGED, status)
     status = jnp.where((end.status == Status.CONVERGED) | ~trees.all_finite(end.x), status, end.status)
     status = status.astype(jnp.int32)

@@ -7,7 +7,8 @@ import pytest
 
 import dini
 from dini import linear
-from dini.linear._reused import ReusedCholesky
+from dini.linear import _sparse
+from dini.linear._reused import CholeskyFactor, Reused
 
 D = 100
 rng = np.random.default_rng(0)
@@ -79,8 +80,107 @@ def test_a_factor_nearby_serves_badly_scaled_unknowns(spread):
     scales = np.logspace(-spread, spread, 80)
     X = rng.normal(size=(300, 80)) * scales
     near, here = X.T @ X, jnp.asarray(X.T @ ((1 + 1e-2 * rng.normal(size=300))[:, None] * X))
-    solver = ReusedCholesky(jnp.linalg.cholesky(near), jnp.asarray(True))
+    solver = Reused(CholeskyFactor(jnp.linalg.cholesky(near)), jnp.asarray(True))
     for b in (np.eye(80)[0], np.eye(80)[-1], rng.normal(size=80)):
         got = linear.solve(lambda v: here @ v, jnp.asarray(b), structure="positive definite", solver=solver)
         want = np.linalg.solve(here, b)
         assert np.linalg.norm(scales * (got - want)) <= 1e-9 * np.linalg.norm(scales * want)
+
+
+N = 8
+BLOCK = np.kron(
+    sum(np.eye(N, k=k) for k in (-1, 0, 1)), np.kron(sum(np.eye(N, k=k) for k in (-1, 0, 1)), np.ones((2, 2)))
+)
+SPARSE = linear.Sparse(linear.Pattern.of(BLOCK))
+LOAD = np.random.default_rng(1).normal(size=(N, N, 2))
+
+
+def membrane(u, stiffness):
+    """Two fields on a grid that couple at each node, held at the edge."""
+    u = u.reshape(N, N, 2)
+    padded = jnp.pad(u, ((1, 1), (1, 1), (0, 0)))
+    stretch = sum(jnp.sum(jnp.diff(padded, axis=axis) ** 2) for axis in (0, 1))
+    shear = jnp.sum((padded[1:, 1:] - padded[:-1, :-1]) ** 2) + jnp.sum((padded[1:, :-1] - padded[:-1, 1:]) ** 2)
+    return 0.5 * stretch + 0.2 * shear + 0.25 * stiffness * jnp.sum(jnp.sum(u**2, -1) ** 2) - jnp.sum(LOAD * u)
+
+
+def deflect(stiffness, init=None, how=None, fun=membrane, solver=SPARSE):
+    init = jnp.zeros(2 * N * N) if init is None else init
+    newton = dini.Newton(linear_solver=solver, tol=1e-9)
+    return dini.solve(dini.Minimize(fun), newton, init, stiffness, differentiation=how or dini.Implicit()).x
+
+
+@pytest.mark.parametrize("solver", [SPARSE, linear.SparseDirect(SPARSE.pattern)])
+def test_a_sparse_hessian_is_factorized_for_the_solve_alone(solver):
+    """The derivative is that of a dense factorization, and the host makes no further factor for it."""
+    total = lambda s, how=None: jnp.sum(deflect(s, how=how, solver=solver) ** 3)
+    got, h = jax.jit(jax.value_and_grad(total)), 1e-5
+    np.testing.assert_allclose(got(2.0)[1], (got(2.0 + h)[0] - got(2.0 - h)[0]) / (2 * h), rtol=1e-7)
+    if not isinstance(solver, linear.SparseDirect):
+        return
+    np.testing.assert_allclose(jax.jvp(total, (2.0,), (1.0,))[1], got(2.0)[1], rtol=1e-8)
+    before = _sparse._FACTORS.made
+    jax.block_until_ready(jax.jit(lambda s: deflect(s, solver=solver))(2.5))
+    alone = _sparse._FACTORS.made - before
+    jax.block_until_ready(got(2.7))
+    assert alone >= 3
+    assert _sparse._FACTORS.made - before - alone <= alone + 1
+
+
+@pytest.mark.thorough
+def test_a_sparse_factor_in_a_batch_and_from_the_solution():
+    """Lanes have their own factors; a solve that starts at its end has none, and makes it."""
+    slopes = jax.vmap(jax.grad(lambda s: jnp.sum(deflect(s))))(jnp.array([0.5, 2.0]))
+    apart = [jax.grad(lambda s: jnp.sum(deflect(s, how=DENSE)))(s) for s in (0.5, 2.0)]
+    np.testing.assert_allclose(slopes, apart, rtol=1e-8)
+    end = deflect(2.0)
+    again = jax.grad(lambda s: jnp.sum(deflect(s, init=end)))(2.0)
+    np.testing.assert_allclose(again, apart[1], rtol=1e-8)
+
+
+def test_a_singular_sparse_hessian_is_seen():
+    def flat(u, stiffness):
+        """Nothing holds the second field."""
+        return membrane(u.reshape(N, N, 2).at[..., 1].set(0.0), stiffness)
+
+    with pytest.raises(Exception, match="singular"):
+        jax.block_until_ready(jax.grad(lambda s: jnp.sum(deflect(s, fun=flat)))(2.0))
+
+
+@pytest.mark.parametrize("given", [SPARSE, linear.Sparse()])
+def test_an_indefinite_sparse_hessian_leads_down(given):
+    """From a saddle between wells, in any units of the unknowns; turned around, such steps end at their limit."""
+    units = jnp.asarray(10.0 ** np.random.default_rng(3).integers(-3, 4, 2 * N * N))
+
+    def wells(u, units):
+        u = (u / units).reshape(N, N, 2)
+        double = 0.25 * jnp.sum((jnp.sum(u**2, -1) - 1) ** 2)
+        return double + 0.1 * membrane(u.ravel(), 0.0)
+
+    start = 1e-2 * jnp.asarray(np.random.default_rng(2).normal(size=2 * N * N))
+    for scale in (jnp.ones_like(units), units):
+        newton = dini.Newton(linear_solver=given, max_steps=60)
+        found = dini.minimize(wells, scale * start, scale, solver=newton)
+        hessian = jax.hessian(wells)(found.x / scale, jnp.ones_like(scale))
+        assert np.linalg.eigvalsh(hessian).min() > 0
+
+
+def test_the_last_factors_are_found_by_their_numbers():
+    """The same matrix is factorized once, another one anew, and what is held stays within its room."""
+    pattern = linear.Pattern.banded(300, 90, 90)
+    random = np.random.default_rng(0)
+    matrices = [random.normal(size=pattern.count) + 40.0 * (pattern.rows == pattern.columns) for _ in range(3)]
+    held = _sparse._LastFactors(1)
+    for values, made in ((matrices[0], 1), (matrices[0], 1), (matrices[1], 2), (matrices[0], 3)):
+        found = held.of(pattern, False, values)
+        dense = np.zeros(pattern.shape)
+        dense[pattern.rows, pattern.columns] = values
+        b = random.normal(size=300)
+        np.testing.assert_allclose(dense @ found.factor.solve(b / found.scale), b, atol=1e-10)
+        assert held.made == made
+        assert len(held._held) == 1
+    roomy = _sparse._LastFactors(10**7)
+    for _ in range(2):
+        for values in matrices:
+            roomy.of(pattern, False, values)
+    assert roomy.made == 3

@@ -460,6 +460,17 @@ def test_transport_ends_where_rounding_ends_it(scale):
     np.testing.assert_allclose(P.sum(1), columns, atol=1e-9)
 
 
+def test_transport_in_single_precision_where_a_step_is_no_better():
+    """Far from the plan, marginals of zero: one Newton step that gained nothing was taken for the end of the digits."""
+    rng = np.random.default_rng(0)
+    corners, masses = rng.random((2, 60, 2)), rng.integers(0, 3, (2, 60)).astype(np.float32)
+    masses[1] = rng.permutation(masses[0])
+    Y = np.float32(-100) * np.abs(corners[0][:, None] - corners[1]).sum(-1).astype(np.float32)
+    P = np.asarray(project(sets.TransportationPolytope(*masses), jnp.asarray(Y)))
+    np.testing.assert_allclose(P.sum(1), masses[0], atol=2e-4)
+    np.testing.assert_allclose(P.sum(0), masses[1], atol=2e-4)
+
+
 ENTROPIC = {
     "simplex": (lambda n: sets.Simplex(1.5), lambda n: (n,)),
     "rows": (lambda n: sets.Simplex(axis=0), lambda n: (n, 2)),

@@ -31,8 +31,9 @@ one_of_each_field = pytest.mark.parametrize(
 
 def loaded(entry):
     """The experiment of a system."""
-    if entry.extra == "survival":
-        pytest.importorskip("sksurv", reason="scikit-survival, which has the data, has no build for this platform")
+    if entry.extra in (optional := {"survival": "sksurv", "topology": "multipers"}):
+        module = optional[entry.extra]
+        pytest.importorskip(module, reason=f"{module}, which {entry.name} needs, has no build for this platform")
     return entry.load()
 
 
@@ -73,6 +74,7 @@ def test_the_settings_are_options(entry):
 
 @one_of_each_field
 def test_the_example_of_the_page_runs(entry):
+    loaded(entry)
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", entry.page, re.DOTALL | re.MULTILINE))
     expected = re.findall(r"# ->[ ]?(.*)$", code, re.MULTILINE)
     assert expected, "the page has no example that prints something"

@@ -36,14 +36,18 @@ def _sizes(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
 
 
 def symmetric_scales(matrix: Float[Array, "d d"]) -> Float[Array, " d"]:
-    """Return what rows and columns of a symmetric matrix are divided by to have largest elements near one.
+    """Return what rows and columns of a symmetric matrix are divided by to have largest elements near one."""
+    size = jnp.abs(matrix)
+    return even_scales(lambda t: jnp.max(size * t[None, :], axis=1, initial=0), jnp.ones(len(matrix), matrix.dtype))
+
+
+def even_scales(largest: Callable[[jax.Array], jax.Array], ones: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Return :func:`symmetric_scales` by the function of the largest elements of rows, with weights of the columns.
 
     Each pass halves the number of digits by which they differ (Ruiz 2001).
     """
-    largest = lambda t: jnp.max(jnp.abs(matrix) * t[None, :], axis=1, initial=0)
     less = lambda size: jnp.where(size > 0, jax.lax.rsqrt(size), 1)
-    start = jax.lax.rsqrt(_sizes(matrix))
-    return 1 / jax.lax.fori_loop(0, _PASSES, lambda _, t: t * less(t * largest(t)), start)
+    return 1 / jax.lax.fori_loop(0, _PASSES, lambda _, t: t * less(t * largest(t)), less(largest(ones)))
 
 
 def lost_pivots(factor: Float[Array, "d d"], diagonal: Float[Array, " d"]) -> jax.Array:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, Protocol, Self
 
 import jax
 import jax.flatten_util
@@ -22,9 +21,75 @@ from ._protocol import Matvec, Structure
 _PRODUCTS = 4
 
 
+class LastFactor(Protocol):
+    """What :class:`Reused` needs of a factor."""
+
+    def apply(self, r: Tree) -> Tree:
+        """Return the solution of the factorized system."""
+        ...
+
+    def renewed(self, matvec: Matvec, like: Tree) -> Self:
+        """Return the factor of another matrix."""
+        ...
+
+    def lost(self, b: Tree) -> jax.Array:
+        """Return whether the matrix was singular to working precision."""
+        ...
+
+
 @record
-class ReusedCholesky:
-    r"""Conjugate gradients preconditioned by a Cholesky factor of the matrix at a nearby point.
+class CholeskyFactor:
+    """The Cholesky factor of a matrix: lower triangular, of shape ``(d, d)``."""
+
+    lower: Any
+
+    def apply(self, r: Tree) -> Tree:
+        """Return the solution of the factorized system."""
+        flat, unravel = jax.flatten_util.ravel_pytree(r)
+        w = jax.scipy.linalg.cho_solve((self.lower, True), flat.astype(self.lower.dtype), check_finite=False)
+        return unravel(w.astype(flat.dtype))
+
+    def renewed(self, matvec: Matvec, like: Tree) -> CholeskyFactor:
+        """Return the factor of another matrix."""
+        return CholeskyFactor(jax.lax.linalg.cholesky(materialize(matvec, like)[0], symmetrize_input=False))
+
+    def lost(self, b: Tree) -> jax.Array:
+        """Return whether the matrix was singular to working precision."""
+        del b
+        return lost_pivots(self.lower, jnp.sum(jnp.square(self.lower), axis=1))
+
+
+@record
+class SparseFactor:
+    """The nonzeros of a sparse matrix, whose factor the host remembers, or a band's is made again.
+
+    Parameters
+    ----------
+    values
+        The nonzeros in the order of the solver's pattern.
+    solver
+        A :class:`Sparse` or :class:`SparseDirect` that works by them.
+    """
+
+    values: Any
+    solver: Any
+
+    def apply(self, r: Tree) -> Tree:
+        """Return the solution of the factorized system."""
+        return self.solver.with_nonzeros(self.values, r, "positive definite")[0]
+
+    def renewed(self, matvec: Matvec, like: Tree) -> SparseFactor:
+        """Return the factor of another matrix with the same pattern."""
+        return SparseFactor(self.solver.pattern.values(matvec, like), self.solver)
+
+    def lost(self, b: Tree) -> jax.Array:
+        """Return whether the matrix was singular to working precision."""
+        return self.solver.with_nonzeros(self.values, b, "positive definite")[1]
+
+
+@record
+class Reused:
+    r"""Conjugate gradients preconditioned by the factor of the matrix at a nearby point.
 
     Where Newton's method has converged, its last factor leaves an error of the size of its last step, so that two or
     three products take the place of assembling and factorizing a matrix. Where there is no factor, it is made.
@@ -36,7 +101,7 @@ class ReusedCholesky:
     Parameters
     ----------
     factor
-        Lower triangular, of shape ``(d, d)``.
+        A :class:`LastFactor`.
     known
         Whether it is one of a positive definite matrix.
     """
@@ -44,14 +109,11 @@ class ReusedCholesky:
     factor: Any
     known: Any
 
-    def prepared(self, matvec: Matvec, like: Tree) -> ReusedCholesky:
+    def prepared(self, matvec: Matvec, like: Tree) -> Reused:
         """Return the solver with its factor made where there was none."""
-        factor = jax.lax.cond(
-            self.known & self._near(matvec, like),
-            lambda: self.factor,
-            lambda: jax.lax.linalg.cholesky(materialize(matvec, like)[0], symmetrize_input=False),
-        )
-        return dataclasses.replace(self, factor=factor, known=jnp.ones((), bool))
+        usable = self.known & self._near(matvec, like)
+        factor = jax.lax.cond(usable, lambda: self.factor, lambda: self.factor.renewed(matvec, like))
+        return Reused(factor, jnp.ones((), bool))
 
     def _near(self, matvec: Matvec, like: Tree) -> jax.Array:
         """Return whether the map differs little from the factor's matrix, relative to that, by power iteration."""
@@ -59,7 +121,7 @@ class ReusedCholesky:
         def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             p, size = carry
             p = trees.scale(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), p)
-            p = trees.sub(p, _apply(self.factor, matvec(p)))
+            p = trees.sub(p, self.factor.apply(matvec(p)))
             return p, trees.norm(p)
 
         # a loop, which compiles one product
@@ -69,16 +131,10 @@ class ReusedCholesky:
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the matrix looks singular."""
         # the last digits need not be reachable: refinement stops there, and the true residual decides
-        cg = CG(trees.eps(b) ** 0.75, 30, Preconditioner(jax.tree_util.Partial(_apply, self.factor)))
-        w, failed = cg(matvec, b, structure)
-        return w, failed | lost_pivots(self.factor, jnp.sum(jnp.square(self.factor), axis=1))
+        apply = jax.tree_util.Partial(lambda factor, r: factor.apply(r), self.factor)
+        w, failed = CG(trees.eps(b) ** 0.75, 30, Preconditioner(apply))(matvec, b, structure)
+        return w, failed | self.factor.lost(b)
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.375
-
-
-def _apply(factor: jax.Array, r: Any) -> Any:
-    flat, unravel = jax.flatten_util.ravel_pytree(r)
-    w = jax.scipy.linalg.cho_solve((factor, True), flat.astype(factor.dtype), check_finite=False)
-    return unravel(w.astype(flat.dtype))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import threading
+from collections import OrderedDict
 from dataclasses import field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.flatten_util
@@ -119,7 +121,9 @@ class Banded(_Direct):
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
         widest = max(trees.size(b) - 1, 0)
         pattern = Pattern.banded(trees.size(b), min(self.lower, widest), min(self.upper or 0, widest))
-        return _solve_banded(pattern, None, matvec, b, structure, self.check)
+        values, missed = _values(pattern, matvec, b, self.check)
+        w, flagged = _solve_banded(pattern, None, values, b, structure)
+        return w, flagged | missed
 
 
 def _values(pattern: Pattern, matvec: Matvec, b: Any, check: bool) -> tuple[jax.Array, Any]:
@@ -129,17 +133,16 @@ def _values(pattern: Pattern, matvec: Matvec, b: Any, check: bool) -> tuple[jax.
 
 
 def _solve_banded(
-    pattern: Pattern, order: np.ndarray | None, matvec: Matvec, b: Any, structure: Structure, check: bool
+    pattern: Pattern, order: np.ndarray | None, values: jax.Array, b: Any, structure: Structure
 ) -> tuple[Any, jax.Array]:
     """Solve with a pattern that is banded, or that is so in another order of the unknowns."""
-    values, missed = _values(pattern, matvec, b, check)
     flat, unravel = _flat(b, values.dtype)
     bands, lower, upper = _bands(pattern, order, values)
     if order is None:
         w, flagged = solve_bands(bands, lower, upper, flat, structure == "positive definite")
-        return unravel(w), flagged | missed
+        return unravel(w), flagged
     w, flagged = solve_bands(bands, lower, upper, flat[order], structure == "positive definite")
-    return unravel(w[np.argsort(order)]), flagged | missed
+    return unravel(w[np.argsort(order)]), flagged
 
 
 def _bands(pattern: Pattern, order: np.ndarray | None, values: jax.Array) -> tuple[Bands, int, int]:
@@ -229,14 +232,28 @@ class Sparse(_Direct):
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
         if self.pattern is None:
             return self.prepared(matvec, b)(matvec, b, structure)
-        pattern, size = self.pattern, trees.size(b)
-        diagonal = pattern.bandwidth == (0, 0)
-        if not diagonal and (size <= _DENSE_SIZE or 4 * pattern.count > size**2):
+        if not self.by_nonzeros:
             return Dense()(matvec, b, structure)
+        values, missed = _values(self.pattern, matvec, b, self.check)
+        w, flagged = self.with_nonzeros(values, b, structure)
+        return w, flagged | missed
+
+    @property
+    def by_nonzeros(self) -> bool:
+        """Whether the pattern is known and worth its use: :meth:`with_nonzeros` may be called."""
+        if self.pattern is None:
+            return False
+        size = self.pattern.shape[0]
+        small = size <= _DENSE_SIZE or 4 * self.pattern.count > size**2
+        return not small or self.pattern.bandwidth == (0, 0)
+
+    def with_nonzeros(self, values: jax.Array, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution of the system whose matrix has these nonzeros, and whether that looks singular."""
+        pattern: Any = self.pattern
         width, order = _narrow(pattern)
         if width <= _WIDEST_BAND:
-            return _solve_banded(pattern, order, matvec, b, structure, self.check)
-        return SparseDirect(pattern, self.check)(matvec, b, structure)
+            return _solve_banded(pattern, order, values, b, structure)
+        return SparseDirect(pattern).with_nonzeros(values, b, structure)
 
 
 @record
@@ -245,8 +262,8 @@ class SparseDirect(_Direct):
 
     The matrix is formed like that of :class:`Sparse`. The factorization runs in a callback, so the values of the
     nonzeros and the right-hand side travel to the host and the solution back; several right-hand sides of one matrix
-    share a factorization. It works in float32 and in float64. A positive definite map is factorized without row
-    exchanges, which shows whether it is positive definite.
+    share a factorization, and so do solves with the same matrix that follow one another. It works in float32 and in
+    float64. A positive definite map is factorized without row exchanges, which shows whether it is positive definite.
 
     Parameters
     ----------
@@ -276,8 +293,18 @@ class SparseDirect(_Direct):
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""
         if self.pattern is None:
             return self.prepared(matvec, b)(matvec, b, structure)
-        pattern = self.pattern
-        values, missed = _values(pattern, matvec, b, self.check)
+        values, missed = _values(self.pattern, matvec, b, self.check)
+        w, flagged = self.with_nonzeros(values, b, structure)
+        return w, flagged | missed
+
+    @property
+    def by_nonzeros(self) -> bool:
+        """Whether the pattern is known: :meth:`with_nonzeros` may be called."""
+        return self.pattern is not None
+
+    def with_nonzeros(self, values: jax.Array, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
+        """Return the solution of the system whose matrix has these nonzeros, and whether that looks singular."""
+        pattern: Any = self.pattern
         flat, unravel = _flat(b, values.dtype)
         # as bits: a callback runs in a thread of its own, where JAX may take the numbers for float32
         bits = jax.lax.bitcast_convert_type(flat, jnp.uint32)
@@ -285,7 +312,7 @@ class SparseDirect(_Direct):
         run = functools.partial(_on_host, pattern, structure == "positive definite", np.dtype(flat.dtype))
         values = jax.lax.bitcast_convert_type(values, jnp.uint32)
         w, flagged = jax.pure_callback(run, out, values, bits, vmap_method="expand_dims")
-        return unravel(jax.lax.bitcast_convert_type(w, flat.dtype)), flagged | missed
+        return unravel(jax.lax.bitcast_convert_type(w, flat.dtype)), flagged
 
 
 def _check_pattern(name: str, pattern: Any) -> None:
@@ -336,6 +363,26 @@ def _factorize(pattern: Pattern, definite: bool, values: Any, b: Any) -> tuple[n
 
 
 def _solve_one(pattern: Pattern, definite: bool, values: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, bool]:
+    found = _FACTORS.of(pattern, definite, values)
+    if found.factor is None:
+        return np.full(b.shape, np.nan, values.dtype), True
+    return found.factor.solve(b / (found.scale if b.ndim == 1 else found.scale[:, None])), found.bad
+
+
+class _Factorized(NamedTuple):
+    """A factorization of SuperLU's; none where a pivot is exactly zero, or a number not finite."""
+
+    factor: Any
+    scale: Any  # by what the rows were divided
+    bad: bool
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return 0 if self.factor is None else self.factor.nnz
+
+
+def _superlu(pattern: Pattern, definite: bool, values: np.ndarray) -> _Factorized:
     sparse, linalg = map(importlib.import_module, ("scipy.sparse", "scipy.sparse.linalg"))
     d = pattern.shape[0]
     order, rows, starts = _columnwise(pattern)
@@ -345,20 +392,51 @@ def _solve_one(pattern: Pattern, definite: bool, values: np.ndarray, b: np.ndarr
         np.maximum.at(scale := np.zeros(d, values.dtype), pattern.rows, np.abs(values))
         scale[scale == 0] = 1
         values = values / scale[pattern.rows]
-        b = b / (scale if b.ndim == 1 else scale[:, None])
     matrix = sparse.csc_matrix((values[order], rows, starts), (d, d))
-    nan = np.full(b.shape, np.nan, values.dtype)
     if not np.all(np.isfinite(values)):
-        return nan, True
+        return _Factorized(None, scale, True)
     how = {"diag_pivot_thresh": 0.0, "permc_spec": "MMD_AT_PLUS_A", "options": {"SymmetricMode": True}}
     try:
         factor = linalg.splu(matrix, **(how if definite else {}))
     except RuntimeError:  # a pivot is exactly zero
-        return nan, True
+        return _Factorized(None, scale, True)
     pivots = factor.U.diagonal()
     if definite:
         left = pivots / matrix.diagonal()[np.argsort(factor.perm_c)]
         bad = not np.array_equal(factor.perm_r, factor.perm_c) or not left.min() > floor
     else:
         bad = not np.abs(pivots).min() > floor * np.abs(pivots).max()
-    return factor.solve(b), bool(bad)
+    return _Factorized(factor, scale, bool(bad))
+
+
+class _LastFactors:
+    """The factorizations that were made last, by the numbers of their matrices.
+
+    A derivative solves with the matrix of the last Newton step, several times, and reverse mode with the same as
+    forward mode: each then finds the factor that was made. The last one is kept whatever its size, others as long as
+    all together hold no more than ``room`` numbers.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.made = 0  # how many there were, for the tests
+        self._held: OrderedDict[Any, _Factorized] = OrderedDict()
+        self._lock = threading.Lock()  # callbacks run in threads
+
+    def of(self, pattern: Pattern, definite: bool, values: np.ndarray) -> _Factorized:
+        """Return the factorization of a matrix."""
+        key = pattern, definite, values.dtype.str, values.tobytes()
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        found = _superlu(pattern, definite, values)
+        with self._lock:
+            self.made += 1
+            self._held[key] = found
+            while len(self._held) > 1 and sum(one.size for one in self._held.values()) > self.room:
+                self._held.popitem(last=False)
+        return found
+
+
+_FACTORS = _LastFactors(10_000_000)

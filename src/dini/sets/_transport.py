@@ -119,7 +119,7 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
         return r, s, jnp.maximum(jnp.max(jnp.abs(r)), jnp.max(jnp.abs(s)))
 
     def body(carry: Any) -> Any:
-        count, alpha, beta, (r, s, error), damping, _ = carry
+        count, alpha, beta, (r, s, error), damping, stalls, _ = carry
         Z = Y + _outer(alpha, beta)
         # where the mask falls apart, undamped steps have no bound
         system = _System.of((Z > 0).astype(Y.dtype), damping * error / scale)
@@ -130,14 +130,18 @@ def _euclidean_dual(Y: jax.Array, a: jax.Array, b: jax.Array) -> tuple[jax.Array
         short = lack(*new)
         # The last digits need not be reachable; earlier, an error that rises is on its way. From where little but
         # rounding is left, a step may go anywhere.
-        stalled = (short[2] >= error) & ((short[2] < 1000 * tiny) | (error < 100 * tiny))
-        alpha, beta = (jnp.where(stalled, *pair) for pair in zip((alpha, beta), new, strict=True))
-        return count + 1, alpha, beta, short, damping, ~(short[2] > tiny) | stalled
+        worse = (short[2] >= error) & ((short[2] < 1000 * tiny) | (error < 100 * tiny))
+        stalls = stalls + worse
+        alpha, beta = (jnp.where(stalls >= patience, *pair) for pair in zip((alpha, beta), new, strict=True))
+        return count + 1, alpha, beta, short, damping, stalls, ~(short[2] > tiny) | (stalls >= patience)
 
+    # in single precision a hundred times the rounding is far from the plan
+    patience = 1 if eps < 1e-10 else 5
     tiny = (m + n) * eps * scale
     alpha, beta = _threshold(Y, a), jnp.zeros(n, Y.dtype)
     short = lack(alpha, beta)
-    start = (jnp.zeros((), jnp.int32), alpha, beta, short, jnp.asarray(0.1, Y.dtype), ~(short[2] > tiny))
+    none = jnp.zeros((), jnp.int32)
+    start = (none, alpha, beta, short, jnp.asarray(0.1, Y.dtype), none, ~(short[2] > tiny))
     count, alpha, beta, *_ = jax.lax.while_loop(lambda c: ~c[-1] & (c[0] < 500), body, start)
     return alpha, beta, count
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
-from ..linear._reused import ReusedCholesky
+from ..linear._reused import CholeskyFactor, Reused, SparseFactor
 from ..linear._solve import solve_known
 from ..loop import met
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
@@ -22,10 +22,14 @@ from . import _newton_equations
 from ._base import Solver, infinity, running, solver
 from .shared import _scales
 from .shared._acceptance import kept_value, relative_rounding, shown_by_gradients
-from .shared._definite import FEW, Factor, descent, solve_positive
+from .shared._definite import FEW, Factor, descent, solve_positive, sparse_descent
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
+
+#: Up to so many products, a sparse Hessian is formed as soon as the last one is found to be near: that takes four, and
+#: two or three steps of conjugate gradients.
+_FEW_COLORS = 8
 
 
 class State(NamedTuple):
@@ -58,15 +62,17 @@ class Newton(Solver):
     that bends from the Newton step to steepest descent of :math:`\|F\|^2` (Powell's dogleg) inside a region that
     shrinks and grows; the products with the Jacobian that this needs are computed only then. Minima: (2); where the
     Hessian is not positive definite, the absolute values of its eigenvalues are used, so that the direction descends
-    (above 512 unknowns, and with a ``linear_solver``: the direction is turned around where it ascends). The step ``t``
-    starts at one and is halved until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of minima
-    :math:`\|\nabla f\|_2`.
+    (a sparse one is moved by a diagonal until it is positive definite; above 512 unknowns, and with another
+    ``linear_solver``, the direction is turned around where it ascends). The step ``t`` starts at one and is halved
+    until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of minima :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
     linear_solver
         One of :mod:`dini.linear`, a Lineax solver or a function ``solve(matvec, b)``, used for the Newton system.
-        Default: dense factorization for small problems, a Krylov method for large ones.
+        Default: dense factorization for small problems, a Krylov method for large ones. Where it is
+        :class:`dini.linear.Sparse` or :class:`dini.linear.SparseDirect` with a declared pattern, the derivative of a
+        minimum uses it too, with the factor of the last step.
     rtol, atol
         Relative and absolute tolerance on the error, see :class:`dini.Solver`.
     max_steps
@@ -101,10 +107,11 @@ class Newton(Solver):
             return _newton_equations.start(x)
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
-        factor = None
-        if self._factorizes(problem, x) and trees.size(x) > FEW:
-            size, dtype = trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
+        factor, size, dtype = None, trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
+        if self._factorizes(problem, x) and size > FEW:
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
+        elif self._by_nonzeros:
+            factor = Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
         nothing, steps = trees.zeros_like(x), jnp.zeros((), jnp.int32)
         return State(inf, zero, inf, nothing, nothing, zero, steps, _scales.unknown(x), running(), factor)
 
@@ -159,6 +166,11 @@ class Newton(Solver):
         minimum = isinstance(problem, Minimize | LeastSquares)
         return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
 
+    @property
+    def _by_nonzeros(self) -> bool:
+        """Whether Hessians are sparse matrices with a declared pattern."""
+        return getattr(self.linear_solver, "by_nonzeros", False)
+
     def _direction(self, problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
@@ -166,6 +178,9 @@ class Newton(Solver):
             hessian, flat, unravel = materialize(matvec, residual)
             solution, factor = solve_positive(hessian, flat)
             return unravel(-solution), factor
+        if self._by_nonzeros:
+            self.linear_solver.pattern.require_square(trees.size(x), type(self.linear_solver).__name__)
+            return sparse_descent(matvec, residual, self.linear_solver)
         return descent(matvec, residual, problem.structure, self.linear_solver), None
 
     def last_value(self, problem: Any, state: Any) -> Any:
@@ -174,9 +189,15 @@ class Newton(Solver):
 
     def derivative_solver(self, problem: Any, x: Tree, state: Any) -> Any:
         """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
+        if not isinstance(problem, Minimize | LeastSquares):
+            return None
+        if self._by_nonzeros:
+            dear = self.linear_solver.pattern.coloring[0] > _FEW_COLORS
+            factor = SparseFactor(state.factor.numbers, self.linear_solver)
+            return Reused(factor, state.factor.known) if dear else self.linear_solver
         if not self._factorizes(problem, x) or trees.size(x) < _WORTHWHILE:
             return None
-        return ReusedCholesky(*state.factor)
+        return Reused(CholeskyFactor(state.factor.numbers), state.factor.known)
 
     def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one full Newton step."""

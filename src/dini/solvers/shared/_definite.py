@@ -16,6 +16,7 @@ from jax.custom_batching import custom_vmap
 
 from ... import trees, xla
 from ...linear import Banded, Dense, Sparse, SparseDirect
+from ...linear._dense import even_scales
 from ...linear._protocol import Structure
 from ...linear._small import eliminated, product
 from ...linear._solve import solve_known
@@ -29,10 +30,15 @@ FEW = xla.up_to(6, "elimination")
 _DIRECT = (Banded, Dense, Sparse, SparseDirect)
 
 
-class Factor(NamedTuple):
-    """The Cholesky factor of a matrix, and whether that is positive definite."""
+#: What is first added to the diagonal of an indefinite sparse matrix whose rows have largest elements of one; by what
+#: that grows until the sum is positive definite; and where it ends: by then it outweighs rows of some hundred elements.
+_FIRST_SHIFT, _GROWTH, _LAST_SHIFT = 1e-3, 4.0, 300.0
 
-    cholesky: jax.Array
+
+class Factor(NamedTuple):
+    """The Cholesky factor of a matrix, or its nonzeros, and whether it is positive definite."""
+
+    numbers: jax.Array
     known: jax.Array
 
 
@@ -46,15 +52,56 @@ def solve_positive(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, Factor |
 
 def descent(matvec: Any, gradient: Tree, structure: Structure, solver: Any) -> Any:
     """Return Newton's direction by a linear solver, turned around where it ascends, or else the steepest."""
+    if isinstance(solver, Sparse | SparseDirect):
+        solver = solver.prepared(matvec, gradient)
+        if solver.by_nonzeros:
+            return sparse_descent(matvec, gradient, solver)[0]
     how: dict[str, Any] = {"solver": solver, "on_failure": "ignore"}
     step = solve_known(matvec, trees.neg(gradient), structure=structure, **how)
     if isinstance(solver, _DIRECT):
         # an indefinite matrix has no Cholesky factor, but a solution
         general = lambda _: solve_known(matvec, trees.neg(gradient), structure="symmetric", **how)
         step = jax.lax.cond(trees.all_finite(step), lambda _: step, general, None)
+    return _descending(step, gradient)
+
+
+def _descending(step: Tree, gradient: Tree) -> Tree:
+    """Return a step turned around where it ascends; the steepest descent where it is none, or not finite."""
     slope = trees.vdot(gradient, step)
     step = trees.where(slope > 0, trees.neg(step), step)
     return trees.where(trees.all_finite(step) & (slope != 0), step, trees.neg(gradient))
+
+
+def sparse_descent(matvec: Any, gradient: Tree, solver: Any) -> tuple[Tree, Factor]:
+    r"""Return Newton's direction by the nonzeros of the Hessian, which are formed once, and these.
+
+    Where the Hessian ``H`` is not positive definite, :math:`H + \tau D` is factorized in its place, with the least
+    :math:`\tau` of a geometric series that makes it so (Nocedal and Wright, "Numerical optimization", 2006, algorithm
+    3.3). The diagonal ``D`` is what the rows and columns are to be divided by for largest elements of one, so that
+    units of the unknowns do not matter. (The absolute values of the eigenvalues, which dense matrices take, are too
+    dear here. There they are better: 2240 steps beside 2773 on Moré, Garbow and Hillstrom's functions.)
+    """
+    pattern = solver.pattern
+    values = jax.lax.stop_gradient(pattern.values(matvec, gradient))
+    weighed = lambda t: jnp.zeros_like(t).at[pattern.rows].max(jnp.abs(values) * t[pattern.columns])
+    sizes = even_scales(weighed, jnp.ones(pattern.shape[0], values.dtype)) ** 2
+    added = jnp.where(pattern.rows == pattern.columns, sizes[pattern.rows], 0)
+
+    def solved(_: Any, b: Tree) -> tuple[Tree, jax.Array]:
+        def attempt(shift: Any) -> tuple[Tree, jax.Array]:
+            return solver.with_nonzeros(values + shift * added, b, "positive definite")
+
+        def renew(now: tuple[Any, Tree, jax.Array]) -> tuple[Any, Tree, jax.Array]:
+            shift = jnp.where(now[0] == 0, _FIRST_SHIFT, _GROWTH * now[0])
+            return shift, *attempt(shift)
+
+        step, bad = attempt(0.0)
+        unfinished = lambda now: now[2] & (now[0] < _LAST_SHIFT)
+        return jax.lax.while_loop(unfinished, renew, (jnp.zeros((), values.dtype), step, bad))[1], ~bad
+
+    found: Any = jax.lax.custom_linear_solve(matvec, trees.neg(gradient), solved, solved, symmetric=True, has_aux=True)
+    step, known = found
+    return _descending(step, gradient), Factor(values, known)
 
 
 def inverse_positive(matrix: jax.Array) -> jax.Array:

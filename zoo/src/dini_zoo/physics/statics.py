@@ -136,7 +136,7 @@ class Statics(eqx.Module):
 
     @property
     def linear_solver(self) -> dini.linear.Sparse:
-        """What solves with the Hessian, for the solution and for its derivative."""
+        """What solves with the Hessian for the solution; the derivative uses the factor of the last step."""
         return dini.linear.Sparse(self.pattern)
 
     def solve(
@@ -161,7 +161,6 @@ class Statics(eqx.Module):
             dini.Newton(linear_solver=self.linear_solver, max_steps=max_steps, **how),
             self.unknown(init),
             load,
-            differentiation=dini.Implicit(linear_solver=self.linear_solver),
             **options,
         )
         return self.positions(found.x, load.positions), found
