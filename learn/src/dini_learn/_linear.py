@@ -139,8 +139,6 @@ class TunedRidge(TunedRegressor):
     0.515
     """
 
-    _loss = "squared"
-    _mean = False
     _sparse = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TunedEstimator._parameter_constraints,
