@@ -1,5 +1,7 @@
 """What a user meets: messages, warnings, wide, sparse and weighted data, groups, pictures, pipelines, and no JAX."""
 
+import doctest
+import importlib
 import pickle
 import warnings
 
@@ -212,3 +214,11 @@ def test_wide_data_and_grouped_classes():
     model.set_params(certify=False).fit(design, labels)
     assert np.abs(model.coef_[:, 2:]).max() < 1e-2 * np.abs(model.coef_).max()
     assert model.score(design, labels) > 0.9
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["_linear", "_classifiers"])
+def test_docstring_examples(name):
+    failures, tests = doctest.testmod(importlib.import_module(f"dini_learn.{name}"))
+    assert tests
+    assert not failures

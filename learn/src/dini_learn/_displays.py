@@ -91,7 +91,7 @@ class PenaltiesDisplay:
     """
 
     #: with more features their names are not written
-    _NAMED = 40
+    _NAMED = 25
 
     def __init__(self, *, penalties, names):
         self.penalties = penalties
