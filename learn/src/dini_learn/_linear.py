@@ -136,7 +136,7 @@ class TunedRidge(TunedRegressor):
     >>> from dini_learn import TunedRidge
     >>> X, y = load_diabetes(return_X_y=True)
     >>> print(round(TunedRidge(criterion="loo").fit(X, y).score(X, y), 3))
-    0.515
+    0.517
     """
 
     _sparse = True
