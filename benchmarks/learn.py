@@ -77,12 +77,6 @@ def tasks(full):
             continue
         by_folds = linear_model.RidgeCV(alphas=grid, cv=FOLDS, scoring="neg_mean_squared_error")
         yield "ridge, 5 folds", 1, name, X, y, dl.TunedRidge(cv=FOLDS), by_folds, lambda m: -m.best_score_
-    for name, (X, y) in data.items():
-        if X.shape[1] > 1000:
-            continue
-        yield "lasso", 1, name, X, y, dl.TunedLasso(cv=FOLDS), linear_model.LassoCV(cv=FOLDS), lasso_loss
-        net = linear_model.ElasticNetCV(l1_ratio=RATIOS, cv=FOLDS)
-        yield "elastic net", 2, name, X, y, dl.TunedElasticNet(cv=FOLDS), net, lasso_loss
     for name, (X, y) in classes.items():
         logistic = linear_model.LogisticRegressionCV(
             Cs=10, cv=CLASSES, scoring="neg_log_loss", max_iter=1000, use_legacy_attributes=False
@@ -92,6 +86,12 @@ def tasks(full):
         scorer = make_scorer(hinge, response_method="decision_function", greater_is_better=False)
         search = GridSearchCV(svm.LinearSVC(max_iter=10_000), {"C": np.logspace(-4, 2, 10)}, cv=CLASSES, scoring=scorer)
         yield "support vectors", 1, name, X, y, dl.TunedSVC(cv=CLASSES), search, lambda m: -m.best_score_
+    for name, (X, y) in data.items():
+        if X.shape[1] > 1000:
+            continue
+        yield "lasso", 1, name, X, y, dl.TunedLasso(cv=FOLDS), linear_model.LassoCV(cv=FOLDS), lasso_loss
+        net = linear_model.ElasticNetCV(l1_ratio=RATIOS, cv=FOLDS)
+        yield "elastic net", 2, name, X, y, dl.TunedElasticNet(cv=FOLDS), net, lasso_loss
 
 
 def seconds(model, X, y):

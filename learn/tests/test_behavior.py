@@ -13,7 +13,7 @@ import scipy.sparse
 import sklearn
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Lasso, Ridge, RidgeCV
+from sklearn.linear_model import Lasso, LassoCV, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -222,3 +222,12 @@ def test_docstring_examples(name):
     failures, tests = doctest.testmod(importlib.import_module(f"dini_learn.{name}"))
     assert tests
     assert not failures
+
+
+@pytest.mark.may_cost(8)
+def test_columns_that_depend_on_one_another():
+    """The Lasso has many solutions then, all of one loss: the search is as good as a path's."""
+    twice = np.hstack([X, X[:, :3], X[:, [0]] + X[:, [1]]])
+    model = dl.TunedLasso(cv=5, certify=False).fit(twice, Y)
+    assert model.loss_ <= LassoCV(cv=5).fit(twice, Y).mse_path_.mean(axis=1).min() * (1 + 1e-4)
+    assert np.isfinite(model.hypergradient_.gradient).all()

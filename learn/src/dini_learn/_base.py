@@ -146,10 +146,10 @@ class TunedEstimator(BaseEstimator):
         progress = Progress(type(self).__name__, self.verbose)
         tuning = Tuning(inner, strengths, self.max_iter, self.tol, progress)
         tuned = tuning.run(folds, nested, self.shrinkage)
-        if not tuned.best.finite:
+        if not np.isfinite(tuned.best.value):
             raise ValueError(
-                "The held-out loss or its derivative is not finite at any penalty that was tried: X or y may be too "
-                "large for float64, or a fold cannot be fitted."
+                "The held-out loss is not finite at any penalty that was tried: X or y may be too large for float64, "
+                "or a fold cannot be fitted."
             )
         best = tuned.best
         if self.certify and not inner.closed:
@@ -266,10 +266,11 @@ class TunedEstimator(BaseEstimator):
         self.intercept_ = float(fitted.intercept[0])
 
     def _warn(self, tuned: Tuned, solved: bool) -> None:
-        if not (tuned.best.solved and solved):
+        if not (tuned.best.finite and tuned.best.solved and solved):
             warnings.warn(
-                "The inner solver did not converge for the penalties that were found. Scale the features, for example "
-                "by sklearn.preprocessing.StandardScaler.",
+                "The inner solver did not converge for the penalties that were found, or its solution has no "
+                "derivative there. Scale the features, for example by sklearn.preprocessing.StandardScaler, and drop "
+                "columns that depend on others.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

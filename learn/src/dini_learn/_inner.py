@@ -25,6 +25,10 @@ _MOMENTS = 512
 _SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
 
 
+#: what a penalty without squares has of them, a part of the mean curvature
+_RIDGE = 1e-9
+
+
 class Spec(NamedTuple):
     """What an estimator minimizes.
 
@@ -194,6 +198,9 @@ class Inner:
             l1[place] = np.log(each[0])
         if self.spec.kind in ("l2", "elasticnet"):
             l2[place] = np.log(each[-1])
+        else:
+            # columns that depend on one another leave neither the solution nor its derivative open
+            l2[place] = np.log(_RIDGE * self.units[1])
         spread = lambda part: np.broadcast_to(part[None], (fits, *shape))
         return spread(l1), spread(l2)
 
@@ -288,7 +295,8 @@ class Inner:
         intercept = (x[0] + self.level - self.center @ coef) * self.spec.intercept
         return Fitted(coef, intercept, float(x[-1, 0]) if self.scaled else float("nan"), solved)
 
-    def scales(self) -> tuple[float, float]:
+    @functools.cached_property
+    def units(self) -> tuple[float, float]:
         """Return penalties that are about the largest of interest: of absolute values, and of squares."""
         loss = LOSSES[self.spec.loss]
         weights = self.weights / self.weights.sum() if self.spec.mean else self.weights

@@ -64,7 +64,7 @@ class _Enough(Exception):
 
 
 def _better(at: At, best: At | None) -> bool:
-    return at.finite and (best is None or at.value < best.value)
+    return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
 def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
@@ -76,7 +76,7 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
         seen.append(at)
         if best is None or _better(at, seen[best]):
             best, rises = place, 0
-        elif not at.finite or at.value > _RISEN * seen[best].value:
+        elif not np.isfinite(at.value) or at.value > _RISEN * seen[best].value:
             rises += 1
         if rises >= _RISES:
             break

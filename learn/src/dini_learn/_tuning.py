@@ -67,7 +67,7 @@ class Tuning:
 
     def __init__(self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any):
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
-        pull, curvature = inner.scales()
+        pull, curvature = inner.units
         ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
         ranges["group"] = ranges["l1"]
         ranges["elasticnet"] = [(pull, _RANGE_L1), (curvature, (1e-6, 1e3))]
@@ -121,7 +121,7 @@ class Tuning:
         """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
-        if self.strengths.size == 1 or not one.best.finite:
+        if self.strengths.size == 1 or not np.isfinite(one.best.value):
             return Tuned(one.best, np.inf, trace, one.finished, None, at_bound)
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
