@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 import dini
 
-for name in ("dini", "dini_jaxopt", "dini_zoo"):
+for name in ("dini", "dini_jaxopt", "dini_learn", "dini_zoo"):
     at = importlib.metadata.distribution(name)
     package = importlib.resources.files(name)
     assert Path(str(package)).is_relative_to(sys.prefix), f"{name} is not the installed one: {package}"
@@ -28,6 +28,14 @@ assert want, "the README's first example announces no output"
 with contextlib.redirect_stdout(io.StringIO()) as printed:
     exec(compile(block, sys.argv[1], "exec"), {})
 assert printed.getvalue().split() == want, f"the README's example prints {printed.getvalue()}"
+
+# dini-learn's first example is in its description
+block = re.search(r"^```python\n(.*?)^```", importlib.metadata.metadata("dini-learn")["Description"], re.DOTALL | re.M)[
+    1
+]
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    exec(compile(block, "dini-learn", "exec"), {})
+assert printed.getvalue().strip() == re.search(r"# -> (.*)", block)[1], f"dini-learn prints {printed.getvalue()}"
 
 # Lineax is imported by what needs it
 assert jnp.allclose(dini.linear.solve(lambda w: 2.0 * w, jnp.ones(2), solver=dini.linear.LSMR()), 0.5)

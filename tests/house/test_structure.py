@@ -98,11 +98,12 @@ def test_products_are_in_full_precision():
     assert plain == {"trees/products.py", "sets/_affine.py", "linear/_sparsity_rules.py"}
 
 
-ZOO = Path(__file__).parents[2] / "zoo" / "src" / "dini_zoo"
+ROOT = Path(__file__).parents[2]
+BESIDE = [*(ROOT / "zoo" / "src").rglob("*.py"), *(ROOT / "learn" / "src").rglob("*.py")]
 
 
-@pytest.mark.parametrize("path", sorted(ZOO.rglob("*.py")), ids=lambda p: str(p.relative_to(ZOO)))
-def test_zoo_uses_public_names_only(path):
+@pytest.mark.parametrize("path", sorted(BESIDE), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_other_distributions_use_public_names_only(path):
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dini":
@@ -124,5 +125,5 @@ def test_zoo_uses_public_names_only(path):
 
 
 def test_files_are_of_a_size_to_read():
-    for path in SOURCE.rglob("*.py"):
+    for path in [*SOURCE.rglob("*.py"), *(ROOT / "learn" / "src").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 500, path

@@ -1,0 +1,25 @@
+"""Estimators in scikit-learn's manner that tune their own penalties, one or hundreds, by hypergradients."""
+
+from ._base import Hypergradient
+from ._classifiers import TunedLogisticRegression, TunedSVC
+from ._displays import PathDisplay, PenaltiesDisplay
+from ._glm import TunedGroupLasso, TunedHuber, TunedPoisson, TunedQuantile, TunedSVR
+from ._linear import TunedElasticNet, TunedLasso, TunedRidge
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Hypergradient",
+    "PathDisplay",
+    "PenaltiesDisplay",
+    "TunedElasticNet",
+    "TunedGroupLasso",
+    "TunedHuber",
+    "TunedLasso",
+    "TunedLogisticRegression",
+    "TunedPoisson",
+    "TunedQuantile",
+    "TunedRidge",
+    "TunedSVC",
+    "TunedSVR",
+]

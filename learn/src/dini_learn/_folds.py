@@ -1,0 +1,63 @@
+"""Which samples each fit of a search sees, and by which it is judged: weights of samples, a row for each fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Folds(NamedTuple):
+    """Fits on some of the samples.
+
+    Attributes
+    ----------
+    train, held
+        Of shape ``(fits, samples)``: whether a sample is fitted, and whether it judges the fit.
+    share
+        Of shape ``(fits,)``: what a fit's held-out loss counts in the criterion.
+    judge
+        The fit whose held-out loss no penalty is tuned by, or ``None``.
+    """
+
+    train: np.ndarray
+    held: np.ndarray
+    share: np.ndarray
+    judge: int | None = None
+
+    @classmethod
+    def of(cls, splits: Iterable[tuple[Any, Any]], samples: int) -> Folds:
+        """Return the folds of a splitter: pairs of indices, or of masks."""
+        pairs = list(splits)
+        train, held = (np.zeros((len(pairs), samples), bool) for _ in range(2))
+        for row, (fitted, judged) in enumerate(pairs):
+            train[row, fitted] = True
+            held[row, judged] = True
+        if not pairs or not (train.any(1) & held.any(1)).all():
+            raise ValueError("cv must yield at least one split, and none with an empty side.")
+        return cls(train, held, np.full(len(pairs), 1 / len(pairs)))
+
+    def halves(self, random: np.random.RandomState) -> Folds:
+        """Return two fits in place of one, each judged by half of the samples that are held out."""
+        rows = random.permutation(np.flatnonzero(self.held[0]))
+        held = np.zeros((2, self.held.shape[1]), bool)
+        held[0, rows[::2]] = held[1, rows[1::2]] = True
+        return Folds(np.repeat(self.train, 2, axis=0), held, np.full(2, 0.5))
+
+    def nested(self, fit: int) -> Folds | None:
+        """Return the same without the samples that are held out of one fit, which judges what the others tune.
+
+        ``None`` where one of the others has nothing left.
+        """
+        others = np.arange(len(self.share)) != fit
+        keep = np.where(others[:, None], ~self.held[fit], True)
+        train, held = self.train & keep, self.held & keep
+        if not (train.any(1) & held.any(1)).all():
+            return None
+        return Folds(train, held, others / others.sum(), fit)
+
+    def everything(self) -> Folds:
+        """Return as many fits, all on all samples that count (so that the program is the same)."""
+        whole = np.ones_like(self.train)
+        return Folds(whole, whole, self.share)

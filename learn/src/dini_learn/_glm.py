@@ -1,0 +1,299 @@
+"""Regression by other losses: Huber's, quantiles, counts, the tube of support vectors; and the Lasso of groups."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.linear_model import QuantileRegressor
+from sklearn.metrics import d2_tweedie_score
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._base import TunedEstimator
+from ._inner import Spec
+from ._linear import TunedRegressor
+
+#: the kink of the quantile's loss is rounded by this part of the standard deviation of what is predicted
+_ROUNDED = 0.05
+
+
+def _deviation(y: np.ndarray, weights: np.ndarray) -> float:
+    """Return the standard deviation, one where there is none."""
+    share = weights / weights.sum()
+    return float(np.sqrt(share @ (y - share @ y) ** 2)) or 1.0
+
+
+class TunedGroupLasso(TunedRegressor):
+    r"""The group Lasso, with one penalty or one for each group that are tuned by hypergradients.
+
+    The fit minimizes
+
+    .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_g \lambda_g \sqrt{|g|}\, \|w_g\|_2 ,
+
+    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
+    ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
+    :class:`TunedLasso`.
+
+    References
+    ----------
+    Yuan and Lin, "Model selection and estimation in regression with grouped variables", JRSS B 2006.
+    """
+
+    _sparse = True
+    _grouped = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedEstimator._parameter_constraints,
+        "penalties": [StrOptions({"shared", "groups"})],
+    }
+
+    def _spec(self, X, y, weights):
+        return Spec("squared", "group", True, self.criterion, intercept=self.fit_intercept)
+
+
+class TunedPoisson(TunedRegressor):
+    r"""Poisson regression with a logarithmic link, whose penalty or penalties are tuned by hypergradients.
+
+    The fit minimizes, as :class:`sklearn.linear_model.PoissonRegressor` does with one penalty,
+
+    .. math:: \frac{1}{\sum_i a_i} \sum_i a_i \bigl(e^{z_i} - y_i z_i\bigr) + \tfrac12 \sum_j \lambda_j w_j^2, \qquad
+              z_i = x_i^\top w + b ,
+
+    and the penalties minimize the first term on samples that are held out. Parameters and attributes are those of
+    :class:`TunedLasso`.
+    """
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = True
+        return tags
+
+    def _spec(self, X, y, weights):
+        if (y < 0).any() or not (weights @ y > 0):
+            raise ValueError("Some value(s) of y are out of the valid range of the loss: counts, not all zero.")
+        return Spec("poisson", "l2", True, self.criterion, intercept=self.fit_intercept)
+
+    def predict(self, X):
+        """Return the expected counts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predictions.
+        """
+        return np.exp(super().predict(X))
+
+    def score(self, X, y, sample_weight=None):
+        """Return the part of the deviance that is explained, as :class:`sklearn.linear_model.PoissonRegressor` does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,)
+            True counts.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        score : float
+            :math:`D^2`.
+        """
+        return d2_tweedie_score(y, self.predict(X), sample_weight=sample_weight, power=1)
+
+
+class TunedSVR(TunedRegressor):
+    r"""Linear support vector regression, whose penalty or penalties are tuned by hypergradients.
+
+    The fit minimizes, as :class:`sklearn.svm.LinearSVR` does with ``loss="squared_epsilon_insensitive"`` and ``C`` for
+    :math:`1 / \lambda`, but for the intercept, which has no penalty here,
+
+    .. math:: \sum_i a_i \max(0, |y_i - x_i^\top w - b| - \epsilon)^2 + \tfrac12 \sum_j \lambda_j w_j^2 ,
+
+    and the penalties minimize that loss on samples that are held out. Parameters and attributes are those of
+    :class:`TunedLasso`, and ``epsilon``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedEstimator._parameter_constraints,
+        "epsilon": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        epsilon=0.0,
+        penalties="shared",
+        feature_groups=None,
+        criterion="cv",
+        cv=None,
+        validation_fraction=0.2,
+        shrinkage="auto",
+        fit_intercept=True,
+        max_iter=100,
+        tol=1e-5,
+        certify=True,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            penalties=penalties,
+            feature_groups=feature_groups,
+            criterion=criterion,
+            cv=cv,
+            validation_fraction=validation_fraction,
+            shrinkage=shrinkage,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            certify=certify,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.epsilon = epsilon
+
+    def _spec(self, X, y, weights):
+        setting = (float(self.epsilon), 0.0)
+        return Spec("squared_epsilon_insensitive", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
+
+
+class TunedHuber(TunedRegressor):
+    r"""Robust regression by Huber's loss, whose penalty or penalties are tuned by hypergradients.
+
+    The fit minimizes, as :class:`sklearn.linear_model.HuberRegressor` does with one penalty,
+
+    .. math:: \sum_i a_i \Bigl(\sigma + \sigma H\Bigl(\frac{y_i - x_i^\top w - b}{\sigma}\Bigr)\Bigr)
+              + \sum_j \lambda_j w_j^2 , \qquad
+              H(r) = \begin{cases} r^2 & |r| \le \epsilon \\ 2 \epsilon |r| - \epsilon^2 & \text{else,} \end{cases}
+
+    in the scale :math:`\sigma` too, which is ``scale_`` (where most residuals vanish it would be zero, and is kept at
+    about a ten-thousandth of the standard deviation of ``y``). The penalties minimize half of the mean of the same
+    loss, with the scale that was fitted, on samples that are held out. Parameters and attributes are those of
+    :class:`TunedLasso`, and ``epsilon``.
+
+    References
+    ----------
+    Owen, "A robust hybrid of lasso and ridge regression", 2007.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedEstimator._parameter_constraints,
+        "epsilon": [Interval(Real, 1, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        epsilon=1.35,
+        penalties="shared",
+        feature_groups=None,
+        criterion="cv",
+        cv=None,
+        validation_fraction=0.2,
+        shrinkage="auto",
+        fit_intercept=True,
+        max_iter=100,
+        tol=1e-5,
+        certify=True,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            penalties=penalties,
+            feature_groups=feature_groups,
+            criterion=criterion,
+            cv=cv,
+            validation_fraction=validation_fraction,
+            shrinkage=shrinkage,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            certify=certify,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.epsilon = epsilon
+
+    def _spec(self, X, y, weights):
+        setting = (float(self.epsilon), _deviation(y, weights))
+        return Spec("huber", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
+
+    def _keep_coefficients(self, fitted, X, y, weights, each):
+        super()._keep_coefficients(fitted, X, y, weights, each)
+        self.scale_ = fitted.scale
+
+
+class TunedQuantile(TunedRegressor):
+    r"""Quantile regression, whose penalty or penalties are tuned by hypergradients.
+
+    The fit minimizes, as :class:`sklearn.linear_model.QuantileRegressor` does with one penalty (and by its linear
+    program),
+
+    .. math:: \frac{1}{\sum_i a_i} \sum_i a_i\, \rho_q(y_i - x_i^\top w - b) + \sum_j \lambda_j |w_j| , \qquad
+              \rho_q(r) = \max(q r, (q - 1) r) .
+
+    A solution of that is constant almost everywhere in the penalties, so there is nothing to descend along. The
+    penalties are those that minimize the held-out loss of fits with :math:`(q - 1) r + \tau \log(1 + e^{r / \tau})` for
+    :math:`\rho_q`, with a twentieth of the standard deviation of ``y`` for :math:`\tau`; ``loss_`` and ``path_`` are of
+    these. Parameters and attributes are
+    those of :class:`TunedLasso`, and ``quantile``.
+
+    References
+    ----------
+    Fernandes, Guerre, Horta, "Smoothing quantile regressions", Journal of Business & Economic Statistics 2021.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedEstimator._parameter_constraints,
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        quantile=0.5,
+        penalties="shared",
+        feature_groups=None,
+        criterion="cv",
+        cv=None,
+        validation_fraction=0.2,
+        shrinkage="auto",
+        fit_intercept=True,
+        max_iter=100,
+        tol=1e-5,
+        certify=True,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            penalties=penalties,
+            feature_groups=feature_groups,
+            criterion=criterion,
+            cv=cv,
+            validation_fraction=validation_fraction,
+            shrinkage=shrinkage,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            certify=certify,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.quantile = quantile
+
+    def _spec(self, X, y, weights):
+        setting = (float(self.quantile), _ROUNDED * _deviation(y, weights))
+        return Spec("pinball", "l1", True, self.criterion, setting, intercept=self.fit_intercept)
+
+    def _keep_coefficients(self, fitted, X, y, weights, each):
+        # the linear program, on columns that are divided by their penalties
+        strengths = each[0, :, 0]
+        exact = QuantileRegressor(quantile=self.quantile, alpha=1.0, fit_intercept=self.fit_intercept)
+        exact.fit(X / strengths, y, sample_weight=weights)
+        self.coef_, self.intercept_ = exact.coef_ / strengths, float(exact.intercept_)

@@ -1,0 +1,226 @@
+"""Regression by a squared loss: ridge, Lasso, elastic net."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import RegressorMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._base import TunedEstimator
+from ._inner import Spec
+
+
+class TunedRegressor(RegressorMixin, TunedEstimator):
+    """Base of the regressors."""
+
+    def predict(self, X):
+        """Return the linear prediction.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Predictions.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr" if self._sparse else False, dtype=np.float64, reset=False)
+        return safe_sparse_dot(X, self.coef_) + self.intercept_
+
+
+def _noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> float:
+    """Return the standard deviation of what least squares leaves, per degree of freedom."""
+    X = X.toarray() if issparse(X) else X
+    used = weights > 0
+    root = np.sqrt(weights[used])
+    design = np.hstack([np.ones((used.sum(), 1)), X[used]]) if intercept else X[used]
+    free = int(used.sum()) - np.linalg.matrix_rank(design)
+    if free <= 0:
+        raise ValueError(
+            "criterion='sure' needs the noise, which cannot be estimated with as many features as samples: pass "
+            "noise, its standard deviation."
+        )
+    rest = root * y[used] - (root[:, None] * design) @ np.linalg.lstsq(root[:, None] * design, root * y[used])[0]
+    # with weights as repetitions of samples
+    free = free + weights[used].sum() - used.sum() if weights[used].sum() > used.sum() else free
+    return float(np.sqrt(rest @ rest / free))
+
+
+class TunedRidge(TunedRegressor):
+    r"""Ridge regression whose penalty, or penalties, are tuned by hypergradients.
+
+    The fit minimizes, as :class:`sklearn.linear_model.Ridge` does with one penalty,
+
+    .. math:: \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_j \lambda_j w_j^2 ,
+
+    with weights :math:`a_i` of the samples, and the penalties minimize the mean squared error of samples that are held
+    out, or what is known in closed form.
+
+    Parameters
+    ----------
+    penalties : {"shared", "groups", "features"}, default="shared"
+        One penalty for all features, one for each group of them, or one for each.
+    feature_groups : array-like of shape (n_features,), default=None
+        The group of each feature, for ``penalties="groups"``.
+    criterion : {"cv", "holdout", "loo", "sure"}, default="cv"
+        What is minimized: the mean over the folds of the held-out error, that of one random split, the error of
+        leave-one-out in closed form, or Stein's unbiased estimate of the risk.
+    cv : int, splitter or iterable, default=None
+        As in :class:`sklearn.model_selection.GridSearchCV`. With ``"loo"`` and ``"sure"`` it is only for the choice of
+        ``shrinkage``.
+    validation_fraction : float, default=0.2
+        Share of the samples that is held out by ``"holdout"``.
+    shrinkage : "auto" or float, default="auto"
+        With several penalties: the strength of a prior that draws their logarithms to their mean, by :math:`s
+        \operatorname{var}(\log \lambda)` in units of the criterion at one shared penalty. Many penalties can fit the
+        criterion itself. ``"auto"`` tries several strengths on nested splits, and keeps one shared penalty unless
+        several are better by more than the standard error.
+    fit_intercept : bool, default=True
+        Whether there is an intercept, which has no penalty.
+    noise : float, default=None
+        Standard deviation of the noise, for ``"sure"``. By default it is estimated by least squares.
+    max_iter : int, default=100
+        Evaluations of the criterion in each search in several penalties.
+    tol : float, default=1e-5
+        Where such a search ends, relative to the criterion.
+    certify : bool, default=True
+        Whether to estimate the error of the last hypergradient; compiles another program.
+    random_state : int, RandomState instance or None, default=None
+        For ``"holdout"``.
+    verbose : int, default=0
+        Whether to print a line of progress.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,)
+        Coefficients.
+    intercept_ : float
+        The intercept.
+    penalties_ : ndarray of shape (n_features,)
+        The penalty of each feature.
+    loss_ : float
+        The criterion with them.
+    hypergradient_ : Hypergradient
+        Its derivative in the logarithms of what was tuned, and an estimate of the error.
+    path_ : dict
+        The search: ``phase``, ``loss``, ``penalties`` and ``gradient_norm`` of each evaluation.
+    shrinkage_ : float
+        The strength of the prior; infinite for one shared penalty.
+    nested_losses_ : ndarray of shape (n_splits, 1 + n_shrinkages) or None
+        Losses on nested held-out samples: of one shared penalty, and for each shrinkage that was tried.
+    n_iter_ : int
+        How often the criterion was evaluated.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where ``X`` has some.
+
+    References
+    ----------
+    Bengio, "Gradient-based optimization of hyperparameters", Neural Computation 2000. Allen, "The relationship between
+    variable selection and data augmentation and a method for prediction", Technometrics 1974. Stein, "Estimation of the
+    mean of a multivariate normal distribution", Annals of Statistics 1981.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from dini_learn import TunedRidge
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> print(round(TunedRidge(criterion="loo").fit(X, y).score(X, y), 3))
+    0.517
+    """
+
+    _sparse = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedEstimator._parameter_constraints,
+        "criterion": [StrOptions({"cv", "holdout", "loo", "sure"})],
+        "noise": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        penalties="shared",
+        feature_groups=None,
+        criterion="cv",
+        cv=None,
+        validation_fraction=0.2,
+        shrinkage="auto",
+        fit_intercept=True,
+        noise=None,
+        max_iter=100,
+        tol=1e-5,
+        certify=True,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            penalties=penalties,
+            feature_groups=feature_groups,
+            criterion=criterion,
+            cv=cv,
+            validation_fraction=validation_fraction,
+            shrinkage=shrinkage,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            certify=certify,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.noise = noise
+
+    def _spec(self, X, y, weights):
+        noise = 0.0
+        if self.criterion == "sure":
+            noise = _noise_of(X, y, weights, self.fit_intercept) if self.noise is None else float(self.noise)
+        return Spec("squared", "l2", False, self.criterion, noise=noise, intercept=self.fit_intercept)
+
+
+class TunedLasso(TunedRegressor):
+    r"""The Lasso, with one penalty or many that are tuned by hypergradients.
+
+    The fit minimizes, as :class:`sklearn.linear_model.Lasso` does with one penalty,
+
+    .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_j \lambda_j |w_j| .
+
+    Parameters and attributes are those of :class:`TunedRidge`; ``criterion`` is ``"cv"`` or ``"holdout"``.
+
+    References
+    ----------
+    Bertrand, Klopfenstein, Massias, Blondel, Vaiter, Gramfort, Salmon, "Implicit differentiation for fast
+    hyperparameter selection in non-smooth convex learning", JMLR 2022 (arXiv 2105.01637).
+    """
+
+    _sparse = True
+
+    def _spec(self, X, y, weights):
+        return Spec("squared", "l1", True, self.criterion, intercept=self.fit_intercept)
+
+
+class TunedElasticNet(TunedRegressor):
+    r"""The elastic net, with two penalties or many that are tuned by hypergradients.
+
+    The fit minimizes
+
+    .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_j \lambda_j |w_j|
+              + \tfrac12 \sum_j \mu_j w_j^2 ,
+
+    both kinds of penalties tuned. With one of each, :class:`sklearn.linear_model.ElasticNet` does the same with
+    ``alpha`` :math:`= \lambda + \mu` and ``l1_ratio`` :math:`= \lambda / (\lambda + \mu)`. ``penalties_`` is of shape
+    ``(2, n_features)``, first :math:`\lambda`. Parameters and attributes are those of :class:`TunedLasso`.
+    """
+
+    _sparse = True
+
+    def _spec(self, X, y, weights):
+        return Spec("squared", "elasticnet", True, self.criterion, intercept=self.fit_intercept)

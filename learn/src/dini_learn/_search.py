@@ -1,0 +1,165 @@
+"""The search in the logarithms of the penalties: a rough grid, then descent along hypergradients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+#: a search in one number ends at this width of its bracket, in logarithms
+_WIDTH = 1e-6
+#: or where its slopes promise no more than this part of the criterion
+_GAIN = 1e-8
+_REFINEMENTS = 60
+#: a grid that has risen so often in a row, to so much more than its best, goes on no further
+_RISES, _RISEN = 6, 1.1
+
+
+class At(NamedTuple):
+    """The criterion at one point.
+
+    Attributes
+    ----------
+    theta
+        The logarithms of the penalties.
+    value, gradient
+        Of the criterion.
+    judged
+        The held-out loss of the fit that no penalty is tuned by; NaN where there is none.
+    solved
+        Whether all fits are solved.
+    error
+        The certificates' bound on the error of the gradient; NaN where none was asked for.
+    """
+
+    theta: np.ndarray
+    value: float
+    gradient: np.ndarray
+    judged: float
+    solved: bool
+    error: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the criterion and its gradient are numbers."""
+        return bool(np.isfinite(self.value) and np.isfinite(self.gradient).all())
+
+
+class Found(NamedTuple):
+    """Where a search ended, whether by itself, and the points that it took on its way."""
+
+    best: At
+    finished: bool
+    trace: list[At]
+
+
+Evaluate = Callable[[np.ndarray], At]
+
+
+class _Enough(Exception):
+    """All evaluations are spent."""
+
+
+def _better(at: At, best: At | None) -> bool:
+    return np.isfinite(at.value) and (best is None or at.value < best.value)
+
+
+def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
+    """Return the place of the best of some points, from strong penalties to weak ones, and what was seen."""
+    seen: list[At] = []
+    best, rises = None, 0
+    for place, theta in enumerate(grid):
+        at = evaluate(theta)
+        seen.append(at)
+        if best is None or _better(at, seen[best]):
+            best, rises = place, 0
+        elif not np.isfinite(at.value) or at.value > _RISEN * seen[best].value:
+            rises += 1
+        if rises >= _RISES:
+            break
+    return best, seen
+
+
+def refine(evaluate: Evaluate, low: float, high: float, best: At, left: At | None, right: At | None) -> Found:
+    """Return the least point of a bracket of one number, by its derivative: secants, kept inside, and halving.
+
+    ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at.
+    """
+    trace: list[At] = []
+    ends = {-1: left, 1: right}
+    if best.gradient[0] > 0:
+        high, ends[1] = float(best.theta[0]), best
+    else:
+        low, ends[-1] = float(best.theta[0]), best
+    for count in range(_REFINEMENTS):
+        if high - low <= _WIDTH:
+            return Found(best, True, trace)
+        slopes = [None if end is None else float(end.gradient[0]) for end in (ends[-1], ends[1])]
+        point = 0.5 * (low + high)
+        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value):
+            return Found(best, True, trace)
+        if None not in slopes and slopes[0] < 0 < slopes[1] and count % 2 == 0:
+            # regula falsi; every other step halves, for a kink has no root
+            point = low - slopes[0] * (high - low) / (slopes[1] - slopes[0])
+            point = min(max(point, low + 0.02 * (high - low)), high - 0.02 * (high - low))
+            nearest = float(best.theta[0])
+            # a root that is as good as found: look just beyond it, so that the bracket closes
+            if abs(point - nearest) < 0.25 * _WIDTH:
+                point = nearest + 0.4 * _WIDTH * (1 if high - nearest > nearest - low else -1)
+        at = evaluate(np.array([point]))
+        trace.append(at)
+        best = at if _better(at, best) else best
+        if abs(at.gradient[0]) <= 1e-9 * abs(at.value):
+            return Found(best, True, trace)
+        if not at.finite or at.gradient[0] > 0:
+            high, ends[1] = point, at if at.finite else None
+        else:
+            low, ends[-1] = point, at
+    return Found(best, False, trace)
+
+
+def descend(
+    evaluate: Evaluate,
+    start: np.ndarray,
+    bounds: np.ndarray,
+    evaluations: int,
+    spread: Callable[[np.ndarray], tuple[float, np.ndarray]] | None = None,
+    strength: float = 0.0,
+    unit: float = 1.0,
+    tol: float = 1e-5,
+) -> Found:
+    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread, by L-BFGS-B."""
+    trace: list[At] = []
+    best: list[Any] = [None, np.inf]
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        if len(trace) >= evaluations:
+            raise _Enough
+        at = evaluate(theta)
+        trace.append(at)
+        value, gradient = at.value / unit, at.gradient / unit
+        if strength and spread is not None:
+            more, slope = spread(theta)
+            value, gradient = value + strength * more, gradient + strength * slope
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return 1e30, np.zeros_like(theta)
+        if value < best[1]:
+            best[:] = at, value
+        return value, gradient
+
+    finished = False
+    with contextlib.suppress(_Enough):
+        minimize(
+            objective,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"ftol": 0.01 * tol, "gtol": 0.01 * tol, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
+        )
+        # where the line search ends at a kink there is nothing to descend along
+        finished = True
+    return Found(evaluate(start) if best[0] is None else best[0], finished and best[0] is not None, trace)

@@ -1,0 +1,176 @@
+"""The whole search of an estimator: one shared penalty first, then as many as are wanted and as the data bear out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._folds import Folds
+from ._inner import Inner
+from ._search import At, Found, along_grid, descend, refine
+from ._strengths import Strengths
+
+#: how strongly logarithms of penalties are drawn to their mean, from none of a freedom to all of it; the unit is the
+#: criterion at one shared penalty
+SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
+_GRID_L2, _GRID_L1 = 13, 25
+#: penalties range over these multiples of the scales of the data
+_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (1e-4, 1.05)
+#: so many evaluations for each shrinkage that is only tried
+_TRIAL = 40
+
+
+class Tuned(NamedTuple):
+    """What a search found.
+
+    Attributes
+    ----------
+    best
+        The last point.
+    shrinkage
+        The strength of the prior; infinite where one shared penalty is as good.
+    trace
+        All points of the searches on all data, as ``(phase, point)``.
+    finished
+        Whether the searches ended by themselves.
+    judged
+        Held-out losses of the nested splits: a row for each split, a column for one shared penalty and each shrinkage.
+    at_bound
+        Whether a shared penalty ended at the end of its range.
+    """
+
+    best: At
+    shrinkage: float
+    trace: list[tuple[str, At]]
+    finished: bool
+    judged: np.ndarray | None
+    at_bound: bool
+
+
+class Tuning:
+    """A search: what is tuned, on which data, in which range.
+
+    Parameters
+    ----------
+    inner
+        The fits.
+    strengths
+        The map from what is tuned to the penalties.
+    max_iter
+        Evaluations of the criterion in each of the searches.
+    tol
+        Where a search in several numbers ends, relative to the criterion.
+    progress
+        Called with each point.
+    """
+
+    def __init__(self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any):
+        self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
+        pull, curvature = inner.units
+        ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
+        ranges["group"] = ranges["l1"]
+        ranges["elasticnet"] = [(pull, _RANGE_L1), (curvature, (1e-6, 1e3))]
+        self.ranges = np.log([[scale * low, scale * high] for scale, (low, high) in ranges[inner.spec.kind]])
+
+    def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
+        """Return the criterion as a function, whose fits start where the last ones ended."""
+        lanes, state = self.inner.lanes(folds), {}
+
+        def evaluate(theta: np.ndarray) -> At:
+            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, certify=False)
+            self.progress(at)
+            return at
+
+        return evaluate
+
+    def certified(self, best: At, strengths: Strengths, folds: Folds) -> At:
+        """Return a point with a certificate of its hypergradient."""
+        return self.inner.at(best.theta, strengths, folds, self.inner.lanes(folds), {}, certify=True)
+
+    def shared(self, folds: Folds, evaluate: Any = None) -> tuple[Found, list[At], bool]:
+        """Return the search in one penalty of each kind, all its points, and whether it ended at a bound."""
+        strengths = self.strengths.shared()
+        evaluate = self.evaluator(strengths, folds) if evaluate is None else evaluate
+        l1 = self.inner.spec.kind != "l2"
+        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
+        if strengths.kinds == 2:
+            # squares from weak to strong against the absolute values
+            ratio = self.ranges[1].mean() - self.ranges[0].mean()
+            points = np.hstack([points, np.clip(points + ratio, *self.ranges[1])])
+        place, seen = along_grid(evaluate, points)
+        best = seen[place]
+        if not best.finite:
+            return Found(best, False, []), seen, False
+        if strengths.kinds == 2:
+            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
+            return found, [*seen, *found.trace], self._at_bound(found.best.theta)
+        right = seen[place - 1] if place > 0 else None
+        left = seen[place + 1] if place + 1 < len(seen) else None
+        high = float(right.theta[0]) if right else float(points[0, 0])
+        low = float(left.theta[0]) if left else float(best.theta[0])
+        if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
+            return Found(best, True, []), seen, True
+        found = refine(evaluate, low, high, best, left, right)
+        return found, [*seen, *found.trace], False
+
+    def _at_bound(self, theta: np.ndarray) -> bool:
+        return bool((np.abs(theta[:, None] - self.ranges) < 1e-8).any())
+
+    def run(self, folds: Folds, nested: list[Folds], shrinkage: float | str) -> Tuned:
+        """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
+        one, seen, at_bound = self.shared(folds)
+        trace = [("shared", at) for at in seen]
+        if self.strengths.size == 1 or not np.isfinite(one.best.value):
+            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound)
+        judged, chosen = None, shrinkage
+        if shrinkage == "auto":
+            judged = np.array([self._judged(part) for part in nested]) if nested else None
+            chosen = choose(judged)
+        if not np.isfinite(chosen):
+            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound)
+        evaluate = self.evaluator(self.strengths, folds)
+        theta, found, finished = self._spread(one.best).theta, None, one.finished
+        path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
+        for strength in [*path, chosen]:
+            last = strength == chosen
+            found = self._many(evaluate, theta, strength, one.best.value, self.max_iter if last else _TRIAL)
+            theta = found.best.theta
+            trace += [("tuned", at) for at in found.trace]
+        return Tuned(found.best, float(chosen), trace, finished and found.finished, judged, False)
+
+    def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
+        bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
+        spread = self.strengths.spread
+        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit or 1.0, self.tol)
+
+    def _spread(self, at: At) -> At:
+        """Return a point of one number a kind as one of all numbers."""
+        each = np.repeat(at.theta, self.strengths.size)
+        gradient = np.repeat(at.gradient / self.strengths.size, self.strengths.size)
+        return at._replace(theta=each, gradient=gradient)
+
+    def _judged(self, folds: Folds) -> list[float]:
+        """Return the losses of samples that no penalty has seen: with one shared penalty, and with each shrinkage."""
+        one, _, _ = self.shared(folds)
+        evaluate, theta = self.evaluator(self.strengths, folds), self._spread(one.best).theta
+        judged = [one.best.judged]
+        for strength in SHRINKAGES:
+            found = self._many(evaluate, theta, strength, one.best.value, _TRIAL)
+            theta = found.best.theta
+            judged.append(found.best.judged)
+        return judged
+
+
+def choose(judged: np.ndarray | None) -> float:
+    """Return the shrinkage whose held-out loss is the least, infinite unless it is surely below that of one penalty.
+
+    Surely: the mean of the differences between the two over the splits is below zero by more than its standard error.
+    """
+    if judged is None or len(judged) < 2:
+        return np.inf
+    away = judged[:, 1:] - judged[:, :1]
+    mean = away.mean(axis=0)
+    best = int(np.argmin(np.where(np.isfinite(mean), mean, np.inf)))
+    error = away[:, best].std(ddof=1) / np.sqrt(len(judged))
+    return SHRINKAGES[best] if mean[best] + error < 0 else np.inf

@@ -1,0 +1,233 @@
+"""What a user meets: messages, warnings, wide, sparse and weighted data, groups, pictures, pipelines, and no JAX."""
+
+import doctest
+import importlib
+import pickle
+import warnings
+
+import jax
+import matplotlib as mpl
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn
+from sklearn.datasets import load_diabetes
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso, LassoCV, Ridge, RidgeCV
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import dini_learn as dl
+from dini_learn._tuning import choose
+
+mpl.use("Agg")
+X, Y = load_diabetes(return_X_y=True)
+X = StandardScaler().fit_transform(X)
+QUICK = {"criterion": "loo", "certify": False}
+
+
+def unequal(seed, samples=120):
+    """Return data of three groups of features: strong, weak, and without any meaning."""
+    random = np.random.default_rng(seed)
+    groups = np.repeat([0, 1, 2], [5, 10, 25])
+    design = random.normal(size=(samples, 40))
+    truth = random.normal(size=40) * np.array([2.0, 0.2, 0.0])[groups]
+    return design, design @ truth + random.normal(size=samples), groups
+
+
+def test_loo_is_ridge_cvs():
+    alphas = np.geomspace(0.1, 100, 50)
+    theirs = RidgeCV(alphas=alphas).fit(X, Y)
+    ours = dl.TunedRidge(**QUICK).fit(X, Y)
+    assert ours.loss_ <= -theirs.best_score_ * (1 + 1e-9)
+    assert abs(np.log(ours.penalties_[0] / theirs.alpha_)) < np.log(alphas[1] / alphas[0])
+
+
+def test_primal_and_dual_agree():
+    wide = X[:9]
+    left = [i for i in range(9)]
+    away = 0.0
+    model = dl.TunedRidge(**QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(wide, Y[:9])
+    for i in left:
+        some = [j for j in left if j != i]
+        away += (Y[i] - Ridge(alpha=model.penalties_[0]).fit(wide[some], Y[some]).predict(wide[[i]])[0]) ** 2 / 9
+    assert model.loss_ == pytest.approx(away, rel=1e-8)
+
+
+def test_weights_are_repetitions():
+    counts = np.random.default_rng(0).integers(1, 3, len(Y))
+    model = dl.TunedRidge(criterion="sure", noise=50.0, certify=False)
+    weighted = model.fit(X, Y, sample_weight=counts).penalties_[0]
+    repeated = model.fit(np.repeat(X, counts, 0), np.repeat(Y, counts)).penalties_[0]
+    assert weighted == pytest.approx(repeated, rel=1e-5)
+
+
+def test_sparse_is_dense():
+    thin = np.where(np.abs(X) > 1, X, 0)
+    dense, sparse = (dl.TunedRidge(certify=False).fit(form(thin), Y) for form in (np.asarray, scipy.sparse.csr_array))
+    np.testing.assert_allclose(sparse.coef_, dense.coef_, rtol=1e-6)
+
+
+def test_groups_are_found_and_noise_is_not_fitted():
+    design, y, groups = unequal(0)
+    shared = dl.TunedRidge(**QUICK).fit(design, y)
+    several = dl.TunedRidge(penalties="groups", feature_groups=groups, **QUICK).fit(design, y)
+    assert np.isfinite(several.shrinkage_)
+    assert several.penalties_[0] < several.penalties_[10] < several.penalties_[-1]
+    assert several.loss_ < shared.loss_
+    # where nothing is to be gained, one penalty stays
+    noise = np.random.default_rng(1).normal(size=len(y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = dl.TunedRidge(penalties="features", **QUICK).fit(design, noise)
+    assert model.shrinkage_ == np.inf
+    assert len(set(model.penalties_)) == 1
+
+
+def test_the_choice_of_shrinkage():
+    same = np.ones((5, 6))
+    assert choose(same) == np.inf
+    assert choose(None) == np.inf
+    better = same.copy()
+    better[:, 3] = [0.5, 0.6, 0.4, 0.5, 0.5]
+    assert choose(better) == 1e-2
+    better[:, 3] = [0.1, 1.2, 1.5, 0.9, 1.0]
+    assert choose(better) == np.inf
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_units_do_not_decide(unit):
+    plain, scaled = (dl.TunedRidge(**QUICK).fit(u * X, v * Y) for u, v in ((1, 1), (unit, 1 / unit)))
+    np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * unit**2, rtol=1e-5)
+    np.testing.assert_allclose(scaled.coef_, plain.coef_ / unit**2, rtol=1e-5)
+
+
+def test_messages():
+    with pytest.raises(ValueError, match="feature_groups is needed"):
+        dl.TunedRidge(penalties="groups").fit(X, Y)
+    with pytest.raises(ValueError, match=r"shape \(n_features,\) = \(10,\)"):
+        dl.TunedRidge(penalties="groups", feature_groups=[0, 1]).fit(X, Y)
+    with pytest.raises(ValueError, match="The 'criterion' parameter of TunedLasso must be"):
+        dl.TunedLasso(criterion="loo").fit(X, Y)
+    with pytest.raises(ValueError, match="the noise, which cannot be estimated"):
+        dl.TunedRidge(criterion="sure").fit(X[:8], Y[:8])
+    with pytest.raises(ValueError, match="out of the valid range"):
+        dl.TunedPoisson().fit(X, Y - 300)
+    with pytest.raises(ValueError, match="a class has no sample with a weight"):
+        dl.TunedSVC(cv=[([0, 1], [2, 3])]).fit(X[:4], [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="penalty='group' goes with"):
+        dl.TunedLogisticRegression(penalty="group", penalties="features", feature_groups=range(10)).fit(X, Y > 100)
+
+
+def test_a_bound_is_told():
+    exact = X @ np.arange(10.0)
+    with pytest.warns(ConvergenceWarning, match="end of its range"):
+        dl.TunedRidge(**QUICK).fit(X, exact)
+
+
+def test_jax_does_not_show():
+    before = jax.config.jax_enable_x64
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = dl.TunedRidge(penalties="features", **QUICK).fit(X.astype(np.float32), Y)
+    assert jax.config.jax_enable_x64 == before
+    shown = [model.coef_, model.penalties_, model.hypergradient_.gradient, *model.path_.values()]
+    assert all(type(value) is np.ndarray for value in shown)
+    assert all(value.dtype == float for value in shown[:3])
+    assert type(model.intercept_) is float
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_in_scikit_learns_company():
+    pipe = make_pipeline(StandardScaler(), dl.TunedRidge(**QUICK))
+    search = GridSearchCV(pipe, {"tunedridge__penalties": ["shared", "features"]}, cv=2).fit(X, Y)
+    assert search.best_score_ > 0.4
+    model = dl.TunedRidge(cv=GroupKFold(3), certify=False).fit(X, Y, groups=np.arange(len(Y)) % 7)
+    assert model.loss_ < Y.var()
+
+
+def test_displays_and_progress(capsys):
+    model = dl.TunedRidge(verbose=1, penalties="features", shrinkage=0.01, **QUICK).fit(X, Y)
+    assert "TunedRidge" in capsys.readouterr().err
+    path, penalties = model.plot_path(), model.plot_penalties()
+    assert len(path.lines_[-1].get_ydata()) == len(model.path_["loss"])
+    assert path.lines_[-1].get_ydata()[-1] == model.path_["loss"].min()
+    np.testing.assert_array_equal(penalties.lines_[0].get_ydata(), model.penalties_)
+    mpl.pyplot.close("all")
+
+
+def test_certificate():
+    model = dl.TunedRidge().fit(X, Y)
+    assert 0 <= model.hypergradient_.error < 1e-6
+    assert np.isnan(dl.TunedRidge(**QUICK).fit(X, Y).hypergradient_.error)
+
+
+@pytest.mark.parametrize(("criterion", "rows"), [("loo", 60), ("loo", 8), ("sure", 60)])
+def test_one_decomposition_is_as_good_as_many_factorizations(criterion, rows):
+    """The search in one penalty decomposes once; that in many factorizes at each point."""
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, rows)
+    model = dl.TunedRidge(criterion=criterion, penalties="features", noise=50.0, shrinkage=0.1)
+    _, _, _, inner, strengths, folds, _ = model._task(X[:rows], Y[:rows], weights, None)
+    one, lanes = strengths.shared(), inner.lanes(folds)
+    for level in (-1.0, 2.0):
+        by_one = inner.at(np.full(1, level), one, folds, lanes, {}, False)
+        by_many = inner.at(np.full(10, level), strengths, folds, lanes, {}, False)
+        assert by_one.value == pytest.approx(by_many.value, rel=1e-8)
+        assert by_one.gradient[0] == pytest.approx(by_many.gradient.sum(), rel=1e-6)
+        coef = inner.coefficients(one.expand(np.full(1, level)), folds)
+        theirs = Ridge(alpha=np.exp(level)).fit(X[:rows], Y[:rows], sample_weight=weights)
+        np.testing.assert_allclose(coef.coef[:, 0], theirs.coef_, rtol=1e-6)
+        np.testing.assert_allclose(coef.intercept[0], theirs.intercept_, rtol=1e-6)
+
+
+def test_metadata_is_routed():
+    model = dl.TunedRidge(cv=GroupKFold(3), certify=False)
+    with sklearn.config_context(enable_metadata_routing=True):
+        asked = model.set_fit_request(groups=True, sample_weight=True).get_metadata_routing().fit.requests
+    assert asked == {"groups": True, "sample_weight": True}
+
+
+@pytest.mark.thorough
+def test_wide_data_and_grouped_classes():
+    """More features than samples, by the design matrix; a group that means nothing is left out of all classes."""
+    random = np.random.default_rng(0)
+    wide = random.normal(size=(40, 600))
+    y = wide[:, 0] - wide[:, 1] + 0.1 * random.normal(size=40)
+    model = dl.TunedLasso(certify=False).fit(wide, y)
+    theirs = Lasso(alpha=model.penalties_[0], tol=1e-12, max_iter=10**6).fit(wide, y)
+    np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-6)
+    factors = random.normal(size=(40, 3))
+    wide = factors @ random.normal(size=(3, 600)) + 0.5 * random.normal(size=(40, 600))
+    y = factors.sum(axis=1) + random.normal(size=40)
+    ridge = dl.TunedRidge(certify=False).fit(wide, y)
+    np.testing.assert_allclose(ridge.coef_, Ridge(alpha=ridge.penalties_[0]).fit(wide, y).coef_, atol=1e-9)
+
+    labels = np.digitize(X[:, 2], [-0.5, 0.5])
+    design = np.hstack([X[:, [2, 3]], random.normal(size=(len(Y), 4))])
+    groups = [0, 0, 1, 1, 1, 1]
+    model = dl.TunedLogisticRegression(penalty="group", penalties="groups", feature_groups=groups, shrinkage=0.01)
+    model.set_params(certify=False).fit(design, labels)
+    assert np.abs(model.coef_[:, 2:]).max() < 1e-2 * np.abs(model.coef_).max()
+    assert model.score(design, labels) > 0.9
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["_linear", "_classifiers"])
+def test_docstring_examples(name):
+    failures, tests = doctest.testmod(importlib.import_module(f"dini_learn.{name}"))
+    assert tests
+    assert not failures
+
+
+@pytest.mark.may_cost(8)
+def test_columns_that_depend_on_one_another():
+    """The Lasso has many solutions then, all of one loss: the search is as good as a path's."""
+    twice = np.hstack([X, X[:, :3], X[:, [0]] + X[:, [1]]])
+    model = dl.TunedLasso(cv=5, certify=False).fit(twice, Y)
+    assert model.loss_ <= LassoCV(cv=5).fit(twice, Y).mse_path_.mean(axis=1).min() * (1 + 1e-4)
+    assert np.isfinite(model.hypergradient_.gradient).all()
