@@ -110,7 +110,8 @@ def deflect(stiffness, init=None, how=None, fun=membrane, solver=SPARSE):
     return dini.solve(dini.Minimize(fun), newton, init, stiffness, differentiation=how or dini.Implicit()).x
 
 
-@pytest.mark.parametrize("solver", [SPARSE, linear.SparseDirect(SPARSE.pattern)])
+@pytest.mark.by_default("superlu")
+@pytest.mark.parametrize("solver", [SPARSE, linear.SparseDirect(SPARSE.pattern)], ids=["a band", "superlu"])
 def test_a_sparse_hessian_is_factorized_for_the_solve_alone(solver):
     """The derivative is that of a dense factorization, and the host makes no further factor for it."""
     total = lambda s, how=None: jnp.sum(deflect(s, how=how, solver=solver) ** 3)
