@@ -37,3 +37,12 @@ def test_an_optimal_transport_plan_is_found_in_any_units(dtype):
         status, value = plan(*(jnp.asarray(v, dtype) for v in (costly * cost, mass * a, mass * b)))
         assert status == dini.Status.CONVERGED
         np.testing.assert_allclose(value / costly / mass, best, rtol=1e-6 if dtype == jnp.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("step_size", [1e-17, 1e-15, 1e-9])
+def test_a_step_that_rounding_swallows_is_no_end(step_size):
+    """With steps that are too short to move the point, its start is not called a solution."""
+    solver = dini.ProximalGradient(step_size=step_size, max_steps=20)
+    start, box = jnp.array([1.0, 2.5]), dini.sets.Box(-10.0, 10.0)
+    found = dini.minimize(lambda x: x[0] + 2 * x[1], start, constraint=box, solver=solver, on_failure="ignore")
+    assert found.status != dini.Status.CONVERGED

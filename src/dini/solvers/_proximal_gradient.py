@@ -183,8 +183,9 @@ class ProximalGradient(Solver):
         each = each._replace(slope=jnp.where(known, each.slope, _scales.Scales(*state.scales).slope))
         seen = state.scales, jnp.isfinite(error), room, changed, size, error, eps, rise
         scales = _scales.learned(*seen, leaps=True, each=each)
-        # of a function without curvature nothing but the set says where rounding begins: a step that moves no further
-        straight = (_scales.Scales(*scales).stiff == 0) & (state.steps > 1)
+        # of a function without curvature nothing but the set says where rounding begins: where a step that would be
+        # long moves the point by no more
+        straight = (_scales.Scales(*scales).stiff == 0) & (state.steps > 1) & (eta * slope >= _scales.LONG * size)
         scales = _scales.with_floor(scales, jnp.where(straight, _scales.ROUNDING * eps * trees.norm(new) / eta, 0))
         if self.acceleration:
             step = trees.sub(new, x)

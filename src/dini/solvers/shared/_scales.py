@@ -58,7 +58,7 @@ BLIND = 64
 #: difference of two gradients would have lost half of its digits, with this a third
 PROBE = 0.4
 #: a step that is longer than this share of the point is no step close to a solution
-_LONG = 1e-2
+LONG = 1e-2
 #: a margin for what is not seen
 _MARGIN = 0.1
 
@@ -196,8 +196,8 @@ def learned(
     scale = jnp.where(soft > 0, _MARGIN * here / jnp.where(soft > 0, soft, 1), 0)
     moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
     # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
-    short = moved <= _LONG * here
-    floor = jnp.where(short & (soft * error <= _LONG * here), ROUNDING * eps * stiff * size, 0)
+    short = moved <= LONG * here
+    floor = jnp.where(short & (soft * error <= LONG * here), ROUNDING * eps * stiff * size, 0)
     if leaps:
         scale = jnp.where(short, scale, 0)
     work, slope = share * old.work, jnp.zeros_like(old.slope)
@@ -216,7 +216,7 @@ def learned(
 def run_away(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
     """Return whether the iterates run away from a point of norm ``size``, where the norm of ``g`` is ``error``."""
     now = Scales(*scales)
-    long = (now.soft * error > _LONG * size) & (now.moved > _LONG * size)
+    long = (now.soft * error > LONG * size) & (now.moved > LONG * size)
     vanished = (error <= 2 * eps * now.steepest) & long
     farthest = (size >= 0.99 * now.extent) & (size > 0)
     return farthest & (vanished | ((now.origin > 0) & (eps**2 * size > now.origin)))
@@ -232,7 +232,7 @@ def settled(scales: jax.Array, value: Any, error: Scalar) -> Any:
     known = now.work > 0
     here = jnp.where(known, 0.5 * now.slope * (now.slope / jnp.where(known, now.work, 1)), 0)
     hidden = (0.5 * now.soft * error**2 <= drowns) & (here <= drowns)
-    return hidden & (now.soft * error <= _LONG * now.extent)
+    return hidden & (now.soft * error <= LONG * now.extent)
 
 
 def ending(
@@ -284,7 +284,7 @@ def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Sc
     origin = jnp.where(Scales(*scales).origin == 0, start, Scales(*scales).origin)
     here = jnp.minimum(jnp.maximum(size, eps**0.25 * old.extent), eps**-0.25 * origin)
     # a residual of zero is one below the rounding of the point
-    near = old.soft * jnp.maximum(error, eps * size) <= _LONG * here
+    near = old.soft * jnp.maximum(error, eps * size) <= LONG * here
     known = jnp.where(near, here, 0)
     new = old._replace(scale=known, floor=ROUNDING * eps * known, origin=origin)
     return jnp.stack(new).astype(scales.dtype)

@@ -65,7 +65,7 @@ class Distribution:
 
     def with_strategy(self, strategy: Strategy) -> Self:
         """The same family with another strategy."""
-        return dataclasses.replace(self, strategy=strategy)  # type: ignore[type-var]
+        return dataclasses.replace(self, strategy=strategy)
 
     def at(self, *params: Any) -> Any:
         """NumPyro's object at these parameters."""
