@@ -17,9 +17,9 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import schedule_value
-from .shared import _scales
-from .shared._acceptance import accepted_by_bound, shortened
-from .shared._lengths import proximal_residual
+from .judge import _units
+from .judge._bound import accepted_by_bound, shortened
+from .judge._lengths import proximal_residual
 
 
 class State(NamedTuple):
@@ -117,7 +117,7 @@ class MirrorDescent(Solver):
         del problem, args
         inf = infinity(x)
         last, none = (x, trees.zeros_like(x)), jnp.zeros((), jnp.int32)
-        return State(inf, jnp.ones_like(inf), none, _scales.unknown(x), running(), last, jnp.zeros((), bool))
+        return State(inf, jnp.ones_like(inf), none, _units.Units.unknown(x), running(), last, jnp.zeros((), bool))
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
@@ -159,7 +159,7 @@ class MirrorDescent(Solver):
         pair = trees.vdot(apart, apart), jnp.where(state.steps == 0, 0, trees.vdot(change, change))
         known = jnp.isfinite(error)
         along = trees.vdot(apart, change)
-        scales = _scales.learned(state.scales, known, *pair, _scales.norm(x), error, trees.eps(x), along, leaps=True)
+        scales = _units.learned(state.scales, known, *pair, _units.norm(x), error, trees.eps(x), along, leaps=True)
         # the error is that of x: a point that meets the test is the one to return, unless it is a start, which may lie
         # outside of the set
         keep = ~accept | (met(self, x, error, scales) & (state.steps > 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -79,11 +79,15 @@ class Newton(LineMethod):
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
     superlinear = True
-    line_search: ClassVar[LineSearch] = Backtracking()
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
+
+    @property
+    def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The search of condition (3)."""
+        return Backtracking()
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""

@@ -14,11 +14,11 @@ from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
 from ..trees import Scalar, Tree
 from ._base import solver
+from .judge import _units
 from .judge._descent import Descent, Proposal, Ruling, Seen, Verdict, armijo
-from .shared import _scales
+from .judge._lengths import cold_length, natural_length
 from .shared._box import Box, BoxSolver, box_of, flatten
 from .shared._definite import descent, solve_positive
-from .shared._lengths import cold_length, natural_length
 
 
 class Path(NamedTuple):
@@ -107,7 +107,7 @@ class ProjectedNewton(BoxSolver, Descent):
     def renew(self, problem: Any, own: Path, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction (2) from a new point, or half the step along the old one."""
         box, size = box_of(problem, seen.x), verdict.error
-        scales = _scales.Scales(*verdict.scales)
+        scales = _units.Units.of(verdict.scales)
 
         def fresh() -> Path:
             trial, gradient = flatten(seen.point), flatten(seen.gradient)

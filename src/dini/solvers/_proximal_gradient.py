@@ -16,9 +16,10 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import at_rest, schedule_value
-from .shared import _scales
-from .shared._acceptance import accepted_by_bound, relative_rounding, shortened, unmoved
-from .shared._lengths import natural_length, probe_length
+from .judge import _units
+from .judge._bound import accepted_by_bound, shortened, unmoved
+from .judge._lengths import natural_length, probe_length
+from .judge._margins import LONG, ROUNDING, drowning_share, relative_rounding
 
 
 class State(NamedTuple):
@@ -110,7 +111,7 @@ class ProximalGradient(Solver):
         inf = infinity(x)
         one = jnp.ones_like(inf)
         last, unsure = (x, trees.zeros_like(x)), jnp.zeros((), bool)
-        return State(inf, one, one, x, jnp.zeros((), jnp.int32), _scales.unknown(x), running(), last, unsure)
+        return State(inf, one, one, x, jnp.zeros((), jnp.int32), _units.Units.unknown(x), running(), last, unsure)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
@@ -134,10 +135,10 @@ class ProximalGradient(Solver):
             # the first step only probes the curvature, the second one fits it; both are constants of differentiation,
             # as all step sizes that a search finds
             value_seen = jax.lax.stop_gradient(value)
-            probe = probe_length(value_seen, size, slope, eps, _scales.slope_of_elements(*last)).astype(dtype)
+            probe = probe_length(value_seen, size, slope, eps, _units.slope_of_elements(*last)).astype(dtype)
             if not self.stops:
                 probe = at_rest(problem, y, args, first & (slope == 0), probe)
-            told = (rise > 0) & (changed > (_scales.drowning_share(eps) * slope) ** 2)
+            told = (rise > 0) & (changed > (drowning_share(eps) * slope) ** 2)
             whole = natural_length(value_seen, size, slope) / jnp.where(slope > 0, slope, 1)
             whole = jnp.where(slope > 0, whole, state.step_size)
             fitted = jnp.where(told, room / jnp.where(told, rise, 1), whole)
@@ -178,15 +179,15 @@ class ProximalGradient(Solver):
             error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
 
         left = jax.tree.map(lambda m, g: jnp.abs(m / eta) + jnp.abs(g), move, lost_to_rounding)
-        each = _scales.elements(y, left, apart, change)
+        each = _units.elements(y, left, apart, change)
         # where the error stays, so does what goes with it
-        each = each._replace(slope=jnp.where(known, each.slope, _scales.Scales(*state.scales).slope))
+        each = each._replace(slope=jnp.where(known, each.slope, _units.Units.of(state.scales).slope))
         seen = state.scales, jnp.isfinite(error), room, changed, size, error, eps, rise
-        scales = _scales.learned(*seen, leaps=True, each=each)
+        scales = _units.learned(*seen, leaps=True, each=each)
         # of a function without curvature nothing but the set says where rounding begins: where a step that would be
         # long moves the point by no more
-        straight = (_scales.Scales(*scales).stiff == 0) & (state.steps > 1) & (eta * slope >= _scales.LONG * size)
-        scales = _scales.with_floor(scales, jnp.where(straight, _scales.ROUNDING * eps * trees.norm(new) / eta, 0))
+        straight = (_units.Units.of(scales).stiff == 0) & (state.steps > 1) & (eta * slope >= LONG * size)
+        scales = _units.with_floor(scales, jnp.where(straight, ROUNDING * eps * trees.norm(new) / eta, 0))
         if self.acceleration:
             step = trees.sub(new, x)
             # (3): t = momentum

@@ -18,11 +18,12 @@ from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
 from .._base import Solver, infinity, running
-from . import _steps
-from ._acceptance import doubtful_difference, relative_rounding
-from ._residual_model import ALGEBRA, Model, Space
-from ._residual_scales import Known, known, promised_beyond
-from ._structured_secant import Secant
+from ..shared._residual_model import ALGEBRA, Model, Space
+from ..shared._structured_secant import Secant
+from . import _newton_steps
+from ._margins import doubtful_difference, relative_rounding
+from ._residual_units import doubted, falls_for_ever, kept, known, promised_beyond, rounded, settled
+from ._units import Units
 
 #: radius of the first trust region, in units of the scaled starting point
 FIRST_RADIUS = 100.0
@@ -109,7 +110,7 @@ class ResidualSolver(Solver):
         control, nothing = self._start(space.dtype), jnp.zeros_like(inf)
         secant = Secant.empty(space.size, space.outputs, space.dtype) if self._secant(space) else None
         idle = jnp.stack([nothing, inf])
-        steps, scales = jnp.zeros((), jnp.int32), jnp.zeros(len(Known._fields), space.dtype)
+        steps, scales = jnp.zeros((), jnp.int32), Units.unknown(space.point)
         return State(inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, zero, scales, running())
 
     def _secant(self, space: Space) -> bool:
@@ -134,7 +135,7 @@ class ResidualSolver(Solver):
         predicted = state.predicted
         # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
         shrinks &= predicted <= doubtful_difference(at.value)
-        shrinks &= ~_steps.leaps(state.move, space.point, state.extent, trees.eps(x))
+        shrinks &= ~_newton_steps.leaps(state.move, space.point, state.extent, trees.eps(x))
         shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
         ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
         ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
@@ -142,15 +143,15 @@ class ResidualSolver(Solver):
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
         gradient = jnp.where(accept, at.gradient, state.gradient)
         u = jnp.where(accept, trial, space.point)
-        extent = _steps.extended(state.extent, u, accept)
-        old = Known(*state.scales)
+        extent = _newton_steps.extended(state.extent, u, accept)
+        old = Units.of(state.scales)
         # the last step may tell that none from here is needed
-        moved = old.stretch * _steps.longest(state.move, _steps.sizes(u, extent, trees.eps(x)))
+        moved = old.stretch * _newton_steps.longest(state.move, _newton_steps.sizes(u, extent, trees.eps(x)))
         ratio_of_errors = size / jnp.where(state.error > 0, state.error, 1)
         astray = jnp.where(accept, at.astray, old.astray)
-        left = jnp.where(accept & ~first, _steps.left_after(moved, ratio_of_errors), jnp.inf)
-        left = _steps.told(left, astray, trees.eps(x))
-        brief = _steps.scale_of(error, left, trees.eps(x)), jnp.zeros_like(error)
+        left = jnp.where(accept & ~first, _newton_steps.left_after(moved, ratio_of_errors), jnp.inf)
+        left = _newton_steps.told(left, astray, trees.eps(x))
+        brief = _newton_steps.scale_of(error, left, trees.eps(x)), jnp.zeros_like(error)
 
         keep = state.secant is not None  # the Jacobian as well
 
@@ -195,18 +196,18 @@ class ResidualSolver(Solver):
         learned = None if secant is None else (secant.used, scale)
         now = known(space, u, extent, norms, held, raw, step, error, value, curvature, old, astray, learned)
         # a step that is damped further says less of the same point
-        now = now.kept(accept, old)
+        now = kept(now, accept, old)
         now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
         # no step of the next size can be told from none
         short = now.length <= 1e-2 * trees.eps(x)
         stalled = (~accept & short) | (idle[0] >= _IDLE)
         status = jnp.where(
-            stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status
+            stalled, jnp.where(settled(now, space, value), Status.CONVERGED, Status.STALLED), state.status
         )
-        status = jnp.where(~accept & old.rounded(space, state.value), Status.CONVERGED, status)
+        status = jnp.where(~accept & rounded(old, space, state.value), Status.CONVERGED, status)
         # damped steps are shorter than those that are wanted
         ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
-        runs = accept & ~solved & now.run_away(u, extent, last, ahead)
+        runs = accept & ~solved & falls_for_ever(now, error, u, extent, last, ahead)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
         # whatever the scales say, what promises more is no solution
@@ -220,7 +221,7 @@ class ResidualSolver(Solver):
 
         nothing = jnp.zeros((), space.dtype)
         left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
-        now = now.doubted(~(left <= NEARLY_NOTHING))
+        now = doubted(now, ~(left <= NEARLY_NOTHING))
         refused = jnp.where(stalled, Status.STALLED, state.status)
         status = jnp.where(ends & ~(left <= PROMISE), refused, status).astype(jnp.int32)
         steps = state.steps + 1
