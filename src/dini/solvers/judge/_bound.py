@@ -1,14 +1,64 @@
-"""When a step by a quadratic upper bound is taken, and what rounding leaves of that test."""
+r"""The referee of the methods that minimize a bound of the function, and what rounding leaves of its test.
+
+A step from ``y`` minimizes :math:`f(y) + \nabla f(y)^\top (x - y) + D(x, y) / \eta`, and is taken where that is above
+the function at its end. Where values cannot tell, the next gradient does: see :func:`shortened`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ... import trees
 from ...trees import Scalar, Tree
+from . import _units
 from ._margins import doubtful_difference, relative_rounding
+
+
+class At(NamedTuple):
+    """The function where a step begins, and what has happened since the last one began.
+
+    ``value`` is ``None`` for steps of given length. ``apart`` and ``change`` are the differences of the points and of
+    the gradients, ``rise`` their inner product, ``room`` and ``changed`` their squared norms; ``size`` and ``slope``
+    the norms of the point and of the gradient.
+    """
+
+    y: Tree
+    value: Any
+    gradient: Tree
+    apart: Tree
+    change: Tree
+    rise: Any
+    room: Any
+    changed: Any
+    size: Any
+    slope: Any
+    first: Any
+
+    @property
+    def last(self) -> tuple[Tree, Tree]:
+        """The point and its gradient, constants of differentiation."""
+        return jax.lax.stop_gradient((self.y, self.gradient))
+
+    def learned(self, scales: Any, accept: Any, error: Scalar, along: Any, each: Any = None) -> Any:
+        """Return what is known of the units with the last pair of differences."""
+        pair = self.room, self.changed
+        eps = trees.eps(self.y)
+        return _units.learned(scales, accept, *pair, self.size, error, eps, along, leaps=True, each=each)
+
+
+def begun(problem: Any, y: Tree, last: tuple[Tree, Tree], first: Any, args: tuple[Tree, ...], *, valued: bool) -> At:
+    """Evaluate the function where a step begins; ``last`` is where the one before began, with its gradient."""
+    dtype = trees.real_dtype(y)
+    value, gradient = problem.value_and_gradient(y, *args) if valued else (None, problem.gradient(y, *args))
+    here = jax.lax.stop_gradient((y, gradient))
+    apart, change = trees.sub(here, last)
+    pairs = (apart, change), (apart, apart), (change, change)
+    rise, room, changed = (trees.vdot(*pair).astype(dtype) for pair in pairs)
+    size, slope = trees.norms(*here)
+    return At(y, value, gradient, apart, change, rise, room, jnp.where(first, 0, changed), size, slope, first)
 
 
 def accepted_by_bound(excess: Any, gap: Any, value: Any, first: Any) -> tuple[Any, Any]:

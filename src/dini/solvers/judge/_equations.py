@@ -14,7 +14,7 @@ from ...status import Status
 from ...trees import Scalar, Tree
 from .._base import infinity, running
 from . import _newton_steps
-from ._margins import LONG, NOISE, ROUNDING
+from ._margins import DECREASE, LONG, NOISE, ROUNDING, SHORT
 from ._units import Units
 
 #: the share of the curvatures of the last step that the one before leaves
@@ -91,6 +91,40 @@ class Event(NamedTuple):
     doubtful: Any
 
 
+class Seen(NamedTuple):
+    """What a trial shows, and what was decided of it: the point from which the method goes on.
+
+    ``brief`` is what the last step tells of the units, ``doubtful`` the scales as if it had not been so long, ``old``
+    what was known before.
+    """
+
+    now: Tree
+    here: Tree
+    change: Tree
+    size: Scalar
+    first: Any
+    accept: Any
+    error: Scalar
+    merit: Scalar
+    extent: Any
+    units: Any
+    radius: Any
+    old: Units
+    brief: Units
+    doubtful: Any
+
+
+class Way(NamedTuple):
+    """The next move and the decrease that it promises, the bent path's first end, and whether there is a direction."""
+
+    move: Tree
+    predicted: Any
+    cauchy: Any
+    decrease: Any
+    bent: Any
+    usable: Any
+
+
 def start(x: Tree, memory: Any) -> State:
     """Return the state before the first step, which only evaluates the function."""
     inf = infinity(x)
@@ -134,74 +168,84 @@ def advance(
     ``direct(event, direction, memory)`` returns the direction at the current point, the memory, whether that direction
     deserves a trial in full although the last one failed, and whether it solves the linear equations at this point.
     """
-    dtype = state.error.dtype
     trial = trees.add(x, state.move)
-    residual = problem.residual(trial, *args)
-    size = trees.norm(residual).astype(dtype)
-    merit = 0.5 * size**2
-    first = state.steps == 0
+    seen = decided(state, x, trial, problem.residual(trial, *args), exact=exact)
+    now, here, error, eps = seen.now, seen.here, seen.error, trees.eps(x)
+    needed = seen.accept & ~met(solver, x, error, seen.brief)
+    doubtful = needed & met(solver, x, error, seen.doubtful)
+    slow = seen.size > 0.3 * state.error
+    event = Event(now, here, seen.first, seen.accept, needed, state.move, seen.change, slow, doubtful)
+    direction, memory, renewed, fresh = direct(event, state.direction, state.memory)
+    known = before_step(seen.brief, fresh, direction, seen.units, error, eps, exact=exact)
+    radius = jnp.where(seen.first | renewed, jnp.inf, seen.radius).astype(error.dtype)
+    running_on = ~met(solver, x, error, known)
+    way = _bent(problem, state, seen, direction, radius, running_on, args)
+    # no direction, and none downhill either
+    stuck = running_on & ~way.usable & ~(way.decrease > eps * 2 * seen.merit)
+    status = _ended(state, seen, known, direction, way.move, stuck, eps)
+    runs = (error <= eps * known.steepest) & _newton_steps.run_away(now, seen.extent, state.move, direction)
+    status = jnp.where(seen.accept & runs & running_on, Status.DIVERGED, status).astype(jnp.int32)
+    return now, State(
+        error, seen.merit, here, direction, way.move, way.predicted, radius, way.cauchy, way.decrease, way.bent, memory,
+        state.steps + 1, seen.extent, known.packed(error.dtype), status,
+    )  # fmt: skip
+
+
+def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) -> Seen:
+    r"""Return what becomes of a trial: it is taken if :math:`\tfrac12\|F\|^2` falls by a part of what was predicted."""
+    size = trees.norm(residual).astype(state.error.dtype)
+    merit, first, eps = 0.5 * size**2, state.steps == 0, trees.eps(x)
     finite = jnp.isfinite(merit)
-    accept = first | (finite & (merit <= state.merit - 1e-4 * state.predicted))
+    accept = first | (finite & (merit <= state.merit - DECREASE * state.predicted))
     error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
-    now = trees.where(accept, trial, x)
-    here = trees.where(accept, residual, state.residual)
+    now, here = trees.where(accept, trial, x), trees.where(accept, residual, state.residual)
     change = trees.sub(residual, state.residual)
-    length = trees.norm(state.move).astype(dtype)
-    eps = trees.eps(x)
     extent = _newton_steps.extended(state.extent, now, accept)
     units = _newton_steps.sizes(now, extent, eps)
     old = Units.of(state.scales)
     brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps, each=exact)
-    needed = accept & ~met(solver, x, error, brief)
-    doubtful = needed & met(solver, x, error, doubtful)
-    slow = size > 0.3 * state.error
-    event = Event(now, here, first, accept, needed, state.move, change, slow, doubtful)
-    direction, memory, renewed, fresh = direct(event, state.direction, state.memory)
-    known = before_step(brief, fresh, direction, units, error, eps, exact=exact)
-    ratio = (state.merit - merit) / jnp.where(state.predicted > 0, state.predicted, 1)
     # the cut that the parabola through the merits and the slope asks for
+    length = trees.norm(state.move).astype(error.dtype)
+    ratio = (state.merit - merit) / jnp.where(state.predicted > 0, state.predicted, 1)
     bend = merit - state.merit + 2 * state.predicted
     cut = jnp.where(finite, jnp.clip(state.predicted / jnp.where(bend > 0, bend, 1), 0.1, 0.5), 0.1)
     radius = jnp.where(accept, state.radius, cut * length)
-    radius = jnp.where(accept & (ratio >= 0.5), jnp.maximum(radius, 2 * length), radius)
-    radius = jnp.where(first | renewed, jnp.inf, jax.lax.stop_gradient(radius)).astype(dtype)
+    radius = jax.lax.stop_gradient(jnp.where(accept & (ratio >= 0.5), jnp.maximum(radius, 2 * length), radius))
+    merit = jnp.where(accept, merit, state.merit)
+    return Seen(now, here, change, size, first, accept, error, merit, extent, units, radius, old, brief, doubtful)
 
-    usable = trees.all_finite(direction)
-    far = trees.norm(direction).astype(dtype)
+
+def _bent(
+    problem: Any, state: State, seen: Seen, direction: Tree, radius: Any, running_on: Any, args: tuple[Tree, ...]
+) -> Way:
+    """Return the direction where it is in the region, elsewhere where the bent path leaves that."""
+    dtype, now = radius.dtype, seen.now
+    usable, far = trees.all_finite(direction), trees.norm(direction).astype(dtype)
     whole = usable & (far <= radius)
-    running_on = ~met(solver, x, error, known)
-    wanted = ~whole & running_on & ~(state.bent & ~accept)
+    wanted = ~whole & running_on & ~(state.bent & ~seen.accept)
 
     def descend(_: Any) -> tuple[Any, Any]:
-        function = lambda u: problem.residual(u, *args)
-        _, push = jax.linearize(function, now)
-        gradient = jax.linear_transpose(push, now)(here)[0]
-        squared = trees.vdot(gradient, gradient)
-        image = push(gradient)
+        _, push = jax.linearize(lambda u: problem.residual(u, *args), now)
+        gradient = jax.linear_transpose(push, now)(seen.here)[0]
+        squared, image = trees.vdot(gradient, gradient), push(gradient)
         curve = trees.vdot(image, image)
         long = jnp.where(curve > 0, squared / jnp.where(curve > 0, curve, 1), 0)
         return trees.scale(-long, gradient), (long * squared).astype(dtype)
 
     cauchy, decrease = jax.lax.cond(wanted, descend, lambda _: (state.cauchy, state.decrease), None)
-    merit = jnp.where(accept, merit, state.merit)
-    bent_move, bent_predicted = _path(direction, cauchy, decrease, merit, radius, usable, far)
-    move = trees.where(whole, direction, bent_move)
-    predicted = jnp.where(whole, merit, bent_predicted).astype(dtype)
-    # no direction, and none downhill either
-    stuck = running_on & ~usable & ~(decrease > eps * 2 * merit)
-    vanished = error <= 100 * eps * known.steepest
+    move, predicted = _path(direction, cauchy, decrease, seen.merit, radius, usable, far)
+    move, predicted = trees.where(whole, direction, move), jnp.where(whole, seen.merit, predicted).astype(dtype)
+    return Way(move, predicted, cauchy, decrease, jnp.where(seen.accept, wanted, state.bent | wanted), usable)
+
+
+def _ended(state: State, seen: Seen, known: Units, direction: Tree, move: Tree, stuck: Any, eps: Any) -> Any:
+    """Return the status after a step: where no step succeeds any more, the point is a root or the method stalled."""
+    vanished = seen.error <= 100 * eps * known.steepest
     status = jnp.where(stuck, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), state.status)
-    tiny = ~accept & ~stuck & (_newton_steps.beside(move, units, direction) <= 1e-2 * eps)
-    status = jnp.where(tiny, jnp.where(settled(known, error, eps), Status.CONVERGED, Status.STALLED), status)
-    status = jnp.where(~accept & rounded(old, error, eps), Status.CONVERGED, status)
-    runs = accept & (error <= eps * known.steepest) & _newton_steps.run_away(now, extent, state.move, direction)
-    status = jnp.where(runs & running_on, Status.DIVERGED, status).astype(jnp.int32)
-    bent = jnp.where(accept, wanted, state.bent | wanted)
-    steps = state.steps + 1
-    return now, State(
-        error, merit, here, direction, move, predicted, radius, cauchy, decrease, bent, memory, steps, extent,
-        known.packed(dtype), status,
-    )  # fmt: skip
+    tiny = ~seen.accept & ~stuck & (_newton_steps.beside(move, seen.units, direction) <= SHORT * eps)
+    root = settled(known, seen.error, eps)
+    status = jnp.where(tiny, jnp.where(root, Status.CONVERGED, Status.STALLED), status)
+    return jnp.where(~seen.accept & rounded(seen.old, seen.error, eps), Status.CONVERGED, status)
 
 
 def _noise(error: Scalar, stiff: Any, size: Any, eps: Any) -> Any:
