@@ -58,7 +58,7 @@ def lost_patience(idle: Scalar, steps: Scalar, *, first_order: bool = True) -> A
     if off("patience"):
         return jnp.zeros((), bool)
     if not first_order:
-        return idle >= 2
+        return idle >= 5
     return (idle >= PATIENCE) & (4 * idle >= steps)
 
 
