@@ -132,7 +132,11 @@ class Proposal(NamedTuple):
 
 
 class Descent(Solver):
-    """Base of the methods that descend, see above."""
+    """Base of the methods that descend: they say where to go next, and one referee decides what becomes of a trial.
+
+    A subclass defines ``remember`` (what the method knows before the first step) and the three hooks ``trial``,
+    ``judge`` and ``renew``.
+    """
 
     monotone = True
     #: Whether the method learns curvatures from its steps alone: its first step only probes, its steps may leap, and
