@@ -287,7 +287,9 @@ def _unheld(f: Any, loose: Tree, found: _Curvature) -> Any:
     """Return whether the way of the loose elements was worth something, leads no higher, and does not end here."""
     worth = f[_BEFORE] - f[_HERE]
     # an element of the way that is zero has parts that are
-    some = lambda parts: [jnp.sum(jnp.where(v == 0, 0, part)) for v, part in zip(*map(jax.tree.leaves, (loose, parts)))]
+    some = lambda parts: [
+        jnp.sum(jnp.where(v == 0, 0, part)) for v, part in zip(*map(jax.tree.leaves, (loose, parts)), strict=True)
+    ]
     slope, bend = (trees.total(some(parts)) for parts in (found.slopes, found.parts))
     ends = (bend > _blur(f)) & (-slope < jnp.finfo(f.dtype).eps ** SHORTEST * bend)
     return (worth > _blur(f) / LEFT[1]) & (f[_BEYOND] - f[_HERE] <= LEFT[0] * worth) & ~ends
