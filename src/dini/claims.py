@@ -63,6 +63,8 @@ NOTHING = 1e-4
 SHORTEST = 0.25
 #: the factor of an element that no product has reached: a number that none has by itself
 _FRESH = 1.2345
+#: operations in products, and elements of the largest array, up to which a gradient costs nothing beside a step
+CHEAP = 2**15, 2**10
 #: steps of conjugate gradients
 STEPS = 8
 #: a lower point that is farther away than this share of the size of the point, and so many tolerances, is another one
@@ -111,10 +113,18 @@ def linearized(fun: Any, x: Tree) -> Any:
         both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(fun, (u,), (v,)), return_shape=True)(x, x)
     except Exception:  # no forward mode: a call of the host, say, or a rule for reverse mode only
         return None
-    if cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
+    spent = cost(both.jaxpr, [True] * len(both.jaxpr.invars))
+    if spent.unbounded:
         return None
     tree = jax.tree.structure(shape)
-    return lambda *at: jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
+    cheap = spent.products <= CHEAP[0] and spent.largest <= CHEAP[1] and not spent.loops
+
+    def program(*at: Any) -> Any:
+        # what is cheap is less to compile where nothing of it stands in front of a loop over products
+        at = xla.once(at, "look") if cheap else at
+        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
+
+    return program
 
 
 class _Curvature(NamedTuple):
@@ -152,7 +162,7 @@ def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
         learns, begins = k < ROUNDS, k == ROUNDS - 1
         signs = jax.tree.map(lambda s, z, u: (s * z).astype(u.dtype), now.scales, _signs(x, k), x)
         along = trees.where(learns, signs, trees.where(k < last, now.along, way))
-        gradient, product = program(*xla.once((x, along), "look"))
+        gradient, product = program(x, along)
         scales = trees.where(learns, jax.tree.map(fit, now.scales, product), now.scales)
 
         bend = trees.vdot(along, product)
