@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...linear._rolled import cholesky
 from ._scaled_program import Factor, Scaled
 
 #: a point whose error is below so many units in the last place is exact
@@ -70,5 +71,5 @@ def on_bounds(data: Scaled, active: jax.Array, v: jax.Array) -> jax.Array:
 def convex_up_to_rounding(data: Scaled) -> Any:
     """Return whether the quadratic term is positive semidefinite; what is not finite is seen elsewhere."""
     shift = jnp.finfo(data.offset.dtype).eps ** 0.75 * jnp.eye(data.n, dtype=data.offset.dtype)
-    factor = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
+    factor = cholesky(data.quadratic + shift)
     return jnp.all(jnp.isfinite(factor)) | ~jnp.all(jnp.isfinite(data.quadratic))

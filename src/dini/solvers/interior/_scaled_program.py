@@ -38,6 +38,7 @@ from ...linear._matrices import (
     symmetric,
     weighted,
 )
+from ...linear._rolled import cholesky, lower_solve
 from ...problems._composite import PrimalDual
 from ...problems._quadratic_program import Multipliers
 from ...trees.products import dot
@@ -326,9 +327,9 @@ class Factor(NamedTuple):
         """Factorize the system with some of the rows."""
         weights = jnp.where(rows, weights, 0)
         shares = jnp.where(rows, 1 / (weights + regularization(data.n, weights.dtype)), 0)
-        factor = jax.lax.linalg.cholesky(data.gram(shares), symmetrize_input=False)
+        factor = cholesky(data.gram(shares))
         eye = jnp.eye(data.n, dtype=factor.dtype)
-        inverse = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+        inverse = lower_solve(factor, eye)
         return cls(inverse, weights, shares)
 
     def product(self, data: Scaled, v: jax.Array) -> jax.Array:
