@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..numerics.dual_pivots import dual_pivots
 from ..problems import QuadraticProgram
@@ -17,7 +18,7 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, solver
-from .interior._face_kkt import FaceFactorKKT
+from .interior._face_factor import FaceFactor, left_behind
 from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, on_bounds, one_of_two
 from .interior._program_tests import Point, certificates, or_certificate
 from .interior._scaled_program import Factor, Scaled, regularization, scaled
@@ -45,7 +46,7 @@ class State(NamedTuple):
     convex: Any
     least: Any
     idle: Scalar
-    #: the system of the last face, and whether it is that of the solution, and regular
+    #: the system of the last face, and whether it is that of the solution
     factor: Factor
     known: Any
 
@@ -141,7 +142,7 @@ class ActiveSet(Solver):
         active = jnp.where(data.live, new[n:] > jnp.finfo(new.dtype).eps ** 2, data.fixed)
         active = one_of_two(data, active, new[n:])
         base = jnp.concatenate([new[:n], jnp.where(active, new[n:], 0)])
-        factor, found, regular = by_factor(data, active, base, _ROUNDS)
+        factor, found = by_factor(data, active, base, _ROUNDS)
         found = on_bounds(data, active, found)
         # of steps without end, the change is a certificate
         change = new - state.center
@@ -189,7 +190,7 @@ class ActiveSet(Solver):
             least=jnp.minimum(state.least, gain),
             idle=idle,
             factor=factor,
-            known=exact & regular,
+            known=exact,
         )
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
@@ -198,9 +199,10 @@ class ActiveSet(Solver):
         both = map(jax.tree.leaves, (scaled(problem.dense), state.data))
         return functools.reduce(jnp.logical_and, [jnp.all(a == b) for a, b in zip(*both, strict=True)])
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> FaceFactorKKT:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver that holds the factor of the step onto the face."""
-        return FaceFactorKKT.at(problem, x, state.data, state.factor, state.known)
+        del problem
+        return left_behind(state.data, x, FaceFactor(state.data, state.factor), state.known)
 
 
 def _first(data: Scaled) -> int:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import ConeProgram
 from ..status import Status
@@ -18,7 +19,7 @@ from ..trees.products import dot, vdot
 from ._base import Solver, solver
 from .interior._cone_layout import Layout
 from .interior._cone_path import Central, Newton, System
-from .interior._cone_system import ConeSystem
+from .interior._cone_system import cone_solver
 from .interior._path_pace import Pace, at_rest, paced, runs_on
 from .interior._scaled_cones import ConePoint, ScaledCones, scaled_cones
 
@@ -242,10 +243,10 @@ class ConicInteriorPoint(Solver):
         same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (own, state.data)), strict=True)]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ConeSystem:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del state
-        return ConeSystem.of(problem)
+        return cone_solver(problem)
 
 
 def _layout(problem: Any) -> Layout:

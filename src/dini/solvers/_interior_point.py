@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import QuadraticProgram
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
-from .interior._active_kkt import ActiveKKT, held_alike
 from .interior._central_path import Central, Newton, solved
+from .interior._face_factor import FaceFactor, left_behind
 from .interior._program_tests import Point, certificates, or_certificate
 from .interior._scaled_program import Factor, Scaled, scaled
 
@@ -34,7 +35,7 @@ class Guess(NamedTuple):
     on: Any
     count: Any
     active: Any
-    #: the system of the last step, and whether it was that of the active rows, and regular
+    #: the system of the last step, and whether it was that of the active rows
     factor: Factor
     known: Any
 
@@ -150,13 +151,12 @@ class InteriorPoint(Solver):
         newton = Newton.of(data, central, point)
         rows = jnp.where(face, active, data.used)
         factor = Factor.of(data, jnp.where(face, 0, newton.ratio), rows)
-        # onto the face, and beside it a system whose solution shows whether there is one
         image = jnp.concatenate([point.curved / central.tau + forces, point.image[n:] / central.tau])
-        sides = jnp.stack([data.offset - image, trees.varied(base)], axis=1)
-        sides = jnp.concatenate([sides[:n], jnp.where(active[:, None], sides[n:], 0)])
+        side = data.offset - image
+        side = jnp.concatenate([side[:n], jnp.where(active, side[n:], 0)])
         single = dtype != jnp.float64
-        to, reach, left, onto = solved(newton, factor, face, sides, 2 if single else 0)
-        onto = factor.refined(data, sides[:, 0], onto[:, 0], face, 3 if single else 2)
+        to, reach, onto = solved(newton, factor, face, side, 2 if single else 0)
+        onto = factor.refined(data, side, onto, face, 3 if single else 2)
         moved = newton.moved(to, reach)
         fine = trees.all_finite(moved)
         found = base + onto
@@ -193,8 +193,7 @@ class InteriorPoint(Solver):
         # the next trial takes what is violated for active, and lets go what pulls
         again = face & ~accepted & (guess.count + 1 < trials)
         active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
-        regular = trees.max_abs(left[:, 1]) <= 1e-3 * trees.max_abs(sides[:, 1])
-        guess = Guess(again, guess.count + face, active, factor, accepted & regular)
+        guess = Guess(again, guess.count + face, active, factor, accepted)
         least = jnp.minimum(state.least, gain)
         return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
 
@@ -206,7 +205,8 @@ class InteriorPoint(Solver):
         ]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver that holds the factor of the step onto the active set."""
+        del problem
         data, guess = state.data, state.guess
-        return ActiveKKT(data, guess.factor, guess.known & held_alike(problem, x, data, guess.factor.shares > 0))
+        return left_behind(data, x, FaceFactor(data, guess.factor), guess.known)

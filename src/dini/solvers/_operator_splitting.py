@@ -11,17 +11,18 @@ import jax.numpy as jnp
 from ..checks.settings import require_between, require_count, require_positive
 from ..linear import DENSE_LIMIT
 from ..linear._matrices import is_dense
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import QuadraticProgram
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
-from .interior._active_kkt import ActiveKKT, held_alike
+from .interior._face_factor import FaceFactor, left_behind
 from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, on_bounds, one_of_two
 from .interior._program_tests import Point, or_certificate
 from .interior._scaled_program import Factor, Scaled, scaled
 from .splitting._certificates import proofs
-from .splitting._face import FaceKKT, concave, face_point
+from .splitting._face import concave, face_point, face_solver
 from .splitting._split_rows import Intervals, Iterate, advanced, image, of_intervals, of_rows, residuals
 from .splitting._split_systems import system_of
 
@@ -62,7 +63,6 @@ class _Trial(NamedTuple):
     v: Any
     error: Any
     factor: Any
-    regular: Any
 
 
 @solver
@@ -238,7 +238,7 @@ class OperatorSplitting(Solver):
             jnp.where(due, active, state.face.tried),
             jnp.where(due, rough, state.face.error),
             trial.factor,
-            exact & trial.regular,
+            exact,
         )
         return data.point(shown), State(error, status, data, at, rho, system, state.convex, face)
 
@@ -256,10 +256,9 @@ class OperatorSplitting(Solver):
         def one(now: _Trial) -> _Trial:
             base = jnp.concatenate([now.v[:n], jnp.where(now.active, now.v[n:], 0)])
             if data.base is None:
-                factor, regular = None, jnp.asarray(True)
-                found = face_point(data, now.active, base)
+                factor, found = None, face_point(data, now.active, base)
             else:
-                factor, found, regular = by_factor(data, now.active, base, _ROUNDS)
+                factor, found = by_factor(data, now.active, base, _ROUNDS)
             found = on_bounds(data, now.active, found)
             slack = jnp.where(now.active, 0, data.offset[n:] - data.rows(found[:n]))
             error = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))[0].error(data)
@@ -267,7 +266,7 @@ class OperatorSplitting(Solver):
             nearby = one_of_two(data, nearby, found[n:] - slack)
             done = error <= enough
             following = jnp.where(done, now.active, nearby)
-            return _Trial(now.count + 1, following, found, error, factor, regular)
+            return _Trial(now.count + 1, following, found, error, factor)
 
         def going(now: _Trial) -> jax.Array:
             return due & (now.count < _TRIALS) & ~(now.error <= enough)
@@ -276,7 +275,7 @@ class OperatorSplitting(Solver):
         factor = None
         if data.base is not None:
             factor = Factor(jnp.zeros((n, n), v.dtype), jnp.zeros_like(rows), jnp.zeros_like(rows))
-        start = _Trial(zero, active, v, jnp.full((), jnp.inf, v.dtype), factor, zero > 0)
+        start = _Trial(zero, active, v, jnp.full((), jnp.inf, v.dtype), factor)
         return jax.lax.while_loop(going, one, start)
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
@@ -286,9 +285,9 @@ class OperatorSplitting(Solver):
         same = [jnp.all(a == b) for a, b in zip(*both, strict=True)]
         return jnp.all(jnp.stack(same))
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT | FaceKKT:
-        """Return a linear solver for the equations of the active rows: with their factor, or by MINRES."""
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+        """Return a linear solver for the equations of the active rows: with their factor, or anew."""
         data, face = state.data, state.face
         if data.base is None:
-            return FaceKKT.at(problem, x, data)
-        return ActiveKKT(data, face.factor, face.known & held_alike(problem, x, data, face.factor.shares > 0))
+            return face_solver(problem, x, data)
+        return left_behind(data, x, FaceFactor(data, face.factor), face.known)

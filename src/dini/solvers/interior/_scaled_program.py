@@ -150,26 +150,25 @@ class Scaled(NamedTuple):
         )
         return PrimalDual(self.columns * self.length, dual)
 
-    def residual(self, tree: PrimalDual) -> jax.Array:
-        """Return a residual of the program's conditions in its own units, where all rows hold with equality."""
+    def joined(self, tree: PrimalDual) -> jax.Array:
+        """Return a residual of the program's conditions, in its own units, where all rows hold with equality."""
         gradient, dual = tree
         rows = [part for part in (dual.equality, dual.inequality) if part is not None]
-        parts = [jnp.concatenate(rows) * self.scales / self.length] if rows else []
-        parts += [sign * dual.bounds / (self.columns * self.length) for sign in self.signs]
-        return jnp.concatenate([gradient * self.columns * self.objective * self.length, *parts])
+        return jnp.concatenate([gradient, *rows, *(sign * dual.bounds for sign in self.signs)])
 
-    def step(self, v: jax.Array, left: PrimalDual, active: jax.Array) -> PrimalDual:
-        """Return a step in the user's units; multipliers of rows that are not active move by what was left of them."""
-        to = self.point(jnp.concatenate([v[: self.n], jnp.where(active, v[self.n :], 0)]))
-        dual, own = to.dual, left.dual
-        inequality, bounds = dual.inequality, dual.bounds
+    def parted(self, v: jax.Array, left: PrimalDual, active: jax.Array) -> PrimalDual:
+        """Return a step, in the program's own units; multipliers of rows that are not active move by what was left."""
+        w, many = jnp.where(active, v[self.n :], 0), self.matrix.shape[0]
+        equality, inequality, bounds = left.dual
+        first = 0 if equality is None else equality.size
         if inequality is not None:
-            first = self.matrix.shape[0] - inequality.size
-            inequality = jnp.where(active[first : self.matrix.shape[0]], inequality, own.inequality)
+            inequality = jnp.where(active[first:many], w[first:many], inequality)
         if bounds is not None:
-            held = functools.reduce(jnp.logical_or, [active[i : i + self.n] for i in self.ends[:-1]])
-            bounds = jnp.where(held, bounds, own.bounds)
-        return PrimalDual(to.primal, Multipliers(dual.equality, inequality, bounds))
+            sides = [slice(i, i + self.n) for i in self.ends[:-1]]
+            held = functools.reduce(jnp.logical_or, [active[side] for side in sides])
+            pushes = sum(sign * w[side] for sign, side in zip(self.signs, sides, strict=True))
+            bounds = jnp.where(held, pushes, bounds)
+        return PrimalDual(v[: self.n], Multipliers(None if equality is None else w[:first], inequality, bounds))
 
 
 def regularization(size: int, dtype: Any) -> float:
