@@ -1,9 +1,10 @@
 r"""What a solver has left behind, used for the linear system of the derivative.
 
 A factor :math:`M \approx A` refines a solution: :math:`w \leftarrow w + M^{-1} (b - A w)`. With :math:`b = 0` and a
-fixed vector for :math:`w` the same loop is a power iteration for :math:`I - M^{-1} A`, so that it tells beside each
-solution how near the factor is, whatever it was made of: other active constraints, another point, regularization. An
-eigenvalue of one is a singular system, which a right-hand side alone would not show.
+fixed vector for :math:`w` the same loop applies :math:`I - M^{-1} A` again and again, so that it tells beside each
+solution how near the factor is, whatever it was made of: other active constraints, another point, regularization. Once
+nothing is left of that vector, nothing is of the solution's error. An eigenvalue of one is a singular system, which a
+right-hand side alone would not show.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import dataclasses
 from typing import Any, Protocol
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..checks.records import record
@@ -21,19 +22,19 @@ from ..trees import Tree
 from ._dense import Dense, lost_pivots
 from ._protocol import Matvec, Structure
 
-#: a factor is believed where each round adds a digit at least, and refines until all of them are there
-_NEAR, _LEAST, _ROUNDS = 0.1, 3, 17
+#: a factor is believed that adds a digit in each round, but for so many: errors of unlike units may grow at first
+_NEAR, _GRACE = 0.1, 4
 
 
 class LastFactor(Protocol):
-    """What :class:`Reused` needs of a factor."""
+    """What :class:`Reused` needs of a factor, for vectors in the units of its system."""
 
     @property
     def otherwise(self) -> Any:
         """What solves the system where the factor is another's; ``None``: then it is called singular."""
         ...
 
-    def solve(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the factorized system."""
         ...
 
@@ -45,12 +46,11 @@ class CholeskyFactor:
     lower: Any
     otherwise = Dense()
 
-    def solve(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the factorized system, NaN where it was singular to working precision."""
-        flat, unravel = jax.flatten_util.ravel_pytree(r)
-        w = jax.scipy.linalg.cho_solve((self.lower, True), flat.astype(self.lower.dtype), check_finite=False)
+        w = jax.scipy.linalg.cho_solve((self.lower, True), r.astype(self.lower.dtype), check_finite=False)
         lost = lost_pivots(self.lower, jnp.sum(jnp.square(self.lower), axis=1))
-        return unravel(jnp.where(lost, jnp.nan, w).astype(flat.dtype))
+        return jnp.where(lost, jnp.nan, w)
 
 
 @record
@@ -68,7 +68,7 @@ class SparseFactor:
     values: Any
     otherwise: Any
 
-    def solve(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the factorized system."""
         return self.otherwise.with_nonzeros(self.values, r, "positive definite")[0]
 
@@ -77,14 +77,14 @@ class SparseFactor:
 class Reused:
     r"""Refinement by the factor of a matrix nearby, or another solver, in units in which the system is of size one.
 
-    The factor is believed where the spectral radius of :math:`I - M^{-1} A`, by power iteration, is below a tenth: a
-    matrix is regular then, and as definite as the factor's own. Elsewhere (there is no factor, the system is singular,
-    a Hessian is indefinite at the solution itself) another solver factorizes the map, and what is singular is seen.
+    The factor is believed where the spectral radius of :math:`I - M^{-1} A` is seen to be below a tenth: the matrix is
+    regular then, and as definite as the factor's own. Elsewhere (there is no factor, the system is singular, a Hessian
+    is indefinite at the solution itself) another solver factorizes the map, and what is singular is seen.
 
     Parameters
     ----------
     factor
-        A :class:`LastFactor`, in the units of the system.
+        A :class:`LastFactor`.
     known
         Whether there is one; ``None`` where there is never one.
     right, left
@@ -104,72 +104,60 @@ class Reused:
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the matrix looks singular."""
-        product = lambda w: _times(self.left, matvec(_times(self.right, w)))
-        own = _times(self.left, b)
+        back = ravel_pytree(b)[1]
+        right, left = _of(self.right), _of(self.left)
+        product = lambda w: left * _of(matvec(back(right * w)))
         # in units in which it is even, a system needs no scaling of its own
         other, structure = self.factor.otherwise, structure if self.right is None else None
+        own = left * _of(b)
         if self.known is None:
             w, failed = other(product, own, structure)
-            return _times(self.right, w), failed
+            return back(right * w), failed
         w, near = self._refined(product, own)
         if other is None:
-            return _times(self.right, w), ~near
+            return back(right * w), ~near
         # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
         eliminate = lambda _: (jnp.ones((), bool), *other(product, own, structure))
         _, w, failed = jax.lax.while_loop(lambda now: ~now[0], eliminate, (near, w, jnp.zeros((), bool)))
-        return _times(self.right, w), failed
+        return back(right * w), failed
 
-    def _refined(self, product: Matvec, b: Any) -> tuple[Any, jax.Array]:
+    def _refined(self, product: Matvec, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the refined solution, and whether the factor is as near as it must be."""
-        solved = jax.vmap(lambda r, w: self.factor.solve(trees.sub(r, product(w))))
-        each = jax.vmap(trees.max_abs)
-        start = jax.tree.map(lambda r: jnp.stack([r, jnp.zeros_like(r)]), b)
-        eps = trees.eps(b)
+        solved = jax.vmap(lambda r, w: self.factor.solve(r - product(w)).astype(w.dtype))
+        nothing, eps = jnp.zeros_like(b), jnp.finfo(b.dtype).eps
+        sides = jnp.stack([b, nothing])
 
         def going(now: Any) -> jax.Array:
-            count, w, size, ratio = now
-            # what the next round would add
-            rest = ratio[0] * size[0] > eps * trees.max_abs(jax.tree.map(lambda part: part[0], w))
-            return self.known & (count < _ROUNDS) & ((count < _LEAST) | (rest & (ratio[1] < _NEAR)))
+            count, _, left = now
+            return self.known & (left > eps) & (left < _NEAR ** (count - _GRACE))
 
         def refine(now: Any) -> Any:
-            count, w, last, _ = now
-            step = solved(start, w)
-            size = each(step)
-            moved = trees.add(w, step)
-            # of the second, what is left of a vector of size one
-            left = each(moved)[1]
-            ratio = jnp.stack([size[0] / jnp.where(last[0] > 0, last[0], 1), left])
-            unit = jnp.stack([jnp.ones_like(left), 1 / jnp.where(left > 0, left, 1)])
-            w = jax.tree.map(lambda part: part * unit.reshape(2, *[1] * (part.ndim - 1)).astype(part.dtype), moved)
-            return count + 1, w, size, ratio
+            count, w, _ = now
+            w = w + solved(sides, w)
+            return count + 1, w, jnp.max(jnp.abs(w[1]))
 
-        probe = trees.varied(b)
-        probe = trees.scale(1 / trees.max_abs(probe), probe)
-        first = jax.tree.map(lambda r, p: jnp.stack([jnp.zeros_like(r), p]), b, probe)
-        none = jnp.zeros(2, trees.max_abs(b).dtype)
-        _, w, size, ratio = jax.lax.while_loop(going, refine, (jnp.zeros((), jnp.int32), first, none, none))
-        w = jax.tree.map(lambda part: part[0], w)
-        settled = ratio[0] * size[0] <= eps**0.5 * trees.max_abs(w)
-        return w, self.known & (ratio[1] < _NEAR) & settled
+        one = jnp.ones((), b.dtype)
+        _, w, left = jax.lax.while_loop(going, refine, (0 * one, jnp.stack([nothing, trees.varied(b)]), one))
+        return w[0], self.known & (left <= eps)
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
         """Return the size of a residual beside the right-hand side, in the units of the system."""
         if self.right is None:
             return trees.norm(left)
-        return relative_size(_times(self.left, left), _times(self.left, b), jax.tree.map(jnp.divide, w, self.right))
+        units = _of(self.left)
+        return relative_size(units * _of(left), units * _of(b), _of(w) / _of(self.right))
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.375
 
 
-def relative_size(left: Any, b: Any, w: Tree) -> jax.Array:
+def relative_size(left: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
     """Return the size of a residual beside the right-hand side; rounding errors of a large solution count as none."""
-    size = jnp.maximum(trees.max_abs(b), trees.eps(b) ** 0.5 * trees.max_abs(w))
+    size = jnp.maximum(trees.max_abs(b), jnp.finfo(b.dtype).eps ** 0.5 * trees.max_abs(w))
     return trees.max_abs(left) / jnp.where(size > 0, size, 1)
 
 
-def _times(units: Any, tree: Tree) -> Any:
-    """Return the elements of a tree times units."""
-    return tree if units is None else jax.tree.map(jnp.multiply, units, tree)
+def _of(tree: Tree) -> Any:
+    """Return a tree as a vector; one where there is none."""
+    return 1 if tree is None else ravel_pytree(tree)[0]

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from ...checks.records import record
 from ...linear import Dense
-from ...trees import Tree
 from ...trees.products import dot
 from ._kkt_system import Factor
 from ._program_view import Derivatives
@@ -45,16 +44,15 @@ class BarrierFactor:
     pins: Any
     otherwise = Dense("lu")
 
-    def solve(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution for a right-hand side, up to the share that the factor's constraints give."""
         at, keep, pins = self.at, self.keep, self.pins
-        flat, back = ravel_pytree(r)
         n, m = pins.size, keep.size
-        upper, lower, ends = jnp.split(flat.astype(at.slopes.dtype), [n, n + m])
+        upper, lower, ends = jnp.split(r.astype(at.slopes.dtype), [n, n + m])
         moves = jnp.where(pins, ends, 0) if ends.size else jnp.zeros_like(upper)
         first = jnp.where(pins, 0, upper - dot(at.hessian, moves))
         w = self.factor.solve(jnp.concatenate([first, jnp.where(keep, lower - dot(at.slopes, moves), 0)]))
         du, dy = jnp.where(pins, moves, w[:n]), jnp.where(keep, w[n:], 0)
         force = upper - dot(at.hessian, du) - dot(dy, at.slopes)
         ends = jnp.where(pins, force, ends) if ends.size else ends
-        return back(jnp.concatenate([du, jnp.where(keep, dy, lower), ends]).astype(flat.dtype))
+        return jnp.concatenate([du, jnp.where(keep, dy, lower), ends])

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ... import trees
 from ...checks.records import record
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
@@ -35,6 +34,8 @@ class ShortestSolution:
     singular value decomposition.
     """
 
+    #: how many unknowns come before the multipliers, and whether the system is the transposed one
+    size: int = field(metadata={"static": True})
     reverse: bool = field(default=False, metadata={"static": True})
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
@@ -42,33 +43,33 @@ class ShortestSolution:
         del structure
         factor = Dense("lu").factorize(matvec, b, None)
         w = factor.solve(b)
-        w = trees.add(w, factor.solve(trees.sub(b, matvec(w))))
+        w = w + factor.solve(b - matvec(w))
         matrix = factor.matrix
         pivots = jnp.abs(jnp.diagonal(factor.factor[0]))
         # what rounding leaves of a dependent row is larger than what a factorization calls zero
         loose = factor.singular | ~(jnp.min(pivots) > jnp.finfo(matrix.dtype).eps ** 0.75 * jnp.max(pivots))
 
         def shortest(_: Any) -> Any:
-            made, many = _shortest(matrix, factor.flat(b), jnp.size(b.primal))
+            made, many = _shortest(matrix, factor.flat(b), self.size)
             return jnp.asarray(False), factor.unravel(made), many & (not self.reverse)
 
         # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
         needed = loose & jnp.all(jnp.isfinite(matrix))
         start = needed, w, loose & ~needed
         _, w, many = jax.lax.while_loop(lambda now: now[0], shortest, start)
-        missed = relative_size(trees.sub(matvec(w), b), b, w)
-        return w, many | (loose & ~(missed <= trees.eps(b) ** 0.375))
+        missed = relative_size(matvec(w) - b, b, w)
+        return w, many | (loose & ~(missed <= jnp.finfo(b.dtype).eps ** 0.375))
 
 
 @record
 class NoFactor:
     """What a cone program leaves: nothing but its units, in which its system is solved."""
 
-    otherwise: ShortestSolution = field(default_factory=ShortestSolution)
+    otherwise: ShortestSolution
 
     def transposed(self) -> NoFactor:
         """Return the same for the transposed system."""
-        return NoFactor(ShortestSolution(not self.otherwise.reverse))
+        return NoFactor(ShortestSolution(self.otherwise.size, not self.otherwise.reverse))
 
 
 def cone_solver(problem: Any) -> Reused:
@@ -81,7 +82,7 @@ def cone_solver(problem: Any) -> Reused:
     right, left = (
         type(start)(share * x, spread(share * z)) for share in (jnp.ones_like(data.objective), data.objective)
     )
-    return Reused(NoFactor(), None, right, left)
+    return Reused(NoFactor(ShortestSolution(data.n)), None, right, left)
 
 
 def _shortest(matrix: jax.Array, b: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:

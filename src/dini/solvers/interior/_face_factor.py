@@ -22,7 +22,7 @@ class FaceFactor:
     factor: Factor
     otherwise = Dense("lu")
 
-    def solve(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the regularized equations."""
         v = self.factor.rough(self.data, self.data.joined(r)[:, None])[:, 0]
         return self.data.parted(v, r, self.factor.shares > 0)

@@ -16,16 +16,6 @@ EXACT = 1e4
 _FALLS = 0.9
 
 
-def one_of_two(data: Scaled, active: jax.Array, margin: jax.Array) -> jax.Array:
-    """Return active rows of which no unknown has its upper and its lower bound, the one that is further beyond."""
-    if len(data.signs) < 2:
-        return active
-    up, low = data.ends[0], data.ends[1]
-    both = active[up:low] & active[low:]
-    higher = (margin[up:low] >= margin[low:]) | data.fixed[up:low]
-    return active.at[up:low].set(active[up:low] & ~(both & ~higher)).at[low:].set(active[low:] & ~(both & higher))
-
-
 def by_factor(data: Scaled, active: jax.Array, base: jax.Array, rounds: tuple[int, int]) -> tuple[Factor, jax.Array]:
     """Return the factorized equations of the active rows, and their solution.
 
@@ -60,6 +50,12 @@ def on_bounds(data: Scaled, active: jax.Array, v: jax.Array) -> jax.Array:
         here = active[first : first + n]
         v = v.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], v[:n]))
     return v
+
+
+def exact_enough(miss: jax.Array, late: jax.Array, tol: jax.Array) -> jax.Array:
+    """Return whether a point on a face is the end: exact or, where the one before is ``late``, to the tolerance."""
+    eps = jnp.finfo(miss.dtype).eps
+    return miss <= jnp.where(late, tol, jnp.minimum(EXACT * eps, tol))
 
 
 def convex_up_to_rounding(data: Scaled) -> Any:

@@ -89,7 +89,7 @@ class Face:
     active: Any
     otherwise = None
 
-    def solve(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the equations of the active rows."""
         return self.data.parted(on_face(self.data, self.active, self.data.joined(r)), r, self.active)
 
@@ -97,7 +97,8 @@ class Face:
 def face_solver(problem: Any, x: Tree, data: Scaled) -> Reused:
     """Return the linear solver of the derivative at a point, with the active rows of the problem's condition."""
     held = active_rows(problem, x)
-    parts = [part for part in held if part is not None]
+    ends = ((held.inequality, problem.G), (held.upper, problem.upper), (held.lower, problem.lower))
+    parts = [part for part, there in ends if there is not None]
     equalities = data.fixed[: data.fixed.size - sum(part.size for part in parts)]
     # of two bounds that are one, the upper one is a row
     active = jnp.concatenate([equalities, *parts]) & data.used
