@@ -125,7 +125,7 @@ class ActiveSet(Solver):
             own.inverse,
             rows,
             products,
-            convex_up_to_rounding(data),
+            convex_up_to_rounding(data.quadratic),
             infinity,
             zero,
             own,

@@ -174,7 +174,7 @@ class OperatorSplitting(Solver):
         else:
             zero = jnp.zeros_like(data.offset[n:])
             factor = Factor(jnp.zeros((n, n), dtype), zero, zero)
-            convex = convex_up_to_rounding(data)
+            convex = convex_up_to_rounding(data.quadratic)
         no = jnp.zeros_like(data.live)
         infinity = jnp.full((), jnp.inf, dtype)
         face = Face(no, no, infinity, factor, jnp.asarray(False))

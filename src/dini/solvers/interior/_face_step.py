@@ -58,8 +58,8 @@ def exact_enough(miss: jax.Array, late: jax.Array, tol: jax.Array) -> jax.Array:
     return miss <= jnp.where(late, tol, jnp.minimum(EXACT * eps, tol))
 
 
-def convex_up_to_rounding(data: Scaled) -> Any:
-    """Return whether the quadratic term is positive semidefinite; what is not finite is seen elsewhere."""
-    shift = jnp.finfo(data.offset.dtype).eps ** 0.75 * jnp.eye(data.n, dtype=data.offset.dtype)
-    factor = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
-    return jnp.all(jnp.isfinite(factor)) | ~jnp.all(jnp.isfinite(data.quadratic))
+def convex_up_to_rounding(quadratic: jax.Array) -> Any:
+    """Return whether a quadratic term is positive semidefinite; what is not finite is seen elsewhere."""
+    shift = jnp.finfo(quadratic.dtype).eps ** 0.75 * jnp.eye(len(quadratic), dtype=quadratic.dtype)
+    factor = jax.lax.linalg.cholesky(quadratic + shift, symmetrize_input=False)
+    return jnp.all(jnp.isfinite(factor)) | ~jnp.all(jnp.isfinite(quadratic))
