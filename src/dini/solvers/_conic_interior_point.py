@@ -160,7 +160,8 @@ class ConicInteriorPoint(Solver):
         infinity = jnp.full((), jnp.inf, dtype)
         bar = jnp.full((), _EARLY, dtype)
         trial = Trial(zero > 0, zero, central.x, central.s, infinity, bar, jnp.full_like(central.x, jnp.inf))
-        running, pace, far = zero + Status.RUNNING, at_rest(central.x), jnp.full(4, jnp.inf, dtype)
+        running, pace = zero + Status.RUNNING, at_rest(central.x)
+        far = jnp.full(4, jnp.where(trees.all_finite((data.P, data.c, data.A, data.b)), infinity, jnp.nan))
         convex = convex_up_to_rounding(data.P)
         return State(infinity, running, data, central, far, convex, infinity, infinity, zero, trial, pace)
 

@@ -127,7 +127,9 @@ class InteriorPoint(Solver):
         factor = Factor(jnp.zeros((n, n), dtype), jnp.zeros_like(central.s), jnp.zeros_like(central.s))
         guess = Guess(~jnp.any(data.live), zero, data.fixed, factor, zero > 0)
         infinity = jnp.full((), jnp.inf, dtype)
-        far, convex = jnp.full(3, jnp.inf, dtype), convex_up_to_rounding(data.quadratic)
+        finite = trees.all_finite((data.quadratic, data.matrix, data.offset))
+        far = jnp.full(3, jnp.where(finite, infinity, jnp.nan))
+        convex = convex_up_to_rounding(data.quadratic)
         return State(infinity, zero + Status.RUNNING, data, central, far, convex, infinity, zero, guess)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
