@@ -15,7 +15,7 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, tensordot
 from ._base import Solver, infinity, running, solver
-from .shared._acceptance import doubtful_difference, relative_rounding
+from .judge._margins import doubtful_difference, relative_rounding
 
 
 class State(NamedTuple):

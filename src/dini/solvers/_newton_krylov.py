@@ -17,8 +17,10 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
-from .shared import _steps, _stored
-from .shared._root_path import Known, after_step, before_step
+from .judge import _newton_steps
+from .judge._equations import after_step, before_step, rounded, settled, stiffer
+from .judge._units import Units
+from .shared import _stored
 
 #: the forcing term where nothing is known, and its limits (Eisenstat and Walker)
 _FIRST_FORCING, _MOST_FORCING, _GAMMA, _SAFEGUARD = 0.5, 0.9, 0.9, 0.1
@@ -140,8 +142,8 @@ class NewtonKrylov(Solver):
         basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
         return State(
             inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
-            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _steps.nowhere(x),
-            Known.nothing(x), running(),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _newton_steps.nowhere(x),
+            Units.unknown(x), running(),
         )  # fmt: skip
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
@@ -189,12 +191,12 @@ class NewtonKrylov(Solver):
         lost = trying & first & ~finite
         error = jnp.where(lost, jnp.nan, jnp.where(accept, size, state.error))
         now = trees.where(accept, point, x)
-        extent = _steps.extended(state.extent, now, accept)
-        units = _steps.sizes(now, extent, eps)
+        extent = _newton_steps.extended(state.extent, now, accept)
+        units = _newton_steps.sizes(now, extent, eps)
         move = trees.scale(state.step_size, state.direction)
         change = trees.sub(residual, state.residual)
         known, unsure = after_step(
-            Known(*state.scales), accept, first, move, change, units, error, state.error, eps, each=False
+            Units.of(state.scales), accept, first, move, change, units, error, state.error, eps, each=False
         )
         unsure = met(self, x, error, unsure)
         forcing = self._forcing(x, state, accept, size, error, known, unsure)
@@ -203,7 +205,7 @@ class NewtonKrylov(Solver):
         return _Trial(now, accept, error, forcing, shorter, extent, units, known)
 
     def _forcing(
-        self, x: Tree, state: State, accept: Any, size: Any, error: Any, known: Known, unsure: Any
+        self, x: Tree, state: State, accept: Any, size: Any, error: Any, known: Units, unsure: Any
     ) -> jax.Array:
         """Return how exactly the next Newton system is solved."""
         first = state.steps == 0
@@ -212,27 +214,31 @@ class NewtonKrylov(Solver):
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > _SAFEGUARD, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        apparent = _steps.scale_of(error, known.measure, trees.eps(x)), jnp.zeros_like(error)
+        apparent = _newton_steps.scale_of(error, known.measure, trees.eps(x)), jnp.zeros_like(error)
         enough_digits = 0.5 * threshold(self, x, apparent) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
         forcing = jnp.where(first, _FIRST_FORCING, jnp.where(unsure, _TELLING, forcing))
         return jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(state.error.dtype)
 
     def _ended(
-        self, x: Tree, state: State, trial: _Trial, known: Known, done: Any, next_step: tuple[Tree, Any, Any]
+        self, x: Tree, state: State, trial: _Trial, known: Units, done: Any, next_step: tuple[Tree, Any, Any]
     ) -> jax.Array:
         """Return the status after a step, with the direction and the length of the next one, and what that leaves."""
-        eps, error, old = trees.eps(x), trial.error, Known(*state.scales)
+        eps, error, old = trees.eps(x), trial.error, Units.of(state.scales)
         direction, step_size, left = next_step
         hopeless = done & (left > _HOPELESS)
         vanished = error <= 100 * eps * known.steepest
         failed = (state.step_size > 0) & ~trial.accept
-        short = _steps.beside(trees.scale(step_size, direction), trial.units, direction) <= _SHORT * eps
-        stalled = jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED)
+        short = _newton_steps.beside(trees.scale(step_size, direction), trial.units, direction) <= _SHORT * eps
+        stalled = jnp.where(settled(known, error, eps), Status.CONVERGED, Status.STALLED)
         status = jnp.where(failed & short, stalled, state.status)
-        status = jnp.where(failed & old.rounded(error, eps), Status.CONVERGED, status)
+        status = jnp.where(failed & rounded(old, error, eps), Status.CONVERGED, status)
         status = jnp.where(hopeless, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), status)
-        runs = done & (error <= eps * known.steepest) & _steps.run_away(trial.now, trial.extent, direction, direction)
+        runs = (
+            done
+            & (error <= eps * known.steepest)
+            & _newton_steps.run_away(trial.now, trial.extent, direction, direction)
+        )
         return jnp.where(runs & ~met(self, x, error, known), Status.DIVERGED, status).astype(jnp.int32)
 
 
@@ -246,7 +252,7 @@ class _Trial(NamedTuple):
     shorter: Any
     extent: Any
     units: Any
-    known: Known
+    known: Units
 
 
 class _Cycle(NamedTuple):
@@ -329,11 +335,11 @@ def _gathered(state: State, cycle: _Cycle, ends: Any, augmented: Any, like: Tree
     return trees.where(ends, gathered, trees.where(cycle.again, trees.zeros_like(like), state.direction)), loose
 
 
-def _learned(trial: _Trial, cycle: _Cycle, direction: Tree, done: Any, left: Any, eps: float) -> Known:
+def _learned(trial: _Trial, cycle: _Cycle, direction: Tree, done: Any, left: Any, eps: float) -> Units:
     """Return what is known with a cycle's product, and with the direction that is ``done``."""
     error, units = trial.error, trial.units
     # the products know more of the Jacobian's size than the steps do
-    known = trial.known.stiffer(jnp.where(cycle.grows, cycle.size, 0), units, error, eps)
+    known = stiffer(trial.known, jnp.where(cycle.grows, cycle.size, 0), units, error, eps)
     ahead = before_step(known, done, direction, units, error, eps)
     # a direction that leaves much of the residual says too little of the point
     vague = done & (left > _TELLING)
