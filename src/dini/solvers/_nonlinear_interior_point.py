@@ -16,7 +16,6 @@ from ._base import Solver, infinity, solver
 from .interior._barrier_factor import BarrierFactor
 from .interior._interior_rules import (
     LATER,
-    State,
     begun,
     box_of,
     ending,
@@ -30,7 +29,7 @@ from .interior._interior_rules import (
     restoring,
     tried,
 )
-from .interior._interior_state import POLISH, RESTORE, active, measures
+from .interior._interior_state import POLISH, RESTORE, State, active, measures
 from .interior._program_view import Units, View, start_length
 
 #: from this size on, a few products cost less than assembling and factorizing another matrix
