@@ -29,7 +29,7 @@ from .interior._interior_rules import (
     restoring,
     tried,
 )
-from .interior._interior_state import POLISH, RESTORE, State, active, measures
+from .interior._interior_state import POLISH, RESTORE, State, measures, tight
 from .interior._program_view import Units, View, start_length
 
 #: from this size on, a few products cost less than assembling and factorizing another matrix
@@ -114,7 +114,7 @@ class NonlinearInteriorPoint(Solver):
         view = View(problem, x, ())
         if view.unknowns + view.rows < _WORTHWHILE:
             return None
-        keep, pins = active(view, state.point, box_of(view, state.units))
+        keep, pins = tight(view, state.point, box_of(view, state.units))
         right, left = view.scales(x, state.units)
         return Reused(BarrierFactor(state.at, state.factor, keep, pins), state.mode == POLISH, right, left)
 

@@ -25,12 +25,13 @@ from ._interior_state import (
     State,
     Trial,
     Weights,
-    active,
+    at_bounds,
     barrier,
     force_of,
     fraction,
     padded,
     softness,
+    tight,
     violated,
 )
 from ._program_view import Derivatives, View
@@ -195,8 +196,9 @@ class Polish:
         """Return what a step's system is made of."""
         del by, residual
         low, high = box.gaps(point.x)
-        keep, pins = active(view, point, box)
-        moves = jnp.where(box.low & (point.lower > low), -low, jnp.where(box.high & (point.upper > high), high, 0))
+        keep, pins = tight(view, point, box)
+        at_low, at_high = at_bounds(point, box)
+        moves = jnp.where(at_low, -low, jnp.where(at_high, high, 0))
         give = jnp.where(keep, softness(point.x.dtype), 1).astype(point.x.dtype)
         gradient = at.gradient + dot(jnp.where(keep, point.y, 0), at.slopes)
         left = jnp.where(keep, at.constraints, -point.y)
@@ -232,14 +234,12 @@ class Polish:
         """Return the point with the slacks that it has, and what holds the elements that were held as multipliers."""
         point, last = trial.point, state.point
         force = jacobian[0] + dot(point.y, jacobian[1:])
-        low, high = box.gaps(last.x)
-        holds_low = box.fixed | (box.low & (last.lower > low))
-        holds_high = box.fixed | (box.high & (last.upper > high))
+        low, high = at_bounds(last, box)
         return point._replace(
             slack=jnp.maximum(-values[1 + view.equalities :], 0),
             z=jnp.maximum(point.y[view.equalities :], 0),
-            lower=jnp.where(holds_low, jnp.maximum(force, 0), 0),
-            upper=jnp.where(holds_high, jnp.maximum(-force, 0), 0),
+            lower=jnp.where(box.fixed | low, jnp.maximum(force, 0), 0),
+            upper=jnp.where(box.fixed | high, jnp.maximum(-force, 0), 0),
         )
 
 

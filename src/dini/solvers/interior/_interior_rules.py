@@ -23,9 +23,9 @@ from ._interior_state import (
     State,
     Trial,
     Weights,
-    active,
     barrier_error,
     estimated,
+    tight,
     violated,
 )
 from ._kkt_system import Factor, assembled, correction, factorized, pinned
@@ -117,7 +117,7 @@ def looked_again(
     # of a batch, lanes that have ended go through the steps of the others
     ended = old.error <= tol
     odd = done & ~ended & ~seen.drifts & (~state.definite | seen.slow)
-    keep, pins = active(view, state.point, box)
+    keep, pins = tight(view, state.point, box)
 
     x, units, at = state.point.x, state.units, state.at
     look = lambda: lower_beside(view, units, at, x, state.point.y, keep, pins, new)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...conditions._activity import active
 from ...trees import Scalar, Tree
 from ...trees.products import dot
 from ._program_view import Derivatives, View
@@ -217,11 +218,17 @@ def force_of(box: Box, point: Point, mu: jax.Array) -> jax.Array:
     return jnp.where(box.high, mu / high, 0) - jnp.where(box.low, mu / low, 0)
 
 
-def active(view: View, point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
-    """Return which constraints are tight, of a polished step, and which elements stand at their bounds."""
+def at_bounds(point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
+    """Return which elements with room stand at their lower bounds, and which at their upper ones."""
     low, high = box.gaps(point.x)
-    keep = jnp.concatenate([jnp.ones(view.equalities, bool), point.z > point.slack])
-    return keep, box.fixed | (box.low & (point.lower > low)) | (box.high & (point.upper > high))
+    return box.low & active(point.lower, low), box.high & active(point.upper, high)
+
+
+def tight(view: View, point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
+    """Return which constraints are tight, of a polished step, and which elements stand at their bounds."""
+    keep = jnp.concatenate([jnp.ones(view.equalities, bool), active(point.z, point.slack)])
+    low, high = at_bounds(point, box)
+    return keep, box.fixed | low | high
 
 
 class State(NamedTuple):
