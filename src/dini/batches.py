@@ -14,10 +14,11 @@ from .checks.records import record
 from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
+from .door import as_solver, explain
 from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
 from .solution import Solution
-from .solve import as_solver, explain, solve
+from .solve import solve
 from .solvers import Solver
 from .status import OnFailure, Status, check_on_failure
 from .trees import Tree

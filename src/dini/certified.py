@@ -22,10 +22,11 @@ from .differentiation import Differentiation, Implicit
 from .differentiation._certificate import first, forward, guarded, leading, reverse
 from .differentiation._linearization import Linearization, Parameters, linearize
 from .differentiation._verdict import Certificate, Verdict
+from .door import Problem, as_solver
 from .functions import as_function
 from .linear import Auto, System
 from .problems import check_unknown
-from .solve import Problem, as_solver, solve
+from .solve import solve
 from .solvers import Solver
 from .status import OnFailure, check_on_failure
 from .trees import Tree

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from .checks.hints import explained
 from .checks.records import record
 from .differentiation import Differentiation, Implicit
+from .door import Problem
+from .explanations import explained
 from .loop import Outcome
 from .problems import (
     Composite,
@@ -27,7 +28,7 @@ from .problems import (
 )
 from .problems._recovered import recovered
 from .solution import Solution
-from .solve import Problem, solve
+from .solve import solve
 from .solvers import Solver
 from .solvers.shared._judged import judged
 from .status import OnFailure

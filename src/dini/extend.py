@@ -11,12 +11,12 @@ from typing import Any
 from . import trees
 from .checks.records import record
 from .defaults import Default
+from .door import on_reals
 from .functions import as_function, close, function_name
 from .functions.traces import untraced
 from .loop import allowed
 from .losses._fenchel_young import operands as targets
 from .reports import without_tangent
-from .solve import on_reals
 from .solvers.shared._by_hand import by_hand
 from .trees import Tree
 from .trees.products import dot, tensordot, vdot

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation._value import objective_at
+from .door import as_solver, explain, on_reals
 from .loop import threshold
 from .problems import check_unknown
 from .solution import Solution, failure
-from .solve import as_solver, explain, on_reals
 from .solvers.shared._resumed import fitting, running
 from .status import Status
 from .trees import Tree

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from . import trees
 from .conditions import ProximalGradient
+from .door import Problem
 from .problems import FixedPoint, NonlinearProgram, check_unknown
-from .solve import Problem, solve
+from .solve import solve
 from .solvers import Newton
 from .status import OnFailure
 from .trees import Tree

@@ -7,9 +7,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .checks.hints import explained
 from .defaults import Default
 from .differentiation import Differentiation, Implicit
+from .explanations import explained
 from .linear._wrappers import UniquePart
 from .monitors import Monitor
 from .penalties import Penalty

@@ -13,9 +13,9 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..differentiation import Implicit
+from ..door import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
-from ..solve import as_solver
 from ..solvers import LBFGS
 from ..status import Status
 from ..trees import Tree

@@ -12,9 +12,9 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive
 from ..differentiation import Implicit
+from ..door import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
-from ..solve import as_solver
 from ..solvers import LBFGS, Solver
 from ..status import Status
 from ..trees import Tree

@@ -17,8 +17,9 @@ from jax.flatten_util import ravel_pytree
 from ..checks.records import record
 from ..checks.settings import known
 from ..deferred import Array, Bool, Float, Int
+from ..explanations import ends
 from ..numerics.separable import smallest
-from ..status import SolveError, Status, for_precision
+from ..status import SolveError, Status
 from ..trees import Tree
 from ..trees.products import dot
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
@@ -365,7 +366,7 @@ class Polyhedron(Set):
 def _failure(outcome: Any, missed: Any) -> Exception:
     if outcome == _EMPTY:
         return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
-    remedy = for_precision("drop them, or compute in float64.", missed.dtype)
+    remedy = ends.for_precision("drop them, or compute in float64.", missed.dtype)
     return SolveError(
         f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
         f"(relative). Rows at a very small angle to one another may have been lost: {remedy}",

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..checks.hints import missing_method
 from ..checks.records import record
 from ..checks.settings import require_count, require_number, require_positive
+from ..explanations import missing_method
 from ..problems import (
     Composite,
     ConeProgram,

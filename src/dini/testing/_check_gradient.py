@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..checks.hints import CHECKED, explained
 from ..differentiation import Differentiation, Implicit, Unrolled
-from ..solve import Problem, solve
+from ..door import Problem
+from ..explanations import explained
+from ..explanations.arguments import CHECKED
+from ..solve import solve
 from ..solvers import Solver
 
 
