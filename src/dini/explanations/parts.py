@@ -65,3 +65,48 @@ def no_number(output: Any, leaves: list[Any], *, pair: bool) -> str:
     if leaves[0] is output and output.size == 1:
         return "Take its only element, for example by jnp.squeeze."
     return "Sum or average over the samples."
+
+
+#: which solvers take the problems of a kind: programs, and others without constraint or penalty
+_PROGRAMS = {
+    "QuadraticProgram": "InteriorPoint",
+    "ConeProgram": "ConicInteriorPoint",
+    "NonlinearProgram": "NonlinearInteriorPoint",
+    "Composite": "CondatVu, ADMM or DouglasRachford",
+}
+_PLAIN = {
+    "Minimize": "LBFGS, Newton or GradientDescent",
+    "LeastSquares": "LevenbergMarquardt, GaussNewton or LBFGS",
+    "Root": "Newton, LevenbergMarquardt or Broyden",
+    "FixedPoint": "FixedPointIteration, Anderson or Newton",
+}
+
+
+def other_solver(problem: Any) -> str:
+    """Return which solvers take a problem that another one has refused."""
+    kinds = [kind.__name__ for kind in type(problem).__mro__]
+    program = next((_PROGRAMS[kind] for kind in kinds if kind in _PROGRAMS), None)
+    if program is not None:
+        return f"Use {program}."
+    constraint, penalty = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+    if constraint is None and penalty is None:
+        return f"Use {next((_PLAIN[kind] for kind in kinds if kind in _PLAIN), 'a solver that fits it')}."
+    part: Any = penalty if constraint is None else constraint
+    if not part.elementwise:
+        return "Use ProximalGradient, ProjectedGradient, BlockCoordinateDescent or MirrorDescent."
+    if constraint is None:
+        return "Use ProximalNewton or ProximalGradient."
+    return f"Use {'LevenbergMarquardt, ' if 'LeastSquares' in kinds else ''}ProjectedNewton or LBFGSB."
+
+
+def no_monitor(monitor: Any, name: str, *, of_the_class: bool) -> str:
+    """Return what was given in the place of a monitor, a function of that name perhaps, and what to write."""
+    if of_the_class:
+        given, write = f"the class {monitor.__name__}", f"monitor=dini.{monitor.__name__}(...)"
+    elif callable(monitor):
+        given, write = f"the function {name}", "monitor=dini.Callback(function)"
+    elif isinstance(monitor, list | tuple):
+        given, write = f"a {type(monitor).__name__}", "monitor=dini.Monitors((dini.ProgressBar(), dini.Record(100)))"
+    else:
+        given, write = repr(monitor), "monitor=dini.ProgressBar()"
+    return f"given {given}. Write {write}."
