@@ -121,7 +121,7 @@ def batch_solve(
         require_count("batch_solve's width", width)
     if not isinstance(differentiation, Implicit):
         raise TypeError(f"batch_solve differentiates by Implicit(): given {differentiation!r}. Use vmap of solve.")
-    if hasattr(solver, "run"):
+    if not solver.takes_steps:
         raise TypeError(f"batch_solve needs a solver that takes steps; {solver.name} is a function. Use vmap of solve.")
     init = check_unknown(init)
     if trees.has_complex(init):

@@ -180,7 +180,7 @@ def _minimizer(problem: Minimize, x: Tree, args: tuple[Tree, ...], plain: bool) 
 
 
 def _least_squares(problem: LeastSquares, x: Tree, args: tuple[Tree, ...], plain: bool) -> Choice:
-    if problem.constraint is not None and not getattr(problem.constraint, "elementwise", False):
+    if problem.constraint is not None and not problem.constraint.elementwise:
         return _PROXIMAL_GRADIENT
     if plain or problem.constraint is not None or problem.loss is not None or trees.size(x) > _TINY:
         return _LEVENBERG_MARQUARDT

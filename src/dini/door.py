@@ -33,7 +33,7 @@ def on_reals(problem: Any, x: Tree) -> tuple[Any, Any]:
     """Return a problem and its unknown; with a complex unknown those on pairs of real numbers that stand for them."""
     if not trees.has_complex(x):
         return problem, x
-    if getattr(problem, "composite", False):
+    if problem.composite:
         raise TypeError(
             f"{problem.name} has a complex unknown and a constraint or penalty, which are defined on real numbers. "
             "State the problem in real and imaginary parts."
@@ -70,7 +70,7 @@ def check_continuation(
     solver: Solver, given: Any, monitor: Any, differentiation: Any, time_limit: float | None
 ) -> None:
     """Raise unless a solve can go on from a state, or stop after a time."""
-    if hasattr(solver, "run"):
+    if not solver.takes_steps:
         raise TypeError(f"state and time_limit need a solver that takes steps; {solver.name} is a function.")
     if time_limit is None:
         return
@@ -93,7 +93,7 @@ def check_continuation(
 def check_steps(solver: Solver, steps: Any, differentiation: Any, time_limit: float | None) -> None:
     """Raise unless a solve can take so many steps."""
     require_count("steps", steps)
-    if hasattr(solver, "run"):
+    if not solver.takes_steps:
         raise TypeError(f"steps needs a solver that takes steps; {solver.name} is a function.")
     if time_limit is not None:
         raise ValueError("A solve takes steps (so many) or time_limit (as many as there is time for), not both.")

@@ -123,7 +123,7 @@ def run_iterator(
     solver = as_solver(solver)
     if on_failure not in ("raise", "ignore"):
         raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
-    if hasattr(solver, "run"):
+    if not solver.takes_steps:
         raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
     if solver.max_steps < 1:
         raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")

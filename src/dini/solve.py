@@ -70,7 +70,7 @@ def _solve(
     aux, value = problem.aux(outcome.x, *args), objective_at(problem, outcome.x, args, outcome.value)
     x = trees.from_real(outcome.x) if complex_unknown else outcome.x
     tol = jnp.nan if outcome.tol is None else outcome.tol
-    if hasattr(solver, "run") and not chosen:
+    if not solver.takes_steps and not chosen:
         chosen = JUDGED
     else:  # a tolerance of zero that was not asked for is one whose scale the steps have not shown
         tol = jnp.where(asked(solver, x) & (tol == 0), jnp.nan, tol)

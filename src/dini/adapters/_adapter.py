@@ -46,7 +46,7 @@ class Adapter(Solver):
 
 def require_bounds(name: str, problem: Any) -> None:
     """Raise unless a problem has no penalty, and no constraint but bounds and functions."""
-    penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
+    penalty, constraint = problem.penalty, problem.constraint
     if penalty is not None:
         raise TypeError(f"{name} takes smooth functions and bounds: given {penalty.name}. Use ProximalGradient.")
     if constraint is not None and not has_bounds(constraint):

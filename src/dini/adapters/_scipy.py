@@ -141,7 +141,7 @@ class SciPy(Adapter):
 
     def _able(self, problem: Any, x: Tree) -> tuple[str, ...]:
         """Return the methods for a problem."""
-        bounded = getattr(problem, "constraint", None) is not None
+        bounded = problem.constraint is not None
         if isinstance(problem, Minimize):
             scalar = (("bounded",) if bounded else ("brent", "golden")) if trees.size(x) == 1 else ()
             return (*(_BOUNDED if bounded else MINIMIZE), *scalar)

@@ -105,7 +105,7 @@ class Stochastic(Method):
         if not isinstance(self.problem, Bilevel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"problem must be a dini.bilevel.Bilevel: given {type(self.problem).__name__}.")
         inner = self.problem.inner
-        composite = getattr(inner, "composite", False)
+        composite = inner.composite
         set_rule = lambda name, rule: object.__setattr__(self, name, rule)
         set_rule("inner_step", as_rule("inner_step", self.inner_step, sized=composite))
         penalized = self.problem.penalty is not None
@@ -228,7 +228,7 @@ class Stochastic(Method):
             seen, rule = memory
             here, i = point._replace(v=v), self.inner_steps + turn
             found, seen = self.estimator.estimate(on_v, seen, here, part(outer, turn), part(inner, i))
-            if getattr(self.problem.inner, "composite", False):
+            if self.problem.inner.composite:
                 found |= self.problem.inner_gradient(here, part(inner, i))
             v, rule = self._adjoint_move(here, found, rule, state.steps)
             return v, (seen, rule)
@@ -256,7 +256,7 @@ class Stochastic(Method):
     def _adjoint_move(self, point: Point, directions: dict[str, Any], rule: Any, count: Any) -> tuple[Any, Any]:
         v, rule = self._adjoint_rule.step(point.v, directions["v"], rule, count)
         inner = self.problem.inner
-        if getattr(inner, "composite", False):
+        if inner.composite:
             length = self.inner_step.length(count)
             argument = trees.axpy(-jnp.asarray(length), directions["x"], point.x)
             v = jax.jvp(lambda y: inner.prox(y, length), (argument,), (v,))[1]

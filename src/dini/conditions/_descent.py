@@ -49,8 +49,7 @@ def inverse_curvature(gradient: Callable[[Any], Any], x: Tree) -> jax.Array:
 
 def _elementwise(problem: Any) -> bool:
     """Return whether the problem's constraint or penalty treats each element on its own."""
-    parts = [getattr(problem, kind, None) for kind in ("constraint", "penalty")]
-    return any(part is not None and part.elementwise for part in parts)
+    return any(part.elementwise for part in problem.parts)
 
 
 def _step_size(given: Any, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
@@ -139,10 +138,10 @@ class ProximalGradient(Condition):
         def scaled(w: Tree) -> Any:
             return trees.scale(jnp.asarray(eta), hessian(w))
 
-        convex = all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint"))
+        convex = all(part.convex for part in problem.parts)
         # (of complex numbers, P takes the real and the imaginary part together)
         diagonal = convex and _elementwise(problem) and not trees.has_complex(x)
-        rest = remainder(getattr(problem, "penalty", None), x, prox, eta) if diagonal else None
+        rest = remainder(problem.penalty, x, prox, eta) if diagonal else None
 
         def apart(w: Tree) -> Any:
             """Return the product with I - P."""

@@ -39,8 +39,7 @@ class Differentiation:
 
 
 def _forward(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
-    whole = getattr(solver, "run", None)
-    return iterate(problem, solver, x, args, monitor) if whole is None else whole(problem, x, args)
+    return iterate(problem, solver, x, args, monitor) if solver.takes_steps else solver.run(problem, x, args)
 
 
 @record
@@ -161,7 +160,7 @@ class Implicit(Differentiation):
 
 def _convex(problem: Any) -> bool:
     """Return whether the problem's constraint and penalty are convex."""
-    return all(getattr(getattr(problem, part, None), "convex", True) for part in ("constraint", "penalty"))
+    return all(part.convex for part in problem.parts)
 
 
 @record
@@ -273,19 +272,17 @@ class Unrolled(Differentiation):
         self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve in loops that reverse mode can differentiate."""
-        if hasattr(solver, "run"):
-            raise ValueError(
-                f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
-            )
-        if not getattr(solver, "differentiable", True):
+        if not solver.takes_steps:
+            raise ValueError(f"Unrolled needs a solver that takes steps; {solver.name} is a function. Use Implicit().")
+        if not solver.differentiable:
             raise ValueError(
                 f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
-                f"{solver_name(solver)} do not (they compare values, or jump between vertices). Use Implicit()."
+                f"{solver.name} do not (they compare values, or jump between vertices). Use Implicit()."
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)
         steps = self.steps
-        if getattr(solver, "steps_to_take", None) is not None:
+        if solver.steps_to_take is not None:
             steps, solver = solver.steps_to_take, solver.solver
         outcome = iterate_differentiably(problem, solver, x, args, monitor, steps=steps, checkpoint=self.checkpoint)
         return _mark(self._tested(outcome, problem, solver, x, args, on_failure, steps), on_failure)
@@ -302,7 +299,7 @@ class Unrolled(Differentiation):
     ) -> Outcome:
         """Test the derivative where the point has converged."""
         # what so many constant steps make is what was asked for
-        if on_failure == "ignore" or (steps is not None and not getattr(solver, "adaptive", False)):
+        if on_failure == "ignore" or (steps is not None and not solver.adaptive):
             return outcome
         tol = jax.lax.stop_gradient(accuracy(solver, x))
         if steps is not None:
@@ -322,9 +319,9 @@ class Unrolled(Differentiation):
 
 
 def _require_step(solver: Any, mode: str) -> None:
-    if getattr(solver, "differentiable_step", None) is None:
+    if solver.differentiable_step is None:
         raise ValueError(
-            f"{mode} needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
+            f"{mode} needs a solver with a differentiable step; {solver.name} has none. Use Implicit(), "
             "or a solver such as Newton, ProximalGradient or FixedPointIteration."
         )
 
@@ -334,7 +331,7 @@ def _last_steps(
 ) -> Outcome:
     """Solve as a constant, and take so many plain steps more, which are differentiated."""
     _require_step(solver, "Unrolled(last=...)")
-    total = getattr(solver, "steps_to_take", None)
+    total = solver.steps_to_take
     before = solver if total is None else solver.fewer(count)
     outcome = constant(partial(_forward, monitor=monitor), problem, before, x, args)
     again = lambda x, _: (solver.differentiable_step(problem, x, outcome.state, *args), None)
@@ -346,8 +343,3 @@ def _last_steps(
 def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:
     """Make the derivative of a failed solve NaN, as :class:`Implicit` does, unless the caller asked for it as it is."""
     return outcome._replace(x=marked(outcome.x, outcome.status, on_failure))
-
-
-def solver_name(solver: Any) -> str:
-    """Return a solver's name for messages."""
-    return getattr(solver, "name", type(solver).__name__)

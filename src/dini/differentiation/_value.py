@@ -27,7 +27,7 @@ def objective_at(problem: Any, x: Tree, args: tuple[Tree, ...], known: Any = Non
         x, problem, args = parts
         return problem.objective(x, *args)
 
-    if not all(getattr(getattr(problem, part, None), "valued", True) for part in ("penalty", "outer")):
+    if not problem.valued:
         return jnp.full((), jnp.nan, trees.real_dtype(x))
     try:
         value = objective(jax.lax.stop_gradient((x, problem, args))) if known is None else known

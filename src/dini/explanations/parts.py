@@ -88,7 +88,7 @@ def other_solver(problem: Any) -> str:
     program = next((_PROGRAMS[kind] for kind in kinds if kind in _PROGRAMS), None)
     if program is not None:
         return f"Use {program}."
-    constraint, penalty = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+    constraint, penalty = problem.constraint, problem.penalty
     if constraint is None and penalty is None:
         return f"Use {next((_PLAIN[kind] for kind in kinds if kind in _PLAIN), 'a solver that fits it')}."
     part: Any = penalty if constraint is None else constraint

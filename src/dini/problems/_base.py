@@ -30,6 +30,26 @@ class Problem:
 
     fun: Any
     has_aux: bool
+    #: a set that a solution is in, and a penalty that is added: problems that take them have fields of these names
+    constraint: Any = None
+    penalty: Any = None
+    #: whether the Jacobian of the condition was declared to be symmetric
+    symmetric: bool = False
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The constraint and the penalty, those that there are."""
+        return tuple(part for part in (self.constraint, self.penalty) if part is not None)
+
+    @property
+    def valued(self) -> bool:
+        """Whether the objective can be evaluated: not with a penalty that is known by its proximal operator alone."""
+        return self.penalty is None or self.penalty.valued
+
+    @property
+    def composite(self) -> bool:
+        """Whether a proximal operator, or what is like one, is in the condition: that of a constraint or a penalty."""
+        return self.constraint is not None or self.penalty is not None
 
     @property
     def name(self) -> str:

@@ -120,11 +120,6 @@ class Minimize(Problem):
             join(self)
 
     @property
-    def composite(self) -> bool:
-        """Whether there is a constraint or a penalty."""
-        return self.constraint is not None or self.penalty is not None
-
-    @property
     def condition(self) -> conditions.Condition:
         """Stationarity, or the proximal-gradient fixed point."""
         return conditions.ProximalGradient() if self.composite else conditions.Stationary()

@@ -84,10 +84,6 @@ class QuadraticProgram(Problem):
     lower: Any = None
     upper: Any = None
 
-    #: for the certificate, which asks for the distance to the next change of the active constraints
-    composite = True
-    constraint = None
-    penalty = None
     has_aux = False
 
     def __post_init__(self) -> None:
@@ -129,6 +125,11 @@ class QuadraticProgram(Problem):
             rows = {"Q": n, "A": sizes["m"], "G": sizes["p"]}[name]
             object.__setattr__(self, name, as_map(f"QuadraticProgram's {name}", value, (rows, n), dtype))
         _require_ordered(self.lower, self.upper)
+
+    @property
+    def composite(self) -> bool:
+        """For the certificate, which asks for the distance to the next change of the active constraints."""
+        return True
 
     @property
     def name(self) -> str:

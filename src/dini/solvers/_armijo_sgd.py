@@ -89,7 +89,7 @@ class ArmijoSGD(Stochastic):
     def step(self, problem: Any, x: Tree, state: MomentumState, *args: Tree) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
-        if getattr(problem, "composite", False):
+        if problem.composite:
             # from a start outside of the set no step is short enough, since all of them lead inside
             inside = lambda x: problem.prox(x, 1.0)
             x = jax.lax.cond(jnp.isinf(state.error), inside, lambda x: x, x)

@@ -88,6 +88,12 @@ class Solver:
     differentiable_step
         A method ``differentiable_step(problem, x, state, *args)``, the step that :class:`dini.OneStep` differentiates,
         or ``None``.
+    takes_steps
+        Whether there are steps: not of a solver with a method ``run(problem, x, args)``, which returns all at once, as
+        those do that call other libraries.
+    steps_to_take
+        How many steps are taken, whatever the test says and ``max_steps`` is; ``None`` leaves that to the test. The
+        argument ``steps`` of :func:`dini.solve` sets it.
 
     Examples
     --------
@@ -120,10 +126,12 @@ class Solver:
     superlinear: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
+    steps_to_take: ClassVar[int | None] = None
 
     if TYPE_CHECKING:
 
         def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any: ...
+        def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any: ...
 
     else:
         differentiable_step = None
@@ -142,6 +150,11 @@ class Solver:
     def name(self) -> str:
         """The name for messages."""
         return type(self).__name__
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether there are steps, and no method ``run`` in their place."""
+        return not hasattr(type(self), "run")
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step."""
@@ -216,7 +229,7 @@ class Solver:
         if not isinstance(problem, self.solves):
             able = ", ".join(kind.__name__ for kind in self.solves)
             told = f"{self.name} solves problems of the kinds {able}: given {problem.name}"
-        elif getattr(problem, "composite", False) and not self.composite:
+        elif problem.composite and not self.composite:
             what, part = (
                 ("penalty", problem.penalty) if problem.constraint is None else ("constraint", problem.constraint)
             )

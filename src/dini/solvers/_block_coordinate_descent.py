@@ -98,7 +98,7 @@ class BlockCoordinateDescent(Solver):
                 'BlockCoordinateDescent\'s test="curvature" needs a LinearComposite, whose blocks are rows: given '
                 f"{problem.name}."
             )
-        part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
+        part = problem.constraint or problem.penalty
         if part is None:
             return
         if self.test == "value" and not getattr(part, "valued", True):

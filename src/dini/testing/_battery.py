@@ -151,15 +151,15 @@ def _solution_and_jacobians(solution: Callable[[Any], Any], theta: Any) -> tuple
 #: cells that cannot hold, each with its reason
 def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str) -> str | None:
     one_step = isinstance(differentiation, OneStep)
-    if one_step and getattr(solver, "differentiable_step", None) is None:
+    if one_step and solver.differentiable_step is None:
         return "OneStep needs a solver with a differentiable step"
-    if one_step and not getattr(solver, "superlinear", False):
+    if one_step and not solver.superlinear:
         return "OneStep is exact for superlinear solvers only"
     if one_step and transformation == "hessian":
         return "OneStep is a first-order approximation"
-    if isinstance(differentiation, Unrolled) and hasattr(solver, "run"):
+    if isinstance(differentiation, Unrolled) and not solver.takes_steps:
         return "Unrolled needs a solver that takes steps"
-    if isinstance(differentiation, Unrolled) and not getattr(solver, "differentiable", True):
+    if isinstance(differentiation, Unrolled) and not solver.differentiable:
         return "Unrolled needs a solver whose points depend smoothly on the parameters"
     if isinstance(differentiation, Unrolled) and transformation == "hessian":
         return "second derivatives of iterates lag behind the iterates: they are not converged where the solver stops"

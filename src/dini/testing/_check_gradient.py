@@ -164,7 +164,7 @@ def check_gradient(
                 "forward mode": float(jax.jvp(lambda some: value(some, mode), (base,), (t,))[1]),
                 "reverse mode": float(sum(jnp.sum((g * d).real) for g, d in zip(reverse, t, strict=True))),
             }
-            if unrolled and isinstance(solver, Solver) and not hasattr(solver, "run"):
+            if unrolled and isinstance(solver, Solver) and solver.takes_steps:
                 row["unrolled"] = float(jax.jvp(lambda some: value(some, Unrolled()), (base,), (t,))[1])
             row["uncertainty"] = abs(fine - coarse) / max(abs(fine), 1e-12)
             rows.append(row)

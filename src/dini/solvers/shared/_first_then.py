@@ -36,7 +36,7 @@ class FirstThen(Solver):
 
     def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Run both loops."""
-        alone = hasattr(self.first, "run")
+        alone = not self.first.takes_steps
         quick = self.first.run(problem, x, args) if alone else iterate(problem, self.first, x, args)
         # full steps may come to rest where residuals level off, far above the start
         lower = problem.value(quick.x, *args) <= problem.value(x, *args)
