@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -67,6 +68,39 @@ def secant_curvature(s: Any, y: Any, gradient: Tree, ss: Any, yy: Any) -> Any:
     overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
     told = yy > drowning_share(jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
     return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
+
+
+def left_of_gradient(
+    problem: Any, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, told: Any
+) -> Tree:
+    """Return what bounds leave of a gradient, zero at a solution; the gradient itself where there are none.
+
+    What the room to a bound counts is seen from the last ``move`` and the ``change`` of the gradient along it, with
+    their ``products``, where it is ``told`` from rounding: at most that curvature, and infinity for elements that have
+    not moved.
+    """
+    constraint = getattr(problem, "constraint", None)
+    if constraint is None:
+        return gradient
+    overall = jnp.sqrt(products.yy / jnp.where(products.ss > 0, products.ss, 1))
+
+    def one(x: Any, g: Any, low: Any, high: Any, s: Any, y: Any) -> Any:
+        still = (s == 0) | ~told
+        curvature = jnp.where(still, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(still, 1, jnp.abs(s)), overall))
+        return projected_gradient(x, g, jnp.where(low <= high, low, jnp.nan), high, curvature)
+
+    return jax.tree.map(one, point, gradient, *bounds_of(constraint, point), move, change)
+
+
+def held(problem: Any, point: Tree, gradient: Tree) -> Any:
+    """Return whether there is a bound wherever a gradient leads down."""
+    constraint = getattr(problem, "constraint", None)
+    if constraint is None:
+        return jnp.zeros((), bool)
+    free = lambda g, low, high: jnp.any(jnp.isinf(jnp.where(g > 0, low, high)) & (g != 0))
+    return ~functools.reduce(
+        jnp.logical_or, jax.tree.leaves(jax.tree.map(free, gradient, *bounds_of(constraint, point)))
+    )
 
 
 def box_of(problem: Any, x: Tree) -> Box:

@@ -1,0 +1,61 @@
+"""The ledger of margins: each number by which values, slopes and steps are judged, with what it is for.
+
+`benchmarks/judgements.py` shows what each buys: right answers, wrong claims, failures and steps, with it and without.
+The environment variable `DINI_WITHOUT` turns judgements off by their names, separated by commas.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...trees import Scalar
+
+_OFF = frozenset(filter(None, os.environ.get("DINI_WITHOUT", "").split(",")))
+
+
+def off(name: str) -> bool:
+    """Return whether a judgement is turned off."""
+    return name in _OFF
+
+
+#: accepted steps without gain after which a method has stalled
+PATIENCE = 50
+
+
+def lost_patience(idle: Scalar, steps: Scalar, *, first_order: bool = True) -> Any:
+    """Return whether a method without second derivatives has stalled, after so many steps without gain.
+
+    On an ill-conditioned function its gradients rise and fall, near a solution by amounts that values no longer show:
+    hundreds of steps may go by between two gains. A quarter of all steps is what they may take.
+    """
+    if not first_order:
+        return idle >= 2
+    return (idle >= PATIENCE) & (4 * idle >= steps)
+
+
+def relative_rounding(value: Any) -> Any:
+    """Return a few units of rounding error of a function's value: smaller differences between values mean nothing."""
+    return 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+
+
+def hidden_difference(value: Any) -> Any:
+    """Return the difference from a function's value below which its slopes say more than its values do.
+
+    That is more than :func:`relative_rounding`: a value that is small by cancellation, such as a sum of squares whose
+    residuals are small beside the data, has lost further digits, which slopes have not. Hager and Zhang ("A new
+    conjugate gradient method with guaranteed descent and an efficient line search", 2005) take a millionth; this is
+    what double precision needs where the data are some 100,000 times the residuals.
+    """
+    return jnp.maximum(relative_rounding(value), 1e-2 * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value))
+
+
+def doubtful_difference(value: Any) -> Any:
+    """Return the difference from a function's value below which a test of values gives way to one of gradients.
+
+    That may be more than :func:`hidden_difference`, which must keep a line search from climbing by itself: a step that
+    was too long shows in the next gradient, at any size.
+    """
+    return jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value)
