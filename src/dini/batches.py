@@ -17,6 +17,7 @@ from .differentiation._rules import constant
 from .door import as_solver, explain
 from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
+from .protocols import AnyProblem, AnySolver
 from .solution import Solution
 from .solve import solve
 from .solvers import Solver
@@ -38,10 +39,10 @@ class _Found(Solver):
     def name(self) -> str:
         return self.solver
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Pass: the solver that found it has been checked."""
 
-    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
+    def run(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Return what was found."""
         del problem, x, args
         return self.outcome
@@ -57,8 +58,8 @@ class _Pool(NamedTuple):
 
 
 def batch_solve(
-    problem: Any,
-    solver: Any,
+    problem: AnyProblem,
+    solver: AnySolver,
     init: Tree,
     *args: Tree,
     in_axes: Any = None,
@@ -174,7 +175,7 @@ def _flags(axes: Any, operands: Any) -> tuple[bool, ...]:
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _batch(
     operands: Any,
-    solver: Any,
+    solver: AnySolver,
     differentiation: Any,
     flags: tuple[bool, ...],
     width: int,
@@ -185,7 +186,7 @@ def _batch(
     axes = jax.tree.unflatten(structure, [0 if flag else None for flag in flags])
     found = constant(lambda given, solver: _work(given, solver, flags, width, chunk), operands, solver)
 
-    def lane(operands: Any, outcome: Outcome, solver: Any) -> Solution:
+    def lane(operands: Any, outcome: Outcome, solver: AnySolver) -> Solution:
         problem, init, args = operands
         known = _Found(
             outcome=outcome, solver=solver.name, max_steps=solver.max_steps, rtol=solver.rtol, atol=solver.atol
@@ -195,7 +196,7 @@ def _batch(
     return jax.vmap(lane, in_axes=(axes, 0, None))(operands, found, solver)
 
 
-def _work(operands: Any, solver: Any, flags: tuple[bool, ...], width: int, chunk: int) -> Outcome:
+def _work(operands: Any, solver: AnySolver, flags: tuple[bool, ...], width: int, chunk: int) -> Outcome:
     """Return the outcomes of all problems."""
     leaves, structure = jax.tree.flatten(operands)
     axes = jax.tree.unflatten(structure, [0 if flag else None for flag in flags])

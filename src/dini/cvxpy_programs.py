@@ -16,6 +16,7 @@ from .checks.settings import known
 from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .problems import ConeProgram, QuadraticProgram
+from .protocols import AnySolver
 from .sets import ConeProduct, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
 from .sets._blocks import blocks
 
@@ -133,7 +134,7 @@ def _value(name: str, shape: tuple[int, ...], sign: int, value: Any) -> jax.Arra
     return array * jnp.where(wrong, jnp.nan, 1).astype(jnp.result_type(float, array))
 
 
-def _of_quadratic_programs(solver: Any) -> bool:
+def _of_quadratic_programs(solver: AnySolver) -> bool:
     """Return whether a solver takes quadratic programs, and no others of cones."""
     kinds = getattr(solver, "solves", ())
     return QuadraticProgram in kinds and ConeProgram not in kinds

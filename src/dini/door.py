@@ -22,6 +22,7 @@ from .problems import (
     QuadraticProgram,
     Root,
 )
+from .protocols import AnyProblem
 from .solvers import Function, Solver
 from .status import check_on_failure
 from .trees import Tree
@@ -29,7 +30,7 @@ from .trees import Tree
 Problem = Minimize | LeastSquares | Root | FixedPoint | Composite | NonlinearProgram | QuadraticProgram | ConeProgram
 
 
-def on_reals(problem: Any, x: Tree) -> tuple[Any, Any]:
+def on_reals(problem: AnyProblem, x: Tree) -> tuple[Any, Any]:
     """Return a problem and its unknown; with a complex unknown those on pairs of real numbers that stand for them."""
     if not trees.has_complex(x):
         return problem, x
@@ -111,7 +112,7 @@ def check_steps(solver: Solver, steps: Any, differentiation: Any, time_limit: fl
         )
 
 
-def explain(error: TypeError, problem: Any, args: Any, *, init: Tree = None, name: str = "args") -> None:
+def explain(error: TypeError, problem: AnyProblem, args: Any, *, init: Tree = None, name: str = "args") -> None:
     """Replace JAX's message about what it cannot trace by one that names the argument."""
     from .explanations import calls
 
@@ -123,7 +124,7 @@ def explain(error: TypeError, problem: Any, args: Any, *, init: Tree = None, nam
         raise told from error
 
 
-def explain_call(error: Exception, problem: Any, init: Tree, args: Any) -> None:
+def explain_call(error: Exception, problem: AnyProblem, init: Tree, args: Any) -> None:
     """Raise the cause and the remedy in place of an error that what was given has caused, where they are known."""
     from .explanations import calls
 

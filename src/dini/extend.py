@@ -16,6 +16,7 @@ from .functions import as_function, close, function_name
 from .functions.traces import untraced
 from .loop import allowed
 from .losses._fenchel_young import operands as targets
+from .protocols import AnyProblem
 from .reports import without_tangent
 from .solvers.shared._by_hand import by_hand
 from .trees import Tree
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 
-def default_solver(problem: Any, x: Tree, *args: Tree) -> Any:
+def default_solver(problem: AnyProblem, x: Tree, *args: Tree) -> Any:
     """Return the solver that the verbs choose for a problem, its starting point and its functions' arguments.
 
     Examples

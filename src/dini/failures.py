@@ -14,6 +14,7 @@ import numpy as np
 from . import trees
 from .differentiation._guards import refused
 from .loop import Outcome
+from .protocols import AnyProblem, AnySolver
 from .reports import without_tangent
 from .solution import Solution, failure
 from .status import DerivativeError, OnFailure, Report, SolveWarning, Status, guard
@@ -27,7 +28,7 @@ def has_failed(figures: Any) -> bool:
     return int(np.asarray(figures)[0]) not in _NO_FAILURE
 
 
-def dealt_with(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
+def dealt_with(solution: Solution, problem: AnyProblem, solver: AnySolver, on_failure: OnFailure) -> Solution:
     """Return the solution of a solve that may have failed, or raise."""
     figures = solution.figures
     if isinstance(figures, jax.core.Tracer):
@@ -38,7 +39,7 @@ def dealt_with(solution: Solution, problem: Any, solver: Any, on_failure: OnFail
     return _failed(solution, problem, solver, on_failure) if has_failed(figures) else solution
 
 
-def _failed(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
+def _failed(solution: Solution, problem: AnyProblem, solver: AnySolver, on_failure: OnFailure) -> Solution:
     """Deal with a failed solve whose figures are known."""
     if on_failure == "nan":
         # a product, so that a derivative that is being taken becomes NaN with the value
@@ -61,7 +62,7 @@ class _Failure(Report):
         return failure(figures[0], problem=self.problem, solver=self.solver)
 
 
-def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailure) -> Solution:
+def _guarded(solution: Solution, problem: AnyProblem, solver: AnySolver, on_failure: OnFailure) -> Solution:
     """Deal with a failure that will show at run time only."""
     report = _Failure(problem.name, solver.name)
     # under vmap the lane is marked by its status and keeps its last point, unless NaN was asked for
@@ -71,7 +72,7 @@ def _guarded(solution: Solution, problem: Any, solver: Any, on_failure: OnFailur
     return replace(solution, x=guarded[0], aux=guarded[1], figures=figures.at[4].set(guarded[2]))
 
 
-def stopped(outcome: Outcome, monitor: Any, problem: Any, on_failure: OnFailure) -> Outcome:
+def stopped(outcome: Outcome, monitor: Any, problem: AnyProblem, on_failure: OnFailure) -> Outcome:
     """Return the outcome, whose point has a derivative unless a callback has stopped the solve."""
     if not monitor.stops:
         return outcome

@@ -14,6 +14,7 @@ from .differentiation._value import objective_at
 from .door import as_solver, explain, on_reals
 from .loop import threshold
 from .problems import check_unknown
+from .protocols import AnyProblem, AnySolver
 from .solution import Solution, failure
 from .solvers.shared._resumed import fitting, running
 from .status import Status
@@ -21,7 +22,7 @@ from .trees import Tree
 
 
 @jax.jit
-def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+def _start(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...]) -> Any:
     problem, x = on_reals(problem, x)
     closed = problem.closed(x, *args)
     solver.check(closed, x)
@@ -29,7 +30,9 @@ def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
 
 
 @jax.jit
-def _step(problem: Any, solver: Any, x: Tree, state: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def _step(
+    problem: AnyProblem, solver: AnySolver, x: Tree, state: Any, args: tuple[Tree, ...]
+) -> tuple[Any, Any, Any, Any]:
     complex_unknown = trees.has_complex(x)
     problem, x = on_reals(problem, x)
     new, after = solver.step(problem.closed(x, *args), x, state, *args)
@@ -46,7 +49,7 @@ def _step(problem: Any, solver: Any, x: Tree, state: Any, args: tuple[Tree, ...]
 
 
 @jax.jit
-def _value(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+def _value(problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Any:
     problem, x = on_reals(problem, x)
     return objective_at(problem.closed(x, *args), x, args)
 
@@ -60,8 +63,8 @@ def _require_concrete(*values: Any) -> None:
 
 
 def run_iterator(
-    problem: Any,
-    solver: Any,
+    problem: AnyProblem,
+    solver: AnySolver,
     init: Tree,
     iterator: Iterable[Any],
     *args: Tree,

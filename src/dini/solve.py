@@ -22,6 +22,7 @@ from .functions.traces import untraced
 from .loop import Outcome, asked
 from .monitors import Monitor
 from .problems import check_unknown as _check_unknown
+from .protocols import AnyProblem, AnySolver
 from .reports import KEEP, forget, policy, reviewed, without_tangent
 from .solution import CHOICES, JUDGED, Solution
 from .solvers import Solver
@@ -33,7 +34,7 @@ from .trees import Tree
 _IMPLICIT = Implicit()
 
 
-def _made(problem: Any, init: Tree, args: Any) -> Any:
+def _made(problem: AnyProblem, init: Tree, args: Any) -> Any:
     """Return the problem with all closures made explicit, on real numbers."""
     problem, x = on_reals(problem, _check_unknown(init))
     return problem.closed(x, *args), init, args
@@ -44,7 +45,7 @@ def _solve(
     program: recognised.Program,
     consts: list[Any],
     leaves: list[Any],
-    solver: Any,
+    solver: AnySolver,
     differentiation: Any,
     monitor: Any,
     on_failure: OnFailure,
@@ -83,7 +84,7 @@ def _solve_by_python(
     program: recognised.Program,
     consts: list[Any],
     leaves: list[Any],
-    solver: Any,
+    solver: AnySolver,
     differentiation: Any,
     monitor: Any,
     on_failure: OnFailure,
@@ -208,8 +209,8 @@ def solve(
 
 
 def _solve_in_time(
-    problem: Any,
-    solver: Any,
+    problem: AnyProblem,
+    solver: AnySolver,
     init: Tree,
     args: tuple[Tree, ...],
     differentiation: Differentiation,

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .protocols import AnySolver
 from .solution import Solution
 from .solvers.shared._resumed import Resumed
 from .status import Status
@@ -17,7 +18,7 @@ from .trees import Tree
 
 
 def in_time(
-    begin: Callable[[], Any], run: Callable[[Resumed, Tree], Solution], solver: Any, init: Tree, time_limit: float
+    begin: Callable[[], Any], run: Callable[[Resumed, Tree], Solution], solver: AnySolver, init: Tree, time_limit: float
 ) -> Solution:
     """Solve in groups of steps, each at most twice as long as the one before and a fraction of what time is left.
 

@@ -27,7 +27,7 @@ from .trees import Tree
 _IMPLICIT, _DEFAULT, _UNIQUE_PART = Implicit(), Default(), UniquePart()
 
 
-def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
+def _splits(constraint: Any, penalty: Any, solver: Solver | Callable[..., Any] | None) -> bool:
     """Return whether a constraint and a penalty are split: for a solver that does it, or where nothing else can be."""
     for what, part, kind in (("constraint", constraint, Set), ("penalty", penalty, Penalty)):
         check_part("Minimize", what, part, kind)

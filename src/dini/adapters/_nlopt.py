@@ -12,6 +12,7 @@ import numpy as np
 from ..checks.records import record
 from ..checks.settings import require_count
 from ..problems import Minimize, NonlinearProgram
+from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Tree
 from ._adapter import Adapter, frozen_options, package, require_bounds
@@ -100,7 +101,7 @@ class NLopt(Adapter):
         """The name for messages."""
         return f"NLopt({self.algorithm!r})"
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the algorithm solves the problem."""
         super().check(problem, x)
         require_bounds(self.name, problem)
@@ -117,7 +118,7 @@ class NLopt(Adapter):
                     f"{self.name} takes no {kind} constraints: given {problem.name}. Use LD_SLSQP or LN_COBYLA."
                 )
 
-    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def found(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by NLopt."""
         view = View.of(problem, x, args, scaled=not self.options)
         smooth = "D_" in (self.local or self.algorithm)[:3] or self.algorithm[:3] in ("LD_", "GD_")

@@ -20,6 +20,7 @@ from ..functions import as_function
 from ..problems._base import Problem
 from ..reports import without_tangent
 from ..solution import failure
+from ..solvers import Solver
 from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree, describe
 from ..trees.products import dot
@@ -38,7 +39,7 @@ def k_fold(
     data: Tree,
     *,
     folds: int = 5,
-    solver: Any = None,
+    solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
 ) -> jax.Array:

@@ -16,7 +16,7 @@ from ..differentiation import Implicit
 from ..door import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
-from ..solvers import LBFGS
+from ..solvers import LBFGS, Solver
 from ..status import Status
 from ..trees import Tree
 from ._checks import check_outer, require_real
@@ -72,7 +72,7 @@ class EvolutionStrategy(Method):
     inner: Any
     outer_step: Any
     sigma: Any
-    solver: Any = field(default_factory=LBFGS)
+    solver: Solver = field(default_factory=LBFGS)
     pairs: int = field(default=10, metadata={"static": True})
     seed: int = 0
 

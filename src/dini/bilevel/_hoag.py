@@ -95,7 +95,7 @@ class HOAG(Method):
 
     outer: Any
     inner: Any
-    solver: Any = field(default_factory=LBFGS)
+    solver: Solver = field(default_factory=LBFGS)
     outer_step: Any = None
     tolerance: Any = _shrinking
     differentiation: Any = field(default_factory=Implicit)

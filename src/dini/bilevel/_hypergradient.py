@@ -28,6 +28,7 @@ from ..problems._base import Problem
 from ..reports import KEEP, forget, policy, reviewed
 from ..solution import Solution, failure
 from ..solve import solve
+from ..solvers import Solver
 from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree
 from ._checks import check_outer, require_real
@@ -83,7 +84,7 @@ def value_and_hypergradient(
     *,
     outer_args: tuple[Any, ...] = (),
     inner_args: tuple[Any, ...] = (),
-    solver: Any = None,
+    solver: Solver | Callable[..., Any] | None = None,
     state: Warm | None = None,
     differentiation: Differentiation = _IMPLICIT,
     certify: bool = False,
@@ -202,7 +203,7 @@ class Task:
 
     outer: Any
     inner: Any
-    solver: Any
+    solver: Solver
     mode: Any
     outer_args: tuple[Any, ...]
     inner_args: tuple[Any, ...]

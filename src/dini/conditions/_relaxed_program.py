@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_positive
+from ..protocols import AnyProblem, Quadratic
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Condition
@@ -86,12 +87,12 @@ class RelaxedKKT(Condition):
         require_positive("RelaxedKKT's mu", self.mu)
         object.__setattr__(self, "shift", None)
 
-    def point(self, problem: Any, x: Tree) -> Any:
+    def point(self, problem: Quadratic, x: Tree) -> Any:
         """Return the point of the central path, from the solution (``problem.start(x, multipliers)``); NaN if none."""
         start, problem = jax.lax.stop_gradient((x, problem.dense))
         return _on_path(problem, start, jnp.asarray(self.mu, start.primal.dtype))
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> RelaxedKKT:
+    def at(self, problem: Quadratic, x: Tree, *args: Tree) -> RelaxedKKT:
         """Return the condition with the way from ``x`` to the central path, which is a constant."""
         del args
         if not (hasattr(problem, "dense") and hasattr(x, "dual") and hasattr(problem, "G")):
@@ -108,12 +109,12 @@ class RelaxedKKT(Condition):
         object.__setattr__(made, "shift", shift)
         return made
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: AnyProblem) -> Any:
         """Return what is known: the derivative is symmetric."""
         del problem
         return "symmetric"
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Quadratic, x: Tree, *args: Tree) -> Tree:
         """Return the residual, a tree like ``x``."""
         point, dual = x if self.shift is None else trees.add(x, self.shift)
         mu = jnp.asarray(self.mu, point.dtype)
@@ -132,7 +133,7 @@ class RelaxedKKT(Condition):
         return type(x)(stationary, type(dual)(equal, left, at_bounds))
 
 
-def _beside_bounds(problem: Any, x: jax.Array, force: jax.Array, mu: jax.Array) -> jax.Array:
+def _beside_bounds(problem: Quadratic, x: jax.Array, force: jax.Array, mu: jax.Array) -> jax.Array:
     """Return the residual of the bounds, whose multiplier is ``force``."""
     none = jnp.full(x.shape, jnp.inf, x.dtype)
     lower = -none if problem.lower is None else problem.lower
@@ -158,7 +159,7 @@ class _Rows(NamedTuple):
     fixed: jax.Array
 
     @classmethod
-    def of(cls, problem: Any) -> _Rows:
+    def of(cls, problem: Quadratic) -> _Rows:
         n, dtype = problem.c.size, problem.c.dtype
         eye = jnp.eye(n, dtype=dtype)
         parts = [(problem.G, problem.h)] if problem.G is not None else []
@@ -194,7 +195,7 @@ class _Pairs(NamedTuple):
         return jnp.where(d > 0, more, less), jnp.where(d > 0, less, more)
 
 
-def _on_path(problem: Any, x: Any, mu: jax.Array) -> Any:
+def _on_path(problem: Quadratic, x: Any, mu: jax.Array) -> Any:
     """Return the point of the central path near a solution, NaN where Newton's method does not arrive."""
     units, rows = units_of(problem, x), _Rows.of(problem)
     n, dtype = x.primal.size, x.primal.dtype

@@ -17,6 +17,7 @@ from ..functions import hoist
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
+from ..protocols import AnyCondition, AnyProblem, AnySolver
 from ..status import OnFailure, Status
 from ..trees import Tree
 from ._certificate import solve_certified
@@ -32,13 +33,19 @@ class Differentiation:
     """Base of the modes; subclasses stand under the decorator ``record``."""
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve a closed problem so that derivatives of the returned point pass in this mode."""
         raise NotImplementedError
 
 
-def _forward(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
+def _forward(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
     return iterate(problem, solver, x, args, monitor) if solver.takes_steps else solver.run(problem, x, args)
 
 
@@ -113,7 +120,13 @@ class Implicit(Differentiation):
         return self.hessian != "exact"
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
@@ -127,7 +140,7 @@ class Implicit(Differentiation):
         # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
         reuses = self.condition is None and self.linear_solver is None and not (self.certify or self.approximate)
 
-        def forward(start: Any, solver: Any, parameters: Any) -> Ended:
+        def forward(start: Any, solver: AnySolver, parameters: Any) -> Ended:
             problem, args, _ = parameters
             outcome = _forward(problem, solver, start, args, monitor)
             left = solver.derivative_solver(problem, outcome.x, outcome.state) if reuses else None
@@ -140,7 +153,7 @@ class Implicit(Differentiation):
         ended = implicit(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, linearize, how)
         return ended.rest._replace(x=ended.x)
 
-    def _tangents(self, problem: Any) -> Any:
+    def _tangents(self, problem: AnyProblem) -> Any:
         """Return what solves the equation of the derivative."""
         if self.certify:
             return solve_certified
@@ -148,7 +161,7 @@ class Implicit(Differentiation):
         known = self.believes and self.condition is None and _convex(problem)
         return solve_tangent if known else solve_tangent_at_solution
 
-    def _solver(self, condition: Any, problem: Any, solver: Any, x: Tree) -> Any:
+    def _solver(self, condition: AnyCondition, problem: AnyProblem, solver: AnySolver, x: Tree) -> Any:
         if self.linear_solver is not None:
             return closed_solver(self.linear_solver, x)
         # A large map that contracts is inverted by its own iteration, which needs no orthogonalization. Beyond the
@@ -158,7 +171,7 @@ class Implicit(Differentiation):
         return Auto()
 
 
-def _convex(problem: Any) -> bool:
+def _convex(problem: AnyProblem) -> bool:
     """Return whether the problem's constraint and penalty are convex."""
     return all(part.convex for part in problem.parts)
 
@@ -185,12 +198,18 @@ class OneStep(Differentiation):
     """
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the derivative of one more step."""
         _require_step(solver, "OneStep")
 
-        def forward(start: Any, solver: Any, parameters: Any) -> Ended:
+        def forward(start: Any, solver: AnySolver, parameters: Any) -> Ended:
             outcome = _forward(parameters[0], solver, start, parameters[1], monitor)
             return Ended(outcome.x, rest=outcome._replace(x=None))
 
@@ -269,7 +288,7 @@ class Unrolled(Differentiation):
             raise ValueError("Unrolled takes steps (all of them are differentiated) or last, not both.")
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self, problem: AnyProblem, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve in loops that reverse mode can differentiate."""
         if not solver.takes_steps:
@@ -290,8 +309,8 @@ class Unrolled(Differentiation):
     def _tested(
         self,
         outcome: Outcome,
-        problem: Any,
-        solver: Any,
+        problem: AnyProblem,
+        solver: AnySolver,
         x: Tree,
         args: tuple[Tree, ...],
         on_failure: OnFailure,
@@ -318,7 +337,7 @@ class Unrolled(Differentiation):
         return outcome._replace(x=end)
 
 
-def _require_step(solver: Any, mode: str) -> None:
+def _require_step(solver: AnySolver, mode: str) -> None:
     if solver.differentiable_step is None:
         raise ValueError(
             f"{mode} needs a solver with a differentiable step; {solver.name} has none. Use Implicit(), "
@@ -327,7 +346,7 @@ def _require_step(solver: Any, mode: str) -> None:
 
 
 def _last_steps(
-    problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure, count: int
+    problem: AnyProblem, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure, count: int
 ) -> Outcome:
     """Solve as a constant, and take so many plain steps more, which are differentiated."""
     _require_step(solver, "Unrolled(last=...)")

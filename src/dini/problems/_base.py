@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from .. import trees
 from ..functions import as_function, close, function_name
+from ..protocols import Minimization
 from ..trees import Tree
 
 
@@ -100,7 +101,7 @@ class Problem:
         return self._replace(fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
 
 
-def hessian_block(problem: Any, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
+def hessian_block(problem: Minimization, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
     """Return the rows and columns of the Hessian of the smooth part that belong to some elements of the unknown.
 
     An objective that knows better says so in a method ``hessian_block(x, rows, *args)``.

@@ -13,6 +13,7 @@ from .. import conditions, trees
 from ..checks.records import record
 from ..penalties import Penalty
 from ..penalties._constrained import constrained, no_operator
+from ..protocols import AnyProblem
 from ..sets import Set
 from ..trees import Tree
 from ._base import Problem, hessian_block
@@ -51,7 +52,7 @@ def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
     )
 
 
-def join(problem: Any) -> None:
+def join(problem: AnyProblem) -> None:
     """Make one penalty of the constraint and the penalty of a problem that is being made, or raise."""
     both = constrained(problem.penalty, problem.constraint)
     if both is None:

@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.settings import require_choice
 from ..conditions import curvature
 from ..problems import LinearComposite
+from ..protocols import Composed, Minimization
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, vdot
@@ -89,7 +90,7 @@ class BlockCoordinateDescent(Solver):
         """Whether values are compared."""
         return self.test == "value"
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Minimization, x: Tree) -> None:
         """Raise unless the constraint or penalty splits over the blocks."""
         super().check(problem, x)
         rows = isinstance(problem.fun, LinearComposite)
@@ -112,7 +113,7 @@ class BlockCoordinateDescent(Solver):
                 f"{'rows' if rows else 'leaves'} of the unknown: {part.name} does not. Use ProximalGradient."
             )
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Minimization, x: Tree, *args: Tree) -> State:
         """Return the state before the first epoch."""
         inf = infinity(x)
         if isinstance(problem.fun, LinearComposite):
@@ -131,7 +132,7 @@ class BlockCoordinateDescent(Solver):
             running(),
         )
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one epoch."""
         if self.test == "curvature":
             return self._by_curvature(problem, x, state, args)
@@ -160,7 +161,9 @@ class BlockCoordinateDescent(Solver):
         )
         return trees.where(accept, new, x), new_state
 
-    def _by_curvature(self, problem: Any, x: jax.Array, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
+    def _by_curvature(
+        self, problem: Minimization, x: jax.Array, state: State, args: tuple[Tree, ...]
+    ) -> tuple[Any, State]:
         fun = problem.fun
         matrix = jnp.asarray(fun.matrix(*args))
         steepness = lambda x: curvature(lambda z: jax.grad(fun.outer)(z, x, *args), dot(matrix.T, x))
@@ -175,7 +178,7 @@ class BlockCoordinateDescent(Solver):
         )
         return trees.where(accept, new, x), kept
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain epoch."""
         epoch = _rows_epoch if isinstance(problem.fun, LinearComposite) else _leaves_epoch
         return epoch(problem, x, state.safety, args)[0]
@@ -185,7 +188,7 @@ def _inverse(top: Any) -> Any:
     return jax.lax.stop_gradient(jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0))
 
 
-def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def _rows_epoch(problem: Minimization, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     fun = problem.fun
     matrix = jnp.asarray(fun.matrix(*args))
     z = dot(matrix.T, x)
@@ -224,7 +227,7 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
     return new, step_sizes, trees.sqrt(squared), _scales.Elements(slope, work)
 
 
-def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def _leaves_epoch(problem: Composed, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     leaves, treedef = jax.tree.flatten(x)
     zero = jnp.zeros((), trees.real_dtype(x))
     sizes, squared, slopes, work = [], zero, zero, zero

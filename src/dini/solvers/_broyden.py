@@ -15,6 +15,7 @@ from ..checks.settings import require_choice, require_count
 from ..linear import DENSE_LIMIT
 from ..linear._small import product
 from ..problems import FixedPoint, Root
+from ..protocols import AnyProblem, Equations
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Solver, solver
@@ -115,7 +116,7 @@ class Broyden(Solver):
     def _small(self, x: Tree) -> bool:
         return self.start != "identity" and trees.size(x) <= self.history
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> _root_path.State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> _root_path.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         none = jnp.zeros((), jnp.int32)
@@ -126,7 +127,7 @@ class Broyden(Solver):
         gram = jnp.zeros((self.history, self.history), trees.real_dtype(x))
         return _root_path.start(x, Memory(base, store, store, gram, none))
 
-    def step(self, problem: Any, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
+    def step(self, problem: Equations, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
         """Try one step."""
         if self._small(x):
             return _root_path.advance(self, problem, x, state, args, partial(_direct, problem, args))
@@ -179,7 +180,7 @@ class Broyden(Solver):
 
 
 def _direct(
-    problem: Any, args: tuple[Tree, ...], event: _root_path.Event, direction: Tree, memory: Inverse
+    problem: Equations, args: tuple[Tree, ...], event: _root_path.Event, direction: Tree, memory: Inverse
 ) -> tuple[Any, Inverse, Any, Any]:
     """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
     del direction

@@ -16,7 +16,9 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..differentiation import Implicit, OneStep, Unrolled
+from ..protocols import AnySolver
 from ..solve import solve
+from ..solvers import Solver
 from ._registry import Case, cases
 
 #: transformations of the battery
@@ -28,7 +30,7 @@ class Check:
     """One cell: call it to run it; it raises ``AssertionError`` where the result is wrong."""
 
     case: Case
-    solver: Any
+    solver: Solver
     differentiation: Any
     transformation: str
     rtol: float
@@ -149,7 +151,7 @@ def _solution_and_jacobians(solution: Callable[[Any], Any], theta: Any) -> tuple
 
 
 #: cells that cannot hold, each with its reason
-def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str) -> str | None:
+def _skipped(case: Case, solver: AnySolver, differentiation: Any, transformation: str) -> str | None:
     one_step = isinstance(differentiation, OneStep)
     if one_step and solver.differentiable_step is None:
         return "OneStep needs a solver with a differentiable step"
@@ -173,7 +175,7 @@ def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str)
 
 
 def battery(
-    solver: Any,
+    solver: Solver,
     *,
     modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep()),
     transformations: Sequence[str] = TRANSFORMATIONS,
@@ -214,7 +216,7 @@ def battery(
                     yield Check(case, solver, differentiation, transformation, rtol)
 
 
-def cells_left_out(solver: Any, modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep())) -> list[tuple[str, str]]:
+def cells_left_out(solver: Solver, modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep())) -> list[tuple[str, str]]:
     """Return the cells that :func:`battery` leaves out for a solver, each with its reason.
 
     Examples

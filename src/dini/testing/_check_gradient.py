@@ -77,7 +77,7 @@ class GradientCheck:
 
 @explained
 def check_gradient(
-    problem: Any,
+    problem: Problem,
     solver: Any,
     init: Any,
     *args: Any,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .. import penalties, sets
 from ..problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
+from ..protocols import AnySolver
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Case:
         is_leaf = lambda node: isinstance(node, list)
         return jax.tree.map(one, self.init, is_leaf=is_leaf), jax.tree.map(one, self.theta, is_leaf=is_leaf)
 
-    def fits(self, solver: Any) -> bool:
+    def fits(self, solver: AnySolver) -> bool:
         """Return whether the solver takes the problem."""
         init, theta = self.arrays(jnp.float32)
         problem, _ = self.make(theta)
