@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from .checks.records import record
 from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
-from .door import as_solver, explain
+from .door import Problem, as_solver, explain
 from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
@@ -58,8 +59,8 @@ class _Pool(NamedTuple):
 
 
 def batch_solve(
-    problem: AnyProblem,
-    solver: AnySolver,
+    problem: Problem,
+    solver: Solver | Callable[..., Any],
     init: Tree,
     *args: Tree,
     in_axes: Any = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -11,11 +11,12 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation._value import objective_at
-from .door import as_solver, explain, on_reals
+from .door import Problem, as_solver, explain, on_reals
 from .loop import threshold
 from .problems import check_unknown
 from .protocols import AnyProblem, AnySolver
 from .solution import Solution, failure
+from .solvers import Solver
 from .solvers.shared._resumed import fitting, running
 from .status import Status
 from .trees import Tree
@@ -62,9 +63,18 @@ def _require_concrete(*values: Any) -> None:
         )
 
 
+def _check(solver: AnySolver, on_failure: str) -> None:
+    if on_failure not in ("raise", "ignore"):
+        raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
+    if not solver.takes_steps:
+        raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
+    if solver.max_steps < 1:
+        raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
+
+
 def run_iterator(
-    problem: AnyProblem,
-    solver: AnySolver,
+    problem: Problem,
+    solver: Solver | Callable[..., Any],
     init: Tree,
     iterator: Iterable[Any],
     *args: Tree,
@@ -124,12 +134,7 @@ def run_iterator(
     [ 1. -2.]
     """
     solver = as_solver(solver)
-    if on_failure not in ("raise", "ignore"):
-        raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
-    if not solver.takes_steps:
-        raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
-    if solver.max_steps < 1:
-        raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
+    _check(solver, on_failure)
     x, error, steps, status = check_unknown(init), None, 0, Status.RUNNING
     given = args
     for batch in iterator:

@@ -167,9 +167,7 @@ class _Run(NamedTuple):
             return constraint
 
         solver = self._made(nlopt, self.algorithm, n, x0)
-        if self.local is not None or "AUGLAG" in self.algorithm or "MLSL" in self.algorithm:
-            inner = self.local or ("LD_LBFGS" if self.smooth else "LN_SBPLX")
-            solver.set_local_optimizer(self._made(nlopt, inner, n, x0))
+        self._give_inner(solver, nlopt, x0)
         solver.set_min_objective(value)
         solver.set_lower_bounds(lower)
         solver.set_upper_bounds(upper)
@@ -197,6 +195,12 @@ class _Run(NamedTuple):
         if self.smooth:
             terms = np.maximum(terms, np.dot(np.abs(parts[4 + i]), np.abs(start)))
         return self.accuracy * terms
+
+    def _give_inner(self, solver: Any, nlopt: Any, x0: Any) -> None:
+        """Give an algorithm that calls another one that."""
+        if self.local is not None or "AUGLAG" in self.algorithm or "MLSL" in self.algorithm:
+            inner = self.local or ("LD_LBFGS" if self.smooth else "LN_SBPLX")
+            solver.set_local_optimizer(self._made(nlopt, inner, x0.size, x0))
 
     def _made(self, nlopt: Any, algorithm: str, n: int, x0: Any) -> Any:
         """Return an object of an algorithm with its settings."""

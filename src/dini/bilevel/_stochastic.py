@@ -117,27 +117,11 @@ class Stochastic(Method):
             )
         if self.adjoint_step is not None:
             set_rule("adjoint_step", as_rule("adjoint_step", self.adjoint_step))
-        if composite and not isinstance(self.adjoint, LinearSGD):
-            raise ValueError(
-                f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given "
-                f"{inner.name} with a constraint or penalty. Use LinearSGD()."
-            )
-        if not hasattr(self.adjoint, "run"):
-            raise TypeError(f"adjoint must be LinearSGD(), RandomTerm(), Plane() or Lanczos(): given {self.adjoint!r}.")
-        if not isinstance(self.adjoint, LinearSGD) and isinstance(self._adjoint_rule, Transformation):
-            raise ValueError(
-                f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
-            )
         for name in ("estimator", "outer_estimator"):
             given = getattr(self, name)
             if not (isinstance(given, Estimator) or (given is None and name == "outer_estimator")):
                 raise TypeError(f"{name} must be SGD(), SAGA(), SPIDER() or STORM(): given {given!r}.")
-        if not isinstance(self.adjoint, LinearSGD) and not isinstance(self.estimator, SGD):
-            raise ValueError(
-                f"{type(self.adjoint).__name__} takes products on the step's own batches, which no estimator corrects: "
-                f"given estimator={self.estimator!r}. Use adjoint=LinearSGD(), or estimator=SGD() with an "
-                "outer_estimator."
-            )
+        self._check_adjoint()
         require_count("inner_steps", self.inner_steps)
         require_share("average", self.average)
         if self.radius is not None:
@@ -147,6 +131,26 @@ class Stochastic(Method):
             raise ValueError(
                 "simultaneous=True takes one step of each kind: given "
                 f"inner_steps={self.inner_steps} and adjoint={self.adjoint!r}. Pass simultaneous=False."
+            )
+
+    def _check_adjoint(self) -> None:
+        """Raise unless the adjoint's method is one and fits the problem, its step and the estimator."""
+        if self.problem.inner.composite and not isinstance(self.adjoint, LinearSGD):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given "
+                f"{self.problem.inner.name} with a constraint or penalty. Use LinearSGD()."
+            )
+        if not hasattr(self.adjoint, "run"):
+            raise TypeError(f"adjoint must be LinearSGD(), RandomTerm(), Plane() or Lanczos(): given {self.adjoint!r}.")
+        if not isinstance(self.adjoint, LinearSGD) and isinstance(self._adjoint_rule, Transformation):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
+            )
+        if not isinstance(self.adjoint, LinearSGD) and not isinstance(self.estimator, SGD):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} takes products on the step's own batches, which no estimator corrects: "
+                f"given estimator={self.estimator!r}. Use adjoint=LinearSGD(), or estimator=SGD() with an "
+                "outer_estimator."
             )
 
     @property
