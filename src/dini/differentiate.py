@@ -31,7 +31,7 @@ from .protocols import AnyProblem
 from .solution import Solution
 from .solve import solve
 from .solvers import Solver
-from .solvers.shared._judged import judged
+from .solvers.judge._judged import judged
 from .status import OnFailure
 from .trees import Tree, require_same
 

@@ -15,7 +15,8 @@ from ..problems import FixedPoint
 from ..protocols import AnyProblem
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
-from .shared import _scales, _stored
+from .judge import _units
+from .shared import _stored
 
 
 class State(NamedTuple):
@@ -120,7 +121,7 @@ class Anderson(Solver):
         squares = jnp.zeros((2, self.history), inf.dtype) if self.type == 1 else None
         count = jnp.zeros((), jnp.int32)
         return State(
-            inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _scales.unknown(x)
+            inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _units.Units.unknown(x)
         )
 
     def step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
@@ -137,7 +138,7 @@ class Anderson(Solver):
         known = (state.count > 0) & ~lost
         move, change = trees.sub(x, state.point), trees.sub(residual, state.residual)
         pair = trees.vdot(move, move), jnp.where(state.count > 0, trees.vdot(change, change), 0)
-        scales = _scales.of_point(state.scales, *pair, _scales.norm(x), error, trees.eps(x))
+        scales = _units.of_point(state.scales, *pair, _units.norm(x), error, trees.eps(x))
         factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
         beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
         if self.type == 2:

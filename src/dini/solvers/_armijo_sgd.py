@@ -14,7 +14,7 @@ from ..loop import met
 from ..protocols import AnyProblem, Composed, Minimization
 from ..trees import Tree
 from ._base import solver
-from .shared._acceptance import relative_rounding
+from .judge._margins import relative_rounding
 from .shared._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 

@@ -14,20 +14,19 @@ from .. import trees
 from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, pivoted, product
 from ..problems import FixedPoint, Root
-from ..protocols import AnyProblem, Equations
 from ..trees import Tree
 from ._base import Solver, solver
-from .shared import _root_path
+from .judge import _equations
 
 
-def factorize(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> Any:
+def factorize(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the LU factorization of the Jacobian of the residual, of a small one its inverse."""
     if trees.size(x) <= PIVOTED:
         return inverse(problem, x, args)
     return jax.scipy.linalg.lu_factor(_jacobian(problem, x, args), check_finite=False)
 
 
-def inverse(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
+def inverse(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     """Return the inverse of the Jacobian of the residual."""
     jacobian = _jacobian(problem, x, args)
     if len(jacobian) > PIVOTED:
@@ -35,7 +34,7 @@ def inverse(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     return jax.vmap(pivoted(jacobian).solve, out_axes=1)(jnp.eye(len(jacobian), dtype=jacobian.dtype))
 
 
-def _jacobian(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
+def _jacobian(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     push = jax.linearize(lambda u: problem.residual(u, *args), x)[1]
     return materialize(push, x)[0]
 
@@ -92,15 +91,15 @@ class Chord(Solver):
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
-    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> _root_path.State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> _equations.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
-        return _root_path.start(x, (no_factor(x), jnp.zeros((), bool)))
+        return _equations.start(x, (no_factor(x), jnp.zeros((), bool)))
 
-    def step(self, problem: Equations, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
+    def step(self, problem: Any, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
         """Try one step."""
 
-        def direct(event: _root_path.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
+        def direct(event: _equations.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
             del direction
             factor, old = memory
             failed = ~event.accept & old
@@ -111,4 +110,4 @@ class Chord(Solver):
             old = jnp.where(refresh, False, old | event.accept)
             return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed, refresh
 
-        return _root_path.advance(self, problem, x, state, args, direct)
+        return _equations.advance(self, problem, x, state, args, direct)

@@ -16,8 +16,8 @@ from ..trees import Tree
 from ..trees.products import dot
 from ._base import infinity, solver
 from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
+from .judge._lengths import natural_length
 from .shared._definite import model_positive
-from .shared._lengths import natural_length
 
 
 class Legs(NamedTuple):

@@ -13,7 +13,7 @@ from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from ..protocols import AnyProblem
 from ..trees import Tree
 from ._base import Solver
-from .shared._judged import judged
+from .judge._judged import judged
 
 
 @record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from ..conditions._descent import inverse_curvature
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
+from .judge import _units
 from .judge._descent import Proposal, Seen, Verdict
-from .shared import _scales
 from .shared._line_method import Line
 from .shared._line_search import Backtracking, LineSearch
 from .shared._quasi_newton import QuasiNewton
@@ -91,8 +91,6 @@ class GradientDescent(QuasiNewton):
     step_size: Any = None
     max_steps: int = field(default=2000, metadata={"static": True})
 
-    line_search: ClassVar[LineSearch] = Backtracking()
-
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
@@ -111,13 +109,18 @@ class GradientDescent(QuasiNewton):
         """Whether only gradients decide."""
         return self.step_size is not None
 
+    @property
+    def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The search of condition (3)."""
+        return Backtracking()
+
     def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""
         if self.step_size is None:
             return super().init(problem, x, *args)
         inf = infinity(x)
         none, zero = jnp.zeros((), jnp.int32), trees.zeros_like(x)
-        return Given(inf, jnp.zeros_like(inf), inf, zero, none, _scales.unknown(x), running())
+        return Given(inf, jnp.zeros_like(inf), inf, zero, none, _units.Units.unknown(x), running())
 
     def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step, or take one of given length."""
@@ -136,10 +139,10 @@ class GradientDescent(QuasiNewton):
         squared = jnp.where(known, (state.step_size * jnp.where(known, state.error, 0)) ** 2, 0)
         along = -state.step_size * trees.vdot(state.gradient, change)
         last = trees.scale(jnp.where(known, -state.step_size, 0), state.gradient)
-        each = _scales.elements(x, gradient, last, change)
+        each = _units.elements(x, gradient, last, change)
         pair = squared, trees.vdot(change, change)
-        scales = _scales.learned(state.scales, True, *pair, size, error, eps, along, leaps=True, each=each)
-        status = jnp.where(_scales.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
+        scales = _units.learned(state.scales, True, *pair, size, error, eps, along, leaps=True, each=each)
+        status = jnp.where(_units.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
         new = Given(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
         # (1)
         return trees.axpy(-eta, gradient, x), new
@@ -188,7 +191,7 @@ class GradientDescent(QuasiNewton):
         """Return the objective at the last accepted point."""
         return super().last_value(problem, state) if self.step_size is None else None
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one plain gradient step."""
         eta = self.readings(x, state)["step_size"]
         return trees.axpy(-eta, problem.gradient(x, *args), x)

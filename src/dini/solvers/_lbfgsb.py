@@ -15,10 +15,11 @@ from ..linear._small import swept
 from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import infinity, solver
+from .judge import _units
 from .judge._descent import Gram, Proposal, Ruling, Seen, State, Verdict
-from .shared import _scales
+from .judge._lengths import cold_length, natural_length
+from .judge._margins import PROBE
 from .shared._box import Box, BoxSolver, box_of, flatten
-from .shared._lengths import cold_length, natural_length
 from .shared._line_method import Line, LineMethod
 from .shared._line_search import LineSearch, WeakWolfe, require_line_search
 
@@ -140,7 +141,7 @@ class LBFGSB(BoxSolver, LineMethod):
         pairs = _forget(pairs, restart)
         # without pairs the model's curvature is one that makes the step a length in the units of the unknown; along a
         # line that bends down no curvature says how far to go
-        scales = _scales.Scales(*verdict.scales)
+        scales = _units.Units.of(verdict.scales)
         scales = scales._replace(soft=jnp.where(seen.products.sy > 0, scales.soft, 0))
         whole = natural_length(verdict.value, verdict.extent, error) / jnp.where(error > 0, error, 1)
         length = jnp.where(seen.first, whole, cold_length(scales, verdict.extent, error))
@@ -149,7 +150,7 @@ class LBFGSB(BoxSolver, LineMethod):
         direction, worn = jax.lax.cond(fresh, lambda: _direction(pairs, box, point, gradient), lambda: old)
         reach = jnp.where(fresh, jnp.maximum(box.longest(point, direction), 1), longest)
         own = own._replace(model=Model(_forget(pairs, worn), jax.lax.stop_gradient(reach)))
-        start = jnp.where(seen.first, eps**_scales.PROBE, 1.0)
+        start = jnp.where(seen.first, eps**PROBE, 1.0)
         return Proposal(self.along(own, verdict, direction, dot(gradient, direction), start, fresh), stuck)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:

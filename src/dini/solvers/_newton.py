@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -20,8 +20,7 @@ from . import _newton_equations
 from ._base import solver
 from .judge._descent import Proposal, Seen, Verdict
 from .shared._definite import FEW, Factor, descent, solve_positive, sparse_descent
-from .shared._line_method import Line, LineMethod
-from .shared._line_search import Backtracking, LineSearch
+from .shared._halving import Halving, Way
 
 #: From this size on, a few products with the Hessian cost less than assembling and factorizing it.
 _WORTHWHILE = 96
@@ -32,7 +31,7 @@ _FEW_COLORS = 8
 
 
 @solver
-class Newton(LineMethod):
+class Newton(Halving):
     r"""Newton's method, globally convergent, for minima, roots and fixed points.
 
     .. math::
@@ -47,8 +46,8 @@ class Newton(LineMethod):
     shrinks and grows; the products with the Jacobian that this needs are computed only then. Minima: (2); where the
     Hessian is not positive definite, the absolute values of its eigenvalues are used, so that the direction descends
     (a sparse one is moved by a diagonal until it is positive definite; above 512 unknowns, and with another
-    ``linear_solver``, the direction is turned around where it ascends). The step ``t`` starts at one and is shortened
-    until (3) holds (:class:`dini.solvers.Backtracking`). Each trial is one step. The error is :math:`\|F\|_2`, of
+    ``linear_solver``, the direction is turned around where it ascends). The step ``t`` starts at one and is halved
+    until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of
     minima :math:`\|\nabla f\|_2`.
 
     Parameters
@@ -79,7 +78,6 @@ class Newton(LineMethod):
 
     solves = (Minimize, LeastSquares, Root, FixedPoint)
     superlinear = True
-    line_search: ClassVar[LineSearch] = Backtracking()
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
@@ -96,23 +94,21 @@ class Newton(LineMethod):
             return super().step(problem, x, state, *args)
         return _newton_equations.advance(self, problem, x, state, args)
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Line:
-        """Return a search that has not begun, and the factor of no Hessian."""
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Way:
+        """Return a way of no length, and the factor of no Hessian."""
         factor, size, dtype = None, trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
         if self._factorizes(problem, x) and size > FEW:
             factor = Factor(jnp.zeros((size, size), dtype), jnp.zeros((), bool))
         elif self._by_nonzeros:
             factor = Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
-        return self.line(x, factor)
+        return self.way(x, factor)
 
-    def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
-        """Return Newton's direction (2) from a new point, with t = 1, or the next t of the search (3)."""
+    def renew(self, problem: Any, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return Newton's direction (2) from a new point, with t = 1, or half the step along the old one."""
 
-        def fresh() -> Line:
+        def fresh() -> Way:
             direction, factor = self._direction(problem, seen.point, seen.gradient, args)
-            slope = trees.vdot(seen.gradient, direction).astype(verdict.error.dtype)
-            one = jnp.ones_like(slope)
-            return self.along(own._replace(model=factor), verdict, direction, slope, one, jnp.asarray(True))
+            return Way(direction, jnp.ones_like(own.step_size), factor)
 
         own = jax.lax.cond(verdict.needed, fresh, lambda: own)
         return Proposal(own, verdict.spent, trees.all_finite(own.direction))

@@ -17,8 +17,10 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
-from .shared import _steps, _stored
-from .shared._root_path import Known, after_step, before_step
+from .judge import _newton_steps
+from .judge._equations import after_step, before_step, rounded, settled, stiffer
+from .judge._units import Units
+from .shared import _stored
 
 #: the forcing term where nothing is known, and its limits (Eisenstat and Walker)
 _FIRST_FORCING, _MOST_FORCING, _GAMMA = 0.5, 0.9, 0.9
@@ -138,8 +140,8 @@ class NewtonKrylov(Solver):
         basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
         return State(
             inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
-            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _steps.nowhere(x),
-            Known.nothing(x), running(),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _newton_steps.nowhere(x),
+            Units.unknown(x), running(),
         )  # fmt: skip
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
@@ -166,9 +168,9 @@ class NewtonKrylov(Solver):
         accept = trying & (first | (finite & enough))
         lost = trying & first & ~finite
         error = jnp.where(lost, jnp.nan, jnp.where(accept, size, state.error))
-        now, eps, old = trees.where(accept, point, x), trees.eps(x), Known(*state.scales)
-        extent = _steps.extended(state.extent, now, accept)
-        units = _steps.sizes(now, extent, eps)
+        now, eps, old = trees.where(accept, point, x), trees.eps(x), Units.of(state.scales)
+        extent = _newton_steps.extended(state.extent, now, accept)
+        units = _newton_steps.sizes(now, extent, eps)
         move = trees.scale(state.step_size, state.direction)
         change = trees.sub(residual, state.residual)
         known, unsure = after_step(old, accept, first, move, change, units, error, state.error, eps, each=False)
@@ -178,7 +180,7 @@ class NewtonKrylov(Solver):
         safeguard = _GAMMA * state.forcing**2
         forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        apparent = _steps.scale_of(error, known.measure, eps), jnp.zeros_like(error)
+        apparent = _newton_steps.scale_of(error, known.measure, eps), jnp.zeros_like(error)
         enough_digits = 0.5 * threshold(self, x, apparent) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
         forcing = jnp.where(first, _FIRST_FORCING, jnp.where(unsure, _TELLING, forcing))
@@ -234,7 +236,7 @@ class NewtonKrylov(Solver):
         left = jnp.where(done, jnp.minimum(rest / jnp.where(error > 0, error, 1), 1), state.left).astype(dtype)
 
         # the products know more of the Jacobian's size than the steps do
-        known = known.stiffer(jnp.where(grows, size, 0), units, error, eps)
+        known = stiffer(known, jnp.where(grows, size, 0), units, error, eps)
         ahead = before_step(known, done, direction, units, error, eps)
         # a direction that leaves much of the residual says too little of the point
         vague = done & (left > _TELLING)
@@ -244,12 +246,12 @@ class NewtonKrylov(Solver):
         hopeless = done & (left > 0.9999)
         vanished = error <= 100 * eps * known.steepest
         failed = trying & ~accept
-        short = _steps.beside(trees.scale(step_size, direction), units, direction) <= 1e-2 * eps
-        stalled = jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED)
+        short = _newton_steps.beside(trees.scale(step_size, direction), units, direction) <= 1e-2 * eps
+        stalled = jnp.where(settled(known, error, eps), Status.CONVERGED, Status.STALLED)
         status = jnp.where(failed & short, stalled, state.status)
-        status = jnp.where(failed & old.rounded(error, eps), Status.CONVERGED, status)
+        status = jnp.where(failed & rounded(old, error, eps), Status.CONVERGED, status)
         status = jnp.where(hopeless, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), status)
-        runs = done & (error <= eps * known.steepest) & _steps.run_away(now, extent, direction, direction)
+        runs = done & (error <= eps * known.steepest) & _newton_steps.run_away(now, extent, direction, direction)
         status = jnp.where(runs & ~met(self, x, error, known), Status.DIVERGED, status).astype(jnp.int32)
         here = trees.where(accept, residual, state.residual)
         kept = state.kept + ends.astype(state.kept.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,25 +12,18 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
-from ..trees import Scalar, Tree
+from ..trees import Tree
 from ._base import solver
-from .judge._descent import Descent, Proposal, Ruling, Seen, Verdict, armijo
-from .shared import _scales
+from .judge import _units
+from .judge._descent import Proposal, Ruling, Seen, Verdict, armijo
+from .judge._lengths import cold_length, natural_length
 from .shared._box import Box, BoxSolver, box_of, flatten
 from .shared._definite import descent, solve_positive
-from .shared._lengths import cold_length, natural_length
-
-
-class Path(NamedTuple):
-    """What is remembered: the direction, the coordinates that are free, and how far along the bent path to try next."""
-
-    direction: Any
-    free: Any
-    step_size: Scalar
+from .shared._halving import Halving, Way
 
 
 @solver
-class ProjectedNewton(BoxSolver, Descent):
+class ProjectedNewton(BoxSolver, Halving):
     r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.
 
     .. math::
@@ -81,11 +74,11 @@ class ProjectedNewton(BoxSolver, Descent):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Path:
-        """Return a path of no length: the first trial is the start itself."""
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Way:
+        """Return a way of no length, on which all coordinates are free."""
         del problem, args
         zero = jnp.zeros_like(flatten(x))
-        return Path(zero, zero == 0, jnp.zeros((), zero.dtype))
+        return self.way(zero, zero == 0)
 
     def trial(self, problem: Any, x: Tree, state: Any) -> tuple[Tree, Tree]:
         """Return the next point on the path (3), and the move to it."""
@@ -94,22 +87,22 @@ class ProjectedNewton(BoxSolver, Descent):
         point = box.unravel(box.project(flatten(x) + own.step_size * own.direction))
         return point, trees.sub(point, x)
 
-    def judge(self, own: Path, seen: Seen) -> Ruling:
+    def judge(self, own: Way, seen: Seen) -> Ruling:
         """Return whether the decrease (4) is what the free coordinates promise along the line, and the active ones."""
         gradient, move = flatten(seen.before.gradient), flatten(seen.move)
-        along = jnp.where(own.free, own.step_size * own.direction, move)
+        along = jnp.where(own.model, own.step_size * own.direction, move)
         # (4)
         fits = armijo(seen, jnp.sum(gradient * along))
         # a step that rounding swallows is the next one as well
         swallowed = fits & ~seen.first & (seen.products.ss == 0)
         return Ruling(fits & ~swallowed, own._replace(step_size=0.5 * own.step_size), swallowed)
 
-    def renew(self, problem: Any, own: Path, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: Any, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction (2) from a new point, or half the step along the old one."""
         box, size = box_of(problem, seen.x), verdict.error
-        scales = _scales.Scales(*verdict.scales)
+        scales = _units.Units.of(verdict.scales)
 
-        def fresh() -> Path:
+        def fresh() -> Way:
             trial, gradient = flatten(seen.point), flatten(seen.gradient)
             length = cold_length(scales, seen.extent, size)
             whole = natural_length(seen.value, seen.extent, size) / jnp.where(size > 0, size, 1)
@@ -121,15 +114,15 @@ class ProjectedNewton(BoxSolver, Descent):
             free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
             length = jnp.where(seen.first, whole, length)
             direction = self._direction(problem, box, trial, gradient, free, length, args)
-            return Path(direction, free, jnp.ones_like(own.step_size))
+            return Way(direction, jnp.ones_like(own.step_size), free)
 
         own = jax.lax.cond(verdict.needed, fresh, lambda: own)
         return Proposal(own, verdict.spent, jnp.all(jnp.isfinite(own.direction)))
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient, the direction and the next trial's share of it."""
-        told = {"direction": ravel_pytree(x)[1](state.own.direction), "step_size": state.own.step_size}
-        return super().readings(x, state) | told
+        told = super().readings(x, state)
+        return told | {"direction": ravel_pytree(x)[1](told["direction"])}
 
     def _direction(
         self,

@@ -12,9 +12,9 @@ from .. import trees
 from ..checks.settings import require_positive
 from ..trees import Tree
 from ._base import infinity, solver
+from .judge import _units
 from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
-from .shared import _scales
-from .shared._lengths import natural_length
+from .judge._lengths import natural_length
 
 
 class Region(NamedTuple):
@@ -123,7 +123,7 @@ class TrustRegionNewtonCG(Descent):
         new = dot(residual, residual)
         size = jnp.sqrt(dot(state.gradient, state.gradient))
         # (3): as exactly as the gradient is small beside the largest one, so that convergence is superlinear
-        steepest = _scales.Scales(*state.scales).steepest
+        steepest = _units.Units.of(state.scales).steepest
         share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
         done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (own.count + 1 >= trees.size(x))
         # (2): beta = growth
@@ -164,4 +164,5 @@ class TrustRegionNewtonCG(Descent):
         fresh = trees.zeros_like(gradient), gradient, trees.neg(gradient)
         vectors = trees.where(accept, fresh, (own.move, own.residual, own.direction))
         squared, count = jnp.where(accept, seen.products.gg, own.squared), jnp.where(accept, 0, own.count)
-        return Proposal(Region(accept, *vectors, radius, squared, count), verdict.spent)
+        move, residual, direction = vectors
+        return Proposal(Region(accept, move, residual, direction, radius, squared, count), verdict.spent)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
-from ..shared._acceptance import relative_rounding
+from ..judge._margins import relative_rounding
 from . import _filter
 from ._interior_state import (
     CORRECT,

@@ -30,9 +30,8 @@ from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import inner_products
 from .._base import Solver, infinity, running
-from ..shared import _scales
 from ..shared._box import held, left_of_gradient
-from . import _margins
+from . import _margins, _units
 
 
 class State(NamedTuple):
@@ -161,7 +160,7 @@ class Descent(Solver):
         inf = infinity(x)
         progress = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf])
         own = self.remember(problem, x, args)
-        return State(inf, inf, trees.zeros_like(x), own, progress, _scales.unknown(x), running())
+        return State(inf, inf, trees.zeros_like(x), own, progress, _units.Units.unknown(x), running())
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one trial point."""
@@ -183,12 +182,12 @@ def look(problem: Any, x: Tree, point: Tree, move: Tree, before: State, args: tu
     value, gradient = xla.once(problem.value_and_gradient(point, *args), "quasi-Newton: value")
     value, change = value.astype(dtype), trees.sub(gradient, before.gradient)
     products, first = _gram(move, change, gradient, dtype), jnp.isinf(before.value)
-    told = products.yy > _scales.drowning_share(eps) ** 2 * products.gg
+    told = products.yy > _margins.drowning_share(eps) ** 2 * products.gg
     left = left_of_gradient(problem, point, gradient, move, change, products, told)
     size = trees.sqrt(products.gg) if left is gradient else trees.norm(left).astype(dtype)
-    each = _scales.slope_of_elements(point, left)
+    each = _units.slope_of_elements(point, left)
     finite = jnp.isfinite(value) & jnp.isfinite(size) & jnp.isfinite(products.gg)
-    hidden, extent = _margins.hidden_difference(before.value), _scales.norm(point).astype(dtype)
+    hidden, extent = _margins.hidden_difference(before.value), _units.norm(point).astype(dtype)
     steps = before.progress[2]
     return Seen(
         x, point, move, value, gradient, change, left, products, size, extent, each, before, steps, first, finite,
@@ -216,8 +215,8 @@ def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
     before, leaps, eps = seen.before, solver.first_order, trees.eps(seen.x)
     products, point = seen.products, (seen.extent, seen.size)
     pair = products.ss, jnp.where(seen.first, 0, products.yy)
-    each = _scales.elements(seen.point, seen.left, seen.move, seen.change)
-    learned = _scales.learned(before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=leaps, each=each)
+    each = _units.elements(seen.point, seen.left, seen.move, seen.change)
+    learned = _units.learned(before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=leaps, each=each)
     # a point that meets the stopping test need not meet the method's rule, and neither does one that only probes
     probes = (seen.steps == 1) & solver.first_order
     solved = probes | (seen.size <= threshold(solver, seen.x, learned))
@@ -235,7 +234,7 @@ def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
         jnp.where(accept, jnp.minimum(before.value, seen.value), before.value),
         trees.where(accept, seen.gradient, before.gradient),
         error,
-        jnp.where(accept, seen.extent, _scales.norm(seen.x).astype(error.dtype)),
+        jnp.where(accept, seen.extent, _units.norm(seen.x).astype(error.dtype)),
         scales,
     )
 
@@ -253,7 +252,7 @@ def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict
     point = jnp.where(accept, seen.value, before.value), verdict.extent, verdict.error
     bound = held(problem, seen.point, verdict.gradient)
     ends = {"status": status, "accept": accept, "stalled": stalled, "held": bound}
-    status = _scales.ending(verdict.scales, point, trees.eps(seen.x), **ends)
+    status = _units.ending(verdict.scales, point, trees.eps(seen.x), **ends)
     status = jnp.where(ruling.endless, Status.DIVERGED, status).astype(jnp.int32)
     error = jnp.where(seen.first & ~seen.finite, jnp.nan, verdict.error)
     progress = jnp.stack([best, idle, steps + 1, exact])

@@ -21,6 +21,30 @@ def off(name: str) -> bool:
     return name in _OFF
 
 
+#: units of rounding below which nothing is asked for
+ROUNDING = 10
+#: units of rounding of a gradient in which a change of it drowns
+BLIND = 64
+#: units of rounding within which a Newton step that fails has met rounding
+NOISE = 1000
+#: the power of the unit roundoff by which a first step moves the point, to see the curvature: with the square root the
+#: difference of two gradients would have lost half of its digits, with this a third
+PROBE = 0.4
+#: a step that is longer than this share of the point is no step close to a solution
+LONG = 1e-2
+#: a step of this share of the point's rounding moves nothing
+SHORT = 1e-2
+#: a Newton step has worked where it lowers the error by so much
+WORKED = 0.5
+#: the least curvature may lie along no step: what is seen of it is taken for so much less
+UNSEEN = 0.1
+#: what may be made of the Rayleigh quotient of a step, beside the ratio of the lengths: where curvatures of both signs
+#: cancel it is large without a meaning
+CANCELED = 30
+#: what is kept of the largest curvature at each step
+STIFF = 0.9
+#: the share of a promised decrease that has to come true (Armijo)
+DECREASE = 1e-4
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
 
@@ -31,9 +55,16 @@ def lost_patience(idle: Scalar, steps: Scalar, *, first_order: bool = True) -> A
     On an ill-conditioned function its gradients rise and fall, near a solution by amounts that values no longer show:
     hundreds of steps may go by between two gains. A quarter of all steps is what they may take.
     """
+    if off("patience"):
+        return jnp.zeros((), bool)
     if not first_order:
-        return idle >= 2
+        return idle >= 5
     return (idle >= PATIENCE) & (4 * idle >= steps)
+
+
+def drowning_share(eps: Any) -> Any:
+    """Return the share of a gradient in which a change of it drowns; no more than a hundredth in half precision."""
+    return 0.0 if off("drowning_share") else min(BLIND * eps, 1e-2)
 
 
 def relative_rounding(value: Any) -> Any:
@@ -49,6 +80,8 @@ def hidden_difference(value: Any) -> Any:
     conjugate gradient method with guaranteed descent and an efficient line search", 2005) take a millionth; this is
     what double precision needs where the data are some 100,000 times the residuals.
     """
+    if off("hidden_difference"):
+        return relative_rounding(value)
     return jnp.maximum(relative_rounding(value), 1e-2 * jnp.finfo(value.dtype).eps ** 0.5 * jnp.abs(value))
 
 

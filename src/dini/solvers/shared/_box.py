@@ -15,7 +15,7 @@ from ...sets._boxes import bounds_of, has_bounds
 from ...trees import Tree
 from ...trees.products import squares
 from .._base import Solver
-from ._scales import drowning_share
+from ..judge._margins import drowning_share
 
 
 class Box(NamedTuple):

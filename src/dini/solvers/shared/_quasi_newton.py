@@ -24,9 +24,9 @@ from ... import trees
 from ...checks.settings import require_positive
 from ...functions import as_function
 from ...trees import Scalar, Tree
+from ..judge import _units
 from ..judge._descent import Proposal, Seen, State, Verdict
-from . import _scales
-from ._lengths import cold_length, probe_length
+from ..judge._lengths import cold_length, probe_length
 from ._line_method import Line, LineMethod
 from ._line_search import Given, LineSearch, require_line_search
 
@@ -109,7 +109,7 @@ class QuasiNewton(LineMethod):
         direction = trees.where(accept, direction, own.direction)
         direction = trees.where(restart, trees.neg(verdict.gradient), direction)
         slope = jnp.where(restart, -(verdict.error**2), slope)
-        cold = cold_length(_scales.Scales(*verdict.scales), verdict.extent, verdict.error)
+        cold = cold_length(_units.Units.of(verdict.scales), verdict.extent, verdict.error)
         probe = probe_length(seen.value, verdict.extent, verdict.error, trees.eps(seen.x), seen.slope_of_elements)
         known = self.first_trial(self.bracket(seen.before.own), model, slope)
         start = jnp.where(restart | (model.count == 0), jnp.where(seen.first, probe, cold), known)

@@ -11,7 +11,7 @@ from ... import trees
 from ...protocols import AnyProblem, Minimization
 from ...trees import Scalar, Tree
 from .._base import Solver, infinity
-from ._lengths import proximal_residual
+from ..judge._lengths import proximal_residual
 
 
 class Stochastic(Solver):

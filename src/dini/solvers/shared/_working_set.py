@@ -15,9 +15,10 @@ from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot, vdot
 from .._base import Solver, infinity, running
-from . import _scales
-from ._acceptance import relative_rounding, unmoved
-from ._lengths import residual_step
+from ..judge import _units
+from ..judge._bound import unmoved
+from ..judge._lengths import residual_step
+from ..judge._margins import relative_rounding
 
 
 class State(NamedTuple):
@@ -145,7 +146,7 @@ class WorkingSet(Solver):
         del problem, args
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
-        return State(inf, ravel_pytree(x)[0] != 0, zero, zero, zero, _scales.unknown(x), running())
+        return State(inf, ravel_pytree(x)[0] != 0, zero, zero, zero, _units.Units.unknown(x), running())
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step on a working set."""
@@ -181,8 +182,8 @@ class WorkingSet(Solver):
         own = eps**0.25 * jnp.abs(fixed) / jnp.where(steep > 0, steep, 1)
         own = jnp.where(own > 0, own, eta)
         pulled = jnp.abs(fixed - part.slope(fixed - own * slopes, own)[0]) / own
-        each = _scales.Elements(_scales.slope_of_elements(fixed, pulled), state.work)
-        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, each=each)
+        each = _units.Elements(_units.slope_of_elements(fixed, pulled), state.work)
+        scales = _units.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, each=each)
         tol = threshold(self, x, scales)
         # where no scale is known, as exactly as the error falls in a step of a method that converges fast
         rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)
