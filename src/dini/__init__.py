@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from . import conditions, linear, penalties, sets, solvers
 from .batches import batch_solve
-from .checks.hints import missing_name as _missing_name
 from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .cvxpy_programs import CvxpyProgram, from_cvxpy
@@ -24,6 +23,7 @@ from .differentiation import (
     root_jvp,
     root_vjp,
 )
+from .explanations import missing_name as _missing_name
 from .iterators import run_iterator
 from .monitors import Callback, Monitor, Monitors, ProgressBar, Record
 from .one_sided import one_sided_jvp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,10 +15,12 @@ from .checks.records import record
 from .checks.settings import require_count
 from .differentiation import Differentiation, Implicit
 from .differentiation._rules import constant
+from .door import Problem, as_solver, explain
 from .loop import Outcome, begin, conclude, proceed
 from .problems import check_unknown
+from .protocols import AnyProblem, AnySolver
 from .solution import Solution
-from .solve import as_solver, explain, solve
+from .solve import solve
 from .solvers import Solver
 from .status import OnFailure, Status, check_on_failure
 from .trees import Tree
@@ -37,10 +40,10 @@ class _Found(Solver):
     def name(self) -> str:
         return self.solver
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Pass: the solver that found it has been checked."""
 
-    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
+    def run(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Return what was found."""
         del problem, x, args
         return self.outcome
@@ -56,8 +59,8 @@ class _Pool(NamedTuple):
 
 
 def batch_solve(
-    problem: Any,
-    solver: Any,
+    problem: Problem,
+    solver: Solver | Callable[..., Any],
     init: Tree,
     *args: Tree,
     in_axes: Any = None,
@@ -120,7 +123,7 @@ def batch_solve(
         require_count("batch_solve's width", width)
     if not isinstance(differentiation, Implicit):
         raise TypeError(f"batch_solve differentiates by Implicit(): given {differentiation!r}. Use vmap of solve.")
-    if hasattr(solver, "run"):
+    if not solver.takes_steps:
         raise TypeError(f"batch_solve needs a solver that takes steps; {solver.name} is a function. Use vmap of solve.")
     init = check_unknown(init)
     if trees.has_complex(init):
@@ -173,7 +176,7 @@ def _flags(axes: Any, operands: Any) -> tuple[bool, ...]:
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _batch(
     operands: Any,
-    solver: Any,
+    solver: AnySolver,
     differentiation: Any,
     flags: tuple[bool, ...],
     width: int,
@@ -184,7 +187,7 @@ def _batch(
     axes = jax.tree.unflatten(structure, [0 if flag else None for flag in flags])
     found = constant(lambda given, solver: _work(given, solver, flags, width, chunk), operands, solver)
 
-    def lane(operands: Any, outcome: Outcome, solver: Any) -> Solution:
+    def lane(operands: Any, outcome: Outcome, solver: AnySolver) -> Solution:
         problem, init, args = operands
         known = _Found(
             outcome=outcome, solver=solver.name, max_steps=solver.max_steps, rtol=solver.rtol, atol=solver.atol
@@ -194,7 +197,7 @@ def _batch(
     return jax.vmap(lane, in_axes=(axes, 0, None))(operands, found, solver)
 
 
-def _work(operands: Any, solver: Any, flags: tuple[bool, ...], width: int, chunk: int) -> Outcome:
+def _work(operands: Any, solver: AnySolver, flags: tuple[bool, ...], width: int, chunk: int) -> Outcome:
     """Return the outcomes of all problems."""
     leaves, structure = jax.tree.flatten(operands)
     axes = jax.tree.unflatten(structure, [0 if flag else None for flag in flags])

@@ -22,10 +22,12 @@ from .differentiation import Differentiation, Implicit
 from .differentiation._certificate import first, forward, guarded, leading, reverse
 from .differentiation._linearization import Linearization, Parameters, linearize
 from .differentiation._verdict import Certificate, Verdict
+from .door import Problem, as_solver
 from .functions import as_function
 from .linear import Auto, System
 from .problems import check_unknown
-from .solve import Problem, as_solver, solve
+from .protocols import AnyProblem
+from .solve import solve
 from .solvers import Solver
 from .status import OnFailure, check_on_failure
 from .trees import Tree
@@ -36,7 +38,7 @@ _IMPLICIT = Implicit()
 
 
 def _at(
-    problem: Any, x: Tree, args: tuple[Tree, ...], differentiation: Implicit, argnums: tuple[int, ...]
+    problem: AnyProblem, x: Tree, args: tuple[Tree, ...], differentiation: Implicit, argnums: tuple[int, ...]
 ) -> tuple[Linearization, System, Parameters, list[int], Any]:
     """Return the linearization at ``x``, its system, the parameters that move, and their places among the leaves."""
     if not isinstance(differentiation, Implicit):
@@ -64,7 +66,7 @@ def _at(
     return at, system, Parameters(trees.strong(list(map(jnp.asarray, some))), merge), places, treedef
 
 
-def _name(problem: Any) -> str:
+def _name(problem: AnyProblem) -> str:
     return f"the solution of {problem.name}"
 
 
@@ -131,7 +133,7 @@ def jvp(
 
 
 @jax.jit
-def _jvp(problem: Any, x: Tree, args: Any, along: list[Any], derivative: Any, differentiation: Implicit) -> Any:
+def _jvp(problem: AnyProblem, x: Tree, args: Any, along: list[Any], derivative: Any, differentiation: Implicit) -> Any:
     at, system, parameters, _, _ = _at(problem, x, args, differentiation, tuple(range(len(args))))
     given = None if derivative is None else leading(derivative)
     dx, certificate = forward(at, system, parameters, leading(along), given)
@@ -190,7 +192,7 @@ def vjp(
 
 @partial(jax.jit, static_argnums=4)
 def _vjp(
-    problem: Any, x: Tree, args: Any, cotangent: Tree, argnums: Any, derivative: Any, differentiation: Implicit
+    problem: AnyProblem, x: Tree, args: Any, cotangent: Tree, argnums: Any, derivative: Any, differentiation: Implicit
 ) -> Any:
     at, system, parameters, places, treedef = _at(problem, x, args, differentiation, argnums)
     given = None
@@ -234,7 +236,7 @@ def jacobian(
 
 
 @partial(jax.jit, static_argnums=3)
-def _jacobian(problem: Any, x: Tree, args: Any, argnum: int, differentiation: Implicit) -> Any:
+def _jacobian(problem: AnyProblem, x: Tree, args: Any, argnum: int, differentiation: Implicit) -> Any:
     at, system, parameters, _, _ = _at(problem, x, args, differentiation, (argnum,))
     leaves, argument = jax.tree.flatten(args[argnum])
     if len(leaves) != len(parameters.moving):
@@ -309,7 +311,7 @@ def value_and_grad(
 
 @partial(jax.jit, static_argnums=5)
 def _value_and_grad(
-    loss: Any, problem: Any, solver: Any, init: Tree, args: Any, argnum: int, differentiation: Any
+    loss: Any, problem: Problem, solver: Solver, init: Tree, args: Any, argnum: int, differentiation: Any
 ) -> Any:
     def run(argument: Any) -> tuple[Any, Any]:
         full = (*args[:argnum], argument, *args[argnum + 1 :])

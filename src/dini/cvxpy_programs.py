@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from .checks.settings import known
 from .conic import ConeSolution, cone_program
 from .convex import ProgramSolution, quadratic_program
 from .problems import ConeProgram, QuadraticProgram
+from .protocols import AnySolver
 from .sets import ConeProduct, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
 from .sets._blocks import blocks
 
@@ -133,7 +134,7 @@ def _value(name: str, shape: tuple[int, ...], sign: int, value: Any) -> jax.Arra
     return array * jnp.where(wrong, jnp.nan, 1).astype(jnp.result_type(float, array))
 
 
-def _of_quadratic_programs(solver: Any) -> bool:
+def _of_quadratic_programs(solver: AnySolver) -> bool:
     """Return whether a solver takes quadratic programs, and no others of cones."""
     kinds = getattr(solver, "solves", ())
     return QuadraticProgram in kinds and ConeProgram not in kinds
@@ -219,13 +220,42 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     [0.75 0.25]
     """
     cp: Any = importlib.import_module("cvxpy")
-    found_as: Any = importlib.import_module("cvxpy.reductions.solution").Solution
     _check(problem, parameters, variables, cp)
+    data, chain, inverse = _reduced(problem, parameters, cp)
+    compiled = data[cp.settings.PARAM_PROB]
+    n, m = int(compiled.x.size), int(compiled.constr_size)
+    places = _places(compiled, parameters)
+    width = sum(p.size for p in parameters)
+
+    def tensor(matrix: Any) -> _Tensor:
+        """Move the constants to the end of the parameters."""
+        rows, columns, values = _Tensor.of(matrix)
+        last = matrix.shape[1] - 1
+        return _Tensor(rows, np.where(columns == last, width, columns), values)
+
+    recovery, offsets = _recoveries(lambda x: _recovered(x, chain, inverse, variables, cp), n)
+    return CvxpyProgram(
+        tensor(compiled.q),
+        tensor(compiled.A),
+        None if compiled.P is None or compiled.P.nnz == 0 else tensor(compiled.P),
+        recovery,
+        tuple(np.reshape(o, v.shape, order="F") for o, v in zip(offsets, variables, strict=True)),
+        _cone(data["dims"]),
+        (n, m),
+        places,
+        tuple((p.name(), tuple(p.shape), int(p.is_nonneg()) - int(p.is_nonpos())) for p in parameters),
+        tuple(tuple(v.shape) for v in variables),
+        solver,
+    )
+
+
+def _reduced(problem: Any, parameters: Sequence[Any], cp: Any) -> tuple[Any, Any, Any]:
+    """Return CVXPY's data of a cone program, and its way back."""
     unset = [parameter for parameter in parameters if parameter.value is None]
     try:
         for parameter in unset:  # CVXPY evaluates the data once
             parameter.value = parameter.project(np.zeros(parameter.shape))
-        data, chain, inverse = problem.get_problem_data(solver=cp.SCS)
+        return problem.get_problem_data(solver=cp.SCS)
     except cp.error.SolverError as error:
         raise ValueError(
             f"from_cvxpy found no cone program, CVXPY says: {error} It makes none where there are no constraints and "
@@ -234,8 +264,10 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     finally:
         for parameter in unset:
             parameter.value = None
-    compiled = data[cp.settings.PARAM_PROB]
-    n, m = int(compiled.x.size), int(compiled.constr_size)
+
+
+def _places(compiled: Any, parameters: Sequence[Any]) -> tuple[int, ...]:
+    """Return where each parameter stands among the columns of the data; behind the others one that is not used."""
     place_of = {key: place for key, place in compiled.param_id_to_col.items() if key in compiled.param_id_to_size}
     others = [compiled.id_to_param[key].name() for key in place_of if key not in {p.id for p in parameters}]
     if others:
@@ -243,8 +275,7 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
             f"from_cvxpy's parameters must not have attributes that reduce their size (symmetric, diag, sparsity), and "
             f"be real: given {', '.join(p.name() for p in parameters)}, of which CVXPY makes {', '.join(others)}."
         )
-    # a parameter that the problem does not use stands behind the others
-    width, places = sum(p.size for p in parameters), list[int]()
+    places = list[int]()
     end = max((place + compiled.param_id_to_size[key] for key, place in place_of.items()), default=0)
     for parameter in parameters:
         if parameter.id in place_of:
@@ -252,14 +283,11 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
         else:
             places.append(end)
             end += parameter.size
+    return tuple(places)
 
-    def tensor(matrix: Any) -> _Tensor:
-        """Move the constants to the end of the parameters."""
-        rows, columns, values = _Tensor.of(matrix)
-        last = matrix.shape[1] - 1
-        return _Tensor(rows, np.where(columns == last, width, columns), values)
 
-    dims = data["dims"]
+def _cone(dims: Any) -> ConeProduct:
+    """Return the cone of SCS's dimensions."""
     cones: list[Any] = [Zero(), NonNegative(), *(SecondOrder() for _ in dims.soc)]
     sizes = [dims.zero, dims.nonneg, *dims.soc]
     cones += [PositiveSemidefinite("vector") for _ in dims.psd] + [Exponential()]
@@ -267,49 +295,42 @@ def from_cvxpy(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]
     cones += [Power(float(alpha)) for alpha in dims.p3d]
     sizes += [3 for _ in dims.p3d]
     kept = [i for i, size in enumerate(sizes) if size]
-    cone = ConeProduct([cones[i] for i in kept], tuple(int(sizes[i]) for i in kept))
+    return ConeProduct([cones[i] for i in kept], tuple(int(sizes[i]) for i in kept))
 
+
+def _recovered(x: np.ndarray, chain: Any, inverse: Any, variables: Sequence[Any], cp: Any) -> list[np.ndarray]:
+    """Return the variables by CVXPY's own way back, without its projection onto bounds, which is not linear."""
+    found_as: Any = importlib.import_module("cvxpy.reductions.solution").Solution
     attributes: Any = importlib.import_module("cvxpy.reductions.cvx_attr2constr")
     unknown = inverse[-1][importlib.import_module("cvxpy.reductions.solvers.solver").Solver.VAR_ID]
+    found = found_as(cp.OPTIMAL, 0.0, {unknown: x}, {}, {})
+    for reduction, back in zip(chain.reductions[-2::-1], inverse[-2::-1], strict=True):
+        if isinstance(reduction, attributes.CvxAttr2Constr) and back:
+            reduced, full, _ = back
+            whole = lambda key, values=found.primal_vars, reduced=reduced, full=full: attributes.recover_value_for_leaf(
+                full[key], values[reduced[key].id], project=False
+            )
+            kept = {key: whole(key) for key in full if reduced[key].id in found.primal_vars}
+            found = found_as(cp.OPTIMAL, 0.0, kept, {}, {})
+        else:
+            found = reduction.invert(found, back)
+    dense = [found.primal_vars[v.id] for v in variables]
+    dense = [value.toarray() if hasattr(value, "toarray") else value for value in dense]
+    return [np.asarray(value, float).flatten(order="F") for value in dense]
 
-    def recovered(x: np.ndarray) -> list[np.ndarray]:
-        """Return the variables by CVXPY's own way back, without its projection onto bounds, which is not linear."""
-        found = found_as(cp.OPTIMAL, 0.0, {unknown: x}, {}, {})
-        for reduction, back in zip(chain.reductions[-2::-1], inverse[-2::-1], strict=True):
-            if isinstance(reduction, attributes.CvxAttr2Constr) and back:
-                reduced, full, _ = back
-                whole = lambda key, values=found.primal_vars, reduced=reduced, full=full: (
-                    attributes.recover_value_for_leaf(full[key], values[reduced[key].id], project=False)
-                )
-                kept = {key: whole(key) for key in full if reduced[key].id in found.primal_vars}
-                found = found_as(cp.OPTIMAL, 0.0, kept, {}, {})
-            else:
-                found = reduction.invert(found, back)
-        dense = [found.primal_vars[v.id] for v in variables]
-        dense = [value.toarray() if hasattr(value, "toarray") else value for value in dense]
-        return [np.asarray(value, float).flatten(order="F") for value in dense]
 
-    offsets = recovered(np.zeros(n))
-    images = [recovered(unit) for unit in np.eye(n)]
+def _recoveries(
+    recovered: Callable[[np.ndarray], list[np.ndarray]], size: int
+) -> tuple[tuple[_Recovery, ...], list[np.ndarray]]:
+    """Return the matrices and the offsets by which a point of the cone program gives the variables."""
+    offsets = recovered(np.zeros(size))
+    images = [recovered(unit) for unit in np.eye(size)]
     recovery: list[_Recovery] = []
     for i, offset in enumerate(offsets):
         matrix = np.stack([image[i] - offset for image in images], axis=1)
         rows, columns = np.nonzero(matrix)
         recovery.append(_Recovery(rows, columns, matrix[rows, columns]))
-    shaped = [np.reshape(o, v.shape, order="F") for o, v in zip(offsets, variables, strict=True)]
-    return CvxpyProgram(
-        tensor(compiled.q),
-        tensor(compiled.A),
-        None if compiled.P is None or compiled.P.nnz == 0 else tensor(compiled.P),
-        tuple(recovery),
-        tuple(shaped),
-        cone,
-        (n, m),
-        tuple(places),
-        tuple((p.name(), tuple(p.shape), int(p.is_nonneg()) - int(p.is_nonpos())) for p in parameters),
-        tuple(tuple(v.shape) for v in variables),
-        solver,
-    )
+    return tuple(recovery), offsets
 
 
 def _check(problem: Any, parameters: Sequence[Any], variables: Sequence[Any], cp: Any) -> None:
@@ -325,6 +346,11 @@ def _check(problem: Any, parameters: Sequence[Any], variables: Sequence[Any], cp
             f"dpp=True)): given one that is {'convex, but not so parametrized' if problem.is_dcp() else 'not convex'}. "
             "A product of parameters becomes a parameter of its own."
         )
+    _check_belonging(problem, parameters, variables)
+
+
+def _check_belonging(problem: Any, parameters: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Raise where parameters and variables are not those of the problem, or variables not real numbers."""
     twice = {p.name() for p in parameters if sum(p.id == other.id for other in parameters) > 1}
     if twice:
         raise ValueError(f"from_cvxpy's parameters must be different ones: {', '.join(sorted(twice))} is given twice.")

@@ -29,6 +29,7 @@ from .problems import (
     QuadraticProgram,
     Root,
 )
+from .protocols import AnyProblem, AnySolver
 from .sets._boxes import has_bounds
 from .solvers import (
     BFGS,
@@ -123,7 +124,7 @@ class Default(Solver):
         """What stands in messages until a choice is made."""
         return "the default solver"
 
-    def chosen(self, problem: Any, x: Tree, args: tuple[Tree, ...], *, plain: bool = False) -> Choice:
+    def chosen(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...], *, plain: bool = False) -> Choice:
         """Return the choice for a problem; a ``plain`` one takes steps, which have a state and may be watched."""
         if isinstance(problem, Minimize):
             return _minimizer(problem, x, args, plain)
@@ -141,7 +142,7 @@ class Default(Solver):
 
 
 def settled(
-    solver: Any, differentiation: Any, problem: Any, x: Tree, args: tuple[Tree, ...], *, plain: bool
+    solver: AnySolver, differentiation: Any, problem: AnyProblem, x: Tree, args: tuple[Tree, ...], *, plain: bool
 ) -> tuple[Any, Any, str]:
     """Return the solver, how to differentiate, and the name of what was chosen, if something was."""
     if isinstance(solver, Resumed | Counted):
@@ -180,7 +181,7 @@ def _minimizer(problem: Minimize, x: Tree, args: tuple[Tree, ...], plain: bool) 
 
 
 def _least_squares(problem: LeastSquares, x: Tree, args: tuple[Tree, ...], plain: bool) -> Choice:
-    if problem.constraint is not None and not getattr(problem.constraint, "elementwise", False):
+    if problem.constraint is not None and not problem.constraint.elementwise:
         return _PROXIMAL_GRADIENT
     if plain or problem.constraint is not None or problem.loss is not None or trees.size(x) > _TINY:
         return _LEVENBERG_MARQUARDT

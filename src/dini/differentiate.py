@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from .checks.hints import explained
 from .checks.records import record
 from .differentiation import Differentiation, Implicit
+from .door import Problem
+from .explanations import explained
 from .loop import Outcome
 from .problems import (
     Composite,
@@ -26,8 +27,9 @@ from .problems import (
     check_unknown,
 )
 from .problems._recovered import recovered
+from .protocols import AnyProblem
 from .solution import Solution
-from .solve import Problem, solve
+from .solve import solve
 from .solvers import Solver
 from .solvers.judge._judged import judged
 from .status import OnFailure
@@ -50,7 +52,7 @@ class _HandedIn(Solver):
         """The name for messages."""
         return "the point that was handed in"
 
-    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
+    def run(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Test the point."""
         return judged(self, problem, x, x, args, 0)
 
@@ -158,7 +160,9 @@ def differentiate(
     return dataclasses.replace(found, x=found.x.primal, multipliers=found.x.dual)
 
 
-def _paired(problem: Any, x: Any, args: tuple[Tree, ...], multipliers: Any) -> PrimalDual:
+def _paired(
+    problem: NonlinearProgram | QuadraticProgram, x: Any, args: tuple[Tree, ...], multipliers: Any
+) -> PrimalDual:
     """Return the unknown of a program at a primal variable."""
     if multipliers is None:
         # the size and the kind are told as a solve tells them

@@ -11,12 +11,13 @@ from typing import Any
 from . import trees
 from .checks.records import record
 from .defaults import Default
+from .door import on_reals
 from .functions import as_function, close, function_name
 from .functions.traces import untraced
 from .loop import allowed
 from .losses._fenchel_young import operands as targets
+from .protocols import AnyProblem
 from .reports import without_tangent
-from .solve import on_reals
 from .solvers.judge._descent import Descent, Proposal, Ruling
 from .solvers.shared._by_hand import by_hand
 from .solvers.shared._line_method import LineMethod
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 
-def default_solver(problem: Any, x: Tree, *args: Tree) -> Any:
+def default_solver(problem: AnyProblem, x: Tree, *args: Tree) -> Any:
     """Return the solver that the verbs choose for a problem, its starting point and its functions' arguments.
 
     Examples

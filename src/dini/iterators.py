@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -11,17 +11,19 @@ import jax.numpy as jnp
 
 from . import trees
 from .differentiation._value import objective_at
+from .door import Problem, as_solver, explain, on_reals
 from .loop import threshold
 from .problems import check_unknown
+from .protocols import AnyProblem, AnySolver
 from .solution import Solution, failure
-from .solve import as_solver, explain, on_reals
+from .solvers import Solver
 from .solvers.shared._resumed import fitting, running
 from .status import Status
 from .trees import Tree
 
 
 @jax.jit
-def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+def _start(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...]) -> Any:
     problem, x = on_reals(problem, x)
     closed = problem.closed(x, *args)
     solver.check(closed, x)
@@ -29,7 +31,9 @@ def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
 
 
 @jax.jit
-def _step(problem: Any, solver: Any, x: Tree, state: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def _step(
+    problem: AnyProblem, solver: AnySolver, x: Tree, state: Any, args: tuple[Tree, ...]
+) -> tuple[Any, Any, Any, Any]:
     complex_unknown = trees.has_complex(x)
     problem, x = on_reals(problem, x)
     new, after = solver.step(problem.closed(x, *args), x, state, *args)
@@ -46,7 +50,7 @@ def _step(problem: Any, solver: Any, x: Tree, state: Any, args: tuple[Tree, ...]
 
 
 @jax.jit
-def _value(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+def _value(problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Any:
     problem, x = on_reals(problem, x)
     return objective_at(problem.closed(x, *args), x, args)
 
@@ -59,9 +63,18 @@ def _require_concrete(*values: Any) -> None:
         )
 
 
+def _check(solver: AnySolver, on_failure: str) -> None:
+    if on_failure not in ("raise", "ignore"):
+        raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
+    if not solver.takes_steps:
+        raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
+    if solver.max_steps < 1:
+        raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
+
+
 def run_iterator(
-    problem: Any,
-    solver: Any,
+    problem: Problem,
+    solver: Solver | Callable[..., Any],
     init: Tree,
     iterator: Iterable[Any],
     *args: Tree,
@@ -121,12 +134,7 @@ def run_iterator(
     [ 1. -2.]
     """
     solver = as_solver(solver)
-    if on_failure not in ("raise", "ignore"):
-        raise ValueError(f"run_iterator's on_failure must be 'raise' or 'ignore': given {on_failure!r}.")
-    if hasattr(solver, "run"):
-        raise TypeError(f"run_iterator needs a solver that takes steps; {solver.name} is a function.")
-    if solver.max_steps < 1:
-        raise ValueError(f"run_iterator needs a solver with max_steps of at least 1: given {solver.max_steps}.")
+    _check(solver, on_failure)
     x, error, steps, status = check_unknown(init), None, 0, Status.RUNNING
     given = args
     for batch in iterator:

@@ -199,12 +199,8 @@ def check_monitor(monitor: Any) -> None:
     """Raise unless a monitor is one, or ``None``."""
     if monitor is None or isinstance(monitor, Monitor):
         return
-    if isinstance(monitor, type) and issubclass(monitor, Monitor):
-        given, write = f"the class {monitor.__name__}", f"monitor=dini.{monitor.__name__}(...)"
-    elif callable(monitor):
-        given, write = f"the function {function_name(monitor)}", "monitor=dini.Callback(function)"
-    elif isinstance(monitor, list | tuple):
-        given, write = f"a {type(monitor).__name__}", "monitor=dini.Monitors((dini.ProgressBar(), dini.Record(100)))"
-    else:
-        given, write = repr(monitor), "monitor=dini.ProgressBar()"
-    raise TypeError(f"monitor must be a Callback, ProgressBar, Record or Monitors: given {given}. Write {write}.")
+    from .explanations import parts
+
+    of_the_class = isinstance(monitor, type) and issubclass(monitor, Monitor)
+    told = parts.no_monitor(monitor, function_name(monitor), of_the_class=of_the_class)
+    raise TypeError(f"monitor must be a Callback, ProgressBar, Record or Monitors: {told}")

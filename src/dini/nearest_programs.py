@@ -73,7 +73,7 @@ class _LeastShift(ActiveSet):
         """The name for messages: the method's."""
         return "ActiveSet"
 
-    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
+    def step(self, problem: QuadraticProgram, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Take one step; its point without a shift is the solution where it satisfies all rows and bounds."""
         x, state = ActiveSet.step(self, problem, x, state, *args)
         n = problem.c.size - sum(side.size for side in (problem.b, problem.h) if side is not None)

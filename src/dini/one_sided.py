@@ -13,8 +13,10 @@ import jax.numpy as jnp
 
 from . import trees
 from .conditions import ProximalGradient
+from .door import Problem
 from .problems import FixedPoint, NonlinearProgram, check_unknown
-from .solve import Problem, solve
+from .protocols import AnyProblem, Composed
+from .solve import solve
 from .solvers import Newton
 from .status import OnFailure
 from .trees import Tree
@@ -101,11 +103,11 @@ def one_sided_jvp(
 
 
 @jax.jit
-def _step_size(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
+def _step_size(problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     return ProximalGradient().at(problem.closed(x, *args), x, *args).step_size
 
 
-def _directional(d: Any, problem: Any, x: Tree, eta: Any, args: tuple[Tree, ...], along: list[Any]) -> Any:
+def _directional(d: Any, problem: Composed, x: Tree, eta: Any, args: tuple[Tree, ...], along: list[Any]) -> Any:
     """Return the one-sided derivative of the proximal gradient map at ``(x, args)`` along ``(d, along)``."""
     moving, merge = trees.parted(args, trees.is_inexact)
     v, dv = jax.jvp(lambda u, some: problem.prox_argument(u, eta, *merge(some)), (x, moving), (d, along))

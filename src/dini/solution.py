@@ -15,7 +15,9 @@ import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys  # pyright: ignore[reportUnknownVariableType]
 
 from . import trees
-from .status import SolveError, Status, for_precision
+from .explanations import missing_part, unpacked
+from .explanations.ends import for_precision
+from .status import SolveError, Status
 from .trees import Tree
 
 _NAMES = ("x", "figures", "aux", "state", "history", "multipliers")
@@ -48,30 +50,8 @@ CHOICES = (
     JUDGED,
 )
 
-#: what other libraries call the parts of a solution, or have and dini has not
-_ELSEWHERE = {
-    **dict.fromkeys(("params", "argmin", "root", "fixed_point", "sol", "y"), "The solution is solution.x."),
-    **dict.fromkeys(("fun", "cost", "objective", "f", "loss"), "The objective at the solution is solution.value."),
-    **dict.fromkeys(
-        ("nit", "nfev", "niter", "iter_num", "iterations", "num_steps", "steps"),
-        "The number of steps is solution.stats.steps; a step evaluates the function about once.",
-    ),
-    **dict.fromkeys(
-        ("error", "optimality", "residual"), "The last value of the stopping test is solution.stats.error."
-    ),
-    **dict.fromkeys(("result", "converged", "failed"), "How the solve ended is solution.status, solution.success."),
-    **dict.fromkeys(("jac", "grad", "gradient"), "The gradient at the solution is jax.grad(fun)(solution.x, *args)."),
-    **dict.fromkeys(("hess", "hess_inv", "hessian"), "The Hessian there is jax.hessian(fun)(solution.x, *args)."),
-    "njev": "The number of steps is solution.stats.steps; a step evaluates the function and its gradient about once.",
-}
-
 #: the verb has no second try: compiling another method doubles the first call of each program
 _ANOTHER = "Another method may solve this program: pass `solver=InteriorPoint()`. "
-
-_UNPACKED = (
-    "A Solution is one object and no tuple (x, state): take solution.x, and with return_state=True solution.state. "
-    "Also: solution.value, solution.status, solution.stats, solution.aux, solution.history."
-)
 
 
 class Stats(NamedTuple):
@@ -200,10 +180,10 @@ class Solution:
         return _message(np.asarray(self.figures))
 
     def __iter__(self) -> NoReturn:
-        raise TypeError(_UNPACKED)
+        raise unpacked()
 
     def __getitem__(self, item: Any) -> NoReturn:
-        raise TypeError(_UNPACKED)
+        raise unpacked()
 
     def __repr__(self) -> str:
         return _described(self)
@@ -212,7 +192,7 @@ class Solution:
 
         def __getattr__(self, name: str) -> Any:
             """Say of other libraries' names what takes their place."""
-            hint = _ELSEWHERE.get(name)
+            hint = None if name.startswith("__") else missing_part(name)
             if hint is None:
                 return object.__getattribute__(self, name)
             raise AttributeError(f"Solution has no attribute {name!r}. {hint}", name=name, obj=self)

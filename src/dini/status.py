@@ -19,6 +19,7 @@ from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from . import reports
+from .explanations import ends
 from .reports import KEEP
 
 OnFailure = Literal["raise", "warn", "nan", "ignore"]
@@ -49,66 +50,7 @@ class Status(enum.IntEnum):
     @property
     def explanation(self) -> str:
         """What was seen, and the remedy."""
-        return _EXPLANATIONS[self]
-
-
-#: a remedy that is none for who computes in double precision, as explanations say it
-_PRECISELY = ", or compute in float64"
-
-
-def for_precision(explanation: str, dtype: Any) -> str:
-    """Return an explanation without the advice to compute in float64 where that is what was done."""
-    return explanation.replace(_PRECISELY, "") if dtype == np.float64 else explanation
-
-
-_EXPLANATIONS = {
-    Status.CONVERGED: "The stopping test was met.",
-    Status.RUNNING: "The solver has not been run to its stopping test.",
-    Status.MAX_STEPS: "The solver reached `max_steps` before its stopping test. Raise `max_steps`, loosen `rtol`, "
-    "start closer to the solution, or choose a solver that suits the problem better.",
-    Status.STALLED: "The solver can make no further progress: neither the objective nor the optimality error improves, "
-    "usually because the tolerance is below the rounding error of the gradient or because the function is not smooth "
-    f"there. Loosen `rtol`{_PRECISELY}.",
-    Status.NONFINITE: "The objective, its derivative or the step became NaN or infinite. Start from a point inside the "
-    "function's domain, reduce the step size, see that parameters of sets and penalties are sound (lower bounds below "
-    "upper ones, a positive radius), or look for NaN with `jax.debug_nans`.",
-    Status.SINGULAR: "The linear system of the solver's step is singular to working precision. Regularize the problem, "
-    "or use a solver that does not factorize it.",
-    Status.CONDITION: "The point returned by the solver does not satisfy the optimality condition of the problem. "
-    "Check that the solver solves this problem (with its constraint or penalty and its sign convention), and to "
-    "sufficient accuracy.",
-    Status.DIVERGED: "The steps lead away from a solution. Where nothing bounds the iterates they run away: the "
-    "objective falls without bound, or its gradient vanishes at infinity only. Within bounds, too, the optimality "
-    "error may grow beyond all measure, as at a kink or a pole, or vanish beside what it was before, though nothing is "
-    "solved. Check the sign of the objective and that it has a minimum (a penalty gives it one), reduce a step size "
-    "that you have set, or start closer to the solution.",
-    Status.STEP_TOO_SMALL: "The solver's step became smaller than the rounding error of `x` before its stopping test. "
-    "The function may not be smooth or not be differentiated right there, or the tolerance is too small for its "
-    f"rounding errors: loosen `rtol`{_PRECISELY}.",
-    Status.TIME_LIMIT: "The time limit came before the stopping test. Allow more time, or go on from the saved state "
-    "with `solve(..., state=solution.state)`.",
-    Status.NO_BRACKET: "The function has the same sign at both ends of a bracket, so that no root is known to lie "
-    "inside. Move `lower` or `upper`, or use a solver that needs no bracket, such as Newton.",
-    Status.DISCONTINUOUS: "The function changes its sign inside a bracket without passing through zero: there is a "
-    "pole or a jump, and no root. Move `lower` or `upper` to one side of it, or multiply by the denominator.",
-    Status.STOPPED: "A callback stopped the solve before its stopping test.",
-    Status.PRIMAL_INFEASIBLE: "No point satisfies all constraints: a lower bound is above its upper one, or a "
-    "combination of constraints, whose multipliers were found, contradicts itself. Loosen or drop constraints, or add "
-    "a slack variable with a price to them.",
-    Status.DUAL_INFEASIBLE: "The objective falls without bound along a ray that was found, on which all "
-    "constraints hold. Check the sign of the objective, and bound the unknown or add a quadratic term.",
-    Status.NOT_CONVEX: "The quadratic term has a direction of negative curvature, so that the program is not convex: "
-    "its `Q` (a cone program's `P`) must be positive semidefinite. Check its sign, or use a solver for nonlinear "
-    "problems.",
-    Status.LOCALLY_INFEASIBLE: "The constraints cannot be satisfied near the point that was reached: their violation "
-    "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
-    "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
-    Status.NO_MINIMUM: "The stopping test was met, and yet conjugate gradients with each element of the unknown in a "
-    "unit of its own lead to a point that is lower by more than the tolerance allows, or far away, or a step of Gauss "
-    "and Newton promises one: beside the gradient of some elements or directions, that of others is too small to be "
-    "seen. Measure the unknown in units in which its elements are alike (fun(units * z) of z), or use a solver that "
-    "computes the Hessian, such as Newton or TrustRegionNewtonCG, of residuals LevenbergMarquardt.",
-}
+        return ends.OF_SOLVES[self.name]
 
 
 class SolveError(RuntimeError):

@@ -7,9 +7,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .checks.hints import explained
 from .defaults import Default
 from .differentiation import Differentiation, Implicit
+from .explanations import explained
 from .linear._wrappers import UniquePart
 from .monitors import Monitor
 from .penalties import Penalty
@@ -27,7 +27,7 @@ from .trees import Tree
 _IMPLICIT, _DEFAULT, _UNIQUE_PART = Implicit(), Default(), UniquePart()
 
 
-def _splits(constraint: Any, penalty: Any, solver: Any) -> bool:
+def _splits(constraint: Any, penalty: Any, solver: Solver | Callable[..., Any] | None) -> bool:
     """Return whether a constraint and a penalty are split: for a solver that does it, or where nothing else can be."""
     for what, part, kind in (("constraint", constraint, Set), ("penalty", penalty, Penalty)):
         check_part("Minimize", what, part, kind)

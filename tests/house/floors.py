@@ -16,7 +16,9 @@ FLOORS = [
         ("deferred", "trees", "xla"),
         "imports that wait; pytrees as vectors; what is written for XLA's sake",
     ),
-    (("checks",), "settings at the door, arguments that other libraries have, the shape of all classes of settings"),
+    (("protocols",), "what the floors ask of one another, as types: problems, conditions, solvers, states"),
+    (("explanations",), "what failures are told with: the cause, the remedy"),
+    (("checks",), "settings at the door, the shape of all classes of settings"),
     (
         ("functions",),
         "a user's functions as pytrees: what they read, whether their programs are the same, what they cost",
@@ -36,6 +38,7 @@ FLOORS = [
     (("differentiation",), "the rule of a solve's derivative, and the modes"),
     (("solvers",), "one method a file; what several share is in `solvers/shared`"),
     (("defaults",), "the choice of who does not choose"),
+    (("door", "failures", "timed"), "what a solve takes; what becomes of a failed one; one that stops after a time"),
     (("solve",), "the road"),
     (("batches", "iterators"), "the road for batches of problems and for streams of data"),
     (

@@ -11,7 +11,7 @@ import jax
 before = set(sys.modules)
 import dini
 later = ["lineax", "equinox", "jaxtyping", "scipy", "optax", "dini.certified", "dini.losses",
-         "dini.perturbed", "dini.testing"]
+         "dini.perturbed", "dini.testing", "dini.explanations.arguments", "dini.explanations.calls"]
 early = [name for name in later if name in set(sys.modules) - before]
 assert not early, f"import dini imports {early}"
 brought = {name.split(".")[0] for name in set(sys.modules) - before}

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..loop import Outcome
+from ..protocols import AnyProblem
 from ..sets._boxes import has_bounds
 from ..solvers import Solver
 from ..solvers.judge._judged import judged
@@ -36,7 +37,7 @@ class Adapter(Solver):
         """Return a point like ``x``, and what is known of how it was found."""
         raise NotImplementedError
 
-    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
+    def run(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Solve elsewhere, and test what is found."""
         # a point is a constant of differentiation
         problem, start, args = jax.lax.stop_gradient((problem, x, args))
@@ -44,9 +45,9 @@ class Adapter(Solver):
         return judged(self, problem, point, start, args, found.steps, found.status)
 
 
-def require_bounds(name: str, problem: Any) -> None:
+def require_bounds(name: str, problem: AnyProblem) -> None:
     """Raise unless a problem has no penalty, and no constraint but bounds and functions."""
-    penalty, constraint = (getattr(problem, part, None) for part in ("penalty", "constraint"))
+    penalty, constraint = problem.penalty, problem.constraint
     if penalty is not None:
         raise TypeError(f"{name} takes smooth functions and bounds: given {penalty.name}. Use ProximalGradient.")
     if constraint is not None and not has_bounds(constraint):

@@ -9,19 +9,20 @@ from ..linear import DENSE_LIMIT
 from ..linear._matrices import is_dense
 from ..linear._solve import solve_known
 from ..problems import PrimalDual, QuadraticProgram
+from ..protocols import AnyProblem
 from ..solvers.interior._scaled_program import scaled
 from ..solvers.splitting import _face
 from ..trees import Tree
 
 
-def _large(problem: Any) -> bool:
+def _large(problem: AnyProblem) -> bool:
     """Return whether the equations of the active constraints are better not made one array."""
     if not isinstance(problem, QuadraticProgram) or problem.c.size <= DENSE_LIMIT:
         return False
     return not all(is_dense(part) for part in (problem.Q, problem.A, problem.G) if part is not None)
 
 
-def on_face(problem: Any, point: PrimalDual, *args: Tree) -> PrimalDual:
+def on_face(problem: AnyProblem, point: PrimalDual, *args: Tree) -> PrimalDual:
     """Return the point after one step of Newton's method for the equations of the active constraints, if it is better.
 
     Of a quadratic program these are linear, and hold after the step.

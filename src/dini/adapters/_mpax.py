@@ -13,6 +13,7 @@ from ..checks.records import record
 from ..checks.settings import require_choice, require_count, require_positive
 from ..linear._matrices import densified, is_sparse
 from ..problems import Multipliers, PrimalDual, QuadraticProgram
+from ..protocols import Quadratic
 from ..status import Status
 from ..trees import Tree
 from ..trees.products import dot
@@ -89,7 +90,7 @@ class MPAX(Adapter):
         object.__setattr__(self, "options", frozen_options("MPAX", self.options))
         package("MPAX", "mpax")
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Quadratic, x: Tree) -> None:
         """Raise unless the program has rows."""
         super().check(problem, x)
         if problem.A is None and problem.G is None:
@@ -97,7 +98,7 @@ class MPAX(Adapter):
                 "MPAX takes programs with equalities or inequalities: given one without. Use InteriorPoint."
             )
 
-    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def found(self, problem: QuadraticProgram, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve the program."""
         del args
         mpax, dtype, n = package("MPAX", "mpax"), problem.c.dtype, problem.c.size
@@ -142,7 +143,7 @@ class MPAX(Adapter):
             status = jnp.where(ended.termination_status == int(names[name]), end, status)
         return on_face(problem, point), Found(primal, ended.iteration_count, status.astype(jnp.int32))
 
-    def derivative_solver(self, problem: Any, x: Tree, state: Any) -> Any:
+    def derivative_solver(self, problem: QuadraticProgram, x: Tree, state: Any) -> Any:
         """Return a linear solver for the equations of the active rows of a large program."""
         del state
         return face_solver(problem, x)

@@ -12,6 +12,7 @@ import numpy as np
 from ..checks.records import record
 from ..checks.settings import require_count
 from ..problems import Minimize, NonlinearProgram
+from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Tree
 from ._adapter import Adapter, frozen_options, package, require_bounds
@@ -100,7 +101,7 @@ class NLopt(Adapter):
         """The name for messages."""
         return f"NLopt({self.algorithm!r})"
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the algorithm solves the problem."""
         super().check(problem, x)
         require_bounds(self.name, problem)
@@ -117,7 +118,7 @@ class NLopt(Adapter):
                     f"{self.name} takes no {kind} constraints: given {problem.name}. Use LD_SLSQP or LN_COBYLA."
                 )
 
-    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def found(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by NLopt."""
         view = View.of(problem, x, args, scaled=not self.options)
         smooth = "D_" in (self.local or self.algorithm)[:3] or self.algorithm[:3] in ("LD_", "GD_")
@@ -166,9 +167,7 @@ class _Run(NamedTuple):
             return constraint
 
         solver = self._made(nlopt, self.algorithm, n, x0)
-        if self.local is not None or "AUGLAG" in self.algorithm or "MLSL" in self.algorithm:
-            inner = self.local or ("LD_LBFGS" if self.smooth else "LN_SBPLX")
-            solver.set_local_optimizer(self._made(nlopt, inner, n, x0))
+        self._give_inner(solver, nlopt, x0)
         solver.set_min_objective(value)
         solver.set_lower_bounds(lower)
         solver.set_upper_bounds(upper)
@@ -196,6 +195,12 @@ class _Run(NamedTuple):
         if self.smooth:
             terms = np.maximum(terms, np.dot(np.abs(parts[4 + i]), np.abs(start)))
         return self.accuracy * terms
+
+    def _give_inner(self, solver: Any, nlopt: Any, x0: Any) -> None:
+        """Give an algorithm that calls another one that."""
+        if self.local is not None or "AUGLAG" in self.algorithm or "MLSL" in self.algorithm:
+            inner = self.local or ("LD_LBFGS" if self.smooth else "LN_SBPLX")
+            solver.set_local_optimizer(self._made(nlopt, inner, x0.size, x0))
 
     def _made(self, nlopt: Any, algorithm: str, n: int, x0: Any) -> Any:
         """Return an object of an algorithm with its settings."""

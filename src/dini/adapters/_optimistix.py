@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from ..checks.records import record
 from ..checks.settings import require_count
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
+from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Tree
 from ._adapter import Adapter, frozen_options, package
@@ -119,7 +120,7 @@ class Optimistix(Adapter):
         every = (optx.AbstractFixedPointSolver, *roots)
         return {Minimize: minimisers, LeastSquares: residuals, Root: roots, FixedPoint: every, "every": every}
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the solver solves the problem."""
         super().check(problem, x)
         kinds = self._kinds
@@ -128,7 +129,7 @@ class Optimistix(Adapter):
             names = ", ".join(kind.__name__ for kind in able)
             raise TypeError(f"{self.name} does not solve {problem.name}: of optimistix's solvers these do: {names}.")
 
-    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def found(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by Optimistix."""
         optx, given = package("Optimistix", "optimistix"), (problem, args)
         run, fun = optx.minimise, lambda y, given: given[0].value(y, *given[1])

@@ -12,6 +12,7 @@ import numpy as np
 from ..checks.records import record
 from ..checks.settings import require_choice, require_count
 from ..problems import Minimize, NonlinearProgram
+from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Tree
 from ._adapter import Adapter, frozen_options, package, require_bounds
@@ -83,12 +84,12 @@ class Pounce(Adapter):
         object.__setattr__(self, "options", frozen_options("Pounce", self.options))
         package("Pounce", self.backend, "pounce-solver" if self.backend == "pounce" else None)
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the problem is one of smooth functions and bounds."""
         super().check(problem, x)
         require_bounds(self.name, problem)
 
-    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def found(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve by POUNCE."""
         view = View.of(problem, x, args, scaled=not self.options)
         routine = _Run(self.backend, self.options, self.max_steps, *view.counts)

@@ -115,14 +115,14 @@ class QPSolvers(Adapter):
         """The name for messages."""
         return f"QPSolvers({self.solver!r})"
 
-    def found(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def found(self, problem: QuadraticProgram, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         """Solve the program on the host."""
         del args
         form = ProgramData.of(problem)
         point, found = form.called(_Run(form, self.solver, self.options, self.accuracy), problem, x)
         return on_face(problem, point), found
 
-    def derivative_solver(self, problem: Any, x: Tree, state: Any) -> Any:
+    def derivative_solver(self, problem: QuadraticProgram, x: Tree, state: Any) -> Any:
         """Return a linear solver for the equations of the active rows of a large program."""
         del state
         return face_solver(problem, x)

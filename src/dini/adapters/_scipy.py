@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_choice, require_count
 from ..problems import FixedPoint, LeastSquares, Minimize, NonlinearProgram, QuadraticProgram, Root
+from ..protocols import AnyProblem, Residuals
 from ..solvers.interior._scaled_program import power
 from ..trees import Tree
 from . import _scipy_routines as routines
@@ -131,7 +132,7 @@ class SciPy(Adapter):
         """The name for messages."""
         return f"SciPy({self.method!r})"
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the method solves the problem."""
         super().check(problem, x)
         able = self._able(problem, x)
@@ -139,9 +140,9 @@ class SciPy(Adapter):
             raise TypeError(f"{self.name} does not solve {problem.name}: the methods that do are {', '.join(able)}.")
         require_bounds(self.name, problem)
 
-    def _able(self, problem: Any, x: Tree) -> tuple[str, ...]:
+    def _able(self, problem: AnyProblem, x: Tree) -> tuple[str, ...]:
         """Return the methods for a problem."""
-        bounded = getattr(problem, "constraint", None) is not None
+        bounded = problem.constraint is not None
         if isinstance(problem, Minimize):
             scalar = (("bounded",) if bounded else ("brent", "golden")) if trees.size(x) == 1 else ()
             return (*(_BOUNDED if bounded else MINIMIZE), *scalar)
@@ -196,7 +197,7 @@ class SciPy(Adapter):
         found = converse(routine, kinds, width, self.max_steps, *given, view.slope)
         return view.solution(found.vector), found
 
-    def _least_squares(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
+    def _least_squares(self, problem: Residuals, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Found]:
         flat, unravel = flattened(x)
         residuals = lambda v: raveled(problem.residuals(unravel(v), *args), flat.dtype)
         view, loss = View.of(problem, x, args, scaled=False), problem.loss

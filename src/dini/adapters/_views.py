@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..problems import NonlinearProgram
 from ..problems._recovered import recovered
+from ..protocols import AnyProblem
 from ..sets._boxes import bounds_of
 from ..solvers.interior._scaled_program import power
 from ..trees import Tree
@@ -40,7 +41,7 @@ class View(NamedTuple):
     counts: tuple[int, int]
 
     @classmethod
-    def of(cls, problem: Any, x: Tree, args: tuple[Tree, ...], *, scaled: bool) -> View:
+    def of(cls, problem: AnyProblem, x: Tree, args: tuple[Tree, ...], *, scaled: bool) -> View:
         """Return a problem's view at a starting point; ``scaled`` in units that this shows, or else in its own."""
         program = isinstance(problem, NonlinearProgram)
         point = x.primal if program else x

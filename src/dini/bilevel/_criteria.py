@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..checks.hints import explained
 from ..checks.settings import positive, require_all_positive, require_count, require_number
 from ..defaults import Default
 from ..differentiation import Differentiation, Implicit
 from ..differentiation._guards import mark, times
+from ..door import as_solver
+from ..explanations import explained
 from ..functions import as_function
 from ..problems._base import Problem
 from ..reports import without_tangent
 from ..solution import failure
-from ..solve import as_solver
+from ..solvers import Solver
 from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree, describe
 from ..trees.products import dot
@@ -38,7 +39,7 @@ def k_fold(
     data: Tree,
     *,
     folds: int = 5,
-    solver: Any = None,
+    solver: Solver | Callable[..., Any] | None = None,
     differentiation: Differentiation = _IMPLICIT,
     on_failure: OnFailure = "raise",
 ) -> jax.Array:

@@ -13,10 +13,10 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..differentiation import Implicit
+from ..door import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
-from ..solve import as_solver
-from ..solvers import LBFGS
+from ..solvers import LBFGS, Solver
 from ..status import Status
 from ..trees import Tree
 from ._checks import check_outer, require_real
@@ -72,7 +72,7 @@ class EvolutionStrategy(Method):
     inner: Any
     outer_step: Any
     sigma: Any
-    solver: Any = field(default_factory=LBFGS)
+    solver: Solver = field(default_factory=LBFGS)
     pairs: int = field(default=10, metadata={"static": True})
     seed: int = 0
 

@@ -96,7 +96,7 @@ class F2SA(Method):
     def __post_init__(self) -> None:
         if not isinstance(self.problem, Bilevel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"problem must be a dini.bilevel.Bilevel: given {type(self.problem).__name__}.")
-        composite = getattr(self.problem.inner, "composite", False)
+        composite = self.problem.inner.composite
         object.__setattr__(self, "inner_step", as_rule("inner_step", self.inner_step, sized=composite))
         sized = self.problem.penalty is not None
         object.__setattr__(self, "outer_step", as_rule("outer_step", self.outer_step, sized=sized))
@@ -207,7 +207,7 @@ class BOME(Method):
     def __post_init__(self) -> None:
         if not isinstance(self.problem, Bilevel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"problem must be a dini.bilevel.Bilevel: given {type(self.problem).__name__}.")
-        if getattr(self.problem.inner, "composite", False):
+        if self.problem.inner.composite:
             name = self.problem.inner.name
             raise ValueError(f"BOME takes an inner problem without constraint and penalty: given {name}.")
         object.__setattr__(self, "inner_step", as_rule("inner_step", self.inner_step))

@@ -12,9 +12,9 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import positive
 from ..differentiation import Implicit
+from ..door import as_solver
 from ..functions import as_function
 from ..problems._base import Problem
-from ..solve import as_solver
 from ..solvers import LBFGS, Solver
 from ..status import Status
 from ..trees import Tree
@@ -95,7 +95,7 @@ class HOAG(Method):
 
     outer: Any
     inner: Any
-    solver: Any = field(default_factory=LBFGS)
+    solver: Solver = field(default_factory=LBFGS)
     outer_step: Any = None
     tolerance: Any = _shrinking
     differentiation: Any = field(default_factory=Implicit)

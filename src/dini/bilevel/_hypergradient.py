@@ -11,7 +11,6 @@ import jax
 
 from .. import trees
 from ..certified import Certificate
-from ..checks.hints import explained
 from ..checks.records import record
 from ..defaults import Default
 from ..differentiation import Differentiation, Implicit
@@ -19,6 +18,8 @@ from ..differentiation._certificate import first, guarded, leading, reverse
 from ..differentiation._guards import mark, times
 from ..differentiation._linearization import Linearization, Parameters, linearize
 from ..differentiation._tangents import solve_real
+from ..door import as_solver
+from ..explanations import explained
 from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced
 from ..linear import CG, DENSE_LIMIT, GMRES, Auto
@@ -26,7 +27,8 @@ from ..linear._krylov import closed_solver
 from ..problems._base import Problem
 from ..reports import KEEP, forget, policy, reviewed
 from ..solution import Solution, failure
-from ..solve import as_solver, solve
+from ..solve import solve
+from ..solvers import Solver
 from ..status import OnFailure, Status, check_on_failure, guard
 from ..trees import Tree
 from ._checks import check_outer, require_real
@@ -82,7 +84,7 @@ def value_and_hypergradient(
     *,
     outer_args: tuple[Any, ...] = (),
     inner_args: tuple[Any, ...] = (),
-    solver: Any = None,
+    solver: Solver | Callable[..., Any] | None = None,
     state: Warm | None = None,
     differentiation: Differentiation = _IMPLICIT,
     certify: bool = False,
@@ -201,7 +203,7 @@ class Task:
 
     outer: Any
     inner: Any
-    solver: Any
+    solver: Solver
     mode: Any
     outer_args: tuple[Any, ...]
     inner_args: tuple[Any, ...]

@@ -144,8 +144,8 @@ class Bilevel:
     def inner_residual(self, step: tuple[Tree, Tree], moved: Tree, length: Any) -> Any:
         """Return the same of an inner step, which is where it began and its gradient."""
         x, direction = step
-        prox = self.inner.prox if getattr(self.inner, "composite", False) else None
-        penalized = getattr(self.inner, "penalty", None) is not None
+        prox = self.inner.prox if self.inner.composite else None
+        penalized = self.inner.penalty is not None
         return residual(prox, x, direction, moved, length, penalized=penalized)
 
     def prox(self, theta: Tree, step_size: Any) -> Any:

@@ -105,7 +105,7 @@ class Stochastic(Method):
         if not isinstance(self.problem, Bilevel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"problem must be a dini.bilevel.Bilevel: given {type(self.problem).__name__}.")
         inner = self.problem.inner
-        composite = getattr(inner, "composite", False)
+        composite = inner.composite
         set_rule = lambda name, rule: object.__setattr__(self, name, rule)
         set_rule("inner_step", as_rule("inner_step", self.inner_step, sized=composite))
         penalized = self.problem.penalty is not None
@@ -117,27 +117,11 @@ class Stochastic(Method):
             )
         if self.adjoint_step is not None:
             set_rule("adjoint_step", as_rule("adjoint_step", self.adjoint_step))
-        if composite and not isinstance(self.adjoint, LinearSGD):
-            raise ValueError(
-                f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given "
-                f"{inner.name} with a constraint or penalty. Use LinearSGD()."
-            )
-        if not hasattr(self.adjoint, "run"):
-            raise TypeError(f"adjoint must be LinearSGD(), RandomTerm(), Plane() or Lanczos(): given {self.adjoint!r}.")
-        if not isinstance(self.adjoint, LinearSGD) and isinstance(self._adjoint_rule, Transformation):
-            raise ValueError(
-                f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
-            )
         for name in ("estimator", "outer_estimator"):
             given = getattr(self, name)
             if not (isinstance(given, Estimator) or (given is None and name == "outer_estimator")):
                 raise TypeError(f"{name} must be SGD(), SAGA(), SPIDER() or STORM(): given {given!r}.")
-        if not isinstance(self.adjoint, LinearSGD) and not isinstance(self.estimator, SGD):
-            raise ValueError(
-                f"{type(self.adjoint).__name__} takes products on the step's own batches, which no estimator corrects: "
-                f"given estimator={self.estimator!r}. Use adjoint=LinearSGD(), or estimator=SGD() with an "
-                "outer_estimator."
-            )
+        self._check_adjoint()
         require_count("inner_steps", self.inner_steps)
         require_share("average", self.average)
         if self.radius is not None:
@@ -147,6 +131,26 @@ class Stochastic(Method):
             raise ValueError(
                 "simultaneous=True takes one step of each kind: given "
                 f"inner_steps={self.inner_steps} and adjoint={self.adjoint!r}. Pass simultaneous=False."
+            )
+
+    def _check_adjoint(self) -> None:
+        """Raise unless the adjoint's method is one and fits the problem, its step and the estimator."""
+        if self.problem.inner.composite and not isinstance(self.adjoint, LinearSGD):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} solves the adjoint system of a smooth inner problem: given "
+                f"{self.problem.inner.name} with a constraint or penalty. Use LinearSGD()."
+            )
+        if not hasattr(self.adjoint, "run"):
+            raise TypeError(f"adjoint must be LinearSGD(), RandomTerm(), Plane() or Lanczos(): given {self.adjoint!r}.")
+        if not isinstance(self.adjoint, LinearSGD) and isinstance(self._adjoint_rule, Transformation):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} needs an adjoint_step with a length, a number or a schedule."
+            )
+        if not isinstance(self.adjoint, LinearSGD) and not isinstance(self.estimator, SGD):
+            raise ValueError(
+                f"{type(self.adjoint).__name__} takes products on the step's own batches, which no estimator corrects: "
+                f"given estimator={self.estimator!r}. Use adjoint=LinearSGD(), or estimator=SGD() with an "
+                "outer_estimator."
             )
 
     @property
@@ -228,7 +232,7 @@ class Stochastic(Method):
             seen, rule = memory
             here, i = point._replace(v=v), self.inner_steps + turn
             found, seen = self.estimator.estimate(on_v, seen, here, part(outer, turn), part(inner, i))
-            if getattr(self.problem.inner, "composite", False):
+            if self.problem.inner.composite:
                 found |= self.problem.inner_gradient(here, part(inner, i))
             v, rule = self._adjoint_move(here, found, rule, state.steps)
             return v, (seen, rule)
@@ -256,7 +260,7 @@ class Stochastic(Method):
     def _adjoint_move(self, point: Point, directions: dict[str, Any], rule: Any, count: Any) -> tuple[Any, Any]:
         v, rule = self._adjoint_rule.step(point.v, directions["v"], rule, count)
         inner = self.problem.inner
-        if getattr(inner, "composite", False):
+        if inner.composite:
             length = self.inner_step.length(count)
             argument = trees.axpy(-jnp.asarray(length), directions["x"], point.x)
             v = jax.jvp(lambda y: inner.prox(y, length), (argument,), (v,))[1]

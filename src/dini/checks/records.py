@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, dataclass_transform, overload
 
 from .. import trees
-from .hints import explained
+from ..explanations import explained
 
 
 @overload
@@ -21,7 +21,7 @@ def record(cls: Any = None, /, *, init: bool = True) -> Any:
 
     Three things that stand above each class of the house, in this order: :func:`dataclasses.dataclass`,
     :func:`dini.trees.register` (fields whose metadata say ``static`` are no leaves), and
-    :func:`dini.checks.hints.explained` around ``__init__``, which answers other libraries' words for a setting.
+    :func:`dini.explanations.explained` around ``__init__``, which answers other libraries' words for a setting.
     """
 
     def made(cls: Any) -> Any:

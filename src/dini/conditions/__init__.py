@@ -8,7 +8,7 @@ serve ``dini.custom_root``, ``dini.root_jvp`` and ``dini.Root``.
 
 from typing import TYPE_CHECKING
 
-from ..checks.hints import missing_name as _missing_name
+from ..explanations import missing_name as _missing_name
 from ._active import ActiveConstraints, margins
 from ._base import Condition, Given, Residual, as_condition, fixed_point
 from ._cone_program import ConeKKT

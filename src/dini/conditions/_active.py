@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..linear import DENSE_LIMIT
+from ..protocols import Constrained
 from ..trees import Tree
 from ..trees.products import dot
 from ._activity import active
@@ -26,7 +27,7 @@ def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return a / _nonzero(b)
 
 
-def margins(problem: Any, x: Tree, units: Any, *args: Tree) -> tuple[Any, Any, Any]:
+def margins(problem: Constrained, x: Tree, units: Any, *args: Tree) -> tuple[Any, Any, Any]:
     r"""Return how far each inequality, lower and upper bound is active (positive) or inactive (negative).
 
     The multiplier, as a share of the largest force, less the slack, as a share of the point's size: of the two, one is
@@ -49,7 +50,7 @@ def margins(problem: Any, x: Tree, units: Any, *args: Tree) -> tuple[Any, Any, A
     return general, low, high
 
 
-def units_at(problem: Any, x: Tree, *args: Tree) -> Any:
+def units_at(problem: Constrained, x: Tree, *args: Tree) -> Any:
     """Return the largest force, the size of the point, and the norms of the inequalities' gradients.
 
     They are constants of differentiation.
@@ -107,7 +108,7 @@ class ActiveConstraints(Condition):
     active: Any = None
     step_size: Any = None
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> ActiveConstraints:
+    def at(self, problem: Constrained, x: Tree, *args: Tree) -> ActiveConstraints:
         """Return the condition with the active constraints and the units of their margins settled."""
         units = units_at(problem, x, *args)
         above = jax.lax.stop_gradient(margins(problem, x, units, *args))
@@ -123,11 +124,11 @@ class ActiveConstraints(Condition):
         """Return this condition with the active constraints of ``other``."""
         return dataclasses.replace(self, active=other.active, step_size=other.step_size)
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: Constrained) -> Any:
         """Return that the derivative is symmetric, where nothing is projected."""
         return "symmetric" if problem.part is None else None
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Constrained, x: Tree, *args: Tree) -> Tree:
         """Return the residuals, a tree like ``x``."""
         if self.active is None:
             return self.at(problem, x, *args)(problem, x, *args)
@@ -156,7 +157,7 @@ class ActiveConstraints(Condition):
             )
         return x._replace(primal=gradient, dual=dual._replace(**rest))
 
-    def sound(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def sound(self, problem: Constrained, x: Tree, *args: Tree) -> Any:
         r"""Return whether the Hessian of the Lagrangian is positive definite on the active constraints' tangent space.
 
         With the projector :math:`P` onto it, and a positive :math:`\sigma`, where :math:`P H P + \sigma (I - P)` is.
@@ -190,7 +191,7 @@ class ActiveConstraints(Condition):
         )
         return jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix))) | ~jnp.all(jnp.isfinite(matrix))
 
-    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
+    def error(self, problem: Constrained, x: Tree, *args: Tree) -> jax.Array:
         r"""Return the largest violation of the conditions, relative.
 
         That of a constraint counts beside its own terms, :math:`\sum_i |\partial_i c| |x_i|`, a force beside the
@@ -243,7 +244,7 @@ class ActiveConstraints(Condition):
         return jnp.max(jnp.stack(parts))
 
 
-def _work(problem: Any, x: Tree, units: Any, *args: Tree) -> jax.Array:
+def _work(problem: Constrained, x: Tree, units: Any, *args: Tree) -> jax.Array:
     """Return the largest force times the element that it pulls at."""
     force, size, _ = units
     primal, dual, eps = x.primal, x.dual, trees.eps(x.primal)

@@ -13,6 +13,7 @@ from .. import trees
 from ..checks.records import record
 from ..functions import as_function, close
 from ..linear import Linearized, Reduction
+from ..protocols import AnyProblem, Equations
 from ..trees import Tree
 
 
@@ -73,15 +74,15 @@ class Condition:
 class Residual(Condition):
     """The residual that the problem states itself: ``F(x)`` of a root, ``x - T(x)`` of a fixed point."""
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Equations, x: Tree, *args: Tree) -> Tree:
         """Return the problem's residual."""
         return problem.residual(x, *args)
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: AnyProblem) -> Any:
         """Return what the problem declares."""
         return problem.structure
 
-    def is_fixed_point(self, problem: Any) -> bool:
+    def is_fixed_point(self, problem: AnyProblem) -> bool:
         """Return whether the problem is a fixed point."""
         return hasattr(problem, "map")
 
@@ -93,12 +94,12 @@ class Given(Condition):
     fun: Any
     fixed_point: bool = field(default=False, metadata={"static": True})
 
-    def is_fixed_point(self, problem: Any) -> bool:
+    def is_fixed_point(self, problem: AnyProblem) -> bool:
         """Return what was declared."""
         del problem
         return self.fixed_point
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: AnyProblem, x: Tree, *args: Tree) -> Tree:
         """Return ``F(x, *args)``."""
         del problem
         output = self.fun(x, *args)

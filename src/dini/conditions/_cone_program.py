@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.records import record
+from ..protocols import Conic
 from ..sets._blocks import block_of_rows
 from ..trees import Tree
 from ..trees.products import dot
@@ -27,13 +28,13 @@ class Shares(NamedTuple):
     room: Any
 
 
-def _slacks(problem: Any, x: Tree, share: Shares) -> jax.Array:
+def _slacks(problem: Conic, x: Tree, share: Shares) -> jax.Array:
     # an infinite right-hand side would spoil derivatives
     finite = jnp.where(problem.live, problem.b, 0)
     return jnp.where(problem.live, finite - dot(problem.A, x.primal), share.room)
 
 
-def natural_argument(problem: Any, x: Tree, share: Shares) -> jax.Array:
+def natural_argument(problem: Conic, x: Tree, share: Shares) -> jax.Array:
     """Return the slacks less the multipliers in the units of ``x``, the argument of the projection."""
     return (_slacks(problem, x, share) - share.force * x.dual) / share.rows
 
@@ -76,7 +77,7 @@ class ConeKKT(Condition):
 
     step_size: Any = None
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> ConeKKT:
+    def at(self, problem: Conic, x: Tree, *args: Tree) -> ConeKKT:
         """Return the condition with the units of multipliers settled at ``x``."""
         del args
         if self.step_size is not None:
@@ -88,7 +89,7 @@ class ConeKKT(Condition):
         """Return this condition with the units of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Conic, x: Tree, *args: Tree) -> Tree:
         """Return the residual, a pair like ``x``."""
         settled = self.at(problem, x, *args)
         share = settled.step_size
@@ -96,14 +97,14 @@ class ConeKKT(Condition):
         slacks = _slacks(problem, x, share)
         return type(x)(stationary, slacks - share.rows * problem.cone.project(natural_argument(problem, x, share)))
 
-    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
+    def error(self, problem: Conic, x: Tree, *args: Tree) -> jax.Array:
         """Return the largest residual, of stationarity beside the gradient's terms and of the others beside ``x``."""
         stationary, slacks = self(problem, x, *args)
         length, slope, share = _units(problem, x)
         return jnp.maximum(trees.max_abs(stationary) / slope, trees.max_abs(slacks / share.rows) / length)
 
 
-def _units(problem: Any, x: Tree) -> tuple[jax.Array, jax.Array, Shares]:
+def _units(problem: Conic, x: Tree) -> tuple[jax.Array, jax.Array, Shares]:
     """Return what is large in the unknown and in the gradient's terms, and the units of the rows."""
     point, y = x
     m = y.size

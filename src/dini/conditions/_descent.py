@@ -19,6 +19,7 @@ from .. import trees
 from ..checks.records import record
 from ..linear import Reduction
 from ..linear import solve as linear_solve
+from ..protocols import AnyProblem, Composed, Minimization
 from ..trees import Tree
 from ._base import Condition
 from ._geometry import KL
@@ -47,13 +48,12 @@ def inverse_curvature(gradient: Callable[[Any], Any], x: Tree) -> jax.Array:
     return jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0)
 
 
-def _elementwise(problem: Any) -> bool:
+def _elementwise(problem: AnyProblem) -> bool:
     """Return whether the problem's constraint or penalty treats each element on its own."""
-    parts = [getattr(problem, kind, None) for kind in ("constraint", "penalty")]
-    return any(part is not None and part.elementwise for part in parts)
+    return any(part.elementwise for part in problem.parts)
 
 
-def _step_size(given: Any, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+def _step_size(given: Any, problem: Composed, x: Tree, args: tuple[Tree, ...]) -> Any:
     return inverse_curvature(lambda u: problem.gradient(u, *args), x) if given is None else given
 
 
@@ -61,15 +61,15 @@ def _step_size(given: Any, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any
 class Stationary(Condition):
     r"""Stationarity of a smooth objective: :math:`F = \nabla_1 f(x, \theta)`. Its derivative is the Hessian."""
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Composed, x: Tree, *args: Tree) -> Tree:
         """Return the gradient of the smooth part."""
         return problem.gradient(x, *args)
 
-    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def forces(self, problem: Composed, x: Tree, *args: Tree) -> Any:
         """Return the gradient."""
         return problem.gradient(x, *args)
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: AnyProblem) -> Any:
         """Return that the Hessian is positive definite, where the problem's condition is this one."""
         return problem.structure or "symmetric"
 
@@ -94,7 +94,7 @@ class ProximalGradient(Condition):
 
     step_size: Any = None
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> ProximalGradient:
+    def at(self, problem: Composed, x: Tree, *args: Tree) -> ProximalGradient:
         """Return the condition with a step size."""
         return dataclasses.replace(self, step_size=_step_size(self.step_size, problem, x, args))
 
@@ -102,31 +102,31 @@ class ProximalGradient(Condition):
         """Return this condition with the step size of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
 
-    def is_fixed_point(self, problem: Any) -> bool:
+    def is_fixed_point(self, problem: AnyProblem) -> bool:
         """Return true."""
         del problem
         return True
 
-    def prox(self, problem: Any, y: Any) -> Any:
+    def prox(self, problem: Composed, y: Any) -> Any:
         """Return the proximal point, with the derivative that is wanted at kinks."""
         return problem.prox(y, self.step_size)
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Composed, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         forward = trees.axpy(-jnp.asarray(self.step_size), problem.gradient(x, *args), x)
         return trees.sub(x, self.prox(problem, forward))
 
-    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def forces(self, problem: Composed, x: Tree, *args: Tree) -> Any:
         """Return the residual divided by the step size."""
         ready = self.at(problem, x, *args)
         return trees.scale(1 / ready.step_size, ready(problem, x, *args))
 
-    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
+    def error(self, problem: Composed, x: Tree, *args: Tree) -> jax.Array:
         """Return the norm of the residual divided by the step size."""
         ready = self.at(problem, x, *args)
         return trees.sized_norm(ready(problem, x, *args)) / ready.step_size
 
-    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Minimization, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative in ``x`` and its positive semidefinite reduction, if the problem is convex."""
         eta = self.step_size
         gradient, hessian = jax.linearize(lambda u: problem.gradient(u, *args), x)
@@ -139,10 +139,10 @@ class ProximalGradient(Condition):
         def scaled(w: Tree) -> Any:
             return trees.scale(jnp.asarray(eta), hessian(w))
 
-        convex = all(getattr(getattr(problem, part, None), "convex", True) for part in ("penalty", "constraint"))
+        convex = all(part.convex for part in problem.parts)
         # (of complex numbers, P takes the real and the imaginary part together)
         diagonal = convex and _elementwise(problem) and not trees.has_complex(x)
-        rest = remainder(getattr(problem, "penalty", None), x, prox, eta) if diagonal else None
+        rest = remainder(problem.penalty, x, prox, eta) if diagonal else None
 
         def apart(w: Tree) -> Any:
             """Return the product with I - P."""
@@ -189,12 +189,12 @@ class BlockProximalGradient(Condition):
 
     step_sizes: Any
 
-    def is_fixed_point(self, problem: Any) -> bool:
+    def is_fixed_point(self, problem: AnyProblem) -> bool:
         """Return true."""
         del problem
         return True
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Composed, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         gradient = problem.gradient(x, *args)
         if jax.tree.structure(self.step_sizes) == jax.tree.structure(x):
@@ -214,7 +214,7 @@ class MirrorDescent(Condition):
     geometry: Any = field(default_factory=KL)
     step_size: Any = None
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> MirrorDescent:
+    def at(self, problem: Composed, x: Tree, *args: Tree) -> MirrorDescent:
         """Return the condition with a step size."""
         return dataclasses.replace(self, step_size=_step_size(self.step_size, problem, x, args))
 
@@ -222,12 +222,12 @@ class MirrorDescent(Condition):
         """Return this condition with the step size of ``other``."""
         return dataclasses.replace(self, step_size=other.step_size)
 
-    def is_fixed_point(self, problem: Any) -> bool:
+    def is_fixed_point(self, problem: AnyProblem) -> bool:
         """Return true."""
         del problem
         return True
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Composed, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the fixed point."""
         return trees.sub(x, self.geometry.step(x, problem.gradient(x, *args), self.step_size, problem.constraint))
 
@@ -245,7 +245,7 @@ class NewtonStep(Condition):
 
     linear_solver: Any = None
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: AnyProblem, x: Tree, *args: Tree) -> Tree:
         """Return the Newton step."""
         own = problem.condition
         residual, matvec = jax.linearize(lambda u: own(problem, u, *args), x)

@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..checks.records import record
 from ..linear import Reduction
+from ..protocols import AnyProblem, Residuals
 from ..trees import Tree
 from ._base import Condition
 
@@ -27,7 +28,7 @@ from ._base import Condition
 class _Frozen:
     """A least-squares problem around a point: the same gradient there, with the Gauss-Newton matrix for derivative."""
 
-    def __init__(self, problem: Any, x: Tree, args: tuple[Tree, ...]):
+    def __init__(self, problem: Residuals, x: Tree, args: tuple[Tree, ...]):
         self._problem = problem
         self._residuals, self._pull = jax.vjp(lambda u: problem.residuals(u, *args), x)
         self._weights = _weights(problem.loss, self._residuals)
@@ -76,11 +77,11 @@ class GaussNewton(Condition):
         """The step size of the base, ``None`` where it has none."""
         return getattr(self.base, "step_size", None)
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: AnyProblem, x: Tree, *args: Tree) -> Tree:
         """Return the residual of the base."""
         return self.base(problem, x, *args)
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> GaussNewton:
+    def at(self, problem: Residuals, x: Tree, *args: Tree) -> GaussNewton:
         """Return the condition with what the base leaves open settled."""
         return dataclasses.replace(self, base=self.base.at(_Frozen(problem, x, args), x, *args))
 
@@ -88,22 +89,22 @@ class GaussNewton(Condition):
         """Return this condition with what was settled in ``other``."""
         return dataclasses.replace(self, base=self.base.settled_like(other.base))
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: AnyProblem) -> Any:
         """Return what is known of the derivative of the base."""
         return self.base.structure(problem)
 
-    def is_fixed_point(self, problem: Any) -> bool:
+    def is_fixed_point(self, problem: AnyProblem) -> bool:
         """Return whether the base is."""
         return self.base.is_fixed_point(problem)
 
-    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Residuals, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative of the base, with the Gauss-Newton matrix."""
         return self.base.linearize(_Frozen(problem, x, args), x, *args)
 
-    def forces(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def forces(self, problem: AnyProblem, x: Tree, *args: Tree) -> Any:
         """Return those of the base."""
         return self.base.forces(problem, x, *args)
 
-    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
+    def error(self, problem: AnyProblem, x: Tree, *args: Tree) -> jax.Array:
         """Return the error of the base."""
         return self.base.error(problem, x, *args)

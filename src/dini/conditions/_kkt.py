@@ -11,9 +11,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from .. import trees
-from ..checks.hints import explained
 from ..checks.records import record
 from ..checks.settings import require_choice
+from ..explanations import explained
 from ..functions import as_function
 from ..trees import Tree
 from ..trees.products import dot, vdot

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..linear._matrices import absolute, is_dense, is_sparse, largest_terms
+from ..protocols import AnyProblem, Quadratic
 from ..trees import Tree
 from ..trees.products import dot
 from ._activity import active
@@ -45,7 +46,7 @@ class ProgramKKT(Condition):
     is larger than its slack, each beside what is large in the program: at a solution one of them is zero.
     """
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Quadratic, x: Tree, *args: Tree) -> Tree:
         """Return the residual, a tree like ``x``."""
         del args
         point, dual = x
@@ -69,16 +70,16 @@ class ProgramKKT(Condition):
             stationary = stationary + jnp.where(held, dual.bounds, 0)
         return type(x)(stationary, type(dual)(equal, left, at_bounds))
 
-    def active(self, problem: Any, x: Tree) -> _Active:
+    def active(self, problem: Quadratic, x: Tree) -> _Active:
         """Return which inequalities and bounds hold with equality at a point."""
         return active_rows(problem, x)
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: AnyProblem) -> Any:
         """Return what is known: the derivative is symmetric."""
         del problem
         return "symmetric"
 
-    def error(self, problem: Any, x: Tree, *args: Tree) -> jax.Array:
+    def error(self, problem: Quadratic, x: Tree, *args: Tree) -> jax.Array:
         """Return the largest residual beside what is large in the program: in units of the unknown, or of the gradient.
 
         A row is divided by its largest element; the multiplier of one that is not active is a force, and measured as
@@ -115,7 +116,7 @@ class HeldKKT(ProgramKKT):
 
     held: Any
 
-    def active(self, problem: Any, x: Tree) -> _Active:
+    def active(self, problem: Quadratic, x: Tree) -> _Active:
         """Return which inequalities and bounds hold with equality at a point."""
         active = active_rows(problem, x)
         return active if self.held is None else active._replace(inequality=active.inequality | self.held)
@@ -133,7 +134,7 @@ class _Units(NamedTuple):
     slope: jax.Array
 
 
-def units_of(problem: Any, x: Tree) -> _Units:
+def units_of(problem: Quadratic, x: Tree) -> _Units:
     """Return what is large in a program at a point."""
     point, dual = x
     slope = trees.max_abs((problem.gradient(jnp.zeros_like(point)), problem.gradient(point)))
@@ -177,7 +178,7 @@ def _beyond(value: jax.Array, bound: Any) -> jax.Array:
     return jnp.where(there, value - _finite(there, bound), 0)
 
 
-def _work(problem: Any, x: Tree, units: _Units) -> jax.Array:
+def _work(problem: Quadratic, x: Tree, units: _Units) -> jax.Array:
     """Return the largest term of the gradient times the element that it pulls at."""
     point, dual = x
     terms = jnp.abs(problem.c)
@@ -205,7 +206,7 @@ def _largest_elements(matrix: Any) -> jax.Array:
     return size
 
 
-def _pairs(problem: Any, x: Tree) -> _Active:
+def _pairs(problem: Quadratic, x: Tree) -> _Active:
     """Return the multipliers and the slacks of all constraints that can change, both in the units of the unknown.
 
     A slack is infinite where there is no bound; so is the multiplier of an unknown that equal bounds hold.
@@ -228,7 +229,7 @@ def _pairs(problem: Any, x: Tree) -> _Active:
     return _Active(inequality, upper, lower)
 
 
-def active_rows(problem: Any, x: Tree) -> _Active:
+def active_rows(problem: Quadratic, x: Tree) -> _Active:
     """Return which inequalities and bounds hold with equality at a point, up to rounding; see :func:`active`."""
     units, (of_rows, of_bounds) = units_of(problem, x), _rounding(problem, x)
     share, eps = units.length / units.slope, jnp.finfo(x.primal.dtype).eps
@@ -248,7 +249,7 @@ def active_rows(problem: Any, x: Tree) -> _Active:
     return _Active(known(inequality, of_rows), known(upper, of_bounds), known(lower, of_bounds))
 
 
-def _rounding(problem: Any, x: Tree) -> tuple[Any, Any]:
+def _rounding(problem: Quadratic, x: Tree) -> tuple[Any, Any]:
     """Return what rounding may leave of multipliers of inequalities and bounds; ``None`` for maps, whose terms hide.
 
     Each is what the gradient's terms leave in the elements that the multiplier pulls at. An element whose terms are
@@ -276,7 +277,7 @@ def _rounding(problem: Any, x: Tree) -> tuple[Any, Any]:
     return (None if problem.G is None else of_rows[-1]), noise + 2 * balanced
 
 
-def margins(problem: Any, x: Tree) -> jax.Array:
+def margins(problem: Quadratic, x: Tree) -> jax.Array:
     """Return the multipliers less the slacks of all constraints that can change, in the units of the unknown."""
     pairs = [pair for pair in _pairs(problem, x) if pair is not None]
     excess = jnp.concatenate([multiplier - slack for multiplier, slack in pairs])

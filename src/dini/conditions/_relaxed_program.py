@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import require_positive
+from ..protocols import AnyProblem, Quadratic
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Condition
@@ -86,12 +87,12 @@ class RelaxedKKT(Condition):
         require_positive("RelaxedKKT's mu", self.mu)
         object.__setattr__(self, "shift", None)
 
-    def point(self, problem: Any, x: Tree) -> Any:
+    def point(self, problem: Quadratic, x: Tree) -> Any:
         """Return the point of the central path, from the solution (``problem.start(x, multipliers)``); NaN if none."""
         start, problem = jax.lax.stop_gradient((x, problem.dense))
         return _on_path(problem, start, jnp.asarray(self.mu, start.primal.dtype))
 
-    def at(self, problem: Any, x: Tree, *args: Tree) -> RelaxedKKT:
+    def at(self, problem: Quadratic, x: Tree, *args: Tree) -> RelaxedKKT:
         """Return the condition with the way from ``x`` to the central path, which is a constant."""
         del args
         if not (hasattr(problem, "dense") and hasattr(x, "dual") and hasattr(problem, "G")):
@@ -108,12 +109,12 @@ class RelaxedKKT(Condition):
         object.__setattr__(made, "shift", shift)
         return made
 
-    def structure(self, problem: Any) -> Any:
+    def structure(self, problem: AnyProblem) -> Any:
         """Return what is known: the derivative is symmetric."""
         del problem
         return "symmetric"
 
-    def __call__(self, problem: Any, x: Tree, *args: Tree) -> Tree:
+    def __call__(self, problem: Quadratic, x: Tree, *args: Tree) -> Tree:
         """Return the residual, a tree like ``x``."""
         point, dual = x if self.shift is None else trees.add(x, self.shift)
         mu = jnp.asarray(self.mu, point.dtype)
@@ -132,7 +133,7 @@ class RelaxedKKT(Condition):
         return type(x)(stationary, type(dual)(equal, left, at_bounds))
 
 
-def _beside_bounds(problem: Any, x: jax.Array, force: jax.Array, mu: jax.Array) -> jax.Array:
+def _beside_bounds(problem: Quadratic, x: jax.Array, force: jax.Array, mu: jax.Array) -> jax.Array:
     """Return the residual of the bounds, whose multiplier is ``force``."""
     none = jnp.full(x.shape, jnp.inf, x.dtype)
     lower = -none if problem.lower is None else problem.lower
@@ -158,7 +159,7 @@ class _Rows(NamedTuple):
     fixed: jax.Array
 
     @classmethod
-    def of(cls, problem: Any) -> _Rows:
+    def of(cls, problem: Quadratic) -> _Rows:
         n, dtype = problem.c.size, problem.c.dtype
         eye = jnp.eye(n, dtype=dtype)
         parts = [(problem.G, problem.h)] if problem.G is not None else []
@@ -194,7 +195,53 @@ class _Pairs(NamedTuple):
         return jnp.where(d > 0, more, less), jnp.where(d > 0, less, more)
 
 
-def _on_path(problem: Any, x: Any, mu: jax.Array) -> Any:
+class _PathEquations(NamedTuple):
+    """The equations of a point of the central path in ``(x, y, d)``, in units of their own, and Newton's direction.
+
+    ``size`` holds the largest element of each row.
+    """
+
+    rows: _Rows
+    Q: jax.Array
+    c: jax.Array
+    A: jax.Array
+    b: jax.Array
+    pairs: _Pairs
+    mu: jax.Array
+    size: jax.Array
+    length: jax.Array
+    slope: jax.Array
+
+    def multipliers(self, d: jax.Array) -> jax.Array:
+        """Return the multipliers of all rows."""
+        return jnp.where(self.rows.live, self.mu / self.pairs.slack(d), jnp.where(self.rows.fixed, d, 0))
+
+    def residual(self, now: tuple[jax.Array, ...]) -> jax.Array:
+        """Return what is left of each equation, as a share of its unit."""
+        (x, y, d), rows = now, self.rows
+        stationary = dot(self.Q, x) + self.c + dot(self.A.T, y) + dot(rows.C.T, self.multipliers(d))
+        left = dot(rows.C, x) - rows.h + jnp.where(rows.live, self.pairs.slack(d), 0)
+        left = jnp.where(rows.live | rows.fixed, left / self.size, 0) / self.length
+        return jnp.concatenate([stationary / self.slope, (dot(self.A, x) - self.b) / self.length, left])
+
+    def direction(self, now: tuple[jax.Array, ...], rest: jax.Array) -> tuple[jax.Array, ...]:
+        """Return the step of Newton's method."""
+        d, rows, n, many = now[2], self.rows, self.c.size, self.b.size
+        up, down = self.pairs.share(d)
+        weight = jnp.where(rows.live, self.pairs.slack(d) ** 2 / self.mu, jnp.where(rows.fixed, 0, 1))
+        C = jnp.where((rows.live | rows.fixed)[:, None], rows.C, 0)
+        B = jnp.concatenate([self.A, C])
+        corner = jnp.diag(jnp.concatenate([jnp.zeros(many, self.c.dtype), -weight]))
+        own = jnp.concatenate([jnp.full(n, self.slope), jnp.full(many, self.length), self.length * self.size])
+        step = _solved(jnp.block([[self.Q, B.T], [B, corner]]), -own * rest)
+        dx, dw = step[:n], step[n + many :]
+        # by the multiplier where that moves more, else by the slack
+        by_slack = (own * rest)[n + many :] + dot(rows.C, dx)
+        moved = jnp.where(up >= down, dw * self.pairs.length / (self.mu * up), by_slack / (self.pairs.length * down))
+        return dx, step[n : n + many], jnp.where(rows.live, moved, jnp.where(rows.fixed, dw, 0))
+
+
+def _on_path(problem: Quadratic, x: Any, mu: jax.Array) -> Any:
     """Return the point of the central path near a solution, NaN where Newton's method does not arrive."""
     units, rows = units_of(problem, x), _Rows.of(problem)
     n, dtype = x.primal.size, x.primal.dtype
@@ -214,53 +261,9 @@ def _on_path(problem: Any, x: Any, mu: jax.Array) -> Any:
     z = jnp.where(rows.live, w + mu / (size * typical), 1)
     pairs = _Pairs(jnp.sqrt(mu * s / z), mu)
     d = jnp.where(rows.live, w * pairs.length / mu - slack / pairs.length, w)
-    many = A.shape[0]
-
-    def multipliers(d: jax.Array) -> jax.Array:
-        return jnp.where(rows.live, mu / pairs.slack(d), jnp.where(rows.fixed, d, 0))
-
-    def residual(now: tuple[jax.Array, ...]) -> jax.Array:
-        x, y, d = now
-        stationary = dot(Q, x) + problem.c + dot(A.T, y) + dot(rows.C.T, multipliers(d))
-        left = dot(rows.C, x) - rows.h + jnp.where(rows.live, pairs.slack(d), 0)
-        left = jnp.where(rows.live | rows.fixed, left / size, 0) / units.length
-        return jnp.concatenate([stationary / units.slope, (dot(A, x) - b) / units.length, left])
-
-    def direction(now: tuple[jax.Array, ...], rest: jax.Array) -> tuple[jax.Array, ...]:
-        d = now[2]
-        up, down = pairs.share(d)
-        weight = jnp.where(rows.live, pairs.slack(d) ** 2 / mu, jnp.where(rows.fixed, 0, 1))
-        C = jnp.where((rows.live | rows.fixed)[:, None], rows.C, 0)
-        B = jnp.concatenate([A, C])
-        corner = jnp.diag(jnp.concatenate([jnp.zeros(many, dtype), -weight]))
-        own = jnp.concatenate([jnp.full(n, units.slope), jnp.full(many, units.length), units.length * size])
-        step = _solved(jnp.block([[Q, B.T], [B, corner]]), -own * rest)
-        dx, dw = step[:n], step[n + many :]
-        # by the multiplier where that moves more, else by the slack
-        by_slack = (own * rest)[n + many :] + dot(rows.C, dx)
-        moved = jnp.where(up >= down, dw * pairs.length / (mu * up), by_slack / (pairs.length * down))
-        return dx, step[n : n + many], jnp.where(rows.live, moved, jnp.where(rows.fixed, dw, 0))
-
-    shares = 0.5 ** jnp.arange(_SHARES, dtype=dtype)
-
-    def newton(now: Any) -> Any:
-        count, at, rest, _ = now
-        to = direction(at, rest)
-        trials = jax.vmap(lambda t: jax.tree.map(lambda u, du: u + t * du, at, to))(shares)
-        rests = jax.vmap(residual)(trials)
-        sizes = jnp.max(jnp.abs(rests), axis=1)
-        best = jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))
-        falls = sizes[best] < 0.99 * jnp.max(jnp.abs(rest))
-        pick = lambda new, old: jnp.where(falls, new[best], old)
-        at = jax.tree.map(pick, trials, at)
-        return count + 1, at, pick(rests, rest), falls
-
-    start = (x.primal, y, d)
-    going = lambda now: now[3] & (now[0] < _PASSES)
-    first = (jnp.zeros((), jnp.int32), start, residual(start), jnp.asarray(True))
-    _, (found, y, d), rest, _ = jax.lax.while_loop(going, newton, first)
-    arrived = jnp.max(jnp.abs(rest)) <= jnp.finfo(dtype).eps ** _ARRIVED
-    w, dual, p = multipliers(d), x.dual, 0 if problem.G is None else problem.h.size
+    path = _PathEquations(rows, Q, problem.c, A, b, pairs, mu, size, units.length, units.slope)
+    (found, y, d), arrived = _newton(path, (x.primal, y, d))
+    w, dual, p = path.multipliers(d), x.dual, 0 if problem.G is None else problem.h.size
     bounds = None
     for i, sign in enumerate(signs):
         bounds = (0 if bounds is None else bounds) + sign * w[p + i * n : p + (i + 1) * n]
@@ -270,6 +273,28 @@ def _on_path(problem: Any, x: Any, mu: jax.Array) -> Any:
         None if dual.bounds is None else bounds,
     )
     return jax.tree.map(lambda part: jnp.where(arrived, part, jnp.nan), type(x)(found, dual))
+
+
+def _newton(path: _PathEquations, start: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """Return where Newton's method with shares of its steps comes to, and whether that is a solution."""
+    dtype = path.c.dtype
+    shares = 0.5 ** jnp.arange(_SHARES, dtype=dtype)
+
+    def step(now: Any) -> Any:
+        count, at, rest, _ = now
+        to = path.direction(at, rest)
+        trials = jax.vmap(lambda t: jax.tree.map(lambda u, du: u + t * du, at, to))(shares)
+        rests = jax.vmap(path.residual)(trials)
+        sizes = jnp.max(jnp.abs(rests), axis=1)
+        best = jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))
+        falls = sizes[best] < 0.99 * jnp.max(jnp.abs(rest))
+        pick = lambda new, old: jnp.where(falls, new[best], old)
+        return count + 1, jax.tree.map(pick, trials, at), pick(rests, rest), falls
+
+    going = lambda now: now[3] & (now[0] < _PASSES)
+    first = (jnp.zeros((), jnp.int32), start, path.residual(start), jnp.asarray(True))
+    _, found, rest, _ = jax.lax.while_loop(going, step, first)
+    return found, jnp.max(jnp.abs(rest)) <= jnp.finfo(dtype).eps ** _ARRIVED
 
 
 def _solved(matrix: jax.Array, right: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checks.records import record
 from ..linear import Linearized, Reduction
+from ..protocols import Composed
 from ..trees import Tree
 from ._descent import ProximalGradient
 
@@ -24,6 +25,6 @@ class SaddlePoint(ProximalGradient):
     The operator's derivative is not symmetric, so there is no definite reduction.
     """
 
-    def linearize(self, problem: Any, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
+    def linearize(self, problem: Composed, x: Tree, *args: Tree) -> tuple[Callable[[Any], Any], Reduction | None]:
         """Return the derivative in ``x``."""
         return Linearized(lambda u: self(problem, u, *args), x), None

@@ -18,6 +18,7 @@ from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..numerics.separable import map_with
 from ..penalties import L1
+from ..protocols import AnyProblem, Composed
 from ..sets import Box, NonNegative
 from ._descent import ProximalGradient
 
@@ -73,7 +74,7 @@ class SmoothedProximalGradient(ProximalGradient):
     def __post_init__(self) -> None:
         require_positive("SmoothedProximalGradient's kappa", self.kappa)
 
-    def prox(self, problem: Any, y: Any) -> Any:
+    def prox(self, problem: Composed, y: Any) -> Any:
         """Return the proximal point, with the relaxed derivative."""
         return _with_derivative_of(self._relaxed(problem, y), problem.prox(y, self.step_size))
 
@@ -88,7 +89,7 @@ class SmoothedProximalGradient(ProximalGradient):
             clipped = jax.tree.map(jnp.subtract, clipped, map_with(lambda u, high: self._ramp(u - high), y, upper))
         return clipped
 
-    def _relaxed(self, problem: Any, y: Any) -> Any:
+    def _relaxed(self, problem: AnyProblem, y: Any) -> Any:
         constraint, penalty = problem.constraint, problem.penalty
         if isinstance(constraint, NonNegative):
             return jax.tree.map(self._ramp, y)
@@ -148,7 +149,7 @@ class PerturbedProximalGradient(ProximalGradient):
         if self.samples % 2:
             raise ValueError(f"PerturbedProximalGradient's samples must be even: given {self.samples}.")
 
-    def prox(self, problem: Any, y: Any) -> Any:
+    def prox(self, problem: Composed, y: Any) -> Any:
         """Return the proximal point, with the mean derivative."""
         leaves, treedef = jax.tree.flatten(y)
         keys = jax.random.split(jax.random.key(self.seed), len(leaves))

@@ -12,13 +12,14 @@ from ..checks.records import record
 from ..checks.settings import require_count, require_positive
 from ..linear._krylov import wrap_linear_solver
 from ..loop import Outcome
+from ..protocols import AnyProblem, AnySolver
 from ..status import OnFailure
 from ..trees import Tree
 from ._linearization import linearize
 from ._modes import Differentiation, Implicit
 
 
-def _as_fixed_point(condition: Any, problem: Any, x: Tree, args: tuple[Tree, ...], mode: str) -> Any:
+def _as_fixed_point(condition: Any, problem: AnyProblem, x: Tree, args: tuple[Tree, ...], mode: str) -> Any:
     """Return a condition of the form ``x - T(x)``, or raise."""
     if condition is not None:
         condition = conditions.as_condition(condition).closed(x, *args)
@@ -79,7 +80,13 @@ class Neumann(Differentiation):
         require_positive("Neumann's damping", self.damping)
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the derivative."""
         condition = _as_fixed_point(self.condition, problem, x, args, "Neumann")
@@ -112,7 +119,13 @@ class JacobianFree(Differentiation):
     condition: Any = None
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the derivative."""
         condition = _as_fixed_point(self.condition, problem, x, args, "JacobianFree")
@@ -179,7 +192,7 @@ class Auto(Differentiation):
             object.__setattr__(self, "condition", conditions.as_condition(self.condition))
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def _implicit(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Implicit, str]:
+    def _implicit(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> tuple[Implicit, str]:
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
         size = trees.size(x)
         if self.linear_solver is not None:
@@ -194,12 +207,18 @@ class Auto(Differentiation):
         return Implicit(condition, linear.SeriesFirst(by_size, self.max_terms)), ""
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the derivative."""
         return self._implicit(problem, x, args)[0].run(problem, solver, x, args, monitor, on_failure)
 
-    def explain(self, problem: Any, x: Tree, *args: Tree) -> Choice:
+    def explain(self, problem: AnyProblem, x: Tree, *args: Tree) -> Choice:
         """Return what is chosen at a solution, and why; measured on a fixed right-hand side, outside ``jit``."""
         problem = problem.closed(x, *args)
         implicit, reason = self._implicit(problem, x, args)

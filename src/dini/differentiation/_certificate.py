@@ -272,19 +272,12 @@ def _judge(
     failed = flagged | ~(linear_residual <= system.solver.accept(eps)) | ~jnp.isfinite(newton.length)
     # does Newton's method see the solution from here?
     contraction = _ratio(after, newton.residual)
-    near = contraction < 0.25
+    near = (contraction < 0.25) & ~(failed & system.dense)
+    away: Any = 0 if system.dense else inverse_norm * newton.unsolved
     # the way to the solution, over the step: to first order, the derivative's error grows alike; of a factorized
     # system, only rounding is left
-    if system.dense:
-        near, farther, away, safety = near & ~failed, 1, 0, _SAFETY
-        least = _ALL_LOST
-    else:
-        away = inverse_norm * newton.unsolved
-        farther = 1 + _ratio(away, newton.length)
-        safety = jnp.where(failed, _SAFETY_UNSOLVED, jnp.where(error > _SMALL, _SAFETY_DIGITS, _SAFETY_SIZE))
-        # of a system that was not solved at all, or without a correction, the residual tells what is known
-        lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
-        least = jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)
+    farther = 1 if system.dense else 1 + _ratio(away, newton.length)
+    safety, least = _caution(system, failed, error, condition, linear_residual)
     estimate = jnp.where(near, safety + 4 * contraction, _SAFETY_WITHOUT_NEWTON) * farther * error
     estimate = estimate + inverse_norm * missed
     known = jnp.isfinite(linear_residual) & jnp.isnan(estimate)
@@ -292,14 +285,7 @@ def _judge(
     estimate = jnp.where(failed, jnp.maximum(unsolved, least), estimate)
     margin, tie = _margin(at, newton, contraction, away, eps)
     solution_error = farther * newton.length * jnp.where(near, 1 / (1 - jnp.minimum(contraction, 0.25)), 1)
-    size = trees.norm(at.x)
-    astray = ~(solution_error <= TOLERANCE * size + eps**0.25)
-    if at.structure == "positive definite":
-        # a short step may be all of an element in a larger unit than the others; beside its own curvature it is not
-        weight = jnp.abs(trees.vdot(newton.nearby, at.matvec(newton.nearby)))
-        astray = astray | ((newton.length <= TOLERANCE * size) & (newton.gain > TOLERANCE**2 * weight))
-    # a step that rounding does not explain and that leads no nearer leads nowhere
-    astray = astray | (~near & (newton.length > _EXPLAINED * eps * condition * size + eps**0.25))
+    astray = _astray(at, newton, solution_error, near, _EXPLAINED * eps * condition)
     # on the other side of a kink, as far away from a solution, the derivative is another one; a short step that did
     # not reduce the residual is at the level of rounding
     estimate = jnp.where(~near & astray & (estimate > TOLERANCE), jnp.maximum(estimate, 1), estimate)
@@ -328,6 +314,32 @@ def _judge(
     ):
         verdict = jnp.where(bad, what, verdict)
     return Certificate.of(newton.residual, linear_residual, condition, margin, solution_error, estimate, verdict)
+
+
+def _caution(
+    system: System, failed: jax.Array, error: jax.Array, condition: jax.Array, linear_residual: jax.Array
+) -> tuple[Any, Any]:
+    """Return how many times the error is taken where Newton's method sees the solution, and the least of a failure."""
+    if system.dense:
+        return _SAFETY, _ALL_LOST
+    safety = jnp.where(failed, _SAFETY_UNSOLVED, jnp.where(error > _SMALL, _SAFETY_DIGITS, _SAFETY_SIZE))
+    # of a system that was not solved at all, or without a correction, the residual tells what is known
+    lost = jnp.minimum(condition * linear_residual, _ALL_LOST)
+    return safety, jnp.where((error > 0) & (linear_residual <= _UNSOLVED), 0, lost)
+
+
+def _astray(
+    at: Linearization, newton: _Correction, solution_error: jax.Array, near: jax.Array, explained: jax.Array
+) -> jax.Array:
+    """Return whether the point is far from a solution; steps of a relative size of ``explained`` come of rounding."""
+    eps, size = trees.eps(at.x), trees.norm(at.x)
+    astray = ~(solution_error <= TOLERANCE * size + eps**0.25)
+    if at.structure == "positive definite":
+        # a short step may be all of an element in a larger unit than the others; beside its own curvature it is not
+        weight = jnp.abs(trees.vdot(newton.nearby, at.matvec(newton.nearby)))
+        astray = astray | ((newton.length <= TOLERANCE * size) & (newton.gain > TOLERANCE**2 * weight))
+    # a step that rounding does not explain and that leads no nearer leads nowhere
+    return astray | (~near & (newton.length > explained * size + eps**0.25))
 
 
 def _margin(

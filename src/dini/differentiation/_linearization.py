@@ -101,7 +101,7 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
         return condition.settled_like(settled)(problem, u, *args)
 
     kinks = None
-    if getattr(problem, "composite", False) and condition.kinked:
+    if problem.composite and condition.kinked:
         step = getattr(settled, "step_size", None)
         step = jnp.ones((), trees.real_dtype(x)) if step is None else step
         kinks = Kinks(
@@ -109,6 +109,6 @@ def linearize(x: Tree, parameters: tuple[Any, tuple[Any, ...], Any]) -> Lineariz
             lambda y: problem.prox(y, step),
             lambda y: problem.kink_distance(y, step),
         )
-    declared = getattr(problem, "symmetric", False)
+    declared = problem.symmetric
     sound = lambda: settled.sound(problem, x, *args)
     return Linearization(x, function, matvec, condition.structure(problem), reduction, kinks, declared, sound)

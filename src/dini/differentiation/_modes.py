@@ -17,6 +17,7 @@ from ..functions import hoist
 from ..linear import DENSE_LIMIT, Auto, SeriesFirst
 from ..linear._krylov import closed_solver, wrap_linear_solver
 from ..loop import Outcome, accuracy, allowed, iterate, iterate_differentiably, replay
+from ..protocols import AnyCondition, AnyProblem, AnySolver
 from ..status import OnFailure, Status
 from ..trees import Tree
 from ._certificate import solve_certified
@@ -32,15 +33,20 @@ class Differentiation:
     """Base of the modes; subclasses stand under the decorator ``record``."""
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve a closed problem so that derivatives of the returned point pass in this mode."""
         raise NotImplementedError
 
 
-def _forward(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
-    whole = getattr(solver, "run", None)
-    return iterate(problem, solver, x, args, monitor) if whole is None else whole(problem, x, args)
+def _forward(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
+    return iterate(problem, solver, x, args, monitor) if solver.takes_steps else solver.run(problem, x, args)
 
 
 @record
@@ -114,7 +120,13 @@ class Implicit(Differentiation):
         return self.hessian != "exact"
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the implicit derivative."""
         condition = problem.condition if self.condition is None else self.condition.closed(x, *args)
@@ -128,7 +140,7 @@ class Implicit(Differentiation):
         # what a solver has left behind belongs to the problem's own condition; a certificate wants a factor of its own
         reuses = self.condition is None and self.linear_solver is None and not (self.certify or self.approximate)
 
-        def forward(start: Any, solver: Any, parameters: Any) -> Ended:
+        def forward(start: Any, solver: AnySolver, parameters: Any) -> Ended:
             problem, args, _ = parameters
             outcome = _forward(problem, solver, start, args, monitor)
             left = solver.derivative_solver(problem, outcome.x, outcome.state) if reuses else None
@@ -141,7 +153,7 @@ class Implicit(Differentiation):
         ended = implicit(lambda given, theta: run(*given, theta), (run.consts, x, solver), parameters, linearize, how)
         return ended.rest._replace(x=ended.x)
 
-    def _tangents(self, problem: Any) -> Any:
+    def _tangents(self, problem: AnyProblem) -> Any:
         """Return what solves the equation of the derivative."""
         if self.certify:
             return solve_certified
@@ -149,7 +161,7 @@ class Implicit(Differentiation):
         known = self.believes and self.condition is None and _convex(problem)
         return solve_tangent if known else solve_tangent_at_solution
 
-    def _solver(self, condition: Any, problem: Any, solver: Any, x: Tree) -> Any:
+    def _solver(self, condition: AnyCondition, problem: AnyProblem, solver: AnySolver, x: Tree) -> Any:
         if self.linear_solver is not None:
             return closed_solver(self.linear_solver, x)
         # A large map that contracts is inverted by its own iteration, which needs no orthogonalization. Beyond the
@@ -159,9 +171,9 @@ class Implicit(Differentiation):
         return Auto()
 
 
-def _convex(problem: Any) -> bool:
+def _convex(problem: AnyProblem) -> bool:
     """Return whether the problem's constraint and penalty are convex."""
-    return all(getattr(getattr(problem, part, None), "convex", True) for part in ("constraint", "penalty"))
+    return all(part.convex for part in problem.parts)
 
 
 @record
@@ -186,12 +198,18 @@ class OneStep(Differentiation):
     """
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self,
+        problem: AnyProblem,
+        solver: AnySolver,
+        x: Tree,
+        args: tuple[Tree, ...],
+        monitor: Any,
+        on_failure: OnFailure,
     ) -> Outcome:
         """Solve, and attach the derivative of one more step."""
         _require_step(solver, "OneStep")
 
-        def forward(start: Any, solver: Any, parameters: Any) -> Ended:
+        def forward(start: Any, solver: AnySolver, parameters: Any) -> Ended:
             outcome = _forward(parameters[0], solver, start, parameters[1], monitor)
             return Ended(outcome.x, rest=outcome._replace(x=None))
 
@@ -270,22 +288,20 @@ class Unrolled(Differentiation):
             raise ValueError("Unrolled takes steps (all of them are differentiated) or last, not both.")
 
     def run(
-        self, problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
+        self, problem: AnyProblem, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure
     ) -> Outcome:
         """Solve in loops that reverse mode can differentiate."""
-        if hasattr(solver, "run"):
-            raise ValueError(
-                f"Unrolled needs a solver that takes steps; {solver_name(solver)} is a function. Use Implicit()."
-            )
-        if not getattr(solver, "differentiable", True):
+        if not solver.takes_steps:
+            raise ValueError(f"Unrolled needs a solver that takes steps; {solver.name} is a function. Use Implicit().")
+        if not solver.differentiable:
             raise ValueError(
                 f"Unrolled needs a solver whose points depend smoothly on the parameters; those of "
-                f"{solver_name(solver)} do not (they compare values, or jump between vertices). Use Implicit()."
+                f"{solver.name} do not (they compare values, or jump between vertices). Use Implicit()."
             )
         if self.last is not None:
             return _last_steps(problem, solver, x, args, monitor, on_failure, self.last)
         steps = self.steps
-        if getattr(solver, "steps_to_take", None) is not None:
+        if solver.steps_to_take is not None:
             steps, solver = solver.steps_to_take, solver.solver
         outcome = iterate_differentiably(problem, solver, x, args, monitor, steps=steps, checkpoint=self.checkpoint)
         return _mark(self._tested(outcome, problem, solver, x, args, on_failure, steps), on_failure)
@@ -293,8 +309,8 @@ class Unrolled(Differentiation):
     def _tested(
         self,
         outcome: Outcome,
-        problem: Any,
-        solver: Any,
+        problem: AnyProblem,
+        solver: AnySolver,
         x: Tree,
         args: tuple[Tree, ...],
         on_failure: OnFailure,
@@ -302,7 +318,7 @@ class Unrolled(Differentiation):
     ) -> Outcome:
         """Test the derivative where the point has converged."""
         # what so many constant steps make is what was asked for
-        if on_failure == "ignore" or (steps is not None and not getattr(solver, "adaptive", False)):
+        if on_failure == "ignore" or (steps is not None and not solver.adaptive):
             return outcome
         tol = jax.lax.stop_gradient(accuracy(solver, x))
         if steps is not None:
@@ -321,20 +337,20 @@ class Unrolled(Differentiation):
         return outcome._replace(x=end)
 
 
-def _require_step(solver: Any, mode: str) -> None:
-    if getattr(solver, "differentiable_step", None) is None:
+def _require_step(solver: AnySolver, mode: str) -> None:
+    if solver.differentiable_step is None:
         raise ValueError(
-            f"{mode} needs a solver with a differentiable step; {solver_name(solver)} has none. Use Implicit(), "
+            f"{mode} needs a solver with a differentiable step; {solver.name} has none. Use Implicit(), "
             "or a solver such as Newton, ProximalGradient or FixedPointIteration."
         )
 
 
 def _last_steps(
-    problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure, count: int
+    problem: AnyProblem, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any, on_failure: OnFailure, count: int
 ) -> Outcome:
     """Solve as a constant, and take so many plain steps more, which are differentiated."""
     _require_step(solver, "Unrolled(last=...)")
-    total = getattr(solver, "steps_to_take", None)
+    total = solver.steps_to_take
     before = solver if total is None else solver.fewer(count)
     outcome = constant(partial(_forward, monitor=monitor), problem, before, x, args)
     again = lambda x, _: (solver.differentiable_step(problem, x, outcome.state, *args), None)
@@ -346,8 +362,3 @@ def _last_steps(
 def _mark(outcome: Outcome, on_failure: OnFailure) -> Outcome:
     """Make the derivative of a failed solve NaN, as :class:`Implicit` does, unless the caller asked for it as it is."""
     return outcome._replace(x=marked(outcome.x, outcome.status, on_failure))
-
-
-def solver_name(solver: Any) -> str:
-    """Return a solver's name for messages."""
-    return getattr(solver, "name", type(solver).__name__)

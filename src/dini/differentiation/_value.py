@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..functions import hoist
+from ..protocols import AnyProblem
 from ..trees import Tree
 from ._linearization import Parameters
 from ._rules import rederived
 
 
-def objective_at(problem: Any, x: Tree, args: tuple[Tree, ...], known: Any = None) -> Any:
+def objective_at(problem: AnyProblem, x: Tree, args: tuple[Tree, ...], known: Any = None) -> Any:
     r"""Return :math:`f(x, \theta)` of a closed problem.
 
     Its derivative is :math:`\partial_1 f\,\dot x + \partial_2 f\,\dot\theta`. With ``known``, the steps have left the
@@ -27,7 +28,7 @@ def objective_at(problem: Any, x: Tree, args: tuple[Tree, ...], known: Any = Non
         x, problem, args = parts
         return problem.objective(x, *args)
 
-    if not all(getattr(getattr(problem, part, None), "valued", True) for part in ("penalty", "outer")):
+    if not problem.valued:
         return jnp.full((), jnp.nan, trees.real_dtype(x))
     try:
         value = objective(jax.lax.stop_gradient((x, problem, args))) if known is None else known

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..status import DerivativeError, Status, for_precision
+from ..explanations import ends
+from ..status import DerivativeError, Status
 
 #: A verdict is good up to this estimated relative error of the derivative.
 TOLERANCE = 1e-2
@@ -30,27 +31,7 @@ class Verdict(enum.IntEnum):
     @property
     def explanation(self) -> str:
         """What was seen, and the remedy."""
-        return _EXPLANATIONS[self]
-
-
-_EXPLANATIONS = {
-    Verdict.RELIABLE: "The derivative is right to the estimated error.",
-    Verdict.UNCONVERGED: "The point is too far from a solution of the problem's condition for its derivative to be "
-    "near the solution's. Tighten `rtol` and raise `max_steps`, and check that the solver solves this problem (with "
-    "its constraint or penalty and its sign convention).",
-    Verdict.LINEAR_SOLVE: "The linear system of the derivative was not solved to its tolerance. Give another "
-    "`linear_solver`, more steps or a preconditioner, or compute in float64.",
-    Verdict.ILL_CONDITIONED: "The linear system of the derivative is singular or so ill-conditioned that rounding "
-    "errors spoil its solution. Add a ridge to the problem, use dini.linear.Ridge or ask for the minimum-norm "
-    "derivative, or compute in float64.",
-    Verdict.TIE: "The solution sits at a kink (a constraint that is active with a zero multiplier, a proximal operator "
-    "at its threshold), where it has one-sided derivatives only. Ask for a one-sided or a smoothed derivative.",
-    Verdict.NONFINITE: "The condition, its derivative or the cotangent is NaN or infinite. Look for NaN with "
-    "`jax.debug_nans`.",
-    Verdict.NO_MINIMUM: "The Hessian has a direction of negative curvature: the point is a maximum or a saddle of the "
-    "objective, and not the minimum that was asked for. Check the objective's sign, start elsewhere, or use a solver "
-    "that leaves saddles (dini.TrustRegionNewtonCG); where a stationary point is meant, state it as a dini.Root.",
-}
+        return ends.OF_DERIVATIVES[self.name]
 
 
 class Certificate(NamedTuple):
@@ -124,7 +105,7 @@ class Certificate(NamedTuple):
 
 
 def _explained(figures: np.ndarray) -> str:
-    return for_precision(Verdict(int(np.max(figures[..., 6]))).explanation, figures.dtype)
+    return ends.for_precision(Verdict(int(np.max(figures[..., 6]))).explanation, figures.dtype)
 
 
 def failure(figures: Any, name: str) -> DerivativeError:

@@ -6,7 +6,7 @@ Krylov methods, the scaling of the right-hand side and the true residual of ever
 
 from typing import TYPE_CHECKING
 
-from ..checks.hints import missing_name as _missing_name
+from ..explanations import missing_name as _missing_name
 from ._cg import CG
 from ._condition import condition_estimate, ritz_values
 from ._dense import Dense

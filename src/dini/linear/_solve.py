@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..explanations import ends
 from ..functions import all_arrays, as_function, close, recognised
 from ..functions.traces import untraced
 from ..reports import forget, policy, reviewed
-from ..status import DerivativeError, OnFailure, Report, Status, for_precision, guard
+from ..status import DerivativeError, OnFailure, Report, Status, guard
 from ..trees import Tree
 from ._krylov import wrap_linear_solver
 from ._protocol import Matvec, Structure
@@ -101,8 +102,12 @@ def _solve(
             w = solve_known(matvec, b, **how, name=name)
             offset, asymmetric = _offset(matvec, b), _asymmetry(matvec, b, structure)
     except (AssertionError, NotImplementedError) as error:  # what JAX raises where it cannot transpose
-        _explain_nonlinear(error, matvec, b, name)
-        raise
+        from ..explanations import calls
+
+        told = calls.not_linear(matvec, b, name)
+        if told is None:
+            raise
+        raise told from error
     if offset is not None:
         w = _require_no_offset(w, offset, b, on_failure, name)
     if asymmetric is not None:
@@ -159,7 +164,7 @@ def solve_known(
             cause, seen = f"its matrix is {meaning}{no_minimum}", f"{missed}, which shows nothing here"
         else:
             cause, seen = "it did not reach its tolerance", f"{missed}, accepted up to {accept:.1e}"
-        remedy = for_precision(
+        remedy = ends.for_precision(
             "Add a small regularization to the problem or choose another `linear_solver` (MinimumNorm() for the "
             "shortest of many derivatives), or compute in float64.",
             figures.dtype,
@@ -189,19 +194,6 @@ def solve_known(
     symmetric = structure is not None
     solution = jax.lax.custom_linear_solve(matvec, trees.linked(b), run(False), run(True), symmetric=symmetric)
     return trees.linked(solution)
-
-
-def _explain_nonlinear(error: Exception, matvec: Matvec, b: Any, name: str) -> None:
-    """Raise a sentence in place of an error of JAX's where a map is not linear."""
-    jax.eval_shape(matvec, b)  # an error of the map's own is raised here again
-    try:
-        jax.eval_shape(lambda v: jax.linear_transpose(matvec, v)(v), b)
-    except (AssertionError, NotImplementedError):
-        raise TypeError(
-            f"matvec of {name} must be linear in its argument, made of operations that JAX can transpose, and is not. "
-            "For a nonlinear equation use dini.root; what does not depend on the unknown belongs to the right-hand "
-            "side b."
-        ) from error
 
 
 def _offset(matvec: Matvec, b: Any) -> Any:

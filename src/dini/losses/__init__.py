@@ -10,7 +10,7 @@ Robust losses (:class:`RobustLoss`) stand in :class:`dini.LeastSquares` for the 
 
 from typing import TYPE_CHECKING
 
-from ..checks.hints import missing_name as _missing_name
+from ..explanations import missing_name as _missing_name
 from ._fenchel_young import binary_sparsemax_loss, logistic_loss, softmax_loss, sparse_sigmoid, sparsemax_loss
 from ._robust import Arctan, Cauchy, Huber, RobustLoss, SoftL1
 from ._sorting import soft_rank, soft_sort

@@ -32,24 +32,10 @@ def operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[ja
         return scores, _probabilities(owner, target, given).astype(scores.dtype)
     if not -scores.ndim <= axis < scores.ndim:
         raise ValueError(f"{owner}'s axis must be an axis of the scores: given {axis} for shape {scores.shape}.")
-    classes = scores.shape[axis]
-    if not classes:
+    if not scores.shape[axis]:
         raise ValueError(f"{owner} needs at least one class: given scores of shape {scores.shape}.")
     if jnp.issubdtype(target.dtype, jnp.integer):
-        needed = scores.shape[: axis % scores.ndim] + scores.shape[axis % scores.ndim + 1 :]
-        if target.shape != needed:
-            raise ValueError(
-                f"{owner}'s target must be classes of shape {needed}, or a distribution of floating-point numbers of "
-                f"shape {scores.shape}: given {target.dtype.name}{list(target.shape)}."
-            )
-        # labels of few bits cannot be compared with a larger number of classes, which would wrap around
-        labels = target.astype(jnp.int64 if target.dtype.itemsize == 8 else jnp.int32)
-        wide = np.zeros(()) if given is None else given.astype(np.int64)
-        if np.any((wide < 0) | (wide >= classes)):
-            raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {given}.")
-        exists = jnp.expand_dims((labels >= 0) & (labels < classes), axis)
-        one_hot = jax.nn.one_hot(labels, classes, dtype=scores.dtype, axis=axis % scores.ndim)
-        return scores, jnp.where(exists, one_hot, jnp.nan)
+        return scores, _one_hot(owner, target, given, scores, axis % scores.ndim)
     if target.shape != scores.shape:
         raise ValueError(f"{owner}'s target must have the shape {scores.shape} of the scores: given {target.shape}.")
     if given is not None and np.any(given < 0):
@@ -58,6 +44,23 @@ def operands(owner: str, scores: Any, target: Any, axis: int | None) -> tuple[ja
         )
     target = target.astype(scores.dtype)
     return scores, jnp.where(target < 0, jnp.nan, target)
+
+
+def _one_hot(owner: str, target: jax.Array, given: np.ndarray | None, scores: jax.Array, axis: int) -> jax.Array:
+    """Return classes as distributions, with NaN for what is no class, where that is not known; otherwise raise."""
+    classes, needed = scores.shape[axis], scores.shape[:axis] + scores.shape[axis + 1 :]
+    if target.shape != needed:
+        raise ValueError(
+            f"{owner}'s target must be classes of shape {needed}, or a distribution of floating-point numbers of "
+            f"shape {scores.shape}: given {target.dtype.name}{list(target.shape)}."
+        )
+    # labels of few bits cannot be compared with a larger number of classes, which would wrap around
+    labels = target.astype(jnp.int64 if target.dtype.itemsize == 8 else jnp.int32)
+    wide = np.zeros(()) if given is None else given.astype(np.int64)
+    if np.any((wide < 0) | (wide >= classes)):
+        raise ValueError(f"{owner}'s target must be classes from 0 to {classes - 1}: given {given}.")
+    exists = jnp.expand_dims((labels >= 0) & (labels < classes), axis)
+    return jnp.where(exists, jax.nn.one_hot(labels, classes, dtype=scores.dtype, axis=axis), jnp.nan)
 
 
 def _probabilities(owner: str, target: jax.Array, given: np.ndarray | None) -> jax.Array:

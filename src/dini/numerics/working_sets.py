@@ -64,7 +64,7 @@ class Elements:
     @classmethod
     def of(cls, problem: Any, x: Tree) -> Elements:
         """Return the part of a problem with unknown ``x``."""
-        constraint, penalty = (getattr(problem, name, None) for name in ("constraint", "penalty"))
+        constraint, penalty = problem.constraint, problem.penalty
         part = penalty if constraint is None else constraint
         structure = jax.tree.structure(x)
         is_tree = lambda node: jax.tree.structure(node) == structure and not jax.tree_util.treedef_is_leaf(structure)

@@ -6,7 +6,7 @@ differentiated like any other parameter of a problem.
 
 from typing import TYPE_CHECKING
 
-from ..checks.hints import missing_name as _missing_name
+from ..explanations import missing_name as _missing_name
 from ._barriers import Entropy, LogBarrier
 from ._base import Custom, Penalty
 from ._constrained import Constrained

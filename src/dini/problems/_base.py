@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from .. import trees
 from ..functions import as_function, close, function_name
+from ..protocols import Minimization
 from ..trees import Tree
 
 
@@ -30,6 +31,26 @@ class Problem:
 
     fun: Any
     has_aux: bool
+    #: a set that a solution is in, and a penalty that is added: problems that take them have fields of these names
+    constraint: Any = None
+    penalty: Any = None
+    #: whether the Jacobian of the condition was declared to be symmetric
+    symmetric: bool = False
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The constraint and the penalty, those that there are."""
+        return tuple(part for part in (self.constraint, self.penalty) if part is not None)
+
+    @property
+    def valued(self) -> bool:
+        """Whether the objective can be evaluated: not with a penalty that is known by its proximal operator alone."""
+        return self.penalty is None or self.penalty.valued
+
+    @property
+    def composite(self) -> bool:
+        """Whether a proximal operator, or what is like one, is in the condition: that of a constraint or a penalty."""
+        return self.constraint is not None or self.penalty is not None
 
     @property
     def name(self) -> str:
@@ -80,7 +101,7 @@ class Problem:
         return self._replace(fun=Partial(_on_reals, self.fun, has_aux=self.has_aux))
 
 
-def hessian_block(problem: Any, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
+def hessian_block(problem: Minimization, x: Tree, rows: jax.Array, *args: Tree) -> jax.Array:
     """Return the rows and columns of the Hessian of the smooth part that belong to some elements of the unknown.
 
     An objective that knows better says so in a method ``hessian_block(x, rows, *args)``.

@@ -108,8 +108,6 @@ class Composite(Problem):
     penalty: Any = None
     has_aux: bool = field(default=False, metadata={"static": True})
 
-    composite = True
-
     def __post_init__(self) -> None:
         if self.fun is None:
             object.__setattr__(self, "fun", Partial(_nothing))
@@ -125,6 +123,16 @@ class Composite(Problem):
                 check_part("Composite", what, part, kind)
         if self.constraint is not None and self.penalty is not None:
             join(self)
+
+    @property
+    def composite(self) -> bool:
+        """There is a proximal operator on either side."""
+        return True
+
+    @property
+    def valued(self) -> bool:
+        """Whether the objective can be evaluated."""
+        return super().valued and (isinstance(self.outer, Set) or self.outer.valued)
 
     @property
     def smooth(self) -> bool:
@@ -263,5 +271,5 @@ class Composite(Problem):
             if part is None:
                 continue
             part.check(variable)
-            if not getattr(part, "convex", True):
+            if not part.convex:
                 raise ValueError(f"Composite needs convex parts: {part.name} is not convex.")

@@ -80,10 +80,6 @@ class ConeProgram(Problem):
     b: Any = None
     cone: Any = None
 
-    #: for the certificate, which asks for the distance to the next kink of the projection
-    composite = True
-    constraint = None
-    penalty = None
     has_aux = False
 
     def __post_init__(self) -> None:
@@ -139,6 +135,11 @@ class ConeProgram(Problem):
     def impossible(self) -> jax.Array:
         """Which inequalities no point satisfies, because their right-hand side is minus infinity."""
         return self._inequalities & (self.b == -jnp.inf)
+
+    @property
+    def composite(self) -> bool:
+        """For the certificate, which asks for the distance to the next kink of the projection."""
+        return True
 
     @property
     def name(self) -> str:

@@ -54,8 +54,6 @@ class LeastSquares(Problem):
     constraint: Any = None
     loss: Any = None
 
-    penalty = None
-
     def __post_init__(self) -> None:
         self._wrap()
         for what, kind, part in (("constraint", Set, self.constraint),):
@@ -68,11 +66,6 @@ class LeastSquares(Problem):
                 "LeastSquares' loss must be one of dini.losses' robust losses, such as dini.losses.Huber(1.0), or a "
                 f"function of the squared residual: given {self.loss!r}."
             )
-
-    @property
-    def composite(self) -> bool:
-        """Whether there is a constraint."""
-        return self.constraint is not None
 
     @property
     def condition(self) -> conditions.Condition:

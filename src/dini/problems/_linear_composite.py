@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -31,17 +30,6 @@ def _symmetric_product(a: jax.Array, b: jax.Array) -> jax.Array:
     bands = [(i, dot(a[i : i + _BLOCK], b[i:].T)) for i in range(0, size, _BLOCK)]
     upper = jnp.triu(jnp.concatenate([jnp.pad(band, ((0, 0), (i, 0))) for i, band in bands]))
     return upper + jnp.triu(upper, 1).T
-
-
-def _fits(fun: Callable[..., Any], given: tuple[Any, ...]) -> bool:
-    """Return whether a function can be called with so many arguments, as far as that is known."""
-    try:
-        inspect.signature(fun).bind(*given)
-    except TypeError:
-        return False
-    except ValueError:  # a function without a signature
-        return True
-    return True
 
 
 @record
@@ -108,18 +96,12 @@ class LinearComposite:
         try:
             yield
         except TypeError as error:
-            count = f"{len(args)} argument{'s' * (len(args) != 1)} of the solve"
-            if not _fits(self.outer, (x, x, *args)):
-                raise TypeError(
-                    f"LinearComposite calls its outer as h(z, x, *args), with z = A.T @ x, the unknown x and the "
-                    f"{count}: {error}."
-                ) from error
-            if not _fits(self.matrix, args):
-                raise TypeError(
-                    f"LinearComposite calls its matrix as matrix(*args), with the {count} and without the unknown: "
-                    f"{error}."
-                ) from error
-            raise
+            from ..explanations import calls
+
+            told = calls.linear_composite(error, self.outer, self.matrix, x, args)
+            if told is None:
+                raise
+            raise told from error
 
     def close(self, x: Tree, *args: Tree) -> LinearComposite:
         """Return the objective with all closures made explicit."""

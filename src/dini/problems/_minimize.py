@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from .. import conditions, trees
-from ..checks.hints import NONLINEAR
 from ..checks.records import record
 from ..penalties import Penalty
 from ..penalties._constrained import constrained, no_operator
+from ..protocols import AnyProblem
 from ..sets import Set
 from ..trees import Tree
 from ._base import Problem, hessian_block
@@ -23,48 +23,19 @@ from ._own_gradient import OwnGradient
 def check_part(owner: str, what: str, part: Any, kind: type) -> None:
     """Raise unless a constraint is a set, and a penalty a penalty."""
     if not isinstance(part, kind):
+        from ..explanations import parts
+
         given = f"the class {part.__name__}; call it" if isinstance(part, type) else _given(part)
         module = "sets" if kind is Set else "penalties"
-        hint = _set_hint(part) if kind is Set else _penalty_hint(part)
+        if kind is Set:
+            hint = parts.no_set(part, penalty=isinstance(part, Penalty))
+        else:
+            hint = parts.no_penalty(part, constraint=isinstance(part, Set))
         raise TypeError(f"{owner}'s {what} must be an object of dini.{module}: given {given}. {hint}")
 
 
 def _given(part: Any) -> str:
     return type(part).__name__ if isinstance(part, Set | Penalty) else repr(part)
-
-
-def _set_hint(part: Any) -> str:
-    """Return what to write in place of a constraint that is no set."""
-    if isinstance(part, Penalty):
-        return "A penalty is given as penalty=."
-    if callable(part) and not isinstance(part, type):
-        return NONLINEAR
-    if isinstance(part, dict) and "fun" in part:
-        return NONLINEAR
-    if isinstance(part, list | tuple) and len(part) == 2 and all(isinstance(end, int | float) for end in part):
-        return f"For bounds write dini.sets.Box({part[0]}, {part[1]})."
-    if isinstance(part, list | tuple | dict):
-        return (
-            "For a set for each part of the unknown write dini.sets.Product(tree), with dini.sets.Free() for a part "
-            "that has none; for several sets at once dini.sets.Intersection([...])."
-        )
-    return "For one of your own write dini.sets.Custom(project)."
-
-
-def _penalty_hint(part: Any) -> str:
-    """Return what to write in place of a penalty that is none."""
-    if isinstance(part, Set):
-        return "A set is given as constraint=."
-    if callable(part) and not isinstance(part, type):
-        return "A smooth term goes into fun; for one with a proximal operator write dini.penalties.Custom(value, prox)."
-    if isinstance(part, list | tuple | dict):
-        return (
-            "For a penalty for each part of the unknown write dini.penalties.Product(tree), with "
-            "dini.penalties.Indicator(dini.sets.Free()) for a part that has none."
-        )
-    if isinstance(part, int | float):
-        return f"For a strength write dini.penalties.L1({part}) or dini.penalties.Ridge({part})."
-    return "For one of your own write dini.penalties.Custom(value, prox)."
 
 
 def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
@@ -73,26 +44,15 @@ def check_scalar(output: Any, name: str, *, has_aux: bool) -> None:
     real = bool(leaves) and leaves[0].shape == () and jnp.issubdtype(leaves[0].dtype, jnp.floating)
     if real and leaves[0] is output:
         return
-    if real and not has_aux:
-        remedy = (
-            "If the rest is auxiliary output, return a pair (value, aux) and pass has_aux=True. If it is the gradient, "
-            "as jax.value_and_grad(f) returns it, pass f, or an object with a method value_and_gradient: see "
-            "dini.Minimize."
-        )
-    elif not leaves:
-        remedy = "Is a return missing?"
-    elif leaves[0] is output and output.shape == ():
-        remedy = "Return a floating-point number."
-    elif leaves[0] is output and output.size == 1:
-        remedy = "Take its only element, for example by jnp.squeeze."
-    else:
-        remedy = "Sum or average over the samples."
+    from ..explanations import parts
+
+    remedy = parts.no_number(output, leaves, pair=real and not has_aux)
     raise TypeError(
         f"The objective of {name} must return one real floating-point number: given {trees.describe(output)}. {remedy}"
     )
 
 
-def join(problem: Any) -> None:
+def join(problem: AnyProblem) -> None:
     """Make one penalty of the constraint and the penalty of a problem that is being made, or raise."""
     both = constrained(problem.penalty, problem.constraint)
     if both is None:
@@ -159,11 +119,6 @@ class Minimize(Problem):
                 check_part(type(self).__name__, what, part, kind)
         if self.constraint is not None and self.penalty is not None:
             join(self)
-
-    @property
-    def composite(self) -> bool:
-        """Whether there is a constraint or a penalty."""
-        return self.constraint is not None or self.penalty is not None
 
     @property
     def condition(self) -> conditions.Condition:

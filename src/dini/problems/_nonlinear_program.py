@@ -104,7 +104,6 @@ class NonlinearProgram(Problem):
     constraint: Any = None
     penalty: Any = None
 
-    composite = True
     #: nothing is known of the Jacobian of another condition
     structure = None
 
@@ -133,6 +132,11 @@ class NonlinearProgram(Problem):
         if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
             for low, high in zip(*map(jax.tree.leaves, (self.lower, self.upper)), strict=True):
                 require_ordered("NonlinearProgram's lower", low, "upper", high)
+
+    @property
+    def composite(self) -> bool:
+        """The shares by which constraints are active have a kink where one becomes active."""
+        return True
 
     @property
     def condition(self) -> conditions.Condition:

@@ -84,10 +84,6 @@ class QuadraticProgram(Problem):
     lower: Any = None
     upper: Any = None
 
-    #: for the certificate, which asks for the distance to the next change of the active constraints
-    composite = True
-    constraint = None
-    penalty = None
     has_aux = False
 
     def __post_init__(self) -> None:
@@ -103,25 +99,12 @@ class QuadraticProgram(Problem):
         maps = {name: given.pop(name) for name in _MATRICES if is_function(given.get(name))}
         n = _unknowns(given)
         sizes = {"n": n, "m": given["b"].size if "b" in given else 0, "p": given["h"].size if "h" in given else 0}
-        for name, shape in _SHAPES.items():
-            needed = tuple(sizes[letter] for letter in shape if letter in sizes)
-            if name in given and given[name].shape != needed:
-                raise ValueError(
-                    f"QuadraticProgram's {name} must have the shape {shape} = {needed}: given {given[name].shape}."
-                )
+        _check_shapes(given, sizes)
         dtype = jnp.result_type(*(value.dtype for value in given.values()))
         given.setdefault("c", jnp.zeros(n, dtype))
-        for name in ("lower", "upper"):
-            if name in given:
-                if given[name].shape not in ((), (n,)):
-                    raise ValueError(
-                        f"QuadraticProgram's {name} must be a number or have the shape (n,) = {(n,)}: given "
-                        f"{given[name].shape}."
-                    )
-                given[name] = jnp.broadcast_to(given[name], (n,))
         for name, sign in (("h", 1), ("upper", 1), ("lower", -1)):
             if name in given:
-                value = given[name]
+                value = given[name] if name == "h" else jnp.broadcast_to(given[name], (n,))
                 given[name] = jnp.where(sign * value >= _NONE, jnp.asarray(sign * jnp.inf, value.dtype), value)
         for name, value in given.items():
             object.__setattr__(self, name, value if value.dtype == dtype else value.astype(dtype))
@@ -129,6 +112,11 @@ class QuadraticProgram(Problem):
             rows = {"Q": n, "A": sizes["m"], "G": sizes["p"]}[name]
             object.__setattr__(self, name, as_map(f"QuadraticProgram's {name}", value, (rows, n), dtype))
         _require_ordered(self.lower, self.upper)
+
+    @property
+    def composite(self) -> bool:
+        """For the certificate, which asks for the distance to the next change of the active constraints."""
+        return True
 
     @property
     def name(self) -> str:
@@ -231,6 +219,22 @@ def _part(name: str, value: Any) -> Any:
     if jnp.iscomplexobj(array):
         raise TypeError(f"QuadraticProgram's {name} must be an array of real numbers: given {trees.describe(array)}.")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def _check_shapes(given: dict[str, jax.Array], sizes: dict[str, int]) -> None:
+    """Raise unless all arrays have the shapes that the numbers of unknowns and constraints ask for."""
+    for name, shape in _SHAPES.items():
+        needed = tuple(sizes[letter] for letter in shape if letter in sizes)
+        if name in given and given[name].shape != needed:
+            raise ValueError(
+                f"QuadraticProgram's {name} must have the shape {shape} = {needed}: given {given[name].shape}."
+            )
+    for name in ("lower", "upper"):
+        if name in given and given[name].shape not in ((), (sizes["n"],)):
+            raise ValueError(
+                f"QuadraticProgram's {name} must be a number or have the shape (n,) = {(sizes['n'],)}: given "
+                f"{given[name].shape}."
+            )
 
 
 def _unknowns(given: dict[str, jax.Array]) -> int:

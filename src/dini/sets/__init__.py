@@ -6,7 +6,7 @@ differentiated like any other parameter of a problem.
 
 from typing import TYPE_CHECKING
 
-from ..checks.hints import missing_name as _missing_name
+from ..explanations import missing_name as _missing_name
 from ..numerics.isotonic import isotonic_regression
 from ._affine import Affine, Halfspace, Hyperplane
 from ._balls import L1Ball, L2Ball, project_l2_ball

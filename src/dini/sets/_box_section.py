@@ -12,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..checks.records import record
 from ..checks.settings import known, require_ordered
+from ..explanations import ends
 from ..numerics.separable import leaves_like, map_with, require_broadcast, smallest
-from ..status import SolveError, Status, for_precision
+from ..status import SolveError, Status
 from ..trees import Tree
 from ._base import Set, believed, require_real
 
@@ -233,7 +234,7 @@ def _failure(empty: Any, missed: Any) -> Exception:
         return ValueError(
             "BoxSection is empty: no point between the bounds satisfies the equation, or a parameter is NaN."
         )
-    remedy = for_precision("scale them down, or compute in float64.", missed.dtype)
+    remedy = ends.for_precision("scale them down, or compute in float64.", missed.dtype)
     return SolveError(
         f"The projection onto the BoxSection was not found: it misses the equation by {float(missed):.1e}. The "
         f"elements are too large beside the bounds for their precision: {remedy}",

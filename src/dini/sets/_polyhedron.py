@@ -17,8 +17,9 @@ from jax.flatten_util import ravel_pytree
 from ..checks.records import record
 from ..checks.settings import known
 from ..deferred import Array, Bool, Float, Int
+from ..explanations import ends
 from ..numerics.separable import smallest
-from ..status import SolveError, Status, for_precision
+from ..status import SolveError, Status
 from ..trees import Tree
 from ..trees.products import dot
 from ._affine import check_rows, gram_factor, gram_solve, onto_affine, require_solvable
@@ -50,6 +51,26 @@ def _fresh(A: jax.Array, rows: jax.Array, held: jax.Array) -> jax.Array:
     return jnp.where(held[:, None] & held[None, :], 0.5 * (inverse + inverse.T), 0)
 
 
+class _Search(NamedTuple):
+    """Where the search for a face stands.
+
+    ``held`` says which of ``rows`` are held, ``H`` is the inverse of their Gram matrix and ``u`` their multipliers;
+    ``entering`` is the row that is being taken up, or the number of rows, with its multiplier ``u_a``; ``free`` are the
+    rows that are looked at, and ``lost`` says that a row was too nearly dependent to tell.
+    """
+
+    steps: jax.Array
+    rows: jax.Array
+    held: jax.Array
+    H: jax.Array
+    u: jax.Array
+    entering: jax.Array
+    u_a: jax.Array
+    free: jax.Array
+    lost: jax.Array
+    outcome: jax.Array
+
+
 @jax.jit
 def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Float[Array, " m"]) -> _Face:
     r"""Return the face of :math:`\{w : A w \le r\}` with its point nearest to zero; the rows of ``A`` are unit or zero.
@@ -63,88 +84,92 @@ def _nearest_face(A: Float[Array, "m n"], r: Float[Array, " m"], tolerance: Floa
     """
     m, n = A.shape
     k = min(m, n)
-    eps = jnp.finfo(A.dtype).eps
-    nobody = jnp.full((), m, jnp.int32)
 
-    def step(carry: Any) -> Any:
-        count, rows, held, H, u, entering, u_a, free, lost, _ = carry
-        N = _normals(A, rows, held)
-        pending = entering < m
-        w = -dot(N.T, u) - jnp.where(pending, u_a, 0) * A[jnp.minimum(entering, m - 1)]
-        excess = dot(A, w) - r
-        score = jnp.where(free, excess / tolerance, -jnp.inf)
-        a_row = jnp.where(pending, entering, jnp.argmax(score).astype(jnp.int32))
-        violated = pending | (score[a_row] > 1)
-        touched = ~violated & (score[a_row] >= -1)
-        a = A[a_row]
-        # the part of the row that is orthogonal to those held; the second pass makes up for cancellation in the first
-        along = dot(H, dot(N, a))
-        z = a - dot(N.T, along)
-        again = dot(H, dot(N, z))
-        z, along = z - dot(N.T, again), along + again
-        squared = dot(z, z)
-        independent = (squared > jnp.where(violated, 64 * eps, jnp.sqrt(eps))) & ~jnp.all(held)
-        # how far until the row is an equality, and until a multiplier is zero
-        reach = jnp.where(independent, excess[a_row] / jnp.where(independent, squared, 1), jnp.inf)
-        falls = held & (along > 16 * eps)
-        ratios = jnp.where(falls, u / jnp.where(falls, along, 1), jnp.inf)
-        leaving = jnp.argmin(ratios)
-        block = ratios[leaving]
-        t = jnp.where(violated, jnp.minimum(reach, block), 0)
-        add = jnp.where(violated, independent & (reach <= block), touched & independent)
-        drop = violated & ~add & jnp.isfinite(block)
-        empty = violated & ~add & ~drop
-        # a row at a small angle to those held is neither independent nor known to be dependent
-        lost = lost | (violated & ~independent & ~jnp.all(held) & (squared > n * (8 * eps) ** 2))
-        t = jnp.where(empty, 0, t)
-        u = jnp.where(held, jnp.maximum(u - t * along, 0), 0)
-        u_a = jnp.where(pending, u_a, 0) + t
-        # a row more or less changes the inverse by a matrix of rank one
-        slot = jnp.argmin(held)
-        place = jnp.where(add, slot, leaving)
-        v = jnp.where(add, along.at[slot].set(-1), H[leaving])
-        pivot = jnp.where(drop, -H[leaving, leaving], squared)
-        changed = add | drop
-        H = H + jnp.where(changed, 1 / jnp.where(changed, pivot, 1), 0) * jnp.outer(v, v)
-        dropped_row = rows[leaving]
-        rows = jnp.where(add, rows.at[slot].set(a_row), rows)
-        held = jnp.where(changed, held.at[place].set(add), held)
-        H = jnp.where(held[:, None] & held[None, :], H, 0)
-        u = jnp.where(changed, u.at[place].set(jnp.where(add, u_a, 0)), u)
-        # a row that is held, or touched and dependent, is not looked at again
-        free = jnp.where(add | (touched & ~independent), free.at[a_row].set(False), free)
-        free = jnp.where(drop, free.at[dropped_row].set(True), free)
-        done = jnp.where(empty, _EMPTY, jnp.where(violated | touched, _RUNNING, _FOUND)).astype(jnp.int32)
-        return count + 1, rows, held, H, u, jnp.where(drop, a_row, nobody), u_a, free, lost, done
-
-    def refreshed(carry: Any) -> Any:
-        count, rows, held, _, u, entering, u_a, free, lost, done = carry
-        H = _fresh(A, rows, held)
-        N = _normals(A, rows, held)
-        shift = jnp.where(entering < m, u_a, 0) * dot(N, A[jnp.minimum(entering, m - 1)])
-        u = jnp.where(held, jnp.maximum(-dot(H, jnp.where(held, r[rows], 0) + shift), 0), 0)
-        start = (jnp.zeros((), jnp.int32), rows, held, H, u, entering, u_a, free, lost, done)
-        inner = jax.lax.while_loop(lambda c: (c[0] < _FRESH) & (c[-1] == _RUNNING), step, start)
-        return count + inner[0], *inner[1:]
+    def refreshed(now: _Search) -> _Search:
+        H = _fresh(A, now.rows, now.held)
+        N = _normals(A, now.rows, now.held)
+        shift = jnp.where(now.entering < m, now.u_a, 0) * dot(N, A[jnp.minimum(now.entering, m - 1)])
+        u = jnp.where(now.held, jnp.maximum(-dot(H, jnp.where(now.held, r[now.rows], 0) + shift), 0), 0)
+        start = now._replace(steps=jnp.zeros((), jnp.int32), H=H, u=u)
+        inner = jax.lax.while_loop(
+            lambda c: (c.steps < _FRESH) & (c.outcome == _RUNNING), lambda c: _face_step(A, r, tolerance, c), start
+        )
+        return inner._replace(steps=now.steps + inner.steps)
 
     zero = jnp.zeros((), jnp.int32)
-    start = (
+    start = _Search(
         zero,
         jnp.zeros(k, jnp.int32),
         jnp.zeros(k, bool),
         jnp.zeros((k, k), A.dtype),
         jnp.zeros(k, A.dtype),
-        nobody,
+        jnp.full((), m, jnp.int32),
         jnp.zeros((), A.dtype),
         jnp.ones(m, bool),
         jnp.zeros((), bool),
         zero,
     )
     limit = 10 * m + 100
-    end = jax.lax.while_loop(lambda c: (c[0] < limit) & (c[-1] == _RUNNING), refreshed, start)
-    _, rows, held, _, u, *_, lost, outcome = end
-    outcome = jnp.where(lost & (outcome != _RUNNING), _LOST, outcome)
-    return _Face(rows, held, -dot(_normals(A, rows, held).T, u), outcome)
+    end = jax.lax.while_loop(lambda c: (c.steps < limit) & (c.outcome == _RUNNING), refreshed, start)
+    outcome = jnp.where(end.lost & (end.outcome != _RUNNING), _LOST, end.outcome)
+    return _Face(end.rows, end.held, -dot(_normals(A, end.rows, end.held).T, end.u), outcome)
+
+
+def _face_step(A: jax.Array, r: jax.Array, tolerance: jax.Array, now: _Search) -> _Search:
+    """Take up a row, or drop one that is in its way."""
+    m, n = A.shape
+    eps = jnp.finfo(A.dtype).eps
+    N = _normals(A, now.rows, now.held)
+    pending = now.entering < m
+    w = -dot(N.T, now.u) - jnp.where(pending, now.u_a, 0) * A[jnp.minimum(now.entering, m - 1)]
+    excess = dot(A, w) - r
+    score = jnp.where(now.free, excess / tolerance, -jnp.inf)
+    a_row = jnp.where(pending, now.entering, jnp.argmax(score).astype(jnp.int32))
+    violated = pending | (score[a_row] > 1)
+    touched = ~violated & (score[a_row] >= -1)
+    # the part of the row that is orthogonal to those held; the second pass makes up for cancellation in the first
+    along = dot(now.H, dot(N, A[a_row]))
+    z = A[a_row] - dot(N.T, along)
+    again = dot(now.H, dot(N, z))
+    z, along = z - dot(N.T, again), along + again
+    squared = dot(z, z)
+    room = ~jnp.all(now.held)
+    independent = (squared > jnp.where(violated, 64 * eps, jnp.sqrt(eps))) & room
+    # how far until the row is an equality, and until a multiplier is zero
+    reach = jnp.where(independent, excess[a_row] / jnp.where(independent, squared, 1), jnp.inf)
+    falls = now.held & (along > 16 * eps)
+    ratios = jnp.where(falls, now.u / jnp.where(falls, along, 1), jnp.inf)
+    leaving = jnp.argmin(ratios)
+    block = ratios[leaving]
+    add = jnp.where(violated, independent & (reach <= block), touched & independent)
+    drop = violated & ~add & jnp.isfinite(block)
+    empty = violated & ~add & ~drop
+    t = jnp.where(violated & ~empty, jnp.minimum(reach, block), 0)
+    u = jnp.where(now.held, jnp.maximum(now.u - t * along, 0), 0)
+    u_a = jnp.where(pending, now.u_a, 0) + t
+    # a row more or less changes the inverse by a matrix of rank one
+    slot = jnp.argmin(now.held)
+    place = jnp.where(add, slot, leaving)
+    v = jnp.where(add, along.at[slot].set(-1), now.H[leaving])
+    pivot = jnp.where(drop, -now.H[leaving, leaving], squared)
+    changed = add | drop
+    H = now.H + jnp.where(changed, 1 / jnp.where(changed, pivot, 1), 0) * jnp.outer(v, v)
+    held = jnp.where(changed, now.held.at[place].set(add), now.held)
+    # a row that is held, or touched and dependent, is not looked at again
+    free = jnp.where(add | (touched & ~independent), now.free.at[a_row].set(False), now.free)
+    return _Search(
+        now.steps + 1,
+        jnp.where(add, now.rows.at[slot].set(a_row), now.rows),
+        held,
+        jnp.where(held[:, None] & held[None, :], H, 0),
+        jnp.where(changed, u.at[place].set(jnp.where(add, u_a, 0)), u),
+        jnp.where(drop, a_row, jnp.full((), m, jnp.int32)),
+        u_a,
+        jnp.where(drop, free.at[now.rows[leaving]].set(True), free),
+        # a row at a small angle to those held is neither independent nor known to be dependent
+        now.lost | (violated & ~independent & room & (squared > n * (8 * eps) ** 2)),
+        jnp.where(empty, _EMPTY, jnp.where(violated | touched, _RUNNING, _FOUND)).astype(jnp.int32),
+    )
 
 
 class _Reduced(NamedTuple):
@@ -365,7 +390,7 @@ class Polyhedron(Set):
 def _failure(outcome: Any, missed: Any) -> Exception:
     if outcome == _EMPTY:
         return ValueError("Polyhedron is empty: no point satisfies all of its inequalities and equations.")
-    remedy = for_precision("drop them, or compute in float64.", missed.dtype)
+    remedy = ends.for_precision("drop them, or compute in float64.", missed.dtype)
     return SolveError(
         f"The projection onto the Polyhedron was not found: its constraints are missed by {float(missed):.1e} "
         f"(relative). Rows at a very small angle to one another may have been lost: {remedy}",

@@ -22,8 +22,9 @@ from .. import trees
 from ..checks.records import record
 from ..checks.settings import known, require_all_positive
 from ..deferred import Array, Float
+from ..explanations import ends
 from ..numerics.separable import smallest
-from ..status import SolveError, Status, for_precision
+from ..status import SolveError, Status
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Set, believed, hold_arrays, require_real
@@ -317,7 +318,7 @@ class TransportationPolytope(Set):
         name = self.name
         if not abs(float(difference)) <= float(bound):
             return ValueError(f"{name} is empty: the sums of its rows and columns differ by {float(difference):.1e}.")
-        remedy = for_precision("scale it down, or compute in float64", missed.dtype)
+        remedy = ends.for_precision("scale it down, or compute in float64", missed.dtype)
         return SolveError(
             f"The projection onto {name} was not found: a marginal is missed by {float(missed):.1e}. The point's "
             f"elements may differ by too much for the precision ({remedy}), or logits of -inf forbid every plan.",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..checks.hints import missing_name as _missing_name
+from ..explanations import missing_name as _missing_name
 from ._active_set import ActiveSet
 from ._admm import ADMM
 from ._anderson import Anderson

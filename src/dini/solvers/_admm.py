@@ -16,6 +16,7 @@ from ..linear import CG, DENSE_LIMIT, sparsity
 from ..linear._materialize import images
 from ..linear._solve import solve_known
 from ..problems import Composite, PrimalDual
+from ..protocols import AnyProblem
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from ._condat_vu import operator_norm, saddle_scales
@@ -106,7 +107,7 @@ class ADMM(Solver):
         require_count("ADMM's dense_limit", self.dense_limit, 0)
         require_between("ADMM's relaxation", self.relaxation, 0, 2)
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless there is no ``g``."""
         super().check(problem, x)
         part = problem.penalty if problem.constraint is None else problem.constraint
@@ -116,7 +117,7 @@ class ADMM(Solver):
                 "and an operator that also returns x), or use CondatVu."
             )
 
-    def _require_quadratic(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> None:
+    def _require_quadratic(self, problem: Composite, x: Tree, args: tuple[Tree, ...]) -> None:
         flat, unravel = ravel_pytree(x)
         gradient = lambda u: ravel_pytree(problem.smooth_gradient(unravel(u), *args))[0]
         if sparsity(lambda u: jax.jvp(gradient, (u,), (jnp.ones_like(u),))[1], flat).count:
@@ -125,19 +126,19 @@ class ADMM(Solver):
                 "Put f behind the operator where it has a proximal operator, or use CondatVu."
             )
 
-    def _product(self, problem: Any, x: Tree, args: tuple[Tree, ...], weight: Any) -> Any:
+    def _product(self, problem: Composite, x: Tree, args: tuple[Tree, ...], weight: Any) -> Any:
         """Return the matrix of the x-update as a product."""
         curved = jax.linearize(lambda u: problem.smooth_gradient(u, *args), x)[1]
         forward = jax.linearize(lambda u: problem.image(u, *args), x)[1]
         return lambda v: trees.axpy(weight, problem.adjoint(forward(v), x, *args), curved(v))
 
-    def _factorize(self, problem: Any, x: Tree, args: tuple[Tree, ...], weight: Any) -> jax.Array:
+    def _factorize(self, problem: Composite, x: Tree, args: tuple[Tree, ...], weight: Any) -> jax.Array:
         flat, unravel = ravel_pytree(x)
         product = self._product(problem, x, args, weight)
         matrix = images(lambda e: ravel_pytree(product(unravel(e)))[0], flat)
         return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
 
-    def init(self, problem: Any, x: PrimalDual, *args: Tree) -> State:
+    def init(self, problem: Composite, x: PrimalDual, *args: Tree) -> State:
         """Return the state before the first step."""
         primal, inf = x.primal, infinity(x)
         if problem.smooth:
@@ -151,11 +152,11 @@ class ADMM(Solver):
         slope = problem.smooth_gradient(primal, *args)
         return State(inf, slope, image, image, weight, factor, norm, jnp.zeros((), jnp.int32), _units.Units.unknown(x))
 
-    def _balanced(self, problem: Any, x: Tree, args: tuple[Tree, ...], norm: Any) -> Any:
+    def _balanced(self, problem: Composite, x: Tree, args: tuple[Tree, ...], norm: Any) -> Any:
         top = curvature(lambda u: problem.smooth_gradient(u, *args), x) if problem.smooth else jnp.zeros_like(norm)
         return jnp.where((top > 0) & (norm > 0), top / jnp.where(norm > 0, norm, 1) ** 2, 1.0)
 
-    def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
+    def step(self, problem: Composite, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
         """Take one step."""
         rho, z, y = state.weight, state.copy, x.dual
         pull = lambda v: problem.adjoint(v, x.primal, *args)

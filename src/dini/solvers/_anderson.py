@@ -13,6 +13,7 @@ from ..checks.settings import require_all_above, require_choice, require_count, 
 from ..linear._small import positive_definite_solver
 from ..loop import met
 from ..problems import FixedPoint
+from ..protocols import AnyProblem
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from .judge import _units
@@ -113,7 +114,7 @@ class Anderson(Solver):
         if self.restart is not None:
             require_count("Anderson's restart", self.restart)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         store, inf, zero = _stored.empty(self.history, x), infinity(x), trees.zeros_like(x)
@@ -124,7 +125,7 @@ class Anderson(Solver):
             inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _units.Units.unknown(x)
         )
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once and mix."""
         # (1): r_k = residual
         residual = trees.sub(problem.map(x, *args), x)
@@ -199,7 +200,7 @@ class Anderson(Solver):
         # (3)
         return scale * jnp.linalg.solve(matrix, jnp.where(used, right * rows, 0))
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> Any:
         """Return the map's value."""
         del state
         return problem.map(x, *args)

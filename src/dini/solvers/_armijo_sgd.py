@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_between, require_positive
 from ..loop import met
+from ..protocols import AnyProblem, Composed, Minimization
 from ..trees import Tree
 from ._base import solver
 from .judge._margins import relative_rounding
@@ -82,14 +83,14 @@ class ArmijoSGD(Stochastic):
             raise ValueError(f"ArmijoSGD's growth must be at least 1: given {self.growth}.")
         require_between("ArmijoSGD's momentum", self.momentum, 0, 1, or_low=True)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> MomentumState:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> MomentumState:
         """Return the state before the first step."""
         return MomentumState.first(problem, x, args, self.max_step_size)
 
-    def step(self, problem: Any, x: Tree, state: MomentumState, *args: Tree) -> tuple[Any, MomentumState]:
+    def step(self, problem: Minimization, x: Tree, state: MomentumState, *args: Tree) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
-        if getattr(problem, "composite", False):
+        if problem.composite:
             # from a start outside of the set no step is short enough, since all of them lead inside
             inside = lambda x: problem.prox(x, 1.0)
             x = jax.lax.cond(jnp.isinf(state.error), inside, lambda x: x, x)
@@ -109,7 +110,7 @@ class ArmijoSGD(Stochastic):
         return new, MomentumState(error, jnp.where(found, eta, state.step_size), trees.sub(new, x), *seen)
 
     def _search(
-        self, problem: Any, x: Tree, value: Any, gradient: Tree, first: Any, args: tuple[Tree, ...]
+        self, problem: Composed, x: Tree, value: Any, gradient: Tree, first: Any, args: tuple[Tree, ...]
     ) -> tuple[Any, Any]:
         """Return the step size, a constant of differentiation, and whether it meets the condition."""
         x, value, gradient, first = jax.lax.stop_gradient((x, value, gradient, first))

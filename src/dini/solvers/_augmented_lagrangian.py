@@ -15,6 +15,7 @@ from ..linear import DENSE_LIMIT
 from ..loop import Outcome, iterate, threshold
 from ..penalties import Scaled
 from ..problems import Minimize, NonlinearProgram
+from ..protocols import AnyProblem, Constrained
 from ..sets import Box
 from ..status import Status
 from ..trees import Scalar, Tree
@@ -147,7 +148,7 @@ class AugmentedLagrangian(Solver):
                 "Newton or ProjectedNewton."
             )
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Constrained, x: Tree) -> None:
         """Raise unless the inner solver keeps the bounds, if there are any."""
         super().check(problem, x)
         if self.solver is None or self.solver.composite:
@@ -163,7 +164,7 @@ class AugmentedLagrangian(Solver):
                 "cannot. Use ProximalGradient or, for what treats each element on its own, ProximalNewton."
             )
 
-    def _inner(self, problem: Any, x: Tree) -> Solver:
+    def _inner(self, problem: Constrained, x: Tree) -> Solver:
         """Return the solver of the minima."""
         if self.solver is not None:
             return self.solver
@@ -172,7 +173,7 @@ class AugmentedLagrangian(Solver):
         newton = problem.part.elementwise and problem.part.convex and trees.size(x) <= DENSE_LIMIT
         return ProximalNewton() if newton else ProximalGradient()
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which takes the multipliers of the start."""
         view = View(problem, x, args)
         dtype = view.dtype
@@ -186,7 +187,7 @@ class AugmentedLagrangian(Solver):
         rho = jnp.asarray(self.weight, dtype)
         return State(infinity, running, units, y, rho, infinity, one * _FIRST, infinity, zero)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Constrained, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Minimize the augmented Lagrangian, and move the multipliers."""
         view = View(problem, x, args)
         rows, units, dtype = Rows(view), state.units, view.dtype
@@ -259,7 +260,7 @@ class AugmentedLagrangian(Solver):
 
         return once(done, look, none)
 
-    def _minimum(self, problem: Any, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
+    def _minimum(self, problem: Constrained, inner: Solver, x: Tree, args: tuple[Tree, ...], state: State) -> Outcome:
         """Minimize the augmented Lagrangian, as exactly as is asked for at this step."""
         constraint = Box(*problem.bounds(x)) if problem.bounded else problem.constraint
         inside = x if constraint is None else constraint.project(x)
@@ -271,7 +272,7 @@ class AugmentedLagrangian(Solver):
         inner.check(penalized, inside)
         return iterate(penalized, inner, inside, args)
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> Any:
         """Return whether the state can be one of these arguments: one that is done vouches for its own."""
         tol = threshold(self, x.primal)
         return (state.error > tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)

@@ -13,18 +13,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .. import trees
-from ..checks.hints import missing_method
 from ..checks.records import record
 from ..checks.settings import require_count, require_number, require_positive
+from ..explanations import missing_method
 from ..problems import (
-    Composite,
-    ConeProgram,
-    FixedPoint,
     LeastSquares,
     Minimize,
-    NonlinearProgram,
-    QuadraticProgram,
-    Root,
     check_unknown,
 )
 from ..status import Status
@@ -94,6 +88,12 @@ class Solver:
     differentiable_step
         A method ``differentiable_step(problem, x, state, *args)``, the step that :class:`dini.OneStep` differentiates,
         or ``None``.
+    takes_steps
+        Whether there are steps: not of a solver with a method ``run(problem, x, args)``, which returns all at once, as
+        those do that call other libraries.
+    steps_to_take
+        How many steps are taken, whatever the test says and ``max_steps`` is; ``None`` leaves that to the test. The
+        argument ``steps`` of :func:`dini.solve` sets it.
 
     Examples
     --------
@@ -126,10 +126,12 @@ class Solver:
     superlinear: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
+    steps_to_take: ClassVar[int | None] = None
 
     if TYPE_CHECKING:
 
         def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any: ...
+        def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any: ...
 
     else:
         differentiable_step = None
@@ -148,6 +150,11 @@ class Solver:
     def name(self) -> str:
         """The name for messages."""
         return type(self).__name__
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether there are steps, and no method ``run`` in their place."""
+        return not hasattr(type(self), "run")
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step."""
@@ -218,17 +225,19 @@ class Solver:
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the solver can solve the problem."""
         del x
+        told = None
         if not isinstance(problem, self.solves):
             able = ", ".join(kind.__name__ for kind in self.solves)
-            raise TypeError(
-                f"{self.name} solves problems of the kinds {able}: given {problem.name}. {_suggest(problem)}"
+            told = f"{self.name} solves problems of the kinds {able}: given {problem.name}"
+        elif problem.composite and not self.composite:
+            what, part = (
+                ("penalty", problem.penalty) if problem.constraint is None else ("constraint", problem.constraint)
             )
-        if getattr(problem, "composite", False) and not self.composite:
-            part = problem.constraint if problem.constraint is not None else problem.penalty
-            raise TypeError(
-                f"{self.name} cannot keep the {'constraint' if problem.constraint is not None else 'penalty'} "
-                f"{part.name} of {problem.name}: it would ignore it. {_suggest(problem)}"
-            )
+            told = f"{self.name} cannot keep the {what} {part.name} of {problem.name}: it would ignore it"
+        if told is not None:
+            from ..explanations import parts
+
+            raise TypeError(f"{told}. {parts.other_solver(problem)}")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -291,35 +300,6 @@ def _converted(step: Callable[..., Any]) -> Callable[..., Any]:
         return step(self, problem, jax.tree.map(jnp.asarray, x), state, *args)
 
     return converted
-
-
-def _suggest(problem: Any) -> str:
-    if isinstance(problem, QuadraticProgram):
-        return "Use InteriorPoint."
-    if isinstance(problem, ConeProgram):
-        return "Use ConicInteriorPoint."
-    if isinstance(problem, NonlinearProgram):
-        return "Use NonlinearInteriorPoint."
-    if isinstance(problem, Composite):
-        return "Use CondatVu, ADMM or DouglasRachford."
-    part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
-    if getattr(problem, "composite", False) and part is not None and part.elementwise:
-        if isinstance(problem, LeastSquares) and part is problem.constraint:
-            return "Use LevenbergMarquardt, ProjectedNewton or LBFGSB."
-        return (
-            "Use ProjectedNewton or LBFGSB."
-            if part is problem.constraint
-            else "Use ProximalNewton or ProximalGradient."
-        )
-    if getattr(problem, "composite", False):
-        return "Use ProximalGradient, ProjectedGradient, BlockCoordinateDescent or MirrorDescent."
-    options = {
-        Minimize: "LBFGS, Newton or GradientDescent",
-        LeastSquares: "LevenbergMarquardt, GaussNewton or LBFGS",
-        Root: "Newton, LevenbergMarquardt or Broyden",
-        FixedPoint: "FixedPointIteration, Anderson or Newton",
-    }
-    return f"Use {options.get(type(problem), 'a solver that fits it')}."
 
 
 def _in_structure(vector: Any, x: Tree) -> Any:

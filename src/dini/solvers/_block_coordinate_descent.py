@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.settings import require_choice
 from ..conditions import curvature
 from ..problems import LinearComposite
+from ..protocols import Composed, Minimization
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, vdot
@@ -90,7 +91,7 @@ class BlockCoordinateDescent(Solver):
         """Whether values are compared."""
         return self.test == "value"
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Minimization, x: Tree) -> None:
         """Raise unless the constraint or penalty splits over the blocks."""
         super().check(problem, x)
         rows = isinstance(problem.fun, LinearComposite)
@@ -99,7 +100,7 @@ class BlockCoordinateDescent(Solver):
                 'BlockCoordinateDescent\'s test="curvature" needs a LinearComposite, whose blocks are rows: given '
                 f"{problem.name}."
             )
-        part = getattr(problem, "constraint", None) or getattr(problem, "penalty", None)
+        part = problem.constraint or problem.penalty
         if part is None:
             return
         if self.test == "value" and not getattr(part, "valued", True):
@@ -113,7 +114,7 @@ class BlockCoordinateDescent(Solver):
                 f"{'rows' if rows else 'leaves'} of the unknown: {part.name} does not. Use ProximalGradient."
             )
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Minimization, x: Tree, *args: Tree) -> State:
         """Return the state before the first epoch."""
         inf = infinity(x)
         if isinstance(problem.fun, LinearComposite):
@@ -132,7 +133,7 @@ class BlockCoordinateDescent(Solver):
             running(),
         )
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one epoch."""
         if self.test == "curvature":
             return self._by_curvature(problem, x, state, args)
@@ -161,7 +162,9 @@ class BlockCoordinateDescent(Solver):
         )
         return trees.where(accept, new, x), new_state
 
-    def _by_curvature(self, problem: Any, x: jax.Array, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
+    def _by_curvature(
+        self, problem: Minimization, x: jax.Array, state: State, args: tuple[Tree, ...]
+    ) -> tuple[Any, State]:
         fun = problem.fun
         matrix = jnp.asarray(fun.matrix(*args))
         steepness = lambda x: curvature(lambda z: jax.grad(fun.outer)(z, x, *args), dot(matrix.T, x))
@@ -176,7 +179,7 @@ class BlockCoordinateDescent(Solver):
         )
         return trees.where(accept, new, x), kept
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain epoch."""
         epoch = _rows_epoch if isinstance(problem.fun, LinearComposite) else _leaves_epoch
         return epoch(problem, x, state.safety, args)[0]
@@ -186,7 +189,7 @@ def _inverse(top: Any) -> Any:
     return jax.lax.stop_gradient(jnp.where(top > 0, 1 / jnp.where(top > 0, top, 1), 1.0))
 
 
-def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def _rows_epoch(problem: Minimization, x: jax.Array, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     fun = problem.fun
     matrix = jnp.asarray(fun.matrix(*args))
     z = dot(matrix.T, x)
@@ -225,7 +228,7 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
     return new, step_sizes, trees.sqrt(squared), _units.Elements(slope, work)
 
 
-def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def _leaves_epoch(problem: Composed, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     leaves, treedef = jax.tree.flatten(x)
     zero = jnp.zeros((), trees.real_dtype(x))
     sizes, squared, slopes, work = [], zero, zero, zero

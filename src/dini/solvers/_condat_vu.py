@@ -52,7 +52,7 @@ def saddle_scales(
     return scales, jnp.sqrt(below**2 + (weight.astype(apart.dtype) * apart) ** 2)
 
 
-def operator_norm(problem: Any, x: Tree, *args: Tree) -> jax.Array:
+def operator_norm(problem: Composite, x: Tree, *args: Tree) -> jax.Array:
     """Estimate the norm of the operator by power iteration; a constant of differentiation."""
     square = lambda u: problem.adjoint(problem.image(u, *args), x, *args)
     offset = square(trees.zeros_like(x))
@@ -126,7 +126,7 @@ class CondatVu(Solver):
         self._check_settings(tol)
         require_positive(f"{self.name}'s dual_step", self.dual_step)
 
-    def init(self, problem: Any, x: PrimalDual, *args: Tree) -> State:
+    def init(self, problem: Composite, x: PrimalDual, *args: Tree) -> State:
         """Return the state before the first step."""
         inf = infinity(x)
         primal = x.primal
@@ -149,7 +149,7 @@ class CondatVu(Solver):
             _units.Units.unknown(x),
         )
 
-    def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
+    def step(self, problem: Composite, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
         """Take one step."""
         dtype = state.error.dtype
         sigma, smoothness = state.dual_step, state.smoothness
@@ -199,7 +199,7 @@ class CondatVu(Solver):
         )
         return PrimalDual(primal, dual), State(error.astype(dtype), gradient, adjoint, image, *constants, scales)
 
-    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:
+    def differentiable_step(self, problem: Composite, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:
         """Return one plain step."""
         slope, image = problem.smooth_gradient(x.primal, *args), problem.image(x.primal, *args)
         here = state._replace(gradient=slope, adjoint=problem.adjoint(x.dual, x.primal, *args), image=image)
@@ -228,7 +228,7 @@ class ChambollePock(CondatVu):
     [0.5 0.5]
     """
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Composite, x: Tree) -> None:
         """Raise unless the problem has no smooth part."""
         super().check(problem, x)
         if problem.smooth:

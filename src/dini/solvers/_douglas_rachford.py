@@ -81,13 +81,13 @@ class DouglasRachford(Solver):
         self._check_settings(tol)
         require_positive("DouglasRachford's step_size", self.step_size)
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Composite, x: Tree) -> None:
         """Raise unless the operator is the identity."""
         super().check(problem, x)
         if problem.operator is not None:
             raise TypeError("DouglasRachford needs an operator that is the identity, None. Use CondatVu or ADMM.")
 
-    def init(self, problem: Any, x: PrimalDual, *args: Tree) -> State:
+    def init(self, problem: Composite, x: PrimalDual, *args: Tree) -> State:
         """Return the state before the first step."""
         inf = infinity(x)
         step_size = self.step_size
@@ -101,7 +101,7 @@ class DouglasRachford(Solver):
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
         return State(inf, trees.axpy(-gamma, slope, x.primal), gamma, _units.Units.unknown(x))
 
-    def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
+    def step(self, problem: Composite, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
         """Take one step."""
         gamma, z = state.step_size, state.point
         del x
@@ -121,7 +121,7 @@ class DouglasRachford(Solver):
         # (4): u - x = move
         return PrimalDual(primal, dual), State(error, trees.add(z, move), gamma, scales)
 
-    def differentiable_step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:
+    def differentiable_step(self, problem: Composite, x: PrimalDual, state: State, *args: Tree) -> PrimalDual:
         """Return one step from the point that belongs to ``x``."""
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
         return self.step(problem, x, state._replace(point=trees.axpy(-state.step_size, slope, x.primal)), *args)[0]

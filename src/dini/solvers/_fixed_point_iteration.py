@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_positive
 from ..problems import FixedPoint
+from ..protocols import AnyProblem
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from .judge import _units
@@ -57,12 +58,12 @@ class FixedPointIteration(Solver):
         self._check_settings(tol)
         require_positive("FixedPointIteration's relaxation", self.relaxation)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         return State(infinity(x), _units.Units.unknown(x))
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once."""
         move = trees.sub(problem.map(x, *args), x)
         error, size = (norm.astype(state.error.dtype) for norm in trees.norms(move, x))
@@ -73,7 +74,7 @@ class FixedPointIteration(Solver):
         # (1): T(x) - x = move
         return trees.axpy(self.relaxation, move, x), State(error, scales)
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: FixedPoint, x: Tree, state: State, *args: Tree) -> Any:
         """Return the map's value."""
         del state
         return problem.map(x, *args)

@@ -10,6 +10,7 @@ from ..checks.records import record
 from ..functions import function_name
 from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
+from ..protocols import AnyProblem
 from ..trees import Tree
 from ._base import Solver
 from .judge._judged import judged
@@ -54,7 +55,7 @@ class Function(Solver):
         """The function's name."""
         return function_name(self.fun)
 
-    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
+    def run(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Call the function and test what it returns."""
         solution = self.fun(problem, x, *args)
         trees.require_same(f"The solution returned by {self.name}", solution, x, "init")

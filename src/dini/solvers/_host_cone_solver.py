@@ -16,6 +16,7 @@ from ..checks.settings import require_choice
 from ..functions.host import call_on_host
 from ..linear._reused import Reused
 from ..problems import ConeProgram, PrimalDual
+from ..protocols import AnyProblem, Conic, Quadratic
 from ..sets._blocks import Block, blocks
 from ..status import Status
 from ..trees import Scalar, Tree
@@ -89,18 +90,18 @@ class HostConeSolver(Solver):
                 f"HostConeSolver({self.method!r}) needs the package {self.method}, which is not installed."
             )
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Conic, x: Tree) -> None:
         """Raise unless the solver can solve the problem."""
         super().check(problem, x)
         if any(block.dual for block in blocks(problem.cone, problem.b.size)):
             raise TypeError("HostConeSolver has no duals of exponential or power cones. Use ConicInteriorPoint.")
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Quadratic, x: Tree, *args: Tree) -> State:
         """Return the state before the one step."""
         del x, args
         return State(jnp.full((), jnp.inf, problem.c.dtype), jnp.asarray(Status.RUNNING, jnp.int32))
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Conic, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Solve the program on the host."""
         del x, state, args
         dtype = problem.c.dtype
@@ -121,7 +122,7 @@ class HostConeSolver(Solver):
         status = jnp.where(failed, status, Status.RUNNING).astype(jnp.int32)
         return found, State(jnp.where(failed, jnp.ones((), dtype), error), status)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: AnyProblem, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del x, state
         return cone_solver(problem)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_count, require_positive
 from ..loop import threshold
+from ..protocols import AnyProblem, Composed
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import infinity, running, solver
@@ -96,7 +97,7 @@ class NelderMead(BoxSolver):
         require_positive("NelderMead's size", self.size)
         require_count("NelderMead's restarts", self.restarts, 0)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which evaluates the function at the first vertex."""
         del args
         inf, zero = infinity(x), jnp.zeros((), jnp.int32)
@@ -114,7 +115,7 @@ class NelderMead(BoxSolver):
         edge = jnp.where((up < edge) & (down > up), -down, up)
         return jax.vmap(box.project)(jnp.concatenate([x[None, :], x[None, :] + jnp.diag(edge)]))
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Composed, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one point."""
         box = box_of(problem, x)
         simplex, values, phase, vertex = state.simplex, state.values, state.phase, state.vertex

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import trees
 from ..loop import met
+from ..protocols import AnyProblem, Minimization
 from ..trees import Scalar, Tree
 from ._base import infinity, solver
 from .shared._stochastic import Stochastic, evaluate, optimality, steepest, unseen
@@ -90,11 +91,11 @@ class OptaxSolver(Stochastic):
                 f"given {self.transformation!r}."
             )
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         return State(infinity(x), self._own(self.transformation.init, x), *unseen(problem, x, args))
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step."""
         optax = _optax()
         value, gradient, aux = evaluate(problem, x, args)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_between, require_positive
 from ..loop import met
+from ..protocols import AnyProblem, Minimization
 from ..trees import Tree
 from ._base import solver
 from .shared._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
@@ -68,11 +69,11 @@ class PolyakSGD(Stochastic):
         require_positive("PolyakSGD's scale", self.scale)
         require_between("PolyakSGD's momentum", self.momentum, 0, 1, or_low=True)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> MomentumState:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> MomentumState:
         """Return the state before the first step."""
         return MomentumState.first(problem, x, args, 0)
 
-    def step(self, problem: Any, x: Tree, state: MomentumState, *args: Tree) -> tuple[Any, MomentumState]:
+    def step(self, problem: Minimization, x: Tree, state: MomentumState, *args: Tree) -> tuple[Any, MomentumState]:
         """Take one step."""
         dtype = state.error.dtype
         value, gradient, aux = evaluate(problem, x, args)

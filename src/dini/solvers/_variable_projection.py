@@ -14,6 +14,7 @@ from .. import trees
 from ..checks.settings import require_choice
 from ..linear._materialize import images
 from ..problems import LeastSquares
+from ..protocols import Residuals
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import solver
@@ -24,7 +25,7 @@ from .shared._residual_model import Point, Space, as_vector
 class Separated(Space):
     r"""Residuals :math:`r(a, c) = r(a, 0) + \Phi(a)\, c` as a function of ``a``, with the best ``c`` for each."""
 
-    def __init__(self, problem: Any, x: Tree, args: tuple[Tree, ...], part: Any, exact: bool):
+    def __init__(self, problem: Residuals, x: Tree, args: tuple[Tree, ...], part: Any, exact: bool):
         others, linear = _split(x, part)
         super().__init__(problem, others, args)
         self.exact = exact
@@ -166,7 +167,7 @@ class VariableProjection(LevenbergMarquardt):
         super().__post_init__(tol)
         require_choice("VariableProjection's approximation", self.approximation, ("kaufman", "none"))
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Residuals, x: Tree) -> None:
         """Raise unless the unknown has the linear part and the problem no robust loss."""
         super().check(problem, x)
         parts = tuple(x) if type(x) is dict else tuple(range(len(x))) if type(x) is tuple else ()
@@ -181,7 +182,7 @@ class VariableProjection(LevenbergMarquardt):
                 f"{problem.name} with a robust loss. Use LevenbergMarquardt."
             )
 
-    def _space(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Separated:
+    def _space(self, problem: Residuals, x: Tree, args: tuple[Tree, ...]) -> Separated:
         return Separated(problem, x, args, self.linear, self.approximation == "none")
 
 

@@ -16,7 +16,9 @@ from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..differentiation import Implicit, OneStep, Unrolled
+from ..protocols import AnySolver
 from ..solve import solve
+from ..solvers import Solver
 from ._registry import Case, cases
 
 #: transformations of the battery
@@ -28,7 +30,7 @@ class Check:
     """One cell: call it to run it; it raises ``AssertionError`` where the result is wrong."""
 
     case: Case
-    solver: Any
+    solver: Solver
     differentiation: Any
     transformation: str
     rtol: float
@@ -149,17 +151,17 @@ def _solution_and_jacobians(solution: Callable[[Any], Any], theta: Any) -> tuple
 
 
 #: cells that cannot hold, each with its reason
-def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str) -> str | None:
+def _skipped(case: Case, solver: AnySolver, differentiation: Any, transformation: str) -> str | None:
     one_step = isinstance(differentiation, OneStep)
-    if one_step and getattr(solver, "differentiable_step", None) is None:
+    if one_step and solver.differentiable_step is None:
         return "OneStep needs a solver with a differentiable step"
-    if one_step and not getattr(solver, "superlinear", False):
+    if one_step and not solver.superlinear:
         return "OneStep is exact for superlinear solvers only"
     if one_step and transformation == "hessian":
         return "OneStep is a first-order approximation"
-    if isinstance(differentiation, Unrolled) and hasattr(solver, "run"):
+    if isinstance(differentiation, Unrolled) and not solver.takes_steps:
         return "Unrolled needs a solver that takes steps"
-    if isinstance(differentiation, Unrolled) and not getattr(solver, "differentiable", True):
+    if isinstance(differentiation, Unrolled) and not solver.differentiable:
         return "Unrolled needs a solver whose points depend smoothly on the parameters"
     if isinstance(differentiation, Unrolled) and transformation == "hessian":
         return "second derivatives of iterates lag behind the iterates: they are not converged where the solver stops"
@@ -173,7 +175,7 @@ def _skipped(case: Case, solver: Any, differentiation: Any, transformation: str)
 
 
 def battery(
-    solver: Any,
+    solver: Solver,
     *,
     modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep()),
     transformations: Sequence[str] = TRANSFORMATIONS,
@@ -214,7 +216,7 @@ def battery(
                     yield Check(case, solver, differentiation, transformation, rtol)
 
 
-def cells_left_out(solver: Any, modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep())) -> list[tuple[str, str]]:
+def cells_left_out(solver: Solver, modes: Sequence[Any] = (Implicit(), Unrolled(), OneStep())) -> list[tuple[str, str]]:
     """Return the cells that :func:`battery` leaves out for a solver, each with its reason.
 
     Examples

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import trees
-from ..checks.hints import CHECKED, explained
 from ..differentiation import Differentiation, Implicit, Unrolled
-from ..solve import Problem, solve
+from ..door import Problem
+from ..explanations import explained
+from ..explanations.arguments import CHECKED
+from ..solve import solve
 from ..solvers import Solver
 
 
@@ -75,7 +77,7 @@ class GradientCheck:
 
 @explained
 def check_gradient(
-    problem: Any,
+    problem: Problem,
     solver: Any,
     init: Any,
     *args: Any,
@@ -162,7 +164,7 @@ def check_gradient(
                 "forward mode": float(jax.jvp(lambda some: value(some, mode), (base,), (t,))[1]),
                 "reverse mode": float(sum(jnp.sum((g * d).real) for g, d in zip(reverse, t, strict=True))),
             }
-            if unrolled and isinstance(solver, Solver) and not hasattr(solver, "run"):
+            if unrolled and isinstance(solver, Solver) and solver.takes_steps:
                 row["unrolled"] = float(jax.jvp(lambda some: value(some, Unrolled()), (base,), (t,))[1])
             row["uncertainty"] = abs(fine - coarse) / max(abs(fine), 1e-12)
             rows.append(row)

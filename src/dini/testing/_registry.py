@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .. import penalties, sets
 from ..problems import Composite, FixedPoint, LeastSquares, LinearComposite, Minimize, PrimalDual, Quadratic, Root
+from ..protocols import AnySolver
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Case:
         is_leaf = lambda node: isinstance(node, list)
         return jax.tree.map(one, self.init, is_leaf=is_leaf), jax.tree.map(one, self.theta, is_leaf=is_leaf)
 
-    def fits(self, solver: Any) -> bool:
+    def fits(self, solver: AnySolver) -> bool:
         """Return whether the solver takes the problem."""
         init, theta = self.arrays(jnp.float32)
         problem, _ = self.make(theta)
@@ -212,21 +213,12 @@ def _bounded_simplex_solution(theta: Any) -> Any:
 _LINEAR = LinearComposite(_lasso_outer, _orthonormal)
 
 
-def cases() -> list[Case]:
-    """Return all cases.
-
-    Examples
-    --------
-    >>> from dini.testing import cases
-    >>> [case.name for case in cases()][:3]
-    ['ridge', 'logarithm', 'tree']
-    """
-    return list(_cases())
+def _tags(*names: str) -> frozenset[str]:
+    return frozenset(names)
 
 
-@functools.cache
-def _cases() -> tuple[Case, ...]:
-    tag = lambda *names: frozenset(names)
+def _minima() -> tuple[Case, ...]:
+    """Return smooth objectives and residuals."""
     return (
         Case("ridge", lambda t: (_RIDGE, (t, *_design(t))), _ridge_solution, [0.0, 0.0, 0.0], [0.5, 1.0, 0.2]),
         Case("logarithm", lambda t: (Minimize(_log_loss), (t,)), jnp.log, 0.5, 3.0),
@@ -243,7 +235,7 @@ def _cases() -> tuple[Case, ...]:
             _complex_solution,
             [0j, 0j],
             [1.0 + 2.0j, -0.5 + 1.0j],
-            tags=tag("complex"),
+            tags=_tags("complex"),
         ),
         Case(
             "exponential fit",
@@ -273,6 +265,12 @@ def _cases() -> tuple[Case, ...]:
             {"a": 1.0, "c": 1.0},
             [2.0, 1.5],
         ),
+    )
+
+
+def _equations() -> tuple[Case, ...]:
+    """Return roots and fixed points."""
+    return (
         Case("cubic", lambda t: (Root(_cubic), (t,)), _cardano, 1.0, 9.7),
         Case(
             "pair",
@@ -287,7 +285,7 @@ def _cases() -> tuple[Case, ...]:
             jnp.sqrt,
             1.0 + 1.0j,
             3.0 + 4.0j,
-            tags=tag("complex"),
+            tags=_tags("complex"),
         ),
         Case(
             "linear map",
@@ -297,6 +295,12 @@ def _cases() -> tuple[Case, ...]:
             [1.0, 2.0, -1.0],
         ),
         Case("babylon", lambda t: (FixedPoint(_babylon), (t,)), lambda t: {"r": jnp.sqrt(t)}, {"r": 1.0}, 9.0),
+    )
+
+
+def _constrained() -> tuple[Case, ...]:
+    """Return objectives on sets."""
+    return (
         Case(
             "simplex",
             _composite(lambda s: {"constraint": sets.Simplex(s)}),
@@ -310,7 +314,7 @@ def _cases() -> tuple[Case, ...]:
             lambda t: t[0] - (t[0].sum(-1, keepdims=True) - t[1]) / 2,
             [[0.5, 0.5], [0.5, 0.5]],
             ([[0.3, 0.5], [0.1, 0.4]], 1.0),
-            tags=tag("simplex"),
+            tags=_tags("simplex"),
         ),
         Case(
             "entropy",
@@ -318,7 +322,7 @@ def _cases() -> tuple[Case, ...]:
             lambda t: jax.nn.softmax(-t),
             [0.2, 0.3, 0.5],
             [0.1, 0.5, -0.2],
-            tags=tag("interior simplex"),
+            tags=_tags("interior simplex"),
         ),
         Case(
             "box",
@@ -353,6 +357,12 @@ def _cases() -> tuple[Case, ...]:
             [0.1, 0.0, 0.0],
             ([1.0, -2.0, 0.1], 1.5),
         ),
+    )
+
+
+def _penalized() -> tuple[Case, ...]:
+    """Return objectives with penalties, of particular forms."""
+    return (
         Case(
             "lasso",
             _composite(lambda s: {"penalty": penalties.L1(s)}, _weighted),
@@ -395,6 +405,12 @@ def _cases() -> tuple[Case, ...]:
             [0.0, 0.0, 0.0],
             ([4.0, 1.2, -1.0], 0.5),
         ),
+    )
+
+
+def _pairs() -> tuple[Case, ...]:
+    """Return primal and dual variables."""
+    return (
         Case(
             "fused",
             lambda t: (Composite(_distance, penalties.L1(t[1]), _differences(t[0])), (t[0],)),
@@ -410,3 +426,20 @@ def _cases() -> tuple[Case, ...]:
             ([0.9, 0.5, 0.1], 0.5),
         ),
     )
+
+
+def cases() -> list[Case]:
+    """Return all cases.
+
+    Examples
+    --------
+    >>> from dini.testing import cases
+    >>> [case.name for case in cases()][:3]
+    ['ridge', 'logarithm', 'tree']
+    """
+    return list(_cases())
+
+
+@functools.cache
+def _cases() -> tuple[Case, ...]:
+    return (*_minima(), *_equations(), *_constrained(), *_penalized(), *_pairs())

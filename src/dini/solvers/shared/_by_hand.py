@@ -12,6 +12,7 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from ...functions.traces import untraced
+from ...protocols import AnyProblem, AnySolver
 from ...trees import Tree
 
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
@@ -35,11 +36,11 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @jax.jit
-    def run(solver: Any, *given: Any) -> Any:
+    def run(solver: AnySolver, *given: Any) -> Any:
         return jax.tree.map(_strong, plain(solver, *given))
 
     @functools.wraps(plain)
-    def method(self: Any, problem: Any, x: Tree, *rest: Any) -> Any:
+    def method(self: Any, problem: AnyProblem, x: Tree, *rest: Any) -> Any:
         if not untraced() or jax.config.jax_disable_jit or all_leaves((self,)):
             return plain(self, problem, x, *rest)
         given = (problem, jax.tree.map(_strong, x), *rest)

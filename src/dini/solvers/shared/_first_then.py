@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...loop import Outcome, begin, conclude, iterate, proceed
 from ...problems import LeastSquares, Minimize
+from ...protocols import Composed
 from ...status import Status
 from ...trees import Tree
 from .._base import Solver, solver
@@ -34,9 +35,9 @@ class FirstThen(Solver):
         """Both names."""
         return f"{self.first.name}, then {self.then.name}"
 
-    def run(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Outcome:
+    def run(self, problem: Composed, x: Tree, args: tuple[Tree, ...]) -> Outcome:
         """Run both loops."""
-        alone = hasattr(self.first, "run")
+        alone = not self.first.takes_steps
         quick = self.first.run(problem, x, args) if alone else iterate(problem, self.first, x, args)
         # full steps may come to rest where residuals level off, far above the start
         lower = problem.value(quick.x, *args) <= problem.value(x, *args)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...checks.records import record
 from ...loop import threshold
+from ...protocols import AnyProblem, AnySolver
 from ...status import Status
 from ...trees import Tree
 
@@ -41,11 +42,11 @@ class Resumed:
         """Return the solver for a fixed number of steps."""
         return dataclasses.replace(self, solver=self.solver.untested())
 
-    def last_value(self, problem: Any, state: Any) -> Any:
+    def last_value(self, problem: AnyProblem, state: Any) -> Any:
         """Return nothing: the state may hold the objective of earlier arguments."""
         del problem, state
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> Any:
         """Return the state to go on from, without the failure that it may have ended with.
 
         A state that meets the stopping test is believed where the problem's condition holds as well. One of another
@@ -80,7 +81,7 @@ class Counted:
             raise AttributeError(name)
         return getattr(self.solver, name)
 
-    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
+    def step(self, problem: AnyProblem, x: Tree, state: Any, *args: Tree) -> Any:
         """Take a step, also from a point that meets the test."""
         return self.solver.untested().step(problem, x, state, *args)
 
@@ -89,7 +90,7 @@ class Counted:
         return dataclasses.replace(self, steps_to_take=self.steps_to_take - count)
 
 
-def fitting(state: Any, fresh: Any, solver: Any) -> Any:
+def fitting(state: Any, fresh: Any, solver: AnySolver) -> Any:
     """Return a state as arrays; raise unless it has the structure, shapes and dtypes of the solver's own."""
     trees.require_same("state", state, fresh, f"{solver.name}'s state at this init")
     return jax.tree.map(lambda old, new: jnp.asarray(old, new.dtype), state, fresh)

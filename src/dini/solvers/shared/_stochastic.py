@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...protocols import AnyProblem, Minimization
 from ...trees import Scalar, Tree
 from .._base import Solver, infinity
 from ..judge._lengths import proximal_residual
@@ -19,7 +20,7 @@ class Stochastic(Solver):
     composite = True
     error_before_step = True
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise for a penalty: steps of this kind have no proximal operator."""
         super().check(problem, x)
         penalty = getattr(problem, "penalty", None)
@@ -46,21 +47,21 @@ class MomentumState(NamedTuple):
     scales: Any
 
     @classmethod
-    def first(cls, problem: Any, x: Tree, args: tuple[Tree, ...], step_size: Scalar | float) -> MomentumState:
+    def first(cls, problem: AnyProblem, x: Tree, args: tuple[Tree, ...], step_size: Scalar | float) -> MomentumState:
         """Return the state before the first step."""
         inf = infinity(x)
         seen = unseen(problem, x, args)
         return cls(inf, jnp.asarray(step_size, inf.dtype), trees.zeros_like(x), *seen)
 
 
-def unseen(problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
+def unseen(problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
     """Return value, auxiliary output, number of steps and scales before the first step: infinity, and zeros."""
     shapes = jax.eval_shape(problem.aux, x, *args) if problem.has_aux else None
     aux = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return infinity(x), aux, jnp.zeros((), jnp.int32), jnp.zeros(2, trees.real_dtype(x))
 
 
-def evaluate(problem: Any, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
+def evaluate(problem: Minimization, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any, Any]:
     """Return the objective, its gradient and the auxiliary output, of one evaluation."""
     if not problem.has_aux:
         return *problem.value_and_gradient(x, *args), None
@@ -78,7 +79,7 @@ def steepest(scales: jax.Array, error: Scalar) -> jax.Array:
     return scales.at[0].max(jnp.where(jnp.isfinite(error), 0.1 * error, 0))
 
 
-def optimality(problem: Any, x: Tree, value: Any, gradient: Tree) -> jax.Array:
+def optimality(problem: AnyProblem, x: Tree, value: Any, gradient: Tree) -> jax.Array:
     """Return the norm of the gradient, or the residual of the proximal gradient step where there is a constraint.
 
     NaN where the objective is not finite, which its gradient need not show.

@@ -87,7 +87,7 @@ def as_solver(inner: Any) -> dini.Solver:
             "PolyakSGD's lower_bound must be below zero, which is a surrogate's value where the steps begin: given "
             f"{inner.lower_bound}. It would not move."
         )
-    if isinstance(inner, dini.Solver) and not hasattr(inner, "run"):
+    if isinstance(inner, dini.Solver) and inner.takes_steps:
         return inner
     if isinstance(inner, optax.GradientTransformation):
         return dini.OptaxSolver(inner, atol=0.0)

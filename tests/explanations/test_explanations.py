@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import dini
-from dini.checks import hints
+from dini.explanations import arguments, ends, names, parts
 from dini.solvers import Solver
 
 
@@ -204,14 +204,19 @@ def test_a_hint_is_given_for_a_name(name):
 
 
 def test_what_names_of_other_libraries_are_written_as_exists():
-    """Every name of dini in the hints is one."""
-    written = " ".join([*hints._OTHER_LIBRARIES.values(), *hints._THERE.values(), hints.NONLINEAR])
-    names = set(re.findall(r"\bdini((?:\.\w+)+)", written))
-    assert len(names) > 40
-    for name in names:
+    """Every name of dini in the explanations is one."""
+    written = " ".join([*names._OTHER_LIBRARIES.values(), *arguments._THERE.values(), parts.NONLINEAR])
+    found = set(re.findall(r"\bdini((?:\.\w+)+)", written))
+    assert len(found) > 40
+    for name in found:
         operator.attrgetter(name[1:])(dini)
-    for solver in hints._SCIPY.values():
+    for solver in names._SCIPY.values():
         assert issubclass(getattr(dini, solver), Solver)
+
+
+def test_every_end_has_its_explanation():
+    assert set(ends.OF_SOLVES) == {status.name for status in dini.Status}
+    assert set(ends.OF_DERIVATIVES) == {verdict.name for verdict in dini.certified.Verdict}
 
 
 def test_a_callable_tree_is_a_start():
