@@ -29,7 +29,6 @@ PLACES = {
     "certificate: noise": ("certificate 100", "certificate of data"),
     "power iteration": ("certificate 100", "certificate of data"),
     "thread": ("eager BFGS 10",),
-    "look": ("BFGS wood",),
     "rolled": ("root 20", "gradient 20"),
 }
 

@@ -48,7 +48,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
-from . import trees, xla
+from . import trees
 from .functions.costs import cost
 from .problems import LeastSquares, Minimize
 from .sets._boxes import bounds_of, has_bounds
@@ -63,8 +63,6 @@ NOTHING = 1e-4
 SHORTEST = 0.25
 #: the factor of an element that no product has reached: a number that none has by itself
 _FRESH = 1.2345
-#: operations in products, and elements of the largest array, up to which a gradient costs nothing beside a step
-CHEAP = 2**15, 2**10
 #: steps of conjugate gradients
 STEPS = 8
 #: a lower point that is farther away than this share of the size of the point, and so many tolerances, is another one
@@ -113,18 +111,10 @@ def linearized(fun: Any, x: Tree) -> Any:
         both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(fun, (u,), (v,)), return_shape=True)(x, x)
     except Exception:  # no forward mode: a call of the host, say, or a rule for reverse mode only
         return None
-    spent = cost(both.jaxpr, [True] * len(both.jaxpr.invars))
-    if spent.unbounded:
+    if cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
         return None
     tree = jax.tree.structure(shape)
-    cheap = spent.products <= CHEAP[0] and spent.largest <= CHEAP[1] and not spent.loops
-
-    def program(*at: Any) -> Any:
-        # what is cheap is less to compile where nothing of it stands in front of a loop over products
-        at = xla.once(at, "look") if cheap else at
-        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
-
-    return program
+    return lambda *at: jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
 
 
 class _Curvature(NamedTuple):
