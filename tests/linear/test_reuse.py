@@ -87,6 +87,30 @@ def test_a_factor_nearby_serves_badly_scaled_unknowns(spread):
         assert np.linalg.norm(scales * (got - want)) <= 1e-9 * np.linalg.norm(scales * want)
 
 
+def test_a_factor_is_believed_where_it_is_near():
+    """Far from it, and where there is none, another solver's answer is returned; a singular map is told."""
+    rng = np.random.default_rng(4)
+    M, b = rng.normal(size=(12, 12)), jnp.asarray(rng.normal(size=12))
+    matrix = M @ M.T + np.eye(12)
+    factor = CholeskyFactor(jnp.linalg.cholesky(matrix))
+    # one row and its column are of another matrix, as where another constraint is active
+    other = matrix.copy()
+    other[3], other[:, 3] = 0.0, 0.0
+    flat = other.copy()
+    other[3, 3] = 1.0
+
+    @jax.jit
+    def solved(here, known):
+        return Reused(factor, known)(lambda w: here @ w, b, "positive definite")
+
+    for here in (matrix, other):
+        for known in (True, False):
+            w, singular = solved(jnp.asarray(here), known)
+            np.testing.assert_allclose(w, np.linalg.solve(here, b), rtol=1e-10)
+            assert not singular
+    assert solved(jnp.asarray(flat), True)[1]
+
+
 N = 8
 BLOCK = np.kron(
     sum(np.eye(N, k=k) for k in (-1, 0, 1)), np.kron(sum(np.eye(N, k=k) for k in (-1, 0, 1)), np.ones((2, 2)))

@@ -24,6 +24,8 @@ from ._protocol import Matvec, Structure
 
 #: a factor is believed that adds a digit in each round, but for so many: errors of unlike units may grow at first
 _NEAR, _GRACE = 0.1, 4
+#: the power of the unit roundoff at which all digits are there: two rounds of a factor with half of them are enough
+_ALL = 0.875
 
 
 class LastFactor(Protocol):
@@ -124,12 +126,12 @@ class Reused:
     def _refined(self, product: Matvec, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the refined solution, and whether the factor is as near as it must be."""
         solved = jax.vmap(lambda r, w: self.factor.solve(r - product(w)).astype(w.dtype))
-        nothing, eps = jnp.zeros_like(b), jnp.finfo(b.dtype).eps
+        nothing, least = jnp.zeros_like(b), jnp.finfo(b.dtype).eps ** _ALL
         sides = jnp.stack([b, nothing])
 
         def going(now: Any) -> jax.Array:
             count, _, left = now
-            return self.known & (left > eps) & (left < _NEAR ** (count - _GRACE))
+            return self.known & (left > least) & (left < _NEAR ** (count - _GRACE))
 
         def refine(now: Any) -> Any:
             count, w, _ = now
@@ -138,7 +140,7 @@ class Reused:
 
         one = jnp.ones((), b.dtype)
         _, w, left = jax.lax.while_loop(going, refine, (0 * one, jnp.stack([nothing, trees.varied(b)]), one))
-        return w[0], self.known & (left <= eps)
+        return w[0], self.known & (left <= least)
 
     def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
         """Return the size of a residual beside the right-hand side, in the units of the system."""
