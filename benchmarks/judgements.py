@@ -22,6 +22,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 
@@ -51,10 +52,27 @@ SOLVERS = {
     "ProximalGradient": dini.ProximalGradient(),
 }
 MGH = (
-    "rosenbrock,freudenstein_roth,brown_badly_scaled,beale,helical_valley,bard,gaussian,box3d,powell_singular,wood,"
-    "kowalik_osborne,brown_dennis,biggs_exp6,penalty1,variably_dimensioned,trigonometric,brown_almost_linear,"
-    "discrete_boundary,broyden_tridiagonal,linear_full_rank"
-).split(",")
+    "rosenbrock",
+    "freudenstein_roth",
+    "brown_badly_scaled",
+    "beale",
+    "helical_valley",
+    "bard",
+    "gaussian",
+    "box3d",
+    "powell_singular",
+    "wood",
+    "kowalik_osborne",
+    "brown_dennis",
+    "biggs_exp6",
+    "penalty1",
+    "variably_dimensioned",
+    "trigonometric",
+    "brown_almost_linear",
+    "discrete_boundary",
+    "broyden_tridiagonal",
+    "linear_full_rank",
+)
 SETTINGS = ("plain", "x 1e6", "x 1e-6", "f 1e8", "f 1e-8", "unlike", "far", "shifted")
 _rng = np.random.default_rng(0)
 DATA, LABELS = _rng.normal(size=(30, 4)), np.sign(_rng.normal(size=30))
@@ -164,7 +182,7 @@ def measured(solver, name, fun, start, dtype):
     xs, statuses, steps = jax.jit(jax.vmap(one))(*given)
     outcomes = []
     room = 1e-7 if dtype == np.float64 else 1e-4
-    for i, setting in enumerate(SETTINGS):
+    for i in range(len(SETTINGS)):
         claimed = int(statuses[i]) == int(dini.Status.CONVERGED)
         if name in ENDLESS:
             right = not claimed
@@ -201,6 +219,41 @@ def counts(cells):
     flat = [outcome for each in cells.values() for outcome in each]
     kinds = [kind for kind, _ in flat]
     return [kinds.count("right"), kinds.count("wrong"), kinds.count("failed"), sum(steps for _, steps in flat)]
+
+
+def ledger(args):
+    """Turn off each judgement in turn, in a process of its own, and write what it changes."""
+    from dini.solvers.judge._margins import JUDGEMENTS
+
+    rows, first = [], {}
+    for name in ("", *JUDGEMENTS):
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            command = [sys.executable, __file__, "--solvers", args.solvers, "--only", args.only, "--json", file.name]
+            subprocess.run(command, env=os.environ | {"DINI_WITHOUT": name}, check=True, stdout=subprocess.DEVNULL)
+            results = json.load(file)
+        for precision in ("float64", "float32"):
+            cells = [outcome for by in results.values() for each in by[precision].values() for outcome in each]
+            found = counts({"": cells})
+            before = first.setdefault(precision, (found, cells))
+            changed = sum(new != old for new, old in zip(cells, before[1], strict=True))
+            share = f"{found[3] / before[0][3]:.3f}"
+            said = JUDGEMENTS.get(name, "")
+            rows.append([name or "(nothing)", precision, *map(str, found[:3]), share, str(changed), said])
+            print(rows[-1], file=sys.stderr, flush=True)
+    header = [
+        "without",
+        "precision",
+        "right",
+        "wrong",
+        "failed",
+        "steps, as a share",
+        "lanes that change",
+        "what it says",
+    ]
+    only = f" --only {args.only}" if args.only else ""
+    command = f"python benchmarks/judgements.py --ledger --solvers {args.solvers}{only}"
+    title = "What each judgement buys: lanes that are right, wrong and failed without it"
+    write("judgements", title, command, table(header, rows), "float64 and float32")
 
 
 def main():

@@ -229,8 +229,9 @@ def test_bounds_against_scipy(solver, box):
 
 def taken_in(model, s, y):
     from dini.solvers import _lbfgsb
+    from dini.solvers.judge._descent import Gram
 
-    gram = _lbfgsb.Gram(s @ s, s @ y, y @ y)
+    gram = Gram(s @ s, s @ y, s @ y, y @ y, y @ y, y @ y)
     return _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), gram, jnp.asarray(True))
 
 

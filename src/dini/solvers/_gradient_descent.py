@@ -16,7 +16,7 @@ from ._base import Solver, infinity, running, solver
 from .judge import _units
 from .judge._descent import Proposal, Seen, Verdict
 from .shared._line_method import Line
-from .shared._line_search import Backtracking, LineSearch
+from .shared._line_search import Halving, LineSearch
 from .shared._quasi_newton import QuasiNewton
 
 
@@ -112,7 +112,7 @@ class GradientDescent(QuasiNewton):
     @property
     def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The search of condition (3)."""
-        return Backtracking()
+        return Halving()
 
     def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""

@@ -132,7 +132,11 @@ class Proposal(NamedTuple):
 
 
 class Descent(Solver):
-    """Base of the methods that descend, see above."""
+    """Base of the methods that descend: they say where to go next, and one referee decides what becomes of a trial.
+
+    A subclass defines ``remember`` (what the method knows before the first step) and the three hooks ``trial``,
+    ``judge`` and ``renew``.
+    """
 
     monotone = True
     #: Whether the method learns curvatures from its steps alone: its first step only probes, its steps may leap, and
@@ -219,10 +223,13 @@ def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
     learned = _units.learned(before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=leaps, each=each)
     # a point that meets the stopping test need not meet the method's rule, and neither does one that only probes
     probes = (seen.steps == 1) & solver.first_order
+    probes = jnp.zeros_like(probes) if _margins.off("probe") else probes
     solved = probes | (seen.size <= threshold(solver, seen.x, learned))
+    solved = jnp.zeros_like(solved) if _margins.off("solved") else solved
     fits = seen.first | ruling.fits | (solved & (seen.value <= before.value + seen.hidden))
     # what is seen from the start's neighbor may show that the start is a solution
     home = (seen.steps == 1) & met(solver, seen.x, before.error, learned)
+    home = jnp.zeros_like(home) if _margins.off("home") else home
     accept = fits & seen.finite & ~home
     error = jnp.where(accept, seen.size, before.error)
     scales = jnp.where(accept | home, learned, before.scales)

@@ -15,9 +15,27 @@ from ...trees import Scalar
 
 _OFF = frozenset(filter(None, os.environ.get("DINI_WITHOUT", "").split(",")))
 
+#: what can be turned off, and what it is for
+JUDGEMENTS = {
+    "run_away": "iterates that run away from every point have not converged, however small their gradient is",
+    "floor": "an error below the rounding of what it is made of counts as zero",
+    "unlike_elements": "the slope of each element's own move must be small as well, not that of the whole point alone",
+    "forgetting": "what was seen of little curvature is forgotten as the error falls",
+    "along": "little curvature is seen better by the inner product of step and change than by their lengths",
+    "unseen": "the least curvature may lie along no step: a tenth of what is seen is asked for",
+    "leaps": "after a step that leaps, only a further one shows whether the point is a solution",
+    "drowning_share": "a change of the gradient that drowns in its rounding shows no curvature",
+    "probe": "the first step, which only shows the curvature, need not meet the method's rule",
+    "home": "the first step may show that the start is a solution, which is then kept",
+    "solved": "a point that meets the stopping test need not meet the method's rule",
+    "hidden_difference": "values that differ by a hundredth of the root of the roundoff give way to slopes",
+    "settled": "a method at its end has converged where what is left to gain drowns in the value's rounding",
+    "patience": "steps without gain end at last",
+}
+
 
 def off(name: str) -> bool:
-    """Return whether a judgement is turned off."""
+    """Return whether one of :data:`JUDGEMENTS` is turned off."""
     return name in _OFF
 
 

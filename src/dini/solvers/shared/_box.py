@@ -11,12 +11,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ... import trees
-from ...protocols import AnyProblem, Minimization
+from ...protocols import AnyProblem
 from ...sets._boxes import bounds_of, has_bounds
 from ...trees import Tree
-from ...trees.products import squares
 from .._base import Solver
-from ..judge._margins import drowning_share
 
 
 class Box(NamedTuple):
@@ -29,14 +27,6 @@ class Box(NamedTuple):
     def project(self, x: Tree) -> Any:
         """Clip a vector to the bounds."""
         return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
-
-    def projected_gradient(self, x: Tree, gradient: Tree, curvature: Any) -> Any:
-        """Return what is left of the negative gradient at the bounds, zero at a solution."""
-        return projected_gradient(x, gradient, self.lower, self.upper, curvature)
-
-    def holds(self, gradient: Tree) -> Any:
-        """Return whether there is a bound wherever a gradient leads down."""
-        return ~jnp.any(jnp.isinf(jnp.where(gradient > 0, self.lower, self.upper)) & (gradient != 0))
 
     def longest(self, x: Tree, direction: Tree) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
@@ -58,17 +48,6 @@ def projected_gradient(x: Tree, gradient: Tree, lower: Any, upper: Any, curvatur
     up, down = (jnp.where(room == 0, 0, room * curvature) for room in (up, down))
     # NaN passes
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
-
-
-def secant_curvature(s: Any, y: Any, gradient: Tree, ss: Any, yy: Any) -> Any:
-    """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
-
-    Infinite for elements that have not moved, and for all where the change drowns in the rounding of the gradient.
-    ``ss`` and ``yy`` are the squared norms.
-    """
-    overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
-    told = yy > drowning_share(jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
-    return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
 
 
 def left_of_gradient(
@@ -118,12 +97,6 @@ def box_of(problem: AnyProblem, x: Tree) -> Box:
 def flatten(x: Tree) -> jax.Array:
     """Return a tree as one vector of at least single precision."""
     return ravel_pytree(x)[0].astype(trees.real_dtype(x))
-
-
-def value_and_gradient(problem: Minimization, box: Box, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
-    """Return the value and the gradient at a vector, as a scalar and a vector of its dtype."""
-    value, gradient = problem.value_and_gradient(box.unravel(x), *args)
-    return value.astype(x.dtype), flatten(gradient).astype(x.dtype)
 
 
 class BoxSolver(Solver):

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from ... import trees
 from ...trees import Tree
 from ..judge._descent import Descent, Ruling, Seen, State, Verdict
+from ..judge._lengths import cold_length, probe_length
+from ..judge._units import Units
 from ._line_search import LineSearch, exhausted, unbounded
 
 
@@ -56,9 +58,18 @@ class LineMethod(Descent):
 
     def along(self, own: Line, verdict: Verdict, direction: Tree, slope: Any, start: Any, fresh: Any) -> Line:
         """Return a new search along a direction, from the step size ``start``, where it is ``fresh``; else the old."""
-        begun = self.search().begin(jax.lax.stop_gradient(start), verdict.value, slope)
+        begun = self.search().begin(jax.lax.stop_gradient(start).astype(slope.dtype), verdict.value, slope)
         search = jnp.stack([*map(partial(jnp.where, fresh), begun, own.search)])
-        return own._replace(direction=direction, search=search)
+        return own._replace(direction=trees.where(fresh, direction, own.direction), search=search)
+
+    def cold_start(self, seen: Seen, verdict: Verdict) -> Any:
+        """Return the first step size along minus the gradient, where no model of the curvature is left.
+
+        At the start it only probes the curvature.
+        """
+        point, eps = (verdict.extent, verdict.error), trees.eps(seen.x)
+        probe = probe_length(seen.value, *point, eps, seen.slope_of_elements)
+        return jnp.where(seen.first, probe, cold_length(Units.of(verdict.scales), *point))
 
     def readings(self, x: Tree, state: State) -> dict[str, Any]:
         """Return the objective, its gradient, the next direction and the next trial's step size."""

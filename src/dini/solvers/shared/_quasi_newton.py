@@ -24,9 +24,7 @@ from ... import trees
 from ...checks.settings import require_positive
 from ...functions import as_function
 from ...trees import Scalar, Tree
-from ..judge import _units
 from ..judge._descent import Proposal, Seen, State, Verdict
-from ..judge._lengths import cold_length, probe_length
 from ._line_method import Line, LineMethod
 from ._line_search import Given, LineSearch, require_line_search
 
@@ -106,13 +104,10 @@ class QuasiNewton(LineMethod):
         # a search that fails along a quasi-Newton direction starts again along the gradient; a direction that does not
         # descend means that the pairs are worn out
         restart = (verdict.spent & (own.model.count > 0)) | (accept & ~(slope < 0))
-        direction = trees.where(accept, direction, own.direction)
         direction = trees.where(restart, trees.neg(verdict.gradient), direction)
         slope = jnp.where(restart, -(verdict.error**2), slope)
-        cold = cold_length(_units.Units.of(verdict.scales), verdict.extent, verdict.error)
-        probe = probe_length(seen.value, verdict.extent, verdict.error, trees.eps(seen.x), seen.slope_of_elements)
         known = self.first_trial(self.bracket(seen.before.own), model, slope)
-        start = jnp.where(restart | (model.count == 0), jnp.where(seen.first, probe, cold), known)
-        own = self.along(own, verdict, direction, slope, start.astype(slope.dtype), accept | restart)
+        start = jnp.where(restart | (model.count == 0), self.cold_start(seen, verdict), known)
+        own = self.along(own, verdict, direction, slope, start, accept | restart)
         stuck = verdict.spent & (own.model.count == 0)
         return Proposal(own._replace(model=self.forget(model, restart)), stuck)
