@@ -89,9 +89,9 @@ def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tu
     a loop of unknown length (a solve, say), nothing is seen. Solvers of residuals have a test of their own, of what a
     Gauss-Newton step promises.
     """
-    if not isinstance(problem, Minimize | LeastSquares) or Minimize not in getattr(solver, "solves", ()):
+    if not isinstance(problem, Minimize | LeastSquares) or Minimize not in solver.solves:
         return end.status
-    if getattr(problem, "penalty", None) is not None:
+    if problem.penalty is not None:
         return end.status
     if problem.constraint is not None and not has_bounds(problem.constraint):
         return end.status

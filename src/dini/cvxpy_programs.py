@@ -19,6 +19,7 @@ from .problems import ConeProgram, QuadraticProgram
 from .protocols import AnySolver
 from .sets import ConeProduct, Exponential, NonNegative, PositiveSemidefinite, Power, SecondOrder, Zero
 from .sets._blocks import blocks
+from .solvers import Solver
 
 
 class _Tensor(NamedTuple):
@@ -136,8 +137,7 @@ def _value(name: str, shape: tuple[int, ...], sign: int, value: Any) -> jax.Arra
 
 def _of_quadratic_programs(solver: AnySolver) -> bool:
     """Return whether a solver takes quadratic programs, and no others of cones."""
-    kinds = getattr(solver, "solves", ())
-    return QuadraticProgram in kinds and ConeProgram not in kinds
+    return isinstance(solver, Solver) and QuadraticProgram in solver.solves and ConeProgram not in solver.solves
 
 
 def _quadratic(problem: ConeProgram, solver: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from . import claims, residual_claims, trees
 from .problems import FixedPoint
+from .protocols import AnyProblem, AnySolver, Tolerant
 from .status import Status
 from .trees import Tree
 
@@ -41,26 +42,26 @@ class Outcome(NamedTuple):
     value: Any = None
 
 
-def tolerances(solver: Any, x: Tree) -> tuple[Any, Any]:
+def tolerances(solver: Tolerant, x: Tree) -> tuple[Any, Any]:
     """Return the solver's relative and absolute tolerance.
 
     Where neither is given the relative one is the square root of the unit roundoff of ``x``; an absolute one alone is
     all that counts. A solver of the user's may have a field ``tol``, which is absolute.
     """
-    rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", None)
+    rtol, atol = solver.rtol, solver.atol
     atol = getattr(solver, "tol", None) if rtol is None and atol is None else atol
     if rtol is None:
         rtol = trees.eps(x) ** 0.5 if atol is None else 0.0
     return rtol, 0.0 if atol is None else atol
 
 
-def accuracy(solver: Any, x: Tree) -> Any:
+def accuracy(solver: Tolerant, x: Tree) -> Any:
     """Return the relative accuracy that is asked of a solver; an absolute tolerance alone stands for one."""
     rtol, atol = tolerances(solver, x)
     return jnp.where(jnp.asarray(rtol) > 0, rtol, atol)
 
 
-def threshold(solver: Any, x: Tree, scales: Any = None) -> Any:
+def threshold(solver: Tolerant, x: Tree, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
     ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_units.py``): the scale that
@@ -74,23 +75,23 @@ def threshold(solver: Any, x: Tree, scales: Any = None) -> Any:
     return jnp.where(jnp.asarray(rtol) > 0, jnp.maximum(rtol * scale + atol, floor), atol)
 
 
-def met(solver: Any, x: Tree, error: Any, scales: Any = None) -> Any:
+def met(solver: Tolerant, x: Tree, error: Any, scales: Any = None) -> Any:
     """Return whether a solver may keep its point, since that meets the stopping test, if there is one."""
     return (error <= threshold(solver, x, scales)) & solver.stops
 
 
-def asked(solver: Any, x: Tree) -> Any:
+def asked(solver: Tolerant, x: Tree) -> Any:
     """Return whether there is a stopping test: with tolerances of zero, nothing has converged."""
     rtol, atol = tolerances(solver, x)
     return (jnp.asarray(rtol) > 0) | (jnp.asarray(atol) > 0)
 
 
-def allowed(solver: Any, x: Tree, state: Any) -> Any:
+def allowed(solver: Tolerant, x: Tree, state: Any) -> Any:
     """Return what the error of a state is compared with."""
     return threshold(solver, x, getattr(state, "scales", None))
 
 
-def _status(solver: Any, x: Tree, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
+def _status(solver: Tolerant, x: Tree, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
     own, tol = getattr(state, "status", None), allowed(solver, x, state)
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
@@ -117,9 +118,9 @@ def _asked_for(end: Outcome) -> Outcome:
     return end._replace(status=status, tol=jnp.full((), jnp.inf, end.error.dtype))
 
 
-def _judge(solver: Any, now: Outcome, new: Outcome) -> Outcome:
+def _judge(solver: AnySolver, now: Outcome, new: Outcome) -> Outcome:
     """Keep the best point beside a new one; an error that has grown by one over the unit roundoff has diverged."""
-    lags = getattr(solver, "error_before_step", False)
+    lags = solver.error_before_step
     best, error = now.best
     better = new.error < error
     point = trees.where(better, now.x if lags else new.x, best)
@@ -137,7 +138,7 @@ def _settle(outcome: Outcome) -> Outcome:
     return outcome._replace(x=x, error=jnp.where(worse & jnp.isfinite(error), error, outcome.error), best=None)
 
 
-def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
+def _start(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
     state = solver.init(problem, x, *args)
     history = None if monitor is None else monitor.start(state)
     status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
@@ -147,7 +148,13 @@ def _start(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: 
 
 
 def _advance(
-    problem: Any, solver: Any, now: Outcome, args: tuple[Tree, ...], monitor: Any, max_steps: int, going: Any = None
+    problem: AnyProblem,
+    solver: AnySolver,
+    now: Outcome,
+    args: tuple[Tree, ...],
+    monitor: Any,
+    max_steps: int,
+    going: Any = None,
 ) -> Outcome:
     """Take one step; ``going`` says whether it counts, where that is not what the status says."""
     x, state = solver.step(problem, now.x, now.state, *args)
@@ -165,45 +172,46 @@ def _advance(
     return Outcome(x, state, steps, status, state.error, history)
 
 
-def begin(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
+def begin(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
     """Return where the loop of :func:`iterate` starts."""
     start = _start(problem, solver, x, args, monitor)
-    return start if getattr(solver, "monotone", False) else start._replace(best=(x, start.error))
+    return start if solver.monotone else start._replace(best=(x, start.error))
 
 
-def proceed(problem: Any, solver: Any, now: Outcome, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
+def proceed(
+    problem: AnyProblem, solver: AnySolver, now: Outcome, args: tuple[Tree, ...], monitor: Any = None
+) -> Outcome:
     """Return the loop of :func:`iterate` after one step more."""
     new = _advance(problem, solver, now, args, monitor, solver.max_steps)
     keep = new.status == Status.NONFINITE
-    if getattr(solver, "error_before_step", False) and not getattr(problem, "composite", False):
+    if solver.error_before_step and not problem.composite:
         # the error is that of the point before the step: the next one is better where errors have been seen to fall
         keep |= (new.status == Status.CONVERGED) & (~(new.error < now.error) | jnp.isinf(now.error))
     new = new._replace(x=trees.where(keep, now.x, new.x))
-    return new if getattr(solver, "monotone", False) else _judge(solver, now, new)
+    return new if solver.monotone else _judge(solver, now, new)
 
 
-def conclude(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+def conclude(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return what the loop of :func:`iterate` leaves behind, which has started at ``x``."""
-    monotone = getattr(solver, "monotone", False)
+    monotone = solver.monotone
     end = end._replace(value=_left_behind(problem, solver, end)) if monotone else _settle(end)
     return _examined(problem, solver, x, _believed(problem, solver, end, args), args)
 
 
-def _examined(problem: Any, solver: Any, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+def _examined(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
     rtol = tolerances(solver, end.x)[0]
     seen = claims.status(problem, solver, rtol, x, end, args)
     return end._replace(status=residual_claims.status(problem, solver, rtol, x, end.x, seen, args))
 
 
-def _left_behind(problem: Any, solver: Any, end: Outcome) -> Any:
+def _left_behind(problem: AnyProblem, solver: AnySolver, end: Outcome) -> Any:
     """Return the objective at the last point of a solver whose state belongs to it, or ``None``."""
     evaluated = not isinstance(solver.max_steps, int) or solver.max_steps > 0
-    known = getattr(solver, "last_value", None)
-    return known(problem, end.state) if evaluated and known is not None else None
+    return solver.last_value(problem, end.state) if evaluated else None
 
 
-def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
+def _believed(problem: Any, solver: AnySolver, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
     """Return the outcome with the status of a failure where the point itself shows that the test meant nothing.
 
     A gradient can vanish where an element of the point is infinite. A fixed point's residual is the difference of two
@@ -211,7 +219,7 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -
     And an objective that is NaN may have a gradient: solvers that only ever look at that are told here.
     """
     finite = trees.all_finite(end.x)
-    if getattr(solver, "gradient_only", False):
+    if solver.gradient_only:
         finite &= jnp.isfinite(problem.value(end.x, *args))
     status = jnp.where(finite, end.status, Status.NONFINITE)
     if isinstance(problem, FixedPoint):
@@ -227,14 +235,14 @@ def _believed(problem: Any, solver: Any, end: Outcome, args: tuple[Tree, ...]) -
     return end._replace(status=status, tol=allowed(solver, end.x, end.state) if end.tol is None else end.tol)
 
 
-def iterate(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
+def iterate(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any = None) -> Outcome:
     """Run the solver until its stopping test is met or it fails.
 
     A step that makes the optimality measure NaN or infinite is not taken: the last finite point is returned. A solver
     whose steps may make the point worse returns the best one when it fails. A solver for a fixed number of steps
     (:class:`dini.solvers.shared._resumed.Counted`) takes these.
     """
-    if getattr(solver, "steps_to_take", None) is not None:
+    if solver.steps_to_take is not None:
         return _take(problem, solver, x, args, monitor)
     start = begin(problem, solver, x, args, monitor)
     body = lambda now: proceed(problem, solver, now, args, monitor)
@@ -247,21 +255,22 @@ def _going(now: Outcome) -> jax.Array:
     return (now.status != Status.NONFINITE) & (now.status != Status.STOPPED)
 
 
-def _take(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
+def _take(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
     """Take so many steps, whatever a test says; one that is not finite is not taken, and the last."""
+    total: Any = solver.steps_to_take
 
     def body(now: Outcome) -> Outcome:
-        going = _going(now) & (now.steps < solver.steps_to_take)
-        new = _advance(problem, solver, now, args, monitor, solver.steps_to_take, going)
+        going = _going(now) & (now.steps < total)
+        new = _advance(problem, solver, now, args, monitor, total, going)
         return new._replace(x=trees.where(new.status == Status.NONFINITE, now.x, new.x))
 
     start = _start(problem, solver, x, args, monitor)
-    end = jax.lax.while_loop(lambda now: _going(now) & (now.steps < solver.steps_to_take), body, start)
+    end = jax.lax.while_loop(lambda now: _going(now) & (now.steps < total), body, start)
     return _believed(problem, solver, _asked_for(end), args)
 
 
 def _differentiable(
-    problem: Any, solver: Any, args: tuple[Tree, ...], monitor: Any, steps: int | None
+    problem: AnyProblem, solver: AnySolver, args: tuple[Tree, ...], monitor: Any, steps: int | None
 ) -> tuple[int, Callable[[Outcome], Outcome]]:
     """Return the limit on the number of steps, and one step whose derivative may be taken."""
     total = solver.max_steps if steps is None else steps
@@ -275,7 +284,7 @@ def _differentiable(
     return total, advance
 
 
-def replay(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], *, steps: int | None = None) -> Any:
+def replay(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], *, steps: int | None = None) -> Any:
     """Return the point of :func:`iterate_differentiably`, from one loop, which forward mode alone can differentiate."""
     total, advance = _differentiable(problem, solver, args, None, steps)
     start = _start(problem, solver, x, args, None)
@@ -285,8 +294,8 @@ def replay(problem: Any, solver: Any, x: Tree, args: tuple[Tree, ...], *, steps:
 
 
 def iterate_differentiably(
-    problem: Any,
-    solver: Any,
+    problem: AnyProblem,
+    solver: AnySolver,
     x: Tree,
     args: tuple[Tree, ...],
     monitor: Any = None,

@@ -27,6 +27,7 @@ __all__ = [
     "Quadratic",
     "Residuals",
     "State",
+    "Tolerant",
 ]
 
 
@@ -185,7 +186,18 @@ class State(Protocol):
     def _replace(self, **changes: Any) -> Any: ...
 
 
-class AnySolver(Protocol):
+class Tolerant(Protocol):
+    """What a stopping test asks of a solver: its tolerances, and whether a point that meets them may be kept."""
+
+    @property
+    def rtol(self) -> Any: ...
+    @property
+    def atol(self) -> Any: ...
+    @property
+    def stops(self) -> bool: ...
+
+
+class AnySolver(Tolerant, Protocol):
     """What the rest of the house asks of a solver, as :class:`dini.Solver`, the contract, describes it.
 
     A solver that goes on from a state, or takes so many steps, is one around another (``solvers/shared/_resumed.py``).
@@ -203,12 +215,6 @@ class AnySolver(Protocol):
 
     @property
     def name(self) -> str: ...
-    @property
-    def rtol(self) -> Any: ...
-    @property
-    def atol(self) -> Any: ...
-    @property
-    def stops(self) -> bool: ...
     @property
     def max_steps(self) -> Any: ...
     @property

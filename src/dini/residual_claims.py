@@ -21,6 +21,7 @@ from .claims import linearized
 from .linear._materialize import images
 from .linear._small import positive_definite_solver
 from .problems import LeastSquares, Minimize
+from .protocols import AnyProblem, AnySolver
 from .sets._boxes import bounds_of, has_bounds
 from .status import Status
 from .trees import Tree
@@ -53,13 +54,15 @@ def promised_beyond(u: Tree, start: Any, promised: Any, norms: Any, value: Any, 
     return jnp.where(promised <= nothing, 0, units).astype(u.dtype)
 
 
-def status(problem: Any, solver: Any, rtol: Any, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]) -> Any:
+def status(
+    problem: AnyProblem, solver: AnySolver, rtol: Any, start: Tree, x: Tree, claimed: Any, args: tuple[Tree, ...]
+) -> Any:
     """Return the status of an end at ``x``: ``NO_MINIMUM`` in place of a claim from where a step promises more.
 
     Solvers of residuals ask the same at every claim on their way. Of sums of a robust loss, of sets that are not
     bounds, of many unknowns, and of residuals without forward mode or with a loop of unknown length nothing is seen.
     """
-    if not isinstance(problem, LeastSquares) or Minimize not in getattr(solver, "solves", ()):
+    if not isinstance(problem, LeastSquares) or Minimize not in solver.solves:
         return claimed
     flat, unravel = ravel_pytree(x)
     bounded = problem.constraint is not None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.records import record
 from ..linear._matrices import absolute, is_dense, is_sparse, largest_terms
-from ..protocols import AnyProblem, Quadratic
+from ..protocols import Quadratic
 from ..trees import Tree
 from ..trees.products import dot
 from ._activity import active
@@ -74,7 +74,7 @@ class ProgramKKT(Condition):
         """Return which inequalities and bounds hold with equality at a point."""
         return active_rows(problem, x)
 
-    def structure(self, problem: AnyProblem) -> Any:
+    def structure(self, problem: Quadratic) -> Any:
         """Return what is known: the derivative is symmetric."""
         del problem
         return "symmetric"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ..protocols import AnyProblem
 from ..trees import Tree
 from .separable import map_with
 
@@ -62,7 +63,7 @@ class Elements:
         return getattr(self.part, "convex", True)
 
     @classmethod
-    def of(cls, problem: Any, x: Tree) -> Elements:
+    def of(cls, problem: AnyProblem, x: Tree) -> Elements:
         """Return the part of a problem with unknown ``x``."""
         constraint, penalty = problem.constraint, problem.penalty
         part = penalty if constraint is None else constraint

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees, xla
 from ..checks.settings import require_choice
 from ..linear._materialize import materialize
+from ..protocols import Composed
 from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import solver
@@ -88,7 +89,7 @@ class BFGS(QuasiNewton):
         self._check_settings(tol)
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Line:
+    def remember(self, problem: Composed, x: Tree, args: tuple[Tree, ...]) -> Line:
         """Return a search that has not begun, and the identity or the inverse Hessian at the start."""
         own = super().remember(problem, x, args)
         if self.start == "identity":

@@ -15,6 +15,7 @@ from ..checks.settings import require_choice, require_count
 from ..linear import DENSE_LIMIT
 from ..linear._small import product
 from ..problems import FixedPoint, Root
+from ..protocols import AnyProblem, Equations
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import Solver, solver
@@ -116,7 +117,7 @@ class Broyden(Solver):
     def _small(self, x: Tree) -> bool:
         return self.start != "identity" and trees.size(x) <= self.history
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> _equations.State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> _equations.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         none = jnp.zeros((), jnp.int32)
@@ -180,7 +181,7 @@ class Broyden(Solver):
 
 
 def _direct(
-    problem: Any, args: tuple[Tree, ...], event: _equations.Event, direction: Tree, memory: Inverse
+    problem: Equations, args: tuple[Tree, ...], event: _equations.Event, direction: Tree, memory: Inverse
 ) -> tuple[Any, Inverse, Any, Any]:
     """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
     del direction

@@ -14,19 +14,20 @@ from .. import trees
 from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, pivoted, product
 from ..problems import FixedPoint, Root
+from ..protocols import AnyProblem, Equations
 from ..trees import Tree
 from ._base import Solver, solver
 from .judge import _equations
 
 
-def factorize(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+def factorize(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the LU factorization of the Jacobian of the residual, of a small one its inverse."""
     if trees.size(x) <= PIVOTED:
         return inverse(problem, x, args)
     return jax.scipy.linalg.lu_factor(_jacobian(problem, x, args), check_finite=False)
 
 
-def inverse(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
+def inverse(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     """Return the inverse of the Jacobian of the residual."""
     jacobian = _jacobian(problem, x, args)
     if len(jacobian) > PIVOTED:
@@ -34,7 +35,7 @@ def inverse(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     return jax.vmap(pivoted(jacobian).solve, out_axes=1)(jnp.eye(len(jacobian), dtype=jacobian.dtype))
 
 
-def _jacobian(problem: Any, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
+def _jacobian(problem: Equations, x: Tree, args: tuple[Tree, ...]) -> jax.Array:
     push = jax.linearize(lambda u: problem.residual(u, *args), x)[1]
     return materialize(push, x)[0]
 
@@ -91,7 +92,7 @@ class Chord(Solver):
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> _equations.State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> _equations.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         return _equations.start(x, (no_factor(x), jnp.zeros((), bool)))

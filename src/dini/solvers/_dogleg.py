@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..checks.settings import require_choice, require_positive
 from ..linear._materialize import materialize
+from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from ..trees.products import dot
 from ._base import infinity, solver
@@ -93,14 +94,14 @@ class Dogleg(Descent):
         """Whether curvatures are learned from steps."""
         return self.hessian == "bfgs"
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Legs:
+    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Legs:
         """Return a move of no length: the first trial is the start itself."""
         del problem, args
         inf = infinity(x)
         zero = jnp.zeros_like(ravel_pytree(x)[0].astype(inf.dtype))
         return Legs(jnp.eye(zero.size, dtype=inf.dtype), jnp.zeros((), jnp.int32), zero, zero, zero, inf)
 
-    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the end of the move."""
         del problem
         flat, unravel = ravel_pytree(x)
@@ -117,7 +118,7 @@ class Dogleg(Descent):
         radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, own.radius, 0.25 * length))
         return Ruling(fits, own._replace(radius=jax.lax.stop_gradient(radius)))
 
-    def renew(self, problem: Any, own: Legs, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: Composed, own: Legs, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the path (1) from a new point, and where it leaves the region (2)."""
         dtype = own.move.dtype
         gradient = ravel_pytree(seen.gradient)[0].astype(dtype)

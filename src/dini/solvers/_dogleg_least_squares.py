@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..protocols import AnyProblem
 from ..trees import Tree
 from ._base import solver
 from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
@@ -92,6 +93,6 @@ class DoglegLeastSquares(ResidualSolver):
         move = model.inverse_scale * step
         return move, move, region.walked(step, first)
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_count
 from ..loop import met
+from ..protocols import AnyProblem
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, tensordot
@@ -109,10 +110,10 @@ class FrankWolfe(Solver):
         self._check_settings(tol)
         require_count("FrankWolfe's atoms", self.atoms, 3)
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the problem has a set with a linear minimization oracle."""
         super().check(problem, x)
-        constraint = getattr(problem, "constraint", None)
+        constraint = problem.constraint
         if constraint is None:
             raise TypeError(f"FrankWolfe needs a problem with a bounded constraint; {problem.name} has none.")
         try:
@@ -123,7 +124,7 @@ class FrankWolfe(Solver):
                 "to do that with. Use ProjectedGradient."
             ) from error
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: ``x``, projected onto the set, is the first atom."""
         del args
         inf = infinity(x)
@@ -134,7 +135,7 @@ class FrankWolfe(Solver):
         none, scales = jnp.zeros((), jnp.int32), jnp.zeros(3, inf.dtype)
         return State(inf, atoms, weights, zero, trees.zeros_like(start), zero, none, scales, running())
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
+    def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether ``x`` is the mixture of the state's atoms, and all of them are in the set."""
         del args
         room = trees.eps(x) ** 0.5
@@ -187,7 +188,7 @@ class FrankWolfe(Solver):
             jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
         )
 
-    def _direction(self, problem: Any, x: Tree, gradient: Tree, state: State) -> Toward:
+    def _direction(self, problem: AnyProblem, x: Tree, gradient: Tree, state: State) -> Toward:
         """Return the better of the two directions (2), and the gap."""
         dtype, weights = state.error.dtype, state.weights
         # (1): s = vertex, v = atoms[away]

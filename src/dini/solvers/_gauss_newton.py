@@ -13,6 +13,7 @@ from ..checks.settings import require_choice, require_count
 from ..linear._small import SMALL
 from ..loop import met, tolerances
 from ..problems import FixedPoint, LeastSquares, Root
+from ..protocols import AnyProblem
 from ..residual_claims import NEARLY_NOTHING, PROMISE
 from ..status import Status
 from ..trees import Scalar, Tree
@@ -127,7 +128,7 @@ class GaussNewton(Solver):
             require_count("GaussNewton's patience", self.patience, 0)
         require_choice("GaussNewton's linear_solver", self.linear_solver, ("auto", *ALGEBRA))
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State | FullSteps:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State | FullSteps:
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
@@ -138,7 +139,7 @@ class GaussNewton(Solver):
         progress = jnp.stack(Progress(inf, zero, zero + 1, zero, zero + self.patience, inf))
         return State(inf, nothing, nothing, progress, nothing, scales, running())
 
-    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
+    def step(self, problem: AnyProblem, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step."""
         space = Space(problem, x, args)
         algebra = default_algebra(self.linear_solver, space.size)

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..checks.settings import require_count
 from ..linear._small import swept
+from ..protocols import AnyProblem
 from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import infinity, solver
@@ -106,7 +107,7 @@ class LBFGSB(BoxSolver, LineMethod):
         require_count("LBFGSB's history", self.history)
         require_line_search(self.name, self.line_search)
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Line:
+    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Line:
         """Return a search that has not begun, and no pairs."""
         del problem, args
         inf, flat = infinity(x), flatten(x)
@@ -115,7 +116,7 @@ class LBFGSB(BoxSolver, LineMethod):
         pairs = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
         return self.line(x, Model(pairs, inf))._replace(direction=jnp.zeros_like(flat))
 
-    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the next trial point (4), and the move to it."""
         box = box_of(problem, x)
         # (4): t = bracket.trial
@@ -126,7 +127,7 @@ class LBFGSB(BoxSolver, LineMethod):
         """Return what the search says; no step is longer than the bounds allow."""
         return super().judge(own, seen, dot(flatten(seen.gradient), own.direction), own.model.longest)
 
-    def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: AnyProblem, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction to the minimizer of the model, which a search that has failed begins again."""
         del args
         accept, eps, error = verdict.accept, trees.eps(seen.x), verdict.error

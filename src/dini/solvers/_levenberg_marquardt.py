@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_choice, require_positive
+from ..protocols import AnyProblem
 from ..trees import Scalar, Tree
 from ._base import solver
 from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
@@ -152,7 +153,7 @@ class LevenbergMarquardt(ResidualSolver):
             return move, jnp.where(small, move + correction, move), control
         return move, move, control
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Gauss-Newton step."""
         return gauss_newton_step(self, problem, x, state, args)
 

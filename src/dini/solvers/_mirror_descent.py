@@ -13,6 +13,7 @@ from ..checks.settings import require_positive
 from ..conditions import KL
 from ..functions import as_function
 from ..loop import met
+from ..protocols import AnyProblem, Composed
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
@@ -93,10 +94,10 @@ class MirrorDescent(Solver):
         if callable(self.step_size):
             object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the problem has a constraint."""
         super().check(problem, x)
-        if getattr(problem, "constraint", None) is None:
+        if problem.constraint is None:
             raise TypeError(
                 f"MirrorDescent needs a problem with a constraint, the domain of its geometry; {problem.name} has "
                 "none. Give for example Minimize(constraint=dini.sets.Simplex())."
@@ -112,7 +113,7 @@ class MirrorDescent(Solver):
         """Whether only gradients decide."""
         return self.step_size is not None
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
@@ -158,6 +159,6 @@ class MirrorDescent(Solver):
         room = self.geometry.divergence(now, before) + self.geometry.divergence(before, now)
         return shortened(eta, state.unsure, at.rise, room.astype(dtype))[0]
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Composed, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain mirror step."""
         return self.geometry.step(x, problem.gradient(x, *args), state.step_size, problem.constraint)

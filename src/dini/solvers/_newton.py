@@ -15,6 +15,7 @@ from ..linear._materialize import materialize
 from ..linear._reused import CholeskyFactor, Reused, SparseFactor
 from ..linear._solve import solve_known
 from ..problems import FixedPoint, LeastSquares, Minimize, Root
+from ..protocols import AnyProblem, Composed, Equations
 from ..trees import Tree
 from . import _newton_equations
 from ._base import solver
@@ -83,7 +84,7 @@ class Newton(Halving):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""
         minimum = isinstance(problem, Minimize | LeastSquares)
         return super().init(problem, x, *args) if minimum else _newton_equations.start(x)
@@ -94,7 +95,7 @@ class Newton(Halving):
             return super().step(problem, x, state, *args)
         return _newton_equations.advance(self, problem, x, state, args)
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Way:
+    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Way:
         """Return a way of no length, and the factor of no Hessian."""
         factor, size, dtype = None, trees.size(x), trees.single(jax.flatten_util.ravel_pytree(x)[0].dtype)
         if self._factorizes(problem, x) and size > FEW:
@@ -103,7 +104,7 @@ class Newton(Halving):
             factor = Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
         return self.way(x, factor)
 
-    def renew(self, problem: Any, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: Composed, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return Newton's direction (2) from a new point, with t = 1, or half the step along the old one."""
 
         def fresh() -> Way:
@@ -113,7 +114,7 @@ class Newton(Halving):
         own = jax.lax.cond(verdict.needed, fresh, lambda: own)
         return Proposal(own, verdict.spent, trees.all_finite(own.direction))
 
-    def _factorizes(self, problem: Any, x: Tree) -> bool:
+    def _factorizes(self, problem: AnyProblem, x: Tree) -> bool:
         minimum = isinstance(problem, Minimize | LeastSquares)
         return minimum and self.linear_solver is None and trees.size(x) <= linear.DENSE_LIMIT
 
@@ -122,7 +123,7 @@ class Newton(Halving):
         """Whether Hessians are sparse matrices with a declared pattern."""
         return getattr(self.linear_solver, "by_nonzeros", False)
 
-    def _direction(self, problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+    def _direction(self, problem: Composed, x: Tree, residual: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         matvec = linear.Linearized(lambda u: problem.gradient(u, *args), x)
         if self._factorizes(problem, x):
             # (2)
@@ -134,12 +135,12 @@ class Newton(Halving):
             return sparse_descent(matvec, residual, self.linear_solver)
         return descent(matvec, residual, problem.structure, self.linear_solver), None
 
-    def last_value(self, problem: Any, state: Any) -> Any:
+    def last_value(self, problem: AnyProblem, state: Any) -> Any:
         """Return the objective at the last accepted point, of a root half the squared norm of the residual."""
         minimum = isinstance(problem, Minimize | LeastSquares)
         return super().last_value(problem, state) if minimum else 0.5 * jnp.square(state.error)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: Any) -> Any:
+    def derivative_solver(self, problem: AnyProblem, x: Tree, state: Any) -> Any:
         """Return a solver that refines with the last Hessian's factor, where assembling another is dear."""
         if not isinstance(problem, Minimize | LeastSquares):
             return None
@@ -151,7 +152,7 @@ class Newton(Halving):
             return None
         return Reused(CholeskyFactor(state.own.model.numbers), state.own.model.known)
 
-    def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Equations, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one full Newton step."""
         del state
         minimum = isinstance(problem, Minimize | LeastSquares)

@@ -16,6 +16,7 @@ from .. import linear, trees
 from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, solve_pivoted
 from ..linear._solve import solve_known
+from ..protocols import Equations
 from ..trees import Tree
 from .judge import _equations
 
@@ -25,7 +26,9 @@ def start(x: Tree) -> _equations.State:
     return _equations.start(x, None)
 
 
-def advance(solver: Any, problem: Any, x: Tree, state: _equations.State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+def advance(
+    solver: Any, problem: Equations, x: Tree, state: _equations.State, args: tuple[Tree, ...]
+) -> tuple[Any, Any]:
     """Try one step of a solver, whose ``linear_solver`` takes the linear equations."""
 
     def direct(event: _equations.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
@@ -38,7 +41,7 @@ def advance(solver: Any, problem: Any, x: Tree, state: _equations.State, args: t
 
 
 def newton_direction(
-    problem: Any, x: Tree, residual: Tree, args: tuple[Tree, ...], linear_solver: Any
+    problem: Equations, x: Tree, residual: Tree, args: tuple[Tree, ...], linear_solver: Any
 ) -> tuple[Any, jax.Array]:
     r"""Return :math:`-[\partial F(x)]^{-1} F(x)`, and whether it solves the linear equations."""
     matvec = linear.Linearized(lambda u: problem.residual(u, *args), x)

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
+from ..protocols import AnyProblem
 from ..trees import Tree
 from ._base import solver
 from .judge import _units
@@ -74,13 +75,13 @@ class ProjectedNewton(BoxSolver, Halving):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Way:
+    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Way:
         """Return a way of no length, on which all coordinates are free."""
         del problem, args
         zero = jnp.zeros_like(flatten(x))
         return self.way(zero, zero == 0)
 
-    def trial(self, problem: Any, x: Tree, state: Any) -> tuple[Tree, Tree]:
+    def trial(self, problem: AnyProblem, x: Tree, state: Any) -> tuple[Tree, Tree]:
         """Return the next point on the path (3), and the move to it."""
         box, own = box_of(problem, x), state.own
         # (3): t = step_size
@@ -97,7 +98,7 @@ class ProjectedNewton(BoxSolver, Halving):
         swallowed = fits & ~seen.first & (seen.products.ss == 0)
         return Ruling(fits & ~swallowed, own._replace(step_size=0.5 * own.step_size), swallowed)
 
-    def renew(self, problem: Any, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: AnyProblem, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction (2) from a new point, or half the step along the old one."""
         box, size = box_of(problem, seen.x), verdict.error
         scales = _units.Units.of(verdict.scales)

@@ -12,6 +12,7 @@ from .. import trees
 from ..checks.settings import require_positive
 from ..functions import as_function
 from ..loop import met, threshold
+from ..protocols import AnyProblem, Composed
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
@@ -116,7 +117,7 @@ class ProximalGradient(Solver):
         """Whether only gradients decide."""
         return self.step_size is not None
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
@@ -164,7 +165,7 @@ class ProximalGradient(Solver):
             trees.where(accept, extrapolated, y), state.steps + 1, scales, taken.status, at.last, taken.unsure,
         )  # fmt: skip
 
-    def _length(self, problem: Any, at: At, state: State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+    def _length(self, problem: AnyProblem, at: At, state: State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         """Return the step size, and whether the last one has turned out to be too long.
 
         The first step only probes the curvature, the second one fits it. All step sizes that a search finds are
@@ -235,7 +236,7 @@ class ProximalGradient(Solver):
         factor = jnp.where(uphill, 0.0, (t - 1) / grown)
         return trees.axpy(factor, step, new), jnp.where(accept, grown, momentum)
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Composed, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain proximal gradient step."""
         return problem.prox(trees.axpy(-state.step_size, problem.gradient(x, *args), x), state.step_size)
 
@@ -254,10 +255,10 @@ class ProjectedGradient(ProximalGradient):
     [1. 0.]
     """
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the problem has a constraint."""
         super().check(problem, x)
-        if getattr(problem, "constraint", None) is None:
+        if problem.constraint is None:
             raise TypeError(
                 f"ProjectedGradient needs a problem with a constraint; {problem.name} has none. Give "
                 "Minimize(constraint=...), or use ProximalGradient, LBFGS or GradientDescent."

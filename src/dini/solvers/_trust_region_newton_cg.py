@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_positive
+from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from ._base import infinity, solver
 from .judge import _units
@@ -85,14 +86,14 @@ class TrustRegionNewtonCG(Descent):
         self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Region:
+    def remember(self, problem: AnyProblem, x: Tree, args: tuple[Tree, ...]) -> Region:
         """Return a move of no length: the first trial is the start itself."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
         nothing = jnp.zeros_like(inf)
         return Region(jnp.zeros((), bool), zero, zero, zero, inf, nothing, nothing)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Composed, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
         return jax.lax.cond(
             state.own.solving,
@@ -100,7 +101,7 @@ class TrustRegionNewtonCG(Descent):
             lambda: Descent.step(self, problem, x, state, *args),
         )
 
-    def _product(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> Region:
+    def _product(self, problem: Composed, x: Tree, state: State, args: tuple[Tree, ...]) -> Region:
         """Take one iteration of the conjugate gradients."""
         own = state.own
         radius, squared, d, z = own.radius, own.squared, own.direction, own.move
@@ -130,7 +131,7 @@ class TrustRegionNewtonCG(Descent):
         growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
         return Region(~done, move, residual, trees.axpy(growth, d, trees.neg(residual)), radius, new, own.count + 1)
 
-    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the end of the move."""
         del problem
         return trees.add(x, state.own.move), state.own.move
@@ -153,7 +154,7 @@ class TrustRegionNewtonCG(Descent):
         bent = trees.axpy(shorter, trees.sub(own.residual, before.gradient), before.gradient)
         return Ruling(fits, own._replace(move=trees.scale(shorter, z), residual=bent, radius=radius))
 
-    def renew(self, problem: Any, own: Region, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: AnyProblem, own: Region, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return conjugate gradients that begin at a new point, or the shorter move."""
         del problem, args
         accept, gradient = verdict.accept, seen.gradient

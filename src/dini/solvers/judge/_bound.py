@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...protocols import Minimization
 from ...trees import Scalar, Tree
 from . import _units
 from ._margins import doubtful_difference, relative_rounding
@@ -49,7 +50,9 @@ class At(NamedTuple):
         return _units.learned(scales, accept, *pair, self.size, error, eps, along, leaps=True, each=each)
 
 
-def begun(problem: Any, y: Tree, last: tuple[Tree, Tree], first: Any, args: tuple[Tree, ...], *, valued: bool) -> At:
+def begun(
+    problem: Minimization, y: Tree, last: tuple[Tree, Tree], first: Any, args: tuple[Tree, ...], *, valued: bool
+) -> At:
     """Evaluate the function where a step begins; ``last`` is where the one before began, with its gradient."""
     dtype = trees.real_dtype(y)
     value, gradient = problem.value_and_gradient(y, *args) if valued else (None, problem.gradient(y, *args))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ... import trees
 from ...loop import met
+from ...protocols import Equations, Tolerant
 from ...status import Status
 from ...trees import Scalar, Tree
 from .._base import infinity, running
@@ -151,8 +152,8 @@ def start(x: Tree, memory: Any) -> State:
 
 
 def advance(
-    solver: Any,
-    problem: Any,
+    solver: Tolerant,
+    problem: Equations,
     x: Tree,
     state: State,
     args: tuple[Tree, ...],
@@ -216,7 +217,7 @@ def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) 
 
 
 def _bent(
-    problem: Any, state: State, seen: Seen, direction: Tree, radius: Any, running_on: Any, args: tuple[Tree, ...]
+    problem: Equations, state: State, seen: Seen, direction: Tree, radius: Any, running_on: Any, args: tuple[Tree, ...]
 ) -> Way:
     """Return the direction where it is in the region, elsewhere where the bent path leaves that."""
     dtype, now = radius.dtype, seen.now

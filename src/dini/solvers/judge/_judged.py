@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...loop import Outcome
 from ...problems import ConeProgram, NonlinearProgram, QuadraticProgram
+from ...protocols import AnyProblem, Tolerant
 from ...status import Status
 from ...trees import Tree
 from ._units import slope_of_elements
@@ -19,7 +20,13 @@ _RELATIVE = (QuadraticProgram, ConeProgram, NonlinearProgram)
 
 
 def judged(
-    solver: Any, problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...], steps: Any = 1, status: Any = None
+    solver: Tolerant,
+    problem: AnyProblem,
+    x: Tree,
+    start: Tree,
+    args: tuple[Tree, ...],
+    steps: Any = 1,
+    status: Any = None,
 ) -> Outcome:
     """Return the outcome of a solve that says it has ended at ``x``.
 
@@ -44,7 +51,7 @@ def judged(
     return Outcome(x, (), jnp.asarray(steps, jnp.int32), end, error, tol=tol)
 
 
-def _scale(problem: Any, x: Tree, start: Tree, args: tuple[Tree, ...], error: Any) -> Any:
+def _scale(problem: AnyProblem, x: Tree, start: Tree, args: tuple[Tree, ...], error: Any) -> Any:
     """Return the residual of a point that is wrong by its own size, or by less where elements are of unlike units."""
     away, size, first = trees.varied(start), trees.sized_norm(x), trees.sized_norm(start)
     size = jnp.where(size > 0, size, jnp.where(first > 0, first, 1)) / jnp.maximum(trees.norm(away), trees.eps(start))

@@ -12,6 +12,7 @@ from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
 from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
+from ...protocols import AnyProblem
 from ...residual_claims import NEARLY_NOTHING, PROMISE
 from ...sets._boxes import has_bounds
 from ...status import Status
@@ -103,7 +104,7 @@ class ResidualSolver(Solver):
     def check(self, problem: Any, x: Tree) -> None:
         """Raise unless the constraint, if there is one, consists of bounds."""
         super().check(problem, x)
-        constraint = getattr(problem, "constraint", None)
+        constraint = problem.constraint
         if constraint is not None and not has_bounds(constraint):
             raise TypeError(
                 f"{self.name} keeps bounds, such as dini.sets.Box: given the constraint {constraint.name}. "
@@ -130,7 +131,7 @@ class ResidualSolver(Solver):
         """Return the model's step, the move, which may be corrected for what the model misses, and the control."""
         raise NotImplementedError
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         space = self._space(problem, x, args)
         inf, zero = infinity(x), jnp.zeros_like(space.point)
@@ -243,7 +244,7 @@ class ResidualSolver(Solver):
         unused = -dot(model.gradient, step) - 0.5 * jnp.where(used, curvatures[0], curvatures[1])
         return raw, step, move, control, curvature, secant._replace(used=used, other=unused)
 
-    def last_value(self, problem: Any, state: State) -> Any:
+    def last_value(self, problem: AnyProblem, state: State) -> Any:
         """Return the objective at the last accepted point."""
         del problem
         return state.value
@@ -327,7 +328,9 @@ def _secant(space: Space, state: State, seen: Seen, verdict: Verdict, store: Any
     return secant._replace(matrix=matrix, jacobian=jacobian, used=used)
 
 
-def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> Any:
+def gauss_newton_step(
+    solver: ResidualSolver, problem: AnyProblem, x: Tree, state: State, args: tuple[Tree, ...]
+) -> Any:
     """Return one Gauss-Newton step, a differentiable function."""
     space = Space(problem, x, args)
     algebra = solver.algebra(space.size)

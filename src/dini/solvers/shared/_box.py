@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ... import trees
+from ...protocols import AnyProblem
 from ...sets._boxes import bounds_of, has_bounds
 from ...trees import Tree
 from .._base import Solver
@@ -50,7 +51,7 @@ def projected_gradient(x: Tree, gradient: Tree, lower: Any, upper: Any, curvatur
 
 
 def left_of_gradient(
-    problem: Any, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, told: Any
+    problem: AnyProblem, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, told: Any
 ) -> Tree:
     """Return what bounds leave of a gradient, zero at a solution; the gradient itself where there are none.
 
@@ -58,7 +59,7 @@ def left_of_gradient(
     their ``products``, where it is ``told`` from rounding: at most that curvature, and infinity for elements that have
     not moved.
     """
-    constraint = getattr(problem, "constraint", None)
+    constraint = problem.constraint
     if constraint is None:
         return gradient
     overall = jnp.sqrt(products.yy / jnp.where(products.ss > 0, products.ss, 1))
@@ -71,9 +72,9 @@ def left_of_gradient(
     return jax.tree.map(one, point, gradient, *bounds_of(constraint, point), move, change)
 
 
-def held(problem: Any, point: Tree, gradient: Tree) -> Any:
+def held(problem: AnyProblem, point: Tree, gradient: Tree) -> Any:
     """Return whether there is a bound wherever a gradient leads down."""
-    constraint = getattr(problem, "constraint", None)
+    constraint = problem.constraint
     if constraint is None:
         return jnp.zeros((), bool)
     free = lambda g, low, high: jnp.any(jnp.isinf(jnp.where(g > 0, low, high)) & (g != 0))
@@ -82,9 +83,9 @@ def held(problem: Any, point: Tree, gradient: Tree) -> Any:
     )
 
 
-def box_of(problem: Any, x: Tree) -> Box:
+def box_of(problem: AnyProblem, x: Tree) -> Box:
     """Return the bounds of a problem, as vectors."""
-    lower, upper = bounds_of(getattr(problem, "constraint", None), x)
+    lower, upper = bounds_of(problem.constraint, x)
     flat, unravel = ravel_pytree(x)
     dtype = trees.real_dtype(x)
     down = lambda w: unravel(w.astype(flat.dtype))
@@ -104,10 +105,10 @@ class BoxSolver(Solver):
     composite = True
     monotone = True
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the problem's constraint, if it has one, is a box."""
         super().check(problem, x)
-        constraint, penalty = getattr(problem, "constraint", None), getattr(problem, "penalty", None)
+        constraint, penalty = problem.constraint, problem.penalty
         if penalty is not None:
             raise TypeError(
                 f"{self.name} takes bounds and no penalty: given {penalty.name} of {problem.name}. "

@@ -26,6 +26,7 @@ from ...checks.settings import require_ordered
 from ...loop import threshold, tolerances
 from ...numerics.separable import map_with, require_broadcast
 from ...problems import FixedPoint, Root
+from ...protocols import AnyProblem, Equations
 from ...status import Status
 from ...trees import Scalar, Tree
 from .._base import Solver, infinity, running
@@ -74,13 +75,13 @@ class Bracketing(Solver):
         for low, high in zip(*ends, strict=False):
             require_ordered(f"{self.name}'s lower", low, "upper", high)
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the ends of the brackets fit the unknown."""
         super().check(problem, x)
         for name in ("lower", "upper"):
             require_broadcast(self.name, name, getattr(self, name), x)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first two steps, which evaluate the function at the ends."""
         del problem, args
         inf = infinity(x)
@@ -128,7 +129,7 @@ class Bracketing(Solver):
         return jnp.stack([first, wide, last]), broken
 
     @staticmethod
-    def _coupled(problem: Any, unravel: Any, best: Any, now: State, done: Any, args: Any) -> Any:
+    def _coupled(problem: Equations, unravel: Any, best: Any, now: State, done: Any, args: Any) -> Any:
         """Return whether the values at the end are not those that were found for each element on its own."""
 
         def differs(_: Any) -> Any:
@@ -185,7 +186,7 @@ class Bracketing(Solver):
         relative = jnp.max(jnp.where(half > 0, half / jnp.where(size > 0, size, 1), 0))
         return jnp.where(relative > 0, jnp.max(half) / jnp.where(relative > 0, relative, 1), jnp.max(size))
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Equations, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Newton step, elementwise."""
         del state
         values, slopes = jax.jvp(lambda u: problem.residual(u, *args), (x,), (jax.tree.map(jnp.ones_like, x),))

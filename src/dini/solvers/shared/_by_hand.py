@@ -12,7 +12,7 @@ import numpy as np
 from jax.tree_util import all_leaves
 
 from ...functions.traces import untraced
-from ...protocols import AnyProblem, AnySolver
+from ...protocols import AnyProblem, Tolerant
 from ...trees import Tree
 
 _NUMBERS = jax.Array | np.ndarray | np.generic | bool | int | float | complex
@@ -36,7 +36,7 @@ def by_hand(plain: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @jax.jit
-    def run(solver: AnySolver, *given: Any) -> Any:
+    def run(solver: Tolerant, *given: Any) -> Any:
         return jax.tree.map(_strong, plain(solver, *given))
 
     @functools.wraps(plain)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ... import trees
+from ...protocols import AnyProblem
 from ...trees import Scalar, Tree
 from ..judge._descent import Descent, Ruling, Seen, State, armijo
 
@@ -26,7 +27,7 @@ class Halving(Descent):
         """Return a way of no length: the first trial is the start itself."""
         return Way(trees.zeros_like(direction), jnp.zeros((), trees.real_dtype(direction)), model)
 
-    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+    def trial(self, problem: AnyProblem, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the next trial point, and the move to it."""
         del problem
         move = trees.scale(state.own.step_size, state.own.direction)

@@ -56,7 +56,7 @@ class Space:
         self.residuals: Callable[[Any], Any] = lambda u: as_vector(function(self.unravel(u), *args)).astype(self.dtype)
         self.loss = problem.loss if self.minimum else None
         self.bounds: tuple[Any, Any] | None = None
-        if getattr(problem, "constraint", None) is not None:
+        if problem.constraint is not None:
             box = box_of(problem, x)
             self.bounds = box.lower, box.upper
 

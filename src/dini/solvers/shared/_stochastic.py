@@ -23,7 +23,7 @@ class Stochastic(Solver):
     def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise for a penalty: steps of this kind have no proximal operator."""
         super().check(problem, x)
-        penalty = getattr(problem, "penalty", None)
+        penalty = problem.penalty
         if penalty is not None:
             raise TypeError(
                 f"{self.name} projects onto constraints and takes no penalties: {penalty.name} given. Put a smooth one "
@@ -84,6 +84,6 @@ def optimality(problem: AnyProblem, x: Tree, value: Any, gradient: Tree) -> jax.
 
     NaN where the objective is not finite, which its gradient need not show.
     """
-    composite = getattr(problem, "composite", False)
+    composite = problem.composite
     error = proximal_residual(problem, x, gradient) if composite else trees.norm(gradient)
     return jnp.where(jnp.isfinite(value), error, jnp.nan)
