@@ -18,6 +18,7 @@ from ._displays import PathDisplay, PenaltiesDisplay
 from ._folds import Folds
 from ._inner import Fitted, Inner, Spec
 from ._progress import Progress
+from ._stein import probed
 from ._strengths import Strengths
 from ._tuning import Tuned, Tuning
 
@@ -152,7 +153,7 @@ class TunedEstimator(BaseEstimator):
                 "or a fold cannot be fitted."
             )
         best = tuned.best
-        if self.certify and not inner.closed:
+        if self.certify and not inner.closed and not inner.exactly(strengths, folds):
             best = tuning.certified(best, strengths, folds)
         progress.done()
         each = strengths.expand(tuned.best.theta)
@@ -184,6 +185,8 @@ class TunedEstimator(BaseEstimator):
         factor = np.sqrt(np.bincount(of_features)[of_features]) if grouped else None
         strengths = Strengths.of(self.penalties, of_features, X.shape[1], targets.shape[1], spec.kinds, factor)
         folds, nested = self._folds(X, y, weights, groups, strengths.size > 1 and self.shrinkage == "auto")
+        if inner.stein:
+            folds, nested = probed(folds, X.shape[1]), [probed(part, X.shape[1]) for part in nested]
         return Task(X, y, weights, inner, strengths, folds, nested)
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
@@ -240,7 +243,7 @@ class TunedEstimator(BaseEstimator):
         # the squared loss is told without its half
         unit = 2.0 if spec.loss == "squared" else 1.0
         self.penalties_ = self._shown(strengths, tuned.best.theta)
-        self.loss_ = unit * best.value
+        self.loss_ = unit * tuned.best.value
         gradient = unit * best.gradient.reshape(spec.kinds, strengths.size)
         self.hypergradient_ = Hypergradient(gradient, unit * best.error)
         self.shrinkage_ = tuned.shrinkage

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import d2_tweedie_score
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from ._base import TunedEstimator
 from ._inner import Spec
@@ -22,33 +22,6 @@ def _deviation(y: np.ndarray, weights: np.ndarray) -> float:
     """Return the standard deviation, one where there is none."""
     share = weights / weights.sum()
     return float(np.sqrt(share @ (y - share @ y) ** 2)) or 1.0
-
-
-class TunedGroupLasso(TunedRegressor):
-    r"""The group Lasso, with one penalty or one for each group that are tuned by hypergradients.
-
-    The fit minimizes
-
-    .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_g \lambda_g \sqrt{|g|}\, \|w_g\|_2 ,
-
-    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
-    ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
-    :class:`TunedLasso`.
-
-    References
-    ----------
-    Yuan and Lin, "Model selection and estimation in regression with grouped variables", JRSS B 2006.
-    """
-
-    _sparse = True
-    _grouped = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TunedEstimator._parameter_constraints,
-        "penalties": [StrOptions({"shared", "groups"})],
-    }
-
-    def _spec(self, X, y, weights):
-        return Spec("squared", "group", True, self.criterion, intercept=self.fit_intercept)
 
 
 class TunedPoisson(TunedRegressor):

@@ -13,8 +13,10 @@ from . import _programs
 from ._folds import Folds
 from ._losses import LOSSES
 from ._padding import COLUMNS, SAMPLES, bucket, padded
+from ._path import LassoPath
 from ._search import At
 from ._spectrum import Spectrum
+from ._stein import stein_moments
 from ._strengths import Strengths
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
@@ -48,6 +50,8 @@ class Spec(NamedTuple):
         The standard deviation of the noise, for ``"sure"``.
     intercept
         Whether there is one.
+    seed
+        Of the directions in which ``"sure"`` disturbs the targets of a fit with kinks.
     """
 
     loss: str
@@ -57,6 +61,7 @@ class Spec(NamedTuple):
     setting: tuple[float, float] = (0.0, 0.0)
     noise: float = 0.0
     intercept: bool = True
+    seed: int = 0
 
     @property
     def kinds(self) -> int:
@@ -94,10 +99,11 @@ class Inner:
         self.spec, self.weights = spec, weights
         self.samples, self.features = X.shape
         self.targets = y.shape[1]
-        self.closed = spec.criterion in ("loo", "sure")
+        self.closed = spec.criterion in ("loo", "sure") and spec.kind == "l2"
+        self.stein = spec.criterion == "sure" and not self.closed
         squared = spec.loss == "squared"
         narrow = self.features <= max(_MOMENTS, self.samples)
-        self.by_moments = squared and narrow and not self.closed
+        self.by_moments = squared and (narrow or self.stein) and not self.closed
         if scipy.sparse.issparse(X) and not self.by_moments:
             X = X.toarray()
         share = weights / weights.sum()
@@ -168,6 +174,8 @@ class Inner:
         empty = (train.sum(1) <= 0) | (held.sum(1) <= 0)
         if empty.any():
             raise ValueError("In one of the folds all samples that are fitted, or held out, have a weight of zero.")
+        if self.stein:
+            return self._stein_lanes(train, held)
         share, among = train.sum(1) if self.spec.mean else np.ones(len(train)), held.sum(1)
         if self.by_moments:
             judged = self._moments(held)
@@ -178,6 +186,17 @@ class Inner:
             return self._put(fitted / share[:, None, None]), self._put(judged / among[:, None, None])
         train, held = train / share[:, None], held / among[:, None]
         return tuple(self._put(padded(part, len(part), self.rows)) for part in (train, held))
+
+    def _stein_lanes(self, train: np.ndarray, held: np.ndarray) -> tuple[Any, Any]:
+        """Return the moments of a fit and of those of disturbed targets, and of a fit that judges, if there is one."""
+        own = train[0]
+        spec, total = self.spec, own.sum()
+        given = self.features, own, spec.noise, spec.seed, spec.intercept
+        fitted, judged = (part / total for part in stein_moments(self._moments(own[None])[0], *given))
+        if len(train) > len(fitted):
+            fitted = np.concatenate([fitted, fitted[:1]])
+            judged = np.concatenate([judged, self._moments(held[-1:]) / held[-1].sum()])
+        return self._put(fitted), self._put(judged)
 
     def _strengths(self, each: np.ndarray, fits: int) -> tuple[np.ndarray, np.ndarray]:
         """Return logarithms of the penalties of absolute values and of squares, for columns.
@@ -239,9 +258,10 @@ class Inner:
         self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
     ) -> At:
         """Return the criterion at a point; ``state`` keeps where the next fits start."""
-        if self.closed and strengths.size == 1 and folds.judge is None:
-            value, slope = self._spectrum.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
-            return At(np.array(theta), value, np.array([slope]), np.nan, bool(np.isfinite(value)), np.nan)
+        if self.exactly(strengths, folds):
+            value, slope = self._exact.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
+            solved = bool(np.isfinite(value)) and self._exact.solved
+            return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
         found = self.fits(each, lanes, state.get("x"), certify)
         if all(np.isfinite(fits.x).all() for fits in found):
@@ -265,9 +285,23 @@ class Inner:
         bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
+    def exactly(self, strengths: Strengths, folds: Folds) -> bool:
+        """Whether the criterion is known from one decomposition, or one path, for all penalties."""
+        return self._known and strengths.size == 1 and folds.judge is None
+
+    @property
+    def _known(self) -> bool:
+        return self.closed or (self.stein and self.spec.kind == "l1")
+
     @functools.cached_property
-    def _spectrum(self) -> Spectrum:
-        return Spectrum.of(self.X, self.y[:, 0], self.weights, self.spec.intercept)
+    def _exact(self) -> Spectrum | LassoPath:
+        kind = Spectrum if self.closed else LassoPath
+        return kind.of(self.X, self.y[:, 0], self.weights, self.spec.intercept)
+
+    @property
+    def knots(self) -> np.ndarray | None:
+        """The penalties among which is the best, where the criterion jumps at them and grows in between."""
+        return None if self.closed else self._exact.knots
 
     @property
     def _paired(self) -> bool:
@@ -283,17 +317,18 @@ class Inner:
 
     def coefficients(self, each: np.ndarray, folds: Folds) -> Fitted:
         """Return the fit on all samples."""
-        if self.closed and each.min() == each.max():
-            coef = self._spectrum.coefficients(float(each.max()))[:, None]
-            return Fitted(
-                coef, (self.level - self.center @ coef) * self.spec.intercept, np.nan, bool(np.isfinite(coef).all())
-            )
+        if self._known and each.min() == each.max():
+            coef = self._exact.coefficients(float(each.max()))[:, None]
+            solved = bool(np.isfinite(coef).all()) and self._exact.solved
+            return Fitted(coef, self._intercept(0.0, coef), np.nan, solved)
         found = self.fits(each, self.lanes(folds.everything()), None)
         x = found[0].x[0] if self.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         coef = x[1 : 1 + self.features]
-        intercept = (x[0] + self.level - self.center @ coef) * self.spec.intercept
-        return Fitted(coef, intercept, float(x[-1, 0]) if self.scaled else float("nan"), solved)
+        return Fitted(coef, self._intercept(x[0], coef), float(x[-1, 0]) if self.scaled else float("nan"), solved)
+
+    def _intercept(self, own: Any, coef: np.ndarray) -> np.ndarray:
+        return (own + self.level - self.center @ coef) * self.spec.intercept
 
     @functools.cached_property
     def units(self) -> tuple[float, float]:

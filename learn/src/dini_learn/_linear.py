@@ -6,14 +6,15 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._base import TunedEstimator
 from ._inner import Spec
+from ._stein import noise_of
 
 
 class TunedRegressor(RegressorMixin, TunedEstimator):
@@ -37,25 +38,58 @@ class TunedRegressor(RegressorMixin, TunedEstimator):
         return safe_sparse_dot(X, self.coef_) + self.intercept_
 
 
-def _noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> float:
-    """Return the standard deviation of what least squares leaves, per degree of freedom."""
-    X = X.toarray() if issparse(X) else X
-    used = weights > 0
-    root = np.sqrt(weights[used])
-    design = np.hstack([np.ones((used.sum(), 1)), X[used]]) if intercept else X[used]
-    free = int(used.sum()) - np.linalg.matrix_rank(design)
-    if free <= 0:
-        raise ValueError(
-            "criterion='sure' needs the noise, which cannot be estimated with as many features as samples: pass "
-            "noise, its standard deviation."
+class TunedSquared(TunedRegressor):
+    """Base of those with a squared loss."""
+
+    _sparse = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedEstimator._parameter_constraints,
+        "criterion": [StrOptions({"cv", "holdout", "sure"})],
+        "noise": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        penalties="shared",
+        feature_groups=None,
+        criterion="cv",
+        cv=None,
+        validation_fraction=0.2,
+        shrinkage="auto",
+        fit_intercept=True,
+        noise=None,
+        max_iter=100,
+        tol=1e-5,
+        certify=True,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            penalties=penalties,
+            feature_groups=feature_groups,
+            criterion=criterion,
+            cv=cv,
+            validation_fraction=validation_fraction,
+            shrinkage=shrinkage,
+            fit_intercept=fit_intercept,
+            max_iter=max_iter,
+            tol=tol,
+            certify=certify,
+            random_state=random_state,
+            verbose=verbose,
         )
-    rest = root * y[used] - (root[:, None] * design) @ np.linalg.lstsq(root[:, None] * design, root * y[used])[0]
-    # with weights as repetitions of samples
-    free = free + weights[used].sum() - used.sum() if weights[used].sum() > used.sum() else free
-    return float(np.sqrt(rest @ rest / free))
+        self.noise = noise
+
+    def _squared(self, kind: str, mean: bool, X: Any, y: np.ndarray, weights: np.ndarray) -> Spec:
+        noise, seed = 0.0, 0
+        if self.criterion == "sure":
+            noise = noise_of(X, y, weights, self.fit_intercept) if self.noise is None else float(self.noise)
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return Spec("squared", kind, mean, self.criterion, noise=noise, intercept=self.fit_intercept, seed=seed)
 
 
-class TunedRidge(TunedRegressor):
+class TunedRidge(TunedSquared):
     r"""Ridge regression whose penalty, or penalties, are tuned by hypergradients.
 
     The fit minimizes, as :class:`sklearn.linear_model.Ridge` does with one penalty,
@@ -139,54 +173,16 @@ class TunedRidge(TunedRegressor):
     0.517
     """
 
-    _sparse = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TunedEstimator._parameter_constraints,
+        **TunedSquared._parameter_constraints,
         "criterion": [StrOptions({"cv", "holdout", "loo", "sure"})],
-        "noise": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    def __init__(
-        self,
-        *,
-        penalties="shared",
-        feature_groups=None,
-        criterion="cv",
-        cv=None,
-        validation_fraction=0.2,
-        shrinkage="auto",
-        fit_intercept=True,
-        noise=None,
-        max_iter=100,
-        tol=1e-5,
-        certify=True,
-        random_state=None,
-        verbose=0,
-    ):
-        super().__init__(
-            penalties=penalties,
-            feature_groups=feature_groups,
-            criterion=criterion,
-            cv=cv,
-            validation_fraction=validation_fraction,
-            shrinkage=shrinkage,
-            fit_intercept=fit_intercept,
-            max_iter=max_iter,
-            tol=tol,
-            certify=certify,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.noise = noise
-
     def _spec(self, X, y, weights):
-        noise = 0.0
-        if self.criterion == "sure":
-            noise = _noise_of(X, y, weights, self.fit_intercept) if self.noise is None else float(self.noise)
-        return Spec("squared", "l2", False, self.criterion, noise=noise, intercept=self.fit_intercept)
+        return self._squared("l2", False, X, y, weights)
 
 
-class TunedLasso(TunedRegressor):
+class TunedLasso(TunedSquared):
     r"""The Lasso, with one penalty or many that are tuned by hypergradients.
 
     The fit minimizes, as :class:`sklearn.linear_model.Lasso` does with one penalty,
@@ -201,13 +197,11 @@ class TunedLasso(TunedRegressor):
     hyperparameter selection in non-smooth convex learning", JMLR 2022 (arXiv 2105.01637).
     """
 
-    _sparse = True
-
     def _spec(self, X, y, weights):
-        return Spec("squared", "l1", True, self.criterion, intercept=self.fit_intercept)
+        return self._squared("l1", True, X, y, weights)
 
 
-class TunedElasticNet(TunedRegressor):
+class TunedElasticNet(TunedSquared):
     r"""The elastic net, with two penalties or many that are tuned by hypergradients.
 
     The fit minimizes
@@ -220,7 +214,31 @@ class TunedElasticNet(TunedRegressor):
     ``(2, n_features)``, first :math:`\lambda`. Parameters and attributes are those of :class:`TunedLasso`.
     """
 
-    _sparse = True
+    def _spec(self, X, y, weights):
+        return self._squared("elasticnet", True, X, y, weights)
+
+
+class TunedGroupLasso(TunedSquared):
+    r"""The group Lasso, with one penalty or one for each group that are tuned by hypergradients.
+
+    The fit minimizes
+
+    .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_g \lambda_g \sqrt{|g|}\, \|w_g\|_2 ,
+
+    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
+    ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
+    :class:`TunedLasso`.
+
+    References
+    ----------
+    Yuan and Lin, "Model selection and estimation in regression with grouped variables", JRSS B 2006.
+    """
+
+    _grouped = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TunedSquared._parameter_constraints,
+        "penalties": [StrOptions({"shared", "groups"})],
+    }
 
     def _spec(self, X, y, weights):
-        return Spec("squared", "elasticnet", True, self.criterion, intercept=self.fit_intercept)
+        return self._squared("group", True, X, y, weights)

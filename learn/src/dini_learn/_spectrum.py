@@ -33,6 +33,8 @@ class Spectrum(NamedTuple):
         Of the samples.
     back
         From coefficients of the columns of ``T`` to those of the features.
+    solved
+        Whether the decomposition is one.
     """
 
     values: np.ndarray
@@ -43,6 +45,7 @@ class Spectrum(NamedTuple):
     own: np.ndarray
     weights: np.ndarray
     back: np.ndarray
+    solved: bool = True
 
     @classmethod
     def of(cls, X: np.ndarray, y: np.ndarray, weights: np.ndarray, intercept: bool) -> Spectrum:

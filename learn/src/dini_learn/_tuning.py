@@ -8,6 +8,7 @@ import numpy as np
 
 from ._folds import Folds
 from ._inner import Inner
+from ._path import LEAST
 from ._search import At, Found, along_grid, descend, refine
 from ._strengths import Strengths
 
@@ -16,7 +17,7 @@ from ._strengths import Strengths
 SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
 #: penalties range over these multiples of the scales of the data
-_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (1e-4, 1.05)
+_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
 #: so many evaluations for each shrinkage that is only tried
 _TRIAL = 40
 
@@ -75,7 +76,7 @@ class Tuning:
 
     def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
         """Return the criterion as a function, whose fits start where the last ones ended."""
-        lanes, state = self.inner.lanes(folds), {}
+        lanes, state = None if self.inner.exactly(strengths, folds) else self.inner.lanes(folds), {}
 
         def evaluate(theta: np.ndarray) -> At:
             at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, certify=False)
@@ -92,6 +93,8 @@ class Tuning:
         """Return the search in one penalty of each kind, all its points, and whether it ended at a bound."""
         strengths = self.strengths.shared()
         evaluate = self.evaluator(strengths, folds) if evaluate is None else evaluate
+        if self.inner.exactly(strengths, folds) and self.inner.knots is not None:
+            return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
         if strengths.kinds == 2:
@@ -113,6 +116,12 @@ class Tuning:
             return Found(best, True, []), seen, True
         found = refine(evaluate, low, high, best, left, right)
         return found, [*seen, *found.trace], False
+
+    def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
+        """Return the best knot: the criterion jumps at each and is the least there of what follows."""
+        seen = [evaluate(np.log([knot])) for knot in self.inner.knots]
+        best = int(np.argmin([at.value for at in seen]))
+        return Found(seen[best], True, []), seen, best in (0, len(seen) - 1)
 
     def _at_bound(self, theta: np.ndarray) -> bool:
         return bool((np.abs(theta[:, None] - self.ranges) < 1e-8).any())
