@@ -46,12 +46,12 @@ def test_soft_thresholds(seed):
 def test_paths(units):
     """scikit-learn's path and coordinate descent, in any units."""
     design = X * units
-    path = LassoPath.of(design, Y, np.ones(len(Y)), True)
+    path = LassoPath.of(design, Y[:, None], np.ones(len(Y)), True)
     assert path.solved
     for part in (0.5, 0.03, 0.001):
         penalty = part * path.knots[0]
         theirs = Lasso(alpha=penalty, tol=1e-12, max_iter=10**6).fit(design, Y)
-        np.testing.assert_allclose(path.coefficients(penalty) * units, theirs.coef_ * units, atol=1e-6)
+        np.testing.assert_allclose(path.coefficients(penalty)[:, 0] * units, theirs.coef_ * units, atol=1e-6)
     if units[0] == 1:
         theirs = LassoLarsIC(criterion="aic").fit(design, Y)
         model = dl.TunedLasso(criterion="sure").fit(design, Y)
@@ -61,19 +61,19 @@ def test_paths(units):
 
 def test_paths_with_ties_and_dependent_columns():
     twice = np.hstack([X, X[:, :3], X[:, [0]] + X[:, [1]], np.ones((len(X), 1))])
-    one, two = (LassoPath.of(design, Y, np.ones(len(Y)), True) for design in (X, twice))
+    one, two = (LassoPath.of(design, Y[:, None], np.ones(len(Y)), True) for design in (X, twice))
     assert one.solved
     assert two.solved
     for penalty in one.knots[0] * np.array([0.6, 0.1, 0.01]):
         losses = [
             np.mean((Y - Y.mean() - (design - design.mean(axis=0)) @ w) ** 2) / 2 + penalty * np.abs(w).sum()
-            for design, w in ((X, one.coefficients(penalty)), (twice, two.coefficients(penalty)))
+            for design, w in ((X, one.coefficients(penalty)[:, 0]), (twice, two.coefficients(penalty)[:, 0]))
         ]
         # the sum of two columns may serve better than either
         assert losses[1] <= losses[0] * (1 + 1e-12)
     random = np.random.default_rng(0)
     ties = np.kron(np.eye(8), np.ones((8, 1)))
-    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float), np.ones(64), True).solved
+    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True).solved
 
 
 def criterion_of(model, design, y):
@@ -88,9 +88,9 @@ def test_disturbed_targets_tell_the_degrees_of_freedom():
     noise = 0.3
     model = dl.TunedLasso(criterion="sure", noise=noise, penalties="features", shrinkage=0.1)
     evaluate = criterion_of(model, X, Y)
-    path = LassoPath.of(X, Y, np.ones(len(Y)), True)
+    path = LassoPath.of(X, Y[:, None], np.ones(len(Y)), True)
     for penalty in (30.0, 5.0, 0.5):
-        away = evaluate(np.full(10, np.log(penalty))).value - path.criterion("", penalty, noise)[0]
+        away = evaluate(np.full(10, np.log(penalty))).value - path.criterion("", penalty, (noise,))[0]
         assert abs(away) < 1e-2 * noise**2 / len(Y)
 
 
@@ -113,7 +113,8 @@ def simulated(kind, settings, theta, draws):
         at = Tuning(inner, strengths, 100, 1e-5, Progress("", 0)).evaluator(strengths, folds)(theta)
         told.append([at.value, *at.gradient])
         lanes = inner.lanes(folds)
-        found = np.array([inner.fits(strengths.expand(theta + step), lanes)[0].x[0] for step in steps])
+        each = [inner._strengths(strengths.expand(theta + step)) for step in steps]
+        found = np.array([inner.engine.fits(*own, lanes, None, False)[0].x[0] for own in each])
         fits = y.mean() + found[:, [0]] + found[:, 1:11] @ (design - design.mean(axis=0)).T
         true.append(differences(0.5 * np.mean((fits - truth) ** 2, axis=1)))
         rest.append(differences(0.5 * np.mean((fits - y) ** 2, axis=1)))

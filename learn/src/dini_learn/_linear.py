@@ -82,9 +82,9 @@ class TunedSquared(TunedRegressor):
         self.noise = noise
 
     def _squared(self, kind: str, mean: bool, X: Any, y: np.ndarray, weights: np.ndarray) -> Spec:
-        noise, seed = 0.0, 0
+        noise, seed = (0.0,), 0
         if self.criterion == "sure":
-            noise = noise_of(X, y, weights, self.fit_intercept) if self.noise is None else float(self.noise)
+            noise = (noise_of(X, y, weights, self.fit_intercept) if self.noise is None else float(self.noise),)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return Spec("squared", kind, mean, self.criterion, noise=noise, intercept=self.fit_intercept, seed=seed)
 

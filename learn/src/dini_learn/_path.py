@@ -83,6 +83,7 @@ class LassoPath(NamedTuple):
     @classmethod
     def of(cls, X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> LassoPath:
         """Return the path of the mean of the weighted squares; with an intercept, of what is around the means."""
+        (y,) = y.T
         total, share, used = float(weights.sum()), weights / weights.sum(), int((weights > 0).sum())
         features = X.shape[1]
         sparse, wide = issparse(X), features > used
@@ -117,21 +118,21 @@ class LassoPath(NamedTuple):
             return min(self.segments[place : after + 1], key=lambda segment: len(segment.support))
         return self.segments[place]
 
-    def criterion(self, which: str, penalty: float, noise: float) -> tuple[float, float]:
+    def criterion(self, which: str, penalty: float, noise: tuple[float, ...]) -> tuple[float, float]:
         """Return half of Stein's estimate, and its derivative in the logarithm of the penalty, to stronger ones."""
         del which
         if penalty < self.low * (1 - _SAME):
             return np.inf, np.nan
         segment = self._at(penalty)
         bend = segment.bend * penalty**2
-        freedom = len(segment.support) + self.intercept
-        return 0.5 * (segment.rest + bend - noise**2) + noise**2 * freedom / self.total, bend
+        freedom, (scale,) = len(segment.support) + self.intercept, noise
+        return 0.5 * (segment.rest + bend - scale**2) + scale**2 * freedom / self.total, bend
 
     def coefficients(self, penalty: float) -> np.ndarray:
-        """Return the coefficients of the features."""
+        """Return the coefficients of the features, as a column."""
         segment = self._at(penalty)
-        found = np.zeros(self.features)
-        found[segment.support] = segment.point - penalty * segment.slope
+        found = np.zeros((self.features, 1))
+        found[segment.support, 0] = segment.point - penalty * segment.slope
         return found
 
 

@@ -25,7 +25,7 @@ selection", JASA 1998.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -73,55 +73,86 @@ def probed(folds: Folds, features: int) -> Folds:
     return Folds(train, held, share, fits)
 
 
-def stein_moments(
-    moments: np.ndarray, features: int, weights: np.ndarray, noise: float, seed: int, intercept: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return moments that are fitted and moments that judge, for the fit itself and each disturbed one.
+class Disturbed(NamedTuple):
+    """A fit and those of disturbed targets: half of Stein's estimate is the sum of what judges them.
 
-    Parameters
+    Attributes
     ----------
-    moments
-        Sums over the samples of products of the columns: one, the features, void ones, the target.
-    features
-        How many there are.
-    weights
-        Of the samples.
-    noise
-        The standard deviation of the noise.
-    seed
-        Of the directions.
-    intercept
-        Whether there is one, which is a degree of freedom.
+    matrix
+        Means of products of the columns: one, and the features.
+    linear
+        Those with the targets, a row for each fit.
+    square
+        The mean of the squared target, undisturbed.
+    slopes
+        The linear functions that judge the fits, a row for each; the first is judged by its squared residuals, too.
+    rest
+        What is added.
     """
-    place = slice(1, 1 + features)
-    gram = moments[place, place]
-    if intercept:
-        gram = gram - np.outer(moments[place, 0], moments[0, place]) / moments[0, 0]
+
+    matrix: np.ndarray
+    linear: np.ndarray
+    square: float
+    slopes: np.ndarray
+    rest: float
+
+    @classmethod
+    def of(cls, sums: np.ndarray, weights: np.ndarray, noise: float, seed: int, intercept: bool) -> Disturbed:
+        """Disturb the target of some samples.
+
+        Parameters
+        ----------
+        sums
+            Sums over the weighted samples of products of the columns: one, the features, the target.
+        weights
+            Of the samples.
+        noise
+            The standard deviation of the noise.
+        seed
+            Of the directions.
+        intercept
+            Whether there is one, which is a degree of freedom.
+        """
+        total, gram = weights.sum(), sums[1:-1, 1:-1]
+        if intercept:
+            gram = gram - np.outer(sums[1:-1, 0], sums[0, 1:-1]) / sums[0, 0]
+        count = min(PROBES, len(gram))
+        away, rank = _products(gram, count, seed)
+        length = np.sqrt(rank) * 2 * noise / counted(weights) ** 0.3
+        linear = np.repeat(sums[None, :-1, -1], 1 + count, axis=0)
+        linear[1:, 1:] += length * away
+        slopes = np.zeros_like(linear)
+        if rank:
+            slopes[1:, 1:] = rank / min(rank, count) * noise**2 / length * away
+            slopes[0] = -slopes.sum(axis=0)
+        rest = noise**2 * (intercept / total - 0.5)
+        return cls(sums[:-1, :-1] / total, linear / total, sums[-1, -1] / total, slopes / total, float(rest))
+
+    def padded(self, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is fitted and what judges as matrices of means of products with (columns, void ones, target)."""
+        fits, last = self.linear.shape
+        fitted, judges = np.zeros((2, fits, columns + 1, columns + 1))
+        fitted[:, :last, :last] = judges[0, :last, :last] = self.matrix
+        fitted[:, :last, -1] = fitted[:, -1, :last] = self.linear
+        # a linear function of the coefficients x is half of the square of (x, -1)
+        judges[:, :last, -1] = judges[:, -1, :last] = -self.slopes
+        judges[0, :last, -1] += self.linear[0]
+        judges[0, -1, :last] += self.linear[0]
+        judges[0, -1, -1] = self.square + 2 * self.rest
+        return fitted, judges
+
+
+def _products(gram: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, int]:
+    """Return products of the features with orthonormal directions of their space, a row for each, and its dimension."""
     size = np.sqrt(np.maximum(np.diag(gram), 0.0))
     unit = np.where(size > 0, size, 1.0)
     # in columns of length one, so that units do not decide what depends on what
     values, basis = np.linalg.eigh(gram / unit / unit[:, None])
-    kept = values > _RANK * features * max(values[-1], np.finfo(float).tiny)
-    # columns times the space's orthonormal directions
-    along = unit[:, None] * basis[:, kept] * np.sqrt(values[kept])
-    rank, count = int(kept.sum()), min(PROBES, features)
-    seen = min(rank, count)
-    turned = np.eye(rank)
+    kept = values > _RANK * len(gram) * max(values[-1], np.finfo(float).tiny)
+    along, rank = unit[:, None] * basis[:, kept] * np.sqrt(values[kept]), int(kept.sum())
     if rank > count:
-        turned = np.linalg.qr(np.random.RandomState(seed).normal(size=(rank, rank)))[0]
-    away = np.zeros((count, features))
-    away[:seen] = (along @ turned[:, :seen]).T
-
-    fitted = np.repeat(moments[None], 1 + count, axis=0)
-    judges = np.zeros_like(fitted)
-    length = np.sqrt(rank) * 2 * noise / counted(weights) ** 0.3
-    fitted[1:, place, -1] += length * away
-    fitted[1:, -1, place] += length * away
-    # a linear function of the coefficients, as the square of (coefficients, -1) by moments
-    each = rank / max(seen, 1) * noise**2 / length * away if rank else away
-    judges[1:, place, -1] = judges[1:, -1, place] = -each
-    judges[0] = moments
-    judges[0, place, -1] += each.sum(axis=0)
-    judges[0, -1, place] += each.sum(axis=0)
-    judges[0, -1, -1] += noise**2 * (2 * intercept - weights.sum())
-    return fitted, judges
+        random = np.random.RandomState(seed).normal(size=(rank, count))
+        along = along @ np.linalg.qr(random)[0]
+    found = np.zeros((count, len(gram)))
+    found[: min(rank, count)] = along.T
+    return found, rank
