@@ -60,6 +60,14 @@ class Inner:
         # a closed form returns the criterion and the held-out loss by turns
         self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
 
+    def of_target(self, X: Any, y: np.ndarray, target: int) -> Inner:
+        """Return the fits of one target alone, by the same decomposition."""
+        spec = self.spec._replace(noise=self.spec.noise[target : target + 1])
+        found = Inner(spec, X, y[:, [target]], self.data.weights)
+        if self.closed:
+            found._curve = self._curve.of_target(target)
+        return found
+
     def lanes(self, folds: Folds) -> Any:
         """Return what the fits of folds need."""
         return self.engine.lanes(folds, self.data.judged(folds))

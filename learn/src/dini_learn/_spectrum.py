@@ -88,3 +88,7 @@ class Spectrum(NamedTuple):
     def coefficients(self, penalty: float) -> np.ndarray:
         """Return the coefficients of the features, a column for each target."""
         return self.back @ (self.pulled / (self.values + penalty)[:, None])
+
+    def of_target(self, target: int) -> Spectrum:
+        """Return the same of one target."""
+        return self._replace(goal=self.goal[:, [target]], pulled=self.pulled[:, [target]])

@@ -38,11 +38,11 @@ PROBES = 16
 _RANK = 1e-12
 
 
-def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> float:
-    """Return the standard deviation of what least squares leaves, per degree of freedom."""
+def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> tuple[float, ...]:
+    """Return the standard deviation of what least squares leaves of each target, per degree of freedom."""
     X = X.toarray() if scipy.sparse.issparse(X) else X
     used = weights > 0
-    root = np.sqrt(weights[used])
+    root = np.sqrt(weights[used])[:, None]
     design = np.hstack([np.ones((used.sum(), 1)), X[used]]) if intercept else X[used]
     free = int(used.sum()) - np.linalg.matrix_rank(design)
     if free <= 0:
@@ -50,8 +50,8 @@ def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> flo
             "criterion='sure' needs the noise, which cannot be estimated with as many features as samples: pass "
             "noise, its standard deviation."
         )
-    rest = root * y[used] - (root[:, None] * design) @ np.linalg.lstsq(root[:, None] * design, root * y[used])[0]
-    return float(np.sqrt(rest @ rest / (free + counted(weights) - used.sum())))
+    rest = root * y[used] - (root * design) @ np.linalg.lstsq(root * design, root * y[used])[0]
+    return tuple(np.sqrt((rest**2).sum(axis=0) / (free + counted(weights) - used.sum())).tolist())
 
 
 def counted(weights: np.ndarray) -> float:

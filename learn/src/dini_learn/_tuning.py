@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
 
 from ._folds import Folds
 from ._inner import Inner
@@ -39,6 +40,9 @@ class Tuned(NamedTuple):
         Held-out losses of the nested splits: a row for each split, a column for one shared penalty and each shrinkage.
     at_bound
         Whether a shared penalty ended at the end of its range.
+    ends
+        Of several penalties: which ended at the weak end of their range, -1, or at the strong one, 1. A row for each
+        kind.
     """
 
     best: At
@@ -47,6 +51,7 @@ class Tuned(NamedTuple):
     finished: bool
     judged: np.ndarray | None
     at_bound: bool
+    ends: np.ndarray | None = None
 
 
 class Tuning:
@@ -64,10 +69,15 @@ class Tuning:
         Where a search in several numbers ends, relative to the criterion.
     progress
         Called with each point.
+    n_jobs
+        How many nested searches there are at a time.
     """
 
-    def __init__(self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any):
+    def __init__(
+        self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any, n_jobs: int | None = None
+    ):
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
+        self.n_jobs = n_jobs
         pull, curvature = inner.units
         ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
         ranges["group"] = ranges["l1"]
@@ -107,7 +117,7 @@ class Tuning:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
             found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
-            return found, [*seen, *found.trace], self._at_bound(found.best.theta)
+            return found, [*seen, *found.trace], False
         right = seen[place - 1] if place > 0 else None
         left = seen[place + 1] if place + 1 < len(seen) else None
         high = float(right.theta[0]) if right else float(points[0, 0])
@@ -123,21 +133,27 @@ class Tuning:
         best = int(np.argmin([at.value for at in seen]))
         return Found(seen[best], True, []), seen, best in (0, len(seen) - 1)
 
-    def _at_bound(self, theta: np.ndarray) -> bool:
-        return bool((np.abs(theta[:, None] - self.ranges) < 1e-8).any())
+    def _ends(self, theta: np.ndarray) -> np.ndarray:
+        """Return which penalties are at an end of their range: -1 at the weak one, 1 at the strong one."""
+        low, high = self.ranges[:, :1], self.ranges[:, 1:]
+        each = theta.reshape(self.inner.spec.kinds, -1)
+        return np.where(each > high - 1e-8, 1, np.where(each < low + 1e-8, -1, 0))
 
     def run(self, folds: Folds, nested: list[Folds], shrinkage: float | str) -> Tuned:
         """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
+        # that of one kind is told as the end of the search
+        ends = self._ends(one.best.theta) if self.inner.spec.kinds > 1 else None
         if self.strengths.size == 1 or not np.isfinite(one.best.value):
-            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound)
+            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound, ends)
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
-            judged = np.array([self._judged(part) for part in nested]) if nested else None
+            run = Parallel(n_jobs=self.n_jobs, require="sharedmem")
+            judged = np.array(run(delayed(self._judged)(part) for part in nested)) if nested else None
             chosen = choose(judged)
         if not np.isfinite(chosen):
-            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound)
+            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
         evaluate = self.evaluator(self.strengths, folds)
         theta, found, finished = self._spread(one.best).theta, None, one.finished
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
@@ -146,7 +162,8 @@ class Tuning:
             found = self._many(evaluate, theta, strength, one.best.value, self.max_iter if last else _TRIAL)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
-        return Tuned(found.best, float(chosen), trace, finished and found.finished, judged, False)
+        finished = finished and found.finished
+        return Tuned(found.best, float(chosen), trace, finished, judged, False, self._ends(found.best.theta))
 
     def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
