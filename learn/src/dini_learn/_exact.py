@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _moments, _sparse_fits
+from . import _sparse_fits
 from ._columns import Columns
 from ._data import Data, Judged
 from ._folds import Folds
+from ._moments import Moments, table
 
 
 class Exact:
@@ -24,7 +25,7 @@ class Exact:
     def __init__(self, data: Data):
         self.data = data
         if data.narrow:
-            self._table = _moments.table(data.X, data.y, data.spec.intercept)
+            self._moments = Moments(table(data.X, data.y, data.spec.intercept), data.weights)
         else:
             one = np.full((1, data.samples), float(data.spec.intercept))
             self._rows = np.concatenate([one, np.ascontiguousarray(data.X.T)])
@@ -35,9 +36,8 @@ class Exact:
         if not data.narrow:
             pairs = list(zip(judged.train, judged.held, strict=True))
             return [[Columns(self._rows, data.y[:, t], *pair) for pair in pairs] for t in targets]
-        train, held = _moments.of_folds(self._table, folds, data.weights)
-        train /= judged.fitted[:, None, None]
-        held /= judged.among[:, None, None]
+        train, held = self._moments.folds(folds)
+        train, held = train / judged.fitted[:, None, None], held / judged.among[:, None, None]
         last = 1 + data.features
         matrices = [np.ascontiguousarray(part[:, :last, :last]) for part in (train, held)]
         return [
@@ -47,6 +47,12 @@ class Exact:
             ]
             for t in targets
         ]
+
+    def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
+        """Return a fit on all samples, and where it starts."""
+        del folds
+        starts = ends and [[each[0]._replace(l2=None)] for each in ends]
+        return Folds.whole(self.data.samples, 1), starts
 
     def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool) -> list[Any]:
         """Return the fits, for each target."""

@@ -30,6 +30,14 @@ class Fitted(NamedTuple):
     solved: bool
 
 
+class _Last(NamedTuple):
+    """The folds that were asked for last, what their fits need, and where these ended."""
+
+    folds: Folds | None
+    lanes: Any
+    ends: Any
+
+
 class Inner:
     """Fits of a specification on data.
 
@@ -56,12 +64,15 @@ class Inner:
             self.engine = Exact(self.data)
         else:
             self.engine = Compiled(self.data, groups)
+        self._last = _Last(None, None, None)
         # a closed form returns the criterion and the held-out loss by turns
         self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
 
     def lanes(self, folds: Folds) -> Any:
-        """Return what the fits of folds need."""
-        return self.engine.lanes(folds, self.data.judged(folds))
+        """Return what the fits of folds need; of those that were asked for last it is kept."""
+        if self._last.folds is not folds:
+            self._last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
+        return self._last.lanes
 
     def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the penalties of absolute values and of squares, with a row for the intercept.
@@ -86,9 +97,12 @@ class Inner:
             value, slope = self._spectrum.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
             return At(np.array(theta), value, np.array([slope]), np.nan, bool(np.isfinite(value)), np.nan)
         each = strengths.expand(theta)
-        found = self.engine.fits(*self._strengths(each), lanes, state.get("ends"), certify)
+        same = lanes is self._last.lanes
+        start = state.get("ends", self._last.ends if same else None)
+        found = self.engine.fits(*self._strengths(each), lanes, start, certify)
         if all(np.isfinite(fits.x).all() for fits in found):
             state["ends"] = [fits.ends for fits in found]
+            self._last = self._last._replace(ends=state["ends"]) if same else self._last
         value = np.sum([fits.value for fits in found], axis=0)
         slopes = [self._slopes(fits) for fits in found]
         slopes = slopes[0] if self.data.together else np.concatenate(slopes, axis=-1)
@@ -125,8 +139,8 @@ class Inner:
         if self.closed and each.min() == each.max():
             coef = self._spectrum.coefficients(float(each.max()))[:, None]
             return self._fitted(coef, np.zeros(1), np.nan, bool(np.isfinite(coef).all()))
-        whole = folds.everything()
-        found = self.engine.fits(*self._strengths(each), self.lanes(whole), None, False)
+        whole, ends = self.engine.whole(folds, self._last.ends)
+        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends, False)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")
