@@ -12,6 +12,8 @@ from ._data import Data, Spec
 from ._exact import Exact
 from ._folds import Folds
 from ._search import At
+from ._smooth import smooth
+from ._smooth_fits import SmoothFits
 from ._spectrum import Spectrum
 from ._strengths import Strengths
 
@@ -62,6 +64,8 @@ class Inner:
         squared = spec.loss == "squared"
         if squared and spec.kind != "group" and not self.closed and (self.data.narrow or spec.kind != "l2"):
             self.engine = Exact(self.data)
+        elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
+            self.engine = SmoothFits(self.data)
         else:
             self.engine = Compiled(self.data, groups)
         self._last = _Last(None, None, None)

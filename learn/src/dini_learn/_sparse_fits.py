@@ -62,9 +62,7 @@ class Moments(NamedTuple):
         return float(value), along - linear
 
 
-def fits(
-    lanes: Sequence[Lane], l1: np.ndarray, l2: np.ndarray, starts: Sequence[Start | None], certify: bool
-) -> Fits:
+def fits(lanes: Sequence[Lane], l1: np.ndarray, l2: np.ndarray, starts: Sequence[Start | None], certify: bool) -> Fits:
     """Return the fits of lanes, with a row of penalties for each."""
     rows = [_fit(lane, *own, certify) for lane, *own in zip(lanes, l1, l2, starts, strict=True)]
     value, first, second, x, solved, error, ends = zip(*rows, strict=True)
