@@ -69,7 +69,10 @@ class Compiled:
             parts = self._moments.folds(folds)
             scales = judged.fitted, judged.among
             return [
-                tuple(self._put(self._padded(part, target) / by[:, None, None]) for part, by in zip(parts, scales))
+                tuple(
+                    self._put(self._padded(part, target) / by[:, None, None])
+                    for part, by in zip(parts, scales, strict=True)
+                )
                 for target in range(self.data.targets)
             ]
         both = (padded(part, len(part), self.rows) for part in (judged.train, judged.held))

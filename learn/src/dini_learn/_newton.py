@@ -1,8 +1,9 @@
 r"""Fits of smooth losses with penalties of squares, for all folds at once: Newton's method by conjugate gradients.
 
 A product with the Hessian :math:`X^\top D X + \mu` is two products with ``X``, for all fits together. All fits share a
-preconditioner, the Hessian's blocks of the numbers of a predictor each, with the mean over the folds of ``D``; it lives from
-one point of a search to the next, as long as it does. Derivatives come from the adjoint equation, solved in the same way.
+preconditioner, the Hessian's blocks of the numbers of a predictor each, with the mean over the folds of ``D``; it lives
+from one point of a search to the next, as long as it does. Derivatives come from the adjoint equation, solved in the
+same way.
 """
 
 from __future__ import annotations
@@ -129,6 +130,8 @@ class Solution(NamedTuple):
         Their predictors.
     kept
         What is kept of the losses for their curvatures.
+    gradient
+        What is left of the gradient.
     solved
         Whether each is solved.
     ready
@@ -140,6 +143,7 @@ class Solution(NamedTuple):
     x: np.ndarray
     z: np.ndarray
     kept: np.ndarray
+    gradient: np.ndarray
     solved: np.ndarray
     ready: Ready
     following: Preconditioner | None
@@ -184,7 +188,7 @@ def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | N
         x, z = x + length * step, z + length * ahead
         if products > _OLD:
             preconditioner = None
-    return Solution(x, z, kept, solved, ready, preconditioner)
+    return Solution(x, z, kept, gradient, solved, ready, preconditioner)
 
 
 def _length(problem: Problem, z: np.ndarray, ahead: np.ndarray, x: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Losses as Newton's method sees them: in NumPy, slopes and curvatures in the predictor, for all fits at once.
 
-A predictor is of shape ``(numbers, fits, samples)``, several numbers for a multinomial distribution alone, and a target of
-shape ``(numbers, 1, samples)``.
+A predictor is of shape ``(numbers, fits, samples)``, several numbers for a multinomial distribution alone, and a target
+of shape ``(numbers, 1, samples)``.
 """
 
 from __future__ import annotations

@@ -79,47 +79,37 @@ class SmoothFits:
 
     def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool) -> Fits:
         found = minimize(problem, start.x, start.preconditioner, _ACCURACY)
-        value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1)
-        adjoint, reached = self._adjoint(problem, found, held, start.adjoint)
+        adjoint, reached = _adjoint(problem, found, held, start.adjoint)
         slopes = -problem.l2 * found.x * adjoint
-        error = np.full(len(value), np.nan)
-        if certify:
-            error = self._error(problem, found, held, adjoint, slopes)
-        solved = found.solved & reached
-        return Fits(
-            value,
-            (self._told(0.0 * slopes), self._told(slopes)),
-            self._told(found.x),
-            solved,
-            error,
-            End(found.x, adjoint, found.following),
-        )
-
-    def _adjoint(
-        self, problem: Problem, found: Solution, held: np.ndarray, start: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
-        right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
-        goal = np.full(len(held), _ACCURACY)
-        adjoint, _, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
-        return adjoint, np.full(len(held), products < _PRODUCTS)
-
-    def _error(
-        self, problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray
-    ) -> np.ndarray:
-        """Return the relative error of the gradient: what one more step changes of it."""
-        loss, y = problem.loss, problem.y
-        gradient = problem.pull(problem.weights * loss.slope(found.z, y)[0]) + problem.l2 * found.x
-        goal = np.full(len(held), 1e-3)
-        step, ahead, _ = conjugate(problem, found.kept, -gradient, found.ready, goal, _PRODUCTS)
-        z = found.z + ahead
-        better = found._replace(x=found.x + step, z=z, kept=loss.slope(z, y)[1])
-        again, _ = self._adjoint(problem, better, held, adjoint)
-        away = -problem.l2 * better.x * again - slopes
-        size = np.sqrt((slopes**2).sum(axis=(0, 2)))
-        length = np.sqrt((away**2).sum(axis=(0, 2)))
-        return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)
+        # to first order, what the gradient that is left makes of the loss
+        rest = (adjoint * found.gradient).sum(axis=(0, 2))
+        value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1) - rest
+        error = _error(problem, found, held, adjoint, slopes) if certify else np.full(len(value), np.nan)
+        told = [self._told(part) for part in (0.0 * slopes, slopes, found.x)]
+        end = End(found.x, adjoint, found.following)
+        return Fits(value, (told[0], told[1]), told[2], found.solved & reached, error, end)
 
     def _told(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
         part = np.moveaxis(part, 0, -1)
         return part if self.data.together else part[..., 0]
+
+
+def _adjoint(problem: Problem, found: Solution, held: np.ndarray, start: Any) -> tuple[np.ndarray, bool]:
+    """Return the Hessian's solutions with the slopes of what judges, and whether they are reached."""
+    right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
+    goal = np.full(len(held), _ACCURACY)
+    adjoint, _, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
+    return adjoint, products < _PRODUCTS
+
+
+def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Return the relative error of the gradient: what one more step changes of it."""
+    goal = np.full(len(held), 1e-3)
+    step, ahead, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    z = found.z + ahead
+    better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
+    again, _ = _adjoint(problem, better, held, adjoint)
+    away = -problem.l2 * better.x * again - slopes
+    size, length = (np.sqrt((part**2).sum(axis=(0, 2))) for part in (slopes, away))
+    return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)
