@@ -40,10 +40,13 @@ class Columns:
         self.place = np.full(len(X), -1)
         self.columns = np.empty(0, int)
         self._scaled, self._matrix = np.empty((0, len(y))), np.empty((0, 0))
+        self._square = self._matrix
 
     def _join(self, columns: np.ndarray) -> None:
         """Take columns in, and their moments."""
         columns = columns[self.place[columns] < 0]
+        if not len(columns):
+            return
         first, last = self.size, self.size + len(columns)
         if last > len(self._matrix):
             room = max(2 * len(self._matrix), last)
@@ -56,17 +59,16 @@ class Columns:
         self._matrix[first:last, :last] = self._scaled[first:last] @ self._scaled[:last].T
         self._matrix[:first, first:last] = self._matrix[first:last, :first].T
         self.size = last
+        self._square = np.ascontiguousarray(self._matrix[:last, :last])
 
-    def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start | None) -> tuple[Face, Quadratic]:
+    def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start) -> tuple[Face, Quadratic]:
         """Return the face of the minimizer, and the quadratic function, known on the columns that were worked on."""
-        face = Face.corner(l1) if start is None else start.face
-        same = start is not None and np.array_equal(l2, start.l2)
+        face, same = start.face, np.array_equal(l2, start.l2)
         self._join(face.support)
         limit = allowed(l1, self.linear)
         while True:
             some = self.columns
-            matrix = np.ascontiguousarray(self._matrix[: self.size, : self.size])
-            quadratic = Quadratic.of(matrix, self.linear[some], l2[some])
+            quadratic = Quadratic.of(self._square, self.linear[some], l2[some])
             local = least(quadratic, l1[some], face._replace(support=self.place[face.support]), same)
             face = local._replace(support=some[local.support])
             if not face.solved:

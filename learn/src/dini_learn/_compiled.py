@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import _moments, _programs
+from . import _programs
 from ._data import Data, Judged
 from ._folds import Folds
+from ._moments import Moments, table
 from ._padding import COLUMNS, SAMPLES, bucket, padded
 from ._stein import Disturbed
 
@@ -59,16 +60,22 @@ class Compiled:
         each = [y] if self.data.together else [y[:, c] for c in range(self.data.targets)]
         return [self._put(padded(goal, self.rows, *goal.shape[1:])) for goal in each]
 
+    @functools.cached_property
+    def _moments(self) -> Moments:
+        return Moments(table(self.data.X, self.data.y, self.spec.intercept), self.data.weights)
+
     def lanes(self, folds: Folds, judged: Judged) -> Any:
         """Return the weights of folds, as the programs take them; or their moments, of each target."""
         if self.data.stein:
             return [self._disturbed(folds, judged)]
         if self.by_moments:
-            columns = _moments.table(self.data.X, self.data.y, self.spec.intercept)
-            parts = _moments.of_folds(columns, folds, self.data.weights)
+            parts = self._moments.folds(folds)
             scales = judged.fitted, judged.among
             return [
-                tuple(self._put(self._moments(part, target) / by[:, None, None]) for part, by in zip(parts, scales))
+                tuple(
+                    self._put(self._padded(part, target) / by[:, None, None])
+                    for part, by in zip(parts, scales, strict=True)
+                )
                 for target in range(self.data.targets)
             ]
         both = (padded(part, len(part), self.rows) for part in (judged.train, judged.held))
@@ -76,23 +83,27 @@ class Compiled:
 
     def _disturbed(self, folds: Folds, judged: Judged) -> tuple[Any, Any]:
         """Return the moments of the fits by which Stein's estimate is known, and of the one that others judge."""
-        spec, own = self.spec, folds.train[0] * self.data.weights
-        columns = _moments.table(self.data.X, self.data.y, spec.intercept)
-        sums = _moments.sums(columns, own[None])[0]
-        train, held = Disturbed.of(sums, own, spec.noise[0], spec.seed, spec.intercept).padded(self.columns)
+        of = Disturbed.of(self.spec, self._moments.on(folds.train[0]), folds.train[0] * self.data.weights)
+        train, held = of.padded(self.columns)
         if folds.judge is not None:
             train = np.concatenate([train, train[:1]])
-            held = np.concatenate([held, self._moments(_moments.sums(columns, judged.held[-1:]), 0)])
+            judge = self._moments.on(folds.held[-1])[None] / judged.among[-1]
+            held = np.concatenate([held, self._padded(judge, 0)])
         return self._put(train), self._put(held)
 
-    def _moments(self, all_moments: np.ndarray, target: int) -> np.ndarray:
+    def _padded(self, moments: np.ndarray, target: int) -> np.ndarray:
         """Return moments padded, one target's last."""
         last = 1 + self.data.features
         kept = np.append(np.arange(last), last + target)
         place = np.append(np.arange(last), self.columns)
-        found = np.zeros((len(all_moments), self.columns + 1, self.columns + 1))
-        found[:, place[:, None], place] = all_moments[:, kept[:, None], kept]
+        found = np.zeros((len(moments), self.columns + 1, self.columns + 1))
+        found[:, place[:, None], place] = moments[:, kept[:, None], kept]
         return found
+
+    def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
+        """Return as many fits on all samples as there are folds, so that the program is the same."""
+        del ends
+        return Folds.whole(self.data.samples, len(folds.share)), None
 
     def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool) -> list[Any]:
         """Return what the program finds, for each target that is fitted on its own."""

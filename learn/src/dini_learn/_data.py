@@ -117,11 +117,13 @@ class Data:
         share = self.weights / self.weights.sum()
         z = np.broadcast_to(loss.center(share @ self.y) if self.spec.intercept else 0.0, self.y.shape)
         pull = np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting)))
-        squares = self.X.multiply(self.X) if scipy.sparse.issparse(self.X) else self.X**2
-        curvature = np.asarray(squares.T @ weights).ravel()
-        if scipy.sparse.issparse(self.X) and self.spec.intercept:
-            # around the means, from which sparse columns are not taken
-            curvature = curvature - weights.sum() * (share @ self.X) ** 2
+        if scipy.sparse.issparse(self.X):
+            curvature = self.X.multiply(self.X).T @ weights
+            if self.spec.intercept:
+                # around the means, from which sparse columns are not taken
+                curvature = curvature - weights.sum() * (share @ self.X) ** 2
+        else:
+            curvature = np.einsum("ij,ij,i->j", self.X, self.X, weights)
         curvature = loss.curvature * curvature
         curvature = curvature[curvature > 0]
         tiny = np.finfo(float).tiny

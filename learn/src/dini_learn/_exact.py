@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _moments, _sparse_fits
+from . import _sparse_fits
 from ._columns import Columns
 from ._data import Data, Judged
 from ._folds import Folds
+from ._moments import Moments, table
 from ._stein import Disturbed
 
 
@@ -25,7 +26,7 @@ class Exact:
     def __init__(self, data: Data):
         self.data = data
         if data.narrow:
-            self._table = _moments.table(data.X, data.y, data.spec.intercept)
+            self._moments = Moments(table(data.X, data.y, data.spec.intercept), data.weights)
         else:
             one = np.full((1, data.samples), float(data.spec.intercept))
             self._rows = np.concatenate([one, np.ascontiguousarray(data.X.T)])
@@ -36,11 +37,10 @@ class Exact:
         if not data.narrow:
             pairs = list(zip(judged.train, judged.held, strict=True))
             return [[Columns(self._rows, data.y[:, t], *pair) for pair in pairs] for t in targets]
-        if data.stein:
+        if data.stein and len(folds.train) > 1:
             return [self._disturbed(folds, judged)]
-        train, held = _moments.of_folds(self._table, folds, data.weights)
-        train /= judged.fitted[:, None, None]
-        held /= judged.among[:, None, None]
+        train, held = self._moments.folds(folds)
+        train, held = train / judged.fitted[:, None, None], held / judged.among[:, None, None]
         last = 1 + data.features
         matrices = [np.ascontiguousarray(part[:, :last, :last]) for part in (train, held)]
         return [
@@ -52,19 +52,23 @@ class Exact:
         ]
 
     def _disturbed(self, folds: Folds, judged: Judged) -> list[_sparse_fits.Lane]:
-        """Return the fits by which Stein's estimate is known, and the one that is judged by others."""
-        own = folds.train[0] * self.data.weights
-        spec, sums = self.data.spec, _moments.sums(self._table, own[None])[0]
-        of = Disturbed.of(sums, own, spec.noise[0], spec.seed, spec.intercept)
+        """Return the fits by which Stein's estimate is known, and the one that others judge."""
+        of = Disturbed.of(self.data.spec, self._moments.on(folds.train[0]), folds.train[0] * self.data.weights)
         nothing = np.zeros_like(of.matrix)
         first = of.matrix, of.linear[0] - of.slopes[0], of.square + 2 * of.rest
         judges = [first, *((nothing, -slope, 0.0) for slope in of.slopes[1:])]
         targets = list(of.linear)
         if folds.judge is not None:
-            held = _moments.sums(self._table, judged.held[-1:])[0]
-            judges.append((held[:-1, :-1].copy(), held[:-1, -1], held[-1, -1]))
+            held = self._moments.on(folds.held[-1]) / judged.among[-1]
+            judges.append((held[:-1, :-1].copy(), held[:-1, -1].copy(), held[-1, -1]))
             targets.append(of.linear[0])
         return [_sparse_fits.Moments(of.matrix, y, *judge) for y, judge in zip(targets, judges, strict=True)]
+
+    def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
+        """Return a fit on all samples, and where it starts."""
+        del folds
+        starts = ends and [[each[0]._replace(l2=None)] for each in ends]
+        return Folds.whole(self.data.samples, 1), starts
 
     def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool) -> list[Any]:
         """Return the fits, for each target."""

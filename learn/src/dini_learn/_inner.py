@@ -13,6 +13,8 @@ from ._exact import Exact
 from ._folds import Folds
 from ._path import LassoPath
 from ._search import At
+from ._smooth import smooth
+from ._smooth_fits import SmoothFits
 from ._spectrum import Spectrum
 from ._strengths import Strengths
 
@@ -29,6 +31,14 @@ class Fitted(NamedTuple):
     intercept: np.ndarray
     scale: float
     solved: bool
+
+
+class _Last(NamedTuple):
+    """The folds that were asked for last, what their fits need, and where these ended."""
+
+    folds: Folds | None
+    lanes: Any
+    ends: Any
 
 
 class Inner:
@@ -55,8 +65,11 @@ class Inner:
         squared = spec.loss == "squared"
         if squared and spec.kind != "group" and not self.closed and (self.data.narrow or spec.kind != "l2"):
             self.engine = Exact(self.data)
+        elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
+            self.engine = SmoothFits(self.data)
         else:
             self.engine = Compiled(self.data, groups)
+        self._last = _Last(None, None, None)
         # a closed form returns the criterion and the held-out loss by turns
         self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
 
@@ -69,8 +82,11 @@ class Inner:
         return found
 
     def lanes(self, folds: Folds) -> Any:
-        """Return what the fits of folds need."""
-        return self.engine.lanes(folds, self.data.judged(folds))
+        """Return what the fits of folds need; of those that were asked for last it is kept."""
+        last = self._last
+        if last.folds is not folds:
+            self._last = last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
+        return last.lanes
 
     def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the penalties of absolute values and of squares, with a row for the intercept.
@@ -96,9 +112,15 @@ class Inner:
             solved = bool(np.isfinite(value)) and self._curve.solved
             return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
-        found = self.engine.fits(*self._strengths(each), lanes, state.get("ends"), certify)
+        # read once: several threads may search at a time
+        last = self._last
+        same = lanes is last.lanes
+        start = state.get("ends", last.ends if same else None)
+        found = self.engine.fits(*self._strengths(each), lanes, start, certify)
         if all(np.isfinite(fits.x).all() for fits in found):
             state["ends"] = [fits.ends for fits in found]
+            if same:
+                self._last = last._replace(ends=state["ends"])
         value = np.sum([fits.value for fits in found], axis=0)
         slopes = [self._slopes(fits) for fits in found]
         slopes = slopes[0] if self.data.together else np.concatenate(slopes, axis=-1)
@@ -149,8 +171,8 @@ class Inner:
         if self._known and each.min() == each.max():
             coef = self._curve.coefficients(float(each.max()))
             return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
-        whole = folds.everything()
-        found = self.engine.fits(*self._strengths(each), self.lanes(whole), None, False)
+        whole, ends = self.engine.whole(folds, self._last.ends)
+        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends, False)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")

@@ -19,29 +19,49 @@ def table(X: Any, y: np.ndarray, intercept: bool) -> Any:
     return np.hstack([one, X, y])
 
 
-def of_folds(columns: Any, folds: Folds, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the moments of what each fit sees, and of what judges it: sums over the weighted samples.
+class Moments:
+    """Sums over the weighted samples of the products of columns.
 
-    Where a fit sees all samples that do not judge it, its moments are those of all samples less the others.
+    Parameters
+    ----------
+    columns
+        A table of columns.
+    weights
+        Of the samples.
     """
-    held = sums(columns, folds.held * weights)
-    if (folds.train != ~folds.held).any():
-        return sums(columns, folds.train * weights), held
-    once = (folds.held.sum(axis=0) == 1).all()
-    whole = held.sum(axis=0) if once else sums(columns, weights[None])[0]
-    return whole - held, held
 
+    def __init__(self, columns: Any, weights: np.ndarray):
+        self.columns, self.weights = columns, weights
+        self._whole: np.ndarray | None = None
 
-def sums(columns: Any, weights: np.ndarray) -> np.ndarray:
-    """Return sums of weighted products of two columns, a matrix for each row of weights."""
-    found = np.empty((len(weights), columns.shape[1], columns.shape[1]))
-    for row, own in enumerate(weights):
-        some = np.flatnonzero(own)
-        part, root = columns[some], np.sqrt(own[some])[:, None]
+    @property
+    def whole(self) -> np.ndarray:
+        """Those of all samples."""
+        if self._whole is None:
+            self._whole = self._of(self.weights)
+        return self._whole
+
+    def folds(self, folds: Folds) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of what each fit sees, and of what judges it.
+
+        Where a fit sees all samples that do not judge it, its moments are those of all samples less the others.
+        """
+        held = np.array([self.on(rows) for rows in folds.held])
+        if (folds.train != ~folds.held).any():
+            return np.array([self.on(rows) for rows in folds.train]), held
+        if self._whole is None and (folds.held.sum(axis=0) == 1).all():
+            self._whole = held.sum(axis=0)
+        return self.whole - held, held
+
+    def on(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of some samples."""
+        return self.whole if rows.all() else self._of(rows * self.weights)
+
+    def _of(self, weights: np.ndarray) -> np.ndarray:
+        some = np.flatnonzero(weights)
+        part, root = self.columns[some], np.sqrt(weights[some])[:, None]
         if scipy.sparse.issparse(part):
             part = part.multiply(root).tocsr()
-            found[row] = (part.T @ part).toarray()
-        else:
-            part *= root
-            found[row] = part.T @ part
-    return found
+            return (part.T @ part).toarray()
+        part *= root
+        return part.T @ part

@@ -17,12 +17,16 @@ from ._programs import Fits
 
 #: where a coefficient or a correlation is so close to its kink there is no derivative
 _KINK = 1e-9
+#: penalties fall by this factor on the way to those of a first fit
+_FALL = 1.5
 
 
 class Lane(Protocol):
-    """A fit and what judges it."""
+    """A fit and what judges it, with its products of columns and target."""
 
-    def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start | None) -> tuple[Face, Quadratic]:
+    linear: np.ndarray
+
+    def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start) -> tuple[Face, Quadratic]:
         """Return the face of the minimizer, and the quadratic function."""
 
     def judge(self, support: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -30,10 +34,10 @@ class Lane(Protocol):
 
 
 class Start(NamedTuple):
-    """Where a fit ended, and with which penalties of squares."""
+    """Where a fit ended, and with which penalties of squares; none where the matrix is another."""
 
     face: Face
-    l2: np.ndarray
+    l2: np.ndarray | None
 
 
 class Moments(NamedTuple):
@@ -45,11 +49,9 @@ class Moments(NamedTuple):
     held_linear: np.ndarray
     held_square: float
 
-    def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start | None) -> tuple[Face, Quadratic]:
+    def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start) -> tuple[Face, Quadratic]:
         """Return the face of the minimizer, and the quadratic function."""
         quadratic = Quadratic.of(self.matrix, self.linear, l2)
-        if start is None:
-            return least(quadratic, l1, Face.corner(l1)), quadratic
         return least(quadratic, l1, start.face, np.array_equal(l2, start.l2)), quadratic
 
     def judge(self, support: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -69,12 +71,23 @@ def fits(lanes: Sequence[Lane], l1: np.ndarray, l2: np.ndarray, starts: Sequence
 
 
 def _fit(lane: Lane, l1: np.ndarray, l2: np.ndarray, start: Start | None, certify: bool) -> tuple:
+    start = _approach(lane, l1, l2) if start is None else start
     face, quadratic = lane.minimize(l1, l2, start)
     value, slope = lane.judge(face.support, face.values)
     adjoint = face.solve(slope) if face.solved else np.full(len(slope), np.nan)
     gradient = _gradient(face, l1, l2, adjoint)
     error = _error(lane, face, quadratic, l1, l2, adjoint) if certify and face.solved else np.nan
     return value, *gradient, face.full(len(l1)), face.solved, error, Start(face, l2)
+
+
+def _approach(lane: Lane, l1: np.ndarray, l2: np.ndarray) -> Start:
+    """Return where to start without a fit near by: along penalties that fall from where no feature is left."""
+    start, some = Start(Face.corner(l1), None), l1 > 0
+    if some.any():
+        ratio = np.max(np.abs(lane.linear[some]) / l1[some])
+        for step in range(int(np.log(max(ratio, 1.0)) / np.log(_FALL)), 0, -1):
+            start = Start(lane.minimize(l1 * _FALL**step, l2, start)[0], l2)
+    return start
 
 
 def _gradient(face: Face, l1: np.ndarray, l2: np.ndarray, adjoint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,115 @@
+"""Fits of smooth losses by Newton's method, and the derivatives of what judges them by the adjoint equation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._data import Data, Judged
+from ._folds import Folds
+from ._losses import LOSSES
+from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
+from ._programs import Fits
+from ._smooth import smooth
+
+#: errors of the coefficients and of the adjoints, relative to them
+_ACCURACY = 1e-9
+#: products with the Hessian, for an adjoint
+_PRODUCTS = 1000
+
+
+class End(NamedTuple):
+    """Coefficients, adjoints, and a preconditioner that may serve again."""
+
+    x: np.ndarray
+    adjoint: np.ndarray | None
+    preconditioner: Preconditioner | None
+
+
+class SmoothFits:
+    """Fits of data by Newton's method.
+
+    Parameters
+    ----------
+    data
+        The data and what is minimized of them.
+    """
+
+    def __init__(self, data: Data):
+        self.data = data
+        spec = data.spec
+        self._loss = smooth(spec.loss, spec.setting)
+        one = np.full((data.samples, 1), float(spec.intercept))
+        self._X = np.hstack([one, data.X])
+        goal = np.ascontiguousarray(data.y.T)[:, None]
+        self._goals = [goal] if data.together else [goal[[place]] for place in range(data.targets)]
+
+    def lanes(self, folds: Folds, judged: Judged) -> Judged:
+        """Return the weights of folds."""
+        del folds
+        return judged
+
+    def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
+        """Return a fit on all samples, and where it starts."""
+        del folds
+        starts = ends and [End(end.x[:, :1], None, None) for end in ends]
+        return Folds.whole(self.data.samples, 1), starts
+
+    def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool) -> list[Fits]:
+        """Return the fits, for each target that is fitted on its own."""
+        del l1
+        penalties = l2.T[:, None]
+        found = []
+        for place, y in enumerate(self._goals):
+            own = penalties if self.data.together else penalties[[place]]
+            problem = Problem(self._loss, self._X, y, lanes.train, own)
+            end = self._start(lanes, y) if ends is None else ends[place]
+            found.append(self._fit(problem, lanes.held, end, certify))
+        return found
+
+    def _start(self, lanes: Judged, y: np.ndarray) -> End:
+        spec = self.data.spec
+        x = np.zeros((len(y), len(lanes.train), self._X.shape[1]))
+        if spec.intercept:
+            share = lanes.train / lanes.train.sum(axis=1, keepdims=True)
+            level = LOSSES[spec.loss].center((share * y).sum(axis=-1))
+            x[..., 0] = level - level.mean(axis=0) if self.data.together else level
+        return End(x, None, None)
+
+    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool) -> Fits:
+        found = minimize(problem, start.x, start.preconditioner, _ACCURACY)
+        adjoint, reached = _adjoint(problem, found, held, start.adjoint)
+        slopes = -problem.l2 * found.x * adjoint
+        # to first order, what the gradient that is left makes of the loss
+        rest = (adjoint * found.gradient).sum(axis=(0, 2))
+        value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1) - rest
+        error = _error(problem, found, held, adjoint, slopes) if certify else np.full(len(value), np.nan)
+        told = [self._told(part) for part in (0.0 * slopes, slopes, found.x)]
+        end = End(found.x, adjoint, found.following)
+        return Fits(value, (told[0], told[1]), told[2], found.solved & reached, error, end)
+
+    def _told(self, part: np.ndarray) -> np.ndarray:
+        """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
+        part = np.moveaxis(part, 0, -1)
+        return part if self.data.together else part[..., 0]
+
+
+def _adjoint(problem: Problem, found: Solution, held: np.ndarray, start: Any) -> tuple[np.ndarray, bool]:
+    """Return the Hessian's solutions with the slopes of what judges, and whether they are reached."""
+    right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
+    goal = np.full(len(held), _ACCURACY)
+    adjoint, _, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
+    return adjoint, products < _PRODUCTS
+
+
+def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Return the relative error of the gradient: what one more step changes of it."""
+    goal = np.full(len(held), 1e-3)
+    step, ahead, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    z = found.z + ahead
+    better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
+    again, _ = _adjoint(problem, better, held, adjoint)
+    away = -problem.l2 * better.x * again - slopes
+    size, length = (np.sqrt((part**2).sum(axis=(0, 2))) for part in (slopes, away))
+    return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)
