@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from ._strengths import Strengths
 #: criterion at one shared penalty
 SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
+#: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
+_FINER = 4
 #: penalties range over these multiples of the scales of the data
 _RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
 #: so many evaluations for each shrinkage that is only tried
@@ -106,7 +109,10 @@ class Tuning:
         if self.inner.exactly(strengths, folds) and self.inner.knots is not None:
             return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
-        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
+        count = _GRID_L1 if l1 else _GRID_L2
+        if self.inner.exactly(strengths, folds):
+            count = 1 + _FINER * (count - 1)
+        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
         if strengths.kinds == 2:
             # squares from weak to strong against the absolute values
             ratio = self.ranges[1].mean() - self.ranges[0].mean()
@@ -118,12 +124,21 @@ class Tuning:
         if strengths.kinds == 2:
             found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
             return found, [*seen, *found.trace], False
-        right = seen[place - 1] if place > 0 else None
-        left = seen[place + 1] if place + 1 < len(seen) else None
-        high = float(right.theta[0]) if right else float(points[0, 0])
-        low = float(left.theta[0]) if left else float(best.theta[0])
+        # a criterion may have several minima side by side
+        near = seen[max(place - 1, 0) : place + 2]
+        if not self.inner.exactly(strengths, folds) and folds.judge is None:
+            between = [evaluate(point) for point in _between(near)]
+            seen += between
+            near = sorted([*near, *between], key=lambda at: -at.theta[0])
+            place = int(np.argmin([at.value if at.finite else np.inf for at in near]))
+            best = near[place]
+        else:
+            place = min(place, 1)
+        right = near[place - 1] if place > 0 else None
+        left = near[place + 1] if place + 1 < len(near) else None
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, True
+        low, high = (float((at or best).theta[0]) for at in (left, right))
         found = refine(evaluate, low, high, best, left, right)
         return found, [*seen, *found.trace], False
 
@@ -186,6 +201,12 @@ class Tuning:
             theta = found.best.theta
             judged.append(found.best.judged)
         return judged
+
+
+def _between(points: list[At]) -> list[np.ndarray]:
+    """Return points that divide the stretches between some, from strong penalties to weak ones."""
+    parts = np.arange(1, _FINER) / _FINER
+    return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
 def choose(judged: np.ndarray | None) -> float:
