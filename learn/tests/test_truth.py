@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from sklearn import linear_model, svm
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.preprocessing import scale
 
@@ -95,7 +96,20 @@ CASES = {
         lambda p: linear_model.QuantileRegressor(alpha=p[0], quantile=0.3),
     ),
 }
-BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "logistic"]
+GROUPS = np.arange(10)
+SURE = {"certify": False, "criterion": "sure"}
+CASES |= {
+    "lasso, sure": Case(dl.TunedLasso(**SURE), *CASES["lasso"][1:]),
+    "elastic net, sure": Case(dl.TunedElasticNet(**SURE), (X, Y), net),
+    "group lasso of one, sure": Case(dl.TunedGroupLasso(feature_groups=GROUPS, **SURE), *CASES["lasso"][1:]),
+}
+# each with one random split
+CASES |= {
+    f"{name}, holdout": case._replace(model=clone(case.model).set_params(criterion="holdout", random_state=0))
+    for name, case in CASES.items()
+    if case.model.criterion == "cv"
+}
+BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "lasso, sure", "elastic net, sure", "logistic"]
 NAMES = [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.thorough) for name in CASES]
 
 
