@@ -3,8 +3,8 @@
 from ._base import Hypergradient
 from ._classifiers import TunedLogisticRegression, TunedSVC
 from ._displays import PathDisplay, PenaltiesDisplay
-from ._glm import TunedGroupLasso, TunedHuber, TunedPoisson, TunedQuantile, TunedSVR
-from ._linear import TunedElasticNet, TunedLasso, TunedRidge
+from ._glm import TunedHuber, TunedPoisson, TunedQuantile, TunedSVR
+from ._linear import TunedElasticNet, TunedGroupLasso, TunedLasso, TunedRidge
 
 __version__ = "0.1.0"
 

@@ -41,7 +41,8 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
             return y[:, None].astype(float)
         return np.eye(len(self.classes_))[y]
 
-    def _keep_coefficients(self, fitted, X, y, weights, each):
+    def _keep_coefficients(self, task, outcomes):
+        fitted = outcomes[0].fitted
         self.coef_, self.intercept_ = np.ascontiguousarray(fitted.coef.T), fitted.intercept
 
     def decision_function(self, X):
@@ -149,6 +150,7 @@ class TunedLogisticRegression(TunedClassifier):
         max_iter=100,
         tol=1e-5,
         certify=True,
+        n_jobs=None,
         random_state=None,
         verbose=0,
     ):
@@ -163,6 +165,7 @@ class TunedLogisticRegression(TunedClassifier):
             max_iter=max_iter,
             tol=tol,
             certify=certify,
+            n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,
         )

@@ -13,6 +13,7 @@ from ._data import Data, Judged
 from ._folds import Folds
 from ._moments import Moments, table
 from ._padding import COLUMNS, SAMPLES, bucket, padded
+from ._stein import Disturbed
 
 
 class Compiled:
@@ -65,6 +66,8 @@ class Compiled:
 
     def lanes(self, folds: Folds, judged: Judged) -> Any:
         """Return the weights of folds, as the programs take them; or their moments, of each target."""
+        if self.data.stein:
+            return [self._disturbed(folds, judged)]
         if self.by_moments:
             parts = self._moments.folds(folds)
             scales = judged.fitted, judged.among
@@ -77,6 +80,16 @@ class Compiled:
             ]
         both = (padded(part, len(part), self.rows) for part in (judged.train, judged.held))
         return tuple(self._put(part) for part in both)
+
+    def _disturbed(self, folds: Folds, judged: Judged) -> tuple[Any, Any]:
+        """Return the moments of the fits by which Stein's estimate is known, and of the one that others judge."""
+        spec, own = self.spec, folds.train[0] * self.data.weights
+        sums = self._moments.of(own)
+        train, held = Disturbed.of(sums, own, spec.noise[0], spec.seed, spec.intercept).padded(self.columns)
+        if folds.judge is not None:
+            train = np.concatenate([train, train[:1]])
+            held = np.concatenate([held, self._padded(self._moments.of(judged.held[-1])[None], 0)])
+        return self._put(train), self._put(held)
 
     def _padded(self, moments: np.ndarray, target: int) -> np.ndarray:
         """Return moments padded, one target's last."""
@@ -108,7 +121,7 @@ class Compiled:
                 if self.by_moments:
                     fits = _programs.moment_fits(certify, own, x0, *lanes[target], self.place)
                 elif spec.loss == "squared" and spec.kind == "l2":
-                    given = self.design, self.goals[target], spec.noise, float(spec.intercept)
+                    given = self.design, self.goals[target], spec.noise[target], float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes, *given)
                 else:
                     given = self.design, self.goals[target], self.setting, self.place

@@ -33,9 +33,11 @@ class Spec(NamedTuple):
     setting
         Two numbers of the loss.
     noise
-        The standard deviation of the noise, for ``"sure"``.
+        The standard deviation of the noise of each target, for ``"sure"``.
     intercept
         Whether there is one.
+    seed
+        Of the directions in which ``"sure"`` disturbs the target of a fit with kinks.
     """
 
     loss: str
@@ -43,8 +45,9 @@ class Spec(NamedTuple):
     mean: bool
     criterion: str
     setting: tuple[float, float] = (0.0, 0.0)
-    noise: float = 0.0
+    noise: tuple[float, ...] = (0.0,)
     intercept: bool = True
+    seed: int = 0
 
     @property
     def kinds(self) -> int:
@@ -83,8 +86,9 @@ class Data:
         self.spec, self.weights = spec, weights
         self.samples, self.features = X.shape
         self.targets = y.shape[1]
-        self.closed = spec.criterion in ("loo", "sure")
-        self.narrow = self.features <= max(_MOMENTS, self.samples)
+        self.closed = spec.criterion in ("loo", "sure") and spec.kind == "l2"
+        self.stein = spec.criterion == "sure" and not self.closed
+        self.narrow = self.features <= max(_MOMENTS, self.samples) or self.stein
         # the numbers of one sample's predictor: several are fitted together where they are one distribution
         self.together = spec.loss == "multinomial"
         if scipy.sparse.issparse(X) and not (spec.loss == "squared" and self.narrow and not self.closed):

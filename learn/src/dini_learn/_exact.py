@@ -11,6 +11,7 @@ from ._columns import Columns
 from ._data import Data, Judged
 from ._folds import Folds
 from ._moments import Moments, table
+from ._stein import Disturbed
 
 
 class Exact:
@@ -36,6 +37,8 @@ class Exact:
         if not data.narrow:
             pairs = list(zip(judged.train, judged.held, strict=True))
             return [[Columns(self._rows, data.y[:, t], *pair) for pair in pairs] for t in targets]
+        if data.stein:
+            return [self._disturbed(folds, judged)]
         train, held = self._moments.folds(folds)
         train, held = train / judged.fitted[:, None, None], held / judged.among[:, None, None]
         last = 1 + data.features
@@ -48,10 +51,26 @@ class Exact:
             for t in targets
         ]
 
+    def _disturbed(self, folds: Folds, judged: Judged) -> list[_sparse_fits.Lane]:
+        """Return the fits by which Stein's estimate is known, and the one that is judged by others."""
+        own = folds.train[0] * self.data.weights
+        spec, sums = self.data.spec, self._moments.of(own)
+        of = Disturbed.of(sums, own, spec.noise[0], spec.seed, spec.intercept)
+        nothing = np.zeros_like(of.matrix)
+        first = of.matrix, of.linear[0] - of.slopes[0], of.square + 2 * of.rest
+        judges = [first, *((nothing, -slope, 0.0) for slope in of.slopes[1:])]
+        targets = list(of.linear)
+        if folds.judge is not None:
+            held = self._moments.of(judged.held[-1])
+            judges.append((held[:-1, :-1].copy(), held[:-1, -1], held[-1, -1]))
+            targets.append(of.linear[0])
+        return [_sparse_fits.Moments(of.matrix, y, *judge) for y, judge in zip(targets, judges, strict=True)]
+
     def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
         """Return a fit on all samples, and where it starts."""
         del folds
-        starts = ends and [[each[0]._replace(l2=None)] for each in ends]
+        near = ends and not self.data.stein
+        starts = [[each[0]._replace(l2=None)] for each in ends] if near else None
         return Folds.whole(self.data.samples, 1), starts
 
     def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool) -> list[Any]:

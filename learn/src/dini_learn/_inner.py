@@ -11,6 +11,7 @@ from ._compiled import Compiled
 from ._data import Data, Spec
 from ._exact import Exact
 from ._folds import Folds
+from ._path import LassoPath
 from ._search import At
 from ._smooth import smooth
 from ._smooth_fits import SmoothFits
@@ -60,7 +61,7 @@ class Inner:
     def __init__(self, spec: Spec, X: Any, y: np.ndarray, weights: np.ndarray, groups: np.ndarray | None = None):
         self.spec = spec
         self.data = Data(spec, X, y, weights)
-        self.closed, self.units = self.data.closed, self.data.units
+        self.closed, self.stein, self.units = self.data.closed, self.data.stein, self.data.units
         squared = spec.loss == "squared"
         if squared and spec.kind != "group" and not self.closed and (self.data.narrow or spec.kind != "l2"):
             self.engine = Exact(self.data)
@@ -72,11 +73,20 @@ class Inner:
         # a closed form returns the criterion and the held-out loss by turns
         self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
 
+    def of_target(self, X: Any, y: np.ndarray, target: int) -> Inner:
+        """Return the fits of one target alone, by the same decomposition."""
+        spec = self.spec._replace(noise=self.spec.noise[target : target + 1])
+        found = Inner(spec, X, y[:, [target]], self.data.weights)
+        if self.closed:
+            found._curve = self._curve.of_target(target)
+        return found
+
     def lanes(self, folds: Folds) -> Any:
         """Return what the fits of folds need; of those that were asked for last it is kept."""
-        if self._last.folds is not folds:
-            self._last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
-        return self._last.lanes
+        last = self._last
+        if last.folds is not folds:
+            self._last = last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
+        return last.lanes
 
     def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the penalties of absolute values and of squares, with a row for the intercept.
@@ -97,16 +107,19 @@ class Inner:
         self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
     ) -> At:
         """Return the criterion at a point; ``state`` keeps where the next fits start."""
-        if self.closed and strengths.size == 1 and folds.judge is None:
-            value, slope = self._spectrum.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
-            return At(np.array(theta), value, np.array([slope]), np.nan, bool(np.isfinite(value)), np.nan)
+        if self.exactly(strengths, folds):
+            value, slope = self._curve.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
+            solved = bool(np.isfinite(value)) and self._curve.solved
+            return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
-        same = lanes is self._last.lanes
-        start = state.get("ends", self._last.ends if same else None)
+        last = self._last
+        start = state.get("ends", last.ends if lanes is last.lanes else None)
         found = self.engine.fits(*self._strengths(each), lanes, start, certify)
         if all(np.isfinite(fits.x).all() for fits in found):
             state["ends"] = [fits.ends for fits in found]
-            self._last = self._last._replace(ends=state["ends"]) if same else self._last
+            # other searches may be under way
+            last = self._last
+            self._last = last._replace(ends=state["ends"]) if lanes is last.lanes else last
         value = np.sum([fits.value for fits in found], axis=0)
         slopes = [self._slopes(fits) for fits in found]
         slopes = slopes[0] if self.data.together else np.concatenate(slopes, axis=-1)
@@ -126,9 +139,23 @@ class Inner:
         bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
+    def exactly(self, strengths: Strengths, folds: Folds) -> bool:
+        """Whether the criterion is known for all penalties at once."""
+        return self._known and strengths.size == 1 and folds.judge is None
+
+    @property
+    def _known(self) -> bool:
+        return self.closed or (self.data.stein and self.spec.kind == "l1")
+
     @functools.cached_property
-    def _spectrum(self) -> Spectrum:
-        return Spectrum.of(self.data.X, self.data.y[:, 0], self.data.weights, self.spec.intercept)
+    def _curve(self) -> Spectrum | LassoPath:
+        kind = Spectrum if self.closed else LassoPath
+        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept)
+
+    @property
+    def knots(self) -> np.ndarray | None:
+        """The penalties among which the best one is, where the criterion jumps at them and grows in between."""
+        return None if self.closed else self._curve.knots
 
     def _slopes(self, fits: Any) -> np.ndarray:
         """Return derivatives in the penalties that are tuned, of shape ``(fits, kinds, features, targets)``."""
@@ -140,9 +167,9 @@ class Inner:
     def coefficients(self, each: np.ndarray, folds: Folds) -> Fitted:
         """Return the fit on all samples."""
         data = self.data
-        if self.closed and each.min() == each.max():
-            coef = self._spectrum.coefficients(float(each.max()))[:, None]
-            return self._fitted(coef, np.zeros(1), np.nan, bool(np.isfinite(coef).all()))
+        if self._known and each.min() == each.max():
+            coef = self._curve.coefficients(float(each.max()))
+            return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
         whole, ends = self.engine.whole(folds, self._last.ends)
         found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends, False)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
@@ -150,6 +177,6 @@ class Inner:
         scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")
         return self._fitted(x[1 : 1 + data.features], x[0], scale, solved)
 
-    def _fitted(self, coef: np.ndarray, level: np.ndarray, scale: float, solved: bool) -> Fitted:
+    def _fitted(self, coef: np.ndarray, level: Any, scale: float, solved: bool) -> Fitted:
         intercept = (level + self.data.level - self.data.center @ coef) * self.spec.intercept
         return Fitted(coef, intercept, scale, solved)

@@ -38,7 +38,7 @@ class Moments:
     def whole(self) -> np.ndarray:
         """Those of all samples."""
         if self._whole is None:
-            self._whole = self._of(self.weights)
+            self._whole = self.of(self.weights)
         return self._whole
 
     def folds(self, folds: Folds) -> tuple[np.ndarray, np.ndarray]:
@@ -54,9 +54,10 @@ class Moments:
         return self.whole - held, held
 
     def _on(self, rows: np.ndarray) -> np.ndarray:
-        return self.whole if rows.all() else self._of(rows * self.weights)
+        return self.whole if rows.all() else self.of(rows * self.weights)
 
-    def _of(self, weights: np.ndarray) -> np.ndarray:
+    def of(self, weights: np.ndarray) -> np.ndarray:
+        """Return those of all samples with other weights."""
         some = np.flatnonzero(weights)
         part, root = self.columns[some], np.sqrt(weights[some])[:, None]
         if scipy.sparse.issparse(part):

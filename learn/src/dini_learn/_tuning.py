@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
 
 from ._folds import Folds
 from ._inner import Inner
+from ._path import LEAST
 from ._search import At, Found, along_grid, descend, refine
 from ._strengths import Strengths
 
@@ -16,7 +18,7 @@ from ._strengths import Strengths
 SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
 #: penalties range over these multiples of the scales of the data
-_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (1e-4, 1.05)
+_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
 #: so many evaluations for each shrinkage that is only tried
 _TRIAL = 40
 
@@ -38,6 +40,9 @@ class Tuned(NamedTuple):
         Held-out losses of the nested splits: a row for each split, a column for one shared penalty and each shrinkage.
     at_bound
         Whether a shared penalty ended at the end of its range.
+    ends
+        Of several penalties: which ended at the weak end of their range, -1, or at the strong one, 1. A row for each
+        kind.
     """
 
     best: At
@@ -46,6 +51,7 @@ class Tuned(NamedTuple):
     finished: bool
     judged: np.ndarray | None
     at_bound: bool
+    ends: np.ndarray | None = None
 
 
 class Tuning:
@@ -63,10 +69,15 @@ class Tuning:
         Where a search in several numbers ends, relative to the criterion.
     progress
         Called with each point.
+    n_jobs
+        How many nested searches there are at a time.
     """
 
-    def __init__(self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any):
+    def __init__(
+        self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any, n_jobs: int | None = None
+    ):
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
+        self.n_jobs = n_jobs
         pull, curvature = inner.units
         ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
         ranges["group"] = ranges["l1"]
@@ -75,7 +86,7 @@ class Tuning:
 
     def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
         """Return the criterion as a function, whose fits start where the last ones ended."""
-        lanes, state = self.inner.lanes(folds), {}
+        lanes, state = None if self.inner.exactly(strengths, folds) else self.inner.lanes(folds), {}
 
         def evaluate(theta: np.ndarray) -> At:
             at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, certify=False)
@@ -92,6 +103,8 @@ class Tuning:
         """Return the search in one penalty of each kind, all its points, and whether it ended at a bound."""
         strengths = self.strengths.shared()
         evaluate = self.evaluator(strengths, folds) if evaluate is None else evaluate
+        if self.inner.exactly(strengths, folds) and self.inner.knots is not None:
+            return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
         if strengths.kinds == 2:
@@ -104,7 +117,7 @@ class Tuning:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
             found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
-            return found, [*seen, *found.trace], self._at_bound(found.best.theta)
+            return found, [*seen, *found.trace], False
         right = seen[place - 1] if place > 0 else None
         left = seen[place + 1] if place + 1 < len(seen) else None
         high = float(right.theta[0]) if right else float(points[0, 0])
@@ -114,21 +127,33 @@ class Tuning:
         found = refine(evaluate, low, high, best, left, right)
         return found, [*seen, *found.trace], False
 
-    def _at_bound(self, theta: np.ndarray) -> bool:
-        return bool((np.abs(theta[:, None] - self.ranges) < 1e-8).any())
+    def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
+        """Return the best knot: the criterion jumps at each and is the least there of what follows."""
+        seen = [evaluate(np.log([knot])) for knot in self.inner.knots]
+        best = int(np.argmin([at.value for at in seen]))
+        return Found(seen[best], True, []), seen, best in (0, len(seen) - 1)
+
+    def _ends(self, theta: np.ndarray) -> np.ndarray:
+        """Return which penalties are at an end of their range: -1 at the weak one, 1 at the strong one."""
+        low, high = self.ranges[:, :1], self.ranges[:, 1:]
+        each = theta.reshape(self.inner.spec.kinds, -1)
+        return np.where(each > high - 1e-8, 1, np.where(each < low + 1e-8, -1, 0))
 
     def run(self, folds: Folds, nested: list[Folds], shrinkage: float | str) -> Tuned:
         """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
+        # that of one kind is told as the end of the search
+        ends = self._ends(one.best.theta) if self.inner.spec.kinds > 1 else None
         if self.strengths.size == 1 or not np.isfinite(one.best.value):
-            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound)
+            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound, ends)
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
-            judged = np.array([self._judged(part) for part in nested]) if nested else None
+            run = Parallel(n_jobs=self.n_jobs, require="sharedmem")
+            judged = np.array(run(delayed(self._judged)(part) for part in nested)) if nested else None
             chosen = choose(judged)
         if not np.isfinite(chosen):
-            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound)
+            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
         evaluate = self.evaluator(self.strengths, folds)
         theta, found, finished = self._spread(one.best).theta, None, one.finished
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
@@ -137,7 +162,8 @@ class Tuning:
             found = self._many(evaluate, theta, strength, one.best.value, self.max_iter if last else _TRIAL)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
-        return Tuned(found.best, float(chosen), trace, finished and found.finished, judged, False)
+        finished = finished and found.finished
+        return Tuned(found.best, float(chosen), trace, finished, judged, False, self._ends(found.best.theta))
 
     def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
