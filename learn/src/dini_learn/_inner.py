@@ -73,6 +73,11 @@ class Inner:
         # a closed form returns the criterion and the held-out loss by turns
         self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
 
+    @property
+    def inexact(self) -> bool:
+        """Whether a rough point is one."""
+        return isinstance(self.engine, SmoothFits)
+
     def of_target(self, X: Any, y: np.ndarray, target: int) -> Inner:
         """Return the fits of one target alone, by the same decomposition."""
         spec = self.spec._replace(noise=self.spec.noise[target : target + 1])
@@ -104,9 +109,19 @@ class Inner:
         return l1, l2
 
     def at(
-        self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
+        self,
+        theta: np.ndarray,
+        strengths: Strengths,
+        folds: Folds,
+        lanes: Any,
+        state: dict[str, Any],
+        certify: bool = False,
+        rough: bool = False,
     ) -> At:
-        """Return the criterion at a point; ``state`` keeps where the next fits start."""
+        """Return the criterion at a point; ``state`` keeps where the next fits start.
+
+        ``rough`` is for a look around: some engines save work then.
+        """
         if self.exactly(strengths, folds):
             value, slope = self._curve.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
             solved = bool(np.isfinite(value)) and self._curve.solved
@@ -114,7 +129,7 @@ class Inner:
         each = strengths.expand(theta)
         last = self._last
         start = state.get("ends", last.ends if lanes is last.lanes else None)
-        found = self.engine.fits(*self._strengths(each), lanes, start, certify)
+        found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
         if all(np.isfinite(fits.x).all() for fits in found):
             state["ends"] = [fits.ends for fits in found]
             # other searches may be under way
@@ -171,7 +186,7 @@ class Inner:
             coef = self._curve.coefficients(float(each.max()))
             return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
         whole, ends = self.engine.whole(folds, self._last.ends)
-        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends, False)
+        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")

@@ -15,6 +15,8 @@ from ._smooth import smooth
 
 #: errors of the coefficients and of the adjoints, relative to them
 _ACCURACY = 1e-9
+#: the same for a look around
+_ROUGH = 1e-3
 #: products with the Hessian, for an adjoint
 _PRODUCTS = 1000
 
@@ -56,7 +58,9 @@ class SmoothFits:
         starts = ends and [End(end.x[:, :1], None, None) for end in ends]
         return Folds.whole(self.data.samples, 1), starts
 
-    def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool) -> list[Fits]:
+    def fits(
+        self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool = False, rough: bool = False
+    ) -> list[Fits]:
         """Return the fits, for each target that is fitted on its own."""
         del l1
         penalties = l2.T[:, None]
@@ -65,7 +69,7 @@ class SmoothFits:
             own = penalties if self.data.together else penalties[[place]]
             problem = Problem(self._loss, self._X, y, lanes.train, own)
             end = self._start(lanes, y) if ends is None else ends[place]
-            found.append(self._fit(problem, lanes.held, end, certify))
+            found.append(self._fit(problem, lanes.held, end, certify, _ROUGH if rough else _ACCURACY))
         return found
 
     def _start(self, lanes: Judged, y: np.ndarray) -> End:
@@ -77,9 +81,9 @@ class SmoothFits:
             x[..., 0] = level - level.mean(axis=0) if self.data.together else level
         return End(x, None, None)
 
-    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool) -> Fits:
-        found = minimize(problem, start.x, start.preconditioner, _ACCURACY)
-        adjoint, reached = _adjoint(problem, found, held, start.adjoint)
+    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> Fits:
+        found = minimize(problem, start.x, start.preconditioner, accuracy)
+        adjoint, reached = _adjoint(problem, found, held, start.adjoint, accuracy)
         slopes = -problem.l2 * found.x * adjoint
         # to first order, what the gradient that is left makes of the loss
         rest = (adjoint * found.gradient).sum(axis=(0, 2))
@@ -95,10 +99,12 @@ class SmoothFits:
         return part if self.data.together else part[..., 0]
 
 
-def _adjoint(problem: Problem, found: Solution, held: np.ndarray, start: Any) -> tuple[np.ndarray, bool]:
+def _adjoint(
+    problem: Problem, found: Solution, held: np.ndarray, start: Any, accuracy: float
+) -> tuple[np.ndarray, bool]:
     """Return the Hessian's solutions with the slopes of what judges, and whether they are reached."""
     right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
-    goal = np.full(len(held), _ACCURACY)
+    goal = np.full(len(held), accuracy)
     adjoint, _, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
     return adjoint, products < _PRODUCTS
 
@@ -109,7 +115,7 @@ def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndar
     step, ahead, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
     z = found.z + ahead
     better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
-    again, _ = _adjoint(problem, better, held, adjoint)
+    again, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
     away = -problem.l2 * better.x * again - slopes
     size, length = (np.sqrt((part**2).sum(axis=(0, 2))) for part in (slopes, away))
     return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,8 +89,8 @@ class Tuning:
         """Return the criterion as a function, whose fits start where the last ones ended."""
         lanes, state = None if self.inner.exactly(strengths, folds) else self.inner.lanes(folds), {}
 
-        def evaluate(theta: np.ndarray) -> At:
-            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, certify=False)
+        def evaluate(theta: np.ndarray, rough: bool = False) -> At:
+            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, rough=rough)
             self.progress(at)
             return at
 
@@ -111,20 +112,23 @@ class Tuning:
             # squares from weak to strong against the absolute values
             ratio = self.ranges[1].mean() - self.ranges[0].mean()
             points = np.hstack([points, np.clip(points + ratio, *self.ranges[1])])
-        place, seen = along_grid(evaluate, points)
-        best = seen[place]
+        place, seen = along_grid(functools.partial(evaluate, rough=True), points)
+        best, count = seen[place], len(seen)
+        if self.inner.inexact:
+            best = evaluate(best.theta)
+            seen.append(best)
         if not best.finite:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
             found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
             return found, [*seen, *found.trace], False
         right = seen[place - 1] if place > 0 else None
-        left = seen[place + 1] if place + 1 < len(seen) else None
+        left = seen[place + 1] if place + 1 < count else None
         high = float(right.theta[0]) if right else float(points[0, 0])
         low = float(left.theta[0]) if left else float(best.theta[0])
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, True
-        found = refine(evaluate, low, high, best, left, right)
+        found = refine(evaluate, low, high, best, left, right, smooth=not l1)
         return found, [*seen, *found.trace], False
 
     def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
