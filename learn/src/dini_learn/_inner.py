@@ -22,6 +22,8 @@ __all__ = ["Fitted", "Inner", "Spec"]
 
 #: what a penalty without squares has of them, a part of the mean curvature
 _RIDGE = 1e-9
+#: so many points of a search are kept, for the next ones to start from, beside the last
+_TRAIL = 4
 
 
 class Fitted(NamedTuple):
@@ -127,14 +129,16 @@ class Inner:
             solved = bool(np.isfinite(value)) and self._curve.solved
             return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
+        trail = state.setdefault("trail", [])
         last = self._last
-        start = state.get("ends", last.ends if lanes is last.lanes else None)
+        start = self._near(theta, trail) if trail else last.ends if lanes is last.lanes else None
         found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
         if all(np.isfinite(fits.x).all() for fits in found):
-            state["ends"] = [fits.ends for fits in found]
+            trail[:] = [seen for seen in trail if (seen[0] != theta).any()][-_TRAIL:]
+            trail.append((np.array(theta), [fits.ends for fits in found]))
             # other searches may be under way
             last = self._last
-            self._last = last._replace(ends=state["ends"]) if lanes is last.lanes else last
+            self._last = last._replace(ends=trail[-1][1]) if lanes is last.lanes else last
         value = np.sum([fits.value for fits in found], axis=0)
         slopes = [self._slopes(fits) for fits in found]
         slopes = slopes[0] if self.data.together else np.concatenate(slopes, axis=-1)
@@ -153,6 +157,17 @@ class Inner:
         lengths = np.sqrt((slopes[use].reshape(int(use.sum()), -1) ** 2).sum(1))
         bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
+
+    def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:
+        """Return where to start, from where fits have ended: at the nearest point, or on a curve through some."""
+        order = np.argsort([np.abs(theta - seen).max() for seen, _ in trail], kind="stable")
+        if len(theta) > 1 or len(order) < 2 or not self.inexact:
+            return trail[order[0]][1]
+        some = [trail[place] for place in order[:3]]
+        places = np.array([seen[0] for seen, _ in some])
+        away = places - theta[0]
+        weights = [np.prod(np.delete(away, i)) / np.prod(np.delete(away - away[i], i)) for i in range(len(places))]
+        return self.engine.between(weights, [ends for _, ends in some])
 
     def exactly(self, strengths: Strengths, folds: Folds) -> bool:
         """Whether the criterion is known for all penalties at once."""

@@ -58,6 +58,15 @@ class SmoothFits:
         starts = ends and [End(end.x[:, :1], None, None) for end in ends]
         return Folds.whole(self.data.samples, 1), starts
 
+    def between(self, weights: list[float], ends: list[list[End]]) -> list[End]:
+        """Return a start for each target that is a weighted sum of ends, the first of which is the nearest."""
+        found = []
+        for some in zip(*ends, strict=True):
+            x = sum(w * end.x for w, end in zip(weights, some, strict=True))
+            adjoint = sum(w * end.adjoint for w, end in zip(weights, some, strict=True))
+            found.append(End(x, adjoint, some[0].preconditioner))
+        return found
+
     def fits(
         self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool = False, rough: bool = False
     ) -> list[Fits]:
@@ -105,15 +114,15 @@ def _adjoint(
     """Return the Hessian's solutions with the slopes of what judges, and whether they are reached."""
     right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
     goal = np.full(len(held), accuracy)
-    adjoint, _, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
+    adjoint, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
     return adjoint, products < _PRODUCTS
 
 
 def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Return the relative error of the gradient: what one more step changes of it."""
     goal = np.full(len(held), 1e-3)
-    step, ahead, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
-    z = found.z + ahead
+    step, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    z = found.z + problem.predictor(step)
     better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
     again, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
     away = -problem.l2 * better.x * again - slopes
