@@ -15,6 +15,7 @@ from ._path import LassoPath
 from ._search import At
 from ._smooth import smooth
 from ._smooth_fits import SmoothFits
+from ._sparse_newton import SparseNewton
 from ._spectrum import Spectrum
 from ._strengths import Strengths
 
@@ -69,6 +70,8 @@ class Inner:
             self.engine = Exact(self.data)
         elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
             self.engine = SmoothFits(self.data)
+        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial"):
+            self.engine = SparseNewton(self.data)
         else:
             self.engine = Compiled(self.data, groups)
         self._last = _Last(None, None, None)
@@ -78,7 +81,7 @@ class Inner:
     @property
     def inexact(self) -> bool:
         """Whether a rough point is one."""
-        return isinstance(self.engine, SmoothFits)
+        return isinstance(self.engine, SmoothFits | SparseNewton)
 
     def of_target(self, X: Any, y: np.ndarray, target: int) -> Inner:
         """Return the fits of one target alone, by the same decomposition."""
@@ -161,7 +164,7 @@ class Inner:
     def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:
         """Return where to start, from where fits have ended: at the nearest point, or on a curve through some."""
         order = np.argsort([np.abs(theta - seen).max() for seen, _ in trail], kind="stable")
-        if len(theta) > 1 or len(order) < 2 or not self.inexact:
+        if len(theta) > 1 or len(order) < 2 or not isinstance(self.engine, SmoothFits):
             return trail[order[0]][1]
         some = [trail[place] for place in order[:3]]
         places = np.array([seen[0] for seen, _ in some])

@@ -8,10 +8,10 @@ import numpy as np
 
 from ._data import Data, Judged
 from ._folds import Folds
-from ._losses import LOSSES
 from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
 from ._programs import Fits
 from ._smooth import smooth
+from ._starts import first_coefficients
 
 #: errors of the coefficients and of the adjoints, relative to them
 _ACCURACY = 1e-9
@@ -77,18 +77,12 @@ class SmoothFits:
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
             problem = Problem(self._loss, self._X, y, lanes.train, own)
-            end = self._start(lanes, y) if ends is None else ends[place]
+            end = ends[place] if ends is not None else self._first(lanes, y)
             found.append(self._fit(problem, lanes.held, end, certify, _ROUGH if rough else _ACCURACY))
         return found
 
-    def _start(self, lanes: Judged, y: np.ndarray) -> End:
-        spec = self.data.spec
-        x = np.zeros((len(y), len(lanes.train), self._X.shape[1]))
-        if spec.intercept:
-            share = lanes.train / lanes.train.sum(axis=1, keepdims=True)
-            level = LOSSES[spec.loss].center((share * y).sum(axis=-1))
-            x[..., 0] = level - level.mean(axis=0) if self.data.together else level
-        return End(x, None, None)
+    def _first(self, lanes: Judged, y: np.ndarray) -> End:
+        return End(first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1]), None, None)
 
     def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> Fits:
         found = minimize(problem, start.x, start.preconditioner, accuracy)
