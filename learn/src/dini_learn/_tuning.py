@@ -108,12 +108,14 @@ class Tuning:
             return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
-        if strengths.kinds == 2:
-            # squares from weak to strong against the absolute values
-            ratio = self.ranges[1].mean() - self.ranges[0].mean()
-            points = np.hstack([points, np.clip(points + ratio, *self.ranges[1])])
-        place, seen = along_grid(functools.partial(evaluate, rough=True), points)
+        look = functools.partial(evaluate, rough=True)
+        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points)
         best, count = seen[place], len(seen)
+        if strengths.kinds == 2:
+            # and with hardly any squares
+            other, more = along_grid(look, self._with_squares(points, 0.0))
+            best = more[other] if more[other].value < best.value else best
+            seen += more
         if self.inner.inexact:
             best = evaluate(best.theta)
             seen.append(best)
@@ -130,6 +132,12 @@ class Tuning:
             return Found(best, True, []), seen, True
         found = refine(evaluate, low, high, best, left, right, smooth=not l1)
         return found, [*seen, *found.trace], False
+
+    def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
+        """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
+        low, high = self.ranges[1]
+        middle = low + part * (high - low)
+        return np.hstack([points, np.clip(points - self.ranges[0].mean() + middle, low, high)])
 
     def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
         """Return the best knot: the criterion jumps at each and is the least there of what follows."""
