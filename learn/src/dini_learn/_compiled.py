@@ -83,12 +83,12 @@ class Compiled:
 
     def _disturbed(self, folds: Folds, judged: Judged) -> tuple[Any, Any]:
         """Return the moments of the fits by which Stein's estimate is known, and of the one that others judge."""
-        spec, own = self.spec, folds.train[0] * self.data.weights
-        sums = self._moments.of(own)
-        train, held = Disturbed.of(sums, own, spec.noise[0], spec.seed, spec.intercept).padded(self.columns)
+        of = Disturbed.of(self.spec, self._moments.on(folds.train[0]), folds.train[0] * self.data.weights)
+        train, held = of.padded(self.columns)
         if folds.judge is not None:
             train = np.concatenate([train, train[:1]])
-            held = np.concatenate([held, self._padded(self._moments.of(judged.held[-1])[None], 0)])
+            judge = self._moments.on(folds.held[-1])[None] / judged.among[-1]
+            held = np.concatenate([held, self._padded(judge, 0)])
         return self._put(train), self._put(held)
 
     def _padded(self, moments: np.ndarray, target: int) -> np.ndarray:

@@ -37,7 +37,7 @@ class Exact:
         if not data.narrow:
             pairs = list(zip(judged.train, judged.held, strict=True))
             return [[Columns(self._rows, data.y[:, t], *pair) for pair in pairs] for t in targets]
-        if data.stein:
+        if data.stein and len(folds.train) > 1:
             return [self._disturbed(folds, judged)]
         train, held = self._moments.folds(folds)
         train, held = train / judged.fitted[:, None, None], held / judged.among[:, None, None]
@@ -52,25 +52,22 @@ class Exact:
         ]
 
     def _disturbed(self, folds: Folds, judged: Judged) -> list[_sparse_fits.Lane]:
-        """Return the fits by which Stein's estimate is known, and the one that is judged by others."""
-        own = folds.train[0] * self.data.weights
-        spec, sums = self.data.spec, self._moments.of(own)
-        of = Disturbed.of(sums, own, spec.noise[0], spec.seed, spec.intercept)
+        """Return the fits by which Stein's estimate is known, and the one that others judge."""
+        of = Disturbed.of(self.data.spec, self._moments.on(folds.train[0]), folds.train[0] * self.data.weights)
         nothing = np.zeros_like(of.matrix)
         first = of.matrix, of.linear[0] - of.slopes[0], of.square + 2 * of.rest
         judges = [first, *((nothing, -slope, 0.0) for slope in of.slopes[1:])]
         targets = list(of.linear)
         if folds.judge is not None:
-            held = self._moments.of(judged.held[-1])
-            judges.append((held[:-1, :-1].copy(), held[:-1, -1], held[-1, -1]))
+            held = self._moments.on(folds.held[-1]) / judged.among[-1]
+            judges.append((held[:-1, :-1].copy(), held[:-1, -1].copy(), held[-1, -1]))
             targets.append(of.linear[0])
         return [_sparse_fits.Moments(of.matrix, y, *judge) for y, judge in zip(targets, judges, strict=True)]
 
     def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
         """Return a fit on all samples, and where it starts."""
         del folds
-        near = ends and not self.data.stein
-        starts = [[each[0]._replace(l2=None)] for each in ends] if near else None
+        starts = ends and [[each[0]._replace(l2=None)] for each in ends]
         return Folds.whole(self.data.samples, 1), starts
 
     def fits(

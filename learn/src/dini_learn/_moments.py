@@ -38,7 +38,7 @@ class Moments:
     def whole(self) -> np.ndarray:
         """Those of all samples."""
         if self._whole is None:
-            self._whole = self.of(self.weights)
+            self._whole = self._of(self.weights)
         return self._whole
 
     def folds(self, folds: Folds) -> tuple[np.ndarray, np.ndarray]:
@@ -46,18 +46,18 @@ class Moments:
 
         Where a fit sees all samples that do not judge it, its moments are those of all samples less the others.
         """
-        held = np.array([self._on(rows) for rows in folds.held])
+        held = np.array([self.on(rows) for rows in folds.held])
         if (folds.train != ~folds.held).any():
-            return np.array([self._on(rows) for rows in folds.train]), held
+            return np.array([self.on(rows) for rows in folds.train]), held
         if self._whole is None and (folds.held.sum(axis=0) == 1).all():
             self._whole = held.sum(axis=0)
         return self.whole - held, held
 
-    def _on(self, rows: np.ndarray) -> np.ndarray:
-        return self.whole if rows.all() else self.of(rows * self.weights)
+    def on(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of some samples."""
+        return self.whole if rows.all() else self._of(rows * self.weights)
 
-    def of(self, weights: np.ndarray) -> np.ndarray:
-        """Return those of all samples with other weights."""
+    def _of(self, weights: np.ndarray) -> np.ndarray:
         some = np.flatnonzero(weights)
         part, root = self.columns[some], np.sqrt(weights[some])[:, None]
         if scipy.sparse.issparse(part):

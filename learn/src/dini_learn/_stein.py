@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from ._data import Spec
 from ._folds import Folds
 
 #: at most so many fits of disturbed targets
@@ -97,27 +98,24 @@ class Disturbed(NamedTuple):
     rest: float
 
     @classmethod
-    def of(cls, sums: np.ndarray, weights: np.ndarray, noise: float, seed: int, intercept: bool) -> Disturbed:
+    def of(cls, spec: Spec, sums: np.ndarray, weights: np.ndarray) -> Disturbed:
         """Disturb the target of some samples.
 
         Parameters
         ----------
+        spec
+            What is minimized.
         sums
             Sums over the weighted samples of products of the columns: one, the features, the target.
         weights
             Of the samples.
-        noise
-            The standard deviation of the noise.
-        seed
-            Of the directions.
-        intercept
-            Whether there is one, which is a degree of freedom.
         """
+        (noise,), intercept = spec.noise, spec.intercept
         total, gram = weights.sum(), sums[1:-1, 1:-1]
         if intercept:
             gram = gram - np.outer(sums[1:-1, 0], sums[0, 1:-1]) / sums[0, 0]
         count = min(PROBES, len(gram))
-        away, rank = _products(gram, count, seed)
+        away, rank = _products(gram, count, spec.seed)
         length = np.sqrt(rank) * 2 * noise / counted(weights) ** 0.3
         linear = np.repeat(sums[None, :-1, -1], 1 + count, axis=0)
         linear[1:, 1:] += length * away
