@@ -105,8 +105,11 @@ class Compiled:
         del ends
         return Folds.whole(self.data.samples, len(folds.share)), None
 
-    def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool) -> list[Any]:
-        """Return what the program finds, for each target that is fitted on its own."""
+    def fits(
+        self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool = False, rough: bool = False
+    ) -> list[Any]:
+        """Return what the program finds, for each target that is fitted on its own; there are no rough programs."""
+        del rough
         spec, data = self.spec, self.data
         # a Lasso is an elastic net without squares: they share programs
         kind = "elasticnet" if spec.kind == "l1" else spec.kind

@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import xlogy
 
 from ._compiled import Compiled
 from ._data import Data, Spec
@@ -15,6 +16,7 @@ from ._path import LassoPath
 from ._search import At
 from ._smooth import smooth
 from ._smooth_fits import SmoothFits
+from ._sparse_newton import SparseNewton
 from ._spectrum import Spectrum
 from ._strengths import Strengths
 
@@ -22,6 +24,8 @@ __all__ = ["Fitted", "Inner", "Spec"]
 
 #: what a penalty without squares has of them, a part of the mean curvature
 _RIDGE = 1e-9
+#: so many points of a search are kept, for the next ones to start from, beside the last
+_TRAIL = 4
 
 
 class Fitted(NamedTuple):
@@ -67,11 +71,18 @@ class Inner:
             self.engine = Exact(self.data)
         elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
             self.engine = SmoothFits(self.data)
+        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial"):
+            self.engine = SparseNewton(self.data)
         else:
             self.engine = Compiled(self.data, groups)
         self._last = _Last(None, None, None)
         # a closed form returns the criterion and the held-out loss by turns
         self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
+
+    @property
+    def inexact(self) -> bool:
+        """Whether a rough point is one."""
+        return isinstance(self.engine, SmoothFits | SparseNewton)
 
     def of_target(self, X: Any, y: np.ndarray, target: int) -> Inner:
         """Return the fits of one target alone, by the same decomposition."""
@@ -87,6 +98,16 @@ class Inner:
         if last.folds is not folds:
             self._last = last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
         return last.lanes
+
+    def floor(self, folds: Folds) -> float:
+        """Return the criterion of predictions without an error, from which it is measured."""
+        if self.spec.criterion == "sure":
+            return -0.5 * float(np.square(self.spec.noise).sum())
+        if self.spec.loss != "poisson":
+            return 0.0
+        # counts have a likelihood that need not be one
+        own = self.data.y[:, 0] - xlogy(self.data.y[:, 0], self.data.y[:, 0])
+        return float(folds.share @ (self.data.judged(folds).held @ own))
 
     def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the penalties of absolute values and of squares, with a row for the intercept.
@@ -104,23 +125,34 @@ class Inner:
         return l1, l2
 
     def at(
-        self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
+        self,
+        theta: np.ndarray,
+        strengths: Strengths,
+        folds: Folds,
+        lanes: Any,
+        state: dict[str, Any],
+        certify: bool = False,
+        rough: bool = False,
     ) -> At:
-        """Return the criterion at a point; ``state`` keeps where the next fits start."""
+        """Return the criterion at a point; ``state`` keeps where the next fits start.
+
+        ``rough`` is for a look around: some engines save work then.
+        """
         if self.exactly(strengths, folds):
             value, slope = self._curve.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
             solved = bool(np.isfinite(value)) and self._curve.solved
             return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
-        # read once: several threads may search at a time
+        trail = state.setdefault("trail", [])
         last = self._last
-        same = lanes is last.lanes
-        start = state.get("ends", last.ends if same else None)
-        found = self.engine.fits(*self._strengths(each), lanes, start, certify)
+        start = self._near(theta, trail) if trail else last.ends if lanes is last.lanes else None
+        found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
         if all(np.isfinite(fits.x).all() for fits in found):
-            state["ends"] = [fits.ends for fits in found]
-            if same:
-                self._last = last._replace(ends=state["ends"])
+            trail[:] = [seen for seen in trail if (seen[0] != theta).any()][-_TRAIL:]
+            trail.append((np.array(theta), [fits.ends for fits in found]))
+            # other searches may be under way
+            last = self._last
+            self._last = last._replace(ends=trail[-1][1]) if lanes is last.lanes else last
         value = np.sum([fits.value for fits in found], axis=0)
         slopes = [self._slopes(fits) for fits in found]
         slopes = slopes[0] if self.data.together else np.concatenate(slopes, axis=-1)
@@ -139,6 +171,17 @@ class Inner:
         lengths = np.sqrt((slopes[use].reshape(int(use.sum()), -1) ** 2).sum(1))
         bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
+
+    def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:
+        """Return where to start, from where fits have ended: at the nearest point, or on a curve through some."""
+        order = np.argsort([np.abs(theta - seen).max() for seen, _ in trail], kind="stable")
+        if len(theta) > 1 or len(order) < 2 or not isinstance(self.engine, SmoothFits):
+            return trail[order[0]][1]
+        some = [trail[place] for place in order[:3]]
+        places = np.array([seen[0] for seen, _ in some])
+        away = places - theta[0]
+        weights = [np.prod(np.delete(away, i)) / np.prod(np.delete(away - away[i], i)) for i in range(len(places))]
+        return self.engine.between(weights, [ends for _, ends in some])
 
     def exactly(self, strengths: Strengths, folds: Folds) -> bool:
         """Whether the criterion is known for all penalties at once."""
@@ -172,7 +215,7 @@ class Inner:
             coef = self._curve.coefficients(float(each.max()))
             return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
         whole, ends = self.engine.whole(folds, self._last.ends)
-        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends, False)
+        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")

@@ -16,9 +16,9 @@ from ._smooth import Smooth
 
 #: the relative residual of a step, at least and at most
 _FORCING = 1e-4, 0.1
-_STEPS = 60
+_STEPS, _HALVINGS = 60, 60
 #: so many products for one step say that the preconditioner is old, and so many are the most
-_OLD, _PRODUCTS = 12, 40
+_OLD, _PRODUCTS = 20, 40
 #: the slope at the end of a step, in relation to that at its start
 _SLOPE = 0.1
 #: more columns than this have a preconditioner that is diagonal
@@ -167,11 +167,11 @@ def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | N
     accuracy
         The size of an error, relative to the coefficients, in the norm of the preconditioner.
     """
-    loss, y, weights, l2 = problem.loss, problem.y, problem.weights, problem.l2
+    loss, weights, l2 = problem.loss, problem.weights, problem.l2
     x = problem.centered(x)
     z, ready = problem.predictor(x), None
+    slope, kept = loss.slope(z, problem.y)
     for _ in range(_STEPS):
-        slope, kept = loss.slope(z, y)
         gradient = problem.pull(weights * slope) + l2 * x
         if preconditioner is None:
             preconditioner, ready = Preconditioner.of(problem, weights * loss.curvature(kept)), None
@@ -183,65 +183,66 @@ def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | N
             break
         relative = error / np.where(size > 0, size, 1.0)
         goal = np.where(solved, np.inf, np.clip(relative, *_FORCING))
-        step, ahead, products = conjugate(problem, kept, -gradient, ready, goal, _PRODUCTS)
-        length = _length(problem, z, ahead, x, step)[:, None]
-        x, z = x + length * step, z + length * ahead
+        step, products = conjugate(problem, kept, -gradient, ready, goal, _PRODUCTS)
+        length, z, slope, kept = _advance(problem, z, x, step, _dot(gradient, step))
+        x = x + length * step
         if products > _OLD:
             preconditioner = None
     return Solution(x, z, kept, gradient, solved, ready, preconditioner)
 
 
-def _length(problem: Problem, z: np.ndarray, ahead: np.ndarray, x: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return the lengths of steps: one, or where the slope along them about vanishes."""
+def _advance(problem: Problem, z: np.ndarray, x: np.ndarray, step: np.ndarray, first: np.ndarray) -> tuple:
+    """Return the lengths of steps, one or where the slope along them about vanishes, and the loss's parts there.
 
-    def slope(length: np.ndarray) -> np.ndarray:
-        own = problem.weights * problem.loss.slope(z + length[:, None] * ahead, problem.y)[0]
-        return _dot(own, ahead) + _dot(problem.l2 * (x + length[:, None] * step), step)
-
+    ``first`` is the slope where they start.
+    """
+    ahead = problem.predictor(step)
     low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
-    first = slope(low)
-    length = np.ones(x.shape[1])
+    length = np.ones((x.shape[1], 1))
+    flat, bend = _dot(problem.l2 * x, step), _dot(problem.l2 * step, step)
     with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(60):
-            now = slope(length)
+        for _ in range(_HALVINGS):
+            to = z + length * ahead
+            slope, kept = problem.loss.slope(to, problem.y)
+            now = _dot(problem.weights * slope, ahead) + flat + length[:, 0] * bend
             far = ~(now <= _SLOPE * np.abs(first))
-            near = ~far & (length < 1) & (now < -0.5 * np.abs(first))
+            near = ~far & (length[:, 0] < 1) & (now < -0.5 * np.abs(first))
             if not (far | near).any():
-                return length
-            high, low = np.where(far, length, high), np.where(near, length, low)
-            length = np.where(far | near, 0.5 * (low + high), length)
-    return length
+                break
+            high, low = np.where(far, length[:, 0], high), np.where(near, length[:, 0], low)
+            length = np.where(far | near, 0.5 * (low + high), length[:, 0])[:, None]
+    return length, to, slope, kept
 
 
 def conjugate(
     problem: Problem, kept: np.ndarray, right: np.ndarray, ready: Ready, goal: np.ndarray, most: int, start: Any = None
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return solutions with the Hessian, their predictors, and the number of products.
+) -> tuple[np.ndarray, int]:
+    """Return solutions with the Hessian, and the number of products.
 
     ``goal`` is the size of their residuals, relative to that of the right-hand sides.
     """
-    loss, weights, l2 = problem.loss, problem.weights, problem.l2
-    x, ahead = np.zeros_like(right), np.zeros((*right.shape[:2], problem.X.shape[0]))
-    rest = right
+
+    def product(x: np.ndarray) -> np.ndarray:
+        bent = problem.loss.bend(kept, problem.predictor(x))
+        bent *= problem.weights
+        return problem.pull(bent) + problem.l2 * x
+
     scale = np.sqrt(np.maximum(_dot(right, ready.solve(right)), 0.0))
-    if start is not None:
-        x, ahead = start, problem.predictor(start)
-        rest = right - problem.pull(weights * loss.bend(kept, ahead)) - l2 * start
+    x = np.zeros_like(right) if start is None else problem.centered(start)
+    rest = right if start is None else right - product(x)
     toward = ready.solve(rest)
     size = _dot(rest, toward)
     along = toward
     for count in range(most):
         going = np.sqrt(np.maximum(size, 0.0)) > goal * scale
         if not going.any():
-            return x, ahead, count
-        z = problem.predictor(along)
-        image = problem.pull(weights * loss.bend(kept, z)) + l2 * along
+            return x, count
+        image = product(along)
         bend = _dot(along, image)
         length = np.where(going & (bend > 0), size / np.where(bend > 0, bend, 1.0), 0.0)[:, None]
         x = x + length * along
-        ahead = ahead + length * z
         rest = rest - length * image
         toward = ready.solve(rest)
         before, size = size, _dot(rest, toward)
         along = toward + np.where(before > 0, size / np.where(before > 0, before, 1.0), 0.0)[:, None] * along
-    return x, ahead, most
+    return x, most

@@ -25,7 +25,7 @@ class Smooth(Protocol):
         """Return the second derivatives in each number on its own."""
 
     def bend(self, kept: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Return the second derivative's product with a change of the predictor."""
+        """Return the second derivative's product with a change of the predictor, a new array."""
 
 
 class _Alone:

@@ -8,13 +8,15 @@ import numpy as np
 
 from ._data import Data, Judged
 from ._folds import Folds
-from ._losses import LOSSES
 from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
 from ._programs import Fits
 from ._smooth import smooth
+from ._starts import first_coefficients
 
 #: errors of the coefficients and of the adjoints, relative to them
 _ACCURACY = 1e-9
+#: the same for a look around
+_ROUGH = 1e-3
 #: products with the Hessian, for an adjoint
 _PRODUCTS = 1000
 
@@ -56,7 +58,18 @@ class SmoothFits:
         starts = ends and [End(end.x[:, :1], None, None) for end in ends]
         return Folds.whole(self.data.samples, 1), starts
 
-    def fits(self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool) -> list[Fits]:
+    def between(self, weights: list[float], ends: list[list[End]]) -> list[End]:
+        """Return a start for each target that is a weighted sum of ends, the first of which is the nearest."""
+        found = []
+        for some in zip(*ends, strict=True):
+            x = sum(w * end.x for w, end in zip(weights, some, strict=True))
+            adjoint = sum(w * end.adjoint for w, end in zip(weights, some, strict=True))
+            found.append(End(x, adjoint, some[0].preconditioner))
+        return found
+
+    def fits(
+        self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool = False, rough: bool = False
+    ) -> list[Fits]:
         """Return the fits, for each target that is fitted on its own."""
         del l1
         penalties = l2.T[:, None]
@@ -64,22 +77,16 @@ class SmoothFits:
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
             problem = Problem(self._loss, self._X, y, lanes.train, own)
-            end = self._start(lanes, y) if ends is None else ends[place]
-            found.append(self._fit(problem, lanes.held, end, certify))
+            end = ends[place] if ends is not None else self._first(lanes, y)
+            found.append(self._fit(problem, lanes.held, end, certify, _ROUGH if rough else _ACCURACY))
         return found
 
-    def _start(self, lanes: Judged, y: np.ndarray) -> End:
-        spec = self.data.spec
-        x = np.zeros((len(y), len(lanes.train), self._X.shape[1]))
-        if spec.intercept:
-            share = lanes.train / lanes.train.sum(axis=1, keepdims=True)
-            level = LOSSES[spec.loss].center((share * y).sum(axis=-1))
-            x[..., 0] = level - level.mean(axis=0) if self.data.together else level
-        return End(x, None, None)
+    def _first(self, lanes: Judged, y: np.ndarray) -> End:
+        return End(first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1]), None, None)
 
-    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool) -> Fits:
-        found = minimize(problem, start.x, start.preconditioner, _ACCURACY)
-        adjoint, reached = _adjoint(problem, found, held, start.adjoint)
+    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> Fits:
+        found = minimize(problem, start.x, start.preconditioner, accuracy)
+        adjoint, reached = _adjoint(problem, found, held, start.adjoint, accuracy)
         slopes = -problem.l2 * found.x * adjoint
         # to first order, what the gradient that is left makes of the loss
         rest = (adjoint * found.gradient).sum(axis=(0, 2))
@@ -95,21 +102,23 @@ class SmoothFits:
         return part if self.data.together else part[..., 0]
 
 
-def _adjoint(problem: Problem, found: Solution, held: np.ndarray, start: Any) -> tuple[np.ndarray, bool]:
+def _adjoint(
+    problem: Problem, found: Solution, held: np.ndarray, start: Any, accuracy: float
+) -> tuple[np.ndarray, bool]:
     """Return the Hessian's solutions with the slopes of what judges, and whether they are reached."""
     right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
-    goal = np.full(len(held), _ACCURACY)
-    adjoint, _, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
+    goal = np.full(len(held), accuracy)
+    adjoint, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
     return adjoint, products < _PRODUCTS
 
 
 def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Return the relative error of the gradient: what one more step changes of it."""
     goal = np.full(len(held), 1e-3)
-    step, ahead, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
-    z = found.z + ahead
+    step, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    z = found.z + problem.predictor(step)
     better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
-    again, _ = _adjoint(problem, better, held, adjoint)
+    again, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
     away = -problem.l2 * better.x * again - slopes
     size, length = (np.sqrt((part**2).sum(axis=(0, 2))) for part in (slopes, away))
     return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ _GRID_L2, _GRID_L1 = 13, 25
 _FINER = 4
 #: penalties range over these multiples of the scales of the data
 _RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
+#: a criterion that is less than this part of that with the strongest penalties vanishes
+_EXACT = 1e-6
 #: so many evaluations for each shrinkage that is only tried
 _TRIAL = 40
 
@@ -91,8 +94,8 @@ class Tuning:
         """Return the criterion as a function, whose fits start where the last ones ended."""
         lanes, state = None if self.inner.exactly(strengths, folds) else self.inner.lanes(folds), {}
 
-        def evaluate(theta: np.ndarray) -> At:
-            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, certify=False)
+        def evaluate(theta: np.ndarray, rough: bool = False) -> At:
+            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, rough=rough)
             self.progress(at)
             return at
 
@@ -110,37 +113,53 @@ class Tuning:
             return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
         count = _GRID_L1 if l1 else _GRID_L2
-        if self.inner.exactly(strengths, folds):
+        exactly = self.inner.exactly(strengths, folds)
+        if exactly:
             count = 1 + _FINER * (count - 1)
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
+        look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
+        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points, floor)
+        near, best = seen[max(place - 1, 0) : place + 2], seen[place]
         if strengths.kinds == 2:
-            # squares from weak to strong against the absolute values
-            ratio = self.ranges[1].mean() - self.ranges[0].mean()
-            points = np.hstack([points, np.clip(points + ratio, *self.ranges[1])])
-        place, seen = along_grid(evaluate, points)
-        best = seen[place]
+            # and with hardly any squares
+            other, more = along_grid(look, self._with_squares(points, 0.0), floor)
+            best = more[other] if more[other].value < best.value else best
+            seen += more
+        elif not exactly and folds.judge is None:
+            # a criterion may have several minima side by side
+            between = [look(point) for point in _between(near)]
+            seen += between
+            near = sorted([*near, *between], key=lambda at: -at.theta[0])
+            best = min(near, key=lambda at: at.value if at.finite else np.inf)
+        place = [at is best for at in near].index(True) if strengths.kinds == 1 else 0
+        if self.inner.inexact:
+            best = evaluate(best.theta)
+            seen.append(best)
         if not best.finite:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
-            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
+            unit = self._unit(best, seen, folds)
+            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=unit, tol=self.tol)
             return found, [*seen, *found.trace], False
-        # a criterion may have several minima side by side
-        near = seen[max(place - 1, 0) : place + 2]
-        if not self.inner.exactly(strengths, folds) and folds.judge is None:
-            between = [evaluate(point) for point in _between(near)]
-            seen += between
-            near = sorted([*near, *between], key=lambda at: -at.theta[0])
-            place = int(np.argmin([at.value if at.finite else np.inf for at in near]))
-            best = near[place]
-        else:
-            place = min(place, 1)
         right = near[place - 1] if place > 0 else None
         left = near[place + 1] if place + 1 < len(near) else None
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, True
         low, high = (float((at or best).theta[0]) for at in (left, right))
-        found = refine(evaluate, low, high, best, left, right)
+        found = refine(evaluate, low, high, best, left, right, smooth=not l1)
         return found, [*seen, *found.trace], False
+
+    def _unit(self, best: At, seen: list[At], folds: Folds) -> float:
+        """Return the criterion from its floor, by which changes of it are measured: or as much as rounding leaves."""
+        floor = self.inner.floor(folds)
+        first = next((at.value for at in seen if np.isfinite(at.value)), floor)
+        return max(best.value - floor, _EXACT * (first - floor)) or 1.0
+
+    def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
+        """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
+        low, high = self.ranges[1]
+        middle = low + part * (high - low)
+        return np.hstack([points, np.clip(points - self.ranges[0].mean() + middle, low, high)])
 
     def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
         """Return the best knot: the criterion jumps at each and is the least there of what follows."""
@@ -169,12 +188,12 @@ class Tuning:
             chosen = choose(judged)
         if not np.isfinite(chosen):
             return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
-        evaluate = self.evaluator(self.strengths, folds)
+        evaluate, unit = self.evaluator(self.strengths, folds), self._unit(one.best, seen, folds)
         theta, found, finished = self._spread(one.best).theta, None, one.finished
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
         for strength in [*path, chosen]:
             last = strength == chosen
-            found = self._many(evaluate, theta, strength, one.best.value, self.max_iter if last else _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
         finished = finished and found.finished
@@ -183,7 +202,7 @@ class Tuning:
     def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
         spread = self.strengths.spread
-        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit or 1.0, self.tol)
+        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol)
 
     def _spread(self, at: At) -> At:
         """Return a point of one number a kind as one of all numbers."""
@@ -193,11 +212,12 @@ class Tuning:
 
     def _judged(self, folds: Folds) -> list[float]:
         """Return the losses of samples that no penalty has seen: with one shared penalty, and with each shrinkage."""
-        one, _, _ = self.shared(folds)
+        one, seen, _ = self.shared(folds)
         evaluate, theta = self.evaluator(self.strengths, folds), self._spread(one.best).theta
+        unit = self._unit(one.best, seen, folds)
         judged = [one.best.judged]
         for strength in SHRINKAGES:
-            found = self._many(evaluate, theta, strength, one.best.value, _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, _TRIAL)
             theta = found.best.theta
             judged.append(found.best.judged)
         return judged
