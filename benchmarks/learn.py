@@ -113,12 +113,12 @@ class Paths:
         return self
 
 
-def sparse_peers(ratios):
-    """Return celer's and skglm's solvers where they are installed (the group of peers)."""
-    found = []
-    if celer is not None:
+def sparse_peers(X, ratios):
+    """Return celer's and skglm's solvers where they are installed (the group of peers), and take less than minutes."""
+    found, many = [], ratios is not None
+    if celer is not None and not (many and X.size > 1_000_000):
         found.append(("celer", Paths(ratios or [1.0]), lambda m: m.losses_.min()))
-    if skglm is not None:
+    if skglm is not None and not (many and X.size > 400_000):
         penalty = skglm.penalties.L1_plus_L2(1.0, 0.5) if ratios else skglm.penalties.L1(1.0)
         solver = skglm.solvers.AndersonCD(warm_start=True, fit_intercept=True)
         settings = {"cv": 5, "random_state": 0, "l1_ratio": ratios}
@@ -183,10 +183,10 @@ def tasks(full):
     for name, (X, y) in data.items():
         if X.size > 2_000_000 and X.shape[1] > 1000:
             continue
-        lasso = [("LassoCV", linear_model.LassoCV(cv=FOLDS), lasso_loss), *sparse_peers(None)]
+        lasso = [("LassoCV", linear_model.LassoCV(cv=FOLDS), lasso_loss), *sparse_peers(X, None)]
         yield Task("lasso", 1, name, X, y, dl.TunedLasso(cv=FOLDS), lasso)
         net = [("ElasticNetCV", linear_model.ElasticNetCV(l1_ratio=RATIOS, cv=FOLDS), lasso_loss)]
-        yield Task("elastic net", 2, name, X, y, dl.TunedElasticNet(cv=FOLDS), [*net, *sparse_peers(RATIOS)])
+        yield Task("elastic net", 2, name, X, y, dl.TunedElasticNet(cv=FOLDS), [*net, *sparse_peers(X, RATIOS)])
 
 
 def seconds(model, X, y):
@@ -279,7 +279,8 @@ def main():
     parser.add_argument("--splits", type=int, default=10)
     settings = parser.parse_args()
     warnings.simplefilter("ignore")
-    versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("dini", "dini-learn", "jax", "scikit-learn"))
+    names = ["dini", "dini-learn", "jax", "scikit-learn", *([] if celer is None else ["celer", "skglm"])]
+    versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
     more = f"times{' --small' if settings.small else ''}" if settings.part == "times" else "held_out"
     lines = [f"Made by `python benchmarks/learn.py {more}`; {versions}.", ""]
     if settings.part == "times":
