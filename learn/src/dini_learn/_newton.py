@@ -21,6 +21,8 @@ _STEPS, _HALVINGS = 60, 60
 _OLD, _PRODUCTS = 20, 40
 #: the slope at the end of a step, in relation to that at its start
 _SLOPE = 0.1
+#: a direction has no curvature that has less than this part of the preconditioner's
+_STRAIGHT = 1e-13
 #: more columns than this have a preconditioner that is diagonal
 _BLOCK = 1000
 
@@ -183,7 +185,7 @@ def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | N
             break
         relative = error / np.where(size > 0, size, 1.0)
         goal = np.where(solved, np.inf, np.clip(relative, *_FORCING))
-        step, products = conjugate(problem, kept, -gradient, ready, goal, _PRODUCTS)
+        step, products, _ = conjugate(problem, kept, -gradient, ready, goal, _PRODUCTS)
         length, z, slope, kept = _advance(problem, z, x, step, _dot(gradient, step))
         x = x + length * step
         if products > _OLD:
@@ -216,8 +218,10 @@ def _advance(problem: Problem, z: np.ndarray, x: np.ndarray, step: np.ndarray, f
 
 def conjugate(
     problem: Problem, kept: np.ndarray, right: np.ndarray, ready: Ready, goal: np.ndarray, most: int, start: Any = None
-) -> tuple[np.ndarray, int]:
-    """Return solutions with the Hessian, and the number of products.
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """Return solutions with the Hessian, the number of products, and whether each solution is one.
+
+    Where there is no curvature along a direction, none goes on.
 
     ``goal`` is the size of their residuals, relative to that of the right-hand sides.
     """
@@ -232,17 +236,19 @@ def conjugate(
     rest = right if start is None else right - product(x)
     toward = ready.solve(rest)
     size = _dot(rest, toward)
-    along = toward
+    along, curved = toward, np.ones(len(size), bool)
     for count in range(most):
-        going = np.sqrt(np.maximum(size, 0.0)) > goal * scale
+        going = curved & (np.sqrt(np.maximum(size, 0.0)) > goal * scale)
         if not going.any():
-            return x, count
+            return x, count, curved
         image = product(along)
         bend = _dot(along, image)
-        length = np.where(going & (bend > 0), size / np.where(bend > 0, bend, 1.0), 0.0)[:, None]
+        curved &= ~going | (bend > _STRAIGHT * ready.size(along))
+        going &= curved
+        length = np.where(going, size / np.where(going, bend, 1.0), 0.0)[:, None]
         x = x + length * along
         rest = rest - length * image
         toward = ready.solve(rest)
         before, size = size, _dot(rest, toward)
         along = toward + np.where(before > 0, size / np.where(before > 0, before, 1.0), 0.0)[:, None] * along
-    return x, most
+    return x, most, curved & ~going

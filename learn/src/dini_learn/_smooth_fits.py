@@ -17,6 +17,8 @@ from ._starts import first_coefficients
 _ACCURACY = 1e-9
 #: the same for a look around
 _ROUGH = 1e-3
+#: a rough loss is corrected by no more than this part of it
+_LITTLE = 0.01
 #: products with the Hessian, for an adjoint
 _PRODUCTS = 1000
 
@@ -90,7 +92,11 @@ class SmoothFits:
         slopes = -problem.l2 * found.x * adjoint
         # to first order, what the gradient that is left makes of the loss
         rest = (adjoint * found.gradient).sum(axis=(0, 2))
-        value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1) - rest
+        value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1)
+        if accuracy > _ACCURACY and (np.abs(rest) > _LITTLE * np.abs(value)).any():
+            # a loss that about vanishes cannot be seen so roughly
+            return self._fit(problem, held, End(found.x, adjoint, found.following), certify, _ACCURACY)
+        value = value - rest
         error = _error(problem, found, held, adjoint, slopes) if certify else np.full(len(value), np.nan)
         told = [self._told(part) for part in (0.0 * slopes, slopes, found.x)]
         end = End(found.x, adjoint, found.following)
@@ -104,18 +110,18 @@ class SmoothFits:
 
 def _adjoint(
     problem: Problem, found: Solution, held: np.ndarray, start: Any, accuracy: float
-) -> tuple[np.ndarray, bool]:
-    """Return the Hessian's solutions with the slopes of what judges, and whether they are reached."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Hessian's solutions with the slopes of what judges, and whether each is one."""
     right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
     goal = np.full(len(held), accuracy)
-    adjoint, products = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
-    return adjoint, products < _PRODUCTS
+    adjoint, _, reached = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
+    return adjoint, reached
 
 
 def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Return the relative error of the gradient: what one more step changes of it."""
     goal = np.full(len(held), 1e-3)
-    step, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    step, _, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
     z = found.z + problem.predictor(step)
     better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
     again, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
