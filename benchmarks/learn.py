@@ -24,7 +24,7 @@ import numpy as np
 from sklearn import linear_model, svm
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_regression
 from sklearn.metrics import make_scorer
-from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
 from sklearn.preprocessing import PolynomialFeatures, scale
 
 import dini_learn as dl

@@ -85,10 +85,12 @@ class Tuning:
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
         self.n_jobs = n_jobs
         pull, curvature = inner.units
-        ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
-        ranges["group"] = ranges["l1"]
-        ranges["elasticnet"] = [(pull, _RANGE_L1), (curvature, (1e-6, 1e3))]
-        self.ranges = np.log([[scale * low, scale * high] for scale, (low, high) in ranges[inner.spec.kind]])
+        mixed = inner.data.mixed
+        l1, l2 = (pull, mixed, _RANGE_L1), (curvature, mixed**2, _RANGE_L2)
+        both = [l1, (curvature, mixed**2, (1e-6, 1e3))]
+        ranges = {"l1": [l1], "group": [l1], "l2": [l2], "elasticnet": both}[inner.spec.kind]
+        # features in small units need small penalties, and the range is the wider
+        self.ranges = np.log([[part * scale * low, scale * high] for scale, part, (low, high) in ranges])
 
     def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
         """Return the criterion as a function, whose fits start where the last ones ended."""
@@ -113,6 +115,8 @@ class Tuning:
             return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
         count = _GRID_L1 if l1 else _GRID_L2
+        wide = np.diff(self.ranges[0])[0] / np.diff(np.log(_RANGE_L1 if l1 else _RANGE_L2))[0]
+        count = 1 + round(wide * (count - 1))
         exactly = self.inner.exactly(strengths, folds)
         if exactly:
             count = 1 + _FINER * (count - 1)
