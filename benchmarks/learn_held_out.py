@@ -139,7 +139,8 @@ def row_of(data, model, loss, splits):
     away = losses[:, 1:] - losses[:, :1]
     told = [f"{m:.4f} ± {s:.4f}" for m, s in zip(losses.mean(0), losses.std(0, ddof=1), strict=True)]
     spread = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(away.mean(0), away.std(0, ddof=1), strict=True)]
-    sure = 2 * away.std(0, ddof=1) / np.sqrt(splits)
+    # and by more than rounding
+    sure = 2 * away.std(0, ddof=1) / np.sqrt(splits) + 1e-9
     void = [""] * (3 - len(settings))
     better, worse = (away.mean(0) < -sure).any(), (away.mean(0) > sure).any()
     verdict = "**worse**" if worse else "better" if better else "as good"
@@ -160,8 +161,8 @@ def main():
         f"Made by `python benchmarks/learn_held_out.py`; {versions}.",
         "",
         "Loss on a test, tuned (by 5 folds, by leave-one-out or by SURE) and fitted on 40 % of the samples: mean and",
-        f"standard deviation over {settings.splits} splits, and differences to one penalty. Errors and deviances are parts",
-        "of those of a constant. Better and worse: than one penalty, by more than two standard errors of the mean.",
+        f"standard deviation over {settings.splits} splits, and differences to one penalty. Errors and deviances are",
+        "parts of those of a constant. Better and worse: than one penalty, by more than two standard errors.",
         "",
         "| model | data | one penalty | by group | by feature | group minus one | feature minus one | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
