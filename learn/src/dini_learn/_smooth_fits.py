@@ -8,6 +8,7 @@ import numpy as np
 
 from ._data import Data, Judged
 from ._folds import Folds
+from ._frame import Frame
 from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
 from ._programs import Fits
 from ._smooth import smooth
@@ -24,11 +25,24 @@ _PRODUCTS = 1000
 
 
 class End(NamedTuple):
-    """Coefficients, adjoints, and a preconditioner that may serve again."""
+    """Coefficients, adjoints, a preconditioner that may serve again, and the frame that they are those of."""
 
     x: np.ndarray
     adjoint: np.ndarray | None
     preconditioner: Preconditioner | None
+    frame: Frame | None = None
+
+    def of(self, frame: Frame | None) -> End:
+        """Return the same for another frame."""
+        if frame is self.frame:
+            return self
+        x, adjoint = (self._full(part) for part in (self.x, self.adjoint))
+        if frame is not None:
+            x, adjoint = frame.inside(x), None if adjoint is None else frame.inside(adjoint)
+        return End(x, adjoint, None, frame)
+
+    def _full(self, part: np.ndarray | None) -> np.ndarray | None:
+        return part if part is None or self.frame is None else self.frame.outside(part)
 
 
 class SmoothFits:
@@ -57,16 +71,17 @@ class SmoothFits:
     def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
         """Return a fit on all samples, and where it starts."""
         del folds
-        starts = ends and [End(end.x[:, :1], None, None) for end in ends]
+        starts = ends and [End(end.x[:, :1], None, None, end.frame) for end in ends]
         return Folds.whole(self.data.samples, 1), starts
 
     def between(self, weights: list[float], ends: list[list[End]]) -> list[End]:
         """Return a start for each target that is a weighted sum of ends, the first of which is the nearest."""
         found = []
-        for some in zip(*ends, strict=True):
+        for given in zip(*ends, strict=True):
+            some = [end.of(given[0].frame) for end in given]
             x = sum(w * end.x for w, end in zip(weights, some, strict=True))
             adjoint = sum(w * end.adjoint for w, end in zip(weights, some, strict=True))
-            found.append(End(x, adjoint, some[0].preconditioner))
+            found.append(some[0]._replace(x=x, adjoint=adjoint))
         return found
 
     def fits(
@@ -78,15 +93,30 @@ class SmoothFits:
         found = []
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
-            problem = Problem(self._loss, self._X, y, lanes.train, own)
             end = ends[place] if ends is not None else self._first(lanes, y)
-            found.append(self._fit(problem, lanes.held, end, certify, _ROUGH if rough else _ACCURACY))
+            frame = self._frame(own, end.frame)
+            problem = Problem(self._loss, self._X, y, lanes.train, own)
+            if frame is not None:
+                inner = np.full((len(own), 1, frame.columns.shape[1]), frame.strength(own[0, 0, 1:]))
+                inner[..., 0] = own[..., 0]
+                problem = problem._replace(X=frame.columns, l2=inner)
+            fits, end = self._fit(problem, lanes.held, end.of(frame), certify, _ROUGH if rough else _ACCURACY)
+            x, adjoint = end.of(None)[:2]
+            slopes = self._told(-own * x * adjoint)
+            found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._told(x), ends=end))
         return found
+
+    def _frame(self, l2: np.ndarray, last: Frame | None) -> Frame | None:
+        """Return the frame for penalties, where there are many features and it is one for all numbers."""
+        if self.data.features <= self.data.samples or np.ptp(l2, axis=0).any():
+            return None
+        own = l2[0, 0, 1:]
+        return last if last is not None and last.strength(own) is not None else Frame.of(self._X, own)
 
     def _first(self, lanes: Judged, y: np.ndarray) -> End:
         return End(first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1]), None, None)
 
-    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> Fits:
+    def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> tuple[Fits, End]:
         found = minimize(problem, start.x, start.preconditioner, accuracy)
         adjoint, reached = _adjoint(problem, found, held, start.adjoint, accuracy)
         slopes = -problem.l2 * found.x * adjoint
@@ -95,12 +125,11 @@ class SmoothFits:
         value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1)
         if accuracy > _ACCURACY and (np.abs(rest) > _LITTLE * np.abs(value)).any():
             # a loss that about vanishes cannot be seen so roughly
-            return self._fit(problem, held, End(found.x, adjoint, found.following), certify, _ACCURACY)
+            return self._fit(problem, held, End(found.x, adjoint, found.following, start.frame), certify, _ACCURACY)
         value = value - rest
         error = _error(problem, found, held, adjoint, slopes) if certify else np.full(len(value), np.nan)
-        told = [self._told(part) for part in (0.0 * slopes, slopes, found.x)]
-        end = End(found.x, adjoint, found.following)
-        return Fits(value, (told[0], told[1]), told[2], found.solved & reached, error, end)
+        end = End(found.x, adjoint, found.following, start.frame)
+        return Fits(value, None, None, found.solved & reached, error), end
 
     def _told(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
