@@ -105,8 +105,8 @@ class TunedLogisticRegression(TunedClassifier):
         One penalty for all coefficients, one for each class, each group of features, or each feature. Not all go with
         ``penalty="group"``: ``"shared"`` and ``"groups"`` do.
     feature_groups, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify, n_jobs
-        As in :class:`TunedRidge`, and so are ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or ``"holdout"``. Splits are
-        stratified.
+        As in :class:`TunedRidge`, and so are ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or
+        ``"holdout"``. Splits are stratified.
 
     Attributes
     ----------
