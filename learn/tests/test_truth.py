@@ -95,7 +95,17 @@ CASES = {
         lambda p: linear_model.QuantileRegressor(alpha=p[0], quantile=0.3),
     ),
 }
-BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "logistic"]
+BY_DEFAULT = [
+    "ridge",
+    "ridge, loo",
+    "ridge, sure",
+    "lasso",
+    "elastic net",
+    "logistic",
+    "logistic, l1",
+    "multinomial",
+    "svc",
+]
 NAMES = [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.thorough) for name in CASES]
 
 
