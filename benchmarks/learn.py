@@ -1,9 +1,8 @@
-"""Dini-learn beside scikit-learn: time to a cross-validated loss, and held-out loss with many penalties.
+"""Dini-learn beside scikit-learn: time to a cross-validated loss.
 
     python benchmarks/learn.py times
-    python benchmarks/learn.py held_out
 
-write `results/learn_times.md` and `results/learn_held_out.md`. All sides have the same folds (but skglm's, which are
+writes `results/learn_times.md`. All sides have the same folds (but skglm's, which are
 shuffled). Each fits twice, in turns and in one process. The loss is the criterion at the penalties that were chosen, of
 a rival as it tells it itself (of skglm, by scikit-learn's elastic net at its choice on the others' folds). Celer and
 skglm take part where they are installed (`uv run --no-default-groups --group peers`); skglm compiles at its first fit.
@@ -25,7 +24,7 @@ import numpy as np
 from sklearn import linear_model, svm
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_regression
 from sklearn.metrics import make_scorer
-from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
 from sklearn.preprocessing import PolynomialFeatures, scale
 
 import dini_learn as dl
@@ -216,102 +215,30 @@ def times(full):
             )
 
 
-def unequal(seed):
-    """Return 40 features in three groups, of large, of small and of no coefficients."""
-    random = np.random.default_rng(seed)
-    groups = np.repeat([0, 1, 2], [5, 10, 25])
-    X = random.normal(size=(300, 40))
-    return X, X @ (random.normal(size=40) * np.array([2.0, 0.2, 0.0])[groups]) + random.normal(size=300), groups
-
-
-def equal(seed):
-    """Return the same with coefficients of one size, where groups mean nothing."""
-    random = np.random.default_rng(seed)
-    X = random.normal(size=(300, 40))
-    return X, X @ (0.2 * random.normal(size=40)) + random.normal(size=300), np.repeat([0, 1, 2], [5, 10, 25])
-
-
-def squared_error(model, X, y):
-    """Return the mean squared error, a part of the variance."""
-    return np.mean((model.predict(X) - y) ** 2) / np.var(y)
-
-
-def log_loss(model, X, y):
-    """Return the mean of minus the logarithm of the probability."""
-    return -np.mean(model.predict_log_proba(X)[np.arange(len(y)), y])
-
-
-def held_out(splits):
-    """Yield the rows of the second table: test losses over splits, 40 % of the samples fitted."""
-    fixed, cancer = squares(), load_breast_cancer(return_X_y=True)
-    # means, standard errors and extremes of ten measurements
-    cancer = scale(cancer[0]), cancer[1], np.repeat([0, 1, 2], 10)
-    ridge = dl.TunedRidge(criterion="loo", certify=False)
-    logistic = dl.TunedLogisticRegression(certify=False)
-    cases = {
-        "ridge, unequal groups": (unequal, ridge, squared_error),
-        "ridge, equal groups": (equal, ridge, squared_error),
-        "ridge, diabetes, squares": (lambda _: fixed, ridge, squared_error),
-        "logistic, breast cancer": (lambda _: cancer, logistic, log_loss),
-    }
-    for name, (data, model, loss) in cases.items():
-        losses = []
-        for seed in range(splits):
-            X, y, groups = data(seed)
-            train, test = next(ShuffleSplit(1, train_size=0.4, random_state=seed).split(X))
-            row = []
-            for penalties in ("shared", "groups", "features"):
-                model.set_params(penalties=penalties, feature_groups=groups).fit(X[train], y[train])
-                row.append(loss(model, X[test], y[test]))
-            losses.append(row)
-        losses = np.array(losses)
-        away = losses[:, 1:] - losses[:, :1]
-        told = [f"{m:.4f} ± {s:.4f}" for m, s in zip(losses.mean(0), losses.std(0, ddof=1), strict=True)]
-        spread = [f"{m:+.4f} ± {s:.4f}" for m, s in zip(away.mean(0), away.std(0, ddof=1), strict=True)]
-        yield f"| {name} | {' | '.join(told)} | {' | '.join(spread)} |"
-
-
 def main():
     """Measure, print and write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=["times", "held_out"])
-    parser.add_argument("--small", action="store_true", help="times: without the largest data")
-    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("part", choices=["times"])
+    parser.add_argument("--small", action="store_true", help="without the largest data")
     settings = parser.parse_args()
     warnings.simplefilter("ignore")
     names = ["dini", "dini-learn", "jax", "scikit-learn", *([] if celer is None else ["celer", "skglm"])]
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in names)
-    more = f"times{' --small' if settings.small else ''}" if settings.part == "times" else "held_out"
-    lines = [f"Made by `python benchmarks/learn.py {more}`; {versions}.", ""]
-    if settings.part == "times":
-        lines = [
-            "# Dini-learn beside scikit-learn: time",
-            "",
-            *lines,
-            "CPU seconds of one thread. A bar is the largest ratio of second fits that is wished for.",
-            "",
-            "| model | data | first | second | rival | its first | its second | ratio | bar | loss | its loss | |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        ]
-        rows = times(not settings.small)
-    else:
-        lines = [
-            "# Dini-learn: one penalty and many, on samples that are held out",
-            "",
-            *lines,
-            "Loss on a test, tuned (a ridge by leave-one-out, a logistic regression by 5 folds) and fitted on 40 % of",
-            f"the samples: mean and standard deviation over {settings.splits} splits, and differences to one penalty.",
-            "The squared error is a part of the variance.",
-            "",
-            "| data | one penalty | by group | by feature | group minus one | feature minus one |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        rows = held_out(settings.splits)
+    lines = [
+        "# Dini-learn beside scikit-learn: time",
+        "",
+        f"Made by `python benchmarks/learn.py times{' --small' if settings.small else ''}`; {versions}.",
+        "",
+        "CPU seconds of one thread. A bar is the largest ratio of second fits that is wished for.",
+        "",
+        "| model | data | first | second | rival | its first | its second | ratio | bar | loss | its loss | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     print("\n".join(lines), flush=True)
-    for row in rows:
+    for row in times(not settings.small):
         print(row, flush=True)
         lines.append(row)
-        RESULTS.joinpath(f"learn_{settings.part}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        RESULTS.joinpath("learn_times.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_soft_thresholds(seed):
 def test_paths(units):
     """scikit-learn's path and coordinate descent, in any units."""
     design = X * units
-    path = LassoPath.of(design, Y[:, None], np.ones(len(Y)), True)
+    path = LassoPath.of(design, Y[:, None], np.ones(len(Y)), True, 1e-4)
     assert path.solved
     for part in (0.5, 0.03, 0.001):
         penalty = part * path.knots[0]
@@ -61,7 +61,7 @@ def test_paths(units):
 
 def test_paths_with_ties_and_dependent_columns():
     twice = np.hstack([X, X[:, :3], X[:, [0]] + X[:, [1]], np.ones((len(X), 1))])
-    one, two = (LassoPath.of(design, Y[:, None], np.ones(len(Y)), True) for design in (X, twice))
+    one, two = (LassoPath.of(design, Y[:, None], np.ones(len(Y)), True, 1e-4) for design in (X, twice))
     assert one.solved
     assert two.solved
     for penalty in one.knots[0] * np.array([0.6, 0.1, 0.01]):
@@ -73,7 +73,7 @@ def test_paths_with_ties_and_dependent_columns():
         assert losses[1] <= losses[0] * (1 + 1e-12)
     random = np.random.default_rng(0)
     ties = np.kron(np.eye(8), np.ones((8, 1)))
-    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True).solved
+    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True, 1e-4).solved
 
 
 def criterion_of(model, design, y):
@@ -88,7 +88,7 @@ def test_disturbed_targets_tell_the_degrees_of_freedom():
     noise = 0.3
     model = dl.TunedLasso(criterion="sure", noise=noise, penalties="features", shrinkage=0.1)
     evaluate = criterion_of(model, X, Y)
-    path = LassoPath.of(X, Y[:, None], np.ones(len(Y)), True)
+    path = LassoPath.of(X, Y[:, None], np.ones(len(Y)), True, 1e-4)
     for penalty in (30.0, 5.0, 0.5):
         away = evaluate(np.full(10, np.log(penalty))).value - path.criterion("", penalty, (noise,))[0]
         assert abs(away) < 1e-2 * noise**2 / len(Y)

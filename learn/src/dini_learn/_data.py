@@ -99,6 +99,9 @@ class Data:
         self.center = share @ X if centered else np.zeros(self.features)
         self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
         self.X, self.y = X - self.center if centered else X, y - self.level
+        if centered:
+            # a constant, but for rounding
+            self.X[:, np.abs(self.X).max(axis=0) <= 8 * np.finfo(float).eps * np.abs(self.center)] = 0.0
 
     def judged(self, folds: Folds) -> Judged:
         """Return the weights of folds."""
@@ -110,21 +113,42 @@ class Data:
         return Judged(train / fitted[:, None], held / among[:, None], fitted, among)
 
     @functools.cached_property
-    def units(self) -> tuple[float, float]:
-        """Penalties that are about the largest of interest: of absolute values, and of squares."""
+    def curvatures(self) -> np.ndarray:
+        """About the largest second derivative of the loss in each coefficient."""
+        weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
+        if scipy.sparse.issparse(self.X):
+            found = self.X.multiply(self.X).T @ weights
+            if self.spec.intercept:
+                # around the means, from which sparse columns are not taken
+                found = found - weights.sum() * (self.weights / self.weights.sum() @ self.X) ** 2
+        else:
+            found = np.einsum("ij,ij,i->j", self.X, self.X, weights)
+        return LOSSES[self.spec.loss].curvature * np.maximum(found, 0.0)
+
+    @functools.cached_property
+    def pulls(self) -> np.ndarray:
+        """The slope of the loss in each coefficient, where all vanish."""
         loss = LOSSES[self.spec.loss]
         weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
         share = self.weights / self.weights.sum()
         z = np.broadcast_to(loss.center(share @ self.y) if self.spec.intercept else 0.0, self.y.shape)
-        pull = np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting)))
-        if scipy.sparse.issparse(self.X):
-            curvature = self.X.multiply(self.X).T @ weights
-            if self.spec.intercept:
-                # around the means, from which sparse columns are not taken
-                curvature = curvature - weights.sum() * (share @ self.X) ** 2
-        else:
-            curvature = np.einsum("ij,ij,i->j", self.X, self.X, weights)
-        curvature = loss.curvature * curvature
-        curvature = curvature[curvature > 0]
-        tiny = np.finfo(float).tiny
-        return max(float(pull.max()), tiny), float(curvature.mean()) if curvature.size else 1.0
+        return np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting))).max(axis=1)
+
+    @functools.cached_property
+    def units(self) -> tuple[float, float]:
+        """Penalties that are about the largest of interest: of absolute values, and of squares."""
+        some = self.curvatures[self.curvatures > 0]
+        pull = max(float(self.pulls.max()), np.finfo(float).tiny)
+        return pull, float(some.mean()) if some.size else 1.0
+
+    @functools.cached_property
+    def mixed(self) -> float:
+        """How far below these the half of the features have theirs by their units alone, as a part of one.
+
+        It is one of features on one scale, and the square root of what it is for penalties of squares.
+        """
+        some = self.curvatures[self.curvatures > 0]
+        if not some.size:
+            return 1.0
+        largest = self.curvatures[int(self.pulls.argmax())] if self.spec.kind != "l2" else some.mean()
+        return float(min(1.0, np.sqrt(np.median(some) / max(largest, np.finfo(float).tiny))))

@@ -6,12 +6,13 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import xlogy
 
 from ._compiled import Compiled
 from ._data import Data, Spec
 from ._exact import Exact
 from ._folds import Folds
-from ._path import LassoPath
+from ._path import LEAST, LassoPath
 from ._search import At
 from ._smooth import smooth
 from ._smooth_fits import SmoothFits
@@ -21,7 +22,7 @@ from ._strengths import Strengths
 
 __all__ = ["Fitted", "Inner", "Spec"]
 
-#: what a penalty without squares has of them, a part of the mean curvature
+#: what a penalty without squares has of them, a part of each feature's curvature
 _RIDGE = 1e-9
 #: so many points of a search are kept, for the next ones to start from, beside the last
 _TRAIL = 4
@@ -98,6 +99,16 @@ class Inner:
             self._last = last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
         return last.lanes
 
+    def floor(self, folds: Folds) -> float:
+        """Return the criterion of predictions without an error, from which it is measured."""
+        if self.spec.criterion == "sure":
+            return -0.5 * float(np.square(self.spec.noise).sum())
+        if self.spec.loss != "poisson":
+            return 0.0
+        # counts have a likelihood that need not be one
+        own = self.data.y[:, 0] - xlogy(self.data.y[:, 0], self.data.y[:, 0])
+        return float(folds.share @ (self.data.judged(folds).held @ own))
+
     def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the penalties of absolute values and of squares, with a row for the intercept.
 
@@ -110,7 +121,11 @@ class Inner:
         if self.spec.kind != "l2":
             l1[1:] = each[0]
         # columns that depend on one another leave neither the solution nor its derivative open
-        l2[1:] = each[-1] if self.spec.kind in ("l2", "elasticnet") else _RIDGE * self.units[1]
+        if self.spec.kind in ("l2", "elasticnet"):
+            l2[1:] = each[-1]
+        else:
+            curvatures = self.data.curvatures[:, None]
+            l2[1:] = _RIDGE * np.where(curvatures > 0, curvatures, self.units[1])
         return l1, l2
 
     def at(
@@ -183,7 +198,8 @@ class Inner:
     @functools.cached_property
     def _curve(self) -> Spectrum | LassoPath:
         kind = Spectrum if self.closed else LassoPath
-        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept)
+        low = () if self.closed else (LEAST * self.units[0] * self.data.mixed,)
+        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, *low)
 
     @property
     def knots(self) -> np.ndarray | None:

@@ -56,7 +56,7 @@ class TunedRidge(TunedSquared):
         How many threads search at a time: on the nested splits by which ``shrinkage="auto"`` chooses, and for targets
         with penalties of their own. The folds of a criterion are one computation already, in which it means nothing.
     random_state : int, RandomState instance or None, default=None
-        For ``"holdout"``.
+        For ``"holdout"``, and for ``"sure"`` of a fit with absolute values.
     verbose : int, default=0
         Whether to print a line of progress.
 
@@ -173,12 +173,24 @@ class TunedLasso(TunedSquared):
 
     .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_j \lambda_j |w_j| .
 
-    Parameters and attributes are those of :class:`TunedRidge`; ``criterion`` is ``"cv"`` or ``"holdout"``.
+    Parameters and attributes are those of :class:`TunedRidge`, for one target; ``criterion`` is ``"cv"``, ``"holdout"``
+    or ``"sure"``. That is, for noise of standard deviation :math:`\sigma` and ``n`` samples,
+
+    .. math:: \frac1n \|y - \hat y\|^2 - \sigma^2 + \frac{2 \sigma^2}{n} \operatorname{df} ,
+
+    where the degrees of freedom are the number of features that are not left out, and one for the intercept. It jumps
+    where features come and go, and grows between two such penalties, so that one shared penalty is the best of these,
+    exactly; ``hypergradient_`` is the derivative towards stronger penalties there. For several penalties the degrees of
+    freedom are taken from fits of up to 16 slightly disturbed targets (of all directions where there are no more
+    features than that, of random ones by ``random_state`` elsewhere), which has a derivative in each; ``loss_`` is this
+    estimate then, but where one shared penalty is kept.
 
     References
     ----------
-    Bertrand, Klopfenstein, Massias, Blondel, Vaiter, Gramfort, Salmon, "Implicit differentiation for fast
-    hyperparameter selection in non-smooth convex learning", JMLR 2022 (arXiv 2105.01637).
+    Zou, Hastie, Tibshirani, "On the degrees of freedom of the lasso", Annals of Statistics 2007. Deledalle, Vaiter,
+    Fadili, Peyre, "Stein Unbiased GrAdient estimator of the Risk (SUGAR) for multiple parameter selection", SIAM
+    Journal on Imaging Sciences 2014. Bertrand, Klopfenstein, Massias, Blondel, Vaiter, Gramfort, Salmon, "Implicit
+    differentiation for fast hyperparameter selection in non-smooth convex learning", JMLR 2022 (arXiv 2105.01637).
     """
 
     def _spec(self, X, y, weights):
@@ -195,7 +207,8 @@ class TunedElasticNet(TunedSquared):
 
     both kinds of penalties tuned. With one of each, :class:`sklearn.linear_model.ElasticNet` does the same with
     ``alpha`` :math:`= \lambda + \mu` and ``l1_ratio`` :math:`= \lambda / (\lambda + \mu)`. ``penalties_`` is of shape
-    ``(2, n_features)``, first :math:`\lambda`. Parameters and attributes are those of :class:`TunedLasso`.
+    ``(2, n_features)``, first :math:`\lambda`. Parameters and attributes are those of :class:`TunedLasso`; ``"sure"``
+    is by disturbed targets.
     """
 
     def _spec(self, X, y, weights):
@@ -211,7 +224,7 @@ class TunedGroupLasso(TunedSquared):
 
     for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
     ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
-    :class:`TunedLasso`.
+    :class:`TunedLasso`; ``"sure"`` is by disturbed targets.
 
     References
     ----------

@@ -81,8 +81,11 @@ class LassoPath(NamedTuple):
     solved: bool
 
     @classmethod
-    def of(cls, X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> LassoPath:
-        """Return the path of the mean of the weighted squares; with an intercept, of what is around the means."""
+    def of(cls, X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float) -> LassoPath:
+        """Return the path of the mean of the weighted squares; with an intercept, of what is around the means.
+
+        It goes down to a least penalty.
+        """
         (y,) = y.T
         total, share, used = float(weights.sum()), weights / weights.sum(), int((weights > 0).sum())
         features = X.shape[1]
@@ -100,7 +103,6 @@ class LassoPath(NamedTuple):
             gram = X.T @ (X.multiply(share[:, None]) if sparse else share[:, None] * X)
             gram = gram.toarray() - np.outer(center, center) if sparse else gram
             column, size = lambda j: gram[:, j], np.diag(gram)
-        low = LEAST * max(float(np.abs(pull).max()), np.finfo(float).tiny)
         segments, solved = segments_of(column, size, pull, float(share @ y**2), low, min(used, features))
         return cls(segments, low, features, total, intercept, solved)
 

@@ -69,8 +69,11 @@ def _better(at: At, best: At | None) -> bool:
     return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
-def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
-    """Return the place of the best of some points, from strong penalties to weak ones, and what was seen."""
+def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tuple[int, list[At]]:
+    """Return the place of the best of some points, from strong penalties to weak ones, and what was seen.
+
+    The criterion counts from a floor, below which it does not come.
+    """
     seen: list[At] = []
     best, risen = 0, None
     for place, theta in enumerate(grid):
@@ -78,7 +81,7 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
         seen.append(at)
         if not place or _better(at, seen[best]):
             best, risen = place, None
-        elif risen is None and not at.value <= _RISEN * seen[best].value:
+        elif risen is None and not at.value - floor <= _RISEN * (seen[best].value - floor):
             risen = place
         if risen is not None and place - risen > 0 and np.abs(theta - grid[risen]).max() > _FAR - 1e-9:
             break
@@ -145,11 +148,15 @@ def descend(
     unit: float = 1.0,
     tol: float = 1e-5,
 ) -> Found:
-    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread, by L-BFGS-B."""
+    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread, by L-BFGS-B.
+
+    What is handed to it is the difference to the start, in such units that the first step is about one: the first is
+    along the gradient, and where that is small, so would be what the step gains, and the search would end there.
+    """
     trace: list[At] = []
     best: list[Any] = [None, np.inf]
 
-    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def seen(theta: np.ndarray) -> tuple[float, np.ndarray]:
         if len(trace) >= evaluations:
             raise _Enough
         at = evaluate(theta)
@@ -158,13 +165,23 @@ def descend(
         if strength and spread is not None:
             more, slope = spread(theta)
             value, gradient = value + strength * more, gradient + strength * slope
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return 1e30, np.zeros_like(theta)
-        if value < best[1]:
+        if np.isfinite(gradient).all() and value < best[1]:
             best[:] = at, value
         return value, gradient
 
+    level, slope = seen(start)
+    size = max(float(np.abs(slope).max()), tol) if best[0] is not None else 1.0
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = (level, slope) if np.array_equal(theta, start) else seen(theta)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return 1e30, np.zeros_like(theta)
+        return (value - level) / size, gradient / size
+
+    if best[0] is None:
+        return Found(trace[0], False, trace)
     finished = False
+    least = 0.01 * tol / size
     with contextlib.suppress(_Enough):
         minimize(
             objective,
@@ -172,8 +189,8 @@ def descend(
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"ftol": 0.01 * tol, "gtol": 0.01 * tol, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
+            options={"ftol": least, "gtol": least, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
         )
         # where the line search ends at a kink there is nothing to descend along
         finished = True
-    return Found(evaluate(start) if best[0] is None else best[0], finished and best[0] is not None, trace)
+    return Found(best[0], finished, trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,12 @@ from ._strengths import Strengths
 #: criterion at one shared penalty
 SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
+#: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
+_FINER = 4
 #: penalties range over these multiples of the scales of the data
 _RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
+#: a criterion that is less than this part of that with the strongest penalties vanishes
+_EXACT = 1e-6
 #: so many evaluations for each shrinkage that is only tried
 _TRIAL = 40
 
@@ -80,10 +85,12 @@ class Tuning:
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
         self.n_jobs = n_jobs
         pull, curvature = inner.units
-        ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
-        ranges["group"] = ranges["l1"]
-        ranges["elasticnet"] = [(pull, _RANGE_L1), (curvature, (1e-6, 1e3))]
-        self.ranges = np.log([[scale * low, scale * high] for scale, (low, high) in ranges[inner.spec.kind]])
+        mixed = inner.data.mixed
+        l1, l2 = (pull, mixed, _RANGE_L1), (curvature, mixed**2, _RANGE_L2)
+        both = [l1, (curvature, mixed**2, (1e-6, 1e3))]
+        ranges = {"l1": [l1], "group": [l1], "l2": [l2], "elasticnet": both}[inner.spec.kind]
+        # features in small units need small penalties, and the range is the wider
+        self.ranges = np.log([[part * scale * low, scale * high] for scale, part, (low, high) in ranges])
 
     def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
         """Return the criterion as a function, whose fits start where the last ones ended."""
@@ -107,31 +114,50 @@ class Tuning:
         if self.inner.exactly(strengths, folds) and self.inner.knots is not None:
             return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
-        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
-        look = functools.partial(evaluate, rough=True)
-        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points)
-        best, count = seen[place], len(seen)
+        count = _GRID_L1 if l1 else _GRID_L2
+        wide = np.diff(self.ranges[0])[0] / np.diff(np.log(_RANGE_L1 if l1 else _RANGE_L2))[0]
+        count = 1 + round(wide * (count - 1))
+        exactly = self.inner.exactly(strengths, folds)
+        if exactly:
+            count = 1 + _FINER * (count - 1)
+        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
+        look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
+        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points, floor)
+        near, best = seen[max(place - 1, 0) : place + 2], seen[place]
         if strengths.kinds == 2:
             # and with hardly any squares
-            other, more = along_grid(look, self._with_squares(points, 0.0))
+            other, more = along_grid(look, self._with_squares(points, 0.0), floor)
             best = more[other] if more[other].value < best.value else best
             seen += more
+        elif not exactly and folds.judge is None:
+            # a criterion may have several minima side by side
+            between = [look(point) for point in _between(near)]
+            seen += between
+            near = sorted([*near, *between], key=lambda at: -at.theta[0])
+            best = min(near, key=lambda at: at.value if at.finite else np.inf)
+        place = [at is best for at in near].index(True) if strengths.kinds == 1 else 0
         if self.inner.inexact:
             best = evaluate(best.theta)
             seen.append(best)
         if not best.finite:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
-            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
+            unit = self._unit(best, seen, folds)
+            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=unit, tol=self.tol)
             return found, [*seen, *found.trace], False
-        right = seen[place - 1] if place > 0 else None
-        left = seen[place + 1] if place + 1 < count else None
-        high = float(right.theta[0]) if right else float(points[0, 0])
-        low = float(left.theta[0]) if left else float(best.theta[0])
+        right = near[place - 1] if place > 0 else None
+        left = near[place + 1] if place + 1 < len(near) else None
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, True
+        low, high = (float((at or best).theta[0]) for at in (left, right))
         found = refine(evaluate, low, high, best, left, right, smooth=not l1)
         return found, [*seen, *found.trace], False
+
+    def _unit(self, best: At, seen: list[At], folds: Folds) -> float:
+        """Return the criterion from its floor, by which changes of it are measured: or as much as rounding leaves."""
+        floor = self.inner.floor(folds)
+        first = next((at.value for at in seen if np.isfinite(at.value)), floor)
+        return max(best.value - floor, _EXACT * (first - floor)) or 1.0
 
     def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
         """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
@@ -166,12 +192,12 @@ class Tuning:
             chosen = choose(judged)
         if not np.isfinite(chosen):
             return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
-        evaluate = self.evaluator(self.strengths, folds)
+        evaluate, unit = self.evaluator(self.strengths, folds), self._unit(one.best, seen, folds)
         theta, found, finished = self._spread(one.best).theta, None, one.finished
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
         for strength in [*path, chosen]:
             last = strength == chosen
-            found = self._many(evaluate, theta, strength, one.best.value, self.max_iter if last else _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
         finished = finished and found.finished
@@ -180,7 +206,7 @@ class Tuning:
     def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
         spread = self.strengths.spread
-        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit or 1.0, self.tol)
+        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol)
 
     def _spread(self, at: At) -> At:
         """Return a point of one number a kind as one of all numbers."""
@@ -190,14 +216,21 @@ class Tuning:
 
     def _judged(self, folds: Folds) -> list[float]:
         """Return the losses of samples that no penalty has seen: with one shared penalty, and with each shrinkage."""
-        one, _, _ = self.shared(folds)
+        one, seen, _ = self.shared(folds)
         evaluate, theta = self.evaluator(self.strengths, folds), self._spread(one.best).theta
+        unit = self._unit(one.best, seen, folds)
         judged = [one.best.judged]
         for strength in SHRINKAGES:
-            found = self._many(evaluate, theta, strength, one.best.value, _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, _TRIAL)
             theta = found.best.theta
             judged.append(found.best.judged)
         return judged
+
+
+def _between(points: list[At]) -> list[np.ndarray]:
+    """Return points that divide the stretches between some, from strong penalties to weak ones."""
+    parts = np.arange(1, _FINER) / _FINER
+    return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
 def choose(judged: np.ndarray | None) -> float:
