@@ -113,11 +113,11 @@ class Paths:
 
 
 def sparse_peers(X, ratios):
-    """Return celer's and skglm's solvers where they are installed (the group of peers), and take less than minutes."""
+    """Return celer's and skglm's solvers where they are installed (the group of peers), on data that take seconds."""
     found, many = [], ratios is not None
-    if celer is not None and not (many and X.size > 1_000_000):
+    if celer is not None and X.size <= (1_000_000 if many else 20_000_000):
         found.append(("celer", Paths(ratios or [1.0]), lambda m: m.losses_.min()))
-    if skglm is not None and not (many and X.size > 400_000):
+    if skglm is not None and X.size <= (100_000 if many else 1_000_000):
         penalty = skglm.penalties.L1_plus_L2(1.0, 0.5) if ratios else skglm.penalties.L1(1.0)
         solver = skglm.solvers.AndersonCD(warm_start=True, fit_intercept=True)
         settings = {"cv": 5, "random_state": 0, "l1_ratio": ratios}

@@ -111,7 +111,8 @@ CASES |= {
     for name, case in CASES.items()
     if case.model.criterion == "cv"
 }
-BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "lasso, sure", "elastic net, sure", "logistic"]
+BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "lasso, sure", "elastic net", "elastic net, sure"]
+BY_DEFAULT += ["logistic", "logistic, l1", "multinomial", "svc"]
 NAMES = [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.thorough) for name in CASES]
 
 

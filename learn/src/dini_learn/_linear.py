@@ -51,7 +51,7 @@ class TunedRidge(TunedSquared):
     tol : float, default=1e-5
         Where such a search ends, relative to the criterion.
     certify : bool, default=True
-        Whether to estimate the error of the last hypergradient; compiles another program.
+        Whether to estimate the error of the last hypergradient, which costs about as much as another evaluation.
     n_jobs : int, default=None
         How many threads search at a time: on the nested splits by which ``shrinkage="auto"`` chooses, and for targets
         with penalties of their own. The folds of a criterion are one computation already, in which it means nothing.
