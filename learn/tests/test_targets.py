@@ -57,6 +57,8 @@ def test_targets_with_penalties_of_their_own_are_fits_of_their_own(criterion):
     for name in ("penalties_", "coef_", "intercept_", "loss_"):
         np.testing.assert_allclose(getattr(model, name), [getattr(one, name) for one in each], rtol=1e-6)
     assert len(model.path_) == len(model.hypergradient_.gradient) == 3
+    with pytest.raises(ValueError, match="a search for each target"):
+        model.plot_path()
 
 
 def test_a_column_stays_one():

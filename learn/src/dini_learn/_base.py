@@ -17,33 +17,15 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ._displays import PathDisplay, PenaltiesDisplay
 from ._folds import Folds
-from ._inner import Fitted, Inner, Spec
+from ._inner import Inner, Spec
+from ._outcome import Hypergradient, Outcome, messages, stacked
 from ._progress import Progress
-from ._search import At
 from ._stein import probed
 from ._strengths import Strengths
-from ._tuning import Tuned, Tuning
+from ._tuning import Tuning
 
 #: at most so many splits judge how far many penalties are to be trusted
 _NESTED = 5
-#: a warning names at most so many penalties
-_NAMED = 10
-
-
-class Hypergradient(NamedTuple):
-    """The derivative of the criterion in the logarithms of what was tuned, where the search ended.
-
-    Attributes
-    ----------
-    gradient
-        Of shape ``(kinds of penalties, penalties of a kind)``, in units of ``loss_``.
-    error
-        An estimate of its error, from dini's certificate: the sum over the folds. NaN with ``certify=False``, and where
-        the criterion is a closed form.
-    """
-
-    gradient: np.ndarray
-    error: float
 
 
 class Task(NamedTuple):
@@ -56,28 +38,6 @@ class Task(NamedTuple):
     strengths: Strengths
     folds: Folds
     nested: list[Folds]
-
-
-class Outcome(NamedTuple):
-    """A search: of which fits, by which map, what it found, that point with its certificate, and the fit with it."""
-
-    inner: Inner
-    strengths: Strengths
-    tuned: Tuned
-    best: At
-    fitted: Fitted
-    each: np.ndarray
-
-
-def _stacked(told: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what is told of several targets, with a leading axis for them; the paths are a list."""
-    parts = {name: [one[name] for one in told] for name in told[0]}
-    gradients, errors = zip(*parts["hypergradient_"], strict=True)
-    together = {name: np.array(each) for name, each in parts.items() if name not in ("hypergradient_", "path_")}
-    if parts["nested_losses_"][0] is None:
-        together["nested_losses_"] = None
-    both = Hypergradient(np.array(gradients), np.array(errors))
-    return {**together, "hypergradient_": both, "path_": parts["path_"]}
 
 
 class TunedEstimator(BaseEstimator):
@@ -182,7 +142,7 @@ class TunedEstimator(BaseEstimator):
         progress.done()
         self.n_iter_ = progress.count
         told = [self._told(outcome) for outcome in outcomes]
-        for name, value in told[0].items() if len(parts) == 1 else _stacked(told).items():
+        for name, value in told[0].items() if len(parts) == 1 else stacked(told).items():
             setattr(self, name, value)
         self._keep_coefficients(task, outcomes)
         for outcome in outcomes:
@@ -341,52 +301,15 @@ class TunedEstimator(BaseEstimator):
         self.intercept_ = float(outcome.fitted.intercept[0])
 
     def _warn(self, outcome: Outcome) -> None:
-        tuned = outcome.tuned
-        if not (tuned.best.finite and tuned.best.solved and outcome.fitted.solved):
-            self._say(
-                "The inner solver did not converge for the penalties that were found, or its solution has no "
-                "derivative there. Scale the features, for example by sklearn.preprocessing.StandardScaler, and drop "
-                "columns that depend on others."
-            )
-        if not tuned.finished:
-            self._say(
-                f"The search has used its max_iter={self.max_iter} evaluations and was still descending. Increase "
-                "max_iter, or tol."
-            )
-        if tuned.at_bound:
-            self._say(
-                "The search ended at the end of its range of penalties: the criterion wants the model without a "
-                "penalty, or without features. See plot_path()."
-            )
-        if tuned.ends is not None and tuned.ends.any():
-            weak, strong = self._named(outcome, tuned.ends < 0), self._named(outcome, tuned.ends > 0)
-            parts = [f"at the weakest those of {weak}"] if weak else []
-            parts += [f"at the strongest those of {strong}"] if strong else []
-            self._say(
-                f"{np.count_nonzero(tuned.ends)} of {tuned.ends.size} penalties ended at an end of their range: "
-                f"{'; '.join(parts)}. The criterion wants these without a penalty, or left out. See plot_penalties()."
-            )
-
-    def _say(self, message: str) -> None:
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
-
-    def _named(self, outcome: Outcome, which: np.ndarray) -> str:
-        """Return the names of some penalties, at most ten of them."""
-        if which.shape[1] == 1:
-            what, labels = "all features", [""]
-        elif self.penalties == "features":
-            what, labels = "feature", getattr(self, "feature_names_in_", np.arange(which.shape[1]))
+        labels = np.arange(self.n_features_in_)
+        if self.penalties == "features":
+            labels = getattr(self, "feature_names_in_", labels)
         elif self.penalties == "groups":
-            what, labels = "group", np.unique(np.asarray(self.feature_groups))
-        else:
-            what, labels = "class", self.classes_
-        kinds = ["absolute values", "squares"] if len(which) == 2 else [""]
-        names = [
-            " ".join(filter(None, [what, str(labels[place]), f"({kind})" if kind else ""]))
-            for kind, row in zip(kinds, which, strict=True)
-            for place in np.flatnonzero(row)
-        ]
-        return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+            labels = np.unique(np.asarray(self.feature_groups))
+        elif self.penalties == "classes":
+            labels = self.classes_
+        for message in messages(outcome, self.max_iter, self.penalties, labels):
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
     def plot_path(self, *, ax=None):
         """Draw the search: the criterion at each evaluation. Returns a :class:`PathDisplay`."""
