@@ -1,8 +1,12 @@
 """Stein's estimate of the risk: closed forms, paths, and the risk itself by simulation."""
 
+import warnings
+
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.datasets import load_diabetes
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, LassoLarsIC
 from sklearn.preprocessing import scale
 
@@ -74,6 +78,29 @@ def test_paths_with_ties_and_dependent_columns():
     random = np.random.default_rng(0)
     ties = np.kron(np.eye(8), np.ones((8, 1)))
     assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True, 1e-4).solved
+
+
+def test_wide_sparse_and_weighted_data():
+    random = np.random.default_rng(0)
+    wide = np.where(random.random((40, 60)) < 0.3, random.normal(size=(40, 60)), 0.0)
+    y = wide[:, :3].sum(axis=1) + 0.3 * random.normal(size=40)
+    model = dl.TunedLasso(criterion="sure", noise=0.3).fit(wide, y)
+    theirs = LassoLarsIC(criterion="aic", noise_variance=0.09).fit(wide, y)
+    assert model.penalties_[0] == pytest.approx(theirs.alpha_, rel=1e-9)
+    np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-9)
+    with pytest.raises(ValueError, match="pass noise"):
+        dl.TunedLasso(criterion="sure").fit(wide, y)
+    counts = random.integers(1, 3, 40)
+    settings = {"criterion": "sure", "noise": 0.3, "certify": False, "random_state": 0, "max_iter": 20}
+    thin = scipy.sparse.csr_array(wide[:, :20])
+    for model in (dl.TunedLasso(**settings), dl.TunedLasso(penalties="features", shrinkage=0.1, **settings)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            dense = model.fit(wide[:, :20], y, sample_weight=counts).coef_
+            sparse = model.fit(thin, y, sample_weight=counts).coef_
+            twice = model.fit(np.repeat(wide[:, :20], counts, axis=0), np.repeat(y, counts)).coef_
+        np.testing.assert_allclose(sparse, dense, atol=1e-4)
+        np.testing.assert_allclose(twice, dense, atol=1e-4)
 
 
 def criterion_of(model, design, y):
