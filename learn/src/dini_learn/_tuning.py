@@ -131,7 +131,8 @@ class Tuning:
             seen += more
         elif not exactly and folds.judge is None:
             # a criterion may have several minima side by side
-            between = [look(point) for point in _between(near)]
+            # where they cost much, half as many are looked at
+            between = [look(point) for point in _between(near, _FINER // 2 if self.inner.inexact else _FINER)]
             seen += between
             near = sorted([*near, *between], key=lambda at: -at.theta[0])
             best = min(near, key=lambda at: at.value if at.finite else np.inf)
@@ -227,9 +228,9 @@ class Tuning:
         return judged
 
 
-def _between(points: list[At]) -> list[np.ndarray]:
+def _between(points: list[At], finer: int) -> list[np.ndarray]:
     """Return points that divide the stretches between some, from strong penalties to weak ones."""
-    parts = np.arange(1, _FINER) / _FINER
+    parts = np.arange(1, finer) / finer
     return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
