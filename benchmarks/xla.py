@@ -29,6 +29,8 @@ PLACES = {
     "certificate: noise": ("certificate 100", "certificate of data"),
     "power iteration": ("certificate 100", "certificate of data"),
     "thread": ("eager BFGS 10",),
+    "look": ("BFGS wood",),
+    "rolled": ("root 20", "gradient 20"),
 }
 
 
@@ -75,6 +77,9 @@ def workloads():
     full = lambda x: dini.least_squares(residuals, x, solver=dini.GaussNewton(patience=None), on_failure="ignore").x
     newton = minimize(dini.Newton(), quartic)
     root = lambda x: dini.root(cubic, x, solver=dini.Newton(), on_failure="ignore").x
+    slopes = jax.grad(
+        lambda b: jnp.sum(dini.root(lambda x, b: cubic(x) - b, jnp.full(20, 3.0), b, on_failure="ignore").x)
+    )
     eager = dini.Minimize(rosenbrock)
     return {
         "BFGS 100": (minimize(dini.BFGS(), rosenbrock), -jnp.ones(100)),
@@ -95,6 +100,8 @@ def workloads():
         "Newton batch": (jax.vmap(newton), 0.3 * starts(4)),
         "root 4": (root, jnp.full(4, 3.0)),
         "root batch": (jax.vmap(root), 2 - starts(4)),
+        "root 20": (root, jnp.full(20, 3.0)),
+        "gradient 20": (slopes, jnp.full(20, 0.1)),
         "certificate 100": (certificate(X[:200]), jnp.ones(100)),
         "certificate of data": (certificate(X), jnp.ones(100)),
         "eager BFGS 10": (lambda x: dini.solve(eager, dini.BFGS(max_steps=3), x, steps=3).x, -jnp.ones(10)),

@@ -48,7 +48,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
-from . import trees
+from . import trees, xla
 from .functions.costs import cost
 from .problems import LeastSquares, Minimize
 from .sets._boxes import bounds_of, has_bounds
@@ -63,6 +63,8 @@ NOTHING = 1e-4
 SHORTEST = 0.25
 #: the factor of an element that no product has reached: a number that none has by itself
 _FRESH = 1.2345
+#: operations in products, and elements of the largest array, up to which a gradient costs nothing beside a step
+CHEAP = 2**15, 2**10
 #: steps of conjugate gradients
 STEPS = 8
 #: a lower point that is farther away than this share of the size of the point, and so many tolerances, is another one
@@ -111,10 +113,18 @@ def linearized(fun: Any, x: Tree) -> Any:
         both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(fun, (u,), (v,)), return_shape=True)(x, x)
     except Exception:  # no forward mode: a call of the host, say, or a rule for reverse mode only
         return None
-    if cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
+    spent = cost(both.jaxpr, [True] * len(both.jaxpr.invars))
+    if spent.unbounded:
         return None
     tree = jax.tree.structure(shape)
-    return lambda *at: jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
+    cheap = spent.products <= CHEAP[0] and spent.largest <= CHEAP[1] and not spent.loops
+
+    def program(*at: Any) -> Any:
+        # what is cheap is less to compile where nothing of it stands in front of a loop over products
+        at = xla.once(at, "look") if cheap else at
+        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
+
+    return program
 
 
 class _Curvature(NamedTuple):
@@ -127,7 +137,7 @@ class _Curvature(NamedTuple):
     along: Tree
     left: Tree
     square: Any
-    #: the last direction, at the end that of the way from the start, times its product and times the gradient
+    #: the last product, at the end that with the way from the start, and the gradient; times that way after the loop
     parts: Tree
     slopes: Tree
 
@@ -167,12 +177,14 @@ def _curvature(program: Any, x: Tree, way: Tree, bounds: Any) -> _Curvature:
         units = jax.tree.map(lambda r, s: jnp.where(s == _FRESH, 0, r * jnp.square(s)).astype(r.dtype), left, scales)
         square = jnp.where(begins | (bend > 0), trees.vdot(left, units), 0)
         turn = jnp.where(begins | (now.square <= 0), 0, square / jnp.where(now.square > 0, now.square, 1))
-        parts, slopes = (jax.tree.map(jnp.multiply, along, by) for by in (product, gradient))
-        return _Curvature(scales, step, trees.axpy(turn, along, units), left, square, parts, slopes)
+        return _Curvature(scales, step, trees.axpy(turn, along, units), left, square, product, gradient)
 
     zero = trees.zeros_like(x)
     fresh = jax.tree.map(lambda u: jnp.full(u.shape, _FRESH, dtype), x)
-    return jax.lax.fori_loop(0, last + 1, one, _Curvature(fresh, zero, zero, zero, jnp.zeros((), dtype), zero, zero))
+    start = _Curvature(fresh, zero, zero, zero, jnp.zeros((), dtype), zero, zero)
+    end = jax.lax.fori_loop(0, last + 1, one, start)
+    parts, slopes = (jax.tree.map(jnp.multiply, way, by) for by in (end.parts, end.slopes))
+    return end._replace(parts=parts, slopes=slopes)
 
 
 def _signs(x: Tree, k: Any) -> Any:
@@ -194,18 +206,19 @@ def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tup
     found = _curvature(program, x, way, bounds)
     dtype = trees.real_dtype(x)
 
-    def value(f: Any, shares: Any) -> Any:
-        point = trees.axpy(shares[0], back, trees.axpy(shares[1], found.step, x))
-        point = trees.axpy(shares[2], _loose(f, way, found), point)
+    def value(loose: Tree, ways: Any, along: Any) -> Any:
+        point = trees.axpy(ways[0], back, trees.axpy(ways[1], found.step, x))
+        point = trees.axpy(along, loose, point)
         point = point if bounds is None else jax.tree.map(jnp.clip, point, *bounds)
         return problem.value(point, *args).astype(dtype)
 
-    f, places = _values(value, lambda f: _unheld(f, found), dtype)
+    told = _values(value, lambda f: _loose(f, way, found), lambda f, loose: _unheld(f, loose, found), x, dtype)
+    f = told.f
     gain = f[_HERE] - jnp.minimum(f[_DOWN], f[_EIGHTH]) - _blur(f)
     more = gain > _nothing(f, found, x, rtol, isinstance(problem, LeastSquares))
     far = (gain > 0) & (trees.norm(found.step) > jnp.maximum(TOLERANCES * rtol, FAR) * trees.norm(x))
     seen = jnp.where((more | far) & (rtol > 0), Status.NO_MINIMUM, Status.CONVERGED)
-    endless = _unheld(f, found) & (places[1] > FARTHER * places[0])
+    endless = told.follows & (told.far > FARTHER * told.first)
     return jnp.where(endless, Status.DIVERGED, seen).astype(jnp.int32)
 
 
@@ -217,50 +230,77 @@ def _way(x: Tree, back: Tree, bounds: Any) -> Tree:
     return jax.tree.map(lambda v, a, u: jnp.where(jnp.abs(a - u) >= 0.5 * jnp.abs(v), v, 0), back, ahead, x)
 
 
-def _values(value: Any, unheld: Any, dtype: Any) -> tuple[Any, Any]:
+class _Places(NamedTuple):
+    """What values of the objective have shown; a loop's carry."""
+
+    k: Any
+    f: Any
+    #: the elements that nothing holds, where `f` knows the start and the point, and whether their way is followed
+    loose: Tree
+    follows: Any
+    #: on the way that nothing holds, between which shares of it the place lies that is sought, and the first one found
+    near: Any
+    far: Any
+    first: Any
+
+
+def _values(value: Any, loose: Any, unheld: Any, x: Tree, dtype: Any) -> _Places:
     """Return the objective at the places of :data:`_SHARES`, and where what is left of the gain comes to `LEFT`.
 
     These are sought, by halvings, only where they may show something. One loop, with the objective written down once.
     """
     count = len(_SHARES)
+    place = jnp.arange(count, dtype=jnp.int32)
+    shares = jnp.asarray(_SHARES, dtype)
 
-    def step(now: Any) -> Any:
-        k, f, ends = now
-        place = (k - count) // _HALVINGS
-        middle = jnp.sqrt(jnp.prod(ends[place]))
-        halves = k >= count
-        f_k = value(
-            f, jnp.where(halves, jnp.stack([0 * middle, 0 * middle, middle - 1]), jnp.asarray(_SHARES, dtype)[k])
+    def step(now: _Places) -> _Places:
+        halves, second = now.k >= count, now.k >= count + _HALVINGS
+        middle = jnp.sqrt(now.near * now.far)
+        here = place == now.k
+        ways = jnp.sum(jnp.where(here[:, None], shares, 0), axis=0)
+        f_k = value(now.loose, ways, jnp.where(halves, middle - 1, ways[2]))
+        f = jnp.where(here, f_k, now.f)
+        loosened = loose(f)
+        left = jnp.where(second, LEFT[1], LEFT[0])
+        above = f_k - f[_HERE] > left * (f[_BEFORE] - f[_HERE])
+        near, far = (jnp.where(halves & at, middle, end) for at, end in ((above, now.near), (~above, now.far)))
+        turns = now.k == count + _HALVINGS - 1
+        return _Places(
+            now.k + 1,
+            f,
+            loosened,
+            unheld(f, loosened),
+            jnp.where(turns, _NEAREST, near).astype(dtype),
+            jnp.where(turns, 1, far).astype(dtype),
+            jnp.where(turns, near, now.first),
         )
-        above = f_k - f[_HERE] > jnp.asarray(LEFT, dtype)[place] * (f[_BEFORE] - f[_HERE])
-        ends = ends.at[jnp.where(halves, place, 2), jnp.where(above, 0, 1)].set(middle, mode="drop")
-        return k + 1, f.at[k].set(f_k, mode="drop"), ends
 
-    def going(now: Any) -> Any:
-        k, f, _ = now
-        return (k < count) | ((k < count + 2 * _HALVINGS) & unheld(f))
+    def going(now: _Places) -> Any:
+        return (now.k < count) | ((now.k < count + 2 * _HALVINGS) & now.follows)
 
-    ends = jnp.asarray([[_NEAREST, 1], [_NEAREST, 1]], dtype)
-    _, f, ends = jax.lax.while_loop(going, step, (jnp.zeros((), jnp.int32), jnp.zeros(count, dtype), ends))
-    return f, jnp.stack([ends[0, 0], ends[1, 1]])
+    scalar = lambda v: jnp.asarray(v, dtype)
+    start = jnp.zeros((), jnp.int32), jnp.zeros(count, dtype), trees.zeros_like(x), jnp.zeros((), bool)
+    return jax.lax.while_loop(going, step, _Places(*start, scalar(_NEAREST), scalar(1), scalar(_NEAREST)))
 
 
 def _blur(f: Any) -> Any:
     return ROUNDING * jnp.finfo(f.dtype).eps * jnp.maximum(jnp.abs(f[_START]), jnp.abs(f[_HERE]))
 
 
-def _loose(f: Any, of: Tree, found: _Curvature) -> Tree:
-    """Return the elements of a tree that nothing holds, and zeros."""
+def _loose(f: Any, way: Tree, found: _Curvature) -> Tree:
+    """Return the elements of the way that nothing holds, and zeros."""
     nothing = NOTHING * (f[_START] - f[_HERE])
-    return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= nothing, v, 0), of, found.parts)
+    return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= nothing, v, 0), way, found.parts)
 
 
-def _unheld(f: Any, found: _Curvature) -> Any:
+def _unheld(f: Any, loose: Tree, found: _Curvature) -> Any:
     """Return whether the way of the loose elements was worth something, leads no higher, and does not end here."""
     worth = f[_BEFORE] - f[_HERE]
-    slope, bend = (
-        trees.total(jax.tree.leaves(jax.tree.map(jnp.sum, _loose(f, of, found)))) for of in (found.slopes, found.parts)
-    )
+    # an element of the way that is zero has parts that are
+    some = lambda parts: [
+        jnp.sum(jnp.where(v == 0, 0, part)) for v, part in zip(*map(jax.tree.leaves, (loose, parts)), strict=True)
+    ]
+    slope, bend = (trees.total(some(parts)) for parts in (found.slopes, found.parts))
     ends = (bend > _blur(f)) & (-slope < jnp.finfo(f.dtype).eps ** SHORTEST * bend)
     return (worth > _blur(f) / LEFT[1]) & (f[_BEYOND] - f[_HERE] <= LEFT[0] * worth) & ~ends
 

@@ -29,7 +29,7 @@ from .problems._recovered import recovered
 from .solution import Solution
 from .solve import Problem, solve
 from .solvers import Solver
-from .solvers.shared._judged import judged
+from .solvers.judge._judged import judged
 from .status import OnFailure
 from .trees import Tree, require_same
 

@@ -17,11 +17,17 @@ from .loop import allowed
 from .losses._fenchel_young import operands as targets
 from .reports import without_tangent
 from .solve import on_reals
+from .solvers.judge._descent import Descent, Proposal, Ruling
 from .solvers.shared._by_hand import by_hand
+from .solvers.shared._line_method import LineMethod
 from .trees import Tree
 from .trees.products import dot, tensordot, vdot
 
 __all__ = [
+    "Descent",
+    "LineMethod",
+    "Proposal",
+    "Ruling",
     "allowed",
     "as_function",
     "by_hand",

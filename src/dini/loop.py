@@ -63,7 +63,7 @@ def accuracy(solver: Any, x: Tree) -> Any:
 def threshold(solver: Any, x: Tree, scales: Any = None) -> Any:
     """Return what the error is compared with.
 
-    ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_scales.py``): the scale that
+    ``scales`` is what the state knows of the problem's units (see ``solvers/shared/_units.py``): the scale that
     ``rtol`` multiplies and the floor of rounding, below which an error is as good as a relative one can be. Without it
     the error is taken for a relative one.
     """

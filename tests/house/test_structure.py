@@ -69,6 +69,7 @@ def test_custom_rules_are_few_and_known():
         "differentiation/_rules.py",
         "numerics/isotonic.py",
         "linear/_small.py",  # an inverse
+        "linear/_rolled.py",  # the library's
         "losses/_fenchel_young.py",
         "penalties/_barriers.py",
         "perturbed.py",

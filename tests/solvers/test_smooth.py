@@ -137,11 +137,11 @@ def test_bfgs_starts_from_the_hessian():
     for values in (np.geomspace(1e-3, 1e3, 6), np.array([-3.0, -0.1, 0.2, 1.0, 5.0, 7.0])):
         A = (Q * values) @ Q.T
         problem = dini.Minimize(lambda x, A=A: 0.5 * flat(x) @ A @ flat(x) - jnp.sum(flat(x)))
-        model = solver.init(problem, x0).model
+        model = solver.init(problem, x0).own.model
         np.testing.assert_allclose(model.matrix, (Q / np.abs(values)) @ Q.T, rtol=1e-9, atol=1e-9)
         np.testing.assert_array_equal(model.matrix, model.matrix.T)
     infinite = dini.Minimize(lambda x: jnp.sum(jnp.abs(x) ** 1.5 + (x - 1) ** 2))
-    model = solver.init(infinite, jnp.zeros(3)).model
+    model = solver.init(infinite, jnp.zeros(3)).own.model
     np.testing.assert_array_equal(model.matrix, np.eye(3))
     assert quietly(infinite, solver, np.zeros(3)).success
 
@@ -229,8 +229,9 @@ def test_bounds_against_scipy(solver, box):
 
 def taken_in(model, s, y):
     from dini.solvers import _lbfgsb
+    from dini.solvers.judge._descent import Gram
 
-    gram = _lbfgsb.Gram(s @ s, s @ y, y @ y)
+    gram = Gram(s @ s, s @ y, s @ y, y @ y, y @ y, y @ y)
     return _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), gram, jnp.asarray(True))
 
 
@@ -253,7 +254,7 @@ def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
     for _ in range(5):
         n = 6
         pairs = [rng.standard_normal((2, n)) for _ in range(3)]
-        model = dini.LBFGSB(history=4).init(VALLEY, jnp.zeros(n)).model
+        model = dini.LBFGSB(history=4).init(VALLEY, jnp.zeros(n)).own.model.pairs
         for s, y in pairs:
             y = y + (1 + abs(s @ y) / (s @ s)) * s
             model = taken_in(model, s, y)
@@ -271,7 +272,7 @@ def test_the_cauchy_point_is_the_first_minimizer_along_the_path():
 @pytest.mark.thorough
 def test_the_compact_matrix_is_that_of_bfgs_updates():
     rng = np.random.default_rng(1)
-    n, model = 5, dini.LBFGSB(history=3).init(VALLEY, jnp.zeros(5)).model
+    n, model = 5, dini.LBFGSB(history=3).init(VALLEY, jnp.zeros(5)).own.model.pairs
     pairs = []
     for _ in range(5):  # more than fit
         s, y = rng.standard_normal((2, n))

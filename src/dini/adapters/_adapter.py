@@ -15,7 +15,7 @@ from .. import trees
 from ..loop import Outcome
 from ..sets._boxes import has_bounds
 from ..solvers import Solver
-from ..solvers.shared._judged import judged
+from ..solvers.judge._judged import judged
 from ..trees import Tree
 from ._conversation import Found
 

@@ -10,7 +10,7 @@ from ..linear._matrices import is_dense
 from ..linear._solve import solve_known
 from ..problems import PrimalDual, QuadraticProgram
 from ..solvers.interior._scaled_program import scaled
-from ..solvers.splitting._face import FaceKKT
+from ..solvers.splitting import _face
 from ..trees import Tree
 
 
@@ -30,7 +30,7 @@ def on_face(problem: Any, point: PrimalDual, *args: Tree) -> PrimalDual:
     matvec = condition.linearize(problem, point, *args)[0]
     right = trees.neg(condition(problem, point, *args))
     if _large(problem):
-        step = FaceKKT.at(problem, point, scaled(problem))(matvec, right, "symmetric")[0]
+        step = _face.face_solver(problem, point, scaled(problem))(matvec, right, "symmetric")[0]
     else:
         step = solve_known(matvec, right, structure="symmetric", on_failure="ignore")
     moved = trees.add(point, step)
@@ -38,6 +38,6 @@ def on_face(problem: Any, point: PrimalDual, *args: Tree) -> PrimalDual:
     return trees.where(error(moved) < error(point), moved, point)
 
 
-def face_solver(problem: QuadraticProgram, point: PrimalDual) -> FaceKKT | None:
+def face_solver(problem: QuadraticProgram, point: PrimalDual) -> Any:
     """Return the linear solver of the derivative of a large program."""
-    return FaceKKT.at(problem, point, scaled(problem)) if _large(problem) else None
+    return _face.face_solver(problem, point, scaled(problem)) if _large(problem) else None

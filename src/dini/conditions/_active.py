@@ -14,6 +14,7 @@ from ..checks.records import record
 from ..linear import DENSE_LIMIT
 from ..trees import Tree
 from ..trees.products import dot
+from ._activity import active
 from ._base import Condition
 
 
@@ -110,7 +111,7 @@ class ActiveConstraints(Condition):
         """Return the condition with the active constraints and the units of their margins settled."""
         units = units_at(problem, x, *args)
         above = jax.lax.stop_gradient(margins(problem, x, units, *args))
-        general, low, high = jax.tree.map(lambda m: m > 0, above)
+        general, low, high = jax.tree.map(lambda m: active(m, 0, -jnp.inf), above)
         if low is not None:
             lower, upper = problem.bounds(x.primal)
             # of two bounds that are one, either holds the element, and not both

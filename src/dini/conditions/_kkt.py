@@ -17,6 +17,7 @@ from ..checks.settings import require_choice
 from ..functions import as_function
 from ..trees import Tree
 from ..trees.products import dot, vdot
+from ._activity import active
 
 
 def _pull(name: str, fun: Any, z: Any, args: tuple[Tree, ...], multiplier: Any) -> tuple[Any, Any]:
@@ -105,9 +106,9 @@ class KKT:
             values = self.inequality(z, *args)
             trees.require_same("The multipliers lam", lam, values, "their constraints")
             if self.form == "active":
-                active = jax.tree.map(lambda m, g: m > -g, lam, values)
-                complementary = jax.tree.map(jnp.where, active, values, lam)
-                lam = jax.tree.map(lambda a, m: jnp.where(a, m, 0), active, lam)
+                held = jax.tree.map(lambda m, g: active(m, -g, -jnp.inf), lam, values)
+                complementary = jax.tree.map(jnp.where, held, values, lam)
+                lam = jax.tree.map(lambda a, m: jnp.where(a, m, 0), held, lam)
             else:
                 complementary = jax.tree.map(jnp.multiply, lam, values)
             stationary = trees.add(stationary, _pull("lam", self.inequality, z, args, lam)[1])

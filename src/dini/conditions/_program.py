@@ -13,6 +13,7 @@ from ..checks.records import record
 from ..linear._matrices import absolute, is_dense, is_sparse, largest_terms
 from ..trees import Tree
 from ..trees.products import dot
+from ._activity import active
 from ._base import Condition
 
 #: a multiplier of fewer units in the last place of the gradient's terms is what rounding leaves of zero
@@ -204,56 +205,50 @@ def _largest_elements(matrix: Any) -> jax.Array:
     return size
 
 
-def _excess(problem: Any, x: Tree) -> _Active:
-    """Return multipliers less slacks, both in the units of the unknown; minus infinity where there is no bound."""
+def _pairs(problem: Any, x: Tree) -> _Active:
+    """Return the multipliers and the slacks of all constraints that can change, both in the units of the unknown.
+
+    A slack is infinite where there is no bound; so is the multiplier of an unknown that equal bounds hold.
+    """
     point, dual = x
     units = units_of(problem, x)
     share = units.length / units.slope
-    free = jnp.full(point.shape, -jnp.inf, point.dtype)
+    free = jnp.zeros_like(point), jnp.full_like(point, jnp.inf)
     inequality, upper, lower = None, free, free
     if problem.G is not None:
         rows = _row_sizes(problem.G)
-        inequality = dual.inequality * rows * share - (problem.h - dot(problem.G, point)) / rows
+        inequality = dual.inequality * rows * share, (problem.h - dot(problem.G, point)) / rows
     if dual.bounds is not None:
-        # an unknown between equal bounds is held, whatever its multiplier
-        fixed = jnp.zeros(point.shape, bool)
-        if problem.upper is not None and problem.lower is not None:
-            fixed = problem.upper == problem.lower
+        both = problem.upper is not None and problem.lower is not None
+        pushed = lambda w: jnp.where(problem.upper == problem.lower, jnp.inf, w) if both else w
         if problem.upper is not None:
-            upper = jnp.where(fixed, jnp.inf, dual.bounds * share - (problem.upper - point))
+            upper = pushed(dual.bounds * share), problem.upper - point
         if problem.lower is not None:
-            lower = jnp.where(fixed, jnp.inf, -dual.bounds * share - (point - problem.lower))
+            lower = pushed(-dual.bounds * share), point - problem.lower
     return _Active(inequality, upper, lower)
 
 
 def active_rows(problem: Any, x: Tree) -> _Active:
-    """Return which inequalities and bounds hold with equality at a point.
+    """Return which inequalities and bounds hold with equality at a point, up to rounding; see :func:`active`."""
+    units, (of_rows, of_bounds) = units_of(problem, x), _rounding(problem, x)
+    share, eps = units.length / units.slope, jnp.finfo(x.primal.dtype).eps
+    if problem.G is not None and of_rows is not None:
+        of_rows = of_rows * _row_sizes(problem.G) * share
+    of_bounds = None if of_bounds is None else of_bounds * share
+    least = 0 if of_bounds is None else _ROUNDING * eps * units.length
+    # where rounding is not known, any multiplier counts
 
-    A multiplier that is all rounding is zero, and what it belongs to is not active: where it were, a program with many
-    solutions would have the derivative of one of them. What the point violates, by more than rounding, is active
-    whatever its multiplier, so that the residual has the violation.
-    """
-    excess, noise = _excess(problem, x), _rounding(problem, x)
-    if noise is None:
-        return jax.tree.map(lambda e: e > 0, excess)
-    (point, dual), (of_rows, of_bounds) = x, noise
-    least = _ROUNDING * jnp.finfo(point.dtype).eps * units_of(problem, x).length
-    inequality, upper, lower = (None if e is None else e > 0 for e in excess)
-    if inequality is not None:
-        outside = dot(problem.G, point) - problem.h > least * _row_sizes(problem.G)
-        inequality = inequality & ((dual.inequality > of_rows) | outside)
-    if dual.bounds is not None:
-        # equal bounds hold whatever the multiplier
-        if problem.upper is not None:
-            outside = point - problem.upper > least
-            upper = upper & ((dual.bounds > of_bounds) | outside | (excess.upper == jnp.inf))
-        if problem.lower is not None:
-            outside = problem.lower - point > least
-            lower = lower & ((-dual.bounds > of_bounds) | outside | (excess.lower == jnp.inf))
-    return _Active(inequality, upper, lower)
+    def known(pair: Any, noise: Any) -> Any:
+        if pair is None:
+            return None
+        multiplier, slack = pair
+        return active(multiplier, slack, -jnp.inf if noise is None else noise, least)
+
+    inequality, upper, lower = _pairs(problem, x)
+    return _Active(known(inequality, of_rows), known(upper, of_bounds), known(lower, of_bounds))
 
 
-def _rounding(problem: Any, x: Tree) -> tuple[Any, Any] | None:
+def _rounding(problem: Any, x: Tree) -> tuple[Any, Any]:
     """Return what rounding may leave of multipliers of inequalities and bounds; ``None`` for maps, whose terms hide.
 
     Each is what the gradient's terms leave in the elements that the multiplier pulls at. An element whose terms are
@@ -263,7 +258,7 @@ def _rounding(problem: Any, x: Tree) -> tuple[Any, Any] | None:
     point, dual = x
     matrices = [matrix for matrix in (problem.Q, problem.A, problem.G) if matrix is not None]
     if not all(is_dense(matrix) or is_sparse(matrix) for matrix in matrices):
-        return None
+        return None, None
     given = jnp.abs(problem.c)
     if problem.Q is not None:
         given = given + 0.5 * (absolute(problem.Q, point) + absolute(problem.Q.T, point))
@@ -283,6 +278,6 @@ def _rounding(problem: Any, x: Tree) -> tuple[Any, Any] | None:
 
 def margins(problem: Any, x: Tree) -> jax.Array:
     """Return the multipliers less the slacks of all constraints that can change, in the units of the unknown."""
-    parts = [jnp.ravel(part) for part in jax.tree.leaves(_excess(problem, x))]
-    excess = jnp.concatenate(parts)
+    pairs = [pair for pair in _pairs(problem, x) if pair is not None]
+    excess = jnp.concatenate([multiplier - slack for multiplier, slack in pairs])
     return jnp.where(jnp.isfinite(excess), excess, units_of(problem, x).length)

@@ -18,6 +18,7 @@ from ..trees import Tree
 from ..trees.products import dot
 from ._materialize import materialize
 from ._protocol import Matvec, Structure
+from ._rolled import cholesky, cholesky_solve, lu, lu_solve
 
 #: passes of equilibration after the first, which leave less than one of 24 digits
 _PASSES = 4
@@ -85,11 +86,11 @@ class DenseFactor:
         """Return the solution."""
         rhs = self.flat(b)
         if self.rows is None:
-            return self.unravel(jax.scipy.linalg.cho_solve((self.factor, True), rhs, check_finite=False))
+            return self.unravel(cholesky_solve(self.factor, rhs))
         if self.flipped:
             rhs = rhs if self.columns is None else rhs / self.columns
-            return self.unravel(jax.scipy.linalg.lu_solve(self.factor, rhs, trans=1, check_finite=False) / self.rows)
-        w = jax.scipy.linalg.lu_solve(self.factor, rhs / self.rows, check_finite=False)
+            return self.unravel(lu_solve(self.factor, rhs, transposed=True) / self.rows)
+        w = lu_solve(self.factor, rhs / self.rows)
         return self.unravel(w if self.columns is None else w / self.columns)
 
     def product(self, w: Tree) -> Any:
@@ -135,14 +136,13 @@ class Dense:
         matrix, _, unravel = materialize(matvec, like)
         if self.factorization == "cholesky" or (self.factorization == "auto" and structure == "positive definite"):
             # JAX factorizes the lower triangle only, and differentiates it as that of a symmetric matrix
-            return DenseFactor(matrix, jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None, unravel)
+            return DenseFactor(matrix, cholesky(matrix), None, unravel)
         rows, columns = _sizes(matrix), None
         if structure == "symmetric":
             # blocks of unlike units, as of a Hessian and constraints, by one scale of a row and its column
             rows = columns = symmetric_scales(matrix)
         scaled = matrix / rows[:, None] if columns is None else matrix / rows[:, None] / columns[None, :]
-        factor = jax.scipy.linalg.lu_factor(scaled, check_finite=False)
-        return DenseFactor(matrix, factor, rows, unravel, columns=columns)
+        return DenseFactor(matrix, lu(scaled), rows, unravel, columns=columns)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return ``w`` with ``matvec(w) = b`` and whether the matrix looks singular."""

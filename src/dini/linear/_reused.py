@@ -1,39 +1,41 @@
-"""What a solver has left behind, used for the linear system of the derivative."""
+r"""What a solver has left behind, used for the linear system of the derivative.
+
+A factor :math:`M \approx A` refines a solution: :math:`w \leftarrow w + M^{-1} (b - A w)`. With :math:`b = 0` and a
+fixed vector for :math:`w` the same loop applies :math:`I - M^{-1} A` again and again, so that it tells beside each
+solution how near the factor is, whatever it was made of: other active constraints, another point, regularization. Once
+nothing is left of that vector, nothing is of the solution's error. An eigenvalue of one is a singular system, which a
+right-hand side alone would not show.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self
+import dataclasses
+from typing import Any, Protocol
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..checks.records import record
 from ..trees import Tree
-from ._cg import CG
-from ._dense import lost_pivots
-from ._materialize import materialize
-from ._preconditioner import Preconditioner
+from ._dense import Dense, lost_pivots
 from ._protocol import Matvec, Structure
 
-#: with how many products a factor is tested
-_PRODUCTS = 4
+#: a factor is believed that adds a digit in each round, but for so many: errors of unlike units may grow at first
+_NEAR, _GRACE = 0.1, 4
 
 
 class LastFactor(Protocol):
-    """What :class:`Reused` needs of a factor."""
+    """What :class:`Reused` needs of a factor, for vectors in the units of its system."""
 
-    def apply(self, r: Tree) -> Tree:
+    @property
+    def otherwise(self) -> Any:
+        """What solves the system where the factor is another's; ``None``: then it is called singular."""
+        ...
+
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the factorized system."""
-        ...
-
-    def renewed(self, matvec: Matvec, like: Tree) -> Self:
-        """Return the factor of another matrix."""
-        ...
-
-    def lost(self, b: Tree) -> jax.Array:
-        """Return whether the matrix was singular to working precision."""
         ...
 
 
@@ -42,21 +44,13 @@ class CholeskyFactor:
     """The Cholesky factor of a matrix: lower triangular, of shape ``(d, d)``."""
 
     lower: Any
+    otherwise = Dense()
 
-    def apply(self, r: Tree) -> Tree:
-        """Return the solution of the factorized system."""
-        flat, unravel = jax.flatten_util.ravel_pytree(r)
-        w = jax.scipy.linalg.cho_solve((self.lower, True), flat.astype(self.lower.dtype), check_finite=False)
-        return unravel(w.astype(flat.dtype))
-
-    def renewed(self, matvec: Matvec, like: Tree) -> CholeskyFactor:
-        """Return the factor of another matrix."""
-        return CholeskyFactor(jax.lax.linalg.cholesky(materialize(matvec, like)[0], symmetrize_input=False))
-
-    def lost(self, b: Tree) -> jax.Array:
-        """Return whether the matrix was singular to working precision."""
-        del b
-        return lost_pivots(self.lower, jnp.sum(jnp.square(self.lower), axis=1))
+    def solve(self, r: jax.Array) -> jax.Array:
+        """Return the solution of the factorized system, NaN where it was singular to working precision."""
+        w = jax.scipy.linalg.cho_solve((self.lower, True), r.astype(self.lower.dtype), check_finite=False)
+        lost = lost_pivots(self.lower, jnp.sum(jnp.square(self.lower), axis=1))
+        return jnp.where(lost, jnp.nan, w)
 
 
 @record
@@ -67,74 +61,103 @@ class SparseFactor:
     ----------
     values
         The nonzeros in the order of the solver's pattern.
-    solver
+    otherwise
         A :class:`Sparse` or :class:`SparseDirect` that works by them.
     """
 
     values: Any
-    solver: Any
+    otherwise: Any
 
-    def apply(self, r: Tree) -> Tree:
+    def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution of the factorized system."""
-        return self.solver.with_nonzeros(self.values, r, "positive definite")[0]
-
-    def renewed(self, matvec: Matvec, like: Tree) -> SparseFactor:
-        """Return the factor of another matrix with the same pattern."""
-        return SparseFactor(self.solver.pattern.values(matvec, like), self.solver)
-
-    def lost(self, b: Tree) -> jax.Array:
-        """Return whether the matrix was singular to working precision."""
-        return self.solver.with_nonzeros(self.values, b, "positive definite")[1]
+        return self.otherwise.with_nonzeros(self.values, r, "positive definite")[0]
 
 
 @record
 class Reused:
-    r"""Conjugate gradients preconditioned by the factor of the matrix at a nearby point.
+    r"""Refinement by the factor of a matrix nearby, or another solver, in units in which the system is of size one.
 
-    Where Newton's method has converged, its last factor leaves an error of the size of its last step, so that two or
-    three products take the place of assembling and factorizing a matrix. Where there is no factor, it is made.
-
-    The factor is believed where it is near: a few products estimate the spectral radius of :math:`I - (L L^\top)^{-1}
-    A`, which is below one where ``A`` is as definite as the factor's own matrix. So a Hessian that is singular or
-    indefinite at the solution itself is factorized there, and seen.
+    The factor is believed where the spectral radius of :math:`I - M^{-1} A` is seen to be below a tenth: the matrix is
+    regular then, and as definite as the factor's own. Elsewhere (there is no factor, the system is singular, a Hessian
+    is indefinite at the solution itself) another solver factorizes the map, and what is singular is seen.
 
     Parameters
     ----------
     factor
         A :class:`LastFactor`.
     known
-        Whether it is one of a positive definite matrix.
+        Whether there is one; ``None`` where there is never one.
+    right, left
+        The units of the unknown, and what residuals are multiplied by; trees like the right-hand side. Of a symmetric
+        system, one is a multiple of the other.
     """
 
     factor: Any
     known: Any
+    right: Any = None
+    left: Any = None
 
-    def prepared(self, matvec: Matvec, like: Tree) -> Reused:
-        """Return the solver with its factor made where there was none."""
-        usable = self.known & self._near(matvec, like)
-        factor = jax.lax.cond(usable, lambda: self.factor, lambda: self.factor.renewed(matvec, like))
-        return Reused(factor, jnp.ones((), bool))
-
-    def _near(self, matvec: Matvec, like: Tree) -> jax.Array:
-        """Return whether the map differs little from the factor's matrix, relative to that, by power iteration."""
-
-        def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            p, size = carry
-            p = trees.scale(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0), p)
-            p = trees.sub(p, self.factor.apply(matvec(p)))
-            return p, trees.norm(p)
-
-        # a loop, which compiles one product
-        start = trees.varied(like)
-        return jax.lax.fori_loop(0, _PRODUCTS, step, (start, trees.norm(start)))[1] < 0.5
+    def transposed(self) -> Reused:
+        """Return the solver for the transposed system."""
+        turned = getattr(self.factor, "transposed", lambda: self.factor)()
+        return dataclasses.replace(self, factor=turned, right=self.left, left=self.right)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether the matrix looks singular."""
-        # the last digits need not be reachable: refinement stops there, and the true residual decides
-        apply = jax.tree_util.Partial(lambda factor, r: factor.apply(r), self.factor)
-        w, failed = CG(trees.eps(b) ** 0.75, 30, Preconditioner(apply))(matvec, b, structure)
-        return w, failed | self.factor.lost(b)
+        back = ravel_pytree(b)[1]
+        right, left = _of(self.right), _of(self.left)
+        product = lambda w: left * _of(matvec(back(right * w)))
+        # in units in which it is even, a system needs no scaling of its own
+        other, structure = self.factor.otherwise, structure if self.right is None else None
+        own = left * _of(b)
+        if self.known is None:
+            w, failed = other(product, own, structure)
+            return back(right * w), failed
+        w, near = self._refined(product, own)
+        if other is None:
+            return back(right * w), ~near
+        # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
+        eliminate = lambda _: (jnp.ones((), bool), *other(product, own, structure))
+        _, w, failed = jax.lax.while_loop(lambda now: ~now[0], eliminate, (near, w, jnp.zeros((), bool)))
+        return back(right * w), failed
+
+    def _refined(self, product: Matvec, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the refined solution, and whether the factor is as near as it must be."""
+        solved = jax.vmap(lambda r, w: self.factor.solve(r - product(w)).astype(w.dtype))
+        nothing, eps = jnp.zeros_like(b), jnp.finfo(b.dtype).eps
+        sides = jnp.stack([b, nothing])
+
+        def going(now: Any) -> jax.Array:
+            count, _, left = now
+            return self.known & (left > eps) & (left < _NEAR ** (count - _GRACE))
+
+        def refine(now: Any) -> Any:
+            count, w, _ = now
+            w = w + solved(sides, w)
+            return count + 1, w, jnp.max(jnp.abs(w[1]))
+
+        one = jnp.ones((), b.dtype)
+        _, w, left = jax.lax.while_loop(going, refine, (0 * one, jnp.stack([nothing, trees.varied(b)]), one))
+        return w[0], self.known & (left <= eps)
+
+    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
+        """Return the size of a residual beside the right-hand side, in the units of the system."""
+        if self.right is None:
+            return trees.norm(left)
+        units = _of(self.left)
+        return relative_size(units * _of(left), units * _of(b), _of(w) / _of(self.right))
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
         return eps**0.375
+
+
+def relative_size(left: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
+    """Return the size of a residual beside the right-hand side; rounding errors of a large solution count as none."""
+    size = jnp.maximum(trees.max_abs(b), jnp.finfo(b.dtype).eps ** 0.5 * trees.max_abs(w))
+    return trees.max_abs(left) / jnp.where(size > 0, size, 1)
+
+
+def _of(tree: Tree) -> Any:
+    """Return a tree as a vector; one where there is none."""
+    return 1 if tree is None else ravel_pytree(tree)[0]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..numerics.dual_pivots import dual_pivots
 from ..problems import QuadraticProgram
@@ -17,13 +18,13 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, solver
-from .interior._face_kkt import FaceFactorKKT
-from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, on_bounds, one_of_two
-from .interior._program_tests import Point, certificates, or_certificate
+from .interior._face_factor import FaceFactor, left_behind
+from .interior._face_step import by_factor, convex_up_to_rounding, exact_enough, on_bounds
+from .interior._program_tests import Point, certificates, certified, or_certificate, verdict
 from .interior._scaled_program import Factor, Scaled, regularization, scaled
 
-#: after so many steps without gain the method has stalled
-_PATIENCE = 8
+#: after so many steps without gain, which leaves this share of the least error, the method has stalled
+_PATIENCE, _GAIN = 8, 0.9
 #: most rounds of refinement on a face, in double and in single precision
 _ROUNDS = 10, 40
 #: pivots of one step: for each row, and beside
@@ -45,7 +46,7 @@ class State(NamedTuple):
     convex: Any
     least: Any
     idle: Scalar
-    #: the system of the last face, and whether it is that of the solution, and regular
+    #: the system of the last face, and whether it is that of the solution
     factor: Factor
     known: Any
 
@@ -124,7 +125,7 @@ class ActiveSet(Solver):
             own.inverse,
             rows,
             products,
-            convex_up_to_rounding(data),
+            convex_up_to_rounding(data.quadratic),
             infinity,
             zero,
             own,
@@ -137,25 +138,14 @@ class ActiveSet(Solver):
         data, n = state.data, state.data.n
         tol = jnp.asarray(accuracy(self, data.offset), data.offset.dtype)
         new = _proximal(state)
-        # of an objective that is zero, what rounding leaves is no multiplier
-        active = jnp.where(data.live, new[n:] > jnp.finfo(new.dtype).eps ** 2, data.fixed)
-        active = one_of_two(data, active, new[n:])
+        active = data.active(new[n:], data.slacks(new[:n]))
         base = jnp.concatenate([new[:n], jnp.where(active, new[n:], 0)])
-        factor, found, regular = by_factor(data, active, base, _ROUNDS)
+        factor, found = by_factor(data, active, base, _ROUNDS)
         found = on_bounds(data, active, found)
-        # of steps without end, the change is a certificate
-        change = new - state.center
-        change = jnp.concatenate([change[:n], jnp.where(data.live, jnp.maximum(change[n:], 0), change[n:])])
-        top = trees.max_abs(change)
-        proof = change / jnp.where(top > 0, top, 1)
-        # multipliers that only just add up to nothing: the face's system takes away what is left of their forces
-        forces = jnp.concatenate([-data.back(proof[n:]), jnp.zeros_like(proof[n:])])
-        mended = proof[n:] + factor.rough(data, forces[:, None])[n:, 0]
-        mended = jnp.where(data.live, jnp.maximum(mended, 0), mended)
-        proof = jnp.concatenate([proof[:n], jnp.where(active, mended, proof[n:])])
+        proof = _proof(data, factor, active, new - state.center)
 
         def judged(v: jax.Array) -> tuple[Any, Any]:
-            point, _ = Point.of(data, v, jnp.where(data.live, jnp.maximum(data.offset[n:] - data.rows(v[:n]), 0), 0))
+            point = Point.of(data, v, data.slacks(v[:n]))
             return point.error(data), certificates(data, point)
 
         # three points by one program, which compiles once
@@ -163,33 +153,21 @@ class ActiveSet(Solver):
         empty, endless = (far[2] for far in proofs)
 
         late = away <= tol
-        exact = (miss <= jnp.minimum(EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (miss <= tol))
-        contradiction = jnp.any(data.impossible)
-        exact, inside = (good & state.convex & ~contradiction for good in (exact, late))
+        exact = exact_enough(miss, late, tol) & state.convex
         gain = functools.reduce(jnp.minimum, (away, miss, empty, endless))
-        idle = jnp.where(gain < 0.9 * state.least, 0, state.idle + 1)
-        least = 0.1 * jnp.finfo(away.dtype).eps ** 0.5
-        status = jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING)
-        status = jnp.where(endless <= least, Status.DUAL_INFEASIBLE, status)
-        status = jnp.where(empty <= least, Status.PRIMAL_INFEASIBLE, status)
-        status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(exact | inside, Status.RUNNING, status)
-        status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
-        error = jnp.where(exact, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
-        # a term that is not convex may have no factor
-        error = jnp.where(state.convex, error, jnp.inf)
-
-        shown = jnp.where(state.convex, jnp.where(exact, found, new), state.center)
-        shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
-        shown = or_certificate(data, shown, proof, status)
-        return data.point(shown), state._replace(
-            error=error,
-            status=status,
+        idle = jnp.where(gain < _GAIN * state.least, 0, state.idle + 1)
+        status = certified(jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING), True, (empty, endless))
+        told = verdict(data, state.convex, exact, late & state.convex, (miss, away), tol, status)
+        shown = jnp.where(state.convex, jnp.where(told.exact, found, new), state.center)
+        return data.point(or_certificate(data, shown, proof, told.status)), state._replace(
+            # a term that is not convex may have no factor
+            error=jnp.where(state.convex, told.error, jnp.inf),
+            status=told.status,
             center=new,
             least=jnp.minimum(state.least, gain),
             idle=idle,
             factor=factor,
-            known=exact & regular,
+            known=told.exact,
         )
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
@@ -198,14 +176,27 @@ class ActiveSet(Solver):
         both = map(jax.tree.leaves, (scaled(problem.dense), state.data))
         return functools.reduce(jnp.logical_and, [jnp.all(a == b) for a, b in zip(*both, strict=True)])
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> FaceFactorKKT:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver that holds the factor of the step onto the face."""
-        return FaceFactorKKT.at(problem, x, state.data, state.factor, state.known)
+        del problem
+        return left_behind(state.data, x, FaceFactor(state.data, state.factor), state.known)
 
 
 def _first(data: Scaled) -> int:
     """Return how many rows are equalities, whatever the data: these come first."""
     return 0 if data.equalities is None else data.equalities.shape[0]
+
+
+def _proof(data: Scaled, factor: Factor, active: jax.Array, change: jax.Array) -> jax.Array:
+    """Return the certificate that the change of steps without end comes to."""
+    n = data.n
+    change = data.signed(change)
+    top = trees.max_abs(change)
+    proof = change / jnp.where(top > 0, top, 1)
+    # multipliers that only just add up to nothing: the face's system takes away what is left of their forces
+    forces = jnp.concatenate([-data.back(proof[n:]), jnp.zeros_like(proof[n:])])
+    mended = data.signed(proof + factor.rough(data, forces[:, None])[:, 0])
+    return jnp.concatenate([proof[:n], jnp.where(active, mended[n:], proof[n:])])
 
 
 def _proximal(state: State) -> jax.Array:

@@ -19,7 +19,7 @@ from ..problems import Composite, PrimalDual
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
 from ._condat_vu import operator_norm, saddle_scales
-from .shared import _scales
+from .judge import _units
 
 #: how often the balance of the residuals is looked at, and what is too far from it
 _EVERY = 25
@@ -149,7 +149,7 @@ class ADMM(Solver):
         factor = self._factorize(problem, primal, args, weight) if dense else None
         image = problem.image(primal, *args)
         slope = problem.smooth_gradient(primal, *args)
-        return State(inf, slope, image, image, weight, factor, norm, jnp.zeros((), jnp.int32), _scales.unknown(x))
+        return State(inf, slope, image, image, weight, factor, norm, jnp.zeros((), jnp.int32), _units.Units.unknown(x))
 
     def _balanced(self, problem: Any, x: Tree, args: tuple[Tree, ...], norm: Any) -> Any:
         top = curvature(lambda u: problem.smooth_gradient(u, *args), x) if problem.smooth else jnp.zeros_like(norm)

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_all_above, require_choice, require_count, require_positive
+from ..linear._small import positive_definite_solver
 from ..loop import met
 from ..problems import FixedPoint
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
-from .shared import _scales, _stored
+from .judge import _units
+from .shared import _stored
 
 
 class State(NamedTuple):
@@ -119,7 +121,7 @@ class Anderson(Solver):
         squares = jnp.zeros((2, self.history), inf.dtype) if self.type == 1 else None
         count = jnp.zeros((), jnp.int32)
         return State(
-            inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _scales.unknown(x)
+            inf, store, store, gram, squares, x, zero, x, zero, inf, jnp.ones_like(inf), count, _units.Units.unknown(x)
         )
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
@@ -136,7 +138,7 @@ class Anderson(Solver):
         known = (state.count > 0) & ~lost
         move, change = trees.sub(x, state.point), trees.sub(residual, state.residual)
         pair = trees.vdot(move, move), jnp.where(state.count > 0, trees.vdot(change, change), 0)
-        scales = _scales.of_point(state.scales, *pair, _scales.norm(x), error, trees.eps(x))
+        scales = _units.of_point(state.scales, *pair, _units.norm(x), error, trees.eps(x))
         factor = jax.lax.stop_gradient(jnp.where(lost, 0.5 * state.factor, state.factor))
         beta = (factor * jnp.asarray(self.mixing, dtype)).astype(dtype)
         if self.type == 2:
@@ -217,9 +219,10 @@ def _least_norm(gram: jax.Array, right: jax.Array) -> jax.Array:
 
     Cholesky with a small shift: where a column depends on those before it, its pivot is of the size of the shift and
     the solution stays bounded. Its derivative exists at repeated and zero eigenvalues too, which that of an eigenvalue
-    decomposition does not.
+    decomposition does not. Of a short history it is eliminated by hand: with a library's call in it, the loop would be
+    compiled operation by operation, in three times the time.
     """
     shift = _shift(gram)
     used = jnp.diagonal(gram) > 0
     regular = gram + jnp.diag(jnp.where(used, shift, 1.0)).astype(gram.dtype)
-    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(regular), jnp.where(used, right, 0))
+    return positive_definite_solver(regular)(jnp.where(used, right, 0))

@@ -13,7 +13,7 @@ from ..checks.settings import require_between, require_positive
 from ..loop import met
 from ..trees import Tree
 from ._base import solver
-from .shared._acceptance import relative_rounding
+from .judge._margins import relative_rounding
 from .shared._stochastic import MomentumState, Stochastic, evaluate, optimality, steepest
 
 

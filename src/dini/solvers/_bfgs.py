@@ -14,9 +14,11 @@ from ..linear._materialize import materialize
 from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import solver
+from .judge._descent import Seen
 from .shared._definite import inverse_positive
+from .shared._line_method import Line
 from .shared._line_search import LineSearch, WeakWolfe
-from .shared._quasi_newton import Gram, QuasiNewton, State
+from .shared._quasi_newton import QuasiNewton
 
 
 class Inverse(NamedTuple):
@@ -86,34 +88,34 @@ class BFGS(QuasiNewton):
         self._check_settings(tol)
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only evaluates the function; with the Hessian, if asked for."""
-        state = super().init(problem, x, *args)
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Line:
+        """Return a search that has not begun, and the identity or the inverse Hessian at the start."""
+        own = super().remember(problem, x, args)
         if self.start == "identity":
-            return state
+            return own
         hessian, _, _ = materialize(linear.Linearized(lambda u: problem.gradient(u, *args), x), x)
         matrix = inverse_positive(hessian)
         known = jnp.all(jnp.isfinite(matrix))
-        return state._replace(model=Inverse(jnp.where(known, matrix, state.model.matrix), known.astype(jnp.int32)))
+        return own._replace(model=Inverse(jnp.where(known, matrix, own.model.matrix), known.astype(jnp.int32)))
 
-    def _empty(self, x: Tree, dtype: Any) -> Inverse:
+    def empty(self, x: Tree, dtype: Any) -> Inverse:
+        """Return the identity."""
         return Inverse(jnp.eye(trees.size(x), dtype=dtype), jnp.zeros((), jnp.int32))
 
-    def _forget(self, model: Inverse, forget: Any) -> Inverse:
+    def forget(self, model: Inverse, forget: Any) -> Inverse:
+        """Return the identity where ``forget`` holds."""
         eye = jnp.eye(model.matrix.shape[0], dtype=model.matrix.dtype)
         return Inverse(jnp.where(forget, eye, model.matrix), jnp.where(forget, 0, model.count))
 
-    def _renew(
-        self, model: Inverse, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
-    ) -> tuple[Inverse, Any, Any]:
-        r"""Update the matrix and its product with ``g``.
+    def take_in(self, model: Inverse, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Inverse, Any, Any]:
+        """Update the matrix and its product with ``g``.
 
-        The only product with the matrix is :math:`Hg`: with the last one, :math:`Hy = Hg - Hg_{\text{old}}`.
+        That with ``y`` is the difference of its products with ``g`` and with the last gradient, ``-old``.
         """
         del accept
-        dtype = model.matrix.dtype
-        flat_g, unravel = ravel_pytree(g)
-        s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (s, y, g, old))
+        dtype, gram = model.matrix.dtype, seen.products
+        flat_g, unravel = ravel_pytree(seen.gradient)
+        s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (seen.move, seen.change, seen.gradient, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         # (1): H = scale I; the matrix of no pairs is the identity
         fresh = keep & (model.count == 0) & self.scaled
@@ -132,6 +134,6 @@ class BFGS(QuasiNewton):
         direction = unravel(-product.astype(flat_g.dtype))
         return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -with_g_and_y(product)[0]
 
-    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return what quasi-Newton methods tell, and ``inverse_hessian``."""
-        return super().readings(x, state) | {"inverse_hessian": state.model.matrix}
+        return super().readings(x, state) | {"inverse_hessian": state.own.model.matrix}

@@ -16,8 +16,9 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, vdot
 from ._base import Solver, infinity, running, solver
-from .shared import _scales
-from .shared._acceptance import relative_rounding, unmoved
+from .judge import _units
+from .judge._bound import unmoved
+from .judge._margins import relative_rounding
 
 
 class State(NamedTuple):
@@ -127,7 +128,7 @@ class BlockCoordinateDescent(Solver):
             sizes,
             jnp.zeros((), jnp.int32),
             jnp.zeros_like(inf),
-            _scales.unknown(x),
+            _units.Units.unknown(x),
             running(),
         )
 
@@ -146,8 +147,8 @@ class BlockCoordinateDescent(Solver):
         # before its epoch: the last one led there.
         change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
         taken = accept & jnp.isfinite(error)
-        pair, size, moved = (state.moved**2, change**2), _scales.norm(new), _scales.norm(trees.sub(new, x))
-        scales = _scales.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True, each=each)
+        pair, size, moved = (state.moved**2, change**2), _units.norm(new), _units.norm(trees.sub(new, x))
+        scales = _units.learned(state.scales, taken, *pair, size, error, trees.eps(x), leaps=True, each=each)
         new_state = State(
             jnp.where(accept | jnp.isnan(error), error, state.error).astype(dtype),
             jnp.where(accept, value, state.value),
@@ -221,7 +222,7 @@ def _rows_epoch(problem: Any, x: jax.Array, safety: Any, args: tuple[Tree, ...])
     new, _, squared, slope = jax.lax.fori_loop(0, x.shape[0], block, (x, z, zero, zero))
     # the curvature of each row's own moves
     work = vdot(tops, jnp.sum((x * x).reshape(x.shape[0], -1), axis=1))
-    return new, step_sizes, trees.sqrt(squared), _scales.Elements(slope, work)
+    return new, step_sizes, trees.sqrt(squared), _units.Elements(slope, work)
 
 
 def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) -> tuple[Any, Any, Any, Any]:
@@ -245,8 +246,8 @@ def _leaves_epoch(problem: Any, x: Tree, safety: Any, args: tuple[Tree, ...]) ->
         squared = squared + jnp.sum(left**2)
         own = jnp.maximum(jnp.abs(leaf), jnp.abs(new))
         bend = jax.jvp(gradient, (leaf,), (own * trees.scattered(leaf),))[1]
-        slopes, work = slopes + _scales.slope_of_elements(leaf, left), work + _scales.slope_of_elements(own, bend)
+        slopes, work = slopes + _units.slope_of_elements(leaf, left), work + _units.slope_of_elements(own, bend)
         leaves[j] = new
         sizes.append(eta.astype(squared.dtype))
-    each = _scales.Elements(slopes, work)
+    each = _units.Elements(slopes, work)
     return jax.tree.unflatten(treedef, leaves), jax.tree.unflatten(treedef, sizes), trees.sqrt(squared), each

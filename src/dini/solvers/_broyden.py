@@ -19,7 +19,8 @@ from ..trees import Tree
 from ..trees.products import dot
 from ._base import Solver, solver
 from ._chord import apply_inverse, factorize, inverse, no_factor
-from .shared import _root_path, _stored
+from .judge import _equations
+from .shared import _stored
 
 
 class Inverse(NamedTuple):
@@ -115,25 +116,25 @@ class Broyden(Solver):
     def _small(self, x: Tree) -> bool:
         return self.start != "identity" and trees.size(x) <= self.history
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> _root_path.State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> _equations.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         none = jnp.zeros((), jnp.int32)
         if self._small(x):
-            return _root_path.start(x, Inverse(jnp.eye(trees.size(x), dtype=trees.real_dtype(x)), none))
+            return _equations.start(x, Inverse(jnp.eye(trees.size(x), dtype=trees.real_dtype(x)), none))
         store = _stored.empty(self.history, x)
         base = no_factor(x) if self._dense(x) else jnp.ones((), trees.real_dtype(x))
         gram = jnp.zeros((self.history, self.history), trees.real_dtype(x))
-        return _root_path.start(x, Memory(base, store, store, gram, none))
+        return _equations.start(x, Memory(base, store, store, gram, none))
 
-    def step(self, problem: Any, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
+    def step(self, problem: Any, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
         """Try one step."""
         if self._small(x):
-            return _root_path.advance(self, problem, x, state, args, partial(_direct, problem, args))
+            return _equations.advance(self, problem, x, state, args, partial(_direct, problem, args))
         dense = self._dense(x)
         apply = apply_inverse if dense else trees.scale
 
-        def base_at(event: _root_path.Event) -> Any:
+        def base_at(event: _equations.Event) -> Any:
             if dense:
                 return factorize(problem, event.x, args)
             function = lambda u: problem.residual(u, *args)
@@ -143,7 +144,7 @@ class Broyden(Solver):
             best = along / jnp.where(size > 0, size, 1)
             return jnp.where(best != 0, best, 1.0).astype(trees.real_dtype(x))
 
-        def direct(event: _root_path.Event, direction: Tree, memory: Memory) -> tuple[Any, Any, Any, Any]:
+        def direct(event: _equations.Event, direction: Tree, memory: Memory) -> tuple[Any, Any, Any, Any]:
             del direction
             failed = ~event.accept & (memory.count > 0)
             fresh = failed | event.doubtful | (event.needed & (event.first | (memory.count == self.history)))
@@ -175,11 +176,11 @@ class Broyden(Solver):
             told = fresh if dense else event.doubtful
             return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed, told
 
-        return _root_path.advance(self, problem, x, state, args, direct, exact=dense)
+        return _equations.advance(self, problem, x, state, args, direct, exact=dense)
 
 
 def _direct(
-    problem: Any, args: tuple[Tree, ...], event: _root_path.Event, direction: Tree, memory: Inverse
+    problem: Any, args: tuple[Tree, ...], event: _equations.Event, direction: Tree, memory: Inverse
 ) -> tuple[Any, Inverse, Any, Any]:
     """Update the inverse Jacobian (Sherman and Morrison), or compute it; return the direction."""
     del direction

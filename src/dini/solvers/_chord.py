@@ -16,7 +16,7 @@ from ..linear._small import PIVOTED, pivoted, product
 from ..problems import FixedPoint, Root
 from ..trees import Tree
 from ._base import Solver, solver
-from .shared import _root_path
+from .judge import _equations
 
 
 def factorize(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
@@ -91,15 +91,15 @@ class Chord(Solver):
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> _root_path.State:
+    def init(self, problem: Any, x: Tree, *args: Tree) -> _equations.State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
-        return _root_path.start(x, (no_factor(x), jnp.zeros((), bool)))
+        return _equations.start(x, (no_factor(x), jnp.zeros((), bool)))
 
-    def step(self, problem: Any, x: Tree, state: _root_path.State, *args: Tree) -> tuple[Any, _root_path.State]:
+    def step(self, problem: Any, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
         """Try one step."""
 
-        def direct(event: _root_path.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
+        def direct(event: _equations.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
             del direction
             factor, old = memory
             failed = ~event.accept & old
@@ -110,4 +110,4 @@ class Chord(Solver):
             old = jnp.where(refresh, False, old | event.accept)
             return apply_inverse(factor, trees.neg(event.residual)), (factor, old), failed, refresh
 
-        return _root_path.advance(self, problem, x, state, args, direct)
+        return _equations.advance(self, problem, x, state, args, direct)

@@ -15,7 +15,7 @@ from ..conditions import curvature
 from ..problems import Composite, PrimalDual
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
-from .shared import _scales
+from .judge import _units
 
 #: a step size below the bound of theory by this much
 _SAFE = 0.99
@@ -45,8 +45,8 @@ def saddle_scales(
     ``below`` is the residual of the gradients, which counts beside the largest of them, ``apart`` that of the images of
     the operator, which counts beside its norm times that of the point, ``bottom``: the image itself may vanish.
     """
-    top = functools.reduce(jnp.maximum, [_scales.norm(part) for part in gradients])
-    scales, bottom = _scales.of_parts(scales, top, eps), jax.lax.stop_gradient(bottom)
+    top = functools.reduce(jnp.maximum, [_units.norm(part) for part in gradients])
+    scales, bottom = _units.of_parts(scales, top, eps), jax.lax.stop_gradient(bottom)
     top = 10 * scales[0]
     weight = jnp.where((top > 0) & (bottom > 0), top / jnp.where(bottom > 0, bottom, 1), 1)
     return scales, jnp.sqrt(below**2 + (weight.astype(apart.dtype) * apart) ** 2)
@@ -146,7 +146,7 @@ class CondatVu(Solver):
             _MARGIN * smoothness,
             jnp.asarray(sigma, inf.dtype),
             jnp.full_like(inf, 0.5),
-            _scales.unknown(x),
+            _units.Units.unknown(x),
         )
 
     def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import ConeProgram
 from ..status import Status
@@ -18,20 +19,24 @@ from ..trees.products import dot, vdot
 from ._base import Solver, solver
 from .interior._cone_layout import Layout
 from .interior._cone_path import Central, Newton, System
-from .interior._cone_system import ConeSystem
+from .interior._cone_system import cone_solver
+from .interior._face_step import convex_up_to_rounding
 from .interior._path_pace import Pace, at_rest, paced, runs_on
+from .interior._program_tests import certified, verdict
 from .interior._scaled_cones import ConePoint, ScaledCones, scaled_cones
 
 #: at which error Newton's method is tried for the first time, and by how much better the point must be for the next
 _EARLY, _BETTER = 1e-3, 1e-2
-#: how many of its steps are taken in one trial
-_NEWTON = 8
+#: how many of its steps are taken in one trial, each of which leaves at most this share of the error
+_NEWTON, _FALLS = 8, 0.5
+#: the shift of the path's matrix beside the complementarity, and of the natural map's beside the residual
+_BELOW_PATH, _OF_RESIDUAL = 0.01, 0.1
 #: a point whose error is below so many units in the last place is exact
 _EXACT = 1e3
 #: how many tolerances the natural residual may be where Newton's method does not converge: at degenerate solutions
 _LOOSE = 100
-#: after so many steps without gain the method has stalled
-_PATIENCE = 40
+#: after so many steps without gain, which leaves this share of the least error, the method has stalled
+_PATIENCE, _GAIN = 40, 0.9
 
 
 class Trial(NamedTuple):
@@ -54,12 +59,32 @@ class State(NamedTuple):
     status: Any
     data: ScaledCones
     central: Central
+    #: the central point's error, its natural residual, and how far it is from the two certificates
+    far: Any
     convex: Any
     #: the least error or distance of a certificate so far, and the complementarity when it last counted
     least: Any
     whole: Any
     idle: Scalar
     trial: Trial
+    pace: Pace
+
+
+class Plan(NamedTuple):
+    """Whether a step is one of Newton's method on the natural map, from where, and what that leaves there."""
+
+    face: Any
+    x: Any
+    v: Any
+    left: Any
+
+
+class Judged(NamedTuple):
+    """What is thought of the points that a step led to: which is believed, and whether Newton's method goes on."""
+
+    accepted: Any
+    inside: Any
+    going: Any
     pace: Pace
 
 
@@ -132,108 +157,59 @@ class ConicInteriorPoint(Solver):
         one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         center = layout.center(dtype)
         central = Central(jnp.zeros(n, dtype), center, center, one, one)
-        # up to rounding
-        shift = jnp.finfo(dtype).eps ** 0.75 * jnp.eye(n, dtype=dtype)
-        convex = jax.lax.linalg.cholesky(data.P + shift, symmetrize_input=False)
-        convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.P))
         infinity = jnp.full((), jnp.inf, dtype)
         bar = jnp.full((), _EARLY, dtype)
         trial = Trial(zero > 0, zero, central.x, central.s, infinity, bar, jnp.full_like(central.x, jnp.inf))
         running, pace = zero + Status.RUNNING, at_rest(central.x)
-        return State(infinity, running, data, central, convex, infinity, infinity, zero, trial, pace)
+        far = jnp.full(4, jnp.where(trees.all_finite((data.P, data.c, data.A, data.b)), infinity, jnp.nan))
+        convex = convex_up_to_rounding(data.P)
+        return State(infinity, running, data, central, far, convex, infinity, infinity, zero, trial, pace)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step: along the central path, or of Newton's method on the natural map."""
         del x, args
         layout, data, central, trial = _layout(problem), state.data, state.central, state.trial
-        dtype, eps = data.c.dtype, jnp.finfo(data.c.dtype).eps
+        dtype = data.c.dtype
         tol = jnp.asarray(accuracy(self, data.c), dtype)
-        exact = jnp.minimum(_EXACT * eps, tol)
+        away, _, empty, endless = state.far
+        plan = _planned(data, layout, state)
+        moved, reach, found = _stepped(data, layout, central, plan)
+        face, fine = plan.face, trees.all_finite(moved) & (reach > 0)
 
-        point = ConePoint.of(data, central.x, central.z, central.s)
-        away = point.error(data, layout, central.tau)
-        late = away <= tol
-        face = trial.on | (away <= trial.bar)
-        start_x = jnp.where(trial.on, trial.x, central.x / central.tau)
-        start_v = jnp.where(trial.on, trial.v, (central.s - central.z) / central.tau)
+        # the point to which the step led is measured once
+        scale = jnp.where(face, 1, moved.tau)
+        point = ConePoint.of(data, *trees.where(face, found, (moved.x, moved.z, moved.s)))
+        miss = point.error(data, layout, scale)
+        far = jnp.stack([miss, point.natural(layout, scale), *point.certificates(data)])
+        judged = _judged(layout, state, plan, found[0], miss, tol)
 
-        # where the next point is looked for: the map of the natural residual, or that of the path
-        newton = Newton.of(data, layout, central, point)
-        eye = jnp.eye(layout.size, dtype=dtype)
-
-        def natural() -> jax.Array:
-            return eye - layout.dense(layout.projection_blocks(start_v), dtype)
-
-        E = jax.lax.cond(face, natural, lambda: layout.dense(newton.blocks(layout), dtype))
-        single = dtype != jnp.float64
-        # well below the path's own small singular values, which fall with the mean complementarity
-        mean = vdot(central.s, central.z) / ((layout.degree + 1) * central.tau**2)
-        pace = paced(state.pace, central.x / central.tau, mean, away <= _EARLY)
-        shift = jnp.clip(0.01 * mean, eps**0.8, eps**0.6)
-        # where the solution or its multipliers are not unique, the natural map's matrix is singular: moved apart by a
-        # share of the residual, a step is no longer than the way to a solution, and converges as fast
-        left = _natural_residual(data, layout, start_x, start_v)
-        shift = jnp.where(face, jnp.clip(0.1 * trees.max_abs(left), eps**0.8, eps**0.4), shift)
-        system = System.of(data, E, eye - E, shift)
-        rounds = 3 if single else 2
-        moved, reach = newton.step(layout, system, rounds)
-        found, miss = _onto(data, layout, system, (start_x, start_v), left, rounds)
-
-        fine = trees.all_finite(moved) & (reach > 0)
-        # a step that is as long as the last one leads to no solution, however small an error is there
-        last = jnp.where(trial.on, trial.step, pace.move)
-        stays = ~runs_on(found.x - start_x, last, found.x)
-        accepted = face & state.convex & (miss <= exact) & stays
-        going = face & ~accepted & (trial.count + 1 < _NEWTON) & (miss <= 0.5 * trial.error)
-        # where Newton's method ends above the tolerance of an exact point, the better of the two is taken
-        ended = face & ~accepted & ~going & state.convex
-        good = ended & (miss <= tol) & (late | (miss <= away)) & stays
-        # where cones are curved, a small gap says that the point is good to its root: it must be good itself
-        bent = point.natural(layout, central.tau)
-        inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
-        pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
-        # a path that ran away may be slower by chance: only an exact point is believed then
-        accepted, inside = accepted | (good & ~pace.refused), inside & ~pace.refused
-
-        empty, endless = point.certificates(data)
-        gain = functools.reduce(jnp.minimum, (away, empty, endless))
-        # along a long path errors fall last, complementarity first
-        whole = (vdot(central.s, central.z) + central.tau * central.kappa) / (layout.degree + 1)
-        nearer = (whole < 0.5 * state.whole) & (whole > eps**2)
-        gains = ((gain < 0.9 * state.least) | nearer | face) & ~pace.refused
+        gains, nearer, whole = _gains(layout, state, face)
+        pace = judged.pace
+        gains = gains & ~pace.refused
         idle = jnp.where(gains, 0, state.idle + 1)
         failed = jnp.where(pace.refused, Status.DIVERGED, Status.STALLED)
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), failed, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
-        lost, least = central.tau < central.kappa, 0.1 * eps**0.5
-        status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
-        status = jnp.where(lost & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
-        status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        alone = jnp.any(data.impossible)
-        accepted, inside = accepted & ~alone, inside & ~alone
-        status = jnp.where(accepted | inside, Status.RUNNING, status)
-        status = jnp.where(alone, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
-        error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
+        status = certified(status, central.tau < central.kappa, (empty, endless))
+        told = verdict(data, state.convex, judged.accepted, judged.inside, (miss, away), tol, status)
 
         shown = (central.x / central.tau, central.z / central.tau)
-        shown = trees.where(accepted, (found.x, found.z), shown)
-        proof = jnp.where(alone, data.impossible.astype(dtype), central.z)
-        shown = _or_ray(central.x, proof, shown, status)
-        central = trees.where(face | ~fine, central, moved)
-        bar = jnp.where(face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
-        zero = jnp.zeros_like(trial.count)
-        trial = Trial(
-            going,
-            jnp.where(going, trial.count + 1, zero),
-            found.x,
-            found.s - found.z,
-            jnp.where(going, miss, jnp.inf).astype(dtype),
-            bar,
-            found.x - start_x,
+        shown = trees.where(told.exact, found[:2], shown)
+        proof = jnp.where(jnp.any(data.impossible), data.impossible.astype(dtype), central.z)
+        shown = _or_ray(central.x, proof, shown, told.status)
+        stays = face | ~fine
+        state = state._replace(
+            error=told.error,
+            status=told.status,
+            central=trees.where(stays, central, moved),
+            far=jnp.where(stays, state.far, far),
+            least=jnp.minimum(state.least, jnp.min(state.far[jnp.array([0, 2, 3])])),
+            whole=jnp.where(nearer, whole, state.whole),
+            idle=idle,
+            trial=_next_trial(trial, plan, judged.going, found, miss, away),
+            pace=pace,
         )
-        state = state._replace(error=error, status=status, central=central, idle=idle, trial=trial, pace=pace)
-        least, whole = jnp.minimum(state.least, gain), jnp.where(nearer, whole, state.whole)
-        return data.point(layout, *shown), state._replace(least=least, whole=whole)
+        return data.point(layout, *shown), state
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
@@ -242,10 +218,10 @@ class ConicInteriorPoint(Solver):
         same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (own, state.data)), strict=True)]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ConeSystem:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del state
-        return ConeSystem.of(problem)
+        return cone_solver(problem)
 
 
 def _layout(problem: Any) -> Layout:
@@ -258,16 +234,83 @@ def _natural_residual(data: ScaledCones, layout: Layout, x: jax.Array, v: jax.Ar
     return jnp.concatenate([dot(data.P, x) + data.c + dot(data.A.T, s - v), dot(data.A, x) + s - data.b])
 
 
-def _onto(
-    data: ScaledCones, layout: Layout, system: System, at: tuple[jax.Array, jax.Array], left: jax.Array, rounds: int
-) -> tuple[ConePoint, jax.Array]:
-    """Return the point after one step of Newton's method on the natural map, and its error."""
-    n, (x, v) = data.n, at
-    step, _ = system.solve(-left[:, None], rounds)
-    x, v = x + step[:n, 0], v - step[n:, 0]
+def _planned(data: ScaledCones, layout: Layout, state: State) -> Plan:
+    """Return what the next step is for."""
+    central, trial = state.central, state.trial
+    face = trial.on | (state.far[0] <= trial.bar)
+    x = jnp.where(trial.on, trial.x, central.x / central.tau)
+    v = jnp.where(trial.on, trial.v, (central.s - central.z) / central.tau)
+    return Plan(face, x, v, _natural_residual(data, layout, x, v))
+
+
+def _stepped(
+    data: ScaledCones, layout: Layout, central: Central, plan: Plan
+) -> tuple[Central, jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    """Return the next point of the path and how far it is, and the one of the natural map, by one factorization."""
+    dtype, eps, n = data.c.dtype, jnp.finfo(data.c.dtype).eps, data.n
+    newton = Newton.of(data, layout, central, ConePoint.of(data, central.x, central.z, central.s))
+    eye = jnp.eye(layout.size, dtype=dtype)
+
+    def natural() -> jax.Array:
+        return eye - layout.dense(layout.projection_blocks(plan.v), dtype)
+
+    E = jax.lax.cond(plan.face, natural, lambda: layout.dense(newton.blocks(layout), dtype))
+    # well below the path's own small singular values, which fall with the mean complementarity
+    shift = jnp.clip(_BELOW_PATH * _mean(layout, central), eps**0.8, eps**0.6)
+    # where the solution or its multipliers are not unique, the natural map's matrix is singular: moved apart by a
+    # share of the residual, a step is no longer than the way to a solution, and converges as fast
+    shift = jnp.where(plan.face, jnp.clip(_OF_RESIDUAL * trees.max_abs(plan.left), eps**0.8, eps**0.4), shift)
+    system = System.of(data, E, eye - E, shift)
+    rounds = 2 if dtype == jnp.float64 else 3
+    moved, reach = newton.step(layout, system, rounds)
+    step, _ = system.solve(-plan.left[:, None], rounds)
+    x, v = plan.x + step[:n, 0], plan.v - step[n:, 0]
     s = layout.project(v)
-    found = ConePoint.of(data, x, s - v, s)
-    return found, found.error(data, layout)
+    return moved, reach, (x, s - v, s)
+
+
+def _mean(layout: Layout, at: Central) -> jax.Array:
+    """Return the mean complementarity of the point that a central one stands for."""
+    return vdot(at.s, at.z) / ((layout.degree + 1) * at.tau**2)
+
+
+def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Array, tol: jax.Array) -> Judged:
+    """Return what is thought of a point ``x`` of the natural map with the error ``miss``, and of the path's own."""
+    central, trial, face = state.central, state.trial, plan.face
+    away, bent = state.far[0], state.far[1]
+    late = away <= tol
+    pace = paced(state.pace, central.x / central.tau, _mean(layout, central), away <= _EARLY)
+    # a step that is as long as the last one leads to no solution, however small an error is there
+    last = jnp.where(trial.on, trial.step, pace.move)
+    stays = ~runs_on(x - plan.x, last, x)
+    accepted = face & state.convex & (miss <= jnp.minimum(_EXACT * jnp.finfo(miss.dtype).eps, tol)) & stays
+    going = face & ~accepted & (trial.count + 1 < _NEWTON) & (miss <= _FALLS * trial.error)
+    # where Newton's method ends above the tolerance of an exact point, the better of the two is taken
+    ended = face & ~accepted & ~going & state.convex
+    good = ended & (miss <= tol) & (late | (miss <= away)) & stays
+    # where cones are curved, a small gap says that the point is good to its root: it must be good itself
+    inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
+    pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
+    # a path that ran away may be slower by chance: only an exact point is believed then
+    return Judged(accepted | (good & ~pace.refused), inside & ~pace.refused, going, pace)
+
+
+def _gains(layout: Layout, state: State, face: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return whether a step counts as one that gains, whether the complementarity has fallen, and what it is."""
+    central = state.central
+    # along a long path errors fall last, complementarity first
+    whole = (vdot(central.s, central.z) + central.tau * central.kappa) / (layout.degree + 1)
+    nearer = (whole < _FALLS * state.whole) & (whole > jnp.finfo(whole.dtype).eps ** 2)
+    gain = jnp.min(state.far[jnp.array([0, 2, 3])])
+    return (gain < _GAIN * state.least) | nearer | face, nearer, whole
+
+
+def _next_trial(trial: Trial, plan: Plan, going: jax.Array, found: Any, miss: jax.Array, away: jax.Array) -> Trial:
+    """Return where Newton's method goes on, or at which error it is tried next."""
+    x, z, s = found
+    bar = jnp.where(plan.face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
+    count = jnp.where(going, trial.count + 1, jnp.zeros_like(trial.count))
+    return Trial(going, count, x, s - z, jnp.where(going, miss, jnp.inf).astype(miss.dtype), bar, x - plan.x)
 
 
 def _or_ray(x: jax.Array, z: jax.Array, shown: tuple[jax.Array, jax.Array], status: Any) -> tuple[jax.Array, jax.Array]:

@@ -12,37 +12,27 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..checks.settings import require_choice, require_positive
 from ..linear._materialize import materialize
-from ..loop import met
-from ..trees import Scalar, Tree
+from ..trees import Tree
 from ..trees.products import dot
-from ._base import Solver, infinity, running, solver
-from .shared import _scales
-from .shared._acceptance import PATIENCE, kept_value, relative_rounding, shown_by_gradients
+from ._base import infinity, solver
+from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
+from .judge._lengths import natural_length
 from .shared._definite import model_positive
-from .shared._lengths import natural_length
 
 
-class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, the model, the two legs, the move.
+class Legs(NamedTuple):
+    """What is remembered: the model, its number of pairs, the two legs, the move along them, and the radius."""
 
-    ``ledger`` holds the radius, the smallest error so far and the number of accepted points since the last gain.
-    """
-
-    error: Scalar
-    value: Any
-    gradient: Tree
     hessian: Any
+    count: Any
     steepest: Any
     newton: Any
     move: Tree
-    ledger: Any
-    count: Any
-    scales: Any
-    status: Any
+    radius: Any
 
 
 @solver
-class Dogleg(Solver):
+class Dogleg(Descent):
     r"""Powell's dogleg: a trust region along the path over the steepest-descent to the Newton point.
 
     With a positive definite model ``B`` of the Hessian, the path leads from the point to the minimizer :math:`p^U`
@@ -90,7 +80,6 @@ class Dogleg(Solver):
     radius: Any = None
     max_steps: int = field(default=1000, metadata={"static": True})
 
-    monotone = True
     # the path has kinks and a square root at its ends
     differentiable = False
 
@@ -99,91 +88,68 @@ class Dogleg(Solver):
         require_choice("Dogleg's hessian", self.hessian, ("exact", "bfgs"))
         require_positive("Dogleg's radius", self.radius)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only evaluates the function."""
+    @property
+    def first_order(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether curvatures are learned from steps."""
+        return self.hessian == "bfgs"
+
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Legs:
+        """Return a move of no length: the first trial is the start itself."""
         del problem, args
         inf = infinity(x)
         zero = jnp.zeros_like(ravel_pytree(x)[0].astype(inf.dtype))
-        ledger = jnp.stack([inf, inf, jnp.zeros_like(inf)])
-        hessian = jnp.eye(zero.size, dtype=inf.dtype)
-        return State(
-            inf, inf, zero, hessian, zero, zero, zero, ledger, jnp.zeros((), jnp.int32), _scales.unknown(x), running()
-        )
+        return Legs(jnp.eye(zero.size, dtype=inf.dtype), jnp.zeros((), jnp.int32), zero, zero, zero, inf)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Try one move."""
-        radius, best, idle = state.ledger
-        dtype = radius.dtype
-        flat_x, unravel = ravel_pytree(x)
-        trial = unravel(flat_x + state.move.astype(flat_x.dtype))
-        value, gradient = problem.value_and_gradient(trial, *args)
-        value, gradient = value.astype(dtype), ravel_pytree(gradient)[0].astype(dtype)
-        size, length = jnp.linalg.norm(gradient), trees.norm(state.move)
-        first, eps = jnp.isinf(state.value), trees.eps(x)
-        slack = jnp.where(first, 0, relative_rounding(state.value))
-        slope = dot(state.gradient, state.move)
-        # (3): p = state.move, B = state.hessian
-        predicted = -(slope + dot(0.5 * state.move, dot(state.hessian, state.move)))
-        # near the rounding error of the values the ratio tends to one
-        actual = state.value - value
-        ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
-        shown = ~first & shown_by_gradients(state.value, value, predicted, state.error, size)
-        ratio = jnp.where(shown, jnp.maximum(ratio, 1), ratio)
-        finite = jnp.isfinite(value) & jnp.isfinite(size)
-        accept = first | (finite & (ratio > 1e-4))
-        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
-        grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
-        radius = jnp.where(accept & (ratio > 0.75), grown, jnp.where(ratio >= 0.25, radius, 0.25 * length))
+    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return the end of the move."""
+        del problem
+        flat, unravel = ravel_pytree(x)
+        move = unravel(state.own.move.astype(flat.dtype))
+        return trees.add(x, move), move
+
+    def judge(self, own: Legs, seen: Seen) -> Ruling:
+        """Return whether the decrease is what the model promises (3); the radius follows."""
+        gradient, length = ravel_pytree(seen.before.gradient)[0].astype(own.move.dtype), jnp.sqrt(seen.products.ss)
+        # (3): p = own.move, B = own.hessian
+        rho = ratio(seen, -(dot(gradient, own.move) + dot(0.5 * own.move, dot(own.hessian, own.move))))
+        fits = rho > 1e-4
+        grown = jnp.where(length > 0.9 * own.radius, 2.5 * own.radius, own.radius)
+        radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, own.radius, 0.25 * length))
+        return Ruling(fits, own._replace(radius=jax.lax.stop_gradient(radius)))
+
+    def renew(self, problem: Any, own: Legs, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return the path (1) from a new point, and where it leaves the region (2)."""
+        dtype = own.move.dtype
+        gradient = ravel_pytree(seen.gradient)[0].astype(dtype)
+        length = natural_length(seen.value, seen.extent, seen.size)
         # a first move to zero would end where an even function is stationary, be it a maximum
-        extent, y = _scales.norm(trial).astype(dtype), gradient - state.gradient
-        start = 0.93 * natural_length(value, extent, size) if self.radius is None else jnp.asarray(self.radius, dtype)
-        radius = jax.lax.stop_gradient(jnp.where(first, start, radius)).astype(dtype)
-        pair = length**2, jnp.where(first, 0, dot(y, y))
-        scales = _scales.learned(
-            state.scales, accept, *pair, extent, size, eps, dot(state.move, y), leaps=self.hessian == "bfgs"
-        )
-
-        hessian, count = state.hessian, state.count
+        start = 0.93 * length if self.radius is None else self.radius
+        start = jax.lax.stop_gradient(jnp.asarray(start, dtype))
+        radius = jnp.where(seen.first, start, own.radius)
+        hessian, count = own.hessian, own.count
         if self.hessian == "bfgs":
             # the first move is a length in the units of the unknown
-            bend = size / natural_length(value, extent, size)
-            hessian = jnp.where(first & (bend > 0) & jnp.isfinite(bend), bend, 1) * hessian
-            hessian, count = _bfgs(hessian, count, state.move, y, accept & ~first)
+            bend = seen.size / length
+            hessian = jnp.where(seen.first & (bend > 0) & jnp.isfinite(bend), bend, 1) * hessian
+            s, y = (ravel_pytree(v)[0].astype(dtype) for v in (seen.move, seen.change))
+            hessian, count = _bfgs(hessian, count, s, y, verdict.accept & ~seen.first)
 
-        def renew() -> tuple[Any, Any, Any]:
+        def fresh() -> tuple[Any, Any, Any]:
             if self.hessian == "exact":
-                exact = linear.Linearized(lambda u: problem.gradient(u, *args), trial)
-                model, newton = model_positive(materialize(exact, x)[0].astype(dtype), gradient)
+                exact = linear.Linearized(lambda u: problem.gradient(u, *args), seen.point)
+                model, newton = model_positive(materialize(exact, seen.point)[0].astype(dtype), gradient)
             else:
                 model, newton = hessian, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
             # (1): p^U = steepest, p^B = -newton
-            steepest = -(size**2) / dot(gradient, dot(model, gradient)) * gradient
+            steepest = -(seen.size**2) / dot(gradient, dot(model, gradient)) * gradient
             return model, steepest, -newton
 
-        needed = accept & ~met(self, x, error, scales)
-        model, steepest, newton = jax.lax.cond(needed, renew, lambda: (hessian, state.steepest, state.newton))
+        model, steepest, newton = jax.lax.cond(verdict.needed, fresh, lambda: (hessian, own.steepest, own.newton))
         # a model that has lost its definiteness to rounding leaves the gradient
         lost = ~jnp.all(jnp.isfinite(newton))
-        gain = (actual > slack) | (size < 0.99 * best)
-        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
-        best = jnp.where(accept, jnp.minimum(best, size), best)
-        tiny = ~accept & (length <= 1e-2 * eps * trees.norm(flat_x))
-        ends = {"status": state.status, "accept": accept, "stalled": idle >= PATIENCE, "tiny": tiny}
-        status = _scales.ending(scales, (value, extent, error), eps, **ends)
-        new = State(
-            error,
-            jnp.where(accept, kept_value(state.value, value, slack), state.value),
-            jnp.where(accept, gradient, state.gradient),
-            jnp.where(lost, jnp.eye(flat_x.size, dtype=dtype), model),
-            steepest,
-            newton,
-            _path(steepest, jnp.where(lost, steepest, newton), radius),
-            jnp.stack([radius, best, idle]),
-            count,
-            scales,
-            status.astype(jnp.int32),
-        )
-        return trees.where(accept, trial, x), new
+        model = jnp.where(lost, jnp.eye(len(newton), dtype=dtype), model)
+        move = _path(steepest, jnp.where(lost, steepest, newton), radius)
+        return Proposal(Legs(model, count, steepest, newton, move, radius), verdict.spent)
 
 
 def _bfgs(

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from .. import trees
 from ..trees import Tree
 from ._base import solver
+from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
 from .shared._residual_model import Model, Space
-from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
 @solver

@@ -13,7 +13,7 @@ from ..conditions import curvature
 from ..problems import Composite, PrimalDual
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
-from .shared import _scales
+from .judge import _units
 
 
 class State(NamedTuple):
@@ -99,7 +99,7 @@ class DouglasRachford(Solver):
         gamma = jnp.asarray(step_size, inf.dtype)
         # the point whose step has the dual variable of the start: (3) with u = x, solved for z
         slope = trees.add(problem.smooth_gradient(x.primal, *args), x.dual)
-        return State(inf, trees.axpy(-gamma, slope, x.primal), gamma, _scales.unknown(x))
+        return State(inf, trees.axpy(-gamma, slope, x.primal), gamma, _units.Units.unknown(x))
 
     def step(self, problem: Any, x: PrimalDual, state: State, *args: Tree) -> tuple[PrimalDual, State]:
         """Take one step."""
@@ -116,8 +116,8 @@ class DouglasRachford(Solver):
         move = trees.sub(second, primal)
         error = trees.norm(move).astype(gamma.dtype) / gamma
         # the point beside which the two copies of x agree, and the gradients that it is balanced by
-        size = jnp.maximum(_scales.norm(primal) / gamma, jnp.maximum(_scales.norm(slope), _scales.norm(dual)))
-        scales = _scales.of_parts(state.scales, size, trees.eps(primal))
+        size = jnp.maximum(_units.norm(primal) / gamma, jnp.maximum(_units.norm(slope), _units.norm(dual)))
+        scales = _units.of_parts(state.scales, size, trees.eps(primal))
         # (4): u - x = move
         return PrimalDual(primal, dual), State(error, trees.add(z, move), gamma, scales)
 

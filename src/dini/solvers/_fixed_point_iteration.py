@@ -12,7 +12,7 @@ from ..checks.settings import require_positive
 from ..problems import FixedPoint
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, solver
-from .shared import _scales
+from .judge import _units
 
 
 class State(NamedTuple):
@@ -60,7 +60,7 @@ class FixedPointIteration(Solver):
     def init(self, problem: Any, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
-        return State(infinity(x), _scales.unknown(x))
+        return State(infinity(x), _units.Units.unknown(x))
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Apply the map once."""
@@ -69,7 +69,7 @@ class FixedPointIteration(Solver):
         # the residuals of two steps differ by no less than their norms
         last = jnp.where(jnp.isfinite(state.error), state.error, 0)
         pair = (self.relaxation * last) ** 2, jnp.where(last > 0, (error - last) ** 2, 0)
-        scales = _scales.of_point(state.scales, *pair, size, error, trees.eps(x))
+        scales = _units.of_point(state.scales, *pair, size, error, trees.eps(x))
         # (1): T(x) - x = move
         return trees.axpy(self.relaxation, move, x), State(error, scales)
 

@@ -15,7 +15,7 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, tensordot
 from ._base import Solver, infinity, running, solver
-from .shared._acceptance import doubtful_difference, relative_rounding
+from .judge._margins import UNSEEN, doubtful_difference, relative_rounding
 
 
 class State(NamedTuple):
@@ -33,6 +33,19 @@ class State(NamedTuple):
     steps: Scalar
     scales: Any
     status: Any
+
+
+class Toward(NamedTuple):
+    """Where a step goes: forward to the vertex or away from an atom, the gap, and how far it may go."""
+
+    forward: Any
+    vertex: Any
+    away: Any
+    gap: Any
+    direction: Any
+    slope: Any
+    squared: Any
+    longest: Any
 
 
 @solver
@@ -133,73 +146,82 @@ class FrankWolfe(Solver):
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
-        atoms, weights = state.atoms, state.weights
-        x = trees.where(state.steps == 0, jax.tree.map(lambda a: a[0], atoms), x)
+        x = trees.where(state.steps == 0, jax.tree.map(lambda a: a[0], state.atoms), x)
         value, gradient = problem.value_and_gradient(x, *args)
+        to = self._direction(problem, x, gradient, state)
+        # at first as if the best step were a whole one
+        tiny = jnp.finfo(dtype).tiny
+        curvature = jnp.where(state.curvature > 0, state.curvature, to.slope / jnp.maximum(to.squared, tiny))
+        curvature = self._measured(state, gradient, curvature)
+        # (3): gamma = step_size, L = curvature; where the vertex is the point itself, the slope is rounding and may
+        # have the wrong sign
+        step_size = jnp.clip(to.slope / jnp.maximum(curvature * to.squared, tiny), 0, to.longest)
+        new, placed, stepped = self._moved(x, state, to, step_size)
+        # the right-hand side of (4)
+        promised = step_size * to.slope
+        bound = value - promised + 0.5 * step_size**2 * curvature * to.squared
+        # rounding of the value, and of the point that it belongs to
+        blurred = trees.vdot(jax.tree.map(jnp.abs, gradient), jax.tree.map(jnp.abs, x)).astype(dtype)
+        slack = relative_rounding(jnp.abs(value) + blurred)
+        doubtful = jnp.maximum(10 * slack, doubtful_difference(value))
+        small = promised <= doubtful
+        accept = problem.value(new, *args) <= jnp.where(small, value + doubtful, bound + slack)
+        # the gap of a point that is as far from the solution as the vertices are, and what rounding makes of a gap
+        toward = trees.sub(to.vertex, x)
+        across = jnp.maximum(state.scales[2], trees.vdot(toward, toward).astype(dtype))
+        scales = jnp.stack([UNSEEN * curvature * across, relative_rounding(blurred), across])
+        scales = jax.lax.stop_gradient(scales).astype(dtype)
+        accept &= ~met(self, x, to.gap, scales)  # the gap is that of x, which is then the point to return
+        grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
+        stalled = ~accept & (step_size * jnp.sqrt(to.squared) <= 1e-3 * trees.eps(x) * trees.norm(x))
+        return trees.where(accept, new, x), State(
+            # an infinite objective may have a finite gradient
+            jnp.where(jnp.isfinite(value), to.gap, jnp.nan),
+            trees.where(accept & to.forward, placed, state.atoms),
+            jnp.where(accept, stepped, state.weights),
+            grown.astype(dtype),
+            trees.scale(step_size, to.direction),
+            jnp.where(accept & small, promised, 0).astype(dtype),
+            state.steps + 1,
+            scales,
+            jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
+        )
+
+    def _direction(self, problem: Any, x: Tree, gradient: Tree, state: State) -> Toward:
+        """Return the better of the two directions (2), and the gap."""
+        dtype, weights = state.error.dtype, state.weights
         # (1): s = vertex, v = atoms[away]
         vertex = problem.constraint.minimize_linear(gradient)
-        rows = [a.reshape(self.atoms, -1) for a in jax.tree.leaves(atoms)]
+        rows = [a.reshape(self.atoms, -1) for a in jax.tree.leaves(state.atoms)]
         flat = [g.reshape(-1) for g in jax.tree.leaves(gradient)]
         scores = trees.total([dot(a, g).astype(dtype) for a, g in zip(rows, flat, strict=True)])
         away = jnp.argmax(jnp.where(weights > 0, scores, -jnp.inf)).astype(jnp.int32)
         here = trees.vdot(gradient, x).astype(dtype)
         gap = here - trees.vdot(gradient, vertex).astype(dtype)
         forward = gap >= scores[away] - here
-
-        weight = weights[away]
         # (2): d = direction, gamma_max = longest, alpha_v = weight
-        direction = trees.where(forward, trees.sub(vertex, x), jax.tree.map(lambda u, a: u - a[away], x, atoms))
+        weight = weights[away]
+        backward = jax.tree.map(lambda u, a: u - a[away], x, state.atoms)
+        direction = trees.where(forward, trees.sub(vertex, x), backward)
         slope = -trees.vdot(gradient, direction).astype(dtype)
         squared = trees.vdot(direction, direction).astype(dtype)
-        tiny = jnp.finfo(dtype).tiny
-        # at first as if the best step were a whole one
-        curvature = jnp.where(state.curvature > 0, state.curvature, slope / jnp.maximum(squared, tiny))
-        curvature = self._measured(state, gradient, curvature)
         longest = jnp.where(forward, 1.0, weight / jnp.maximum(1 - weight, jnp.finfo(dtype).eps))
-        # (3): gamma = step_size, L = curvature
-        # where the vertex is the point itself, the slope is rounding and may have the wrong sign
-        step_size = jnp.clip(slope / jnp.maximum(curvature * squared, tiny), 0, longest)
-        placed, freed, place = self._place(atoms, weights, vertex)
-        base, at = jnp.where(forward, freed, weights), jnp.where(forward, place, away)
-        signed = jnp.where(forward, step_size, -step_size)
+        return Toward(forward, vertex, away, gap, direction, slope, squared, longest)
+
+    def _moved(self, x: Tree, state: State, to: Toward, step_size: Any) -> tuple[Any, Any, jax.Array]:
+        """Return the point after a step, the atoms with the vertex among them, and the weights."""
+        placed, freed, place = self._place(state.atoms, state.weights, to.vertex)
+        base, at = jnp.where(to.forward, freed, state.weights), jnp.where(to.forward, place, to.away)
+        signed = jnp.where(to.forward, step_size, -step_size)
         stepped = jnp.maximum(((1 - signed) * base).at[at].add(signed), 0)
         # an away step that is as long as can be leaves its atom out
-        gone = ~forward & (step_size >= longest) & (jnp.arange(self.atoms, dtype=jnp.int32) == away)
-        stepped = jnp.where(gone, 0, stepped)
+        slots = jnp.arange(self.atoms, dtype=jnp.int32)
+        stepped = jnp.where(~to.forward & (step_size >= to.longest) & (slots == to.away), 0, stepped)
         total = jnp.sum(stepped)
-        stepped = jnp.where(total > 0, stepped / jnp.where(total > 0, total, 1), weights)
+        stepped = jnp.where(total > 0, stepped / jnp.where(total > 0, total, 1), state.weights)
         # a long step away from an atom that is nearly the point itself would carry rounding out of the set
-        new = trees.where(forward, trees.axpy(step_size, direction, x), _mixture(atoms, stepped))
-        # the right-hand side of (4)
-        bound = value - step_size * slope + 0.5 * step_size**2 * curvature * squared
-        # rounding of the value, and of the point that it belongs to
-        blurred = trees.vdot(jax.tree.map(jnp.abs, gradient), jax.tree.map(jnp.abs, x)).astype(dtype)
-        slack = relative_rounding(jnp.abs(value) + blurred)
-        promised = step_size * slope
-        doubtful = jnp.maximum(10 * slack, doubtful_difference(value))
-        small = promised <= doubtful
-        accept = problem.value(new, *args) <= jnp.where(small, value + doubtful, bound + slack)
-        # the gap of a point that is as far from the solution as the vertices are, and what rounding makes of a gap
-        toward = trees.sub(vertex, x)
-        across = jax.lax.stop_gradient(jnp.maximum(state.scales[2], trees.vdot(toward, toward).astype(dtype)))
-        scales = jnp.stack([0.1 * curvature * across, relative_rounding(blurred), across])
-        scales = jax.lax.stop_gradient(scales).astype(dtype)
-        accept &= ~met(self, x, gap, scales)  # the gap is that of x, which is then the point to return
-        atoms = trees.where(accept & forward, placed, atoms)
-        grown = jnp.where(accept, jnp.where(small, curvature, 0.9 * curvature), 2 * curvature)
-        stalled = ~accept & (step_size * jnp.sqrt(squared) <= 1e-3 * trees.eps(x) * trees.norm(x))
-        return trees.where(accept, new, x), State(
-            # an infinite objective may have a finite gradient
-            jnp.where(jnp.isfinite(value), gap, jnp.nan),
-            atoms,
-            jnp.where(accept, stepped, weights),
-            grown.astype(dtype),
-            trees.scale(step_size, direction),
-            jnp.where(accept & small, promised, 0).astype(dtype),
-            state.steps + 1,
-            scales,
-            jnp.where(stalled, Status.STALLED, state.status).astype(jnp.int32),
-        )
+        new = trees.where(to.forward, trees.axpy(step_size, to.direction, x), _mixture(state.atoms, stepped))
+        return new, placed, stepped
 
     def _measured(self, state: State, gradient: Tree, curvature: jax.Array) -> jax.Array:
         """Return the curvature after a step whose decrease rounding has hidden, from what it did to the gradient."""

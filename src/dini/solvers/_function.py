@@ -12,7 +12,7 @@ from ..loop import Outcome
 from ..problems import Composite, FixedPoint, LeastSquares, Minimize, Root
 from ..trees import Tree
 from ._base import Solver
-from .shared._judged import judged
+from .judge._judged import judged
 
 
 @record

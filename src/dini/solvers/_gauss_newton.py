@@ -18,11 +18,12 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
-from .shared import _steps
-from .shared._acceptance import doubtful_difference, relative_rounding
+from .judge import _newton_steps
+from .judge._margins import DECREASE, SHORT, doubtful_difference, relative_rounding
+from .judge._residual_units import doubted, falls_for_ever, known, promised_beyond, rounded, settled
+from .judge._residuals import default_algebra
+from .judge._units import Units
 from .shared._residual_model import ALGEBRA, Space
-from .shared._residual_scales import Known, known, promised_beyond
-from .shared._residual_solver import default_algebra
 
 
 class State(NamedTuple):
@@ -130,7 +131,7 @@ class GaussNewton(Solver):
         """Return the state before the first step, which only evaluates the function."""
         space = Space(problem, x, args)
         inf, nothing = infinity(x), jnp.zeros_like(space.point)
-        scales = jnp.zeros(len(Known._fields), space.dtype)
+        scales = Units.unknown(space.point)
         if self.patience is None:
             return FullSteps(inf, space.point, space.point, nothing, nothing, scales, running())
         zero = jnp.zeros_like(inf)
@@ -146,24 +147,13 @@ class GaussNewton(Solver):
         old = Progress(*state.progress)
         trial = space.point + state.offset
         at = space.evaluate(trial, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
-        first = jnp.isinf(old.value)
-        size = space.error(at, trial).astype(space.dtype)
+        size, first, eps = space.error(at, trial).astype(space.dtype), jnp.isinf(old.value), trees.eps(x)
         finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
-        # (2): t = step_size; slope is that of f along p
-        lower = at.value <= old.value + 1e-4 * old.step_size * old.slope
-        # where the decrease drowns in rounding, the optimality measure decides
-        drowned = jnp.abs(at.value - old.value) <= relative_rounding(old.value)
-        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
-        leapt = drowned & _steps.leaps(state.offset, space.point, state.extent, trees.eps(x))
-        drowned &= (size < state.error) & (-old.step_size * old.slope <= doubtful_difference(old.value))
-        accept = first | (finite & (lower | drowned) & ~leapt)
+        accept = first | (finite & self._lower(space, state, old, at, size, eps))
         stray = ~accept & finite & (old.astray < old.allowed)
         error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
-
-        u, eps = jnp.where(accept, trial, space.point), trees.eps(x)
-        extent, seen = _steps.extended(state.extent, u, accept), Known(*state.scales)
-
-        value = jnp.where(accept, at.value, old.value)
+        u, value = jnp.where(accept, trial, space.point), jnp.where(accept, at.value, old.value)
+        extent, seen = _newton_steps.extended(state.extent, u, accept), Units.of(state.scales)
 
         def renew(_: Any) -> tuple[Any, Any, Any, Any]:
             move, slope, norms, promise = self._solved(space, algebra, at, trial)
@@ -174,34 +164,50 @@ class GaussNewton(Solver):
         new = renew(None) if at.jacobian is not None else jax.lax.cond(accept | stray, renew, lambda _: last, None)
         move = new[0]
         direction, slope, left, scales = trees.where(accept, new, last)
-
-        # back to the accepted point: half the step, then what a parabola through the values asks for
-        t = old.step_size
-        bend = at.value - old.value - t * old.slope
-        factor = jnp.where(bend > 0, -0.5 * t * old.slope / jnp.where(bend > 0, bend, 1), 0.5)
-        factor = jnp.where(finite & (old.astray == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
-        t = jax.lax.stop_gradient(jnp.where(accept | stray, 1.0, t * factor)).astype(space.dtype)
+        t = self._shortened(old, at.value, accept | stray, finite).astype(space.dtype)
         # (1): offset = t p; one step uphill is added to those before it
         offset = jnp.where(accept, move, jnp.where(stray, state.offset + move, t * direction))
         # who went astray in vain keeps to the descent until a full step is one
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
-        told = Known(*scales)
-        short = t * told.length <= 1e-2 * eps
-        done = told.settled(space, value) & (left <= PROMISE)
-        stalled = jnp.where(done, Status.CONVERGED, Status.STALLED)
-        status = jnp.where(~accept & ~stray & short, stalled, state.status)
-        lost = ~accept & (old.astray == 0) & seen.rounded(space, old.value) & (left <= PROMISE)
+        told = Units.of(scales)
+        short = t * told.length <= SHORT * eps
+        done = settled(told, space, value) & (left <= PROMISE)
+        end = jnp.where(done, Status.CONVERGED, Status.STALLED)
+        status = jnp.where(~accept & ~stray & short, end, state.status)
+        lost = ~accept & (old.astray == 0) & rounded(seen, space, old.value) & (left <= PROMISE)
         status = jnp.where(lost, Status.CONVERGED, status)
-        runs = accept & told.run_away(u, extent, state.offset, direction)
+        runs = accept & falls_for_ever(told, error, u, extent, state.offset, direction)
         status = jnp.where(runs, Status.DIVERGED, status)
         status = jnp.where(jnp.isfinite(dot(offset, offset)), status, Status.SINGULAR).astype(jnp.int32)
-        astray = jnp.where(stray, old.astray + 1, 0)
-        parts = Progress(value, slope, t, astray, allowed, left)
+        parts = Progress(value, slope, t, jnp.where(stray, old.astray + 1, 0), allowed, left)
         progress = jnp.stack([part.astype(space.dtype) for part in parts])
         return trees.where(accept, space.unravel(trial), x), State(
             error, direction, offset, progress, extent, scales, status
         )
+
+    @staticmethod
+    def _lower(space: Space, state: State, old: Progress, at: Any, size: Any, eps: Any) -> Any:
+        """Return whether Armijo's condition (2) holds; where the decrease drowns, the optimality measure decides."""
+        # (2): t = step_size; slope is that of f along p
+        lower = at.value <= old.value + DECREASE * old.step_size * old.slope
+        drowned = jnp.abs(at.value - old.value) <= relative_rounding(old.value)
+        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+        leapt = drowned & _newton_steps.leaps(state.offset, space.point, state.extent, eps)
+        drowned &= (size < state.error) & (-old.step_size * old.slope <= doubtful_difference(old.value))
+        return (lower | drowned) & ~leapt
+
+    @staticmethod
+    def _shortened(old: Progress, value: Any, full: Any, finite: Any) -> Any:
+        """Return the next step size, a constant of differentiation.
+
+        Back at the accepted point it is half the step, then what a parabola through the values asks for.
+        """
+        t = old.step_size
+        bend = value - old.value - t * old.slope
+        factor = jnp.where(bend > 0, -0.5 * t * old.slope / jnp.where(bend > 0, bend, 1), 0.5)
+        factor = jnp.where(finite & (old.astray == 0), jnp.clip(factor, 0.1, 0.5), 0.5)
+        return jax.lax.stop_gradient(jnp.where(full, 1.0, t * factor))
 
     def _judged(
         self,
@@ -213,15 +219,15 @@ class GaussNewton(Solver):
         move: Tree,
         error: Scalar,
         value: Any,
-        seen: Known,
+        seen: Units,
         promise: Any,
-    ) -> tuple[Known, Any]:
+    ) -> tuple[Units, Any]:
         # that of a full step is its slope
         curvature = -dot(at.gradient, move)
         told = known(space, u, extent, norms, at.gradient, move, move, error, value, curvature, seen, 0.0)
         promised, columns = promise
         left = promised_beyond(space, u, told.start, promised, columns, at.value, tolerances(self, u)[0])
-        return told.doubted(~(left <= NEARLY_NOTHING)), left
+        return doubted(told, ~(left <= NEARLY_NOTHING)), left
 
     def _solved(self, space: Space, algebra: Any, at: Any, trial: Tree) -> tuple[Any, Any, Any, Any]:
         """Return the Gauss-Newton step from a point, its slope, the columns' norms, what it promises."""
@@ -243,8 +249,8 @@ class GaussNewton(Solver):
         # a column of zeros, of an exponential that has underflowed say, leaves its unknown undetermined
         determined = move if algebra is ALGEBRA["cg"] else jnp.where(norms > 0, move, jnp.inf)
         finite, largest = jnp.isfinite(dot(determined, determined)), jnp.finfo(space.dtype).max
-        extent = _steps.extended(state.extent, trial, jnp.isfinite(error))
-        seen = Known(*state.scales)
+        extent = _newton_steps.extended(state.extent, trial, jnp.isfinite(error))
+        seen = Units.of(state.scales)
         told, _ = self._judged(space, at, trial, extent, norms, move, error, at.value, seen, promise)
         scales = told.packed(space.dtype)
         # an error within the tolerance would be a success, whatever the status
@@ -256,7 +262,7 @@ class GaussNewton(Solver):
         level = trees.eps(trial) ** (0.5 if algebra is ALGEBRA["cg"] else 0.75)
         far |= (at.value > 0) & (sway <= level * jnp.sqrt(2 * at.value))
         far &= space.minimum & met(self, trial, error, scales)
-        runs = told.run_away(trial, extent, state.last, move)
+        runs = falls_for_ever(told, error, trial, extent, state.last, move)
         status = jnp.where(runs, Status.DIVERGED, state.status)
         status = jnp.where(finite, status, Status.SINGULAR).astype(jnp.int32)
         error = jnp.where(far, largest, error)
@@ -274,7 +280,7 @@ class GaussNewton(Solver):
         u, start, extent, norms = jax.lax.stop_gradient((u, start, extent, norms))
         eps = trees.eps(u)
         if algebra is not ALGEBRA["cg"]:
-            return jnp.min(norms * _steps.sizes(u, extent, eps), initial=jnp.inf)
+            return jnp.min(norms * _newton_steps.sizes(u, extent, eps), initial=jnp.inf)
         before = jnp.where(start != 0, jnp.abs(start), trees.max_abs(start))
         ran = (before > 0) & (jnp.abs(u) > eps**-0.25 * before)
         pushed = trees.norm(jax.lax.stop_gradient(space.products(u)[0](jnp.where(ran, u, 0))))

@@ -8,21 +8,27 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import trees, xla
-from ..checks.settings import require_positive
+from .. import trees
 from ..conditions._descent import inverse_curvature
-from ..functions import as_function
-from ..loop import met
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
-from .shared import _scales
-from .shared._acceptance import doubtful_difference, relative_rounding
-from .shared._lengths import cold_length, probe_length
+from .judge import _units
+from .judge._descent import Proposal, Seen, Verdict
+from .shared._line_method import Line
+from .shared._line_search import Halving, LineSearch
+from .shared._quasi_newton import QuasiNewton
 
 
-class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, and the next trial step."""
+class Secant(NamedTuple):
+    """The step size of the secant condition, and whether it has met a curvature (zero or more)."""
+
+    step_size: Any
+    count: Any
+
+
+class Given(NamedTuple):
+    """Carried from step to step of given length."""
 
     error: Scalar
     step_size: Scalar
@@ -48,7 +54,7 @@ def at_rest(problem: Any, x: Tree, args: tuple[Tree, ...], resting: Any, step_si
 
 
 @solver
-class GradientDescent(Solver):
+class GradientDescent(QuasiNewton):
     r"""Gradient descent.
 
     .. math::
@@ -87,14 +93,6 @@ class GradientDescent(Solver):
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
-        require_positive("GradientDescent's step_size", self.step_size)
-        if callable(self.step_size):
-            object.__setattr__(self, "step_size", as_function(self.step_size, "step_size"))
-
-    @property
-    def monotone(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the steps are tested."""
-        return self.step_size is None
 
     @property
     def adaptive(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -111,99 +109,89 @@ class GradientDescent(Solver):
         """Whether only gradients decide."""
         return self.step_size is not None
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    @property
+    def line_search(self) -> LineSearch:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The search of condition (3)."""
+        return Halving()
+
+    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""
-        del problem, args
+        if self.step_size is None:
+            return super().init(problem, x, *args)
         inf = infinity(x)
-        zero, none = jnp.zeros_like(inf), jnp.zeros((), jnp.int32)
-        return State(inf, zero, inf, trees.zeros_like(x), none, _scales.unknown(x), running())
+        none, zero = jnp.zeros((), jnp.int32), trees.zeros_like(x)
+        return Given(inf, jnp.zeros_like(inf), inf, zero, none, _units.Units.unknown(x), running())
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Try one step."""
+    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
+        """Try one step, or take one of given length."""
+        adaptive = self.step_size is None
+        return super().step(problem, x, state, *args) if adaptive else self._given(problem, x, state, args)
+
+    def _given(self, problem: Any, x: Tree, state: Given, args: tuple[Tree, ...]) -> tuple[Any, Given]:
         eps = trees.eps(x)
-        if self.step_size is not None:
-            value, gradient = problem.value_and_gradient(x, *args)
-            error, size = (norm.astype(state.error.dtype) for norm in trees.norms(gradient, x))
-            eta = jnp.asarray(schedule_value(self.step_size, state.steps), state.step_size.dtype)
-            value = value.astype(state.value.dtype)
-            change = trees.sub(gradient, state.gradient)
-            # the last step is known from its size and gradient
-            known = state.steps > 0
-            squared = jnp.where(known, (state.step_size * jnp.where(known, state.error, 0)) ** 2, 0)
-            along = -state.step_size * trees.vdot(state.gradient, change)
-            changed = trees.vdot(change, change)
-            last = trees.scale(jnp.where(known, -state.step_size, 0), state.gradient)
-            each = _scales.elements(x, gradient, last, change)
-            pair = squared, changed
-            scales = _scales.learned(state.scales, True, *pair, size, error, eps, along, leaps=True, each=each)
-            status = jnp.where(_scales.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
-            new = State(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
-            # (1)
-            return trees.axpy(-eta, gradient, x), new
-
-        # (1): eta = step_size
-        trial = trees.axpy(-state.step_size, state.gradient, x)
-        value, gradient = xla.once(problem.value_and_gradient(trial, *args), "gradient descent: value")
+        value, gradient = problem.value_and_gradient(x, *args)
+        error, size = (norm.astype(state.error.dtype) for norm in trees.norms(gradient, x))
+        eta = jnp.asarray(schedule_value(self.step_size, state.steps), state.step_size.dtype)
         value = value.astype(state.value.dtype)
-        # of the start that is the first trial nothing is known
-        first = state.steps == 0
-        squared = jnp.where(first, 0, state.error**2).astype(value.dtype)
-        # (3): squared = ||g||^2
-        bound = state.value - 1e-4 * state.step_size * squared + relative_rounding(state.value)
-        new_norm, size = trees.norms(gradient, trial)
-        finite = jnp.isfinite(value) & jnp.isfinite(new_norm)
         change = trees.sub(gradient, state.gradient)
-        # (2): s'y = curvature, with s = -step_size * g_last
-        curvature = -state.step_size * trees.vdot(state.gradient, change)
-        # where rounding hides the decrease, the slopes at both ends tell it: their mean is that of a parabola
-        falls = curvature <= (2 - 2e-4) * state.step_size * squared
-        hidden = value <= state.value + doubtful_difference(state.value)
-        # the first step only probes the curvature
-        probe = state.steps == 1
-        accept = first | (finite & ((value <= bound) | (hidden & (falls | probe))))
-        seen = jnp.where(first, 0, state.step_size**2 * squared), trees.vdot(change, change)
-        each = _scales.elements(trial, gradient, trees.sub(trial, x), change)
-        known = state.scales, accept & finite, *seen, size, new_norm, eps, curvature
-        scales = _scales.learned(*known, leaps=True, each=each)
-        # and may show that the start is a solution
-        home = probe & met(self, x, state.error, scales)
-        accept = accept & ~home
+        # the last step is known from its size and gradient
+        known = state.steps > 0
+        squared = jnp.where(known, (state.step_size * jnp.where(known, state.error, 0)) ** 2, 0)
+        along = -state.step_size * trees.vdot(state.gradient, change)
+        last = trees.scale(jnp.where(known, -state.step_size, 0), state.gradient)
+        each = _units.elements(x, gradient, last, change)
+        pair = squared, trees.vdot(change, change)
+        scales = _units.learned(state.scales, True, *pair, size, error, eps, along, leaps=True, each=each)
+        status = jnp.where(_units.run_away(scales, size, error, eps), Status.DIVERGED, state.status)
+        new = Given(error, eta, value, gradient, state.steps + 1, scales, status.astype(jnp.int32))
+        # (1)
+        return trees.axpy(-eta, gradient, x), new
 
-        # (2): the step that fits the secant condition best; growth is limited where the curvature is not positive
-        secant = state.step_size**2 * squared / jnp.where(curvature > 0, curvature, 1)
-        # where the gradient vanishes there is nothing to learn: growing on would amplify a derivative's rounding errors
-        fresh = jnp.where(curvature > 0, secant, jnp.where(squared > 0, 4, 1) * state.step_size)
-        told = (curvature > 0) & (seen[1] > (_scales.drowning_share(eps) * new_norm) ** 2)
-        # at rest, changes are rounding and say nothing
-        now = _scales.Scales(*scales)
-        still = seen[1] <= (_scales.drowning_share(eps) * now.stiff * now.extent) ** 2
-        fresh = jnp.where(still & ~probe & (squared > 0), state.step_size, fresh)
-        fresh = jnp.where(probe & ~told & (squared > 0), cold_length(_scales.Scales(*scales), size, new_norm), fresh)
-        start = probe_length(value, size, new_norm, eps, each.slope)
-        if not self.stops:
-            start = at_rest(problem, trial, args, first & (new_norm == 0), start)
+    def empty(self, x: Tree, dtype: Any) -> Secant:
+        """Return no secant."""
+        del x
+        return Secant(jnp.ones((), dtype), jnp.zeros((), jnp.int32))
+
+    def forget(self, model: Secant, forget: Any) -> Secant:
+        """Return no secant where ``forget`` holds."""
+        return Secant(model.step_size, jnp.where(forget, 0, model.count))
+
+    def take_in(self, model: Secant, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Secant, Any, Any]:
+        """Return minus the gradient, and the step that fits the secant condition (2) best."""
+        del old
+        products = seen.products
+        # growth is limited where the curvature is not positive; what drowns in rounding says nothing
+        fresh = jnp.where(keep, products.ss / jnp.where(keep, products.sy, 1), 4 * model.step_size)
+        told = accept & seen.told & ~seen.first
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.
-        step_size = jnp.where(accept, jnp.where(first, start, fresh), 0.5 * state.step_size)
-        step_size = jax.lax.stop_gradient(step_size).astype(value.dtype)
+        step_size = jax.lax.stop_gradient(jnp.where(told, fresh, model.step_size))
+        known = Secant(step_size, model.count + (told | keep).astype(jnp.int32))
+        return known, trees.neg(seen.gradient), -products.gg
 
-        error = jnp.where(accept, new_norm, state.error).astype(value.dtype)
-        tiny = ~accept & (state.step_size * jnp.sqrt(squared) <= eps * size * 1e-2)
-        ends = {"status": state.status, "accept": accept, "stalled": False, "tiny": tiny}
-        status = _scales.ending(scales, (jnp.minimum(value, state.value), size, error), eps, **ends)
-        error = jnp.where(first & ~finite, jnp.nan, error)
-        kept = State(
-            error,
-            step_size,
-            # values that rise by rounding must not add up
-            jnp.where(accept, jnp.minimum(value, state.value), state.value),
-            trees.where(accept, gradient, state.gradient),
-            state.steps + 1,
-            scales,
-            status.astype(jnp.int32),
-        )
-        return trees.where(accept, trial, x), kept
+    def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return the next step along minus the gradient."""
+        proposal = super().renew(problem, own, seen, verdict, args)
+        if self.stops:
+            return proposal
+        own, resting = proposal.own, seen.first & (seen.size == 0)
+        start = at_rest(problem, seen.point, args, resting, own.search[0])
+        return proposal._replace(own=own._replace(search=own.search.at[0].set(start)))
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def first_trial(self, old: Any, model: Secant, slope: Scalar) -> Any:
+        """Return the step size (2)."""
+        del old, slope
+        return model.step_size
+
+    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
+        """Return the objective, its gradient and the next step size."""
+        return super().readings(x, state) if self.step_size is None else Solver.readings(self, x, state)
+
+    def last_value(self, problem: Any, state: Any) -> Any:
+        """Return the objective at the last accepted point."""
+        return super().last_value(problem, state) if self.step_size is None else None
+
+    def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one plain gradient step."""
-        return trees.axpy(-state.step_size, problem.gradient(x, *args), x)
+        eta = self.readings(x, state)["step_size"]
+        return trees.axpy(-eta, problem.gradient(x, *args), x)

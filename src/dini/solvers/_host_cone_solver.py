@@ -14,12 +14,13 @@ import numpy as np
 
 from ..checks.settings import require_choice
 from ..functions.host import call_on_host
+from ..linear._reused import Reused
 from ..problems import ConeProgram, PrimalDual
 from ..sets._blocks import Block, blocks
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
-from .interior._cone_system import ConeSystem
+from .interior._cone_system import cone_solver
 
 
 class State(NamedTuple):
@@ -120,10 +121,10 @@ class HostConeSolver(Solver):
         status = jnp.where(failed, status, Status.RUNNING).astype(jnp.int32)
         return found, State(jnp.where(failed, jnp.ones((), dtype), error), status)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ConeSystem:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del x, state
-        return ConeSystem.of(problem)
+        return cone_solver(problem)
 
 
 class _Run(NamedTuple):

@@ -10,22 +10,24 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import QuadraticProgram
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
-from .interior._active_kkt import ActiveKKT, held_alike
 from .interior._central_path import Central, Newton, solved
-from .interior._program_tests import Point, certificates, or_certificate
+from .interior._face_factor import FaceFactor, left_behind
+from .interior._face_step import convex_up_to_rounding, exact_enough, on_bounds
+from .interior._program_tests import Point, certificates, certified, or_certificate, verdict
 from .interior._scaled_program import Factor, Scaled, scaled
 
 #: the error at which the active set is guessed for the first time, how often it is then, and altogether
 _EARLY, _FIRST, _GUESSES = 1e-3, 3, 9
-#: a guess whose error is below so many units in the last place is exact
-_EXACT = 1e4
-#: after so many steps without gain the method has stalled
-_PATIENCE = 15
+#: after so many steps without gain, which leaves this share of the least error, the method has stalled
+_PATIENCE, _GAIN = 15, 0.9
+#: rounds of refinement of the path's systems and of the face's, in double and in single precision
+_ROUNDS, _ONTO = (0, 2), (2, 3)
 
 
 class Guess(NamedTuple):
@@ -34,7 +36,7 @@ class Guess(NamedTuple):
     on: Any
     count: Any
     active: Any
-    #: the system of the last step, and whether it was that of the active rows, and regular
+    #: the system of the last step, and whether it was that of the active rows
     factor: Factor
     known: Any
 
@@ -46,10 +48,21 @@ class State(NamedTuple):
     status: Any
     data: Scaled
     central: Central
+    #: the central point's error, and how far it is from the two certificates
+    far: Any
     convex: Any
     least: Any
     idle: Scalar
     guess: Guess
+
+
+class Plan(NamedTuple):
+    """Whether a step goes onto a face, on which rows, in how many trials, and whether that is a last try."""
+
+    face: Any
+    active: Any
+    trials: Any
+    last: Any
 
 
 @solver
@@ -111,92 +124,71 @@ class InteriorPoint(Solver):
         one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         v = jnp.concatenate([jnp.zeros(n, dtype), data.live.astype(dtype)])
         central = Central(v, jnp.where(data.fixed, 0, one), one, one)
-        # up to rounding
-        shift = jnp.finfo(dtype).eps ** 0.75 * jnp.eye(n, dtype=dtype)
-        convex = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
-        convex = jnp.all(jnp.isfinite(convex)) | ~jnp.all(jnp.isfinite(data.quadratic))
         factor = Factor(jnp.zeros((n, n), dtype), jnp.zeros_like(central.s), jnp.zeros_like(central.s))
         guess = Guess(~jnp.any(data.live), zero, data.fixed, factor, zero > 0)
         infinity = jnp.full((), jnp.inf, dtype)
-        return State(infinity, zero + Status.RUNNING, data, central, convex, infinity, zero, guess)
+        finite = trees.all_finite((data.quadratic, data.matrix, data.offset))
+        far = jnp.full(3, jnp.where(finite, infinity, jnp.nan))
+        convex = convex_up_to_rounding(data.quadratic)
+        return State(infinity, zero + Status.RUNNING, data, central, far, convex, infinity, zero, guess)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step: along the central path, or onto the active set."""
         del problem, x, args
-        data, central, guess = state.data, state.central, state.guess
-        dtype, n = data.offset.dtype, data.n
-        tol = jnp.asarray(accuracy(self, data.offset), dtype)
+        data, central = state.data, state.central
+        away, empty, endless = state.far
+        tol = jnp.asarray(accuracy(self, data.offset), data.offset.dtype)
+        plan = self._planned(state, tol)
+        face, late = plan.face, away <= tol
+        moved, found, factor = _stepped(state, plan)
+        fine = trees.all_finite(moved)
 
-        # rows whose multipliers are larger than their slacks are tried as equations
-        active = jnp.where(guess.on, guess.active, jnp.where(data.live, central.v[n:] > central.s, data.fixed))
-        if len(data.signs) == 2:
-            up, low = data.ends[0], data.ends[1]
-            d = central.v[n:] - central.s
-            both = active[up:low] & active[low:] & ~data.fixed[up:low]
-            higher = d[up:low] >= d[low:]
-            active = active.at[low:].set(active[low:] & ~(both & higher))
-            active = active.at[up:low].set(active[up:low] & ~(both & ~higher))
-        base = central.v / central.tau
-        base = jnp.concatenate([base[:n], jnp.where(active, base[n:], 0)])
-        point, (forces,) = Point.of(data, central.v, jnp.where(data.live, central.s, 0), base[n:])
-        away = point.error(data, central.tau)
-        late = away <= tol
+        # the point to which the step led is measured once
+        slack = jnp.where(plan.active, 0, data.offset[data.n :] - data.rows(found[: data.n]))
+        end = found, jnp.maximum(slack, 0), jnp.ones_like(central.tau)
+        v, s, tau = trees.where(face, end, (moved.v, moved.s, moved.tau))
+        point = Point.of(data, v, jnp.where(data.live, s, 0))
+        miss, far = point.error(data, tau), certificates(data, point)
+        exact = face & exact_enough(miss, late, tol) & state.convex
+        # a point inside is as good as it gets where no active set is right
+        inside = ~face & late & state.convex
+
+        gain = functools.reduce(jnp.minimum, (away, empty, endless))
+        gains = (gain < _GAIN * state.least) | (face & ~plan.last)
+        idle = jnp.where(gains, 0, jnp.where(face, state.idle, state.idle + 1))
+        status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
+        # beside a solution nearby, a contradiction or a ray is one of rounding
+        lost = central.tau < central.kappa
+        status = certified(status, lost, (empty, endless))
+        told = verdict(data, state.convex, exact, inside, (miss, away), tol, status)
+
+        shown = or_certificate(data, jnp.where(told.exact, found, central.v / central.tau), central.v, told.status)
+        stays = face | inside | ~fine
+        # the next trial takes what is violated for active, and lets go what pulls
+        again = face & ~told.exact & (state.guess.count + 1 < plan.trials)
+        active = jnp.where(again, data.active(found[data.n :], slack), plan.active)
+        return data.point(shown), State(
+            told.error,
+            told.status,
+            data,
+            trees.where(stays, central, moved),
+            jnp.where(stays, state.far, jnp.stack([miss, *far])),
+            state.convex,
+            jnp.minimum(state.least, gain),
+            idle,
+            Guess(again, state.guess.count + face, active, factor, told.exact),
+        )
+
+    def _planned(self, state: State, tol: jax.Array) -> Plan:
+        """Return what the next step is for."""
+        central, guess, error = state.central, state.guess, state.far[0]
+        active = jnp.where(guess.on, guess.active, state.data.active(central.v[state.data.n :], central.s))
         # before it gives up: of a solution whose elements vanish one faster than the other, or whose system is nearly
         # singular, the active rows may be plain where the point's own residuals stay
         last = state.idle >= _PATIENCE - 1
-        trials = jnp.where(late | last, _GUESSES, _FIRST)
-        face = guess.on | (((away <= jnp.maximum(_EARLY, tol)) | last) & (guess.count < trials))
-
-        newton = Newton.of(data, central, point)
-        rows = jnp.where(face, active, data.used)
-        factor = Factor.of(data, jnp.where(face, 0, newton.ratio), rows)
-        # onto the face, and beside it a system whose solution shows whether there is one
-        image = jnp.concatenate([point.curved / central.tau + forces, point.image[n:] / central.tau])
-        sides = jnp.stack([data.offset - image, trees.varied(base)], axis=1)
-        sides = jnp.concatenate([sides[:n], jnp.where(active[:, None], sides[n:], 0)])
-        single = dtype != jnp.float64
-        to, reach, left, onto = solved(newton, factor, face, sides, 2 if single else 0)
-        onto = factor.refined(data, sides[:, 0], onto[:, 0], face, 3 if single else 2)
-        moved = newton.moved(to, reach)
-        fine = trees.all_finite(moved)
-        found = base + onto
-        for sign, first in zip(data.signs, data.ends[:-1], strict=True):
-            here = active[first : first + n]
-            found = found.at[:n].set(jnp.where(here, sign * data.offset[n + first : 2 * n + first], found[:n]))
-        slack = jnp.where(active, 0, data.offset[n:] - data.rows(found[:n]))
-        end, _ = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))
-        miss = end.error(data)
-
-        accepted = face & ((miss <= jnp.minimum(_EXACT * jnp.finfo(dtype).eps, tol)) | (late & (miss <= tol)))
-        accepted = accepted & state.convex
-        # a point inside is as good as it gets where no active set is right
-        inside = ~face & late & state.convex
-        empty, endless = certificates(data, point)
-        gain = functools.reduce(jnp.minimum, (away, empty, endless))
-        idle = jnp.where((gain < 0.9 * state.least) | (face & ~last), 0, jnp.where(face, state.idle, state.idle + 1))
-        status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
-        # beside a solution nearby, a contradiction or a ray is one of rounding
-        lost, least = central.tau < central.kappa, 0.1 * jnp.finfo(dtype).eps ** 0.5
-        status = jnp.where(lost & (endless <= least), Status.DUAL_INFEASIBLE, status)
-        status = jnp.where(lost & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
-        status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(accepted | inside, Status.RUNNING, status)
-        contradiction = jnp.any(data.impossible)
-        status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
-        accepted, inside = accepted & ~contradiction, inside & ~contradiction
-        error = jnp.where(accepted, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
-
-        shown = jnp.where(accepted, found, central.v / central.tau)
-        shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
-        shown = or_certificate(data, shown, central.v, status)
-        central = trees.where(face | inside | ~fine, central, moved)
-        # the next trial takes what is violated for active, and lets go what pulls
-        again = face & ~accepted & (guess.count + 1 < trials)
-        active = jnp.where(again, jnp.where(data.live, found[n:] > slack, data.fixed), active)
-        regular = trees.max_abs(left[:, 1]) <= 1e-3 * trees.max_abs(sides[:, 1])
-        guess = Guess(again, guess.count + face, active, factor, accepted & regular)
-        least = jnp.minimum(state.least, gain)
-        return data.point(shown), State(error, status, data, central, state.convex, least, idle, guess)
+        trials = jnp.where((error <= tol) | last, _GUESSES, _FIRST)
+        due = (error <= jnp.maximum(_EARLY, tol)) | last
+        return Plan(guess.on | (due & (guess.count < trials)), active, trials, last)
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
@@ -206,7 +198,25 @@ class InteriorPoint(Solver):
         ]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
         """Return a linear solver that holds the factor of the step onto the active set."""
+        del problem
         data, guess = state.data, state.guess
-        return ActiveKKT(data, guess.factor, guess.known & held_alike(problem, x, data, guess.factor.shares > 0))
+        return left_behind(data, x, FaceFactor(data, guess.factor), guess.known)
+
+
+def _stepped(state: State, plan: Plan) -> tuple[Central, jax.Array, Factor]:
+    """Return the next point of the path, the point on the face, and the factor of the one system of both.
+
+    That has the rows of the path with their weights, or the active ones as equations.
+    """
+    data, central, (face, active, *_) = state.data, state.central, plan
+    n, single = data.n, data.offset.dtype != jnp.float64
+    newton = Newton.of(data, central, Point.of(data, central.v, central.s))
+    factor = Factor.of(data, jnp.where(face, 0, newton.ratio), jnp.where(face, active, data.used))
+    keep = jnp.concatenate([jnp.ones(n, bool), active])
+    base = jnp.where(keep, central.v / central.tau, 0)
+    side = jnp.where(keep, data.offset - data.product(base), 0)
+    to, reach, onto = solved(newton, factor, face, side, _ROUNDS[single])
+    onto = factor.refined(data, side, onto, face, _ONTO[single])
+    return newton.moved(to, reach), on_bounds(data, active, base + onto), factor

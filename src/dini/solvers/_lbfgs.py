@@ -13,8 +13,9 @@ from ..checks.settings import require_count
 from ..trees import Tree
 from ..trees.products import dot, tensordot
 from ._base import solver
+from .judge._descent import Seen
 from .shared._line_search import LineSearch, WeakWolfe
-from .shared._quasi_newton import Gram, QuasiNewton
+from .shared._quasi_newton import QuasiNewton
 
 
 class Pairs(NamedTuple):
@@ -93,13 +94,15 @@ class LBFGS(QuasiNewton):
         self._check_settings(tol)
         require_count("LBFGS's history", self.history)
 
-    def _empty(self, x: Tree, dtype: Any) -> Pairs:
+    def empty(self, x: Tree, dtype: Any) -> Pairs:
+        """Return empty slots."""
         store = jax.tree.map(lambda u: jnp.zeros((2 * self.history, *u.shape), u.dtype), x)
         small = jnp.zeros((self.history, self.history), dtype)
         products = jnp.zeros((self.history, 2), dtype)
         return Pairs(store, products, small, small[0], small, jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
-    def _forget(self, model: Pairs, forget: Any) -> Pairs:
+    def forget(self, model: Pairs, forget: Any) -> Pairs:
+        """Drop all pairs where ``forget`` holds."""
         # what is left of the pairs themselves is never read
         count = jnp.where(forget, 0, model.count)
         inverse = jnp.where(forget, 0, model.inverse)
@@ -109,15 +112,14 @@ class LBFGS(QuasiNewton):
         """Return the multiple of the identity below the pairs, from the newest of them."""
         return curvature / jnp.where(squared > 0, squared, 1) if self.scaled else jnp.ones_like(squared)
 
-    def _renew(
-        self, model: Pairs, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
-    ) -> tuple[Pairs, Any, Any]:
+    def take_in(self, model: Pairs, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Pairs, Any, Any]:
         r"""Store the pair in place of the oldest, then apply the compact form.
 
         (1) is :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
         :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
         """
         del old
+        s, y, g, gram = seen.move, seen.change, seen.gradient, seen.products
         m, dtype = self.history, model.yy.dtype
         shrink = jnp.where(gram.ss > 0, jax.lax.rsqrt(jnp.where(gram.ss > 0, gram.ss, 1)), 0)
         curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy

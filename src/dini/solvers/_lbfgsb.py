@@ -7,20 +7,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import trees
 from ..checks.settings import require_count
 from ..linear._small import swept
-from ..loop import met, threshold
-from ..status import Status
-from ..trees import Scalar, Tree
-from ..trees.products import dot, inner_products, squares
-from ._base import infinity, running, solver
-from .shared import _scales
-from .shared._acceptance import hidden_difference, kept_value, lost_patience, relative_rounding, shown_by_gradients
-from .shared._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
-from .shared._lengths import cold_length, natural_length
-from .shared._line_search import LineSearch, WeakWolfe, exhausted, require_line_search, unbounded
+from ..trees import Tree
+from ..trees.products import dot, inner_products
+from ._base import infinity, solver
+from .judge import _units
+from .judge._descent import Gram, Proposal, Ruling, Seen, State, Verdict
+from .judge._lengths import cold_length, natural_length
+from .judge._margins import PROBE
+from .shared._box import Box, BoxSolver, box_of, flatten
+from .shared._line_method import Line, LineMethod
+from .shared._line_search import LineSearch, WeakWolfe, require_line_search
 
 
 class Pairs(NamedTuple):
@@ -39,25 +40,15 @@ class Pairs(NamedTuple):
     count: Any
 
 
-class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, the line search, the model.
+class Model(NamedTuple):
+    """The pairs, and the longest step along the direction that keeps the bounds."""
 
-    ``search`` holds the smallest error so far, the number of steps since the last gain, that of all, the longest step
-    and the search's bracket, as one vector.
-    """
-
-    error: Scalar
-    value: Any
-    gradient: Tree
-    direction: Tree
-    search: Any
-    model: Pairs
-    scales: Any
-    status: Any
+    pairs: Pairs
+    longest: Any
 
 
 @solver
-class LBFGSB(BoxSolver):
+class LBFGSB(BoxSolver, LineMethod):
     r"""L-BFGS-B: limited-memory BFGS for smooth functions with bounds :math:`l \le x \le u`.
 
     .. math::
@@ -108,121 +99,72 @@ class LBFGSB(BoxSolver):
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
     adaptive = True
+    first_order = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_count("LBFGSB's history", self.history)
         require_line_search(self.name, self.line_search)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only evaluates the function."""
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Line:
+        """Return a search that has not begun, and no pairs."""
         del problem, args
         inf, flat = infinity(x), flatten(x)
-        zero = jnp.zeros_like(flat)
         store = jnp.zeros((2, self.history, flat.size), flat.dtype)
         small = jnp.zeros((self.history, self.history), flat.dtype)
-        model = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
-        search = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf, *self.line_search.begin(0.0, inf, 0.0)])
-        return State(inf, inf, zero, zero, search, model, _scales.unknown(x), running())
+        pairs = Pairs(store, small, small, small[0], jnp.ones_like(inf), jnp.zeros((), jnp.int32))
+        return self.line(x, Model(pairs, inf))._replace(direction=jnp.zeros_like(flat))
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Evaluate the function at one trial point."""
-        box, flat = box_of(problem, x), flatten(x)
-        best, idle, steps, longest, *old = state.search
-        old = self.line_search.bracket(*old)
-        # (4): t = old.trial
-        trial = box.project(flat + old.trial * state.direction)
-        value, gradient = value_and_gradient(problem, box, trial, args)
-        s, y = trial - flat, gradient - state.gradient
-        ss, sy = inner_products([s, y], s)
-        (yy,) = squares(y)
-        along = dot(gradient, state.direction)
-        left = box.projected_gradient(trial, gradient, secant_curvature(s, y, gradient, ss, yy))
-        size = trees.norm(left)
-        first = jnp.isinf(state.value)
-        slack, hidden = relative_rounding(state.value), hidden_difference(state.value)
-        fits, bracket = self.line_search.judge(old, state.value, value, along, hidden, longest)
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-        shown = ~first & shown_by_gradients(state.value, value, -old.trial * old.slope, state.error, size)
-        shown &= along >= 0.9 * old.slope
-        # a trial that meets the stopping test need not satisfy the search
-        # nor does the one that only probes the curvature
-        eps, extent = trees.eps(x), trees.norm(trial)
-        pair, each = (ss, jnp.where(first, 0, yy)), _scales.elements(trial, left, s, y)
-        seen = _scales.learned(state.scales, finite, *pair, extent, size, eps, sy, leaps=True, each=each)
-        solved = ((size <= threshold(self, x, seen)) | (steps == 1)) & (value <= state.value + hidden)
-        # the first step, which is short, may show that the start is a solution
-        home = (steps == 1) & met(self, x, state.error, seen)
-        accept = (first | fits | solved | shown) & finite & ~home
-        # a search that fails starts again without pairs
-        failed = ~accept & exhausted(bracket)
-        known = state.model.count > 0
-        told = yy > (_scales.drowning_share(eps) * size) ** 2
-        keep = accept & ~first & (sy > jnp.finfo(s.dtype).eps * jnp.sqrt(ss * yy)) & told
-        renew = accept | (failed & known)
-        model = _take_in(state.model, s, y, Gram(ss, sy, yy), keep)
-        model = _forget(model, failed & known)
+    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return the next trial point (4), and the move to it."""
+        box = box_of(problem, x)
+        # (4): t = bracket.trial
+        point = box.unravel(box.project(flatten(x) + self.bracket(state.own).trial * state.own.direction))
+        return point, trees.sub(point, x)
 
-        point = jnp.where(accept, trial, flat)
-        gain = (value < state.value - slack) | (size < 0.99 * best)
-        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
-        best = jnp.where(accept, jnp.minimum(best, size), best)
-        value = jnp.where(accept, kept_value(state.value, value, hidden), state.value)
-        gradient = jnp.where(accept, gradient, state.gradient)
-        error = jnp.where(accept, size, state.error)
+    def judge(self, own: Line, seen: Seen, slope: Any = None, longest: Any = None) -> Ruling:
+        """Return what the search says; no step is longer than the bounds allow."""
+        return super().judge(own, seen, dot(flatten(seen.gradient), own.direction), own.model.longest)
 
-        # without pairs the model's curvature is one that makes the step a length in the units of the unknown
-        scales, here = jnp.where(accept | home, seen, state.scales), jnp.where(accept, extent, _scales.norm(x))
-        # along a line that bends down no curvature says how far to go
-        known_scales = _scales.Scales(*scales)
-        upright = known_scales._replace(soft=jnp.where(sy > 0, known_scales.soft, 0))
-        length = cold_length(upright, here, error)
-        length = jnp.where(first, natural_length(value, here, error) / jnp.where(error > 0, error, 1), length)
-        model = model._replace(theta=jnp.where(model.count == 0, 1 / length, model.theta))
+    def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return the direction to the minimizer of the model, which a search that has failed begins again."""
+        del args
+        accept, eps, error = verdict.accept, trees.eps(seen.x), verdict.error
+        pairs, longest = own.model
+        restart = verdict.spent & (pairs.count > 0)
+        fresh = accept | restart
+        box, gradient = box_of(problem, seen.x), flatten(verdict.gradient)
+        point = jnp.where(accept, flatten(seen.point), flatten(seen.x))
+        keep = accept & ~seen.first & seen.curved(eps)
+        stuck = verdict.spent & (pairs.count == 0)
+        pairs = _take_in(pairs, flatten(seen.move), flatten(seen.change), seen.products, keep)
+        pairs = _forget(pairs, restart)
+        # without pairs the model's curvature is one that makes the step a length in the units of the unknown; along a
+        # line that bends down no curvature says how far to go
+        scales = _units.Units.of(verdict.scales)
+        scales = scales._replace(soft=jnp.where(seen.products.sy > 0, scales.soft, 0))
+        whole = natural_length(verdict.value, verdict.extent, error) / jnp.where(error > 0, error, 1)
+        length = jnp.where(seen.first, whole, cold_length(scales, verdict.extent, error))
+        pairs = pairs._replace(theta=jnp.where(pairs.count == 0, 1 / length, pairs.theta))
+        old = own.direction, jnp.zeros((), bool)
+        direction, worn = jax.lax.cond(fresh, lambda: _direction(pairs, box, point, gradient), lambda: old)
+        reach = jnp.where(fresh, jnp.maximum(box.longest(point, direction), 1), longest)
+        own = own._replace(model=Model(_forget(pairs, worn), jax.lax.stop_gradient(reach)))
+        start = jnp.where(seen.first, eps**PROBE, 1.0)
+        return Proposal(self.along(own, verdict, direction, dot(gradient, direction), start, fresh), stuck)
 
-        direction, worn = jax.lax.cond(
-            renew,
-            lambda: _direction(model, box, point, gradient),
-            lambda: (state.direction, jnp.zeros((), bool)),
-        )
-        model = _forget(model, worn)
-        slope = dot(gradient, direction)
-        limit = jnp.where(renew, jnp.maximum(box.longest(point, direction), 1), longest)
-        start = jnp.where(first, eps**_scales.PROBE, 1.0)
-        fresh = self.line_search.begin(jax.lax.stop_gradient(start), value, slope)
-        stalled = (failed & ~known) | lost_patience(idle, steps)
-        ends = {"status": state.status, "accept": accept, "stalled": stalled, "held": box.holds(gradient)}
-        status = _scales.ending(scales, (value, extent, error), eps, **ends)
-        status = jnp.where(unbounded(bracket), Status.DIVERGED, status)
-        search = [jnp.where(renew, a, b) for a, b in zip(fresh, bracket, strict=True)]
-        kept = State(
-            jnp.where(first & ~finite, jnp.nan, error),
-            value,
-            gradient,
-            direction,
-            jnp.stack([best, idle, steps + 1, jax.lax.stop_gradient(limit), *search]),
-            model,
-            scales,
-            status.astype(jnp.int32),
-        )
-        return trees.where(accept, box.unravel(trial), x), kept
-
-    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         r"""Return what quasi-Newton methods tell, and :math:`\theta` as ``curvature``."""
-        return super().readings(x, state) | {"step_size": state.search[..., 4], "curvature": state.model.theta}
+        told = super().readings(x, state)
+        return told | {
+            "direction": ravel_pytree(x)[1](told["direction"]),
+            "curvature": state.own.model.pairs.theta,
+        }
 
 
 def _forget(model: Pairs, forget: Any) -> Pairs:
     # what is left of the pairs themselves is never read
     return model._replace(count=jnp.where(forget, 0, model.count), theta=jnp.where(forget, 1, model.theta))
-
-
-class Gram(NamedTuple):
-    """The inner products of a step ``s`` and the change of the gradient ``y``."""
-
-    ss: Any
-    sy: Any
-    yy: Any
 
 
 def _take_in(model: Pairs, s: Any, y: Any, gram: Gram, keep: Any) -> Pairs:

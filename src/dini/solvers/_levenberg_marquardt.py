@@ -12,8 +12,8 @@ from .. import trees
 from ..checks.settings import require_choice, require_positive
 from ..trees import Scalar, Tree
 from ._base import solver
+from .judge._residuals import Region, ResidualSolver, State, gauss_newton_step
 from .shared._residual_model import Model, Space
-from .shared._residual_solver import Region, ResidualSolver, State, gauss_newton_step
 
 
 class Control(NamedTuple):

@@ -17,9 +17,9 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import schedule_value
-from .shared import _scales
-from .shared._acceptance import accepted_by_bound, shortened
-from .shared._lengths import proximal_residual
+from .judge import _units
+from .judge._bound import At, accepted_by_bound, begun, shortened
+from .judge._lengths import proximal_residual
 
 
 class State(NamedTuple):
@@ -117,55 +117,46 @@ class MirrorDescent(Solver):
         del problem, args
         inf = infinity(x)
         last, none = (x, trees.zeros_like(x)), jnp.zeros((), jnp.int32)
-        return State(inf, jnp.ones_like(inf), none, _scales.unknown(x), running(), last, jnp.zeros((), bool))
+        return State(inf, jnp.ones_like(inf), none, _units.Units.unknown(x), running(), last, jnp.zeros((), bool))
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
-        dtype = state.error.dtype
-        if self.step_size is not None:
-            gradient = problem.gradient(x, *args)
-            last = jax.lax.stop_gradient((x, gradient))
-            eta = jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
-            # (1)
-            new = self.geometry.step(x, gradient, eta, problem.constraint)
-            accept, step_size, status = jnp.asarray(True), eta, state.status
-            unsure = state.unsure
-        else:
-            value, gradient = problem.value_and_gradient(x, *args)
-            last = jax.lax.stop_gradient((x, gradient))
-            top = trees.max_abs(gradient).astype(dtype)
-            first = 1 / jnp.where(top > 0, top, 1)
-            # a constant of differentiation, as all step sizes that a search finds
-            eta = jax.lax.stop_gradient(jnp.where(state.steps == 0, first, state.step_size))
-            far = self.geometry.divergence(last[0], state.last[0]) + self.geometry.divergence(state.last[0], last[0])
-            rise = trees.vdot(*trees.sub(last, state.last)).astype(dtype)
-            eta, _ = shortened(eta, state.unsure, rise, far.astype(dtype))
-            # (1)
-            new = self.geometry.step(x, gradient, eta, problem.constraint)
+        dtype, valued = state.error.dtype, self.step_size is None
+        at = begun(problem, x, state.last, state.steps == 0, args, valued=valued)
+        eta = self._length(at, state) if valued else jnp.asarray(schedule_value(self.step_size, state.steps), dtype)
+        # (1)
+        new = self.geometry.step(x, at.gradient, eta, problem.constraint)
+        accept, step_size, unsure, status = jnp.asarray(True), eta, state.unsure, state.status
+        if valued:
             new_value = problem.value(new, *args)
-            slope = trees.vdot(gradient, trees.sub(new, x))
+            slope = trees.vdot(at.gradient, trees.sub(new, x))
             gap = self.geometry.divergence(new, x) / eta
             # (2), which holds where excess <= 0; gap = D / eta
-            excess = new_value - (value + slope + gap)
-            enough, tested = accepted_by_bound(excess, gap, value, state.steps == 0)
+            enough, tested = accepted_by_bound(new_value - (at.value + slope + gap), gap, at.value, at.first)
             # a test that drowns in rounding says nothing about a longer step
             unsure = enough & ~tested
             step_size = jnp.where(enough, jnp.where(tested, 1.5, 1.0) * eta, 0.5 * eta)
             # the first step also brings a start with the wrong sum into the set, whatever that does to the objective
-            accept = enough | ((state.steps == 0) & jnp.isfinite(new_value))
-            status = jnp.where(eta < jnp.finfo(dtype).tiny * 1e6, Status.STALLED, state.status).astype(jnp.int32)
-        error = proximal_residual(problem, x, gradient).astype(dtype)
-        apart, change = trees.sub(last, state.last)
-        pair = trees.vdot(apart, apart), jnp.where(state.steps == 0, 0, trees.vdot(change, change))
-        known = jnp.isfinite(error)
-        along = trees.vdot(apart, change)
-        scales = _scales.learned(state.scales, known, *pair, _scales.norm(x), error, trees.eps(x), along, leaps=True)
+            accept = enough | (at.first & jnp.isfinite(new_value))
+            status = jnp.where(eta < jnp.finfo(dtype).tiny * 1e6, Status.STALLED, status).astype(jnp.int32)
+        error = proximal_residual(problem, x, at.gradient).astype(dtype)
+        scales = at.learned(state.scales, jnp.isfinite(error), error, at.rise)
         # the error is that of x: a point that meets the test is the one to return, unless it is a start, which may lie
         # outside of the set
-        keep = ~accept | (met(self, x, error, scales) & (state.steps > 0))
+        keep = ~accept | (met(self, x, error, scales) & ~at.first)
         return trees.where(keep, x, new), State(
-            error, step_size.astype(dtype), state.steps + 1, scales, status, last, unsure
+            error, step_size.astype(dtype), state.steps + 1, scales, status, at.last, unsure
         )
+
+    def _length(self, at: At, state: State) -> Any:
+        """Return the step size, a constant of differentiation as all that a search finds."""
+        dtype = state.error.dtype
+        top = trees.max_abs(at.gradient).astype(dtype)
+        first = 1 / jnp.where(top > 0, top, 1)
+        eta = jax.lax.stop_gradient(jnp.where(at.first, first, state.step_size))
+        now, before = at.last[0], state.last[0]
+        room = self.geometry.divergence(now, before) + self.geometry.divergence(before, now)
+        return shortened(eta, state.unsure, at.rise, room.astype(dtype))[0]
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain mirror step."""

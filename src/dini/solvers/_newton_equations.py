@@ -2,7 +2,7 @@ r"""Newton's method for equations and fixed points: the part of :class:`dini.New
 
 .. math:: x \leftarrow x - [\partial F(x)]^{-1} F(x) \qquad (1)
 
-where that step reduces :math:`\|F\|`; elsewhere Powell's dogleg, in ``shared/_root_path.py``.
+where that step reduces :math:`\|F\|`; elsewhere Powell's dogleg, in ``judge/_equations.py``.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from ..linear._materialize import materialize
 from ..linear._small import PIVOTED, solve_pivoted
 from ..linear._solve import solve_known
 from ..trees import Tree
-from .shared import _root_path
+from .judge import _equations
 
 
-def start(x: Tree) -> _root_path.State:
+def start(x: Tree) -> _equations.State:
     """Return the state before the first step."""
-    return _root_path.start(x, None)
+    return _equations.start(x, None)
 
 
-def advance(solver: Any, problem: Any, x: Tree, state: _root_path.State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+def advance(solver: Any, problem: Any, x: Tree, state: _equations.State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
     """Try one step of a solver, whose ``linear_solver`` takes the linear equations."""
 
-    def direct(event: _root_path.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
+    def direct(event: _equations.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:
         no = jnp.asarray(False)
         renew = lambda _: newton_direction(problem, event.x, event.residual, args, solver.linear_solver)
         direction, fresh = jax.lax.cond(event.needed, renew, lambda _: (direction, no), None)
         return direction, memory, no, fresh
 
-    return _root_path.advance(solver, problem, x, state, args, direct)
+    return _equations.advance(solver, problem, x, state, args, direct)
 
 
 def newton_direction(

@@ -17,13 +17,17 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
-from .shared import _steps, _stored
-from .shared._root_path import Known, after_step, before_step
+from .judge import _newton_steps
+from .judge._equations import after_step, before_step, rounded, settled, stiffer
+from .judge._units import Units
+from .shared import _stored
 
 #: the forcing term where nothing is known, and its limits (Eisenstat and Walker)
-_FIRST_FORCING, _MOST_FORCING, _GAMMA = 0.5, 0.9, 0.9
-
-
+_FIRST_FORCING, _MOST_FORCING, _GAMMA, _SAFEGUARD = 0.5, 0.9, 0.9, 0.1
+#: the share of the predicted decrease that a trial must bring, and the range in which a step is cut (the same)
+_ARMIJO, _CUT = 1e-4, (0.1, 0.5)
+#: a direction that leaves more than this leads nowhere, and so many units in the last place are no step
+_HOPELESS, _SHORT = 0.9999, 1e-2
 #: the share of the residual that a direction may leave to tell how far the point is from the root
 _TELLING = 0.1
 #: vectors of the basis that every step reads; the others are read where they are in use
@@ -138,126 +142,210 @@ class NewtonKrylov(Solver):
         basis = tuple(_stored.empty(rows, x) for rows in (near, m + 1 - near) if rows)
         return State(
             inf, zero, basis, _stored.empty(_LOOSE, x), none, jnp.eye(m, dtype=inf.dtype), jnp.zeros(m, inf.dtype),
-            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _steps.nowhere(x),
-            Known.nothing(x), running(),
+            nothing, none, zero, one, no, none, nothing + _FIRST_FORCING, one, none, _newton_steps.nowhere(x),
+            Units.unknown(x), running(),
         )  # fmt: skip
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one product with the Jacobian, or try one point."""
-        dtype = state.error.dtype
-        m = state.u.size
+        dtype, eps = state.error.dtype, trees.eps(x)
         trying = state.step_size > 0
         # (1): t = step_size, s = direction
         point = trees.axpy(state.step_size, state.direction, x)
-        # the first cycle of a system is Krylov's, all others end with the corrections before them
-        augmented = jnp.where(state.cycles > 0, jnp.minimum(jnp.minimum(state.kept, _LOOSE), m // 2), 0)
-        vector = _taken(state.basis, jnp.minimum(state.count, m - 1), x)
-        old = state.count - (m - augmented)
-        vector = trees.where(old >= 0, _stored.take(state.loose, jnp.clip(old, 0, _LOOSE - 1), x), vector)
-        vector = trees.where(state.restarted, state.direction, vector)
+        augmented = _augmented(state)
+        vector = _next_vector(state, augmented, x)
         residual, image = jax.jvp(lambda u: problem.residual(u, *args), (point,), (vector,))
 
-        # a trial
+        trial = self._tried(x, point, residual, state)
+        cycle = _grown(state, residual, image, trying & trial.accept, eps)
+
+        # (1): the norm of the linear residual is rest
+        target = trial.forcing * trial.error
+        done = cycle.grows & ((cycle.rest <= target) | (cycle.full & (cycle.count_of_cycles >= self.cycles)))
+        restarted = cycle.grows & cycle.full & ~done
+        direction, loose = _gathered(state, cycle, done | restarted, augmented, x)
+        shorter = jnp.where(trying & ~trial.accept, trial.shorter, 0.0)
+        step_size = jnp.where(done, 1.0, shorter).astype(dtype)
+        left = jnp.minimum(cycle.rest / jnp.where(trial.error > 0, trial.error, 1), 1)
+        left = jnp.where(done, left, state.left).astype(dtype)
+
+        known = _learned(trial, cycle, direction, done, left, eps)
+        status = self._ended(x, state, trial, known, done, (direction, step_size, left))
+        here = trees.where(trial.accept, residual, state.residual)
+        kept = state.kept + (done | restarted).astype(state.kept.dtype)
+        return trial.now, State(
+            trial.error, here, cycle.basis, loose, kept, cycle.triangle, cycle.u, cycle.start, cycle.count, direction,
+            step_size, restarted, cycle.count_of_cycles, trial.forcing, left, state.steps + 1, trial.extent,
+            known.packed(dtype), status,
+        )  # fmt: skip
+
+    def _tried(self, x: Tree, point: Tree, residual: Tree, state: State) -> _Trial:
+        """Return what a trial along the direction shows; of a product, what was known."""
+        dtype, eps = state.error.dtype, trees.eps(x)
+        trying, first = state.step_size > 0, state.steps == 0
         size = trees.norm(residual).astype(dtype)
-        first = state.steps == 0
         finite = jnp.isfinite(size)
         # (3): lambda = left
-        enough = size <= (1 - 1e-4 * state.step_size * (1 - state.left)) * state.error
+        enough = size <= (1 - _ARMIJO * state.step_size * (1 - state.left)) * state.error
         accept = trying & (first | (finite & enough))
         lost = trying & first & ~finite
         error = jnp.where(lost, jnp.nan, jnp.where(accept, size, state.error))
-        now, eps, old = trees.where(accept, point, x), trees.eps(x), Known(*state.scales)
-        extent = _steps.extended(state.extent, now, accept)
-        units = _steps.sizes(now, extent, eps)
+        now = trees.where(accept, point, x)
+        extent = _newton_steps.extended(state.extent, now, accept)
+        units = _newton_steps.sizes(now, extent, eps)
         move = trees.scale(state.step_size, state.direction)
         change = trees.sub(residual, state.residual)
-        known, unsure = after_step(old, accept, first, move, change, units, error, state.error, eps, each=False)
+        known, unsure = after_step(
+            Units.of(state.scales), accept, first, move, change, units, error, state.error, eps, each=False
+        )
         unsure = met(self, x, error, unsure)
+        forcing = self._forcing(x, state, accept, size, error, known, unsure)
+        cut = jnp.where(finite, 0.5 * state.error / jnp.where(size > 0, size, 1), _CUT[0])
+        shorter = jax.lax.stop_gradient(state.step_size * jnp.clip(cut, *_CUT)).astype(dtype)
+        return _Trial(now, accept, error, forcing, shorter, extent, units, known)
+
+    def _forcing(
+        self, x: Tree, state: State, accept: Any, size: Any, error: Any, known: Units, unsure: Any
+    ) -> jax.Array:
+        """Return how exactly the next Newton system is solved."""
+        first = state.steps == 0
         ratio = jnp.where(accept & ~first, size / jnp.where(state.error > 0, state.error, 1), 0)
         # (2): eta = forcing
         safeguard = _GAMMA * state.forcing**2
-        forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > 0.1, safeguard, 0))
+        forcing = jnp.maximum(_GAMMA * ratio**2, jnp.where(safeguard > _SAFEGUARD, safeguard, 0))
         # the last digits of a Newton system that is solved to the tolerance anyway are of no use
-        apparent = _steps.scale_of(error, known.measure, eps), jnp.zeros_like(error)
+        apparent = _newton_steps.scale_of(error, known.measure, trees.eps(x)), jnp.zeros_like(error)
         enough_digits = 0.5 * threshold(self, x, apparent) / jnp.where(size > 0, size, 1)
         forcing = jnp.minimum(jnp.maximum(forcing, enough_digits), _MOST_FORCING)
         forcing = jnp.where(first, _FIRST_FORCING, jnp.where(unsure, _TELLING, forcing))
-        forcing = jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(dtype)
-        cut = jnp.where(finite, 0.5 * state.error / jnp.where(size > 0, size, 1), 0.1)
-        shorter = jax.lax.stop_gradient(state.step_size * jnp.clip(cut, 0.1, 0.5)).astype(dtype)
+        return jax.lax.stop_gradient(jnp.where(accept, forcing, state.forcing)).astype(state.error.dtype)
 
-        # a product: GMRES starts again from what the direction leaves, or takes one more vector
-        again = trying & accept
-        remaining = trees.where(again, residual, trees.add(state.residual, image))
-        start_vector = trees.neg(remaining)
-        begins = again | (~trying & state.restarted)
-        start = jnp.where(begins, trees.norm(start_vector).astype(dtype), state.start)
-        grows = ~trying & ~state.restarted
-        column, left_over = _orthogonalized(state.basis, image, state.count)
-        height = trees.norm(left_over).astype(dtype)
-        size = trees.norm(jnp.append(column, height))
-        # the space is exhausted where the new vector vanishes to rounding
-        exhausted = height <= 10 * trees.eps(x) * size
-        triangle, u = _with_product(state.triangle, state.u, column, height, size, state.count, grows)
-        u = jnp.where(begins, 0, u)
-        rest = start / jnp.sqrt(1 + dot(u, u))
-        unit = trees.scale(1 / jnp.where(height > 0, height, 1), left_over)
-        fresh = trees.scale(1 / jnp.where(start > 0, start, 1), start_vector)
-        # one place: XLA updates the basis without copying it
-        slot = jnp.where(begins, 0, jnp.minimum(state.count + 1, m))
-        basis = _put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
-        count = jnp.where(begins, 0, state.count + grows.astype(state.count.dtype))
-
-        # (1): the norm of the linear residual is rest
-        target = forcing * error
-        full = (count == m) | exhausted
-        cycles = jnp.where(again, 0, state.cycles + (grows & full).astype(state.cycles.dtype))
-        done = grows & ((rest <= target) | (full & (cycles >= self.cycles)))
-        restarted = grows & full & ~done
-
-        def gather() -> Any:
-            y = _weights(triangle, u, start, count)
-            krylov = jnp.where(jnp.arange(m, dtype=jnp.int32) < m - augmented, y, 0)
-            index = m - augmented + jnp.arange(_LOOSE, dtype=jnp.int32)
-            others = jnp.where(index < m, y[jnp.minimum(index, m - 1)], 0)
-            return trees.add(_combined(basis, jnp.append(krylov, 0), x), _stored.combine(state.loose, others, x))
-
-        ends = done | restarted
-        correction = jax.lax.cond(_in_any_lane(ends), gather, lambda: trees.zeros_like(x))
-        length = trees.norm(correction)
-        unit = trees.scale(1 / jnp.where(length > 0, length, 1), correction)
-        loose = _stored.put(state.loose, state.kept % _LOOSE, unit, ends)
-        gathered = trees.add(state.direction, correction)
-        base = trees.where(again, trees.zeros_like(x), state.direction)
-        direction = trees.where(ends, gathered, base)
-        step_size = jnp.where(done, 1.0, jnp.where(trying & ~accept, shorter, 0.0)).astype(dtype)
-        left = jnp.where(done, jnp.minimum(rest / jnp.where(error > 0, error, 1), 1), state.left).astype(dtype)
-
-        # the products know more of the Jacobian's size than the steps do
-        known = known.stiffer(jnp.where(grows, size, 0), units, error, eps)
-        ahead = before_step(known, done, direction, units, error, eps)
-        # a direction that leaves much of the residual says too little of the point
-        vague = done & (left > _TELLING)
-        known = ahead._replace(
-            scale=jnp.where(vague, known.scale, ahead.scale), floor=jnp.where(vague, known.floor, ahead.floor)
-        )
-        hopeless = done & (left > 0.9999)
+    def _ended(
+        self, x: Tree, state: State, trial: _Trial, known: Units, done: Any, next_step: tuple[Tree, Any, Any]
+    ) -> jax.Array:
+        """Return the status after a step, with the direction and the length of the next one, and what that leaves."""
+        eps, error, old = trees.eps(x), trial.error, Units.of(state.scales)
+        direction, step_size, left = next_step
+        hopeless = done & (left > _HOPELESS)
         vanished = error <= 100 * eps * known.steepest
-        failed = trying & ~accept
-        short = _steps.beside(trees.scale(step_size, direction), units, direction) <= 1e-2 * eps
-        stalled = jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED)
+        failed = (state.step_size > 0) & ~trial.accept
+        short = _newton_steps.beside(trees.scale(step_size, direction), trial.units, direction) <= _SHORT * eps
+        stalled = jnp.where(settled(known, error, eps), Status.CONVERGED, Status.STALLED)
         status = jnp.where(failed & short, stalled, state.status)
-        status = jnp.where(failed & old.rounded(error, eps), Status.CONVERGED, status)
+        status = jnp.where(failed & rounded(old, error, eps), Status.CONVERGED, status)
         status = jnp.where(hopeless, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), status)
-        runs = done & (error <= eps * known.steepest) & _steps.run_away(now, extent, direction, direction)
-        status = jnp.where(runs & ~met(self, x, error, known), Status.DIVERGED, status).astype(jnp.int32)
-        here = trees.where(accept, residual, state.residual)
-        kept = state.kept + ends.astype(state.kept.dtype)
-        new = State(
-            error, here, basis, loose, kept, triangle, u, start, count, direction, step_size, restarted,
-            cycles, forcing, left, state.steps + 1, extent, known.packed(dtype), status,
-        )  # fmt: skip
-        return now, new
+        runs = (
+            done
+            & (error <= eps * known.steepest)
+            & _newton_steps.run_away(trial.now, trial.extent, direction, direction)
+        )
+        return jnp.where(runs & ~met(self, x, error, known), Status.DIVERGED, status).astype(jnp.int32)
+
+
+class _Trial(NamedTuple):
+    """What a trial shows: the point and its error, how the next Newton system is solved, and what was learned."""
+
+    now: Tree
+    accept: Any
+    error: Any
+    forcing: Any
+    shorter: Any
+    extent: Any
+    units: Any
+    known: Units
+
+
+class _Cycle(NamedTuple):
+    """A cycle of GMRES after one product, or at its start; ``rest`` is the norm of what it leaves."""
+
+    #: whether it is the first one of another direction
+    again: Any
+    basis: Any
+    triangle: Any
+    u: Tree
+    start: Any
+    count: Any
+    rest: Any
+    #: whether this step was a product for the basis, how long that is, and whether no more fit
+    grows: Any
+    size: Any
+    full: Any
+    count_of_cycles: Any
+
+
+def _augmented(state: State) -> jax.Array:
+    """Return the number of corrections at the end of a cycle: the first of a system is Krylov's, others have some."""
+    some = jnp.minimum(jnp.minimum(state.kept, _LOOSE), state.u.size // 2)
+    return jnp.where(state.cycles > 0, some, 0)
+
+
+def _next_vector(state: State, augmented: jax.Array, like: Tree) -> Tree:
+    """Return the vector of the next product: the last of the basis, an earlier correction, or the direction."""
+    m = state.u.size
+    vector = _taken(state.basis, jnp.minimum(state.count, m - 1), like)
+    old = state.count - (m - augmented)
+    vector = trees.where(old >= 0, _stored.take(state.loose, jnp.clip(old, 0, _LOOSE - 1), like), vector)
+    return trees.where(state.restarted, state.direction, vector)
+
+
+def _grown(state: State, residual: Tree, image: Tree, again: Any, eps: float) -> _Cycle:
+    """Return the cycle: one that starts from what the direction leaves (``again``: from a residual), or has grown."""
+    m, trying = state.u.size, state.step_size > 0
+    remaining = trees.where(again, residual, trees.add(state.residual, image))
+    start_vector = trees.neg(remaining)
+    begins = again | (~trying & state.restarted)
+    start = jnp.where(begins, trees.norm(start_vector).astype(state.error.dtype), state.start)
+    grows = ~trying & ~state.restarted
+    column, left_over = _orthogonalized(state.basis, image, state.count)
+    height = trees.norm(left_over).astype(state.error.dtype)
+    size = trees.norm(jnp.append(column, height))
+    # the space is exhausted where the new vector vanishes to rounding
+    exhausted = height <= 10 * eps * size
+    triangle, u = _with_product(state.triangle, state.u, column, height, size, state.count, grows)
+    u = jnp.where(begins, 0, u)
+    unit = trees.scale(1 / jnp.where(height > 0, height, 1), left_over)
+    fresh = trees.scale(1 / jnp.where(start > 0, start, 1), start_vector)
+    # one place: XLA updates the basis without copying it
+    slot = jnp.where(begins, 0, jnp.minimum(state.count + 1, m))
+    basis = _put(state.basis, slot, trees.where(begins, fresh, unit), begins | grows)
+    count = jnp.where(begins, 0, state.count + grows.astype(state.count.dtype))
+    full = (count == m) | exhausted
+    cycles = jnp.where(again, 0, state.cycles + (grows & full).astype(state.cycles.dtype))
+    return _Cycle(again, basis, triangle, u, start, count, start / jnp.sqrt(1 + dot(u, u)), grows, size, full, cycles)
+
+
+def _gathered(state: State, cycle: _Cycle, ends: Any, augmented: Any, like: Tree) -> tuple[Tree, Any]:
+    """Return the direction so far, with the correction of a cycle that ends, and the corrections that are kept."""
+    m = state.u.size
+
+    def gather() -> Any:
+        y = _weights(cycle.triangle, cycle.u, cycle.start, cycle.count)
+        krylov = jnp.where(jnp.arange(m, dtype=jnp.int32) < m - augmented, y, 0)
+        index = m - augmented + jnp.arange(_LOOSE, dtype=jnp.int32)
+        others = jnp.where(index < m, y[jnp.minimum(index, m - 1)], 0)
+        return trees.add(
+            _combined(cycle.basis, jnp.append(krylov, 0), like), _stored.combine(state.loose, others, like)
+        )
+
+    correction = jax.lax.cond(_in_any_lane(ends), gather, lambda: trees.zeros_like(like))
+    length = trees.norm(correction)
+    unit = trees.scale(1 / jnp.where(length > 0, length, 1), correction)
+    loose = _stored.put(state.loose, state.kept % _LOOSE, unit, ends)
+    gathered = trees.add(state.direction, correction)
+    return trees.where(ends, gathered, trees.where(cycle.again, trees.zeros_like(like), state.direction)), loose
+
+
+def _learned(trial: _Trial, cycle: _Cycle, direction: Tree, done: Any, left: Any, eps: float) -> Units:
+    """Return what is known with a cycle's product, and with the direction that is ``done``."""
+    error, units = trial.error, trial.units
+    # the products know more of the Jacobian's size than the steps do
+    known = stiffer(trial.known, jnp.where(cycle.grows, cycle.size, 0), units, error, eps)
+    ahead = before_step(known, done, direction, units, error, eps)
+    # a direction that leaves much of the residual says too little of the point
+    vague = done & (left > _TELLING)
+    return ahead._replace(
+        scale=jnp.where(vague, known.scale, ahead.scale), floor=jnp.where(vague, known.floor, ahead.floor)
+    )
 
 
 @custom_vmap

@@ -12,8 +12,9 @@ from .. import trees
 from ..checks.settings import require_choice
 from ..trees import Scalar, Tree
 from ._base import solver
+from .judge._descent import Seen
 from .shared._line_search import HagerZhang, LineSearch
-from .shared._quasi_newton import Gram, QuasiNewton
+from .shared._quasi_newton import QuasiNewton
 
 
 class Last(NamedTuple):
@@ -76,27 +77,28 @@ class NonlinearCG(QuasiNewton):
         self._check_settings(tol)
         require_choice("NonlinearCG's formula", self.formula, ("hager-zhang", "polak-ribiere", "hestenes-stiefel"))
 
-    def _empty(self, x: Tree, dtype: Any) -> Last:
+    def empty(self, x: Tree, dtype: Any) -> Last:
+        """Return no directions."""
         del x
         return Last(jnp.ones((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
-    def _forget(self, model: Last, forget: Any) -> Last:
-        # the direction starts again as minus the gradient
+    def forget(self, model: Last, forget: Any) -> Last:
+        """Return the model whose direction starts again as minus the gradient."""
         direction = jnp.where(forget, model.gradient, model.direction)
         return Last(model.gradient, direction, jnp.where(forget, 0, model.count))
 
-    def _first_trial(self, old: Any, slope: Scalar) -> Any:
+    def first_trial(self, old: Any, model: Any, slope: Scalar) -> Any:
         """Return the step that promises the same decrease to first order as the last one."""
+        del model
         return old.trial * jnp.minimum(old.slope / slope, 10)
 
-    def _renew(
-        self, model: Last, s: Any, y: Any, g: Any, old: Any, gram: Gram, keep: Any, accept: Any
-    ) -> tuple[Last, Any, Any]:
+    def take_in(self, model: Last, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Last, Any, Any]:
         r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size.
 
         So :math:`w = \beta / t`, and the last direction is :math:`d = s / t`.
         """
         del old
+        gram = seen.products
         safe = lambda v: jnp.where(keep, v, 1)
         sy = safe(gram.sy)
         # the step size, by which a step is longer than its direction
@@ -116,7 +118,7 @@ class NonlinearCG(QuasiNewton):
         # iterates and converges with them, while the coefficients' own derivatives would lag behind.
         weight = jax.lax.stop_gradient(jnp.where(keep, weight, 0))
         # (1)
-        direction = trees.axpy(weight, s, trees.neg(g))
+        direction = trees.axpy(weight, seen.move, trees.neg(seen.gradient))
         squared = gram.gg - 2 * weight * gram.sg + weight**2 * gram.ss
         last = Last(
             jnp.where(accept & (gram.gg > 0), gram.gg, model.gradient),

@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..linear._reused import Reused
 from ..loop import threshold
 from ..problems import NonlinearProgram
 from ..trees import Tree
 from ._base import Solver, infinity, solver
+from .interior._barrier_factor import BarrierFactor
 from .interior._interior_rules import (
     LATER,
-    State,
     begun,
     box_of,
     ending,
@@ -28,8 +29,7 @@ from .interior._interior_rules import (
     restoring,
     tried,
 )
-from .interior._interior_state import POLISH, RESTORE, active, measures
-from .interior._last_kkt import LastKKT
+from .interior._interior_state import POLISH, RESTORE, State, measures, tight
 from .interior._program_view import Units, View, start_length
 
 #: from this size on, a few products cost less than assembling and factorizing another matrix
@@ -109,13 +109,14 @@ class NonlinearInteriorPoint(Solver):
         tol = threshold(self, x.primal)
         return (state.measured > 1.02 * tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> LastKKT | None:
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused | None:
         """Return a linear solver that holds the factor of the last step onto the active constraints."""
         view = View(problem, x, ())
         if view.unknowns + view.rows < _WORTHWHILE:
             return None
-        keep, pins = active(view, state.point, box_of(view, state.units))
-        return LastKKT(state.at, state.factor, keep, pins, state.units, state.mode == POLISH)
+        keep, pins = tight(view, state.point, box_of(view, state.units))
+        right, left = view.scales(x, state.units)
+        return Reused(BarrierFactor(state.at, state.factor, keep, pins), state.mode == POLISH, right, left)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""

@@ -11,17 +11,18 @@ import jax.numpy as jnp
 from ..checks.settings import require_between, require_count, require_positive
 from ..linear import DENSE_LIMIT
 from ..linear._matrices import is_dense
+from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import QuadraticProgram
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
-from .interior._active_kkt import ActiveKKT, held_alike
-from .interior._face_step import EXACT, by_factor, convex_up_to_rounding, on_bounds, one_of_two
-from .interior._program_tests import Point, or_certificate
+from .interior._face_factor import FaceFactor, left_behind
+from .interior._face_step import by_factor, convex_up_to_rounding, exact_enough, on_bounds
+from .interior._program_tests import Point, certified, or_certificate, verdict
 from .interior._scaled_program import Factor, Scaled, scaled
 from .splitting._certificates import proofs
-from .splitting._face import FaceKKT, concave, face_point
+from .splitting._face import concave, face_point, face_solver
 from .splitting._split_rows import Intervals, Iterate, advanced, image, of_intervals, of_rows, residuals
 from .splitting._split_systems import system_of
 
@@ -62,7 +63,6 @@ class _Trial(NamedTuple):
     v: Any
     error: Any
     factor: Any
-    regular: Any
 
 
 @solver
@@ -174,7 +174,7 @@ class OperatorSplitting(Solver):
         else:
             zero = jnp.zeros_like(data.offset[n:])
             factor = Factor(jnp.zeros((n, n), dtype), zero, zero)
-            convex = convex_up_to_rounding(data)
+            convex = convex_up_to_rounding(data.quadratic)
         no = jnp.zeros_like(data.live)
         infinity = jnp.full((), jnp.inf, dtype)
         face = Face(no, no, infinity, factor, jnp.asarray(False))
@@ -195,8 +195,7 @@ class OperatorSplitting(Solver):
 
         point = self._point(data, at.x, at.y)
         away = point.error(data)
-        active = jnp.where(data.live, point.v[n:] > point.s, data.fixed)
-        active = one_of_two(data, active, point.v[n:] - point.s)
+        active = data.active(point.v[n:], point.s)
         change = jnp.concatenate([at.x - before.x, of_rows(data, at.y - before.y)])
         proof, empty, endless = proofs(data, change)
 
@@ -207,25 +206,12 @@ class OperatorSplitting(Solver):
         new = jnp.any(active != state.face.tried) | (rough <= _AGAIN * state.face.error)
         due = late | (settled & new)
         trial = self._tried(data, point.v, active, due, tol, late)
-        fits = (trial.error <= jnp.minimum(EXACT * jnp.finfo(away.dtype).eps, tol)) | (late & (trial.error <= tol))
-        exact = due & fits & state.convex
-        inside = late & state.convex
-
-        least = 0.1 * jnp.finfo(away.dtype).eps ** 0.5
+        exact = due & exact_enough(trial.error, late, tol) & state.convex
         # along a ray the objective falls without bound where a point satisfies the constraints
         feasible = primal <= jnp.finfo(away.dtype).eps ** 0.25
-        status = jnp.where(feasible & (endless <= least), Status.DUAL_INFEASIBLE, Status.RUNNING)
-        status = jnp.where(empty <= least, Status.PRIMAL_INFEASIBLE, status)
-        status = jnp.where(state.convex, status, Status.NOT_CONVEX)
-        status = jnp.where(exact | inside, Status.RUNNING, status)
-        contradiction = jnp.any(data.impossible)
-        status = jnp.where(contradiction, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
-        exact, inside = exact & ~contradiction, inside & ~contradiction
-        error = jnp.where(exact, trial.error, jnp.where(inside, away, jnp.maximum(away, 2 * tol)))
-
-        shown = jnp.where(exact, trial.v, point.v)
-        shown = jnp.concatenate([shown[:n], jnp.where(data.live, jnp.maximum(shown[n:], 0), shown[n:])])
-        shown = or_certificate(data, shown, proof, status)
+        status = certified(Status.RUNNING, True, (empty, jnp.where(feasible, endless, jnp.inf)))
+        told = verdict(data, state.convex, exact, late & state.convex, (trial.error, away), tol, status)
+        shown = or_certificate(data, jnp.where(told.exact, trial.v, point.v), proof, told.status)
 
         ratio = primal / jnp.maximum(dual, jnp.finfo(dual.dtype).tiny)
         far = (ratio > _UNBALANCED) | (ratio * _UNBALANCED < 1)
@@ -238,45 +224,39 @@ class OperatorSplitting(Solver):
             jnp.where(due, active, state.face.tried),
             jnp.where(due, rough, state.face.error),
             trial.factor,
-            exact & trial.regular,
+            told.exact,
         )
-        return data.point(shown), State(error, status, data, at, rho, system, state.convex, face)
+        return data.point(shown), State(told.error, told.status, data, at, rho, system, state.convex, face)
 
     def _point(self, data: Scaled, x: jax.Array, y: jax.Array) -> Point:
         """Return a point with the slacks that its rows have."""
         v = jnp.concatenate([x, of_rows(data, y)])
-        slack = jnp.where(data.live, jnp.maximum(data.offset[data.n :] - data.rows(x), 0), 0)
-        return Point.of(data, v, slack)[0]
+        return Point.of(data, v, data.slacks(x))
 
     def _tried(self, data: Scaled, v: jax.Array, active: jax.Array, due: Any, tol: Any, late: Any) -> _Trial:
         """Solve the equations of the active rows, and of those that their solution shows, where it is due."""
-        n, eps = data.n, jnp.finfo(v.dtype).eps
-        enough = jnp.where(late, tol, jnp.minimum(EXACT * eps, tol))
+        n = data.n
 
         def one(now: _Trial) -> _Trial:
             base = jnp.concatenate([now.v[:n], jnp.where(now.active, now.v[n:], 0)])
             if data.base is None:
-                factor, regular = None, jnp.asarray(True)
-                found = face_point(data, now.active, base)
+                factor, found = None, face_point(data, now.active, base)
             else:
-                factor, found, regular = by_factor(data, now.active, base, _ROUNDS)
+                factor, found = by_factor(data, now.active, base, _ROUNDS)
             found = on_bounds(data, now.active, found)
             slack = jnp.where(now.active, 0, data.offset[n:] - data.rows(found[:n]))
-            error = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0))[0].error(data)
-            nearby = jnp.where(data.live, found[n:] > slack, data.fixed)
-            nearby = one_of_two(data, nearby, found[n:] - slack)
-            done = error <= enough
-            following = jnp.where(done, now.active, nearby)
-            return _Trial(now.count + 1, following, found, error, factor, regular)
+            error = Point.of(data, found, jnp.where(data.live, jnp.maximum(slack, 0), 0)).error(data)
+            following = jnp.where(exact_enough(error, late, tol), now.active, data.active(found[n:], slack))
+            return _Trial(now.count + 1, following, found, error, factor)
 
         def going(now: _Trial) -> jax.Array:
-            return due & (now.count < _TRIALS) & ~(now.error <= enough)
+            return due & (now.count < _TRIALS) & ~exact_enough(now.error, late, tol)
 
         zero, rows = jnp.zeros((), jnp.int32), data.offset[n:]
         factor = None
         if data.base is not None:
             factor = Factor(jnp.zeros((n, n), v.dtype), jnp.zeros_like(rows), jnp.zeros_like(rows))
-        start = _Trial(zero, active, v, jnp.full((), jnp.inf, v.dtype), factor, zero > 0)
+        start = _Trial(zero, active, v, jnp.full((), jnp.inf, v.dtype), factor)
         return jax.lax.while_loop(going, one, start)
 
     def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
@@ -286,9 +266,9 @@ class OperatorSplitting(Solver):
         same = [jnp.all(a == b) for a, b in zip(*both, strict=True)]
         return jnp.all(jnp.stack(same))
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> ActiveKKT | FaceKKT:
-        """Return a linear solver for the equations of the active rows: with their factor, or by MINRES."""
+    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+        """Return a linear solver for the equations of the active rows: with their factor, or anew."""
         data, face = state.data, state.face
         if data.base is None:
-            return FaceKKT.at(problem, x, data)
-        return ActiveKKT(data, face.factor, face.known & held_alike(problem, x, data, face.factor.shares > 0))
+            return face_solver(problem, x, data)
+        return left_behind(data, x, FaceFactor(data, face.factor), face.known)

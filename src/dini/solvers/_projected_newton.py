@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
-from ..loop import met
-from ..status import Status
-from ..trees import Scalar, Tree
-from ..trees.products import dot, squares
-from ._base import infinity, running, solver
-from .shared import _scales
-from .shared._acceptance import kept_value, relative_rounding, shown_by_gradients
-from .shared._box import Box, BoxSolver, box_of, flatten, secant_curvature, value_and_gradient
+from ..trees import Tree
+from ._base import solver
+from .judge import _units
+from .judge._descent import Proposal, Ruling, Seen, Verdict, armijo
+from .judge._lengths import cold_length, natural_length
+from .shared._box import Box, BoxSolver, box_of, flatten
 from .shared._definite import descent, solve_positive
-from .shared._lengths import cold_length, natural_length
-
-
-class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, the direction and the next trial step."""
-
-    error: Scalar
-    step_size: Scalar
-    value: Any
-    gradient: Tree
-    direction: Tree
-    free: Any
-    steps: Scalar
-    scales: Any
-    status: Any
+from .shared._halving import Halving, Way
 
 
 @solver
-class ProjectedNewton(BoxSolver):
+class ProjectedNewton(BoxSolver, Halving):
     r"""Projected Newton for smooth functions with bounds :math:`l \le x \le u`.
 
     .. math::
@@ -89,72 +74,55 @@ class ProjectedNewton(BoxSolver):
         self._check_settings(tol)
         object.__setattr__(self, "linear_solver", wrap_linear_solver(self.linear_solver))
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only evaluates the function."""
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Way:
+        """Return a way of no length, on which all coordinates are free."""
         del problem, args
-        inf, zero = infinity(x), jnp.zeros_like(flatten(x))
-        steps = jnp.zeros((), jnp.int32)
-        return State(inf, jnp.zeros_like(inf), inf, zero, zero, zero == 0, steps, _scales.unknown(x), running())
+        zero = jnp.zeros_like(flatten(x))
+        return self.way(zero, zero == 0)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Try one step."""
-        box, flat = box_of(problem, x), flatten(x)
+    def trial(self, problem: Any, x: Tree, state: Any) -> tuple[Tree, Tree]:
+        """Return the next point on the path (3), and the move to it."""
+        box, own = box_of(problem, x), state.own
         # (3): t = step_size
-        trial = box.project(flat + state.step_size * state.direction)
-        value, gradient = value_and_gradient(problem, box, trial, args)
-        s, y = trial - flat, gradient - state.gradient
-        first, eps = state.steps == 0, trees.eps(x)
-        ss, yy = squares(s, y)
-        curvature = secant_curvature(s, y, gradient, ss, yy)
-        left = box.projected_gradient(trial, gradient, curvature)
-        size = trees.norm(left)
-        # (4): what the free coordinates promise along the line, and the active ones along the bent path
-        free = state.step_size * jnp.where(state.free, state.gradient * state.direction, 0)
-        promise = jnp.sum(jnp.where(state.free, free, state.gradient * (trial - flat)))
-        slack = relative_rounding(state.value)
-        finite = jnp.isfinite(value) & jnp.isfinite(size)
-        shown = shown_by_gradients(state.value, value, -promise, state.error, size)
-        accept = first | (finite & ((value <= state.value + 1e-4 * promise + slack) | shown))
-        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
-        extent = trees.norm(trial)
-        pair, each = (ss, jnp.where(first, 0, yy)), _scales.elements(trial, left, s, y)
-        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, dot(s, y), each=each)
+        point = box.unravel(box.project(flatten(x) + own.step_size * own.direction))
+        return point, trees.sub(point, x)
 
-        def renew() -> tuple[Any, Any, Any]:
-            length = cold_length(_scales.Scales(*scales), extent, size)
-            length = jnp.where(first, natural_length(value, extent, size) / jnp.where(size > 0, size, 1), length)
+    def judge(self, own: Way, seen: Seen) -> Ruling:
+        """Return whether the decrease (4) is what the free coordinates promise along the line, and the active ones."""
+        gradient, move = flatten(seen.before.gradient), flatten(seen.move)
+        along = jnp.where(own.model, own.step_size * own.direction, move)
+        # (4)
+        fits = armijo(seen, jnp.sum(gradient * along))
+        # a step that rounding swallows is the next one as well
+        swallowed = fits & ~seen.first & (seen.products.ss == 0)
+        return Ruling(fits & ~swallowed, own._replace(step_size=0.5 * own.step_size), swallowed)
+
+    def renew(self, problem: Any, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return the direction (2) from a new point, or half the step along the old one."""
+        box, size = box_of(problem, seen.x), verdict.error
+        scales = _units.Units.of(verdict.scales)
+
+        def fresh() -> Way:
+            trial, gradient = flatten(seen.point), flatten(seen.gradient)
+            length = cold_length(scales, seen.extent, size)
+            whole = natural_length(seen.value, seen.extent, size) / jnp.where(size > 0, size, 1)
             # active is what lies within the next step of a bound, and a thousandth of the point
-            near, soft = 1e-3 * extent / flat.size**0.5, _scales.Scales(*scales).soft
-            near = jnp.where(soft > 0, jnp.minimum(near, soft * size), near)
+            near = 1e-3 * seen.extent / trial.size**0.5
+            near = jnp.where(scales.soft > 0, jnp.minimum(near, scales.soft * size), near)
             # (1): epsilon = near; ~free is A
             low, high = trial <= box.lower + near, trial >= box.upper - near
             free = ~((low & (gradient > 0)) | (high & (gradient < 0)))
-            return self._direction(problem, box, trial, gradient, free, length, args), free, jnp.ones_like(value)
+            length = jnp.where(seen.first, whole, length)
+            direction = self._direction(problem, box, trial, gradient, free, length, args)
+            return Way(direction, jnp.ones_like(own.step_size), free)
 
-        def shrink() -> tuple[Any, Any, Any]:
-            return state.direction, state.free, 0.5 * state.step_size
+        own = jax.lax.cond(verdict.needed, fresh, lambda: own)
+        return Proposal(own, verdict.spent, jnp.all(jnp.isfinite(own.direction)))
 
-        needed = accept & ~met(self, x, error, scales)
-        direction, free, step_size = jax.lax.cond(needed, renew, shrink)
-        status = jnp.where(jnp.all(jnp.isfinite(direction)), state.status, Status.SINGULAR)
-        moved = state.step_size * trees.norm(state.direction)
-        tiny = ~accept & (moved <= 1e-2 * eps * trees.norm(flat))
-        # a step that rounding swallows is the next one as well
-        tiny |= accept & ~first & jnp.all(trial == flat)
-        ends = {"status": status, "accept": accept, "stalled": False, "tiny": tiny, "held": box.holds(gradient)}
-        status = _scales.ending(scales, (jnp.where(accept, value, state.value), extent, error), eps, **ends)
-        new = State(
-            error,
-            step_size,
-            jnp.where(accept, kept_value(state.value, value, slack), state.value),
-            jnp.where(accept, gradient, state.gradient),
-            direction,
-            free,
-            state.steps + 1,
-            scales,
-            status.astype(jnp.int32),
-        )
-        return trees.where(accept, box.unravel(trial), x), new
+    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
+        """Return the objective, its gradient, the direction and the next trial's share of it."""
+        told = super().readings(x, state)
+        return told | {"direction": ravel_pytree(x)[1](told["direction"])}
 
     def _direction(
         self,

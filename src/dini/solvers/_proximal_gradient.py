@@ -16,9 +16,10 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from ._gradient_descent import at_rest, schedule_value
-from .shared import _scales
-from .shared._acceptance import accepted_by_bound, relative_rounding, shortened, unmoved
-from .shared._lengths import natural_length, probe_length
+from .judge import _units
+from .judge._bound import At, accepted_by_bound, begun, shortened, unmoved
+from .judge._lengths import natural_length, probe_length
+from .judge._margins import LONG, ROUNDING, SHORT, drowning_share, relative_rounding
 
 
 class State(NamedTuple):
@@ -37,6 +38,17 @@ class State(NamedTuple):
     status: Any
     last: Any
     unsure: Any
+
+
+class Taken(NamedTuple):
+    """What becomes of a step: whether it is taken, whether it may have been too long, whether the error is known."""
+
+    accept: Any
+    unsure: Any
+    known: Any
+    error: Any
+    step_size: Any
+    status: Any
 
 
 @solver
@@ -110,107 +122,118 @@ class ProximalGradient(Solver):
         inf = infinity(x)
         one = jnp.ones_like(inf)
         last, unsure = (x, trees.zeros_like(x)), jnp.zeros((), bool)
-        return State(inf, one, one, x, jnp.zeros((), jnp.int32), _scales.unknown(x), running(), last, unsure)
+        return State(inf, one, one, x, jnp.zeros((), jnp.int32), _units.Units.unknown(x), running(), last, unsure)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
-        y = state.extrapolated
-        dtype = state.error.dtype
-        first, eps = state.steps == 0, trees.eps(x)
-        if self.step_size is not None:
-            value, gradient = None, problem.gradient(y, *args)
-        else:
-            value, gradient = problem.value_and_gradient(y, *args)
-        last = jax.lax.stop_gradient((y, gradient))
-        apart, change = trees.sub(last, state.last)
-        rise, room, changed = (
-            trees.vdot(*pair).astype(dtype) for pair in ((apart, change), (apart, apart), (change, change))
-        )
-        changed = jnp.where(first, 0, changed)
-        size, slope = trees.norms(*last)
-        if self.step_size is not None:
-            eta, steep = jnp.asarray(schedule_value(self.step_size, state.steps), dtype), state.unsure
-        else:
-            # the first step only probes the curvature, the second one fits it; both are constants of differentiation,
-            # as all step sizes that a search finds
-            value_seen = jax.lax.stop_gradient(value)
-            probe = probe_length(value_seen, size, slope, eps, _scales.slope_of_elements(*last)).astype(dtype)
-            if not self.stops:
-                probe = at_rest(problem, y, args, first & (slope == 0), probe)
-            told = (rise > 0) & (changed > (_scales.drowning_share(eps) * slope) ** 2)
-            whole = natural_length(value_seen, size, slope) / jnp.where(slope > 0, slope, 1)
-            whole = jnp.where(slope > 0, whole, state.step_size)
-            fitted = jnp.where(told, room / jnp.where(told, rise, 1), whole)
-            eta = jnp.where(first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
-            eta, steep = shortened(
-                jax.lax.stop_gradient(eta).astype(dtype), state.unsure & (state.steps > 1), rise, room
-            )
+        valued, dtype = self.step_size is None, state.error.dtype
+        at = begun(problem, state.extrapolated, state.last, state.steps == 0, args, valued=valued)
+        y, eps = at.y, trees.eps(x)
+        eta, steep = self._length(problem, at, state, args)
         # (1): x^+ = new
-        forward = trees.axpy(-eta, gradient, y)
+        forward = trees.axpy(-eta, at.gradient, y)
         new = problem.prox(forward, eta)
-        move = trees.sub(new, y)
-        squared = trees.vdot(move, move).astype(dtype)
-        lost_to_rounding = unmoved(y, forward, new, gradient)
-        error = trees.sqrt(squared / eta**2 + trees.vdot(lost_to_rounding, lost_to_rounding).astype(dtype))
-
-        if value is None:
-            accept, unsure, known = jnp.asarray(True), state.unsure, jnp.asarray(True)
-            step_size, status = eta, state.status
-        else:
-            new_value = problem.value(new, *args)
-            gap, slack = squared / (2 * eta), relative_rounding(value)
-            # (4), which holds where excess <= 0; gap is the last term
-            excess = new_value - (value + trees.vdot(gradient, move) + gap)
-            accept, tested = accepted_by_bound(excess, gap, value, jnp.isinf(state.error))
-            # the first step is short, whatever rounding makes of its value, or brings the start into the set
-            accept |= first & jnp.isfinite(new_value)
-            # a test that drowns in rounding says nothing about a longer step
-            unsure = accept & ~tested
-            step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
-            # a step that fails a test which asks for nothing has met rounding, not curvature
-            tiny = ~accept & ((jnp.sqrt(squared) <= 1e-2 * eps * size) | (gap <= 1e-3 * slack))
-            stuck = accept & (squared == 0) & (error > threshold(self, x, state.scales)) & ~first
-            status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
-            # a finite point has a finite image unless the constraint or penalty itself is undefined
-            lost = ~jnp.isfinite(value) | ~trees.all_finite(gradient) | jnp.isnan(squared)
-            # after a step that was too long, the point is worse than the error says
-            known = accept & (tested | (state.unsure & ~steep) | first)
-            error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
-
+        move, lost_to_rounding = trees.sub(new, y), unmoved(y, forward, new, at.gradient)
+        squared, lost = (trees.vdot(v, v).astype(dtype) for v in (move, lost_to_rounding))
+        error = trees.sqrt(squared / eta**2 + lost)
+        taken = Taken(jnp.asarray(True), state.unsure, jnp.asarray(True), error, eta, state.status)
+        if valued:
+            taken = self._tested(problem, at, new, eta, squared, error, steep, x, state, args)
+        accept, error = taken.accept, taken.error
         left = jax.tree.map(lambda m, g: jnp.abs(m / eta) + jnp.abs(g), move, lost_to_rounding)
-        each = _scales.elements(y, left, apart, change)
+        each = _units.elements(y, left, at.apart, at.change)
         # where the error stays, so does what goes with it
-        each = each._replace(slope=jnp.where(known, each.slope, _scales.Scales(*state.scales).slope))
-        seen = state.scales, jnp.isfinite(error), room, changed, size, error, eps, rise
-        scales = _scales.learned(*seen, leaps=True, each=each)
+        each = each._replace(slope=jnp.where(taken.known, each.slope, _units.Units.of(state.scales).slope))
+        scales = at.learned(state.scales, jnp.isfinite(error), error, at.rise, each)
         # of a function without curvature nothing but the set says where rounding begins: where a step that would be
         # long moves the point by no more
-        straight = (_scales.Scales(*scales).stiff == 0) & (state.steps > 1) & (eta * slope >= _scales.LONG * size)
-        scales = _scales.with_floor(scales, jnp.where(straight, _scales.ROUNDING * eps * trees.norm(new) / eta, 0))
-        if self.acceleration:
-            step = trees.sub(new, x)
-            # (3): t = momentum
-            uphill = trees.vdot(trees.sub(y, new), step) > 0
-            momentum = jnp.where(uphill, 1.0, state.momentum)
-            # (2): t^+ = grown
-            grown = 0.5 * (1 + jnp.sqrt(1 + 4 * momentum**2))
-            factor = jnp.where(uphill, 0.0, (momentum - 1) / grown)
-            extrapolated = trees.axpy(factor, step, new)
-            momentum = jnp.where(accept, grown, state.momentum).astype(dtype)
-        else:
-            extrapolated, momentum = new, state.momentum
-        if self.step_size is None:
+        stiff = _units.Units.of(scales).stiff
+        straight = (stiff == 0) & (state.steps > 1) & (eta * at.slope >= LONG * at.size)
+        scales = _units.with_floor(scales, jnp.where(straight, ROUNDING * eps * trees.norm(new) / eta, 0))
+        extrapolated, momentum = self._extrapolated(x, y, new, accept, state.momentum)
+        if valued:
             # the curvature may show that the start was a solution: the point goes back to it, or stays
             home = (state.steps == 1) & met(self, x, state.error, scales)
             new, accept = trees.where(home, state.last[0], new), accept | home
             # a hair less than before: the loop takes the point whose error has fallen, and not the one that only probed
             error = jnp.where(home, (1 - eps) * state.error, error)
             extrapolated = trees.where(home, new, extrapolated)
-            new = trees.where(first & met(self, x, error, scales), x, new)
-        x = trees.where(accept, new, x)
-        extrapolated = trees.where(accept, extrapolated, y)
-        error, step_size = error.astype(dtype), step_size.astype(dtype)
-        return x, State(error, step_size, momentum, extrapolated, state.steps + 1, scales, status, last, unsure)
+            new = trees.where(at.first & met(self, x, error, scales), x, new)
+        return trees.where(accept, new, x), State(
+            error.astype(dtype), taken.step_size.astype(dtype), momentum.astype(dtype),
+            trees.where(accept, extrapolated, y), state.steps + 1, scales, taken.status, at.last, taken.unsure,
+        )  # fmt: skip
+
+    def _length(self, problem: Any, at: At, state: State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+        """Return the step size, and whether the last one has turned out to be too long.
+
+        The first step only probes the curvature, the second one fits it. All step sizes that a search finds are
+        constants of differentiation.
+        """
+        dtype = state.error.dtype
+        if self.step_size is not None:
+            return jnp.asarray(schedule_value(self.step_size, state.steps), dtype), state.unsure
+        eps, seen = trees.eps(at.y), jax.lax.stop_gradient(at.value)
+        slopes = _units.slope_of_elements(*at.last)
+        probe = probe_length(seen, at.size, at.slope, eps, slopes).astype(dtype)
+        if not self.stops:
+            probe = at_rest(problem, at.y, args, at.first & (at.slope == 0), probe)
+        told = (at.rise > 0) & (at.changed > (drowning_share(eps) * at.slope) ** 2)
+        whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
+        whole = jnp.where(at.slope > 0, whole, state.step_size)
+        fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
+        eta = jnp.where(at.first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
+        eta = jax.lax.stop_gradient(eta).astype(dtype)
+        return shortened(eta, state.unsure & (state.steps > 1), at.rise, at.room)
+
+    def _tested(
+        self,
+        problem: Any,
+        at: At,
+        new: Tree,
+        eta: Any,
+        squared: Any,
+        error: Any,
+        steep: Any,
+        x: Tree,
+        state: State,
+        args: tuple[Tree, ...],
+    ) -> Taken:
+        """Return what the bound (4) says of a step to ``new``, whose squared length is ``squared``."""
+        value, first = at.value, at.first
+        new_value = problem.value(new, *args)
+        gap = squared / (2 * eta)
+        # (4), which holds where excess <= 0; gap is the last term
+        excess = new_value - (value + trees.vdot(at.gradient, trees.sub(new, at.y)) + gap)
+        accept, tested = accepted_by_bound(excess, gap, value, jnp.isinf(state.error))
+        # the first step is short, whatever rounding makes of its value, or brings the start into the set
+        accept |= first & jnp.isfinite(new_value)
+        # a test that drowns in rounding says nothing about a longer step
+        step_size = jnp.where(accept, jnp.where(tested & (squared > 0), 1.1, 1.0) * eta, 0.5 * eta)
+        # a step that fails a test which asks for nothing has met rounding, not curvature
+        short = jnp.sqrt(squared) <= SHORT * trees.eps(x) * at.size
+        tiny = ~accept & (short | (gap <= 1e-3 * relative_rounding(value)))
+        stuck = accept & (squared == 0) & (error > threshold(self, x, state.scales)) & ~first
+        status = jnp.where(tiny | stuck, Status.STALLED, state.status).astype(jnp.int32)
+        # a finite point has a finite image unless the constraint or penalty itself is undefined
+        lost = ~jnp.isfinite(value) | ~trees.all_finite(at.gradient) | jnp.isnan(squared)
+        # after a step that was too long, the point is worse than the error says
+        known = accept & (tested | (state.unsure & ~steep) | first)
+        error = jnp.where(lost, jnp.nan, jnp.where(known, error, state.error))
+        return Taken(accept, accept & ~tested, known, error, step_size, status)
+
+    def _extrapolated(self, x: Tree, y: Tree, new: Tree, accept: Any, momentum: Any) -> tuple[Any, Any]:
+        """Return where the next step begins (2), and the momentum's counter."""
+        if not self.acceleration:
+            return new, momentum
+        step = trees.sub(new, x)
+        # (3): t = momentum
+        uphill = trees.vdot(trees.sub(y, new), step) > 0
+        t = jnp.where(uphill, 1.0, momentum)
+        # (2): t^+ = grown
+        grown = 0.5 * (1 + jnp.sqrt(1 + 4 * t**2))
+        factor = jnp.where(uphill, 0.0, (t - 1) / grown)
+        return trees.axpy(factor, step, new), jnp.where(accept, grown, momentum)
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one plain proximal gradient step."""

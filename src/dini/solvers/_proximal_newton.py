@@ -12,7 +12,7 @@ from ..checks.settings import require_count
 from ..trees import Scalar, Tree
 from ..trees.products import dot
 from ._base import solver
-from .shared._acceptance import relative_rounding
+from .judge._margins import relative_rounding
 from .shared._working_set import Model, NewtonStep, WorkingSet, finished, lowest
 
 #: parts of a Newton step that are tried, and of a step that moves each element on its own

@@ -10,34 +10,30 @@ import jax.numpy as jnp
 
 from .. import trees
 from ..checks.settings import require_positive
-from ..trees import Scalar, Tree
-from ._base import Solver, infinity, running, solver
-from .shared import _scales
-from .shared._acceptance import PATIENCE, kept_value, relative_rounding, shown_by_gradients
-from .shared._lengths import natural_length
+from ..trees import Tree
+from ._base import infinity, solver
+from .judge import _units
+from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
+from .judge._lengths import natural_length
 
 
-class State(NamedTuple):
-    """Carried from step to step: the accepted point's value and gradient, the conjugate gradients, the radius.
+class Region(NamedTuple):
+    """What is remembered: the conjugate gradients of the model, which may still be under way, and the radius.
 
-    ``ledger`` holds the radius, the squared norm of the residual, the number of products in this iteration, the
-    smallest error so far and the number of accepted points since the last gain, as one vector.
+    ``squared`` is the squared norm of the residual, ``count`` the number of products in this iteration.
     """
 
-    error: Scalar
-    value: Any
-    gradient: Tree
     solving: Any
     move: Tree
     residual: Tree
     direction: Tree
-    ledger: Any
-    scales: Any
-    status: Any
+    radius: Any
+    squared: Any
+    count: Any
 
 
 @solver
-class TrustRegionNewtonCG(Solver):
+class TrustRegionNewtonCG(Descent):
     r"""Newton's method in a trust region, by truncated conjugate gradients (Steihaug).
 
     .. math::
@@ -83,32 +79,31 @@ class TrustRegionNewtonCG(Solver):
     max_steps: int = field(default=5000, metadata={"static": True})
 
     superlinear = True
-    monotone = True
     adaptive = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)
         require_positive("TrustRegionNewtonCG's radius", self.radius)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
-        """Return the state before the first step, which only evaluates the function."""
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Region:
+        """Return a move of no length: the first trial is the start itself."""
         del problem, args
         inf, zero = infinity(x), trees.zeros_like(x)
-        ledger = jnp.stack([inf, *[jnp.zeros_like(inf)] * 2, inf, jnp.zeros_like(inf)])
-        return State(inf, inf, zero, jnp.zeros((), bool), zero, zero, zero, ledger, _scales.unknown(x), running())
+        nothing = jnp.zeros_like(inf)
+        return Region(jnp.zeros((), bool), zero, zero, zero, inf, nothing, nothing)
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Compute one product of the conjugate gradients, or evaluate the function at the move that they found."""
         return jax.lax.cond(
-            state.solving,
-            lambda: (x, self._product(problem, x, state, args)),
-            lambda: self._evaluate(problem, x, state, args),
+            state.own.solving,
+            lambda: (x, state._replace(own=self._product(problem, x, state, args))),
+            lambda: Descent.step(self, problem, x, state, *args),
         )
 
-    def _product(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> State:
+    def _product(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> Region:
         """Take one iteration of the conjugate gradients."""
-        radius, squared, count, *rest = state.ledger
-        d, z = state.direction, state.move
+        own = state.own
+        radius, squared, d, z = own.radius, own.squared, own.direction, own.move
         product = jax.jvp(lambda u: problem.gradient(u, *args), (x,), (d,))[1]
         finite = trees.all_finite(product)
         product = trees.where(finite, product, trees.zeros_like(product))
@@ -124,79 +119,50 @@ class TrustRegionNewtonCG(Solver):
         boundary = ~bends | (plain >= reach)
         # As in other methods the coefficients are constants of differentiation: the derivative follows the recurrence.
         length = jax.lax.stop_gradient(jnp.where(boundary, reach, plain))
-        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, state.residual)
+        move, residual = trees.axpy(length, d, z), trees.axpy(length, product, own.residual)
         new = dot(residual, residual)
         size = jnp.sqrt(dot(state.gradient, state.gradient))
         # (3): as exactly as the gradient is small beside the largest one, so that convergence is superlinear
-        steepest = _scales.Scales(*state.scales).steepest
+        steepest = _units.Units.of(state.scales).steepest
         share = jnp.sqrt(size / jnp.where(steepest > 0, steepest, 1))
-        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (count + 1 >= trees.size(x))
+        done = boundary | (jnp.sqrt(new) <= jnp.minimum(0.5, share) * size) | (own.count + 1 >= trees.size(x))
         # (2): beta = growth
         growth = jax.lax.stop_gradient(new / jnp.where(squared > 0, squared, 1))
-        return state._replace(
-            solving=~done,
-            move=move,
-            residual=residual,
-            direction=trees.axpy(growth, d, trees.neg(residual)),
-            ledger=jnp.stack([radius, new, count + 1, *rest]),
-        )
+        return Region(~done, move, residual, trees.axpy(growth, d, trees.neg(residual)), radius, new, own.count + 1)
 
-    def _evaluate(self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> tuple[Any, State]:
-        """Judge the move, and begin the next conjugate gradients or shorten it."""
-        radius, squared, count, best, idle = state.ledger
-        dtype = radius.dtype
-        dot = lambda a, b: trees.vdot(a, b).astype(dtype)
-        trial = trees.add(x, state.move)
-        value, gradient = problem.value_and_gradient(trial, *args)
-        value, new = value.astype(dtype), dot(gradient, gradient)
-        size = trees.sqrt(new)
-        first, eps = jnp.isinf(state.value), trees.eps(x)
-        slack = jnp.where(first, 0, relative_rounding(state.value))
-        slope = dot(state.gradient, state.move)
-        change = trees.sub(state.residual, state.gradient)
-        # (4): -m(z) = predicted, H z = change
-        predicted = -(slope + 0.5 * dot(state.move, change))
-        # near the rounding error of the values the ratio tends to one
-        actual = state.value - value
-        ratio = (actual + slack) / jnp.maximum(predicted + slack, jnp.finfo(dtype).tiny)
-        shown = ~first & shown_by_gradients(state.value, value, predicted, state.error, size)
-        ratio = jnp.where(shown, jnp.maximum(ratio, 1), ratio)
-        finite = jnp.isfinite(value) & jnp.isfinite(size)
-        accept = first | (finite & (ratio > 1e-4))
-        length = trees.norm(state.move).astype(dtype)
-        grown = jnp.where(length > 0.9 * radius, 2.5 * radius, radius)
+    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return the end of the move."""
+        del problem
+        return trees.add(x, state.own.move), state.own.move
+
+    def judge(self, own: Region, seen: Seen) -> Ruling:
+        """Return whether the decrease is what the model promises; the radius follows, and the move, if it is not."""
+        before, z = seen.before, own.move
+        dot = lambda a, b: trees.vdot(a, b).astype(own.radius.dtype)
+        slope, length = dot(before.gradient, z), jnp.sqrt(seen.products.ss)
+        # (4): -m(z) = predicted, g + H z = residual
+        rho = ratio(seen, -0.5 * (slope + dot(z, own.residual)))
+        fits = rho > 1e-4
         # (5): a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
-        parabola = -0.5 * slope / (value - state.value - slope)
+        parabola = -0.5 * slope / (seen.value - before.value - slope)
         shorter = jnp.where((parabola > 0.1) & (parabola < 0.5), parabola, jnp.where(parabola >= 0.5, 0.5, 0.1))
         shorter = jax.lax.stop_gradient(shorter)
-        radius = jnp.where(ratio > 0.75, grown, jnp.where(ratio < 0.25, 0.5 * length, radius))
-        radius = jnp.where(accept, radius, shorter * length)
-        extent = _scales.norm(trial).astype(dtype)
-        # a first move to zero would end where an even function is stationary, be it a maximum
-        start = 0.93 * natural_length(value, extent, size) if self.radius is None else jnp.asarray(self.radius, dtype)
-        radius = jax.lax.stop_gradient(jnp.where(first, start, radius)).astype(dtype)
-        y = trees.sub(gradient, state.gradient)
-        pair = length**2, jnp.where(first, 0, dot(y, y))
-        each = _scales.elements(trial, gradient, state.move, y)
-        scales = _scales.learned(state.scales, accept, *pair, extent, size, eps, dot(state.move, y), each=each)
+        grown = jnp.where(length > 0.9 * own.radius, 2.5 * own.radius, own.radius)
+        radius = jnp.where(rho > 0.75, grown, jnp.where(rho < 0.25, 0.5 * length, own.radius))
+        radius = jax.lax.stop_gradient(jnp.where(fits, radius, shorter * length))
+        bent = trees.axpy(shorter, trees.sub(own.residual, before.gradient), before.gradient)
+        return Ruling(fits, own._replace(move=trees.scale(shorter, z), residual=bent, radius=radius))
 
-        gain = (actual > slack) | (size < 0.99 * best)
-        idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
-        best = jnp.where(accept, jnp.minimum(best, size), best)
-        error = jnp.where(accept, size, state.error)
-        tiny = ~accept & (length <= 1e-2 * eps * trees.norm(x))
-        ends = {"status": state.status, "accept": accept, "stalled": idle >= PATIENCE, "tiny": tiny}
-        status = _scales.ending(scales, (value, extent, error), eps, **ends)
-        kept = State(
-            jnp.where(first & ~finite, jnp.nan, error),
-            jnp.where(accept, kept_value(state.value, value, slack), state.value),
-            trees.where(accept, gradient, state.gradient),
-            accept,
-            trees.where(accept, trees.zeros_like(x), trees.scale(shorter, state.move)),
-            trees.where(accept, gradient, trees.axpy(shorter, change, state.gradient)),
-            trees.where(accept, trees.neg(gradient), state.direction),
-            jnp.stack([radius, jnp.where(accept, new, squared), jnp.where(accept, 0, count), best, idle]),
-            scales,
-            status.astype(jnp.int32),
-        )
-        return trees.where(accept, trial, x), kept
+    def renew(self, problem: Any, own: Region, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return conjugate gradients that begin at a new point, or the shorter move."""
+        del problem, args
+        accept, gradient = verdict.accept, seen.gradient
+        # a first move to zero would end where an even function is stationary, be it a maximum
+        start = 0.93 * natural_length(seen.value, seen.extent, seen.size) if self.radius is None else self.radius
+        start = jax.lax.stop_gradient(jnp.asarray(start, own.radius.dtype))
+        radius = jnp.where(seen.first, start, own.radius)
+        fresh = trees.zeros_like(gradient), gradient, trees.neg(gradient)
+        vectors = trees.where(accept, fresh, (own.move, own.residual, own.direction))
+        squared, count = jnp.where(accept, seen.products.gg, own.squared), jnp.where(accept, 0, own.count)
+        move, residual, direction = vectors
+        return Proposal(Region(accept, move, residual, direction, radius, squared, count), verdict.spent)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...conditions._activity import active
 from ...linear import DENSE_LIMIT, GMRES, MINRES, Dense
 from ...trees.products import dot
 from ._interior_state import softness
@@ -85,7 +86,7 @@ def _stepped(view: View, units: Units, at: Refined) -> tuple[jax.Array, jax.Arra
     pins = (at.known.bounds != 0) | (view.lower >= view.upper)
     slack = -view.values(u, units)[1:]
     equal = jnp.arange(view.rows) < view.equalities
-    keep = equal | (at.y > slack)
+    keep = equal | active(at.y, slack)
     held = jnp.where(keep, at.y, 0)
     gives = softness(u.dtype)
 

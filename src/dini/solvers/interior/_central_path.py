@@ -133,12 +133,12 @@ def _ends(data: Scaled) -> Any:
     return jnp.concatenate([-data.offset[:n], jnp.where(data.used, data.offset[n:], 0)])
 
 
-def solved(newton: Newton, factor: Factor, face: Any, sides: Any, rounds: int) -> tuple[Central, Any, Any, Any]:
-    """Return the direction of predictor and corrector, how far it reaches, and the solution for two other columns.
+def solved(newton: Newton, factor: Factor, face: Any, side: Any, rounds: int) -> tuple[Central, Any, Any]:
+    """Return the direction of predictor and corrector, how far it reaches, and the solution for another column.
 
-    These ``sides`` take the place of the right-hand sides where ``face`` says so: in two passes of one loop, which
-    compile once, there is first a solve and then one for what the regularization has left. What is left at last is
-    returned, too. Each pass takes ``rounds`` of refinement.
+    This ``side`` takes the place of the right-hand sides where ``face`` says so: in two passes of one loop, which
+    compile once, there is first a solve and then one for what the regularization has left. Each pass takes ``rounds``
+    of refinement.
     """
     data = newton.data
 
@@ -154,6 +154,7 @@ def solved(newton: Newton, factor: Factor, face: Any, sides: Any, rounds: int) -
         reach = newton.reach(to)
         return newton.corrected(to, reach), to, reach, left, total + v
 
+    sides = jnp.stack([side, jnp.zeros_like(side)], axis=1)
     start = newton.aim(), jax.tree.map(jnp.zeros_like, newton.at), newton.last, sides, jnp.zeros_like(sides)
-    _, to, reach, left, total = jax.lax.fori_loop(0, 2, one, start)
-    return to, reach, left, total
+    _, to, reach, _, total = jax.lax.fori_loop(0, 2, one, start)
+    return to, reach, total[:, 0]

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ... import trees
 from ...checks.records import record
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
-from ...trees import Tree
+from ...linear._reused import Reused, relative_size
 from ...trees.products import dot
 from ._cone_layout import Layout
 from ._scaled_cones import scaled_cones
 
 
 @record
-class ConeSystem:
-    r"""Factorization by LU with rows and columns in the units in which all of a program is of size one.
+class ShortestSolution:
+    r"""Elimination, or the shortest solution where rows that are tight depend on one another, or ``x`` is not unique.
 
-    ``right`` are the units of the unknown, ``left`` what residuals are multiplied by; ``transposed`` exchanges them.
-
-    Where rows that are tight depend on one another, multipliers are not unique and the matrix is singular; so it is
-    where the solution is not unique. As :math:`0 \preceq D \preceq I`, the null space is that of the transpose,
+    The matrix is singular there. As :math:`0 \preceq D \preceq I`, the null space is that of the transpose,
 
     .. math:: \{\dot x: P \dot x = 0,\, A \dot x = 0\} \times \{\dot y: A^\top \dot y = 0,\, D \dot y = 0\} .
 
@@ -39,63 +34,55 @@ class ConeSystem:
     singular value decomposition.
     """
 
-    right: Any
-    left: Any
+    #: how many unknowns come before the multipliers, and whether the system is the transposed one
+    size: int = field(metadata={"static": True})
     reverse: bool = field(default=False, metadata={"static": True})
-
-    @classmethod
-    def of(cls, problem: Any) -> ConeSystem:
-        """Return the solver for a program."""
-        layout = Layout(problem.cone, problem.b.size)
-        data = scaled_cones(problem, layout)
-        x, z = data.units(layout)
-        start = problem.start()
-        spread = lambda v: jnp.ones(layout.given, v.dtype).at[layout.order].set(v)
-        right = type(start)(x, spread(z))
-        left = type(start)(data.objective * x, spread(data.scales / data.length))
-        return cls(right, left)
-
-    def transposed(self) -> ConeSystem:
-        """Return the solver for the transposed system."""
-        return dataclasses.replace(self, right=self.left, left=self.right, reverse=not self.reverse)
 
     def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
         """Return the solution and whether there is none, or in forward mode many for ``x``."""
         del structure
-        product = lambda v: _times(self.left, matvec(_times(self.right, v)))
-        factor = Dense("lu").factorize(product, b, None)
-        own = _times(self.left, b)
-        w = factor.solve(own)
-        w = trees.add(w, factor.solve(trees.sub(own, product(w))))
+        factor = Dense("lu").factorize(matvec, b, None)
+        w = factor.solve(b)
+        w = w + factor.solve(b - matvec(w))
         matrix = factor.matrix
         pivots = jnp.abs(jnp.diagonal(factor.factor[0]))
         # what rounding leaves of a dependent row is larger than what a factorization calls zero
         loose = factor.singular | ~(jnp.min(pivots) > jnp.finfo(matrix.dtype).eps ** 0.75 * jnp.max(pivots))
 
         def shortest(_: Any) -> Any:
-            made, many = _shortest(matrix, factor.flat(own), jnp.size(b.primal))
+            made, many = _shortest(matrix, factor.flat(b), self.size)
             return jnp.asarray(False), factor.unravel(made), many & (not self.reverse)
 
         # a loop of one pass at most: in a batch, a branch would be taken for every lane, whether one needs it or not
         needed = loose & jnp.all(jnp.isfinite(matrix))
         start = needed, w, loose & ~needed
         _, w, many = jax.lax.while_loop(lambda now: now[0], shortest, start)
-        w = _times(self.right, w)
-        missed = self.relative(trees.sub(matvec(w), b), b, w)
-        return w, many | (loose & ~(missed <= self.accept(trees.eps(b))))
+        missed = relative_size(matvec(w) - b, b, w)
+        return w, many | (loose & ~(missed <= jnp.finfo(b.dtype).eps ** 0.375))
 
-    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
-        """Return the size of a residual beside the right-hand side, in the program's units.
 
-        Rounding errors of a large solution count as none.
-        """
-        size = trees.eps(b) ** 0.5 * trees.max_abs(jax.tree.map(jnp.divide, w, self.right))
-        size = jnp.maximum(trees.max_abs(_times(self.left, b)), size)
-        return trees.max_abs(_times(self.left, left)) / jnp.where(size > 0, size, 1)
+@record
+class NoFactor:
+    """What a cone program leaves: nothing but its units, in which its system is solved."""
 
-    def accept(self, eps: float) -> float:
-        """Return the relative residual up to which a solution is believed."""
-        return eps**0.375
+    otherwise: ShortestSolution
+
+    def transposed(self) -> NoFactor:
+        """Return the same for the transposed system."""
+        return NoFactor(ShortestSolution(self.otherwise.size, not self.otherwise.reverse))
+
+
+def cone_solver(problem: Any) -> Reused:
+    """Return the linear solver of the derivative of a cone program, in its own units."""
+    layout = Layout(problem.cone, problem.b.size)
+    data = scaled_cones(problem, layout)
+    x, z = data.units(layout)
+    start = problem.start()
+    spread = lambda v: jnp.ones(layout.given, v.dtype).at[layout.order].set(v)
+    right, left = (
+        type(start)(share * x, spread(share * z)) for share in (jnp.ones_like(data.objective), data.objective)
+    )
+    return Reused(NoFactor(ShortestSolution(data.n)), None, right, left)
 
 
 def _shortest(matrix: jax.Array, b: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
@@ -106,7 +93,3 @@ def _shortest(matrix: jax.Array, b: jax.Array, n: int) -> tuple[jax.Array, jax.A
     # rounding leaves the root of this
     share = jnp.sum(jnp.where(kept, 0, jnp.sum(jnp.square(right[:, :n]), axis=1)))
     return w, share > jnp.finfo(matrix.dtype).eps ** 0.5
-
-
-def _times(units: Any, tree: Tree) -> Any:
-    return jax.tree.map(jnp.multiply, units, tree)

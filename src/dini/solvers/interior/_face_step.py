@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...linear._rolled import cholesky
 from ._scaled_program import Factor, Scaled
 
 #: a point whose error is below so many units in the last place is exact
@@ -16,20 +17,8 @@ EXACT = 1e4
 _FALLS = 0.9
 
 
-def one_of_two(data: Scaled, active: jax.Array, margin: jax.Array) -> jax.Array:
-    """Return active rows of which no unknown has its upper and its lower bound, the one that is further beyond."""
-    if len(data.signs) < 2:
-        return active
-    up, low = data.ends[0], data.ends[1]
-    both = active[up:low] & active[low:]
-    higher = (margin[up:low] >= margin[low:]) | data.fixed[up:low]
-    return active.at[up:low].set(active[up:low] & ~(both & ~higher)).at[low:].set(active[low:] & ~(both & higher))
-
-
-def by_factor(
-    data: Scaled, active: jax.Array, base: jax.Array, rounds: tuple[int, int]
-) -> tuple[Factor, jax.Array, jax.Array]:
-    """Return the factorized equations of the active rows, their solution, and whether they are regular.
+def by_factor(data: Scaled, active: jax.Array, base: jax.Array, rounds: tuple[int, int]) -> tuple[Factor, jax.Array]:
+    """Return the factorized equations of the active rows, and their solution.
 
     It is refined as long as that changes something, in at most so many ``rounds``: those of double and of single
     precision. An unknown whose curvature is small beside the regularization takes some.
@@ -38,8 +27,7 @@ def by_factor(
     keep = jnp.concatenate([jnp.ones(n, bool), active])
     factor = Factor.of(data, jnp.zeros_like(data.offset[n:]), active)
     left = jnp.where(keep, data.offset - data.product(base), 0)
-    probe = jnp.where(keep, trees.varied(base), 0)
-    steps = factor.rough(data, jnp.stack([left, probe], axis=1))
+    solve = lambda r: factor.rough(data, r[:, None])[:, 0]
     many, eps = rounds[base.dtype != jnp.float64], jnp.finfo(base.dtype).eps
 
     def going(now: tuple[Any, jax.Array, Any, Any]) -> jax.Array:
@@ -48,14 +36,12 @@ def by_factor(
 
     def refine(now: tuple[Any, jax.Array, Any, Any]) -> tuple[Any, jax.Array, Any, Any]:
         count, move, last, _ = now
-        step = factor.rough(data, (left - factor.product(data, move))[:, None])[:, 0]
+        step = solve(left - factor.product(data, move))
         return count + 1, move + step, trees.max_abs(step), last
 
-    first = steps[:, 0]
+    first = solve(left)
     start = (jnp.zeros((), jnp.int32), first, trees.max_abs(first), jnp.full((), jnp.inf, base.dtype))
-    move = jax.lax.while_loop(going, refine, start)[1]
-    rest = factor.left(data, steps[:, 1])
-    return factor, base + move, trees.max_abs(jnp.where(keep, rest, 0)) <= 1e-3 * trees.max_abs(probe)
+    return factor, base + jax.lax.while_loop(going, refine, start)[1]
 
 
 def on_bounds(data: Scaled, active: jax.Array, v: jax.Array) -> jax.Array:
@@ -67,8 +53,14 @@ def on_bounds(data: Scaled, active: jax.Array, v: jax.Array) -> jax.Array:
     return v
 
 
-def convex_up_to_rounding(data: Scaled) -> Any:
-    """Return whether the quadratic term is positive semidefinite; what is not finite is seen elsewhere."""
-    shift = jnp.finfo(data.offset.dtype).eps ** 0.75 * jnp.eye(data.n, dtype=data.offset.dtype)
-    factor = jax.lax.linalg.cholesky(data.quadratic + shift, symmetrize_input=False)
-    return jnp.all(jnp.isfinite(factor)) | ~jnp.all(jnp.isfinite(data.quadratic))
+def exact_enough(miss: jax.Array, late: jax.Array, tol: jax.Array) -> jax.Array:
+    """Return whether a point on a face is the end: exact or, where the one before is ``late``, to the tolerance."""
+    eps = jnp.finfo(miss.dtype).eps
+    return miss <= jnp.where(late, tol, jnp.minimum(EXACT * eps, tol))
+
+
+def convex_up_to_rounding(quadratic: jax.Array) -> Any:
+    """Return whether a quadratic term is positive semidefinite; what is not finite is seen elsewhere."""
+    shift = jnp.finfo(quadratic.dtype).eps ** 0.75 * jnp.eye(len(quadratic), dtype=quadratic.dtype)
+    factor = cholesky(quadratic + shift)
+    return jnp.all(jnp.isfinite(factor)) | ~jnp.all(jnp.isfinite(quadratic))

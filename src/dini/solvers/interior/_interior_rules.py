@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ...status import Status
-from ...trees import Scalar, Tree
 from ...trees.products import dot
-from ..shared._acceptance import relative_rounding
 from . import _filter
+from ._interior_modes import PUSH, Barrier, by_mode
 from ._interior_state import (
     CORRECT,
     DESCEND,
@@ -20,26 +19,23 @@ from ._interior_state import (
     Box,
     Direction,
     Measures,
-    Mode,
     Point,
-    active,
-    barrier,
+    State,
+    Trial,
+    Weights,
     barrier_error,
-    corrected,
-    descent,
     estimated,
+    tight,
     violated,
 )
-from ._kkt_system import Factor
+from ._kkt_system import Factor, assembled, correction, factorized, pinned
 from ._program_view import Derivatives, Units, View, first_units, start_length
 from ._second_look import Pace, levels_off, lower_beside, once, pace
 
 # The constants of Waechter and Biegler (2006), sections 2 to 4, where nothing else is said.
-START_MU, PUSH = 0.1, 1e-2
-_LESS_MU, _POWER_MU, _ENOUGH, _CLIP = 0.2, 1.5, 10.0, 1e10
-_LESS_VIOLATION, _LESS_VALUE, _ARMIJO = 1e-5, 1e-5, 1e-8
-_MAY_VIOLATE, _SWITCH_BELOW, _SWITCH_SLOPE, _SWITCH_VIOLATION = 10.0, 1e-4, 2.3, 1.1
-_CORRECTIONS, _RESTORED = 1, 0.9
+START_MU = 0.1
+_LESS_MU, _POWER_MU, _ENOUGH = 0.2, 1.5, 10.0
+_LESS_VIOLATION, _LESS_VALUE, _CORRECTIONS = 1e-5, 1e-5, 1
 #: a step is given up below this share of it, where constraints are violated and where they hold
 _SHORT, _SHORTEST = 2e-2, 1e-10
 #: of the squared violation, what the barrier of a restoration weighs at its start, and how it falls
@@ -53,57 +49,6 @@ _TAKEN = 1e-3
 _LEAVES = 10
 #: how much more curved than steep the objective may be at the start, in its own units
 _CURVED = 1e4
-
-
-class State(NamedTuple):
-    """Carried from step to step, all in the units of the start."""
-
-    error: Scalar
-    #: the accepted point, what the functions are there, and its error
-    point: Tree
-    at: Any
-    units: Any
-    measured: Any
-    mu: Any
-    #: the next trial, the step that a correction replaces, and the share of it that is tried
-    direction: Tree
-    plain: Any
-    share: Any
-    factor: Any
-    shift: Any
-    residual: Tree
-    corrections: Any
-    #: what trials are compared with
-    filter: Any
-    first_violation: Any
-    left_at: Any
-    restoring_mu: Any
-    polish_at: Any
-    last_try: Any
-    #: of the last system, whether its Hessian was positive definite on the constraints' tangent space
-    definite: Any
-    #: of the last two steps onto the active constraints, and how often a stationary point was left for a lower one
-    pace: Any
-    left: Any
-    #: the point where it began
-    start: Any
-    mode: Any
-    steps: Scalar
-    status: Any
-
-
-class Trial(NamedTuple):
-    """A trial point, its values, the merits before and after, and what is thought of it."""
-
-    point: Point
-    values: Any
-    before: tuple[Any, Any]
-    after: tuple[Any, Any]
-    accept: Any
-    #: whether the filter grows by the point before
-    grow: Any
-    #: whether it ends a restoration
-    restored: Any
 
 
 def box_of(view: View, units: Units) -> Box:
@@ -172,7 +117,7 @@ def looked_again(
     # of a batch, lanes that have ended go through the steps of the others
     ended = old.error <= tol
     odd = done & ~ended & ~seen.drifts & (~state.definite | seen.slow)
-    keep, pins = active(view, state.point, box)
+    keep, pins = tight(view, state.point, box)
 
     x, units, at = state.point.x, state.units, state.at
     look = lambda: lower_beside(view, units, at, x, state.point.y, keep, pins, new)
@@ -189,84 +134,15 @@ def looked_again(
     return done & ~seen.drifts & ~lower, jax.tree.map(lambda a, b: jnp.where(lower, a, b), again, state)
 
 
-def _merits(view: View, values: jax.Array, point: Point, box: Box, mu: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the violation of the constraints and the barrier function."""
-    left = jnp.sum(jnp.abs(violated(values[1:], point.slack, view)))
-    # what rounding leaves is no violation
-    size = jnp.maximum(1, jnp.max(jnp.abs(point.x), initial=0))
-    level = 10 * view.rows * jnp.finfo(values.dtype).eps * size
-    return jnp.maximum(left - level, 0), values[0] - mu * barrier(point, box)
-
-
-def _squared(view: View, values: jax.Array, point: Point, box: Box, mu: jax.Array) -> jax.Array:
-    """Return half the squared violation with its barrier."""
-    left = violated(values[1:], point.slack, view)
-    return 0.5 * dot(left, left) - mu * barrier(point, box)
-
-
-def _clipped(z: jax.Array, gap: jax.Array, mu: jax.Array) -> jax.Array:
-    return jnp.clip(z, mu / (_CLIP * gap), _CLIP * mu / gap)
-
-
-def moved(state: State, box: Box) -> Point:
-    """Return the trial point."""
-    point, step, share, dual = state.point, state.direction.step, state.share, state.direction.dual
-    polish, mu = state.mode == POLISH, state.mu
-    x = point.x + share * step.x
-    x = jnp.where(polish, jnp.clip(x, box.lower, box.upper), box.inside(x, jnp.zeros((), x.dtype)))
-    slack = point.slack + share * step.slack
-    low, high = box.gaps(x)
-    z = _clipped(point.z + dual * step.z, slack, mu)
-    # the multiplier of an inequality is that of its slack, and positive
-    y = point.y + share * step.y
-    y = jnp.where(polish, y, jnp.concatenate([y[: y.size - z.size], z]))
-    return Point(
-        x,
-        slack,
-        y,
-        z,
-        jnp.where(box.low, _clipped(point.lower + dual * step.lower, low, mu), point.lower),
-        jnp.where(box.high, _clipped(point.upper + dual * step.upper, high, mu), point.upper),
-    )
-
-
 def tried(view: View, state: State, box: Box) -> Trial:
     """Return the trial point and whether it is accepted."""
-    point, mu, share, slope = moved(state, box), state.mu, state.share, state.plain.slope
-    values = view.values(point.x, state.units)
-    finite = jnp.all(jnp.isfinite(values))
-    # a slack that falls short of its constraint's is made as long: that violates nothing, and takes the barrier down
-    held = (state.mode == POLISH) | (state.mode == RESTORE) | ~finite
-    point = point._replace(slack=jnp.where(held, point.slack, jnp.maximum(point.slack, -values[1 + view.equalities :])))
-    before = _merits(view, state.at.values, state.point, box, mu)
-    after = _merits(view, values, point, box, mu)
-    rounding = relative_rounding(before[1])
-    falls = jnp.maximum(-slope, 0)
-    steep = (slope < 0) & (share * falls**_SWITCH_SLOPE > before[0] ** _SWITCH_VIOLATION)
-    first = jnp.maximum(1, state.first_violation)
-    steep &= before[0] <= _SWITCH_BELOW * first
-    armijo = after[1] <= before[1] + _ARMIJO * share * slope + rounding
-    less = (after[0] <= (1 - _LESS_VIOLATION) * before[0]) | (
-        after[1] <= before[1] - _LESS_VALUE * before[0] + rounding
-    )
-    passes = _filter.passes(state.filter, *after) & (after[0] <= _MAY_VIOLATE * first)
-    ends = jnp.max(jnp.abs(share * state.direction.step.x), initial=0)
-    eps = jnp.finfo(values.dtype).eps
-    tiny = (ends <= 10 * eps * jnp.max(jnp.abs(state.point.x), initial=0)) & (after[0] <= before[0])
-    accept = finite & jnp.isfinite(after[1]) & ((passes & jnp.where(steep, armijo, less)) | tiny)
-
-    rmu = state.restoring_mu
-    here, there = _squared(view, state.at.values, state.point, box, rmu), _squared(view, values, point, box, rmu)
-    lower = finite & (there <= here + 1e-4 * share * slope + relative_rounding(here))
-    restored = (after[0] <= _RESTORED * state.left_at) & passes
-    accept = jnp.where(state.mode == RESTORE, lower, accept & (state.mode != POLISH)) | (state.steps == 0)
-    return Trial(point, values, before, after, accept, accept & ~(steep & armijo) & (state.mode < RESTORE), restored)
+    point = by_mode(state.mode, "trial", view, state, box)
+    return by_mode(state.mode, "judge", view, state, box, point, view.values(point.x, state.units))
 
 
 def evaluated(view: View, state: State, trial: Trial, back: jax.Array) -> tuple[Point, Derivatives, Units]:
     """Return the trial point with its derivatives; the first one settles the units."""
-    first, polish, point = state.steps == 0, state.mode == POLISH, trial.point
-    old = state.units
+    first, point, old = state.steps == 0, trial.point, state.units
     jacobian = view.jacobian(point.x, old)
     own = first_units(trial.values, jacobian / old.length, start_length(view).astype(point.x.dtype))
     # one that begins again keeps them
@@ -274,36 +150,32 @@ def evaluated(view: View, state: State, trial: Trial, back: jax.Array) -> tuple[
     ratio, longer = units.weights() / old.weights(), units.length / old.length
     values, jacobian = trial.values * ratio, jacobian * ratio[:, None] * longer
     box = box_of(view, units)
-    x = point.x / longer
-    general = values[1 + view.equalities :]
-    tight = lambda z, gap: z > gap
-    low, high = box_of(view, old).gaps(state.point.x)
-    force = jacobian[0] + dot(point.y, jacobian[1:])
-    holds_low = jnp.where(polish, tight(state.point.lower, low) & box.low, box.fixed)
-    holds_high = jnp.where(polish, tight(state.point.upper, high) & box.high, box.fixed)
-    holds_low, holds_high = holds_low | box.fixed, holds_high | box.fixed
-    settled = polish | box.fixed
-    lower = jnp.where(settled, jnp.where(holds_low, jnp.maximum(force, 0), 0), point.lower)
-    upper = jnp.where(settled, jnp.where(holds_high, jnp.maximum(-force, 0), 0), point.upper)
-    slack = jnp.where(first, jnp.maximum(-general, PUSH), jnp.where(polish, jnp.maximum(-general, 0), point.slack))
-    gaps = box.gaps(x)
-    z = jnp.where(polish, jnp.maximum(point.y[view.equalities :], 0), point.z)
-    z = jnp.where(first, jnp.minimum(state.mu / slack, 1), jnp.where(back, state.mu / slack, z))
-    lower = jnp.where(back & box.low, state.mu / gaps[0], lower)
-    upper = jnp.where(back & box.high, state.mu / gaps[1], upper)
-    point = Point(x, slack, point.y, z, lower, upper)
-    free = Derivatives(values, jnp.where(box.fixed[None, :], 0, jacobian), None)
-    y = jnp.where(first | back, jnp.concatenate([estimated(view, free, point), z]), point.y)
+    trial = trial._replace(point=point._replace(x=point.x / longer))
+    point = by_mode(state.mode, "renew", view, state, box, trial, values, jacobian)
+    point = _begun_multipliers(view, state, box, point, values, jacobian, first, back)
     # of the squared violation, the residuals are the multipliers
     squares = (state.mode == RESTORE) & ~back
-    left = violated(values[1:], slack, view)
-    hessian = view.hessian(x, units, jnp.where(squares, 0, 1).astype(x.dtype), jnp.where(squares, left, y))
+    left = violated(values[1:], point.slack, view)
+    weight = jnp.where(squares, 0, 1).astype(point.x.dtype)
+    hessian = view.hessian(point.x, units, weight, jnp.where(squares, left, point.y))
     # where the objective is flat at the start, its curvature tells its size
     top = jnp.max(jnp.abs(hessian), initial=0) / _CURVED
     less = jnp.where(first & (top > 1) & jnp.isfinite(top), 1 / top, 1)
     scaled = lambda rows: jnp.concatenate([less * rows[:1], rows[1:]])
     at = Derivatives(scaled(values), scaled(jacobian), less * hessian)
-    return point._replace(y=less * y), at, units._replace(objective=less * units.objective)
+    return point._replace(y=less * point.y), at, units._replace(objective=less * units.objective)
+
+
+def _begun_multipliers(
+    view: View, state: State, box: Box, point: Point, values: jax.Array, jacobian: jax.Array, first: Any, back: Any
+) -> Point:
+    """Return the point with the slacks and multipliers of a start, or those that fit where a restoration ends."""
+    slack = jnp.where(first, jnp.maximum(-values[1 + view.equalities :], PUSH), point.slack)
+    z = jnp.where(first, jnp.minimum(state.mu / slack, 1), point.z)
+    point = point._replace(slack=slack, z=z)
+    free = Derivatives(values, jnp.where(box.fixed[None, :], 0, jacobian), None)
+    y = jnp.concatenate([estimated(view, free, point), z])
+    return point._replace(y=jnp.where(first | back, y, point.y))
 
 
 def recentred(point: Point, box: Box, mu: jax.Array) -> Point:
@@ -392,16 +264,40 @@ def restoring(view: View, old: State, state: State, trial: Trial, entering: jax.
     )
 
 
+def descent(view: View, state: State, box: Box, by: Weights) -> tuple[Direction, Factor, jax.Array, jax.Array]:
+    """Return a direction, the factor that made it, the Hessian's correction, and whether all went well."""
+    at, point = state.at, state.point
+    given = at, point, box, by
+    rows = by_mode(state.mode, "system", view, *given, violated(at.constraints, point.slack, view))
+    slopes = jnp.where(rows.keep[:, None], at.slopes, 0)
+    held, kept, moved = pinned(rows.hessian, slopes, rows.pins, rows.moves)
+    shift, found = correction(held, kept, jnp.where(rows.keep, rows.give, 1), state.shift)
+    # at a solution nothing is to be corrected
+    added = jnp.where(state.mode == POLISH, 0, shift)
+    held = held + added * jnp.diag(jnp.where(rows.pins, 0, 1).astype(held.dtype))
+    factor = factorized(assembled(held, kept, rows.give))
+    w = factor.solve(-jnp.concatenate(moved(rows.gradient, rows.residual)))
+    direction = by_mode(state.mode, "completed", view, *given, rows.stiff, w[: view.unknowns], w[view.unknowns :])
+    return direction, factor, shift, found & jnp.all(jnp.isfinite(w))
+
+
+def corrected(view: View, state: State, box: Box, by: Weights, factor: Factor, residual: jax.Array) -> Direction:
+    """Return a direction of descent by the factor of the last one, with other residuals of the constraints."""
+    given = view, state.at, state.point, box, by
+    rows = Barrier.system(*given, residual)
+    w = factor.solve(-jnp.concatenate([jnp.where(rows.pins, 0, rows.gradient), rows.residual]))
+    return Barrier.completed(*given, rows.stiff, w[: view.unknowns], w[view.unknowns :])
+
+
 def renewed(view: View, old: State, state: State, box: Box, trial: Trial, no: Rejected, needed: jax.Array) -> State:
     """Return the state with the next trial's direction, and how much of it to go."""
     restore, polish = state.mode == RESTORE, state.mode == POLISH
     left = violated(state.at.constraints, state.point.slack, view)
     prox = _PROX * jnp.minimum(1, jnp.sqrt(dot(left, left)))
-    exact = old.mode == RESTORE
-    mode = Mode(restore, polish, jnp.where(restore, state.restoring_mu, state.mu), prox, exact)
+    by = Weights(jnp.where(restore, state.restoring_mu, state.mu), prox, old.mode == RESTORE)
 
     def renew() -> State:
-        direction, factor, shift, ok = descent(view, state.at, state.point, box, mode, state.shift)
+        direction, factor, shift, ok = descent(view, state, box, by)
         failed = ~ok & ~polish
         return state._replace(
             direction=direction,
@@ -418,7 +314,7 @@ def renewed(view: View, old: State, state: State, box: Box, trial: Trial, no: Re
     def correct() -> State:
         ahead = violated(trial.values[1:], trial.point.slack, view)
         residual = old.share * old.residual + ahead
-        direction = corrected(view, state.at, state.point, box, mode, old.factor, residual)
+        direction = corrected(view, state, box, by, old.factor, residual)
         count = old.corrections + 1
         return state._replace(direction=direction, share=direction.primal, residual=residual, corrections=count)
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...conditions._activity import active
 from ...trees import Scalar, Tree
 from ...trees.products import dot
-from ._kkt_system import Factor, assembled, correction, factorized, pinned
 from ._program_view import Derivatives, View
 
 #: what a step is for: descent of the barrier function, feasibility, or the equations of the active constraints
@@ -180,7 +180,7 @@ def estimated(view: View, at: Derivatives, point: Point) -> jax.Array:
     return jnp.where(jnp.all(jnp.isfinite(y)) & (jnp.max(jnp.abs(y), initial=0) <= 1e3), y, 0)
 
 
-def _fraction(value: jax.Array, move: jax.Array, tau: jax.Array) -> jax.Array:
+def fraction(value: jax.Array, move: jax.Array, tau: jax.Array) -> jax.Array:
     """Return the largest share of a move that takes positive numbers no lower than a fraction of what they are."""
     ratio = jnp.where(move < 0, -tau * value / jnp.where(move < 0, move, -1), 1)
     return jnp.minimum(jnp.min(ratio, initial=1), 1)
@@ -191,138 +191,92 @@ def softness(dtype: Any) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.5
 
 
-class Mode(NamedTuple):
-    """The numbers of what a step is for."""
+class Weights(NamedTuple):
+    """The numbers of a step: of the barrier, of a restoration's proximal term, and whether its Hessian is exact."""
 
-    restore: Any
-    polish: Any
     mu: Any
     prox: Any
-    #: whether the Hessian is that of the squared violation
     exact: Any
 
 
-class _Rows(NamedTuple):
-    """The curvatures of the barrier, the residuals, and what is held fixed, of a step's system."""
+class Rows(NamedTuple):
+    """What a step's system is made of: the Hessian with its barrier, the residuals, and what is held fixed."""
 
-    sigma: Any
+    hessian: Any
     stiff: Any
     gradient: Tree
     residual: Tree
-    keep: Any
     give: Any
+    keep: Any
     pins: Any
     moves: Any
 
 
-def active(view: View, point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
+def force_of(box: Box, point: Point, mu: jax.Array) -> jax.Array:
+    """Return the gradient of the bounds' barrier."""
+    low, high = box.gaps(point.x)
+    return jnp.where(box.high, mu / high, 0) - jnp.where(box.low, mu / low, 0)
+
+
+def at_bounds(point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
+    """Return which elements with room stand at their lower bounds, and which at their upper ones."""
+    low, high = box.gaps(point.x)
+    return box.low & active(point.lower, low), box.high & active(point.upper, high)
+
+
+def tight(view: View, point: Point, box: Box) -> tuple[jax.Array, jax.Array]:
     """Return which constraints are tight, of a polished step, and which elements stand at their bounds."""
-    low, high = box.gaps(point.x)
-    keep = jnp.concatenate([jnp.ones(view.equalities, bool), point.z > point.slack])
-    return keep, box.fixed | (box.low & (point.lower > low)) | (box.high & (point.upper > high))
+    keep = jnp.concatenate([jnp.ones(view.equalities, bool), active(point.z, point.slack)])
+    low, high = at_bounds(point, box)
+    return keep, box.fixed | low | high
 
 
-def _rows(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, residual: jax.Array) -> _Rows:
-    """Return what a step's system is made of, for given residuals of the constraints."""
-    restore, polish, mu, prox, _ = mode
-    dtype, equalities = point.x.dtype, view.equalities
-    low, high = box.gaps(point.x)
-    # of a polished step, bounds and slacks are either gone or tight
-    tight_low, tight_high = box.low & (point.lower > low), box.high & (point.upper > high)
-    tight, pins = active(view, point, box)
-    moves = jnp.where(tight_low, -low, jnp.where(tight_high, high, 0))
-    curve = lambda z, gap: jnp.where(polish, 0, jnp.where(restore, mu / gap**2, z / gap))
-    force = jnp.where(box.high, mu / high, 0) - jnp.where(box.low, mu / low, 0)
-    stiff = jnp.where(polish, 1, jnp.where(restore, mu / point.slack**2 + prox, point.z / point.slack))
-    keep = ~jnp.asarray(polish) | tight
-    y = jnp.where(restore, 0, point.y)
-    pull = (y[equalities:] - mu / point.slack) / stiff
-    residual = jnp.where(polish, at.constraints, residual - padded(pull, view))
-    own = jnp.where(polish, jnp.where(tight[equalities:], 0, 1), 1 / stiff)
-    gives = jnp.where(restore, 1, softness(dtype)).astype(dtype)
-    return _Rows(
-        jnp.where(box.low, curve(point.lower, low), 0) + jnp.where(box.high, curve(point.upper, high), 0),
-        stiff,
-        jnp.where(restore, 0, at.gradient + dot(jnp.where(keep, point.y, 0), at.slopes)) + jnp.where(polish, 0, force),
-        jnp.where(keep, residual, -point.y),
-        keep,
-        padded(own, view) + jnp.where(keep, gives, 0),
-        box.fixed | (polish & pins),
-        jnp.where(polish & ~box.fixed, moves, 0),
-    )
+class State(NamedTuple):
+    """Carried from step to step, all in the units of the start."""
+
+    error: Scalar
+    #: the accepted point, what the functions are there, and its error
+    point: Tree
+    at: Any
+    units: Any
+    measured: Any
+    mu: Any
+    #: the next trial, the step that a correction replaces, and the share of it that is tried
+    direction: Tree
+    plain: Any
+    share: Any
+    factor: Any
+    shift: Any
+    residual: Tree
+    corrections: Any
+    #: what trials are compared with
+    filter: Any
+    first_violation: Any
+    left_at: Any
+    restoring_mu: Any
+    polish_at: Any
+    last_try: Any
+    #: of the last system, whether its Hessian was positive definite on the constraints' tangent space
+    definite: Any
+    #: of the last two steps onto the active constraints, and how often a stationary point was left for a lower one
+    pace: Any
+    left: Any
+    #: the point where it began
+    start: Any
+    mode: Any
+    steps: Scalar
+    status: Any
 
 
-def descent(
-    view: View, at: Derivatives, point: Point, box: Box, mode: Mode, last_shift: jax.Array
-) -> tuple[Direction, Factor, jax.Array, jax.Array]:
-    """Return a direction, the factor that made it, the Hessian's correction, and whether all went well.
+class Trial(NamedTuple):
+    """A trial point, its values, the merits before and after, and what is thought of it."""
 
-    To restore feasibility is to minimize half the squared violation, with the multipliers as residuals. To polish is
-    one step of Newton's method for the equations of the active constraints.
-    """
-    rows = _rows(view, at, point, box, mode, violated(at.constraints, point.slack, view))
-    dtype = point.x.dtype
-    near = mode.prox * jnp.eye(view.unknowns, dtype=dtype) + jnp.where(mode.exact, at.hessian, 0)
-    hessian = jnp.where(mode.restore, near, at.hessian)
-    slopes = jnp.where(rows.keep[:, None], at.slopes, 0)
-    held, kept, moved = pinned(hessian + jnp.diag(rows.sigma), slopes, rows.pins, rows.moves)
-    shift, found = correction(held, kept, jnp.where(rows.keep, rows.give, 1), last_shift)
-    # at a solution nothing is to be corrected
-    held = held + jnp.where(mode.polish, 0, shift) * jnp.diag(jnp.where(rows.pins, 0, 1).astype(dtype))
-    factor = factorized(assembled(held, kept, rows.give))
-    w = factor.solve(-jnp.concatenate(moved(rows.gradient, rows.residual)))
-    step = completed(view, point, box, mode, rows.stiff, w[: view.unknowns], w[view.unknowns :])
-    return limited(view, at, point, box, mode, step), factor, shift, found & jnp.all(jnp.isfinite(w))
-
-
-def corrected(
-    view: View, at: Derivatives, point: Point, box: Box, mode: Mode, factor: Factor, residual: jax.Array
-) -> Direction:
-    """Return a direction of descent by the factor of the last one, with other residuals of the constraints."""
-    rows = _rows(view, at, point, box, mode, residual)
-    upper = jnp.where(rows.pins, 0, rows.gradient)
-    w = factor.solve(-jnp.concatenate([upper, rows.residual]))
-    step = completed(view, point, box, mode, rows.stiff, w[: view.unknowns], w[view.unknowns :])
-    return limited(view, at, point, box, mode, step)
-
-
-def completed(view: View, point: Point, box: Box, mode: Mode, stiff: jax.Array, dx: jax.Array, dy: jax.Array) -> Point:
-    """Return the step of slacks and bounds' multipliers that goes with one of the unknown and the multipliers."""
-    restore, polish, mu = mode[:3]
-    low, high = box.gaps(point.x)
-    y = jnp.where(restore, 0, point.y)
-    ds = jnp.where(polish, 0, -(y[view.equalities :] + dy[view.equalities :] - mu / point.slack) / stiff)
-    plain = ~restore & ~polish
-    dual = lambda z, gap, move: jnp.where(plain, mu / gap - z - z / gap * move, 0)
-    return Point(
-        dx,
-        ds,
-        jnp.where(restore, 0, dy),
-        dual(point.z, point.slack, ds),
-        jnp.where(box.low, dual(point.lower, low, dx), 0),
-        jnp.where(box.high, dual(point.upper, high, -dx), 0),
-    )
-
-
-def limited(view: View, at: Derivatives, point: Point, box: Box, mode: Mode, step: Point) -> Direction:
-    """Return a step with how far it may go, and its slope."""
-    restore, polish, mu = mode[:3]
-    low, high = box.gaps(point.x)
-    tau = jnp.maximum(0.99, 1 - mu)
-    primal = jnp.minimum(
-        _fraction(point.slack, step.slack, tau),
-        jnp.minimum(
-            _fraction(low, jnp.where(box.low, step.x, 0), tau), _fraction(high, jnp.where(box.high, -step.x, 0), tau)
-        ),
-    )
-    dual = jnp.minimum(
-        _fraction(point.z, step.z, tau),
-        jnp.minimum(_fraction(point.lower, step.lower, tau), _fraction(point.upper, step.upper, tau)),
-    )
-    logs = jnp.sum(step.slack / point.slack)
-    logs = logs + jnp.sum(jnp.where(box.low, step.x / low, 0)) - jnp.sum(jnp.where(box.high, step.x / high, 0))
-    residual = violated(at.constraints, point.slack, view)
-    change = dot(at.slopes, step.x) + padded(step.slack, view)
-    slope = jnp.where(restore, dot(residual, change), dot(at.gradient, step.x)) - mu * logs
-    one = jnp.ones_like(primal)
-    return Direction(step, jnp.where(polish, one, primal), jnp.where(polish, one, dual), slope)
+    point: Point
+    values: Any
+    before: tuple[Any, Any]
+    after: tuple[Any, Any]
+    accept: Any
+    #: whether the filter grows by the point before
+    grow: Any
+    #: whether it ends a restoration
+    restored: Any

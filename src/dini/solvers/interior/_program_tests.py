@@ -15,6 +15,9 @@ from ...trees import Tree
 from ...trees.products import dot, vdot
 from ._scaled_program import Scaled
 
+#: a certificate is believed at this share of the root of the unit roundoff
+_CERTIFIES = 0.1
+
 
 class Point(NamedTuple):
     r"""A point ``v`` with slacks ``s``, the product :math:`S v` and that of ``Q`` with ``x``."""
@@ -25,13 +28,11 @@ class Point(NamedTuple):
     curved: Any
 
     @classmethod
-    def of(cls, data: Scaled, v: Tree, s: Any, *others: Any) -> tuple[Point, list[Any]]:
-        """Evaluate a point, and the forces of other multipliers at the same time."""
+    def of(cls, data: Scaled, v: Tree, s: Any) -> Point:
+        """Evaluate a point."""
         n = data.n
         curved = dot(data.quadratic, v[:n])
-        forces = data.back(jnp.stack([v[n:], *others], axis=1)) if others else data.back(v[n:])[:, None]
-        image = jnp.concatenate([curved + forces[:, 0], data.rows(v[:n])])
-        return cls(v, s, image, curved), [forces[:, 1 + i] for i in range(len(others))]
+        return cls(v, s, jnp.concatenate([curved + data.back(v[n:]), data.rows(v[:n])]), curved)
 
     def error(self, data: Scaled, scale: Any = 1) -> Any:
         """Return the largest residual of the conditions, relative to its terms, and the duality gap beside the value.
@@ -96,12 +97,44 @@ def certificates(data: Scaled, at: Point) -> tuple[Any, Any]:
     return far[0], far[1]
 
 
+def certified(status: Any, where: Any, distances: tuple[Any, Any]) -> Any:
+    """Return the status where a certificate is near: that no point is feasible, or that there is no lower bound."""
+    empty, endless = distances
+    least = _CERTIFIES * jnp.finfo(empty.dtype).eps ** 0.5
+    status = jnp.where(where & (endless <= least), Status.DUAL_INFEASIBLE, status)
+    return jnp.where(where & (empty <= least), Status.PRIMAL_INFEASIBLE, status)
+
+
+class Verdict(NamedTuple):
+    """Whether a point is believed, the error that is told of it, and the status."""
+
+    exact: Any
+    inside: Any
+    error: Any
+    status: Any
+
+
+def verdict(data: Any, convex: Any, exact: Any, inside: Any, errors: tuple[Any, Any], tol: Any, status: Any) -> Verdict:
+    """Return what is told of a step that found an ``exact`` point, or whose other one is ``inside`` the tolerance.
+
+    ``errors`` are those of the two; ``status`` is what is told where neither is believed. A row that no point satisfies
+    outweighs all.
+    """
+    alone = jnp.any(data.impossible)
+    status = jnp.where(convex, status, Status.NOT_CONVEX)
+    status = jnp.where(exact | inside, Status.RUNNING, status)
+    status = jnp.where(alone, Status.PRIMAL_INFEASIBLE, status).astype(jnp.int32)
+    exact, inside = exact & ~alone, inside & ~alone
+    miss, away = errors
+    return Verdict(exact, inside, jnp.where(exact, miss, jnp.where(inside, away, jnp.maximum(away, 2 * tol))), status)
+
+
 def or_certificate(data: Scaled, v: Tree, proof: Tree, status: Any) -> Any:
-    """Return the point to show: a certificate, of size one, where there is no solution."""
+    """Return the point to show, with multipliers of the right sign; a certificate where there is no solution."""
     primal, dual = status == Status.PRIMAL_INFEASIBLE, status == Status.DUAL_INFEASIBLE
     # a row that no point satisfies is the proof alone
     alone = data.impossible.astype(proof.dtype)
     w = jnp.where(jnp.any(data.impossible), alone, jnp.where(data.used, proof[data.n :], 0))
     shown = jnp.concatenate([jnp.where(dual, proof[: data.n], 0), jnp.where(primal, w, 0)])
     top = trees.max_abs(shown)
-    return jnp.where(primal | dual, shown / jnp.where(top > 0, top, 1), v)
+    return jnp.where(primal | dual, shown / jnp.where(top > 0, top, 1), data.signed(v))

@@ -134,6 +134,18 @@ class View:
         )
         return PrimalDual(back(units.length * u), dual)
 
+    def scales(self, like: PrimalDual, units: Units) -> tuple[PrimalDual, PrimalDual]:
+        """Return the units of a point and its multipliers, and what residuals of its conditions are multiplied by."""
+        fill = lambda part, value: jax.tree.map(lambda leaf: jnp.full_like(leaf, value), part)
+        rows = units.constraints / units.objective
+        dual = Multipliers(
+            None if like.dual.equality is None else self._equality(rows[: self.equalities]),
+            None if like.dual.inequality is None else self._inequality(rows[self.equalities :]),
+            fill(like.dual.bounds, 1 / (units.objective * units.length)),
+        )
+        right = PrimalDual(fill(like.primal, units.length), dual)
+        return right, jax.tree.map(lambda unit: units.objective.astype(unit.dtype) * unit, right)
+
 
 def start_length(view: View) -> jax.Array:
     """Return the size of the start or, where that is zero, of its bounds; zero where nothing shows a length."""

@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ... import xla
+from ...conditions._activity import active
 from ...linear._matrices import (
     absolute,
     is_dense,
@@ -38,6 +40,7 @@ from ...linear._matrices import (
     symmetric,
     weighted,
 )
+from ...linear._rolled import cholesky, lower_solve
 from ...problems._composite import PrimalDual
 from ...problems._quadratic_program import Multipliers
 from ...trees.products import dot
@@ -91,6 +94,25 @@ class Scaled(NamedTuple):
         """Where rows of bounds begin among the rows, and where the last ends."""
         first = self.matrix.shape[0]
         return [first + i * self.n for i in range(len(self.signs) + 1)]
+
+    def signed(self, v: jax.Array) -> jax.Array:
+        """Return a point whose multipliers of inequalities are not negative."""
+        w = v[self.n :]
+        return jnp.concatenate([v[: self.n], jnp.where(self.live, jnp.maximum(w, 0), w)])
+
+    def slacks(self, x: jax.Array) -> jax.Array:
+        """Return the slacks of live rows that hold, zero for the others."""
+        return jnp.where(self.live, jnp.maximum(self.offset[self.n :] - self.rows(x), 0), 0)
+
+    def active(self, w: jax.Array, s: jax.Array) -> jax.Array:
+        """Return the rows that are taken for equations; of two bounds of an unknown, the one that is further beyond."""
+        rows = jnp.where(self.live, active(w, s), self.fixed)
+        if len(self.signs) < 2:
+            return rows
+        up, low = self.ends[0], self.ends[1]
+        both, margin = rows[up:low] & rows[low:], w - s
+        higher = (margin[up:low] >= margin[low:]) | self.fixed[up:low]
+        return rows.at[up:low].set(rows[up:low] & ~(both & ~higher)).at[low:].set(rows[low:] & ~(both & higher))
 
     def product(self, v: jax.Array) -> jax.Array:
         """Return ``S v``."""
@@ -150,26 +172,24 @@ class Scaled(NamedTuple):
         )
         return PrimalDual(self.columns * self.length, dual)
 
-    def residual(self, tree: PrimalDual) -> jax.Array:
-        """Return a residual of the program's conditions in its own units, where all rows hold with equality."""
-        gradient, dual = tree
-        rows = [part for part in (dual.equality, dual.inequality) if part is not None]
-        parts = [jnp.concatenate(rows) * self.scales / self.length] if rows else []
-        parts += [sign * dual.bounds / (self.columns * self.length) for sign in self.signs]
-        return jnp.concatenate([gradient * self.columns * self.objective * self.length, *parts])
+    def joined(self, r: jax.Array) -> jax.Array:
+        """Return a residual of the program's conditions where all rows hold with equality, in its own units."""
+        if not self.signs:
+            return r
+        first = self.n + self.matrix.shape[0]
+        return jnp.concatenate([r[:first], *(sign * r[first:] for sign in self.signs)])
 
-    def step(self, v: jax.Array, left: PrimalDual, active: jax.Array) -> PrimalDual:
-        """Return a step in the user's units; multipliers of rows that are not active move by what was left of them."""
-        to = self.point(jnp.concatenate([v[: self.n], jnp.where(active, v[self.n :], 0)]))
-        dual, own = to.dual, left.dual
-        inequality, bounds = dual.inequality, dual.bounds
-        if inequality is not None:
-            first = self.matrix.shape[0] - inequality.size
-            inequality = jnp.where(active[first : self.matrix.shape[0]], inequality, own.inequality)
-        if bounds is not None:
-            held = functools.reduce(jnp.logical_or, [active[i : i + self.n] for i in self.ends[:-1]])
-            bounds = jnp.where(held, bounds, own.bounds)
-        return PrimalDual(to.primal, Multipliers(dual.equality, inequality, bounds))
+    def parted(self, v: jax.Array, left: jax.Array, active: jax.Array) -> jax.Array:
+        """Return a step for the program's conditions; multipliers of rows that are not active move by what was left."""
+        n, first = self.n, self.n + self.matrix.shape[0]
+        rows = jnp.where(active[: first - n], v[n:first], left[n:first])
+        if not self.signs:
+            return jnp.concatenate([v[:n], rows])
+        sides = [slice(i, i + n) for i in self.ends[:-1]]
+        w = jnp.where(active, v[n:], 0)
+        held = functools.reduce(jnp.logical_or, [active[side] for side in sides])
+        pushes = sum(sign * w[side] for sign, side in zip(self.signs, sides, strict=True))
+        return jnp.concatenate([v[:n], rows, jnp.where(held, pushes, left[first:])])
 
 
 def regularization(size: int, dtype: Any) -> float:
@@ -271,7 +291,7 @@ def scaled(problem: Any) -> Scaled:
     h = jnp.where(live | fixed, h / length, 1)
     base = Q + regularization(n, dtype) * jnp.eye(n, dtype=dtype) if is_dense(Q) else None
     there = lambda part: None if part is None else ()
-    return Scaled(
+    made = Scaled(
         Q,
         C,
         base,
@@ -288,6 +308,7 @@ def scaled(problem: Any) -> Scaled:
         there(problem.upper),
         there(problem.lower),
     )
+    return xla.once(made, "units")
 
 
 def _largest_element(matrix: Any) -> jax.Array:
@@ -326,9 +347,9 @@ class Factor(NamedTuple):
         """Factorize the system with some of the rows."""
         weights = jnp.where(rows, weights, 0)
         shares = jnp.where(rows, 1 / (weights + regularization(data.n, weights.dtype)), 0)
-        factor = jax.lax.linalg.cholesky(data.gram(shares), symmetrize_input=False)
+        factor = cholesky(data.gram(shares))
         eye = jnp.eye(data.n, dtype=factor.dtype)
-        inverse = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+        inverse = lower_solve(factor, eye)
         return cls(inverse, weights, shares)
 
     def product(self, data: Scaled, v: jax.Array) -> jax.Array:

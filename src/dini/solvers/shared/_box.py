@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,7 @@ from jax.flatten_util import ravel_pytree
 from ... import trees
 from ...sets._boxes import bounds_of, has_bounds
 from ...trees import Tree
-from ...trees.products import squares
 from .._base import Solver
-from ._scales import drowning_share
 
 
 class Box(NamedTuple):
@@ -27,14 +26,6 @@ class Box(NamedTuple):
     def project(self, x: Tree) -> Any:
         """Clip a vector to the bounds."""
         return jnp.where(x > self.lower, jnp.where(x < self.upper, x, self.upper), self.lower)
-
-    def projected_gradient(self, x: Tree, gradient: Tree, curvature: Any) -> Any:
-        """Return what is left of the negative gradient at the bounds, zero at a solution."""
-        return projected_gradient(x, gradient, self.lower, self.upper, curvature)
-
-    def holds(self, gradient: Tree) -> Any:
-        """Return whether there is a bound wherever a gradient leads down."""
-        return ~jnp.any(jnp.isinf(jnp.where(gradient > 0, self.lower, self.upper)) & (gradient != 0))
 
     def longest(self, x: Tree, direction: Tree) -> Any:
         """Return the longest step along a direction that keeps the bounds (infinity if all do)."""
@@ -58,15 +49,37 @@ def projected_gradient(x: Tree, gradient: Tree, lower: Any, upper: Any, curvatur
     return jnp.where(-gradient > up, up, jnp.where(-gradient < down, down, -gradient))
 
 
-def secant_curvature(s: Any, y: Any, gradient: Tree, ss: Any, yy: Any) -> Any:
-    """Return the curvature that a change of the gradient by ``y`` along ``s`` shows of each element at most.
+def left_of_gradient(
+    problem: Any, point: Tree, gradient: Tree, move: Tree, change: Tree, products: Any, told: Any
+) -> Tree:
+    """Return what bounds leave of a gradient, zero at a solution; the gradient itself where there are none.
 
-    Infinite for elements that have not moved, and for all where the change drowns in the rounding of the gradient.
-    ``ss`` and ``yy`` are the squared norms.
+    What the room to a bound counts is seen from the last ``move`` and the ``change`` of the gradient along it, with
+    their ``products``, where it is ``told`` from rounding: at most that curvature, and infinity for elements that have
+    not moved.
     """
-    overall = jnp.sqrt(yy / jnp.where(ss > 0, ss, 1))
-    told = yy > drowning_share(jnp.finfo(s.dtype).eps) ** 2 * squares(gradient)[0]
-    return jnp.where((s == 0) | ~told, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(s == 0, 1, jnp.abs(s)), overall))
+    constraint = getattr(problem, "constraint", None)
+    if constraint is None:
+        return gradient
+    overall = jnp.sqrt(products.yy / jnp.where(products.ss > 0, products.ss, 1))
+
+    def one(x: Any, g: Any, low: Any, high: Any, s: Any, y: Any) -> Any:
+        still = (s == 0) | ~told
+        curvature = jnp.where(still, jnp.inf, jnp.maximum(jnp.abs(y) / jnp.where(still, 1, jnp.abs(s)), overall))
+        return projected_gradient(x, g, jnp.where(low <= high, low, jnp.nan), high, curvature)
+
+    return jax.tree.map(one, point, gradient, *bounds_of(constraint, point), move, change)
+
+
+def held(problem: Any, point: Tree, gradient: Tree) -> Any:
+    """Return whether there is a bound wherever a gradient leads down."""
+    constraint = getattr(problem, "constraint", None)
+    if constraint is None:
+        return jnp.zeros((), bool)
+    free = lambda g, low, high: jnp.any(jnp.isinf(jnp.where(g > 0, low, high)) & (g != 0))
+    return ~functools.reduce(
+        jnp.logical_or, jax.tree.leaves(jax.tree.map(free, gradient, *bounds_of(constraint, point)))
+    )
 
 
 def box_of(problem: Any, x: Tree) -> Box:
@@ -83,12 +96,6 @@ def box_of(problem: Any, x: Tree) -> Box:
 def flatten(x: Tree) -> jax.Array:
     """Return a tree as one vector of at least single precision."""
     return ravel_pytree(x)[0].astype(trees.real_dtype(x))
-
-
-def value_and_gradient(problem: Any, box: Box, x: Tree, args: tuple[Tree, ...]) -> tuple[Any, Any]:
-    """Return the value and the gradient at a vector, as a scalar and a vector of its dtype."""
-    value, gradient = problem.value_and_gradient(box.unravel(x), *args)
-    return value.astype(x.dtype), flatten(gradient).astype(x.dtype)
 
 
 class BoxSolver(Solver):

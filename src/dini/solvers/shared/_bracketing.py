@@ -141,35 +141,14 @@ class Bracketing(Solver):
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one point of each bracket."""
-        dtype = state.error.dtype
+        dtype, k = state.error.dtype, state.steps
         flat, unravel = ravel_pytree(x)
         values = ravel_pytree(problem.residual(unravel(state.trial.astype(flat.dtype)), *args))[0].astype(dtype)
-        k = state.steps
-        same = jnp.sign(values) == jnp.sign(state.at_a)
-        # (2): the new point takes the place of the end on its side; the end that is left goes to c
-        moved = State(
-            state.error,
-            state.trial,
-            jnp.where(same, state.b, state.a),
-            jnp.where(same, state.a, state.b),
-            values,
-            jnp.where(same, state.at_b, state.at_a),
-            jnp.where(same, state.at_a, state.at_b),
-            state.fell,
-            state.trial,
-            state.extent,
-            state.scales,
-            k,
-            state.status,
-        )
-        lowest = state._replace(at_b=values, at_c=values, b=state.trial, c=state.trial, trial=state.a)
-        highest = state._replace(at_a=values)
-        now = trees.where(k == 0, lowest, trees.where(k == 1, highest, moved))
-
+        now = _narrowed(state, values)
         best = jnp.where(jnp.abs(now.at_a) <= jnp.abs(now.at_b), now.a, now.b)
         found = (now.at_a == 0) | (now.at_b == 0)
         # where the root is zero, the bracket says what is small
-        scale = jnp.maximum(jnp.abs(best), trees.eps(x) ** 0.25 * state.extent)
+        size = jnp.maximum(jnp.abs(best), trees.eps(x) ** 0.25 * state.extent)
         width = jnp.where(found, 0, jnp.abs(now.b - now.a))
         fell, broken = self._continuity(now, width, k == 1)
         enclosed = jnp.all(found | (jnp.sign(now.at_a) != jnp.sign(now.at_b)))
@@ -177,12 +156,10 @@ class Bracketing(Solver):
         half = 0.5 * jnp.where(broken, fell[1], width)
         error = jnp.where((k == 0) | ~enclosed, jnp.inf, jnp.max(half)).astype(dtype)
         error = jnp.where(jnp.all(jnp.isfinite(values)), error, jnp.nan)
+        scale = self._scale(half, size)
+        scales = jnp.stack([scale, jnp.zeros_like(scale)])
         rtol, atol = tolerances(self, x)
-        # each element is measured by its own size
-        relative = jnp.max(jnp.where(half > 0, half / jnp.where(scale > 0, scale, 1), 0))
-        whole = jnp.where(relative > 0, jnp.max(half) / jnp.where(relative > 0, relative, 1), jnp.max(scale))
-        scales = jnp.stack([whole, jnp.zeros_like(whole)])
-        share = jnp.asarray(self._propose(now, rtol * scale + atol), dtype)
+        share = jnp.asarray(self._propose(now, rtol * size + atol), dtype)
         # (1): t = share, x = trial
         trial = now.a + share * (now.b - now.a)
         # the caller's starting point is the first inner trial where it lies inside
@@ -191,20 +168,42 @@ class Bracketing(Solver):
         trial = jnp.where(found, best, jnp.where(k == 0, now.trial, trial))
         status = jnp.where((k == 1) & ~enclosed, Status.NO_BRACKET, state.status)
         # no trial has to hit the pole itself
-        narrow = jnp.all(width <= jnp.where(broken, 64, 4) * trees.eps(x) * scale) & (k > 1) & ~jnp.all(found)
+        narrow = jnp.all(width <= jnp.where(broken, 64, 4) * trees.eps(x) * size) & (k > 1) & ~jnp.all(found)
         end = jnp.where(jnp.any(broken), Status.DISCONTINUOUS, Status.STALLED)
         status = jnp.where(narrow, end, status).astype(jnp.int32)
         if best.size > 1:
-            coupled = self._coupled(
-                problem, unravel, best.astype(flat.dtype), now, error <= threshold(self, x, scales), args
-            )
+            met = error <= threshold(self, x, scales)
+            coupled = self._coupled(problem, unravel, best.astype(flat.dtype), now, met, args)
             error = jnp.where(coupled, state.error, error)
             status = jnp.where(coupled, Status.CONDITION, status).astype(jnp.int32)
         now = now._replace(error=error, fell=fell, trial=trial, scales=scales.astype(dtype), steps=k + 1, status=status)
         return trees.where(k == 0, x, unravel(best.astype(flat.dtype))), now
+
+    @staticmethod
+    def _scale(half: Any, size: Any) -> Any:
+        """Return the scale of the error: each element is measured by its own size."""
+        relative = jnp.max(jnp.where(half > 0, half / jnp.where(size > 0, size, 1), 0))
+        return jnp.where(relative > 0, jnp.max(half) / jnp.where(relative > 0, relative, 1), jnp.max(size))
 
     def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
         """Return one Newton step, elementwise."""
         del state
         values, slopes = jax.jvp(lambda u: problem.residual(u, *args), (x,), (jax.tree.map(jnp.ones_like, x),))
         return jax.tree.map(lambda u, f, slope: u - f / slope, x, values, slopes)
+
+
+def _narrowed(state: State, values: Any) -> State:
+    """Return the brackets after an evaluation at the last trial (2); the first two are at the ends.
+
+    The new point takes the place of the end on its side; the end that is left goes to ``c``.
+    """
+    same = jnp.sign(values) == jnp.sign(state.at_a)
+    other = lambda near, far: jnp.where(same, near, far)
+    # (2)
+    moved = state._replace(
+        a=state.trial, b=other(state.b, state.a), c=other(state.a, state.b), at_a=values,
+        at_b=other(state.at_b, state.at_a), at_c=other(state.at_a, state.at_b), trial=state.trial,
+    )  # fmt: skip
+    lowest = state._replace(at_b=values, at_c=values, b=state.trial, c=state.trial, trial=state.a)
+    highest = state._replace(at_a=values)
+    return trees.where(state.steps == 0, lowest, trees.where(state.steps == 1, highest, moved))

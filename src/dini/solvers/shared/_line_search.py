@@ -185,6 +185,17 @@ class Backtracking(LineSearch):
 
 
 @dataclass(frozen=True)
+class Halving(LineSearch):
+    """Halve the step until it decreases the function sufficiently: gentler than a parabola where steps leap by plan."""
+
+    decrease: float = 1e-4
+
+    def _judge(self, bracket: Any, start_value: Any, value: Any, slope: Any, slack: Any) -> tuple[Any, Any]:
+        enough = self._enough(bracket, start_value, value, slope, slack)
+        return enough, bracket._replace(trial=0.5 * bracket.trial, high=bracket.trial, trials=bracket.trials + 1)
+
+
+@dataclass(frozen=True)
 class WeakWolfe(LineSearch):
     r"""Bracket a step with a sufficient decrease and a slope that has risen: the weak Wolfe conditions.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...trees import Scalar, Tree
 from .._base import Solver, infinity
-from ._lengths import proximal_residual
+from ..judge._lengths import proximal_residual
 
 
 class Stochastic(Solver):

@@ -15,9 +15,17 @@ from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot, vdot
 from .._base import Solver, infinity, running
-from . import _scales
-from ._acceptance import relative_rounding, unmoved
-from ._lengths import residual_step
+from ..judge import _units
+from ..judge._bound import unmoved
+from ..judge._lengths import residual_step
+from ..judge._margins import relative_rounding
+
+#: how exactly a model is minimized beside the tolerance, and the share of its gain that the objective must fall by
+_EXACTLY, _ARMIJO = 0.1, 1e-4
+#: the damping beside the model's size: the least one and what is too much; by what it falls and grows
+_LEAST, _MOST, _LESS, _MORE = 1e-3, 1e12, 0.25, 4.0
+#: of elements that are violated alike, or not at all, the steepest are taken first
+_TIES = 1e-6
 
 
 class State(NamedTuple):
@@ -145,7 +153,7 @@ class WorkingSet(Solver):
         del problem, args
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
-        return State(inf, ravel_pytree(x)[0] != 0, zero, zero, zero, _scales.unknown(x), running())
+        return State(inf, ravel_pytree(x)[0] != 0, zero, zero, zero, _units.Units.unknown(x), running())
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step on a working set."""
@@ -164,83 +172,135 @@ class WorkingSet(Solver):
         flat = jnp.where(jnp.isfinite(part.value(flat)), flat, part.prox(flat, jnp.ones((), flat.dtype)))
         x = unravel(flat)
         value, gradient = problem.value_and_gradient(x, *args)
-        gradient = ravel_pytree(gradient)[0]
-        choices = sizes(flat.size, self.largest)
-
-        fixed, slopes = jax.lax.stop_gradient((flat, gradient))
-        eta = residual_step(fixed, slopes, convex=part.convex)
-        forward = fixed - eta * slopes
-        near, kept = part.slope(forward, eta)
-        violation = jnp.abs(fixed - near) / eta + jnp.abs(unmoved(fixed, forward, near, slopes))
-        error = jnp.linalg.norm(violation)
-        # the error is that of the point before the step: the last one led to it
-        change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
-        pair, eps = (state.moved**2, change**2), trees.eps(x)
-        # a step in the whole point's unit would end at a kink of an element that is much smaller, whatever pulls at it
-        steep = jnp.linalg.norm(slopes)
-        own = eps**0.25 * jnp.abs(fixed) / jnp.where(steep > 0, steep, 1)
-        own = jnp.where(own > 0, own, eta)
-        pulled = jnp.abs(fixed - part.slope(fixed - own * slopes, own)[0]) / own
-        each = _scales.Elements(_scales.slope_of_elements(fixed, pulled), state.work)
-        scales = _scales.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, each=each)
-        tol = threshold(self, x, scales)
+        here = _Here(flat, ravel_pytree(gradient)[0], part, value + part.value(flat))
+        seen = _seen(here, state)
+        tol = threshold(self, x, seen.scales)
+        done = (seen.error <= tol) & (not always)
         # where no scale is known, as exactly as the error falls in a step of a method that converges fast
-        rough = jnp.where(tol > 0, 0.1 * tol, accuracy(self, x) * error)
-        wanted = (kept > 0) | (violation > 0)
-        old = wanted & state.free
-        count = jnp.sum(old)
-        # a set that grows by at most as much as it holds: most of the first violations vanish with the first few
-        room = jnp.maximum(count, choices[0] // 4)
-        if hasattr(getattr(problem, "fun", None), "rank"):
-            # more would be dependent
-            room = jnp.minimum(room, jnp.maximum(problem.fun.rank(x, *args) - count, choices[0] // 4))
-        count = count + jnp.minimum(jnp.sum(wanted) - count, room)
-        fits = count <= choices[-1]
-        score = violation + 1e-6 * jnp.abs(slopes)
-        order = jax.lax.top_k(jnp.where(old & fits, jnp.inf, score), choices[-1])[1]
-        start = value + part.value(flat)
+        rough = jnp.where(tol > 0, _EXACTLY * tol, accuracy(self, x) * seen.error)
+        choices = sizes(flat.size, self.largest)
+        order, count = _chosen(problem, x, here, seen, state.free, choices, args)
 
-        def move(k: int, flat: jax.Array) -> tuple[jax.Array, ...]:
-            rows = order[:k]
-            hessian = problem.hessian_block(unravel(flat), rows, *args)
-            scale = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.diagonal(hessian))))
-            damping = state.damping.astype(flat.dtype) * jnp.eye(k, dtype=flat.dtype)
-            enough = jnp.asarray(rough, flat.dtype)
-            model = Model(hessian + damping, gradient[rows], flat[rows], part.rows(rows), enough)
-            some = self.minimize_model(model)
-            final = jax.lax.stop_gradient(some)
-            gain = model.value(final, model.slope(final)) - model.part.value(model.x)
-            reach = jnp.maximum(jnp.abs(final), jnp.abs(fixed[rows]))
-            work = dot(reach, dot(jnp.abs(jax.lax.stop_gradient(hessian)), reach))
-            return flat.at[rows].set(some), gain, scale, work, jnp.zeros_like(state.free).at[rows].set(True)
+        def move(k: int, flat: jax.Array) -> _Moved:
+            return self._moved(problem, unravel, here, order[:k], state, rough, args)
 
-        def stay(flat: jax.Array) -> tuple[jax.Array, ...]:
+        def stay(flat: jax.Array) -> _Moved:
             zero = jnp.zeros((), flat.dtype)
-            return flat, zero, zero, zero, state.free
+            return _Moved(flat, zero, zero, zero, state.free)
 
-        done = (error <= tol) & (not always)
-        new, gain, scale, work, used = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
-        objective = problem.value(unravel(new), *args) + part.value(new)
-        slack = relative_rounding(start)
-        accept = objective <= start + jnp.minimum(1e-4 * gain, 0) + slack
+        moved = jax.lax.cond(done, stay, lambda u: dispatch(choices, count, move, u), flat)
+        objective = problem.value(unravel(moved.flat), *args) + part.value(moved.flat)
+        return self._judged(x, state, here, seen, moved, objective, done)
+
+    def _moved(
+        self, problem: Any, unravel: Any, here: _Here, rows: jax.Array, state: State, rough: Any, args: tuple[Tree, ...]
+    ) -> _Moved:
+        """Return the minimizer of the model on some coordinates."""
+        flat, fixed = here.flat, jax.lax.stop_gradient(here.flat)
+        hessian = problem.hessian_block(unravel(flat), rows, *args)
+        scale = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.diagonal(hessian))))
+        damping = state.damping.astype(flat.dtype) * jnp.eye(rows.size, dtype=flat.dtype)
+        enough = jnp.asarray(rough, flat.dtype)
+        model = Model(hessian + damping, here.gradient[rows], flat[rows], here.part.rows(rows), enough)
+        some = self.minimize_model(model)
+        final = jax.lax.stop_gradient(some)
+        gain = model.value(final, model.slope(final)) - model.part.value(model.x)
+        reach = jnp.maximum(jnp.abs(final), jnp.abs(fixed[rows]))
+        work = dot(reach, dot(jnp.abs(jax.lax.stop_gradient(hessian)), reach))
+        used = jnp.zeros_like(state.free).at[rows].set(True)
+        return _Moved(flat.at[rows].set(some), gain, scale, work, used)
+
+    def _judged(
+        self, x: Tree, state: State, here: _Here, seen: _Seen, moved: _Moved, objective: jax.Array, done: jax.Array
+    ) -> tuple[Any, State]:
+        """Return the point, which is the new one if its objective falls as the model says, and the state."""
+        unravel, dtype = ravel_pytree(x)[1], state.error.dtype
+        slack = relative_rounding(here.objective)
+        accept = objective <= here.objective + jnp.minimum(_ARMIJO * moved.gain, 0) + slack
         accept = jax.lax.stop_gradient(accept & jnp.isfinite(objective))
-        moved = jnp.any(new != flat)
-        least = 1e-3 * scale
-        damping = jnp.where(
-            accept, jnp.where(state.damping <= least, 0, 0.25 * state.damping), jnp.maximum(4 * state.damping, least)
-        )
-        stuck = ~done & jnp.where(accept, ~moved, damping > 1e12 * scale)
-        lost = ~jnp.isfinite(start) | ~jnp.isfinite(error)
-        dtype = state.error.dtype
-        return trees.where(accept, unravel(new), x), State(
-            jnp.where(lost, jnp.nan, error).astype(dtype),
-            jnp.where(accept, (wanted & state.free) | used, state.free),
+        least = _LEAST * moved.scale
+        less = jnp.where(state.damping <= least, 0, _LESS * state.damping)
+        damping = jnp.where(accept, less, jnp.maximum(_MORE * state.damping, least))
+        still = ~jnp.any(moved.flat != here.flat)
+        stuck = ~done & jnp.where(accept, still, damping > _MOST * moved.scale)
+        lost = ~jnp.isfinite(here.objective) | ~jnp.isfinite(seen.error)
+        length = jnp.where(accept, trees.norm(moved.flat - here.flat), 0)
+        return trees.where(accept, unravel(moved.flat), x), State(
+            jnp.where(lost, jnp.nan, seen.error).astype(dtype),
+            jnp.where(accept, (seen.wanted & state.free) | moved.used, state.free),
             damping.astype(dtype),
-            jax.lax.stop_gradient(jnp.where(accept, trees.norm(new - flat), 0)).astype(dtype),
-            work.astype(dtype),
-            scales,
+            jax.lax.stop_gradient(length).astype(dtype),
+            moved.work.astype(dtype),
+            seen.scales,
             jnp.where(stuck, Status.STALLED, state.status).astype(jnp.int32),
         )
+
+
+class _Here(NamedTuple):
+    """A point with the gradient of the smooth part, the other part, and the objective."""
+
+    flat: jax.Array
+    gradient: jax.Array
+    part: Elements
+    objective: jax.Array
+
+
+class _Seen(NamedTuple):
+    """How far each element of a point is from stationary, altogether, and in which units; which are wanted free."""
+
+    violation: jax.Array
+    error: jax.Array
+    scales: Any
+    wanted: jax.Array
+
+
+class _Moved(NamedTuple):
+    """A point after a move, what its model promised, the size of that model, its work, and which elements moved."""
+
+    flat: jax.Array
+    gain: jax.Array
+    scale: jax.Array
+    work: jax.Array
+    used: jax.Array
+
+
+def _seen(here: _Here, state: State) -> _Seen:
+    """Return what a point shows: the residual of its proximal gradient step, and the units learned from it."""
+    part, eps = here.part, trees.eps(here.flat)
+    fixed, slopes = jax.lax.stop_gradient((here.flat, here.gradient))
+    eta = residual_step(fixed, slopes, convex=part.convex)
+    forward = fixed - eta * slopes
+    near, kept = part.slope(forward, eta)
+    violation = jnp.abs(fixed - near) / eta + jnp.abs(unmoved(fixed, forward, near, slopes))
+    error = jnp.linalg.norm(violation)
+    # the error is that of the point before the step: the last one led to it
+    change = jnp.where(jnp.isfinite(state.error), error - state.error, 0)
+    pair = (state.moved**2, change**2)
+    # a step in the whole point's unit would end at a kink of an element that is much smaller, whatever pulls at it
+    steep = jnp.linalg.norm(slopes)
+    own = eps**0.25 * jnp.abs(fixed) / jnp.where(steep > 0, steep, 1)
+    own = jnp.where(own > 0, own, eta)
+    pulled = jnp.abs(fixed - part.slope(fixed - own * slopes, own)[0]) / own
+    each = _units.Elements(_units.slope_of_elements(fixed, pulled), state.work)
+    scales = _units.learned(state.scales, jnp.isfinite(error), *pair, trees.norm(fixed), error, eps, each=each)
+    return _Seen(violation, error, scales, (kept > 0) | (violation > 0))
+
+
+def _chosen(
+    problem: Any, x: Tree, here: _Here, seen: _Seen, free: jax.Array, choices: Any, args: tuple[Tree, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Return the elements in the order in which they are taken into the working set, and how many are."""
+    old = seen.wanted & free
+    count = jnp.sum(old)
+    # a set that grows by at most as much as it holds: most of the first violations vanish with the first few
+    room = jnp.maximum(count, choices[0] // 4)
+    if hasattr(getattr(problem, "fun", None), "rank"):
+        # more would be dependent
+        room = jnp.minimum(room, jnp.maximum(problem.fun.rank(x, *args) - count, choices[0] // 4))
+    count = count + jnp.minimum(jnp.sum(seen.wanted) - count, room)
+    fits = count <= choices[-1]
+    score = seen.violation + _TIES * jnp.abs(jax.lax.stop_gradient(here.gradient))
+    return jax.lax.top_k(jnp.where(old & fits, jnp.inf, score), choices[-1])[1], count
 
 
 def lowest(values: jax.Array, slack: Any) -> jax.Array:

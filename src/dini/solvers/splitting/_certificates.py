@@ -44,7 +44,7 @@ def proofs(data: Scaled, change: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
     x, w = change[:n], change[n:]
     unit = lambda v: v / jnp.where(trees.max_abs(v) > 0, trees.max_abs(v), 1)
     x, w = unit(x), unit(w)
-    raw = certificates(data, Point.of(data, jnp.concatenate([x, w]), jnp.zeros_like(w))[0])
+    raw = certificates(data, Point.of(data, jnp.concatenate([x, w]), jnp.zeros_like(w)))
 
     held = jnp.where(data.fixed, True, w > 0) & data.used
     masked = lambda w: jnp.where(held, w, 0)
@@ -58,7 +58,7 @@ def proofs(data: Scaled, change: jax.Array) -> tuple[jax.Array, jax.Array, jax.A
     joined = lambda parts: dot(data.quadratic, parts[0]) + data.back(parts[1])
     sharp_x = unit(_nearest(both, joined, x, raw[1] <= _NEAR))
 
-    sharp = certificates(data, Point.of(data, jnp.concatenate([sharp_x, sharp_w]), jnp.zeros_like(w))[0])
+    sharp = certificates(data, Point.of(data, jnp.concatenate([sharp_x, sharp_w]), jnp.zeros_like(w)))
     better = [new < old for new, old in zip(sharp, raw, strict=True)]
     shown = jnp.concatenate([jnp.where(better[1], sharp_x, x), jnp.where(better[0], sharp_w, w)])
     return shown, jnp.minimum(sharp[0], raw[0]), jnp.minimum(sharp[1], raw[1])

@@ -12,10 +12,10 @@ from ...checks.records import record
 from ...conditions._program import active_rows
 from ...linear import MINRES, ritz_values
 from ...linear._matrices import column_squares, diagonal
-from ...linear._protocol import Matvec, Structure
+from ...linear._reused import Reused
 from ...trees import Tree
 from ...trees.products import dot
-from ..interior._active_kkt import relative_size
+from ..interior._face_factor import left_behind
 from ..interior._scaled_program import Scaled
 from ._face_on_host import on_host, solve_on_host
 
@@ -24,8 +24,6 @@ _RTOL, _ROUNDS = 1e-8, 3
 _RTOL_SINGLE = 1e-4
 #: steps of MINRES at most, for each unknown and altogether
 _STEPS, _MOST = 10, 20_000
-#: what is left of a random right-hand side where the equations are taken for singular
-_SINGULAR = 1e-2
 #: a negative curvature beside the largest one, and the number of products that look for one
 _NEGATIVE, _LOOK = 1e-6, 30
 
@@ -84,55 +82,24 @@ def concave(data: Scaled) -> jax.Array:
 
 
 @record
-class FaceKKT:
-    """The linear system of the derivative at a point whose active rows are known.
-
-    Sparse matrices are factorized on the host; otherwise no matrix is made, and the solver is MINRES. What is left is
-    solved for again with the map that is to be solved. As a consistent system shows nothing of its singularity, one
-    with a random right-hand side is solved beside it.
-    """
+class Face:
+    """The active rows of a large program, whose equations are solved anew: no matrix is made, or on the host alone."""
 
     data: Scaled
     active: Any
-    singular: Any = None
+    otherwise = None
 
-    @classmethod
-    def at(cls, problem: Any, x: Tree, data: Scaled) -> FaceKKT:
-        """Return the solver at a point, with the active rows of the problem's condition."""
-        held = active_rows(problem, x)
-        parts = [] if held.inequality is None else [held.inequality]
-        parts += [] if problem.upper is None else [held.upper]
-        parts += [] if problem.lower is None else [held.lower]
-        equalities = data.fixed[: data.fixed.size - sum(part.size for part in parts)]
-        active = jnp.concatenate([equalities, *parts])
-        # of two bounds that are one, the upper one is a row
-        return cls(data, active & data.used)
+    def solve(self, r: jax.Array) -> jax.Array:
+        """Return the solution of the equations of the active rows."""
+        return self.data.parted(on_face(self.data, self.active, self.data.joined(r)), r, self.active)
 
-    def prepared(self, matvec: Matvec, like: Tree) -> FaceKKT:
-        """Return the solver with what it knows of the system's singularity."""
-        del matvec, like
-        keep = jnp.concatenate([jnp.ones(self.data.n, bool), self.active])
-        probe = jnp.where(keep, trees.varied(self.data.offset), 0)
-        v = on_face(self.data, self.active, probe)
-        left = probe - jnp.where(keep, self.data.product(v), 0)
-        return FaceKKT(self.data, self.active, ~(trees.norm(left) <= _SINGULAR * trees.norm(probe)))
 
-    def __call__(self, matvec: Matvec, b: Any, structure: Structure) -> tuple[Any, jax.Array]:
-        """Return the solution and whether the system looks singular."""
-        del structure
-
-        def refine(_: Any, w: Tree) -> Any:
-            left = trees.sub(b, matvec(w))
-            step = on_face(self.data, self.active, self.data.residual(left))
-            return trees.add(w, self.data.step(step, left, self.active))
-
-        w = jax.lax.fori_loop(0, _rounds(self.data), refine, trees.zeros_like(b))
-        return w, self.singular
-
-    def relative(self, left: Any, b: Any, w: Tree) -> jax.Array:
-        """Return the size of a residual beside the right-hand side, in the program's units."""
-        return relative_size(self.data, left, b, w)
-
-    def accept(self, eps: float) -> float:
-        """Return the relative residual up to which a solution is believed."""
-        return eps**0.5
+def face_solver(problem: Any, x: Tree, data: Scaled) -> Reused:
+    """Return the linear solver of the derivative at a point, with the active rows of the problem's condition."""
+    held = active_rows(problem, x)
+    ends = ((held.inequality, problem.G), (held.upper, problem.upper), (held.lower, problem.lower))
+    parts = [part for part, there in ends if there is not None]
+    equalities = data.fixed[: data.fixed.size - sum(part.size for part in parts)]
+    # of two bounds that are one, the upper one is a row
+    active = jnp.concatenate([equalities, *parts]) & data.used
+    return left_behind(data, x, Face(data, active), jnp.ones((), bool))

@@ -7,7 +7,9 @@ import importlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 
 from ...functions.host import call_on_host
 from ...linear._matrices import is_sparse
@@ -26,11 +28,26 @@ def solve_on_host(data: Scaled, active: jax.Array, right: jax.Array) -> jax.Arra
     """Solve the equations of the active rows for some columns; rows that are not active are zero on both sides.
 
     They are factorized in float64, regularized by a small number on the diagonal, whose effect refinement takes away:
-    where rows depend on one another, one of the solutions is found.
+    where rows depend on one another, one of the solutions is found. The columns of a batch share a factorization.
     """
     run = functools.partial(_solved, data.n, data.matrix.shape[0], tuple(data.signs))
     blocks = [(part.data, part.indices) for part in (data.quadratic, data.matrix)]
-    return call_on_host(run, jax.ShapeDtypeStruct(right.shape, right.dtype), *blocks, active, right)
+
+    def call(blocks: Any, active: jax.Array, right: jax.Array) -> jax.Array:
+        return call_on_host(run, jax.ShapeDtypeStruct(right.shape, right.dtype), *blocks, active, right)
+
+    together = custom_vmap(call)
+
+    @together.def_vmap
+    def _(size: int, batched: Any, blocks: Any, active: jax.Array, right: jax.Array) -> tuple[Any, bool]:
+        if any(jax.tree.leaves(batched[:2])):
+            axes = jax.tree.map(lambda one: 0 if one else None, tuple(batched))
+            return jax.vmap(call, in_axes=axes)(blocks, active, right), True
+        columns = jnp.moveaxis(right, 0, 1).reshape(right.shape[1], -1)
+        found = together(blocks, active, columns).reshape(right.shape[1], size, -1)
+        return jnp.moveaxis(found, 1, 0), True
+
+    return together(blocks, active, right)
 
 
 def _solved(

@@ -18,16 +18,15 @@ from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot
 from .._base import Solver, infinity, running
-from . import _steps
-from ._acceptance import doubtful_difference, relative_rounding
-from ._residual_model import ALGEBRA, Model, Space
-from ._residual_scales import Known, known, promised_beyond
-from ._structured_secant import Secant
+from ..shared._residual_model import ALGEBRA, Model, Point, Space
+from ..shared._structured_secant import Secant
+from . import _newton_steps
+from ._margins import DECREASE, PATIENCE, SHORT, doubtful_difference, relative_rounding
+from ._residual_units import doubted, falls_for_ever, kept, known, promised_beyond, rounded, settled
+from ._units import Units
 
 #: radius of the first trust region, in units of the scaled starting point
 FIRST_RADIUS = 100.0
-#: steps that change the objective by rounding errors only, without a smaller gradient, before a solver gives up
-_IDLE = 50
 #: what is kept of the scale of a column at each step that is taken
 _KEPT = 0.95
 #: unknowns of up to this many numbers are solved for with a matrix by default
@@ -56,6 +55,36 @@ class State(NamedTuple):
     extent: Any
     scales: Any
     status: Any
+
+
+class Seen(NamedTuple):
+    """What a trial shows: the residuals there, the error, whether all is finite, and the decrease of the value."""
+
+    trial: Tree
+    at: Point
+    size: Scalar
+    first: Any
+    finite: Any
+    actual: Any
+
+
+class Verdict(NamedTuple):
+    """What was decided of a trial, and the point from which the method goes on.
+
+    ``ratio`` is that of actual to predicted decrease, ``brief`` the scale and the floor as the step that was taken
+    tells them, ``old`` what was known before, ``astray`` what :class:`Point` knows of the rest of the unknown.
+    """
+
+    accept: Any
+    ratio: Any
+    u: Tree
+    value: Any
+    gradient: Tree
+    error: Scalar
+    extent: Any
+    old: Units
+    astray: Any
+    brief: tuple[Any, Any]
 
 
 class ResidualSolver(Solver):
@@ -109,126 +138,79 @@ class ResidualSolver(Solver):
         control, nothing = self._start(space.dtype), jnp.zeros_like(inf)
         secant = Secant.empty(space.size, space.outputs, space.dtype) if self._secant(space) else None
         idle = jnp.stack([nothing, inf])
-        steps, scales = jnp.zeros((), jnp.int32), jnp.zeros(len(Known._fields), space.dtype)
+        steps, scales = jnp.zeros((), jnp.int32), Units.unknown(space.point)
         return State(inf, inf, zero, store, zero, control, zero, nothing, secant, idle, steps, zero, scales, running())
 
     def _secant(self, space: Space) -> bool:
         return self.hessian == "secant" and space.minimum and self.algebra(space.size) is ALGEBRA["cholesky"]
 
     def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
-        """Try one step."""
+        """Evaluate the residuals at one trial point, and find the next."""
         space = self._space(problem, x, args)
         algebra = self.algebra(space.size)
-        eager = space.size <= SMALL and algebra is not ALGEBRA["cg"]
-        trial = space.clip(space.point + state.move)
-        at = space.evaluate(trial, eager=eager)
-        first = state.steps == 0
-        size = space.error(at, trial)
-        finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
-        actual = state.value - at.value
-        drowned = actual <= relative_rounding(at.value)
-        # a step whose decrease drowns in rounding is taken only if the optimality measure shrinks: to half where the
-        # value rises by more, because it may be the difference of large numbers
-        rises = actual < -relative_rounding(at.value)
-        shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful_difference(at.value))
-        predicted = state.predicted
-        # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
-        shrinks &= predicted <= doubtful_difference(at.value)
-        shrinks &= ~_steps.leaps(state.move, space.point, state.extent, trees.eps(x))
-        shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
-        ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
-        ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
-        accept = first | (finite & jnp.where(drowned, shrinks, ratio > 1e-4))
-        error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
-        gradient = jnp.where(accept, at.gradient, state.gradient)
-        u = jnp.where(accept, trial, space.point)
-        extent = _steps.extended(state.extent, u, accept)
-        old = Known(*state.scales)
-        # the last step may tell that none from here is needed
-        moved = old.stretch * _steps.longest(state.move, _steps.sizes(u, extent, trees.eps(x)))
-        ratio_of_errors = size / jnp.where(state.error > 0, state.error, 1)
-        astray = jnp.where(accept, at.astray, old.astray)
-        left = jnp.where(accept & ~first, _steps.left_after(moved, ratio_of_errors), jnp.inf)
-        left = _steps.told(left, astray, trees.eps(x))
-        brief = _steps.scale_of(error, left, trees.eps(x)), jnp.zeros_like(error)
-
-        keep = state.secant is not None  # the Jacobian as well
-
-        def renew(_: Any) -> Any:
-            jacobian = space.jacobian(trial) if at.jacobian is None else at.jacobian
-            return algebra.build(jacobian, at.residuals), jacobian if keep else None
-
-        last = state.store, state.secant.jacobian if keep else None
-        solved = jnp.zeros((), bool)
-        if eager:  # the Jacobian is there
-            store, jacobian = trees.where(accept, renew(None), last)
-        elif algebra is ALGEBRA["cg"]:
-            store, jacobian = last
-        else:
-            solved = met(self, x, error, brief)
-            needed = accept & ~solved
-            store, jacobian = jax.lax.cond(needed, renew, lambda _: last, None)
+        seen = look(space, state, eager=space.size <= SMALL and algebra is not ALGEBRA["cg"])
+        verdict = decided(space, state, seen)
+        store, jacobian, solved = self._linearized(space, x, state, seen, verdict)
+        u, gradient, first = verdict.u, verdict.gradient, seen.first
         # the largest norms lately keep the steps from growing where a column has become small
         norms = algebra.norms(store, gradient, space, u)
-        scale = jax.lax.stop_gradient(_remembered(state.scale, norms, accept))
-        control = jax.lax.stop_gradient(self._judged(state.control, accept, ratio, state))
+        scale = jax.lax.stop_gradient(_remembered(state.scale, norms, verdict.accept))
+        control = jax.lax.stop_gradient(self._judged(state.control, verdict.accept, verdict.ratio, state))
         control = trees.where(first, state.control, control)
         model = algebra(store, gradient, jnp.where(scale > 0, scale, 1), space.free(u, gradient), space, u)
-        secant = state.secant
-        if secant is not None:
-            change = gradient - state.gradient
-            # what the change of the Jacobian did to the gradient
-            wanted = (
-                gradient - product(secant.jacobian, at.residuals)
-                if space.loss is None
-                else change - product(store, state.move)
-            )
-            matrix = jnp.where(accept & ~first, secant.updated(state.move, change, wanted), secant.matrix)
-            used = secant.chosen(actual, predicted) & ~first
-            secant = secant._replace(matrix=matrix, jacobian=jacobian, used=used)
+        secant = None if state.secant is None else _secant(space, state, seen, verdict, store, jacobian)
         raw, step, move, control, curvature, secant = self._next(control, model, secant, space, u, first)
         # a correction takes the step to where the model's decrease is found: to the model it would be a loss
         predicted = -dot(gradient, step) - 0.5 * curvature
-        value = jnp.where(accept, at.value, state.value)
-        idle = _idle(state.idle, accept, actual, error, value)
-        held = model.masked(gradient)
         learned = None if secant is None else (secant.used, scale)
-        now = known(space, u, extent, norms, held, raw, step, error, value, curvature, old, astray, learned)
+        held, astray = model.masked(gradient), verdict.astray
+        figures = held, raw, step, verdict.error, verdict.value, curvature
+        now = known(space, u, verdict.extent, norms, *figures, verdict.old, astray, learned)
         # a step that is damped further says less of the same point
-        now = now.kept(accept, old)
-        now = now._replace(scale=jnp.where(solved, brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
-        # no step of the next size can be told from none
-        short = now.length <= 1e-2 * trees.eps(x)
-        stalled = (~accept & short) | (idle[0] >= _IDLE)
-        status = jnp.where(
-            stalled, jnp.where(now.settled(space, value), Status.CONVERGED, Status.STALLED), state.status
-        )
-        status = jnp.where(~accept & old.rounded(space, state.value), Status.CONVERGED, status)
-        # damped steps are shorter than those that are wanted
-        ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
-        runs = accept & ~solved & now.run_away(u, extent, last, ahead)
-        status = jnp.where(runs, Status.DIVERGED, status)
+        now = kept(now, verdict.accept, verdict.old)
+        now = now._replace(scale=jnp.where(solved, verdict.brief[0], now.scale), floor=jnp.where(solved, 0, now.floor))
+        idle = _idle(state.idle, verdict.accept, seen.actual, verdict.error, verdict.value)
+        status, stalled = ended(space, state, verdict, now, solved, raw, idle)
         status = jnp.where(jnp.isfinite(dot(move, move)), status, Status.SINGULAR).astype(jnp.int32)
         # whatever the scales say, what promises more is no solution
         ends = status == Status.CONVERGED
 
         def beyond(_: Any) -> Any:
             free = space.yielding(u, gradient, norms)
-            model = algebra(store, gradient, jnp.where(norms > 0, norms, 1), free, space, u)
-            promised, columns = model.promised(norms)
-            return promised_beyond(space, u, now.start, promised, columns, value, tolerances(self, x)[0])
+            full = algebra(store, gradient, jnp.where(norms > 0, norms, 1), free, space, u)
+            promised, columns = full.promised(norms)
+            return promised_beyond(space, u, now.start, promised, columns, verdict.value, tolerances(self, x)[0])
 
         nothing = jnp.zeros((), space.dtype)
-        left = jax.lax.cond(ends | met(self, x, error, now), beyond, lambda _: nothing, None)
-        now = now.doubted(~(left <= NEARLY_NOTHING))
+        left = jax.lax.cond(ends | met(self, x, verdict.error, now), beyond, lambda _: nothing, None)
         refused = jnp.where(stalled, Status.STALLED, state.status)
         status = jnp.where(ends & ~(left <= PROMISE), refused, status).astype(jnp.int32)
-        steps = state.steps + 1
-        new = State(
-            error, value, gradient, store, scale, control, move, predicted, secant, idle, steps, extent,
-            now.packed(space.dtype), status,
+        return trees.where(verdict.accept, space.unravel(seen.trial), x), State(
+            verdict.error, verdict.value, gradient, store, scale, control, move, predicted, secant, idle,
+            state.steps + 1, verdict.extent, doubted(now, ~(left <= NEARLY_NOTHING)).packed(space.dtype), status,
         )  # fmt: skip
-        return trees.where(accept, space.unravel(trial), x), new
+
+    def _linearized(self, space: Space, x: Tree, state: State, seen: Seen, verdict: Verdict) -> tuple[Any, Any, Any]:
+        """Return the model's store at the accepted point, the Jacobian where it is kept, and whether neither is needed.
+
+        They are not needed where the last step tells that the point is a solution.
+        """
+        algebra, at = self.algebra(space.size), seen.at
+        keep = state.secant is not None
+
+        def renew(_: Any) -> Any:
+            jacobian = space.jacobian(seen.trial) if at.jacobian is None else at.jacobian
+            return algebra.build(jacobian, at.residuals), jacobian if keep else None
+
+        last = state.store, state.secant.jacobian if keep else None
+        no = jnp.zeros((), bool)
+        if at.jacobian is not None:
+            return (*trees.where(verdict.accept, renew(None), last), no)
+        if algebra is ALGEBRA["cg"]:
+            return (*last, no)
+        solved = met(self, x, verdict.error, verdict.brief)
+        needed = verdict.accept & ~solved
+        return (*jax.lax.cond(needed, renew, lambda _: last, None), solved)
 
     def _next(
         self, control: Any, model: Model, secant: Secant | None, space: Space, u: Tree, first: Any
@@ -268,6 +250,81 @@ class ResidualSolver(Solver):
 
     def _space(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Space:
         return Space(problem, x, args)
+
+
+def look(space: Space, state: State, *, eager: bool) -> Seen:
+    """Evaluate the residuals at the next trial point, ``eager`` their Jacobian as well."""
+    trial = space.clip(space.point + state.move)
+    at = space.evaluate(trial, eager=eager)
+    finite = jnp.isfinite(at.value) & jnp.isfinite(dot(at.gradient, at.gradient))
+    return Seen(trial, at, space.error(at, trial), state.steps == 0, finite, state.value - at.value)
+
+
+def decided(space: Space, state: State, seen: Seen) -> Verdict:
+    """Return what becomes of a trial.
+
+    It is taken where the decrease is a small share of what the model predicts. A step whose decrease drowns in rounding
+    is taken only if the optimality measure shrinks: to half where the value rises by more, because it may be the
+    difference of large numbers.
+    """
+    at, size, actual, predicted = seen.at, seen.size, seen.actual, state.predicted
+    eps = jnp.finfo(space.dtype).eps
+    rounding, doubtful = relative_rounding(at.value), doubtful_difference(at.value)
+    drowned, rises = actual <= rounding, actual < -rounding
+    shrinks = (size < jnp.where(rises, 0.5, 1) * state.error) & (actual >= -doubtful)
+    # what promised a visible decrease and brought none, or led far away, has leapt onto a plateau
+    shrinks &= predicted <= doubtful
+    shrinks &= ~_newton_steps.leaps(state.move, space.point, state.extent, eps)
+    shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
+    ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
+    ratio = jnp.where(drowned & shrinks, 1.0, ratio).astype(space.dtype)
+    accept = seen.first | (seen.finite & jnp.where(drowned, shrinks, ratio > DECREASE))
+    error = jnp.where(seen.first & ~seen.finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
+    u, old = jnp.where(accept, seen.trial, space.point), Units.of(state.scales)
+    extent, astray = _newton_steps.extended(state.extent, u, accept), jnp.where(accept, at.astray, old.astray)
+    # the last step may tell that none from here is needed
+    moved = old.stretch * _newton_steps.longest(state.move, _newton_steps.sizes(u, extent, eps))
+    left = _newton_steps.left_after(moved, size / jnp.where(state.error > 0, state.error, 1))
+    left = _newton_steps.told(jnp.where(accept & ~seen.first, left, jnp.inf), astray, eps)
+    brief = _newton_steps.scale_of(error, left, eps), jnp.zeros_like(error)
+    value, gradient = jnp.where(accept, at.value, state.value), jnp.where(accept, at.gradient, state.gradient)
+    return Verdict(accept, ratio, u, value, gradient, error, extent, old, astray, brief)
+
+
+def ended(
+    space: Space, state: State, verdict: Verdict, now: Units, solved: Any, raw: Any, idle: Any
+) -> tuple[Any, Any]:
+    """Return the status after a step, as far as the steps tell, and whether the method has stalled.
+
+    ``raw`` is the next step before it is clipped to bounds.
+    """
+    accept, value, old = verdict.accept, verdict.value, verdict.old
+    # no step of the next size can be told from none
+    short = now.length <= SHORT * jnp.finfo(space.dtype).eps
+    stalled = (~accept & short) | (idle[0] >= PATIENCE)
+    end = jnp.where(settled(now, space, value), Status.CONVERGED, Status.STALLED)
+    status = jnp.where(stalled, end, state.status)
+    status = jnp.where(~accept & rounded(old, space, state.value), Status.CONVERGED, status)
+    # damped steps are shorter than those that are wanted
+    ahead, last = (jnp.where(v == 0, 0, v * t) for v, t in ((raw, now.stretch), (state.move, old.stretch)))
+    runs = accept & ~solved & falls_for_ever(now, verdict.error, verdict.u, verdict.extent, last, ahead)
+    return jnp.where(runs, Status.DIVERGED, status), stalled
+
+
+def _secant(space: Space, state: State, seen: Seen, verdict: Verdict, store: Any, jacobian: Any) -> Secant:
+    """Return the estimate of the residuals' curvature after a trial."""
+    secant: Secant = state.secant
+    gradient, first = verdict.gradient, seen.first
+    change = gradient - state.gradient
+    # what the change of the Jacobian did to the gradient
+    if space.loss is None:
+        wanted = gradient - product(secant.jacobian, seen.at.residuals)
+    else:
+        wanted = change - product(store, state.move)
+    updated = secant.updated(state.move, change, wanted)
+    matrix = jnp.where(verdict.accept & ~first, updated, secant.matrix)
+    used = secant.chosen(seen.actual, state.predicted) & ~first
+    return secant._replace(matrix=matrix, jacobian=jacobian, used=used)
 
 
 def gauss_newton_step(solver: ResidualSolver, problem: Any, x: Tree, state: State, args: tuple[Tree, ...]) -> Any:

@@ -13,7 +13,9 @@ from ...loop import met
 from ...status import Status
 from ...trees import Scalar, Tree
 from .._base import infinity, running
-from . import _steps
+from . import _newton_steps
+from ._margins import DECREASE, LONG, NOISE, ROUNDING, SHORT
+from ._units import Units
 
 #: the share of the curvatures of the last step that the one before leaves
 _MEMORY = 0.3
@@ -24,7 +26,7 @@ class State(NamedTuple):
 
     The accepted point's residual and merit, the Newton-like direction there, the next trial step with the decrease that
     the linear model predicts, the radius; the steepest-descent end of the path and its decrease, once they were needed;
-    what the method remembers of Jacobians; and what is known of the units, see :class:`Known`.
+    what the method remembers of Jacobians; and what is known of the units.
     """
 
     error: Scalar
@@ -44,55 +46,31 @@ class State(NamedTuple):
     status: Any
 
 
-class Known(NamedTuple):
-    """What is known of the units, carried as one small array; the loop looks at the first two.
+def stiffer(known: Units, stiff: Any, units: Any, error: Scalar, eps: Any) -> Units:
+    """Return what is known with a curvature that is seen elsewhere."""
+    stiff, error = jax.lax.stop_gradient((stiff, error))
+    larger = stiff > known.stiff
+    stiff = jnp.maximum(stiff, known.stiff)
+    noise = _noise(error, stiff, trees.norm(units).astype(error.dtype), eps)
+    quiet = (noise <= ROUNDING) & (known.measure <= LONG) & (known.moved <= LONG)
+    noise, floor = (
+        jnp.where(larger, a, b) for a, b in ((noise, known.noise), (jnp.where(quiet, error, 0), known.floor))
+    )
+    return known._replace(stiff=stiff, noise=noise, floor=floor)
 
-    The others are the largest inverse curvature and the largest curvature of the last steps, the relative error of the
-    point (infinity where no step from there tells it), the error in units of its rounding, the largest error so far.
+
+def rounded(known: Units, error: Scalar, eps: Any) -> Any:
+    """Return whether rounding alone can have made a step from a point fail.
+
+    Where the Jacobian is singular at a root, ``F`` has become rounding of what it was long before steps are short.
     """
+    quiet = (known.noise <= NOISE) | (error <= 100 * eps * known.steepest)
+    return quiet & (known.measure <= eps**0.375)
 
-    scale: Any
-    floor: Any
-    soft: Any
-    stiff: Any
-    measure: Any
-    noise: Any
-    steepest: Any
-    #: whether the last step was long (one or zero)
-    long: Any
 
-    @classmethod
-    def nothing(cls, x: Tree) -> Any:
-        """Return what is known before the first evaluation."""
-        return jnp.zeros(len(cls._fields), trees.real_dtype(x))
-
-    def packed(self, dtype: Any) -> Any:
-        """Return one array, a constant of differentiation."""
-        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
-
-    def stiffer(self, stiff: Any, units: Any, error: Scalar, eps: Any) -> Known:
-        """Return what is known with a curvature that is seen elsewhere."""
-        stiff, error = jax.lax.stop_gradient((stiff, error))
-        larger = stiff > self.stiff
-        stiff = jnp.maximum(stiff, self.stiff)
-        noise = _noise(error, stiff, trees.norm(units).astype(error.dtype), eps)
-        quiet = (noise <= _steps.ROUNDING) & (self.measure <= _steps.LONG) & (self.long == 0)
-        noise, floor = (
-            jnp.where(larger, a, b) for a, b in ((noise, self.noise), (jnp.where(quiet, error, 0), self.floor))
-        )
-        return self._replace(stiff=stiff, noise=noise, floor=floor)
-
-    def rounded(self, error: Scalar, eps: Any) -> Any:
-        """Return whether rounding alone can have made a step from a point fail.
-
-        Where the Jacobian is singular at a root, ``F`` has become rounding of what it was long before steps are short.
-        """
-        quiet = (self.noise <= _steps.NOISE) | (error <= 100 * eps * self.steepest)
-        return quiet & (self.measure <= eps**0.375)
-
-    def settled(self, error: Scalar, eps: Any) -> Any:
-        """Return whether a point from which no step succeeds is a root."""
-        return self.rounded(error, eps) | ((self.noise <= _steps.NOISE) & (self.measure <= _steps.LONG))
+def settled(known: Units, error: Scalar, eps: Any) -> Any:
+    """Return whether a point from which no step succeeds is a root."""
+    return rounded(known, error, eps) | ((known.noise <= NOISE) & (known.measure <= LONG))
 
 
 class Event(NamedTuple):
@@ -111,6 +89,40 @@ class Event(NamedTuple):
     change: Any
     slow: Any
     doubtful: Any
+
+
+class Seen(NamedTuple):
+    """What a trial shows, and what was decided of it: the point from which the method goes on.
+
+    ``brief`` is what the last step tells of the units, ``doubtful`` the scales as if it had not been so long, ``old``
+    what was known before.
+    """
+
+    now: Tree
+    here: Tree
+    change: Tree
+    size: Scalar
+    first: Any
+    accept: Any
+    error: Scalar
+    merit: Scalar
+    extent: Any
+    units: Any
+    radius: Any
+    old: Units
+    brief: Units
+    doubtful: Any
+
+
+class Way(NamedTuple):
+    """The next move and the decrease that it promises, the bent path's first end, and whether there is a direction."""
+
+    move: Tree
+    predicted: Any
+    cauchy: Any
+    decrease: Any
+    bent: Any
+    usable: Any
 
 
 def start(x: Tree, memory: Any) -> State:
@@ -132,8 +144,8 @@ def start(x: Tree, memory: Any) -> State:
         no,
         memory,
         steps,
-        _steps.nowhere(x),
-        Known.nothing(x),
+        _newton_steps.nowhere(x),
+        Units.unknown(x),
         running(),
     )
 
@@ -156,74 +168,84 @@ def advance(
     ``direct(event, direction, memory)`` returns the direction at the current point, the memory, whether that direction
     deserves a trial in full although the last one failed, and whether it solves the linear equations at this point.
     """
-    dtype = state.error.dtype
     trial = trees.add(x, state.move)
-    residual = problem.residual(trial, *args)
-    size = trees.norm(residual).astype(dtype)
-    merit = 0.5 * size**2
-    first = state.steps == 0
-    finite = jnp.isfinite(merit)
-    accept = first | (finite & (merit <= state.merit - 1e-4 * state.predicted))
-    error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
-    now = trees.where(accept, trial, x)
-    here = trees.where(accept, residual, state.residual)
-    change = trees.sub(residual, state.residual)
-    length = trees.norm(state.move).astype(dtype)
-    eps = trees.eps(x)
-    extent = _steps.extended(state.extent, now, accept)
-    units = _steps.sizes(now, extent, eps)
-    old = Known(*state.scales)
-    brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps, each=exact)
-    needed = accept & ~met(solver, x, error, brief)
-    doubtful = needed & met(solver, x, error, doubtful)
-    slow = size > 0.3 * state.error
-    event = Event(now, here, first, accept, needed, state.move, change, slow, doubtful)
+    seen = decided(state, x, trial, problem.residual(trial, *args), exact=exact)
+    now, here, error, eps = seen.now, seen.here, seen.error, trees.eps(x)
+    needed = seen.accept & ~met(solver, x, error, seen.brief)
+    doubtful = needed & met(solver, x, error, seen.doubtful)
+    slow = seen.size > 0.3 * state.error
+    event = Event(now, here, seen.first, seen.accept, needed, state.move, seen.change, slow, doubtful)
     direction, memory, renewed, fresh = direct(event, state.direction, state.memory)
-    known = before_step(brief, fresh, direction, units, error, eps, exact=exact)
-    ratio = (state.merit - merit) / jnp.where(state.predicted > 0, state.predicted, 1)
+    known = before_step(seen.brief, fresh, direction, seen.units, error, eps, exact=exact)
+    radius = jnp.where(seen.first | renewed, jnp.inf, seen.radius).astype(error.dtype)
+    running_on = ~met(solver, x, error, known)
+    way = _bent(problem, state, seen, direction, radius, running_on, args)
+    # no direction, and none downhill either
+    stuck = running_on & ~way.usable & ~(way.decrease > eps * 2 * seen.merit)
+    status = _ended(state, seen, known, direction, way.move, stuck, eps)
+    runs = (error <= eps * known.steepest) & _newton_steps.run_away(now, seen.extent, state.move, direction)
+    status = jnp.where(seen.accept & runs & running_on, Status.DIVERGED, status).astype(jnp.int32)
+    return now, State(
+        error, seen.merit, here, direction, way.move, way.predicted, radius, way.cauchy, way.decrease, way.bent, memory,
+        state.steps + 1, seen.extent, known.packed(error.dtype), status,
+    )  # fmt: skip
+
+
+def decided(state: State, x: Tree, trial: Tree, residual: Tree, *, exact: bool) -> Seen:
+    r"""Return what becomes of a trial: it is taken if :math:`\tfrac12\|F\|^2` falls by a part of what was predicted."""
+    size = trees.norm(residual).astype(state.error.dtype)
+    merit, first, eps = 0.5 * size**2, state.steps == 0, trees.eps(x)
+    finite = jnp.isfinite(merit)
+    accept = first | (finite & (merit <= state.merit - DECREASE * state.predicted))
+    error = jnp.where(first & ~finite, jnp.nan, jnp.where(accept, size, state.error))
+    now, here = trees.where(accept, trial, x), trees.where(accept, residual, state.residual)
+    change = trees.sub(residual, state.residual)
+    extent = _newton_steps.extended(state.extent, now, accept)
+    units = _newton_steps.sizes(now, extent, eps)
+    old = Units.of(state.scales)
+    brief, doubtful = after_step(old, accept, first, state.move, change, units, error, state.error, eps, each=exact)
     # the cut that the parabola through the merits and the slope asks for
+    length = trees.norm(state.move).astype(error.dtype)
+    ratio = (state.merit - merit) / jnp.where(state.predicted > 0, state.predicted, 1)
     bend = merit - state.merit + 2 * state.predicted
     cut = jnp.where(finite, jnp.clip(state.predicted / jnp.where(bend > 0, bend, 1), 0.1, 0.5), 0.1)
     radius = jnp.where(accept, state.radius, cut * length)
-    radius = jnp.where(accept & (ratio >= 0.5), jnp.maximum(radius, 2 * length), radius)
-    radius = jnp.where(first | renewed, jnp.inf, jax.lax.stop_gradient(radius)).astype(dtype)
+    radius = jax.lax.stop_gradient(jnp.where(accept & (ratio >= 0.5), jnp.maximum(radius, 2 * length), radius))
+    merit = jnp.where(accept, merit, state.merit)
+    return Seen(now, here, change, size, first, accept, error, merit, extent, units, radius, old, brief, doubtful)
 
-    usable = trees.all_finite(direction)
-    far = trees.norm(direction).astype(dtype)
+
+def _bent(
+    problem: Any, state: State, seen: Seen, direction: Tree, radius: Any, running_on: Any, args: tuple[Tree, ...]
+) -> Way:
+    """Return the direction where it is in the region, elsewhere where the bent path leaves that."""
+    dtype, now = radius.dtype, seen.now
+    usable, far = trees.all_finite(direction), trees.norm(direction).astype(dtype)
     whole = usable & (far <= radius)
-    running_on = ~met(solver, x, error, known)
-    wanted = ~whole & running_on & ~(state.bent & ~accept)
+    wanted = ~whole & running_on & ~(state.bent & ~seen.accept)
 
     def descend(_: Any) -> tuple[Any, Any]:
-        function = lambda u: problem.residual(u, *args)
-        _, push = jax.linearize(function, now)
-        gradient = jax.linear_transpose(push, now)(here)[0]
-        squared = trees.vdot(gradient, gradient)
-        image = push(gradient)
+        _, push = jax.linearize(lambda u: problem.residual(u, *args), now)
+        gradient = jax.linear_transpose(push, now)(seen.here)[0]
+        squared, image = trees.vdot(gradient, gradient), push(gradient)
         curve = trees.vdot(image, image)
         long = jnp.where(curve > 0, squared / jnp.where(curve > 0, curve, 1), 0)
         return trees.scale(-long, gradient), (long * squared).astype(dtype)
 
     cauchy, decrease = jax.lax.cond(wanted, descend, lambda _: (state.cauchy, state.decrease), None)
-    merit = jnp.where(accept, merit, state.merit)
-    bent_move, bent_predicted = _path(direction, cauchy, decrease, merit, radius, usable, far)
-    move = trees.where(whole, direction, bent_move)
-    predicted = jnp.where(whole, merit, bent_predicted).astype(dtype)
-    # no direction, and none downhill either
-    stuck = running_on & ~usable & ~(decrease > eps * 2 * merit)
-    vanished = error <= 100 * eps * known.steepest
+    move, predicted = _path(direction, cauchy, decrease, seen.merit, radius, usable, far)
+    move, predicted = trees.where(whole, direction, move), jnp.where(whole, seen.merit, predicted).astype(dtype)
+    return Way(move, predicted, cauchy, decrease, jnp.where(seen.accept, wanted, state.bent | wanted), usable)
+
+
+def _ended(state: State, seen: Seen, known: Units, direction: Tree, move: Tree, stuck: Any, eps: Any) -> Any:
+    """Return the status after a step: where no step succeeds any more, the point is a root or the method stalled."""
+    vanished = seen.error <= 100 * eps * known.steepest
     status = jnp.where(stuck, jnp.where(vanished, Status.CONVERGED, Status.SINGULAR), state.status)
-    tiny = ~accept & ~stuck & (_steps.beside(move, units, direction) <= 1e-2 * eps)
-    status = jnp.where(tiny, jnp.where(known.settled(error, eps), Status.CONVERGED, Status.STALLED), status)
-    status = jnp.where(~accept & old.rounded(error, eps), Status.CONVERGED, status)
-    runs = accept & (error <= eps * known.steepest) & _steps.run_away(now, extent, state.move, direction)
-    status = jnp.where(runs & running_on, Status.DIVERGED, status).astype(jnp.int32)
-    bent = jnp.where(accept, wanted, state.bent | wanted)
-    steps = state.steps + 1
-    return now, State(
-        error, merit, here, direction, move, predicted, radius, cauchy, decrease, bent, memory, steps, extent,
-        known.packed(dtype), status,
-    )  # fmt: skip
+    tiny = ~seen.accept & ~stuck & (_newton_steps.beside(move, seen.units, direction) <= SHORT * eps)
+    root = settled(known, seen.error, eps)
+    status = jnp.where(tiny, jnp.where(root, Status.CONVERGED, Status.STALLED), status)
+    return jnp.where(~seen.accept & rounded(seen.old, seen.error, eps), Status.CONVERGED, status)
 
 
 def _noise(error: Scalar, stiff: Any, size: Any, eps: Any) -> Any:
@@ -233,7 +255,7 @@ def _noise(error: Scalar, stiff: Any, size: Any, eps: Any) -> Any:
 
 
 def after_step(
-    old: Known,
+    old: Units,
     accept: Any,
     first: Any,
     move: Tree,
@@ -244,7 +266,7 @@ def after_step(
     eps: Any,
     *,
     each: bool = True,
-) -> tuple[Known, Any]:
+) -> tuple[Units, Any]:
     """Return what a step that has been taken shows, and scales as they were if it had not been so long.
 
     ``units`` are the sizes of the unknown's elements, ``error`` and ``before`` the norms of ``F`` now and before the
@@ -257,42 +279,45 @@ def after_step(
     inverse = jnp.where(pair, length, 1) / jnp.where(pair, rise, 1)
     soft = jnp.where(pair, jnp.maximum(inverse, _MEMORY * old.soft), old.soft)
     stiff = jnp.where(pair, jnp.maximum(1 / inverse, _MEMORY * old.stiff), old.stiff)
-    moved = _steps.longest(move, units).astype(error.dtype)
+    moved = _newton_steps.longest(move, units).astype(error.dtype)
     ratio = error / jnp.where(before > 0, before, 1)
     # what the directions of little curvature say, however short the last step was
     apparent = jnp.where(soft > 0, soft * error / jnp.where(size > 0, size, 1), jnp.inf)
-    left = jnp.where(taken, jnp.maximum(_steps.left_after(moved, ratio, each=each), apparent), jnp.inf)
+    left = jnp.where(taken, jnp.maximum(_newton_steps.left_after(moved, ratio, each=each), apparent), jnp.inf)
     noise = _noise(error, stiff, size, eps)
-    quiet, long = noise <= _steps.ROUNDING, moved > _steps.LONG
+    quiet, long = noise <= ROUNDING, moved > LONG
     steepest = jnp.where(jnp.isfinite(error), jnp.maximum(old.steepest, error), old.steepest)
     floor = jnp.where(quiet, error, 0)
-    scale = _steps.scale_of(error, left, eps)
-    new = Known(scale, jnp.where(long, 0, floor), soft, stiff, apparent, noise, steepest, long.astype(error.dtype))
-    known = Known(*(jnp.where(accept, a, b) for a, b in zip(new, old, strict=True)))
+    scale = _newton_steps.scale_of(error, left, eps)
+    new = old._replace(
+        scale=scale, floor=jnp.where(long, 0, floor), soft=soft, stiff=stiff, measure=apparent, noise=noise,
+        steepest=steepest, moved=moved,
+    )  # fmt: skip
+    known = trees.where(accept, new, old)
     # a root: what its error is beside, where the solver asks
     known = known._replace(scale=jnp.where(error > 0, known.scale, size * jnp.where(stiff > 0, stiff, 1)))
-    return known, jnp.where(long, jnp.stack([_steps.scale_of(error, apparent, eps), floor]), 0)
+    return known, jnp.where(long, jnp.stack([_newton_steps.scale_of(error, apparent, eps), floor]), 0)
 
 
 def before_step(
-    known: Known, fresh: Any, direction: Tree, units: Any, error: Scalar, eps: Any, *, exact: bool = True
-) -> Known:
+    known: Units, fresh: Any, direction: Tree, units: Any, error: Scalar, eps: Any, *, exact: bool = True
+) -> Units:
     """Return what a step shows that is to be taken, where it is made of the Jacobian at this very point, ``fresh``.
 
     One that is not ``exact`` says the least that there is to do.
     """
     direction, error = jax.lax.stop_gradient((direction, error))
     size, length = (trees.norm(v).astype(error.dtype) for v in (units, direction))
-    measure = _steps.longest(direction, units).astype(error.dtype)
+    measure = _newton_steps.longest(direction, units).astype(error.dtype)
     if not exact:
         measure = jnp.maximum(measure, known.measure)
     # of the Jacobian's size the least that this step shows
     stiff = jnp.maximum(known.stiff, error / jnp.where(length > 0, length, 1))
     noise = _noise(error, stiff, size, eps)
-    quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
-    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), known.scale)
+    quiet = (noise <= ROUNDING) & (measure <= LONG)
+    scale = jnp.where(error > 0, _newton_steps.scale_of(error, measure, eps), known.scale)
     new = known._replace(scale=scale, floor=jnp.where(quiet, error, 0), measure=measure, noise=noise)
-    return Known(*(jnp.where(fresh, a, b) for a, b in zip(new, known, strict=True)))
+    return trees.where(fresh, new, known)
 
 
 def _path(

@@ -12,7 +12,7 @@ from ...loop import Outcome
 from ...problems import ConeProgram, NonlinearProgram, QuadraticProgram
 from ...status import Status
 from ...trees import Tree
-from ._scales import slope_of_elements
+from ._units import slope_of_elements
 
 #: the conditions of these measure their error relative to their own terms
 _RELATIVE = (QuadraticProgram, ConeProgram, NonlinearProgram)
@@ -26,7 +26,7 @@ def judged(
     The norm of the condition's residual must be at most ``rtol`` times that at a point which is away by the size of
     ``x`` (by that of ``start`` where ``x`` is zero, by one where both are), or ten times that at a tenth of this
     distance, if it is smaller. Where it is a gradient, what the function loses as elements move by their own size
-    counts as well, which does not depend on their units (see ``_scales.py``). A residual of ``atol`` is always good
+    counts as well, which does not depend on their units (see ``_units.py``). A residual of ``atol`` is always good
     enough. ``status`` is why the solver gave up, where it did: it counts where the condition does not hold.
     """
     error = problem.condition.error(problem, x, *args)

@@ -1,8 +1,8 @@
-"""What a step of Gauss and Newton shows of the units of residuals and unknowns, see ``_steps.py``."""
+"""What a step of Gauss and Newton shows of the units of residuals and unknowns, see ``_newton_steps.py``."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,61 +10,42 @@ import jax.numpy as jnp
 from ... import residual_claims
 from ...trees import Scalar, Tree
 from ...trees.products import largest, summed
-from . import _steps
-from ._acceptance import relative_rounding
-from ._residual_model import Space
+from ..shared._residual_model import Space
+from . import _newton_steps
+from ._margins import LONG, NOISE, ROUNDING, relative_rounding
+from ._units import Units
+
+#: the words on a point: a step that is damped further says less of the same one
+_OF_POINT = ("scale", "floor", "measure", "hidden", "noise")
 
 
-class Known(NamedTuple):
-    """What is known; carried from step to step as one small array.
+def kept(new: Units, renew: Any, old: Units) -> Units:
+    """Return what is known with the old words on the point, except where ``renew`` holds."""
+    return new._replace(**{name: jnp.where(renew, getattr(new, name), getattr(old, name)) for name in _OF_POINT})
 
-    The loop looks at ``scale`` and ``floor``. ``measure`` is the relative error of the point, ``length`` that of the
-    next step, and ``stretch`` their ratio: a damped step is shorter than the one to the minimum along it. ``hidden`` is
-    the decrease that is left, ``noise`` the error in units of its rounding, ``steepest`` the largest error so far.
-    """
 
-    scale: Any
-    floor: Any
-    measure: Any
-    length: Any
-    stretch: Any
-    hidden: Any
-    noise: Any
-    steepest: Any
-    #: whether the error has vanished beside the largest one (one or zero)
-    vanished: Any
-    #: how far what is not an unknown of the steps is from where it belongs
-    astray: Any
-    #: the value of the first point
-    start: Any
+def doubted(now: Units, doubt: Any) -> Units:
+    """Return what is known without a scale and a floor where there is ``doubt``: no error meets a test then."""
+    return now._replace(scale=jnp.where(doubt, 0, now.scale), floor=jnp.where(doubt, 0, now.floor))
 
-    def packed(self, dtype: Any) -> Any:
-        """Return one array, a constant of differentiation."""
-        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
 
-    def kept(self, renew: Any, old: Known) -> Known:
-        """Return what is known with the old words on the point, except where ``renew`` holds."""
-        of_point = ("scale", "floor", "measure", "hidden", "noise")
-        return self._replace(**{name: jnp.where(renew, getattr(self, name), getattr(old, name)) for name in of_point})
+def falls_for_ever(now: Units, error: Scalar, u: Tree, extent: Any, last: Any, ahead: Any) -> Any:
+    """Return whether the error has vanished beside the largest one, and yet the unknown runs on."""
+    vanished = error <= jnp.finfo(error.dtype).eps * now.steepest
+    return vanished & _newton_steps.run_away(u, extent, last, ahead)
 
-    def doubted(self, doubt: Any) -> Known:
-        """Return what is known without a scale and a floor where there is ``doubt``: no error meets a test then."""
-        return self._replace(scale=jnp.where(doubt, 0, self.scale), floor=jnp.where(doubt, 0, self.floor))
 
-    def run_away(self, u: Tree, extent: Any, last: Any, ahead: Any) -> Any:
-        """Return whether residuals fall forever."""
-        return (self.vanished > 0) & _steps.run_away(u, extent, last, ahead)
+def settled(now: Units, space: Space, value: Any) -> Any:
+    """Return whether a point from which no step succeeds is a solution: what is left to gain is rounding."""
+    drowned = space.minimum & (now.hidden <= relative_rounding(value))
+    return (now.measure <= LONG) & (drowned | (now.noise <= NOISE))
 
-    def settled(self, space: Space, value: Any) -> Any:
-        """Return whether a point from which no step succeeds is a solution: what is left to gain is rounding."""
-        drowned = space.minimum & (self.hidden <= relative_rounding(value))
-        return (self.measure <= _steps.LONG) & (drowned | (self.noise <= _steps.NOISE))
 
-    def rounded(self, space: Space, value: Any) -> Any:
-        """Return whether rounding alone can have made the next step fail."""
-        eps = jnp.finfo(value.dtype).eps
-        small = self.hidden <= relative_rounding(value) if space.minimum else self.measure <= eps**0.375
-        return self.settled(space, value) & (self.noise <= _steps.NOISE) & small
+def rounded(now: Units, space: Space, value: Any) -> Any:
+    """Return whether rounding alone can have made the next step fail."""
+    eps = jnp.finfo(value.dtype).eps
+    small = now.hidden <= relative_rounding(value) if space.minimum else now.measure <= eps**0.375
+    return settled(now, space, value) & (now.noise <= NOISE) & small
 
 
 def _norm(v: Tree) -> Any:
@@ -95,10 +76,10 @@ def known(
     error: Scalar,
     value: Any,
     curvature: Any,
-    old: Known,
+    old: Units,
     astray: Any,
     learned: Any = None,
-) -> Known:
+) -> Units:
     """Return what the next step shows.
 
     ``raw`` is the step before it is clipped to bounds: close to one, a clipped step is short anywhere. ``gradient`` has
@@ -124,7 +105,7 @@ def known(
         apart = error
     made_of = eps * made_of
     noise = jnp.where(made_of > 0, apart / jnp.where(made_of > 0, made_of, 1), jnp.where(apart > 0, jnp.inf, 0))
-    measure = _steps.told(stretch * length, astray, eps)
+    measure = _newton_steps.told(stretch * length, astray, eps)
     if learned is not None:
         # at a kink, a curvature that is learned grows until the step is short, and the gradient stays
         used, steep = jax.lax.stop_gradient(learned)
@@ -134,10 +115,12 @@ def known(
     if not space.minimum:
         # the linear equations have a solution close by; at a minimum of the norm that is no root they have none
         measure = jnp.where(hidden >= 0.25 * value, measure, jnp.inf)
-    quiet = (noise <= _steps.ROUNDING) & (measure <= _steps.LONG)
-    scale = jnp.where(error > 0, _steps.scale_of(error, measure, eps), largest(norms) * _norm(u))
+    quiet = (noise <= ROUNDING) & (measure <= LONG)
+    scale = jnp.where(error > 0, _newton_steps.scale_of(error, measure, eps), largest(norms) * _norm(u))
     steepest = jnp.where(jnp.isfinite(error), jnp.maximum(old.steepest, error), old.steepest)
     floor = jnp.where(quiet, error, 0)
-    vanished = (error <= eps * steepest).astype(error.dtype)
     start = jnp.where(old.start > 0, old.start, value)
-    return Known(scale, floor, measure, length, stretch, hidden, noise, steepest, vanished, astray, start)
+    return old._replace(
+        scale=scale, floor=floor, measure=measure, noise=noise, length=length, stretch=stretch, hidden=hidden,
+        steepest=steepest, astray=astray, start=start,
+    )  # fmt: skip

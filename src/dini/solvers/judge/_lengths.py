@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from ... import trees
 from ...trees import Scalar, Tree
-from ._scales import PROBE, Scales
+from ._margins import PROBE
+from ._units import Units
 
 
 def natural_length(value: Any, size: Any, slope: Scalar) -> Any:
@@ -35,7 +36,7 @@ def probe_length(value: Any, size: Any, slope: Scalar, eps: Any, elements: Any) 
     return eps**PROBE * share * natural_length(value, size, slope) / jnp.where(slope > 0, slope, 1)
 
 
-def cold_length(scales: Scales, size: Any, slope: Scalar) -> Any:
+def cold_length(scales: Units, size: Any, slope: Scalar) -> Any:
     """Return the step size along minus a gradient of norm ``slope`` where no model of the curvature is left.
 
     It is the inverse curvature of the last steps, if one is known, and moves the point, of norm ``size``, no farther

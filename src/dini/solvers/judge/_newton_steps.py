@@ -39,15 +39,7 @@ import jax.numpy as jnp
 
 from ... import trees
 from ...trees import Scalar, Tree
-
-#: units of rounding below which nothing is asked for
-ROUNDING = 10
-#: units of rounding within which a step that fails has met rounding
-NOISE = 1000
-#: a step that is longer than this share of the point is no step close to a solution
-LONG = 1e-2
-#: a step has worked where it lowers the error by so much
-WORKED = 0.5
+from ._margins import LONG, WORKED
 
 
 def nowhere(x: Tree) -> Any:

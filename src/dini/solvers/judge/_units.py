@@ -49,30 +49,15 @@ from ... import trees
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import inner_products, vdot
-
-#: units of rounding below which nothing is asked for
-ROUNDING = 10
-#: units of rounding of a gradient in which a change of it drowns
-BLIND = 64
-#: the power of the unit roundoff by which a first step moves the point, to see the curvature: with the square root the
-#: difference of two gradients would have lost half of its digits, with this a third
-PROBE = 0.4
-#: a step that is longer than this share of the point is no step close to a solution
-LONG = 1e-2
-#: a margin for what is not seen
-_MARGIN = 0.1
+from ._margins import CANCELED, LONG, PROBE, ROUNDING, STIFF, UNSEEN, drowning_share, off
 
 
-def drowning_share(eps: Any) -> Any:
-    """Return the share of a gradient in which a change of it drowns; no more than a hundredth in half precision."""
-    return min(BLIND * eps, 1e-2)
+class Units(NamedTuple):
+    """What is known of a problem's units; carried from step to step as one small array, a constant of differentiation.
 
-
-class Scales(NamedTuple):
-    """What is known; carried from step to step as one small array, a constant of differentiation.
-
-    The first two are what the loop looks at: ``scale``, which ``rtol`` multiplies, and ``floor``, below which an error
-    counts as zero.
+    The loop looks at ``scale``, which ``rtol`` multiplies, and at ``floor``, below which an error counts as zero. A
+    method learns from pairs of differences (this file) or from Newton steps (`_newton_steps.py`), and leaves the fields
+    of the other way as they are.
     """
 
     scale: Any
@@ -85,13 +70,40 @@ class Scales(NamedTuple):
     steepest: Any
     #: the norm of the start, or, where that is zero, of a move from there
     origin: Any
-    #: the length of the last step
+    #: the length of the last step; where Newton steps tell, in units of the point's elements
     moved: Any
     #: the smallest error so far
     least: Any
     #: in each element's own unit, the curvature of moves and their slope at the last point
     work: Any
     slope: Any
+    #: the relative error of the point as a Newton step tells it, infinity where none does; the error in units of its
+    #: rounding
+    measure: Any
+    noise: Any
+    #: the relative length of the next step, and how much longer the one to the minimum along it is
+    length: Any
+    stretch: Any
+    #: the decrease that is left
+    hidden: Any
+    #: how far what is not an unknown of the steps is from where it belongs
+    astray: Any
+    #: the value of the first point
+    start: Any
+
+    @classmethod
+    def of(cls, array: jax.Array) -> Units:
+        """Return the fields of an array by their names."""
+        return cls(*array)
+
+    @classmethod
+    def unknown(cls, x: Tree) -> jax.Array:
+        """Return what is known before the first evaluation."""
+        return jnp.zeros(len(cls._fields), trees.real_dtype(x))
+
+    def packed(self, dtype: Any) -> jax.Array:
+        """Return one array."""
+        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(part, dtype) for part in self]))
 
 
 class Elements(NamedTuple):
@@ -122,11 +134,6 @@ def elements(x: Tree, gradient: Tree, s: Tree, y: Tree) -> Elements:
         sums.append([vdot(g, size), *inner_products([jnp.maximum(size, before), move], change)])
     slope, whole, bend = (trees.total(list(each)) for each in zip(*sums, strict=True))
     return Elements(slope, jnp.where(bend > 0, whole * (whole / jnp.where(bend > 0, bend, 1)), 0))
-
-
-def unknown(x: Tree) -> jax.Array:
-    """Return what is known before the first evaluation."""
-    return jnp.zeros(len(Scales._fields), trees.real_dtype(x))
 
 
 def learned(
@@ -165,9 +172,43 @@ def learned(
     each
         The same in each element's own unit, for a gradient.
     """
-    old = Scales(*scales)
+    old = Units.of(scales)
     given = jax.lax.stop_gradient((squared, changed, size, error))
     squared, changed, size, error = (jnp.asarray(v, scales.dtype) for v in given)
+    told, known, soft, stiff = _curvatures(accept, squared, changed, error, eps, along)
+    finite = accept & jnp.isfinite(size) & jnp.isfinite(error)
+    falls = accept & jnp.isfinite(error) & ((error < old.least) | (old.least == 0))
+    share = jnp.where(falls & (old.least > 0), (error / jnp.where(old.least > 0, old.least, 1)) ** 0.25, 1)
+    share = jnp.ones_like(share) if off("forgetting") else share
+    # a start at zero is left by a probe, which is short, or by a step, of which this makes more than it is
+    origin = jnp.where(squared > 0, size / eps**PROBE, size)
+    new = old._replace(
+        soft=jnp.where(told, jnp.maximum(soft, share * old.soft), share * old.soft),
+        stiff=jnp.where(known, jnp.maximum(stiff, STIFF * old.stiff), old.stiff),
+        extent=jnp.where(finite, jnp.maximum(old.extent, size), old.extent),
+        steepest=jnp.where(finite, jnp.maximum(old.steepest, error), old.steepest),
+        origin=jnp.where(finite & (old.origin == 0), origin, old.origin),
+        moved=jnp.where(accept, jnp.sqrt(squared), old.moved),
+        least=jnp.where(falls, error, old.least),
+        work=share * old.work,
+        slope=jnp.zeros_like(old.slope),
+    )
+    scale, floor = _asked(new, size, error, eps, leaps=leaps)
+    if each is not None and not off("unlike_elements"):
+        slope, seen = (jnp.asarray(v, scales.dtype) for v in jax.lax.stop_gradient(each))
+        work = jnp.where(known & jnp.isfinite(seen), jnp.maximum(seen, new.work), new.work)
+        # as bounds of the error: it is as much smaller as the slope must be
+        allowed = jnp.where((work > 0) & (slope > 0), work / jnp.where(slope > 0, slope, 1) * error, jnp.inf)
+        scale, floor = jnp.minimum(scale, allowed), jnp.minimum(floor, ROUNDING * eps * allowed)
+        new = new._replace(work=work, slope=jnp.where(accept, slope, old.slope))
+    scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
+    return new._replace(scale=scale, floor=floor).packed(scales.dtype)
+
+
+def _curvatures(
+    accept: Any, squared: Any, changed: Any, error: Scalar, eps: Any, along: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Return whether a step shows curvatures at all, and beyond rounding; the inverse of the least, and the largest."""
     # a change that drowns in rounding is no larger than that: the curvature is at most so much
     drowned = (drowning_share(eps) * error) ** 2
     moves = accept & (squared > 0) & jnp.isfinite(changed) & jnp.isfinite(error)
@@ -176,46 +217,30 @@ def learned(
     moves &= changed > 0
     inverse = jnp.sqrt(jnp.where(moves, squared, 1)) / jnp.sqrt(jnp.where(moves, changed, 1))
     longest = inverse
-    if along is not None:
-        along = jnp.asarray(jax.lax.stop_gradient(along), scales.dtype)
-        # where curvatures of both signs cancel, this is large without a meaning
+    if along is not None and not off("along"):
+        along = jnp.asarray(jax.lax.stop_gradient(along), squared.dtype)
         rayleigh = squared / jnp.where(along > 0, along, 1)
-        longest = jnp.where(known & (along > 0), jnp.minimum(rayleigh, 30 * inverse), inverse)
-    falls = accept & jnp.isfinite(error) & ((error < old.least) | (old.least == 0))
-    share = jnp.where(falls & (old.least > 0), (error / jnp.where(old.least > 0, old.least, 1)) ** 0.25, 1)
-    least = jnp.where(falls, error, old.least)
-    soft = jnp.where(moves, jnp.maximum(longest, share * old.soft), share * old.soft)
-    stiff = jnp.where(known, jnp.maximum(1 / inverse, 0.9 * old.stiff), old.stiff)
-    finite = accept & jnp.isfinite(size) & jnp.isfinite(error)
-    extent = jnp.where(finite, jnp.maximum(old.extent, size), old.extent)
-    steepest = jnp.where(finite, jnp.maximum(old.steepest, error), old.steepest)
-    # a start at zero is left by a probe, which is short, or by a step, of which this makes more than it is
-    origin = jnp.where(finite & (old.origin == 0), jnp.where(squared > 0, size / eps**PROBE, size), old.origin)
-    here = jnp.maximum(size, eps**0.25 * extent)
-    # curvatures are only those along the steps: the least may be less
-    scale = jnp.where(soft > 0, _MARGIN * here / jnp.where(soft > 0, soft, 1), 0)
-    moved = jnp.where(accept, jnp.sqrt(squared), old.moved)
+        longest = jnp.where(known & (along > 0), jnp.minimum(rayleigh, CANCELED * inverse), inverse)
+    return moves, known, longest, 1 / inverse
+
+
+def _asked(now: Units, size: Any, error: Scalar, eps: Any, *, leaps: bool) -> tuple[Any, Any]:
+    """Return the scale and the floor of rounding at a point, as far as its norm tells."""
+    here = jnp.maximum(size, eps**0.25 * now.extent)
+    unseen = 1.0 if off("unseen") else UNSEEN
+    scale = jnp.where(now.soft > 0, unseen * here / jnp.where(now.soft > 0, now.soft, 1), 0)
     # what rounding leaves says nothing about a point from which the next step would still be long, or the last was
-    short = moved <= LONG * here
-    floor = jnp.where(short & (soft * error <= LONG * here), ROUNDING * eps * stiff * size, 0)
-    if leaps:
-        scale = jnp.where(short, scale, 0)
-    work, slope = share * old.work, jnp.zeros_like(old.slope)
-    if each is not None:
-        slope, seen = (jnp.asarray(v, scales.dtype) for v in jax.lax.stop_gradient(each))
-        work = jnp.where(known & jnp.isfinite(seen), jnp.maximum(seen, work), work)
-        # as bounds of the error: it is as much smaller as the slope must be
-        allowed = jnp.where((work > 0) & (slope > 0), work / jnp.where(slope > 0, slope, 1) * error, jnp.inf)
-        scale, floor = jnp.minimum(scale, allowed), jnp.minimum(floor, ROUNDING * eps * allowed)
-        slope = jnp.where(accept, slope, old.slope)
-    scale, floor = jnp.where(accept, scale, old.scale), jnp.where(accept, floor, old.floor)
-    new = Scales(scale, floor, soft, stiff, extent, steepest, origin, moved, least, work, slope)
-    return jnp.stack(new).astype(scales.dtype)
+    short = now.moved <= LONG * here
+    floor = jnp.where(short & (now.soft * error <= LONG * here), ROUNDING * eps * now.stiff * size, 0)
+    floor = jnp.zeros_like(floor) if off("floor") else floor
+    return (jnp.where(short, scale, 0) if leaps and not off("leaps") else scale), floor
 
 
 def run_away(scales: jax.Array, size: Any, error: Scalar, eps: Any) -> Any:
     """Return whether the iterates run away from a point of norm ``size``, where the norm of ``g`` is ``error``."""
-    now = Scales(*scales)
+    if off("run_away"):
+        return jnp.zeros((), bool)
+    now = Units.of(scales)
     long = (now.soft * error > LONG * size) & (now.moved > LONG * size)
     vanished = (error <= 2 * eps * now.steepest) & long
     farthest = (size >= 0.99 * now.extent) & (size > 0)
@@ -227,7 +252,9 @@ def settled(scales: jax.Array, value: Any, error: Scalar) -> Any:
 
     What a long step would gain is not known by :math:`\tau`.
     """
-    now = Scales(*scales)
+    if off("settled"):
+        return jnp.zeros((), bool)
+    now = Units.of(scales)
     drowns = 10 * jnp.finfo(value.dtype).eps * jnp.abs(value)
     known = now.work > 0
     here = jnp.where(known, 0.5 * now.slope * (now.slope / jnp.where(known, now.work, 1)), 0)
@@ -278,16 +305,16 @@ def of_point(scales: jax.Array, squared: Any, changed: Any, size: Any, error: Sc
     eps
         The unit roundoff of the unknown.
     """
-    old = Scales(*learned(scales, True, squared, changed, size, error, eps))
+    old = Units.of(learned(scales, True, squared, changed, size, error, eps))
     size, error = (jnp.asarray(v, scales.dtype) for v in jax.lax.stop_gradient((size, error)))
     start = jnp.where(jnp.isfinite(error), jnp.maximum(size, error), 0)
-    origin = jnp.where(Scales(*scales).origin == 0, start, Scales(*scales).origin)
+    origin = jnp.where(Units.of(scales).origin == 0, start, Units.of(scales).origin)
     here = jnp.minimum(jnp.maximum(size, eps**0.25 * old.extent), eps**-0.25 * origin)
     # a residual of zero is one below the rounding of the point
     near = old.soft * jnp.maximum(error, eps * size) <= LONG * here
     known = jnp.where(near, here, 0)
     new = old._replace(scale=known, floor=ROUNDING * eps * known, origin=origin)
-    return jnp.stack(new).astype(scales.dtype)
+    return new.packed(scales.dtype)
 
 
 def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
@@ -296,18 +323,18 @@ def of_parts(scales: jax.Array, size: Any, eps: Any) -> jax.Array:
     Such are the gradients of the parts of a saddle point. ``size`` is the norm of the largest of them; where all vanish
     at the solution, the way to it says what is small.
     """
-    old = Scales(*scales)
+    old = Units.of(scales)
     size = jnp.asarray(jax.lax.stop_gradient(size), scales.dtype)
     steepest = jnp.where(jnp.isfinite(size), jnp.maximum(old.steepest, size), old.steepest)
     here = jnp.maximum(size, eps**0.25 * steepest)
-    known = _MARGIN * here
+    known = UNSEEN * here
     new = old._replace(scale=known, floor=ROUNDING * eps * here, steepest=steepest)
-    return jnp.stack(new).astype(scales.dtype)
+    return new.packed(scales.dtype)
 
 
 def with_floor(scales: jax.Array, floor: Any) -> jax.Array:
     """Return what is known, where an error of ``floor`` counts as zero as well."""
-    old = Scales(*scales)
+    old = Units.of(scales)
     return jnp.stack(old._replace(floor=jnp.maximum(old.floor, floor))).astype(scales.dtype)
 
 

@@ -1,0 +1,275 @@
+r"""The referee of the methods that descend: a method says where to go next, and everything else is decided here.
+
+A step evaluates the function at one trial point. The method has three hooks:
+
+* ``trial``: the point to evaluate, and the move to it;
+* ``judge``: what the method's own rule says of what was found there (a line search's, a trust region's);
+* ``renew``: what is to be tried next, from the new point or, after a trial that was not taken, from the old one.
+
+The referee decides whether the trial is taken, what was learned of the units, whether rounding hides what is asked for,
+and whether the method has converged, stalled, or runs away. A trial is **taken** where the method's rule is met, or
+where the point meets the stopping test and the value has not risen by more than rounding; the start itself always is.
+A method ends
+
+* *converged*, where the stopping test of `_units.py` is met (the loop looks), or where nothing is left to gain beyond
+  rounding;
+* *stalled*, where no trial of it succeeds, or steps have brought no gain for longer than its patience;
+* *diverged*, where the function falls along a whole line or the iterates run away.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees, xla
+from ...loop import met, threshold
+from ...status import Status
+from ...trees import Scalar, Tree
+from ...trees.products import inner_products
+from .._base import Solver, infinity, running
+from ..shared._box import held, left_of_gradient
+from . import _margins, _units
+
+
+class State(NamedTuple):
+    """Carried from step to step: the accepted point's value and gradient, what the method itself remembers.
+
+    ``value`` does not rise by rounding. ``progress`` holds the smallest error so far, the steps since the last gain,
+    the number of steps, and the point's value itself, as one vector: a loop that carries few arrays compiles and runs
+    faster.
+    """
+
+    error: Scalar
+    value: Any
+    gradient: Tree
+    own: Any
+    progress: Any
+    scales: Any
+    status: Any
+
+
+class Gram(NamedTuple):
+    """The inner products of the last move ``s``, the change of the gradient ``y`` and the gradient ``g``."""
+
+    ss: Any
+    sy: Any
+    sg: Any
+    yy: Any
+    yg: Any
+    gg: Any
+
+
+class Seen(NamedTuple):
+    """What a trial shows.
+
+    ``left`` is what vanishes at a solution (the gradient, or what bounds leave of it) and ``size`` its norm; ``before``
+    the state, with the last accepted point's value and gradient, ``hidden`` the difference of values that says nothing,
+    ``told`` whether the change of the gradient is more than its rounding.
+    """
+
+    x: Tree
+    point: Tree
+    move: Tree
+    value: Any
+    gradient: Tree
+    change: Tree
+    left: Tree
+    products: Gram
+    size: Scalar
+    extent: Any
+    slope_of_elements: Any
+    before: State
+    steps: Any
+    first: Any
+    finite: Any
+    hidden: Any
+    told: Any
+
+    def curved(self, eps: Any) -> Any:
+        """Return whether the move shows a positive curvature."""
+        products = self.products
+        return self.told & (products.sy > eps * jnp.sqrt(products.ss * products.yy))
+
+
+class Ruling(NamedTuple):
+    """What a method's own rule says of a trial: whether it is met, and what the method remembers now.
+
+    ``spent``: no further trial from the same point will do. ``endless``: the function falls as far as it was followed.
+    """
+
+    fits: Any
+    own: Any
+    spent: Any = False
+    endless: Any = False
+
+
+class Verdict(NamedTuple):
+    """What was decided of a trial.
+
+    ``accept``: it is taken. ``needed``: a next proposal from there is needed. ``spent``: it was the last one from the
+    old point. The others are those of the point from which the method goes on.
+    """
+
+    accept: Any
+    needed: Any
+    spent: Any
+    value: Any
+    gradient: Tree
+    error: Scalar
+    extent: Any
+    scales: Any
+
+
+class Proposal(NamedTuple):
+    """What is tried next: what the method remembers, whether it is at its end, and whether the proposal is sound."""
+
+    own: Any
+    stuck: Any = False
+    sound: Any = True
+
+
+class Descent(Solver):
+    """Base of the methods that descend: they say where to go next, and one referee decides what becomes of a trial.
+
+    A subclass defines ``remember`` (what the method knows before the first step) and the three hooks ``trial``,
+    ``judge`` and ``renew``.
+    """
+
+    monotone = True
+    #: Whether the method learns curvatures from its steps alone: its first step only probes, its steps may leap, and
+    #: many may bring no gain. Others look at second derivatives.
+    first_order: ClassVar[bool] = False
+
+    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return the point to evaluate and the move to it; at first that is the start itself."""
+        raise NotImplementedError
+
+    def judge(self, own: Any, seen: Seen) -> Ruling:
+        """Return what the method's rule says of a trial."""
+        raise NotImplementedError
+
+    def renew(self, problem: Any, own: Any, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+        """Return what is tried next."""
+        raise NotImplementedError
+
+    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Any:
+        """Return what the method remembers before the first step."""
+        raise NotImplementedError
+
+    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+        """Return the state before the first step, which only evaluates the function."""
+        inf = infinity(x)
+        progress = jnp.stack([inf, jnp.zeros_like(inf), jnp.zeros_like(inf), inf])
+        own = self.remember(problem, x, args)
+        return State(inf, inf, trees.zeros_like(x), own, progress, _units.Units.unknown(x), running())
+
+    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+        """Evaluate the function at one trial point."""
+        seen = look(problem, x, *self.trial(problem, x, state), state, args)
+        ruling = self.judge(state.own, seen)
+        verdict = decided(self, seen, ruling)
+        proposal = self.renew(problem, ruling.own, seen, verdict, args)
+        return trees.where(verdict.accept, seen.point, x), concluded(self, problem, seen, ruling, verdict, proposal)
+
+    def last_value(self, problem: Any, state: Any) -> Any:
+        """Return the objective at the last accepted point."""
+        del problem
+        return state.progress[3]
+
+
+def look(problem: Any, x: Tree, point: Tree, move: Tree, before: State, args: tuple[Tree, ...]) -> Seen:
+    """Evaluate the function at a trial point."""
+    dtype, eps = before.error.dtype, trees.eps(x)
+    value, gradient = xla.once(problem.value_and_gradient(point, *args), "quasi-Newton: value")
+    value, change = value.astype(dtype), trees.sub(gradient, before.gradient)
+    products, first = _gram(move, change, gradient, dtype), jnp.isinf(before.value)
+    told = products.yy > _margins.drowning_share(eps) ** 2 * products.gg
+    left = left_of_gradient(problem, point, gradient, move, change, products, told)
+    size = trees.sqrt(products.gg) if left is gradient else trees.norm(left).astype(dtype)
+    each = _units.slope_of_elements(point, left)
+    finite = jnp.isfinite(value) & jnp.isfinite(size) & jnp.isfinite(products.gg)
+    hidden, extent = _margins.hidden_difference(before.value), _units.norm(point).astype(dtype)
+    steps = before.progress[2]
+    return Seen(
+        x, point, move, value, gradient, change, left, products, size, extent, each, before, steps, first, finite,
+        hidden, told,
+    )  # fmt: skip
+
+
+def armijo(seen: Seen, promised: Any) -> Any:
+    """Return whether the value has fallen by a ten thousandth of what a method ``promised``, to first order.
+
+    Where rounding hides it, it is enough that the value has not risen by more.
+    """
+    room = _margins.relative_rounding(seen.before.value)
+    return seen.value <= seen.before.value + 1e-4 * promised + room
+
+
+def ratio(seen: Seen, predicted: Any) -> Any:
+    """Return the ratio of the actual decrease to the one that a model ``predicted``; it tends to one in rounding."""
+    room = jnp.where(seen.first, 0, _margins.relative_rounding(seen.before.value))
+    return (seen.before.value - seen.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
+
+
+def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
+    """Return what becomes of a trial."""
+    before, leaps, eps = seen.before, solver.first_order, trees.eps(seen.x)
+    products, point = seen.products, (seen.extent, seen.size)
+    pair = products.ss, jnp.where(seen.first, 0, products.yy)
+    each = _units.elements(seen.point, seen.left, seen.move, seen.change)
+    learned = _units.learned(before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=leaps, each=each)
+    # a point that meets the stopping test need not meet the method's rule, and neither does one that only probes
+    probes = (seen.steps == 1) & solver.first_order
+    probes = jnp.zeros_like(probes) if _margins.off("probe") else probes
+    solved = probes | (seen.size <= threshold(solver, seen.x, learned))
+    solved = jnp.zeros_like(solved) if _margins.off("solved") else solved
+    fits = seen.first | ruling.fits | (solved & (seen.value <= before.value + seen.hidden))
+    # what is seen from the start's neighbor may show that the start is a solution
+    home = (seen.steps == 1) & met(solver, seen.x, before.error, learned)
+    home = jnp.zeros_like(home) if _margins.off("home") else home
+    accept = fits & seen.finite & ~home
+    error = jnp.where(accept, seen.size, before.error)
+    scales = jnp.where(accept | home, learned, before.scales)
+    short = trees.sqrt(products.ss) <= 1e-2 * eps * seen.extent
+    return Verdict(
+        accept,
+        accept & ~met(solver, seen.x, error, scales),
+        ~accept & ~seen.first & (ruling.spent | short),
+        jnp.where(accept, jnp.minimum(before.value, seen.value), before.value),
+        trees.where(accept, seen.gradient, before.gradient),
+        error,
+        jnp.where(accept, seen.extent, _units.norm(seen.x).astype(error.dtype)),
+        scales,
+    )
+
+
+def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict: Verdict, proposal: Proposal) -> State:
+    """Return the next state, with the end that the method has come to."""
+    before, accept = seen.before, verdict.accept
+    best, idle, steps, exact = before.progress
+    gain = (seen.value < before.value - _margins.relative_rounding(before.value)) | (seen.size < 0.99 * best)
+    idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
+    best = jnp.where(accept, jnp.minimum(best, seen.size), best)
+    exact = jax.lax.stop_gradient(jnp.where(accept, seen.value, exact))
+    stalled = proposal.stuck | _margins.lost_patience(idle, steps, first_order=solver.first_order)
+    status = jnp.where(proposal.sound, before.status, Status.SINGULAR)
+    point = jnp.where(accept, seen.value, before.value), verdict.extent, verdict.error
+    bound = held(problem, seen.point, verdict.gradient)
+    ends = {"status": status, "accept": accept, "stalled": stalled, "held": bound}
+    status = _units.ending(verdict.scales, point, trees.eps(seen.x), **ends)
+    status = jnp.where(ruling.endless, Status.DIVERGED, status).astype(jnp.int32)
+    error = jnp.where(seen.first & ~seen.finite, jnp.nan, verdict.error)
+    progress = jnp.stack([best, idle, steps + 1, exact])
+    return State(error, verdict.value, verdict.gradient, proposal.own, progress, verdict.scales, status)
+
+
+def _gram(s: Any, y: Any, g: Any, dtype: Any) -> Gram:
+    parts = []
+    for leaves in zip(*(jax.tree.leaves(tree) for tree in (s, y, g)), strict=True):
+        ss, sy, sg = inner_products(leaves, leaves[0])
+        _, yy, yg = inner_products(leaves, leaves[1])
+        parts.append((ss, sy, sg, yy, yg, inner_products(leaves, leaves[2])[2]))
+    return Gram(*(trees.total(list(part)).astype(dtype) for part in zip(*parts, strict=True)))

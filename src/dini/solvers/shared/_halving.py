@@ -1,0 +1,43 @@
+"""Methods whose first trial is a whole step, which is halved until the value falls as it promises."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from ... import trees
+from ...trees import Scalar, Tree
+from ..judge._descent import Descent, Ruling, Seen, State, armijo
+
+
+class Way(NamedTuple):
+    """What is remembered: the direction, how much of it is tried next, and what made it."""
+
+    direction: Any
+    step_size: Scalar
+    model: Any
+
+
+class Halving(Descent):
+    """Base of the methods whose steps are halved; they differ in the direction."""
+
+    def way(self, direction: Tree, model: Any) -> Way:
+        """Return a way of no length: the first trial is the start itself."""
+        return Way(trees.zeros_like(direction), jnp.zeros((), trees.real_dtype(direction)), model)
+
+    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return the next trial point, and the move to it."""
+        del problem
+        move = trees.scale(state.own.step_size, state.own.direction)
+        return trees.add(x, move), move
+
+    def judge(self, own: Way, seen: Seen) -> Ruling:
+        """Return whether the value has fallen by a share of what the slope along the move promises."""
+        fits = armijo(seen, trees.vdot(seen.before.gradient, seen.move).astype(seen.value.dtype))
+        return Ruling(fits, own._replace(step_size=0.5 * own.step_size))
+
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return the objective, its gradient, the direction and the next trial's share of it."""
+        told = {"direction": state.own.direction, "step_size": state.own.step_size}
+        return super().readings(x, state) | told

@@ -1,0 +1,77 @@
+"""Methods that search along a direction: its trials, and what the search says of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ... import trees
+from ...trees import Tree
+from ..judge._descent import Descent, Ruling, Seen, State, Verdict
+from ..judge._lengths import cold_length, probe_length
+from ..judge._units import Units
+from ._line_search import LineSearch, exhausted, unbounded
+
+
+class Line(NamedTuple):
+    """What a method along lines remembers: the direction, the search's bracket as one vector, and its model."""
+
+    direction: Tree
+    search: Any
+    model: Any
+
+
+class LineMethod(Descent):
+    """Base of the methods along lines; they differ in the direction, and in what makes it."""
+
+    line_search: LineSearch
+
+    def search(self) -> LineSearch:
+        """Return the search that judges trials."""
+        return self.line_search
+
+    def line(self, x: Tree, model: Any) -> Line:
+        """Return what is remembered before the first step, whose trial is the start itself."""
+        inf = jnp.full((), jnp.inf, trees.real_dtype(x))
+        return Line(trees.zeros_like(x), jnp.stack(self.search().begin(0.0, inf, 0.0)), model)
+
+    def bracket(self, own: Line) -> Any:
+        """Return the search's bracket with its fields by name."""
+        return self.search().bracket(*own.search)
+
+    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+        """Return the next trial point on the line, and the move to it."""
+        del problem
+        move = trees.scale(self.bracket(state.own).trial, state.own.direction)
+        return trees.add(x, move), move
+
+    def judge(self, own: Line, seen: Seen, slope: Any = None, longest: Any = None) -> Ruling:
+        """Return what the search says, by value and slope; no step is longer than ``longest``."""
+        last = self.bracket(own)
+        slope = seen.products.sg / jnp.where(seen.first, 1, last.trial) if slope is None else slope
+        figures = seen.before.value, seen.value, slope, seen.hidden
+        fits, bracket = self.search().judge(last, *figures, longest)
+        return Ruling(fits, own._replace(search=jnp.stack(bracket)), exhausted(bracket), unbounded(bracket))
+
+    def along(self, own: Line, verdict: Verdict, direction: Tree, slope: Any, start: Any, fresh: Any) -> Line:
+        """Return a new search along a direction, from the step size ``start``, where it is ``fresh``; else the old."""
+        begun = self.search().begin(jax.lax.stop_gradient(start).astype(slope.dtype), verdict.value, slope)
+        search = jnp.stack([*map(partial(jnp.where, fresh), begun, own.search)])
+        return own._replace(direction=trees.where(fresh, direction, own.direction), search=search)
+
+    def cold_start(self, seen: Seen, verdict: Verdict) -> Any:
+        """Return the first step size along minus the gradient, where no model of the curvature is left.
+
+        At the start it only probes the curvature.
+        """
+        point, eps = (verdict.extent, verdict.error), trees.eps(seen.x)
+        probe = probe_length(seen.value, *point, eps, seen.slope_of_elements)
+        return jnp.where(seen.first, probe, cold_length(Units.of(verdict.scales), *point))
+
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return the objective, its gradient, the next direction and the next trial's step size."""
+        own = state.own
+        return super().readings(x, state) | {"step_size": own.search[..., 0], "direction": own.direction}
