@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, LassoCV, Ridge, RidgeCV
@@ -104,6 +105,42 @@ def test_units_do_not_decide(unit):
     plain, scaled = (dl.TunedRidge(**QUICK).fit(u * X, v * Y) for u, v in ((1, 1), (unit, 1 / unit)))
     np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * unit**2, rtol=1e-5)
     np.testing.assert_allclose(scaled.coef_, plain.coef_ / unit**2, rtol=1e-5)
+
+
+MIXED = [
+    dl.TunedRidge(**QUICK),
+    dl.TunedLasso(cv=3, certify=False),
+    dl.TunedLasso(criterion="sure"),
+    pytest.param(dl.TunedElasticNet(criterion="sure", certify=False), marks=pytest.mark.thorough),
+    dl.TunedSVR(cv=3, certify=False),
+    pytest.param(dl.TunedPoisson(cv=3, certify=False), marks=pytest.mark.thorough),
+    pytest.param(dl.TunedHuber(cv=3, certify=False), marks=pytest.mark.thorough),
+    pytest.param(dl.TunedGroupLasso(cv=3, certify=False, feature_groups=range(10)), marks=pytest.mark.thorough),
+]
+
+
+@pytest.mark.parametrize("model", MIXED)
+def test_features_in_mixed_units(model):
+    """One in millionths, one in millions: the first is lost, the second free, and the others are as they were."""
+    units = 10.0 ** np.array([0, -6, 0, 0, 0, 6, 0, 0, 0, 0])
+    target = Y // 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixed, plain = (clone(model).fit(design, target) for design in (X * units, X))
+    assert mixed.score(X * units, target) > plain.score(X, target) - 0.03
+    assert plain.penalties_[..., 2].max() < 1e3 * mixed.penalties_[..., 2].max() < 1e6 * plain.penalties_[..., 2].max()
+
+
+def test_constant_features_are_left_out():
+    """Rounding of their means is no variation; where nothing varies, the constant is fitted."""
+    odd = np.hstack([X, np.full((len(X), 1), 1.1), np.full((len(X), 1), 3e5)])
+    for model in (dl.TunedRidge(**QUICK), dl.TunedLasso(cv=3, certify=False), dl.TunedLasso(criterion="sure")):
+        plain, other = (clone(model).fit(design, Y) for design in (X, odd))
+        np.testing.assert_array_equal(other.coef_[10:], 0)
+        np.testing.assert_allclose(other.predict(odd), plain.predict(X), rtol=1e-2)
+    with pytest.warns(ConvergenceWarning, match="end of its range"):
+        model = dl.TunedRidge(**QUICK).fit(odd[:, 10:], Y)
+    np.testing.assert_allclose(model.predict(odd[:, 10:]), Y.mean())
 
 
 def test_messages():

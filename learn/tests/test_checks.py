@@ -8,18 +8,6 @@ import dini_learn as dl
 # checks fit noise, and the best model of noise has none of its features
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-_ROUNDING = (
-    "the data are fitted exactly, so that the criterion vanishes at the least penalty, and rounding decides where the "
-    "search ends: predictions agree to 1e-4, not to 1e-7"
-)
-
-
-def _expected(estimator):
-    """Return the checks that fail, with the reason."""
-    if isinstance(estimator, dl.TunedLasso | dl.TunedElasticNet):
-        return {f"check_sample_weight_equivalence_on_{kind}_data": _ROUNDING for kind in ("dense", "sparse")}
-    return {}
-
 
 @parametrize_with_checks([dl.TunedRidge(penalties="features", cv=3)])
 def test_checks(estimator, check):
@@ -40,6 +28,6 @@ OTHERS = [
 
 
 @pytest.mark.thorough
-@parametrize_with_checks(OTHERS, expected_failed_checks=_expected, xfail_strict=False)
+@parametrize_with_checks(OTHERS)
 def test_checks_of_others(estimator, check):
     check(estimator)

@@ -1,11 +1,14 @@
 """Every estimator beside scikit-learn's at one penalty, its gradient beside differences, its penalty beside a grid."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from sklearn import linear_model, svm
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 import dini_learn as dl
@@ -95,7 +98,21 @@ CASES = {
         lambda p: linear_model.QuantileRegressor(alpha=p[0], quantile=0.3),
     ),
 }
-BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "logistic"]
+GROUPS = np.arange(10)
+SURE = {"certify": False, "criterion": "sure"}
+CASES |= {
+    "lasso, sure": Case(dl.TunedLasso(**SURE), *CASES["lasso"][1:]),
+    "elastic net, sure": Case(dl.TunedElasticNet(**SURE), (X, Y), net),
+    "group lasso of one, sure": Case(dl.TunedGroupLasso(feature_groups=GROUPS, **SURE), *CASES["lasso"][1:]),
+}
+# each with one random split
+CASES |= {
+    f"{name}, holdout": case._replace(model=clone(case.model).set_params(criterion="holdout", random_state=0))
+    for name, case in CASES.items()
+    if case.model.criterion == "cv"
+}
+BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "lasso, sure", "elastic net", "elastic net, sure"]
+BY_DEFAULT += ["logistic", "logistic, l1", "multinomial", "svc"]
 NAMES = [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.thorough) for name in CASES]
 
 
@@ -155,6 +172,31 @@ def test_hypergradient(name):
     difference = (8 * (ahead - behind) - (further - before)) / (12 * step)
     # of the gradient's length: along one direction it can be any small number
     assert at.gradient @ direction == pytest.approx(difference, rel=0, abs=1e-6 * np.linalg.norm(at.gradient))
+
+
+SEARCHED = [name for name in CASES if not name.endswith("holdout")]
+
+
+@pytest.mark.may_cost(10)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in ("poisson", "ridge, sure") else pytest.mark.thorough) for n in SEARCHED]
+)
+def test_the_search_goes_down(name):
+    """Losses of counts are below zero, as is the risk's estimate where noise is all: that turns nothing around."""
+    model, data, _, _ = CASES[name]
+    groups = isinstance(model, dl.TunedGroupLasso)
+    model = clone(model).set_params(penalties="groups" if groups else "features", shrinkage=1e-3, max_iter=15)
+    if name.endswith("sure"):
+        random = np.random.default_rng(0)
+        data = data[0], 0.3 * scale(data[1]) + random.normal(size=len(data[1]))
+        model.set_params(noise=1.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(*data)
+    first = model.path_["loss"][model.path_["phase"] == "tuned"][0]
+    assert model.loss_ < first or (model.loss_ == first and ("lasso" in name or "net" in name))
+    if name.endswith("sure"):
+        assert model.loss_ < 0
 
 
 @pytest.mark.thorough

@@ -1,10 +1,10 @@
 """Estimators in scikit-learn's manner that tune their own penalties, one or hundreds, by hypergradients."""
 
-from ._base import Hypergradient
 from ._classifiers import TunedLogisticRegression, TunedSVC
 from ._displays import PathDisplay, PenaltiesDisplay
-from ._glm import TunedGroupLasso, TunedHuber, TunedPoisson, TunedQuantile, TunedSVR
-from ._linear import TunedElasticNet, TunedLasso, TunedRidge
+from ._glm import TunedHuber, TunedPoisson, TunedQuantile, TunedSVR
+from ._linear import TunedElasticNet, TunedGroupLasso, TunedLasso, TunedRidge
+from ._outcome import Hypergradient
 
 __version__ = "0.1.0"
 

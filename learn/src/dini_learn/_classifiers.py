@@ -41,7 +41,8 @@ class TunedClassifier(ClassifierMixin, TunedEstimator):
             return y[:, None].astype(float)
         return np.eye(len(self.classes_))[y]
 
-    def _keep_coefficients(self, fitted, X, y, weights, each):
+    def _keep_coefficients(self, task, outcomes):
+        fitted = outcomes[0].fitted
         self.coef_, self.intercept_ = np.ascontiguousarray(fitted.coef.T), fitted.intercept
 
     def decision_function(self, X):
@@ -103,9 +104,9 @@ class TunedLogisticRegression(TunedClassifier):
     penalties : {"shared", "classes", "groups", "features"}, default="shared"
         One penalty for all coefficients, one for each class, each group of features, or each feature. Not all go with
         ``penalty="group"``: ``"shared"`` and ``"groups"`` do.
-    feature_groups, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify, verbose
-        As in :class:`TunedRidge`, and so is ``random_state``. ``criterion`` is ``"cv"`` or ``"holdout"``. Splits are
-        stratified.
+    feature_groups, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify, n_jobs
+        As in :class:`TunedRidge`, and so are ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or
+        ``"holdout"``. Splits are stratified.
 
     Attributes
     ----------
@@ -149,6 +150,7 @@ class TunedLogisticRegression(TunedClassifier):
         max_iter=100,
         tol=1e-5,
         certify=True,
+        n_jobs=None,
         random_state=None,
         verbose=0,
     ):
@@ -163,6 +165,7 @@ class TunedLogisticRegression(TunedClassifier):
             max_iter=max_iter,
             tol=tol,
             certify=certify,
+            n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,
         )
@@ -218,7 +221,8 @@ class TunedSVC(TunedClassifier):
     r"""Linear support vector classification, whose penalty or penalties are tuned by hypergradients.
 
     The fit minimizes, as :class:`sklearn.svm.LinearSVC` does with ``C`` for :math:`1 / \lambda` but for the intercept,
-    which has no penalty here,
+    which has no penalty here (there it has, unless ``intercept_scaling`` is large: a column of ones in ``X`` and
+    ``fit_intercept=False`` are the same here),
 
     .. math:: \sum_i a_i \max(0, 1 - y_i (x_i^\top w + b))^2 + \tfrac12 \sum_j \lambda_j w_j^2 , \qquad y_i = \pm 1 ,
 

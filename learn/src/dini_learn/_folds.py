@@ -57,7 +57,8 @@ class Folds(NamedTuple):
             return None
         return Folds(train, held, others / others.sum(), fit)
 
-    def everything(self) -> Folds:
-        """Return as many fits, all on all samples that count (so that the program is the same)."""
-        whole = np.ones_like(self.train)
-        return Folds(whole, whole, self.share)
+    @classmethod
+    def whole(cls, samples: int, fits: int) -> Folds:
+        """Return fits that are all on all samples that count."""
+        rows = np.ones((fits, samples), bool)
+        return cls(rows, rows, np.full(fits, 1 / fits))

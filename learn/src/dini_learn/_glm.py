@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import d2_tweedie_score
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from ._base import TunedEstimator
 from ._inner import Spec
-from ._linear import TunedRegressor
+from ._regressors import TunedRegressor
 
 #: the kink of the quantile's loss is rounded by this part of the standard deviation of what is predicted
 _ROUNDED = 0.05
@@ -22,33 +22,6 @@ def _deviation(y: np.ndarray, weights: np.ndarray) -> float:
     """Return the standard deviation, one where there is none."""
     share = weights / weights.sum()
     return float(np.sqrt(share @ (y - share @ y) ** 2)) or 1.0
-
-
-class TunedGroupLasso(TunedRegressor):
-    r"""The group Lasso, with one penalty or one for each group that are tuned by hypergradients.
-
-    The fit minimizes
-
-    .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_g \lambda_g \sqrt{|g|}\, \|w_g\|_2 ,
-
-    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
-    ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
-    :class:`TunedLasso`.
-
-    References
-    ----------
-    Yuan and Lin, "Model selection and estimation in regression with grouped variables", JRSS B 2006.
-    """
-
-    _sparse = True
-    _grouped = True
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TunedEstimator._parameter_constraints,
-        "penalties": [StrOptions({"shared", "groups"})],
-    }
-
-    def _spec(self, X, y, weights):
-        return Spec("squared", "group", True, self.criterion, intercept=self.fit_intercept)
 
 
 class TunedPoisson(TunedRegressor):
@@ -69,7 +42,7 @@ class TunedPoisson(TunedRegressor):
         return tags
 
     def _spec(self, X, y, weights):
-        if (y < 0).any() or not (weights @ y > 0):
+        if (y < 0).any() or not (weights @ y[:, 0] > 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss: counts, not all zero.")
         return Spec("poisson", "l2", True, self.criterion, intercept=self.fit_intercept)
 
@@ -139,6 +112,7 @@ class TunedSVR(TunedRegressor):
         max_iter=100,
         tol=1e-5,
         certify=True,
+        n_jobs=None,
         random_state=None,
         verbose=0,
     ):
@@ -153,6 +127,7 @@ class TunedSVR(TunedRegressor):
             max_iter=max_iter,
             tol=tol,
             certify=certify,
+            n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,
         )
@@ -201,6 +176,7 @@ class TunedHuber(TunedRegressor):
         max_iter=100,
         tol=1e-5,
         certify=True,
+        n_jobs=None,
         random_state=None,
         verbose=0,
     ):
@@ -215,18 +191,19 @@ class TunedHuber(TunedRegressor):
             max_iter=max_iter,
             tol=tol,
             certify=certify,
+            n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,
         )
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        setting = (float(self.epsilon), _deviation(y, weights))
+        setting = (float(self.epsilon), _deviation(y[:, 0], weights))
         return Spec("huber", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
 
-    def _keep_coefficients(self, fitted, X, y, weights, each):
-        super()._keep_coefficients(fitted, X, y, weights, each)
-        self.scale_ = fitted.scale
+    def _keep_coefficients(self, task, outcomes):
+        super()._keep_coefficients(task, outcomes)
+        self.scale_ = outcomes[0].fitted.scale
 
 
 class TunedQuantile(TunedRegressor):
@@ -268,6 +245,7 @@ class TunedQuantile(TunedRegressor):
         max_iter=100,
         tol=1e-5,
         certify=True,
+        n_jobs=None,
         random_state=None,
         verbose=0,
     ):
@@ -282,18 +260,19 @@ class TunedQuantile(TunedRegressor):
             max_iter=max_iter,
             tol=tol,
             certify=certify,
+            n_jobs=n_jobs,
             random_state=random_state,
             verbose=verbose,
         )
         self.quantile = quantile
 
     def _spec(self, X, y, weights):
-        setting = (float(self.quantile), _ROUNDED * _deviation(y, weights))
+        setting = (float(self.quantile), _ROUNDED * _deviation(y[:, 0], weights))
         return Spec("pinball", "l1", True, self.criterion, setting, intercept=self.fit_intercept)
 
-    def _keep_coefficients(self, fitted, X, y, weights, each):
+    def _keep_coefficients(self, task, outcomes):
         # the linear program, on columns that are divided by their penalties
-        strengths = each[0, :, 0]
+        strengths = outcomes[0].each[0, :, 0]
         exact = QuantileRegressor(quantile=self.quantile, alpha=1.0, fit_intercept=self.fit_intercept)
-        exact.fit(X / strengths, y, sample_weight=weights)
+        exact.fit(task.X / strengths, task.y, sample_weight=task.weights)
         self.coef_, self.intercept_ = exact.coef_ / strengths, float(exact.intercept_)

@@ -1,67 +1,31 @@
-"""The inner problem of an estimator on its data: fits on folds, by whichever program is the cheapest."""
+"""The inner problem of an estimator on its data: fits on folds, by whichever solver is the cheapest."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import scipy.sparse
+from scipy.special import xlogy
 
-from . import _programs
+from ._compiled import Compiled
+from ._data import Data, Spec
+from ._exact import Exact
 from ._folds import Folds
-from ._losses import LOSSES
-from ._padding import COLUMNS, SAMPLES, bucket, padded
+from ._path import LEAST, LassoPath
 from ._search import At
+from ._smooth import smooth
+from ._smooth_fits import SmoothFits
+from ._sparse_newton import SparseNewton
 from ._spectrum import Spectrum
 from ._strengths import Strengths
 
-#: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
-_MOMENTS = 512
+__all__ = ["Fitted", "Inner", "Spec"]
 
-
-#: losses of the difference between predictor and target alone
-_SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
-
-
-#: what a penalty without squares has of them, a part of the mean curvature
+#: what a penalty without squares has of them, a part of each feature's curvature
 _RIDGE = 1e-9
-
-
-class Spec(NamedTuple):
-    """What an estimator minimizes.
-
-    Attributes
-    ----------
-    loss
-        A name of the table of losses.
-    kind
-        The penalty: ``"l1"``, ``"l2"``, ``"elasticnet"`` or ``"group"``.
-    mean
-        Whether the loss is the mean over the samples, or their sum.
-    criterion
-        ``"cv"``, ``"holdout"``, ``"loo"`` or ``"sure"``.
-    setting
-        Two numbers of the loss.
-    noise
-        The standard deviation of the noise, for ``"sure"``.
-    intercept
-        Whether there is one.
-    """
-
-    loss: str
-    kind: str
-    mean: bool
-    criterion: str
-    setting: tuple[float, float] = (0.0, 0.0)
-    noise: float = 0.0
-    intercept: bool = True
-
-    @property
-    def kinds(self) -> int:
-        """How many kinds of penalties are tuned."""
-        return 2 if self.kind == "elasticnet" else 1
+#: so many points of a search are kept, for the next ones to start from, beside the last
+_TRAIL = 4
 
 
 class Fitted(NamedTuple):
@@ -73,8 +37,16 @@ class Fitted(NamedTuple):
     solved: bool
 
 
+class _Last(NamedTuple):
+    """The folds that were asked for last, what their fits need, and where these ended."""
+
+    folds: Folds | None
+    lanes: Any
+    ends: Any
+
+
 class Inner:
-    """Fits of a specification on padded data.
+    """Fits of a specification on data.
 
     Parameters
     ----------
@@ -91,164 +63,103 @@ class Inner:
     """
 
     def __init__(self, spec: Spec, X: Any, y: np.ndarray, weights: np.ndarray, groups: np.ndarray | None = None):
-        self.spec, self.weights = spec, weights
-        self.samples, self.features = X.shape
-        self.targets = y.shape[1]
-        self.closed = spec.criterion in ("loo", "sure")
+        self.spec = spec
+        self.data = Data(spec, X, y, weights)
+        self.closed, self.stein, self.units = self.data.closed, self.data.stein, self.data.units
         squared = spec.loss == "squared"
-        narrow = self.features <= max(_MOMENTS, self.samples)
-        self.by_moments = squared and narrow and not self.closed
-        if scipy.sparse.issparse(X) and not self.by_moments:
-            X = X.toarray()
-        share = weights / weights.sum()
-        # where there is an intercept, columns around their means are as good, and better conditioned
-        centered = spec.intercept and not scipy.sparse.issparse(X)
-        self.center = share @ X if centered else np.zeros(self.features)
-        self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
-        self.X, self.y = X - self.center if centered else X, y - self.level
-        # Huber's loss has a scale as its last coefficient
-        self.scaled = spec.loss == "huber"
-        self.columns = bucket(1 + self.features + self.scaled, COLUMNS)
-        self.place = np.arange(self.columns)
-        if groups is not None:
-            self.place[1 : 1 + self.features] = 1 + groups
-        self.rows = bucket(self.samples, SAMPLES)
-        self.dual = spec.kind == "l2" and squared and not self.by_moments and self.features > self.samples
-        self.setting = np.asarray(spec.setting, float)
-        # the numbers of one sample's predictor: several are fitted together where they are one distribution
-        self.together = spec.loss == "multinomial"
-        if self.by_moments:
-            self.table = self._table()
+        if squared and spec.kind != "group" and not self.closed and (self.data.narrow or spec.kind != "l2"):
+            self.engine = Exact(self.data)
+        elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
+            self.engine = SmoothFits(self.data)
+        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial"):
+            self.engine = SparseNewton(self.data)
         else:
-            self.goals = [self._put(padded(goal, *self._like(goal))) for goal in self._goals()]
+            self.engine = Compiled(self.data, groups)
+        self._last = _Last(None, None, None)
+        # a closed form returns the criterion and the held-out loss by turns
+        self._paired = squared and spec.kind == "l2" and isinstance(self.engine, Compiled)
 
-    @functools.cached_property
-    def design(self) -> Any:
-        """The padded columns: one, the features, what is void."""
-        found = np.zeros((self.rows, self.columns))
-        found[: self.samples, 0] = float(self.spec.intercept)
-        found[: self.samples, 1 : 1 + self.features] = self.X
-        return self._put(found)
+    @property
+    def inexact(self) -> bool:
+        """Whether a rough point is one."""
+        return isinstance(self.engine, SmoothFits | SparseNewton)
 
-    def _put(self, array: Any) -> Any:
-        with jax.enable_x64(True):
-            return jax.device_put(np.asarray(array, float))
-
-    def _goals(self) -> list[np.ndarray]:
-        return [self.y] if self.together else [self.y[:, c] for c in range(self.targets)]
-
-    def _like(self, goal: np.ndarray) -> tuple[int, ...]:
-        return (self.rows, *goal.shape[1:])
-
-    def _table(self) -> Any:
-        """Return the columns that moments are taken of: one, the features, the target."""
-        if scipy.sparse.issparse(self.X):
-            one = scipy.sparse.csr_array(np.full((self.samples, 1), float(self.spec.intercept)))
-            return scipy.sparse.csr_array(scipy.sparse.hstack([one, self.X, scipy.sparse.csr_array(self.y)]))
-        return np.hstack([np.full((self.samples, 1), float(self.spec.intercept)), self.X, self.y])
-
-    def _moments(self, weights: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(weights), self.columns + 1, self.columns + 1))
-        last = 1 + self.features
-        for row, own in enumerate(weights):
-            some = np.flatnonzero(own)
-            part = self.table[some]
-            if scipy.sparse.issparse(part):
-                square = (part.T @ part.multiply(own[some][:, None]).tocsr()).toarray()
-            else:
-                square = part.T @ (own[some][:, None] * part)
-            found[row, :last, :last] = square[:last, :last]
-            found[row, :last, -1] = found[row, -1, :last] = square[:last, -1]
-            found[row, -1, -1] = square[-1, -1]
+    def of_target(self, X: Any, y: np.ndarray, target: int) -> Inner:
+        """Return the fits of one target alone, by the same decomposition."""
+        spec = self.spec._replace(noise=self.spec.noise[target : target + 1])
+        found = Inner(spec, X, y[:, [target]], self.data.weights)
+        if self.closed:
+            found._curve = self._curve.of_target(target)
         return found
 
-    def lanes(self, folds: Folds) -> tuple[Any, Any]:
-        """Return the weights of folds, as the program takes them."""
-        train, held = folds.train * self.weights, folds.held * self.weights
-        empty = (train.sum(1) <= 0) | (held.sum(1) <= 0)
-        if empty.any():
-            raise ValueError("In one of the folds all samples that are fitted, or held out, have a weight of zero.")
-        share, among = train.sum(1) if self.spec.mean else np.ones(len(train)), held.sum(1)
-        if self.by_moments:
-            judged = self._moments(held)
-            if (folds.train == ~folds.held).all():
-                fitted = self._moments(self.weights[None]) - judged
-            else:
-                fitted = self._moments(train)
-            return self._put(fitted / share[:, None, None]), self._put(judged / among[:, None, None])
-        train, held = train / share[:, None], held / among[:, None]
-        return tuple(self._put(padded(part, len(part), self.rows)) for part in (train, held))
+    def lanes(self, folds: Folds) -> Any:
+        """Return what the fits of folds need; of those that were asked for last it is kept."""
+        last = self._last
+        if last.folds is not folds:
+            self._last = last = _Last(folds, self.engine.lanes(folds, self.data.judged(folds)), None)
+        return last.lanes
 
-    def _strengths(self, each: np.ndarray, fits: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return logarithms of the penalties of absolute values and of squares, for columns.
+    def floor(self, folds: Folds) -> float:
+        """Return the criterion of predictions without an error, from which it is measured."""
+        if self.spec.criterion == "sure":
+            return -0.5 * float(np.square(self.spec.noise).sum())
+        if self.spec.loss != "poisson":
+            return 0.0
+        # counts have a likelihood that need not be one
+        own = self.data.y[:, 0] - xlogy(self.data.y[:, 0], self.data.y[:, 0])
+        return float(folds.share @ (self.data.judged(folds).held @ own))
 
-        There is none of the intercept and of a scale, and one of what is void.
+    def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the penalties of absolute values and of squares, with a row for the intercept.
 
         ``each`` is of shape ``(kinds, features, targets)``.
         """
-        shape = (self.columns, each.shape[2])
-        l1, l2 = np.full(shape, -np.inf), np.full(shape, -np.inf)
-        for part in (l1, l2):
-            part[1 + self.features :] = 0.0
-            part[0] = -np.inf if self.spec.intercept else 0.0
-            if self.scaled:
-                part[-1] = -np.inf
-        place = slice(1, 1 + self.features)
+        shape = (1 + self.data.features, self.data.targets)
+        l1, l2 = np.zeros(shape), np.zeros(shape)
+        if not self.spec.intercept:
+            l1[0] = l2[0] = 1.0
         if self.spec.kind != "l2":
-            l1[place] = np.log(each[0])
+            l1[1:] = each[0]
+        # columns that depend on one another leave neither the solution nor its derivative open
         if self.spec.kind in ("l2", "elasticnet"):
-            l2[place] = np.log(each[-1])
+            l2[1:] = each[-1]
         else:
-            # columns that depend on one another leave neither the solution nor its derivative open
-            l2[place] = np.log(_RIDGE * self.units[1])
-        spread = lambda part: np.broadcast_to(part[None], (fits, *shape))
-        return spread(l1), spread(l2)
-
-    def fits(self, each: np.ndarray, lanes: tuple[Any, Any], start: Any = None, certify: bool = False) -> list[Any]:
-        """Return what the program finds, for each target that is fitted on its own."""
-        spec, (train, held) = self.spec, lanes
-        # a Lasso is an elastic net without squares: they share programs
-        kind = "elasticnet" if spec.kind == "l1" else spec.kind
-        with jax.enable_x64(True):
-            l1, l2 = self._strengths(each, len(train))
-            found = []
-            for place in range(1 if self.together else self.targets):
-                own = (l1, l2) if self.together else (l1[..., place], l2[..., place])
-                x0 = self._start(own[0].shape) if start is None else start[place]
-                if self.by_moments:
-                    if spec.kind == "l2" and not certify:
-                        fits = _programs.ridge_moment_fits(own, x0, train, held)
-                    else:
-                        fits = _programs.moment_fits(kind, certify, own, x0, train, held, self.place)
-                elif spec.loss == "squared" and spec.kind == "l2":
-                    given = self.design, self.goals[place], spec.noise, float(spec.intercept)
-                    fits = _programs.ridge_fits(spec.criterion, self.dual, own, train, held, *given)
-                else:
-                    given = self.design, self.goals[place], self.setting, self.place
-                    fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, train, held, *given)
-                found.append(jax.device_get(fits))
-        return found
-
-    def _start(self, shape: tuple[int, ...]) -> np.ndarray:
-        x0 = np.zeros(shape)
-        if self.scaled:
-            x0[:, -1] = self.spec.setting[1]
-        return x0
+            curvatures = self.data.curvatures[:, None]
+            l2[1:] = _RIDGE * np.where(curvatures > 0, curvatures, self.units[1])
+        return l1, l2
 
     def at(
-        self, theta: np.ndarray, strengths: Strengths, folds: Folds, lanes: Any, state: dict[str, Any], certify: bool
+        self,
+        theta: np.ndarray,
+        strengths: Strengths,
+        folds: Folds,
+        lanes: Any,
+        state: dict[str, Any],
+        certify: bool = False,
+        rough: bool = False,
     ) -> At:
-        """Return the criterion at a point; ``state`` keeps where the next fits start."""
-        if self.closed and strengths.size == 1 and folds.judge is None:
-            value, slope = self._spectrum.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
-            return At(np.array(theta), value, np.array([slope]), np.nan, bool(np.isfinite(value)), np.nan)
+        """Return the criterion at a point; ``state`` keeps where the next fits start.
+
+        ``rough`` is for a look around: some engines save work then.
+        """
+        if self.exactly(strengths, folds):
+            value, slope = self._curve.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
+            solved = bool(np.isfinite(value)) and self._curve.solved
+            return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
-        found = self.fits(each, lanes, state.get("x"), certify)
+        trail = state.setdefault("trail", [])
+        last = self._last
+        start = self._near(theta, trail) if trail else last.ends if lanes is last.lanes else None
+        found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
         if all(np.isfinite(fits.x).all() for fits in found):
-            state["x"] = [fits.x for fits in found]
+            trail[:] = [seen for seen in trail if (seen[0] != theta).any()][-_TRAIL:]
+            trail.append((np.array(theta), [fits.ends for fits in found]))
+            # other searches may be under way
+            last = self._last
+            self._last = last._replace(ends=trail[-1][1]) if lanes is last.lanes else last
         value = np.sum([fits.value for fits in found], axis=0)
         slopes = [self._slopes(fits) for fits in found]
-        slopes = slopes[0] if self.together else np.concatenate(slopes, axis=-1)
+        slopes = slopes[0] if self.data.together else np.concatenate(slopes, axis=-1)
         share, judge = folds.share, folds.judge
         error = np.max([fits.error for fits in found], axis=0)
         judged = float("nan")
@@ -265,50 +176,56 @@ class Inner:
         bound = float(share[use] @ (error[use] * lengths))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
-    @functools.cached_property
-    def _spectrum(self) -> Spectrum:
-        return Spectrum.of(self.X, self.y[:, 0], self.weights, self.spec.intercept)
+    def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:
+        """Return where to start, from where fits have ended: at the nearest point, or on a curve through some."""
+        order = np.argsort([np.abs(theta - seen).max() for seen, _ in trail], kind="stable")
+        if len(theta) > 1 or len(order) < 2 or not isinstance(self.engine, SmoothFits):
+            return trail[order[0]][1]
+        some = [trail[place] for place in order[:3]]
+        places = np.array([seen[0] for seen, _ in some])
+        away = places - theta[0]
+        weights = [np.prod(np.delete(away, i)) / np.prod(np.delete(away - away[i], i)) for i in range(len(places))]
+        return self.engine.between(weights, [ends for _, ends in some])
+
+    def exactly(self, strengths: Strengths, folds: Folds) -> bool:
+        """Whether the criterion is known for all penalties at once."""
+        return self._known and strengths.size == 1 and folds.judge is None
 
     @property
-    def _paired(self) -> bool:
-        """Whether the program returns the criterion and the held-out loss by turns."""
-        return self.spec.loss == "squared" and self.spec.kind == "l2" and not self.by_moments
+    def _known(self) -> bool:
+        return self.closed or (self.data.stein and self.spec.kind == "l1")
+
+    @functools.cached_property
+    def _curve(self) -> Spectrum | LassoPath:
+        kind = Spectrum if self.closed else LassoPath
+        low = () if self.closed else (LEAST * self.units[0] * self.data.mixed,)
+        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, *low)
+
+    @property
+    def knots(self) -> np.ndarray | None:
+        """The penalties among which the best one is, where the criterion jumps at them and grows in between."""
+        return None if self.closed else self._curve.knots
 
     def _slopes(self, fits: Any) -> np.ndarray:
         """Return derivatives in the penalties that are tuned, of shape ``(fits, kinds, features, targets)``."""
         l1, l2 = (np.asarray(part) for part in fits.gradient)
         chosen = {"l2": [l2], "elasticnet": [l1, l2]}.get(self.spec.kind, [l1])
-        some = np.stack([part[:, 1 : 1 + self.features] for part in chosen], axis=1)
-        return some if self.together else some[..., None]
+        some = np.stack([part[:, 1 : 1 + self.data.features] for part in chosen], axis=1)
+        return some if self.data.together else some[..., None]
 
     def coefficients(self, each: np.ndarray, folds: Folds) -> Fitted:
         """Return the fit on all samples."""
-        if self.closed and each.min() == each.max():
-            coef = self._spectrum.coefficients(float(each.max()))[:, None]
-            return Fitted(
-                coef, (self.level - self.center @ coef) * self.spec.intercept, np.nan, bool(np.isfinite(coef).all())
-            )
-        found = self.fits(each, self.lanes(folds.everything()), None)
-        x = found[0].x[0] if self.together else np.stack([fits.x[0] for fits in found], axis=1)
+        data = self.data
+        if self._known and each.min() == each.max():
+            coef = self._curve.coefficients(float(each.max()))
+            return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
+        whole, ends = self.engine.whole(folds, self._last.ends)
+        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
+        x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
-        coef = x[1 : 1 + self.features]
-        intercept = (x[0] + self.level - self.center @ coef) * self.spec.intercept
-        return Fitted(coef, intercept, float(x[-1, 0]) if self.scaled else float("nan"), solved)
+        scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")
+        return self._fitted(x[1 : 1 + data.features], x[0], scale, solved)
 
-    @functools.cached_property
-    def units(self) -> tuple[float, float]:
-        """Return penalties that are about the largest of interest: of absolute values, and of squares."""
-        loss = LOSSES[self.spec.loss]
-        weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
-        share = self.weights / self.weights.sum()
-        z = np.broadcast_to(loss.center(share @ self.y) if self.spec.intercept else 0.0, self.y.shape)
-        pull = np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting)))
-        squares = self.X.multiply(self.X) if scipy.sparse.issparse(self.X) else self.X**2
-        curvature = np.asarray(squares.T @ weights).ravel()
-        if scipy.sparse.issparse(self.X) and self.spec.intercept:
-            # around the means, from which sparse columns are not taken
-            curvature = curvature - weights.sum() * (share @ self.X) ** 2
-        curvature = loss.curvature * curvature
-        curvature = curvature[curvature > 0]
-        tiny = np.finfo(float).tiny
-        return max(float(pull.max()), tiny), float(curvature.mean()) if curvature.size else 1.0
+    def _fitted(self, coef: np.ndarray, level: Any, scale: float, solved: bool) -> Fitted:
+        intercept = (level + self.data.level - self.data.center @ coef) * self.spec.intercept
+        return Fitted(coef, intercept, scale, solved)

@@ -45,6 +45,8 @@ class Fits(NamedTuple):
         Whether the inner solver converged.
     error
         The certificate's estimate of the gradient's relative error; NaN where none was asked for.
+    ends
+        What the next fits start from: the coefficients, or what an exact solver keeps.
     """
 
     value: Any
@@ -52,6 +54,7 @@ class Fits(NamedTuple):
     x: Any
     solved: Any
     error: Any
+    ends: Any = None
 
 
 def _each(one: Any, size: int, *fits: Any) -> Any:
@@ -187,13 +190,11 @@ def linear_fits(
     return _each(one, X.size * len(train), strengths, x0, train, held)
 
 
-def _quadratic(moments: Any, strengths: Any, kind: str, groups: Any) -> Any:
+def _quadratic(moments: Any, strengths: Any, groups: Any) -> Any:
     """Return the problem of a squared loss whose second moments of (columns, target) are known."""
     l1, l2 = map(jnp.exp, strengths)
     square = dini.Quadratic(moments[:-1, :-1] + jnp.diag(l2), -moments[:-1, -1])
-    if kind == "group":
-        return dini.Minimize(square, penalty=_group_penalty(l1, groups))
-    return dini.Minimize(square, penalty=None if kind == "l2" else dini.penalties.L1(l1))
+    return dini.Minimize(square, penalty=_group_penalty(l1, groups))
 
 
 def _half_square(x: Any, moments: Any) -> Any:
@@ -201,31 +202,13 @@ def _half_square(x: Any, moments: Any) -> Any:
     return 0.5 * ahead @ moments @ ahead
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def moment_fits(kind: str, certify: bool, strengths: Any, x0: Any, train: Any, held: Any, groups: Any) -> Fits:
-    """Return fits of the squared loss, whose size is that of the columns whatever the number of samples."""
+@functools.partial(jax.jit, static_argnums=0)
+def moment_fits(certify: bool, strengths: Any, x0: Any, train: Any, held: Any, groups: Any) -> Fits:
+    """Return fits of the squared loss with penalties of groups, whose size is that of the columns."""
 
     def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
-        problem = lambda s: _quadratic(train, s, kind, groups)
-        return _judged(problem, lambda x, s: _half_square(x, held), strengths, x0, (), certify, kind)
-
-    return _each(one, train.size, strengths, x0, train, held)
-
-
-@jax.jit
-def ridge_moment_fits(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
-    """Return the same without absolute values: a factorization each, no start needed."""
-
-    def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
-        del x0
-
-        def value(strengths: Any) -> Any:
-            matrix = train[:-1, :-1] + jnp.diag(jnp.exp(strengths[1]))
-            x = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(matrix), True), train[:-1, -1])
-            return _half_square(x, held), x
-
-        (loss, x), gradient = jax.value_and_grad(value, has_aux=True)(strengths)
-        return Fits(loss, gradient, x, jnp.all(jnp.isfinite(x)), jnp.full((), jnp.nan))
+        problem = lambda s: _quadratic(train, s, groups)
+        return _judged(problem, lambda x, s: _half_square(x, held), strengths, x0, (), certify, "group")
 
     return _each(one, train.size, strengths, x0, train, held)
 
@@ -303,4 +286,4 @@ def _dual_smoother(l2: Any, weights: Any, X: Any, y: Any, intercept: Any) -> tup
 
 def compilations() -> int:
     """Return how many programs have been compiled in this process."""
-    return sum(f._cache_size() for f in (linear_fits, moment_fits, ridge_moment_fits, ridge_fits))
+    return sum(f._cache_size() for f in (linear_fits, moment_fits, ridge_fits))

@@ -14,8 +14,10 @@ _WIDTH = 1e-6
 #: or where its slopes promise no more than this part of the criterion
 _GAIN = 1e-8
 _REFINEMENTS = 60
-#: a grid that has risen so often in a row, to so much more than its best, goes on no further
-_RISES, _RISEN = 6, 1.1
+#: or, where the criterion has no kinks, at a slope of this part of it
+_FLAT = 1e-7
+#: a grid that has risen to so much more than its best, and so far from it, goes on no further
+_RISEN, _FAR = 1.1, 2.3
 
 
 class At(NamedTuple):
@@ -67,26 +69,32 @@ def _better(at: At, best: At | None) -> bool:
     return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
-def along_grid(evaluate: Evaluate, grid: np.ndarray) -> tuple[int, list[At]]:
-    """Return the place of the best of some points, from strong penalties to weak ones, and what was seen."""
+def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tuple[int, list[At]]:
+    """Return the place of the best of some points, from strong penalties to weak ones, and what was seen.
+
+    The criterion counts from a floor, below which it does not come.
+    """
     seen: list[At] = []
-    best, rises = None, 0
+    best, risen = 0, None
     for place, theta in enumerate(grid):
         at = evaluate(theta)
         seen.append(at)
-        if best is None or _better(at, seen[best]):
-            best, rises = place, 0
-        elif not np.isfinite(at.value) or at.value > _RISEN * seen[best].value:
-            rises += 1
-        if rises >= _RISES:
+        if not place or _better(at, seen[best]):
+            best, risen = place, None
+        elif risen is None and not at.value - floor <= _RISEN * (seen[best].value - floor):
+            risen = place
+        if risen is not None and place - risen > 0 and np.abs(theta - grid[risen]).max() > _FAR - 1e-9:
             break
     return best, seen
 
 
-def refine(evaluate: Evaluate, low: float, high: float, best: At, left: At | None, right: At | None) -> Found:
+def refine(
+    evaluate: Evaluate, low: float, high: float, best: At, left: At | None, right: At | None, smooth: bool = False
+) -> Found:
     """Return the least point of a bracket of one number, by its derivative: secants, kept inside, and halving.
 
-    ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at.
+    ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at. Where the criterion
+    is smooth, cubics take the place of secants, and of every other halving.
     """
     trace: list[At] = []
     ends = {-1: left, 1: right}
@@ -101,9 +109,9 @@ def refine(evaluate: Evaluate, low: float, high: float, best: At, left: At | Non
         point = 0.5 * (low + high)
         if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value):
             return Found(best, True, trace)
-        if None not in slopes and slopes[0] < 0 < slopes[1] and count % 2 == 0:
-            # regula falsi; every other step halves, for a kink has no root
-            point = low - slopes[0] * (high - low) / (slopes[1] - slopes[0])
+        if None not in slopes and slopes[0] < 0 < slopes[1] and count % (4 if smooth else 2) != (3 if smooth else 1):
+            # every other step halves, for a kink has no root
+            point = _cubic(ends[-1], ends[1]) if smooth else low - slopes[0] * (high - low) / (slopes[1] - slopes[0])
             point = min(max(point, low + 0.02 * (high - low)), high - 0.02 * (high - low))
             nearest = float(best.theta[0])
             # a root that is as good as found: look just beyond it, so that the bracket closes
@@ -112,13 +120,22 @@ def refine(evaluate: Evaluate, low: float, high: float, best: At, left: At | Non
         at = evaluate(np.array([point]))
         trace.append(at)
         best = at if _better(at, best) else best
-        if abs(at.gradient[0]) <= 1e-9 * abs(at.value):
+        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value):
             return Found(best, True, trace)
         if not at.finite or at.gradient[0] > 0:
             high, ends[1] = point, at if at.finite else None
         else:
             low, ends[-1] = point, at
     return Found(best, False, trace)
+
+
+def _cubic(left: At, right: At) -> float:
+    """Return the minimizer of the cubic through values and slopes at both ends, which fall and rise there."""
+    low, high = float(left.theta[0]), float(right.theta[0])
+    falls, rises = float(left.gradient[0]), float(right.gradient[0])
+    middle = falls + rises - 3 * (right.value - left.value) / (high - low)
+    root = np.sqrt(middle**2 - falls * rises)
+    return high - (high - low) * (rises + root - middle) / (rises - falls + 2 * root)
 
 
 def descend(
@@ -131,11 +148,15 @@ def descend(
     unit: float = 1.0,
     tol: float = 1e-5,
 ) -> Found:
-    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread, by L-BFGS-B."""
+    """Return the least point of the criterion over its ``unit``, plus ``strength`` times a spread, by L-BFGS-B.
+
+    What is handed to it is the difference to the start, in such units that the first step is about one: the first is
+    along the gradient, and where that is small, so would be what the step gains, and the search would end there.
+    """
     trace: list[At] = []
     best: list[Any] = [None, np.inf]
 
-    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def seen(theta: np.ndarray) -> tuple[float, np.ndarray]:
         if len(trace) >= evaluations:
             raise _Enough
         at = evaluate(theta)
@@ -144,13 +165,23 @@ def descend(
         if strength and spread is not None:
             more, slope = spread(theta)
             value, gradient = value + strength * more, gradient + strength * slope
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return 1e30, np.zeros_like(theta)
-        if value < best[1]:
+        if np.isfinite(gradient).all() and value < best[1]:
             best[:] = at, value
         return value, gradient
 
+    level, slope = seen(start)
+    size = max(float(np.abs(slope).max()), tol) if best[0] is not None else 1.0
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = (level, slope) if np.array_equal(theta, start) else seen(theta)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return 1e30, np.zeros_like(theta)
+        return (value - level) / size, gradient / size
+
+    if best[0] is None:
+        return Found(trace[0], False, trace)
     finished = False
+    least = 0.01 * tol / size
     with contextlib.suppress(_Enough):
         minimize(
             objective,
@@ -158,8 +189,8 @@ def descend(
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"ftol": 0.01 * tol, "gtol": 0.01 * tol, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
+            options={"ftol": least, "gtol": least, "maxiter": 10 * evaluations, "maxfun": 10 * evaluations},
         )
         # where the line search ends at a kink there is nothing to descend along
         finished = True
-    return Found(evaluate(start) if best[0] is None else best[0], finished and best[0] is not None, trace)
+    return Found(best[0], finished, trace)

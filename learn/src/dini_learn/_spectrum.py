@@ -7,7 +7,7 @@ T^\top`, beside the intercept's. An evaluation costs four products of ``T`` with
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,15 +24,17 @@ class Spectrum(NamedTuple):
     squares
         Its elements' squares.
     goal
-        The weighted target.
+        The weighted targets.
     pulled
-        ``T`` transposed, times the target.
+        ``T`` transposed, times the targets.
     own
         What the intercept adds to the diagonal of the smoother.
     weights
         Of the samples.
     back
         From coefficients of the columns of ``T`` to those of the features.
+    solved
+        Whether the decomposition is one.
     """
 
     values: np.ndarray
@@ -43,12 +45,13 @@ class Spectrum(NamedTuple):
     own: np.ndarray
     weights: np.ndarray
     back: np.ndarray
+    solved: bool = True
 
     @classmethod
     def of(cls, X: np.ndarray, y: np.ndarray, weights: np.ndarray, intercept: bool) -> Spectrum:
         """Decompose; where there is an intercept, columns and target are around their weighted means."""
-        root = np.sqrt(weights)
-        scaled, goal = root[:, None] * X, root * y
+        root = np.sqrt(weights)[:, None]
+        scaled, goal = root * X, root * y
         own = weights / weights.sum() * intercept
         if X.shape[1] <= X.shape[0]:
             values, basis = np.linalg.eigh(scaled.T @ scaled)
@@ -64,26 +67,28 @@ class Spectrum(NamedTuple):
             back = scaled.T @ (basis / np.sqrt(values))
         return cls(values, columns, columns**2, goal, columns.T @ goal, own, weights, back)
 
-    def criterion(self, which: str, penalty: float, noise: float) -> tuple[float, float]:
-        """Return half of the criterion, and its derivative in the logarithm of the penalty."""
+    def criterion(self, which: str, penalty: float, noise: tuple[float, ...]) -> tuple[float, float]:
+        """Return half of the criterion, and its derivative in the logarithm of the penalty: sums over the targets."""
         shrink = 1 / (self.values + penalty)
         slope = penalty * shrink**2
         rest = 1 - self.own - self.squares @ shrink
-        residual = self.goal - self.columns @ (self.pulled * shrink)
+        residual = self.goal - self.columns @ (self.pulled * shrink[:, None])
         # derivatives in the logarithm
-        along, more = self.columns @ (self.pulled * slope), self.squares @ slope
-        total = self.weights.sum()
+        along, more = self.columns @ (self.pulled * slope[:, None]), self.squares @ slope
+        total, used = self.weights.sum(), self.weights > 0
         if which == "sure":
-            value = 0.5 * (residual @ residual / total - noise**2) + noise**2 * float(self._freedom(rest)) / total
-            return value, float(residual @ along - noise**2 * more.sum()) / total
-        used = self.weights > 0
-        ratio = residual[used] / rest[used]
-        gradient = ratio @ (along[used] / rest[used] - ratio * more[used] / rest[used])
-        return 0.5 * float(ratio @ ratio) / total, float(gradient) / total
-
-    def _freedom(self, rest: np.ndarray) -> Any:
-        return np.sum((1 - rest)[self.weights > 0])
+            variance = float(np.square(noise).sum())
+            value = 0.5 * ((residual**2).sum() / total - variance) + variance * float((1 - rest)[used].sum()) / total
+            return value, float((residual * along).sum() - variance * more.sum()) / total
+        rest, more = rest[used, None], more[used, None]
+        ratio = residual[used] / rest
+        gradient = (ratio * (along[used] / rest - ratio * more / rest)).sum()
+        return 0.5 * float((ratio**2).sum()) / total, float(gradient) / total
 
     def coefficients(self, penalty: float) -> np.ndarray:
-        """Return the coefficients of the features."""
-        return self.back @ (self.pulled / (self.values + penalty))
+        """Return the coefficients of the features, a column for each target."""
+        return self.back @ (self.pulled / (self.values + penalty)[:, None])
+
+    def of_target(self, target: int) -> Spectrum:
+        """Return the same of one target."""
+        return self._replace(goal=self.goal[:, [target]], pulled=self.pulled[:, [target]])

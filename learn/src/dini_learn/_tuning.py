@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
 
 from ._folds import Folds
 from ._inner import Inner
+from ._path import LEAST
 from ._search import At, Found, along_grid, descend, refine
 from ._strengths import Strengths
 
@@ -15,8 +19,12 @@ from ._strengths import Strengths
 #: criterion at one shared penalty
 SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
+#: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
+_FINER = 4
 #: penalties range over these multiples of the scales of the data
-_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (1e-4, 1.05)
+_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
+#: a criterion that is less than this part of that with the strongest penalties vanishes
+_EXACT = 1e-6
 #: so many evaluations for each shrinkage that is only tried
 _TRIAL = 40
 
@@ -38,6 +46,9 @@ class Tuned(NamedTuple):
         Held-out losses of the nested splits: a row for each split, a column for one shared penalty and each shrinkage.
     at_bound
         Whether a shared penalty ended at the end of its range.
+    ends
+        Of several penalties: which ended at the weak end of their range, -1, or at the strong one, 1. A row for each
+        kind.
     """
 
     best: At
@@ -46,6 +57,7 @@ class Tuned(NamedTuple):
     finished: bool
     judged: np.ndarray | None
     at_bound: bool
+    ends: np.ndarray | None = None
 
 
 class Tuning:
@@ -63,22 +75,29 @@ class Tuning:
         Where a search in several numbers ends, relative to the criterion.
     progress
         Called with each point.
+    n_jobs
+        How many nested searches there are at a time.
     """
 
-    def __init__(self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any):
+    def __init__(
+        self, inner: Inner, strengths: Strengths, max_iter: int, tol: float, progress: Any, n_jobs: int | None = None
+    ):
         self.inner, self.strengths, self.max_iter, self.tol, self.progress = inner, strengths, max_iter, tol, progress
+        self.n_jobs = n_jobs
         pull, curvature = inner.units
-        ranges = {"l1": [(pull, _RANGE_L1)], "l2": [(curvature, _RANGE_L2)]}
-        ranges["group"] = ranges["l1"]
-        ranges["elasticnet"] = [(pull, _RANGE_L1), (curvature, (1e-6, 1e3))]
-        self.ranges = np.log([[scale * low, scale * high] for scale, (low, high) in ranges[inner.spec.kind]])
+        mixed = inner.data.mixed
+        l1, l2 = (pull, mixed, _RANGE_L1), (curvature, mixed**2, _RANGE_L2)
+        both = [l1, (curvature, mixed**2, (1e-6, 1e3))]
+        ranges = {"l1": [l1], "group": [l1], "l2": [l2], "elasticnet": both}[inner.spec.kind]
+        # features in small units need small penalties, and the range is the wider
+        self.ranges = np.log([[part * scale * low, scale * high] for scale, part, (low, high) in ranges])
 
     def evaluator(self, strengths: Strengths, folds: Folds) -> Any:
         """Return the criterion as a function, whose fits start where the last ones ended."""
-        lanes, state = self.inner.lanes(folds), {}
+        lanes, state = None if self.inner.exactly(strengths, folds) else self.inner.lanes(folds), {}
 
-        def evaluate(theta: np.ndarray) -> At:
-            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, certify=False)
+        def evaluate(theta: np.ndarray, rough: bool = False) -> At:
+            at = self.inner.at(np.asarray(theta, float), strengths, folds, lanes, state, rough=rough)
             self.progress(at)
             return at
 
@@ -92,57 +111,103 @@ class Tuning:
         """Return the search in one penalty of each kind, all its points, and whether it ended at a bound."""
         strengths = self.strengths.shared()
         evaluate = self.evaluator(strengths, folds) if evaluate is None else evaluate
+        if self.inner.exactly(strengths, folds) and self.inner.knots is not None:
+            return self._among_knots(evaluate)
         l1 = self.inner.spec.kind != "l2"
-        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], _GRID_L1 if l1 else _GRID_L2)[:, None]
+        count = _GRID_L1 if l1 else _GRID_L2
+        wide = np.diff(self.ranges[0])[0] / np.diff(np.log(_RANGE_L1 if l1 else _RANGE_L2))[0]
+        count = 1 + round(wide * (count - 1))
+        exactly = self.inner.exactly(strengths, folds)
+        if exactly:
+            count = 1 + _FINER * (count - 1)
+        points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
+        look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
+        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points, floor)
+        near, best = seen[max(place - 1, 0) : place + 2], seen[place]
         if strengths.kinds == 2:
-            # squares from weak to strong against the absolute values
-            ratio = self.ranges[1].mean() - self.ranges[0].mean()
-            points = np.hstack([points, np.clip(points + ratio, *self.ranges[1])])
-        place, seen = along_grid(evaluate, points)
-        best = seen[place]
+            # and with hardly any squares
+            other, more = along_grid(look, self._with_squares(points, 0.0), floor)
+            best = more[other] if more[other].value < best.value else best
+            seen += more
+        elif not exactly and folds.judge is None:
+            # a criterion may have several minima side by side
+            # where they cost much, half as many are looked at
+            between = [look(point) for point in _between(near, _FINER // 2 if self.inner.inexact else _FINER)]
+            seen += between
+            near = sorted([*near, *between], key=lambda at: -at.theta[0])
+            best = min(near, key=lambda at: at.value if at.finite else np.inf)
+        place = [at is best for at in near].index(True) if strengths.kinds == 1 else 0
+        if self.inner.inexact:
+            best = evaluate(best.theta)
+            seen.append(best)
         if not best.finite:
             return Found(best, False, []), seen, False
         if strengths.kinds == 2:
-            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=best.value or 1.0, tol=self.tol)
-            return found, [*seen, *found.trace], self._at_bound(found.best.theta)
-        right = seen[place - 1] if place > 0 else None
-        left = seen[place + 1] if place + 1 < len(seen) else None
-        high = float(right.theta[0]) if right else float(points[0, 0])
-        low = float(left.theta[0]) if left else float(best.theta[0])
+            unit = self._unit(best, seen, folds)
+            found = descend(evaluate, best.theta, self.ranges, self.max_iter, unit=unit, tol=self.tol)
+            return found, [*seen, *found.trace], False
+        right = near[place - 1] if place > 0 else None
+        left = near[place + 1] if place + 1 < len(near) else None
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, True
-        found = refine(evaluate, low, high, best, left, right)
+        low, high = (float((at or best).theta[0]) for at in (left, right))
+        found = refine(evaluate, low, high, best, left, right, smooth=not l1)
         return found, [*seen, *found.trace], False
 
-    def _at_bound(self, theta: np.ndarray) -> bool:
-        return bool((np.abs(theta[:, None] - self.ranges) < 1e-8).any())
+    def _unit(self, best: At, seen: list[At], folds: Folds) -> float:
+        """Return the criterion from its floor, by which changes of it are measured: or as much as rounding leaves."""
+        floor = self.inner.floor(folds)
+        first = next((at.value for at in seen if np.isfinite(at.value)), floor)
+        return max(best.value - floor, _EXACT * (first - floor)) or 1.0
+
+    def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
+        """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
+        low, high = self.ranges[1]
+        middle = low + part * (high - low)
+        return np.hstack([points, np.clip(points - self.ranges[0].mean() + middle, low, high)])
+
+    def _among_knots(self, evaluate: Any) -> tuple[Found, list[At], bool]:
+        """Return the best knot: the criterion jumps at each and is the least there of what follows."""
+        seen = [evaluate(np.log([knot])) for knot in self.inner.knots]
+        best = int(np.argmin([at.value for at in seen]))
+        return Found(seen[best], True, []), seen, best in (0, len(seen) - 1)
+
+    def _ends(self, theta: np.ndarray) -> np.ndarray:
+        """Return which penalties are at an end of their range: -1 at the weak one, 1 at the strong one."""
+        low, high = self.ranges[:, :1], self.ranges[:, 1:]
+        each = theta.reshape(self.inner.spec.kinds, -1)
+        return np.where(each > high - 1e-8, 1, np.where(each < low + 1e-8, -1, 0))
 
     def run(self, folds: Folds, nested: list[Folds], shrinkage: float | str) -> Tuned:
         """Return the penalties that are tuned on folds; ``nested`` ones say how far many are to be trusted."""
         one, seen, at_bound = self.shared(folds)
         trace = [("shared", at) for at in seen]
+        # that of one kind is told as the end of the search
+        ends = self._ends(one.best.theta) if self.inner.spec.kinds > 1 else None
         if self.strengths.size == 1 or not np.isfinite(one.best.value):
-            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound)
+            return Tuned(one.best, np.inf, trace, one.finished, None, at_bound, ends)
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
-            judged = np.array([self._judged(part) for part in nested]) if nested else None
+            run = Parallel(n_jobs=self.n_jobs, require="sharedmem")
+            judged = np.array(run(delayed(self._judged)(part) for part in nested)) if nested else None
             chosen = choose(judged)
         if not np.isfinite(chosen):
-            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound)
-        evaluate = self.evaluator(self.strengths, folds)
+            return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
+        evaluate, unit = self.evaluator(self.strengths, folds), self._unit(one.best, seen, folds)
         theta, found, finished = self._spread(one.best).theta, None, one.finished
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
         for strength in [*path, chosen]:
             last = strength == chosen
-            found = self._many(evaluate, theta, strength, one.best.value, self.max_iter if last else _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
-        return Tuned(found.best, float(chosen), trace, finished and found.finished, judged, False)
+        finished = finished and found.finished
+        return Tuned(found.best, float(chosen), trace, finished, judged, False, self._ends(found.best.theta))
 
     def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
         spread = self.strengths.spread
-        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit or 1.0, self.tol)
+        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol)
 
     def _spread(self, at: At) -> At:
         """Return a point of one number a kind as one of all numbers."""
@@ -152,14 +217,21 @@ class Tuning:
 
     def _judged(self, folds: Folds) -> list[float]:
         """Return the losses of samples that no penalty has seen: with one shared penalty, and with each shrinkage."""
-        one, _, _ = self.shared(folds)
+        one, seen, _ = self.shared(folds)
         evaluate, theta = self.evaluator(self.strengths, folds), self._spread(one.best).theta
+        unit = self._unit(one.best, seen, folds)
         judged = [one.best.judged]
         for strength in SHRINKAGES:
-            found = self._many(evaluate, theta, strength, one.best.value, _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, _TRIAL)
             theta = found.best.theta
             judged.append(found.best.judged)
         return judged
+
+
+def _between(points: list[At], finer: int) -> list[np.ndarray]:
+    """Return points that divide the stretches between some, from strong penalties to weak ones."""
+    parts = np.arange(1, finer) / finer
+    return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
 def choose(judged: np.ndarray | None) -> float:

@@ -1,0 +1,154 @@
+"""What an estimator minimizes, on which data."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from ._folds import Folds
+from ._losses import LOSSES
+
+#: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
+_MOMENTS = 512
+#: losses of the difference between predictor and target alone
+_SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
+
+
+class Spec(NamedTuple):
+    """What an estimator minimizes.
+
+    Attributes
+    ----------
+    loss
+        A name of the table of losses.
+    kind
+        The penalty: ``"l1"``, ``"l2"``, ``"elasticnet"`` or ``"group"``.
+    mean
+        Whether the loss is the mean over the samples, or their sum.
+    criterion
+        ``"cv"``, ``"holdout"``, ``"loo"`` or ``"sure"``.
+    setting
+        Two numbers of the loss.
+    noise
+        The standard deviation of the noise of each target, for ``"sure"``.
+    intercept
+        Whether there is one.
+    seed
+        Of the directions in which ``"sure"`` disturbs the target of a fit with kinks.
+    """
+
+    loss: str
+    kind: str
+    mean: bool
+    criterion: str
+    setting: tuple[float, float] = (0.0, 0.0)
+    noise: tuple[float, ...] = (0.0,)
+    intercept: bool = True
+    seed: int = 0
+
+    @property
+    def kinds(self) -> int:
+        """How many kinds of penalties are tuned."""
+        return 2 if self.kind == "elasticnet" else 1
+
+
+class Judged(NamedTuple):
+    """Weights of the samples in each fit, and of those that judge it: in the units of its loss, and a mean's.
+
+    ``fitted`` and ``among`` are what the weights were divided by.
+    """
+
+    train: np.ndarray
+    held: np.ndarray
+    fitted: np.ndarray
+    among: np.ndarray
+
+
+class Data:
+    """Data, around their means where that changes nothing.
+
+    Parameters
+    ----------
+    spec
+        The specification.
+    X
+        Of shape ``(samples, features)``, dense or sparse.
+    y
+        Of shape ``(samples, targets)``.
+    weights
+        Of the samples.
+    """
+
+    def __init__(self, spec: Spec, X: Any, y: np.ndarray, weights: np.ndarray):
+        self.spec, self.weights = spec, weights
+        self.samples, self.features = X.shape
+        self.targets = y.shape[1]
+        self.closed = spec.criterion in ("loo", "sure") and spec.kind == "l2"
+        self.stein = spec.criterion == "sure" and not self.closed
+        self.narrow = self.features <= max(_MOMENTS, self.samples) or self.stein
+        # the numbers of one sample's predictor: several are fitted together where they are one distribution
+        self.together = spec.loss == "multinomial"
+        if scipy.sparse.issparse(X) and not (spec.loss == "squared" and self.narrow and not self.closed):
+            X = X.toarray()
+        share = weights / weights.sum()
+        # where there is an intercept, columns around their means are as good, and better conditioned
+        centered = spec.intercept and not scipy.sparse.issparse(X)
+        self.center = share @ X if centered else np.zeros(self.features)
+        self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
+        self.X, self.y = X - self.center if centered else X, y - self.level
+        if centered:
+            # a constant, but for rounding
+            self.X[:, np.abs(self.X).max(axis=0) <= 8 * np.finfo(float).eps * np.abs(self.center)] = 0.0
+
+    def judged(self, folds: Folds) -> Judged:
+        """Return the weights of folds."""
+        train, held = folds.train * self.weights, folds.held * self.weights
+        fitted, among = train.sum(1), held.sum(1)
+        if not (fitted > 0).all() or not (among > 0).all():
+            raise ValueError("In one of the folds all samples that are fitted, or held out, have a weight of zero.")
+        fitted = fitted if self.spec.mean else np.ones(len(train))
+        return Judged(train / fitted[:, None], held / among[:, None], fitted, among)
+
+    @functools.cached_property
+    def curvatures(self) -> np.ndarray:
+        """About the largest second derivative of the loss in each coefficient."""
+        weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
+        if scipy.sparse.issparse(self.X):
+            found = self.X.multiply(self.X).T @ weights
+            if self.spec.intercept:
+                # around the means, from which sparse columns are not taken
+                found = found - weights.sum() * (self.weights / self.weights.sum() @ self.X) ** 2
+        else:
+            found = np.einsum("ij,ij,i->j", self.X, self.X, weights)
+        return LOSSES[self.spec.loss].curvature * np.maximum(found, 0.0)
+
+    @functools.cached_property
+    def pulls(self) -> np.ndarray:
+        """The slope of the loss in each coefficient, where all vanish."""
+        loss = LOSSES[self.spec.loss]
+        weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
+        share = self.weights / self.weights.sum()
+        z = np.broadcast_to(loss.center(share @ self.y) if self.spec.intercept else 0.0, self.y.shape)
+        return np.abs(self.X.T @ (weights[:, None] * loss.slope(z, self.y, self.spec.setting))).max(axis=1)
+
+    @functools.cached_property
+    def units(self) -> tuple[float, float]:
+        """Penalties that are about the largest of interest: of absolute values, and of squares."""
+        some = self.curvatures[self.curvatures > 0]
+        pull = max(float(self.pulls.max()), np.finfo(float).tiny)
+        return pull, float(some.mean()) if some.size else 1.0
+
+    @functools.cached_property
+    def mixed(self) -> float:
+        """How far below these the half of the features have theirs by their units alone, as a part of one.
+
+        It is one of features on one scale, and the square root of what it is for penalties of squares.
+        """
+        some = self.curvatures[self.curvatures > 0]
+        if not some.size:
+            return 1.0
+        largest = self.curvatures[int(self.pulls.argmax())] if self.spec.kind != "l2" else some.mean()
+        return float(min(1.0, np.sqrt(np.median(some) / max(largest, np.finfo(float).tiny))))

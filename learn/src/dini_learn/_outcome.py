@@ -1,0 +1,96 @@
+"""What a search leaves: its outcome, how it is told of several targets, and what its user is warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._inner import Fitted, Inner
+from ._search import At
+from ._strengths import Strengths
+from ._tuning import Tuned
+
+#: a warning names at most so many penalties
+_NAMED = 10
+
+
+class Hypergradient(NamedTuple):
+    """The derivative of the criterion in the logarithms of what was tuned, where the search ended.
+
+    Attributes
+    ----------
+    gradient
+        Of shape ``(kinds of penalties, penalties of a kind)``, in units of ``loss_``.
+    error
+        An estimate of its error, from dini's certificate: the sum over the folds. NaN with ``certify=False``, and where
+        the criterion is a closed form.
+    """
+
+    gradient: np.ndarray
+    error: float
+
+
+class Outcome(NamedTuple):
+    """A search: of which fits, by which map, what it found, that point with its certificate, and the fit with it."""
+
+    inner: Inner
+    strengths: Strengths
+    tuned: Tuned
+    best: At
+    fitted: Fitted
+    each: np.ndarray
+
+
+def stacked(told: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is told of several targets, with a leading axis for them; the paths are a list."""
+    parts = {name: [one[name] for one in told] for name in told[0]}
+    gradients, errors = zip(*parts["hypergradient_"], strict=True)
+    together = {name: np.array(each) for name, each in parts.items() if name not in ("hypergradient_", "path_")}
+    if parts["nested_losses_"][0] is None:
+        together["nested_losses_"] = None
+    both = Hypergradient(np.array(gradients), np.array(errors))
+    return {**together, "hypergradient_": both, "path_": parts["path_"]}
+
+
+def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> Iterator[str]:
+    """Yield what there is to be warned of; ``labels`` are those of the penalties."""
+    tuned = outcome.tuned
+    if not (tuned.best.finite and tuned.best.solved and outcome.fitted.solved):
+        yield (
+            "The inner solver did not converge for the penalties that were found, or its solution has no derivative "
+            "there. Scale the features, for example by sklearn.preprocessing.StandardScaler, and drop columns that "
+            "depend on others."
+        )
+    if not tuned.finished:
+        yield (
+            f"The search has used its max_iter={max_iter} evaluations and was still descending. Increase max_iter, or "
+            "tol."
+        )
+    if tuned.at_bound:
+        yield (
+            "The search ended at the end of its range of penalties: the criterion wants the model without a penalty, "
+            "or without features. See plot_path()."
+        )
+    if tuned.ends is not None and tuned.ends.any():
+        weak, strong = (_named(some, penalties, labels) for some in (tuned.ends < 0, tuned.ends > 0))
+        parts = [f"at the weakest those of {weak}"] if weak else []
+        parts += [f"at the strongest those of {strong}"] if strong else []
+        yield (
+            f"{np.count_nonzero(tuned.ends)} of {tuned.ends.size} penalties ended at an end of their range: "
+            f"{'; '.join(parts)}. The criterion wants these without a penalty, or left out. See plot_penalties()."
+        )
+
+
+def _named(which: np.ndarray, penalties: str, labels: Any) -> str:
+    """Return the names of some penalties, at most ten of them."""
+    what = {"features": "feature", "groups": "group", "classes": "class"}.get(penalties, "")
+    shared = which.shape[1] == 1
+    kinds = [" (absolute values)", " (squares)"] if len(which) == 2 else [""]
+    names = [
+        f"{'all features' if shared else f'{what} {labels[place]}'}{kind}"
+        for kind, row in zip(kinds, which, strict=True)
+        for place in np.flatnonzero(row)
+    ]
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,0 +1,133 @@
+"""The solvers of the inner problems, beside each other, beside dini's own, and where problems are hard."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import scale
+
+import dini_learn as dl
+from dini_learn._active_set import Face, Quadratic, least
+from dini_learn._columns import Columns
+from dini_learn._compiled import Compiled
+from dini_learn._sparse_fits import fits
+
+CANCER = load_breast_cancer(return_X_y=True)
+C, LABELS = scale(CANCER[0])[:150, :8], CANCER[1][:150]
+IRIS = load_iris(return_X_y=True)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("rank", [6, 40])
+def test_least_is_the_minimizer(rank, unit):
+    """The conditions of optimality hold, from any start, of matrices without full rank, too."""
+    random = np.random.default_rng(rank)
+    A = random.normal(size=(rank, 20)) * unit
+    matrix, linear = A.T @ A, unit * A.T @ random.normal(size=rank)
+    squares, l1 = np.full(20, 1e-9 * unit**2), unit**2 * 10.0 ** random.uniform(-2, 1, 20)
+    l1[:2] = 0.0
+    of, found = Quadratic.of(matrix, linear, squares), []
+    for start in (
+        Face.corner(l1),
+        Face(np.arange(20), np.sign(random.normal(size=20)) * (l1 > 0), None, None, 0, False),
+    ):
+        if start.values is None:
+            start = start._replace(values=start.signs * random.uniform(size=20))
+        face = least(of, l1, start)
+        x = face.full(20)
+        away = linear - matrix @ x - squares * x
+        assert face.solved
+        np.testing.assert_allclose(away[x != 0], (l1 * np.sign(x))[x != 0], rtol=1e-6, atol=1e-9 * unit**2)
+        assert (np.abs(away) <= l1 * (1 + 1e-6) + 1e-9 * unit**2).all()
+        found.append(0.5 * x @ matrix @ x - linear @ x + l1 @ np.abs(x))
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_some_columns_are_as_good_as_all():
+    """A wide fit that works on some columns is the one by all moments, and so are its derivatives."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(30, 80))
+    y = X[:, :4].sum(axis=1) + random.normal(size=30)
+    model = dl.TunedElasticNet(penalties="features", cv=3, shrinkage=0.1)
+    _, _, _, inner, _, folds, _ = model._task(X, y, None, None)
+    judged = inner.data.judged(folds)
+    rows = np.concatenate([np.ones((1, 30)), inner.data.X.T])
+    some = [Columns(rows, inner.data.y[:, 0], *pair) for pair in zip(judged.train, judged.held, strict=True)]
+    l1 = np.tile([0.0, *random.uniform(0.05, 0.2, 80)], (3, 1))
+    l2 = np.tile([0.0, *random.uniform(0.01, 0.1, 80)], (3, 1))
+    by_some, by_all = (fits(lanes, l1, l2, [None] * 3, True) for lanes in (some, inner.lanes(folds)[0]))
+    for one, other in zip((by_some.value, *by_some.gradient), (by_all.value, *by_all.gradient), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+    assert by_some.solved.all()
+    assert (by_some.error < 1e-8).all()
+
+
+ENGINES = {
+    "logistic": (dl.TunedLogisticRegression(), C, LABELS),
+    "logistic, l1": (dl.TunedLogisticRegression(penalty="l1"), C, LABELS),
+    "multinomial": (dl.TunedLogisticRegression(), *IRIS),
+    "multinomial, elastic net": (dl.TunedLogisticRegression(penalty="elasticnet"), *IRIS),
+    "svr": (dl.TunedSVR(epsilon=0.1), C, C[:, 0] + LABELS),
+    "poisson": (dl.TunedPoisson(), C, 2.0 * LABELS),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ENGINES)
+def test_fits_are_those_of_dini(name):
+    """Held-out losses and derivatives in a penalty for each feature: those of dini's solver and its hypergradient."""
+    model, X, y = ENGINES[name]
+    model.set_params(penalties="features", cv=3, shrinkage=0.1)
+    _, _, _, inner, strengths, folds, _ = model._task(X, y, None, None)
+    theta = np.log(np.random.default_rng(0).uniform(0.5, 2.0, strengths.size * strengths.kinds))
+    ours = inner.at(theta, strengths, folds, inner.lanes(folds), {}, certify=True)
+    inner.engine = Compiled(inner.data, None)
+    theirs = inner.at(theta, strengths, folds, inner.engine.lanes(folds, inner.data.judged(folds)), {}, certify=True)
+    assert ours.solved
+    assert theirs.solved
+    assert ours.value == pytest.approx(theirs.value, rel=1e-7)
+    np.testing.assert_allclose(ours.gradient, theirs.gradient, rtol=0, atol=1e-6 * np.abs(theirs.gradient).max())
+    assert ours.error < 1e-6 * np.linalg.norm(ours.gradient)
+
+
+@pytest.mark.parametrize("penalties", ["shared", "features"])
+def test_more_features_than_samples(penalties):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(40, 60))
+    labels = (X[:, :3].sum(axis=1) + random.normal(size=40) > 0).astype(int)
+    model = dl.TunedLogisticRegression(cv=3, penalties=penalties, shrinkage=0.1, max_iter=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, labels)
+    width = np.sqrt(model.penalties_)
+    same = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-12).fit(X / width, labels)
+    np.testing.assert_allclose(model.coef_, same.coef_ / width, atol=1e-6)
+    np.testing.assert_allclose(model.intercept_, same.intercept_, atol=1e-6)
+    assert model.hypergradient_.error < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["l2", "l1"])
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_units_do_not_decide(kind, unit):
+    plain, scaled = (
+        dl.TunedLogisticRegression(penalty=kind, cv=3, certify=False).fit(u * C, LABELS) for u in (1.0, unit)
+    )
+    np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * unit ** (2 if kind == "l2" else 1), rtol=1e-5)
+    np.testing.assert_allclose(scaled.coef_ * unit, plain.coef_, rtol=1e-4, atol=1e-6 * np.abs(plain.coef_).max())
+
+
+SEPARATE = [dl.TunedLogisticRegression(), dl.TunedSVC(), dl.TunedLogisticRegression(penalty="l1")]
+
+
+@pytest.mark.parametrize("model", SEPARATE)
+def test_separable_classes(model):
+    """The best penalty is hardly any: the search says that it ends at a bound, or where the loss has no curvature."""
+    random = np.random.default_rng(0)
+    X = np.vstack([random.normal(size=(30, 3)) - 5, random.normal(size=(30, 3)) + 5])
+    with pytest.warns(ConvergenceWarning, match="end of its range|no derivative"):
+        model.fit(X, np.repeat([0, 1], 30))
+    assert model.score(X, np.repeat([0, 1], 30)) == 1.0
+    assert np.isfinite(model.coef_).all()
