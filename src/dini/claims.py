@@ -51,6 +51,7 @@ import jax.numpy as jnp
 from . import trees
 from .functions.costs import cost
 from .problems import LeastSquares, Minimize
+from .protocols import AnyProblem, Composed
 from .sets._boxes import bounds_of, has_bounds
 from .status import Status
 from .trees import Tree
@@ -81,7 +82,7 @@ _SHARES = ((-1, 0, 0), (0, 0, 0), (0, 0, -1), (0, 0, 1), (0, 1, 0), (0, 1 / 8, 0
 _START, _HERE, _BEFORE, _BEYOND, _DOWN, _EIGHTH = range(len(_SHARES))
 
 
-def status(problem: Any, solver: Any, rtol: Any, start: Tree, end: Any, args: tuple[Tree, ...]) -> Any:
+def status(problem: AnyProblem, solver: Any, rtol: Any, start: Tree, end: Any, args: tuple[Tree, ...]) -> Any:
     """Return the status of an end, where ``CONVERGED`` stays only where the claim stands.
 
     ``NO_MINIMUM`` takes its place where a step in the elements' own units leads further down, ``DIVERGED`` where the
@@ -188,7 +189,7 @@ def _signs(x: Tree, k: Any) -> Any:
     return jax.tree.map(one, x)
 
 
-def _seen(problem: Any, program: Any, rtol: Any, start: Tree, x: Tree, args: tuple[Tree, ...]) -> Any:
+def _seen(problem: Composed, program: Any, rtol: Any, start: Tree, x: Tree, args: tuple[Tree, ...]) -> Any:
     """Return the status that the curvature at a point leaves, and values of the objective at a few others."""
     bounds = None if problem.constraint is None else bounds_of(problem.constraint, x)
     back = trees.sub(x, start)

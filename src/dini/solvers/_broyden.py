@@ -128,7 +128,7 @@ class Broyden(Solver):
         gram = jnp.zeros((self.history, self.history), trees.real_dtype(x))
         return _equations.start(x, Memory(base, store, store, gram, none))
 
-    def step(self, problem: Any, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
+    def step(self, problem: Equations, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
         """Try one step."""
         if self._small(x):
             return _equations.advance(self, problem, x, state, args, partial(_direct, problem, args))

@@ -97,7 +97,7 @@ class Chord(Solver):
         del problem, args
         return _equations.start(x, (no_factor(x), jnp.zeros((), bool)))
 
-    def step(self, problem: Any, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
+    def step(self, problem: Equations, x: Tree, state: _equations.State, *args: Tree) -> tuple[Any, _equations.State]:
         """Try one step."""
 
         def direct(event: _equations.Event, direction: Tree, memory: Any) -> tuple[Any, Any, Any, Any]:

@@ -13,6 +13,7 @@ from .. import trees
 from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import ConeProgram
+from ..protocols import AnyProblem, Conic
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, vdot
@@ -148,7 +149,7 @@ class ConicInteriorPoint(Solver):
     differentiable = False
     monotone = True
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Conic, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: the method has a starting point of its own."""
         del x, args
         layout = _layout(problem)
@@ -165,7 +166,7 @@ class ConicInteriorPoint(Solver):
         convex = convex_up_to_rounding(data.P)
         return State(infinity, running, data, central, far, convex, infinity, infinity, zero, trial, pace)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Conic, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step: along the central path, or of Newton's method on the natural map."""
         del x, args
         layout, data, central, trial = _layout(problem), state.data, state.central, state.trial
@@ -211,20 +212,20 @@ class ConicInteriorPoint(Solver):
         )
         return data.point(layout, *shown), state
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
+    def accepts_state(self, problem: Conic, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
         del x, args
         own = scaled_cones(problem, _layout(problem))
         same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (own, state.data)), strict=True)]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: AnyProblem, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del state
         return cone_solver(problem)
 
 
-def _layout(problem: Any) -> Layout:
+def _layout(problem: Conic) -> Layout:
     return Layout(problem.cone, problem.b.size)
 
 

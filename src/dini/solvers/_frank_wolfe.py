@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .. import trees
 from ..checks.settings import require_count
 from ..loop import met
-from ..protocols import AnyProblem
+from ..protocols import AnyProblem, Minimization
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, tensordot
@@ -144,7 +144,7 @@ class FrankWolfe(Solver):
         largest = jnp.max(jnp.where(state.weights > 0, outside, 0))
         return jnp.maximum(trees.norm(trees.sub(x, mixed)), largest) <= room * trees.norm(x)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         dtype = state.error.dtype
         x = trees.where(state.steps == 0, jax.tree.map(lambda a: a[0], state.atoms), x)

@@ -13,6 +13,7 @@ from .. import trees
 from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import QuadraticProgram
+from ..protocols import AnyProblem, Quadratic
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
@@ -116,7 +117,7 @@ class InteriorPoint(Solver):
     differentiable = False
     monotone = True
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Quadratic, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: the method has a starting point of its own."""
         del x, args
         data = scaled(problem.dense)
@@ -132,7 +133,7 @@ class InteriorPoint(Solver):
         convex = convex_up_to_rounding(data.quadratic)
         return State(infinity, zero + Status.RUNNING, data, central, far, convex, infinity, zero, guess)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step: along the central path, or onto the active set."""
         del problem, x, args
         data, central = state.data, state.central
@@ -190,7 +191,7 @@ class InteriorPoint(Solver):
         due = (error <= jnp.maximum(_EARLY, tol)) | last
         return Plan(guess.on | (due & (guess.count < trials)), active, trials, last)
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
+    def accepts_state(self, problem: Quadratic, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
         del x, args
         same = [
@@ -198,7 +199,7 @@ class InteriorPoint(Solver):
         ]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: AnyProblem, x: Tree, state: State) -> Reused:
         """Return a linear solver that holds the factor of the step onto the active set."""
         del problem
         data, guess = state.data, state.guess

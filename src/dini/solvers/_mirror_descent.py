@@ -13,7 +13,7 @@ from ..checks.settings import require_positive
 from ..conditions import KL
 from ..functions import as_function
 from ..loop import met
-from ..protocols import AnyProblem, Composed
+from ..protocols import AnyProblem, Composed, Minimization
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
@@ -120,7 +120,7 @@ class MirrorDescent(Solver):
         last, none = (x, trees.zeros_like(x)), jnp.zeros((), jnp.int32)
         return State(inf, jnp.ones_like(inf), none, _units.Units.unknown(x), running(), last, jnp.zeros((), bool))
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         dtype, valued = state.error.dtype, self.step_size is None
         at = begun(problem, x, state.last, state.steps == 0, args, valued=valued)

@@ -13,6 +13,7 @@ from .. import trees
 from ..checks.settings import require_count
 from ..loop import met, threshold
 from ..problems import FixedPoint, Root
+from ..protocols import AnyCondition, AnyProblem, Equations
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
@@ -131,7 +132,7 @@ class NewtonKrylov(Solver):
             require_count("NewtonKrylov's restart", self.restart)
         require_count("NewtonKrylov's cycles", self.cycles)
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the function."""
         del problem, args
         size = trees.size(x)
@@ -146,7 +147,7 @@ class NewtonKrylov(Solver):
             Units.unknown(x), running(),
         )  # fmt: skip
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Equations, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one product with the Jacobian, or try one point."""
         dtype, eps = state.error.dtype, trees.eps(x)
         trying = state.step_size > 0
@@ -349,7 +350,7 @@ def _learned(trial: _Trial, cycle: _Cycle, direction: Tree, done: Any, left: Any
 
 
 @custom_vmap
-def _in_any_lane(condition: Any) -> Any:
+def _in_any_lane(condition: AnyCondition) -> Any:
     """Return the condition; of a batch, whether it holds in a lane, so that both branches are not computed always."""
     return condition
 
@@ -368,7 +369,7 @@ def _taken(blocks: Any, slot: Any, like: Tree) -> Any:
     return trees.where(slot < _BLOCK, vector, _stored.take(blocks[1], jnp.maximum(slot - _BLOCK, 0), like))
 
 
-def _put(blocks: Any, slot: Any, tree: Tree, condition: Any) -> Any:
+def _put(blocks: Any, slot: Any, tree: Tree, condition: AnyCondition) -> Any:
     """Return such stores with a vector in a slot where the condition holds."""
     near = _stored.put(blocks[0], jnp.minimum(slot, _BLOCK - 1), tree, condition & (slot < _BLOCK))
     far = [

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ..linear._reused import Reused
 from ..loop import threshold
 from ..problems import NonlinearProgram
+from ..protocols import AnyProblem, Constrained
 from ..trees import Tree
 from ._base import Solver, infinity, solver
 from .interior._barrier_factor import BarrierFactor
@@ -87,7 +88,7 @@ class NonlinearInteriorPoint(Solver):
     composite = True
     differentiable = False
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Constrained, x: Tree) -> None:
         """Raise where there is a set or a penalty beside the functions."""
         super().check(problem, x)
         if problem.part is not None:
@@ -96,7 +97,7 @@ class NonlinearInteriorPoint(Solver):
                 "AugmentedLagrangian, or write it as equalities and inequalities."
             )
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Constrained, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which only evaluates the functions."""
         view = View(problem, x, args)
         zero, one = jnp.zeros((), view.dtype), jnp.ones((), view.dtype)
@@ -104,12 +105,12 @@ class NonlinearInteriorPoint(Solver):
         units = Units(jnp.where(length > 0, length, one), one, jnp.ones(view.rows, view.dtype))
         return begun(view, units, view.start / units.length, infinity(x), zero.astype(jnp.int32))
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
+    def accepts_state(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state can be one of these arguments: one that is nearly done vouches for its own."""
         tol = threshold(self, x.primal)
         return (state.measured > 1.02 * tol) | (problem.condition.error(problem, x, *args) <= 100 * tol)
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused | None:
+    def derivative_solver(self, problem: Constrained, x: Tree, state: State) -> Reused | None:
         """Return a linear solver that holds the factor of the last step onto the active constraints."""
         view = View(problem, x, ())
         if view.unknowns + view.rows < _WORTHWHILE:
@@ -118,7 +119,7 @@ class NonlinearInteriorPoint(Solver):
         right, left = view.scales(x, state.units)
         return Reused(BarrierFactor(state.at, state.factor, keep, pins), state.mode == POLISH, right, left)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Constrained, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         view, old = View(problem, x, args), state
         was_restoring, polishing = state.mode == RESTORE, state.mode == POLISH

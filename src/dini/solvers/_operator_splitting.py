@@ -14,6 +14,7 @@ from ..linear._matrices import is_dense
 from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import QuadraticProgram
+from ..protocols import AnyProblem, Quadratic
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, solver
@@ -149,7 +150,7 @@ class OperatorSplitting(Solver):
         require_count("OperatorSplitting's block", self.block)
         require_count("OperatorSplitting's dense_limit", self.dense_limit, 0)
 
-    def _data(self, problem: Any) -> Scaled:
+    def _data(self, problem: Quadratic) -> Scaled:
         """Return the program in its own units, in arrays where these are there or small."""
         parts = [part for part in (problem.Q, problem.A, problem.G) if part is not None]
         small = problem.c.size <= self.dense_limit or all(map(is_dense, parts))
@@ -159,7 +160,7 @@ class OperatorSplitting(Solver):
         r"""Return what all tell, and :math:`\rho` as ``weight``."""
         return super().readings(x, state) | {"weight": state.rho}
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Quadratic, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, at ``x`` and its multipliers."""
         del args
         data = self._data(problem)
@@ -181,7 +182,7 @@ class OperatorSplitting(Solver):
         running = jnp.asarray(Status.RUNNING, jnp.int32)
         return State(infinity, running, data, at, rho, system, convex, face)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: AnyProblem, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take a block of iterations, and try the active rows where they have settled."""
         del problem, x, args
         data, n = state.data, state.data.n
@@ -259,14 +260,14 @@ class OperatorSplitting(Solver):
         start = _Trial(zero, active, v, jnp.full((), jnp.inf, v.dtype), factor)
         return jax.lax.while_loop(going, one, start)
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
+    def accepts_state(self, problem: Quadratic, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
         del x, args
         both = map(jax.tree.leaves, (self._data(problem), state.data))
         same = [jnp.all(a == b) for a, b in zip(*both, strict=True)]
         return jnp.all(jnp.stack(same))
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: Quadratic, x: Tree, state: State) -> Reused:
         """Return a linear solver for the equations of the active rows: with their factor, or anew."""
         data, face = state.data, state.face
         if data.base is None:

@@ -140,7 +140,7 @@ class Bracketing(Solver):
 
         return jax.lax.cond(done, differs, lambda _: jnp.asarray(False), None)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Equations, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the function at one point of each bracket."""
         dtype, k = state.error.dtype, state.steps
         flat, unravel = ravel_pytree(x)

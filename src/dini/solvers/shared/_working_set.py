@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from ... import trees
 from ...loop import accuracy, threshold
 from ...numerics.working_sets import Elements, dispatch, sizes
+from ...protocols import AnyProblem, Minimization
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import dot, vdot
@@ -133,7 +134,7 @@ class WorkingSet(Solver):
         """
         raise NotImplementedError
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: AnyProblem, x: Tree) -> None:
         """Raise unless the constraint or penalty treats each element on its own."""
         super().check(problem, x)
         for kind in ("constraint", "penalty"):
@@ -148,23 +149,23 @@ class WorkingSet(Solver):
             if self.needs_convex and not getattr(part, "convex", True):
                 raise ValueError(f"{self.name} needs a convex penalty: {part.name} is not. Use CoordinateDescent.")
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
         """Return the state before the first step."""
         del problem, args
         inf = infinity(x)
         zero = jnp.zeros_like(inf)
         return State(inf, ravel_pytree(x)[0] != 0, zero, zero, zero, _units.Units.unknown(x), running())
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Take one step on a working set."""
         return self._advance(problem, x, state, args, always=not self.stops)
 
-    def differentiable_step(self, problem: Any, x: Tree, state: State, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> Any:
         """Return one step, also where ``x`` is a solution already."""
         return self._advance(problem, x, state, args, always=True)[0]
 
     def _advance(
-        self, problem: Any, x: Tree, state: State, args: tuple[Tree, ...], *, always: bool = False
+        self, problem: Minimization, x: Tree, state: State, args: tuple[Tree, ...], *, always: bool = False
     ) -> tuple[Any, State]:
         flat, unravel = ravel_pytree(x)
         part = Elements.of(problem, x)
@@ -193,7 +194,14 @@ class WorkingSet(Solver):
         return self._judged(x, state, here, seen, moved, objective, done)
 
     def _moved(
-        self, problem: Any, unravel: Any, here: _Here, rows: jax.Array, state: State, rough: Any, args: tuple[Tree, ...]
+        self,
+        problem: Minimization,
+        unravel: Any,
+        here: _Here,
+        rows: jax.Array,
+        state: State,
+        rough: Any,
+        args: tuple[Tree, ...],
     ) -> _Moved:
         """Return the minimizer of the model on some coordinates."""
         flat, fixed = here.flat, jax.lax.stop_gradient(here.flat)
@@ -287,7 +295,7 @@ def _seen(here: _Here, state: State) -> _Seen:
 
 
 def _chosen(
-    problem: Any, x: Tree, here: _Here, seen: _Seen, free: jax.Array, choices: Any, args: tuple[Tree, ...]
+    problem: Minimization, x: Tree, here: _Here, seen: _Seen, free: jax.Array, choices: Any, args: tuple[Tree, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """Return the elements in the order in which they are taken into the working set, and how many are."""
     old = seen.wanted & free
