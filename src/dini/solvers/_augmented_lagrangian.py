@@ -218,7 +218,6 @@ class AugmentedLagrangian(Solver):
         error = jnp.where(bad, state.error, jnp.where(astray, jnp.maximum(known.error, 1), known.error))
         lower, flat = self._looked(rows, units, end, error <= tol)
         error = jnp.where(lower, jnp.maximum(error, 2 * tol), error)
-        done = error <= tol
         gain = error < 0.5 * state.least
         idle = jnp.where(gain | bad, 0, state.idle + 1)
         # a minimum that was not found ends the solve where there is no heavier weight to try
@@ -228,11 +227,11 @@ class AugmentedLagrangian(Solver):
         level &= (rho >= 1e4 * self.weight) & ~bad & ~less
         status = jnp.where(level, Status.LOCALLY_INFEASIBLE, status)
         runs = ~bad & ((length > 1 / eps) | (end.drifts & (known.error <= tol)))
-        status = jnp.where(done, Status.RUNNING, jnp.where(runs, Status.DIVERGED, status)).astype(jnp.int32)
+        status = jnp.where(error <= tol, Status.RUNNING, jnp.where(runs, Status.DIVERGED, status)).astype(jnp.int32)
         accuracy = jnp.where(bad, state.accuracy, jnp.maximum(_BETTER * state.accuracy, 0.1 * tol))
         tree = view.tree(flat / units.length, units, y, known.bounds)
-        least = jnp.minimum(state.least, error)
-        new = State(error.astype(state.error.dtype), status, units, y, rho_next, violation, accuracy, least, idle)
+        error, least = error.astype(state.error.dtype), jnp.minimum(state.least, error)
+        new = State(error, status, units, y, rho_next, violation, accuracy, least, idle)
         return tree, new
 
     def _refined(self, rows: Rows, units: Units, start: Refined, fine: Any, tol: Any) -> Refined:

@@ -110,7 +110,8 @@ class Verdict(NamedTuple):
     """What was decided of a trial.
 
     ``accept``: it is taken. ``needed``: it is, and does not meet the stopping test, so that a dear direction is worth
-    its price. ``spent``: it is not, and was the last one from the old point. The others are those of the point from which the method goes on.
+    its price. ``spent``: it is not, and was the last one from the old point. The others are those of the point from
+    which the method goes on.
     """
 
     accept: Any
