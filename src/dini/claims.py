@@ -203,7 +203,7 @@ def _seen(problem: Composed, program: Any, rtol: Any, start: Tree, x: Tree, args
         point = point if bounds is None else jax.tree.map(jnp.clip, point, *bounds)
         return problem.value(point, *args).astype(dtype)
 
-    told = _values(value, lambda f: _loose(f, way, found), lambda f, loose: _unheld(f, loose, found), x, dtype)
+    told = _values(value, lambda f: _loose(f, way, found, rtol), lambda f, loose: _unheld(f, loose, found), x, dtype)
     f = told.f
     gain = f[_HERE] - jnp.minimum(f[_DOWN], f[_EIGHTH]) - _blur(f)
     more = gain > _nothing(f, found, x, rtol, isinstance(problem, LeastSquares))
@@ -278,9 +278,12 @@ def _blur(f: Any) -> Any:
     return ROUNDING * jnp.finfo(f.dtype).eps * jnp.maximum(jnp.abs(f[_START]), jnp.abs(f[_HERE]))
 
 
-def _loose(f: Any, way: Tree, found: _Curvature) -> Tree:
-    """Return the elements of the way that nothing holds, and zeros."""
-    nothing = NOTHING * (f[_START] - f[_HERE])
+def _loose(f: Any, way: Tree, found: _Curvature, rtol: Any) -> Tree:
+    """Return the elements of the way that nothing holds, and zeros.
+
+    What a solver may leave by its tolerance holds nothing: in single precision that is more than :data:`NOTHING`.
+    """
+    nothing = jnp.maximum(NOTHING, rtol) * (f[_START] - f[_HERE])
     return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= nothing, v, 0), way, found.parts)
 
 
