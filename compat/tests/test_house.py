@@ -194,6 +194,6 @@ def test_states_of_dinis_solvers_are_read_through_readings(guarded):
 def test_the_guard_sees_what_it_is_for(guarded):
     solver = dini.LBFGS()
     state = solver.init(dini.Minimize(fun), START)
-    read = eval("lambda state: state.search[3]", {"__name__": "dini_jaxopt"})
+    read = eval("lambda state: state.progress[3]", {"__name__": "dini_jaxopt"})
     read(state)
-    assert guarded == ["dini_jaxopt reads dini.solvers.shared._quasi_newton.State.search"]
+    assert guarded == ["dini_jaxopt reads dini.solvers.judge._descent.State.progress"]

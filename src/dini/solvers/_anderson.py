@@ -149,13 +149,7 @@ class Anderson(Solver):
         residuals = _stored.put(state.residuals, slot, change, known)
         full = False if self.restart is None else state.count >= self.restart
         here = known & (jnp.arange(self.history, dtype=jnp.int32) == slot)
-        row = column = _stored.products(residuals, change)
-        squares = state.squares
-        if self.type == 1:
-            row, column = _stored.products(residuals, move), _stored.products(points, change)
-            new = jnp.stack([trees.vdot(move, move), trees.vdot(change, change)])
-            squares = jnp.where(here, new[:, None], squares)
-        gram = jnp.where(here[None, :], column[:, None], jnp.where(here[:, None], row, state.gram)).astype(dtype)
+        gram, squares = self._products(state, points, residuals, (move, change), here)
         used = jnp.arange(self.history, dtype=jnp.int32) < jnp.where(lost | full, 0, state.count)
         right = _stored.products(residuals if self.type == 2 else points, residual)
         # (2): gram = dR'dR, right = dR'r_k; (3): gram = dX'dR, right = dX'r_k
@@ -170,10 +164,9 @@ class Anderson(Solver):
         # a residual that was lost is not this method's end: the error of the best point stands for it
         shown = jnp.where(lost, state.best, error)
         # after a return the next difference would be that to a point which is not on the way
-        count = jnp.where(lost, 1, jnp.where(full, 1, state.count + 1))
+        count = jnp.where(lost | full, 1, state.count + 1)
         last, last_residual = trees.where(lost, (state.best_point, state.best_residual), (x, residual))
-        best = jnp.minimum(error, state.best)
-        best = jnp.where(jnp.isnan(error), state.best, best)
+        best = jnp.where(jnp.isnan(error), state.best, jnp.minimum(error, state.best))
         new = State(
             shown, points, residuals, gram, squares, last, last_residual, best_point, best_residual, best,
             factor.astype(dtype), count, scales,
@@ -181,6 +174,20 @@ class Anderson(Solver):
         # the point that is returned in the end is the one whose error is known
         done = met(self, x, error, scales)
         return trees.where(lost, back, trees.where(done, x, mixed)), new
+
+    def _products(
+        self, state: State, points: Any, residuals: Any, new: tuple[Tree, Tree], here: Any
+    ) -> tuple[Any, Any]:
+        """Return the matrix of (2) or (3) and the differences' squares, with the ``new`` ones ``here``."""
+        move, change = new
+        row = column = _stored.products(residuals, change)
+        squares = state.squares
+        if self.type == 1:
+            row, column = _stored.products(residuals, move), _stored.products(points, change)
+            lengths = jnp.stack([trees.vdot(move, move), trees.vdot(change, change)])
+            squares = jnp.where(here, lengths[:, None], squares)
+        gram = jnp.where(here[None, :], column[:, None], jnp.where(here[:, None], row, state.gram))
+        return gram.astype(state.gram.dtype), squares
 
     def _weights(self, gram: Any, squares: Any, right: Any, used: Any) -> Any:
         """Return the weights of the differences that are in use, zero for the others."""

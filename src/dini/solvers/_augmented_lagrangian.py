@@ -209,10 +209,8 @@ class AugmentedLagrangian(Solver):
         less = violation <= _ENOUGH * state.violation
         end = self._refined(rows, units, Refined.of(flat, moved, known), ~bad, tol)
         flat, moved, known = end.x, end.y, end.known
-        fine = ~bad & (less | (violation <= 0.1 * tol))
-        heavier = jnp.minimum(rho * _GROWTH, jnp.maximum(_HEAVIEST, rho))
-        y = jnp.where(bad, state.y, moved)
-        rho_next = jnp.where(fine, rho, heavier)
+        y, fine = jnp.where(bad, state.y, moved), ~bad & (less | (violation <= 0.1 * tol))
+        rho_next = jnp.where(fine, rho, jnp.minimum(rho * _GROWTH, jnp.maximum(_HEAVIEST, rho)))
 
         # on the way to infinity, forces that grow dwarf the one that is left
         length, eps = jnp.max(jnp.abs(flat), initial=0) / units.length, jnp.finfo(dtype).eps
@@ -220,20 +218,20 @@ class AugmentedLagrangian(Solver):
         error = jnp.where(bad, state.error, jnp.where(astray, jnp.maximum(known.error, 1), known.error))
         lower, flat = self._looked(rows, units, end, error <= tol)
         error = jnp.where(lower, jnp.maximum(error, 2 * tol), error)
-        done = error <= tol
-        level = (known.level <= _LEVEL) & (known.violation > jnp.maximum(100 * tol, 1e-6))
-        heavy = rho >= 1e4 * self.weight
         gain = error < 0.5 * state.least
         idle = jnp.where(gain | bad, 0, state.idle + 1)
-        status = jnp.where((idle >= _PATIENCE) | (bad & (rho >= _HEAVIEST)), Status.STALLED, Status.RUNNING)
-        status = jnp.where(bad & (rho >= _HEAVIEST), found.status, status)
-        status = jnp.where(level & heavy & ~bad & ~less, Status.LOCALLY_INFEASIBLE, status)
-        status = jnp.where(~bad & ((length > 1 / eps) | (end.drifts & (known.error <= tol))), Status.DIVERGED, status)
-        status = jnp.where(done, Status.RUNNING, status).astype(jnp.int32)
+        # a minimum that was not found ends the solve where there is no heavier weight to try
+        given_up = bad & (rho >= _HEAVIEST)
+        status = jnp.where(given_up, found.status, jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING))
+        level = (known.level <= _LEVEL) & (known.violation > jnp.maximum(100 * tol, 1e-6))
+        level &= (rho >= 1e4 * self.weight) & ~bad & ~less
+        status = jnp.where(level, Status.LOCALLY_INFEASIBLE, status)
+        runs = ~bad & ((length > 1 / eps) | (end.drifts & (known.error <= tol)))
+        status = jnp.where(error <= tol, Status.RUNNING, jnp.where(runs, Status.DIVERGED, status)).astype(jnp.int32)
         accuracy = jnp.where(bad, state.accuracy, jnp.maximum(_BETTER * state.accuracy, 0.1 * tol))
-        least = jnp.minimum(state.least, error)
         tree = view.tree(flat / units.length, units, y, known.bounds)
-        new = State(error.astype(state.error.dtype), status, units, y, rho_next, violation, accuracy, least, idle)
+        error, least = error.astype(state.error.dtype), jnp.minimum(state.least, error)
+        new = State(error, status, units, y, rho_next, violation, accuracy, least, idle)
         return tree, new
 
     def _refined(self, rows: Rows, units: Units, start: Refined, fine: Any, tol: Any) -> Refined:

@@ -155,11 +155,7 @@ class Broyden(Solver):
             # (2) as (3), what the inverse makes of the new column: s = event.move, y = event.change
             image = apply(memory.base, event.change)
             left = trees.sub(trees.sub(image, event.move), _stored.combine(memory.z, along, image))
-            squared = trees.vdot(event.move, event.move)
-            # one over the square, in two steps whose derivatives do not overflow
-            moved = squared >= jnp.finfo(squared.dtype).tiny
-            inverse = 1 / jnp.sqrt(jnp.where(moved, squared, 1))
-            z = trees.scale(inverse, trees.scale(inverse, left))
+            z, moved = _over_square(left, event.move)
             take = event.accept & ~fresh & moved & trees.all_finite(z)
             stored_z = _stored.put(memory.z, memory.count, z, take)
             stored_s = _stored.put(memory.s, memory.count, event.move, take)
@@ -178,6 +174,14 @@ class Broyden(Solver):
             return trees.sub(p, _stored.combine(stored_z, weights, p)), memory, failed, told
 
         return _equations.advance(self, problem, x, state, args, direct, exact=dense)
+
+
+def _over_square(v: Tree, s: Tree) -> tuple[Any, Any]:
+    """Return a vector over the squared norm of another, in two steps whose derivatives do not overflow, and whether."""
+    squared = trees.vdot(s, s)
+    moved = squared >= jnp.finfo(squared.dtype).tiny
+    inverse = 1 / jnp.sqrt(jnp.where(moved, squared, 1))
+    return trees.scale(inverse, trees.scale(inverse, v)), moved
 
 
 def _direct(

@@ -163,18 +163,16 @@ class GaussNewton(Solver):
 
         last = state.direction, old.slope, old.left, state.scales
         new = renew(None) if at.jacobian is not None else jax.lax.cond(accept | stray, renew, lambda _: last, None)
-        move = new[0]
         direction, slope, left, scales = trees.where(accept, new, last)
         t = self._shortened(old, at.value, accept | stray, finite).astype(space.dtype)
         # (1): offset = t p; one step uphill is added to those before it
-        offset = jnp.where(accept, move, jnp.where(stray, state.offset + move, t * direction))
+        offset = jnp.where(accept, new[0], jnp.where(stray, state.offset + new[0], t * direction))
         # who went astray in vain keeps to the descent until a full step is one
         full = jnp.where(old.step_size == 1, self.patience, old.allowed)
         allowed = jnp.where(accept, full, jnp.where(stray, old.allowed, 0))
         told = Units.of(scales)
         short = t * told.length <= SHORT * eps
-        done = settled(told, space, value) & (left <= PROMISE)
-        end = jnp.where(done, Status.CONVERGED, Status.STALLED)
+        end = jnp.where(settled(told, space, value) & (left <= PROMISE), Status.CONVERGED, Status.STALLED)
         status = jnp.where(~accept & ~stray & short, end, state.status)
         lost = ~accept & (old.astray == 0) & rounded(seen, space, old.value) & (left <= PROMISE)
         status = jnp.where(lost, Status.CONVERGED, status)

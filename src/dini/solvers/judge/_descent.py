@@ -109,8 +109,9 @@ class Ruling(NamedTuple):
 class Verdict(NamedTuple):
     """What was decided of a trial.
 
-    ``accept``: it is taken. ``needed``: a next proposal from there is needed. ``spent``: it was the last one from the
-    old point. The others are those of the point from which the method goes on.
+    ``accept``: it is taken. ``needed``: it is, and does not meet the stopping test, so that a dear direction is worth
+    its price. ``spent``: it is not, and was the last one from the old point. The others are those of the point from
+    which the method goes on.
     """
 
     accept: Any
@@ -124,7 +125,11 @@ class Verdict(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What is tried next: what the method remembers, whether it is at its end, and whether the proposal is sound."""
+    """What is tried next: what the method remembers now.
+
+    ``stuck`` ends the method: the last trial was spent, and there is nothing else to try. Where the proposal is not
+    ``sound``, since a system was singular, the solve ends as ``SINGULAR``.
+    """
 
     own: Any
     stuck: Any = False

@@ -13,7 +13,7 @@ from ...trees import Tree
 from ..judge._descent import Descent, Ruling, Seen, State, Verdict
 from ..judge._lengths import cold_length, probe_length
 from ..judge._units import Units
-from ._line_search import LineSearch, exhausted, unbounded
+from ._line_search import LineSearch, WeakWolfe, exhausted, unbounded
 
 
 class Line(NamedTuple):
@@ -25,16 +25,23 @@ class Line(NamedTuple):
 
 
 class LineMethod(Descent):
-    """Base of the methods along lines; they differ in the direction, and in what makes it."""
+    """Base of the methods along lines: what is left to a method is ``remember`` and ``renew``, the direction.
 
-    line_search: LineSearch
+    A setting ``line_search`` (a static field) lets the user choose the search; without one it is ``WeakWolfe()``.
+    """
+
+    adaptive = True
+    line_search: LineSearch = WeakWolfe()
 
     def search(self) -> LineSearch:
         """Return the search that judges trials."""
         return self.line_search
 
     def line(self, x: Tree, model: Any) -> Line:
-        """Return what is remembered before the first step, whose trial is the start itself."""
+        """Return what is remembered before the first step: a line of no length, so that the first trial is the start.
+
+        ``model`` is the method's own memory, any pytree; the direction is zero.
+        """
         inf = jnp.full((), jnp.inf, trees.real_dtype(x))
         return Line(trees.zeros_like(x), jnp.stack(self.search().begin(0.0, inf, 0.0)), model)
 
@@ -57,7 +64,11 @@ class LineMethod(Descent):
         return Ruling(fits, own._replace(search=jnp.stack(bracket)), exhausted(bracket), unbounded(bracket))
 
     def along(self, own: Line, verdict: Verdict, direction: Tree, slope: Any, start: Any, fresh: Any) -> Line:
-        """Return a new search along a direction, from the step size ``start``, where it is ``fresh``; else the old."""
+        """Return a new search along a direction where it is ``fresh``, elsewhere the old one with its next trial.
+
+        ``slope`` is the inner product of the direction and the gradient, which is negative; ``start`` the first
+        multiple of the direction to try. A new search is due from an accepted point, and where the method starts again.
+        """
         begun = self.search().begin(jax.lax.stop_gradient(start).astype(slope.dtype), verdict.value, slope)
         search = jnp.stack([*map(partial(jnp.where, fresh), begun, own.search)])
         return own._replace(direction=trees.where(fresh, direction, own.direction), search=search)
