@@ -248,7 +248,9 @@ def test_wide_data_and_grouped_classes():
     design = np.hstack([X[:, [2, 3]], random.normal(size=(len(Y), 4))])
     groups = [0, 0, 1, 1, 1, 1]
     model = dl.TunedLogisticRegression(penalty="group", penalties="groups", feature_groups=groups, shrinkage=0.01)
-    model.set_params(certify=False).fit(design, labels)
+    # the first feature tells the classes apart without a fault, and the less it is held back, the better
+    with pytest.warns(ConvergenceWarning, match="1 of 2 .* at the weakest those of group 0"):
+        model.set_params(certify=False).fit(design, labels)
     assert np.abs(model.coef_[:, 2:]).max() < 1e-2 * np.abs(model.coef_).max()
     assert model.score(design, labels) > 0.9
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
@@ -18,6 +18,7 @@ from dini_learn._sparse_fits import fits
 CANCER = load_breast_cancer(return_X_y=True)
 C, LABELS = scale(CANCER[0])[:150, :8], CANCER[1][:150]
 IRIS = load_iris(return_X_y=True)
+D, TARGET = load_diabetes(return_X_y=True)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
@@ -107,6 +108,25 @@ def test_more_features_than_samples(penalties):
     np.testing.assert_allclose(model.coef_, same.coef_ / width, atol=1e-6)
     np.testing.assert_allclose(model.intercept_, same.intercept_, atol=1e-6)
     assert model.hypergradient_.error < 1e-6
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("features", "target"), [(1e-6, 1.0), (1e6, 1.0), (1.0, 1e-9), (1.0, 1e6)])
+@pytest.mark.parametrize("name", ["huber", "quantile", "group lasso", "svr"])
+def test_units_of_features_and_targets_do_not_decide(name, features, target):
+    # groups whose best penalty is some: with neighbors in pairs it is none
+    groups = np.arange(10) % 5
+    make, ahead = {
+        "huber": (lambda v: dl.TunedHuber(cv=3), lambda u, v: u**2 / v),
+        "quantile": (lambda v: dl.TunedQuantile(cv=3), lambda u, v: u),
+        "group lasso": (lambda v: dl.TunedGroupLasso(cv=3, feature_groups=groups), lambda u, v: u * v),
+        "svr": (lambda v: dl.TunedSVR(cv=3, epsilon=5.0 * v), lambda u, v: u**2),
+    }[name]
+    plain, scaled = (make(v).fit(u * scale(D), v * TARGET) for u, v in ((1.0, 1.0), (features, target)))
+    np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * ahead(features, target), rtol=1e-4)
+    np.testing.assert_allclose(
+        scaled.coef_ * features / target, plain.coef_, rtol=1e-4, atol=1e-5 * np.abs(plain.coef_).max()
+    )
 
 
 @pytest.mark.parametrize("kind", ["l2", "l1"])

@@ -14,7 +14,9 @@ from sklearn.svm import LinearSVC
 
 import dini_learn as dl
 from dini_learn import _tuning
+from dini_learn._progress import Progress
 from dini_learn._search import At, descend
+from dini_learn._tuning import Tuning
 
 DATA = load_diabetes(return_X_y=True)
 X = scale(DATA[0])
@@ -100,6 +102,28 @@ def test_small_slopes_are_followed():
 
     found = descend(evaluate, np.zeros(2), np.array([[-10.0, 10.0]] * 2), 100)
     np.testing.assert_allclose(found.best.theta, 3, atol=0.1)
+
+
+def test_a_dip_between_points_of_the_grid_is_found():
+    """The points beside it lie above a minimum elsewhere: only their slopes tell of it."""
+    model = dl.TunedLogisticRegression(cv=3)
+    _, _, _, inner, strengths, folds, _ = model._task(X, Y[:, 0] > 140, None, None)
+    tuning = Tuning(inner, strengths, 100, 1e-5, Progress("", 0))
+    # the best point of the grid is the second from the weak end; the dip is halfway between the seventh and the eighth
+    step = np.log(10)
+    centers = tuning.ranges[0, 0] + step * np.array([1.0, 6.5])
+    depths, widths = np.array([0.01, 0.05]), np.array([2.0, 0.8])
+
+    def evaluate(theta, rough=False):
+        away = (theta - centers) / widths
+        hills = depths * np.exp(-(away**2))
+        return At(theta, 1 - hills.sum(), np.array([2 * (hills * away / widths).sum()]), np.nan, True, np.nan)
+
+    found, seen, at_bound = tuning.shared(folds, evaluate)
+    assert found.finished
+    assert not at_bound
+    assert found.best.value == min(at.value for at in [*seen, *found.trace])
+    assert found.best.theta[0] == pytest.approx(centers[1], abs=1e-2)
 
 
 def test_labels_of_groups():

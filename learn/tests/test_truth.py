@@ -111,6 +111,11 @@ CASES |= {
     for name, case in CASES.items()
     if case.model.criterion == "cv"
 }
+# 30 flowers are held out, and the better their classes are told apart, the better: without a penalty. Where an optimum
+# lies at the end of the range there is a warning and nothing to compare, so here are features that mean nothing, too,
+# which want a penalty
+MORE = np.hstack([I, np.random.default_rng(0).normal(size=(len(I), 6))])
+CASES["multinomial, holdout"] = CASES["multinomial, holdout"]._replace(data=(MORE, KINDS))
 BY_DEFAULT = ["ridge", "ridge, loo", "ridge, sure", "lasso", "lasso, sure", "elastic net", "elastic net, sure"]
 BY_DEFAULT += ["logistic", "logistic, l1", "multinomial", "svc"]
 NAMES = [pytest.param(name, marks=[] if name in BY_DEFAULT else pytest.mark.thorough) for name in CASES]
@@ -150,7 +155,10 @@ def test_truth(name):
     # a second fit compiles nothing, nor do data of about the same size
     compiled = _programs.compilations()
     model.fit(*data)
-    model.fit(data[0][:-3], data[1][:-3])
+    with warnings.catch_warnings():
+        # another split, whose best penalty may be none
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(data[0][:-3], data[1][:-3])
     assert _programs.compilations() == compiled
 
 

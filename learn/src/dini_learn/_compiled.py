@@ -11,6 +11,7 @@ import numpy as np
 from . import _programs
 from ._data import Data, Judged
 from ._folds import Folds
+from ._losses import LOSSES
 from ._moments import Moments, table
 from ._padding import COLUMNS, SAMPLES, bucket, padded
 from ._stein import Disturbed
@@ -38,8 +39,13 @@ class Compiled:
         self.rows = bucket(data.samples, SAMPLES)
         squared = self.spec.loss == "squared"
         self.by_moments = squared and data.narrow and not data.closed
-        self.dual = self.spec.kind == "l2" and squared and data.features > data.samples
-        self.setting = np.asarray(self.spec.setting, float)
+        self.closed = squared and self.spec.kind == "l2"
+        self.dual = self.closed and data.features > data.samples
+        # what is fitted is in units of its own, from which no solver has to find its way: of the target here, for
+        # losses of this degree in it, and of columns at each fit
+        self.size = 1.0 if self.closed else _power(data.size)
+        self.degree = LOSSES[self.spec.loss].degree
+        self.setting = np.asarray(self.spec.setting, float) / (1.0, self.size)
 
     def _put(self, array: Any) -> Any:
         with jax.enable_x64(True):
@@ -58,7 +64,7 @@ class Compiled:
         """The targets of each fit, padded."""
         y = self.data.y
         each = [y] if self.data.together else [y[:, c] for c in range(self.data.targets)]
-        return [self._put(padded(goal, self.rows, *goal.shape[1:])) for goal in each]
+        return [self._put(padded(goal / self.size, self.rows, *goal.shape[1:])) for goal in each]
 
     @functools.cached_property
     def _moments(self) -> Moments:
@@ -113,37 +119,69 @@ class Compiled:
         spec, data = self.spec, self.data
         # a Lasso is an elastic net without squares: they share programs
         kind = "elasticnet" if spec.kind == "l1" else spec.kind
-        l1, l2 = self._logarithms(l1), self._logarithms(l2)
         count = len(lanes[0][0]) if self.by_moments else len(lanes[0])
         spread = lambda part: np.broadcast_to(part[None], (count, *part.shape))
         with jax.enable_x64(True):
             found = []
             for target in range(1 if data.together else data.targets):
-                own = spread(l1 if data.together else l1[:, target]), spread(l2 if data.together else l2[:, target])
-                x0 = self._start(own[0].shape) if ends is None else ends[target]
+                parts = (l1, l2) if data.together else (l1[:, target], l2[:, target])
+                units = self._units(parts[1])
+                own = tuple(spread(part) for part in self._logarithms(*parts, units))
+                outward = (self.size / units).reshape(-1, *[1] * (parts[0].ndim - 1))
+                x0 = self._start(own[0].shape) if ends is None else ends[target] / outward
                 if self.by_moments:
-                    fits = _programs.moment_fits(certify, own, x0, *lanes[target], self.place)
-                elif spec.loss == "squared" and spec.kind == "l2":
+                    both = np.append(units, self.size)
+                    fits = _programs.moment_fits(certify, own, x0, *lanes[target], self.place, both)
+                elif self.closed:
                     given = self.design, self.goals[target], spec.noise[target], float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes, *given)
                 else:
-                    given = self.design, self.goals[target], self.setting, self.place
+                    given = self.design, self.goals[target], self.setting, self.place, units
                     fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, *lanes, *given)
                 fits = jax.device_get(fits)
-                found.append(fits._replace(ends=fits.x))
+                x, worth = fits.x * outward, self.size**self.degree
+                gradient = tuple(worth * part for part in fits.gradient)
+                found.append(fits._replace(value=worth * fits.value, gradient=gradient, x=x, ends=x))
         return found
 
-    def _logarithms(self, penalties: np.ndarray) -> np.ndarray:
-        """Return logarithms for all columns: minus infinity without a penalty, and one on what is void."""
-        found = np.ones((self.columns, penalties.shape[1]))
-        found[: len(penalties)] = penalties
-        if self.scaled:
-            found[-1] = 0.0
-        with np.errstate(divide="ignore"):
-            return np.log(found)
+    def _units(self, l2: np.ndarray) -> np.ndarray:
+        """Return what each column is divided by, so that curvatures are about one; those of a group are alike."""
+        found = np.ones(self.columns)
+        if self.closed:
+            return found
+        samples = LOSSES[self.spec.loss].curvature * (1.0 if self.spec.mean else self.data.weights.sum())
+        inside = slice(1, 1 + self.data.features)
+        curvatures = self.data.curvatures + l2[inside].reshape(self.data.features, -1).mean(axis=1)
+        squares = curvatures * self.data.size ** (2 - self.degree) / samples
+        place = self.place[inside]
+        squares = (np.bincount(place, squares) / np.maximum(np.bincount(place), 1))[place]
+        found[inside] = [_power(np.sqrt(part)) for part in squares]
+        return found
+
+    def _logarithms(self, l1: np.ndarray, l2: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return logarithms for all columns: minus infinity without a penalty, and one on what is void.
+
+        They are those that penalize what is fitted, which is in units.
+        """
+        inside, found = slice(1, 1 + self.data.features), []
+        for power, part in ((1, l1), (2, l2)):
+            whole = np.ones((self.columns, *part.shape[1:]))
+            whole[: len(part)] = part
+            by = self.size ** (power - self.degree) / units[inside] ** power
+            whole[inside] *= by.reshape(-1, *[1] * (part.ndim - 1))
+            if self.scaled:
+                whole[-1] = 0.0
+            with np.errstate(divide="ignore"):
+                found.append(np.log(whole))
+        return found[0], found[1]
 
     def _start(self, shape: tuple[int, ...]) -> np.ndarray:
         x0 = np.zeros(shape)
         if self.scaled:
-            x0[:, -1] = self.spec.setting[1]
+            x0[:, -1] = self.setting[1]
         return x0
+
+
+def _power(size: float) -> float:
+    """Return a power of two near a size, by which division is exact: one of nothing."""
+    return float(2.0 ** np.round(np.log2(size))) if size > 0 else 1.0

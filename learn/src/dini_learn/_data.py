@@ -31,7 +31,7 @@ class Spec(NamedTuple):
     criterion
         ``"cv"``, ``"holdout"``, ``"loo"`` or ``"sure"``.
     setting
-        Two numbers of the loss.
+        Two numbers of the loss: the last one is in the units of the target.
     noise
         The standard deviation of the noise of each target, for ``"sure"``.
     intercept
@@ -99,6 +99,9 @@ class Data:
         self.center = share @ X if centered else np.zeros(self.features)
         self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
         self.X, self.y = X - self.center if centered else X, y - self.level
+        spread = float(np.sqrt(np.mean(share @ self.y**2))) if spec.loss in _SHIFTS else 1.0
+        # a unit of the targets, where what is fitted is in theirs
+        self.size = spread or 1.0
         if centered:
             # a constant, but for rounding
             self.X[:, np.abs(self.X).max(axis=0) <= 8 * np.finfo(float).eps * np.abs(self.center)] = 0.0
@@ -123,7 +126,9 @@ class Data:
                 found = found - weights.sum() * (self.weights / self.weights.sum() @ self.X) ** 2
         else:
             found = np.einsum("ij,ij,i->j", self.X, self.X, weights)
-        return LOSSES[self.spec.loss].curvature * np.maximum(found, 0.0)
+        loss = LOSSES[self.spec.loss]
+        # a loss that grows as its predictor does has a curvature in one over its units
+        return loss.curvature * self.size ** (loss.degree - 2) * np.maximum(found, 0.0)
 
     @functools.cached_property
     def pulls(self) -> np.ndarray:

@@ -134,7 +134,7 @@ class TunedSVR(TunedRegressor):
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        setting = (float(self.epsilon), 0.0)
+        setting = (0.0, float(self.epsilon))
         return Spec("squared_epsilon_insensitive", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
 
 
@@ -271,8 +271,9 @@ class TunedQuantile(TunedRegressor):
         return Spec("pinball", "l1", True, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, task, outcomes):
-        # the linear program, on columns that are divided by their penalties
+        # the linear program, on columns that are divided by their penalties, and a target in a unit of its own
         strengths = outcomes[0].each[0, :, 0]
         exact = QuantileRegressor(quantile=self.quantile, alpha=1.0, fit_intercept=self.fit_intercept)
-        exact.fit(task.X / strengths, task.y, sample_weight=task.weights)
-        self.coef_, self.intercept_ = exact.coef_ / strengths, float(exact.intercept_)
+        size = outcomes[0].inner.data.size
+        exact.fit(task.X / strengths, task.y / size, sample_weight=task.weights)
+        self.coef_, self.intercept_ = size * exact.coef_ / strengths, float(size * exact.intercept_)

@@ -24,12 +24,15 @@ class Loss(NamedTuple):
         ``center(mean of y)``: a constant predictor that fits about as well as a constant can.
     curvature
         About the largest second derivative: the unit of penalties of squares.
+    degree
+        Of a loss of the difference to the target: by what power of the unit of both it grows.
     """
 
     fun: Callable[..., Any]
     slope: Callable[..., Any]
     center: Callable[..., Any]
     curvature: float = 1.0
+    degree: int = 2
 
 
 def _constant(mean: Any) -> Any:
@@ -101,19 +104,20 @@ LOSSES: dict[str, Loss] = {
         _zero,
         curvature=2.0,
     ),
-    # the setting is the half width of the tube
+    # the last setting is the half width of the tube
     "squared_epsilon_insensitive": Loss(
-        lambda z, y, s: jnp.maximum(jnp.abs(z - y) - s[0], 0.0) ** 2,
-        lambda z, y, s: 2.0 * _tube(z - y, s[0]),
+        lambda z, y, s: jnp.maximum(jnp.abs(z - y) - s[1], 0.0) ** 2,
+        lambda z, y, s: 2.0 * _tube(z - y, s[1]),
         _constant,
         curvature=2.0,
     ),
     # has a scale of its own, see `huber`; the settings are where squares end, and a scale to start at
-    "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s), _huber_slope, _constant),
+    "huber": Loss(lambda z, y, s: huber(z - y, s[1], 1.0, s), _huber_slope, _constant, degree=1),
     # the settings are the quantile and the width within which the kink is rounded: curved everywhere, if little
     "pinball": Loss(
         lambda z, y, s: (s[0] - 1.0) * (y - z) + s[1] * jax.nn.softplus((y - z) / s[1]),
         lambda z, y, s: (1.0 - s[0]) - expit((y - z) / s[1]),
         _constant,
+        degree=1,
     ),
 }

@@ -178,9 +178,11 @@ def linear_fits(
     y: Any,
     setting: Any,
     groups: Any,
+    units: Any,
 ) -> Fits:
-    """Return fits of a loss by its name, on the design matrix itself."""
+    """Return fits of a loss by its name, on the design matrix itself, whose columns are first divided by units."""
     total, objective = _total(name), _linear_loss(name)
+    X = X / units
 
     def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
         problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s, groups))
@@ -203,8 +205,12 @@ def _half_square(x: Any, moments: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def moment_fits(certify: bool, strengths: Any, x0: Any, train: Any, held: Any, groups: Any) -> Fits:
-    """Return fits of the squared loss with penalties of groups, whose size is that of the columns."""
+def moment_fits(certify: bool, strengths: Any, x0: Any, train: Any, held: Any, groups: Any, units: Any) -> Fits:
+    """Return fits of the squared loss with penalties of groups, whose size is that of the columns.
+
+    Moments are first divided by units, of the columns and of the target.
+    """
+    train, held = (part / units / units[:, None] for part in (train, held))
 
     def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
         problem = lambda s: _quadratic(train, s, groups)

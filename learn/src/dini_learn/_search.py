@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,6 +89,22 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tupl
     return best, seen
 
 
+def dips(seen: list[At], place: int) -> list[np.ndarray]:
+    """Return where slopes along a grid tell of minima between its points that may be below the best, at a place.
+
+    A step of the grid can be longer than a dip is wide. That beside the best is for the search that follows, unless
+    there are others for it to be weighed against.
+    """
+    found, aside = [], False
+    for index, (right, left) in enumerate(itertools.pairwise(seen)):
+        if left.finite and right.finite and left.gradient[0] < 0 < right.gradient[0]:
+            point = _cubic(left, right)
+            if _on_cubic(left, right, point) < seen[place].value:
+                found.append(np.array([point]))
+                aside = aside or place not in (index, index + 1)
+    return found if aside else []
+
+
 def refine(
     evaluate: Evaluate, low: float, high: float, best: At, left: At | None, right: At | None, smooth: bool = False
 ) -> Found:
@@ -136,6 +153,14 @@ def _cubic(left: At, right: At) -> float:
     middle = falls + rises - 3 * (right.value - left.value) / (high - low)
     root = np.sqrt(middle**2 - falls * rises)
     return high - (high - low) * (rises + root - middle) / (rises - falls + 2 * root)
+
+
+def _on_cubic(left: At, right: At, point: float) -> float:
+    """Return the value of that cubic at a point."""
+    low, high = float(left.theta[0]), float(right.theta[0])
+    part, width = (point - low) / (high - low), high - low
+    falls, rises, climb = float(left.gradient[0]) * width, float(right.gradient[0]) * width, right.value - left.value
+    return left.value + part * (falls + part * (3 * climb - 2 * falls - rises + part * (falls + rises - 2 * climb)))
 
 
 def descend(

@@ -114,6 +114,6 @@ class Multinomial:
 def smooth(name: str, setting: tuple[float, float]) -> Smooth | None:
     """Return a loss by its name in the table of losses; ``None`` for what Newton's method does not suit."""
     if name == "squared_epsilon_insensitive":
-        return Tube(setting[0])
+        return Tube(setting[1])
     kinds = {"logistic": Logistic, "multinomial": Multinomial, "squared_hinge": SquaredHinge, "poisson": Poisson}
     return kinds[name]() if name in kinds else None

@@ -12,7 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ._folds import Folds
 from ._inner import Inner
 from ._path import LEAST
-from ._search import At, Found, along_grid, descend, refine
+from ._search import At, Found, along_grid, descend, dips, refine
 from ._strengths import Strengths
 
 #: how strongly logarithms of penalties are drawn to their mean, from none of a freedom to all of it; the unit is the
@@ -123,7 +123,11 @@ class Tuning:
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
         look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
         place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points, floor)
-        near, best = seen[max(place - 1, 0) : place + 2], seen[place]
+        line = seen
+        if strengths.kinds == 1 and (more := [look(point) for point in dips(seen, place)]):
+            line = sorted([*seen, *more], key=lambda at: -at.theta[0])
+            place, seen = _least(line), [*seen, *more]
+        near, best = line[max(place - 1, 0) : place + 2], line[place]
         if strengths.kinds == 2:
             # and with hardly any squares
             other, more = along_grid(look, self._with_squares(points, 0.0), floor)
@@ -135,7 +139,7 @@ class Tuning:
             between = [look(point) for point in _between(near, _FINER // 2 if self.inner.inexact else _FINER)]
             seen += between
             near = sorted([*near, *between], key=lambda at: -at.theta[0])
-            best = min(near, key=lambda at: at.value if at.finite else np.inf)
+            best = near[_least(near)]
         place = [at is best for at in near].index(True) if strengths.kinds == 1 else 0
         if self.inner.inexact:
             best = evaluate(best.theta)
@@ -226,6 +230,11 @@ class Tuning:
             theta = found.best.theta
             judged.append(found.best.judged)
         return judged
+
+
+def _least(points: list[At]) -> int:
+    """Return the place of the least of some points."""
+    return int(np.argmin([at.value if at.finite else np.inf for at in points]))
 
 
 def _between(points: list[At], finer: int) -> list[np.ndarray]:
