@@ -54,7 +54,8 @@ def test_the_contract_of_solvers_is_on_one_page():
     """The page of a user's own solver lists every attribute and method that the rest of dini asks a solver for."""
     told = set(re.findall(r"^\| `(\w+)[`(]", (PAGE.parent / "own-solver.md").read_text(), re.M))
     contract = {name for name in vars(dini.Solver) if not name.startswith("_")}
-    hooks = {"trial", "judge", "renew"}  # of dini.extend.Descent
+    # and the hooks of dini.extend.Descent, with what a line method's direction is handed over by
+    hooks = {"trial", "judge", "renew", "line", "along", "cold_start", "bracket"}
     assert told == (contract - {"name", "rtol", "atol", "tol", "stops", "max_steps"}) | hooks
 
 
@@ -129,3 +130,11 @@ def test_the_other_distributions_use_public_names_only(path):
 def test_files_are_of_a_size_to_read():
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "learn" / "src").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 500, path
+
+
+def test_every_judgement_can_be_turned_off():
+    """The ledger of margins: what is asked for by name is in its table, and the other way around."""
+    from dini.solvers.judge import _margins
+
+    asked = {name for p in SOURCE.rglob("*.py") for name in re.findall(r"\boff\(\"(\w+)\"\)", p.read_text())}
+    assert asked == set(_margins.JUDGEMENTS)
