@@ -19,7 +19,8 @@ from ..protocols import AnyProblem, Composed, Equations
 from ..trees import Tree
 from . import _newton_equations
 from ._base import solver
-from .judge._descent import Proposal, Seen, Verdict
+from .judge._descent import Proposal, Ruling, Seen, Verdict
+from .judge._margins import IDLE, relative_rounding
 from .shared._definite import FEW, Factor, descent, solve_positive, sparse_descent
 from .shared._halving import Halving, Way
 
@@ -103,6 +104,19 @@ class Newton(Halving):
         elif self._by_nonzeros:
             factor = Factor(jnp.zeros(self.linear_solver.pattern.count, dtype), jnp.zeros((), bool))
         return self.way(x, factor)
+
+    def judge(self, own: Way, seen: Seen) -> Ruling:
+        """Return whether the value falls as promised (3); a promise that drowns in rounding has an end.
+
+        A Newton step at a minimum promises nothing: where one after the other brings no gain and leaves the gradient
+        as it is, that is rounding as well.
+        """
+        ruling, before = super().judge(own, seen), seen.before
+        promised = -trees.vdot(before.gradient, seen.move).astype(seen.value.dtype)
+        drowned = ~seen.first & (promised <= relative_rounding(before.value)) & ~(seen.size < 0.5 * before.error)
+        drowned &= before.progress[1] >= IDLE
+        # of a fixed number of steps, those that move nothing but the derivative are taken as well
+        return ruling._replace(fits=ruling.fits & ~(drowned & self.stops), spent=drowned)
 
     def renew(self, problem: Composed, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return Newton's direction (2) from a new point, with t = 1, or half the step along the old one."""

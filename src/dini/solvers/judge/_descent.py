@@ -144,8 +144,8 @@ class Descent(Solver):
     """
 
     monotone = True
-    #: Whether the method learns curvatures from its steps alone: its first step only probes, its steps may leap, and
-    #: many may bring no gain. Others look at second derivatives.
+    #: Whether the method learns curvatures from its steps alone: its first step only probes, and its steps may leap.
+    #: Others look at second derivatives.
     first_order: ClassVar[bool] = False
 
     def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
@@ -259,7 +259,7 @@ def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict
     idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
     best = jnp.where(accept, jnp.minimum(best, seen.size), best)
     exact = jax.lax.stop_gradient(jnp.where(accept, seen.value, exact))
-    stalled = proposal.stuck | _margins.lost_patience(idle, steps, first_order=solver.first_order)
+    stalled = proposal.stuck | _margins.lost_patience(idle, steps)
     status = jnp.where(proposal.sound, before.status, Status.SINGULAR)
     point = jnp.where(accept, seen.value, before.value), verdict.extent, verdict.error
     bound = held(problem, seen.point, verdict.gradient)

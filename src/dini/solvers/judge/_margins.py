@@ -63,20 +63,20 @@ CANCELED = 30
 STIFF = 0.9
 #: the share of a promised decrease that has to come true (Armijo)
 DECREASE = 1e-4
+#: steps of Newton's method without gain after which one that promises nothing is its last
+IDLE = 1
 #: accepted steps without gain after which a method has stalled
 PATIENCE = 50
 
 
-def lost_patience(idle: Scalar, steps: Scalar, *, first_order: bool = True) -> Any:
-    """Return whether a method without second derivatives has stalled, after so many steps without gain.
+def lost_patience(idle: Scalar, steps: Scalar) -> Any:
+    """Return whether a method has stalled, after so many steps without gain.
 
     On an ill-conditioned function its gradients rise and fall, near a solution by amounts that values no longer show:
     hundreds of steps may go by between two gains. A quarter of all steps is what they may take.
     """
     if off("patience"):
         return jnp.zeros((), bool)
-    if not first_order:
-        return idle >= 5
     return (idle >= PATIENCE) & (4 * idle >= steps)
 
 
