@@ -100,7 +100,6 @@ class LBFGSB(BoxSolver, LineMethod):
     line_search: LineSearch = field(default=WeakWolfe(), metadata={"static": True})
 
     adaptive = True
-    first_order = True
 
     def __post_init__(self, tol: Any) -> None:
         self._check_settings(tol)

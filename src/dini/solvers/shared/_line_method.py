@@ -32,6 +32,7 @@ class LineMethod(Descent):
     """
 
     adaptive = True
+    first_order = True
     line_search: LineSearch = WeakWolfe()
 
     def search(self) -> LineSearch:

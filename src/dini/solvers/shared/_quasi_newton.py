@@ -36,7 +36,6 @@ class QuasiNewton(LineMethod):
     """
 
     adaptive = True
-    first_order = True
 
     line_search: LineSearch
     #: lengths of the steps, for methods that take them
