@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -127,6 +128,15 @@ def test_units_of_features_and_targets_do_not_decide(name, features, target):
     np.testing.assert_allclose(
         scaled.coef_ * features / target, plain.coef_, rtol=1e-4, atol=1e-5 * np.abs(plain.coef_).max()
     )
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+@pytest.mark.parametrize(("model", "y"), [(dl.TunedSVR(cv=3), TARGET), (dl.TunedPoisson(), TARGET // 10)])
+def test_units_do_not_decide_beside_an_intercept(model, y, unit):
+    """Columns so small, or so large, beside that of the intercept are no rounding of the Hessian."""
+    plain, scaled = (clone(model).fit(u * scale(D), y) for u in (1.0, unit))
+    np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * unit**2, rtol=1e-3)
+    np.testing.assert_allclose(scaled.coef_ * unit, plain.coef_, rtol=0, atol=1e-4 * np.abs(plain.coef_).max())
 
 
 @pytest.mark.parametrize("kind", ["l2", "l1"])

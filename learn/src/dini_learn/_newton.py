@@ -90,16 +90,21 @@ class Preconditioner(NamedTuple):
     def ready(self, problem: Problem) -> Ready:
         """Return it with penalties."""
         l2 = problem.l2[:, 0]
-        tiny = np.finfo(float).eps
-        if self.square.ndim == 2:
-            whole = self.square + l2
-            return Ready(problem, whole, 1 / np.maximum(whole, tiny * whole.max()))
+        tiny, flat = np.finfo(float).eps, self.square.ndim == 2
+        diagonal = l2 + (self.square if flat else np.diagonal(self.square, axis1=1, axis2=2))
+        # what has no curvature at all is as large as the largest, and so is rounding there
+        void = diagonal == 0
+        size = np.where(void, diagonal.max(), diagonal)
+        if flat:
+            return Ready(problem, diagonal, 1 / np.where(void, tiny * size, size))
         whole = self.square.copy()
         place = np.arange(whole.shape[-1])
-        whole[:, place, place] += l2
-        safe = whole.copy()
-        safe[:, place, place] += tiny * whole.shape[-1] * whole[:, place, place].max()
-        return Ready(problem, whole, np.linalg.inv(safe))
+        whole[:, place, place] = diagonal
+        # in units in which the diagonal is one: rounding is that of each column, not of the largest
+        root = np.sqrt(size)
+        safe = whole / root[:, :, None] / root[:, None, :]
+        safe[:, place, place] += tiny * whole.shape[-1]
+        return Ready(problem, whole, np.linalg.inv(safe) / root[:, :, None] / root[:, None, :])
 
 
 class Ready(NamedTuple):
