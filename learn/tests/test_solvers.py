@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
 
 import dini_learn as dl
+from dini_learn import _smooth_fits
 from dini_learn._active_set import Face, Quadratic, least
 from dini_learn._columns import Columns
 from dini_learn._compiled import Compiled
@@ -161,3 +162,17 @@ def test_separable_classes(model):
         model.fit(X, np.repeat([0, 1], 30))
     assert model.score(X, np.repeat([0, 1], 30)) == 1.0
     assert np.isfinite(model.coef_).all()
+
+
+def test_a_certificate_that_does_not_end_promises_nothing(monkeypatch):
+    """Where its own equations are not solved, the error of the gradient is not known: it is not small."""
+    model = dl.TunedLogisticRegression(cv=3)
+    _, _, _, inner, strengths, folds, _ = model._task(C, LABELS, None, None)
+    lanes, state = inner.lanes(folds), {}
+    at = inner.at(np.zeros(1), strengths, folds, lanes, state, certify=True)
+    assert 0 < at.error < 1e-6
+    enough = _smooth_fits.conjugate
+    given = lambda *args: (*enough(*args)[:2], np.zeros(3, bool))
+    monkeypatch.setattr(_smooth_fits, "conjugate", given)
+    at = inner.at(np.zeros(1), strengths, folds, lanes, state, certify=True)
+    assert at.error == np.inf

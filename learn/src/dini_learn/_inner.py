@@ -173,7 +173,8 @@ class Inner:
         solved = all(bool(np.all(fits.solved)) for fits in found)
         # relative to the length of each fit's own gradient
         lengths = np.sqrt((slopes[use].reshape(int(use.sum()), -1) ** 2).sum(1))
-        bound = float(share[use] @ (error[use] * lengths))
+        # what is not known is not known of a gradient that vanishes, either
+        bound = float(share[use] @ (error[use] * np.where(np.isinf(error[use]), 1.0, lengths)))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
     def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:

@@ -148,12 +148,13 @@ def _adjoint(
 
 
 def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Return the relative error of the gradient: what one more step changes of it."""
+    """Return the relative error of the gradient: what one more step changes of it, infinite where there is none."""
     goal = np.full(len(held), 1e-3)
-    step, _, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    step, _, stepped = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
     z = found.z + problem.predictor(step)
     better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
-    again, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
+    again, reached = _adjoint(problem, better, held, adjoint, _ACCURACY)
     away = -problem.l2 * better.x * again - slopes
     size, length = (np.sqrt((part**2).sum(axis=(0, 2))) for part in (slopes, away))
-    return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)
+    error = np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)
+    return np.where(stepped & reached, error, np.inf)
