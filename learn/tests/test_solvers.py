@@ -176,3 +176,9 @@ def test_a_certificate_that_does_not_end_promises_nothing(monkeypatch):
     monkeypatch.setattr(_smooth_fits, "conjugate", given)
     at = inner.at(np.zeros(1), strengths, folds, lanes, state, certify=True)
     assert at.error == np.inf
+
+
+def test_held_out_samples_without_a_loss():
+    """Where all are on the right side of the margin, nothing judges a fit: its adjoint vanishes, and is a solution."""
+    model = dl.TunedSVC().fit(*IRIS)
+    assert model.hypergradient_.error < 1e-6

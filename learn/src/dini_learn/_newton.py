@@ -237,7 +237,8 @@ def conjugate(
         return problem.pull(bent) + problem.l2 * x
 
     scale = np.sqrt(np.maximum(_dot(right, ready.solve(right)), 0.0))
-    x = np.zeros_like(right) if start is None else problem.centered(start)
+    # of nothing the solution is nothing, to which no start comes near enough
+    x = np.zeros_like(right) if start is None else problem.centered(start) * (scale > 0)[:, None]
     rest = right if start is None else right - product(x)
     toward = ready.solve(rest)
     size = _dot(rest, toward)
