@@ -131,6 +131,32 @@ def test_features_in_mixed_units(model):
     assert plain.penalties_[..., 2].max() < 1e3 * mixed.penalties_[..., 2].max() < 1e6 * plain.penalties_[..., 2].max()
 
 
+@pytest.mark.parametrize("rows", [442, 8])
+@pytest.mark.parametrize("criterion", ["loo", "sure"])
+def test_a_decomposition_in_mixed_units(criterion, rows):
+    """Squares of small features are less than rounding of those of large ones: coefficients are a ridge's all the same.
+
+    The truth is by features in one unit, each with a penalty of its own.
+    """
+    units = np.where(np.arange(10) < 7, 1e-8, 1.0)
+    model = dl.TunedRidge(criterion=criterion, noise=50.0, certify=False).fit(units * X[:rows], Y[:rows])
+    truth = dl.TunedRidge(criterion=criterion, noise=50.0, certify=False, penalties="features", shrinkage=0.1)
+    _, _, _, inner, strengths, folds, _ = truth._task(X[:rows], Y[:rows], None, None)
+    theta = np.log(model.penalties_ / units**2)
+    at = inner.at(theta, strengths, folds, inner.lanes(folds), {})
+    fitted = inner.coefficients(strengths.expand(theta), folds)
+    assert model.loss_ == pytest.approx(2 * at.value, rel=1e-6)
+    apart = 1e-6 * np.abs(fitted.coef).max()
+    np.testing.assert_allclose(units * model.coef_, fitted.coef[:, 0], rtol=0, atol=apart)
+
+
+def test_a_decomposition_says_what_it_cannot_see():
+    """Twelve digits between the units of features: a warning instead of a wrong fit."""
+    units = np.where(np.arange(10) < 7, 1e-15, 1.0)
+    with pytest.warns(ConvergenceWarning, match="Scale the features"):
+        dl.TunedRidge(**QUICK).fit(units * X, Y)
+
+
 def test_constant_features_are_left_out():
     """Rounding of their means is no variation; where nothing varies, the constant is fitted."""
     odd = np.hstack([X, np.full((len(X), 1), 1.1), np.full((len(X), 1), 3e5)])

@@ -13,6 +13,8 @@ from ._losses import LOSSES
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
 _MOMENTS = 512
+#: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
+WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6
 #: losses of the difference between predictor and target alone
 _SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
 
@@ -157,3 +159,9 @@ class Data:
             return 1.0
         largest = self.curvatures[int(self.pulls.argmax())] if self.spec.kind != "l2" else some.mean()
         return float(min(1.0, np.sqrt(np.median(some) / max(largest, np.finfo(float).tiny))))
+
+    @property
+    def weakest(self) -> float:
+        """The weakest penalty of the search in one: of squares, or of absolute values."""
+        pull, curvature = self.units
+        return WEAKEST_L2 * curvature * self.mixed**2 if self.spec.kind == "l2" else WEAKEST_L1 * pull * self.mixed

@@ -12,7 +12,7 @@ from ._compiled import Compiled
 from ._data import Data, Spec
 from ._exact import Exact
 from ._folds import Folds
-from ._path import LEAST, LassoPath
+from ._path import LassoPath
 from ._search import At
 from ._smooth import smooth
 from ._smooth_fits import SmoothFits
@@ -143,8 +143,9 @@ class Inner:
         ``rough`` is for a look around: some engines save work then.
         """
         if self.exactly(strengths, folds):
-            value, slope = self._curve.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
-            solved = bool(np.isfinite(value)) and self._curve.solved
+            penalty = float(np.exp(theta[0]))
+            value, slope = self._curve.criterion(self.spec.criterion, penalty, self.spec.noise)
+            solved = bool(np.isfinite(value)) and self._curve.solved(penalty)
             return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
         trail = state.setdefault("trail", [])
@@ -199,8 +200,7 @@ class Inner:
     @functools.cached_property
     def _curve(self) -> Spectrum | LassoPath:
         kind = Spectrum if self.closed else LassoPath
-        low = () if self.closed else (LEAST * self.units[0] * self.data.mixed,)
-        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, *low)
+        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, self.data.weakest)
 
     @property
     def knots(self) -> np.ndarray | None:
@@ -218,8 +218,9 @@ class Inner:
         """Return the fit on all samples."""
         data = self.data
         if self._known and each.min() == each.max():
-            coef = self._curve.coefficients(float(each.max()))
-            return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
+            penalty = float(each.max())
+            coef = self._curve.coefficients(penalty)
+            return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved(penalty))
         whole, ends = self.engine.whole(folds, self._last.ends)
         found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 
+from ._data import WEAKEST_L1, WEAKEST_L2
 from ._folds import Folds
 from ._inner import Inner
-from ._path import LEAST
 from ._search import At, Found, along_grid, descend, dips, refine
 from ._strengths import Strengths
 
@@ -22,7 +22,7 @@ _GRID_L2, _GRID_L1 = 13, 25
 #: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
 _FINER = 4
 #: penalties range over these multiples of the scales of the data
-_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
+_RANGE_L2, _RANGE_L1 = (WEAKEST_L2, 1e6), (WEAKEST_L1, 1.05)
 #: a criterion that is less than this part of that with the strongest penalties vanishes
 _EXACT = 1e-6
 #: so many evaluations for each shrinkage that is only tried
@@ -87,7 +87,7 @@ class Tuning:
         pull, curvature = inner.units
         mixed = inner.data.mixed
         l1, l2 = (pull, mixed, _RANGE_L1), (curvature, mixed**2, _RANGE_L2)
-        both = [l1, (curvature, mixed**2, (1e-6, 1e3))]
+        both = [l1, (curvature, mixed**2, (WEAKEST_L2, 1e3))]
         ranges = {"l1": [l1], "group": [l1], "l2": [l2], "elasticnet": both}[inner.spec.kind]
         # features in small units need small penalties, and the range is the wider
         self.ranges = np.log([[part * scale * low, scale * high] for scale, part, (low, high) in ranges])
