@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dini_learn as dl
+from dini_learn._stein import noise_of
 from dini_learn._tuning import choose
 
 mpl.use("Agg")
@@ -167,6 +168,18 @@ def test_constant_features_are_left_out():
     with pytest.warns(ConvergenceWarning, match="end of its range"):
         model = dl.TunedRidge(**QUICK).fit(odd[:, 10:], Y)
     np.testing.assert_allclose(model.predict(odd[:, 10:]), Y.mean())
+
+
+def test_a_constant_feature_of_many_samples():
+    """The rounding of a mean grows with the number of samples: it is no variation, however many there are."""
+    random = np.random.default_rng(0)
+    weights, design = random.uniform(0.1, 3.0, 20_000), random.normal(size=(20_000, 2))
+    y = design[:, 0] + random.normal(size=20_000)
+    odd = np.hstack([design, np.tile(random.uniform(0.1, 10.0, 8), (20_000, 1))])
+    _, _, _, inner, _, _, _ = dl.TunedRidge()._task(odd, y, weights, None)
+    np.testing.assert_array_equal(inner.data.curvatures[2:], 0)
+    plain, other = (noise_of(some, y[:, None], weights, True)[0] for some in (design, odd))
+    assert other == pytest.approx(plain, rel=1e-12)
 
 
 def test_messages():

@@ -13,6 +13,7 @@ from sklearn.preprocessing import scale
 import dini_learn as dl
 from dini_learn._path import LassoPath
 from dini_learn._progress import Progress
+from dini_learn._stein import noise_of
 from dini_learn._tuning import Tuning
 
 DIABETES = load_diabetes(return_X_y=True)
@@ -168,3 +169,11 @@ def test_it_is_the_risk_and_its_derivative(kind, settings, theta):
     told, true, rest = simulated(kind, settings, theta, 400)
     assert (apart(told, true) < 4).all()
     assert (apart(rest, true) > 8).all()
+
+
+@pytest.mark.parametrize("units", [1e-14, 1e12, 10.0 ** np.linspace(-9, 9, 10)])
+def test_the_noise_is_that_in_any_units(units):
+    """What least squares leave does not depend on the units of features, nor on where they are measured from."""
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(Y))
+    plain, other = (noise_of(design, Y[:, None], weights, True) for design in (X, units * (X + 1e3)))
+    assert other[0] == pytest.approx(plain[0], rel=1e-8)
