@@ -93,12 +93,27 @@ def test_groups_are_found_and_noise_is_not_fitted():
 def test_the_choice_of_shrinkage():
     same = np.ones((5, 6))
     assert choose(same) == np.inf
-    assert choose(None) == np.inf
+    assert choose(same[:1]) == np.inf
     better = same.copy()
     better[:, 3] = [0.5, 0.6, 0.4, 0.5, 0.5]
     assert choose(better) == 1e-2
     better[:, 3] = [0.1, 1.2, 1.5, 0.9, 1.0]
     assert choose(better) == np.inf
+
+
+ONE = [(np.arange(300), np.arange(300, len(Y)))]
+
+
+@pytest.mark.parametrize("given", [{"cv": 2}, {"cv": ONE}, {"cv": ONE, "criterion": "loo"}])
+def test_too_few_splits_for_many_penalties_are_told(given):
+    """With a fold set aside the others have nothing left: one penalty is kept for no better reason, and that is said."""
+    model = dl.TunedRidge(penalties="features", certify=False, **given)
+    with pytest.warns(ConvergenceWarning, match="One shared penalty was kept"):
+        model.fit(X, Y)
+    assert model.shrinkage_ == np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(shrinkage=1.0, max_iter=200).fit(X, Y)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1e6])

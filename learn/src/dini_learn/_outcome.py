@@ -68,6 +68,12 @@ def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> It
             f"The search has used its max_iter={max_iter} evaluations and was still descending. Increase max_iter, or "
             "tol."
         )
+    judged = tuned.judged
+    if judged is not None and not (len(judged) > 1 and np.isfinite(judged.mean(axis=0)[1:]).any()):
+        yield (
+            "One shared penalty was kept, for several could not be judged: shrinkage='auto' sets each fold aside in "
+            "turn, and too few are left, or their fits have failed. Give cv three folds or more, or shrinkage a number."
+        )
     if tuned.at_bound:
         yield (
             "The search ended at the end of its range of penalties: the criterion wants the model without a penalty, "

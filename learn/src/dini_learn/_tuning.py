@@ -193,7 +193,8 @@ class Tuning:
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
             run = Parallel(n_jobs=self.n_jobs, require="sharedmem")
-            judged = np.array(run(delayed(self._judged)(part) for part in nested)) if nested else None
+            judged = np.array(run(delayed(self._judged)(part) for part in nested))
+            judged = judged.reshape(len(nested), 1 + len(SHRINKAGES))
             chosen = choose(judged)
         if not np.isfinite(chosen):
             return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
@@ -243,12 +244,12 @@ def _between(points: list[At], finer: int) -> list[np.ndarray]:
     return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
-def choose(judged: np.ndarray | None) -> float:
+def choose(judged: np.ndarray) -> float:
     """Return the shrinkage whose held-out loss is the least, infinite unless it is surely below that of one penalty.
 
     Surely: the mean of the differences between the two over the splits is below zero by more than its standard error.
     """
-    if judged is None or len(judged) < 2:
+    if len(judged) < 2:
         return np.inf
     away = judged[:, 1:] - judged[:, :1]
     mean = away.mean(axis=0)
