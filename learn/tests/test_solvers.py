@@ -182,3 +182,22 @@ def test_held_out_samples_without_a_loss():
     """Where all are on the right side of the margin, nothing judges a fit: its adjoint vanishes, and is a solution."""
     model = dl.TunedSVC().fit(*IRIS)
     assert model.hypergradient_.error < 1e-6
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-8])
+def test_more_features_than_samples_in_mixed_units(unit):
+    """Three features are large and many small, with one penalty for these: the small ones are no rounding.
+
+    Without a tube the fit is a ridge, and the truth least squares with columns of one length.
+    """
+    random = np.random.default_rng(0)
+    X = random.normal(size=(60, 80)) * np.where(np.arange(80) < 77, unit, 1.0)
+    y, penalty = (X / np.abs(X).max(axis=0)).sum(axis=1), 5.0 * unit**2
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR()._task(X, y, None, None)
+    fitted = inner.coefficients(strengths.expand(np.log([penalty])), folds)
+    ridge = np.hstack([np.zeros((80, 1)), np.sqrt(penalty / 2) * np.eye(80)])
+    whole = np.vstack([np.insert(X, 0, 1.0, axis=1), ridge])
+    size = np.linalg.norm(whole, axis=0)
+    truth = np.linalg.lstsq(whole / size, np.append(y, np.zeros(80)))[0]
+    assert fitted.solved
+    np.testing.assert_allclose(fitted.coef[:, 0] * size[1:], truth[1:], rtol=0, atol=1e-7 * np.abs(truth).max())

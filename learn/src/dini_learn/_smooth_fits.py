@@ -9,6 +9,7 @@ import numpy as np
 from ._data import Data, Judged
 from ._folds import Folds
 from ._frame import Frame
+from ._losses import LOSSES
 from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
 from ._programs import Fits
 from ._smooth import smooth
@@ -94,7 +95,7 @@ class SmoothFits:
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
             end = ends[place] if ends is not None else self._first(lanes, y)
-            frame = self._frame(own, end.frame)
+            frame = self._frame(own, end.frame, float(lanes.train.max()))
             problem = Problem(self._loss, self._X, y, lanes.train, own)
             if frame is not None:
                 inner = np.full((len(own), 1, frame.columns.shape[1]), frame.strength(own[0, 0, 1:]))
@@ -106,12 +107,13 @@ class SmoothFits:
             found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._told(x), ends=end))
         return found
 
-    def _frame(self, l2: np.ndarray, last: Frame | None) -> Frame | None:
+    def _frame(self, l2: np.ndarray, last: Frame | None, weight: float) -> Frame | None:
         """Return the frame for penalties, where there are many features and it is one for all numbers."""
         if self.data.features <= self.data.samples or np.ptp(l2, axis=0).any():
             return None
         own = l2[0, 0, 1:]
-        return last if last is not None and last.strength(own) is not None else Frame.of(self._X, own)
+        frame = last if last is not None and last.strength(own) is not None else Frame.of(self._X, own)
+        return frame if frame.sees(own, weight * LOSSES[self.data.spec.loss].curvature) else None
 
     def _first(self, lanes: Judged, y: np.ndarray) -> End:
         return End(first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1]), None, None)
