@@ -173,6 +173,34 @@ def test_a_decomposition_says_what_it_cannot_see():
         dl.TunedRidge(**QUICK).fit(units * X, Y)
 
 
+@pytest.mark.parametrize(("unit", "solved"), [(1e-3, True), (1e-8, False)])
+def test_a_wide_ridge_says_what_it_cannot_see(unit, solved):
+    """By matrices of the samples, small features beside large ones are lost in rounding: at some units, and told."""
+    random = np.random.default_rng(0)
+    wide = random.normal(size=(30, 600)) * np.where(np.arange(600) < 597, unit, 1.0)
+    y, penalty = (wide / np.abs(wide).max(axis=0)).sum(axis=1), 50.0 * unit**2
+    _, _, _, inner, strengths, folds, _ = dl.TunedRidge(cv=3)._task(wide, y, None, None)
+    fitted = inner.coefficients(strengths.expand(np.log([penalty])), folds)
+    assert fitted.solved == solved
+    if solved:
+        theirs = Ridge(alpha=penalty, solver="svd").fit(wide, y)
+        apart = np.abs(fitted.coef[:, 0] - theirs.coef_) * np.linalg.norm(wide, axis=0)
+        assert apart.max() < 1e-6 * np.abs(theirs.coef_ * np.linalg.norm(wide, axis=0)).max()
+
+
+@pytest.mark.parametrize("size", [1e5, 1e8])
+def test_a_sample_far_from_the_others(size):
+    """A value that stands for a missing one: the fit without its fold does not see it."""
+    odd = X.copy()
+    odd[7, 2] = size
+    model = dl.TunedRidge(certify=False, cv=[(np.arange(100, len(Y)), np.arange(100)), (np.arange(100), np.arange(100, 442))])
+    _, _, _, inner, strengths, folds, _ = model._task(odd, Y, None, None)
+    lanes = inner.lanes(folds)
+    found = inner.engine.fits(*inner._strengths(np.full((1, 10, 1), 5.0)), lanes, None)[0]
+    theirs = Ridge(alpha=5.0, solver="svd").fit(X[100:], Y[100:])
+    np.testing.assert_allclose(found.x[0, 1:], theirs.coef_, rtol=0, atol=1e-6 * np.abs(theirs.coef_).max())
+
+
 def test_constant_features_are_left_out():
     """Rounding of their means is no variation; where nothing varies, the constant is fitted."""
     odd = np.hstack([X, np.full((len(X), 1), 1.1), np.full((len(X), 1), 3e5)])
