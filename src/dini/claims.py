@@ -27,7 +27,8 @@ a lower point is shown, no solution is refused by an estimate that is off.
 
 **No minimum.** A function that falls for ever, as :math:`e^{-x}` does, has a gradient that vanishes as well. Let
 :math:`v = x - x_0` be the way from the start, and ``q`` its elements that nothing holds any more,
-:math:`|v_i (H v)_i| \le \delta (f(x_0) - f(x))`. Where the way of these elements was worth something,
+:math:`|v_i (H v)_i| \le \delta (f(x_0) - f(x))`, where :math:`\delta` is rtol, but from :math:`10^{-4}` to
+:math:`10^{-2}`. Where the way of these elements was worth something,
 :math:`\Delta = f(x - q) - f(x)`, the objective is no higher at :math:`x + q`, and a Newton step along the way is a part
 of it that shows, :math:`-g \cdot q \ge \eta\, q \cdot H q` (at a minimum it is as short as the tolerance is small;
 that of :math:`e^{-x}` has the length one wherever it is taken), the way is looked at: an end that is reached at
@@ -283,7 +284,7 @@ def _loose(f: Any, way: Tree, found: _Curvature, rtol: Any) -> Tree:
 
     What a solver may leave by its tolerance holds nothing: in single precision that is more than :data:`NOTHING`.
     """
-    nothing = jnp.maximum(NOTHING, rtol) * (f[_START] - f[_HERE])
+    nothing = jnp.clip(rtol, NOTHING, LEFT[0]) * (f[_START] - f[_HERE])
     return jax.tree.map(lambda v, part: jnp.where(jnp.abs(part) <= nothing, v, 0), way, found.parts)
 
 

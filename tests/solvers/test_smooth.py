@@ -613,3 +613,15 @@ def test_newton_goes_on_from_the_state_of_a_looser_solve():
     assert late.success
     assert early.stats.error > 1e-4
     assert late.stats.error <= 1e-10
+
+
+@pytest.mark.by_default("Newton", "ProjectedNewton")
+@pytest.mark.parametrize(
+    "solver",
+    [dini.Newton(), dini.ProjectedNewton(), dini.TrustRegionNewtonCG(), dini.Dogleg(), dini.BFGS(), dini.LBFGSB()],
+    ids=lambda solver: solver.name,
+)
+def test_a_leap_says_nothing_of_the_start(solver):
+    """The first Newton step moves the point by a million, to where the gradient is 1e20 times larger."""
+    solution = dini.minimize(lambda x: 1e-3 * x[0] + x[0] ** 4, jnp.array([1e-5]), solver=solver)
+    np.testing.assert_allclose(solution.x, -((1e-3 / 4) ** (1 / 3)), rtol=1e-7)

@@ -18,6 +18,7 @@ from ..trees.products import dot
 from ._base import infinity, solver
 from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
 from .judge._lengths import natural_length
+from .judge._margins import DECREASE
 from .shared._definite import model_positive
 
 
@@ -113,7 +114,7 @@ class Dogleg(Descent):
         gradient, length = ravel_pytree(seen.before.gradient)[0].astype(own.move.dtype), jnp.sqrt(seen.products.ss)
         # (3): p = own.move, B = own.hessian
         rho = ratio(seen, -(dot(gradient, own.move) + dot(0.5 * own.move, dot(own.hessian, own.move))))
-        fits = rho > 1e-4
+        fits = rho > DECREASE
         grown = jnp.where(length > 0.9 * own.radius, 2.5 * own.radius, own.radius)
         radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, own.radius, 0.25 * length))
         return Ruling(fits, own._replace(radius=jax.lax.stop_gradient(radius)))

@@ -159,13 +159,13 @@ class GradientDescent(QuasiNewton):
     def take_in(self, model: Secant, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Secant, Any, Any]:
         """Return minus the gradient, and the step that fits the secant condition (2) best."""
         del old
-        products = seen.products
+        products, last = seen.products, self.bracket(seen.before.own).trial
         # growth is limited where the curvature is not positive; what drowns in rounding says nothing
-        fresh = jnp.where(keep, products.ss / jnp.where(keep, products.sy, 1), 4 * model.step_size)
+        fresh = jnp.where(keep, products.ss / jnp.where(keep, products.sy, 1), 4 * last)
         told = accept & seen.told & ~seen.first
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.
-        step_size = jax.lax.stop_gradient(jnp.where(told, fresh, model.step_size))
+        step_size = jax.lax.stop_gradient(jnp.where(told, fresh, jnp.where(accept, last, model.step_size)))
         known = Secant(step_size, model.count + (told | keep).astype(jnp.int32))
         return known, trees.neg(seen.gradient), -products.gg
 

@@ -94,8 +94,8 @@ class ProjectedNewton(BoxSolver, Halving):
         along = jnp.where(own.model, own.step_size * own.direction, move)
         # (4)
         fits = armijo(seen, jnp.sum(gradient * along))
-        # a step that rounding swallows is the next one as well
-        swallowed = fits & ~seen.first & (seen.products.ss == 0)
+        # a step that rounding swallows is the next one as well, and still moves the derivative of steps by number
+        swallowed = fits & ~seen.first & (seen.products.ss == 0) & self.stops
         return Ruling(fits & ~swallowed, own._replace(step_size=0.5 * own.step_size), swallowed)
 
     def renew(self, problem: AnyProblem, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:

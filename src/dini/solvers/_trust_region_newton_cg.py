@@ -16,6 +16,7 @@ from ._base import infinity, solver
 from .judge import _units
 from .judge._descent import Descent, Proposal, Ruling, Seen, State, Verdict, ratio
 from .judge._lengths import natural_length
+from .judge._margins import DECREASE
 
 
 class Region(NamedTuple):
@@ -143,7 +144,7 @@ class TrustRegionNewtonCG(Descent):
         slope, length = dot(before.gradient, z), jnp.sqrt(seen.products.ss)
         # (4): -m(z) = predicted, g + H z = residual
         rho = ratio(seen, -0.5 * (slope + dot(z, own.residual)))
-        fits = rho > 1e-4
+        fits = rho > DECREASE
         # (5): a rejected move is shortened to the minimizer of a parabola; NaN and infinity give a tenth
         parabola = -0.5 * slope / (seen.value - before.value - slope)
         shorter = jnp.where((parabola > 0.1) & (parabola < 0.5), parabola, jnp.where(parabola >= 0.5, 0.5, 0.1))

@@ -29,9 +29,10 @@ _LOOKS = 1 / 4, 1 / 6, 1 / 8
 _SLOPES, _ROUNDING = 2, 64
 #: a way along the tangent space moves a constraint by less than this power of the unit roundoff, times its slopes
 _TANGENT = 1 / 4
-#: places on the way from the start, each nearer to it by this factor, and how many of them lie between two shares of
-#: what the way was worth where a function only tends to its bound
-_FACTOR, _PLACES, _TAIL = 1.15, 128, 3
+#: places on the way from the start, each nearer to it by this factor, down to a share of one unit of rounding (the last
+#: step before an underflow may have led very far), and how many of them lie between two shares of what the way was
+#: worth where a function only tends to its bound
+_FACTOR, _PLACES, _TAIL = 1.15, 256, 3
 
 
 class Pace(NamedTuple):

@@ -6,9 +6,10 @@ A step evaluates the function at one trial point. The method has three hooks:
 * ``judge``: what the method's own rule says of what was found there (a line search's, a trust region's);
 * ``renew``: what is to be tried next, from the new point or, after a trial that was not taken, from the old one.
 
-The referee decides whether the trial is taken, what was learned of the units, whether rounding hides what is asked for,
-and whether the method has converged, stalled, or runs away. A trial is **taken** where the method's rule is met, or
-where the point meets the stopping test and the value has not risen by more than rounding; the start itself always is.
+The referee decides whether the trial is taken, what was learned of the units, whether rounding hides what is asked
+for, and whether the method has converged, stalled, or runs away. A trial is **taken** where the method's rule is met;
+that of a method that learns from its steps also where the point meets the stopping test and the value has not risen by
+more than rounding; the start itself always is.
 A method ends
 
 * *converged*, where the stopping test of `_units.py` is met (the loop looks), or where nothing is left to gain beyond
@@ -65,9 +66,10 @@ class Gram(NamedTuple):
 class Seen(NamedTuple):
     """What a trial shows.
 
-    ``left`` is what vanishes at a solution (the gradient, or what bounds leave of it) and ``size`` its norm; ``before``
-    the state, with the last accepted point's value and gradient, ``hidden`` the difference of values that says nothing,
-    ``told`` whether the change of the gradient is more than its rounding.
+    ``left`` is what vanishes at a solution (the gradient, or what bounds leave of it) and ``size`` its norm; ``each``
+    the slope and the curvature of moves in each element's own unit; ``before`` the state, with the last accepted
+    point's value and gradient; ``hidden`` the difference of values that says nothing; ``told`` whether the change of
+    the gradient is more than its rounding.
     """
 
     x: Tree
@@ -80,7 +82,7 @@ class Seen(NamedTuple):
     products: Gram
     size: Scalar
     extent: Any
-    slope_of_elements: Any
+    each: _units.Elements
     before: State
     steps: Any
     first: Any
@@ -110,13 +112,14 @@ class Verdict(NamedTuple):
     """What was decided of a trial.
 
     ``accept``: it is taken. ``needed``: it is, and does not meet the stopping test, so that a dear direction is worth
-    its price. ``spent``: it is not, and was the last one from the old point. The others are those of the point from
-    which the method goes on.
+    its price. ``spent``: it is not, and was the last one from the old point; ``tiny``: since it moved by less than
+    rounding. The others are those of the point from which the method goes on.
     """
 
     accept: Any
     needed: Any
     spent: Any
+    tiny: Any
     value: Any
     gradient: Tree
     error: Scalar
@@ -194,7 +197,9 @@ def look(problem: Any, x: Tree, point: Tree, move: Tree, before: State, args: tu
     told = products.yy > _margins.drowning_share(eps) ** 2 * products.gg
     left = left_of_gradient(problem, point, gradient, move, change, products, told)
     size = trees.sqrt(products.gg) if left is gradient else trees.norm(left).astype(dtype)
-    each = _units.slope_of_elements(point, left)
+    # what bounds hold back does not drown the change of the rest
+    told = products.yy > (_margins.drowning_share(eps) * size) ** 2
+    each = _units.elements(point, left, move, change)
     finite = jnp.isfinite(value) & jnp.isfinite(size) & jnp.isfinite(products.gg)
     hidden, extent = _margins.hidden_difference(before.value), _units.norm(point).astype(dtype)
     steps = before.progress[2]
@@ -210,7 +215,7 @@ def armijo(seen: Seen, promised: Any) -> Any:
     Where rounding hides it, it is enough that the value has not risen by more.
     """
     room = _margins.relative_rounding(seen.before.value)
-    return seen.value <= seen.before.value + 1e-4 * promised + room
+    return seen.value <= seen.before.value + _margins.DECREASE * promised + room
 
 
 def ratio(seen: Seen, predicted: Any) -> Any:
@@ -221,34 +226,45 @@ def ratio(seen: Seen, predicted: Any) -> Any:
 
 def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
     """Return what becomes of a trial."""
-    before, leaps, eps = seen.before, solver.first_order, trees.eps(seen.x)
-    products, point = seen.products, (seen.extent, seen.size)
-    pair = products.ss, jnp.where(seen.first, 0, products.yy)
-    each = _units.elements(seen.point, seen.left, seen.move, seen.change)
-    learned = _units.learned(before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=leaps, each=each)
-    # a point that meets the stopping test need not meet the method's rule, and neither does one that only probes
-    probes = (seen.steps == 1) & solver.first_order
-    probes = jnp.zeros_like(probes) if _margins.off("probe") else probes
-    solved = probes | (seen.size <= threshold(solver, seen.x, learned))
-    solved = jnp.zeros_like(solved) if _margins.off("solved") else solved
+    before, eps, products = seen.before, trees.eps(seen.x), seen.products
+    pair, point = (products.ss, jnp.where(seen.first, 0, products.yy)), (seen.extent, seen.size)
+    learned = _units.learned(
+        before.scales, seen.finite, *pair, *point, eps, products.sy, leaps=solver.first_order, each=seen.each
+    )
+    solved, home = _by_units(solver, seen, learned)
     fits = seen.first | ruling.fits | (solved & (seen.value <= before.value + seen.hidden))
-    # what is seen from the start's neighbor may show that the start is a solution
-    home = (seen.steps == 1) & met(solver, seen.x, before.error, learned)
-    home = jnp.zeros_like(home) if _margins.off("home") else home
     accept = fits & seen.finite & ~home
     error = jnp.where(accept, seen.size, before.error)
     scales = jnp.where(accept | home, learned, before.scales)
-    short = trees.sqrt(products.ss) <= 1e-2 * eps * seen.extent
+    tiny = ~accept & ~seen.first & (trees.sqrt(products.ss) <= _margins.SHORT * eps * seen.extent)
     return Verdict(
         accept,
         accept & ~met(solver, seen.x, error, scales),
-        ~accept & ~seen.first & (ruling.spent | short),
+        tiny | (~accept & ~seen.first & ruling.spent),
+        tiny,
         jnp.where(accept, jnp.minimum(before.value, seen.value), before.value),
         trees.where(accept, seen.gradient, before.gradient),
         error,
         jnp.where(accept, seen.extent, _units.norm(seen.x).astype(error.dtype)),
         scales,
     )
+
+
+def _by_units(solver: Descent, seen: Seen, learned: Any) -> tuple[Any, Any]:
+    """Return whether a trial need not meet the method's rule, and whether the start has turned out to be a solution.
+
+    So it is with a trial that meets the stopping test, and with the first step, which only probes the curvature. Both
+    are for methods whose first step is short, and which know a leap for one: a Newton step may lead to where a gradient
+    a billion times larger makes the start's look like nothing.
+    """
+    no = jnp.zeros((), bool)
+    if not solver.first_order:
+        return no, no
+    probes = seen.steps == 1
+    home = no if _margins.off("home") else probes & met(solver, seen.x, seen.before.error, learned)
+    probes = no if _margins.off("probe") else probes
+    solved = no if _margins.off("solved") else seen.size <= threshold(solver, seen.x, learned)
+    return probes | solved, home
 
 
 def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict: Verdict, proposal: Proposal) -> State:
@@ -259,11 +275,11 @@ def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict
     idle = jnp.where(accept, jnp.where(gain, 0, idle + 1), idle)
     best = jnp.where(accept, jnp.minimum(best, seen.size), best)
     exact = jax.lax.stop_gradient(jnp.where(accept, seen.value, exact))
-    stalled = proposal.stuck | _margins.lost_patience(idle, steps)
+    stalled, tiny = proposal.stuck | _margins.lost_patience(idle, steps), proposal.stuck & verdict.tiny
     status = jnp.where(proposal.sound, before.status, Status.SINGULAR)
     point = jnp.where(accept, seen.value, before.value), verdict.extent, verdict.error
     bound = held(problem, seen.point, verdict.gradient)
-    ends = {"status": status, "accept": accept, "stalled": stalled, "held": bound}
+    ends = {"status": status, "accept": accept, "stalled": stalled, "tiny": tiny, "held": bound}
     status = _units.ending(verdict.scales, point, trees.eps(seen.x), **ends)
     status = jnp.where(ruling.endless, Status.DIVERGED, status).astype(jnp.int32)
     error = jnp.where(seen.first & ~seen.finite, jnp.nan, verdict.error)

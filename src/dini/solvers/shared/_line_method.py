@@ -79,7 +79,7 @@ class LineMethod(Descent):
         At the start it only probes the curvature.
         """
         point, eps = (verdict.extent, verdict.error), trees.eps(seen.x)
-        probe = probe_length(seen.value, *point, eps, seen.slope_of_elements)
+        probe = probe_length(seen.value, *point, eps, seen.each.slope)
         return jnp.where(seen.first, probe, cold_length(Units.of(verdict.scales), *point))
 
     def readings(self, x: Tree, state: State) -> dict[str, Any]:
