@@ -4,10 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import scale
 
 import dini_learn as dl
@@ -15,6 +17,8 @@ from dini_learn import _smooth_fits
 from dini_learn._active_set import Face, Quadratic, least
 from dini_learn._columns import Columns
 from dini_learn._compiled import Compiled
+from dini_learn._folds import Folds
+from dini_learn._moments import Moments, table
 from dini_learn._sparse_fits import fits
 
 CANCER = load_breast_cancer(return_X_y=True)
@@ -201,3 +205,20 @@ def test_more_features_than_samples_in_mixed_units(unit):
     truth = np.linalg.lstsq(whole / size, np.append(y, np.zeros(80)))[0]
     assert fitted.solved
     np.testing.assert_allclose(fitted.coef[:, 0] * size[1:], truth[1:], rtol=0, atol=1e-7 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
+def test_moments_of_a_fold_that_held_out_samples_outweigh(form):
+    """Sums without a fold are not differences of what is far larger: off the diagonal, of the target, sparse and dense."""
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(60, 4)), random.normal(size=(60, 1))
+    X[3, 1], X[41, 2], y[5] = 1e9, -1e8, 1e7
+    folds = Folds.of(KFold(3).split(X), 60)
+    weights = random.uniform(0.5, 2.0, 60)
+    columns = table(form(X), y, True)
+    found, _ = Moments(columns, weights).folds(folds)
+    whole = np.hstack([np.ones((60, 1)), X, y]).astype(np.longdouble)
+    for moments, rows in zip(found, folds.train, strict=True):
+        truth = (whole[rows].T * weights[rows]) @ whole[rows]
+        size = np.sqrt(np.diagonal(truth))
+        assert (np.abs(moments - truth) <= 1e-10 * size * size[:, None]).all()

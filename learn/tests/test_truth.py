@@ -228,7 +228,9 @@ def test_huber():
 FREE = {"certify": False, "cv": 3, "fit_intercept": False}
 WIDE = np.random.default_rng(0).normal(size=(40, 600))
 WITHOUT = {
-    "lasso": Case(dl.TunedLasso(**FREE), (X, Y), lambda p: linear_model.Lasso(alpha=p[0], fit_intercept=False, **EXACT)),
+    "lasso": Case(
+        dl.TunedLasso(**FREE), (X, Y), lambda p: linear_model.Lasso(alpha=p[0], fit_intercept=False, **EXACT)
+    ),
     "lasso, wide": Case(
         dl.TunedLasso(**FREE),
         (WIDE, WIDE[:, 0] + 0.1 * WIDE[:, 1]),

@@ -16,7 +16,6 @@ from ._moments import Moments, table
 from ._padding import COLUMNS, SAMPLES, bucket, padded
 from ._stein import Disturbed
 
-
 #: what rounding of a matrix of the samples may be, as a part of a penalty: its trace is a bound
 _ROUNDING = 1e-4
 

@@ -244,12 +244,18 @@ def _between(points: list[At], finer: int) -> list[np.ndarray]:
     return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
+def comparable(judged: np.ndarray) -> bool:
+    """Return whether held-out losses of splits, a row each, can tell several penalties from one."""
+    known = np.isfinite(judged).all(axis=0)
+    return len(judged) > 1 and bool(known[0] and known[1:].any())
+
+
 def choose(judged: np.ndarray) -> float:
     """Return the shrinkage whose held-out loss is the least, infinite unless it is surely below that of one penalty.
 
     Surely: the mean of the differences between the two over the splits is below zero by more than its standard error.
     """
-    if len(judged) < 2:
+    if not comparable(judged):
         return np.inf
     away = judged[:, 1:] - judged[:, :1]
     mean = away.mean(axis=0)
