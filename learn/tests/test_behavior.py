@@ -106,7 +106,7 @@ ONE = [(np.arange(300), np.arange(300, len(Y)))]
 
 @pytest.mark.parametrize("given", [{"cv": 2}, {"cv": ONE}, {"cv": ONE, "criterion": "loo"}])
 def test_too_few_splits_for_many_penalties_are_told(given):
-    """With a fold set aside the others have nothing left: one penalty is kept for no better reason, and that is said."""
+    """With a fold set aside the others have nothing left: one penalty is kept for want of them, and that is said."""
     model = dl.TunedRidge(penalties="features", certify=False, **given)
     with pytest.warns(ConvergenceWarning, match="One shared penalty was kept"):
         model.fit(X, Y)
@@ -198,7 +198,7 @@ def test_a_sample_far_from_the_others(size):
     )
     _, _, _, inner, strengths, folds, _ = model._task(odd, Y, None, None)
     lanes = inner.lanes(folds)
-    found = inner.engine.fits(*inner._strengths(np.full((1, 10, 1), 5.0)), lanes, None)[0]
+    found = inner.engine.fits(*inner._strengths(strengths.expand(np.log([5.0]))), lanes, None)[0]
     theirs = Ridge(alpha=5.0, solver="svd").fit(X[100:], Y[100:])
     np.testing.assert_allclose(found.x[0, 1:], theirs.coef_, rtol=0, atol=1e-6 * np.abs(theirs.coef_).max())
 

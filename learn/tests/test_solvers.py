@@ -209,7 +209,7 @@ def test_more_features_than_samples_in_mixed_units(unit):
 
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
 def test_moments_of_a_fold_that_held_out_samples_outweigh(form):
-    """Sums without a fold are not differences of what is far larger: off the diagonal, of the target, sparse and dense."""
+    """Sums without a fold are no differences of what is far larger: of all columns, sparse and dense."""
     random = np.random.default_rng(0)
     X, y = random.normal(size=(60, 4)), random.normal(size=(60, 1))
     X[3, 1], X[41, 2], y[5] = 1e9, -1e8, 1e7
