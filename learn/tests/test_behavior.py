@@ -68,10 +68,24 @@ def test_weights_are_repetitions():
     assert weighted == pytest.approx(repeated, rel=1e-5)
 
 
-def test_sparse_is_dense():
-    thin = np.where(np.abs(X) > 1, X, 0)
-    dense, sparse = (dl.TunedRidge(certify=False).fit(form(thin), Y) for form in (np.asarray, scipy.sparse.csr_array))
+@pytest.mark.parametrize(
+    "model",
+    [
+        dl.TunedRidge(certify=False),
+        dl.TunedRidge(criterion="sure"),
+        dl.TunedLasso(certify=False),
+        dl.TunedLasso(criterion="sure"),
+        dl.TunedElasticNet(criterion="sure", certify=False, max_iter=3),
+    ],
+)
+def test_sparse_is_dense(model):
+    thin = np.where(np.abs(X) > 1, X, 0) + (np.arange(10) == 2)
+    with warnings.catch_warnings():
+        # of a search that is cut short
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        dense, sparse = (clone(model).fit(form(thin), Y) for form in (np.asarray, scipy.sparse.csr_array))
     np.testing.assert_allclose(sparse.coef_, dense.coef_, rtol=1e-6)
+    assert sparse.intercept_ == pytest.approx(dense.intercept_, rel=1e-8)
 
 
 def test_groups_are_found_and_noise_is_not_fitted():

@@ -220,7 +220,9 @@ class Inner:
         if self._known and each.min() == each.max():
             penalty = float(each.max())
             coef = self._curve.coefficients(penalty)
-            return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved(penalty))
+            # the curve's columns are around their means, from which sparse ones are not taken
+            level = -(data.weights / data.weights.sum() @ data.X) @ coef
+            return self._fitted(coef, level, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved(penalty))
         whole, ends = self.engine.whole(folds, self._last.ends)
         found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
