@@ -222,3 +222,47 @@ def test_moments_of_a_fold_that_held_out_samples_outweigh(form):
         truth = (whole[rows].T * weights[rows]) @ whole[rows]
         size = np.sqrt(np.diagonal(truth))
         assert (np.abs(moments - truth) <= 1e-10 * size * size[:, None]).all()
+
+
+def test_held_out_samples_that_see_what_the_fit_hardly_does():
+    """A feature is large in samples held out alone: errors of its coefficient are small to the fit, and large there.
+
+    Without a tube the fit is a ridge, and the criterion known by least squares.
+    """
+    random = np.random.default_rng(0)
+    X = random.normal(size=(60, 4))
+    X[3, 2] = 1e5
+    y = X[:, 0] + random.normal(size=60)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3)._task(X, y, None, None)
+    lanes, state = inner.lanes(folds), {}
+
+    def truth(theta):
+        losses, ridge = [], np.sqrt(np.exp(theta) / 2) * np.eye(4)
+        for fitted, judged in zip(folds.train, folds.held, strict=True):
+            center, level = X[fitted].mean(axis=0), y[fitted].mean()
+            goal = np.append(y[fitted] - level, np.zeros(4))
+            coef = np.linalg.lstsq(np.vstack([X[fitted] - center, ridge]), goal)[0]
+            losses.append(np.mean((y[judged] - level - (X[judged] - center) @ coef) ** 2))
+        return np.mean(losses)
+
+    for theta in np.linspace(10.0, -8.0, 19):
+        at = inner.at(np.array([theta]), strengths, folds, lanes, state)
+        slope = (truth(theta + 1e-4) - truth(theta - 1e-4)) / 2e-4
+        assert at.solved
+        assert at.value == pytest.approx(truth(theta), rel=1e-6)
+        assert abs(at.gradient[0] - slope) < 1e-4 * abs(slope) + 1e-6 * at.value
+
+
+def test_a_start_that_is_far_away_leaves_no_rounding():
+    """With a strong penalty the adjoint is small, and where it starts from a weak one's it is that all the same."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(40, 60)) * 10.0 ** np.linspace(-4, 4, 60)
+    y = X @ (random.normal(size=60) / 10.0 ** np.linspace(-4, 4, 60)) + random.normal(size=40)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3)._task(X, y, None, None)
+    lanes, found, strong = inner.lanes(folds), [], np.log([1e5 * inner.units[1]])
+    for first in ([], [np.log([1e-13 * inner.units[1]])]):
+        state = {}
+        for theta in (*first, strong):
+            at = inner.at(theta, strengths, folds, lanes, state)
+        found.append(at.gradient[0])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)

@@ -52,7 +52,7 @@ def test_paths(units):
     """scikit-learn's path and coordinate descent, in any units."""
     design = X * units
     path = LassoPath.of(design, Y[:, None], np.ones(len(Y)), True, 1e-4)
-    assert path.solved
+    assert path.optimal
     for part in (0.5, 0.03, 0.001):
         penalty = part * path.knots[0]
         theirs = Lasso(alpha=penalty, tol=1e-12, max_iter=10**6).fit(design, Y)
@@ -67,8 +67,8 @@ def test_paths(units):
 def test_paths_with_ties_and_dependent_columns():
     twice = np.hstack([X, X[:, :3], X[:, [0]] + X[:, [1]], np.ones((len(X), 1))])
     one, two = (LassoPath.of(design, Y[:, None], np.ones(len(Y)), True, 1e-4) for design in (X, twice))
-    assert one.solved
-    assert two.solved
+    assert one.optimal
+    assert two.optimal
     for penalty in one.knots[0] * np.array([0.6, 0.1, 0.01]):
         losses = [
             np.mean((Y - Y.mean() - (design - design.mean(axis=0)) @ w) ** 2) / 2 + penalty * np.abs(w).sum()
@@ -78,7 +78,7 @@ def test_paths_with_ties_and_dependent_columns():
         assert losses[1] <= losses[0] * (1 + 1e-12)
     random = np.random.default_rng(0)
     ties = np.kron(np.eye(8), np.ones((8, 1)))
-    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True, 1e-4).solved
+    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True, 1e-4).optimal
 
 
 def test_wide_sparse_and_weighted_data():
