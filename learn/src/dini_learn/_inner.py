@@ -152,7 +152,9 @@ class Inner:
         last = self._last
         start = self._near(theta, trail) if trail else last.ends if lanes is last.lanes else None
         found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
-        if all(np.isfinite(fits.x).all() for fits in found):
+        solved = all(bool(np.all(fits.solved)) for fits in found)
+        # from where no fit ended none starts
+        if solved and all(np.isfinite(fits.x).all() for fits in found):
             trail[:] = [seen for seen in trail if (seen[0] != theta).any()][-_TRAIL:]
             trail.append((np.array(theta), [fits.ends for fits in found]))
             # other searches may be under way
@@ -171,7 +173,6 @@ class Inner:
             judged = float(value[judge])
         use = share > 0
         gradient = strengths.pull(np.tensordot(share[use], slopes[use], 1))
-        solved = all(bool(np.all(fits.solved)) for fits in found)
         # relative to the length of each fit's own gradient
         lengths = np.sqrt((slopes[use].reshape(int(use.sum()), -1) ** 2).sum(1))
         # what is not known is not known of a gradient that vanishes, either

@@ -214,17 +214,16 @@ def _advance(problem: Problem, z: np.ndarray, x: np.ndarray, step: np.ndarray, f
     low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
     length = np.ones((x.shape[1], 1))
     flat, bend = _dot(problem.l2 * x, step), _dot(problem.l2 * step, step)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(_HALVINGS):
-            to = z + length * ahead
-            slope, kept = problem.loss.slope(to, problem.y)
-            now = _dot(problem.weights * slope, ahead) + flat + length[:, 0] * bend
-            far = ~(now <= _SLOPE * np.abs(first))
-            near = ~far & (length[:, 0] < 1) & (now < -0.5 * np.abs(first))
-            if not (far | near).any():
-                break
-            high, low = np.where(far, length[:, 0], high), np.where(near, length[:, 0], low)
-            length = np.where(far | near, 0.5 * (low + high), length[:, 0])[:, None]
+    for _ in range(_HALVINGS):
+        to = z + length * ahead
+        slope, kept = problem.loss.slope(to, problem.y)
+        now = _dot(problem.weights * slope, ahead) + flat + length[:, 0] * bend
+        far = ~(now <= _SLOPE * np.abs(first))
+        near = ~far & (length[:, 0] < 1) & (now < -0.5 * np.abs(first))
+        if not (far | near).any():
+            break
+        high, low = np.where(far, length[:, 0], high), np.where(near, length[:, 0], low)
+        length = np.where(far | near, 0.5 * (low + high), length[:, 0])[:, None]
     return length, to, slope, kept
 
 

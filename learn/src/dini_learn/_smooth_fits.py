@@ -92,9 +92,12 @@ class SmoothFits:
     def fits(
         self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool = False, rough: bool = False
     ) -> list[Fits]:
-        """Return the fits, for each target that is fitted on its own."""
+        """Return the fits, for each target that is fitted on its own; what overflows is not solved, and says so."""
         del l1
-        penalties = l2.T[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._fits(l2.T[:, None], lanes, ends, certify, rough)
+
+    def _fits(self, penalties: np.ndarray, lanes: Judged, ends: Any, certify: bool, rough: bool) -> list[Fits]:
         found = []
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
@@ -142,7 +145,8 @@ class SmoothFits:
         solved = reached & (found.error <= max(accuracy, _ACCURACY) * found.size)
         solved &= (accuracy > _ACCURACY) | (doubt <= _LITTLE * limit)
         error = _error(problem, found, held, adjoint, slopes, doubt) if certify else np.full(len(value), np.nan)
-        return Fits(value - rest, None, None, solved, error), end
+        # far from a solution the first order says nothing
+        return Fits(value - np.where(solved, rest, 0.0), None, None, solved, error), end
 
     def _told(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
