@@ -118,7 +118,8 @@ def explain(error: TypeError, problem: AnyProblem, args: Any, *, init: Tree = No
 
     if not isinstance(problem, Problem):
         raise calls.no_problem(problem) from error
-    solvers = [given for given in (init, *args) if isinstance(given, Solver)]
+    given = (init, *args) if isinstance(args, tuple) else (init,)
+    solvers = [one for one in given if isinstance(one, Solver)]
     told = calls.misplaced(error, init, solvers) or calls.untraceable(init, args, name)
     if told is not None:
         raise told from error

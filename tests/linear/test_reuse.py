@@ -1,6 +1,7 @@
 """Derivatives that use what the solve has left behind."""
 
 import jax
+import jax.experimental.sparse
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import dini
 from dini import linear
 from dini.linear import _sparse
 from dini.linear._reused import CholeskyFactor, Reused
+from dini.solvers import _nonlinear_interior_point
+from dini.solvers.interior._barrier_factor import BarrierFactor
+from dini.solvers.interior._face_factor import FaceFactor
 
 D = 100
 rng = np.random.default_rng(0)
@@ -109,6 +113,58 @@ def test_a_factor_is_believed_where_it_is_near():
             np.testing.assert_allclose(w, np.linalg.solve(here, b), rtol=1e-10)
             assert not singular
     assert solved(jnp.asarray(flat), True)[1]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "solver", [dini.InteriorPoint(), dini.ActiveSet(), dini.OperatorSplitting(), dini.OperatorSplitting(dense_limit=0)]
+)
+def test_the_factor_of_a_program_is_believed_in_any_units(solver, monkeypatch):
+    """Also where inequalities and bounds are not active, whose multipliers are in units of their own."""
+    nothing = lambda product, b, structure: (jnp.full_like(b, jnp.nan), jnp.zeros((), bool))
+    monkeypatch.setattr(FaceFactor, "otherwise", staticmethod(nothing))
+    n, random = 7, np.random.default_rng(0)
+    M, G = random.normal(size=(n, n)), random.normal(size=(4, n))
+    Q = M @ M.T / n + np.eye(n)
+    sparse = getattr(solver, "dense_limit", 1) == 0
+    Q, G = map(jax.experimental.sparse.BCOO.fromdense if sparse else jnp.asarray, (Q, G))
+
+    @jax.jit
+    def solved(a, force, length):
+        given = {"Q": Q * (force / length), "c": a * force * jnp.arange(1.0, n + 1), "G": G}
+        bounds = {"lower": jnp.full(n, -0.7 * length), "upper": jnp.full(n, length)}
+        return dini.quadratic_program(**given, h=jnp.full(4, 0.1 * length), **bounds, solver=solver).x / length
+
+    for force, length in ((1.0, 1.0), (1e6, 1.0), (1e-4, 1e-6), (10.0, 3e5)):
+        total = lambda a, units=(force, length): jnp.sum(solved(a, *units) ** 2)
+        x = np.asarray(solved(-0.3, force, length))
+        active = np.concatenate([0.1 - G @ x, x + 0.7, 1 - x]) < 1e-6
+        assert 0 < active.sum() < active.size
+        difference = (total(-0.3 + 1e-6) - total(-0.3 - 1e-6)) / 2e-6
+        np.testing.assert_allclose(jax.grad(total)(-0.3), difference, rtol=1e-6)
+
+
+@pytest.mark.thorough
+def test_the_factor_of_a_nonlinear_program_is_believed_in_any_units(monkeypatch):
+    nothing = lambda product, b, structure: (jnp.full_like(b, jnp.nan), jnp.zeros((), bool))
+    monkeypatch.setattr(BarrierFactor, "otherwise", staticmethod(nothing))
+    monkeypatch.setattr(_nonlinear_interior_point, "_WORTHWHILE", 0)
+    curve = np.diag(np.linspace(1.0, 3.0, 5)) + 0.2
+
+    @jax.jit
+    def solved(a, force, length):
+        energy = lambda z, a: 0.5 * z @ curve @ z - a * jnp.sum(z) + z[0] ** 3
+        fun = lambda x, a, force, length: force * length * energy(x / length, a)
+        bound = lambda x, a, force, length: jnp.stack([x[0] ** 2 / length - 0.01 * length, x[1] + x[2] - 9 * length])
+        box = dini.sets.Box(-length, 0.2 * length)
+        start = 0.1 * length * jnp.ones(5)
+        parts = {"inequality": bound, "constraint": box, "solver": dini.NonlinearInteriorPoint()}
+        return dini.minimize(fun, start, a, force, length, **parts).x / length
+
+    for force, length in ((1.0, 1.0), (1e5, 1.0), (1.0, 1e-4)):
+        total = lambda a, units=(force, length): jnp.sum(solved(a, *units) ** 2)
+        difference = (total(0.6 + 1e-6) - total(0.6 - 1e-6)) / 2e-6
+        np.testing.assert_allclose(jax.grad(total)(0.6), difference, rtol=1e-5)
 
 
 N = 8

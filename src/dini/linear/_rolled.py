@@ -112,15 +112,17 @@ def _lu(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     def eliminate(k: Any, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         a, order = now
-        here, below, put = places == k, places > k, lax.dynamic_update_index_in_dim
+        here, below = places == k, places > k
         size = jnp.where(places >= k, jnp.abs(a[:, k]), -1)
         # two sums over the column are quicker than one that looks for a place
         p = jnp.min(jnp.where(size == jnp.max(size), places, n - 1))
-        row, other = a[p], a[k]
-        column = jnp.where(places == p, other[k], a[:, k])
+        row, other, there = a[p], a[k], places == p
+        column = jnp.where(there, other[k], a[:, k])
         # below a pivot of zero there is nothing but zeros
         share = jnp.where(below, column * jnp.where(row[k] != 0, 1 / row[k], 0), 0)
-        a, order = (put(put(v, v[k], p, 0), new, k, 0) for v, new in ((a, row), (order, order[p])))
+        # by selects: an update in place could overwrite the row that it still reads (openxla/xla issue 49176)
+        a = jnp.where(here[:, None], row, jnp.where(there[:, None], other, a))
+        order = jnp.where(here, order[p], jnp.where(there, order[k], order))
         # the column itself becomes the share
         left = jnp.where(below, -row, jnp.where(here, 1, 0))[None, :]
         return jnp.where(below[:, None], jnp.where(here, 0, a) + share[:, None] * left, a), order

@@ -174,8 +174,10 @@ class GradientDescent(QuasiNewton):
         proposal = super().renew(problem, own, seen, verdict, args)
         if self.stops:
             return proposal
-        own, resting = proposal.own, seen.first & (seen.size == 0)
-        start = at_rest(problem, seen.point, args, resting, own.search[0])
+        # a point at rest stays there, and so does the step that its curvature allows
+        own, resting = proposal.own, seen.size == 0
+        start = jnp.where(resting & ~seen.first, seen.before.own.search[0], own.search[0])
+        start = at_rest(problem, seen.point, args, resting & seen.first, start)
         return proposal._replace(own=own._replace(search=own.search.at[0].set(start)))
 
     def first_trial(self, old: Any, model: Secant, slope: Scalar) -> Any:

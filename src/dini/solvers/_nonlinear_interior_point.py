@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from ..linear._reused import Reused
 from ..loop import threshold
@@ -117,7 +118,8 @@ class NonlinearInteriorPoint(Solver):
             return None
         keep, pins = tight(view, state.point, box_of(view, state.units))
         right, left = view.scales(x, state.units)
-        return Reused(BarrierFactor(state.at, state.factor, keep, pins), state.mode == POLISH, right, left)
+        own = ravel_pytree(right)[0] * ravel_pytree(left)[0]
+        return Reused(BarrierFactor(state.at, state.factor, keep, pins, own), state.mode == POLISH, right, left)
 
     def step(self, problem: Constrained, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""

@@ -36,23 +36,29 @@ class BarrierFactor:
         That of the first two blocks.
     keep, pins
         Which constraints are active, and which elements stand at their bounds.
+    own
+        What the equations make of the multipliers of the others, which they say are zero: in units of the start, that
+        is a product of two units.
     """
 
     at: Derivatives
     factor: Factor
     keep: Any
     pins: Any
+    own: Any
     otherwise = Dense("lu")
 
     def solve(self, r: jax.Array) -> jax.Array:
         """Return the solution for a right-hand side, up to the share that the factor's constraints give."""
         at, keep, pins = self.at, self.keep, self.pins
         n, m = pins.size, keep.size
-        upper, lower, ends = jnp.split(r.astype(at.slopes.dtype), [n, n + m])
+        r = r.astype(at.slopes.dtype)
+        upper, lower, ends = jnp.split(r, [n, n + m])
+        _, alone, free = jnp.split(r / self.own, [n, n + m])
         moves = jnp.where(pins, ends, 0) if ends.size else jnp.zeros_like(upper)
         first = jnp.where(pins, 0, upper - dot(at.hessian, moves))
         w = self.factor.solve(jnp.concatenate([first, jnp.where(keep, lower - dot(at.slopes, moves), 0)]))
         du, dy = jnp.where(pins, moves, w[:n]), jnp.where(keep, w[n:], 0)
         force = upper - dot(at.hessian, du) - dot(dy, at.slopes)
-        ends = jnp.where(pins, force, ends) if ends.size else ends
-        return jnp.concatenate([du, jnp.where(keep, dy, lower), ends])
+        ends = jnp.where(pins, force, free) if ends.size else ends
+        return jnp.concatenate([du, jnp.where(keep, dy, alone), ends])

@@ -124,20 +124,21 @@ class Layout:
 
     def inward(self, rows: jax.Array) -> jax.Array:
         """Return rows (of a matrix or a vector) in the order and coordinates of the groups."""
-        rows = rows[self.order]
-        for group in self.groups:
-            if group.dual:
-                part = rows[group.first : group.last]
-                turned = group.each(group.inward, part.reshape(group.count, 3, *rows.shape[1:]))
-                rows = rows.at[group.first : group.last].set(turned.reshape(part.shape))
-        return rows
+        return self._turned(rows[self.order], lambda group: group.inward)
 
     def outward(self, z: jax.Array) -> jax.Array:
         """Return multipliers in the order and coordinates of the program; zero where nothing is constrained."""
-        for group in self.groups:
+        return jnp.zeros(self.given, z.dtype).at[self.order].set(self._turned(z, lambda group: group.outward))
+
+    def _turned(self, rows: jax.Array, turn: Callable[[Group], Callable[..., jax.Array]]) -> jax.Array:
+        # put together anew: XLA's CPU compiler may write an update into the rows that it still reads (openxla/xla
+        # issue 49176), and then the cone is another one
+        parts = [rows[group.first : group.last] for group in self.groups]
+        for i, group in enumerate(self.groups):
             if group.dual:
-                z = z.at[group.first : group.last].set(group.each(group.outward, group.of(z)).reshape(-1))
-        return jnp.zeros(self.given, z.dtype).at[self.order].set(z)
+                each = group.each(turn(group), parts[i].reshape(group.count, 3, *rows.shape[1:]))
+                parts[i] = each.reshape(parts[i].shape)
+        return jnp.concatenate(parts) if parts else rows
 
     def dense(self, blocks_of: list[jax.Array], dtype: Any) -> jax.Array:
         """Return a block-diagonal matrix from the blocks of each group, of shape ``(count, size, size)``."""

@@ -180,16 +180,23 @@ class Scaled(NamedTuple):
         return jnp.concatenate([r[:first], *(sign * r[first:] for sign in self.signs)])
 
     def parted(self, v: jax.Array, left: jax.Array, active: jax.Array) -> jax.Array:
-        """Return a step for the program's conditions; multipliers of rows that are not active move by what was left."""
+        """Return a step for the program's conditions, of a residual ``left``.
+
+        That of a row which is not active says that its multiplier is zero: it moves by what was left, which was
+        multiplied by the unit of a slack's residual and not by one over a multiplier's own.
+        """
         n, first = self.n, self.n + self.matrix.shape[0]
-        rows = jnp.where(active[: first - n], v[n:first], left[n:first])
+        share = self.objective * self.length
+        own = lambda r, units: r / (self.objective * units**2)
+        rows = jnp.where(active[: first - n], v[n:first], own(left[n:first], self.scales / share))
         if not self.signs:
             return jnp.concatenate([v[:n], rows])
         sides = [slice(i, i + n) for i in self.ends[:-1]]
         w = jnp.where(active, v[n:], 0)
         held = functools.reduce(jnp.logical_or, [active[side] for side in sides])
         pushes = sum(sign * w[side] for sign, side in zip(self.signs, sides, strict=True))
-        return jnp.concatenate([v[:n], rows, jnp.where(held, pushes, left[first:])])
+        bounds = jnp.where(held, pushes, own(left[first:], 1 / (self.columns * share)))
+        return jnp.concatenate([v[:n], rows, bounds])
 
 
 def regularization(size: int, dtype: Any) -> float:

@@ -212,16 +212,34 @@ def look(problem: Any, x: Tree, point: Tree, move: Tree, before: State, args: tu
 def armijo(seen: Seen, promised: Any) -> Any:
     """Return whether the value has fallen by a ten thousandth of what a method ``promised``, to first order.
 
-    Where rounding hides it, it is enough that the value has not risen by more.
+    Where rounding hides it, it is enough that the value has not risen by more, or that the gradient shows it.
     """
     room = _margins.relative_rounding(seen.before.value)
-    return seen.value <= seen.before.value + _margins.DECREASE * promised + room
+    falls = seen.value <= seen.before.value + _margins.DECREASE * promised + room
+    return falls | shown_by_gradients(seen, -promised)
 
 
 def ratio(seen: Seen, predicted: Any) -> Any:
-    """Return the ratio of the actual decrease to the one that a model ``predicted``; it tends to one in rounding."""
+    """Return the ratio of the actual decrease to the one that a model ``predicted``.
+
+    It tends to one in rounding, and is at least that where the gradient shows that the step is good.
+    """
     room = jnp.where(seen.first, 0, _margins.relative_rounding(seen.before.value))
-    return (seen.before.value - seen.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
+    found = (seen.before.value - seen.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
+    return jnp.where(shown_by_gradients(seen, predicted), jnp.maximum(found, 1), found)
+
+
+def shown_by_gradients(seen: Seen, promised: Any) -> Any:
+    """Return whether gradients show that a step is good whose values drown in rounding.
+
+    What it promised and what came of it are below what is doubtful, and the error falls: to half where the value rises
+    by more than rounding.
+    """
+    if _margins.off("shown"):
+        return jnp.zeros((), bool)
+    rise, doubtful = seen.value - seen.before.value, _margins.doubtful_difference(seen.before.value)
+    share = jnp.where(rise > _margins.relative_rounding(seen.before.value), 0.5, 1)
+    return ~seen.first & (promised <= doubtful) & (rise <= doubtful) & (seen.size < share * seen.before.error)
 
 
 def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
@@ -236,13 +254,16 @@ def decided(solver: Descent, seen: Seen, ruling: Ruling) -> Verdict:
     accept = fits & seen.finite & ~home
     error = jnp.where(accept, seen.size, before.error)
     scales = jnp.where(accept | home, learned, before.scales)
-    tiny = ~accept & ~seen.first & (trees.sqrt(products.ss) <= _margins.SHORT * eps * seen.extent)
+    short = trees.sqrt(products.ss) <= _margins.SHORT * eps * seen.extent
+    # where no second derivatives have made up for the units of the elements, a step that is short beside the largest
+    # may be long beside the others: there the method's rule alone says that no trial will do
+    spent = ~accept & ~seen.first & (ruling.spent | (False if solver.first_order else short))
     return Verdict(
         accept,
         accept & ~met(solver, seen.x, error, scales),
-        tiny | (~accept & ~seen.first & ruling.spent),
-        tiny,
-        jnp.where(accept, jnp.minimum(before.value, seen.value), before.value),
+        spent,
+        spent & short,
+        jnp.where(accept, _kept_value(solver, seen), before.value),
         trees.where(accept, seen.gradient, before.gradient),
         error,
         jnp.where(accept, seen.extent, _units.norm(seen.x).astype(error.dtype)),
@@ -265,6 +286,15 @@ def _by_units(solver: Descent, seen: Seen, learned: Any) -> tuple[Any, Any]:
     probes = no if _margins.off("probe") else probes
     solved = no if _margins.off("solved") else seen.size <= threshold(solver, seen.x, learned)
     return probes | solved, home
+
+
+def _kept_value(solver: Descent, seen: Seen) -> Any:
+    """Return the value that stands for an accepted point: the smaller one, so that rises by rounding do not add up.
+
+    One that gradients have shown to be good is where the point is: beside the last value no step from there would do.
+    """
+    room = seen.hidden if solver.first_order else _margins.relative_rounding(seen.before.value)
+    return jnp.where(seen.value > seen.before.value + room, seen.value, jnp.minimum(seen.before.value, seen.value))
 
 
 def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict: Verdict, proposal: Proposal) -> State:

@@ -29,6 +29,7 @@ JUDGEMENTS = {
     "home": "the first step may show that the start is a solution, which is then kept",
     "solved": "a point that meets the stopping test need not meet the method's rule",
     "hidden_difference": "values that differ by a hundredth of the root of the roundoff give way to slopes",
+    "shown": "a step whose values drown in rounding is good where its gradient falls",
     "settled": "a method at its end has converged where what is left to gain drowns in the value's rounding",
     "patience": "steps without gain end at last",
 }
@@ -63,6 +64,8 @@ CANCELED = 30
 STIFF = 0.9
 #: the share of a promised decrease that has to come true (Armijo)
 DECREASE = 1e-4
+#: the share of a slope that may be left where the values along a line say nothing (Wolfe)
+CURVATURE = 0.9
 #: steps of Newton's method without gain after which one that promises nothing is its last
 IDLE = 1
 #: accepted steps without gain after which a method has stalled

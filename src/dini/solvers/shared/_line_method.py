@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from ... import trees
 from ...trees import Tree
-from ..judge._descent import Descent, Ruling, Seen, State, Verdict
+from ..judge._descent import Descent, Ruling, Seen, State, Verdict, shown_by_gradients
 from ..judge._lengths import cold_length, probe_length
+from ..judge._margins import CURVATURE
 from ..judge._units import Units
 from ._line_search import LineSearch, WeakWolfe, exhausted, unbounded
 
@@ -61,7 +62,9 @@ class LineMethod(Descent):
         slope = seen.products.sg / jnp.where(seen.first, 1, last.trial) if slope is None else slope
         figures = seen.before.value, seen.value, slope, seen.hidden
         fits, bracket = self.search().judge(last, *figures, longest)
-        return Ruling(fits, own._replace(search=jnp.stack(bracket)), exhausted(bracket), unbounded(bracket))
+        # a trial that has met the curvature condition, and of which values say nothing
+        shown = shown_by_gradients(seen, -last.trial * last.slope) & (slope >= CURVATURE * last.slope)
+        return Ruling(fits | shown, own._replace(search=jnp.stack(bracket)), exhausted(bracket), unbounded(bracket))
 
     def along(self, own: Line, verdict: Verdict, direction: Tree, slope: Any, start: Any, fresh: Any) -> Line:
         """Return a new search along a direction where it is ``fresh``, elsewhere the old one with its next trial.
