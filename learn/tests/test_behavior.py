@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dini_learn as dl
+from dini_learn._stein import noise_of
 from dini_learn._tuning import choose
 
 mpl.use("Agg")
@@ -67,10 +68,24 @@ def test_weights_are_repetitions():
     assert weighted == pytest.approx(repeated, rel=1e-5)
 
 
-def test_sparse_is_dense():
-    thin = np.where(np.abs(X) > 1, X, 0)
-    dense, sparse = (dl.TunedRidge(certify=False).fit(form(thin), Y) for form in (np.asarray, scipy.sparse.csr_array))
+@pytest.mark.parametrize(
+    "model",
+    [
+        dl.TunedRidge(certify=False),
+        dl.TunedRidge(criterion="sure"),
+        dl.TunedLasso(certify=False),
+        dl.TunedLasso(criterion="sure"),
+        dl.TunedElasticNet(criterion="sure", certify=False, max_iter=3),
+    ],
+)
+def test_sparse_is_dense(model):
+    thin = np.where(np.abs(X) > 1, X, 0) + (np.arange(10) == 2)
+    with warnings.catch_warnings():
+        # of a search that is cut short
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        dense, sparse = (clone(model).fit(form(thin), Y) for form in (np.asarray, scipy.sparse.csr_array))
     np.testing.assert_allclose(sparse.coef_, dense.coef_, rtol=1e-6)
+    assert sparse.intercept_ == pytest.approx(dense.intercept_, rel=1e-8)
 
 
 def test_groups_are_found_and_noise_is_not_fitted():
@@ -92,12 +107,27 @@ def test_groups_are_found_and_noise_is_not_fitted():
 def test_the_choice_of_shrinkage():
     same = np.ones((5, 6))
     assert choose(same) == np.inf
-    assert choose(None) == np.inf
+    assert choose(same[:1]) == np.inf
     better = same.copy()
     better[:, 3] = [0.5, 0.6, 0.4, 0.5, 0.5]
     assert choose(better) == 1e-2
     better[:, 3] = [0.1, 1.2, 1.5, 0.9, 1.0]
     assert choose(better) == np.inf
+
+
+ONE = [(np.arange(300), np.arange(300, len(Y)))]
+
+
+@pytest.mark.parametrize("given", [{"cv": 2}, {"cv": ONE}, {"cv": ONE, "criterion": "loo"}])
+def test_too_few_splits_for_many_penalties_are_told(given):
+    """With a fold set aside the others have nothing left: one penalty is kept for want of them, and that is said."""
+    model = dl.TunedRidge(penalties="features", certify=False, **given)
+    with pytest.warns(ConvergenceWarning, match="One shared penalty was kept"):
+        model.fit(X, Y)
+    assert model.shrinkage_ == np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(shrinkage=1.0, max_iter=200).fit(X, Y)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
@@ -131,6 +161,62 @@ def test_features_in_mixed_units(model):
     assert plain.penalties_[..., 2].max() < 1e3 * mixed.penalties_[..., 2].max() < 1e6 * plain.penalties_[..., 2].max()
 
 
+@pytest.mark.parametrize("rows", [442, 8])
+@pytest.mark.parametrize("criterion", ["loo", "sure"])
+def test_a_decomposition_in_mixed_units(criterion, rows):
+    """Squares of small features are less than rounding of those of large ones: coefficients are a ridge's all the same.
+
+    The truth is by features in one unit, each with a penalty of its own.
+    """
+    units = np.where(np.arange(10) < 7, 1e-8, 1.0)
+    model = dl.TunedRidge(criterion=criterion, noise=50.0, certify=False).fit(units * X[:rows], Y[:rows])
+    truth = dl.TunedRidge(criterion=criterion, noise=50.0, certify=False, penalties="features", shrinkage=0.1)
+    _, _, _, inner, strengths, folds, _ = truth._task(X[:rows], Y[:rows], None, None)
+    theta = np.log(model.penalties_ / units**2)
+    at = inner.at(theta, strengths, folds, inner.lanes(folds), {})
+    fitted = inner.coefficients(strengths.expand(theta), folds)
+    assert model.loss_ == pytest.approx(2 * at.value, rel=1e-6)
+    apart = 1e-6 * np.abs(fitted.coef).max()
+    np.testing.assert_allclose(units * model.coef_, fitted.coef[:, 0], rtol=0, atol=apart)
+
+
+def test_a_decomposition_says_what_it_cannot_see():
+    """Twelve digits between the units of features: a warning instead of a wrong fit."""
+    units = np.where(np.arange(10) < 7, 1e-15, 1.0)
+    with pytest.warns(ConvergenceWarning, match="Scale the features"):
+        dl.TunedRidge(**QUICK).fit(units * X, Y)
+
+
+@pytest.mark.parametrize(("unit", "solved"), [(1e-3, True), (1e-8, False)])
+def test_a_wide_ridge_says_what_it_cannot_see(unit, solved):
+    """By matrices of the samples, small features beside large ones are lost in rounding: at some units, and told."""
+    random = np.random.default_rng(0)
+    wide = random.normal(size=(30, 600)) * np.where(np.arange(600) < 597, unit, 1.0)
+    y, penalty = (wide / np.abs(wide).max(axis=0)).sum(axis=1), 50.0 * unit**2
+    _, _, _, inner, strengths, folds, _ = dl.TunedRidge(cv=3)._task(wide, y, None, None)
+    fitted = inner.coefficients(strengths.expand(np.log([penalty])), folds)
+    assert fitted.solved == solved
+    if solved:
+        theirs = Ridge(alpha=penalty, solver="svd").fit(wide, y)
+        apart = np.abs(fitted.coef[:, 0] - theirs.coef_) * np.linalg.norm(wide, axis=0)
+        assert apart.max() < 1e-6 * np.abs(theirs.coef_ * np.linalg.norm(wide, axis=0)).max()
+
+
+@pytest.mark.parametrize("size", [1e5, 1e7])
+def test_a_sample_far_from_the_others(size):
+    """A value that stands for a missing one: the fit without its fold does not see it."""
+    odd = X.copy()
+    odd[7, 2] = size
+    model = dl.TunedRidge(
+        certify=False, cv=[(np.arange(100, len(Y)), np.arange(100)), (np.arange(100), np.arange(100, 442))]
+    )
+    _, _, _, inner, strengths, folds, _ = model._task(odd, Y, None, None)
+    lanes = inner.lanes(folds)
+    found = inner.engine.fits(*inner._strengths(strengths.expand(np.log([5.0]))), lanes, None)[0]
+    theirs = Ridge(alpha=5.0, solver="svd").fit(X[100:], Y[100:])
+    np.testing.assert_allclose(found.x[0, 1:], theirs.coef_, rtol=0, atol=1e-6 * np.abs(theirs.coef_).max())
+
+
 def test_constant_features_are_left_out():
     """Rounding of their means is no variation; where nothing varies, the constant is fitted."""
     odd = np.hstack([X, np.full((len(X), 1), 1.1), np.full((len(X), 1), 3e5)])
@@ -141,6 +227,18 @@ def test_constant_features_are_left_out():
     with pytest.warns(ConvergenceWarning, match="end of its range"):
         model = dl.TunedRidge(**QUICK).fit(odd[:, 10:], Y)
     np.testing.assert_allclose(model.predict(odd[:, 10:]), Y.mean())
+
+
+def test_a_constant_feature_of_many_samples():
+    """The rounding of a mean grows with the number of samples: it is no variation, however many there are."""
+    random = np.random.default_rng(0)
+    weights, design = random.uniform(0.1, 3.0, 20_000), random.normal(size=(20_000, 2))
+    y = design[:, 0] + random.normal(size=20_000)
+    odd = np.hstack([design, np.tile(random.uniform(0.1, 10.0, 8), (20_000, 1))])
+    _, _, _, inner, _, _, _ = dl.TunedRidge()._task(odd, y, weights, None)
+    np.testing.assert_array_equal(inner.data.curvatures[2:], 0)
+    plain, other = (noise_of(some, y[:, None], weights, True)[0] for some in (design, odd))
+    assert other == pytest.approx(plain, rel=1e-12)
 
 
 def test_messages():

@@ -4,15 +4,21 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import scale
 
 import dini_learn as dl
+from dini_learn import _smooth_fits
 from dini_learn._active_set import Face, Quadratic, least
 from dini_learn._columns import Columns
 from dini_learn._compiled import Compiled
+from dini_learn._folds import Folds
+from dini_learn._moments import Moments, table
 from dini_learn._sparse_fits import fits
 
 CANCER = load_breast_cancer(return_X_y=True)
@@ -129,6 +135,15 @@ def test_units_of_features_and_targets_do_not_decide(name, features, target):
     )
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+@pytest.mark.parametrize(("model", "y"), [(dl.TunedSVR(cv=3), TARGET), (dl.TunedPoisson(), TARGET // 10)])
+def test_units_do_not_decide_beside_an_intercept(model, y, unit):
+    """Columns so small, or so large, beside that of the intercept are no rounding of the Hessian."""
+    plain, scaled = (clone(model).fit(u * scale(D), y) for u in (1.0, unit))
+    np.testing.assert_allclose(scaled.penalties_, plain.penalties_ * unit**2, rtol=1e-3)
+    np.testing.assert_allclose(scaled.coef_ * unit, plain.coef_, rtol=0, atol=1e-4 * np.abs(plain.coef_).max())
+
+
 @pytest.mark.parametrize("kind", ["l2", "l1"])
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
 def test_units_do_not_decide(kind, unit):
@@ -151,3 +166,103 @@ def test_separable_classes(model):
         model.fit(X, np.repeat([0, 1], 30))
     assert model.score(X, np.repeat([0, 1], 30)) == 1.0
     assert np.isfinite(model.coef_).all()
+
+
+def test_a_certificate_that_does_not_end_promises_nothing(monkeypatch):
+    """Where its own equations are not solved, the error of the gradient is not known: it is not small."""
+    model = dl.TunedLogisticRegression(cv=3)
+    _, _, _, inner, strengths, folds, _ = model._task(C, LABELS, None, None)
+    lanes, state = inner.lanes(folds), {}
+    at = inner.at(np.zeros(1), strengths, folds, lanes, state, certify=True)
+    assert 0 < at.error < 1e-6
+    enough = _smooth_fits.conjugate
+    given = lambda *args: (*enough(*args)[:2], np.zeros(3, bool))
+    monkeypatch.setattr(_smooth_fits, "conjugate", given)
+    at = inner.at(np.zeros(1), strengths, folds, lanes, state, certify=True)
+    assert at.error == np.inf
+
+
+def test_held_out_samples_without_a_loss():
+    """Where all are on the right side of the margin, nothing judges a fit: its adjoint vanishes, and is a solution."""
+    model = dl.TunedSVC().fit(*IRIS)
+    assert model.hypergradient_.error < 1e-6
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-8])
+def test_more_features_than_samples_in_mixed_units(unit):
+    """Three features are large and many small, with one penalty for these: the small ones are no rounding.
+
+    Without a tube the fit is a ridge, and the truth least squares with columns of one length.
+    """
+    random = np.random.default_rng(0)
+    X = random.normal(size=(60, 80)) * np.where(np.arange(80) < 77, unit, 1.0)
+    y, penalty = (X / np.abs(X).max(axis=0)).sum(axis=1), 5.0 * unit**2
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR()._task(X, y, None, None)
+    fitted = inner.coefficients(strengths.expand(np.log([penalty])), folds)
+    ridge = np.hstack([np.zeros((80, 1)), np.sqrt(penalty / 2) * np.eye(80)])
+    whole = np.vstack([np.insert(X, 0, 1.0, axis=1), ridge])
+    size = np.linalg.norm(whole, axis=0)
+    truth = np.linalg.lstsq(whole / size, np.append(y, np.zeros(80)))[0]
+    assert fitted.solved
+    np.testing.assert_allclose(fitted.coef[:, 0] * size[1:], truth[1:], rtol=0, atol=1e-7 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
+def test_moments_of_a_fold_that_held_out_samples_outweigh(form):
+    """Sums without a fold are no differences of what is far larger: of all columns, sparse and dense."""
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(60, 4)), random.normal(size=(60, 1))
+    X[3, 1], X[41, 2], y[5] = 1e9, -1e8, 1e7
+    folds = Folds.of(KFold(3).split(X), 60)
+    weights = random.uniform(0.5, 2.0, 60)
+    columns = table(form(X), y, True)
+    found, _ = Moments(columns, weights).folds(folds)
+    whole = np.hstack([np.ones((60, 1)), X, y]).astype(np.longdouble)
+    for moments, rows in zip(found, folds.train, strict=True):
+        truth = (whole[rows].T * weights[rows]) @ whole[rows]
+        size = np.sqrt(np.diagonal(truth))
+        assert (np.abs(moments - truth) <= 1e-10 * size * size[:, None]).all()
+
+
+def test_held_out_samples_that_see_what_the_fit_hardly_does():
+    """A feature is large in samples held out alone: errors of its coefficient are small to the fit, and large there.
+
+    Without a tube the fit is a ridge, and the criterion known by least squares.
+    """
+    random = np.random.default_rng(0)
+    X = random.normal(size=(60, 4))
+    X[3, 2] = 1e5
+    y = X[:, 0] + random.normal(size=60)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3)._task(X, y, None, None)
+    lanes, state = inner.lanes(folds), {}
+
+    def truth(theta):
+        losses, ridge = [], np.sqrt(np.exp(theta) / 2) * np.eye(4)
+        for fitted, judged in zip(folds.train, folds.held, strict=True):
+            center, level = X[fitted].mean(axis=0), y[fitted].mean()
+            goal = np.append(y[fitted] - level, np.zeros(4))
+            coef = np.linalg.lstsq(np.vstack([X[fitted] - center, ridge]), goal)[0]
+            losses.append(np.mean((y[judged] - level - (X[judged] - center) @ coef) ** 2))
+        return np.mean(losses)
+
+    for theta in np.linspace(10.0, -8.0, 19):
+        at = inner.at(np.array([theta]), strengths, folds, lanes, state)
+        slope = (truth(theta + 1e-4) - truth(theta - 1e-4)) / 2e-4
+        assert at.solved
+        assert at.value == pytest.approx(truth(theta), rel=1e-6)
+        assert abs(at.gradient[0] - slope) < 1e-4 * abs(slope) + 1e-6 * at.value
+
+
+def test_a_start_that_is_far_away_leaves_no_rounding():
+    """With a strong penalty the adjoint is small, and where it starts from a weak one's it is that all the same."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(40, 60)) * 10.0 ** np.linspace(-4, 4, 60)
+    y = X @ (random.normal(size=60) / 10.0 ** np.linspace(-4, 4, 60)) + random.normal(size=40)
+    _, _, _, inner, strengths, folds, _ = dl.TunedSVR(cv=3)._task(X, y, None, None)
+    lanes, found, strong = inner.lanes(folds), [], np.log([1e5 * inner.units[1]])
+    for first in ([], [np.log([1e-13 * inner.units[1]])]):
+        state = {}
+        for theta in (*first, strong):
+            at = inner.at(theta, strengths, folds, lanes, state)
+        found.append(at.gradient[0])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)

@@ -13,6 +13,7 @@ from sklearn.preprocessing import scale
 import dini_learn as dl
 from dini_learn._path import LassoPath
 from dini_learn._progress import Progress
+from dini_learn._stein import noise_of
 from dini_learn._tuning import Tuning
 
 DIABETES = load_diabetes(return_X_y=True)
@@ -51,7 +52,7 @@ def test_paths(units):
     """scikit-learn's path and coordinate descent, in any units."""
     design = X * units
     path = LassoPath.of(design, Y[:, None], np.ones(len(Y)), True, 1e-4)
-    assert path.solved
+    assert path.optimal
     for part in (0.5, 0.03, 0.001):
         penalty = part * path.knots[0]
         theirs = Lasso(alpha=penalty, tol=1e-12, max_iter=10**6).fit(design, Y)
@@ -66,8 +67,8 @@ def test_paths(units):
 def test_paths_with_ties_and_dependent_columns():
     twice = np.hstack([X, X[:, :3], X[:, [0]] + X[:, [1]], np.ones((len(X), 1))])
     one, two = (LassoPath.of(design, Y[:, None], np.ones(len(Y)), True, 1e-4) for design in (X, twice))
-    assert one.solved
-    assert two.solved
+    assert one.optimal
+    assert two.optimal
     for penalty in one.knots[0] * np.array([0.6, 0.1, 0.01]):
         losses = [
             np.mean((Y - Y.mean() - (design - design.mean(axis=0)) @ w) ** 2) / 2 + penalty * np.abs(w).sum()
@@ -77,7 +78,7 @@ def test_paths_with_ties_and_dependent_columns():
         assert losses[1] <= losses[0] * (1 + 1e-12)
     random = np.random.default_rng(0)
     ties = np.kron(np.eye(8), np.ones((8, 1)))
-    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True, 1e-4).solved
+    assert LassoPath.of(ties, random.integers(0, 3, 64).astype(float)[:, None], np.ones(64), True, 1e-4).optimal
 
 
 def test_wide_sparse_and_weighted_data():
@@ -168,3 +169,11 @@ def test_it_is_the_risk_and_its_derivative(kind, settings, theta):
     told, true, rest = simulated(kind, settings, theta, 400)
     assert (apart(told, true) < 4).all()
     assert (apart(rest, true) > 8).all()
+
+
+@pytest.mark.parametrize("units", [1e-14, 1e12, 10.0 ** np.linspace(-9, 9, 10)])
+def test_the_noise_is_that_in_any_units(units):
+    """What least squares leave does not depend on the units of features, nor on where they are measured from."""
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(Y))
+    plain, other = (noise_of(design, Y[:, None], weights, True) for design in (X, units * (X + 1e3)))
+    assert other[0] == pytest.approx(plain[0], rel=1e-8)

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 import dini_learn as dl
 from dini_learn import _tuning
 from dini_learn._progress import Progress
-from dini_learn._search import At, descend
+from dini_learn._search import At, descend, refine
 from dini_learn._tuning import Tuning
 
 DATA = load_diabetes(return_X_y=True)
@@ -158,3 +158,43 @@ def test_support_vectors_like_for_like():
         assert ours.loss_ <= -search.best_score_ * (1 + 1e-4)
         same = theirs.set_params(C=1 / ours.penalties_[0]).fit(design, labels)
         np.testing.assert_allclose(ours.coef_, same.coef_, atol=1e-4 * np.abs(same.coef_).max())
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_bracket_beside_which_there_is_no_criterion(side, smooth):
+    """Where fits overflow, the minimum is between that and the best point, on whichever side."""
+
+    def evaluate(theta):
+        away = side * float(theta[0])
+        value = 1.0 + (away - 0.3) ** 2 if away < 0.4 else np.nan
+        return At(theta, value, np.array([2 * side * (away - 0.3) if away < 0.4 else np.nan]), np.nan, True, np.nan)
+
+    best = evaluate(np.array([-side]))
+    low, high = sorted([-side, 2.0 * side])
+    found = refine(evaluate, low, high, best, None, None, smooth)
+    assert found.finished
+    assert found.best.theta[0] == pytest.approx(0.3 * side, abs=1e-3)
+
+
+def test_what_overflows_is_looked_at_in_silence():
+    """One sample far away has no held-out loss with weak penalties: the search ends where there is one."""
+    random = np.random.default_rng(2)
+    X = random.normal(size=(60, 3))
+    X[3, 1] = 1e6
+    y = random.poisson(np.exp(0.5 + 0.7 * X[:, 0])).astype(float)
+    y[3] = 8.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        model = dl.TunedPoisson(cv=3, certify=False).fit(X, y)
+    assert not np.isfinite(model.path_["loss"]).all()
+    assert np.isfinite(model.loss_)
+    _, _, _, inner, strengths, folds, _ = model._task(X, y, None, None)
+    lanes, state = inner.lanes(folds), {}
+    cold = inner.at(np.array([20.0]), strengths, folds, lanes, {})
+    failed = inner.at(np.array([-5.0]), strengths, folds, lanes, state)
+    # no start for others
+    again = inner.at(np.array([20.0]), strengths, folds, lanes, state)
+    assert not failed.solved
+    assert again.solved
+    assert again.value == pytest.approx(cold.value, rel=1e-9)

@@ -223,3 +223,37 @@ def test_huber():
     assert np.abs(slopes).max() < 1e-6 * objective(point)
     theirs = linear_model.HuberRegressor(alpha=alpha, max_iter=10**5, tol=1e-10).fit(X, Y)
     assert objective(point) <= objective(np.array([*theirs.coef_, theirs.intercept_, theirs.scale_]))
+
+
+FREE = {"certify": False, "cv": 3, "fit_intercept": False}
+WIDE = np.random.default_rng(0).normal(size=(40, 600))
+WITHOUT = {
+    "lasso": Case(
+        dl.TunedLasso(**FREE), (X, Y), lambda p: linear_model.Lasso(alpha=p[0], fit_intercept=False, **EXACT)
+    ),
+    "lasso, wide": Case(
+        dl.TunedLasso(**FREE),
+        (WIDE, WIDE[:, 0] + 0.1 * WIDE[:, 1]),
+        lambda p: linear_model.Lasso(alpha=p[0], fit_intercept=False, **EXACT),
+    ),
+    "elastic net": Case(dl.TunedElasticNet(**FREE), (X, Y), lambda p: net(p).set_params(fit_intercept=False)),
+    "logistic, l1": Case(
+        dl.TunedLogisticRegression(penalty="l1", **FREE),
+        (C, LABELS),
+        lambda p: logistic(p, solver="saga", l1_ratio=1.0, fit_intercept=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_without_an_intercept(name):
+    """The search begins where nothing is fitted at all: with the strongest penalties no coefficient is left."""
+    model, data, other, apart = WITHOUT[name]
+    with warnings.catch_warnings():
+        # of an elastic net without a need for squares
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(*data)
+        theirs = other(model.penalties_.reshape(-1, model.n_features_in_)[:, 0]).fit(*data)
+    size = np.abs(theirs.coef_).max()
+    np.testing.assert_allclose(model.coef_, theirs.coef_.reshape(model.coef_.shape), atol=apart * size, rtol=0)
+    assert np.all(model.intercept_ == 0)

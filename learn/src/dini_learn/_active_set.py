@@ -60,7 +60,7 @@ class Face(NamedTuple):
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """Return the solution of the block's equations."""
-        return lapack.dpotrs(self.factor, right, lower=1)[0]
+        return lapack.dpotrs(self.factor, right, lower=1)[0] if len(right) else right
 
 
 class Quadratic(NamedTuple):
@@ -103,7 +103,7 @@ class Quadratic(NamedTuple):
 
 def allowed(l1: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """Return what correlations off the support may be: their penalties, and what rounding adds."""
-    return l1 * (1 + _TIE) + _ROUNDING * np.abs(linear).max()
+    return l1 * (1 + _TIE) + _ROUNDING * np.abs(linear).max(initial=0.0)
 
 
 def least(of: Quadratic, l1: np.ndarray, start: Face, same: bool = False) -> Face:

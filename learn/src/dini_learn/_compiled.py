@@ -16,6 +16,9 @@ from ._moments import Moments, table
 from ._padding import COLUMNS, SAMPLES, bucket, padded
 from ._stein import Disturbed
 
+#: what rounding of a matrix of the samples may be, as a part of a penalty: its trace is a bound
+_ROUNDING = 1e-4
+
 
 class Compiled:
     """Fits of data by compiled programs.
@@ -135,6 +138,7 @@ class Compiled:
                 elif self.closed:
                     given = self.design, self.goals[target], spec.noise[target], float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes, *given)
+                    fits = fits._replace(solved=fits.solved & self._seen(parts[1]))
                 else:
                     given = self.design, self.goals[target], self.setting, self.place, units
                     fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, *lanes, *given)
@@ -143,6 +147,11 @@ class Compiled:
                 gradient = tuple(worth * part for part in fits.gradient)
                 found.append(fits._replace(value=worth * fits.value, gradient=gradient, x=x, ends=x))
         return found
+
+    def _seen(self, l2: np.ndarray) -> bool:
+        """Whether a ridge by matrices of the samples, which add to one for a penalty, sees features in all units."""
+        inside = slice(1, 1 + self.data.features)
+        return not self.dual or np.finfo(float).eps * float((self.data.curvatures / l2[inside]).sum()) <= _ROUNDING
 
     def _units(self, l2: np.ndarray) -> np.ndarray:
         """Return what each column is divided by, so that curvatures are about one; those of a group are alike."""

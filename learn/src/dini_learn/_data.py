@@ -13,6 +13,8 @@ from ._losses import LOSSES
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
 _MOMENTS = 512
+#: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
+WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6
 #: losses of the difference between predictor and target alone
 _SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
 
@@ -67,6 +69,12 @@ class Judged(NamedTuple):
     among: np.ndarray
 
 
+def means(X: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return the weighted means of columns, by two passes: rounding of one grows with the samples."""
+    found = share @ X
+    return found + share @ (X - found)
+
+
 class Data:
     """Data, around their means where that changes nothing.
 
@@ -96,7 +104,7 @@ class Data:
         share = weights / weights.sum()
         # where there is an intercept, columns around their means are as good, and better conditioned
         centered = spec.intercept and not scipy.sparse.issparse(X)
-        self.center = share @ X if centered else np.zeros(self.features)
+        self.center = means(X, share) if centered else np.zeros(self.features)
         self.level = share @ y if spec.loss in _SHIFTS and spec.intercept else np.zeros(self.targets)
         self.X, self.y = X - self.center if centered else X, y - self.level
         spread = float(np.sqrt(np.mean(share @ self.y**2))) if spec.loss in _SHIFTS else 1.0
@@ -157,3 +165,9 @@ class Data:
             return 1.0
         largest = self.curvatures[int(self.pulls.argmax())] if self.spec.kind != "l2" else some.mean()
         return float(min(1.0, np.sqrt(np.median(some) / max(largest, np.finfo(float).tiny))))
+
+    @property
+    def weakest(self) -> float:
+        """The weakest penalty of the search in one: of squares, or of absolute values."""
+        pull, curvature = self.units
+        return WEAKEST_L2 * curvature * self.mixed**2 if self.spec.kind == "l2" else WEAKEST_L1 * pull * self.mixed

@@ -48,12 +48,12 @@ class Folds(NamedTuple):
     def nested(self, fit: int) -> Folds | None:
         """Return the same without the samples that are held out of one fit, which judges what the others tune.
 
-        ``None`` where one of the others has nothing left.
+        ``None`` where there are no others, or one of them has nothing left.
         """
         others = np.arange(len(self.share)) != fit
         keep = np.where(others[:, None], ~self.held[fit], True)
         train, held = self.train & keep, self.held & keep
-        if not (train.any(1) & held.any(1)).all():
+        if not others.any() or not (train.any(1) & held.any(1)).all():
             return None
         return Folds(train, held, others / others.sum(), fit)
 

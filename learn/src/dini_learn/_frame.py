@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: what rounding of the decomposition may be, as a part of a penalty
+_ROUNDING = 1e-5
+
 
 class Frame(NamedTuple):
     """Columns and what leads back from them.
@@ -23,11 +26,14 @@ class Frame(NamedTuple):
         A column for the intercept, and ``T``.
     back
         :math:`P^{-1/2} V`.
+    rounding
+        What rounding adds to the squares of columns.
     """
 
     pattern: np.ndarray
     columns: np.ndarray
     back: np.ndarray
+    rounding: float
 
     @classmethod
     def of(cls, X: np.ndarray, pattern: np.ndarray) -> Frame:
@@ -37,12 +43,19 @@ class Frame(NamedTuple):
         kept = values > len(values) * np.finfo(float).eps * max(values[-1], np.finfo(float).tiny)
         root, basis = np.sqrt(values[kept]), basis[:, kept]
         back = (scaled.T @ (basis / root)) / np.sqrt(pattern)[:, None]
-        return cls(pattern, np.hstack([X[:, :1], basis * root]), back)
+        return cls(pattern, np.hstack([X[:, :1], basis * root]), back, np.finfo(float).eps * float(values[-1]))
 
     def strength(self, l2: np.ndarray) -> float | None:
         """Return ``s`` of penalties; ``None`` where they are in another proportion."""
         ratio = l2 / self.pattern
         return float(ratio.mean()) if np.ptp(ratio) <= 1e-12 * ratio.mean() else None
+
+    def sees(self, l2: np.ndarray, curvature: float) -> bool:
+        """Whether all that matters is in the columns, for penalties in proportion and a curvature of the loss.
+
+        Of features in units far apart the span is known too roughly for those in small ones.
+        """
+        return self.rounding * curvature <= _ROUNDING * self.strength(l2)
 
     def inside(self, x: np.ndarray) -> np.ndarray:
         """Return coefficients of the columns from those of the features."""

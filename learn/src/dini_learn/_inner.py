@@ -12,7 +12,7 @@ from ._compiled import Compiled
 from ._data import Data, Spec
 from ._exact import Exact
 from ._folds import Folds
-from ._path import LEAST, LassoPath
+from ._path import LassoPath
 from ._search import At
 from ._smooth import smooth
 from ._smooth_fits import SmoothFits
@@ -143,15 +143,18 @@ class Inner:
         ``rough`` is for a look around: some engines save work then.
         """
         if self.exactly(strengths, folds):
-            value, slope = self._curve.criterion(self.spec.criterion, float(np.exp(theta[0])), self.spec.noise)
-            solved = bool(np.isfinite(value)) and self._curve.solved
+            penalty = float(np.exp(theta[0]))
+            value, slope = self._curve.criterion(self.spec.criterion, penalty, self.spec.noise)
+            solved = bool(np.isfinite(value)) and self._curve.solved(penalty)
             return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
         trail = state.setdefault("trail", [])
         last = self._last
         start = self._near(theta, trail) if trail else last.ends if lanes is last.lanes else None
         found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
-        if all(np.isfinite(fits.x).all() for fits in found):
+        solved = all(bool(np.all(fits.solved)) for fits in found)
+        # from where no fit ended none starts
+        if solved and all(np.isfinite(fits.x).all() for fits in found):
             trail[:] = [seen for seen in trail if (seen[0] != theta).any()][-_TRAIL:]
             trail.append((np.array(theta), [fits.ends for fits in found]))
             # other searches may be under way
@@ -170,10 +173,10 @@ class Inner:
             judged = float(value[judge])
         use = share > 0
         gradient = strengths.pull(np.tensordot(share[use], slopes[use], 1))
-        solved = all(bool(np.all(fits.solved)) for fits in found)
         # relative to the length of each fit's own gradient
         lengths = np.sqrt((slopes[use].reshape(int(use.sum()), -1) ** 2).sum(1))
-        bound = float(share[use] @ (error[use] * lengths))
+        # what is not known is not known of a gradient that vanishes, either
+        bound = float(share[use] @ (error[use] * np.where(np.isinf(error[use]), 1.0, lengths)))
         return At(np.array(theta), float(share[use] @ value[use]), gradient, judged, solved, bound)
 
     def _near(self, theta: np.ndarray, trail: list[tuple[np.ndarray, Any]]) -> Any:
@@ -198,8 +201,7 @@ class Inner:
     @functools.cached_property
     def _curve(self) -> Spectrum | LassoPath:
         kind = Spectrum if self.closed else LassoPath
-        low = () if self.closed else (LEAST * self.units[0] * self.data.mixed,)
-        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, *low)
+        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, self.data.weakest)
 
     @property
     def knots(self) -> np.ndarray | None:
@@ -217,8 +219,11 @@ class Inner:
         """Return the fit on all samples."""
         data = self.data
         if self._known and each.min() == each.max():
-            coef = self._curve.coefficients(float(each.max()))
-            return self._fitted(coef, 0.0, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved)
+            penalty = float(each.max())
+            coef = self._curve.coefficients(penalty)
+            # the curve's columns are around their means, from which sparse ones are not taken
+            level = -(data.weights / data.weights.sum() @ data.X) @ coef
+            return self._fitted(coef, level, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved(penalty))
         whole, ends = self.engine.whole(folds, self._last.ends)
         found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)

@@ -16,7 +16,7 @@ from ._smooth import Smooth
 
 #: the relative residual of a step, at least and at most
 _FORCING = 1e-4, 0.1
-_STEPS, _HALVINGS = 60, 60
+_HALVINGS = 60
 #: so many products for one step say that the preconditioner is old, and so many are the most
 _OLD, _PRODUCTS = 20, 40
 #: the slope at the end of a step, in relation to that at its start
@@ -90,16 +90,21 @@ class Preconditioner(NamedTuple):
     def ready(self, problem: Problem) -> Ready:
         """Return it with penalties."""
         l2 = problem.l2[:, 0]
-        tiny = np.finfo(float).eps
-        if self.square.ndim == 2:
-            whole = self.square + l2
-            return Ready(problem, whole, 1 / np.maximum(whole, tiny * whole.max()))
+        tiny, flat = np.finfo(float).eps, self.square.ndim == 2
+        diagonal = l2 + (self.square if flat else np.diagonal(self.square, axis1=1, axis2=2))
+        # what has no curvature at all is as large as the largest, and so is rounding there
+        void = diagonal == 0
+        size = np.where(void, diagonal.max(), diagonal)
+        if flat:
+            return Ready(problem, diagonal, 1 / np.where(void, tiny * size, size))
         whole = self.square.copy()
         place = np.arange(whole.shape[-1])
-        whole[:, place, place] += l2
-        safe = whole.copy()
-        safe[:, place, place] += tiny * whole.shape[-1] * whole[:, place, place].max()
-        return Ready(problem, whole, np.linalg.inv(safe))
+        whole[:, place, place] = diagonal
+        # in units in which the diagonal is one: rounding is that of each column, not of the largest
+        root = np.sqrt(size)
+        safe = whole / root[:, :, None] / root[:, None, :]
+        safe[:, place, place] += tiny * whole.shape[-1]
+        return Ready(problem, whole, np.linalg.inv(safe) / root[:, :, None] / root[:, None, :])
 
 
 class Ready(NamedTuple):
@@ -134,8 +139,10 @@ class Solution(NamedTuple):
         What is kept of the losses for their curvatures.
     gradient
         What is left of the gradient.
-    solved
-        Whether each is solved.
+    error
+        The size of what is left of each error, in the norm of the preconditioner.
+    size
+        That of the coefficients.
     ready
         The preconditioner with the penalties.
     following
@@ -146,7 +153,8 @@ class Solution(NamedTuple):
     z: np.ndarray
     kept: np.ndarray
     gradient: np.ndarray
-    solved: np.ndarray
+    error: np.ndarray
+    size: np.ndarray
     ready: Ready
     following: Preconditioner | None
 
@@ -155,7 +163,9 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("ckj,ckj->k", a, b)
 
 
-def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | None, accuracy: float) -> Solution:
+def minimize(
+    problem: Problem, x: np.ndarray, preconditioner: Preconditioner | None, accuracy: float, steps: int
+) -> Solution:
     """Return the minimizers of the fits.
 
     Parameters
@@ -168,12 +178,14 @@ def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | N
         One that may serve, ``None`` for a new one.
     accuracy
         The size of an error, relative to the coefficients, in the norm of the preconditioner.
+    steps
+        At most so many.
     """
     loss, weights, l2 = problem.loss, problem.weights, problem.l2
     x = problem.centered(x)
     z, ready = problem.predictor(x), None
     slope, kept = loss.slope(z, problem.y)
-    for _ in range(_STEPS):
+    for _ in range(steps):
         gradient = problem.pull(weights * slope) + l2 * x
         if preconditioner is None:
             preconditioner, ready = Preconditioner.of(problem, weights * loss.curvature(kept)), None
@@ -184,13 +196,13 @@ def minimize(problem: Problem, x: np.ndarray, preconditioner: Preconditioner | N
         if solved.all() or not np.isfinite(error).all():
             break
         relative = error / np.where(size > 0, size, 1.0)
-        goal = np.where(solved, np.inf, np.clip(relative, *_FORCING))
+        goal = np.where(solved, 1.0, np.clip(relative, *_FORCING))
         step, products, _ = conjugate(problem, kept, -gradient, ready, goal, _PRODUCTS)
         length, z, slope, kept = _advance(problem, z, x, step, _dot(gradient, step))
         x = x + length * step
         if products > _OLD:
             preconditioner = None
-    return Solution(x, z, kept, gradient, solved, ready, preconditioner)
+    return Solution(x, z, kept, gradient, error, size, ready, preconditioner)
 
 
 def _advance(problem: Problem, z: np.ndarray, x: np.ndarray, step: np.ndarray, first: np.ndarray) -> tuple:
@@ -202,17 +214,16 @@ def _advance(problem: Problem, z: np.ndarray, x: np.ndarray, step: np.ndarray, f
     low, high = np.zeros(x.shape[1]), np.ones(x.shape[1])
     length = np.ones((x.shape[1], 1))
     flat, bend = _dot(problem.l2 * x, step), _dot(problem.l2 * step, step)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(_HALVINGS):
-            to = z + length * ahead
-            slope, kept = problem.loss.slope(to, problem.y)
-            now = _dot(problem.weights * slope, ahead) + flat + length[:, 0] * bend
-            far = ~(now <= _SLOPE * np.abs(first))
-            near = ~far & (length[:, 0] < 1) & (now < -0.5 * np.abs(first))
-            if not (far | near).any():
-                break
-            high, low = np.where(far, length[:, 0], high), np.where(near, length[:, 0], low)
-            length = np.where(far | near, 0.5 * (low + high), length[:, 0])[:, None]
+    for _ in range(_HALVINGS):
+        to = z + length * ahead
+        slope, kept = problem.loss.slope(to, problem.y)
+        now = _dot(problem.weights * slope, ahead) + flat + length[:, 0] * bend
+        far = ~(now <= _SLOPE * np.abs(first))
+        near = ~far & (length[:, 0] < 1) & (now < -0.5 * np.abs(first))
+        if not (far | near).any():
+            break
+        high, low = np.where(far, length[:, 0], high), np.where(near, length[:, 0], low)
+        length = np.where(far | near, 0.5 * (low + high), length[:, 0])[:, None]
     return length, to, slope, kept
 
 
@@ -231,11 +242,17 @@ def conjugate(
         bent *= problem.weights
         return problem.pull(bent) + problem.l2 * x
 
-    scale = np.sqrt(np.maximum(_dot(right, ready.solve(right)), 0.0))
-    x = np.zeros_like(right) if start is None else problem.centered(start)
-    rest = right if start is None else right - product(x)
-    toward = ready.solve(rest)
-    size = _dot(rest, toward)
+    toward = ready.solve(right)
+    size = np.maximum(_dot(right, toward), 0.0)
+    x, rest, scale = np.zeros_like(right), right, np.sqrt(size)
+    if start is not None:
+        near = problem.centered(start)
+        left = right - product(near)
+        # a start that is further away than nothing leaves its rounding
+        nearer = (_dot(left, ready.solve(left)) < size)[:, None]
+        x, rest = np.where(nearer, near, x), np.where(nearer, left, rest)
+        toward = ready.solve(rest)
+        size = _dot(rest, toward)
     along, curved = toward, np.ones(len(size), bool)
     for count in range(most):
         going = curved & (np.sqrt(np.maximum(size, 0.0)) > goal * scale)

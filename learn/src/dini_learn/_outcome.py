@@ -10,7 +10,7 @@ import numpy as np
 from ._inner import Fitted, Inner
 from ._search import At
 from ._strengths import Strengths
-from ._tuning import Tuned
+from ._tuning import Tuned, comparable
 
 #: a warning names at most so many penalties
 _NAMED = 10
@@ -67,6 +67,11 @@ def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> It
         yield (
             f"The search has used its max_iter={max_iter} evaluations and was still descending. Increase max_iter, or "
             "tol."
+        )
+    if tuned.judged is not None and not comparable(tuned.judged):
+        yield (
+            "One shared penalty was kept, for several could not be judged: shrinkage='auto' sets each fold aside in "
+            "turn, and too few are left, or their fits have failed. Give cv three folds or more, or shrinkage a number."
         )
     if tuned.at_bound:
         yield (

@@ -21,8 +21,6 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.sparse import issparse
 
-#: the path ends at this part of the least penalty without features
-LEAST = 1e-4
 #: a column depends on others where this part of its square is left beside them
 _DEPENDENT = 1e-12
 #: penalties so near to a knot, in relation to it, are the knot
@@ -69,7 +67,7 @@ class LassoPath(NamedTuple):
         The sum of the samples' weights.
     intercept
         Whether there is one, which is a degree of freedom.
-    solved
+    optimal
         Whether the conditions of optimality hold at all knots.
     """
 
@@ -78,7 +76,7 @@ class LassoPath(NamedTuple):
     features: int
     total: float
     intercept: bool
-    solved: bool
+    optimal: bool
 
     @classmethod
     def of(cls, X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float) -> LassoPath:
@@ -103,8 +101,8 @@ class LassoPath(NamedTuple):
             gram = X.T @ (X.multiply(share[:, None]) if sparse else share[:, None] * X)
             gram = gram.toarray() - np.outer(center, center) if sparse else gram
             column, size = lambda j: gram[:, j], np.diag(gram)
-        segments, solved = segments_of(column, size, pull, float(share @ y**2), low, min(used, features))
-        return cls(segments, low, features, total, intercept, solved)
+        segments, optimal = segments_of(column, size, pull, float(share @ y**2), low, min(used, features))
+        return cls(segments, low, features, total, intercept, optimal)
 
     @property
     def knots(self) -> np.ndarray:
@@ -129,6 +127,10 @@ class LassoPath(NamedTuple):
         bend = segment.bend * penalty**2
         freedom, (scale,) = len(segment.support) + self.intercept, noise
         return 0.5 * (segment.rest + bend - scale**2) + scale**2 * freedom / self.total, bend
+
+    def solved(self, penalty: float) -> bool:
+        """Whether fits with a penalty are what they should be."""
+        return self.optimal and penalty >= self.low * (1 - _SAME)
 
     def coefficients(self, penalty: float) -> np.ndarray:
         """Return the coefficients of the features, as a column."""

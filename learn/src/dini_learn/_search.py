@@ -139,10 +139,11 @@ def refine(
         best = at if _better(at, best) else best
         if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value):
             return Found(best, True, trace)
-        if not at.finite or at.gradient[0] > 0:
+        # what is no number is beyond the minimum
+        if at.gradient[0] > 0 if at.finite else point > best.theta[0]:
             high, ends[1] = point, at if at.finite else None
         else:
-            low, ends[-1] = point, at
+            low, ends[-1] = point, at if at.finite else None
     return Found(best, False, trace)
 
 

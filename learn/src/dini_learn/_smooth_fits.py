@@ -9,6 +9,7 @@ import numpy as np
 from ._data import Data, Judged
 from ._folds import Folds
 from ._frame import Frame
+from ._losses import LOSSES
 from ._newton import Preconditioner, Problem, Solution, conjugate, minimize
 from ._programs import Fits
 from ._smooth import smooth
@@ -16,10 +17,14 @@ from ._starts import first_coefficients
 
 #: errors of the coefficients and of the adjoints, relative to them
 _ACCURACY = 1e-9
-#: the same for a look around
-_ROUGH = 1e-3
-#: a rough loss is corrected by no more than this part of it
-_LITTLE = 0.01
+#: the same for a look around, and where the loss that judges asks for more
+_ROUGH, _FINE = 1e-3, 1e-13
+#: steps of Newton's method, and for that more
+_STEPS, _FINE_STEPS = 60, 4
+#: a loss may be off by this part of it, and from that part on it asks for more
+_LITTLE, _SLIGHT = 0.01, 1e-6
+#: one that is less than this part of that without a predictor vanishes
+_VOID = 1e-6
 #: products with the Hessian, for an adjoint
 _PRODUCTS = 1000
 
@@ -87,14 +92,17 @@ class SmoothFits:
     def fits(
         self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool = False, rough: bool = False
     ) -> list[Fits]:
-        """Return the fits, for each target that is fitted on its own."""
+        """Return the fits, for each target that is fitted on its own; what overflows is not solved, and says so."""
         del l1
-        penalties = l2.T[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._fits(l2.T[:, None], lanes, ends, certify, rough)
+
+    def _fits(self, penalties: np.ndarray, lanes: Judged, ends: Any, certify: bool, rough: bool) -> list[Fits]:
         found = []
         for place, y in enumerate(self._goals):
             own = penalties if self.data.together else penalties[[place]]
             end = ends[place] if ends is not None else self._first(lanes, y)
-            frame = self._frame(own, end.frame)
+            frame = self._frame(own, end.frame, float(lanes.train.max()))
             problem = Problem(self._loss, self._X, y, lanes.train, own)
             if frame is not None:
                 inner = np.full((len(own), 1, frame.columns.shape[1]), frame.strength(own[0, 0, 1:]))
@@ -106,30 +114,39 @@ class SmoothFits:
             found.append(fits._replace(gradient=(0.0 * slopes, slopes), x=self._told(x), ends=end))
         return found
 
-    def _frame(self, l2: np.ndarray, last: Frame | None) -> Frame | None:
+    def _frame(self, l2: np.ndarray, last: Frame | None, weight: float) -> Frame | None:
         """Return the frame for penalties, where there are many features and it is one for all numbers."""
         if self.data.features <= self.data.samples or np.ptp(l2, axis=0).any():
             return None
         own = l2[0, 0, 1:]
-        return last if last is not None and last.strength(own) is not None else Frame.of(self._X, own)
+        frame = last if last is not None and last.strength(own) is not None else Frame.of(self._X, own)
+        return frame if frame.sees(own, weight * LOSSES[self.data.spec.loss].curvature) else None
 
     def _first(self, lanes: Judged, y: np.ndarray) -> End:
         return End(first_coefficients(self.data, y[:, 0], lanes.train, self._X.shape[1]), None, None)
 
     def _fit(self, problem: Problem, held: np.ndarray, start: End, certify: bool, accuracy: float) -> tuple[Fits, End]:
-        found = minimize(problem, start.x, start.preconditioner, accuracy)
-        adjoint, reached = _adjoint(problem, found, held, start.adjoint, accuracy)
+        steps = {_FINE: _FINE_STEPS}.get(accuracy, _STEPS)
+        found = minimize(problem, start.x, start.preconditioner, accuracy, steps)
+        adjoint, reached, length = _adjoint(problem, found, held, start.adjoint, accuracy)
         slopes = -problem.l2 * found.x * adjoint
         # to first order, what the gradient that is left makes of the loss
         rest = (adjoint * found.gradient).sum(axis=(0, 2))
         value = (held * problem.loss.value(found.z, problem.y)).sum(axis=1)
+        end = End(found.x, adjoint, found.following, start.frame)
         if accuracy > _ACCURACY and (np.abs(rest) > _LITTLE * np.abs(value)).any():
             # a loss that about vanishes cannot be seen so roughly
-            return self._fit(problem, held, End(found.x, adjoint, found.following, start.frame), certify, _ACCURACY)
-        value = value - rest
-        error = _error(problem, found, held, adjoint, slopes) if certify else np.full(len(value), np.nan)
-        end = End(found.x, adjoint, found.following, start.frame)
-        return Fits(value, None, None, found.solved & reached, error), end
+            return self._fit(problem, held, end, certify, _ACCURACY)
+        doubt = np.maximum(found.error, accuracy * found.size) * length
+        limit = np.maximum(np.abs(value), _VOID * (held * problem.loss.value(0.0 * found.z, problem.y)).sum(axis=1))
+        if accuracy == _ACCURACY and (doubt > _SLIGHT * limit).any():
+            # nor one that sees what hardly matters to the fit
+            return self._fit(problem, held, end, certify, _FINE)
+        solved = reached & (found.error <= max(accuracy, _ACCURACY) * found.size)
+        solved &= (accuracy > _ACCURACY) | (doubt <= _LITTLE * limit)
+        error = _error(problem, found, held, adjoint, slopes, doubt) if certify else np.full(len(value), np.nan)
+        # far from a solution the first order says nothing
+        return Fits(value - np.where(solved, rest, 0.0), None, None, solved, error), end
 
     def _told(self, part: np.ndarray) -> np.ndarray:
         """Return an array as programs return it: fits first, the numbers of a predictor last, if there are several."""
@@ -139,21 +156,25 @@ class SmoothFits:
 
 def _adjoint(
     problem: Problem, found: Solution, held: np.ndarray, start: Any, accuracy: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Hessian's solutions with the slopes of what judges, and whether each is one."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the Hessian's solutions with the slopes of what judges, whether each is one, and their lengths."""
     right = problem.pull(held * problem.loss.slope(found.z, problem.y)[0])
     goal = np.full(len(held), accuracy)
     adjoint, _, reached = conjugate(problem, found.kept, right, found.ready, goal, _PRODUCTS, start)
-    return adjoint, reached
+    return adjoint, reached, np.sqrt(np.maximum((right * adjoint).sum(axis=(0, 2)), 0.0))
 
 
-def _error(problem: Problem, found: Solution, held: np.ndarray, adjoint: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Return the relative error of the gradient: what one more step changes of it."""
+def _error(problem: Problem, found: Solution, held: Any, adjoint: Any, slopes: Any, doubt: Any) -> np.ndarray:
+    """Return the relative error of the gradient: what one more step changes of it, infinite where there is none.
+
+    And by how much it is in doubt.
+    """
     goal = np.full(len(held), 1e-3)
-    step, _, _ = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
+    step, _, stepped = conjugate(problem, found.kept, -found.gradient, found.ready, goal, _PRODUCTS)
     z = found.z + problem.predictor(step)
     better = found._replace(x=found.x + step, z=z, kept=problem.loss.slope(z, problem.y)[1])
-    again, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
+    again, reached, _ = _adjoint(problem, better, held, adjoint, _ACCURACY)
     away = -problem.l2 * better.x * again - slopes
     size, length = (np.sqrt((part**2).sum(axis=(0, 2))) for part in (slopes, away))
-    return np.where(size > 0, length / np.where(size > 0, size, 1.0) + _ACCURACY, 0.0)
+    error = np.where(size > 0, (length + doubt) / np.where(size > 0, size, 1.0), 0.0)
+    return np.where(stepped & reached, error, np.inf)

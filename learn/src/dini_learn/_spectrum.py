@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: rounding of a decomposition may be this part of a penalty: of what is seen of it in coefficients there is less
+_ROUNDING = 1e-4
+
 
 class Spectrum(NamedTuple):
     """The decomposition, and what the criteria need beside it.
@@ -33,8 +36,8 @@ class Spectrum(NamedTuple):
         Of the samples.
     back
         From coefficients of the columns of ``T`` to those of the features.
-    solved
-        Whether the decomposition is one.
+    least
+        With smaller penalties rounding of the decomposition decides.
     """
 
     values: np.ndarray
@@ -45,27 +48,42 @@ class Spectrum(NamedTuple):
     own: np.ndarray
     weights: np.ndarray
     back: np.ndarray
-    solved: bool = True
+    least: float
 
     @classmethod
-    def of(cls, X: np.ndarray, y: np.ndarray, weights: np.ndarray, intercept: bool) -> Spectrum:
-        """Decompose; where there is an intercept, columns and target are around their weighted means."""
+    def of(cls, X: np.ndarray, y: np.ndarray, weights: np.ndarray, intercept: bool, low: float) -> Spectrum:
+        """Decompose; where there is an intercept, columns and target are around their weighted means.
+
+        It is for penalties from a least one on. Features in units far apart take singular values: of their squares
+        rounding leaves too little.
+        """
         root = np.sqrt(weights)[:, None]
         scaled, goal = root * X, root * y
         own = weights / weights.sum() * intercept
-        if X.shape[1] <= X.shape[0]:
-            values, basis = np.linalg.eigh(scaled.T @ scaled)
-            values = np.maximum(values, 0.0)
-            columns = scaled @ basis
-            back = basis
+        tiny, tall = np.finfo(float).eps, X.shape[1] <= X.shape[0]
+        values, basis = np.linalg.eigh(scaled.T @ scaled if tall else scaled @ scaled.T)
+        least = tiny * max(values[-1], 0.0) / _ROUNDING
+        if least > low:
+            left, roots, right = np.linalg.svd(scaled, full_matrices=False)
+            rounded = max(X.shape) * tiny * roots[0]
+            kept = roots > rounded
+            values, columns, back = roots[kept] ** 2, left[:, kept] * roots[kept], right[kept].T
+            # features that are lost in the others have no fit, however weak the penalty
+            sizes = np.linalg.norm(scaled, axis=0)
+            least = np.inf if ((sizes > 0) & (sizes <= rounded)).any() else (tiny * roots[0] / _ROUNDING) ** 2
+        elif tall:
+            values, columns, back = np.maximum(values, 0.0), scaled @ basis, basis
         else:
-            values, basis = np.linalg.eigh(scaled @ scaled.T)
             # a sample less than there are: the mean is out
-            kept = values > len(values) * np.finfo(float).eps * max(values[-1], np.finfo(float).tiny)
+            kept = values > len(values) * tiny * max(values[-1], np.finfo(float).tiny)
             values, basis = values[kept], basis[:, kept]
             columns = basis * np.sqrt(values)
             back = scaled.T @ (basis / np.sqrt(values))
-        return cls(values, columns, columns**2, goal, columns.T @ goal, own, weights, back)
+        return cls(values, columns, columns**2, goal, columns.T @ goal, own, weights, back, float(least))
+
+    def solved(self, penalty: float) -> bool:
+        """Whether fits with a penalty are what they should be."""
+        return penalty >= self.least
 
     def criterion(self, which: str, penalty: float, noise: tuple[float, ...]) -> tuple[float, float]:
         """Return half of the criterion, and its derivative in the logarithm of the penalty: sums over the targets."""

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from ._data import Spec
+from ._data import Spec, means
 from ._folds import Folds
 
 #: at most so many fits of disturbed targets
@@ -43,15 +43,23 @@ def noise_of(X: Any, y: np.ndarray, weights: np.ndarray, intercept: bool) -> tup
     """Return the standard deviation of what least squares leaves of each target, per degree of freedom."""
     X = X.toarray() if scipy.sparse.issparse(X) else X
     used = weights > 0
+    X, y, share = X[used], y[used], weights[used] / weights.sum()
+    center = means(X, share) * intercept
     root = np.sqrt(weights[used])[:, None]
-    design = np.hstack([np.ones((used.sum(), 1)), X[used]]) if intercept else X[used]
-    free = int(used.sum()) - np.linalg.matrix_rank(design)
+    design, goal = root * (X - center), root * (y - share @ y * intercept)
+    # in columns of length one, so that units do not decide what depends on what
+    size, offset = np.linalg.norm(design, axis=0), np.abs(center) * np.sqrt(weights.sum())
+    varies = size > 8 * np.finfo(float).eps * offset
+    rounding = np.finfo(float).eps * max(*X.shape, 8 * float((offset[varies] / size[varies]).max(initial=0.0)))
+    design = design[:, varies] / size[varies]
+    fitted, _, rank, _ = np.linalg.lstsq(design, goal, rcond=rounding)
+    free = int(used.sum()) - rank - intercept
     if free <= 0:
         raise ValueError(
             "criterion='sure' needs the noise, which cannot be estimated with as many features as samples: pass "
             "noise, its standard deviation."
         )
-    rest = root * y[used] - (root * design) @ np.linalg.lstsq(root * design, root * y[used])[0]
+    rest = goal - design @ fitted
     return tuple(np.sqrt((rest**2).sum(axis=0) / (free + counted(weights) - used.sum())).tolist())
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 
+from ._data import WEAKEST_L1, WEAKEST_L2
 from ._folds import Folds
 from ._inner import Inner
-from ._path import LEAST
 from ._search import At, Found, along_grid, descend, dips, refine
 from ._strengths import Strengths
 
@@ -22,7 +22,7 @@ _GRID_L2, _GRID_L1 = 13, 25
 #: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
 _FINER = 4
 #: penalties range over these multiples of the scales of the data
-_RANGE_L2, _RANGE_L1 = (1e-6, 1e6), (LEAST, 1.05)
+_RANGE_L2, _RANGE_L1 = (WEAKEST_L2, 1e6), (WEAKEST_L1, 1.05)
 #: a criterion that is less than this part of that with the strongest penalties vanishes
 _EXACT = 1e-6
 #: so many evaluations for each shrinkage that is only tried
@@ -87,7 +87,7 @@ class Tuning:
         pull, curvature = inner.units
         mixed = inner.data.mixed
         l1, l2 = (pull, mixed, _RANGE_L1), (curvature, mixed**2, _RANGE_L2)
-        both = [l1, (curvature, mixed**2, (1e-6, 1e3))]
+        both = [l1, (curvature, mixed**2, (WEAKEST_L2, 1e3))]
         ranges = {"l1": [l1], "group": [l1], "l2": [l2], "elasticnet": both}[inner.spec.kind]
         # features in small units need small penalties, and the range is the wider
         self.ranges = np.log([[part * scale * low, scale * high] for scale, part, (low, high) in ranges])
@@ -193,7 +193,8 @@ class Tuning:
         judged, chosen = None, shrinkage
         if shrinkage == "auto":
             run = Parallel(n_jobs=self.n_jobs, require="sharedmem")
-            judged = np.array(run(delayed(self._judged)(part) for part in nested)) if nested else None
+            judged = np.array(run(delayed(self._judged)(part) for part in nested))
+            judged = judged.reshape(len(nested), 1 + len(SHRINKAGES))
             chosen = choose(judged)
         if not np.isfinite(chosen):
             return Tuned(self._spread(one.best), np.inf, trace, one.finished, judged, at_bound, ends)
@@ -243,12 +244,18 @@ def _between(points: list[At], finer: int) -> list[np.ndarray]:
     return [a.theta + part * (b.theta - a.theta) for a, b in itertools.pairwise(points) for part in parts]
 
 
-def choose(judged: np.ndarray | None) -> float:
+def comparable(judged: np.ndarray) -> bool:
+    """Return whether held-out losses of splits, a row each, can tell several penalties from one."""
+    known = np.isfinite(judged).all(axis=0)
+    return len(judged) > 1 and bool(known[0] and known[1:].any())
+
+
+def choose(judged: np.ndarray) -> float:
     """Return the shrinkage whose held-out loss is the least, infinite unless it is surely below that of one penalty.
 
     Surely: the mean of the differences between the two over the splits is below zero by more than its standard error.
     """
-    if judged is None or len(judged) < 2:
+    if not comparable(judged):
         return np.inf
     away = judged[:, 1:] - judged[:, :1]
     mean = away.mean(axis=0)
