@@ -19,8 +19,7 @@ from report import digits, one_core, table, write
 ROUNDS = 3
 #: which workloads a place is for
 PLACES = {
-    "quasi-Newton: value": ("BFGS Powell", "L-BFGS Powell", "BFGS trigonometric"),
-    "gradient descent: value": ("gradient descent Powell", "gradient descent trigonometric"),
+    "descent: value": ("BFGS Powell", "L-BFGS Powell", "BFGS trigonometric", "gradient descent Powell"),
     "BFGS: products": ("BFGS wood", "BFGS trigonometric", "BFGS 100"),
     "elimination": ("Newton 4", "Newton batch", "Gauss-Newton batch"),
     "pivots": ("root 4", "root batch"),
@@ -29,7 +28,8 @@ PLACES = {
     "certificate: noise": ("certificate 100", "certificate of data"),
     "power iteration": ("certificate 100", "certificate of data"),
     "thread": ("eager BFGS 10",),
-    "rolled": ("root 20", "gradient 20"),
+    "rolled": ("root 20", "gradient 20", "program 20"),
+    "units": ("program 20", "program 60"),
 }
 
 
@@ -80,6 +80,12 @@ def workloads():
         lambda b: jnp.sum(dini.root(lambda x, b: cubic(x) - b, jnp.full(20, 3.0), b, on_failure="ignore").x)
     )
     eager = dini.Minimize(rosenbrock)
+
+    def program(c):
+        n, some = len(c), np.random.default_rng(1)
+        Q, G = jnp.eye(n) + jnp.ones((n, n)) / n, jnp.asarray(some.normal(size=(n // 2, n)))
+        return dini.quadratic_program(Q=Q, c=c, G=G, h=jnp.ones(n // 2), on_failure="ignore").x
+
     return {
         "BFGS 100": (minimize(dini.BFGS(), rosenbrock), -jnp.ones(100)),
         "BFGS wood": (minimize(dini.BFGS(), wood), jnp.array([-3.0, -1.0, -3.0, -1.0])),
@@ -89,10 +95,6 @@ def workloads():
             minimize(dini.GradientDescent(max_steps=200), powell),
             jnp.tile(jnp.array([3.0, -1.0, 0.0, 1.0]), 25),
         ),
-        "gradient descent trigonometric": (
-            minimize(dini.GradientDescent(max_steps=200), trigonometric),
-            jnp.full(50, 0.02),
-        ),
         "BFGS trigonometric": (minimize(dini.BFGS(), trigonometric), jnp.full(50, 0.02)),
         "Gauss-Newton batch": (jax.vmap(full), starts(2)),
         "Newton 4": (newton, 0.5 * jnp.ones(4)),
@@ -101,6 +103,8 @@ def workloads():
         "root batch": (jax.vmap(root), 2 - starts(4)),
         "root 20": (root, jnp.full(20, 3.0)),
         "gradient 20": (slopes, jnp.full(20, 0.1)),
+        "program 20": (program, normal(20)),
+        "program 60": (program, normal(60)),
         "certificate 100": (certificate(X[:200]), jnp.ones(100)),
         "certificate of data": (certificate(X), jnp.ones(100)),
         "eager BFGS 10": (lambda x: dini.solve(eager, dini.BFGS(max_steps=3), x, steps=3).x, -jnp.ones(10)),

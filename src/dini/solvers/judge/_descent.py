@@ -191,7 +191,7 @@ class Descent(Solver):
 def look(problem: Any, x: Tree, point: Tree, move: Tree, before: State, args: tuple[Tree, ...]) -> Seen:
     """Evaluate the function at a trial point."""
     dtype, eps = before.error.dtype, trees.eps(x)
-    value, gradient = xla.once(problem.value_and_gradient(point, *args), "quasi-Newton: value")
+    value, gradient = xla.once(problem.value_and_gradient(point, *args), "descent: value")
     value, change = value.astype(dtype), trees.sub(gradient, before.gradient)
     products, first = _gram(move, change, gradient, dtype), jnp.isinf(before.value)
     told = products.yy > _margins.drowning_share(eps) ** 2 * products.gg
