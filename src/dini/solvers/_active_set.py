@@ -20,11 +20,12 @@ from ..trees.products import dot
 from ._base import Solver, solver
 from .interior._face_factor import FaceFactor, left_behind
 from .interior._face_step import by_factor, convex_up_to_rounding, exact_enough, on_bounds
+from .interior._margins import GAIN
 from .interior._program_tests import Point, certificates, certified, or_certificate, verdict
 from .interior._scaled_program import Factor, Scaled, regularization, scaled
 
-#: after so many steps without gain, which leaves this share of the least error, the method has stalled
-_PATIENCE, _GAIN = 8, 0.9
+#: after so many steps without gain the method has stalled
+_PATIENCE = 8
 #: most rounds of refinement on a face, in double and in single precision
 _ROUNDS = 10, 40
 #: pivots of one step: for each row, and beside
@@ -155,7 +156,7 @@ class ActiveSet(Solver):
         late = away <= tol
         exact = exact_enough(miss, late, tol) & state.convex
         gain = functools.reduce(jnp.minimum, (away, miss, empty, endless))
-        idle = jnp.where(gain < _GAIN * state.least, 0, state.idle + 1)
+        idle = jnp.where(gain < GAIN * state.least, 0, state.idle + 1)
         status = certified(jnp.where(idle >= _PATIENCE, Status.STALLED, Status.RUNNING), True, (empty, endless))
         told = verdict(data, state.convex, exact, late & state.convex, (miss, away), tol, status)
         shown = jnp.where(state.convex, jnp.where(told.exact, found, new), state.center)

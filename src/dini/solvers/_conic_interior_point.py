@@ -22,12 +22,13 @@ from .interior._cone_layout import Layout
 from .interior._cone_path import Central, Newton, System
 from .interior._cone_system import cone_solver
 from .interior._face_step import convex_up_to_rounding
+from .interior._margins import EARLY, GAIN
 from .interior._path_pace import Pace, at_rest, paced, runs_on
 from .interior._program_tests import certified, verdict
 from .interior._scaled_cones import ConePoint, ScaledCones, scaled_cones
 
-#: at which error Newton's method is tried for the first time, and by how much better the point must be for the next
-_EARLY, _BETTER = 1e-3, 1e-2
+#: by how much better the point must be for Newton's method to be tried again
+_BETTER = 1e-2
 #: how many of its steps are taken in one trial, each of which leaves at most this share of the error
 _NEWTON, _FALLS = 8, 0.5
 #: the shift of the path's matrix beside the complementarity, and of the natural map's beside the residual
@@ -36,8 +37,8 @@ _BELOW_PATH, _OF_RESIDUAL = 0.01, 0.1
 _EXACT = 1e3
 #: how many tolerances the natural residual may be where Newton's method does not converge: at degenerate solutions
 _LOOSE = 100
-#: after so many steps without gain, which leaves this share of the least error, the method has stalled
-_PATIENCE, _GAIN = 40, 0.9
+#: after so many steps without gain the method has stalled
+_PATIENCE = 40
 
 
 class Trial(NamedTuple):
@@ -159,7 +160,7 @@ class ConicInteriorPoint(Solver):
         center = layout.center(dtype)
         central = Central(jnp.zeros(n, dtype), center, center, one, one)
         infinity = jnp.full((), jnp.inf, dtype)
-        bar = jnp.full((), _EARLY, dtype)
+        bar = jnp.full((), EARLY, dtype)
         trial = Trial(zero > 0, zero, central.x, central.s, infinity, bar, jnp.full_like(central.x, jnp.inf))
         running, pace = zero + Status.RUNNING, at_rest(central.x)
         far = jnp.full(4, jnp.where(trees.all_finite((data.P, data.c, data.A, data.b)), infinity, jnp.nan))
@@ -280,7 +281,7 @@ def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Ar
     central, trial, face = state.central, state.trial, plan.face
     away, bent = state.far[0], state.far[1]
     late = away <= tol
-    pace = paced(state.pace, central.x / central.tau, _mean(layout, central), away <= _EARLY)
+    pace = paced(state.pace, central.x / central.tau, _mean(layout, central), away <= EARLY)
     # a step that is as long as the last one leads to no solution, however small an error is there
     last = jnp.where(trial.on, trial.step, pace.move)
     stays = ~runs_on(x - plan.x, last, x)
@@ -290,7 +291,7 @@ def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Ar
     ended = face & ~accepted & ~going & state.convex
     good = ended & (miss <= tol) & (late | (miss <= away)) & stays
     # where cones are curved, a small gap says that the point is good to its root: it must be good itself
-    inside = (ended | ~face) & (trial.bar < _EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
+    inside = (ended | ~face) & (trial.bar < EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
     pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
     # a path that ran away may be slower by chance: only an exact point is believed then
     return Judged(accepted | (good & ~pace.refused), inside & ~pace.refused, going, pace)
@@ -303,7 +304,7 @@ def _gains(layout: Layout, state: State, face: jax.Array) -> tuple[jax.Array, ja
     whole = (vdot(central.s, central.z) + central.tau * central.kappa) / (layout.degree + 1)
     nearer = (whole < _FALLS * state.whole) & (whole > jnp.finfo(whole.dtype).eps ** 2)
     gain = jnp.min(state.far[jnp.array([0, 2, 3])])
-    return (gain < _GAIN * state.least) | nearer | face, nearer, whole
+    return (gain < GAIN * state.least) | nearer | face, nearer, whole
 
 
 def _next_trial(trial: Trial, plan: Plan, going: jax.Array, found: Any, miss: jax.Array, away: jax.Array) -> Trial:

@@ -20,13 +20,14 @@ from ._base import Solver, solver
 from .interior._central_path import Central, Newton, solved
 from .interior._face_factor import FaceFactor, left_behind
 from .interior._face_step import convex_up_to_rounding, exact_enough, on_bounds
+from .interior._margins import EARLY, GAIN
 from .interior._program_tests import Point, certificates, certified, or_certificate, verdict
 from .interior._scaled_program import Factor, Scaled, scaled
 
-#: the error at which the active set is guessed for the first time, how often it is then, and altogether
-_EARLY, _FIRST, _GUESSES = 1e-3, 3, 9
-#: after so many steps without gain, which leaves this share of the least error, the method has stalled
-_PATIENCE, _GAIN = 15, 0.9
+#: how often the active set is guessed where that is tried for the first time, and altogether
+_FIRST, _GUESSES = 3, 9
+#: after so many steps without gain the method has stalled
+_PATIENCE = 15
 #: rounds of refinement of the path's systems and of the face's, in double and in single precision
 _ROUNDS, _ONTO = (0, 2), (2, 3)
 
@@ -155,7 +156,7 @@ class InteriorPoint(Solver):
         inside = ~face & late & state.convex
 
         gain = functools.reduce(jnp.minimum, (away, empty, endless))
-        gains = (gain < _GAIN * state.least) | (face & ~plan.last)
+        gains = (gain < GAIN * state.least) | (face & ~plan.last)
         idle = jnp.where(gains, 0, jnp.where(face, state.idle, state.idle + 1))
         status = jnp.where((idle >= _PATIENCE) | ~(fine | face), Status.STALLED, Status.RUNNING)
         # beside a solution nearby, a contradiction or a ray is one of rounding
@@ -188,7 +189,7 @@ class InteriorPoint(Solver):
         # singular, the active rows may be plain where the point's own residuals stay
         last = state.idle >= _PATIENCE - 1
         trials = jnp.where((error <= tol) | last, _GUESSES, _FIRST)
-        due = (error <= jnp.maximum(_EARLY, tol)) | last
+        due = (error <= jnp.maximum(EARLY, tol)) | last
         return Plan(guess.on | (due & (guess.count < trials)), active, trials, last)
 
     def accepts_state(self, problem: Quadratic, x: Tree, state: State, *args: Tree) -> jax.Array:

@@ -20,15 +20,16 @@ from ..trees.products import dot
 from ._base import Solver, infinity, running, solver
 from .judge import _newton_steps
 from .judge._equations import after_step, before_step, rounded, settled, stiffer
+from .judge._margins import DECREASE, SHORT
 from .judge._units import Units
 from .shared import _stored
 
 #: the forcing term where nothing is known, and its limits (Eisenstat and Walker)
 _FIRST_FORCING, _MOST_FORCING, _GAMMA, _SAFEGUARD = 0.5, 0.9, 0.9, 0.1
-#: the share of the predicted decrease that a trial must bring, and the range in which a step is cut (the same)
-_ARMIJO, _CUT = 1e-4, (0.1, 0.5)
-#: a direction that leaves more than this leads nowhere, and so many units in the last place are no step
-_HOPELESS, _SHORT = 0.9999, 1e-2
+#: the range in which a step is cut (Eisenstat and Walker)
+_CUT = 0.1, 0.5
+#: a direction that leaves more than this leads nowhere
+_HOPELESS = 0.9999
 #: the share of the residual that a direction may leave to tell how far the point is from the root
 _TELLING = 0.1
 #: vectors of the basis that every step reads; the others are read where they are in use
@@ -187,7 +188,7 @@ class NewtonKrylov(Solver):
         size = trees.norm(residual).astype(dtype)
         finite = jnp.isfinite(size)
         # (3): lambda = left
-        enough = size <= (1 - _ARMIJO * state.step_size * (1 - state.left)) * state.error
+        enough = size <= (1 - DECREASE * state.step_size * (1 - state.left)) * state.error
         accept = trying & (first | (finite & enough))
         lost = trying & first & ~finite
         error = jnp.where(lost, jnp.nan, jnp.where(accept, size, state.error))
@@ -230,7 +231,7 @@ class NewtonKrylov(Solver):
         hopeless = done & (left > _HOPELESS)
         vanished = error <= 100 * eps * known.steepest
         failed = (state.step_size > 0) & ~trial.accept
-        short = _newton_steps.beside(trees.scale(step_size, direction), trial.units, direction) <= _SHORT * eps
+        short = _newton_steps.beside(trees.scale(step_size, direction), trial.units, direction) <= SHORT * eps
         stalled = jnp.where(settled(known, error, eps), Status.CONVERGED, Status.STALLED)
         status = jnp.where(failed & short, stalled, state.status)
         status = jnp.where(failed & rounded(old, error, eps), Status.CONVERGED, status)

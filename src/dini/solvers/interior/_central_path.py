@@ -26,11 +26,9 @@ import jax.numpy as jnp
 from ... import trees
 from ...trees import Tree
 from ...trees.products import dot, vdot
+from ._margins import STAY
 from ._program_tests import Point
 from ._scaled_program import Factor, Scaled
-
-#: how much of the way to the boundary a step may go
-_STAY = 0.99
 
 
 class Central(NamedTuple):
@@ -121,7 +119,7 @@ class Newton(NamedTuple):
 
     def moved(self, to: Central, reach: Any) -> Central:
         """Return the next point."""
-        far = jnp.minimum(_STAY * reach, 1)
+        far = jnp.minimum(STAY * reach, 1)
         new = jax.tree.map(lambda u, du: u + far * du, self.at, to)
         # any multiple is as good; so that none overflows
         return trees.scale(1 / jnp.maximum(new.tau, new.kappa), new)

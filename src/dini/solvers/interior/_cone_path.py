@@ -34,10 +34,9 @@ import jax.numpy as jnp
 from ... import trees
 from ...trees.products import dot, vdot
 from ._cone_layout import Layout
+from ._margins import STAY
 from ._scaled_cones import ConePoint, ScaledCones
 
-#: how much of the way to the boundary a step may go
-_STAY = 0.99
 #: of cones without a formula for the boundary, so many steps are tried, each shorter than the one before
 _TRIALS, _SHORTER = 40, 0.85
 #: how far off the central path the complementarity of one cone may be
@@ -216,7 +215,7 @@ class Newton(NamedTuple):
 
         start = self.aim(), jax.tree.map(jnp.zeros_like, self.at)
         _, to = jax.lax.fori_loop(0, 2, one, start)
-        reach = self.reach(layout, to, _STAY)
+        reach = self.reach(layout, to, STAY)
         new = jax.tree.map(lambda u, du: u + reach * du, self.at, to)
         # any multiple is as good; so that none overflows
         return trees.scale(1 / jnp.maximum(new.tau, new.kappa), new), reach

@@ -34,12 +34,13 @@ from ._interior_state import (
     tight,
     violated,
 )
+from ._margins import LESS_VALUE, LESS_VIOLATION, STAY
 from ._program_view import Derivatives, View
 
 # The constants of Waechter and Biegler (2006), sections 2 to 4.
-_LESS_VIOLATION, _LESS_VALUE, _ARMIJO = 1e-5, 1e-5, 1e-8
+_ARMIJO = 1e-8
 _MAY_VIOLATE, _SWITCH_BELOW, _SWITCH_SLOPE, _SWITCH_VIOLATION = 10.0, 1e-4, 2.3, 1.1
-_STAY, _CLIP, _RESTORED = 0.99, 1e10, 0.9
+_CLIP, _RESTORED = 1e10, 0.9
 #: the share of the predicted decrease of the squared violation that a restoration must bring
 _ARMIJO_RESTORING = 1e-4
 PUSH = 1e-2
@@ -73,7 +74,7 @@ class Barrier:
         step = Point(
             dx, ds, dy, dual(point.z, point.slack, ds), jnp.where(box.low, lower, 0), jnp.where(box.high, upper, 0)
         )
-        tau = jnp.maximum(_STAY, 1 - by.mu)
+        tau = jnp.maximum(STAY, 1 - by.mu)
         duals = [(point.z, step.z), (point.lower, step.lower), (point.upper, step.upper)]
         far = jnp.min(jnp.stack([fraction(z, move, tau) for z, move in duals]))
         slope = dot(at.gradient, dx) - by.mu * _logs(box, point, step)
@@ -112,8 +113,8 @@ class Barrier:
         first = jnp.maximum(1, state.first_violation)
         steep &= before[0] <= _SWITCH_BELOW * first
         armijo = after[1] <= before[1] + _ARMIJO * share * slope + rounding
-        less = (after[0] <= (1 - _LESS_VIOLATION) * before[0]) | (
-            after[1] <= before[1] - _LESS_VALUE * before[0] + rounding
+        less = (after[0] <= (1 - LESS_VIOLATION) * before[0]) | (
+            after[1] <= before[1] - LESS_VALUE * before[0] + rounding
         )
         passes = _passes(state, after)
         ends = jnp.max(jnp.abs(share * state.direction.step.x), initial=0)
@@ -157,7 +158,7 @@ class Restoration(Barrier):
         step = jax.tree.map(jnp.zeros_like, point)._replace(x=dx, slack=ds)
         change = dot(at.slopes, dx) + padded(ds, view)
         slope = dot(violated(at.constraints, point.slack, view), change) - by.mu * _logs(box, point, step)
-        room = _room(box, point, step, jnp.maximum(_STAY, 1 - by.mu))
+        room = _room(box, point, step, jnp.maximum(STAY, 1 - by.mu))
         return Direction(step, room, jnp.ones_like(room), slope)
 
     @staticmethod

@@ -29,13 +29,14 @@ from ._interior_state import (
     violated,
 )
 from ._kkt_system import Factor, assembled, correction, factorized, pinned
+from ._margins import LESS_VALUE, LESS_VIOLATION
 from ._program_view import Derivatives, Units, View, first_units, start_length
 from ._second_look import Pace, levels_off, lower_beside, once, pace
 
 # The constants of Waechter and Biegler (2006), sections 2 to 4, where nothing else is said.
 START_MU = 0.1
 _LESS_MU, _POWER_MU, _ENOUGH = 0.2, 1.5, 10.0
-_LESS_VIOLATION, _LESS_VALUE, _CORRECTIONS = 1e-5, 1e-5, 1
+_CORRECTIONS = 1
 #: a step is given up below this share of it, where constraints are violated and where they hold
 _SHORT, _SHORTEST = 2e-2, 1e-10
 #: of the squared violation, what the barrier of a restoration weighs at its start, and how it falls
@@ -208,7 +209,7 @@ def next_barrier(
         near = descends & (barrier_error(view, state.at, state.point, box, mu) <= _ENOUGH * mu)
         mu = jnp.where(near, jnp.maximum(jnp.minimum(floor, mu), jnp.minimum(_LESS_MU * mu, mu**_POWER_MU)), mu)
     violation, value = trial.before
-    pair = (1 - _LESS_VIOLATION) * violation, value - _LESS_VALUE * violation
+    pair = (1 - LESS_VIOLATION) * violation, value - LESS_VALUE * violation
     grown = jnp.where(trial.grow & (old.steps > 0), _filter.added(state.filter, *pair), state.filter)
     pairs = jnp.where(mu < state.mu, _filter.empty(view.dtype), grown)
     start = jnp.sum(jnp.abs(violated(state.at.constraints, state.point.slack, view)))
@@ -256,7 +257,7 @@ def restoring(view: View, old: State, state: State, trial: Trial, entering: jax.
     left = violated(state.at.constraints, state.point.slack, view)
     mu = jnp.where((old.mode == RESTORE) & trial.accept, _FALLS * state.restoring_mu, state.restoring_mu)
     mu = jnp.where(entering, _BARRIER * dot(left, left), mu)
-    pair = (1 - _LESS_VIOLATION) * violation, value - _LESS_VALUE * violation
+    pair = (1 - LESS_VIOLATION) * violation, value - LESS_VALUE * violation
     return state._replace(
         restoring_mu=jnp.maximum(mu, jnp.finfo(view.dtype).tiny),
         left_at=jnp.where(entering, violation, state.left_at),

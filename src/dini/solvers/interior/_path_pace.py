@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ._margins import SHRINKS
+
 #: an element runs away that is no slower than this share of what it was when the error began to be small
 _AS_FAST = 0.2
-#: a step of Newton's method onto the solution is shorter than this share of the last one
-_SHRINKS = 0.95
 #: a step that takes less than this off the logarithm of the complementarity shows no pace of its own
 _FOLD = 0.5
 
@@ -58,4 +58,4 @@ def paced(old: Pace, x: jax.Array, mean: jax.Array, near: jax.Array) -> Pace:
 
 def runs_on(step: jax.Array, last: jax.Array, x: jax.Array) -> Any:
     """Return whether a step of Newton's method to ``x`` is as long as the last one."""
-    return jnp.any((jnp.abs(step) > _least(x)) & (jnp.abs(step) >= _SHRINKS * jnp.abs(last)))
+    return jnp.any((jnp.abs(step) > _least(x)) & (jnp.abs(step) >= SHRINKS * jnp.abs(last)))

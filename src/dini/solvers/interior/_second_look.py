@@ -16,11 +16,9 @@ import jax.numpy as jnp
 from ...claims import LEFT, ROUNDING
 from ...trees.products import dot
 from ._kkt_system import pinned, stiffened
+from ._margins import SHRINKS
 from ._program_view import Derivatives, Units, View
 
-#: Newton's steps towards a solution become shorter by more than this factor, also where the objective is flat to order
-#: twenty; those towards infinity keep their length (``exp(-x)``), lose a share that falls (``exp(-x^2)``), or grow
-_SHRINKS = 0.95
 #: a step that leaves more than this share of the last one is one of a singular system
 _SINGULAR = 0.1
 #: by which powers of the unit roundoff, times its size, a point is moved to look for a lower one
@@ -47,7 +45,7 @@ def pace(last: jax.Array, new: jax.Array, x: jax.Array) -> Pace:
     eps = jnp.finfo(x.dtype).eps
     # a step that is one of rounding says nothing
     noise = jnp.maximum(eps**0.375 * jnp.abs(x), 16 * eps * jnp.max(jnp.abs(x), initial=0))
-    on = (jnp.abs(new) > noise) & (jnp.abs(new) >= _SHRINKS * jnp.abs(last)) & (last != 0)
+    on = (jnp.abs(new) > noise) & (jnp.abs(new) >= SHRINKS * jnp.abs(last)) & (last != 0)
     top = lambda v: jnp.max(jnp.abs(v), initial=0)
     return Pace(jnp.any(on), (top(new) > _SINGULAR * top(last)) & (top(last) > 0))
 

@@ -19,10 +19,10 @@ from .._base import Solver, infinity, running
 from ..judge import _units
 from ..judge._bound import unmoved
 from ..judge._lengths import residual_step
-from ..judge._margins import relative_rounding
+from ..judge._margins import DECREASE, relative_rounding
 
-#: how exactly a model is minimized beside the tolerance, and the share of its gain that the objective must fall by
-_EXACTLY, _ARMIJO = 0.1, 1e-4
+#: how exactly a model is minimized beside the tolerance
+_EXACTLY = 0.1
 #: the damping beside the model's size: the least one and what is too much; by what it falls and grows
 _LEAST, _MOST, _LESS, _MORE = 1e-3, 1e12, 0.25, 4.0
 #: of elements that are violated alike, or not at all, the steepest are taken first
@@ -224,7 +224,7 @@ class WorkingSet(Solver):
         """Return the point, which is the new one if its objective falls as the model says, and the state."""
         unravel, dtype = ravel_pytree(x)[1], state.error.dtype
         slack = relative_rounding(here.objective)
-        accept = objective <= here.objective + jnp.minimum(_ARMIJO * moved.gain, 0) + slack
+        accept = objective <= here.objective + jnp.minimum(DECREASE * moved.gain, 0) + slack
         accept = jax.lax.stop_gradient(accept & jnp.isfinite(objective))
         least = _LEAST * moved.scale
         less = jnp.where(state.damping <= least, 0, _LESS * state.damping)
