@@ -225,23 +225,29 @@ def ledger(args):
     """Turn off each judgement in turn, in a process of its own, and write what it changes."""
     from dini.solvers.judge._margins import JUDGEMENTS
 
-    rows, first = [], {}
+    rows, first, idle = [], {}, []
     for name in ("", *JUDGEMENTS):
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             command = [sys.executable, __file__, "--solvers", args.solvers, "--only", args.only, "--json", file.name]
             subprocess.run(command, env=os.environ | {"DINI_WITHOUT": name}, check=True, stdout=subprocess.DEVNULL)
             results = json.load(file)
-        for precision in ("float64", "float32"):
-            cells = [outcome for by in results.values() for each in by[precision].values() for outcome in each]
+        told = False
+        for solver, precision in ((solver, precision) for solver in results for precision in results[solver]):
+            cells = [outcome for each in results[solver][precision].values() for outcome in each]
             found = counts({"": cells})
-            before = first.setdefault(precision, (found, cells))
+            before = first.setdefault((solver, precision), (found, cells))
             changed = sum(new != old for new, old in zip(cells, before[1], strict=True))
+            if name and not changed:
+                continue
             share = f"{found[3] / before[0][3]:.3f}"
-            said = JUDGEMENTS.get(name, "")
-            rows.append([name or "(nothing)", precision, *map(str, found[:3]), share, str(changed), said])
+            said = "" if told else JUDGEMENTS.get(name, "")
+            rows.append([name or "(nothing)", solver, precision, *map(str, found[:3]), share, str(changed), said])
+            told = bool(name)
             print(rows[-1], file=sys.stderr, flush=True)
+        idle += [f"`{name}` ({JUDGEMENTS[name]})"] if name and not told else []
     header = [
         "without",
+        "solver",
         "precision",
         "right",
         "wrong",
@@ -253,7 +259,9 @@ def ledger(args):
     only = f" --only {args.only}" if args.only else ""
     command = f"python benchmarks/judgements.py --ledger --solvers {args.solvers}{only}"
     title = "What each judgement buys: lanes that are right, wrong and failed without it"
-    write("judgements", title, command, table(header, rows), "float64 and float32")
+    body = table(header, rows) + "\n\nRows of which no lane changes are left out."
+    body += f" In no row here: {'; '.join(idle)}." if idle else ""
+    write("judgements", title, command, body, "float64 and float32")
 
 
 def main():
