@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import subprocess
@@ -232,7 +233,7 @@ def ledger(args):
             subprocess.run(command, env=os.environ | {"DINI_WITHOUT": name}, check=True, stdout=subprocess.DEVNULL)
             results = json.load(file)
         told = False
-        for solver, precision in ((solver, precision) for solver in results for precision in results[solver]):
+        for solver, precision in itertools.product(results, ("float64", "float32")):
             cells = [outcome for each in results[solver][precision].values() for outcome in each]
             found = counts({"": cells})
             before = first.setdefault((solver, precision), (found, cells))
