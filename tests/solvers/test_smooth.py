@@ -354,6 +354,12 @@ def test_a_value_without_a_gradient_shrinks_the_region(solver):
     np.testing.assert_allclose(solution.x, want, rtol=1e-5)
 
 
+def test_steps_by_number_come_back_from_a_plateau():
+    """The gradient vanishes where a step has landed, which is refused: a shorter one must be tried next."""
+    problem = dini.Minimize(lambda x: jnp.where(jnp.abs(x) < 20, jnp.sqrt(1 + x**2), 50.0))
+    assert abs(dini.solve(problem, dini.GradientDescent(), 5.0, steps=60).x) < 1e-6
+
+
 def test_steihaug_counts_products_as_steps():
     scales = np.geomspace(1, 1e3, 20)
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))

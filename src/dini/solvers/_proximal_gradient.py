@@ -183,9 +183,12 @@ class ProximalGradient(Solver):
         whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
         whole = jnp.where(at.slope > 0, whole, state.step_size)
         fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
+        # of a fixed number of steps, one that is rounding of the point shows no curvature: the next one is like it
+        still = (jnp.sqrt(at.room) <= drowning_share(eps) * at.size) & (not self.stops)
+        fitted = jnp.where(still, state.step_size, fitted)
         eta = jnp.where(at.first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
         eta = jax.lax.stop_gradient(eta).astype(dtype)
-        return shortened(eta, state.unsure & (state.steps > 1), at.rise, at.room)
+        return shortened(eta, state.unsure & (state.steps > 1) & ~still, at.rise, at.room)
 
     def _tested(
         self,
