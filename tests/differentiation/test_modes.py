@@ -177,6 +177,28 @@ def test_so_many_steps_are_differentiated_wherever_they_start(problem, solver):
         np.testing.assert_allclose(jax.jacrev(run)(a), want, atol=atol)
 
 
+@pytest.mark.by_default("LBFGS")
+@pytest.mark.parametrize(
+    "solver",
+    [
+        dini.LBFGS(), dini.BFGS(), dini.NonlinearCG("hestenes-stiefel"), dini.GradientDescent(),
+        dini.ProximalGradient(acceleration=False),
+    ],
+    ids=lambda solver: solver.name,
+)  # fmt: skip
+def test_steps_from_an_earlier_solution(solver):
+    """Its gradient is rounding: a first step that moves the point in spite of that is a billion times too long."""
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(30, 4)) * np.geomspace(1, 0.4, 4))
+    a = jnp.asarray(np.random.default_rng(1).normal(size=30))
+    problem = dini.Minimize(lambda x, a: 0.5 * jnp.sum((rows @ x - a) ** 2) + jnp.sum(jnp.logaddexp(0, rows @ x)))
+    start = dini.solve(problem, dini.Newton(), jnp.zeros(4), a).x
+    run = lambda a, **how: dini.solve(problem, solver, start, a, **how).x
+    tangent = jnp.ones(30)
+    along = lambda **how: jax.jvp(lambda a: run(a, **how), (a,), (tangent,))[1]
+    # as gradient descent converges from there
+    np.testing.assert_allclose(along(differentiation=dini.Unrolled(steps=40)), along(), rtol=1e-2)
+
+
 @pytest.mark.by_default("Newton")
 @pytest.mark.parametrize("solver", [dini.ProximalGradient(), dini.Newton(), dini.GradientDescent()], ids=type)
 def test_steps_from_a_point_at_rest(solver):

@@ -330,6 +330,36 @@ def test_trust_regions_leave_a_saddle_and_keep_out_of_a_wall(solver):
     np.testing.assert_allclose(solution.x, 0.1, rtol=1e-6)
 
 
+@pytest.mark.by_default("Dogleg")
+@pytest.mark.parametrize(
+    "solver",
+    [
+        dini.Dogleg(radius=6.0),
+        dini.DoglegLeastSquares(),
+        dini.LevenbergMarquardt(strategy="trust region", hessian="gauss-newton"),
+    ],
+    ids=lambda solver: solver.name,
+)
+def test_a_value_without_a_gradient_shrinks_the_region(solver):
+    """Beyond the cliff values are good and gradients are NaN: the same move was tried until the steps were spent."""
+    cliff = lambda x: jnp.sqrt(jnp.maximum(2 - x, 0))
+    if isinstance(solver, dini.Dogleg):
+        problem, start, want = dini.Minimize(lambda x: jnp.sqrt(1 + (x - 1.5) ** 2) + 0.1 * cliff(x)), -3.0, 1.577116
+    else:
+        residuals = lambda x: jnp.stack([jnp.arctan(x - 1.5), 0.1 * cliff(x) ** 0.5])
+        problem, start, want = dini.LeastSquares(residuals), 0.5, 1.503548
+    solution = quietly(problem, solver, start)
+    assert solution.success
+    assert solution.stats.steps < 30
+    np.testing.assert_allclose(solution.x, want, rtol=1e-5)
+
+
+def test_steps_by_number_come_back_from_a_plateau():
+    """The gradient vanishes where a step has landed, which is refused: a shorter one must be tried next."""
+    problem = dini.Minimize(lambda x: jnp.where(jnp.abs(x) < 20, jnp.sqrt(1 + x**2), 50.0))
+    assert abs(dini.solve(problem, dini.GradientDescent(), 5.0, steps=60).x) < 1e-6
+
+
 def test_steihaug_counts_products_as_steps():
     scales = np.geomspace(1, 1e3, 20)
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))

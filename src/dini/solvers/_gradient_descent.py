@@ -9,13 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
-from ..conditions._descent import inverse_curvature
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from .judge import _units
-from .judge._descent import Proposal, Seen, Verdict
-from .shared._line_method import Line
+from .judge._descent import Seen
 from .shared._line_search import Halving, LineSearch
 from .shared._quasi_newton import QuasiNewton
 
@@ -42,15 +40,6 @@ class Given(NamedTuple):
 def schedule_value(step_size: Scalar, steps: Scalar) -> Any:
     """Return a constant step size, or that of a schedule at a step."""
     return step_size(steps) if callable(step_size) else step_size
-
-
-def at_rest(problem: Any, x: Tree, args: tuple[Tree, ...], resting: Any, step_size: Scalar) -> Any:
-    """Return one over the largest curvature where a point is at rest, elsewhere the step size.
-
-    Where nothing moves, no test tells that a step is too long, and its derivative grows from step to step.
-    """
-    known = lambda: inverse_curvature(lambda u: problem.gradient(u, *args), x).astype(step_size.dtype)
-    return jax.lax.cond(resting, known, lambda: step_size)
 
 
 @solver
@@ -168,17 +157,6 @@ class GradientDescent(QuasiNewton):
         step_size = jax.lax.stop_gradient(jnp.where(told, fresh, jnp.where(accept, last, model.step_size)))
         known = Secant(step_size, model.count + (told | keep).astype(jnp.int32))
         return known, trees.neg(seen.gradient), -products.gg
-
-    def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
-        """Return the next step along minus the gradient."""
-        proposal = super().renew(problem, own, seen, verdict, args)
-        if self.stops:
-            return proposal
-        # a point at rest stays there, and so does the step that its curvature allows
-        own, resting = proposal.own, seen.size == 0
-        start = jnp.where(resting & ~seen.first, seen.before.own.search[0], own.search[0])
-        start = at_rest(problem, seen.point, args, resting & seen.first, start)
-        return proposal._replace(own=own._replace(search=own.search.at[0].set(start)))
 
     def first_trial(self, old: Any, model: Secant, slope: Scalar) -> Any:
         """Return the step size (2)."""

@@ -90,7 +90,8 @@ class NonlinearCG(QuasiNewton):
     def first_trial(self, old: Any, model: Any, slope: Scalar) -> Any:
         """Return the step that promises the same decrease to first order as the last one."""
         del model
-        return old.trial * jnp.minimum(old.slope / slope, 10)
+        falls = slope < 0
+        return old.trial * jnp.where(falls, jnp.minimum(old.slope / jnp.where(falls, slope, -1), 10), 1)
 
     def take_in(self, model: Last, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Last, Any, Any]:
         r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size.

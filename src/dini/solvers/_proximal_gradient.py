@@ -16,10 +16,10 @@ from ..protocols import AnyProblem, Composed
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
-from ._gradient_descent import at_rest, schedule_value
+from ._gradient_descent import schedule_value
 from .judge import _units
 from .judge._bound import At, accepted_by_bound, begun, shortened, unmoved
-from .judge._lengths import natural_length, probe_length
+from .judge._lengths import contracting_length, natural_length, probe_length
 from .judge._margins import LONG, ROUNDING, SHORT, drowning_share, relative_rounding
 
 
@@ -178,14 +178,17 @@ class ProximalGradient(Solver):
         slopes = _units.slope_of_elements(*at.last)
         probe = probe_length(seen, at.size, at.slope, eps, slopes).astype(dtype)
         if not self.stops:
-            probe = at_rest(problem, at.y, args, at.first & (at.slope == 0), probe)
+            probe = contracting_length(problem, *at.last, args, at.first, probe)
         told = (at.rise > 0) & (at.changed > (drowning_share(eps) * at.slope) ** 2)
         whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
         whole = jnp.where(at.slope > 0, whole, state.step_size)
         fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
+        # of a fixed number of steps, one that is rounding of the point shows no curvature: the next one is like it
+        still = (jnp.sqrt(at.room) <= drowning_share(eps) * at.size) & (not self.stops)
+        fitted = jnp.where(still, state.step_size, fitted)
         eta = jnp.where(at.first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
         eta = jax.lax.stop_gradient(eta).astype(dtype)
-        return shortened(eta, state.unsure & (state.steps > 1), at.rise, at.room)
+        return shortened(eta, state.unsure & (state.steps > 1) & ~still, at.rise, at.room)
 
     def _tested(
         self,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...conditions._descent import inverse_curvature
 from ...trees import Scalar, Tree
 from ._margins import PROBE
 from ._units import Units
@@ -45,6 +46,25 @@ def cold_length(scales: Units, size: Any, slope: Scalar) -> Any:
     far = jnp.maximum(size, scales.origin)
     own = jnp.where(far > 0, far, 1) / jnp.where(slope > 0, slope, 1)
     return jnp.where(scales.soft > 0, jnp.minimum(scales.soft, own), own)
+
+
+def contracting_length(
+    problem: Any, x: Tree, gradient: Tree, args: tuple[Tree, ...], first: Any, step_size: Scalar
+) -> Any:
+    """Return the step size of the ``first`` of a fixed number of steps, shorter where it would not contract.
+
+    Close to a solution, or at one, a gradient is rounding or nothing, and a step that moves the point in spite of it is
+    far longer than the curvature allows: the point comes back, and the derivative of the steps grows without bound.
+    """
+    slopes = lambda u: problem.gradient(u, *args)
+
+    def look() -> Any:
+        bend = jax.jvp(slopes, (x,), (gradient,))[1]
+        fits = step_size * trees.norm(bend) < trees.norm(gradient)
+        return jax.lax.cond(fits, lambda: step_size, lambda: inverse_curvature(slopes, x).astype(step_size.dtype))
+
+    x, gradient, step_size = jax.lax.stop_gradient((x, gradient, step_size))
+    return jax.lax.stop_gradient(jax.lax.cond(first, look, lambda: step_size))
 
 
 def residual_step(x: Tree, gradient: Tree, *, convex: bool = True) -> Any:

@@ -25,6 +25,8 @@ from ...checks.settings import require_positive
 from ...functions import as_function
 from ...trees import Scalar, Tree
 from ..judge._descent import Proposal, Seen, State, Verdict
+from ..judge._lengths import contracting_length
+from ..judge._margins import drowning_share
 from ._line_method import Line, LineMethod
 from ._line_search import Given, LineSearch, require_line_search
 
@@ -95,18 +97,31 @@ class QuasiNewton(LineMethod):
 
     def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the model's direction (1), or minus the gradient where the model has to be given up."""
-        del problem, args
-        accept = verdict.accept
+        accept, last = verdict.accept, self.bracket(seen.before.own)
+        still = self._still(seen)
+        seen = seen._replace(told=seen.told & ~still)
         # (4)
         keep = accept & ~seen.first & seen.curved(trees.eps(seen.x))
         model, direction, slope = self.take_in(own.model, seen, own.direction, keep, accept)
         # a search that fails along a quasi-Newton direction starts again along the gradient; a direction that does not
         # descend means that the pairs are worn out
-        restart = (verdict.spent & (own.model.count > 0)) | (accept & ~(slope < 0))
+        restart = (verdict.spent & (own.model.count > 0)) | (accept & ~(slope < 0) & ~still)
         direction = trees.where(restart, trees.neg(verdict.gradient), direction)
         slope = jnp.where(restart, -(verdict.error**2), slope)
-        known = self.first_trial(self.bracket(seen.before.own), model, slope)
-        start = jnp.where(restart | (model.count == 0), self.cold_start(seen, verdict), known)
+        known = self.first_trial(last, model, slope)
+        cold = restart | (model.count == 0)
+        start = jnp.where(cold, jnp.where(accept & still, last.trial, self.cold_start(seen, verdict)), known)
+        if not self.stops:
+            start = contracting_length(problem, seen.point, seen.gradient, args, seen.first, start)
         own = self.along(own, verdict, direction, slope, start, accept | restart)
         stuck = verdict.spent & (own.model.count == 0)
         return Proposal(own._replace(model=self.forget(model, restart)), stuck)
+
+    def _still(self, seen: Seen) -> Any:
+        """Return whether one of a fixed number of steps is rounding of the point.
+
+        It shows no curvature; the next one, which may move nothing but the derivative, is like it.
+        """
+        if self.stops:
+            return jnp.zeros((), bool)
+        return ~seen.first & (trees.sqrt(seen.products.ss) <= drowning_share(trees.eps(seen.x)) * seen.extent)
