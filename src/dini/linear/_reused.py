@@ -151,7 +151,7 @@ class Reused:
 
     def accept(self, eps: float) -> float:
         """Return the relative residual up to which a solution is believed."""
-        return eps**0.375
+        return eps**0.5
 
 
 def relative_size(left: jax.Array, b: jax.Array, w: jax.Array) -> jax.Array:
