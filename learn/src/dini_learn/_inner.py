@@ -71,7 +71,7 @@ class Inner:
             self.engine = Exact(self.data)
         elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
             self.engine = SmoothFits(self.data)
-        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial"):
+        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial", "pinball"):
             self.engine = SparseNewton(self.data)
         else:
             self.engine = Compiled(self.data, groups)
