@@ -67,8 +67,8 @@ class Inner:
         self.data = Data(spec, X, y, weights)
         self.closed, self.stein, self.units = self.data.closed, self.data.stein, self.data.units
         squared = spec.loss == "squared"
-        if squared and spec.kind != "group" and not self.closed and (self.data.narrow or spec.kind != "l2"):
-            self.engine = Exact(self.data)
+        if squared and not self.closed and (self.data.narrow or spec.kind != "l2"):
+            self.engine = Exact(self.data, groups)
         elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
             self.engine = SmoothFits(self.data)
         elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial", "pinball"):
