@@ -8,6 +8,8 @@ may depend on one another), which alone would end, if slowly.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy.linalg import lapack
 
@@ -62,30 +64,86 @@ class Bent:
     """
 
     def __init__(self, of: Quadratic, l1: np.ndarray, groups: Groups, x: np.ndarray):
-        self.l1, self.x = l1, x
+        self.of, self.l1, self.groups, self.x = of, l1, groups, x
         norms = groups.norms(x)[groups.place]
         self.support = some = np.flatnonzero((norms > 0) | (l1 == 0))
-        self.signs = np.where((l1 > 0)[some], x[some] / np.where(norms[some] > 0, norms[some], 1.0), 0.0)
-        self.bend = l1[some] / np.where(norms[some] > 0, norms[some], 1.0)
+        norms = np.where(norms[some] > 0, norms[some], 1.0)
+        self.bend = l1[some] / norms
+        self.signs = np.where(l1[some] > 0, x[some] / norms, 0.0)
         self.same = groups.place[some]
         self.away = of.linear - of.product(some, x[some])
-        self._of, self._groups = of, groups
 
-    def matrix(self) -> np.ndarray:
-        """Return the derivative of the slope, on the support."""
-        found = self._of.block(self.support)
+    def at(self, x: np.ndarray) -> Bent:
+        """Return the same at another point."""
+        return Bent(self.of, self.l1, self.groups, x)
+
+    @functools.cached_property
+    def factor(self) -> np.ndarray | None:
+        """The Cholesky factor of the derivative of the slope, on the support; ``None`` if it is not definite."""
+        found = self.of.block(self.support)
         found.flat[:: len(found) + 1] += self.bend
         found -= np.where(self.same[:, None] == self.same, np.outer(self.bend * self.signs, self.signs), 0.0)
-        return found
+        factor, info = lapack.dpotrf(found, lower=1, clean=0) if len(found) else (found, 0)
+        return None if info else factor
+
+    @functools.cached_property
+    def step(self) -> np.ndarray | None:
+        """Newton's step, on the support."""
+        if self.factor is None or not len(self.factor):
+            return self.factor if self.factor is None else np.empty(0)
+        return -lapack.dpotrs(self.factor, self.slope, lower=1)[0]
+
+    @property
+    def slope(self) -> np.ndarray:
+        """The slope on the support."""
+        return self.l1[self.support] * self.signs - self.away[self.support]
+
+    def small(self) -> bool:
+        """Whether the step is small."""
+        own = self.x[self.support]
+        # norms do not bend along themselves
+        size = own @ (self.of.linear - self.away)[self.support]
+        return bool(-self.slope @ self.step <= _ACCURACY**2 * size)
 
     def over(self, slack: np.ndarray) -> np.ndarray:
         """Return by what part the slope of each group off the support exceeds what it may be."""
-        sizes = self._groups.norms(self.away)
-        limit = np.zeros(self._groups.count)
-        limit[self._groups.place] = slack
+        sizes = self.groups.norms(self.away)
+        limit = np.zeros(self.groups.count)
+        limit[self.groups.place] = slack
         found = np.where(limit > 0, sizes / np.where(limit > 0, limit, 1.0) - 1, -np.inf)
         found[self.same] = -np.inf
         return found
+
+    def along(self) -> tuple[np.ndarray, bool]:
+        """Return the point after the step or a part of it, and whether it was all: where the slope about vanishes."""
+        some, step = self.support, self.step
+        bent = step @ self.of.product(some, step)[some]
+        first, flat = abs(float(self.slope @ step)), -self.away[some] @ step
+        to, length = self.x.copy(), 1.0
+        for _ in range(_HALVINGS):
+            to[some] = self.x[some] + length * step
+            norms = self.groups.norms(to)[self.same]
+            turn = np.where(norms > 0, to[some] / np.where(norms > 0, norms, 1.0), 0.0)
+            if flat + length * bent + (self.l1[some] * turn) @ step <= _SLOPE * first:
+                return to, length == 1.0
+            length *= 0.5
+        return self.x.copy(), False
+
+    def through(self) -> np.ndarray:
+        """Return for each group the part of the step at which its length vanishes to first order, infinite for none."""
+        speed = np.bincount(self.same, self.signs * self.step, self.groups.count)
+        fall = np.where(speed < 0, -speed, 1.0)
+        found = np.where(speed < 0, self.groups.norms(self.x) / fall, np.inf)
+        return np.where(found < 1, found, np.inf)
+
+    def rise(self, x: np.ndarray, to: np.ndarray) -> float:
+        """Return the value at one point less that at another."""
+        step = to - x
+        filled, some = np.flatnonzero(x + to), np.flatnonzero(step)
+        middle = self.of.product(filled, 0.5 * (x + to)[filled]) - self.of.linear
+        one = np.zeros(self.groups.count)
+        one[self.groups.place] = self.l1
+        return float(step[some] @ middle[some] + one @ (self.groups.norms(to) - self.groups.norms(x)))
 
 
 def least(of: Quadratic, l1: np.ndarray, groups: Groups, start: Face) -> Face:
@@ -109,52 +167,47 @@ def least(of: Quadratic, l1: np.ndarray, groups: Groups, start: Face) -> Face:
     block = _Blocks(of, l1, groups)
     for _ in range(_STEPS):
         here = Bent(of, l1, groups, x)
-        some = here.support
-        matrix = here.matrix()
-        slope = l1[some] * here.signs - here.away[some]
-        factor, info = lapack.dpotrf(matrix, lower=1, clean=0) if len(some) else (matrix, 0)
-        if info:
+        if here.step is None:
             # not positive definite: nothing is known
             break
-        step = -lapack.dpotrs(factor, slope, lower=1)[0] if len(some) else slope
         over = here.over(slack)
-        if -slope @ step <= _ACCURACY**2 * (x[some] @ matrix @ x[some]):
+        if here.small():
             if not (over > 0).any():
-                x[some] += step
+                x[here.support] += here.step
                 return _face(of, l1, groups, x, slack)
             x = block.turn(x, np.flatnonzero(over > 0))
             continue
-        x, whole = _along(of, here, groups, step, float(slope @ step))
+        x, whole = here.along()
         if not whole:
-            x = block.turn(x, np.unique(np.append(here.same, np.flatnonzero(over > 0))))
-    return Face(here.support, here.signs, np.full(len(here.support), np.nan), factor, 0.0, False)
+            fewer = _without(here, x)
+            x = block.turn(x, np.unique(np.append(here.same, np.flatnonzero(over > 0)))) if fewer is None else fewer
+    return Face(here.support, here.signs, np.full(len(here.support), np.nan), np.empty((0, 0)), 0.0, False)
+
+
+def _without(here: Bent, x: np.ndarray) -> np.ndarray | None:
+    """Return a point lower than another without the groups, or the group, that a step takes through zero.
+
+    Newton's method would come nearer and nearer to zero: the curvature of a norm grows without end there.
+    """
+    through = here.through()
+    for which in (np.flatnonzero(np.isfinite(through)), [int(np.argmin(through))]):
+        if not len(which) or not np.isfinite(through[which[0]]):
+            return None
+        there = here.at(np.where(np.isin(here.groups.place, which), 0.0, here.x))
+        if there.step is not None:
+            found, _ = there.along()
+            if here.rise(x, found) < 0:
+                return found
+    return None
 
 
 def _face(of: Quadratic, l1: np.ndarray, groups: Groups, x: np.ndarray, slack: np.ndarray) -> Face:
     here = Bent(of, l1, groups, x)
-    matrix = here.matrix()
-    factor, info = lapack.dpotrf(matrix, lower=1, clean=0) if len(matrix) else (matrix, 0)
     norms = groups.norms(x)[here.same[l1[here.support] > 0]]
     near = float(norms.min() / norms.max()) if len(norms) else np.inf
     margin = min(near, -float(here.over(slack).max(initial=-np.inf)))
-    return Face(here.support, here.signs, x[here.support], factor, margin, not info)
-
-
-def _along(of: Quadratic, here: Bent, groups: Groups, step: np.ndarray, first: float) -> tuple[np.ndarray, bool]:
-    """Return the point after a step or a part of it, and whether it was all of it: where the slope about vanishes."""
-    some = here.support
-    image = of.product(some, step)[some]
-    flat, bent = float(-here.away[some] @ step), float(step @ image)
-    to = here.x.copy()
-    length = 1.0
-    for _ in range(_HALVINGS):
-        to[some] = here.x[some] + length * step
-        norms = groups.norms(to)[groups.place[some]]
-        turn = np.where(norms > 0, to[some] / np.where(norms > 0, norms, 1.0), 0.0)
-        if flat + length * bent + (here.l1[some] * turn) @ step <= _SLOPE * abs(first):
-            return to, length == 1.0
-        length *= 0.5
-    return here.x, False
+    factor = np.empty((0, 0)) if here.factor is None else here.factor
+    return Face(here.support, here.signs, x[here.support], factor, margin, here.factor is not None)
 
 
 class _Blocks:
