@@ -85,12 +85,15 @@ class Exact:
     def fits(
         self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool = False, rough: bool = False
     ) -> list[Any]:
-        """Return the fits, for each target; no rough ones, for exact ones cost no more."""
+        """Return the fits, for each target; no rough ones, for exact ones cost no more.
+
+        Penalties are of shape ``(columns, targets)``, those of squares with a first axis where they are each fit's own.
+        """
         del rough
         count = len(lanes[0])
         found = []
         for target, own in enumerate(lanes):
             starts = [None] * count if ends is None else ends[target]
-            given = np.broadcast_to(l1[:, target], (count, len(l1))), np.broadcast_to(l2[:, target], (count, len(l2)))
+            given = (np.broadcast_to(part[..., target], (count, len(l1))) for part in (l1, l2))
             found.append(_sparse_fits.fits(own, *given, starts, certify))
         return found
