@@ -79,6 +79,7 @@ ENGINES = {
     "multinomial, elastic net": (dl.TunedLogisticRegression(penalty="elasticnet"), *IRIS),
     "svr": (dl.TunedSVR(epsilon=0.1), C, C[:, 0] + LABELS),
     "poisson": (dl.TunedPoisson(), C, 2.0 * LABELS),
+    "quantile": (dl.TunedQuantile(quantile=0.3), C, C[:, 0] + LABELS),
 }
 
 

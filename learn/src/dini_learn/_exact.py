@@ -74,7 +74,9 @@ class Exact:
             held = self._moments.on(folds.held[-1]) / judged.among[-1]
             judges.append((held[:-1, :-1].copy(), held[:-1, -1].copy(), held[-1, -1]))
             targets.append(of.linear[0])
-        return [_sparse_fits.Moments(of.matrix, y, *judge, self._groups) for y, judge in zip(targets, judges, strict=True)]
+        return [
+            _sparse_fits.Moments(of.matrix, y, *judge, self._groups) for y, judge in zip(targets, judges, strict=True)
+        ]
 
     def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
         """Return a fit on all samples, and where it starts."""
