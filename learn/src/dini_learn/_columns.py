@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import _groups
 from ._active_set import Face, Quadratic, allowed, least
 
 if TYPE_CHECKING:
@@ -28,10 +29,19 @@ class Columns:
         The target.
     train, held
         Weights of the samples.
+    groups
+        Those of the columns, where the penalties are those of their norms.
     """
 
-    def __init__(self, X: np.ndarray, y: np.ndarray, train: np.ndarray, held: np.ndarray):
-        self.X, self.y, self.root = X, y, np.sqrt(train)
+    def __init__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        train: np.ndarray,
+        held: np.ndarray,
+        groups: _groups.Groups | None = None,
+    ):
+        self.X, self.y, self.root, self.groups = X, y, np.sqrt(train), groups
         self.goal = self.root * y
         self.rows = np.flatnonzero(held)
         self.held = held[self.rows]
@@ -69,12 +79,18 @@ class Columns:
         while True:
             some = self.columns
             quadratic = Quadratic.of(self._square, self.linear[some], l2[some])
-            local = least(quadratic, l1[some], face._replace(support=self.place[face.support]), same)
+            near = face._replace(support=self.place[face.support])
+            if self.groups is None:
+                local = least(quadratic, l1[some], near, same)
+            else:
+                local = _groups.least(quadratic, l1[some], self.groups.of(some), near)
             face = local._replace(support=some[local.support])
             if not face.solved:
                 break
             rest = self.goal - face.values @ self._scaled[local.support]
             sizes = np.abs(self.X @ (self.root * rest))
+            if self.groups is not None:
+                sizes = self.groups.norms(sizes)[self.groups.place]
             sizes[some] = 0.0
             if not (sizes > limit).any():
                 with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,6 +102,8 @@ class Columns:
             if len(joining) > room:
                 over = (limit - sizes)[joining]
                 joining = joining[np.argpartition(over, room - 1)[:room]]
+            if self.groups is not None:
+                joining = np.flatnonzero(np.isin(self.groups.place, self.groups.place[joining]))
             self._join(joining)
             same = True
         return face, Quadratic(quadratic.block, self._spread(quadratic), self.linear)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,12 +12,20 @@ from . import _programs
 from ._data import Data, Judged
 from ._folds import Folds
 from ._losses import LOSSES
-from ._moments import Moments, table
 from ._padding import COLUMNS, SAMPLES, bucket, padded
-from ._stein import Disturbed
 
 #: what rounding of a matrix of the samples may be, as a part of a penalty: its trace is a bound
 _ROUNDING = 1e-4
+
+
+class Lanes(NamedTuple):
+    """Weights of the samples in each fit and of those that judge it, padded; curvatures and means of columns there."""
+
+    train: Any
+    held: Any
+    curvatures: np.ndarray
+    centers: np.ndarray
+    totals: np.ndarray
 
 
 class Compiled:
@@ -41,11 +49,10 @@ class Compiled:
             self.place[1 : 1 + data.features] = 1 + groups
         self.rows = bucket(data.samples, SAMPLES)
         squared = self.spec.loss == "squared"
-        self.by_moments = squared and data.narrow and not data.closed
         self.closed = squared and self.spec.kind == "l2"
         self.dual = self.closed and data.features > data.samples
         # what is fitted is in units of its own, from which no solver has to find its way: of the target here, for
-        # losses of this degree in it, and of columns at each fit
+        # losses of this degree in it, and of columns at each fit, on whose own samples they are about one
         self.size = 1.0 if self.closed else _power(data.size)
         self.degree = LOSSES[self.spec.loss].degree
         self.setting = np.asarray(self.spec.setting, float) / (1.0, self.size)
@@ -69,45 +76,15 @@ class Compiled:
         each = [y] if self.data.together else [y[:, c] for c in range(self.data.targets)]
         return [self._put(padded(goal / self.size, self.rows, *goal.shape[1:])) for goal in each]
 
-    @functools.cached_property
-    def _moments(self) -> Moments:
-        return Moments(table(self.data.X, self.data.y, self.spec.intercept), self.data.weights)
-
-    def lanes(self, folds: Folds, judged: Judged) -> Any:
-        """Return the weights of folds, as the programs take them; or their moments, of each target."""
-        if self.data.stein:
-            return [self._disturbed(folds, judged)]
-        if self.by_moments:
-            parts = self._moments.folds(folds)
-            scales = judged.fitted, judged.among
-            return [
-                tuple(
-                    self._put(self._padded(part, target) / by[:, None, None])
-                    for part, by in zip(parts, scales, strict=True)
-                )
-                for target in range(self.data.targets)
-            ]
-        both = (padded(part, len(part), self.rows) for part in (judged.train, judged.held))
-        return tuple(self._put(part) for part in both)
-
-    def _disturbed(self, folds: Folds, judged: Judged) -> tuple[Any, Any]:
-        """Return the moments of the fits by which Stein's estimate is known, and of the one that others judge."""
-        of = Disturbed.of(self.spec, self._moments.on(folds.train[0]), folds.train[0] * self.data.weights)
-        train, held = of.padded(self.columns)
-        if folds.judge is not None:
-            train = np.concatenate([train, train[:1]])
-            judge = self._moments.on(folds.held[-1])[None] / judged.among[-1]
-            held = np.concatenate([held, self._padded(judge, 0)])
-        return self._put(train), self._put(held)
-
-    def _padded(self, moments: np.ndarray, target: int) -> np.ndarray:
-        """Return moments padded, one target's last."""
-        last = 1 + self.data.features
-        kept = np.append(np.arange(last), last + target)
-        place = np.append(np.arange(last), self.columns)
-        found = np.zeros((len(moments), self.columns + 1, self.columns + 1))
-        found[:, place[:, None], place] = moments[:, kept[:, None], kept]
-        return found
+    def lanes(self, folds: Folds, judged: Judged) -> Lanes:
+        """Return the weights of folds, as the programs take them, and what columns are on their samples."""
+        del folds
+        curvatures, totals = self.data.curvatures_of(judged.train), judged.train.sum(axis=1)
+        centers = np.zeros((len(judged.train), self.columns))
+        if self.data.spec.intercept and not self.closed:
+            centers[:, 1 : 1 + self.data.features] = judged.train / totals[:, None] @ self.data.X
+        train, held = (self._put(padded(part, len(part), self.rows)) for part in (judged.train, judged.held))
+        return Lanes(train, held, curvatures, centers, totals)
 
     def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
         """Return as many fits on all samples as there are folds, so that the program is the same."""
@@ -122,49 +99,58 @@ class Compiled:
         spec, data = self.spec, self.data
         # a Lasso is an elastic net without squares: they share programs
         kind = "elasticnet" if spec.kind == "l1" else spec.kind
-        count = len(lanes[0][0]) if self.by_moments else len(lanes[0])
-        spread = lambda part: np.broadcast_to(part[None], (count, *part.shape))
+        l2 = np.broadcast_to(l2, (len(lanes.train), *l1.shape[-2:]))
         with jax.enable_x64(True):
             found = []
             for target in range(1 if data.together else data.targets):
-                parts = (l1, l2) if data.together else (l1[:, target], l2[:, target])
-                units = self._units(parts[1])
-                own = tuple(spread(part) for part in self._logarithms(*parts, units))
-                outward = (self.size / units).reshape(-1, *[1] * (parts[0].ndim - 1))
-                x0 = self._start(own[0].shape) if ends is None else ends[target] / outward
-                if self.by_moments:
-                    both = np.append(units, self.size)
-                    fits = _programs.moment_fits(certify, own, x0, *lanes[target], self.place, both)
-                elif self.closed:
+                parts = (l1, l2) if data.together else (l1[:, target], l2[..., target])
+                units = self._units(parts[1], lanes)
+                own = self._logarithms(*parts, units)
+                outward = (self.size / units).reshape(*units.shape, *[1] * (parts[0].ndim - 1))
+                if self.closed:
                     given = self.design, self.goals[target], spec.noise[target], float(spec.intercept)
-                    fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes, *given)
-                    fits = fits._replace(solved=fits.solved & self._seen(parts[1]))
+                    fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes[:2], *given)
+                    fits = fits._replace(solved=fits.solved & self._seen(parts[1][0]))
+                    outward = np.ones(1)
                 else:
-                    given = self.design, self.goals[target], self.setting, self.place, units
-                    fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, *lanes, *given)
+                    x0 = self._start(own[0].shape)
+                    x0 = x0 if ends is None else self._moved(ends[target], lanes, 1.0) / outward
+                    given = self.design, self.goals[target], self.setting, self.place, units, lanes.centers
+                    fits = _programs.linear_fits(spec.loss, kind, certify, own, x0, *lanes[:2], *given)
                 fits = jax.device_get(fits)
-                x, worth = fits.x * outward, self.size**self.degree
+                x, worth = self._moved(fits.x * outward, lanes, -1.0), self.size**self.degree
                 gradient = tuple(worth * part for part in fits.gradient)
                 found.append(fits._replace(value=worth * fits.value, gradient=gradient, x=x, ends=x))
         return found
+
+    def _moved(self, x: np.ndarray, lanes: Lanes, side: float) -> np.ndarray:
+        """Return coefficients with intercepts for columns around the means of fits; or from there, with minus one."""
+        if self.closed:
+            return x
+        x = x.copy()
+        x[:, 0] += side * np.einsum("fj,fj...->f...", lanes.centers, x)
+        return x
 
     def _seen(self, l2: np.ndarray) -> bool:
         """Whether a ridge by matrices of the samples, which add to one for a penalty, sees features in all units."""
         inside = slice(1, 1 + self.data.features)
         return not self.dual or np.finfo(float).eps * float((self.data.curvatures / l2[inside]).sum()) <= _ROUNDING
 
-    def _units(self, l2: np.ndarray) -> np.ndarray:
-        """Return what each column is divided by, so that curvatures are about one; those of a group are alike."""
-        found = np.ones(self.columns)
+    def _units(self, l2: np.ndarray, lanes: Lanes) -> np.ndarray:
+        """Return what each column is divided by in each fit, so that curvatures are about one.
+
+        Those of a group are alike.
+        """
+        found = np.ones((len(l2), self.columns))
         if self.closed:
             return found
-        samples = LOSSES[self.spec.loss].curvature * (1.0 if self.spec.mean else self.data.weights.sum())
-        inside = slice(1, 1 + self.data.features)
-        curvatures = self.data.curvatures + l2[inside].reshape(self.data.features, -1).mean(axis=1)
-        squares = curvatures * self.data.size ** (2 - self.degree) / samples
-        place = self.place[inside]
-        squares = (np.bincount(place, squares) / np.maximum(np.bincount(place), 1))[place]
-        found[inside] = [_power(np.sqrt(part)) for part in squares]
+        loss, place = LOSSES[self.spec.loss], self.place[1 : 1 + self.data.features]
+        for fit, total in enumerate(lanes.totals):
+            squares = l2[fit, 1 : 1 + self.data.features].reshape(self.data.features, -1).mean(axis=1)
+            squares = lanes.curvatures[fit] + squares
+            squares = squares * self.data.size ** (2 - self.degree) / (loss.curvature * total)
+            squares = (np.bincount(place, squares) / np.maximum(np.bincount(place), 1))[place]
+            found[fit, 1 : 1 + self.data.features] = [_power(np.sqrt(part)) for part in squares]
         return found
 
     def _logarithms(self, l1: np.ndarray, l2: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,13 +159,13 @@ class Compiled:
         They are those that penalize what is fitted, which is in units.
         """
         inside, found = slice(1, 1 + self.data.features), []
-        for power, part in ((1, l1), (2, l2)):
-            whole = np.ones((self.columns, *part.shape[1:]))
-            whole[: len(part)] = part
-            by = self.size ** (power - self.degree) / units[inside] ** power
-            whole[inside] *= by.reshape(-1, *[1] * (part.ndim - 1))
+        for power, part in ((1, np.broadcast_to(l1, l2.shape)), (2, l2)):
+            whole = np.ones((len(l2), self.columns, *part.shape[2:]))
+            whole[:, : part.shape[1]] = part
+            by = self.size ** (power - self.degree) / units[:, inside] ** power
+            whole[:, inside] *= by.reshape(*by.shape, *[1] * (part.ndim - 2))
             if self.scaled:
-                whole[-1] = 0.0
+                whole[:, -1] = 0.0
             with np.errstate(divide="ignore"):
                 found.append(np.log(whole))
         return found[0], found[1]

@@ -15,6 +15,9 @@ from ._losses import LOSSES
 _MOMENTS = 512
 #: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
 WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6
+#: a column varies by less than this part of its square around zero where it is constant, but for rounding; and what
+#: rounding of that square adds to what varies
+_STILL, _ROUNDED = 1e-20, 1e-6
 #: losses of the difference between predictor and target alone
 _SHIFTS = ("squared", "huber", "squared_epsilon_insensitive", "pinball")
 
@@ -126,17 +129,45 @@ class Data:
     @functools.cached_property
     def curvatures(self) -> np.ndarray:
         """About the largest second derivative of the loss in each coefficient."""
-        weights = self.weights / self.weights.sum() if self.spec.mean else self.weights
-        if scipy.sparse.issparse(self.X):
-            found = self.X.multiply(self.X).T @ weights
-            if self.spec.intercept:
-                # around the means, from which sparse columns are not taken
-                found = found - weights.sum() * (self.weights / self.weights.sum() @ self.X) ** 2
-        else:
-            found = np.einsum("ij,ij,i->j", self.X, self.X, weights)
+        weights, center = self.weights, np.zeros(self.features)
+        if scipy.sparse.issparse(self.X) and self.spec.intercept:
+            # around the means, from which sparse columns are not taken
+            center = weights / weights.sum() @ self.X
+        weights = weights / weights.sum() if self.spec.mean else weights
+        return self._curvature(self._squares(weights, slice(None), center))
+
+    def curvatures_of(self, train: np.ndarray) -> np.ndarray:
+        """Return the same of fits with weights of the samples, a row for each: around their own means.
+
+        A sample far from the others has nearly all that varies where it is fitted, and nothing where it is not. Where
+        there is nothing it is that of all samples; rounding of what is far from zero counts, too.
+        """
+        # fits of one target disturbed in several directions, or all on all samples, have the same
+        one = train[:1] if (train == train[0]).all() else train
+        found = np.empty((len(one), self.features))
+        for row, weights in enumerate(one):
+            some = np.flatnonzero(weights)
+            own, total = weights[some], weights.sum()
+            center = own / total @ self.X[some] if self.spec.intercept else np.zeros(self.features)
+            far = total * center**2
+            varying = self._curvature(self._squares(own, some, center))
+            far = self._curvature(far)
+            found[row] = np.where(varying > _STILL * far, varying + _ROUNDED * far, self.curvatures)
+        return np.broadcast_to(found, (len(train), self.features))
+
+    def _squares(self, weights: np.ndarray, some: Any, center: np.ndarray) -> np.ndarray:
+        """Return the weighted sums of squares of columns around a center."""
+        X = self.X[some]
+        if scipy.sparse.issparse(X):
+            # sparse ones stay so
+            return np.maximum(X.multiply(X).T @ weights - weights.sum() * center**2, 0.0)
+        X = X - center if center.any() else X
+        return np.einsum("ij,ij,i->j", X, X, weights)
+
+    def _curvature(self, squares: np.ndarray) -> np.ndarray:
         loss = LOSSES[self.spec.loss]
         # a loss that grows as its predictor does has a curvature in one over its units
-        return loss.curvature * self.size ** (loss.degree - 2) * np.maximum(found, 0.0)
+        return loss.curvature * self.size ** (loss.degree - 2) * squares
 
     @functools.cached_property
     def pulls(self) -> np.ndarray:

@@ -10,6 +10,7 @@ from . import _sparse_fits
 from ._columns import Columns
 from ._data import Data, Judged
 from ._folds import Folds
+from ._groups import Groups
 from ._moments import Moments, table
 from ._stein import Disturbed
 
@@ -21,10 +22,14 @@ class Exact:
     ----------
     data
         The data and what is minimized of them.
+    groups
+        Of a penalty of groups: the group of each feature.
     """
 
-    def __init__(self, data: Data):
+    def __init__(self, data: Data, groups: np.ndarray | None = None):
         self.data = data
+        # the intercept is one of its own
+        self._groups = None if groups is None else Groups(np.append(0, 1 + groups))
         if data.narrow:
             self._moments = Moments(table(data.X, data.y, data.spec.intercept), data.weights)
         else:
@@ -36,7 +41,7 @@ class Exact:
         data, targets = self.data, range(self.data.targets)
         if not data.narrow:
             pairs = list(zip(judged.train, judged.held, strict=True))
-            return [[Columns(self._rows, data.y[:, t], *pair) for pair in pairs] for t in targets]
+            return [[Columns(self._rows, data.y[:, t], *pair, self._groups) for pair in pairs] for t in targets]
         if data.stein and len(folds.train) > 1:
             return [self._disturbed(folds, judged)]
         train, held = self._moments.folds(folds)
@@ -45,7 +50,14 @@ class Exact:
         matrices = [np.ascontiguousarray(part[:, :last, :last]) for part in (train, held)]
         return [
             [
-                _sparse_fits.Moments(a, p[:last, last + t].copy(), b, q[:last, last + t].copy(), q[last + t, last + t])
+                _sparse_fits.Moments(
+                    a,
+                    p[:last, last + t].copy(),
+                    b,
+                    q[:last, last + t].copy(),
+                    q[last + t, last + t],
+                    self._groups,
+                )
                 for a, b, p, q in zip(*matrices, train, held, strict=True)
             ]
             for t in targets
@@ -62,7 +74,9 @@ class Exact:
             held = self._moments.on(folds.held[-1]) / judged.among[-1]
             judges.append((held[:-1, :-1].copy(), held[:-1, -1].copy(), held[-1, -1]))
             targets.append(of.linear[0])
-        return [_sparse_fits.Moments(of.matrix, y, *judge) for y, judge in zip(targets, judges, strict=True)]
+        return [
+            _sparse_fits.Moments(of.matrix, y, *judge, self._groups) for y, judge in zip(targets, judges, strict=True)
+        ]
 
     def whole(self, folds: Folds, ends: Any) -> tuple[Folds, Any]:
         """Return a fit on all samples, and where it starts."""
@@ -73,12 +87,15 @@ class Exact:
     def fits(
         self, l1: np.ndarray, l2: np.ndarray, lanes: Any, ends: Any, certify: bool = False, rough: bool = False
     ) -> list[Any]:
-        """Return the fits, for each target; no rough ones, for exact ones cost no more."""
+        """Return the fits, for each target; no rough ones, for exact ones cost no more.
+
+        Penalties are of shape ``(columns, targets)``, those of squares with a first axis where they are each fit's own.
+        """
         del rough
         count = len(lanes[0])
         found = []
         for target, own in enumerate(lanes):
             starts = [None] * count if ends is None else ends[target]
-            given = np.broadcast_to(l1[:, target], (count, len(l1))), np.broadcast_to(l2[:, target], (count, len(l2)))
+            given = (np.broadcast_to(part[..., target], (count, len(l1))) for part in (l1, l2))
             found.append(_sparse_fits.fits(own, *given, starts, certify))
         return found

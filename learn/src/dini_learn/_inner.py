@@ -67,11 +67,11 @@ class Inner:
         self.data = Data(spec, X, y, weights)
         self.closed, self.stein, self.units = self.data.closed, self.data.stein, self.data.units
         squared = spec.loss == "squared"
-        if squared and spec.kind != "group" and not self.closed and (self.data.narrow or spec.kind != "l2"):
-            self.engine = Exact(self.data)
+        if squared and not self.closed and (self.data.narrow or spec.kind != "l2"):
+            self.engine = Exact(self.data, groups)
         elif spec.kind == "l2" and smooth(spec.loss, spec.setting) is not None:
             self.engine = SmoothFits(self.data)
-        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial"):
+        elif spec.kind in ("l1", "elasticnet") and spec.loss in ("logistic", "multinomial", "pinball"):
             self.engine = SparseNewton(self.data)
         else:
             self.engine = Compiled(self.data, groups)
@@ -109,10 +109,17 @@ class Inner:
         own = self.data.y[:, 0] - xlogy(self.data.y[:, 0], self.data.y[:, 0])
         return float(folds.share @ (self.data.judged(folds).held @ own))
 
-    def _strengths(self, each: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _curvatures(self, folds: Folds) -> np.ndarray | None:
+        """Return the curvatures of fits, of a row each, where there is a penalty of squares that nobody asked for."""
+        if self.spec.kind in ("l2", "elasticnet"):
+            return None
+        return self.data.curvatures_of(self.data.judged(folds).train)
+
+    def _strengths(self, each: np.ndarray, curvatures: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the penalties of absolute values and of squares, with a row for the intercept.
 
-        ``each`` is of shape ``(kinds, features, targets)``.
+        ``each`` is of shape ``(kinds, features, targets)``. With curvatures of fits the penalties of squares have a
+        first axis for these.
         """
         shape = (1 + self.data.features, self.data.targets)
         l1, l2 = np.zeros(shape), np.zeros(shape)
@@ -124,8 +131,10 @@ class Inner:
         if self.spec.kind in ("l2", "elasticnet"):
             l2[1:] = each[-1]
         else:
-            curvatures = self.data.curvatures[:, None]
-            l2[1:] = _RIDGE * np.where(curvatures > 0, curvatures, self.units[1])
+            curvatures = self.data.curvatures if curvatures is None else curvatures
+            own = _RIDGE * np.where(curvatures > 0, curvatures, self.units[1])
+            l2 = np.broadcast_to(l2, (*own.shape[:-1], *shape)).copy()
+            l2[..., 1:, :] = own[..., None]
         return l1, l2
 
     def at(
@@ -148,10 +157,12 @@ class Inner:
             solved = bool(np.isfinite(value)) and self._curve.solved(penalty)
             return At(np.array(theta), value, np.array([slope]), np.nan, solved, np.nan)
         each = strengths.expand(theta)
+        if "curvatures" not in state:
+            state["curvatures"] = self._curvatures(folds)
         trail = state.setdefault("trail", [])
         last = self._last
         start = self._near(theta, trail) if trail else last.ends if lanes is last.lanes else None
-        found = self.engine.fits(*self._strengths(each), lanes, start, certify, rough)
+        found = self.engine.fits(*self._strengths(each, state["curvatures"]), lanes, start, certify, rough)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         # from where no fit ended none starts
         if solved and all(np.isfinite(fits.x).all() for fits in found):
@@ -225,7 +236,7 @@ class Inner:
             level = -(data.weights / data.weights.sum() @ data.X) @ coef
             return self._fitted(coef, level, np.nan, bool(np.isfinite(coef).all()) and self._curve.solved(penalty))
         whole, ends = self.engine.whole(folds, self._last.ends)
-        found = self.engine.fits(*self._strengths(each), self.lanes(whole), ends)
+        found = self.engine.fits(*self._strengths(each, self._curvatures(whole)), self.lanes(whole), ends)
         x = found[0].x[0] if data.together else np.stack([fits.x[0] for fits in found], axis=1)
         solved = all(bool(np.all(fits.solved)) for fits in found)
         scale = float(x[-1, 0]) if self.spec.loss == "huber" else float("nan")

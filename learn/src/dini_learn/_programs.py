@@ -179,44 +179,22 @@ def linear_fits(
     setting: Any,
     groups: Any,
     units: Any,
+    centers: Any,
 ) -> Fits:
-    """Return fits of a loss by its name, on the design matrix itself, whose columns are first divided by units."""
-    total, objective = _total(name), _linear_loss(name)
-    X = X / units
+    """Return fits of a loss by its name, on the design matrix, whose columns are first taken from centers, and divided.
 
-    def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
+    Each fit has units and centers of its own.
+    """
+    total, objective = _total(name), _linear_loss(name)
+    table = X
+
+    def one(strengths: Any, x0: Any, train: Any, held: Any, units: Any, center: Any) -> Fits:
+        X = (table - table[:, :1] * center) / units
         problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s, groups))
         outer = lambda x, s: total(X @ x, x, y, held, setting)
         return _judged(problem, outer, strengths, x0, (X, y, train, setting), certify, kind)
 
-    return _each(one, X.size * len(train), strengths, x0, train, held)
-
-
-def _quadratic(moments: Any, strengths: Any, groups: Any) -> Any:
-    """Return the problem of a squared loss whose second moments of (columns, target) are known."""
-    l1, l2 = map(jnp.exp, strengths)
-    square = dini.Quadratic(moments[:-1, :-1] + jnp.diag(l2), -moments[:-1, -1])
-    return dini.Minimize(square, penalty=_group_penalty(l1, groups))
-
-
-def _half_square(x: Any, moments: Any) -> Any:
-    ahead = jnp.append(x, -1.0)
-    return 0.5 * ahead @ moments @ ahead
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def moment_fits(certify: bool, strengths: Any, x0: Any, train: Any, held: Any, groups: Any, units: Any) -> Fits:
-    """Return fits of the squared loss with penalties of groups, whose size is that of the columns.
-
-    Moments are first divided by units, of the columns and of the target.
-    """
-    train, held = (part / units / units[:, None] for part in (train, held))
-
-    def one(strengths: Any, x0: Any, train: Any, held: Any) -> Fits:
-        problem = lambda s: _quadratic(train, s, groups)
-        return _judged(problem, lambda x, s: _half_square(x, held), strengths, x0, (), certify, "group")
-
-    return _each(one, train.size, strengths, x0, train, held)
+    return _each(one, X.size * len(train), strengths, x0, train, held, units, centers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -292,4 +270,4 @@ def _dual_smoother(l2: Any, weights: Any, X: Any, y: Any, intercept: Any) -> tup
 
 def compilations() -> int:
     """Return how many programs have been compiled in this process."""
-    return sum(f._cache_size() for f in (linear_fits, moment_fits, ridge_fits))
+    return sum(f._cache_size() for f in (linear_fits, ridge_fits))

@@ -89,6 +89,21 @@ class Poisson(_Alone):
         return mean - y, mean
 
 
+class Pinball(_Alone):
+    """That of a quantile, whose kink is rounded within a width: curved everywhere, if little."""
+
+    def __init__(self, quantile: float, width: float):
+        self.quantile, self.width = quantile, width
+
+    def value(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        away = y - z
+        return ((self.quantile - 1.0) * away + self.width * np.logaddexp(0.0, away / self.width))[0]
+
+    def slope(self, z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        above = expit((y - z) / self.width)
+        return 1.0 - self.quantile - above, above * expit((z - y) / self.width) / self.width
+
+
 class Multinomial:
     """Minus the logarithm of the probability of one class of several, whose probabilities are kept."""
 
@@ -115,5 +130,7 @@ def smooth(name: str, setting: tuple[float, float]) -> Smooth | None:
     """Return a loss by its name in the table of losses; ``None`` for what Newton's method does not suit."""
     if name == "squared_epsilon_insensitive":
         return Tube(setting[1])
+    if name == "pinball":
+        return Pinball(*setting)
     kinds = {"logistic": Logistic, "multinomial": Multinomial, "squared_hinge": SquaredHinge, "poisson": Poisson}
     return kinds[name]() if name in kinds else None

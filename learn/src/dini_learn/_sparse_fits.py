@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from . import _groups
 from ._active_set import Face, Quadratic, least
 from ._programs import Fits
 
@@ -25,6 +26,7 @@ class Lane(Protocol):
     """A fit and what judges it, with its products of columns and target."""
 
     linear: np.ndarray
+    groups: _groups.Groups | None
 
     def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start) -> tuple[Face, Quadratic]:
         """Return the face of the minimizer, and the quadratic function."""
@@ -41,17 +43,23 @@ class Start(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """A fit by second moments: matrices, their products with the target, and of the judges' target its square."""
+    """A fit by second moments: matrices, their products with the target, and of the judges' target its square.
+
+    With groups of columns the penalties are those of their norms.
+    """
 
     matrix: np.ndarray
     linear: np.ndarray
     held: np.ndarray
     held_linear: np.ndarray
     held_square: float
+    groups: _groups.Groups | None = None
 
     def minimize(self, l1: np.ndarray, l2: np.ndarray, start: Start) -> tuple[Face, Quadratic]:
         """Return the face of the minimizer, and the quadratic function."""
         quadratic = Quadratic.of(self.matrix, self.linear, l2)
+        if self.groups is not None:
+            return _groups.least(quadratic, l1, self.groups, start.face), quadratic
         return least(quadratic, l1, start.face, np.array_equal(l2, start.l2)), quadratic
 
     def judge(self, support: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -102,11 +110,20 @@ def _error(lane: Lane, face: Face, quadratic: Quadratic, l1: np.ndarray, l2: np.
     """Return the relative error of the gradient: what one more step of refinement of both solutions changes of it."""
     if face.margin < _KINK:
         return np.inf
+    before = _gradient(face, l1, l2, adjoint)
+    after = _better(lane, face, quadratic, l1, l2, adjoint)
+    away = np.linalg.norm(np.subtract(after, before))
+    size = np.linalg.norm(after)
+    return float(away / size + np.finfo(float).eps) if size else 0.0
+
+
+def _better(lane: Lane, face: Face, quadratic: Quadratic, l1: np.ndarray, l2: np.ndarray, adjoint: np.ndarray) -> tuple:
+    if lane.groups is not None:
+        # one more step of Newton's method, for directions and curvatures of norms change, too
+        return _fit(lane, l1, l2, Start(face, None), False)[1:3]
     some = face.support
     away = quadratic.linear[some] - l1[some] * face.signs - quadratic.product(some, face.values)[some]
     better = face._replace(values=face.values + face.solve(away))
     _, slope = lane.judge(some, better.values)
     again = adjoint + face.solve(slope - quadratic.product(some, adjoint)[some])
-    before, after = (np.concatenate(_gradient(f, l1, l2, u)) for f, u in ((face, adjoint), (better, again)))
-    size = np.linalg.norm(after)
-    return float(np.linalg.norm(after - before) / size + np.finfo(float).eps) if size else 0.0
+    return _gradient(better, l1, l2, again)

@@ -190,20 +190,20 @@ class SparseNewton:
         self, l1: np.ndarray, l2: np.ndarray, lanes: Judged, ends: Any, certify: bool = False, rough: bool = False
     ) -> list[Fits]:
         """Return the fits, for each target that is fitted on its own."""
-        l1, l2 = l1.T, l2.T
+        l1, l2 = l1.T, np.broadcast_to(l2, (len(lanes.train), *l1.shape)).swapaxes(1, 2)
         accuracy = _ROUGH if rough else _ACCURACY
         found = []
         for place, y in enumerate(self._goals):
-            own = (l1, l2) if self.data.together else (l1[[place]], l2[[place]])
+            first, squares = (l1, l2) if self.data.together else (l1[[place]], l2[:, [place]])
             starts = [None] * len(lanes.train) if ends is None else ends[place]
             rows = []
-            for train, held, start in zip(lanes.train, lanes.held, starts, strict=True):
+            for train, held, second, start in zip(lanes.train, lanes.held, squares, starts, strict=True):
                 still = train.sum() / len(y) ** 2 if self.data.together and self.data.spec.intercept else 0.0
-                fit = Fit(self._loss, self._rows, y, train, *own, still)
+                fit = Fit(self._loss, self._rows, y, train, first, second, still)
                 end = self._start(fit) if start is None else start
                 rows.append(_judged(fit, held, end, accuracy, certify))
-            value, first, second, x, solved, error, following = zip(*rows, strict=True)
-            told = [self._told(np.array(part)) for part in (first, second, x)]
+            value, *parts, solved, error, following = zip(*rows, strict=True)
+            told = [self._told(np.array(part)) for part in parts]
             found.append(
                 Fits(np.array(value), (told[0], told[1]), told[2], np.array(solved), np.array(error), list(following))
             )

@@ -134,19 +134,6 @@ class Disturbed(NamedTuple):
         rest = noise**2 * (intercept / total - 0.5)
         return cls(sums[:-1, :-1] / total, linear / total, sums[-1, -1] / total, slopes / total, float(rest))
 
-    def padded(self, columns: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is fitted and what judges as matrices of means of products with (columns, void ones, target)."""
-        fits, last = self.linear.shape
-        fitted, judges = np.zeros((2, fits, columns + 1, columns + 1))
-        fitted[:, :last, :last] = judges[0, :last, :last] = self.matrix
-        fitted[:, :last, -1] = fitted[:, -1, :last] = self.linear
-        # a linear function of the coefficients x is half of the square of (x, -1)
-        judges[:, :last, -1] = judges[:, -1, :last] = -self.slopes
-        judges[0, :last, -1] += self.linear[0]
-        judges[0, -1, :last] += self.linear[0]
-        judges[0, -1, -1] = self.square + 2 * self.rest
-        return fitted, judges
-
 
 def _products(gram: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, int]:
     """Return products of the features with orthonormal directions of their space, a row for each, and its dimension."""
