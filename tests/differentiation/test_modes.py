@@ -177,7 +177,7 @@ def test_so_many_steps_are_differentiated_wherever_they_start(problem, solver):
         np.testing.assert_allclose(jax.jacrev(run)(a), want, atol=atol)
 
 
-@pytest.mark.by_default("LBFGS")
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "solver",
     [

@@ -90,6 +90,7 @@ def exponential(c, first, cone, side):
     return dini.cone_program(c=jnp.array(c), A=jnp.array(A), b=jnp.array(b), cone=parts, on_failure="ignore")
 
 
+@pytest.mark.thorough
 def test_no_infimum_at_infinity_is_a_solution_of_a_cone_program():
     """``exp(v)`` has no minimum, also beside rows that say nothing."""
     empty = exponential([0.0, 1.0], np.zeros((2, 2)), NonNegative(), np.ones(2))
