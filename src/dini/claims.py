@@ -107,13 +107,13 @@ def status(problem: AnyProblem, solver: Any, rtol: Any, start: Tree, end: Any, a
     return jnp.where(claimed, seen, end.status).astype(jnp.int32)
 
 
-def linearized(fun: Any, x: Tree) -> Any:
+def linearized(fun: Any, x: Tree, *, at_any_price: bool = False) -> Any:
     """Return a function and its derivative's product as one program, unless there is none or it is too dear."""
     try:
         both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(fun, (u,), (v,)), return_shape=True)(x, x)
     except Exception:  # no forward mode: a call of the host, say, or a rule for reverse mode only
         return None
-    if cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
+    if not at_any_price and cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
         return None
     tree = jax.tree.structure(shape)
     return lambda *at: jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))

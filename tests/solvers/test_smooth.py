@@ -360,6 +360,19 @@ def test_steps_by_number_come_back_from_a_plateau():
     assert abs(dini.solve(problem, dini.GradientDescent(), 5.0, steps=60).x) < 1e-6
 
 
+def test_steps_by_number_of_a_function_of_the_host():
+    """There are no products with its Hessian, and none is asked for."""
+
+    @jax.custom_vjp
+    def bowl(x):
+        return jax.pure_callback(lambda x: np.sum((np.asarray(x) - 1) ** 2), jnp.zeros((), x.dtype), x)
+
+    slope = lambda x: jax.pure_callback(lambda x: 2 * (np.asarray(x) - 1), x, x)
+    bowl.defvjp(lambda x: (bowl(x), x), lambda x, g: (g * slope(x),))
+    solution = dini.minimize(bowl, jnp.zeros(2, jnp.float32), solver=dini.GradientDescent(), steps=10)
+    np.testing.assert_allclose(solution.x, 1, rtol=1e-3)
+
+
 def test_steihaug_counts_products_as_steps():
     scales = np.geomspace(1, 1e3, 20)
     problem = dini.Minimize(lambda x: 0.5 * jnp.sum(scales * x**2) - jnp.sum(x))

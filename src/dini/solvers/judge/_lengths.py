@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...claims import linearized
 from ...conditions._descent import inverse_curvature
 from ...trees import Scalar, Tree
 from ._margins import PROBE
@@ -55,15 +56,19 @@ def contracting_length(
 
     Close to a solution, or at one, a gradient is rounding or nothing, and a step that moves the point in spite of it is
     far longer than the curvature allows: the point comes back, and the derivative of the steps grows without bound.
+    A function without products with its Hessian (a call of the host) has no such derivative, and keeps its step.
     """
+    x, gradient, step_size, args = jax.lax.stop_gradient((x, gradient, step_size, args))
     slopes = lambda u: problem.gradient(u, *args)
+    program = linearized(slopes, x, at_any_price=True)
+    if program is None:
+        return step_size
 
     def look() -> Any:
-        bend = jax.jvp(slopes, (x,), (gradient,))[1]
+        _, bend = program(x, gradient)
         fits = step_size * trees.norm(bend) < trees.norm(gradient)
         return jax.lax.cond(fits, lambda: step_size, lambda: inverse_curvature(slopes, x).astype(step_size.dtype))
 
-    x, gradient, step_size = jax.lax.stop_gradient((x, gradient, step_size))
     return jax.lax.stop_gradient(jax.lax.cond(first, look, lambda: step_size))
 
 
