@@ -114,11 +114,9 @@ class Dogleg(Descent):
         gradient, length = ravel_pytree(seen.before.gradient)[0].astype(own.move.dtype), jnp.sqrt(seen.products.ss)
         # (3): p = own.move, B = own.hessian
         rho = ratio(seen, -(dot(gradient, own.move) + dot(0.5 * own.move, dot(own.hessian, own.move))))
-        # a value without a gradient is as little of a success as none: the same move would be tried for ever
-        fits = (rho > DECREASE) & seen.finite
+        fits = rho > DECREASE
         grown = jnp.where(length > 0.9 * own.radius, 2.5 * own.radius, own.radius)
-        kept = jnp.where(fits & (rho >= 0.25), own.radius, 0.25 * length)
-        radius = jnp.where(fits & (rho > 0.75), grown, kept)
+        radius = jnp.where(fits & (rho > 0.75), grown, jnp.where(rho >= 0.25, own.radius, 0.25 * length))
         return Ruling(fits, own._replace(radius=jax.lax.stop_gradient(radius)))
 
     def renew(self, problem: Composed, own: Legs, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:

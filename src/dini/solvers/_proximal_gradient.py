@@ -19,7 +19,7 @@ from ._base import Solver, infinity, running, solver
 from ._gradient_descent import schedule_value
 from .judge import _units
 from .judge._bound import At, accepted_by_bound, begun, shortened, unmoved
-from .judge._lengths import contracting_length, natural_length, probe_length
+from .judge._lengths import contracting_length, is_rounding, natural_length, probe_length
 from .judge._margins import LONG, ROUNDING, SHORT, drowning_share, relative_rounding
 
 
@@ -183,8 +183,7 @@ class ProximalGradient(Solver):
         whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
         whole = jnp.where(at.slope > 0, whole, state.step_size)
         fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
-        # of a fixed number of steps, one that is rounding of the point shows no curvature: the next one is like it
-        still = (jnp.sqrt(at.room) <= drowning_share(eps) * at.size) & (not self.stops)
+        still = is_rounding(at.room, at.size, eps) & (not self.stops)
         fitted = jnp.where(still, state.step_size, fitted)
         eta = jnp.where(at.first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
         eta = jax.lax.stop_gradient(eta).astype(dtype)

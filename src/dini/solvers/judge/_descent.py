@@ -222,11 +222,13 @@ def armijo(seen: Seen, promised: Any) -> Any:
 def ratio(seen: Seen, predicted: Any) -> Any:
     """Return the ratio of the actual decrease to the one that a model ``predicted``.
 
-    It tends to one in rounding, and is at least that where the gradient shows that the step is good.
+    It tends to one in rounding, and is at least that where the gradient shows that the step is good. A value without a
+    gradient is as little of a success as none: the same move would be tried again and again.
     """
     room = jnp.where(seen.first, 0, _margins.relative_rounding(seen.before.value))
     found = (seen.before.value - seen.value + room) / jnp.maximum(predicted + room, jnp.finfo(room.dtype).tiny)
-    return jnp.where(shown_by_gradients(seen, predicted), jnp.maximum(found, 1), found)
+    found = jnp.where(shown_by_gradients(seen, predicted), jnp.maximum(found, 1), found)
+    return jnp.where(seen.finite, found, -jnp.inf)
 
 
 def shown_by_gradients(seen: Seen, promised: Any) -> Any:

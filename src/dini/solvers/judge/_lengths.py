@@ -11,7 +11,7 @@ from ... import trees
 from ...claims import linearized
 from ...conditions._descent import inverse_curvature
 from ...trees import Scalar, Tree
-from ._margins import PROBE
+from ._margins import PROBE, drowning_share
 from ._units import Units
 
 
@@ -70,6 +70,14 @@ def contracting_length(
         return jax.lax.cond(fits, lambda: step_size, lambda: inverse_curvature(slopes, x).astype(step_size.dtype))
 
     return jax.lax.stop_gradient(jax.lax.cond(first, look, lambda: step_size))
+
+
+def is_rounding(squared: Any, size: Any, eps: Any) -> Any:
+    """Return whether a move, by its squared length, is rounding of a point of norm ``size``, and shows no curvature.
+
+    Of a fixed number of steps the next one, which may move nothing but the derivative, is then like it.
+    """
+    return trees.sqrt(squared) <= drowning_share(eps) * size
 
 
 def residual_step(x: Tree, gradient: Tree, *, convex: bool = True) -> Any:

@@ -279,7 +279,7 @@ def decided(space: Space, state: State, seen: Seen) -> Verdict:
     shrinks |= (size == 0) & (state.error == 0)  # at rest, nothing moves but the derivative
     ratio = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
     # a value without a gradient is as little of a success as none: a region must shrink
-    ratio = jnp.where(seen.finite, jnp.where(drowned & shrinks, 1.0, ratio), jnp.nan).astype(space.dtype)
+    ratio = jnp.where(seen.finite, jnp.where(drowned & shrinks, 1.0, ratio), -jnp.inf).astype(space.dtype)
     accept = seen.first | (seen.finite & jnp.where(drowned, shrinks, ratio > DECREASE))
     error = jnp.where(seen.first & ~seen.finite, jnp.nan, jnp.where(accept, size, state.error)).astype(space.dtype)
     u, old = jnp.where(accept, seen.trial, space.point), Units.of(state.scales)

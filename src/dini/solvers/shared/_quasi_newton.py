@@ -25,8 +25,7 @@ from ...checks.settings import require_positive
 from ...functions import as_function
 from ...trees import Scalar, Tree
 from ..judge._descent import Proposal, Seen, State, Verdict
-from ..judge._lengths import contracting_length
-from ..judge._margins import drowning_share
+from ..judge._lengths import contracting_length, is_rounding
 from ._line_method import Line, LineMethod
 from ._line_search import Given, LineSearch, require_line_search
 
@@ -98,7 +97,7 @@ class QuasiNewton(LineMethod):
     def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the model's direction (1), or minus the gradient where the model has to be given up."""
         accept, last = verdict.accept, self.bracket(seen.before.own)
-        still = self._still(seen)
+        still = is_rounding(seen.products.ss, seen.extent, trees.eps(seen.x)) & ~seen.first & (not self.stops)
         seen = seen._replace(told=seen.told & ~still)
         # (4)
         keep = accept & ~seen.first & seen.curved(trees.eps(seen.x))
@@ -116,12 +115,3 @@ class QuasiNewton(LineMethod):
         own = self.along(own, verdict, direction, slope, start, accept | restart)
         stuck = verdict.spent & (own.model.count == 0)
         return Proposal(own._replace(model=self.forget(model, restart)), stuck)
-
-    def _still(self, seen: Seen) -> Any:
-        """Return whether one of a fixed number of steps is rounding of the point.
-
-        It shows no curvature; the next one, which may move nothing but the derivative, is like it.
-        """
-        if self.stops:
-            return jnp.zeros((), bool)
-        return ~seen.first & (trees.sqrt(seen.products.ss) <= drowning_share(trees.eps(seen.x)) * seen.extent)
