@@ -70,7 +70,7 @@ def test_a_stationary_point_is_none_that_an_augmented_lagrangian_claims():
     assert status[1] == Status.STALLED or value[1] < -1 + 1e-9
 
 
-@pytest.mark.thorough
+@pytest.mark.by_default("interior")
 @pytest.mark.parametrize("solver", [INTERIOR, LAGRANGIAN], ids=["interior", "lagrangian"])
 def test_a_maximum_on_a_circle_is_left(solver):
     """The objective is linear: what is curved is the Lagrangian."""
