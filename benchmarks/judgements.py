@@ -49,6 +49,7 @@ SOLVERS = {
     "Newton": dini.Newton(),
     "ProjectedNewton": dini.ProjectedNewton(),
     "TrustRegionNewtonCG": dini.TrustRegionNewtonCG(),
+    "Dogleg": dini.Dogleg(),
     "GradientDescent": dini.GradientDescent(),
     "ProximalGradient": dini.ProximalGradient(),
 }

@@ -199,6 +199,33 @@ def test_steps_from_an_earlier_solution(solver):
     np.testing.assert_allclose(along(differentiation=dini.Unrolled(steps=40)), along(), rtol=1e-2)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("held", ["none", "some"])
+@pytest.mark.parametrize("solver", [dini.LBFGSB(), dini.ProximalGradient()], ids=lambda solver: solver.name)
+def test_steps_from_an_earlier_solution_that_bounds_hold(solver, held):
+    """A step is as long as the curvature of what is free allows, however large the gradients at the bounds are."""
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(40, 8)))
+    b = rows @ jnp.asarray(np.random.default_rng(1).normal(size=8))
+    box = dini.sets.Box(-0.6, 0.6) if held == "some" else dini.sets.Box(-10.0, 10.0)
+    problem = dini.Minimize(lambda x, a: jnp.sum((rows @ x - a * b) ** 2) / 80 + 0.05 * jnp.sum(x**4), constraint=box)
+    exact = dini.solve(problem, dini.ProjectedNewton(tol=1e-13), jnp.zeros(8), 1.0).x
+    free = np.abs(problem.gradient(exact, 1.0)) < 1e-8
+    assert 2 <= free.sum() <= 6 if held == "some" else np.all(free)
+    # the conditions of the solution, differentiated on what is free
+    hessian = jax.hessian(lambda x: problem.value(x, 1.0))(exact)[free][:, free]
+    want = np.zeros(8)
+    want[free] = -np.linalg.solve(hessian, jax.jacfwd(lambda a: problem.gradient(exact, a))(1.0)[free])
+
+    @jax.jit
+    def along(start):
+        run = lambda a: dini.solve(problem, solver, start, a, differentiation=dini.Unrolled(steps=40)).x
+        return jax.jvp(run, (1.0,), (1.0,))[1]
+
+    rough = dini.solve(problem, solver, jnp.zeros(8), 1.0).x
+    for start in (exact, rough):
+        np.testing.assert_allclose(along(start), want, rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.by_default("Newton")
 @pytest.mark.parametrize("solver", [dini.ProximalGradient(), dini.Newton(), dini.GradientDescent()], ids=type)
 def test_steps_from_a_point_at_rest(solver):

@@ -9,6 +9,7 @@ import pytest
 from jax.extend.core import jaxpr_as_fun
 
 import dini
+from dini.linear._dense import symmetric_scales
 from dini.linear._small import solve_pivoted, swept
 from dini.solvers.shared._definite import inverse_positive, model_positive, solve_positive
 
@@ -24,8 +25,13 @@ def spectrum(n: int, signs: str) -> np.ndarray:
 
 
 def absolute(matrix: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix)
-    return vectors * np.abs(values) @ vectors.T
+    """Return a definite matrix as it is; of another, that with absolute eigenvalues in units in which rows are even."""
+    if np.all(np.linalg.eigvalsh(matrix) > 0):
+        return matrix
+    scales = np.asarray(symmetric_scales(matrix))
+    units = np.outer(scales, scales)
+    values, vectors = np.linalg.eigh(matrix / units)
+    return (vectors * np.abs(values) @ vectors.T) * units
 
 
 @pytest.mark.by_default("3")
@@ -64,10 +70,11 @@ def test_small_matrices_of_any_scale_and_rank(dtype, size):
     eps = float(jnp.finfo(dtype).eps) ** 0.5
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
     for values in ([1, -1, 1e-3, -1e-3], [1, -0.5, 0, 1e-12], [0, 0, 0, 0], [-1, -1, -1, -1]):
-        matrix = jnp.asarray(size * (basis * np.array(values)) @ basis.T, dtype)
+        unit = (basis * np.array(values)) @ basis.T
+        matrix = jnp.asarray(size * unit, dtype)
         model, solution = model_positive(matrix, jnp.ones(4, dtype))
         got = np.linalg.eigvalsh(np.asarray(model, np.float64)) / size
-        np.testing.assert_allclose(got, np.sort(np.abs(values)), atol=4 * eps)
+        np.testing.assert_allclose(got, np.linalg.eigvalsh(absolute(unit)), atol=4 * eps)
         assert np.all(got > 0) or not any(values)
         assert np.all(np.isfinite(solution)) or size * eps < jnp.finfo(dtype).tiny
     assert not np.any(np.isfinite(solve_positive(jnp.full((4, 4), jnp.nan, dtype), jnp.ones(4, dtype))[0]))
@@ -173,6 +180,27 @@ def test_derivatives_of_a_branch_that_is_not_taken():
     stack = jnp.stack([jnp.array([[1e-170, 1.0], [1.0, 0.0]]), 2 * jnp.eye(2)])
     slopes = jax.vmap(jax.grad(lambda m: solve_positive(m, jnp.ones(2))[0].sum()))(stack)
     np.testing.assert_allclose(slopes, [np.zeros((2, 2)), np.full((2, 2), -0.25)])
+
+
+@pytest.mark.by_default("4-float32")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("n", [4, 8])
+def test_little_negative_curvature_in_units_of_each_unknown(n, dtype):
+    """What is a thousandth of the rest shows in a step, also where the unknowns' units differ by a million."""
+    basis = np.linalg.qr(np.random.default_rng(n).standard_normal((n, n)))[0]
+    values = np.linspace(1, 2, n)
+    values[0] = -0.01
+    unit, units = (basis * values) @ basis.T, 10.0 ** np.linspace(-3, 3, n)
+    b = basis[:, 0] + basis[:, 1]
+
+    @jax.jit
+    def steps(matrix, b):
+        return solve_positive(matrix, b)[0], model_positive(matrix, b)[1], inverse_positive(matrix) @ b
+
+    for step in steps(jnp.asarray(unit / np.outer(units, units), dtype), jnp.asarray(b / units, dtype)):
+        got = step / units
+        assert 0.3 < got @ basis[:, 0] * 0.01 < 3
+        assert got @ b > 0
 
 
 @pytest.mark.thorough

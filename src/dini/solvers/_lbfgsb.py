@@ -18,9 +18,9 @@ from ..trees.products import dot, inner_products
 from ._base import infinity, solver
 from .judge import _units
 from .judge._descent import Gram, Proposal, Ruling, Seen, State, Verdict
-from .judge._lengths import cold_length, natural_length
+from .judge._lengths import cold_length, contracting_length, is_rounding, natural_length
 from .judge._margins import PROBE
-from .shared._box import Box, BoxSolver, box_of, flatten
+from .shared._box import Box, BoxSolver, box_of, flatten, projected_gradient
 from .shared._line_method import Line, LineMethod
 from .shared._line_search import LineSearch, WeakWolfe, require_line_search
 
@@ -128,14 +128,14 @@ class LBFGSB(BoxSolver, LineMethod):
 
     def renew(self, problem: AnyProblem, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction to the minimizer of the model, which a search that has failed begins again."""
-        del args
         accept, eps, error = verdict.accept, trees.eps(seen.x), verdict.error
         pairs, longest = own.model
         restart = verdict.spent & (pairs.count > 0)
         fresh = accept | restart
         box, gradient = box_of(problem, seen.x), flatten(verdict.gradient)
         point = jnp.where(accept, flatten(seen.point), flatten(seen.x))
-        keep = accept & ~seen.first & seen.curved(eps)
+        still = is_rounding(seen.products.ss, seen.extent, eps) & ~seen.first & (not self.stops)
+        keep = accept & ~seen.first & ~still & seen.curved(eps)
         stuck = verdict.spent & (pairs.count == 0)
         pairs = _take_in(pairs, flatten(seen.move), flatten(seen.change), seen.products, keep)
         pairs = _forget(pairs, restart)
@@ -144,13 +144,18 @@ class LBFGSB(BoxSolver, LineMethod):
         scales = _units.Units.of(verdict.scales)
         scales = scales._replace(soft=jnp.where(seen.products.sy > 0, scales.soft, 0))
         whole = natural_length(verdict.value, verdict.extent, error) / jnp.where(error > 0, error, 1)
-        length = jnp.where(seen.first, whole, cold_length(scales, verdict.extent, error))
-        pairs = pairs._replace(theta=jnp.where(pairs.count == 0, 1 / length, pairs.theta))
+        length, start = jnp.where(seen.first, whole, cold_length(scales, verdict.extent, error)), 1.0
+        if self.stops:
+            start = jnp.where(seen.first, eps**PROBE, 1.0)
+        else:
+            free = box.unravel(projected_gradient(point, gradient, box.lower, box.upper, jnp.inf))
+            probe = contracting_length(problem, seen.point, free, args, seen.first, eps**PROBE * whole)
+            length = jnp.where(seen.first, probe, length)
+        pairs = pairs._replace(theta=jnp.where((pairs.count == 0) & ~still, 1 / length, pairs.theta))
         old = own.direction, jnp.zeros((), bool)
         direction, worn = jax.lax.cond(fresh, lambda: _direction(pairs, box, point, gradient), lambda: old)
         reach = jnp.where(fresh, jnp.maximum(box.longest(point, direction), 1), longest)
         own = own._replace(model=Model(_forget(pairs, worn), jax.lax.stop_gradient(reach)))
-        start = jnp.where(seen.first, eps**PROBE, 1.0)
         return Proposal(self.along(own, verdict, direction, dot(gradient, direction), start, fresh), stuck)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:

@@ -46,10 +46,10 @@ class Newton(Halving):
     Roots: (1) where that step reduces :math:`\|F\|`. Where it does not, or the Jacobian is singular, a path is followed
     that bends from the Newton step to steepest descent of :math:`\|F\|^2` (Powell's dogleg) inside a region that
     shrinks and grows; the products with the Jacobian that this needs are computed only then. Minima: (2); where the
-    Hessian is not positive definite, the absolute values of its eigenvalues are used, so that the direction descends
-    (a sparse one is moved by a diagonal until it is positive definite; above 512 unknowns, and with another
-    ``linear_solver``, the direction is turned around where it ascends). The step ``t`` starts at one and is halved
-    until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of
+    Hessian is not positive definite, the absolute values of its eigenvalues are used, so that the direction descends,
+    in units of the unknowns in which its rows have largest elements of one (a sparse one is moved by a diagonal until
+    it is positive definite; above 512 unknowns, and with another ``linear_solver``, the direction is turned around
+    where it ascends). The step ``t`` starts at one and is halved until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of
     minima :math:`\|\nabla f\|_2`.
 
     Parameters

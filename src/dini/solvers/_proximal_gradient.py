@@ -177,14 +177,16 @@ class ProximalGradient(Solver):
         eps, seen = trees.eps(at.y), jax.lax.stop_gradient(at.value)
         slopes = _units.slope_of_elements(*at.last)
         probe = probe_length(seen, at.size, at.slope, eps, slopes).astype(dtype)
-        if not self.stops:
-            probe = contracting_length(problem, *at.last, args, at.first, probe)
         told = (at.rise > 0) & (at.changed > (drowning_share(eps) * at.slope) ** 2)
         whole = natural_length(seen, at.size, at.slope) / jnp.where(at.slope > 0, at.slope, 1)
         whole = jnp.where(at.slope > 0, whole, state.step_size)
         fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
         still = is_rounding(at.room, at.size, eps) & (not self.stops)
-        fitted = jnp.where(still, state.step_size, fitted)
+        if not self.stops:
+            probe = contracting_length(problem, *at.last, args, at.first, probe)
+            # of a point at rest, which a set or a penalty may hold against any gradient, the curvature alone is known
+            second = still & (state.steps == 1)
+            fitted = jnp.where(still, contracting_length(problem, *at.last, args, second, whole.astype(dtype)), fitted)
         eta = jnp.where(at.first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
         eta = jax.lax.stop_gradient(eta).astype(dtype)
         return shortened(eta, state.unsure & (state.steps > 1) & ~still, at.rise, at.room)

@@ -16,7 +16,7 @@ from jax.custom_batching import custom_vmap
 
 from ... import trees, xla
 from ...linear import Banded, Dense, Sparse, SparseDirect
-from ...linear._dense import even_scales
+from ...linear._dense import even_scales, symmetric_scales
 from ...linear._protocol import Structure
 from ...linear._small import eliminated, product
 from ...linear._solve import solve_known
@@ -117,8 +117,9 @@ def inverse_positive(matrix: jax.Array) -> jax.Array:
         return dot(half.T, half)
 
     def modified(_: Any) -> jax.Array:
-        size, vectors = _constants(_spectra)(~definite, matrix)
-        return dot(vectors / size[None, :], vectors.T)
+        values, vectors, scales = _constants(_spectra)(~definite, matrix)
+        rows = vectors / scales[:, None]
+        return dot(rows / values[None, :], rows.T)
 
     inverse = jax.lax.cond(definite, plain, modified, None)
     return 0.5 * (inverse + inverse.T)
@@ -173,16 +174,30 @@ def _modified(needed: jax.Array, matrix: jax.Array) -> tuple[jax.Array, Callable
     if len(matrix) <= FEW:
         absolute = _constants(_absolute)(needed, matrix)
         return absolute, _linear(absolute, jnp.asarray(True), eliminated(absolute)[0])
-    size, vectors = _constants(_spectra)(needed, matrix)
-    return dot(vectors * size[None, :], vectors.T), lambda b: dot(vectors, dot(vectors.T, b) / size)
+    values, vectors, scales = _constants(_spectra)(needed, matrix)
+    rows = vectors * scales[:, None]
+    half = lambda b: dot(vectors.T, b / scales) / values
+    return dot(rows * values[None, :], rows.T), lambda b: dot(vectors, half(b)) / scales
 
 
-def _spectra(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the absolute eigenvalues, none near zero, and the eigenvectors."""
-    values, vectors = jnp.linalg.eigh(matrix)
-    size = jnp.abs(values)
-    floor = jnp.finfo(size.dtype).eps ** 0.5 * jnp.maximum(jnp.max(size), jnp.finfo(size.dtype).tiny)
-    return jnp.maximum(size, floor), vectors
+def _even(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the matrix of unknowns that are divided by scales, so that rows have largest elements of one, and these.
+
+    Eigenvalues depend on the units of the unknowns: in others, curvature along some of them would be no more than
+    rounding beside that along others, and what is negative of it would be replaced by a trace that is far larger.
+    """
+    known = jnp.any(matrix != 0, axis=1)
+    scales = jnp.where(known, symmetric_scales(matrix), 0)
+    # the unit of an unknown without any curvature is that of the others
+    scales = jnp.where(known, scales, jnp.maximum(jnp.max(scales), jnp.finfo(scales.dtype).tiny ** 0.5))
+    return matrix / scales[:, None] / scales[None, :], scales
+
+
+def _spectra(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the absolute eigenvalues, none near zero, the eigenvectors, and the scales of the unknowns."""
+    unit, scales = _even(matrix)
+    values, vectors = jnp.linalg.eigh(unit)
+    return jnp.maximum(jnp.abs(values), jnp.finfo(values.dtype).eps ** 0.5), vectors, scales
 
 
 def _absolute(matrix: jax.Array) -> jax.Array:
@@ -191,11 +206,8 @@ def _absolute(matrix: jax.Array) -> jax.Array:
     :math:`X \leftarrow \tfrac12 X (3 I - X^2)` takes each eigenvalue to its sign (Higham, "Functions of matrices",
     2008, chapter 5); those nearer to zero than the trace need not get there.
     """
-    eps, tiny = jnp.finfo(matrix.dtype).eps, jnp.finfo(matrix.dtype).tiny
-    largest = jnp.maximum(jnp.max(jnp.abs(matrix)), tiny)
-    # in two steps: one over the largest numbers is flushed to zero
-    root = jnp.sqrt(largest)
-    unit = matrix * (1 / root) * (1 / root)
+    eps = float(jnp.finfo(matrix.dtype).eps)
+    unit, scales = _even(matrix)
     eye = jnp.eye(len(matrix), dtype=matrix.dtype)
 
     def step(now: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -204,11 +216,11 @@ def _absolute(matrix: jax.Array) -> jax.Array:
         return x + 0.5 * product(left, x), jnp.max(jnp.abs(left)), count + 1
 
     # each step multiplies a small eigenvalue by 1.5
-    limit = int(np.ceil(np.log(len(matrix) / float(eps) ** 0.5) / np.log(1.5)))
-    more = lambda now: (now[1] > len(matrix) * float(eps)) & (now[2] < limit)
-    start = (unit / len(matrix), jnp.ones_like(largest), jnp.zeros((), jnp.int32))
+    limit = int(np.ceil(np.log(len(matrix) / eps**0.5) / np.log(1.5)))
+    more = lambda now: (now[1] > len(matrix) * eps) & (now[2] < limit)
+    start = (unit / len(matrix), jnp.ones((), matrix.dtype), jnp.zeros((), jnp.int32))
     absolute = product(jax.lax.while_loop(more, step, start)[0], unit)
-    return (0.5 * (absolute + absolute.T) + eps**0.5 * eye) * root * root
+    return (0.5 * (absolute + absolute.T) + eps**0.5 * eye) * scales[:, None] * scales[None, :]
 
 
 def _constants(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array, jax.Array], Any]:
