@@ -49,8 +49,8 @@ class Newton(Halving):
     Hessian is not positive definite, the absolute values of its eigenvalues are used, so that the direction descends,
     in units of the unknowns in which its rows have largest elements of one (a sparse one is moved by a diagonal until
     it is positive definite; above 512 unknowns, and with another ``linear_solver``, the direction is turned around
-    where it ascends). The step ``t`` starts at one and is halved until (3) holds. Each trial is one step. The error is :math:`\|F\|_2`, of
-    minima :math:`\|\nabla f\|_2`.
+    where it ascends). The step ``t`` starts at one and is halved until (3) holds. Each trial is one step. The error is
+    :math:`\|F\|_2`, of minima :math:`\|\nabla f\|_2`.
 
     Parameters
     ----------
