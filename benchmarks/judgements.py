@@ -130,6 +130,7 @@ HELD = {
     "leaps": "test_no_minimum[NonlinearCG-float32]",
     "drowning_share": "test_no_minimum[NonlinearCG-float32]",
     "settled": "test_newton_ends_where_the_gradient_is_rounding",
+    "patience": "test_single_precision_ends_at_its_rounding_level[NonlinearCG]",
 }
 
 
