@@ -242,3 +242,25 @@ def test_hosts_take_infinite_right_hand_sides():
     assert names == ["CONVERGED", "CONVERGED", "PRIMAL_INFEASIBLE", "NONFINITE", "CONVERGED"]
     np.testing.assert_allclose(solution.x[jnp.array([0, 1, 4])], [[0.5, 2], [0.5, 2], [0.5, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(solution.multipliers[2], [1.0, 0])
+
+
+def test_a_cost_that_equations_settle_has_no_rays():
+    """Its rounding was followed to infinity. Beside it a cost that is small, and falls along a ray without bound."""
+    rng, lanes, n = np.random.default_rng(1), 40, 5
+    A, b, y = (rng.standard_normal((lanes, *shape)) for shape in ((6, n), (6,), (2,)))
+    b[:, 2:] = np.einsum("kij,kj->ki", A[:, 2:], np.einsum("kij,kj->ki", np.linalg.pinv(A[:, :2]), b[:, :2])) + 1
+    c = np.einsum("kij,ki->kj", A[:, :2], y)
+    truth = np.einsum("ki,ki->k", y, b[:, :2])
+    # along the last lane's own direction, away from its equations, all rows stay satisfied
+    ray = np.linalg.svd(A[-1, :2])[2][-1]
+    A[-1, 2:] -= np.outer(A[-1, 2:] @ ray + 1, ray)
+    c[-1] -= 1e-6 * ray
+    cone = ConeProduct([Zero(), NonNegative()], [2, 4])
+    solve = lambda c, A, b: dini.cone_program(c=c, A=A, b=b, cone=cone, on_failure="ignore")
+    found = jax.jit(jax.vmap(solve))(c, A, b)
+    ends = [Status(int(end)).name for end in found.status]
+    assert ends == ["CONVERGED"] * (lanes - 1) + ["DUAL_INFEASIBLE"]
+    np.testing.assert_allclose(found.value[:-1], truth[:-1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.multipliers[:-1, :2], -y[:-1], rtol=1e-9, atol=1e-9)
+    assert c[-1] @ found.x[-1] < 0
+    assert (A[-1, 2:] @ found.x[-1] <= 1e-9).all()
