@@ -7,7 +7,7 @@ import pytest
 
 import dini
 from dini import Status
-from dini.sets import ConeProduct, NonNegative, SecondOrder, Zero
+from dini.sets import ConeProduct, Exponential, NonNegative, SecondOrder, Zero
 
 #: two equations, and two that follow from them, with errors of rounding
 ROWS = np.array([[1.0, 1, 1], [1, -1, 0.3]])
@@ -242,6 +242,26 @@ def test_hosts_take_infinite_right_hand_sides():
     assert names == ["CONVERGED", "CONVERGED", "PRIMAL_INFEASIBLE", "NONFINITE", "CONVERGED"]
     np.testing.assert_allclose(solution.x[jnp.array([0, 1, 4])], [[0.5, 2], [0.5, 2], [0.5, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(solution.multipliers[2], [1.0, 0])
+
+
+@pytest.mark.thorough
+def test_rounding_along_unknowns_that_appear_twice_is_no_way_to_infinity():
+    """Of two unknowns only the sum counts: paths wander along the difference. Judged by the sums and the values."""
+    rng, lanes, n = np.random.default_rng(0), 200, 3
+    cone = ConeProduct([Zero(), *[Exponential()] * 3, NonNegative()], [1, 3, 3, 3, 1])
+    onto = jax.jit(jax.vmap(cone.project))
+    x, half, A = (rng.standard_normal((lanes, *shape)) for shape in ((2 * n,), (2 * n, n), (11, n)))
+    half, A = np.tile(half, (1, 1, 2)), np.tile(A, (1, 1, 2))
+    v = rng.standard_normal((lanes, 11))
+    s = np.asarray(onto(v))
+    P = np.stack([M.T @ M / (2 * n) for M in half])
+    b = np.stack(list(map(np.matmul, A, x))) + s
+    c = -np.stack([Q @ p + B.T @ z for Q, p, B, z in zip(P, x, A, s - v, strict=True)])
+    truth = 0.5 * np.einsum("ki,kij,kj->k", x, P, x) + np.einsum("ki,ki->k", c, x)
+    solve = lambda P, c, A, b: dini.cone_program(P=P, c=c, A=A, b=b, cone=cone, on_failure="ignore")
+    found = jax.jit(jax.vmap(solve))(P, c, A, b)
+    assert [Status(int(end)).name for end in found.status] == ["CONVERGED"] * lanes
+    np.testing.assert_allclose(found.value, truth, rtol=1e-6, atol=1e-6)
 
 
 def test_a_cost_that_equations_settle_has_no_rays():

@@ -49,6 +49,10 @@ class ScaledCones(NamedTuple):
         """The number of unknowns."""
         return self.c.size
 
+    def seen(self, x: jax.Array) -> jax.Array:
+        """Return what the program sees of an unknown: where this is the same, so are slacks, forces and residuals."""
+        return jnp.concatenate([dot(self.P, x), dot(self.A, x)])
+
     def point(self, layout: Layout, x: jax.Array, z: jax.Array) -> PrimalDual:
         """Return a point in the user's units."""
         units = self.units(layout)
