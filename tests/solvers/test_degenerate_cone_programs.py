@@ -7,7 +7,7 @@ import pytest
 
 import dini
 from dini import Status
-from dini.sets import ConeProduct, NonNegative, SecondOrder, Zero
+from dini.sets import ConeProduct, Exponential, NonNegative, SecondOrder, Zero
 
 #: two equations, and two that follow from them, with errors of rounding
 ROWS = np.array([[1.0, 1, 1], [1, -1, 0.3]])
@@ -242,3 +242,45 @@ def test_hosts_take_infinite_right_hand_sides():
     assert names == ["CONVERGED", "CONVERGED", "PRIMAL_INFEASIBLE", "NONFINITE", "CONVERGED"]
     np.testing.assert_allclose(solution.x[jnp.array([0, 1, 4])], [[0.5, 2], [0.5, 2], [0.5, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(solution.multipliers[2], [1.0, 0])
+
+
+@pytest.mark.thorough
+def test_rounding_along_unknowns_that_appear_twice_is_no_way_to_infinity():
+    """Of two unknowns only the sum counts: paths wander along the difference. Judged by the sums and the values."""
+    rng, lanes, n = np.random.default_rng(0), 200, 3
+    cone = ConeProduct([Zero(), *[Exponential()] * 3, NonNegative()], [1, 3, 3, 3, 1])
+    onto = jax.jit(jax.vmap(cone.project))
+    x, half, A = (rng.standard_normal((lanes, *shape)) for shape in ((2 * n,), (2 * n, n), (11, n)))
+    half, A = np.tile(half, (1, 1, 2)), np.tile(A, (1, 1, 2))
+    v = rng.standard_normal((lanes, 11))
+    s = np.asarray(onto(v))
+    P = np.stack([M.T @ M / (2 * n) for M in half])
+    b = np.stack(list(map(np.matmul, A, x))) + s
+    c = -np.stack([Q @ p + B.T @ z for Q, p, B, z in zip(P, x, A, s - v, strict=True)])
+    truth = 0.5 * np.einsum("ki,kij,kj->k", x, P, x) + np.einsum("ki,ki->k", c, x)
+    solve = lambda P, c, A, b: dini.cone_program(P=P, c=c, A=A, b=b, cone=cone, on_failure="ignore")
+    found = jax.jit(jax.vmap(solve))(P, c, A, b)
+    assert [Status(int(end)).name for end in found.status] == ["CONVERGED"] * lanes
+    np.testing.assert_allclose(found.value, truth, rtol=1e-6, atol=1e-6)
+
+
+def test_a_cost_that_equations_settle_has_no_rays():
+    """Its rounding was followed to infinity. Beside it a cost that is small, and falls along a ray without bound."""
+    rng, lanes, n = np.random.default_rng(1), 40, 5
+    A, b, y = (rng.standard_normal((lanes, *shape)) for shape in ((6, n), (6,), (2,)))
+    b[:, 2:] = np.einsum("kij,kj->ki", A[:, 2:], np.einsum("kij,kj->ki", np.linalg.pinv(A[:, :2]), b[:, :2])) + 1
+    c = np.einsum("kij,ki->kj", A[:, :2], y)
+    truth = np.einsum("ki,ki->k", y, b[:, :2])
+    # along the last lane's own direction, away from its equations, all rows stay satisfied
+    ray = np.linalg.svd(A[-1, :2])[2][-1]
+    A[-1, 2:] -= np.outer(A[-1, 2:] @ ray + 1, ray)
+    c[-1] -= 1e-6 * ray
+    cone = ConeProduct([Zero(), NonNegative()], [2, 4])
+    solve = lambda c, A, b: dini.cone_program(c=c, A=A, b=b, cone=cone, on_failure="ignore")
+    found = jax.jit(jax.vmap(solve))(c, A, b)
+    ends = [Status(int(end)).name for end in found.status]
+    assert ends == ["CONVERGED"] * (lanes - 1) + ["DUAL_INFEASIBLE"]
+    np.testing.assert_allclose(found.value[:-1], truth[:-1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.multipliers[:-1, :2], -y[:-1], rtol=1e-9, atol=1e-9)
+    assert c[-1] @ found.x[-1] < 0
+    assert (A[-1, 2:] @ found.x[-1] <= 1e-9).all()

@@ -50,7 +50,7 @@ class Trial(NamedTuple):
     v: Any
     error: Any
     bar: Any
-    #: the last step of the unknown
+    #: what the program saw of the last step
     step: Any
 
 
@@ -87,6 +87,8 @@ class Judged(NamedTuple):
     accepted: Any
     inside: Any
     going: Any
+    #: what the program sees of the step of Newton's method
+    step: Any
     pace: Pace
 
 
@@ -161,8 +163,9 @@ class ConicInteriorPoint(Solver):
         central = Central(jnp.zeros(n, dtype), center, center, one, one)
         infinity = jnp.full((), jnp.inf, dtype)
         bar = jnp.full((), EARLY, dtype)
-        trial = Trial(zero > 0, zero, central.x, central.s, infinity, bar, jnp.full_like(central.x, jnp.inf))
-        running, pace = zero + Status.RUNNING, at_rest(central.x)
+        seen = data.seen(central.x)
+        trial = Trial(zero > 0, zero, central.x, central.s, infinity, bar, jnp.full_like(seen, jnp.inf))
+        running, pace = zero + Status.RUNNING, at_rest(seen)
         far = jnp.full(4, jnp.where(trees.all_finite((data.P, data.c, data.A, data.b)), infinity, jnp.nan))
         convex = convex_up_to_rounding(data.P)
         return State(infinity, running, data, central, far, convex, infinity, infinity, zero, trial, pace)
@@ -208,7 +211,7 @@ class ConicInteriorPoint(Solver):
             least=jnp.minimum(state.least, jnp.min(state.far[jnp.array([0, 2, 3])])),
             whole=jnp.where(nearer, whole, state.whole),
             idle=idle,
-            trial=_next_trial(trial, plan, judged.going, found, miss, away),
+            trial=_next_trial(trial, plan, judged, found, miss, away),
             pace=pace,
         )
         return data.point(layout, *shown), state
@@ -278,13 +281,14 @@ def _mean(layout: Layout, at: Central) -> jax.Array:
 
 def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Array, tol: jax.Array) -> Judged:
     """Return what is thought of a point ``x`` of the natural map with the error ``miss``, and of the path's own."""
-    central, trial, face = state.central, state.trial, plan.face
+    data, central, trial, face = state.data, state.central, state.trial, plan.face
     away, bent = state.far[0], state.far[1]
     late = away <= tol
-    pace = paced(state.pace, central.x / central.tau, _mean(layout, central), away <= EARLY)
+    pace = paced(state.pace, data.seen(central.x / central.tau), _mean(layout, central), away <= EARLY)
     # a step that is as long as the last one leads to no solution, however small an error is there
     last = jnp.where(trial.on, trial.step, pace.move)
-    stays = ~runs_on(x - plan.x, last, x)
+    step = data.seen(x - plan.x)
+    stays = ~runs_on(step, last, data.seen(x))
     accepted = face & state.convex & (miss <= jnp.minimum(_EXACT * jnp.finfo(miss.dtype).eps, tol)) & stays
     going = face & ~accepted & (trial.count + 1 < _NEWTON) & (miss <= _FALLS * trial.error)
     # where Newton's method ends above the tolerance of an exact point, the better of the two is taken
@@ -294,7 +298,7 @@ def _judged(layout: Layout, state: State, plan: Plan, x: jax.Array, miss: jax.Ar
     inside = (ended | ~face) & (trial.bar < EARLY) & late & ~(accepted | good) & (bent <= _LOOSE * tol)
     pace = pace._replace(refused=pace.refused | ((inside | good) & pace.drifts))
     # a path that ran away may be slower by chance: only an exact point is believed then
-    return Judged(accepted | (good & ~pace.refused), inside & ~pace.refused, going, pace)
+    return Judged(accepted | (good & ~pace.refused), inside & ~pace.refused, going, step, pace)
 
 
 def _gains(layout: Layout, state: State, face: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -307,12 +311,12 @@ def _gains(layout: Layout, state: State, face: jax.Array) -> tuple[jax.Array, ja
     return (gain < GAIN * state.least) | nearer | face, nearer, whole
 
 
-def _next_trial(trial: Trial, plan: Plan, going: jax.Array, found: Any, miss: jax.Array, away: jax.Array) -> Trial:
+def _next_trial(trial: Trial, plan: Plan, judged: Judged, found: Any, miss: jax.Array, away: jax.Array) -> Trial:
     """Return where Newton's method goes on, or at which error it is tried next."""
-    x, z, s = found
+    (x, z, s), going = found, judged.going
     bar = jnp.where(plan.face & ~going, jnp.minimum(_BETTER * away, trial.bar), trial.bar)
     count = jnp.where(going, trial.count + 1, jnp.zeros_like(trial.count))
-    return Trial(going, count, x, s - z, jnp.where(going, miss, jnp.inf).astype(miss.dtype), bar, x - plan.x)
+    return Trial(going, count, x, s - z, jnp.where(going, miss, jnp.inf).astype(miss.dtype), bar, judged.step)
 
 
 def _or_ray(x: jax.Array, z: jax.Array, shown: tuple[jax.Array, jax.Array], status: Any) -> tuple[jax.Array, jax.Array]:

@@ -2,7 +2,9 @@
 
 On the way to a solution a path slows down: from one e-fold of the complementarity to the next it moves by a share of
 that complementarity, or at degenerate solutions of a root of it. On the way to an infimum at infinity, such as that of
-``z`` over ``exp(x) <= z``, it goes on at its pace while gap and residuals become as small as one likes.
+``z`` over ``exp(x) <= z``, it goes on at its pace while gap and residuals become as small as one likes. What is
+measured is what the program sees of a point, :math:`P x` and :math:`A x`: along unknowns of which only the sum counts,
+rounding moves a path as far as it likes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _FOLD = 0.5
 
 
 class Pace(NamedTuple):
-    """The last point of the path with its complementarity, its last move, and the largest pace near the solution."""
+    """The path's last point as it is seen, its complementarity, its last move, and the largest pace near a solution."""
 
     x: jax.Array
     mean: jax.Array

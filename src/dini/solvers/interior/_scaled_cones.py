@@ -22,6 +22,8 @@ from ._scaled_program import equilibrated, mean_size, power, terms_of
 
 #: the share of the cost below which that of unknowns held by equations is left out
 _OPEN = 1e-4
+#: how many units in the last place of its terms an element of that cost may be off
+_LAST = 64
 #: from this power of the unit roundoff on, a share of the objective that violated rows move it by is an error
 _WORTH = 0.375
 
@@ -46,6 +48,10 @@ class ScaledCones(NamedTuple):
     def n(self) -> int:
         """The number of unknowns."""
         return self.c.size
+
+    def seen(self, x: jax.Array) -> jax.Array:
+        """Return what the program sees of an unknown: where this is the same, so are slacks, forces and residuals."""
+        return jnp.concatenate([dot(self.P, x), dot(self.A, x)])
 
     def point(self, layout: Layout, x: jax.Array, z: jax.Array) -> PrimalDual:
         """Return a point in the user's units."""
@@ -72,8 +78,7 @@ def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
     system = scales[:, None] * system * scales[None, :]
     D, E = scales[:n], scales[n:]
     P, A, b, c = system[:n, :n], system[n:, :n], E * b, D * c
-    settled = _settled(A, c, layout)
-    c = c + dot(A.T, settled)
+    settled, c = _settled(A, c, layout)
     length, objective = _sizes(P, c, b, layout)
     b = jnp.where(blank, 1, b / length)
     impossible = problem.impossible[layout.order]
@@ -81,26 +86,28 @@ def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
     return ScaledCones(P, c, A, b, D, E, length, objective, impossible, E * settled)
 
 
-def _settled(A: jax.Array, c: jax.Array, layout: Layout) -> jax.Array:
-    r"""Return multipliers of the equations, :math:`c + A^\top y` the cost that these leave open, or zero.
+def _settled(A: jax.Array, c: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
+    r"""Return multipliers of the equations, or zero, and :math:`c + A^\top y`, the cost that these leave open.
 
     The cost of unknowns that equations hold is the same at all points. Where it is nearly all of the cost, errors that
-    are small beside it say nothing of the point.
+    are small beside it say nothing of the point. What is rounding of the cost is none: a ray would follow it.
     """
     equations = sum(group.count for group in layout.groups if group.cone is None)
     rows, eps = A[:equations], jnp.finfo(c.dtype).eps
     nothing = jnp.zeros(layout.size, c.dtype)
     if not equations:
-        return nothing
+        return nothing, c
     gram = dot(rows, rows.T) + eps**0.75 * jnp.eye(equations, dtype=c.dtype)
     factor = jnp.linalg.cholesky(gram), True
     solve = lambda r: jax.scipy.linalg.cho_solve(factor, r, check_finite=False)
     y = -solve(dot(rows, c))
     y = y - solve(dot(rows, c + dot(rows.T, y)))
-    left = jnp.max(jnp.abs(c + dot(rows.T, y)), initial=0)
-    # what is left of a cost that equations settle entirely is rounding
-    fixed = left <= _OPEN * jnp.max(jnp.abs(c), initial=0)
-    return nothing.at[:equations].set(jnp.where(fixed & jnp.isfinite(left), y, 0))
+    left = c + dot(rows.T, y)
+    rounding = _LAST * eps * (jnp.abs(c) + dot(jnp.abs(rows).T, jnp.abs(y)))
+    fixed = jnp.max(jnp.abs(left), initial=0) <= _OPEN * jnp.max(jnp.abs(c), initial=0)
+    fixed = fixed & jnp.all(jnp.isfinite(left))
+    open_cost = jnp.where(jnp.abs(left) <= rounding, 0, left)
+    return nothing.at[:equations].set(jnp.where(fixed, y, 0)), jnp.where(fixed, open_cost, c)
 
 
 def _sizes(P: jax.Array, c: jax.Array, b: jax.Array, layout: Layout) -> tuple[jax.Array, jax.Array]:
