@@ -128,20 +128,21 @@ def bind(values: dict[str, Any]) -> None:
             variables[name] = value
 
 
-def changed(key: str, value: Any, more: bool) -> Any:
-    """Return a larger or a smaller number."""
+def changed(key: str, value: Any, more: bool, far: bool = False) -> Any:
+    """Return a larger or a smaller number, or one so far away that it says nothing any more."""
     if isinstance(value, tuple):
-        return tuple(changed(key, each, more) for each in value)
-    if key in POWERS:
-        return value * 1.3 if more else value / 1.3
+        return tuple(changed(key, each, more, far) for each in value)
     if isinstance(value, int):
-        return max(1, 2 * value) if more else max(min(1, value), value // 2)
+        by = 32 if far else 2
+        return max(1, by * value) if more else max(min(1, value), value // by)
+    by = (2 if far else 1.3) if key in POWERS else 1e6 if far else 4.0
+    by = by if more else 1 / by
+    if key in POWERS:
+        return value * by
     if 0 < value < 1:
-        odds = value / (1 - value) * (4 if more else 0.25)
+        odds = value / (1 - value) * by
         return odds / (1 + odds)
-    if 1 <= value < 2:
-        return 1 + (value - 1) * (4 if more else 0.25)
-    return value * (4 if more else 0.25)
+    return 1 + (value - 1) * by if 1 <= value < 2 else value * by
 
 
 class Measured:
@@ -211,6 +212,11 @@ class Measured:
             lanes = self._outputs(other)
         return [[kind, int(lane["steps"])] for kind, lane in zip(self._judged(lanes), lanes, strict=True)]
 
+    def changed(self, key: str, more: bool, far: bool) -> list[list[Any]]:
+        """Return the outcomes with a number changed."""
+        value = changed(key, numbers()[key], more, far)
+        return self.outcomes({key: value} if value != numbers()[key] else {})
+
 
 def _named(error: Exception) -> set[str]:
     """Return the numbers that stand in the line of the solvers where an error came from."""
@@ -240,8 +246,10 @@ def measure(name: str, dtype: Any, only: list[str]) -> dict[str, Any]:
     changes = {}
     for key in sorted(measured.read):
         if not only or any(part in key for part in only):
-            new = [changed(key, numbers()[key], more) for more in (True, False)]
-            changes[key] = [measured.outcomes({key: value} if value != numbers()[key] else {}) for value in new]
+            found = [measured.changed(key, more, False) for more in (True, False)]
+            if key not in measured.plain and all(_idle(first, new) for new in found):
+                found += [measured.changed(key, more, True) for more in (True, False)]
+            changes[key] = found
     told = f"{len(changes)} numbers, of these unrolled {len(measured.plain)}: {time.process_time() - start:.0f} s"
     print(name, np.dtype(dtype).name, told, file=sys.stderr, flush=True)
     return {"first": first, "changes": changes}
@@ -262,6 +270,11 @@ def _compared(pieces: list[tuple[list[Any], list[Any]]]) -> tuple[str, str, int,
     return "/".join(map(str, counts(after))), f"{share:.3f}", moved, max(abs(np.mean(each)) for each in logs)
 
 
+def _idle(first: list[Any], new: list[Any]) -> bool:
+    _, _, moved, most = _compared([(first, new)])
+    return not moved and most < SAME
+
+
 def _shown(value: Any) -> str:
     return ", ".join(f"{each:.4g}" for each in jax.tree.leaves(value))
 
@@ -270,26 +283,43 @@ def tables(raw: pathlib.Path) -> str:
     """Return the table of all families that are there."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(raw.glob("*.json"))}
     rows, idle, unread = [], [], []
+
+    def row(key: str, those: list[Any], far: bool) -> list[str]:
+        as_it_is = counts([lane for part in those for lane in part["first"]])
+        cells = [f"`{key}`", _shown(numbers()[key]), str(len(those)), "/".join(map(str, as_it_is))]
+        for i, more in enumerate((True, False)):
+            pieces = [(part["first"], part["changes"][key][i + 2 * far]) for part in those]
+            kinds, share, moved, _ = _compared(pieces)
+            cells += [f"{_shown(changed(key, numbers()[key], more, far))}: {kinds}", share, str(moved)]
+        return cells
+
     for key, value in numbers().items():
-        those = {name: part for name, part in found.items() if key in part["changes"]}
+        those = [part for part in found.values() if key in part["changes"]]
         if not those:
             unread.append(f"`{key}` ({_shown(value)})")
             continue
-        sides = [_compared([(part["first"], part["changes"][key][i]) for part in those.values()]) for i in (0, 1)]
-        if not any(moved or most >= SAME for _, _, moved, most in sides):
-            idle.append(f"`{key}` ({_shown(value)})")
-            continue
-        row = [f"`{key}`", _shown(value), str(len(those))]
-        row.append("/".join(map(str, counts([lane for part in those.values() for lane in part["first"]]))))
-        for more, (kinds, share, moved, _) in zip((True, False), sides, strict=True):
-            row += [f"{_shown(changed(key, value, more))}: {kinds}", share, str(moved)]
-        rows.append(row)
+        pieces = [(part["first"], new) for part in those for new in part["changes"][key][:2]]
+        if all(_idle(*piece) for piece in pieces):
+            idle.append((key, those))
+        else:
+            rows.append(row(key, those, False))
+    still = [(key, [part for part in those if len(part["changes"][key]) == 4]) for key, those in idle]
+    silent = [row(key, those, True) for key, those in still if those]
+    unrolled = [f"`{key}` ({_shown(numbers()[key])})" for key, those in still if not those]
     header = ["number", "value", "families", "as it is", "larger", "steps", "moved", "smaller", "steps", "moved"]
     body = [f"Right/wrong/failed of all lanes of the families that read a number ({len(found)} families in all).\n"]
     body.append("Steps: geometric mean over lanes, as a share. Moved: lanes that change between these three.\n")
     body.append(report.table(header, rows))
-    body.append(f"\nBuys nothing here (no lane moves, steps of each family within 1 %): {'; '.join(idle) or 'none'}.")
-    body.append(f"\nRead by no family here: {'; '.join(unread) or 'none'}.")
+    body.append(
+        "\n## Numbers that buy nothing here\n\nNo lane moves, and the steps of each family change by less than 1 %."
+    )
+    body.append("So they are made larger and smaller a million times as well (whole numbers 32 times, powers twice).\n")
+    body.append(report.table(header, silent))
+    told = "; ".join(unrolled) or "none"
+    body.append(f"\nNot measured with larger changes (Python numbers, or families run before there were such): {told}.")
+    missing = sorted({name for name in FAMILIES if not any(name == each.rpartition(", ")[0] for each in found)})
+    body.append(f"\nFamilies that were not run: {', '.join(missing) or 'none'}.")
+    body.append(f"\nRead by no family that was run: {'; '.join(unread) or 'none'}.")
     reasons = sorted(set(LEFT_OUT.values()))
     body += [f"\nLeft out, {why}: {', '.join(f'`{k}`' for k, w in LEFT_OUT.items() if w == why)}." for why in reasons]
     body.append("\n## Families\n")
