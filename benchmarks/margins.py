@@ -11,7 +11,7 @@ those of `margin_families.py`, each one batch, judged by the truth.
 
 A family is compiled once: while it is traced, the numbers are arguments of the compiled function, put under their names
 into all modules that import them. So what is read is found as well. A number that has to be a Python number (a count of
-rounds that are unrolled) is changed by tracing again.
+rounds that are unrolled) is changed by tracing again; one that is only the default of a field is not reached.
 """
 
 from __future__ import annotations
