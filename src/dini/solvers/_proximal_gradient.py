@@ -183,10 +183,11 @@ class ProximalGradient(Solver):
         fitted = jnp.where(told, at.room / jnp.where(told, at.rise, 1), whole)
         still = is_rounding(at.room, at.size, eps) & (not self.stops)
         if not self.stops:
-            probe = contracting_length(problem, *at.last, args, at.first, probe)
             # of a point at rest, which a set or a penalty may hold against any gradient, the curvature alone is known
-            second = still & (state.steps == 1)
-            fitted = jnp.where(still, contracting_length(problem, *at.last, args, second, whole.astype(dtype)), fitted)
+            rests = still & (state.steps == 1)
+            begins, length = at.first | rests, jnp.where(at.first, probe, whole.astype(dtype))
+            probe = contracting_length(problem, *at.last, args, begins, length)
+            fitted = jnp.where(rests, probe, fitted)
         eta = jnp.where(at.first, probe, jnp.where(state.steps == 1, fitted, state.step_size))
         eta = jax.lax.stop_gradient(eta).astype(dtype)
         return shortened(eta, state.unsure & (state.steps > 1) & ~still, at.rise, at.room)
