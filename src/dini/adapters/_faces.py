@@ -15,9 +15,9 @@ from ..solvers.splitting import _face
 from ..trees import Tree
 
 
-def _large(problem: AnyProblem) -> bool:
+def _large(problem: QuadraticProgram) -> bool:
     """Return whether the equations of the active constraints are better not made one array."""
-    if not isinstance(problem, QuadraticProgram) or problem.c.size <= DENSE_LIMIT:
+    if problem.c.size <= DENSE_LIMIT:
         return False
     return not all(is_dense(part) for part in (problem.Q, problem.A, problem.G) if part is not None)
 
@@ -28,14 +28,14 @@ def on_face(problem: AnyProblem, point: PrimalDual, *args: Tree) -> PrimalDual:
     Of a quadratic program these are linear, and hold after the step.
     """
     condition = problem.condition.at(problem, point, *args)
+    error = lambda at: problem.condition.error(problem, at, *args)
     matvec = condition.linearize(problem, point, *args)[0]
     right = trees.neg(condition(problem, point, *args))
-    if _large(problem):
+    if isinstance(problem, QuadraticProgram) and _large(problem):
         step = _face.face_solver(problem, point, scaled(problem))(matvec, right, "symmetric")[0]
     else:
         step = solve_known(matvec, right, structure="symmetric", on_failure="ignore")
     moved = trees.add(point, step)
-    error = lambda at: problem.condition.error(problem, at, *args)
     return trees.where(error(moved) < error(point), moved, point)
 
 

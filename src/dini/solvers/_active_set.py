@@ -14,6 +14,7 @@ from ..linear._reused import Reused
 from ..loop import accuracy
 from ..numerics.dual_pivots import dual_pivots
 from ..problems import QuadraticProgram
+from ..protocols import Quadratic
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot
@@ -108,7 +109,7 @@ class ActiveSet(Solver):
     differentiable = False
     monotone = True
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Quadratic, x: Tree, *args: Tree) -> State:
         """Return the state before the first step: it begins at zero, in the units that the program shows."""
         del x, args
         data = scaled(problem.dense)
@@ -171,13 +172,13 @@ class ActiveSet(Solver):
             known=told.exact,
         )
 
-    def accepts_state(self, problem: Any, x: Tree, state: State, *args: Tree) -> jax.Array:
+    def accepts_state(self, problem: Quadratic, x: Tree, state: State, *args: Tree) -> jax.Array:
         """Return whether the state is one of this program: it holds the data."""
         del x, args
         both = map(jax.tree.leaves, (scaled(problem.dense), state.data))
         return functools.reduce(jnp.logical_and, [jnp.all(a == b) for a, b in zip(*both, strict=True)])
 
-    def derivative_solver(self, problem: Any, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: Quadratic, x: Tree, state: State) -> Reused:
         """Return a linear solver that holds the factor of the step onto the face."""
         del problem
         return left_behind(state.data, x, FaceFactor(state.data, state.factor), state.known)

@@ -173,7 +173,7 @@ class AugmentedLagrangian(Solver):
         newton = problem.part.elementwise and problem.part.convex and trees.size(x) <= DENSE_LIMIT
         return ProximalNewton() if newton else ProximalGradient()
 
-    def init(self, problem: AnyProblem, x: Tree, *args: Tree) -> State:
+    def init(self, problem: Constrained, x: Tree, *args: Tree) -> State:
         """Return the state before the first step, which takes the multipliers of the start."""
         view = View(problem, x, args)
         dtype = view.dtype

@@ -13,7 +13,7 @@ from .. import trees
 from ..linear._reused import Reused
 from ..loop import accuracy
 from ..problems import ConeProgram
-from ..protocols import AnyProblem, Conic
+from ..protocols import Conic
 from ..status import Status
 from ..trees import Scalar, Tree
 from ..trees.products import dot, vdot
@@ -223,7 +223,7 @@ class ConicInteriorPoint(Solver):
         same = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (own, state.data)), strict=True)]
         return functools.reduce(jnp.logical_and, same)
 
-    def derivative_solver(self, problem: AnyProblem, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: Conic, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del state
         return cone_solver(problem)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import trees
+from ..protocols import Minimization
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
@@ -103,7 +104,7 @@ class GradientDescent(QuasiNewton):
         """The search of condition (3)."""
         return Halving()
 
-    def init(self, problem: Any, x: Tree, *args: Tree) -> Any:
+    def init(self, problem: Minimization, x: Tree, *args: Tree) -> Any:
         """Return the state before the first step, which only evaluates the function."""
         if self.step_size is None:
             return super().init(problem, x, *args)
@@ -111,12 +112,12 @@ class GradientDescent(QuasiNewton):
         none, zero = jnp.zeros((), jnp.int32), trees.zeros_like(x)
         return Given(inf, jnp.zeros_like(inf), inf, zero, none, _units.Units.unknown(x), running())
 
-    def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
+    def step(self, problem: Minimization, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step, or take one of given length."""
         adaptive = self.step_size is None
         return super().step(problem, x, state, *args) if adaptive else self._given(problem, x, state, args)
 
-    def _given(self, problem: Any, x: Tree, state: Given, args: tuple[Tree, ...]) -> tuple[Any, Given]:
+    def _given(self, problem: Minimization, x: Tree, state: Given, args: tuple[Tree, ...]) -> tuple[Any, Given]:
         eps = trees.eps(x)
         value, gradient = problem.value_and_gradient(x, *args)
         error, size = (norm.astype(state.error.dtype) for norm in trees.norms(gradient, x))
@@ -167,11 +168,11 @@ class GradientDescent(QuasiNewton):
         """Return the objective, its gradient and the next step size."""
         return super().readings(x, state) if self.step_size is None else Solver.readings(self, x, state)
 
-    def last_value(self, problem: Any, state: Any) -> Any:
+    def last_value(self, problem: Minimization, state: Any) -> Any:
         """Return the objective at the last accepted point."""
         return super().last_value(problem, state) if self.step_size is None else None
 
-    def differentiable_step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> Any:
+    def differentiable_step(self, problem: Minimization, x: Tree, state: Any, *args: Tree) -> Any:
         """Return one plain gradient step."""
         eta = self.readings(x, state)["step_size"]
         return trees.axpy(-eta, problem.gradient(x, *args), x)

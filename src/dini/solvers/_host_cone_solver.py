@@ -16,7 +16,7 @@ from ..checks.settings import require_choice
 from ..functions.host import call_on_host
 from ..linear._reused import Reused
 from ..problems import ConeProgram, PrimalDual
-from ..protocols import AnyProblem, Conic, Quadratic
+from ..protocols import Conic, Quadratic
 from ..sets._blocks import Block, blocks
 from ..status import Status
 from ..trees import Scalar, Tree
@@ -122,7 +122,7 @@ class HostConeSolver(Solver):
         status = jnp.where(failed, status, Status.RUNNING).astype(jnp.int32)
         return found, State(jnp.where(failed, jnp.ones((), dtype), error), status)
 
-    def derivative_solver(self, problem: AnyProblem, x: Tree, state: State) -> Reused:
+    def derivative_solver(self, problem: Conic, x: Tree, state: State) -> Reused:
         """Return a linear solver in the program's own units."""
         del x, state
         return cone_solver(problem)

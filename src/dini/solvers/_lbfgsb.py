@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import trees
 from ..checks.settings import require_count
 from ..linear._small import swept
-from ..protocols import AnyProblem
+from ..protocols import AnyProblem, Composed
 from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import infinity, solver
@@ -126,7 +126,7 @@ class LBFGSB(BoxSolver, LineMethod):
         """Return what the search says; no step is longer than the bounds allow."""
         return super().judge(own, seen, dot(flatten(seen.gradient), own.direction), own.model.longest)
 
-    def renew(self, problem: AnyProblem, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: Composed, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction to the minimizer of the model, which a search that has failed begins again."""
         accept, eps, error = verdict.accept, trees.eps(seen.x), verdict.error
         pairs, longest = own.model

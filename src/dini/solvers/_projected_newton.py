@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from .. import linear, trees
 from ..linear._krylov import wrap_linear_solver
 from ..linear._materialize import materialize
-from ..protocols import AnyProblem
+from ..protocols import AnyProblem, Minimization
 from ..trees import Tree
 from ._base import solver
 from .judge import _units
@@ -98,7 +98,7 @@ class ProjectedNewton(BoxSolver, Halving):
         swallowed = fits & ~seen.first & (seen.products.ss == 0) & self.stops
         return Ruling(fits & ~swallowed, own._replace(step_size=0.5 * own.step_size), swallowed)
 
-    def renew(self, problem: AnyProblem, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: Minimization, own: Way, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the direction (2) from a new point, or half the step along the old one."""
         box, size = box_of(problem, seen.x), verdict.error
         scales = _units.Units.of(verdict.scales)
@@ -127,7 +127,7 @@ class ProjectedNewton(BoxSolver, Halving):
 
     def _direction(
         self,
-        problem: Any,
+        problem: Minimization,
         box: Box,
         x: jax.Array,
         gradient: jax.Array,

@@ -12,7 +12,7 @@ from .. import trees
 from ..checks.settings import require_positive
 from ..functions import as_function
 from ..loop import met, threshold
-from ..protocols import AnyProblem, Composed
+from ..protocols import AnyProblem, Composed, Minimization
 from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
@@ -125,7 +125,7 @@ class ProximalGradient(Solver):
         last, unsure = (x, trees.zeros_like(x)), jnp.zeros((), bool)
         return State(inf, one, one, x, jnp.zeros((), jnp.int32), _units.Units.unknown(x), running(), last, unsure)
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Minimization, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Try one step."""
         valued, dtype = self.step_size is None, state.error.dtype
         at = begun(problem, state.extrapolated, state.last, state.steps == 0, args, valued=valued)
@@ -165,7 +165,7 @@ class ProximalGradient(Solver):
             trees.where(accept, extrapolated, y), state.steps + 1, scales, taken.status, at.last, taken.unsure,
         )  # fmt: skip
 
-    def _length(self, problem: AnyProblem, at: At, state: State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
+    def _length(self, problem: Minimization, at: At, state: State, args: tuple[Tree, ...]) -> tuple[Any, Any]:
         """Return the step size, and whether the last one has turned out to be too long.
 
         The first step only probes the curvature, the second one fits it. All step sizes that a search finds are
@@ -194,7 +194,7 @@ class ProximalGradient(Solver):
 
     def _tested(
         self,
-        problem: Any,
+        problem: Minimization,
         at: At,
         new: Tree,
         eta: Any,

@@ -12,6 +12,7 @@ from ...checks.records import record
 from ...linear import Dense
 from ...linear._protocol import Matvec, Structure
 from ...linear._reused import Reused, relative_size
+from ...protocols import Conic
 from ...trees.products import dot
 from ._cone_layout import Layout
 from ._scaled_cones import scaled_cones
@@ -72,7 +73,7 @@ class NoFactor:
         return NoFactor(ShortestSolution(self.otherwise.size, not self.otherwise.reverse))
 
 
-def cone_solver(problem: Any) -> Reused:
+def cone_solver(problem: Conic) -> Reused:
     """Return the linear solver of the derivative of a cone program, in its own units."""
     layout = Layout(problem.cone, problem.b.size)
     data = scaled_cones(problem, layout)

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from ... import trees
 from ...problems import Multipliers, PrimalDual
+from ...protocols import Constrained
 from ...trees import Tree
 from ...trees.products import dot
 
@@ -58,7 +59,7 @@ class Derivatives(NamedTuple):
 class View:
     """A program as functions of a vector; an object lives within one trace."""
 
-    def __init__(self, problem: Any, x: PrimalDual, args: tuple[Tree, ...]):
+    def __init__(self, problem: Constrained, x: PrimalDual, args: tuple[Tree, ...]):
         self._problem, self._args = problem, args
         flat, self._unravel = ravel_pytree(x.primal)
         self._like = flat.dtype

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ...problems._composite import PrimalDual
+from ...protocols import Conic
 from ...trees.products import dot, vdot
 from ._cone_layout import Layout
 from ._program_tests import beside
@@ -64,7 +65,7 @@ class ScaledCones(NamedTuple):
         return self.columns * self.length, self.scales / (self.objective * self.length)
 
 
-def scaled_cones(problem: Any, layout: Layout) -> ScaledCones:
+def scaled_cones(problem: Conic, layout: Layout) -> ScaledCones:
     """Return a program in its own units."""
     c, n, dtype = problem.c, problem.c.size, problem.c.dtype
     # of a row that is no constraint, or that no point satisfies, 0 <= 1 is solved

@@ -43,6 +43,7 @@ from ...linear._matrices import (
 from ...linear._rolled import cholesky, lower_solve
 from ...problems._composite import PrimalDual
 from ...problems._quadratic_program import Multipliers
+from ...protocols import Quadratic
 from ...trees.products import dot
 
 #: data whose largest elements are within this factor of one are not scaled further
@@ -267,7 +268,7 @@ def _assembled(Q: Any, C: Any) -> tuple[jax.Array, Any, Any]:
     return scales, weighted(scales[:n], Q, scales[:n]), weighted(scales[n:], C, scales[:n])
 
 
-def scaled(problem: Any) -> Scaled:
+def scaled(problem: Quadratic) -> Scaled:
     """Return a program in its own units."""
     c, n, dtype = problem.c, problem.c.size, problem.c.dtype
     parts = [part for part in (problem.A, problem.G) if part is not None]

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from ... import trees, xla
 from ...loop import met, threshold
+from ...protocols import Minimization
 from ...status import Status
 from ...trees import Scalar, Tree
 from ...trees.products import inner_products
@@ -188,7 +189,7 @@ class Descent(Solver):
         return state.progress[3]
 
 
-def look(problem: Any, x: Tree, point: Tree, move: Tree, before: State, args: tuple[Tree, ...]) -> Seen:
+def look(problem: Minimization, x: Tree, point: Tree, move: Tree, before: State, args: tuple[Tree, ...]) -> Seen:
     """Evaluate the function at a trial point."""
     dtype, eps = before.error.dtype, trees.eps(x)
     value, gradient = xla.once(problem.value_and_gradient(point, *args), "descent: value")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...claims import linearized
 from ...conditions._descent import inverse_curvature
+from ...protocols import Composed
 from ...trees import Scalar, Tree
 from ._margins import PROBE, drowning_share
 from ._units import Units
@@ -50,7 +51,7 @@ def cold_length(scales: Units, size: Any, slope: Scalar) -> Any:
 
 
 def contracting_length(
-    problem: Any, x: Tree, gradient: Tree, args: tuple[Tree, ...], first: Any, step_size: Scalar
+    problem: Composed, x: Tree, gradient: Tree, args: tuple[Tree, ...], first: Any, step_size: Scalar
 ) -> Any:
     """Return the step size of the ``first`` of a fixed number of steps, shorter where it would not contract.
 
@@ -93,7 +94,7 @@ def residual_step(x: Tree, gradient: Tree, *, convex: bool = True) -> Any:
     return jax.lax.stop_gradient(own if convex else jnp.minimum(own, 1))
 
 
-def proximal_residual(problem: Any, x: Tree, gradient: Tree) -> jax.Array:
+def proximal_residual(problem: Composed, x: Tree, gradient: Tree) -> jax.Array:
     """Return the norm of the residual of the proximal gradient step, in units of the gradient."""
     parts = (getattr(problem, name, None) for name in ("constraint", "penalty"))
     eta = residual_step(x, gradient, convex=all(getattr(part, "convex", True) for part in parts))

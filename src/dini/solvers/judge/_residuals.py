@@ -12,7 +12,7 @@ from ...checks.settings import require_choice
 from ...linear._small import SMALL, product
 from ...loop import met, tolerances
 from ...problems import FixedPoint, LeastSquares, Root
-from ...protocols import AnyProblem
+from ...protocols import AnyProblem, Residuals
 from ...residual_claims import NEARLY_NOTHING, PROMISE
 from ...sets._boxes import has_bounds
 from ...status import Status
@@ -101,7 +101,7 @@ class ResidualSolver(Solver):
     solves = (LeastSquares, Root, FixedPoint)
     composite = True
 
-    def check(self, problem: Any, x: Tree) -> None:
+    def check(self, problem: Residuals, x: Tree) -> None:
         """Raise unless the constraint, if there is one, consists of bounds."""
         super().check(problem, x)
         constraint = problem.constraint
@@ -145,7 +145,7 @@ class ResidualSolver(Solver):
     def _secant(self, space: Space) -> bool:
         return self.hessian == "secant" and space.minimum and self.algebra(space.size) is ALGEBRA["cholesky"]
 
-    def step(self, problem: Any, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
+    def step(self, problem: Residuals, x: Tree, state: State, *args: Tree) -> tuple[Any, State]:
         """Evaluate the residuals at one trial point, and find the next."""
         space = self._space(problem, x, args)
         algebra = self.algebra(space.size)

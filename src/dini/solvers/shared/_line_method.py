@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
+from ...protocols import Composed
 from ...trees import Tree
 from ..judge._descent import Descent, Ruling, Seen, State, Verdict, shown_by_gradients
 from ..judge._lengths import cold_length, probe_length
@@ -51,7 +52,7 @@ class LineMethod(Descent):
         """Return the search's bracket with its fields by name."""
         return self.search().bracket(*own.search)
 
-    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+    def trial(self, problem: Composed, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the next trial point on the line, and the move to it."""
         del problem
         move = trees.scale(self.bracket(state.own).trial, state.own.direction)

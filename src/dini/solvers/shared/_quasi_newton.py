@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from ... import trees
 from ...checks.settings import require_positive
 from ...functions import as_function
+from ...protocols import Composed
 from ...trees import Scalar, Tree
 from ..judge._descent import Proposal, Seen, State, Verdict
 from ..judge._lengths import contracting_length, is_rounding
@@ -79,12 +80,12 @@ class QuasiNewton(LineMethod):
         del old, model
         return jnp.ones_like(slope)
 
-    def remember(self, problem: Any, x: Tree, args: tuple[Tree, ...]) -> Line:
+    def remember(self, problem: Composed, x: Tree, args: tuple[Tree, ...]) -> Line:
         """Return a search that has not begun, and a model that knows nothing."""
         del problem, args
         return self.line(x, self.empty(x, trees.real_dtype(x)))
 
-    def trial(self, problem: Any, x: Tree, state: State) -> tuple[Tree, Tree]:
+    def trial(self, problem: Composed, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the next trial point, by (2); where lengths are given, by these, once the start has been seen."""
         if self.step_size is None:
             return super().trial(problem, x, state)
@@ -94,7 +95,7 @@ class QuasiNewton(LineMethod):
         own = state.own._replace(search=state.own.search.at[0].set(length))
         return super().trial(problem, x, state._replace(own=own))
 
-    def renew(self, problem: Any, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
+    def renew(self, problem: Composed, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the model's direction (1), or minus the gradient where the model has to be given up."""
         accept, last = verdict.accept, self.bracket(seen.before.own)
         still = is_rounding(seen.products.ss, seen.extent, trees.eps(seen.x)) & ~seen.first & (not self.stops)

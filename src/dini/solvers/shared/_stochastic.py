@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
-from ...protocols import AnyProblem, Minimization
+from ...protocols import AnyProblem, Composed, Minimization
 from ...trees import Scalar, Tree
 from .._base import Solver, infinity
 from ..judge._lengths import proximal_residual
@@ -79,7 +79,7 @@ def steepest(scales: jax.Array, error: Scalar) -> jax.Array:
     return scales.at[0].max(jnp.where(jnp.isfinite(error), 0.1 * error, 0))
 
 
-def optimality(problem: AnyProblem, x: Tree, value: Any, gradient: Tree) -> jax.Array:
+def optimality(problem: Composed, x: Tree, value: Any, gradient: Tree) -> jax.Array:
     """Return the norm of the gradient, or the residual of the proximal gradient step where there is a constraint.
 
     NaN where the objective is not finite, which its gradient need not show.

@@ -13,6 +13,7 @@ from ...conditions._program import active_rows
 from ...linear import MINRES, ritz_values
 from ...linear._matrices import column_squares, diagonal
 from ...linear._reused import Reused
+from ...protocols import Quadratic
 from ...trees import Tree
 from ...trees.products import dot
 from ..interior._face_factor import left_behind
@@ -94,7 +95,7 @@ class Face:
         return self.data.parted(on_face(self.data, self.active, self.data.joined(r)), r, self.active)
 
 
-def face_solver(problem: Any, x: Tree, data: Scaled) -> Reused:
+def face_solver(problem: Quadratic, x: Tree, data: Scaled) -> Reused:
     """Return the linear solver of the derivative at a point, with the active rows of the problem's condition."""
     held = active_rows(problem, x)
     ends = ((held.inequality, problem.G), (held.upper, problem.upper), (held.lower, problem.lower))
