@@ -18,7 +18,7 @@ from ..trees.products import dot, inner_products
 from ._base import infinity, solver
 from .judge import _units
 from .judge._descent import Gram, Proposal, Ruling, Seen, State, Verdict
-from .judge._lengths import cold_length, contracting_length, is_rounding, natural_length
+from .judge._lengths import cold_length, contracting_length, natural_length
 from .judge._margins import PROBE
 from .shared._box import Box, BoxSolver, box_of, flatten, projected_gradient
 from .shared._line_method import Line, LineMethod
@@ -134,7 +134,7 @@ class LBFGSB(BoxSolver, LineMethod):
         fresh = accept | restart
         box, gradient = box_of(problem, seen.x), flatten(verdict.gradient)
         point = jnp.where(accept, flatten(seen.point), flatten(seen.x))
-        still = is_rounding(seen.products.ss, seen.extent, eps) & ~seen.first & (not self.stops)
+        still = self.rests(seen)
         keep = accept & ~seen.first & ~still & seen.curved(eps)
         stuck = verdict.spent & (pairs.count == 0)
         pairs = _take_in(pairs, flatten(seen.move), flatten(seen.change), seen.products, keep)

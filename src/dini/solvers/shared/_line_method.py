@@ -12,7 +12,7 @@ from ... import trees
 from ...protocols import Composed
 from ...trees import Tree
 from ..judge._descent import Descent, Ruling, Seen, State, Verdict, shown_by_gradients
-from ..judge._lengths import cold_length, probe_length
+from ..judge._lengths import cold_length, is_rounding, probe_length
 from ..judge._margins import CURVATURE
 from ..judge._units import Units
 from ._line_search import LineSearch, WeakWolfe, exhausted, unbounded
@@ -51,6 +51,10 @@ class LineMethod(Descent):
     def bracket(self, own: Line) -> Any:
         """Return the search's bracket with its fields by name."""
         return self.search().bracket(*own.search)
+
+    def rests(self, seen: Seen) -> Any:
+        """Return whether a fixed number of steps goes on from a point at rest: the last one shows no curvature."""
+        return is_rounding(seen.products.ss, seen.extent, trees.eps(seen.x)) & ~seen.first & (not self.stops)
 
     def trial(self, problem: Composed, x: Tree, state: State) -> tuple[Tree, Tree]:
         """Return the next trial point on the line, and the move to it."""

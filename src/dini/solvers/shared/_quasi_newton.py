@@ -26,7 +26,7 @@ from ...functions import as_function
 from ...protocols import Composed
 from ...trees import Scalar, Tree
 from ..judge._descent import Proposal, Seen, State, Verdict
-from ..judge._lengths import contracting_length, is_rounding
+from ..judge._lengths import contracting_length
 from ._line_method import Line, LineMethod
 from ._line_search import Given, LineSearch, require_line_search
 
@@ -98,7 +98,7 @@ class QuasiNewton(LineMethod):
     def renew(self, problem: Composed, own: Line, seen: Seen, verdict: Verdict, args: tuple[Tree, ...]) -> Proposal:
         """Return the model's direction (1), or minus the gradient where the model has to be given up."""
         accept, last = verdict.accept, self.bracket(seen.before.own)
-        still = is_rounding(seen.products.ss, seen.extent, trees.eps(seen.x)) & ~seen.first & (not self.stops)
+        still = self.rests(seen)
         seen = seen._replace(told=seen.told & ~still)
         # (4)
         keep = accept & ~seen.first & seen.curved(trees.eps(seen.x))
