@@ -10,15 +10,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import claims, residual_claims, trees
-from .problems import FixedPoint
+from . import residual_claims, trees
+from .problems import FixedPoint, Minimize
 from .protocols import AnyProblem, AnySolver, Tolerant
 from .status import Status
 from .trees import Tree
+from .verification._minimum import Finding, examiner
 
 #: a solver that sees nothing but rounding left may be so many times above its tolerance and the floor of rounding, an
 #: estimate: what is further above is no solution
 ROUNDED = 1e3
+#: steps before a run that has not ended is looked at; the next time it is after twice as many
+CHECK = 50
+#: a refusal makes the tolerance at most so many times smaller
+MOST = 100.0
+#: a result that has been refused so often is none
+REFUSALS = 5
 #: how steps that were asked for may end
 _NO_FAILURE = (Status.RUNNING, Status.MAX_STEPS, Status.STALLED, Status.STEP_TOO_SMALL)
 
@@ -91,8 +98,12 @@ def allowed(solver: Tolerant, x: Tree, state: Any) -> Any:
     return threshold(solver, x, getattr(state, "scales", None))
 
 
-def _status(solver: Tolerant, x: Tree, old: Any, state: Any, steps: Any, max_steps: int) -> jax.Array:
+def _status(
+    solver: Tolerant, x: Tree, old: Any, state: Any, steps: Any, max_steps: int, share: Any = None
+) -> jax.Array:
     own, tol = getattr(state, "status", None), allowed(solver, x, state)
+    if share is not None:  # of the tolerance, after a verification has shown that the error was underestimated
+        tol = share * tol
     status = jnp.where(steps >= max_steps, Status.MAX_STEPS, Status.RUNNING)
     if own is not None:
         # a solver sees when nothing is left but rounding: an end, and a solution if there is a test that is nearly met
@@ -155,11 +166,12 @@ def _advance(
     monitor: Any,
     max_steps: int,
     going: Any = None,
+    share: Any = None,
 ) -> Outcome:
     """Take one step; ``going`` says whether it counts, where that is not what the status says."""
     x, state = solver.step(problem, now.x, now.state, *args)
     steps = now.steps + 1
-    status = _status(solver, x, now.state, state, steps, max_steps)
+    status = _status(solver, x, now.state, state, steps, max_steps, share)
     history = now.history
     if monitor is not None:
         # of a batch, lanes that are done take steps until all are: these are not observed
@@ -179,10 +191,15 @@ def begin(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...
 
 
 def proceed(
-    problem: AnyProblem, solver: AnySolver, now: Outcome, args: tuple[Tree, ...], monitor: Any = None
+    problem: AnyProblem,
+    solver: AnySolver,
+    now: Outcome,
+    args: tuple[Tree, ...],
+    monitor: Any = None,
+    share: Any = None,
 ) -> Outcome:
-    """Return the loop of :func:`iterate` after one step more."""
-    new = _advance(problem, solver, now, args, monitor, solver.max_steps)
+    """Return the loop of :func:`iterate` after one step more, to a ``share`` of the tolerance."""
+    new = _advance(problem, solver, now, args, monitor, solver.max_steps, share=share)
     keep = new.status == Status.NONFINITE
     if solver.error_before_step and not problem.composite:
         # the error is that of the point before the step: the next one is better where errors have been seen to fall
@@ -195,14 +212,75 @@ def conclude(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, args
     """Return what the loop of :func:`iterate` leaves behind, which has started at ``x``."""
     monotone = solver.monotone
     end = end._replace(value=_left_behind(problem, solver, end)) if monotone else _settle(end)
-    return _examined(problem, solver, x, _believed(problem, solver, end, args), args)
-
-
-def _examined(problem: AnyProblem, solver: AnySolver, x: Tree, end: Outcome, args: tuple[Tree, ...]) -> Outcome:
-    """Return the outcome with the status that the objective itself leaves of a claim to have solved it."""
+    end = _believed(problem, solver, end, args)
     rtol = tolerances(solver, end.x)[0]
-    seen = claims.status(problem, solver, rtol, x, end, args)
-    return end._replace(status=residual_claims.status(problem, solver, rtol, x, end.x, seen, args))
+    return end._replace(status=residual_claims.status(problem, solver, rtol, x, end.x, end.status, args))
+
+
+class Round(NamedTuple):
+    """What is carried from one verification to the next.
+
+    ``fresh``: the state is still that of nothing. ``done``: the outcome is verified. ``limit``: the number of steps
+    before the next verification. ``refused``: how many results have been. ``share``: that of the tolerance which the
+    solver has to meet.
+    """
+
+    now: Outcome
+    fresh: Any
+    done: Any
+    limit: Any
+    refused: Any
+    share: Any
+
+
+def first_round(start: Outcome, *, fresh: bool = False) -> Round:
+    """Return where the rounds begin."""
+    flag = lambda value: jnp.full(start.status.shape, value)
+    none = jnp.zeros_like(start.steps)
+    return Round(start, flag(fresh), flag(False), none + CHECK, none, jnp.ones_like(start.error))
+
+
+def verified(
+    problem: AnyProblem, solver: AnySolver, examine: Callable[..., Finding] | None, now: Round, args: tuple[Tree, ...]
+) -> Round:
+    """Return what is left of an outcome after its verification: its status, or what the solver goes on with.
+
+    A result is refused where a lower point is shown. Where a Newton step shows it, a solver in scaled variables has
+    underestimated its error, and goes on to as much smaller a tolerance, :data:`MOST` times at most; elsewhere the
+    solver begins again from that point. The :data:`REFUSALS`-th time, and where no step is left, the outcome is
+    ``NO_MINIMUM``. A run that has not ended is looked at after :data:`CHECK` steps, then after twice as many: where the
+    objective falls without bound, it has ``DIVERGED``.
+    """
+    if examine is None:
+        return now._replace(done=now.now.status != Status.RUNNING)
+    end = now.now
+    finite = trees.all_finite(end.x)
+    claimed = (end.status == Status.CONVERGED) & ~now.done & finite
+    late = (end.status == Status.RUNNING) & (end.steps > 0) & ~now.fresh & finite
+    seen = examine(end.x, claimed, late, now.fresh)
+    lower = claimed & seen.lower
+    again = lower & (now.refused + 1 < REFUSALS) & (end.steps < solver.max_steps)
+    status = jnp.where(lower, jnp.where(again, Status.RUNNING, Status.NO_MINIMUM), end.status)
+    status = jnp.where((claimed | late) & seen.unbounded & ~lower, Status.DIVERGED, status).astype(jnp.int32)
+    share, begins = now.share, again | now.fresh
+    if solver.scales_unknowns:
+        goes_on = again & (seen.missed > 0)
+        share = jnp.where(goes_on, share / jnp.clip(seen.missed, 1, MOST).astype(share.dtype), share)
+        begins &= ~goes_on
+    x = trees.where(begins & again, seen.point, end.x)
+    state = jax.lax.cond(begins, lambda: solver.begin(problem, x, seen.scales, args), lambda: end.state)
+    error = jnp.where(begins, state.error, end.error)
+    best = None if end.best is None else trees.where(begins, (x, error), end.best)
+    end = end._replace(x=x, state=state, status=status, error=error, best=best)
+    limit = jnp.where(late, 2 * now.limit, now.limit)
+    fresh = jnp.zeros_like(now.fresh)
+    refused = now.refused + lower.astype(now.refused.dtype)
+    return Round(end, fresh, status != Status.RUNNING, limit, refused, share)
+
+
+def verifier(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...]) -> Callable[..., Finding] | None:
+    """Return what examines the points of a solve that starts at ``x``, or ``None`` where nothing can be seen."""
+    return examiner(problem, tolerances(solver, x)[0], x, args) if Minimize in solver.solves else None
 
 
 def _left_behind(problem: AnyProblem, solver: AnySolver, end: Outcome) -> Any:
@@ -244,10 +322,36 @@ def iterate(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, .
     """
     if solver.steps_to_take is not None:
         return _take(problem, solver, x, args, monitor)
-    start = begin(problem, solver, x, args, monitor)
-    body = lambda now: proceed(problem, solver, now, args, monitor)
-    end = jax.lax.while_loop(lambda now: now.status == Status.RUNNING, body, start)
+    examine = verifier(problem, solver, x, args)
+    # scales come from the first examination, so that products with the Hessian are compiled once
+    scaled = solver.scales_unknowns and examine is not None
+    start = _blank(problem, solver, x, args, monitor) if scaled else begin(problem, solver, x, args, monitor)
+
+    def body(now: Round) -> Round:
+        now = verified(problem, solver, examine, now, args)
+        share = now.share if solver.scales_unknowns else None
+        going = lambda end: (end.status == Status.RUNNING) & (end.steps < now.limit)
+        if examine is None:
+            going = lambda end: end.status == Status.RUNNING
+        end = jax.lax.while_loop(going, lambda end: proceed(problem, solver, end, args, monitor, share), now.now)
+        failed = (end.status != Status.RUNNING) & (end.status != Status.CONVERGED)
+        return now._replace(now=end, done=now.done | failed)
+
+    if examine is None:
+        return conclude(problem, solver, x, body(first_round(start)).now, args)
+    end = jax.lax.while_loop(lambda now: ~now.done, body, first_round(start, fresh=scaled)).now
     return conclude(problem, solver, x, end, args)
+
+
+def _blank(problem: AnyProblem, solver: AnySolver, x: Tree, args: tuple[Tree, ...], monitor: Any) -> Outcome:
+    """Return the outcome of nothing, whose state the first look makes."""
+    scales = jax.tree.map(jnp.ones_like, x)
+    shapes = jax.eval_shape(lambda: solver.begin(problem, x, scales, args))
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    history = None if monitor is None else monitor.start(state)
+    status = jnp.where(solver.max_steps > 0, Status.RUNNING, Status.MAX_STEPS).astype(jnp.int32)
+    start = Outcome(x, state, jnp.zeros((), jnp.int32), status, jnp.full_like(state.error, jnp.inf), history)
+    return start if solver.monotone else start._replace(best=(x, start.error))
 
 
 def _going(now: Outcome) -> jax.Array:

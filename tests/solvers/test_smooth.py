@@ -233,7 +233,7 @@ def test_bounds_against_scipy(solver, box):
 
 def taken_in(model, s, y):
     from dini.solvers import _lbfgsb
-    from dini.solvers.judge._descent import Gram
+    from dini.solvers.shared._gram import Gram
 
     gram = Gram(s @ s, s @ y, s @ y, y @ y, y @ y, y @ y)
     return _lbfgsb._take_in(model, jnp.asarray(s), jnp.asarray(y), gram, jnp.asarray(True))

@@ -58,11 +58,11 @@ OF_SOLVES = {
     "LOCALLY_INFEASIBLE": "The constraints cannot be satisfied near the point that was reached: their violation "
     "is smallest there among its neighbours. Check the signs of the constraints (inequalities are g(x) <= 0) and the "
     "bounds, or start elsewhere: of nonlinear constraints, other points may satisfy them.",
-    "NO_MINIMUM": "The stopping test was met, and yet conjugate gradients with each element of the unknown in a "
-    "unit of its own lead to a point that is lower by more than the tolerance allows, or far away, or a step of Gauss "
-    "and Newton promises one: beside the gradient of some elements or directions, that of others is too small to be "
-    "seen. Measure the unknown in units in which its elements are alike (fun(units * z) of z), or use a solver that "
-    "computes the Hessian, such as Newton or TrustRegionNewtonCG, of residuals LevenbergMarquardt.",
+    "NO_MINIMUM": "The stopping test was met, and yet a lower point was found again and again: along a Newton "
+    "step or a direction of negative curvature in which the solver sees too little, or a step of Gauss and Newton "
+    "promises one. Measure the unknown in units in which its elements are alike (fun(units * z) of z), start "
+    "elsewhere, or use a "
+    "solver that computes the Hessian, such as Newton or TrustRegionNewtonCG, of residuals LevenbergMarquardt.",
 }
 
 #: by the names of :class:`dini.certified.Verdict`

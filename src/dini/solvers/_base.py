@@ -91,6 +91,9 @@ class Solver:
     takes_steps
         Whether there are steps: not of a solver with a method ``run(problem, x, args)``, which returns all at once, as
         those do that call other libraries.
+    scales_unknowns
+        Whether it takes its steps in scaled variables: a method ``begin(problem, x, scales, args)`` returns the state
+        before the first step, with the scales of :mod:`dini.scaling`, or ``None`` where there are none.
     steps_to_take
         How many steps are taken, whatever the test says and ``max_steps`` is; ``None`` leaves that to the test. The
         argument ``steps`` of :func:`dini.solve` sets it.
@@ -126,6 +129,7 @@ class Solver:
     superlinear: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
+    scales_unknowns: ClassVar[bool] = False
     steps_to_take: ClassVar[int | None] = None
 
     if TYPE_CHECKING:
@@ -163,6 +167,11 @@ class Solver:
     def step(self, problem: Any, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Return the next point and state."""
         raise NotImplementedError
+
+    def begin(self, problem: Any, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> Any:
+        """Return the state before the first step; ``scales`` are those of the unknowns, for a solver that uses them."""
+        del scales
+        return self.init(problem, x, *args)
 
     def untested(self) -> Any:
         """Return the solver for a fixed number of steps, which moves on from points that meet its test."""

@@ -15,11 +15,9 @@ from ..protocols import Composed
 from ..trees import Tree
 from ..trees.products import dot, inner_products
 from ._base import solver
-from .judge._descent import Seen
 from .shared._definite import inverse_positive
-from .shared._line_method import Line
 from .shared._line_search import LineSearch, WeakWolfe
-from .shared._quasi_newton import QuasiNewton
+from .shared._quasi_newton import Pair, QuasiNewton, State
 
 
 class Inverse(NamedTuple):
@@ -89,15 +87,16 @@ class BFGS(QuasiNewton):
         self._check_settings(tol)
         require_choice("BFGS's start", self.start, ("identity", "hessian"))
 
-    def remember(self, problem: Composed, x: Tree, args: tuple[Tree, ...]) -> Line:
-        """Return a search that has not begun, and the identity or the inverse Hessian at the start."""
-        own = super().remember(problem, x, args)
+    def start_model(self, problem: Composed, x: Tree, scales: Tree, args: tuple[Tree, ...]) -> Inverse:
+        """Return the identity or the inverse Hessian at the start, in scaled variables."""
+        nothing = self.empty(x, trees.real_dtype(x))
         if self.start == "identity":
-            return own
+            return nothing
         hessian, _, _ = materialize(linear.Linearized(lambda u: problem.gradient(u, *args), x), x)
-        matrix = inverse_positive(hessian)
+        d = ravel_pytree(scales)[0].astype(hessian.dtype)
+        matrix = inverse_positive(hessian * d[:, None] * d[None, :])
         known = jnp.all(jnp.isfinite(matrix))
-        return own._replace(model=Inverse(jnp.where(known, matrix, own.model.matrix), known.astype(jnp.int32)))
+        return Inverse(jnp.where(known, matrix, nothing.matrix), known.astype(jnp.int32))
 
     def empty(self, x: Tree, dtype: Any) -> Inverse:
         """Return the identity."""
@@ -108,15 +107,15 @@ class BFGS(QuasiNewton):
         eye = jnp.eye(model.matrix.shape[0], dtype=model.matrix.dtype)
         return Inverse(jnp.where(forget, eye, model.matrix), jnp.where(forget, 0, model.count))
 
-    def take_in(self, model: Inverse, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Inverse, Any, Any]:
+    def take_in(self, model: Inverse, pair: Pair, old: Tree, keep: Any, accept: Any) -> tuple[Inverse, Any, Any]:
         """Update the matrix and its product with ``g``.
 
         That with ``y`` is the difference of its products with ``g`` and with the last gradient, ``-old``.
         """
         del accept
-        dtype, gram = model.matrix.dtype, seen.products
-        flat_g, unravel = ravel_pytree(seen.gradient)
-        s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (seen.move, seen.change, seen.gradient, old))
+        dtype, gram = model.matrix.dtype, pair.products
+        flat_g, unravel = ravel_pytree(pair.gradient)
+        s, y, flat, old = (ravel_pytree(v)[0].astype(dtype) for v in (pair.move, pair.change, pair.gradient, old))
         rho = jnp.where(keep, 1 / jnp.where(keep, gram.sy, 1), 0)
         # (1): H = scale I; the matrix of no pairs is the identity
         fresh = keep & (model.count == 0) & self.scaled
@@ -135,6 +134,7 @@ class BFGS(QuasiNewton):
         direction = unravel(-product.astype(flat_g.dtype))
         return Inverse(matrix, model.count + keep.astype(jnp.int32)), direction, -with_g_and_y(product)[0]
 
-    def readings(self, x: Tree, state: Any) -> dict[str, Any]:
-        """Return what quasi-Newton methods tell, and ``inverse_hessian``."""
-        return super().readings(x, state) | {"inverse_hessian": state.own.model.matrix}
+    def readings(self, x: Tree, state: State) -> dict[str, Any]:
+        """Return what quasi-Newton methods tell, and ``inverse_hessian``, that of the unknown as one vector."""
+        d = ravel_pytree(state.scaling)[0].astype(state.model.matrix.dtype)
+        return super().readings(x, state) | {"inverse_hessian": state.model.matrix * d[:, None] * d[None, :]}

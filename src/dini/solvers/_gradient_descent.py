@@ -14,15 +14,18 @@ from ..status import Status
 from ..trees import Scalar, Tree
 from ._base import Solver, infinity, running, solver
 from .judge import _units
-from .judge._descent import Seen
 from .shared._line_search import Halving, LineSearch
-from .shared._quasi_newton import QuasiNewton
+from .shared._quasi_newton import Pair, QuasiNewton, softest
 
 
 class Secant(NamedTuple):
-    """The step size of the secant condition, and whether it has met a curvature (zero or more)."""
+    """The step size of the secant condition, and whether it has met a curvature (zero or more).
+
+    ``soft`` is the largest inverse curvature of the last steps.
+    """
 
     step_size: Any
+    soft: Any
     count: Any
 
 
@@ -105,12 +108,17 @@ class GradientDescent(QuasiNewton):
         return Halving()
 
     def init(self, problem: Minimization, x: Tree, *args: Tree) -> Any:
-        """Return the state before the first step, which only evaluates the function."""
+        """Return the state before the first step."""
         if self.step_size is None:
             return super().init(problem, x, *args)
         inf = infinity(x)
         none, zero = jnp.zeros((), jnp.int32), trees.zeros_like(x)
         return Given(inf, jnp.zeros_like(inf), inf, zero, none, _units.Units.unknown(x), running())
+
+    def begin(self, problem: Minimization, x: Tree, scales: Tree | None, args: tuple[Tree, ...]) -> Any:
+        """Return the state before the first step, with scales of the unknowns where step sizes are adaptive."""
+        adaptive = self.step_size is None
+        return super().begin(problem, x, scales, args) if adaptive else self.init(problem, x, *args)
 
     def step(self, problem: Minimization, x: Tree, state: Any, *args: Tree) -> tuple[Any, Any]:
         """Try one step, or take one of given length."""
@@ -140,29 +148,35 @@ class GradientDescent(QuasiNewton):
     def empty(self, x: Tree, dtype: Any) -> Secant:
         """Return no secant."""
         del x
-        return Secant(jnp.ones((), dtype), jnp.zeros((), jnp.int32))
+        return Secant(jnp.ones((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
     def forget(self, model: Secant, forget: Any) -> Secant:
         """Return no secant where ``forget`` holds."""
-        return Secant(model.step_size, jnp.where(forget, 0, model.count))
+        return model._replace(count=jnp.where(forget, 0, model.count))
 
-    def take_in(self, model: Secant, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Secant, Any, Any]:
+    def take_in(self, model: Secant, pair: Pair, old: Tree, keep: Any, accept: Any) -> tuple[Secant, Any, Any]:
         """Return minus the gradient, and the step that fits the secant condition (2) best."""
         del old
-        products, last = seen.products, self.bracket(seen.before.own).trial
+        products, last = pair.products, pair.last.trial
         # growth is limited where the curvature is not positive; what drowns in rounding says nothing
         fresh = jnp.where(keep, products.ss / jnp.where(keep, products.sy, 1), 4 * last)
-        told = accept & seen.told & ~seen.first
+        shown = accept & pair.informative & ~pair.first
         # A constant of differentiation: as functions of the parameters, Barzilai-Borwein steps are chaotic. With
         # constant steps the derivative of the iterates converges as they do.
-        step_size = jax.lax.stop_gradient(jnp.where(told, fresh, jnp.where(accept, last, model.step_size)))
-        known = Secant(step_size, model.count + (told | keep).astype(jnp.int32))
-        return known, trees.neg(seen.gradient), -products.gg
+        step_size = jax.lax.stop_gradient(jnp.where(shown, fresh, jnp.where(accept, last, model.step_size)))
+        soft = softest(model.soft, products, keep)
+        known = Secant(step_size, soft, model.count + (shown | keep).astype(jnp.int32))
+        return known, trees.neg(pair.gradient), -products.gg
 
     def first_trial(self, old: Any, model: Secant, slope: Scalar) -> Any:
         """Return the step size (2)."""
         del old, slope
         return model.step_size
+
+    def newton_step(self, model: Secant, direction: Tree, gradient: Tree) -> Tree:
+        """Return minus the gradient times the largest inverse curvature of the last steps."""
+        del direction
+        return trees.scale(-model.soft, gradient)
 
     def readings(self, x: Tree, state: Any) -> dict[str, Any]:
         """Return the objective, its gradient and the next step size."""

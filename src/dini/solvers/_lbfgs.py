@@ -13,9 +13,8 @@ from ..checks.settings import require_count
 from ..trees import Tree
 from ..trees.products import dot, tensordot
 from ._base import solver
-from .judge._descent import Seen
 from .shared._line_search import LineSearch, WeakWolfe
-from .shared._quasi_newton import QuasiNewton
+from .shared._quasi_newton import Pair, QuasiNewton
 
 
 class Pairs(NamedTuple):
@@ -112,14 +111,14 @@ class LBFGS(QuasiNewton):
         """Return the multiple of the identity below the pairs, from the newest of them."""
         return curvature / jnp.where(squared > 0, squared, 1) if self.scaled else jnp.ones_like(squared)
 
-    def take_in(self, model: Pairs, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Pairs, Any, Any]:
+    def take_in(self, model: Pairs, pair: Pair, old: Tree, keep: Any, accept: Any) -> tuple[Pairs, Any, Any]:
         r"""Store the pair in place of the oldest, then apply the compact form.
 
         (1) is :math:`Hg = \gamma g + S R^{-\top}(Du + \gamma(Y^\top Y u - Y^\top g)) - \gamma Y u` with
         :math:`u = R^{-1} S^\top g`. Rows of the inverse that belong to empty slots are zero, so these add nothing.
         """
         del old
-        s, y, g, gram = seen.move, seen.change, seen.gradient, seen.products
+        s, y, g, gram = pair.move, pair.change, pair.gradient, pair.products
         m, dtype = self.history, model.yy.dtype
         shrink = jnp.where(gram.ss > 0, jax.lax.rsqrt(jnp.where(gram.ss > 0, gram.ss, 1)), 0)
         curvature, squared = shrink**2 * gram.sy, shrink**2 * gram.yy
@@ -155,9 +154,9 @@ class LBFGS(QuasiNewton):
         put = keep & ~jnp.isnan(slope)
 
         def updated(store: jax.Array, s: jax.Array, y: jax.Array) -> jax.Array:
-            pair = shrink.astype(s.dtype) * jnp.stack([s, y])
+            newest = shrink.astype(s.dtype) * jnp.stack([s, y])
             oldest = jax.lax.dynamic_slice_in_dim(store, place, 2)
-            return jax.lax.dynamic_update_slice_in_dim(store, jnp.where(put, pair, oldest), place, 0)
+            return jax.lax.dynamic_update_slice_in_dim(store, jnp.where(put, newest, oldest), place, 0)
 
         store = jax.tree.map(updated, model.store, s, y)
         direction = jax.tree.map(

@@ -12,16 +12,19 @@ from .. import trees
 from ..checks.settings import require_choice
 from ..trees import Scalar, Tree
 from ._base import solver
-from .judge._descent import Seen
 from .shared._line_search import HagerZhang, LineSearch
-from .shared._quasi_newton import QuasiNewton
+from .shared._quasi_newton import Pair, QuasiNewton, softest
 
 
 class Last(NamedTuple):
-    """The squared norms of the last gradient and direction, and the number of directions since the last restart."""
+    """The squared norms of the last gradient and direction, and the number of directions since the last restart.
+
+    ``soft`` is the largest inverse curvature of the last steps.
+    """
 
     gradient: Tree
     direction: Tree
+    soft: Any
     count: Any
 
 
@@ -80,12 +83,12 @@ class NonlinearCG(QuasiNewton):
     def empty(self, x: Tree, dtype: Any) -> Last:
         """Return no directions."""
         del x
-        return Last(jnp.ones((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
+        return Last(jnp.ones((), dtype), jnp.ones((), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32))
 
     def forget(self, model: Last, forget: Any) -> Last:
         """Return the model whose direction starts again as minus the gradient."""
         direction = jnp.where(forget, model.gradient, model.direction)
-        return Last(model.gradient, direction, jnp.where(forget, 0, model.count))
+        return model._replace(direction=direction, count=jnp.where(forget, 0, model.count))
 
     def first_trial(self, old: Any, model: Any, slope: Scalar) -> Any:
         """Return the step that promises the same decrease to first order as the last one."""
@@ -93,13 +96,13 @@ class NonlinearCG(QuasiNewton):
         falls = slope < 0
         return old.trial * jnp.where(falls, jnp.minimum(old.slope / jnp.where(falls, slope, -1), 10), 1)
 
-    def take_in(self, model: Last, seen: Seen, old: Tree, keep: Any, accept: Any) -> tuple[Last, Any, Any]:
+    def take_in(self, model: Last, pair: Pair, old: Tree, keep: Any, accept: Any) -> tuple[Last, Any, Any]:
         r"""Return the new direction, :math:`-g + w s`: as a multiple of the step, most formulas need no step size.
 
         So :math:`w = \beta / t`, and the last direction is :math:`d = s / t`.
         """
         del old
-        gram = seen.products
+        gram = pair.products
         safe = lambda v: jnp.where(keep, v, 1)
         sy = safe(gram.sy)
         # the step size, by which a step is longer than its direction
@@ -119,11 +122,17 @@ class NonlinearCG(QuasiNewton):
         # iterates and converges with them, while the coefficients' own derivatives would lag behind.
         weight = jax.lax.stop_gradient(jnp.where(keep, weight, 0))
         # (1)
-        direction = trees.axpy(weight, seen.move, trees.neg(seen.gradient))
+        direction = trees.axpy(weight, pair.move, trees.neg(pair.gradient))
         squared = gram.gg - 2 * weight * gram.sg + weight**2 * gram.ss
         last = Last(
             jnp.where(accept & (gram.gg > 0), gram.gg, model.gradient),
             jnp.where(accept & (squared > 0), squared, model.direction),
+            softest(model.soft, gram, keep),
             model.count + keep.astype(jnp.int32),
         )
         return last, direction, -gram.gg + weight * gram.sg
+
+    def newton_step(self, model: Last, direction: Tree, gradient: Tree) -> Tree:
+        """Return minus the gradient times the largest inverse curvature of the last steps."""
+        del direction
+        return trees.scale(-model.soft, gradient)

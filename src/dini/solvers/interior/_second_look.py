@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...claims import LEFT, ROUNDING
 from ...trees.products import dot
+from ...verification._minimum import LEFT, ROUNDING
 from ._kkt_system import pinned, stiffened
 from ._margins import SHRINKS
 from ._program_view import Derivatives, Units, View
@@ -61,8 +61,9 @@ def levels_off(
 ) -> jax.Array:
     """Return whether the objective came to rest by underflow, on a way that it would go on falling along for ever.
 
-    The way is that of the elements without force and curvature, which no constraint holds. See :mod:`dini.claims`:
-    where a function ends, as a hinge does, the last shares of its fall are left at nearly the same place.
+    The way is that of the elements without force and curvature, which no constraint holds. See
+    :mod:`dini.verification`: where a function ends, as a hinge does, the last shares of its fall are left at nearly the
+    same place.
     """
     felt = (at.gradient != 0) | jnp.any(at.hessian != 0, axis=0) | jnp.any(keep[:, None] & (at.slopes != 0), axis=0)
     way = jnp.where(felt, 0, x - start)

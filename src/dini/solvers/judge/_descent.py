@@ -30,9 +30,9 @@ from ...loop import met, threshold
 from ...protocols import Minimization
 from ...status import Status
 from ...trees import Scalar, Tree
-from ...trees.products import inner_products
 from .._base import Solver, infinity, running
 from ..shared._box import held, left_of_gradient
+from ..shared._gram import Gram, gram
 from . import _margins, _units
 
 
@@ -51,17 +51,6 @@ class State(NamedTuple):
     progress: Any
     scales: Any
     status: Any
-
-
-class Gram(NamedTuple):
-    """The inner products of the last move ``s``, the change of the gradient ``y`` and the gradient ``g``."""
-
-    ss: Any
-    sy: Any
-    sg: Any
-    yy: Any
-    yg: Any
-    gg: Any
 
 
 class Seen(NamedTuple):
@@ -194,7 +183,7 @@ def look(problem: Minimization, x: Tree, point: Tree, move: Tree, before: State,
     dtype, eps = before.error.dtype, trees.eps(x)
     value, gradient = xla.once(problem.value_and_gradient(point, *args), "descent: value")
     value, change = value.astype(dtype), trees.sub(gradient, before.gradient)
-    products, first = _gram(move, change, gradient, dtype), jnp.isinf(before.value)
+    products, first = gram(move, change, gradient, dtype), jnp.isinf(before.value)
     told = products.yy > _margins.drowning_share(eps) ** 2 * products.gg
     left = left_of_gradient(problem, point, gradient, move, change, products, told)
     size = trees.sqrt(products.gg) if left is gradient else trees.norm(left).astype(dtype)
@@ -318,12 +307,3 @@ def concluded(solver: Descent, problem: Any, seen: Seen, ruling: Ruling, verdict
     error = jnp.where(seen.first & ~seen.finite, jnp.nan, verdict.error)
     progress = jnp.stack([best, idle, steps + 1, exact])
     return State(error, verdict.value, verdict.gradient, proposal.own, progress, verdict.scales, status)
-
-
-def _gram(s: Any, y: Any, g: Any, dtype: Any) -> Gram:
-    parts = []
-    for leaves in zip(*(jax.tree.leaves(tree) for tree in (s, y, g)), strict=True):
-        ss, sy, sg = inner_products(leaves, leaves[0])
-        _, yy, yg = inner_products(leaves, leaves[1])
-        parts.append((ss, sy, sg, yy, yg, inner_products(leaves, leaves[2])[2]))
-    return Gram(*(trees.total(list(part)).astype(dtype) for part in zip(*parts, strict=True)))

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ... import trees
-from ...claims import linearized
 from ...conditions._descent import inverse_curvature
 from ...protocols import Composed
+from ...scaling import linearized
 from ...trees import Scalar, Tree
 from ._margins import PROBE, drowning_share
 from ._units import Units

@@ -28,6 +28,9 @@ class Resumed:
     state: Any
     limit: Any = None
 
+    #: the state has its scales
+    scales_unknowns = False
+
     @property
     def max_steps(self) -> Any:
         """The limit on the number of steps."""

@@ -1,4 +1,4 @@
-"""A claim to have found a minimum: unlike units, functions without a minimum, and what must not be refused."""
+"""The verification of a minimum: unlike units, saddles, functions without a minimum, and what must not be refused."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import dini
-from dini import claims
 from dini.status import Status
+from dini.verification import _minimum
 
 UNITS = [(1.0, 1e6, 1e-6), (1.0, 1e-6, 1e6), (1.0, 1e5, 1e-7), (1.0, 1.0, 1.0)]
 #: functions of one element that fall for ever, to a bound or without one
@@ -130,8 +130,8 @@ def test_no_minimum(solver, dtype):
     falls = slopes > 1e-3 * np.repeat(slopes[:: len(starts)], len(starts))
     for beside in (0, 2):
         # nor where the last ten-thousandth of its fall is rounding: the look's limit, which `docs/failures.md` states
-        hidden = claims.ROUNDING * jnp.finfo(dtype).eps * np.maximum(np.abs(values + beside / 2), np.abs(after))
-        seen = falls & (claims.LEFT[1] * (values - after) > hidden)
+        hidden = _minimum.ROUNDING * jnp.finfo(dtype).eps * np.maximum(np.abs(values + beside / 2), np.abs(after))
+        seen = falls & (_minimum.LEFT[1] * (values - after) > hidden)
         claimed = np.asarray(lanes(ENDLESS, solver, starts, beside).status) == Status.CONVERGED
         assert seen.mean() > 0.6
         assert not (claimed & seen).any(), np.flatnonzero(claimed & seen)
@@ -184,10 +184,61 @@ def test_meyers_problem_in_single_precision(solver):
     assert found.status != Status.CONVERGED or found.value < 50
 
 
-def test_the_message_names_the_remedy():
-    units = jnp.asarray([1.0, 1e6, 1e-6])
-    with pytest.raises(dini.SolveError, match="units \\* z"):
-        dini.minimize(lambda x: jnp.sum((x / units - 1) ** 4 + (x / units - 1) ** 2), jnp.zeros(3), solver=dini.LBFGS())
+SADDLES = {
+    "along one axis": (lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4, (1.0, 0.0, 0.0), -0.25),
+    "at the start": (lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 + x[2] ** 2, (0.0, 0.0, 0.0), -0.25),
+    "turned": (
+        lambda x: (x[0] - x[1]) ** 4 - (x[0] - x[1]) ** 2 + (x[0] + x[1] - x[2]) ** 2 + x[2] ** 2,
+        (1.0, 1.0, 1.0),
+        -0.25,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [dini.BFGS(), *(pytest.param(s, marks=pytest.mark.thorough) for s in (dini.LBFGS(), *MORE[1:]))],
+    ids=lambda s: s.name,
+)
+def test_a_saddle_point_is_left(solver):
+    """In units of 1e-4 to 1e4 of the unknown and of the value, in both precisions."""
+    for dtype in (jnp.float64, jnp.float32):
+        factors = jnp.asarray(
+            [(1, 1, 1), (1e4, 1, 1), (1e-4, 1, 1), (1, 1e4, 1e4), (1, 1e-4, 1e-4), (1, 1e2, 1e-2)], dtype
+        )
+        for fun, start, least in SADDLES.values():
+
+            @jax.jit
+            @jax.vmap
+            def run(factors, fun=fun, start=start, dtype=dtype):
+                units = factors[jnp.array([1, 2, 1])]
+                scaled = lambda x, c, units: c * fun(x / units)
+                found = dini.minimize(
+                    scaled, jnp.asarray(start, dtype) * units, factors[0], units, solver=solver, on_failure="ignore"
+                )
+                return found.value / factors[0], found.status
+
+            value, status = map(np.asarray, run(factors))
+            assert (status == Status.CONVERGED).all()
+            np.testing.assert_allclose(value, least, rtol=1e-4)
+
+
+def test_values_that_are_not_finite_hide_no_lower_point():
+    """A point where the full Newton step leaves the domain, and an eighth of it is lower."""
+    fun = lambda x: jnp.where(x[0] > 5.0, jnp.nan, 0.25 * x[0] ** 2 - 3 * x[0])
+
+    @dini.solver
+    class Rests(dini.Solver):
+        max_steps = 3
+
+        def init(self, problem, x, *args):
+            return _State(jnp.asarray(jnp.inf), jnp.asarray(Status.RUNNING, jnp.int32))
+
+        def step(self, problem, x, state, *args):
+            return x, _State(jnp.asarray(1e-12), state.status)
+
+    with pytest.raises(dini.SolveError, match="lower point"):
+        dini.minimize(fun, jnp.zeros(1), solver=Rests())
 
 
 def test_a_claim_far_above_its_tolerance_is_none():

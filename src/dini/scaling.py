@@ -1,0 +1,155 @@
+r"""The scale of each unknown, estimated once, when a solve starts.
+
+Methods that start from the identity as their model of the Hessian are right where all unknowns have curvatures of one.
+Let :math:`H` be the Hessian at the start. The scales :math:`d_i` are sought with which the rows of
+:math:`D H D`, :math:`D = \operatorname{diag}(d)`, have the norm one (Bradley and Murray). In the variables
+:math:`u_i = x_i / d_i` the identity is then a model of the Hessian, and :math:`-\nabla_u f` is about the error of
+:math:`u`, element by element, in whatever units ``x`` and ``f`` are measured.
+
+A product with a vector :math:`z` of random signs shows the norms of all rows at once, since
+:math:`\operatorname{E} (D H D z)_i^2 = \sum_j (D H D)_{ij}^2`, with a relative error of about one. So the absolute
+products of two vectors are averaged, then those of four,
+
+.. math:: d_i \leftarrow d_i / \sqrt{m_i}, \qquad m_i = \tfrac1k \sum_k |(D H D z_k)_i| .
+
+What is left of the error is no more than a factor of two or three, and a factor that differs from element to element
+costs more steps than it saves: with single products, each of which corrects the last, L-BFGS needs 798 steps in place
+of 42 for a logistic regression of 1000 unknowns of like curvature. So scales within a factor of ten of their geometric
+mean are taken for equal to it.
+
+An element without curvature (a linear one, or one that the Hessian does not reach) has the scale at which a gradient
+step moves it by its own size, :math:`d_i^2 |g_i| = |x_i|`, and where it is zero that of the others.
+
+References
+----------
+Bradley and Murray, "Matrix-free approximate equilibration", 2011.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+
+from . import trees
+from .functions.costs import cost
+from .trees import Tree
+
+#: products that are averaged for the first estimate, and for the second one
+COUNTS = (2, 4)
+#: products in all
+PRODUCTS = sum(COUNTS)
+#: scales within this factor of their geometric mean are equal
+LIKE = 10.0
+
+
+def linearized(fun: Any, x: Tree, *, at_any_price: bool = False) -> Any:
+    """Return a function and its derivative's product as one program, unless there is none or it is too expensive.
+
+    Too expensive is a function with a loop of unknown length (a solve, say).
+    """
+    try:
+        both, shape = jax.make_jaxpr(lambda u, v: jax.jvp(fun, (u,), (v,)), return_shape=True)(x, x)
+    except Exception:  # no forward mode: a call of the host, say, or a rule for reverse mode only
+        return None
+    if not at_any_price and cost(both.jaxpr, [True] * len(both.jaxpr.invars)).unbounded:
+        return None
+    tree = jax.tree.structure(shape)
+    return lambda *at: jax.tree.unflatten(tree, jax.core.eval_jaxpr(both.jaxpr, both.consts, *jax.tree.leaves(at)))
+
+
+def signs(x: Tree, k: Any) -> Tree:
+    """Return a vector of plus and minus ones like ``x``, another one for each ``k``."""
+    return jax.tree.map(lambda u: jnp.where(_hashed(u, k) >> 31, -1.0, 1.0).astype(u.dtype), x)
+
+
+def random(x: Tree, k: Any) -> Tree:
+    """Return a vector like ``x`` of numbers between minus one and one, another one for each ``k``."""
+    return jax.tree.map(lambda u: (_hashed(u, k) * (2.0**-31) - 1).astype(u.dtype), x)
+
+
+def _hashed(u: Any, k: Any) -> jax.Array:
+    i = jnp.arange(1, u.size + 1, dtype=jnp.uint32).reshape(u.shape) * jnp.uint32(2654435761)
+    i = (i ^ (i >> 15) ^ (jnp.asarray(k, jnp.uint32) * jnp.uint32(40503))) * jnp.uint32(2246822519)
+    return i ^ (i >> 13)
+
+
+class Estimate(NamedTuple):
+    """The scales so far, and the sum of the absolute products since they were last corrected."""
+
+    scales: Tree
+    sums: Tree
+
+
+def begun(x: Tree) -> Estimate:
+    """Return the estimate before the first product."""
+    return Estimate(jax.tree.map(jnp.ones_like, x), trees.zeros_like(x))
+
+
+def direction(now: Estimate, x: Tree, k: Any) -> Tree:
+    """Return the vector whose product with the Hessian is the ``k``-th one."""
+    return jax.tree.map(jnp.multiply, now.scales, signs(x, k))
+
+
+def corrected(now: Estimate, product: Tree, k: Any) -> Estimate:
+    """Return the estimate after the ``k``-th product."""
+    first, second = COUNTS
+    begins, ends = (k == 0) | (k == first), (k == first - 1) | (k == PRODUCTS - 1)
+    sums = jax.tree.map(
+        lambda total, d, v: jnp.where(begins, 0, total) + jnp.abs(d * v).astype(d.dtype), now.sums, now.scales, product
+    )
+    count = jnp.where(k < first, first, second)
+
+    def fit(d: Any, total: Any) -> Any:
+        good = ends & (total > 0) & jnp.isfinite(total)
+        return jnp.where(good, d * jax.lax.rsqrt(jnp.where(good, total / count.astype(d.dtype), 1)), d)
+
+    return Estimate(jax.tree.map(fit, now.scales, sums), sums)
+
+
+def completed(now: Estimate, x: Tree, gradient: Tree) -> Tree:
+    """Return the scales, with those of elements without curvature, and equal ones where they are like."""
+    dtype = trees.real_dtype(x)
+    known = jax.tree.map(lambda total: (total > 0) & jnp.isfinite(total), now.sums)
+    logs = jax.tree.map(
+        lambda seen, d: jnp.where(seen, jnp.log(jnp.where(seen, d, 1)), 0).astype(dtype), known, now.scales
+    )
+    count = trees.total([jnp.sum(seen, dtype=dtype) for seen in jax.tree.leaves(known)])
+    mean = trees.total([jnp.sum(log) for log in jax.tree.leaves(logs)]) / jnp.maximum(count, 1)
+
+    def one(seen: Any, log: Any, d: Any, u: Any, g: Any) -> Any:
+        like = jnp.abs(log - mean) < jnp.log(LIKE)
+        common = jnp.exp(mean).astype(d.dtype)
+        own = jnp.sqrt(jnp.abs(u) / jnp.where(g == 0, 1, jnp.abs(g))).astype(d.dtype)
+        unseen = jnp.where((g != 0) & (own > 0) & jnp.isfinite(own), own, common)
+        return jnp.where(seen, jnp.where(like, common, d), unseen)
+
+    return jax.lax.stop_gradient(jax.tree.map(one, known, logs, now.scales, x, gradient))
+
+
+def by_products(program: Callable[..., Any], x: Tree) -> Tree:
+    """Return the scales of a function's unknowns at ``x`` from :data:`PRODUCTS` products with its Hessian.
+
+    ``program`` returns the gradient at a point and the product of the Hessian there with a vector.
+    """
+
+    def one(k: Any, now: tuple[Estimate, Tree]) -> tuple[Estimate, Tree]:
+        gradient, product = program(x, direction(now[0], x, k))
+        return corrected(now[0], product, k), gradient
+
+    end, gradient = jax.lax.fori_loop(0, PRODUCTS, one, (begun(x), trees.zeros_like(x)))
+    return completed(end, x, gradient)
+
+
+def at_start(problem: Any, x: Tree, args: tuple[Tree, ...]) -> Tree | None:
+    """Return the scales of a smooth objective's unknowns at ``x``; ``None`` where it has no products with its Hessian.
+
+    These are calls of the host, rules of derivatives for reverse mode alone, and loops of unknown length, such as
+    another solve, whose products with the Hessian cost more than they save.
+    """
+    x, args = jax.lax.stop_gradient((x, args))
+    program = linearized(lambda u: problem.gradient(u, *args), x)
+    return None if program is None else by_products(program, x)
