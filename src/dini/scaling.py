@@ -68,7 +68,7 @@ def signs(x: Tree, k: Any) -> Tree:
 
 def random(x: Tree, k: Any) -> Tree:
     """Return a vector like ``x`` of numbers between minus one and one, another one for each ``k``."""
-    return jax.tree.map(lambda u: (_hashed(u, k) * (2.0**-31) - 1).astype(u.dtype), x)
+    return jax.tree.map(lambda u: (_hashed(u, k) >> 16).astype(u.dtype) * 2.0**-15 - 1, x)
 
 
 def _hashed(u: Any, k: Any) -> jax.Array:
