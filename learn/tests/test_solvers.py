@@ -148,6 +148,16 @@ def test_units_do_not_decide_beside_an_intercept(model, y, unit):
     np.testing.assert_allclose(scaled.coef_ * unit, plain.coef_, rtol=0, atol=1e-4 * np.abs(plain.coef_).max())
 
 
+@pytest.mark.parametrize("level", [1e-4, 1e3, 1e9])
+def test_the_level_of_counts_does_not_decide(level):
+    """The loss grows with it, and so do penalties; coefficients stay."""
+    plain, scaled = (dl.TunedPoisson().fit(scale(D), part * TARGET) for part in (1.0, level))
+    np.testing.assert_allclose(scaled.penalties_, level * plain.penalties_, rtol=1e-4)
+    np.testing.assert_allclose(scaled.coef_, plain.coef_, rtol=0, atol=1e-6)
+    assert scaled.intercept_ == pytest.approx(plain.intercept_ + np.log(level), rel=1e-9)
+    assert scaled.loss_ == pytest.approx(level * plain.loss_, rel=1e-9)
+
+
 @pytest.mark.parametrize("kind", ["l2", "l1"])
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
 def test_units_do_not_decide(kind, unit):

@@ -11,17 +11,12 @@ from sklearn.metrics import d2_tweedie_score
 from sklearn.utils._param_validation import Interval
 
 from ._base import TunedEstimator
+from ._data import deviation
 from ._inner import Spec
 from ._regressors import TunedRegressor
 
-#: the kink of the quantile's loss is rounded by this part of the standard deviation of what is predicted
+#: the kink of the quantile's loss is rounded by this part of a robust standard deviation of what is predicted
 _ROUNDED = 0.05
-
-
-def _deviation(y: np.ndarray, weights: np.ndarray) -> float:
-    """Return the standard deviation, one where there is none."""
-    share = weights / weights.sum()
-    return float(np.sqrt(share @ (y - share @ y) ** 2)) or 1.0
 
 
 class TunedPoisson(TunedRegressor):
@@ -32,8 +27,8 @@ class TunedPoisson(TunedRegressor):
     .. math:: \frac{1}{\sum_i a_i} \sum_i a_i \bigl(e^{z_i} - y_i z_i\bigr) + \tfrac12 \sum_j \lambda_j w_j^2, \qquad
               z_i = x_i^\top w + b ,
 
-    and the penalties minimize the first term on samples that are held out. Parameters and attributes are those of
-    :class:`TunedLasso`.
+    and the penalties minimize half of the mean deviance, which is the first term but for a constant, of samples that
+    are held out. Parameters and attributes are those of :class:`TunedLasso`.
     """
 
     def __sklearn_tags__(self):
@@ -44,7 +39,8 @@ class TunedPoisson(TunedRegressor):
     def _spec(self, X, y, weights):
         if (y < 0).any() or not (weights @ y[:, 0] > 0):
             raise ValueError("Some value(s) of y are out of the valid range of the loss: counts, not all zero.")
-        return Spec("poisson", "l2", True, self.criterion, intercept=self.fit_intercept)
+        level = float(np.log(weights @ y[:, 0] / weights.sum())) if self.fit_intercept else 0.0
+        return Spec("poisson", "l2", True, self.criterion, (0.0, level), intercept=self.fit_intercept)
 
     def predict(self, X):
         """Return the expected counts.
@@ -148,7 +144,7 @@ class TunedHuber(TunedRegressor):
               H(r) = \begin{cases} r^2 & |r| \le \epsilon \\ 2 \epsilon |r| - \epsilon^2 & \text{else,} \end{cases}
 
     in the scale :math:`\sigma` too, which is ``scale_`` (where most residuals vanish it would be zero, and is kept at
-    about a ten-thousandth of the standard deviation of ``y``). The penalties minimize half of the mean of the same
+    about a ten-thousandth of a robust standard deviation of ``y``, 1.4826 times its median absolute deviation). The penalties minimize half of the mean of the same
     loss, with the scale that was fitted, on samples that are held out. Parameters and attributes are those of
     :class:`TunedLasso`, and ``epsilon``.
 
@@ -198,7 +194,7 @@ class TunedHuber(TunedRegressor):
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        setting = (float(self.epsilon), _deviation(y[:, 0], weights))
+        setting = (float(self.epsilon), deviation(y[:, 0], weights, self.fit_intercept)[1])
         return Spec("huber", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, task, outcomes):
@@ -217,9 +213,9 @@ class TunedQuantile(TunedRegressor):
 
     A solution of that is constant almost everywhere in the penalties, so there is nothing to descend along. The
     penalties are those that minimize the held-out loss of fits with :math:`(q - 1) r + \tau \log(1 + e^{r / \tau})` for
-    :math:`\rho_q`, with a twentieth of the standard deviation of ``y`` for :math:`\tau`; ``loss_`` and ``path_`` are of
-    these. Parameters and attributes are
-    those of :class:`TunedLasso`, and ``quantile``.
+    :math:`\rho_q`, with a twentieth of a robust standard deviation of ``y`` (1.4826 times its median absolute
+    deviation) for :math:`\tau`; ``loss_`` and ``path_`` are of these. Parameters and attributes are those of
+    :class:`TunedLasso`, and ``quantile``.
 
     References
     ----------
@@ -267,7 +263,7 @@ class TunedQuantile(TunedRegressor):
         self.quantile = quantile
 
     def _spec(self, X, y, weights):
-        setting = (float(self.quantile), _ROUNDED * _deviation(y[:, 0], weights))
+        setting = (float(self.quantile), _ROUNDED * deviation(y[:, 0], weights, self.fit_intercept)[1])
         return Spec("pinball", "l1", True, self.criterion, setting, intercept=self.fit_intercept)
 
     def _keep_coefficients(self, task, outcomes):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 import dini
 
-from ._losses import LOSSES, huber
+from ._losses import LOSSES
 
 #: from so many numbers on, in all fits together, fits are solved one after the other, and memory is that of one
 _LARGE = 50_000
@@ -132,34 +132,26 @@ def _handed_in(problem: Any, init: Any, *args: Any) -> Any:
 
 
 def _total(name: str) -> Any:
-    """Return a weighted loss of the predictors ``z`` and the coefficients, of which Huber's has a scale, the last."""
+    """Return a weighted loss of the predictors ``z``."""
     fun = LOSSES[name].fun
-
-    def total(z: Any, x: Any, y: Any, weights: Any, setting: Any) -> Any:
-        if name == "huber":
-            return huber(z - y, x[-1], weights, setting)
-        return jnp.sum(weights * fun(z, y, setting))
-
-    return total
+    return lambda z, y, weights, setting: jnp.sum(weights * fun(z, y, setting))
 
 
 def _linear_loss(name: str) -> Any:
     """Return the loss as a solver sees it: through the design matrix, and one row more for what is no sample's."""
-    fun = LOSSES[name].fun
+    loss = _total(name)
 
     def total(z: Any, x: Any, X: Any, y: Any, weights: Any, setting: Any) -> Any:
         del x, X
-        if name == "huber":
-            return huber(z[:-1] - y, z[-1], weights, setting)
-        value = jnp.sum(weights * fun(z[:-1], y, setting))
+        value = loss(z[:-1], y, weights, setting)
         # a constant that is added to all intercepts changes no probability: their sum is zero
         return value + 0.5 * jnp.sum(z[-1]) ** 2 if name == "multinomial" else value
 
     def matrix(X: Any, y: Any, weights: Any, setting: Any) -> Any:
         del y, weights, setting
         row = jnp.zeros((1, X.shape[1]), X.dtype)
-        if name in ("huber", "multinomial"):
-            row = row.at[0, -1 if name == "huber" else 0].set(1.0)
+        if name == "multinomial":
+            row = row.at[0, 0].set(1.0)
         return jnp.concatenate([X, row]).T
 
     return dini.LinearComposite(total, matrix)
@@ -191,7 +183,7 @@ def linear_fits(
     def one(strengths: Any, x0: Any, train: Any, held: Any, units: Any, center: Any) -> Fits:
         X = (table - table[:, :1] * center) / units
         problem = lambda s: dini.Minimize(objective, penalty=_penalty(kind, s, groups))
-        outer = lambda x, s: total(X @ x, x, y, held, setting)
+        outer = lambda x, s: total(X @ x, y, held, setting)
         return _judged(problem, outer, strengths, x0, (X, y, train, setting), certify, kind)
 
     return _each(one, X.size * len(train), strengths, x0, train, held, units, centers)

@@ -106,12 +106,19 @@ def dips(seen: list[At], place: int) -> list[np.ndarray]:
 
 
 def refine(
-    evaluate: Evaluate, low: float, high: float, best: At, left: At | None, right: At | None, smooth: bool = False
+    evaluate: Evaluate,
+    low: float,
+    high: float,
+    best: At,
+    left: At | None,
+    right: At | None,
+    smooth: bool = False,
+    floor: float = 0.0,
 ) -> Found:
     """Return the least point of a bracket of one number, by its derivative: secants, kept inside, and halving.
 
     ``left`` and ``right`` are the points at the ends, ``None`` where an end has not been looked at. Where the criterion
-    is smooth, cubics take the place of secants, and of every other halving.
+    is smooth, cubics take the place of secants, and of every other halving. It counts from a floor.
     """
     trace: list[At] = []
     ends = {-1: left, 1: right}
@@ -124,7 +131,7 @@ def refine(
             return Found(best, True, trace)
         slopes = [None if end is None else float(end.gradient[0]) for end in (ends[-1], ends[1])]
         point = 0.5 * (low + high)
-        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value):
+        if None not in slopes and max(map(abs, slopes)) * (high - low) <= _GAIN * abs(best.value - floor):
             return Found(best, True, trace)
         if None not in slopes and slopes[0] < 0 < slopes[1] and count % (4 if smooth else 2) != (3 if smooth else 1):
             # every other step halves, for a kink has no root
@@ -137,7 +144,7 @@ def refine(
         at = evaluate(np.array([point]))
         trace.append(at)
         best = at if _better(at, best) else best
-        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value):
+        if abs(at.gradient[0]) <= (_FLAT if smooth else 1e-9) * abs(at.value - floor):
             return Found(best, True, trace)
         # what is no number is beyond the minimum
         if at.gradient[0] > 0 if at.finite else point > best.theta[0]:

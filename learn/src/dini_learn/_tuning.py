@@ -155,14 +155,14 @@ class Tuning:
         if (right is None and best.gradient[0] <= 0) or (left is None and best.gradient[0] >= 0):
             return Found(best, True, []), seen, True
         low, high = (float((at or best).theta[0]) for at in (left, right))
-        found = refine(evaluate, low, high, best, left, right, smooth=not l1)
+        found = refine(evaluate, low, high, best, left, right, smooth=not l1, floor=floor)
         return found, [*seen, *found.trace], False
 
     def _unit(self, best: At, seen: list[At], folds: Folds) -> float:
         """Return the criterion from its floor, by which changes of it are measured: or as much as rounding leaves."""
         floor = self.inner.floor(folds)
         first = next((at.value for at in seen if np.isfinite(at.value)), floor)
-        return max(best.value - floor, _EXACT * (first - floor)) or 1.0
+        return max(abs(best.value - floor), _EXACT * (first - floor)) or 1.0
 
     def _with_squares(self, points: np.ndarray, part: float) -> np.ndarray:
         """Return points with a penalty of squares in proportion, at a part of its range in the middle of theirs."""
