@@ -106,7 +106,7 @@ class Compiled:
                 own = self._logarithms(*parts, units)
                 outward = (self.size / units).reshape(*units.shape, *[1] * (parts[0].ndim - 1))
                 if self.closed:
-                    given = self.design, self.goals[target], spec.noise[target], float(spec.intercept)
+                    given = self.design, self.goals[target], spec.noise[target], spec.repeated, float(spec.intercept)
                     fits = _programs.ridge_fits(spec.criterion, self.dual, own, *lanes[:2], *given)
                     fits = fits._replace(solved=fits.solved & self._seen(parts[1][0]))
                     outward = np.ones(1)

@@ -46,6 +46,8 @@ class Spec(NamedTuple):
         Whether there is one.
     seed
         Of the directions in which ``"sure"`` disturbs the target of a fit with kinks.
+    repeated
+        Whether the weights of samples say how often each is there; they are the precisions of their targets otherwise.
     """
 
     loss: str
@@ -56,6 +58,7 @@ class Spec(NamedTuple):
     noise: tuple[float, ...] = (0.0,)
     intercept: bool = True
     seed: int = 0
+    repeated: bool = False
 
     @property
     def kinds(self) -> int:

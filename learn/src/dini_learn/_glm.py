@@ -144,9 +144,9 @@ class TunedHuber(TunedRegressor):
               H(r) = \begin{cases} r^2 & |r| \le \epsilon \\ 2 \epsilon |r| - \epsilon^2 & \text{else,} \end{cases}
 
     in the scale :math:`\sigma` too, which is ``scale_`` (where most residuals vanish it would be zero, and is kept at
-    about a ten-thousandth of a robust standard deviation of ``y``, 1.4826 times its median absolute deviation). The penalties minimize half of the mean of the same
-    loss, with the scale that was fitted, on samples that are held out. Parameters and attributes are those of
-    :class:`TunedLasso`, and ``epsilon``.
+    about a ten-thousandth of a robust standard deviation of ``y``, 1.4826 times its median absolute deviation). The
+    penalties minimize half of the mean of the same loss, with the scale that was fitted, on samples that are held out.
+    Parameters and attributes are those of :class:`TunedLasso`, and ``epsilon``.
 
     References
     ----------

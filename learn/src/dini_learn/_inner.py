@@ -213,8 +213,8 @@ class Inner:
 
     @functools.cached_property
     def _curve(self) -> Spectrum | LassoPath:
-        kind = Spectrum if self.closed else LassoPath
-        return kind.of(self.data.X, self.data.y, self.data.weights, self.spec.intercept, self.data.weakest)
+        kind, data = Spectrum if self.closed else LassoPath, self.data
+        return kind.of(data.X, data.y, data.weights, self.spec.intercept, data.weakest, self.spec.repeated)
 
     @property
     def knots(self) -> np.ndarray | None:

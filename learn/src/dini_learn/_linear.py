@@ -46,6 +46,10 @@ class TunedRidge(TunedSquared):
     noise : float or array-like of shape (n_targets,), default=None
         Standard deviation of the noise, for ``"sure"``. By default it is estimated by what least squares on all
         features leaves per degree of freedom, which takes more samples than features.
+    weights : {"precisions", "repetitions"}, default="precisions"
+        What ``sample_weight`` means to ``"sure"``: how precise each target is, its variance being that of the noise
+        over its weight, in units of the weights' mean, so that weights which are all alike change nothing; or how often
+        each sample is there. Other criteria do not depend on it.
     max_iter : int, default=100
         Evaluations of the criterion in each search in several penalties.
     tol : float, default=1e-5
@@ -120,6 +124,7 @@ class TunedRidge(TunedSquared):
         shrinkage="auto",
         fit_intercept=True,
         noise=None,
+        weights="precisions",
         max_iter=100,
         tol=1e-5,
         certify=True,
@@ -136,6 +141,7 @@ class TunedRidge(TunedSquared):
             shrinkage=shrinkage,
             fit_intercept=fit_intercept,
             noise=noise,
+            weights=weights,
             max_iter=max_iter,
             tol=tol,
             certify=certify,

@@ -191,11 +191,20 @@ def linear_fits(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def ridge_fits(
-    criterion: str, dual: bool, strengths: Any, train: Any, held: Any, X: Any, y: Any, noise: Any, intercept: Any
+    criterion: str,
+    dual: bool,
+    strengths: Any,
+    train: Any,
+    held: Any,
+    X: Any,
+    y: Any,
+    noise: Any,
+    repeated: Any,
+    intercept: Any,
 ) -> Fits:
     """Return two entries for each fit: the criterion in closed form on its own samples, and its held-out loss.
 
-    With ``dual``, by matrices of the number of samples. Where the criterion is ``"cv"`` the first entry is that loss.
+    With ``dual``, by matrices of the number of samples. With ``repeated``, weights say how often each is there. Where the criterion is ``"cv"`` the first entry is that loss.
     """
     smoother = _dual_smoother if dual else _primal_smoother
 
@@ -208,7 +217,8 @@ def ridge_fits(
                 own = 0.5 * jnp.sum((residual / rest) ** 2) / total
             elif criterion == "sure":
                 own = 0.5 * (jnp.sum(residual**2) / total - noise**2)
-                own = own + noise**2 * jnp.sum(jnp.where(train > 0, 1 - rest, 0.0)) / total
+                count = jnp.where(repeated, total, jnp.sum(train > 0))
+                own = own + noise**2 * jnp.sum(jnp.where(train > 0, 1 - rest, 0.0)) / count
             else:
                 own = away
             return own, (away, x)

@@ -115,7 +115,7 @@ _LEAST = 1e-4
 
 
 class Huber:
-    r"""Half of :math:`\sigma + \sigma H(r / \sigma) + \tau^2 / \sigma`, which is convex in ``r`` and the scale together.
+    r"""Half of :math:`\sigma + \sigma H(r / \sigma) + \tau^2 / \sigma`, convex in ``r`` and the scale together.
 
     ``H`` is a square up to a limit, and goes on as a line. Where more than half of the residuals vanish, so would the
     scale: a :math:`\tau` that is small against its start keeps it positive. Of no scale nothing is a number.
