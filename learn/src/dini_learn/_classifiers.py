@@ -104,9 +104,9 @@ class TunedLogisticRegression(TunedClassifier):
     penalties : {"shared", "classes", "groups", "features"}, default="shared"
         One penalty for all coefficients, one for each class, each group of features, or each feature. Not all go with
         ``penalty="group"``: ``"shared"`` and ``"groups"`` do.
-    feature_groups, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify, n_jobs
-        As in :class:`TunedRidge`, and so are ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or
-        ``"holdout"``. Splits are stratified.
+    feature_groups, bounds, criterion, cv, validation_fraction, shrinkage, fit_intercept, max_iter, tol, certify
+        As in :class:`TunedRidge`, and so are ``n_jobs``, ``random_state`` and ``verbose``. ``criterion`` is ``"cv"`` or
+        ``"holdout"``. Splits are stratified, but where ``groups`` are held out together.
 
     Attributes
     ----------
@@ -142,6 +142,7 @@ class TunedLogisticRegression(TunedClassifier):
         penalty="l2",
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -157,6 +158,7 @@ class TunedLogisticRegression(TunedClassifier):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,

@@ -100,6 +100,7 @@ class TunedSVR(TunedRegressor):
         epsilon=0.0,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -115,6 +116,7 @@ class TunedSVR(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -164,6 +166,7 @@ class TunedHuber(TunedRegressor):
         epsilon=1.35,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -179,6 +182,7 @@ class TunedHuber(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
@@ -233,6 +237,7 @@ class TunedQuantile(TunedRegressor):
         quantile=0.5,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -248,6 +253,7 @@ class TunedQuantile(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,

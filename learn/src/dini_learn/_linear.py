@@ -24,13 +24,18 @@ class TunedRidge(TunedSquared):
     ----------
     penalties : {"shared", "groups", "features"}, default="shared"
         One penalty for all features, one for each group of them, or one for each.
-    feature_groups : array-like of shape (n_features,), default=None
-        The group of each feature, for ``penalties="groups"``.
+    feature_groups : array-like of shape (n_features,), Series or mapping, default=None
+        The group of each feature, for ``penalties="groups"``. A mapping, and a Series whose index has names, give
+        it by the names of the columns of ``X``, or by their places where they have no names.
+    bounds : array-like of shape (2,) or (n_kinds, 2), default=None
+        The least and the largest penalty of the search, of each kind where an elastic net has two; by default they are
+        by the data.
     alpha_per_target : bool, default=False
         Whether each target has penalties of its own, as in :class:`sklearn.linear_model.RidgeCV`: a search for each.
     criterion : {"cv", "holdout", "loo", "sure"}, default="cv"
         What is minimized: the mean over the folds of the held-out error, that of one random split, the error of
-        leave-one-out in closed form, or Stein's unbiased estimate of the risk.
+        leave-one-out in closed form (with ``groups``, that of leaving each group out), or Stein's unbiased estimate of
+        the risk.
     cv : int, splitter or iterable, default=None
         As in :class:`sklearn.model_selection.GridSearchCV`. With ``"loo"`` and ``"sure"`` it is only for the choice of
         ``shrinkage``.
@@ -117,6 +122,7 @@ class TunedRidge(TunedSquared):
         *,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         alpha_per_target=False,
         criterion="cv",
         cv=None,
@@ -135,6 +141,7 @@ class TunedRidge(TunedSquared):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,

@@ -204,7 +204,8 @@ def ridge_fits(
 ) -> Fits:
     """Return two entries for each fit: the criterion in closed form on its own samples, and its held-out loss.
 
-    With ``dual``, by matrices of the number of samples. With ``repeated``, weights say how often each is there. Where the criterion is ``"cv"`` the first entry is that loss.
+    With ``dual``, by matrices of the number of samples. With ``repeated``, weights say how often each is there. Where
+    the criterion is ``"cv"`` the first entry is that loss.
     """
     smoother = _dual_smoother if dual else _primal_smoother
 

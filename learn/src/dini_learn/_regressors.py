@@ -54,6 +54,7 @@ class TunedSquared(TunedRegressor):
         *,
         penalties="shared",
         feature_groups=None,
+        bounds=None,
         criterion="cv",
         cv=None,
         validation_fraction=0.2,
@@ -71,6 +72,7 @@ class TunedSquared(TunedRegressor):
         super().__init__(
             penalties=penalties,
             feature_groups=feature_groups,
+            bounds=bounds,
             criterion=criterion,
             cv=cv,
             validation_fraction=validation_fraction,
