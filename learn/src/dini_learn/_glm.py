@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import d2_tweedie_score
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import TunedEstimator
 from ._data import deviation
@@ -17,6 +17,9 @@ from ._regressors import TunedRegressor
 
 #: the kink of the quantile's loss is rounded by this part of a robust standard deviation of what is predicted
 _ROUNDED = 0.05
+
+#: the half width of a tube by default, as a part of the same
+_TUBE = 0.1
 
 
 class TunedPoisson(TunedRegressor):
@@ -86,18 +89,20 @@ class TunedSVR(TunedRegressor):
     .. math:: \sum_i a_i \max(0, |y_i - x_i^\top w - b| - \epsilon)^2 + \tfrac12 \sum_j \lambda_j w_j^2 ,
 
     and the penalties minimize that loss on samples that are held out. Parameters and attributes are those of
-    :class:`TunedLasso`, and ``epsilon``.
+    :class:`TunedLasso`, and ``epsilon``: a number in the units of ``y``, or ``"auto"`` for a tenth of a robust standard
+    deviation of ``y`` (1.4826 times its median absolute deviation), which is ``epsilon_`` then. Without a tube, that is
+    with ``epsilon=0``, the loss is that of a ridge.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **TunedEstimator._parameter_constraints,
-        "epsilon": [Interval(Real, 0, None, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
         self,
         *,
-        epsilon=0.0,
+        epsilon="auto",
         penalties="shared",
         feature_groups=None,
         bounds=None,
@@ -132,8 +137,14 @@ class TunedSVR(TunedRegressor):
         self.epsilon = epsilon
 
     def _spec(self, X, y, weights):
-        setting = (0.0, float(self.epsilon))
+        automatic = isinstance(self.epsilon, str)
+        tube = _TUBE * deviation(y[:, 0], weights, self.fit_intercept)[1] if automatic else self.epsilon
+        setting = (0.0, float(tube))
         return Spec("squared_epsilon_insensitive", "l2", False, self.criterion, setting, intercept=self.fit_intercept)
+
+    def _keep_coefficients(self, task, outcomes):
+        super()._keep_coefficients(task, outcomes)
+        self.epsilon_ = outcomes[0].inner.spec.setting[1]
 
 
 class TunedHuber(TunedRegressor):

@@ -29,8 +29,9 @@ class Hypergradient(NamedTuple):
     gradient
         Of shape ``(kinds of penalties, penalties of a kind)``, in units of ``loss_``.
     error
-        An estimate of its error, from dini's certificate: the sum over the folds. NaN with ``certify=False``, and where
-        the criterion is a closed form.
+        An estimate of its error, the sum over the folds: what one more step of refinement of the fits and of the
+        adjoint equations changes of it (of grouped classes, dini's certificate). Infinite where a fit is not solved so
+        far, or is at a kink. NaN with ``certify=False``, and where the criterion is a closed form.
     """
 
     gradient: np.ndarray
