@@ -329,7 +329,8 @@ class TunedEstimator(BaseEstimator):
         spec, targets = inner.spec, inner.data.targets
         # the squared loss is told without its half, as a mean over targets
         unit = 2.0 / targets if spec.loss == "squared" else 1.0
-        gradient = unit * outcome.best.gradient.reshape(spec.kinds, strengths.size)
+        # where many penalties are held together, the search minimizes the prior, too
+        gradient = unit * (outcome.best.gradient + tuned.best.prior).reshape(spec.kinds, strengths.size)
         shared = strengths.shared()
         maps = [shared if phase == "shared" else strengths for phase, _ in tuned.trace]
         return {
@@ -344,7 +345,7 @@ class TunedEstimator(BaseEstimator):
                 "penalties": np.array(
                     [self._shown(own, at.theta) for own, (_, at) in zip(maps, tuned.trace, strict=True)]
                 ),
-                "gradient_norm": unit * np.array([np.linalg.norm(at.gradient) for _, at in tuned.trace]),
+                "gradient_norm": unit * np.array([np.linalg.norm(at.slope) for _, at in tuned.trace]),
             },
         }
 

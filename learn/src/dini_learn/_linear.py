@@ -56,7 +56,7 @@ class TunedRidge(TunedSquared):
         over its weight, in units of the weights' mean, so that weights which are all alike change nothing; or how often
         each sample is there. Other criteria do not depend on it.
     max_iter : int, default=100
-        Evaluations of the criterion in each search in several penalties.
+        Evaluations of the criterion in each search in several penalties, and at most twice as many again beside kinks.
     tol : float, default=1e-5
         Where such a search ends, relative to the criterion.
     certify : bool, default=True
@@ -81,7 +81,8 @@ class TunedRidge(TunedSquared):
     loss_ : float
         The criterion with them, a mean over the targets.
     hypergradient_ : Hypergradient
-        Its derivative in the logarithms of what was tuned, and an estimate of the error.
+        The derivative, in the logarithms of what was tuned, of the criterion and of the prior where there is one, and
+        an estimate of the error.
     path_ : dict
         The search: ``phase``, ``loss``, ``penalties`` and ``gradient_norm`` of each evaluation.
     shrinkage_ : float

@@ -22,7 +22,10 @@ _ENDS = {
 
 
 class Hypergradient(NamedTuple):
-    """The derivative of the criterion in the logarithms of what was tuned, where the search ended.
+    """The derivative of what the search minimizes in the logarithms of what was tuned, where it ended.
+
+    That is the criterion, and with several penalties the prior that holds them together beside it. At a minimum it
+    vanishes, but for penalties at an end of their range; where the minimum is at a kink it is that on one side.
 
     Attributes
     ----------
@@ -71,8 +74,8 @@ def messages(outcome: Outcome, max_iter: int, penalties: str, labels: Any) -> It
         )
     if not tuned.finished:
         yield (
-            f"The search has used its max_iter={max_iter} evaluations and was still descending. Increase max_iter, or "
-            "tol."
+            f"The search has used its evaluations, max_iter={max_iter} and what is allowed beside kinks, and was still "
+            "descending. Increase max_iter, or tol."
         )
     if tuned.judged is not None and not comparable(tuned.judged):
         yield (

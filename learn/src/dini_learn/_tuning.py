@@ -219,16 +219,18 @@ class Tuning:
         path = [s for s in SHRINKAGES if s > chosen] if shrinkage == "auto" else []
         for strength in [*path, chosen]:
             last = strength == chosen
-            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL)
+            found = self._many(evaluate, theta, strength, unit, self.max_iter if last else _TRIAL, last)
             theta = found.best.theta
             trace += [("tuned", at) for at in found.trace]
         finished = finished and found.finished
         return Tuned(found.best, float(chosen), trace, finished, judged, 0, self._ends(found.best.theta))
 
-    def _many(self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int) -> Found:
+    def _many(
+        self, evaluate: Any, theta: np.ndarray, strength: float, unit: float, evaluations: int, kinks: bool = False
+    ) -> Found:
         bounds = np.repeat(self.ranges, self.strengths.size, axis=0)
         spread = self.strengths.spread
-        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol)
+        return descend(evaluate, theta, bounds, evaluations, spread, strength, unit, self.tol, kinks)
 
     def _spread(self, at: At) -> At:
         """Return a point of one number a kind as one of all numbers."""
