@@ -169,6 +169,7 @@ class TunedEstimator(BaseEstimator):
         )
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         y = self._encoded(y)
+        weights = self._weighted(y, weights)
         targets = self._targets(y)
         spec = self._spec(X, targets, weights)
         if groups is not None:
@@ -233,6 +234,11 @@ class TunedEstimator(BaseEstimator):
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
         return y
+
+    def _weighted(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the weights of samples with what their targets add."""
+        del y
+        return weights
 
     def _labels(self) -> np.ndarray:
         """Return the group of each feature."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from sklearn.exceptions import EfficiencyWarning
 
 from ._folds import Folds
 from ._losses import LOSSES
 
 #: with at most so many columns, or fewer than samples, a squared loss is known by its second moments
 _MOMENTS = 512
+#: a sparse matrix is made dense in silence up to so many bytes
+_MUCH = 2**28
 #: the search ends at these parts of the largest penalties of interest: of absolute values, and of squares
 WEAKEST_L1, WEAKEST_L2 = 1e-4, 1e-6
 #: a column varies by less than this part of its square around zero where it is constant, but for rounding; and what
@@ -84,6 +88,20 @@ def means(X: np.ndarray, share: np.ndarray) -> np.ndarray:
     return found + share @ (X - found)
 
 
+def dense(X: Any) -> np.ndarray:
+    """Return a sparse matrix as an array, with a warning where that is large and much larger than it was."""
+    size = 8 * X.shape[0] * X.shape[1]
+    if size > _MUCH and size > 10 * X.data.nbytes:
+        warnings.warn(
+            f"X is sparse, of shape {X.shape}, and is made dense for this estimator and criterion, which takes "
+            f"{size / 2**30:.1f} GiB. TunedLasso, TunedElasticNet and TunedGroupLasso with criterion='cv' or 'holdout' "
+            "work on it as it is.",
+            EfficiencyWarning,
+            stacklevel=2,
+        )
+    return X.toarray()
+
+
 def _median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.quantile(values, 0.5, weights=weights, method="inverted_cdf"))
 
@@ -126,8 +144,8 @@ class Data:
         self.narrow = self.features <= max(_MOMENTS, self.samples) or self.stein
         # the numbers of one sample's predictor: several are fitted together where they are one distribution
         self.together = spec.loss == "multinomial"
-        if scipy.sparse.issparse(X) and not (spec.loss == "squared" and self.narrow and not self.closed):
-            X = X.toarray()
+        kept = spec.loss == "squared" and not self.closed and (self.narrow or spec.kind != "l2")
+        X = dense(X) if scipy.sparse.issparse(X) and not kept else X
         share = weights / weights.sum()
         # where there is an intercept, columns around their means are as good, and better conditioned
         centered = spec.intercept and not scipy.sparse.issparse(X)

@@ -236,7 +236,8 @@ class TunedGroupLasso(TunedSquared):
 
     .. math:: \frac{1}{2 \sum_i a_i} \sum_i a_i (y_i - x_i^\top w - b)^2 + \sum_g \lambda_g \sqrt{|g|}\, \|w_g\|_2 ,
 
-    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names. ``penalties`` is ``"shared"`` or
+    for groups ``g`` of :math:`|g|` features, which ``feature_groups`` names; without it each feature is a group of its
+    own, and the fit is a Lasso. ``penalties`` is ``"shared"`` or
     ``"groups"``; ``penalties_`` has :math:`\lambda_g` for each feature. Other parameters and attributes are those of
     :class:`TunedLasso`; ``"sure"`` is by disturbed targets.
 
@@ -250,6 +251,9 @@ class TunedGroupLasso(TunedSquared):
         **TunedSquared._parameter_constraints,
         "penalties": [StrOptions({"shared", "groups"})],
     }
+
+    def _labels(self):
+        return np.arange(self.n_features_in_) if self.feature_groups is None else super()._labels()
 
     def _spec(self, X, y, weights):
         return self._squared("group", True, X, y, weights)

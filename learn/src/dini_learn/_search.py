@@ -19,6 +19,8 @@ _REFINEMENTS = 60
 _FLAT = 1e-7
 #: a grid that has risen to so much more than its best, and so far from it, goes on no further
 _RISEN, _FAR = 1.1, 2.3
+#: or one that has risen so much, and is far from its best as whoever asks says
+_STALE = 1.01
 #: beside a kink: the first step and what is left of it where it leads nowhere, in logarithms; within which slopes are
 #: those of the other sides; steps along one direction, and sides
 _STEP, _CUT, _NEAR = 0.03, 0.25, 0.01
@@ -89,10 +91,11 @@ def _better(at: At, best: At | None) -> bool:
     return np.isfinite(at.value) and (best is None or at.value < best.value)
 
 
-def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tuple[int, list[At]]:
+def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0, stale: float = np.inf) -> tuple[int, list[At]]:
     """Return the place of the best of some points, from strong penalties to weak ones, and what was seen.
 
-    The criterion counts from a floor, below which it does not come.
+    The criterion counts from a floor, below which it does not come. Where it has risen from its best, by little, the
+    grid goes on up to a distance ``stale``.
     """
     seen: list[At] = []
     best, risen = 0, None
@@ -103,6 +106,8 @@ def along_grid(evaluate: Evaluate, grid: np.ndarray, floor: float = 0.0) -> tupl
             best, risen = place, None
         elif risen is None and not at.value - floor <= _RISEN * (seen[best].value - floor):
             risen = place
+        if at.value - floor > _STALE * (seen[best].value - floor) and np.abs(theta - grid[best]).max() > stale:
+            break
         if risen is not None and place - risen > 0 and np.abs(theta - grid[risen]).max() > _FAR - 1e-9:
             break
     return best, seen

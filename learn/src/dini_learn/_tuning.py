@@ -21,6 +21,9 @@ SHRINKAGES = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 _GRID_L2, _GRID_L1 = 13, 25
 #: beside the best point of a grid it is so many times finer, and everywhere where a point costs nothing
 _FINER = 4
+#: with weak penalties of absolute values as many features are left as there are samples, and each fit takes long: where
+#: the criterion has risen, the grid goes on for a factor of 30
+_STALE = 3.4
 #: penalties range over these multiples of the scales of the data
 _RANGE_L2, _RANGE_L1 = (WEAKEST_L2, 1e6), (WEAKEST_L1, 1.05)
 #: a criterion that is less than this part of that with the strongest penalties vanishes
@@ -134,7 +137,8 @@ class Tuning:
             count = 1 + _FINER * (count - 1)
         points = np.linspace(self.ranges[0, 1], self.ranges[0, 0], count)[:, None]
         look, floor = functools.partial(evaluate, rough=True), self.inner.floor(folds)
-        place, seen = along_grid(look, self._with_squares(points, 0.5) if strengths.kinds == 2 else points, floor)
+        grid = self._with_squares(points, 0.5) if strengths.kinds == 2 else points
+        place, seen = along_grid(look, grid, floor, _STALE if l1 else np.inf)
         line = seen
         if strengths.kinds == 1 and (more := [look(point) for point in dips(seen, place)]):
             line = sorted([*seen, *more], key=lambda at: -at.theta[0])
@@ -142,7 +146,7 @@ class Tuning:
         near, best = line[max(place - 1, 0) : place + 2], line[place]
         if strengths.kinds == 2:
             # and with hardly any squares
-            other, more = along_grid(look, self._with_squares(points, 0.0), floor)
+            other, more = along_grid(look, self._with_squares(points, 0.0), floor, _STALE)
             best = more[other] if more[other].value < best.value else best
             seen += more
         elif not exactly and folds.judge is None:
