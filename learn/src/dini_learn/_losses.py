@@ -30,7 +30,7 @@ class Loss(NamedTuple):
         Of a loss of the difference to the target: by what power of the unit of both it grows.
     """
 
-    fun: Callable[..., Any] | None
+    fun: Any
     slope: Callable[..., Any]
     center: Callable[..., Any]
     curvature: float = 1.0
